@@ -1,0 +1,6 @@
+"""`authapi`, and `python -m authapi`."""
+
+from authapi.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""Composition: the only place where things are put together.
+
+The service is the package installed into an empty application: `create_app` does nothing that an
+importing application could not do with `AuthAPI`.
+"""
+
+import logging
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from authapi.errors import ConfigurationError
+from authapi.services import Services
+from authapi.settings import Settings, load_settings
+from authapi.strategies.registry import Registry
+from authapi.web import errors, openapi
+from authapi.web.context import Runtime
+from authapi.web.middleware import EdgeMiddleware
+from authapi.web.routes import UNITS
+
+_log = logging.getLogger("authapi")
+
+
+class AuthAPI:
+    """Authentication for one application.
+
+        auth = AuthAPI()
+        app = FastAPI(lifespan=auth.lifespan)
+        auth.install(app)
+
+    `settings` come from the environment unless given. Nothing is opened before the lifespan runs.
+    Raises ConfigurationError for settings or strategies that do not fit.
+    """
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        self.settings = settings or load_settings()
+        services = Services.build(self.settings)
+        self.runtime = Runtime(services=services, registry=Registry.load(services))
+        self._apps: list[FastAPI] = []
+
+    def install(self, app: FastAPI, *, include: Collection[str] | None = None) -> None:
+        """Add the edge, the error handlers, the OpenAPI security and the routes to `app`.
+
+        `include` names the units of routes to add (`authapi.web.routes.UNITS`), by default all.
+        `/docs` is left to an application that has a docs page of its own.
+        """
+        names = UNITS if include is None else include
+        for name in names:
+            if name not in UNITS:
+                raise ConfigurationError(
+                    f"there is no unit of routes {name!r}; there are {', '.join(UNITS)}"
+                )
+        app.add_middleware(EdgeMiddleware, runtime=self.runtime)
+        # A redirect for a trailing slash would be built from the Host header of a stranger.
+        app.router.redirect_slashes = False
+        errors.install(app)
+        for name in names:
+            if name != "docs" or (self.settings.docs_enabled and app.docs_url is None):
+                app.include_router(UNITS[name])
+        openapi.install(app, self.runtime)
+        self._apps.append(app)
+
+    @asynccontextmanager
+    async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
+        """Open what requests need, and close it after the last one.
+
+        Raises ConfigurationError if a route asks for a strategy that there is not, or the database,
+        data folder or keys cannot be used.
+        """
+        for installed in self._apps:
+            self._check_routes(installed)
+        services = self.runtime.services
+        await services.start()
+        try:
+            yield
+        finally:
+            await services.stop()
+
+    def _check_routes(self, app: FastAPI) -> None:
+        for route, gates in openapi.gated_routes(app):
+            for gate in gates:
+                try:
+                    gate.bind(self.runtime)
+                except ConfigurationError as error:
+                    methods = " ".join(sorted(route.methods or {"WEBSOCKET"}))
+                    raise ConfigurationError(f"{methods} {route.path}: {error}") from None
+                for scope in gate.requirements.scopes:
+                    if scope not in self.settings.scopes:
+                        _log.warning(
+                            "%s asks for scope %r, which AUTHAPI_SCOPES does not have: "
+                            "nobody can hold it",
+                            route.path,
+                            scope,
+                        )
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """The service: an empty application with authapi installed."""
+    auth = AuthAPI(settings)
+    app = FastAPI(
+        title="authapi",
+        summary="Authentication with cookie sessions, opaque tokens and JWT.",
+        version="0.1.0",
+        lifespan=auth.lifespan,
+        openapi_url="/openapi.json" if auth.settings.docs_enabled else None,
+        docs_url=None,
+        redoc_url=None,
+    )
+    auth.install(app)
+    return app

@@ -1,0 +1,51 @@
+"""`authapi strategies`, `config`, `openapi`: what this installation is, without opening it."""
+
+import json
+from datetime import timedelta
+
+from pydantic import SecretStr
+
+from authapi.app import AuthAPI, create_app
+from authapi.cli.running import JSONOption, print_one, print_rows
+from authapi.settings import load_settings
+from authapi.strategies.base import Issuer, Renewable, Revocable
+
+
+def strategies(as_json: JSONOption = False) -> None:
+    """List the strategies in the order in which the settings have them."""
+    auth = AuthAPI(load_settings())
+    rows: list[dict[str, object]] = [
+        {
+            "name": strategy.name,
+            "class": f"{type(strategy).__module__}:{type(strategy).__name__}",
+            "logs_in": isinstance(strategy, Issuer),
+            "logs_out": isinstance(strategy, Revocable),
+            "renews": isinstance(strategy, Renewable),
+            "default": strategy.name == auth.settings.default_strategy,
+        }
+        for strategy in auth.runtime.registry
+    ]
+    print_rows(rows, as_json=as_json)
+
+
+def config(as_json: JSONOption = False) -> None:
+    """Print every setting as it is in force. Secrets are hidden."""
+    settings = load_settings()
+    row = {name: _plain(getattr(settings, name)) for name in type(settings).model_fields}
+    print_one(row, as_json=as_json)
+
+
+def openapi() -> None:
+    """Print the OpenAPI document."""
+    app = create_app(load_settings())
+    print(json.dumps(app.openapi(), indent=2))
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, SecretStr):
+        return "(hidden)"
+    if isinstance(value, timedelta):
+        return int(value.total_seconds())
+    if isinstance(value, tuple):
+        return list(value)
+    return value

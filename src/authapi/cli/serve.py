@@ -1,0 +1,96 @@
+"""`authapi serve`: the service."""
+
+import os
+import signal
+import socket
+from types import FrameType
+from typing import Annotated
+
+import typer
+import uvicorn
+from uvicorn.supervisors import Multiprocess
+
+from authapi.app import create_app
+from authapi.errors import ConfigurationError
+from authapi.services import Services, prepare
+from authapi.settings import Settings, load_settings
+
+
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="0 takes a free one.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, max=64, help="Processes.")] = None,
+) -> None:
+    """Run the service until SIGTERM or Ctrl-C; requests in flight are finished first."""
+    given = {"host": host, "port": port, "workers": workers}
+    chosen: dict[str, object] = {name: value for name, value in given.items() if value is not None}
+    listening = _listen(load_settings(chosen))
+    # Known only now if the port was 0; the issuer of tokens depends on it.
+    settings = load_settings({**chosen, "port": listening.getsockname()[1]})
+    app = create_app(settings)
+    _try_out(settings)
+    _print_banner(settings)
+    config = uvicorn.Config(
+        app if settings.workers == 1 else "authapi.app:create_app",
+        factory=settings.workers > 1,
+        workers=settings.workers,
+        http="httptools",
+        ws="websockets-sansio",
+        access_log=False,
+        log_level="warning",
+        proxy_headers=False,  # a header of a stranger must not choose the client address
+        server_header=False,
+        timeout_graceful_shutdown=settings.shutdown_timeout,
+    )
+    server = uvicorn.Server(config)
+    # uvicorn raises the signal again once it is done, which would end us by it instead of with 0.
+    signal.signal(signal.SIGTERM, _ignore)
+    if settings.workers == 1:
+        server.run(sockets=[listening])
+        if not server.started:
+            raise ConfigurationError("the service could not start")
+        return
+    # Workers are new processes, and read the settings from the environment again.
+    os.environ |= {
+        "AUTHAPI_HOST": settings.host,
+        "AUTHAPI_PORT": str(settings.port),
+        "AUTHAPI_WORKERS": str(settings.workers),
+    }
+    Multiprocess(config, sockets=[listening]).run()
+
+
+def _listen(settings: Settings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listening = socket.socket(family)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((settings.host, settings.port))
+        listening.listen(2048)
+    except OSError as error:
+        listening.close()
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise ConfigurationError(
+            f"cannot listen on {settings.host} port {settings.port}: {reason}"
+        ) from None
+    listening.set_inheritable(True)
+    return listening
+
+
+def _try_out(settings: Settings) -> None:
+    # What the lifespan does again in each worker, done first where failing is one line.
+    prepare(settings)
+    Services.build(settings).keys.start()
+
+
+def _print_banner(settings: Settings) -> None:
+    services = Services.build(settings)
+    base = settings.public_url or settings.issuer
+    print(f"authapi listens on {settings.host} port {settings.port}", flush=True)
+    print(f"  service     {base}")
+    print(f"  docs        {base + '/docs' if settings.docs_enabled else 'off'}")
+    print(f"  database    {services.database.description}")
+    print(f"  strategies  {', '.join(settings.strategies)}", flush=True)
+
+
+def _ignore(_: int, __: FrameType | None) -> None:
+    return None

@@ -1,0 +1,68 @@
+"""`authapi sessions`: logins and tokens that are alive."""
+
+from typing import Annotated
+
+import typer
+
+from authapi.cli.running import (
+    JSONOption,
+    UserArgument,
+    find_user,
+    parse_id,
+    print_rows,
+    with_services,
+)
+from authapi.errors import ConfigurationError
+from authapi.identity import Session
+from authapi.services import Services
+
+app = typer.Typer(help="Logins and tokens that are alive.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_sessions(user: UserArgument, as_json: JSONOption = False) -> None:
+    """List the logins and personal access tokens of a user, the newest first."""
+
+    async def work(services: Services) -> list[Session]:
+        owner = (await find_user(services, user)).id
+        logins = await services.sessions.list_of(owner)
+        return [*logins, *await services.tokens.list_of(owner)]
+
+    print_rows([_row(session) for session in with_services(work)], as_json=as_json)
+
+
+@app.command()
+def end(
+    session: Annotated[str | None, typer.Argument(help="The id of one session or token.")] = None,
+    user: Annotated[str | None, typer.Option(help="End everything of this user.")] = None,
+) -> None:
+    """End one session or token, or everything of a user."""
+    if (session is None) == (user is None):
+        raise ConfigurationError("name one session, or --user")
+
+    async def work(services: Services) -> int:
+        if user is not None:
+            return await services.sessions.end_all((await find_user(services, user)).id)
+        return await services.sessions.end(parse_id(session or ""))
+
+    print(f"Ended: {with_services(work)}")
+
+
+@app.command()
+def prune() -> None:
+    """Remove the rows of sessions that ended an hour ago or longer."""
+    print(f"Removed: {with_services(lambda services: services.sessions.prune())}")
+
+
+def _row(session: Session) -> dict[str, object]:
+    return {
+        "id": session.id,
+        "kind": session.kind.value,
+        "name": session.name,
+        "scopes": sorted(session.scopes),
+        "created_at": session.created_at,
+        "last_seen_at": session.last_seen_at,
+        "expires_at": session.expires_at,
+        "ip": session.client.ip,
+        "user_agent": session.client.user_agent,
+    }

@@ -1,0 +1,47 @@
+"""`authapi tokens`: personal access tokens."""
+
+from datetime import timedelta
+from typing import Annotated
+
+import typer
+
+from authapi.cli.running import JSONOption, UserArgument, find_user, print_one, with_services
+from authapi.clock import now
+from authapi.identity import Client, Identity, Session
+from authapi.services import Services
+
+app = typer.Typer(help="Personal access tokens.", no_args_is_help=True)
+
+
+@app.command()
+def create(
+    user: UserArgument,
+    name: Annotated[str, typer.Option(help="What the token is for.")],
+    scope: Annotated[list[str] | None, typer.Option(help="Repeatable; without, all.")] = None,
+    expires_in: Annotated[int | None, typer.Option(min=1, help="Seconds.")] = None,
+    as_json: JSONOption = False,
+) -> None:
+    """Make a personal access token for a user. Its secret is printed this once."""
+
+    async def work(services: Services) -> tuple[Session, str]:
+        owner = Identity(
+            user=await find_user(services, user),
+            strategy="cli",
+            session_id=None,
+            scopes=frozenset(services.settings.scopes),
+            auth_time=now(),
+            amr=(),
+            expires_at=None,
+        )
+        return await services.tokens.create(
+            owner,
+            name=name,
+            scopes=scope,
+            lifetime=None if expires_in is None else timedelta(seconds=expires_in),
+            client=Client(),
+        )
+
+    token, secret = with_services(work)
+    row: dict[str, object] = {"id": token.id, "name": token.name, "scopes": sorted(token.scopes)}
+    row |= {"expires_at": token.expires_at, "access_token": secret}
+    print_one(row, as_json=as_json)

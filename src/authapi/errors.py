@@ -1,0 +1,278 @@
+"""Every refusal and failure that authapi can express, as one tree.
+
+    AuthAPIError
+    ├── ConfigurationError            the operator must change something; one line says what
+    ├── TokenError                    a self-contained token was refused; it never says why
+    ├── PasswordMismatch              a password does not belong to a stored hash
+    ├── Unavailable                   something behind us is away or full; try again later
+    │   ├── StorageUnavailable        database_unavailable
+    │   └── Overloaded                overloaded
+    └── Refusal                       a caller can be told this, with a stable code
+        ├── Unauthenticated           unauthenticated
+        │   ├── InvalidCredential     unauthenticated, "mine, and not good"
+        │   ├── InvalidCredentials    invalid_credentials, from a login
+        │   ├── InactiveAccount       inactive_account
+        │   └── StaleAuthentication   stale_authentication
+        ├── Forbidden                 forbidden
+        │   ├── InsufficientScope     insufficient_scope
+        │   ├── UnconfirmedEmail      email_not_confirmed
+        │   ├── SuperuserRequired     superuser_required
+        │   ├── RegistrationClosed    registration_closed
+        │   ├── WrongPassword         wrong_password
+        │   └── ForeignOrigin         foreign_origin
+        ├── NotFound                  not_found
+        ├── EmailTaken                email_taken
+        ├── PreconditionFailed        precondition_failed
+        ├── InvalidInput              validation_failed
+        ├── MalformedRequest          malformed_request
+        │   ├── MalformedJSON         malformed_json
+        │   └── DuplicateHeader       duplicate_header
+        ├── UnsupportedMediaType      unsupported_media_type
+        ├── BodyTooLarge              body_too_large
+        ├── HeadersTooLarge           headers_too_large
+        └── InvalidGrant              invalid_grant, unsupported_grant_type, ... (RFC 6749)
+
+The tree knows no HTTP: `web/errors.py` maps classes to status codes. Codes are stable; clients may
+compare them. No error carries what the caller sent, so that none can leak it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+class AuthAPIError(Exception):
+    """Base of everything that authapi raises on purpose."""
+
+
+class ConfigurationError(AuthAPIError):
+    """The settings, the data folder or the routes do not fit; the text is one line for people."""
+
+
+class TokenError(AuthAPIError):
+    """A signed token was refused. One class and no reason: a reason would be an oracle."""
+
+
+class PasswordMismatch(AuthAPIError):
+    """The password does not belong to the stored hash, or there is no hash to belong to."""
+
+
+class Unavailable(AuthAPIError):
+    """Something that a request needs is away or full; the same request may succeed later."""
+
+    code: ClassVar[str] = "unavailable"
+    title: ClassVar[str] = "Temporarily unavailable"
+    retry_after: ClassVar[int] = 1
+    """Seconds after which a client may try again."""
+
+
+class StorageUnavailable(Unavailable):
+    """The database cannot be reached, is locked, or has no free connection."""
+
+    code = "database_unavailable"
+    title = "The database is temporarily unavailable"
+
+
+class Overloaded(Unavailable):
+    """More password hashes are asked for than may wait."""
+
+    code = "overloaded"
+    title = "Too much work is waiting"
+
+
+class Refusal(AuthAPIError):
+    """A request was understood and refused. `code` is stable; `detail` is for people."""
+
+    code: ClassVar[str] = "refused"
+    title: ClassVar[str] = "Refused"
+
+    def __init__(self, detail: str | None = None) -> None:
+        super().__init__(detail or self.title)
+        self.detail = detail
+
+
+class Unauthenticated(Refusal):
+    """No good credential for this route."""
+
+    code = "unauthenticated"
+    title = "Authentication is required"
+
+
+class InvalidCredential(Unauthenticated):
+    """A strategy recognised a credential as its own kind, and it is not good.
+
+    Answered exactly like no credential at all, whatever the reason: the answer tells nothing.
+    """
+
+
+class InvalidCredentials(Unauthenticated):
+    """A login named an account or a password that does not fit."""
+
+    code = "invalid_credentials"
+    title = "E-mail address or password is wrong"
+
+
+class InactiveAccount(Unauthenticated):
+    """The credential is good, the account is deactivated."""
+
+    code = "inactive_account"
+    title = "The account is deactivated"
+
+
+class StaleAuthentication(Unauthenticated):
+    """The login lies too far back for this operation (RFC 9470)."""
+
+    code = "stale_authentication"
+    title = "A more recent login is required"
+
+    def __init__(self, *, max_age: int) -> None:
+        super().__init__()
+        self.max_age = max_age
+        """Seconds that a login may lie back."""
+
+
+class Forbidden(Refusal):
+    """The caller is known and may not do this."""
+
+    code = "forbidden"
+    title = "Not allowed"
+
+
+class InsufficientScope(Forbidden):
+    """The credential lacks scopes of this route (RFC 6750, section 3.1)."""
+
+    code = "insufficient_scope"
+    title = "The credential lacks a scope"
+
+    def __init__(self, *, required: Sequence[str]) -> None:
+        super().__init__("Required: " + " ".join(required))
+        self.required = tuple(required)
+
+
+class UnconfirmedEmail(Forbidden):
+    """The route wants a confirmed e-mail address."""
+
+    code = "email_not_confirmed"
+    title = "The e-mail address is not confirmed"
+
+
+class SuperuserRequired(Forbidden):
+    """The route is for superusers."""
+
+    code = "superuser_required"
+    title = "Only a superuser may do this"
+
+
+class RegistrationClosed(Forbidden):
+    """The operator has closed registration."""
+
+    code = "registration_closed"
+    title = "Registration is closed"
+
+
+class WrongPassword(Forbidden):
+    """A logged-in caller gave a wrong current password."""
+
+    code = "wrong_password"
+    title = "The current password is wrong"
+
+
+class ForeignOrigin(Forbidden):
+    """A browser sent its cookie from a page of another origin."""
+
+    code = "foreign_origin"
+    title = "The request comes from another origin"
+
+
+class NotFound(Refusal):
+    """There is no such thing, or it is somebody else's: the answer is the same."""
+
+    code = "not_found"
+    title = "Not found"
+
+
+class EmailTaken(Refusal):
+    """Another account has this e-mail address."""
+
+    code = "email_taken"
+    title = "The e-mail address is taken"
+
+
+class PreconditionFailed(Refusal):
+    """`If-Match` names a state that is gone (RFC 9110, section 13.1.1)."""
+
+    code = "precondition_failed"
+    title = "The resource has changed"
+
+
+@dataclass(frozen=True, slots=True)
+class InputError:
+    """One thing wrong with the input: where (`loc`), which rule (`code`), and words for people."""
+
+    loc: tuple[str | int, ...]
+    code: str
+    message: str
+
+
+class InvalidInput(Refusal):
+    """The input has the right form and breaks a rule."""
+
+    code = "validation_failed"
+    title = "The input is not valid"
+
+    def __init__(self, *errors: InputError) -> None:
+        super().__init__()
+        self.errors = errors
+
+
+class MalformedRequest(Refusal):
+    """The request can be read in more than one way, or in none."""
+
+    code = "malformed_request"
+    title = "The request is malformed"
+
+
+class MalformedJSON(MalformedRequest):
+    """The body is not JSON that has exactly one meaning (RFC 8259, RFC 7493)."""
+
+    code = "malformed_json"
+    title = "The body is not valid JSON"
+
+
+class DuplicateHeader(MalformedRequest):
+    """A header that may come once came twice."""
+
+    code = "duplicate_header"
+    title = "A header was sent more than once"
+
+
+class UnsupportedMediaType(Refusal):
+    """The body has another content type than the route reads."""
+
+    code = "unsupported_media_type"
+    title = "The content type is not supported"
+
+
+class BodyTooLarge(Refusal):
+    """The body is longer than the configured limit."""
+
+    code = "body_too_large"
+    title = "The body is too large"
+
+
+class HeadersTooLarge(Refusal):
+    """The request headers are longer than the configured limits."""
+
+    code = "headers_too_large"
+    title = "The request headers are too large"
+
+
+class InvalidGrant(Refusal):
+    """The token endpoint refused a grant; `error` is the code of RFC 6749, section 5.2."""
+
+    code = "invalid_grant"
+    title = "The grant was refused"
+
+    def __init__(self, error: str = "invalid_grant", detail: str | None = None) -> None:
+        super().__init__(detail)
+        self.error = error

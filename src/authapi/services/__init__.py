@@ -1,0 +1,84 @@
+"""What the API means, without HTTP and without SQL: one noun a file.
+
+`Services` is all of them, put together once; strategies and routes receive it.
+"""
+
+import asyncio
+from dataclasses import dataclass
+
+from authapi.services.accounts import Accounts
+from authapi.services.activity import Activity
+from authapi.services.keys import Keys, prepare_data_dir
+from authapi.services.passwords import Passwords
+from authapi.services.sessions import Lifetime, Login, Sessions
+from authapi.services.tokens import Tokens
+from authapi.settings import Settings
+from authapi.storage import Database, migrations
+
+__all__ = ["Lifetime", "Login", "Services"]
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Everything that a strategy or a route may ask for."""
+
+    settings: Settings
+    database: Database
+    accounts: Accounts
+    activity: Activity
+    keys: Keys
+    passwords: Passwords
+    sessions: Sessions
+    tokens: Tokens
+
+    @classmethod
+    def build(cls, settings: Settings) -> "Services":
+        """Put the services together. Nothing is opened, read or written yet."""
+        database = Database(
+            settings.resolved_database_url,
+            pool_size=settings.database_pool_size,
+            pool_timeout=settings.database_pool_timeout,
+            timeout=settings.database_timeout,
+        )
+        passwords = Passwords(settings)
+        activity = Activity(database, settings)
+        return cls(
+            settings=settings,
+            database=database,
+            accounts=Accounts(database, passwords, settings),
+            activity=activity,
+            keys=Keys(settings),
+            passwords=passwords,
+            sessions=Sessions(database, activity, settings),
+            tokens=Tokens(database, activity, settings),
+        )
+
+    async def start(self) -> None:
+        """Make keys, bring the schema up (SQLite) or check it (PostgreSQL), warm up.
+
+        Raises ConfigurationError if something of that cannot be.
+        """
+        await asyncio.to_thread(prepare, self.settings)
+        self.keys.start()
+        await self.passwords.start()
+        self.activity.start()
+
+    async def stop(self) -> None:
+        """Write down what is pending and close everything."""
+        await self.activity.stop()
+        self.passwords.stop()
+        await self.database.close()
+
+
+def prepare(settings: Settings) -> None:
+    """Bring an embedded database up to date; refuse a PostgreSQL one that is not. Blocks.
+
+    SQLite belongs to this service alone; a PostgreSQL schema is changed when its operator says so.
+    """
+    url = settings.resolved_database_url
+    if settings.database_url is None:
+        prepare_data_dir(settings.data_dir)
+    if settings.is_embedded:
+        migrations.upgrade(url)
+    else:
+        migrations.require_current(url)

@@ -1,0 +1,85 @@
+"""When each session was last used, written down in batches.
+
+A request that only reads must not write. Uses are kept in memory, counted at once by this process,
+and flushed together every `last_seen_interval` and at shutdown; a crash loses at most that much of
+"last seen", and nothing else.
+"""
+
+import asyncio
+import contextlib
+import logging
+from datetime import datetime
+from uuid import UUID
+
+from authapi.errors import Unavailable
+from authapi.identity import Session
+from authapi.settings import Settings
+from authapi.storage import Database
+
+_log = logging.getLogger(__name__)
+
+
+class Activity:
+    """Remembers uses of sessions until they are written down."""
+
+    def __init__(self, database: Database, settings: Settings) -> None:
+        self._database = database
+        self._interval = settings.last_seen_interval.total_seconds()
+        self._seen: dict[UUID, tuple[datetime, datetime | None]] = {}
+        self._task: asyncio.Task[None] | None = None
+
+    def saw(self, session: Session, at: datetime) -> None:
+        """Note a use."""
+        idle = session.idle_expires_at
+        expires = None if idle is None else at + (idle - session.last_seen_at)
+        self._seen[session.id] = (at, expires)
+
+    def last_seen(self, session: Session) -> datetime:
+        """The latest use known here, written down or not."""
+        pending = self._seen.get(session.id)
+        return session.last_seen_at if pending is None else max(session.last_seen_at, pending[0])
+
+    def is_idle(self, session: Session, at: datetime) -> bool:
+        """Whether the session has ended for not being used."""
+        idle = session.idle_expires_at
+        if idle is None:
+            return False
+        return at >= self.last_seen(session) + (idle - session.last_seen_at)
+
+    async def flush(self) -> None:
+        """Write down what is noted. What cannot be written stays noted."""
+        batch, self._seen = self._seen, {}
+        if not batch:
+            return
+        try:
+            async with self._database.transaction() as store:
+                # In one order everywhere, so that two processes cannot wait for one another.
+                await store.sessions.saw((key, *batch[key]) for key in sorted(batch))
+        except BaseException:
+            self._seen = batch | self._seen
+            raise
+
+    def start(self) -> None:
+        """Begin to flush in the background."""
+        self._task = asyncio.create_task(self._run(), name="authapi-activity")
+
+    async def stop(self) -> None:
+        """End the background task and write down the rest."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+            self._task = None
+        try:
+            await self.flush()
+        except Unavailable:
+            _log.warning("the last uses of %d sessions could not be written", len(self._seen))
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(self._interval)
+            try:
+                await self.flush()
+            except Exception:
+                # This task must outlive every failure of the database.
+                _log.warning("uses of sessions not written yet", exc_info=True)

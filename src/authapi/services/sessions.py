@@ -1,0 +1,203 @@
+"""Sessions: begun by a login, looked up on each request, listed and ended by their owner."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from authapi.clock import now
+from authapi.crypto.ids import new_id
+from authapi.crypto.passwords import PasswordHash
+from authapi.crypto.secrets import SecretHash
+from authapi.errors import InputError, InvalidCredentials, InvalidInput, NotFound
+from authapi.identity import Client, Identity, Session, SessionKind, User
+from authapi.services.activity import Activity
+from authapi.settings import Settings
+from authapi.storage import Database, Store
+
+_PRUNE_BATCH = 500
+_PRUNE_GRACE = timedelta(hours=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """A password that was just proved: what a strategy turns into a credential."""
+
+    user: User
+    proved: PasswordHash = field(repr=False)
+    """The hash that the password was proved against."""
+    auth_time: datetime
+    amr: tuple[str, ...] = ("pwd",)
+
+
+@dataclass(frozen=True, slots=True)
+class Lifetime:
+    """How long a session lasts: `absolute` in any case, `idle` without use if it is not None."""
+
+    absolute: timedelta
+    idle: timedelta | None = None
+
+
+class Sessions:
+    """Login sessions of every kind."""
+
+    def __init__(self, database: Database, activity: Activity, settings: Settings) -> None:
+        self._database = database
+        self._activity = activity
+        self._settings = settings
+
+    async def begin(
+        self,
+        login: Login,
+        kind: SessionKind,
+        *,
+        lifetime: Lifetime,
+        client: Client,
+        secret: SecretHash | None = None,
+        replaces: SecretHash | None = None,
+    ) -> Session:
+        """Begin a session for a proved login; it holds every scope there is.
+
+        `secret` is the hash of what the caller will present; None where a signed token names the
+        session. `replaces` is the secret of a session that the caller presented, which ends.
+        Raises InvalidCredentials if the account or its password changed since it was proved.
+        """
+        session = Session(
+            id=new_id(),
+            user_id=login.user.id,
+            kind=kind,
+            name=None,
+            scopes=frozenset(self._settings.scopes),
+            created_at=login.auth_time,
+            last_seen_at=login.auth_time,
+            idle_expires_at=None if lifetime.idle is None else login.auth_time + lifetime.idle,
+            expires_at=login.auth_time + lifetime.absolute,
+            auth_time=login.auth_time,
+            amr=login.amr,
+            client=client,
+            data={},
+        )
+        async with self._database.transaction() as store:
+            await _require_unchanged(store, login)
+            if replaces is not None:
+                await store.sessions.end_secret(replaces, kind)
+            await store.sessions.add(session, secret)
+        return session
+
+    async def identify_secret(
+        self, secret: SecretHash, kind: SessionKind, *, strategy: str
+    ) -> Identity | None:
+        """Who holds this secret, or None if it is unknown or over: one statement."""
+        async with self._database.read() as store:
+            found = await store.sessions.find_by_secret(secret, kind)
+        return self._identity(found, strategy)
+
+    async def identify_id(
+        self, session_id: UUID, kind: SessionKind, *, strategy: str
+    ) -> Identity | None:
+        """Whose session this is, or None if it is unknown or over: one statement.
+
+        An id proves nothing: ask only with one that a verified signature has vouched for.
+        """
+        async with self._database.read() as store:
+            found = await store.sessions.find_with_user(session_id, kind)
+        return self._identity(found, strategy)
+
+    async def list_of(self, user_id: UUID) -> Sequence[Session]:
+        """The live logins of a user, the newest first: one statement."""
+        at = now()
+        async with self._database.read() as store:
+            found = await store.sessions.list_of(user_id, personal=False, now=at)
+        return [
+            replace(session, last_seen_at=self._activity.last_seen(session)) for session in found
+        ]
+
+    async def end(self, session_id: UUID) -> int:
+        """End one session, whosoever it is; 0 if it was over already, else 1."""
+        async with self._database.transaction() as store:
+            return int(await store.sessions.end(session_id))
+
+    async def end_own(self, session_id: UUID, user_id: UUID) -> None:
+        """End one login of this user. Raises NotFound, also if it is somebody else's."""
+        async with self._database.transaction() as store:
+            if not await store.sessions.end_own(session_id, user_id, personal=False):
+                raise NotFound
+
+    async def end_others(self, identity: Identity) -> int:
+        """End every login of the caller but the one in use; how many they were."""
+        keep = () if identity.session_id is None else (identity.session_id,)
+        async with self._database.transaction() as store:
+            return await store.sessions.end_all(identity.user.id, keep=keep, logins_only=True)
+
+    async def end_all(self, user_id: UUID) -> int:
+        """End everything of this user, personal access tokens too; how many they were."""
+        async with self._database.transaction() as store:
+            return await store.sessions.end_all(user_id)
+
+    async def data_of(self, session_id: UUID) -> Mapping[str, object]:
+        """The data kept with a session. Raises NotFound if it has ended meanwhile."""
+        async with self._database.read() as store:
+            data = await store.sessions.find_data(session_id)
+        if data is None:
+            raise NotFound
+        return data
+
+    async def merge_data(
+        self, session_id: UUID, changes: Mapping[str, object]
+    ) -> Mapping[str, object]:
+        """Merge `changes` into the data kept with a session, and give the result.
+
+        None removes a name; everything else replaces it. Raises InvalidInput if the result, as
+        JSON, is longer than `session_data_bytes`; then nothing has changed.
+        """
+        async with self._database.transaction() as store:
+            session = await store.sessions.lock(session_id)
+            if session is None:
+                raise NotFound
+            merged = {**session.data, **changes}
+            data = {name: value for name, value in merged.items() if value is not None}
+            limit = self._settings.session_data_bytes
+            if len(json.dumps(data, separators=(",", ":"), ensure_ascii=False).encode()) > limit:
+                message = f"the data of a session may take {limit} bytes"
+                raise InvalidInput(InputError(("body",), "session_data_too_large", message))
+            await store.sessions.set_data(session_id, data)
+        return data
+
+    async def prune(self) -> int:
+        """Remove sessions that ended an hour ago or longer, in small batches; how many."""
+        total = 0
+        while True:
+            async with self._database.transaction() as store:
+                removed = await store.sessions.prune(
+                    now=now(), grace=_PRUNE_GRACE, limit=_PRUNE_BATCH
+                )
+            total += removed
+            if removed < _PRUNE_BATCH:
+                return total
+
+    def _identity(self, found: tuple[Session, User] | None, strategy: str) -> Identity | None:
+        if found is None:
+            return None
+        session, user = found
+        at = now()
+        if at >= session.expires_at or self._activity.is_idle(session, at):
+            return None
+        self._activity.saw(session, at)
+        return Identity(
+            user=user,
+            strategy=strategy,
+            session_id=session.id,
+            scopes=session.scopes,
+            auth_time=session.auth_time,
+            amr=session.amr,
+            expires_at=session.expires_at,
+        )
+
+
+async def _require_unchanged(store: Store, login: Login) -> None:
+    # Between the proof and now somebody may have changed the password or deactivated the account,
+    # and ended all sessions: a session that begins now would survive that.
+    found = await store.users.lock(login.user.id)
+    if found is None or not found[0].is_active or found[1] != login.proved:
+        raise InvalidCredentials

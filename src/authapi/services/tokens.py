@@ -1,0 +1,82 @@
+"""Personal access tokens: made by their owner, named, with fewer scopes and a life of their own."""
+
+from collections.abc import Collection, Sequence
+from datetime import timedelta
+from uuid import UUID
+
+from authapi.clock import now
+from authapi.crypto.ids import new_id
+from authapi.crypto.secrets import hash_secret, new_opaque_token
+from authapi.errors import InputError, InvalidInput, NotFound
+from authapi.identity import Client, Identity, Session, SessionKind
+from authapi.services.activity import Activity
+from authapi.settings import Settings
+from authapi.storage import Database
+
+
+class Tokens:
+    """Personal access tokens."""
+
+    def __init__(self, database: Database, activity: Activity, settings: Settings) -> None:
+        self._database = database
+        self._activity = activity
+        self._settings = settings
+
+    async def create(
+        self,
+        owner: Identity,
+        *,
+        name: str,
+        scopes: Collection[str] | None,
+        lifetime: timedelta | None,
+        client: Client,
+    ) -> tuple[Session, str]:
+        """A new token and its secret, which is shown this once and kept nowhere.
+
+        `scopes` must lie within those that `owner` holds, and None means all of them; `lifetime`
+        defaults to `personal_token_lifetime`. Nobody logged in with it, so its `amr` is empty and
+        it never counts as fresh. Raises InvalidInput for a scope or lifetime that may not be,
+        NotFound if the account is gone.
+        """
+        chosen = owner.scopes if scopes is None else frozenset(scopes)
+        if not chosen <= owner.scopes:
+            message = "names a scope that does not exist or that you do not hold"
+            raise InvalidInput(InputError(("body", "scopes"), "scope_not_allowed", message))
+        longest = self._settings.personal_token_max_lifetime
+        span = lifetime or self._settings.personal_token_lifetime
+        if span > longest:
+            message = f"at most {int(longest.total_seconds())} seconds"
+            raise InvalidInput(InputError(("body", "expires_in"), "lifetime_too_long", message))
+        secret, at = new_opaque_token(), now()
+        token = Session(
+            id=new_id(),
+            user_id=owner.user.id,
+            kind=SessionKind.TOKEN,
+            name=name,
+            scopes=chosen,
+            created_at=at,
+            last_seen_at=at,
+            idle_expires_at=None,
+            expires_at=at + span,
+            auth_time=owner.auth_time,
+            amr=(),
+            client=client,
+            data={},
+        )
+        async with self._database.transaction() as store:
+            found = await store.users.lock(owner.user.id)
+            if found is None or not found[0].is_active:
+                raise NotFound
+            await store.sessions.add(token, hash_secret(secret))
+        return token, secret
+
+    async def list_of(self, user_id: UUID) -> Sequence[Session]:
+        """The live personal access tokens of a user, the newest first."""
+        async with self._database.read() as store:
+            return await store.sessions.list_of(user_id, personal=True, now=now())
+
+    async def end_own(self, token_id: UUID, user_id: UUID) -> None:
+        """End one token of this user. Raises NotFound, also if it is somebody else's."""
+        async with self._database.transaction() as store:
+            if not await store.sessions.end_own(token_id, user_id, personal=True):
+                raise NotFound

@@ -1,0 +1,284 @@
+"""Every setting: its default, limits and unit. The only module that reads the environment.
+
+A setting `name` is read from `AUTHAPI_NAME`, from a `.env` file, or, where it holds a secret, from
+the file that `AUTHAPI_NAME_FILE` names. Nothing is read at import: `Settings()` reads.
+"""
+
+import os
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
+from pydantic.fields import FieldInfo
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from authapi.errors import ConfigurationError
+
+MIN_SECRET_LENGTH = 32
+
+
+def _default_data_dir() -> Path:
+    base = os.environ.get("XDG_DATA_HOME")
+    return (Path(base) if base else Path.home() / ".local" / "share") / "authapi"
+
+
+def _seconds(value: object) -> object:
+    return int(value) if isinstance(value, str) and value.strip().isdigit() else value
+
+
+def _split(value: object) -> object:
+    if isinstance(value, str):
+        return tuple(part for part in value.replace(",", " ").split() if part)
+    return value
+
+
+def _scope_catalogue(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    entries = (entry.partition("=") for entry in value.split(";") if entry.strip())
+    return {name.strip(): meaning.strip() for name, _, meaning in entries}
+
+
+def _scope_names(value: dict[str, str]) -> dict[str, str]:
+    for name in value:
+        # RFC 6749, section 3.3: what may stand in a scope token.
+        if not name or not all(c == "!" or "#" <= c <= "[" or "]" <= c <= "~" for c in name):
+            raise ValueError("a scope name may hold printable ASCII except space, quote, backslash")
+    return value
+
+
+def _public_url(value: str | None) -> str | None:
+    if value is None:
+        return None
+    parts = urlsplit(value)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError("must be an absolute http or https URL")
+    if parts.query or parts.fragment or parts.username:
+        raise ValueError("must have no query, fragment or user")
+    return value.rstrip("/")
+
+
+def _long_secret(value: SecretStr | None) -> SecretStr | None:
+    if value is not None and len(value.get_secret_value()) < MIN_SECRET_LENGTH:
+        raise ValueError(f"must have at least {MIN_SECRET_LENGTH} characters")
+    return value
+
+
+Lifetime = Annotated[timedelta, BeforeValidator(_seconds), Field(gt=timedelta(0))]
+"""A length of time: a number of seconds, or ISO 8601 such as P14D."""
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+"""Names separated by commas or spaces."""
+Scopes = Annotated[
+    dict[str, str],
+    NoDecode,
+    BeforeValidator(_scope_catalogue),
+    AfterValidator(_scope_names),
+]
+"""`name=meaning; name=meaning`."""
+Secret = Annotated[SecretStr | None, AfterValidator(_long_secret)]
+
+
+class Settings(BaseSettings):
+    """What the operator decides. Without any, authapi runs for development on this machine only."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="AUTHAPI_",
+        env_file=".env",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,
+        validate_default=True,
+    )
+
+    env: Literal["development", "production"] = "development"
+    """`production` refuses whatever is only good for development."""
+    data_dir: Path = Field(default_factory=_default_data_dir)
+    """Holds the embedded database and the generated secret, for the time that neither is given."""
+    database_url: SecretStr | None = None
+    """`postgresql://...` or `sqlite:///path`; without it, SQLite in the data folder."""
+    secret: Secret = None
+    """The root of all keys, 32 characters or more; without it, one is made in the data folder."""
+    public_url: Annotated[str | None, AfterValidator(_public_url)] = None
+    """Where clients reach this service; issuer of its tokens and base of its links."""
+    host: str = "127.0.0.1"
+    port: int = Field(default=8000, ge=0, le=65535)
+    workers: int = Field(default=1, ge=1, le=64)
+    """Server processes."""
+    docs: bool | None = None
+    """Serve /docs and /openapi.json; by default only in development."""
+
+    strategies: Names = ("session", "token", "jwt")
+    """How callers may authenticate, in the order asked: names, or `module:Class` for your own."""
+    default_strategy: str = "session"
+    """What POST /login uses when the request names none."""
+    registration: Literal["open", "closed"] = "open"
+    scopes: Scopes = Field(default_factory=dict)
+    """The scopes that exist. A login holds all, a personal access token those it was given."""
+    allowed_origins: Names = ()
+    """Origins, besides our own, whose pages may open a WebSocket with our cookie."""
+
+    session_idle: Lifetime = timedelta(days=1)
+    """A cookie session ends when it is not used for this long."""
+    session_absolute: Lifetime = timedelta(days=7)
+    """A cookie session ends after this long, however much it is used."""
+    remember_idle: Lifetime = timedelta(days=14)
+    """`session_idle` for logins with `remember`."""
+    remember_absolute: Lifetime = timedelta(days=90)
+    """`session_absolute` for logins with `remember`, and the Max-Age of their cookie."""
+    session_data_bytes: int = Field(default=4096, ge=2, le=65536)
+    """How large the data kept with a session may be, as JSON."""
+    last_seen_interval: Lifetime = timedelta(seconds=30)
+    """Uses of a session are written down in batches, this far apart."""
+    token_lifetime: Lifetime = timedelta(days=30)
+    """An opaque token from POST /login ends after this long."""
+    personal_token_lifetime: Lifetime = timedelta(days=90)
+    """A personal access token ends after this long unless it is made with another `expires_in`."""
+    personal_token_max_lifetime: Lifetime = timedelta(days=366)
+    """The longest `expires_in` that a personal access token may be made with."""
+    jwt_lifetime: Lifetime = timedelta(minutes=10)
+    """A JWT ends after this long."""
+    jwt_audience: str = Field(default="authapi", min_length=1, max_length=255)
+    """The `aud` of the JWTs that this service issues and accepts."""
+    fresh_max_age: Lifetime = timedelta(minutes=5)
+    """How far a login may lie back for operations that ask for a fresh one."""
+
+    password_min_length: int = Field(default=15, ge=8, le=1024)
+    """Characters. NIST SP 800-63B-4 asks for 15 where the password is the only factor."""
+    password_max_length: int = Field(default=1024, ge=64, le=1024)
+    """Characters."""
+    argon2_memory: int = Field(default=19456, ge=19456, le=1 << 20)
+    """KiB for one hash. The default, and the least that is accepted, is OWASP's minimum."""
+    argon2_passes: int = Field(default=2, ge=2, le=64)
+    argon2_lanes: int = Field(default=1, ge=1, le=16)
+    hash_concurrency: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1, le=64)
+    """Hashes computed at one time; each takes `argon2_memory`."""
+    hash_queue: int = Field(default=64, ge=0, le=10_000)
+    """Hashes that may wait; beyond that, requests are answered 503."""
+
+    max_body_bytes: int = Field(default=65536, ge=1024)
+    max_header_bytes: int = Field(default=32768, ge=4096)
+    """All request headers together."""
+    max_credential_bytes: int = Field(default=8192, ge=1024)
+    """One Authorization or Cookie header."""
+    max_json_depth: int = Field(default=20, ge=4, le=200)
+    """How deep arrays and objects of a body may nest."""
+
+    database_pool_size: int = Field(default=10, ge=1, le=1000)
+    """Connections that each process may hold open."""
+    database_pool_timeout: float = Field(default=5.0, gt=0, le=300)
+    """Seconds that a request waits for a connection before it is answered 503."""
+    database_timeout: float = Field(default=5.0, gt=0, le=300)
+    """Seconds that one statement may take, or wait for a lock, before it is given up."""
+    shutdown_timeout: int = Field(default=30, ge=1, le=3600)
+    """Seconds that requests in flight have to finish after SIGTERM."""
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> Self:
+        if self.password_min_length > self.password_max_length:
+            raise ValueError("password_min_length is greater than password_max_length")
+        for name in ("session", "remember"):
+            if getattr(self, f"{name}_idle") > getattr(self, f"{name}_absolute"):
+                raise ValueError(f"{name}_idle is longer than {name}_absolute")
+        if self.personal_token_lifetime > self.personal_token_max_lifetime:
+            raise ValueError("personal_token_lifetime is longer than personal_token_max_lifetime")
+        if not self.strategies:
+            raise ValueError("strategies names none")
+        if self.env == "production":
+            self._fit_for_production()
+        return self
+
+    def _fit_for_production(self) -> None:
+        required = ("secret", "public_url", "database_url")
+        missing = [f"AUTHAPI_{name.upper()}" for name in required if getattr(self, name) is None]
+        if missing:
+            raise ValueError("production needs " + ", ".join(missing))
+        if not self.cookie_secure:
+            raise ValueError("production needs an https public_url, for the cookie to be Secure")
+
+    @property
+    def docs_enabled(self) -> bool:
+        """Whether the docs page and the OpenAPI document are served."""
+        return self.env == "development" if self.docs is None else self.docs
+
+    @property
+    def issuer(self) -> str:
+        """The `iss` of our tokens: the public URL, or the loopback address in development."""
+        return self.public_url or f"http://{_bracketed(self.host)}:{self.port}"
+
+    @property
+    def cookie_secure(self) -> bool:
+        """False only for development on plain http, where browsers would not send the cookie."""
+        return self.issuer.startswith("https://")
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether the database is SQLite, which authapi migrates by itself."""
+        return self.resolved_database_url.startswith("sqlite")
+
+    @property
+    def resolved_database_url(self) -> str:
+        """The database URL, with the embedded default filled in."""
+        if self.database_url is not None:
+            return self.database_url.get_secret_value()
+        return f"sqlite:///{self.data_dir.absolute() / 'authapi.db'}"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, _SecretFiles(settings_cls), dotenv_settings
+
+
+class _SecretFiles(EnvSettingsSource):
+    """Reads `AUTHAPI_X` from the file that `AUTHAPI_X_FILE` names, where X holds a secret."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        path = self.env_vars.get(f"authapi_{field_name}_file")
+        if path is None or "SecretStr" not in str(field.annotation):
+            return None, field_name, False
+        try:
+            return Path(path).read_text(encoding="utf-8").rstrip("\r\n"), field_name, False
+        except (OSError, UnicodeDecodeError):
+            variable = f"AUTHAPI_{field_name.upper()}_FILE"
+            raise ConfigurationError(f"{variable} names a file that cannot be read") from None
+
+
+def load_settings(overrides: Mapping[str, object] | None = None) -> Settings:
+    """The settings from the environment, `overrides` first.
+
+    Raises ConfigurationError: one line that names each setting that is wrong, and no value.
+    """
+    try:
+        return Settings(**dict(overrides or {}))  # type: ignore[arg-type]  # pydantic validates
+    except ValidationError as error:
+        problems = []
+        for item in error.errors(include_input=False, include_url=False, include_context=False):
+            name = f"AUTHAPI_{str(item['loc'][0]).upper()}: " if item["loc"] else ""
+            problems.append(name + item["msg"].removeprefix("Value error, "))
+        raise ConfigurationError("; ".join(problems)) from None
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

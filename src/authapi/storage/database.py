@@ -1,0 +1,156 @@
+"""The engine, and the two ways to use it: `read()` for one statement, `transaction()` for changes.
+
+A transaction is committed when its block ends, which is before the service returns and so before
+any answer is sent: a commit that fails is an error, never a success told too early. See
+`docs/decisions/0004-commit-before-the-answer.md`.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.engine import URL, Connection, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from authapi.errors import ConfigurationError, StorageUnavailable
+from authapi.storage.sessions import SessionTable
+from authapi.storage.users import UserTable
+
+_WRITE = "authapi_write"
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """The tables inside one transaction."""
+
+    users: UserTable
+    sessions: SessionTable
+
+
+def parse_url(text: str) -> URL:
+    """`text` as a URL with its driver: psycopg 3 for PostgreSQL, aiosqlite for SQLite.
+
+    Raises ConfigurationError, without repeating `text`: it may hold a password.
+    """
+    try:
+        url = make_url(text)
+        backend = url.get_backend_name()
+    except (ArgumentError, ValueError):
+        raise ConfigurationError("the database URL cannot be read") from None
+    if backend in {"postgresql", "postgres"}:
+        return url.set(drivername="postgresql+psycopg")
+    if backend == "sqlite":
+        return url.set(drivername="sqlite+aiosqlite")
+    raise ConfigurationError("the database URL must begin with postgresql:// or sqlite:///")
+
+
+class Database:
+    """One database, through a pool of connections.
+
+    `pool_size` counts connections; `pool_timeout` and `timeout` are seconds: how long to wait for
+    a connection, and for one statement or lock. All methods raise StorageUnavailable when the
+    database is away, locked, or the pool is exhausted.
+    """
+
+    def __init__(
+        self, url: str, *, pool_size: int = 10, pool_timeout: float = 5, timeout: float = 5
+    ) -> None:
+        self._url = parse_url(url)
+        self._is_sqlite = self._url.get_backend_name() == "sqlite"
+        options: dict[str, Any] = {"pool_size": pool_size, "max_overflow": 0}
+        options |= {"pool_timeout": pool_timeout, "hide_parameters": True}
+        if self._is_sqlite:
+            options["connect_args"] = {"timeout": timeout}
+        else:
+            milliseconds = int(timeout * 1000)
+            options["pool_pre_ping"] = True
+            options["connect_args"] = {
+                "connect_timeout": max(2, int(timeout)),
+                "options": f"-c statement_timeout={milliseconds} -c lock_timeout={milliseconds}"
+                " -c timezone=UTC",
+            }
+        try:
+            self.engine: AsyncEngine = create_async_engine(self._url, **options)
+        except ImportError:
+            raise ConfigurationError(
+                "PostgreSQL needs the extra: pip install 'authapi[postgres]'"
+            ) from None
+        # One statement needs no transaction around it: on PostgreSQL that saves two round trips.
+        self._reader = self.engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._writer = self.engine.execution_options(**{_WRITE: True})
+        # SQLite has one writer. Waiting here is first come, first served; SQLite's own waiting is
+        # a lottery that somebody loses when many write.
+        self._turn: AbstractAsyncContextManager[Any] = (
+            asyncio.Lock() if self._is_sqlite else nullcontext()
+        )
+        if self._is_sqlite:
+            event.listen(self.engine.sync_engine, "connect", _prepare_sqlite)
+            event.listen(self.engine.sync_engine, "begin", _begin_sqlite)
+
+    @property
+    def description(self) -> str:
+        """Which database this is, for people, without its password."""
+        return self._url.set(drivername=self._url.get_backend_name()).render_as_string()
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[Store]:
+        """The tables, each statement on its own. For a single query."""
+        with _translated():
+            async with self._reader.connect() as connection:
+                yield _store(connection)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Store]:
+        """The tables inside one transaction, committed at the end of the block or not at all."""
+        with _translated():
+            async with self._turn, self._writer.begin() as connection:
+                yield _store(connection)
+
+    async def ping(self) -> None:
+        """Return if the database answers."""
+        with _translated():
+            async with self._reader.connect() as connection:
+                await connection.execute(sa.text("SELECT 1"))
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self.engine.dispose()
+
+
+class _translated:  # noqa: N801  # reads as a verb at its places of use
+    """Turns what the driver raises when the database is away into StorageUnavailable."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, PoolTimeout | OperationalError | InterfaceError):
+            raise StorageUnavailable from error
+        if isinstance(error, DBAPIError) and error.connection_invalidated:
+            raise StorageUnavailable from error
+
+
+def _store(connection: AsyncConnection) -> Store:
+    return Store(users=UserTable(connection), sessions=SessionTable(connection))
+
+
+def _prepare_sqlite(connection: Any, _: object) -> None:
+    # BEGIN is ours to send (`_begin_sqlite`): sqlite3 would send a deferred one, whose upgrade to a
+    # write fails at once when another writer is there, without waiting.
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA synchronous=FULL")  # an answered write survives a power cut
+    cursor.execute("PRAGMA foreign_keys=ON")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    if connection.get_execution_options().get(_WRITE):
+        connection.exec_driver_sql("BEGIN IMMEDIATE")

@@ -1,0 +1,59 @@
+"""The tables. A change here needs a migration; `authapi db check` tells when one is missing."""
+
+import sqlalchemy as sa
+
+from authapi.storage.types import PasswordHashType, SecretHashType, UTCDateTime
+
+metadata = sa.MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+    }
+)
+
+users = sa.Table(
+    "users",
+    metadata,
+    sa.Column("id", sa.Uuid, primary_key=True),
+    # The one spelling by which an address is found and kept unique, computed in Python: databases
+    # disagree about lower().
+    sa.Column("email", sa.String(254), nullable=False, unique=True),
+    sa.Column("email_given", sa.String(254), nullable=False),
+    sa.Column("name", sa.String(200)),
+    sa.Column("password_hash", PasswordHashType),
+    sa.Column("is_active", sa.Boolean, nullable=False),
+    sa.Column("is_superuser", sa.Boolean, nullable=False),
+    sa.Column("email_confirmed_at", UTCDateTime),
+    sa.Column("created_at", UTCDateTime, nullable=False),
+    sa.Column("updated_at", UTCDateTime, nullable=False),
+)
+
+sessions = sa.Table(
+    "sessions",
+    metadata,
+    sa.Column("id", sa.Uuid, primary_key=True),
+    sa.Column(
+        "user_id",
+        sa.Uuid,
+        sa.ForeignKey("users.id", ondelete="CASCADE"),
+        nullable=False,
+        index=True,
+    ),
+    sa.Column("kind", sa.String(16), nullable=False),
+    # Null where the credential is signed and names the id, as a JWT does.
+    sa.Column("secret_hash", SecretHashType, unique=True),
+    sa.Column("name", sa.String(100)),
+    sa.Column("scopes", sa.JSON, nullable=False),
+    sa.Column("created_at", UTCDateTime, nullable=False),
+    sa.Column("last_seen_at", UTCDateTime, nullable=False),
+    sa.Column("idle_expires_at", UTCDateTime),
+    sa.Column("expires_at", UTCDateTime, nullable=False, index=True),
+    sa.Column("auth_time", UTCDateTime, nullable=False),
+    sa.Column("amr", sa.JSON, nullable=False),
+    sa.Column("ip", sa.String(45)),
+    sa.Column("user_agent", sa.String(255)),
+    sa.Column("data", sa.JSON, nullable=False),
+)

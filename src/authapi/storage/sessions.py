@@ -1,0 +1,200 @@
+"""Queries on `sessions`."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from authapi.crypto.secrets import SecretHash
+from authapi.identity import Client, Session, SessionKind, User
+from authapi.storage.models import sessions, users
+from authapi.storage.users import USER_COLUMNS
+
+_COLUMNS = (
+    sessions.c.id,
+    sessions.c.user_id,
+    sessions.c.kind,
+    sessions.c.name,
+    sessions.c.scopes,
+    sessions.c.created_at,
+    sessions.c.last_seen_at,
+    sessions.c.idle_expires_at,
+    sessions.c.expires_at,
+    sessions.c.auth_time,
+    sessions.c.amr,
+    sessions.c.ip,
+    sessions.c.user_agent,
+    sessions.c.data,
+)
+_WITH_USER = sa.select(*_COLUMNS, *USER_COLUMNS).join(users, users.c.id == sessions.c.user_id)
+_BY_SECRET = _WITH_USER.where(
+    sessions.c.secret_hash == sa.bindparam("secret"), sessions.c.kind == sa.bindparam("kind")
+)
+_BY_ID = _WITH_USER.where(
+    sessions.c.id == sa.bindparam("id"), sessions.c.kind == sa.bindparam("kind")
+)
+
+
+class SessionTable:
+    """Login sessions of every kind, inside one transaction."""
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
+
+    async def add(self, session: Session, secret: SecretHash | None) -> None:
+        """Insert `session`, found later by the hash of its secret, or by its id if it has none."""
+        await self._connection.execute(
+            sa.insert(sessions).values(
+                id=session.id,
+                user_id=session.user_id,
+                kind=session.kind,
+                secret_hash=secret,
+                name=session.name,
+                scopes=sorted(session.scopes),
+                created_at=session.created_at,
+                last_seen_at=session.last_seen_at,
+                idle_expires_at=session.idle_expires_at,
+                expires_at=session.expires_at,
+                auth_time=session.auth_time,
+                amr=list(session.amr),
+                ip=session.client.ip,
+                user_agent=session.client.user_agent,
+                data=dict(session.data),
+            )
+        )
+
+    async def find_by_secret(
+        self, secret: SecretHash, kind: SessionKind
+    ) -> tuple[Session, User] | None:
+        """The session with this secret, and its user: one statement."""
+        return await self._one(_BY_SECRET, {"secret": secret, "kind": kind})
+
+    async def find_with_user(
+        self, session_id: UUID, kind: SessionKind
+    ) -> tuple[Session, User] | None:
+        """The session with this id, and its user: one statement."""
+        return await self._one(_BY_ID, {"id": session_id, "kind": kind})
+
+    async def lock(self, session_id: UUID) -> Session | None:
+        """The session, held against other writers until the commit."""
+        statement = sa.select(*_COLUMNS).where(sessions.c.id == session_id).with_for_update()
+        row = (await self._connection.execute(statement)).one_or_none()
+        return None if row is None else _session(row)
+
+    async def find_data(self, session_id: UUID) -> Mapping[str, object] | None:
+        """The data kept with a session."""
+        statement = sa.select(sessions.c.data).where(sessions.c.id == session_id)
+        return (await self._connection.execute(statement)).scalar_one_or_none()
+
+    async def list_of(
+        self, user_id: UUID, *, personal: bool, now: datetime, limit: int = 1000
+    ) -> Sequence[Session]:
+        """What is alive at `now`: personal access tokens, or logins; the newest first."""
+        named = sessions.c.name.is_not(None) if personal else sessions.c.name.is_(None)
+        statement = (
+            sa.select(*_COLUMNS)
+            .where(sessions.c.user_id == user_id, named, _alive(now))
+            .order_by(sessions.c.id.desc())
+            .limit(limit)
+        )
+        return [_session(row) for row in await self._connection.execute(statement)]
+
+    async def set_data(self, session_id: UUID, data: Mapping[str, object]) -> None:
+        """Replace the data kept with a session."""
+        await self._connection.execute(
+            sa.update(sessions).where(sessions.c.id == session_id).values(data=dict(data))
+        )
+
+    async def replace_secret(self, session_id: UUID, secret: SecretHash) -> None:
+        """Give a session another secret; the old one is dead."""
+        await self._connection.execute(
+            sa.update(sessions).where(sessions.c.id == session_id).values(secret_hash=secret)
+        )
+
+    async def saw(self, seen: Iterable[tuple[UUID, datetime, datetime | None]]) -> None:
+        """Write down uses: (session, when, when it now expires for idleness). Never backwards."""
+        rows = [{"b_id": key, "b_at": at, "b_idle": idle} for key, at, idle in seen]
+        if rows:
+            await self._connection.execute(
+                sa.update(sessions)
+                .where(
+                    sessions.c.id == sa.bindparam("b_id"),
+                    sessions.c.last_seen_at < sa.bindparam("b_at"),
+                )
+                .values(last_seen_at=sa.bindparam("b_at"), idle_expires_at=sa.bindparam("b_idle")),
+                rows,
+            )
+
+    async def end(self, session_id: UUID) -> bool:
+        """Remove one session; whether it was there."""
+        return await self._delete(sessions.c.id == session_id) == 1
+
+    async def end_secret(self, secret: SecretHash, kind: SessionKind) -> None:
+        """Remove the session with this secret, if there is one."""
+        await self._delete(sessions.c.secret_hash == secret, sessions.c.kind == kind)
+
+    async def end_own(self, session_id: UUID, user_id: UUID, *, personal: bool) -> bool:
+        """Remove a personal access token or a login of this user; whether it was there."""
+        named = sessions.c.name.is_not(None) if personal else sessions.c.name.is_(None)
+        return await self._delete(sessions.c.id == session_id, _of(user_id), named) == 1
+
+    async def end_all(
+        self, user_id: UUID, *, keep: Collection[UUID] = (), logins_only: bool = False
+    ) -> int:
+        """Remove every session of this user but `keep`; how many they were."""
+        conditions = [_of(user_id), sessions.c.id.not_in(keep)]
+        if logins_only:
+            conditions.append(sessions.c.name.is_(None))
+        return await self._delete(*conditions)
+
+    async def prune(self, *, now: datetime, grace: timedelta, limit: int) -> int:
+        """Remove up to `limit` sessions that ended more than `grace` ago; how many they were."""
+        before = now - grace
+        batch = sa.select(sessions.c.id).where(sessions.c.expires_at < before).limit(limit)
+        return await self._delete(sessions.c.id.in_(batch.scalar_subquery()))
+
+    async def _one(
+        self, statement: sa.Select[Any], values: Mapping[str, object]
+    ) -> tuple[Session, User] | None:
+        row = (await self._connection.execute(statement, values)).one_or_none()
+        if row is None:
+            return None
+        return _session(row[: len(_COLUMNS)]), User(*row[len(_COLUMNS) :])
+
+    async def _delete(self, *conditions: sa.ColumnElement[bool]) -> int:
+        result = await self._connection.execute(sa.delete(sessions).where(*conditions))
+        return result.rowcount
+
+
+def _of(user_id: UUID) -> sa.ColumnElement[bool]:
+    return sessions.c.user_id == user_id
+
+
+def _alive(now: datetime) -> sa.ColumnElement[bool]:
+    return (sessions.c.expires_at > now) & (
+        sessions.c.idle_expires_at.is_(None) | (sessions.c.idle_expires_at > now)
+    )
+
+
+def _session(row: Sequence[Any]) -> Session:
+    (key, user_id, kind, name, scopes, created, seen, idle, expires, auth, amr, ip, agent, data) = (
+        row
+    )
+    return Session(
+        id=key,
+        user_id=user_id,
+        kind=SessionKind(kind),
+        name=name,
+        scopes=frozenset(scopes),
+        created_at=created,
+        last_seen_at=seen,
+        idle_expires_at=idle,
+        expires_at=expires,
+        auth_time=auth,
+        amr=tuple(amr),
+        client=Client(ip=ip, user_agent=agent),
+        data=data,
+    )

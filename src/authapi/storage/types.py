@@ -1,0 +1,59 @@
+"""Column types whose Python side is stricter than their SQL side.
+
+In migrations they are written as the plain types that they stand on (`alembic/env.py`), so that a
+migration never imports this module.
+"""
+
+from datetime import UTC, datetime
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Dialect
+from sqlalchemy.types import TypeDecorator
+
+from authapi.crypto.passwords import PasswordHash
+from authapi.crypto.secrets import SecretHash
+
+
+class UTCDateTime(TypeDecorator[datetime]):
+    """A moment in UTC. SQLite has no time zones, so what it gives back is marked as UTC here."""
+
+    impl = sa.DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a stored time must have a time zone")
+        return value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class SecretHashType(TypeDecorator[SecretHash]):
+    """The SHA-256 of a secret. A plain string or the secret itself cannot be bound to it."""
+
+    impl = sa.LargeBinary(32)
+    cache_ok = True
+
+    def process_bind_param(self, value: SecretHash | None, dialect: Dialect) -> bytes | None:
+        return None if value is None else value.digest
+
+    def process_result_value(self, value: bytes | None, dialect: Dialect) -> SecretHash | None:
+        return None if value is None else SecretHash(bytes(value))
+
+
+class PasswordHashType(TypeDecorator[PasswordHash]):
+    """A password hash in PHC form. A password itself cannot be bound to it."""
+
+    impl = sa.String(255)
+    cache_ok = True
+
+    def process_bind_param(self, value: PasswordHash | None, dialect: Dialect) -> str | None:
+        return None if value is None else value.text
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> PasswordHash | None:
+        return None if value is None else PasswordHash(value)

@@ -1,0 +1,126 @@
+"""Queries on `users`."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from authapi.crypto.passwords import PasswordHash
+from authapi.errors import EmailTaken
+from authapi.identity import User
+from authapi.storage.models import users
+
+USER_COLUMNS = (
+    users.c.id,
+    users.c.email_given,
+    users.c.name,
+    users.c.is_active,
+    users.c.is_superuser,
+    users.c.email_confirmed_at,
+    users.c.created_at,
+    users.c.updated_at,
+)
+"""What a `User` is made of, in the order of its fields."""
+
+
+class UserTable:
+    """Accounts, inside one transaction."""
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
+
+    async def add(self, user: User, *, email: str, password_hash: PasswordHash | None) -> None:
+        """Insert `user` under the canonical `email`. Raises EmailTaken."""
+        try:
+            await self._connection.execute(
+                sa.insert(users).values(
+                    id=user.id,
+                    email=email,
+                    email_given=user.email,
+                    name=user.name,
+                    password_hash=password_hash,
+                    is_active=user.is_active,
+                    is_superuser=user.is_superuser,
+                    email_confirmed_at=user.email_confirmed_at,
+                    created_at=user.created_at,
+                    updated_at=user.updated_at,
+                )
+            )
+        except IntegrityError:
+            # The unique index decides, not a look beforehand: of two at the same time one wins.
+            raise EmailTaken from None
+
+    async def find(self, user_id: UUID) -> User | None:
+        """The account with this id."""
+        return await self._one(sa.select(*USER_COLUMNS).where(users.c.id == user_id))
+
+    async def find_by_email(self, email: str) -> User | None:
+        """The account with this canonical address."""
+        return await self._one(sa.select(*USER_COLUMNS).where(users.c.email == email))
+
+    async def find_credentials(self, user_id: UUID) -> tuple[User, PasswordHash | None] | None:
+        """The account with this id, and its password hash."""
+        return await self._credentials(users.c.id == user_id)
+
+    async def find_credentials_by_email(
+        self, email: str
+    ) -> tuple[User, PasswordHash | None] | None:
+        """The account with this canonical address, and its password hash."""
+        return await self._credentials(users.c.email == email)
+
+    async def lock(self, user_id: UUID) -> tuple[User, PasswordHash | None] | None:
+        """The account and its password hash, held against other writers until the commit."""
+        return await self._credentials(users.c.id == user_id, lock=True)
+
+    async def page(self, *, after: UUID | None, limit: int) -> Sequence[User]:
+        """Up to `limit` accounts whose ids follow `after`, by id, which is by age."""
+        statement = sa.select(*USER_COLUMNS).order_by(users.c.id).limit(limit)
+        if after is not None:
+            statement = statement.where(users.c.id > after)
+        return [User(*row) for row in await self._connection.execute(statement)]
+
+    async def set_name(self, user_id: UUID, name: str | None, *, at: datetime) -> None:
+        """Change the name."""
+        await self._update(user_id, name=name, updated_at=at)
+
+    async def set_password(self, user_id: UUID, password: PasswordHash, *, at: datetime) -> None:
+        """Change the password hash."""
+        await self._update(user_id, password_hash=password, updated_at=at)
+
+    async def replace_hash(self, user_id: UUID, old: PasswordHash, new: PasswordHash) -> None:
+        """Store the same password under a stronger hash, unless the password changed meanwhile."""
+        await self._connection.execute(
+            sa.update(users)
+            .where(users.c.id == user_id, users.c.password_hash == old)
+            .values(password_hash=new)
+        )
+
+    async def set_active(self, user_id: UUID, active: bool, *, at: datetime) -> None:
+        """Activate or deactivate the account."""
+        await self._update(user_id, is_active=active, updated_at=at)
+
+    async def delete(self, user_id: UUID) -> None:
+        """Remove the account and, by the foreign key, everything that belongs to it."""
+        await self._connection.execute(sa.delete(users).where(users.c.id == user_id))
+
+    async def _one(self, statement: sa.Select[Any]) -> User | None:
+        row = (await self._connection.execute(statement)).one_or_none()
+        return None if row is None else User(*row)
+
+    async def _credentials(
+        self, condition: sa.ColumnElement[bool], *, lock: bool = False
+    ) -> tuple[User, PasswordHash | None] | None:
+        statement = sa.select(*USER_COLUMNS, users.c.password_hash).where(condition)
+        if lock:
+            statement = statement.with_for_update()
+        row = (await self._connection.execute(statement)).one_or_none()
+        return None if row is None else (User(*row[:-1]), row[-1])
+
+    async def _update(self, user_id: UUID, **values: object) -> None:
+        await self._connection.execute(
+            sa.update(users).where(users.c.id == user_id).values(**values)
+        )

@@ -1,0 +1,150 @@
+"""The contract of a strategy, and how to write one.
+
+A strategy reads one kind of credential from a connection. Asked to `authenticate`, it has three
+answers:
+
+* an `Identity`: this is who is calling;
+* None: there is no credential of my kind here, so another strategy may be asked;
+* it raises `InvalidCredential`: there is one, it is mine, and it is not good. Nobody else is asked,
+  and the caller learns no reason.
+
+So a strategy must tell its own kind by shape alone (a scheme, a prefix, a number of segments),
+before it asks anything of a database. Anything else that it raises refuses the request as well.
+
+What a strategy can do is its type:
+
+* `Strategy` recognises a caller;
+* `Issuer` also turns a proved login into a credential, so `POST /login` can name it;
+* `Revocable` can also end what it issued, so `POST /logout` accepts it;
+* `Renewable` can also replace the secret of a session in use, when a password changes.
+
+To write one, subclass the least of these that fits, in one file anywhere importable, and name it in
+`AUTHAPI_STRATEGIES` as `module:Class` among the others. The built-in ones come through the same
+door. `tests/strategies/contract.py` is the suite that each of them passes, and yours can too.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import ClassVar
+from uuid import UUID
+
+from starlette.requests import HTTPConnection
+
+from authapi.crypto.secrets import SecretHash
+from authapi.identity import Client, Identity
+from authapi.services import Login, Services
+
+REALM = "authapi"
+
+
+@dataclass(frozen=True, slots=True)
+class Challenge:
+    """One challenge of `WWW-Authenticate` (RFC 9110, section 11.6.1)."""
+
+    scheme: str
+    parameters: Mapping[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        # Values are ours, never a caller's; still a quote must not end the string early.
+        quoted = (
+            f'{name}="{value.translate(_ESCAPES)}"' for name, value in self.parameters.items()
+        )
+        return f"{self.scheme} {', '.join(quoted)}".rstrip()
+
+
+_ESCAPES = str.maketrans({'"': '\\"', "\\": "\\\\"})
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """A credential on its way to the client: members of the JSON body, and headers."""
+
+    session_id: UUID
+    expires_at: datetime
+    body: Mapping[str, object] = field(default_factory=dict, repr=False)
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Renewal:
+    """Another secret for a session: what to store, and the headers that hand it over."""
+
+    secret: SecretHash
+    headers: tuple[tuple[str, str], ...] = field(repr=False)
+
+
+class Strategy(ABC):
+    """Recognises callers by one kind of credential."""
+
+    name: ClassVar[str]
+    """By which routes, settings and the OpenAPI document know it: snake_case."""
+    ambient: ClassVar[bool] = False
+    """True if browsers send the credential by themselves, as they do cookies: then it is asked
+    after all that a caller sends on purpose, and WebSockets check the origin."""
+
+    def __init__(self, services: Services) -> None:
+        self.services = services
+
+    @abstractmethod
+    async def authenticate(self, connection: HTTPConnection) -> Identity | None:
+        """Who is calling, None if this credential is absent, or InvalidCredential."""
+
+    @abstractmethod
+    def challenge(self) -> Challenge:
+        """What a 401 says to invite this credential."""
+
+    @abstractmethod
+    def openapi(self) -> Mapping[str, object]:
+        """The Security Scheme Object of the OpenAPI document."""
+
+
+class Issuer(Strategy):
+    """A strategy that a login can end in."""
+
+    @abstractmethod
+    async def issue(
+        self, login: Login, connection: HTTPConnection, *, remember: bool = False
+    ) -> Issued:
+        """A new credential for a proved login; with `remember`, one that outlives the browser."""
+
+    @property
+    @abstractmethod
+    def issues(self) -> Mapping[str, str]:
+        """The members that `Issued.body` adds to the answer of a login, each with its meaning."""
+
+
+class Revocable(Issuer):
+    """A strategy whose credentials a logout ends, at once and everywhere."""
+
+    async def revoke(self, identity: Identity) -> tuple[tuple[str, str], ...]:
+        """End the credential that `identity` was read from; headers that tell the client so."""
+        if identity.session_id is not None:
+            await self.services.sessions.end(identity.session_id)
+        return ()
+
+
+class Renewable(Revocable):
+    """A strategy whose secret can be replaced while its session lives on."""
+
+    @abstractmethod
+    def renew(self) -> Renewal:
+        """Another secret, not stored yet."""
+
+
+def bearer_credential(connection: HTTPConnection) -> str | None:
+    """What follows `Bearer` in the Authorization header (RFC 6750, section 2.1), or None."""
+    header = connection.headers.get("authorization")
+    if header is None:
+        return None
+    scheme, _, credential = header.partition(" ")
+    return credential.strip(" ") if scheme.lower() == "bearer" else None
+
+
+def client_of(connection: HTTPConnection) -> Client:
+    """Where a connection comes from. Text that a client chose is cut and made printable."""
+    agent = connection.headers.get("user-agent")
+    if agent is not None:
+        agent = "".join(c if c.isprintable() else "?" for c in agent[:255])
+    return Client(ip=connection.client.host if connection.client else None, user_agent=agent)

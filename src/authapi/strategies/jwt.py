@@ -1,0 +1,96 @@
+"""Way 3, signed: a JWT that anybody with our public key can read, and that a logout really ends.
+
+It carries who, how and until when (RFC 9068), and `sid`, the session behind it. The signature is
+checked first; then the session must still be there, which is what makes logout, deactivation and a
+change of password real without a list of dead tokens.
+"""
+
+from collections.abc import Mapping
+from uuid import UUID
+
+from starlette.requests import HTTPConnection
+
+from authapi.clock import now
+from authapi.errors import InvalidCredential, TokenError
+from authapi.identity import Identity, SessionKind
+from authapi.services import Lifetime, Login
+from authapi.strategies.base import (
+    REALM,
+    Challenge,
+    Issued,
+    Revocable,
+    bearer_credential,
+    client_of,
+)
+
+
+class JWTStrategy(Revocable):
+    """Signed bearer tokens."""
+
+    name = "jwt"
+
+    async def authenticate(self, connection: HTTPConnection) -> Identity | None:
+        token = bearer_credential(connection)
+        if token is None or token.count(".") != 2:
+            return None
+        try:
+            claims = self.services.keys.verify_access_token(token, now=now())
+            session_id, subject = UUID(str(claims.get("sid"))), UUID(str(claims["sub"]))
+        except (TokenError, ValueError):
+            raise InvalidCredential from None
+        identity = await self.services.sessions.identify_id(
+            session_id, SessionKind.JWT, strategy=self.name
+        )
+        if identity is None or identity.user.id != subject:
+            raise InvalidCredential
+        return identity
+
+    async def issue(
+        self, login: Login, connection: HTTPConnection, *, remember: bool = False
+    ) -> Issued:
+        session = await self.services.sessions.begin(
+            login,
+            SessionKind.JWT,
+            lifetime=Lifetime(self.services.settings.jwt_lifetime),
+            client=client_of(connection),
+        )
+        # NumericDate is written in whole seconds: what we promise must not outlive what we sign.
+        issued = session.created_at.replace(microsecond=0)
+        expires = session.expires_at.replace(microsecond=0)
+        token = self.services.keys.sign_access_token(
+            login.user, session, issued=issued, expires=expires
+        )
+        return Issued(
+            session_id=session.id,
+            expires_at=expires,
+            body={
+                "access_token": token,
+                "token_type": "bearer",
+                "expires_in": int((expires - issued).total_seconds()),
+            },
+        )
+
+    @property
+    def issues(self) -> Mapping[str, str]:
+        return {
+            "access_token": "A JWT; its keys are at /.well-known/jwks.json.",
+            "token_type": "Always `bearer`.",
+            "expires_in": "Seconds until it ends.",
+        }
+
+    def challenge(self) -> Challenge:
+        return Challenge("Bearer", {"realm": REALM})
+
+    def openapi(self) -> Mapping[str, object]:
+        settings = self.services.settings
+        description = "A JWT from POST /login with `strategy: jwt`, signed with ES256."
+        if not settings.docs_enabled:
+            # The password grant exists for the docs page's Authorize dialog, and with it only.
+            return {
+                "type": "http",
+                "scheme": "bearer",
+                "bearerFormat": "JWT",
+                "description": description,
+            }
+        flow = {"tokenUrl": "token", "scopes": dict(settings.scopes)}
+        return {"type": "oauth2", "flows": {"password": flow}, "description": description}

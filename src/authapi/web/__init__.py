@@ -1,0 +1,1 @@
+"""HTTP in, HTTP out: resolver, routes, errors, edge, and the OpenAPI document."""

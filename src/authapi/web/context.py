@@ -1,0 +1,55 @@
+"""What a request carries along: the installation that it runs in, its id, and who it comes from.
+
+`EdgeMiddleware` puts a `RequestContext` into `scope["authapi"]`, where the resolver, the routes and
+the error handlers find it, also in mounted applications.
+"""
+
+from dataclasses import dataclass, field
+
+from starlette.requests import HTTPConnection
+
+from authapi.errors import InvalidCredential
+from authapi.identity import Identity
+from authapi.services import Services
+from authapi.settings import Settings
+from authapi.strategies.base import Challenge
+from authapi.strategies.registry import Registry
+
+SCOPE_KEY = "authapi"
+
+
+@dataclass(slots=True)
+class Runtime:
+    """One installation of authapi in one application."""
+
+    services: Services
+    registry: Registry
+    bindings: dict[object, object] = field(default_factory=dict, repr=False)
+    """Gates by what they stand for here; filled by the resolver."""
+
+    @property
+    def settings(self) -> Settings:
+        """What the operator decided."""
+        return self.services.settings
+
+
+@dataclass(slots=True)
+class RequestContext:
+    """One request."""
+
+    runtime: Runtime
+    request_id: str
+    outcomes: dict[str, Identity | InvalidCredential | None] = field(default_factory=dict)
+    """What each strategy answered, so that none is asked twice."""
+    identity: Identity | None = None
+    """Who is calling, once a gate has found out."""
+    challenges: tuple[Challenge, ...] | None = None
+    """What a 401 or 403 of this request has to say in `WWW-Authenticate`."""
+
+
+def context_of(connection: HTTPConnection) -> RequestContext:
+    """The context of this request. Raises RuntimeError in an application without authapi."""
+    context = connection.scope.get(SCOPE_KEY)
+    if not isinstance(context, RequestContext):
+        raise RuntimeError("this application has no authapi: call AuthAPI().install(app)")
+    return context

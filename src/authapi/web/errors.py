@@ -1,0 +1,225 @@
+"""Errors as answers: the class of an error decides the status; the body is RFC 9457.
+
+Every refusal of one kind has the same body, and none repeats what the caller sent.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.exception_handlers import (
+    http_exception_handler,
+    request_validation_exception_handler,
+    websocket_request_validation_exception_handler,
+)
+from fastapi.exceptions import RequestValidationError, WebSocketRequestValidationError
+from fastapi.routing import iter_route_contexts
+from starlette._utils import get_route_path
+from starlette.exceptions import HTTPException
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import Response
+from starlette.websockets import WebSocket
+
+from authapi import errors
+from authapi.errors import AuthAPIError, InputError, InvalidInput, Refusal, Unavailable
+from authapi.strategies.base import Challenge
+from authapi.web.context import RequestContext, context_of
+from authapi.web.resolver import distinct
+
+PROBLEM = "application/problem+json"
+
+STATUS: Mapping[type[AuthAPIError], int] = {
+    errors.Unavailable: 503,
+    errors.Unauthenticated: 401,
+    errors.Forbidden: 403,
+    errors.NotFound: 404,
+    errors.EmailTaken: 409,
+    errors.PreconditionFailed: 412,
+    errors.BodyTooLarge: 413,
+    errors.UnsupportedMediaType: 415,
+    errors.InvalidInput: 422,
+    errors.HeadersTooLarge: 431,
+    errors.MalformedRequest: 400,
+    errors.InvalidGrant: 400,
+}
+"""The status of a class and of those below it in the tree."""
+
+WS_UNAUTHENTICATED = 4401
+WS_POLICY_VIOLATION = 1008
+
+_SAFE_NAME = re.compile(r"[a-z_]{1,40}")
+_PLAIN_CODE = re.compile(r"[^a-z]+")
+
+
+class Refused(HTTPException):
+    """Carries a Refusal through FastAPI's reading of bodies, which turns other errors into 400."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(status_of(refusal), refusal.title)
+        self.refusal = refusal
+
+
+def status_of(error: AuthAPIError) -> int:
+    """The HTTP status of an error; 500 for one that no caller should see."""
+    return next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), 500)
+
+
+def problem(
+    status: int,
+    code: str,
+    title: str,
+    *,
+    request_id: str,
+    detail: object = None,
+    headers: Iterable[tuple[str, str]] = (),
+    **members: object,
+) -> Response:
+    """A problem document (RFC 9457). `code` is stable and `title` goes with it."""
+    body = {
+        "type": f"urn:authapi:error:{code}",
+        "title": title,
+        "status": status,
+        "detail": title if detail is None else detail,
+        "code": code,
+        "request_id": request_id,
+        **members,
+    }
+    response = Response(json.dumps(body).encode(), status, media_type=PROBLEM)
+    for name, value in headers:
+        response.headers.append(name, value)
+    return response
+
+
+def problem_for(error: AuthAPIError, context: RequestContext) -> Response:
+    """What a refusal or failure looks like to the caller of this request."""
+    status, headers, members = status_of(error), [], dict[str, object]()
+    if isinstance(error, Unavailable):
+        headers.append(("retry-after", str(error.retry_after)))
+    elif not isinstance(error, Refusal):
+        return internal_error(context.request_id)
+    elif isinstance(error, InvalidInput):
+        members["errors"] = [
+            {"loc": list(item.loc), "code": item.code, "message": item.message}
+            for item in error.errors
+        ]
+    elif isinstance(error, errors.InvalidGrant):
+        members["error"] = error.error
+    headers += [("www-authenticate", str(item)) for item in _challenges(error, context)]
+    return problem(
+        status,
+        error.code,
+        error.title,
+        request_id=context.request_id,
+        detail=error.detail if isinstance(error, Refusal) else None,
+        headers=headers,
+        **members,
+    )
+
+
+def internal_error(request_id: str) -> Response:
+    """The answer to what nobody foresaw: the reason is in the log, under the request id."""
+    return problem(500, "internal_error", "Internal server error", request_id=request_id)
+
+
+def install(app: FastAPI) -> None:
+    """Answer every error of `app` as a problem document, where it has no handler of its own."""
+    stock = {
+        HTTPException: (http_exception_handler, _on_http_exception),
+        RequestValidationError: (request_validation_exception_handler, _on_invalid_request),
+        WebSocketRequestValidationError: (
+            websocket_request_validation_exception_handler,
+            _on_invalid_websocket,
+        ),
+    }
+    for kind, (default, ours) in stock.items():
+        if app.exception_handlers.get(kind) in (default, None):
+            app.exception_handlers[kind] = ours  # type: ignore[assignment]  # Starlette: Request only
+    app.exception_handlers[AuthAPIError] = _on_authapi_error  # type: ignore[assignment]  # the same
+
+
+def allowed_methods(request: Request) -> str:
+    """All methods that this path has, for `Allow`: the router only tells those of one route."""
+    path = get_route_path(request.scope)
+    found: set[str] = set()
+    for route in iter_route_contexts(request.app.routes):
+        pattern = getattr(route, "path_regex", None)
+        if route.methods and pattern is not None and pattern.match(path):
+            found |= route.methods
+    if "GET" in found:
+        found.add("HEAD")
+    return ", ".join(sorted(found))
+
+
+async def _on_authapi_error(connection: HTTPConnection, error: AuthAPIError) -> Response | None:
+    context = context_of(connection)
+    if isinstance(connection, WebSocket):
+        status = status_of(error)
+        code = {401: WS_UNAUTHENTICATED, 503: 1013}.get(status, WS_POLICY_VIOLATION)
+        await connection.close(code, error.code if isinstance(error, Refusal) else "")
+        return None
+    return problem_for(error, context)
+
+
+async def _on_http_exception(request: Request, error: HTTPException) -> Response:
+    context = context_of(request)
+    if isinstance(error, Refused):
+        return problem_for(error.refusal, context)
+    status, headers = error.status_code, dict(error.headers or {})
+    if status < 400 or status in (204, 304):
+        return Response(status_code=status, headers=headers)
+    if status == 404:
+        # An unknown path and somebody else's row look the same.
+        return problem_for(errors.NotFound(), context)
+    phrase = HTTPStatus(status).phrase if status in HTTPStatus._value2member_map_ else "Error"
+    if status == 405:
+        headers["Allow"] = allowed_methods(request)
+    detail = error.detail if error.detail != phrase else None
+    code = _PLAIN_CODE.sub("_", phrase.lower()).strip("_")
+    return problem(
+        status, code, phrase, request_id=context.request_id, detail=detail, headers=headers.items()
+    )
+
+
+async def _on_invalid_request(request: Request, error: RequestValidationError) -> Response:
+    return problem_for(InvalidInput(*map(_input_error, error.errors())), context_of(request))
+
+
+async def _on_invalid_websocket(
+    websocket: WebSocket, error: WebSocketRequestValidationError
+) -> None:
+    await websocket.close(WS_POLICY_VIOLATION, InvalidInput.code)
+
+
+def _input_error(error: Mapping[str, Any]) -> InputError:
+    loc = tuple(error["loc"])
+    if error["type"] == "extra_forbidden":
+        # The name of an unknown member is input too; it is told only where it looks like a name.
+        name = str(loc[-1])
+        loc = (*loc[:-1], name if _SAFE_NAME.fullmatch(name) else "?")
+    return InputError(loc, error["type"], error["msg"].removeprefix("Value error, "))
+
+
+def _challenges(error: AuthAPIError, context: RequestContext) -> tuple[Challenge, ...]:
+    if not isinstance(error, errors.Unauthenticated | errors.InsufficientScope):
+        return ()
+    offered = context.challenges
+    if offered is None:
+        offered = distinct(item.challenge() for item in context.runtime.registry)
+    if isinstance(error, errors.StaleAuthentication):
+        # RFC 9470, section 3.
+        extra = {"error": "insufficient_user_authentication", "max_age": str(error.max_age)}
+        return tuple(_extended(item, extra) for item in offered)
+    if isinstance(error, errors.InsufficientScope):
+        # RFC 6750, section 3.1: a challenge on a 403, for bearer credentials only.
+        extra = {"error": "insufficient_scope", "scope": " ".join(error.required)}
+        return tuple(_extended(item, extra) for item in offered if item.scheme.lower() == "bearer")
+    return offered
+
+
+def _extended(challenge: Challenge, extra: Mapping[str, str]) -> Challenge:
+    if challenge.scheme.lower() != "bearer":
+        return challenge
+    return Challenge(challenge.scheme, {**challenge.parameters, **extra})

@@ -1,0 +1,136 @@
+"""The edge: one pure ASGI middleware around everything, errors included.
+
+It gives each request an id and a context, refuses headers that are too long or ambiguous before any
+of our code reads them, answers HEAD by what GET says, puts the security headers on every response,
+and turns what nobody foresaw into a 500 that tells nothing. It is one class because each layer of
+ASGI costs every request.
+"""
+
+import logging
+from collections.abc import Sequence
+
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from authapi.crypto.ids import new_id
+from authapi.errors import DuplicateHeader, HeadersTooLarge, Refusal
+from authapi.web.context import SCOPE_KEY, RequestContext, Runtime
+from authapi.web.errors import internal_error, problem_for
+
+_log = logging.getLogger("authapi")
+
+CSP = (
+    "default-src 'none'; base-uri 'none'; object-src 'none'; form-action 'none'; "
+    "frame-ancestors 'none'; sandbox"
+)
+"""An API answer is never a document: nothing in it may run, load or be framed."""
+
+VARY = "Authorization, Cookie, Origin"
+
+
+class EdgeMiddleware:
+    """Wraps the application; `runtime` is the installation that it belongs to."""
+
+    def __init__(self, app: ASGIApp, runtime: Runtime) -> None:
+        self.app = app
+        self._runtime = runtime
+        self._max_all = runtime.settings.max_header_bytes
+        self._max_one = runtime.settings.max_credential_bytes
+        self._headers = _security_headers(https=runtime.settings.cookie_secure)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self.app(scope, receive, send)
+            return
+        context = RequestContext(runtime=self._runtime, request_id=new_id().hex)
+        scope[SCOPE_KEY] = context
+        if scope["type"] == "websocket":
+            await self._websocket(scope, receive, send, context)
+        else:
+            await self._http(scope, receive, send, context)
+
+    async def _http(
+        self, scope: Scope, receive: Receive, send: Send, context: RequestContext
+    ) -> None:
+        is_head = scope["method"] == "HEAD"
+        if is_head:
+            scope["method"] = "GET"
+        started = False
+        request_id = (b"x-request-id", context.request_id.encode())
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                message["headers"] = self._complete(message.get("headers", ()), request_id)
+            elif is_head and message["type"] == "http.response.body":
+                message["body"] = b""
+            await send(message)
+
+        response: Response
+        try:
+            refusal = self._refusal(scope["headers"])
+            if refusal is None:
+                await self.app(scope, receive, send_with_headers)
+                return
+            response = problem_for(refusal, context)
+        except Exception:
+            if started:
+                raise
+            _log.exception("unhandled error in request %s", context.request_id)
+            response = internal_error(context.request_id)
+        await response(scope, receive, send_with_headers)
+
+    async def _websocket(
+        self, scope: Scope, receive: Receive, send: Send, context: RequestContext
+    ) -> None:
+        if self._refusal(scope["headers"]) is not None:
+            await send({"type": "websocket.close", "code": 1008, "reason": "headers"})
+            return
+        await self.app(scope, receive, send)
+
+    def _refusal(self, headers: Sequence[tuple[bytes, bytes]]) -> Refusal | None:
+        total = authorizations = 0
+        for name, value in headers:
+            total += len(name) + len(value)
+            if name == b"authorization":
+                authorizations += 1
+                if len(value) > self._max_one:
+                    return HeadersTooLarge()
+            elif name == b"cookie" and len(value) > self._max_one:
+                return HeadersTooLarge()
+        if total > self._max_all:
+            return HeadersTooLarge()
+        # Which of two a proxy reads, and which we would, cannot be known.
+        return DuplicateHeader() if authorizations > 1 else None
+
+    def _complete(
+        self, headers: Sequence[tuple[bytes, bytes]], request_id: tuple[bytes, bytes]
+    ) -> list[tuple[bytes, bytes]]:
+        present = {}
+        for name, value in headers:
+            present[name.lower()] = value
+        complete = [*headers, request_id]
+        is_page = present.get(b"content-type", b"").startswith(b"text/html")
+        for name, value in self._headers:
+            # A page knows best what it must load; ours bring a policy of their own.
+            if name not in present and not (is_page and name == b"content-security-policy"):
+                complete.append((name, value))
+        return complete
+
+
+def _security_headers(*, https: bool) -> list[tuple[bytes, bytes]]:
+    headers = [
+        # What says nothing about caching is not to be stored; resources that may be, say so.
+        (b"cache-control", b"no-store"),
+        (b"content-security-policy", CSP.encode()),
+        (b"cross-origin-resource-policy", b"same-origin"),
+        (b"referrer-policy", b"no-referrer"),
+        (b"vary", VARY.encode()),
+        (b"x-content-type-options", b"nosniff"),
+    ]
+    if https:
+        headers.append(
+            (b"strict-transport-security", b"max-age=31536000; includeSubDomains"),
+        )
+    return headers

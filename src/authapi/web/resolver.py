@@ -1,0 +1,338 @@
+"""`current_user` and `current_identity`: who is calling, asked of a route's strategies in order.
+
+Both are free functions that give a dependency, so a router module needs no configured object, and
+equal arguments give the same dependency, so `app.dependency_overrides` finds it. What it stands for
+is looked up in the application that the request runs in.
+
+The order: credentials that a caller sends on purpose (headers) before what a browser sends by
+itself (the cookie); within that, the order given. The first strategy that recognises its kind of
+credential decides. Then the gates: active, fresh, scopes, verified, superuser.
+"""
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cache
+from typing import Generic, Literal, TypeVar, overload
+
+from starlette.requests import HTTPConnection
+
+from authapi.clock import now
+from authapi.errors import (
+    ConfigurationError,
+    ForeignOrigin,
+    InactiveAccount,
+    InsufficientScope,
+    InvalidCredential,
+    StaleAuthentication,
+    SuperuserRequired,
+    Unauthenticated,
+    UnconfirmedEmail,
+)
+from authapi.identity import Identity, User
+from authapi.strategies.base import Challenge, Revocable, Strategy
+from authapi.web.context import RequestContext, Runtime, context_of
+from authapi.web.origin import is_foreign
+
+T_co = TypeVar("T_co", covariant=True)
+_UNASKED = object()
+
+
+@dataclass(frozen=True, slots=True)
+class Requirements:
+    """What a route asks of its caller."""
+
+    strategies: tuple[str, ...] = ()
+    """Names; none means all."""
+    scopes: tuple[str, ...] = ()
+    verified: bool = False
+    superuser: bool = False
+    fresh: timedelta | Literal[True] | None = None
+    optional: bool = False
+    revocable: bool = False
+    """Only strategies that can log out."""
+    if_configured: bool = False
+    """Names that the settings do not have are left out instead of being an error."""
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """What requirements mean in one installation."""
+
+    strategies: tuple[Strategy, ...]
+    schemes: frozenset[str]
+    """Authorization schemes, in lower case, that the strategies understand."""
+    challenges: tuple[Challenge, ...]
+
+
+class Gate(Generic[T_co]):
+    """A dependency that lets a request through, or refuses it."""
+
+    def __init__(self, requirements: Requirements) -> None:
+        self.requirements = requirements
+
+    async def __call__(self, connection: HTTPConnection) -> T_co:
+        """What the handler receives. Subclasses say what that is."""
+        raise TypeError("use current_user or current_identity")
+
+    def bind(self, runtime: Runtime) -> Binding:
+        """The strategies behind this gate. Raises ConfigurationError for unknown names."""
+        found = runtime.bindings.get(self)
+        if not isinstance(found, Binding):
+            found = runtime.bindings[self] = _bind(self.requirements, runtime)
+        return found
+
+
+class UserGate(Gate[User | None]):
+    """Gives the user, or None where that is allowed."""
+
+    async def __call__(self, connection: HTTPConnection) -> User | None:
+        identity = await resolve(self, connection)
+        return None if identity is None else identity.user
+
+
+class IdentityGate(Gate[Identity | None]):
+    """Gives the identity, or None where that is allowed."""
+
+    async def __call__(self, connection: HTTPConnection) -> Identity | None:
+        return await resolve(self, connection)
+
+
+@overload
+def current_user(
+    *strategies: str,
+    scopes: Collection[str] = (),
+    verified: bool = False,
+    superuser: bool = False,
+    fresh: timedelta | Literal[True] | None = None,
+    optional: Literal[False] = False,
+) -> Gate[User]: ...
+@overload
+def current_user(
+    *strategies: str,
+    scopes: Collection[str] = (),
+    verified: bool = False,
+    superuser: bool = False,
+    fresh: timedelta | Literal[True] | None = None,
+    optional: bool,
+) -> Gate[User | None]: ...
+def current_user(
+    *strategies: str,
+    scopes: Collection[str] = (),
+    verified: bool = False,
+    superuser: bool = False,
+    fresh: timedelta | Literal[True] | None = None,
+    optional: bool = False,
+) -> Gate[User] | Gate[User | None]:
+    """A dependency that gives the calling `User`.
+
+    `strategies` are names, tried with headers before the cookie; none means all that the settings
+    have. `scopes` must all be held by the credential, `verified` wants a confirmed e-mail address,
+    `superuser` a superuser. `fresh` bounds how far back the login may lie: a timedelta, or True for
+    the setting `fresh_max_age`. With `optional`, a caller without credential gives None; one with a
+    bad credential is refused all the same, except for a dead cookie, which browsers send unasked.
+
+    The dependency raises Unauthenticated, InactiveAccount, StaleAuthentication, InsufficientScope,
+    UnconfirmedEmail or SuperuserRequired, checked in this order. On a WebSocket route these close
+    the handshake with 4401 (who are you?) or 1008 (you may not), and a cookie is accepted only from
+    pages of our own or an allowed origin. An unknown name stops the start-up, naming the route.
+    """
+    wanted = _requirements(strategies, scopes, verified, superuser, fresh, optional)
+    return _user_gate(wanted)
+
+
+@overload
+def current_identity(
+    *strategies: str,
+    scopes: Collection[str] = (),
+    verified: bool = False,
+    superuser: bool = False,
+    fresh: timedelta | Literal[True] | None = None,
+    optional: Literal[False] = False,
+) -> Gate[Identity]: ...
+@overload
+def current_identity(
+    *strategies: str,
+    scopes: Collection[str] = (),
+    verified: bool = False,
+    superuser: bool = False,
+    fresh: timedelta | Literal[True] | None = None,
+    optional: bool,
+) -> Gate[Identity | None]: ...
+def current_identity(
+    *strategies: str,
+    scopes: Collection[str] = (),
+    verified: bool = False,
+    superuser: bool = False,
+    fresh: timedelta | Literal[True] | None = None,
+    optional: bool = False,
+) -> Gate[Identity] | Gate[Identity | None]:
+    """A dependency that gives the `Identity`: the user, and how they were recognised.
+
+    Takes, does and raises the same as `current_user`; both together cost one look-up.
+    """
+    wanted = _requirements(strategies, scopes, verified, superuser, fresh, optional)
+    return _identity_gate(wanted)
+
+
+def revocable_identity() -> Gate[Identity]:
+    """A dependency for logout: any credential that can be ended."""
+    return _identity_gate(Requirements(revocable=True))  # type: ignore[return-value]  # not optional
+
+
+def identity_if_configured(
+    *strategies: str, fresh: timedelta | Literal[True] | None = None
+) -> Gate[Identity]:
+    """A dependency for our own routes: `current_identity` of those strategies that there are."""
+    wanted = Requirements(strategies=strategies, fresh=fresh, if_configured=True)
+    return _identity_gate(wanted)  # type: ignore[return-value]  # not optional
+
+
+@cache
+def _user_gate(requirements: Requirements) -> UserGate:
+    return UserGate(requirements)
+
+
+@cache
+def _identity_gate(requirements: Requirements) -> IdentityGate:
+    return IdentityGate(requirements)
+
+
+async def resolve(gate: Gate[object], connection: HTTPConnection) -> Identity | None:
+    """Who is calling, if the gate lets them through; None if it is optional and nobody is."""
+    context = context_of(connection)
+    binding, wanted = gate.bind(context.runtime), gate.requirements
+    context.challenges = binding.challenges
+    identity = await _recognise(binding, wanted, connection, context)
+    if identity is None:
+        if wanted.optional:
+            return None
+        raise Unauthenticated
+    context.identity = identity
+    _check(wanted, identity, context)
+    return identity
+
+
+async def _recognise(
+    binding: Binding, wanted: Requirements, connection: HTTPConnection, context: RequestContext
+) -> Identity | None:
+    explicit_done = False
+    for strategy in binding.strategies:
+        if strategy.ambient and not explicit_done:
+            _refuse_unrecognised(binding, connection, context)
+            explicit_done = True
+        outcome = context.outcomes.get(strategy.name, _UNASKED)
+        if outcome is _UNASKED:
+            outcome = await _ask(strategy, connection)
+            context.outcomes[strategy.name] = outcome
+        if isinstance(outcome, InvalidCredential):
+            if strategy.ambient and wanted.optional:
+                continue
+            context.challenges = _marked(binding.challenges, strategy.challenge().scheme)
+            raise InvalidCredential
+        if isinstance(outcome, Identity):
+            return outcome
+    if not explicit_done:
+        _refuse_unrecognised(binding, connection, context)
+    return None
+
+
+async def _ask(
+    strategy: Strategy, connection: HTTPConnection
+) -> Identity | InvalidCredential | None:
+    try:
+        outcome = await strategy.authenticate(connection)
+    except InvalidCredential as refusal:
+        return refusal
+    if (
+        outcome is not None
+        and strategy.ambient
+        and connection.scope["type"] == "websocket"
+        and is_foreign(connection)
+    ):
+        # No preflight protects a WebSocket handshake: any page can open one with our cookie.
+        raise ForeignOrigin
+    return outcome
+
+
+def _refuse_unrecognised(
+    binding: Binding, connection: HTTPConnection, context: RequestContext
+) -> None:
+    # A credential in a scheme of this route that no strategy knows as its own is a bad credential,
+    # not an absent one: the cookie must not stand in for what the caller meant to be.
+    header = connection.headers.get("authorization")
+    if header is not None and header.partition(" ")[0].lower() in binding.schemes:
+        context.challenges = _marked(binding.challenges, header.partition(" ")[0])
+        raise InvalidCredential
+
+
+def _check(wanted: Requirements, identity: Identity, context: RequestContext) -> None:
+    if not identity.user.is_active:
+        raise InactiveAccount
+    if wanted.fresh is not None:
+        limit = context.runtime.settings.fresh_max_age if wanted.fresh is True else wanted.fresh
+        # A personal access token has no `amr`: nobody logged in with it, however young it is.
+        if not identity.amr or now() - identity.auth_time > limit:
+            raise StaleAuthentication(max_age=int(limit.total_seconds()))
+    if not identity.scopes.issuperset(wanted.scopes):
+        raise InsufficientScope(required=wanted.scopes)
+    if wanted.verified and identity.user.email_confirmed_at is None:
+        raise UnconfirmedEmail
+    if wanted.superuser and not identity.user.is_superuser:
+        raise SuperuserRequired
+
+
+def _requirements(
+    strategies: tuple[str, ...],
+    scopes: Collection[str],
+    verified: bool,
+    superuser: bool,
+    fresh: timedelta | Literal[True] | None,
+    optional: bool,
+) -> Requirements:
+    if isinstance(scopes, str):
+        raise TypeError("scopes takes a collection of names, not one string")
+    return Requirements(
+        strategies=tuple(dict.fromkeys(strategies)),
+        scopes=tuple(sorted(set(scopes))),
+        verified=verified,
+        superuser=superuser,
+        fresh=fresh,
+        optional=optional,
+    )
+
+
+def _bind(wanted: Requirements, runtime: Runtime) -> Binding:
+    registry = runtime.registry
+    unknown = [name for name in wanted.strategies if name not in registry]
+    names = [name for name in wanted.strategies or registry.names if name in registry]
+    if unknown and not wanted.if_configured:
+        raise ConfigurationError(
+            f"unknown strategy {unknown[0]!r}; the settings have {', '.join(registry.names)}"
+        )
+    if wanted.revocable:
+        names = [name for name in names if isinstance(registry[name], Revocable)]
+    strategies = registry.in_order(names) if names else ()
+    explicit = (item.challenge() for item in strategies if not item.ambient)
+    return Binding(
+        strategies=strategies,
+        schemes=frozenset(challenge.scheme.lower() for challenge in explicit),
+        challenges=distinct(item.challenge() for item in strategies),
+    )
+
+
+def distinct(challenges: Iterable[Challenge]) -> tuple[Challenge, ...]:
+    """The challenges without repetition, in order."""
+    return tuple({str(challenge): challenge for challenge in challenges}.values())
+
+
+def _marked(challenges: tuple[Challenge, ...], scheme: str) -> tuple[Challenge, ...]:
+    # RFC 6750, section 3.1: `error` only where a token was sent; other schemes have no such word.
+    if scheme.lower() != "bearer":
+        return challenges
+    return tuple(
+        Challenge(item.scheme, {**item.parameters, "error": "invalid_token"})
+        if item.scheme.lower() == "bearer"
+        else item
+        for item in challenges
+    )

@@ -1,0 +1,32 @@
+"""The routes, one file a resource. Handlers are thin: one service call and back.
+
+`UNITS` names them, so that an application can include only some.
+"""
+
+from collections.abc import Mapping
+
+from fastapi import APIRouter
+
+from authapi.web.routes import (
+    docs,
+    grants,
+    health,
+    login,
+    me,
+    registration,
+    sessions,
+    tokens,
+    well_known,
+)
+
+UNITS: Mapping[str, APIRouter] = {
+    "registration": registration.router,
+    "login": login.router,
+    "grants": grants.router,
+    "me": me.router,
+    "sessions": sessions.router,
+    "tokens": tokens.router,
+    "well_known": well_known.router,
+    "health": health.router,
+    "docs": docs.router,
+}

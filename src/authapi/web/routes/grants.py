@@ -1,0 +1,70 @@
+"""POST /token: the token endpoint (RFC 6749, section 3.2).
+
+The password grant is there for the Authorize dialog of the docs page and goes with it: OAuth 2.1
+has dropped it, and a first-party login is `POST /login`.
+"""
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from authapi.crypto.passwords import MAX_LENGTH
+from authapi.errors import InvalidCredentials, InvalidGrant, InvalidInput
+from authapi.services.addresses import parse_email
+from authapi.strategies.base import Issued
+from authapi.web.context import Runtime, context_of
+from authapi.web.openapi import problems
+from authapi.web.routing import AuthAPIRoute, read_form
+from authapi.web.schemas import TokenOut
+
+router = APIRouter(route_class=AuthAPIRoute, tags=["login"])
+
+_FORM = {
+    "type": "object",
+    "required": ["grant_type", "username", "password"],
+    "properties": {
+        "grant_type": {"type": "string", "enum": ["password"]},
+        "username": {"type": "string", "format": "email", "maxLength": 254},
+        "password": {"type": "string", "format": "password", "maxLength": MAX_LENGTH},
+        "scope": {"type": "string", "maxLength": 8192, "pattern": "^[\\x20-\\x7e]*$"},
+    },
+}
+
+
+@router.post(
+    "/token",
+    response_model=TokenOut,
+    responses=problems(400, 413, 415, 503),
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {"application/x-www-form-urlencoded": {"schema": _FORM}},
+        }
+    },
+)
+async def token(request: Request) -> Response:
+    """Exchange a grant for a JWT. Errors carry `error` as in RFC 6749, section 5.2."""
+    runtime = context_of(request).runtime
+    form = await read_form(request)
+    grant = form.get("grant_type")
+    if grant is None:
+        raise InvalidGrant("invalid_request", "grant_type is missing")
+    if grant != "password" or not runtime.settings.docs_enabled:
+        raise InvalidGrant("unsupported_grant_type", "This grant type is not supported")
+    issued = await _password_grant(runtime, request, form)
+    scope = " ".join(sorted(runtime.settings.scopes))
+    answer = TokenOut.model_validate({**issued.body, "scope": scope})
+    return Response(answer.model_dump_json(), media_type="application/json")
+
+
+async def _password_grant(runtime: Runtime, request: Request, form: dict[str, str]) -> Issued:
+    issuer = runtime.registry.issuers.get("jwt")
+    if issuer is None:
+        raise InvalidGrant("unsupported_grant_type", "JWTs are not among the strategies")
+    username, password = form.get("username"), form.get("password")
+    if not username or not password or len(password) > MAX_LENGTH:
+        raise InvalidGrant("invalid_request", "username or password is missing or too long")
+    try:
+        proved = await runtime.services.accounts.prove(parse_email(username), password)
+    except (InvalidInput, InvalidCredentials):
+        raise InvalidGrant from None
+    return await issuer.issue(proved, request)

@@ -1,0 +1,90 @@
+"""/me: my account, how I was recognised, and my password."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Request
+from starlette.responses import Response
+
+from authapi.identity import Identity, User
+from authapi.strategies.base import Renewable
+from authapi.web.caching import cacheable_json, etag_of, matches
+from authapi.web.context import context_of
+from authapi.web.openapi import problems
+from authapi.web.resolver import current_identity, current_user, identity_if_configured
+from authapi.web.routing import ProtectedRoute
+from authapi.web.schemas import IdentityOut, PasswordChange, Profile, UserOut
+
+router = APIRouter(route_class=ProtectedRoute, tags=["account"], prefix="/me")
+
+_REVALIDATE = "private, no-cache"
+_ETAG: dict[int | str, dict[str, Any]] = {
+    200: {"headers": {"ETag": {"schema": {"type": "string"}, "description": "For If-Match."}}}
+}
+_UNCHANGED: dict[int | str, dict[str, Any]] = {304: {"description": "Unchanged"}}
+Caller = Annotated[Identity, Depends(current_identity())]
+Me = Annotated[User, Depends(current_user())]
+FreshCaller = Annotated[Identity, Depends(current_identity(fresh=True))]
+Owner = Annotated[Identity, Depends(identity_if_configured("session", "jwt"))]
+
+
+@router.get(
+    "",
+    response_model=UserOut,
+    responses=_ETAG | _UNCHANGED | problems(401, 503),
+)
+async def read(user: Me, request: Request) -> Response:
+    """My account. With `If-None-Match`, 304 if it is unchanged."""
+    return cacheable_json(request, _body(user), cache_control=_REVALIDATE)
+
+
+@router.patch(
+    "",
+    response_model=UserOut,
+    responses=_ETAG | problems(400, 401, 412, 413, 415, 422, 503),
+)
+async def change(body: Profile, user: Me, request: Request) -> Response:
+    """Change my account. With `If-Match`, only if it is still what I read."""
+    condition = request.headers.get("if-match")
+
+    def changed_meanwhile(current: User) -> bool:
+        return condition is not None and not matches(condition, etag_of(_body(current)), weak=False)
+
+    name = body.name if "name" in body.model_fields_set else user.name
+    accounts = context_of(request).runtime.services.accounts
+    result = _body(await accounts.rename(user.id, name, unless=changed_meanwhile))
+    headers = {"etag": etag_of(result), "cache-control": _REVALIDATE}
+    return Response(result, media_type="application/json", headers=headers)
+
+
+@router.delete("", status_code=204, responses=problems(401, 503))
+async def delete(identity: FreshCaller, request: Request) -> None:
+    """Remove my account and everything that belongs to it. Asks for a fresh login."""
+    await context_of(request).runtime.services.accounts.delete(identity.user.id)
+
+
+@router.post("/password", status_code=204, responses=problems(400, 401, 403, 413, 415, 422, 503))
+async def change_password(body: PasswordChange, identity: Owner, request: Request) -> Response:
+    """Change my password. All my other sessions and tokens end; a cookie gets a new value."""
+    runtime = context_of(request).runtime
+    strategy = runtime.registry[identity.strategy]
+    renewal = strategy.renew() if isinstance(strategy, Renewable) else None
+    await runtime.services.accounts.change_password(
+        identity,
+        current=body.current_password,
+        new=body.new_password,
+        renewed=renewal.secret if renewal else None,
+    )
+    response = Response(status_code=204)
+    for name, value in renewal.headers if renewal else ():
+        response.headers.append(name, value)
+    return response
+
+
+@router.get("/identity", responses=problems(401, 503))
+async def identity(caller: Caller) -> IdentityOut:
+    """How this request was authenticated."""
+    return IdentityOut.of(caller)
+
+
+def _body(user: User) -> bytes:
+    return UserOut.of(user).model_dump_json().encode()

@@ -1,0 +1,66 @@
+"""/me/sessions: my logins, and ending them; /me/session: what is kept with this one."""
+
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Body, Depends, Request
+from pydantic import JsonValue
+
+from authapi.identity import Identity
+from authapi.web.context import context_of
+from authapi.web.openapi import problems
+from authapi.web.resolver import identity_if_configured
+from authapi.web.routing import ProtectedRoute
+from authapi.web.schemas import SessionDataOut, SessionOut, session_data_out
+
+router = APIRouter(route_class=ProtectedRoute, tags=["sessions"], prefix="/me")
+
+Owner = Annotated[Identity, Depends(identity_if_configured("session", "jwt"))]
+Visitor = Annotated[Identity, Depends(identity_if_configured("session"))]
+
+
+@router.get("/sessions", responses=problems(401, 503))
+async def list_sessions(identity: Owner, request: Request) -> list[SessionOut]:
+    """My logins, the newest first, with the one in use marked."""
+    found = await context_of(request).runtime.services.sessions.list_of(identity.user.id)
+    return [SessionOut.of(session, identity) for session in found]
+
+
+@router.delete("/sessions", status_code=204, responses=problems(401, 503))
+async def end_others(identity: Owner, request: Request) -> None:
+    """End all my logins but this one."""
+    await context_of(request).runtime.services.sessions.end_others(identity)
+
+
+@router.delete("/sessions/{session_id}", status_code=204, responses=problems(401, 404, 422, 503))
+async def end_session(session_id: UUID, identity: Owner, request: Request) -> None:
+    """End one of my logins."""
+    sessions = context_of(request).runtime.services.sessions
+    await sessions.end_own(session_id, identity.user.id)
+
+
+@router.get("/session", responses=problems(401, 404, 503))
+async def read_session(identity: Visitor, request: Request) -> SessionDataOut:
+    """This session, and the data kept with it."""
+    sessions = context_of(request).runtime.services.sessions
+    return session_data_out(identity, await sessions.data_of(_id(identity)))
+
+
+@router.patch("/session", responses=problems(400, 401, 404, 413, 415, 422, 503))
+async def merge_session(
+    changes: Annotated[
+        dict[str, JsonValue],
+        Body(description="Members to keep; null removes one.", examples=[{"theme": "dark"}]),
+    ],
+    identity: Visitor,
+    request: Request,
+) -> SessionDataOut:
+    """Merge members into the data kept with this session; it ends with the session."""
+    sessions = context_of(request).runtime.services.sessions
+    return session_data_out(identity, await sessions.merge_data(_id(identity), changes))
+
+
+def _id(identity: Identity) -> UUID:
+    if identity.session_id is None:  # the strategy of these routes always has one
+        raise TypeError("this identity has no session")
+    return identity.session_id

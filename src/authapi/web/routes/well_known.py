@@ -1,0 +1,23 @@
+"""/.well-known: what others need to verify our JWTs."""
+
+import json
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from authapi.web.caching import cacheable_json
+from authapi.web.context import context_of
+from authapi.web.routing import AuthAPIRoute
+from authapi.web.schemas import JWKSetOut
+
+router = APIRouter(route_class=AuthAPIRoute, tags=["metadata"], prefix="/.well-known")
+
+_MAX_AGE = 300
+"""Seconds that a verifier may keep the keys: how long a new one waits before it may sign."""
+
+
+@router.get("/jwks.json", response_model=JWKSetOut, responses={304: {"description": "Unchanged"}})
+async def jwks(request: Request) -> Response:
+    """The public keys of our JWTs (RFC 7517)."""
+    body = json.dumps(context_of(request).runtime.services.keys.jwk_set()).encode()
+    return cacheable_json(request, body, cache_control=f"public, max-age={_MAX_AGE}")

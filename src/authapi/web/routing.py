@@ -1,0 +1,139 @@
+"""The routes of authapi itself: how they read a body, and that none is open by mistake.
+
+`AuthAPIRoute` reads bodies of bounded length, of the right content type, and JSON with one meaning
+only. `ProtectedRoute` is the same and cannot be defined without a gate: what is public has to say
+so by being on a router that is.
+"""
+
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any
+from urllib.parse import parse_qsl
+
+from fastapi.dependencies.models import Dependant
+from fastapi.routing import APIRoute
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Message, Receive, Scope
+
+from authapi.crypto import strict_json
+from authapi.errors import BodyTooLarge, MalformedJSON, MalformedRequest, UnsupportedMediaType
+from authapi.web.context import context_of
+from authapi.web.errors import Refused
+from authapi.web.resolver import Gate
+
+Handler = Callable[[Request], Coroutine[Any, Any, Response]]
+
+
+class StrictRequest(Request):
+    """A request whose body is bounded and whose JSON is read by `strict_json`."""
+
+    def __init__(self, scope: Scope, receive: Receive) -> None:
+        limit = context_of(Request(scope)).runtime.settings.max_body_bytes
+        super().__init__(scope, _bounded(receive, limit))
+
+    async def json(self) -> Any:
+        """The value of the body. Raises Refused for what has no single meaning."""
+        settings = context_of(self).runtime.settings
+        try:
+            return strict_json.loads(await self.body(), max_depth=settings.max_json_depth)
+        except ValueError:
+            # Neither the text nor the position is told: both come from the caller.
+            raise Refused(MalformedJSON()) from None
+
+
+class AuthAPIRoute(APIRoute):
+    """A route that reads its body strictly."""
+
+    def get_route_handler(self) -> Handler:
+        handle = super().get_route_handler()
+        if self.body_field is None:
+            return handle
+
+        async def strict(request: Request) -> Response:
+            _check_length(request)
+            if _has_body(request) and not _is_json(request.headers.get("content-type")):
+                raise UnsupportedMediaType("Send application/json")
+            return await handle(StrictRequest(request.scope, request.receive))
+
+        return strict
+
+
+class ProtectedRoute(AuthAPIRoute):
+    """A route that somebody must be authenticated for."""
+
+    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        super().__init__(path, endpoint, **options)
+        if not any(not gate.requirements.optional for gate in gates_of(self.dependant)):
+            raise TypeError(f"{endpoint.__name__} at {path} lacks a gate: it would be open")
+
+
+def gates_of(dependant: Dependant) -> Iterator[Gate[object]]:
+    """The gates that a request passes on its way to a handler."""
+    if isinstance(dependant.call, Gate):
+        yield dependant.call
+    for inner in dependant.dependencies:
+        yield from gates_of(inner)
+
+
+async def read_form(request: Request) -> dict[str, str]:
+    """The fields of a form (application/x-www-form-urlencoded, UTF-8), each given once.
+
+    Raises UnsupportedMediaType, BodyTooLarge, or MalformedRequest for what has no single meaning.
+    """
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type != "application/x-www-form-urlencoded":
+        raise UnsupportedMediaType("Send application/x-www-form-urlencoded")
+    _check_length(request)
+    body = await StrictRequest(request.scope, request.receive).body()
+    try:
+        pairs = parse_qsl(
+            body.decode("ascii"),
+            keep_blank_values=True,
+            strict_parsing=bool(body),
+            errors="strict",
+            max_num_fields=50,
+        )
+    except ValueError:
+        raise MalformedRequest from None
+    fields = dict(pairs)
+    if len(fields) != len(pairs) or any("\0" in value for value in fields.values()):
+        raise MalformedRequest
+    return fields
+
+
+def _check_length(request: Request) -> None:
+    # A body is refused on the length that it announces, before a byte of it is read.
+    length = request.headers.get("content-length", "0")
+    if not length.isdecimal() or int(length) > context_of(request).runtime.settings.max_body_bytes:
+        raise BodyTooLarge
+
+
+def _has_body(request: Request) -> bool:
+    headers = request.headers
+    return headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
+
+
+def _is_json(content_type: str | None) -> bool:
+    # A form or text/plain needs no preflight from a foreign page, JSON does (Fetch standard,
+    # "CORS-safelisted request-header"). Another charset would be another way to read the same bytes.
+    media_type, _, parameters = (content_type or "").partition(";")
+    if media_type.strip().lower() != "application/json":
+        return False
+    name, _, value = parameters.partition("=")
+    if not name.strip():
+        return True
+    return name.strip().lower() == "charset" and value.strip().strip('"').lower() == "utf-8"
+
+
+def _bounded(receive: Receive, limit: int) -> Receive:
+    read = 0
+
+    async def bounded() -> Message:
+        nonlocal read
+        message = await receive()
+        read += len(message.get("body", b""))
+        if read > limit:
+            raise Refused(BodyTooLarge())
+        return message
+
+    return bounded

@@ -1,0 +1,106 @@
+"""Fixtures that every test may use: a fresh database of either kind, the shipped app, a client."""
+
+import itertools
+import os
+import shutil
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from authapi import Settings, create_app
+from authapi.storage import migrations
+from authapi.testing import Client, client
+from tests.servers.postgres import PostgresServer
+
+pytest_plugins = ["tests.servers.plugin"]
+
+_numbers = itertools.count(1)
+
+SettingsFactory = Callable[..., Settings]
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """The service runs on asyncio: SQLAlchemy and uvicorn know no other."""
+    return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def _own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    # No test sees the settings of whoever runs it, and none writes into their data folder.
+    for name in [name for name in os.environ if name.startswith("AUTHAPI_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AUTHAPI_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def worker(request: pytest.FixtureRequest) -> str:
+    """The name of this xdist worker."""
+    return os.environ.get("PYTEST_XDIST_WORKER", "main")
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated, empty SQLite database to copy."""
+    path = tmp_path_factory.mktemp("sqlite") / "template.db"
+    migrations.upgrade(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres: PostgresServer, worker: str) -> str:
+    """The name of a migrated, empty PostgreSQL database to copy."""
+    name = f"template_{worker}"
+    postgres.create_database(name)
+    migrations.upgrade(postgres.url(name))
+    return name
+
+
+@pytest.fixture
+def sqlite_url(sqlite_template: Path, tmp_path: Path) -> str:
+    """A fresh, migrated SQLite database."""
+    path = tmp_path / "authapi.db"
+    shutil.copy(sqlite_template, path)
+    return f"sqlite:///{path}"
+
+
+@pytest.fixture
+def postgres_url(postgres: PostgresServer, postgres_template: str, worker: str) -> Iterator[str]:
+    """A fresh, migrated PostgreSQL database."""
+    name = f"test_{worker}_{next(_numbers)}"
+    postgres.create_database(name, template=postgres_template)
+    yield postgres.url(name)
+    postgres.drop_database(name)
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database_url(request: pytest.FixtureRequest) -> str:
+    """A fresh, migrated database: the test runs once on SQLite and once on PostgreSQL."""
+    url: str = request.getfixturevalue(f"{request.param}_url")
+    return url
+
+
+@pytest.fixture
+def make_settings(sqlite_url: str) -> SettingsFactory:
+    """Settings on a fresh SQLite database, with whatever a test wants to be different."""
+
+    def make(**changes: object) -> Settings:
+        return Settings(**{"database_url": sqlite_url, **changes})  # type: ignore[arg-type]
+
+    return make
+
+
+@pytest.fixture
+async def api(make_settings: SettingsFactory) -> AsyncIterator[Client]:
+    """A client of the shipped app on SQLite, with default settings."""
+    async with client(create_app(make_settings())) as found:
+        yield found
+
+
+@pytest.fixture
+async def api_on_each(database_url: str) -> AsyncIterator[Client]:
+    """A client of the shipped app, once on SQLite and once on PostgreSQL."""
+    async with client(create_app(Settings(database_url=database_url))) as found:  # type: ignore[arg-type]
+        yield found

@@ -1,0 +1,149 @@
+"""The wheel as a stranger gets it: in an empty venv, served from an empty folder."""
+
+import os
+import re
+import subprocess
+import sys
+import venv
+from pathlib import Path
+from zipfile import ZipFile
+
+import httpx
+import pytest
+from alembic.script import ScriptDirectory
+
+from tests.servers.process import ServeProcess, free_port
+
+pytestmark = pytest.mark.packaging
+
+ROOT = Path(__file__).resolve().parents[2]
+START_UP = 30.0  # seconds; a first start makes keys and migrates
+
+
+def pip(python: Path, *arguments: str | Path) -> None:
+    """Run pip with this machine's own configuration; a failure shows what pip said."""
+    done = subprocess.run(
+        [python, "-m", "pip", "--disable-pip-version-check", *arguments],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    pip(Path(sys.executable), "wheel", "--no-deps", "--no-build-isolation", "-w", folder, ROOT)
+    (built,) = folder.iterdir()
+    return built
+
+
+@pytest.fixture(scope="module")
+def authapi(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The command in a venv that holds the lock, the wheel and nothing else."""
+    folder = tmp_path_factory.mktemp("venv")
+    venv.create(folder, with_pip=True)
+    python = folder / "bin" / "python"
+    pip(python, "install", "--require-hashes", "-r", ROOT / "requirements" / "run.txt")
+    pip(python, "install", "--no-deps", "--no-index", wheel)
+    pip(python, "check")
+    return folder / "bin" / "authapi"
+
+
+class Place:
+    """An empty folder to stand in, another for data, and an environment that knows no more."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.cwd = folder / "cwd"
+        self.data = folder / "data"
+        self.cwd.mkdir()
+        self.data.mkdir(mode=0o700)
+        self.environ = {
+            "PATH": os.defpath,
+            "HOME": str(self.cwd),
+            "LANG": "C.UTF-8",
+            "PYTHONWARNINGS": "default",
+            "AUTHAPI_DATA_DIR": str(self.data),
+        }
+
+    def run(self, *command: str | Path) -> str:
+        """Standard output of a command that has to end well."""
+        done = subprocess.run(
+            command, check=False, cwd=self.cwd, env=self.environ, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place(tmp_path)
+
+
+def test_the_wheel_holds_the_package_with_its_data_and_nothing_else(wheel: Path) -> None:
+    names = {name for name in ZipFile(wheel).namelist() if not name.endswith("/")}
+
+    tops = {name.partition("/")[0] for name in names}
+    assert tops == {"authapi", wheel.name.rpartition("-py3")[0] + ".dist-info"}
+
+    source = {
+        path.relative_to(ROOT / "src").as_posix()
+        for path in (ROOT / "src" / "authapi").rglob("*")
+        if path.is_file() and path.suffix != ".pyc"
+    }
+    migrations = {
+        f"authapi/{path.relative_to(ROOT).as_posix()}"
+        for path in (ROOT / "alembic").rglob("*")
+        if path.is_file() and path.suffix != ".pyc"
+    }
+    assert {name for name in names if name.startswith("authapi/")} == source | migrations
+
+    assert {"authapi/py.typed", "authapi/alembic/env.py"} <= names
+    assert any(re.fullmatch(r"authapi/alembic/versions/\w+\.py", name) for name in names)
+    for suffix in (".js", ".css"):
+        assert any(name.startswith("authapi/web/docs/") and name.endswith(suffix) for name in names)
+
+
+def test_the_migrations_run_from_the_wheel(authapi: Path, place: Place) -> None:
+    head = ScriptDirectory(str(ROOT / "alembic")).get_current_head()
+    assert head is not None
+
+    place.run(authapi, "db", "upgrade")
+
+    assert head in place.run(authapi, "db", "current")
+    place.run(authapi, "db", "check")
+    assert list(place.cwd.iterdir()) == []
+
+
+def test_a_stranger_serves_registers_logs_in_and_out(authapi: Path, place: Place) -> None:
+    port = free_port()
+    base_url = f"http://127.0.0.1:{port}"
+    serve = (str(authapi), "serve", "--port", str(port))
+    account = {"email": "stranger@example.com", "password": "correct horse battery staple"}
+
+    with (
+        ServeProcess(
+            ["sh", "-c", 'cd "$0" && exec "$@"', str(place.cwd), *serve],
+            place.environ,
+            place.folder,
+        ) as process,
+        httpx.Client(base_url=base_url, trust_env=False) as client,
+    ):
+        process.wait_ready(f"{base_url}/health/ready", timeout=START_UP)
+
+        assert client.post("/register", json=account).status_code == 201
+        login = client.post("/login", json={**account, "strategy": "token"})
+        assert login.status_code == 200
+        bearer = {"Authorization": f"Bearer {login.json()['access_token']}"}
+
+        me = client.get("/me", headers=bearer)
+        assert me.status_code == 200
+        assert me.json()["email"] == account["email"]
+        assert client.post("/logout", headers=bearer).status_code == 204
+        assert client.get("/me", headers=bearer).status_code == 401
+
+        assert process.terminate() == 0
+        assert base_url in process.output()
+    assert list(place.cwd.iterdir()) == []

@@ -1,0 +1,1 @@
+"""Real servers for tests: PostgreSQL, and our own command as a process."""
