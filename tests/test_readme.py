@@ -1,0 +1,145 @@
+"""README is true: its commands print what it says, its programs run, its links lead somewhere."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.servers.process import ServeProcess, free_port
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+_BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_VARYING = (
+    (re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"), "UUID7"),
+    (re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z"), "TIME"),
+    (re.compile(r'"request_id": "[0-9a-f]{32}"'), '"request_id": "ID"'),
+)
+
+
+def blocks(language: str) -> list[str]:
+    """The fenced blocks of README in one language."""
+    return [text for name, text in _BLOCK.findall(README) if name == language]
+
+
+def comparable(text: str) -> str:
+    """`text` with what differs from run to run replaced by what it is."""
+    for pattern, word in _VARYING:
+        text = pattern.sub(word, text)
+    return text.strip()
+
+
+def steps(block: str) -> Iterator[tuple[str, str]]:
+    """The commands of a console block, each with what it prints."""
+    for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
+        command, printed = [], part
+        while True:
+            line, _, printed = printed.partition("\n")
+            command.append(line.removesuffix("\\"))
+            if not line.endswith("\\"):
+                break
+        yield " ".join(command), printed
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[str]:
+    """The address of a real service."""
+    port = free_port()
+    environment = {"PATH": os.environ["PATH"], "AUTHAPI_DATA_DIR": str(tmp_path / "served")}
+    command = [sys.executable, "-m", "authapi", "serve", "--port", str(port)]
+    with ServeProcess(command, environment, tmp_path) as server:
+        server.wait_ready(f"http://127.0.0.1:{port}/health/ready", timeout=20)
+        yield f"http://127.0.0.1:{port}"
+
+
+def test_the_curl_commands_print_what_readme_says(service: str, tmp_path: Path) -> None:
+    compared = 0
+    for block in blocks("console"):
+        for command, printed in steps(block):
+            if not command.startswith("curl"):
+                continue
+            words = shlex.split(command.replace("http://127.0.0.1:8000", service))
+            result = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=30)
+            assert result.returncode == 0, result.stderr
+            assert comparable(result.stdout) == comparable(printed), command
+            compared += 1
+    assert compared == 5
+
+
+def test_the_twelve_lines_protect_a_route(tmp_path: Path) -> None:
+    program = next(text for text in blocks("python") if "@app.get" in text)
+    assert len([line for line in program.splitlines() if line.strip()]) <= 12
+    (tmp_path / "yourmodule.py").write_text(program, encoding="utf-8")
+    port = free_port()
+    environment = {"PATH": os.environ["PATH"], "AUTHAPI_DATA_DIR": str(tmp_path / "served")}
+    command = [sys.executable, "-m", "uvicorn", "yourmodule:app", "--port", str(port)]
+    with ServeProcess(command, environment, tmp_path) as server:
+        server.wait_ready(f"http://127.0.0.1:{port}/health/ready", timeout=20)
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}") as http:
+            assert http.get("/reports").status_code == 401
+            account = {"email": "alice@example.com", "password": "correct horse battery staple"}
+            assert http.post("/register", json=account).status_code == 201
+            token = http.post("/login", json={**account, "strategy": "jwt"}).json()["access_token"]
+            http.cookies.clear()
+            answer = http.get("/reports", headers={"Authorization": f"Bearer {token}"})
+            assert (answer.status_code, answer.json()) == (200, "Reports for alice@example.com")
+            assert http.post("/login", json=account).status_code == 200
+            assert http.get("/reports").status_code == 401, "a cookie is not among its strategies"
+            document = http.get("/openapi.json").json()
+            security = document["paths"]["/reports"]["get"]["security"]
+            assert security == [{"jwt": []}, {"token": []}]
+
+
+def test_the_test_example_runs(tmp_path: Path) -> None:
+    program, example = blocks("python")
+    (tmp_path / "yourmodule.py").write_text(program, encoding="utf-8")
+    (tmp_path / "test_example.py").write_text(example, encoding="utf-8")
+    result = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:randomly", "-o", "anyio_mode=auto", "."],
+        cwd=tmp_path,
+        env={"PATH": os.environ["PATH"], "AUTHAPI_DATA_DIR": str(tmp_path / "served")},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert "passed" in result.stdout, result.stdout
+
+
+@pytest.mark.parametrize("name", ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md"])
+def test_links_lead_somewhere(name: str) -> None:
+    text = (ROOT / name).read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)#]+)\)", text):
+        assert target.startswith("https://") or (ROOT / target).exists(), target
+
+
+def test_architecture_lists_only_what_is_there() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\| `([^`]+)` \|", text, re.MULTILINE)
+    assert len(listed) > 20
+    for entry in listed:
+        for path in _expanded(entry):
+            assert (ROOT / path).exists(), path
+
+
+def test_decisions_have_five_headings_and_fit_on_a_page() -> None:
+    records = sorted((ROOT / "docs" / "decisions").glob("*.md"))
+    assert records
+    for record in records:
+        lines = record.read_text(encoding="utf-8").splitlines()
+        assert len(lines) <= 50, record.name
+        assert sum(line.startswith("## ") for line in lines) == 5, record.name
+
+
+def _expanded(entry: str) -> list[str]:
+    match = re.fullmatch(r"(.*)\{(.*)\}(.*)", entry)
+    if match is None:
+        return [entry]
+    head, names, tail = match.groups()
+    return [f"{head}{name}{tail}" for name in names.split(",")]
