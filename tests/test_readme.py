@@ -48,6 +48,20 @@ def steps(block: str) -> Iterator[tuple[str, str]]:
         yield " ".join(command), printed
 
 
+def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    """The command, run to its end in `folder`, with an environment of its own."""
+    environment = {"PATH": os.environ["PATH"], "AUTHAPI_DATA_DIR": str(folder / "served")}
+    return subprocess.run(
+        command,
+        check=False,
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
 @pytest.fixture
 def service(tmp_path: Path) -> Iterator[str]:
     """The address of a real service."""
@@ -66,7 +80,7 @@ def test_the_curl_commands_print_what_readme_says(service: str, tmp_path: Path) 
             if not command.startswith("curl"):
                 continue
             words = shlex.split(command.replace("http://127.0.0.1:8000", service))
-            result = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=30)
+            result = run(words, tmp_path)
             assert result.returncode == 0, result.stderr
             assert comparable(result.stdout) == comparable(printed), command
             compared += 1
@@ -101,14 +115,8 @@ def test_the_test_example_runs(tmp_path: Path) -> None:
     program, example = blocks("python")
     (tmp_path / "yourmodule.py").write_text(program, encoding="utf-8")
     (tmp_path / "test_example.py").write_text(example, encoding="utf-8")
-    result = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:randomly", "-o", "anyio_mode=auto", "."],
-        cwd=tmp_path,
-        env={"PATH": os.environ["PATH"], "AUTHAPI_DATA_DIR": str(tmp_path / "served")},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    command = [sys.executable, "-m", "pytest", "-q", "-o", "anyio_mode=auto", "."]
+    result = run(command, tmp_path)
     assert "passed" in result.stdout, result.stdout
 
 
