@@ -37,7 +37,8 @@ def main() -> None:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         bare = stack.enter_context(served(bare_command(18010), 18010, "/me", folder))
         ours = stack.enter_context(served(our_command(18011), 18011, "/health/ready", folder))
-        targets = {"bare route": (bare, {})} | {
+        targets: dict[str, tuple[str, dict[str, str]]] = {"bare route": (bare, {})}
+        targets |= {
             f"authapi, {name}": (ours, headers) for name, headers in credentials(ours).items()
         }
         rates: dict[str, list[float]] = {name: [] for name in targets}
