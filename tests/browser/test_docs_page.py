@@ -1,0 +1,261 @@
+"""A person on the docs page registers, authorizes by each strategy, calls, and logs out."""
+
+import itertools
+import json
+import re
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, Request, Route, expect
+
+pytestmark = pytest.mark.browser
+
+PASSWORD = "correct horse battery staple"
+
+REPORT_VIOLATIONS = """
+addEventListener("securitypolicyviolation", (event) =>
+    console.error("CSP:", event.violatedDirective, event.blockedURI, event.sourceFile));
+"""
+
+_numbers = itertools.count(1)
+
+
+class DocsPage:
+    """The docs page in a tab of its own, and what a person does with it."""
+
+    def __init__(self, page: Page, url: str) -> None:
+        self.page = page
+        self.email = f"person{next(_numbers)}@example.com"
+        self.requests: list[str] = []
+        self.complaints: list[str] = []
+        page.on("request", self._on_request)
+        page.on("console", self._on_console)
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.add_init_script(REPORT_VIOLATIONS)
+        page.goto(f"{url}/docs")
+        self.panel = page.get_by_role("region", name="Who is calling?")
+        self.status = self.panel.get_by_role("status")
+        self.dialog = page.locator(".modal-ux")
+        expect(self.operation("get", "/me")).to_be_visible()
+
+    def _on_request(self, request: Request) -> None:
+        self.requests.append(request.url)
+
+    def _on_console(self, message: ConsoleMessage) -> None:
+        # Chromium notes each 401 by itself, and here they are wanted.
+        if message.type in ("error", "warning") and "status of 401" not in message.text:
+            self.complaints.append(message.text)
+
+    def press(self, name: str) -> None:
+        """A button of the panel."""
+        self.panel.get_by_role("button", name=name, exact=True).click()
+
+    def register(self) -> None:
+        """Make an account; its address and password stay in the fields."""
+        self.panel.get_by_label("E-mail").fill(self.email)
+        self.panel.get_by_label("Password").fill(PASSWORD)
+        self.panel.get_by_label("Name").fill("Alice Example")
+        self.press("Register")
+        expect(self.status).to_have_text(f"Registered {self.email}.")
+
+    def operation(self, method: str, path: str) -> Locator:
+        """The block of an operation."""
+        has_path = self.page.locator(f'[data-path="{path}"]')
+        return self.page.locator(f".opblock-{method}").filter(has=has_path)
+
+    def execute(self, method: str, path: str, status: int, *, body: object = None) -> str:
+        """Try it out. The body of the answer, which has to have this status."""
+        block = self.operation(method, path)
+        if "is-open" not in (block.get_attribute("class") or "").split():
+            block.locator(".opblock-summary-control").click()
+        if body is not None:
+            block.locator("textarea.body-param__text").fill(json.dumps(body))
+        block.get_by_role("button", name="Execute").click()
+        answer = block.locator(".live-responses-table tbody tr")
+        expect(answer.locator(".response-col_status")).to_have_text(re.compile(rf"^{status}"))
+        shown = answer.locator(".response-col_description code").first
+        return shown.inner_text() if status != 204 else ""
+
+    def open_dialog(self) -> Locator:
+        """The Authorize dialog."""
+        self.page.locator(".auth-wrapper .btn.authorize").first.click()
+        expect(self.dialog).to_be_visible()
+        return self.dialog
+
+    def close_dialog(self) -> None:
+        self.dialog.get_by_role("button", name="Close", exact=True).first.click()
+        expect(self.dialog).to_be_hidden()
+
+
+@pytest.fixture
+def docs(browser: Browser, service: str) -> Iterator[DocsPage]:
+    """The docs page as a new visitor sees it; all that it asks for has to be of its own host."""
+    with browser.new_context() as context:
+        page = DocsPage(context.new_page(), service)
+        yield page
+        assert {urlsplit(url).netloc for url in page.requests} == {urlsplit(service).netloc}
+        assert page.complaints == []
+
+
+def test_by_cookie(docs: DocsPage) -> None:
+    docs.execute("get", "/me", 401)
+    docs.register()
+
+    docs.press("Sign in")
+    expect(docs.panel).to_contain_text(f"{docs.email}, by the session cookie")
+    assert docs.email in docs.execute("get", "/me", 200)
+    assert '"strategy": "session"' in docs.execute("get", "/me/identity", 200)
+
+    docs.press("Sign out")
+    expect(docs.panel).to_contain_text("Nobody is signed in.")
+    docs.execute("get", "/me", 401)
+
+
+def test_by_token_pasted_into_authorize(docs: DocsPage) -> None:
+    docs.register()
+    login = {"email": docs.email, "password": PASSWORD, "strategy": "token"}
+    token = json.loads(docs.execute("post", "/login", 200, body=login))["access_token"]
+
+    form = docs.open_dialog().locator("form").filter(has_text="token (http, Bearer)")
+    form.get_by_label("Value").fill(token)
+    form.get_by_role("button", name="Apply credentials").click()
+    docs.close_dialog()
+    assert docs.email in docs.execute("get", "/me", 200)
+    assert '"strategy": "token"' in docs.execute("get", "/me/identity", 200)
+
+    docs.execute("post", "/logout", 204)
+    docs.execute("get", "/me", 401)
+
+
+def test_by_jwt_from_the_password_flow_of_authorize(docs: DocsPage) -> None:
+    docs.register()
+
+    form = docs.open_dialog().locator(".auth-container").filter(has_text="jwt (OAuth2, password)")
+    form.get_by_label("username").fill(docs.email)
+    form.get_by_label("password").fill(PASSWORD)
+    form.get_by_role("button", name="Apply given OAuth2 credentials").click()
+    expect(form).to_contain_text("Authorized")
+    docs.close_dialog()
+    assert docs.email in docs.execute("get", "/me", 200)
+    assert '"strategy": "jwt"' in docs.execute("get", "/me/identity", 200)
+
+    docs.execute("post", "/logout", 204)
+    docs.execute("get", "/me", 401)
+
+
+@pytest.mark.parametrize(("button", "strategy"), [("Get a token", "token"), ("Get a JWT", "jwt")])
+def test_by_a_button_of_the_panel(docs: DocsPage, button: str, strategy: str) -> None:
+    docs.register()
+    docs.press("Get a token")
+    expect(docs.status).to_contain_text("sent with a token of")
+    docs.press(button)  # in its place, since only one of them fits into the header
+    expect(docs.status).to_contain_text(button.removeprefix("Get "))
+
+    assert f'"strategy": "{strategy}"' in docs.execute("get", "/me/identity", 200)
+
+    docs.execute("post", "/logout", 204)
+    docs.execute("get", "/me/identity", 401)
+
+
+def test_the_panel_notices_what_is_executed_below(docs: DocsPage) -> None:
+    docs.register()
+    docs.execute("post", "/login", 200, body={"email": docs.email, "password": PASSWORD})
+    expect(docs.panel).to_contain_text(f"{docs.email}, by the session cookie")
+    docs.execute("post", "/logout", 204)
+    expect(docs.panel).to_contain_text("Nobody is signed in.")
+
+
+def test_only_what_there_is_is_offered(docs: DocsPage) -> None:
+    def without_some(route: Route) -> None:
+        document = route.fetch().json()
+        del document["paths"]["/register"]
+        del document["components"]["securitySchemes"]["session"]
+        del document["components"]["securitySchemes"]["jwt"]
+        route.fulfill(json=document)
+
+    docs.page.route("**/openapi.json", without_some)
+    docs.page.reload()
+    expect(docs.panel.get_by_role("button")).to_have_text(["Get a token"])
+    expect(docs.panel.get_by_label("Name")).to_have_count(0)
+
+
+def test_refusals_are_told(docs: DocsPage) -> None:
+    docs.panel.get_by_label("E-mail").fill(docs.email)
+    docs.panel.get_by_label("Password").fill("x" * 15)
+    docs.press("Sign in")
+    expect(docs.status).to_have_class("error")
+    expect(docs.status).not_to_be_empty()
+
+
+def test_the_keyboard_is_enough(docs: DocsPage) -> None:
+    docs.register()
+    docs.panel.get_by_label("Password").press("Enter")
+    sign_out = docs.panel.get_by_role("button", name="Sign out")
+    expect(sign_out).to_be_visible()
+    sign_out.press("Enter")
+    expect(docs.status).to_have_text("Signed out.")
+    expect(docs.panel.get_by_label("E-mail")).to_be_focused()
+
+
+def test_authorize_does_not_ask_for_a_cookie_that_it_cannot_send(docs: DocsPage) -> None:
+    form = docs.open_dialog().locator(".auth-container").filter(has_text="session (cookie)")
+    expect(form.first).to_contain_text("Sign in at the top of this page")
+    expect(docs.dialog.locator("#api_key_value")).to_have_count(0)
+
+
+def test_nothing_is_wider_than_the_window(docs: DocsPage) -> None:
+    docs.execute("get", "/me", 401)
+    shut = docs.page.locator(".opblock-summary-control[aria-expanded=false]")
+    shut.evaluate_all("(all) => all.forEach((item) => item.click())")
+    expect(shut).to_have_count(0)
+    for width in (320, 390, 768, 1280):
+        docs.page.set_viewport_size({"width": width, "height": 800})
+        assert docs.page.evaluate("document.documentElement.scrollWidth") == width
+
+
+def test_below_a_prefix(browser: Browser, prefixed_service: str) -> None:
+    with browser.new_context() as context:
+        docs = DocsPage(context.new_page(), prefixed_service)
+        docs.register()
+        docs.press("Sign in")
+        expect(docs.panel).to_contain_text("by the session cookie")
+        docs.press("Sign out")
+        expect(docs.panel).to_contain_text("Nobody is signed in.")
+
+        form = docs.open_dialog().locator(".auth-container").filter(has_text="jwt (OAuth2")
+        form.get_by_label("username").fill(docs.email)
+        form.get_by_label("password").fill(PASSWORD)
+        form.get_by_role("button", name="Apply given OAuth2 credentials").click()
+        expect(form).to_contain_text("Authorized")
+        docs.close_dialog()
+        assert docs.email in docs.execute("get", "/me", 200)
+
+        assert all(url.startswith(f"{prefixed_service}/") for url in docs.requests)
+        assert docs.complaints == []
+
+
+def test_the_policy_stops_what_is_not_ours_and_these_tests_would_see_it(
+    browser: Browser, service: str
+) -> None:
+    with browser.new_context() as context:
+        docs = DocsPage(context.new_page(), service)
+        stopped = docs.page.evaluate(
+            """() => new Promise((resolve) => {
+                const stopped = [];
+                addEventListener("securitypolicyviolation", (event) => {
+                    stopped.push(event.effectiveDirective);
+                    if (stopped.length === 4) resolve(stopped.sort());
+                });
+                const add = (name, members) =>
+                    document.body.append(Object.assign(document.createElement(name), members));
+                add("script", { textContent: "window.ran = true" });
+                add("img", { src: "https://elsewhere.example/pixel.png" });
+                document.body.setAttribute("style", "color: red");
+                fetch("https://elsewhere.example/").catch(() => null);
+            })"""
+        )
+        assert stopped == ["connect-src", "img-src", "script-src-elem", "style-src-attr"]
+        assert docs.page.evaluate("window.ran") is None
+        for directive in stopped:
+            assert any(f"CSP: {directive}" in text for text in docs.complaints)
