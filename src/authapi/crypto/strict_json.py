@@ -10,7 +10,9 @@ import math
 import re
 from typing import NoReturn
 
-_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+# Never goes back over what it has read, and takes a string that does not end as well: else each
+# quote in it would be tried as a beginning, which is quadratic.
+_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
 _BRACKET = re.compile(rb"[\[\]{}]")
 
 

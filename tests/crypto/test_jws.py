@@ -1,0 +1,177 @@
+"""Our own tokens: what is in them, who can read them, and for how long they are good."""
+
+import base64
+import hashlib
+import json
+from datetime import UTC, datetime
+
+import jwt as pyjwt
+import pytest
+from jose.jwk import ECKey
+from joserfc import jwk as joserfc_jwk
+from joserfc import jwt as joserfc_jwt
+
+from authapi.crypto import jws
+from authapi.errors import ConfigurationError
+from tests.crypto.forging import (
+    AUDIENCE,
+    CLAIMS,
+    HEADER,
+    ISSUER,
+    KEY,
+    NOW,
+    RING,
+    forge,
+    raw,
+    refused,
+    unb64,
+    verify,
+    without,
+)
+
+PUBLIC = dict(KEY.verifying.jwk)
+
+
+def test_what_is_signed_is_verified() -> None:
+    assert verify(jws.sign(CLAIMS, KEY)) == CLAIMS
+
+
+def test_a_token_is_three_segments_with_the_least_header() -> None:
+    header, payload, signature = jws.sign(CLAIMS, KEY).split(".")
+    assert json.loads(unb64(header)) == HEADER
+    assert json.loads(unb64(payload)) == CLAIMS
+    assert len(unb64(signature)) == 64
+
+
+def test_signing_leaves_the_claims_as_they_were() -> None:
+    claims = {**CLAIMS, "exp": datetime.fromtimestamp(NOW, UTC)}  # which python-jose writes over
+    before = dict(claims)
+    jws.sign(claims, KEY)
+    assert claims == before
+
+
+def test_pyjwt_verifies_ours() -> None:
+    token = jws.sign({**CLAIMS, "exp": 4_000_000_000, "iat": 1_000_000_000}, KEY)
+    key = pyjwt.PyJWK(PUBLIC)
+    read = pyjwt.decode(token, key, algorithms=["ES256"], audience=AUDIENCE, issuer=ISSUER)
+    assert read["sub"] == CLAIMS["sub"]
+    assert pyjwt.get_unverified_header(token) == HEADER
+
+
+def test_joserfc_verifies_ours_and_names_the_key_alike() -> None:
+    key = joserfc_jwk.ECKey.import_key(KEY.verifying.key.to_pem())
+    assert joserfc_jwt.decode(jws.sign(CLAIMS, KEY), key).claims == CLAIMS
+    assert key.thumbprint() == KEY.verifying.kid
+
+
+def test_the_public_key_is_public() -> None:
+    assert PUBLIC.keys() == {"kty", "crv", "x", "y", "kid", "alg", "use"}
+    assert (PUBLIC["kty"], PUBLIC["crv"], PUBLIC["alg"]) == ("EC", "P-256", "ES256")
+    assert len(unb64(PUBLIC["x"])) == len(unb64(PUBLIC["y"])) == 32
+
+
+def test_equal_secrets_give_equal_keys() -> None:
+    first, second = (jws.derive_signing_key(b"x" * 32) for _ in range(2))
+    assert first.verifying.jwk == second.verifying.jwk
+    ring = jws.key_ring([second.verifying])
+    token = jws.sign(CLAIMS, first)
+    assert jws.verify(token, keys=ring, issuer=ISSUER, audience=AUDIENCE, now=NOW) == CLAIMS
+
+
+def test_the_derivation_stays_what_it_is() -> None:
+    # Another one would end every token in the world at the next release.
+    assert (
+        jws.derive_signing_key(b"x" * 32).verifying.kid
+        == "BreAdbvG5qQI-H4AH9KVh-1mgyNuuL6ncNga4pBk1v4"
+    )
+
+
+def test_each_secret_has_a_key_of_its_own() -> None:
+    kids = {jws.derive_signing_key(bytes([n]) * 32).verifying.kid for n in range(50)}
+    assert len(kids) == 50
+
+
+def test_the_private_key_is_not_shown() -> None:
+    assert "Key object" not in repr(KEY)
+    assert "PRIVATE" not in repr(KEY)
+
+
+def test_a_slow_fallback_of_jose_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ECKey, "__module__", "jose.backends.ecdsa_backend")
+    with pytest.raises(ConfigurationError, match="cryptography"):
+        jws.derive_signing_key(b"x" * 32)
+
+
+def test_one_ring_holds_several_keys() -> None:
+    other = jws.derive_signing_key(b"another secret of 32 characters.")
+    ring = jws.key_ring([KEY.verifying, other.verifying])
+    for key in (KEY, other):
+        token = jws.sign(CLAIMS, key)
+        assert jws.verify(token, keys=ring, issuer=ISSUER, audience=AUDIENCE, now=NOW) == CLAIMS
+
+
+@pytest.mark.parametrize(
+    ("changes", "now"),
+    [
+        ({}, NOW + 599),
+        ({}, NOW + 599.999),
+        ({}, NOW - 30),
+        ({"nbf": NOW}, NOW),
+        ({"exp": NOW + 0.5, "iat": NOW - 0.5}, NOW),
+        ({"exp": (1 << 53) - 1}, NOW),
+        ({"aud": [AUDIENCE]}, NOW),
+        ({"aud": ["another", AUDIENCE]}, NOW),
+        ({"sub": "x" * 255, "jti": "~"}, NOW),
+        ({"scope": "a b", "amr": ["pwd"], "ö": {"é": [None]}}, NOW),
+    ],
+    ids=range(10),
+)
+def test_good_within_its_bounds(changes: dict[str, object], now: float) -> None:
+    claims = {**CLAIMS, **changes}
+    assert verify(forge(claims=claims), now=now) == claims
+
+
+def test_it_ends_at_the_second_it_names() -> None:
+    token = forge()
+    verify(token, now=NOW + 599.9)
+    refused(token, now=NOW + 600)
+    refused(token, now=NOW + 601)
+
+
+def test_it_is_not_good_before_its_time() -> None:
+    verify(forge(), now=NOW - 30)
+    refused(forge(), now=NOW - 31)
+    refused(forge(claims={**CLAIMS, "nbf": NOW + 1}))
+    refused(forge(claims={**CLAIMS, "iat": NOW + 601}), now=NOW + 599)
+
+
+def test_the_longest_lifetime_is_a_bound() -> None:
+    assert verify(forge(), max_lifetime=600) == CLAIMS
+    refused(forge(), max_lifetime=599)
+
+
+@pytest.mark.parametrize("name", ["iss", "sub", "aud", "exp", "iat", "jti"])
+def test_each_of_these_claims_must_be_there(name: str) -> None:
+    refused(forge(claims=without(CLAIMS, name)))
+
+
+def test_a_type_of_token_is_good_for_its_own_use_only() -> None:
+    refresh = jws.sign(CLAIMS, KEY, typ="refresh+jwt")
+    refused(refresh)
+    found = jws.verify(
+        refresh, keys=RING, issuer=ISSUER, audience=AUDIENCE, now=NOW, typ="refresh+jwt"
+    )
+    assert found == CLAIMS
+
+
+def test_tokens_of_somebody_else_are_refused() -> None:
+    stranger = jws.derive_signing_key(b"the secret of a stranger, 32 characters")
+    refused(jws.sign(CLAIMS, stranger))
+    refused(forge(key=stranger))  # under our kid
+    refused(forge(raw(HEADER, kid=json.dumps(stranger.verifying.kid))))  # ours under theirs
+
+
+def test_the_thumbprint_is_that_of_rfc_7638() -> None:
+    members = {name: PUBLIC[name] for name in ("crv", "kty", "x", "y")}
+    digest = hashlib.sha256(json.dumps(members, separators=(",", ":")).encode()).digest()
+    assert KEY.verifying.kid == base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
