@@ -11,7 +11,7 @@ from alembic import context
 from sqlalchemy.types import TypeDecorator
 
 from authapi.settings import load_settings
-from authapi.storage.database import parse_url
+from authapi.storage.migrations import connected
 from authapi.storage.models import metadata
 
 
@@ -30,6 +30,7 @@ def run(connection: sa.Connection) -> None:
         render_item=render_plain_type,
         render_as_batch=connection.dialect.name == "sqlite",
         compare_type=True,
+        transactional_ddl=True,  # SQLite can too, as `connected` sends its BEGIN
     )
     with context.begin_transaction():
         context.run_migrations()
@@ -40,8 +41,5 @@ handed_in = context.config.attributes.get("connection")
 if handed_in is not None:
     run(handed_in)
 else:
-    url = parse_url(load_settings().resolved_database_url)
-    if url.get_backend_name() == "sqlite":
-        url = url.set(drivername="sqlite")
-    with sa.create_engine(url, poolclass=sa.NullPool).connect() as own:
+    with connected(load_settings().resolved_database_url, changes=True) as own:
         run(own)

@@ -46,6 +46,9 @@ def parse_url(text: str) -> URL:
     if backend in {"postgresql", "postgres"}:
         return url.set(drivername="postgresql+psycopg")
     if backend == "sqlite":
+        if not url.database or url.database == ":memory:" or url.database.startswith("file:"):
+            # One in memory would be another one for each connection.
+            raise ConfigurationError("the database URL must name a file: sqlite:///path")
         return url.set(drivername="sqlite+aiosqlite")
     raise ConfigurationError("the database URL must begin with postgresql:// or sqlite:///")
 
@@ -119,8 +122,11 @@ class Database:
                 await connection.execute(sa.text("SELECT 1"))
 
     async def close(self) -> None:
-        """Close every connection."""
+        """Close every connection. What is asked after that opens new ones."""
         await self.engine.dispose()
+        if self._is_sqlite:
+            # A lock belongs to the event loop that first waited for it; the next may be another.
+            self._turn = asyncio.Lock()
 
 
 class _translated:  # noqa: N801  # reads as a verb at its places of use

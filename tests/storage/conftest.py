@@ -1,0 +1,20 @@
+from collections.abc import AsyncIterator
+
+import pytest
+
+from authapi.storage import Database
+from tests.servers.process import free_port
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    """A fresh database, once SQLite and once PostgreSQL."""
+    found = Database(database_url)
+    yield found
+    await found.close()
+
+
+@pytest.fixture
+def free_address() -> str:
+    """Host and port of a server that does not run."""
+    return f"127.0.0.1:{free_port()}"

@@ -1,0 +1,80 @@
+"""Values to store, and plain SQL beside the code under test."""
+
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+
+from authapi.crypto.ids import new_id
+from authapi.crypto.passwords import PasswordHash
+from authapi.crypto.secrets import hash_secret
+from authapi.identity import Client, Session, SessionKind, User
+from authapi.storage import Database
+
+AT = datetime(2026, 3, 4, 5, 6, 7, 891011, tzinfo=UTC)
+HASH = PasswordHash("$argon2id$v=19$m=64,t=1,p=1$c29tZXNhbHQ$AAAA")
+SECRET = hash_secret("a secret")
+
+
+def a_user(**changes: Any) -> User:
+    """An active account."""
+    user = User(
+        id=new_id(),
+        email="Alice@example.com",
+        name="Alice",
+        is_active=True,
+        is_superuser=False,
+        email_confirmed_at=None,
+        created_at=AT,
+        updated_at=AT,
+    )
+    return replace(user, **changes)
+
+
+def a_session(user: User, **changes: Any) -> Session:
+    """A cookie session, with something in every column."""
+    session = Session(
+        id=new_id(),
+        user_id=user.id,
+        kind=SessionKind.SESSION,
+        name=None,
+        scopes=frozenset({"b", "a"}),
+        created_at=AT,
+        last_seen_at=AT,
+        idle_expires_at=AT + timedelta(days=1),
+        expires_at=AT + timedelta(days=7),
+        auth_time=AT,
+        amr=("pwd",),
+        client=Client(ip="2001:db8::1", user_agent="a browser"),
+        data={"theme": "dark", "n": [1, {"é": None}]},
+    )
+    return replace(session, **changes)
+
+
+async def store_user(database: Database, user: User, *, email: str | None = None) -> User:
+    """`user`, stored."""
+    async with database.transaction() as store:
+        await store.users.add(user, email=email or user.email.lower(), password_hash=HASH)
+    return user
+
+
+def sync_url(url: str) -> sa.URL:
+    """`url` with a driver that blocks."""
+    found = sa.make_url(url)
+    drivers = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg"}
+    return found.set(drivername=drivers[found.get_backend_name()])
+
+
+def sql(url: str, *statements: str) -> Sequence[Sequence[Any]]:
+    """Runs statements as somebody beside us would, each committed; the rows of the last."""
+    engine = sa.create_engine(sync_url(url), poolclass=sa.NullPool)
+    rows: Sequence[Sequence[Any]] = []
+    with closing(engine.connect().execution_options(isolation_level="AUTOCOMMIT")) as connection:
+        for statement in statements:
+            result = connection.exec_driver_sql(statement)
+            rows = [tuple(row) for row in result] if result.returns_rows else []
+    engine.dispose()
+    return rows

@@ -1,0 +1,275 @@
+"""Connections and transactions: what is set on them, when they commit, when they give up."""
+
+import asyncio
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+import sqlalchemy as sa
+
+from authapi.errors import ConfigurationError, EmailTaken, StorageUnavailable
+from authapi.storage import Database
+from authapi.storage.database import parse_url
+from tests.storage.rows import HASH, a_user, sql, store_user
+
+USERS = "SELECT email FROM users ORDER BY email"
+
+
+async def scalar(database: Database, statement: str) -> Any:
+    async with database.engine.connect() as connection:
+        return (await connection.exec_driver_sql(statement)).scalar_one()
+
+
+@contextmanager
+def another_writer(url: str) -> Iterator[None]:
+    """Somebody else who is writing to this SQLite file."""
+    with closing(sqlite3.connect(sa.make_url(url).database or "", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield
+        other.execute("ROLLBACK")
+
+
+@pytest.mark.parametrize(
+    ("pragma", "value"),
+    [
+        ("journal_mode", "wal"),
+        ("synchronous", 2),  # FULL
+        ("foreign_keys", 1),
+        ("busy_timeout", 7500),
+    ],
+)
+async def test_sqlite_is_set_up_on_every_connection(
+    sqlite_url: str, pragma: str, value: object
+) -> None:
+    database = Database(sqlite_url, pool_size=3, timeout=7.5)
+    async with (
+        database.engine.connect() as first,
+        database.engine.connect() as second,
+        database.engine.connect() as third,
+    ):
+        for connection in (first, second, third):
+            found = await connection.exec_driver_sql(f"PRAGMA {pragma}")
+            assert found.scalar_one() == value
+    await database.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("TimeZone", "UTC"), ("statement_timeout", "7500ms"), ("lock_timeout", "7500ms")],
+)
+async def test_postgresql_is_set_up(postgres_url: str, name: str, value: str) -> None:
+    database = Database(postgres_url, timeout=7.5)
+    assert await scalar(database, f"SELECT current_setting('{name}')") == value
+    await database.close()
+
+
+async def test_a_statement_that_takes_too_long_is_given_up(postgres_url: str) -> None:
+    database = Database(postgres_url, timeout=0.1)
+    with pytest.raises(StorageUnavailable):
+        async with database.read() as store:
+            await store.users._connection.exec_driver_sql("SELECT pg_sleep(60)")
+    await database.ping()
+    await database.close()
+
+
+async def test_sqlite_refuses_a_session_of_nobody(sqlite_url: str) -> None:
+    database = Database(sqlite_url)
+    with pytest.raises(sa.exc.IntegrityError):
+        async with database.engine.begin() as connection:
+            await connection.exec_driver_sql(
+                "INSERT INTO sessions VALUES ('s', 'nobody', 'jwt', NULL, NULL, '[]', '', '', '',"
+                " '', '', '[]', NULL, NULL, '{}')"
+            )
+    await database.close()
+
+
+async def test_a_transaction_is_committed_when_its_block_ends(
+    database: Database, database_url: str
+) -> None:
+    async with database.transaction() as store:
+        await store.users.add(a_user(), email="alice@example.com", password_hash=HASH)
+        assert sql(database_url, USERS) == []
+    # Seen by another connection: not only by the one that wrote it.
+    assert sql(database_url, USERS) == [("alice@example.com",)]
+
+
+async def test_a_transaction_that_fails_changes_nothing(
+    database: Database, database_url: str
+) -> None:
+    async def write_and_fail() -> None:
+        async with database.transaction() as store:
+            await store.users.add(a_user(), email="alice@example.com", password_hash=HASH)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await write_and_fail()
+    assert sql(database_url, USERS) == []
+    await store_user(database, a_user())
+    assert sql(database_url, USERS) == [("alice@example.com",)]
+
+
+async def test_a_transaction_whose_caller_is_cancelled_changes_nothing(
+    database_url: str,
+) -> None:
+    database = Database(database_url, pool_size=1)
+    inside = asyncio.Event()
+
+    async def write() -> None:
+        async with database.transaction() as store:
+            await store.users.add(a_user(), email="alice@example.com", password_hash=HASH)
+            inside.set()
+            await asyncio.Event().wait()
+
+    task = asyncio.create_task(write())
+    await inside.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert sql(database_url, USERS) == []
+    # The only connection, and on SQLite the only writer's turn, are free again.
+    with anyio.fail_after(5):
+        await store_user(database, a_user())
+    await database.close()
+
+
+async def test_cancelled_at_any_moment_the_connection_comes_back(database_url: str) -> None:
+    database = Database(database_url, pool_size=1, pool_timeout=5)
+    await database.ping()
+
+    async def write(number: int) -> None:
+        await store_user(database, a_user(), email=f"{number}@example.com")
+
+    for turns in range(40):
+        task = asyncio.create_task(write(turns))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
+    with anyio.fail_after(10):
+        await store_user(database, a_user())
+        await database.ping()
+    assert ("alice@example.com",) in sql(database_url, USERS)
+    await database.close()
+
+
+async def test_what_one_adds_twice_is_taken_and_leaves_the_first(
+    database: Database, database_url: str
+) -> None:
+    await store_user(database, a_user(name="first"))
+    with pytest.raises(EmailTaken) as caught:
+        await store_user(database, a_user(name="second"))
+    assert "alice" not in str(caught.value)
+    assert sql(database_url, "SELECT name FROM users") == [("first",)]
+
+
+async def test_writers_wait_for_one_another(database: Database, database_url: str) -> None:
+    numbers = range(30)
+    await asyncio.gather(
+        *(store_user(database, a_user(), email=f"{n:02}@example.com") for n in numbers)
+    )
+    assert sql(database_url, USERS) == [(f"{n:02}@example.com",) for n in numbers]
+
+
+async def test_two_processes_wait_for_one_another(database_url: str) -> None:
+    # Each has its own queue of writers, so only the database keeps them apart.
+    databases = [Database(database_url, timeout=30) for _ in range(3)]
+    await asyncio.gather(
+        *(store_user(databases[n % 3], a_user(), email=f"{n:02}@example.com") for n in range(30))
+    )
+    assert len(sql(database_url, USERS)) == 30
+    for database in databases:
+        await database.close()
+
+
+async def test_no_free_connection_is_unavailable_and_soon(database_url: str) -> None:
+    database = Database(database_url, pool_size=1, pool_timeout=0.05)
+    with anyio.fail_after(5):
+        async with database.transaction():
+            for attempt in (database.ping, database.read().__aenter__):
+                with pytest.raises(StorageUnavailable):
+                    await attempt()
+        await database.ping()
+    await database.close()
+
+
+async def test_a_locked_sqlite_is_unavailable_for_writers_only(sqlite_url: str) -> None:
+    database = Database(sqlite_url, timeout=0.05)
+    await database.ping()
+    with another_writer(sqlite_url):
+        with pytest.raises(StorageUnavailable):
+            await store_user(database, a_user())
+        async with database.read() as store:
+            assert await store.users.find_by_email("alice@example.com") is None
+    await store_user(database, a_user())
+    await database.close()
+
+
+async def test_a_locked_row_of_postgresql_is_unavailable(postgres_url: str) -> None:
+    database = Database(postgres_url, timeout=0.1)
+    user = await store_user(database, a_user())
+    async with database.transaction() as holder:
+        await holder.users.lock(user.id)
+        with pytest.raises(StorageUnavailable):
+            async with database.transaction() as store:
+                await store.users.lock(user.id)
+    async with database.transaction() as store:
+        assert await store.users.lock(user.id) is not None
+    await database.close()
+
+
+async def test_a_server_that_is_away_is_unavailable(free_address: str) -> None:
+    database = Database(f"postgresql://user:canary@{free_address}/authapi")
+    with pytest.raises(StorageUnavailable) as caught:
+        await database.ping()
+    assert "canary" not in str(caught.value)
+    with pytest.raises(StorageUnavailable):
+        await store_user(database, a_user())
+    await database.close()
+
+
+async def test_a_file_that_cannot_be_opened_is_unavailable(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'missing' / 'x.db'}")
+    with pytest.raises(StorageUnavailable):
+        await database.ping()
+    await database.close()
+
+
+@pytest.mark.parametrize(
+    ("text", "driver"),
+    [
+        ("postgresql://u:p@h/d", "postgresql+psycopg"),
+        ("postgres://u:p@h/d", "postgresql+psycopg"),
+        ("postgresql+asyncpg://u:p@h/d", "postgresql+psycopg"),
+        ("sqlite:///x.db", "sqlite+aiosqlite"),
+        ("sqlite:////x.db", "sqlite+aiosqlite"),
+        ("sqlite+pysqlite:///x.db", "sqlite+aiosqlite"),
+    ],
+)
+def test_a_url_gets_the_driver_that_we_use(text: str, driver: str) -> None:
+    assert parse_url(text).drivername == driver
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "canary", "://canary", "mysql://u:canary@h/d", "http://canary", "sqlite", "\0canary"),
+        *("postgresql://u:canary@h:port/d", "oracle+canary://u:canary@h/d", "sqlite://"),
+        *("sqlite:///:memory:", "sqlite:///file:canary?mode=memory&uri=true"),
+    ],
+)
+def test_a_url_that_cannot_be_used_is_refused_and_not_repeated(text: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        parse_url(text)
+    assert "database URL" in str(caught.value)
+    assert "canary" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+def test_the_description_has_no_password() -> None:
+    database = Database("postgresql://user:canary@host:5433/name")
+    assert database.description == "postgresql://user:***@host:5433/name"
+    assert "canary" not in repr(database.engine)

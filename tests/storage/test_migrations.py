@@ -1,0 +1,298 @@
+"""One chain of migrations for both databases, and the tables it makes."""
+
+import itertools
+import os
+import stat
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from authapi import Settings, create_app
+from authapi.errors import ConfigurationError, StorageUnavailable
+from authapi.storage import Database, migrations
+from authapi.storage.models import metadata
+from authapi.testing import client
+from tests.servers.postgres import PostgresServer
+from tests.servers.process import ServeProcess
+from tests.storage.rows import SECRET, a_session, a_user, sql, store_user, sync_url
+
+_numbers = itertools.count(1)
+
+CONSTRAINTS = {
+    "users": {"pk_users", "uq_users_email"},
+    "sessions": {
+        *("pk_sessions", "uq_sessions_secret_hash", "fk_sessions_user_id_users"),
+        *("ix_sessions_user_id", "ix_sessions_expires_at"),
+    },
+}
+"""Named by the convention, so that a migration can name what it drops, on both databases alike."""
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """A database without tables."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'empty.db'}"
+        return
+    server: PostgresServer = request.getfixturevalue("postgres")
+    name = f"empty_{request.getfixturevalue('worker')}_{next(_numbers)}"
+    yield server.create_database(name)
+    server.drop_database(name)
+
+
+def tables(url: str) -> dict[str, object]:
+    """What the database says of its tables: columns, keys, constraints and indexes."""
+    engine = sa.create_engine(sync_url(url), poolclass=sa.NullPool)
+    inspector = sa.inspect(engine)
+    found: dict[str, object] = {
+        name: {
+            "columns": [
+                (column["name"], str(column["type"]), column["nullable"], column["default"])
+                for column in inspector.get_columns(name)
+            ],
+            "primary key": inspector.get_pk_constraint(name),
+            "foreign keys": inspector.get_foreign_keys(name),
+            "unique": sorted(map(str, inspector.get_unique_constraints(name))),
+            "indexes": sorted(map(str, inspector.get_indexes(name))),
+            "checks": inspector.get_check_constraints(name),
+        }
+        for name in sorted(inspector.get_table_names())
+        if name != "alembic_version"
+    }
+    engine.dispose()
+    return found
+
+
+def names_of_constraints(url: str) -> dict[str, set[str | None]]:
+    engine = sa.create_engine(sync_url(url), poolclass=sa.NullPool)
+    inspector = sa.inspect(engine)
+    found = {}
+    for table in metadata.tables:
+        named = [
+            inspector.get_pk_constraint(table),
+            *inspector.get_foreign_keys(table),
+            *inspector.get_unique_constraints(table),
+            *inspector.get_indexes(table),
+            *inspector.get_check_constraints(table),
+        ]
+        found[table] = {item["name"] for item in named}
+    engine.dispose()
+    return found
+
+
+async def test_up_down_up_with_rows_in_the_tables(empty_url: str) -> None:
+    assert migrations.current(empty_url) is None
+    for _ in range(2):
+        migrations.upgrade(empty_url)
+        assert migrations.current(empty_url) == migrations.head()
+        database = Database(empty_url)
+        user = await store_user(database, a_user())
+        async with database.transaction() as store:
+            await store.sessions.add(a_session(user), SECRET)
+        await database.close()
+        assert sql(empty_url, "SELECT count(*) FROM sessions") == [(1,)]
+        migrations.downgrade(empty_url, "base")
+        assert migrations.current(empty_url) is None
+        assert tables(empty_url) == {}
+
+
+async def test_every_revision_can_be_left_and_entered_again(empty_url: str) -> None:
+    migrations.upgrade(empty_url)
+    database = Database(empty_url)
+    await store_user(database, a_user())
+    await database.close()
+    before = tables(empty_url)
+    migrations.downgrade(empty_url, "-1")
+    migrations.upgrade(empty_url, "+1")
+    assert tables(empty_url) == before
+    migrations.check(empty_url)
+
+
+def test_upgrading_twice_changes_nothing(database_url: str) -> None:
+    before = tables(database_url)
+    migrations.upgrade(database_url)
+    assert tables(database_url) == before
+
+
+def test_the_migrations_make_exactly_the_tables_of_the_models(empty_url: str) -> None:
+    migrations.upgrade(empty_url)
+    migrated = tables(empty_url)
+    migrations.downgrade(empty_url, "base")
+    engine = sa.create_engine(sync_url(empty_url), poolclass=sa.NullPool)
+    metadata.create_all(engine)
+    engine.dispose()
+    assert migrated == tables(empty_url)
+    assert migrated.keys() == {"users", "sessions"}
+
+
+def test_every_constraint_is_named_by_the_convention(database_url: str) -> None:
+    found = names_of_constraints(database_url)
+    # PostgreSQL lists the index of a unique constraint as well.
+    assert found == CONSTRAINTS
+
+
+def test_postgresql_keeps_what_the_models_mean(postgres_url: str) -> None:
+    columns = {
+        (table, name): (kind, length, nullable)
+        for table, name, kind, length, nullable in sql(
+            postgres_url,
+            "SELECT table_name, column_name, data_type, character_maximum_length, is_nullable"
+            " FROM information_schema.columns WHERE table_schema = 'public'",
+        )
+    }
+    assert columns["users", "id"] == ("uuid", None, "NO")
+    assert columns["users", "email"] == ("character varying", 254, "NO")
+    assert columns["users", "password_hash"] == ("character varying", 255, "YES")
+    assert columns["sessions", "secret_hash"] == ("bytea", None, "YES")
+    assert columns["sessions", "data"] == ("json", None, "NO")
+    times = [kind for (_, name), (kind, *_) in columns.items() if name.endswith(("_at", "_time"))]
+    assert times == ["timestamp with time zone"] * 8
+
+
+def test_check_finds_nothing(database_url: str) -> None:
+    migrations.check(database_url)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "ALTER TABLE users ADD COLUMN shoe_size INTEGER",
+        "ALTER TABLE users DROP COLUMN name",
+        "DROP INDEX ix_sessions_expires_at",
+        "CREATE TABLE shoes (id INTEGER PRIMARY KEY)",
+    ],
+)
+def test_check_tells_what_differs(database_url: str, change: str) -> None:
+    sql(database_url, change)
+    with pytest.raises(ConfigurationError, match="differs") as caught:
+        migrations.check(database_url)
+    assert any(word in str(caught.value) for word in ("shoe", "name", "ix_sessions_expires_at"))
+
+
+def test_an_old_schema_is_told_with_what_to_run(database_url: str) -> None:
+    migrations.downgrade(database_url, "base")
+    for refuse in (migrations.require_current, migrations.check):
+        with pytest.raises(ConfigurationError, match="`authapi db upgrade`") as caught:
+            refuse(database_url)
+        assert "is at nothing" in str(caught.value)
+        assert migrations.head() in str(caught.value)
+
+
+def test_a_schema_from_the_future_is_refused(database_url: str) -> None:
+    sql(database_url, "UPDATE alembic_version SET version_num = 'f00d'")
+    with pytest.raises(ConfigurationError, match="is at f00d"):
+        migrations.require_current(database_url)
+    with pytest.raises(ConfigurationError, match="f00d"):
+        migrations.upgrade(database_url)
+
+
+def test_an_unknown_revision_is_refused(database_url: str) -> None:
+    with pytest.raises(ConfigurationError, match="nowhere"):
+        migrations.upgrade(database_url, "nowhere")
+    with pytest.raises(ConfigurationError, match="nowhere"):
+        migrations.downgrade(database_url, "nowhere")
+
+
+async def test_the_app_refuses_an_old_postgresql_schema_and_leaves_it(postgres_url: str) -> None:
+    migrations.downgrade(postgres_url, "base")
+    app = create_app(Settings(database_url=postgres_url))  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match="`authapi db upgrade`"):
+        async with client(app):
+            pass
+    assert tables(postgres_url) == {}
+
+
+async def test_the_app_migrates_sqlite_by_itself(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'new.db'}"
+    async with client(create_app(Settings(database_url=url))) as api:  # type: ignore[arg-type]
+        await api.create_user()
+    migrations.check(url)
+
+
+def test_a_migration_that_fails_leaves_nothing_behind(empty_url: str) -> None:
+    sql(empty_url, "CREATE TABLE sessions (id INTEGER PRIMARY KEY)")  # in the way of the second
+    with pytest.raises(ConfigurationError, match="already exists"):
+        migrations.upgrade(empty_url)
+    assert list(tables(empty_url)) == ["sessions"]
+    assert migrations.current(empty_url) is None
+
+
+def test_processes_that_start_at_once_take_turns(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'new.db'}"
+    code = f"from authapi.storage import migrations; migrations.upgrade({url!r})"
+    with ExitStack() as stack:
+        command = [sys.executable, "-c", code]
+        started = [
+            stack.enter_context(ServeProcess(command, os.environ, tmp_path)) for _ in range(4)
+        ]
+        assert [(process.wait(), process.output()) for process in started] == [(0, "")] * 4
+    migrations.check(url)
+
+
+def test_a_role_without_rights_is_told_in_one_line(postgres_url: str, worker: str) -> None:
+    role = f"nobody_{worker}"
+    migrations.downgrade(postgres_url, "base")
+    sql(postgres_url, f"CREATE ROLE {role} LOGIN PASSWORD 'canary'")
+    try:
+        url = sa.make_url(postgres_url).set(username=role, password="canary")
+        with pytest.raises(ConfigurationError, match="permission denied") as caught:
+            migrations.upgrade(url.render_as_string(hide_password=False))
+        assert "\n" not in str(caught.value)
+        wrong = url.set(password="wrong-canary").render_as_string(hide_password=False)
+        with pytest.raises(StorageUnavailable, match="password authentication failed") as refused:
+            migrations.upgrade(wrong)
+        assert "canary" not in str(refused.value)
+        assert "\n" not in str(refused.value)
+    finally:
+        sql(postgres_url, f"DROP ROLE {role}")
+
+
+def test_a_new_sqlite_file_belongs_to_its_owner_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "open"
+    folder.mkdir(mode=0o755)
+    url = f"sqlite:///{folder / 'authapi.db'}"
+    migrations.upgrade(url)
+    keeping_the_journals = sa.create_engine(url, poolclass=sa.NullPool).connect()
+    keeping_the_journals.exec_driver_sql("PRAGMA journal_mode=WAL")
+    keeping_the_journals.exec_driver_sql("UPDATE users SET name = 'x'")
+    keeping_the_journals.commit()
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()}
+    keeping_the_journals.close()
+    assert modes == dict.fromkeys(("authapi.db", "authapi.db-wal", "authapi.db-shm"), 0o600)
+
+
+def test_an_existing_sqlite_file_keeps_its_mode(sqlite_url: str) -> None:
+    path = Path(sa.make_url(sqlite_url).database or "")
+    path.chmod(0o640)
+    migrations.upgrade(sqlite_url)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+
+
+def test_a_file_that_cannot_be_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "text.db").write_text("no database at all, but long enough to be looked at " * 9)
+    for path, words in {
+        tmp_path / "file" / "x.db": "cannot open the database file",
+        tmp_path / "missing" / "x.db": "cannot open the database file",
+        tmp_path: "cannot open the database file",
+        tmp_path / "text.db": "is not a SQLite database",
+    }.items():
+        with pytest.raises(ConfigurationError, match=words) as caught:
+            migrations.upgrade(f"sqlite:///{path}")
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "operation", [migrations.upgrade, migrations.require_current], ids=["upgrade", "require"]
+)
+def test_a_server_that_is_away_is_told_in_one_line(
+    operation: Callable[[str], None], free_address: str
+) -> None:
+    with pytest.raises(StorageUnavailable, match="refused") as caught:
+        operation(f"postgresql://user:canary@{free_address}/authapi")
+    assert "canary" not in str(caught.value)
+    assert "\n" not in str(caught.value)
