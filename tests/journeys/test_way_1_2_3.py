@@ -47,7 +47,7 @@ def test_way_2_cookie_and_session(browser: httpx.Client, service: str) -> None:
     # A visitor whom the server does not know gets nobody's data.
     assert browser.get("/me").status_code == 401
 
-    # Log in: the server checks the account and makes a session; the client keeps its id as a cookie.
+    # Log in: the server checks the account and makes a session; its id is kept as a cookie.
     answer = browser.post("/login", json=ACCOUNT)
     assert answer.status_code == 200
     name, attributes = _set_cookie(answer)

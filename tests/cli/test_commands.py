@@ -1,0 +1,153 @@
+"""Each command as a real process: what it prints, what it leaves behind, and how it fails."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from authapi.storage import migrations
+from tests.servers.postgres import PostgresServer
+from tests.servers.process import free_port
+
+PASSWORD = "correct horse battery staple"
+
+Result = subprocess.CompletedProcess[str]
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """Runs `authapi` with arguments, settings as keyword arguments, and text on standard input."""
+
+    def run_authapi(*arguments: str, text: str = "", **settings: str) -> Result:
+        environment = {"PATH": os.environ["PATH"], "AUTHAPI_DATA_DIR": str(tmp_path / "data")}
+        environment |= {f"AUTHAPI_{name.upper()}": value for name, value in settings.items()}
+        return subprocess.run(
+            [sys.executable, "-m", "authapi", *arguments],
+            check=False,
+            cwd=tmp_path,
+            env=environment,
+            input=text,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
+    return run_authapi
+
+
+def failed_with_one_line(result: Result) -> str:
+    """The one line that a failed command says, on standard error."""
+    assert result.returncode == 1, result
+    assert result.stdout == ""
+    [line] = result.stderr.splitlines()
+    assert line.startswith("authapi: ")
+    return line
+
+
+def test_accounts_sessions_and_tokens(run: Run) -> None:
+    made = run(
+        "users", "create", "alice@example.com", "--superuser", "--json", text=PASSWORD + "\n"
+    )
+    assert made.returncode == 0, made.stderr
+    alice = json.loads(made.stdout)
+    assert (alice["email"], alice["superuser"], alice["active"]) == (
+        "alice@example.com",
+        True,
+        True,
+    )
+    assert PASSWORD not in made.stdout + made.stderr
+
+    token = json.loads(
+        run("tokens", "create", "ALICE@example.com", "--name", "backup", "--json").stdout
+    )
+    assert token["access_token"].startswith("aat_")
+    listed = run("sessions", "list", alice["id"], "--json")
+    assert [row["id"] for row in json.loads(listed.stdout)] == [token["id"]]
+    assert token["access_token"] not in listed.stdout
+    assert run("sessions", "end", token["id"]).stdout == "Ended: 1\n"
+    assert run("sessions", "end", token["id"]).stdout == "Ended: 0\n"
+    assert run("sessions", "prune").stdout == "Removed: 0\n"
+
+    run("tokens", "create", "alice@example.com", "--name", "another")
+    gone = json.loads(run("users", "deactivate", "alice@example.com", "--json").stdout)
+    assert gone["active"] is False
+    assert json.loads(run("sessions", "list", alice["id"], "--json").stdout) == []
+    assert json.loads(run("users", "activate", alice["id"], "--json").stdout)["active"] is True
+    assert run("users", "set-password", "alice@example.com", text="x" + PASSWORD).returncode == 0
+    assert [user["id"] for user in json.loads(run("users", "list", "--json").stdout)] == [
+        alice["id"]
+    ]
+    assert "alice@example.com" in run("users", "show", alice["id"]).stdout
+
+
+def test_what_cannot_be_is_one_line(run: Run) -> None:
+    assert "nobody@example.com" in failed_with_one_line(run("users", "show", "nobody@example.com"))
+    short = failed_with_one_line(run("users", "create", "a@example.com", text="short\n"))
+    assert "at least 15 characters" in short
+    assert "e-mail address" in failed_with_one_line(run("users", "create", "a@@b", text=PASSWORD))
+    assert run("users", "create", "a@example.com", text=PASSWORD).returncode == 0
+    again = run("users", "create", "A@example.com", text=PASSWORD)
+    assert "already" in failed_with_one_line(again)
+    assert "neither" in failed_with_one_line(run("sessions", "end", "not-an-id"))
+    assert "--user" in failed_with_one_line(run("sessions", "end"))
+    assert run("users", "frobnicate").returncode == 2
+
+
+def test_the_schema_goes_up_and_down(run: Run) -> None:
+    head = migrations.head()
+    assert run("db", "current").stdout == "nothing\n"
+    assert "authapi db upgrade" in failed_with_one_line(run("db", "check"))
+    assert run("db", "upgrade").stdout == f"The schema is at {head}.\n"
+    assert run("db", "check").stdout == f"The schema is at {head} and fits.\n"
+    assert run("db", "downgrade", "base").stdout == "The schema is at nothing.\n"
+    assert run("db", "upgrade", "head").returncode == 0
+    assert run("db", "downgrade", "-1").returncode == 0
+    failed_with_one_line(run("db", "upgrade", "nonsense"))
+
+
+def test_what_this_installation_is(run: Run) -> None:
+    rows = json.loads(run("strategies", "--json", strategies="session,token,jwt,basic").stdout)
+    assert [row["name"] for row in rows] == ["session", "token", "jwt", "basic"]
+    assert [row["logs_in"] for row in rows] == [True, True, True, False]
+    hidden = {
+        "secret": "canary-of-the-secret-" * 3,
+        "database_url": "postgresql://alice:canary-of-the-password@127.0.0.1/x",
+    }
+    shown = run("config", "--json", **hidden)
+    assert json.loads(shown.stdout)["session_idle"] == 86400
+    assert "canary" not in shown.stdout + run("config", **hidden).stdout
+    document = json.loads(run("openapi").stdout)
+    assert set(document["components"]["securitySchemes"]) == {"session", "token", "jwt"}
+
+
+def test_a_service_that_cannot_start_says_why(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    assert "unknown strategy 'oauth'" in failed_with_one_line(run("serve", strategies="oauth"))
+    assert "cannot load" in failed_with_one_line(run("serve", strategies="no.such:Module"))
+    below_a_file = run("serve", data_dir=str(tmp_path / "file" / "data"))
+    assert "data folder" in failed_with_one_line(below_a_file)
+    secret_url = "mysql://alice:canary@127.0.0.1/x"
+    assert "canary" not in failed_with_one_line(run("serve", database_url=secret_url))
+    assert "AUTHAPI_PORT" in failed_with_one_line(run("serve", port="many"))
+    missing = failed_with_one_line(run("serve", env="production"))
+    for name in ("AUTHAPI_SECRET", "AUTHAPI_PUBLIC_URL", "AUTHAPI_DATABASE_URL"):
+        assert name in missing
+    away = f"postgresql://alice:canary@127.0.0.1:{free_port()}/x"
+    assert "canary" not in failed_with_one_line(run("serve", database_url=away))
+
+
+def test_an_old_postgres_schema_is_refused(run: Run, postgres: PostgresServer, worker: str) -> None:
+    name = f"old_{worker}"
+    url = postgres.create_database(name)
+    try:
+        line = failed_with_one_line(run("serve", database_url=url))
+        assert "authapi db upgrade" in line
+        assert run("db", "upgrade", database_url=url).returncode == 0
+        assert run("db", "check", database_url=url).returncode == 0
+    finally:
+        postgres.drop_database(name)

@@ -1,0 +1,98 @@
+"""`authapi serve` as a process: what it says, what it listens on, and how it ends."""
+
+import asyncio
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.servers.process import ServeProcess, free_port
+
+ACCOUNT = {"email": "alice@example.com", "password": "correct horse battery staple"}
+
+
+def serve(folder: Path, port: int, *arguments: str) -> ServeProcess:
+    """A service on this port, with its data in `folder`."""
+    environment = {"PATH": os.environ["PATH"], "AUTHAPI_DATA_DIR": str(folder / "served")}
+    command = [sys.executable, "-m", "authapi", "serve", "--port", str(port), *arguments]
+    return ServeProcess(command, environment, folder)
+
+
+@pytest.fixture
+def port() -> int:
+    return free_port()
+
+
+@pytest.fixture
+def server(tmp_path: Path, port: int) -> Iterator[ServeProcess]:
+    with serve(tmp_path, port) as process:
+        process.wait_ready(f"http://127.0.0.1:{port}/health/ready", timeout=30)
+        yield process
+
+
+def test_it_says_where_it_is(server: ServeProcess, port: int, tmp_path: Path) -> None:
+    said = server.output()
+    assert f"http://127.0.0.1:{port}/docs" in said
+    assert f"sqlite:///{tmp_path}/served/authapi.db" in said
+    assert "session, token, jwt" in said
+    assert (tmp_path / "served").stat().st_mode & 0o777 == 0o700
+    for name in ("secret", "authapi.db"):
+        assert (tmp_path / "served" / name).stat().st_mode & 0o777 == 0o600
+
+
+def test_a_port_in_use_is_one_line(server: ServeProcess, port: int, tmp_path: Path) -> None:
+    (tmp_path / "second").mkdir()
+    with serve(tmp_path / "second", port) as second:
+        assert second.wait(timeout=30) == 1
+        [line] = second.output().splitlines()
+        assert line.startswith(f"authapi: cannot listen on 127.0.0.1 port {port}: ")
+
+
+async def test_sigterm_finishes_what_is_in_flight(server: ServeProcess, port: int) -> None:
+    base = f"http://127.0.0.1:{port}"
+    async with httpx.AsyncClient(base_url=base, timeout=30) as http:
+        assert (await http.post("/register", json=ACCOUNT)).status_code == 201
+        logins = [asyncio.create_task(http.post("/login", json=ACCOUNT)) for _ in range(8)]
+        done, _ = await asyncio.wait(logins, return_when=asyncio.FIRST_COMPLETED)
+        assert len(done) < len(logins), "some are still in flight"
+        ended = asyncio.create_task(asyncio.to_thread(server.terminate))
+        answers = await asyncio.gather(*logins)
+    assert [answer.status_code for answer in answers] == [200] * len(logins)
+    assert await ended == 0
+
+
+def test_several_processes_share_one_port_and_one_secret(tmp_path: Path, port: int) -> None:
+    with serve(tmp_path, port, "--workers", "2") as server:
+        server.wait_ready(f"http://127.0.0.1:{port}/health/ready", timeout=60)
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}") as http:
+            assert http.post("/register", json=ACCOUNT).status_code == 201
+            login = http.post("/login", json={**ACCOUNT, "strategy": "jwt"})
+            headers = {"Authorization": f"Bearer {login.json()['access_token']}"}
+        for _ in range(20):  # each on a connection of its own, which either process may take
+            assert httpx.get(f"http://127.0.0.1:{port}/me", headers=headers).status_code == 200
+        assert server.terminate() == 0
+        assert "Traceback" not in server.output()
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (b"POST /register HTTP/1.1\r\nContent-Length: 52428800\r\n", b"413"),
+        (b"POST /login/ HTTP/1.1\r\nContent-Length: 0\r\n", b"404"),
+        (b"GET /me HTTP/1.1\r\nAuthorization: Bearer " + b"a" * 8192 + b"\r\n", b"431"),
+        (b"POST /login HTTP/1.1\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n", b"400"),
+    ],
+    ids=["50-mb-announced", "trailing-slash", "long-authorization", "two-lengths"],
+)
+def test_the_wire(server: ServeProcess, port: int, head: bytes, status: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as wire:
+        wire.sendall(head + b"Host: 127.0.0.1\r\nContent-Type: application/json\r\n\r\n")
+        answer = wire.recv(65536)
+    assert answer.split(b" ", 2)[1] == status
+    lowered = answer.lower()
+    assert b"\r\nserver:" not in lowered
+    assert b"\r\nlocation:" not in lowered
