@@ -5,10 +5,12 @@ importing application could not do with `AuthAPI`.
 """
 
 import logging
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Iterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
+from fastapi.routing import iter_route_contexts
+from starlette.routing import Mount
 
 from authapi.errors import ConfigurationError
 from authapi.services import Services
@@ -38,6 +40,7 @@ class AuthAPI:
         services = Services.build(self.settings)
         self.runtime = Runtime(services=services, registry=Registry.load(services))
         self._apps: list[FastAPI] = []
+        self._mounted: list[FastAPI] = []
 
     def install(self, app: FastAPI, *, include: Collection[str] | None = None) -> None:
         """Add the edge, the error handlers, the OpenAPI security and the routes to `app`.
@@ -70,6 +73,9 @@ class AuthAPI:
         """
         for installed in self._apps:
             self._check_routes(installed)
+            for prefix, mounted in _mounted_below(installed):
+                self._adopt(mounted)
+                self._check_routes(mounted, prefix)
         services = self.runtime.services
         await services.start()
         try:
@@ -77,22 +83,42 @@ class AuthAPI:
         finally:
             await services.stop()
 
-    def _check_routes(self, app: FastAPI) -> None:
+    def _adopt(self, app: FastAPI) -> None:
+        # A mounted application answers errors and describes itself on its own, so one whose routes
+        # have gates learns both; one that has none is left as it is.
+        gated = any(gates for _, gates in openapi.gated_routes(app))
+        if gated and app not in self._apps and app not in self._mounted:
+            self._mounted.append(app)
+            errors.install(app)
+            openapi.install(app, self.runtime)
+
+    def _check_routes(self, app: FastAPI, prefix: str = "") -> None:
         for route, gates in openapi.gated_routes(app):
+            path = f"{prefix}{route.path}"
             for gate in gates:
                 try:
                     gate.bind(self.runtime)
                 except ConfigurationError as error:
                     methods = " ".join(sorted(route.methods or {"WEBSOCKET"}))
-                    raise ConfigurationError(f"{methods} {route.path}: {error}") from None
+                    raise ConfigurationError(f"{methods} {path}: {error}") from None
                 for scope in gate.requirements.scopes:
                     if scope not in self.settings.scopes:
                         _log.warning(
                             "%s asks for scope %r, which AUTHAPI_SCOPES does not have: "
                             "nobody can hold it",
-                            route.path,
+                            path,
                             scope,
                         )
+
+
+def _mounted_below(app: FastAPI, prefix: str = "") -> Iterator[tuple[str, FastAPI]]:
+    """The applications mounted below `app`, at any depth, each with its path."""
+    for context in iter_route_contexts(app.routes):
+        mount = context.original_route
+        if isinstance(mount, Mount) and isinstance(mount.app, FastAPI):
+            path = f"{prefix}{mount.path}"
+            yield path, mount.app
+            yield from _mounted_below(mount.app, path)
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:

@@ -30,7 +30,9 @@
         ├── UnsupportedMediaType      unsupported_media_type
         ├── BodyTooLarge              body_too_large
         ├── HeadersTooLarge           headers_too_large
-        └── InvalidGrant              invalid_grant, unsupported_grant_type, ... (RFC 6749)
+        └── InvalidGrant              invalid_grant (RFC 6749, section 5.2)
+            ├── InvalidTokenRequest   invalid_request
+            └── UnsupportedGrantType  unsupported_grant_type
 
 The tree knows no HTTP: `web/errors.py` maps classes to status codes. Codes are stable; clients may
 compare them. No error carries what the caller sent, so that none can leak it.
@@ -268,11 +270,21 @@ class HeadersTooLarge(Refusal):
 
 
 class InvalidGrant(Refusal):
-    """The token endpoint refused a grant; `error` is the code of RFC 6749, section 5.2."""
+    """The token endpoint refused a grant; `code` is also its `error` (RFC 6749, section 5.2)."""
 
     code = "invalid_grant"
     title = "The grant was refused"
 
-    def __init__(self, error: str = "invalid_grant", detail: str | None = None) -> None:
-        super().__init__(detail)
-        self.error = error
+
+class InvalidTokenRequest(InvalidGrant):
+    """A field of a token request is missing, repeated or malformed."""
+
+    code = "invalid_request"
+    title = "The token request is not valid"
+
+
+class UnsupportedGrantType(InvalidGrant):
+    """The token endpoint does not know this grant, or it is switched off."""
+
+    code = "unsupported_grant_type"
+    title = "The grant type is not supported"

@@ -1,14 +1,19 @@
+"""What tests of the storage floor run on."""
+
 from collections.abc import AsyncIterator
 
 import pytest
 
 from authapi.storage import Database
 from tests.servers.process import free_port
+from tests.storage.emptied import emptied_postgres_url, shared_postgres_url
+
+__all__ = ["emptied_postgres_url", "shared_postgres_url"]
 
 
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
-    """A fresh database, once SQLite and once PostgreSQL."""
+    """A database without rows, once SQLite and once PostgreSQL."""
     found = Database(database_url)
     yield found
     await found.close()

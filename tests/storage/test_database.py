@@ -19,6 +19,11 @@ from tests.storage.rows import HASH, a_user, sql, store_user
 USERS = "SELECT email FROM users ORDER BY email"
 
 
+@pytest.fixture
+def postgres_url(emptied_postgres_url: str) -> str:
+    return emptied_postgres_url
+
+
 async def scalar(database: Database, statement: str) -> Any:
     async with database.engine.connect() as connection:
         return (await connection.exec_driver_sql(statement)).scalar_one()

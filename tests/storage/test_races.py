@@ -20,6 +20,11 @@ SPELLINGS = [
 
 
 @pytest.fixture
+def postgres_url(emptied_postgres_url: str) -> str:
+    return emptied_postgres_url
+
+
+@pytest.fixture
 async def api(database_url: str) -> AsyncIterator[Client]:
     """The shipped app, where fifty may wait for a hash."""
     settings = Settings(database_url=database_url, hash_queue=200)  # type: ignore[arg-type]

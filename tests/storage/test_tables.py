@@ -3,6 +3,8 @@
 from dataclasses import replace
 from datetime import timedelta
 
+import pytest
+
 from authapi.crypto.passwords import PasswordHash
 from authapi.crypto.secrets import hash_secret
 from authapi.identity import Client, Session, SessionKind, User
@@ -10,6 +12,11 @@ from authapi.storage import Database
 from tests.storage.rows import AT, HASH, SECRET, a_session, a_user, sql, store_user
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+
+
+@pytest.fixture
+def postgres_url(emptied_postgres_url: str) -> str:
+    return emptied_postgres_url
 
 
 async def store_sessions(database: Database, *sessions: Session) -> None:

@@ -22,6 +22,11 @@ MOMENTS = [
 ]
 
 
+@pytest.fixture
+def postgres_url(emptied_postgres_url: str) -> str:
+    return emptied_postgres_url
+
+
 async def test_a_moment_comes_back_as_the_same_moment_in_utc(database: Database) -> None:
     for number, moment in enumerate(MOMENTS):
         user = a_user(created_at=moment, email_confirmed_at=moment)

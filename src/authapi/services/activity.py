@@ -11,7 +11,6 @@ import logging
 from datetime import datetime
 from uuid import UUID
 
-from authapi.errors import Unavailable
 from authapi.identity import Session
 from authapi.settings import Settings
 from authapi.storage import Database
@@ -72,8 +71,11 @@ class Activity:
             self._task = None
         try:
             await self.flush()
-        except Unavailable:
-            _log.warning("the last uses of %d sessions could not be written", len(self._seen))
+        except Exception:
+            # What comes after this at shutdown must happen all the same.
+            _log.warning(
+                "the last uses of %d sessions were not written", len(self._seen), exc_info=True
+            )
 
     async def _run(self) -> None:
         while True:

@@ -6,6 +6,7 @@ the local part is ASCII, the domain is valid under IDNA 2008 without any mapping
 form is lower case with the domain as A-labels, computed here and nowhere else.
 """
 
+import string
 from dataclasses import dataclass
 
 import idna
@@ -14,6 +15,10 @@ from email_validator import EmailNotValidError, validate_email
 from authapi.errors import InputError, InvalidInput
 
 MAX_LENGTH = 254
+_MAX_LOCAL_LENGTH = 64
+"""RFC 5321, section 4.5.3.1.1."""
+_ASCII_LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
+_OTHER_DOTS = frozenset("\u3002\uff0e\uff61")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +45,13 @@ def _canonical(text: str) -> str:
     if len(text) > MAX_LENGTH or text.count("@") != 1:
         raise ValueError
     local, _, domain = text.partition("@")
-    if not local.isascii():
+    if not local.isascii() or len(local) > _MAX_LOCAL_LENGTH or not _OTHER_DOTS.isdisjoint(domain):
         raise ValueError
     try:
-        ascii_domain = idna.encode(domain.lower()).decode("ascii") if domain else ""
+        # Only ASCII has a lower case that is beyond doubt: `str.lower` turns a Kelvin sign into a k
+        # and a capital sigma into either of two letters. IDNA 2008 refuses every other capital.
+        lower = domain.translate(_ASCII_LOWER)
+        ascii_domain = idna.encode(lower).decode("ascii") if domain else ""
         checked = validate_email(f"{local}@{ascii_domain}", check_deliverability=False)
     except (idna.IDNAError, EmailNotValidError) as error:
         raise ValueError from error

@@ -6,7 +6,7 @@ many as `hash_concurrency`, never on the event loop, never without bound.
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from authapi.crypto.passwords import Cost, PasswordHash, PasswordHasher
@@ -23,7 +23,7 @@ class Passwords:
         self._settings = settings
         self._limit = settings.hash_concurrency + settings.hash_queue
         self._pending = 0
-        self._pool = ThreadPoolExecutor(settings.hash_concurrency, thread_name_prefix="hash")
+        self._pool: ThreadPoolExecutor | None = None
         self._hasher: PasswordHasher | None = None
 
     def check_new(self, password: str, *, field: str = "password") -> None:
@@ -57,31 +57,40 @@ class Passwords:
         return await self._run(lambda hasher: hasher.is_outdated(stored))
 
     async def start(self) -> None:
-        """Prepare the hasher, so that the first login is not slower than the second."""
+        """Make the threads, and the hasher so that the first login is not slower than the second.
+
+        What was stopped may be started again, as tests of one application do.
+        """
         settings = self._settings
         cost = Cost(settings.argon2_memory, settings.argon2_passes, settings.argon2_lanes)
         self._hasher = await asyncio.to_thread(PasswordHasher, cost)
+        self._pool = ThreadPoolExecutor(settings.hash_concurrency, thread_name_prefix="hash")
+        self._pending = 0
 
     def stop(self) -> None:
         """Let the threads end when what they have begun is done."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+            self._pool = None
 
     async def _run(self, work: Callable[[PasswordHasher], T]) -> T:
-        if self._hasher is None:
+        pool = self._pool
+        if self._hasher is None or pool is None:
             raise RuntimeError("authapi is not started: run the application's lifespan")
         if self._pending >= self._limit:
             raise Overloaded
         self._pending += 1
         loop = asyncio.get_running_loop()
-        future = self._pool.submit(work, self._hasher)
+        future = pool.submit(work, self._hasher)
         # Counted until the thread is done with it, not until the caller stops waiting: a client
         # that hangs up does not stop the hash that it asked for.
-        future.add_done_callback(lambda done: self._release(loop, done))
+        future.add_done_callback(lambda _: self._release(loop, pool))
         return await asyncio.wrap_future(future)
 
-    def _release(self, loop: asyncio.AbstractEventLoop, _: Future[T]) -> None:
+    def _release(self, loop: asyncio.AbstractEventLoop, pool: ThreadPoolExecutor) -> None:
         if not loop.is_closed():
-            loop.call_soon_threadsafe(self._decrement)
+            loop.call_soon_threadsafe(self._decrement, pool)
 
-    def _decrement(self) -> None:
-        self._pending -= 1
+    def _decrement(self, pool: ThreadPoolExecutor) -> None:
+        if pool is self._pool:  # and not of a start before this one
+            self._pending -= 1

@@ -50,6 +50,7 @@ STATUS: Mapping[type[AuthAPIError], int] = {
 WS_UNAUTHENTICATED = 4401
 WS_POLICY_VIOLATION = 1008
 
+_MAX_ERRORS = 100
 _SAFE_NAME = re.compile(r"[a-z_]{1,40}")
 _PLAIN_CODE = re.compile(r"[^a-z]+")
 
@@ -106,7 +107,7 @@ def problem_for(error: AuthAPIError, context: RequestContext) -> Response:
             for item in error.errors
         ]
     elif isinstance(error, errors.InvalidGrant):
-        members["error"] = error.error
+        members["error"] = error.code
     headers += [("www-authenticate", str(item)) for item in _challenges(error, context)]
     return problem(
         status,
@@ -184,7 +185,9 @@ async def _on_http_exception(request: Request, error: HTTPException) -> Response
 
 
 async def _on_invalid_request(request: Request, error: RequestValidationError) -> Response:
-    return problem_for(InvalidInput(*map(_input_error, error.errors())), context_of(request))
+    # A body of thousands of unknown members must not be answered by thousands of errors.
+    found = error.errors()[:_MAX_ERRORS]
+    return problem_for(InvalidInput(*map(_input_error, found)), context_of(request))
 
 
 async def _on_invalid_websocket(

@@ -33,9 +33,58 @@ _DESCRIPTIONS = {
 }
 
 
+_HEADERS: Mapping[str, Document] = {
+    "X-Request-ID": {
+        "description": "Names this request in our log; never taken from the client.",
+        "required": True,
+        "schema": {"type": "string", "pattern": "^[0-9a-f]{32}$"},
+    },
+    "WWW-Authenticate": {
+        "description": "One challenge for each way to authenticate here (RFC 9110, 11.6.1).",
+        "required": True,
+        "schema": {"type": "string", "minLength": 1},
+    },
+    "Retry-After": {
+        "description": "Seconds after which to try again.",
+        "required": True,
+        "schema": {"type": "integer", "minimum": 1},
+    },
+}
+_HEADERS_OF: Mapping[str, tuple[str, ...]] = {
+    "401": ("WWW-Authenticate",),
+    "503": ("Retry-After",),
+}
+
+_STOCK_CONTENT = {
+    "application/json": {"schema": {"$ref": "#/components/schemas/HTTPValidationError"}}
+}
+"""What FastAPI says of a 422."""
+
+LIMIT = "x-limit"
+"""Marks a field of a schema whose limit is a setting; it is not in the finished document."""
+
+
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The `responses` of a route that may refuse with these statuses."""
     return {status: {"description": _DESCRIPTIONS[status]} for status in statuses}
+
+
+def request_header(name: str, description: str) -> Document:
+    """The `openapi_extra` of a route that reads an optional request header by itself."""
+    parameter = {
+        "name": name,
+        "in": "header",
+        "required": False,
+        "schema": {"type": "string"},
+        "description": description,
+    }
+    return {"parameters": [parameter]}
+
+
+def response_header(name: str, description: str, *, required: bool = False) -> Document:
+    """The header part of an entry of `responses`."""
+    header = {"description": description, "required": required, "schema": {"type": "string"}}
+    return {"headers": {name: header}}
 
 
 def install(app: FastAPI, runtime: Runtime) -> None:
@@ -85,27 +134,37 @@ def requirements_of(
 def _complete(document: Document, app: FastAPI, runtime: Runtime) -> None:
     components = document.setdefault("components", {})
     schemas = components.setdefault("schemas", {})
+    paths = document.setdefault("paths", {})
     used: set[str] = set()
     for route, gates in gated_routes(app):
-        path: Mapping[str, Any] = document.get("paths", {}).get(route.path_format, {})
+        path: Document = paths.get(route.path_format, {})
         security = requirements_of(gates, runtime)
         for method in route.methods or ():
             operation = path.get(method.lower())
             if operation is None or security is None:
                 continue
+            if not security:
+                # No strategy of these settings opens it: it answers 404, and is not there.
+                del path[method.lower()]
+                continue
             operation["security"] = security
             used.update(name for item in security for name in item)
+        if not path:
+            paths.pop(route.path_format, None)
     schemes = {item.name: dict(item.openapi()) for item in runtime.registry if item.name in used}
     if schemes:
         components["securitySchemes"] = components.get("securitySchemes", {}) | schemes
     _add_problem_schema(schemas)
-    for path in document.get("paths", {}).values():
+    components["headers"] = components.get("headers", {}) | _HEADERS
+    for path in paths.values():
         for operation in path.values():
             if isinstance(operation, dict) and "responses" in operation:
-                _describe_problems(operation["responses"])
+                _describe_responses(operation["responses"])
     schemas.pop("HTTPValidationError", None)
     schemas.pop("ValidationError", None)
-    _write_password_limits(schemas, runtime)
+    for schema in schemas.values():
+        for field in schema.get("properties", {}).values():
+            _write_limit(field, runtime)
 
 
 def _add_problem_schema(schemas: Document) -> None:
@@ -114,19 +173,33 @@ def _add_problem_schema(schemas: Document) -> None:
     schemas["Problem"] = schema
 
 
-def _describe_problems(responses: Document) -> None:
+def _describe_responses(responses: Document) -> None:
     content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
-    if "431" not in responses:
-        responses["431"] = {"description": _DESCRIPTIONS[431]}
+    for everywhere in (400, 431):  # headers that are ambiguous or too long
+        responses.setdefault(str(everywhere), {"description": _DESCRIPTIONS[everywhere]})
     for status, response in responses.items():
-        if status[0] in "45":
+        names = ("X-Request-ID", *_HEADERS_OF.get(status, ()))
+        headers = {name: {"$ref": f"#/components/headers/{name}"} for name in names}
+        response["headers"] = response.get("headers", {}) | headers
+        if status[0] in "45" and response.get("content", _STOCK_CONTENT) == _STOCK_CONTENT:
             response["content"] = content
 
 
-def _write_password_limits(schemas: Document, runtime: Runtime) -> None:
+def _write_limit(field: Document, runtime: Runtime) -> None:
+    """Write into `field` the limit that is a setting, named by its `x-limit`."""
     settings = runtime.settings
-    for schema in schemas.values():
-        for field in schema.get("properties", {}).values():
-            if field.pop("x-new-password", False):
-                field["minLength"] = settings.password_min_length
-                field["maxLength"] = settings.password_max_length
+    limit = field.pop(LIMIT, None)
+    if limit == "new_password":
+        field["minLength"] = settings.password_min_length
+        field["maxLength"] = settings.password_max_length
+    elif limit == "strategy":
+        field["anyOf"][0]["enum"] = list(runtime.registry.issuers)
+        field["examples"] = [settings.default_strategy]
+    elif limit == "expires_in":
+        longest = settings.personal_token_max_lifetime.total_seconds()
+        field["anyOf"][0]["maximum"] = int(longest)
+    elif limit == "scopes":
+        some = field["anyOf"][0]
+        some["maxItems"] = min(some["maxItems"], len(settings.scopes))
+        if settings.scopes:
+            some["items"] |= {"enum": list(settings.scopes), "examples": [*settings.scopes][:1]}

@@ -23,4 +23,7 @@ def is_foreign(connection: HTTPConnection) -> bool:
         parts = urlsplit(settings.public_url)
         return origin != f"{parts.scheme}://{parts.netloc}"
     # Without a configured URL, in development, the page must come from the host that it talks to.
-    return urlsplit(origin).netloc != connection.headers.get("host")
+    try:
+        return urlsplit(origin).netloc != connection.headers.get("host")
+    except ValueError:  # such as `http://[`: no browser sends it
+        return True

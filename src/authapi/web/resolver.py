@@ -24,6 +24,7 @@ from authapi.errors import (
     InactiveAccount,
     InsufficientScope,
     InvalidCredential,
+    NotFound,
     StaleAuthentication,
     SuperuserRequired,
     Unauthenticated,
@@ -202,6 +203,10 @@ async def resolve(gate: Gate[object], connection: HTTPConnection) -> Identity | 
     """Who is calling, if the gate lets them through; None if it is optional and nobody is."""
     context = context_of(connection)
     binding, wanted = gate.bind(context.runtime), gate.requirements
+    if not binding.strategies:
+        # A route of ours whose strategies are all switched off: no credential could open it, and a
+        # 401 would have no challenge to offer.
+        raise NotFound
     context.challenges = binding.challenges
     identity = await _recognise(binding, wanted, connection, context)
     if identity is None:

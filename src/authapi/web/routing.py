@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl
 
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope
 
@@ -22,6 +22,8 @@ from authapi.web.errors import Refused
 from authapi.web.resolver import Gate
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
+
+_MAX_LENGTH_DIGITS = 18
 
 
 class StrictRequest(Request):
@@ -84,8 +86,8 @@ async def read_form(request: Request) -> dict[str, str]:
     if media_type != "application/x-www-form-urlencoded":
         raise UnsupportedMediaType("Send application/x-www-form-urlencoded")
     _check_length(request)
-    body = await StrictRequest(request.scope, request.receive).body()
     try:
+        body = await StrictRequest(request.scope, request.receive).body()
         pairs = parse_qsl(
             body.decode("ascii"),
             keep_blank_values=True,
@@ -93,7 +95,7 @@ async def read_form(request: Request) -> dict[str, str]:
             errors="strict",
             max_num_fields=50,
         )
-    except ValueError:
+    except (ClientDisconnect, ValueError):
         raise MalformedRequest from None
     fields = dict(pairs)
     if len(fields) != len(pairs) or any("\0" in value for value in fields.values()):
@@ -104,7 +106,9 @@ async def read_form(request: Request) -> dict[str, str]:
 def _check_length(request: Request) -> None:
     # A body is refused on the length that it announces, before a byte of it is read.
     length = request.headers.get("content-length", "0")
-    if not length.isdecimal() or int(length) > context_of(request).runtime.settings.max_body_bytes:
+    limit = context_of(request).runtime.settings.max_body_bytes
+    # Python refuses to convert thousands of digits, so they are counted before they are read.
+    if not length.isdecimal() or len(length) > _MAX_LENGTH_DIGITS or int(length) > limit:
         raise BodyTooLarge
 
 
@@ -115,7 +119,7 @@ def _has_body(request: Request) -> bool:
 
 def _is_json(content_type: str | None) -> bool:
     # A form or text/plain needs no preflight from a foreign page, JSON does (Fetch standard,
-    # "CORS-safelisted request-header"). Another charset would be another way to read the same bytes.
+    # "CORS-safelisted request-header"). Another charset would be another reading of the same bytes.
     media_type, _, parameters = (content_type or "").partition(";")
     if media_type.strip().lower() != "application/json":
         return False

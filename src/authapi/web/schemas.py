@@ -44,6 +44,11 @@ def _rfc3339(value: datetime) -> str:
     return value.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
+def _limit(name: str) -> dict[str, JsonValue]:
+    # A limit that is a setting: `web/openapi.py` writes it into the document.
+    return {"x-limit": name}
+
+
 Email = Annotated[
     EmailAddress,
     BeforeValidator(_email),
@@ -70,8 +75,7 @@ NewPassword = Annotated[
     str,
     Field(
         max_length=MAX_PASSWORD_LENGTH,
-        # The least length is a setting: `web/openapi.py` writes it into the document.
-        json_schema_extra={"format": "password", "writeOnly": True, "x-new-password": True},
+        json_schema_extra={"format": "password", "writeOnly": True, **_limit("new_password")},
         examples=["correct horse battery staple"],
     ),
 ]
@@ -81,15 +85,7 @@ Name = Annotated[
 TokenName = Annotated[
     str, Field(min_length=1, max_length=100, pattern=_PRINTABLE, examples=["backup script"])
 ]
-Scope = Annotated[
-    str,
-    Field(
-        min_length=1,
-        max_length=100,
-        pattern=r"^[\x21\x23-\x5b\x5d-\x7e]+$",
-        examples=["reports:read"],
-    ),
-]
+Scope = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[\x21\x23-\x5b\x5d-\x7e]+$")]
 Time = Annotated[
     datetime,
     PlainSerializer(_rfc3339, return_type=str),
@@ -103,6 +99,14 @@ def _no_duplicates(value: list[str]) -> list[str]:
     if len(set(value)) != len(value):
         raise PydanticCustomError("duplicate_items", "names an item twice")
     return value
+
+
+def _whole(value: object) -> object:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+WholeNumber = Annotated[int, BeforeValidator(_whole)]
+"""JSON has one kind of number: 60 and 60.0 are the same (JSON Schema, section 4.2.3)."""
 
 
 class Input(BaseModel):
@@ -136,7 +140,7 @@ class LoginRequest(Input):
             max_length=64,
             pattern="^[a-z][a-z0-9_]*$",
             description="One of the strategies that can log in; by default that of the settings.",
-            examples=["session"],
+            json_schema_extra=_limit("strategy"),
         ),
     ] = None
     remember: Annotated[
@@ -154,7 +158,7 @@ class PasswordChange(Input):
     """The password in use, and the one to be."""
 
     current_password: Password
-    new_password: NewPassword
+    new_password: Annotated[NewPassword, Field(examples=["another horse, another battery"])]
 
 
 class NewToken(Input):
@@ -166,12 +170,19 @@ class NewToken(Input):
         Field(
             max_length=100,
             description="Some of your own scopes; all of them if left out.",
-            json_schema_extra={"uniqueItems": True},
+            json_schema_extra={"uniqueItems": True, **_limit("scopes")},
         ),
         AfterValidator(lambda value: value and _no_duplicates(value)),
     ] = None
     expires_in: Annotated[
-        int | None, Field(ge=1, le=10**10, description="Seconds.", examples=[2592000])
+        WholeNumber | None,
+        Field(
+            ge=1,
+            le=10**10,
+            description="Seconds.",
+            examples=[2592000],
+            json_schema_extra=_limit("expires_in"),
+        ),
     ] = None
 
 

@@ -8,7 +8,14 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from authapi.crypto.passwords import MAX_LENGTH
-from authapi.errors import InvalidCredentials, InvalidGrant, InvalidInput
+from authapi.errors import (
+    InvalidCredentials,
+    InvalidGrant,
+    InvalidInput,
+    InvalidTokenRequest,
+    MalformedRequest,
+    UnsupportedGrantType,
+)
 from authapi.services.addresses import parse_email
 from authapi.strategies.base import Issued
 from authapi.web.context import Runtime, context_of
@@ -23,8 +30,18 @@ _FORM = {
     "required": ["grant_type", "username", "password"],
     "properties": {
         "grant_type": {"type": "string", "enum": ["password"]},
-        "username": {"type": "string", "format": "email", "maxLength": 254},
-        "password": {"type": "string", "format": "password", "maxLength": MAX_LENGTH},
+        "username": {
+            "type": "string",
+            "format": "email",
+            "maxLength": 254,
+            "examples": ["alice@example.com"],
+        },
+        "password": {
+            "type": "string",
+            "format": "password",
+            "maxLength": MAX_LENGTH,
+            "examples": ["correct horse battery staple"],
+        },
         "scope": {"type": "string", "maxLength": 8192, "pattern": "^[\\x20-\\x7e]*$"},
     },
 }
@@ -44,12 +61,15 @@ _FORM = {
 async def token(request: Request) -> Response:
     """Exchange a grant for a JWT. Errors carry `error` as in RFC 6749, section 5.2."""
     runtime = context_of(request).runtime
-    form = await read_form(request)
+    try:
+        form = await read_form(request)
+    except MalformedRequest:
+        raise InvalidTokenRequest("The form cannot be read, or names a field twice") from None
     grant = form.get("grant_type")
     if grant is None:
-        raise InvalidGrant("invalid_request", "grant_type is missing")
+        raise InvalidTokenRequest("grant_type is missing")
     if grant != "password" or not runtime.settings.docs_enabled:
-        raise InvalidGrant("unsupported_grant_type", "This grant type is not supported")
+        raise UnsupportedGrantType
     issued = await _password_grant(runtime, request, form)
     scope = " ".join(sorted(runtime.settings.scopes))
     answer = TokenOut.model_validate({**issued.body, "scope": scope})
@@ -59,10 +79,10 @@ async def token(request: Request) -> Response:
 async def _password_grant(runtime: Runtime, request: Request, form: dict[str, str]) -> Issued:
     issuer = runtime.registry.issuers.get("jwt")
     if issuer is None:
-        raise InvalidGrant("unsupported_grant_type", "JWTs are not among the strategies")
+        raise UnsupportedGrantType("JWTs are not among the strategies")
     username, password = form.get("username"), form.get("password")
     if not username or not password or len(password) > MAX_LENGTH:
-        raise InvalidGrant("invalid_request", "username or password is missing or too long")
+        raise InvalidTokenRequest("username or password is missing or too long")
     try:
         proved = await runtime.services.accounts.prove(parse_email(username), password)
     except (InvalidInput, InvalidCredentials):

@@ -1,6 +1,6 @@
 """POST /login and POST /logout: a password becomes a credential, and a credential ends."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
@@ -9,7 +9,7 @@ from authapi.errors import InputError, InvalidInput
 from authapi.identity import Identity
 from authapi.strategies.base import Revocable
 from authapi.web.context import Runtime, context_of
-from authapi.web.openapi import problems
+from authapi.web.openapi import problems, response_header
 from authapi.web.resolver import revocable_identity
 from authapi.web.routing import AuthAPIRoute, ProtectedRoute
 from authapi.web.schemas import LoginOut, LoginRequest, UserOut
@@ -18,7 +18,19 @@ router = APIRouter(route_class=AuthAPIRoute, tags=["login"])
 protected = APIRouter(route_class=ProtectedRoute, tags=["login"])
 
 
-@router.post("/login", response_model=LoginOut, responses=problems(400, 401, 413, 415, 422, 503))
+_COOKIE: dict[int | str, dict[str, Any]] = {
+    200: response_header("Set-Cookie", "The cookie of `session`; other strategies set none.")
+}
+_CLEARED: dict[int | str, dict[str, Any]] = {
+    204: response_header("Set-Cookie", "Removes the cookie, if the request came with one.")
+}
+
+
+@router.post(
+    "/login",
+    response_model=LoginOut,
+    responses=_COOKIE | problems(400, 401, 413, 415, 422, 503),
+)
 async def login(body: LoginRequest, request: Request) -> Response:
     """Turn e-mail address and password into a credential of the chosen strategy.
 
@@ -40,7 +52,7 @@ async def login(body: LoginRequest, request: Request) -> Response:
     )
 
 
-@protected.post("/logout", status_code=204, responses=problems(401, 503))
+@protected.post("/logout", status_code=204, responses=_CLEARED | problems(401, 503))
 async def logout(
     identity: Annotated[Identity, Depends(revocable_identity())], request: Request
 ) -> Response:

@@ -5,11 +5,12 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
+from authapi.errors import PreconditionFailed
 from authapi.identity import Identity, User
 from authapi.strategies.base import Renewable
 from authapi.web.caching import cacheable_json, etag_of, matches
 from authapi.web.context import context_of
-from authapi.web.openapi import problems
+from authapi.web.openapi import problems, request_header, response_header
 from authapi.web.resolver import current_identity, current_user, identity_if_configured
 from authapi.web.routing import ProtectedRoute
 from authapi.web.schemas import IdentityOut, PasswordChange, Profile, UserOut
@@ -17,10 +18,12 @@ from authapi.web.schemas import IdentityOut, PasswordChange, Profile, UserOut
 router = APIRouter(route_class=ProtectedRoute, tags=["account"], prefix="/me")
 
 _REVALIDATE = "private, no-cache"
-_ETAG: dict[int | str, dict[str, Any]] = {
-    200: {"headers": {"ETag": {"schema": {"type": "string"}, "description": "For If-Match."}}}
+_ETAG = response_header("ETag", "For If-Match and If-None-Match.", required=True)
+_CHANGED: dict[int | str, dict[str, Any]] = {200: _ETAG}
+_READ: dict[int | str, dict[str, Any]] = {200: _ETAG, 304: {"description": "Unchanged", **_ETAG}}
+_RENEWED: dict[int | str, dict[str, Any]] = {
+    204: response_header("Set-Cookie", "The new cookie, if the request came with one.")
 }
-_UNCHANGED: dict[int | str, dict[str, Any]] = {304: {"description": "Unchanged"}}
 Caller = Annotated[Identity, Depends(current_identity())]
 Me = Annotated[User, Depends(current_user())]
 FreshCaller = Annotated[Identity, Depends(current_identity(fresh=True))]
@@ -30,7 +33,8 @@ Owner = Annotated[Identity, Depends(identity_if_configured("session", "jwt"))]
 @router.get(
     "",
     response_model=UserOut,
-    responses=_ETAG | _UNCHANGED | problems(401, 503),
+    responses=_READ | problems(401, 503),
+    openapi_extra=request_header("If-None-Match", "An ETag; 304 if it is still the same."),
 )
 async def read(user: Me, request: Request) -> Response:
     """My account. With `If-None-Match`, 304 if it is unchanged."""
@@ -40,7 +44,8 @@ async def read(user: Me, request: Request) -> Response:
 @router.patch(
     "",
     response_model=UserOut,
-    responses=_ETAG | problems(400, 401, 412, 413, 415, 422, 503),
+    responses=_CHANGED | problems(400, 401, 404, 412, 413, 415, 422, 503),
+    openapi_extra=request_header("If-Match", "An ETag; 412 if it is not the same any more."),
 )
 async def change(body: Profile, user: Me, request: Request) -> Response:
     """Change my account. With `If-Match`, only if it is still what I read."""
@@ -49,9 +54,15 @@ async def change(body: Profile, user: Me, request: Request) -> Response:
     def changed_meanwhile(current: User) -> bool:
         return condition is not None and not matches(condition, etag_of(_body(current)), weak=False)
 
-    name = body.name if "name" in body.model_fields_set else user.name
     accounts = context_of(request).runtime.services.accounts
-    result = _body(await accounts.rename(user.id, name, unless=changed_meanwhile))
+    if "name" in body.model_fields_set:
+        changed = await accounts.rename(user.id, body.name, unless=changed_meanwhile)
+    else:
+        # Nothing to write: writing the name that was read before could undo somebody's change.
+        changed = await accounts.find(user.id)
+        if changed_meanwhile(changed):
+            raise PreconditionFailed
+    result = _body(changed)
     headers = {"etag": etag_of(result), "cache-control": _REVALIDATE}
     return Response(result, media_type="application/json", headers=headers)
 
@@ -62,7 +73,11 @@ async def delete(identity: FreshCaller, request: Request) -> None:
     await context_of(request).runtime.services.accounts.delete(identity.user.id)
 
 
-@router.post("/password", status_code=204, responses=problems(400, 401, 403, 413, 415, 422, 503))
+@router.post(
+    "/password",
+    status_code=204,
+    responses=_RENEWED | problems(400, 401, 403, 404, 413, 415, 422, 503),
+)
 async def change_password(body: PasswordChange, identity: Owner, request: Request) -> Response:
     """Change my password. All my other sessions and tokens end; a cookie gets a new value."""
     runtime = context_of(request).runtime

@@ -7,6 +7,7 @@ from starlette.responses import Response
 
 from authapi.web.caching import cacheable_json
 from authapi.web.context import context_of
+from authapi.web.openapi import request_header, response_header
 from authapi.web.routing import AuthAPIRoute
 from authapi.web.schemas import JWKSetOut
 
@@ -16,7 +17,15 @@ _MAX_AGE = 300
 """Seconds that a verifier may keep the keys: how long a new one waits before it may sign."""
 
 
-@router.get("/jwks.json", response_model=JWKSetOut, responses={304: {"description": "Unchanged"}})
+_ETAG = response_header("ETag", "For If-None-Match.", required=True)
+
+
+@router.get(
+    "/jwks.json",
+    response_model=JWKSetOut,
+    responses={200: _ETAG, 304: {"description": "Unchanged", **_ETAG}},
+    openapi_extra=request_header("If-None-Match", "An ETag; 304 if it is still the same."),
+)
 async def jwks(request: Request) -> Response:
     """The public keys of our JWTs (RFC 7517)."""
     body = json.dumps(context_of(request).runtime.services.keys.jwk_set()).encode()

@@ -1,0 +1,264 @@
+"""Values that no member may have, members that there are not, and who does not get what by them."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import quote, quote_plus
+
+import pytest
+import sqlalchemy as sa
+
+from authapi.storage.models import sessions, users
+from authapi.testing import PASSWORD
+from tests.hostile.nasty_json import CANARY
+from tests.hostile.watch import JSON, Watch, raw
+from tests.web.answers import input_errors, problem
+from tests.web.logins import sign_in
+from tests.web.operations import Operation
+
+FORM = [(b"content-type", b"application/x-www-form-urlencoded")]
+UNSTORABLE = ["\\u0000", "\\ud800", "\\udfff", "\\udc00\\ud800"]
+"""Escapes of what PostgreSQL refuses and UTF-8 has no form for."""
+OF_ANOTHER_TYPE: list[Any] = [
+    {CANARY: CANARY},
+    [CANARY],
+    [[CANARY]],
+    CANARY,
+    7331.7331,
+    10**30,
+    -1,
+    True,
+    None,
+]
+SQL = [
+    "' OR '1'='1",
+    "'; DROP TABLE users; --",
+    '" OR ""="',
+    "') OR 1=1 --",
+    "admin'--",
+    "' UNION SELECT password_hash FROM users --",
+    "%' AND 1=(SELECT 1 FROM users) --",
+    "\\'; SELECT pg_sleep(9); --",
+    "1; ATTACH DATABASE 'x' AS x",
+    "$1 :id ? %s %(id)s {0}",
+]
+ELSEWHERE = {
+    "role": "admin",
+    "roles": ["admin"],
+    "admin": True,
+    "is_admin": True,
+    "is_verified": True,
+    "hashed_password": CANARY,
+    "user": {"is_superuser": True},
+    "data": {"is_superuser": True},
+    "security_question": CANARY,
+    "isSuperuser": True,
+    "is-superuser": True,
+    "__proto__": {"is_superuser": True},
+}
+
+
+def members(operation: Operation) -> list[str]:
+    """The members that the document lists; nothing for a free object."""
+    return list(operation.body["application/json"].get("properties", {}))
+
+
+def texts(body: dict[str, Any], value: str) -> Iterator[bytes]:
+    """`body` with the JSON text `value` in each place where a string can stand, names included."""
+    for name, given in body.items():
+        others = {key: item for key, item in body.items() if key != name}
+        rest = "".join(f",{json.dumps(key)}:{json.dumps(item)}" for key, item in others.items())
+        for member in (
+            f'{json.dumps(name)}:"{CANARY}{value}"',
+            f'{json.dumps(name)}:"{value}"',
+            f'{json.dumps(name)}:["a","{value}"]',
+            f'{json.dumps(name)}:{{"a":{{"{value}":1}}}}',
+            f'"{value}":1,{json.dumps(name)}:{json.dumps(given)}',
+        ):
+            yield f"{{{member}{rest}}}".encode()
+
+
+async def snapshot(watch: Watch) -> list[tuple[Any, ...]]:
+    """Every row, without what a mere use of a session changes."""
+    found: list[tuple[Any, ...]] = []
+    async with watch.api.services.database.engine.connect() as connection:
+        for table in (users, sessions):
+            columns = [column for column in table.columns if column.name != "last_seen_at"]
+            rows = await connection.execute(sa.select(*columns).order_by(table.c.id))
+            found += [tuple(row) for row in rows]
+    return found
+
+
+@pytest.mark.parametrize("escape", UNSTORABLE)
+async def test_what_cannot_be_stored_is_refused_anywhere(watch: Watch, escape: str) -> None:
+    user = await watch.api.create_user("alice@example.com")
+    for operation in watch.json_readers:
+        headers = [*JSON, *await watch.headers(operation, user)]
+        before = await snapshot(watch)
+        for body in texts(operation.example, escape):
+            response = await watch.ask(operation.method, operation.path, headers=headers, body=body)
+            problem(response, 400, "malformed_json")
+        assert await snapshot(watch) == before
+
+
+async def test_a_form_holds_nothing_that_cannot_be_stored(watch: Watch) -> None:
+    await watch.api.create_user("alice@example.com")
+    good = {"grant_type": "password", "username": "alice@example.com", "password": PASSWORD}
+    for bad in ("%00", "%ff", "%ed%a0%80", "%c0%80", "%e2%82", "\x00", "\xff", "ü"):
+        for name in (*good, "scope"):
+            pairs = [
+                f"{key}={quote_plus(value)}{CANARY if key == name else ''}"
+                for key, value in {**good, "scope": ""}.items()
+            ]
+            at = [*good, "scope"].index(name)
+            pairs[at] += bad
+            for body in ("&".join(pairs), "&".join([*pairs, f"{name}{bad}=1"])):
+                response = await watch.ask("POST", "/token", headers=FORM, body=body.encode())
+                problem(response, 400, "invalid_request")
+
+
+async def test_no_value_is_converted(watch: Watch) -> None:
+    user = await watch.api.create_user("alice@example.com")
+    for operation in watch.json_readers:
+        headers = [*JSON, *await watch.headers(operation, user)]
+        schema = operation.body["application/json"]
+        for name in members(operation):
+            for value in OF_ANOTHER_TYPE:
+                if _fits(schema["properties"][name], value):
+                    continue
+                body = json.dumps({**operation.example, name: value}).encode()
+                response = await watch.ask(
+                    operation.method, operation.path, headers=headers, body=body
+                )
+                found = input_errors(response)
+                assert {loc[:2] for loc, _ in found} == {("body", name)}, (operation, value)
+
+
+def _fits(schema: dict[str, Any], value: Any) -> bool:
+    kinds = {item.get("type") for item in schema.get("anyOf", [schema])}
+    of_value = {bool: "boolean", int: "integer", str: "string", type(None): "null"}
+    return of_value.get(type(value)) in kinds or (isinstance(value, list) and "array" in kinds)
+
+
+async def test_everything_has_a_longest_form(watch: Watch) -> None:
+    user = await watch.api.create_user("alice@example.com")
+    for operation in watch.json_readers:
+        headers = [*JSON, *await watch.headers(operation, user)]
+        schema = operation.body["application/json"]
+        for name in operation.example:
+            kinds = schema.get("properties", {}).get(name, {})
+            if "string" not in json.dumps(kinds) and kinds:
+                continue
+            for value in (CANARY * 5000, "ü" * 30_000):
+                body = json.dumps({**operation.example, name: value}, ensure_ascii=False).encode()
+                response = await watch.ask(
+                    operation.method, operation.path, headers=headers, body=body
+                )
+                problem(response, 422, "validation_failed")
+
+
+async def test_no_column_can_be_written_from_outside(watch: Watch) -> None:
+    user = await watch.api.create_user("alice@example.com")
+    columns = {column.name for table in (users, sessions) for column in table.columns}
+    assert {"is_superuser", "password_hash", "email_confirmed_at", "secret_hash"} <= columns
+    for operation in watch.json_readers:
+        schema = operation.body["application/json"]
+        if schema.get("additionalProperties") is not False:
+            continue  # what a session keeps is free; the next test has it
+        headers = [*JSON, *await watch.headers(operation, user)]
+        before = await snapshot(watch)
+        for name in sorted((columns | ELSEWHERE.keys()) - schema["properties"].keys()):
+            for value in (True, None, str(user.id), ELSEWHERE.get(name, 1)):
+                body = json.dumps({**operation.example, name: value}).encode()
+                response = await watch.ask(
+                    operation.method, operation.path, headers=headers, body=body
+                )
+                [(loc, code)] = input_errors(response)
+                assert code == "extra_forbidden"
+                assert loc[:1] == ("body",)
+                assert loc[1] in (name, "?")
+        assert await snapshot(watch) == before
+
+
+async def test_what_a_session_keeps_is_no_column(watch: Watch) -> None:
+    user = await watch.api.create_user("alice@example.com")
+    headers = [*JSON, *raw(await sign_in(watch.api.services, user))]
+    columns = {column.name for table in (users, sessions) for column in table.columns}
+    [*_, before] = await snapshot(watch)
+    body = json.dumps(dict.fromkeys(columns, "x")).encode()
+    response = await watch.ask("PATCH", "/me/session", headers=headers, body=body)
+    assert response.json()["data"] == dict.fromkeys(columns, "x")
+    [unchanged_user, after] = await snapshot(watch)
+    assert after[:-1] == before[:-1]
+    assert unchanged_user[0] == user.id
+    me = (await watch.ask("GET", "/me", headers=headers)).json()
+    assert (me["is_superuser"], me["email"]) == (False, "alice@example.com")
+
+
+async def test_sql_is_only_text(watch: Watch) -> None:
+    user = await watch.api.create_user("alice@example.com")
+    cookie = raw(await sign_in(watch.api.services, user))
+    before = await snapshot(watch)
+    for text in SQL:
+        bearer = b"Bearer " + text.encode()
+        bare: list[tuple[int, str, str, list[tuple[bytes, bytes]]]] = [
+            (401, "GET", "/me", [(b"authorization", bearer)]),
+            (401, "GET", "/me", [(b"authorization", b"Bearer aat_" + text.encode())]),
+            (401, "GET", "/me", [(b"cookie", b"authapi=" + text.encode())]),
+            (422, "DELETE", f"/me/sessions/{quote(text)}", cookie),
+            (422, "DELETE", f"/me/tokens/{quote(text)}", cookie),
+        ]
+        for status, method, path, headers in bare:
+            response = await watch.ask(method, path, headers=headers)
+            assert response.status_code == status, (method, path)
+        bodies: list[tuple[int, str, dict[str, Any]]] = [
+            (422, "/login", {"email": text, "password": PASSWORD}),
+            (401, "/login", {"email": "alice@example.com", "password": text}),
+            (422, "/register", {"email": text, "password": PASSWORD}),
+            (422, "/me/tokens", {"name": "x", "scopes": [text]}),
+        ]
+        for status, path, body in bodies:
+            content = json.dumps(body).encode()
+            response = await watch.ask("POST", path, headers=[*JSON, *cookie], body=content)
+            assert response.status_code == status, path
+    assert await snapshot(watch) == before
+
+
+async def test_sql_is_kept_as_the_text_that_it_is(watch: Watch) -> None:
+    user = await watch.api.create_user("alice@example.com")
+    headers = [*JSON, *raw(await sign_in(watch.api.services, user))]
+    login = json.dumps({"email": "alice@example.com", "password": PASSWORD}).encode()
+    for text in SQL:
+        named = json.dumps({"name": text}).encode()
+        for method, path in (("PATCH", "/me"), ("POST", "/me/tokens")):
+            response = await watch.ask(method, path, headers=headers, body=named)
+            assert response.json()["name"] == text
+        kept = json.dumps({text: text}).encode()
+        response = await watch.ask("PATCH", "/me/session", headers=headers, body=kept)
+        assert response.json()["data"][text] == text
+        agent = [*JSON, (b"user-agent", text.encode())]
+        assert (await watch.ask("POST", "/login", headers=agent, body=login)).status_code == 200
+        listed = (await watch.ask("GET", "/me/sessions", headers=headers)).json()
+        assert listed[0]["user_agent"] == text
+    assert len(await watch.api.services.accounts.page()) == 1
+
+
+async def test_whose_account_it_is_says_the_credential_alone(watch: Watch) -> None:
+    alice = await watch.api.create_user("alice@example.com", name="Alice")
+    bob = await watch.api.create_user("bob@example.com", name="Bob")
+    for operation in watch.json_readers:
+        if not operation.security:
+            continue
+        for name in ("id", "user_id", "sub", "owner", "account"):
+            body = json.dumps({**operation.example, name: str(alice.id)}).encode()
+            response = await watch.ask(operation.method, operation.path, headers=JSON, body=body)
+            problem(response, 401, "unauthenticated")
+            headers = [*JSON, *await watch.headers(operation, bob)]
+            await watch.ask(operation.method, operation.path, headers=headers, body=body)
+    query = f"user_id={alice.id}&id={alice.id}".encode()
+    headers = [*raw(await sign_in(watch.api.services, bob)), (b"x-user-id", str(alice.id).encode())]
+    me = await watch.ask("GET", "/me", headers=headers, query=query)
+    assert me.json()["id"] == str(bob.id)
+    assert await watch.api.services.accounts.find(alice.id) == alice
+    assert await watch.api.services.sessions.list_of(alice.id) == []
+    assert await watch.api.services.tokens.list_of(alice.id) == []

@@ -1,0 +1,183 @@
+"""Paths, queries and headers around the body."""
+
+from authapi.crypto.ids import new_id
+from tests.hostile.nasty_json import CANARY
+from tests.hostile.watch import JSON, PASSWORD, Watch, raw
+from tests.web.answers import problem
+from tests.web.logins import sign_in
+
+HOSTS = [
+    b"",
+    b"evil.example",
+    b"evil.example:80",
+    b"127.0.0.1:8000@evil.example",
+    b"localhost/../x",
+    b"a b",
+    b"[::1",
+    b"[",
+    b"127.0.0.1:99999999",
+    b"127.0.0.1:-1",
+    b"\xff",
+    b"\x00",
+    b"x" * 8000,
+    CANARY.encode(),
+]
+CANARIES = [
+    b"user-agent",
+    b"referer",
+    b"origin",
+    b"x-forwarded-for",
+    b"x-forwarded-proto",
+    b"x-forwarded-host",
+    b"forwarded",
+    b"x-request-id",
+    b"accept",
+    b"accept-language",
+    b"if-none-match",
+    b"if-match",
+    b"range",
+    b"expect",
+    b"upgrade",
+    b"cookie",
+    b"x-http-method-override",
+    b"content-encoding",
+    b"prefer",
+    b"access-control-request-method",
+    b"sec-fetch-dest",
+]
+VALUES = [
+    CANARY.encode(),
+    b"",
+    b"\xff\xfe",
+    b"\x00\x01\x1b[31m" + CANARY.encode(),
+    "ü🦉".encode(),
+    b"a\r\nb: c",
+    b"," * 5000,
+    b"<script>" + CANARY.encode() + b"</script>",
+    b"bytes=" + b"0-," * 1500,
+    b"127.0.0.1, <script>, ::1, unix:",
+]
+QUERIES = [
+    b"a=1&a=2",
+    b"=&&=",
+    b"%",
+    b"%zz=%",
+    b"%00=%00",
+    b"%ff=%ff",
+    b"\xff\x00",
+    b"x" * 60_000,
+    b"&".join([b"a=1"] * 10_000),
+    b"access_token=" + CANARY.encode(),
+    b"next=//evil.example&redirect_uri=http://evil.example",
+    b"session_id=x&user_id=y&name=z",
+]
+IDS = {
+    b"%": 422,
+    b"%zz": 422,
+    b"%f": 422,
+    b"%c3": 422,
+    b"%ff%fe": 422,
+    b"%ed%a0%80": 422,
+    b"%00": 422,
+    b"%0d%0aSet-Cookie:%20a=b": 422,
+    b"\xff": 422,
+    b"x" * 60_000: 422,
+    CANARY.encode(): 422,
+    b"1": 422,
+    b"..": 422,
+    b"%2e%2e": 422,
+    b"%2e%2e%2fx": 404,
+    b"a/b": 404,
+    b"": 404,
+    b"0" * 32: 404,
+    b"ffffffff-ffff-ffff-ffff-ffffffffffff": 404,
+    str(new_id()).upper().encode(): 404,
+}
+"""What may stand where an id belongs, and the status that says so."""
+
+
+async def test_no_host_changes_an_answer(watch: Watch) -> None:
+    user = await watch.api.create_user("alice@example.com")
+    cookie = raw(await sign_in(watch.api.services, user))
+    body = b'{"email": "alice@example.com", "password": "%s"}' % PASSWORD.encode()
+    once = [[(b"host", host)] for host in HOSTS]
+    twice = [[*host, (b"host", b"127.0.0.1:8000")] for host in once]
+    for hosts in (*once, *twice):
+        me = await watch.ask("GET", "/me", headers=[*hosts, *cookie])
+        assert me.json()["id"] == str(user.id)
+        login = await watch.ask("POST", "/login", headers=[*hosts, *JSON], body=body)
+        assert login.status_code == 200
+        for response in (me, login, await watch.ask("POST", "/login/", headers=hosts)):
+            assert "location" not in response.headers
+            assert "domain" not in response.headers.get("set-cookie", "").lower()
+            assert b"evil" not in response.content
+
+
+async def test_no_header_breaks_or_is_repeated(watch: Watch) -> None:
+    user = await watch.api.create_user()
+    cookie = raw(await sign_in(watch.api.services, user))
+    for name in CANARIES:
+        for value in VALUES:
+            for known in ([], cookie):
+                response = await watch.ask("GET", "/me", headers=[*known, (name, value)])
+                expected = {200, 304} if known else {401}
+                assert response.status_code in expected, (name, value)
+                headers = [*known, *JSON, (name, value), (name, value)]
+                response = await watch.ask("PATCH", "/me", headers=headers, body=b'{"name":""}')
+                assert response.status_code in ({422} if known else {401}), (name, value)
+
+
+async def test_whatever_a_browser_is_called(watch: Watch) -> None:
+    """The name of the client is kept and shown, so it has to fit and to be printable."""
+    await watch.api.create_user("alice@example.com")
+    body = b'{"email": "alice@example.com", "password": "%s"}' % PASSWORD.encode()
+    for value in (*VALUES, b"\x80\x9f", b"\xad", b"x" * 8000):
+        headers = [*JSON, (b"user-agent", value)]
+        login = await watch.ask("POST", "/login", headers=headers, body=body)
+        cookie = login.headers["set-cookie"].partition(";")[0].encode()
+        listed = await watch.ask("GET", "/me/sessions", headers=[(b"cookie", cookie)])
+        agent = listed.json()[0]["user_agent"]
+        assert len(agent) <= 255
+        assert agent.isprintable()
+
+
+async def test_a_query_changes_nothing(watch: Watch) -> None:
+    user = await watch.api.create_user()
+    for operation in watch.operations:
+        # Ending a session would also end what the next request comes with.
+        is_get = operation.method == "GET"
+        headers = await watch.headers(operation, user) if is_get else []
+        plain = await watch.ask(operation.method, operation.path, headers=headers)
+        for query in QUERIES:
+            response = await watch.ask(
+                operation.method, operation.path, headers=headers, query=query
+            )
+            assert response.status_code == plain.status_code
+            assert (response.status_code == 200) == is_get
+            assert "location" not in response.headers
+
+
+async def test_an_id_in_a_path_is_an_id_or_none(watch: Watch) -> None:
+    user = await watch.api.create_user()
+    for operation in watch.operations:
+        if "{" in operation.template:
+            start = operation.template.partition("{")[0].encode()
+            headers = await watch.headers(operation, user)
+            for value, status in IDS.items():
+                response = await watch.ask(operation.method, start + value, headers=headers)
+                assert response.status_code == status, value
+
+
+async def test_a_long_path_leads_nowhere(watch: Watch) -> None:
+    for path in (b"/" + b"x" * 60_000, b"/x" * 30_000, b"/" * 60_000, b"/" + CANARY.encode()):
+        problem(await watch.ask("GET", path), 404, "not_found")
+        problem(await watch.ask("POST", path, headers=JSON, body=b"{"), 404, "not_found")
+
+
+async def test_ranges_do_not_matter(watch: Watch) -> None:
+    user = await watch.api.create_user()
+    cookie = raw(await sign_in(watch.api.services, user))
+    for value in (b"bytes=0-0", b"bytes=" + b"0-," * 5000, b"bytes=-1", b"x"):
+        response = await watch.ask("GET", "/me", headers=[*cookie, (b"range", value)])
+        assert response.status_code == 200
+        assert response.json()["id"] == str(user.id)

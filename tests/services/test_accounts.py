@@ -1,0 +1,382 @@
+"""Accounts: the same work for whoever asks, and nothing that a race could slip through."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import time_machine
+from argon2 import low_level
+from argon2.exceptions import VerifyMismatchError
+
+from authapi.crypto.secrets import hash_secret, new_secret
+from authapi.errors import (
+    EmailTaken,
+    InvalidCredentials,
+    InvalidInput,
+    NotFound,
+    Overloaded,
+    PreconditionFailed,
+    RegistrationClosed,
+    WrongPassword,
+)
+from authapi.identity import Client, Identity, Session, SessionKind, User
+from authapi.services import Lifetime, Login, Services
+from authapi.services.accounts import Accounts
+from authapi.services.addresses import EmailAddress, parse_email
+from authapi.services.passwords import Passwords
+from authapi.settings import Settings
+from authapi.testing import PASSWORD
+from authapi.testing import Client as HTTPClient
+from tests.storage.rows import sql
+
+ALICE = parse_email("Alice@example.com")
+OTHER = PASSWORD[::-1]
+NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def work(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The argon2 verifications that were done, each by its cost."""
+    done: list[str] = []
+    verify_secret = low_level.verify_secret
+
+    def counted(encoded: bytes, secret: bytes, kind: low_level.Type) -> bool:
+        try:
+            verify_secret(encoded, secret, kind)
+        except VerifyMismatchError:
+            done.append(encoded.decode().split("$")[3])
+            raise
+        done.append(encoded.decode().split("$")[3])
+        return True
+
+    monkeypatch.setattr(low_level, "verify_secret", counted)
+    return done
+
+
+async def log_in(services: Services, login: Login) -> tuple[Session, str]:
+    """A cookie session for a proved login, and its secret."""
+    secret = new_secret()
+    session = await services.sessions.begin(
+        login,
+        SessionKind.SESSION,
+        lifetime=Lifetime(timedelta(days=1)),
+        client=Client(),
+        secret=hash_secret(secret),
+    )
+    return session, secret
+
+
+async def identify(services: Services, secret: str) -> Identity | None:
+    return await services.sessions.identify_secret(
+        hash_secret(secret), SessionKind.SESSION, strategy="session"
+    )
+
+
+async def hash_in(services: Services, user: User) -> str:
+    async with services.database.read() as store:
+        found = await store.users.find_credentials(user.id)
+    assert found is not None
+    assert found[1] is not None
+    return found[1].text
+
+
+async def test_the_right_password_proves_the_account(services_on_each: Services) -> None:
+    accounts = services_on_each.accounts
+    user = await accounts.create(ALICE, PASSWORD, name="Alice")
+    login = await accounts.prove(parse_email("ALICE@EXAMPLE.COM"), PASSWORD)
+    assert login.user == user
+    assert login.amr == ("pwd",)
+    assert (user.email, user.name, user.is_active, user.is_superuser) == (
+        *("Alice@example.com", "Alice", True, False),
+    )
+    assert PASSWORD not in repr(login)
+    assert "argon2" not in repr(login)
+
+
+async def test_every_refusal_of_a_login_is_the_same_work_and_the_same_answer(
+    services: Services, work: list[str]
+) -> None:
+    accounts = services.accounts
+    await accounts.create(ALICE, PASSWORD)
+    gone = await accounts.create(parse_email("gone@example.com"), PASSWORD)
+    await accounts.set_active(gone.id, False)
+    await accounts.create(parse_email("invited@example.com"), None)
+    refusals = set()
+    for address, password in [
+        ("alice@example.com", "wrong"),
+        ("alice@example.com", ""),
+        ("alice@example.com", PASSWORD + "x" * 2000),
+        ("gone@example.com", PASSWORD),
+        ("gone@example.com", "wrong"),
+        ("invited@example.com", PASSWORD),
+        ("invited@example.com", ""),
+        ("nobody@example.com", PASSWORD),
+        ("nobody@example.com", "nobody has this password"),
+    ]:
+        work.clear()
+        with pytest.raises(InvalidCredentials) as caught:
+            await accounts.prove(parse_email(address), password)
+        assert work == ["m=19456,t=2,p=1"]
+        refusals.add((type(caught.value), str(caught.value), caught.value.detail))
+    assert len(refusals) == 1
+
+
+async def test_a_damaged_hash_is_a_refusal_of_the_same_work(
+    services: Services, sqlite_url: str, work: list[str]
+) -> None:
+    await services.accounts.create(ALICE, PASSWORD)
+    sql(sqlite_url, "UPDATE users SET password_hash = substr(password_hash, 1, 60)")
+    with pytest.raises(InvalidCredentials):
+        await services.accounts.prove(ALICE, PASSWORD)
+    assert work == ["m=19456,t=2,p=1"]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        ((19456, 2, 1), (19456, 3, 1), "m=19456,t=3,p=1"),
+        ((19456, 3, 1), (19456, 2, 1), "m=19456,t=3,p=1"),
+        ((20480, 2, 1), (19456, 3, 1), "m=20480,t=2,p=1"),
+    ],
+    ids=["stronger", "weaker", "neither"],
+)
+async def test_a_login_strengthens_a_hash_and_never_weakens_it(
+    sqlite_url: str,
+    before: tuple[int, int, int],
+    after: tuple[int, int, int],
+    expected: str,
+) -> None:
+    hashes: list[str] = []
+    for memory, passes, lanes in (before, after, after):
+        services = Services.build(
+            Settings(
+                database_url=sqlite_url,  # type: ignore[arg-type]
+                argon2_memory=memory,
+                argon2_passes=passes,
+                argon2_lanes=lanes,
+            )
+        )
+        await services.start()
+        if not hashes:
+            await services.accounts.create(ALICE, PASSWORD)
+        login = await services.accounts.prove(ALICE, PASSWORD)
+        # What the login goes on with is what is stored now, or it would be refused.
+        await log_in(services, login)
+        hashes.append(await hash_in(services, login.user))
+        with pytest.raises(InvalidCredentials):
+            await services.accounts.prove(ALICE, OTHER)
+        await services.stop()
+    assert hashes[1].split("$")[3] == expected
+    assert hashes[2] == hashes[1]
+    assert (hashes[0] == hashes[1]) == (expected == hashes[0].split("$")[3])
+
+
+async def test_a_hash_that_cannot_be_strengthened_now_does_not_stop_the_login(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    user = await services.accounts.create(ALICE, PASSWORD)
+    old = await hash_in(services, user)
+
+    async def outdated(*_: object) -> bool:
+        return True
+
+    async def overloaded(*_: object) -> None:
+        raise Overloaded
+
+    monkeypatch.setattr(Passwords, "is_outdated", outdated)
+    monkeypatch.setattr(Passwords, "hash", overloaded)
+    await log_in(services, await services.accounts.prove(ALICE, PASSWORD))
+    assert await hash_in(services, user) == old
+
+
+Change = Callable[[Accounts, User], Awaitable[object]]
+
+
+@pytest.mark.parametrize(
+    ("strategy", "change"),
+    [
+        ("session", lambda accounts, user: accounts.set_password(user.id, OTHER)),
+        ("token", lambda accounts, user: accounts.set_active(user.id, False)),
+        ("jwt", lambda accounts, user: accounts.delete(user.id)),
+    ],
+    ids=["password", "deactivated", "deleted"],
+)
+async def test_no_login_slips_past_what_changes_while_it_is_proved(
+    api_on_each: HTTPClient, monkeypatch: pytest.MonkeyPatch, strategy: str, change: Change
+) -> None:
+    user = await api_on_each.create_user("alice@example.com")
+    prove = Accounts.prove
+
+    async def overtaken(self: Accounts, email: EmailAddress, password: str) -> Login:
+        login = await prove(self, email, password)
+        await change(self, user)
+        return login
+
+    monkeypatch.setattr(Accounts, "prove", overtaken)
+    body = {"email": "alice@example.com", "password": PASSWORD, "strategy": strategy}
+    answer = await api_on_each.post("/login", json=body)
+    assert answer.status_code == 401
+    assert answer.json()["code"] == "invalid_credentials"
+    assert "set-cookie" not in answer.headers
+    assert await api_on_each.services.sessions.list_of(user.id) == []
+
+
+async def test_of_two_changes_of_one_password_one_is_made(services_on_each: Services) -> None:
+    accounts = services_on_each.accounts
+    await accounts.create(ALICE, PASSWORD)
+    session, secret = await log_in(services_on_each, await accounts.prove(ALICE, PASSWORD))
+    caller = await identify(services_on_each, secret)
+    assert caller is not None
+    outcomes = await asyncio.gather(
+        *(
+            accounts.change_password(caller, current=PASSWORD, new=f"{OTHER} {n}", renewed=None)
+            for n in range(5)
+        ),
+        return_exceptions=True,
+    )
+    assert Counter(type(outcome) for outcome in outcomes) == {type(None): 1, WrongPassword: 4}
+    await accounts.prove(ALICE, f"{OTHER} {outcomes.index(None)}")
+    assert [found.id for found in await services_on_each.sessions.list_of(caller.user.id)] == [
+        session.id
+    ]
+
+
+async def test_changing_the_password_ends_everything_but_the_session_in_use(
+    services_on_each: Services,
+) -> None:
+    services = services_on_each
+    await services.accounts.create(ALICE, PASSWORD)
+    login = await services.accounts.prove(ALICE, PASSWORD)
+    session, secret = await log_in(services, login)
+    _, other = await log_in(services, login)
+    caller = await identify(services, secret)
+    assert caller is not None
+    await services.tokens.create(caller, name="script", scopes=None, lifetime=None, client=Client())
+    stranger = await services.accounts.create(parse_email("bob@example.com"), PASSWORD)
+    strangers = await log_in(
+        services, await services.accounts.prove(parse_email("bob@example.com"), PASSWORD)
+    )
+
+    await services.accounts.change_password(
+        caller, current=PASSWORD, new=OTHER, renewed=hash_secret("renewed")
+    )
+    assert await identify(services, other) is None
+    assert await identify(services, secret) is None
+    renewed = await identify(services, "renewed")
+    assert renewed is not None
+    assert renewed.session_id == session.id
+    assert await services.tokens.list_of(caller.user.id) == []
+    assert [found.id for found in await services.sessions.list_of(stranger.id)] == [strangers[0].id]
+    await services.accounts.prove(ALICE, OTHER)
+    with pytest.raises(InvalidCredentials):
+        await services.accounts.prove(ALICE, PASSWORD)
+
+
+async def test_a_refused_change_of_password_changes_nothing(services: Services) -> None:
+    accounts = services.accounts
+    user = await accounts.create(ALICE, PASSWORD)
+    _, secret = await log_in(services, await accounts.prove(ALICE, PASSWORD))
+    caller = await identify(services, secret)
+    assert caller is not None
+    before = await hash_in(services, user)
+    for current, new, refusal in [
+        ("wrong", OTHER, WrongPassword),
+        ("", OTHER, WrongPassword),
+        (PASSWORD, "short", InvalidInput),
+        (PASSWORD, "x" * 1025, InvalidInput),
+        (PASSWORD, PASSWORD, InvalidInput),
+    ]:
+        with pytest.raises(refusal):
+            await accounts.change_password(caller, current=current, new=new, renewed=None)
+    assert await hash_in(services, user) == before
+    assert await identify(services, secret) is not None
+
+
+async def test_an_operator_sets_a_password_and_everything_ends(services: Services) -> None:
+    user = await services.accounts.create(ALICE, None)
+    await services.accounts.set_password(user.id, PASSWORD)
+    _, secret = await log_in(services, await services.accounts.prove(ALICE, PASSWORD))
+    with pytest.raises(InvalidInput):
+        await services.accounts.set_password(user.id, "short")
+    assert await identify(services, secret) is not None
+    await services.accounts.set_password(user.id, OTHER)
+    assert await identify(services, secret) is None
+    await services.accounts.prove(ALICE, OTHER)
+
+
+async def test_deactivating_ends_everything_and_activating_brings_nothing_back(
+    services_on_each: Services,
+) -> None:
+    services = services_on_each
+    user = await services.accounts.create(ALICE, PASSWORD)
+    _, secret = await log_in(services, await services.accounts.prove(ALICE, PASSWORD))
+    assert not (await services.accounts.set_active(user.id, False)).is_active
+    assert await identify(services, secret) is None
+    with pytest.raises(InvalidCredentials):
+        await services.accounts.prove(ALICE, PASSWORD)
+    assert (await services.accounts.set_active(user.id, True)).is_active
+    assert await identify(services, secret) is None
+    await services.accounts.prove(ALICE, PASSWORD)
+
+
+async def test_each_change_is_later_than_the_one_before(services: Services) -> None:
+    # An entity tag is made from it, and the clock may stand still or be set back.
+    with time_machine.travel(NOON, tick=False) as clock:
+        user = await services.accounts.create(ALICE, PASSWORD)
+        seen = [user.updated_at]
+        for name, step in (("a", 0), ("b", 0), ("a", -3600), (None, 0)):
+            clock.shift(step)
+            changed = await services.accounts.rename(user.id, name, unless=lambda _: False)
+            assert changed.name == name
+            seen.append(changed.updated_at)
+        unchanged = await services.accounts.rename(user.id, None, unless=lambda _: False)
+    assert seen == sorted(set(seen))
+    assert unchanged.updated_at == seen[-1]
+
+
+async def test_what_has_changed_meanwhile_is_not_renamed(services: Services) -> None:
+    user = await services.accounts.create(ALICE, PASSWORD, name="before")
+    asked: list[User] = []
+
+    def changed(current: User) -> bool:
+        asked.append(current)
+        return True
+
+    with pytest.raises(PreconditionFailed):
+        await services.accounts.rename(user.id, "after", unless=changed)
+    assert asked == [user]
+    assert (await services.accounts.find(user.id)).name == "before"
+
+
+async def test_a_closed_registration_is_open_to_operators(sqlite_url: str) -> None:
+    services = Services.build(Settings(database_url=sqlite_url, registration="closed"))  # type: ignore[arg-type]
+    await services.start()
+    with pytest.raises(RegistrationClosed):
+        await services.accounts.register(ALICE, PASSWORD, name=None)
+    await services.accounts.create(ALICE, PASSWORD)
+    with pytest.raises(EmailTaken):
+        await services.accounts.create(parse_email("alice@EXAMPLE.com"), PASSWORD)
+    await services.stop()
+
+
+async def test_who_is_gone_is_not_found(services_on_each: Services) -> None:
+    accounts = services_on_each.accounts
+    user = await accounts.create(ALICE, PASSWORD)
+    assert await accounts.find_by_email(parse_email("alice@example.com")) == user
+    assert await accounts.page() == [user]
+    await accounts.delete(user.id)
+    await accounts.delete(user.id)
+    for attempt in (
+        accounts.find(user.id),
+        accounts.find_by_email(ALICE),
+        accounts.rename(user.id, "x", unless=lambda _: False),
+        accounts.set_active(user.id, True),
+        accounts.set_password(user.id, PASSWORD),
+    ):
+        with pytest.raises(NotFound):
+            await attempt
+    assert await accounts.page() == []
+    again = await accounts.create(ALICE, PASSWORD)
+    assert again.id != user.id

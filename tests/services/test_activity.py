@@ -1,0 +1,219 @@
+"""Last uses: noted at once, written in batches, lost by no failure."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+from typing import Any
+
+import anyio
+import pytest
+import sqlalchemy as sa
+
+from authapi.crypto.secrets import hash_secret
+from authapi.errors import StorageUnavailable
+from authapi.identity import Session
+from authapi.services.activity import Activity
+from authapi.settings import Settings
+from authapi.storage import Database, Store
+from tests.storage.rows import AT, a_session, a_user, store_user
+
+SECOND, DAY = timedelta(seconds=1), timedelta(days=1)
+
+
+class Watched(Database):
+    """A database that counts its transactions, and fails when it is told to."""
+
+    count = 0
+    failure: Exception | None = None
+    meanwhile: Callable[[], None] = staticmethod(lambda: None)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Store]:
+        self.count += 1
+        async with super().transaction() as store:
+            yield store
+            self.meanwhile()
+            if self.failure is not None:
+                raise self.failure
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Watched]:
+    found = Watched(database_url)
+    yield found
+    await found.close()
+
+
+@pytest.fixture
+def activity(database: Watched) -> Activity:
+    return Activity(database, Settings())
+
+
+async def three(database: Database) -> list[Session]:
+    user = await store_user(database, a_user())
+    made = [a_session(user), a_session(user), a_session(user, idle_expires_at=None)]
+    async with database.transaction() as store:
+        for session in made:
+            await store.sessions.add(session, hash_secret(str(session.id)))
+    return made
+
+
+async def kept(database: Database, session: Session) -> tuple[datetime, datetime | None]:
+    async with database.transaction() as store:
+        found = await store.sessions.lock(session.id)
+    assert found is not None
+    return found.last_seen_at, found.idle_expires_at
+
+
+async def test_uses_are_written_together(database: Watched, activity: Activity) -> None:
+    sessions = await three(database)
+    for seconds in range(1, 6):
+        for session in sessions:
+            activity.saw(session, AT + seconds * SECOND)
+    assert [await kept(database, session) for session in sessions] == [
+        (AT, AT + DAY),
+        (AT, AT + DAY),
+        (AT, None),
+    ]
+    database.count = 0
+    await activity.flush()
+    assert database.count == 1
+    latest = AT + 5 * SECOND
+    assert [await kept(database, session) for session in sessions] == [
+        (latest, latest + DAY),
+        (latest, latest + DAY),
+        (latest, None),
+    ]
+    database.count = 0
+    await activity.flush()
+    assert database.count == 0
+
+
+async def test_a_use_counts_here_before_it_is_written(activity: Activity) -> None:
+    session = a_session(a_user())
+    assert activity.last_seen(session) == AT
+    assert not activity.is_idle(session, AT + DAY - SECOND)
+    assert activity.is_idle(session, AT + DAY)
+    activity.saw(session, AT + 5 * SECOND)
+    assert activity.last_seen(session) == AT + 5 * SECOND
+    assert not activity.is_idle(session, AT + DAY + 4 * SECOND)
+    assert activity.is_idle(session, AT + DAY + 5 * SECOND)
+    assert not activity.is_idle(a_session(a_user(), idle_expires_at=None), AT + 999 * DAY)
+
+
+async def test_what_another_process_saw_later_counts(activity: Activity) -> None:
+    session = a_session(a_user())
+    activity.saw(session, AT + SECOND)
+    read_again = a_session(
+        a_user(), id=session.id, last_seen_at=AT + 9 * SECOND, idle_expires_at=AT + DAY + 9 * SECOND
+    )
+    assert activity.last_seen(read_again) == AT + 9 * SECOND
+    assert not activity.is_idle(read_again, AT + DAY + 8 * SECOND)
+    assert activity.is_idle(read_again, AT + DAY + 9 * SECOND)
+
+
+async def test_nothing_written_goes_backwards(database: Watched, activity: Activity) -> None:
+    [session, *_] = await three(database)
+    ahead, behind = activity, Activity(database, Settings())
+    ahead.saw(session, AT + 9 * SECOND)
+    behind.saw(session, AT + 3 * SECOND)
+    await ahead.flush()
+    await behind.flush()
+    assert (await kept(database, session))[0] == AT + 9 * SECOND
+
+
+@pytest.mark.parametrize("failure", [StorageUnavailable(), RuntimeError("no"), ValueError("no")])
+async def test_what_could_not_be_written_is_written_the_next_time(
+    database: Watched, activity: Activity, failure: Exception
+) -> None:
+    first, second, _ = await three(database)
+    activity.saw(first, AT + SECOND)
+    activity.saw(second, AT + SECOND)
+    database.failure = failure
+    # Used again while the writing fails: the later use wins over the batch that comes back.
+    database.meanwhile = lambda: activity.saw(second, AT + 7 * SECOND)
+    with pytest.raises(type(failure)):
+        await activity.flush()
+    del database.failure, database.meanwhile
+    assert await kept(database, first) == (AT, AT + DAY)
+    await activity.flush()
+    assert (await kept(database, first))[0] == AT + SECOND
+    assert (await kept(database, second))[0] == AT + 7 * SECOND
+
+
+async def test_a_use_during_the_writing_is_written_the_next_time(
+    database: Watched, activity: Activity
+) -> None:
+    first, second, _ = await three(database)
+    activity.saw(first, AT + SECOND)
+    database.meanwhile = lambda: activity.saw(second, AT + SECOND)
+    await activity.flush()
+    del database.meanwhile
+    assert (await kept(database, second))[0] == AT
+    await activity.flush()
+    assert (await kept(database, second))[0] == AT + SECOND
+
+
+async def test_a_cancelled_writing_loses_nothing(database: Watched, activity: Activity) -> None:
+    [session, *_] = await three(database)
+    activity.saw(session, AT + SECOND)
+    task = asyncio.create_task(activity.flush())
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await activity.flush()
+    assert (await kept(database, session))[0] == AT + SECOND
+
+
+async def test_an_ended_session_is_no_failure(database: Watched, activity: Activity) -> None:
+    first, second, _ = await three(database)
+    activity.saw(first, AT + SECOND)
+    activity.saw(second, AT + SECOND)
+    async with database.transaction() as store:
+        await store.sessions.end(first.id)
+    await activity.flush()
+    assert (await kept(database, second))[0] == AT + SECOND
+
+
+async def test_the_background_outlives_failures_and_the_end_writes_the_rest(
+    database: Watched, caplog: pytest.LogCaptureFixture
+) -> None:
+    [session, *_] = await three(database)
+    activity = Activity(database, Settings(last_seen_interval=timedelta(milliseconds=1)))
+    database.count, database.failure = 0, RuntimeError("away")
+    activity.saw(session, AT + SECOND)
+    activity.start()
+    await until(lambda: database.count >= 3)
+    del database.failure
+    await until(lambda: activity.last_seen(session) == AT)  # nothing is noted any more
+    activity.saw(session, AT + 2 * SECOND)
+    await activity.stop()
+    assert (await kept(database, session))[0] == AT + 2 * SECOND
+    assert {record.levelno for record in caplog.records} == {logging.WARNING}
+
+
+@pytest.mark.parametrize(
+    "failure", [StorageUnavailable(), sa.exc.IntegrityError("x", {}, Exception())], ids=range(2)
+)
+async def test_stopping_never_fails(
+    database: Watched,
+    activity: Activity,
+    failure: Exception,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    [session, *_] = await three(database)
+    activity.saw(session, AT + SECOND)
+    activity.start()
+    database.failure = failure
+    await activity.stop()
+    del database.failure
+    assert "1 sessions" in caplog.text
+
+
+async def until(condition: Callable[[], Any]) -> None:
+    with anyio.fail_after(20):
+        while not condition():  # noqa: ASYNC110  # what is awaited happens in a task of its own
+            await asyncio.sleep(0.001)

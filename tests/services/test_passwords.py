@@ -1,0 +1,216 @@
+"""The pool that hashes: off the event loop, bounded, and never short of a place afterwards."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable
+
+import anyio
+import pytest
+
+from authapi import create_app
+from authapi.crypto.passwords import Cost, PasswordHash
+from authapi.errors import InvalidInput, Overloaded, PasswordMismatch
+from authapi.services import passwords as module
+from authapi.services.passwords import Passwords
+from authapi.settings import Settings
+from authapi.testing import PASSWORD, client
+from tests.conftest import SettingsFactory
+
+
+class Hasher:
+    """Hashes for as long as the test wants, and knows who works at it."""
+
+    def __init__(self, _: Cost) -> None:
+        self.go_on = threading.Event()
+        self.lock = threading.Lock()
+        self.working = 0
+        self.most = 0
+        self.begun: list[str] = []
+        self.threads: set[str] = set()
+
+    def hash(self, password: str) -> PasswordHash:
+        with self.lock:
+            self.begun.append(password)
+            self.threads.add(threading.current_thread().name)
+            self.working += 1
+            self.most = max(self.most, self.working)
+        let_go = self.go_on.wait(timeout=30)
+        with self.lock:
+            self.working -= 1
+        assert let_go, "the event loop did not turn while a password was hashed"
+        return PasswordHash(password)
+
+    def verify(self, password: str, stored: PasswordHash | None) -> None:
+        raise PasswordMismatch
+
+    def is_outdated(self, stored: PasswordHash) -> bool:
+        raise ZeroDivisionError
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    with anyio.fail_after(20):
+        while not condition():  # noqa: ASYNC110  # what is awaited happens in threads
+            await asyncio.sleep(0.001)
+
+
+@pytest.fixture
+async def pool(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Passwords]:
+    """Two may hash and three may wait."""
+    monkeypatch.setattr(module, "PasswordHasher", Hasher)
+    passwords = Passwords(Settings(hash_concurrency=2, hash_queue=3))
+    await passwords.start()
+    yield passwords
+    hasher(passwords).go_on.set()
+    passwords.stop()
+
+
+def hasher(passwords: Passwords) -> Hasher:
+    found: object = passwords._hasher
+    assert isinstance(found, Hasher)
+    return found
+
+
+def begin(pool: Passwords, count: int, first: int = 0) -> list[asyncio.Task[PasswordHash]]:
+    return [asyncio.create_task(pool.hash(str(n))) for n in range(first, first + count)]
+
+
+async def test_the_event_loop_turns_while_a_password_is_hashed(pool: Passwords) -> None:
+    [task] = begin(pool, 1)
+    await until(lambda: hasher(pool).working == 1)
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert not task.done()
+    hasher(pool).go_on.set()
+    assert await task == PasswordHash("0")
+    [name] = hasher(pool).threads
+    assert name.startswith("hash")
+    assert name != threading.current_thread().name
+
+
+async def test_no_more_than_the_setting_hash_at_once(pool: Passwords) -> None:
+    tasks = begin(pool, 5)
+    await until(lambda: hasher(pool).working == 2)
+    assert len(hasher(pool).begun) == 2
+    hasher(pool).go_on.set()
+    assert await asyncio.gather(*tasks) == [PasswordHash(str(n)) for n in range(5)]
+    assert hasher(pool).most == 2
+    assert len(hasher(pool).threads) == 2
+
+
+async def test_beyond_the_queue_is_refused_at_once(pool: Passwords) -> None:
+    tasks = begin(pool, 5)
+    await until(lambda: hasher(pool).working == 2)
+    for attempt in (pool.hash("x"), pool.verify("x", None), pool.is_outdated(PasswordHash(""))):
+        with pytest.raises(Overloaded):
+            await attempt
+    hasher(pool).go_on.set()
+    await asyncio.gather(*tasks)
+    # Every place is free again, and there are no more of them than before.
+    hasher(pool).go_on.clear()
+    tasks = begin(pool, 6, first=10)
+    await until(lambda: hasher(pool).working == 2)
+    await until(tasks[5].done)
+    assert isinstance(tasks[5].exception(), Overloaded)
+    hasher(pool).go_on.set()
+    await asyncio.gather(*tasks[:5])
+
+
+async def test_a_caller_that_leaves_keeps_its_place_until_the_hash_is_done(
+    pool: Passwords,
+) -> None:
+    tasks = begin(pool, 2)
+    await until(lambda: hasher(pool).working == 2)
+    tasks += begin(pool, 3, first=2)
+    await asyncio.sleep(0)
+    for task in tasks[:2]:
+        task.cancel()
+    await asyncio.wait(tasks[:2])
+    # Their threads still hash, so the memory is still in use.
+    with pytest.raises(Overloaded):
+        await pool.hash("x")
+    hasher(pool).go_on.set()
+    await asyncio.gather(*tasks[2:])
+    assert await asyncio.gather(*begin(pool, 5)) == [PasswordHash(str(n)) for n in range(5)]
+
+
+async def test_a_caller_that_leaves_the_queue_frees_its_place(pool: Passwords) -> None:
+    running = begin(pool, 2)
+    await until(lambda: hasher(pool).working == 2)
+    waiting = begin(pool, 3, first=2)
+    await asyncio.sleep(0)
+    for task in waiting:
+        task.cancel()
+    await asyncio.wait(waiting)
+    again = begin(pool, 3, first=10)
+    await asyncio.sleep(0)
+    with pytest.raises(Overloaded):
+        await pool.hash("x")
+    hasher(pool).go_on.set()
+    await asyncio.gather(*running, *again)
+    assert sorted(hasher(pool).begun) == ["0", "1", "10", "11", "12"]
+
+
+async def test_work_that_fails_frees_its_place(pool: Passwords) -> None:
+    for _ in range(20):
+        with pytest.raises(PasswordMismatch):
+            await pool.verify("x", None)
+        with pytest.raises(ZeroDivisionError):
+            await pool.is_outdated(PasswordHash(""))
+
+
+async def test_what_is_not_started_says_so() -> None:
+    with pytest.raises(RuntimeError, match="lifespan"):
+        await Passwords(Settings()).hash("x")
+
+
+async def test_the_hash_has_the_cost_of_the_settings() -> None:
+    passwords = Passwords(Settings(argon2_memory=20000, argon2_passes=3, argon2_lanes=2))
+    await passwords.start()
+    assert "$m=20000,t=3,p=2$" in (await passwords.hash(PASSWORD)).text
+    assert not await passwords.is_outdated(await passwords.hash(PASSWORD))
+    passwords.stop()
+
+
+@pytest.mark.parametrize(
+    ("password", "code"),
+    [
+        ("x" * 14, "password_too_short"),
+        ("", "password_too_short"),
+        ("é" * 14, "password_too_short"),
+        ("🐎" * 14, "password_too_short"),
+        ("x" * 15, None),
+        ("🐎" * 15, None),
+        (" " * 15, None),
+        ("x" * 1024, None),
+        ("x" * 1025, "password_too_long"),
+    ],
+    ids=range(9),
+)
+def test_only_the_length_in_characters_counts(password: str, code: str | None) -> None:
+    policy = Passwords(Settings())
+    if code is None:
+        policy.check_new(password)
+        return
+    with pytest.raises(InvalidInput) as caught:
+        policy.check_new(password, field="new_password")
+    [problem] = caught.value.errors
+    assert (problem.loc, problem.code) == (("body", "new_password"), code)
+
+
+def test_the_lengths_are_settings() -> None:
+    policy = Passwords(Settings(password_min_length=8, password_max_length=64))
+    policy.check_new("x" * 8)
+    policy.check_new("x" * 64)
+    for length in (7, 65):
+        with pytest.raises(InvalidInput):
+            policy.check_new("x" * length)
+
+
+async def test_a_full_queue_is_told_over_http(make_settings: SettingsFactory) -> None:
+    async with client(create_app(make_settings(hash_concurrency=1, hash_queue=0))) as api:
+        body = {"email": "nobody@example.com", "password": PASSWORD}
+        answers = await asyncio.gather(*(api.post("/login", json=body) for _ in range(2)))
+    refused, overloaded = sorted(answers, key=lambda answer: answer.status_code)
+    assert (refused.status_code, overloaded.status_code) == (401, 503)
+    assert overloaded.json()["code"] == "overloaded"
+    assert int(overloaded.headers["retry-after"]) >= 1

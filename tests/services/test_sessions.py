@@ -1,0 +1,257 @@
+"""Sessions: how long they last, what they hold, and who may end them."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+import time_machine
+
+from authapi.crypto.secrets import SecretHash, hash_secret
+from authapi.errors import InvalidInput, NotFound
+from authapi.identity import Client, Identity, Session, SessionKind, User
+from authapi.services import Lifetime, Login, Services, sessions
+from authapi.settings import Settings
+from tests.storage.rows import HASH, a_session, a_user, store_user
+
+NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
+SECOND, HOUR, DAY = timedelta(seconds=1), timedelta(hours=1), timedelta(days=1)
+SECRET = hash_secret("the secret")
+
+
+@pytest.fixture
+async def services(database_url: str) -> AsyncIterator[Services]:
+    """Services on each database; nothing is hashed here, so they need no start."""
+    settings = Settings(database_url=database_url, scopes={"a": "", "b": ""})  # type: ignore[arg-type]
+    found = Services.build(settings)
+    yield found
+    await found.database.close()
+
+
+@pytest.fixture
+async def alice(services: Services) -> User:
+    return await store_user(services.database, a_user())
+
+
+async def begin(services: Services, user: User, **options: Any) -> Session:
+    chosen = {"lifetime": Lifetime(7 * DAY, DAY), "client": Client("::1", "x"), "secret": SECRET}
+    login = Login(user=user, proved=HASH, auth_time=datetime.now(UTC))
+    return await services.sessions.begin(login, SessionKind.SESSION, **(chosen | options))
+
+
+async def identify(services: Services, secret: SecretHash = SECRET) -> Identity | None:
+    return await services.sessions.identify_secret(secret, SessionKind.SESSION, strategy="session")
+
+
+async def test_who_holds_the_secret_is_known(services: Services, alice: User) -> None:
+    session = await begin(services, alice)
+    assert await identify(services) == Identity(
+        user=alice,
+        strategy="session",
+        session_id=session.id,
+        scopes=frozenset({"a", "b"}),
+        auth_time=session.auth_time,
+        amr=("pwd",),
+        expires_at=session.expires_at,
+    )
+    assert await identify(services, hash_secret("another")) is None
+
+
+async def test_a_signed_session_is_known_by_its_id_and_kind(
+    services: Services, alice: User
+) -> None:
+    login = Login(user=alice, proved=HASH, auth_time=datetime.now(UTC))
+    lifetime = Lifetime(DAY)
+    signed = await services.sessions.begin(
+        login, SessionKind.JWT, lifetime=lifetime, client=Client()
+    )
+    cookie = await begin(services, alice)
+    identify_id = services.sessions.identify_id
+    found = await identify_id(signed.id, SessionKind.JWT, strategy="jwt")
+    assert found is not None
+    assert found.session_id == signed.id
+    assert await identify_id(cookie.id, SessionKind.JWT, strategy="jwt") is None
+    assert await identify_id(signed.id, SessionKind.SESSION, strategy="session") is None
+
+
+async def test_it_ends_when_it_is_not_used(services: Services, alice: User) -> None:
+    with time_machine.travel(NOON, tick=False) as clock:
+        await begin(services, alice)
+        clock.move_to(NOON + DAY - SECOND)
+        assert await identify(services) is not None
+        # That was a use, so it lasts a day from there.
+        clock.move_to(NOON + 2 * DAY - 2 * SECOND)
+        assert await identify(services) is not None
+        clock.move_to(NOON + 3 * DAY - 2 * SECOND)
+        assert await identify(services) is None
+
+
+async def test_a_use_counts_for_other_processes_once_it_is_written_down(
+    services: Services, alice: User, database_url: str
+) -> None:
+    other = Services.build(Settings(database_url=database_url))  # type: ignore[arg-type]
+    with time_machine.travel(NOON, tick=False) as clock:
+        await begin(services, alice)
+        clock.move_to(NOON + DAY - SECOND)
+        assert await identify(services) is not None
+        await services.activity.flush()
+        clock.move_to(NOON + DAY + HOUR)
+        assert await identify(other) is not None
+        [listed] = await other.sessions.list_of(alice.id)
+        assert listed.last_seen_at == NOON + DAY + HOUR
+    await other.database.close()
+
+
+async def test_it_ends_in_any_case(services: Services, alice: User) -> None:
+    with time_machine.travel(NOON, tick=False) as clock:
+        await begin(services, alice, lifetime=Lifetime(3 * HOUR, HOUR))
+        for step in range(1, 6):
+            clock.move_to(NOON + step * HOUR / 2)
+            assert await identify(services) is not None
+        clock.move_to(NOON + 3 * HOUR - SECOND)
+        assert await identify(services) is not None
+        clock.move_to(NOON + 3 * HOUR)
+        assert await identify(services) is None
+
+
+async def test_without_idleness_only_the_end_counts(services: Services, alice: User) -> None:
+    with time_machine.travel(NOON, tick=False) as clock:
+        await begin(services, alice, lifetime=Lifetime(30 * DAY))
+        clock.move_to(NOON + 30 * DAY - SECOND)
+        assert await identify(services) is not None
+        clock.move_to(NOON + 30 * DAY)
+        assert await identify(services) is None
+
+
+async def test_a_login_replaces_the_session_that_it_came_with(
+    services: Services, alice: User
+) -> None:
+    first, second = hash_secret("first"), hash_secret("second")
+    await begin(services, alice, secret=first)
+    await begin(services, alice, secret=second, replaces=first)
+    assert await identify(services, first) is None
+    assert await identify(services, second) is not None
+    # Of its own kind only: a cookie login never ends a token.
+    token = a_session(alice, kind=SessionKind.TOKEN, name="script")
+    async with services.database.transaction() as store:
+        await store.sessions.add(token, first)
+    await begin(services, alice, secret=hash_secret("third"), replaces=first)
+    assert [found.id for found in await services.tokens.list_of(alice.id)] == []
+    async with services.database.read() as store:
+        assert await store.sessions.find_by_secret(first, SessionKind.TOKEN) is not None
+
+
+async def test_data_is_merged_and_null_removes(services: Services, alice: User) -> None:
+    session = await begin(services, alice)
+    merge, data_of = services.sessions.merge_data, services.sessions.data_of
+    assert await data_of(session.id) == {}
+    assert await merge(session.id, {"a": 1, "b": {"c": [None]}}) == {"a": 1, "b": {"c": [None]}}
+    changed = await merge(session.id, {"a": None, "b": {"d": "é"}, "missing": None, "z": False})
+    assert changed == {"b": {"d": "é"}, "z": False}
+    assert await data_of(session.id) == changed
+    assert await merge(session.id, {}) == changed
+
+
+@pytest.mark.parametrize("letter", ["x", "é", "🐎", "\\", "\n"], ids=range(5))
+async def test_data_has_a_limit_in_bytes_of_json(
+    services: Services, alice: User, letter: str
+) -> None:
+    session = await begin(services, alice)
+    size = len(json.dumps({"k": letter}, separators=(",", ":"), ensure_ascii=False).encode())
+    each = size - len(b'{"k":""}')
+    most = letter * ((4096 - len(b'{"k":""}')) // each)
+    merge = services.sessions.merge_data
+    assert await merge(session.id, {"k": most}) == {"k": most}
+    for changes in ({"k": most + letter}, {"other": "x" * 9}, {"other": ["x"] * 2000}):
+        with pytest.raises(InvalidInput) as caught:
+            await merge(session.id, changes)
+        [problem] = caught.value.errors
+        assert problem.code == "session_data_too_large"
+        assert await services.sessions.data_of(session.id) == {"k": most}
+    # What is full can still be emptied.
+    assert await merge(session.id, {"k": None, "other": "x"}) == {"other": "x"}
+
+
+async def test_data_of_an_ended_session_is_not_found(services: Services, alice: User) -> None:
+    session = await begin(services, alice)
+    assert await services.sessions.end(session.id) == 1
+    assert await services.sessions.end(session.id) == 0
+    for attempt in (
+        services.sessions.data_of(session.id),
+        services.sessions.merge_data(session.id, {"a": 1}),
+    ):
+        with pytest.raises(NotFound):
+            await attempt
+
+
+async def test_only_the_owner_ends_a_session(services: Services, alice: User) -> None:
+    bob = await store_user(services.database, a_user(), email="bob@example.com")
+    session = await begin(services, alice)
+    for attempt in (
+        services.sessions.end_own(session.id, bob.id),
+        services.sessions.end_own(bob.id, alice.id),
+        services.tokens.end_own(session.id, alice.id),
+    ):
+        with pytest.raises(NotFound):
+            await attempt
+    assert await identify(services) is not None
+    await services.sessions.end_own(session.id, alice.id)
+    assert await identify(services) is None
+
+
+async def test_all_others_end_and_tokens_do_not(services: Services, alice: User) -> None:
+    kept = await begin(services, alice)
+    for number in range(3):
+        await begin(services, alice, secret=hash_secret(str(number)))
+    caller = await identify(services)
+    assert caller is not None
+    await services.tokens.create(caller, name="x", scopes=None, lifetime=None, client=Client())
+    assert await services.sessions.end_others(caller) == 3
+    assert [found.id for found in await services.sessions.list_of(alice.id)] == [kept.id]
+    assert len(await services.tokens.list_of(alice.id)) == 1
+    without_session = replace(caller, session_id=None)
+    assert await services.sessions.end_others(without_session) == 1
+    assert await services.sessions.end_all(alice.id) == 1
+
+
+async def test_pruning_never_takes_what_is_alive(
+    services: Services, alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sessions, "_PRUNE_BATCH", 2)
+    with time_machine.travel(NOON, tick=False):
+        ages = [-30 * DAY, -DAY, -2 * HOUR, -HOUR - SECOND, -3 * HOUR, -HOUR, -SECOND, SECOND, DAY]
+        made = [a_session(alice, expires_at=NOON + age, idle_expires_at=None) for age in ages]
+        idle = a_session(alice, expires_at=NOON + DAY, idle_expires_at=NOON - 30 * DAY)
+        async with services.database.transaction() as store:
+            for session in (*made, idle):
+                await store.sessions.add(session, hash_secret(str(session.id)))
+        assert await services.sessions.prune() == 5
+        assert await services.sessions.prune() == 0
+        async with services.database.read() as store:
+            left = await store.sessions.list_of(alice.id, personal=False, now=NOON - 99 * DAY)
+    kept = {session.id for session, age in zip(made, ages, strict=True) if age >= -HOUR}
+    assert {session.id for session in left} | {idle.id} == kept | {idle.id}
+    assert {session.id for session in left} == kept or idle.id in {s.id for s in left}
+
+
+async def test_the_list_tells_uses_that_are_not_written_down_yet(
+    services: Services, alice: User
+) -> None:
+    with time_machine.travel(NOON, tick=False) as clock:
+        await begin(services, alice)
+        clock.shift(HOUR)
+        await identify(services)
+        [listed] = await services.sessions.list_of(alice.id)
+        assert listed.last_seen_at == NOON + HOUR
+        assert listed.created_at == NOON
+
+
+async def test_a_session_used_by_many_at_once_is_one_session(
+    services: Services, alice: User
+) -> None:
+    session = await begin(services, alice)
+    found = await asyncio.gather(*(identify(services) for _ in range(30)))
+    assert {identity and identity.session_id for identity in found} == {session.id}

@@ -1,0 +1,160 @@
+"""HTTP Basic: the contract, and the parser of RFC 7617."""
+
+import base64
+from collections.abc import AsyncIterator, Mapping
+
+import pytest
+
+from authapi import Settings, User, create_app
+from authapi.services.addresses import parse_email
+from authapi.testing import PASSWORD, Client, client
+from tests.conftest import SettingsFactory
+from tests.strategies.contract import Credential, Headers, House, StrategyContract, statements
+
+UTF8_PASSWORD = "pässwörter 日本語 \N{KEY} длинный"
+
+
+def basic(user: str | bytes, password: str | bytes = PASSWORD) -> Headers:
+    raw = b":".join(part if isinstance(part, bytes) else part.encode() for part in (user, password))
+    return {"Authorization": "Basic " + base64.b64encode(raw).decode()}
+
+
+class TestBasic(StrategyContract):
+    spec = "basic"
+    has_session = False
+
+    async def obtain(self, house: House, user: User) -> Credential:
+        return Credential(basic(user.email), PASSWORD)
+
+    def malformed(self, house: House, good: Credential) -> Mapping[str, Headers]:
+        email = house.alice.email
+        text = good.headers["Authorization"].removeprefix("Basic ")
+        plain = {
+            "no colon": base64.b64encode(f"{email}{PASSWORD}".encode()).decode(),
+            "nothing": "",
+            "only a colon": base64.b64encode(b":").decode(),
+            "not base64": "YTpi!!!!",
+            "junk inside": text[:4] + "!" + text[4:],
+            "junk behind": text + "!!!!",
+            "a space inside": text[:4] + " " + text[4:],
+            "padding missing": base64.b64encode(f"{email}:{PASSWORD}x".encode()).decode()[:-1],
+            "padding inside": "YQ==" + text,
+            "the alphabet of URLs": base64.urlsafe_b64encode(b"a:\xfb\xff").decode(),
+            "not encoded": f"{email}:{PASSWORD}",
+            "not ASCII": text + "é",
+        }
+        pairs = {
+            "no password": basic(email, ""),
+            "no user": basic(""),
+            "not UTF-8": basic(email, b"correct horse \xff battery"),
+            "Latin-1": basic(email, "pässwörter".encode("latin-1")),
+            "UTF-8 of a surrogate": basic(email, b"correct horse \xed\xa0\x80 battery"),
+            "NUL in the password": basic(email, PASSWORD + "\0"),
+            "NUL in the user": basic(email + "\0"),
+            "a password longer than any": basic(email, "x" * 1025),
+            "no address": basic("alice"),
+            "a name before the address": basic(f"Alice <{email}>"),
+            "a space before the address": basic(" " + email),
+            "two addresses": basic(f"{email},{email}"),
+        }
+        return {
+            reason: {"Authorization": f"Basic {text}"} for reason, text in plain.items()
+        } | pairs
+
+    def unknown(self, house: House, good: Credential) -> Mapping[str, Headers]:
+        email = house.alice.email
+        return {
+            "nobody's address": basic("nobody@example.com"),
+            "another password": basic(email, "x" + PASSWORD),
+            "the password in capitals": basic(email, PASSWORD.upper()),
+            "the password with a space behind": basic(email, PASSWORD + " "),
+            "the password cut": basic(email, PASSWORD[:-1]),
+        }
+
+
+@pytest.fixture
+async def api(make_settings: SettingsFactory) -> AsyncIterator[Client]:
+    """The shipped app, with Basic switched on."""
+    names = ("session", "token", "jwt", "basic")
+    async with client(create_app(make_settings(strategies=names))) as found:
+        yield found
+
+
+async def test_it_is_off_by_default(make_settings: SettingsFactory) -> None:
+    settings = make_settings()
+    assert "basic" not in settings.strategies
+    app = create_app(settings)
+    async with client(app) as api:
+        alice = await api.create_user()
+        with statements(api) as seen:
+            answer = await api.get("/me", headers=basic(alice.email))
+        assert answer.status_code == 401
+        assert len(seen) == 0, "the password is not even looked at"
+        assert "Basic" not in str(answer.headers.get_list("www-authenticate"))
+    assert "basic" not in app.openapi()["components"]["securitySchemes"]
+
+
+async def test_user_and_password_are_utf8(api: Client) -> None:
+    alice = await api.create_user("alice@bücher.example", password=UTF8_PASSWORD)
+    for address in ("alice@bücher.example", "alice@xn--bcher-kva.example", "Alice@Bücher.EXAMPLE"):
+        answer = await api.get("/me", headers=basic(address, UTF8_PASSWORD))
+        assert answer.status_code == 200, address
+        assert answer.json()["id"] == str(alice.id)
+    challenges = (await api.get("/me")).headers.get_list("www-authenticate")
+    assert 'Basic realm="authapi", charset="UTF-8"' in challenges
+
+
+async def test_a_password_may_hold_colons_and_spaces_at_its_ends(api: Client) -> None:
+    password = ": a:password: of:colons : "
+    alice = await api.create_user(password=password)
+    assert (await api.get("/me", headers=basic(alice.email, password))).status_code == 200
+    assert (await api.get("/me", headers=basic(alice.email, password.strip()))).status_code == 401
+
+
+@pytest.mark.parametrize("scheme", ["Basic", "basic", "BASIC"])
+async def test_the_scheme_has_no_case(api: Client, scheme: str) -> None:
+    alice = await api.create_user()
+    credential = basic(alice.email)["Authorization"].removeprefix("Basic ")
+    headers = {"Authorization": f"{scheme} {credential}"}
+    assert (await api.get("/me", headers=headers)).status_code == 200
+
+
+async def test_its_identity(make_settings: SettingsFactory) -> None:
+    settings = make_settings(strategies=("session", "basic"), scopes={"a": "A", "b": "B"})
+    async with client(create_app(settings)) as api:
+        alice = await api.create_user()
+        seen = (await api.get("/me/identity", headers=basic(alice.email))).json()
+    assert seen["strategy"] == "basic"
+    assert (seen["session_id"], seen["expires_at"]) == (None, None)
+    assert (seen["scopes"], seen["amr"]) == (["a", "b"], ["pwd"])
+
+
+async def test_there_is_nothing_to_log_out_of(api: Client) -> None:
+    alice = await api.create_user()
+    answer = await api.post("/logout", headers=basic(alice.email))
+    assert answer.status_code == 401
+    assert "Basic" not in str(answer.headers.get_list("www-authenticate"))
+    body = {"email": alice.email, "password": PASSWORD, "strategy": "basic"}
+    refused = await api.post("/login", json=body)
+    assert refused.status_code == 422
+    assert refused.json()["errors"][0]["loc"] == ["body", "strategy"]
+
+
+async def test_an_account_without_password_cannot_be_used(api: Client) -> None:
+    await api.services.accounts.create(parse_email("invited@example.com"), None)
+    for password in (PASSWORD, "None", "!", "x"):
+        answer = await api.get("/me", headers=basic("invited@example.com", password))
+        assert answer.status_code == 401
+
+
+async def test_a_hash_that_is_too_weak_is_strengthened(database_url: str) -> None:
+    names = ("session", "basic")
+    weak = Settings(database_url=database_url, strategies=names)  # type: ignore[arg-type]
+    async with client(create_app(weak)) as api:
+        alice = await api.create_user()
+    strong = Settings(database_url=database_url, strategies=names, argon2_passes=3)  # type: ignore[arg-type]
+    async with client(create_app(strong)) as api:
+        for expected in (["SELECT", "UPDATE"], ["SELECT"]):
+            with statements(api) as seen:
+                assert (await api.get("/me", headers=basic(alice.email))).status_code == 200
+            assert [t.split()[0] for t in seen.texts if "BEGIN" not in t] == expected

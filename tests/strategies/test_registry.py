@@ -1,0 +1,142 @@
+"""How strategies are found by name."""
+
+from collections.abc import Mapping
+
+import pytest
+from starlette.requests import HTTPConnection
+
+from authapi import AuthAPI, Challenge, Identity, Strategy
+from authapi.errors import ConfigurationError
+from authapi.strategies.basic import BasicStrategy
+from authapi.strategies.jwt import JWTStrategy
+from authapi.strategies.registry import BUILT_IN, Registry
+from authapi.strategies.session import SessionStrategy
+from authapi.strategies.token import TokenStrategy
+from tests.conftest import SettingsFactory
+
+HERE = "tests.strategies.test_registry"
+NO_STRATEGY = "text"
+
+
+class Named(Strategy):
+    """One that does nothing; its subclasses have names."""
+
+    async def authenticate(self, connection: HTTPConnection) -> Identity | None:
+        return None
+
+    def challenge(self) -> Challenge:
+        return Challenge("Named")
+
+    def openapi(self) -> Mapping[str, object]:
+        return {"type": "http", "scheme": "named"}
+
+
+class Good(Named):
+    name = "good_2"
+
+
+class Ambient(Named):
+    name = "ambient"
+    ambient = True
+
+
+class Impostor(Named):
+    name = "session"
+
+
+class Capital(Named):
+    name = "Good"
+
+
+class Dashed(Named):
+    name = "my-key"
+
+
+class Endless(Named):
+    name = "x" * 65
+
+
+class Nameless(Named):
+    name = ""
+
+
+def registry(make_settings: SettingsFactory, *names: str, **changes: object) -> Registry:
+    return AuthAPI(make_settings(strategies=names, **changes)).runtime.registry
+
+
+def test_built_in_ones_by_name_in_the_order_of_the_settings(make_settings: SettingsFactory) -> None:
+    found = registry(make_settings, "basic", "jwt", "session", "token")
+    assert found.names == ("basic", "jwt", "session", "token")
+    assert [type(item) for item in found] == [
+        BasicStrategy,
+        JWTStrategy,
+        SessionStrategy,
+        TokenStrategy,
+    ]
+    assert tuple(found.issuers) == ("jwt", "session", "token")
+    assert isinstance(found["jwt"], JWTStrategy)
+    assert "jwt" in found
+    assert "nope" not in found
+
+
+def test_built_in_ones_come_through_the_same_door(make_settings: SettingsFactory) -> None:
+    found = registry(make_settings, *BUILT_IN.values())
+    assert found.names == tuple(BUILT_IN) == ("session", "token", "jwt", "basic")
+
+
+def test_a_class_by_its_path(make_settings: SettingsFactory) -> None:
+    found = registry(make_settings, f"{HERE}:Good", "session")
+    assert found.names == ("good_2", "session")
+    assert type(found["good_2"]) is Good
+    assert found["good_2"].services is found["session"].services
+
+
+def test_what_is_sent_on_purpose_comes_before_what_is_ambient(
+    make_settings: SettingsFactory,
+) -> None:
+    found = registry(make_settings, "session", f"{HERE}:Ambient", "token", f"{HERE}:Good", "jwt")
+
+    def order(*names: str) -> list[str]:
+        return [item.name for item in found.in_order(names)]
+
+    assert order() == ["token", "good_2", "jwt", "session", "ambient"]
+    assert order("ambient", "jwt", "session", "token") == ["jwt", "token", "ambient", "session"]
+    assert order("session") == ["session"]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("nope", "unknown strategy 'nope'; there are session, token, jwt, basic, or module:Class"),
+        ("Session", "unknown strategy 'Session'"),
+        ("no.such.module:Class", "cannot load 'no.such.module:Class'"),
+        (f"{HERE}:Missing", "cannot load"),
+        (f"{HERE}:NO_STRATEGY", "is no Strategy"),
+        ("builtins:int", "is no Strategy"),
+        (f"{HERE}:", "cannot load"),
+        (f"{HERE}:Capital", "'Good' is no name for a strategy: snake_case"),
+        (f"{HERE}:Dashed", "'my-key' is no name"),
+        (f"{HERE}:Endless", "is no name"),
+        (f"{HERE}:Nameless", "is no name"),
+        (f"{HERE}:Impostor", "two strategies are named 'session'"),
+        ("session", "two strategies are named 'session'"),
+    ],
+)
+def test_what_cannot_be_loaded_stops_the_start(
+    make_settings: SettingsFactory, name: str, words: str
+) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        registry(make_settings, "session", name)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value), "one line, for people"
+
+
+def test_the_default_must_be_able_to_log_in(make_settings: SettingsFactory) -> None:
+    for default in ("jwt", "basic", "nope", ""):
+        with pytest.raises(ConfigurationError, match="AUTHAPI_DEFAULT_STRATEGY") as caught:
+            registry(make_settings, "session", "basic", default_strategy=default)
+        assert str(caught.value).endswith("that can log in: session")
+
+
+def test_without_any_that_can_log_in_no_default_is_needed(make_settings: SettingsFactory) -> None:
+    assert registry(make_settings, "basic").issuers == {}

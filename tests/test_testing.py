@@ -1,0 +1,334 @@
+"""`authapi.testing`: what the tests of importing applications stand on."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
+from uuid import UUID
+
+import httpx
+import pytest
+from fastapi import Depends, FastAPI
+
+from authapi import AuthAPI, Identity, User, create_app, current_identity, current_user
+from authapi.errors import EmailTaken, InvalidInput
+from authapi.testing import PASSWORD, Client, acting_as, client
+from tests.conftest import SettingsFactory
+
+
+def application(make_settings: SettingsFactory, **changes: object) -> FastAPI:
+    """An application of somebody's own."""
+    auth = AuthAPI(make_settings(scopes={"reports:read": "Read", "a": "A"}, **changes))
+    app = FastAPI(lifespan=auth.lifespan)
+    auth.install(app)
+
+    @app.get("/who")
+    async def who(identity: Annotated[Identity, Depends(current_identity())]) -> dict[str, object]:
+        return {
+            "email": identity.user.email,
+            "strategy": identity.strategy,
+            "session_id": identity.session_id,
+            "scopes": sorted(identity.scopes),
+            "amr": identity.amr,
+            "expires_at": identity.expires_at,
+        }
+
+    @app.get("/jwt")
+    def by_jwt(user: Annotated[User, Depends(current_user("jwt"))]) -> str:
+        return user.email
+
+    @app.get("/cookie")
+    def by_cookie(user: Annotated[User, Depends(current_user("session"))]) -> str:
+        return user.email
+
+    @app.get("/reports")
+    async def reports(
+        user: Annotated[User, Depends(current_user("jwt", "token", scopes={"reports:read"}))],
+    ) -> str:
+        return user.email
+
+    @app.get("/fresh")
+    async def fresh(user: Annotated[User, Depends(current_user(fresh=True))]) -> str:
+        return user.email
+
+    @app.get("/staff")
+    async def staff(user: Annotated[User, Depends(current_user(superuser=True))]) -> str:
+        return user.email
+
+    @app.get("/slow")
+    async def slow(user: Annotated[User, Depends(current_user())]) -> str:
+        await asyncio.sleep(0)
+        return user.email
+
+    @app.get("/broken")
+    async def broken() -> None:
+        raise RuntimeError("broken")
+
+    return app
+
+
+@pytest.fixture
+async def own(make_settings: SettingsFactory) -> AsyncIterator[Client]:
+    async with client(application(make_settings)) as found:
+        yield found
+
+
+# The client ---------------------------------------------------------------------------------------
+
+
+async def test_the_lifespan_runs_around_it(make_settings: SettingsFactory) -> None:
+    app = create_app(make_settings())
+    async with client(app) as api:
+        assert (await api.get("/health/ready")).status_code == 200
+        alice = await api.create_user()
+        await api.login(alice)
+        services = api.services
+    assert api.is_closed
+    with pytest.raises(RuntimeError):
+        await services.passwords.hash(PASSWORD)  # its threads have ended with the lifespan
+
+
+async def test_the_applications_own_lifespan_runs_too(make_settings: SettingsFactory) -> None:
+    seen: list[str] = []
+    auth = AuthAPI(make_settings())
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with auth.lifespan(app):
+            seen.append("begin")
+            yield
+            seen.append("end")
+
+    app = FastAPI(lifespan=lifespan)
+    auth.install(app)
+    async with client(app) as api:
+        assert seen == ["begin"]
+        await api.create_user()
+    assert seen == ["begin", "end"]
+
+
+async def test_an_application_without_authapi_is_told_so() -> None:
+    with pytest.raises(RuntimeError, match=r"call AuthAPI\(\).install\(app\)"):
+        async with client(FastAPI()):
+            pass
+
+
+async def test_two_applications_at_once_keep_apart(
+    make_settings: SettingsFactory, postgres_url: str
+) -> None:
+    settings = make_settings(database_url=postgres_url)
+    async with client(create_app(make_settings())) as one, client(create_app(settings)) as other:
+        alice = await one.create_user("alice@example.com")
+        twin = await other.create_user("alice@example.com")
+        assert alice.id != twin.id
+        await one.login(alice)
+        other.cookies.update(one.cookies)
+        assert (await one.get("/me")).status_code == 200
+        assert (await other.get("/me")).status_code == 401
+
+
+async def test_it_may_live_at_another_address(make_settings: SettingsFactory) -> None:
+    public = "https://auth.example.com"
+    async with client(create_app(make_settings(public_url=public)), base_url=public) as api:
+        alice = await api.create_user()
+        await api.login(alice)
+        assert list(api.cookies) == ["__Host-authapi"]
+        assert (await api.get("/me")).status_code == 200
+
+
+async def test_an_error_of_a_handler_is_an_answer(own: Client) -> None:
+    answer = await own.get("/broken")
+    assert (answer.status_code, answer.json()["code"]) == (500, "internal_error")
+
+
+# Users --------------------------------------------------------------------------------------------
+
+
+async def test_users_are_rows_that_can_log_in(own: Client) -> None:
+    users = [await own.create_user() for _ in range(3)]
+    assert len({user.email for user in users}) == 3
+    for user in users:
+        body = {"email": user.email, "password": PASSWORD}
+        answer = await own.post("/login", json=body)
+        assert answer.json()["user"]["id"] == str(user.id)
+        assert isinstance(user.id, UUID)
+        assert (user.is_active, user.is_superuser, user.name) == (True, False, None)
+
+
+async def test_users_as_they_are_asked_for(own: Client) -> None:
+    root = await own.create_user(
+        "Root@example.com", password="x" * 20, name="Root", is_superuser=True
+    )
+    assert (root.email, root.name, root.is_superuser) == ("Root@example.com", "Root", True)
+    await own.login(root, password="x" * 20)
+    assert (await own.get("/staff")).json() == "Root@example.com"
+    with pytest.raises(EmailTaken):
+        await own.create_user("root@EXAMPLE.com")
+    with pytest.raises(InvalidInput):
+        await own.create_user("no address")
+    with pytest.raises(InvalidInput):
+        await own.create_user(password="short")
+
+
+@pytest.mark.parametrize("strategy", ["session", "token", "jwt"])
+async def test_login_stays_with_the_client(own: Client, strategy: str) -> None:
+    alice = await own.create_user()
+    answer = await own.login(alice, strategy=strategy)
+    assert answer.json()["strategy"] == strategy
+    assert bool(own.cookies) is (strategy == "session")
+    assert ("Authorization" in own.headers) is (strategy != "session")
+    seen = (await own.get("/who")).json()
+    assert (seen["email"], seen["strategy"]) == (alice.email, strategy)
+    assert seen["session_id"] is not None
+
+
+async def test_a_login_that_fails_raises(own: Client) -> None:
+    alice = await own.create_user()
+    with pytest.raises(httpx.HTTPStatusError, match="401"):
+        await own.login(alice, password="x" + PASSWORD)
+    assert (await own.get("/who")).status_code == 401
+
+
+# Acting -------------------------------------------------------------------------------------------
+
+
+async def test_acting_ends_with_its_block(own: Client) -> None:
+    alice, bob = await own.create_user(), await own.create_user()
+    assert (await own.get("/who")).status_code == 401
+    with acting_as(alice):
+        assert (await own.get("/who")).json()["email"] == alice.email
+        with acting_as(bob):
+            assert (await own.get("/who")).json()["email"] == bob.email
+        assert (await own.get("/who")).json()["email"] == alice.email
+        assert (await own.get("/jwt")).json() == alice.email, "in `def` handlers too"
+    assert (await own.get("/who")).status_code == 401
+    with pytest.raises(ZeroDivisionError), acting_as(alice):
+        raise ZeroDivisionError
+    assert (await own.get("/who")).status_code == 401
+
+
+async def test_what_the_identity_says(own: Client) -> None:
+    alice = await own.create_user()
+    with acting_as(alice, scopes=["reports:read"]):
+        assert (await own.get("/who")).json() == {
+            "email": alice.email,
+            "strategy": "token",  # the first that the route asks: headers before the cookie
+            "session_id": None,
+            "scopes": ["reports:read"],
+            "amr": ["pwd"],
+            "expires_at": None,
+        }
+
+
+async def test_the_gates_still_run(own: Client) -> None:
+    alice = await own.create_user()
+
+    async def code(path: str) -> str:
+        body = (await own.get(path)).json()
+        return body["code"] if isinstance(body, dict) else "in"
+
+    with acting_as(alice):
+        assert await code("/reports") == "insufficient_scope"
+        assert await code("/staff") == "superuser_required"
+        assert await code("/fresh") == "in"
+    with acting_as(alice, scopes={"a"}):
+        assert await code("/reports") == "insufficient_scope"
+    with acting_as(alice, scopes={"reports:read", "a"}):
+        assert await code("/reports") == "in"
+    with acting_as(replace(alice, is_superuser=True)):
+        assert await code("/staff") == "in"
+    with acting_as(replace(alice, is_active=False)):
+        assert await code("/who") == "inactive_account"
+    with acting_as(alice, auth_time=datetime.now(UTC) - timedelta(minutes=6)):
+        assert await code("/fresh") == "stale_authentication"
+    with acting_as(alice, amr=()):
+        assert await code("/fresh") == "stale_authentication"
+        assert (await own.get("/who")).json()["amr"] == []
+
+
+async def test_acting_by_one_strategy_only(own: Client) -> None:
+    alice = await own.create_user()
+    paths = ("/jwt", "/cookie", "/reports", "/who")
+    for strategy, expected in {
+        "jwt": [200, 401, 403, 200],
+        "session": [401, 200, 401, 200],
+        "token": [401, 401, 403, 200],
+        "nope": [401, 401, 401, 401],
+    }.items():
+        with acting_as(alice, strategy=strategy):
+            assert [(await own.get(path)).status_code for path in paths] == expected, strategy
+
+
+async def test_acting_stands_in_for_the_credential_that_is_there(own: Client) -> None:
+    alice, bob = await own.create_user(), await own.create_user()
+    await own.login(alice)
+    with acting_as(bob):
+        assert (await own.get("/who")).json()["email"] == bob.email
+    assert (await own.get("/who")).json()["email"] == alice.email
+    with acting_as(bob, strategy="jwt"):
+        assert (await own.get("/cookie")).json() == alice.email, "not asked, so not acted"
+
+
+async def test_tasks_act_apart(own: Client) -> None:
+    users = [await own.create_user() for _ in range(5)]
+
+    async def ask(user: User) -> str:
+        with acting_as(user):
+            await asyncio.sleep(0)
+            return str((await own.get("/slow")).json())
+
+    assert await asyncio.gather(*map(ask, users)) == [user.email for user in users]
+    assert (await own.get("/slow")).status_code == 401
+
+
+async def test_a_user_that_is_in_no_database(own: Client) -> None:
+    now = datetime.now(UTC)
+    ghost = User(UUID(int=7), "ghost@example.com", None, True, False, now, now, now)
+    with acting_as(ghost):
+        assert (await own.get("/who")).json()["email"] == "ghost@example.com"
+
+
+async def test_acting_on_the_routes_of_authapi(own: Client) -> None:
+    # There is no session behind it: what asks for one is not there, and nothing breaks.
+    alice = await own.create_user()
+    with acting_as(alice):
+        assert (await own.get("/me")).json()["id"] == str(alice.id)
+        assert (await own.get("/me/identity")).json()["session_id"] is None
+        assert (await own.get("/me/sessions")).json() == []
+        assert (await own.get("/me/session")).status_code == 404
+        assert (await own.patch("/me/session", json={"a": 1})).status_code == 404
+        assert (await own.post("/me/tokens", json={"name": "x"})).status_code == 201
+        assert (await own.post("/logout")).status_code == 204
+        assert (await own.delete("/me")).status_code == 204
+
+
+def test_one_application_serves_many_tests(make_settings: SettingsFactory) -> None:
+    # An importing application is a module: each of its tests opens it anew, on a loop of its own.
+    app = application(make_settings)
+
+    async def one_test() -> None:
+        async with client(app) as api:
+            users = await asyncio.gather(*(api.create_user() for _ in range(5)))
+            with acting_as(users[0]):
+                assert (await api.get("/who")).json()["email"] == users[0].email
+            assert (await api.get("/who")).status_code == 401
+            await api.login(users[1])
+            assert (await api.get("/who")).json()["email"] == users[1].email
+
+    for _ in range(3):
+        asyncio.run(one_test())
+
+
+async def test_two_clients_of_one_application(make_settings: SettingsFactory) -> None:
+    app = application(make_settings)
+    async with client(app) as first:
+        alice, bob = await first.create_user(), await first.create_user()
+        async with Client(app, base_url="http://127.0.0.1:8000") as second:
+            await first.login(alice)
+            await second.login(bob)
+            for api, user in ((first, alice), (second, bob)):
+                assert (await api.get("/who")).json()["email"] == user.email
+            with acting_as(bob):
+                assert (await first.get("/who")).json()["email"] == bob.email

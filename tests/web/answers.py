@@ -1,0 +1,96 @@
+"""What every answer of authapi has in common, for tests to hold it against."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import httpx
+
+_DOCS = (Path(__file__).parents[2] / "docs" / "errors.md").read_text(encoding="utf-8")
+DOCUMENTED: Mapping[str, int] = {
+    code: int(status)
+    for code, status in re.findall(r"^\| `(\w+)` \| (\d{3}) \| \S", _DOCS, re.MULTILINE)
+}
+"""The codes of docs/errors.md, each with its status."""
+DOCUMENTED_INPUT_ERRORS = frozenset(
+    code
+    for cell in re.findall(r"^\| (`[^|]+) \| \D[^|]+ \|$", _DOCS, re.MULTILINE)
+    for code in re.findall(r"`(\w+)`", cell)
+)
+"""The codes that docs/errors.md says may stand in `errors`."""
+
+PROBLEM_MEMBERS = {"type", "title", "status", "detail", "code", "request_id"}
+EXTRA_MEMBERS: Mapping[str, set[str]] = {
+    "validation_failed": {"errors"},
+    "invalid_grant": {"error"},
+    "invalid_request": {"error"},
+    "unsupported_grant_type": {"error"},
+}
+"""What a problem document has besides, by its code."""
+
+SECURITY_HEADERS: Mapping[str, str] = {
+    "content-security-policy": "default-src 'none'; base-uri 'none'; object-src 'none'; "
+    "form-action 'none'; frame-ancestors 'none'; sandbox",
+    "cross-origin-resource-policy": "same-origin",
+    "referrer-policy": "no-referrer",
+    "vary": "Authorization, Cookie, Origin",
+    "x-content-type-options": "nosniff",
+}
+
+
+def check_headers(response: httpx.Response, *, cache_control: str = "no-store") -> None:
+    """Every answer has these headers, once each."""
+    headers = response.headers
+    for name, value in SECURITY_HEADERS.items():
+        assert headers.get_list(name) == [value]
+    assert headers.get_list("cache-control") == [cache_control]
+    assert len(headers.get_list("x-request-id")) == 1
+    assert re.fullmatch(r"[0-9a-f]{32}", headers["x-request-id"])
+    assert "server" not in headers
+    assert "location" not in headers
+
+
+def problem(response: httpx.Response, status: int, code: str) -> dict[str, object]:
+    """Hold `response` against RFC 9457 and the contract, and give its body."""
+    assert response.status_code == status, response.text
+    check_headers(response)
+    assert response.headers.get_list("content-type") == ["application/problem+json"]
+    body: dict[str, object] = response.json()
+    assert body.keys() == PROBLEM_MEMBERS | EXTRA_MEMBERS.get(code, set())
+    assert body["code"] == code
+    assert body["type"] == f"urn:authapi:error:{code}"
+    assert body["status"] == status
+    assert DOCUMENTED[code] == status
+    assert body["request_id"] == response.headers["x-request-id"]
+    assert isinstance(body["title"], str)
+    assert isinstance(body["detail"], str)
+    assert ("www-authenticate" in response.headers) == (
+        status == 401 or code == "insufficient_scope"
+    )
+    assert ("retry-after" in response.headers) == (status in (429, 503))
+    if "error" in body:
+        assert body["error"] == code
+    return body
+
+
+def input_errors(response: httpx.Response) -> list[tuple[tuple[object, ...], str]]:
+    """Where the input is wrong, and by which rule."""
+    body = problem(response, 422, "validation_failed")
+    found = body["errors"]
+    assert isinstance(found, list)
+    assert found
+    for error in found:
+        assert error.keys() == {"loc", "code", "message"}
+        assert error["code"] in DOCUMENTED_INPUT_ERRORS
+    return [(tuple(error["loc"]), error["code"]) for error in found]
+
+
+def unnamed(response: httpx.Response) -> tuple[int, dict[str, object], dict[str, list[str]]]:
+    """Status, body and headers without what names the request: equal for equal refusals."""
+    body = {name: value for name, value in response.json().items() if name != "request_id"}
+    headers = {
+        name: response.headers.get_list(name)
+        for name in response.headers
+        if name not in ("x-request-id", "date")
+    }
+    return response.status_code, body, headers

@@ -1,0 +1,39 @@
+"""Credentials for tests that are about something else than logging in: no password is verified."""
+
+from collections.abc import Mapping
+from http.cookies import SimpleCookie
+
+from starlette.requests import HTTPConnection
+
+from authapi.clock import now
+from authapi.identity import User
+from authapi.services import Login, Services
+from authapi.strategies.base import Issuer
+from authapi.strategies.jwt import JWTStrategy
+from authapi.strategies.session import SessionStrategy
+from authapi.strategies.token import TokenStrategy
+
+ISSUERS: Mapping[str, type[Issuer]] = {
+    "session": SessionStrategy,
+    "token": TokenStrategy,
+    "jwt": JWTStrategy,
+}
+STRATEGIES = tuple(ISSUERS)
+
+Headers = dict[str, str]
+
+
+async def sign_in(services: Services, user: User, strategy: str = "session") -> Headers:
+    """The request headers of a new login."""
+    async with services.database.read() as store:
+        found = await store.users.find_credentials(user.id)
+    assert found
+    assert found[1], "this user has no password"
+    connection = HTTPConnection({"type": "http", "headers": [], "client": ("127.0.0.1", 1)})
+    login = Login(user=found[0], proved=found[1], auth_time=now())
+    issued = await ISSUERS[strategy](services).issue(login, connection)
+    if strategy == "session":
+        [(_, header)] = issued.headers
+        [cookie] = SimpleCookie(header).values()
+        return {"cookie": f"{cookie.key}={cookie.value}"}
+    return {"authorization": f"Bearer {issued.body['access_token']}"}

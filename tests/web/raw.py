@@ -1,0 +1,73 @@
+"""Requests as bytes, which no HTTP client would send: straight to the application (ASGI 3)."""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from urllib.parse import unquote
+
+import httpx
+from fastapi import FastAPI
+from starlette.types import Message, Receive, Scope
+
+RawHeaders = Sequence[tuple[bytes, bytes]]
+
+
+def scope_of(
+    method: str, path: bytes, *, query: bytes = b"", headers: RawHeaders = (), kind: str = "http"
+) -> Scope:
+    """The scope that uvicorn makes of such a request: names of headers are in lower case."""
+    scope: Scope = {
+        "type": kind,
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "http_version": "1.1",
+        "method": method,
+        "scheme": "ws" if kind == "websocket" else "http",
+        "path": unquote(path.decode("latin-1")),
+        "raw_path": path,
+        "query_string": query,
+        "root_path": "",
+        "headers": [(name.lower(), value) for name, value in headers],
+        "client": ("127.0.0.1", 50000),
+        "server": ("127.0.0.1", 8000),
+    }
+    if kind == "websocket":
+        scope["subprotocols"] = []
+    return scope
+
+
+async def ask(
+    app: FastAPI,
+    method: str,
+    path: bytes,
+    *,
+    query: bytes = b"",
+    headers: RawHeaders = (),
+    body: Iterable[bytes] = (),
+    hangs_up: bool = False,
+    receive: Receive | None = None,
+) -> httpx.Response:
+    """What `app` answers. With `hangs_up`, the client is gone once it has sent `body`.
+
+    `receive` takes the place of `body`.
+    """
+    chunks = list(body)
+    messages: list[Message] = [
+        {"type": "http.request", "body": chunk, "more_body": hangs_up or left > 0}
+        for chunk, left in zip(chunks, range(len(chunks) - 1, -1, -1), strict=True)
+    ] or [{"type": "http.request", "body": b"", "more_body": hangs_up}]
+    sent: list[Message] = []
+
+    async def receive_body() -> Message:
+        if not messages and not hangs_up:
+            await asyncio.Event().wait()  # it waits for its answer
+        return messages.pop(0) if messages else {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    await app(scope_of(method, path, query=query, headers=headers), receive or receive_body, send)
+    start, *rest = sent
+    assert start["type"] == "http.response.start"
+    assert all(message["type"] == "http.response.body" for message in rest)
+    assert not rest[-1].get("more_body", False)
+    content = b"".join(message.get("body", b"") for message in rest)
+    return httpx.Response(start["status"], headers=start["headers"], content=content)

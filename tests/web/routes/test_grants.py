@@ -1,0 +1,136 @@
+"""POST /token: the password grant, which goes with the docs page."""
+
+import json
+
+import httpx
+import pytest
+
+from authapi import create_app
+from authapi.testing import PASSWORD, Client, client
+from tests.conftest import SettingsFactory
+from tests.web.answers import check_headers, problem, unnamed
+
+GRANT = {"grant_type": "password", "username": "alice@example.com", "password": PASSWORD}
+FORM = {"content-type": "application/x-www-form-urlencoded"}
+
+
+async def test_a_password_becomes_a_jwt(api_on_each: Client) -> None:
+    alice = await api_on_each.create_user("alice@example.com")
+    response = await api_on_each.post("/token", data={**GRANT, "username": "Alice@example.com"})
+    assert response.status_code == 200
+    check_headers(response)
+    assert response.headers["content-type"] == "application/json"
+    body = response.json()
+    assert body.keys() == {"access_token", "token_type", "expires_in", "scope"}
+    assert (body["token_type"], body["expires_in"], body["scope"]) == ("bearer", 600, "")
+    assert "set-cookie" not in response.headers
+    headers = {"authorization": f"Bearer {body['access_token']}"}
+    identity = (await api_on_each.get("/me/identity", headers=headers)).json()
+    assert (identity["user_id"], identity["strategy"]) == (str(alice.id), "jwt")
+    assert (await api_on_each.post("/logout", headers=headers)).status_code == 204
+    assert (await api_on_each.get("/me", headers=headers)).status_code == 401
+
+
+async def test_the_scopes_granted_are_told(make_settings: SettingsFactory) -> None:
+    settings = make_settings(scopes={"b:write": "Write", "a:read": "Read"})
+    async with client(create_app(settings)) as api:
+        await api.create_user("alice@example.com")
+        body = (await api.post("/token", data={**GRANT, "scope": "a:read"})).json()
+        assert body["scope"] == "a:read b:write"
+
+
+async def test_an_empty_scope_and_fields_of_others_are_ignored(api: Client) -> None:
+    # RFC 6749, section 3.2: unrecognised parameters must be ignored.
+    await api.create_user("alice@example.com")
+    more = {"scope": "", "client_id": "swagger", "client_secret": "x", "audience": "y"}
+    assert (await api.post("/token", data={**GRANT, **more})).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"password": "wrong"},
+        {"password": PASSWORD + " "},
+        {"username": "bob@example.com"},
+        {"username": "not an address"},
+        {"username": "alice@example.com "},
+    ],
+)
+async def test_what_does_not_fit_is_refused_alike(api: Client, change: dict[str, str]) -> None:
+    await api.create_user("alice@example.com")
+    reference = await api.post("/token", data={**GRANT, "password": "wrong password"})
+    response = await api.post("/token", data={**GRANT, **change})
+    problem(response, 400, "invalid_grant")
+    assert unnamed(response) == unnamed(reference)
+
+
+async def test_a_deactivated_account_is_refused_alike(api: Client) -> None:
+    alice = await api.create_user("alice@example.com")
+    reference = await api.post("/token", data={**GRANT, "password": "wrong password"})
+    await api.services.accounts.set_active(alice.id, False)
+    assert unnamed(await api.post("/token", data=GRANT)) == unnamed(reference)
+
+
+@pytest.mark.parametrize(
+    ("form", "code"),
+    [
+        ("", "invalid_request"),
+        ("grant_type=password", "invalid_request"),
+        ("grant_type=password&username=a%40example.com", "invalid_request"),
+        ("grant_type=password&username=a%40example.com&password=", "invalid_request"),
+        ("grant_type=password&username=&password=x", "invalid_request"),
+        ("username=a%40example.com&password=x", "invalid_request"),
+        ("grant_type=password&username=a&password=" + "x" * 1025, "invalid_request"),
+        ("grant_type=password&grant_type=password&username=a&password=x", "invalid_request"),
+        ("grant_type=password&username=a&username=b&password=x", "invalid_request"),
+        ("grant_type=password&username=a&password=x&x=1&x=1", "invalid_request"),
+        ("grant_type=password&username=a%00&password=x", "invalid_request"),
+        ("grant_type=password&username=a&password=x%00", "invalid_request"),
+        ("grant_type=password&username=a&password=%ff", "invalid_request"),
+        ("grant_type=password&username=a&password=%ed%a0%80", "invalid_request"),
+        ("grant_type=password&username=a&password=ü", "invalid_request"),
+        ("grant_type", "invalid_request"),
+        ("&".join(f"f{n}=x" for n in range(51)), "invalid_request"),
+        ("grant_type=password;username=a;password=x", "unsupported_grant_type"),
+        ("grant_type=", "unsupported_grant_type"),
+        ("grant_type=PASSWORD&username=a&password=x", "unsupported_grant_type"),
+        ("grant_type=refresh_token&refresh_token=x", "unsupported_grant_type"),
+        ("grant_type=client_credentials", "unsupported_grant_type"),
+        ("grant_type=implicit", "unsupported_grant_type"),
+        ("grant_type=authorization_code&code=x", "unsupported_grant_type"),
+    ],
+)
+async def test_what_is_no_grant(api: Client, form: str, code: str) -> None:
+    problem(await api.post("/token", content=form.encode(), headers=FORM), 400, code)
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [None, "", "application/json", "text/plain", "multipart/form-data; boundary=x", "*/*", "form"],
+)
+async def test_only_a_form_is_read(api: Client, content_type: str | None) -> None:
+    await api.create_user("alice@example.com")
+    headers = {} if content_type is None else {"content-type": content_type}
+    for content in (httpx.QueryParams(GRANT), json.dumps(GRANT)):
+        response = await api.post("/token", content=str(content).encode(), headers=headers)
+        problem(response, 415, "unsupported_media_type")
+
+
+async def test_the_content_type_may_name_a_charset(api: Client) -> None:
+    await api.create_user("alice@example.com")
+    headers = {"content-type": "Application/X-WWW-Form-Urlencoded; charset=UTF-8"}
+    body = str(httpx.QueryParams(GRANT)).encode()
+    assert (await api.post("/token", content=body, headers=headers)).status_code == 200
+
+
+async def test_the_grant_goes_with_the_docs_page(make_settings: SettingsFactory) -> None:
+    async with client(create_app(make_settings(docs=False))) as api:
+        await api.create_user("alice@example.com")
+        problem(await api.post("/token", data=GRANT), 400, "unsupported_grant_type")
+
+
+async def test_there_is_no_grant_without_jwts(make_settings: SettingsFactory) -> None:
+    settings = make_settings(strategies=("session", "token"))
+    async with client(create_app(settings)) as api:
+        await api.create_user("alice@example.com")
+        problem(await api.post("/token", data=GRANT), 400, "unsupported_grant_type")

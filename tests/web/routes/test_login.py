@@ -1,0 +1,264 @@
+"""POST /login and POST /logout, by each strategy."""
+
+from datetime import UTC, datetime, timedelta
+from http.cookies import SimpleCookie
+
+import pytest
+import time_machine
+
+from authapi import create_app
+from authapi.testing import PASSWORD, Client, client
+from tests.conftest import SettingsFactory
+from tests.web.answers import check_headers, input_errors, problem, unnamed
+
+STRATEGIES = ["session", "token", "jwt"]
+MEMBERS = {
+    "session": {"user", "strategy", "expires_at"},
+    "token": {"user", "strategy", "expires_at", "access_token", "token_type", "expires_in"},
+    "jwt": {"user", "strategy", "expires_at", "access_token", "token_type", "expires_in"},
+}
+LIFETIMES = {
+    "session": timedelta(days=7),
+    "token": timedelta(days=30),
+    "jwt": timedelta(minutes=10),
+}
+ALICE: dict[str, object] = {"email": "alice@example.com", "password": PASSWORD}
+
+
+async def whoami(api: Client, cookie: str) -> int:
+    return (await api.get("/me", headers={"cookie": f"authapi={cookie}"})).status_code
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+async def test_login_answers_what_its_strategy_promises(api_on_each: Client, strategy: str) -> None:
+    alice = await api_on_each.create_user("alice@example.com")
+    before = datetime.now(UTC)
+    response = await api_on_each.post("/login", json={**ALICE, "strategy": strategy})
+    assert response.status_code == 200
+    check_headers(response)
+    body = response.json()
+    assert body.keys() == MEMBERS[strategy]
+    assert body["strategy"] == strategy
+    assert body["user"] == {
+        "id": str(alice.id),
+        "email": "alice@example.com",
+        "name": None,
+        "is_active": True,
+        "is_superuser": False,
+        "email_confirmed_at": None,
+        "created_at": body["user"]["created_at"],
+        "updated_at": body["user"]["created_at"],
+    }
+    assert body["expires_at"].endswith("Z")
+    lasts = datetime.fromisoformat(body["expires_at"]) - before
+    assert abs(lasts - LIFETIMES[strategy]) < timedelta(minutes=1)
+    if strategy == "session":
+        return
+    assert body["token_type"] == "bearer"
+    assert body["expires_in"] == LIFETIMES[strategy].total_seconds()
+    assert body["access_token"].startswith("aat_") == (strategy == "token")
+    assert (body["access_token"].count(".") == 2) == (strategy == "jwt")
+    assert "set-cookie" not in response.headers
+
+
+async def test_the_secret_of_a_session_is_in_its_cookie_only(api: Client) -> None:
+    await api.create_user("alice@example.com")
+    response = await api.post("/login", json=ALICE)
+    assert len(response.headers.get_list("set-cookie")) == 1
+    cookie = SimpleCookie(response.headers["set-cookie"])["authapi"]
+    assert len(cookie.value) == 43
+    raw = response.content + b"".join(b"%b: %b\n" % pair for pair in response.headers.raw)
+    assert raw.count(cookie.value.encode()) == 1
+    assert (cookie["path"], cookie["samesite"]) == ("/", "Lax")
+    assert cookie["httponly"]
+    assert not cookie["secure"]
+    assert not cookie["domain"]
+    assert not cookie["max-age"]
+    assert not cookie["expires"]
+
+
+async def test_over_https_the_cookie_is_bound_to_this_host(make_settings: SettingsFactory) -> None:
+    app = create_app(make_settings(public_url="https://auth.example.com"))
+    async with client(app, base_url="https://auth.example.com") as api:
+        await api.create_user("alice@example.com")
+        response = await api.post("/login", json=ALICE)
+        name, _, rest = response.headers["set-cookie"].partition("=")
+        assert name == "__Host-authapi"
+        assert rest.split("; ")[1:] == ["Path=/", "HttpOnly", "SameSite=Lax", "Secure"]
+        assert (await api.get("/me")).status_code == 200
+        cleared = (await api.post("/logout")).headers["set-cookie"]
+        assert cleared.split("; ") == [
+            "__Host-authapi=",
+            *("Path=/", "HttpOnly", "SameSite=Lax", "Secure", "Max-Age=0"),
+        ]
+
+
+async def test_a_remembered_login_outlives_the_browser(make_settings: SettingsFactory) -> None:
+    settings = make_settings(remember_idle=timedelta(days=2), remember_absolute=timedelta(days=3))
+    async with client(create_app(settings)) as api:
+        await api.create_user("alice@example.com")
+        response = await api.post("/login", json={**ALICE, "remember": True})
+        cookie = SimpleCookie(response.headers["set-cookie"])["authapi"]
+        assert cookie["max-age"] == str(3 * 86400)
+        api.cookies.clear()
+        start = datetime.now(UTC)
+        for days, status in [(1.9, 200), (2.9, 200), (3.1, 401)]:
+            with time_machine.travel(start + timedelta(days=days)):
+                assert await whoami(api, cookie.value) == status
+
+
+async def test_the_default_strategy_is_a_setting(make_settings: SettingsFactory) -> None:
+    async with client(create_app(make_settings(default_strategy="token"))) as api:
+        await api.create_user("alice@example.com")
+        for more in ({}, {"strategy": None}):
+            response = await api.post("/login", json={**ALICE, **more})
+            assert response.json()["strategy"] == "token"
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize(
+    "change",
+    [{"password": "x" + PASSWORD}, {"password": PASSWORD.upper()}, {"email": "bob@example.com"}],
+    ids=["wrong", "case", "unknown"],
+)
+async def test_what_does_not_fit_is_refused_alike(
+    api: Client, strategy: str, change: dict[str, str]
+) -> None:
+    await api.create_user("alice@example.com")
+    reference = await api.post("/login", json={**ALICE, "password": "wrong password, so wrong"})
+    response = await api.post("/login", json={**ALICE, "strategy": strategy, **change})
+    problem(response, 401, "invalid_credentials")
+    assert unnamed(response) == unnamed(reference)
+    assert response.headers.get_list("www-authenticate") == [
+        'Cookie realm="authapi", cookie-name="authapi"',
+        'Bearer realm="authapi"',
+    ]
+    assert "set-cookie" not in response.headers
+
+
+async def test_an_account_that_is_off_or_has_no_password_is_refused_alike(api: Client) -> None:
+    alice = await api.create_user("alice@example.com")
+    wrong = await api.post("/login", json={**ALICE, "password": "wrong"})
+    await api.services.accounts.set_active(alice.id, False)
+    off = await api.post("/login", json=ALICE)
+    problem(off, 401, "invalid_credentials")
+    assert unnamed(off) == unnamed(wrong)
+
+
+@pytest.mark.parametrize("spelling", ["Alice@example.com", "alice@EXAMPLE.com"])
+async def test_an_address_has_one_account_however_it_is_written(
+    api_on_each: Client, spelling: str
+) -> None:
+    await api_on_each.create_user("alice@example.com")
+    response = await api_on_each.post("/login", json={**ALICE, "email": spelling})
+    assert response.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"email": "alice"}, ("email", "email_invalid")),
+        ({"password": ""}, ("password", "string_too_short")),
+        ({"password": "x" * 1025}, ("password", "string_too_long")),
+        ({"strategy": "magic"}, ("strategy", "unknown_strategy")),
+        ({"strategy": "basic"}, ("strategy", "unknown_strategy")),
+        ({"strategy": "SESSION"}, ("strategy", "string_pattern_mismatch")),
+        ({"strategy": "x" * 65}, ("strategy", "string_too_long")),
+        ({"remember": "true"}, ("remember", "bool_type")),
+        ({"remember": 1}, ("remember", "bool_type")),
+    ],
+)
+async def test_what_no_login_can_be(
+    api: Client, change: dict[str, object], expected: tuple[str, str]
+) -> None:
+    field, code = expected
+    response = await api.post("/login", json={**ALICE, **change})
+    assert input_errors(response) == [(("body", field), code)]
+
+
+async def test_a_new_login_ends_the_session_that_it_came_with(api: Client) -> None:
+    alice = await api.create_user("alice@example.com")
+    await api.login(alice)
+    old = api.cookies["authapi"]
+    await api.login(alice)
+    new = api.cookies["authapi"]
+    api.cookies.clear()
+    assert new != old
+    assert await whoami(api, new) == 200
+    assert await whoami(api, old) == 401
+
+
+async def test_a_planted_cookie_never_becomes_a_session(api: Client) -> None:
+    await api.create_user("alice@example.com")
+    planted = "A" * 43
+    await api.post("/login", json=ALICE, headers={"cookie": f"authapi={planted}"})
+    new = api.cookies["authapi"]
+    api.cookies.clear()
+    assert new != planted
+    assert await whoami(api, new) == 200
+    assert await whoami(api, planted) == 401
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+async def test_logout_ends_what_login_began(api_on_each: Client, strategy: str) -> None:
+    alice = await api_on_each.create_user("alice@example.com")
+    await api_on_each.login(alice, strategy=strategy)
+    assert (await api_on_each.get("/me")).json()["id"] == str(alice.id)
+    secret = api_on_each.cookies.get("authapi", "none")
+    response = await api_on_each.post("/logout")
+    assert response.status_code == 204
+    assert response.content == b""
+    check_headers(response)
+    if strategy == "session":
+        assert response.headers.get_list("set-cookie") == [
+            "authapi=; Path=/; HttpOnly; SameSite=Lax; Max-Age=0"
+        ]
+        assert response.headers["clear-site-data"] == '"cache", "cookies", "storage"'
+        assert not dict(api_on_each.cookies)
+    else:
+        assert "set-cookie" not in response.headers
+        assert "clear-site-data" not in response.headers
+    again = {"cookie": f"authapi={secret}"} if strategy == "session" else {}
+    problem(await api_on_each.get("/me", headers=again), 401, "unauthenticated")
+    problem(await api_on_each.post("/logout", headers=again), 401, "unauthenticated")
+
+
+async def test_logout_ends_only_what_was_presented(api: Client) -> None:
+    alice = await api.create_user("alice@example.com")
+    await api.login(alice)
+    token = (await api.post("/login", json={**ALICE, "strategy": "token"})).json()["access_token"]
+    bearer = {"authorization": f"Bearer {token}"}
+    # A header counts before the cookie.
+    assert (await api.post("/logout", headers=bearer)).status_code == 204
+    assert (await api.get("/me", headers=bearer)).status_code == 401
+    assert (await api.get("/me")).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/login", "/logout", "/register", "/token", "/me/password"])
+async def test_nothing_changes_by_reading(api: Client, path: str) -> None:
+    alice = await api.create_user("alice@example.com")
+    await api.login(alice)
+    for method in ("GET", "HEAD"):
+        override = {"x-http-method-override": "POST"}
+        response = await api.request(method, f"{path}?_method=POST", headers=override)
+        assert response.status_code == 405
+        assert response.headers["allow"] == "POST"
+    assert (await api.get("/me")).status_code == 200
+
+
+async def test_logout_without_a_credential_says_what_would_do(api: Client) -> None:
+    response = await api.post("/logout")
+    problem(response, 401, "unauthenticated")
+    assert response.headers.get_list("www-authenticate") == [
+        'Bearer realm="authapi"',
+        'Cookie realm="authapi", cookie-name="authapi"',
+    ]
+
+
+async def test_basic_cannot_log_out(make_settings: SettingsFactory) -> None:
+    settings = make_settings(strategies=("session", "basic"))
+    async with client(create_app(settings)) as api:
+        alice = await api.create_user("alice@example.com")
+        assert (await api.get("/me", auth=(alice.email, PASSWORD))).status_code == 200
+        response = await api.post("/logout", auth=(alice.email, PASSWORD))
+        problem(response, 401, "unauthenticated")

@@ -1,0 +1,469 @@
+"""The OpenAPI document tells the truth: about security, and about what a body may hold."""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any
+from uuid import UUID
+
+import pytest
+from fastapi import APIRouter, Depends, FastAPI, Security
+from fastapi.dependencies.models import Dependant
+from fastapi.routing import iter_route_contexts
+from fastapi.security import APIKeyHeader
+from fastapi.security.base import SecurityBase
+
+from authapi import AuthAPI, Settings, User, create_app, current_identity, current_user
+from authapi.testing import acting_as, client
+from authapi.web.resolver import Gate
+from tests.conftest import SettingsFactory
+
+ALL = ("session", "token", "jwt", "basic")
+METHODS = {"get", "put", "post", "delete", "options", "head", "patch", "trace"}
+SOMEBODY = str(UUID(int=7 << 76 | 2 << 62))
+
+Document = Mapping[str, Any]
+
+
+@pytest.fixture
+def settings(make_settings: SettingsFactory) -> Settings:
+    """Everything that can be switched on."""
+    return make_settings(strategies=ALL, docs=True, scopes={"reports:read": "Read reports"})
+
+
+@pytest.fixture
+def app(settings: Settings) -> FastAPI:
+    """The shipped app, with everything switched on."""
+    return create_app(settings)
+
+
+@pytest.fixture
+def own(settings: Settings) -> FastAPI:
+    """An application of somebody's own, with a gate of every kind."""
+    auth = AuthAPI(settings)
+    app = FastAPI(lifespan=auth.lifespan)
+    auth.install(app)
+    read = {"reports:read"}
+    gates: dict[str, tuple[Gate[object], ...]] = {
+        "open": (),
+        "every": (current_user(),),
+        "one": (current_user("jwt"),),
+        "in_order": (current_user("session", "jwt", "token"),),
+        "optional": (current_identity(optional=True),),
+        "optional_one": (current_identity("token", optional=True),),
+        "scoped": (current_user("jwt", "token", scopes=read),),
+        "scoped_cookie": (current_user("session", scopes=read),),
+        "optional_scoped": (current_user("jwt", scopes=read, optional=True),),
+        "strict": (current_user("jwt", verified=True, superuser=True, fresh=True),),
+        "same_twice": (current_user("jwt"), current_identity("jwt")),
+        "in_common": (current_user("session", "token"), current_user("token", "jwt", scopes=read)),
+        "both": (current_user("session"), current_user("token", "jwt")),
+        "optional_and_strict": (current_user(optional=True), current_user("jwt")),
+        "optional_twice": (current_user(optional=True), current_user("jwt", optional=True)),
+    }
+    for name, chosen in gates.items():
+        app.get(f"/{name}", dependencies=[Depends(gate) for gate in chosen])(lambda: None)
+        app.post(f"/{name}/{{number}}", dependencies=[Depends(gate) for gate in chosen])(_posted)
+    router = APIRouter(prefix="/inner")
+    router.get("/open")(lambda: None)
+    router.get("/mine", dependencies=[Depends(current_user("token"))])(lambda: None)
+    outer = APIRouter(dependencies=[Depends(current_user("token", "jwt"))])
+    outer.include_router(router)
+    app.include_router(outer, prefix="/routed")
+    app.add_api_websocket_route("/live", _live)
+    return app
+
+
+async def _posted(number: int, body: dict[str, int]) -> None: ...
+
+
+async def _live(user: Annotated[User, Depends(current_user())]) -> None: ...
+
+
+# Security ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("which", ["app", "own"])
+async def test_declared_security_is_what_anonymous_callers_meet(
+    request: pytest.FixtureRequest, which: str
+) -> None:
+    app: FastAPI = request.getfixturevalue(which)
+    document, walked, protected = app.openapi(), set(), 0
+    async with client(app) as api:
+        for route in iter_route_contexts(app.routes):
+            for method in sorted(route.methods or ()):
+                assert route.path is not None
+                item = document["paths"].get(route.path, {})
+                declared = item.get(method.lower(), {}).get("security", [])
+                answer = await api.request(method, _filled(route.path))
+                needed = bool(declared) and {} not in declared
+                assert (answer.status_code == 401) is needed, f"{method} {route.path}"
+                assert answer.status_code < 500, f"{method} {route.path}"
+                walked.add(f"{method.lower()} {route.path}")
+                protected += needed
+    assert walked >= {where for where, _ in _operations(document)}
+    assert protected >= 14
+
+
+@pytest.mark.parametrize(
+    "names", [("token",), ("basic",), ("session",), ("jwt", "basic"), ("token", "basic")], ids=str
+)
+async def test_routes_that_nothing_opens_are_not_there(
+    make_settings: SettingsFactory, names: tuple[str, ...]
+) -> None:
+    app = create_app(make_settings(strategies=names, default_strategy=names[0], docs=True))
+    document = app.openapi()
+    assert all(document["paths"].values()), "no path without an operation"
+    async with client(app) as api:
+        for route in iter_route_contexts(app.routes):
+            for method in sorted(route.methods or ()):
+                assert route.path is not None
+                item = document["paths"].get(route.path, {})
+                security = item.get(method.lower(), {}).get("security")
+                assert security != [], "which would mean public"
+                answer = await api.request(method, _filled(route.path))
+                assert (answer.status_code == 401) is bool(security), f"{method} {route.path}"
+                if answer.status_code == 401:
+                    assert answer.headers["www-authenticate"]
+        expected = 404 if {"session", "jwt"}.isdisjoint(names) else 401
+        assert (await api.get("/me/sessions")).status_code == expected
+        assert ("/me/sessions" in document["paths"]) is (expected == 401)
+
+
+async def test_only_this_much_is_public(app: FastAPI) -> None:
+    # Whoever adds to this list decides that strangers may do it.
+    paths = app.openapi()["paths"]
+    public = {
+        f"{method.upper()} {path}"
+        for path, item in paths.items()
+        for method, operation in item.items()
+        if not operation.get("security")
+    }
+    assert public == {
+        "POST /register",
+        "POST /login",
+        "POST /token",
+        "GET /.well-known/jwks.json",
+        "GET /health/live",
+        "GET /health/ready",
+    }
+
+
+def test_security_of_each_route(own: FastAPI) -> None:
+    paths = own.openapi()["paths"]
+    read = ["reports:read"]
+    expected: dict[str, list[dict[str, list[str]]] | None] = {
+        "open": None,
+        # Headers before the cookie, in the order of the settings or of the route.
+        "every": [{"token": []}, {"jwt": []}, {"basic": []}, {"session": []}],
+        "one": [{"jwt": []}],
+        "in_order": [{"jwt": []}, {"token": []}, {"session": []}],
+        "optional": [{"token": []}, {"jwt": []}, {"basic": []}, {"session": []}, {}],
+        "optional_one": [{"token": []}, {}],
+        "scoped": [{"jwt": read}, {"token": read}],
+        "scoped_cookie": [{"session": read}],
+        "optional_scoped": [{"jwt": read}, {}],
+        "strict": [{"jwt": []}],
+        "same_twice": [{"jwt": []}],
+        "in_common": [{"token": read}],
+        # Nothing in common: one credential for each gate, in one request.
+        "both": [{"session": [], "token": []}, {"session": [], "jwt": []}],
+        "optional_and_strict": [{"jwt": []}],
+        "optional_twice": [{"jwt": []}, {}],
+    }
+    for name, security in expected.items():
+        assert paths[f"/{name}"]["get"].get("security") == security, name
+        assert paths[f"/{name}/{{number}}"]["post"].get("security") == security, name
+    assert paths["/routed/inner/open"]["get"]["security"] == [{"token": []}, {"jwt": []}]
+    assert paths["/routed/inner/mine"]["get"]["security"] == [{"token": []}]
+
+
+async def test_what_is_declared_is_enough(own: FastAPI) -> None:
+    """One credential of each alternative, and the route answers."""
+    paths = own.openapi()["paths"]
+    async with client(own) as api:
+        alice = await api.create_user()
+        cookie = await api.login(alice)
+        headers = {"session": {"Cookie": cookie.headers["set-cookie"].partition(";")[0]}}
+        for name in ("token", "jwt"):
+            token = (await api.login(alice, strategy=name)).json()["access_token"]
+            headers[name] = {"Authorization": f"Bearer {token}"}
+        api.cookies.clear()
+        del api.headers["Authorization"]
+        tried = 0
+        for path, item in paths.items():
+            if "{" in path or path.startswith(("/me", "/logout", "/strict")):
+                continue
+            for alternative in item.get("get", {}).get("security", []):
+                if "basic" in alternative:
+                    continue
+                sent = {k: v for name in alternative for k, v in headers[name].items()}
+                assert (await api.get(path, headers=sent)).status_code == 200, (path, alternative)
+                tried += 1
+    assert tried > 20
+
+
+def test_one_scheme_a_strategy(app: FastAPI, own: FastAPI) -> None:
+    schemes = app.openapi()["components"]["securitySchemes"]
+    assert schemes.keys() == set(ALL)
+    assert {name: scheme["type"] for name, scheme in schemes.items()} == {
+        "session": "apiKey",
+        "token": "http",
+        "jwt": "oauth2",
+        "basic": "http",
+    }
+    assert (schemes["session"]["in"], schemes["session"]["name"]) == ("cookie", "authapi")
+    assert (schemes["token"]["scheme"], schemes["basic"]["scheme"]) == ("bearer", "basic")
+    assert schemes["jwt"]["flows"] == {
+        "password": {"tokenUrl": "token", "scopes": {"reports:read": "Read reports"}}
+    }
+    assert own.openapi()["components"]["securitySchemes"] == schemes
+
+
+def test_the_password_flow_goes_with_the_docs(make_settings: SettingsFactory) -> None:
+    app = create_app(make_settings(docs=False))
+    assert app.openapi_url is None
+    jwt = app.openapi()["components"]["securitySchemes"]["jwt"]
+    assert (jwt["type"], jwt["scheme"], jwt["bearerFormat"]) == ("http", "bearer", "JWT")
+
+
+def test_the_cookie_has_the_name_that_browsers_see(make_settings: SettingsFactory) -> None:
+    document = create_app(make_settings(public_url="https://auth.example.com")).openapi()
+    assert document["components"]["securitySchemes"]["session"]["name"] == "__Host-authapi"
+
+
+def test_schemes_that_no_route_uses_are_left_out(make_settings: SettingsFactory) -> None:
+    auth = AuthAPI(make_settings(strategies=ALL))
+    app = FastAPI()
+    auth.install(app, include=())
+    assert "securitySchemes" not in app.openapi()["components"]
+    app.get("/late", dependencies=[Depends(current_user("token"))])(lambda: None)
+    document = app.openapi()
+    assert document["components"]["securitySchemes"].keys() == {"token"}
+    assert document["paths"]["/late"]["get"]["security"] == [{"token": []}]
+    assert app.openapi() is document, "and it is made once"
+
+
+def test_what_an_application_documents_itself_stays(make_settings: SettingsFactory) -> None:
+    auth = AuthAPI(make_settings())
+    app = FastAPI(title="Mine")
+    auth.install(app)
+    own_scheme = APIKeyHeader(name="X-Own", scheme_name="own")
+    app.get("/own", dependencies=[Security(own_scheme)])(lambda: None)
+    document = app.openapi()
+    assert document["info"]["title"] == "Mine"
+    assert document["paths"]["/own"]["get"]["security"] == [{"own": []}]
+    assert document["components"]["securitySchemes"].keys() == {"own", "session", "token", "jwt"}
+
+
+@pytest.mark.parametrize("which", ["app", "own"])
+def test_documentation_costs_a_request_nothing(request: pytest.FixtureRequest, which: str) -> None:
+    app: FastAPI = request.getfixturevalue(which)
+    found = 0
+    for route in iter_route_contexts(app.routes):
+        dependant = getattr(route, "dependant", None)
+        if not isinstance(dependant, Dependant):
+            continue
+        for inner in _flat(dependant):
+            assert not isinstance(inner.call, SecurityBase), route.path
+            if isinstance(inner.call, Gate):
+                found += 1
+                needs = [inner.dependencies, inner.query_params, inner.header_params]
+                needs += [inner.cookie_params, inner.path_params, inner.body_params]
+                assert not any(needs), "a gate needs nothing but the connection"
+    assert found >= 14
+
+
+# What goes in -------------------------------------------------------------------------------------
+
+
+def test_every_string_of_a_body_is_bounded(app: FastAPI) -> None:
+    document, found = app.openapi(), []
+    for where, operation in _operations(document):
+        for content in operation.get("requestBody", {}).get("content", {}).values():
+            for path, schema in _strings(content["schema"], document, where):
+                found.append(path)
+                if "enum" in schema or "const" in schema:
+                    continue
+                assert isinstance(schema.get("maxLength"), int), path
+                assert schema.get("pattern") or schema.get("format"), path
+    assert len(found) >= 11, found
+
+
+def test_every_parameter_is_bounded(app: FastAPI) -> None:
+    for where, operation in _operations(app.openapi()):
+        for parameter in operation.get("parameters", []):
+            schema = parameter["schema"]
+            if parameter["in"] in {"path", "query"} and schema.get("type") == "string":
+                assert schema.get("maxLength") or schema.get("format") == "uuid", where
+
+
+def test_bodies_take_no_unknown_members(app: FastAPI) -> None:
+    document = app.openapi()
+    names = {"Registration", "LoginRequest", "Profile", "PasswordChange", "NewToken"}
+    used = set()
+    for _, operation in _operations(document):
+        content = operation.get("requestBody", {}).get("content", {})
+        reference = content.get("application/json", {}).get("schema", {}).get("$ref", "")
+        used.add(reference.rpartition("/")[2])
+    assert names <= used
+    for name in names:
+        assert document["components"]["schemas"][name]["additionalProperties"] is False, name
+
+
+@pytest.mark.parametrize(("least", "most"), [(15, 1024), (8, 64), (20, 256)])
+def test_limits_of_passwords_follow_the_settings(
+    make_settings: SettingsFactory, least: int, most: int
+) -> None:
+    settings = make_settings(password_min_length=least, password_max_length=most)
+    schemas = create_app(settings).openapi()["components"]["schemas"]
+    for schema, name, limits in (
+        ("Registration", "password", (least, most)),
+        ("PasswordChange", "new_password", (least, most)),
+        # What is only compared may have been chosen under other settings.
+        ("PasswordChange", "current_password", (1, 1024)),
+        ("LoginRequest", "password", (1, 1024)),
+    ):
+        field = schemas[schema]["properties"][name]
+        assert (field["minLength"], field["maxLength"]) == limits, (schema, name)
+        assert (field["format"], field["writeOnly"]) == ("password", True)
+
+
+async def test_the_limits_that_are_told_are_the_limits(make_settings: SettingsFactory) -> None:
+    app = create_app(make_settings(password_min_length=10, password_max_length=70))
+    password = app.openapi()["components"]["schemas"]["Registration"]["properties"]["password"]
+    least, most = password["minLength"], password["maxLength"]
+    async with client(app) as api:
+        for length, status in ((least - 1, 422), (least, 201), (most, 201), (most + 1, 422)):
+            body = {"email": f"of{length}@example.com", "password": "é" * length}
+            assert (await api.post("/register", json=body)).status_code == status, length
+
+
+# The form of the document -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("which", ["app", "own", "bare"])
+def test_it_is_openapi_3_1(request: pytest.FixtureRequest, which: str) -> None:
+    app = FastAPI(title="x") if which == "bare" else request.getfixturevalue(which)
+    document = app.openapi()
+    assert re.fullmatch(r"3\.1\.\d+", document["openapi"])
+    assert document["info"]["title"]
+    assert document["info"]["version"]
+    seen: set[str] = set()
+    for where, operation in _operations(document):
+        assert operation["operationId"] not in seen, where
+        seen.add(operation["operationId"])
+        path = where.partition(" ")[2]
+        declared = [p["name"] for p in operation.get("parameters", []) if p["in"] == "path"]
+        assert sorted(declared) == sorted(re.findall(r"{(\w+)}", path)), where
+        assert operation["responses"], where
+        for status, response in operation["responses"].items():
+            assert re.fullmatch(r"[1-5]\d\d|default", status), where
+            assert response["description"], (where, status)
+            for media in response.get("content", {}).values():
+                assert media.keys() <= {"schema", "example", "examples"}, where
+    for reference in _references(document):
+        assert isinstance(_resolved(reference, document), dict), reference
+
+
+def test_security_names_what_there_is(app: FastAPI, own: FastAPI) -> None:
+    for document in (app.openapi(), own.openapi()):
+        schemes = document["components"]["securitySchemes"]
+        for name, scheme in schemes.items():
+            required = {
+                "apiKey": {"in", "name"},
+                "http": {"scheme"},
+                "oauth2": {"flows"},
+                "openIdConnect": {"openIdConnectUrl"},
+            }[scheme["type"]]
+            assert required <= scheme.keys(), name
+            assert scheme["description"]
+        for where, operation in _operations(document):
+            for alternative in operation.get("security", []):
+                assert alternative.keys() <= schemes.keys(), where
+                for name, scopes in alternative.items():
+                    if schemes[name]["type"] == "oauth2":
+                        [flow] = schemes[name]["flows"].values()
+                        assert set(scopes) <= flow["scopes"].keys(), where
+
+
+def test_a_401_is_documented_where_there_is_one(app: FastAPI) -> None:
+    for where, operation in _operations(app.openapi()):
+        refused = bool(operation.get("security")) or where == "post /login"
+        assert ("401" in operation["responses"]) is refused, where
+
+
+def test_every_refusal_is_a_problem_document(app: FastAPI) -> None:
+    problem = {"schema": {"$ref": "#/components/schemas/Problem"}}
+    for where, operation in _operations(app.openapi()):
+        for status, response in operation["responses"].items():
+            if status[0] in "45":
+                assert response["content"] == {"application/problem+json": problem}, where
+
+
+def test_nothing_of_ours_is_left_over(app: FastAPI) -> None:
+    text = str(app.openapi())
+    assert "x-limit" not in text
+    assert "HTTPValidationError" not in text
+
+
+async def test_it_is_served_while_docs_are_on(make_settings: SettingsFactory) -> None:
+    for docs in (True, False):
+        app = create_app(make_settings(docs=docs))
+        async with client(app) as api:
+            alice = await api.create_user()
+            with acting_as(alice):
+                answer = await api.get("/openapi.json")
+            assert answer.status_code == (200 if docs else 404)
+            if docs:
+                assert answer.json() == app.openapi()
+
+
+def _filled(path: str) -> str:
+    return re.sub(r"\{[^}]+\}", SOMEBODY, path)
+
+
+def _flat(dependant: Dependant) -> Iterator[Dependant]:
+    for inner in dependant.dependencies:
+        yield inner
+        yield from _flat(inner)
+
+
+def _operations(document: Document) -> Iterator[tuple[str, Document]]:
+    for path, item in document["paths"].items():
+        for method in METHODS & item.keys():
+            yield f"{method} {path}", item[method]
+
+
+def _references(value: object) -> Iterator[str]:
+    if isinstance(value, dict):
+        if isinstance(value.get("$ref"), str):
+            yield value["$ref"]
+        for inner in value.values():
+            yield from _references(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _references(inner)
+
+
+def _resolved(reference: str, document: Document) -> Any:
+    assert reference.startswith("#/"), "nothing outside of the document"
+    found: Any = document
+    for part in reference.removeprefix("#/").split("/"):
+        found = found[part]
+    return found
+
+
+def _strings(schema: Document, document: Document, path: str) -> Iterator[tuple[str, Document]]:
+    """Every schema of a string below `schema`, each with where it is."""
+    if "$ref" in schema:
+        yield from _strings(_resolved(schema["$ref"], document), document, path)
+    if schema.get("type") == "string":
+        yield path, schema
+    for word in ("anyOf", "oneOf", "allOf"):
+        for inner in schema.get(word, []):
+            yield from _strings(inner, document, path)
+    for name, inner in schema.get("properties", {}).items():
+        yield from _strings(inner, document, f"{path} {name}")
+    for word in ("items", "additionalProperties"):
+        if isinstance(inner := schema.get(word), dict):
+            yield from _strings(inner, document, f"{path} {word}")
