@@ -41,6 +41,7 @@ STATUS: Mapping[type[AuthAPIError], int] = {
     errors.BodyTooLarge: 413,
     errors.UnsupportedMediaType: 415,
     errors.InvalidInput: 422,
+    errors.TooManyAttempts: 429,
     errors.HeadersTooLarge: 431,
     errors.MalformedRequest: 400,
     errors.InvalidGrant: 400,
@@ -96,7 +97,7 @@ def problem(
 def problem_for(error: AuthAPIError, context: RequestContext) -> Response:
     """What a refusal or failure looks like to the caller of this request."""
     status, headers, members = status_of(error), [], dict[str, object]()
-    if isinstance(error, Unavailable):
+    if isinstance(error, Unavailable | errors.TooManyAttempts):
         headers.append(("retry-after", str(error.retry_after)))
     elif not isinstance(error, Refusal):
         return internal_error(context.request_id)

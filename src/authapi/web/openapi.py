@@ -28,6 +28,7 @@ _DESCRIPTIONS = {
     413: "The body is too large.",
     415: "Another content type than the route reads.",
     422: "The input is not valid; `errors` says where.",
+    429: "Too many attempts; `Retry-After` says when to try again.",
     431: "The request headers are too large.",
     503: "Temporarily unavailable; `Retry-After` says for how long.",
 }

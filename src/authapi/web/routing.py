@@ -115,7 +115,8 @@ def _has_body(request: Request) -> bool:
 
 def _is_json(content_type: str | None) -> bool:
     # A form or text/plain needs no preflight from a foreign page, JSON does (Fetch standard,
-    # "CORS-safelisted request-header"). Another charset would be another way to read the same bytes.
+    # "CORS-safelisted request-header"). Another charset would be another way to read the same
+    # bytes.
     media_type, _, parameters = (content_type or "").partition(";")
     if media_type.strip().lower() != "application/json":
         return False

@@ -62,7 +62,9 @@ async def delete(identity: FreshCaller, request: Request) -> None:
     await context_of(request).runtime.services.accounts.delete(identity.user.id)
 
 
-@router.post("/password", status_code=204, responses=problems(400, 401, 403, 413, 415, 422, 503))
+@router.post(
+    "/password", status_code=204, responses=problems(400, 401, 403, 413, 415, 422, 429, 503)
+)
 async def change_password(body: PasswordChange, identity: Owner, request: Request) -> Response:
     """Change my password. All my other sessions and tokens end; a cookie gets a new value."""
     runtime = context_of(request).runtime
