@@ -89,8 +89,8 @@ def _limits(settings: Settings) -> Iterator[Finding]:
     behind_proxy = settings.public_url is not None and settings.cookie_secure
     if behind_proxy and not settings.trusted_proxies:
         message = (
-            "https ends at a proxy, and AUTHAPI_TRUSTED_PROXIES names none: all callers would share
-            " "the proxy's address, and one bucket of each limit"
+            "https ends at a proxy, and AUTHAPI_TRUSTED_PROXIES names none: all callers would "
+            "share the proxy's address, and one bucket of each limit"
         )
         yield Finding("limits", "warning", message)
     if settings.redis_url is None and settings.workers > 1:

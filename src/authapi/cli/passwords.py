@@ -55,7 +55,7 @@ def _candidates(most: int) -> Iterator[Cost]:
 
 
 def _measure(cost: Cost) -> float:
-    """Seconds that one hash takes: the least of a few, which the machine's other work disturbs least."""
+    """Seconds that one hash takes; the least of a few, for the machine does other work too."""
     hasher = PasswordHasher(cost)
     times = []
     for _ in range(_TRIES):
