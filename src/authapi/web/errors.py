@@ -4,6 +4,7 @@ Every refusal of one kind has the same body, and none repeats what the caller se
 """
 
 import json
+import logging
 import re
 from collections.abc import Iterable, Mapping
 from http import HTTPStatus
@@ -25,6 +26,7 @@ from starlette.websockets import WebSocket
 
 from authapi import errors
 from authapi.errors import AuthAPIError, InputError, InvalidInput, Refusal, Unavailable
+from authapi.identity import current_client
 from authapi.strategies.base import Challenge
 from authapi.web.context import RequestContext, context_of
 from authapi.web.resolver import distinct
@@ -50,6 +52,18 @@ STATUS: Mapping[type[AuthAPIError], int] = {
 
 WS_UNAUTHENTICATED = 4401
 WS_POLICY_VIOLATION = 1008
+
+_TOLD = (
+    errors.Forbidden,
+    errors.InvalidCredential,
+    errors.TooManyAttempts,
+    errors.MalformedRequest,
+    errors.HeadersTooLarge,
+    errors.Unavailable,
+)
+"""What the log hears of."""
+
+_log = logging.getLogger("authapi.refusals")
 
 _SAFE_NAME = re.compile(r"[a-z_]{1,40}")
 _PLAIN_CODE = re.compile(r"[^a-z]+")
@@ -97,6 +111,7 @@ def problem(
 def problem_for(error: AuthAPIError, context: RequestContext) -> Response:
     """What a refusal or failure looks like to the caller of this request."""
     status, headers, members = status_of(error), [], dict[str, object]()
+    _tell_log(error, context)
     if isinstance(error, Unavailable | errors.TooManyAttempts):
         headers.append(("retry-after", str(error.retry_after)))
     elif not isinstance(error, Refusal):
@@ -118,6 +133,22 @@ def problem_for(error: AuthAPIError, context: RequestContext) -> Response:
         headers=headers,
         **members,
     )
+
+
+def _tell_log(error: AuthAPIError, context: RequestContext) -> None:
+    # What somebody tried and may not. Plain bad input is no event, and would drown the others.
+    if isinstance(error, _TOLD):
+        identity = context.identity
+        _log.info(
+            "refused",
+            extra={
+                "code": getattr(error, "code", None),
+                "request_id": context.request_id,
+                "user_id": str(identity.user.id) if identity else None,
+                "strategy": identity.strategy if identity else None,
+                "ip": current_client().ip,
+            },
+        )
 
 
 def internal_error(request_id: str) -> Response:
