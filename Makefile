@@ -14,7 +14,7 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test test-slow test-browser test-packaging check fmt lock clean
+.PHONY: help run test test-slow test-browser test-packaging asvs check fmt lock clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ test-browser: $(VENV)/.installed-dev ## run only the tests in a real Chromium
 test-packaging: $(VENV)/.installed-dev ## run only the tests of the built wheel in an empty venv
 	@echo "==> tests of the wheel"
 	@$(BIN)/pytest -m packaging $(ARGS)
+
+asvs: $(VENV)/.installed-dev ## count how authapi stands to OWASP ASVS 5.0, level 1 and 2
+	@$(BIN)/python tools/asvs.py
 
 check: $(VENV)/.installed-dev ## lint, types, import contracts, dependencies, migrations, Dockerfile, locks
 	@echo "==> ruff: lint and format"

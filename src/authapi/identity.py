@@ -144,7 +144,7 @@ class Event:
     """Something that happened to an account, or was tried."""
 
     id: UUID
-    """UUIDv7: later events have greater ids."""
+    """UUIDv7: later events have greater ids, to the millisecond."""
     at: datetime
     type: EventType
     user_id: UUID | None

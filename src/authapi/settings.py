@@ -6,6 +6,7 @@ the file that `AUTHAPI_NAME_FILE` names. Nothing is read at import: `Settings()`
 
 import ipaddress
 import os
+import re
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -27,10 +28,14 @@ from pydantic_settings import (
     NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
 )
 
 from authapi.errors import ConfigurationError
 
+_ORIGIN = re.compile(
+    r"(http(?!.*:80$)|https(?!.*:443$))://([a-z0-9-]+(\.[a-z0-9-]+)*|\[[0-9a-f:]+\])(:[1-9][0-9]{0,4})?"
+)
 MIN_SECRET_LENGTH = 32
 
 
@@ -86,9 +91,9 @@ def _networks(value: tuple[str, ...]) -> tuple[str, ...]:
 
 def _origins(value: tuple[str, ...]) -> tuple[str, ...]:
     for text in value:
-        parts = urlsplit(text)
-        if parts.scheme not in {"http", "https"} or text != f"{parts.scheme}://{parts.netloc}":
-            raise ValueError("each must be scheme://host or scheme://host:port, exactly")
+        # In the spelling that browsers send (RFC 6454, section 6.2): another would never match.
+        if not _ORIGIN.fullmatch(text):
+            raise ValueError("each must be scheme://host or scheme://host:port, in lower case")
     return value
 
 
@@ -348,6 +353,12 @@ def load_settings(overrides: Mapping[str, object] | None = None) -> Settings:
             name = f"AUTHAPI_{str(item['loc'][0]).upper()}: " if item["loc"] else ""
             problems.append(name + item["msg"].removeprefix("Value error, "))
         raise ConfigurationError("; ".join(problems)) from None
+    except SettingsError as error:
+        # What a source of settings raises arrives wrapped; the wrapping names no value.
+        cause = error.__cause__
+        raise ConfigurationError(
+            str(cause if isinstance(cause, ConfigurationError) else error)
+        ) from None
 
 
 def _bracketed(host: str) -> str:

@@ -12,8 +12,8 @@ import typer
 
 from authapi.app import AuthAPI
 from authapi.cli.running import JSONOption, print_rows
-from authapi.errors import AuthAPIError, StorageUnavailable
-from authapi.services import Services
+from authapi.errors import AuthAPIError, ConfigurationError, StorageUnavailable
+from authapi.services.throttle import Throttle
 from authapi.settings import Settings, load_settings, secret_file
 from authapi.storage import migrations
 
@@ -97,10 +97,13 @@ def _limits(settings: Settings) -> Iterator[Finding]:
         message = f"each of {settings.workers} processes counts on its own: set AUTHAPI_REDIS_URL"
         yield Finding("limits", "warning", message)
     if settings.redis_url is not None:
-        reachable = asyncio.run(Services.build(settings).throttle.ping())
-        verdict: Verdict = "ok" if reachable else "error"
-        message = "the shared store answers" if reachable else "the shared store does not answer"
-        yield Finding("limits", verdict, message)
+        yield _tried("limits", lambda: _ask_shared_store(settings))
+
+
+def _ask_shared_store(settings: Settings) -> str:
+    if not asyncio.run(Throttle(settings).ping()):
+        raise ConfigurationError("the shared store does not answer: limits fall back to memory")
+    return "the shared store answers"
 
 
 def _transport(settings: Settings) -> Iterator[Finding]:

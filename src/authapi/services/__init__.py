@@ -78,6 +78,7 @@ class Services:
         """Write down what is pending and close everything."""
         await self.activity.stop()
         self.passwords.stop()
+        await self.throttle.close()
         await self.database.close()
 
 

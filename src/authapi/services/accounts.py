@@ -57,7 +57,11 @@ class Accounts:
         """
         if self._settings.registration == "closed":
             raise RegistrationClosed
-        await self._throttle.registration(current_client())
+        try:
+            await self._throttle.registration(current_client())
+        except TooManyAttempts:
+            await self._audit.throttled()
+            raise
         return await self.create(email, password, name=name)
 
     async def create(
@@ -217,8 +221,8 @@ class Accounts:
     async def delete(self, user_id: UUID) -> None:
         """Remove an account and everything that belongs to it. Its id is never used again."""
         async with self._database.transaction() as store:
-            await store.users.delete(user_id)
-            await self._audit.record(store, EventType.ACCOUNT_DELETED, user_id=user_id)
+            if await store.users.delete(user_id):
+                await self._audit.record(store, EventType.ACCOUNT_DELETED, user_id=user_id)
 
     async def find(self, user_id: UUID) -> User:
         """The account with this id. Raises NotFound."""

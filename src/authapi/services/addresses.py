@@ -14,6 +14,8 @@ from email_validator import EmailNotValidError, validate_email
 from authapi.errors import InputError, InvalidInput
 
 MAX_LENGTH = 254
+_DOTS = frozenset("\u3002\uff0e\uff61")
+"""What IDNA reads as a dot besides the dot: a mapping too, so another spelling."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,7 @@ def _canonical(text: str) -> str:
     if len(text) > MAX_LENGTH or text.count("@") != 1:
         raise ValueError
     local, _, domain = text.partition("@")
-    if not local.isascii():
+    if not local.isascii() or not _DOTS.isdisjoint(domain):
         raise ValueError
     try:
         ascii_domain = idna.encode(domain.lower()).decode("ascii") if domain else ""

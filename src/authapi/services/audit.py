@@ -12,7 +12,9 @@ from cachetools import TTLCache
 
 from authapi.clock import now
 from authapi.crypto.ids import new_id
+from authapi.errors import StorageUnavailable
 from authapi.identity import Event, EventType, current_client
+from authapi.services.throttle import network_of
 from authapi.storage import Database, Store
 
 _log = logging.getLogger("authapi.events")
@@ -27,7 +29,7 @@ class Audit:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._told: TTLCache[str | None, bool] = TTLCache(maxsize=10_000, ttl=_SAMPLING)
+        self._told: TTLCache[str, bool] = TTLCache(maxsize=10_000, ttl=_SAMPLING)
         database.on_commit = _to_log
 
     async def record(
@@ -55,15 +57,22 @@ class Audit:
         )
 
     async def refused(self, kind: EventType, *, user_id: UUID | None) -> None:
-        """Write down a refusal, in a transaction of its own: nothing else has changed."""
-        async with self._database.transaction() as store:
-            await self.record(store, kind, user_id=user_id)
+        """Write down a refusal, in a transaction of its own: nothing else has changed.
+
+        It stands even if it cannot be written down: otherwise a database that only answers reads
+        would turn a wrong guess into an outage, which costs the guesser nothing.
+        """
+        try:
+            async with self._database.transaction() as store:
+                await self.record(store, kind, user_id=user_id)
+        except StorageUnavailable:
+            _log.error("%s could not be written down", kind.value)
 
     async def throttled(self) -> None:
         """Write down that attempts are being throttled, once a minute and network."""
-        ip = current_client().ip
-        if ip not in self._told:
-            self._told[ip] = True
+        network = network_of(current_client().ip)
+        if network not in self._told:
+            self._told[network] = True
             await self.refused(EventType.THROTTLED, user_id=None)
 
     async def page(self, user_id: UUID, *, before: UUID | None, limit: int) -> Sequence[Event]:

@@ -38,9 +38,9 @@ def is_common(password: str) -> bool:
 
 
 def _is_repetition(text: str) -> bool:
-    # A text is made of one repeated piece if it occurs in itself doubled before its own length.
-    period = (text + text).find(text, 1)
-    return 0 < period <= _LONGEST_UNIT and len(text) >= 2 * period
+    # Moved along by one piece it still fits upon itself, also where the last piece is cut short.
+    longest = min(_LONGEST_UNIT, len(text) // 2)
+    return any(text[length:] == text[:-length] for length in range(1, longest + 1))
 
 
 def _is_run(text: str) -> bool:

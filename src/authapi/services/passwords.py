@@ -121,7 +121,8 @@ def _refusal(field: str, code: str, message: str) -> InvalidInput:
 
 def _words_of(email: str) -> Iterable[str]:
     local, _, domain = email.partition("@")
-    return (local, *local.replace("+", ".").replace("-", ".").split("."), *domain.split(".")[:-1])
+    parts = local.replace("+", ".").replace("-", ".").split(".")
+    return (email, local, *parts, *domain.split(".")[:-1])
 
 
 def _without(password: str, words: Iterable[str]) -> int:

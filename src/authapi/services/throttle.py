@@ -7,19 +7,19 @@ out: the tightest limit counts one account from one network, so its owner still 
 them; while that is away, memory stands in, and limits never vanish.
 """
 
+import asyncio
 import hashlib
 import ipaddress
 import logging
 import math
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from limits import RateLimitItem, parse
-from limits.aio.storage import MemoryStorage, Storage
+from limits.aio.storage import RedisStorage
 from limits.aio.strategies import FixedWindowRateLimiter
-from limits.errors import StorageError
 from limits.storage import storage_from_string
 
 from authapi.errors import (
@@ -29,6 +29,7 @@ from authapi.errors import (
     TooManyAttempts,
 )
 from authapi.identity import Client
+from authapi.services.counters import MemoryCounters
 from authapi.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -37,12 +38,20 @@ _RETRY_SHARED_AFTER = 5.0
 """Seconds before a shared store that failed is asked again: each failure may cost a time-out."""
 _SHARED_TIMEOUT = 0.5
 """Seconds that the shared store may take to answer."""
+_SHARED_CONNECTIONS = 8
 
 
 @dataclass(frozen=True, slots=True)
 class _Counter:
     item: RateLimitItem
     key: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Hit:
+    counter: _Counter
+    limiter: FixedWindowRateLimiter
+    """Which counted it: given back to another, it would let one attempt too many through there."""
 
 
 class Throttle:
@@ -54,9 +63,11 @@ class Throttle:
         self._network = parse(settings.limit_network)
         self._total = parse(settings.limit_total)
         self._registrations = parse(settings.limit_registrations)
-        self._local = FixedWindowRateLimiter(MemoryStorage())
+        self._local = FixedWindowRateLimiter(MemoryCounters())
         self._shared = _shared_limiter(settings)
         self._shared_from = 0.0
+        # A flood of attempts would else open a connection for each, and the store seem away.
+        self._turns = asyncio.Semaphore(_SHARED_CONNECTIONS)
 
     @asynccontextmanager
     async def attempt(self, account: str, client: Client) -> AsyncIterator[None]:
@@ -68,73 +79,86 @@ class Throttle:
         """
         digest = hashlib.sha256(account.encode()).hexdigest()
         network = network_of(client.ip)
-        counters = [
-            _Counter(self._account_and_network, ("login", digest, network)),
-            _Counter(self._account, ("login", digest)),
-            _Counter(self._network, ("login-from", network)),
+        # The widest first: whoever is stopped there leaves nothing behind for each account tried.
+        hits = await self._admit(
             _Counter(self._total, ("login-total",)),
-        ]
-        await self._admit(counters)
+            _Counter(self._network, ("login-from", network)),
+            _Counter(self._account, ("login", digest)),
+            _Counter(self._account_and_network, ("login", digest, network)),
+        )
         try:
             yield
         except (Overloaded, StorageUnavailable):
-            await self._give_back(counters)
+            await self._give_back(hits)
             raise
         else:
-            await self._give_back(counters)
+            await self._give_back(hits)
 
     async def registration(self, client: Client) -> None:
         """Count a registration. Raises TooManyAttempts."""
         network = network_of(client.ip)
         await self._admit(
-            [
-                _Counter(self._registrations, ("register", network)),
-                _Counter(self._total, ("register-total",)),
-            ]
+            _Counter(self._total, ("register-total",)),
+            _Counter(self._registrations, ("register", network)),
         )
 
     async def ping(self) -> bool:
-        """Whether the shared store answers."""
+        """Whether the shared store answers. For a command: keeps no connection to it."""
         if self._shared is None:
             return False
         try:
             return await self._shared.storage.check()
-        except StorageError:
+        except Exception:
             return False
+        finally:
+            await self.close()
 
-    async def _admit(self, counters: list[_Counter]) -> None:
-        admitted: list[_Counter] = []
+    async def close(self) -> None:
+        """Close the connections to the shared store."""
+        if self._shared is not None and isinstance(self._shared.storage, RedisStorage):
+            client = self._shared.storage.bridge.get_connection()  # type: ignore[attr-defined]  # limits
+            await client.aclose()
+
+    async def _admit(self, *counters: _Counter) -> Sequence[_Hit]:
+        hits: list[_Hit] = []
         for counter in counters:
-            if not await self._hit(counter):
-                # What was refused has cost nothing: it must not use up the other limits.
-                await self._give_back(admitted)
-                raise TooManyAttempts(retry_after=await self._wait(counter))
-            admitted.append(counter)
+            limiter, admitted = await self._hit(counter)
+            hits.append(_Hit(counter, limiter))
+            if not admitted:
+                wait = await self._wait(hits[-1])
+                # What was refused has cost nothing: it must not use up the other limits, nor keep
+                # this one exceeded when those attempts are given back that it was refused for.
+                await self._give_back(hits)
+                raise TooManyAttempts(retry_after=wait)
+        return hits
 
-    async def _hit(self, counter: _Counter) -> bool:
-        shared = self._usable()
-        if shared is not None:
-            try:
-                return await shared.hit(counter.item, *counter.key)
-            except StorageError:
-                self._set_aside()
-        return await self._local.hit(counter.item, *counter.key)
+    async def _hit(self, counter: _Counter) -> tuple[FixedWindowRateLimiter, bool]:
+        if self._usable() is not None:
+            async with self._turns:
+                shared = self._usable()  # it may have failed those who were before us
+                if shared is not None:
+                    try:
+                        return shared, await shared.hit(counter.item, *counter.key)
+                    except Exception:
+                        # Away, or not what it should be: either way it must neither stop a login
+                        # nor let a guess go uncounted.
+                        self._set_aside()
+        return self._local, await self._local.hit(counter.item, *counter.key)
 
-    async def _give_back(self, counters: Iterable[_Counter]) -> None:
-        limiter = self._usable() or self._local
-        for counter in counters:
+    async def _give_back(self, hits: Sequence[_Hit]) -> None:
+        for hit in reversed(hits):
             try:
-                await limiter.hit(counter.item, *counter.key, cost=-1)
-            except StorageError:
+                async with self._turns:
+                    await hit.limiter.hit(hit.counter.item, *hit.counter.key, cost=-1)
+            except Exception:
                 self._set_aside()
                 return
 
-    async def _wait(self, counter: _Counter) -> int:
-        limiter = self._usable() or self._local
+    async def _wait(self, hit: _Hit) -> int:
         try:
-            stats = await limiter.get_window_stats(counter.item, *counter.key)
-        except StorageError:
-            return counter.item.get_expiry()
+            stats = await hit.limiter.get_window_stats(hit.counter.item, *hit.counter.key)
+        except Exception:
+            return hit.counter.item.get_expiry()
         return max(1, math.ceil(stats.reset_time - time.time()))
 
     def _usable(self) -> FixedWindowRateLimiter | None:
@@ -175,7 +199,10 @@ def _shared_limiter(settings: Settings) -> FixedWindowRateLimiter | None:
         )
     except Exception:
         # Whatever the library says of the URL may repeat its password.
-        raise ConfigurationError("AUTHAPI_REDIS_URL cannot be used") from None
-    if not isinstance(storage, Storage):
+        raise ConfigurationError(
+            "AUTHAPI_REDIS_URL cannot be used: it takes redis://host:port/0 or rediss://, and the "
+            "extra authapi[redis]"
+        ) from None
+    if not isinstance(storage, RedisStorage):
         raise ConfigurationError("AUTHAPI_REDIS_URL must begin with redis:// or rediss://")
     return FixedWindowRateLimiter(storage)

@@ -101,7 +101,9 @@ class Database:
     @property
     def description(self) -> str:
         """Which database this is, for people, without its password."""
-        return self._url.set(drivername=self._url.get_backend_name()).render_as_string()
+        # Without its query either: drivers take a password there too.
+        plain = self._url.set(drivername=self._url.get_backend_name(), query={})
+        return plain.render_as_string()
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[Store]:

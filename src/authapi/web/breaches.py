@@ -28,7 +28,7 @@ def range_check(settings: Settings) -> BreachCheck | None:
         digest = hashlib.sha1(data, usedforsecurity=False).hexdigest().upper()
         try:
             lines = await _range(url + digest[:_PREFIX])
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise OSError("no answer from the range API") from error
         return any(_names(line, digest[_PREFIX:]) for line in lines)
 

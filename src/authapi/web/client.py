@@ -21,7 +21,7 @@ _MAX_AGENT = 255
 def client_of(scope: Scope, trusted: Sequence[Network], request_id: str) -> Client:
     """Where a request comes from, with its text cut and made printable."""
     peer = scope.get("client")
-    ip = None if peer is None else str(peer[0])
+    ip = None if peer is None else _without_zone(str(peer[0]))
     agent = forwarded = None
     for name, value in scope["headers"]:
         if name == b"user-agent":
@@ -49,12 +49,17 @@ def _walk(peer: str | None, forwarded: str, trusted: Sequence[Network]) -> str |
     nearest = peer
     for entry in reversed(forwarded.split(",")):
         try:
-            nearest = str(ipaddress.ip_address(entry.strip()))
+            nearest = str(ipaddress.ip_address(_without_zone(entry.strip())))
         except ValueError:
             return nearest
         if not _is_trusted(nearest, trusted):
             return nearest
     return nearest
+
+
+def _without_zone(text: str) -> str:
+    # What follows % names an interface of the machine that wrote it, and may be any text at all.
+    return text.partition("%")[0]
 
 
 def _is_trusted(ip: str | None, trusted: Sequence[Network]) -> bool:

@@ -56,6 +56,8 @@ WS_POLICY_VIOLATION = 1008
 _TOLD = (
     errors.Forbidden,
     errors.InvalidCredential,
+    errors.InactiveAccount,
+    errors.StaleAuthentication,
     errors.TooManyAttempts,
     errors.MalformedRequest,
     errors.HeadersTooLarge,
@@ -136,13 +138,19 @@ def problem_for(error: AuthAPIError, context: RequestContext) -> Response:
 
 
 def _tell_log(error: AuthAPIError, context: RequestContext) -> None:
-    # What somebody tried and may not. Plain bad input is no event, and would drown the others.
-    if isinstance(error, _TOLD):
-        identity = context.identity
-        _log.info(
-            "refused",
+    # What somebody tried and may not, and what is away behind us. Plain bad input is no event, and
+    # would drown the others.
+    # So is an id that somebody is known not to own; an unknown path is not.
+    if isinstance(error, _TOLD) or (isinstance(error, errors.NotFound) and context.identity):
+        identity, cause = context.identity, error.__cause__
+        away = isinstance(error, Unavailable)
+        _log.log(
+            logging.WARNING if away else logging.INFO,
+            "unavailable" if away else "refused",
             extra={
                 "code": getattr(error, "code", None),
+                # Its class only: what a driver says may repeat values.
+                "cause": type(cause).__name__ if cause else None,
                 "request_id": context.request_id,
                 "user_id": str(identity.user.id) if identity else None,
                 "strategy": identity.strategy if identity else None,
@@ -188,6 +196,7 @@ def allowed_methods(request: Request) -> str:
 async def _on_authapi_error(connection: HTTPConnection, error: AuthAPIError) -> Response | None:
     context = context_of(connection)
     if isinstance(connection, WebSocket):
+        _tell_log(error, context)
         status = status_of(error)
         code = {401: WS_UNAUTHENTICATED, 503: 1013}.get(status, WS_POLICY_VIOLATION)
         await connection.close(code, error.code if isinstance(error, Refusal) else "")

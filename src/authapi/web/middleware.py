@@ -91,7 +91,7 @@ class EdgeMiddleware:
         except Exception:
             if started:
                 raise
-            _log.exception("unhandled error in request %s", context.request_id)
+            _log.exception("unhandled error", extra={"request_id": context.request_id})
             response = internal_error(context.request_id)
         await response(scope, receive, send_with_headers)
 
