@@ -14,7 +14,7 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test test-slow test-browser test-packaging check fmt lock clean
+.PHONY: help run test test-slow test-browser test-packaging asvs check fmt lock clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ test-packaging: $(VENV)/.installed-dev ## run only the tests of the built wheel 
 	@echo "==> tests of the wheel"
 	@$(BIN)/pytest -m packaging $(ARGS)
 
+asvs: $(VENV)/.installed-dev ## count how authapi stands to OWASP ASVS 5.0, level 1 and 2
+	@$(BIN)/python tools/asvs.py
+
 check: $(VENV)/.installed-dev ## lint, types, import contracts, dependencies, migrations, Dockerfile, locks
 	@echo "==> ruff: lint and format"
 	@$(BIN)/ruff check
@@ -63,7 +66,7 @@ fmt: $(VENV)/.installed-dev ## format the code and mend what ruff can mend
 	@$(BIN)/ruff format
 
 LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-annotate --no-emit-index-url \
-	--python-version 3.11 pyproject.toml --extra postgres --group build
+	--python-version 3.11 pyproject.toml --extra postgres --extra redis --group build
 
 lock: $(VENV)/.installed-dev ## write requirements/*.txt anew from pyproject.toml (ARGS=--upgrade for newer versions)
 	@echo "==> requirements/run.txt: what the service needs"

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
+from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Mount
 
 from authapi.errors import ConfigurationError
@@ -17,6 +18,7 @@ from authapi.services import Services
 from authapi.settings import Settings, load_settings
 from authapi.strategies.registry import Registry
 from authapi.web import errors, openapi
+from authapi.web.breaches import range_check
 from authapi.web.context import Runtime
 from authapi.web.middleware import EdgeMiddleware
 from authapi.web.routes import UNITS
@@ -37,7 +39,7 @@ class AuthAPI:
 
     def __init__(self, settings: Settings | None = None) -> None:
         self.settings = settings or load_settings()
-        services = Services.build(self.settings)
+        services = Services.build(self.settings, breached=range_check(self.settings))
         self.runtime = Runtime(services=services, registry=Registry.load(services))
         self._apps: list[FastAPI] = []
         self._mounted: list[FastAPI] = []
@@ -54,6 +56,15 @@ class AuthAPI:
                 raise ConfigurationError(
                     f"there is no unit of routes {name!r}; there are {', '.join(UNITS)}"
                 )
+        if self.settings.allowed_origins:
+            app.add_middleware(
+                CORSMiddleware,
+                allow_origins=self.settings.allowed_origins,
+                allow_credentials=True,
+                allow_methods=["GET", "POST", "PATCH", "DELETE"],
+                allow_headers=["Authorization", "Content-Type", "If-Match", "If-None-Match"],
+                expose_headers=["ETag", "Retry-After", "WWW-Authenticate", "X-Request-ID"],
+            )
         app.add_middleware(EdgeMiddleware, runtime=self.runtime)
         # A redirect for a trailing slash would be built from the Host header of a stranger.
         app.router.redirect_slashes = False

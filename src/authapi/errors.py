@@ -19,7 +19,10 @@
         │   ├── SuperuserRequired     superuser_required
         │   ├── RegistrationClosed    registration_closed
         │   ├── WrongPassword         wrong_password
-        │   └── ForeignOrigin         foreign_origin
+        │   ├── ForeignOrigin         foreign_origin
+        │   ├── WrongDestination      wrong_destination
+        │   └── HTTPSRequired         https_required
+        ├── TooManyAttempts           too_many_attempts
         ├── NotFound                  not_found
         ├── EmailTaken                email_taken
         ├── PreconditionFailed        precondition_failed
@@ -184,6 +187,32 @@ class ForeignOrigin(Forbidden):
 
     code = "foreign_origin"
     title = "The request comes from another origin"
+
+
+class WrongDestination(Forbidden):
+    """A browser wants to use an answer as something that it is not, such as a script."""
+
+    code = "wrong_destination"
+    title = "The answer is not meant for this use"
+
+
+class HTTPSRequired(Forbidden):
+    """The request travelled in the clear, and so did what it carried."""
+
+    code = "https_required"
+    title = "Use https"
+
+
+class TooManyAttempts(Refusal):
+    """A limit on guessing is reached; the same for accounts that exist and that do not."""
+
+    code = "too_many_attempts"
+    title = "Too many attempts"
+
+    def __init__(self, *, retry_after: int) -> None:
+        super().__init__()
+        self.retry_after = retry_after
+        """Seconds."""
 
 
 class NotFound(Refusal):

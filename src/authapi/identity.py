@@ -1,9 +1,11 @@
-"""The frozen values that say who is calling: `User`, `Session` and `Identity`.
+"""The frozen values that say who is calling: `User`, `Session`, `Identity`, `Client`, and `Event`.
 
 They are snapshots, safe to keep in memory and to hand to other threads; never database rows.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -39,11 +41,35 @@ class SessionKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """Where a login came from, as far as the connection tells."""
+    """Where a request comes from, as far as the connection tells."""
 
     ip: str | None = None
     user_agent: str | None = None
-    """At most 255 characters."""
+    """Printable, and at most 255 characters."""
+    request_id: str | None = None
+    """Joins answers, log lines and events of one request."""
+
+
+_client: ContextVar[Client | None] = ContextVar("authapi_client", default=None)
+
+
+def current_client() -> Client:
+    """Where the work at hand comes from; nowhere in particular outside of a request.
+
+    A context variable, because every change is written down with it, and handing it through every
+    call would say nothing more.
+    """
+    return _client.get() or Client()
+
+
+@contextmanager
+def on_behalf_of(client: Client) -> Iterator[None]:
+    """Inside this block, work comes from `client`."""
+    token = _client.set(client)
+    try:
+        yield
+    finally:
+        _client.reset(token)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,3 +111,51 @@ class Identity:
     amr: tuple[str, ...]
     expires_at: datetime | None
     """When this credential stops working at the latest; None if it does not expire."""
+
+
+class EventType(StrEnum):
+    """What can happen to an account, in the words that `GET /me/events` and the log use."""
+
+    ACCOUNT_REGISTERED = "account_registered"
+    ACCOUNT_RENAMED = "account_renamed"
+    ACCOUNT_DEACTIVATED = "account_deactivated"
+    ACCOUNT_ACTIVATED = "account_activated"
+    ACCOUNT_DELETED = "account_deleted"
+    LOGIN = "login"
+    LOGIN_REFUSED = "login_refused"
+    LOGOUT = "logout"
+    PASSWORD_CHANGED = "password_changed"
+    PASSWORD_CHANGE_REFUSED = "password_change_refused"
+    SESSION_ENDED = "session_ended"
+    SESSIONS_ENDED = "sessions_ended"
+    TOKEN_CREATED = "token_created"
+    TOKEN_ENDED = "token_ended"
+    THROTTLED = "throttled"
+
+
+REFUSALS = frozenset(
+    {EventType.LOGIN_REFUSED, EventType.PASSWORD_CHANGE_REFUSED, EventType.THROTTLED}
+)
+"""Events of which the outcome is a refusal; of the others it is success."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened to an account, or was tried."""
+
+    id: UUID
+    """UUIDv7: later events have greater ids, to the millisecond."""
+    at: datetime
+    type: EventType
+    user_id: UUID | None
+    """Whose account; None where a login named none that exists."""
+    session_id: UUID | None
+    strategy: str | None
+    client: Client
+    detail: Mapping[str, object]
+    """What else is worth knowing; never a secret, and never what a stranger typed."""
+
+    @property
+    def outcome(self) -> str:
+        """`refused` or `success`."""
+        return "refused" if self.type in REFUSALS else "success"

@@ -4,7 +4,9 @@ A setting `name` is read from `AUTHAPI_NAME`, from a `.env` file, or, where it h
 the file that `AUTHAPI_NAME_FILE` names. Nothing is read at import: `Settings()` reads.
 """
 
+import ipaddress
 import os
+import re
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -26,10 +28,14 @@ from pydantic_settings import (
     NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
 )
 
 from authapi.errors import ConfigurationError
 
+_ORIGIN = re.compile(
+    r"(http(?!.*:80$)|https(?!.*:443$))://([a-z0-9-]+(\.[a-z0-9-]+)*|\[[0-9a-f:]+\])(:[1-9][0-9]{0,4})?"
+)
 MIN_SECRET_LENGTH = 32
 
 
@@ -74,6 +80,30 @@ def _public_url(value: str | None) -> str | None:
     return value.rstrip("/")
 
 
+def _networks(value: tuple[str, ...]) -> tuple[str, ...]:
+    for text in value:
+        try:
+            ipaddress.ip_network(text)
+        except ValueError:
+            raise ValueError("each must be a network such as 10.0.0.0/8") from None
+    return value
+
+
+def _origins(value: tuple[str, ...]) -> tuple[str, ...]:
+    for text in value:
+        # In the spelling that browsers send (RFC 6454, section 6.2): another would never match.
+        if not _ORIGIN.fullmatch(text):
+            raise ValueError("each must be scheme://host or scheme://host:port, in lower case")
+    return value
+
+
+def _is_guessable(secret: str) -> bool:
+    # Thirty-two random characters of any alphabet have far more than ten different ones, and
+    # examples from documentation say what they are.
+    words = ("change", "secret", "example", "password", "default")
+    return len(set(secret)) < 10 or any(word in secret.lower() for word in words)
+
+
 def _long_secret(value: SecretStr | None) -> SecretStr | None:
     if value is not None and len(value.get_secret_value()) < MIN_SECRET_LENGTH:
         raise ValueError(f"must have at least {MIN_SECRET_LENGTH} characters")
@@ -91,6 +121,12 @@ Scopes = Annotated[
     AfterValidator(_scope_names),
 ]
 """`name=meaning; name=meaning`."""
+Rate = Annotated[
+    str, Field(pattern=r"^[1-9][0-9]{0,8}/([1-9][0-9]{0,4} ?)?(second|minute|hour|day)s?$")
+]
+"""How many in how long: `10/minute`, `100/2 hours`."""
+Networks = Annotated[Names, AfterValidator(_networks)]
+"""CIDR networks separated by commas or spaces."""
 Secret = Annotated[SecretStr | None, AfterValidator(_long_secret)]
 
 
@@ -131,8 +167,23 @@ class Settings(BaseSettings):
     registration: Literal["open", "closed"] = "open"
     scopes: Scopes = Field(default_factory=dict)
     """The scopes that exist. A login holds all, a personal access token those it was given."""
-    allowed_origins: Names = ()
-    """Origins, besides our own, whose pages may open a WebSocket with our cookie."""
+    allowed_origins: Annotated[Names, AfterValidator(_origins)] = ()
+    """Origins, besides our own, whose pages may call us, with the cookie too (CORS)."""
+
+    trusted_proxies: Networks = ()
+    """Networks (CIDR) whose `X-Forwarded-For` is believed; read from the right."""
+    redis_url: SecretStr | None = None
+    """`redis://...` of a Redis or Valkey where several processes share their limits."""
+    limit_account_and_network: Rate = "10/minute"
+    """Failed logins to one account from one network."""
+    limit_account: Rate = "100/hour"
+    """Failed logins to one account from all networks together."""
+    limit_network: Rate = "300/minute"
+    """Failed logins from one network to all accounts together."""
+    limit_total: Rate = "3000/minute"
+    """Failed logins altogether, and registrations altogether."""
+    limit_registrations: Rate = "100/minute"
+    """Registrations from one network."""
 
     session_idle: Lifetime = timedelta(days=1)
     """A cookie session ends when it is not used for this long."""
@@ -163,6 +214,10 @@ class Settings(BaseSettings):
     """Characters. NIST SP 800-63B-4 asks for 15 where the password is the only factor."""
     password_max_length: int = Field(default=1024, ge=64, le=1024)
     """Characters."""
+    password_context_words: Names = ("authapi",)
+    """Words that a new password may hold, but that count for nothing: product, company, host."""
+    breached_passwords_url: str | None = Field(default=None, pattern=r"^https?://")
+    """A k-anonymity range API to ask of new passwords: gets five digits of a SHA-1 appended."""
     argon2_memory: int = Field(default=19456, ge=19456, le=1 << 20)
     """KiB for one hash. The default, and the least that is accepted, is OWASP's minimum."""
     argon2_passes: int = Field(default=2, ge=2, le=64)
@@ -172,6 +227,9 @@ class Settings(BaseSettings):
     hash_queue: int = Field(default=64, ge=0, le=10_000)
     """Hashes that may wait; beyond that, requests are answered 503."""
 
+    access_log: bool = False
+    """One line in the log for each request, besides those for security events."""
+
     max_body_bytes: int = Field(default=65536, ge=1024)
     max_header_bytes: int = Field(default=32768, ge=4096)
     """All request headers together."""
@@ -180,6 +238,8 @@ class Settings(BaseSettings):
     max_json_depth: int = Field(default=20, ge=4, le=200)
     """How deep arrays and objects of a body may nest."""
 
+    allow_sqlite: bool = False
+    """Let production run on SQLite: one machine, one disk, no other host."""
     database_pool_size: int = Field(default=10, ge=1, le=1000)
     """Connections that each process may hold open."""
     database_pool_timeout: float = Field(default=5.0, gt=0, le=300)
@@ -211,6 +271,15 @@ class Settings(BaseSettings):
             raise ValueError("production needs " + ", ".join(missing))
         if not self.cookie_secure:
             raise ValueError("production needs an https public_url, for the cookie to be Secure")
+        if self.is_embedded and not self.allow_sqlite:
+            raise ValueError("production on SQLite needs AUTHAPI_ALLOW_SQLITE=true")
+        if self.secret is not None and _is_guessable(self.secret.get_secret_value()):
+            raise ValueError(
+                "AUTHAPI_SECRET is no random text: make one with `openssl rand -hex 32`"
+            )
+        path = secret_file()
+        if path is not None and path.stat().st_mode & 0o004:
+            raise ValueError("the file of AUTHAPI_SECRET_FILE can be read by everybody: chmod o-r")
 
     @property
     def docs_enabled(self) -> bool:
@@ -251,6 +320,12 @@ class Settings(BaseSettings):
         return init_settings, env_settings, _SecretFiles(settings_cls), dotenv_settings
 
 
+def secret_file() -> Path | None:
+    """The file that `AUTHAPI_SECRET_FILE` names, unless the secret itself is given."""
+    name = os.environ.get("AUTHAPI_SECRET_FILE")
+    return Path(name) if name and not os.environ.get("AUTHAPI_SECRET") else None
+
+
 class _SecretFiles(EnvSettingsSource):
     """Reads `AUTHAPI_X` from the file that `AUTHAPI_X_FILE` names, where X holds a secret."""
 
@@ -278,6 +353,12 @@ def load_settings(overrides: Mapping[str, object] | None = None) -> Settings:
             name = f"AUTHAPI_{str(item['loc'][0]).upper()}: " if item["loc"] else ""
             problems.append(name + item["msg"].removeprefix("Value error, "))
         raise ConfigurationError("; ".join(problems)) from None
+    except SettingsError as error:
+        # What a source of settings raises arrives wrapped; the wrapping names no value.
+        cause = error.__cause__
+        raise ConfigurationError(
+            str(cause if isinstance(cause, ConfigurationError) else error)
+        ) from None
 
 
 def _bracketed(host: str) -> str:

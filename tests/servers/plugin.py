@@ -1,13 +1,15 @@
-"""Pytest plugin: one PostgreSQL per test run, shared by all xdist workers.
+"""Pytest plugin: one PostgreSQL per test run, shared by all xdist workers, and a Valkey for each.
 
 Loaded by ``pytest_plugins = ["tests.servers.plugin"]`` in the top-level conftest.
 """
 
+from collections.abc import Iterator
 from typing import Protocol
 
 import pytest
 
 from tests.servers.postgres import PostgresCluster, PostgresServer
+from tests.servers.valkey import ValkeyServer
 
 _CLUSTER = pytest.StashKey[PostgresCluster]()
 _ADMIN_URL = "postgres_admin_url"
@@ -25,6 +27,21 @@ def postgres(pytestconfig: pytest.Config) -> PostgresServer:
     """The server of this test run. Other workers use it too: give databases names of your own."""
     workerinput: dict[str, str] | None = getattr(pytestconfig, "workerinput", None)
     return PostgresServer(workerinput[_ADMIN_URL]) if workerinput else _server(pytestconfig)
+
+
+@pytest.fixture(scope="session")
+def valkey_server() -> Iterator[ValkeyServer]:
+    """The Valkey of this worker, started when the first test asks for it."""
+    with ValkeyServer() as server:
+        yield server
+
+
+@pytest.fixture
+def valkey(valkey_server: ValkeyServer) -> ValkeyServer:
+    """A running Valkey that holds nothing, whatever the test before has done to it."""
+    valkey_server.start()
+    valkey_server.command("FLUSHALL")
+    return valkey_server
 
 
 @pytest.hookimpl(optionalhook=True)

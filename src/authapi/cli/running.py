@@ -14,6 +14,7 @@ from authapi.identity import User
 from authapi.services import Services
 from authapi.services.addresses import parse_email
 from authapi.settings import load_settings
+from authapi.web.breaches import range_check
 
 T = TypeVar("T")
 
@@ -25,7 +26,8 @@ def with_services(work: Callable[[Services], Awaitable[T]]) -> T:
     """What `work` gives, with services that are open while it runs."""
 
     async def run() -> T:
-        services = Services.build(load_settings())
+        settings = load_settings()
+        services = Services.build(settings, breached=range_check(settings))
         await services.start()
         try:
             return await work(services)

@@ -1,5 +1,6 @@
 """`authapi serve`: the service."""
 
+import logging.config
 import os
 import signal
 import socket
@@ -11,6 +12,7 @@ import uvicorn
 from uvicorn.supervisors import Multiprocess
 
 from authapi.app import create_app
+from authapi.cli import logs
 from authapi.errors import ConfigurationError
 from authapi.services import Services, prepare
 from authapi.settings import Settings, load_settings
@@ -29,7 +31,9 @@ def serve(
     settings = load_settings({**chosen, "port": listening.getsockname()[1]})
     app = create_app(settings)
     _try_out(settings)
-    _print_banner(settings)
+    log_config = logs.configuration(settings)
+    logging.config.dictConfig(log_config)
+    _announce(settings)
     config = uvicorn.Config(
         app if settings.workers == 1 else "authapi.app:create_app",
         factory=settings.workers > 1,
@@ -37,7 +41,8 @@ def serve(
         http="httptools",
         ws="websockets-sansio",
         access_log=False,
-        log_level="warning",
+        log_config=log_config,
+        log_level=None,
         proxy_headers=False,  # a header of a stranger must not choose the client address
         server_header=False,
         timeout_graceful_shutdown=settings.shutdown_timeout,
@@ -82,14 +87,20 @@ def _try_out(settings: Settings) -> None:
     Services.build(settings).keys.start()
 
 
-def _print_banner(settings: Settings) -> None:
-    services = Services.build(settings)
+def _announce(settings: Settings) -> None:
+    database = Services.build(settings).database.description
     base = settings.public_url or settings.issuer
-    print(f"authapi listens on {settings.host} port {settings.port}", flush=True)
+    docs = f"{base}/docs" if settings.docs_enabled else "off"
+    names = ", ".join(settings.strategies)
+    if settings.env == "production":
+        values = {"service": base, "docs": docs, "database": database, "strategies": names}
+        logs.announce("listening", host=settings.host, port=settings.port, **values)
+        return
+    print(f"authapi listens on {settings.host} port {settings.port}")
     print(f"  service     {base}")
-    print(f"  docs        {base + '/docs' if settings.docs_enabled else 'off'}")
-    print(f"  database    {services.database.description}")
-    print(f"  strategies  {', '.join(settings.strategies)}", flush=True)
+    print(f"  docs        {docs}")
+    print(f"  database    {database}")
+    print(f"  strategies  {names}", flush=True)
 
 
 def _ignore(_: int, __: FrameType | None) -> None:

@@ -7,7 +7,7 @@ import typer
 
 from authapi.cli.running import JSONOption, UserArgument, find_user, print_one, with_services
 from authapi.clock import now
-from authapi.identity import Client, Identity, Session
+from authapi.identity import Identity, Session
 from authapi.services import Services
 
 app = typer.Typer(help="Personal access tokens.", no_args_is_help=True)
@@ -38,7 +38,6 @@ def create(
             name=name,
             scopes=scope,
             lifetime=None if expires_in is None else timedelta(seconds=expires_in),
-            client=Client(),
         )
 
     token, secret = with_services(work)

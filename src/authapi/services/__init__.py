@@ -8,9 +8,11 @@ from dataclasses import dataclass
 
 from authapi.services.accounts import Accounts
 from authapi.services.activity import Activity
+from authapi.services.audit import Audit
 from authapi.services.keys import Keys, prepare_data_dir
-from authapi.services.passwords import Passwords
+from authapi.services.passwords import BreachCheck, Passwords
 from authapi.services.sessions import Lifetime, Login, Sessions
+from authapi.services.throttle import Throttle
 from authapi.services.tokens import Tokens
 from authapi.settings import Settings
 from authapi.storage import Database, migrations
@@ -26,31 +28,40 @@ class Services:
     database: Database
     accounts: Accounts
     activity: Activity
+    audit: Audit
     keys: Keys
     passwords: Passwords
     sessions: Sessions
+    throttle: Throttle
     tokens: Tokens
 
     @classmethod
-    def build(cls, settings: Settings) -> "Services":
-        """Put the services together. Nothing is opened, read or written yet."""
+    def build(cls, settings: Settings, *, breached: BreachCheck | None = None) -> "Services":
+        """Put the services together. Nothing is opened, read or written yet.
+
+        `breached` is how new passwords are looked up among breached ones, if at all.
+        """
         database = Database(
             settings.resolved_database_url,
             pool_size=settings.database_pool_size,
             pool_timeout=settings.database_pool_timeout,
             timeout=settings.database_timeout,
         )
-        passwords = Passwords(settings)
+        passwords = Passwords(settings, breached)
         activity = Activity(database, settings)
+        audit = Audit(database)
+        throttle = Throttle(settings)
         return cls(
             settings=settings,
             database=database,
-            accounts=Accounts(database, passwords, settings),
+            accounts=Accounts(database, passwords, throttle, audit, settings),
             activity=activity,
+            audit=audit,
             keys=Keys(settings),
             passwords=passwords,
-            sessions=Sessions(database, activity, settings),
-            tokens=Tokens(database, activity, settings),
+            sessions=Sessions(database, activity, audit, settings),
+            throttle=throttle,
+            tokens=Tokens(database, audit, settings),
         )
 
     async def start(self) -> None:
@@ -67,6 +78,7 @@ class Services:
         """Write down what is pending and close everything."""
         await self.activity.stop()
         self.passwords.stop()
+        await self.throttle.close()
         await self.database.close()
 
 

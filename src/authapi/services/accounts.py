@@ -17,13 +17,16 @@ from authapi.errors import (
     PasswordMismatch,
     PreconditionFailed,
     RegistrationClosed,
+    TooManyAttempts,
     Unavailable,
     WrongPassword,
 )
-from authapi.identity import Identity, User
-from authapi.services.addresses import EmailAddress
+from authapi.identity import EventType, Identity, User, current_client
+from authapi.services.addresses import EmailAddress, parse_email
+from authapi.services.audit import Audit
 from authapi.services.passwords import Passwords
 from authapi.services.sessions import Login
+from authapi.services.throttle import Throttle
 from authapi.settings import Settings
 from authapi.storage import Database, Store
 
@@ -33,15 +36,32 @@ _log = logging.getLogger(__name__)
 class Accounts:
     """Accounts, and the proof that a caller owns one."""
 
-    def __init__(self, database: Database, passwords: Passwords, settings: Settings) -> None:
+    def __init__(
+        self,
+        database: Database,
+        passwords: Passwords,
+        throttle: Throttle,
+        audit: Audit,
+        settings: Settings,
+    ) -> None:
         self._database = database
         self._passwords = passwords
+        self._throttle = throttle
+        self._audit = audit
         self._settings = settings
 
     async def register(self, email: EmailAddress, password: str, *, name: str | None) -> User:
-        """A new account for a stranger. Raises RegistrationClosed, InvalidInput, EmailTaken."""
+        """A new account for a stranger.
+
+        Raises RegistrationClosed, TooManyAttempts, InvalidInput, EmailTaken.
+        """
         if self._settings.registration == "closed":
             raise RegistrationClosed
+        try:
+            await self._throttle.registration(current_client())
+        except TooManyAttempts:
+            await self._audit.throttled()
+            raise
         return await self.create(email, password, name=name)
 
     async def create(
@@ -58,7 +78,7 @@ class Accounts:
         """
         stored = None
         if password is not None:
-            self._passwords.check_new(password)
+            await self._passwords.check_new(password, email=email.canonical)
             stored = await self._passwords.hash(password)
         at = now()
         user = User(
@@ -73,22 +93,33 @@ class Accounts:
         )
         async with self._database.transaction() as store:
             await store.users.add(user, email=email.canonical, password_hash=stored)
+            await self._audit.record(store, EventType.ACCOUNT_REGISTERED, user_id=user.id)
         return user
 
     async def prove(self, email: EmailAddress, password: str) -> Login:
         """A login, if the password belongs to the address; else InvalidCredentials.
 
         An unknown address, an account without password and a deactivated one cost the same work
-        and give the same error. No connection is held while the password is hashed.
+        and give the same error. No connection is held while the password is hashed. Raises
+        TooManyAttempts, before any of that, where guessing is suspected.
         """
+        try:
+            async with self._throttle.attempt(email.canonical, current_client()):
+                return await self._prove(email, password)
+        except TooManyAttempts:
+            await self._audit.throttled()
+            raise
+
+    async def _prove(self, email: EmailAddress, password: str) -> Login:
         async with self._database.read() as store:
             found = await store.users.find_credentials_by_email(email.canonical)
         user, stored = found or (None, None)
         try:
             await self._passwords.verify(password, stored)
         except PasswordMismatch:
-            raise InvalidCredentials from None
+            stored = None
         if user is None or stored is None or not user.is_active:
+            await self._audit.refused(EventType.LOGIN_REFUSED, user_id=user.id if user else None)
             raise InvalidCredentials
         proved = await self._strengthen(user, password, stored)
         return Login(user=user, proved=proved, auth_time=now())
@@ -101,14 +132,14 @@ class Accounts:
         `renewed` is another secret for that session, so that whoever had copied the old one is out.
         Raises InvalidInput for a new password that may not be chosen, WrongPassword.
         """
-        self._passwords.check_new(new, field="new_password")
-        async with self._database.read() as store:
-            found = await store.users.find_credentials(identity.user.id)
-        stored = None if found is None else found[1]
+        account = parse_email(identity.user.email).canonical
+        await self._passwords.check_new(new, field="new_password", email=account)
         try:
-            await self._passwords.verify(current, stored)
-        except PasswordMismatch:
-            raise WrongPassword from None
+            async with self._throttle.attempt(account, current_client()):
+                stored = await self._check_current(identity.user, current)
+        except TooManyAttempts:
+            await self._audit.throttled()
+            raise
         if new == current:
             message = "must differ from the current password"
             raise InvalidInput(InputError(("body", "new_password"), "password_unchanged", message))
@@ -123,15 +154,35 @@ class Accounts:
             await store.sessions.end_all(user.id, keep=keep)
             if renewed is not None and identity.session_id is not None:
                 await store.sessions.replace_secret(identity.session_id, renewed)
+            await self._audit.record(
+                store,
+                EventType.PASSWORD_CHANGED,
+                user_id=user.id,
+                session_id=identity.session_id,
+                strategy=identity.strategy,
+            )
+
+    async def _check_current(self, user: User, current: str) -> PasswordHash | None:
+        async with self._database.read() as store:
+            found = await store.users.find_credentials(user.id)
+        stored = None if found is None else found[1]
+        try:
+            await self._passwords.verify(current, stored)
+        except PasswordMismatch:
+            await self._audit.refused(EventType.PASSWORD_CHANGE_REFUSED, user_id=user.id)
+            raise WrongPassword from None
+        return stored
 
     async def set_password(self, user_id: UUID, password: str) -> None:
         """Give an account a password, by an operator; everything of its sessions ends."""
-        self._passwords.check_new(password)
+        account = parse_email((await self.find(user_id)).email).canonical
+        await self._passwords.check_new(password, email=account)
         replacement = await self._passwords.hash(password)
         async with self._database.transaction() as store:
             user, _ = await _locked(store, user_id)
             await store.users.set_password(user.id, replacement, at=_after(user))
             await store.sessions.end_all(user.id)
+            await self._audit.record(store, EventType.PASSWORD_CHANGED, user_id=user.id)
 
     async def rename(
         self, user_id: UUID, name: str | None, *, unless: Callable[[User], bool]
@@ -146,6 +197,7 @@ class Accounts:
                 raise PreconditionFailed
             if name != user.name:
                 await store.users.set_name(user_id, name, at=_after(user))
+                await self._audit.record(store, EventType.ACCOUNT_RENAMED, user_id=user_id)
             changed = await store.users.find(user_id)
         if changed is None:
             raise NotFound
@@ -157,6 +209,8 @@ class Accounts:
             user, _ = await _locked(store, user_id)
             if user.is_active != active:
                 await store.users.set_active(user_id, active, at=_after(user))
+                kind = EventType.ACCOUNT_ACTIVATED if active else EventType.ACCOUNT_DEACTIVATED
+                await self._audit.record(store, kind, user_id=user_id)
             if not active:
                 await store.sessions.end_all(user_id)
             changed = await store.users.find(user_id)
@@ -167,7 +221,8 @@ class Accounts:
     async def delete(self, user_id: UUID) -> None:
         """Remove an account and everything that belongs to it. Its id is never used again."""
         async with self._database.transaction() as store:
-            await store.users.delete(user_id)
+            if await store.users.delete(user_id):
+                await self._audit.record(store, EventType.ACCOUNT_DELETED, user_id=user_id)
 
     async def find(self, user_id: UUID) -> User:
         """The account with this id. Raises NotFound."""

@@ -1,45 +1,63 @@
-"""Passwords: which are allowed, and where the slow work on them is done.
+"""Passwords: which may be chosen, and where the slow work on them is done.
 
 Hashing takes tens of milliseconds and `argon2_memory` each, so it runs in threads of its own: as
 many as `hash_concurrency`, never on the event loop, never without bound.
 """
 
 import asyncio
-from collections.abc import Callable
+import logging
+from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from authapi.crypto.passwords import Cost, PasswordHash, PasswordHasher
 from authapi.errors import InputError, InvalidInput, Overloaded
+from authapi.services.common_passwords import fold, is_common
 from authapi.settings import Settings
 
 T = TypeVar("T")
+BreachCheck = Callable[[str], Awaitable[bool]]
+"""Whether a password is known from a breach. Raises OSError or TimeoutError if it cannot tell."""
+
+_log = logging.getLogger(__name__)
+
+_BREACH_BOUND = 1.0
+"""Seconds that a breach check may take; then the password counts as not breached."""
+_SHORTEST_WORD = 4
 
 
 class Passwords:
     """The password policy, and a bounded pool of threads that hash."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, breached: BreachCheck | None = None) -> None:
         self._settings = settings
+        self._breached = breached
         self._limit = settings.hash_concurrency + settings.hash_queue
         self._pending = 0
         self._pool: ThreadPoolExecutor | None = None
         self._hasher: PasswordHasher | None = None
 
-    def check_new(self, password: str, *, field: str = "password") -> None:
-        """Return if `password` may be chosen; else raise InvalidInput naming `field`.
+    async def check_new(self, password: str, *, email: str, field: str = "password") -> None:
+        """Return if the owner of `email` may choose `password`; else raise InvalidInput.
 
-        Length only, in characters, and no rules of composition (OWASP ASVS 6.2.1, 6.2.5, 6.2.9).
+        The error names `field`. What counts is length in characters, that it is not common, not
+        mostly made of words that anybody would try here, and, if that is switched on, not known
+        from a breach; there are no rules of composition (OWASP ASVS 6.2.1 to 6.2.12). A breach
+        check that does not answer within a second is passed over, with a line in the log.
         """
         least, most = self._settings.password_min_length, self._settings.password_max_length
         if len(password) < least:
-            error = InputError(
-                ("body", field), "password_too_short", f"at least {least} characters"
-            )
-            raise InvalidInput(error)
+            raise _refusal(field, "password_too_short", f"at least {least} characters")
         if len(password) > most:
-            error = InputError(("body", field), "password_too_long", f"at most {most} characters")
-            raise InvalidInput(error)
+            raise _refusal(field, "password_too_long", f"at most {most} characters")
+        if is_common(password):
+            raise _refusal(field, "password_common", "too many people have this password")
+        words = (*self._settings.password_context_words, *_words_of(email))
+        if _without(fold(password), words) < least * 2 // 3:
+            message = "made too much of your address, or of words that belong to this service"
+            raise _refusal(field, "password_guessable", message)
+        if await self._is_breached(password):
+            raise _refusal(field, "password_breached", "known from a breach of another service")
 
     async def hash(self, password: str) -> PasswordHash:
         """The hash to store. Raises Overloaded when too many are waiting."""
@@ -73,6 +91,16 @@ class Passwords:
             self._pool.shutdown(wait=False, cancel_futures=True)
             self._pool = None
 
+    async def _is_breached(self, password: str) -> bool:
+        if self._breached is None:
+            return False
+        try:
+            async with asyncio.timeout(_BREACH_BOUND):
+                return await self._breached(password)
+        except (OSError, TimeoutError):
+            _log.warning("the breach check did not answer: a new password was not checked")
+            return False
+
     async def _run(self, work: Callable[[PasswordHasher], T]) -> T:
         pool = self._pool
         if self._hasher is None or pool is None:
@@ -94,3 +122,21 @@ class Passwords:
     def _decrement(self, pool: ThreadPoolExecutor) -> None:
         if pool is self._pool:  # and not of a start before this one
             self._pending -= 1
+
+
+def _refusal(field: str, code: str, message: str) -> InvalidInput:
+    return InvalidInput(InputError(("body", field), code, message))
+
+
+def _words_of(email: str) -> Iterable[str]:
+    local, _, domain = email.partition("@")
+    parts = local.replace("+", ".").replace("-", ".").split(".")
+    return (email, local, *parts, *domain.split(".")[:-1])
+
+
+def _without(password: str, words: Iterable[str]) -> int:
+    # How much is left of a password that is not one of these words: they count for nothing.
+    for word in sorted({fold(word) for word in words}, key=len, reverse=True):
+        if len(word) >= _SHORTEST_WORD:
+            password = password.replace(word, "")
+    return len(password)

@@ -11,8 +11,16 @@ from authapi.crypto.ids import new_id
 from authapi.crypto.passwords import PasswordHash
 from authapi.crypto.secrets import SecretHash
 from authapi.errors import InputError, InvalidCredentials, InvalidInput, NotFound
-from authapi.identity import Client, Identity, Session, SessionKind, User
+from authapi.identity import (
+    EventType,
+    Identity,
+    Session,
+    SessionKind,
+    User,
+    current_client,
+)
 from authapi.services.activity import Activity
+from authapi.services.audit import Audit
 from authapi.settings import Settings
 from authapi.storage import Database, Store
 
@@ -42,9 +50,12 @@ class Lifetime:
 class Sessions:
     """Login sessions of every kind."""
 
-    def __init__(self, database: Database, activity: Activity, settings: Settings) -> None:
+    def __init__(
+        self, database: Database, activity: Activity, audit: Audit, settings: Settings
+    ) -> None:
         self._database = database
         self._activity = activity
+        self._audit = audit
         self._settings = settings
 
     async def begin(
@@ -53,7 +64,6 @@ class Sessions:
         kind: SessionKind,
         *,
         lifetime: Lifetime,
-        client: Client,
         secret: SecretHash | None = None,
         replaces: SecretHash | None = None,
     ) -> Session:
@@ -75,7 +85,7 @@ class Sessions:
             expires_at=login.auth_time + lifetime.absolute,
             auth_time=login.auth_time,
             amr=login.amr,
-            client=client,
+            client=current_client(),
             data={},
         )
         async with self._database.transaction() as store:
@@ -83,6 +93,13 @@ class Sessions:
             if replaces is not None:
                 await store.sessions.end_secret(replaces, kind)
             await store.sessions.add(session, secret)
+            await self._audit.record(
+                store,
+                EventType.LOGIN,
+                user_id=session.user_id,
+                session_id=session.id,
+                strategy=kind.value,
+            )
         return session
 
     async def identify_secret(
@@ -113,27 +130,51 @@ class Sessions:
             replace(session, last_seen_at=self._activity.last_seen(session)) for session in found
         ]
 
+    async def logout(self, identity: Identity) -> None:
+        """End the session that the caller came with. Nothing happens if it is over already."""
+        if identity.session_id is None:
+            return
+        async with self._database.transaction() as store:
+            if await store.sessions.end(identity.session_id):
+                await self._audit.record(
+                    store,
+                    EventType.LOGOUT,
+                    user_id=identity.user.id,
+                    session_id=identity.session_id,
+                    strategy=identity.strategy,
+                )
+
     async def end(self, session_id: UUID) -> int:
         """End one session, whosoever it is; 0 if it was over already, else 1."""
         async with self._database.transaction() as store:
-            return int(await store.sessions.end(session_id))
+            session = await store.sessions.lock(session_id)
+            if session is None:
+                return 0
+            await store.sessions.end(session_id)
+            await self._ended(store, session.user_id, session_id)
+            return 1
 
     async def end_own(self, session_id: UUID, user_id: UUID) -> None:
         """End one login of this user. Raises NotFound, also if it is somebody else's."""
         async with self._database.transaction() as store:
             if not await store.sessions.end_own(session_id, user_id, personal=False):
                 raise NotFound
+            await self._ended(store, user_id, session_id)
 
     async def end_others(self, identity: Identity) -> int:
         """End every login of the caller but the one in use; how many they were."""
         keep = () if identity.session_id is None else (identity.session_id,)
         async with self._database.transaction() as store:
-            return await store.sessions.end_all(identity.user.id, keep=keep, logins_only=True)
+            count = await store.sessions.end_all(identity.user.id, keep=keep, logins_only=True)
+            await self._all_ended(store, identity.user.id, count)
+            return count
 
     async def end_all(self, user_id: UUID) -> int:
         """End everything of this user, personal access tokens too; how many they were."""
         async with self._database.transaction() as store:
-            return await store.sessions.end_all(user_id)
+            count = await store.sessions.end_all(user_id)
+            await self._all_ended(store, user_id, count)
+            return count
 
     async def data_of(self, session_id: UUID) -> Mapping[str, object]:
         """The data kept with a session. Raises NotFound if it has ended meanwhile."""
@@ -175,6 +216,15 @@ class Sessions:
             total += removed
             if removed < _PRUNE_BATCH:
                 return total
+
+    async def _ended(self, store: Store, user_id: UUID, session_id: UUID) -> None:
+        kind = EventType.SESSION_ENDED
+        await self._audit.record(store, kind, user_id=user_id, session_id=session_id)
+
+    async def _all_ended(self, store: Store, user_id: UUID, count: int) -> None:
+        if count:
+            kind = EventType.SESSIONS_ENDED
+            await self._audit.record(store, kind, user_id=user_id, count=count)
 
     def _identity(self, found: tuple[Session, User] | None, strategy: str) -> Identity | None:
         if found is None:

@@ -8,8 +8,8 @@ from authapi.clock import now
 from authapi.crypto.ids import new_id
 from authapi.crypto.secrets import hash_secret, new_opaque_token
 from authapi.errors import InputError, InvalidInput, NotFound
-from authapi.identity import Client, Identity, Session, SessionKind
-from authapi.services.activity import Activity
+from authapi.identity import EventType, Identity, Session, SessionKind, current_client
+from authapi.services.audit import Audit
 from authapi.settings import Settings
 from authapi.storage import Database
 
@@ -17,9 +17,9 @@ from authapi.storage import Database
 class Tokens:
     """Personal access tokens."""
 
-    def __init__(self, database: Database, activity: Activity, settings: Settings) -> None:
+    def __init__(self, database: Database, audit: Audit, settings: Settings) -> None:
         self._database = database
-        self._activity = activity
+        self._audit = audit
         self._settings = settings
 
     async def create(
@@ -29,7 +29,6 @@ class Tokens:
         name: str,
         scopes: Collection[str] | None,
         lifetime: timedelta | None,
-        client: Client,
     ) -> tuple[Session, str]:
         """A new token and its secret, which is shown this once and kept nowhere.
 
@@ -60,7 +59,7 @@ class Tokens:
             expires_at=at + span,
             auth_time=owner.auth_time,
             amr=(),
-            client=client,
+            client=current_client(),
             data={},
         )
         async with self._database.transaction() as store:
@@ -68,6 +67,13 @@ class Tokens:
             if found is None or not found[0].is_active:
                 raise NotFound
             await store.sessions.add(token, hash_secret(secret))
+            await self._audit.record(
+                store,
+                EventType.TOKEN_CREATED,
+                user_id=token.user_id,
+                session_id=token.id,
+                strategy=owner.strategy,
+            )
         return token, secret
 
     async def list_of(self, user_id: UUID) -> Sequence[Session]:
@@ -80,3 +86,6 @@ class Tokens:
         async with self._database.transaction() as store:
             if not await store.sessions.end_own(token_id, user_id, personal=True):
                 raise NotFound
+            await self._audit.record(
+                store, EventType.TOKEN_ENDED, user_id=user_id, session_id=token_id
+            )

@@ -6,7 +6,7 @@ any answer is sent: a commit that fails is an error, never a success told too ea
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +19,8 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from authapi.errors import ConfigurationError, StorageUnavailable
+from authapi.identity import Event
+from authapi.storage.events import EventTable
 from authapi.storage.sessions import SessionTable
 from authapi.storage.users import UserTable
 
@@ -31,6 +33,7 @@ class Store:
 
     users: UserTable
     sessions: SessionTable
+    events: EventTable
 
 
 def parse_url(text: str) -> URL:
@@ -84,6 +87,8 @@ class Database:
             raise ConfigurationError(
                 "PostgreSQL needs the extra: pip install 'authapi[postgres]'"
             ) from None
+        self.on_commit: Callable[[Event], None] = _ignore
+        """Told of each event once the transaction that holds it is committed."""
         # One statement needs no transaction around it: on PostgreSQL that saves two round trips.
         self._reader = self.engine.execution_options(isolation_level="AUTOCOMMIT")
         self._writer = self.engine.execution_options(**{_WRITE: True})
@@ -99,7 +104,9 @@ class Database:
     @property
     def description(self) -> str:
         """Which database this is, for people, without its password."""
-        return self._url.set(drivername=self._url.get_backend_name()).render_as_string()
+        # Without its query either: drivers take a password there too.
+        plain = self._url.set(drivername=self._url.get_backend_name(), query={})
+        return plain.render_as_string()
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[Store]:
@@ -113,7 +120,10 @@ class Database:
         """The tables inside one transaction, committed at the end of the block or not at all."""
         with _translated():
             async with self._turn, self._writer.begin() as connection:
-                yield _store(connection)
+                store = _store(connection)
+                yield store
+        for added in store.events.added:
+            self.on_commit(added)
 
     async def ping(self) -> None:
         """Return if the database answers."""
@@ -143,7 +153,15 @@ class _translated:  # noqa: N801  # reads as a verb at its places of use
 
 
 def _store(connection: AsyncConnection) -> Store:
-    return Store(users=UserTable(connection), sessions=SessionTable(connection))
+    return Store(
+        users=UserTable(connection),
+        sessions=SessionTable(connection),
+        events=EventTable(connection),
+    )
+
+
+def _ignore(_: Event) -> None:
+    return None
 
 
 def _prepare_sqlite(connection: Any, _: object) -> None:

@@ -57,3 +57,21 @@ sessions = sa.Table(
     sa.Column("user_agent", sa.String(255)),
     sa.Column("data", sa.JSON, nullable=False),
 )
+
+events = sa.Table(
+    "events",
+    metadata,
+    sa.Column("id", sa.Uuid, primary_key=True),
+    sa.Column("at", UTCDateTime, nullable=False),
+    sa.Column("type", sa.String(40), nullable=False),
+    sa.Column("outcome", sa.String(10), nullable=False),
+    # No foreign key: what happened stays true when the account or the session is gone.
+    sa.Column("user_id", sa.Uuid),
+    sa.Column("session_id", sa.Uuid),
+    sa.Column("strategy", sa.String(64)),
+    sa.Column("request_id", sa.String(32)),
+    sa.Column("ip", sa.String(45)),
+    sa.Column("user_agent", sa.String(255)),
+    sa.Column("detail", sa.JSON, nullable=False),
+    sa.Index(None, "user_id", "id"),
+)

@@ -103,9 +103,10 @@ class UserTable:
         """Activate or deactivate the account."""
         await self._update(user_id, is_active=active, updated_at=at)
 
-    async def delete(self, user_id: UUID) -> None:
-        """Remove the account and, by the foreign key, everything that belongs to it."""
-        await self._connection.execute(sa.delete(users).where(users.c.id == user_id))
+    async def delete(self, user_id: UUID) -> bool:
+        """Remove the account and, by the foreign key, all that is its own; whether it was there."""
+        result = await self._connection.execute(sa.delete(users).where(users.c.id == user_id))
+        return result.rowcount == 1
 
     async def _one(self, statement: sa.Select[Any]) -> User | None:
         row = (await self._connection.execute(statement)).one_or_none()

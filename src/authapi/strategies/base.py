@@ -33,7 +33,7 @@ from uuid import UUID
 from starlette.requests import HTTPConnection
 
 from authapi.crypto.secrets import SecretHash
-from authapi.identity import Client, Identity
+from authapi.identity import Identity
 from authapi.services import Login, Services
 
 REALM = "authapi"
@@ -120,8 +120,7 @@ class Revocable(Issuer):
 
     async def revoke(self, identity: Identity) -> tuple[tuple[str, str], ...]:
         """End the credential that `identity` was read from; headers that tell the client so."""
-        if identity.session_id is not None:
-            await self.services.sessions.end(identity.session_id)
+        await self.services.sessions.logout(identity)
         return ()
 
 
@@ -140,11 +139,3 @@ def bearer_credential(connection: HTTPConnection) -> str | None:
         return None
     scheme, _, credential = header.partition(" ")
     return credential.strip(" ") if scheme.lower() == "bearer" else None
-
-
-def client_of(connection: HTTPConnection) -> Client:
-    """Where a connection comes from. Text that a client chose is cut and made printable."""
-    agent = connection.headers.get("user-agent")
-    if agent is not None:
-        agent = "".join(c if c.isprintable() else "?" for c in agent[:255])
-    return Client(ip=connection.client.host if connection.client else None, user_agent=agent)

@@ -20,7 +20,6 @@ from authapi.strategies.base import (
     Issued,
     Revocable,
     bearer_credential,
-    client_of,
 )
 
 
@@ -52,7 +51,6 @@ class JWTStrategy(Revocable):
             login,
             SessionKind.JWT,
             lifetime=Lifetime(self.services.settings.jwt_lifetime),
-            client=client_of(connection),
         )
         # NumericDate is written in whole seconds: what we promise must not outlive what we sign.
         issued = session.created_at.replace(microsecond=0)

@@ -12,7 +12,7 @@ from authapi.crypto.secrets import SecretHash, hash_secret, is_secret, new_secre
 from authapi.errors import InvalidCredential
 from authapi.identity import Identity, SessionKind
 from authapi.services import Lifetime, Login, Services
-from authapi.strategies.base import REALM, Challenge, Issued, Renewable, Renewal, client_of
+from authapi.strategies.base import REALM, Challenge, Issued, Renewable, Renewal
 
 
 class SessionStrategy(Renewable):
@@ -51,7 +51,6 @@ class SessionStrategy(Renewable):
             login,
             SessionKind.SESSION,
             lifetime=self._remembered if remember else self._session,
-            client=client_of(connection),
             secret=hash_secret(secret),
             replaces=self._presented(connection),
         )

@@ -18,7 +18,6 @@ from authapi.strategies.base import (
     Issued,
     Revocable,
     bearer_credential,
-    client_of,
 )
 
 
@@ -48,7 +47,6 @@ class TokenStrategy(Revocable):
             login,
             SessionKind.TOKEN,
             lifetime=Lifetime(self.services.settings.token_lifetime),
-            client=client_of(connection),
             secret=hash_secret(token),
         )
         return Issued(

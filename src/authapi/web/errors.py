@@ -4,6 +4,7 @@ Every refusal of one kind has the same body, and none repeats what the caller se
 """
 
 import json
+import logging
 import re
 from collections.abc import Iterable, Mapping
 from http import HTTPStatus
@@ -25,6 +26,7 @@ from starlette.websockets import WebSocket
 
 from authapi import errors
 from authapi.errors import AuthAPIError, InputError, InvalidInput, Refusal, Unavailable
+from authapi.identity import current_client
 from authapi.strategies.base import Challenge
 from authapi.web.context import RequestContext, context_of
 from authapi.web.resolver import distinct
@@ -41,6 +43,7 @@ STATUS: Mapping[type[AuthAPIError], int] = {
     errors.BodyTooLarge: 413,
     errors.UnsupportedMediaType: 415,
     errors.InvalidInput: 422,
+    errors.TooManyAttempts: 429,
     errors.HeadersTooLarge: 431,
     errors.MalformedRequest: 400,
     errors.InvalidGrant: 400,
@@ -49,6 +52,20 @@ STATUS: Mapping[type[AuthAPIError], int] = {
 
 WS_UNAUTHENTICATED = 4401
 WS_POLICY_VIOLATION = 1008
+
+_TOLD = (
+    errors.Forbidden,
+    errors.InvalidCredential,
+    errors.InactiveAccount,
+    errors.StaleAuthentication,
+    errors.TooManyAttempts,
+    errors.MalformedRequest,
+    errors.HeadersTooLarge,
+    errors.Unavailable,
+)
+"""What the log hears of."""
+
+_log = logging.getLogger("authapi.refusals")
 
 _MAX_ERRORS = 100
 _SAFE_NAME = re.compile(r"[a-z_]{1,40}")
@@ -97,7 +114,8 @@ def problem(
 def problem_for(error: AuthAPIError, context: RequestContext) -> Response:
     """What a refusal or failure looks like to the caller of this request."""
     status, headers, members = status_of(error), [], dict[str, object]()
-    if isinstance(error, Unavailable):
+    _tell_log(error, context)
+    if isinstance(error, Unavailable | errors.TooManyAttempts):
         headers.append(("retry-after", str(error.retry_after)))
     elif not isinstance(error, Refusal):
         return internal_error(context.request_id)
@@ -118,6 +136,28 @@ def problem_for(error: AuthAPIError, context: RequestContext) -> Response:
         headers=headers,
         **members,
     )
+
+
+def _tell_log(error: AuthAPIError, context: RequestContext) -> None:
+    # What somebody tried and may not, and what is away behind us. Plain bad input is no event, and
+    # would drown the others.
+    # So is an id that somebody is known not to own; an unknown path is not.
+    if isinstance(error, _TOLD) or (isinstance(error, errors.NotFound) and context.identity):
+        identity, cause = context.identity, error.__cause__
+        away = isinstance(error, Unavailable)
+        _log.log(
+            logging.WARNING if away else logging.INFO,
+            "unavailable" if away else "refused",
+            extra={
+                "code": getattr(error, "code", None),
+                # Its class only: what a driver says may repeat values.
+                "cause": type(cause).__name__ if cause else None,
+                "request_id": context.request_id,
+                "user_id": str(identity.user.id) if identity else None,
+                "strategy": identity.strategy if identity else None,
+                "ip": current_client().ip,
+            },
+        )
 
 
 def internal_error(request_id: str) -> Response:
@@ -157,6 +197,7 @@ def allowed_methods(request: Request) -> str:
 async def _on_authapi_error(connection: HTTPConnection, error: AuthAPIError) -> Response | None:
     context = context_of(connection)
     if isinstance(connection, WebSocket):
+        _tell_log(error, context)
         status = status_of(error)
         code = {401: WS_UNAUTHENTICATED, 503: 1013}.get(status, WS_POLICY_VIOLATION)
         await connection.close(code, error.code if isinstance(error, Refusal) else "")

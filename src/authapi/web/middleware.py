@@ -6,18 +6,23 @@ and turns what nobody foresaw into a 500 that tells nothing. It is one class bec
 ASGI costs every request.
 """
 
+import ipaddress
 import logging
+import time
 from collections.abc import Sequence
 
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from authapi.crypto.ids import new_id
-from authapi.errors import DuplicateHeader, HeadersTooLarge, Refusal
+from authapi.errors import DuplicateHeader, HeadersTooLarge, HTTPSRequired, Refusal
+from authapi.identity import on_behalf_of
+from authapi.web.client import came_in_the_clear, client_of
 from authapi.web.context import SCOPE_KEY, RequestContext, Runtime
 from authapi.web.errors import internal_error, problem_for
 
 _log = logging.getLogger("authapi")
+_access = logging.getLogger("authapi.access")
 
 CSP = (
     "default-src 'none'; base-uri 'none'; object-src 'none'; form-action 'none'; "
@@ -36,7 +41,12 @@ class EdgeMiddleware:
         self._runtime = runtime
         self._max_all = runtime.settings.max_header_bytes
         self._max_one = runtime.settings.max_credential_bytes
-        self._headers = _security_headers(https=runtime.settings.cookie_secure)
+        self._https = runtime.settings.cookie_secure
+        self._trusted = tuple(
+            ipaddress.ip_network(text) for text in runtime.settings.trusted_proxies
+        )
+        self._logs_access = runtime.settings.access_log
+        self._headers = _security_headers(https=self._https)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -44,14 +54,16 @@ class EdgeMiddleware:
             return
         context = RequestContext(runtime=self._runtime, request_id=new_id().hex)
         scope[SCOPE_KEY] = context
-        if scope["type"] == "websocket":
-            await self._websocket(scope, receive, send, context)
-        else:
-            await self._http(scope, receive, send, context)
+        with on_behalf_of(client_of(scope, self._trusted, context.request_id)):
+            if scope["type"] == "websocket":
+                await self._websocket(scope, receive, send, context)
+            else:
+                await self._http(scope, receive, send, context)
 
     async def _http(
         self, scope: Scope, receive: Receive, send: Send, context: RequestContext
     ) -> None:
+        began = time.perf_counter()
         is_head = scope["method"] == "HEAD"
         if is_head:
             scope["method"] = "GET"
@@ -62,6 +74,8 @@ class EdgeMiddleware:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
+                if self._logs_access:
+                    _log_access(scope, context, message["status"], began)
                 message["headers"] = self._complete(message.get("headers", ()), request_id)
             elif is_head and message["type"] == "http.response.body":
                 message["body"] = b""
@@ -69,7 +83,7 @@ class EdgeMiddleware:
 
         response: Response
         try:
-            refusal = self._refusal(scope["headers"])
+            refusal = self._refusal(scope)
             if refusal is None:
                 await self.app(scope, receive, send_with_headers)
                 return
@@ -77,21 +91,21 @@ class EdgeMiddleware:
         except Exception:
             if started:
                 raise
-            _log.exception("unhandled error in request %s", context.request_id)
+            _log.exception("unhandled error", extra={"request_id": context.request_id})
             response = internal_error(context.request_id)
         await response(scope, receive, send_with_headers)
 
     async def _websocket(
         self, scope: Scope, receive: Receive, send: Send, context: RequestContext
     ) -> None:
-        if self._refusal(scope["headers"]) is not None:
+        if self._refusal(scope) is not None:
             await send({"type": "websocket.close", "code": 1008, "reason": "headers"})
             return
         await self.app(scope, receive, send)
 
-    def _refusal(self, headers: Sequence[tuple[bytes, bytes]]) -> Refusal | None:
+    def _refusal(self, scope: Scope) -> Refusal | None:
         total = authorizations = 0
-        for name, value in headers:
+        for name, value in scope["headers"]:
             total += len(name) + len(value)
             if name == b"authorization":
                 authorizations += 1
@@ -101,8 +115,12 @@ class EdgeMiddleware:
                 return HeadersTooLarge()
         if total > self._max_all:
             return HeadersTooLarge()
-        # Which of two a proxy reads, and which we would, cannot be known.
-        return DuplicateHeader() if authorizations > 1 else None
+        if authorizations > 1:
+            # Which of two a proxy reads, and which we would, cannot be known.
+            return DuplicateHeader()
+        if self._https and came_in_the_clear(scope, self._trusted):
+            return HTTPSRequired()
+        return None
 
     def _complete(
         self, headers: Sequence[tuple[bytes, bytes]], request_id: tuple[bytes, bytes]
@@ -114,9 +132,28 @@ class EdgeMiddleware:
         is_page = present.get(b"content-type", b"").startswith(b"text/html")
         for name, value in self._headers:
             # A page knows best what it must load; ours bring a policy of their own.
-            if name not in present and not (is_page and name == b"content-security-policy"):
+            if (name not in present or name == b"vary") and not (
+                is_page and name == b"content-security-policy"
+            ):
                 complete.append((name, value))
         return complete
+
+
+def _log_access(scope: Scope, context: RequestContext, status: int, began: float) -> None:
+    identity, route = context.identity, scope.get("route")
+    _access.info(
+        "request",
+        extra={
+            "method": scope["method"],
+            # The pattern, not the path: what a stranger put into a path is theirs.
+            "route": getattr(route, "path", None),
+            "status": status,
+            "milliseconds": round((time.perf_counter() - began) * 1000, 2),
+            "request_id": context.request_id,
+            "user_id": str(identity.user.id) if identity else None,
+            "strategy": identity.strategy if identity else None,
+        },
+    )
 
 
 def _security_headers(*, https: bool) -> list[tuple[bytes, bytes]]:

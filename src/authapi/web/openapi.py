@@ -28,6 +28,7 @@ _DESCRIPTIONS = {
     413: "The body is too large.",
     415: "Another content type than the route reads.",
     422: "The input is not valid; `errors` says where.",
+    429: "Too many attempts; `Retry-After` says when to try again.",
     431: "The request headers are too large.",
     503: "Temporarily unavailable; `Retry-After` says for how long.",
 }
@@ -52,6 +53,7 @@ _HEADERS: Mapping[str, Document] = {
 }
 _HEADERS_OF: Mapping[str, tuple[str, ...]] = {
     "401": ("WWW-Authenticate",),
+    "429": ("Retry-After",),
     "503": ("Retry-After",),
 }
 

@@ -20,7 +20,6 @@ from starlette.requests import HTTPConnection
 from authapi.clock import now
 from authapi.errors import (
     ConfigurationError,
-    ForeignOrigin,
     InactiveAccount,
     InsufficientScope,
     InvalidCredential,
@@ -33,7 +32,7 @@ from authapi.errors import (
 from authapi.identity import Identity, User
 from authapi.strategies.base import Challenge, Revocable, Strategy
 from authapi.web.context import RequestContext, Runtime, context_of
-from authapi.web.origin import is_foreign
+from authapi.web.csrf import check_ambient
 
 T_co = TypeVar("T_co", covariant=True)
 _UNASKED = object()
@@ -249,14 +248,8 @@ async def _ask(
         outcome = await strategy.authenticate(connection)
     except InvalidCredential as refusal:
         return refusal
-    if (
-        outcome is not None
-        and strategy.ambient
-        and connection.scope["type"] == "websocket"
-        and is_foreign(connection)
-    ):
-        # No preflight protects a WebSocket handshake: any page can open one with our cookie.
-        raise ForeignOrigin
+    if outcome is not None and strategy.ambient:
+        check_ambient(connection)
     return outcome
 
 

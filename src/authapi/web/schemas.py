@@ -19,7 +19,7 @@ from pydantic_core import PydanticCustomError
 
 from authapi.crypto.passwords import MAX_LENGTH as MAX_PASSWORD_LENGTH
 from authapi.errors import InvalidInput
-from authapi.identity import Identity, Session, SessionKind, User
+from authapi.identity import Event, EventType, Identity, Session, SessionKind, User
 from authapi.services.addresses import MAX_LENGTH as MAX_EMAIL_LENGTH
 from authapi.services.addresses import EmailAddress, parse_email
 
@@ -327,6 +327,46 @@ class NewTokenOut(PersonalTokenOut):
 
     access_token: str
     token_type: Literal["bearer"] = "bearer"
+
+
+class EventOut(Output):
+    """Something that happened to my account."""
+
+    id: UUID
+    at: Time
+    type: EventType
+    outcome: Literal["success", "refused"]
+    session_id: UUID | None
+    strategy: str | None
+    ip: str | None
+    user_agent: str | None
+    request_id: str | None
+    detail: dict[str, JsonValue]
+
+    @classmethod
+    def of(cls, event: Event) -> "EventOut":
+        """The event as the API shows it."""
+        return cls.model_validate(
+            {
+                "id": event.id,
+                "at": event.at,
+                "type": event.type,
+                "outcome": event.outcome,
+                "session_id": event.session_id,
+                "strategy": event.strategy,
+                "ip": event.client.ip,
+                "user_agent": event.client.user_agent,
+                "request_id": event.client.request_id,
+                "detail": dict(event.detail),
+            }
+        )
+
+
+class EventPage(Output):
+    """Some events, and where to go on."""
+
+    items: list[EventOut]
+    next: Annotated[UUID | None, Field(description="For `before`; null on the last page.")]
 
 
 class HealthOut(Output):

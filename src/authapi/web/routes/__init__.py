@@ -9,6 +9,7 @@ from fastapi import APIRouter
 
 from authapi.web.routes import (
     docs,
+    events,
     grants,
     health,
     login,
@@ -26,6 +27,7 @@ UNITS: Mapping[str, APIRouter] = {
     "me": me.router,
     "sessions": sessions.router,
     "tokens": tokens.router,
+    "events": events.router,
     "well_known": well_known.router,
     "health": health.router,
     "docs": docs.router,

@@ -9,6 +9,7 @@ from authapi.errors import InputError, InvalidInput
 from authapi.identity import Identity
 from authapi.strategies.base import Revocable
 from authapi.web.context import Runtime, context_of
+from authapi.web.csrf import check_origin
 from authapi.web.openapi import problems, response_header
 from authapi.web.resolver import revocable_identity
 from authapi.web.routing import AuthAPIRoute, ProtectedRoute
@@ -29,7 +30,7 @@ _CLEARED: dict[int | str, dict[str, Any]] = {
 @router.post(
     "/login",
     response_model=LoginOut,
-    responses=_COOKIE | problems(400, 401, 413, 415, 422, 503),
+    responses=_COOKIE | problems(400, 401, 403, 413, 415, 422, 429, 503),
 )
 async def login(body: LoginRequest, request: Request) -> Response:
     """Turn e-mail address and password into a credential of the chosen strategy.
@@ -37,6 +38,8 @@ async def login(body: LoginRequest, request: Request) -> Response:
     `session` answers with a cookie and no secret in the body; `token` and `jwt` answer with an
     `access_token` for the Authorization header.
     """
+    # A page that logs its visitor in to somebody else's account would read along from then on.
+    check_origin(request)
     runtime = context_of(request).runtime
     name = body.strategy or runtime.settings.default_strategy
     issuer = runtime.registry.issuers.get(name)

@@ -76,7 +76,7 @@ async def delete(identity: FreshCaller, request: Request) -> None:
 @router.post(
     "/password",
     status_code=204,
-    responses=_RENEWED | problems(400, 401, 403, 404, 413, 415, 422, 503),
+    responses=_RENEWED | problems(400, 401, 403, 404, 413, 415, 422, 429, 503),
 )
 async def change_password(body: PasswordChange, identity: Owner, request: Request) -> Response:
     """Change my password. All my other sessions and tokens end; a cookie gets a new value."""

@@ -10,7 +10,9 @@ from authapi.web.schemas import Registration, UserOut
 router = APIRouter(route_class=AuthAPIRoute, tags=["account"])
 
 
-@router.post("/register", status_code=201, responses=problems(400, 403, 409, 413, 415, 422, 503))
+@router.post(
+    "/register", status_code=201, responses=problems(400, 403, 409, 413, 415, 422, 429, 503)
+)
 async def register(body: Registration, request: Request) -> UserOut:
     """Make an account."""
     accounts = context_of(request).runtime.services.accounts

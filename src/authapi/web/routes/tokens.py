@@ -7,7 +7,6 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Request
 
 from authapi.identity import Identity
-from authapi.strategies.base import client_of
 from authapi.web.context import context_of
 from authapi.web.openapi import problems
 from authapi.web.resolver import identity_if_configured
@@ -35,7 +34,6 @@ async def create_token(body: NewToken, identity: FreshOwner, request: Request) -
         name=body.name,
         scopes=body.scopes,
         lifetime=None if body.expires_in is None else timedelta(seconds=body.expires_in),
-        client=client_of(request),
     )
     shown = PersonalTokenOut.of(token).model_dump()
     return NewTokenOut(**shown, access_token=secret)

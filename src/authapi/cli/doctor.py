@@ -1,0 +1,138 @@
+"""`authapi doctor`: what is wrong, or will be, with the configuration as it is in force."""
+
+import asyncio
+import stat
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Literal
+
+import typer
+
+from authapi.app import AuthAPI
+from authapi.cli.running import JSONOption, print_rows
+from authapi.errors import AuthAPIError, ConfigurationError, StorageUnavailable
+from authapi.services.throttle import Throttle
+from authapi.settings import Settings, load_settings, secret_file
+from authapi.storage import migrations
+
+Verdict = Literal["ok", "warning", "error"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one check says."""
+
+    check: str
+    verdict: Verdict
+    message: str
+
+
+def doctor(as_json: JSONOption = False) -> None:
+    """Check the configuration. Exits with 1 if anything is in error; warnings are advice."""
+    findings = list(examine())
+    rows: list[dict[str, object]] = [
+        {"check": item.check, "verdict": item.verdict, "message": item.message} for item in findings
+    ]
+    print_rows(rows, as_json=as_json)
+    if any(item.verdict == "error" for item in findings):
+        raise typer.Exit(1)
+
+
+def examine() -> Iterator[Finding]:
+    """Every finding, in order; nothing else is tried once the settings cannot be read."""
+    try:
+        settings = load_settings()
+    except AuthAPIError as error:
+        yield Finding("settings", "error", str(error))
+        return
+    yield Finding("settings", "ok", f"profile {settings.env}")
+    for check in (_strategies, _database, _secret_file, _data_dir, _limits, _transport, _docs):
+        yield from check(settings)
+
+
+def _strategies(settings: Settings) -> Iterator[Finding]:
+    yield _tried("strategies", lambda: ", ".join(AuthAPI(settings).runtime.registry.names))
+    if "basic" in settings.strategies:
+        message = "basic sends the password with every request and cannot be logged out"
+        yield Finding("strategies", "warning", message)
+
+
+def _database(settings: Settings) -> Iterator[Finding]:
+    def check() -> str:
+        url = settings.resolved_database_url
+        if settings.database_url is None and not settings.data_dir.exists():
+            return "SQLite, not there yet: serve will make it"
+        migrations.require_current(url)
+        return f"reachable, schema at {migrations.head()}"
+
+    yield _tried("database", check)
+    url = settings.resolved_database_url
+    if settings.env == "production" and url.startswith("postgres") and "sslmode=verify" not in url:
+        message = "the connection is not verified: add ?sslmode=verify-full unless it is local"
+        yield Finding("database", "warning", message)
+
+
+def _secret_file(settings: Settings) -> Iterator[Finding]:
+    path = secret_file() or settings.data_dir / "secret"
+    if path.exists():
+        yield _mode(path, "secret")
+
+
+def _data_dir(settings: Settings) -> Iterator[Finding]:
+    if settings.is_embedded and settings.data_dir.exists():
+        yield _mode(settings.data_dir, "data folder")
+
+
+def _limits(settings: Settings) -> Iterator[Finding]:
+    behind_proxy = settings.public_url is not None and settings.cookie_secure
+    if behind_proxy and not settings.trusted_proxies:
+        message = (
+            "https ends at a proxy, and AUTHAPI_TRUSTED_PROXIES names none: all callers would "
+            "share the proxy's address, and one bucket of each limit"
+        )
+        yield Finding("limits", "warning", message)
+    if settings.redis_url is None and settings.workers > 1:
+        message = f"each of {settings.workers} processes counts on its own: set AUTHAPI_REDIS_URL"
+        yield Finding("limits", "warning", message)
+    if settings.redis_url is not None:
+        yield _tried("limits", lambda: _ask_shared_store(settings))
+
+
+def _ask_shared_store(settings: Settings) -> str:
+    if not asyncio.run(Throttle(settings).ping()):
+        raise ConfigurationError("the shared store does not answer: limits fall back to memory")
+    return "the shared store answers"
+
+
+def _transport(settings: Settings) -> Iterator[Finding]:
+    try:
+        loopback = ip_address(settings.host).is_loopback
+    except ValueError:
+        loopback = settings.host == "localhost"
+    if not settings.cookie_secure and not loopback:
+        message = "plain http beyond this machine: passwords and cookies travel in the clear"
+        yield Finding("transport", "warning", message)
+
+
+def _docs(settings: Settings) -> Iterator[Finding]:
+    if settings.env == "production" and settings.docs_enabled:
+        message = "/docs, /openapi.json and the password grant are public"
+        yield Finding("docs", "warning", message)
+
+
+def _mode(path: Path, what: str) -> Finding:
+    mode = stat.S_IMODE(path.stat().st_mode)
+    if mode & 0o007:
+        return Finding(what, "error", f"{path} is open to everybody (mode {mode:04o})")
+    return Finding(what, "ok", f"{path} has mode {mode:04o}")
+
+
+def _tried(check: str, attempt: Callable[[], str]) -> Finding:
+    try:
+        return Finding(check, "ok", attempt())
+    except StorageUnavailable as error:
+        return Finding(check, "error", error.title)
+    except AuthAPIError as error:
+        return Finding(check, "error", str(error))

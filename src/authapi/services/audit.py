@@ -1,0 +1,98 @@
+"""What happened to accounts, written down in the transaction that made it happen.
+
+An event and the change it tells of are committed together or not at all. The log hears of it after
+the commit, so that it never tells of something that was taken back.
+"""
+
+import logging
+from collections.abc import Sequence
+from uuid import UUID
+
+from cachetools import TTLCache
+
+from authapi.clock import now
+from authapi.crypto.ids import new_id
+from authapi.errors import StorageUnavailable
+from authapi.identity import Event, EventType, current_client
+from authapi.services.throttle import network_of
+from authapi.storage import Database, Store
+
+_log = logging.getLogger("authapi.events")
+
+_SAMPLING = 60.0
+"""Seconds in which one network's throttled attempts are written down once: a flood is not to fill
+the table that is to tell of it."""
+
+
+class Audit:
+    """Writes events down, and reads them back to their owner."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._told: TTLCache[str, bool] = TTLCache(maxsize=10_000, ttl=_SAMPLING)
+        database.on_commit = _to_log
+
+    async def record(
+        self,
+        store: Store,
+        kind: EventType,
+        *,
+        user_id: UUID | None,
+        session_id: UUID | None = None,
+        strategy: str | None = None,
+        **detail: object,
+    ) -> None:
+        """Write down an event in the transaction of `store`, with where the request came from."""
+        await store.events.add(
+            Event(
+                id=new_id(),
+                at=now(),
+                type=kind,
+                user_id=user_id,
+                session_id=session_id,
+                strategy=strategy,
+                client=current_client(),
+                detail=detail,
+            )
+        )
+
+    async def refused(self, kind: EventType, *, user_id: UUID | None) -> None:
+        """Write down a refusal, in a transaction of its own: nothing else has changed.
+
+        It stands even if it cannot be written down: otherwise a database that only answers reads
+        would turn a wrong guess into an outage, which costs the guesser nothing.
+        """
+        try:
+            async with self._database.transaction() as store:
+                await self.record(store, kind, user_id=user_id)
+        except StorageUnavailable:
+            _log.error("%s could not be written down", kind.value)
+
+    async def throttled(self) -> None:
+        """Write down that attempts are being throttled, once a minute and network."""
+        network = network_of(current_client().ip)
+        if network not in self._told:
+            self._told[network] = True
+            await self.refused(EventType.THROTTLED, user_id=None)
+
+    async def page(self, user_id: UUID, *, before: UUID | None, limit: int) -> Sequence[Event]:
+        """Up to `limit` events of a user, the newest first, beginning behind the id `before`."""
+        async with self._database.read() as store:
+            return await store.events.page(user_id, before=before, limit=limit)
+
+
+def _to_log(event: Event) -> None:
+    _log.info(
+        "%s",
+        event.type.value,
+        extra={
+            "event_id": str(event.id),
+            "outcome": event.outcome,
+            "user_id": str(event.user_id) if event.user_id else None,
+            "session_id": str(event.session_id) if event.session_id else None,
+            "strategy": event.strategy,
+            "ip": event.client.ip,
+            "user_agent": event.client.user_agent,
+            "request_id": event.client.request_id,
+        },
+    )

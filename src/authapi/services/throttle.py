@@ -1,0 +1,208 @@
+"""Limits on guessing: by account, by network, and over all.
+
+An attempt is counted before its password is looked at, so a hundred at once cost no more hashes
+than ten in a row; one that succeeds is given back, and gives back nothing else. Nobody is locked
+out: the tightest limit counts one account from one network, so its owner still gets in from another
+(OWASP ASVS 6.1.1). Counters live in memory, or in Redis or Valkey where several processes share
+them; while that is away, memory stands in, and limits never vanish.
+"""
+
+import asyncio
+import hashlib
+import ipaddress
+import logging
+import math
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from limits import RateLimitItem, parse
+from limits.aio.storage import RedisStorage
+from limits.aio.strategies import FixedWindowRateLimiter
+from limits.storage import storage_from_string
+
+from authapi.errors import (
+    ConfigurationError,
+    Overloaded,
+    StorageUnavailable,
+    TooManyAttempts,
+)
+from authapi.identity import Client
+from authapi.services.counters import MemoryCounters
+from authapi.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+_RETRY_SHARED_AFTER = 5.0
+"""Seconds before a shared store that failed is asked again: each failure may cost a time-out."""
+_SHARED_TIMEOUT = 0.5
+"""Seconds that the shared store may take to answer."""
+_SHARED_CONNECTIONS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class _Counter:
+    item: RateLimitItem
+    key: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Hit:
+    counter: _Counter
+    limiter: FixedWindowRateLimiter
+    """Which counted it: given back to another, it would let one attempt too many through there."""
+
+
+class Throttle:
+    """Counts attempts, and refuses what is too much."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._account_and_network = parse(settings.limit_account_and_network)
+        self._account = parse(settings.limit_account)
+        self._network = parse(settings.limit_network)
+        self._total = parse(settings.limit_total)
+        self._registrations = parse(settings.limit_registrations)
+        self._local = FixedWindowRateLimiter(MemoryCounters())
+        self._shared = _shared_limiter(settings)
+        self._shared_from = 0.0
+        # A flood of attempts would else open a connection for each, and the store seem away.
+        self._turns = asyncio.Semaphore(_SHARED_CONNECTIONS)
+
+    @asynccontextmanager
+    async def attempt(self, account: str, client: Client) -> AsyncIterator[None]:
+        """Around a check of a password: raises TooManyAttempts instead of entering the block.
+
+        `account` is the canonical address, so that its spellings share one counter, whether there
+        is such an account or not. The block keeps what it cost if it ends in InvalidCredentials or
+        WrongPassword, or is abandoned; otherwise the attempt is given back.
+        """
+        digest = hashlib.sha256(account.encode()).hexdigest()
+        network = network_of(client.ip)
+        # The widest first: whoever is stopped there leaves nothing behind for each account tried.
+        hits = await self._admit(
+            _Counter(self._total, ("login-total",)),
+            _Counter(self._network, ("login-from", network)),
+            _Counter(self._account, ("login", digest)),
+            _Counter(self._account_and_network, ("login", digest, network)),
+        )
+        try:
+            yield
+        except (Overloaded, StorageUnavailable):
+            await self._give_back(hits)
+            raise
+        else:
+            await self._give_back(hits)
+
+    async def registration(self, client: Client) -> None:
+        """Count a registration. Raises TooManyAttempts."""
+        network = network_of(client.ip)
+        await self._admit(
+            _Counter(self._total, ("register-total",)),
+            _Counter(self._registrations, ("register", network)),
+        )
+
+    async def ping(self) -> bool:
+        """Whether the shared store answers. For a command: keeps no connection to it."""
+        if self._shared is None:
+            return False
+        try:
+            return await self._shared.storage.check()
+        except Exception:
+            return False
+        finally:
+            await self.close()
+
+    async def close(self) -> None:
+        """Close the connections to the shared store."""
+        if self._shared is not None and isinstance(self._shared.storage, RedisStorage):
+            client = self._shared.storage.bridge.get_connection()  # type: ignore[attr-defined]  # limits
+            await client.aclose()
+
+    async def _admit(self, *counters: _Counter) -> Sequence[_Hit]:
+        hits: list[_Hit] = []
+        for counter in counters:
+            limiter, admitted = await self._hit(counter)
+            hits.append(_Hit(counter, limiter))
+            if not admitted:
+                wait = await self._wait(hits[-1])
+                # What was refused has cost nothing: it must not use up the other limits, nor keep
+                # this one exceeded when those attempts are given back that it was refused for.
+                await self._give_back(hits)
+                raise TooManyAttempts(retry_after=wait)
+        return hits
+
+    async def _hit(self, counter: _Counter) -> tuple[FixedWindowRateLimiter, bool]:
+        if self._usable() is not None:
+            async with self._turns:
+                shared = self._usable()  # it may have failed those who were before us
+                if shared is not None:
+                    try:
+                        return shared, await shared.hit(counter.item, *counter.key)
+                    except Exception:
+                        # Away, or not what it should be: either way it must neither stop a login
+                        # nor let a guess go uncounted.
+                        self._set_aside()
+        return self._local, await self._local.hit(counter.item, *counter.key)
+
+    async def _give_back(self, hits: Sequence[_Hit]) -> None:
+        for hit in reversed(hits):
+            try:
+                async with self._turns:
+                    await hit.limiter.hit(hit.counter.item, *hit.counter.key, cost=-1)
+            except Exception:
+                self._set_aside()
+                return
+
+    async def _wait(self, hit: _Hit) -> int:
+        try:
+            stats = await hit.limiter.get_window_stats(hit.counter.item, *hit.counter.key)
+        except Exception:
+            return hit.counter.item.get_expiry()
+        return max(1, math.ceil(stats.reset_time - time.time()))
+
+    def _usable(self) -> FixedWindowRateLimiter | None:
+        return self._shared if time.monotonic() >= self._shared_from else None
+
+    def _set_aside(self) -> None:
+        self._shared_from = time.monotonic() + _RETRY_SHARED_AFTER
+        _log.warning("the shared store of limits is away: counting in memory meanwhile")
+
+
+def network_of(ip: str | None) -> str:
+    """The network that an address is counted under: itself for IPv4, its /64 for IPv6.
+
+    One customer has a whole /64, so each of its addresses would be a new visitor. What has no
+    address shares one counter: no address must not mean no limit.
+    """
+    try:
+        address = ipaddress.ip_address(ip or "")
+    except ValueError:
+        return "unknown"
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.ipv4_mapped is not None:
+            return str(address.ipv4_mapped)
+        return str(ipaddress.ip_network((address.packed, 64), strict=False))
+    return str(address)
+
+
+def _shared_limiter(settings: Settings) -> FixedWindowRateLimiter | None:
+    if settings.redis_url is None:
+        return None
+    try:
+        storage = storage_from_string(
+            f"async+{settings.redis_url.get_secret_value()}",
+            implementation="redispy",
+            wrap_exceptions=True,
+            socket_timeout=_SHARED_TIMEOUT,
+            socket_connect_timeout=_SHARED_TIMEOUT,
+        )
+    except Exception:
+        # Whatever the library says of the URL may repeat its password.
+        raise ConfigurationError(
+            "AUTHAPI_REDIS_URL cannot be used: it takes redis://host:port/0 or rediss://, and the "
+            "extra authapi[redis]"
+        ) from None
+    if not isinstance(storage, RedisStorage):
+        raise ConfigurationError("AUTHAPI_REDIS_URL must begin with redis:// or rediss://")
+    return FixedWindowRateLimiter(storage)

@@ -1,0 +1,78 @@
+"""Queries on `events`."""
+
+from collections.abc import Sequence
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from authapi.identity import Client, Event, EventType
+from authapi.storage.models import events
+
+_COLUMNS = (
+    events.c.id,
+    events.c.at,
+    events.c.type,
+    events.c.user_id,
+    events.c.session_id,
+    events.c.strategy,
+    events.c.request_id,
+    events.c.ip,
+    events.c.user_agent,
+    events.c.detail,
+)
+
+
+class EventTable:
+    """What happened, inside one transaction. Rows are added and read, never changed."""
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
+        self.added: list[Event] = []
+        """What this transaction adds; told to the log once it is committed."""
+
+    async def add(self, event: Event) -> None:
+        """Write down an event."""
+        await self._connection.execute(
+            sa.insert(events).values(
+                id=event.id,
+                at=event.at,
+                type=event.type,
+                outcome=event.outcome,
+                user_id=event.user_id,
+                session_id=event.session_id,
+                strategy=event.strategy,
+                request_id=event.client.request_id,
+                ip=event.client.ip,
+                user_agent=event.client.user_agent,
+                detail=dict(event.detail),
+            )
+        )
+        self.added.append(event)
+
+    async def page(self, user_id: UUID, *, before: UUID | None, limit: int) -> Sequence[Event]:
+        """Up to `limit` events of a user, the newest first, beginning behind the id `before`."""
+        statement = (
+            sa.select(*_COLUMNS)
+            .where(events.c.user_id == user_id)
+            .order_by(events.c.id.desc())
+            .limit(limit)
+        )
+        if before is not None:
+            statement = statement.where(events.c.id < before)
+        found = []
+        for row in await self._connection.execute(statement):
+            key, at, kind, owner, session_id, strategy, request_id, ip, agent, detail = row
+            found.append(
+                Event(
+                    id=key,
+                    at=at,
+                    type=EventType(kind),
+                    user_id=owner,
+                    session_id=session_id,
+                    strategy=strategy,
+                    client=Client(ip=ip, user_agent=agent, request_id=request_id),
+                    detail=detail,
+                )
+            )
+        return found

@@ -1,0 +1,57 @@
+"""Whether a browser sent a request on behalf of a page that has no business with us.
+
+A cookie goes along with whatever a page makes a browser send. Browsers say where a request comes
+from, in headers that no page can set: `Sec-Fetch-Site` (W3C Fetch Metadata) and `Origin` (RFC
+6454). So no token has to be kept: an unsafe request that a cookie authenticates, and a login, must
+come from our own pages or an allowed origin. A client that sends neither header is no browser, and
+has no cookie that another page could use. The rule follows Filippo Valsorda, "Cross-Site Request
+Forgery" (2025), and Go's `net/http.CrossOriginProtection`, which he wrote.
+"""
+
+from urllib.parse import urlsplit
+
+from starlette.requests import HTTPConnection
+
+from authapi.errors import ForeignOrigin, WrongDestination
+from authapi.web.context import context_of
+
+_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+_OWN_SITES = frozenset({"same-origin", "none"})
+_DESTINATIONS = frozenset({"", "empty", "document", "websocket"})
+
+
+def check_ambient(connection: HTTPConnection) -> None:
+    """For a caller that a cookie has authenticated. Raises ForeignOrigin or WrongDestination."""
+    if connection.headers.get("sec-fetch-dest", "") not in _DESTINATIONS:
+        # A page that loads an answer as script, image or frame wants something that we do not give.
+        raise WrongDestination
+    if connection.scope["type"] == "websocket" or connection.scope["method"] not in _SAFE_METHODS:
+        check_origin(connection)
+
+
+def check_origin(connection: HTTPConnection) -> None:
+    """Raises ForeignOrigin for a request that another origin's page has made a browser send."""
+    if is_foreign(connection):
+        raise ForeignOrigin
+
+
+def is_foreign(connection: HTTPConnection) -> bool:
+    """Whether a page that is neither ours nor of an allowed origin is behind this request."""
+    headers = connection.headers
+    origin, site = headers.get("origin"), headers.get("sec-fetch-site")
+    settings = context_of(connection).runtime.settings
+    if origin is not None and origin in settings.allowed_origins:
+        return False
+    if site is not None:
+        # Told by the browser itself; `none` is a person who typed the address.
+        return site not in _OWN_SITES
+    if origin is None:
+        return False
+    if settings.public_url is not None:
+        parts = urlsplit(settings.public_url)
+        return origin != f"{parts.scheme}://{parts.netloc}"
+    # Without a configured URL, in development, the page must come from the host that it talks to.
+    try:
+        return urlsplit(origin).netloc != headers.get("host")
+    except ValueError:
+        return True

@@ -1,0 +1,32 @@
+"""/me/events: what happened to my account."""
+
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Query, Request
+
+from authapi.identity import Identity
+from authapi.web.context import context_of
+from authapi.web.openapi import problems
+from authapi.web.resolver import identity_if_configured
+from authapi.web.routing import ProtectedRoute
+from authapi.web.schemas import EventOut, EventPage
+
+router = APIRouter(route_class=ProtectedRoute, tags=["account"], prefix="/me")
+
+Owner = Annotated[Identity, Depends(identity_if_configured("session", "jwt"))]
+Before = Annotated[UUID | None, Query(description="`next` of the page before this one.")]
+Limit = Annotated[int, Query(ge=1, le=200)]
+
+
+@router.get("/events", responses=problems(401, 422, 503))
+async def list_events(
+    identity: Owner, request: Request, before: Before = None, limit: Limit = 50
+) -> EventPage:
+    """What happened to my account, the newest first, in pages."""
+    audit = context_of(request).runtime.services.audit
+    found = await audit.page(identity.user.id, before=before, limit=limit)
+    return EventPage(
+        items=[EventOut.of(event) for event in found],
+        next=found[-1].id if len(found) == limit else None,
+    )

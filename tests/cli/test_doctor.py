@@ -1,0 +1,218 @@
+"""`authapi doctor`: what it finds in a configuration, and how it tells."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from authapi.cli.doctor import Finding, examine
+from authapi.storage import migrations
+from tests.servers.process import free_port
+
+SECRET = "3f9a1c7e5b2d8f604a6c8e0b1d3f5a7c"
+
+
+@pytest.fixture
+def production(monkeypatch: pytest.MonkeyPatch, sqlite_url: str) -> pytest.MonkeyPatch:
+    """An environment in which nothing is wrong, to spoil."""
+    for name, value in {
+        "ENV": "production",
+        "SECRET": SECRET,
+        "PUBLIC_URL": "https://auth.example.com",
+        "DATABASE_URL": sqlite_url,
+        "ALLOW_SQLITE": "true",
+        "TRUSTED_PROXIES": "10.0.0.0/8",
+    }.items():
+        monkeypatch.setenv(f"AUTHAPI_{name}", value)
+    return monkeypatch
+
+
+def found(check: str) -> list[Finding]:
+    return [item for item in examine() if item.check == check]
+
+
+def worst(check: str) -> Finding:
+    return max(found(check), key=lambda item: ("ok", "warning", "error").index(item.verdict))
+
+
+def doctor(*options: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "authapi", "doctor", *options],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=dict(os.environ),
+        check=False,
+    )
+
+
+def test_nothing_to_say_about_a_good_configuration(production: pytest.MonkeyPatch) -> None:
+    assert {item.verdict for item in examine()} == {"ok"}
+    done = doctor("--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    rows: list[dict[str, Any]] = json.loads(done.stdout)
+    assert {row["check"] for row in rows} >= {"settings", "strategies", "database"}
+    assert all(set(row) == {"check", "verdict", "message"} for row in rows)
+
+
+def test_nothing_but_advice_in_development() -> None:
+    assert {item.verdict for item in examine()} == {"ok"}
+    assert worst("database").message == "SQLite, not there yet: serve will make it"
+    done = doctor()
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[0].split() == ["check", "verdict", "message"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("SECRET", "", "production needs AUTHAPI_SECRET"),
+        ("PUBLIC_URL", "", "production needs AUTHAPI_PUBLIC_URL"),
+        ("DATABASE_URL", "", "production needs AUTHAPI_DATABASE_URL"),
+        ("SECRET", SECRET[:31], "AUTHAPI_SECRET: must have at least 32 characters"),
+        ("SECRET", "changeme" * 5, "AUTHAPI_SECRET is no random text"),
+        ("ALLOW_SQLITE", "false", "production on SQLite needs AUTHAPI_ALLOW_SQLITE=true"),
+        ("PUBLIC_URL", "http://auth.example.com", "production needs an https public_url"),
+    ],
+)
+def test_it_finds_what_serve_refuses(
+    production: pytest.MonkeyPatch, name: str, value: str, message: str
+) -> None:
+    production.setenv(f"AUTHAPI_{name}", value)
+    (finding,) = examine()
+    assert (finding.check, finding.verdict) == ("settings", "error")
+    assert message in finding.message
+    done = doctor("--json")
+    assert (done.returncode, done.stderr) == (1, "")
+    assert [row["verdict"] for row in json.loads(done.stdout)] == ["error"]
+
+
+def test_an_open_secret_file(production: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = tmp_path / "secret.txt"
+    path.write_text(SECRET)
+    production.delenv("AUTHAPI_SECRET")
+    production.setenv("AUTHAPI_SECRET_FILE", str(path))
+    path.chmod(0o644)
+    assert "chmod o-r" in worst("settings").message
+    path.chmod(0o602)  # nobody else reads it, but everybody writes it
+    assert worst("secret").verdict == "error"
+    path.chmod(0o600)
+    assert worst("secret").verdict == "ok"
+
+
+def test_an_open_data_folder_and_an_open_secret_in_it(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir(mode=0o700)
+    (data / "secret").write_text(SECRET)
+    (data / "secret").chmod(0o600)
+    assert (worst("data folder").verdict, worst("secret").verdict) == ("ok", "ok")
+    data.chmod(0o755)
+    (data / "secret").chmod(0o644)
+    assert (worst("data folder").verdict, worst("secret").verdict) == ("error", "error")
+    assert "mode 0755" in worst("data folder").message
+
+
+def test_one_bucket_for_all_behind_a_proxy(production: pytest.MonkeyPatch) -> None:
+    production.delenv("AUTHAPI_TRUSTED_PROXIES")
+    finding = worst("limits")
+    assert finding.verdict == "warning"
+    assert "AUTHAPI_TRUSTED_PROXIES" in finding.message
+    assert doctor().returncode == 0  # advice, not an error
+
+
+def test_limits_of_each_process(production: pytest.MonkeyPatch) -> None:
+    production.setenv("AUTHAPI_WORKERS", "4")
+    finding = worst("limits")
+    assert finding.verdict == "warning"
+    assert finding.message.startswith("each of 4 processes counts on its own")
+
+
+def test_a_shared_store_that_is_away(production: pytest.MonkeyPatch) -> None:
+    url = f"redis://me:hunter2hunter2@127.0.0.1:{free_port()}/0"
+    production.setenv("AUTHAPI_REDIS_URL", url)
+    finding = worst("limits")
+    assert finding.verdict == "error"
+    assert "does not answer" in finding.message
+    done = doctor()
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "hunter2" not in done.stdout
+
+
+@pytest.mark.parametrize("url", ["http://me:hunter2hunter2@127.0.0.1/", "hunter2hunter2"])
+def test_a_shared_store_that_is_none(production: pytest.MonkeyPatch, url: str) -> None:
+    production.setenv("AUTHAPI_REDIS_URL", url)
+    findings = list(examine())  # all of them: one that fails is no reason to stop
+    assert worst("limits").verdict == "error"
+    assert {"transport", "docs", "database"} & {item.check for item in findings}
+    assert "hunter2" not in repr(findings)
+
+
+def test_basic_is_weak(production: pytest.MonkeyPatch) -> None:
+    production.setenv("AUTHAPI_STRATEGIES", "session, basic")
+    assert worst("strategies").verdict == "warning"
+
+
+def test_a_strategy_that_is_none(production: pytest.MonkeyPatch) -> None:
+    production.setenv("AUTHAPI_STRATEGIES", "session, carrier_pigeon")
+    finding = worst("strategies")
+    assert finding.verdict == "error"
+    assert "carrier_pigeon" in finding.message
+
+
+def test_docs_in_production(production: pytest.MonkeyPatch) -> None:
+    production.setenv("AUTHAPI_DOCS", "true")
+    assert worst("docs").verdict == "warning"
+
+
+def test_plain_http_beyond_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    for host, verdict in (("0.0.0.0", "warning"), ("::", "warning"), ("10.0.0.1", "warning")):
+        monkeypatch.setenv("AUTHAPI_HOST", host)
+        assert worst("transport").verdict == verdict
+    for host in ("127.0.0.1", "::1", "localhost", "127.1.2.3"):
+        monkeypatch.setenv("AUTHAPI_HOST", host)
+        assert found("transport") == []
+
+
+def test_an_old_schema(production: pytest.MonkeyPatch, postgres_url: str) -> None:
+    production.setenv("AUTHAPI_DATABASE_URL", postgres_url)
+    assert [item.verdict for item in found("database")] == ["ok", "warning"]
+    assert "sslmode=verify-full" in worst("database").message
+    migrations.downgrade(postgres_url, "0001")
+    finding = worst("database")
+    assert finding.verdict == "error"
+    assert "is at 0001" in finding.message
+    assert "authapi db upgrade" in finding.message
+    password = postgres_url.split(":")[2].split("@", maxsplit=1)[0]
+    assert password not in doctor().stdout
+
+
+def test_an_empty_database(production: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    production.setenv("AUTHAPI_DATABASE_URL", f"sqlite:///{tmp_path}/other.db")
+    assert "is at nothing" in worst("database").message
+
+
+def test_a_database_that_is_away(production: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    url = f"postgresql://me:hunter2hunter2@127.0.0.1:{free_port()}/authapi"
+    production.setenv("AUTHAPI_DATABASE_URL", url)
+    assert worst("database").message == "The database is temporarily unavailable"
+    done = doctor()
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "hunter2" not in done.stdout
+    production.setenv("AUTHAPI_DATABASE_URL", f"sqlite:///{tmp_path}/nowhere/authapi.db")
+    assert worst("database").verdict == "error"
+
+
+def test_a_file_that_is_no_database(
+    production: pytest.MonkeyPatch, tmp_path: Path, sqlite_template: Path
+) -> None:
+    path = tmp_path / "text.db"
+    path.write_text("this is no database, whatever its name says " * 100)
+    production.setenv("AUTHAPI_DATABASE_URL", f"sqlite:///{path}")
+    assert worst("database").verdict == "error"
+    shutil.copy(sqlite_template, path)
+    assert worst("database").verdict == "ok"

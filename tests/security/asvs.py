@@ -1,0 +1,1045 @@
+"""What authapi makes of the OWASP ASVS 5.0, level 1 and 2: one row for each requirement.
+
+A row is `covered` by tests that talk HTTP, `not_applicable` for a reason, or `open`: then it says
+what is missing. `test_asvs.py` holds this table against the standard and against the tests that
+there are; `make asvs` counts it.
+"""
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+CHAPTERS = ("V2", "V3", "V4", "V6", "V7", "V8", "V9", "V11", "V13", "V14", "V16")
+"""What the table is about; the other chapters are not about a service like this, or come later."""
+
+Status = Literal["covered", "not_applicable", "open"]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One requirement, and how authapi stands to it."""
+
+    id: str
+    level: int
+    status: Status
+    shown_by: tuple[str, ...] = ()
+    """Tests, as file::name or file::class::name."""
+    why: str = ""
+    """Why it does not apply, what is missing, or what is worth knowing."""
+
+    @property
+    def chapter(self) -> str:
+        """Such as V2."""
+        return self.id.partition(".")[0]
+
+
+def required() -> Mapping[str, int]:
+    """The ids of the standard that there must be a row for, with their levels."""
+    path = Path(__file__).with_name("asvs5.csv")
+    with path.open(encoding="utf-8", newline="") as file:
+        return {
+            row["req_id"]: int(row["L"])
+            for row in csv.DictReader(file)
+            if row["chapter_id"] in CHAPTERS and row["L"] in ("1", "2")
+        }
+
+
+def _covered(number: str, level: int, *shown_by: str, why: str = "") -> Row:
+    return Row(f"V{number}", level, "covered", shown_by, why)
+
+
+def _not_applicable(number: str, level: int, why: str) -> Row:
+    return Row(f"V{number}", level, "not_applicable", why=why)
+
+
+def _open(number: str, level: int, why: str) -> Row:
+    return Row(f"V{number}", level, "open", why=why)
+
+
+_DOCS_PAGE = "tests/browser/test_docs_page.py"
+_LOGS = "tests/cli/test_logs.py"
+_ASVS_DOCUMENTS = "tests/security/test_asvs_documents.py"
+_ASVS_SERVICE = "tests/security/test_asvs_service.py"
+_ASVS_WIRE = "tests/security/test_asvs_wire.py"
+_BROWSER = "tests/security/test_browser.py"
+_CANARY = "tests/security/test_canary.py"
+_GUESSING = "tests/security/test_guessing.py"
+_MUTATIONS = "tests/security/test_mutations.py"
+_ROWS_IDENTITY = "tests/security/test_rows_identity.py"
+_ROWS_INPUT = "tests/security/test_rows_input.py"
+_ROWS_SESSIONS = "tests/security/test_rows_sessions.py"
+_ROWS_TOKENS = "tests/security/test_rows_tokens.py"
+_AUDIT = "tests/services/test_audit.py"
+_PASSWORD_POLICY = "tests/services/test_password_policy.py"
+_STRATEGY_BASIC = "tests/strategies/test_basic.py"
+_STRATEGY_JWT = "tests/strategies/test_jwt.py"
+_STRATEGY_SESSION = "tests/strategies/test_session.py"
+_PRODUCTION = "tests/test_production.py"
+_ROUTES_DOCS = "tests/web/routes/test_docs.py"
+_ROUTES_HEALTH = "tests/web/routes/test_health.py"
+_ROUTES_LOGIN = "tests/web/routes/test_login.py"
+_ROUTES_ME = "tests/web/routes/test_me.py"
+_ROUTES_REGISTRATION = "tests/web/routes/test_registration.py"
+_ROUTES_SESSIONS = "tests/web/routes/test_sessions.py"
+_ROUTES_TOKENS = "tests/web/routes/test_tokens.py"
+_ROUTES_WELL_KNOWN = "tests/web/routes/test_well_known.py"
+_BREACHES = "tests/web/test_breaches.py"
+_CORS = "tests/web/test_cors.py"
+_ERRORS = "tests/web/test_errors.py"
+_OPENAPI = "tests/web/test_openapi.py"
+_ROUTING = "tests/web/test_routing.py"
+_WEBSOCKET = "tests/web/test_websocket.py"
+
+TABLE: Sequence[Row] = (
+    _covered(
+        "2.1.1",
+        1,
+        _ASVS_DOCUMENTS + "::test_v2_1_1_every_field_says_what_it_takes",
+    ),
+    _covered(
+        "2.1.2",
+        2,
+        _ASVS_DOCUMENTS + "::test_v2_1_2_rules_between_fields_have_documented_codes",
+    ),
+    _covered(
+        "2.1.3",
+        2,
+        _ASVS_DOCUMENTS + "::test_v2_1_3_limits_are_documented_and_hold",
+    ),
+    _covered(
+        "2.2.1",
+        1,
+        _ROWS_INPUT + "::test_row_58_no_json_is_a_server_error",
+        _MUTATIONS + "::test_no_mutated_body_is_a_crash",
+        _ROUTES_REGISTRATION + "::test_what_may_not_be_registered",
+    ),
+    _covered(
+        "2.2.2",
+        1,
+        _ASVS_SERVICE + "::test_v2_2_2_the_service_checks_itself",
+    ),
+    _covered(
+        "2.2.3",
+        2,
+        _ROWS_TOKENS + "::test_row_14_each_credential_is_good_for_its_own_use_only",
+        _ROUTES_ME + "::test_what_no_new_password_can_be",
+    ),
+    _covered(
+        "2.3.1",
+        1,
+        _ROUTES_ME + "::test_removing_asks_for_a_fresh_login",
+        _ROUTES_TOKENS + "::test_making_one_asks_for_a_fresh_login",
+    ),
+    _covered(
+        "2.3.2",
+        2,
+        _ROUTES_SESSIONS + "::test_data_has_4_kib_in_utf_8",
+        _ROUTES_TOKENS + "::test_a_token_lasts_as_long_as_asked",
+        _GUESSING + "::test_v2_4_1_the_eleventh_bad_login_in_a_minute_costs_no_hash",
+    ),
+    _covered(
+        "2.3.3",
+        2,
+        _ROWS_SESSIONS + "::test_row_25_what_is_not_committed_has_not_happened",
+        _AUDIT + "::test_an_event_that_cannot_be_written_undoes_the_change",
+    ),
+    _covered(
+        "2.3.4",
+        2,
+        _ROWS_INPUT + "::test_row_65_of_many_registrations_one_wins",
+        _ROUTES_ME + "::test_of_many_changes_to_one_state_one_wins",
+    ),
+    _open(
+        "2.4.1",
+        2,
+        (
+            "Guessing, registering and hashing are limited (tests/security/test_guessing.py); how "
+            "many sessions and personal tokens one account may have is not."
+        ),
+    ),
+    _covered(
+        "3.2.1",
+        1,
+        _ASVS_SERVICE + "::test_v3_2_2_html_in_a_name_stays_text",
+        _BROWSER + "::test_v3_2_1_an_answer_is_not_loaded_into_a_page",
+    ),
+    _covered(
+        "3.2.2",
+        1,
+        _ASVS_SERVICE + "::test_v3_2_2_html_in_a_name_stays_text",
+    ),
+    _covered(
+        "3.3.1",
+        1,
+        _STRATEGY_SESSION + "::test_the_cookie_on_https",
+        _ROUTES_LOGIN + "::test_over_https_the_cookie_is_bound_to_this_host",
+    ),
+    _covered(
+        "3.3.2",
+        2,
+        _STRATEGY_SESSION + "::test_the_cookie_on_https",
+        _ROWS_SESSIONS + "::test_row_20_lax_is_not_the_whole_defence",
+    ),
+    _covered(
+        "3.3.3",
+        2,
+        _ROUTES_LOGIN + "::test_over_https_the_cookie_is_bound_to_this_host",
+    ),
+    _covered(
+        "3.3.4",
+        2,
+        _ROUTES_LOGIN + "::test_the_secret_of_a_session_is_in_its_cookie_only",
+    ),
+    _covered(
+        "3.4.1",
+        1,
+        _ASVS_SERVICE + "::test_v3_4_every_answer_has_the_headers",
+    ),
+    _covered(
+        "3.4.2",
+        1,
+        _CORS + "::test_an_allowed_origin_is_echoed_exactly",
+        _CORS + "::test_no_other_origin_gets_anything",
+        _CORS + "::test_by_default_nobody_may",
+    ),
+    _covered(
+        "3.4.3",
+        2,
+        _ASVS_SERVICE + "::test_v3_4_every_answer_has_the_headers",
+        _ROUTES_DOCS + "::test_the_page_comes_with_a_policy_of_its_own",
+    ),
+    _covered(
+        "3.4.4",
+        2,
+        _ASVS_SERVICE + "::test_v3_4_every_answer_has_the_headers",
+    ),
+    _covered(
+        "3.4.5",
+        2,
+        _ASVS_SERVICE + "::test_v3_4_every_answer_has_the_headers",
+    ),
+    _covered(
+        "3.4.6",
+        2,
+        _ASVS_SERVICE + "::test_v3_4_every_answer_has_the_headers",
+        _ROUTES_DOCS + "::test_the_page_comes_with_a_policy_of_its_own",
+    ),
+    _covered(
+        "3.5.1",
+        1,
+        _ROWS_SESSIONS + "::test_row_20_lax_is_not_the_whole_defence",
+        _BROWSER + "::test_v3_5_1_a_foreign_page_changes_nothing_by_the_cookie",
+        _BROWSER + "::test_v3_5_1_a_foreign_page_logs_nobody_in",
+    ),
+    _covered(
+        "3.5.2",
+        1,
+        _ROWS_SESSIONS + "::test_row_19_json_under_another_type_is_not_read",
+    ),
+    _covered(
+        "3.5.3",
+        1,
+        _BROWSER + "::test_v3_5_3_reading_never_changes_anything",
+        _ROUTES_LOGIN + "::test_nothing_changes_by_reading",
+        _ROWS_SESSIONS + "::test_row_20_lax_is_not_the_whole_defence",
+    ),
+    _covered(
+        "3.5.4",
+        2,
+        _ROUTES_LOGIN + "::test_over_https_the_cookie_is_bound_to_this_host",
+        why=(
+            "The cookie is bound to one host; which applications share it is for the deployment to "
+            "decide."
+        ),
+    ),
+    _not_applicable(
+        "3.5.5",
+        2,
+        (
+            "No script of ours listens to messages: the docs page is the only one, and has no use "
+            "for postMessage."
+        ),
+    ),
+    _not_applicable(
+        "3.7.1",
+        2,
+        "There is no plug-in technology; the docs page is HTML, CSS and JavaScript.",
+    ),
+    _covered(
+        "3.7.2",
+        2,
+        _ROWS_IDENTITY + "::test_row_37_nothing_redirects",
+        _ROWS_IDENTITY + "::test_row_36_nothing_is_built_from_the_host_header",
+    ),
+    _covered(
+        "4.1.1",
+        1,
+        _ASVS_SERVICE + "::test_v3_4_every_answer_has_the_headers",
+        _ROUTES_DOCS + "::test_the_files_of_the_page",
+    ),
+    _covered(
+        "4.1.2",
+        2,
+        _ASVS_SERVICE + "::test_v4_1_2_plain_http_is_refused_and_not_redirected",
+    ),
+    _covered(
+        "4.1.3",
+        2,
+        _GUESSING + "::test_row_50_the_peer_counts_whatever_its_headers_say",
+        _ROWS_INPUT + "::test_row_63_whose_it_is_is_not_told_by_the_body",
+    ),
+    _covered(
+        "4.2.1",
+        2,
+        _ASVS_WIRE + "::test_v4_2_1_a_message_has_one_end",
+    ),
+    _not_applicable(
+        "4.3.1",
+        2,
+        "There is no GraphQL, and no other query language.",
+    ),
+    _not_applicable(
+        "4.3.2",
+        2,
+        "There is no GraphQL.",
+    ),
+    _covered(
+        "4.4.1",
+        1,
+        _ASVS_SERVICE + "::test_v4_4_1_a_websocket_in_the_clear_is_closed",
+    ),
+    _covered(
+        "4.4.2",
+        2,
+        _WEBSOCKET + "::test_a_foreign_page_is_1008",
+    ),
+    _not_applicable(
+        "4.4.3",
+        2,
+        "WebSockets use the same sessions as HTTP, so there are no dedicated tokens.",
+    ),
+    _not_applicable(
+        "4.4.4",
+        2,
+        "WebSockets use the same sessions as HTTP, so there are no dedicated tokens.",
+    ),
+    _covered(
+        "6.1.1",
+        1,
+        _ASVS_DOCUMENTS + "::test_v2_1_3_limits_are_documented_and_hold",
+        _GUESSING + "::test_v6_1_1_nobody_is_locked_out_by_somebody_elses_guesses",
+    ),
+    _covered(
+        "6.1.2",
+        2,
+        _ASVS_DOCUMENTS + "::test_v6_1_2_context_words_are_documented_and_refused",
+    ),
+    _covered(
+        "6.1.3",
+        2,
+        _ASVS_DOCUMENTS + "::test_v6_1_3_each_way_in_has_the_documented_controls",
+    ),
+    _covered(
+        "6.2.1",
+        1,
+        _ROUTES_REGISTRATION + "::test_the_shortest_password_is_a_setting",
+        _ROUTES_REGISTRATION + "::test_length_is_counted_in_characters",
+    ),
+    _covered(
+        "6.2.2",
+        1,
+        _ROUTES_ME + "::test_a_new_password_ends_everything_but_this_cookie",
+    ),
+    _covered(
+        "6.2.3",
+        1,
+        _ROUTES_ME + "::test_a_wrong_current_password_changes_nothing",
+        _PASSWORD_POLICY + "::test_a_change_wants_the_current_password_and_another_one",
+    ),
+    _covered(
+        "6.2.4",
+        1,
+        _PASSWORD_POLICY + "::test_common_passwords_are_refused_at_register",
+        _PASSWORD_POLICY + "::test_common_passwords_are_refused_at_a_change",
+    ),
+    _covered(
+        "6.2.5",
+        1,
+        _PASSWORD_POLICY + "::test_good_passwords_are_accepted_and_work",
+    ),
+    _covered(
+        "6.2.6",
+        1,
+        _PASSWORD_POLICY + "::test_password_fields_say_that_they_are_passwords",
+        _DOCS_PAGE + "::test_by_cookie",
+    ),
+    _covered(
+        "6.2.7",
+        1,
+        _ASVS_DOCUMENTS + "::test_v6_2_7_nothing_is_against_pasting",
+        _DOCS_PAGE + "::test_by_cookie",
+    ),
+    _covered(
+        "6.2.8",
+        1,
+        _PASSWORD_POLICY + "::test_a_password_is_compared_exactly_as_it_was_received",
+        _ROWS_IDENTITY + "::test_row_44_no_part_of_a_password_is_ignored",
+    ),
+    _covered(
+        "6.2.9",
+        2,
+        _PASSWORD_POLICY + "::test_good_passwords_are_accepted_and_work",
+        _ROWS_IDENTITY + "::test_row_44_no_part_of_a_password_is_ignored",
+    ),
+    _covered(
+        "6.2.10",
+        2,
+        _PASSWORD_POLICY + "::test_passwords_do_not_expire",
+    ),
+    _covered(
+        "6.2.11",
+        2,
+        _PASSWORD_POLICY + "::test_the_own_address_and_context_words_count_for_nothing",
+        _PASSWORD_POLICY + "::test_words_from_settings_count_for_nothing",
+    ),
+    _covered(
+        "6.2.12",
+        2,
+        _BREACHES + "::test_a_breached_password_is_refused",
+        _BREACHES + "::test_a_breached_password_is_refused_at_a_change",
+        why=(
+            "Where AUTHAPI_BREACHED_PASSWORDS_URL is set; without it, the list of common passwords "
+            "is all there is."
+        ),
+    ),
+    _covered(
+        "6.3.1",
+        1,
+        _GUESSING + "::test_v6_3_1_one_account_guessed_at_from_many_networks",
+        _GUESSING + "::test_v6_3_1_many_accounts_guessed_at_from_one_network",
+    ),
+    _covered(
+        "6.3.2",
+        1,
+        _ASVS_SERVICE + "::test_v6_3_2_nobody_is_there_before_somebody_registers",
+    ),
+    _open(
+        "6.3.3",
+        2,
+        (
+            "A password is the only factor: multi-factor authentication comes with an issue of its "
+            "own. Until then authapi does not reach level 2."
+        ),
+    ),
+    _covered(
+        "6.3.4",
+        2,
+        _ROUTING + "::test_who_is_let_in_is_what_the_document_says",
+        _ASVS_DOCUMENTS + "::test_v6_1_3_each_way_in_has_the_documented_controls",
+    ),
+    _not_applicable(
+        "6.4.1",
+        1,
+        (
+            "Nothing makes initial passwords or activation codes yet; invitations come with the "
+            "account's whole life."
+        ),
+    ),
+    _covered(
+        "6.4.2",
+        1,
+        _ASVS_SERVICE + "::test_v6_4_2_there_are_no_secret_questions",
+    ),
+    _open(
+        "6.4.3",
+        2,
+        (
+            "There is no way to reset a forgotten password yet, but by the operator (`authapi "
+            "users set-password`)."
+        ),
+    ),
+    _not_applicable(
+        "6.4.4",
+        2,
+        (
+            "There is no second factor yet; it comes with the issue about multi-factor "
+            "authentication."
+        ),
+    ),
+    _not_applicable(
+        "6.5.1",
+        2,
+        (
+            "There are no lookup secrets, out-of-band codes or TOTP yet; they come with "
+            "multi-factor authentication and recovery."
+        ),
+    ),
+    _not_applicable(
+        "6.5.2",
+        2,
+        (
+            "There are no lookup secrets, out-of-band codes or TOTP yet; they come with "
+            "multi-factor authentication and recovery."
+        ),
+    ),
+    _not_applicable(
+        "6.5.3",
+        2,
+        (
+            "There are no lookup secrets, out-of-band codes or TOTP yet; they come with "
+            "multi-factor authentication and recovery."
+        ),
+    ),
+    _not_applicable(
+        "6.5.4",
+        2,
+        (
+            "There are no lookup secrets, out-of-band codes or TOTP yet; they come with "
+            "multi-factor authentication and recovery."
+        ),
+    ),
+    _not_applicable(
+        "6.5.5",
+        2,
+        (
+            "There are no lookup secrets, out-of-band codes or TOTP yet; they come with "
+            "multi-factor authentication and recovery."
+        ),
+    ),
+    _not_applicable(
+        "6.6.1",
+        2,
+        "There is no telephony, and none is planned.",
+    ),
+    _not_applicable(
+        "6.6.2",
+        2,
+        (
+            "There are no codes or links sent to anybody yet; they come with password recovery and "
+            "e-mail confirmation."
+        ),
+    ),
+    _not_applicable(
+        "6.6.3",
+        2,
+        (
+            "There are no codes or links sent to anybody yet; they come with password recovery and "
+            "e-mail confirmation."
+        ),
+    ),
+    _not_applicable(
+        "6.8.1",
+        2,
+        "There is no federation yet: authapi trusts no other identity provider.",
+    ),
+    _not_applicable(
+        "6.8.2",
+        2,
+        "There is no federation yet: authapi trusts no other identity provider.",
+    ),
+    _not_applicable(
+        "6.8.3",
+        2,
+        "There is no SAML.",
+    ),
+    _not_applicable(
+        "6.8.4",
+        2,
+        "There is no federation yet: authapi trusts no other identity provider.",
+    ),
+    _covered(
+        "7.1.1",
+        2,
+        _ASVS_DOCUMENTS + "::test_v7_1_1_lifetimes_are_documented_and_hold",
+    ),
+    _open(
+        "7.1.2",
+        2,
+        ("An account may have any number of sessions at once: no maximum is defined or enforced."),
+    ),
+    _not_applicable(
+        "7.1.3",
+        2,
+        "There is no federation yet: authapi trusts no other identity provider.",
+    ),
+    _covered(
+        "7.2.1",
+        1,
+        _STRATEGY_JWT + "::test_no_byte_of_it_can_change",
+        _MUTATIONS + "::test_no_mutated_credential_header_is_good",
+    ),
+    _covered(
+        "7.2.2",
+        1,
+        _ASVS_SERVICE + "::test_v7_2_3_session_tokens_are_random_and_unique",
+        _STRATEGY_SESSION + "::TestSession::test_each_login_gives_another",
+    ),
+    _covered(
+        "7.2.3",
+        1,
+        _ASVS_SERVICE + "::test_v7_2_3_session_tokens_are_random_and_unique",
+    ),
+    _covered(
+        "7.2.4",
+        1,
+        _ROWS_SESSIONS + "::test_row_16_a_session_id_does_not_outlive_login_or_logout",
+        _STRATEGY_SESSION + "::test_each_login_gives_a_new_secret_and_ends_the_old",
+    ),
+    _covered(
+        "7.3.1",
+        2,
+        _STRATEGY_SESSION + "::test_it_ends_when_it_is_not_used",
+    ),
+    _covered(
+        "7.3.2",
+        2,
+        _STRATEGY_SESSION + "::test_it_ends_however_much_it_is_used",
+        _STRATEGY_JWT + "::test_it_ends_exactly_at_exp",
+    ),
+    _covered(
+        "7.4.1",
+        1,
+        _ROUTES_LOGIN + "::test_logout_ends_what_login_began",
+        _ROWS_SESSIONS + "::test_row_23_what_is_over_is_over_on_every_route",
+    ),
+    _covered(
+        "7.4.2",
+        1,
+        _ROWS_SESSIONS + "::test_row_23_what_is_over_is_over_on_every_route",
+        _STRATEGY_JWT + "::TestJWT::test_deactivation_ends_it",
+    ),
+    _covered(
+        "7.4.3",
+        2,
+        _ROUTES_ME + "::test_a_new_password_ends_everything_but_this_cookie",
+    ),
+    _covered(
+        "7.4.4",
+        2,
+        _ASVS_SERVICE + "::test_v7_4_4_every_login_can_be_logged_out_of",
+        _DOCS_PAGE + "::test_by_cookie",
+    ),
+    _covered(
+        "7.4.5",
+        2,
+        _ASVS_SERVICE + "::test_v7_4_5_an_operator_ends_sessions",
+        why="By `authapi sessions end`; routes for administrators come later.",
+    ),
+    _covered(
+        "7.5.1",
+        2,
+        _ROUTES_ME + "::test_removing_asks_for_a_fresh_login",
+        _PASSWORD_POLICY + "::test_a_change_wants_the_current_password_and_another_one",
+        why="Address and factors cannot be changed yet.",
+    ),
+    _open(
+        "7.5.2",
+        2,
+        (
+            "Owners list and end their sessions, but ending them asks for no new proof of who they "
+            "are."
+        ),
+    ),
+    _not_applicable(
+        "7.6.1",
+        2,
+        "There is no federation yet: authapi trusts no other identity provider.",
+    ),
+    _covered(
+        "7.6.2",
+        2,
+        _ROUTES_LOGIN + "::test_nothing_changes_by_reading",
+        _ROWS_SESSIONS + "::test_row_20_lax_is_not_the_whole_defence",
+    ),
+    _covered(
+        "8.1.1",
+        1,
+        _ASVS_DOCUMENTS + "::test_v8_1_1_who_may_call_what_is_documented",
+    ),
+    _covered(
+        "8.1.2",
+        2,
+        _ASVS_DOCUMENTS + "::test_v8_1_2_which_fields_may_be_read_and_written_is_documented",
+    ),
+    _covered(
+        "8.2.1",
+        1,
+        _OPENAPI + "::test_declared_security_is_what_anonymous_callers_meet",
+        _ASVS_DOCUMENTS + "::test_v8_1_1_who_may_call_what_is_documented",
+    ),
+    _covered(
+        "8.2.2",
+        1,
+        _ROWS_INPUT + "::test_row_57_somebody_elses_things_look_like_none",
+        _ROUTES_SESSIONS + "::test_somebody_elses_session_looks_like_none",
+    ),
+    _covered(
+        "8.2.3",
+        2,
+        _ROWS_INPUT + "::test_row_56_no_column_is_written_through_a_body",
+        _ASVS_DOCUMENTS + "::test_v8_1_2_which_fields_may_be_read_and_written_is_documented",
+    ),
+    _covered(
+        "8.3.1",
+        1,
+        _ASVS_SERVICE + "::test_v8_3_1_no_header_and_no_claim_gives_rights",
+    ),
+    _not_applicable(
+        "8.4.1",
+        2,
+        "There are no tenants.",
+    ),
+    _covered(
+        "9.1.1",
+        1,
+        _STRATEGY_JWT + "::test_no_byte_of_it_can_change",
+        _MUTATIONS + "::test_no_mutated_jwt_is_good",
+    ),
+    _covered(
+        "9.1.2",
+        1,
+        _ROWS_TOKENS + "::test_row_03_the_header_does_not_choose_the_algorithm",
+        _ROWS_TOKENS + "::test_row_04_no_algorithm_is_refused",
+        _ROWS_TOKENS + "::test_row_01_hmac_by_the_public_key_is_refused",
+    ),
+    _covered(
+        "9.1.3",
+        1,
+        _ROWS_TOKENS + "::test_row_06_a_key_in_the_header_is_refused",
+        _ROWS_TOKENS + "::test_row_07_the_key_id_is_only_looked_up",
+    ),
+    _covered(
+        "9.2.1",
+        1,
+        _STRATEGY_JWT + "::test_it_ends_exactly_at_exp",
+        _ROWS_TOKENS + "::test_row_10_times_that_are_none_are_refused",
+    ),
+    _covered(
+        "9.2.2",
+        2,
+        _ROWS_TOKENS + "::test_row_14_each_credential_is_good_for_its_own_use_only",
+    ),
+    _covered(
+        "9.2.3",
+        2,
+        _ROWS_TOKENS + "::test_row_13_issuer_and_audience_are_compared_whole",
+    ),
+    _covered(
+        "9.2.4",
+        2,
+        _STRATEGY_JWT + "::test_a_token_of_another_installation_is_refused",
+    ),
+    _open(
+        "11.1.1",
+        2,
+        (
+            "The key follows AUTHAPI_SECRET (decision 0006), but there is no written life cycle, "
+            "and no rotation with an overlap: that comes with the token authority."
+        ),
+    ),
+    _covered(
+        "11.1.2",
+        2,
+        _ASVS_DOCUMENTS + "::test_v11_1_2_the_inventory_of_cryptography_is_whole",
+    ),
+    _covered(
+        "11.2.1",
+        2,
+        _STRATEGY_JWT + "::test_a_second_library_reads_it_from_the_published_keys",
+    ),
+    _covered(
+        "11.2.2",
+        2,
+        _STRATEGY_BASIC + "::test_a_hash_that_is_too_weak_is_strengthened",
+        _ROUTES_WELL_KNOWN + "::test_the_key_follows_the_secret",
+    ),
+    _covered(
+        "11.2.3",
+        2,
+        _ROUTES_WELL_KNOWN + "::test_the_keys_are_public_and_nothing_else",
+        _ASVS_DOCUMENTS + "::test_v11_1_2_the_inventory_of_cryptography_is_whole",
+    ),
+    _not_applicable(
+        "11.3.1",
+        1,
+        (
+            "Nothing is encrypted: secrets are hashed, tokens signed, and transport is the "
+            "deployment's."
+        ),
+    ),
+    _not_applicable(
+        "11.3.2",
+        1,
+        (
+            "Nothing is encrypted: secrets are hashed, tokens signed, and transport is the "
+            "deployment's."
+        ),
+    ),
+    _not_applicable(
+        "11.3.3",
+        2,
+        (
+            "Nothing is encrypted: secrets are hashed, tokens signed, and transport is the "
+            "deployment's."
+        ),
+    ),
+    _covered(
+        "11.4.1",
+        1,
+        _ASVS_DOCUMENTS + "::test_v11_1_2_the_inventory_of_cryptography_is_whole",
+        why=(
+            "SHA-1 names a range of the breach API, which is keyed by it; nothing rests on its "
+            "strength."
+        ),
+    ),
+    _covered(
+        "11.4.2",
+        2,
+        _ASVS_SERVICE + "::test_v11_4_2_a_registered_password_is_argon2id",
+    ),
+    _covered(
+        "11.4.3",
+        2,
+        _ASVS_DOCUMENTS + "::test_v11_1_2_the_inventory_of_cryptography_is_whole",
+    ),
+    _not_applicable(
+        "11.4.4",
+        2,
+        (
+            "No key is derived from a password: AUTHAPI_SECRET is random, and production refuses "
+            "one that does not look so."
+        ),
+    ),
+    _covered(
+        "11.5.1",
+        2,
+        _ASVS_SERVICE + "::test_v11_5_1_an_id_opens_nothing",
+        _ASVS_SERVICE + "::test_v7_2_3_session_tokens_are_random_and_unique",
+    ),
+    _covered(
+        "11.6.1",
+        2,
+        _STRATEGY_JWT + "::test_a_second_library_reads_it_from_the_published_keys",
+        _ROUTES_WELL_KNOWN + "::test_the_key_follows_the_secret",
+    ),
+    _covered(
+        "13.1.1",
+        2,
+        _ASVS_DOCUMENTS + "::test_v13_1_1_whom_we_talk_to_is_documented",
+        _ASVS_SERVICE + "::test_v13_2_4_no_request_makes_us_connect_to_anything",
+    ),
+    _open(
+        "13.2.1",
+        2,
+        (
+            "Database and Redis may be given a client certificate by their URLs; nothing asks for "
+            "one instead of a password that stays."
+        ),
+    ),
+    _covered(
+        "13.2.2",
+        2,
+        _ASVS_SERVICE + "::test_v13_2_2_the_service_needs_no_rights_but_rows",
+    ),
+    _covered(
+        "13.2.3",
+        2,
+        _ROWS_IDENTITY + "::test_row_40_no_secret_is_known_and_no_cursor_is_trusted",
+        _PRODUCTION + "::test_ghsa_hgx2_28f8_6g2r_no_default_or_short_secret",
+    ),
+    _covered(
+        "13.2.4",
+        2,
+        _ASVS_SERVICE + "::test_v13_2_4_no_request_makes_us_connect_to_anything",
+        _ASVS_DOCUMENTS + "::test_v13_1_1_whom_we_talk_to_is_documented",
+    ),
+    _not_applicable(
+        "13.2.5",
+        2,
+        "The server in front of authapi is the deployment's; uvicorn fetches nothing.",
+    ),
+    _covered(
+        "13.3.1",
+        2,
+        _ASVS_WIRE + "::test_v13_3_secrets_come_from_files_and_stay_in_them",
+        why="Which vault writes these files is for the deployment to decide.",
+    ),
+    _covered(
+        "13.3.2",
+        2,
+        _ASVS_WIRE + "::test_v13_3_secrets_come_from_files_and_stay_in_them",
+        _PRODUCTION + "::test_a_secret_file_that_everybody_reads",
+    ),
+    _covered(
+        "13.4.1",
+        1,
+        _ASVS_WIRE + "::test_v13_4_nothing_is_there_that_is_not_meant",
+    ),
+    _covered(
+        "13.4.2",
+        2,
+        _ERRORS + "::test_what_nobody_foresaw_is_logged_and_not_told",
+    ),
+    _covered(
+        "13.4.3",
+        2,
+        _ASVS_WIRE + "::test_v13_4_nothing_is_there_that_is_not_meant",
+    ),
+    _covered(
+        "13.4.4",
+        2,
+        _ASVS_WIRE + "::test_v13_4_nothing_is_there_that_is_not_meant",
+    ),
+    _covered(
+        "13.4.5",
+        2,
+        _ASVS_WIRE + "::test_v13_4_nothing_is_there_that_is_not_meant",
+        _ROUTES_DOCS + "::test_off_means_off",
+    ),
+    _covered(
+        "14.1.1",
+        2,
+        _ASVS_DOCUMENTS + "::test_v14_1_what_is_kept_is_classified",
+    ),
+    _covered(
+        "14.1.2",
+        2,
+        _ASVS_DOCUMENTS + "::test_v14_1_what_is_kept_is_classified",
+    ),
+    _covered(
+        "14.2.1",
+        1,
+        _ROUTES_ME + "::test_a_token_in_the_url_is_no_credential",
+    ),
+    _covered(
+        "14.2.2",
+        2,
+        _ROWS_SESSIONS + "::test_row_26_no_answer_about_a_caller_is_cached",
+    ),
+    _covered(
+        "14.2.3",
+        2,
+        _ROUTES_DOCS + "::test_nothing_on_the_page_is_inline_or_from_elsewhere",
+        _ASVS_SERVICE + "::test_v13_2_4_no_request_makes_us_connect_to_anything",
+        _BREACHES + "::test_only_five_digits_leave_and_padding_is_asked_for",
+    ),
+    _covered(
+        "14.2.4",
+        2,
+        _ASVS_DOCUMENTS + "::test_v14_1_what_is_kept_is_classified",
+    ),
+    _covered(
+        "14.3.1",
+        1,
+        _STRATEGY_SESSION + "::test_logout_clears_the_cookie",
+    ),
+    _open(
+        "14.3.2",
+        2,
+        (
+            "Everything is `no-store` but GET and PATCH /me: they are `private, no-cache`, so that "
+            "their ETag is of use, and a browser may keep the account until the logout's "
+            "Clear-Site-Data."
+        ),
+    ),
+    _covered(
+        "14.3.3",
+        2,
+        _ROUTES_LOGIN + "::test_the_secret_of_a_session_is_in_its_cookie_only",
+        _ASVS_SERVICE + "::test_v7_2_3_session_tokens_are_random_and_unique",
+    ),
+    _covered(
+        "16.1.1",
+        2,
+        _ASVS_DOCUMENTS + "::test_v16_1_1_what_is_logged_is_documented",
+    ),
+    _covered(
+        "16.2.1",
+        2,
+        _ASVS_WIRE + "::test_v16_2_logs_are_lines_of_json_in_utc_and_nowhere_else",
+        _AUDIT + "::test_login_and_logout",
+    ),
+    _covered(
+        "16.2.2",
+        2,
+        _ASVS_WIRE + "::test_v16_2_logs_are_lines_of_json_in_utc_and_nowhere_else",
+    ),
+    _covered(
+        "16.2.3",
+        2,
+        _ASVS_WIRE + "::test_v16_2_logs_are_lines_of_json_in_utc_and_nowhere_else",
+    ),
+    _covered(
+        "16.2.4",
+        2,
+        _ASVS_WIRE + "::test_v16_2_logs_are_lines_of_json_in_utc_and_nowhere_else",
+    ),
+    _covered(
+        "16.2.5",
+        2,
+        _CANARY + "::test_no_secret_is_told_by_any_route",
+        _CANARY + "::test_no_secret_is_told_by_a_real_service",
+        _ASVS_WIRE + "::test_v16_2_logs_are_lines_of_json_in_utc_and_nowhere_else",
+        _ASVS_SERVICE + "::test_v16_3_2_what_somebody_may_not_is_logged",
+    ),
+    _covered(
+        "16.3.1",
+        2,
+        _AUDIT + "::test_login_and_logout",
+        _AUDIT + "::test_refused_logins",
+        _AUDIT + "::test_change_of_password",
+    ),
+    _covered(
+        "16.3.2",
+        2,
+        _ASVS_SERVICE + "::test_v16_3_2_what_somebody_may_not_is_logged",
+    ),
+    _covered(
+        "16.3.3",
+        2,
+        _ASVS_SERVICE + "::test_v16_3_2_what_somebody_may_not_is_logged",
+        _GUESSING + "::test_throttling_is_written_down_once_for_each_network",
+    ),
+    _covered(
+        "16.3.4",
+        2,
+        _ERRORS + "::test_what_nobody_foresaw_is_logged_and_not_told",
+        _LOGS + "::test_a_database_that_is_away_is_told_once_with_its_cause",
+    ),
+    _covered(
+        "16.4.1",
+        2,
+        _ASVS_WIRE + "::test_v16_2_logs_are_lines_of_json_in_utc_and_nowhere_else",
+        _LOGS + "::test_what_clients_send_cannot_begin_a_line",
+    ),
+    _covered(
+        "16.4.2",
+        2,
+        _ASVS_SERVICE + "::test_v13_2_2_the_service_needs_no_rights_but_rows",
+    ),
+    _not_applicable(
+        "16.4.3",
+        2,
+        "Lines go to standard output; taking them elsewhere is the deployment's.",
+    ),
+    _covered(
+        "16.5.1",
+        2,
+        _ERRORS + "::test_what_nobody_foresaw_is_logged_and_not_told",
+        _ROWS_INPUT + "::test_row_64_what_is_broken_lets_nobody_in",
+    ),
+    _covered(
+        "16.5.2",
+        2,
+        _GUESSING + "::test_limits_hold_while_the_store_is_away_and_are_shared_again_after",
+        _ROUTES_HEALTH + "::test_ready_tells_the_truth_about_the_database",
+    ),
+    _covered(
+        "16.5.3",
+        2,
+        _ROWS_INPUT + "::test_row_64_what_is_broken_lets_nobody_in",
+        _ROWS_IDENTITY + "::test_row_49_a_hook_that_fails_lets_nobody_in",
+    ),
+)

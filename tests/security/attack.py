@@ -1,0 +1,243 @@
+"""What the tests of this folder attack with: forged tokens, hostile JSON, every route there is."""
+
+import base64
+import hmac
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
+
+import httpx
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from starlette.requests import HTTPConnection
+
+from authapi import Challenge, Identity, Issued, Issuer
+from authapi.crypto import jws
+from authapi.services import Login
+from authapi.testing import PASSWORD, Client
+
+SECRET = "4f1c0b7e9a2d8365b7c1e4d09f38a652"
+"""The secret of services under attack, so that a test can sign what the service would."""
+
+
+def jws_key(secret: str) -> jws.SigningKey:
+    """The key that a service with this secret signs with."""
+    return jws.derive_signing_key(secret.encode())
+
+
+KEY = jws_key(SECRET)
+FOREIGN = jws_key("of somebody else, who has no business here")
+
+Signer = Callable[[bytes], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One method of one path of the OpenAPI document."""
+
+    method: str
+    template: str
+    strategies: tuple[str, ...]
+    """Which credentials it takes; none if it is public."""
+    content_type: str | None
+    schema: Mapping[str, Any]
+    """Of the body, with references followed."""
+
+    @property
+    def path(self) -> str:
+        """The path, with an id that nobody has."""
+        before, brace, after = self.template.partition("{")
+        return before + str(uuid4()) + after.partition("}")[2] if brace else before
+
+
+def operations(document: Mapping[str, Any]) -> list[Operation]:
+    """Every operation of an OpenAPI document."""
+    return list(_operations(document))
+
+
+def _operations(document: Mapping[str, Any]) -> Iterator[Operation]:
+    for path, item in document["paths"].items():
+        for method, operation in item.items():
+            content = operation.get("requestBody", {}).get("content", {})
+            kind = next(iter(content), None)
+            schema = content[kind]["schema"] if kind else {}
+            if "$ref" in schema:
+                schema = document["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
+            security = operation.get("security", ())
+            names = tuple(name for alternative in security for name in alternative)
+            yield Operation(method.upper(), path, names, kind, schema)
+
+
+def b64(data: bytes) -> str:
+    """base64url without padding."""
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def unb64(text: str) -> bytes:
+    """What `b64` made."""
+    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+
+
+def claims_of(token: str) -> dict[str, Any]:
+    """What a JWT says, unchecked."""
+    found: dict[str, Any] = json.loads(unb64(token.split(".")[1]))
+    return found
+
+
+def header(**changes: object) -> dict[str, object]:
+    """The header of our tokens."""
+    return {"alg": "ES256", "typ": "at+jwt", "kid": KEY.verifying.kid} | changes
+
+
+def forge(head: object, claims: object, sign: Signer = KEY.key.sign) -> str:
+    """A token of exactly these parts (bytes as they are, else as JSON), signed by `sign`."""
+    parts = [
+        part if isinstance(part, bytes) else json.dumps(part).encode() for part in (head, claims)
+    ]
+    signed = ".".join(map(b64, parts))
+    return f"{signed}.{b64(sign(signed.encode()))}"
+
+
+def mac(secret: bytes, digest: str = "sha256") -> Signer:
+    """Signs as HS256 and its relatives do."""
+    return lambda data: hmac.digest(secret, data, digest)
+
+
+def public_key_spellings() -> dict[str, bytes]:
+    """Our public key, in every form that has ever been taken for an HMAC secret."""
+    numbers = ec.EllipticCurvePublicNumbers(
+        x=int.from_bytes(unb64(KEY.verifying.jwk["x"])),
+        y=int.from_bytes(unb64(KEY.verifying.jwk["y"])),
+        curve=ec.SECP256R1(),
+    )
+    key = numbers.public_key()
+    pem = key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    return {
+        "PEM": pem,
+        "PEM without its last newline": pem.strip(),
+        "OpenSSH": key.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH),
+        "DER": key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo),
+        "X9.62": key.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint),
+        "X9.62 compressed": key.public_bytes(Encoding.X962, PublicFormat.CompressedPoint),
+        "JWK": json.dumps(dict(KEY.verifying.jwk)).encode(),
+        "JWK x": unb64(KEY.verifying.jwk["x"]),
+        "nothing": b"",
+    }
+
+
+def bearer(token: str | bytes) -> dict[bytes, bytes]:
+    """The header that presents a token, whatever it is made of."""
+    raw = token if isinstance(token, bytes) else token.encode("utf-8", "surrogateescape")
+    return {b"authorization": b"Bearer " + raw}
+
+
+def basic(user: str, password: str) -> dict[bytes, bytes]:
+    """The header of RFC 7617."""
+    return {b"authorization": b"Basic " + base64.b64encode(f"{user}:{password}".encode())}
+
+
+def cookie(value: str, name: str = "authapi") -> dict[bytes, bytes]:
+    """The header that presents a cookie session."""
+    return {b"cookie": f"{name}={value}".encode()}
+
+
+async def credentials(
+    api: Client, email: str, *, password: str = PASSWORD
+) -> dict[str, dict[bytes, bytes]]:
+    """The request headers of a new login by each strategy, over HTTP; the client keeps nothing."""
+    found: dict[str, dict[bytes, bytes]] = {}
+    for strategy in ("session", "token", "jwt"):
+        body = {"email": email, "password": password, "strategy": strategy}
+        answer = await api.post("/login", json=body)
+        assert answer.status_code == 200, answer.text
+        if strategy == "session":
+            found[strategy] = cookie(answer.cookies["authapi"])
+            api.cookies.clear()
+        else:
+            found[strategy] = bearer(answer.json()["access_token"])
+    return found
+
+
+def told(answer: httpx.Response) -> tuple[int, dict[str, object], list[str]]:
+    """What an answer tells: status, body without what names the request, challenges."""
+    body = {name: value for name, value in answer.json().items() if name != "request_id"}
+    return answer.status_code, body, answer.headers.get_list("www-authenticate")
+
+
+HOSTILE_JSON: Mapping[str, bytes] = {
+    # What the 19 files of JSONTestSuite are made of that a stock FastAPI answers with 500 ...
+    "lone high surrogate": rb'"\ud800"',
+    "lone low surrogate": rb'"\udc00"',
+    "reversed pair": rb'"\udc00\ud800"',
+    "high and letter": rb'"\ud800a"',
+    "high and escape": rb'"\ud800\n"',
+    "two highs": rb'"\ud800\ud800"',
+    "surrogate as name": rb'{"\ud800": 1}',
+    "NUL": rb'"a\u0000b"',
+    "NUL as name": rb'{"\u0000": 1}',
+    "NaN": b"NaN",
+    "Infinity": b"Infinity",
+    "minus Infinity": b"-Infinity",
+    "huge exponent": b"1e400",
+    "huge negative": b"-1e+9999",
+    "tiny exponent": b"123.456e-789",
+    "long integer": b"9" * 5000,
+    "nested arrays": b"[" * 5000 + b"]" * 5000,
+    "open arrays": b"[" * 20000,
+    "nested objects": b'{"a":' * 5000 + b"1" + b"}" * 5000,
+    # ... and others with more than one reading, or none.
+    "name twice": b'{"a": 1, "a": 2}',
+    "byte order mark": b"\xef\xbb\xbf{}",
+    "UTF-16": '{"a": 1}'.encode("utf-16"),
+    "raw surrogate": b'"\xed\xa0\x80"',
+    "overlong slash": b'"\xc0\xaf"',
+    "cut in a character": b'"\xe2\x82"',
+    "latin-1": b'"\xe9"',
+    "raw control": b'"\x01"',
+    "trailing comma": b'{"a": 1,}',
+    "comment": b'{"a": 1 /* */}',
+    "single quotes": b"{'a': 1}",
+    "bare word": b"undefined",
+    "cut": b'{"email": "a',
+    "two values": b"{}{}",
+    "nothing but space": b" ",
+    "form feed": b"\x0c{}",
+    "empty name": b'{"": {"": []}}',
+    "prototype": b'{"__proto__": {"is_superuser": true}}',
+    "operator": b'{"$ne": null}',
+    "true": b"true",
+    "null": b"null",
+    "number": b"0",
+    "minus zero": b"-0.0",
+    "text": b'"x"',
+    "list": b"[[[]]]",
+}
+"""JSON and what is not quite JSON, by what is odd about it."""
+
+
+class Crashing(Issuer):
+    """A strategy of somebody's own that works for nobody: each of its parts raises."""
+
+    name = "crashing"
+
+    async def authenticate(self, connection: HTTPConnection) -> Identity | None:
+        if "x-crash" in connection.headers:
+            raise LookupError("a hook of the importing application failed")
+        return None
+
+    async def issue(
+        self, login: Login, connection: HTTPConnection, *, remember: bool = False
+    ) -> Issued:
+        raise LookupError("a hook of the importing application failed")
+
+    @property
+    def issues(self) -> Mapping[str, str]:
+        return {}
+
+    def challenge(self) -> Challenge:
+        return Challenge("Crashing")
+
+    def openapi(self) -> Mapping[str, object]:
+        return {"type": "apiKey", "in": "header", "name": "X-Crash"}

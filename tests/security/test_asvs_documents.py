@@ -1,0 +1,252 @@
+"""What ASVS asks to be documented is documented, and the running service does what it says."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+import authapi
+from authapi import Settings, create_app
+from authapi.identity import EventType
+from authapi.storage.models import metadata
+from authapi.testing import PASSWORD, Client, client
+from tests.conftest import SettingsFactory
+from tests.security.attack import basic, bearer, credentials, operations
+
+ROOT = Path(__file__).parents[2]
+NEW = "another horse battery staple"
+CRYPTOGRAPHY = {"cryptography", "hashlib", "hmac", "jose", "passlib", "random", "secrets", "zlib"}
+CRYPTOGRAPHY |= {"argon2", "bcrypt", "ssl"}
+
+
+def table(heading: str) -> list[list[str]]:
+    """The rows of the table below a heading of docs/asvs.md, without marks of code."""
+    text = (ROOT / "docs" / "asvs.md").read_text(encoding="utf-8")
+    [part] = [part for part in text.split("\n## ") if part.startswith(heading)]
+    lines = [line for line in part.splitlines() if line.startswith("|")][2:]
+    return [[cell.strip().replace("`", "") for cell in line[1:-1].split("|")] for line in lines]
+
+
+def pages() -> str:
+    """Everything that is written for people about errors and security."""
+    names = ("asvs.md", "errors.md")
+    return "".join((ROOT / "docs" / name).read_text(encoding="utf-8") for name in names)
+
+
+async def test_v2_1_1_every_field_says_what_it_takes(api: Client) -> None:
+    document = (await api.get("/openapi.json")).json()
+    checked = 0
+    for route in operations(document):
+        for name, field in route.schema.get("properties", {}).items():
+            for schema in field.get("anyOf", [field]):
+                if schema.get("type") == "string":
+                    checked += 1
+                    assert "maxLength" in schema or "enum" in schema, (route, name)
+                    assert schema.keys() & {"pattern", "format", "enum"}, (route, name)
+    assert checked > 8
+
+
+async def test_v2_1_2_rules_between_fields_have_documented_codes(api: Client) -> None:
+    alice = await api.create_user()
+    held = (await credentials(api, alice.email))["session"]
+    same = {"current_password": PASSWORD, "new_password": PASSWORD}
+    for method, path, body, code in (
+        ("POST", "/me/password", same, "password_unchanged"),
+        ("POST", "/me/tokens", {"name": "s", "scopes": ["x"]}, "scope_not_allowed"),
+        ("POST", "/me/tokens", {"name": "s", "expires_in": 10**9}, "lifetime_too_long"),
+        (
+            "POST",
+            "/login",
+            {"email": alice.email, "password": PASSWORD, "strategy": "x"},
+            "unknown_strategy",
+        ),
+        ("PATCH", "/me/session", {"x": "y" * 5000}, "session_data_too_large"),
+    ):
+        answer = await api.request(method, path, json=body, headers=held)
+        assert answer.status_code == 422
+        assert [error["code"] for error in answer.json()["errors"]] == [code]
+        assert f"`{code}`" in pages()
+
+
+async def test_v2_1_3_limits_are_documented_and_hold(make_settings: SettingsFactory) -> None:
+    settings = make_settings()
+    documented = {name: value for name, value, _ in table("Limits")}
+    fields = {name for name in Settings.model_fields if re.match(r"limit_|max_", name)}
+    assert documented.keys() == fields | {"hash_queue", "session_data_bytes"}
+    assert documented == {name: str(getattr(settings, name)) for name in documented}
+    async with client(create_app(settings)) as api:
+        alice = await api.create_user()
+        body = {"email": alice.email, "password": NEW}
+        statuses = [(await api.post("/login", json=body)).status_code for _ in range(11)]
+        assert statuses == [401] * 10 + [429]
+        size = int(documented["max_body_bytes"])
+        headers = {"content-type": "application/json"}
+        for length, status in ((size, 400), (size + 1, 413)):
+            answer = await api.post("/register", content=b"x" * length, headers=headers)
+            assert answer.status_code == status
+        long = bearer("x" * int(documented["max_credential_bytes"]))
+        assert (await api.get("/me", headers=long)).status_code == 431
+
+
+async def test_v6_1_2_context_words_are_documented_and_refused(
+    make_settings: SettingsFactory,
+) -> None:
+    assert Settings().password_context_words == ("authapi",)
+    assert "by default `authapi`" in pages()
+    settings = make_settings(password_context_words=("authapi", "acme"))
+    async with client(create_app(settings)) as api:
+        for password in ("authapi-authapi-1", "Acme.AuthAPI.acme", "alice.smith-acme1"):
+            body = {"email": "alice.smith@example.com", "password": password}
+            answer = await api.post("/register", json=body)
+            assert answer.status_code == 422, password
+            assert answer.json()["errors"][0]["code"] == "password_guessable"
+
+
+@pytest.mark.parametrize(
+    "row", table("Ways to authenticate"), ids=lambda row: row[0].split(" (")[0]
+)
+async def test_v6_1_3_each_way_in_has_the_documented_controls(
+    make_settings: SettingsFactory, row: list[str]
+) -> None:
+    way, *controls = row
+    assert controls == ["yes", "refused", "yes"]
+    settings = make_settings(
+        strategies=("session", "token", "jwt", "basic"), limit_account_and_network="2/hour"
+    )
+    async with client(create_app(settings)) as api:
+        alice, off = await api.create_user(), await api.create_user()
+        await api.services.accounts.set_active(off.id, False)
+
+        async def attempt(email: str, password: str) -> int:
+            if way.startswith("Basic"):
+                answer = await api.get("/me", headers=basic(email, password))
+            elif "/token" in way:
+                form = {"grant_type": "password", "username": email, "password": password}
+                answer = await api.post("/token", data=form)
+            else:
+                name = way.rpartition(" ")[2]
+                body = {"email": email, "password": password, "strategy": name}
+                answer = await api.post("/login", json=body)
+            api.cookies.clear()
+            return answer.status_code
+
+        refused = 400 if "/token" in way else 401
+        assert await attempt(alice.email, PASSWORD) == 200
+        assert await attempt(off.email, PASSWORD) == refused
+        assert [await attempt(alice.email, NEW) for _ in range(3)] == [refused, refused, 429]
+        events = await api.services.audit.page(alice.id, before=None, limit=50)
+        assert [item.type for item in events].count(EventType.LOGIN_REFUSED) == 2
+
+
+async def test_v6_2_7_nothing_is_against_pasting(api: Client) -> None:
+    page = (await api.get("/docs")).text
+    assert re.findall(r'<input[^>]*type="password"[^>]*>', page)
+    for field in re.findall(r'<input[^>]*type="password"[^>]*>', page):
+        assert re.search(r'autocomplete="(current|new)-password"', field), field
+    script = (await api.get("/docs/page.js")).text
+    for word in ("paste", "copy", "contextmenu"):
+        assert word not in page + script
+
+
+async def test_v7_1_1_lifetimes_are_documented_and_hold(make_settings: SettingsFactory) -> None:
+    settings = make_settings()
+    documented = {name: int(value) for name, value, _ in table("Lifetimes")}
+    for name, seconds in documented.items():
+        assert getattr(settings, name).total_seconds() == seconds, name
+    async with client(create_app(settings)) as api:
+        alice = await api.create_user()
+        account = {"email": alice.email, "password": PASSWORD}
+        for strategy, setting in (("token", "token_lifetime"), ("jwt", "jwt_lifetime")):
+            answer = await api.post("/login", json={**account, "strategy": strategy})
+            assert answer.json()["expires_in"] == documented[setting]
+        answer = await api.post("/login", json={**account, "remember": True})
+        assert f"Max-Age={documented['remember_absolute']}" in answer.headers["set-cookie"]
+
+
+async def test_v8_1_1_who_may_call_what_is_documented(api: Client) -> None:
+    documented = dict(table("Who may call what"))
+    document = (await api.get("/openapi.json")).json()
+    found = {f"{item.method} {item.template}": item for item in operations(document)}
+    assert documented.keys() == found.keys()
+    for route, who in documented.items():
+        names, _, fresh = who.partition("; ")
+        item = found[route]
+        expected = set() if names == "anybody" else set(names.split(", "))
+        assert set(item.strategies) == expected, route
+        assert fresh in ("", "fresh")
+        answer = await api.request(item.method, item.path, json={})
+        assert (answer.status_code == 401) == bool(expected), route
+
+
+async def test_v8_1_2_which_fields_may_be_read_and_written_is_documented(api: Client) -> None:
+    alice = await api.create_user()
+    held = (await credentials(api, alice.email))["session"]
+    rows = [row for row in table("Which fields") if row[0].startswith("users.")]
+    shown = (await api.get("/me", headers=held)).json().keys()
+    readable = {row[0].partition(".")[2] for row in rows if row[2] == "yes"}
+    assert shown == readable - {"email_given"} | {"email"}
+    for column, _, _, writes in rows:
+        name = column.partition(".")[2]
+        answer = await api.patch("/me", json={name: "x"}, headers=held)
+        assert (answer.status_code == 200) == (writes == "yes"), name
+
+
+async def test_v11_1_2_the_inventory_of_cryptography_is_whole(api: Client) -> None:
+    package = Path(authapi.__file__).parent
+    using: dict[str, set[str]] = {}
+    for path in package.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = []
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                names = [node.module or ""]
+            found = {name.partition(".")[0] for name in names} & CRYPTOGRAPHY
+            if found:
+                using.setdefault(path.relative_to(package).as_posix(), set()).update(found)
+    documented = {module: use for module, use, _ in table("Cryptography")}
+    assert documented.keys() == using.keys()
+    assert not {"random", "bcrypt", "ssl"} & set().union(*using.values())
+    for module, uses in documented.items():
+        text = (package / module).read_text(encoding="utf-8")
+        called = set(re.findall(r"hashlib\.(\w+)\(", text))
+        assert called <= {"sha256"} | ({"sha1"} if "SHA-1" in uses else set())
+    [key] = (await api.get("/.well-known/jwks.json")).json()["keys"]
+    assert (key["alg"], key["crv"], key["use"]) == ("ES256", "P-256", "sig")
+
+
+async def test_v13_1_1_whom_we_talk_to_is_documented(api: Client) -> None:
+    documented = {setting for _, setting, _ in table("Whom authapi talks to")}
+    urls = {name for name in Settings.model_fields if name.endswith("_url")}
+    assert documented == urls - {"public_url"}
+    assert (await api.get("/health/ready")).status_code == 200
+
+
+async def test_v14_1_what_is_kept_is_classified(api: Client) -> None:
+    rows = {column: level for column, level, _, _ in table("Which fields")}
+    columns = {f"{item.name}.{column.name}" for item in metadata.sorted_tables for column in item.c}
+    assert rows.keys() == columns
+    assert set(rows.values()) == {"secret", "personal", "internal"}
+    alice, bob = await api.create_user(name="Alice A."), await api.create_user()
+    hers, his = await credentials(api, alice.email), await credentials(api, bob.email)
+    document = (await api.get("/openapi.json")).json()
+    secrets = {column.partition(".")[2] for column, level in rows.items() if level == "secret"}
+    for route in operations(document):
+        if route.method == "GET" and "session" in route.strategies:
+            mine = await api.get(route.path, headers=hers["session"])
+            other = await api.get(route.path, headers=his["session"])
+            for name in secrets:
+                assert f'"{name}"' not in mine.text
+            assert "Alice A." not in other.text
+            assert alice.email not in other.text
+            directives = mine.headers["cache-control"]
+            assert "no-store" in directives or "private" in directives
+
+
+async def test_v16_1_1_what_is_logged_is_documented(api: Client) -> None:
+    assert {event for event, _ in table("What is logged")} == {kind.value for kind in EventType}
+    alice = await api.create_user()
+    held = (await credentials(api, alice.email))["session"]
+    seen = (await api.get("/me/events", headers=held)).json()["items"]
+    assert {item["type"] for item in seen} == {"account_registered", "login"}

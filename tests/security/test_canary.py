@@ -1,0 +1,429 @@
+"""No password, token, cookie or key is ever in a log line, an event or an answer (ASVS 16.2.5).
+
+Every secret that a client, an operator or the service itself holds is a canary here, and every
+route of the OpenAPI document is asked for with all of them, also while it crashes.
+"""
+
+import base64
+import io
+import json
+import logging
+import os
+import re
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import sqlalchemy as sa
+
+from authapi import Settings, create_app
+from authapi.cli import logs
+from authapi.crypto.passwords import Cost, PasswordHasher
+from authapi.services import passwords
+from authapi.services.accounts import Accounts
+from authapi.services.sessions import Sessions
+from authapi.services.tokens import Tokens
+from authapi.storage import models
+from authapi.storage.sessions import SessionTable
+from authapi.storage.users import UserTable
+from authapi.testing import Client, client
+from tests.servers.process import ServeProcess, free_port
+
+CANARY = "Kanarienvogel-7"
+# Not like the name of a member: an unknown one that is lower-case letters only is named back.
+PASSWORD = f"{CANARY}-one, which is in use"
+NEW = f"{CANARY}-two, which is to be"
+WRONG = f"{CANARY}-three, which is wrong"
+SECRET = f"{CANARY}-9f3b1c7e5d2a80640b"
+DATA = f"{CANARY}-data-of-a-session"
+STRATEGIES = ("session", "token", "jwt", "basic")
+UNLIMITED = dict.fromkeys(
+    (
+        "limit_account_and_network",
+        "limit_account",
+        "limit_network",
+        "limit_total",
+        "limit_registrations",
+    ),
+    "100000/second",
+)
+
+
+class Everything(logging.Handler):
+    """Every line of every logger, in the form of either profile, tracebacks included."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(logging.DEBUG)
+        self.stream = io.StringIO()
+        formatter = dict(logs.configuration(settings)["formatters"]["structured"])
+        self.setFormatter(formatter.pop("()")(**formatter))
+        self._json = logging.StreamHandler(self.stream)
+        production = settings.model_copy(update={"env": "production"})
+        formatter = dict(logs.configuration(production)["formatters"]["structured"])
+        self._json.setFormatter(formatter.pop("()")(**formatter))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.name.startswith(("httpx", "httpcore", "asyncio")):
+            return  # the client of this test, which is none of ours
+        self.stream.write(self.format(record) + "\n" + repr(record.__dict__) + "\n")
+        self._json.emit(record)
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def settings(request: pytest.FixtureRequest) -> Settings:
+    return Settings(
+        database_url=request.getfixturevalue(f"{request.param}_url"),
+        secret=SECRET,  # type: ignore[arg-type]  # pydantic makes it a secret
+        strategies=STRATEGIES,
+        access_log=True,
+        fresh_max_age=3600,  # type: ignore[arg-type]  # seconds
+        max_body_bytes=65536,
+        **UNLIMITED,  # type: ignore[arg-type]  # rates are text
+    )
+
+
+@pytest.fixture
+def log(settings: Settings) -> Iterator[io.StringIO]:
+    handler, root, ours = Everything(settings), logging.getLogger(), logging.getLogger("authapi")
+    levels = root.level, ours.level
+    root.addHandler(handler)
+    # What the shipped configuration lets through, and more.
+    root.setLevel(logging.INFO)
+    ours.setLevel(logging.DEBUG)
+    yield handler.stream
+    root.removeHandler(handler)
+    root.setLevel(levels[0])
+    ours.setLevel(levels[1])
+
+
+@pytest.fixture
+async def api(
+    settings: Settings, log: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Client]:
+    # Thousands of requests: what a hash costs is not what is looked at here.
+    cheap = Cost(memory=1024, passes=1, lanes=1)
+    monkeypatch.setattr(passwords, "PasswordHasher", lambda _: PasswordHasher(cheap))
+    async with client(create_app(settings)) as found:
+        yield found
+
+
+class Birds:
+    """All secrets of this run; `must_not_be_in` looks for each of them."""
+
+    def __init__(self) -> None:
+        self.secrets = {CANARY}
+
+    def add(self, secret: str) -> None:
+        assert len(secret) >= 20
+        self.secrets.add(secret)
+        if secret.count(".") == 2:
+            self.secrets.add(secret.rpartition(".")[2])  # the signature of a JWT is what proves
+
+    def must_not_be_in(self, text: str, where: str) -> None:
+        found = sorted(secret[:20] for secret in self.secrets if secret in text)
+        assert not found, f"{found} in {where}"
+
+
+async def log_in(api: Client, birds: Birds, strategy: str, email: str) -> dict[str, str]:
+    """Headers with a live credential, which is a canary too."""
+    if strategy == "basic":
+        text = base64.b64encode(f"{email}:{PASSWORD}".encode()).decode()
+        birds.add(text)
+        return {"authorization": f"Basic {text}"}
+    body = {"email": email, "password": PASSWORD, "strategy": strategy}
+    response = await api.post("/login", json=body)
+    assert response.status_code == 200, response.text
+    api.cookies.clear()
+    if strategy == "session":
+        cookie = response.headers["set-cookie"].partition(";")[0]
+        birds.add(cookie.partition("=")[2])
+        return {"cookie": cookie}
+    token = response.json()["access_token"]
+    birds.add(token)
+    return {"authorization": f"Bearer {token}"}
+
+
+def bad_credentials() -> Iterator[dict[str, str]]:
+    """What no strategy accepts, with a canary in it."""
+    yield {}
+    for text in (CANARY, f"aat_{CANARY}", f"aat_{CANARY:A<49}", f"e30.{CANARY}.{CANARY}"):
+        yield {"authorization": f"Bearer {text}"}
+        yield {"authorization": text}
+    basic = base64.b64encode(f"alice@example.com:{WRONG}".encode()).decode()
+    yield {"authorization": f"Basic {basic}"}
+    yield {"cookie": f"authapi={CANARY}; other={CANARY}"}
+    yield {"cookie": f"authapi={CANARY:A<43}"}
+    yield {"cookie": f"authapi={CANARY}; authapi={CANARY}"}
+    yield {"authorization": "Bearer " + CANARY * 1000}
+
+
+BODIES: dict[str, list[Any]] = {
+    "/register": [{"email": "new@example.com", "password": NEW}],
+    "/login": [
+        {"email": "alice@example.com", "password": PASSWORD},
+        {"email": "alice@example.com", "password": WRONG},
+        {"email": "nobody@example.com", "password": WRONG},
+    ],
+    "/me/password": [
+        {"current_password": WRONG, "new_password": NEW},
+        {"current_password": PASSWORD, "new_password": NEW},
+    ],
+    "/me/session": [{"kept": DATA}],
+    "/me/tokens": [{"name": "a script"}],
+    "/me": [{"name": "Alice"}],
+}
+INVALID: list[Any] = [
+    {"email": CANARY, "password": [NEW]},
+    {"email": {"password": NEW}, "password": CANARY, CANARY: CANARY},
+    {"password": NEW * 200, "current_password": NEW * 200, "new_password": NEW[:9]},
+    [CANARY],
+    CANARY,
+]
+FORMS = [
+    {"grant_type": "password", "username": "alice@example.com", "password": PASSWORD},
+    {"grant_type": "password", "username": "alice@example.com", "password": WRONG},
+    {"grant_type": CANARY, "refresh_token": CANARY, "client_secret": CANARY},
+]
+
+
+async def operations(api: Client) -> list[tuple[str, str]]:
+    """Every one; those that end the credentials of others come last."""
+    document = (await api.get("/openapi.json")).json()
+    methods = {"get", "post", "patch", "delete", "put"}
+    found = [
+        (method.upper(), path)
+        for path, item in document["paths"].items()
+        for method in item
+        if method in methods
+    ]
+    last = [("POST", "/logout"), ("POST", "/me/password"), ("DELETE", "/me")]
+    return sorted(found, key=lambda one: last.index(one) if one in last else -1)
+
+
+async def ask(
+    api: Client,
+    birds: Birds,
+    headers: dict[str, str],
+    *,
+    paths: list[tuple[str, str]],
+    thorough: bool = True,
+) -> None:
+    """Each operation with each body; what comes back holds no canary but the new credential."""
+    for method, template in paths:
+        path = re.sub(r"\{[^}]+\}", "01a00000-0000-7000-8000-000000000000", template)
+        bodies: list[Any] = [None]
+        if method in ("POST", "PATCH", "PUT"):
+            bodies = [*BODIES.get(template, [{}]), *INVALID][: None if thorough else 1]
+        for body in bodies:
+            response = await api.request(method, path, json=body, headers=headers)
+            check(birds, response)
+        if template == "/token":
+            for form in FORMS:
+                check(birds, await api.post(path, data=form, headers=headers))
+        raw = b'{"password": "' + PASSWORD.encode() + b'", "x": ' + CANARY.encode()
+        json_headers = {**headers, "content-type": "application/json"}
+        check(birds, await api.request(method, path, content=raw, headers=json_headers))
+        query = {"password": PASSWORD, "access_token": CANARY, "before": CANARY, "limit": CANARY}
+        check(birds, await api.request(method, path, params=query, headers=headers))
+
+
+def check(birds: Birds, response: httpx.Response) -> None:
+    api_cookie = response.headers.get("set-cookie", "").partition(";")[0].partition("=")[2]
+    text = response.text
+    if response.is_success:
+        # A new credential is in the answer to whoever proved who they are, and nowhere else.
+        body = response.json() if text else {}
+        if isinstance(body, dict):
+            if token := body.pop("access_token", None):
+                birds.add(token)
+            if body.get("data"):
+                body.pop("data")  # it belongs to the caller
+            text = json.dumps(body)
+    headers = {k: v for k, v in response.headers.items() if k != "set-cookie"}
+    where = f"{response.request.method} {response.request.url.path} {response.status_code}"
+    birds.must_not_be_in(text + repr(headers), where)
+    if api_cookie:
+        birds.add(api_cookie)
+
+
+async def stored_events(api: Client) -> str:
+    async with api.services.database.engine.connect() as connection:
+        return repr((await connection.execute(sa.select(models.events))).all())
+
+
+async def test_no_secret_is_told_by_any_route(api: Client, log: io.StringIO) -> None:
+    birds = Birds()
+    every = await operations(api)
+    assert len(every) > 15
+    assert {path for _, path in every} >= set(BODIES)
+    for number, strategy in enumerate(STRATEGIES):
+        email = "alice@example.com" if number == 0 else f"alice{number}@example.com"
+        await api.create_user(email, password=PASSWORD)
+        for operation in every:
+            headers = await log_in(api, birds, strategy, email)
+            await ask(api, birds, headers, paths=[operation])
+            api.cookies.clear()
+            if operation[1] == "/me/password" and strategy != "basic":
+                user = await api.services.accounts.find_by_email(_address(email))
+                await api.services.accounts.set_password(user.id, PASSWORD)
+    for headers in bad_credentials():
+        await ask(api, birds, headers, paths=every, thorough=False)
+        for path in (f"/{CANARY}", f"/me/sessions/{CANARY}", f"/me/{CANARY}?token={CANARY}"):
+            response = await api.get(path, headers=headers)
+            assert response.status_code in (401, 404, 422, 431)
+            check(birds, response)
+    text = log.getvalue()
+    assert text.count("login_refused") > 10  # something was told
+    birds.must_not_be_in(text, "the log")
+    birds.must_not_be_in(await stored_events(api), "the events")
+
+
+def _address(email: str) -> Any:
+    from authapi.services.addresses import parse_email
+
+    return parse_email(email)
+
+
+async def crash(*_: object, **__: object) -> None:
+    raise ZeroDivisionError("the message of the exception")
+
+
+async def break_statement(self: Any, *_: object, **__: object) -> None:
+    # What a driver says, with the values that it was given.
+    values = {"password": PASSWORD, "secret": SECRET}
+    await self._connection.execute(sa.text("SELECT :password, :secret, no_such_column"), values)
+
+
+CRASHES = [
+    (Accounts, ("prove", "create", "change_password", "rename", "delete"), crash),
+    (Sessions, ("begin", "identify_secret", "identify_id", "logout", "merge_data"), crash),
+    (Tokens, ("create", "list_of", "end_own"), crash),
+    (UserTable, ("find_credentials_by_email", "add", "lock"), break_statement),
+    (SessionTable, ("find_by_secret", "find_with_user", "add", "lock"), break_statement),
+]
+
+
+@pytest.mark.parametrize(
+    ("owner", "names", "how"), CRASHES, ids=[owner.__name__ for owner, _, _ in CRASHES]
+)
+async def test_no_secret_is_told_by_a_crash(
+    api: Client,
+    log: io.StringIO,
+    monkeypatch: pytest.MonkeyPatch,
+    owner: type,
+    names: tuple[str, ...],
+    how: Any,
+) -> None:
+    birds = Birds()
+    await api.create_user("alice@example.com", password=PASSWORD)
+    credentials = [
+        await log_in(api, birds, strategy, "alice@example.com") for strategy in STRATEGIES
+    ]
+    every = await operations(api)
+    for name in names:
+        monkeypatch.setattr(owner, name, how)
+    for headers in credentials:
+        await ask(api, birds, headers, paths=every)
+    text = log.getvalue()
+    if how is crash:
+        assert "ZeroDivisionError: the message of the exception" in text
+    else:
+        assert "no_such_column" in text or '"unavailable"' in text
+    birds.must_not_be_in(text, "the log")
+    birds.must_not_be_in(await stored_events(api), "the events")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"database_url": f"postgresql://me:{CANARY}@db:port/authapi"},
+        {"database_url": f"{CANARY}://{CANARY}"},
+        {"database_url": CANARY},
+        {"redis_url": f"http://me:{CANARY}@127.0.0.1/"},
+        {"redis_url": f"redis://me:{CANARY}@127.0.0.1:port/"},
+        {"secret": CANARY},
+        {"secret": CANARY, "limit_account": CANARY, "scopes": CANARY, "public_url": CANARY},
+        {"env": "production", "secret": f"secret-{CANARY}" * 3},
+    ],
+    ids=str,
+)
+def test_no_secret_is_told_by_settings_that_do_not_fit(
+    monkeypatch: pytest.MonkeyPatch, changes: dict[str, str]
+) -> None:
+    import traceback
+
+    from authapi import AuthAPI
+
+    for name, value in changes.items():
+        monkeypatch.setenv(f"AUTHAPI_{name.upper()}", value)
+    with pytest.raises(Exception, match=r".") as caught:
+        AuthAPI()
+    assert type(caught.value).__name__ == "ConfigurationError"
+    assert CANARY not in "".join(traceback.format_exception(caught.value))
+
+
+def test_secrets_hide_in_settings_and_values(settings: Settings) -> None:
+    password = settings.resolved_database_url.partition("@")[0].rpartition(":")[2]
+    assert SECRET not in repr(settings) + str(settings)
+    if settings.resolved_database_url.startswith("postgres"):
+        assert password not in repr(settings) + str(settings)
+
+
+@pytest.mark.parametrize("profile", ["development", "production"])
+def test_no_secret_is_told_by_a_real_service(
+    tmp_path: Path, postgres: Any, postgres_url: str, profile: str
+) -> None:
+    """Standard output and error of `authapi serve`, from its start until its database is gone."""
+    birds = Birds()
+    birds.add(postgres_url.partition("@")[0].rpartition(":")[2])
+    port = free_port()
+    environment = {
+        "PATH": os.environ["PATH"],
+        "AUTHAPI_ENV": profile,
+        "AUTHAPI_SECRET": SECRET,
+        # A password in the query is one too.
+        "AUTHAPI_DATABASE_URL": f"{postgres_url}?application_name={CANARY}",
+        "AUTHAPI_DATA_DIR": str(tmp_path / "data"),
+        "AUTHAPI_PORT": str(port),
+        "AUTHAPI_ACCESS_LOG": "true",
+        "AUTHAPI_STRATEGIES": "session,token,jwt,basic",
+    }
+    if profile == "production":
+        environment["AUTHAPI_PUBLIC_URL"] = "https://auth.example.com"
+    url = f"http://127.0.0.1:{port}"
+    with (
+        ServeProcess([sys.executable, "-m", "authapi", "serve"], environment, tmp_path) as server,
+        httpx.Client(base_url=url, trust_env=False, timeout=30) as http,
+    ):
+        server.wait_ready(f"{url}/health/ready", timeout=60)
+        body = {"email": "alice@example.com", "password": PASSWORD}
+        assert http.post("/register", json=body).status_code == 201
+        token = http.post("/login", json=body | {"strategy": "token"}).json()["access_token"]
+        birds.add(token)
+        headers = {"authorization": f"Bearer {token}"}
+        cookie = http.post("/login", json=body).headers["set-cookie"].partition(";")[0]
+        birds.add(cookie.partition("=")[2])
+        http.cookies.clear()
+
+        def round_of_requests() -> set[int]:
+            return {
+                http.get("/me", headers=headers).status_code,
+                http.get("/me/session", headers={"cookie": cookie}).status_code,
+                http.get("/me", auth=("alice@example.com", PASSWORD)).status_code,
+                http.post("/login", json=body | {"password": WRONG}).status_code,
+                http.post("/login", json=body | {CANARY: CANARY}).status_code,
+                http.post("/login", content=PASSWORD.encode(), headers=headers).status_code,
+                http.get(f"/{CANARY}?password={CANARY}").status_code,
+                http.get("/me", headers={"authorization": f"Bearer aat_{CANARY}"}).status_code,
+            }
+
+        assert round_of_requests() == {200, 401, 404, 415, 422}
+        postgres.drop_database(postgres_url.rpartition("/")[2])
+        assert round_of_requests() == {401, 404, 415, 422, 503}
+        server.terminate()
+        text = server.output()
+    assert "unavailable" in text
+    birds.must_not_be_in(text, "the output")

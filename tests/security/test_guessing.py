@@ -1,0 +1,638 @@
+"""Guessing passwords over HTTP: what is let through, what is refused, and for whom."""
+
+import asyncio
+import base64
+import sqlite3
+import threading
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime, timedelta
+
+import httpx
+import pytest
+import sqlalchemy
+import time_machine
+
+from authapi.crypto.passwords import PasswordHash, PasswordHasher
+from authapi.services.addresses import parse_email
+from authapi.testing import PASSWORD
+from tests.conftest import SettingsFactory
+from tests.security.peers import WRONG, Service, guess, serving, told
+from tests.servers.valkey import ValkeyServer
+
+VICTIM = "victim@example.com"
+MALLORY = "mallory@example.com"
+A, B = "192.0.2.1", "198.51.100.1"
+PROXY = "10.0.0.1"
+NOON = datetime(2031, 5, 6, 12, tzinfo=UTC)
+
+Start = Callable[..., Awaitable[Service]]
+
+
+@pytest.fixture
+async def start(make_settings: SettingsFactory) -> AsyncIterator[Start]:
+    """Starts the shipped application with settings that differ; the victim has an account."""
+    async with AsyncExitStack() as stack:
+        started: list[Service] = []
+
+        async def run(**changes: object) -> Service:
+            service = await stack.enter_async_context(serving(make_settings(**changes)))
+            if not started:
+                await service.api.create_user(VICTIM)
+                await service.api.create_user(MALLORY)
+            started.append(service)
+            return service
+
+        yield run
+
+
+@pytest.fixture
+def verified(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The passwords that a hash was computed for, in order."""
+    seen: list[str] = []
+    verify = PasswordHasher.verify
+
+    def counted(self: PasswordHasher, password: str, stored: PasswordHash | None) -> None:
+        seen.append(password)
+        verify(self, password, stored)
+
+    monkeypatch.setattr(PasswordHasher, "verify", counted)
+    return seen
+
+
+class Gate:
+    """Holds up every verification until it is opened."""
+
+    def __init__(self) -> None:
+        self._open = threading.Event()
+        self._loop = asyncio.get_running_loop()
+        self._entered = asyncio.Semaphore(0)
+
+    def hold(self) -> None:
+        self._loop.call_soon_threadsafe(self._entered.release)
+        assert self._open.wait(30)
+
+    async def entered(self) -> None:
+        """Returns when one more verification has begun."""
+        async with asyncio.timeout(30):
+            await self._entered.acquire()
+
+    def open(self) -> None:
+        self._open.set()
+
+
+@pytest.fixture
+async def gate(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Gate]:
+    held = Gate()
+    verify = PasswordHasher.verify
+
+    def waiting(self: PasswordHasher, password: str, stored: PasswordHash | None) -> None:
+        held.hold()
+        verify(self, password, stored)
+
+    monkeypatch.setattr(PasswordHasher, "verify", waiting)
+    yield held
+    held.open()
+
+
+async def codes(answers: AsyncIterator[httpx.Response]) -> list[int]:
+    return [answer.status_code async for answer in answers]
+
+
+async def guesses(
+    visitor: httpx.AsyncClient, number: int, email: str = VICTIM
+) -> AsyncIterator[httpx.Response]:
+    for _ in range(number):
+        yield await guess(visitor, email)
+
+
+def events(url: str) -> list[tuple[str, str]]:
+    """Type and address of all that was written down, in order."""
+    path = sqlalchemy.make_url(url).database
+    assert path is not None
+    connection = sqlite3.connect(path)
+    try:
+        return connection.execute("select type, ip from events order by id").fetchall()
+    finally:
+        connection.close()
+
+
+async def test_v2_4_1_the_eleventh_bad_login_in_a_minute_costs_no_hash(
+    start: Start, verified: list[str]
+) -> None:
+    service = await start()
+    assert await codes(guesses(service.at(A), 10)) == [401] * 10
+    refusal = await guess(service.at(A), VICTIM, PASSWORD)
+    assert refusal.status_code == 429
+    assert refusal.json()["code"] == "too_many_attempts"
+    assert refusal.headers["content-type"] == "application/problem+json"
+    assert 1 <= int(refusal.headers["retry-after"]) <= 60
+    assert verified == [WRONG] * 10
+
+
+async def test_v6_1_1_nobody_is_locked_out_by_somebody_elses_guesses(start: Start) -> None:
+    service = await start()
+    assert await codes(guesses(service.at(A), 20)) == [401] * 10 + [429] * 10
+    assert (await guess(service.at(A), VICTIM, PASSWORD)).status_code == 429
+    assert (await guess(service.at(B), VICTIM, PASSWORD)).status_code == 200
+
+
+async def test_v6_3_1_one_account_guessed_at_from_many_networks(
+    start: Start, verified: list[str]
+) -> None:
+    service = await start(limit_account="5/hour", trusted_proxies="10.0.0.0/8")
+    proxy = service.at(PROXY)
+    answers = [
+        (await guess(proxy, VICTIM, **{"x-forwarded-for": f"203.0.113.{number}"})).status_code
+        for number in range(1, 21)
+    ]
+    assert answers == [401] * 5 + [429] * 15
+    assert len(verified) == 5
+    # Whoever is at one of these addresses can still log in to another account.
+    assert (await guess(service.at("203.0.113.20"), MALLORY, PASSWORD)).status_code == 200
+
+
+async def test_v6_3_1_many_accounts_guessed_at_from_one_network(
+    start: Start, verified: list[str]
+) -> None:
+    service = await start(limit_network="5/minute")
+    answers = [
+        (await guess(service.at(A), f"someone{number}@example.com")).status_code
+        for number in range(20)
+    ]
+    assert answers == [401] * 5 + [429] * 15
+    assert len(verified) == 5
+    assert (await guess(service.at(B), VICTIM, PASSWORD)).status_code == 200
+
+
+async def test_many_accounts_guessed_at_from_many_networks(
+    start: Start, verified: list[str]
+) -> None:
+    service = await start(limit_total="5/minute")
+    answers = [
+        (await guess(service.at(f"203.0.113.{number}"), f"someone{number}@example.com")).status_code
+        for number in range(20)
+    ]
+    assert answers == [401] * 5 + [429] * 15
+    assert len(verified) == 5
+
+
+async def basic(visitor: httpx.AsyncClient, password: str) -> httpx.Response:
+    pair = base64.b64encode(f"{VICTIM}:{password}".encode()).decode()
+    return await visitor.get("/me", headers={"authorization": f"Basic {pair}"})
+
+
+async def password_grant(visitor: httpx.AsyncClient, password: str) -> httpx.Response:
+    form = {"grant_type": "password", "username": VICTIM, "password": password}
+    return await visitor.post("/token", data=form)
+
+
+async def login_by(visitor: httpx.AsyncClient, password: str, strategy: str) -> httpx.Response:
+    body = {"email": VICTIM, "password": password, "strategy": strategy}
+    return await visitor.post("/login", json=body)
+
+
+async def change_password(visitor: httpx.AsyncClient, password: str) -> httpx.Response:
+    body = {"current_password": password, "new_password": "another good long passphrase"}
+    return await visitor.post("/me/password", json=body)
+
+
+Way = Callable[[httpx.AsyncClient, str], Awaitable[httpx.Response]]
+WAYS: dict[str, tuple[Way, int]] = {
+    "login session": (lambda visitor, password: login_by(visitor, password, "session"), 401),
+    "login token": (lambda visitor, password: login_by(visitor, password, "token"), 401),
+    "login jwt": (lambda visitor, password: login_by(visitor, password, "jwt"), 401),
+    "basic": (basic, 401),
+    "password grant": (password_grant, 400),
+    "password change": (change_password, 403),
+}
+"""Each way to try a password, and what a wrong one is answered."""
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_row_47_every_way_to_try_a_password_is_limited(
+    start: Start, verified: list[str], way: str
+) -> None:
+    service = await start(
+        limit_account_and_network="3/minute", strategies="session,token,jwt,basic"
+    )
+    attempt, wrong = WAYS[way]
+    visitor = service.at(A)
+    assert (await login_by(visitor, PASSWORD, "session")).status_code == 200
+    verified.clear()
+    for _ in range(3):
+        assert (await attempt(visitor, WRONG)).status_code == wrong
+    for password in (PASSWORD, WRONG):
+        refusal = await attempt(visitor, password)
+        assert refusal.status_code == 429
+        assert refusal.json()["code"] == "too_many_attempts"
+        assert int(refusal.headers["retry-after"]) >= 1
+        assert "www-authenticate" not in refusal.headers
+    assert verified == [WRONG] * 3
+
+
+async def test_row_47_all_ways_to_try_a_password_count_together(
+    start: Start, verified: list[str]
+) -> None:
+    service = await start(
+        limit_account_and_network=f"{len(WAYS)}/minute", strategies="session,token,jwt,basic"
+    )
+    visitor = service.at(A)
+    assert (await login_by(visitor, PASSWORD, "session")).status_code == 200
+    verified.clear()
+    for attempt, wrong in WAYS.values():
+        assert (await attempt(visitor, WRONG)).status_code == wrong
+    for attempt, _ in WAYS.values():
+        assert (await attempt(visitor, PASSWORD)).status_code == 429
+    assert len(verified) == len(WAYS)
+
+
+async def test_row_47_a_dead_bearer_token_is_no_guess_at_a_password(start: Start) -> None:
+    service = await start(limit_total="1/minute")
+    for _ in range(3):
+        answer = await service.at(A).get("/me", headers={"authorization": "Bearer aat_x"})
+        assert answer.status_code == 401
+    assert (await guess(service.at(A), VICTIM, PASSWORD)).status_code == 200
+
+
+async def test_registrations_are_limited_before_they_cost_a_hash(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = await start(limit_registrations="3/minute", limit_total="5/minute")
+    hashed: list[str] = []
+    original = PasswordHasher.hash
+
+    def counted(self: PasswordHasher, password: str) -> PasswordHash:
+        hashed.append(password)
+        return original(self, password)
+
+    monkeypatch.setattr(PasswordHasher, "hash", counted)
+
+    async def register(visitor: httpx.AsyncClient, name: str) -> httpx.Response:
+        return await visitor.post(
+            "/register", json={"email": f"{name}@example.com", "password": PASSWORD}
+        )
+
+    first = [await register(service.at(A), f"a{number}") for number in range(5)]
+    assert [answer.status_code for answer in first] == [201] * 3 + [429] * 2
+    assert int(first[-1].headers["retry-after"]) >= 1
+    # An address that is taken is told from a free one by nobody who is throttled.
+    assert told(await register(service.at(A), "a0")) == told(first[-1])
+    second = [await register(service.at(B), f"b{number}") for number in range(3)]
+    assert [answer.status_code for answer in second] == [201, 201, 429]
+    assert len(hashed) == 5
+
+
+async def test_row_50_the_peer_counts_whatever_its_headers_say(
+    start: Start, verified: list[str]
+) -> None:
+    service = await start(trusted_proxies="10.0.0.0/8")
+    answers = [
+        (
+            await guess(
+                service.at(A),
+                VICTIM,
+                **{
+                    "x-forwarded-for": f"203.0.113.{number}",
+                    "x-real-ip": f"203.0.113.{number}",
+                    "forwarded": f"for=203.0.113.{number}",
+                    "x-client-ip": f"203.0.113.{number}",
+                    "cf-connecting-ip": f"203.0.113.{number}",
+                },
+            )
+        ).status_code
+        for number in range(20)
+    ]
+    assert answers == [401] * 10 + [429] * 10
+    assert len(verified) == 10
+    written = events(service.database)
+    assert {ip for kind, ip in written if kind in ("login_refused", "throttled")} == {A}
+
+
+async def test_row_50_without_any_address_all_share_one_bucket(start: Start) -> None:
+    service = await start(limit_network="4/minute")
+    peers: list[str | None] = [None, "", "/run/authapi.sock", "testclient", None, ""]
+    answers = [
+        (await guess(service.at(peer), f"someone{number}@example.com")).status_code
+        for number, peer in enumerate(peers)
+    ]
+    assert answers == [401] * 4 + [429] * 2
+    assert (await guess(service.at(A), VICTIM, PASSWORD)).status_code == 200
+
+
+async def test_row_51_all_spellings_of_an_address_share_one_bucket(
+    start: Start, verified: list[str]
+) -> None:
+    service = await start()
+    await service.api.create_user("victim@bücher.example.com")
+    spellings = [
+        "victim@bücher.example.com",
+        "VICTIM@bücher.example.com",
+        "victim@BÜCHER.example.com",
+        "victim@xn--bcher-kva.example.com",
+        "Victim@XN--BCHER-KVA.Example.COM",
+    ]
+    other_forms = [
+        " victim@bücher.example.com",
+        "victim@bücher.example.com ",
+        "victim@bücher.example.com.",
+        "victim@bu\u0308cher.example.com",
+        "ｖictim@bücher.example.com",
+        "victim@bücher。example.com",
+        "Victim <victim@bücher.example.com>",
+        "victim@bücher.example.com\x00",
+    ]
+    for _ in range(2):
+        for spelling in spellings:
+            assert (await guess(service.at(A), spelling)).status_code == 401
+    assert len(verified) == 10
+    for spelling in spellings:
+        assert (await guess(service.at(A), spelling)).status_code == 429
+    for form in other_forms:
+        assert (await guess(service.at(A), form)).status_code in (400, 422, 429)
+    assert len(verified) == 10
+
+
+async def test_row_52_success_does_not_clear_the_network(start: Start) -> None:
+    service = await start(limit_network="5/minute", limit_account_and_network="100/minute")
+    visitor = service.at(A)
+    assert await codes(guesses(visitor, 4)) == [401] * 4
+    for _ in range(3):
+        assert (await guess(visitor, MALLORY, PASSWORD)).status_code == 200
+    assert await codes(guesses(visitor, 2)) == [401, 429]
+
+
+async def test_row_52_success_does_not_clear_another_account(start: Start) -> None:
+    service = await start()
+    visitor = service.at(A)
+    assert await codes(guesses(visitor, 9)) == [401] * 9
+    assert (await guess(visitor, MALLORY, PASSWORD)).status_code == 200
+    assert await codes(guesses(visitor, 2)) == [401, 429]
+
+
+async def test_row_52_success_does_not_clear_ones_own_account(start: Start) -> None:
+    # Else the owner's logins, by a script that runs each minute, would feed whoever guesses.
+    service = await start()
+    visitor = service.at(A)
+    assert await codes(guesses(visitor, 9)) == [401] * 9
+    assert (await guess(visitor, VICTIM, PASSWORD)).status_code == 200
+    assert await codes(guesses(visitor, 2)) == [401, 429]
+
+
+async def test_row_53_a_network_of_ipv6_is_one_client(start: Start, verified: list[str]) -> None:
+    service = await start()
+    answers = [
+        (await guess(service.at(f"2001:db8:0:1:{number:x}::{number:x}"), VICTIM)).status_code
+        for number in range(1, 21)
+    ]
+    assert answers == [401] * 10 + [429] * 10
+    assert len(verified) == 10
+    neighbour = service.at("2001:db8:0:2::1")
+    assert (await guess(neighbour, VICTIM, PASSWORD)).status_code == 200
+
+
+async def test_row_53_a_mapped_address_is_the_ipv4parse_email(start: Start) -> None:
+    service = await start(limit_account_and_network="4/minute")
+    peers = ["::ffff:192.0.2.1", "192.0.2.1", "::ffff:c000:201", "192.0.2.1", "::FFFF:192.0.2.1"]
+    answers = [(await guess(service.at(peer), VICTIM)).status_code for peer in peers]
+    assert answers == [401] * 4 + [429]
+    assert (await guess(service.at("::ffff:192.0.2.2"), VICTIM, PASSWORD)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "//login",
+        "/./login",
+        "/x/../login",
+        "/login/",
+        "/login/.",
+        "/LOGIN",
+        "/Login",
+        "/login;x=1",
+        "/login%2f",
+        "/%2flogin",
+        "/%2e/login",
+        "/login%00",
+        "/login%20",
+        "/login?x=1",
+        "/%6cogin",
+        "/login#x",
+        "/api/login",
+    ],
+)
+async def test_row_54_another_path_is_no_way_around(
+    start: Start, verified: list[str], path: str
+) -> None:
+    service = await start(limit_account_and_network="2/minute")
+    assert await codes(guesses(service.at(A), 2)) == [401, 401]
+    body = {"email": VICTIM, "password": PASSWORD}
+    answer = await service.at(A).post(f"{service.base_url}{path}", json=body)
+    assert answer.status_code in (404, 429)
+    assert "location" not in answer.headers
+    assert len(verified) == 2
+
+
+async def test_row_55_a_hundred_at_once_cost_ten_hashes(start: Start, verified: list[str]) -> None:
+    service = await start()
+    visitor = service.at(A)
+    answers = await asyncio.gather(*(guess(visitor, VICTIM) for _ in range(100)))
+    statuses = [answer.status_code for answer in answers]
+    assert (statuses.count(401), statuses.count(429)) == (10, 90)
+    assert len(verified) == 10
+    assert (await guess(visitor, VICTIM, PASSWORD)).status_code == 429
+
+
+async def test_row_55_the_right_one_among_a_hundred_is_not_found(
+    start: Start, verified: list[str]
+) -> None:
+    service = await start()
+    visitor = service.at(A)
+    tries = [WRONG] * 10 + [PASSWORD] * 90
+    answers = await asyncio.gather(*(guess(visitor, VICTIM, password) for password in tries))
+    assert len(verified) == 10
+    assert not any(answer.status_code == 200 for answer in answers)
+
+
+async def test_many_right_logins_at_once_block_nobody(start: Start, gate: Gate) -> None:
+    service = await start(limit_account_and_network="3/minute", hash_concurrency=3)
+    visitor = service.at(A)
+    first = [asyncio.create_task(guess(visitor, VICTIM, PASSWORD)) for _ in range(3)]
+    for _ in first:
+        await gate.entered()
+    assert await codes(guesses(visitor, 20)) == [429] * 20
+    gate.open()
+    assert [answer.status_code for answer in await asyncio.gather(*first)] == [200] * 3
+    assert (await guess(visitor, VICTIM, PASSWORD)).status_code == 200
+
+
+async def test_a_refusal_tells_nothing_of_the_account(start: Start) -> None:
+    service = await start(limit_account_and_network="2/minute")
+    await service.api.create_user("sleeper@example.com")
+    sleeper = await service.api.services.accounts.find_by_email(parse_email("sleeper@example.com"))
+    await service.api.services.accounts.set_active(sleeper.id, False)
+    await service.api.services.accounts.create(parse_email("guest@example.com"), None)
+    emails = [VICTIM, "nobody@example.com", "sleeper@example.com", "guest@example.com"]
+    with time_machine.travel(NOON, tick=False):
+        for email in emails:
+            assert await codes(guesses(service.at(A), 2, email)) == [401, 401]
+        refusals = [await guess(service.at(A), email) for email in emails]
+        refusals.append(await guess(service.at(A), VICTIM, PASSWORD))
+    assert refusals[0].status_code == 429
+    assert {refusal.headers["retry-after"] for refusal in refusals} == {"60"}
+    assert all(told(refusal) == told(refusals[0]) for refusal in refusals)
+
+
+async def test_refused_for_a_minute_and_no_longer(start: Start) -> None:
+    service = await start()
+    with time_machine.travel(NOON, tick=False) as clock:
+        assert await codes(guesses(service.at(A), 11)) == [401] * 10 + [429]
+        clock.shift(timedelta(seconds=59))
+        refusal = await guess(service.at(A), VICTIM, PASSWORD)
+        assert (refusal.status_code, refusal.headers["retry-after"]) == (429, "1")
+        clock.shift(timedelta(seconds=1))
+        assert (await guess(service.at(A), VICTIM, PASSWORD)).status_code == 200
+        assert await codes(guesses(service.at(A), 11)) == [401] * 10 + [429]
+
+
+async def test_hanging_up_saves_no_attempt(start: Start, gate: Gate) -> None:
+    service = await start(limit_account_and_network="2/minute", hash_concurrency=2)
+    visitor = service.at(A)
+    for _ in range(2):
+        attempt = asyncio.create_task(guess(visitor, VICTIM))
+        await gate.entered()
+        attempt.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await attempt
+    gate.open()
+    assert (await guess(visitor, VICTIM, PASSWORD)).status_code == 429
+
+
+async def test_what_we_had_no_capacity_for_is_not_counted(start: Start, gate: Gate) -> None:
+    service = await start(limit_account_and_network="3/minute", hash_concurrency=1, hash_queue=0)
+    visitor = service.at(A)
+    attempt = asyncio.create_task(guess(visitor, VICTIM))
+    await gate.entered()
+    for _ in range(5):
+        answer = await guess(visitor, VICTIM)
+        assert (answer.status_code, answer.json()["code"]) == (503, "overloaded")
+        assert int(answer.headers["retry-after"]) >= 1
+    gate.open()
+    assert (await attempt).status_code == 401
+    assert await codes(guesses(visitor, 3)) == [401, 401, 429]
+
+
+async def test_a_database_that_cannot_be_written_to_makes_no_guess_free(
+    start: Start, verified: list[str]
+) -> None:
+    service = await start(limit_account_and_network="3/minute", database_timeout=0.01)
+    path = sqlalchemy.make_url(service.database).database
+    assert path is not None
+    writer = sqlite3.connect(path, isolation_level=None)
+    try:
+        writer.execute("begin immediate")
+        assert await codes(guesses(service.at(A), 5)) == [401] * 3 + [429] * 2
+    finally:
+        writer.close()
+    assert len(verified) == 3
+
+
+async def test_throttling_is_written_down_once_for_each_network(start: Start) -> None:
+    service = await start(limit_network="1/minute", limit_registrations="1/minute")
+    peers = [A, B, *(f"2001:db8:0:1::{number}" for number in range(1, 4))]
+    for _ in range(4):
+        for peer in peers:
+            await guess(service.at(peer), VICTIM)
+            for name in ("x", "y"):
+                body = {"email": f"{name}@example.com", "password": PASSWORD}
+                await service.at(peer).post("/register", json=body)
+    written = events(service.database)
+    assert [ip for kind, ip in written if kind == "throttled"][:2] == [A, B]
+    assert len([ip for kind, ip in written if kind == "throttled"]) == 3
+
+
+@pytest.fixture
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that is busy does not pass for a store that is away."""
+    monkeypatch.setattr("authapi.services.throttle._SHARED_TIMEOUT", 30)
+
+
+@pytest.fixture
+def bound() -> Iterator[None]:
+    """The test takes less than ten seconds: nothing of it hangs on a store that is away."""
+    began = time.monotonic()
+    yield
+    assert time.monotonic() - began < 10
+
+
+@pytest.mark.usefixtures("patience")
+async def test_two_processes_share_the_limits_of_one_store(
+    start: Start, valkey: ValkeyServer, verified: list[str]
+) -> None:
+    one = await start(redis_url=valkey.url)
+    two = await start(redis_url=valkey.url)
+    answers = [(await guess(service.at(A), VICTIM)).status_code for service in (one, two) * 10]
+    assert answers == [401] * 10 + [429] * 10
+    assert len(verified) == 10
+    refusal = await guess(two.at(A), VICTIM, PASSWORD)
+    assert 1 <= int(refusal.headers["retry-after"]) <= 60
+    assert (await guess(two.at(B), VICTIM, PASSWORD)).status_code == 200
+
+
+@pytest.mark.usefixtures("patience")
+async def test_a_hundred_at_once_at_two_processes_cost_ten_hashes(
+    start: Start, valkey: ValkeyServer, verified: list[str]
+) -> None:
+    visitors = [(await start(redis_url=valkey.url)).at(A) for _ in range(2)]
+    answers = await asyncio.gather(*(guess(visitor, VICTIM) for visitor in visitors * 50))
+    statuses = [answer.status_code for answer in answers]
+    assert (statuses.count(401), statuses.count(429)) == (10, 90)
+    assert len(verified) == 10
+
+
+@pytest.mark.usefixtures("bound")
+async def test_limits_hold_while_the_store_is_away_and_are_shared_again_after(
+    start: Start, valkey: ValkeyServer, verified: list[str]
+) -> None:
+    limits = {"redis_url": valkey.url, "limit_account_and_network": "3/minute"}
+    services = [await start(**limits), await start(**limits)]
+    one, two = (service.at(A) for service in services)
+    assert await codes(guesses(one, 1)) == [401]
+    valkey.kill()
+    for visitor in (one, two):
+        assert await codes(guesses(visitor, 5)) == [401] * 3 + [429] * 2
+    assert len(verified) == 1 + 3 + 3
+    valkey.start()
+    for service in services:  # instead of waiting until they try again by themselves
+        service.api.services.throttle._shared_from = 0
+    answers = [(await guess(visitor, VICTIM)).status_code for visitor in (one, two, one, two)]
+    assert answers == [401] * 3 + [429]
+
+
+@pytest.mark.usefixtures("bound")
+async def test_a_store_that_hangs_holds_up_no_login_for_long(
+    start: Start, valkey: ValkeyServer
+) -> None:
+    service = await start(redis_url=valkey.url, limit_account_and_network="3/minute")
+    assert (await guess(service.at(A), VICTIM, PASSWORD)).status_code == 200
+    with valkey.frozen():
+        began = time.monotonic()
+        answers = await asyncio.gather(*(guess(service.at(A), VICTIM) for _ in range(20)))
+        assert time.monotonic() - began < 5
+        statuses = sorted(answer.status_code for answer in answers)
+        assert statuses == [401] * 3 + [429] * 17
+
+
+@pytest.mark.parametrize("poison", [("SET", "many"), ("LPUSH", "x"), ("HSET", "x", "y")])
+@pytest.mark.usefixtures("patience")
+async def test_a_poisoned_store_is_no_outage(
+    start: Start, valkey: ValkeyServer, poison: tuple[str, ...]
+) -> None:
+    service = await start(redis_url=valkey.url, limit_account_and_network="3/minute")
+    assert (await guess(service.at(A), VICTIM)).status_code == 401
+    for key in valkey.held():
+        valkey.command("DEL", key)
+        valkey.command(poison[0], key, *poison[1:])
+    assert await codes(guesses(service.at(A), 5)) == [401] * 3 + [429] * 2
+    assert (await guess(service.at(B), VICTIM, PASSWORD)).status_code == 200

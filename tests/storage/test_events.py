@@ -1,0 +1,136 @@
+"""Rows of events: written with their change, and read in pages."""
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from uuid import UUID
+
+import pytest
+import sqlalchemy as sa
+
+from authapi.crypto.ids import new_id
+from authapi.identity import REFUSALS, Client, Event, EventType
+from authapi.storage import Database
+from authapi.storage.models import events
+
+AT = datetime(2026, 11, 23, 8, 0, 0, 123456, tzinfo=UTC)
+ALICE, BOB = new_id(), new_id()
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    found = Database(database_url)
+    yield found
+    await found.close()
+
+
+def event(
+    kind: EventType = EventType.LOGIN, user_id: UUID | None = ALICE, **detail: object
+) -> Event:
+    client = Client(ip="2001:db8::1", user_agent="a browser ☃", request_id="0" * 32)
+    return Event(
+        id=new_id(),
+        at=AT,
+        type=kind,
+        user_id=user_id,
+        session_id=new_id(),
+        strategy="session",
+        client=client,
+        detail=detail,
+    )
+
+
+async def add(database: Database, *added: Event) -> None:
+    async with database.transaction() as store:
+        for item in added:
+            await store.events.add(item)
+
+
+async def page(database: Database, **options: object) -> list[Event]:
+    async with database.read() as store:
+        found = await store.events.page(
+            ALICE,
+            **{"before": None, "limit": 10, **options},  # type: ignore[arg-type]  # as the test says
+        )
+    return list(found)
+
+
+@pytest.mark.parametrize("kind", EventType)
+async def test_an_event_comes_back_as_it_was_written(database: Database, kind: EventType) -> None:
+    written = event(kind, count=3, what="something")
+    await add(database, written)
+    assert await page(database) == [written]
+
+
+async def test_the_outcome_is_a_column_of_its_own(database: Database) -> None:
+    await add(database, *(event(kind) for kind in EventType))
+    async with database.engine.connect() as connection:
+        rows = (await connection.execute(sa.select(events.c.type, events.c.outcome))).all()
+    assert {EventType(kind): outcome for kind, outcome in rows} == {
+        kind: "refused" if kind in REFUSALS else "success" for kind in EventType
+    }
+
+
+async def test_empty_values_are_kept_as_none(database: Database) -> None:
+    bare = Event(
+        id=new_id(),
+        at=AT,
+        type=EventType.LOGIN_REFUSED,
+        user_id=ALICE,
+        session_id=None,
+        strategy=None,
+        client=Client(),
+        detail={},
+    )
+    await add(database, bare)
+    assert await page(database) == [bare]
+
+
+async def test_pages_follow_one_another_the_newest_first(database: Database) -> None:
+    mine = sorted((event() for _ in range(25)), key=lambda made: made.id)
+    others = [event(user_id=BOB) for _ in range(5)] + [event(user_id=None)]
+    await add(database, *mine[:10], *others, *mine[10:])
+    found: list[Event] = []
+    sizes = []
+    while True:
+        step = await page(database, before=found[-1].id if found else None)
+        sizes.append(len(step))
+        found += step
+        if len(step) < 10:
+            break
+    assert sizes == [10, 10, 5]
+    assert found == mine[::-1]
+
+
+async def test_a_transaction_that_fails_leaves_no_event_and_tells_nobody(
+    database: Database,
+) -> None:
+    told: list[Event] = []
+    database.on_commit = told.append
+
+    async def fail() -> None:
+        async with database.transaction() as store:
+            await store.events.add(event())
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await fail()
+    assert (await page(database), told) == ([], [])
+    written = [event(), event()]
+    await add(database, *written)
+    assert told == written
+
+
+async def test_it_is_told_only_when_others_can_see_it(database: Database) -> None:
+    # From inside the transaction nothing is told yet.
+    told: list[Event] = []
+    database.on_commit = told.append
+    async with database.transaction() as store:
+        await store.events.add(event())
+        assert told == []
+    assert len(told) == 1
+
+
+async def test_events_outlive_the_account(database: Database) -> None:
+    # There is no user at all: nothing refers to one.
+    await add(database, event())
+    assert len(await page(database)) == 1

@@ -1,0 +1,175 @@
+"""The production profile: what it refuses to start on, each by a real process."""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.servers.process import ServeProcess, free_port
+
+SECRET = "3f9a1c7e5b2d8f604a6c8e0b1d3f5a7c"
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    """What production starts on."""
+    return {
+        "PATH": os.environ["PATH"],
+        "AUTHAPI_ENV": "production",
+        "AUTHAPI_SECRET": SECRET,
+        "AUTHAPI_PUBLIC_URL": "https://auth.example.com",
+        "AUTHAPI_DATABASE_URL": f"sqlite:///{tmp_path}/production.db",
+        "AUTHAPI_ALLOW_SQLITE": "true",
+        "AUTHAPI_DATA_DIR": str(tmp_path / "data"),
+        "AUTHAPI_PORT": str(free_port()),
+    }
+
+
+def start(environment: dict[str, str], tmp_path: Path) -> ServeProcess:
+    return ServeProcess([sys.executable, "-m", "authapi", "serve"], environment, tmp_path)
+
+
+def refusal(environment: dict[str, str], tmp_path: Path) -> str:
+    """The one line that it ends with."""
+    with start(environment, tmp_path) as server:
+        assert server.wait(60) == 1
+        assert server.stdout.read_text() == ""
+        text = server.stderr.read_text()
+    assert text.startswith("authapi: ")
+    assert text.endswith("\n")
+    assert text.count("\n") == 1
+    assert "Traceback" not in text
+    return text.removeprefix("authapi: ").removesuffix("\n")
+
+
+@pytest.mark.parametrize("name", ["AUTHAPI_SECRET", "AUTHAPI_PUBLIC_URL", "AUTHAPI_DATABASE_URL"])
+def test_what_is_missing_is_named(environment: dict[str, str], tmp_path: Path, name: str) -> None:
+    del environment[name]
+    assert refusal(environment, tmp_path) == f"production needs {name}"
+
+
+def test_everything_that_is_missing_is_named_at_once(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    for name in ("AUTHAPI_SECRET", "AUTHAPI_PUBLIC_URL", "AUTHAPI_DATABASE_URL"):
+        environment[name] = ""
+    told = "production needs AUTHAPI_SECRET, AUTHAPI_PUBLIC_URL, AUTHAPI_DATABASE_URL"
+    assert refusal(environment, tmp_path) == told
+
+
+def test_ghsa_hgx2_28f8_6g2r_no_default_or_short_secret(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    environment["AUTHAPI_SECRET"] = SECRET[:31]
+    assert refusal(environment, tmp_path) == "AUTHAPI_SECRET: must have at least 32 characters"
+    for guessable in ("a" * 40, "changeme-" * 5, "ab" * 20, "1234567890" * 4 + "password"):
+        environment["AUTHAPI_SECRET"] = guessable
+        told = refusal(environment, tmp_path)
+        assert told.startswith("AUTHAPI_SECRET is no random text")
+        assert guessable not in told
+
+
+def test_sqlite_unless_said_so(environment: dict[str, str], tmp_path: Path) -> None:
+    del environment["AUTHAPI_ALLOW_SQLITE"]
+    told = "production on SQLite needs AUTHAPI_ALLOW_SQLITE=true"
+    assert refusal(environment, tmp_path) == told
+
+
+def test_no_cookie_in_the_clear(environment: dict[str, str], tmp_path: Path) -> None:
+    environment["AUTHAPI_PUBLIC_URL"] = "http://127.0.0.1:8000"
+    told = "production needs an https public_url, for the cookie to be Secure"
+    assert refusal(environment, tmp_path) == told
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o604, 0o666])
+def test_a_secret_file_that_everybody_reads(
+    environment: dict[str, str], tmp_path: Path, mode: int
+) -> None:
+    path = tmp_path / "secret.txt"
+    path.write_text(SECRET + "\n")
+    path.chmod(mode)
+    del environment["AUTHAPI_SECRET"]
+    environment["AUTHAPI_SECRET_FILE"] = str(path)
+    told = "the file of AUTHAPI_SECRET_FILE can be read by everybody: chmod o-r"
+    assert refusal(environment, tmp_path) == told
+
+
+def test_a_secret_file_that_is_not_there(environment: dict[str, str], tmp_path: Path) -> None:
+    del environment["AUTHAPI_SECRET"]
+    environment["AUTHAPI_SECRET_FILE"] = str(tmp_path / "nowhere")
+    told = "AUTHAPI_SECRET_FILE names a file that cannot be read"
+    assert refusal(environment, tmp_path) == told
+
+
+def test_a_database_that_cannot_be_read_is_told_without_its_password(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    environment["AUTHAPI_DATABASE_URL"] = "postgresql://me:hunter2hunter2@db:port/authapi"
+    assert refusal(environment, tmp_path) == "the database URL cannot be read"
+    port = free_port()
+    environment["AUTHAPI_DATABASE_URL"] = f"postgresql://me:hunter2hunter2@127.0.0.1:{port}/authapi"
+    assert refusal(environment, tmp_path) == "The database is temporarily unavailable"
+
+
+def serves(
+    environment: dict[str, str], tmp_path: Path, check: Callable[[httpx.Client], None]
+) -> None:
+    url = f"http://127.0.0.1:{environment['AUTHAPI_PORT']}"
+    with (
+        start(environment, tmp_path) as server,
+        httpx.Client(base_url=url, trust_env=False, timeout=30) as http,
+    ):
+        server.wait_ready(f"{url}/health/ready", timeout=60)
+        check(http)
+        assert server.terminate() == 0
+        assert server.stderr.read_text() == ""
+
+
+def test_it_starts_with_a_secret_file_of_its_own_and_shows_no_docs(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    path = tmp_path / "secret.txt"
+    path.write_text(SECRET + "\n")
+    path.chmod(0o600)
+    del environment["AUTHAPI_SECRET"]
+    environment["AUTHAPI_SECRET_FILE"] = str(path)
+
+    def check(http: httpx.Client) -> None:
+        for hidden in ("/docs", "/openapi.json", "/redoc", "/metrics", "/.git/HEAD", "/static/"):
+            assert http.get(hidden).status_code == 404, hidden
+        assert http.get("/health/live").headers["strict-transport-security"]
+        form = {"grant_type": "password", "username": "a@example.com", "password": "x" * 20}
+        assert http.post("/token", data=form).json()["error"] == "unsupported_grant_type"
+        body = {"email": "a@example.com", "password": "a long walk by the sea"}
+        assert http.post("/register", json=body).status_code == 201
+        cookie = http.post("/login", json=body).headers["set-cookie"]
+        assert cookie.startswith("__Host-authapi=")
+        assert "Secure" in cookie
+
+    serves(environment, tmp_path, check)
+    # Without a data folder: nothing was made that production was not told of.
+    assert not (tmp_path / "data").exists()
+
+
+def test_docs_are_shown_when_said_so(environment: dict[str, str], tmp_path: Path) -> None:
+    environment["AUTHAPI_DOCS"] = "true"
+
+    def check(http: httpx.Client) -> None:
+        assert http.get("/openapi.json").status_code == 200
+
+    serves(environment, tmp_path, check)
+
+
+def test_development_needs_none_of_it(environment: dict[str, str], tmp_path: Path) -> None:
+    kept = ("PATH", "AUTHAPI_PORT", "AUTHAPI_DATA_DIR")
+
+    url = f"http://127.0.0.1:{environment['AUTHAPI_PORT']}"
+    with start({name: environment[name] for name in kept}, tmp_path) as server:
+        server.wait_ready(f"{url}/health/ready", timeout=60)
+        assert httpx.get(f"{url}/openapi.json", trust_env=False).status_code == 200
+    data = tmp_path / "data"
+    assert data.stat().st_mode & 0o777 == 0o700
+    assert (data / "secret").stat().st_mode & 0o777 == 0o600
