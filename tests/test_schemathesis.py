@@ -26,7 +26,7 @@ from authapi import Settings, create_app
 from authapi.clock import now
 from authapi.crypto.ids import new_id
 from authapi.crypto.passwords import PasswordHash
-from authapi.identity import Client, Identity, User
+from authapi.identity import Identity, User
 from authapi.services import Services
 from authapi.testing import PASSWORD
 from tests.conftest import SettingsFactory
@@ -106,9 +106,7 @@ class Accounts:
         await sign_in(self._services, self._user, "token")
         [session, *_] = await self._services.sessions.list_of(self._user.id)
         owner = Identity(self._user, "session", None, frozenset(), now(), ("pwd",), None)
-        token, _ = await self._services.tokens.create(
-            owner, name="x", scopes=None, lifetime=None, client=Client()
-        )
+        token, _ = await self._services.tokens.create(owner, name="x", scopes=None, lifetime=None)
         return {"session_id": str(session.id), "token_id": str(token.id)}
 
 

@@ -21,7 +21,7 @@ from authapi.errors import (
     RegistrationClosed,
     WrongPassword,
 )
-from authapi.identity import Client, Identity, Session, SessionKind, User
+from authapi.identity import Identity, Session, SessionKind, User
 from authapi.services import Lifetime, Login, Services
 from authapi.services.accounts import Accounts
 from authapi.services.addresses import EmailAddress, parse_email
@@ -62,7 +62,6 @@ async def log_in(services: Services, login: Login) -> tuple[Session, str]:
         login,
         SessionKind.SESSION,
         lifetime=Lifetime(timedelta(days=1)),
-        client=Client(),
         secret=hash_secret(secret),
     )
     return session, secret
@@ -253,7 +252,7 @@ async def test_changing_the_password_ends_everything_but_the_session_in_use(
     _, other = await log_in(services, login)
     caller = await identify(services, secret)
     assert caller is not None
-    await services.tokens.create(caller, name="script", scopes=None, lifetime=None, client=Client())
+    await services.tokens.create(caller, name="script", scopes=None, lifetime=None)
     stranger = await services.accounts.create(parse_email("bob@example.com"), PASSWORD)
     strangers = await log_in(
         services, await services.accounts.prove(parse_email("bob@example.com"), PASSWORD)

@@ -12,7 +12,7 @@ import time_machine
 
 from authapi.crypto.secrets import SecretHash, hash_secret
 from authapi.errors import InvalidInput, NotFound
-from authapi.identity import Client, Identity, Session, SessionKind, User
+from authapi.identity import Identity, Session, SessionKind, User
 from authapi.services import Lifetime, Login, Services, sessions
 from authapi.settings import Settings
 from tests.storage.rows import HASH, a_session, a_user, store_user
@@ -37,7 +37,7 @@ async def alice(services: Services) -> User:
 
 
 async def begin(services: Services, user: User, **options: Any) -> Session:
-    chosen = {"lifetime": Lifetime(7 * DAY, DAY), "client": Client("::1", "x"), "secret": SECRET}
+    chosen: dict[str, Any] = {"lifetime": Lifetime(7 * DAY, DAY), "secret": SECRET}
     login = Login(user=user, proved=HASH, auth_time=datetime.now(UTC))
     return await services.sessions.begin(login, SessionKind.SESSION, **(chosen | options))
 
@@ -65,9 +65,7 @@ async def test_a_signed_session_is_known_by_its_id_and_kind(
 ) -> None:
     login = Login(user=alice, proved=HASH, auth_time=datetime.now(UTC))
     lifetime = Lifetime(DAY)
-    signed = await services.sessions.begin(
-        login, SessionKind.JWT, lifetime=lifetime, client=Client()
-    )
+    signed = await services.sessions.begin(login, SessionKind.JWT, lifetime=lifetime)
     cookie = await begin(services, alice)
     identify_id = services.sessions.identify_id
     found = await identify_id(signed.id, SessionKind.JWT, strategy="jwt")
@@ -208,7 +206,7 @@ async def test_all_others_end_and_tokens_do_not(services: Services, alice: User)
         await begin(services, alice, secret=hash_secret(str(number)))
     caller = await identify(services)
     assert caller is not None
-    await services.tokens.create(caller, name="x", scopes=None, lifetime=None, client=Client())
+    await services.tokens.create(caller, name="x", scopes=None, lifetime=None)
     assert await services.sessions.end_others(caller) == 3
     assert [found.id for found in await services.sessions.list_of(alice.id)] == [kept.id]
     assert len(await services.tokens.list_of(alice.id)) == 1

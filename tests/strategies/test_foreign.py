@@ -29,7 +29,6 @@ from authapi.crypto.secrets import hash_secret, is_opaque_token, new_opaque_toke
 from authapi.errors import InvalidCredential
 from authapi.identity import SessionKind
 from authapi.services import Lifetime, Login
-from authapi.strategies.base import client_of
 from authapi.testing import PASSWORD, Client, client
 from tests.conftest import SettingsFactory
 from tests.strategies.contract import (
@@ -93,7 +92,6 @@ class Ticket(Revocable):
             login,
             SessionKind.TOKEN,
             lifetime=Lifetime(self.services.settings.token_lifetime),
-            client=client_of(connection),
             secret=hash_secret(ticket),
         )
         return Issued(session.id, session.expires_at, {"ticket": ticket})

@@ -1,189 +1,20 @@
-"""The JSON that goes in and out. What comes in is strict: no unknown members, no conversions."""
+"""The JSON that goes out: only what is named here."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     JsonValue,
-    PlainSerializer,
-    WithJsonSchema,
 )
-from pydantic_core import PydanticCustomError
 
-from authapi.crypto.passwords import MAX_LENGTH as MAX_PASSWORD_LENGTH
-from authapi.errors import InvalidInput
 from authapi.identity import Event, EventType, Identity, Session, SessionKind, User
-from authapi.services.addresses import MAX_LENGTH as MAX_EMAIL_LENGTH
-from authapi.services.addresses import EmailAddress, parse_email
-
-_PRINTABLE = r"^[^\u0000-\u001f\u007f-\u009f\u2028\u2029]+$"
-
-
-def _email(value: object) -> EmailAddress:
-    if isinstance(value, EmailAddress):
-        return value
-    if not isinstance(value, str):
-        raise PydanticCustomError("string_type", "Input should be a valid string")
-    try:
-        return parse_email(value)
-    except InvalidInput as refusal:
-        problem = refusal.errors[0]
-        raise PydanticCustomError(
-            "email_invalid", "{reason}", {"reason": problem.message}
-        ) from None
-
-
-def _rfc3339(value: datetime) -> str:
-    return value.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-
-
-def _limit(name: str) -> dict[str, JsonValue]:
-    # A limit that is a setting: `web/openapi.py` writes it into the document.
-    return {"x-limit": name}
-
-
-Email = Annotated[
-    EmailAddress,
-    BeforeValidator(_email),
-    WithJsonSchema(
-        {
-            "type": "string",
-            "format": "email",
-            "maxLength": MAX_EMAIL_LENGTH,
-            "examples": ["alice@example.com"],
-            "description": "One address; its local part is ASCII.",
-        }
-    ),
-]
-Password = Annotated[
-    str,
-    Field(
-        min_length=1,
-        max_length=MAX_PASSWORD_LENGTH,
-        json_schema_extra={"format": "password", "writeOnly": True},
-        examples=["correct horse battery staple"],
-    ),
-]
-NewPassword = Annotated[
-    str,
-    Field(
-        max_length=MAX_PASSWORD_LENGTH,
-        json_schema_extra={"format": "password", "writeOnly": True, **_limit("new_password")},
-        examples=["correct horse battery staple"],
-    ),
-]
-Name = Annotated[
-    str, Field(min_length=1, max_length=200, pattern=_PRINTABLE, examples=["Alice Example"])
-]
-TokenName = Annotated[
-    str, Field(min_length=1, max_length=100, pattern=_PRINTABLE, examples=["backup script"])
-]
-Scope = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[\x21\x23-\x5b\x5d-\x7e]+$")]
-Time = Annotated[
-    datetime,
-    PlainSerializer(_rfc3339, return_type=str),
-    WithJsonSchema(
-        {"type": "string", "format": "date-time", "examples": ["2026-11-23T08:00:00.000000Z"]}
-    ),
-]
-
-
-def _no_duplicates(value: list[str]) -> list[str]:
-    if len(set(value)) != len(value):
-        raise PydanticCustomError("duplicate_items", "names an item twice")
-    return value
-
-
-def _whole(value: object) -> object:
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-WholeNumber = Annotated[int, BeforeValidator(_whole)]
-"""JSON has one kind of number: 60 and 60.0 are the same (JSON Schema, section 4.2.3)."""
-
-
-class Input(BaseModel):
-    """What comes in."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, arbitrary_types_allowed=True)
-
-
-class Output(BaseModel):
-    """What goes out."""
-
-    model_config = ConfigDict(extra="forbid")
-
-
-class Registration(Input):
-    """A new account."""
-
-    email: Email
-    password: NewPassword
-    name: Name | None = None
-
-
-class LoginRequest(Input):
-    """A login: whose, and in which envelope the credential should come."""
-
-    email: Email
-    password: Password
-    strategy: Annotated[
-        str | None,
-        Field(
-            max_length=64,
-            pattern="^[a-z][a-z0-9_]*$",
-            description="One of the strategies that can log in; by default that of the settings.",
-            json_schema_extra=_limit("strategy"),
-        ),
-    ] = None
-    remember: Annotated[
-        bool, Field(description="Keep the cookie when the browser closes (session only).")
-    ] = False
-
-
-class Profile(Input):
-    """What one may change of one's account."""
-
-    name: Name | None = None
-
-
-class PasswordChange(Input):
-    """The password in use, and the one to be."""
-
-    current_password: Password
-    new_password: Annotated[NewPassword, Field(examples=["another horse, another battery"])]
-
-
-class NewToken(Input):
-    """A personal access token to be."""
-
-    name: TokenName
-    scopes: Annotated[
-        list[Scope] | None,
-        Field(
-            max_length=100,
-            description="Some of your own scopes; all of them if left out.",
-            json_schema_extra={"uniqueItems": True, **_limit("scopes")},
-        ),
-        AfterValidator(lambda value: value and _no_duplicates(value)),
-    ] = None
-    expires_in: Annotated[
-        WholeNumber | None,
-        Field(
-            ge=1,
-            le=10**10,
-            description="Seconds.",
-            examples=[2592000],
-            json_schema_extra=_limit("expires_in"),
-        ),
-    ] = None
+from authapi.web.schemas.fields import (
+    Output,
+    Time,
+)
 
 
 class UserOut(Output):

@@ -1,0 +1,118 @@
+"""The fields that JSON is made of, with their limits, formats and examples."""
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    PlainSerializer,
+    WithJsonSchema,
+)
+from pydantic_core import PydanticCustomError
+
+from authapi.crypto.passwords import MAX_LENGTH as MAX_PASSWORD_LENGTH
+from authapi.errors import InvalidInput
+from authapi.services.addresses import MAX_LENGTH as MAX_EMAIL_LENGTH
+from authapi.services.addresses import EmailAddress, parse_email
+
+_PRINTABLE = r"^[^\u0000-\u001f\u007f-\u009f\u2028\u2029]+$"
+
+
+def _email(value: object) -> EmailAddress:
+    if isinstance(value, EmailAddress):
+        return value
+    if not isinstance(value, str):
+        raise PydanticCustomError("string_type", "Input should be a valid string")
+    try:
+        return parse_email(value)
+    except InvalidInput as refusal:
+        problem = refusal.errors[0]
+        raise PydanticCustomError(
+            "email_invalid", "{reason}", {"reason": problem.message}
+        ) from None
+
+
+def _rfc3339(value: datetime) -> str:
+    return value.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def limit(name: str) -> dict[str, JsonValue]:
+    """Marks a field whose limit is a setting: `web/openapi.py` writes it into the document."""
+    return {"x-limit": name}
+
+
+Email = Annotated[
+    EmailAddress,
+    BeforeValidator(_email),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "format": "email",
+            "maxLength": MAX_EMAIL_LENGTH,
+            "examples": ["alice@example.com"],
+            "description": "One address; its local part is ASCII.",
+        }
+    ),
+]
+Password = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=MAX_PASSWORD_LENGTH,
+        json_schema_extra={"format": "password", "writeOnly": True},
+        examples=["correct horse battery staple"],
+    ),
+]
+NewPassword = Annotated[
+    str,
+    Field(
+        max_length=MAX_PASSWORD_LENGTH,
+        json_schema_extra={"format": "password", "writeOnly": True, **limit("new_password")},
+        examples=["correct horse battery staple"],
+    ),
+]
+Name = Annotated[
+    str, Field(min_length=1, max_length=200, pattern=_PRINTABLE, examples=["Alice Example"])
+]
+TokenName = Annotated[
+    str, Field(min_length=1, max_length=100, pattern=_PRINTABLE, examples=["backup script"])
+]
+Scope = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[\x21\x23-\x5b\x5d-\x7e]+$")]
+Time = Annotated[
+    datetime,
+    PlainSerializer(_rfc3339, return_type=str),
+    WithJsonSchema(
+        {"type": "string", "format": "date-time", "examples": ["2026-11-23T08:00:00.000000Z"]}
+    ),
+]
+
+
+def no_duplicates(value: list[str]) -> list[str]:
+    """`value`, if it names nothing twice."""
+    if len(set(value)) != len(value):
+        raise PydanticCustomError("duplicate_items", "names an item twice")
+    return value
+
+
+def _whole(value: object) -> object:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+WholeNumber = Annotated[int, BeforeValidator(_whole)]
+"""JSON has one kind of number: 60 and 60.0 are the same (JSON Schema, section 4.2.3)."""
+
+
+class Input(BaseModel):
+    """What comes in."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, arbitrary_types_allowed=True)
+
+
+class Output(BaseModel):
+    """What goes out."""
+
+    model_config = ConfigDict(extra="forbid")
