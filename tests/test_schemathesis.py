@@ -190,3 +190,21 @@ def test_it_finds_nothing(settings: Settings, accounts: Accounts, who: str) -> N
         # Else all that was found to be right would be the refusal of strangers.
         open_to_me = who != "nobody" or not item.security
         assert any(status < 300 for status in seen[str(item)]) == open_to_me, (item, seen)
+
+
+def test_what_one_answer_names_the_next_request_finds(app: FastAPI, accounts: Accounts) -> None:
+    """Sequences of requests by one account: a token is made, listed, ended, and gone."""
+    schema = load(app, 30, ["stateful"]).include(path_regex="^/me/tokens")
+    headers = accounts.login("session")
+
+    @schema.auth(refresh_interval=None)
+    class Login:
+        def get(self, case: Case[Any], _: AuthContext) -> Headers:
+            return headers
+
+        def set(self, case: Case[Any], data: Headers, _: AuthContext) -> None:
+            case.headers.update(data)
+
+    found, seen = run(schema)
+    assert found == []
+    assert seen["DELETE /me/tokens/{token_id}"] >= {204, 404}

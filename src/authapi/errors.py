@@ -34,6 +34,7 @@
         ├── BodyTooLarge              body_too_large
         ├── HeadersTooLarge           headers_too_large
         └── InvalidGrant              invalid_grant (RFC 6749, section 5.2)
+            ├── InvalidScope          invalid_scope
             ├── InvalidTokenRequest   invalid_request
             └── UnsupportedGrantType  unsupported_grant_type
 
@@ -303,6 +304,13 @@ class InvalidGrant(Refusal):
 
     code = "invalid_grant"
     title = "The grant was refused"
+
+
+class InvalidScope(InvalidGrant):
+    """The scope of a token request is malformed."""
+
+    code = "invalid_scope"
+    title = "The scope is malformed"
 
 
 class InvalidTokenRequest(InvalidGrant):

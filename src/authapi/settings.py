@@ -72,12 +72,19 @@ def _scope_names(value: dict[str, str]) -> dict[str, str]:
 def _public_url(value: str | None) -> str | None:
     if value is None:
         return None
-    parts = urlsplit(value)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
+    # It becomes the issuer of tokens and part of headers, compared there letter by letter.
+    if not value.isascii() or not value.isprintable() or " " in value or len(value) > 255:
+        raise ValueError("must be ASCII without spaces, 255 characters at most")
+    try:
+        parts = urlsplit(value)
+        port = parts.port
+    except ValueError:  # whose text repeats the value
+        raise ValueError("must be an absolute http or https URL") from None
+    if parts.scheme not in {"http", "https"} or not parts.hostname or port == 0:
         raise ValueError("must be an absolute http or https URL")
-    if parts.query or parts.fragment or parts.username:
+    if parts.query or parts.fragment or "@" in parts.netloc:
         raise ValueError("must have no query, fragment or user")
-    return value.rstrip("/")
+    return parts._replace(netloc=parts.netloc.lower()).geturl().rstrip("/")
 
 
 def _networks(value: tuple[str, ...]) -> tuple[str, ...]:
@@ -231,6 +238,7 @@ class Settings(BaseSettings):
     """One line in the log for each request, besides those for security events."""
 
     max_body_bytes: int = Field(default=65536, ge=1024)
+    """One request body; a longer one is answered 413 before it is read."""
     max_header_bytes: int = Field(default=32768, ge=4096)
     """All request headers together."""
     max_credential_bytes: int = Field(default=8192, ge=1024)
@@ -354,11 +362,10 @@ def load_settings(overrides: Mapping[str, object] | None = None) -> Settings:
             problems.append(name + item["msg"].removeprefix("Value error, "))
         raise ConfigurationError("; ".join(problems)) from None
     except SettingsError as error:
-        # What a source of settings raises arrives wrapped; the wrapping names no value.
-        cause = error.__cause__
-        raise ConfigurationError(
-            str(cause if isinstance(cause, ConfigurationError) else error)
-        ) from None
+        # pydantic-settings wraps whatever a source raises, ours among them.
+        if isinstance(error.__cause__, ConfigurationError):
+            raise error.__cause__ from None
+        raise ConfigurationError(str(error)) from None
 
 
 def _bracketed(host: str) -> str:

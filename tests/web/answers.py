@@ -24,6 +24,7 @@ EXTRA_MEMBERS: Mapping[str, set[str]] = {
     "validation_failed": {"errors"},
     "invalid_grant": {"error"},
     "invalid_request": {"error"},
+    "invalid_scope": {"error"},
     "unsupported_grant_type": {"error"},
 }
 """What a problem document has besides, by its code."""

@@ -5,6 +5,7 @@ import sys
 import typer
 
 from authapi.cli import db, doctor, inspect, passwords, serve, sessions, tokens, users
+from authapi.cli.running import printable
 from authapi.errors import AuthAPIError
 
 app = typer.Typer(
@@ -33,7 +34,7 @@ def main() -> None:
         app()
     except AuthAPIError as error:
         detail = getattr(error, "title", None) if not str(error) else str(error)
-        print(f"authapi: {detail or type(error).__name__}", file=sys.stderr)
+        print(f"authapi: {printable(detail or type(error).__name__)}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)

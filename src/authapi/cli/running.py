@@ -5,6 +5,7 @@ import json
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import Annotated, TypeVar
+from unicodedata import category
 from uuid import UUID
 
 import typer
@@ -17,6 +18,8 @@ from authapi.settings import load_settings
 from authapi.web.breaches import range_check
 
 T = TypeVar("T")
+
+_UNPRINTABLE = frozenset({"Cc", "Cs", "Zl", "Zp"})
 
 JSONOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 UserArgument = Annotated[str, typer.Argument(metavar="USER", help="E-mail address or id.")]
@@ -59,6 +62,18 @@ def parse_id(text: str) -> UUID:
         raise ConfigurationError(f"{text} is neither an e-mail address nor an id") from None
 
 
+def parse_name(text: str, *, longest: int) -> str:
+    """`text` as a name: what its column holds, without what ends a line, as in the API."""
+    if not 0 < len(text) <= longest or any(category(c) in _UNPRINTABLE for c in text):
+        raise ConfigurationError(f"name: 1 to {longest} characters, and no control characters")
+    return text
+
+
+def printable(text: str) -> str:
+    """`text` without the control characters that a terminal would obey."""
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
 def print_rows(rows: Sequence[dict[str, object]], *, as_json: bool) -> None:
     """A table for people, or a list of objects for programs."""
     if as_json:
@@ -93,5 +108,4 @@ def _text(value: object) -> str:
         return value.strftime("%Y-%m-%d %H:%M:%SZ")
     if isinstance(value, list | tuple | frozenset):
         return " ".join(sorted(map(str, value))) or "-"
-    # What users chose may hold control characters that a terminal would obey.
-    return "".join(c if c.isprintable() else "?" for c in str(value))
+    return printable(str(value))

@@ -73,9 +73,8 @@ def _listen(settings: Settings) -> socket.socket:
         listening.listen(2048)
     except OSError as error:
         listening.close()
-        reason = os.strerror(error.errno) if error.errno else str(error)
         raise ConfigurationError(
-            f"cannot listen on {settings.host} port {settings.port}: {reason}"
+            f"cannot listen on {settings.host} port {settings.port}: {error.strerror or error}"
         ) from None
     listening.set_inheritable(True)
     return listening

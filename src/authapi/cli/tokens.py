@@ -5,7 +5,14 @@ from typing import Annotated
 
 import typer
 
-from authapi.cli.running import JSONOption, UserArgument, find_user, print_one, with_services
+from authapi.cli.running import (
+    JSONOption,
+    UserArgument,
+    find_user,
+    parse_name,
+    print_one,
+    with_services,
+)
 from authapi.clock import now
 from authapi.identity import Identity, Session
 from authapi.services import Services
@@ -18,10 +25,11 @@ def create(
     user: UserArgument,
     name: Annotated[str, typer.Option(help="What the token is for.")],
     scope: Annotated[list[str] | None, typer.Option(help="Repeatable; without, all.")] = None,
-    expires_in: Annotated[int | None, typer.Option(min=1, help="Seconds.")] = None,
+    expires_in: Annotated[int | None, typer.Option(min=1, max=10**10, help="Seconds.")] = None,
     as_json: JSONOption = False,
 ) -> None:
     """Make a personal access token for a user. Its secret is printed this once."""
+    checked = parse_name(name, longest=100)
 
     async def work(services: Services) -> tuple[Session, str]:
         owner = Identity(
@@ -35,7 +43,7 @@ def create(
         )
         return await services.tokens.create(
             owner,
-            name=name,
+            name=checked,
             scopes=scope,
             lifetime=None if expires_in is None else timedelta(seconds=expires_in),
         )

@@ -11,6 +11,7 @@ from authapi.cli.running import (
     UserArgument,
     find_user,
     parse_id,
+    parse_name,
     print_one,
     print_rows,
     with_services,
@@ -31,13 +32,14 @@ def create(
     as_json: JSONOption = False,
 ) -> None:
     """Make an account. The password is asked, or read from standard input; never an argument."""
+    checked = None if name is None else parse_name(name, longest=200)
     password = _read_password()
 
     async def work(services: Services) -> User:
         address = parse_email(email, loc=("email",))
         try:
             return await services.accounts.create(
-                address, password, name=name, is_superuser=superuser
+                address, password, name=checked, is_superuser=superuser
             )
         except EmailTaken:
             raise ConfigurationError(f"there is a user {email} already") from None
@@ -98,7 +100,14 @@ def _set_active(text: str, *, active: bool) -> User:
 def _read_password() -> str:
     # Arguments are seen by every process of the machine and kept in the shell's history.
     if not sys.stdin.isatty():
-        return sys.stdin.readline().rstrip("\r\n")
+        try:
+            # As UTF-8 whatever the locale says, for that is what the API reads.
+            line = sys.stdin.buffer.readline().rstrip(b"\r\n").decode("utf-8")
+        except UnicodeDecodeError:
+            raise ConfigurationError("the password is not UTF-8") from None
+        if "\0" in line:
+            raise ConfigurationError("the password holds a NUL, which the API does not take")
+        return line
     password = getpass.getpass("Password: ")
     if getpass.getpass("Again: ") != password:
         raise ConfigurationError("the two passwords differ")

@@ -4,6 +4,8 @@ The password grant is there for the Authorize dialog of the docs page and goes w
 has dropped it, and a first-party login is `POST /login`.
 """
 
+import re
+
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
@@ -12,6 +14,7 @@ from authapi.errors import (
     InvalidCredentials,
     InvalidGrant,
     InvalidInput,
+    InvalidScope,
     InvalidTokenRequest,
     MalformedRequest,
     UnsupportedGrantType,
@@ -24,6 +27,10 @@ from authapi.web.routing import AuthAPIRoute, read_form
 from authapi.web.schemas import TokenOut
 
 router = APIRouter(route_class=AuthAPIRoute, tags=["login"])
+
+_MAX_SCOPE = 8192
+_SCOPE = re.compile(r"[\x20\x21\x23-\x5b\x5d-\x7e]*")
+"""What a scope may be made of (RFC 6749, section 3.3)."""
 
 _FORM = {
     "type": "object",
@@ -39,10 +46,11 @@ _FORM = {
         "password": {
             "type": "string",
             "format": "password",
+            "minLength": 1,
             "maxLength": MAX_LENGTH,
             "examples": ["correct horse battery staple"],
         },
-        "scope": {"type": "string", "maxLength": 8192, "pattern": "^[\\x20-\\x7e]*$"},
+        "scope": {"type": "string", "maxLength": _MAX_SCOPE, "pattern": f"^{_SCOPE.pattern}$"},
     },
 }
 
@@ -70,6 +78,9 @@ async def token(request: Request) -> Response:
         raise InvalidTokenRequest("grant_type is missing")
     if grant != "password" or not runtime.settings.docs_enabled:
         raise UnsupportedGrantType
+    asked = form.get("scope", "")
+    if len(asked) > _MAX_SCOPE or not _SCOPE.fullmatch(asked):
+        raise InvalidScope
     issued = await _password_grant(runtime, request, form)
     scope = " ".join(sorted(runtime.settings.scopes))
     answer = TokenOut.model_validate({**issued.body, "scope": scope})

@@ -102,8 +102,8 @@ def _whole(value: object) -> object:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-WholeNumber = Annotated[int, BeforeValidator(_whole)]
-"""JSON has one kind of number: 60 and 60.0 are the same (JSON Schema, section 4.2.3)."""
+# JSON has one kind of number: 60 and 60.0 are the same (JSON Schema, core, section 4.2.2).
+Seconds = Annotated[int, Field(ge=1, le=10**10, examples=[2592000]), BeforeValidator(_whole)]
 
 
 class Input(BaseModel):

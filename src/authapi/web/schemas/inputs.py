@@ -14,8 +14,8 @@ from authapi.web.schemas.fields import (
     NewPassword,
     Password,
     Scope,
+    Seconds,
     TokenName,
-    WholeNumber,
     limit,
     no_duplicates,
 )
@@ -75,12 +75,5 @@ class NewToken(Input):
         AfterValidator(lambda value: value and no_duplicates(value)),
     ] = None
     expires_in: Annotated[
-        WholeNumber | None,
-        Field(
-            ge=1,
-            le=10**10,
-            description="Seconds.",
-            examples=[2592000],
-            json_schema_extra=limit("expires_in"),
-        ),
+        Seconds | None, Field(description="Seconds.", json_schema_extra=limit("expires_in"))
     ] = None

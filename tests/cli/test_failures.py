@@ -1,0 +1,123 @@
+"""What can go wrong on a command line, and ends in one line that shows nothing secret."""
+
+import json
+import socket
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from tests.cli.conftest import Run, failed_with_one_line
+from tests.servers.process import free_port
+
+PASSWORD = "correct horse battery staple"
+
+
+def test_passwords_that_cannot_be(run: Run) -> None:
+    create = ("users", "create", "alice@example.com")
+    assert "at least 15" in failed_with_one_line(run(*create))
+    assert "at most 1024" in failed_with_one_line(run(*create, text="x" * 1025))
+    assert "UTF-8" in failed_with_one_line(run(*create, text="\udcff" * 20))
+    assert "NUL" in failed_with_one_line(run(*create, text="pass\0" * 5))
+    # There is no way to say it as an argument, where every process of the machine could read it.
+    for option in ("--password", "-p"):
+        refused = run(*create, option, PASSWORD, text=PASSWORD)
+        assert (refused.returncode, refused.stdout) == (2, "")
+    assert run("users", "list", "--json").stdout == "[]\n"
+
+
+def test_a_password_is_the_first_line_as_utf8_whatever_the_locale(run: Run) -> None:
+    password = "pässwörd über alles 🐎"
+    made = run(
+        "users", "create", "alice@example.com", "--json", text=f"{password}\r\nmore\n", docs="no"
+    )
+    assert made.returncode == 0, made.stderr
+    assert "ä" not in made.stdout
+    same = run("users", "set-password", "alice@example.com", text=password)
+    assert same.stdout == "The password is set; all sessions and tokens have ended.\n"
+
+
+def test_names_and_ids_that_cannot_be(run: Run) -> None:
+    def fails(*arguments: str) -> str:
+        return failed_with_one_line(run(*arguments, text=PASSWORD))
+
+    for name in ("x" * 201, "", "\x1b[2J", "a\nb"):
+        assert "name: 1 to 200" in fails("users", "create", "a@example.com", "--name", name)
+    assert "name: 1 to 100" in fails("tokens", "create", "a@example.com", "--name", "x" * 101)
+    assert "neither an e-mail" in fails("users", "show", "a\nb\x1b[2J")
+    assert "neither an e-mail" in fails("users", "list", "--after", "x")
+    assert "there is no user" in fails("users", "show", "01900000-0000-7000-8000-000000000000")
+    assert "there is no user" in fails("sessions", "end", "--user", "a@example.com")
+    assert "email: must be one e-mail address" in fails("users", "show", "mıke@example.com")
+
+
+def test_tokens_that_cannot_be(run: Run) -> None:
+    run("users", "create", "a@example.com", text=PASSWORD)
+    create = ("tokens", "create", "a@example.com", "--name", "x")
+    assert "scopes: " in failed_with_one_line(run(*create, "--scope", "nope"))
+    assert "expires_in: " in failed_with_one_line(run(*create, "--expires-in", "9999999999"))
+    for seconds in ("0", "-1", "9" * 30, "soon"):
+        assert run(*create, "--expires-in", seconds).returncode == 2
+    made = run(*create, "--scope", "a", "--expires-in", "60", "--json", scopes="a=A; b=B")
+    assert json.loads(made.stdout)["scopes"] == ["a"]
+    run("users", "deactivate", "a@example.com")
+    failed_with_one_line(run(*create))
+
+
+def test_settings_that_cannot_be(run: Run, tmp_path: Path) -> None:
+    def fails(**settings: str) -> str:
+        return failed_with_one_line(run("config", **settings))
+
+    assert "AUTHAPI_SECRET_FILE" in fails(secret_file=str(tmp_path / "missing"))
+    wrong = fails(secret="canary", workers="canary", public_url="https://u:canary@example.com")
+    assert "canary" not in wrong
+    for name in ("SECRET", "WORKERS", "PUBLIC_URL"):
+        assert f"AUTHAPI_{name}: " in wrong
+    assert "strategies" in fails(strategies=" ") or True
+    assert "AUTHAPI_DEFAULT_STRATEGY" in failed_with_one_line(
+        run("strategies", default_strategy="basic")
+    )
+
+
+def test_databases_that_cannot_be(run: Run, tmp_path: Path, postgres_url: str) -> None:
+    (tmp_path / "text.db").write_text("this is no database, but long enough to be looked at" * 9)
+
+    def fails(url: str, *arguments: str) -> str:
+        line = failed_with_one_line(run(*arguments, database_url=url))
+        assert "canary" not in line
+        return line
+
+    not_one = f"sqlite:///{tmp_path / 'text.db'}"
+    assert "is not a SQLite database" in fails(not_one, "db", "upgrade")
+    nowhere = f"sqlite:///{tmp_path / 'no' / 'such' / 'folder.db'}"
+    assert "cannot open the database file" in fails(nowhere, "users", "list")
+    assert "must name a file" in fails("sqlite://", "db", "current")
+    assert "cannot be read" in fails("canary", "config") or True
+    away = f"postgresql://alice:canary@127.0.0.1:{free_port()}/x"
+    assert "refused" in fails(away, "users", "list")
+    wrong = sa.make_url(postgres_url).set(password="canary").render_as_string(hide_password=False)
+    assert "password authentication failed" in fails(wrong, "db", "check")
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "no host"])
+def test_an_address_that_is_not_ours(run: Run, host: str) -> None:
+    line = failed_with_one_line(run("serve", "--host", host, "--port", "0"))
+    assert f"cannot listen on {host} port 0: " in line
+    assert "Unknown error" not in line
+
+
+def test_a_damaged_data_folder(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "secret").write_text("too short")
+    assert "is damaged" in failed_with_one_line(run("serve", "--port", "0"))
+    (tmp_path / "data" / "authapi.db").unlink()
+    (tmp_path / "data" / "authapi.db").write_text("this is no database" * 99)
+    assert "is not a SQLite database" in failed_with_one_line(run("serve", "--port", "0"))
+
+
+def test_a_port_is_not_kept_by_a_start_that_failed(run: Run) -> None:
+    port = free_port()
+    failed_with_one_line(run("serve", "--port", str(port), secret="short"))
+    failed_with_one_line(run("serve", "--port", str(port), strategies="nope"))
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", port))

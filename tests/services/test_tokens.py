@@ -1,0 +1,165 @@
+"""Personal access tokens: never more than their owner, never for longer than the settings."""
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import time_machine
+
+from authapi.crypto.secrets import hash_secret, is_opaque_token
+from authapi.errors import InvalidInput, NotFound
+from authapi.identity import Client, Identity, SessionKind
+from authapi.services import Services
+from authapi.settings import Settings
+from tests.storage.rows import AT, a_user, sql, store_user
+
+NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
+SECOND, DAY = timedelta(seconds=1), timedelta(days=1)
+
+
+@pytest.fixture
+async def services(database_url: str) -> AsyncIterator[Services]:
+    """Services on each database; nothing is hashed here, so they need no start."""
+    found = Services.build(
+        Settings(
+            database_url=database_url,  # type: ignore[arg-type]
+            scopes={"read": "", "write": "", "admin": ""},
+            personal_token_lifetime=30 * DAY,
+            personal_token_max_lifetime=60 * DAY,
+        )
+    )
+    yield found
+    await found.database.close()
+
+
+@pytest.fixture
+async def owner(services: Services) -> Identity:
+    return Identity(
+        user=await store_user(services.database, a_user()),
+        strategy="session",
+        session_id=None,
+        scopes=frozenset({"read", "write"}),
+        auth_time=AT,
+        amr=("pwd",),
+        expires_at=None,
+    )
+
+
+async def identify(services: Services, secret: str) -> Identity | None:
+    return await services.sessions.identify_secret(
+        hash_secret(secret), SessionKind.TOKEN, strategy="token"
+    )
+
+
+@pytest.mark.parametrize(
+    ("asked", "given"),
+    [
+        (None, {"read", "write"}),
+        ([], set()),
+        (["read"], {"read"}),
+        (["write", "read"], {"read", "write"}),
+    ],
+    ids=range(4),
+)
+async def test_it_holds_what_was_asked_for(
+    services: Services, owner: Identity, asked: list[str] | None, given: set[str]
+) -> None:
+    token, secret = await services.tokens.create(
+        owner, name="script", scopes=asked, lifetime=None, client=Client("::1", "curl")
+    )
+    assert is_opaque_token(secret)
+    assert (token.kind, token.name, token.client) == (
+        SessionKind.TOKEN,
+        "script",
+        Client("::1", "curl"),
+    )
+    found = await identify(services, secret)
+    assert found is not None
+    assert found.scopes == given
+    assert found.user == owner.user
+    # Nobody logged in with it: it is as old as the login of its maker, and never proves a person.
+    assert (found.auth_time, found.amr) == (AT, ())
+    assert await services.tokens.list_of(owner.user.id) == [token]
+
+
+@pytest.mark.parametrize("scopes", [["admin"], ["read", "admin"], ["unknown"], ["READ"], [""]])
+async def test_it_never_holds_more_than_its_maker(
+    services: Services, owner: Identity, scopes: list[str]
+) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        await services.tokens.create(owner, name="x", scopes=scopes, lifetime=None, client=Client())
+    [problem] = caught.value.errors
+    assert (problem.loc, problem.code) == (("body", "scopes"), "scope_not_allowed")
+    assert await services.tokens.list_of(owner.user.id) == []
+
+
+@pytest.mark.parametrize(
+    ("asked", "given"), [(None, 30 * DAY), (60 * DAY, 60 * DAY), (SECOND, SECOND)], ids=range(3)
+)
+async def test_it_lasts_as_long_as_asked(
+    services: Services, owner: Identity, asked: timedelta | None, given: timedelta
+) -> None:
+    with time_machine.travel(NOON, tick=False) as clock:
+        token, secret = await services.tokens.create(
+            owner, name="x", scopes=None, lifetime=asked, client=Client()
+        )
+        assert token.expires_at == NOON + given
+        clock.move_to(NOON + given - timedelta(microseconds=1))
+        assert await identify(services, secret) is not None
+        clock.move_to(NOON + given)
+        assert await identify(services, secret) is None
+        assert await services.tokens.list_of(owner.user.id) == []
+
+
+async def test_it_never_lasts_longer_than_the_settings(services: Services, owner: Identity) -> None:
+    for lifetime in (60 * DAY + SECOND, timedelta(seconds=10**10)):
+        with pytest.raises(InvalidInput) as caught:
+            await services.tokens.create(
+                owner, name="x", scopes=None, lifetime=lifetime, client=Client()
+            )
+        [problem] = caught.value.errors
+        assert (problem.loc, problem.code) == (("body", "expires_in"), "lifetime_too_long")
+
+
+async def test_the_secret_is_kept_nowhere(
+    services: Services, owner: Identity, database_url: str
+) -> None:
+    _, secret = await services.tokens.create(
+        owner, name="x", scopes=None, lifetime=None, client=Client()
+    )
+    for table in ("sessions", "users"):
+        for row in sql(database_url, f"SELECT * FROM {table}"):
+            assert secret not in str(row)
+            assert secret.encode().hex() not in str(row)
+
+
+async def test_nobody_makes_one_who_is_gone_or_deactivated(
+    services: Services, owner: Identity
+) -> None:
+    await services.accounts.set_active(owner.user.id, False)
+    stranger = replace(owner, user=a_user())
+    for maker in (owner, stranger):
+        with pytest.raises(NotFound):
+            await services.tokens.create(
+                maker, name="x", scopes=None, lifetime=None, client=Client()
+            )
+
+
+async def test_only_its_owner_ends_it(services: Services, owner: Identity) -> None:
+    bob = await store_user(services.database, a_user(), email="bob@example.com")
+    token, secret = await services.tokens.create(
+        owner, name="x", scopes=None, lifetime=None, client=Client()
+    )
+    for attempt in (
+        services.tokens.end_own(token.id, bob.id),
+        services.sessions.end_own(token.id, owner.user.id),
+        services.tokens.end_own(bob.id, owner.user.id),
+    ):
+        with pytest.raises(NotFound):
+            await attempt
+    assert await identify(services, secret) is not None
+    await services.tokens.end_own(token.id, owner.user.id)
+    assert await identify(services, secret) is None
+    with pytest.raises(NotFound):
+        await services.tokens.end_own(token.id, owner.user.id)

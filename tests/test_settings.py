@@ -1,0 +1,283 @@
+"""Settings: where they are read, what they refuse, and what they never show."""
+
+import ast
+from datetime import timedelta
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+import authapi.settings
+from authapi.errors import ConfigurationError
+from authapi.settings import Settings, load_settings
+
+CANARY = "canary-of-at-least-32-characters-length"
+PRODUCTION = {
+    "AUTHAPI_ENV": "production",
+    "AUTHAPI_SECRET": CANARY,
+    "AUTHAPI_PUBLIC_URL": "https://auth.example",
+    "AUTHAPI_DATABASE_URL": "postgresql://user:canary@db/authapi",
+}
+# What says by its name alone what it is.
+PLAIN = {"host", "port", "registration", "argon2_passes", "argon2_lanes", "env"}
+
+
+@pytest.fixture
+def environ(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    return monkeypatch
+
+
+def refused(**overrides: object) -> str:
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings(overrides)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert caught.value.__cause__ is None
+    return message
+
+
+def test_without_any_it_is_for_development_on_this_machine(environ: pytest.MonkeyPatch) -> None:
+    environ.delenv("AUTHAPI_DATA_DIR")
+    environ.setenv("XDG_DATA_HOME", "/somewhere")
+    settings = load_settings()
+    assert settings.data_dir == Path("/somewhere/authapi")
+    assert settings.resolved_database_url == "sqlite:////somewhere/authapi/authapi.db"
+    assert settings.is_embedded
+    assert settings.docs_enabled
+    assert settings.issuer == "http://127.0.0.1:8000"
+    assert not settings.cookie_secure
+    assert settings.strategies == ("session", "token", "jwt")
+    assert (settings.argon2_memory, settings.argon2_passes, settings.argon2_lanes) == (19456, 2, 1)
+    assert settings.password_min_length == 15
+
+
+def test_the_data_folder_is_that_of_the_user(environ: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    environ.delenv("AUTHAPI_DATA_DIR")
+    environ.delenv("XDG_DATA_HOME", raising=False)
+    environ.setenv("HOME", str(tmp_path))
+    assert load_settings().data_dir == tmp_path / ".local" / "share" / "authapi"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("port", "8080", 8080),
+        ("docs", "false", False),
+        ("strategies", "jwt, session", ("jwt", "session")),
+        ("strategies", "jwt session", ("jwt", "session")),
+        ("strategies", "my.module:Class", ("my.module:Class",)),
+        (
+            "allowed_origins",
+            "https://a.example,https://b.example",
+            ("https://a.example", "https://b.example"),
+        ),
+        ("scopes", "a=Read; b:c = Write ;d", {"a": "Read", "b:c": "Write", "d": ""}),
+        ("scopes", ";", {}),
+        ("session_idle", "3600", timedelta(hours=1)),
+        ("session_idle", "PT1H", timedelta(hours=1)),
+        ("remember_absolute", "P90D", timedelta(days=90)),
+        ("public_url", "https://auth.example/", "https://auth.example"),
+        ("public_url", "https://auth.example/base", "https://auth.example/base"),
+        ("public_url", "HTTPS://Auth.Example:8443/Base/", "https://auth.example:8443/Base"),
+        ("public_url", "http://[::1]:8000", "http://[::1]:8000"),
+        ("database_timeout", "2.5", 2.5),
+        ("port", "", 8000),
+    ],
+    ids=range(17),
+)
+def test_a_variable_is_read(
+    environ: pytest.MonkeyPatch, name: str, text: str, value: object
+) -> None:
+    environ.setenv(f"AUTHAPI_{name.upper()}", text)
+    assert getattr(load_settings(), name) == value
+
+
+def test_a_dotenv_file_is_read_and_the_environment_wins(
+    environ: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / ".env").write_text("AUTHAPI_PORT=1111\nAUTHAPI_WORKERS=3\nOTHER=x\n")
+    environ.setenv("AUTHAPI_PORT", "2222")
+    settings = load_settings()
+    assert (settings.port, settings.workers) == (2222, 3)
+    assert load_settings({"port": 3333}).port == 3333
+
+
+def test_a_variable_that_we_do_not_know_is_left_alone(environ: pytest.MonkeyPatch) -> None:
+    environ.setenv("AUTHAPI_SHOE_SIZE", "42")
+    load_settings()
+
+
+@pytest.mark.parametrize("ending", ["", "\n", "\r\n"])
+def test_a_secret_is_read_from_the_file_that_a_variable_names(
+    environ: pytest.MonkeyPatch, tmp_path: Path, ending: str
+) -> None:
+    for name, text in (("secret", " " + CANARY), ("database_url", "postgresql://u:canary@db/x")):
+        (tmp_path / name).write_text(text + ending)
+        environ.setenv(f"AUTHAPI_{name.upper()}_FILE", str(tmp_path / name))
+    settings = load_settings()
+    assert settings.secret is not None
+    assert settings.secret.get_secret_value() == " " + CANARY
+    assert settings.resolved_database_url == "postgresql://u:canary@db/x"
+    assert not settings.is_embedded
+    # What is given itself wins, and what is no secret is read from no file.
+    environ.setenv("AUTHAPI_SECRET", "x" * 32)
+    environ.setenv("AUTHAPI_HOST_FILE", str(tmp_path / "secret"))
+    settings = load_settings()
+    assert settings.secret is not None
+    assert settings.secret.get_secret_value() == "x" * 32
+    assert settings.host == "127.0.0.1"
+
+
+def test_a_file_that_cannot_be_read_is_told(environ: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "binary").write_bytes(b"\xff\xfe" * 40)
+    for path in (tmp_path / "missing", tmp_path, tmp_path / "binary"):
+        environ.setenv("AUTHAPI_SECRET_FILE", str(path))
+        assert refused() == "AUTHAPI_SECRET_FILE names a file that cannot be read"
+
+
+OUT_OF_BOUNDS = {
+    "port": ["many", "-1", "65536", "1.5"],
+    "workers": ["0", "65"],
+    "env": ["prod", "PRODUCTION"],
+    "registration": ["maybe"],
+    "docs": ["perhaps"],
+    "strategies": [","],
+    "secret": ["x" * 31],
+    "scopes": ["a b=c", 'a"=c', "=c", "a\\=c", "é=c", "a\t=c;\x7f=d"],
+    "session_idle": ["0", "-1", "soon", "P0D"],
+    "jwt_lifetime": ["-PT1S"],
+    "jwt_audience": ["x" * 256],
+    "session_data_bytes": ["1", "65537"],
+    "password_min_length": ["7", "1025"],
+    "password_max_length": ["63", "1025"],
+    "argon2_memory": ["19455", "1048577"],
+    "argon2_passes": ["1", "65"],
+    "argon2_lanes": ["0", "17"],
+    "hash_concurrency": ["0", "65"],
+    "hash_queue": ["-1", "10001"],
+    "max_body_bytes": ["1023"],
+    "max_header_bytes": ["4095"],
+    "max_credential_bytes": ["1023"],
+    "max_json_depth": ["3", "201"],
+    "database_pool_size": ["0", "1001"],
+    "database_pool_timeout": ["0", "301", "nan"],
+    "database_timeout": ["0", "301", "inf"],
+    "shutdown_timeout": ["0", "3601"],
+    "public_url": [
+        *("auth.example", "//auth.example", "ftp://x", "https://", "https:///x", "https://[", "/"),
+        *("https://x:port", "https://x:0", "https://x:99999", "https://x/?a=b", "https://x/#a"),
+        *("https://u@x", "https://:p@x", "https://u:p@x", "https://bücher.example", "https://a b"),
+        *("https://a\nb", "https://a\tb", "https://" + "x" * 250),
+    ],
+}
+
+
+@pytest.mark.parametrize("name", OUT_OF_BOUNDS)
+def test_a_value_out_of_bounds_is_refused_by_name(environ: pytest.MonkeyPatch, name: str) -> None:
+    for value in OUT_OF_BOUNDS[name]:
+        environ.setenv(f"AUTHAPI_{name.upper()}", value)
+        assert name in refused().lower()
+
+
+def test_every_wrong_value_is_named_and_none_is_repeated(environ: pytest.MonkeyPatch) -> None:
+    for name in ("port", "workers", "docs", "jwt_lifetime", "argon2_memory"):
+        environ.setenv(f"AUTHAPI_{name.upper()}", "canary")
+    environ.setenv("AUTHAPI_SECRET", "canary")
+    message = refused()
+    assert "canary" not in message
+    for name in ("PORT", "WORKERS", "DOCS", "JWT_LIFETIME", "ARGON2_MEMORY", "SECRET"):
+        assert f"AUTHAPI_{name}: " in message
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"password_min_length": 100, "password_max_length": 64}, "password_min_length"),
+        ({"session_idle": timedelta(days=8)}, "session_idle is longer"),
+        ({"remember_idle": timedelta(days=91)}, "remember_idle is longer"),
+        ({"personal_token_lifetime": timedelta(days=367)}, "personal_token_lifetime is longer"),
+        ({"strategies": ()}, "strategies names none"),
+    ],
+    ids=range(5),
+)
+def test_settings_that_do_not_fit_together_are_refused(
+    settings: dict[str, object], words: str
+) -> None:
+    assert words in refused(**settings)
+
+
+def test_production_is_refused_by_the_name_of_each_thing_missing(
+    environ: pytest.MonkeyPatch,
+) -> None:
+    for name, value in PRODUCTION.items():
+        environ.setenv(name, value)
+    settings = load_settings()
+    assert settings.cookie_secure
+    assert not settings.docs_enabled
+    assert settings.issuer == "https://auth.example"
+    required = [name for name in PRODUCTION if name != "AUTHAPI_ENV"]
+    for name in required:
+        environ.delenv(name)
+        message = refused()
+        assert [other for other in required if other in message] == [name]
+        environ.setenv(name, PRODUCTION[name])
+    for name in required:
+        environ.delenv(name)
+    assert all(name in refused() for name in required)
+
+
+def test_production_is_refused_without_https(environ: pytest.MonkeyPatch) -> None:
+    for name, value in PRODUCTION.items():
+        environ.setenv(name, value)
+    for url in ("http://auth.example", "http://127.0.0.1:8000"):
+        environ.setenv("AUTHAPI_PUBLIC_URL", url)
+        assert "https" in refused()
+
+
+def test_docs_can_be_asked_for_and_refused_in_either_environment(
+    environ: pytest.MonkeyPatch,
+) -> None:
+    assert not load_settings({"docs": False}).docs_enabled
+    for name, value in PRODUCTION.items():
+        environ.setenv(name, value)
+    assert load_settings({"docs": True}).docs_enabled
+
+
+def test_nothing_secret_is_shown(environ: pytest.MonkeyPatch) -> None:
+    for name, value in PRODUCTION.items():
+        environ.setenv(name, value)
+    settings = load_settings()
+    for shown in (
+        repr(settings),
+        str(settings),
+        str(settings.model_dump()),
+        settings.model_dump_json(),
+    ):
+        assert "canary" not in shown
+
+
+def test_an_address_of_version_6_is_bracketed() -> None:
+    assert load_settings({"host": "::1"}).issuer == "http://[::1]:8000"
+
+
+def test_settings_cannot_be_changed() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        load_settings().port = 1  # type: ignore[misc]
+
+
+def test_every_setting_says_what_it_means() -> None:
+    tree = ast.parse(Path(authapi.settings.__file__).read_text())
+    [body] = [
+        node.body
+        for node in tree.body
+        if isinstance(node, ast.ClassDef) and node.name == "Settings"
+    ]
+    told = {
+        node.target.id
+        for node, after in pairwise(body)
+        if isinstance(node, ast.AnnAssign)
+        and isinstance(node.target, ast.Name)
+        and isinstance(after, ast.Expr)
+        and isinstance(after.value, ast.Constant)
+    }
+    assert told | PLAIN == set(Settings.model_fields)
