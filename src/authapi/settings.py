@@ -128,10 +128,11 @@ Scopes = Annotated[
     AfterValidator(_scope_names),
 ]
 """`name=meaning; name=meaning`."""
-Rate = Annotated[
-    str, Field(pattern=r"^[1-9][0-9]{0,8}/([1-9][0-9]{0,4} ?)?(second|minute|hour|day)s?$")
-]
+_RATE = r"[1-9][0-9]{0,8}/([1-9][0-9]{0,4} ?)?(second|minute|hour|day)s?"
+Rate = Annotated[str, Field(pattern=f"^{_RATE}$")]
 """How many in how long: `10/minute`, `100/2 hours`."""
+Rates = Annotated[str, Field(pattern=f"^{_RATE}(;{_RATE})*$")]
+"""Several rates at once, separated by semicolons."""
 Networks = Annotated[Names, AfterValidator(_networks)]
 """CIDR networks separated by commas or spaces."""
 Secret = Annotated[SecretStr | None, AfterValidator(_long_secret)]
@@ -181,8 +182,9 @@ class Settings(BaseSettings):
     """Networks (CIDR) whose `X-Forwarded-For` is believed; read from the right."""
     redis_url: SecretStr | None = None
     """`redis://...` of a Redis or Valkey where several processes share their limits."""
-    limit_account_and_network: Rate = "10/minute"
-    """Failed logins to one account from one network."""
+    limit_account_and_network: Rates = "10/minute;30/hour"
+    """Failed logins to one account from one network. Its hourly part lies well below
+    `limit_account`, so that one network cannot use that up and keep the owner out elsewhere."""
     limit_account: Rate = "100/hour"
     """Failed logins to one account from all networks together."""
     limit_network: Rate = "300/minute"

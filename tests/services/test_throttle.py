@@ -389,3 +389,18 @@ def test_a_wrong_url_is_one_line_without_the_password(url: str) -> None:
     assert "\n" not in message
     assert "hunter2" not in message
     assert refusal.value.__suppress_context__ or refusal.value.__context__ is None
+
+
+async def test_one_network_cannot_keep_the_owner_out() -> None:
+    subject = throttle()
+    with time_machine.travel(NOON, tick=False) as clock:
+        for _ in range(
+            12 * 60
+        ):  # twelve hours of guessing, every minute, as much as is let through
+            for _ in range(12):
+                try:
+                    await fail(subject)
+                except TooManyAttempts:
+                    break
+            clock.shift(timedelta(minutes=1))
+            await succeed(subject, client=THERE)

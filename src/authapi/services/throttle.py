@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from limits import RateLimitItem, parse
+from limits import RateLimitItem, parse, parse_many
 from limits.aio.storage import RedisStorage
 from limits.aio.strategies import FixedWindowRateLimiter
 from limits.storage import storage_from_string
@@ -58,7 +58,7 @@ class Throttle:
     """Counts attempts, and refuses what is too much."""
 
     def __init__(self, settings: Settings) -> None:
-        self._account_and_network = parse(settings.limit_account_and_network)
+        self._account_and_network = parse_many(settings.limit_account_and_network)
         self._account = parse(settings.limit_account)
         self._network = parse(settings.limit_network)
         self._total = parse(settings.limit_total)
@@ -84,7 +84,7 @@ class Throttle:
             _Counter(self._total, ("login-total",)),
             _Counter(self._network, ("login-from", network)),
             _Counter(self._account, ("login", digest)),
-            _Counter(self._account_and_network, ("login", digest, network)),
+            *(_Counter(item, ("login", digest, network)) for item in self._account_and_network),
         )
         try:
             yield
