@@ -430,7 +430,8 @@ async def test_basic_is_read_strictly(watch: Watch) -> None:
 
 
 async def test_basic_takes_any_password_that_an_account_can_have(watch: Watch) -> None:
-    for number, password in enumerate(("a:b:c and some more", "pässwörd 🦉 and more", " " * 15)):
+    passwords = ("a:b:c and some more", "pässwörd 🦉 and more", "  at both ends  ")
+    for number, password in enumerate(passwords):
         email = f"a{number}@example.com"
         await watch.api.create_user(email, password=password)
         response = await watch.ask("GET", "/me", headers=basic(f"{email}:{password}".encode()))

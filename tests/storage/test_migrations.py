@@ -24,6 +24,7 @@ _numbers = itertools.count(1)
 
 CONSTRAINTS = {
     "users": {"pk_users", "uq_users_email"},
+    "events": {"pk_events", "ix_events_user_id_id"},
     "sessions": {
         *("pk_sessions", "uq_sessions_secret_hash", "fk_sessions_user_id_users"),
         *("ix_sessions_user_id", "ix_sessions_expires_at"),
@@ -126,7 +127,7 @@ def test_the_migrations_make_exactly_the_tables_of_the_models(empty_url: str) ->
     metadata.create_all(engine)
     engine.dispose()
     assert migrated == tables(empty_url)
-    assert migrated.keys() == {"users", "sessions"}
+    assert migrated.keys() == {"users", "sessions", "events"}
 
 
 def test_every_constraint_is_named_by_the_convention(database_url: str) -> None:

@@ -323,7 +323,10 @@ class StrategyContract(ABC):
         for reason, headers in self.unknown(house, good).items():
             with statements(house.api) as seen:
                 assert (await house.get("/async", headers)).status_code == 401, reason
-            assert len(seen) == 1, reason
+            looked_up = [text for text in seen.texts if text.startswith("SELECT")]
+            assert len(looked_up) == 1, reason
+            # A wrong password is written down as an event; a credential without one only logged.
+            assert len(seen) == 1 or house.strategy.name == "basic", reason
 
     async def test_def_and_async_def_are_the_same(self, house: House) -> None:
         good = await self.obtain(house, house.alice)

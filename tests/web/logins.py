@@ -6,7 +6,7 @@ from http.cookies import SimpleCookie
 from starlette.requests import HTTPConnection
 
 from authapi.clock import now
-from authapi.identity import User
+from authapi.identity import Client, User, on_behalf_of
 from authapi.services import Login, Services
 from authapi.strategies.base import Issuer
 from authapi.strategies.jwt import JWTStrategy
@@ -31,7 +31,8 @@ async def sign_in(services: Services, user: User, strategy: str = "session") -> 
     assert found[1], "this user has no password"
     connection = HTTPConnection({"type": "http", "headers": [], "client": ("127.0.0.1", 1)})
     login = Login(user=found[0], proved=found[1], auth_time=now())
-    issued = await ISSUERS[strategy](services).issue(login, connection)
+    with on_behalf_of(Client(ip="127.0.0.1")):
+        issued = await ISSUERS[strategy](services).issue(login, connection)
     if strategy == "session":
         [(_, header)] = issued.headers
         [cookie] = SimpleCookie(header).values()

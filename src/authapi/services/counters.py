@@ -5,9 +5,9 @@ guesses at 100,000 accounts each login waited for 0.2 seconds. Here dead counter
 when the table has doubled, so that a hit costs the same however many there are.
 """
 
-import time
-
 from limits.aio.storage import Storage
+
+from authapi.clock import now as clock_now
 
 _LEAST_TO_SWEEP = 1024
 
@@ -21,7 +21,7 @@ class MemoryCounters(Storage):
         self._sweep_at = _LEAST_TO_SWEEP
 
     async def incr(self, key: str, expiry: int, amount: int = 1) -> int:
-        now = time.time()
+        now = clock_now().timestamp()
         count, ends = self._live(key, now)
         if count == 0:
             ends = now + expiry
@@ -36,10 +36,10 @@ class MemoryCounters(Storage):
         return count
 
     async def get(self, key: str) -> int:
-        return self._live(key, time.time())[0]
+        return self._live(key, clock_now().timestamp())[0]
 
     async def get_expiry(self, key: str) -> float:
-        now = time.time()
+        now = clock_now().timestamp()
         count, ends = self._live(key, now)
         return ends if count else now
 

@@ -22,6 +22,7 @@ from limits.aio.storage import RedisStorage
 from limits.aio.strategies import FixedWindowRateLimiter
 from limits.storage import storage_from_string
 
+from authapi.clock import now
 from authapi.errors import (
     ConfigurationError,
     Overloaded,
@@ -159,7 +160,7 @@ class Throttle:
             stats = await hit.limiter.get_window_stats(hit.counter.item, *hit.counter.key)
         except Exception:
             return hit.counter.item.get_expiry()
-        return max(1, math.ceil(stats.reset_time - time.time()))
+        return max(1, math.ceil(stats.reset_time - now().timestamp()))
 
     def _usable(self) -> FixedWindowRateLimiter | None:
         return self._shared if time.monotonic() >= self._shared_from else None
