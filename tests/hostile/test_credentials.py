@@ -143,6 +143,17 @@ async def test_a_credential_of_one_kind_is_none_of_another(watch: Watch) -> None
     await refused(watch, cases)
 
 
+async def test_garbage_is_named_as_such_without_a_cookie_to_ask_for(
+    make_settings: SettingsFactory, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = make_settings(strategies=("token",), default_strategy="token")
+    async with watching(settings, caplog) as watch:
+        for headers, error in ((bearer("x"), ', error="invalid_token"'), ([], "")):
+            response = await watch.ask("GET", "/me", headers=headers)
+            problem(response, 401, "unauthenticated")
+            assert response.headers["www-authenticate"] == f'Bearer realm="authapi"{error}'
+
+
 # JWT
 
 
@@ -285,6 +296,8 @@ async def test_the_claims_of_a_jwt_are_all_there_and_hold(watch: Watch) -> None:
         if name != "nbf":
             left = {key: value for key, value in claims.items() if key != name}
             cases[f"no {name}"] = bearer(signed(header, json.dumps(left).encode()))
+    over = {**claims, "iat": at - 100, "exp": at - 1}
+    cases["over"] = bearer(signed(header, json.dumps(over).encode()))
     for name in ("exp", "iat", "nbf"):
         for number in (b"1e999", b"NaN", b"-Infinity", b"9" * 5000):
             payload = json.dumps({**claims, name: 7331}).encode().replace(b"7331", number)

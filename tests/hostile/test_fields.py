@@ -163,7 +163,7 @@ async def test_no_column_can_be_written_from_outside(watch: Watch) -> None:
     assert {"is_superuser", "password_hash", "email_confirmed_at", "secret_hash"} <= columns
     for operation in watch.json_readers:
         schema = operation.body["application/json"]
-        if schema.get("additionalProperties") is not False:
+        if "properties" not in schema:
             continue  # what a session keeps is free; the next test has it
         headers = [*JSON, *await watch.headers(operation, user)]
         before = await snapshot(watch)

@@ -41,7 +41,7 @@ from authapi import (
     User,
     current_identity,
 )
-from authapi.errors import InvalidCredentials
+from authapi.errors import InvalidCredential, InvalidCredentials
 from authapi.services.addresses import parse_email
 from authapi.testing import PASSWORD, Client, client
 from authapi.web.schemas import IdentityOut
@@ -179,6 +179,12 @@ def refusal(response: httpx.Response) -> dict[str, Any]:
     return body
 
 
+def connection(headers: Headers) -> HTTPConnection:
+    """A request with these headers, as a strategy sees it."""
+    raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+    return HTTPConnection({"type": "http", "headers": raw, "client": None})
+
+
 @dataclass
 class Statements:
     """The SQL that ran."""
@@ -243,11 +249,11 @@ class StrategyContract(ABC):
         """A good credential of `user`."""
 
     @abstractmethod
-    def malformed(self, house: House, good: Credential) -> Mapping[str, Headers]:
+    def malformed(self, house: House, good: Credential) -> dict[str, Headers]:
         """Credentials that are its own and cannot be good, by what is wrong with them."""
 
     @abstractmethod
-    def unknown(self, house: House, good: Credential) -> Mapping[str, Headers]:
+    def unknown(self, house: House, good: Credential) -> dict[str, Headers]:
         """Well-formed credentials that only the database can tell to be nobody's."""
 
     @pytest.fixture
@@ -260,6 +266,21 @@ class StrategyContract(ABC):
         """On SQLite and on PostgreSQL: for tests that depend on what lies in the rows."""
         async with open_house(self.spec, database_url, **self.settings) as found:
             yield found
+
+    async def test_the_three_answers(self, house: House) -> None:
+        ask = house.strategy.authenticate
+        good = await self.obtain(house, house.alice)
+        assert await ask(connection({})) is None
+        assert await ask(connection({"X-Other": good.secret, "Cookie": "other=x"})) is None
+        identity = await ask(connection(good.headers))
+        assert isinstance(identity, Identity)
+        assert (identity.user.id, identity.strategy) == (house.alice.id, house.name)
+        for reason, headers in (self.malformed(house, good) | self.unknown(house, good)).items():
+            try:
+                answer = await ask(connection(headers))
+            except InvalidCredential:
+                continue
+            pytest.fail(f"{reason}: {answer}, where it should refuse")
 
     async def test_absent_lets_the_next_be_asked(self, house: House) -> None:
         assert await self.recognised(house, None) is None
@@ -296,7 +317,7 @@ class StrategyContract(ABC):
         house.witness.answer = _identity(house.alice)
         good = await self.obtain(house, house.alice)
         same = refusal(await house.get("/async"))
-        bad = {**self.malformed(house, good), **self.unknown(house, good)}
+        bad = self.malformed(house, good) | self.unknown(house, good)
         assert bad
         for reason, headers in bad.items():
             answer = await house.get("/either", headers)
@@ -331,8 +352,9 @@ class StrategyContract(ABC):
     async def test_def_and_async_def_are_the_same(self, house: House) -> None:
         good = await self.obtain(house, house.alice)
         assert (await house.get("/sync", good)).json()["user_id"] == str(house.alice.id)
-        bad = {**self.malformed(house, good), **self.unknown(house, good)}
-        for reason, headers in {"nothing": {}, **bad}.items():
+        bad = self.malformed(house, good) | self.unknown(house, good)
+        bad["nothing"] = {}
+        for reason, headers in bad.items():
             first, second = await house.get("/async", headers), await house.get("/sync", headers)
             assert refusal(first) == refusal(second), reason
             challenges = [r.headers.get_list("www-authenticate") for r in (first, second)]
@@ -370,7 +392,7 @@ class StrategyContract(ABC):
         caplog.set_level("DEBUG")
         good = await self.obtain(house, house.alice)
         await house.get("/async", good)
-        bad = {**self.malformed(house, good), **self.unknown(house, good)}
+        bad = self.malformed(house, good) | self.unknown(house, good)
         for headers in bad.values():
             await house.get("/async", headers)
         assert good.secret not in caplog.text
@@ -464,10 +486,9 @@ class IssuerContract(StrategyContract):
         ]
         await accounts.set_password(house.alice.id, NEW_PASSWORD)
         await accounts.set_active(bob.id, active=False)
-        connection = HTTPConnection({"type": "http", "headers": [], "client": None})
         for proof in proofs:
             with pytest.raises(InvalidCredentials):
-                await house.strategy.issue(proof, connection)
+                await house.strategy.issue(proof, connection({}))
         assert await count_sessions(house.api) == 0
 
 

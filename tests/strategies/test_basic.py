@@ -1,7 +1,7 @@
 """HTTP Basic: the contract, and the parser of RFC 7617."""
 
 import base64
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -26,7 +26,7 @@ class TestBasic(StrategyContract):
     async def obtain(self, house: House, user: User) -> Credential:
         return Credential(basic(user.email), PASSWORD)
 
-    def malformed(self, house: House, good: Credential) -> Mapping[str, Headers]:
+    def malformed(self, house: House, good: Credential) -> dict[str, Headers]:
         email = house.alice.email
         text = good.headers["Authorization"].removeprefix("Basic ")
         plain = {
@@ -61,7 +61,7 @@ class TestBasic(StrategyContract):
             reason: {"Authorization": f"Basic {text}"} for reason, text in plain.items()
         } | pairs
 
-    def unknown(self, house: House, good: Credential) -> Mapping[str, Headers]:
+    def unknown(self, house: House, good: Credential) -> dict[str, Headers]:
         email = house.alice.email
         return {
             "nobody's address": basic("nobody@example.com"),

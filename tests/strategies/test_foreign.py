@@ -123,14 +123,14 @@ class TestApiKey(StrategyContract):
         key = str(made.json()["access_token"])
         return Credential({"X-API-Key": key}, key)
 
-    def malformed(self, house: House, good: Credential) -> Mapping[str, Headers]:
+    def malformed(self, house: House, good: Credential) -> dict[str, Headers]:
         return {
             "empty": {"X-API-Key": ""},
             "typo": {"X-API-Key": good.secret[:-1] + ("A" if good.secret[-1] != "A" else "Q")},
             "of another kind": {"X-API-Key": new_secret()},
         }
 
-    def unknown(self, house: House, good: Credential) -> Mapping[str, Headers]:
+    def unknown(self, house: House, good: Credential) -> dict[str, Headers]:
         return {"made up": {"X-API-Key": new_opaque_token()}}
 
 
@@ -141,14 +141,14 @@ class TestTicket(RevocableContract):
         ticket = response.json()["ticket"]
         return Credential({"Authorization": f"Ticket {ticket}"}, ticket)
 
-    def malformed(self, house: House, good: Credential) -> Mapping[str, Headers]:
+    def malformed(self, house: House, good: Credential) -> dict[str, Headers]:
         return {
             "empty": {"Authorization": "Ticket"},
             "cut": {"Authorization": f"Ticket {good.secret[:-1]}"},
             "longer": {"Authorization": f"ticket {good.secret}A"},
         }
 
-    def unknown(self, house: House, good: Credential) -> Mapping[str, Headers]:
+    def unknown(self, house: House, good: Credential) -> dict[str, Headers]:
         return {"made up": {"Authorization": f"Ticket ticket-{new_secret()}"}}
 
 

@@ -171,10 +171,10 @@ class TestJWT(RevocableContract):
     spec = "jwt"
     settings: ClassVar[Mapping[str, object]] = {"secret": SECRET}
 
-    def malformed(self, house: House, good: Credential) -> Mapping[str, Headers]:
+    def malformed(self, house: House, good: Credential) -> dict[str, Headers]:
         return {reason: _bearer(token) for reason, token in forgeries(good.secret).items()}
 
-    def unknown(self, house: House, good: Credential) -> Mapping[str, Headers]:
+    def unknown(self, house: House, good: Credential) -> dict[str, Headers]:
         claims = claims_of(good.secret)
         return {
             "no such session": _bearer(signed({**claims, "sid": str(uuid4())})),

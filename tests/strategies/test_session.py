@@ -1,7 +1,7 @@
 """The cookie session: the contract, and what is particular to a cookie."""
 
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
 
@@ -38,7 +38,7 @@ class TestSession(RevocableContract):
     def presented(self, response: httpx.Response) -> Credential:
         return cookie_of(response)
 
-    def malformed(self, house: House, good: Credential) -> Mapping[str, Headers]:
+    def malformed(self, house: House, good: Credential) -> dict[str, Headers]:
         name, value = "authapi", good.secret
         other = new_secret()
         texts = {
@@ -58,7 +58,7 @@ class TestSession(RevocableContract):
         }
         return {reason: {"Cookie": text} for reason, text in texts.items()}
 
-    def unknown(self, house: House, good: Credential) -> Mapping[str, Headers]:
+    def unknown(self, house: House, good: Credential) -> dict[str, Headers]:
         return {
             "made up": {"Cookie": f"authapi={new_secret()}"},
             "tampered": {"Cookie": f"authapi={_typo(good.secret)}"},
