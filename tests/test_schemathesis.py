@@ -110,6 +110,12 @@ class Accounts:
         return {"session_id": str(session.id), "token_id": str(token.id)}
 
 
+@pytest.fixture(autouse=True)
+def _every_password_is_rare(monkeypatch: pytest.MonkeyPatch) -> None:
+    # JSON Schema has no word for "not one that too many people have"; tests/services has.
+    monkeypatch.setattr("authapi.services.passwords.is_common", lambda _: False)
+
+
 @pytest.fixture
 def settings(make_settings: SettingsFactory) -> Settings:
     return make_settings(

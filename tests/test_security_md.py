@@ -8,7 +8,7 @@ from typing import get_type_hints
 import pytest
 
 from authapi.identity import REFUSALS, EventType
-from authapi.settings import MIN_SECRET_LENGTH, Rate, Settings
+from authapi.settings import MIN_SECRET_LENGTH, Rate, Rates, Settings
 
 PATH = Path(__file__).parents[1] / "SECURITY.md"
 NO_LIMITS = {
@@ -75,7 +75,9 @@ def test_the_table_of_limits_is_that_of_the_settings() -> None:
 def test_a_new_kind_of_limit_is_seen() -> None:
     # Whatever is a rate is a limit, by its type and not only by its name.
     rates = {
-        name for name, hint in get_type_hints(Settings, include_extras=True).items() if hint == Rate
+        name
+        for name, hint in get_type_hints(Settings, include_extras=True).items()
+        if hint in (Rate, Rates)
     }
     assert rates == {name for name in limits() if name.startswith("limit_")}
     assert rates

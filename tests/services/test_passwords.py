@@ -130,6 +130,7 @@ async def test_a_caller_that_leaves_keeps_its_place_until_the_hash_is_done(
         await pool.hash("x")
     hasher(pool).go_on.set()
     await asyncio.gather(*tasks[2:])
+    await until(lambda: pool._pending == 0)
     assert await asyncio.gather(*begin(pool, 5)) == [PasswordHash(str(n)) for n in range(5)]
 
 

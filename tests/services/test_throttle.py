@@ -195,7 +195,7 @@ async def test_a_network_that_is_refused_leaves_nothing_behind_for_each_account(
             await fail(subject, f"account{number}")
         except TooManyAttempts:
             continue
-    assert len(subject._local.storage._counters) == 4  # type: ignore[attr-defined]
+    assert len(subject._local.storage._counters) == 5  # type: ignore[attr-defined]
 
 
 async def test_a_counter_begins_with_its_first_hit_and_ends_with_its_window() -> None:

@@ -126,6 +126,9 @@ async def test_an_application_may_set_these_headers_itself(make_settings: Settin
     async with client(app) as api:
         response = await api.get("/own")
         expected = {**SECURITY_HEADERS, **{name.lower(): value for name, value in own.items()}}
+        # What the answer varies by is added to what the application says of it, not replaced.
+        varies = expected.pop("vary")
+        assert response.headers.get_list("vary") == [varies, SECURITY_HEADERS["vary"]]
         for name, value in expected.items():
             assert response.headers.get_list(name) == [value]
         # Our policy would break a page.

@@ -46,7 +46,7 @@ def request_bodies(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, An
 
 
 def test_what_comes_in_is_strict_and_closed() -> None:
-    found = [kind for kind in subclasses(Input) if kind.__module__ == schemas.__name__]
+    found = [kind for kind in subclasses(Input) if kind.__module__.startswith(schemas.__name__)]
     assert len(found) >= 5
     for kind in found:
         assert kind.model_config["strict"] is True
@@ -55,7 +55,10 @@ def test_what_comes_in_is_strict_and_closed() -> None:
 
 def test_what_goes_out_cannot_have_a_member_by_accident() -> None:
     for kind in subclasses(Output):
-        if kind.__module__ == schemas.__name__ and kind not in (schemas.LoginOut, schemas.Problem):
+        if kind.__module__.startswith(schemas.__name__) and kind not in (
+            schemas.LoginOut,
+            schemas.Problem,
+        ):
             assert kind.model_config["extra"] == "forbid"
     with pytest.raises(ValidationError):
         HealthOut(status="ok", version="1")  # type: ignore[call-arg]  # which is the point
@@ -63,7 +66,7 @@ def test_what_goes_out_cannot_have_a_member_by_accident() -> None:
 
 def test_no_output_has_a_member_for_a_secret() -> None:
     secret = {"password", "password_hash", "secret", "secret_hash", "hash", "token", "cookie"}
-    kinds = [kind for kind in subclasses(Output) if kind.__module__ == schemas.__name__]
+    kinds = [kind for kind in subclasses(Output) if kind.__module__.startswith(schemas.__name__)]
     for kind in kinds:
         assert not secret & kind.model_fields.keys()
     assert {kind.__name__ for kind in kinds if "access_token" in kind.model_fields} == {
@@ -161,7 +164,7 @@ def test_every_answer_is_described(app: FastAPI) -> None:
                 where = f"{method} {path} {status}"
                 assert "X-Request-ID" in response["headers"], where
                 assert ("WWW-Authenticate" in response["headers"]) == (status == "401"), where
-                assert ("Retry-After" in response["headers"]) == (status == "503"), where
+                assert ("Retry-After" in response["headers"]) == (status in ("429", "503")), where
                 problem = {"schema": {"$ref": "#/components/schemas/Problem"}}
                 if status >= "400":
                     assert response["content"] == {"application/problem+json": problem}, where
