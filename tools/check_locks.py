@@ -20,25 +20,27 @@ PIN = re.compile(r"^([a-z0-9-]+)==([^ ;]+)(?: ; .+)?((?: --hash=sha256:[0-9a-f]{
 
 def problems(requirements: list[str], lock: str) -> Iterator[str]:
     """What is wrong with the text of one lock, a sentence each."""
-    pins = {}
+    # A package may be locked more than once, for different Pythons.
+    pins: dict[str, list[str]] = {}
     for line in lock.replace(" \\\n   ", "").splitlines():
         if pin := PIN.match(line):
-            pins[pin[1]] = pin[2]
+            pins.setdefault(pin[1], []).append(pin[2])
         elif not line.startswith("#"):
             yield f"not a pinned and hashed package: {line[:60]}"
     for requirement in map(Requirement, requirements):
-        version = pins.get(canonicalize_name(requirement.name))
-        if version is None:
+        versions = pins.get(canonicalize_name(requirement.name), [])
+        if not versions:
             yield f"{requirement} is missing"
-        elif version not in requirement.specifier:
-            yield f"{requirement} is asked for, {version} is locked"
+        elif not any(version in requirement.specifier for version in versions):
+            yield f"{requirement} is asked for, {' and '.join(versions)} is locked"
 
 
 def main() -> int:
     """Print every problem; the exit code says whether there was one."""
     pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text())
     project, groups = pyproject["project"], pyproject["dependency-groups"]
-    run = project["dependencies"] + project["optional-dependencies"]["postgres"] + groups["build"]
+    extras = project["optional-dependencies"]
+    run = project["dependencies"] + extras["postgres"] + extras["redis"] + groups["build"]
     # A developer has what the service has: every pin of run.txt is a requirement of dev.txt.
     run_lock = (ROOT / "requirements/run.txt").read_text()
     dev = run + groups["dev"] + re.findall(r"^[a-z0-9-]+==[^ ;]+", run_lock, re.MULTILINE)
