@@ -8,7 +8,8 @@ from typing import get_type_hints
 import pytest
 
 from authapi.identity import REFUSALS, EventType
-from authapi.settings import MIN_SECRET_LENGTH, Rate, Rates, Settings
+from authapi.settings import MIN_SECRET_LENGTH, Settings
+from authapi.settings.fields import Rate, Rates
 
 PATH = Path(__file__).parents[1] / "SECURITY.md"
 NO_LIMITS = {

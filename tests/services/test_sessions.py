@@ -67,12 +67,23 @@ async def test_a_signed_session_is_known_by_its_id_and_kind(
     lifetime = Lifetime(DAY)
     signed = await services.sessions.begin(login, SessionKind.JWT, lifetime=lifetime)
     cookie = await begin(services, alice)
-    identify_id = services.sessions.identify_id
-    found = await identify_id(signed.id, SessionKind.JWT, strategy="jwt")
+
+    async def identify_id(session: Session, kind: SessionKind, user: User) -> Identity | None:
+        return await services.sessions.identify_id(
+            session.id,
+            kind,
+            user_id=user.id,
+            strategy=kind.value,
+            credential=hash_secret("signed"),
+            expires_at=signed.expires_at,
+        )
+
+    found = await identify_id(signed, SessionKind.JWT, alice)
     assert found is not None
     assert found.session_id == signed.id
-    assert await identify_id(cookie.id, SessionKind.JWT, strategy="jwt") is None
-    assert await identify_id(signed.id, SessionKind.SESSION, strategy="session") is None
+    assert await identify_id(cookie, SessionKind.JWT, alice) is None
+    assert await identify_id(signed, SessionKind.SESSION, alice) is None
+    assert await identify_id(signed, SessionKind.JWT, a_user()) is None, "somebody else's"
 
 
 async def test_it_ends_when_it_is_not_used(services: Services, alice: User) -> None:

@@ -243,6 +243,8 @@ class StrategyContract(ABC):
     """What its identities tell of how they were proved."""
     has_session = True
     """Whether a session stands behind its credentials."""
+    remembered = False
+    """Whether a caller is known without a query after the first request."""
 
     @abstractmethod
     async def obtain(self, house: House, user: User) -> Credential:
@@ -333,10 +335,14 @@ class StrategyContract(ABC):
             with statements(house.api) as seen:
                 assert (await house.get(path)).status_code == 401
             assert len(seen) == 0, "nothing to look up"
+            house.api.services.known.forget()
             with statements(house.api) as seen:
                 assert (await house.get(path, good)).status_code == 200
             assert len(seen) == 1, seen.texts
             assert seen.texts[0].startswith("SELECT")
+            with statements(house.api) as seen:
+                assert (await house.get(path, good)).status_code == 200
+            assert len(seen) == (0 if self.remembered else 1), "is the caller known now?"
         for reason, headers in self.malformed(house, good).items():
             with statements(house.api) as seen:
                 assert (await house.get("/async", headers)).status_code == 401, reason

@@ -169,6 +169,7 @@ def algorithms(claims: Claims) -> dict[str, str]:
 
 class TestJWT(RevocableContract):
     spec = "jwt"
+    remembered = True
     settings: ClassVar[Mapping[str, object]] = {"secret": SECRET}
 
     def malformed(self, house: House, good: Credential) -> dict[str, Headers]:

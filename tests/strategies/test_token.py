@@ -23,6 +23,7 @@ ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 
 class TestToken(RevocableContract):
     spec = "token"
+    remembered = True
 
     def malformed(self, house: House, good: Credential) -> dict[str, Headers]:
         token = good.secret

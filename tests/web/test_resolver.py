@@ -95,6 +95,7 @@ async def test_headers_come_before_the_cookie(
         for path in ("/given", "/every"):
             assert (await api.get(path, headers=cookie)).json() == "session"
             for name in ("token", "jwt", "basic"):
+                api.services.known.forget()
                 with statements(api) as seen:
                     answer = await api.get(path, headers={**cookie, **good[name]})
                 assert answer.json() == name

@@ -7,8 +7,8 @@ import asyncio
 from dataclasses import dataclass
 
 from authapi.services.accounts import Accounts
-from authapi.services.activity import Activity
 from authapi.services.audit import Audit
+from authapi.services.callers import Activity, Coherence, KnownCallers
 from authapi.services.keys import Keys, prepare_data_dir
 from authapi.services.passwords import BreachCheck, Passwords
 from authapi.services.sessions import Lifetime, Login, Sessions
@@ -29,7 +29,9 @@ class Services:
     accounts: Accounts
     activity: Activity
     audit: Audit
+    coherence: Coherence
     keys: Keys
+    known: KnownCallers
     passwords: Passwords
     sessions: Sessions
     throttle: Throttle
@@ -49,6 +51,9 @@ class Services:
         )
         passwords = Passwords(settings, breached)
         activity = Activity(database, settings)
+        known = KnownCallers(size=settings.known_callers, longest=settings.known_callers_max_age)
+        coherence = Coherence.of(database, known, settings.known_callers_bound)
+        database.on_change = known.changed
         audit = Audit(database)
         throttle = Throttle(settings)
         return cls(
@@ -57,9 +62,11 @@ class Services:
             accounts=Accounts(database, passwords, throttle, audit, settings),
             activity=activity,
             audit=audit,
+            coherence=coherence,
             keys=Keys(settings),
+            known=known,
             passwords=passwords,
-            sessions=Sessions(database, activity, audit, settings),
+            sessions=Sessions(database, known, coherence, activity, audit, settings),
             throttle=throttle,
             tokens=Tokens(database, audit, settings),
         )
@@ -72,10 +79,13 @@ class Services:
         await asyncio.to_thread(prepare, self.settings)
         self.keys.start()
         await self.passwords.start()
+        if self.settings.known_callers:
+            await self.coherence.start()
         self.activity.start()
 
     async def stop(self) -> None:
         """Write down what is pending and close everything."""
+        await self.coherence.stop()
         await self.activity.stop()
         self.passwords.stop()
         await self.throttle.close()

@@ -19,8 +19,8 @@ from authapi.identity import (
     User,
     current_client,
 )
-from authapi.services.activity import Activity
 from authapi.services.audit import Audit
+from authapi.services.callers import Activity, Coherence, Known, KnownCallers
 from authapi.settings import Settings
 from authapi.storage import Database, Store
 
@@ -51,9 +51,17 @@ class Sessions:
     """Login sessions of every kind."""
 
     def __init__(
-        self, database: Database, activity: Activity, audit: Audit, settings: Settings
+        self,
+        database: Database,
+        known: KnownCallers,
+        coherence: Coherence,
+        activity: Activity,
+        audit: Audit,
+        settings: Settings,
     ) -> None:
         self._database = database
+        self._known = known
+        self._coherence = coherence
         self._activity = activity
         self._audit = audit
         self._settings = settings
@@ -102,32 +110,58 @@ class Sessions:
             )
         return session
 
+    def recall(self, credential: SecretHash, *, strategy: str) -> Identity | None:
+        """Who presented this credential a moment ago, at the cost of a look into memory.
+
+        None says nothing of the credential: ask `identify_secret` or `identify_id` then.
+        """
+        if not self._coherence.holds():
+            return None
+        known = self._known.recall(credential.digest)
+        if known is None or known.identity.strategy != strategy:
+            return None
+        return known.identity if self._saw(known) else None
+
     async def identify_secret(
         self, secret: SecretHash, kind: SessionKind, *, strategy: str
     ) -> Identity | None:
         """Who holds this secret, or None if it is unknown or over: one statement."""
+        number = self._known.number()
         async with self._database.read() as store:
             found = await store.sessions.find_by_secret(secret, kind)
-        return self._identity(found, strategy)
+        return self._identity(found, strategy, secret, number)
 
     async def identify_id(
-        self, session_id: UUID, kind: SessionKind, *, strategy: str
+        self,
+        session_id: UUID,
+        kind: SessionKind,
+        *,
+        user_id: UUID,
+        strategy: str,
+        credential: SecretHash,
+        expires_at: datetime,
     ) -> Identity | None:
-        """Whose session this is, or None if it is unknown or over: one statement.
+        """The session of this user, or None if it is unknown or over: one statement.
 
-        An id proves nothing: ask only with one that a verified signature has vouched for.
+        An id proves nothing: ask only with what a verified signature has vouched for. `credential`
+        is the hash of what was signed: until `expires_at`, `recall` knows the caller by it.
         """
+        number = self._known.number()
         async with self._database.read() as store:
             found = await store.sessions.find_with_user(session_id, kind)
-        return self._identity(found, strategy)
+        if found is not None and found[1].id != user_id:
+            return None
+        return self._identity(found, strategy, credential, number, expires_at)
 
     async def list_of(self, user_id: UUID) -> Sequence[Session]:
         """The live logins of a user, the newest first: one statement."""
         at = now()
         async with self._database.read() as store:
             found = await store.sessions.list_of(user_id, personal=False, now=at)
+        last_seen = self._activity.last_seen
         return [
-            replace(session, last_seen_at=self._activity.last_seen(session)) for session in found
+            replace(session, last_seen_at=last_seen(session.id, session.last_seen_at))
+            for session in found
         ]
 
     async def logout(self, identity: Identity) -> None:
@@ -226,23 +260,47 @@ class Sessions:
             kind = EventType.SESSIONS_ENDED
             await self._audit.record(store, kind, user_id=user_id, count=count)
 
-    def _identity(self, found: tuple[Session, User] | None, strategy: str) -> Identity | None:
+    def _identity(
+        self,
+        found: tuple[Session, User] | None,
+        strategy: str,
+        credential: SecretHash,
+        number: int,
+        expires_at: datetime | None = None,
+    ) -> Identity | None:
         if found is None:
             return None
         session, user = found
-        at = now()
-        if at >= session.expires_at or self._activity.is_idle(session, at):
-            return None
-        self._activity.saw(session, at)
-        return Identity(
-            user=user,
-            strategy=strategy,
+        idle = session.idle_expires_at
+        known = Known(
+            identity=Identity(
+                user=user,
+                strategy=strategy,
+                session_id=session.id,
+                scopes=session.scopes,
+                auth_time=session.auth_time,
+                amr=session.amr,
+                expires_at=session.expires_at,
+            ),
             session_id=session.id,
-            scopes=session.scopes,
-            auth_time=session.auth_time,
-            amr=session.amr,
-            expires_at=session.expires_at,
+            expires_at=min(session.expires_at, expires_at or session.expires_at),
+            idle=None if idle is None else idle - session.last_seen_at,
+            last_seen_at=session.last_seen_at,
         )
+        if not self._saw(known):
+            return None
+        self._known.remember(credential.digest, known, number=number)
+        return known.identity
+
+    def _saw(self, known: Known) -> bool:
+        """Note a use, unless the session is over."""
+        at, key, idle = now(), known.session_id, known.idle
+        if at >= known.expires_at or self._activity.is_idle(
+            key, at, written=known.last_seen_at, idle=idle
+        ):
+            return False
+        self._activity.saw(key, at, idle=idle)
+        return True
 
 
 async def _require_unchanged(store: Store, login: Login) -> None:

@@ -6,10 +6,11 @@ any answer is sent: a commit that fails is an error, never a success told too ea
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy import event
@@ -20,6 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from authapi.errors import ConfigurationError, StorageUnavailable
 from authapi.identity import Event
+from authapi.storage.changes import Changes, PostgresChanges, SQLiteChanges
 from authapi.storage.events import EventTable
 from authapi.storage.sessions import SessionTable
 from authapi.storage.users import UserTable
@@ -34,6 +36,8 @@ class Store:
     users: UserTable
     sessions: SessionTable
     events: EventTable
+    changed: set[UUID]
+    """Users who are not what they were before, or sessions of theirs; the tables fill it."""
 
 
 def parse_url(text: str) -> URL:
@@ -89,6 +93,13 @@ class Database:
             ) from None
         self.on_commit: Callable[[Event], None] = _ignore
         """Told of each event once the transaction that holds it is committed."""
+        self.on_change: Callable[[Collection[UUID]], None] = _ignore
+        """Told which users changed when the transaction that changed them is over."""
+        self.changes: Changes = (
+            SQLiteChanges(self._url.database or "")
+            if self._is_sqlite
+            else PostgresChanges(self._url)
+        )
         # One statement needs no transaction around it: on PostgreSQL that saves two round trips.
         self._reader = self.engine.execution_options(isolation_level="AUTOCOMMIT")
         self._writer = self.engine.execution_options(**{_WRITE: True})
@@ -118,10 +129,20 @@ class Database:
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Store]:
         """The tables inside one transaction, committed at the end of the block or not at all."""
-        with _translated():
-            async with self._turn, self._writer.begin() as connection:
-                store = _store(connection)
-                yield store
+        store = None
+        try:
+            with _translated():
+                async with self._turn, self._writer.begin() as connection:
+                    store = _store(connection)
+                    yield store
+                    if store.changed:
+                        await self.changes.announce(connection, store.changed)
+                if store.changed:
+                    self.changes.committed()
+        finally:
+            # Also after a failure: a commit whose answer was lost may have happened.
+            if store is not None and store.changed:
+                self.on_change(store.changed)
         for added in store.events.added:
             self.on_commit(added)
 
@@ -153,14 +174,16 @@ class _translated:  # noqa: N801  # reads as a verb at its places of use
 
 
 def _store(connection: AsyncConnection) -> Store:
+    changed: set[UUID] = set()
     return Store(
-        users=UserTable(connection),
-        sessions=SessionTable(connection),
+        users=UserTable(connection, changed),
+        sessions=SessionTable(connection, changed),
         events=EventTable(connection),
+        changed=changed,
     )
 
 
-def _ignore(_: Event) -> None:
+def _ignore(_: object) -> None:
     return None
 
 

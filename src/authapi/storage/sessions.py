@@ -41,8 +41,9 @@ _BY_ID = _WITH_USER.where(
 class SessionTable:
     """Login sessions of every kind, inside one transaction."""
 
-    def __init__(self, connection: AsyncConnection) -> None:
+    def __init__(self, connection: AsyncConnection, changed: set[UUID]) -> None:
         self._connection = connection
+        self._changed = changed
 
     async def add(self, session: Session, secret: SecretHash | None) -> None:
         """Insert `session`, found later by the hash of its secret, or by its id if it has none."""
@@ -110,9 +111,11 @@ class SessionTable:
 
     async def replace_secret(self, session_id: UUID, secret: SecretHash) -> None:
         """Give a session another secret; the old one is dead."""
-        await self._connection.execute(
-            sa.update(sessions).where(sessions.c.id == session_id).values(secret_hash=secret)
+        statement = sa.update(sessions).where(sessions.c.id == session_id)
+        found = await self._connection.execute(
+            statement.values(secret_hash=secret).returning(sessions.c.user_id)
         )
+        self._changed.update(found.scalars())
 
     async def saw(self, seen: Iterable[tuple[UUID, datetime, datetime | None]]) -> None:
         """Write down uses: (session, when, when it now expires for idleness). Never backwards."""
@@ -154,7 +157,11 @@ class SessionTable:
         """Remove up to `limit` sessions that ended more than `grace` ago; how many they were."""
         before = now - grace
         batch = sa.select(sessions.c.id).where(sessions.c.expires_at < before).limit(limit)
-        return await self._delete(sessions.c.id.in_(batch.scalar_subquery()))
+        found = await self._connection.execute(
+            sa.delete(sessions).where(sessions.c.id.in_(batch.scalar_subquery()))
+        )
+        # Nobody can be known by one of these any more, so there is nothing to announce.
+        return found.rowcount
 
     async def _one(
         self, statement: sa.Select[Any], values: Mapping[str, object]
@@ -165,8 +172,10 @@ class SessionTable:
         return _session(row[: len(_COLUMNS)]), User(*row[len(_COLUMNS) :])
 
     async def _delete(self, *conditions: sa.ColumnElement[bool]) -> int:
-        result = await self._connection.execute(sa.delete(sessions).where(*conditions))
-        return result.rowcount
+        statement = sa.delete(sessions).where(*conditions).returning(sessions.c.user_id)
+        owners = (await self._connection.execute(statement)).scalars().all()
+        self._changed.update(owners)
+        return len(owners)
 
 
 def _of(user_id: UUID) -> sa.ColumnElement[bool]:

@@ -30,8 +30,9 @@ USER_COLUMNS = (
 class UserTable:
     """Accounts, inside one transaction."""
 
-    def __init__(self, connection: AsyncConnection) -> None:
+    def __init__(self, connection: AsyncConnection, changed: set[UUID]) -> None:
         self._connection = connection
+        self._changed = changed
 
     async def add(self, user: User, *, email: str, password_hash: PasswordHash | None) -> None:
         """Insert `user` under the canonical `email`. Raises EmailTaken."""
@@ -105,6 +106,7 @@ class UserTable:
 
     async def delete(self, user_id: UUID) -> bool:
         """Remove the account and, by the foreign key, all that is its own; whether it was there."""
+        self._changed.add(user_id)
         result = await self._connection.execute(sa.delete(users).where(users.c.id == user_id))
         return result.rowcount == 1
 
@@ -122,6 +124,7 @@ class UserTable:
         return None if row is None else (User(*row[:-1]), row[-1])
 
     async def _update(self, user_id: UUID, **values: object) -> None:
+        self._changed.add(user_id)
         await self._connection.execute(
             sa.update(users).where(users.c.id == user_id).values(**values)
         )

@@ -6,11 +6,13 @@ change of password real without a list of dead tokens.
 """
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from uuid import UUID
 
 from starlette.requests import HTTPConnection
 
 from authapi.clock import now
+from authapi.crypto.secrets import hash_secret
 from authapi.errors import InvalidCredential, TokenError
 from authapi.identity import Identity, SessionKind
 from authapi.services import Lifetime, Login
@@ -32,15 +34,25 @@ class JWTStrategy(Revocable):
         token = bearer_credential(connection)
         if token is None or token.count(".") != 2:
             return None
+        credential, sessions = hash_secret(token), self.services.sessions
+        known = sessions.recall(credential, strategy=self.name)
+        if known is not None:
+            return known
         try:
             claims = self.services.keys.verify_access_token(token, now=now())
             session_id, subject = UUID(str(claims.get("sid"))), UUID(str(claims["sub"]))
-        except (TokenError, ValueError):
+            expires_at = datetime.fromtimestamp(float(str(claims["exp"])), UTC)
+        except (TokenError, ValueError, OverflowError):
             raise InvalidCredential from None
-        identity = await self.services.sessions.identify_id(
-            session_id, SessionKind.JWT, strategy=self.name
+        identity = await sessions.identify_id(
+            session_id,
+            SessionKind.JWT,
+            user_id=subject,
+            strategy=self.name,
+            credential=credential,
+            expires_at=expires_at,
         )
-        if identity is None or identity.user.id != subject:
+        if identity is None:
             raise InvalidCredential
         return identity
 

@@ -36,8 +36,9 @@ class SessionStrategy(Renewable):
         # Two cookies of one name mean that somebody planted one; which is ours cannot be known.
         if len(values) > 1 or not is_secret(values[0]):
             raise InvalidCredential
-        identity = await self.services.sessions.identify_secret(
-            hash_secret(values[0]), SessionKind.SESSION, strategy=self.name
+        secret, sessions = hash_secret(values[0]), self.services.sessions
+        identity = sessions.recall(secret, strategy=self.name) or await sessions.identify_secret(
+            secret, SessionKind.SESSION, strategy=self.name
         )
         if identity is None:
             raise InvalidCredential

@@ -32,8 +32,9 @@ class TokenStrategy(Revocable):
             return None
         if not is_opaque_token(token):
             raise InvalidCredential
-        identity = await self.services.sessions.identify_secret(
-            hash_secret(token), SessionKind.TOKEN, strategy=self.name
+        secret, sessions = hash_secret(token), self.services.sessions
+        identity = sessions.recall(secret, strategy=self.name) or await sessions.identify_secret(
+            secret, SessionKind.TOKEN, strategy=self.name
         )
         if identity is None:
             raise InvalidCredential

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from authapi.crypto.secrets import hash_secret
 from authapi.errors import StorageUnavailable
 from authapi.identity import Session
-from authapi.services.activity import Activity
+from authapi.services.callers.activity import Activity
 from authapi.settings import Settings
 from authapi.storage import Database, Store
 from tests.storage.rows import AT, a_session, a_user, store_user
@@ -51,6 +51,23 @@ def activity(database: Watched) -> Activity:
     return Activity(database, Settings())
 
 
+def idle(session: Session) -> timedelta | None:
+    ends = session.idle_expires_at
+    return None if ends is None else ends - session.last_seen_at
+
+
+def saw(activity: Activity, session: Session, at: datetime) -> None:
+    activity.saw(session.id, at, idle=idle(session))
+
+
+def last_seen(activity: Activity, session: Session) -> datetime:
+    return activity.last_seen(session.id, session.last_seen_at)
+
+
+def is_idle(activity: Activity, session: Session, at: datetime) -> bool:
+    return activity.is_idle(session.id, at, written=session.last_seen_at, idle=idle(session))
+
+
 async def three(database: Database) -> list[Session]:
     user = await store_user(database, a_user())
     made = [a_session(user), a_session(user), a_session(user, idle_expires_at=None)]
@@ -71,7 +88,7 @@ async def test_uses_are_written_together(database: Watched, activity: Activity) 
     sessions = await three(database)
     for seconds in range(1, 6):
         for session in sessions:
-            activity.saw(session, AT + seconds * SECOND)
+            saw(activity, session, AT + seconds * SECOND)
     assert [await kept(database, session) for session in sessions] == [
         (AT, AT + DAY),
         (AT, AT + DAY),
@@ -93,32 +110,32 @@ async def test_uses_are_written_together(database: Watched, activity: Activity) 
 
 async def test_a_use_counts_here_before_it_is_written(activity: Activity) -> None:
     session = a_session(a_user())
-    assert activity.last_seen(session) == AT
-    assert not activity.is_idle(session, AT + DAY - SECOND)
-    assert activity.is_idle(session, AT + DAY)
-    activity.saw(session, AT + 5 * SECOND)
-    assert activity.last_seen(session) == AT + 5 * SECOND
-    assert not activity.is_idle(session, AT + DAY + 4 * SECOND)
-    assert activity.is_idle(session, AT + DAY + 5 * SECOND)
-    assert not activity.is_idle(a_session(a_user(), idle_expires_at=None), AT + 999 * DAY)
+    assert last_seen(activity, session) == AT
+    assert not is_idle(activity, session, AT + DAY - SECOND)
+    assert is_idle(activity, session, AT + DAY)
+    saw(activity, session, AT + 5 * SECOND)
+    assert last_seen(activity, session) == AT + 5 * SECOND
+    assert not is_idle(activity, session, AT + DAY + 4 * SECOND)
+    assert is_idle(activity, session, AT + DAY + 5 * SECOND)
+    assert not is_idle(activity, a_session(a_user(), idle_expires_at=None), AT + 999 * DAY)
 
 
 async def test_what_another_process_saw_later_counts(activity: Activity) -> None:
     session = a_session(a_user())
-    activity.saw(session, AT + SECOND)
+    saw(activity, session, AT + SECOND)
     read_again = a_session(
         a_user(), id=session.id, last_seen_at=AT + 9 * SECOND, idle_expires_at=AT + DAY + 9 * SECOND
     )
-    assert activity.last_seen(read_again) == AT + 9 * SECOND
-    assert not activity.is_idle(read_again, AT + DAY + 8 * SECOND)
-    assert activity.is_idle(read_again, AT + DAY + 9 * SECOND)
+    assert last_seen(activity, read_again) == AT + 9 * SECOND
+    assert not is_idle(activity, read_again, AT + DAY + 8 * SECOND)
+    assert is_idle(activity, read_again, AT + DAY + 9 * SECOND)
 
 
 async def test_nothing_written_goes_backwards(database: Watched, activity: Activity) -> None:
     [session, *_] = await three(database)
     ahead, behind = activity, Activity(database, Settings())
-    ahead.saw(session, AT + 9 * SECOND)
-    behind.saw(session, AT + 3 * SECOND)
+    saw(ahead, session, AT + 9 * SECOND)
+    saw(behind, session, AT + 3 * SECOND)
     await ahead.flush()
     await behind.flush()
     assert (await kept(database, session))[0] == AT + 9 * SECOND
@@ -129,11 +146,11 @@ async def test_what_could_not_be_written_is_written_the_next_time(
     database: Watched, activity: Activity, failure: Exception
 ) -> None:
     first, second, _ = await three(database)
-    activity.saw(first, AT + SECOND)
-    activity.saw(second, AT + SECOND)
+    saw(activity, first, AT + SECOND)
+    saw(activity, second, AT + SECOND)
     database.failure = failure
     # Used again while the writing fails: the later use wins over the batch that comes back.
-    database.meanwhile = lambda: activity.saw(second, AT + 7 * SECOND)
+    database.meanwhile = lambda: saw(activity, second, AT + 7 * SECOND)
     with pytest.raises(type(failure)):
         await activity.flush()
     del database.failure, database.meanwhile
@@ -147,8 +164,8 @@ async def test_a_use_during_the_writing_is_written_the_next_time(
     database: Watched, activity: Activity
 ) -> None:
     first, second, _ = await three(database)
-    activity.saw(first, AT + SECOND)
-    database.meanwhile = lambda: activity.saw(second, AT + SECOND)
+    saw(activity, first, AT + SECOND)
+    database.meanwhile = lambda: saw(activity, second, AT + SECOND)
     await activity.flush()
     del database.meanwhile
     assert (await kept(database, second))[0] == AT
@@ -158,7 +175,7 @@ async def test_a_use_during_the_writing_is_written_the_next_time(
 
 async def test_a_cancelled_writing_loses_nothing(database: Watched, activity: Activity) -> None:
     [session, *_] = await three(database)
-    activity.saw(session, AT + SECOND)
+    saw(activity, session, AT + SECOND)
     task = asyncio.create_task(activity.flush())
     await asyncio.sleep(0)
     task.cancel()
@@ -170,8 +187,8 @@ async def test_a_cancelled_writing_loses_nothing(database: Watched, activity: Ac
 
 async def test_an_ended_session_is_no_failure(database: Watched, activity: Activity) -> None:
     first, second, _ = await three(database)
-    activity.saw(first, AT + SECOND)
-    activity.saw(second, AT + SECOND)
+    saw(activity, first, AT + SECOND)
+    saw(activity, second, AT + SECOND)
     async with database.transaction() as store:
         await store.sessions.end(first.id)
     await activity.flush()
@@ -184,12 +201,12 @@ async def test_the_background_outlives_failures_and_the_end_writes_the_rest(
     [session, *_] = await three(database)
     activity = Activity(database, Settings(last_seen_interval=timedelta(milliseconds=1)))
     database.count, database.failure = 0, RuntimeError("away")
-    activity.saw(session, AT + SECOND)
+    saw(activity, session, AT + SECOND)
     activity.start()
     await until(lambda: database.count >= 3)
     del database.failure
-    await until(lambda: activity.last_seen(session) == AT)  # nothing is noted any more
-    activity.saw(session, AT + 2 * SECOND)
+    await until(lambda: last_seen(activity, session) == AT)  # nothing is noted any more
+    saw(activity, session, AT + 2 * SECOND)
     await activity.stop()
     assert (await kept(database, session))[0] == AT + 2 * SECOND
     assert {record.levelno for record in caplog.records} == {logging.WARNING}
@@ -205,7 +222,7 @@ async def test_stopping_never_fails(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     [session, *_] = await three(database)
-    activity.saw(session, AT + SECOND)
+    saw(activity, session, AT + SECOND)
     activity.start()
     database.failure = failure
     await activity.stop()

@@ -8,10 +8,9 @@ and flushed together every `last_seen_interval` and at shutdown; a crash loses a
 import asyncio
 import contextlib
 import logging
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
-from authapi.identity import Session
 from authapi.settings import Settings
 from authapi.storage import Database
 
@@ -27,23 +26,20 @@ class Activity:
         self._seen: dict[UUID, tuple[datetime, datetime | None]] = {}
         self._task: asyncio.Task[None] | None = None
 
-    def saw(self, session: Session, at: datetime) -> None:
-        """Note a use."""
-        idle = session.idle_expires_at
-        expires = None if idle is None else at + (idle - session.last_seen_at)
-        self._seen[session.id] = (at, expires)
+    def saw(self, session_id: UUID, at: datetime, *, idle: timedelta | None) -> None:
+        """Note a use of a session that ends after `idle` without one."""
+        self._seen[session_id] = (at, None if idle is None else at + idle)
 
-    def last_seen(self, session: Session) -> datetime:
-        """The latest use known here, written down or not."""
-        pending = self._seen.get(session.id)
-        return session.last_seen_at if pending is None else max(session.last_seen_at, pending[0])
+    def last_seen(self, session_id: UUID, written: datetime) -> datetime:
+        """The latest use known here, where `written` is the one that was written down."""
+        pending = self._seen.get(session_id)
+        return written if pending is None else max(written, pending[0])
 
-    def is_idle(self, session: Session, at: datetime) -> bool:
-        """Whether the session has ended for not being used."""
-        idle = session.idle_expires_at
-        if idle is None:
-            return False
-        return at >= self.last_seen(session) + (idle - session.last_seen_at)
+    def is_idle(
+        self, session_id: UUID, at: datetime, *, written: datetime, idle: timedelta | None
+    ) -> bool:
+        """Whether a session that ends after `idle` without use has ended that way."""
+        return idle is not None and at >= self.last_seen(session_id, written) + idle
 
     async def flush(self) -> None:
         """Write down what is noted. What cannot be written stays noted."""

@@ -4,39 +4,37 @@ A setting `name` is read from `AUTHAPI_NAME`, from a `.env` file, or, where it h
 the file that `AUTHAPI_NAME_FILE` names. Nothing is read at import: `Settings()` reads.
 """
 
-import ipaddress
 import os
-import re
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
+from typing import Any, Literal, Self
 
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    Field,
-    SecretStr,
-    ValidationError,
-    model_validator,
-)
+from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
-    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     SettingsError,
 )
 
 from authapi.errors import ConfigurationError
-
-_ORIGIN = re.compile(
-    r"(http(?!.*:80$)|https(?!.*:443$))://([a-z0-9-]+(\.[a-z0-9-]+)*|\[[0-9a-f:]+\])(:[1-9][0-9]{0,4})?"
+from authapi.settings.fields import (
+    MIN_SECRET_LENGTH,
+    Lifetime,
+    Names,
+    Networks,
+    Origins,
+    PublicURL,
+    Rate,
+    Rates,
+    Scopes,
+    Secret,
 )
-MIN_SECRET_LENGTH = 32
+
+__all__ = ["MIN_SECRET_LENGTH", "Settings", "load_settings", "secret_file"]
 
 
 def _default_data_dir() -> Path:
@@ -44,98 +42,11 @@ def _default_data_dir() -> Path:
     return (Path(base) if base else Path.home() / ".local" / "share") / "authapi"
 
 
-def _seconds(value: object) -> object:
-    return int(value) if isinstance(value, str) and value.strip().isdigit() else value
-
-
-def _split(value: object) -> object:
-    if isinstance(value, str):
-        return tuple(part for part in value.replace(",", " ").split() if part)
-    return value
-
-
-def _scope_catalogue(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    entries = (entry.partition("=") for entry in value.split(";") if entry.strip())
-    return {name.strip(): meaning.strip() for name, _, meaning in entries}
-
-
-def _scope_names(value: dict[str, str]) -> dict[str, str]:
-    for name in value:
-        # RFC 6749, section 3.3: what may stand in a scope token.
-        if not name or not all(c == "!" or "#" <= c <= "[" or "]" <= c <= "~" for c in name):
-            raise ValueError("a scope name may hold printable ASCII except space, quote, backslash")
-    return value
-
-
-def _public_url(value: str | None) -> str | None:
-    if value is None:
-        return None
-    # It becomes the issuer of tokens and part of headers, compared there letter by letter.
-    if not value.isascii() or not value.isprintable() or " " in value or len(value) > 255:
-        raise ValueError("must be ASCII without spaces, 255 characters at most")
-    try:
-        parts = urlsplit(value)
-        port = parts.port
-    except ValueError:  # whose text repeats the value
-        raise ValueError("must be an absolute http or https URL") from None
-    if parts.scheme not in {"http", "https"} or not parts.hostname or port == 0:
-        raise ValueError("must be an absolute http or https URL")
-    if parts.query or parts.fragment or "@" in parts.netloc:
-        raise ValueError("must have no query, fragment or user")
-    return parts._replace(netloc=parts.netloc.lower()).geturl().rstrip("/")
-
-
-def _networks(value: tuple[str, ...]) -> tuple[str, ...]:
-    for text in value:
-        try:
-            ipaddress.ip_network(text)
-        except ValueError:
-            raise ValueError("each must be a network such as 10.0.0.0/8") from None
-    return value
-
-
-def _origins(value: tuple[str, ...]) -> tuple[str, ...]:
-    for text in value:
-        # In the spelling that browsers send (RFC 6454, section 6.2): another would never match.
-        if not _ORIGIN.fullmatch(text):
-            raise ValueError("each must be scheme://host or scheme://host:port, in lower case")
-    return value
-
-
 def _is_guessable(secret: str) -> bool:
     # Thirty-two random characters of any alphabet have far more than ten different ones, and
     # examples from documentation say what they are.
     words = ("change", "secret", "example", "password", "default")
     return len(set(secret)) < 10 or any(word in secret.lower() for word in words)
-
-
-def _long_secret(value: SecretStr | None) -> SecretStr | None:
-    if value is not None and len(value.get_secret_value()) < MIN_SECRET_LENGTH:
-        raise ValueError(f"must have at least {MIN_SECRET_LENGTH} characters")
-    return value
-
-
-Lifetime = Annotated[timedelta, BeforeValidator(_seconds), Field(gt=timedelta(0))]
-"""A length of time: a number of seconds, or ISO 8601 such as P14D."""
-Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
-"""Names separated by commas or spaces."""
-Scopes = Annotated[
-    dict[str, str],
-    NoDecode,
-    BeforeValidator(_scope_catalogue),
-    AfterValidator(_scope_names),
-]
-"""`name=meaning; name=meaning`."""
-_RATE = r"[1-9][0-9]{0,8}/([1-9][0-9]{0,4} ?)?(second|minute|hour|day)s?"
-Rate = Annotated[str, Field(pattern=f"^{_RATE}$")]
-"""How many in how long: `10/minute`, `100/2 hours`."""
-Rates = Annotated[str, Field(pattern=f"^{_RATE}(;{_RATE})*$")]
-"""Several rates at once, separated by semicolons."""
-Networks = Annotated[Names, AfterValidator(_networks)]
-"""CIDR networks separated by commas or spaces."""
-Secret = Annotated[SecretStr | None, AfterValidator(_long_secret)]
 
 
 class Settings(BaseSettings):
@@ -159,7 +70,7 @@ class Settings(BaseSettings):
     """`postgresql://...` or `sqlite:///path`; without it, SQLite in the data folder."""
     secret: Secret = None
     """The root of all keys, 32 characters or more; without it, one is made in the data folder."""
-    public_url: Annotated[str | None, AfterValidator(_public_url)] = None
+    public_url: PublicURL | None = None
     """Where clients reach this service; issuer of its tokens and base of its links."""
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
@@ -175,7 +86,7 @@ class Settings(BaseSettings):
     registration: Literal["open", "closed"] = "open"
     scopes: Scopes = Field(default_factory=dict)
     """The scopes that exist. A login holds all, a personal access token those it was given."""
-    allowed_origins: Annotated[Names, AfterValidator(_origins)] = ()
+    allowed_origins: Origins = ()
     """Origins, besides our own, whose pages may call us, with the cookie too (CORS)."""
 
     trusted_proxies: Networks = ()
@@ -206,6 +117,12 @@ class Settings(BaseSettings):
     """How large the data kept with a session may be, as JSON."""
     last_seen_interval: Lifetime = timedelta(seconds=30)
     """Uses of a session are written down in batches, this far apart."""
+    known_callers: int = Field(default=20_000, ge=0, le=10_000_000)
+    """Callers that each process remembers, so that their next request needs no query; 0: none."""
+    known_callers_max_age: Lifetime = timedelta(minutes=1)
+    """How long one is remembered at most: bounds what changes rows and announces nothing."""
+    known_callers_bound: Lifetime = timedelta(seconds=2)
+    """After how long without news of other processes, on PostgreSQL, nobody is known any more."""
     token_lifetime: Lifetime = timedelta(days=30)
     """An opaque token from POST /login ends after this long."""
     personal_token_lifetime: Lifetime = timedelta(days=90)

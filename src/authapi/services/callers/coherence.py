@@ -1,0 +1,146 @@
+"""Keeps what is known true while other processes change the same database.
+
+On PostgreSQL one connection listens to the announcements that commits carry. That it still hears is
+proved by beats: a message of our own that comes back has passed everything that was committed
+before it was sent, so for `bound` after it was sent nothing older than `bound` can have been
+missed. No beat, no trust: nobody is known until the channel is back, and everything older is
+forgotten then. This holds however a channel fails: closed, silent, or behind a pooler that cannot
+listen.
+
+On SQLite the file itself is asked before each answer, and its answer is exact.
+"""
+
+import asyncio
+import contextlib
+import itertools
+import logging
+import time
+from abc import ABC, abstractmethod
+from datetime import timedelta
+from uuid import UUID
+
+from authapi.crypto.ids import new_id
+from authapi.errors import StorageUnavailable
+from authapi.services.callers.known import KnownCallers
+from authapi.storage import Database
+from authapi.storage.changes import Listener, PostgresChanges, SQLiteChanges
+
+_log = logging.getLogger(__name__)
+
+_BEATS_A_BOUND = 4
+_BEAT = "beat"
+
+
+class Coherence(ABC):
+    """Whether what is known may be used."""
+
+    @classmethod
+    def of(cls, database: Database, known: KnownCallers, bound: timedelta) -> "Coherence":
+        """The one that fits the database."""
+        if isinstance(database.changes, PostgresChanges):
+            return Listening(database.changes, known, bound.total_seconds())
+        if isinstance(database.changes, SQLiteChanges):
+            return Watching(database.changes, known)
+        raise TypeError(type(database.changes).__name__)
+
+    @abstractmethod
+    def holds(self) -> bool:
+        """Whether no change can have been missed. Asked before each use of what is known."""
+
+    @abstractmethod
+    async def start(self) -> None:
+        """Begin to hear."""
+
+    @abstractmethod
+    async def stop(self) -> None:
+        """Stop hearing."""
+
+
+class Watching(Coherence):
+    """On SQLite: asks the file."""
+
+    def __init__(self, changes: SQLiteChanges, known: KnownCallers) -> None:
+        self._changes = changes
+        self._known = known
+
+    def holds(self) -> bool:
+        if self._changes.unheard():
+            self._known.forget()
+        return True
+
+    async def start(self) -> None:
+        self._changes.open()
+
+    async def stop(self) -> None:
+        self._changes.close()
+        self._known.forget()
+
+
+class Listening(Coherence):
+    """On PostgreSQL: listens, in a task of its own. `bound` is in seconds."""
+
+    def __init__(self, changes: PostgresChanges, known: KnownCallers, bound: float) -> None:
+        self._changes = changes
+        self._known = known
+        self._bound = bound
+        self._pause = bound / _BEATS_A_BOUND
+        self._good_until = 0.0
+        self._heard = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def holds(self) -> bool:
+        return time.monotonic() < self._good_until
+
+    async def start(self) -> None:
+        self._task = asyncio.create_task(self._run(), name="authapi-coherence")
+        # So that the first caller can be known. Without a channel the service starts all the same.
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._heard.wait(), self._bound)
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+            self._task = None
+        self._good_until = 0.0
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                async with self._changes.listening(patience=self._bound) as listener:
+                    await self._follow(listener)
+            except StorageUnavailable as error:
+                if self._heard.is_set():
+                    _log.warning("not hearing changes: %s", type(error.__cause__).__name__)
+            except Exception:
+                # This task must outlive whatever a driver raises: without it nobody is ever known.
+                _log.exception("not hearing changes")
+            self._good_until = 0.0
+            self._heard.clear()
+            await asyncio.sleep(self._pause)
+
+    async def _follow(self, listener: Listener) -> None:
+        # What was read before this connection listened may have missed what nobody told us.
+        self._known.forget()
+        # Under another name each time: no beat of an earlier connection may count for this one.
+        name = new_id().hex
+        for number in itertools.count():
+            beat, sent_at = f"{_BEAT} {name} {number}", time.monotonic()
+            await listener.say(beat)
+            async for message in listener.heard(within=self._pause):
+                if message == beat:
+                    self._good_until = sent_at + self._bound
+                    self._heard.set()
+                elif not message.startswith(_BEAT):
+                    self._apply(message)
+
+    def _apply(self, message: str) -> None:
+        try:
+            users = [UUID(text) for text in message.split()]
+        except ValueError:
+            # Whoever may connect to the database may speak on the channel.
+            _log.warning("an announcement could not be read")
+            self._known.forget()
+        else:
+            self._known.changed(users)

@@ -1,0 +1,103 @@
+"""How settings are written: lengths of time, names, rates, networks, origins, URLs."""
+
+import ipaddress
+import re
+from datetime import timedelta
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+from pydantic_settings import NoDecode
+
+_ORIGIN = re.compile(
+    r"(http(?!.*:80$)|https(?!.*:443$))://([a-z0-9-]+(\.[a-z0-9-]+)*|\[[0-9a-f:]+\])(:[1-9][0-9]{0,4})?"
+)
+MIN_SECRET_LENGTH = 32
+
+
+def _seconds(value: object) -> object:
+    return int(value) if isinstance(value, str) and value.strip().isdigit() else value
+
+
+def _split(value: object) -> object:
+    if isinstance(value, str):
+        return tuple(part for part in value.replace(",", " ").split() if part)
+    return value
+
+
+def _scope_catalogue(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    entries = (entry.partition("=") for entry in value.split(";") if entry.strip())
+    return {name.strip(): meaning.strip() for name, _, meaning in entries}
+
+
+def _scope_names(value: dict[str, str]) -> dict[str, str]:
+    for name in value:
+        # RFC 6749, section 3.3: what may stand in a scope token.
+        if not name or not all(c == "!" or "#" <= c <= "[" or "]" <= c <= "~" for c in name):
+            raise ValueError("a scope name may hold printable ASCII except space, quote, backslash")
+    return value
+
+
+def _public_url(value: str) -> str:
+    # It becomes the issuer of tokens and part of headers, compared there letter by letter.
+    if not value.isascii() or not value.isprintable() or " " in value or len(value) > 255:
+        raise ValueError("must be ASCII without spaces, 255 characters at most")
+    try:
+        parts = urlsplit(value)
+        port = parts.port
+    except ValueError:  # whose text repeats the value
+        raise ValueError("must be an absolute http or https URL") from None
+    if parts.scheme not in {"http", "https"} or not parts.hostname or port == 0:
+        raise ValueError("must be an absolute http or https URL")
+    if parts.query or parts.fragment or "@" in parts.netloc:
+        raise ValueError("must have no query, fragment or user")
+    return parts._replace(netloc=parts.netloc.lower()).geturl().rstrip("/")
+
+
+def _networks(value: tuple[str, ...]) -> tuple[str, ...]:
+    for text in value:
+        try:
+            ipaddress.ip_network(text)
+        except ValueError:
+            raise ValueError("each must be a network such as 10.0.0.0/8") from None
+    return value
+
+
+def _origins(value: tuple[str, ...]) -> tuple[str, ...]:
+    for text in value:
+        # In the spelling that browsers send (RFC 6454, section 6.2): another would never match.
+        if not _ORIGIN.fullmatch(text):
+            raise ValueError("each must be scheme://host or scheme://host:port, in lower case")
+    return value
+
+
+def _long_secret(value: SecretStr | None) -> SecretStr | None:
+    if value is not None and len(value.get_secret_value()) < MIN_SECRET_LENGTH:
+        raise ValueError(f"must have at least {MIN_SECRET_LENGTH} characters")
+    return value
+
+
+Lifetime = Annotated[timedelta, BeforeValidator(_seconds), Field(gt=timedelta(0))]
+"""A length of time: a number of seconds, or ISO 8601 such as P14D."""
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+"""Names separated by commas or spaces."""
+Scopes = Annotated[
+    dict[str, str],
+    NoDecode,
+    BeforeValidator(_scope_catalogue),
+    AfterValidator(_scope_names),
+]
+"""`name=meaning; name=meaning`."""
+_RATE = r"[1-9][0-9]{0,8}/([1-9][0-9]{0,4} ?)?(second|minute|hour|day)s?"
+Rate = Annotated[str, Field(pattern=f"^{_RATE}$")]
+"""How many in how long: `10/minute`, `100/2 hours`."""
+Rates = Annotated[str, Field(pattern=f"^{_RATE}(;{_RATE})*$")]
+"""Several rates at once, separated by semicolons."""
+Origins = Annotated[Names, AfterValidator(_origins)]
+"""Origins (RFC 6454) separated by commas or spaces."""
+PublicURL = Annotated[str, AfterValidator(_public_url)]
+Networks = Annotated[Names, AfterValidator(_networks)]
+"""CIDR networks separated by commas or spaces."""
+Secret = Annotated[SecretStr | None, AfterValidator(_long_secret)]

@@ -1,0 +1,162 @@
+"""How one process hears of what another has changed: which users, or that somebody did.
+
+A change is announced inside its own transaction, so that the announcement exists exactly if the
+change does: PostgreSQL delivers a `NOTIFY` at the commit, in the order of commits, and on SQLite
+`PRAGMA user_version` is part of the database file. See
+`docs/decisions/0011-known-callers.md` for why neither a table nor Redis stands here.
+"""
+
+import asyncio
+import sqlite3
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.engine import URL
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from authapi.errors import StorageUnavailable
+
+if TYPE_CHECKING:
+    from psycopg import AsyncConnection as ListeningConnection
+
+_CHANNEL = "authapi_changes"
+_USERS_A_MESSAGE = 200  # a payload may have 8,000 bytes; an id takes 33
+_VERSIONS = 1 << 31
+
+
+class Changes(ABC):
+    """Announces changes of users in the transactions that make them."""
+
+    @abstractmethod
+    async def announce(self, connection: AsyncConnection, users: Collection[UUID]) -> None:
+        """Say in this transaction that `users`, or sessions of theirs, are not what they were."""
+
+    @abstractmethod
+    def committed(self) -> None:
+        """The transaction that announced last in this process is committed."""
+
+
+class PostgresChanges(Changes):
+    """Announces by `NOTIFY`; any number of processes and hosts may listen."""
+
+    def __init__(self, url: URL) -> None:
+        self._url = url.set(drivername="postgresql").render_as_string(hide_password=False)
+
+    async def announce(self, connection: AsyncConnection, users: Collection[UUID]) -> None:
+        texts = sorted(user.hex for user in users)
+        for first in range(0, len(texts), _USERS_A_MESSAGE):
+            message = " ".join(texts[first : first + _USERS_A_MESSAGE])
+            await connection.execute(_NOTIFY, {"channel": _CHANNEL, "message": message})
+
+    def committed(self) -> None:
+        return None
+
+    @asynccontextmanager
+    async def listening(self, *, patience: float) -> AsyncIterator["Listener"]:
+        """A connection of its own that hears every announcement from now on.
+
+        `patience`, in seconds, bounds each step that waits for the server. Raises
+        StorageUnavailable when the connection cannot be made, and when it is lost.
+        """
+        import psycopg  # noqa: PLC0415  # an extra; whoever has PostgreSQL has it
+
+        try:
+            async with asyncio.timeout(patience):
+                connection = await psycopg.AsyncConnection.connect(self._url, autocommit=True)
+            try:
+                async with asyncio.timeout(patience):
+                    await connection.execute(f"LISTEN {_CHANNEL}")
+                yield Listener(connection, patience)
+            finally:
+                await connection.close()
+        except (psycopg.Error, OSError, TimeoutError) as error:
+            raise StorageUnavailable from error
+
+
+_NOTIFY = sa.text("SELECT pg_notify(:channel, :message)")
+
+
+class Listener:
+    """One listening connection."""
+
+    def __init__(self, connection: "ListeningConnection", patience: float) -> None:
+        self._connection = connection
+        self._patience = patience
+
+    async def say(self, message: str) -> None:
+        """Send a message to every listener, this one too, behind all that was committed before."""
+        async with asyncio.timeout(self._patience):
+            await self._connection.execute("SELECT pg_notify(%s, %s)", [_CHANNEL, message])
+
+    async def heard(self, *, within: float) -> AsyncIterator[str]:
+        """The messages that arrive `within` so many seconds, each at once."""
+        async for notification in self._connection.notifies(timeout=within):
+            yield notification.payload
+
+
+class SQLiteChanges(Changes):
+    """Announces by raising the number that SQLite keeps for applications in the file's header.
+
+    `unheard` asks SQLite whether the file has changed at all, which is answered from shared memory
+    in microseconds, and looks at the number only then: so what one process announces, the others
+    notice before their next answer. Announcements of this process do not count as unheard, and
+    neither do commits that announce nothing.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._connection: sqlite3.Connection | None = None
+        self._data_version = -1
+        self._number = -1
+        """The latest announcement that this process made or heard."""
+        self._own = -1
+
+    async def announce(self, connection: AsyncConnection, users: Collection[UUID]) -> None:
+        # Nobody else can be here: the transaction holds the only write lock of the file.
+        number = await connection.scalar(sa.text("PRAGMA user_version"))
+        self._own = (int(number or 0) + 1) % _VERSIONS
+        await connection.exec_driver_sql(f"PRAGMA user_version = {self._own}")
+
+    def committed(self) -> None:
+        # If another process announced in between, the next `unheard` has to say so.
+        if (self._number + 1) % _VERSIONS == self._own:
+            self._number = self._own
+
+    def open(self) -> None:
+        """Begin to watch the file."""
+        # Never waits: what cannot be answered at once counts as a change.
+        self._connection = sqlite3.connect(
+            self._path, isolation_level=None, check_same_thread=False, timeout=0
+        )
+
+    def unheard(self) -> bool:
+        """Whether another process has announced something since this was last asked.
+
+        Also True the first time, while nobody watches, and when SQLite does not answer.
+        """
+        if self._connection is None:
+            return True
+        try:
+            version = self._connection.execute("PRAGMA data_version").fetchone()[0]
+            if version == self._data_version:
+                return False
+            number = self._connection.execute("PRAGMA user_version").fetchone()[0]
+        except sqlite3.Error:
+            self._data_version = -1
+            return True
+        self._data_version = version
+        if number == self._number:
+            return False
+        self._number = number
+        return True
+
+    def close(self) -> None:
+        """Stop watching."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+        self._data_version = self._number = -1
