@@ -22,6 +22,7 @@ from authapi.web.breaches import range_check
 from authapi.web.context import Runtime
 from authapi.web.middleware import EdgeMiddleware
 from authapi.web.routes import UNITS
+from authapi.web.routing import OwnRoutes
 
 _log = logging.getLogger("authapi")
 
@@ -69,9 +70,12 @@ class AuthAPI:
         # A redirect for a trailing slash would be built from the Host header of a stranger.
         app.router.redirect_slashes = False
         errors.install(app)
-        for name in names:
-            if name != "docs" or (self.settings.docs_enabled and app.docs_url is None):
-                app.include_router(UNITS[name])
+        units = [
+            UNITS[name]
+            for name in names
+            if name != "docs" or (self.settings.docs_enabled and app.docs_url is None)
+        ]
+        app.include_router(OwnRoutes(units))
         openapi.install(app, self.runtime)
         self._apps.append(app)
 

@@ -3,9 +3,8 @@
 They are snapshots, safe to keep in memory and to hand to other threads; never database rows.
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar, Token
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -50,7 +49,7 @@ class Client:
     """Joins answers, log lines and events of one request."""
 
 
-_client: ContextVar[Client | None] = ContextVar("authapi_client", default=None)
+_client: ContextVar[Callable[[], Client]] = ContextVar("authapi_client", default=Client)
 
 
 def current_client() -> Client:
@@ -59,17 +58,25 @@ def current_client() -> Client:
     A context variable, because every change is written down with it, and handing it through every
     call would say nothing more.
     """
-    return _client.get() or Client()
+    return _client.get()()
 
 
-@contextmanager
-def on_behalf_of(client: Client) -> Iterator[None]:
-    """Inside this block, work comes from `client`."""
-    token = _client.set(client)
-    try:
-        yield
-    finally:
-        _client.reset(token)
+class on_behalf_of:  # noqa: N801  # reads as a verb at its places of use
+    """Inside this block, work comes from the client that `tell` tells.
+
+    It is asked only when somebody wants to know, which few requests do.
+    """
+
+    __slots__ = ("_tell", "_token")
+
+    def __init__(self, tell: Callable[[], Client]) -> None:
+        self._tell = tell
+
+    def __enter__(self) -> None:
+        self._token: Token[Callable[[], Client]] = _client.set(self._tell)
+
+    def __exit__(self, *_: object) -> None:
+        _client.reset(self._token)
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from authapi.clock import now
 from authapi.identity import Identity, User
 from authapi.services import Services
 from authapi.services.addresses import parse_email
-from authapi.strategies.base import Strategy
+from authapi.strategies.base import Strategy, Unknown
 from authapi.web.context import Runtime
 
 PASSWORD = "correct horse battery staple"
@@ -132,6 +132,12 @@ def _let_act(strategy: Strategy) -> None:
             expires_at=None,
         )
 
+    remembered = strategy.recall
+
+    def recall(self: Strategy, connection: HTTPConnection) -> Identity | Unknown | None:
+        return remembered(connection) if _acting.get() is None else Unknown.ASK
+
+    strategy.recall = MethodType(recall, strategy)  # type: ignore[method-assign]  # tests only
     authenticate.acts = True  # type: ignore[attr-defined]  # marks it, so that it is wrapped once
     strategy.authenticate = MethodType(authenticate, strategy)  # type: ignore[method-assign]  # tests only
 

@@ -65,7 +65,7 @@ async def identify(services: Services, secret: str) -> Identity | None:
 async def test_it_holds_what_was_asked_for(
     services: Services, owner: Identity, asked: list[str] | None, given: set[str]
 ) -> None:
-    with on_behalf_of(Client("::1", "curl")):
+    with on_behalf_of(lambda: Client("::1", "curl")):
         token, secret = await services.tokens.create(
             owner, name="script", scopes=asked, lifetime=None
         )

@@ -115,12 +115,11 @@ class Sessions:
 
         None says nothing of the credential: ask `identify_secret` or `identify_id` then.
         """
-        if not self._coherence.holds():
-            return None
-        known = self._known.recall(credential.digest)
-        if known is None or known.identity.strategy != strategy:
-            return None
-        return known.identity if self._saw(known) else None
+        if self._coherence.holds():
+            known = self._known.recall(credential.digest)
+            if known is not None and known.identity.strategy == strategy and self._saw(known):
+                return known.identity
+        return None
 
     async def identify_secret(
         self, secret: SecretHash, kind: SessionKind, *, strategy: str

@@ -109,7 +109,7 @@ class SQLiteChanges(Changes):
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._connection: sqlite3.Connection | None = None
+        self._cursor: sqlite3.Cursor | None = None
         self._data_version = -1
         self._number = -1
         """The latest announcement that this process made or heard."""
@@ -129,22 +129,22 @@ class SQLiteChanges(Changes):
     def open(self) -> None:
         """Begin to watch the file."""
         # Never waits: what cannot be answered at once counts as a change.
-        self._connection = sqlite3.connect(
+        self._cursor = sqlite3.connect(
             self._path, isolation_level=None, check_same_thread=False, timeout=0
-        )
+        ).cursor()
 
     def unheard(self) -> bool:
         """Whether another process has announced something since this was last asked.
 
         Also True the first time, while nobody watches, and when SQLite does not answer.
         """
-        if self._connection is None:
+        if self._cursor is None:
             return True
         try:
-            version = self._connection.execute("PRAGMA data_version").fetchone()[0]
+            version = self._cursor.execute("PRAGMA data_version").fetchone()[0]
             if version == self._data_version:
                 return False
-            number = self._connection.execute("PRAGMA user_version").fetchone()[0]
+            number = self._cursor.execute("PRAGMA user_version").fetchone()[0]
         except sqlite3.Error:
             self._data_version = -1
             return True
@@ -156,7 +156,7 @@ class SQLiteChanges(Changes):
 
     def close(self) -> None:
         """Stop watching."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        if self._cursor is not None:
+            self._cursor.connection.close()
+            self._cursor = None
         self._data_version = self._number = -1

@@ -27,6 +27,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import Enum
 from typing import ClassVar
 from uuid import UUID
 
@@ -75,6 +76,12 @@ class Renewal:
     headers: tuple[tuple[str, str], ...] = field(repr=False)
 
 
+class Unknown(Enum):
+    """Memory cannot tell; `authenticate` can."""
+
+    ASK = "ask"
+
+
 class Strategy(ABC):
     """Recognises callers by one kind of credential."""
 
@@ -90,6 +97,14 @@ class Strategy(ABC):
     @abstractmethod
     async def authenticate(self, connection: HTTPConnection) -> Identity | None:
         """Who is calling, None if this credential is absent, or InvalidCredential."""
+
+    def recall(self, connection: HTTPConnection) -> Identity | Unknown | None:
+        """What memory says of a caller, asked first because it costs next to nothing.
+
+        An Identity and None mean what they mean from `authenticate`. Anything in doubt is
+        `Unknown.ASK`, which is all that a strategy without a memory ever says.
+        """
+        return Unknown.ASK
 
     @abstractmethod
     def challenge(self) -> Challenge:
@@ -134,8 +149,18 @@ class Renewable(Revocable):
 
 def bearer_credential(connection: HTTPConnection) -> str | None:
     """What follows `Bearer` in the Authorization header (RFC 6750, section 2.1), or None."""
-    header = connection.headers.get("authorization")
+    header = authorization(connection)
     if header is None:
         return None
     scheme, _, credential = header.partition(" ")
     return credential.strip(" ") if scheme.lower() == "bearer" else None
+
+
+def authorization(connection: HTTPConnection) -> str | None:
+    """The Authorization header, or None. There is at most one: the edge refuses several."""
+    # As `connection.headers` would give it, without decoding every header for each strategy.
+    for name, value in connection.scope["headers"]:
+        if name == b"authorization":
+            text: str = value.decode("latin-1")
+            return text
+    return None

@@ -15,7 +15,7 @@ from authapi.crypto.passwords import MAX_LENGTH
 from authapi.errors import InvalidCredential, InvalidCredentials, InvalidInput
 from authapi.identity import Identity
 from authapi.services.addresses import parse_email
-from authapi.strategies.base import REALM, Challenge, Strategy
+from authapi.strategies.base import REALM, Challenge, Strategy, authorization
 
 
 class BasicStrategy(Strategy):
@@ -24,7 +24,7 @@ class BasicStrategy(Strategy):
     name = "basic"
 
     async def authenticate(self, connection: HTTPConnection) -> Identity | None:
-        header = connection.headers.get("authorization")
+        header = authorization(connection)
         scheme, _, credential = (header or "").partition(" ")
         if scheme.lower() != "basic":
             return None

@@ -21,6 +21,7 @@ from authapi.strategies.base import (
     Challenge,
     Issued,
     Revocable,
+    Unknown,
     bearer_credential,
 )
 
@@ -34,27 +35,30 @@ class JWTStrategy(Revocable):
         token = bearer_credential(connection)
         if token is None or token.count(".") != 2:
             return None
-        credential, sessions = hash_secret(token), self.services.sessions
-        known = sessions.recall(credential, strategy=self.name)
-        if known is not None:
-            return known
         try:
             claims = self.services.keys.verify_access_token(token, now=now())
             session_id, subject = UUID(str(claims.get("sid"))), UUID(str(claims["sub"]))
             expires_at = datetime.fromtimestamp(float(str(claims["exp"])), UTC)
         except (TokenError, ValueError, OverflowError):
             raise InvalidCredential from None
-        identity = await sessions.identify_id(
+        identity = await self.services.sessions.identify_id(
             session_id,
             SessionKind.JWT,
             user_id=subject,
             strategy=self.name,
-            credential=credential,
+            credential=hash_secret(token),
             expires_at=expires_at,
         )
         if identity is None:
             raise InvalidCredential
         return identity
+
+    def recall(self, connection: HTTPConnection) -> Identity | Unknown | None:
+        token = bearer_credential(connection)
+        if token is None or token.count(".") != 2:
+            return None
+        known = self.services.sessions.recall(hash_secret(token), strategy=self.name)
+        return known or Unknown.ASK
 
     async def issue(
         self, login: Login, connection: HTTPConnection, *, remember: bool = False

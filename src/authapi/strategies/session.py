@@ -12,7 +12,7 @@ from authapi.crypto.secrets import SecretHash, hash_secret, is_secret, new_secre
 from authapi.errors import InvalidCredential
 from authapi.identity import Identity, SessionKind
 from authapi.services import Lifetime, Login, Services
-from authapi.strategies.base import REALM, Challenge, Issued, Renewable, Renewal
+from authapi.strategies.base import REALM, Challenge, Issued, Renewable, Renewal, Unknown
 
 
 class SessionStrategy(Renewable):
@@ -36,13 +36,21 @@ class SessionStrategy(Renewable):
         # Two cookies of one name mean that somebody planted one; which is ours cannot be known.
         if len(values) > 1 or not is_secret(values[0]):
             raise InvalidCredential
-        secret, sessions = hash_secret(values[0]), self.services.sessions
-        identity = sessions.recall(secret, strategy=self.name) or await sessions.identify_secret(
-            secret, SessionKind.SESSION, strategy=self.name
+        identity = await self.services.sessions.identify_secret(
+            hash_secret(values[0]), SessionKind.SESSION, strategy=self.name
         )
         if identity is None:
             raise InvalidCredential
         return identity
+
+    def recall(self, connection: HTTPConnection) -> Identity | Unknown | None:
+        values = self._values(connection)
+        if not values:
+            return None
+        if len(values) > 1:
+            return Unknown.ASK
+        known = self.services.sessions.recall(hash_secret(values[0]), strategy=self.name)
+        return known or Unknown.ASK
 
     async def issue(
         self, login: Login, connection: HTTPConnection, *, remember: bool = False
@@ -102,8 +110,10 @@ class SessionStrategy(Renewable):
         # Read by hand: the usual parsers let the last cookie win, skip names they do not like and
         # unquote values, each a way to plant a cookie over another.
         values = []
-        for header in connection.headers.getlist("cookie"):
-            for pair in header.split(";"):
+        for field, header in connection.scope["headers"]:
+            if field != b"cookie":
+                continue
+            for pair in header.decode("latin-1").split(";"):
                 name, separator, value = pair.strip(" \t").partition("=")
                 if separator and name == self._cookie:
                     values.append(value)

@@ -17,6 +17,7 @@ from authapi.strategies.base import (
     Challenge,
     Issued,
     Revocable,
+    Unknown,
     bearer_credential,
 )
 
@@ -32,13 +33,19 @@ class TokenStrategy(Revocable):
             return None
         if not is_opaque_token(token):
             raise InvalidCredential
-        secret, sessions = hash_secret(token), self.services.sessions
-        identity = sessions.recall(secret, strategy=self.name) or await sessions.identify_secret(
-            secret, SessionKind.TOKEN, strategy=self.name
+        identity = await self.services.sessions.identify_secret(
+            hash_secret(token), SessionKind.TOKEN, strategy=self.name
         )
         if identity is None:
             raise InvalidCredential
         return identity
+
+    def recall(self, connection: HTTPConnection) -> Identity | Unknown | None:
+        token = bearer_credential(connection)
+        if token is None or not token.startswith(OPAQUE_PREFIX):
+            return None
+        known = self.services.sessions.recall(hash_secret(token), strategy=self.name)
+        return known or Unknown.ASK
 
     async def issue(
         self, login: Login, connection: HTTPConnection, *, remember: bool = False

@@ -10,11 +10,12 @@ import ipaddress
 import logging
 import time
 from collections.abc import Sequence
+from functools import partial
 
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from authapi.crypto.ids import new_id
+from authapi.crypto.ids import RequestIds
 from authapi.errors import DuplicateHeader, HeadersTooLarge, HTTPSRequired, Refusal
 from authapi.identity import on_behalf_of
 from authapi.web.client import came_in_the_clear, client_of
@@ -39,6 +40,7 @@ class EdgeMiddleware:
     def __init__(self, app: ASGIApp, runtime: Runtime) -> None:
         self.app = app
         self._runtime = runtime
+        self._new_id = RequestIds()
         self._max_all = runtime.settings.max_header_bytes
         self._max_one = runtime.settings.max_credential_bytes
         self._https = runtime.settings.cookie_secure
@@ -47,14 +49,15 @@ class EdgeMiddleware:
         )
         self._logs_access = runtime.settings.access_log
         self._headers = _security_headers(https=self._https)
+        self._names = frozenset(name for name, _ in self._headers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
-        context = RequestContext(runtime=self._runtime, request_id=new_id().hex)
+        context = RequestContext(runtime=self._runtime, request_id=self._new_id())
         scope[SCOPE_KEY] = context
-        with on_behalf_of(client_of(scope, self._trusted, context.request_id)):
+        with on_behalf_of(partial(client_of, scope, self._trusted, context.request_id)):
             if scope["type"] == "websocket":
                 await self._websocket(scope, receive, send, context)
             else:
@@ -125,18 +128,18 @@ class EdgeMiddleware:
     def _complete(
         self, headers: Sequence[tuple[bytes, bytes]], request_id: tuple[bytes, bytes]
     ) -> list[tuple[bytes, bytes]]:
-        present = {}
+        present = set()
         for name, value in headers:
-            present[name.lower()] = value
-        complete = [*headers, request_id]
-        is_page = present.get(b"content-type", b"").startswith(b"text/html")
-        for name, value in self._headers:
-            # A page knows best what it must load; ours bring a policy of their own.
-            if (name not in present or name == b"vary") and not (
-                is_page and name == b"content-security-policy"
-            ):
-                complete.append((name, value))
-        return complete
+            lower = name.lower()
+            present.add(lower)
+            if lower == b"content-type" and value.startswith(b"text/html"):
+                # A page knows best what it must load; ours bring a policy of their own.
+                present.add(b"content-security-policy")
+        present.discard(b"vary")
+        if present.isdisjoint(self._names):
+            return [*headers, request_id, *self._headers]
+        ours = [pair for pair in self._headers if pair[0] not in present]
+        return [*headers, request_id, *ours]
 
 
 def _log_access(scope: Scope, context: RequestContext, status: int, began: float) -> None:

@@ -30,7 +30,7 @@ from authapi.errors import (
     UnconfirmedEmail,
 )
 from authapi.identity import Identity, User
-from authapi.strategies.base import Challenge, Revocable, Strategy
+from authapi.strategies.base import Challenge, Revocable, Strategy, authorization
 from authapi.web.context import RequestContext, Runtime, context_of
 from authapi.web.csrf import check_ambient
 
@@ -207,7 +207,9 @@ async def resolve(gate: Gate[object], connection: HTTPConnection) -> Identity | 
         # 401 would have no challenge to offer.
         raise NotFound
     context.challenges = binding.challenges
-    identity = await _recognise(binding, wanted, connection, context)
+    identity = _recall(binding, connection, context)
+    if identity is None:
+        identity = await _recognise(binding, wanted, connection, context)
     if identity is None:
         if wanted.optional:
             return None
@@ -215,6 +217,26 @@ async def resolve(gate: Gate[object], connection: HTTPConnection) -> Identity | 
     context.identity = identity
     _check(wanted, identity, context)
     return identity
+
+
+def _recall(
+    binding: Binding, connection: HTTPConnection, context: RequestContext
+) -> Identity | None:
+    # The same way through the strategies as `_recognise`, left at the first doubt.
+    if context.outcomes:
+        return None
+    for strategy in binding.strategies:
+        if strategy.ambient and authorization(connection) is not None:
+            return None
+        found = strategy.recall(connection)
+        if isinstance(found, Identity):
+            if strategy.ambient:
+                check_ambient(connection)
+            context.outcomes[strategy.name] = found
+            return found
+        if found is not None:
+            return None
+    return None
 
 
 async def _recognise(
@@ -258,7 +280,7 @@ def _refuse_unrecognised(
 ) -> None:
     # A credential in a scheme of this route that no strategy knows as its own is a bad credential,
     # not an absent one: the cookie must not stand in for what the caller meant to be.
-    header = connection.headers.get("authorization")
+    header = authorization(connection)
     if header is not None and header.partition(" ")[0].lower() in binding.schemes:
         context.challenges = _marked(binding.challenges, header.partition(" ")[0])
         raise InvalidCredential

@@ -5,14 +5,15 @@ only. `ProtectedRoute` is the same and cannot be defined without a gate: what is
 so by being on a router that is.
 """
 
-from collections.abc import Callable, Coroutine, Iterator
-from typing import Any
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from typing import Any, cast
 from urllib.parse import parse_qsl
 
 from fastapi.dependencies.models import Dependant
-from fastapi.routing import APIRoute
+from fastapi.routing import APIRoute, APIRouter
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.routing import Match, Route
 from starlette.types import Message, Receive, Scope
 
 from authapi.crypto import strict_json
@@ -67,6 +68,28 @@ class ProtectedRoute(AuthAPIRoute):
         super().__init__(path, endpoint, **options)
         if not any(not gate.requirements.optional for gate in gates_of(self.dependant)):
             raise TypeError(f"{endpoint.__name__} at {path} lacks a gate: it would be open")
+
+
+class OwnRoutes(APIRouter):
+    """Routes of ours as one group, which tells by the first segment of a path that it has none.
+
+    Each request of an importing application passes by all of our routes on its way to its own.
+    """
+
+    def __init__(self, units: Iterable[APIRouter]) -> None:
+        super().__init__()
+        # Taken over as they are: a router inside a router would be searched twice for each request.
+        self.routes.extend(route for unit in units for route in unit.routes)
+        # A mount or a nested router has no path to index: this fails on the first of them.
+        paths = [cast("Route", route).path for route in self.routes]
+        self._first_segments = frozenset(path.split("/", 2)[1] for path in paths)
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        segments = path.split("/", 2)
+        if len(segments) < 2 or segments[1] not in self._first_segments:
+            return Match.NONE, {}
+        return super().matches(scope)
 
 
 def gates_of(dependant: Dependant) -> Iterator[Gate[object]]:

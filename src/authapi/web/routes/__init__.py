@@ -21,10 +21,10 @@ from authapi.web.routes import (
 )
 
 UNITS: Mapping[str, APIRouter] = {
+    "me": me.router,
     "registration": registration.router,
     "login": login.router,
     "grants": grants.router,
-    "me": me.router,
     "sessions": sessions.router,
     "tokens": tokens.router,
     "events": events.router,

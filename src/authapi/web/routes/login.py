@@ -77,4 +77,4 @@ def _with_headers(response: Response, headers: tuple[tuple[str, str], ...]) -> R
     return response
 
 
-router.include_router(protected)
+router.routes.extend(protected.routes)

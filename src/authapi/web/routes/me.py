@@ -1,5 +1,6 @@
 """/me: my account, how I was recognised, and my password."""
 
+from functools import lru_cache
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
@@ -38,7 +39,8 @@ Owner = Annotated[Identity, Depends(identity_if_configured("session", "jwt"))]
 )
 async def read(user: Me, request: Request) -> Response:
     """My account. With `If-None-Match`, 304 if it is unchanged."""
-    return cacheable_json(request, _body(user), cache_control=_REVALIDATE)
+    body, etag = _representation(user)
+    return cacheable_json(request, body, etag=etag, cache_control=_REVALIDATE)
 
 
 @router.patch(
@@ -52,7 +54,8 @@ async def change(body: Profile, user: Me, request: Request) -> Response:
     condition = request.headers.get("if-match")
 
     def changed_meanwhile(current: User) -> bool:
-        return condition is not None and not matches(condition, etag_of(_body(current)), weak=False)
+        etag = _representation(current)[1]
+        return condition is not None and not matches(condition, etag, weak=False)
 
     accounts = context_of(request).runtime.services.accounts
     if "name" in body.model_fields_set:
@@ -62,8 +65,8 @@ async def change(body: Profile, user: Me, request: Request) -> Response:
         changed = await accounts.find(user.id)
         if changed_meanwhile(changed):
             raise PreconditionFailed
-    result = _body(changed)
-    headers = {"etag": etag_of(result), "cache-control": _REVALIDATE}
+    result, etag = _representation(changed)
+    headers = {"etag": etag, "cache-control": _REVALIDATE}
     return Response(result, media_type="application/json", headers=headers)
 
 
@@ -101,5 +104,8 @@ async def identity(caller: Caller) -> IdentityOut:
     return IdentityOut.of(caller)
 
 
-def _body(user: User) -> bytes:
-    return UserOut.of(user).model_dump_json().encode()
+@lru_cache(maxsize=1024)
+def _representation(user: User) -> tuple[bytes, str]:
+    # A known caller is the same frozen value each time, so it is written out once.
+    body = UserOut.of(user).model_dump_json().encode()
+    return body, etag_of(body)
