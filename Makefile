@@ -7,14 +7,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
-SLOW := browser or packaging or slow
+SLOW := browser or packaging or slow or faults
 
 # Handed to the program that a target runs: make test ARGS="-k login", make run ARGS="--port 9000"
 ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test test-slow test-browser test-packaging asvs check fmt lock clean
+.PHONY: help run test test-slow test-browser test-packaging faults bench asvs check fmt lock clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,7 +31,7 @@ test: $(VENV)/.installed-dev ## run the tests, on SQLite and on a PostgreSQL of 
 
 test-slow: $(VENV)/.installed-dev ## run the tests that take their time: browser, wheel
 	@echo "==> slow tests: browser, wheel"
-	@$(BIN)/pytest -n auto --maxprocesses 2 --dist loadfile -m "$(SLOW)" $(ARGS)
+	@$(BIN)/pytest -n auto --maxprocesses 2 --dist loadfile -m "browser or packaging or slow" $(ARGS)
 
 test-browser: $(VENV)/.installed-dev ## run only the tests in a real Chromium
 	@echo "==> tests in Chromium"
@@ -40,6 +40,14 @@ test-browser: $(VENV)/.installed-dev ## run only the tests in a real Chromium
 test-packaging: $(VENV)/.installed-dev ## run only the tests of the built wheel in an empty venv
 	@echo "==> tests of the wheel"
 	@$(BIN)/pytest -m packaging $(ARGS)
+
+faults: $(VENV)/.installed-dev ## kill, starve and cut off real processes (AUTHAPI_FAULT_SCALE=10 for all of it)
+	@echo "==> faults: real processes, killed, starved and cut off"
+	@$(BIN)/pytest -m faults tests/faults $(ARGS)
+
+bench: $(VENV)/.installed-dev ## measure speed beside peers, into benchmarks/results (needs wrk and npm; ARGS="--help")
+	@echo "==> benchmarks"
+	@$(BIN)/python -m benchmarks $(ARGS)
 
 asvs: $(VENV)/.installed-dev ## count how authapi stands to OWASP ASVS 5.0, level 1 and 2
 	@$(BIN)/python tools/asvs.py
@@ -78,7 +86,7 @@ clean: ## remove .venv and every cache, but not .data
 	@echo "==> removing .venv, caches and build results"
 	@rm -rf $(VENV) dist htmlcov .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .import_linter_cache \
 		.hypothesis .schemathesis
-	@find src tests tools alembic -type d -name __pycache__ -exec rm -rf {} +
+	@find src tests tools benchmarks alembic -type d -name __pycache__ -exec rm -rf {} +
 
 $(VENV)/.created:
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("authapi needs Python 3.11 or newer: make PYTHON=python3.13 ...")'

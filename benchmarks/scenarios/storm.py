@@ -1,0 +1,176 @@
+"""Many log in at once: what becomes of somebody who only asks for a page, and of the logins.
+
+Eight clients log in without pause while a known caller asks for a protected route, fifty times a
+second, whether or not it is answered. Logins are held against the rate at which this machine
+computes the same hash when it does nothing else, measured before and after.
+"""
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from statistics import mean, median
+from time import perf_counter
+from typing import Any
+from urllib.parse import urlencode
+
+import argon2
+from argon2.low_level import Type, hash_secret_raw
+
+from authapi.settings import Settings
+from benchmarks import client, processes
+from benchmarks.bench import Bench, Running
+from benchmarks.stack import Account, Stack, accounts
+from benchmarks.stacks import fastapi_users, ours
+from benchmarks.tables import table
+
+CLIENTS = 8
+INTERVAL = 0.02
+JSON = {"Content-Type": "application/json"}
+FORM = {"Content-Type": "application/x-www-form-urlencoded"}
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Of one argon2id hash; memory in KiB."""
+
+    memory: int
+    passes: int
+    lanes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Storm:
+    """A stack, how one logs in there, and what a hash costs there."""
+
+    stack: Stack
+    login: Callable[[Account], bytes]
+    cost: Cost
+
+
+def measure(bench: Bench) -> dict[str, Any]:
+    """Storms over authapi and fastapi-users, each with the hash that it has by default."""
+    settings = Settings.model_fields
+    ours_cost = Cost(
+        *(settings[f"argon2_{name}"].default for name in ("memory", "passes", "lanes"))
+    )
+    storms = []
+    if "authapi" in bench.options.stacks:
+        storms.append(Storm(ours.application(bench, "storm_authapi"), _login_here, ours_cost))
+    if "fastapi-users" in bench.options.stacks:
+        cost = Cost(
+            argon2.DEFAULT_MEMORY_COST, argon2.DEFAULT_TIME_COST, argon2.DEFAULT_PARALLELISM
+        )
+        stack = fastapi_users.stack(bench, "storm_fastapi_users")
+        storms.append(Storm(stack, _login_there, cost))
+    rows = []
+    for storm in storms:
+        print(f"storm: {storm.stack.name}", file=sys.stderr)
+        with bench.running(storm.stack) as server:
+            rows.append(_weather(bench, server, storm))
+    return {"rows": rows, "clients": CLIENTS, "interval_s": INTERVAL}
+
+
+def hashes_per_second(cost: Cost, seconds: float) -> float:
+    """What all cores together compute, with nothing around it."""
+    begun = perf_counter()
+
+    def work() -> int:
+        number = 0
+        while perf_counter() - begun < seconds:
+            hash_secret_raw(
+                *(b"correct horse battery staple", b"0123456789abcdef"),
+                time_cost=cost.passes,
+                memory_cost=cost.memory,
+                parallelism=cost.lanes,
+                hash_len=32,
+                type=Type.ID,
+            )
+            number += 1
+        return number
+
+    cores = len(os.sched_getaffinity(0))
+    with ThreadPoolExecutor(cores) as pool:  # argon2-cffi lets go of the interpreter lock
+        total = sum(future.result() for future in [pool.submit(work) for _ in range(cores)])
+    return total / (perf_counter() - begun)
+
+
+def _weather(bench: Bench, server: Running, storm: Storm) -> dict[str, Any]:
+    known = accounts(CLIENTS + 1)
+    for account in known:
+        storm.stack.register(server.client, account)
+    page = storm.stack.guarded["opaque token"]
+    headers = storm.stack.login(server.client, known[0])["opaque token"]
+    wire, logins = client.request(page, headers), [storm.login(other) for other in known[1:]]
+    seconds = bench.options.seconds
+    rounds = [_round(storm, wire, logins, seconds) for _ in range(bench.options.rounds)]
+    return {
+        "stack": storm.stack.name,
+        "argon2": f"m={storm.cost.memory} KiB, t={storm.cost.passes}, p={storm.cost.lanes}",
+        **{name: round(median(found[name] for found in rounds), 3) for name in rounds[0]},
+        "peak_resident_mib": round(processes.peak_resident_bytes(server.pid) / 2**20, 1),
+    }
+
+
+def _round(storm: Storm, wire: bytes, logins: list[bytes], seconds: float) -> dict[str, float]:
+    base = storm.stack.base
+    before = hashes_per_second(storm.cost, seconds / 2)
+
+    async def calm() -> client.Answers:
+        await client.at_each_tick(base, wire, interval=INTERVAL, seconds=0.2)
+        return await client.at_each_tick(base, wire, interval=INTERVAL, seconds=seconds)
+
+    async def stormy() -> tuple[client.Answers, client.Answers]:
+        return await asyncio.gather(
+            client.at_each_tick(base, wire, interval=INTERVAL, seconds=seconds),
+            client.without_pause(base, logins, seconds=seconds),
+        )
+
+    idle, (page, done) = client.run(calm()), client.run(stormy())
+    rate = mean([before, hashes_per_second(storm.cost, seconds / 2)])
+    if idle.others or page.others:
+        raise SystemExit(f"{storm.stack.name}: the protected route answered {page.others}")
+    return {
+        "idle_p50_ms": idle.percentile(0.5),
+        "idle_p99_ms": idle.percentile(0.99),
+        "storm_p50_ms": page.percentile(0.5),
+        "storm_p99_ms": page.percentile(0.99),
+        "logins_per_second": done.rate,
+        "hashes_per_second": rate,
+        "logins_to_hashes": done.rate / rate,
+        "refused": sum(done.others.values()),
+    }
+
+
+def _login_here(account: Account) -> bytes:
+    body = json.dumps({**account.as_json, "strategy": "token"}).encode()
+    return client.request("/login", JSON, body)
+
+
+def _login_there(account: Account) -> bytes:
+    return client.request("/auth/token/login", FORM, urlencode(account.as_form).encode())
+
+
+def markdown(found: Mapping[str, Any]) -> str:
+    """The table."""
+    head = (
+        *("stack (argon2id)", "protected route idle, p50 / p99 ms", "in the storm, p50 / p99 ms"),
+        *("p99 to idle", "logins/s", "hashes/s of the machine", "logins to hashes", "refused"),
+        "peak RSS MiB",
+    )
+    rows = [
+        (
+            f"{row['stack']} ({row['argon2']})",
+            f"{row['idle_p50_ms']:.1f} / {row['idle_p99_ms']:.1f}",
+            f"{row['storm_p50_ms']:.1f} / {row['storm_p99_ms']:.1f}",
+            f"{row['storm_p99_ms'] / row['idle_p99_ms']:.1f}",
+            *(row["logins_per_second"], row["hashes_per_second"], row["logins_to_hashes"]),
+            int(row["refused"]),
+            row["peak_resident_mib"],
+        )
+        for row in found["rows"]
+    ]
+    return f"## {found['clients']} clients logging in without pause\n\n{table(head, rows)}"

@@ -1,0 +1,70 @@
+"""Installs the peers outside of the repository, once, by the pinned names kept here.
+
+Each environment is named after the list it was made from: another list is another environment.
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+PEERS = HERE / "peers.txt"
+EXPRESS = HERE / "apps" / "express"
+
+
+def python_of_peers(scratch: Path) -> Path:
+    """The interpreter of a virtual environment that has the Python peers."""
+    folder = _folder(scratch, "python", PEERS.read_bytes() + sys.version.encode())
+    python = folder / "bin" / "python"
+    if _is_missing(folder):
+        print(f"installing the Python peers into {folder}", file=sys.stderr)
+        _run(sys.executable, "-m", "venv", "--clear", folder)
+        pip = (python, "-m", "pip", "--quiet", "--disable-pip-version-check")
+        _run(*pip, "install", "--no-deps", "-r", PEERS)
+        _run(*pip, "check")
+        _finish(folder)
+    return python
+
+
+def express(scratch: Path) -> Path:
+    """The folder of the Express server, with its modules beside it.
+
+    Raises FileNotFoundError without Node.js and npm.
+    """
+    manifest, server = EXPRESS / "package.json", EXPRESS / "server.js"
+    folder = _folder(scratch, "express", manifest.read_bytes())
+    for program in ("node", "npm"):
+        if shutil.which(program) is None:
+            raise FileNotFoundError(f"{program} is not installed")
+    if _is_missing(folder):
+        print(f"installing Express and Passport into {folder}", file=sys.stderr)
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(manifest, folder)
+        # No lock: it would name the host that the modules came from. Direct ones are pinned.
+        quiet = ("--silent", "--no-audit", "--no-fund", "--no-package-lock", "--ignore-scripts")
+        _run("npm", "install", "--prefix", folder, *quiet)
+        _finish(folder)
+    shutil.copy(server, folder)  # modules are looked for beside the file
+    return folder
+
+
+def _folder(scratch: Path, kind: str, made_from: bytes) -> Path:
+    scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if scratch.stat().st_uid != os.getuid():
+        raise PermissionError(f"{scratch} belongs to somebody else")
+    return scratch / f"{kind}-{hashlib.sha256(made_from).hexdigest()[:12]}"
+
+
+def _is_missing(folder: Path) -> bool:
+    return not (folder / ".complete").exists()
+
+
+def _finish(folder: Path) -> None:
+    (folder / ".complete").touch()
+
+
+def _run(*command: str | Path) -> None:
+    subprocess.run(command, check=True, stdout=sys.stderr)

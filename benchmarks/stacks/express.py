@@ -1,0 +1,56 @@
+"""Express with Passport: sessions and opaque tokens in PostgreSQL, and JWT."""
+
+import json
+from collections.abc import Mapping, Sequence
+
+import httpx
+
+from benchmarks import scratch
+from benchmarks.bench import Bench
+from benchmarks.machine import node_version
+from benchmarks.stack import Account, Headers, Stack, bearer, cookie
+from tests.servers.process import free_port
+
+
+def stacks(bench: Bench) -> Sequence[Stack]:
+    """One, or none where the store is SQLite, for which its session store is not made."""
+    if bench.options.store == "sqlite":
+        return []
+    folder, port = scratch.express(bench.options.scratch), free_port()
+    pinned: dict[str, str] = json.loads((folder / "package.json").read_text())["dependencies"]
+    stack = Stack(
+        name="Express + Passport",
+        family="express",
+        port=port,
+        command=("node", str(folder / "server.js")),
+        environment={
+            "NODE_ENV": "production",
+            "DATABASE_URL": bench.database("express"),
+            "PORT": str(port),
+        },
+        ready="/plain",
+        plain={"no authentication": "/plain"},
+        guarded={
+            "session cookie": "/guarded/cookie",
+            "opaque token": "/guarded/token",
+            "JWT": "/guarded/jwt",
+        },
+        register=_register,
+        login=_login,
+        versions={"node": node_version(), **pinned},
+    )
+    return [stack]
+
+
+def _register(client: httpx.Client, account: Account) -> None:
+    client.post("/register", json=account.as_json).raise_for_status()
+
+
+def _login(client: httpx.Client, account: Account) -> Mapping[str, Headers]:
+    answer = client.post("/login", json=account.as_json).raise_for_status()
+    issued = answer.json()
+    return {
+        "session cookie": cookie(client, answer, "connect.sid"),
+        "opaque token": bearer(issued["token"]),
+        "JWT": bearer(issued["jwt"]),
+    }
