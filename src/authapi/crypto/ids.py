@@ -4,6 +4,7 @@ import itertools
 import os
 import time
 import uuid
+from datetime import datetime
 
 
 class RequestIds:
@@ -28,7 +29,16 @@ def new_id() -> uuid.UUID:
     paged by id.
     """
     milliseconds = time.time_ns() // 1_000_000
-    value = (milliseconds & (1 << 48) - 1) << 80 | int.from_bytes(os.urandom(10))
+    return _version_7(milliseconds, int.from_bytes(os.urandom(10)))
+
+
+def first_id_at(moment: datetime) -> uuid.UUID:
+    """The least id that could have been made at `moment`: all made before it are less."""
+    return _version_7(max(0, int(moment.timestamp() * 1000)), 0)
+
+
+def _version_7(milliseconds: int, rest: int) -> uuid.UUID:
+    value = (milliseconds & (1 << 48) - 1) << 80 | rest
     value = value & ~(0xF << 76) | 0x7 << 76
     value = value & ~(0x3 << 62) | 0x2 << 62
     return uuid.UUID(int=value)

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from authapi.services.accounts import Accounts
 from authapi.services.audit import Audit
 from authapi.services.callers import Activity, Coherence, KnownCallers
+from authapi.services.housekeeping import Housekeeping
 from authapi.services.keys import Keys, prepare_data_dir
 from authapi.services.passwords import BreachCheck, Passwords
 from authapi.services.sessions import Lifetime, Login, Sessions
 from authapi.services.throttle import Throttle
 from authapi.services.tokens import Tokens
 from authapi.settings import Settings
-from authapi.storage import Database, migrations
+from authapi.storage import Database
 
 __all__ = ["Lifetime", "Login", "Services"]
 
@@ -30,6 +31,7 @@ class Services:
     activity: Activity
     audit: Audit
     coherence: Coherence
+    housekeeping: Housekeeping
     keys: Keys
     known: KnownCallers
     passwords: Passwords
@@ -54,7 +56,8 @@ class Services:
         known = KnownCallers(size=settings.known_callers, longest=settings.known_callers_max_age)
         coherence = Coherence.of(database, known, settings.known_callers_bound)
         database.on_change = known.changed
-        audit = Audit(database)
+        audit = Audit(database, settings)
+        sessions = Sessions(database, known, coherence, activity, audit, settings)
         throttle = Throttle(settings)
         return cls(
             settings=settings,
@@ -63,10 +66,11 @@ class Services:
             activity=activity,
             audit=audit,
             coherence=coherence,
+            housekeeping=Housekeeping(sessions, audit, settings),
             keys=Keys(settings),
             known=known,
             passwords=passwords,
-            sessions=Sessions(database, known, coherence, activity, audit, settings),
+            sessions=sessions,
             throttle=throttle,
             tokens=Tokens(database, audit, settings),
         )
@@ -82,9 +86,11 @@ class Services:
         if self.settings.known_callers:
             await self.coherence.start()
         self.activity.start()
+        self.housekeeping.start()
 
     async def stop(self) -> None:
         """Write down what is pending and close everything."""
+        await self.housekeeping.stop()
         await self.coherence.stop()
         await self.activity.stop()
         self.passwords.stop()
@@ -93,14 +99,16 @@ class Services:
 
 
 def prepare(settings: Settings) -> None:
-    """Bring an embedded database up to date; refuse a PostgreSQL one that is not. Blocks.
+    """Bring the schema up to date where `migrate` says so, else refuse one that is not. Blocks.
 
     SQLite belongs to this service alone; a PostgreSQL schema is changed when its operator says so.
     """
+    from authapi.storage import migrations  # noqa: PLC0415  # a fifth of the import of authapi
+
     url = settings.resolved_database_url
     if settings.database_url is None:
         prepare_data_dir(settings.data_dir)
-    if settings.is_embedded:
+    if settings.migrates:
         migrations.upgrade(url)
     else:
         migrations.require_current(url)

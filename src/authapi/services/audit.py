@@ -11,14 +11,16 @@ from uuid import UUID
 from cachetools import TTLCache
 
 from authapi.clock import now
-from authapi.crypto.ids import new_id
+from authapi.crypto.ids import first_id_at, new_id
 from authapi.errors import StorageUnavailable
 from authapi.identity import Event, EventType, current_client
 from authapi.services.throttle import network_of
+from authapi.settings import Settings
 from authapi.storage import Database, Store
 
 _log = logging.getLogger("authapi.events")
 
+_PRUNE_BATCH = 500
 _SAMPLING = 60.0
 """Seconds in which one network's throttled attempts are written down once: a flood is not to fill
 the table that is to tell of it."""
@@ -27,8 +29,9 @@ the table that is to tell of it."""
 class Audit:
     """Writes events down, and reads them back to their owner."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, settings: Settings) -> None:
         self._database = database
+        self._retention = settings.events_retention
         self._told: TTLCache[str, bool] = TTLCache(maxsize=10_000, ttl=_SAMPLING)
         database.on_commit = _to_log
 
@@ -74,6 +77,20 @@ class Audit:
         if network not in self._told:
             self._told[network] = True
             await self.refused(EventType.THROTTLED, user_id=None)
+
+    async def prune(self) -> int:
+        """Remove events older than `events_retention`, in small batches; how many."""
+        total = 0
+        while True:
+            async with self._database.transaction() as store:
+                if not await store.take_turn("prune events"):
+                    return total
+                removed = await store.events.prune(
+                    before=first_id_at(now() - self._retention), limit=_PRUNE_BATCH
+                )
+            total += removed
+            if removed < _PRUNE_BATCH:
+                return total
 
     async def page(self, user_id: UUID, *, before: UUID | None, limit: int) -> Sequence[Event]:
         """Up to `limit` events of a user, the newest first, beginning behind the id `before`."""

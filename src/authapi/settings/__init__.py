@@ -153,6 +153,11 @@ class Settings(BaseSettings):
     hash_queue: int = Field(default=64, ge=0, le=10_000)
     """Hashes that may wait; beyond that, requests are answered 503."""
 
+    prune_interval: Lifetime = timedelta(minutes=10)
+    """How often ended sessions and old events are removed, by one process."""
+    events_retention: Lifetime = timedelta(days=365)
+    """How long security events are kept."""
+
     access_log: bool = False
     """One line in the log for each request, besides those for security events."""
 
@@ -165,6 +170,8 @@ class Settings(BaseSettings):
     max_json_depth: int = Field(default=20, ge=4, le=200)
     """How deep arrays and objects of a body may nest."""
 
+    migrate: bool | None = None
+    """Bring the schema up to date at start; by default only SQLite's."""
     allow_sqlite: bool = False
     """Let production run on SQLite: one machine, one disk, no other host."""
     database_pool_size: int = Field(default=10, ge=1, le=1000)
@@ -227,6 +234,11 @@ class Settings(BaseSettings):
     def is_embedded(self) -> bool:
         """Whether the database is SQLite, which authapi migrates by itself."""
         return self.resolved_database_url.startswith("sqlite")
+
+    @property
+    def migrates(self) -> bool:
+        """Whether a start brings the schema up to date."""
+        return self.is_embedded if self.migrate is None else self.migrate
 
     @property
     def resolved_database_url(self) -> str:

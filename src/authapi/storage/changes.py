@@ -44,7 +44,12 @@ class PostgresChanges(Changes):
     """Announces by `NOTIFY`; any number of processes and hosts may listen."""
 
     def __init__(self, url: URL) -> None:
-        self._url = url.set(drivername="postgresql").render_as_string(hide_password=False)
+        # Not as a URL: SQLAlchemy's and libpq's disagree on how a space is written in one.
+        query = {
+            name: value if isinstance(value, str) else ",".join(value)
+            for name, value in url.query.items()
+        }
+        self._options = query | url.translate_connect_args(database="dbname", username="user")
 
     async def announce(self, connection: AsyncConnection, users: Collection[UUID]) -> None:
         texts = sorted(user.hex for user in users)
@@ -66,7 +71,7 @@ class PostgresChanges(Changes):
 
         try:
             async with asyncio.timeout(patience):
-                connection = await psycopg.AsyncConnection.connect(self._url, autocommit=True)
+                connection = await psycopg.AsyncConnection.connect(**self._options, autocommit=True)
             try:
                 async with asyncio.timeout(patience):
                     await connection.execute(f"LISTEN {_CHANNEL}")

@@ -38,6 +38,14 @@ class Store:
     events: EventTable
     changed: set[UUID]
     """Users who are not what they were before, or sessions of theirs; the tables fill it."""
+    connection: AsyncConnection
+
+    async def take_turn(self, name: str) -> bool:
+        """Whether this transaction is the only one that has the turn `name`, until it ends."""
+        if self.connection.dialect.name == "sqlite":
+            return True  # it has one writer at a time anyway
+        taken = sa.func.pg_try_advisory_xact_lock(sa.func.hashtextextended(f"authapi {name}", 0))
+        return bool(await self.connection.scalar(sa.select(taken)))
 
 
 def parse_url(text: str) -> URL:
@@ -65,7 +73,8 @@ class Database:
 
     `pool_size` counts connections; `pool_timeout` and `timeout` are seconds: how long to wait for
     a connection, and for one statement or lock. All methods raise StorageUnavailable when the
-    database is away, locked, or the pool is exhausted.
+    database is away, silent, locked, or the pool is exhausted, and within a bound: what the server
+    is to give up in time, the client gives up too, as a server behind a broken network cannot.
     """
 
     def __init__(
@@ -82,6 +91,7 @@ class Database:
             options["pool_pre_ping"] = True
             options["connect_args"] = {
                 "connect_timeout": max(2, int(timeout)),
+                "tcp_user_timeout": milliseconds,
                 "options": f"-c statement_timeout={milliseconds} -c lock_timeout={milliseconds}"
                 " -c timezone=UTC",
             }
@@ -91,6 +101,8 @@ class Database:
             raise ConfigurationError(
                 "PostgreSQL needs the extra: pip install 'authapi[postgres]'"
             ) from None
+        self._read_bound = pool_timeout + timeout + 1
+        self._write_bound = pool_timeout + 2 * timeout + 1
         self.on_commit: Callable[[Event], None] = _ignore
         """Told of each event once the transaction that holds it is committed."""
         self.on_change: Callable[[Collection[UUID]], None] = _ignore
@@ -123,7 +135,7 @@ class Database:
     async def read(self) -> AsyncIterator[Store]:
         """The tables, each statement on its own. For a single query."""
         with _translated():
-            async with self._reader.connect() as connection:
+            async with asyncio.timeout(self._read_bound), self._reader.connect() as connection:
                 yield _store(connection)
 
     @asynccontextmanager
@@ -132,7 +144,11 @@ class Database:
         store = None
         try:
             with _translated():
-                async with self._turn, self._writer.begin() as connection:
+                async with (
+                    asyncio.timeout(self._write_bound),
+                    self._turn,
+                    self._writer.begin() as connection,
+                ):
                     store = _store(connection)
                     yield store
                     if store.changed:
@@ -149,7 +165,7 @@ class Database:
     async def ping(self) -> None:
         """Return if the database answers."""
         with _translated():
-            async with self._reader.connect() as connection:
+            async with asyncio.timeout(self._read_bound), self._reader.connect() as connection:
                 await connection.execute(sa.text("SELECT 1"))
 
     async def close(self) -> None:
@@ -167,7 +183,7 @@ class _translated:  # noqa: N801  # reads as a verb at its places of use
         return None
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, PoolTimeout | OperationalError | InterfaceError):
+        if isinstance(error, PoolTimeout | OperationalError | InterfaceError | TimeoutError):
             raise StorageUnavailable from error
         if isinstance(error, DBAPIError) and error.connection_invalidated:
             raise StorageUnavailable from error
@@ -180,6 +196,7 @@ def _store(connection: AsyncConnection) -> Store:
         sessions=SessionTable(connection, changed),
         events=EventTable(connection),
         changed=changed,
+        connection=connection,
     )
 
 

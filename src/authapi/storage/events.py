@@ -50,6 +50,14 @@ class EventTable:
         )
         self.added.append(event)
 
+    async def prune(self, *, before: UUID, limit: int) -> int:
+        """Remove up to `limit` events with lesser ids than `before`; how many they were."""
+        batch = sa.select(events.c.id).where(events.c.id < before).limit(limit)
+        found = await self._connection.execute(
+            sa.delete(events).where(events.c.id.in_(batch.scalar_subquery()))
+        )
+        return found.rowcount
+
     async def page(self, user_id: UUID, *, before: UUID | None, limit: int) -> Sequence[Event]:
         """Up to `limit` events of a user, the newest first, beginning behind the id `before`."""
         statement = (

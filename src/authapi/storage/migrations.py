@@ -21,16 +21,24 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from authapi.errors import AuthAPIError, ConfigurationError, StorageUnavailable
 from authapi.storage.database import parse_url
 
+_TURN = 0x61757468617069
+"""`authapi` in ASCII: no other program is likely to lock the same number."""
+_LONGEST_TURN = 60
+"""Seconds that a migration waits for another one."""
+
 
 def upgrade(url: str, revision: str = "head") -> None:
-    """Bring the schema up to `revision`. Raises ConfigurationError for an unknown one."""
-    with connected(url, changes=True) as connection:
+    """Bring the schema up to `revision`; of several at once, one does and the others wait.
+
+    Raises ConfigurationError for an unknown one, StorageUnavailable after a minute of waiting.
+    """
+    with _turn(url), connected(url, changes=True) as connection:
         _run(connection, "upgrade", revision)
 
 
 def downgrade(url: str, revision: str) -> None:
     """Bring the schema down to `revision`; `base` empties it, and loses what is in it."""
-    with connected(url, changes=True) as connection:
+    with _turn(url), connected(url, changes=True) as connection:
         _run(connection, "downgrade", revision)
 
 
@@ -120,6 +128,20 @@ def connected(url: str, *, changes: bool = False) -> Iterator[Connection]:
         raise _explained(error, target) from error
     finally:
         engine.dispose()
+
+
+@contextlib.contextmanager
+def _turn(url: str) -> Iterator[None]:
+    # On PostgreSQL by a lock on a connection of its own, which ends with the process however that
+    # ends. SQLite's migrations take turns by the lock of their one transaction.
+    if parse_url(url).get_backend_name() == "sqlite":
+        yield
+        return
+    with connected(url) as connection:
+        connection.execution_options(isolation_level="AUTOCOMMIT")
+        connection.exec_driver_sql(f"SET lock_timeout = '{_LONGEST_TURN}s'")
+        connection.exec_driver_sql(f"SELECT pg_advisory_lock({_TURN})")
+        yield
 
 
 def _explained(error: DBAPIError, target: URL) -> AuthAPIError:

@@ -1,0 +1,59 @@
+"""Work that comes back by itself: rows that have had their time are removed.
+
+Every process of a service would do it; by taking turns, one at a time does. A batch is one short
+transaction, so that nobody waits for it, and a process that dies in between has done no harm.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+
+from authapi.services.audit import Audit
+from authapi.services.sessions import Sessions
+from authapi.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+
+class Housekeeping:
+    """Removes ended sessions and old events, every `prune_interval`."""
+
+    def __init__(self, sessions: Sessions, audit: Audit, settings: Settings) -> None:
+        self._interval: timedelta = settings.prune_interval
+        self._chores: dict[str, Callable[[], Awaitable[int]]] = {
+            "sessions": sessions.prune,
+            "events": audit.prune,
+        }
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin, in the background."""
+        self._task = asyncio.create_task(self._run(), name="authapi-housekeeping")
+
+    async def stop(self) -> None:
+        """End it; a batch at hand is taken back."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+            self._task = None
+
+    async def work(self) -> dict[str, int]:
+        """Do everything once; how many rows went, by chore. What fails is tried again next time."""
+        removed = {}
+        for name, chore in self._chores.items():
+            try:
+                removed[name] = await chore()
+            except Exception:
+                # One chore must not keep the others from being done, nor end the task.
+                _log.warning("old %s not removed this time", name, exc_info=True)
+        return removed
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(self._interval.total_seconds())
+            removed = await self.work()
+            if any(removed.values()):
+                _log.info("removed what had ended", extra={"removed": removed})
