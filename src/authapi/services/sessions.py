@@ -239,10 +239,15 @@ class Sessions:
         return data
 
     async def prune(self) -> int:
-        """Remove sessions that ended an hour ago or longer, in small batches; how many."""
+        """Remove sessions that ended an hour ago or longer, in small batches; how many.
+
+        Leaves it to another process that is at it.
+        """
         total = 0
         while True:
             async with self._database.transaction() as store:
+                if not await store.take_turn("prune sessions"):
+                    return total
                 removed = await store.sessions.prune(
                     now=now(), grace=_PRUNE_GRACE, limit=_PRUNE_BATCH
                 )
