@@ -9,7 +9,7 @@ import anyio
 import httpx
 import pytest
 
-from authapi import Settings, create_app
+from authapi import Settings, User, create_app
 from authapi.testing import PASSWORD, Client, client
 from tests.storage.rows import sql
 
@@ -104,3 +104,41 @@ async def test_one_connection_is_enough_for_fifty_at_once(database_url: str) -> 
         with anyio.fail_after(60):
             answers = await asyncio.gather(*calls)
         assert Counter(answer.status_code for answer in answers) == {200: 40, 201: 10}
+
+
+@pytest.mark.parametrize("same", [True, False], ids=["this session", "another session"])
+async def test_no_token_survives_a_change_of_password_that_it_overlaps(
+    api: Client, same: bool
+) -> None:
+    user, password = await api.create_user(), PASSWORD
+    for number in range(20):
+        maker = await cookie_of(api, user, password)
+        owner = maker if same else await cookie_of(api, user, password)
+        begun = asyncio.Event()
+        making = asyncio.create_task(make_tokens(api, maker, begun))
+        await begun.wait()
+        change = {"current_password": password, "new_password": f"{PASSWORD} {number}"}
+        changed = await api.post("/me/password", json=change, headers=owner)
+        assert changed.status_code == 204
+        password = change["new_password"]
+        for token in await making:
+            answer = await api.get("/me", headers={"authorization": f"Bearer {token}"})
+            assert answer.status_code == 401, f"round {number}"
+
+
+async def cookie_of(api: Client, user: User, password: str) -> dict[str, str]:
+    """The header of a new cookie session; the client keeps nothing."""
+    answer = await api.login(user, password=password)
+    api.cookies.clear()
+    return {"cookie": f"authapi={answer.cookies['authapi']}"}
+
+
+async def make_tokens(api: Client, headers: dict[str, str], begun: asyncio.Event) -> list[str]:
+    """Personal access tokens made one after another until the session is dead."""
+    made: list[str] = []
+    while True:
+        answer = await api.post("/me/tokens", json={"name": "x"}, headers=headers)
+        begun.set()
+        if answer.status_code == 401:
+            return made
+        made.append(answer.json()["access_token"])

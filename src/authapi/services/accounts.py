@@ -25,12 +25,15 @@ from authapi.identity import EventType, Identity, User, current_client
 from authapi.services.addresses import EmailAddress, parse_email
 from authapi.services.audit import Audit
 from authapi.services.passwords import Passwords
-from authapi.services.sessions import Login
+from authapi.services.sessions import Login, require_alive
 from authapi.services.throttle import Throttle
 from authapi.settings import Settings
 from authapi.storage import Database, Store
 
 _log = logging.getLogger(__name__)
+
+_MOMENT = timedelta(microseconds=1)
+"""The least that two times in the database can differ by."""
 
 
 class Accounts:
@@ -129,8 +132,9 @@ class Accounts:
     ) -> None:
         """Change the caller's password, and end everything of theirs but the session in use.
 
-        `renewed` is another secret for that session, so that whoever had copied the old one is out.
-        Raises InvalidInput for a new password that may not be chosen, WrongPassword.
+        `renewed` is another secret for that session, so that whoever had copied the old one is out;
+        with it, the session counts as freshly logged in. Raises InvalidInput for a new password
+        that may not be chosen, WrongPassword, InvalidCredential if that session has ended.
         """
         account = parse_email(identity.user.email).canonical
         await self._passwords.check_new(new, field="new_password", email=account)
@@ -149,11 +153,14 @@ class Accounts:
             if latest != stored:
                 # Somebody changed it while we were hashing: what was proved is no longer true.
                 raise WrongPassword
+            await require_alive(store, identity)
             await store.users.set_password(user.id, replacement, at=_after(user))
             keep = () if identity.session_id is None else (identity.session_id,)
             await store.sessions.end_all(user.id, keep=keep)
             if renewed is not None and identity.session_id is not None:
-                await store.sessions.replace_secret(identity.session_id, renewed)
+                # Later than before in any case: it tells the two secrets apart (`require_alive`).
+                at = max(now(), identity.auth_time + _MOMENT)
+                await store.sessions.replace_secret(identity.session_id, renewed, auth_time=at)
             await self._audit.record(
                 store,
                 EventType.PASSWORD_CHANGED,
@@ -185,14 +192,22 @@ class Accounts:
             await self._audit.record(store, EventType.PASSWORD_CHANGED, user_id=user.id)
 
     async def rename(
-        self, user_id: UUID, name: str | None, *, unless: Callable[[User], bool]
+        self,
+        user_id: UUID,
+        name: str | None,
+        *,
+        unless: Callable[[User], bool],
+        caller: Identity | None = None,
     ) -> User:
         """Change the name, unless `unless` says of the account, as it is now, that it has changed.
 
-        Raises PreconditionFailed then, NotFound if the account is gone.
+        Raises PreconditionFailed then, NotFound if the account is gone, InvalidCredential if the
+        session of `caller`, who asks for it, has ended.
         """
         async with self._database.transaction() as store:
             user, _ = await _locked(store, user_id)
+            if caller is not None:
+                await require_alive(store, caller)
             if unless(user):
                 raise PreconditionFailed
             if name != user.name:
@@ -218,9 +233,15 @@ class Accounts:
             raise NotFound
         return changed
 
-    async def delete(self, user_id: UUID) -> None:
-        """Remove an account and everything that belongs to it. Its id is never used again."""
+    async def delete(self, user_id: UUID, *, caller: Identity | None = None) -> None:
+        """Remove an account and everything that belongs to it. Its id is never used again.
+
+        Raises InvalidCredential if the session of `caller`, who asks for it, has ended.
+        """
         async with self._database.transaction() as store:
+            if caller is not None:
+                await store.users.lock(user_id)
+                await require_alive(store, caller)
             if await store.users.delete(user_id):
                 await self._audit.record(store, EventType.ACCOUNT_DELETED, user_id=user_id)
 
@@ -268,4 +289,4 @@ async def _locked(store: Store, user_id: UUID) -> tuple[User, PasswordHash | Non
 
 def _after(user: User) -> datetime:
     # Strictly later, whatever the clock did: an ETag made from it must never come back.
-    return max(now(), user.updated_at + timedelta(microseconds=1))
+    return max(now(), user.updated_at + _MOMENT)

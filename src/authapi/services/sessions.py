@@ -10,7 +10,13 @@ from authapi.clock import now
 from authapi.crypto.ids import new_id
 from authapi.crypto.passwords import PasswordHash
 from authapi.crypto.secrets import SecretHash
-from authapi.errors import InputError, InvalidCredentials, InvalidInput, NotFound
+from authapi.errors import (
+    InputError,
+    InvalidCredential,
+    InvalidCredentials,
+    InvalidInput,
+    NotFound,
+)
 from authapi.identity import (
     EventType,
     Identity,
@@ -305,6 +311,23 @@ class Sessions:
             return False
         self._activity.saw(key, at, idle=idle)
         return True
+
+
+async def require_alive(store: Store, identity: Identity) -> None:
+    """Hold the session that the caller came with until the commit. Raises InvalidCredential.
+
+    For what is written on the strength of a session: it may have ended, or got another secret,
+    since the caller was recognised, and what is written now would outlive that. Lock the user
+    first, as everybody does, or two of these could wait for each other.
+    """
+    if identity.session_id is None:
+        return
+    session = await store.sessions.lock(identity.session_id)
+    if session is None or session.user_id != identity.user.id or session.expires_at <= now():
+        raise InvalidCredential
+    if session.auth_time != identity.auth_time:
+        # Its owner has proved the password again and holds another secret than this caller.
+        raise InvalidCredential
 
 
 async def _require_unchanged(store: Store, login: Login) -> None:

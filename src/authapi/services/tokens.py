@@ -10,6 +10,7 @@ from authapi.crypto.secrets import hash_secret, new_opaque_token
 from authapi.errors import InputError, InvalidInput, NotFound
 from authapi.identity import EventType, Identity, Session, SessionKind, current_client
 from authapi.services.audit import Audit
+from authapi.services.sessions import require_alive
 from authapi.settings import Settings
 from authapi.storage import Database
 
@@ -35,7 +36,7 @@ class Tokens:
         `scopes` must lie within those that `owner` holds, and None means all of them; `lifetime`
         defaults to `personal_token_lifetime`. Nobody logged in with it, so its `amr` is empty and
         it never counts as fresh. Raises InvalidInput for a scope or lifetime that may not be,
-        NotFound if the account is gone.
+        InvalidCredential if the session of `owner` has ended, NotFound if the account is gone.
         """
         chosen = owner.scopes if scopes is None else frozenset(scopes)
         if not chosen <= owner.scopes:
@@ -64,6 +65,7 @@ class Tokens:
         )
         async with self._database.transaction() as store:
             found = await store.users.lock(owner.user.id)
+            await require_alive(store, owner)
             if found is None or not found[0].is_active:
                 raise NotFound
             await store.sessions.add(token, hash_secret(secret))

@@ -109,11 +109,13 @@ class SessionTable:
             sa.update(sessions).where(sessions.c.id == session_id).values(data=dict(data))
         )
 
-    async def replace_secret(self, session_id: UUID, secret: SecretHash) -> None:
-        """Give a session another secret; the old one is dead."""
+    async def replace_secret(
+        self, session_id: UUID, secret: SecretHash, *, auth_time: datetime
+    ) -> None:
+        """Give a session another secret, for a proof at `auth_time`; the old one is dead."""
         statement = sa.update(sessions).where(sessions.c.id == session_id)
         found = await self._connection.execute(
-            statement.values(secret_hash=secret).returning(sessions.c.user_id)
+            statement.values(secret_hash=secret, auth_time=auth_time).returning(sessions.c.user_id)
         )
         self._changed.update(found.scalars())
 

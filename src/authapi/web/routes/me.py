@@ -49,7 +49,7 @@ async def read(user: Me, request: Request) -> Response:
     responses=_CHANGED | problems(400, 401, 404, 412, 413, 415, 422, 503),
     openapi_extra=request_header("If-Match", "An ETag; 412 if it is not the same any more."),
 )
-async def change(body: Profile, user: Me, request: Request) -> Response:
+async def change(body: Profile, caller: Caller, request: Request) -> Response:
     """Change my account. With `If-Match`, only if it is still what I read."""
     condition = request.headers.get("if-match")
 
@@ -59,10 +59,12 @@ async def change(body: Profile, user: Me, request: Request) -> Response:
 
     accounts = context_of(request).runtime.services.accounts
     if "name" in body.model_fields_set:
-        changed = await accounts.rename(user.id, body.name, unless=changed_meanwhile)
+        changed = await accounts.rename(
+            caller.user.id, body.name, unless=changed_meanwhile, caller=caller
+        )
     else:
         # Nothing to write: writing the name that was read before could undo somebody's change.
-        changed = await accounts.find(user.id)
+        changed = await accounts.find(caller.user.id)
         if changed_meanwhile(changed):
             raise PreconditionFailed
     result, etag = _representation(changed)
@@ -73,7 +75,7 @@ async def change(body: Profile, user: Me, request: Request) -> Response:
 @router.delete("", status_code=204, responses=problems(401, 503))
 async def delete(identity: FreshCaller, request: Request) -> None:
     """Remove my account and everything that belongs to it. Asks for a fresh login."""
-    await context_of(request).runtime.services.accounts.delete(identity.user.id)
+    await context_of(request).runtime.services.accounts.delete(identity.user.id, caller=identity)
 
 
 @router.post(

@@ -1,0 +1,120 @@
+"""What is written on the strength of a session, when that ends between the look and the write."""
+
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from uuid import UUID
+
+import pytest
+
+from authapi.crypto.secrets import hash_secret, new_secret
+from authapi.errors import InvalidCredential, NotFound, WrongPassword
+from authapi.identity import Identity, SessionKind
+from authapi.services import Lifetime, Services
+from authapi.services.addresses import parse_email
+from authapi.testing import PASSWORD
+
+ALICE = parse_email("alice@example.com")
+OTHER = PASSWORD[::-1]
+Deed = Callable[[Services, Identity], Awaitable[object]]
+
+
+def session_of(caller: Identity) -> UUID:
+    assert caller.session_id is not None
+    return caller.session_id
+
+
+async def change_password(services: Services, caller: Identity) -> None:
+    await services.accounts.change_password(
+        caller, current=PASSWORD, new=OTHER, renewed=hash_secret(new_secret())
+    )
+
+
+async def change_password_elsewhere(services: Services, caller: Identity) -> None:
+    await change_password(services, await log_in(services))
+
+
+async def end_all_from_elsewhere(services: Services, caller: Identity) -> None:
+    await services.sessions.end_others(await log_in(services))
+
+
+async def log_in(services: Services) -> Identity:
+    """The caller of a new cookie session, as the next request would see them."""
+    secret = hash_secret(new_secret())
+    login = await services.accounts.prove(ALICE, PASSWORD)
+    lifetime = Lifetime(timedelta(days=1))
+    kind = SessionKind.SESSION
+    await services.sessions.begin(login, kind, lifetime=lifetime, secret=secret)
+    found = await services.sessions.identify_secret(secret, kind, strategy="session")
+    assert found is not None
+    return found
+
+
+ENDINGS: dict[str, Deed] = {
+    "logout": lambda services, caller: services.sessions.logout(caller),
+    "ended": lambda services, caller: services.sessions.end_own(session_of(caller), caller.user.id),
+    "all others ended": end_all_from_elsewhere,
+    "all ended": lambda services, caller: services.sessions.end_all(caller.user.id),
+    "password changed here": change_password,
+    "password changed elsewhere": change_password_elsewhere,
+    "deactivated": lambda services, caller: services.accounts.set_active(caller.user.id, False),
+    "on and off": lambda services, caller: services.accounts.set_active(caller.user.id, False),
+    "password set": lambda services, caller: services.accounts.set_password(caller.user.id, OTHER),
+}
+WRITES: dict[str, Deed] = {
+    "token": lambda services, caller: services.tokens.create(
+        caller, name="x", scopes=None, lifetime=None
+    ),
+    "name": lambda services, caller: services.accounts.rename(
+        caller.user.id, "x", unless=lambda _: False, caller=caller
+    ),
+    "deletion": lambda services, caller: services.accounts.delete(caller.user.id, caller=caller),
+    "password": change_password,
+}
+
+
+@pytest.mark.parametrize("write", WRITES)
+@pytest.mark.parametrize("ending", ENDINGS)
+async def test_nothing_is_written_for_a_session_that_has_ended(
+    services_on_each: Services, ending: str, write: str
+) -> None:
+    services = services_on_each
+    account = await services.accounts.create(ALICE, PASSWORD, name="Alice")
+    caller = await log_in(services)
+    await ENDINGS[ending](services, caller)
+    if ending == "on and off":
+        await services.accounts.set_active(account.id, True)
+    with pytest.raises((InvalidCredential, WrongPassword)):
+        await WRITES[write](services, caller)
+    assert await services.tokens.list_of(account.id) == []
+    assert (await services.accounts.find(account.id)).name == "Alice"
+
+
+@pytest.mark.parametrize("write", WRITES)
+async def test_who_is_still_logged_in_writes(services_on_each: Services, write: str) -> None:
+    await services_on_each.accounts.create(ALICE, PASSWORD)
+    await WRITES[write](services_on_each, await log_in(services_on_each))
+
+
+@pytest.mark.parametrize("write", ["token", "name", "deletion"])
+async def test_nothing_is_written_for_an_account_that_is_gone(
+    services_on_each: Services, write: str
+) -> None:
+    account = await services_on_each.accounts.create(ALICE, PASSWORD)
+    caller = await log_in(services_on_each)
+    await services_on_each.accounts.delete(account.id)
+    with pytest.raises((InvalidCredential, NotFound)):
+        await WRITES[write](services_on_each, caller)
+
+
+async def test_a_change_of_password_is_a_fresh_login(services_on_each: Services) -> None:
+    await services_on_each.accounts.create(ALICE, PASSWORD)
+    caller, secret = await log_in(services_on_each), hash_secret(new_secret())
+    await services_on_each.accounts.change_password(
+        caller, current=PASSWORD, new=OTHER, renewed=secret
+    )
+    renewed = await services_on_each.sessions.identify_secret(
+        secret, SessionKind.SESSION, strategy="session"
+    )
+    assert renewed is not None
+    assert (renewed.session_id, renewed.amr) == (caller.session_id, caller.amr)
+    assert renewed.auth_time > caller.auth_time
