@@ -40,7 +40,13 @@ def main() -> int:
     pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text())
     project, groups = pyproject["project"], pyproject["dependency-groups"]
     extras = project["optional-dependencies"]
-    run = project["dependencies"] + extras["postgres"] + extras["redis"] + groups["build"]
+    run = (
+        project["dependencies"]
+        + extras["postgres"]
+        + extras["redis"]
+        + extras["metrics"]
+        + groups["build"]
+    )
     # A developer has what the service has: every pin of run.txt is a requirement of dev.txt.
     run_lock = (ROOT / "requirements/run.txt").read_text()
     dev = run + groups["dev"] + re.findall(r"^[a-z0-9-]+==[^ ;]+", run_lock, re.MULTILINE)

@@ -22,6 +22,7 @@ from authapi.web.breaches import range_check
 from authapi.web.context import Runtime
 from authapi.web.middleware import EdgeMiddleware
 from authapi.web.routes import UNITS
+from authapi.web.routes.health import metrics_of
 from authapi.web.routing import OwnRoutes
 
 _log = logging.getLogger("authapi")
@@ -76,6 +77,8 @@ class AuthAPI:
             if name != "docs" or (self.settings.docs_enabled and app.docs_url is None)
         ]
         app.include_router(OwnRoutes(units))
+        if self.settings.metrics_path is not None:
+            app.add_route(self.settings.metrics_path, metrics_of, include_in_schema=False)
         openapi.install(app, self.runtime)
         self._apps.append(app)
 
@@ -138,6 +141,11 @@ def _mounted_below(app: FastAPI, prefix: str = "") -> Iterator[tuple[str, FastAP
 
 def create_app(settings: Settings | None = None) -> FastAPI:
     """The service: an empty application with authapi installed."""
+    return create_service(settings)[1]
+
+
+def create_service(settings: Settings | None = None) -> tuple[AuthAPI, FastAPI]:
+    """The same, and what is installed in it."""
     auth = AuthAPI(settings)
     app = FastAPI(
         title="authapi",
@@ -149,4 +157,4 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redoc_url=None,
     )
     auth.install(app)
-    return app
+    return auth, app

@@ -31,7 +31,7 @@ def with_services(work: Callable[[Services], Awaitable[T]]) -> T:
     async def run() -> T:
         settings = load_settings()
         services = Services.build(settings, breached=range_check(settings))
-        await services.start()
+        await services.open()
         try:
             return await work(services)
         except InvalidInput as refusal:

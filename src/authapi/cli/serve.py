@@ -4,6 +4,8 @@ import logging.config
 import os
 import signal
 import socket
+import tempfile
+from contextlib import ExitStack
 from types import FrameType
 from typing import Annotated
 
@@ -11,7 +13,7 @@ import typer
 import uvicorn
 from uvicorn.supervisors import Multiprocess
 
-from authapi.app import create_app
+from authapi.app import create_service
 from authapi.cli import logs
 from authapi.errors import ConfigurationError
 from authapi.services import Services, prepare
@@ -29,7 +31,15 @@ def serve(
     listening = _listen(load_settings(chosen))
     # Known only now if the port was 0; the issuer of tokens depends on it.
     settings = load_settings({**chosen, "port": listening.getsockname()[1]})
-    app = create_app(settings)
+    with ExitStack() as stack:
+        if settings.metrics and settings.workers > 1:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="authapi-metrics-"))
+            os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+        _serve(settings, listening, stack)
+
+
+def _serve(settings: Settings, listening: socket.socket, stack: ExitStack) -> None:
+    auth, app = create_service(settings)
     _try_out(settings)
     log_config = logs.configuration(settings)
     logging.config.dictConfig(log_config)
@@ -47,6 +57,12 @@ def serve(
         server_header=False,
         timeout_graceful_shutdown=settings.shutdown_timeout,
     )
+    metrics = auth.runtime.services.metrics
+    if metrics is not None and settings.metrics_port is not None:
+        from authapi.services.metrics import serve_metrics
+
+        end = serve_metrics(metrics.registry, host=settings.host, port=settings.metrics_port)
+        stack.callback(end)
     server = uvicorn.Server(config)
     # uvicorn raises the signal again once it is done, which would end us by it instead of with 0.
     signal.signal(signal.SIGTERM, _ignore)

@@ -5,7 +5,10 @@
 
 import asyncio
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from authapi.errors import ConfigurationError
+from authapi.identity import Event
 from authapi.services.accounts import Accounts
 from authapi.services.audit import Audit
 from authapi.services.callers import Activity, Coherence, KnownCallers
@@ -17,6 +20,9 @@ from authapi.services.throttle import Throttle
 from authapi.services.tokens import Tokens
 from authapi.settings import Settings
 from authapi.storage import Database
+
+if TYPE_CHECKING:
+    from authapi.services.metrics import Metrics
 
 __all__ = ["Lifetime", "Login", "Services"]
 
@@ -34,6 +40,7 @@ class Services:
     housekeeping: Housekeeping
     keys: Keys
     known: KnownCallers
+    metrics: "Metrics | None"
     passwords: Passwords
     sessions: Sessions
     throttle: Throttle
@@ -69,33 +76,69 @@ class Services:
             housekeeping=Housekeeping(sessions, audit, settings),
             keys=Keys(settings),
             known=known,
+            metrics=_metrics(settings, database, passwords, known),
             passwords=passwords,
             sessions=sessions,
             throttle=throttle,
             tokens=Tokens(database, audit, settings),
         )
 
-    async def start(self) -> None:
-        """Make keys, bring the schema up (SQLite) or check it (PostgreSQL), warm up.
+    async def open(self) -> None:
+        """Make keys, bring the schema up or check it, warm up: enough for a command.
 
         Raises ConfigurationError if something of that cannot be.
         """
         await asyncio.to_thread(prepare, self.settings)
         self.keys.start()
         await self.passwords.start()
+
+    async def start(self) -> None:
+        """Open, and begin what goes on in the background of a service. Raises as `open`."""
+        await self.open()
         if self.settings.known_callers:
             await self.coherence.start()
         self.activity.start()
         self.housekeeping.start()
+        if self.metrics is not None:
+            self.metrics.start()
 
     async def stop(self) -> None:
         """Write down what is pending and close everything."""
+        if self.metrics is not None:
+            await self.metrics.stop()
         await self.housekeeping.stop()
         await self.coherence.stop()
         await self.activity.stop()
         self.passwords.stop()
         await self.throttle.close()
         await self.database.close()
+
+
+def _metrics(
+    settings: Settings, database: Database, passwords: Passwords, known: KnownCallers
+) -> "Metrics | None":
+    if not settings.metrics:
+        return None
+    try:
+        from authapi.services.metrics import Metrics  # noqa: PLC0415  # an extra
+    except ImportError:
+        raise ConfigurationError("metrics need the extra: pip install 'authapi[metrics]'") from None
+    metrics = Metrics(
+        {
+            "authapi_hashes_running": lambda: passwords.running,
+            "authapi_hashes_waiting": lambda: passwords.waiting,
+            "authapi_known_callers": lambda: len(known),
+            "authapi_database_connections": lambda: database.connections_in_use,
+        }
+    )
+    told = database.on_commit
+
+    def tell(event: Event) -> None:
+        told(event)
+        metrics.event(event.type.value)
+
+    database.on_commit = tell
+    return metrics
 
 
 def prepare(settings: Settings) -> None:

@@ -101,6 +101,16 @@ class Passwords:
             _log.warning("the breach check did not answer: a new password was not checked")
             return False
 
+    @property
+    def running(self) -> int:
+        """Hashes that are being computed."""
+        return min(self._pending, self._settings.hash_concurrency)
+
+    @property
+    def waiting(self) -> int:
+        """Hashes that wait for their turn."""
+        return self._pending - self.running
+
     async def _run(self, work: Callable[[PasswordHasher], T]) -> T:
         pool = self._pool
         if self._hasher is None or pool is None:

@@ -158,6 +158,10 @@ class Settings(BaseSettings):
     events_retention: Lifetime = timedelta(days=365)
     """How long security events are kept."""
 
+    metrics_port: int | None = Field(default=None, ge=1, le=65535)
+    """Serve Prometheus metrics on this port of `host`, of all workers; by default nowhere."""
+    metrics_path: str | None = Field(default=None, pattern="^/[a-z0-9/_-]+$")
+    """Serve Prometheus metrics at this path of the service itself, to whoever asks."""
     access_log: bool = False
     """One line in the log for each request, besides those for security events."""
 
@@ -234,6 +238,11 @@ class Settings(BaseSettings):
     def is_embedded(self) -> bool:
         """Whether the database is SQLite, which authapi migrates by itself."""
         return self.resolved_database_url.startswith("sqlite")
+
+    @property
+    def metrics(self) -> bool:
+        """Whether anything is counted for Prometheus."""
+        return self.metrics_path is not None or self.metrics_port is not None
 
     @property
     def migrates(self) -> bool:

@@ -131,6 +131,12 @@ class Database:
         plain = self._url.set(drivername=self._url.get_backend_name(), query={})
         return plain.render_as_string()
 
+    @property
+    def connections_in_use(self) -> int:
+        """How many connections of the pool somebody has at the moment."""
+        pool = self.engine.pool
+        return pool.checkedout() if isinstance(pool, sa.QueuePool) else 0
+
     @asynccontextmanager
     async def read(self) -> AsyncIterator[Store]:
         """The tables, each statement on its own. For a single query."""

@@ -6,6 +6,7 @@ the error handlers find it, also in mounted applications.
 
 from dataclasses import dataclass, field
 
+from opentelemetry.trace import Span
 from starlette.requests import HTTPConnection
 
 from authapi.errors import InvalidCredential
@@ -43,6 +44,8 @@ class RequestContext:
     """What each strategy answered, so that none is asked twice."""
     identity: Identity | None = None
     """Who is calling, once a gate has found out."""
+    span: Span | None = None
+    """FastAPI's OpenTelemetry span of this request, if there is one."""
     challenges: tuple[Challenge, ...] | None = None
     """What a 401 or 403 of this request has to say in `WWW-Authenticate`."""
 

@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from functools import partial
 
+from opentelemetry import trace
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -48,6 +49,8 @@ class EdgeMiddleware:
             ipaddress.ip_network(text) for text in runtime.settings.trusted_proxies
         )
         self._logs_access = runtime.settings.access_log
+        self._metrics = runtime.services.metrics
+        self._watched = self._logs_access or self._metrics is not None
         self._headers = _security_headers(https=self._https)
         self._names = frozenset(name for name, _ in self._headers)
 
@@ -56,6 +59,8 @@ class EdgeMiddleware:
             await self.app(scope, receive, send)
             return
         context = RequestContext(runtime=self._runtime, request_id=self._new_id())
+        if scope.get("fastapi.telemetry") is not None:
+            context.span = trace.get_current_span()
         scope[SCOPE_KEY] = context
         with on_behalf_of(partial(client_of, scope, self._trusted, context.request_id)):
             if scope["type"] == "websocket":
@@ -77,8 +82,8 @@ class EdgeMiddleware:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
-                if self._logs_access:
-                    _log_access(scope, context, message["status"], began)
+                if self._watched:
+                    self._watch(scope, context, message["status"], began)
                 message["headers"] = self._complete(message.get("headers", ()), request_id)
             elif is_head and message["type"] == "http.response.body":
                 message["body"] = b""
@@ -105,6 +110,15 @@ class EdgeMiddleware:
             await send({"type": "websocket.close", "code": 1008, "reason": "headers"})
             return
         await self.app(scope, receive, send)
+
+    def _watch(self, scope: Scope, context: RequestContext, status: int, began: float) -> None:
+        seconds = time.perf_counter() - began
+        # The pattern, not the path: what a stranger put into a path is theirs.
+        route = getattr(scope.get("route"), "path", None)
+        if self._metrics is not None:
+            self._metrics.request(scope["method"], route, status, seconds)
+        if self._logs_access:
+            _log_access(scope["method"], route, context, status, seconds)
 
     def _refusal(self, scope: Scope) -> Refusal | None:
         total = authorizations = 0
@@ -142,16 +156,17 @@ class EdgeMiddleware:
         return [*headers, request_id, *ours]
 
 
-def _log_access(scope: Scope, context: RequestContext, status: int, began: float) -> None:
-    identity, route = context.identity, scope.get("route")
+def _log_access(
+    method: str, route: str | None, context: RequestContext, status: int, seconds: float
+) -> None:
+    identity = context.identity
     _access.info(
         "request",
         extra={
-            "method": scope["method"],
-            # The pattern, not the path: what a stranger put into a path is theirs.
-            "route": getattr(route, "path", None),
+            "method": method,
+            "route": route,
             "status": status,
-            "milliseconds": round((time.perf_counter() - began) * 1000, 2),
+            "milliseconds": round(seconds * 1000, 2),
             "request_id": context.request_id,
             "user_id": str(identity.user.id) if identity else None,
             "strategy": identity.strategy if identity else None,

@@ -233,6 +233,7 @@ def _recall(
             if strategy.ambient:
                 check_ambient(connection)
             context.outcomes[strategy.name] = found
+            _tell(context, strategy, "known")
             return found
         if found is not None:
             return None
@@ -251,6 +252,9 @@ async def _recognise(
         if outcome is _UNASKED:
             outcome = await _ask(strategy, connection)
             context.outcomes[strategy.name] = outcome
+            if outcome is not None:
+                recognised = isinstance(outcome, Identity)
+                _tell(context, strategy, "recognised" if recognised else "refused")
         if isinstance(outcome, InvalidCredential):
             if strategy.ambient and wanted.optional:
                 continue
@@ -273,6 +277,16 @@ async def _ask(
     if outcome is not None and strategy.ambient:
         check_ambient(connection)
     return outcome
+
+
+def _tell(context: RequestContext, strategy: Strategy, outcome: str) -> None:
+    metrics = context.runtime.services.metrics
+    if metrics is not None:
+        metrics.authentication(strategy.name, outcome)
+    if context.span is not None:
+        # Never who, only how.
+        context.span.set_attribute("authapi.strategy", strategy.name)
+        context.span.set_attribute("authapi.outcome", outcome)
 
 
 def _refuse_unrecognised(

@@ -1,0 +1,127 @@
+"""Metrics: what is counted, and what never becomes a label."""
+
+import re
+from collections.abc import AsyncIterator
+
+import pytest
+from fastapi import FastAPI
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from authapi import create_app
+from authapi.app import AuthAPI
+from authapi.testing import PASSWORD, Client, client
+from tests.conftest import SettingsFactory
+
+
+@pytest.fixture
+async def api(make_settings: SettingsFactory) -> AsyncIterator[Client]:
+    settings = make_settings(metrics_path="/internal/metrics", strategies=("session", "token"))
+    async with client(create_app(settings)) as found:
+        yield found
+
+
+async def scraped(api: Client) -> dict[str, float]:
+    answer = await api.get("/internal/metrics", headers={"Cookie": ""})
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+    lines = [line for line in answer.text.splitlines() if not line.startswith("#")]
+    return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines)}
+
+
+async def test_requests_are_counted_by_pattern(api: Client) -> None:
+    alice = await api.create_user()
+    await api.login(alice, strategy="token")
+    for path in ("/me", "/me", "/nothing/of/ours"):
+        await api.get(path)
+    await api.delete("/me/tokens/01a20698-e353-7f96-9181-5ccc2ce09c9c")
+    found = await scraped(api)
+    assert found['authapi_requests_total{method="GET",route="/me",status="200"}'] == 2
+    assert found['authapi_requests_total{method="GET",route="none",status="404"}'] == 1
+    refused = 'authapi_requests_total{method="DELETE",route="/me/tokens/{token_id}",status="401"}'
+    assert found[refused] == 1
+    assert found['authapi_request_seconds_count{method="GET",route="/me"}'] == 2
+
+
+async def test_a_method_of_somebodys_own_is_no_label(api: Client) -> None:
+    await api.request("BREW", "/me")
+    found = await scraped(api)
+    assert found['authapi_requests_total{method="other",route="/me",status="405"}'] == 1
+    assert not any("BREW" in name for name in found)
+
+
+async def test_authentications_are_counted_by_strategy_and_outcome(api: Client) -> None:
+    alice = await api.create_user()
+    await api.login(alice, strategy="token")
+    for _ in range(3):
+        assert (await api.get("/me")).status_code == 200
+    wrong = {"Authorization": "Bearer aat_" + "x" * 49}
+    assert (await api.get("/me", headers=wrong)).status_code == 401
+    await api.get("/me", headers={"Authorization": ""})
+    found = await scraped(api)
+    counted = {
+        name: value
+        for name, value in found.items()
+        if name.startswith("authapi_authentications_total")
+    }
+    assert counted == {
+        'authapi_authentications_total{outcome="recognised",strategy="token"}': 1,
+        'authapi_authentications_total{outcome="known",strategy="token"}': 2,
+        'authapi_authentications_total{outcome="refused",strategy="token"}': 1,
+    }
+    assert found["authapi_known_callers"] == 1
+
+
+async def test_events_and_levels(api: Client) -> None:
+    alice = await api.create_user()
+    answer = await api.post("/login", json={"email": alice.email, "password": "wrong" + PASSWORD})
+    assert answer.status_code == 401
+    found = await scraped(api)
+    assert found['authapi_events_total{type="account_registered"}'] == 1
+    assert found['authapi_events_total{type="login_refused"}'] == 1
+    assert found["authapi_hashes_running"] == found["authapi_hashes_waiting"] == 0
+    assert found["authapi_database_connections"] == 0
+
+
+async def test_no_label_tells_of_a_person(api: Client) -> None:
+    alice = await api.create_user("alice.canary@example.com")
+    await api.login(alice)
+    await api.get(f"/me?email={alice.email}")
+    text = (await api.get("/internal/metrics")).text
+    assert "canary" not in text
+    assert str(alice.id) not in text
+    assert re.findall(r"(\w+)=", " ".join(re.findall(r"\{(.*?)\}", text))) != []
+
+
+async def test_without_the_setting_nothing_is_counted_or_served(
+    make_settings: SettingsFactory,
+) -> None:
+    async with client(create_app(make_settings())) as api:
+        assert api.services.metrics is None
+        assert (await api.get("/metrics")).status_code == 404
+
+
+async def test_the_span_of_a_request_tells_how_and_not_who(make_settings: SettingsFactory) -> None:
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    auth = AuthAPI(make_settings())
+    app = FastAPI(lifespan=auth.lifespan, telemetry={"tracer_provider": provider})
+    auth.install(app)
+    async with client(app) as api:
+        alice = await api.create_user("alice.canary@example.com")
+        await api.login(alice, strategy="jwt")
+        token = api.headers["Authorization"]
+        exporter.clear()
+        for _ in range(2):
+            assert (await api.get("/me")).status_code == 200
+        api.headers["Authorization"] = token + "x"
+        assert (await api.get("/me")).status_code == 401
+        spans = [span for span in exporter.get_finished_spans() if span.parent is None]
+    told = [dict(span.attributes or {}) for span in spans]
+    how = [(item["authapi.strategy"], item["authapi.outcome"]) for item in told]
+    assert how == [("jwt", "recognised"), ("jwt", "known"), ("jwt", "refused")]
+    everything = " ".join(span.to_json() for span in exporter.get_finished_spans())
+    assert "canary" not in everything
+    assert token.removeprefix("Bearer ") not in everything
