@@ -1,0 +1,98 @@
+"""What the fault tests share: databases that may be broken, services on them, and the figures."""
+
+import itertools
+import random
+import secrets
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from authapi.storage import migrations
+from tests.faults.harness.figures import SCALE, Figures
+from tests.faults.harness.service import Service
+from tests.servers.postgres import PostgresCluster
+
+_FIGURES = pytest.StashKey[Figures]()
+_numbers = itertools.count(1)
+
+Report = Callable[[str], None]
+NewService = Callable[..., Service]
+
+
+@pytest.fixture(scope="session")
+def _figures(pytestconfig: pytest.Config) -> Figures:
+    return pytestconfig.stash.setdefault(_FIGURES, Figures())
+
+
+@pytest.fixture
+def report(_figures: Figures, request: pytest.FixtureRequest) -> Report:
+    """Takes the one line of figures of this test; its name begins with its number."""
+    # test_07_losing_the_shared_store[flush] -> 7 losing the shared store [flush]
+    number, _, words = request.node.originalname.removeprefix("test_").partition("_")
+    _, _, parameters = request.node.name.partition("[")
+    name = f"{int(number)} {words.replace('_', ' ')}"
+    return lambda line: _figures.report(f"{name} [{parameters}" if parameters else name, line)
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    if figures := config.stash.get(_FIGURES, None):
+        terminalreporter.section(f"faults, at scale {SCALE}")
+        for line in figures.text():
+            terminalreporter.write_line(line)
+
+
+@pytest.fixture(scope="session")
+def _cluster() -> Iterator[PostgresCluster]:
+    # A commit is answered when it is written, or killing the server proves nothing.
+    with PostgresCluster({"synchronous_commit": "on", "max_connections": "300"}) as cluster:
+        migrations.upgrade(cluster.create_database("template_faults"))
+        yield cluster
+
+
+@pytest.fixture
+def cluster(_cluster: PostgresCluster) -> PostgresCluster:
+    """A PostgreSQL to break, running, whatever the test before has done to it."""
+    _cluster.start()
+    return _cluster
+
+
+@pytest.fixture
+def postgres_here(cluster: PostgresCluster) -> Iterator[str]:
+    """A fresh, migrated database in `cluster`."""
+    name = f"faults_{next(_numbers)}"
+    yield cluster.create_database(name, template="template_faults")
+    cluster.start()
+    cluster.drop_database(name)
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def url(request: pytest.FixtureRequest) -> str:
+    """A fresh, migrated database: the test runs once on SQLite and once on PostgreSQL."""
+    name = "sqlite_url" if request.param == "sqlite" else "postgres_here"
+    found: str = request.getfixturevalue(name)
+    return found
+
+
+@pytest.fixture
+def new_service(tmp_path: Path) -> Iterator[NewService]:
+    """Makes services whose processes end with the test."""
+    made: list[Service] = []
+
+    def make(url: str, extra: dict[str, str] | None = None, **settings: str) -> Service:
+        made.append(Service(tmp_path, url, settings, extra or {}))
+        return made[-1]
+
+    yield make
+    for service in made:
+        service.stack.close()
+
+
+@pytest.fixture
+def chance() -> random.Random:
+    """Chance, with a seed that is told when a test fails."""
+    seed = secrets.randbits(32)
+    print(f"seed {seed}")  # noqa: T201  # pytest shows it with the failure
+    return random.Random(seed)

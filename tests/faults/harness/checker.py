@@ -1,0 +1,116 @@
+"""Afterwards: is every acknowledged fact there, and every doubtful change there entirely or not?"""
+
+import asyncio
+from collections.abc import Iterable
+
+from tests.faults.harness.facts import Account, Credential
+from tests.faults.harness.wire import Client
+from tests.storage.rows import sql
+
+_AT_ONCE = 4
+
+
+async def check(client: Client, accounts: Iterable[Account]) -> list[str]:
+    """What is not as it has to be, one line each."""
+    turns = asyncio.Semaphore(_AT_ONCE)
+
+    async def one(account: Account) -> list[str]:
+        async with turns:
+            return [f"{text} ({account.doubt=})" for text in await _problems(client, account)]
+
+    found = await asyncio.gather(*(one(account) for account in accounts))
+    return [text for texts in found for text in texts]
+
+
+async def accepted(client: Client, credential: Credential) -> bool:
+    """Whether the service takes this credential."""
+    answer = await client.get("/me", credential.headers)
+    assert answer.status in {200, 401}, answer
+    return answer.status == 200
+
+
+async def opens(client: Client, email: str, password: str) -> bool:
+    """Whether one can log in with this."""
+    body = {"email": email, "password": password, "strategy": "token"}
+    answer = await client.post("/login", body)
+    assert answer.status in {200, 401}, answer
+    return answer.status == 200
+
+
+async def _problems(client: Client, account: Account) -> list[str]:
+    problems = []
+    for credential, _ in account.dead:
+        if await accepted(client, credential):
+            problems.append(f"a revoked {credential.strategy} is accepted")
+    is_open = await opens(client, account.email, account.password)
+    if account.is_deleted:
+        return [*problems, "a deleted account is there"] if is_open else problems
+    living = {
+        credential.session_id or id(credential): await accepted(client, credential)
+        for credential in account.live
+        if credential is not account.questioned
+    }
+    match account.doubt:
+        case "register":
+            # Where there is no account, nothing of it may be there; `audit` looks at the rows.
+            pass
+        case "delete":
+            if len({is_open, *living.values()}) != 1:
+                problems.append("half deleted")
+        case "password":
+            changed = await opens(client, account.email, account.new_password or "")
+            jwt = [await accepted(client, c) for c in account.live if c.strategy == "jwt"]
+            others = [await accepted(client, c) for c in account.live if c.strategy != "jwt"]
+            if changed == is_open or not all(jwt) or any(others) != is_open:
+                problems.append(f"half changed: {changed=} {is_open=} {jwt=} {others=}")
+            if any(others) != all(others):
+                problems.append("some sessions survived a change of password")
+        case _:
+            if not is_open:
+                problems.append("an acknowledged account or password is lost")
+            if not all(living.values()):
+                problems.append("an acknowledged login is lost")
+    return problems
+
+
+def audit(url: str) -> list[str]:
+    """What the rows say of changes that belong together, one line each.
+
+    An event is written in the transaction of its change, so one without the other is half a change.
+    """
+    events = sql(url, "SELECT type, user_id, session_id FROM events WHERE user_id IS NOT NULL")
+    users = {row[0] for row in sql(url, "SELECT id FROM users")}
+    sessions = {row[0]: row[1] for row in sql(url, "SELECT id, user_id FROM sessions")}
+    told: dict[str, list[object]] = {}
+    for kind, user, session in events:
+        told.setdefault(kind, []).append(user)
+        if session is not None:
+            told.setdefault(f"{kind} of", []).append(session)
+    problems = []
+    registered, deleted = told.get("account_registered", []), set(told.get("account_deleted", []))
+    if len(set(registered)) != len(registered):
+        problems.append("an account was registered twice")
+    if set(registered) - deleted != users:
+        problems.append("accounts and the events of their registration differ")
+    begun = [*told.get("login of", []), *told.get("token_created of", [])]
+    if len(set(begun)) != len(begun):
+        problems.append("a login was written down twice")
+    if not set(sessions) <= set(begun):
+        problems.append("a session has no event of its beginning")
+    if not set(sessions.values()) <= users:
+        problems.append("a session has no user")
+    ends = ("logout of", "session_ended of", "token_ended of")
+    over = {session for kind in ends for session in told.get(kind, [])}
+    if over & set(sessions):
+        problems.append("a session is there whose end was written down")
+    changed = {*told.get("password_changed", []), *told.get("sessions_ended", []), *deleted}
+    missing = set(begun) - set(sessions) - over
+    owners = {session: user for _, user, session in events if session}
+    if {owners[session] for session in missing} - changed:
+        problems.append("a session is gone, and nothing says why")
+    return problems
+
+
+def integrity(url: str) -> str:
+    """What SQLite says of its file: `ok`."""
+    return str(sql(url, "PRAGMA integrity_check")[0][0])

@@ -1,0 +1,122 @@
+"""`authapi serve` as it is run: real processes, any number of them on one database."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.servers.process import ServeProcess, free_port
+
+UNLIMITED = "1000000/second"
+LIMITS = ("ACCOUNT_AND_NETWORK", "ACCOUNT", "NETWORK", "TOTAL", "REGISTRATIONS")
+ARGON2_KIB = 19456
+
+
+@dataclass(frozen=True)
+class Running:
+    """One running `authapi serve`; its own workers, if it has several, belong to it."""
+
+    process: ServeProcess
+    port: int
+
+    def ready(self, timeout: float = 60) -> float:
+        """Seconds waited until it was ready."""
+        began = time.monotonic()
+        self.process.wait_ready(f"http://127.0.0.1:{self.port}/health/ready", timeout=timeout)
+        return time.monotonic() - began
+
+
+@dataclass
+class Service:
+    """One database, one secret, and whatever runs on them."""
+
+    directory: Path
+    database_url: str
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """Environment variables without `AUTHAPI_`."""
+    extra: Mapping[str, str] = field(default_factory=dict)
+    """Other environment variables."""
+    stack: ExitStack = field(default_factory=ExitStack)
+
+    @property
+    def is_sqlite(self) -> bool:
+        return self.database_url.startswith("sqlite")
+
+    def environment(self, **settings: str) -> dict[str, str]:
+        """What a process is started with; nothing of ours but the way to Python's packages."""
+        chosen = {
+            "DATABASE_URL": self.database_url,
+            "DATA_DIR": str(self.directory / "data"),
+            "SECRET": "f0b6d1c7e95a428d3b8e1f6a7c0d2945",
+            # One issuer, whichever process signs.
+            "PUBLIC_URL": "http://127.0.0.1:8000",
+            **{f"LIMIT_{name}": UNLIMITED for name in LIMITS},
+            **self.settings,
+            **settings,
+        }
+        inherited = {
+            name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ
+        }
+        return {
+            **inherited,
+            **self.extra,
+            **{f"AUTHAPI_{name}": value for name, value in chosen.items()},
+        }
+
+    def start(
+        self,
+        *,
+        port: int | None = None,
+        workers: int = 1,
+        waits: bool = True,
+        prefix: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+        settings: Mapping[str, str] | None = None,
+    ) -> Running:
+        """Start a process, and wait until it is ready unless told otherwise."""
+        port = port or free_port()
+        arguments = ["serve", "--port", str(port), "--workers", str(workers)]
+        process = ServeProcess(
+            [*prefix, sys.executable, "-m", "authapi", *arguments],
+            {**self.environment(**(settings or {})), **(environment or {})},
+            self.directory,
+        )
+        self.stack.enter_context(process)
+        running = Running(process, port)
+        if waits:
+            running.ready()
+        return running
+
+    def start_many(self, count: int, settings: Mapping[str, str] | None = None) -> list[Running]:
+        """Start several at once, and wait for all of them."""
+        found = [self.start(waits=False, settings=settings) for _ in range(count)]
+        for running in found:
+            running.ready(timeout=120)
+        return found
+
+    def command(self, *arguments: str, **settings: str) -> ServeProcess:
+        """Start `authapi ...` beside the rest."""
+        process = ServeProcess(
+            [sys.executable, "-m", "authapi", *arguments],
+            self.environment(**settings),
+            self.directory,
+        )
+        return self.stack.enter_context(process)
+
+    def run(self, *arguments: str, timeout: float = 60, **settings: str) -> str:
+        """Run `authapi ...` to its end, which has to be a good one; what it printed."""
+        done = subprocess.run(
+            [sys.executable, "-m", "authapi", *arguments],
+            cwd=self.directory,
+            env=self.environment(**settings),
+            capture_output=True,
+            encoding="utf-8",
+            timeout=timeout,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout

@@ -1,0 +1,60 @@
+"""1: kill -9 of the service loses nothing that was acknowledged, and halves nothing."""
+
+import asyncio
+import random
+import time
+
+import pytest
+
+from tests.faults.conftest import NewService, Report
+from tests.faults.harness.actors import Actor
+from tests.faults.harness.checker import accepted, audit, check, integrity
+from tests.faults.harness.facts import Ledger
+from tests.faults.harness.figures import scaled
+from tests.faults.harness.wire import Client
+from tests.servers.process import free_port
+
+pytestmark = pytest.mark.faults
+
+_ACTORS = 6
+
+
+async def test_01_kill_9_of_the_service(
+    url: str, new_service: NewService, report: Report, chance: random.Random
+) -> None:
+    service, port = new_service(url), free_port()
+    rounds = scaled(10, 100)  # on each of two databases
+    ledger, problems, restarts = Ledger(), list[str](), list[float]()
+    running = await asyncio.to_thread(service.start, port=port)
+    for _ in range(rounds):
+        first = len(ledger.accounts)
+        async with Client(port) as client:
+            actors = [Actor([client], ledger, chance) for _ in range(_ACTORS)]
+            # They go on until nobody answers any more.
+            async with asyncio.TaskGroup() as group:
+                lives = [group.create_task(a.run(lambda: ledger.lost >= 1)) for a in actors]
+                # Not before something was revoked, which must not come back.
+                await ledger.more_revocations(1)
+                await asyncio.sleep(chance.uniform(0, 0.5))
+                running.process.kill()
+            assert all(life.done() for life in lives)
+        ledger.lost = 0
+        began = time.monotonic()
+        running = await asyncio.to_thread(service.start, port=port)
+        restarts.append(time.monotonic() - began)
+        async with Client(port) as client:
+            problems += await check(client, ledger.accounts[first:])
+    async with Client(port) as client:
+        # Nothing comes back later either.
+        dead = [c for account in ledger.accounts for c, _ in account.dead]
+        revived = sum([await accepted(client, credential) for credential in dead])
+    problems += audit(url)
+    checked = f", integrity_check {integrity(url)}" if service.is_sqlite else ""
+    report(
+        f"{rounds} rounds, {ledger.summary()}; lost or half done {len(problems)}, "
+        f"revoked accepted {revived} of {len(dead)}{checked}; restart to ready "
+        f"max {max(restarts):.1f} s"
+    )
+    assert ledger.facts["register"] > rounds
+    assert (problems, revived, ledger.wrong) == ([], 0, [])
+    assert not checked or checked.endswith(" ok")

@@ -1,0 +1,156 @@
+"""18 and 19: what is over in one process is over in all of them, within the bound."""
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+import pytest
+
+from tests.faults.conftest import NewService, Report
+from tests.faults.harness.actors import Actor
+from tests.faults.harness.facts import Account, Credential, Ledger
+from tests.faults.harness.figures import scaled, spread
+from tests.faults.harness.service import Service
+from tests.faults.harness.wire import Client
+
+pytestmark = pytest.mark.faults
+
+_PROCESSES = 4
+_SQLITE_BOUND = 0.005
+"""Seconds between two looks at the file (`services/callers/coherence.py`)."""
+_POSTGRES_BOUND = 2.0
+"""`known_callers_bound`."""
+_CLOCK = 0.001
+
+
+@dataclass
+class Hammer:
+    """Uses one credential on one process without a pause, until it is refused."""
+
+    client: Client
+    credential: Credential
+    last_accepted: float = 0.0
+    """When the latest accepted request was sent."""
+    is_refused: bool = False
+    after: int = 0
+    """Acceptances after the first refusal."""
+    wrong: list[int] = field(default_factory=list)
+
+    async def run(self) -> None:
+        more = 20  # what is over stays over
+        while more:
+            answer = await self.client.get("/me", self.credential.headers)
+            if answer.status == 200:
+                self.last_accepted = answer.began
+                self.after += self.is_refused
+            elif answer.status == 401:
+                self.is_refused = True
+            else:
+                self.wrong.append(answer.status)
+            more -= self.is_refused
+
+
+Change = Callable[[Service, Client, Account], Awaitable[list[Credential]]]
+
+
+async def logout(_: Service, client: Client, account: Account) -> list[Credential]:
+    one = account.live[-1]
+    assert (await client.post("/logout", headers=one.headers)).status == 204
+    return [one]
+
+
+async def end_of_others(_: Service, client: Client, account: Account) -> list[Credential]:
+    answer = await client.delete("/me/sessions", account.live[0].headers)
+    assert answer.status == 204
+    return account.live[1:]
+
+
+async def password(_: Service, client: Client, account: Account) -> list[Credential]:
+    body = {"current_password": account.password, "new_password": account.password[::-1]}
+    answer = await client.post("/me/password", body, account.live[0].headers)
+    assert answer.status == 204
+    kept = account.live[0].strategy == "jwt"
+    return account.live[1:] if kept else account.live
+
+
+async def deletion(_: Service, client: Client, account: Account) -> list[Credential]:
+    assert (await client.delete("/me", account.live[0].headers)).status == 204
+    return account.live
+
+
+async def deactivation(service: Service, _: Client, account: Account) -> list[Credential]:
+    await asyncio.to_thread(service.run, "users", "deactivate", account.email)
+    return account.live
+
+
+CHANGES: tuple[Change, ...] = (logout, end_of_others, password, deletion, deactivation)
+
+
+async def test_18_revocation_in_four_processes(
+    url: str, new_service: NewService, report: Report, chance: random.Random
+) -> None:
+    service, rounds = new_service(url), scaled(3, 40)
+    running = await asyncio.to_thread(service.start_many, _PROCESSES)
+    bound = _SQLITE_BOUND if service.is_sqlite else _POSTGRES_BOUND
+    stale: dict[str, list[float]] = {}
+    hammers: list[Hammer] = []
+    async with contextlib.AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(Client(process.port)) for process in running]
+        for change in CHANGES * rounds:
+            account = await _account(clients, chance)
+            used, found = await _hammered(service, clients, account, change, chance)
+            hammers += used
+            stale.setdefault(change.__name__, []).extend(found)
+    again = sum(hammer.after for hammer in hammers)
+    every = [seconds for found in stale.values() for seconds in found]
+    late = sum(seconds > bound + _CLOCK for seconds in every)
+    most = ", ".join(f"{name} {max(found) * 1000:.1f}" for name, found in stale.items())
+    report(
+        f"{rounds} rounds of each, {len(every)} credentials x processes, staleness {spread(every)} "
+        f"(bound {bound * 1000:.0f} ms; max of {most}); beyond it {late}, accepted again {again}"
+    )
+    assert (late, again, [h.wrong for h in hammers if h.wrong]) == (0, 0, [])
+
+
+async def _hammered(
+    service: Service,
+    clients: list[Client],
+    account: Account,
+    change: Change,
+    chance: random.Random,
+) -> tuple[list[Hammer], list[float]]:
+    """Who used the credentials elsewhere meanwhile, and how long after the change they could."""
+    hammers = [Hammer(client, used) for client in clients[1:] for used in account.live[-3:]]
+    tasks = {hammer.credential: list[asyncio.Task[None]]() for hammer in hammers}
+    for hammer in hammers:
+        tasks[hammer.credential].append(asyncio.create_task(hammer.run()))
+    await asyncio.sleep(chance.uniform(0.05, 0.15))
+    ended = await change(service, clients[0], account)
+    told = time.monotonic()
+    async with asyncio.timeout(10 * _POSTGRES_BOUND):
+        await asyncio.gather(*(task for c in tasks if c in ended for task in tasks[c]))
+    rest = [task for found in tasks.values() for task in found]
+    for task in rest:
+        task.cancel()
+    await asyncio.gather(*rest, return_exceptions=True)
+    over = [hammer for hammer in hammers if hammer.credential in ended]
+    return hammers, [max(0.0, hammer.last_accepted - told) for hammer in over]
+
+
+async def _account(clients: list[Client], chance: random.Random) -> Account:
+    """Somebody with a login of each kind, known in every process."""
+    ledger = Ledger()
+    actor = Actor(clients[:1], ledger, chance)
+    account = await actor.registered()
+    assert account
+    for strategy in ("jwt", "session", "token", "jwt"):
+        assert await actor.log_in(account, strategy)
+    assert not ledger.wrong
+    for client in clients:
+        for credential in account.live:
+            for _ in range(2):
+                assert (await client.get("/me", credential.headers)).status == 200
+    return account
