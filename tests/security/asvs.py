@@ -67,6 +67,7 @@ _BROWSER = "tests/security/test_browser.py"
 _CANARY = "tests/security/test_canary.py"
 _GUESSING = "tests/security/test_guessing.py"
 _MUTATIONS = "tests/security/test_mutations.py"
+_OWNER_GETS_IN = "tests/security/test_owner_gets_in.py"
 _ROWS_IDENTITY = "tests/security/test_rows_identity.py"
 _ROWS_INPUT = "tests/security/test_rows_input.py"
 _ROWS_SESSIONS = "tests/security/test_rows_sessions.py"
@@ -330,6 +331,7 @@ TABLE: Sequence[Row] = (
         1,
         _ASVS_DOCUMENTS + "::test_v2_1_3_limits_are_documented_and_hold",
         _GUESSING + "::test_v6_1_1_nobody_is_locked_out_by_somebody_elses_guesses",
+        _OWNER_GETS_IN + "::test_v6_1_1_the_owner_gets_in_from_where_they_were_before",
     ),
     _covered(
         "6.1.2",

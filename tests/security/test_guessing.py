@@ -232,20 +232,20 @@ async def test_row_47_every_way_to_try_a_password_is_limited(
     assert verified == [WRONG] * 3
 
 
-async def test_row_47_all_ways_to_try_a_password_count_together(
-    start: Start, verified: list[str]
-) -> None:
+async def test_row_47_all_ways_to_log_in_count_together(start: Start, verified: list[str]) -> None:
+    # Whoever changes a password is logged in already, and counted apart (test_owner_gets_in).
+    ways = {name: way for name, way in WAYS.items() if name != "password change"}
     service = await start(
-        limit_account_and_network=f"{len(WAYS)}/minute", strategies="session,token,jwt,basic"
+        limit_account_and_network=f"{len(ways)}/minute", strategies="session,token,jwt,basic"
     )
     visitor = service.at(A)
     assert (await login_by(visitor, PASSWORD, "session")).status_code == 200
     verified.clear()
-    for attempt, wrong in WAYS.values():
+    for attempt, wrong in ways.values():
         assert (await attempt(visitor, WRONG)).status_code == wrong
-    for attempt, _ in WAYS.values():
+    for attempt, _ in ways.values():
         assert (await attempt(visitor, PASSWORD)).status_code == 429
-    assert len(verified) == len(WAYS)
+    assert len(verified) == len(ways)
 
 
 async def test_row_47_a_dead_bearer_token_is_no_guess_at_a_password(start: Start) -> None:

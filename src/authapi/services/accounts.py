@@ -1,12 +1,12 @@
 """Accounts: registered, proved by password, changed and removed."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
 from authapi.clock import now
-from authapi.crypto.ids import new_id
+from authapi.crypto.ids import first_id_at, new_id
 from authapi.crypto.passwords import PasswordHash
 from authapi.crypto.secrets import SecretHash
 from authapi.errors import (
@@ -21,17 +21,21 @@ from authapi.errors import (
     Unavailable,
     WrongPassword,
 )
-from authapi.identity import EventType, Identity, User, current_client
+from authapi.identity import Client, EventType, Identity, User, current_client
 from authapi.services.addresses import EmailAddress, parse_email
 from authapi.services.audit import Audit
 from authapi.services.passwords import Passwords
 from authapi.services.sessions import Login, require_alive
-from authapi.services.throttle import Throttle
+from authapi.services.throttle import NO_NETWORK, Throttle, network_of
 from authapi.settings import Settings
 from authapi.storage import Database, Store
 
 _log = logging.getLogger(__name__)
 
+_HOME_FOR = timedelta(days=30)
+"""How long a network counts as one that the owner of an account logs in from."""
+_HOME_LOGINS = 200
+"""How many of the latest logins are looked at for that."""
 _MOMENT = timedelta(microseconds=1)
 """The least that two times in the database can differ by."""
 
@@ -107,7 +111,9 @@ class Accounts:
         TooManyAttempts, before any of that, where guessing is suspected.
         """
         try:
-            async with self._throttle.attempt(email.canonical, current_client()):
+            client = current_client()
+            at_home = self._at_home(email, client)
+            async with self._throttle.attempt(email.canonical, client, at_home=at_home):
                 return await self._prove(email, password)
         except TooManyAttempts:
             await self._audit.throttled()
@@ -127,6 +133,18 @@ class Accounts:
         proved = await self._strengthen(user, password, stored)
         return Login(user=user, proved=proved, auth_time=now())
 
+    def _at_home(self, email: EmailAddress, client: Client) -> Callable[[], Awaitable[bool]]:
+        async def asked() -> bool:
+            # An address without account costs the same query, and has logged in from nowhere.
+            network, since = network_of(client.ip), first_id_at(now() - _HOME_FOR)
+            async with self._database.read() as store:
+                known = await store.events.logins_from(
+                    email.canonical, since=since, limit=_HOME_LOGINS
+                )
+            return network != NO_NETWORK and network in {network_of(ip) for ip in known}
+
+        return asked
+
     async def change_password(
         self, identity: Identity, *, current: str, new: str, renewed: SecretHash | None
     ) -> None:
@@ -139,7 +157,7 @@ class Accounts:
         account = parse_email(identity.user.email).canonical
         await self._passwords.check_new(new, field="new_password", email=account)
         try:
-            async with self._throttle.attempt(account, current_client()):
+            async with self._throttle.confirmation(account, identity.session_id):
                 stored = await self._check_current(identity.user, current)
         except TooManyAttempts:
             await self._audit.throttled()

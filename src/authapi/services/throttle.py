@@ -2,9 +2,11 @@
 
 An attempt is counted before its password is looked at, so a hundred at once cost no more hashes
 than ten in a row; one that succeeds is given back, and gives back nothing else. Nobody is locked
-out: the tightest limit counts one account from one network, so its owner still gets in from another
-(OWASP ASVS 6.1.1). Counters live in memory, or in Redis or Valkey where several processes share
-them; while that is away, memory stands in, and limits never vanish.
+out: the tightest limit counts one account from one network, so its owner still gets in from
+another; the one on an account from all networks does not count where its owner has logged in from
+lately, and whoever is logged in is counted apart (OWASP ASVS 6.1.1). Counters live in memory, or in
+Redis or Valkey where several processes share them; while that is away, memory stands in, and limits
+never vanish.
 """
 
 import asyncio
@@ -13,9 +15,10 @@ import ipaddress
 import logging
 import math
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from uuid import UUID
 
 from limits import RateLimitItem, parse, parse_many
 from limits.aio.storage import RedisStorage
@@ -35,6 +38,8 @@ from authapi.settings import Settings
 
 _log = logging.getLogger(__name__)
 
+NO_NETWORK = "unknown"
+"""What `network_of` says of what is no address."""
 _RETRY_SHARED_AFTER = 5.0
 """Seconds before a shared store that failed is asked again: each failure may cost a time-out."""
 _SHARED_TIMEOUT = 0.5
@@ -46,6 +51,8 @@ _SHARED_CONNECTIONS = 8
 class _Counter:
     item: RateLimitItem
     key: tuple[str, ...]
+    unless: Callable[[], Awaitable[bool]] | None = None
+    """Asked where this would refuse: if it says so, this does not count."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,22 +78,48 @@ class Throttle:
         self._turns = asyncio.Semaphore(_SHARED_CONNECTIONS)
 
     @asynccontextmanager
-    async def attempt(self, account: str, client: Client) -> AsyncIterator[None]:
+    async def attempt(
+        self,
+        account: str,
+        client: Client,
+        *,
+        at_home: Callable[[], Awaitable[bool]] | None = None,
+    ) -> AsyncIterator[None]:
         """Around a check of a password: raises TooManyAttempts instead of entering the block.
 
         `account` is the canonical address, so that its spellings share one counter, whether there
-        is such an account or not. The block keeps what it cost if it ends in InvalidCredentials or
-        WrongPassword, or is abandoned; otherwise the attempt is given back.
+        is such an account or not. `at_home` tells whether its owner has logged in from this network
+        lately, and is asked only where the limit on the account alone would refuse. The block keeps
+        what it cost if it ends in InvalidCredentials or WrongPassword, or is abandoned; otherwise
+        the attempt is given back.
         """
-        digest = hashlib.sha256(account.encode()).hexdigest()
-        network = network_of(client.ip)
+        digest, network = _digest(account), network_of(client.ip)
         # The widest first: whoever is stopped there leaves nothing behind for each account tried.
-        hits = await self._admit(
+        async with self._counted(
             _Counter(self._total, ("login-total",)),
             _Counter(self._network, ("login-from", network)),
-            _Counter(self._account, ("login", digest)),
+            _Counter(self._account, ("login", digest), unless=at_home),
             *(_Counter(item, ("login", digest, network)) for item in self._account_and_network),
-        )
+        ):
+            yield
+
+    @asynccontextmanager
+    async def confirmation(self, account: str, session_id: UUID | None) -> AsyncIterator[None]:
+        """As `attempt`, for the password of somebody who is logged in to `account`.
+
+        Counted apart, and by session: what strangers guess does not keep the owner from changing
+        the password, and neither does a thief of another session.
+        """
+        key = ("confirm", _digest(account))
+        async with self._counted(
+            _Counter(self._account, key),
+            *(_Counter(item, (*key, str(session_id))) for item in self._account_and_network),
+        ):
+            yield
+
+    @asynccontextmanager
+    async def _counted(self, *counters: _Counter) -> AsyncIterator[None]:
+        hits = await self._admit(*counters)
         try:
             yield
         except (Overloaded, StorageUnavailable):
@@ -126,12 +159,22 @@ class Throttle:
             limiter, admitted = await self._hit(counter)
             hits.append(_Hit(counter, limiter))
             if not admitted:
+                if await self._is_exempt(counter, hits):
+                    await self._give_back([hits.pop()])
+                    continue
                 wait = await self._wait(hits[-1])
                 # What was refused has cost nothing: it must not use up the other limits, nor keep
                 # this one exceeded when those attempts are given back that it was refused for.
                 await self._give_back(hits)
                 raise TooManyAttempts(retry_after=wait)
         return hits
+
+    async def _is_exempt(self, counter: _Counter, hits: Sequence[_Hit]) -> bool:
+        try:
+            return counter.unless is not None and await counter.unless()
+        except StorageUnavailable:
+            await self._give_back(hits)
+            raise
 
     async def _hit(self, counter: _Counter) -> tuple[FixedWindowRateLimiter, bool]:
         if self._usable() is not None:
@@ -170,6 +213,10 @@ class Throttle:
         _log.warning("the shared store of limits is away: counting in memory meanwhile")
 
 
+def _digest(account: str) -> str:
+    return hashlib.sha256(account.encode()).hexdigest()
+
+
 def network_of(ip: str | None) -> str:
     """The network that an address is counted under: itself for IPv4, its /64 for IPv6.
 
@@ -179,7 +226,7 @@ def network_of(ip: str | None) -> str:
     try:
         address = ipaddress.ip_address(ip or "")
     except ValueError:
-        return "unknown"
+        return NO_NETWORK
     if isinstance(address, ipaddress.IPv6Address):
         if address.ipv4_mapped is not None:
             return str(address.ipv4_mapped)

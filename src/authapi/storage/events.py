@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from authapi.identity import Client, Event, EventType
-from authapi.storage.models import events
+from authapi.storage.models import events, users
 
 _COLUMNS = (
     events.c.id,
@@ -57,6 +57,22 @@ class EventTable:
             sa.delete(events).where(events.c.id.in_(batch.scalar_subquery()))
         )
         return found.rowcount
+
+    async def logins_from(self, email: str, *, since: UUID, limit: int) -> Sequence[str | None]:
+        """The addresses of the latest logins to the account with this canonical `email`.
+
+        Up to `limit` of those with ids from `since` on; none if there is no such account.
+        """
+        owner = sa.select(users.c.id).where(users.c.email == email).scalar_subquery()
+        statement = (
+            sa.select(events.c.ip)
+            .where(
+                events.c.user_id == owner, events.c.type == EventType.LOGIN, events.c.id >= since
+            )
+            .order_by(events.c.id.desc())
+            .limit(limit)
+        )
+        return (await self._connection.execute(statement)).scalars().all()
 
     async def page(self, user_id: UUID, *, before: UUID | None, limit: int) -> Sequence[Event]:
         """Up to `limit` events of a user, the newest first, beginning behind the id `before`."""

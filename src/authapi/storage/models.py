@@ -74,4 +74,6 @@ events = sa.Table(
     sa.Column("user_agent", sa.String(255)),
     sa.Column("detail", sa.JSON, nullable=False),
     sa.Index(None, "user_id", "id"),
+    # The latest logins of an account are asked for while others fill its events with refusals.
+    sa.Index(None, "user_id", "type", "id"),
 )
