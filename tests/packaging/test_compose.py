@@ -56,9 +56,8 @@ def test_what_it_sets_are_settings_and_fit_for_production(monkeypatch: pytest.Mo
         monkeypatch.setenv(name, value)
     settings = Settings()
     assert (settings.env, settings.migrates, settings.cookie_secure) == ("production", True, True)
-    assert settings.trusted_proxies == (
-        COMPOSE["networks"]["default"]["ipam"]["config"][0]["subnet"],
-    )
+    [network] = COMPOSE["networks"]["default"]["ipam"]["config"]
+    assert settings.trusted_proxies == (network["subnet"],)
 
 
 def test_without_secrets_it_does_not_start() -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -44,12 +45,9 @@ class PostgresChanges(Changes):
     """Announces by `NOTIFY`; any number of processes and hosts may listen."""
 
     def __init__(self, url: URL) -> None:
-        # Not as a URL: SQLAlchemy's and libpq's disagree on how a space is written in one.
-        query = {
-            name: value if isinstance(value, str) else ",".join(value)
-            for name, value in url.query.items()
-        }
-        self._options = query | url.translate_connect_args(database="dbname", username="user")
+        # As the pool connects; written as a URL, SQLAlchemy's and libpq's readings differ.
+        dialect = PGDialect_psycopg()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it open
+        _, self._options = dialect.create_connect_args(url)  # type: ignore[no-untyped-call]
 
     async def announce(self, connection: AsyncConnection, users: Collection[UUID]) -> None:
         texts = sorted(user.hex for user in users)
@@ -95,7 +93,13 @@ class Listener:
     async def say(self, message: str) -> None:
         """Send a message to every listener, this one too, behind all that was committed before."""
         async with asyncio.timeout(self._patience):
-            await self._connection.execute("SELECT pg_notify(%s, %s)", [_CHANNEL, message])
+            answer = await self._connection.execute(
+                "SELECT pg_notify(%s, %s), pg_backend_pid()", [_CHANNEL, message]
+            )
+            row = await answer.fetchone()
+        # A pooler in between may drop what arrives while we are silent, though never our own beats.
+        if row is None or row[1] != self._connection.info.backend_pid:
+            raise ConnectionError("a pooler stands between us and the server")
 
     async def heard(self, *, within: float) -> AsyncIterator[str]:
         """The messages that arrive `within` so many seconds, each at once."""

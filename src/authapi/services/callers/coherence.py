@@ -98,10 +98,13 @@ class Listening(Coherence):
         return time.monotonic() < self._good_until
 
     async def start(self) -> None:
+        self._heard = asyncio.Event()  # belongs to this event loop; the next start may have another
         self._task = asyncio.create_task(self._run(), name="authapi-coherence")
         # So that the first caller can be known. Without a channel the service starts all the same.
-        with contextlib.suppress(TimeoutError):
+        try:
             await asyncio.wait_for(self._heard.wait(), self._bound)
+        except TimeoutError:
+            _log.warning("not hearing changes of other processes: nobody is known meanwhile")
 
     async def stop(self) -> None:
         if self._task is not None:

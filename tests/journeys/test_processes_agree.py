@@ -1,0 +1,239 @@
+"""Two real `authapi serve` on one database: what is ended in one is over in the other.
+
+The other has just answered these very credentials, so it knows them without asking the database.
+"""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+
+import httpx
+import pytest
+
+from authapi.services.callers.coherence import _LOOK_AGAIN_AFTER
+from tests.servers.postgres import PostgresServer
+from tests.servers.process import ServeProcess, free_port
+
+PASSWORD = "correct horse battery staple"
+NOTICED = 2.0
+"""Seconds until the other process has to know, on PostgreSQL."""
+
+_numbers = count(1)
+
+
+@dataclass(frozen=True)
+class Service:
+    """Two processes and the command line of one service."""
+
+    here: httpx.Client
+    there: httpx.Client
+    environment: Mapping[str, str]
+    directory: Path
+    is_exact: bool
+
+    def run(self, *arguments: str) -> str:
+        """Runs `authapi` beside the two."""
+        return subprocess.run(
+            [sys.executable, "-m", "authapi", *arguments],
+            check=True,
+            cwd=self.directory,
+            env=self.environment,
+            capture_output=True,
+            encoding="utf-8",
+            timeout=30,
+        ).stdout
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgres"])
+def service(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, worker: str
+) -> Iterator[Service]:
+    directory = tmp_path_factory.mktemp("service")
+    ports = free_port(), free_port()
+    urls = [f"http://127.0.0.1:{port}" for port in ports]
+    environment = {
+        "PATH": os.environ["PATH"],
+        "AUTHAPI_DATA_DIR": str(directory / "data"),
+        "AUTHAPI_PUBLIC_URL": urls[0],
+        "AUTHAPI_LIMIT_REGISTRATIONS": "1000/minute",
+    }
+    if "PYTHONPATH" in os.environ:
+        environment["PYTHONPATH"] = os.environ["PYTHONPATH"]
+    with ExitStack() as stack:
+        if request.param == "postgres":
+            postgres: PostgresServer = request.getfixturevalue("postgres")
+            template = request.getfixturevalue("postgres_template")
+            name = f"agree_{worker}"
+            environment["AUTHAPI_DATABASE_URL"] = postgres.create_database(name, template=template)
+            stack.callback(postgres.drop_database, name)
+        servers = []
+        for port, url in zip(ports, urls, strict=True):
+            command = [sys.executable, "-m", "authapi", "serve", "--port", str(port)]
+            server = stack.enter_context(ServeProcess(command, environment, directory))
+            server.wait_ready(f"{url}/health/ready", timeout=30)
+            servers.append(server)
+        here, there = (stack.enter_context(httpx.Client(base_url=url)) for url in urls)
+        yield Service(here, there, environment, directory, request.param == "sqlite")
+        for server in servers:
+            assert server.terminate() == 0
+            assert "Traceback" not in server.output()
+
+
+@dataclass(frozen=True)
+class Credential:
+    """What a login was answered with, and the session behind it."""
+
+    strategy: str
+    headers: dict[str, str]
+    session_id: str
+
+
+class Account:
+    """A user with one login of each kind, who is known in both processes."""
+
+    def __init__(self, service: Service) -> None:
+        self.email = f"user{next(_numbers)}@example.com"
+        self._login = {"email": self.email, "password": PASSWORD}
+        assert service.here.post("/register", json=self._login).status_code == 201
+        self.manager = self._log_in(service, "session")
+        self.credentials = [self._log_in(service, name) for name in ("session", "token", "jwt")]
+        for _ in range(2):
+            for client in (service.here, service.there):
+                for credential in (*self.credentials, self.manager):
+                    assert client.get("/me", headers=credential.headers).status_code == 200
+
+    def _log_in(self, service: Service, strategy: str) -> Credential:
+        service.here.cookies.clear()
+        answer = service.here.post("/login", json={**self._login, "strategy": strategy})
+        assert answer.status_code == 200
+        if strategy == "session":
+            headers = {"Cookie": f"authapi={answer.cookies['authapi']}"}
+        else:
+            headers = {"Authorization": f"Bearer {answer.json()['access_token']}"}
+        service.here.cookies.clear()
+        told = service.here.get("/me/identity", headers=headers).json()
+        assert told["strategy"] == strategy
+        return Credential(strategy, headers, told["session_id"])
+
+
+def is_over(client: httpx.Client, credential: Credential, *, at_once: bool) -> bool:
+    deadline = time.monotonic() + NOTICED
+    while True:
+        status = client.get("/me", headers=credential.headers).status_code
+        if status == 401:
+            return True
+        assert status == 200
+        if at_once or time.monotonic() > deadline:
+            return False
+        time.sleep(0.005)
+
+
+def log_out(service: Service, account: Account) -> list[Credential]:
+    for credential in account.credentials:
+        assert service.here.post("/logout", headers=credential.headers).status_code == 204
+    return account.credentials
+
+
+def end_each(service: Service, account: Account) -> list[Credential]:
+    for credential in account.credentials:
+        path = f"/me/sessions/{credential.session_id}"
+        answer = service.here.delete(path, headers=account.manager.headers)
+        assert answer.status_code == 204
+    return account.credentials
+
+
+def end_all_others(service: Service, account: Account) -> list[Credential]:
+    answer = service.here.delete("/me/sessions", headers=account.manager.headers)
+    assert answer.status_code == 204
+    return account.credentials
+
+
+def change_password(service: Service, account: Account) -> list[Credential]:
+    answer = service.here.post(
+        "/me/password",
+        json={"current_password": PASSWORD, "new_password": PASSWORD[::-1]},
+        headers=account.manager.headers,
+    )
+    assert answer.status_code == 204
+    service.here.cookies.clear()
+    # The session that it was changed with goes on under another cookie; the old one is over too.
+    return [*account.credentials, account.manager]
+
+
+def delete_account(service: Service, account: Account) -> list[Credential]:
+    answer = service.here.delete("/me", headers=account.manager.headers)
+    assert answer.status_code == 204
+    return [*account.credentials, account.manager]
+
+
+def deactivate_by_command(service: Service, account: Account) -> list[Credential]:
+    service.run("users", "deactivate", account.email)
+    return [*account.credentials, account.manager]
+
+
+def end_one_by_command(service: Service, account: Account) -> list[Credential]:
+    *_, last = account.credentials
+    assert service.run("sessions", "end", last.session_id) == "Ended: 1\n"
+    return [last]
+
+
+@pytest.fixture(scope="module")
+def bystander(service: Service) -> Account:
+    """Somebody to whom nothing happens."""
+    return Account(service)
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        log_out,
+        end_each,
+        end_all_others,
+        change_password,
+        delete_account,
+        deactivate_by_command,
+        end_one_by_command,
+    ],
+)
+def test_what_is_ended_in_one_process_is_over_in_the_other(
+    service: Service, bystander: Account, end: Callable[[Service, Account], list[Credential]]
+) -> None:
+    account = Account(service)
+    ended = end(service, account)
+    # A command is a process of its own, so that for it both of these are others.
+    is_own = not end.__name__.endswith("_by_command")
+    if service.is_exact:
+        time.sleep(_LOOK_AGAIN_AFTER)
+    for credential in ended:
+        at_once = service.is_exact
+        assert is_over(service.there, credential, at_once=at_once), credential.strategy
+        assert is_over(service.here, credential, at_once=at_once or is_own), credential.strategy
+    for credential in (*account.credentials, account.manager, *bystander.credentials):
+        expected = 401 if credential in ended else 200
+        for client in (service.here, service.there):
+            assert client.get("/me", headers=credential.headers).status_code == expected
+
+
+def test_a_name_that_is_changed_in_one_process_is_told_by_the_other(service: Service) -> None:
+    account = Account(service)
+    for number, (changing, asked) in enumerate(
+        ((service.here, service.there), (service.there, service.here), (service.here,) * 2)
+    ):
+        name = f"name {number}"
+        headers = account.manager.headers
+        assert changing.patch("/me", json={"name": name}, headers=headers).status_code == 200
+        if service.is_exact and changing is not asked:
+            time.sleep(_LOOK_AGAIN_AFTER)
+        for credential in account.credentials:
+            deadline = time.monotonic() + NOTICED
+            while asked.get("/me", headers=credential.headers).json()["name"] != name:
+                assert not service.is_exact
+                assert changing is not asked
+                assert time.monotonic() < deadline
+                time.sleep(0.005)
