@@ -74,7 +74,8 @@ class EdgeMiddleware:
         began = time.perf_counter()
         is_head = scope["method"] == "HEAD"
         if is_head:
-            scope["method"] = "GET"
+            # In a copy: the server looks into its own to know that no body follows.
+            scope = {**scope, "method": "GET"}
         started = False
         request_id = (b"x-request-id", context.request_id.encode())
 

@@ -1,0 +1,53 @@
+"""What only a real socket shows: connections that are kept, and bodies that never come."""
+
+import os
+import sys
+from collections.abc import Iterator
+from http.client import HTTPConnection
+
+import pytest
+
+from tests.servers.process import ServeProcess, free_port
+
+
+@pytest.fixture(scope="module")
+def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """Where `authapi serve` listens, as it ships but with little patience for bodies."""
+    found, folder = free_port(), tmp_path_factory.mktemp("served")
+    environment = {
+        "PATH": os.environ["PATH"],
+        "AUTHAPI_DATA_DIR": str(folder / "data"),
+    }
+    command = [sys.executable, "-m", "authapi", "serve", "--port", str(found)]
+    with ServeProcess(command, environment, folder) as process:
+        process.wait_ready(f"http://127.0.0.1:{found}/health/ready", timeout=40)
+        yield found
+
+
+@pytest.fixture
+def connection(port: int) -> Iterator[HTTPConnection]:
+    found = HTTPConnection("127.0.0.1", port, timeout=10)
+    found.connect()
+    yield found
+    found.close()
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [("/health/live", 200), ("/me", 401), ("/nowhere", 404), ("/login", 405), ("/docs", 200)],
+)
+def test_head_keeps_the_connection_and_tells_the_length_of_get(
+    connection: HTTPConnection, path: str, status: int
+) -> None:
+    socket, lengths = connection.sock, []
+    for method in ("HEAD", "GET", "HEAD", "GET"):
+        connection.request(method, path)
+        answer = connection.getresponse()
+        body = answer.read()
+        assert (answer.status, connection.sock) == (status, socket), method
+        assert answer.getheader("connection") != "close"
+        assert (body == b"") == (method == "HEAD")
+        lengths.append(int(answer.getheader("content-length", "-1")))
+        if method == "GET":
+            assert len(body) == lengths[-1]
+    assert len(set(lengths)) == 1
