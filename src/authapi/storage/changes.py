@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -45,6 +44,8 @@ class PostgresChanges(Changes):
     """Announces by `NOTIFY`; any number of processes and hosts may listen."""
 
     def __init__(self, url: URL) -> None:
+        from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg  # noqa: PLC0415  # slow
+
         # As the pool connects; written as a URL, SQLAlchemy's and libpq's readings differ.
         dialect = PGDialect_psycopg()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it open
         _, self._options = dialect.create_connect_args(url)  # type: ignore[no-untyped-call]

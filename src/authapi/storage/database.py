@@ -27,6 +27,7 @@ from authapi.storage.sessions import SessionTable
 from authapi.storage.users import UserTable
 
 _WRITE = "authapi_write"
+_PING_BOUND = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,9 +170,9 @@ class Database:
             self.on_commit(added)
 
     async def ping(self) -> None:
-        """Return if the database answers."""
+        """Return if the database answers within two seconds: probes do not wait longer either."""
         with _translated():
-            async with asyncio.timeout(self._read_bound), self._reader.connect() as connection:
+            async with asyncio.timeout(_PING_BOUND), self._reader.connect() as connection:
                 await connection.execute(sa.text("SELECT 1"))
 
     async def close(self) -> None:
