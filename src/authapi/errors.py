@@ -307,10 +307,10 @@ class InvalidGrant(Refusal):
 
 
 class InvalidScope(InvalidGrant):
-    """The scope of a token request is malformed."""
+    """The scope of a token request is malformed, or names what there is not (RFC 6749, 5.2)."""
 
     code = "invalid_scope"
-    title = "The scope is malformed"
+    title = "The scope is malformed or unknown"
 
 
 class InvalidTokenRequest(InvalidGrant):

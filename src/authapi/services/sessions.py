@@ -43,6 +43,8 @@ class Login:
     """The hash that the password was proved against."""
     auth_time: datetime
     amr: tuple[str, ...] = ("pwd",)
+    scopes: frozenset[str] | None = None
+    """What the credential may do; None stands for everything that there is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +83,7 @@ class Sessions:
         secret: SecretHash | None = None,
         replaces: SecretHash | None = None,
     ) -> Session:
-        """Begin a session for a proved login; it holds every scope there is.
+        """Begin a session for a proved login; it holds the scopes of that.
 
         `secret` is the hash of what the caller will present; None where a signed token names the
         session. `replaces` is the secret of a session that the caller presented, which ends.
@@ -92,7 +94,7 @@ class Sessions:
             user_id=login.user.id,
             kind=kind,
             name=None,
-            scopes=frozenset(self._settings.scopes),
+            scopes=frozenset(self._settings.scopes) if login.scopes is None else login.scopes,
             created_at=login.auth_time,
             last_seen_at=login.auth_time,
             idle_expires_at=None if lifetime.idle is None else login.auth_time + lifetime.idle,

@@ -8,6 +8,7 @@ import pytest
 from authapi import create_app
 from authapi.testing import PASSWORD, Client, client
 from tests.conftest import SettingsFactory
+from tests.security.attack import claims_of
 from tests.web.answers import check_headers, problem, unnamed
 
 GRANT = {"grant_type": "password", "username": "alice@example.com", "password": PASSWORD}
@@ -31,12 +32,53 @@ async def test_a_password_becomes_a_jwt(api_on_each: Client) -> None:
     assert (await api_on_each.get("/me", headers=headers)).status_code == 401
 
 
-async def test_the_scopes_granted_are_told(make_settings: SettingsFactory) -> None:
-    settings = make_settings(scopes={"b:write": "Write", "a:read": "Read"})
-    async with client(create_app(settings)) as api:
-        await api.create_user("alice@example.com")
-        body = (await api.post("/token", data={**GRANT, "scope": "a:read"})).json()
-        assert body["scope"] == "a:read b:write"
+SCOPES = {"b:write": "Write", "a:read": "Read"}
+
+
+@pytest.mark.parametrize(
+    ("asked", "granted"),
+    [
+        ({}, {"a:read", "b:write"}),
+        # RFC 6749, section 3.2: without a value is left out.
+        ({"scope": ""}, {"a:read", "b:write"}),
+        ({"scope": "a:read"}, {"a:read"}),
+        ({"scope": "b:write a:read"}, {"a:read", "b:write"}),
+    ],
+    ids=range(4),
+)
+async def test_just_the_scopes_asked_for_are_granted(
+    make_settings: SettingsFactory, asked: dict[str, str], granted: set[str]
+) -> None:
+    async with client(create_app(make_settings(scopes=SCOPES))) as api:
+        alice = await api.create_user("alice@example.com")
+        body = (await api.post("/token", data={**GRANT, **asked})).json()
+        assert body["scope"] == " ".join(sorted(granted))
+        assert claims_of(body["access_token"])["scope"] == body["scope"]
+        headers = {"authorization": f"Bearer {body['access_token']}"}
+        identity = (await api.get("/me/identity", headers=headers)).json()
+        assert set(identity["scopes"]) == granted
+        # Nor does it make a token that may do more.
+        made = await api.post("/me/tokens", json={"name": "x"}, headers=headers)
+        assert set(made.json()["scopes"]) == granted
+        [session] = await api.services.sessions.list_of(alice.id)
+        assert session.scopes == granted
+
+
+@pytest.mark.parametrize(
+    "scope",
+    ["A:READ", "a:read x", "admin", " ", "a:read ", " a:read", "a:read  b:write", "a:read a:read"],
+)
+async def test_a_scope_that_there_is_not_is_refused_before_the_password(
+    make_settings: SettingsFactory, scope: str
+) -> None:
+    async with client(create_app(make_settings(scopes=SCOPES))) as api:
+        alice = await api.create_user("alice@example.com")
+        for password in (PASSWORD, "wrong"):
+            form = {**GRANT, "password": password, "scope": scope}
+            answer = await api.post("/token", data=form)
+            problem(answer, 400, "invalid_scope")
+            assert answer.json()["error"] == "invalid_scope"
+        assert await api.services.sessions.list_of(alice.id) == []
 
 
 async def test_an_empty_scope_and_fields_of_others_are_ignored(api: Client) -> None:
