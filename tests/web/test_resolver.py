@@ -102,6 +102,25 @@ async def test_headers_come_before_the_cookie(
                 assert len(seen) == 1, "the cookie is not even looked up"
 
 
+async def test_a_known_cookie_stands_in_for_no_other_credential(
+    make_settings: SettingsFactory,
+) -> None:
+    async with opened(make_settings(), every=current_identity()) as api:
+        cookie = (await credentials(api, await api.create_user()))["session"]
+        for _ in range(2):  # unknown, then known
+            assert (await api.get("/every", headers=cookie)).status_code == 200
+        with statements(api) as seen:
+            for wrong in ("Bearer a.b.c", "Bearer aat_nobody", "Bearer nothing", "bearer"):
+                headers = {**cookie, "Authorization": wrong}
+                assert (await api.get("/every", headers=headers)).status_code == 401, wrong
+            foreign = {**cookie, "Sec-Fetch-Dest": "script"}
+            assert (await api.get("/every", headers=foreign)).status_code == 403
+            doubled = {"Cookie": f"{cookie['Cookie']}; {cookie['Cookie']}"}
+            assert (await api.get("/every", headers=doubled)).status_code == 401
+            assert (await api.get("/every", headers=cookie)).status_code == 200
+        assert len(seen) == 0
+
+
 @pytest.mark.parametrize("first", ["jwt", "api_key"])
 async def test_among_headers_the_order_given_decides(
     make_settings: SettingsFactory, first: str

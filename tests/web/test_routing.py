@@ -232,3 +232,23 @@ async def test_bodies_of_the_applications_own_routes_are_its_own_business(
     async with client(app) as api:
         assert (await api.post("/upload", json={"a": "x" * 2 * LIMIT})).status_code == 200
         assert input_errors(await api.post("/upload", json=[])) == [(("body",), "dict_type")]
+
+
+async def test_our_routes_are_found_among_those_of_others(make_settings: SettingsFactory) -> None:
+    auth = AuthAPI(make_settings())
+    app = FastAPI(lifespan=auth.lifespan)
+    auth.install(app)
+
+    @app.get("/me/pictures")
+    async def pictures() -> str:
+        return "theirs"
+
+    @app.get("/{anything}")
+    async def anything(anything: str) -> str:
+        return anything
+
+    async with client(app) as api:
+        assert (await api.get("/me")).status_code == 401
+        assert (await api.get("/me/pictures")).json() == "theirs"
+        assert (await api.get("/mean")).json() == "mean"
+        assert (await api.get("/health/live")).json() == {"status": "ok"}
