@@ -25,6 +25,7 @@
         ├── TooManyAttempts           too_many_attempts
         ├── NotFound                  not_found
         ├── EmailTaken                email_taken
+        ├── TooManyTokens             too_many_tokens
         ├── PreconditionFailed        precondition_failed
         ├── InvalidInput              validation_failed
         ├── MalformedRequest          malformed_request
@@ -228,6 +229,13 @@ class EmailTaken(Refusal):
 
     code = "email_taken"
     title = "The e-mail address is taken"
+
+
+class TooManyTokens(Refusal):
+    """The account has as many personal access tokens as it may have."""
+
+    code = "too_many_tokens"
+    title = "There are too many personal access tokens: end one first"
 
 
 class PreconditionFailed(Refusal):

@@ -73,6 +73,7 @@ _ROWS_INPUT = "tests/security/test_rows_input.py"
 _ROWS_SESSIONS = "tests/security/test_rows_sessions.py"
 _ROWS_TOKENS = "tests/security/test_rows_tokens.py"
 _AUDIT = "tests/services/test_audit.py"
+_MAXIMA = "tests/services/test_maxima.py"
 _PASSWORD_POLICY = "tests/services/test_password_policy.py"
 _STRATEGY_BASIC = "tests/strategies/test_basic.py"
 _STRATEGY_JWT = "tests/strategies/test_jwt.py"
@@ -152,13 +153,13 @@ TABLE: Sequence[Row] = (
         _ROWS_INPUT + "::test_row_65_of_many_registrations_one_wins",
         _ROUTES_ME + "::test_of_many_changes_to_one_state_one_wins",
     ),
-    _open(
+    _covered(
         "2.4.1",
         2,
-        (
-            "Guessing, registering and hashing are limited (tests/security/test_guessing.py); how "
-            "many sessions and personal tokens one account may have is not."
-        ),
+        _GUESSING + "::test_v2_4_1_the_eleventh_bad_login_in_a_minute_costs_no_hash",
+        _GUESSING + "::test_registrations_are_limited_before_they_cost_a_hash",
+        _MAXIMA + "::test_v7_1_2_one_login_more_ends_that_unused_for_the_longest",
+        _MAXIMA + "::test_one_token_more_is_refused",
     ),
     _covered(
         "3.2.1",
@@ -556,10 +557,12 @@ TABLE: Sequence[Row] = (
         2,
         _ASVS_DOCUMENTS + "::test_v7_1_1_lifetimes_are_documented_and_hold",
     ),
-    _open(
+    _covered(
         "7.1.2",
         2,
-        ("An account may have any number of sessions at once: no maximum is defined or enforced."),
+        _ASVS_DOCUMENTS + "::test_v2_1_3_limits_are_documented_and_hold",
+        _MAXIMA + "::test_v7_1_2_one_login_more_ends_that_unused_for_the_longest",
+        _MAXIMA + "::test_many_logins_at_once_leave_no_more",
     ),
     _not_applicable(
         "7.1.3",

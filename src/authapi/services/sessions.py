@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from authapi.clock import now
@@ -86,7 +87,8 @@ class Sessions:
         """Begin a session for a proved login; it holds the scopes of that.
 
         `secret` is the hash of what the caller will present; None where a signed token names the
-        session. `replaces` is the secret of a session that the caller presented, which ends.
+        session. `replaces` is the secret of a session that the caller presented, which ends. Beyond
+        `max_sessions`, so do those logins of the account that were unused for the longest time.
         Raises InvalidCredentials if the account or its password changed since it was proved.
         """
         session = Session(
@@ -108,6 +110,10 @@ class Sessions:
             await _require_unchanged(store, login)
             if replaces is not None:
                 await store.sessions.end_secret(replaces, kind)
+            for ended in await store.sessions.end_unused(
+                session.user_id, leave=self._settings.max_sessions - 1, now=session.created_at
+            ):
+                await self._ended(store, session.user_id, ended, because="max_sessions")
             await store.sessions.add(session, secret)
             await self._audit.record(
                 store,
@@ -263,9 +269,9 @@ class Sessions:
             if removed < _PRUNE_BATCH:
                 return total
 
-    async def _ended(self, store: Store, user_id: UUID, session_id: UUID) -> None:
-        kind = EventType.SESSION_ENDED
-        await self._audit.record(store, kind, user_id=user_id, session_id=session_id)
+    async def _ended(self, store: Store, user_id: UUID, session_id: UUID, **detail: str) -> None:
+        about: dict[str, Any] = {"user_id": user_id, "session_id": session_id, **detail}
+        await self._audit.record(store, EventType.SESSION_ENDED, **about)
 
     async def _all_ended(self, store: Store, user_id: UUID, count: int) -> None:
         if count:

@@ -7,7 +7,7 @@ from uuid import UUID
 from authapi.clock import now
 from authapi.crypto.ids import new_id
 from authapi.crypto.secrets import hash_secret, new_opaque_token
-from authapi.errors import InputError, InvalidInput, NotFound
+from authapi.errors import InputError, InvalidInput, NotFound, TooManyTokens
 from authapi.identity import EventType, Identity, Session, SessionKind, current_client
 from authapi.services.audit import Audit
 from authapi.services.sessions import require_alive
@@ -36,7 +36,8 @@ class Tokens:
         `scopes` must lie within those that `owner` holds, and None means all of them; `lifetime`
         defaults to `personal_token_lifetime`. Nobody logged in with it, so its `amr` is empty and
         it never counts as fresh. Raises InvalidInput for a scope or lifetime that may not be,
-        InvalidCredential if the session of `owner` has ended, NotFound if the account is gone.
+        TooManyTokens beyond `max_personal_tokens`, InvalidCredential if the session of `owner` has
+        ended, NotFound if the account is gone.
         """
         chosen = owner.scopes if scopes is None else frozenset(scopes)
         if not chosen <= owner.scopes:
@@ -68,6 +69,9 @@ class Tokens:
             await require_alive(store, owner)
             if found is None or not found[0].is_active:
                 raise NotFound
+            held = await store.sessions.count_personal(owner.user.id, now=at)
+            if held >= self._settings.max_personal_tokens:
+                raise TooManyTokens
             await store.sessions.add(token, hash_secret(secret))
             await self._audit.record(
                 store,

@@ -133,6 +133,10 @@ class Settings(BaseSettings):
     """A JWT ends after this long."""
     jwt_audience: str = Field(default="authapi", min_length=1, max_length=255)
     """The `aud` of the JWTs that this service issues and accepts."""
+    max_sessions: int = Field(default=100, ge=1, le=1000)
+    """Logins of one account; where one more begins, that unused for the longest time ends."""
+    max_personal_tokens: int = Field(default=100, ge=1, le=1000)
+    """Personal access tokens of one account; one more is refused."""
     fresh_max_age: Lifetime = timedelta(minutes=5)
     """How far a login may lie back for operations that ask for a fresh one."""
 

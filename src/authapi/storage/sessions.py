@@ -155,6 +155,26 @@ class SessionTable:
             conditions.append(sessions.c.name.is_(None))
         return await self._delete(*conditions)
 
+    async def end_unused(self, user_id: UUID, *, leave: int, now: datetime) -> Sequence[UUID]:
+        """Remove the live logins of this user but the `leave` used last; the ids of the others."""
+        surplus = (
+            sa.select(sessions.c.id)
+            .where(_of(user_id), sessions.c.name.is_(None), _alive(now))
+            .order_by(sessions.c.last_seen_at.desc(), sessions.c.id.desc())
+            .offset(leave)
+        )
+        ended = (await self._connection.execute(surplus)).scalars().all()
+        if ended:
+            await self._delete(sessions.c.id.in_(ended))
+        return ended
+
+    async def count_personal(self, user_id: UUID, *, now: datetime) -> int:
+        """How many personal access tokens of this user are alive."""
+        statement = sa.select(sa.func.count()).where(
+            _of(user_id), sessions.c.name.is_not(None), _alive(now)
+        )
+        return (await self._connection.execute(statement)).scalar_one()
+
     async def prune(self, *, now: datetime, grace: timedelta, limit: int) -> int:
         """Remove up to `limit` sessions that ended more than `grace` ago; how many they were."""
         batch = sa.select(sessions.c.id).where(sessions.c.expires_at < now - grace).limit(limit)

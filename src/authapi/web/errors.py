@@ -39,6 +39,7 @@ STATUS: Mapping[type[AuthAPIError], int] = {
     errors.Forbidden: 403,
     errors.NotFound: 404,
     errors.EmailTaken: 409,
+    errors.TooManyTokens: 409,
     errors.PreconditionFailed: 412,
     errors.BodyTooLarge: 413,
     errors.UnsupportedMediaType: 415,

@@ -1,0 +1,131 @@
+"""How many logins and personal access tokens one account may have."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import pytest
+import time_machine
+
+from authapi import Settings, create_app
+from authapi.testing import PASSWORD, Client, client
+from tests.web.answers import problem
+
+NOON = datetime(2031, 5, 6, 12, tzinfo=UTC)
+ALICE = "alice@example.com"
+
+
+@pytest.fixture
+async def api(database_url: str) -> AsyncIterator[Client]:
+    """The shipped app with room for three of each."""
+    settings = Settings(database_url=database_url, max_sessions=3, max_personal_tokens=3)  # type: ignore[arg-type]
+    async with client(create_app(settings)) as found:
+        await found.create_user(ALICE)
+        yield found
+
+
+async def log_in(api: Client, strategy: str) -> tuple[str, dict[str, str]]:
+    """The id of a new login, and the headers that present it; the client keeps nothing."""
+    body = {"email": ALICE, "password": PASSWORD, "strategy": strategy}
+    answer = await api.post("/login", json=body)
+    assert answer.status_code == 200
+    api.cookies.clear()
+    headers = (
+        {"cookie": f"authapi={answer.cookies['authapi']}"}
+        if strategy == "session"
+        else {"authorization": f"Bearer {answer.json()['access_token']}"}
+    )
+    identity = await api.get("/me/identity", headers=headers)
+    return identity.json()["session_id"], headers
+
+
+async def make(api: Client, headers: dict[str, str], **body: object) -> httpx.Response:
+    return await api.post("/me/tokens", json={"name": "x", **body}, headers=headers)
+
+
+async def sessions_of(api: Client, headers: dict[str, str]) -> set[str]:
+    return {item["id"] for item in (await api.get("/me/sessions", headers=headers)).json()}
+
+
+async def ended(api: Client, headers: dict[str, str]) -> list[dict[str, Any]]:
+    items = (await api.get("/me/events", headers=headers)).json()["items"]
+    return [item for item in items if item["type"] == "session_ended"]
+
+
+async def test_v7_1_2_one_login_more_ends_that_unused_for_the_longest(api: Client) -> None:
+    with time_machine.travel(NOON, tick=False) as clock:
+        logins = []
+        for strategy in ("session", "token", "jwt"):
+            logins.append(await log_in(api, strategy))
+            clock.shift(60)
+        # The first is used again, so the second is the one that nobody misses.
+        assert (await api.get("/me", headers=logins[0][1])).status_code == 200
+        await api.services.activity.flush()
+        clock.shift(60)
+        newest, headers = await log_in(api, "session")
+        assert (await api.get("/me", headers=logins[1][1])).status_code == 401
+        assert await sessions_of(api, headers) == {logins[0][0], logins[2][0], newest}
+        [event] = await ended(api, headers)
+        assert event["session_id"] == logins[1][0]
+        assert event["detail"] == {"because": "max_sessions"}
+
+
+async def test_a_login_that_replaces_one_ends_no_other(api: Client) -> None:
+    _, headers = await log_in(api, "session")
+    others = [(await log_in(api, "token"))[0] for _ in range(2)]
+    body = {"email": ALICE, "password": PASSWORD}
+    answer = await api.post("/login", json=body, headers=headers)
+    headers = {"cookie": f"authapi={answer.cookies['authapi']}"}
+    assert set(others) < await sessions_of(api, headers)
+    assert await ended(api, headers) == []
+
+
+async def test_what_has_ended_and_tokens_of_ones_own_do_not_count(api: Client) -> None:
+    with time_machine.travel(NOON, tick=False) as clock:
+        for _ in range(3):
+            await log_in(api, "jwt")
+        clock.shift(timedelta(minutes=10))
+        logins = [await log_in(api, "session") for _ in range(3)]
+        for _ in range(3):
+            assert (await make(api, logins[0][1])).status_code == 201
+        assert len(await sessions_of(api, logins[0][1])) == 3
+        assert await ended(api, logins[0][1]) == []
+
+
+async def test_many_logins_at_once_leave_no_more(api: Client) -> None:
+    body = {"email": ALICE, "password": PASSWORD, "strategy": "token"}
+    answers = await asyncio.gather(*(api.post("/login", json=body) for _ in range(9)))
+    assert {answer.status_code for answer in answers} == {200}
+    alive = []
+    for answer in answers:
+        headers = {"authorization": f"Bearer {answer.json()['access_token']}"}
+        alive.append((await api.get("/me", headers=headers)).status_code)
+    assert Counter(alive) == {200: 3, 401: 6}
+
+
+async def test_one_token_more_is_refused(api: Client) -> None:
+    with time_machine.travel(NOON, tick=False) as clock:
+        _, headers = await log_in(api, "session")
+        answers = await asyncio.gather(*(make(api, headers, expires_in=60) for _ in range(8)))
+        assert Counter(answer.status_code for answer in answers) == {201: 3, 409: 5}
+        problem(await make(api, headers), 409, "too_many_tokens")
+        # Ending one makes room, and so does time.
+        listed = (await api.get("/me/tokens", headers=headers)).json()
+        assert len(listed) == 3
+        await api.delete(f"/me/tokens/{listed[0]['id']}", headers=headers)
+        assert (await make(api, headers, expires_in=60)).status_code == 201
+        problem(await make(api, headers), 409, "too_many_tokens")
+        clock.shift(60)
+        assert (await make(api, headers)).status_code == 201
+
+
+async def test_others_do_not_count(api: Client) -> None:
+    _, headers = await log_in(api, "session")
+    for _ in range(3):
+        assert (await make(api, headers)).status_code == 201
+    bob = await api.create_user("bob@example.com")
+    await api.login(bob)
+    assert (await api.post("/me/tokens", json={"name": "x"})).status_code == 201
