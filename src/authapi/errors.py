@@ -33,6 +33,7 @@
         │   └── DuplicateHeader       duplicate_header
         ├── UnsupportedMediaType      unsupported_media_type
         ├── BodyTooLarge              body_too_large
+        ├── RequestTimeout            request_timeout
         ├── HeadersTooLarge           headers_too_large
         └── InvalidGrant              invalid_grant (RFC 6749, section 5.2)
             ├── InvalidScope          invalid_scope
@@ -298,6 +299,13 @@ class BodyTooLarge(Refusal):
 
     code = "body_too_large"
     title = "The body is too large"
+
+
+class RequestTimeout(Refusal):
+    """The body of the request did not come in time."""
+
+    code = "request_timeout"
+    title = "The request took too long to arrive"
 
 
 class HeadersTooLarge(Refusal):

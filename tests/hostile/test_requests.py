@@ -102,7 +102,9 @@ async def test_no_host_changes_an_answer(watch: Watch) -> None:
     body = b'{"email": "alice@example.com", "password": "%s"}' % PASSWORD.encode()
     once = [[(b"host", host)] for host in HOSTS]
     twice = [[*host, (b"host", b"127.0.0.1:8000")] for host in once]
-    for hosts in (*once, *twice):
+    for hosts in twice:
+        problem(await watch.ask("GET", "/me", headers=[*hosts, *cookie]), 400, "duplicate_header")
+    for hosts in once:
         me = await watch.ask("GET", "/me", headers=[*hosts, *cookie])
         assert me.json()["id"] == str(user.id)
         login = await watch.ask("POST", "/login", headers=[*hosts, *JSON], body=body)
@@ -124,7 +126,9 @@ async def test_no_header_breaks_or_is_repeated(watch: Watch) -> None:
                 if known and value and name == b"sec-fetch-dest":
                     expected = {403}  # what a browser wants with it must be something we know
                 assert response.status_code in expected, (name, value)
-                headers = [*known, *JSON, (name, value), (name, value)]
+                # Of two origins it cannot be known which is meant; the edge refuses them.
+                times = 1 if name == b"origin" else 2
+                headers = [*known, *JSON, *[(name, value)] * times]
                 response = await watch.ask("PATCH", "/me", headers=headers, body=b'{"name":""}')
                 # A page of another origin may not use the cookie at all.
                 browser = name in (b"origin", b"sec-fetch-site")

@@ -56,7 +56,7 @@ async def ask(
         "raw_path": path.encode(),
         "query_string": b"",
         "root_path": "",
-        "headers": headers,
+        "headers": [(b"host", b"127.0.0.1:8000"), *headers],
         "client": ("127.0.0.1", 50000),
         "server": ("127.0.0.1", 8000),
     }
@@ -122,6 +122,7 @@ async def service(make_settings: SettingsFactory) -> AsyncIterator[tuple[Client,
     """The shipped app, with hashes as cheap and limits as high as they can be set."""
     app = create_app(
         make_settings(
+            max_personal_tokens=100_000,  # many of its bodies are good
             secret=SECRET,
             limit_account_and_network="999999999/day",
             limit_account="999999999/day",

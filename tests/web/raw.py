@@ -9,12 +9,24 @@ from fastapi import FastAPI
 from starlette.types import Message, Receive, Scope
 
 RawHeaders = Sequence[tuple[bytes, bytes]]
+HOST = (b"host", b"127.0.0.1:8000")
 
 
 def scope_of(
-    method: str, path: bytes, *, query: bytes = b"", headers: RawHeaders = (), kind: str = "http"
+    method: str,
+    path: bytes,
+    *,
+    query: bytes = b"",
+    headers: RawHeaders = (),
+    kind: str = "http",
+    host: bool = True,
 ) -> Scope:
-    """The scope that uvicorn makes of such a request: names of headers are in lower case."""
+    """The scope that uvicorn makes of such a request: names of headers are in lower case.
+
+    With `host`, that header is there, whether `headers` name one or not.
+    """
+    if host and not any(name.lower() == b"host" for name, _ in headers):
+        headers = [HOST, *headers]
     scope: Scope = {
         "type": kind,
         "asgi": {"version": "3.0", "spec_version": "2.3"},
@@ -44,6 +56,7 @@ async def ask(
     body: Iterable[bytes] = (),
     hangs_up: bool = False,
     receive: Receive | None = None,
+    host: bool = True,
 ) -> httpx.Response:
     """What `app` answers. With `hangs_up`, the client is gone once it has sent `body`.
 
@@ -64,7 +77,8 @@ async def ask(
     async def send(message: Message) -> None:
         sent.append(message)
 
-    await app(scope_of(method, path, query=query, headers=headers), receive or receive_body, send)
+    scope = scope_of(method, path, query=query, headers=headers, host=host)
+    await app(scope, receive or receive_body, send)
     start, *rest = sent
     assert start["type"] == "http.response.start"
     assert all(message["type"] == "http.response.body" for message in rest)

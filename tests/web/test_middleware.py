@@ -14,7 +14,7 @@ from tests.conftest import SettingsFactory
 from tests.web.answers import SECURITY_HEADERS, check_headers, problem
 from tests.web.logins import Headers, sign_in
 from tests.web.operations import operations
-from tests.web.raw import ask, scope_of
+from tests.web.raw import HOST, ask, scope_of
 
 HSTS = "strict-transport-security"
 JSON = {"content-type": "application/json"}
@@ -194,7 +194,7 @@ async def test_all_headers_together_have_a_limit(app: FastAPI) -> None:
         size = 32000 // number
         names = [b"x-%d" % n for n in range(number)]
         headers = [(name, b"v" * (size - len(name))) for name in names]
-        total = sum(len(name) + len(value) for name, value in headers)
+        total = sum(len(name) + len(value) for name, value in (HOST, *headers))
         headers.append((b"y", b"v" * (32768 - total - 1)))
         assert (await ask(app, "GET", b"/health/live", headers=headers)).status_code == 200
         headers[-1] = (b"y", b"v" * (32768 - total))
@@ -223,8 +223,60 @@ async def test_two_authorization_headers_are_refused(app: FastAPI) -> None:
                     problem(response, 400, "duplicate_header")
 
 
+@pytest.mark.parametrize("name", [b"Host", b"origin", b"Transfer-Encoding"])
+async def test_what_says_where_a_request_goes_or_ends_comes_once(app: FastAPI, name: bytes) -> None:
+    value = b"chunked" if name == b"Transfer-Encoding" else b"x"
+    for other in (value, b"y"):
+        for headers in ([(name, value), (name, other)], [(name, other), (name, value)]):
+            for path in (b"/health/live", b"/me", b"/nothing"):
+                response = await ask(app, "GET", path, headers=headers)
+                code = (
+                    "malformed_request"
+                    if (name, headers[0][1]) == (b"Transfer-Encoding", b"y")
+                    else "duplicate_header"
+                )
+                problem(response, 400, code)
+
+
+async def test_host_is_there(app: FastAPI) -> None:
+    problem(await ask(app, "GET", b"/health/live", host=False), 400, "malformed_request")
+    # Before HTTP/1.1 there was no such header, and after it the server makes it up.
+    for version, status in (("1.0", 200), ("1.1", 400), ("2", 200)):
+        sent: list[Message] = []
+
+        async def receive() -> Message:
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        async def send(message: Message, sent: list[Message] = sent) -> None:
+            sent.append(message)
+
+        scope = {**scope_of("GET", b"/health/live", host=False), "http_version": version}
+        await app(scope, receive, send)
+        assert sent[0]["status"] == status
+
+
+@pytest.mark.parametrize(
+    "coding", [b"", b"gzip", b"identity", b"gzip, chunked", b"chunked, chunked"]
+)
+async def test_chunked_is_the_only_transfer_coding(app: FastAPI, coding: bytes) -> None:
+    headers = [(b"transfer-encoding", coding), (b"content-type", b"application/json")]
+    response = await ask(app, "POST", b"/login", headers=headers, body=[b"{}"])
+    problem(response, 400, "malformed_request")
+    for good in (b"chunked", b"Chunked"):
+        headers[0] = (b"transfer-encoding", good)
+        response = await ask(app, "POST", b"/login", headers=headers, body=[b"{}"])
+        assert response.status_code == 422
+
+
+async def test_several_cookie_headers_are_one(app: FastAPI) -> None:
+    headers = [(b"cookie", b"a=1"), (b"cookie", b"b=2")]
+    assert (await ask(app, "GET", b"/health/live", headers=headers)).status_code == 200
+
+
 async def test_a_websocket_is_refused_for_its_headers(app: FastAPI) -> None:
     for headers in (
+        [HOST, HOST],
+        [(b"origin", b"x"), (b"origin", b"x")],
         [(b"authorization", b"x" * 8193)],
         [(b"authorization", b"x"), (b"authorization", b"x")],
         [(b"x", b"x" * 32768)],

@@ -1,5 +1,6 @@
 """Methods, paths and bodies that a route does not have, and that no route is open by mistake."""
 
+import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator
 from typing import Annotated
@@ -252,3 +253,23 @@ async def test_our_routes_are_found_among_those_of_others(make_settings: Setting
         assert (await api.get("/me/pictures")).json() == "theirs"
         assert (await api.get("/mean")).json() == "mean"
         assert (await api.get("/health/live")).json() == {"status": "ok"}
+
+
+async def test_a_body_that_comes_by_drops_has_a_time_for_all_of_it(
+    make_settings: SettingsFactory,
+) -> None:
+    drops = 0
+
+    async def receive() -> Message:
+        nonlocal drops
+        drops += 1
+        await asyncio.sleep(0.02)
+        return {"type": "http.request", "body": b" ", "more_body": True}
+
+    app = create_app(make_settings(body_timeout=0.2))
+    async with client(app):
+        headers = [(b"content-type", b"application/json"), (b"transfer-encoding", b"chunked")]
+        answer = await ask(app, "POST", b"/login", headers=headers, receive=receive)
+        problem(answer, 408, "request_timeout")
+        assert answer.headers["connection"] == "close"
+        assert 1 < drops < 20

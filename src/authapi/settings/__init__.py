@@ -133,9 +133,9 @@ class Settings(BaseSettings):
     """A JWT ends after this long."""
     jwt_audience: str = Field(default="authapi", min_length=1, max_length=255)
     """The `aud` of the JWTs that this service issues and accepts."""
-    max_sessions: int = Field(default=100, ge=1, le=1000)
+    max_sessions: int = Field(default=100, ge=1, le=100_000)
     """Logins of one account; where one more begins, that unused for the longest time ends."""
-    max_personal_tokens: int = Field(default=100, ge=1, le=1000)
+    max_personal_tokens: int = Field(default=100, ge=1, le=100_000)
     """Personal access tokens of one account; one more is refused."""
     fresh_max_age: Lifetime = timedelta(minutes=5)
     """How far a login may lie back for operations that ask for a fresh one."""
@@ -171,6 +171,8 @@ class Settings(BaseSettings):
 
     max_body_bytes: int = Field(default=65536, ge=1024)
     """One request body; a longer one is answered 413 before it is read."""
+    body_timeout: float = Field(default=30.0, gt=0, le=3600)
+    """Seconds that one request body may take to arrive; then it is answered 408."""
     max_header_bytes: int = Field(default=32768, ge=4096)
     """All request headers together."""
     max_credential_bytes: int = Field(default=8192, ge=1024)

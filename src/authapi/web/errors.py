@@ -38,6 +38,7 @@ STATUS: Mapping[type[AuthAPIError], int] = {
     errors.Unauthenticated: 401,
     errors.Forbidden: 403,
     errors.NotFound: 404,
+    errors.RequestTimeout: 408,
     errors.EmailTaken: 409,
     errors.TooManyTokens: 409,
     errors.PreconditionFailed: 412,
@@ -118,6 +119,9 @@ def problem_for(error: AuthAPIError, context: RequestContext) -> Response:
     _tell_log(error, context)
     if isinstance(error, Unavailable | errors.TooManyAttempts):
         headers.append(("retry-after", str(error.retry_after)))
+    elif isinstance(error, errors.RequestTimeout):
+        # RFC 9110, section 15.5.9. What is still to come would be read as the next request.
+        headers.append(("connection", "close"))
     elif not isinstance(error, Refusal):
         return internal_error(context.request_id)
     elif isinstance(error, InvalidInput):

@@ -17,7 +17,13 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from authapi.crypto.ids import RequestIds
-from authapi.errors import DuplicateHeader, HeadersTooLarge, HTTPSRequired, Refusal
+from authapi.errors import (
+    DuplicateHeader,
+    HeadersTooLarge,
+    HTTPSRequired,
+    MalformedRequest,
+    Refusal,
+)
 from authapi.identity import on_behalf_of
 from authapi.web.client import came_in_the_clear, client_of
 from authapi.web.context import SCOPE_KEY, RequestContext, Runtime
@@ -33,6 +39,9 @@ CSP = (
 """An API answer is never a document: nothing in it may run, load or be framed."""
 
 VARY = "Authorization, Cookie, Origin"
+
+_TELLING = frozenset({b"authorization", b"cookie", b"host", b"origin", b"transfer-encoding"})
+"""What the edge looks at. Only cookies may come in several headers (RFC 9113, section 8.2.3)."""
 
 
 class EdgeMiddleware:
@@ -122,20 +131,23 @@ class EdgeMiddleware:
             _log_access(scope["method"], route, context, status, seconds)
 
     def _refusal(self, scope: Scope) -> Refusal | None:
-        total = authorizations = 0
+        total, seen = 0, []
         for name, value in scope["headers"]:
             total += len(name) + len(value)
-            if name == b"authorization":
-                authorizations += 1
+            if name in _TELLING:
                 if len(value) > self._max_one:
                     return HeadersTooLarge()
-            elif name == b"cookie" and len(value) > self._max_one:
-                return HeadersTooLarge()
+                if name in seen and name != b"cookie":
+                    # Which of two a proxy reads, and which we would, cannot be known.
+                    return DuplicateHeader()
+                if name == b"transfer-encoding" and value.lower() != b"chunked":
+                    # RFC 9112, section 6.1: another coding may end the body elsewhere.
+                    return MalformedRequest("Only chunked is a transfer coding here")
+                seen.append(name)
         if total > self._max_all:
             return HeadersTooLarge()
-        if authorizations > 1:
-            # Which of two a proxy reads, and which we would, cannot be known.
-            return DuplicateHeader()
+        if b"host" not in seen and scope["http_version"] == "1.1":
+            return MalformedRequest("Host is missing")  # RFC 9112, section 3.2
         if self._https and came_in_the_clear(scope, self._trusted):
             return HTTPSRequired()
         return None

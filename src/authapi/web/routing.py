@@ -1,10 +1,11 @@
 """The routes of authapi itself: how they read a body, and that none is open by mistake.
 
-`AuthAPIRoute` reads bodies of bounded length, of the right content type, and JSON with one meaning
-only. `ProtectedRoute` is the same and cannot be defined without a gate: what is public has to say
-so by being on a router that is.
+`AuthAPIRoute` reads bodies of bounded length, in bounded time, of the right content type, and JSON
+with one meaning only. `ProtectedRoute` is the same and cannot be defined without a gate: what is
+public has to say so by being on a router that is.
 """
 
+import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from typing import Any, cast
 from urllib.parse import parse_qsl
@@ -17,7 +18,13 @@ from starlette.routing import Match, Route
 from starlette.types import Message, Receive, Scope
 
 from authapi.crypto import strict_json
-from authapi.errors import BodyTooLarge, MalformedJSON, MalformedRequest, UnsupportedMediaType
+from authapi.errors import (
+    BodyTooLarge,
+    MalformedJSON,
+    MalformedRequest,
+    RequestTimeout,
+    UnsupportedMediaType,
+)
 from authapi.web.context import context_of
 from authapi.web.errors import Refused
 from authapi.web.resolver import Gate
@@ -31,8 +38,9 @@ class StrictRequest(Request):
     """A request whose body is bounded and whose JSON is read by `strict_json`."""
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
-        limit = context_of(Request(scope)).runtime.settings.max_body_bytes
-        super().__init__(scope, _bounded(receive, limit))
+        settings = context_of(Request(scope)).runtime.settings
+        bounded = _bounded(receive, settings.max_body_bytes, settings.body_timeout)
+        super().__init__(scope, bounded)
 
     async def json(self) -> Any:
         """The value of the body. Raises Refused for what has no single meaning."""
@@ -152,12 +160,20 @@ def _is_json(content_type: str | None) -> bool:
     return name.strip().lower() == "charset" and value.strip().strip('"').lower() == "utf-8"
 
 
-def _bounded(receive: Receive, limit: int) -> Receive:
+def _bounded(receive: Receive, limit: int, seconds: float) -> Receive:
     read = 0
+    # For all of it: one byte now and then would else hold the connection for ever.
+    deadline: float | None = asyncio.get_running_loop().time() + seconds
 
     async def bounded() -> Message:
-        nonlocal read
-        message = await receive()
+        nonlocal read, deadline
+        try:
+            async with asyncio.timeout_at(deadline):
+                message = await receive()
+        except TimeoutError:
+            raise Refused(RequestTimeout()) from None
+        if not message.get("more_body", False):
+            deadline = None
         read += len(message.get("body", b""))
         if read > limit:
             raise Refused(BodyTooLarge())
