@@ -18,6 +18,7 @@ _numbers = itertools.count(1)
 
 Report = Callable[[str], None]
 NewService = Callable[..., Service]
+EmptyURL = Callable[[], str]
 
 
 @pytest.fixture(scope="session")
@@ -74,6 +75,24 @@ def url(request: pytest.FixtureRequest) -> str:
     name = "sqlite_url" if request.param == "sqlite" else "postgres_here"
     found: str = request.getfixturevalue(name)
     return found
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[EmptyURL]:
+    """Makes databases that have no schema yet."""
+    if request.param == "sqlite":
+        yield lambda: f"sqlite:///{tmp_path}/empty_{next(_numbers)}.db"
+        return
+    cluster: PostgresCluster = request.getfixturevalue("cluster")
+    names: list[str] = []
+
+    def make() -> str:
+        names.append(f"empty_{next(_numbers)}")
+        return cluster.create_database(names[-1])
+
+    yield make
+    for name in names:
+        cluster.drop_database(name)
 
 
 @pytest.fixture

@@ -4,6 +4,8 @@ import asyncio
 import random
 import secrets
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import datetime
 
 from tests.faults.harness.facts import Account, Credential, Doubt, Ledger
 from tests.faults.harness.wire import Answer, Client, Headers, Lost
@@ -16,9 +18,10 @@ def new_password() -> str:
     return f"{secrets.token_hex(8)} staple"
 
 
-def credential_of(answer: Answer, strategy: str, session_id: str = "") -> Credential:
+def credential_of(answer: Answer, strategy: str) -> Credential:
     """What a successful login was answered with."""
-    return Credential(strategy, headers_of(answer, strategy), session_id)
+    ends = datetime.fromisoformat(answer.json()["expires_at"]).timestamp()
+    return Credential(strategy, headers_of(answer, strategy), "", ends)
 
 
 def headers_of(answer: Answer, strategy: str) -> Headers:
@@ -75,8 +78,7 @@ class Actor:
         credential = credential_of(answer, strategy)
         told = await self._asked("/me/identity", credential.headers)
         if told is not None and told.status == 200:
-            session_id = told.json()["session_id"]
-            credential = Credential(strategy, credential.headers, session_id)
+            credential = replace(credential, session_id=told.json()["session_id"])
         account.live.append(credential)
         return credential
 

@@ -22,6 +22,8 @@ class Credential:
     strategy: str
     headers: Headers
     session_id: str
+    expires_at: float = 0.0
+    """By the clock of the process that issued it."""
 
 
 @dataclass
@@ -61,7 +63,12 @@ class Ledger:
     facts: Counter[str] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
     """Answers that no fault excuses."""
-    slowest: float = 0.0
+    answers: list[tuple[float, float, str]] = field(default_factory=list)
+    """When each request was sent, how long it took, and what it was."""
+
+    @property
+    def slowest(self) -> float:
+        return max((seconds for _, seconds, _ in self.answers), default=0.0)
 
     @property
     def acknowledged(self) -> int:
@@ -83,7 +90,7 @@ class Ledger:
     def heard(self, answer: Answer, what: str) -> None:
         """Count an answer, and note it if it is one that must not be."""
         self.statuses[answer.status] += 1
-        self.slowest = max(self.slowest, answer.seconds)
+        self.answers.append((answer.began, answer.seconds, what))
         if answer.status >= 500 and answer.status != 503:
             self.wrong.append(f"{what}: {answer.status}")
         if answer.status == 503 and int(answer.headers.get("retry-after", "0")) < 1:

@@ -1,0 +1,194 @@
+"""12, 13, 15 and 16: the schema changes with rows in it, killed half-way, and by four at once."""
+
+import asyncio
+import random
+import time
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import sqlalchemy as sa
+from alembic.script import ScriptDirectory
+
+from authapi.crypto.passwords import Cost, PasswordHasher
+from authapi.storage import migrations
+from tests.faults.conftest import EmptyURL, NewService, Report
+from tests.faults.harness.checker import opens
+from tests.faults.harness.figures import scaled
+from tests.faults.harness.wire import Client
+from tests.storage.rows import AT, sync_url
+
+pytestmark = pytest.mark.faults
+
+_PASSWORD = "correct horse battery staple"
+_AT_ONCE = 4
+
+Rows = dict[str, list[dict[str, Any]]]
+
+
+def revisions() -> list[str]:
+    """Every revision, the oldest first."""
+    script = ScriptDirectory.from_config(migrations._config())
+    return [revision.revision for revision in script.walk_revisions()][::-1]
+
+
+async def test_12_up_with_rows_from_every_revision(
+    empty_url: EmptyURL, new_service: NewService, report: Report
+) -> None:
+    url, written = empty_url(), dict[str, Rows]()
+    compared = 0
+    for revision in revisions():
+        migrations.upgrade(url, revision)
+        written[revision] = insert(url, revision)
+        for rows in written.values():
+            compared += compare(url, rows)
+    migrations.check(url)
+    service = new_service(url)
+    running = await asyncio.to_thread(service.start)
+    async with Client(running.port) as client:
+        for revision in written:
+            assert await opens(client, f"user{revision}@example.com", _PASSWORD)
+    report(f"{len(written)} revisions, {compared} rows compared, differences 0; each user logs in")
+
+
+async def test_13_down_and_up_again(empty_url: EmptyURL, report: Report) -> None:
+    url, steps = empty_url(), 0
+    chain = revisions()
+    migrations.upgrade(url)
+    for older in [*chain[-2::-1], "base"]:
+        kept = insert(url, migrations.current(url) or "")
+        migrations.downgrade(url, older)
+        compare(url, kept, only_what_is_left=True)
+        steps += 1
+    for newer in chain:
+        migrations.upgrade(url, newer)
+        insert(url, newer)
+        steps += 1
+    migrations.check(url)
+    report(f"{steps} of {2 * len(chain)} steps with rows in the tables, differences to models 0")
+
+
+async def test_15_killed_half_way(
+    empty_url: EmptyURL, new_service: NewService, report: Report, chance: random.Random
+) -> None:
+    rounds, stopped, took = scaled(3, 40), 0, 3.0
+    for number in range(rounds):
+        url = empty_url()
+        first = revisions()[0]
+        await asyncio.to_thread(migrations.upgrade, url, first)
+        kept = insert(url, first)
+        service = new_service(url)
+        began = time.monotonic()
+        process = service.command("db", "upgrade")
+        if number:  # the first tells how long it takes, and therefore when to kill the others
+            await asyncio.sleep(chance.uniform(0.4 * took, took))
+            stopped += process.kill() != 0
+        else:
+            assert await asyncio.to_thread(process.wait, 60) == 0
+            took = time.monotonic() - began
+        await asyncio.to_thread(service.run, "db", "upgrade")
+        await asyncio.to_thread(service.run, "db", "check")
+        compare(url, kept)
+    report(f"{rounds} rounds, {stopped} killed within {took:.1f} s, stuck 0, rows lost 0")
+
+
+@pytest.mark.parametrize("command", ["db upgrade", "serve"])
+async def test_16_four_at_once(
+    empty_url: EmptyURL, new_service: NewService, report: Report, command: str
+) -> None:
+    rounds, failed = scaled(1, 10), list[str]()
+    for _ in range(rounds):
+        service = new_service(empty_url())
+        if command == "serve":
+            if not service.is_sqlite:  # PostgreSQL's schema is changed when its operator says so
+                await asyncio.to_thread(migrations.upgrade, service.database_url)
+            started = [service.start(waits=False) for _ in range(_AT_ONCE)]
+            for running in started:
+                try:
+                    await asyncio.to_thread(running.ready)
+                except (RuntimeError, TimeoutError) as error:
+                    failed.append(str(error))
+        else:
+            processes = [service.command("db", "upgrade") for _ in range(_AT_ONCE)]
+            for process in processes:
+                if await asyncio.to_thread(process.wait, 60) != 0:
+                    failed.append(process.output())
+        service.stack.close()
+        migrations.check(service.database_url)
+    report(f"{rounds} rounds of {_AT_ONCE}, failed {len(failed)}")
+    assert failed == []
+
+
+def insert(url: str, revision: str) -> Rows:
+    """One row in each table, with something in every column; what was inserted."""
+    engine = sa.create_engine(sync_url(url), poolclass=sa.NullPool)
+    metadata, user = sa.MetaData(), uuid4()
+    metadata.reflect(engine)
+    known = {
+        "email": f"user{revision}@example.com",
+        "email_given": f"User{revision}@example.com",
+        "password_hash": str(PasswordHasher(Cost(19456, 2, 1)).hash(_PASSWORD)),
+        "kind": "session",
+        "is_active": True,
+        "is_superuser": False,
+    }
+    rows: Rows = {}
+    with engine.begin() as connection:
+        for table in metadata.sorted_tables:
+            if table.name == "alembic_version":
+                continue
+            row = {column.name: known.get(column.name, _value(column)) for column in table.columns}
+            if "user_id" in row:
+                row["user_id"] = _id(table.c.user_id, user)
+            if table.name == "users":
+                row["id"] = _id(table.c.id, user)
+            connection.execute(sa.insert(table).values(row))
+            rows[table.name] = [row]
+    engine.dispose()
+    return rows
+
+
+def compare(url: str, rows: Rows, *, only_what_is_left: bool = False) -> int:
+    """How many rows are there with the values that they had. Raises AssertionError for others."""
+    engine = sa.create_engine(sync_url(url), poolclass=sa.NullPool)
+    metadata, count = sa.MetaData(), 0
+    metadata.reflect(engine)
+    with engine.connect() as connection:
+        for name, expected in rows.items():
+            if only_what_is_left and name not in metadata.tables:
+                continue
+            table = metadata.tables[name]
+            for row in expected:
+                found = connection.execute(sa.select(table).where(table.c.id == row["id"])).one()
+                for column, value in row.items():
+                    if only_what_is_left and column not in table.c:
+                        continue
+                    assert found._mapping[column] == value, (name, column)
+                count += 1
+    engine.dispose()
+    return count
+
+
+def _value(column: sa.Column[Any]) -> object:
+    if column.name == "id":
+        return _id(column, uuid4())
+    match column.type:
+        case sa.Boolean():
+            return True
+        case sa.DateTime():
+            is_aware = column.type.timezone
+            return AT if is_aware else AT.replace(tzinfo=None)
+        case sa.JSON():
+            return {"a": [1, "é"]}
+        case sa.LargeBinary():
+            return uuid4().bytes * 2
+        case sa.Integer() | sa.Numeric():
+            return 7
+        case sa.Uuid():
+            return uuid4()
+    return "x"
+
+
+def _id(column: sa.Column[Any], value: Any) -> object:
+    # What reflection of SQLite calls a string of 32 characters.
+    return value if isinstance(column.type, sa.Uuid) else value.hex

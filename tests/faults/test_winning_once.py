@@ -1,0 +1,112 @@
+"""20 and 22: of fifty at the same moment, exactly one succeeds."""
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+
+import pytest
+
+from tests.faults.conftest import NewService, Report
+from tests.faults.harness.actors import Actor, new_password
+from tests.faults.harness.checker import audit, opens
+from tests.faults.harness.facts import Account, Ledger
+from tests.faults.harness.figures import scaled
+from tests.faults.harness.wire import Answer, Client
+
+pytestmark = pytest.mark.faults
+
+_PARALLEL = 50
+
+
+@pytest.mark.parametrize("processes", [1, 4])
+async def test_20_fifty_at_once(
+    url: str, new_service: NewService, report: Report, processes: int, chance: random.Random
+) -> None:
+    service, rounds = new_service(url), scaled(1, 20)
+    running = await asyncio.to_thread(service.start_many, processes)
+    seen = {name: Counter[int]() for name in ("register", "password", "end", "token", "delete")}
+    winners = list[tuple[str, int]]()
+    async with AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(Client(process.port)) for process in running]
+        for name in [*seen] * rounds:
+            answers = await _race(name, clients, chance)
+            statuses = [answer.status for answer in answers]
+            seen[name].update(statuses)
+            winners.append((name, sum(200 <= status < 300 for status in statuses)))
+    problems = audit(url)
+    failed = sum(n for counted in seen.values() for status, n in counted.items() if status >= 500)
+    most, least = (bound(number for _, number in winners) for bound in (max, min))
+    told = "; ".join(
+        f"{name} " + ", ".join(f"{n} x {status}" for status, n in sorted(counted.items()))
+        for name, counted in seen.items()
+    )
+    report(
+        f"{rounds} rounds of {_PARALLEL}: winners min {least} max {most}, 5xx {failed}, "
+        f"contradicting rows {len(problems)} ({told})"
+    )
+    assert [(name, number) for name, number in winners if number != 1] == []
+    assert (problems, failed) == ([], 0)
+
+
+async def _race(name: str, clients: Sequence[Client], chance: random.Random) -> list[Answer]:
+    actor = Actor([clients[0]], Ledger(), chance)
+    if name == "register":
+        body = {"email": "Same@Example.com", "password": new_password()}
+        body["email"] = f"{chance.getrandbits(64):x}@example.com"
+        return await _together(clients, "POST", "/register", json=body)
+    account = await actor.registered()
+    assert account
+    manager, other = [await actor.log_in(account, strategy) for strategy in ("jwt", "session")]
+    assert manager
+    assert other
+    if name == "end":
+        path = f"/me/sessions/{other.session_id}"
+        return await _together(clients, "DELETE", path, account=account)
+    if name == "token":
+        made = await clients[0].post("/me/tokens", {"name": "a script"}, manager.headers)
+        path = f"/me/tokens/{made.json()['id']}"
+        return await _together(clients, "DELETE", path, account=account)
+    if name == "delete":
+        answers = await _together(clients, "DELETE", "/me", account=account)
+        # Removing what is gone already may be told as done too; the row must say it once.
+        return [answer for answer in answers if answer.status != 204] + [
+            answer for answer in answers if answer.status == 204
+        ][:1]
+    return await _passwords(clients, account)
+
+
+async def _passwords(clients: Sequence[Client], account: Account) -> list[Answer]:
+    wanted = [new_password() for _ in range(_PARALLEL)]
+    answers = await asyncio.gather(
+        *(
+            clients[number % len(clients)].post(
+                "/me/password",
+                {"current_password": account.password, "new_password": password},
+                account.live[0].headers,
+            )
+            for number, password in enumerate(wanted)
+        )
+    )
+    won = [password for password, a in zip(wanted, answers, strict=True) if a.status == 204]
+    assert all([await opens(clients[-1], account.email, password) for password in won])
+    assert not await opens(clients[-1], account.email, account.password)
+    return answers
+
+
+async def _together(
+    clients: Sequence[Client],
+    method: str,
+    path: str,
+    *,
+    json: object = None,
+    account: Account | None = None,
+) -> list[Answer]:
+    headers = account.live[0].headers if account else None
+    return await asyncio.gather(
+        *(
+            clients[number % len(clients)].send(method, path, json=json, headers=headers)
+            for number in range(_PARALLEL)
+        )
+    )
