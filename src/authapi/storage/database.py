@@ -45,8 +45,13 @@ class Store:
         """Whether this transaction is the only one that has the turn `name`, until it ends."""
         if self.connection.dialect.name == "sqlite":
             return True  # it has one writer at a time anyway
-        taken = sa.func.pg_try_advisory_xact_lock(sa.func.hashtextextended(f"authapi {name}", 0))
+        taken = sa.func.pg_try_advisory_xact_lock(_turn_of(name))
         return bool(await self.connection.scalar(sa.select(taken)))
+
+    async def wait_turn(self, name: str) -> None:
+        """The same, but wait for it, as long as for any lock."""
+        if self.connection.dialect.name != "sqlite":
+            await self.connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_turn_of(name))))
 
 
 def parse_url(text: str) -> URL:
@@ -205,6 +210,10 @@ def _store(connection: AsyncConnection) -> Store:
         changed=changed,
         connection=connection,
     )
+
+
+def _turn_of(name: str) -> sa.ColumnElement[int]:
+    return sa.func.hashtextextended(f"authapi {name}", 0)
 
 
 def _ignore(_: object) -> None:

@@ -48,7 +48,8 @@ class Activity:
             return
         try:
             async with self._database.transaction() as store:
-                # In one order everywhere, so that two processes cannot wait for one another.
+                # One process at a time: two that write many rows only get in each other's way.
+                await store.wait_turn("activity")
                 await store.sessions.saw((key, *batch[key]) for key in sorted(batch))
         except BaseException:
             self._seen = batch | self._seen
