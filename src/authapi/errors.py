@@ -186,7 +186,7 @@ class WrongPassword(Forbidden):
 
 
 class ForeignOrigin(Forbidden):
-    """A browser sent its cookie from a page of another origin."""
+    """A browser sent its cookie or HTTP Basic from a page of another origin."""
 
     code = "foreign_origin"
     title = "The request comes from another origin"

@@ -19,6 +19,33 @@ def basic(user: str | bytes, password: str | bytes = PASSWORD) -> Headers:
     return {"Authorization": "Basic " + base64.b64encode(raw).decode()}
 
 
+async def test_a_page_of_another_origin_cannot_use_what_the_browser_keeps(
+    make_settings: SettingsFactory,
+) -> None:
+    settings = make_settings(strategies="basic", allowed_origins=("https://app.example.com",))
+    async with client(create_app(settings)) as api:
+        alice = await api.create_user()
+        for sent, status in (
+            ({}, 200),
+            ({"sec-fetch-site": "same-origin"}, 200),
+            ({"origin": "http://127.0.0.1:8000"}, 200),
+            ({"sec-fetch-site": "cross-site", "origin": "https://app.example.com"}, 200),
+            ({"sec-fetch-site": "cross-site", "origin": "https://evil.example"}, 403),
+            ({"sec-fetch-site": "same-site"}, 403),
+            ({"origin": "https://evil.example"}, 403),
+            ({"origin": "null"}, 403),
+        ):
+            headers = {**basic(alice.email), **sent}
+            answer = await api.patch("/me", json={"name": "x"}, headers=headers)
+            assert answer.status_code == status, sent
+            assert status == 200 or answer.json()["code"] == "foreign_origin"
+            # Reading is safe: the page cannot see the answer. Loading it as a script is not.
+            assert (await api.get("/me", headers=headers)).status_code == 200
+        script = {**basic(alice.email), "sec-fetch-dest": "script"}
+        answer = await api.get("/me", headers=script)
+        assert (answer.status_code, answer.json()["code"]) == (403, "wrong_destination")
+
+
 class TestBasic(StrategyContract):
     spec = "basic"
     has_session = False

@@ -88,8 +88,12 @@ class Strategy(ABC):
     name: ClassVar[str]
     """By which routes, settings and the OpenAPI document know it: snake_case."""
     ambient: ClassVar[bool] = False
-    """True if browsers send the credential by themselves, as they do cookies: then it is asked
-    after all that a caller sends on purpose, and WebSockets check the origin."""
+    """True if the credential comes along with requests that nobody meant it for, as cookies do: it
+    is asked after all that a caller sends on purpose. It is `kept_by_browsers` as well."""
+    kept_by_browsers: ClassVar[bool] = False
+    """True if a browser that once had the credential sends it by itself from then on, also for
+    pages of others, as it does with what was typed for HTTP Basic: unsafe requests and WebSockets
+    that it authenticates must come from our own pages or an allowed origin."""
 
     def __init__(self, services: Services) -> None:
         self.services = services

@@ -22,6 +22,7 @@ class BasicStrategy(Strategy):
     """HTTP Basic, in UTF-8."""
 
     name = "basic"
+    kept_by_browsers = True
 
     async def authenticate(self, connection: HTTPConnection) -> Identity | None:
         header = authorization(connection)

@@ -1,11 +1,12 @@
 """Whether a browser sent a request on behalf of a page that has no business with us.
 
-A cookie goes along with whatever a page makes a browser send. Browsers say where a request comes
-from, in headers that no page can set: `Sec-Fetch-Site` (W3C Fetch Metadata) and `Origin` (RFC
-6454). So no token has to be kept: an unsafe request that a cookie authenticates, and a login, must
-come from our own pages or an allowed origin. A client that sends neither header is no browser, and
-has no cookie that another page could use. The rule follows Filippo Valsorda, "Cross-Site Request
-Forgery" (2025), and Go's `net/http.CrossOriginProtection`, which he wrote.
+A cookie goes along with whatever a page makes a browser send, and so does what was once typed for
+HTTP Basic. Browsers say where a request comes from, in headers that no page can set:
+`Sec-Fetch-Site` (W3C Fetch Metadata) and `Origin` (RFC 6454). So no token has to be kept: an unsafe
+request that such a credential authenticates, and a login, must come from our own pages or an
+allowed origin. A client that sends neither header is no browser, and has nothing that another page
+could use. The rule follows Filippo Valsorda, "Cross-Site Request Forgery" (2025), and Go's
+`net/http.CrossOriginProtection`, which he wrote.
 """
 
 from urllib.parse import urlsplit
@@ -21,7 +22,10 @@ _DESTINATIONS = frozenset({"", "empty", "document", "websocket"})
 
 
 def check_ambient(connection: HTTPConnection) -> None:
-    """For a caller that a cookie has authenticated. Raises ForeignOrigin or WrongDestination."""
+    """For a caller whose credential a browser may have added by itself.
+
+    Raises ForeignOrigin or WrongDestination.
+    """
     if connection.headers.get("sec-fetch-dest", "") not in _DESTINATIONS:
         # A page that loads an answer as script, image or frame wants something that we do not give.
         raise WrongDestination

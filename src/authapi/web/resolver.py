@@ -230,7 +230,7 @@ def _recall(
             return None
         found = strategy.recall(connection)
         if isinstance(found, Identity):
-            if strategy.ambient:
+            if strategy.ambient or strategy.kept_by_browsers:
                 check_ambient(connection)
             context.outcomes[strategy.name] = found
             _tell(context, strategy, "known")
@@ -274,7 +274,7 @@ async def _ask(
         outcome = await strategy.authenticate(connection)
     except InvalidCredential as refusal:
         return refusal
-    if outcome is not None and strategy.ambient:
+    if outcome is not None and (strategy.ambient or strategy.kept_by_browsers):
         check_ambient(connection)
     return outcome
 
