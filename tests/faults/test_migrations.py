@@ -127,7 +127,7 @@ def insert(url: str, revision: str) -> Rows:
     known = {
         "email": f"user{revision}@example.com",
         "email_given": f"User{revision}@example.com",
-        "password_hash": str(PasswordHasher(Cost(19456, 2, 1)).hash(_PASSWORD)),
+        "password_hash": PasswordHasher(Cost(19456, 2, 1)).hash(_PASSWORD).text,
         "kind": "session",
         "is_active": True,
         "is_superuser": False,

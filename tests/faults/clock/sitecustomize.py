@@ -1,14 +1,24 @@
 """Gives a whole process another clock: on `PYTHONPATH`, with the seconds in FAULT_CLOCK_OFFSET.
 
-It needs no library of the system, and the offset is there before the first import of ours. What is
-not Python (SQLite, PostgreSQL) keeps the clock of the machine; authapi asks neither for the time.
+`authapi.clock` is the one place that reads the time, so its clock is the one to move. It needs no
+library of the system, which libfaketime would; the log and the Date header stay right.
 """
 
-import datetime
 import os
+from datetime import datetime, timedelta, tzinfo
 
-if offset := os.environ.get("FAULT_CLOCK_OFFSET"):
-    import time_machine
+_offset = timedelta(seconds=float(os.environ.get("FAULT_CLOCK_OFFSET", "0")))
 
-    now = datetime.datetime.now(datetime.UTC)
-    time_machine.travel(now + datetime.timedelta(seconds=float(offset)), tick=True).start()
+
+class Moved:
+    """Tells another time."""
+
+    @staticmethod
+    def now(tz: tzinfo | None = None) -> datetime:
+        return datetime.now(tz) + _offset
+
+
+if _offset:
+    import authapi.clock
+
+    authapi.clock.datetime = Moved  # type: ignore[attr-defined]  # imported there, not its own
