@@ -84,6 +84,9 @@ ALICE: dict[str, Act] = {
     "sessions.end_all, but one": lambda store, it: store.sessions.end_all(
         it.alice.id, keep=[it.login.id], logins_only=True
     ),
+    "sessions.end_unused": lambda store, it: store.sessions.end_unused(
+        it.alice.id, leave=1, now=AT
+    ),
     "sessions.replace_secret": lambda store, it: store.sessions.replace_secret(
         it.login.id, hash_secret("another"), auth_time=AT + DAY
     ),
@@ -131,7 +134,11 @@ NOBODY: dict[str, Act] = {
     "sessions.replace_secret, of nothing": lambda store, it: store.sessions.replace_secret(
         new_id(), hash_secret("another"), auth_time=AT + DAY
     ),
+    "sessions.end_unused, of none": lambda store, it: store.sessions.end_unused(
+        it.alice.id, leave=9, now=AT
+    ),
     # Reading.
+    "sessions.count_personal": lambda store, it: store.sessions.count_personal(it.alice.id, now=AT),
     "sessions.lock": lambda store, it: store.sessions.lock(it.login.id),
     "sessions.find_data": lambda store, it: store.sessions.find_data(it.login.id),
     "sessions.find_by_secret": lambda store, it: store.sessions.find_by_secret(

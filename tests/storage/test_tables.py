@@ -194,9 +194,11 @@ async def test_a_replaced_secret_is_dead(database: Database) -> None:
     session = a_session(user)
     async with database.transaction() as store:
         await store.sessions.add(session, SECRET)
-        await store.sessions.replace_secret(session.id, hash_secret("another"))
+        await store.sessions.replace_secret(session.id, hash_secret("another"), auth_time=AT + HOUR)
         assert await store.sessions.find_by_secret(SECRET, session.kind) is None
-        assert await store.sessions.find_by_secret(hash_secret("another"), session.kind)
+        found = await store.sessions.find_by_secret(hash_secret("another"), session.kind)
+        assert found is not None
+        assert found[0].auth_time == AT + HOUR
         await store.sessions.end_secret(SECRET, session.kind)
         await store.sessions.end_secret(hash_secret("another"), SessionKind.TOKEN)
         assert await store.sessions.end(session.id)
