@@ -98,11 +98,11 @@ class Settings(BaseSettings):
     `limit_account`, so that one network cannot use that up and keep the owner out elsewhere."""
     limit_account: Rate = "100/hour"
     """Failed logins to one account from all networks together."""
-    limit_network: Rate = "300/minute"
+    limit_network: Rate = "100/minute"
     """Failed logins from one network to all accounts together."""
     limit_total: Rate = "3000/minute"
     """Failed logins altogether, and registrations altogether."""
-    limit_registrations: Rate = "100/minute"
+    limit_registrations: Rate = "20/minute"
     """Registrations from one network."""
 
     session_idle: Lifetime = timedelta(days=1)
