@@ -281,3 +281,19 @@ def test_every_setting_says_what_it_means() -> None:
         and isinstance(after.value, ast.Constant)
     }
     assert told | PLAIN == set(Settings.model_fields)
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("https://auth.example:443/base", "https://auth.example/base"),
+        ("https://auth.example:0443", "https://auth.example"),
+        ("https://auth.example:", "https://auth.example"),
+        ("http://[::1]:80", "http://[::1]"),
+        ("http://auth.example:443", "http://auth.example:443"),
+        ("https://auth.example:08443", "https://auth.example:8443"),
+    ],
+    ids=range(6),
+)
+def test_the_public_url_is_spelt_as_browsers_spell_origins(written: str, meant: str) -> None:
+    assert Settings(public_url=written).public_url == meant

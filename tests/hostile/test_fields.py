@@ -175,8 +175,7 @@ async def test_no_column_can_be_written_from_outside(watch: Watch) -> None:
                 )
                 [(loc, code)] = input_errors(response)
                 assert code == "extra_forbidden"
-                assert loc[:1] == ("body",)
-                assert loc[1] in (name, "?")
+                assert loc == ("body", "?")
         assert await snapshot(watch) == before
 
 

@@ -53,7 +53,14 @@ def _public_url(value: str) -> str:
         raise ValueError("must be an absolute http or https URL")
     if parts.query or parts.fragment or "@" in parts.netloc:
         raise ValueError("must have no query, fragment or user")
-    return parts._replace(netloc=parts.netloc.lower()).geturl().rstrip("/")
+    # In the spelling of an Origin (RFC 6454, section 6.2), where a port is named unless it is the
+    # scheme's own.
+    netloc = parts.netloc.lower().rstrip(":")
+    if port is not None:
+        netloc = netloc.rpartition(":")[0]
+        if port != {"http": 80, "https": 443}[parts.scheme]:
+            netloc = f"{netloc}:{port}"
+    return parts._replace(netloc=netloc).geturl().rstrip("/")
 
 
 def _networks(value: tuple[str, ...]) -> tuple[str, ...]:

@@ -70,7 +70,11 @@ _TOLD = (
 _log = logging.getLogger("authapi.refusals")
 
 _MAX_ERRORS = 100
-_SAFE_NAME = re.compile(r"[a-z_]{1,40}")
+_MESSAGES = {
+    "uuid_parsing": "must be a UUID",
+    "union_tag_invalid": "names none of the kinds that there are",
+}
+"""In place of pydantic's own, which repeat some of the input."""
 _PLAIN_CODE = re.compile(r"[^a-z]+")
 
 
@@ -243,12 +247,12 @@ async def _on_invalid_websocket(
 
 
 def _input_error(error: Mapping[str, Any]) -> InputError:
-    loc = tuple(error["loc"])
-    if error["type"] == "extra_forbidden":
-        # The name of an unknown member is input too; it is told only where it looks like a name.
-        name = str(loc[-1])
-        loc = (*loc[:-1], name if _SAFE_NAME.fullmatch(name) else "?")
-    return InputError(loc, error["type"], error["msg"].removeprefix("Value error, "))
+    loc, code = tuple(error["loc"]), error["type"]
+    if code == "extra_forbidden":
+        # The name of an unknown member is input too.
+        loc = (*loc[:-1], "?")
+    message = _MESSAGES.get(code) or error["msg"].removeprefix("Value error, ")
+    return InputError(loc, code, message)
 
 
 def _challenges(error: AuthAPIError, context: RequestContext) -> tuple[Challenge, ...]:
