@@ -138,10 +138,16 @@ class EventType(StrEnum):
     TOKEN_CREATED = "token_created"
     TOKEN_ENDED = "token_ended"
     THROTTLED = "throttled"
+    ACCESS_REFUSED = "access_refused"
 
 
 REFUSALS = frozenset(
-    {EventType.LOGIN_REFUSED, EventType.PASSWORD_CHANGE_REFUSED, EventType.THROTTLED}
+    {
+        EventType.LOGIN_REFUSED,
+        EventType.PASSWORD_CHANGE_REFUSED,
+        EventType.THROTTLED,
+        EventType.ACCESS_REFUSED,
+    }
 )
 """Events of which the outcome is a refusal; of the others it is success."""
 

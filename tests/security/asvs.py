@@ -91,6 +91,7 @@ _BREACHES = "tests/web/test_breaches.py"
 _CORS = "tests/web/test_cors.py"
 _ERRORS = "tests/web/test_errors.py"
 _OPENAPI = "tests/web/test_openapi.py"
+_REFUSED_ACCESS = "tests/web/test_refused_access.py"
 _ROUTING = "tests/web/test_routing.py"
 _WEBSOCKET = "tests/web/test_websocket.py"
 
@@ -1000,11 +1001,13 @@ TABLE: Sequence[Row] = (
         "16.3.2",
         2,
         _ASVS_SERVICE + "::test_v16_3_2_what_somebody_may_not_is_logged",
+        _REFUSED_ACCESS + "::test_a_refused_authorisation_is_an_event_of_its_account",
     ),
     _covered(
         "16.3.3",
         2,
         _ASVS_SERVICE + "::test_v16_3_2_what_somebody_may_not_is_logged",
+        _REFUSED_ACCESS + "::test_a_foreign_page_is_an_event",
         _GUESSING + "::test_throttling_is_written_down_once_for_each_network",
     ),
     _covered(

@@ -451,6 +451,13 @@ def test_every_kind_of_event_is_written_by_something() -> None:
     assert missing == []
 
 
+async def test_a_page_of_another_origin_is_told(api: Client, alice: User, watch: Watch) -> None:
+    await api.login(alice)
+    foreign = {"sec-fetch-site": "cross-site"}
+    assert (await api.patch("/me", json={"name": "x"}, headers=foreign)).status_code == 403
+    assert [found["type"] for found in await watch.since()].count(EventType.ACCESS_REFUSED) == 1
+
+
 async def test_accounts_made_by_operators_are_told(api: Client, watch: Watch) -> None:
     await api.services.accounts.create(parse_email("bob@example.com"), None, is_superuser=True)
     await watch.one(EventType.ACCOUNT_REGISTERED)

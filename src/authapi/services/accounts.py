@@ -103,23 +103,26 @@ class Accounts:
             await self._audit.record(store, EventType.ACCOUNT_REGISTERED, user_id=user.id)
         return user
 
-    async def prove(self, email: EmailAddress, password: str) -> Login:
+    async def prove(
+        self, email: EmailAddress, password: str, *, strategy: str | None = None
+    ) -> Login:
         """A login, if the password belongs to the address; else InvalidCredentials.
 
         An unknown address, an account without password and a deactivated one cost the same work
         and give the same error. No connection is held while the password is hashed. Raises
-        TooManyAttempts, before any of that, where guessing is suspected.
+        TooManyAttempts, before any of that, where guessing is suspected. `strategy` is what the
+        login is for, and goes into the event of a refusal.
         """
         try:
             client = current_client()
             at_home = self._at_home(email, client)
             async with self._throttle.attempt(email.canonical, client, at_home=at_home):
-                return await self._prove(email, password)
+                return await self._prove(email, password, strategy)
         except TooManyAttempts:
             await self._audit.throttled()
             raise
 
-    async def _prove(self, email: EmailAddress, password: str) -> Login:
+    async def _prove(self, email: EmailAddress, password: str, strategy: str | None) -> Login:
         async with self._database.read() as store:
             found = await store.users.find_credentials_by_email(email.canonical)
         user, stored = found or (None, None)
@@ -128,7 +131,9 @@ class Accounts:
         except PasswordMismatch:
             stored = None
         if user is None or stored is None or not user.is_active:
-            await self._audit.refused(EventType.LOGIN_REFUSED, user_id=user.id if user else None)
+            await self._audit.refused(
+                EventType.LOGIN_REFUSED, user_id=user.id if user else None, strategy=strategy
+            )
             raise InvalidCredentials
         proved = await self._strengthen(user, password, stored)
         return Login(user=user, proved=proved, auth_time=now())
@@ -158,7 +163,7 @@ class Accounts:
         await self._passwords.check_new(new, field="new_password", email=account)
         try:
             async with self._throttle.confirmation(account, identity.session_id):
-                stored = await self._check_current(identity.user, current)
+                stored = await self._check_current(identity, current)
         except TooManyAttempts:
             await self._audit.throttled()
             raise
@@ -187,14 +192,19 @@ class Accounts:
                 strategy=identity.strategy,
             )
 
-    async def _check_current(self, user: User, current: str) -> PasswordHash | None:
+    async def _check_current(self, identity: Identity, current: str) -> PasswordHash | None:
         async with self._database.read() as store:
-            found = await store.users.find_credentials(user.id)
+            found = await store.users.find_credentials(identity.user.id)
         stored = None if found is None else found[1]
         try:
             await self._passwords.verify(current, stored)
         except PasswordMismatch:
-            await self._audit.refused(EventType.PASSWORD_CHANGE_REFUSED, user_id=user.id)
+            await self._audit.refused(
+                EventType.PASSWORD_CHANGE_REFUSED,
+                user_id=identity.user.id,
+                session_id=identity.session_id,
+                strategy=identity.strategy,
+            )
             raise WrongPassword from None
         return stored
 

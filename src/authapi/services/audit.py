@@ -13,7 +13,7 @@ from cachetools import TTLCache
 from authapi.clock import now
 from authapi.crypto.ids import first_id_at, new_id
 from authapi.errors import StorageUnavailable
-from authapi.identity import Event, EventType, current_client
+from authapi.identity import Event, EventType, Identity, current_client
 from authapi.services.throttle import network_of
 from authapi.settings import Settings
 from authapi.storage import Database, Store
@@ -22,8 +22,8 @@ _log = logging.getLogger("authapi.events")
 
 _PRUNE_BATCH = 500
 _SAMPLING = 60.0
-"""Seconds in which one network's throttled attempts are written down once: a flood is not to fill
-the table that is to tell of it."""
+"""Seconds in which what one network is refused again and again is written down once: a flood is not
+to fill the table that is to tell of it."""
 
 
 class Audit:
@@ -32,7 +32,7 @@ class Audit:
     def __init__(self, database: Database, settings: Settings) -> None:
         self._database = database
         self._retention = settings.events_retention
-        self._told: TTLCache[str, bool] = TTLCache(maxsize=10_000, ttl=_SAMPLING)
+        self._told: TTLCache[tuple[str, ...], bool] = TTLCache(maxsize=10_000, ttl=_SAMPLING)
         database.on_commit = _to_log
 
     async def record(
@@ -59,7 +59,15 @@ class Audit:
             )
         )
 
-    async def refused(self, kind: EventType, *, user_id: UUID | None) -> None:
+    async def refused(
+        self,
+        kind: EventType,
+        *,
+        user_id: UUID | None,
+        session_id: UUID | None = None,
+        strategy: str | None = None,
+        **detail: object,
+    ) -> None:
         """Write down a refusal, in a transaction of its own: nothing else has changed.
 
         It stands even if it cannot be written down: otherwise a database that only answers reads
@@ -67,16 +75,44 @@ class Audit:
         """
         try:
             async with self._database.transaction() as store:
-                await self.record(store, kind, user_id=user_id)
+                await self.record(
+                    store,
+                    kind,
+                    user_id=user_id,
+                    session_id=session_id,
+                    strategy=strategy,
+                    **detail,
+                )
         except StorageUnavailable:
-            _log.error("%s could not be written down", kind.value)
+            request_id = current_client().request_id
+            _log.error("%s could not be written down", kind.value, extra={"request_id": request_id})
 
     async def throttled(self) -> None:
         """Write down that attempts are being throttled, once a minute and network."""
-        network = network_of(current_client().ip)
-        if network not in self._told:
-            self._told[network] = True
+        if self._is_news(EventType.THROTTLED):
             await self.refused(EventType.THROTTLED, user_id=None)
+
+    async def access_refused(self, code: str, identity: Identity | None) -> None:
+        """Write down that somebody may not do what they asked for, and why: `code`.
+
+        Once a minute for each code, caller and network.
+        """
+        user_id = identity.user.id if identity else None
+        if self._is_news(EventType.ACCESS_REFUSED, code, str(user_id)):
+            await self.refused(
+                EventType.ACCESS_REFUSED,
+                user_id=user_id,
+                session_id=identity.session_id if identity else None,
+                strategy=identity.strategy if identity else None,
+                code=code,
+            )
+
+    def _is_news(self, *what: str) -> bool:
+        key = (*what, network_of(current_client().ip))
+        if key in self._told:
+            return False
+        self._told[key] = True
+        return True
 
     async def prune(self) -> int:
         """Remove events older than `events_retention`, in small batches; how many."""

@@ -31,7 +31,9 @@ class BasicStrategy(Strategy):
             return None
         try:
             address, password = _decode(credential.strip(" "))
-            login = await self.services.accounts.prove(parse_email(address), password)
+            login = await self.services.accounts.prove(
+                parse_email(address), password, strategy=self.name
+            )
         except (ValueError, InvalidInput, InvalidCredentials):
             raise InvalidCredential from None
         return Identity(

@@ -67,6 +67,14 @@ _TOLD = (
 )
 """What the log hears of."""
 
+_WRITTEN_DOWN = (
+    errors.InsufficientScope,
+    errors.UnconfirmedEmail,
+    errors.SuperuserRequired,
+    errors.ForeignOrigin,
+)
+"""What is an event as well, as somebody may have to look into it (OWASP ASVS 16.3.2, 16.3.3)."""
+
 _log = logging.getLogger("authapi.refusals")
 
 _MAX_ERRORS = 100
@@ -205,6 +213,8 @@ def allowed_methods(request: Request) -> str:
 
 async def _on_authapi_error(connection: HTTPConnection, error: AuthAPIError) -> Response | None:
     context = context_of(connection)
+    if isinstance(error, _WRITTEN_DOWN):
+        await context.runtime.services.audit.access_refused(error.code, context.identity)
     if isinstance(connection, WebSocket):
         _tell_log(error, context)
         status = status_of(error)

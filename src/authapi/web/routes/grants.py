@@ -107,7 +107,9 @@ async def _password_grant(
     if not username or not password or len(password) > MAX_LENGTH:
         raise InvalidTokenRequest("username or password is missing or too long")
     try:
-        proved = await runtime.services.accounts.prove(parse_email(username), password)
+        proved = await runtime.services.accounts.prove(
+            parse_email(username), password, strategy=issuer.name
+        )
     except (InvalidInput, InvalidCredentials):
         raise InvalidGrant from None
     return await issuer.issue(replace(proved, scopes=scopes), request)

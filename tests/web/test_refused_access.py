@@ -1,0 +1,118 @@
+"""Who may not do what they asked for: an event of it, and not one for each time they ask."""
+
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+import pytest
+from fastapi import Depends
+
+from authapi import Settings, User, create_app, current_user
+from authapi.errors import StorageUnavailable
+from authapi.storage.events import EventTable
+from authapi.testing import Client, client
+from tests.storage.rows import sql
+from tests.web.logins import sign_in
+
+SCOPES = {"reports:read": "Read reports"}
+
+
+@pytest.fixture
+async def api(database_url: str) -> AsyncIterator[Client]:
+    """The shipped app with a route for each gate that answers 403."""
+    app = create_app(Settings(database_url=database_url, scopes=SCOPES))  # type: ignore[arg-type]
+
+    @app.get("/scope")
+    async def scope(user: Annotated[User, Depends(current_user(scopes={"reports:read"}))]) -> None:
+        return
+
+    @app.get("/verified")
+    async def verified(user: Annotated[User, Depends(current_user(verified=True))]) -> None:
+        return
+
+    @app.get("/superuser")
+    async def superuser(user: Annotated[User, Depends(current_user(superuser=True))]) -> None:
+        return
+
+    async with client(app) as found:
+        yield found
+
+
+def told(url: str) -> list[tuple[str, bool, str]]:
+    """Outcome, whether somebody is named, and detail of every refused access."""
+    query = "SELECT outcome, user_id, detail FROM events WHERE type = 'access_refused' ORDER BY id"
+    return [(outcome, who is not None, str(detail)) for outcome, who, detail in sql(url, query)]
+
+
+@pytest.mark.parametrize(
+    ("path", "code"),
+    [
+        ("/scope", "insufficient_scope"),
+        ("/verified", "email_not_confirmed"),
+        ("/superuser", "superuser_required"),
+    ],
+)
+async def test_a_refused_authorisation_is_an_event_of_its_account(
+    api: Client, path: str, code: str
+) -> None:
+    alice = await api.create_user()
+    login = await sign_in(api.services, alice, "jwt")
+    made = await api.post("/me/tokens", json={"name": "x", "scopes": []}, headers=login)
+    headers = {"authorization": f"Bearer {made.json()['access_token']}"}
+    answer = await api.get(path, headers=headers)
+    assert (answer.status_code, answer.json()["code"]) == (403, code)
+    items = (await api.get("/me/events", headers=login)).json()["items"]
+    [event] = [item for item in items if item["type"] == "access_refused"]
+    assert event["outcome"] == "refused"
+    assert event["detail"] == {"code": code}
+    assert event["strategy"] == "token"
+    assert event["session_id"] == made.json()["id"]
+    assert event["request_id"] == answer.headers["x-request-id"]
+
+
+async def test_a_foreign_page_is_an_event(api: Client, database_url: str) -> None:
+    alice = await api.create_user()
+    headers = {**await sign_in(api.services, alice), "sec-fetch-site": "cross-site"}
+    assert (await api.patch("/me", json={"name": "x"}, headers=headers)).status_code == 403
+    [(outcome, _, detail)] = told(database_url)
+    assert outcome == "refused"
+    assert "foreign_origin" in detail
+
+
+async def test_a_flood_is_told_once_a_minute_for_each_code_and_caller(
+    api: Client, database_url: str
+) -> None:
+    callers = [await sign_in(api.services, await api.create_user(), "jwt") for _ in range(2)]
+    for _ in range(5):
+        for headers in callers:
+            for path in ("/verified", "/superuser"):
+                assert (await api.get(path, headers=headers)).status_code == 403
+    assert len(told(database_url)) == 4
+    assert all(named for _, named, _ in told(database_url))
+
+
+async def test_a_refused_login_names_the_strategy(api: Client, database_url: str) -> None:
+    alice = await api.create_user()
+    wrong = {"email": alice.email, "password": "not this one"}
+    for strategy in ("session", "token", "jwt"):
+        await api.post("/login", json={**wrong, "strategy": strategy})
+    await api.post("/login", json=wrong)
+    form = {"grant_type": "password", "username": alice.email, "password": "not this one"}
+    await api.post("/token", data=form)
+    query = "SELECT strategy FROM events WHERE type = 'login_refused' ORDER BY id"
+    names = [name for (name,) in sql(database_url, query)]
+    assert names == ["session", "token", "jwt", "session", "jwt"]
+
+
+async def test_what_cannot_be_written_down_is_told_with_the_request(
+    api: Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    alice = await api.create_user()
+
+    async def fail(*_: object) -> None:
+        raise StorageUnavailable
+
+    monkeypatch.setattr(EventTable, "add", fail)
+    answer = await api.post("/login", json={"email": alice.email, "password": "not this one"})
+    assert answer.status_code == 401
+    [line] = [item for item in caplog.records if "written down" in item.getMessage()]
+    assert line.request_id == answer.headers["x-request-id"]  # type: ignore[attr-defined]  # extra
