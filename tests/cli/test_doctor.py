@@ -196,6 +196,32 @@ def test_an_empty_database(production: pytest.MonkeyPatch, tmp_path: Path) -> No
     assert "is at nothing" in worst("database").message
 
 
+def test_an_old_schema_that_serve_migrates_is_a_warning(
+    production: pytest.MonkeyPatch, sqlite_url: str
+) -> None:
+    production.setenv("AUTHAPI_DATABASE_URL", sqlite_url)
+    migrations.downgrade(sqlite_url, "0001")
+    finding = worst("database")
+    assert finding.verdict == "warning"
+    assert "is at 0001" in finding.message
+    production.setenv("AUTHAPI_MIGRATE", "false")
+    assert worst("database").verdict == "error"
+
+
+@pytest.mark.parametrize("name", ["DATABASE_URL", "REDIS_URL"])
+def test_the_file_of_an_url_is_looked_at_too(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, sqlite_url: str, name: str
+) -> None:
+    path = tmp_path / "url"
+    path.write_text({"DATABASE_URL": sqlite_url, "REDIS_URL": "redis://127.0.0.1:1/0"}[name])
+    path.chmod(0o604)
+    monkeypatch.setenv(f"AUTHAPI_{name}_FILE", str(path))
+    assert worst("secret").verdict == "error"
+    assert str(path) in worst("secret").message
+    path.chmod(0o600)
+    assert worst("secret").verdict == "ok"
+
+
 def test_a_database_that_is_away(production: pytest.MonkeyPatch, tmp_path: Path) -> None:
     url = f"postgresql://me:hunter2hunter2@127.0.0.1:{free_port()}/authapi"
     production.setenv("AUTHAPI_DATABASE_URL", url)

@@ -14,7 +14,7 @@ from authapi.app import AuthAPI
 from authapi.cli.running import JSONOption, print_rows
 from authapi.errors import AuthAPIError, ConfigurationError, StorageUnavailable
 from authapi.services.throttle import Throttle
-from authapi.settings import Settings, load_settings, secret_file
+from authapi.settings import Settings, load_settings, secret_files
 from authapi.storage import migrations
 
 Verdict = Literal["ok", "warning", "error"]
@@ -67,17 +67,31 @@ def _database(settings: Settings) -> Iterator[Finding]:
         migrations.require_current(url)
         return f"reachable, schema at {migrations.head()}"
 
-    yield _tried("database", check)
+    finding = _tried("database", check)
+    if settings.migrates and finding.verdict == "error" and _is_reachable(settings):
+        finding = Finding("database", "warning", f"{finding.message}, or serve, which does it")
+    yield finding
     url = settings.resolved_database_url
     if settings.env == "production" and url.startswith("postgres") and "sslmode=verify" not in url:
         message = "the connection is not verified: add ?sslmode=verify-full unless it is local"
         yield Finding("database", "warning", message)
 
 
+def _is_reachable(settings: Settings) -> bool:
+    try:
+        migrations.current(settings.resolved_database_url)
+    except AuthAPIError:
+        return False
+    return True
+
+
 def _secret_file(settings: Settings) -> Iterator[Finding]:
-    path = secret_file() or settings.data_dir / "secret"
-    if path.exists():
+    given = secret_files()
+    for path in given.values():
         yield _mode(path, "secret")
+    own = settings.data_dir / "secret"
+    if "AUTHAPI_SECRET_FILE" not in given and own.exists():
+        yield _mode(own, "secret")
 
 
 def _data_dir(settings: Settings) -> Iterator[Finding]:

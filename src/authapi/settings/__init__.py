@@ -34,7 +34,7 @@ from authapi.settings.fields import (
     Secret,
 )
 
-__all__ = ["MIN_SECRET_LENGTH", "Settings", "load_settings", "secret_file"]
+__all__ = ["MIN_SECRET_LENGTH", "Settings", "load_settings", "secret_files"]
 
 
 def _default_data_dir() -> Path:
@@ -221,9 +221,9 @@ class Settings(BaseSettings):
             raise ValueError(
                 "AUTHAPI_SECRET is no random text: make one with `openssl rand -hex 32`"
             )
-        path = secret_file()
-        if path is not None and path.stat().st_mode & 0o004:
-            raise ValueError("the file of AUTHAPI_SECRET_FILE can be read by everybody: chmod o-r")
+        for variable, path in secret_files().items():
+            if path.stat().st_mode & 0o004:
+                raise ValueError(f"the file of {variable} can be read by everybody: chmod o-r")
 
     @property
     def docs_enabled(self) -> bool:
@@ -274,10 +274,13 @@ class Settings(BaseSettings):
         return init_settings, env_settings, _SecretFiles(settings_cls), dotenv_settings
 
 
-def secret_file() -> Path | None:
-    """The file that `AUTHAPI_SECRET_FILE` names, unless the secret itself is given."""
-    name = os.environ.get("AUTHAPI_SECRET_FILE")
-    return Path(name) if name and not os.environ.get("AUTHAPI_SECRET") else None
+def secret_files() -> Mapping[str, Path]:
+    """The files that secrets are read from, by the variables that name them."""
+    return {
+        f"{variable}_FILE": Path(os.environ[f"{variable}_FILE"])
+        for variable in ("AUTHAPI_SECRET", "AUTHAPI_DATABASE_URL", "AUTHAPI_REDIS_URL")
+        if os.environ.get(f"{variable}_FILE") and not os.environ.get(variable)
+    }
 
 
 class _SecretFiles(EnvSettingsSource):
