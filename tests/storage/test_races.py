@@ -4,6 +4,7 @@ import asyncio
 import itertools
 from collections import Counter
 from collections.abc import AsyncIterator
+from typing import Any
 
 import anyio
 import httpx
@@ -27,7 +28,8 @@ def postgres_url(emptied_postgres_url: str) -> str:
 @pytest.fixture
 async def api(database_url: str) -> AsyncIterator[Client]:
     """The shipped app, where fifty may wait for a hash."""
-    settings = Settings(database_url=database_url, hash_queue=200)  # type: ignore[arg-type]
+    limits: dict[str, Any] = {"hash_queue": 200, "limit_registrations": "50/minute"}
+    settings = Settings(database_url=database_url, **limits)  # type: ignore[arg-type]
     async with client(create_app(settings)) as found:
         yield found
 

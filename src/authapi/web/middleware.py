@@ -146,7 +146,7 @@ class EdgeMiddleware:
                 seen.append(name)
         if total > self._max_all:
             return HeadersTooLarge()
-        if b"host" not in seen and scope["http_version"] == "1.1":
+        if b"host" not in seen and scope.get("http_version") == "1.1":
             return MalformedRequest("Host is missing")  # RFC 9112, section 3.2
         if self._https and came_in_the_clear(scope, self._trusted):
             return HTTPSRequired()
