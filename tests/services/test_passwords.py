@@ -61,7 +61,7 @@ async def pool(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Passwords]:
     await passwords.start()
     yield passwords
     hasher(passwords).go_on.set()
-    passwords.stop()
+    await passwords.stop()
 
 
 def hasher(passwords: Passwords) -> Hasher:
@@ -169,7 +169,7 @@ async def test_the_hash_has_the_cost_of_the_settings() -> None:
     await passwords.start()
     assert "$m=20000,t=3,p=2$" in (await passwords.hash(PASSWORD)).text
     assert not await passwords.is_outdated(await passwords.hash(PASSWORD))
-    passwords.stop()
+    await passwords.stop()
 
 
 @pytest.mark.parametrize(

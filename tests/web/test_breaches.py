@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import httpx
 import pytest
@@ -290,3 +290,24 @@ def test_the_url_must_be_one_of_http(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AUTHAPI_BREACHED_PASSWORDS_URL", "file:///etc/passwd?")
     with pytest.raises(ConfigurationError, match="AUTHAPI_BREACHED_PASSWORDS_URL"):
         load_settings()
+
+
+async def test_one_client_asks_for_all_and_is_closed_at_the_end(
+    make_settings: SettingsFactory, ranges: RangeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[httpx.AsyncClient] = []
+
+    class Counted(httpx.AsyncClient):
+        def __init__(self, **options: Any) -> None:
+            super().__init__(**options)
+            made.append(self)
+
+    app = create_app(make_settings(breached_passwords_url=ranges.url))
+    async with client(app) as api:
+        monkeypatch.setattr(httpx, "AsyncClient", Counted)
+        for _ in range(3):
+            assert (await register(api, BREACHED)).status_code == 422
+        assert len(ranges.seen) == 3
+        [kept] = made
+        assert not kept.is_closed
+    assert kept.is_closed

@@ -109,7 +109,7 @@ class Services:
         await self.housekeeping.stop()
         await self.coherence.stop()
         await self.activity.stop()
-        self.passwords.stop()
+        await self.passwords.stop()
         await self.throttle.close()
         await self.database.close()
 

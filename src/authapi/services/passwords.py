@@ -6,9 +6,9 @@ many as `hash_concurrency`, never on the event loop, never without bound.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from authapi.crypto.passwords import Cost, PasswordHash, PasswordHasher
 from authapi.errors import InputError, InvalidInput, Overloaded
@@ -16,8 +16,17 @@ from authapi.services.common_passwords import fold, is_common
 from authapi.settings import Settings
 
 T = TypeVar("T")
-BreachCheck = Callable[[str], Awaitable[bool]]
-"""Whether a password is known from a breach. Raises OSError or TimeoutError if it cannot tell."""
+
+
+class BreachCheck(Protocol):
+    """Whether a password is known from a breach."""
+
+    async def __call__(self, password: str) -> bool:
+        """Raises OSError or TimeoutError if it cannot tell."""
+
+    async def close(self) -> None:
+        """Let go of what it keeps open."""
+
 
 _log = logging.getLogger(__name__)
 
@@ -85,8 +94,10 @@ class Passwords:
         self._pool = ThreadPoolExecutor(settings.hash_concurrency, thread_name_prefix="hash")
         self._pending = 0
 
-    def stop(self) -> None:
-        """Let the threads end when what they have begun is done."""
+    async def stop(self) -> None:
+        """Close the breach check, and let the threads end when what they have begun is done."""
+        if self._breached is not None:
+            await self._breached.close()
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
             self._pool = None

@@ -16,38 +16,51 @@ _TIMEOUT = 1.0
 _MAX_BYTES = 1 << 20
 
 
-def range_check(settings: Settings) -> BreachCheck | None:
-    """The check that the settings ask for, or None."""
-    url = settings.breached_passwords_url
-    if url is None:
-        return None
+class RangeCheck:
+    """Asks the API at `url`, over connections that it keeps until it is closed."""
 
-    async def is_breached(password: str) -> bool:
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._http: httpx.AsyncClient | None = None
+
+    async def __call__(self, password: str) -> bool:
+        """Whether `password` is known from a breach. Raises OSError if the API cannot tell."""
         # The API is keyed by SHA-1; nothing rests on its strength here.
         data = password.encode("utf-8", "surrogatepass")
         digest = hashlib.sha1(data, usedforsecurity=False).hexdigest().upper()
         try:
-            lines = await _range(url + digest[:_PREFIX])
+            lines = await self._range(digest[:_PREFIX])
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise OSError("no answer from the range API") from error
         return any(_names(line, digest[_PREFIX:]) for line in lines)
 
-    return is_breached
+    async def close(self) -> None:
+        """Close the connections. What is asked after that opens new ones."""
+        if self._http is not None:
+            await self._http.aclose()
+            self._http = None
+
+    async def _range(self, prefix: str) -> list[str]:
+        if self._http is None:
+            # Not before it is asked: its certificates take a while to load, and it belongs to the
+            # event loop that runs now.
+            self._http = httpx.AsyncClient(timeout=_TIMEOUT, follow_redirects=False)
+        # Padding keeps the length of the answer from telling which range was asked for.
+        headers = {"Add-Padding": "true"}
+        async with self._http.stream("GET", self._url + prefix, headers=headers) as response:
+            response.raise_for_status()
+            body = b""
+            async for chunk in response.aiter_bytes():
+                body += chunk
+                if len(body) > _MAX_BYTES:
+                    raise OSError("the answer of the range API is too long")
+        return body.decode("ascii", "replace").splitlines()
 
 
-async def _range(url: str) -> list[str]:
-    # Padding keeps the length of the answer from telling which range was asked for.
-    async with (
-        httpx.AsyncClient(timeout=_TIMEOUT, follow_redirects=False) as http,
-        http.stream("GET", url, headers={"Add-Padding": "true"}) as response,
-    ):
-        response.raise_for_status()
-        body = b""
-        async for chunk in response.aiter_bytes():
-            body += chunk
-            if len(body) > _MAX_BYTES:
-                raise OSError("the answer of the range API is too long")
-    return body.decode("ascii", "replace").splitlines()
+def range_check(settings: Settings) -> BreachCheck | None:
+    """The check that the settings ask for, or None."""
+    url = settings.breached_passwords_url
+    return None if url is None else RangeCheck(url)
 
 
 def _names(line: str, suffix: str) -> bool:
