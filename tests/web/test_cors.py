@@ -165,3 +165,20 @@ def test_an_origin_that_no_browser_sends_is_no_setting(origin: str) -> None:
 )
 def test_an_origin_that_browsers_send_is_one(origin: str) -> None:
     assert Settings(allowed_origins=(origin,)).allowed_origins == (origin,)
+
+
+async def test_an_allowed_page_reads_what_the_edge_answers_itself(service: Service) -> None:
+    @service.app.get("/fail")
+    def fail() -> None:
+        raise LookupError
+
+    long = {"authorization": "Bearer " + "x" * 9000}
+    for path, headers, status in (("/me", long, 431), ("/fail", {}, 500)):
+        answer = await service.api.get(path, headers={**headers, "origin": APP})
+        assert answer.status_code == status
+        assert answer.headers.get_list("access-control-allow-origin") == [APP]
+        assert answer.headers.get_list("access-control-allow-credentials") == ["true"]
+        for origin in STRANGERS:
+            answer = await service.api.get(path, headers={**headers, "origin": origin})
+            assert answer.status_code == status
+            assert "access-control-allow-origin" not in answer.headers

@@ -51,6 +51,7 @@ class EdgeMiddleware:
         self.app = app
         self._runtime = runtime
         self._new_id = RequestIds()
+        self._origins = frozenset(runtime.settings.allowed_origins)
         self._max_all = runtime.settings.max_header_bytes
         self._max_one = runtime.settings.max_credential_bytes
         self._https = runtime.settings.cookie_secure
@@ -111,7 +112,16 @@ class EdgeMiddleware:
                 raise
             _log.exception("unhandled error", extra={"request_id": context.request_id})
             response = internal_error(context.request_id)
+        self._let_read(response, scope)
         await response(scope, receive, send_with_headers)
+
+    def _let_read(self, response: Response, scope: Scope) -> None:
+        # The CORS middleware stands within us, and does not see what we answer ourselves.
+        origins = [value.decode("latin-1") for name, value in scope["headers"] if name == b"origin"]
+        if len(origins) == 1 and origins[0] in self._origins:
+            response.headers["access-control-allow-origin"] = origins[0]
+            response.headers["access-control-allow-credentials"] = "true"
+            response.headers["access-control-expose-headers"] = "X-Request-ID"
 
     async def _websocket(
         self, scope: Scope, receive: Receive, send: Send, context: RequestContext
