@@ -2,34 +2,31 @@
 
 import os
 import subprocess
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.servers.forked import Forking
 
 Result = subprocess.CompletedProcess[str]
 Run = Callable[..., Result]
 
 
+@pytest.fixture(scope="session")
+def forking() -> Iterator[Forking]:
+    with Forking() as parent:
+        yield parent
+
+
 @pytest.fixture
-def run(tmp_path: Path) -> Run:
+def run(tmp_path: Path, forking: Forking) -> Run:
     """Runs `authapi` with arguments, settings as keyword arguments, and text on standard input."""
 
     def run_authapi(*arguments: str, text: str = "", **settings: str) -> Result:
         environment = {"PATH": os.environ["PATH"], "AUTHAPI_DATA_DIR": str(tmp_path / "data")}
         environment |= {f"AUTHAPI_{name.upper()}": value for name, value in settings.items()}
-        return subprocess.run(
-            [sys.executable, "-m", "authapi", *arguments],
-            check=False,
-            cwd=tmp_path,
-            env=environment,
-            input=text,
-            capture_output=True,
-            encoding="utf-8",
-            errors="surrogateescape",
-            timeout=60,
-        )
+        return forking.run(arguments, environment, tmp_path, text)
 
     return run_authapi
 
