@@ -10,6 +10,7 @@ from tests.faults.harness.checker import audit, check
 from tests.faults.harness.figures import scaled
 from tests.faults.harness.load import load
 from tests.faults.harness.proxy import Proxy
+from tests.faults.harness.waiting import until
 from tests.faults.harness.wire import Client
 
 pytestmark = pytest.mark.faults
@@ -30,8 +31,10 @@ async def test_29_rolling_restart(
         for _ in range(rounds):
             for number, port in enumerate(ports):
                 await going.ledger.more_revocations(3)
-                # What an operator does: out of the balancer, then SIGTERM.
+                # What an operator does: out of the balancer, done with what it has, SIGTERM. A
+                # connection that is open but has not asked yet would be closed.
                 in_turn.remove(port)
+                await until(lambda p=port: not balancer.open[p], within=30, what="draining")  # type: ignore[misc]  # bound at once
                 codes.append(await asyncio.to_thread(running[number].process.terminate, 60))
                 running[number] = await asyncio.to_thread(service.start, port=port)
                 in_turn.append(port)

@@ -21,4 +21,4 @@ class Moved:
 if _offset:
     import authapi.clock
 
-    authapi.clock.datetime = Moved  # type: ignore[attr-defined]  # imported there, not its own
+    authapi.clock.datetime = Moved  # type: ignore[attr-defined,assignment]  # only now() is used

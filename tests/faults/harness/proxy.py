@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import Callable
 from types import TracebackType
 from typing import Self
@@ -20,6 +21,8 @@ class Proxy:
         self.delay = 0.0
         """Seconds that each piece waits, in each direction."""
         self._targets = targets
+        self.open = Counter[int]()
+        """How many connections there are to each target."""
         self._turn = 0
         self._passes = asyncio.Event()
         self._passes.set()
@@ -62,16 +65,18 @@ class Proxy:
             for _ in self._targets():
                 targets = self._targets()
                 self._turn += 1
+                target = targets[self._turn % len(targets)]
+                self.open[target] += 1
                 try:
-                    there, back = await asyncio.open_connection(
-                        "127.0.0.1", targets[self._turn % len(targets)]
-                    )
+                    there, back = await asyncio.open_connection("127.0.0.1", target)
+                    with contextlib.closing(back):
+                        async with asyncio.TaskGroup() as group:
+                            group.create_task(self._pass(reader, back))
+                            group.create_task(self._pass(there, writer))
                 except OSError:
                     continue
-                with contextlib.closing(back):
-                    async with asyncio.TaskGroup() as group:
-                        group.create_task(self._pass(reader, back))
-                        group.create_task(self._pass(there, writer))
+                finally:
+                    self.open[target] -= 1
                 return
 
     async def _pass(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
