@@ -5,11 +5,13 @@ of them was meant stays here. Off unless `breached_passwords_url` is set.
 """
 
 import hashlib
-
-import httpx
+from typing import TYPE_CHECKING
 
 from authapi.services.passwords import BreachCheck
 from authapi.settings import Settings
+
+if TYPE_CHECKING:
+    import httpx
 
 _PREFIX = 5
 _TIMEOUT = 1.0
@@ -25,6 +27,8 @@ class RangeCheck:
 
     async def __call__(self, password: str) -> bool:
         """Whether `password` is known from a breach. Raises OSError if the API cannot tell."""
+        import httpx  # noqa: PLC0415  # a tenth of the import of authapi, and off by default
+
         # The API is keyed by SHA-1; nothing rests on its strength here.
         data = password.encode("utf-8", "surrogatepass")
         digest = hashlib.sha1(data, usedforsecurity=False).hexdigest().upper()
@@ -41,6 +45,8 @@ class RangeCheck:
             self._http = None
 
     async def _range(self, prefix: str) -> list[str]:
+        import httpx  # noqa: PLC0415
+
         if self._http is None:
             # Not before it is asked: its certificates take a while to load, and it belongs to the
             # event loop that runs now.
