@@ -19,6 +19,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from authapi.errors import StorageUnavailable
+from authapi.storage.patience import impatient_connection
 
 if TYPE_CHECKING:
     from psycopg import AsyncConnection as ListeningConnection
@@ -70,7 +71,7 @@ class PostgresChanges(Changes):
 
         try:
             async with asyncio.timeout(patience):
-                connection = await psycopg.AsyncConnection.connect(**self._options, autocommit=True)
+                connection = await impatient_connection().connect(**self._options, autocommit=True)
             try:
                 async with asyncio.timeout(patience):
                     await connection.execute(f"LISTEN {_CHANNEL}")

@@ -23,11 +23,14 @@ from authapi.errors import ConfigurationError, StorageUnavailable
 from authapi.identity import Event
 from authapi.storage.changes import Changes, PostgresChanges, SQLiteChanges
 from authapi.storage.events import EventTable
+from authapi.storage.patience import impatient_connection
 from authapi.storage.sessions import SessionTable
 from authapi.storage.users import UserTable
 
 _WRITE = "authapi_write"
 _PING_BOUND = 2.0
+_READ_ONLY = "25006"
+"""What PostgreSQL says to changes where it only reads: on a standby, after a fail-over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,13 +103,9 @@ class Database:
                 "tcp_user_timeout": milliseconds,
                 "options": f"-c statement_timeout={milliseconds} -c lock_timeout={milliseconds}"
                 " -c timezone=UTC",
+                "async_creator_fn": impatient_connection().connect,
             }
-        try:
-            self.engine: AsyncEngine = create_async_engine(self._url, **options)
-        except ImportError:
-            raise ConfigurationError(
-                "PostgreSQL needs the extra: pip install 'authapi[postgres]'"
-            ) from None
+        self.engine: AsyncEngine = create_async_engine(self._url, **options)
         self._read_bound = pool_timeout + timeout + 1
         self._write_bound = pool_timeout + 2 * timeout + 1
         self.on_commit: Callable[[Event], None] = _ignore
@@ -198,6 +197,8 @@ class _translated:  # noqa: N801  # reads as a verb at its places of use
         if isinstance(error, PoolTimeout | OperationalError | InterfaceError | TimeoutError):
             raise StorageUnavailable from error
         if isinstance(error, DBAPIError) and error.connection_invalidated:
+            raise StorageUnavailable from error
+        if isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", "") == _READ_ONLY:
             raise StorageUnavailable from error
 
 
