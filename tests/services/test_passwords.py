@@ -1,6 +1,8 @@
 """The pool that hashes: off the event loop, bounded, and never short of a place afterwards."""
 
 import asyncio
+import os
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable
 
@@ -27,11 +29,13 @@ class Hasher:
         self.most = 0
         self.begun: list[str] = []
         self.threads: set[str] = set()
+        self.niceness: set[int] = set()
 
     def hash(self, password: str) -> PasswordHash:
         with self.lock:
             self.begun.append(password)
             self.threads.add(threading.current_thread().name)
+            self.niceness.add(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
             self.working += 1
             self.most = max(self.most, self.working)
         let_go = self.go_on.wait(timeout=30)
@@ -95,6 +99,15 @@ async def test_no_more_than_the_setting_hash_at_once(pool: Passwords) -> None:
     assert await asyncio.gather(*tasks) == [PasswordHash(str(n)) for n in range(5)]
     assert hasher(pool).most == 2
     assert len(hasher(pool).threads) == 2
+
+
+async def test_hashing_steps_back_behind_the_event_loop(pool: Passwords) -> None:
+    own = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+    hasher(pool).go_on.set()
+    await asyncio.gather(*begin(pool, 4))
+    behind = min(own + 10, 19) if sys.platform == "linux" else own
+    assert hasher(pool).niceness == {behind}, "how nice each thread of the pool is"
+    assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == own
 
 
 async def test_beyond_the_queue_is_refused_at_once(pool: Passwords) -> None:
