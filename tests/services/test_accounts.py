@@ -208,8 +208,10 @@ async def test_no_login_slips_past_what_changes_while_it_is_proved(
     user = await api_on_each.create_user("alice@example.com")
     prove = Accounts.prove
 
-    async def overtaken(self: Accounts, email: EmailAddress, password: str) -> Login:
-        login = await prove(self, email, password)
+    async def overtaken(
+        self: Accounts, email: EmailAddress, password: str, *, strategy: str | None = None
+    ) -> Login:
+        login = await prove(self, email, password, strategy=strategy)
         await change(self, user)
         return login
 
