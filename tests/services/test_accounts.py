@@ -178,7 +178,7 @@ async def test_a_hash_that_cannot_be_strengthened_now_does_not_stop_the_login(
     user = await services.accounts.create(ALICE, PASSWORD)
     old = await hash_in(services, user)
 
-    async def outdated(*_: object) -> bool:
+    def outdated(*_: object) -> bool:
         return True
 
     async def overloaded(*_: object) -> None:

@@ -296,7 +296,7 @@ class Accounts:
 
     async def _strengthen(self, user: User, password: str, stored: PasswordHash) -> PasswordHash:
         # A login must not fail because its hash could not be made stronger this time.
-        if not await self._passwords.is_outdated(stored):
+        if not self._passwords.is_outdated(stored):
             return stored
         try:
             stronger = await self._passwords.hash(password)

@@ -84,9 +84,11 @@ class Passwords:
         """
         await self._run(lambda hasher: hasher.verify(password, stored))
 
-    async def is_outdated(self, stored: PasswordHash) -> bool:
-        """Whether the hash is weaker than the settings now ask for."""
-        return await self._run(lambda hasher: hasher.is_outdated(stored))
+    def is_outdated(self, stored: PasswordHash) -> bool:
+        """Whether the hash is weaker than the settings now ask for. Costs no hashing."""
+        if self._hasher is None:
+            raise RuntimeError("authapi is not started: run the application's lifespan")
+        return self._hasher.is_outdated(stored)
 
     async def start(self) -> None:
         """Make the threads, and the hasher so that the first login is not slower than the second.
