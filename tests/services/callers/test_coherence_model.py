@@ -435,7 +435,7 @@ class Lines(PostgresChanges):
         self.former: list[Line] = []
 
     async def announce(self, connection: object, users: Collection[UUID]) -> None:
-        raise NotImplementedError
+        raise AssertionError("in the model the world announces what is committed")
 
     @asynccontextmanager
     async def listening(self, *, patience: float) -> AsyncIterator[Listener]:
