@@ -3,6 +3,7 @@
 They are snapshots, safe to keep in memory and to hand to other threads; never database rows.
 """
 
+import ipaddress
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar, Token
 from dataclasses import dataclass
@@ -47,6 +48,32 @@ class Client:
     """Printable, and at most 255 characters."""
     request_id: str | None = None
     """Joins answers, log lines and events of one request."""
+
+    @property
+    def network(self) -> str:
+        """What the client is counted under."""
+        return network_of(self.ip)
+
+
+NO_NETWORK = "unknown"
+"""What `network_of` says of what is no address."""
+
+
+def network_of(ip: str | None) -> str:
+    """The network that an address is counted under: itself for IPv4, its /64 for IPv6.
+
+    One customer has a whole /64, so each of its addresses would be a new visitor. What has no
+    address shares one name: no address must not mean no limit.
+    """
+    try:
+        address = ipaddress.ip_address(ip or "")
+    except ValueError:
+        return NO_NETWORK
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.ipv4_mapped is not None:
+            return str(address.ipv4_mapped)
+        return str(ipaddress.ip_network((address.packed, 64), strict=False))
+    return str(address)
 
 
 _client: ContextVar[Callable[[], Client]] = ContextVar("authapi_client", default=Client)

@@ -31,11 +31,15 @@ async def service(database_url: str) -> AsyncIterator[Service]:
 
 @pytest.fixture
 def looked(service: Service) -> Counted:
-    """How often it was looked up where an account has logged in from."""
+    return looks(service)
+
+
+def looks(service: Service) -> Counted:
+    """How often it is looked up from now on where an account was logged in from."""
     seen: list[str] = []
 
     def note(_c: object, _k: object, statement: str, *_: object) -> None:
-        if "events.ip" in statement and "users.email" in statement:
+        if "events.network" in statement and "users.email" in statement:
             seen.append(statement)
 
     engine = service.api.services.database.engine.sync_engine
@@ -72,10 +76,10 @@ async def test_the_other_limits_hold_at_home(service: Service) -> None:
     assert (await guess(service.at(HOME), OWNER, PASSWORD)).status_code == 429
 
 
-async def test_a_network_is_home_for_a_month(service: Service) -> None:
+async def test_a_network_is_home_for_ninety_days(service: Service) -> None:
     with time_machine.travel(NOON, tick=False) as clock:
         assert (await guess(service.at(HOME), OWNER, PASSWORD)).status_code == 200
-        clock.shift(timedelta(days=30, seconds=-1))
+        clock.shift(timedelta(days=90, seconds=-1))
         await use_up(service)
         assert (await guess(service.at(HOME), OWNER)).status_code == 401
         clock.shift(2)
@@ -94,6 +98,85 @@ async def test_only_a_login_makes_a_network_home_and_only_for_its_account(
         assert (await guess(service.at(f"203.0.113.{number}"), OWNER)).status_code == 401
     for ip in (HOME, ABROAD, None):
         assert (await guess(service.at(ip), OWNER, PASSWORD)).status_code == 429
+
+
+async def test_a_network_stays_home_however_often_others_log_in_elsewhere(
+    service: Service,
+) -> None:
+    assert (await guess(service.at(HOME), OWNER, PASSWORD)).status_code == 200
+    elsewhere = service.at(ABROAD)
+    for _ in range(40):
+        assert (await guess(elsewhere, OWNER, PASSWORD)).status_code == 200
+    await use_up(service)
+    assert (await guess(service.at(HOME), OWNER, PASSWORD)).status_code == 200
+
+
+async def test_basic_makes_a_network_home_and_says_so_once_a_day(database_url: str) -> None:
+    settings = Settings(
+        database_url=database_url,  # type: ignore[arg-type]
+        limit_account="6/hour",
+        strategies="basic,token",  # type: ignore[arg-type]
+        default_strategy="token",
+    )
+    async with serving(settings) as service:
+        await service.api.create_user(OWNER)
+        script = service.at(HOME)
+        for _ in range(3):
+            assert (await script.get("/me", auth=(OWNER, PASSWORD))).status_code == 200
+        events = sql(service.database, "SELECT strategy, network FROM events WHERE type = 'login'")
+        assert [tuple(row) for row in events] == [("basic", HOME)]
+        await use_up(service)
+        assert (await script.get("/me", auth=(OWNER, PASSWORD))).status_code == 200
+        abroad = service.at(ABROAD)
+        assert (await abroad.get("/me", auth=(OWNER, PASSWORD))).status_code == 429
+
+
+async def test_those_who_use_up_everybodys_limit_keep_nobody_out_at_home(
+    database_url: str,
+) -> None:
+    settings = Settings(database_url=database_url, limit_total="6/hour")  # type: ignore[arg-type]
+    async with serving(settings) as service:
+        await service.api.create_user(OWNER)
+        assert (await guess(service.at(HOME), OWNER, PASSWORD)).status_code == 200
+        await use_up(service, "nobody@example.com")
+        assert (await guess(service.at(ABROAD), OWNER, PASSWORD)).status_code == 429
+        assert (await guess(service.at(HOME), OWNER, PASSWORD)).status_code == 200
+        # Home of one account is not home of another.
+        assert (await guess(service.at(HOME), "nobody@example.com")).status_code == 429
+
+
+async def test_a_network_may_ask_no_more_often_than_it_may_guess(database_url: str) -> None:
+    settings = Settings(
+        database_url=database_url,  # type: ignore[arg-type]
+        limit_account="6/hour",
+        limit_network="8/hour",
+    )
+    async with serving(settings) as service:
+        looked = looks(service)
+        await service.api.create_user(OWNER)
+        await use_up(service)
+        before = looked()
+        for _ in range(20):
+            assert (await guess(service.at(ABROAD), OWNER)).status_code == 429
+        assert looked() == before + 8
+
+
+async def test_the_password_of_somebody_logged_in_counts_for_the_network_too(
+    database_url: str,
+) -> None:
+    settings = Settings(database_url=database_url, limit_network="4/minute")  # type: ignore[arg-type]
+    wrong = {"current_password": WRONG, "new_password": NEW}
+    async with serving(settings) as service:
+        answers = []
+        for number in range(6):
+            email = f"thief{number}@example.com"
+            await service.api.create_user(email)
+            visitor = service.at(f"192.0.2.{number}")
+            assert (await log_in(visitor, email)).status_code == 200
+            moved = service.at(ABROAD)
+            moved.cookies.update(visitor.cookies)
+            answers.append((await moved.post("/me/password", json=wrong)).status_code)
+        assert answers == [403] * 4 + [429] * 2
 
 
 async def test_an_address_without_account_is_answered_alike_for_the_same_work(
@@ -150,8 +233,8 @@ async def test_each_session_has_a_count_of_its_own(database_url: str) -> None:
 async def test_the_look_is_by_index(service: Service) -> None:
     await service.api.login(await service.api.create_user())
     query = (
-        "SELECT ip FROM events WHERE user_id = (SELECT id FROM users WHERE email = 'x') "
-        "AND type = 'login' ORDER BY id DESC LIMIT 9"
+        "SELECT id FROM events WHERE user_id = (SELECT id FROM users WHERE email = 'x') "
+        "AND type = 'login' AND network = '192.0.2.1' LIMIT 1"
     )
     async with service.api.services.database.engine.connect() as connection:
         explain = "EXPLAIN QUERY PLAN"
@@ -159,8 +242,8 @@ async def test_the_look_is_by_index(service: Service) -> None:
             await connection.execute(sa.text("SET enable_seqscan = off"))
             explain = "EXPLAIN"
         plan = await connection.execute(sa.text(f"{explain} {query}"))
-        assert "ix_events_user_id_type_id" in str(plan.all())
+        assert "ix_events_user_id_type_network_id" in str(plan.all())
 
 
-async def log_in(visitor: httpx.AsyncClient) -> httpx.Response:
-    return await visitor.post("/login", json={"email": OWNER, "password": PASSWORD})
+async def log_in(visitor: httpx.AsyncClient, email: str = OWNER) -> httpx.Response:
+    return await visitor.post("/login", json={"email": email, "password": PASSWORD})

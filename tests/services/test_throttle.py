@@ -17,9 +17,9 @@ from authapi.errors import (
     TooManyAttempts,
     WrongPassword,
 )
-from authapi.identity import Client
+from authapi.identity import Client, network_of
 from authapi.services.counters import MemoryCounters
-from authapi.services.throttle import Throttle, network_of
+from authapi.services.throttle import Throttle
 from tests.servers.valkey import ValkeyServer
 
 NOON = datetime(2031, 5, 6, 12, tzinfo=UTC)
@@ -319,6 +319,30 @@ async def test_what_memory_counted_is_not_given_back_to_the_store(
         valkey.start()
         shared._shared_from = 0
     assert valkey.held() == []
+
+
+async def test_a_store_that_was_restarted_counts_at_once(
+    shared: Throttle, valkey: ValkeyServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    await fail(shared)
+    valkey.kill()
+    valkey.start()
+    await fail(shared)
+    assert valkey.held()
+    assert not caplog.records
+
+
+async def test_what_is_given_back_after_its_window_admits_nobody_more(
+    shared: Throttle, valkey: ValkeyServer
+) -> None:
+    async with shared.attempt("victim", HERE):
+        for key in valkey.held():  # as if their windows had ended
+            valkey.command("DEL", key)
+    assert {valkey.command("GET", key) for key in valkey.held()} == {"$1\r\n0"}
+    await fail(shared)
+    await fail(shared)
+    with pytest.raises(TooManyAttempts):
+        await succeed(shared)
 
 
 async def test_what_the_store_counted_is_not_given_back_to_memory(

@@ -24,7 +24,7 @@ _numbers = itertools.count(1)
 
 CONSTRAINTS = {
     "users": {"pk_users", "uq_users_email"},
-    "events": {"pk_events", "ix_events_user_id_id", "ix_events_user_id_type_id"},
+    "events": {"pk_events", "ix_events_user_id_id", "ix_events_user_id_type_network_id"},
     "sessions": {
         *("pk_sessions", "uq_sessions_secret_hash", "fk_sessions_user_id_users"),
         *("ix_sessions_user_id", "ix_sessions_expires_at"),

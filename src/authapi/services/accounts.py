@@ -1,7 +1,7 @@
 """Accounts: registered, proved by password, changed and removed."""
 
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -21,21 +21,19 @@ from authapi.errors import (
     Unavailable,
     WrongPassword,
 )
-from authapi.identity import Client, EventType, Identity, User, current_client
+from authapi.identity import NO_NETWORK, Client, EventType, Identity, User, current_client
 from authapi.services.addresses import EmailAddress, parse_email
 from authapi.services.audit import Audit
 from authapi.services.passwords import Passwords
 from authapi.services.sessions import Login, require_alive
-from authapi.services.throttle import NO_NETWORK, Throttle, network_of
+from authapi.services.throttle import AtHome, Throttle
 from authapi.settings import Settings
 from authapi.storage import Database, Store
 
 _log = logging.getLogger(__name__)
 
-_HOME_FOR = timedelta(days=30)
-"""How long a network counts as one that the owner of an account logs in from."""
-_HOME_LOGINS = 200
-"""How many of the latest logins are looked at for that."""
+_HOME_FOR = timedelta(days=90)
+"""How long after a login its network counts as one that the owner of the account is at."""
 _MOMENT = timedelta(microseconds=1)
 """The least that two times in the database can differ by."""
 
@@ -115,7 +113,7 @@ class Accounts:
         """
         try:
             client = current_client()
-            at_home = self._at_home(email, client)
+            at_home = self._at_home(email.canonical, client)
             async with self._throttle.attempt(email.canonical, client, at_home=at_home):
                 return await self._prove(email, password, strategy)
         except TooManyAttempts:
@@ -131,22 +129,19 @@ class Accounts:
         except PasswordMismatch:
             stored = None
         if user is None or stored is None or not user.is_active:
-            await self._audit.refused(
+            await self._audit.record_alone(
                 EventType.LOGIN_REFUSED, user_id=user.id if user else None, strategy=strategy
             )
             raise InvalidCredentials
         proved = await self._strengthen(user, password, stored)
         return Login(user=user, proved=proved, auth_time=now())
 
-    def _at_home(self, email: EmailAddress, client: Client) -> Callable[[], Awaitable[bool]]:
+    def _at_home(self, account: str, client: Client) -> AtHome:
         async def asked() -> bool:
-            # An address without account costs the same query, and has logged in from nowhere.
-            network, since = network_of(client.ip), first_id_at(now() - _HOME_FOR)
+            network, since = client.network, first_id_at(now() - _HOME_FOR)
             async with self._database.read() as store:
-                known = await store.events.logins_from(
-                    email.canonical, since=since, limit=_HOME_LOGINS
-                )
-            return network != NO_NETWORK and network in {network_of(ip) for ip in known}
+                known = await store.events.has_login(account, network=network, since=since)
+            return known and network != NO_NETWORK
 
         return asked
 
@@ -162,7 +157,11 @@ class Accounts:
         account = parse_email(identity.user.email).canonical
         await self._passwords.check_new(new, field="new_password", email=account)
         try:
-            async with self._throttle.confirmation(account, identity.session_id):
+            client = current_client()
+            at_home = self._at_home(account, client)
+            async with self._throttle.confirmation(
+                account, identity.session_id, client, at_home=at_home
+            ):
                 stored = await self._check_current(identity, current)
         except TooManyAttempts:
             await self._audit.throttled()
@@ -199,7 +198,7 @@ class Accounts:
         try:
             await self._passwords.verify(current, stored)
         except PasswordMismatch:
-            await self._audit.refused(
+            await self._audit.record_alone(
                 EventType.PASSWORD_CHANGE_REFUSED,
                 user_id=identity.user.id,
                 session_id=identity.session_id,

@@ -14,7 +14,6 @@ from authapi.clock import now
 from authapi.crypto.ids import first_id_at, new_id
 from authapi.errors import StorageUnavailable
 from authapi.identity import Event, EventType, Identity, current_client
-from authapi.services.throttle import network_of
 from authapi.settings import Settings
 from authapi.storage import Database, Store
 
@@ -24,6 +23,7 @@ _PRUNE_BATCH = 500
 _SAMPLING = 60.0
 """Seconds in which what one network is refused again and again is written down once: a flood is not
 to fill the table that is to tell of it."""
+_ONCE_A_DAY = 86400.0
 
 
 class Audit:
@@ -33,6 +33,7 @@ class Audit:
         self._database = database
         self._retention = settings.events_retention
         self._told: TTLCache[tuple[str, ...], bool] = TTLCache(maxsize=10_000, ttl=_SAMPLING)
+        self._logins: TTLCache[tuple[str, ...], bool] = TTLCache(maxsize=10_000, ttl=_ONCE_A_DAY)
         database.on_commit = _to_log
 
     async def record(
@@ -59,7 +60,7 @@ class Audit:
             )
         )
 
-    async def refused(
+    async def record_alone(
         self,
         kind: EventType,
         *,
@@ -68,10 +69,10 @@ class Audit:
         strategy: str | None = None,
         **detail: object,
     ) -> None:
-        """Write down a refusal, in a transaction of its own: nothing else has changed.
+        """Write down an event in a transaction of its own: nothing else has changed.
 
-        It stands even if it cannot be written down: otherwise a database that only answers reads
-        would turn a wrong guess into an outage, which costs the guesser nothing.
+        What it tells of stands even if it cannot be written down: otherwise a database that only
+        answers reads would turn a wrong guess into an outage, which costs the guesser nothing.
         """
         try:
             async with self._database.transaction() as store:
@@ -89,8 +90,8 @@ class Audit:
 
     async def throttled(self) -> None:
         """Write down that attempts are being throttled, once a minute and network."""
-        if self._is_news(EventType.THROTTLED):
-            await self.refused(EventType.THROTTLED, user_id=None)
+        if _is_new(self._told, EventType.THROTTLED):
+            await self.record_alone(EventType.THROTTLED, user_id=None)
 
     async def access_refused(self, code: str, identity: Identity | None) -> None:
         """Write down that somebody may not do what they asked for, and why: `code`.
@@ -98,8 +99,8 @@ class Audit:
         Once a minute for each code, caller and network.
         """
         user_id = identity.user.id if identity else None
-        if self._is_news(EventType.ACCESS_REFUSED, code, str(user_id)):
-            await self.refused(
+        if _is_new(self._told, EventType.ACCESS_REFUSED, code, str(user_id)):
+            await self.record_alone(
                 EventType.ACCESS_REFUSED,
                 user_id=user_id,
                 session_id=identity.session_id if identity else None,
@@ -107,12 +108,13 @@ class Audit:
                 code=code,
             )
 
-    def _is_news(self, *what: str) -> bool:
-        key = (*what, network_of(current_client().ip))
-        if key in self._told:
-            return False
-        self._told[key] = True
-        return True
+    async def login_without_session(self, user_id: UUID, strategy: str) -> None:
+        """Write down a login that begins no session, once a day for each account and network.
+
+        Each request of such a caller is a login.
+        """
+        if _is_new(self._logins, str(user_id), strategy):
+            await self.record_alone(EventType.LOGIN, user_id=user_id, strategy=strategy)
 
     async def prune(self) -> int:
         """Remove events older than `events_retention`, in small batches; how many."""
@@ -132,6 +134,14 @@ class Audit:
         """Up to `limit` events of a user, the newest first, beginning behind the id `before`."""
         async with self._database.read() as store:
             return await store.events.page(user_id, before=before, limit=limit)
+
+
+def _is_new(told: TTLCache[tuple[str, ...], bool], *what: str) -> bool:
+    key = (*what, current_client().network)
+    if key in told:
+        return False
+    told[key] = True
+    return True
 
 
 def _to_log(event: Event) -> None:

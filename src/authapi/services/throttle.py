@@ -3,15 +3,14 @@
 An attempt is counted before its password is looked at, so a hundred at once cost no more hashes
 than ten in a row; one that succeeds is given back, and gives back nothing else. Nobody is locked
 out: the tightest limit counts one account from one network, so its owner still gets in from
-another; the one on an account from all networks does not count where its owner has logged in from
-lately, and whoever is logged in is counted apart (OWASP ASVS 6.1.1). Counters live in memory, or in
-Redis or Valkey where several processes share them; while that is away, memory stands in, and limits
-never vanish.
+another; those that add up networks do not count at home, which is where the account was logged in
+to lately; and guesses at the password of somebody who is logged in count apart (OWASP ASVS 6.1.1).
+Counters live in memory, or in Redis or Valkey where several processes share them; while that is
+away, memory stands in, and limits never vanish.
 """
 
 import asyncio
 import hashlib
-import ipaddress
 import logging
 import math
 import time
@@ -38,20 +37,21 @@ from authapi.settings import Settings
 
 _log = logging.getLogger(__name__)
 
-NO_NETWORK = "unknown"
-"""What `network_of` says of what is no address."""
 _RETRY_SHARED_AFTER = 5.0
 """Seconds before a shared store that failed is asked again: each failure may cost a time-out."""
 _SHARED_TIMEOUT = 0.5
 """Seconds that the shared store may take to answer."""
 _SHARED_CONNECTIONS = 8
 
+AtHome = Callable[[], Awaitable[bool]]
+"""Tells whether an account was logged in to lately from where the attempt comes from."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Counter:
     item: RateLimitItem
     key: tuple[str, ...]
-    unless: Callable[[], Awaitable[bool]] | None = None
+    unless: AtHome | None = None
     """Asked where this would refuse: if it says so, this does not count."""
 
 
@@ -83,39 +83,61 @@ class Throttle:
         account: str,
         client: Client,
         *,
-        at_home: Callable[[], Awaitable[bool]] | None = None,
+        at_home: AtHome | None = None,
     ) -> AsyncIterator[None]:
         """Around a check of a password: raises TooManyAttempts instead of entering the block.
 
         `account` is the canonical address, so that its spellings share one counter, whether there
-        is such an account or not. `at_home` tells whether its owner has logged in from this network
-        lately, and is asked only where the limit on the account alone would refuse. The block keeps
-        what it cost if it ends in InvalidCredentials or WrongPassword, or is abandoned; otherwise
-        the attempt is given back.
+        is such an account or not. `at_home` is asked only where a limit on networks together would
+        refuse, and of one network no more often than it may guess. The block keeps what it cost if
+        it ends in InvalidCredentials or WrongPassword, or is abandoned; otherwise the attempt is
+        given back.
         """
-        digest, network = _digest(account), network_of(client.ip)
-        # The widest first: whoever is stopped there leaves nothing behind for each account tried.
+        digest, network = _digest(account), client.network
         async with self._counted(
-            _Counter(self._total, ("login-total",)),
-            _Counter(self._network, ("login-from", network)),
-            _Counter(self._account, ("login", digest), unless=at_home),
+            *self._wide(client, at_home),
+            _Counter(self._account, ("login", digest), unless=self._seldom(client, at_home)),
             *(_Counter(item, ("login", digest, network)) for item in self._account_and_network),
         ):
             yield
 
     @asynccontextmanager
-    async def confirmation(self, account: str, session_id: UUID | None) -> AsyncIterator[None]:
+    async def confirmation(
+        self,
+        account: str,
+        session_id: UUID | None,
+        client: Client,
+        *,
+        at_home: AtHome | None = None,
+    ) -> AsyncIterator[None]:
         """As `attempt`, for the password of somebody who is logged in to `account`.
 
-        Counted apart, and by session: what strangers guess does not keep the owner from changing
-        the password, and neither does a thief of another session.
+        By account it is counted apart, and by session: what strangers guess at this account does
+        not keep its owner from changing the password, and neither does a thief of another session.
         """
         key = ("confirm", _digest(account))
         async with self._counted(
+            *self._wide(client, at_home),
             _Counter(self._account, key),
             *(_Counter(item, (*key, str(session_id))) for item in self._account_and_network),
         ):
             yield
+
+    def _wide(self, client: Client, at_home: AtHome | None) -> tuple[_Counter, _Counter]:
+        # These first: whoever is stopped here leaves nothing behind for each account tried.
+        return (
+            _Counter(self._total, ("login-total",), unless=self._seldom(client, at_home)),
+            _Counter(self._network, ("login-from", client.network)),
+        )
+
+    def _seldom(self, client: Client, at_home: AtHome | None) -> AtHome | None:
+        # What is refused costs its sender nothing, so the question must not cost us a query each.
+        async def asked() -> bool:
+            counter = _Counter(self._network, ("home-asked-from", client.network))
+            _, admitted = await self._hit(counter)
+            return admitted and at_home is not None and await at_home()
+
+        return None if at_home is None else asked
 
     @asynccontextmanager
     async def _counted(self, *counters: _Counter) -> AsyncIterator[None]:
@@ -130,10 +152,9 @@ class Throttle:
 
     async def registration(self, client: Client) -> None:
         """Count a registration. Raises TooManyAttempts."""
-        network = network_of(client.ip)
         await self._admit(
             _Counter(self._total, ("register-total",)),
-            _Counter(self._registrations, ("register", network)),
+            _Counter(self._registrations, ("register", client.network)),
         )
 
     async def ping(self) -> bool:
@@ -193,7 +214,7 @@ class Throttle:
         for hit in reversed(hits):
             try:
                 async with self._turns:
-                    await hit.limiter.hit(hit.counter.item, *hit.counter.key, cost=-1)
+                    await _take_back(hit)
             except Exception:
                 self._set_aside()
                 return
@@ -213,37 +234,35 @@ class Throttle:
         _log.warning("the shared store of limits is away: counting in memory meanwhile")
 
 
+async def _take_back(hit: _Hit) -> None:
+    item, storage = hit.counter.item, hit.limiter.storage
+    key, expiry = item.key_for(*hit.counter.key), item.get_expiry()
+    if await storage.incr(key, expiry, amount=-1) < 0:
+        # The window that counted it is over, and the new one must not admit one more for it.
+        await storage.incr(key, expiry, amount=1)
+
+
 def _digest(account: str) -> str:
     return hashlib.sha256(account.encode()).hexdigest()
-
-
-def network_of(ip: str | None) -> str:
-    """The network that an address is counted under: itself for IPv4, its /64 for IPv6.
-
-    One customer has a whole /64, so each of its addresses would be a new visitor. What has no
-    address shares one counter: no address must not mean no limit.
-    """
-    try:
-        address = ipaddress.ip_address(ip or "")
-    except ValueError:
-        return NO_NETWORK
-    if isinstance(address, ipaddress.IPv6Address):
-        if address.ipv4_mapped is not None:
-            return str(address.ipv4_mapped)
-        return str(ipaddress.ip_network((address.packed, 64), strict=False))
-    return str(address)
 
 
 def _shared_limiter(settings: Settings) -> FixedWindowRateLimiter | None:
     if settings.redis_url is None:
         return None
     try:
+        from redis.asyncio.retry import Retry  # noqa: PLC0415  # of an extra
+        from redis.backoff import NoBackoff  # noqa: PLC0415
+        from redis.exceptions import ConnectionError as NoConnection  # noqa: PLC0415
+
         storage = storage_from_string(
             f"async+{settings.redis_url.get_secret_value()}",
             implementation="redispy",
             wrap_exceptions=True,
             socket_timeout=_SHARED_TIMEOUT,
             socket_connect_timeout=_SHARED_TIMEOUT,
+            # A connection kept from before the store was restarted is dead, and that is all it
+            # means. What hangs is not asked twice.
+            retry=Retry(NoBackoff(), 1, supported_errors=(NoConnection,)),  # type: ignore[arg-type]  # for redis  # type: ignore[arg-type]  # for redis
         )
     except Exception:
         # Whatever the library says of the URL may repeat its password.

@@ -44,6 +44,7 @@ class EventTable:
                 strategy=event.strategy,
                 request_id=event.client.request_id,
                 ip=event.client.ip,
+                network=event.client.network,
                 user_agent=event.client.user_agent,
                 detail=dict(event.detail),
             )
@@ -58,21 +59,24 @@ class EventTable:
         )
         return found.rowcount
 
-    async def logins_from(self, email: str, *, since: UUID, limit: int) -> Sequence[str | None]:
-        """The addresses of the latest logins to the account with this canonical `email`.
+    async def has_login(self, email: str, *, network: str, since: UUID) -> bool:
+        """Whether the account with this canonical `email` was logged in to from `network`.
 
-        Up to `limit` of those with ids from `since` on; none if there is no such account.
+        Counts logins with ids from `since` on. An address without account takes the same statement,
+        and the same look into the same index.
         """
         owner = sa.select(users.c.id).where(users.c.email == email).scalar_subquery()
         statement = (
-            sa.select(events.c.ip)
+            sa.select(events.c.id)
             .where(
-                events.c.user_id == owner, events.c.type == EventType.LOGIN, events.c.id >= since
+                events.c.user_id == owner,
+                events.c.type == EventType.LOGIN,
+                events.c.network == network,
+                events.c.id >= since,
             )
-            .order_by(events.c.id.desc())
-            .limit(limit)
+            .limit(1)
         )
-        return (await self._connection.execute(statement)).scalars().all()
+        return (await self._connection.execute(statement)).first() is not None
 
     async def page(self, user_id: UUID, *, before: UUID | None, limit: int) -> Sequence[Event]:
         """Up to `limit` events of a user, the newest first, beginning behind the id `before`."""

@@ -73,7 +73,8 @@ events = sa.Table(
     sa.Column("ip", sa.String(45)),
     sa.Column("user_agent", sa.String(255)),
     sa.Column("detail", sa.JSON, nullable=False),
+    sa.Column("network", sa.String(45)),
     sa.Index(None, "user_id", "id"),
-    # The latest logins of an account are asked for while others fill its events with refusals.
-    sa.Index(None, "user_id", "type", "id"),
+    # Where an account was logged in from is asked while others guess at it, so at their rate.
+    sa.Index(None, "user_id", "type", "network", "id"),
 )

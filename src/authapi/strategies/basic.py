@@ -36,6 +36,7 @@ class BasicStrategy(Strategy):
             )
         except (ValueError, InvalidInput, InvalidCredentials):
             raise InvalidCredential from None
+        await self.services.audit.login_without_session(login.user.id, self.name)
         return Identity(
             user=login.user,
             strategy=self.name,
