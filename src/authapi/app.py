@@ -76,7 +76,7 @@ class AuthAPI:
             for name in names
             if name != "docs" or (self.settings.docs_enabled and app.docs_url is None)
         ]
-        app.include_router(OwnRoutes(units))
+        app.include_router(OwnRoutes(units, max_body_bytes=self.settings.max_body_bytes))
         if self.settings.metrics_path is not None:
             app.add_route(self.settings.metrics_path, metrics_of, include_in_schema=False)
         openapi.install(app, self.runtime)

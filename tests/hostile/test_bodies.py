@@ -189,3 +189,17 @@ async def test_operations_without_a_body_do_not_mind_one(watch: Watch) -> None:
                     operation.method, operation.path, headers=[*JSON, *headers], body=body
                 )
                 assert response.status_code == expected.status_code
+
+
+async def test_no_operation_takes_a_body_that_is_too_long(watch: Watch) -> None:
+    user = await watch.api.create_user()
+    for operation in watch.operations:
+        headers = await watch.headers(operation, user)
+        for length in (b"65537", b"9" * 30, b"-1", b"1e3"):
+            response = await watch.ask(
+                operation.method,
+                operation.path,
+                headers=[*JSON, *headers, (b"content-length", length)],
+                body=b"",
+            )
+            problem(response, 413, "body_too_large")

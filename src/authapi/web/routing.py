@@ -1,7 +1,9 @@
 """The routes of authapi itself: how they read a body, and that none is open by mistake.
 
-`AuthAPIRoute` reads bodies of bounded length, in bounded time, of the right content type, and JSON
-with one meaning only. `ProtectedRoute` is the same and cannot be defined without a gate: what is
+`OwnRoutes` refuses a body that announces too much, whether its route reads one or not; what an
+importing application takes is its own affair (`FastAPI(max_body_size=...)`). `AuthAPIRoute` reads
+bodies of bounded length, in bounded time, of the right content type, and JSON with one meaning
+only. `ProtectedRoute` is the same and cannot be defined without a gate: what is
 public has to say so by being on a router that is.
 """
 
@@ -15,7 +17,7 @@ from fastapi.routing import APIRoute, APIRouter
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Match, Route
-from starlette.types import Message, Receive, Scope
+from starlette.types import Message, Receive, Scope, Send
 
 from authapi.crypto import strict_json
 from authapi.errors import (
@@ -61,7 +63,6 @@ class AuthAPIRoute(APIRoute):
             return handle
 
         async def strict(request: Request) -> Response:
-            _check_length(request)
             if _has_body(request) and not _is_json(request.headers.get("content-type")):
                 raise UnsupportedMediaType("Send application/json")
             return await handle(StrictRequest(request.scope, request.receive))
@@ -84,8 +85,9 @@ class OwnRoutes(APIRouter):
     Each request of an importing application passes by all of our routes on its way to its own.
     """
 
-    def __init__(self, units: Iterable[APIRouter]) -> None:
+    def __init__(self, units: Iterable[APIRouter], *, max_body_bytes: int) -> None:
         super().__init__()
+        self._max_body_bytes = max_body_bytes
         # Taken over as they are: a router inside a router would be searched twice for each request.
         self.routes.extend(route for unit in units for route in unit.routes)
         # A mount or a nested router has no path to index: this fails on the first of them.
@@ -98,6 +100,18 @@ class OwnRoutes(APIRouter):
         if len(segments) < 2 or segments[1] not in self._first_segments:
             return Match.NONE, {}
         return super().matches(scope)
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # A body is refused on the length that it announces, before a byte of it is read.
+        for name, value in scope["headers"]:
+            # Python refuses to convert thousands of digits, so they are counted first.
+            if name == b"content-length" and (
+                not value.isdigit()
+                or len(value) > _MAX_LENGTH_DIGITS
+                or int(value) > self._max_body_bytes
+            ):
+                raise BodyTooLarge
+        await super().handle(scope, receive, send)
 
 
 def gates_of(dependant: Dependant) -> Iterator[Gate[object]]:
@@ -116,7 +130,6 @@ async def read_form(request: Request) -> dict[str, str]:
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "application/x-www-form-urlencoded":
         raise UnsupportedMediaType("Send application/x-www-form-urlencoded")
-    _check_length(request)
     try:
         body = await StrictRequest(request.scope, request.receive).body()
         pairs = parse_qsl(
@@ -132,15 +145,6 @@ async def read_form(request: Request) -> dict[str, str]:
     if len(fields) != len(pairs) or any("\0" in value for value in fields.values()):
         raise MalformedRequest
     return fields
-
-
-def _check_length(request: Request) -> None:
-    # A body is refused on the length that it announces, before a byte of it is read.
-    length = request.headers.get("content-length", "0")
-    limit = context_of(request).runtime.settings.max_body_bytes
-    # Python refuses to convert thousands of digits, so they are counted before they are read.
-    if not length.isdecimal() or len(length) > _MAX_LENGTH_DIGITS or int(length) > limit:
-        raise BodyTooLarge
 
 
 def _has_body(request: Request) -> bool:
