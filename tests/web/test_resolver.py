@@ -92,6 +92,8 @@ async def test_headers_come_before_the_cookie(
         alice, bob = await api.create_user(), await api.create_user()
         good = await credentials(api, alice)
         cookie = (await credentials(api, bob))["session"]
+        # The first of a day is written down as a login.
+        assert (await api.get("/given", headers=good["basic"])).json() == "basic"
         for path in ("/given", "/every"):
             assert (await api.get(path, headers=cookie)).json() == "session"
             for name in ("token", "jwt", "basic"):

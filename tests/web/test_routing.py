@@ -143,6 +143,20 @@ def test_a_protected_route_cannot_be_defined_without_a_gate() -> None:
 # Bodies
 
 
+async def test_a_route_that_asks_its_gate_itself_can_be_overridden_like_any_other(
+    make_settings: SettingsFactory,
+) -> None:
+    app = create_app(make_settings())
+    async with client(app) as api:
+        alice, bob = await api.create_user(), await api.create_user()
+        app.dependency_overrides[current_user()] = lambda: bob
+        assert (await api.get("/me")).json()["id"] == str(bob.id)
+        app.dependency_overrides.clear()
+        assert (await api.get("/me")).status_code == 401
+        await api.login(alice)
+        assert (await api.get("/me")).json()["id"] == str(alice.id)
+
+
 async def test_a_body_is_refused_by_the_length_that_it_announces(app: FastAPI) -> None:
     async def receive() -> Message:
         raise AssertionError("the body was read")

@@ -24,11 +24,11 @@ door. `tests/strategies/contract.py` is the suite that each of them passes, and 
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 from uuid import UUID
 
 from starlette.requests import HTTPConnection
@@ -38,6 +38,7 @@ from authapi.identity import Identity
 from authapi.services import Login, Services
 
 REALM = "authapi"
+_AUTHORIZATION = "authapi.authorization"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,14 @@ class Renewal:
 
     secret: SecretHash
     headers: tuple[tuple[str, str], ...] = field(repr=False)
+
+
+class Authorization(NamedTuple):
+    """What an Authorization header says (RFC 9110, section 11.6.2)."""
+
+    scheme: str
+    """In lower case."""
+    credential: str
 
 
 class Unknown(Enum):
@@ -154,17 +163,23 @@ class Renewable(Revocable):
 def bearer_credential(connection: HTTPConnection) -> str | None:
     """What follows `Bearer` in the Authorization header (RFC 6750, section 2.1), or None."""
     header = authorization(connection)
-    if header is None:
-        return None
-    scheme, _, credential = header.partition(" ")
-    return credential.strip(" ") if scheme.lower() == "bearer" else None
+    return None if header is None or header.scheme != "bearer" else header.credential
 
 
-def authorization(connection: HTTPConnection) -> str | None:
+def authorization(connection: HTTPConnection) -> Authorization | None:
     """The Authorization header, or None. There is at most one: the edge refuses several."""
-    # As `connection.headers` would give it, without decoding every header for each strategy.
-    for name, value in connection.scope["headers"]:
+    scope = connection.scope
+    try:
+        found: Authorization | None = scope[_AUTHORIZATION]
+    except KeyError:
+        found = scope[_AUTHORIZATION] = _read_authorization(scope["headers"])
+    return found
+
+
+def _read_authorization(headers: Iterable[tuple[bytes, bytes]]) -> Authorization | None:
+    # Once for all strategies, and without decoding every other header.
+    for name, value in headers:
         if name == b"authorization":
-            text: str = value.decode("latin-1")
-            return text
+            scheme, _, credential = value.decode("latin-1").partition(" ")
+            return Authorization(scheme.lower(), credential.strip(" "))
     return None

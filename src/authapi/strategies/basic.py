@@ -26,11 +26,10 @@ class BasicStrategy(Strategy):
 
     async def authenticate(self, connection: HTTPConnection) -> Identity | None:
         header = authorization(connection)
-        scheme, _, credential = (header or "").partition(" ")
-        if scheme.lower() != "basic":
+        if header is None or header.scheme != "basic":
             return None
         try:
-            address, password = _decode(credential.strip(" "))
+            address, password = _decode(header.credential)
             login = await self.services.accounts.prove(
                 parse_email(address), password, strategy=self.name
             )

@@ -295,8 +295,8 @@ def _refuse_unrecognised(
     # A credential in a scheme of this route that no strategy knows as its own is a bad credential,
     # not an absent one: the cookie must not stand in for what the caller meant to be.
     header = authorization(connection)
-    if header is not None and header.partition(" ")[0].lower() in binding.schemes:
-        context.challenges = _marked(binding.challenges, header.partition(" ")[0])
+    if header is not None and header.scheme in binding.schemes:
+        context.challenges = _marked(binding.challenges, header.scheme)
         raise InvalidCredential
 
 
