@@ -88,6 +88,13 @@ class Overloaded(Unavailable):
     title = "Too much work is waiting"
 
 
+class ShuttingDown(Unavailable):
+    """The process ends soon: `/health/ready` sends balancers elsewhere."""
+
+    code = "shutting_down"
+    title = "The process is about to end"
+
+
 class Refusal(AuthAPIError):
     """A request was understood and refused. `code` is stable; `detail` is for people."""
 

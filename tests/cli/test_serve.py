@@ -15,9 +15,13 @@ from tests.servers.process import ServeProcess, free_port
 ACCOUNT = {"email": "alice@example.com", "password": "correct horse battery staple"}
 
 
-def serve(folder: Path, port: int, *arguments: str) -> ServeProcess:
+def serve(folder: Path, port: int, *arguments: str, **settings: str) -> ServeProcess:
     """A service on this port, with its data in `folder`."""
-    environment = {"PATH": os.environ["PATH"], "AUTHAPI_DATA_DIR": str(folder / "served")}
+    environment = {
+        "PATH": os.environ["PATH"],
+        "AUTHAPI_DATA_DIR": str(folder / "served"),
+        **settings,
+    }
     command = [sys.executable, "-m", "authapi", "serve", "--port", str(port), *arguments]
     return ServeProcess(command, environment, folder)
 

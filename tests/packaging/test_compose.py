@@ -9,6 +9,7 @@ import ssl
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,6 +57,12 @@ def test_what_it_sets_are_settings_and_fit_for_production(monkeypatch: pytest.Mo
         monkeypatch.setenv(name, value)
     settings = Settings()
     assert (settings.env, settings.migrates, settings.cookie_secure) == ("production", True, True)
+    # Long enough for the proxy to ask once more, and for docker to wait until all is over.
+    caddyfile = (ROOT / "deploy" / "Caddyfile").read_text()
+    asks = dict(re.findall(r"health_(interval|timeout) (\d+)s", caddyfile))
+    assert settings.shutdown_delay > int(asks["interval"]) + int(asks["timeout"])
+    patience = int(SERVICES["api-1"]["stop_grace_period"].removesuffix("s"))
+    assert patience > settings.shutdown_delay + settings.shutdown_timeout
     [network] = COMPOSE["networks"]["default"]["ipam"]["config"]
     assert settings.trusted_proxies == (network["subnet"],)
 
@@ -153,7 +160,13 @@ def test_a_login_holds_on_both_and_a_logout_ends_it_on_both(house: House) -> Non
 
 @pytest.mark.packaging
 def test_one_process_may_go(house: House) -> None:
-    with httpx.Client(base_url=house.url, verify=house.trust, trust_env=False) as browser:
-        assert house.apis[0].terminate() == 0
+    with (
+        httpx.Client(base_url=house.url, verify=house.trust, trust_env=False) as browser,
+        ThreadPoolExecutor(1) as aside,
+    ):
+        ended, statuses = aside.submit(house.apis[0].terminate, 30), set()
+        while not ended.done():
+            statuses.add(browser.get("/health/live").status_code)
+        assert (ended.result(), statuses) == (0, {200})
         assert {browser.get("/health/ready").status_code for _ in range(40)} == {200}
         assert browser.post("/login", json=ACCOUNT).status_code == 200

@@ -14,7 +14,7 @@ import uvicorn
 from uvicorn.supervisors import Multiprocess
 
 from authapi.app import create_service
-from authapi.cli import logs
+from authapi.cli import draining, logs
 from authapi.errors import ConfigurationError
 from authapi.services import Services, prepare
 from authapi.settings import Settings, load_settings
@@ -45,7 +45,9 @@ def _serve(settings: Settings, listening: socket.socket, stack: ExitStack) -> No
     logging.config.dictConfig(log_config)
     _announce(settings)
     config = uvicorn.Config(
-        app if settings.workers == 1 else "authapi.app:create_app",
+        draining.drained(app, settings)
+        if settings.workers == 1
+        else "authapi.cli.draining:create_worker",
         factory=settings.workers > 1,
         workers=settings.workers,
         http="httptools",
@@ -77,7 +79,8 @@ def _serve(settings: Settings, listening: socket.socket, stack: ExitStack) -> No
         "AUTHAPI_PORT": str(settings.port),
         "AUTHAPI_WORKERS": str(settings.workers),
     }
-    Multiprocess(config, sockets=[listening]).run()
+    kind = draining.Supervisor if settings.shutdown_delay else Multiprocess
+    kind(config, sockets=[listening]).run()
 
 
 def _listen(settings: Settings) -> socket.socket:

@@ -190,8 +190,10 @@ class Settings(BaseSettings):
     """Seconds that a request waits for a connection before it is answered 503."""
     database_timeout: float = Field(default=5.0, gt=0, le=300)
     """Seconds that one statement may take, or wait for a lock, before it is given up."""
+    shutdown_delay: float = Field(default=0.0, ge=0, le=300)
+    """Seconds that the service goes on after SIGTERM, not ready any more, before it shuts down."""
     shutdown_timeout: int = Field(default=30, ge=1, le=3600)
-    """Seconds that requests in flight have to finish after SIGTERM."""
+    """Seconds that requests in flight have to finish after SIGTERM and `shutdown_delay`."""
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
