@@ -11,8 +11,8 @@ from authapi.errors import ConfigurationError
 from authapi.identity import Event
 from authapi.services.accounts import Accounts
 from authapi.services.audit import Audit
+from authapi.services.background.housekeeping import Housekeeping
 from authapi.services.callers import Activity, Coherence, KnownCallers
-from authapi.services.housekeeping import Housekeeping
 from authapi.services.keys import Keys, prepare_data_dir
 from authapi.services.passwords import BreachCheck, Passwords
 from authapi.services.sessions import Lifetime, Login, Sessions

@@ -6,7 +6,6 @@ never anything that a stranger can choose: patterns of routes, names of strategi
 """
 
 import asyncio
-import contextlib
 import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -24,6 +23,7 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 from prometheus_client.registry import Collector
 
 from authapi.errors import ConfigurationError
+from authapi.services.background.task import BackgroundTask
 
 MULTIPROCESS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 """The environment variable that names where workers count together; prometheus_client reads it when
@@ -67,7 +67,7 @@ class Metrics:
             for name, meaning in _LEVELS.items()
         }
         self._together = MULTIPROCESS_FOLDER in os.environ
-        self._task: asyncio.Task[None] | None = None
+        self._task = BackgroundTask("metrics", self._keep_looking)
 
     @property
     def registry(self) -> CollectorRegistry:
@@ -95,18 +95,15 @@ class Metrics:
     def start(self) -> None:
         """Begin to look at the levels: when asked or, for others to add up, now and then."""
         if self._together:
-            self._task = asyncio.create_task(self._keep_looking(), name="authapi-metrics")
+            self._task.start()
             return
         for name, level in self._levels.items():
             self._gauges[name].set_function(level)
 
     async def stop(self) -> None:
         """Stop looking; this process has no levels any more."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-            self._task = None
+        await self._task.stop()
+        if self._together:
             mark_process_dead(os.getpid())  # type: ignore[no-untyped-call]
 
     async def _keep_looking(self) -> None:

@@ -6,11 +6,11 @@ and flushed together every `last_seen_interval` and at shutdown; a crash loses a
 """
 
 import asyncio
-import contextlib
 import logging
 from datetime import datetime, timedelta
 from uuid import UUID
 
+from authapi.services.background.task import BackgroundTask
 from authapi.settings import Settings
 from authapi.storage import Database
 
@@ -24,7 +24,7 @@ class Activity:
         self._database = database
         self._interval = settings.last_seen_interval.total_seconds()
         self._seen: dict[UUID, tuple[datetime, datetime | None]] = {}
-        self._task: asyncio.Task[None] | None = None
+        self._task = BackgroundTask("activity", self._run)
 
     def saw(self, session_id: UUID, at: datetime, *, idle: timedelta | None) -> None:
         """Note a use of a session that ends after `idle` without one."""
@@ -57,15 +57,11 @@ class Activity:
 
     def start(self) -> None:
         """Begin to flush in the background."""
-        self._task = asyncio.create_task(self._run(), name="authapi-activity")
+        self._task.start()
 
     async def stop(self) -> None:
         """End the background task and write down the rest."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-            self._task = None
+        await self._task.stop()
         try:
             await self.flush()
         except Exception:

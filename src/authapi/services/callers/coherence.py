@@ -11,7 +11,6 @@ On SQLite the file itself is asked, and its answer is exact; it is not asked aga
 """
 
 import asyncio
-import contextlib
 import itertools
 import logging
 import time
@@ -21,6 +20,7 @@ from uuid import UUID
 
 from authapi.crypto.ids import new_id
 from authapi.errors import StorageUnavailable
+from authapi.services.background.task import BackgroundTask
 from authapi.services.callers.known import KnownCallers
 from authapi.storage import Database
 from authapi.storage.changes import Listener, PostgresChanges, SQLiteChanges
@@ -92,14 +92,14 @@ class Listening(Coherence):
         self._pause = bound / _BEATS_A_BOUND
         self._good_until = 0.0
         self._heard = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+        self._task = BackgroundTask("coherence", self._run)
 
     def holds(self) -> bool:
         return time.monotonic() < self._good_until
 
     async def start(self) -> None:
         self._heard = asyncio.Event()  # belongs to this event loop; the next start may have another
-        self._task = asyncio.create_task(self._run(), name="authapi-coherence")
+        self._task.start()
         # So that the first caller can be known. Without a channel the service starts all the same.
         try:
             await asyncio.wait_for(self._heard.wait(), self._bound)
@@ -107,11 +107,7 @@ class Listening(Coherence):
             _log.warning("not hearing changes of other processes: nobody is known meanwhile")
 
     async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-            self._task = None
+        await self._task.stop()
         self._good_until = 0.0
 
     async def _run(self) -> None:

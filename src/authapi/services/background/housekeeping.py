@@ -5,12 +5,12 @@ transaction, so that nobody waits for it, and a process that dies in between has
 """
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
 from authapi.services.audit import Audit
+from authapi.services.background.task import BackgroundTask
 from authapi.services.sessions import Sessions
 from authapi.settings import Settings
 
@@ -26,19 +26,15 @@ class Housekeeping:
             "sessions": sessions.prune,
             "events": audit.prune,
         }
-        self._task: asyncio.Task[None] | None = None
+        self._task = BackgroundTask("housekeeping", self._run)
 
     def start(self) -> None:
         """Begin, in the background."""
-        self._task = asyncio.create_task(self._run(), name="authapi-housekeeping")
+        self._task.start()
 
     async def stop(self) -> None:
         """End it; a batch at hand is taken back."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-            self._task = None
+        await self._task.stop()
 
     async def work(self) -> dict[str, int]:
         """Do everything once; how many rows went, by chore. What fails is tried again next time."""

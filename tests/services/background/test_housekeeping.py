@@ -147,7 +147,7 @@ async def test_it_works_by_itself_and_outlives_a_failure(
         return await working()
 
     monkeypatch.setitem(services.housekeeping._chores, "sessions", first_fails)
-    with caplog.at_level(logging.INFO, logger="authapi.services.housekeeping"):
+    with caplog.at_level(logging.INFO, logger="authapi.services.background.housekeeping"):
         services.housekeeping.start()
         with anyio.fail_after(10):
             while await ids(services.database, sessions) != {live.id}:  # noqa: ASYNC110

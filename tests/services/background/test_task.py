@@ -1,0 +1,60 @@
+"""A task beside the requests: it begins, it ends, and what went wrong in it is heard."""
+
+import asyncio
+
+import pytest
+
+from authapi.services.background.task import BackgroundTask
+
+
+def names() -> set[str]:
+    return {task.get_name() for task in asyncio.all_tasks()}
+
+
+async def test_it_runs_from_start_to_stop_and_again() -> None:
+    begun = 0
+
+    async def work() -> None:
+        nonlocal begun
+        begun += 1
+        await asyncio.Event().wait()
+
+    task = BackgroundTask("test", work)
+    await task.stop()  # which never began
+    for turn in (1, 2):
+        task.start()
+        await asyncio.sleep(0)
+        assert begun == turn
+        assert "authapi-test" in names()
+        await task.stop()
+        assert "authapi-test" not in names()
+        await task.stop()
+
+
+async def test_stop_waits_until_the_work_has_tidied_up() -> None:
+    tidied = False
+
+    async def work() -> None:
+        nonlocal tidied
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            tidied = True
+
+    task = BackgroundTask("test", work)
+    task.start()
+    await asyncio.sleep(0)
+    await task.stop()
+    assert tidied
+
+
+async def test_what_ended_the_work_is_raised_by_stop() -> None:
+    async def work() -> None:
+        raise OSError("a full disk")
+
+    task = BackgroundTask("test", work)
+    task.start()
+    await asyncio.sleep(0)
+    with pytest.raises(OSError, match="a full disk"):
+        await task.stop()
