@@ -224,6 +224,31 @@ async def test_ending_sessions(api: Client, alice: User, watch: Watch) -> None:
     assert await watch.since() == []
 
 
+async def test_a_login_in_place_of_a_session_tells_its_owner(
+    api: Client, alice: User, watch: Watch
+) -> None:
+    """One browser, first of Alice, then of Bob: each hears of the end of their own session."""
+    bob = await api.create_user("bob@example.com")
+    body = credentials(alice.email, PASSWORD)
+    await watch.since()
+    hers = (await watch.one(EventType.LOGIN, await api.post("/login", json=body)))["session_id"]
+    response = await api.post("/login", json=credentials(bob.email, PASSWORD))
+    ended, began = await watch.since()
+    assert (ended["type"], ended["user_id"], ended["session_id"], ended["detail"]) == (
+        "session_ended",
+        alice.id,
+        hers,
+        {"because": "replaced"},
+    )
+    assert (began["type"], began["user_id"]) == ("login", bob.id)
+    assert ended["request_id"] == began["request_id"] == response.headers["x-request-id"]
+    # What is not the secret of any session replaces nothing.
+    await api.post("/logout")
+    await watch.since()
+    api.cookies.set("authapi", "x" * 43, domain="127.0.0.1")
+    await watch.one(EventType.LOGIN, await api.post("/login", json=body))
+
+
 async def test_somebody_elses_session_is_not_ended_nor_told(
     api: Client, alice: User, watch: Watch
 ) -> None:

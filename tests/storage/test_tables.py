@@ -199,8 +199,8 @@ async def test_a_replaced_secret_is_dead(database: Database) -> None:
         found = await store.sessions.find_by_secret(hash_secret("another"), session.kind)
         assert found is not None
         assert found[0].auth_time == AT + HOUR
-        await store.sessions.end_secret(SECRET, session.kind)
-        await store.sessions.end_secret(hash_secret("another"), SessionKind.TOKEN)
+        assert await store.sessions.end_secret(SECRET, session.kind) is None
+        assert await store.sessions.end_secret(hash_secret("another"), SessionKind.TOKEN) is None
         assert await store.sessions.end(session.id)
         assert not await store.sessions.end(session.id)
 

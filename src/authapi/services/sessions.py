@@ -109,7 +109,11 @@ class Sessions:
         async with self._database.transaction() as store:
             await _require_unchanged(store, login)
             if replaces is not None:
-                await store.sessions.end_secret(replaces, kind)
+                replaced = await store.sessions.end_secret(replaces, kind)
+                if replaced is not None:
+                    # Of whoever used this browser before: not always the one who logs in now.
+                    replaced_id, owner = replaced
+                    await self._ended(store, owner, replaced_id, because="replaced")
             for ended in await store.sessions.end_unused(
                 session.user_id, leave=self._settings.max_sessions - 1, now=session.created_at
             ):

@@ -137,9 +137,19 @@ class SessionTable:
         """Remove one session; whether it was there."""
         return await self._delete(sessions.c.id == session_id) == 1
 
-    async def end_secret(self, secret: SecretHash, kind: SessionKind) -> None:
-        """Remove the session with this secret, if there is one."""
-        await self._delete(sessions.c.secret_hash == secret, sessions.c.kind == kind)
+    async def end_secret(self, secret: SecretHash, kind: SessionKind) -> tuple[UUID, UUID] | None:
+        """Remove the session with this secret: its id and that of its user, if there was one."""
+        statement = (
+            sa.delete(sessions)
+            .where(sessions.c.secret_hash == secret, sessions.c.kind == kind)
+            .returning(sessions.c.id, sessions.c.user_id)
+        )
+        row = (await self._connection.execute(statement)).one_or_none()
+        if row is None:
+            return None
+        session_id, owner = row
+        self._changed.add(owner)
+        return session_id, owner
 
     async def end_own(self, session_id: UUID, user_id: UUID, *, personal: bool) -> bool:
         """Remove a personal access token or a login of this user; whether it was there."""
