@@ -6,12 +6,14 @@ from uuid import UUID
 
 import pytest
 
+from authapi.clock import now
 from authapi.crypto.secrets import hash_secret, new_secret
 from authapi.errors import InvalidCredential, NotFound, WrongPassword
-from authapi.identity import Identity, SessionKind
+from authapi.identity import Identity, Session, SessionKind, User
 from authapi.services import Lifetime, Services
 from authapi.services.addresses import parse_email
 from authapi.testing import PASSWORD
+from tests.storage.rows import a_session
 
 ALICE = parse_email("alice@example.com")
 OTHER = PASSWORD[::-1]
@@ -51,7 +53,7 @@ async def log_in(services: Services) -> Identity:
 
 ENDINGS: dict[str, Deed] = {
     "logout": lambda services, caller: services.sessions.logout(caller),
-    "ended": lambda services, caller: services.sessions.end_own(session_of(caller), caller.user.id),
+    "ended": lambda services, caller: services.sessions.end_own(session_of(caller), caller),
     "all others ended": end_all_from_elsewhere,
     "all ended": lambda services, caller: services.sessions.end_all(caller.user.id),
     "password changed here": change_password,
@@ -69,6 +71,13 @@ WRITES: dict[str, Deed] = {
     ),
     "deletion": lambda services, caller: services.accounts.delete(caller.user.id, caller=caller),
     "password": change_password,
+    "data": lambda services, caller: services.sessions.merge_data(caller, {"a": 1}),
+}
+End = Callable[[Services, Identity, Session, Session], Awaitable[object]]
+ENDS: dict[str, End] = {
+    "one login": lambda services, caller, login, _: services.sessions.end_own(login.id, caller),
+    "all other logins": lambda services, caller, *_: services.sessions.end_others(caller),
+    "a token": lambda services, caller, _, token: services.tokens.end_own(token.id, caller),
 }
 
 
@@ -87,6 +96,51 @@ async def test_nothing_is_written_for_a_session_that_has_ended(
         await WRITES[write](services, caller)
     assert await services.tokens.list_of(account.id) == []
     assert (await services.accounts.find(account.id)).name == "Alice"
+    async with services.database.read() as store:
+        assert await store.sessions.find_data(session_of(caller)) in (None, {})
+
+
+async def another_login_and_a_token(services: Services, user: User) -> tuple[Session, Session]:
+    """Put there past all rules, as some of the endings leave nobody who could make them."""
+    until = now() + timedelta(days=1)
+    found = [
+        a_session(user, name=name, idle_expires_at=None, expires_at=until) for name in (None, "x")
+    ]
+    async with services.database.transaction() as store:
+        for session in found:
+            await store.sessions.add(session, hash_secret(new_secret()))
+    return found[0], found[1]
+
+
+async def left(services: Services, user: User) -> set[UUID]:
+    logins = await services.sessions.list_of(user.id)
+    return {session.id for session in [*logins, *await services.tokens.list_of(user.id)]}
+
+
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("ending", ENDINGS)
+async def test_nothing_is_ended_by_a_session_that_has_ended(
+    services_on_each: Services, ending: str, end: str
+) -> None:
+    services = services_on_each
+    account = await services.accounts.create(ALICE, PASSWORD)
+    caller = await log_in(services)
+    await ENDINGS[ending](services, caller)
+    login, token = await another_login_and_a_token(services, account)
+    with pytest.raises(InvalidCredential):
+        await ENDS[end](services, caller, login, token)
+    assert {login.id, token.id} <= await left(services, account)
+
+
+@pytest.mark.parametrize("end", ENDS)
+async def test_who_is_still_logged_in_ends(services_on_each: Services, end: str) -> None:
+    account = await services_on_each.accounts.create(ALICE, PASSWORD)
+    caller = await log_in(services_on_each)
+    login, token = await another_login_and_a_token(services_on_each, account)
+    await ENDS[end](services_on_each, caller, login, token)
+    gone = token if end == "a token" else login
+    kept = {session_of(caller), login.id, token.id} - {gone.id}
+    assert await left(services_on_each, account) == kept
 
 
 @pytest.mark.parametrize("write", WRITES)

@@ -2,16 +2,17 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
 import time_machine
 
 from authapi.crypto.secrets import SecretHash, hash_secret
-from authapi.errors import InvalidInput, NotFound
+from authapi.errors import InvalidCredential, InvalidInput, NotFound
 from authapi.identity import Identity, Session, SessionKind, User
 from authapi.services import Lifetime, Login, Services, sessions
 from authapi.settings import Settings
@@ -44,6 +45,12 @@ async def begin(services: Services, user: User, **options: Any) -> Session:
 
 async def identify(services: Services, secret: SecretHash = SECRET) -> Identity | None:
     return await services.sessions.identify_secret(secret, SessionKind.SESSION, strategy="session")
+
+
+async def merge_data(services: Services, changes: Mapping[str, object]) -> Mapping[str, object]:
+    caller = await identify(services)
+    assert caller is not None
+    return await services.sessions.merge_data(caller, changes)
 
 
 async def test_who_holds_the_secret_is_known(services: Services, alice: User) -> None:
@@ -155,13 +162,13 @@ async def test_a_login_replaces_the_session_that_it_came_with(
 
 async def test_data_is_merged_and_null_removes(services: Services, alice: User) -> None:
     session = await begin(services, alice)
-    merge, data_of = services.sessions.merge_data, services.sessions.data_of
+    data_of, merge = services.sessions.data_of, partial(merge_data, services)
     assert await data_of(session.id) == {}
-    assert await merge(session.id, {"a": 1, "b": {"c": [None]}}) == {"a": 1, "b": {"c": [None]}}
-    changed = await merge(session.id, {"a": None, "b": {"d": "é"}, "missing": None, "z": False})
+    assert await merge({"a": 1, "b": {"c": [None]}}) == {"a": 1, "b": {"c": [None]}}
+    changed = await merge({"a": None, "b": {"d": "é"}, "missing": None, "z": False})
     assert changed == {"b": {"d": "é"}, "z": False}
     assert await data_of(session.id) == changed
-    assert await merge(session.id, {}) == changed
+    assert await merge({}) == changed
 
 
 @pytest.mark.parametrize("letter", ["x", "é", "🐎", "\\", "\n"], ids=range(5))
@@ -172,42 +179,48 @@ async def test_data_has_a_limit_in_bytes_of_json(
     size = len(json.dumps({"k": letter}, separators=(",", ":"), ensure_ascii=False).encode())
     each = size - len(b'{"k":""}')
     most = letter * ((4096 - len(b'{"k":""}')) // each)
-    merge = services.sessions.merge_data
-    assert await merge(session.id, {"k": most}) == {"k": most}
+    merge = partial(merge_data, services)
+    assert await merge({"k": most}) == {"k": most}
     for changes in ({"k": most + letter}, {"other": "x" * 9}, {"other": ["x"] * 2000}):
         with pytest.raises(InvalidInput) as caught:
-            await merge(session.id, changes)
+            await merge(changes)
         [problem] = caught.value.errors
         assert problem.code == "session_data_too_large"
         assert await services.sessions.data_of(session.id) == {"k": most}
     # What is full can still be emptied.
-    assert await merge(session.id, {"k": None, "other": "x"}) == {"other": "x"}
+    assert await merge({"k": None, "other": "x"}) == {"other": "x"}
 
 
 async def test_data_of_an_ended_session_is_not_found(services: Services, alice: User) -> None:
     session = await begin(services, alice)
+    caller = await identify(services)
+    assert caller is not None
     assert await services.sessions.end(session.id) == 1
     assert await services.sessions.end(session.id) == 0
-    for attempt in (
-        services.sessions.data_of(session.id),
-        services.sessions.merge_data(session.id, {"a": 1}),
-    ):
-        with pytest.raises(NotFound):
-            await attempt
+    with pytest.raises(NotFound):
+        await services.sessions.data_of(session.id)
+    with pytest.raises(InvalidCredential):
+        await services.sessions.merge_data(caller, {"a": 1})
+    with pytest.raises(NotFound):
+        await services.sessions.merge_data(replace(caller, session_id=None), {"a": 1})
 
 
 async def test_only_the_owner_ends_a_session(services: Services, alice: User) -> None:
     bob = await store_user(services.database, a_user(), email="bob@example.com")
     session = await begin(services, alice)
+    await begin(services, bob, secret=hash_secret("his"))
+    hers, his = await identify(services), await identify(services, hash_secret("his"))
+    assert hers is not None
+    assert his is not None
     for attempt in (
-        services.sessions.end_own(session.id, bob.id),
-        services.sessions.end_own(bob.id, alice.id),
-        services.tokens.end_own(session.id, alice.id),
+        services.sessions.end_own(session.id, his),
+        services.sessions.end_own(bob.id, hers),
+        services.tokens.end_own(session.id, hers),
     ):
         with pytest.raises(NotFound):
             await attempt
     assert await identify(services) is not None
-    await services.sessions.end_own(session.id, alice.id)
+    await services.sessions.end_own(session.id, hers)
     assert await identify(services) is None
 
 

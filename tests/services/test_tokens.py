@@ -143,14 +143,14 @@ async def test_only_its_owner_ends_it(services: Services, owner: Identity) -> No
     bob = await store_user(services.database, a_user(), email="bob@example.com")
     token, secret = await services.tokens.create(owner, name="x", scopes=None, lifetime=None)
     for attempt in (
-        services.tokens.end_own(token.id, bob.id),
-        services.sessions.end_own(token.id, owner.user.id),
-        services.tokens.end_own(bob.id, owner.user.id),
+        services.tokens.end_own(token.id, replace(owner, user=bob, session_id=None)),
+        services.sessions.end_own(token.id, owner),
+        services.tokens.end_own(bob.id, owner),
     ):
         with pytest.raises(NotFound):
             await attempt
     assert await identify(services, secret) is not None
-    await services.tokens.end_own(token.id, owner.user.id)
+    await services.tokens.end_own(token.id, owner)
     assert await identify(services, secret) is None
     with pytest.raises(NotFound):
-        await services.tokens.end_own(token.id, owner.user.id)
+        await services.tokens.end_own(token.id, owner)

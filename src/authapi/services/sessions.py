@@ -205,17 +205,29 @@ class Sessions:
             await self._ended(store, session.user_id, session_id)
             return 1
 
-    async def end_own(self, session_id: UUID, user_id: UUID) -> None:
-        """End one login of this user. Raises NotFound, also if it is somebody else's."""
+    async def end_own(self, session_id: UUID, caller: Identity) -> None:
+        """End one login of the caller.
+
+        Raises NotFound, also if it is somebody else's, InvalidCredential if the session of
+        `caller` has ended.
+        """
+        user_id = caller.user.id
         async with self._database.transaction() as store:
+            await store.users.lock(user_id)
+            await require_alive(store, caller)
             if not await store.sessions.end_own(session_id, user_id, personal=False):
                 raise NotFound
             await self._ended(store, user_id, session_id)
 
     async def end_others(self, identity: Identity) -> int:
-        """End every login of the caller but the one in use; how many they were."""
+        """End every login of the caller but the one in use; how many they were.
+
+        Raises InvalidCredential if that one has ended.
+        """
         keep = () if identity.session_id is None else (identity.session_id,)
         async with self._database.transaction() as store:
+            await store.users.lock(identity.user.id)
+            await require_alive(store, identity)
             count = await store.sessions.end_all(identity.user.id, keep=keep, logins_only=True)
             await self._all_ended(store, identity.user.id, count)
             return count
@@ -236,15 +248,17 @@ class Sessions:
         return data
 
     async def merge_data(
-        self, session_id: UUID, changes: Mapping[str, object]
+        self, caller: Identity, changes: Mapping[str, object]
     ) -> Mapping[str, object]:
-        """Merge `changes` into the data kept with a session, and give the result.
+        """Merge `changes` into the data kept with the session of `caller`, and give the result.
 
         None removes a name; everything else replaces it. Raises InvalidInput if the result, as
-        JSON, is longer than `session_data_bytes`; then nothing has changed.
+        JSON, is longer than `session_data_bytes`; then nothing has changed. Raises
+        InvalidCredential if the session has ended, NotFound if `caller` came without one.
         """
         async with self._database.transaction() as store:
-            session = await store.sessions.lock(session_id)
+            # The user need not be locked first: this holds one row and waits for no other.
+            session = await require_alive(store, caller)
             if session is None:
                 raise NotFound
             merged = {**session.data, **changes}
@@ -253,7 +267,7 @@ class Sessions:
             if len(json.dumps(data, separators=(",", ":"), ensure_ascii=False).encode()) > limit:
                 message = f"the data of a session may take {limit} bytes"
                 raise InvalidInput(InputError(("body",), "session_data_too_large", message))
-            await store.sessions.set_data(session_id, data)
+            await store.sessions.set_data(session.id, data)
         return data
 
     async def prune(self) -> int:
@@ -325,21 +339,23 @@ class Sessions:
         return True
 
 
-async def require_alive(store: Store, identity: Identity) -> None:
+async def require_alive(store: Store, identity: Identity) -> Session | None:
     """Hold the session that the caller came with until the commit. Raises InvalidCredential.
 
-    For what is written on the strength of a session: it may have ended, or got another secret,
-    since the caller was recognised, and what is written now would outlive that. Lock the user
-    first, as everybody does, or two of these could wait for each other.
+    Gives the session as it is now, or None for a caller who came without one. For what is written
+    on the strength of a session: it may have ended, or got another secret, since the caller was
+    recognised, and what is written now would outlive that. Lock the user first, as everybody does,
+    or two of these could wait for each other.
     """
     if identity.session_id is None:
-        return
+        return None
     session = await store.sessions.lock(identity.session_id)
     if session is None or session.user_id != identity.user.id or session.expires_at <= now():
         raise InvalidCredential
     if session.auth_time != identity.auth_time:
         # Its owner has proved the password again and holds another secret than this caller.
         raise InvalidCredential
+    return session
 
 
 async def _require_unchanged(store: Store, login: Login) -> None:

@@ -87,9 +87,16 @@ class Tokens:
         async with self._database.read() as store:
             return await store.sessions.list_of(user_id, personal=True, now=now())
 
-    async def end_own(self, token_id: UUID, user_id: UUID) -> None:
-        """End one token of this user. Raises NotFound, also if it is somebody else's."""
+    async def end_own(self, token_id: UUID, caller: Identity) -> None:
+        """End one token of the caller.
+
+        Raises NotFound, also if it is somebody else's, InvalidCredential if the session of
+        `caller` has ended.
+        """
+        user_id = caller.user.id
         async with self._database.transaction() as store:
+            await store.users.lock(user_id)
+            await require_alive(store, caller)
             if not await store.sessions.end_own(token_id, user_id, personal=True):
                 raise NotFound
             await self._audit.record(

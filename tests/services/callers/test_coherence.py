@@ -163,6 +163,10 @@ async def log_out(services: Services, caller: Caller) -> None:
     await services.sessions.logout(await identity(services, caller))
 
 
+async def end_own(services: Services, caller: Caller) -> None:
+    await services.sessions.end_own(caller.session.id, await identity(services, caller))
+
+
 async def end_others(services: Services, caller: Caller) -> None:
     another = await log_in(services, caller.user)
     await services.sessions.end_others(await identity(services, another))
@@ -185,7 +189,7 @@ async def set_password(services: Services, caller: Caller) -> None:
 ENDS: dict[str, Change] = {
     "logout": log_out,
     "end": lambda services, it: services.sessions.end(it.session.id),
-    "end_own": lambda services, it: services.sessions.end_own(it.session.id, it.user.id),
+    "end_own": end_own,
     "end_others": end_others,
     "end_all": lambda services, it: services.sessions.end_all(it.user.id),
     "a login in its place": log_in_over,

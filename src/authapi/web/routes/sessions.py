@@ -36,15 +36,16 @@ async def end_others(identity: Owner, request: Request) -> None:
 @router.delete("/sessions/{session_id}", status_code=204, responses=problems(401, 404, 422, 503))
 async def end_session(session_id: UUID, identity: Owner, request: Request) -> None:
     """End one of my logins."""
-    sessions = context_of(request).runtime.services.sessions
-    await sessions.end_own(session_id, identity.user.id)
+    await context_of(request).runtime.services.sessions.end_own(session_id, identity)
 
 
 @router.get("/session", responses=problems(401, 404, 503))
 async def read_session(identity: Visitor, request: Request) -> SessionDataOut:
     """This session, and the data kept with it."""
+    if identity.session_id is None:  # as in tests that act as somebody
+        raise NotFound
     sessions = context_of(request).runtime.services.sessions
-    return session_data_out(identity, await sessions.data_of(_id(identity)))
+    return session_data_out(identity, await sessions.data_of(identity.session_id))
 
 
 @router.patch("/session", responses=problems(400, 401, 404, 408, 413, 415, 422, 503))
@@ -58,10 +59,4 @@ async def merge_session(
 ) -> SessionDataOut:
     """Merge members into the data kept with this session; it ends with the session."""
     sessions = context_of(request).runtime.services.sessions
-    return session_data_out(identity, await sessions.merge_data(_id(identity), changes))
-
-
-def _id(identity: Identity) -> UUID:
-    if identity.session_id is None:  # as in tests that act as somebody
-        raise NotFound
-    return identity.session_id
+    return session_data_out(identity, await sessions.merge_data(identity, changes))

@@ -42,4 +42,4 @@ async def create_token(body: NewToken, identity: FreshOwner, request: Request) -
 @router.delete("/{token_id}", status_code=204, responses=problems(401, 404, 422, 503))
 async def end_token(token_id: UUID, identity: Owner, request: Request) -> None:
     """End one of my personal access tokens."""
-    await context_of(request).runtime.services.tokens.end_own(token_id, identity.user.id)
+    await context_of(request).runtime.services.tokens.end_own(token_id, identity)
