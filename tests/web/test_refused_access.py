@@ -1,5 +1,6 @@
 """Who may not do what they asked for: an event of it, and not one for each time they ask."""
 
+import logging
 from collections.abc import AsyncIterator
 from typing import Annotated
 
@@ -76,6 +77,53 @@ async def test_a_foreign_page_is_an_event(api: Client, database_url: str) -> Non
     [(outcome, _, detail)] = told(database_url)
     assert outcome == "refused"
     assert "foreign_origin" in detail
+
+
+@pytest.mark.parametrize("known", [False, True])
+async def test_a_foreign_page_is_told_to_whose_cookie_it_used(
+    api: Client, known: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody was served as them all the same: the line of the refusal names nobody."""
+    alice = await api.create_user()
+    headers = await sign_in(api.services, alice)
+    if known:
+        assert (await api.get("/me", headers=headers)).status_code == 200
+    caplog.set_level(logging.INFO, "authapi")
+    foreign = {**headers, "sec-fetch-site": "cross-site"}
+    answer = await api.patch("/me", json={"name": "x"}, headers=foreign)
+    assert (answer.status_code, answer.json()["code"]) == (403, "foreign_origin")
+    [line] = [item.__dict__ for item in caplog.records if item.name == "authapi.refusals"]
+    assert (line["code"], line["user_id"], line["strategy"]) == ("foreign_origin", None, None)
+    items = (await api.get("/me/events", headers=headers)).json()["items"]
+    [event] = [item for item in items if item["type"] == "access_refused"]
+    assert event["detail"] == {"code": "foreign_origin"}
+    assert event["strategy"] == "session"
+    seen = (await api.get("/me/identity", headers=headers)).json()
+    assert event["session_id"] == seen["session_id"]
+    assert event["request_id"] == answer.headers["x-request-id"]
+    assert (await api.get("/me", headers=headers)).json()["name"] is None
+
+
+async def test_a_foreign_page_is_not_in_the_access_log_as_its_victim(
+    database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "authapi.access")
+    settings = Settings(database_url=database_url, access_log=True)  # type: ignore[arg-type]
+    async with client(create_app(settings)) as api:
+        headers = await sign_in(api.services, await api.create_user())
+        await api.post("/logout", headers={**headers, "sec-fetch-site": "cross-site"})
+    [line] = [item.__dict__ for item in caplog.records if item.name == "authapi.access"]
+    assert (line["status"], line["user_id"], line["strategy"]) == (403, None, None)
+
+
+async def test_a_foreign_page_without_a_cookie_is_an_event_of_nobody(
+    api: Client, database_url: str
+) -> None:
+    body = {"email": "a@example.com", "password": "a long walk by the sea"}
+    answer = await api.post("/login", json=body, headers={"sec-fetch-site": "cross-site"})
+    assert answer.status_code == 403
+    [(_, named, _)] = told(database_url)
+    assert not named
 
 
 async def test_a_flood_is_told_once_a_minute_for_each_code_and_caller(

@@ -96,7 +96,8 @@ class Audit:
     async def access_refused(self, code: str, identity: Identity | None) -> None:
         """Write down that somebody may not do what they asked for, and why: `code`.
 
-        Once a minute for each code, caller and network.
+        `identity` is whose credential came along, if any did, whoever was behind the request. Once
+        a minute for each code, caller and network.
         """
         user_id = identity.user.id if identity else None
         if _is_new(self._told, EventType.ACCESS_REFUSED, code, str(user_id)):

@@ -44,6 +44,9 @@ class RequestContext:
     """What each strategy answered, so that none is asked twice."""
     identity: Identity | None = None
     """Who is calling, once a gate has found out."""
+    misused: Identity | None = None
+    """Whose credential a browser added for a page that has no business with us. Nobody is served as
+    them; the event of the refusal names them, as it is they who were attacked."""
     span: Span | None = None
     """FastAPI's OpenTelemetry span of this request, if there is one."""
     challenges: tuple[Challenge, ...] | None = None

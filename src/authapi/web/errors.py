@@ -214,7 +214,8 @@ def allowed_methods(request: Request) -> str:
 async def _on_authapi_error(connection: HTTPConnection, error: AuthAPIError) -> Response | None:
     context = context_of(connection)
     if isinstance(error, _WRITTEN_DOWN):
-        await context.runtime.services.audit.access_refused(error.code, context.identity)
+        whose = context.identity or context.misused
+        await context.runtime.services.audit.access_refused(error.code, whose)
     if isinstance(connection, WebSocket):
         _tell_log(error, context)
         status = status_of(error)

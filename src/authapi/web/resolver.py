@@ -20,6 +20,7 @@ from starlette.requests import HTTPConnection
 from authapi.clock import now
 from authapi.errors import (
     ConfigurationError,
+    Forbidden,
     InactiveAccount,
     InsufficientScope,
     InvalidCredential,
@@ -231,7 +232,7 @@ def _recall(
         found = strategy.recall(connection)
         if isinstance(found, Identity):
             if strategy.ambient or strategy.kept_by_browsers:
-                check_ambient(connection)
+                _check_ambient(connection, context, found)
             context.outcomes[strategy.name] = found
             _tell(context, strategy, "known")
             return found
@@ -250,7 +251,7 @@ async def _recognise(
             explicit_done = True
         outcome = context.outcomes.get(strategy.name, _UNASKED)
         if outcome is _UNASKED:
-            outcome = await _ask(strategy, connection)
+            outcome = await _ask(strategy, connection, context)
             context.outcomes[strategy.name] = outcome
             if outcome is not None:
                 recognised = isinstance(outcome, Identity)
@@ -268,15 +269,23 @@ async def _recognise(
 
 
 async def _ask(
-    strategy: Strategy, connection: HTTPConnection
+    strategy: Strategy, connection: HTTPConnection, context: RequestContext
 ) -> Identity | InvalidCredential | None:
     try:
         outcome = await strategy.authenticate(connection)
     except InvalidCredential as refusal:
         return refusal
     if outcome is not None and (strategy.ambient or strategy.kept_by_browsers):
-        check_ambient(connection)
+        _check_ambient(connection, context, outcome)
     return outcome
+
+
+def _check_ambient(connection: HTTPConnection, context: RequestContext, identity: Identity) -> None:
+    try:
+        check_ambient(connection)
+    except Forbidden:
+        context.misused = identity
+        raise
 
 
 def _tell(context: RequestContext, strategy: Strategy, outcome: str) -> None:
