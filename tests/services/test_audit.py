@@ -333,6 +333,17 @@ async def test_a_flood_is_told_once(database_url: str, caplog: pytest.LogCapture
         assert await watch.since() == []
 
 
+@pytest.mark.parametrize("email", ["alice@example.com", "nobody@example.com"])
+async def test_who_is_guessed_at_is_told_of_the_throttling(
+    api: Client, alice: User, watch: Watch, email: str
+) -> None:
+    for _ in range(3):
+        await api.services.audit.throttled(email)
+    found = await watch.one(EventType.THROTTLED)
+    assert found["user_id"] == (alice.id if email == alice.email else None)
+    assert "@" not in repr(found)
+
+
 async def test_one_network_is_told_once(sqlite_url: str, caplog: pytest.LogCaptureFixture) -> None:
     # A /64 has more addresses than a table should have rows.
     changes: dict[str, Any] = {

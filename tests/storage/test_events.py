@@ -11,6 +11,7 @@ from authapi.crypto.ids import new_id
 from authapi.identity import REFUSALS, Client, Event, EventType
 from authapi.storage import Database
 from authapi.storage.models import events
+from tests.storage.rows import a_user, store_user
 
 AT = datetime(2026, 11, 23, 8, 0, 0, 123456, tzinfo=UTC)
 ALICE, BOB = new_id(), new_id()
@@ -128,6 +129,31 @@ async def test_it_is_told_only_when_others_can_see_it(database: Database) -> Non
         await store.events.add(event())
         assert told == []
     assert len(told) == 1
+
+
+async def test_the_owner_of_an_address_is_found_in_the_statement_that_writes(
+    database: Database,
+) -> None:
+    user = await store_user(database, a_user(), email="alice@example.com")
+    statements: list[str] = []
+
+    def note(_: object, __: object, statement: str, *___: object) -> None:
+        statements.append(statement)
+
+    told: list[Event] = []
+    database.on_commit = told.append
+    sa.event.listen(database.engine.sync_engine, "before_cursor_execute", note)
+    for email in ("alice@example.com", "nobody@example.com"):
+        async with database.transaction() as store:
+            await store.events.add_for(event(EventType.THROTTLED, None), email=email)
+    sa.event.remove(database.engine.sync_engine, "before_cursor_execute", note)
+    assert [item.user_id for item in told] == [user.id, None]
+    async with database.read() as store:
+        assert await store.events.page(user.id, before=None, limit=10) == told[:1]
+    # The same work, whether there is such an account or not.
+    half = len(statements) // 2
+    assert statements[:half] == statements[half:]
+    assert sum("INSERT" in statement for statement in statements) == 2
 
 
 async def test_events_outlive_the_account(database: Database) -> None:

@@ -5,7 +5,7 @@ the commit, so that it never tells of something that was taken back.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from uuid import UUID
 
 from cachetools import TTLCache
@@ -47,18 +47,7 @@ class Audit:
         **detail: object,
     ) -> None:
         """Write down an event in the transaction of `store`, with where the request came from."""
-        await store.events.add(
-            Event(
-                id=new_id(),
-                at=now(),
-                type=kind,
-                user_id=user_id,
-                session_id=session_id,
-                strategy=strategy,
-                client=current_client(),
-                detail=detail,
-            )
-        )
+        await store.events.add(_event(kind, user_id, session_id, strategy, detail))
 
     async def record_alone(
         self,
@@ -74,24 +63,28 @@ class Audit:
         What it tells of stands even if it cannot be written down: otherwise a database that only
         answers reads would turn a wrong guess into an outage, which costs the guesser nothing.
         """
-        try:
-            async with self._database.transaction() as store:
-                await self.record(
-                    store,
-                    kind,
-                    user_id=user_id,
-                    session_id=session_id,
-                    strategy=strategy,
-                    **detail,
-                )
-        except StorageUnavailable:
-            request_id = current_client().request_id
-            _log.error("%s could not be written down", kind.value, extra={"request_id": request_id})
+        event = _event(kind, user_id, session_id, strategy, detail)
+        await self._try(kind, lambda store: store.events.add(event))
 
-    async def throttled(self) -> None:
-        """Write down that attempts are being throttled, once a minute and network."""
-        if _is_new(self._told, EventType.THROTTLED):
-            await self.record_alone(EventType.THROTTLED, user_id=None)
+    async def throttled(self, account: str | None = None) -> None:
+        """Write down that attempts are being throttled, once a minute and network.
+
+        `account` is the canonical address that they are at, whether there is such an account or
+        not: its owner is told. Once for each account would let one network write a row for each
+        address that it makes up. Whoever is guessed at hears of it from the `login_refused` before,
+        of which each is written down.
+        """
+        if not _is_new(self._told, EventType.THROTTLED):
+            return
+        event = _event(EventType.THROTTLED, None, None, None, {})
+
+        async def write(store: Store) -> None:
+            if account is None:
+                await store.events.add(event)
+            else:
+                await store.events.add_for(event, email=account)
+
+        await self._try(EventType.THROTTLED, write)
 
     async def access_refused(self, code: str, identity: Identity | None) -> None:
         """Write down that somebody may not do what they asked for, and why: `code`.
@@ -116,6 +109,14 @@ class Audit:
         """
         if _is_new(self._logins, str(user_id), strategy):
             await self.record_alone(EventType.LOGIN, user_id=user_id, strategy=strategy)
+
+    async def _try(self, kind: EventType, write: Callable[[Store], Awaitable[None]]) -> None:
+        try:
+            async with self._database.transaction() as store:
+                await write(store)
+        except StorageUnavailable:
+            request_id = current_client().request_id
+            _log.error("%s could not be written down", kind.value, extra={"request_id": request_id})
 
     async def prune(self) -> int:
         """Remove events older than `events_retention`, in small batches; how many."""
@@ -143,6 +144,25 @@ def _is_new(told: TTLCache[tuple[str, ...], bool], *what: str) -> bool:
         return False
     told[key] = True
     return True
+
+
+def _event(
+    kind: EventType,
+    user_id: UUID | None,
+    session_id: UUID | None,
+    strategy: str | None,
+    detail: Mapping[str, object],
+) -> Event:
+    return Event(
+        id=new_id(),
+        at=now(),
+        type=kind,
+        user_id=user_id,
+        session_id=session_id,
+        strategy=strategy,
+        client=current_client(),
+        detail=detail,
+    )
 
 
 def _to_log(event: Event) -> None:

@@ -1,6 +1,8 @@
 """Queries on `events`."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -33,23 +35,19 @@ class EventTable:
 
     async def add(self, event: Event) -> None:
         """Write down an event."""
-        await self._connection.execute(
-            sa.insert(events).values(
-                id=event.id,
-                at=event.at,
-                type=event.type,
-                outcome=event.outcome,
-                user_id=event.user_id,
-                session_id=event.session_id,
-                strategy=event.strategy,
-                request_id=event.client.request_id,
-                ip=event.client.ip,
-                network=event.client.network,
-                user_agent=event.client.user_agent,
-                detail=dict(event.detail),
-            )
-        )
+        await self._connection.execute(sa.insert(events).values(_row(event)))
         self.added.append(event)
+
+    async def add_for(self, event: Event, *, email: str) -> None:
+        """Write down an event of the account with this canonical `email`, or of nobody's.
+
+        One statement finds the account and writes, so that one that there is and one that there is
+        not cost the same work.
+        """
+        owner = sa.select(users.c.id).where(users.c.email == email).scalar_subquery()
+        statement = sa.insert(events).values(_row(event) | {"user_id": owner})
+        found = await self._connection.execute(statement.returning(events.c.user_id))
+        self.added.append(replace(event, user_id=found.scalar_one()))
 
     async def prune(self, *, before: UUID, limit: int) -> int:
         """Remove up to `limit` events with lesser ids than `before`; how many they were."""
@@ -104,3 +102,20 @@ class EventTable:
                 )
             )
         return found
+
+
+def _row(event: Event) -> dict[str, Any]:
+    return {
+        "id": event.id,
+        "at": event.at,
+        "type": event.type,
+        "outcome": event.outcome,
+        "user_id": event.user_id,
+        "session_id": event.session_id,
+        "strategy": event.strategy,
+        "request_id": event.client.request_id,
+        "ip": event.client.ip,
+        "network": event.client.network,
+        "user_agent": event.client.user_agent,
+        "detail": dict(event.detail),
+    }
