@@ -10,7 +10,6 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
-from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Mount
 
 from authapi.errors import ConfigurationError
@@ -20,6 +19,7 @@ from authapi.strategies.registry import Registry
 from authapi.web import errors, openapi
 from authapi.web.breaches import range_check
 from authapi.web.context import Runtime
+from authapi.web.cors import ProblemCORSMiddleware
 from authapi.web.middleware import EdgeMiddleware
 from authapi.web.routes import UNITS
 from authapi.web.routes.health import metrics_of
@@ -60,7 +60,7 @@ class AuthAPI:
                 )
         if self.settings.allowed_origins:
             app.add_middleware(
-                CORSMiddleware,
+                ProblemCORSMiddleware,
                 allow_origins=self.settings.allowed_origins,
                 allow_credentials=True,
                 allow_methods=["GET", "POST", "PATCH", "DELETE"],

@@ -294,6 +294,13 @@ class DuplicateHeader(MalformedRequest):
     title = "A header was sent more than once"
 
 
+class PreflightRefused(Refusal):
+    """A page asks leave for a request that its origin may not make (Fetch, CORS preflight)."""
+
+    code = "preflight_refused"
+    title = "The origin, method or headers are not allowed here"
+
+
 class UnsupportedMediaType(Refusal):
     """The body has another content type than the route reads."""
 

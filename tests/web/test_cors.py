@@ -1,13 +1,17 @@
 """Which origins' pages may read our answers: none, but those that the settings name (CORS)."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
 
 import httpx
 import pytest
 from pydantic import ValidationError
+from starlette.datastructures import Headers
+from starlette.middleware.cors import CORSMiddleware
 
 from authapi import Settings
 from authapi.testing import PASSWORD, Client
+from authapi.web.cors import ProblemCORSMiddleware
 from tests.conftest import SettingsFactory
 from tests.security.peers import Service, serving
 
@@ -128,6 +132,37 @@ async def test_a_preflight_for_what_we_do_not_take_fails(
 ) -> None:
     answer = await service.at("192.0.2.1").options("/me", headers=preflight(APP, method, headers))
     assert answer.status_code == 400
+
+
+@pytest.mark.parametrize("origin", [APP, "https://evil.example"])
+@pytest.mark.parametrize("method", ["POST", "PUT"])
+@pytest.mark.parametrize("headers", ["content-type", "x-evil"])
+async def test_a_refused_preflight_is_a_problem_and_allows_what_starlette_does(
+    service: Service, origin: str, method: str, headers: str
+) -> None:
+    asked = preflight(origin, method, headers)
+    answer = await service.at("192.0.2.1").options("/me", headers=asked)
+    ours: Any = service.app.middleware_stack
+    while not isinstance(ours, ProblemCORSMiddleware):
+        ours = ours.app
+    plain = CORSMiddleware.preflight_response(ours, Headers(asked))
+    assert answer.status_code == plain.status_code
+    assert _cors(answer.headers) == _cors(plain.headers)
+    assert {"origin", "authorization", "cookie"} <= vary_of(answer)
+    if (origin, method, headers) == (APP, "POST", "content-type"):
+        assert answer.status_code == 200
+        return
+    body = answer.json()
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.headers["content-length"] == str(len(answer.content))
+    assert body.keys() == {"type", "title", "status", "detail", "code", "request_id"}
+    assert (body["status"], body["code"]) == (400, "preflight_refused")
+    assert body["request_id"] == answer.headers["x-request-id"]
+    assert "evil" not in answer.text
+
+
+def _cors(headers: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in headers.items() if name.startswith("access-control")}
 
 
 async def test_a_preflight_changes_and_authenticates_nothing(service: Service) -> None:

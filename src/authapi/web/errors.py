@@ -48,6 +48,7 @@ STATUS: Mapping[type[AuthAPIError], int] = {
     errors.TooManyAttempts: 429,
     errors.HeadersTooLarge: 431,
     errors.MalformedRequest: 400,
+    errors.PreflightRefused: 400,
     errors.InvalidGrant: 400,
 }
 """The status of a class and of those below it in the tree."""
