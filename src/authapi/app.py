@@ -5,12 +5,14 @@ importing application could not do with `AuthAPI`.
 """
 
 import logging
+import re
 from collections.abc import AsyncIterator, Collection, Iterator
 from contextlib import asynccontextmanager
+from typing import cast
 
 from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
-from starlette.routing import Mount
+from starlette.routing import Mount, Route
 
 from authapi.errors import ConfigurationError
 from authapi.services import Services
@@ -67,16 +69,20 @@ class AuthAPI:
                 allow_headers=["Authorization", "Content-Type", "If-Match", "If-None-Match"],
                 expose_headers=["ETag", "Retry-After", "WWW-Authenticate", "X-Request-ID"],
             )
-        app.add_middleware(EdgeMiddleware, runtime=self.runtime)
-        # A redirect for a trailing slash would be built from the Host header of a stranger.
-        app.router.redirect_slashes = False
-        errors.install(app)
         units = [
             UNITS[name]
             for name in names
             if name != "docs" or (self.settings.docs_enabled and app.docs_url is None)
         ]
-        app.include_router(OwnRoutes(units, max_body_bytes=self.settings.max_body_bytes))
+        own = OwnRoutes(units, max_body_bytes=self.settings.max_body_bytes)
+        patterns = [cast("Route", route).path_regex for route in own.routes]
+        if self.settings.metrics_path is not None:
+            patterns.append(re.compile(re.escape(self.settings.metrics_path) + r"\Z"))
+        app.add_middleware(EdgeMiddleware, runtime=self.runtime, own_paths=patterns)
+        # A redirect for a trailing slash would be built from the Host header of a stranger.
+        app.router.redirect_slashes = False
+        errors.install(app)
+        app.include_router(own)
         if self.settings.metrics_path is not None:
             app.add_route(self.settings.metrics_path, metrics_of, include_in_schema=False)
         openapi.install(app, self.runtime)

@@ -8,11 +8,13 @@ ASGI costs every request.
 
 import ipaddress
 import logging
+import re
 import time
 from collections.abc import Sequence
 from functools import partial
 
 from opentelemetry import trace
+from starlette._utils import get_route_path
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -22,6 +24,7 @@ from authapi.errors import (
     HeadersTooLarge,
     HTTPSRequired,
     MalformedRequest,
+    NotFound,
     Refusal,
 )
 from authapi.identity import on_behalf_of
@@ -45,11 +48,17 @@ _TELLING = frozenset({b"authorization", b"cookie", b"host", b"origin", b"transfe
 
 
 class EdgeMiddleware:
-    """Wraps the application; `runtime` is the installation that it belongs to."""
+    """Wraps the application; `runtime` is the installation that it belongs to.
 
-    def __init__(self, app: ASGIApp, runtime: Runtime) -> None:
+    `own_paths` match the paths of our own routes.
+    """
+
+    def __init__(
+        self, app: ASGIApp, runtime: Runtime, own_paths: Sequence[re.Pattern[str]] = ()
+    ) -> None:
         self.app = app
         self._runtime = runtime
+        self._own_paths = own_paths
         self._new_id = RequestIds()
         self._origins = frozenset(runtime.settings.allowed_origins)
         self._max_all = runtime.settings.max_header_bytes
@@ -160,7 +169,19 @@ class EdgeMiddleware:
             return MalformedRequest("Host is missing")  # RFC 9112, section 3.2
         if self._https and came_in_the_clear(scope, self._trusted):
             return HTTPSRequired()
+        raw_path = scope.get("raw_path")
+        if raw_path and b"%" in raw_path and self._is_disguised(scope, raw_path):
+            return NotFound()
         return None
+
+    def _is_disguised(self, scope: Scope, raw_path: bytes) -> bool:
+        # The server decodes %2F before routes are matched, and a proxy that guards a prefix such as
+        # /me/ need not. They are two different paths (RFC 3986, section 2.2), and ours have no such
+        # slash; those of the importing application may.
+        if b"%2f" not in raw_path.lower():
+            return False
+        path = get_route_path(scope)
+        return any(pattern.match(path) for pattern in self._own_paths)
 
     def _complete(
         self, headers: Sequence[tuple[bytes, bytes]], request_id: tuple[bytes, bytes]
