@@ -97,6 +97,44 @@ def test_a_secret_file_that_everybody_reads(
     assert refusal(environment, tmp_path) == told
 
 
+def strangers_group(path: Path) -> None:
+    """Give the file to a group that this process is no member of, where it may."""
+    if os.geteuid() == 0:
+        os.chown(path, -1, 54321)
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o440, 0o660])
+def test_a_secret_file_that_a_group_reads(
+    environment: dict[str, str], tmp_path: Path, mode: int
+) -> None:
+    path = tmp_path / "secret.txt"
+    path.write_text(SECRET + "\n")
+    path.chmod(mode)
+    strangers_group(path)
+    del environment["AUTHAPI_SECRET"]
+    environment["AUTHAPI_SECRET_FILE"] = str(path)
+    told = "the file of AUTHAPI_SECRET_FILE can be read by its group: chmod g-r"
+    assert refusal(environment, tmp_path) == told
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o640])
+def test_a_dotenv_with_secrets_that_others_read(
+    environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / ".env"
+    path.write_text(f"AUTHAPI_SECRET={environment.pop('AUTHAPI_SECRET')}\nAUTHAPI_REDIS_URL=\n")
+    path.chmod(mode)
+    strangers_group(path)
+    whom, remedy = ("everybody", "o-r") if mode & 0o004 else ("its group", "g-r")
+    told = f".env holds AUTHAPI_SECRET and can be read by {whom}: chmod {remedy}"
+    assert refusal(environment, tmp_path) == told
+    # One without secrets may be read by anybody.
+    environment["AUTHAPI_SECRET"] = SECRET[:31]
+    path.write_text("AUTHAPI_DOCS=true\n")
+    assert refusal(environment, tmp_path) == "AUTHAPI_SECRET: must have at least 32 characters"
+
+
 def test_a_secret_file_that_is_not_there(environment: dict[str, str], tmp_path: Path) -> None:
     del environment["AUTHAPI_SECRET"]
     environment["AUTHAPI_SECRET_FILE"] = str(tmp_path / "nowhere")

@@ -105,6 +105,35 @@ def test_an_open_secret_file(production: pytest.MonkeyPatch, tmp_path: Path) -> 
     assert worst("secret").verdict == "ok"
 
 
+def test_a_dotenv_that_others_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / ".env"
+    path.write_text(f"AUTHAPI_SECRET={SECRET}\n")
+    path.chmod(0o644)
+    assert worst("secret").verdict == "error"
+    assert worst("secret").message.startswith(".env ")
+    path.chmod(0o600)
+    assert worst("secret").verdict == "ok"
+    path.write_text("AUTHAPI_DOCS=true\n")
+    path.chmod(0o644)
+    assert found("secret") == []
+    path.write_text(f"AUTHAPI_SECRET={SECRET}\n")
+    monkeypatch.setenv("AUTHAPI_ENV", "production")
+    monkeypatch.setenv("AUTHAPI_PUBLIC_URL", "https://auth.example.com")
+    monkeypatch.setenv("AUTHAPI_DATABASE_URL", "postgresql://db/authapi")
+    told = ".env holds AUTHAPI_SECRET and can be read by everybody: chmod o-r"
+    assert worst("settings").message == told
+
+
+def test_a_secret_file_that_a_group_reads(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = tmp_path / "secret.txt"
+    path.write_text(SECRET)
+    path.chmod(0o640)
+    monkeypatch.setenv("AUTHAPI_SECRET_FILE", str(path))
+    monkeypatch.setattr("authapi.cli.doctor.readers_of", lambda _: "its group")
+    assert worst("secret").message == f"{path} can be read by its group: chmod g-r"
+
+
 def test_an_open_data_folder_and_an_open_secret_in_it(tmp_path: Path) -> None:
     data = tmp_path / "data"
     data.mkdir(mode=0o700)

@@ -14,7 +14,13 @@ from authapi.app import AuthAPI
 from authapi.cli.running import JSONOption, print_rows
 from authapi.errors import AuthAPIError, ConfigurationError, StorageUnavailable
 from authapi.services.throttle import Throttle
-from authapi.settings import Settings, load_settings, secret_files
+from authapi.settings import (
+    Settings,
+    load_settings,
+    readers_of,
+    secret_files,
+    secrets_in_dotenv,
+)
 from authapi.storage import migrations
 
 Verdict = Literal["ok", "warning", "error"]
@@ -87,11 +93,11 @@ def _is_reachable(settings: Settings) -> bool:
 
 def _secret_file(settings: Settings) -> Iterator[Finding]:
     given = secret_files()
-    for path in given.values():
-        yield _mode(path, "secret")
+    for path in (*given.values(), *secrets_in_dotenv()):
+        yield _secret(path)
     own = settings.data_dir / "secret"
     if "AUTHAPI_SECRET_FILE" not in given and own.exists():
-        yield _mode(own, "secret")
+        yield _secret(own)
 
 
 def _data_dir(settings: Settings) -> Iterator[Finding]:
@@ -134,6 +140,13 @@ def _docs(settings: Settings) -> Iterator[Finding]:
     if settings.env == "production" and settings.docs_enabled:
         message = "/docs, /openapi.json and the password grant are public"
         yield Finding("docs", "warning", message)
+
+
+def _secret(path: Path) -> Finding:
+    finding = _mode(path, "secret")
+    if finding.verdict == "ok" and readers_of(path) is not None:
+        return Finding("secret", "error", f"{path} can be read by its group: chmod g-r")
+    return finding
 
 
 def _mode(path: Path, what: str) -> Finding:

@@ -14,6 +14,7 @@ from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
+    DotEnvSettingsSource,
     EnvSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
@@ -33,8 +34,21 @@ from authapi.settings.fields import (
     Scopes,
     Secret,
 )
+from authapi.settings.files import REMEDY, readers_of
 
-__all__ = ["MIN_SECRET_LENGTH", "Settings", "load_settings", "secret_files"]
+__all__ = [
+    "MIN_SECRET_LENGTH",
+    "Settings",
+    "load_settings",
+    "readers_of",
+    "secret_files",
+    "secrets_in_dotenv",
+]
+
+
+_DOTENV = ".env"
+_SECRETS = ("AUTHAPI_SECRET", "AUTHAPI_DATABASE_URL", "AUTHAPI_REDIS_URL")
+"""Variables whose values are secret, those with passwords in them included."""
 
 
 def _default_data_dir() -> Path:
@@ -54,7 +68,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(
         env_prefix="AUTHAPI_",
-        env_file=".env",
+        env_file=_DOTENV,
         env_ignore_empty=True,
         extra="ignore",
         frozen=True,
@@ -224,8 +238,15 @@ class Settings(BaseSettings):
                 "AUTHAPI_SECRET is no random text: make one with `openssl rand -hex 32`"
             )
         for variable, path in secret_files().items():
-            if path.stat().st_mode & 0o004:
-                raise ValueError(f"the file of {variable} can be read by everybody: chmod o-r")
+            if readers := readers_of(path):
+                remedy = REMEDY[readers]
+                raise ValueError(f"the file of {variable} can be read by {readers}: {remedy}")
+        for path, names in secrets_in_dotenv().items():
+            if readers := readers_of(path):
+                held = ", ".join(names)
+                raise ValueError(
+                    f"{path} holds {held} and can be read by {readers}: {REMEDY[readers]}"
+                )
 
     @property
     def docs_enabled(self) -> bool:
@@ -280,9 +301,19 @@ def secret_files() -> Mapping[str, Path]:
     """The files that secrets are read from, by the variables that name them."""
     return {
         f"{variable}_FILE": Path(os.environ[f"{variable}_FILE"])
-        for variable in ("AUTHAPI_SECRET", "AUTHAPI_DATABASE_URL", "AUTHAPI_REDIS_URL")
+        for variable in _SECRETS
         if os.environ.get(f"{variable}_FILE") and not os.environ.get(variable)
     }
+
+
+def secrets_in_dotenv() -> Mapping[Path, tuple[str, ...]]:
+    """The `.env` file, if it holds secrets, and the variables that it holds them in.
+
+    Those too that the environment overrides: they can be read there all the same.
+    """
+    values = DotEnvSettingsSource(Settings).env_vars
+    names = tuple(name for name in _SECRETS if values.get(name.lower()))
+    return {Path(_DOTENV): names} if names else {}
 
 
 class _SecretFiles(EnvSettingsSource):
