@@ -96,3 +96,41 @@ async def test_an_over_long_password_is_refused_alike(
         print(f"\nover-long: known {here * 1000:.2f} ms, unknown {there * 1000:.2f} ms")  # noqa: T201
     assert len(shapes) == 1
     assert max(here, there) < 0.02  # nothing was hashed
+
+
+async def test_throttled_logins_cannot_be_told_apart(
+    make_settings: SettingsFactory,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """429 for an address that has an account and one that has none, each time written down."""
+    settings = make_settings(limit_account_and_network="1/hour")
+    async with client(create_app(settings)) as api:
+        known = await api.create_user("known@example.com")
+        times: dict[str, list[float]] = {known.email: [], "nobody@example.com": []}
+        for email in times:
+            assert (await attempt(api, email, WRONG))[1].status_code == 401
+        # Once a minute would measure what is remembered only.
+        monkeypatch.setattr("authapi.services.audit._is_new", lambda *_: True)
+        dice = random.Random(2)
+        shapes = list[object]()
+        for number in range(ROUNDS + 1):
+            waits = list[int]()
+            for email in dice.sample(list(times), 2):
+                took, response = await attempt(api, email, WRONG)
+                assert response.status_code == 429
+                if number:  # the first warms caches, of statements among them
+                    times[email].append(took)
+                waits.append(int(response.headers.pop("retry-after")))
+                if shape(response) not in shapes:
+                    shapes.append(shape(response))
+            # Both count down from their one login, which lie a moment apart.
+            assert max(waits) - min(waits) <= 2
+    here, there = (statistics.median(taken) for taken in times.values())
+    with capsys.disabled():
+        told = (
+            f"known {here * 1000:.2f} ms, unknown {there * 1000:.2f} ms ({there / here - 1:+.2%})"
+        )
+        print(f"\nthrottled, medians of {ROUNDS}: {told}")  # noqa: T201
+    assert len(shapes) == 1
+    assert abs(there / here - 1) < 0.25
