@@ -8,6 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from authapi.storage import migrations
 from tests.servers.process import ServeProcess, free_port
 
 SECRET = "3f9a1c7e5b2d8f604a6c8e0b1d3f5a7c"
@@ -192,6 +193,27 @@ def test_it_starts_with_a_secret_file_of_its_own_and_shows_no_docs(
     serves(environment, tmp_path, check)
     # Without a data folder: nothing was made that production was not told of.
     assert not (tmp_path / "data").exists()
+
+
+def test_v13_2_3_no_default_password_of_what_is_behind(
+    environment: dict[str, str], tmp_path: Path, postgres_url: str
+) -> None:
+    migrations.upgrade(postgres_url)
+    environment["AUTHAPI_DATABASE_URL"] = postgres_url
+
+    def check(http: httpx.Client) -> None:
+        assert http.get("/health/ready").status_code == 200
+        body = {"email": "a@example.com", "password": "a long walk by the sea"}
+        assert http.post("/register", json=body).status_code == 201
+
+    serves(environment, tmp_path, check)
+    told = "holds a password that anybody would try"
+    for guess in ("postgres:postgres", "authapi:AuthAPI", "me:me", "me:password", "x:changeme"):
+        environment["AUTHAPI_DATABASE_URL"] = f"postgresql://{guess}@db/authapi"
+        assert refusal(environment, tmp_path) == f"AUTHAPI_DATABASE_URL {told}"
+    environment["AUTHAPI_DATABASE_URL"] = postgres_url
+    environment["AUTHAPI_REDIS_URL"] = "redis://:redis@127.0.0.1:1/0"
+    assert refusal(environment, tmp_path) == f"AUTHAPI_REDIS_URL {told}"
 
 
 def test_docs_are_shown_when_said_so(environment: dict[str, str], tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal, Self
+from urllib.parse import unquote, urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic.fields import FieldInfo
@@ -61,6 +62,21 @@ def _is_guessable(secret: str) -> bool:
     # examples from documentation say what they are.
     words = ("change", "secret", "example", "password", "default")
     return len(set(secret)) < 10 or any(word in secret.lower() for word in words)
+
+
+def _has_default_password(url: str) -> bool:
+    # What images and tutorials come with, or the name of the role over again (ASVS 13.2.3).
+    try:
+        parts = urlsplit(url)
+        user, password = unquote(parts.username or ""), unquote(parts.password or "")
+    except ValueError:  # what is no URL is told when it is used
+        return False
+    usual = {"admin", "authapi", "postgres", "redis", "root", "test", "valkey"}
+    return bool(password) and (
+        password.lower() in usual | {user.lower()}
+        or password.startswith("change")
+        or password == "password"
+    )
 
 
 class Settings(BaseSettings):
@@ -237,6 +253,10 @@ class Settings(BaseSettings):
             raise ValueError(
                 "AUTHAPI_SECRET is no random text: make one with `openssl rand -hex 32`"
             )
+        for name in ("database_url", "redis_url"):
+            url: SecretStr | None = getattr(self, name)
+            if url is not None and _has_default_password(url.get_secret_value()):
+                raise ValueError(f"AUTHAPI_{name.upper()} holds a password that anybody would try")
         for variable, path in secret_files().items():
             if readers := readers_of(path):
                 remedy = REMEDY[readers]
