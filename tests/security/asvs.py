@@ -645,7 +645,8 @@ TABLE: Sequence[Row] = (
         2,
         (
             "Owners list and end their sessions, but ending them asks for no new proof of who they "
-            "are."
+            "are, on purpose: whoever finds a thief's session must be able to end it at once. What "
+            "makes credentials or removes the account does ask."
         ),
     ),
     _not_applicable(
@@ -737,17 +738,17 @@ TABLE: Sequence[Row] = (
         2,
         _STRATEGY_JWT + "::test_a_token_of_another_installation_is_refused",
     ),
-    _open(
+    _covered(
         "11.1.1",
         2,
-        (
-            "The key follows AUTHAPI_SECRET (decision 0006), but there is no written life cycle, "
-            "and no rotation with an overlap: that comes with the token authority."
-        ),
+        _ASVS_DOCUMENTS + "::test_v11_1_2_the_key_signs_access_tokens_and_nothing_else",
+        _ROUTES_WELL_KNOWN + "::test_the_key_follows_the_secret",
+        why="Without an overlap of old and new: that comes with the token authority.",
     ),
     _covered(
         "11.1.2",
         2,
+        _ASVS_DOCUMENTS + "::test_v11_1_2_the_key_signs_access_tokens_and_nothing_else",
         _ASVS_DOCUMENTS + "::test_v11_1_2_the_inventory_of_cryptography_is_whole",
     ),
     _covered(
@@ -833,6 +834,7 @@ TABLE: Sequence[Row] = (
     _covered(
         "13.1.1",
         2,
+        _ASVS_WIRE + "::test_v13_1_1_a_service_talks_to_whom_its_settings_name",
         _ASVS_DOCUMENTS + "::test_v13_1_1_whom_we_talk_to_is_documented",
         _ASVS_SERVICE + "::test_v13_2_4_no_request_makes_us_connect_to_anything",
     ),
@@ -840,8 +842,9 @@ TABLE: Sequence[Row] = (
         "13.2.1",
         2,
         (
-            "Database and Redis may be given a client certificate by their URLs; nothing asks for "
-            "one instead of a password that stays."
+            "Database and Redis may be given a client certificate by their URLs, and production "
+            "refuses default passwords; nothing asks for a certificate or a short-lived token "
+            "instead of a password that stays."
         ),
     ),
     _covered(
@@ -852,6 +855,7 @@ TABLE: Sequence[Row] = (
     _covered(
         "13.2.3",
         2,
+        _PRODUCTION + "::test_v13_2_3_no_default_password_of_what_is_behind",
         _ROWS_IDENTITY + "::test_row_40_no_secret_is_known_and_no_cursor_is_trusted",
         _PRODUCTION + "::test_ghsa_hgx2_28f8_6g2r_no_default_or_short_secret",
     ),
@@ -876,7 +880,10 @@ TABLE: Sequence[Row] = (
         "13.3.2",
         2,
         _ASVS_WIRE + "::test_v13_3_secrets_come_from_files_and_stay_in_them",
+        _PRODUCTION + "::test_it_starts_with_a_secret_file_of_its_own_and_shows_no_docs",
         _PRODUCTION + "::test_a_secret_file_that_everybody_reads",
+        _PRODUCTION + "::test_a_secret_file_that_a_group_reads",
+        _PRODUCTION + "::test_a_dotenv_with_secrets_that_others_read",
     ),
     _covered(
         "13.4.1",

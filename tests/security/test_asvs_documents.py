@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 import authapi
 from authapi import Settings, create_app
@@ -214,6 +215,36 @@ async def test_v11_1_2_the_inventory_of_cryptography_is_whole(api: Client) -> No
         assert called <= {"sha256"} | ({"sha1"} if "SHA-1" in uses else set())
     [key] = (await api.get("/.well-known/jwks.json")).json()["keys"]
     assert (key["alg"], key["crv"], key["use"]) == ("ES256", "P-256", "sig")
+
+
+async def test_v11_1_2_the_key_signs_access_tokens_and_nothing_else(
+    make_settings: SettingsFactory,
+) -> None:
+    """V11.1.1 and V11.1.2: another key, as `Keys` says, ends what it signed and nothing else."""
+    assert [stage for stage, _ in table("Keys")] == [
+        *("made", "kept", "used", "replaced", "destroyed")
+    ]
+    first = make_settings(secret="the first secret, of forty characters...")
+    async with client(create_app(first)) as api:
+        alice = await api.create_user()
+        held = await credentials(api, alice.email)
+        [old] = (await api.get("/.well-known/jwks.json")).json()["keys"]
+        for headers in held.values():
+            assert (await api.get("/me", headers=headers)).status_code == 200
+    second = first.model_copy(
+        update={"secret": SecretStr("another secret, of forty characters....")}
+    )
+    async with client(create_app(second)) as api:
+        [new] = (await api.get("/.well-known/jwks.json")).json()["keys"]
+        assert {old["kid"], old["x"]}.isdisjoint({new["kid"], new["x"]})
+        answers = {
+            name: (await api.get("/me", headers=headers)).status_code
+            for name, headers in held.items()
+        }
+        assert answers == {"session": 200, "token": 200, "jwt": 401}
+        body = {"email": alice.email, "password": PASSWORD, "strategy": "jwt"}
+        token = (await api.post("/login", json=body)).json()["access_token"]
+        assert (await api.get("/me", headers=bearer(token))).status_code == 200
 
 
 async def test_v13_1_1_whom_we_talk_to_is_documented(api: Client) -> None:

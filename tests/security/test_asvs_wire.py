@@ -5,9 +5,11 @@ import os
 import socket
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -15,6 +17,7 @@ import pytest
 from authapi.testing import PASSWORD
 from tests.security.attack import SECRET, jws_key
 from tests.servers.process import ServeProcess, free_port
+from tests.servers.valkey import ValkeyServer
 
 CANARY = "k4n4r13nv0g3l"
 
@@ -156,3 +159,44 @@ def test_v16_2_logs_are_lines_of_json_in_utc_and_nowhere_else(production: Served
         "authapi.db-wal",
         "authapi.db-shm",
     }
+
+
+def remote_ports(pid: int, own: int) -> set[int]:
+    """Whom a process has TCP connections to, but for those that came to its port `own`."""
+    held = set()
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed while we look
+            held.add(str(entry.readlink()))
+    found = set()
+    for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]:
+        fields = line.split()
+        here, there = (int(fields[at].rpartition(":")[2], 16) for at in (1, 2))
+        if f"socket:[{fields[9]}]" in held and here != own and there != 0:
+            found.add(there)
+    return found
+
+
+def test_v13_1_1_a_service_talks_to_whom_its_settings_name(
+    tmp_path: Path, postgres_url: str, valkey: ValkeyServer
+) -> None:
+    port, databases = free_port(), {}
+    for name, url in (("database_url", postgres_url), ("redis_url", valkey.url)):
+        databases[name] = urlsplit(url).port
+    environment = {
+        "PATH": os.environ["PATH"],
+        "AUTHAPI_DATA_DIR": str(tmp_path / "data"),
+        "AUTHAPI_DATABASE_URL": postgres_url,
+        "AUTHAPI_REDIS_URL": valkey.url,
+    }
+    command = [sys.executable, "-m", "authapi", "serve", "--port", str(port)]
+    url = f"http://127.0.0.1:{port}"
+    with (
+        ServeProcess(command, environment, tmp_path) as process,
+        httpx.Client(base_url=url, trust_env=False) as http,
+    ):
+        process.wait_ready(f"{url}/health/ready", timeout=40)
+        account = {"email": "alice@example.com", "password": PASSWORD}
+        assert http.post("/register", json=account).status_code == 201
+        assert http.post("/login", json=account).status_code == 200
+        assert http.get("/me").status_code == 200
+        assert remote_ports(process.pid, port) == set(databases.values())
