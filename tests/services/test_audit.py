@@ -326,7 +326,7 @@ async def test_a_flood_is_told_once(database_url: str, caplog: pytest.LogCapture
         response = await api.post("/login", json=credentials(alice.email, OTHER))
         assert response.status_code == 429
         found = await watch.one(EventType.THROTTLED, response)
-        assert (found["user_id"], found["outcome"]) == (None, "refused")
+        assert (found["user_id"], found["outcome"]) == (alice.id, "refused")
         for _ in range(10):
             response = await api.post("/login", json=credentials(alice.email, PASSWORD))
             assert response.status_code == 429

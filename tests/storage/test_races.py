@@ -27,8 +27,12 @@ def postgres_url(emptied_postgres_url: str) -> str:
 
 @pytest.fixture
 async def api(database_url: str) -> AsyncIterator[Client]:
-    """The shipped app, where fifty may wait for a hash."""
-    limits: dict[str, Any] = {"hash_queue": 200, "limit_registrations": "50/minute"}
+    """The shipped app, where fifty may wait for a hash and make tokens meanwhile."""
+    limits: dict[str, Any] = {
+        "hash_queue": 200,
+        "limit_registrations": "50/minute",
+        "max_personal_tokens": 100_000,
+    }
     settings = Settings(database_url=database_url, **limits)  # type: ignore[arg-type]
     async with client(create_app(settings)) as found:
         yield found

@@ -117,7 +117,7 @@ class Accounts:
             async with self._throttle.attempt(email.canonical, client, at_home=at_home):
                 return await self._prove(email, password, strategy)
         except TooManyAttempts:
-            await self._audit.throttled()
+            await self._audit.throttled(email.canonical)
             raise
 
     async def _prove(self, email: EmailAddress, password: str, strategy: str | None) -> Login:
@@ -164,7 +164,7 @@ class Accounts:
             ):
                 stored = await self._check_current(identity, current)
         except TooManyAttempts:
-            await self._audit.throttled()
+            await self._audit.throttled(account)
             raise
         if new == current:
             message = "must differ from the current password"
