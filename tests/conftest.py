@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from authapi import Settings, create_app
+from authapi.crypto.passwords import Cost, PasswordHasher
 from authapi.storage import migrations
 from authapi.testing import Client, client
 from tests.servers.postgres import PostgresServer
@@ -33,6 +34,25 @@ def _own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.delenv(name)
     monkeypatch.setenv("AUTHAPI_DATA_DIR", str(tmp_path / "data"))
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def hash_cost(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The least that argon2id can cost, in place of the default: most tests are not about it.
+
+    Those that are have the marker `real_hashes`, and tests/security overrides this. Other costs,
+    and processes of their own, are as they are.
+    """
+    if request.node.get_closest_marker("real_hashes"):
+        return
+    default = Cost(
+        *(Settings.model_fields[f"argon2_{name}"].default for name in ("memory", "passes", "lanes"))
+    )
+
+    def hasher(cost: Cost) -> PasswordHasher:
+        return PasswordHasher(Cost(8, 1, 1) if cost == default else cost)
+
+    monkeypatch.setattr("authapi.services.passwords.PasswordHasher", hasher)
 
 
 @pytest.fixture(scope="session")

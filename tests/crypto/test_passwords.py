@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from authapi.crypto.passwords import MAX_LENGTH, Cost, PasswordHash, PasswordHasher
 from authapi.errors import PasswordMismatch
 
+pytestmark = pytest.mark.real_hashes
+
 CHEAP = Cost(memory=64, passes=2, lanes=2)
 PASSWORD = "correct horse battery staple"
 Work = Callable[[Callable[[], object]], list[str]]

@@ -31,6 +31,8 @@ from authapi.testing import PASSWORD
 from authapi.testing import Client as HTTPClient
 from tests.storage.rows import sql
 
+pytestmark = pytest.mark.real_hashes
+
 ALICE = parse_email("Alice@example.com")
 OTHER = PASSWORD[::-1]
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)

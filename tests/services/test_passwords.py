@@ -18,6 +18,8 @@ from authapi.settings import Settings
 from authapi.testing import PASSWORD, client
 from tests.conftest import SettingsFactory
 
+pytestmark = pytest.mark.real_hashes
+
 
 class Hasher:
     """Hashes for as long as the test wants, and knows who works at it."""

@@ -14,6 +14,8 @@ from authapi import Settings, User, create_app
 from authapi.testing import PASSWORD, Client, client
 from tests.storage.rows import sql
 
+pytestmark = pytest.mark.real_hashes
+
 SPELLINGS = [
     "".join(letters)
     for letters in itertools.product("aA", "lL", "iI", "cC", "eE", ["@Example.com", "@EXAMPLE.COM"])

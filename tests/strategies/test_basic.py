@@ -11,6 +11,8 @@ from authapi.testing import PASSWORD, Client, client
 from tests.conftest import SettingsFactory
 from tests.strategies.contract import Credential, Headers, House, StrategyContract, statements
 
+pytestmark = pytest.mark.real_hashes
+
 UTF8_PASSWORD = "pässwörter 日本語 \N{KEY} длинный"
 
 
