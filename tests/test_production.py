@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from authapi.storage import migrations
+from tests.servers.forked import Forking
 from tests.servers.process import ServeProcess, free_port
 
 SECRET = "3f9a1c7e5b2d8f604a6c8e0b1d3f5a7c"
@@ -33,61 +34,66 @@ def start(environment: dict[str, str], tmp_path: Path) -> ServeProcess:
     return ServeProcess([sys.executable, "-m", "authapi", "serve"], environment, tmp_path)
 
 
-def refusal(environment: dict[str, str], tmp_path: Path) -> str:
-    """The one line that it ends with."""
-    with start(environment, tmp_path) as server:
-        assert server.wait(60) == 1
-        assert server.stdout.read_text() == ""
-        text = server.stderr.read_text()
-    assert text.startswith("authapi: ")
-    assert text.endswith("\n")
-    assert text.count("\n") == 1
-    assert "Traceback" not in text
-    return text.removeprefix("authapi: ").removesuffix("\n")
+@pytest.fixture
+def refusal(environment: dict[str, str], tmp_path: Path, forking: Forking) -> Callable[[], str]:
+    """Starts it, and gives the one line that it ends with."""
+
+    def run() -> str:
+        done = forking.run(["serve"], environment, tmp_path)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr.startswith("authapi: ")
+        assert done.stderr.endswith("\n")
+        assert done.stderr.count("\n") == 1
+        assert "Traceback" not in done.stderr
+        return done.stderr.removeprefix("authapi: ").removesuffix("\n")
+
+    return run
 
 
 @pytest.mark.parametrize("name", ["AUTHAPI_SECRET", "AUTHAPI_PUBLIC_URL", "AUTHAPI_DATABASE_URL"])
-def test_what_is_missing_is_named(environment: dict[str, str], tmp_path: Path, name: str) -> None:
+def test_what_is_missing_is_named(
+    environment: dict[str, str], name: str, refusal: Callable[[], str]
+) -> None:
     del environment[name]
-    assert refusal(environment, tmp_path) == f"production needs {name}"
+    assert refusal() == f"production needs {name}"
 
 
 def test_everything_that_is_missing_is_named_at_once(
-    environment: dict[str, str], tmp_path: Path
+    environment: dict[str, str], refusal: Callable[[], str]
 ) -> None:
     for name in ("AUTHAPI_SECRET", "AUTHAPI_PUBLIC_URL", "AUTHAPI_DATABASE_URL"):
         environment[name] = ""
     told = "production needs AUTHAPI_SECRET, AUTHAPI_PUBLIC_URL, AUTHAPI_DATABASE_URL"
-    assert refusal(environment, tmp_path) == told
+    assert refusal() == told
 
 
 def test_ghsa_hgx2_28f8_6g2r_no_default_or_short_secret(
-    environment: dict[str, str], tmp_path: Path
+    environment: dict[str, str], refusal: Callable[[], str]
 ) -> None:
     environment["AUTHAPI_SECRET"] = SECRET[:31]
-    assert refusal(environment, tmp_path) == "AUTHAPI_SECRET: must have at least 32 characters"
+    assert refusal() == "AUTHAPI_SECRET: must have at least 32 characters"
     for guessable in ("a" * 40, "changeme-" * 5, "ab" * 20, "1234567890" * 4 + "password"):
         environment["AUTHAPI_SECRET"] = guessable
-        told = refusal(environment, tmp_path)
+        told = refusal()
         assert told.startswith("AUTHAPI_SECRET is no random text")
         assert guessable not in told
 
 
-def test_sqlite_unless_said_so(environment: dict[str, str], tmp_path: Path) -> None:
+def test_sqlite_unless_said_so(environment: dict[str, str], refusal: Callable[[], str]) -> None:
     del environment["AUTHAPI_ALLOW_SQLITE"]
     told = "production on SQLite needs AUTHAPI_ALLOW_SQLITE=true"
-    assert refusal(environment, tmp_path) == told
+    assert refusal() == told
 
 
-def test_no_cookie_in_the_clear(environment: dict[str, str], tmp_path: Path) -> None:
+def test_no_cookie_in_the_clear(environment: dict[str, str], refusal: Callable[[], str]) -> None:
     environment["AUTHAPI_PUBLIC_URL"] = "http://127.0.0.1:8000"
     told = "production needs an https public_url, for the cookie to be Secure"
-    assert refusal(environment, tmp_path) == told
+    assert refusal() == told
 
 
 @pytest.mark.parametrize("mode", [0o644, 0o604, 0o666])
 def test_a_secret_file_that_everybody_reads(
-    environment: dict[str, str], tmp_path: Path, mode: int
+    environment: dict[str, str], tmp_path: Path, mode: int, refusal: Callable[[], str]
 ) -> None:
     path = tmp_path / "secret.txt"
     path.write_text(SECRET + "\n")
@@ -95,7 +101,7 @@ def test_a_secret_file_that_everybody_reads(
     del environment["AUTHAPI_SECRET"]
     environment["AUTHAPI_SECRET_FILE"] = str(path)
     told = "the file of AUTHAPI_SECRET_FILE can be read by everybody: chmod o-r"
-    assert refusal(environment, tmp_path) == told
+    assert refusal() == told
 
 
 def strangers_group(path: Path) -> None:
@@ -106,7 +112,7 @@ def strangers_group(path: Path) -> None:
 
 @pytest.mark.parametrize("mode", [0o640, 0o440, 0o660])
 def test_a_secret_file_that_a_group_reads(
-    environment: dict[str, str], tmp_path: Path, mode: int
+    environment: dict[str, str], tmp_path: Path, mode: int, refusal: Callable[[], str]
 ) -> None:
     path = tmp_path / "secret.txt"
     path.write_text(SECRET + "\n")
@@ -115,12 +121,16 @@ def test_a_secret_file_that_a_group_reads(
     del environment["AUTHAPI_SECRET"]
     environment["AUTHAPI_SECRET_FILE"] = str(path)
     told = "the file of AUTHAPI_SECRET_FILE can be read by its group: chmod g-r"
-    assert refusal(environment, tmp_path) == told
+    assert refusal() == told
 
 
 @pytest.mark.parametrize("mode", [0o644, 0o640])
 def test_a_dotenv_with_secrets_that_others_read(
-    environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int
+    environment: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    mode: int,
+    refusal: Callable[[], str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
     path = tmp_path / ".env"
@@ -129,28 +139,30 @@ def test_a_dotenv_with_secrets_that_others_read(
     strangers_group(path)
     whom, remedy = ("everybody", "o-r") if mode & 0o004 else ("its group", "g-r")
     told = f".env holds AUTHAPI_SECRET and can be read by {whom}: chmod {remedy}"
-    assert refusal(environment, tmp_path) == told
+    assert refusal() == told
     # One without secrets may be read by anybody.
     environment["AUTHAPI_SECRET"] = SECRET[:31]
     path.write_text("AUTHAPI_DOCS=true\n")
-    assert refusal(environment, tmp_path) == "AUTHAPI_SECRET: must have at least 32 characters"
+    assert refusal() == "AUTHAPI_SECRET: must have at least 32 characters"
 
 
-def test_a_secret_file_that_is_not_there(environment: dict[str, str], tmp_path: Path) -> None:
+def test_a_secret_file_that_is_not_there(
+    environment: dict[str, str], tmp_path: Path, refusal: Callable[[], str]
+) -> None:
     del environment["AUTHAPI_SECRET"]
     environment["AUTHAPI_SECRET_FILE"] = str(tmp_path / "nowhere")
     told = "AUTHAPI_SECRET_FILE names a file that cannot be read"
-    assert refusal(environment, tmp_path) == told
+    assert refusal() == told
 
 
 def test_a_database_that_cannot_be_read_is_told_without_its_password(
-    environment: dict[str, str], tmp_path: Path
+    environment: dict[str, str], refusal: Callable[[], str]
 ) -> None:
     environment["AUTHAPI_DATABASE_URL"] = "postgresql://me:hunter2hunter2@db:port/authapi"
-    assert refusal(environment, tmp_path) == "the database URL cannot be read"
+    assert refusal() == "the database URL cannot be read"
     port = free_port()
     environment["AUTHAPI_DATABASE_URL"] = f"postgresql://me:hunter2hunter2@127.0.0.1:{port}/authapi"
-    said = refusal(environment, tmp_path)
+    said = refusal()
     assert said.startswith("the database is not available: ")
     assert "hunter2" not in said
 
@@ -196,7 +208,7 @@ def test_it_starts_with_a_secret_file_of_its_own_and_shows_no_docs(
 
 
 def test_v13_2_3_no_default_password_of_what_is_behind(
-    environment: dict[str, str], tmp_path: Path, postgres_url: str
+    environment: dict[str, str], tmp_path: Path, postgres_url: str, refusal: Callable[[], str]
 ) -> None:
     migrations.upgrade(postgres_url)
     environment["AUTHAPI_DATABASE_URL"] = postgres_url
@@ -210,10 +222,10 @@ def test_v13_2_3_no_default_password_of_what_is_behind(
     told = "holds a password that anybody would try"
     for guess in ("postgres:postgres", "authapi:AuthAPI", "me:me", "me:password", "x:changeme"):
         environment["AUTHAPI_DATABASE_URL"] = f"postgresql://{guess}@db/authapi"
-        assert refusal(environment, tmp_path) == f"AUTHAPI_DATABASE_URL {told}"
+        assert refusal() == f"AUTHAPI_DATABASE_URL {told}"
     environment["AUTHAPI_DATABASE_URL"] = postgres_url
     environment["AUTHAPI_REDIS_URL"] = "redis://:redis@127.0.0.1:1/0"
-    assert refusal(environment, tmp_path) == f"AUTHAPI_REDIS_URL {told}"
+    assert refusal() == f"AUTHAPI_REDIS_URL {told}"
 
 
 def test_docs_are_shown_when_said_so(environment: dict[str, str], tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import os
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,12 +11,6 @@ from tests.servers.forked import Forking
 
 Result = subprocess.CompletedProcess[str]
 Run = Callable[..., Result]
-
-
-@pytest.fixture(scope="session")
-def forking() -> Iterator[Forking]:
-    with Forking() as parent:
-        yield parent
 
 
 @pytest.fixture

@@ -3,8 +3,6 @@
 import json
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +10,8 @@ import pytest
 
 from authapi.cli.doctor import Finding, examine
 from authapi.storage import migrations
+from tests.cli.conftest import Run
+from tests.servers.forked import Forking
 from tests.servers.process import free_port
 
 SECRET = "3f9a1c7e5b2d8f604a6c8e0b1d3f5a7c"
@@ -40,18 +40,15 @@ def worst(check: str) -> Finding:
     return max(found(check), key=lambda item: ("ok", "warning", "error").index(item.verdict))
 
 
-def doctor(*options: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "authapi", "doctor", *options],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env=dict(os.environ),
-        check=False,
-    )
+@pytest.fixture
+def doctor(forking: Forking, tmp_path: Path) -> Run:
+    """Runs `authapi doctor` in the environment that this process has then."""
+    return lambda *options: forking.run(["doctor", *options], dict(os.environ), tmp_path)
 
 
-def test_nothing_to_say_about_a_good_configuration(production: pytest.MonkeyPatch) -> None:
+def test_nothing_to_say_about_a_good_configuration(
+    doctor: Run, production: pytest.MonkeyPatch
+) -> None:
     assert {item.verdict for item in examine()} == {"ok"}
     done = doctor("--json")
     assert (done.returncode, done.stderr) == (0, "")
@@ -60,7 +57,7 @@ def test_nothing_to_say_about_a_good_configuration(production: pytest.MonkeyPatc
     assert all(set(row) == {"check", "verdict", "message"} for row in rows)
 
 
-def test_nothing_but_advice_in_development() -> None:
+def test_nothing_but_advice_in_development(doctor: Run) -> None:
     assert {item.verdict for item in examine()} == {"ok"}
     assert worst("database").message == "SQLite, not there yet: serve will make it"
     done = doctor()
@@ -81,7 +78,7 @@ def test_nothing_but_advice_in_development() -> None:
     ],
 )
 def test_it_finds_what_serve_refuses(
-    production: pytest.MonkeyPatch, name: str, value: str, message: str
+    doctor: Run, production: pytest.MonkeyPatch, name: str, value: str, message: str
 ) -> None:
     production.setenv(f"AUTHAPI_{name}", value)
     (finding,) = examine()
@@ -146,7 +143,7 @@ def test_an_open_data_folder_and_an_open_secret_in_it(tmp_path: Path) -> None:
     assert "mode 0755" in worst("data folder").message
 
 
-def test_one_bucket_for_all_behind_a_proxy(production: pytest.MonkeyPatch) -> None:
+def test_one_bucket_for_all_behind_a_proxy(doctor: Run, production: pytest.MonkeyPatch) -> None:
     production.delenv("AUTHAPI_TRUSTED_PROXIES")
     finding = worst("limits")
     assert finding.verdict == "warning"
@@ -161,7 +158,7 @@ def test_limits_of_each_process(production: pytest.MonkeyPatch) -> None:
     assert finding.message.startswith("each of 4 processes counts on its own")
 
 
-def test_a_shared_store_that_is_away(production: pytest.MonkeyPatch) -> None:
+def test_a_shared_store_that_is_away(doctor: Run, production: pytest.MonkeyPatch) -> None:
     url = f"redis://me:hunter2hunter2@127.0.0.1:{free_port()}/0"
     production.setenv("AUTHAPI_REDIS_URL", url)
     finding = worst("limits")
@@ -207,7 +204,7 @@ def test_plain_http_beyond_this_machine(monkeypatch: pytest.MonkeyPatch) -> None
         assert found("transport") == []
 
 
-def test_an_old_schema(production: pytest.MonkeyPatch, postgres_url: str) -> None:
+def test_an_old_schema(doctor: Run, production: pytest.MonkeyPatch, postgres_url: str) -> None:
     production.setenv("AUTHAPI_DATABASE_URL", postgres_url)
     assert [item.verdict for item in found("database")] == ["ok", "warning"]
     assert "sslmode=verify-full" in worst("database").message
@@ -251,7 +248,9 @@ def test_the_file_of_an_url_is_looked_at_too(
     assert worst("secret").verdict == "ok"
 
 
-def test_a_database_that_is_away(production: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_database_that_is_away(
+    doctor: Run, production: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     url = f"postgresql://me:hunter2hunter2@127.0.0.1:{free_port()}/authapi"
     production.setenv("AUTHAPI_DATABASE_URL", url)
     assert worst("database").message == "The database is temporarily unavailable"

@@ -1,27 +1,24 @@
 """`authapi passwords calibrate`, as a real process."""
 
 import json
-import os
-import subprocess
-import sys
 
 import pytest
 
 from authapi.settings import load_settings
+from tests.cli.conftest import Result, Run
 
 
-def calibrate(*options: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "authapi", "passwords", "calibrate", *options],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env=dict(os.environ),
-        check=False,
-    )
+@pytest.fixture
+def calibrate(run: Run) -> Run:
+    def run_calibrate(*options: str) -> Result:
+        return run("passwords", "calibrate", *options)
+
+    return run_calibrate
 
 
-def test_what_it_proposes_is_accepted_by_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_it_proposes_is_accepted_by_the_settings(
+    calibrate: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     done = calibrate("--milliseconds", "200", "--memory", "40000", "--json")
     assert (done.returncode, done.stderr) == (0, "")
     proposed = json.loads(done.stdout)
@@ -40,7 +37,7 @@ def test_what_it_proposes_is_accepted_by_the_settings(monkeypatch: pytest.Monkey
     assert settings.argon2_passes == 2 or settings.argon2_memory * 5 // 4 > 40000
 
 
-def test_for_people_it_prints_lines_to_copy() -> None:
+def test_for_people_it_prints_lines_to_copy(calibrate: Run) -> None:
     done = calibrate("--milliseconds", "200", "--memory", "19456")
     assert (done.returncode, done.stderr) == (0, "")
     names = [line.split()[0] for line in done.stdout.splitlines()]
@@ -52,7 +49,7 @@ def test_for_people_it_prints_lines_to_copy() -> None:
     ]
 
 
-def test_it_proposes_nothing_below_the_floor() -> None:
+def test_it_proposes_nothing_below_the_floor(calibrate: Run) -> None:
     # No machine does two passes over 19 MiB in five milliseconds.
     done = calibrate("--milliseconds", "5")
     assert (done.returncode, done.stdout) == (1, "")
@@ -64,7 +61,7 @@ def test_it_proposes_nothing_below_the_floor() -> None:
     ("option", "value"),
     [("--milliseconds", "4"), ("--memory", "19455"), ("--memory", "1048577"), ("--memory", "x")],
 )
-def test_options_out_of_bounds_are_refused(option: str, value: str) -> None:
+def test_options_out_of_bounds_are_refused(calibrate: Run, option: str, value: str) -> None:
     done = calibrate(option, value)
     assert (done.returncode, done.stdout) == (2, "")
     assert option in done.stderr

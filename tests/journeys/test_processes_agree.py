@@ -4,7 +4,6 @@ The other has just answered these very credentials, so it knows them without ask
 """
 
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -17,6 +16,7 @@ import httpx
 import pytest
 
 from authapi.services.callers.coherence import _LOOK_AGAIN_AFTER
+from tests.servers.forked import Forking
 from tests.servers.postgres import PostgresServer
 from tests.servers.process import ServeProcess, free_port
 
@@ -35,24 +35,22 @@ class Service:
     there: httpx.Client
     environment: Mapping[str, str]
     directory: Path
+    forking: Forking
     is_exact: bool
 
     def run(self, *arguments: str) -> str:
         """Runs `authapi` beside the two."""
-        return subprocess.run(
-            [sys.executable, "-m", "authapi", *arguments],
-            check=True,
-            cwd=self.directory,
-            env=self.environment,
-            capture_output=True,
-            encoding="utf-8",
-            timeout=30,
-        ).stdout
+        done = self.forking.run(arguments, self.environment, self.directory)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgres"])
 def service(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, worker: str
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    worker: str,
+    forking: Forking,
 ) -> Iterator[Service]:
     directory = tmp_path_factory.mktemp("service")
     ports = free_port(), free_port()
@@ -79,7 +77,7 @@ def service(
             server.wait_ready(f"{url}/health/ready", timeout=30)
             servers.append(server)
         here, there = (stack.enter_context(httpx.Client(base_url=url)) for url in urls)
-        yield Service(here, there, environment, directory, request.param == "sqlite")
+        yield Service(here, there, environment, directory, forking, request.param == "sqlite")
         for server in servers:
             assert server.terminate() == 0
             assert "Traceback" not in server.output()

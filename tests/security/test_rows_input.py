@@ -3,8 +3,6 @@
 import asyncio
 import json
 import os
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -26,6 +24,7 @@ from tests.security.attack import (
     operations,
     told,
 )
+from tests.servers.forked import Forking
 
 NEW = "another horse battery staple"
 JSON = {b"content-type": b"application/json"}
@@ -216,16 +215,12 @@ CANARY = "k4n4r13nv0g3l"
     ids=["port", "driver", "away", "redis port", "redis scheme", "secret", "user in URL"],
 )
 def test_row_62_no_secret_stands_in_a_start_up_error(
-    tmp_path: Path, variables: dict[str, str]
+    tmp_path: Path, forking: Forking, variables: dict[str, str]
 ) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "authapi", "serve", "--port", "0"],
-        env={"AUTHAPI_DATA_DIR": str(tmp_path / "data"), "PATH": os.environ["PATH"], **variables},
-        cwd=tmp_path,
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=60,
+    done = forking.run(
+        ["serve", "--port", "0"],
+        {"AUTHAPI_DATA_DIR": str(tmp_path / "data"), "PATH": os.environ["PATH"], **variables},
+        tmp_path,
     )
     assert done.returncode != 0
     assert len(done.stderr.splitlines()) == 1

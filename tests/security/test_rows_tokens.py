@@ -3,8 +3,6 @@
 import ast
 import base64
 import json
-import subprocess
-import sys
 import zlib
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
@@ -32,6 +30,7 @@ from tests.security.attack import (
     public_key_spellings,
     told,
 )
+from tests.servers.forked import Forking
 
 SIGN = KEY.key.sign
 
@@ -248,16 +247,12 @@ async def test_row_11_an_encrypted_token_looks_like_garbage(target: Target) -> N
 
 
 @pytest.mark.parametrize("secret", ["x" * 31, "short"])
-def test_row_12_a_weak_key_does_not_start(tmp_path: Path, secret: str) -> None:
+def test_row_12_a_weak_key_does_not_start(tmp_path: Path, forking: Forking, secret: str) -> None:
     # Our one kind of key cannot be chosen weak: P-256, derived from this secret.
-    done = subprocess.run(
-        [sys.executable, "-m", "authapi", "serve", "--port", "0"],
-        env={"AUTHAPI_SECRET": secret, "AUTHAPI_DATA_DIR": str(tmp_path / "data")},
-        cwd=tmp_path,
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=60,
+    done = forking.run(
+        ["serve", "--port", "0"],
+        {"AUTHAPI_SECRET": secret, "AUTHAPI_DATA_DIR": str(tmp_path / "data")},
+        tmp_path,
     )
     assert done.returncode not in (0, None)
     [line] = done.stderr.splitlines()

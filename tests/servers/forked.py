@@ -38,7 +38,11 @@ class Forking:
         self._process.communicate()
 
     def run(
-        self, arguments: Sequence[str], environment: Mapping[str, str], cwd: Path, text: str
+        self,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        cwd: Path,
+        text: str = "",
     ) -> subprocess.CompletedProcess[str]:
         """What `authapi` with these arguments did, fed with `text`."""
         with tempfile.TemporaryDirectory() as folder:

@@ -8,6 +8,7 @@ from typing import Protocol
 
 import pytest
 
+from tests.servers.forked import Forking
 from tests.servers.postgres import PostgresCluster, PostgresServer
 from tests.servers.valkey import ValkeyServer
 
@@ -42,6 +43,13 @@ def valkey(valkey_server: ValkeyServer) -> ValkeyServer:
     valkey_server.start()
     valkey_server.command("FLUSHALL")
     return valkey_server
+
+
+@pytest.fixture(scope="session")
+def forking() -> Iterator[Forking]:
+    """Runs commands that need no interpreter of their own, each as a process."""
+    with Forking() as parent:
+        yield parent
 
 
 @pytest.hookimpl(optionalhook=True)

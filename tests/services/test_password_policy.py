@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import httpx
@@ -13,6 +12,7 @@ from authapi.crypto.passwords import PasswordHasher
 from authapi.identity import User
 from authapi.testing import PASSWORD, Client, client
 from tests.conftest import SettingsFactory
+from tests.servers.forked import Forking
 
 COMMON = (
     "password123456789",
@@ -107,31 +107,21 @@ async def test_common_passwords_are_refused_at_a_change(
     assert await log_in(api, PASSWORD, alice.email) == 200
 
 
-def command(*arguments: str, typed: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "authapi", *arguments],
-        input=typed,
-        text=True,
-        capture_output=True,
-        timeout=60,
-        env=dict(os.environ),
-        check=False,
-    )
+def test_common_passwords_are_refused_on_the_command_line(
+    sqlite_url: str, forking: Forking, tmp_path: Path
+) -> None:
+    def command(*arguments: str, typed: str) -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, "AUTHAPI_DATABASE_URL": sqlite_url}
+        return forking.run(arguments, environment, tmp_path, typed)
 
-
-def test_common_passwords_are_refused_on_the_command_line(sqlite_url: str) -> None:
-    os.environ["AUTHAPI_DATABASE_URL"] = sqlite_url  # `_own_environment` takes it away again
-    try:
-        refused = command("users", "create", "bob@example.com", typed="PassWordPassWord\n")
-        assert (refused.returncode, refused.stdout) == (1, "")
-        assert refused.stderr == "authapi: password: too many people have this password\n"
-        made = command("users", "create", "bob@example.com", typed=PASSWORD + "\n")
-        assert made.returncode == 0, made.stderr
-        again = command("users", "set-password", "bob@example.com", typed="passwordpassword\n")
-        assert (again.returncode, again.stdout) == (1, "")
-        assert again.stderr == refused.stderr
-    finally:
-        del os.environ["AUTHAPI_DATABASE_URL"]
+    refused = command("users", "create", "bob@example.com", typed="PassWordPassWord\n")
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert refused.stderr == "authapi: password: too many people have this password\n"
+    made = command("users", "create", "bob@example.com", typed=PASSWORD + "\n")
+    assert made.returncode == 0, made.stderr
+    again = command("users", "set-password", "bob@example.com", typed="passwordpassword\n")
+    assert (again.returncode, again.stdout) == (1, "")
+    assert again.stderr == refused.stderr
 
 
 @pytest.mark.parametrize(
