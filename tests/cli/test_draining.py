@@ -23,12 +23,14 @@ def get(port: int, path: str) -> httpx.Response:
 def until_not_ready(port: int, times: int = 1) -> httpx.Response:
     """The last of so many answers in a row that say so."""
     deadline, found = time.monotonic() + 15, 0
-    while time.monotonic() < deadline:
-        answer = get(port, "/health/ready")
-        found = found + 1 if answer.status_code == 503 else 0
-        if found == times:
-            return answer
-        time.sleep(0.01)
+    # One client, as each of these answers ends its connection.
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as http:
+        while time.monotonic() < deadline:
+            answer = http.get("/health/ready")
+            found = found + 1 if answer.status_code == 503 else 0
+            if found == times:
+                return answer
+            time.sleep(0.01)
     raise TimeoutError
 
 
