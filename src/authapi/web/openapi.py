@@ -12,8 +12,7 @@ from fastapi import FastAPI
 from fastapi.routing import RouteContext, iter_route_contexts
 
 from authapi.web.context import Runtime
-from authapi.web.resolver import Gate
-from authapi.web.routing import gates_of
+from authapi.web.resolver import Gate, gates_of
 from authapi.web.schemas import Problem
 
 Document = dict[str, Any]

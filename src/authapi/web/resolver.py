@@ -9,12 +9,13 @@ itself (the cookie); within that, the order given. The first strategy that recog
 credential decides. Then the gates: active, fresh, scopes, verified, superuser.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
 from typing import Generic, Literal, TypeVar, overload
 
+from fastapi.dependencies.models import Dependant
 from starlette.requests import HTTPConnection
 
 from authapi.clock import now
@@ -197,6 +198,14 @@ def _user_gate(requirements: Requirements) -> UserGate:
 @cache
 def _identity_gate(requirements: Requirements) -> IdentityGate:
     return IdentityGate(requirements)
+
+
+def gates_of(dependant: Dependant) -> Iterator[Gate[object]]:
+    """The gates that a request passes on its way to a handler."""
+    if isinstance(dependant.call, Gate):
+        yield dependant.call
+    for inner in dependant.dependencies:
+        yield from gates_of(inner)
 
 
 async def resolve(gate: Gate[object], connection: HTTPConnection) -> Identity | None:

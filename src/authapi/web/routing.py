@@ -8,7 +8,7 @@ public has to say so by being on a router that is.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, cast, get_type_hints
 from urllib.parse import parse_qsl
 
@@ -29,7 +29,8 @@ from authapi.errors import (
 )
 from authapi.web.context import context_of
 from authapi.web.errors import Refused
-from authapi.web.resolver import Gate
+from authapi.web.openapi import problems
+from authapi.web.resolver import Gate, gates_of
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
@@ -56,6 +57,11 @@ class StrictRequest(Request):
 
 class AuthAPIRoute(APIRoute):
     """A route that reads its body strictly."""
+
+    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        # Also where none is read: `OwnRoutes` does not ask which route a body is for.
+        options["responses"] = problems(413) | (options.get("responses") or {})
+        super().__init__(path, endpoint, **options)
 
     def get_route_handler(self) -> Handler:
         handle = super().get_route_handler()
@@ -128,14 +134,6 @@ class OwnRoutes(APIRouter):
             ):
                 raise BodyTooLarge
         await super().handle(scope, receive, send)
-
-
-def gates_of(dependant: Dependant) -> Iterator[Gate[object]]:
-    """The gates that a request passes on its way to a handler."""
-    if isinstance(dependant.call, Gate):
-        yield dependant.call
-    for inner in dependant.dependencies:
-        yield from gates_of(inner)
 
 
 def _only_gate(dependant: Dependant) -> tuple[str, Gate[object]] | None:

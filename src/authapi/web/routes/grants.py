@@ -59,7 +59,7 @@ _FORM = {
 @router.post(
     "/token",
     response_model=TokenOut,
-    responses=problems(400, 408, 413, 415, 429, 503),
+    responses=problems(400, 408, 415, 429, 503),
     openapi_extra={
         "requestBody": {
             "required": True,

@@ -30,7 +30,7 @@ _CLEARED: dict[int | str, dict[str, Any]] = {
 @router.post(
     "/login",
     response_model=LoginOut,
-    responses=_COOKIE | problems(400, 401, 403, 408, 413, 415, 422, 429, 503),
+    responses=_COOKIE | problems(400, 401, 403, 408, 415, 422, 429, 503),
 )
 async def login(body: LoginRequest, request: Request) -> Response:
     """Turn e-mail address and password into a credential of the chosen strategy.

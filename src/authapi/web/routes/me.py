@@ -46,7 +46,7 @@ async def read(user: Me, request: Request) -> Response:
 @router.patch(
     "",
     response_model=UserOut,
-    responses=_CHANGED | problems(400, 401, 404, 408, 412, 413, 415, 422, 503),
+    responses=_CHANGED | problems(400, 401, 404, 408, 412, 415, 422, 503),
     openapi_extra=request_header("If-Match", "An ETag; 412 if it is not the same any more."),
 )
 async def change(body: Profile, caller: Caller, request: Request) -> Response:
@@ -81,7 +81,7 @@ async def delete(identity: FreshCaller, request: Request) -> None:
 @router.post(
     "/password",
     status_code=204,
-    responses=_RENEWED | problems(400, 401, 403, 404, 408, 413, 415, 422, 429, 503),
+    responses=_RENEWED | problems(400, 401, 403, 404, 408, 415, 422, 429, 503),
 )
 async def change_password(body: PasswordChange, identity: Owner, request: Request) -> Response:
     """Change my password. All my other sessions and tokens end; a cookie gets a new value."""

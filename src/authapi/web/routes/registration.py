@@ -11,7 +11,7 @@ router = APIRouter(route_class=AuthAPIRoute, tags=["account"])
 
 
 @router.post(
-    "/register", status_code=201, responses=problems(400, 403, 408, 409, 413, 415, 422, 429, 503)
+    "/register", status_code=201, responses=problems(400, 403, 408, 409, 415, 422, 429, 503)
 )
 async def register(body: Registration, request: Request) -> UserOut:
     """Make an account."""

@@ -48,7 +48,7 @@ async def read_session(identity: Visitor, request: Request) -> SessionDataOut:
     return session_data_out(identity, await sessions.data_of(identity.session_id))
 
 
-@router.patch("/session", responses=problems(400, 401, 404, 408, 413, 415, 422, 503))
+@router.patch("/session", responses=problems(400, 401, 404, 408, 415, 422, 503))
 async def merge_session(
     changes: Annotated[
         dict[str, JsonValue],

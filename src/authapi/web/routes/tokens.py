@@ -26,7 +26,7 @@ async def list_tokens(identity: Owner, request: Request) -> list[PersonalTokenOu
     return [PersonalTokenOut.of(token) for token in found]
 
 
-@router.post("", status_code=201, responses=problems(400, 401, 404, 408, 409, 413, 415, 422, 503))
+@router.post("", status_code=201, responses=problems(400, 401, 404, 408, 409, 415, 422, 503))
 async def create_token(body: NewToken, identity: FreshOwner, request: Request) -> NewTokenOut:
     """Make a personal access token. Its secret is in this answer and nowhere else."""
     token, secret = await context_of(request).runtime.services.tokens.create(
