@@ -31,6 +31,7 @@ from authapi.services.callers import Activity, Coherence, Known, KnownCallers
 from authapi.settings import Settings
 from authapi.storage import Database, Store
 
+_NONE, _SECOND = timedelta(0), timedelta(seconds=1)
 _PRUNE_BATCH = 500
 _PRUNE_GRACE = timedelta(hours=1)
 
@@ -135,9 +136,19 @@ class Sessions:
         """
         if self._coherence.holds():
             known = self._known.recall(credential.digest)
-            if known is not None and known.identity.strategy == strategy and self._saw(known):
-                return known.identity
+            if known is not None and known.identity.strategy == strategy:
+                return self._use(known)
         return None
+
+    def _use(self, known: Known) -> Identity | None:
+        at, noted = now(), known.noted_at
+        # One that was seen within this second is not idle, and that it is seen again says nothing.
+        if noted is not None and _NONE <= at - noted < _SECOND and at < known.expires_at:
+            return known.identity
+        if not self._saw(known, at):
+            return None
+        known.noted_at = at if known.idle is None or known.idle >= _SECOND else None
+        return known.identity
 
     async def identify_secret(
         self, secret: SecretHash, kind: SessionKind, *, strategy: str
@@ -323,14 +334,14 @@ class Sessions:
             idle=None if idle is None else idle - session.last_seen_at,
             last_seen_at=session.last_seen_at,
         )
-        if not self._saw(known):
+        if not self._saw(known, now()):
             return None
         self._known.remember(credential.digest, known, number=number)
         return known.identity
 
-    def _saw(self, known: Known) -> bool:
+    def _saw(self, known: Known, at: datetime) -> bool:
         """Note a use, unless the session is over."""
-        at, key, idle = now(), known.session_id, known.idle
+        key, idle = known.session_id, known.idle
         if at >= known.expires_at or self._activity.is_idle(
             key, at, written=known.last_seen_at, idle=idle
         ):

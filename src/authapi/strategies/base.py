@@ -176,6 +176,19 @@ def authorization(connection: HTTPConnection) -> Authorization | None:
     return found
 
 
+def header(connection: HTTPConnection, name: bytes) -> str | None:
+    """The first header of this name, which is in lower case, or None.
+
+    As `connection.headers` would give it, without an object for all of them, nor an exception
+    inside for one that is not there.
+    """
+    for found, value in connection.scope["headers"]:
+        if found == name:
+            text: str = value.decode("latin-1")
+            return text
+    return None
+
+
 def _read_authorization(headers: Iterable[tuple[bytes, bytes]]) -> Authorization | None:
     # Once for all strategies, and without decoding every other header.
     for name, value in headers:

@@ -5,6 +5,8 @@ import hashlib
 from starlette.requests import Request
 from starlette.responses import Response
 
+from authapi.strategies.base import header
+
 
 def etag_of(body: bytes) -> str:
     """A strong entity tag: equal for equal bytes."""
@@ -31,6 +33,6 @@ def cacheable_json(
     """`body` with its entity tag, or 304 without a body if the client has it already."""
     etag = etag or etag_of(body)
     headers = {"etag": etag, "cache-control": cache_control}
-    if matches(request.headers.get("if-none-match"), etag, weak=True):
+    if matches(header(request, b"if-none-match"), etag, weak=True):
         return Response(status_code=304, headers=headers)
     return Response(body, media_type="application/json", headers=headers)

@@ -14,11 +14,12 @@ from urllib.parse import urlsplit
 from starlette.requests import HTTPConnection
 
 from authapi.errors import ForeignOrigin, WrongDestination
+from authapi.strategies.base import header
 from authapi.web.context import context_of
 
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _OWN_SITES = frozenset({"same-origin", "none"})
-_DESTINATIONS = frozenset({"", "empty", "document", "websocket"})
+_DESTINATIONS = frozenset({None, "", "empty", "document", "websocket"})
 
 
 def check_ambient(connection: HTTPConnection) -> None:
@@ -26,7 +27,7 @@ def check_ambient(connection: HTTPConnection) -> None:
 
     Raises ForeignOrigin or WrongDestination.
     """
-    if connection.headers.get("sec-fetch-dest", "") not in _DESTINATIONS:
+    if header(connection, b"sec-fetch-dest") not in _DESTINATIONS:
         # A page that loads an answer as script, image or frame wants something that we do not give.
         raise WrongDestination
     if connection.scope["type"] == "websocket" or connection.scope["method"] not in _SAFE_METHODS:

@@ -83,11 +83,13 @@ def test_what_was_read_later_replaces_what_was_read_before() -> None:
     assert found.recall(b"1") is None
 
 
-def test_they_are_never_more_than_the_size_and_who_came_least_lately_goes() -> None:
+def test_they_are_never_more_than_the_size_and_who_was_read_first_goes() -> None:
     found = callers(size=3)
     for credential in (b"1", b"2", b"3"):
         remember(found, credential, ALICE)
-    assert found.recall(b"1") is not None
+    # One that is read again comes last, and takes the place of nobody.
+    remember(found, b"1", ALICE)
+    assert [found.recall(key) is not None for key in (b"1", b"2", b"3")] == [True] * 3
     remember(found, b"4", BOB)
     assert len(found) == 3
     assert [found.recall(key) is not None for key in (b"1", b"2", b"3", b"4")] == [

@@ -20,11 +20,9 @@ Generations are forgotten only together with everything that they could have rul
 
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID
-
-from cachetools import LRUCache
 
 from authapi.identity import Identity
 
@@ -32,7 +30,7 @@ _GENERATIONS = 65_536
 """Changed users to remember one by one; beyond that, all callers are forgotten once."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Known:
     """What the database said of a credential."""
 
@@ -43,6 +41,8 @@ class Known:
     idle: timedelta | None
     """After how long without use it ends; None where idleness does not end it."""
     last_seen_at: datetime
+    noted_at: datetime | None = field(default=None, compare=False)
+    """When a use of it was last noted here; all else never changes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,10 @@ class KnownCallers:
     """
 
     def __init__(self, *, size: int, longest: timedelta) -> None:
-        self._entries: LRUCache[bytes, _Entry] = LRUCache(maxsize=size)
+        # In the order they were read, which is that in which they go: none stays for longer than
+        # `longest`, so to keep those used last would move one at each request for nothing.
+        self._entries: dict[bytes, _Entry] = {}
+        self._size = size
         self._longest = longest.total_seconds()
         self._number = 0
         self._generations: dict[UUID, int] = {}
@@ -74,10 +77,11 @@ class KnownCallers:
         entry = self._entries.get(credential)
         if entry is None:
             return None
+        # Where nobody at all has changed since, there is no need to look for this one.
         if (
-            entry.number < self._generation(entry.known.identity.user.id)
-            or time.monotonic() - entry.read_at > self._longest
-        ):
+            entry.number < self._number
+            and entry.number < self._generation(entry.known.identity.user.id)
+        ) or time.monotonic() - entry.read_at > self._longest:
             del self._entries[credential]
             return None
         return entry.known
@@ -88,8 +92,12 @@ class KnownCallers:
 
     def remember(self, credential: bytes, known: Known, *, number: int) -> None:
         """Keep what was read under `number`, unless its user has changed since."""
-        if self._entries.maxsize and number >= self._generation(known.identity.user.id):
-            self._entries[credential] = _Entry(known, number, time.monotonic())
+        if not self._size or number < self._generation(known.identity.user.id):
+            return
+        self._entries.pop(credential, None)
+        if len(self._entries) >= self._size:
+            del self._entries[next(iter(self._entries))]
+        self._entries[credential] = _Entry(known, number, time.monotonic())
 
     def changed(self, users: Iterable[UUID]) -> None:
         """These users, or sessions of theirs, are not what they were."""
