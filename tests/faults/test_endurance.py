@@ -72,7 +72,8 @@ async def test_24_mixed_load(
     url: str, new_service: NewService, report: Report, chance: random.Random
 ) -> None:
     # So few known callers that their number is constant before the memory is looked at.
-    service = new_service(url, KNOWN_CALLERS="2000")
+    # What was acknowledged is looked for at the end, so nothing may expire by then.
+    service = new_service(url, KNOWN_CALLERS="2000", JWT_LIFETIME="7200")
     seconds, step = scaled(60, 1800), 0.25
     running = await asyncio.to_thread(service.start)
     async with load([running.port], chance, bound=0.006) as going:

@@ -58,3 +58,36 @@ async def test_what_ended_the_work_is_raised_by_stop() -> None:
     await asyncio.sleep(0)
     with pytest.raises(OSError, match="a full disk"):
         await task.stop()
+
+
+async def test_stop_lets_finish_what_is_not_to_be_cut_in_two() -> None:
+    finished = False
+    task: BackgroundTask
+
+    async def work() -> None:
+        nonlocal finished
+        async with task.whole:
+            await asyncio.sleep(0.05)
+            finished = True
+        await asyncio.Event().wait()
+
+    task = BackgroundTask("test", work)
+    task.start()
+    await asyncio.sleep(0)
+    await task.stop()
+    assert finished
+
+
+async def test_stop_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("authapi.services.background.task._PATIENCE", 0.01)
+    task: BackgroundTask
+
+    async def work() -> None:
+        async with task.whole:
+            await asyncio.Event().wait()
+
+    task = BackgroundTask("test", work)
+    task.start()
+    await asyncio.sleep(0)
+    await task.stop()
+    assert "authapi-test" not in names()

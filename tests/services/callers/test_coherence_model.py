@@ -39,6 +39,7 @@ from authapi.crypto.secrets import SecretHash, hash_secret
 from authapi.errors import StorageUnavailable
 from authapi.identity import Identity, Session, SessionKind, User
 from authapi.services.audit import Audit
+from authapi.services.background import task
 from authapi.services.callers import Activity, Coherence, KnownCallers, coherence, known
 from authapi.services.callers.coherence import Listening
 from authapi.services.sessions import Sessions
@@ -549,6 +550,8 @@ class Present:
 @pytest.fixture
 def present(monkeypatch: pytest.MonkeyPatch) -> Present:
     """The model whose time it is."""
+    # What is said when a model ends never arrives: nobody is to wait for it.
+    monkeypatch.setattr(task, "_PATIENCE", 0)
     return Present(monkeypatch)
 
 

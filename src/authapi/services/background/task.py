@@ -5,20 +5,27 @@ import contextlib
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+_PATIENCE = 1.0
+"""Seconds that `stop` waits for what is not to be cut in two."""
+
 
 class BackgroundTask:
     """Runs `work()` from `start` to `stop`, under the name `authapi-<name>`.
 
-    `work` never returns, and outlives what it can: nobody begins it again.
+    `work` never returns, and outlives what it can: nobody begins it again. What it does inside of
+    `whole`, which is an asynchronous context manager, `stop` lets it finish if that takes no more
+    than a second: a statement that is cancelled costs its connection.
     """
 
     def __init__(self, name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         self._name = name
         self._work = work
         self._task: asyncio.Task[None] | None = None
+        self.whole = asyncio.Lock()
 
     def start(self) -> None:
         """Begin, in the event loop that runs now."""
+        self.whole = asyncio.Lock()  # it belongs to the loop that first waits for it
         self._task = asyncio.create_task(self._work(), name=f"authapi-{self._name}")
 
     async def stop(self) -> None:
@@ -27,6 +34,8 @@ class BackgroundTask:
         Raises what the work has ended with, if it had.
         """
         if self._task is not None:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.whole.acquire(), _PATIENCE)
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task

@@ -74,7 +74,8 @@ class Activity:
         while True:
             await asyncio.sleep(self._interval)
             try:
-                await self.flush()
+                async with self._task.whole:
+                    await self.flush()
             except Exception:
                 # This task must outlive every failure of the database.
                 _log.warning("uses of sessions not written yet", exc_info=True)

@@ -132,7 +132,8 @@ class Listening(Coherence):
         name = new_id().hex
         for number in itertools.count():
             beat, sent_at = f"{_BEAT} {name} {number}", time.monotonic()
-            await listener.say(beat)
+            async with self._task.whole:
+                await listener.say(beat)
             async for message in listener.heard(within=self._pause):
                 if message == beat:
                     self._good_until = sent_at + self._bound
