@@ -881,8 +881,7 @@ TABLE: Sequence[Row] = (
         2,
         _ASVS_WIRE + "::test_v13_3_secrets_come_from_files_and_stay_in_them",
         _PRODUCTION + "::test_it_starts_with_a_secret_file_of_its_own_and_shows_no_docs",
-        _PRODUCTION + "::test_a_secret_file_that_everybody_reads",
-        _PRODUCTION + "::test_a_secret_file_that_a_group_reads",
+        _PRODUCTION + "::test_a_secret_file_that_others_read",
         _PRODUCTION + "::test_a_dotenv_with_secrets_that_others_read",
     ),
     _covered(

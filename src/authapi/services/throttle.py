@@ -131,13 +131,16 @@ class Throttle:
         )
 
     def _seldom(self, client: Client, at_home: AtHome | None) -> AtHome | None:
+        if at_home is None:
+            return None
+        ask, counter = at_home, _Counter(self._network, ("home-asked-from", client.network))
+
         # What is refused costs its sender nothing, so the question must not cost us a query each.
         async def asked() -> bool:
-            counter = _Counter(self._network, ("home-asked-from", client.network))
             _, admitted = await self._hit(counter)
-            return admitted and at_home is not None and await at_home()
+            return admitted and await ask()
 
-        return None if at_home is None else asked
+        return asked
 
     @asynccontextmanager
     async def _counted(self, *counters: _Counter) -> AsyncIterator[None]:
@@ -262,7 +265,7 @@ def _shared_limiter(settings: Settings) -> FixedWindowRateLimiter | None:
             socket_connect_timeout=_SHARED_TIMEOUT,
             # A connection kept from before the store was restarted is dead, and that is all it
             # means. What hangs is not asked twice.
-            retry=Retry(NoBackoff(), 1, supported_errors=(NoConnection,)),  # type: ignore[arg-type]  # for redis  # type: ignore[arg-type]  # for redis
+            retry=Retry(NoBackoff(), 1, supported_errors=(NoConnection,)),  # type: ignore[arg-type]  # for redis
         )
     except Exception:
         # Whatever the library says of the URL may repeat its password.

@@ -24,7 +24,7 @@ door. `tests/strategies/contract.py` is the suite that each of them passes, and 
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
@@ -162,8 +162,8 @@ class Renewable(Revocable):
 
 def bearer_credential(connection: HTTPConnection) -> str | None:
     """What follows `Bearer` in the Authorization header (RFC 6750, section 2.1), or None."""
-    header = authorization(connection)
-    return None if header is None or header.scheme != "bearer" else header.credential
+    found = authorization(connection)
+    return None if found is None or found.scheme != "bearer" else found.credential
 
 
 def authorization(connection: HTTPConnection) -> Authorization | None:
@@ -172,7 +172,8 @@ def authorization(connection: HTTPConnection) -> Authorization | None:
     try:
         found: Authorization | None = scope[_AUTHORIZATION]
     except KeyError:
-        found = scope[_AUTHORIZATION] = _read_authorization(scope["headers"])
+        # Read once for all strategies.
+        found = scope[_AUTHORIZATION] = _parsed(header(connection, b"authorization"))
     return found
 
 
@@ -189,10 +190,8 @@ def header(connection: HTTPConnection, name: bytes) -> str | None:
     return None
 
 
-def _read_authorization(headers: Iterable[tuple[bytes, bytes]]) -> Authorization | None:
-    # Once for all strategies, and without decoding every other header.
-    for name, value in headers:
-        if name == b"authorization":
-            scheme, _, credential = value.decode("latin-1").partition(" ")
-            return Authorization(scheme.lower(), credential.strip(" "))
-    return None
+def _parsed(text: str | None) -> Authorization | None:
+    if text is None:
+        return None
+    scheme, _, credential = text.partition(" ")
+    return Authorization(scheme.lower(), credential.strip(" "))
