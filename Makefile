@@ -78,7 +78,7 @@ fmt: $(VENV)/.installed-dev ## format the code and mend what ruff can mend
 	@$(BIN)/ruff check --fix
 	@$(BIN)/ruff format
 
-LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-annotate --no-emit-index-url \
+LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-annotate --no-emit-index-url --no-strip-extras \
 	--python-version 3.11 pyproject.toml --extra postgres --extra redis --extra metrics --group build
 
 lock: $(VENV)/.installed-dev ## write requirements/*.txt anew from pyproject.toml (ARGS=--upgrade for newer versions)

@@ -15,7 +15,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
-PIN = re.compile(r"^([a-z0-9-]+)==([^ ;]+)(?: ; .+)?((?: --hash=sha256:[0-9a-f]{64})+)$")
+NAME = r"^([a-z0-9-]+)(?:\[[a-z0-9,-]+\])?=="
+PIN = re.compile(NAME + r"([^ ;]+)(?: ; .+)?((?: --hash=sha256:[0-9a-f]{64})+)$")
 
 
 def problems(requirements: list[str], lock: str) -> Iterator[str]:
@@ -49,7 +50,8 @@ def main() -> int:
     )
     # A developer has what the service has: every pin of run.txt is a requirement of dev.txt.
     run_lock = (ROOT / "requirements/run.txt").read_text()
-    dev = run + groups["dev"] + re.findall(r"^[a-z0-9-]+==[^ ;]+", run_lock, re.MULTILINE)
+    pinned = re.findall(NAME + r"([^ ;]+)", run_lock, re.MULTILINE)
+    dev = run + groups["dev"] + [f"{name}=={version}" for name, version in pinned]
 
     found = False
     for name, requirements in ("run.txt", run), ("dev.txt", dev):
