@@ -3,6 +3,9 @@
     AuthAPIError
     ├── ConfigurationError            the operator must change something; one line says what
     ├── TokenError                    a self-contained token was refused; it never says why
+    │   └── UnknownKey                it names a key that nobody here knows
+    ├── KeyRefused                    a key is not one that tokens may be signed with
+    ├── SealBroken                    what was sealed was sealed under another secret, or changed
     ├── PasswordMismatch              a password does not belong to a stored hash
     ├── Unavailable                   something behind us is away or full; try again later
     │   ├── StorageUnavailable        database_unavailable
@@ -59,6 +62,18 @@ class ConfigurationError(AuthAPIError):
 
 class TokenError(AuthAPIError):
     """A signed token was refused. One class and no reason: a reason would be an oracle."""
+
+
+class UnknownKey(TokenError):
+    """The token names a key that is not known here: newer keys may have come, or it is forged."""
+
+
+class KeyRefused(AuthAPIError):
+    """A key is of a kind, size or purpose that no token may be signed with."""
+
+
+class SealBroken(AuthAPIError):
+    """What was sealed was sealed under another secret, for another place, or has been changed."""
 
 
 class PasswordMismatch(AuthAPIError):
