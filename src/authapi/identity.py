@@ -164,6 +164,10 @@ class EventType(StrEnum):
     SESSIONS_ENDED = "sessions_ended"
     TOKEN_CREATED = "token_created"
     TOKEN_ENDED = "token_ended"
+    REFRESH_REUSE = "refresh_reuse"
+    KEY_ROTATED = "key_rotated"
+    KEY_RETIRED = "key_retired"
+    KEYS_REWRAPPED = "keys_rewrapped"
     THROTTLED = "throttled"
     ACCESS_REFUSED = "access_refused"
 
@@ -172,6 +176,7 @@ REFUSALS = frozenset(
     {
         EventType.LOGIN_REFUSED,
         EventType.PASSWORD_CHANGE_REFUSED,
+        EventType.REFRESH_REUSE,
         EventType.THROTTLED,
         EventType.ACCESS_REFUSED,
     }

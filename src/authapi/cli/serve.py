@@ -1,5 +1,6 @@
 """`authapi serve`: the service."""
 
+import asyncio
 import logging.config
 import os
 import signal
@@ -102,7 +103,14 @@ def _listen(settings: Settings) -> socket.socket:
 def _try_out(settings: Settings) -> None:
     # What the lifespan does again in each worker, done first where failing is one line.
     prepare(settings)
-    Services.build(settings).keys.start()
+    asyncio.run(_open_keys(Services.build(settings)))
+
+
+async def _open_keys(services: Services) -> None:
+    try:
+        await services.keys.open()
+    finally:
+        await services.database.close()
 
 
 def _announce(settings: Settings) -> None:

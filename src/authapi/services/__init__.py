@@ -17,7 +17,7 @@ from authapi.services.keys import Keys, prepare_data_dir
 from authapi.services.passwords import BreachCheck, Passwords
 from authapi.services.sessions import Lifetime, Login, Sessions
 from authapi.services.throttle import Throttle
-from authapi.services.tokens import Tokens
+from authapi.services.tokens import RefreshTokens, Tokens
 from authapi.settings import Settings
 from authapi.storage import Database
 
@@ -42,6 +42,7 @@ class Services:
     known: KnownCallers
     metrics: "Metrics | None"
     passwords: Passwords
+    refresh_tokens: RefreshTokens
     sessions: Sessions
     throttle: Throttle
     tokens: Tokens
@@ -65,6 +66,7 @@ class Services:
         database.on_change = known.changed
         audit = Audit(database, settings)
         sessions = Sessions(database, known, coherence, activity, audit, settings)
+        keys = Keys(database, known, coherence, audit, settings)
         throttle = Throttle(settings)
         return cls(
             settings=settings,
@@ -73,11 +75,12 @@ class Services:
             activity=activity,
             audit=audit,
             coherence=coherence,
-            housekeeping=Housekeeping(sessions, audit, settings),
-            keys=Keys(settings),
+            housekeeping=Housekeeping(sessions, audit, keys, settings),
+            keys=keys,
             known=known,
             metrics=_metrics(settings, database, passwords, known),
             passwords=passwords,
+            refresh_tokens=RefreshTokens(database, activity, audit, settings),
             sessions=sessions,
             throttle=throttle,
             tokens=Tokens(database, audit, settings),
@@ -89,14 +92,14 @@ class Services:
         Raises ConfigurationError if something of that cannot be.
         """
         await asyncio.to_thread(prepare, self.settings)
-        self.keys.start()
+        await self.keys.open()
         await self.passwords.start()
 
     async def start(self) -> None:
         """Open, and begin what goes on in the background of a service. Raises as `open`."""
         await self.open()
-        if self.settings.known_callers:
-            await self.coherence.start()
+        await self.coherence.start()
+        await self.keys.start()
         self.activity.start()
         self.housekeeping.start()
         if self.metrics is not None:
@@ -107,6 +110,7 @@ class Services:
         if self.metrics is not None:
             await self.metrics.stop()
         await self.housekeeping.stop()
+        await self.keys.stop()
         await self.coherence.stop()
         await self.activity.stop()
         await self.passwords.stop()

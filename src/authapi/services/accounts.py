@@ -21,7 +21,15 @@ from authapi.errors import (
     Unavailable,
     WrongPassword,
 )
-from authapi.identity import NO_NETWORK, Client, EventType, Identity, User, current_client
+from authapi.identity import (
+    NO_NETWORK,
+    Client,
+    EventType,
+    Identity,
+    SessionKind,
+    User,
+    current_client,
+)
 from authapi.services.addresses import EmailAddress, parse_email
 from authapi.services.audit import Audit
 from authapi.services.passwords import Passwords
@@ -175,10 +183,14 @@ class Accounts:
             if latest != stored:
                 # Somebody changed it while we were hashing: what was proved is no longer true.
                 raise WrongPassword
-            await require_alive(store, identity)
+            session = await require_alive(store, identity)
             await store.users.set_password(user.id, replacement, at=_after(user))
             keep = () if identity.session_id is None else (identity.session_id,)
             await store.sessions.end_all(user.id, keep=keep)
+            await store.refresh_families.end_of(user.id)
+            if session is not None and session.kind is SessionKind.JWT:
+                # Nothing can renew it any more: it ends with the access token in hand.
+                await store.sessions.end_at(session.id, now() + self._settings.jwt_lifetime)
             if renewed is not None and identity.session_id is not None:
                 # Later than before in any case: it tells the two secrets apart (`require_alive`).
                 at = max(now(), identity.auth_time + _MOMENT)

@@ -1,7 +1,7 @@
 """Sessions: begun by a login, looked up on each request, listed and ended by their owner."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -10,6 +10,7 @@ from uuid import UUID
 from authapi.clock import now
 from authapi.crypto.ids import new_id
 from authapi.crypto.passwords import PasswordHash
+from authapi.crypto.refresh import RefreshToken
 from authapi.crypto.secrets import SecretHash
 from authapi.errors import (
     InputError,
@@ -84,11 +85,13 @@ class Sessions:
         lifetime: Lifetime,
         secret: SecretHash | None = None,
         replaces: SecretHash | None = None,
+        refresh: RefreshToken | None = None,
     ) -> Session:
         """Begin a session for a proved login; it holds the scopes of that.
 
         `secret` is the hash of what the caller will present; None where a signed token names the
-        session. `replaces` is the secret of a session that the caller presented, which ends. Beyond
+        session. `replaces` is the secret of a session that the caller presented, which ends;
+        `refresh` the first refresh token of this one. Beyond
         `max_sessions`, so do those logins of the account that were unused for the longest time.
         Raises InvalidCredentials if the account or its password changed since it was proved.
         """
@@ -120,6 +123,10 @@ class Sessions:
             ):
                 await self._ended(store, session.user_id, ended, because="max_sessions")
             await store.sessions.add(session, secret)
+            if refresh is not None:
+                await store.refresh_families.add(
+                    session.id, family=refresh.family_hash, current=refresh.hash
+                )
             await self._audit.record(
                 store,
                 EventType.LOGIN,
@@ -150,11 +157,15 @@ class Sessions:
         known.noted_at = at if known.idle is None or known.idle >= _SECOND else None
         return known.identity
 
+    def number(self) -> int:
+        """The number to read under: take it before anything that an identity rests on."""
+        return self._known.number()
+
     async def identify_secret(
         self, secret: SecretHash, kind: SessionKind, *, strategy: str
     ) -> Identity | None:
         """Who holds this secret, or None if it is unknown or over: one statement."""
-        number = self._known.number()
+        number = self.number()
         async with self._database.read() as store:
             found = await store.sessions.find_by_secret(secret, kind)
         return self._identity(found, strategy, secret, number)
@@ -168,18 +179,23 @@ class Sessions:
         strategy: str,
         credential: SecretHash,
         expires_at: datetime,
+        scopes: Collection[str],
+        number: int,
     ) -> Identity | None:
         """The session of this user, or None if it is unknown or over: one statement.
 
         An id proves nothing: ask only with what a verified signature has vouched for. `credential`
-        is the hash of what was signed: until `expires_at`, `recall` knows the caller by it.
+        is the hash of what was signed: until `expires_at`, `recall` knows the caller by it. Of the
+        scopes of the session, the caller has those that `scopes` names as well. `number` was taken
+        before the signature was verified.
         """
-        number = self._known.number()
         async with self._database.read() as store:
             found = await store.sessions.find_with_user(session_id, kind)
         if found is not None and found[1].id != user_id:
             return None
-        return self._identity(found, strategy, credential, number, expires_at)
+        return self._identity(
+            found, strategy, credential, number, expires_at=expires_at, scopes=scopes
+        )
 
     async def list_of(self, user_id: UUID) -> Sequence[Session]:
         """The live logins of a user, the newest first: one statement."""
@@ -313,24 +329,27 @@ class Sessions:
         strategy: str,
         credential: SecretHash,
         number: int,
+        *,
         expires_at: datetime | None = None,
+        scopes: Collection[str] | None = None,
     ) -> Identity | None:
         if found is None:
             return None
         session, user = found
         idle = session.idle_expires_at
+        ends = session.expires_at if expires_at is None else min(session.expires_at, expires_at)
         known = Known(
             identity=Identity(
                 user=user,
                 strategy=strategy,
                 session_id=session.id,
-                scopes=session.scopes,
+                scopes=session.scopes if scopes is None else session.scopes.intersection(scopes),
                 auth_time=session.auth_time,
                 amr=session.amr,
-                expires_at=session.expires_at,
+                expires_at=ends,
             ),
             session_id=session.id,
-            expires_at=min(session.expires_at, expires_at or session.expires_at),
+            expires_at=ends,
             idle=None if idle is None else idle - session.last_seen_at,
             last_seen_at=session.last_seen_at,
         )

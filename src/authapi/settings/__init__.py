@@ -25,6 +25,7 @@ from pydantic_settings import (
 from authapi.errors import ConfigurationError
 from authapi.settings.fields import (
     MIN_SECRET_LENGTH,
+    Grace,
     Lifetime,
     Names,
     Networks,
@@ -163,6 +164,18 @@ class Settings(BaseSettings):
     """A JWT ends after this long."""
     jwt_audience: str = Field(default="authapi", min_length=1, max_length=255)
     """The `aud` of the JWTs that this service issues and accepts."""
+    jwt_audiences: Names = ()
+    """Other services that `POST /me/tokens` mints JWTs for: what they ask to find in `aud`."""
+    jwt_algorithm: Literal["ES256", "RS256"] = "ES256"
+    """What new signing keys are for; RS256 where somebody who verifies knows no other."""
+    key_rotation: Lifetime = timedelta(days=90)
+    """After so long, a signing key is followed by the next."""
+    refresh_idle: Lifetime = timedelta(days=14)
+    """A refresh token that is not used for this long ends, and the login with it."""
+    refresh_absolute: Lifetime = timedelta(days=90)
+    """A login with `jwt` ends after this long, however often it is refreshed."""
+    refresh_grace: Grace = timedelta(seconds=30)
+    """For so long a used refresh token gives the same successor again; after that it is theft."""
     max_sessions: int = Field(default=100, ge=1, le=100_000)
     """Logins of one account; where one more begins, that unused for the longest time ends."""
     max_personal_tokens: int = Field(default=100, ge=1, le=100_000)
@@ -229,11 +242,13 @@ class Settings(BaseSettings):
     def _fit_together(self) -> Self:
         if self.password_min_length > self.password_max_length:
             raise ValueError("password_min_length is greater than password_max_length")
-        for name in ("session", "remember"):
+        for name in ("session", "remember", "refresh"):
             if getattr(self, f"{name}_idle") > getattr(self, f"{name}_absolute"):
                 raise ValueError(f"{name}_idle is longer than {name}_absolute")
         if self.personal_token_lifetime > self.personal_token_max_lifetime:
             raise ValueError("personal_token_lifetime is longer than personal_token_max_lifetime")
+        if self.jwt_audience in self.jwt_audiences:
+            raise ValueError("jwt_audiences names jwt_audience: a JWT for ourselves is a login")
         if not self.strategies:
             raise ValueError("strategies names none")
         if self.env == "production":

@@ -88,6 +88,10 @@ def _long_secret(value: SecretStr | None) -> SecretStr | None:
 
 Lifetime = Annotated[timedelta, BeforeValidator(_seconds), Field(gt=timedelta(0))]
 """A length of time: a number of seconds, or ISO 8601 such as P14D."""
+Grace = Annotated[
+    timedelta, BeforeValidator(_seconds), Field(ge=timedelta(0), le=timedelta(hours=1))
+]
+"""The same, and zero, for what is to be short."""
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 """Names separated by commas or spaces."""
 Scopes = Annotated[

@@ -11,7 +11,7 @@ import sqlite3
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 _CHANNEL = "authapi_changes"
 _USERS_A_MESSAGE = 200  # a payload may have 8,000 bytes; an id takes 33
 _VERSIONS = 1 << 31
+
+EVERYBODY: Final = UUID(int=0)
+"""Stands for all users in an announcement. Nobody has this id: ours are of version 7."""
 
 
 class Changes(ABC):

@@ -24,7 +24,9 @@ from authapi.identity import Event
 from authapi.storage.changes import Changes, PostgresChanges, SQLiteChanges
 from authapi.storage.events import EventTable
 from authapi.storage.patience import impatient_connection
+from authapi.storage.refresh_families import RefreshFamilyTable
 from authapi.storage.sessions import SessionTable
+from authapi.storage.signing_keys import SigningKeyTable
 from authapi.storage.users import UserTable
 
 _WRITE = "authapi_write"
@@ -40,6 +42,8 @@ class Store:
     users: UserTable
     sessions: SessionTable
     events: EventTable
+    refresh_families: RefreshFamilyTable
+    signing_keys: SigningKeyTable
     changed: set[UUID]
     """Users who are not what they were before, or sessions of theirs; the tables fill it."""
     connection: AsyncConnection
@@ -208,6 +212,8 @@ def _store(connection: AsyncConnection) -> Store:
         users=UserTable(connection, changed),
         sessions=SessionTable(connection, changed),
         events=EventTable(connection),
+        refresh_families=RefreshFamilyTable(connection),
+        signing_keys=SigningKeyTable(connection),
         changed=changed,
         connection=connection,
     )

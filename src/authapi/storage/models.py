@@ -78,3 +78,39 @@ events = sa.Table(
     # Where an account was logged in from is asked while others guess at it, so at their rate.
     sa.Index(None, "user_id", "type", "network", "id"),
 )
+
+signing_keys = sa.Table(
+    "signing_keys",
+    metadata,
+    # The RFC 7638 thumbprint of the public half.
+    sa.Column("kid", sa.String(43), primary_key=True),
+    sa.Column("algorithm", sa.String(10), nullable=False),
+    sa.Column("state", sa.String(10), nullable=False),
+    sa.Column("public_jwk", sa.JSON, nullable=False),
+    # Sealed under the configured secret; null once it signs no more.
+    sa.Column("private_key", sa.LargeBinary),
+    sa.Column("created_at", UTCDateTime, nullable=False),
+    sa.Column("activated_at", UTCDateTime),
+    sa.Column("retired_at", UTCDateTime),
+    sa.Column("published_until", UTCDateTime),
+)
+
+# What a session behind a JWT is renewed by. It ends with the session, whatever ends that.
+refresh_families = sa.Table(
+    "refresh_families",
+    metadata,
+    sa.Column(
+        "session_id",
+        sa.Uuid,
+        sa.ForeignKey("sessions.id", ondelete="CASCADE"),
+        primary_key=True,
+    ),
+    # Of the part that all tokens of the family share: whoever knows it has held one of them.
+    sa.Column("family_hash", SecretHashType, nullable=False, unique=True),
+    sa.Column("current_hash", SecretHashType, nullable=False),
+    # The token before, whose holder is given the current one again for a moment: derived from what
+    # they present and `nonce`, so that no token can be read here.
+    sa.Column("previous_hash", SecretHashType),
+    sa.Column("nonce", sa.LargeBinary(32)),
+    sa.Column("rotated_at", UTCDateTime),
+)

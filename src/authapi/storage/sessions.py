@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from authapi.crypto.secrets import SecretHash
 from authapi.identity import Client, Session, SessionKind, User
-from authapi.storage.models import sessions, users
+from authapi.storage.models import refresh_families, sessions, users
 from authapi.storage.users import USER_COLUMNS
 
 _COLUMNS = (
@@ -85,6 +85,15 @@ class SessionTable:
         row = (await self._connection.execute(statement)).one_or_none()
         return None if row is None else _session(row)
 
+    async def lock_by_family(self, family: SecretHash) -> tuple[Session, User] | None:
+        """The session that this refresh family renews, held until the commit, and its user."""
+        statement = (
+            _WITH_USER.join(refresh_families, refresh_families.c.session_id == sessions.c.id)
+            .where(refresh_families.c.family_hash == family)
+            .with_for_update(of=sessions)
+        )
+        return await self._one(statement, {})
+
     async def find_data(self, session_id: UUID) -> Mapping[str, object] | None:
         """The data kept with a session."""
         statement = sa.select(sessions.c.data).where(sessions.c.id == session_id)
@@ -116,6 +125,16 @@ class SessionTable:
         statement = sa.update(sessions).where(sessions.c.id == session_id)
         found = await self._connection.execute(
             statement.values(secret_hash=secret, auth_time=auth_time).returning(sessions.c.user_id)
+        )
+        self._changed.update(found.scalars())
+
+    async def end_at(self, session_id: UUID, moment: datetime) -> None:
+        """Let a session end at `moment`, used or not, if it does not end before."""
+        statement = sa.update(sessions).where(sessions.c.id == session_id)
+        found = await self._connection.execute(
+            statement.where(sessions.c.expires_at > moment)
+            .values(expires_at=moment)
+            .returning(sessions.c.user_id)
         )
         self._changed.update(found.scalars())
 

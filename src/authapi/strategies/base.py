@@ -16,6 +16,7 @@ What a strategy can do is its type:
 * `Strategy` recognises a caller;
 * `Issuer` also turns a proved login into a credential, so `POST /login` can name it;
 * `Revocable` can also end what it issued, so `POST /logout` accepts it;
+* `Refreshable` can also give another credential for a refresh token, so `POST /token` accepts it;
 * `Renewable` can also replace the secret of a session in use, when a password changes.
 
 To write one, subclass the least of these that fits, in one file anywhere importable, and name it in
@@ -24,7 +25,7 @@ door. `tests/strategies/contract.py` is the suite that each of them passes, and 
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
@@ -67,6 +68,8 @@ class Issued:
     expires_at: datetime
     body: Mapping[str, object] = field(default_factory=dict, repr=False)
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    scopes: frozenset[str] = frozenset()
+    """What the credential may do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +153,17 @@ class Revocable(Issuer):
         """End the credential that `identity` was read from; headers that tell the client so."""
         await self.services.sessions.logout(identity)
         return ()
+
+
+class Refreshable(Revocable):
+    """A strategy that gives refresh tokens along with its credentials (RFC 6749, section 6)."""
+
+    @abstractmethod
+    async def refresh(self, refresh_token: str, *, scopes: Collection[str] | None) -> Issued:
+        """A new credential for the login behind a refresh token, with the token that follows it.
+
+        `scopes` may only narrow; None means all. Raises InvalidGrant, InvalidScope.
+        """
 
 
 class Renewable(Revocable):

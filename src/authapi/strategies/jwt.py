@@ -5,28 +5,30 @@ checked first; then the session must still be there, which is what makes logout,
 change of password real without a list of dead tokens.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from uuid import UUID
 
 from starlette.requests import HTTPConnection
 
 from authapi.clock import now
+from authapi.crypto.refresh import new_refresh_token
 from authapi.crypto.secrets import hash_secret
 from authapi.errors import InvalidCredential, TokenError
 from authapi.identity import Identity, SessionKind
 from authapi.services import Lifetime, Login
+from authapi.services.tokens import Renewed
 from authapi.strategies.base import (
     REALM,
     Challenge,
     Issued,
-    Revocable,
+    Refreshable,
     Unknown,
     bearer_credential,
 )
 
 
-class JWTStrategy(Revocable):
+class JWTStrategy(Refreshable):
     """Signed bearer tokens."""
 
     name = "jwt"
@@ -35,8 +37,9 @@ class JWTStrategy(Revocable):
         token = bearer_credential(connection)
         if token is None or token.count(".") != 2:
             return None
+        number = self.services.sessions.number()
         try:
-            claims = self.services.keys.verify_access_token(token, now=now())
+            claims = await self.services.keys.verify_access_token(token, now=now())
             session_id, subject = UUID(str(claims.get("sid"))), UUID(str(claims["sub"]))
             expires_at = datetime.fromtimestamp(float(str(claims["exp"])), UTC)
         except (TokenError, ValueError, OverflowError):
@@ -48,6 +51,8 @@ class JWTStrategy(Revocable):
             strategy=self.name,
             credential=hash_secret(token),
             expires_at=expires_at,
+            scopes=str(claims.get("scope", "")).split(),
+            number=number,
         )
         if identity is None:
             raise InvalidCredential
@@ -63,16 +68,29 @@ class JWTStrategy(Revocable):
     async def issue(
         self, login: Login, connection: HTTPConnection, *, remember: bool = False
     ) -> Issued:
+        settings, first = self.services.settings, new_refresh_token()
         session = await self.services.sessions.begin(
             login,
             SessionKind.JWT,
-            lifetime=Lifetime(self.services.settings.jwt_lifetime),
+            lifetime=Lifetime(settings.refresh_absolute, settings.refresh_idle),
+            refresh=first,
         )
+        return await self._issued(
+            Renewed(login.user, session, session.scopes, first.text, session.created_at)
+        )
+
+    async def refresh(self, refresh_token: str, *, scopes: Collection[str] | None) -> Issued:
+        renewed = await self.services.refresh_tokens.exchange(refresh_token, scopes=scopes)
+        return await self._issued(renewed)
+
+    async def _issued(self, renewed: Renewed) -> Issued:
+        settings, session = self.services.settings, renewed.session
         # NumericDate is written in whole seconds: what we promise must not outlive what we sign.
-        issued = session.created_at.replace(microsecond=0)
-        expires = session.expires_at.replace(microsecond=0)
-        token = self.services.keys.sign_access_token(
-            login.user, session, issued=issued, expires=expires
+        issued = renewed.at.replace(microsecond=0)
+        ends = session.expires_at.replace(microsecond=0)
+        expires = min(issued + settings.jwt_lifetime, ends)
+        token = await self.services.keys.sign_access_token(
+            renewed.user, session, issued=issued, expires=expires, scopes=renewed.scopes
         )
         return Issued(
             session_id=session.id,
@@ -81,7 +99,12 @@ class JWTStrategy(Revocable):
                 "access_token": token,
                 "token_type": "bearer",
                 "expires_in": int((expires - issued).total_seconds()),
+                "refresh_token": renewed.refresh_token,
+                "refresh_expires_in": int(
+                    min(settings.refresh_idle, ends - issued).total_seconds()
+                ),
             },
+            scopes=renewed.scopes,
         )
 
     @property
@@ -90,6 +113,8 @@ class JWTStrategy(Revocable):
             "access_token": "A JWT; its keys are at /.well-known/jwks.json.",
             "token_type": "Always `bearer`.",
             "expires_in": "Seconds until it ends.",
+            "refresh_token": "For POST /token, once: the answer has the next one.",
+            "refresh_expires_in": "Seconds until that ends if it is not used.",
         }
 
     def challenge(self) -> Challenge:

@@ -11,6 +11,7 @@ from datetime import timedelta
 
 from authapi.services.audit import Audit
 from authapi.services.background.task import BackgroundTask
+from authapi.services.keys import Keys
 from authapi.services.sessions import Sessions
 from authapi.settings import Settings
 
@@ -18,13 +19,14 @@ _log = logging.getLogger(__name__)
 
 
 class Housekeeping:
-    """Removes ended sessions and old events, every `prune_interval`."""
+    """Removes ended sessions, old events and expired signing keys, every `prune_interval`."""
 
-    def __init__(self, sessions: Sessions, audit: Audit, settings: Settings) -> None:
+    def __init__(self, sessions: Sessions, audit: Audit, keys: Keys, settings: Settings) -> None:
         self._interval: timedelta = settings.prune_interval
         self._chores: dict[str, Callable[[], Awaitable[int]]] = {
             "sessions": sessions.prune,
             "events": audit.prune,
+            "signing keys": keys.prune,
         }
         self._task = BackgroundTask("housekeeping", self._run)
 

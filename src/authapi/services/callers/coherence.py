@@ -76,6 +76,7 @@ class Watching(Coherence):
 
     async def start(self) -> None:
         self._changes.open()
+        self.holds()  # the first look always finds something new
 
     async def stop(self) -> None:
         self._changes.close()

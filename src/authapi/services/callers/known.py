@@ -19,12 +19,13 @@ Generations are forgotten only together with everything that they could have rul
 """
 
 import time
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID
 
 from authapi.identity import Identity
+from authapi.storage.changes import EVERYBODY
 
 _GENERATIONS = 65_536
 """Changed users to remember one by one; beyond that, all callers are forgotten once."""
@@ -99,13 +100,23 @@ class KnownCallers:
             del self._entries[next(iter(self._entries))]
         self._entries[credential] = _Entry(known, number, time.monotonic())
 
-    def changed(self, users: Iterable[UUID]) -> None:
+    def changed(self, users: Collection[UUID]) -> None:
         """These users, or sessions of theirs, are not what they were."""
+        if EVERYBODY in users:
+            self.forget()
+            return
         self._number += 1
         for user in users:
             self._generations[user] = self._number
         if len(self._generations) > _GENERATIONS:
             self.forget()
+
+    @property
+    def floor(self) -> int:
+        """The number of the last time that everybody may have changed: what was read under a lesser
+        one may be wrong, whoever it is about.
+        """
+        return self._floor
 
     def forget(self) -> None:
         """Anybody may have changed."""

@@ -1,10 +1,12 @@
 """POST /token: the token endpoint (RFC 6749, section 3.2).
 
-The password grant is there for the Authorize dialog of the docs page and goes with it: OAuth 2.1
-has dropped it, and a first-party login is `POST /login`.
+A refresh token is exchanged for an access token and the next refresh token. The password grant is
+there for the Authorize dialog of the docs page and goes with it: OAuth 2.1 has dropped it, and a
+first-party login is `POST /login`. Nobody has to be authenticated: our clients are public, and a
+grant proves itself.
 """
 
-from collections.abc import Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import replace
 
 from fastapi import APIRouter, Request
@@ -21,7 +23,7 @@ from authapi.errors import (
     UnsupportedGrantType,
 )
 from authapi.services.addresses import parse_email
-from authapi.strategies.base import Issued
+from authapi.strategies.base import Issued, Refreshable
 from authapi.web.context import Runtime, context_of
 from authapi.web.openapi import problems
 from authapi.web.routing import AuthAPIRoute, read_form
@@ -32,9 +34,26 @@ router = APIRouter(route_class=AuthAPIRoute, tags=["login"])
 _MAX_SCOPE = 8192
 _SCOPE = r"[\x20\x21\x23-\x5b\x5d-\x7e]*"
 """What a scope may be made of (RFC 6749, section 3.3)."""
+_SCOPE_FIELD = {"type": "string", "maxLength": _MAX_SCOPE, "pattern": f"^{_SCOPE}$"}
 
-_FORM = {
+_REFRESH = {
     "type": "object",
+    "title": "Refresh token grant",
+    "required": ["grant_type", "refresh_token"],
+    "properties": {
+        "grant_type": {"type": "string", "enum": ["refresh_token"]},
+        "refresh_token": {
+            "type": "string",
+            "format": "password",
+            "maxLength": 255,
+            "description": "As the last answer gave it; good once.",
+        },
+        "scope": {**_SCOPE_FIELD, "description": "May only narrow; left out, all of the login."},
+    },
+}
+_PASSWORD = {
+    "type": "object",
+    "title": "Password grant, while the docs page is on",
     "required": ["grant_type", "username", "password"],
     "properties": {
         "grant_type": {"type": "string", "enum": ["password"]},
@@ -51,7 +70,7 @@ _FORM = {
             "maxLength": MAX_LENGTH,
             "examples": ["correct horse battery staple"],
         },
-        "scope": {"type": "string", "maxLength": _MAX_SCOPE, "pattern": f"^{_SCOPE}$"},
+        "scope": _SCOPE_FIELD,
     },
 }
 
@@ -63,7 +82,9 @@ _FORM = {
     openapi_extra={
         "requestBody": {
             "required": True,
-            "content": {"application/x-www-form-urlencoded": {"schema": _FORM}},
+            "content": {
+                "application/x-www-form-urlencoded": {"schema": {"oneOf": [_REFRESH, _PASSWORD]}}
+            },
         }
     },
 )
@@ -74,35 +95,50 @@ async def token(request: Request) -> Response:
         form = await read_form(request)
     except MalformedRequest:
         raise InvalidTokenRequest("The form cannot be read, or names a field twice") from None
-    grant = form.get("grant_type")
-    if grant is None:
+    name = form.get("grant_type")
+    if name is None:
         raise InvalidTokenRequest("grant_type is missing")
-    if grant != "password" or not runtime.settings.docs_enabled:
+    grant = grants_of(runtime).get(name)
+    if grant is None:
         raise UnsupportedGrantType
-    granted = _granted(form.get("scope", ""), runtime.settings.scopes)
-    issued = await _password_grant(runtime, request, form, granted)
-    scope = " ".join(sorted(granted))
+    issued = await grant(runtime, request, form)
+    scope = " ".join(sorted(issued.scopes))
     answer = TokenOut.model_validate({**issued.body, "scope": scope})
-    return Response(answer.model_dump_json(), media_type="application/json")
+    return Response(answer.model_dump_json(exclude_unset=True), media_type="application/json")
 
 
-def _granted(asked: str, existing: Collection[str]) -> frozenset[str]:
-    # RFC 6749, section 3.2: a parameter without a value is one that was left out. Swagger UI sends
-    # it so where nothing is ticked.
-    if not asked:
-        return frozenset(existing)
-    names = asked.split(" ")
-    if len(asked) > _MAX_SCOPE or len(set(names)) != len(names) or not set(names) <= set(existing):
-        raise InvalidScope
-    return frozenset(names)
+Form = Mapping[str, str]
+Grant = Callable[[Runtime, Request, Form], Awaitable[Issued]]
 
 
-async def _password_grant(
-    runtime: Runtime, request: Request, form: dict[str, str], scopes: frozenset[str]
-) -> Issued:
-    issuer = runtime.registry.issuers.get("jwt")
+def grants_of(runtime: Runtime) -> Mapping[str, Grant]:
+    """The grants that this installation knows, by their `grant_type`."""
+    known: dict[str, Grant] = {}
+    if _refreshable(runtime) is not None:
+        known["refresh_token"] = _refresh_token_grant
+        if runtime.settings.docs_enabled:
+            known["password"] = _password_grant
+    return known
+
+
+def _refreshable(runtime: Runtime) -> Refreshable | None:
+    return next((item for item in runtime.registry if isinstance(item, Refreshable)), None)
+
+
+async def _refresh_token_grant(runtime: Runtime, request: Request, form: Form) -> Issued:
+    issuer, presented = _refreshable(runtime), form.get("refresh_token")
     if issuer is None:
-        raise UnsupportedGrantType("JWTs are not among the strategies")
+        raise UnsupportedGrantType
+    if not presented:
+        raise InvalidTokenRequest("refresh_token is missing")
+    return await issuer.refresh(presented, scopes=_asked(form))
+
+
+async def _password_grant(runtime: Runtime, request: Request, form: Form) -> Issued:
+    issuer = _refreshable(runtime)
+    if issuer is None:
+        raise UnsupportedGrantType
+    scopes = _granted(_asked(form), runtime.settings.scopes)
     username, password = form.get("username"), form.get("password")
     if not username or not password or len(password) > MAX_LENGTH:
         raise InvalidTokenRequest("username or password is missing or too long")
@@ -113,3 +149,23 @@ async def _password_grant(
     except (InvalidInput, InvalidCredentials):
         raise InvalidGrant from None
     return await issuer.issue(replace(proved, scopes=scopes), request)
+
+
+def _asked(form: Form) -> frozenset[str] | None:
+    # RFC 6749, section 3.2: a parameter without a value is one that was left out. Swagger UI sends
+    # it so where nothing is ticked.
+    text = form.get("scope")
+    if not text:
+        return None
+    names = text.split(" ")
+    if len(text) > _MAX_SCOPE or len(set(names)) != len(names):
+        raise InvalidScope
+    return frozenset(names)
+
+
+def _granted(asked: frozenset[str] | None, existing: Collection[str]) -> frozenset[str]:
+    if asked is None:
+        return frozenset(existing)
+    if not asked <= frozenset(existing):
+        raise InvalidScope
+    return asked

@@ -5,6 +5,7 @@ import json
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from authapi.services.keys import PUBLISHED_FOR
 from authapi.web.caching import cacheable_json
 from authapi.web.context import context_of
 from authapi.web.openapi import request_header, response_header
@@ -13,10 +14,7 @@ from authapi.web.schemas import JWKSetOut
 
 router = APIRouter(route_class=AuthAPIRoute, tags=["metadata"], prefix="/.well-known")
 
-_MAX_AGE = 300
-"""Seconds that a verifier may keep the keys: how long a new one waits before it may sign."""
-
-
+_MAX_AGE = int(PUBLISHED_FOR.total_seconds())
 _ETAG = response_header("ETag", "For If-None-Match.", required=True)
 
 
@@ -28,5 +26,5 @@ _ETAG = response_header("ETag", "For If-None-Match.", required=True)
 )
 async def jwks(request: Request) -> Response:
     """The public keys of our JWTs (RFC 7517)."""
-    body = json.dumps(context_of(request).runtime.services.keys.jwk_set()).encode()
+    body = json.dumps(await context_of(request).runtime.services.keys.jwk_set()).encode()
     return cacheable_json(request, body, cache_control=f"public, max-age={_MAX_AGE}")

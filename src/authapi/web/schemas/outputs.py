@@ -57,6 +57,12 @@ class LoginOut(Output):
     ] = None
     token_type: Literal["bearer"] | None = None
     expires_in: Annotated[int | None, Field(description="Seconds until it ends.")] = None
+    refresh_token: Annotated[
+        str | None, Field(description="With `jwt`: for POST /token, once.")
+    ] = None
+    refresh_expires_in: Annotated[
+        int | None, Field(description="Seconds until that ends if it is not used.")
+    ] = None
 
 
 class TokenOut(Output):
@@ -65,6 +71,12 @@ class TokenOut(Output):
     access_token: str
     token_type: Literal["bearer"]
     expires_in: Annotated[int, Field(description="Seconds.")]
+    refresh_token: Annotated[
+        str | None, Field(description="For the next time; the one that was sent is used up.")
+    ] = None
+    refresh_expires_in: Annotated[
+        int | None, Field(description="Seconds until that ends if it is not used.")
+    ] = None
     scope: str
 
 

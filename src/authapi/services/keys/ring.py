@@ -1,0 +1,81 @@
+"""The signing keys as one process has them in memory."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from authapi.crypto import jwk
+from authapi.crypto.sealing import Sealer
+from authapi.errors import KeyRefused
+from authapi.storage.signing_keys import KeyState, StoredKey
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRing:
+    """What was in the table at one moment: the key that signs, and all that verify."""
+
+    stored: Sequence[StoredKey]
+    signing: jwk.SigningKey
+    verifying: Mapping[str, jwk.VerifyingKey]
+    number: int
+    """What `KnownCallers.number` was before it was read."""
+    read_at: float
+    """Monotonic seconds."""
+
+    @property
+    def age(self) -> float:
+        """Seconds since it was read."""
+        return time.monotonic() - self.read_at
+
+    def jwk_set(self) -> dict[str, list[dict[str, str]]]:
+        """The public keys, as a JWK set (RFC 7517, section 5)."""
+        return {"keys": [dict(key.jwk) for key in self.verifying.values()]}
+
+
+def ring_of(
+    stored: Sequence[StoredKey],
+    sealer: Sealer,
+    *,
+    before: KeyRing | None,
+    number: int,
+    read_at: float,
+    now: datetime,
+) -> KeyRing | None:
+    """The ring that these rows make, or None if none of them signs.
+
+    A private key that `before` has already is not opened again: a process lives on with what it
+    could read at its start after the secret was changed. Raises SealBroken for one that another
+    secret has sealed, KeyRefused for a row that holds no key.
+    """
+    signing: jwk.SigningKey | None = None
+    verifying = []
+    for key in stored:
+        if key.state is KeyState.ACTIVE:
+            if before is not None and before.signing.verifying.kid == key.kid:
+                signing = before.signing
+            elif key.private_key is not None:
+                signing = opened(key, sealer)
+        if key.published_until is None or key.published_until > now:
+            verifying.append(_verifying(key, before))
+    if signing is None:
+        return None
+    return KeyRing(tuple(stored), signing, jwk.key_ring(verifying), number, read_at)
+
+
+def opened(key: StoredKey, sealer: Sealer) -> jwk.SigningKey:
+    """The private half of `key`. Raises SealBroken, and KeyRefused if it is another key's."""
+    private = jwk.read_private_key(sealer.open(key.private_key or b"", context=context_of(key.kid)))
+    if private.verifying.kid != key.kid:
+        raise KeyRefused("another key than its row says")
+    return private
+
+
+def context_of(kid: str) -> str:
+    """What a private key is sealed for: its own row."""
+    return f"signing_keys {kid}"
+
+
+def _verifying(key: StoredKey, before: KeyRing | None) -> jwk.VerifyingKey:
+    known = None if before is None else before.verifying.get(key.kid)
+    return known or jwk.read_jwk(dict(key.public_jwk))

@@ -1,0 +1,59 @@
+"""The configured secret, or one that is made once and kept in the data folder."""
+
+import os
+from pathlib import Path
+
+from authapi.crypto import secrets
+from authapi.errors import ConfigurationError
+from authapi.settings import MIN_SECRET_LENGTH, Settings
+
+
+def secret_of(settings: Settings) -> bytes:
+    """What signing keys are sealed under; without a configured secret, one from the data folder.
+
+    Raises ConfigurationError if the folder or the file cannot be used.
+    """
+    secret = settings.secret
+    text = secret.get_secret_value() if secret else _own_secret(settings.data_dir)
+    return text.encode()
+
+
+def prepare_data_dir(path: Path) -> None:
+    """Make the data folder, readable by its owner only. Raises ConfigurationError."""
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(f"cannot make the data folder {path}: {error.strerror}") from None
+    if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
+        raise ConfigurationError(f"the data folder {path} is not writable")
+
+
+def _own_secret(data_dir: Path) -> str:
+    prepare_data_dir(data_dir)
+    path = data_dir / "secret"
+    try:
+        # Several processes may start at once: one makes the file under a name of its own and links
+        # it into place whole, the others read it.
+        if not path.exists():
+            _create(path, secrets.new_secret())
+        text = path.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"cannot read or make the secret file {path}: {error}") from None
+    if len(text) < MIN_SECRET_LENGTH:
+        raise ConfigurationError(f"the secret file {path} is damaged: it is too short")
+    return text
+
+
+def _create(path: Path, text: str) -> None:
+    draft = path.with_name(f"{path.name}.{os.getpid()}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            file.write(text + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.link(draft, path)
+    except FileExistsError:
+        pass
+    finally:
+        draft.unlink()
