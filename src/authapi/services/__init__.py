@@ -102,7 +102,8 @@ class Services:
         except BaseException:
             await self.stop()
             raise
-        await self.coherence.start()
+        if self.settings.known_callers:
+            await self.coherence.start()
         await self.keys.start()
         self.activity.start()
         self.housekeeping.start()
