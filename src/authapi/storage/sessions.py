@@ -33,9 +33,8 @@ _WITH_USER = sa.select(*_COLUMNS, *USER_COLUMNS).join(users, users.c.id == sessi
 _BY_SECRET = _WITH_USER.where(
     sessions.c.secret_hash == sa.bindparam("secret"), sessions.c.kind == sa.bindparam("kind")
 )
-_BY_ID = _WITH_USER.where(
-    sessions.c.id == sa.bindparam("id"), sessions.c.kind == sa.bindparam("kind")
-)
+_BY_ID = _WITH_USER.where(sessions.c.id == sa.bindparam("id"))
+_BY_ID_AND_KIND = _BY_ID.where(sessions.c.kind == sa.bindparam("kind"))
 
 
 class SessionTable:
@@ -74,10 +73,12 @@ class SessionTable:
         return await self._one(_BY_SECRET, {"secret": secret, "kind": kind})
 
     async def find_with_user(
-        self, session_id: UUID, kind: SessionKind
+        self, session_id: UUID, kind: SessionKind | None = None
     ) -> tuple[Session, User] | None:
-        """The session with this id, and its user: one statement."""
-        return await self._one(_BY_ID, {"id": session_id, "kind": kind})
+        """The session with this id, of this kind if one is given, and its user: one statement."""
+        if kind is None:
+            return await self._one(_BY_ID, {"id": session_id})
+        return await self._one(_BY_ID_AND_KIND, {"id": session_id, "kind": kind})
 
     async def lock(self, session_id: UUID) -> Session | None:
         """The session, held against other writers until the commit."""
