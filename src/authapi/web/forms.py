@@ -1,5 +1,6 @@
 """The forms of OAuth: read as RFC 6749 wants it, and described in the OpenAPI document."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +10,11 @@ from authapi.errors import InvalidTokenRequest, MalformedRequest
 from authapi.web.routing import read_form
 
 Form = Mapping[str, str]
+
+_MAX_TOKEN = 8192
+"""Characters: no token of ours is longer."""
+_MAX_HINT = 255
+_HINT = r"[\x20-\x7e]*"
 
 
 def form_body(schema: Mapping[str, Any]) -> dict[str, Any]:
@@ -27,10 +33,13 @@ TOKEN_BODY = form_body(
                 "type": "string",
                 "format": "password",
                 "minLength": 1,
+                "maxLength": _MAX_TOKEN,
                 "description": "A refresh token or an access token of any kind.",
             },
             "token_type_hint": {
                 "type": "string",
+                "maxLength": _MAX_HINT,
+                "pattern": f"^{_HINT}$",
                 "examples": ["refresh_token"],
                 "description": "Not needed: a token says what it is.",
             },
@@ -51,8 +60,14 @@ async def oauth_form(request: Request) -> Form:
 
 
 async def presented_token(request: Request) -> str:
-    """The `token` of a form. Raises InvalidTokenRequest if there is none, and as `oauth_form`."""
-    token = (await oauth_form(request)).get("token")
-    if not token:  # RFC 6749, section 3.1: without a value it counts as left out
-        raise InvalidTokenRequest("token is missing")
+    """The `token` of a form. Raises InvalidTokenRequest if there is none that could be one, and as
+    `oauth_form`.
+    """
+    form = await oauth_form(request)
+    token, hint = form.get("token"), form.get("token_type_hint", "")
+    # RFC 6749, section 3.1: without a value it counts as left out.
+    if not token or len(token) > _MAX_TOKEN:
+        raise InvalidTokenRequest("token is missing or too long")
+    if len(hint) > _MAX_HINT or not re.fullmatch(_HINT, hint):
+        raise InvalidTokenRequest("token_type_hint is malformed")
     return token
