@@ -70,7 +70,7 @@ async def login(api: Client, user: User, strategy: str) -> dict[str, str]:
 
 async def minted(services: Services, token: str, audience: str) -> str:
     """A JWT for `audience`, of the session that the JWT `token` names."""
-    claims = await services.keys.verify_access_token(token, now=now())
+    claims = (await services.keys.verify_access_token(token, now=now())).claims
     async with services.database.read() as store:
         found = await store.sessions.find_with_user(UUID(str(claims["sid"])))
     assert found

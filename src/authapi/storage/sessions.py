@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from authapi.crypto.secrets import SecretHash
 from authapi.identity import Client, Session, SessionKind, User
-from authapi.storage.models import refresh_families, sessions, users
+from authapi.storage.models import refresh_families, sessions, signing_keys, users
 from authapi.storage.users import USER_COLUMNS
 
 _COLUMNS = (
@@ -33,8 +33,13 @@ _WITH_USER = sa.select(*_COLUMNS, *USER_COLUMNS).join(users, users.c.id == sessi
 _BY_SECRET = _WITH_USER.where(
     sessions.c.secret_hash == sa.bindparam("secret"), sessions.c.kind == sa.bindparam("kind")
 )
+_OF_KIND = sessions.c.kind == sa.bindparam("kind")
 _BY_ID = _WITH_USER.where(sessions.c.id == sa.bindparam("id"))
-_BY_ID_AND_KIND = _BY_ID.where(sessions.c.kind == sa.bindparam("kind"))
+_BY_ID_AND_KIND = _BY_ID.where(_OF_KIND)
+_BY_SIGNED_ID = _BY_ID.where(
+    sa.exists().where(signing_keys.c.kid == sa.bindparam("kid")).correlate(None)
+)
+_BY_SIGNED_ID_AND_KIND = _BY_SIGNED_ID.where(_OF_KIND)
 
 
 class SessionTable:
@@ -79,6 +84,15 @@ class SessionTable:
         if kind is None:
             return await self._one(_BY_ID, {"id": session_id})
         return await self._one(_BY_ID_AND_KIND, {"id": session_id, "kind": kind})
+
+    async def find_signed(
+        self, session_id: UUID, kind: SessionKind | None, *, kid: str
+    ) -> tuple[Session, User] | None:
+        """The same, if the key is still there that has signed the id: one statement."""
+        if kind is None:
+            return await self._one(_BY_SIGNED_ID, {"id": session_id, "kid": kid})
+        values = {"id": session_id, "kind": kind, "kid": kid}
+        return await self._one(_BY_SIGNED_ID_AND_KIND, values)
 
     async def lock(self, session_id: UUID) -> Session | None:
         """The session, held against other writers until the commit."""

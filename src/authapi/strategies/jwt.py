@@ -48,6 +48,7 @@ class JWTStrategy(Refreshable):
             user_id=claims.user_id,
             strategy=self.name,
             credential=hash_secret(token),
+            kid=claims.kid,
             expires_at=claims.expires_at,
             scopes=claims.scopes,
             number=number,

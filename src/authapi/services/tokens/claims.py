@@ -1,10 +1,10 @@
 """What the claims of an access token of ours stand for."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID
 
+from authapi.crypto.jws import Verified
 from authapi.errors import TokenError
 
 
@@ -20,19 +20,26 @@ class AccessClaims:
     issued_at: datetime
     expires_at: datetime
     jti: str
+    kid: str
+    """Of the key that vouches for all this; it may have been retired a moment ago."""
 
 
-def access_claims(verified: Mapping[str, object]) -> AccessClaims:
-    """The claims that `Keys.verify_access_token` gave. Raises TokenError if they are not ours."""
+def access_claims(verified: Verified) -> AccessClaims:
+    """What a token says that `Keys.verify_access_token` let pass.
+
+    Raises TokenError for claims that we have not written.
+    """
+    claims = verified.claims
     try:
         return AccessClaims(
-            session_id=UUID(str(verified.get("sid"))),
-            user_id=UUID(str(verified["sub"])),
-            scopes=frozenset(str(verified.get("scope", "")).split()),
-            audience=verified["aud"],
-            issued_at=_moment(verified["iat"]),
-            expires_at=_moment(verified["exp"]),
-            jti=str(verified["jti"]),
+            session_id=UUID(str(claims.get("sid"))),
+            user_id=UUID(str(claims["sub"])),
+            scopes=frozenset(str(claims.get("scope", "")).split()),
+            audience=claims["aud"],
+            issued_at=_moment(claims["iat"]),
+            expires_at=_moment(claims["exp"]),
+            jti=str(claims["jti"]),
+            kid=verified.key.kid,
         )
     except (ValueError, OverflowError):
         raise TokenError from None

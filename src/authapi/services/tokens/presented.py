@@ -122,7 +122,7 @@ class PresentedTokens:
         # One for ourselves is a login with `jwt`. One for others may come of any session.
         kind = SessionKind.JWT if claims.audience == own else None
         async with self._database.read() as store:
-            found = await store.sessions.find_with_user(claims.session_id, kind)
+            found = await store.sessions.find_signed(claims.session_id, kind, kid=claims.kid)
         if found is None or found[1].id != claims.user_id:
             return None
         session, user = found
