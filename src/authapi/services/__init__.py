@@ -17,7 +17,7 @@ from authapi.services.keys import Keys, prepare_data_dir
 from authapi.services.passwords import BreachCheck, Passwords
 from authapi.services.sessions import Lifetime, Login, Sessions
 from authapi.services.throttle import Throttle
-from authapi.services.tokens import RefreshTokens, Tokens
+from authapi.services.tokens import Exchange, Leaks, RefreshTokens, Tokens
 from authapi.settings import Settings
 from authapi.storage import Database
 
@@ -37,9 +37,11 @@ class Services:
     activity: Activity
     audit: Audit
     coherence: Coherence
+    exchange: Exchange
     housekeeping: Housekeeping
     keys: Keys
     known: KnownCallers
+    leaks: Leaks
     metrics: "Metrics | None"
     passwords: Passwords
     refresh_tokens: RefreshTokens
@@ -75,9 +77,11 @@ class Services:
             activity=activity,
             audit=audit,
             coherence=coherence,
+            exchange=Exchange(database, keys, activity, settings),
             housekeeping=Housekeeping(sessions, audit, keys, settings),
             keys=keys,
             known=known,
+            leaks=Leaks(database, keys, audit, settings),
             metrics=_metrics(settings, database, passwords, known),
             passwords=passwords,
             refresh_tokens=RefreshTokens(database, activity, audit, settings),
@@ -97,6 +101,7 @@ class Services:
 
     async def start(self) -> None:
         """Open, and begin what goes on in the background of a service. Raises as `open`."""
+        self.leaks.open()
         await self.open()
         await self.coherence.start()
         await self.keys.start()

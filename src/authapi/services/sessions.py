@@ -379,7 +379,11 @@ async def require_alive(store: Store, identity: Identity) -> Session | None:
     """
     if identity.session_id is None:
         return None
-    session = await store.sessions.lock(identity.session_id)
+    return require_same(await store.sessions.lock(identity.session_id), identity)
+
+
+def require_same(session: Session | None, identity: Identity) -> Session:
+    """`session`, if it is the live one that the caller came with. Raises InvalidCredential."""
     if session is None or session.user_id != identity.user.id or session.expires_at <= now():
         raise InvalidCredential
     if session.auth_time != identity.auth_time:

@@ -33,9 +33,11 @@ _WITH_USER = sa.select(*_COLUMNS, *USER_COLUMNS).join(users, users.c.id == sessi
 _BY_SECRET = _WITH_USER.where(
     sessions.c.secret_hash == sa.bindparam("secret"), sessions.c.kind == sa.bindparam("kind")
 )
-_BY_ID = _WITH_USER.where(
-    sessions.c.id == sa.bindparam("id"), sessions.c.kind == sa.bindparam("kind")
-)
+_BY_ID = _WITH_USER.where(sessions.c.id == sa.bindparam("id"))
+_BY_ID_AND_KIND = _BY_ID.where(sessions.c.kind == sa.bindparam("kind"))
+_BY_FAMILY = _WITH_USER.join(
+    refresh_families, refresh_families.c.session_id == sessions.c.id
+).where(refresh_families.c.family_hash == sa.bindparam("family"))
 
 
 class SessionTable:
@@ -77,7 +79,15 @@ class SessionTable:
         self, session_id: UUID, kind: SessionKind
     ) -> tuple[Session, User] | None:
         """The session with this id, and its user: one statement."""
-        return await self._one(_BY_ID, {"id": session_id, "kind": kind})
+        return await self._one(_BY_ID_AND_KIND, {"id": session_id, "kind": kind})
+
+    async def find(self, session_id: UUID) -> tuple[Session, User] | None:
+        """The session with this id, of whatever kind, and its user: one statement."""
+        return await self._one(_BY_ID, {"id": session_id})
+
+    async def find_by_family(self, family: SecretHash) -> tuple[Session, User] | None:
+        """The session that this refresh family renews, and its user: one statement."""
+        return await self._one(_BY_FAMILY, {"family": family})
 
     async def lock(self, session_id: UUID) -> Session | None:
         """The session, held against other writers until the commit."""
@@ -87,12 +97,7 @@ class SessionTable:
 
     async def lock_by_family(self, family: SecretHash) -> tuple[Session, User] | None:
         """The session that this refresh family renews, held until the commit, and its user."""
-        statement = (
-            _WITH_USER.join(refresh_families, refresh_families.c.session_id == sessions.c.id)
-            .where(refresh_families.c.family_hash == family)
-            .with_for_update(of=sessions)
-        )
-        return await self._one(statement, {})
+        return await self._one(_BY_FAMILY.with_for_update(of=sessions), {"family": family})
 
     async def find_data(self, session_id: UUID) -> Mapping[str, object] | None:
         """The data kept with a session."""

@@ -1,14 +1,25 @@
 """The JSON that goes in and out: `fields` are its parts, `inputs` and `outputs` its documents."""
 
 from authapi.web.schemas.fields import Input, Output
-from authapi.web.schemas.inputs import LoginRequest, NewToken, PasswordChange, Profile, Registration
+from authapi.web.schemas.inputs import (
+    LeakReport,
+    LoginRequest,
+    NewCredential,
+    NewJWT,
+    NewToken,
+    PasswordChange,
+    Profile,
+    Registration,
+)
 from authapi.web.schemas.outputs import (
     EventOut,
     EventPage,
     HealthOut,
     IdentityOut,
     JWKSetOut,
+    LeakFeedback,
     LoginOut,
+    NewJWTOut,
     NewTokenOut,
     PersonalTokenOut,
     Problem,
@@ -27,8 +38,13 @@ __all__ = [
     "IdentityOut",
     "Input",
     "JWKSetOut",
+    "LeakFeedback",
+    "LeakReport",
     "LoginOut",
     "LoginRequest",
+    "NewCredential",
+    "NewJWT",
+    "NewJWTOut",
     "NewToken",
     "NewTokenOut",
     "Output",
