@@ -35,9 +35,6 @@ _BY_SECRET = _WITH_USER.where(
 )
 _BY_ID = _WITH_USER.where(sessions.c.id == sa.bindparam("id"))
 _BY_ID_AND_KIND = _BY_ID.where(sessions.c.kind == sa.bindparam("kind"))
-_BY_FAMILY = _WITH_USER.join(
-    refresh_families, refresh_families.c.session_id == sessions.c.id
-).where(refresh_families.c.family_hash == sa.bindparam("family"))
 
 
 class SessionTable:
@@ -76,18 +73,12 @@ class SessionTable:
         return await self._one(_BY_SECRET, {"secret": secret, "kind": kind})
 
     async def find_with_user(
-        self, session_id: UUID, kind: SessionKind
+        self, session_id: UUID, kind: SessionKind | None = None
     ) -> tuple[Session, User] | None:
-        """The session with this id, and its user: one statement."""
+        """The session with this id, of this kind if one is given, and its user: one statement."""
+        if kind is None:
+            return await self._one(_BY_ID, {"id": session_id})
         return await self._one(_BY_ID_AND_KIND, {"id": session_id, "kind": kind})
-
-    async def find(self, session_id: UUID) -> tuple[Session, User] | None:
-        """The session with this id, of whatever kind, and its user: one statement."""
-        return await self._one(_BY_ID, {"id": session_id})
-
-    async def find_by_family(self, family: SecretHash) -> tuple[Session, User] | None:
-        """The session that this refresh family renews, and its user: one statement."""
-        return await self._one(_BY_FAMILY, {"family": family})
 
     async def lock(self, session_id: UUID) -> Session | None:
         """The session, held against other writers until the commit."""
@@ -97,7 +88,12 @@ class SessionTable:
 
     async def lock_by_family(self, family: SecretHash) -> tuple[Session, User] | None:
         """The session that this refresh family renews, held until the commit, and its user."""
-        return await self._one(_BY_FAMILY.with_for_update(of=sessions), {"family": family})
+        statement = (
+            _WITH_USER.join(refresh_families, refresh_families.c.session_id == sessions.c.id)
+            .where(refresh_families.c.family_hash == family)
+            .with_for_update(of=sessions)
+        )
+        return await self._one(statement, {})
 
     async def find_data(self, session_id: UUID) -> Mapping[str, object] | None:
         """The data kept with a session."""

@@ -8,6 +8,7 @@ from authapi.services.tokens.exchange import Exchange, ExchangedToken
 from authapi.services.tokens.leaks import Leak, Leaks, Verdict
 from authapi.services.tokens.personal import Tokens
 from authapi.services.tokens.refresh import RefreshTokens, Renewed
+from authapi.services.tokens.scanners import read_scanners
 
 __all__ = [
     "Exchange",
@@ -18,4 +19,5 @@ __all__ = [
     "Renewed",
     "Tokens",
     "Verdict",
+    "read_scanners",
 ]

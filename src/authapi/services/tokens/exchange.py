@@ -87,7 +87,7 @@ class Exchange:
         if caller.session_id is None:
             raise InvalidCredential
         async with self._database.read() as store:
-            found = await store.sessions.find(caller.session_id)
+            found = await store.sessions.find_with_user(caller.session_id)
         session = require_same(None if found is None else found[0], caller)
         if found is None or not found[1].is_active or self._is_idle(session):
             raise InvalidCredential

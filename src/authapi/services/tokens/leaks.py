@@ -118,7 +118,10 @@ class Leaks:
         elif (refresh := parse_refresh_token(token)) is not None:
             # Whichever of its family: who holds one that is used up has held the login.
             async with self._database.read() as store:
-                found = await store.sessions.find_by_family(refresh.family_hash)
+                family = await store.refresh_families.find(refresh.family_hash)
+                if family is None:
+                    return None
+                found = await store.sessions.find_with_user(family.session_id)
         else:
             return None
         return None if found is None else found[0]
@@ -132,7 +135,7 @@ class Leaks:
         except (TokenError, ValueError):
             return None
         async with self._database.read() as store:
-            found = await store.sessions.find(session_id)
+            found = await store.sessions.find_with_user(session_id)
         return None if found is None or found[1].id != subject else found[0]
 
     async def _end(self, session: Session, place: Mapping[str, str]) -> None:
@@ -150,13 +153,13 @@ class Leaks:
 
 
 def _is_plain(text: str, longest: int) -> bool:
+    if OPAQUE_PREFIX in text or REFRESH_PREFIX in text:
+        return False
     return 0 < len(text) <= longest and text.isascii() and text.isprintable()
 
 
 def _is_link(url: str) -> bool:
     if not _is_plain(url, _MAX_URL) or not _UNQUOTED.isdisjoint(url):
-        return False
-    if OPAQUE_PREFIX in url or REFRESH_PREFIX in url:
         return False
     try:
         parts = urlsplit(url)
