@@ -14,7 +14,6 @@ from authapi.crypto.refresh import RefreshToken
 from authapi.crypto.secrets import SecretHash
 from authapi.errors import (
     InputError,
-    InvalidCredential,
     InvalidCredentials,
     InvalidInput,
     NotFound,
@@ -27,6 +26,7 @@ from authapi.identity import (
     User,
     current_client,
 )
+from authapi.services.alive import require_alive
 from authapi.services.audit import Audit
 from authapi.services.callers import Activity, Coherence, Known, KnownCallers
 from authapi.settings import Settings
@@ -178,19 +178,20 @@ class Sessions:
         user_id: UUID,
         strategy: str,
         credential: SecretHash,
+        kid: str,
         expires_at: datetime,
         scopes: Collection[str],
         number: int,
     ) -> Identity | None:
         """The session of this user, or None if it is unknown or over: one statement.
 
-        An id proves nothing: ask only with what a verified signature has vouched for. `credential`
-        is the hash of what was signed: until `expires_at`, `recall` knows the caller by it. Of the
-        scopes of the session, the caller has those that `scopes` names as well. `number` was taken
-        before the signature was verified.
+        An id proves nothing: ask only with what a signature by the key `kid` has vouched for, which
+        must not have been retired meanwhile. `credential` is the hash of what was signed: until
+        `expires_at`, `recall` knows the caller by it. Of the scopes of the session, the caller has
+        those that `scopes` names as well. `number` was taken before the signature was verified.
         """
         async with self._database.read() as store:
-            found = await store.sessions.find_with_user(session_id, kind)
+            found = await store.sessions.find_signed(session_id, kind, kid=kid)
         if found is not None and found[1].id != user_id:
             return None
         return self._identity(
@@ -367,29 +368,6 @@ class Sessions:
             return False
         self._activity.saw(key, at, idle=idle)
         return True
-
-
-async def require_alive(store: Store, identity: Identity) -> Session | None:
-    """Hold the session that the caller came with until the commit. Raises InvalidCredential.
-
-    Gives the session as it is now, or None for a caller who came without one. For what is written
-    on the strength of a session: it may have ended, or got another secret, since the caller was
-    recognised, and what is written now would outlive that. Lock the user first, as everybody does,
-    or two of these could wait for each other.
-    """
-    if identity.session_id is None:
-        return None
-    return require_same(await store.sessions.lock(identity.session_id), identity)
-
-
-def require_same(session: Session | None, identity: Identity) -> Session:
-    """`session`, if it is the live one that the caller came with. Raises InvalidCredential."""
-    if session is None or session.user_id != identity.user.id or session.expires_at <= now():
-        raise InvalidCredential
-    if session.auth_time != identity.auth_time:
-        # Its owner has proved the password again and holds another secret than this caller.
-        raise InvalidCredential
-    return session
 
 
 async def _require_unchanged(store: Store, login: Login) -> None:

@@ -56,9 +56,10 @@ async def log_in(
 
 
 async def claims(services: Services, token: ExchangedToken) -> Mapping[str, object]:
-    return await services.keys.verify_access_token(
+    found = await services.keys.verify_access_token(
         token.text, now=now(), audiences=(token.audience,)
     )
+    return found.claims
 
 
 async def test_who_it_says(services: Services, caller: Identity) -> None:

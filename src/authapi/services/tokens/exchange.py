@@ -13,9 +13,9 @@ from datetime import datetime, timedelta
 from authapi.clock import now
 from authapi.errors import InputError, InvalidCredential, InvalidInput
 from authapi.identity import Identity, Session, User
+from authapi.services.alive import require_same
 from authapi.services.callers import Activity
 from authapi.services.keys import Keys
-from authapi.services.sessions import require_same
 from authapi.settings import Settings
 from authapi.storage import Database
 

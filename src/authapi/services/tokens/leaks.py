@@ -128,9 +128,10 @@ class Leaks:
 
     async def _find_signed(self, token: str) -> Session | None:
         try:
-            claims = await self._keys.verify_access_token(
+            verified = await self._keys.verify_access_token(
                 token, now=now(), audiences=self._audiences
             )
+            claims = verified.claims
             session_id, subject = UUID(str(claims.get("sid"))), UUID(str(claims["sub"]))
         except (TokenError, ValueError):
             return None
