@@ -1,6 +1,5 @@
 """The JSON that goes out: only what is named here."""
 
-import hashlib
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -11,6 +10,7 @@ from pydantic import (
     JsonValue,
 )
 
+from authapi.crypto.secrets import hash_secret
 from authapi.identity import Event, EventType, Identity, Session, SessionKind, User
 from authapi.services.tokens import ExchangedToken, Verdict
 from authapi.web.schemas.fields import (
@@ -213,8 +213,8 @@ class LeakFeedback(Output):
     @classmethod
     def of(cls, report: LeakReport, verdict: Verdict) -> "LeakFeedback":
         """The answer to a report; it never repeats the token."""
-        digest = hashlib.sha256(report.token.encode()).hexdigest()
-        return cls(token_hash=digest, token_type=report.type, label=verdict)
+        digest = hash_secret(report.token).digest
+        return cls(token_hash=digest.hex(), token_type=report.type, label=verdict)
 
 
 class EventOut(Output):
