@@ -119,7 +119,9 @@ def _every_password_is_rare(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def settings(make_settings: SettingsFactory) -> Settings:
     return make_settings(
-        secret=SecretStr("s" * 32), scopes={"reports:read": "Read reports", "b": "Another"}
+        secret=SecretStr("s" * 32),
+        scopes={"reports:read": "Read reports", "b": "Another"},
+        jwt_audiences=("billing", "urn:reports"),
     )
 
 

@@ -70,11 +70,7 @@ class AuthAPI:
                 allow_headers=["Authorization", "Content-Type", "If-Match", "If-None-Match"],
                 expose_headers=["ETag", "Retry-After", "WWW-Authenticate", "X-Request-ID"],
             )
-        units = {
-            name: UNITS[name]
-            for name in names
-            if name != "docs" or (self.settings.docs_enabled and app.docs_url is None)
-        }
+        units = {name: UNITS[name] for name in names if self._has(name, app)}
         self.runtime.units.update(units)
         own = OwnRoutes(units.values(), max_body_bytes=self.settings.max_body_bytes)
         patterns = [cast("Route", route).path_regex for route in own.routes]
@@ -108,6 +104,12 @@ class AuthAPI:
             yield
         finally:
             await services.stop()
+
+    def _has(self, unit: str, app: FastAPI) -> bool:
+        # What the settings switch off is not there: 404, and no word of it in the document.
+        if unit == "docs":
+            return self.settings.docs_enabled and app.docs_url is None
+        return unit != "leaks" or self.settings.leak_report_keys is not None
 
     def _adopt(self, app: FastAPI) -> None:
         # A mounted application answers errors and describes itself on its own, so one whose routes

@@ -170,6 +170,7 @@ class EventType(StrEnum):
     SESSIONS_ENDED = "sessions_ended"
     TOKEN_CREATED = "token_created"
     TOKEN_ENDED = "token_ended"
+    TOKEN_LEAKED = "token_leaked"
     REFRESH_REUSE = "refresh_reuse"
     KEY_ROTATED = "key_rotated"
     KEY_RETIRED = "key_retired"

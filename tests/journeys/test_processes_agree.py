@@ -19,10 +19,13 @@ from authapi.services.callers.coherence import _LOOK_AGAIN_AFTER
 from tests.servers.forked import Forking
 from tests.servers.postgres import PostgresServer
 from tests.servers.process import ServeProcess, free_port
+from tests.web.scanners import PATH, Scanner, publish, report
 
 PASSWORD = "correct horse battery staple"
 NOTICED = 2.0
 """Seconds until the other process has to know, on PostgreSQL."""
+
+SCANNER = Scanner()
 
 _numbers = count(1)
 
@@ -60,6 +63,7 @@ def service(
         "AUTHAPI_DATA_DIR": str(directory / "data"),
         "AUTHAPI_PUBLIC_URL": urls[0],
         "AUTHAPI_LIMIT_REGISTRATIONS": "1000/minute",
+        "AUTHAPI_LEAK_REPORT_KEYS": str(publish(directory / "scanners.json", SCANNER)),
     }
     if "PYTHONPATH" in os.environ:
         environment["PYTHONPATH"] = os.environ["PYTHONPATH"]
@@ -182,6 +186,16 @@ def delete_account(service: Service, account: Account) -> list[Credential]:
     return [*account.credentials, account.manager]
 
 
+def leak(service: Service, account: Account) -> list[Credential]:
+    # A cookie has no form that a scanner knows; the other two die where nobody has logged out.
+    _, *bearers = account.credentials
+    texts = [item.headers["Authorization"].removeprefix("Bearer ") for item in bearers]
+    body = report(*texts)
+    answer = service.here.post(PATH, content=body, headers=SCANNER.headers(body))
+    assert [item["label"] for item in answer.json()] == ["true_positive", "true_positive"]
+    return bearers
+
+
 def deactivate_by_command(service: Service, account: Account) -> list[Credential]:
     service.run("users", "deactivate", account.email)
     return [*account.credentials, account.manager]
@@ -208,6 +222,7 @@ def bystander(service: Service) -> Account:
         end_all_others,
         change_password,
         delete_account,
+        leak,
         deactivate_by_command,
         end_one_by_command,
     ],

@@ -14,7 +14,6 @@ from authapi.crypto.refresh import RefreshToken
 from authapi.crypto.secrets import SecretHash
 from authapi.errors import (
     InputError,
-    InvalidCredential,
     InvalidCredentials,
     InvalidInput,
     NotFound,
@@ -27,6 +26,7 @@ from authapi.identity import (
     User,
     current_client,
 )
+from authapi.services.alive import require_alive
 from authapi.services.audit import Audit
 from authapi.services.callers import Activity, Coherence, Known, KnownCallers
 from authapi.services.scopes import scopes_of_login
@@ -370,25 +370,6 @@ class Sessions:
             return False
         self._activity.saw(key, at, idle=idle)
         return True
-
-
-async def require_alive(store: Store, identity: Identity) -> Session | None:
-    """Hold the session that the caller came with until the commit. Raises InvalidCredential.
-
-    Gives the session as it is now, or None for a caller who came without one. For what is written
-    on the strength of a session: it may have ended, or got another secret, since the caller was
-    recognised, and what is written now would outlive that. Lock the user first, as everybody does,
-    or two of these could wait for each other.
-    """
-    if identity.session_id is None:
-        return None
-    session = await store.sessions.lock(identity.session_id)
-    if session is None or session.user_id != identity.user.id or session.expires_at <= now():
-        raise InvalidCredential
-    if session.auth_time != identity.auth_time:
-        # Its owner has proved the password again and holds another secret than this caller.
-        raise InvalidCredential
-    return session
 
 
 async def _require_unchanged(store: Store, login: Login) -> None:

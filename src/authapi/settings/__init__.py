@@ -181,6 +181,9 @@ class Settings(BaseSettings):
     """Logins of one account; where one more begins, that unused for the longest time ends."""
     max_personal_tokens: int = Field(default=100, ge=1, le=100_000)
     """Personal access tokens of one account; one more is refused."""
+    leak_report_keys: Path | None = None
+    """File with the public keys of the secret scanners that may report leaked tokens, in the form
+    that GitHub publishes its own in; without it there is no `POST /tokens/leaked`."""
     fresh_max_age: Lifetime = timedelta(minutes=5)
     """How far a login may lie back for operations that ask for a fresh one."""
 

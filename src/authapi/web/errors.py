@@ -82,6 +82,7 @@ _MAX_ERRORS = 100
 _MESSAGES = {
     "uuid_parsing": "must be a UUID",
     "union_tag_invalid": "names none of the kinds that there are",
+    "literal_error": "is none of the values that there are",
 }
 """In place of pydantic's own, which repeat some of the input."""
 _PLAIN_CODE = re.compile(r"[^a-z]+")

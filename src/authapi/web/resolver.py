@@ -56,6 +56,8 @@ class Requirements:
     """Only strategies that can log out."""
     if_configured: bool = False
     """Names that the settings do not have are left out instead of being an error."""
+    exchangeable: tuple[str, ...] = ()
+    """Names besides, where the settings have other services to exchange a credential for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,10 +186,14 @@ def revocable_identity() -> Gate[Identity]:
 
 
 def identity_if_configured(
-    *strategies: str, fresh: timedelta | Literal[True] | None = None
+    *strategies: str,
+    fresh: timedelta | Literal[True] | None = None,
+    exchangeable: tuple[str, ...] = (),
 ) -> Gate[Identity]:
     """A dependency for our own routes: `current_identity` of those strategies that there are."""
-    wanted = Requirements(strategies=strategies, fresh=fresh, if_configured=True)
+    wanted = Requirements(
+        strategies=strategies, fresh=fresh, exchangeable=exchangeable, if_configured=True
+    )
     return _identity_gate(wanted)  # type: ignore[return-value]  # not optional
 
 
@@ -357,8 +363,11 @@ def _requirements(
 
 def _bind(wanted: Requirements, runtime: Runtime) -> Binding:
     registry = runtime.registry
-    unknown = [name for name in wanted.strategies if name not in registry]
-    names = [name for name in wanted.strategies or registry.names if name in registry]
+    asked = wanted.strategies
+    if runtime.settings.jwt_audiences:
+        asked += wanted.exchangeable
+    unknown = [name for name in asked if name not in registry]
+    names = [name for name in asked or registry.names if name in registry]
     if unknown and not wanted.if_configured:
         raise ConfigurationError(
             f"unknown strategy {unknown[0]!r}; the settings have {', '.join(registry.names)}"

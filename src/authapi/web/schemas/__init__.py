@@ -1,7 +1,16 @@
 """The JSON that goes in and out: `fields` are its parts, the others its documents."""
 
 from authapi.web.schemas.fields import Input, Output
-from authapi.web.schemas.inputs import LoginRequest, NewToken, PasswordChange, Profile, Registration
+from authapi.web.schemas.inputs import (
+    LeakReport,
+    LoginRequest,
+    NewCredential,
+    NewJWT,
+    NewToken,
+    PasswordChange,
+    Profile,
+    Registration,
+)
 from authapi.web.schemas.oauth import (
     INACTIVE,
     ActiveToken,
@@ -15,7 +24,9 @@ from authapi.web.schemas.outputs import (
     HealthOut,
     IdentityOut,
     JWKSetOut,
+    LeakFeedback,
     LoginOut,
+    NewJWTOut,
     NewTokenOut,
     PersonalTokenOut,
     Problem,
@@ -38,8 +49,13 @@ __all__ = [
     "InactiveToken",
     "Input",
     "JWKSetOut",
+    "LeakFeedback",
+    "LeakReport",
     "LoginOut",
     "LoginRequest",
+    "NewCredential",
+    "NewJWT",
+    "NewJWTOut",
     "NewToken",
     "NewTokenOut",
     "Output",
