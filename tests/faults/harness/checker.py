@@ -9,6 +9,7 @@ from tests.faults.harness.facts import Account, Credential
 from tests.faults.harness.wire import Client
 from tests.storage.rows import sql
 
+_SIGNED = "SELECT id, user_id FROM sessions WHERE kind = 'jwt'"
 _AT_ONCE = 4
 _GRACE = 25
 """Seconds: less than `refresh_grace`, which begins somewhat before we can know."""
@@ -154,7 +155,7 @@ def audit(url: str) -> list[str]:
     families = {row[0] for row in sql(url, "SELECT session_id FROM refresh_families")}
     if families & set(told.get("password_changed of", [])):
         problems.append("a refresh family survived a change of password")
-    signed = dict(sql(url, "SELECT id, user_id FROM sessions WHERE kind = 'jwt'"))
+    signed = {row[0]: row[1] for row in sql(url, _SIGNED)}
     without = {user for session, user in signed.items() if session not in families}
     if without - set(told.get("password_changed", [])) or not families <= set(signed):
         problems.append("a login with jwt has no refresh family, or a family has no login")
