@@ -4,9 +4,10 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 
@@ -136,7 +137,7 @@ async def _refreshed_twice(clients: Sequence[Client], chance: random.Random) -> 
     return held
 
 
-Change = Callable[[Service, Sequence[Client], Account], Awaitable[Counter[int]]]
+Change = Callable[[Service, Sequence[Client], Account], Coroutine[Any, Any, Counter[int]]]
 
 
 async def logout(_: Service, clients: Sequence[Client], account: Account) -> Counter[int]:
