@@ -104,8 +104,9 @@ def _round(bench: Bench, subject: Subject, server: Running) -> dict[str, float]:
         "refused": float(sum(logins.others.values())),
     }
     if subject.refreshes:
+        tokens = client.run(_logged_in(base, [subject.login(one) for one in known]))
         before = processes.cpu_seconds(server.pid)
-        done = client.run(_refreshing(base, [subject.login(one) for one in known], seconds))
+        done = client.run(_refreshing(base, tokens, seconds))
         found |= {
             "refreshes_per_second": done.rate,
             "refresh_p99_ms": done.percentile(0.99),
@@ -119,10 +120,21 @@ def _cpu_ms(server: Running, before: float, answers: client.Answers) -> float:
     return (processes.cpu_seconds(server.pid) - before) / len(answers.latencies) * 1000
 
 
-async def _refreshing(base: str, logins: Sequence[bytes], seconds: float) -> client.Answers:
-    """Each client refreshes again and again, by the newest token of its login."""
+async def _logged_in(base: str, logins: Sequence[bytes]) -> list[str]:
+    """The refresh tokens of new logins."""
+
+    async def one(login: bytes) -> str:
+        connection = await client.Connection.open(base)
+        _, body = await connection.exchange(login)
+        connection.close()
+        return str(json.loads(body)["refresh_token"])
+
+    return await asyncio.gather(*(one(login) for login in logins))
+
+
+async def _refreshing(base: str, tokens: Sequence[str], seconds: float) -> client.Answers:
+    """One client for each of the tokens refreshes again and again, by the newest that it has."""
     answers = client.Answers()
-    tokens = await asyncio.gather(*(_logged_in(base, login) for login in logins))
     begun = perf_counter()
 
     async def one(token: str) -> None:
@@ -143,14 +155,6 @@ async def _refreshing(base: str, logins: Sequence[bytes], seconds: float) -> cli
             group.create_task(one(token))
     answers.seconds = perf_counter() - begun
     return answers
-
-
-async def _logged_in(base: str, login: bytes) -> str:
-    # On a connection of its own: until the last is logged in, the server would end it as idle.
-    connection = await client.Connection.open(base)
-    _, body = await connection.exchange(login)
-    connection.close()
-    return str(json.loads(body)["refresh_token"])
 
 
 def _row(subject: Subject, found: Mapping[str, list[dict[str, float]]]) -> dict[str, Any]:
