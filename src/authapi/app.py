@@ -16,6 +16,7 @@ from starlette.routing import Mount, Route
 
 from authapi.errors import ConfigurationError
 from authapi.services import Services
+from authapi.services.scopes import existing_scopes
 from authapi.settings import Settings, load_settings
 from authapi.strategies.registry import Registry
 from authapi.web import errors, openapi
@@ -69,12 +70,13 @@ class AuthAPI:
                 allow_headers=["Authorization", "Content-Type", "If-Match", "If-None-Match"],
                 expose_headers=["ETag", "Retry-After", "WWW-Authenticate", "X-Request-ID"],
             )
-        units = [
-            UNITS[name]
+        units = {
+            name: UNITS[name]
             for name in names
             if name != "docs" or (self.settings.docs_enabled and app.docs_url is None)
-        ]
-        own = OwnRoutes(units, max_body_bytes=self.settings.max_body_bytes)
+        }
+        self.runtime.units.update(units)
+        own = OwnRoutes(units.values(), max_body_bytes=self.settings.max_body_bytes)
         patterns = [cast("Route", route).path_regex for route in own.routes]
         if self.settings.metrics_path is not None:
             patterns.append(re.compile(re.escape(self.settings.metrics_path) + r"\Z"))
@@ -126,7 +128,7 @@ class AuthAPI:
                     methods = " ".join(sorted(route.methods or {"WEBSOCKET"}))
                     raise ConfigurationError(f"{methods} {path}: {error}") from None
                 for scope in gate.requirements.scopes:
-                    if scope not in self.settings.scopes:
+                    if scope not in existing_scopes(self.settings):
                         _log.warning(
                             "%s asks for scope %r, which AUTHAPI_SCOPES does not have: "
                             "nobody can hold it",

@@ -7,7 +7,7 @@ import ipaddress
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar, Token
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
 
@@ -129,6 +129,12 @@ class Session:
     client: Client
     data: Mapping[str, object]
     """What the application keeps for the length of this session."""
+
+    @property
+    def idle(self) -> timedelta | None:
+        """How long it lasts without use; None where idleness does not end it."""
+        ends = self.idle_expires_at
+        return None if ends is None else ends - self.last_seen_at
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,6 +90,7 @@ class Credential:
     strategy: str
     headers: dict[str, str]
     session_id: str
+    refresh_token: str = ""
 
 
 class Account:
@@ -117,7 +118,8 @@ class Account:
         service.here.cookies.clear()
         told = service.here.get("/me/identity", headers=headers).json()
         assert told["strategy"] == strategy
-        return Credential(strategy, headers, told["session_id"])
+        refresh_token = answer.json().get("refresh_token", "")
+        return Credential(strategy, headers, told["session_id"], refresh_token)
 
 
 def is_over(client: httpx.Client, credential: Credential, *, at_once: bool) -> bool:
@@ -136,6 +138,16 @@ def log_out(service: Service, account: Account) -> list[Credential]:
     for credential in account.credentials:
         assert service.here.post("/logout", headers=credential.headers).status_code == 204
     return account.credentials
+
+
+def revoke(service: Service, account: Account) -> list[Credential]:
+    *tokens, by_refresh_token = (item for item in account.credentials if item.strategy != "session")
+    for credential in tokens:
+        text = credential.headers["Authorization"].removeprefix("Bearer ")
+        assert service.here.post("/token/revoke", data={"token": text}).status_code == 200
+    text = by_refresh_token.refresh_token
+    assert service.here.post("/token/revoke", data={"token": text}).status_code == 200
+    return [*tokens, by_refresh_token]
 
 
 def end_each(service: Service, account: Account) -> list[Credential]:
@@ -191,6 +203,7 @@ def bystander(service: Service) -> Account:
     "end",
     [
         log_out,
+        revoke,
         end_each,
         end_all_others,
         change_password,

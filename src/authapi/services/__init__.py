@@ -17,7 +17,7 @@ from authapi.services.keys import Keys, prepare_data_dir
 from authapi.services.passwords import BreachCheck, Passwords
 from authapi.services.sessions import Lifetime, Login, Sessions
 from authapi.services.throttle import Throttle
-from authapi.services.tokens import RefreshTokens, Tokens
+from authapi.services.tokens import PresentedTokens, RefreshTokens, Tokens, TokenStates
 from authapi.settings import Settings
 from authapi.storage import Database
 
@@ -45,6 +45,7 @@ class Services:
     refresh_tokens: RefreshTokens
     sessions: Sessions
     throttle: Throttle
+    token_states: TokenStates
     tokens: Tokens
 
     @classmethod
@@ -83,6 +84,9 @@ class Services:
             refresh_tokens=RefreshTokens(database, activity, audit, settings),
             sessions=sessions,
             throttle=throttle,
+            token_states=TokenStates(
+                database, PresentedTokens(database, keys, activity, settings), activity, audit
+            ),
             tokens=Tokens(database, audit, settings),
         )
 
@@ -102,7 +106,8 @@ class Services:
         except BaseException:
             await self.stop()
             raise
-        await self.coherence.start()
+        if self.settings.known_callers:
+            await self.coherence.start()
         await self.keys.start()
         self.activity.start()
         self.housekeeping.start()

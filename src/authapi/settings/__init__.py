@@ -116,7 +116,8 @@ class Settings(BaseSettings):
     """What POST /login uses when the request names none."""
     registration: Literal["open", "closed"] = "open"
     scopes: Scopes = Field(default_factory=dict)
-    """The scopes that exist. A login holds all, a personal access token those it was given."""
+    """The scopes that exist. A login holds all, a personal access token those it was given.
+    `introspect` exists in any case, and is of superusers only unless it is named here."""
     allowed_origins: Origins = ()
     """Origins, besides our own, whose pages may call us, with the cookie too (CORS)."""
 

@@ -27,6 +27,8 @@ class Runtime:
     registry: Registry
     bindings: dict[object, object] = field(default_factory=dict, repr=False)
     """Gates by what they stand for here; filled by the resolver."""
+    units: set[str] = field(default_factory=set)
+    """Names of the units of routes that are installed (`authapi.web.routes.UNITS`)."""
 
     @property
     def settings(self) -> Settings:

@@ -9,7 +9,7 @@ itself (the cookie); within that, the order given. The first strategy that recog
 credential decides. Then the gates: active, fresh, scopes, verified, superuser.
 """
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
@@ -33,6 +33,7 @@ from authapi.errors import (
 )
 from authapi.identity import Identity, User
 from authapi.strategies.base import Challenge, Revocable, Strategy, authorization
+from authapi.web.challenges import challenges_of, extended
 from authapi.web.context import RequestContext, Runtime, context_of
 from authapi.web.csrf import check_ambient
 
@@ -369,22 +370,12 @@ def _bind(wanted: Requirements, runtime: Runtime) -> Binding:
     return Binding(
         strategies=strategies,
         schemes=frozenset(challenge.scheme.lower() for challenge in explicit),
-        challenges=distinct(item.challenge() for item in strategies),
+        challenges=challenges_of(strategies, runtime),
     )
-
-
-def distinct(challenges: Iterable[Challenge]) -> tuple[Challenge, ...]:
-    """The challenges without repetition, in order."""
-    return tuple({str(challenge): challenge for challenge in challenges}.values())
 
 
 def _marked(challenges: tuple[Challenge, ...], scheme: str) -> tuple[Challenge, ...]:
     # RFC 6750, section 3.1: `error` only where a token was sent; other schemes have no such word.
     if scheme.lower() != "bearer":
         return challenges
-    return tuple(
-        Challenge(item.scheme, {**item.parameters, "error": "invalid_token"})
-        if item.scheme.lower() == "bearer"
-        else item
-        for item in challenges
-    )
+    return tuple(extended(item, {"error": "invalid_token"}) for item in challenges)

@@ -10,7 +10,7 @@ from authapi import create_app
 from authapi.crypto.ids import new_id
 from authapi.testing import Client, acting_as, client
 from tests.conftest import SettingsFactory
-from tests.web.answers import check_headers, input_errors, problem
+from tests.web.answers import BEARER, check_headers, input_errors, problem
 from tests.web.logins import Headers, sign_in
 
 SCOPES = {"reports:read": "Read reports", "reports:write": "Write reports"}
@@ -133,7 +133,7 @@ async def test_making_one_asks_for_a_fresh_login(api: Client, strategy: str) -> 
         response = await api.post("/me/tokens", json={"name": "x"}, headers=headers)
         problem(response, 401, "stale_authentication")
         assert response.headers.get_list("www-authenticate") == [
-            'Bearer realm="authapi", error="insufficient_user_authentication", max_age="300"',
+            f'{BEARER}, error="insufficient_user_authentication", max_age="300"',
             'Cookie realm="authapi", cookie-name="authapi"',
         ]
         assert (await api.get("/me/tokens", headers=headers)).json() == []

@@ -62,7 +62,7 @@ class RefreshTokens:
                 raise InvalidGrant
             session, user = found
             at = now()
-            if self._is_over(session, at) or not user.is_active:
+            if self._activity.is_over(session, at) or not user.is_active:
                 raise InvalidGrant
             granted = session.scopes if scopes is None else frozenset(scopes)
             if not granted <= session.scopes:
@@ -107,12 +107,3 @@ class RefreshTokens:
         ):
             return None
         return token.successor(family.nonce)
-
-    def _is_over(self, session: Session, at: datetime) -> bool:
-        idle = session.idle_expires_at
-        return at >= session.expires_at or self._activity.is_idle(
-            session.id,
-            at,
-            written=session.last_seen_at,
-            idle=None if idle is None else idle - session.last_seen_at,
-        )

@@ -1,7 +1,14 @@
-"""The JSON that goes in and out: `fields` are its parts, `inputs` and `outputs` its documents."""
+"""The JSON that goes in and out: `fields` are its parts, the others its documents."""
 
 from authapi.web.schemas.fields import Input, Output
 from authapi.web.schemas.inputs import LoginRequest, NewToken, PasswordChange, Profile, Registration
+from authapi.web.schemas.oauth import (
+    INACTIVE,
+    ActiveToken,
+    AuthorizationServer,
+    InactiveToken,
+    ProtectedResource,
+)
 from authapi.web.schemas.outputs import (
     EventOut,
     EventPage,
@@ -21,10 +28,14 @@ from authapi.web.schemas.outputs import (
 )
 
 __all__ = [
+    "INACTIVE",
+    "ActiveToken",
+    "AuthorizationServer",
     "EventOut",
     "EventPage",
     "HealthOut",
     "IdentityOut",
+    "InactiveToken",
     "Input",
     "JWKSetOut",
     "LoginOut",
@@ -37,6 +48,7 @@ __all__ = [
     "Problem",
     "ProblemError",
     "Profile",
+    "ProtectedResource",
     "Registration",
     "SessionDataOut",
     "SessionOut",

@@ -69,7 +69,8 @@ class NewToken(Input):
         list[Scope] | None,
         Field(
             max_length=100,
-            description="Some of your own scopes; all of them if left out.",
+            description="Some of your own scopes; all of them if left out. Superusers hold "
+            "`introspect` besides those listed.",
             json_schema_extra={"uniqueItems": True, **limit("scopes")},
         ),
         AfterValidator(lambda value: value and no_duplicates(value)),
