@@ -27,6 +27,7 @@ def pytest_collection_finish() -> None:
     """Modules and collected tests stay to the end: the collector need not look at them again."""
     # It would, some fifty times in each worker, for a third of a second each.
     gc.freeze()
+    gc.set_threshold(10_000)  # an application is made and thrown away in each test
 
 
 @pytest.fixture(scope="session")
