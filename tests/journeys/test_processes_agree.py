@@ -4,7 +4,6 @@ The other has just answered these very credentials, so it knows them without ask
 """
 
 import os
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
@@ -18,7 +17,7 @@ import pytest
 from authapi.services.callers.coherence import _LOOK_AGAIN_AFTER
 from tests.servers.forked import Forking
 from tests.servers.postgres import PostgresServer
-from tests.servers.process import ServeProcess, free_port
+from tests.servers.process import free_port
 from tests.web.scanners import PATH, Scanner, publish, report
 
 PASSWORD = "correct horse battery staple"
@@ -76,8 +75,8 @@ def service(
             stack.callback(postgres.drop_database, name)
         servers = []
         for port, url in zip(ports, urls, strict=True):
-            command = [sys.executable, "-m", "authapi", "serve", "--port", str(port)]
-            server = stack.enter_context(ServeProcess(command, environment, directory))
+            command = ["serve", "--port", str(port)]
+            server = stack.enter_context(forking.start(command, environment, directory))
             server.wait_ready(f"{url}/health/ready", timeout=30)
             servers.append(server)
         here, there = (stack.enter_context(httpx.Client(base_url=url)) for url in urls)

@@ -18,8 +18,6 @@ from authapi.services.addresses import parse_email
 from authapi.testing import PASSWORD
 from tests.storage.rows import a_session
 
-pytestmark = pytest.mark.real_hashes
-
 ALICE = parse_email("alice@example.com")
 OTHER = PASSWORD[::-1]
 Deed = Callable[[Services, Identity], Awaitable[object]]
