@@ -189,8 +189,10 @@ def _describe_responses(responses: Document) -> None:
 
 def _write_limit(field: Document, runtime: Runtime) -> None:
     """Write into `field` the limit that is a setting, named by its `x-limit`."""
-    settings = runtime.settings
     limit = field.pop(LIMIT, None)
+    if limit is None:
+        return
+    settings = runtime.services.settings  # only schemas of ours have such limits
     if limit == "new_password":
         field["minLength"] = settings.password_min_length
         field["maxLength"] = settings.password_max_length

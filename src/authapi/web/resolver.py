@@ -298,7 +298,7 @@ def _check_ambient(connection: HTTPConnection, context: RequestContext, identity
 
 
 def _tell(context: RequestContext, strategy: Strategy, outcome: str) -> None:
-    metrics = context.runtime.services.metrics
+    metrics = context.runtime.metrics
     if metrics is not None:
         metrics.authentication(strategy.name, outcome)
     if context.span is not None:
