@@ -3,15 +3,19 @@
 import itertools
 import os
 import shutil
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from authapi import Settings, create_app
+from authapi.crypto import jwk
 from authapi.crypto.passwords import Cost, PasswordHasher
+from authapi.services.keys.lifecycle import KeyLifecycle
 from authapi.storage import migrations
+from authapi.storage.signing_keys import StoredKey
 from authapi.testing import Client, client
+from tests.known_key import DER
 from tests.servers.postgres import PostgresServer
 
 pytest_plugins = ["tests.servers.plugin"]
@@ -53,6 +57,20 @@ def hash_cost(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
         return PasswordHasher(Cost(8, 1, 1) if cost == default else cost)
 
     monkeypatch.setattr("authapi.services.passwords.PasswordHasher", hasher)
+
+
+@pytest.fixture
+def known_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each service that this test starts on an empty database signs with `tests.known_key.KEY`."""
+    make, ensure = jwk.new_private_key, KeyLifecycle.ensure
+
+    async def ensure_known(self: KeyLifecycle) -> Sequence[StoredKey]:
+        made = itertools.chain([DER], iter(lambda: make("ES256"), None))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(jwk, "new_private_key", lambda _: next(made))
+            return await ensure(self)
+
+    monkeypatch.setattr(KeyLifecycle, "ensure", ensure_known)
 
 
 @pytest.fixture(scope="session")

@@ -3,14 +3,23 @@
 import base64
 import json
 from collections.abc import Mapping
+from typing import Any
 
 import pytest
 
-from authapi.crypto import jws
-from authapi.errors import TokenError
+from authapi.crypto import jwk, jws
+from authapi.errors import TokenError, UnknownKey
+from tests.known_key import KEY
 
-KEY = jws.derive_signing_key(b"the secret of these tests, which nobody else has")
-RING = jws.key_ring([KEY.verifying])
+__all__ = ["KEY"]
+
+
+def new_key(algorithm: jwk.Algorithm = "ES256") -> jwk.SigningKey:
+    """A key that nobody else has."""
+    return jwk.read_private_key(jwk.new_private_key(algorithm))
+
+
+RING = jwk.key_ring([KEY.verifying])
 NOW = 1_800_000_000
 ISSUER = "https://auth.example"
 AUDIENCE = "example"
@@ -35,7 +44,7 @@ def unb64(text: str) -> bytes:
 
 
 def forge(
-    header: object = HEADER, claims: object = CLAIMS, *, key: jws.SigningKey | None = KEY
+    header: object = HEADER, claims: object = CLAIMS, *, key: jwk.SigningKey | None = KEY
 ) -> str:
     """A token of these parts (bytes as they are, else as JSON) with a good signature by `key`."""
     parts = [
@@ -59,20 +68,20 @@ def raw(parts: Mapping[str, object], **texts: str) -> bytes:
 
 def verify(token: object, *, now: float = NOW, max_lifetime: int | None = None) -> object:
     return jws.verify(
-        token,
-        keys=RING,
-        issuer=ISSUER,
-        audience=AUDIENCE,
-        now=now,
-        max_lifetime=max_lifetime,
-    )
+        token, keys=RING, expected=expected(max_lifetime=max_lifetime), now=now
+    ).claims
+
+
+def expected(**changes: Any) -> jws.Expected:
+    """What these tests expect of a token, unless told otherwise."""
+    return jws.Expected(**{"issuer": ISSUER, "audiences": (AUDIENCE,), **changes})
 
 
 def refused(token: object, *, now: float = NOW, max_lifetime: int | None = None) -> None:
     """The one refusal, which holds and shows nothing of the token nor of a reason."""
     with pytest.raises(TokenError) as caught:
         verify(token, now=now, max_lifetime=max_lifetime)
-    assert type(caught.value) is TokenError
+    assert type(caught.value) in (TokenError, UnknownKey)
     assert caught.value.args == ()
     assert caught.value.__cause__ is None
     assert caught.value.__context__ is None or caught.value.__suppress_context__

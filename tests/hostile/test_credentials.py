@@ -14,18 +14,18 @@ from pydantic import SecretStr
 
 from authapi import Settings
 from authapi.clock import now
-from authapi.crypto import jws
+from authapi.crypto import jwk
 from authapi.crypto.secrets import new_opaque_token, new_secret
 from authapi.identity import User
 from authapi.testing import PASSWORD
 from tests.conftest import SettingsFactory
 from tests.hostile.nasty_json import CANARY
 from tests.hostile.watch import Watch, raw, watching
+from tests.known_key import FOREIGN, KEY
 from tests.web.answers import problem, unnamed
 from tests.web.logins import STRATEGIES, sign_in
 
 SECRET = "not the secret of anybody, only of these tests"
-STRANGER = "a secret that the service has never heard of at all"
 
 
 @pytest.fixture
@@ -161,10 +161,10 @@ def b64(data: bytes) -> bytes:
     return base64.urlsafe_b64encode(data).rstrip(b"=")
 
 
-def signed(header: bytes, payload: bytes, *, secret: str = SECRET) -> str:
+def signed(header: bytes, payload: bytes, *, key: jwk.SigningKey = KEY) -> str:
     """Any bytes under a good ES256 signature."""
     text = b64(header) + b"." + b64(payload)
-    signature = jws.derive_signing_key(secret.encode()).key.sign(text)
+    signature = key.key.sign(text)
     return (text + b"." + b64(signature)).decode()
 
 
@@ -187,7 +187,7 @@ async def claims_of(watch: Watch, user: User) -> dict[str, Any]:
 
 def public_keys() -> Iterator[tuple[str, bytes]]:
     """Our public key in every form that somebody could take for an HMAC secret."""
-    verifying = jws.derive_signing_key(SECRET.encode()).verifying
+    verifying = KEY.verifying
     x, y = (int.from_bytes(base64.urlsafe_b64decode(verifying.jwk[n] + "=")) for n in ("x", "y"))
     key = ec.EllipticCurvePublicNumbers(x, y, ec.SECP256R1()).public_key()
     forms: list[tuple[str, Any, Any]] = [
@@ -212,7 +212,7 @@ def public_keys() -> Iterator[tuple[str, bytes]]:
 async def test_the_header_of_a_jwt_decides_nothing(watch: Watch) -> None:
     claims = await claims_of(watch, await watch.api.create_user())
     payload = json.dumps(claims).encode()
-    kid = jws.derive_signing_key(SECRET.encode()).verifying.kid
+    kid = KEY.verifying.kid
     good = {"alg": "ES256", "typ": "at+jwt", "kid": kid}
     fine = await watch.ask("GET", "/me", headers=bearer(signed(json.dumps(good).encode(), payload)))
     assert fine.status_code == 200
@@ -234,7 +234,7 @@ async def test_the_header_of_a_jwt_decides_nothing(watch: Watch) -> None:
         {"crit": []},
         {"b64": False},
         {"jku": "http://127.0.0.1:1/jwks.json"},
-        {"jwk": dict(jws.derive_signing_key(STRANGER.encode()).verifying.jwk)},
+        {"jwk": dict(FOREIGN.verifying.jwk)},
         {"x5c": ["AAAA"]},
         {"x5u": "http://127.0.0.1:1/"},
         {"cty": "JWT"},
@@ -256,9 +256,9 @@ async def test_the_header_of_a_jwt_decides_nothing(watch: Watch) -> None:
                 token = hashed(json.dumps(named).encode(), payload, key, digest)
                 cases[f"{algorithm} of {form} {named}"] = bearer(token)
     header = json.dumps(good).encode()
-    cases["another key"] = bearer(signed(header, payload, secret=STRANGER))
-    own = {**good, "jwk": dict(jws.derive_signing_key(STRANGER.encode()).verifying.jwk)}
-    cases["its own key"] = bearer(signed(json.dumps(own).encode(), payload, secret=STRANGER))
+    cases["another key"] = bearer(signed(header, payload, key=FOREIGN))
+    own = {**good, "jwk": dict(FOREIGN.verifying.jwk)}
+    cases["its own key"] = bearer(signed(json.dumps(own).encode(), payload, key=FOREIGN))
     for number, broken in enumerate(
         (b"", b"[]", b"null", b'"x"', b"{", b"\xff", b"{}", b"[" * 3000)
     ):
@@ -275,7 +275,7 @@ async def test_the_claims_of_a_jwt_are_all_there_and_hold(watch: Watch) -> None:
     claims = await claims_of(watch, user)
     opaque = await sign_in(watch.api.services, user, "token")
     identity = await watch.ask("GET", "/me/identity", headers=raw(opaque))
-    verifying = jws.derive_signing_key(SECRET.encode()).verifying
+    verifying = KEY.verifying
     header = json.dumps({"alg": "ES256", "typ": "at+jwt", "kid": verifying.kid}).encode()
     at = int(now().timestamp())
     changes: list[tuple[str, list[Any]]] = [
@@ -310,7 +310,7 @@ async def test_a_jwt_that_is_nested_without_end(
     make_settings: SettingsFactory, caplog: pytest.LogCaptureFixture, roomy: bool
 ) -> None:
     """Stock python-jose raises RecursionError on it, before it looks at the signature."""
-    key = jws.derive_signing_key(SECRET.encode()).verifying
+    key = KEY.verifying
     fine = json.dumps({"alg": "ES256", "typ": "at+jwt", "kid": key.kid}).encode()
     limits = {"max_credential_bytes": 200_000, "max_header_bytes": 400_000} if roomy else {}
     settings = make_settings(secret=SecretStr(SECRET), **limits)
@@ -470,7 +470,7 @@ async def test_no_credential_of_a_stranger_opens_anything(watch: Watch) -> None:
     forged: list[Callable[[], list[tuple[bytes, bytes]]]] = [
         lambda: bearer(new_opaque_token()),
         lambda: [(b"cookie", b"authapi=" + new_secret().encode())],
-        lambda: bearer(signed(b'{"alg":"none"}', b"{}", secret=STRANGER)),
+        lambda: bearer(signed(b'{"alg":"none"}', b"{}", key=FOREIGN)),
         lambda: basic(f"nobody@example.com:{hashlib.sha256(b'x').hexdigest()}".encode()),
         lambda: [(b"x-forwarded-user", b"admin"), (b"x-role", b"admin")],
         lambda: [(b"authorization", b"Bearer null"), (b"cookie", b"authapi=null")],

@@ -14,21 +14,15 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from starlette.requests import HTTPConnection
 
 from authapi import Challenge, Identity, Issued, Issuer
-from authapi.crypto import jws
 from authapi.services import Login
 from authapi.testing import PASSWORD, Client
+from tests.known_key import FOREIGN, KEY
+
+__all__ = ["FOREIGN", "KEY"]
 
 SECRET = "4f1c0b7e9a2d8365b7c1e4d09f38a652"
-"""The secret of services under attack, so that a test can sign what the service would."""
+"""The secret of services under attack; their key is `KEY` (fixture `known_key`)."""
 
-
-def jws_key(secret: str) -> jws.SigningKey:
-    """The key that a service with this secret signs with."""
-    return jws.derive_signing_key(secret.encode())
-
-
-KEY = jws_key(SECRET)
-FOREIGN = jws_key("of somebody else, who has no business here")
 
 Signer = Callable[[bytes], bytes]
 

@@ -1,7 +1,9 @@
 """Past failures of others (rows 31 to 49), as attacks on addresses, passwords and links."""
 
+import hmac
 import json
 from collections.abc import AsyncIterator, Mapping
+from functools import partial
 from uuid import uuid4
 
 import pytest
@@ -9,7 +11,10 @@ import sqlalchemy as sa
 
 from authapi import Settings, create_app
 from authapi.crypto.passwords import PasswordHash, PasswordHasher
+from authapi.crypto.sealing import Sealer
+from authapi.errors import SealBroken
 from authapi.services.addresses import parse_email
+from authapi.services.keys.ring import context_of
 from authapi.storage.models import users
 from authapi.testing import PASSWORD, Client, client
 from tests.conftest import SettingsFactory
@@ -21,7 +26,6 @@ from tests.security.attack import (
     credentials,
     forge,
     header,
-    jws_key,
     operations,
     told,
 )
@@ -174,13 +178,18 @@ async def test_row_40_no_secret_is_known_and_no_cursor_is_trusted(every: Client)
     alice = await every.create_user()
     held = await credentials(every, alice.email)
     token = held["jwt"][b"authorization"].decode().partition(" ")[2]
+    async with every.services.database.read() as store:
+        stored = await store.signing_keys.all()
     for guess in GUESSED:
-        key = jws_key(guess)
-        answer = await every.get(
-            "/me",
-            headers=bearer(forge(header(kid=key.verifying.kid), claims_of(token), key.key.sign)),
-        )
-        assert answer.status_code == 401
+        # To whoever reads the rows, a guessed secret would open the keys; to others it would sign.
+        for key in stored:
+            assert key.private_key
+            with pytest.raises(SealBroken):
+                Sealer(guess.encode()).open(key.private_key, context=context_of(key.kid))
+        sign = partial(hmac.digest, guess.encode(), digest="sha256")
+        for algorithm in ("HS256", "ES256"):
+            forged = forge(header(alg=algorithm), claims_of(token), sign)
+            assert (await every.get("/me", headers=bearer(forged))).status_code == 401
     for guess in GUESSED[2:]:
         with pytest.raises(ValueError, match=r"secret|SECRET"):
             Settings(

@@ -74,6 +74,7 @@ async def test_a_signed_session_is_known_by_its_id_and_kind(
     lifetime = Lifetime(DAY)
     signed = await services.sessions.begin(login, SessionKind.JWT, lifetime=lifetime)
     cookie = await begin(services, alice)
+    kid = (await services.keys.jwk_set())["keys"][0]["kid"]
 
     async def identify_id(session: Session, kind: SessionKind, user: User) -> Identity | None:
         return await services.sessions.identify_id(
@@ -82,7 +83,10 @@ async def test_a_signed_session_is_known_by_its_id_and_kind(
             user_id=user.id,
             strategy=kind.value,
             credential=hash_secret("signed"),
+            kid=kid,
             expires_at=signed.expires_at,
+            scopes=signed.scopes,
+            number=services.sessions.number(),
         )
 
     found = await identify_id(signed, SessionKind.JWT, alice)

@@ -82,8 +82,9 @@ def _example(document: Mapping[str, Any], schema: Mapping[str, Any]) -> Any:
     for name in ("examples", "enum"):
         if name in schema:
             return schema[name][0]
-    if "anyOf" in schema:
-        return _example(document, schema["anyOf"][0])
+    for name in ("anyOf", "oneOf"):
+        if name in schema:
+            return _example(document, schema[name][0])
     if schema.get("type") == "object":
         members = schema.get("properties", {}).items()
         return {name: _example(document, member) for name, member in members}

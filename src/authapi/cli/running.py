@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
-from typing import Annotated, TypeVar
+from typing import Annotated, Literal, TypeVar
 from unicodedata import category
 from uuid import UUID
 
@@ -12,7 +12,7 @@ import typer
 
 from authapi.errors import ConfigurationError, InvalidInput, NotFound
 from authapi.identity import User
-from authapi.services import Services
+from authapi.services import Services, prepare
 from authapi.services.addresses import parse_email
 from authapi.settings import load_settings
 from authapi.web.breaches import range_check
@@ -25,14 +25,26 @@ JSONOption = Annotated[bool, typer.Option("--json", help="Print JSON, for progra
 UserArgument = Annotated[str, typer.Argument(metavar="USER", help="E-mail address or id.")]
 
 
-def with_services(work: Callable[[Services], Awaitable[T]]) -> T:
-    """What `work` gives, with services that are open while it runs."""
+def with_services(
+    work: Callable[[Services], Awaitable[T]],
+    *,
+    keys: Literal["open", "unlocked", "locked"] = "open",
+) -> T:
+    """What `work` gives, with services that are open while it runs.
+
+    Signing keys are read, or only the secret is, or not even that.
+    """
 
     async def run() -> T:
         settings = load_settings()
         services = Services.build(settings, breached=range_check(settings))
-        await services.open()
         try:
+            if keys == "open":
+                await services.open()
+            else:
+                await asyncio.to_thread(prepare, settings)
+            if keys == "unlocked":
+                services.keys.unlock()
             return await work(services)
         except InvalidInput as refusal:
             # The command line has no document to put the details into.

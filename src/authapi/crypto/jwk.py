@@ -142,17 +142,17 @@ def thumbprint(members: Mapping[str, str]) -> str:
 
 
 def _public_key(members: Mapping[str, object]) -> PublicKey:
-    # cryptography refuses points off the curve, even moduli and exponents below three.
+    # cryptography refuses points off the curve and bad exponents, but not an even modulus.
     if members["kty"] == "EC" and members["crv"] == "P-256":
         point = ec.EllipticCurvePublicNumbers(
             _number(members["x"], 32), _number(members["y"], 32), ec.SECP256R1()
         )
         return point.public_key()
     if members["kty"] == "RSA":
-        exponent = _number(members["e"], 8)
-        return rsa.RSAPublicNumbers(
-            exponent, _number(members["n"], _MOST_RSA_BITS // 8)
-        ).public_key()
+        exponent, modulus = _number(members["e"], 8), _number(members["n"], _MOST_RSA_BITS // 8)
+        if modulus % 2 == 0:
+            raise ValueError("an even modulus")
+        return rsa.RSAPublicNumbers(exponent, modulus).public_key()
     raise ValueError("neither P-256 nor RSA")
 
 

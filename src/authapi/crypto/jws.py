@@ -46,6 +46,14 @@ class Expected:
     """Bounds `exp - iat`, in seconds."""
 
 
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What a token says, and whose signature vouches for it."""
+
+    claims: Mapping[str, object]
+    key: VerifyingKey
+
+
 def sign(claims: Mapping[str, object], key: SigningKey, *, typ: str = ACCESS_TOKEN) -> str:
     """`claims` as a compact JWS. Times are seconds since 1970, as integers."""
     return jwt.encode(
@@ -58,29 +66,29 @@ def sign(claims: Mapping[str, object], key: SigningKey, *, typ: str = ACCESS_TOK
 
 def verify(
     token: object, *, keys: Mapping[str, VerifyingKey], expected: Expected, now: float
-) -> Mapping[str, object]:
-    """The claims of `token`, if every one of them and the signature hold at `now`.
+) -> Verified:
+    """What `token` says, if every claim that matters and the signature hold at `now`.
 
     `now` counts seconds since 1970. Raises UnknownKey for a token that names a key which `keys`
     does not have, so that its owner may be asked for newer ones, TokenError for every other
     refusal, and nothing else, whatever `token` is.
     """
     try:
-        claims = _verified_payload(token, keys, expected)
-        _check_names(claims, expected)
-        _check_times(claims, now, expected)
+        verified = _verified_payload(token, keys, expected)
+        _check_names(verified.claims, expected)
+        _check_times(verified.claims, now, expected)
     except TokenError:
         raise
     except Exception:
         # Whatever a hostile token makes a library raise, the answer is the same refusal. The cause
         # is dropped on purpose: it may quote the token.
         raise TokenError from None
-    return claims
+    return verified
 
 
 def _verified_payload(
     token: object, keys: Mapping[str, VerifyingKey], expected: Expected
-) -> Mapping[str, object]:
+) -> Verified:
     if not isinstance(token, str) or len(token) > _MAX_LENGTH or not token.isascii():
         raise TokenError
     segments = token.split(".")
@@ -103,7 +111,7 @@ def _verified_payload(
     signed = token.rpartition(".")[0].encode()
     if key.key.verify(signed, signature) is not True:
         raise TokenError
-    return _object(payload_bytes)
+    return Verified(_object(payload_bytes), key)
 
 
 def _check_names(claims: Mapping[str, object], expected: Expected) -> None:

@@ -97,7 +97,11 @@ class Services:
 
     async def start(self) -> None:
         """Open, and begin what goes on in the background of a service. Raises as `open`."""
-        await self.open()
+        try:
+            await self.open()
+        except BaseException:
+            await self.stop()
+            raise
         await self.coherence.start()
         await self.keys.start()
         self.activity.start()

@@ -178,19 +178,20 @@ class Sessions:
         user_id: UUID,
         strategy: str,
         credential: SecretHash,
+        kid: str,
         expires_at: datetime,
         scopes: Collection[str],
         number: int,
     ) -> Identity | None:
         """The session of this user, or None if it is unknown or over: one statement.
 
-        An id proves nothing: ask only with what a verified signature has vouched for. `credential`
-        is the hash of what was signed: until `expires_at`, `recall` knows the caller by it. Of the
-        scopes of the session, the caller has those that `scopes` names as well. `number` was taken
-        before the signature was verified.
+        An id proves nothing: ask only with what a signature by the key `kid` has vouched for, which
+        must not have been retired meanwhile. `credential` is the hash of what was signed: until
+        `expires_at`, `recall` knows the caller by it. Of the scopes of the session, the caller has
+        those that `scopes` names as well. `number` was taken before the signature was verified.
         """
         async with self._database.read() as store:
-            found = await store.sessions.find_with_user(session_id, kind)
+            found = await store.sessions.find_signed(session_id, kind, kid=kid)
         if found is not None and found[1].id != user_id:
             return None
         return self._identity(

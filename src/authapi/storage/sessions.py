@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from authapi.crypto.secrets import SecretHash
 from authapi.identity import Client, Session, SessionKind, User
-from authapi.storage.models import refresh_families, sessions, users
+from authapi.storage.models import refresh_families, sessions, signing_keys, users
 from authapi.storage.users import USER_COLUMNS
 
 _COLUMNS = (
@@ -35,6 +35,9 @@ _BY_SECRET = _WITH_USER.where(
 )
 _BY_ID = _WITH_USER.where(
     sessions.c.id == sa.bindparam("id"), sessions.c.kind == sa.bindparam("kind")
+)
+_BY_SIGNED_ID = _BY_ID.where(
+    sa.exists().where(signing_keys.c.kid == sa.bindparam("kid")).correlate(None)
 )
 
 
@@ -78,6 +81,12 @@ class SessionTable:
     ) -> tuple[Session, User] | None:
         """The session with this id, and its user: one statement."""
         return await self._one(_BY_ID, {"id": session_id, "kind": kind})
+
+    async def find_signed(
+        self, session_id: UUID, kind: SessionKind, *, kid: str
+    ) -> tuple[Session, User] | None:
+        """The same, if the key is still there that has signed the id: one statement."""
+        return await self._one(_BY_SIGNED_ID, {"id": session_id, "kind": kind, "kid": kid})
 
     async def lock(self, session_id: UUID) -> Session | None:
         """The session, held against other writers until the commit."""

@@ -39,7 +39,8 @@ class JWTStrategy(Refreshable):
             return None
         number = self.services.sessions.number()
         try:
-            claims = await self.services.keys.verify_access_token(token, now=now())
+            verified = await self.services.keys.verify_access_token(token, now=now())
+            claims = verified.claims
             session_id, subject = UUID(str(claims.get("sid"))), UUID(str(claims["sub"]))
             expires_at = datetime.fromtimestamp(float(str(claims["exp"])), UTC)
         except (TokenError, ValueError, OverflowError):
@@ -50,6 +51,7 @@ class JWTStrategy(Refreshable):
             user_id=subject,
             strategy=self.name,
             credential=hash_secret(token),
+            kid=verified.key.kid,
             expires_at=expires_at,
             scopes=str(claims.get("scope", "")).split(),
             number=number,

@@ -22,7 +22,14 @@ async def test_a_password_becomes_a_jwt(api_on_each: Client) -> None:
     check_headers(response)
     assert response.headers["content-type"] == "application/json"
     body = response.json()
-    assert body.keys() == {"access_token", "token_type", "expires_in", "scope"}
+    assert body.keys() == {
+        "access_token",
+        "token_type",
+        "expires_in",
+        "refresh_token",
+        "refresh_expires_in",
+        "scope",
+    }
     assert (body["token_type"], body["expires_in"], body["scope"]) == ("bearer", 600, "")
     assert "set-cookie" not in response.headers
     headers = {"authorization": f"Bearer {body['access_token']}"}
@@ -140,7 +147,10 @@ async def test_a_deactivated_account_is_refused_alike(api: Client) -> None:
         ("grant_type=password;username=a;password=x", "unsupported_grant_type"),
         ("grant_type=", "unsupported_grant_type"),
         ("grant_type=PASSWORD&username=a&password=x", "unsupported_grant_type"),
-        ("grant_type=refresh_token&refresh_token=x", "unsupported_grant_type"),
+        ("grant_type=refresh_token&refresh_token=x", "invalid_grant"),
+        ("grant_type=refresh_token&refresh_token=", "invalid_request"),
+        ("grant_type=refresh_token", "invalid_request"),
+        ("grant_type=refresh_token&refresh_token=x&scope=a+a", "invalid_scope"),
         ("grant_type=client_credentials", "unsupported_grant_type"),
         ("grant_type=implicit", "unsupported_grant_type"),
         ("grant_type=authorization_code&code=x", "unsupported_grant_type"),

@@ -15,7 +15,10 @@ STRATEGIES = ["session", "token", "jwt"]
 MEMBERS = {
     "session": {"user", "strategy", "expires_at"},
     "token": {"user", "strategy", "expires_at", "access_token", "token_type", "expires_in"},
-    "jwt": {"user", "strategy", "expires_at", "access_token", "token_type", "expires_in"},
+    "jwt": {
+        *("user", "strategy", "expires_at", "access_token", "token_type", "expires_in"),
+        *("refresh_token", "refresh_expires_in"),
+    },
 }
 LIFETIMES = {
     "session": timedelta(days=7),

@@ -124,6 +124,9 @@ async def test_how_i_was_recognised(api_on_each: Client, strategy: str) -> None:
     check_headers(response)
     body = response.json()
     sessions = await api_on_each.services.sessions.list_of(alice.id)
+    ends = sessions[0].expires_at
+    if strategy == "jwt":  # the credential in hand ends before its session does
+        ends = (sessions[0].created_at + timedelta(minutes=10)).replace(microsecond=0)
     assert body == {
         "user_id": str(alice.id),
         "strategy": strategy,
@@ -131,7 +134,7 @@ async def test_how_i_was_recognised(api_on_each: Client, strategy: str) -> None:
         "scopes": [],
         "auth_time": f"{sessions[0].auth_time:%Y-%m-%dT%H:%M:%S.%f}Z",
         "amr": ["pwd"],
-        "expires_at": f"{sessions[0].expires_at:%Y-%m-%dT%H:%M:%S.%f}Z",
+        "expires_at": f"{ends:%Y-%m-%dT%H:%M:%S.%f}Z",
     }
 
 

@@ -8,7 +8,7 @@ background; `lifecycle` moves keys from state to state; `secret` is what they ar
 import asyncio
 import logging
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from datetime import datetime
 
 from authapi.clock import now
@@ -19,6 +19,7 @@ from authapi.errors import (
     KeyRefused,
     SealBroken,
     TokenError,
+    Unavailable,
     UnknownKey,
 )
 from authapi.identity import Session, User
@@ -116,7 +117,8 @@ class Keys:
     ) -> str:
         """A JWT for `session`, whose `sid` makes a logout real.
 
-        `scopes` are those of the session unless given, `audience` is ourselves.
+        `scopes` are those of the session unless given, `audience` is ourselves. Raises Unavailable
+        if this process can open no key that signs.
         """
         claims: dict[str, object] = {
             "iss": self._settings.issuer,
@@ -132,28 +134,36 @@ class Keys:
         granted = session.scopes if scopes is None else scopes
         if granted:
             claims["scope"] = " ".join(sorted(granted))
-        return jws.sign(claims, (await self.ring()).signing)
+        signing = (await self.ring()).signing
+        if signing is None:
+            _log.error("%s", WRONG_SECRET)
+            raise Unavailable
+        return jws.sign(claims, signing)
 
     async def verify_access_token(
         self, token: str, *, now: datetime, audiences: Collection[str] | None = None
-    ) -> Mapping[str, object]:
-        """The claims of an access token that we signed, for ourselves unless `audiences` are given.
+    ) -> jws.Verified:
+        """What an access token that we signed says, for ourselves unless `audiences` are given.
 
-        Raises TokenError for every refusal.
+        Raises TokenError for every refusal. The key may have been retired a moment ago by another
+        process: whoever looks up the session asks for the key in the same statement.
         """
         expected = jws.Expected(
-            issuer=self._settings.issuer, audiences=audiences or (self._settings.jwt_audience,)
+            issuer=self._settings.issuer,
+            audiences=audiences or (self._settings.jwt_audience,),
+            max_lifetime=int(self._settings.jwt_lifetime.total_seconds()),
         )
-        moment, ring = now.timestamp(), await self.ring()
+        moment, ring = now.timestamp(), self._require()
         try:
             return jws.verify(token, keys=ring.verifying, expected=expected, now=moment)
         except UnknownKey:
+            # Made by another process since we read them, or by nobody: many may claim it.
             if time.monotonic() - self._asked_at < _ASK_AGAIN_AFTER:
                 raise TokenError from None
         self._asked_at = time.monotonic()
-        newer = await self._read()
         try:
-            return jws.verify(token, keys=newer.verifying, expected=expected, now=moment)
+            newer = (await self._read()).verifying
+            return jws.verify(token, keys=newer, expected=expected, now=moment)
         except UnknownKey:
             raise TokenError from None
 
@@ -162,14 +172,12 @@ class Keys:
         return (await self.ring()).jwk_set()
 
     async def ring(self) -> KeyRing:
-        """The keys, as they are now.
+        """The keys to sign with and to publish.
 
-        Those in memory, as long as no key can have been retired unheard: like what is known of
-        callers, and by the same announcements.
+        Those in memory, as long as none can have been retired at once unheard: like what is known
+        of callers, and by the same announcements.
         """
-        ring = self._ring
-        if ring is None:
-            raise RuntimeError(_NOT_STARTED)
+        ring = self._require()
         hears = self._coherence.holds()  # first: asking may tell that everybody has changed
         if ring.number >= self._known.floor and (hears or ring.age < self._bound):
             return ring
@@ -186,6 +194,11 @@ class Keys:
         """Remove retired keys that nobody needs any more; how many they were."""
         return await self.lifecycle.prune()
 
+    def _require(self) -> KeyRing:
+        if self._ring is None:
+            raise RuntimeError(_NOT_STARTED)
+        return self._ring
+
     async def _read(self, *, after: KeyRing | None = None) -> KeyRing:
         async with self._reading:
             ring = self._ring
@@ -196,13 +209,10 @@ class Keys:
                 stored = await store.signing_keys.all()
             if self._sealer is None:
                 raise RuntimeError(_NOT_STARTED)
-            found = ring_of(
+            self._ring = ring_of(
                 stored, self._sealer, before=ring, number=number, read_at=read_at, now=now()
             )
-            if found is None:
-                raise ConfigurationError("there is no key that signs: start the service again")
-            self._ring = found
-            return found
+            return self._ring
 
     async def _run(self) -> None:
         while True:

@@ -64,7 +64,7 @@ class KeyLifecycle:
             await store.wait_turn(_TURN)
             found = await store.signing_keys.all()
             if _one(found, KeyState.ACTIVE) is None:
-                first = made.pop()
+                first = made.pop(0)
                 await store.signing_keys.add(first)
                 await store.signing_keys.activate(first.kid, at=first.created_at)
             if _one(found, KeyState.NEXT) is None:
@@ -194,9 +194,12 @@ class KeyLifecycle:
         return waiting
 
     async def _new(self) -> StoredKey:
-        # Threads: an RSA key takes a good part of a second.
-        der = await asyncio.to_thread(jwk.new_private_key, self._settings.jwt_algorithm)
-        verifying = jwk.read_private_key(der).verifying
+        while True:
+            # In a thread: an RSA key takes a good part of a second.
+            der = await asyncio.to_thread(jwk.new_private_key, self._settings.jwt_algorithm)
+            verifying = jwk.read_private_key(der).verifying
+            if not verifying.kid.startswith("-"):  # the command line would take it for an option
+                break
         return StoredKey(
             kid=verifying.kid,
             algorithm=verifying.algorithm,

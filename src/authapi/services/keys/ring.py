@@ -7,7 +7,7 @@ from datetime import datetime
 
 from authapi.crypto import jwk
 from authapi.crypto.sealing import Sealer
-from authapi.errors import KeyRefused
+from authapi.errors import KeyRefused, SealBroken
 from authapi.storage.signing_keys import KeyState, StoredKey
 
 
@@ -16,7 +16,8 @@ class KeyRing:
     """What was in the table at one moment: the key that signs, and all that verify."""
 
     stored: Sequence[StoredKey]
-    signing: jwk.SigningKey
+    signing: jwk.SigningKey | None
+    """None where another secret has sealed it since this process was started."""
     verifying: Mapping[str, jwk.VerifyingKey]
     number: int
     """What `KnownCallers.number` was before it was read."""
@@ -41,25 +42,21 @@ def ring_of(
     number: int,
     read_at: float,
     now: datetime,
-) -> KeyRing | None:
-    """The ring that these rows make, or None if none of them signs.
+) -> KeyRing:
+    """The ring that these rows make.
 
-    A private key that `before` has already is not opened again: a process lives on with what it
-    could read at its start after the secret was changed. Raises SealBroken for one that another
-    secret has sealed, KeyRefused for a row that holds no key.
+    A private key that `before` has already is not opened again: after the secret was changed, a
+    process lives on with what it could read, and verifies if it cannot sign any more. Without
+    `before`, raises SealBroken where another secret has sealed the key. Raises KeyRefused for a row
+    that holds no key.
     """
     signing: jwk.SigningKey | None = None
     verifying = []
     for key in stored:
         if key.state is KeyState.ACTIVE:
-            if before is not None and before.signing.verifying.kid == key.kid:
-                signing = before.signing
-            elif key.private_key is not None:
-                signing = opened(key, sealer)
+            signing = _signing(key, sealer, before)
         if key.published_until is None or key.published_until > now:
             verifying.append(_verifying(key, before))
-    if signing is None:
-        return None
     return KeyRing(tuple(stored), signing, jwk.key_ring(verifying), number, read_at)
 
 
@@ -74,6 +71,17 @@ def opened(key: StoredKey, sealer: Sealer) -> jwk.SigningKey:
 def context_of(kid: str) -> str:
     """What a private key is sealed for: its own row."""
     return f"signing_keys {kid}"
+
+
+def _signing(key: StoredKey, sealer: Sealer, before: KeyRing | None) -> jwk.SigningKey | None:
+    if before is None:
+        return opened(key, sealer)
+    if before.signing is not None and before.signing.verifying.kid == key.kid:
+        return before.signing
+    try:
+        return opened(key, sealer)
+    except SealBroken:
+        return None
 
 
 def _verifying(key: StoredKey, before: KeyRing | None) -> jwk.VerifyingKey:

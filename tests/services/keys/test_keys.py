@@ -1,0 +1,210 @@
+"""What one process signs and verifies with."""
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from authapi.errors import ConfigurationError, StorageUnavailable, TokenError, Unavailable
+from authapi.identity import Session, User
+from authapi.services import Services
+from authapi.services.keys import Keys
+from authapi.settings import Settings
+from authapi.storage.signing_keys import KeyState
+from tests.storage.rows import AT, a_session, a_user
+
+MINUTE = timedelta(minutes=1)
+ALICE = a_user()
+
+
+@asynccontextmanager
+async def running(url: str, **settings: Any) -> AsyncIterator[Services]:
+    services = Services.build(Settings(database_url=url, **settings))  # type: ignore[arg-type]
+    await services.start()
+    yield services
+    await services.stop()
+
+
+async def token(keys: Keys, user: User = ALICE, **session: Any) -> str:
+    return await keys.sign_access_token(
+        user, a_session(user, **session), issued=AT, expires=AT + 10 * MINUTE
+    )
+
+
+async def test_our_own_token_is_good_until_it_ends(sqlite_url: str) -> None:
+    session: Session = a_session(ALICE)
+    async with running(sqlite_url, public_url="https://auth.example", jwt_audience="api") as found:
+        keys = found.keys
+        signed = await keys.sign_access_token(ALICE, session, issued=AT, expires=AT + 10 * MINUTE)
+        verified = await keys.verify_access_token(signed, now=AT + 5 * MINUTE)
+        second = int(AT.timestamp())
+        assert {name: value for name, value in verified.claims.items() if name != "jti"} == {
+            "iss": "https://auth.example",
+            "aud": "api",
+            "sub": str(ALICE.id),
+            "sid": str(session.id),
+            "iat": second,
+            "exp": second + 600,
+            "auth_time": second,
+            "amr": ["pwd"],
+            "scope": "a b",
+        }
+        assert verified.key.kid == (await keys.ring()).signing.verifying.kid  # type: ignore[union-attr]  # it has one
+        with pytest.raises(TokenError):
+            await keys.verify_access_token(signed, now=datetime.fromtimestamp(second + 600, UTC))
+        plain = await keys.verify_access_token(await token(keys, scopes=frozenset()), now=AT)
+        assert "scope" not in plain.claims
+        assert await token(keys) != await token(keys)
+
+
+async def test_a_token_for_another_service_is_none_for_us(services: Services) -> None:
+    keys, session = services.keys, a_session(ALICE)
+    signed = await keys.sign_access_token(
+        ALICE,
+        session,
+        issued=AT,
+        expires=AT + MINUTE,
+        scopes={"a"},
+        audience="reports",
+    )
+    with pytest.raises(TokenError):
+        await keys.verify_access_token(signed, now=AT)
+    verified = await keys.verify_access_token(signed, now=AT, audiences=("reports",))
+    assert (verified.claims["aud"], verified.claims["scope"]) == ("reports", "a")
+
+
+async def test_nothing_longer_than_a_lifetime_is_ours(sqlite_url: str) -> None:
+    async with running(sqlite_url) as found, running(sqlite_url, jwt_lifetime=MINUTE) as strict:
+        signed = await token(found.keys)
+        await found.keys.verify_access_token(signed, now=AT)
+        with pytest.raises(TokenError):
+            await strict.keys.verify_access_token(signed, now=AT)
+
+
+@pytest.mark.parametrize("algorithm", ["ES256", "RS256"])
+async def test_either_algorithm(sqlite_url: str, algorithm: str) -> None:
+    async with running(sqlite_url, jwt_algorithm=algorithm) as found:
+        verified = await found.keys.verify_access_token(await token(found.keys), now=AT)
+        assert verified.key.algorithm == algorithm
+        assert {key["alg"] for key in (await found.keys.jwk_set())["keys"]} == {algorithm}
+
+
+async def test_processes_on_one_database_have_one_key(database_url: str) -> None:
+    async with running(database_url) as one, running(database_url) as other:
+        assert await one.keys.jwk_set() == await other.keys.jwk_set()
+        await other.keys.verify_access_token(await token(one.keys), now=AT)
+
+
+async def test_another_secret_is_refused_at_the_start(database_url: str) -> None:
+    async with running(database_url, secret="x" * 32) as found:
+        before = await found.keys.jwk_set()
+    other = Services.build(Settings(database_url=database_url, secret="y" * 32))  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match="another secret") as caught:
+        await other.start()
+    assert "\n" not in str(caught.value)
+    assert "y" * 32 not in str(caught.value)
+    async with running(database_url, secret="x" * 32) as again:
+        assert await again.keys.jwk_set() == before, "no new key was made"
+
+
+async def test_a_key_of_another_process_is_found(database_url: str) -> None:
+    async with running(database_url) as one, running(database_url) as other:
+        for _ in range(2):  # the second new key is one that `other` has not read
+            await one.keys.rotate(early=True)
+            signed = await token(one.keys)
+            await other.keys.verify_access_token(signed, now=AT)
+            # The next unknown key is not looked for within the same second.
+            other.keys._asked_at = -10
+        assert await one.keys.jwk_set() == await other.keys.jwk_set()
+
+
+async def test_what_signs_follows_a_rotation_elsewhere(sqlite_url: str) -> None:
+    async with running(sqlite_url) as one, running(sqlite_url) as other:
+        active = await one.keys.rotate(early=True)
+        other.known.forget()
+        signed = await other.keys.verify_access_token(await token(other.keys), now=AT)
+        assert signed.key.kid == active.kid
+
+
+async def test_without_the_database_what_is_known_goes_on(sqlite_url: str) -> None:
+    async with running(sqlite_url) as found:
+        signed = await token(found.keys)
+
+        def broken() -> Any:
+            raise StorageUnavailable
+
+        found.database.read = broken  # type: ignore[method-assign]
+        await found.keys.verify_access_token(signed, now=AT)
+        assert await token(found.keys)
+        head = "eyJhbGciOiJFUzI1NiIsImtpZCI6IngiLCJ0eXAiOiJhdCtqd3QifQ"
+        with pytest.raises(StorageUnavailable):
+            await found.keys.verify_access_token(f"{head}.e30.AAAA", now=AT)
+
+
+async def test_after_a_rewrap_a_running_process_verifies_and_then_signs_no_more(
+    sqlite_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running(sqlite_url, secret="x" * 32) as old:
+        signed = await token(old.keys)
+        assert await old.keys.lifecycle.rewrap(b"y" * 32) == 2
+        old.known.forget()
+        assert await token(old.keys), "it has the key in memory"
+        async with running(sqlite_url, secret="y" * 32) as new:
+            await new.keys.verify_access_token(signed, now=AT)
+            await new.keys.rotate(early=True)
+            theirs = await token(new.keys)
+        old.known.forget()
+        with pytest.raises(Unavailable):
+            await token(old.keys)
+        assert "another secret" in caplog.text
+        assert "x" * 32 not in caplog.text
+        await old.keys.verify_access_token(theirs, now=AT)
+        with pytest.raises(ConfigurationError, match="another secret"):
+            await old.keys.rotate(early=True)
+
+
+async def test_all_at_once_read_once(services: Services) -> None:
+    services.known.forget()
+    reads = 0
+    read = services.database.read
+
+    def counted() -> Any:
+        nonlocal reads
+        reads += 1
+        return read()
+
+    services.database.read = counted  # type: ignore[method-assign]
+    import asyncio
+
+    await asyncio.gather(*(services.keys.ring() for _ in range(20)))
+    assert reads == 1
+
+
+async def test_a_damaged_row_is_refused_at_the_start(services: Services, sqlite_url: str) -> None:
+    async with services.database.transaction() as store:
+        for key in await store.signing_keys.all():
+            if key.state is KeyState.ACTIVE:
+                assert key.private_key
+                await store.signing_keys.reseal(key.kid, key.private_key[:-1] + b"\0")
+    other = Services.build(services.settings)
+    with pytest.raises(ConfigurationError, match="another secret"):
+        await other.start()
+
+
+async def test_a_ring_says_how_old_it_is(services: Services) -> None:
+    ring = await services.keys.ring()
+    assert 0 <= ring.age < time.monotonic()
+
+
+async def test_what_is_not_started_says_so(services: Services) -> None:
+    fresh = Services.build(services.settings)
+    with pytest.raises(RuntimeError, match="lifespan"):
+        await token(fresh.keys)
+    with pytest.raises(RuntimeError, match="lifespan"):
+        await fresh.keys.verify_access_token("a.b.c", now=AT)
+    with pytest.raises(RuntimeError, match="lifespan"):
+        await fresh.keys.rotate()
+    await fresh.stop()

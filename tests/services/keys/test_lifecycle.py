@@ -1,0 +1,308 @@
+"""The life of a key: next, active, retired, gone; of any number of processes, one moves it."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import time_machine
+
+from authapi.crypto.sealing import Sealer
+from authapi.errors import ConfigurationError, KeyRefused, NotFound
+from authapi.services import Services
+from authapi.services.keys.ring import context_of, opened
+from authapi.settings import Settings
+from authapi.storage.signing_keys import KeyState, StoredKey
+from tests.storage.rows import sql
+
+START = datetime(2031, 5, 6, 7, 8, 9, tzinfo=UTC)
+DAY, MINUTE = timedelta(days=1), timedelta(minutes=1)
+NEXT, ACTIVE, RETIRED = KeyState.NEXT, KeyState.ACTIVE, KeyState.RETIRED
+
+
+async def stored(services: Services) -> Sequence[StoredKey]:
+    async with services.database.read() as store:
+        return await store.signing_keys.all()
+
+
+async def states(services: Services) -> dict[str, KeyState]:
+    return {key.kid: key.state for key in await stored(services)}
+
+
+async def only(services: Services, state: KeyState) -> StoredKey:
+    [found] = [key for key in await stored(services) if key.state is state]
+    return found
+
+
+def events(services: Services) -> list[str]:
+    return [
+        row[0]
+        for row in sql(
+            services.settings.resolved_database_url, "SELECT type FROM events ORDER BY type DESC"
+        )
+    ]
+
+
+@pytest.fixture
+async def clock() -> AsyncIterator[time_machine.Traveller]:
+    with time_machine.travel(START, tick=False) as found:
+        yield found
+
+
+@pytest.fixture
+async def found(clock: time_machine.Traveller, database_url: str) -> AsyncIterator[Services]:
+    """Services at a time that stands still, on each database."""
+    services = Services.build(Settings(database_url=database_url))  # type: ignore[arg-type]
+    await services.start()
+    yield services
+    await services.stop()
+
+
+async def test_the_first_start_makes_one_that_signs_and_one_that_waits(found: Services) -> None:
+    active, waiting = await only(found, ACTIVE), await only(found, NEXT)
+    assert len(await stored(found)) == 2
+    assert (active.created_at, active.activated_at, active.retired_at) == (START, START, None)
+    assert (waiting.created_at, waiting.activated_at) == (START, None)
+    for key in (active, waiting):
+        assert "d" not in key.public_jwk
+        assert key.public_jwk["kid"] == key.kid
+        assert key.private_key
+        assert not key.kid.startswith("-")
+
+
+async def test_processes_that_start_at_once_make_one_pair(database_url: str) -> None:
+    built = [Services.build(Settings(database_url=database_url)) for _ in range(4)]  # type: ignore[arg-type]
+    await asyncio.gather(*(services.keys.open() for services in built))
+    try:
+        assert sorted((await states(built[0])).values()) == [ACTIVE, NEXT]
+        sets = [await services.keys.jwk_set() for services in built]
+        assert all(one == other for one, other in pairwise(sets))
+    finally:
+        for services in built:
+            await services.stop()
+
+
+async def test_private_keys_are_sealed_each_for_its_own_row(found: Services) -> None:
+    own = (found.settings.data_dir / "secret").read_text().strip().encode()
+    active, waiting = await only(found, ACTIVE), await only(found, NEXT)
+    for key in (active, waiting):
+        assert opened(key, Sealer(own)).verifying.kid == key.kid
+        assert b"PRIVATE" not in (key.private_key or b"")
+    async with found.database.transaction() as store:
+        await store.signing_keys.reseal(active.kid, waiting.private_key or b"")
+    with pytest.raises(ConfigurationError):
+        await Services.build(found.settings).start()
+    # Nor is a key that was sealed for this row, and is another's, taken for it.
+    der = Sealer(own).open(waiting.private_key or b"", context=context_of(waiting.kid))
+    forged = Sealer(own).seal(der, context=context_of(active.kid))
+    async with found.database.transaction() as store:
+        await store.signing_keys.reseal(active.kid, forged)
+    with pytest.raises(KeyRefused):
+        opened(await only(found, ACTIVE), Sealer(own))
+    with pytest.raises(ConfigurationError):
+        await Services.build(found.settings).start()
+
+
+async def test_a_rotation_moves_each_one_on(found: Services, clock: time_machine.Traveller) -> None:
+    active, waiting = await only(found, ACTIVE), await only(found, NEXT)
+    clock.shift(6 * MINUTE)
+    assert (await found.keys.rotate()).kid == waiting.kid
+    retired, signs = await only(found, RETIRED), await only(found, ACTIVE)
+    assert (retired.kid, signs.kid) == (active.kid, waiting.kid)
+    assert signs.activated_at == retired.retired_at == START + 6 * MINUTE
+    assert retired.private_key is None, "nobody needs it any more"
+    assert retired.published_until
+    assert retired.published_until - START - 6 * MINUTE > found.settings.jwt_lifetime
+    fresh = await only(found, NEXT)
+    assert fresh.kid not in {active.kid, waiting.kid}
+    assert (await found.keys.ring()).signing.verifying.kid == waiting.kid  # type: ignore[union-attr]
+    published = {key["kid"] for key in (await found.keys.jwk_set())["keys"]}
+    assert published == {active.kid, waiting.kid, fresh.kid}
+    assert events(found) == ["key_rotated"]
+
+
+async def test_a_key_waits_until_everybody_has_heard_of_it(
+    found: Services, clock: time_machine.Traveller
+) -> None:
+    before = await states(found)
+    for _ in range(2):
+        with pytest.raises(ConfigurationError, match="--early"):
+            await found.keys.rotate()
+        assert await states(found) == before
+        clock.shift(3 * MINUTE - timedelta(seconds=0.5))
+    await found.keys.rotate(early=True)
+    clock.shift(6 * MINUTE)
+    await found.keys.rotate()
+
+
+async def test_what_a_retired_key_signed_is_good_until_it_ends_and_then_it_is_gone(
+    found: Services, clock: time_machine.Traveller
+) -> None:
+    old = await only(found, ACTIVE)
+    clock.shift(DAY)
+    await found.keys.rotate()
+    until = (await only(found, RETIRED)).published_until
+    assert until
+    for moment, there in ((until - timedelta(seconds=1), True), (until, False)):
+        clock.move_to(moment, tick=False)
+        found.known.forget()
+        kids = {key["kid"] for key in (await found.keys.jwk_set())["keys"]}
+        assert (old.kid in kids) == there
+    clock.shift(timedelta(seconds=1))
+    assert (await found.housekeeping.work())["signing keys"] == 1
+    assert sorted((await states(found)).values()) == [ACTIVE, NEXT]
+
+
+async def test_a_key_that_signs_and_is_ended_is_followed_at_once(found: Services) -> None:
+    active, waiting = await only(found, ACTIVE), await only(found, NEXT)
+    await found.keys.lifecycle.retire(active.kid)
+    assert await states(found) == {waiting.kid: ACTIVE, (await only(found, NEXT)).kid: NEXT}
+    ring = await found.keys.ring()
+    assert ring.signing.verifying.kid == waiting.kid  # type: ignore[union-attr]
+    assert active.kid not in ring.verifying
+    assert events(found) == ["key_rotated", "key_retired"]
+
+
+async def test_a_key_that_waits_and_is_ended_is_replaced(found: Services) -> None:
+    active, waiting = await only(found, ACTIVE), await only(found, NEXT)
+    await found.keys.lifecycle.retire(waiting.kid)
+    assert (await only(found, ACTIVE)).kid == active.kid
+    assert (await only(found, NEXT)).kid != waiting.kid
+    assert events(found) == ["key_retired"]
+
+
+async def test_a_retired_key_can_be_ended_before_its_time(found: Services) -> None:
+    old = await only(found, ACTIVE)
+    await found.keys.rotate(early=True)
+    await found.keys.lifecycle.retire(old.kid)
+    assert old.kid not in await states(found)
+    with pytest.raises(NotFound):
+        await found.keys.lifecycle.retire(old.kid)
+
+
+async def test_age_rotates_and_one_process_does_it(
+    found: Services, clock: time_machine.Traveller
+) -> None:
+    others = [Services.build(found.settings) for _ in range(3)]
+    for other in others:
+        await other.open()
+    everybody = [found, *others]
+    try:
+        waiting = await only(found, NEXT)
+        clock.shift(90 * DAY - timedelta(seconds=1))
+        assert await found.keys.lifecycle.maintain() is None
+        clock.shift(timedelta(seconds=1))
+        done = await asyncio.gather(*(one.keys.lifecycle.maintain() for one in everybody))
+        assert [key.kid for key in done if key] == [waiting.kid]
+        assert sorted((await states(found)).values()) == [ACTIVE, NEXT, RETIRED]
+        assert await found.keys.lifecycle.maintain() is None
+    finally:
+        for other in others:
+            await other.stop()
+
+
+async def test_age_never_hurries_a_key_that_nobody_has_heard_of(
+    clock: time_machine.Traveller, sqlite_url: str
+) -> None:
+    settings = Settings(database_url=sqlite_url, key_rotation=MINUTE)  # type: ignore[arg-type]
+    services = Services.build(settings)
+    await services.open()
+    try:
+        for _ in range(5):
+            clock.shift(MINUTE)
+            assert await services.keys.lifecycle.maintain() is None
+        clock.shift(MINUTE)
+        assert await services.keys.lifecycle.maintain() is not None
+    finally:
+        await services.stop()
+
+
+async def test_another_algorithm_comes_with_the_next_key(
+    found: Services, clock: time_machine.Traveller
+) -> None:
+    settings = found.settings.model_copy(update={"jwt_algorithm": "RS256"})
+    services = Services.build(settings)
+    await services.open()
+    try:
+        assert {key.algorithm for key in await stored(found)} == {"ES256"}
+        assert await services.keys.lifecycle.maintain() is None
+        assert (await only(found, ACTIVE)).algorithm == "ES256"
+        assert (await only(found, NEXT)).algorithm == "RS256"
+        clock.shift(6 * MINUTE)
+        assert (await services.keys.rotate()).algorithm == "RS256"
+        verifying = (await services.keys.ring()).verifying
+        assert sorted(key.algorithm for key in verifying.values()) == ["ES256", "RS256", "RS256"]
+    finally:
+        await services.stop()
+
+
+async def test_a_rewrap_changes_the_secret_and_no_key(database_url: str) -> None:
+    def build(letter: str) -> Services:
+        return Services.build(Settings(database_url=database_url, secret=letter * 32))  # type: ignore[arg-type]
+
+    old, new = build("x"), build("y")
+    await old.open()
+    before = await old.keys.jwk_set()
+    new.keys.unlock()
+    with pytest.raises(ConfigurationError, match="another secret"):
+        await new.keys.lifecycle.rewrap(b"z" * 32)
+    assert await old.keys.lifecycle.rewrap(b"y" * 32) == 2
+    await new.open()
+    assert await new.keys.jwk_set() == before
+    with pytest.raises(ConfigurationError, match="another secret"):
+        await build("x").start()
+    for services in (old, new):
+        await services.stop()
+    assert events(new) == ["keys_rewrapped"]
+
+
+async def test_a_lost_secret_can_be_left_behind(database_url: str) -> None:
+    def build(letter: str) -> Services:
+        return Services.build(Settings(database_url=database_url, secret=letter * 32))  # type: ignore[arg-type]
+
+    old, new = build("x"), build("y")
+    await old.open()
+    gone = set(await states(old))
+    await old.stop()
+    new.keys.unlock()
+    assert await new.keys.lifecycle.discard() == 2
+    await new.open()
+    assert gone.isdisjoint(await states(new))
+    await new.stop()
+
+
+async def test_the_background_reads_and_outlives_failures(
+    found: Services, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    rounds: list[str] = []
+    asleep = asyncio.Event()
+    go = asyncio.Event()
+
+    async def sleep(_: float) -> None:
+        asleep.set()
+        await go.wait()
+        go.clear()
+
+    async def maintain() -> None:
+        rounds.append("maintain")
+        if len(rounds) == 1:
+            raise RuntimeError("a driver's own")
+        if len(rounds) == 2:
+            raise ConfigurationError("another secret")
+
+    await found.keys.stop()
+    monkeypatch.setattr("authapi.services.keys.asyncio.sleep", sleep)
+    monkeypatch.setattr(found.keys.lifecycle, "maintain", maintain)
+    await found.keys.start()
+    before: Any = found.keys._ring
+    for _ in range(3):
+        await asleep.wait()
+        asleep.clear()
+        go.set()
+    await asleep.wait()
+    assert rounds == ["maintain"] * 3
+    assert found.keys._ring is not before
+    assert "not read again yet" in caplog.text
+    assert "another secret" in caplog.text

@@ -1,0 +1,102 @@
+"""What signing keys are sealed under: a configured secret, or one that is made once and kept."""
+
+import os
+import stat
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from authapi.errors import ConfigurationError
+from authapi.services.keys.secret import prepare_data_dir, secret_of
+from authapi.settings import Settings
+from tests.servers.process import ServeProcess
+
+
+def secret(**settings: Any) -> bytes:
+    return secret_of(Settings(**settings))
+
+
+def test_without_a_secret_one_is_made_and_kept(tmp_path: Path) -> None:
+    folder = tmp_path / "a" / "b"
+    made = secret(data_dir=folder)
+    path = folder / "secret"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert len(made) == 43
+    assert path.read_bytes() == made + b"\n"
+    assert list(folder.iterdir()) == [path]
+    assert secret(data_dir=folder) == made
+    path.unlink()
+    assert secret(data_dir=folder) != made
+
+
+def test_a_configured_secret_touches_no_file(tmp_path: Path) -> None:
+    assert secret(secret="x" * 32, data_dir=tmp_path / "unused") == b"x" * 32
+    assert not (tmp_path / "unused").exists()
+
+
+def test_processes_that_start_at_once_have_one_secret(tmp_path: Path) -> None:
+    code = """
+from authapi.services.keys.secret import secret_of
+from authapi.settings import Settings
+print(secret_of(Settings()).decode())
+"""
+    folder = tmp_path / "shared"
+    environment = {**os.environ, "AUTHAPI_DATA_DIR": str(folder)}
+    with ExitStack() as stack:
+        started = [
+            stack.enter_context(ServeProcess([sys.executable, "-c", code], environment, tmp_path))
+            for _ in range(4)
+        ]
+        ended = {(process.wait(), process.output()) for process in started}
+    assert ended == {(0, secret(data_dir=folder).decode() + "\n")}
+    assert [path.name for path in folder.iterdir()] == ["secret"]
+
+
+def test_losing_the_race_for_the_file_reads_the_winner(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    winner = "w" * 43
+    link = os.link
+
+    def another_was_first(source: Path, target: Path) -> None:
+        Path(target).write_text(winner)
+        link(source, target)
+
+    monkeypatch.setattr(os, "link", another_was_first)
+    assert secret(data_dir=tmp_path) == winner.encode()
+    assert [path.name for path in tmp_path.iterdir()] == ["secret"]
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"x" * 31, b"\xff" * 64, b" " * 64], ids=range(5))
+def test_a_damaged_file_is_refused_and_left_alone(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "secret").write_bytes(content)
+    with pytest.raises(ConfigurationError, match="secret file") as caught:
+        secret(data_dir=tmp_path)
+    assert "\n" not in str(caught.value)
+    assert (tmp_path / "secret").read_bytes() == content
+
+
+def test_a_folder_in_place_of_the_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "secret").mkdir()
+    with pytest.raises(ConfigurationError, match="secret file"):
+        secret(data_dir=tmp_path)
+
+
+def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for folder in (tmp_path / "file", tmp_path / "file" / "below", Path("/proc/authapi")):
+        with pytest.raises(ConfigurationError, match="data folder") as caught:
+            prepare_data_dir(folder)
+        assert str(folder) in str(caught.value)
+
+
+def test_a_folder_that_cannot_be_written_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda *_: False)  # root may write anywhere
+    with pytest.raises(ConfigurationError, match="not writable"):
+        prepare_data_dir(tmp_path)
