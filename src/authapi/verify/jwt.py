@@ -164,7 +164,8 @@ class RemoteJWT(Strategy):
         }
 
     def _claims(self, token: str, ring: Ring) -> Mapping[str, object]:
-        return jws.verify(token, keys=ring, expected=self._expected, now=now().timestamp())
+        found = jws.verify(token, keys=ring, expected=self._expected, now=now().timestamp())
+        return found.claims
 
     def _verified(self, token: str, ring: Ring) -> Identity:
         # Nothing here waits, so `ring` is what is at hand when the caller is remembered under it.

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import cache
 from math import ceil
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -11,6 +12,8 @@ from typing import TYPE_CHECKING
 from authapi.crypto import strict_json
 
 if TYPE_CHECKING:
+    import ssl
+
     import httpx
 
 MAX_CONNECTIONS = 100
@@ -78,6 +81,7 @@ class Outgoing:
             # Not before it is asked: it belongs to the event loop that runs now.
             self._http = httpx.AsyncClient(
                 timeout=self._timeout,
+                verify=_tls(),
                 follow_redirects=False,
                 limits=httpx.Limits(max_connections=MAX_CONNECTIONS),
             )
@@ -100,6 +104,14 @@ class Outgoing:
                 return Answer(response.status_code, cache_control, body)
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
             raise Unreachable(type(error).__name__) from None
+
+
+@cache
+def _tls() -> "ssl.SSLContext":
+    # Reading the certificates of this machine takes a while, and once is enough for all.
+    import httpx  # noqa: PLC0415
+
+    return httpx.create_ssl_context()
 
 
 class Backoff:
