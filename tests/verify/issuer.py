@@ -47,6 +47,7 @@ class Issuer:
         self.may_answer = threading.Event()
         self.may_answer.set()
         self._port = 0
+        self._server: ThreadingHTTPServer | None = None
         self._open()
         self.url = f"http://127.0.0.1:{self._port}"
         self.publish(self.key)
@@ -70,7 +71,7 @@ class Issuer:
         *,
         key: SigningKey | None = None,
         header: Mapping[str, Any] | None = None,
-        **claims: object,
+        **claims: Any,
     ) -> str:
         """A good token of SUBJECT, but for these claims; None takes one away."""
         key = key or self.key
@@ -106,13 +107,11 @@ class Issuer:
         self._open()
 
     def _open(self) -> None:
-        self._server: ThreadingHTTPServer | None = ThreadingHTTPServer(
-            ("127.0.0.1", self._port), self._handler()
-        )
-        self._server.daemon_threads = True
-        self._port = self._server.server_port
+        server = ThreadingHTTPServer(("127.0.0.1", self._port), self._handler())
+        server.daemon_threads = True
+        self._server, self._port = server, server.server_port
         self._thread = threading.Thread(
-            target=self._server.serve_forever, kwargs={"poll_interval": 0.005}, daemon=True
+            target=server.serve_forever, kwargs={"poll_interval": 0.005}, daemon=True
         )
         self._thread.start()
 

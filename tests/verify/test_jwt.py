@@ -9,7 +9,7 @@ import pytest
 from fastapi import FastAPI
 from starlette.types import Message, Scope
 
-from authapi.crypto import base64url
+from authapi.crypto import base64url, jws
 from authapi.errors import ConfigurationError
 from authapi.testing import Client, client
 from authapi.verify import RemoteJWT
@@ -56,7 +56,7 @@ async def test_a_good_token(issuer: Issuer, clock: Clock, trusting: Open) -> Non
 async def test_the_gates(issuer: Issuer, clock: Clock, trusting: Open) -> None:
     async with trusting() as api:
 
-        async def status(path: str, **claims: object) -> int:
+        async def status(path: str, **claims: Any) -> int:
             return (await api.get(path, headers=bearer(issuer.token(**claims)))).status_code
 
         assert (await api.get("/orders")).status_code == 401
@@ -146,11 +146,13 @@ async def test_what_is_no_jwt_is_not_ours(issuer: Issuer, clock: Clock, trusting
 async def test_a_known_caller_costs_no_signature(
     issuer: Issuer, clock: Clock, trusting: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    checked = []
-    from authapi.crypto import jws
+    checked, verify = [], jws.verify
 
-    verify = jws.verify
-    monkeypatch.setattr(jws, "verify", lambda *a, **k: checked.append(a) or verify(*a, **k))
+    def counted(token: object, **options: Any) -> jws.Verified:
+        checked.append(token)
+        return verify(token, **options)
+
+    monkeypatch.setattr(jws, "verify", counted)
     async with trusting() as api:
         token = issuer.token(exp=NOW + 90)
         for _ in range(3):
@@ -184,17 +186,22 @@ async def test_times(issuer: Issuer, clock: Clock, trusting: Open) -> None:
     )
     for strategy, late in ((strict, 0), (lenient, 60)):
         async with trusting(strategy) as api:
-            for good in ({"exp": NOW - late + 1, "iat": NOW - 600}, {"nbf": NOW + late}):
+            goods: list[dict[str, Any]] = [
+                {"exp": NOW - late + 1, "iat": NOW - 600},
+                {"nbf": NOW + late},
+            ]
+            for good in goods:
                 answer = await api.get("/who", headers=bearer(issuer.token(**good)))
                 assert answer.status_code == 200, good
-            for bad in (
+            bads: list[dict[str, Any]] = [
                 {"exp": NOW - late, "iat": NOW - 600},
                 {"nbf": NOW + late + 1},
                 {"iat": NOW + 31, "exp": NOW + 600},
                 {"exp": NOW + 3601},
                 {"exp": None},
                 {"iat": None},
-            ):
+            ]
+            for bad in bads:
                 await refused(api, issuer.token(**bad))
 
 

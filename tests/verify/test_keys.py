@@ -85,7 +85,7 @@ async def test_a_new_key_is_found_when_it_is_used(
     issuer: Issuer, clock: Clock, trusting: Open
 ) -> None:
     async with trusting() as api:
-        new = forging.new_key("RS256")
+        new = forging.new_key()
         issuer.publish(issuer.key, new)
         clock.move(10)
         assert await status(api, issuer.token(key=new)) == 200
