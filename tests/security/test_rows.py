@@ -7,12 +7,9 @@ from pathlib import Path
 ROWS = range(1, 67)
 
 LATER = {
-    15: "no token is good for one time only; they come with recovery and confirmation",
     21: "there is no login by another service yet",
     22: "there is no login by another service yet",
     24: "there is no second factor yet",
-    27: "there are no refresh tokens yet",
-    28: "no token is good for one time only; they come with recovery and confirmation",
     29: "there is no password recovery yet",
     30: "there is no password recovery yet",
     33: "addresses are not confirmed yet, and nothing is linked to them",

@@ -97,6 +97,7 @@ ALICE: dict[str, Act] = {
     "users.set_active, off": lambda store, it: store.users.set_active(
         it.alice.id, False, at=AT + DAY
     ),
+    "sessions.end_at": lambda store, it: store.sessions.end_at(it.login.id, AT + DAY),
     "users.set_active, on": lambda store, it: store.users.set_active(
         it.alice.id, True, at=AT + DAY
     ),
@@ -134,6 +135,9 @@ NOBODY: dict[str, Act] = {
     "sessions.replace_secret, of nothing": lambda store, it: store.sessions.replace_secret(
         new_id(), hash_secret("another"), auth_time=AT + DAY
     ),
+    "sessions.end_at, of what ends before": lambda store, it: store.sessions.end_at(
+        it.login.id, AT + 999 * DAY
+    ),
     "sessions.end_unused, of none": lambda store, it: store.sessions.end_unused(
         it.alice.id, leave=9, now=AT
     ),
@@ -147,6 +151,10 @@ NOBODY: dict[str, Act] = {
     "sessions.find_with_user": lambda store, it: store.sessions.find_with_user(
         it.login.id, it.login.kind
     ),
+    "sessions.find_signed": lambda store, it: store.sessions.find_signed(
+        it.login.id, it.login.kind, kid="any"
+    ),
+    "sessions.lock_by_family": lambda store, it: store.sessions.lock_by_family(hash_secret("any")),
     "sessions.list_of": lambda store, it: store.sessions.list_of(
         it.alice.id, personal=False, now=AT
     ),

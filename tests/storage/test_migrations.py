@@ -29,6 +29,11 @@ CONSTRAINTS = {
         *("pk_sessions", "uq_sessions_secret_hash", "fk_sessions_user_id_users"),
         *("ix_sessions_user_id", "ix_sessions_expires_at"),
     },
+    "refresh_families": {
+        *("pk_refresh_families", "uq_refresh_families_family_hash"),
+        "fk_refresh_families_session_id_sessions",
+    },
+    "signing_keys": {"pk_signing_keys"},
 }
 """Named by the convention, so that a migration can name what it drops, on both databases alike."""
 
@@ -127,7 +132,13 @@ def test_the_migrations_make_exactly_the_tables_of_the_models(empty_url: str) ->
     metadata.create_all(engine)
     engine.dispose()
     assert migrated == tables(empty_url)
-    assert migrated.keys() == {"users", "sessions", "events"}
+    assert migrated.keys() == {
+        "users",
+        "sessions",
+        "events",
+        "signing_keys",
+        "refresh_families",
+    }
 
 
 def test_every_constraint_is_named_by_the_convention(database_url: str) -> None:
@@ -150,8 +161,11 @@ def test_postgresql_keeps_what_the_models_mean(postgres_url: str) -> None:
     assert columns["users", "password_hash"] == ("character varying", 255, "YES")
     assert columns["sessions", "secret_hash"] == ("bytea", None, "YES")
     assert columns["sessions", "data"] == ("json", None, "NO")
-    times = [kind for (_, name), (kind, *_) in columns.items() if name.endswith(("_at", "_time"))]
-    assert times == ["timestamp with time zone"] * 8
+    assert columns["signing_keys", "private_key"] == ("bytea", None, "YES")
+    assert columns["refresh_families", "current_hash"] == ("bytea", None, "NO")
+    ends = ("_at", "_time", "_until")
+    times = [kind for (_, name), (kind, *_) in columns.items() if name.endswith(ends)]
+    assert times == ["timestamp with time zone"] * 13
 
 
 def test_check_finds_nothing(database_url: str) -> None:

@@ -34,12 +34,15 @@ from tests.strategies.contract import (
     statements,
 )
 
-pytestmark = pytest.mark.usefixtures("known_key")
-
 SECRET = "0123456789abcdef0123456789abcdef"
 ISSUER = "http://127.0.0.1:8000"
 
 Claims = dict[str, Any]
+
+
+@pytest.fixture(autouse=True)
+def _known_key(known_key: None) -> None:
+    """Forgers of these tests have the key that services sign with."""
 
 
 def compact(

@@ -9,6 +9,7 @@ import pytest
 from authapi.identity import Identity, User
 from authapi.services.callers import known as module
 from authapi.services.callers.known import Known, KnownCallers
+from authapi.storage.changes import EVERYBODY
 from tests.storage.rows import AT, a_user
 
 MINUTE = timedelta(minutes=1)
@@ -275,6 +276,18 @@ def test_the_generations_that_are_kept_are_bounded(monkeypatch: pytest.MonkeyPat
     for _ in range(100):
         found.changed([uuid4(), uuid4()])
         assert len(found._generations) <= 4
+
+
+def test_a_change_of_everybody_forgets_everybody() -> None:
+    found = callers()
+    number = found.number()
+    remember(found, b"1", ALICE)
+    found.changed([BOB.id, EVERYBODY])
+    assert found.recall(b"1") is None
+    assert number < found.floor <= found.number()
+    found.remember(b"1", known_of(ALICE), number=number)
+    assert found.recall(b"1") is None, "read before"
+    assert remember(found, b"1", ALICE) is found.recall(b"1")
 
 
 def test_a_change_of_nobody_changes_nobody() -> None:
