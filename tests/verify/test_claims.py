@@ -10,7 +10,7 @@ from uuid import UUID
 
 import pytest
 import time_machine
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from authapi.errors import InvalidCredential, TokenError
@@ -57,6 +57,7 @@ def read(**claims: object) -> Identity:
         return READER.identity({**BASE, **claims})
 
 
+@settings(deadline=None)
 @given(st.dictionaries(names, anything, max_size=6))
 def test_whatever_it_says_it_is_an_identity_or_refused(claims: dict[str, object]) -> None:
     try:
@@ -75,6 +76,7 @@ def test_whatever_it_says_it_is_an_identity_or_refused(claims: dict[str, object]
     assert copy.deepcopy(identity) == identity
 
 
+@settings(deadline=None)
 @given(st.dictionaries(names, anything, max_size=4))
 async def test_a_signature_vouches_for_no_more_than_that(claims: dict[str, object]) -> None:
     # The whole way of a token whose claims are anything at all, and whose signature is good.
