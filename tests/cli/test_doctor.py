@@ -270,3 +270,21 @@ def test_a_file_that_is_no_database(
     assert worst("database").verdict == "error"
     shutil.copy(sqlite_template, path)
     assert worst("database").verdict == "ok"
+
+
+def test_it_tries_the_secret_on_the_signing_keys(
+    production: pytest.MonkeyPatch, forking: Forking, tmp_path: Path
+) -> None:
+    assert worst("signing keys").message == "none yet: serve will make them"
+    done = forking.run(["users", "list"], dict(os.environ), tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert worst("signing keys").message.startswith("2 are there")
+    production.setenv("AUTHAPI_SECRET", SECRET[::-1])
+    finding = worst("signing keys")
+    assert finding.verdict == "error"
+    assert "another secret" in finding.message
+
+
+def test_it_makes_no_secret_to_try(tmp_path: Path) -> None:
+    assert found("signing keys") == []
+    assert not (tmp_path / "data").exists()

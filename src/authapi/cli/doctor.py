@@ -13,6 +13,7 @@ import typer
 from authapi.app import AuthAPI
 from authapi.cli.running import JSONOption, print_rows
 from authapi.errors import AuthAPIError, ConfigurationError, StorageUnavailable
+from authapi.services import Services
 from authapi.services.throttle import Throttle
 from authapi.settings import (
     Settings,
@@ -54,7 +55,10 @@ def examine() -> Iterator[Finding]:
         yield Finding("settings", "error", str(error))
         return
     yield Finding("settings", "ok", f"profile {settings.env}")
-    for check in (_strategies, _database, _secret_file, _data_dir, _limits, _transport, _docs):
+    for check in (
+        *(_strategies, _database, _secret_file, _signing_keys),
+        *(_data_dir, _limits, _transport, _docs),
+    ):
         yield from check(settings)
 
 
@@ -91,6 +95,14 @@ def _is_reachable(settings: Settings) -> bool:
     return True
 
 
+def _is_current(settings: Settings) -> bool:
+    try:
+        migrations.require_current(settings.resolved_database_url)
+    except AuthAPIError:
+        return False
+    return True
+
+
 def _secret_file(settings: Settings) -> Iterator[Finding]:
     given = secret_files()
     for path in (*given.values(), *secrets_in_dotenv()):
@@ -98,6 +110,27 @@ def _secret_file(settings: Settings) -> Iterator[Finding]:
     own = settings.data_dir / "secret"
     if "AUTHAPI_SECRET_FILE" not in given and own.exists():
         yield _secret(own)
+
+
+def _signing_keys(settings: Settings) -> Iterator[Finding]:
+    # Only looks: without a secret there are no keys yet, and nothing is made for a check.
+    has_secret = settings.secret is not None or (settings.data_dir / "secret").exists()
+    if not has_secret or not _is_current(settings):
+        return
+    yield _tried("signing keys", lambda: asyncio.run(_ask_for_keys(settings)))
+
+
+async def _ask_for_keys(settings: Settings) -> str:
+    services = Services.build(settings)
+    try:
+        services.keys.unlock()
+        keys = await services.keys.lifecycle.check()
+    finally:
+        await services.stop()
+    if not keys:
+        return "none yet: serve will make them"
+    count = len(keys)
+    return f"{count} {'is' if count == 1 else 'are'} there, and the secret opens those that sign"
 
 
 def _data_dir(settings: Settings) -> Iterator[Finding]:

@@ -71,6 +71,13 @@ class KeyLifecycle:
                 await store.signing_keys.add(made.pop())
             return await store.signing_keys.all()
 
+    async def check(self) -> Sequence[StoredKey]:
+        """The keys that there are. Raises ConfigurationError if another secret seals them."""
+        async with self._database.read() as store:
+            found = await store.signing_keys.all()
+        self._require_own_secret(found)
+        return found
+
     async def rotate(self, *, early: bool = False) -> StoredKey:
         """Let the key that waits sign, and the one that signed retire; the key that signs now.
 
