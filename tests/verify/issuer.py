@@ -73,7 +73,10 @@ class Issuer:
         header: Mapping[str, Any] | None = None,
         **claims: Any,
     ) -> str:
-        """A good token of SUBJECT, but for these claims; None takes one away."""
+        """A good token of SUBJECT, but for these claims and members of the header.
+
+        None takes a claim away, `...` a member of the header.
+        """
         key = key or self.key
         now = forging.NOW
         all_claims = {
@@ -86,7 +89,8 @@ class Issuer:
         }
         head = {"alg": key.verifying.algorithm, "typ": "at+jwt", "kid": key.verifying.kid}
         kept = {name: value for name, value in all_claims.items() if value is not None}
-        return forging.forge(head | dict(header or {}), kept, key=key)
+        head = {name: value for name, value in (head | dict(header or {})).items() if value != ...}
+        return forging.forge(head, kept, key=key)
 
     async def is_asked(self) -> None:
         """Wait for the next request; it may still be waiting for its answer."""

@@ -237,7 +237,7 @@ async def test_every_reason_has_one_answer(issuer: Issuer, clock: Clock, trustin
         "a kid that is SQL": issuer.token(header={"kid": "' OR 1=1"}),
         "a kid that is long": issuer.token(header={"kid": "k" * 3000}),
         "a kid that is a list": issuer.token(header={"kid": [public["kid"]]}),
-        "no kid": issuer.token(header={"kid": None}),
+        "null as kid": issuer.token(header={"kid": None}),
         "no signature": ".".join([*parts[:2], ""]),
         "half a signature": ".".join([*parts[:2], parts[2][:-4]]),
         "padding": ".".join([*parts[:2], parts[2] + "=="]),
@@ -251,6 +251,23 @@ async def test_every_reason_has_one_answer(issuer: Issuer, clock: Clock, trustin
         assert (await api.get("/who", headers=bearer(".".join(parts)))).status_code == 200
     assert issuer.asked["/evil"] == 0
     assert issuer.asked[JWKS] == 2, "whatever they name, we looked once more"
+
+
+async def test_a_token_that_names_no_key_is_for_the_only_one(
+    issuer: Issuer, clock: Clock, trusting: Open
+) -> None:
+    unnamed = issuer.token(header={"kid": ...})
+    issuer.away()
+    async with trusting() as api:
+        assert (await api.get("/who", headers=bearer(unnamed))).status_code == 503
+        issuer.back()
+        clock.move(1)
+        assert (await api.get("/who", headers=bearer(unnamed))).status_code == 200
+        await refused(api, issuer.token(header={"kid": ...}, key=forging.new_key()))
+        issuer.publish(issuer.key, forging.new_key())
+        clock.move(300)
+        await refused(api, unnamed)
+        assert (await api.get("/who", headers=bearer(issuer.token()))).status_code == 200
 
 
 async def test_each_letter_counts(issuer: Issuer, clock: Clock, trusting: Open) -> None:

@@ -1,6 +1,7 @@
 """JWTs of another issuer, verified with the keys that it publishes."""
 
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 from datetime import timedelta
 
 from starlette.requests import HTTPConnection
@@ -77,6 +78,7 @@ class RemoteJWT(Strategy):
             leeway=_bounded(leeway),
             max_lifetime=None if max_lifetime is None else int(max_lifetime.total_seconds()),
         )
+        self._expected_of_one = replace(self._expected, kid_if_none="")
         self._leeway = leeway
         self._outgoing = Outgoing(timeout=cache.timeout)
         given = None if jwks_url is None else checked_url(jwks_url, "jwks_url")
@@ -164,8 +166,17 @@ class RemoteJWT(Strategy):
         }
 
     def _claims(self, token: str, ring: Ring) -> Mapping[str, object]:
-        found = jws.verify(token, keys=ring, expected=self._expected, now=now().timestamp())
-        return found.claims
+        expected = self._expected_under(ring)
+        return jws.verify(token, keys=ring, expected=expected, now=now().timestamp()).claims
+
+    def _expected_under(self, ring: Ring) -> jws.Expected:
+        if len(ring) > 1:
+            return self._expected
+        # A token that names no key is meant for the only one, or for one that is still to be read.
+        only = next(iter(ring), "")
+        if self._expected_of_one.kid_if_none != only:
+            self._expected_of_one = replace(self._expected, kid_if_none=only)
+        return self._expected_of_one
 
     def _verified(self, token: str, ring: Ring) -> Identity:
         # Nothing here waits, so `ring` is what is at hand when the caller is remembered under it.

@@ -142,4 +142,4 @@ class Backoff:
     @property
     def retry_after(self) -> int:
         """Whole seconds until then, one at least: for callers."""
-        return max(ceil(self._until - monotonic()), 1)
+        return max(ceil(round(self._until - monotonic(), 3)), 1)
