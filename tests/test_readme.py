@@ -24,9 +24,9 @@ _VARYING = (
 )
 
 
-def blocks(language: str, document: str = README) -> list[str]:
-    """The fenced blocks of a document in one language."""
-    return [text for name, text in _BLOCK.findall(document) if name == language]
+def blocks(language: str, page: str = README) -> list[str]:
+    """The fenced blocks of README, or another page, in one language."""
+    return [text for name, text in _BLOCK.findall(page) if name == language]
 
 
 def comparable(text: str) -> str:

@@ -10,7 +10,9 @@
     ├── PasswordMismatch              a password does not belong to a stored hash
     ├── Unavailable                   something behind us is away or full; try again later
     │   ├── StorageUnavailable        database_unavailable
-    │   └── Overloaded                overloaded
+    │   ├── Overloaded                overloaded
+    │   ├── ShuttingDown              shutting_down
+    │   └── IssuerUnavailable         issuer_unavailable
     └── Refusal                       a caller can be told this, with a stable code
         ├── Unauthenticated           unauthenticated
         │   ├── InvalidCredential     unauthenticated, "mine, and not good"
@@ -91,7 +93,7 @@ class Unavailable(AuthAPIError):
 
     code: ClassVar[str] = "unavailable"
     title: ClassVar[str] = "Temporarily unavailable"
-    retry_after: ClassVar[int] = 1
+    retry_after: int = 1
     """Seconds after which a client may try again."""
 
 
@@ -114,6 +116,17 @@ class ShuttingDown(Unavailable):
 
     code = "shutting_down"
     title = "The process is about to end"
+
+
+class IssuerUnavailable(Unavailable):
+    """The issuer of a credential cannot be asked: nobody can tell whether it is good."""
+
+    code = "issuer_unavailable"
+    title = "The issuer of the credential is temporarily unavailable"
+
+    def __init__(self, *, retry_after: int = 1) -> None:
+        super().__init__()
+        self.retry_after = retry_after
 
 
 class Refusal(AuthAPIError):

@@ -4,9 +4,9 @@ They are snapshots, safe to keep in memory and to hand to other threads; never d
 """
 
 import ipaddress
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar, Token
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
@@ -137,6 +137,43 @@ class Session:
         return None if ends is None else ends - self.last_seen_at
 
 
+class Claims(Mapping[str, object]):
+    """What an issuer says of a caller (RFC 7519, section 4), so that nobody can change it.
+
+    Objects within are `Claims` too, and arrays are tuples: one identity serves many requests.
+    """
+
+    __slots__ = ("_members",)
+
+    def __init__(self, members: Mapping[str, object]) -> None:
+        self._members = {name: _frozen(value) for name, value in members.items()}
+
+    def __getitem__(self, name: str) -> object:
+        return self._members[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._members)
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def __deepcopy__(self, _: object) -> "Claims":
+        return self
+
+    def __repr__(self) -> str:
+        # Their names only: the values say who somebody is, and reprs end in logs.
+        return f"Claims({', '.join(self._members)})"
+
+
+def _frozen(value: object) -> object:
+    if isinstance(value, Mapping):
+        return Claims(value)
+    return tuple(map(_frozen, value)) if isinstance(value, list | tuple) else value
+
+
+NO_CLAIMS = Claims({})
+
+
 @dataclass(frozen=True, slots=True)
 class Identity:
     """Who is calling, and how that was proved."""
@@ -151,6 +188,8 @@ class Identity:
     amr: tuple[str, ...]
     expires_at: datetime | None
     """When this credential stops working at the latest; None if it does not expire."""
+    claims: Mapping[str, object] = field(default_factory=lambda: NO_CLAIMS, hash=False)
+    """What another issuer says of the caller, verified; empty for credentials of our own."""
 
 
 class EventType(StrEnum):

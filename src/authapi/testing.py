@@ -9,7 +9,7 @@
 out that a scope is missing or a login too old.
 """
 
-from collections.abc import AsyncIterator, Collection, Iterator
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -22,7 +22,8 @@ from fastapi import FastAPI
 from starlette.requests import HTTPConnection
 
 from authapi.clock import now
-from authapi.identity import Identity, User
+from authapi.crypto.ids import new_id
+from authapi.identity import NO_CLAIMS, Claims, Identity, User
 from authapi.services import Services
 from authapi.services.addresses import parse_email
 from authapi.strategies.base import Strategy, Unknown
@@ -41,6 +42,7 @@ class _Acting:
     strategy: str | None
     auth_time: datetime
     amr: tuple[str, ...]
+    claims: Claims
 
 
 _acting: ContextVar[_Acting | None] = ContextVar("authapi_acting_as", default=None)
@@ -53,7 +55,12 @@ class Client(httpx.AsyncClient):
         super().__init__(
             transport=httpx.ASGITransport(app, raise_app_exceptions=False), base_url=base_url
         )
-        self.services: Services = _runtime_of(app).services
+        self._runtime = _runtime_of(app)
+
+    @property
+    def services(self) -> Services:
+        """Those of the application. Raises RuntimeError where it only trusts others."""
+        return self._runtime.services
 
     async def create_user(
         self,
@@ -63,8 +70,13 @@ class Client(httpx.AsyncClient):
         name: str | None = None,
         is_superuser: bool = False,
     ) -> User:
-        """A user in the application's database; without `email`, one that nobody has."""
+        """A user in the application's database; without `email`, one that nobody has.
+
+        Where the application only trusts others, it keeps no users: this one is for `acting_as`.
+        """
         address = parse_email(email or f"user{next(_numbers)}@example.com")
+        if self._runtime.services_if_any is None:
+            return _stranger(address.given, name=name, is_superuser=is_superuser)
         return await self.services.accounts.create(
             address, password, name=name, is_superuser=is_superuser
         )
@@ -99,18 +111,36 @@ def acting_as(
     strategy: str | None = None,
     auth_time: datetime | None = None,
     amr: Collection[str] = ("pwd",),
+    claims: Mapping[str, object] = NO_CLAIMS,
 ) -> Iterator[None]:
     """Requests of a `client` made inside this block come from `user`, holding `scopes`.
 
     They come by the strategy that the route asks first, or only by `strategy`; the login lies at
-    `auth_time`, by default now. An `amr` that is empty stands for a personal access token.
+    `auth_time`, by default now. An `amr` that is empty stands for a personal access token;
+    `claims` are what another issuer says of them.
     """
-    acting = _Acting(user, frozenset(scopes), strategy, auth_time or now(), tuple(amr))
+    acting = _Acting(
+        user, frozenset(scopes), strategy, auth_time or now(), tuple(amr), Claims(claims)
+    )
     token = _acting.set(acting)
     try:
         yield
     finally:
         _acting.reset(token)
+
+
+def _stranger(email: str, *, name: str | None, is_superuser: bool) -> User:
+    at = now()
+    return User(
+        id=new_id(),
+        email=email,
+        name=name,
+        is_active=True,
+        is_superuser=is_superuser,
+        email_confirmed_at=None,
+        created_at=at,
+        updated_at=at,
+    )
 
 
 def _let_act(strategy: Strategy) -> None:
@@ -130,6 +160,7 @@ def _let_act(strategy: Strategy) -> None:
             auth_time=acting.auth_time,
             amr=acting.amr,
             expires_at=None,
+            claims=acting.claims,
         )
 
     remembered = strategy.recall

@@ -9,7 +9,8 @@ Subclass the class that fits what the strategy can do, as a class that pytest co
         def unknown(...): ...                 # well formed, and nobody's
 
 `StrategyContract` < `IssuerContract` < `RevocableContract`, as the strategies themselves. What
-depends on rows runs on SQLite and on PostgreSQL.
+depends on rows runs on SQLite and on PostgreSQL. `RecognitionContract` is the part of it that needs
+no database.
 """
 
 import base64
@@ -43,6 +44,7 @@ from authapi import (
 )
 from authapi.errors import InvalidCredential, InvalidCredentials
 from authapi.services.addresses import parse_email
+from authapi.strategies.registry import Registry
 from authapi.testing import PASSWORD, Client, client
 from authapi.web.challenges import extended
 from authapi.web.schemas import IdentityOut
@@ -135,10 +137,17 @@ async def open_house(spec: str, database_url: str, **changes: object) -> AsyncIt
     named = tuple(dict.fromkeys((spec, "session", "tests.strategies.contract:Witness")))
     values = {"database_url": database_url, "strategies": named, **changes}
     auth = AuthAPI(Settings(**values))  # type: ignore[arg-type]  # pydantic validates
-    strategy, witness = next(iter(auth.runtime.registry)), auth.runtime.registry["witness"]
-    assert isinstance(witness, Witness)
     app = FastAPI(lifespan=auth.lifespan)
     auth.install(app)
+    async with furnished(app, auth.runtime.registry) as house:
+        yield house
+
+
+@asynccontextmanager
+async def furnished(app: FastAPI, registry: Registry) -> AsyncIterator[House]:
+    """A House of an application whose first strategy is under test, and another is the witness."""
+    strategy, witness = next(iter(registry)), registry["witness"]
+    assert isinstance(witness, Witness)
     mine = Annotated[Identity, Depends(current_identity(strategy.name))]
     either = Annotated[Identity, Depends(current_identity(strategy.name, "witness"))]
 
@@ -234,19 +243,8 @@ def _plain(value: object) -> bytes:
     return (value if isinstance(value, str) else json.dumps(value, default=str)).encode()
 
 
-class StrategyContract(ABC):
-    """What holds for every strategy."""
-
-    spec: ClassVar[str]
-    """As the settings name it."""
-    settings: ClassVar[Mapping[str, object]] = {}
-    """Whatever else it needs to be set."""
-    amr: ClassVar[tuple[str, ...]] = ("pwd",)
-    """What its identities tell of how they were proved."""
-    has_session = True
-    """Whether a session stands behind its credentials."""
-    remembered = False
-    """Whether a caller is known without a query after the first request."""
+class RecognitionContract(ABC):
+    """What holds for every strategy, whatever it stands on. Subclasses give the fixture `house`."""
 
     @abstractmethod
     async def obtain(self, house: House, user: User) -> Credential:
@@ -259,17 +257,6 @@ class StrategyContract(ABC):
     @abstractmethod
     def unknown(self, house: House, good: Credential) -> dict[str, Headers]:
         """Well-formed credentials that only the database can tell to be nobody's."""
-
-    @pytest.fixture
-    async def house(self, sqlite_url: str) -> AsyncIterator[House]:
-        async with open_house(self.spec, sqlite_url, **self.settings) as found:
-            yield found
-
-    @pytest.fixture
-    async def each_house(self, database_url: str) -> AsyncIterator[House]:
-        """On SQLite and on PostgreSQL: for tests that depend on what lies in the rows."""
-        async with open_house(self.spec, database_url, **self.settings) as found:
-            yield found
 
     async def test_the_three_answers(self, house: House) -> None:
         ask = house.strategy.authenticate
@@ -293,24 +280,6 @@ class StrategyContract(ABC):
         answer = await house.get("/either")
         assert (answer.status_code, answer.json()["strategy"]) == (200, "witness")
 
-    async def test_good_is_an_identity(self, each_house: House) -> None:
-        house = each_house
-        good = await self.obtain(house, house.alice)
-        answer = await house.get("/either", good)
-        assert answer.status_code == 200, answer.text
-        seen = answer.json()
-        assert seen["user_id"] == str(house.alice.id)
-        assert seen["strategy"] == house.name
-        assert seen["amr"] == list(self.amr)
-        assert house.witness.asked == 0, "the first that recognises its kind decides"
-        assert await count_sessions(house.api) == (1 if self.has_session else 0)
-        if self.has_session:
-            session = UUID(seen["session_id"])
-            assert await house.api.services.sessions.data_of(session) == {}
-            assert seen["expires_at"] is not None
-        else:
-            assert seen["session_id"] is None
-
     async def test_users_are_told_apart(self, house: House) -> None:
         bob = await house.api.create_user()
         for user in (house.alice, bob):
@@ -329,33 +298,6 @@ class StrategyContract(ABC):
             assert refusal(answer) == same, reason
             assert house.witness.asked == 0, reason
         assert (await house.get("/either", good)).status_code == 200, "and good is still good"
-
-    async def test_what_it_costs(self, each_house: House) -> None:
-        house = each_house
-        good = await self.obtain(house, house.alice)
-        for path in ("/async", "/sync"):
-            with statements(house.api) as seen:
-                assert (await house.get(path)).status_code == 401
-            assert len(seen) == 0, "nothing to look up"
-            house.api.services.known.forget()
-            with statements(house.api) as seen:
-                assert (await house.get(path, good)).status_code == 200
-            assert len(seen) == 1, seen.texts
-            assert seen.texts[0].startswith("SELECT")
-            with statements(house.api) as seen:
-                assert (await house.get(path, good)).status_code == 200
-            assert len(seen) == (0 if self.remembered else 1), "is the caller known now?"
-        for reason, headers in self.malformed(house, good).items():
-            with statements(house.api) as seen:
-                assert (await house.get("/async", headers)).status_code == 401, reason
-            assert len(seen) == 0, reason
-        for reason, headers in self.unknown(house, good).items():
-            with statements(house.api) as seen:
-                assert (await house.get("/async", headers)).status_code == 401, reason
-            looked_up = [text for text in seen.texts if text.startswith("SELECT")]
-            assert len(looked_up) == 1, reason
-            # A wrong password is written down as an event; a credential without one only logged.
-            assert len(seen) == 1 or house.strategy.name == "basic", reason
 
     async def test_def_and_async_def_are_the_same(self, house: House) -> None:
         good = await self.obtain(house, house.alice)
@@ -384,16 +326,6 @@ class StrategyContract(ABC):
         either = document["paths"]["/either"]["get"]["security"]
         assert sorted(item.popitem()[0] for item in either) == sorted([house.name, "witness"])
 
-    async def test_no_secret_is_stored(self, each_house: House) -> None:
-        house = each_house
-        good = await self.obtain(house, house.alice)
-        assert (await house.get("/async", good)).status_code == 200
-        await house.api.services.activity.flush()
-        values = await dump(house.api)
-        assert any(house.alice.email.encode() in value for value in values), "a real dump"
-        for form in _forms(good.secret):
-            assert not any(form in value for value in values)
-
     async def test_no_secret_is_logged(
         self, house: House, caplog: pytest.LogCaptureFixture
     ) -> None:
@@ -404,6 +336,92 @@ class StrategyContract(ABC):
         for headers in bad.values():
             await house.get("/async", headers)
         assert good.secret not in caplog.text
+
+    async def recognised(self, house: House, credential: Credential | Headers | None) -> str | None:
+        """The strategy that recognises it at /either, if any."""
+        answer = await house.get("/either", credential)
+        return answer.json()["strategy"] if answer.status_code == 200 else None
+
+
+class StrategyContract(RecognitionContract):
+    """What holds for every strategy whose users are rows of our database."""
+
+    spec: ClassVar[str]
+    """As the settings name it."""
+    settings: ClassVar[Mapping[str, object]] = {}
+    """Whatever else it needs to be set."""
+    amr: ClassVar[tuple[str, ...]] = ("pwd",)
+    """What its identities tell of how they were proved."""
+    has_session = True
+    """Whether a session stands behind its credentials."""
+    remembered = False
+    """Whether a caller is known without a query after the first request."""
+
+    @pytest.fixture
+    async def house(self, sqlite_url: str) -> AsyncIterator[House]:
+        async with open_house(self.spec, sqlite_url, **self.settings) as found:
+            yield found
+
+    @pytest.fixture
+    async def each_house(self, database_url: str) -> AsyncIterator[House]:
+        """On SQLite and on PostgreSQL: for tests that depend on what lies in the rows."""
+        async with open_house(self.spec, database_url, **self.settings) as found:
+            yield found
+
+    async def test_good_is_an_identity(self, each_house: House) -> None:
+        house = each_house
+        good = await self.obtain(house, house.alice)
+        answer = await house.get("/either", good)
+        assert answer.status_code == 200, answer.text
+        seen = answer.json()
+        assert seen["user_id"] == str(house.alice.id)
+        assert seen["strategy"] == house.name
+        assert seen["amr"] == list(self.amr)
+        assert house.witness.asked == 0, "the first that recognises its kind decides"
+        assert await count_sessions(house.api) == (1 if self.has_session else 0)
+        if self.has_session:
+            session = UUID(seen["session_id"])
+            assert await house.api.services.sessions.data_of(session) == {}
+            assert seen["expires_at"] is not None
+        else:
+            assert seen["session_id"] is None
+
+    async def test_what_it_costs(self, each_house: House) -> None:
+        house = each_house
+        good = await self.obtain(house, house.alice)
+        for path in ("/async", "/sync"):
+            with statements(house.api) as seen:
+                assert (await house.get(path)).status_code == 401
+            assert len(seen) == 0, "nothing to look up"
+            house.api.services.known.forget()
+            with statements(house.api) as seen:
+                assert (await house.get(path, good)).status_code == 200
+            assert len(seen) == 1, seen.texts
+            assert seen.texts[0].startswith("SELECT")
+            with statements(house.api) as seen:
+                assert (await house.get(path, good)).status_code == 200
+            assert len(seen) == (0 if self.remembered else 1), "is the caller known now?"
+        for reason, headers in self.malformed(house, good).items():
+            with statements(house.api) as seen:
+                assert (await house.get("/async", headers)).status_code == 401, reason
+            assert len(seen) == 0, reason
+        for reason, headers in self.unknown(house, good).items():
+            with statements(house.api) as seen:
+                assert (await house.get("/async", headers)).status_code == 401, reason
+            looked_up = [text for text in seen.texts if text.startswith("SELECT")]
+            assert len(looked_up) == 1, reason
+            # A wrong password is written down as an event; a credential without one only logged.
+            assert len(seen) == 1 or house.strategy.name == "basic", reason
+
+    async def test_no_secret_is_stored(self, each_house: House) -> None:
+        house = each_house
+        good = await self.obtain(house, house.alice)
+        assert (await house.get("/async", good)).status_code == 200
+        await house.api.services.activity.flush()
+        values = await dump(house.api)
+        assert any(house.alice.email.encode() in value for value in values), "a real dump"
+        for form in _forms(good.secret):
+            assert not any(form in value for value in values)
 
     async def test_deactivation_ends_it(self, each_house: House) -> None:
         house = each_house
@@ -430,11 +448,6 @@ class StrategyContract(ABC):
         answer = await house.request("POST", "/me/password", owner, json=change)
         assert answer.status_code == 204, answer.text
         assert (await house.get("/async", good)).status_code == 401
-
-    async def recognised(self, house: House, credential: Credential | Headers | None) -> str | None:
-        """The strategy that recognises it at /either, if any."""
-        answer = await house.get("/either", credential)
-        return answer.json()["strategy"] if answer.status_code == 200 else None
 
 
 class IssuerContract(StrategyContract):

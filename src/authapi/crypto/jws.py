@@ -40,6 +40,9 @@ class Expected:
     """Claims that must be there, as text, besides `aud`, `exp` and `iat`."""
     ignored_header: Collection[str] = ()
     """Header members besides `alg`, `typ` and `kid` that may be there, and mean nothing to us."""
+    kid_if_none: str | None = None
+    """The key of tokens that name none: an issuer with one key need not (OpenID Connect Core 1.0,
+    section 10.1). Without it, they are refused."""
     leeway: float = 0
     """Seconds that clocks may differ by: `exp` is over, and `nbf` come, so much later or sooner."""
     max_lifetime: int | None = None
@@ -100,7 +103,7 @@ def _verified_payload(
         raise TokenError
     if header.get("typ") not in expected.types:
         raise TokenError
-    kid = header.get("kid")
+    kid = header.get("kid", expected.kid_if_none)
     if not isinstance(kid, str):
         raise TokenError
     key = keys.get(kid)

@@ -8,47 +8,43 @@ import os
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, TypeVar
 from urllib.parse import unquote, urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic import Field, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
     DotEnvSettingsSource,
     EnvSettingsSource,
     PydanticBaseSettingsSource,
-    SettingsConfigDict,
     SettingsError,
 )
 
 from authapi.errors import ConfigurationError
+from authapi.settings.edge import DOTENV, EdgeSettings
 from authapi.settings.fields import (
     MIN_SECRET_LENGTH,
     Grace,
     Lifetime,
     Names,
-    Networks,
-    Origins,
-    PublicURL,
     Rate,
     Rates,
-    Scopes,
     Secret,
 )
 from authapi.settings.files import REMEDY, readers_of
 
 __all__ = [
     "MIN_SECRET_LENGTH",
+    "EdgeSettings",
     "Settings",
+    "load_edge_settings",
     "load_settings",
     "readers_of",
     "secret_files",
     "secrets_in_dotenv",
 ]
 
-
-_DOTENV = ".env"
 _SECRETS = ("AUTHAPI_SECRET", "AUTHAPI_DATABASE_URL", "AUTHAPI_REDIS_URL")
 """Variables whose values are secret, those with passwords in them included."""
 
@@ -80,49 +76,26 @@ def _has_default_password(url: str) -> bool:
     )
 
 
-class Settings(BaseSettings):
+class Settings(EdgeSettings):
     """What the operator decides. Without any, authapi runs for development on this machine only."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="AUTHAPI_",
-        env_file=_DOTENV,
-        env_ignore_empty=True,
-        extra="ignore",
-        frozen=True,
-        hide_input_in_errors=True,
-        validate_default=True,
-    )
+    _required: ClassVar[tuple[str, ...]] = ("secret", "public_url", "database_url")
 
-    env: Literal["development", "production"] = "development"
-    """`production` refuses whatever is only good for development."""
     data_dir: Path = Field(default_factory=_default_data_dir)
     """Holds the embedded database and the generated secret, for the time that neither is given."""
     database_url: SecretStr | None = None
     """`postgresql://...` or `sqlite:///path`; without it, SQLite in the data folder."""
     secret: Secret = None
     """The root of all keys, 32 characters or more; without it, one is made in the data folder."""
-    public_url: PublicURL | None = None
-    """Where clients reach this service; issuer of its tokens and base of its links."""
-    host: str = "127.0.0.1"
-    port: int = Field(default=8000, ge=0, le=65535)
     workers: int = Field(default=1, ge=1, le=64)
     """Server processes."""
-    docs: bool | None = None
-    """Serve /docs and /openapi.json; by default only in development."""
 
     strategies: Names = ("session", "token", "jwt")
     """How callers may authenticate, in the order asked: names, or `module:Class` for your own."""
     default_strategy: str = "session"
     """What POST /login uses when the request names none."""
     registration: Literal["open", "closed"] = "open"
-    scopes: Scopes = Field(default_factory=dict)
-    """The scopes that exist. A login holds all, a personal access token those it was given.
-    `introspect` exists in any case, and is of superusers only unless it is named here."""
-    allowed_origins: Origins = ()
-    """Origins, besides our own, whose pages may call us, with the cookie too (CORS)."""
 
-    trusted_proxies: Networks = ()
-    """Networks (CIDR) whose `X-Forwarded-For` is believed; read from the right."""
     redis_url: SecretStr | None = None
     """`redis://...` of a Redis or Valkey where several processes share their limits."""
     limit_account_and_network: Rates = "10/minute;30/hour"
@@ -184,8 +157,6 @@ class Settings(BaseSettings):
     leak_report_keys: Path | None = None
     """File with the public keys of the secret scanners that may report leaked tokens, in the form
     that GitHub publishes its own in; without it there is no `POST /tokens/leaked`."""
-    fresh_max_age: Lifetime = timedelta(minutes=5)
-    """How far a login may lie back for operations that ask for a fresh one."""
 
     password_min_length: int = Field(default=15, ge=8, le=1024)
     """Characters. NIST SP 800-63B-4 asks for 15 where the password is the only factor."""
@@ -213,19 +184,6 @@ class Settings(BaseSettings):
     """Serve Prometheus metrics on this port of `host`, of all workers; by default nowhere."""
     metrics_path: str | None = Field(default=None, pattern="^/[a-z0-9/_-]+$")
     """Serve Prometheus metrics at this path of the service itself, to whoever asks."""
-    access_log: bool = False
-    """One line in the log for each request, besides those for security events."""
-
-    max_body_bytes: int = Field(default=65536, ge=1024)
-    """One request body; a longer one is answered 413 before it is read."""
-    body_timeout: float = Field(default=30.0, gt=0, le=3600)
-    """Seconds that one request body may take to arrive; then it is answered 408."""
-    max_header_bytes: int = Field(default=32768, ge=4096)
-    """All request headers together."""
-    max_credential_bytes: int = Field(default=8192, ge=1024)
-    """One Authorization or Cookie header."""
-    max_json_depth: int = Field(default=20, ge=4, le=200)
-    """How deep arrays and objects of a body may nest."""
 
     migrate: bool | None = None
     """Bring the schema up to date at start; by default only SQLite's."""
@@ -242,8 +200,7 @@ class Settings(BaseSettings):
     shutdown_timeout: int = Field(default=30, ge=1, le=3600)
     """Seconds that requests in flight have to finish after SIGTERM and `shutdown_delay`."""
 
-    @model_validator(mode="after")
-    def _fit_together(self) -> Self:
+    def _fit_together(self) -> None:
         if self.password_min_length > self.password_max_length:
             raise ValueError("password_min_length is greater than password_max_length")
         for name in ("session", "remember", "refresh"):
@@ -255,17 +212,9 @@ class Settings(BaseSettings):
             raise ValueError("jwt_audiences names jwt_audience: a JWT for ourselves is a login")
         if not self.strategies:
             raise ValueError("strategies names none")
-        if self.env == "production":
-            self._fit_for_production()
-        return self
 
     def _fit_for_production(self) -> None:
-        required = ("secret", "public_url", "database_url")
-        missing = [f"AUTHAPI_{name.upper()}" for name in required if getattr(self, name) is None]
-        if missing:
-            raise ValueError("production needs " + ", ".join(missing))
-        if not self.cookie_secure:
-            raise ValueError("production needs an https public_url, for the cookie to be Secure")
+        super()._fit_for_production()
         if self.is_embedded and not self.allow_sqlite:
             raise ValueError("production on SQLite needs AUTHAPI_ALLOW_SQLITE=true")
         if self.secret is not None and _is_guessable(self.secret.get_secret_value()):
@@ -286,21 +235,6 @@ class Settings(BaseSettings):
                 raise ValueError(
                     f"{path} holds {held} and can be read by {readers}: {REMEDY[readers]}"
                 )
-
-    @property
-    def docs_enabled(self) -> bool:
-        """Whether the docs page and the OpenAPI document are served."""
-        return self.env == "development" if self.docs is None else self.docs
-
-    @property
-    def issuer(self) -> str:
-        """The `iss` of our tokens: the public URL, or the loopback address in development."""
-        return self.public_url or f"http://{_bracketed(self.host)}:{self.port}"
-
-    @property
-    def cookie_secure(self) -> bool:
-        """False only for development on plain http, where browsers would not send the cookie."""
-        return self.issuer.startswith("https://")
 
     @property
     def is_embedded(self) -> bool:
@@ -352,7 +286,7 @@ def secrets_in_dotenv() -> Mapping[Path, tuple[str, ...]]:
     """
     values = DotEnvSettingsSource(Settings).env_vars
     names = tuple(name for name in _SECRETS if values.get(name.lower()))
-    return {Path(_DOTENV): names} if names else {}
+    return {Path(DOTENV): names} if names else {}
 
 
 class _SecretFiles(EnvSettingsSource):
@@ -374,8 +308,20 @@ def load_settings(overrides: Mapping[str, object] | None = None) -> Settings:
 
     Raises ConfigurationError: one line that names each setting that is wrong, and no value.
     """
+    return _load(Settings, overrides or {})
+
+
+def load_edge_settings(overrides: Mapping[str, object] | None = None) -> EdgeSettings:
+    """The same, of a service that only trusts others: no secret, no database."""
+    return _load(EdgeSettings, overrides or {})
+
+
+_Kind = TypeVar("_Kind", bound=EdgeSettings)
+
+
+def _load(kind: type[_Kind], overrides: Mapping[str, object]) -> _Kind:
     try:
-        return Settings(**dict(overrides or {}))  # type: ignore[arg-type]  # pydantic validates
+        return kind(**dict(overrides))  # type: ignore[arg-type]  # pydantic validates
     except ValidationError as error:
         problems = []
         for item in error.errors(include_input=False, include_url=False, include_context=False):
@@ -387,7 +333,3 @@ def load_settings(overrides: Mapping[str, object] | None = None) -> Settings:
         if isinstance(error.__cause__, ConfigurationError):
             raise error.__cause__ from None
         raise ConfigurationError(str(error)) from None
-
-
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host

@@ -19,6 +19,9 @@ What a strategy can do is its type:
 * `Refreshable` can also give another credential for a refresh token, so `POST /token` accepts it;
 * `Renewable` can also replace the secret of a session in use, when a password changes.
 
+What needs opening before the first request, such as connections to somebody else, is opened by
+`start` and closed by `stop`; the lifespan of the application calls both.
+
 To write one, subclass the least of these that fits, in one file anywhere importable, and name it in
 `AUTHAPI_STRATEGIES` as `module:Class` among the others. The built-in ones come through the same
 door. `tests/strategies/contract.py` is the suite that each of them passes, and yours can too.
@@ -97,7 +100,7 @@ class Unknown(Enum):
 class Strategy(ABC):
     """Recognises callers by one kind of credential."""
 
-    name: ClassVar[str]
+    name: str
     """By which routes, settings and the OpenAPI document know it: snake_case."""
     ambient: ClassVar[bool] = False
     """True if the credential comes along with requests that nobody meant it for, as cookies do: it
@@ -112,6 +115,17 @@ class Strategy(ABC):
 
     def __init__(self, services: Services) -> None:
         self.services = services
+
+    async def start(self) -> None:
+        """Open what `authenticate` needs, before the first request and in its event loop.
+
+        Raises ConfigurationError for what can never work; what is only away must not raise.
+        """
+        return
+
+    async def stop(self) -> None:
+        """Close that, after the last request. It may be started again."""
+        return
 
     @abstractmethod
     async def authenticate(self, connection: HTTPConnection) -> Identity | None:

@@ -5,6 +5,7 @@ the error handlers find it, also in mounted applications.
 """
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from opentelemetry.trace import Span
 from starlette.requests import HTTPConnection
@@ -12,9 +13,12 @@ from starlette.requests import HTTPConnection
 from authapi.errors import InvalidCredential
 from authapi.identity import Identity
 from authapi.services import Services
-from authapi.settings import Settings
+from authapi.settings import EdgeSettings
 from authapi.strategies.base import Challenge
 from authapi.strategies.registry import Registry
+
+if TYPE_CHECKING:
+    from authapi.services.metrics import Metrics
 
 SCOPE_KEY = "authapi"
 
@@ -23,17 +27,32 @@ SCOPE_KEY = "authapi"
 class Runtime:
     """One installation of authapi in one application."""
 
-    services: Services
+    settings: EdgeSettings
+    """What the operator decided, as far as every installation has it."""
     registry: Registry
+    services_if_any: Services | None = None
+    """None in a service that only trusts others (`authapi.verify`): it has no database."""
     bindings: dict[object, object] = field(default_factory=dict, repr=False)
     """Gates by what they stand for here; filled by the resolver."""
     units: set[str] = field(default_factory=set)
     """Names of the units of routes that are installed (`authapi.web.routes.UNITS`)."""
 
     @property
-    def settings(self) -> Settings:
-        """What the operator decided."""
-        return self.services.settings
+    def services(self) -> Services:
+        """What routes of ours stand on. Raises RuntimeError where there are none."""
+        if self.services_if_any is None:
+            raise RuntimeError("this application has no services: it only trusts others")
+        return self.services_if_any
+
+    @property
+    def metrics(self) -> "Metrics | None":
+        """Counts for Prometheus, if anybody wants them."""
+        return None if self.services_if_any is None else self.services_if_any.metrics
+
+    async def access_refused(self, code: str, identity: Identity | None) -> None:
+        """Write a refusal down where there are events; the log hears of it in any case."""
+        if self.services_if_any is not None:
+            await self.services_if_any.audit.access_refused(code, identity)
 
 
 @dataclass(slots=True)

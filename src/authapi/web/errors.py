@@ -217,7 +217,7 @@ async def _on_authapi_error(connection: HTTPConnection, error: AuthAPIError) -> 
     context = context_of(connection)
     if isinstance(error, _WRITTEN_DOWN):
         whose = context.identity or context.misused
-        await context.runtime.services.audit.access_refused(error.code, whose)
+        await context.runtime.access_refused(error.code, whose)
     if isinstance(connection, WebSocket):
         _tell_log(error, context)
         status = status_of(error)

@@ -68,7 +68,7 @@ class EdgeMiddleware:
             ipaddress.ip_network(text) for text in runtime.settings.trusted_proxies
         )
         self._logs_access = runtime.settings.access_log
-        self._metrics = runtime.services.metrics
+        self._metrics = runtime.metrics
         self._watched = self._logs_access or self._metrics is not None
         self._headers = _security_headers(https=self._https)
         self._names = frozenset(name for name, _ in self._headers)

@@ -201,7 +201,9 @@ def _describe_responses(responses: Document) -> None:
 
 def _exists(schema: Document, runtime: Runtime) -> bool:
     """Whether these settings leave anything that `schema` could describe."""
-    return schema.pop(LIMIT, None) != "jwt_audiences" or bool(runtime.settings.jwt_audiences)
+    if schema.pop(LIMIT, None) != "jwt_audiences":
+        return True
+    return bool(runtime.services.settings.jwt_audiences)
 
 
 def _forget(node: Any, alternative: Document) -> None:
@@ -217,8 +219,10 @@ def _forget(node: Any, alternative: Document) -> None:
 
 def _write_limit(field: Document, runtime: Runtime) -> None:
     """Write into `field` the limit that is a setting, named by its `x-limit`."""
-    settings = runtime.settings
     limit = field.pop(LIMIT, None)
+    if limit is None:
+        return
+    settings = runtime.services.settings  # only schemas of ours have such limits
     if limit == "new_password":
         field["minLength"] = settings.password_min_length
         field["maxLength"] = settings.password_max_length

@@ -305,7 +305,7 @@ def _check_ambient(connection: HTTPConnection, context: RequestContext, identity
 
 
 def _tell(context: RequestContext, strategy: Strategy, outcome: str) -> None:
-    metrics = context.runtime.services.metrics
+    metrics = context.runtime.metrics
     if metrics is not None:
         metrics.authentication(strategy.name, outcome)
     if context.span is not None:
@@ -364,7 +364,7 @@ def _requirements(
 def _bind(wanted: Requirements, runtime: Runtime) -> Binding:
     registry = runtime.registry
     asked = wanted.strategies
-    if runtime.settings.jwt_audiences:
+    if wanted.exchangeable and runtime.services.settings.jwt_audiences:
         asked += wanted.exchangeable
     unknown = [name for name in asked if name not in registry]
     names = [name for name in asked or registry.names if name in registry]

@@ -41,7 +41,7 @@ async def login(body: LoginRequest, request: Request) -> Response:
     # A page that logs its visitor in to somebody else's account would read along from then on.
     check_origin(request)
     runtime = context_of(request).runtime
-    name = body.strategy or runtime.settings.default_strategy
+    name = body.strategy or runtime.services.settings.default_strategy
     issuer = runtime.registry.issuers.get(name)
     if issuer is None:
         raise _no_such_strategy(runtime)

@@ -48,16 +48,25 @@ async def server_metadata(request: Request) -> Response:
     return _published(request, authorization_server(context_of(request).runtime))
 
 
-@router.get(
-    "/oauth-protected-resource",
-    response_model=ProtectedResource,
-    responses=_RESPONSES,
-    openapi_extra=_CONDITION,
-)
 async def resource_metadata(request: Request) -> Response:
     """Who gives the tokens that are taken here (RFC 9728); each Bearer challenge points to it."""
     name = request.app.title
     return _published(request, protected_resource(context_of(request).runtime, name))
+
+
+def add_resource_metadata(router: APIRouter, path: str) -> None:
+    """Let `router` tell at `path` who gives the tokens that are taken here."""
+    router.add_api_route(
+        path,
+        resource_metadata,
+        methods=["GET"],
+        response_model=ProtectedResource,
+        responses=_RESPONSES,
+        openapi_extra=_CONDITION,
+    )
+
+
+add_resource_metadata(router, "/oauth-protected-resource")
 
 
 def _published(request: Request, document: BaseModel) -> Response:

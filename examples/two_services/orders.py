@@ -1,0 +1,55 @@
+"""Orders: a service that trusts authapi, and has no users, secrets or database of its own."""
+
+import os
+from collections import defaultdict
+from itertools import count
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import Depends, FastAPI
+from pydantic import BaseModel, Field
+
+from authapi import User, current_user
+from authapi.verify import RemoteJWT, ResourceServer
+
+ISSUER = os.environ.get("ORDERS_ISSUER", "http://127.0.0.1:8000")
+AUDIENCE = os.environ.get("ORDERS_AUDIENCE", "authapi")
+
+auth = ResourceServer(
+    RemoteJWT(ISSUER, AUDIENCE, jwks_url=f"{ISSUER}/.well-known/jwks.json"),
+)
+app = FastAPI(title="orders", lifespan=auth.lifespan, docs_url=None, redoc_url=None)
+auth.install(app)
+
+Reader = Annotated[User, Depends(current_user(scopes={"orders:read"}))]
+Buyer = Annotated[User, Depends(current_user(scopes={"orders:write"}))]
+
+
+class NewOrder(BaseModel):
+    """What somebody wants."""
+
+    item: str = Field(min_length=1, max_length=100)
+
+
+class Order(NewOrder):
+    """An order that was placed."""
+
+    number: int
+
+
+_numbers = count(1)
+_orders: defaultdict[UUID, list[Order]] = defaultdict(list)
+
+
+@app.get("/orders")
+async def orders(user: Reader) -> list[Order]:
+    """My orders. `user.id` is the id that authapi knows me by."""
+    return _orders[user.id]
+
+
+@app.post("/orders", status_code=201)
+async def place(order: NewOrder, user: Buyer) -> Order:
+    """Place an order."""
+    placed = Order(item=order.item, number=next(_numbers))
+    _orders[user.id].append(placed)
+    return placed

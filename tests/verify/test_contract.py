@@ -1,0 +1,82 @@
+"""The suite of every strategy, on those that stand on no database."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+from fastapi import FastAPI
+
+from authapi import Strategy, User
+from authapi.verify import RemoteIntrospection, RemoteJWT, ResourceServer
+from tests.strategies.contract import (
+    Credential,
+    Headers,
+    House,
+    RecognitionContract,
+    Witness,
+    furnished,
+)
+from tests.verify.conftest import Clock, bearer
+from tests.verify.issuer import AUDIENCE, INTROSPECT, Issuer, Reply
+
+
+class Bystander(Witness):
+    """A witness in a service that has no services of ours."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+
+class RemoteContract(RecognitionContract):
+    """What both have in common: users are whoever the issuer says."""
+
+    @pytest.fixture
+    async def house(self, issuer: Issuer, clock: Clock) -> AsyncIterator[House]:
+        self.issuer = issuer
+        auth = ResourceServer(self.strategy(), Bystander())
+        app = FastAPI(lifespan=auth.lifespan)
+        auth.install(app)
+        async with furnished(app, auth.runtime.registry) as found:
+            yield found
+
+    def strategy(self) -> Strategy:
+        raise NotImplementedError
+
+
+class TestRemoteJWT(RemoteContract):
+    def strategy(self) -> Strategy:
+        return RemoteJWT(self.issuer.url, AUDIENCE)
+
+    async def obtain(self, house: House, user: User) -> Credential:
+        token = self.issuer.token(sub=str(user.id))
+        return Credential(bearer(token), token)
+
+    def malformed(self, house: House, good: Credential) -> dict[str, Headers]:
+        return {
+            "garbage": bearer("a.b.c"),
+            "cut": bearer(good.secret[:-1]),
+            "no signature": bearer(good.secret.rpartition(".")[0] + "."),
+            "for somebody else": bearer(self.issuer.token(aud="other")),
+        }
+
+    def unknown(self, house: House, good: Credential) -> dict[str, Headers]:
+        return {"an unknown key": bearer(self.issuer.token(header={"kid": "made up"}))}
+
+
+class TestRemoteIntrospection(RemoteContract):
+    def strategy(self) -> Strategy:
+        self.issuer.replies[INTROSPECT] = self.introspect
+        return RemoteIntrospection(self.issuer.url + INTROSPECT, "credential-of-our-own")
+
+    def introspect(self, form: dict[str, str]) -> Reply:
+        kind, _, subject = form["token"].partition("_")
+        return Reply({"active": kind == "good", "sub": subject, "token_type": "Bearer"})
+
+    async def obtain(self, house: House, user: User) -> Credential:
+        token = f"good_{user.id}"
+        return Credential(bearer(token), token)
+
+    def malformed(self, house: House, good: Credential) -> dict[str, Headers]:
+        return {"quotes": bearer('"good"'), "nothing": bearer("")}
+
+    def unknown(self, house: House, good: Credential) -> dict[str, Headers]:
+        return {"nobody's": bearer("bad_token")}

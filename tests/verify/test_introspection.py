@@ -1,0 +1,260 @@
+"""Opaque tokens of another issuer, which is asked about each."""
+
+import asyncio
+import logging
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from authapi.errors import ConfigurationError
+from authapi.testing import Client
+from authapi.verify import RemoteIntrospection
+from tests.crypto import forging
+from tests.verify.conftest import Clock, Open, bearer
+from tests.verify.issuer import INTROSPECT, SUBJECT, Issuer, Reply
+
+NOW = forging.NOW
+CANARY = "canary-of-our-own-credential"
+
+
+def active(**claims: object) -> Reply:
+    return Reply({"active": True, "sub": SUBJECT, "token_type": "Bearer", **claims})
+
+
+def strategy(server: Issuer, /, **options: Any) -> RemoteIntrospection:
+    return RemoteIntrospection(server.url + INTROSPECT, SecretStr(CANARY), **options)
+
+
+async def status(api: Client, token: str = "good", path: str = "/who") -> int:
+    return (await api.get(path, headers=bearer(token))).status_code
+
+
+async def test_it_is_asked_as_rfc_7662_has_it(issuer: Issuer, clock: Clock, trusting: Open) -> None:
+    issuer.replies[INTROSPECT] = active(scope="orders:read", exp=NOW + 60)
+    async with trusting(strategy(issuer)) as api:
+        assert await status(api, path="/orders") == 200
+        seen = (await api.get("/who", headers=bearer("good"))).json()
+    assert (seen["user_id"], seen["strategy"], seen["scopes"]) == (
+        SUBJECT,
+        "token",
+        ["orders:read"],
+    )
+    assert issuer.forms == [{"token": "good"}]
+    assert issuer.credentials == [f"Bearer {CANARY}"]
+
+
+async def test_many_at_once_ask_once_and_the_answer_is_kept_for_a_while(
+    issuer: Issuer, clock: Clock, trusting: Open
+) -> None:
+    issuer.replies[INTROSPECT] = active(exp=NOW + 15)
+    issuer.may_answer.clear()
+    async with trusting(strategy(issuer)) as api:
+        waiting = [asyncio.create_task(status(api)) for _ in range(50)]
+        await issuer.is_asked()
+        issuer.may_answer.set()
+        assert await asyncio.gather(*waiting) == [200] * 50
+        assert issuer.asked[INTROSPECT] == 1
+        clock.move(9)
+        assert await status(api) == 200
+        assert issuer.asked[INTROSPECT] == 1
+        clock.move(1)
+        assert await status(api) == 200
+        assert issuer.asked[INTROSPECT] == 2
+        issuer.replies[INTROSPECT] = Reply({"active": False})
+        clock.move(5)
+        assert await status(api) == 401, "over, whatever we remember"
+
+
+async def test_a_token_that_ends_is_refused_within_the_bound(
+    issuer: Issuer, clock: Clock, trusting: Open
+) -> None:
+    issuer.replies[INTROSPECT] = active()
+    async with trusting(strategy(issuer)) as api:
+        assert await status(api) == 200
+        issuer.replies[INTROSPECT] = Reply({"active": False})
+        clock.move(10)
+        assert await status(api) == 401
+        for _ in range(20):
+            assert await status(api) == 401
+        assert issuer.asked[INTROSPECT] == 2, "a refusal is kept as well"
+        clock.move(5)
+        assert await status(api) == 401
+        assert issuer.asked[INTROSPECT] == 3
+
+
+async def test_nothing_is_kept_where_nothing_is_to_be(
+    issuer: Issuer, clock: Clock, trusting: Open
+) -> None:
+    issuer.replies[INTROSPECT] = active()
+    async with trusting(strategy(issuer, cache_for=timedelta(0))) as api:
+        for _ in range(3):
+            assert await status(api) == 200
+    assert issuer.asked[INTROSPECT] == 3
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Reply({"active": False}),
+        Reply({"active": False, "sub": SUBJECT}),
+        active(token_type="refresh_token"),
+        active(token_type="N_A"),
+        active(token_type=7),
+        active(exp=NOW),
+        active(exp="soon"),
+        active(sub=None),
+        active(sub=7),
+        active(scope=7),
+        active(email=7),
+    ],
+    ids=range(11),
+)
+async def test_what_is_refused(issuer: Issuer, clock: Clock, trusting: Open, reply: Reply) -> None:
+    issuer.replies[INTROSPECT] = reply
+    async with trusting(strategy(issuer)) as api:
+        answer = await api.get("/who", headers=bearer("bad"))
+        assert answer.status_code == 401
+        assert answer.headers["www-authenticate"].endswith('error="invalid_token"')
+
+
+async def test_type_issuer_and_audience(issuer: Issuer, clock: Clock, trusting: Open) -> None:
+    cases: list[tuple[dict[str, Any], dict[str, Any], int]] = [
+        ({}, {"token_type": None}, 401),
+        ({}, {"token_type": "bearer"}, 200),
+        ({"audience": "orders"}, {}, 401),
+        ({"audience": "orders"}, {"aud": "order"}, 401),
+        ({"audience": "orders"}, {"aud": {"orders": 1}}, 401),
+        ({"audience": "orders"}, {"aud": "orders"}, 200),
+        ({"audience": {"a", "orders"}}, {"aud": ["b", "orders"]}, 200),
+        ({"issuer": issuer.url}, {}, 401),
+        ({"issuer": issuer.url}, {"iss": issuer.url + "/"}, 401),
+        ({"issuer": issuer.url}, {"iss": issuer.url}, 200),
+    ]
+    for options, claims, expected in cases:
+        issuer.replies[INTROSPECT] = active(**claims)
+        async with trusting(strategy(issuer, **options)) as api:
+            assert await status(api) == expected, (options, claims)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Reply("sorry", 500),
+        Reply("slow down", 429),
+        Reply({"active": True, "sub": SUBJECT}, 201),
+        Reply({"active": True, "sub": SUBJECT}, 400),
+        Reply({"active": True}, 302, {"location": "/"}),
+        Reply(b"<html>"),
+        Reply([]),
+        Reply({}),
+        Reply({"active": "true"}),
+        Reply({"active": 1}),
+        Reply({"active": None}),
+        Reply(b'{"active": false, "active": true}'),
+    ],
+    ids=range(12),
+)
+async def test_what_is_no_answer_is_an_outage(
+    issuer: Issuer, clock: Clock, trusting: Open, reply: Reply
+) -> None:
+    issuer.replies[INTROSPECT] = reply
+    async with trusting(strategy(issuer)) as api:
+        answer = await api.get("/who", headers=bearer("good"))
+        assert (answer.status_code, answer.json()["code"]) == (503, "issuer_unavailable")
+        assert answer.headers["retry-after"] == "1"
+        assert await status(api, "another") == 503
+        assert issuer.asked[INTROSPECT] == 1, "it is left in peace for a second"
+        issuer.replies[INTROSPECT] = active()
+        clock.move(1)
+        assert await status(api) == 200
+
+
+@pytest.mark.parametrize("code", [401, 403])
+async def test_our_own_credential_is_our_own_trouble(
+    issuer: Issuer, clock: Clock, trusting: Open, caplog: pytest.LogCaptureFixture, code: int
+) -> None:
+    caplog.set_level("DEBUG")
+    issuer.replies[INTROSPECT] = Reply({"error": "invalid_token"}, code)
+    async with trusting(strategy(issuer)) as api:
+        assert await status(api, "canary-of-a-caller") == 503
+    assert logging.ERROR in [record.levelno for record in caplog.records]
+    assert "canary" not in caplog.text
+    assert "canary" not in str([vars(record) for record in caplog.records])
+
+
+async def test_an_endpoint_that_is_away(issuer: Issuer, clock: Clock, trusting: Open) -> None:
+    issuer.replies[INTROSPECT] = active()
+    async with trusting(strategy(issuer)) as api:
+        assert await status(api) == 200
+        issuer.away()
+        assert await status(api) == 200, "for ten seconds"
+        clock.move(10)
+        assert await status(api) == 503
+
+
+async def test_an_endpoint_that_does_not_answer(issuer: Issuer, trusting: Open) -> None:
+    issuer.may_answer.clear()
+    async with trusting(strategy(issuer, timeout=timedelta(milliseconds=50))) as api:
+        assert await status(api) == 503
+
+
+async def test_nobody_is_asked_about_what_is_no_opaque_token(
+    issuer: Issuer, clock: Clock, trusting: Open
+) -> None:
+    async with trusting(strategy(issuer)) as api:
+        for token in ("", "a b", 'a"b', "a,b", "a=b", "a.b.c", "é"):
+            headers = {"Authorization": f"Bearer {token}".encode("latin-1")}
+            raw = [(name.encode(), value) for name, value in headers.items()]
+            assert (await api.get("/who", headers=raw)).status_code == 401, token
+        assert (await api.get("/who")).status_code == 401
+    assert issuer.asked[INTROSPECT] == 0
+
+
+async def test_made_up_tokens_push_nobody_out(issuer: Issuer, clock: Clock, trusting: Open) -> None:
+    def answer(form: dict[str, str]) -> Reply:
+        return active() if form["token"] == "good" else Reply({"active": False})
+
+    issuer.replies[INTROSPECT] = answer
+    asking = strategy(issuer, known_callers=5)
+    async with trusting(asking) as api:
+        assert await status(api) == 200
+        for number in range(20):
+            assert await status(api, f"made-up-{number}") == 401
+        assert (len(asking._known), len(asking._refused)) == (1, 5)
+        issuer.away()
+        assert await status(api) == 200
+
+
+async def test_so_many_at_once_and_no_more(
+    issuer: Issuer, clock: Clock, trusting: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("authapi.verify.introspection.MAX_CONNECTIONS", 3)
+    issuer.replies[INTROSPECT] = active()
+    issuer.may_answer.clear()
+    async with trusting(strategy(issuer)) as api:
+        waiting = [asyncio.create_task(status(api, f"token-{n}")) for n in range(3)]
+        await issuer.is_asked()
+        assert await status(api, "one-more") == 503
+        issuer.may_answer.set()
+        assert await asyncio.gather(*waiting) == [200] * 3
+        assert await status(api, "one-more") == 200
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"credential": ""},
+        {"credential": "a\r\nX: y"},
+        {"cache_for": timedelta(minutes=6)},
+        {"cache_for": timedelta(seconds=-1)},
+        {"timeout": timedelta(0)},
+        {"audience": ()},
+        {"issuer": "http://auth.example"},
+    ],
+    ids=range(7),
+)
+def test_options_that_do_not_fit(options: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError):
+        RemoteIntrospection("https://auth.example/i", **{"credential": "c", **options})

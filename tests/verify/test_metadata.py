@@ -1,0 +1,169 @@
+"""Where keys are looked for, and whose word is taken for it."""
+
+import pytest
+
+from authapi.errors import ConfigurationError
+from authapi.verify import RemoteIntrospection, RemoteJWT
+from authapi.verify.metadata import checked_issuer, checked_url, metadata_urls
+from tests.crypto import forging
+from tests.verify.conftest import Clock, Open, bearer
+from tests.verify.issuer import AUDIENCE, JWKS, METADATA, OPENID, Issuer, Reply
+
+
+@pytest.mark.parametrize(
+    ("issuer", "first", "second"),
+    [
+        (
+            "https://auth.example",
+            "https://auth.example/.well-known/oauth-authorization-server",
+            "https://auth.example/.well-known/openid-configuration",
+        ),
+        (
+            "https://tenant.example/",
+            "https://tenant.example/.well-known/oauth-authorization-server",
+            "https://tenant.example/.well-known/openid-configuration",
+        ),
+        (
+            "https://id.example:8443/realms/shop",
+            "https://id.example:8443/.well-known/oauth-authorization-server/realms/shop",
+            "https://id.example:8443/realms/shop/.well-known/openid-configuration",
+        ),
+        (
+            "https://id.example/realms/shop/",
+            "https://id.example/.well-known/oauth-authorization-server/realms/shop",
+            "https://id.example/realms/shop/.well-known/openid-configuration",
+        ),
+    ],
+    ids=range(4),
+)
+def test_where_metadata_may_be(issuer: str, first: str, second: str) -> None:
+    assert metadata_urls(issuer) == (first, second)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("http://auth.example", "http://10.0.0.1", "http://localhost.example", "ftp://127.0.0.1"),
+        *("auth.example", "//auth.example", "https://", "https:///x", "https://[", ""),
+        *("https://x:port", "https://x:99999", "https://u@x", "https://u:p@x", "https://x/#a"),
+        *("https://bücher.example", "https://a b", "https://a\nb", "https://a\tb", "\0"),
+        *("http://127.0.0.1.example", "http://0.0.0.0", "file:///etc/passwd", "http://[::2]"),
+    ],
+)
+def test_addresses_that_nobody_is_asked_at(url: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        checked_url(url, "it")
+    assert url not in str(caught.value) or not url
+    with pytest.raises(ConfigurationError):
+        RemoteJWT(url, AUDIENCE)
+    with pytest.raises(ConfigurationError):
+        RemoteJWT("https://auth.example", AUDIENCE, jwks_url=url)
+    with pytest.raises(ConfigurationError):
+        RemoteIntrospection(url, "credential")
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["https://x", "http://127.0.0.1:9", "http://127.1.2.3", "http://[::1]:9/p", "http://localhost"],
+)
+def test_addresses_that_may_be_asked_at(url: str) -> None:
+    assert checked_issuer(url) == url
+
+
+def test_an_issuer_has_no_query() -> None:
+    assert checked_url("https://x/?p=keys", "it")
+    with pytest.raises(ConfigurationError, match="query"):
+        checked_issuer("https://x/?p=keys")
+
+
+async def test_metadata_of_the_one_kind_or_the_other(issuer: Issuer, trusting: Open) -> None:
+    issuer.replies[OPENID] = issuer.replies.pop(METADATA)
+    async with trusting() as api:
+        assert (await api.get("/who", headers=bearer(long_lived(issuer)))).status_code == 200
+    assert issuer.asked == {METADATA: 1, OPENID: 1, JWKS: 1}
+
+
+async def test_an_address_that_is_given_is_not_looked_up(issuer: Issuer, trusting: Open) -> None:
+    strategy = RemoteJWT(issuer.url, AUDIENCE, jwks_url=issuer.url + JWKS)
+    async with trusting(strategy) as api:
+        assert (await api.get("/who", headers=bearer(long_lived(issuer)))).status_code == 200
+    assert issuer.asked == {JWKS: 1}
+
+
+async def test_an_address_that_has_moved_is_looked_up_again(
+    issuer: Issuer, clock: Clock, trusting: Open
+) -> None:
+    async with trusting() as api:
+        issuer.replies["/moved"] = issuer.replies.pop(JWKS)
+        issuer.replies[METADATA] = Reply({"issuer": issuer.url, "jwks_uri": issuer.url + "/moved"})
+        clock.move(10)
+        made_up = issuer.token(header={"kid": "new"})
+        assert (await api.get("/who", headers=bearer(made_up))).status_code == 503
+        clock.move(1)
+        assert (await api.get("/who", headers=bearer(made_up))).status_code == 401
+    assert issuer.asked == {METADATA: 2, JWKS: 2, "/moved": 1}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda url: url + "/",
+        lambda url: url.upper(),
+        lambda url: url.replace("127.0.0.1", "localhost"),
+        lambda url: "https://auth.example",
+        lambda url: [url],
+        lambda url: None,
+    ],
+    ids=range(6),
+)
+async def test_metadata_of_another_issuer_stops_the_start(
+    issuer: Issuer, trusting: Open, change: object
+) -> None:
+    assert callable(change)
+    issuer.replies[METADATA] = Reply({"issuer": change(issuer.url), "jwks_uri": issuer.url + JWKS})
+    with pytest.raises(ConfigurationError, match="names another issuer"):
+        async with trusting():
+            pass
+    assert issuer.asked[JWKS] == 0
+
+
+async def test_metadata_that_becomes_that_of_another_is_an_outage(
+    issuer: Issuer, clock: Clock, trusting: Open, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with trusting() as api:
+        issuer.replies[METADATA] = Reply({"issuer": "https://evil.example", "jwks_uri": "/"})
+        del issuer.replies[JWKS]
+        clock.move(10)
+        made_up = bearer(issuer.token(header={"kid": "new"}))
+        assert (await api.get("/who", headers=made_up)).status_code == 503
+        clock.move(1)
+        assert (await api.get("/who", headers=made_up)).status_code == 503
+    assert "ERROR" in [record.levelname for record in caplog.records]
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        b"<html>",
+        {"issuer": "ISSUER"},
+        {"issuer": "ISSUER", "jwks_uri": 7},
+        {"issuer": "ISSUER", "jwks_uri": "http://192.0.2.1/keys"},
+        {"issuer": "ISSUER", "jwks_uri": "file:///etc/passwd"},
+    ],
+    ids=range(5),
+)
+async def test_metadata_without_keys_is_an_outage(
+    issuer: Issuer, trusting: Open, metadata: bytes | dict[str, object]
+) -> None:
+    if isinstance(metadata, dict):
+        metadata = {n: issuer.url if v == "ISSUER" else v for n, v in metadata.items()}
+    issuer.replies[METADATA] = Reply(metadata)
+    async with trusting() as api:
+        answer = await api.get("/who", headers=bearer(long_lived(issuer)))
+        assert answer.status_code == 503
+    assert issuer.asked[JWKS] == 0
+
+
+def long_lived(issuer: Issuer) -> str:
+    """A token that is good at any time."""
+    return issuer.token(iat=1, exp=forging.NOW * 2)
