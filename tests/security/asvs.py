@@ -761,6 +761,7 @@ TABLE: Sequence[Row] = (
         "10.3.1",
         2,
         _ROWS_TOKENS + "::test_row_13_issuer_and_audience_are_compared_whole",
+        "tests/verify/test_jwt.py::test_every_reason_has_one_answer",
     ),
     _covered(
         "10.3.2",
@@ -818,7 +819,13 @@ TABLE: Sequence[Row] = (
     _not_applicable("10.4.11", 2, _NO_CLIENTS),
     _not_applicable("10.5.1", 2, _NO_OPENID),
     _not_applicable("10.5.2", 2, _NO_OPENID),
-    _open("10.5.3", 2, "TODO"),
+    _covered(
+        "10.5.3",
+        2,
+        "tests/verify/test_metadata.py::test_metadata_of_another_issuer_stops_the_start",
+        "tests/verify/test_metadata.py::test_metadata_that_becomes_that_of_another_is_an_outage",
+        why="For services that trust an issuer (authapi.verify); they are no clients otherwise.",
+    ),
     _not_applicable("10.5.4", 2, _NO_OPENID),
     _not_applicable("10.5.5", 2, _NO_OPENID),
     _not_applicable("10.6.1", 2, _NO_OPENID),
