@@ -85,7 +85,7 @@ class House:
     trust: ssl.SSLContext
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     folder = tmp_path_factory.mktemp("compose")
     port, api_ports = free_port(), [free_port(), free_port()]
@@ -169,4 +169,5 @@ def test_one_process_may_go(house: House) -> None:
             statuses.add(browser.get("/health/live").status_code)
         assert (ended.result(), statuses) == (0, {200})
         assert {browser.get("/health/ready").status_code for _ in range(40)} == {200}
+        assert browser.post("/register", json=ACCOUNT).status_code == 201
         assert browser.post("/login", json=ACCOUNT).status_code == 200
