@@ -1,5 +1,6 @@
 """The suite of every strategy, on those that stand on no database."""
 
+from abc import abstractmethod
 from collections.abc import AsyncIterator
 
 import pytest
@@ -38,8 +39,9 @@ class RemoteContract(RecognitionContract):
         async with furnished(app, auth.runtime.registry) as found:
             yield found
 
+    @abstractmethod
     def strategy(self) -> Strategy:
-        raise NotImplementedError
+        """The one under test."""
 
 
 class TestRemoteJWT(RemoteContract):
