@@ -1,4 +1,4 @@
-"""Orders: a service that trusts authapi, and has neither users nor secrets nor a database of them."""
+"""Orders: a service that trusts authapi, and has neither users nor secrets of its own."""
 
 import os
 from collections import defaultdict

@@ -82,8 +82,5 @@ def test_what_readme_says(started: dict[str, str], tmp_path: Path) -> None:
 
 
 def _in(folder: Path, command: str) -> list[str]:
-    # `exec`, so that the process is the service and not a shell around it.
-    words = command.split(" .venv/bin/")
-    variables, program = ([*words, ""][0], words[-1]) if len(words) > 1 else ("", words[0])
-    program = program.removeprefix(".venv/bin/")
-    return ["bash", "-c", f"cd {folder}; {variables} exec .venv/bin/{program}"]
+    # The process is to be the service, and not a shell around it.
+    return ["bash", "-c", f"cd {folder}; {command.replace('.venv/', 'exec .venv/', 1)}"]
