@@ -31,11 +31,11 @@ run: $(VENV)/.installed-run ## start the service on an embedded database in .dat
 	@exec $(BIN)/authapi serve $(ARGS)
 
 test: $(VENV)/.installed-dev ## run the tests, on SQLite and on a PostgreSQL of their own
-	@echo "==> tests, without the browser and the wheel (make test-slow has them)"
+	@echo "==> tests, without the browser, the wheel and npm (make test-slow has them)"
 	@TMPDIR=$(TEST_TMPDIR) $(BIN)/pytest -n auto --maxprocesses 4 --dist worksteal -m "not ($(SLOW))" $(ARGS)
 
-test-slow: $(VENV)/.installed-dev ## run the tests that take their time: browser, wheel
-	@echo "==> slow tests: browser, wheel"
+test-slow: $(VENV)/.installed-dev ## run the tests that take their time: browser, wheel, npm
+	@echo "==> slow tests: browser, wheel, npm's jose"
 	@$(BIN)/pytest -n auto --maxprocesses 2 --dist loadfile -m "browser or packaging or slow" $(ARGS)
 
 test-browser: $(VENV)/.installed-dev ## run only the tests in a real Chromium

@@ -72,12 +72,17 @@ class Connection:
 
     async def ask(self, wire: bytes) -> int:
         """The status of the answer, once all of it is here."""
+        status, _ = await self.exchange(wire)
+        return status
+
+    async def exchange(self, wire: bytes) -> tuple[int, bytes]:
+        """The status and the body of the answer."""
         self._writer.write(wire)
         head = await self._reader.readuntil(b"\r\n\r\n")
         lines = head.lower().split(b"\r\n")
         length = next((line[15:] for line in lines if line.startswith(b"content-length:")), b"0")
-        await self._reader.readexactly(int(length))
-        return int(head[9:12])
+        body = await self._reader.readexactly(int(length))
+        return int(head[9:12]), body
 
     def close(self) -> None:
         """Without waiting."""

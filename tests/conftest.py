@@ -1,9 +1,11 @@
 """Fixtures that every test may use: a fresh database of either kind, the shipped app, a client."""
 
+import gc
 import itertools
 import os
 import shutil
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -25,6 +27,13 @@ _numbers = itertools.count(1)
 SettingsFactory = Callable[..., Settings]
 
 
+def pytest_collection_finish() -> None:
+    """Modules and collected tests stay to the end: the collector need not look at them again."""
+    # It would, some fifty times in each worker, for a third of a second each.
+    gc.freeze()
+    gc.set_threshold(10_000)  # an application is made and thrown away in each test
+
+
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
     """The service runs on asyncio: SQLAlchemy and uvicorn know no other."""
@@ -40,6 +49,15 @@ def _own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
 
 
+@cache
+def hasher_of(cost: Cost) -> PasswordHasher:
+    """One for all applications of this worker: making a hasher costs a hash, and it never changes.
+
+    Tests put it in place of `PasswordHasher`.
+    """
+    return PasswordHasher(cost)
+
+
 @pytest.fixture(autouse=True)
 def hash_cost(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """The least that argon2id can cost, in place of the default: most tests are not about it.
@@ -47,14 +65,13 @@ def hash_cost(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
     Those that are have the marker `real_hashes`, and tests/security overrides this. Other costs,
     and processes of their own, are as they are.
     """
-    if request.node.get_closest_marker("real_hashes"):
-        return
     default = Cost(
         *(Settings.model_fields[f"argon2_{name}"].default for name in ("memory", "passes", "lanes"))
     )
+    is_real = request.node.get_closest_marker("real_hashes") is not None
 
     def hasher(cost: Cost) -> PasswordHasher:
-        return PasswordHasher(Cost(8, 1, 1) if cost == default else cost)
+        return hasher_of(Cost(8, 1, 1) if cost == default and not is_real else cost)
 
     monkeypatch.setattr("authapi.services.passwords.PasswordHasher", hasher)
 

@@ -30,10 +30,6 @@ def environment(tmp_path: Path) -> dict[str, str]:
     }
 
 
-def start(environment: dict[str, str], tmp_path: Path) -> ServeProcess:
-    return ServeProcess([sys.executable, "-m", "authapi", "serve"], environment, tmp_path)
-
-
 @pytest.fixture
 def refusal(environment: dict[str, str], tmp_path: Path, forking: Forking) -> Callable[[], str]:
     """Starts it, and gives the one line that it ends with."""
@@ -166,11 +162,14 @@ def test_a_database_that_cannot_be_read_is_told_without_its_password(
 
 
 def serves(
-    environment: dict[str, str], tmp_path: Path, check: Callable[[httpx.Client], None]
+    environment: dict[str, str],
+    tmp_path: Path,
+    forking: Forking,
+    check: Callable[[httpx.Client], None],
 ) -> None:
     url = f"http://127.0.0.1:{environment['AUTHAPI_PORT']}"
     with (
-        start(environment, tmp_path) as server,
+        forking.start(["serve"], environment, tmp_path) as server,
         httpx.Client(base_url=url, trust_env=False, timeout=30) as http,
     ):
         server.wait_ready(f"{url}/health/ready", timeout=60)
@@ -180,7 +179,7 @@ def serves(
 
 
 def test_it_starts_with_a_secret_file_of_its_own_and_shows_no_docs(
-    environment: dict[str, str], tmp_path: Path
+    environment: dict[str, str], tmp_path: Path, forking: Forking
 ) -> None:
     path = tmp_path / "secret.txt"
     path.write_text(SECRET + "\n")
@@ -200,13 +199,17 @@ def test_it_starts_with_a_secret_file_of_its_own_and_shows_no_docs(
         assert cookie.startswith("__Host-authapi=")
         assert "Secure" in cookie
 
-    serves(environment, tmp_path, check)
+    serves(environment, tmp_path, forking, check)
     # Without a data folder: nothing was made that production was not told of.
     assert not (tmp_path / "data").exists()
 
 
 def test_v13_2_3_no_default_password_of_what_is_behind(
-    environment: dict[str, str], tmp_path: Path, postgres_url: str, refusal: Callable[[], str]
+    environment: dict[str, str],
+    tmp_path: Path,
+    forking: Forking,
+    postgres_url: str,
+    refusal: Callable[[], str],
 ) -> None:
     migrations.upgrade(postgres_url)
     environment["AUTHAPI_DATABASE_URL"] = postgres_url
@@ -216,7 +219,7 @@ def test_v13_2_3_no_default_password_of_what_is_behind(
         body = {"email": "a@example.com", "password": "a long walk by the sea"}
         assert http.post("/register", json=body).status_code == 201
 
-    serves(environment, tmp_path, check)
+    serves(environment, tmp_path, forking, check)
     told = "holds a password that anybody would try"
     for guess in ("postgres:postgres", "authapi:AuthAPI", "me:me", "me:password", "x:changeme"):
         environment["AUTHAPI_DATABASE_URL"] = f"postgresql://{guess}@db/authapi"
@@ -226,20 +229,23 @@ def test_v13_2_3_no_default_password_of_what_is_behind(
     assert refusal() == f"AUTHAPI_REDIS_URL {told}"
 
 
-def test_docs_are_shown_when_said_so(environment: dict[str, str], tmp_path: Path) -> None:
+def test_docs_are_shown_when_said_so(
+    environment: dict[str, str], tmp_path: Path, forking: Forking
+) -> None:
     environment["AUTHAPI_DOCS"] = "true"
 
     def check(http: httpx.Client) -> None:
         assert http.get("/openapi.json").status_code == 200
 
-    serves(environment, tmp_path, check)
+    serves(environment, tmp_path, forking, check)
 
 
 def test_development_needs_none_of_it(environment: dict[str, str], tmp_path: Path) -> None:
     kept = ("PATH", "AUTHAPI_PORT", "AUTHAPI_DATA_DIR")
 
     url = f"http://127.0.0.1:{environment['AUTHAPI_PORT']}"
-    with start({name: environment[name] for name in kept}, tmp_path) as server:
+    command = [sys.executable, "-m", "authapi", "serve"]
+    with ServeProcess(command, {name: environment[name] for name in kept}, tmp_path) as server:
         server.wait_ready(f"{url}/health/ready", timeout=60)
         assert httpx.get(f"{url}/openapi.json", trust_env=False).status_code == 200
     data = tmp_path / "data"

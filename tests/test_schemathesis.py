@@ -119,7 +119,9 @@ def _every_password_is_rare(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def settings(make_settings: SettingsFactory) -> Settings:
     return make_settings(
-        secret=SecretStr("s" * 32), scopes={"reports:read": "Read reports", "b": "Another"}
+        secret=SecretStr("s" * 32),
+        scopes={"reports:read": "Read reports", "b": "Another"},
+        jwt_audiences=("billing", "urn:reports"),
     )
 
 
@@ -194,7 +196,7 @@ def test_it_finds_nothing(settings: Settings, accounts: Accounts, who: str) -> N
     assert seen.keys() == names
     for item in mine:
         # Else all that was found to be right would be the refusal of strangers.
-        open_to_me = who != "nobody" or not item.security
+        open_to_me = who != "nobody" or item.is_open
         assert any(status < 300 for status in seen[str(item)]) == open_to_me, (item, seen)
 
 

@@ -53,25 +53,31 @@ class Storm:
 
 def measure(bench: Bench) -> dict[str, Any]:
     """Storms over authapi and fastapi-users, each with the hash that it has by default."""
-    settings = Settings.model_fields
-    ours_cost = Cost(
-        *(settings[f"argon2_{name}"].default for name in ("memory", "passes", "lanes"))
-    )
     storms = []
     if "authapi" in bench.options.stacks:
-        storms.append(Storm(ours.application(bench, "storm_authapi"), _login_here, ours_cost))
-    if "fastapi-users" in bench.options.stacks:
-        cost = Cost(
-            argon2.DEFAULT_MEMORY_COST, argon2.DEFAULT_TIME_COST, argon2.DEFAULT_PARALLELISM
+        storms.append(
+            Storm(ours.application(bench, "storm_authapi"), login_here, default_of_ours())
         )
+    if "fastapi-users" in bench.options.stacks:
         stack = fastapi_users.stack(bench, "storm_fastapi_users")
-        storms.append(Storm(stack, _login_there, cost))
+        storms.append(Storm(stack, login_there, default_of_argon2_cffi()))
     rows = []
     for storm in storms:
         print(f"storm: {storm.stack.name}", file=sys.stderr)
         with bench.running(storm.stack) as server:
             rows.append(_weather(bench, server, storm))
     return {"rows": rows, "clients": CLIENTS, "interval_s": INTERVAL}
+
+
+def default_of_ours() -> Cost:
+    """What authapi hashes with."""
+    settings = Settings.model_fields
+    return Cost(*(settings[f"argon2_{name}"].default for name in ("memory", "passes", "lanes")))
+
+
+def default_of_argon2_cffi() -> Cost:
+    """What fastapi-users hashes with, by way of pwdlib."""
+    return Cost(argon2.DEFAULT_MEMORY_COST, argon2.DEFAULT_TIME_COST, argon2.DEFAULT_PARALLELISM)
 
 
 def hashes_per_second(cost: Cost, seconds: float) -> float:
@@ -145,13 +151,15 @@ def _round(storm: Storm, wire: bytes, logins: list[bytes], seconds: float) -> di
     }
 
 
-def _login_here(account: Account) -> bytes:
-    body = json.dumps({**account.as_json, "strategy": "token"}).encode()
+def login_here(account: Account, strategy: str = "token") -> bytes:
+    """As it goes over the wire to authapi."""
+    body = json.dumps({**account.as_json, "strategy": strategy}).encode()
     return client.request("/login", JSON, body)
 
 
-def _login_there(account: Account) -> bytes:
-    return client.request("/auth/token/login", FORM, urlencode(account.as_form).encode())
+def login_there(account: Account, backend: str = "token") -> bytes:
+    """And to fastapi-users."""
+    return client.request(f"/auth/{backend}/login", FORM, urlencode(account.as_form).encode())
 
 
 def markdown(found: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Orders: a service that trusts authapi, and has neither users nor secrets of its own."""
+"""Orders: a service that trusts authapi, and has no users, secrets or database of its own."""
 
 import os
 from collections import defaultdict

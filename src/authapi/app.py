@@ -42,7 +42,10 @@ class AuthAPI:
         `include` names the units of routes to add (`authapi.web.routes.UNITS`), by default all.
         `/docs` is left to an application that has a docs page of its own.
         """
-        units = chosen(UNITS, include, app, self.settings)
+        units = dict(chosen(UNITS, include, app, self.settings))
+        if self.settings.leak_report_keys is None:
+            # What the settings switch off is not there: 404, and no word of it in the document.
+            units.pop("leaks", None)
         metrics_path = self.settings.metrics_path
         self._installation.install(app, units, other_paths=[metrics_path] if metrics_path else ())
         if metrics_path is not None:

@@ -6,6 +6,7 @@
     │   └── UnknownKey                it names a key that nobody here knows
     ├── KeyRefused                    a key is not one that tokens may be signed with
     ├── SealBroken                    what was sealed was sealed under another secret, or changed
+    ├── SignatureMismatch             a signature does not belong to what it came beside
     ├── PasswordMismatch              a password does not belong to a stored hash
     ├── Unavailable                   something behind us is away or full; try again later
     │   ├── StorageUnavailable        database_unavailable
@@ -26,6 +27,7 @@
         │   ├── WrongPassword         wrong_password
         │   ├── ForeignOrigin         foreign_origin
         │   ├── WrongDestination      wrong_destination
+        │   ├── ReportNotSigned       report_not_signed
         │   └── HTTPSRequired         https_required
         ├── TooManyAttempts           too_many_attempts
         ├── NotFound                  not_found
@@ -76,6 +78,10 @@ class KeyRefused(AuthAPIError):
 
 class SealBroken(AuthAPIError):
     """What was sealed was sealed under another secret, for another place, or has been changed."""
+
+
+class SignatureMismatch(AuthAPIError):
+    """A signature does not belong to the bytes that it came beside, or is none."""
 
 
 class PasswordMismatch(AuthAPIError):
@@ -232,6 +238,13 @@ class WrongDestination(Forbidden):
 
     code = "wrong_destination"
     title = "The answer is not meant for this use"
+
+
+class ReportNotSigned(Forbidden):
+    """No secret scanner whose key is configured has signed this report of leaked tokens."""
+
+    code = "report_not_signed"
+    title = "The report is not signed by a scanner that is known here"
 
 
 class HTTPSRequired(Forbidden):

@@ -7,7 +7,7 @@ import ipaddress
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar, Token
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
 
@@ -130,6 +130,12 @@ class Session:
     data: Mapping[str, object]
     """What the application keeps for the length of this session."""
 
+    @property
+    def idle(self) -> timedelta | None:
+        """How long it lasts without use; None where idleness does not end it."""
+        ends = self.idle_expires_at
+        return None if ends is None else ends - self.last_seen_at
+
 
 class Claims(Mapping[str, object]):
     """What an issuer says of a caller (RFC 7519, section 4), so that nobody can change it.
@@ -203,6 +209,7 @@ class EventType(StrEnum):
     SESSIONS_ENDED = "sessions_ended"
     TOKEN_CREATED = "token_created"
     TOKEN_ENDED = "token_ended"
+    TOKEN_LEAKED = "token_leaked"
     REFRESH_REUSE = "refresh_reuse"
     KEY_ROTATED = "key_rotated"
     KEY_RETIRED = "key_retired"

@@ -47,6 +47,23 @@ def test_accounts_sessions_and_tokens(run: Run) -> None:
     assert "alice@example.com" in run("users", "show", alice["id"]).stdout
 
 
+def test_an_operator_gives_a_token_the_scope_to_introspect(run: Run) -> None:
+    def scopes(who: str, *options: str) -> list[str]:
+        done = run("tokens", "create", who, "--name", "gateway", "--json", *options)
+        assert done.returncode == 0, done.stderr
+        found: list[str] = json.loads(done.stdout)["scopes"]
+        return found
+
+    for who, options in (("alice@example.com", ()), ("root@example.com", ("--superuser",))):
+        assert run("users", "create", who, *options, text=PASSWORD).returncode == 0
+    # It need not be among AUTHAPI_SCOPES. Nobody has it unasked but those who hold it anyway.
+    assert scopes("alice@example.com", "--scope", "introspect") == ["introspect"]
+    assert scopes("alice@example.com") == []
+    assert scopes("root@example.com") == ["introspect"]
+    refused = run("tokens", "create", "alice@example.com", "--name", "x", "--scope", "other")
+    assert "does not exist" in failed_with_one_line(refused)
+
+
 def test_what_cannot_be_is_one_line(run: Run) -> None:
     assert "nobody@example.com" in failed_with_one_line(run("users", "show", "nobody@example.com"))
     short = failed_with_one_line(run("users", "create", "a@example.com", text="short\n"))

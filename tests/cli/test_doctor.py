@@ -13,6 +13,7 @@ from authapi.storage import migrations
 from tests.cli.conftest import Run
 from tests.servers.forked import Forking
 from tests.servers.process import free_port
+from tests.web.scanners import Scanner, publish
 
 SECRET = "3f9a1c7e5b2d8f604a6c8e0b1d3f5a7c"
 
@@ -288,3 +289,12 @@ def test_it_tries_the_secret_on_the_signing_keys(
 def test_it_makes_no_secret_to_try(tmp_path: Path) -> None:
     assert found("signing keys") == []
     assert not (tmp_path / "data").exists()
+
+
+def test_the_keys_of_scanners(production: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert found("leak reports") == []
+    path = tmp_path / "scanners.json"
+    production.setenv("AUTHAPI_LEAK_REPORT_KEYS", str(path))
+    assert worst("leak reports").verdict == "error"
+    publish(path, Scanner("a"), Scanner("b"))
+    assert worst("leak reports") == Finding("leak reports", "ok", "believed from: a, b")

@@ -115,6 +115,11 @@ def test_a_damaged_data_folder(run: Run, tmp_path: Path) -> None:
     assert "is not a SQLite database" in failed_with_one_line(run("serve", "--port", "0"))
 
 
+def test_keys_of_scanners_that_cannot_be(run: Run) -> None:
+    line = failed_with_one_line(run("serve", "--port", "0", leak_report_keys="none.json"))
+    assert "AUTHAPI_LEAK_REPORT_KEYS names a file that cannot be read" in line
+
+
 def test_a_port_is_not_kept_by_a_start_that_failed(run: Run) -> None:
     port = free_port()
     failed_with_one_line(run("serve", "--port", str(port), secret="short"))

@@ -6,7 +6,6 @@ import logging
 import logging.config
 import os
 import re
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -20,6 +19,7 @@ from fastapi import FastAPI
 from authapi import Settings, create_app
 from authapi.cli import logs
 from authapi.testing import PASSWORD, Client, client
+from tests.servers.forked import Forking
 from tests.servers.process import ServeProcess, free_port
 
 SECRET = "3f9a1c7e5b2d8f604a6c8e0b1d3f5a7c"
@@ -27,7 +27,9 @@ INJECTION = '"}\r\n{"event": "login", "outcome": "success"}\x1b[31m\x1b]0;owned\
 
 
 @contextmanager
-def serving(tmp_path: Path, **settings: str) -> Iterator[tuple[ServeProcess, httpx.Client]]:
+def serving(
+    tmp_path: Path, forking: Forking, **settings: str
+) -> Iterator[tuple[ServeProcess, httpx.Client]]:
     """A real service, and a client of it."""
     port = free_port()
     environment = {
@@ -36,10 +38,9 @@ def serving(tmp_path: Path, **settings: str) -> Iterator[tuple[ServeProcess, htt
         "AUTHAPI_DATA_DIR": str(tmp_path / "data"),
         **settings,
     }
-    command = [sys.executable, "-m", "authapi", "serve"]
     url = f"http://127.0.0.1:{port}"
     with (
-        ServeProcess(command, environment, tmp_path) as server,
+        forking.start(["serve"], environment, tmp_path) as server,
         httpx.Client(base_url=url, trust_env=False, timeout=30) as http,
     ):
         server.wait_ready(f"{url}/health/live", timeout=60)
@@ -66,9 +67,9 @@ def lines(server: ServeProcess) -> list[dict[str, Any]]:
     return found
 
 
-def test_production_speaks_json(tmp_path: Path) -> None:
+def test_production_speaks_json(tmp_path: Path, forking: Forking) -> None:
     settings = production(tmp_path) | {"TZ": "Asia/Tokyo", "AUTHAPI_ACCESS_LOG": "true"}
-    with serving(tmp_path, **settings) as (server, http):
+    with serving(tmp_path, forking, **settings) as (server, http):
         body = {"email": "alice@example.com", "password": PASSWORD}
         assert http.post("/register", json=body).status_code == 201
         login = http.post("/login", json=body | {"strategy": "token"})
@@ -119,9 +120,9 @@ def test_production_speaks_json(tmp_path: Path) -> None:
     assert any("Invalid HTTP request" in line["event"] for line in found)
 
 
-def test_times_in_the_database_and_in_answers_are_utc_too(tmp_path: Path) -> None:
+def test_times_in_the_database_and_in_answers_are_utc_too(tmp_path: Path, forking: Forking) -> None:
     settings = production(tmp_path) | {"TZ": "Asia/Tokyo"}
-    with serving(tmp_path, **settings) as (_, http):
+    with serving(tmp_path, forking, **settings) as (_, http):
         body = {"email": "alice@example.com", "password": PASSWORD, "strategy": "jwt"}
         http.post("/register", json={k: v for k, v in body.items() if k != "strategy"})
         answer = http.post("/login", json=body).json()
@@ -135,8 +136,8 @@ def test_times_in_the_database_and_in_answers_are_utc_too(tmp_path: Path) -> Non
         assert abs(datetime.now(UTC).timestamp() - milliseconds / 1000) < 60
 
 
-def test_development_speaks_to_people(tmp_path: Path) -> None:
-    with serving(tmp_path) as (server, http):
+def test_development_speaks_to_people(tmp_path: Path, forking: Forking) -> None:
+    with serving(tmp_path, forking) as (server, http):
         body = {"email": "alice@example.com", "password": PASSWORD}
         answer = http.post("/register", json=body)
         assert answer.status_code == 201

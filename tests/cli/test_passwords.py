@@ -1,9 +1,12 @@
 """`authapi passwords calibrate`, as a real process."""
 
 import json
+from collections.abc import Callable
 
 import pytest
 
+from authapi.cli import passwords
+from authapi.crypto.passwords import Cost
 from authapi.settings import load_settings
 from tests.cli.conftest import Result, Run
 
@@ -65,3 +68,43 @@ def test_options_out_of_bounds_are_refused(calibrate: Run, option: str, value: s
     done = calibrate(option, value)
     assert (done.returncode, done.stdout) == (2, "")
     assert option in done.stderr
+
+
+@pytest.mark.parametrize("memory", [19456, 40000, 262144])
+@pytest.mark.parametrize("milliseconds", [5, 20, 100, 1000, 5000])
+@pytest.mark.parametrize(
+    "took",
+    [lambda work: work, lambda work: work**0.8 * 6, lambda work: work**1.2 / 8],
+    ids=["in proportion", "less", "more"],
+)
+def test_it_proposes_the_last_that_fits(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    took: Callable[[int], float],
+    milliseconds: int,
+    memory: int,
+) -> None:
+    measured = []
+
+    def measure(cost: Cost) -> float:
+        measured.append(cost)
+        return took(cost.memory * cost.passes) / 1e7
+
+    least = Cost(19456, 2, 1)
+    fitting = [least]
+    for candidate in passwords._candidates(memory):
+        if measure(candidate) > milliseconds / 1000:
+            break
+        fitting.append(candidate)
+    measured.clear()
+    monkeypatch.setattr(passwords, "_measure", measure)
+    passwords.calibrate(milliseconds=milliseconds, memory=memory, as_json=True)
+    proposed = json.loads(capsys.readouterr().out)
+    assert (proposed["AUTHAPI_ARGON2_MEMORY"], proposed["AUTHAPI_ARGON2_PASSES"]) == (
+        fitting[-1].memory,
+        fitting[-1].passes,
+    )
+    # Those far away from it are not measured, which would take most of the time.
+    assert len(measured) <= len(fitting) + 1
+    if took(1) == 1:
+        assert len(measured) <= 3

@@ -10,18 +10,19 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.servers.forked import Forking
 from tests.servers.process import ServeProcess, free_port
 
 ACCOUNT = {"email": "alice@example.com", "password": "correct horse battery staple"}
 
 
+def environment_of(folder: Path) -> dict[str, str]:
+    return {"PATH": os.environ["PATH"], "AUTHAPI_DATA_DIR": str(folder / "served")}
+
+
 def serve(folder: Path, port: int, *arguments: str, **settings: str) -> ServeProcess:
-    """A service on this port, with its data in `folder`."""
-    environment = {
-        "PATH": os.environ["PATH"],
-        "AUTHAPI_DATA_DIR": str(folder / "served"),
-        **settings,
-    }
+    """A service on this port, with its data in `folder`, in an interpreter of its own."""
+    environment = {**environment_of(folder), **settings}
     command = [sys.executable, "-m", "authapi", "serve", "--port", str(port), *arguments]
     return ServeProcess(command, environment, folder)
 
@@ -32,8 +33,9 @@ def port() -> int:
 
 
 @pytest.fixture
-def server(tmp_path: Path, port: int) -> Iterator[ServeProcess]:
-    with serve(tmp_path, port) as process:
+def server(tmp_path: Path, port: int, forking: Forking) -> Iterator[ServeProcess]:
+    environment = environment_of(tmp_path)
+    with forking.start(["serve", "--port", str(port)], environment, tmp_path) as process:
         process.wait_ready(f"http://127.0.0.1:{port}/health/ready", timeout=30)
         yield process
 

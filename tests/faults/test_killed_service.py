@@ -51,10 +51,12 @@ async def test_01_kill_9_of_the_service(
     problems += audit(url)
     checked = f", integrity_check {integrity(url)}" if service.is_sqlite else ""
     report(
-        f"{rounds} rounds, {ledger.summary()}; lost or half done {len(problems)}, "
+        f"{rounds} rounds, {ledger.summary()}, {ledger.facts['refresh']} of them refreshes; "
+        f"lost or half done {len(problems)}, "
         f"revoked accepted {revived} of {len(dead)}{checked}; restart to ready "
         f"max {max(restarts):.1f} s"
     )
     assert ledger.facts["register"] > rounds
+    assert ledger.facts["refresh"] > rounds
     assert (problems, revived, ledger.wrong) == ([], 0, [])
     assert not checked or checked.endswith(" ok")

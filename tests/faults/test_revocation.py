@@ -5,7 +5,6 @@ import contextlib
 import random
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 
 import pytest
 
@@ -13,45 +12,13 @@ from tests.faults.conftest import NewService, Report
 from tests.faults.harness.actors import Actor
 from tests.faults.harness.facts import Account, Credential, Ledger
 from tests.faults.harness.figures import scaled, spread
+from tests.faults.harness.hammering import CLOCK, POSTGRES_BOUND, SQLITE_BOUND, Hammer
 from tests.faults.harness.service import Service
 from tests.faults.harness.wire import Client
 
 pytestmark = pytest.mark.faults
 
 _PROCESSES = 4
-_SQLITE_BOUND = 0.005
-"""Seconds between two looks at the file (`services/callers/coherence.py`)."""
-_POSTGRES_BOUND = 2.0
-"""`known_callers_bound`."""
-_CLOCK = 0.001
-
-
-@dataclass
-class Hammer:
-    """Uses one credential on one process without a pause, until it is refused."""
-
-    client: Client
-    credential: Credential
-    last_accepted: float = 0.0
-    """When the latest accepted request was sent."""
-    is_refused: bool = False
-    after: int = 0
-    """Acceptances after the first refusal."""
-    wrong: list[int] = field(default_factory=list)
-
-    async def run(self) -> None:
-        more = 20  # what is over stays over
-        while more:
-            answer = await self.client.get("/me", self.credential.headers)
-            if answer.status == 200:
-                self.last_accepted = answer.began
-                self.after += self.is_refused
-            elif answer.status == 401:
-                self.is_refused = True
-            else:
-                self.wrong.append(answer.status)
-            more -= self.is_refused
-
 
 Change = Callable[[Service, Client, Account], Awaitable[list[Credential]]]
 
@@ -94,7 +61,7 @@ async def test_18_revocation_in_four_processes(
 ) -> None:
     service, rounds = new_service(url), scaled(3, 40)
     running = await asyncio.to_thread(service.start_many, _PROCESSES)
-    bound = _SQLITE_BOUND if service.is_sqlite else _POSTGRES_BOUND
+    bound = SQLITE_BOUND if service.is_sqlite else POSTGRES_BOUND
     stale: dict[str, list[float]] = {}
     hammers: list[Hammer] = []
     async with contextlib.AsyncExitStack() as stack:
@@ -106,7 +73,7 @@ async def test_18_revocation_in_four_processes(
             stale.setdefault(change.__name__, []).extend(found)
     again = sum(hammer.after for hammer in hammers)
     every = [seconds for found in stale.values() for seconds in found]
-    late = sum(seconds > bound + _CLOCK for seconds in every)
+    late = sum(seconds > bound + CLOCK for seconds in every)
     most = ", ".join(f"{name} {max(found) * 1000:.1f}" for name, found in stale.items())
     report(
         f"{rounds} rounds of each, {len(every)} credentials x processes, staleness {spread(every)} "
@@ -130,7 +97,7 @@ async def _hammered(
     await asyncio.sleep(chance.uniform(0.05, 0.15))
     ended = await change(service, clients[0], account)
     told = time.monotonic()
-    async with asyncio.timeout(10 * _POSTGRES_BOUND):
+    async with asyncio.timeout(10 * POSTGRES_BOUND):
         await asyncio.gather(*(task for c in tasks if c in ended for task in tasks[c]))
     rest = [task for found in tasks.values() for task in found]
     for task in rest:

@@ -61,7 +61,7 @@ async def test_a_text_without_one_meaning_is_malformed(watch: Watch) -> None:
                 )
                 if name not in NO_BODY:
                     problem(response, 400, "malformed_json")
-                elif operation.security and not headers:
+                elif not operation.is_open and not headers:
                     problem(response, 401, "unauthenticated")
                 else:
                     problem(response, 422, "validation_failed")

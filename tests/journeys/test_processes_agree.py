@@ -4,7 +4,6 @@ The other has just answered these very credentials, so it knows them without ask
 """
 
 import os
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
@@ -18,11 +17,14 @@ import pytest
 from authapi.services.callers.coherence import _LOOK_AGAIN_AFTER
 from tests.servers.forked import Forking
 from tests.servers.postgres import PostgresServer
-from tests.servers.process import ServeProcess, free_port
+from tests.servers.process import free_port
+from tests.web.scanners import PATH, Scanner, publish, report
 
 PASSWORD = "correct horse battery staple"
 NOTICED = 2.0
 """Seconds until the other process has to know, on PostgreSQL."""
+
+SCANNER = Scanner()
 
 _numbers = count(1)
 
@@ -60,6 +62,7 @@ def service(
         "AUTHAPI_DATA_DIR": str(directory / "data"),
         "AUTHAPI_PUBLIC_URL": urls[0],
         "AUTHAPI_LIMIT_REGISTRATIONS": "1000/minute",
+        "AUTHAPI_LEAK_REPORT_KEYS": str(publish(directory / "scanners.json", SCANNER)),
     }
     if "PYTHONPATH" in os.environ:
         environment["PYTHONPATH"] = os.environ["PYTHONPATH"]
@@ -72,8 +75,8 @@ def service(
             stack.callback(postgres.drop_database, name)
         servers = []
         for port, url in zip(ports, urls, strict=True):
-            command = [sys.executable, "-m", "authapi", "serve", "--port", str(port)]
-            server = stack.enter_context(ServeProcess(command, environment, directory))
+            command = ["serve", "--port", str(port)]
+            server = stack.enter_context(forking.start(command, environment, directory))
             server.wait_ready(f"{url}/health/ready", timeout=30)
             servers.append(server)
         here, there = (stack.enter_context(httpx.Client(base_url=url)) for url in urls)
@@ -90,6 +93,7 @@ class Credential:
     strategy: str
     headers: dict[str, str]
     session_id: str
+    refresh_token: str = ""
 
 
 class Account:
@@ -117,7 +121,8 @@ class Account:
         service.here.cookies.clear()
         told = service.here.get("/me/identity", headers=headers).json()
         assert told["strategy"] == strategy
-        return Credential(strategy, headers, told["session_id"])
+        refresh_token = answer.json().get("refresh_token", "")
+        return Credential(strategy, headers, told["session_id"], refresh_token)
 
 
 def is_over(client: httpx.Client, credential: Credential, *, at_once: bool) -> bool:
@@ -136,6 +141,16 @@ def log_out(service: Service, account: Account) -> list[Credential]:
     for credential in account.credentials:
         assert service.here.post("/logout", headers=credential.headers).status_code == 204
     return account.credentials
+
+
+def revoke(service: Service, account: Account) -> list[Credential]:
+    *tokens, by_refresh_token = (item for item in account.credentials if item.strategy != "session")
+    for credential in tokens:
+        text = credential.headers["Authorization"].removeprefix("Bearer ")
+        assert service.here.post("/token/revoke", data={"token": text}).status_code == 200
+    text = by_refresh_token.refresh_token
+    assert service.here.post("/token/revoke", data={"token": text}).status_code == 200
+    return [*tokens, by_refresh_token]
 
 
 def end_each(service: Service, account: Account) -> list[Credential]:
@@ -170,6 +185,16 @@ def delete_account(service: Service, account: Account) -> list[Credential]:
     return [*account.credentials, account.manager]
 
 
+def leak(service: Service, account: Account) -> list[Credential]:
+    # A cookie has no form that a scanner knows; the other two die where nobody has logged out.
+    _, *bearers = account.credentials
+    texts = [item.headers["Authorization"].removeprefix("Bearer ") for item in bearers]
+    body = report(*texts)
+    answer = service.here.post(PATH, content=body, headers=SCANNER.headers(body))
+    assert [item["label"] for item in answer.json()] == ["true_positive", "true_positive"]
+    return bearers
+
+
 def deactivate_by_command(service: Service, account: Account) -> list[Credential]:
     service.run("users", "deactivate", account.email)
     return [*account.credentials, account.manager]
@@ -191,10 +216,12 @@ def bystander(service: Service) -> Account:
     "end",
     [
         log_out,
+        revoke,
         end_each,
         end_all_others,
         change_password,
         delete_account,
+        leak,
         deactivate_by_command,
         end_one_by_command,
     ],

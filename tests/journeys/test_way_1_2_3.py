@@ -5,7 +5,6 @@ jar goes through a session; a program goes through an opaque token and a JWT.
 """
 
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,20 +14,20 @@ import pytest
 from joserfc import jwk
 from joserfc import jwt as second_opinion
 
-from tests.servers.process import ServeProcess, free_port
+from tests.servers.forked import Forking
+from tests.servers.process import free_port
 
 ACCOUNT = {"email": "alice@example.com", "password": "correct horse battery staple"}
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
-def service(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+def service(request: pytest.FixtureRequest, tmp_path: Path, forking: Forking) -> Iterator[str]:
     """The address of a real service, on each database."""
     port = free_port()
     environment = {"PATH": os.environ["PATH"], "AUTHAPI_DATA_DIR": str(tmp_path / "served")}
     if request.param == "postgres":
         environment["AUTHAPI_DATABASE_URL"] = request.getfixturevalue("postgres_url")
-    command = [sys.executable, "-m", "authapi", "serve", "--port", str(port)]
-    with ServeProcess(command, environment, tmp_path) as server:
+    with forking.start(["serve", "--port", str(port)], environment, tmp_path) as server:
         server.wait_ready(f"http://127.0.0.1:{port}/health/ready", timeout=30)
         yield f"http://127.0.0.1:{port}"
         assert server.terminate() == 0

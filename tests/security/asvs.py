@@ -89,9 +89,11 @@ _STRATEGY_SESSION = "tests/strategies/test_session.py"
 _PRODUCTION = "tests/test_production.py"
 _ROUTES_DOCS = "tests/web/routes/test_docs.py"
 _ROUTES_HEALTH = "tests/web/routes/test_health.py"
+_ROUTES_INTROSPECTION = "tests/web/routes/test_introspection.py"
 _ROUTES_LOGIN = "tests/web/routes/test_login.py"
 _ROUTES_ME = "tests/web/routes/test_me.py"
 _ROUTES_REGISTRATION = "tests/web/routes/test_registration.py"
+_ROUTES_REVOCATION = "tests/web/routes/test_revocation.py"
 _ROUTES_SESSIONS = "tests/web/routes/test_sessions.py"
 _ROUTES_TOKENS = "tests/web/routes/test_tokens.py"
 _ROUTES_WELL_KNOWN = "tests/web/routes/test_well_known.py"
@@ -800,8 +802,19 @@ TABLE: Sequence[Row] = (
         _ROWS_REFRESH + "::test_v10_4_8_a_refresh_token_ends_at_its_latest",
         _ROWS_REFRESH + "::test_v10_4_8_and_when_it_is_not_used",
     ),
-    _open("10.4.9", 2, "TODO"),
-    _open("10.4.10", 2, "TODO"),
+    _covered(
+        "10.4.9",
+        2,
+        _ROUTES_REVOCATION + "::test_a_token_ends_with_all_of_its_session_and_nothing_else",
+        _ROUTES_REVOCATION + "::test_v10_4_9_nobody_ends_the_tokens_of_others",
+    ),
+    _covered(
+        "10.4.10",
+        2,
+        _ROUTES_INTROSPECTION + "::test_v10_4_10_strangers_may_not",
+        _ROUTES_INTROSPECTION + "::test_what_is_dead_or_none_is_just_not_active",
+        why="Clients are public. Whoever asks what a token stands for has a credential for that.",
+    ),
     _not_applicable("10.4.11", 2, _NO_CLIENTS),
     _not_applicable("10.5.1", 2, _NO_OPENID),
     _not_applicable("10.5.2", 2, _NO_OPENID),

@@ -60,7 +60,8 @@ def _operations(document: Mapping[str, Any]) -> Iterator[Operation]:
             if "$ref" in schema:
                 schema = document["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
             security = operation.get("security", ())
-            names = tuple(name for alternative in security for name in alternative)
+            needed = () if {} in security else security
+            names = tuple(name for alternative in needed for name in alternative)
             yield Operation(method.upper(), path, names, kind, schema)
 
 

@@ -3,7 +3,6 @@
 import json
 import os
 import socket
-import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import pytest
 
 from authapi.testing import PASSWORD
 from tests.security.attack import SECRET
+from tests.servers.forked import Forking
 from tests.servers.process import ServeProcess, free_port
 from tests.servers.valkey import ValkeyServer
 
@@ -44,7 +44,7 @@ class Served:
 
 
 @pytest.fixture
-def production(tmp_path: Path) -> Iterator[Served]:
+def production(tmp_path: Path, forking: Forking) -> Iterator[Served]:
     """`authapi serve` as in production, in a time zone far away."""
     port, folder = free_port(), tmp_path / "served"
     folder.mkdir(mode=0o700)
@@ -61,9 +61,8 @@ def production(tmp_path: Path) -> Iterator[Served]:
         "AUTHAPI_ALLOW_SQLITE": "true",
         "AUTHAPI_ACCESS_LOG": "true",
     }
-    command = [sys.executable, "-m", "authapi", "serve", "--port", str(port)]
     url = f"http://127.0.0.1:{port}"
-    with ServeProcess(command, environment, tmp_path) as process:
+    with forking.start(["serve", "--port", str(port)], environment, tmp_path) as process:
         process.wait_ready(f"{url}/health/ready", timeout=40)
         with httpx.Client(base_url=url, trust_env=False) as http:
             yield Served(http, port, folder, process)
@@ -104,7 +103,9 @@ def test_v13_4_nothing_is_there_that_is_not_meant(production: Served) -> None:
     assert "server" not in live.headers
 
 
-def test_v13_3_secrets_come_from_files_and_stay_in_them(production: Served, tmp_path: Path) -> None:
+def test_v13_3_secrets_come_from_files_and_stay_in_them(
+    production: Served, tmp_path: Path, forking: Forking
+) -> None:
     account = {"email": "alice@example.com", "password": PASSWORD}
     assert production.http.post("/register", json=account).status_code == 201
     keys = production.http.get("/.well-known/jwks.json").json()["keys"]
@@ -117,8 +118,7 @@ def test_v13_3_secrets_come_from_files_and_stay_in_them(production: Served, tmp_
     # Without a configured one, it makes its own, for itself alone.
     port, folder = free_port(), tmp_path / "own"
     environment = {"PATH": os.environ["PATH"], "AUTHAPI_DATA_DIR": str(folder)}
-    command = [sys.executable, "-m", "authapi", "serve", "--port", str(port)]
-    with ServeProcess(command, environment, tmp_path) as process:
+    with forking.start(["serve", "--port", str(port)], environment, tmp_path) as process:
         process.wait_ready(f"http://127.0.0.1:{port}/health/ready", timeout=40)
         assert folder.stat().st_mode & 0o777 == 0o700
         assert (folder / "secret").stat().st_mode & 0o777 == 0o600
@@ -178,7 +178,7 @@ def remote_ports(pid: int, own: int) -> set[int]:
 
 
 def test_v13_1_1_a_service_talks_to_whom_its_settings_name(
-    tmp_path: Path, postgres_url: str, valkey: ValkeyServer
+    tmp_path: Path, postgres_url: str, valkey: ValkeyServer, forking: Forking
 ) -> None:
     port, databases = free_port(), {}
     for name, url in (("database_url", postgres_url), ("redis_url", valkey.url)):
@@ -189,10 +189,9 @@ def test_v13_1_1_a_service_talks_to_whom_its_settings_name(
         "AUTHAPI_DATABASE_URL": postgres_url,
         "AUTHAPI_REDIS_URL": valkey.url,
     }
-    command = [sys.executable, "-m", "authapi", "serve", "--port", str(port)]
     url = f"http://127.0.0.1:{port}"
     with (
-        ServeProcess(command, environment, tmp_path) as process,
+        forking.start(["serve", "--port", str(port)], environment, tmp_path) as process,
         httpx.Client(base_url=url, trust_env=False) as http,
     ):
         process.wait_ready(f"{url}/health/ready", timeout=40)

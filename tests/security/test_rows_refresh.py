@@ -262,11 +262,11 @@ async def test_v11_1_1_a_key_is_published_signs_retires_and_is_gone(house: House
         return [key["kid"] for key in answer.json()["keys"]]
 
     before = await published()
-    assert before[0] == kid
+    [waits] = set(before) - {kid}
     house.clock.shift(7 * MINUTE)
     following = await house.api.services.keys.rotate()
-    assert following.kid == before[1], "what signs now was published before"
-    assert (await published())[:2] == before
+    assert following.kid == waits, "what signs now was published before"
+    assert set(before) < set(await published())
     access = (await house.refresh(login["refresh_token"])).json()["access_token"]
     assert json.loads(unb64(access.split(".")[0]))["kid"] == following.kid
     assert [await house.me(token) for token in (login["access_token"], access)] == [200, 200]

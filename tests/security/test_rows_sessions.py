@@ -277,7 +277,8 @@ async def test_row_26_no_answer_about_a_caller_is_cached(api: Client) -> None:
     alice = await api.create_user()
     held = await credentials(api, alice.email)
     document = (await api.get("/openapi.json")).json()
-    public = {"/.well-known/jwks.json"}
+    documents = ("jwks.json", "oauth-authorization-server", "oauth-protected-resource")
+    public = {f"/.well-known/{name}" for name in documents}
     statuses = set()
     for route in operations(document):
         if (route.method, route.template) == ("DELETE", "/me"):

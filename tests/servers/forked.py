@@ -5,24 +5,44 @@ environment, folder, standard streams and exit code, ready in a hundredth of the
 interpreter takes. What an interpreter does before our code runs is left to tests that start one.
 """
 
+import importlib
 import json
 import os
 import select
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:  # the parent runs this file alone
+    from tests.servers.process import ServeProcess
 
 TIMEOUT = 60.0
 
+IMPORTED = (
+    # What a command imports when it gets there, so that no child has to.
+    *("authapi.app", "authapi.cli", "authapi.storage.migrations"),
+    *("authapi.strategies.session", "authapi.strategies.token", "authapi.strategies.jwt"),
+    *("sqlalchemy.dialects.sqlite.aiosqlite", "sqlalchemy.dialects.postgresql.psycopg"),
+    *("aiosqlite", "psycopg", "argon2", "passlib.handlers.argon2"),
+    *("uvicorn.lifespan.on", "uvicorn.loops.uvloop"),
+    *("uvicorn.protocols.http.httptools_impl",),
+    *("uvicorn.protocols.websockets.websockets_sansio_impl",),
+)
+
 
 class Forking:
-    """The parent. Use it as a context manager, from one thread."""
+    """The parent. Use it as a context manager."""
 
     def __enter__(self) -> Self:
+        self._turn = threading.Lock()
         self._process = subprocess.Popen(
             [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={}
         )
@@ -34,6 +54,9 @@ class Forking:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        # The end of its input is where it ends what it has started.
+        with suppress(subprocess.TimeoutExpired):
+            self._process.communicate(timeout=5)
         self._process.kill()
         self._process.communicate()
 
@@ -48,57 +71,143 @@ class Forking:
         with tempfile.TemporaryDirectory() as folder:
             streams = [Path(folder, name) for name in ("stdin", "stdout", "stderr")]
             streams[0].write_text(text, encoding="utf-8", errors="surrogateescape", newline="")
-            request = {
-                "arguments": list(arguments),
-                "environment": dict(environment),
-                "cwd": str(cwd),
-                "streams": [str(path) for path in streams],
-            }
-            code = self._ask(request)
+            code = self._ask(_request("run", arguments, environment, cwd, streams))
+            assert code is not None
             out, err = (
                 path.read_text(encoding="utf-8", errors="surrogateescape") for path in streams[1:]
             )
             return subprocess.CompletedProcess(["authapi", *arguments], code, out, err)
 
-    def _ask(self, request: Mapping[str, object]) -> int:
+    def start(
+        self, arguments: Sequence[str], environment: Mapping[str, str], directory: Path
+    ) -> "ServeProcess":
+        """`authapi` with these arguments as a running process, as `ServeProcess` would start it."""
+        from tests.servers.process import ServeProcess
+
+        forking = self
+
+        class Forked(ServeProcess):
+            def _start(self, command: Sequence[str], environment: Mapping[str, str]) -> "_Child":
+                streams = [Path(os.devnull), self.stdout, self.stderr]
+                request = _request("start", command, environment, directory, streams)
+                return _Child(forking, request)
+
+        return Forked(arguments, environment, directory)
+
+    def _ask(self, request: Mapping[str, object]) -> int | None:
         assert self._process.stdin
         assert self._process.stdout
-        self._process.stdin.write(json.dumps(request).encode() + b"\n")
-        self._process.stdin.flush()
-        if not select.select([self._process.stdout], [], [], TIMEOUT)[0]:
-            self._process.kill()
-            raise TimeoutError(f"still running after {TIMEOUT} s: {request['arguments']}")
-        return int(self._process.stdout.readline())
+        with self._turn:
+            self._process.stdin.write(json.dumps(request).encode() + b"\n")
+            self._process.stdin.flush()
+            if not select.select([self._process.stdout], [], [], TIMEOUT)[0]:
+                self._process.kill()
+                raise TimeoutError(f"still running after {TIMEOUT} s: {request}")
+            answer: int | None = json.loads(self._process.stdout.readline())
+            return answer
+
+
+class _Child:
+    """A started process, as `subprocess.Popen` shows those that it has started."""
+
+    def __init__(self, forking: Forking, request: Mapping[str, object]) -> None:
+        pid = forking._ask(request)
+        assert pid is not None
+        self.pid = pid
+        self.returncode: int | None = None
+        self._forking = forking
+        self._arguments = request["arguments"]
+
+    def wait(self, timeout: float | None = None) -> int:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while self.returncode is None:
+            self.returncode = self._forking._ask({"do": "look", "pid": self.pid})
+            if self.returncode is not None:
+                break
+            if deadline is not None and time.monotonic() >= deadline:
+                raise subprocess.TimeoutExpired(str(self._arguments), timeout or 0)
+            time.sleep(0.01)  # as Popen waits for a process within a time
+        return self.returncode
+
+    def terminate(self) -> None:
+        if self.returncode is None:
+            os.kill(self.pid, signal.SIGTERM)  # its number is its own until `wait` has its code
+
+
+def _request(
+    do: str,
+    arguments: Sequence[str],
+    environment: Mapping[str, str],
+    cwd: Path,
+    streams: Sequence[Path],
+) -> Mapping[str, object]:
+    return {
+        "do": do,
+        "arguments": list(arguments),
+        "environment": dict(environment),
+        "cwd": str(cwd),
+        "streams": [str(path) for path in streams],
+    }
 
 
 def serve() -> None:
-    """Fork for each line on standard input, and answer with the exit code."""
-    import authapi.app
-    import authapi.cli
-    import authapi.storage.migrations  # imported so that no child has to
+    """Do what each line on standard input asks for, and answer with a line.
 
+    To `run` a command with its exit code, to `start` one with its number, to `look` after a started
+    one with its exit code, or null while it runs.
+    """
+    for name in IMPORTED:
+        importlib.import_module(name)
+    import authapi.cli
+
+    running: set[int] = set()
     for line in sys.stdin.buffer:
         request = json.loads(line)
-        child = os.fork()
-        if child == 0:
-            _become(request, authapi.cli.main)
-        _, status = os.waitpid(child, 0)
-        sys.stdout.write(f"{os.waitstatus_to_exitcode(status)}\n")
+        if request["do"] == "look":
+            answer = _ended(request["pid"], os.WNOHANG)
+            if answer is not None:
+                running.discard(request["pid"])
+        else:
+            child = os.fork()
+            if child == 0:
+                _become(request, authapi.cli.main)
+            if request["do"] == "start":
+                # The child does the same: whoever is first, the group is there from now on.
+                with suppress(PermissionError, ProcessLookupError):
+                    os.setpgid(child, child)
+                running.add(child)
+                answer = child
+            else:
+                answer = _ended(child, 0)
+        sys.stdout.write(f"{json.dumps(answer)}\n")
         sys.stdout.flush()
+    for child in running:  # whoever started them is gone
+        with suppress(ProcessLookupError):
+            os.killpg(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
+def _ended(child: int, options: int) -> int | None:
+    found, status = os.waitpid(child, options)
+    return os.waitstatus_to_exitcode(status) if found else None
 
 
 def _become(request: Mapping[str, Any], main: Callable[[], None]) -> None:
     code = 1
     try:
+        if request["do"] == "start":
+            os.setpgid(0, 0)
         os.chdir(request["cwd"])
         os.environ.clear()
         os.environ.update(request["environment"])
+        time.tzset()
         flags = (os.O_RDONLY, os.O_WRONLY | os.O_CREAT, os.O_WRONLY | os.O_CREAT)
         for number, path in enumerate(request["streams"]):
             os.dup2(os.open(path, flags[number], 0o600), number)
         sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
         sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
-        sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+        # As an interpreter has it: what stands there is read while the process runs.
+        sys.stderr = open(2, "w", 1, encoding="utf-8", closefd=False)  # noqa: SIM115
         sys.argv = ["authapi", *request["arguments"]]
         main()
         code = 0

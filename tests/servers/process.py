@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 import httpx
 
@@ -21,6 +21,17 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+class Child(Protocol):
+    """The part of `subprocess.Popen` that is used here."""
+
+    pid: int
+    returncode: int | None
+
+    def wait(self, timeout: float | None = None) -> int: ...
+
+    def terminate(self) -> None: ...
 
 
 class ServeProcess:
@@ -36,8 +47,12 @@ class ServeProcess:
         folder = Path(tempfile.mkdtemp(prefix="process-", dir=directory))
         self.stdout = folder / "stdout"
         self.stderr = folder / "stderr"
+        self._process = self._start(command, environment)
+        self.pid = self._process.pid
+
+    def _start(self, command: Sequence[str], environment: Mapping[str, str]) -> Child:
         with self.stdout.open("wb") as stdout, self.stderr.open("wb") as stderr:
-            self._process = subprocess.Popen(
+            return subprocess.Popen(
                 command,
                 env=environment,
                 stdin=subprocess.DEVNULL,
@@ -45,7 +60,6 @@ class ServeProcess:
                 stderr=stderr,
                 start_new_session=True,
             )
-        self.pid = self._process.pid
 
     def __enter__(self) -> Self:
         return self
@@ -99,6 +113,7 @@ class ServeProcess:
             # Children left behind would keep its port. Now, while the group's number is surely its
             # own, and not later.
             self._kill_group()
+        assert self._process.returncode is not None
         return self._process.returncode
 
     def terminate(self, timeout: float = 15.0) -> int:

@@ -3,11 +3,13 @@
 import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import pytest
 import sqlalchemy as sa
+import time_machine
 from sqlalchemy import event as sql_event
 
 from authapi import Settings, create_app
@@ -497,3 +499,32 @@ async def test_a_page_of_another_origin_is_told(api: Client, alice: User, watch:
 async def test_accounts_made_by_operators_are_told(api: Client, watch: Watch) -> None:
     await api.services.accounts.create(parse_email("bob@example.com"), None, is_superuser=True)
     await watch.one(EventType.ACCOUNT_REGISTERED)
+
+
+async def test_a_refresh_token_that_is_used_twice_is_told(
+    api: Client, alice: User, watch: Watch
+) -> None:
+    login = (await api.login(alice, strategy="jwt")).json()
+    form = {"grant_type": "refresh_token", "refresh_token": login["refresh_token"]}
+    assert (await api.post("/token", data=form)).status_code == 200
+    # A refresh by itself is no event: there would be one every few minutes.
+    await watch.one(EventType.LOGIN)
+    with time_machine.travel(datetime.now(UTC) + timedelta(minutes=1)):
+        refused = await api.post("/token", data=form)
+    assert refused.status_code == 400
+    found = await watch.one(EventType.REFRESH_REUSE, refused)
+    assert (found["user_id"], found["strategy"], found["outcome"]) == (alice.id, "jwt", "refused")
+
+
+async def test_what_happens_to_signing_keys_is_told(api: Client, watch: Watch) -> None:
+    keys = api.services.keys
+    active = await keys.rotate(early=True)
+    found = await watch.one(EventType.KEY_ROTATED)
+    assert (found["user_id"], found["detail"]) == (None, {"kid": active.kid})
+    waiting = next(
+        key for key in (await keys.ring()).stored if key.kid != active.kid and not key.retired_at
+    )
+    await keys.lifecycle.retire(waiting.kid)
+    assert (await watch.one(EventType.KEY_RETIRED))["detail"] == {"kid": waiting.kid}
+    await keys.lifecycle.rewrap(b"x" * 32)
+    assert (await watch.one(EventType.KEYS_REWRAPPED))["detail"] == {}

@@ -1,21 +1,22 @@
 """What is written on the strength of a session, when that ends between the look and the write."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from uuid import UUID
 
 import pytest
+import sqlalchemy as sa
 
 from authapi.clock import now
+from authapi.crypto.refresh import new_refresh_token
 from authapi.crypto.secrets import hash_secret, new_secret
-from authapi.errors import InvalidCredential, NotFound, WrongPassword
-from authapi.identity import Identity, Session, SessionKind, User
+from authapi.errors import InvalidCredential, InvalidGrant, NotFound, WrongPassword
+from authapi.identity import EventType, Identity, Session, SessionKind, User
 from authapi.services import Lifetime, Services
 from authapi.services.addresses import parse_email
 from authapi.testing import PASSWORD
 from tests.storage.rows import a_session
-
-pytestmark = pytest.mark.real_hashes
 
 ALICE = parse_email("alice@example.com")
 OTHER = PASSWORD[::-1]
@@ -174,3 +175,38 @@ async def test_a_change_of_password_is_a_fresh_login(services_on_each: Services)
     assert renewed is not None
     assert (renewed.session_id, renewed.amr) == (caller.session_id, caller.amr)
     assert renewed.auth_time > caller.auth_time
+
+
+BLOCKED_BY_US = sa.text(
+    "SELECT count(*) FROM pg_locks "
+    "WHERE NOT granted AND pg_backend_pid() = ANY(pg_blocking_pids(pid))"
+)
+
+
+async def test_a_refresh_that_a_change_of_password_overtakes_is_no_theft(
+    services_on_each: Services,
+) -> None:
+    services, first = services_on_each, new_refresh_token()
+    account = await services.accounts.create(ALICE, PASSWORD)
+    login = await services.accounts.prove(ALICE, PASSWORD)
+    lifetime = Lifetime(timedelta(days=1))
+    session = await services.sessions.begin(
+        login, SessionKind.JWT, lifetime=lifetime, refresh=first
+    )
+    async with services.database.transaction() as store:
+        # As `change_password` does: whoever refreshes has found the family and waits for this.
+        await store.sessions.lock(session.id)
+        refreshing = asyncio.create_task(services.refresh_tokens.exchange(first.text))
+        if store.connection.dialect.name == "postgresql":
+            for _ in range(500):
+                if await store.connection.scalar(BLOCKED_BY_US):
+                    break
+                await asyncio.sleep(0.01)
+        await store.refresh_families.end_of(account.id)
+    with pytest.raises(InvalidGrant):
+        await refreshing
+    assert [found.id for found in await services.sessions.list_of(account.id)] == [session.id]
+    events = await services.audit.page(account.id, before=None, limit=100)
+    kinds = {event.type for event in events}
+    assert EventType.LOGIN in kinds
+    assert EventType.REFRESH_REUSE not in kinds

@@ -74,6 +74,7 @@ async def test_a_signed_session_is_known_by_its_id_and_kind(
     lifetime = Lifetime(DAY)
     signed = await services.sessions.begin(login, SessionKind.JWT, lifetime=lifetime)
     cookie = await begin(services, alice)
+    await services.keys.open()
     kid = (await services.keys.jwk_set())["keys"][0]["kid"]
 
     async def identify_id(session: Session, kind: SessionKind, user: User) -> Identity | None:

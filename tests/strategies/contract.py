@@ -46,7 +46,9 @@ from authapi.errors import InvalidCredential, InvalidCredentials
 from authapi.services.addresses import parse_email
 from authapi.strategies.registry import Registry
 from authapi.testing import PASSWORD, Client, client
+from authapi.web.challenges import extended
 from authapi.web.schemas import IdentityOut
+from tests.web.answers import METADATA
 
 START = datetime(2031, 5, 6, 7, 8, 9, 654321, tzinfo=UTC)
 """Where a stopped clock begins: not on a whole second, which is where rounding shows."""
@@ -309,11 +311,11 @@ class RecognitionContract(ABC):
             assert challenges[0] == challenges[1], reason
 
     async def test_its_challenge_is_in_a_401(self, house: House) -> None:
-        assert (await house.get("/async")).headers.get_list("www-authenticate") == [
-            str(house.strategy.challenge())
-        ]
+        # One for bearer tokens also says where to read who gives them.
+        own = str(extended(house.strategy.challenge(), {"resource_metadata": METADATA}))
+        assert (await house.get("/async")).headers.get_list("www-authenticate") == [own]
         both = (await house.get("/either")).headers.get_list("www-authenticate")
-        assert sorted(both) == sorted([str(house.strategy.challenge()), "Witness"])
+        assert sorted(both) == sorted([own, "Witness"])
 
     async def test_it_is_in_the_openapi_document(self, house: House) -> None:
         document = house.app.openapi()

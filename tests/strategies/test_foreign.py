@@ -39,6 +39,7 @@ from tests.strategies.contract import (
     StrategyContract,
     statements,
 )
+from tests.web.answers import BEARER
 
 
 class ApiKey(Strategy):
@@ -187,7 +188,7 @@ async def test_the_routes_of_authapi_speak_them(api: Client, settings: Settings)
     assert challenges == [
         "Ticket",
         'ApiKey realm="a \\"quoted\\" \\\\ realm"',
-        'Bearer realm="authapi"',
+        BEARER,
         'Cookie realm="authapi", cookie-name="authapi"',
     ]
 

@@ -29,6 +29,10 @@ EXTRA_MEMBERS: Mapping[str, set[str]] = {
 }
 """What a problem document has besides, by its code."""
 
+METADATA = "http://127.0.0.1:8000/.well-known/oauth-protected-resource"
+BEARER = f'Bearer realm="authapi", resource_metadata="{METADATA}"'
+"""The challenge of bearer tokens, where the metadata are installed and no address is configured."""
+
 SECURITY_HEADERS: Mapping[str, str] = {
     "content-security-policy": "default-src 'none'; base-uri 'none'; object-src 'none'; "
     "form-action 'none'; frame-ancestors 'none'; sandbox",

@@ -38,6 +38,11 @@ class Operation:
         return tuple(name for alternative in self.security for name in alternative)
 
     @property
+    def is_open(self) -> bool:
+        """Whether nobody has to be authenticated for it."""
+        return not self.security or {} in self.security
+
+    @property
     def content_type(self) -> str | None:
         """What it reads; None if it reads no body."""
         return next(iter(self.body), None)

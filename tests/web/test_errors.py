@@ -16,7 +16,7 @@ from authapi.errors import AuthAPIError, Refusal, Unavailable
 from authapi.testing import Client, client
 from authapi.web.errors import STATUS, status_of
 from tests.conftest import SettingsFactory
-from tests.web.answers import DOCUMENTED, DOCUMENTED_INPUT_ERRORS, check_headers, problem
+from tests.web.answers import BEARER, DOCUMENTED, DOCUMENTED_INPUT_ERRORS, check_headers, problem
 from tests.web.logins import sign_in
 
 SOURCE = Path(authapi.__file__).parent
@@ -126,7 +126,7 @@ async def test_a_missing_scope_is_named_in_the_bearer_challenge_only(app: FastAP
     async with client(app) as api:
         response = await api.get("/refuse/InsufficientScope")
         assert response.headers.get_list("www-authenticate") == [
-            'Bearer realm="authapi", error="insufficient_scope", scope="a b"'
+            f'{BEARER}, error="insufficient_scope", scope="a b"'
         ]
 
 

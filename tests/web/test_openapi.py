@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -16,8 +17,11 @@ from authapi import AuthAPI, Settings, User, create_app, current_identity, curre
 from authapi.testing import acting_as, client
 from authapi.web.resolver import Gate
 from tests.conftest import SettingsFactory
+from tests.web.scanners import Scanner, publish
 
 ALL = ("session", "token", "jwt", "basic")
+SCOPES = {"reports:read": "Read reports"}
+BUILT_IN = {"introspect": "Ask whether tokens are alive, and whose"}
 METHODS = {"get", "put", "post", "delete", "options", "head", "patch", "trace"}
 SOMEBODY = str(UUID(int=7 << 76 | 2 << 62))
 
@@ -25,9 +29,15 @@ Document = Mapping[str, Any]
 
 
 @pytest.fixture
-def settings(make_settings: SettingsFactory) -> Settings:
+def settings(make_settings: SettingsFactory, tmp_path: Path) -> Settings:
     """Everything that can be switched on."""
-    return make_settings(strategies=ALL, docs=True, scopes={"reports:read": "Read reports"})
+    return make_settings(
+        strategies=ALL,
+        docs=True,
+        scopes=SCOPES,
+        jwt_audiences=("billing",),
+        leak_report_keys=publish(tmp_path / "scanners.json", Scanner()),
+    )
 
 
 @pytest.fixture
@@ -121,7 +131,8 @@ async def test_routes_that_nothing_opens_are_not_there(
                 security = item.get(method.lower(), {}).get("security")
                 assert security != [], "which would mean public"
                 answer = await api.request(method, _filled(route.path))
-                assert (answer.status_code == 401) is bool(security), f"{method} {route.path}"
+                needed = bool(security) and {} not in security
+                assert (answer.status_code == 401) is needed, f"{method} {route.path}"
                 if answer.status_code == 401:
                     assert answer.headers["www-authenticate"]
         expected = 404 if {"session", "jwt"}.isdisjoint(names) else 401
@@ -136,13 +147,17 @@ async def test_only_this_much_is_public(app: FastAPI) -> None:
         f"{method.upper()} {path}"
         for path, item in paths.items()
         for method, operation in item.items()
-        if not operation.get("security")
+        if {} in operation.get("security", [{}])
     }
     assert public == {
         "POST /register",
         "POST /login",
         "POST /token",
+        "POST /token/revoke",
+        "POST /tokens/leaked",  # signed by a scanner
         "GET /.well-known/jwks.json",
+        "GET /.well-known/oauth-authorization-server",
+        "GET /.well-known/oauth-protected-resource",
         "GET /health/live",
         "GET /health/ready",
     }
@@ -214,7 +229,7 @@ def test_one_scheme_a_strategy(app: FastAPI, own: FastAPI) -> None:
     assert (schemes["session"]["in"], schemes["session"]["name"]) == ("cookie", "authapi")
     assert (schemes["token"]["scheme"], schemes["basic"]["scheme"]) == ("bearer", "basic")
     assert schemes["jwt"]["flows"] == {
-        "password": {"tokenUrl": "token", "scopes": {"reports:read": "Read reports"}}
+        "password": {"tokenUrl": "token", "scopes": BUILT_IN | SCOPES}
     }
     assert own.openapi()["components"]["securitySchemes"] == schemes
 
@@ -299,15 +314,42 @@ def test_every_parameter_is_bounded(app: FastAPI) -> None:
 
 def test_bodies_take_no_unknown_members(app: FastAPI) -> None:
     document = app.openapi()
-    names = {"Registration", "LoginRequest", "Profile", "PasswordChange", "NewToken"}
+    names = {"Registration", "LoginRequest", "Profile", "PasswordChange", "NewToken", "NewJWT"}
     used = set()
     for _, operation in _operations(document):
         content = operation.get("requestBody", {}).get("content", {})
-        reference = content.get("application/json", {}).get("schema", {}).get("$ref", "")
-        used.add(reference.rpartition("/")[2])
+        schema = content.get("application/json", {}).get("schema", {})
+        for choice in schema.get("anyOf", [schema]):
+            used.add(choice.get("$ref", "").rpartition("/")[2])
     assert names <= used
     for name in names:
         assert document["components"]["schemas"][name]["additionalProperties"] is False, name
+
+
+@pytest.mark.parametrize("audiences", [(), ("billing", "urn:reports")], ids=len)
+def test_an_exchange_is_described_where_there_is_one(
+    make_settings: SettingsFactory, audiences: tuple[str, ...]
+) -> None:
+    settings = make_settings(jwt_audiences=audiences, jwt_lifetime=90)
+    document = create_app(settings).openapi()
+    operation, schemas = document["paths"]["/me/tokens"]["post"], document["components"]["schemas"]
+    body = operation["requestBody"]["content"]["application/json"]["schema"]
+    answer = operation["responses"]["201"]["content"]["application/json"]["schema"]
+    who = {name for alternative in operation["security"] for name in alternative}
+    if not audiences:
+        assert schemas.keys().isdisjoint({"NewJWT", "NewJWTOut"})
+        assert body["$ref"].endswith("/NewToken")
+        assert answer["$ref"].endswith("/NewTokenOut")
+        assert who == {"session", "jwt"}
+        return
+    assert [item["$ref"].rpartition("/")[2] for item in body["anyOf"]] == ["NewToken", "NewJWT"]
+    assert len(answer["anyOf"]) == 2
+    assert who == {"session", "jwt", "token"}
+    members = schemas["NewJWT"]["properties"]
+    assert members["audience"]["enum"] == list(audiences)
+    assert members["expires_in"]["anyOf"][0]["maximum"] == 90
+    assert members["scopes"]["anyOf"][0]["maxItems"] == 0
+    assert schemas["NewJWT"]["required"] == ["kind", "audience"]
 
 
 @pytest.mark.parametrize(("least", "most"), [(15, 1024), (8, 64), (20, 256)])

@@ -26,9 +26,9 @@ from authapi.web.resolver import Gate
 from tests.conftest import SettingsFactory
 from tests.strategies.contract import bearer_of, cookie_of, refusal, statements
 from tests.strategies.test_basic import basic
+from tests.web.answers import BEARER
 
-BEARER = 'Bearer realm="authapi"'
-INVALID = 'Bearer realm="authapi", error="invalid_token"'
+INVALID = f'{BEARER}, error="invalid_token"'
 COOKIE = 'Cookie realm="authapi", cookie-name="authapi"'
 BASIC = 'Basic realm="authapi", charset="UTF-8"'
 ALL = ("session", "token", "jwt", "basic")

@@ -2,17 +2,17 @@
 
 import os
 import socket
-import sys
 from collections.abc import Iterator
 from http.client import HTTPConnection
 
 import pytest
 
-from tests.servers.process import ServeProcess, free_port
+from tests.servers.forked import Forking
+from tests.servers.process import free_port
 
 
 @pytest.fixture(scope="module")
-def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+def port(tmp_path_factory: pytest.TempPathFactory, forking: Forking) -> Iterator[int]:
     """Where `authapi serve` listens, as it ships but with little patience for bodies."""
     found, folder = free_port(), tmp_path_factory.mktemp("served")
     environment = {
@@ -20,8 +20,7 @@ def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
         "AUTHAPI_DATA_DIR": str(folder / "data"),
         "AUTHAPI_BODY_TIMEOUT": "0.3",
     }
-    command = [sys.executable, "-m", "authapi", "serve", "--port", str(found)]
-    with ServeProcess(command, environment, folder) as process:
+    with forking.start(["serve", "--port", str(found)], environment, folder) as process:
         process.wait_ready(f"http://127.0.0.1:{found}/health/ready", timeout=40)
         yield found
 

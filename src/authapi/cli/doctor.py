@@ -15,6 +15,7 @@ from authapi.cli.running import JSONOption, print_rows
 from authapi.errors import AuthAPIError, ConfigurationError, StorageUnavailable
 from authapi.services import Services
 from authapi.services.throttle import Throttle
+from authapi.services.tokens import read_scanners
 from authapi.settings import (
     Settings,
     load_settings,
@@ -57,7 +58,7 @@ def examine() -> Iterator[Finding]:
     yield Finding("settings", "ok", f"profile {settings.env}")
     for check in (
         *(_strategies, _database, _secret_file, _signing_keys),
-        *(_data_dir, _limits, _transport, _docs),
+        *(_data_dir, _limits, _transport, _docs, _leaks),
     ):
         yield from check(settings)
 
@@ -173,6 +174,12 @@ def _docs(settings: Settings) -> Iterator[Finding]:
     if settings.env == "production" and settings.docs_enabled:
         message = "/docs, /openapi.json and the password grant are public"
         yield Finding("docs", "warning", message)
+
+
+def _leaks(settings: Settings) -> Iterator[Finding]:
+    path = settings.leak_report_keys
+    if path is not None:
+        yield _tried("leak reports", lambda: f"believed from: {', '.join(read_scanners(path))}")
 
 
 def _secret(path: Path) -> Finding:

@@ -25,16 +25,22 @@ def calibrate(
     as_json: JSONOption = False,
 ) -> None:
     """Propose argon2id parameters that take the wanted time, memory first."""
-    best, took = _LEAST, _measure(_LEAST)
-    if took > milliseconds / 1000:
+    wanted, least = milliseconds / 1000, _measure(_LEAST)
+    if least > wanted:
         raise ConfigurationError(
-            f"the least that is accepted takes {took * 1000:.0f} ms here: nothing below it is safe"
+            f"the least that is accepted takes {least * 1000:.0f} ms here: nothing below it is safe"
         )
-    for candidate in _candidates(memory):
-        measured = _measure(candidate)
-        if measured > milliseconds / 1000:
-            break
-        best, took = candidate, measured
+    candidates = [_LEAST, *_candidates(memory)]
+    # Where the answer should be; it is measured from there on, down or up.
+    affordable = _work(_LEAST) * wanted / least
+    at = sum(_work(candidate) <= affordable for candidate in candidates) - 1
+    took = _measure(candidates[at]) if at else least
+    while took > wanted:
+        at -= 1
+        took = _measure(candidates[at]) if at else least
+    while at + 1 < len(candidates) and (more := _measure(candidates[at + 1])) <= wanted:
+        at, took = at + 1, more
+    best = candidates[at]
     row: dict[str, object] = {
         "AUTHAPI_ARGON2_MEMORY": best.memory,
         "AUTHAPI_ARGON2_PASSES": best.passes,
@@ -52,6 +58,11 @@ def _candidates(most: int) -> Iterator[Cost]:
         yield Cost(memory, _LEAST.passes, _LEAST.lanes)
     for passes in range(_LEAST.passes + 1, 65):
         yield Cost(memory, passes, _LEAST.lanes)
+
+
+def _work(cost: Cost) -> int:
+    """What the time of a hash is nearly in proportion to."""
+    return cost.memory * cost.passes
 
 
 def _measure(cost: Cost) -> float:

@@ -103,7 +103,9 @@ def _listen(settings: Settings) -> socket.socket:
 def _try_out(settings: Settings) -> None:
     # What the lifespan does again in each worker, done first where failing is one line.
     prepare(settings)
-    asyncio.run(_open_keys(Services.build(settings)))
+    services = Services.build(settings)
+    services.leaks.open()
+    asyncio.run(_open_keys(services))
 
 
 async def _open_keys(services: Services) -> None:

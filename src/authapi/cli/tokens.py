@@ -16,6 +16,7 @@ from authapi.cli.running import (
 from authapi.clock import now
 from authapi.identity import Identity, Session
 from authapi.services import Services
+from authapi.services.scopes import existing_scopes, scopes_of_login
 
 app = typer.Typer(help="Personal access tokens.", no_args_is_help=True)
 
@@ -32,11 +33,16 @@ def create(
     checked = parse_name(name, longest=100)
 
     async def work(services: Services) -> tuple[Session, str]:
+        holder = await find_user(services, user)
+        # An operator may give whatever there is, and by default what a login of theirs holds.
+        scopes = scopes_of_login(holder, services.settings)
+        if scope:
+            scopes = frozenset(existing_scopes(services.settings))
         owner = Identity(
-            user=await find_user(services, user),
+            user=holder,
             strategy="cli",
             session_id=None,
-            scopes=frozenset(services.settings.scopes),
+            scopes=scopes,
             auth_time=now(),
             amr=(),
             expires_at=None,

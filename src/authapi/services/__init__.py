@@ -17,7 +17,14 @@ from authapi.services.keys import Keys, prepare_data_dir
 from authapi.services.passwords import BreachCheck, Passwords
 from authapi.services.sessions import Lifetime, Login, Sessions
 from authapi.services.throttle import Throttle
-from authapi.services.tokens import RefreshTokens, Tokens
+from authapi.services.tokens import (
+    Exchange,
+    Leaks,
+    PresentedTokens,
+    RefreshTokens,
+    Tokens,
+    TokenStates,
+)
 from authapi.settings import Settings
 from authapi.storage import Database
 
@@ -37,14 +44,17 @@ class Services:
     activity: Activity
     audit: Audit
     coherence: Coherence
+    exchange: Exchange
     housekeeping: Housekeeping
     keys: Keys
     known: KnownCallers
+    leaks: Leaks
     metrics: "Metrics | None"
     passwords: Passwords
     refresh_tokens: RefreshTokens
     sessions: Sessions
     throttle: Throttle
+    token_states: TokenStates
     tokens: Tokens
 
     @classmethod
@@ -67,6 +77,7 @@ class Services:
         audit = Audit(database, settings)
         sessions = Sessions(database, known, coherence, activity, audit, settings)
         keys = Keys(database, known, coherence, audit, settings)
+        presented = PresentedTokens(database, keys, activity, settings)
         throttle = Throttle(settings)
         return cls(
             settings=settings,
@@ -75,14 +86,17 @@ class Services:
             activity=activity,
             audit=audit,
             coherence=coherence,
+            exchange=Exchange(database, keys, activity, settings),
             housekeeping=Housekeeping(sessions, audit, keys, settings),
             keys=keys,
             known=known,
+            leaks=Leaks(database, presented, audit, settings),
             metrics=_metrics(settings, database, passwords, known),
             passwords=passwords,
             refresh_tokens=RefreshTokens(database, activity, audit, settings),
             sessions=sessions,
             throttle=throttle,
+            token_states=TokenStates(database, presented, activity, audit),
             tokens=Tokens(database, audit, settings),
         )
 
@@ -98,11 +112,13 @@ class Services:
     async def start(self) -> None:
         """Open, and begin what goes on in the background of a service. Raises as `open`."""
         try:
+            self.leaks.open()
             await self.open()
         except BaseException:
             await self.stop()
             raise
-        await self.coherence.start()
+        if self.settings.known_callers:
+            await self.coherence.start()
         await self.keys.start()
         self.activity.start()
         self.housekeeping.start()

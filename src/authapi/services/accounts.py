@@ -31,9 +31,10 @@ from authapi.identity import (
     current_client,
 )
 from authapi.services.addresses import EmailAddress, parse_email
+from authapi.services.alive import require_alive
 from authapi.services.audit import Audit
 from authapi.services.passwords import Passwords
-from authapi.services.sessions import Login, require_alive
+from authapi.services.sessions import Login
 from authapi.services.throttle import AtHome, Throttle
 from authapi.settings import Settings
 from authapi.storage import Database, Store

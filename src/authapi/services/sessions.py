@@ -14,7 +14,6 @@ from authapi.crypto.refresh import RefreshToken
 from authapi.crypto.secrets import SecretHash
 from authapi.errors import (
     InputError,
-    InvalidCredential,
     InvalidCredentials,
     InvalidInput,
     NotFound,
@@ -27,8 +26,10 @@ from authapi.identity import (
     User,
     current_client,
 )
+from authapi.services.alive import require_alive
 from authapi.services.audit import Audit
 from authapi.services.callers import Activity, Coherence, Known, KnownCallers
+from authapi.services.scopes import scopes_of_login
 from authapi.settings import Settings
 from authapi.storage import Database, Store
 
@@ -47,7 +48,7 @@ class Login:
     auth_time: datetime
     amr: tuple[str, ...] = ("pwd",)
     scopes: frozenset[str] | None = None
-    """What the credential may do; None stands for everything that there is."""
+    """What the credential may do; None stands for all that a login of theirs may."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +101,9 @@ class Sessions:
             user_id=login.user.id,
             kind=kind,
             name=None,
-            scopes=frozenset(self._settings.scopes) if login.scopes is None else login.scopes,
+            scopes=scopes_of_login(login.user, self._settings)
+            if login.scopes is None
+            else login.scopes,
             created_at=login.auth_time,
             last_seen_at=login.auth_time,
             idle_expires_at=None if lifetime.idle is None else login.auth_time + lifetime.idle,
@@ -337,7 +340,6 @@ class Sessions:
         if found is None:
             return None
         session, user = found
-        idle = session.idle_expires_at
         ends = session.expires_at if expires_at is None else min(session.expires_at, expires_at)
         known = Known(
             identity=Identity(
@@ -351,7 +353,7 @@ class Sessions:
             ),
             session_id=session.id,
             expires_at=ends,
-            idle=None if idle is None else idle - session.last_seen_at,
+            idle=session.idle,
             last_seen_at=session.last_seen_at,
         )
         if not self._saw(known, now()):
@@ -368,25 +370,6 @@ class Sessions:
             return False
         self._activity.saw(key, at, idle=idle)
         return True
-
-
-async def require_alive(store: Store, identity: Identity) -> Session | None:
-    """Hold the session that the caller came with until the commit. Raises InvalidCredential.
-
-    Gives the session as it is now, or None for a caller who came without one. For what is written
-    on the strength of a session: it may have ended, or got another secret, since the caller was
-    recognised, and what is written now would outlive that. Lock the user first, as everybody does,
-    or two of these could wait for each other.
-    """
-    if identity.session_id is None:
-        return None
-    session = await store.sessions.lock(identity.session_id)
-    if session is None or session.user_id != identity.user.id or session.expires_at <= now():
-        raise InvalidCredential
-    if session.auth_time != identity.auth_time:
-        # Its owner has proved the password again and holds another secret than this caller.
-        raise InvalidCredential
-    return session
 
 
 async def _require_unchanged(store: Store, login: Login) -> None:

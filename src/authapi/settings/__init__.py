@@ -154,6 +154,9 @@ class Settings(EdgeSettings):
     """Logins of one account; where one more begins, that unused for the longest time ends."""
     max_personal_tokens: int = Field(default=100, ge=1, le=100_000)
     """Personal access tokens of one account; one more is refused."""
+    leak_report_keys: Path | None = None
+    """File with the public keys of the secret scanners that may report leaked tokens, in the form
+    that GitHub publishes its own in; without it there is no `POST /tokens/leaked`."""
 
     password_min_length: int = Field(default=15, ge=8, le=1024)
     """Characters. NIST SP 800-63B-4 asks for 15 where the password is the only factor."""

@@ -40,7 +40,8 @@ class EdgeSettings(BaseSettings):
     docs: bool | None = None
     """Serve /docs and /openapi.json; by default only in development."""
     scopes: Scopes = Field(default_factory=dict)
-    """The scopes that exist. A login holds all, a personal access token those it was given."""
+    """The scopes that exist. A login holds all, a personal access token those it was given.
+    `introspect` exists in any case, and is of superusers only unless it is named here."""
     allowed_origins: Origins = ()
     """Origins, besides our own, whose pages may call us, with the cookie too (CORS)."""
     trusted_proxies: Networks = ()

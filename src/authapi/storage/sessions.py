@@ -33,12 +33,13 @@ _WITH_USER = sa.select(*_COLUMNS, *USER_COLUMNS).join(users, users.c.id == sessi
 _BY_SECRET = _WITH_USER.where(
     sessions.c.secret_hash == sa.bindparam("secret"), sessions.c.kind == sa.bindparam("kind")
 )
-_BY_ID = _WITH_USER.where(
-    sessions.c.id == sa.bindparam("id"), sessions.c.kind == sa.bindparam("kind")
-)
+_OF_KIND = sessions.c.kind == sa.bindparam("kind")
+_BY_ID = _WITH_USER.where(sessions.c.id == sa.bindparam("id"))
+_BY_ID_AND_KIND = _BY_ID.where(_OF_KIND)
 _BY_SIGNED_ID = _BY_ID.where(
     sa.exists().where(signing_keys.c.kid == sa.bindparam("kid")).correlate(None)
 )
+_BY_SIGNED_ID_AND_KIND = _BY_SIGNED_ID.where(_OF_KIND)
 
 
 class SessionTable:
@@ -77,16 +78,21 @@ class SessionTable:
         return await self._one(_BY_SECRET, {"secret": secret, "kind": kind})
 
     async def find_with_user(
-        self, session_id: UUID, kind: SessionKind
+        self, session_id: UUID, kind: SessionKind | None = None
     ) -> tuple[Session, User] | None:
-        """The session with this id, and its user: one statement."""
-        return await self._one(_BY_ID, {"id": session_id, "kind": kind})
+        """The session with this id, of this kind if one is given, and its user: one statement."""
+        if kind is None:
+            return await self._one(_BY_ID, {"id": session_id})
+        return await self._one(_BY_ID_AND_KIND, {"id": session_id, "kind": kind})
 
     async def find_signed(
-        self, session_id: UUID, kind: SessionKind, *, kid: str
+        self, session_id: UUID, kind: SessionKind | None, *, kid: str
     ) -> tuple[Session, User] | None:
         """The same, if the key is still there that has signed the id: one statement."""
-        return await self._one(_BY_SIGNED_ID, {"id": session_id, "kind": kind, "kid": kid})
+        if kind is None:
+            return await self._one(_BY_SIGNED_ID, {"id": session_id, "kid": kid})
+        values = {"id": session_id, "kind": kind, "kid": kid}
+        return await self._one(_BY_SIGNED_ID_AND_KIND, values)
 
     async def lock(self, session_id: UUID) -> Session | None:
         """The session, held against other writers until the commit."""

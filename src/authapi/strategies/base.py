@@ -110,7 +110,8 @@ class Strategy(ABC):
     pages of others, as it does with what was typed for HTTP Basic: unsafe requests and WebSockets
     that it authenticates must come from our own pages or an allowed origin."""
     authorization_server: str | None = None
-    """The issuer whose credentials it accepts (RFC 9728, section 2); None where that is us."""
+    """The issuer whose tokens it accepts, if that is not ourselves: clients learn by it where to go
+    for one (RFC 9728, `authorization_servers`)."""
 
     def __init__(self, services: Services) -> None:
         self.services = services

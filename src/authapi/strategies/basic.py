@@ -15,6 +15,7 @@ from authapi.crypto.passwords import MAX_LENGTH
 from authapi.errors import InvalidCredential, InvalidCredentials, InvalidInput
 from authapi.identity import Identity
 from authapi.services.addresses import parse_email
+from authapi.services.scopes import scopes_of_login
 from authapi.strategies.base import REALM, Challenge, Strategy, authorization
 
 
@@ -40,7 +41,7 @@ class BasicStrategy(Strategy):
             user=login.user,
             strategy=self.name,
             session_id=None,
-            scopes=frozenset(self.services.settings.scopes),
+            scopes=scopes_of_login(login.user, self.services.settings),
             auth_time=login.auth_time,
             amr=login.amr,
             expires_at=None,

@@ -6,8 +6,6 @@ change of password real without a list of dead tokens.
 """
 
 from collections.abc import Collection, Mapping
-from datetime import UTC, datetime
-from uuid import UUID
 
 from starlette.requests import HTTPConnection
 
@@ -17,7 +15,9 @@ from authapi.crypto.secrets import hash_secret
 from authapi.errors import InvalidCredential, TokenError
 from authapi.identity import Identity, SessionKind
 from authapi.services import Lifetime, Login
+from authapi.services.scopes import existing_scopes
 from authapi.services.tokens import Renewed
+from authapi.services.tokens.claims import access_claims
 from authapi.strategies.base import (
     REALM,
     Challenge,
@@ -39,21 +39,18 @@ class JWTStrategy(Refreshable):
             return None
         number = self.services.sessions.number()
         try:
-            verified = await self.services.keys.verify_access_token(token, now=now())
-            claims = verified.claims
-            session_id, subject = UUID(str(claims.get("sid"))), UUID(str(claims["sub"]))
-            expires_at = datetime.fromtimestamp(float(str(claims["exp"])), UTC)
-        except (TokenError, ValueError, OverflowError):
+            claims = access_claims(await self.services.keys.verify_access_token(token, now=now()))
+        except TokenError:
             raise InvalidCredential from None
         identity = await self.services.sessions.identify_id(
-            session_id,
+            claims.session_id,
             SessionKind.JWT,
-            user_id=subject,
+            user_id=claims.user_id,
             strategy=self.name,
             credential=hash_secret(token),
-            kid=verified.key.kid,
-            expires_at=expires_at,
-            scopes=str(claims.get("scope", "")).split(),
+            kid=claims.kid,
+            expires_at=claims.expires_at,
+            scopes=claims.scopes,
             number=number,
         )
         if identity is None:
@@ -133,5 +130,5 @@ class JWTStrategy(Refreshable):
                 "bearerFormat": "JWT",
                 "description": description,
             }
-        flow = {"tokenUrl": "token", "scopes": dict(settings.scopes)}
+        flow = {"tokenUrl": "token", "scopes": dict(existing_scopes(settings))}
         return {"type": "oauth2", "flows": {"password": flow}, "description": description}

@@ -11,10 +11,12 @@ from authapi.strategies.base import Strategy
 from authapi.strategies.registry import Registry
 from authapi.verify.introspection import RemoteIntrospection
 from authapi.verify.jwt import RemoteJWT
+from authapi.web.challenges import RESOURCE_METADATA
 from authapi.web.context import Runtime
 from authapi.web.installation import Installation, chosen
 from authapi.web.routes import docs
 from authapi.web.routes.health import live
+from authapi.web.routes.well_known import add_resource_metadata
 from authapi.web.routing import AuthAPIRoute
 
 _health = APIRouter(route_class=AuthAPIRoute, tags=["health"])
@@ -22,7 +24,14 @@ _health = APIRouter(route_class=AuthAPIRoute, tags=["health"])
 # away as well.
 _health.add_api_route("/health/live", live, methods=["GET"])
 
-UNITS: Mapping[str, APIRouter] = {"health": _health, "docs": docs.router}
+_metadata = APIRouter(route_class=AuthAPIRoute, tags=["metadata"])
+add_resource_metadata(_metadata, RESOURCE_METADATA)
+
+UNITS: Mapping[str, APIRouter] = {
+    "health": _health,
+    "well_known": _metadata,
+    "docs": docs.router,
+}
 
 
 class ResourceServer:

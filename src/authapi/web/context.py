@@ -34,6 +34,8 @@ class Runtime:
     """None in a service that only trusts others (`authapi.verify`): it has no database."""
     bindings: dict[object, object] = field(default_factory=dict, repr=False)
     """Gates by what they stand for here; filled by the resolver."""
+    units: set[str] = field(default_factory=set)
+    """Names of the units of routes that are installed (`authapi.web.routes.UNITS`)."""
 
     @property
     def services(self) -> Services:

@@ -28,8 +28,8 @@ from authapi import errors
 from authapi.errors import AuthAPIError, InputError, InvalidInput, Refusal, Unavailable
 from authapi.identity import current_client
 from authapi.strategies.base import Challenge
+from authapi.web.challenges import challenges_of, extended, is_bearer
 from authapi.web.context import RequestContext, context_of
-from authapi.web.resolver import distinct
 
 PROBLEM = "application/problem+json"
 
@@ -82,6 +82,7 @@ _MAX_ERRORS = 100
 _MESSAGES = {
     "uuid_parsing": "must be a UUID",
     "union_tag_invalid": "names none of the kinds that there are",
+    "literal_error": "is none of the values that there are",
 }
 """In place of pydantic's own, which repeat some of the input."""
 _PLAIN_CODE = re.compile(r"[^a-z]+")
@@ -272,19 +273,13 @@ def _challenges(error: AuthAPIError, context: RequestContext) -> tuple[Challenge
         return ()
     offered = context.challenges
     if offered is None:
-        offered = distinct(item.challenge() for item in context.runtime.registry)
+        offered = challenges_of(context.runtime.registry, context.runtime)
     if isinstance(error, errors.StaleAuthentication):
         # RFC 9470, section 3.
         extra = {"error": "insufficient_user_authentication", "max_age": str(error.max_age)}
-        return tuple(_extended(item, extra) for item in offered)
+        return tuple(extended(item, extra) for item in offered)
     if isinstance(error, errors.InsufficientScope):
         # RFC 6750, section 3.1: a challenge on a 403, for bearer credentials only.
         extra = {"error": "insufficient_scope", "scope": " ".join(error.required)}
-        return tuple(_extended(item, extra) for item in offered if item.scheme.lower() == "bearer")
+        return tuple(extended(item, extra) for item in offered if is_bearer(item))
     return offered
-
-
-def _extended(challenge: Challenge, extra: Mapping[str, str]) -> Challenge:
-    if challenge.scheme.lower() != "bearer":
-        return challenge
-    return Challenge(challenge.scheme, {**challenge.parameters, **extra})

@@ -15,6 +15,7 @@ from fastapi.routing import iter_route_contexts
 from starlette.routing import Mount, Route
 
 from authapi.errors import ConfigurationError
+from authapi.services.scopes import existing_scopes
 from authapi.settings import EdgeSettings
 from authapi.web import errors, openapi
 from authapi.web.context import Runtime
@@ -34,7 +35,7 @@ class Installation:
         self._mounted: list[FastAPI] = []
 
     def install(
-        self, app: FastAPI, units: Iterable[APIRouter], *, other_paths: Iterable[str] = ()
+        self, app: FastAPI, units: Mapping[str, APIRouter], *, other_paths: Iterable[str] = ()
     ) -> None:
         """Add the edge, the error handlers, the OpenAPI security and the routes of `units`.
 
@@ -50,7 +51,8 @@ class Installation:
                 allow_headers=["Authorization", "Content-Type", "If-Match", "If-None-Match"],
                 expose_headers=["ETag", "Retry-After", "WWW-Authenticate", "X-Request-ID"],
             )
-        own = OwnRoutes(units, max_body_bytes=settings.max_body_bytes)
+        self._runtime.units.update(units)
+        own = OwnRoutes(units.values(), max_body_bytes=settings.max_body_bytes)
         patterns = [cast("Route", route).path_regex for route in own.routes]
         patterns += [re.compile(re.escape(path) + r"\Z") for path in other_paths]
         app.add_middleware(EdgeMiddleware, runtime=self._runtime, own_paths=patterns)
@@ -106,8 +108,8 @@ class Installation:
                 self._check_scopes(gate.requirements.scopes, path)
 
     def _check_scopes(self, scopes: Iterable[str], path: str) -> None:
-        known = self._runtime.settings.scopes
-        if not known and self._runtime.services_if_any is None:
+        known = existing_scopes(self._runtime.settings)
+        if not self._runtime.settings.scopes and self._runtime.services_if_any is None:
             return  # the issuer knows which there are
         for scope in scopes:
             if scope not in known:
@@ -123,7 +125,7 @@ def chosen(
     include: Collection[str] | None,
     app: FastAPI,
     settings: EdgeSettings,
-) -> list[APIRouter]:
+) -> Mapping[str, APIRouter]:
     """Those of `units` that `include` names, None meaning all.
 
     `docs` is left to an application that has a docs page of its own. Raises ConfigurationError for
@@ -136,7 +138,7 @@ def chosen(
                 f"there is no unit of routes {name!r}; there are {', '.join(units)}"
             )
     has_docs = settings.docs_enabled and app.docs_url is None
-    return [units[name] for name in names if name != "docs" or has_docs]
+    return {name: units[name] for name in names if name != "docs" or has_docs}
 
 
 def _mounted_below(app: FastAPI, prefix: str = "") -> Iterator[tuple[str, FastAPI]]:

@@ -73,14 +73,23 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 def request_header(name: str, description: str) -> Document:
     """The `openapi_extra` of a route that reads an optional request header by itself."""
-    parameter = {
-        "name": name,
-        "in": "header",
-        "required": False,
-        "schema": {"type": "string"},
-        "description": description,
+    return request_headers({name: description}, required=False)
+
+
+def request_headers(descriptions: Mapping[str, str], *, required: bool) -> Document:
+    """The `openapi_extra` of a route that reads request headers by itself."""
+    return {
+        "parameters": [
+            {
+                "name": name,
+                "in": "header",
+                "required": required,
+                "schema": {"type": "string"},
+                "description": description,
+            }
+            for name, description in descriptions.items()
+        ]
     }
-    return {"parameters": [parameter]}
 
 
 def response_header(name: str, description: str, *, required: bool = False) -> Document:
@@ -164,6 +173,9 @@ def _complete(document: Document, app: FastAPI, runtime: Runtime) -> None:
                 _describe_responses(operation["responses"])
     schemas.pop("HTTPValidationError", None)
     schemas.pop("ValidationError", None)
+    for name in [name for name, schema in schemas.items() if not _exists(schema, runtime)]:
+        del schemas[name]
+        _forget(document, {"$ref": f"#/components/schemas/{name}"})
     for schema in schemas.values():
         for field in schema.get("properties", {}).values():
             _write_limit(field, runtime)
@@ -187,6 +199,24 @@ def _describe_responses(responses: Document) -> None:
             response["content"] = content
 
 
+def _exists(schema: Document, runtime: Runtime) -> bool:
+    """Whether these settings leave anything that `schema` could describe."""
+    if schema.pop(LIMIT, None) != "jwt_audiences":
+        return True
+    return bool(runtime.services.settings.jwt_audiences)
+
+
+def _forget(node: Any, alternative: Document) -> None:
+    """Leave `alternative` out of each `anyOf` below `node`; what is left alone needs no list."""
+    if isinstance(node, dict) and alternative in (choices := node.get("anyOf", ())):
+        choices.remove(alternative)
+        if len(choices) == 1:
+            node |= node.pop("anyOf")[0]
+    for child in node.values() if isinstance(node, dict) else node:
+        if isinstance(child, dict | list):
+            _forget(child, alternative)
+
+
 def _write_limit(field: Document, runtime: Runtime) -> None:
     """Write into `field` the limit that is a setting, named by its `x-limit`."""
     limit = field.pop(LIMIT, None)
@@ -200,8 +230,13 @@ def _write_limit(field: Document, runtime: Runtime) -> None:
         field["anyOf"][0]["enum"] = list(runtime.registry.issuers)
         field["examples"] = [settings.default_strategy]
     elif limit == "expires_in":
-        longest = settings.personal_token_max_lifetime.total_seconds()
-        field["anyOf"][0]["maximum"] = int(longest)
+        longest = int(settings.personal_token_max_lifetime.total_seconds())
+        field["anyOf"][0]["maximum"] = longest
+    elif limit == "jwt_expires_in":
+        longest = int(settings.jwt_lifetime.total_seconds())
+        field["anyOf"][0] |= {"maximum": longest, "examples": [longest]}
+    elif limit == "audience":
+        field["enum"] = list(settings.jwt_audiences)
     elif limit == "scopes":
         some = field["anyOf"][0]
         some["maxItems"] = min(some["maxItems"], len(settings.scopes))

@@ -9,7 +9,7 @@ itself (the cookie); within that, the order given. The first strategy that recog
 credential decides. Then the gates: active, fresh, scopes, verified, superuser.
 """
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
@@ -33,6 +33,7 @@ from authapi.errors import (
 )
 from authapi.identity import Identity, User
 from authapi.strategies.base import Challenge, Revocable, Strategy, authorization
+from authapi.web.challenges import challenges_of, extended
 from authapi.web.context import RequestContext, Runtime, context_of
 from authapi.web.csrf import check_ambient
 
@@ -55,6 +56,8 @@ class Requirements:
     """Only strategies that can log out."""
     if_configured: bool = False
     """Names that the settings do not have are left out instead of being an error."""
+    exchangeable: tuple[str, ...] = ()
+    """Names besides, where the settings have other services to exchange a credential for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,10 +186,14 @@ def revocable_identity() -> Gate[Identity]:
 
 
 def identity_if_configured(
-    *strategies: str, fresh: timedelta | Literal[True] | None = None
+    *strategies: str,
+    fresh: timedelta | Literal[True] | None = None,
+    exchangeable: tuple[str, ...] = (),
 ) -> Gate[Identity]:
     """A dependency for our own routes: `current_identity` of those strategies that there are."""
-    wanted = Requirements(strategies=strategies, fresh=fresh, if_configured=True)
+    wanted = Requirements(
+        strategies=strategies, fresh=fresh, exchangeable=exchangeable, if_configured=True
+    )
     return _identity_gate(wanted)  # type: ignore[return-value]  # not optional
 
 
@@ -356,8 +363,11 @@ def _requirements(
 
 def _bind(wanted: Requirements, runtime: Runtime) -> Binding:
     registry = runtime.registry
-    unknown = [name for name in wanted.strategies if name not in registry]
-    names = [name for name in wanted.strategies or registry.names if name in registry]
+    asked = wanted.strategies
+    if wanted.exchangeable and runtime.services.settings.jwt_audiences:
+        asked += wanted.exchangeable
+    unknown = [name for name in asked if name not in registry]
+    names = [name for name in asked or registry.names if name in registry]
     if unknown and not wanted.if_configured:
         raise ConfigurationError(
             f"unknown strategy {unknown[0]!r}; the settings have {', '.join(registry.names)}"
@@ -369,22 +379,12 @@ def _bind(wanted: Requirements, runtime: Runtime) -> Binding:
     return Binding(
         strategies=strategies,
         schemes=frozenset(challenge.scheme.lower() for challenge in explicit),
-        challenges=distinct(item.challenge() for item in strategies),
+        challenges=challenges_of(strategies, runtime),
     )
-
-
-def distinct(challenges: Iterable[Challenge]) -> tuple[Challenge, ...]:
-    """The challenges without repetition, in order."""
-    return tuple({str(challenge): challenge for challenge in challenges}.values())
 
 
 def _marked(challenges: tuple[Challenge, ...], scheme: str) -> tuple[Challenge, ...]:
     # RFC 6750, section 3.1: `error` only where a token was sent; other schemes have no such word.
     if scheme.lower() != "bearer":
         return challenges
-    return tuple(
-        Challenge(item.scheme, {**item.parameters, "error": "invalid_token"})
-        if item.scheme.lower() == "bearer"
-        else item
-        for item in challenges
-    )
+    return tuple(extended(item, {"error": "invalid_token"}) for item in challenges)

@@ -3,7 +3,8 @@
 import asyncio
 import random
 import secrets
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -21,7 +22,18 @@ def new_password() -> str:
 def credential_of(answer: Answer, strategy: str) -> Credential:
     """What a successful login was answered with."""
     ends = datetime.fromisoformat(answer.json()["expires_at"]).timestamp()
-    return Credential(strategy, headers_of(answer, strategy), "", ends)
+    refresh_token = answer.json().get("refresh_token")
+    return Credential(strategy, headers_of(answer, strategy), "", ends, refresh_token)
+
+
+def refreshed(credential: Credential, answer: Answer) -> Credential:
+    """The same login with what its refresh token was exchanged for."""
+    return replace(
+        credential,
+        headers=headers_of(answer, "jwt"),
+        expires_at=time.time() + answer.json()["expires_in"],
+        refresh_token=answer.json()["refresh_token"],
+    )
 
 
 def headers_of(answer: Answer, strategy: str) -> Headers:
@@ -54,7 +66,7 @@ class Actor:
             if is_over() or not await self.log_in(account, strategy):
                 return
         # What costs no hash, several times: more commits a second to stop in the middle of.
-        cheap = (self._token, self._token, self._end, self._log_out)
+        cheap = (self._token, self._token, self._refresh, self._refresh, self._end, self._log_out)
         steps = self._chance.choices(cheap, k=self._chance.randint(2, 8))
         for step in [*steps, self._chance.choice((self._password, self._delete, self._end))]:
             if is_over() or account.doubt or not account.logins:
@@ -92,6 +104,16 @@ class Actor:
             headers = {"Authorization": f"Bearer {answer.json()['access_token']}"}
             account.live.append(Credential("personal", headers, answer.json()["id"]))
 
+    async def _refresh(self, account: Account) -> None:
+        held = [found for found in account.live if found.refresh_token]
+        if not held:
+            return
+        chosen = account.questioned = self._chance.choice(held)
+        form = {"grant_type": "refresh_token", "refresh_token": chosen.refresh_token or ""}
+        answer = await self._changed(account, "refresh", "POST", "/token", form=form)
+        if answer is not None:
+            account.swap(chosen, refreshed(chosen, answer))
+
     async def _log_out(self, account: Account) -> None:
         chosen = account.questioned = self._chance.choice(account.logins)
         answer = await self._changed(account, "logout", "POST", "/logout", headers=chosen.headers)
@@ -124,6 +146,9 @@ class Actor:
             account.password, account.new_password = account.new_password, None
             for credential in [found for found in account.live if found is not jwt]:
                 account.end(credential, answer.ended)
+            # Whoever changed the password stays as long as the access token, and not longer.
+            account.spent.append(jwt.refresh_token or "")
+            account.swap(jwt, replace(jwt, refresh_token=None))
 
     async def _delete(self, account: Account) -> None:
         headers = account.logins[0].headers
@@ -150,14 +175,15 @@ class Actor:
         path: str,
         *,
         json: object = None,
+        form: Mapping[str, str] | None = None,
         headers: Headers | None = None,
     ) -> Answer | None:
         """The answer if it was 2xx; else None, and the account is in doubt."""
         # Set before the request: whoever stops the load does so in the middle of one.
-        account.doubt = what
+        account.begin(what)
         client = self._chance.choice(self._clients)
         try:
-            answer = await client.send(method, path, json=json, headers=headers)
+            answer = await client.send(method, path, json=json, form=form, headers=headers)
         except Lost:
             self._ledger.lost += 1
             return None

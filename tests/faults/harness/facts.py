@@ -5,6 +5,7 @@ doubt: it may have happened, entirely, or not. An account with a change in doubt
 so that there is at most one of them in each.
 """
 
+import time
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Literal
@@ -12,7 +13,7 @@ from typing import Literal
 from tests.faults.harness.waiting import until
 from tests.faults.harness.wire import Answer, Headers
 
-Doubt = Literal["register", "login", "token", "password", "logout", "end", "delete"]
+Doubt = Literal["register", "login", "token", "refresh", "password", "logout", "end", "delete"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -24,6 +25,8 @@ class Credential:
     session_id: str
     expires_at: float = 0.0
     """By the clock of the process that issued it."""
+    refresh_token: str | None = None
+    """The newest that the client was given."""
 
 
 @dataclass
@@ -38,14 +41,27 @@ class Account:
     live: list[Credential] = field(default_factory=list)
     dead: list[tuple[Credential, float]] = field(default_factory=list)
     """With the time at which the client was told that it is over."""
+    spent: list[str] = field(default_factory=list)
+    """Refresh tokens that a change of the password has ended, though not the login."""
     questioned: Credential | None = None
-    """Ended, perhaps, by the change in doubt."""
+    """Ended, perhaps, by the change in doubt; or refreshed, perhaps, where that is it."""
     doubt: Doubt | None = None
+    doubted_at: float = 0.0
+    """By `time.monotonic()`."""
 
     @property
     def logins(self) -> list[Credential]:
         """Those that may manage the account: no bearer token may."""
         return [found for found in self.live if found.strategy in {"session", "jwt"}]
+
+    def begin(self, doubt: Doubt) -> None:
+        """A change is on its way: until its answer is here, it may have happened."""
+        self.doubt = doubt
+        self.doubted_at = time.monotonic()
+
+    def swap(self, old: Credential, new: Credential) -> None:
+        """The client holds `new` from here on."""
+        self.live[self.live.index(old)] = new
 
     def end(self, credential: Credential, at: float) -> None:
         """The client was told so."""

@@ -20,6 +20,10 @@ class Proxy:
         self.port = free_port()
         self.delay = 0.0
         """Seconds that each piece waits, in each direction."""
+        self.loses_answers = False
+        """Whether a connection is cut in place of an answer: the request has arrived."""
+        self.lost = 0
+        """How many answers were lost so."""
         self._targets = targets
         self.open = Counter[int]()
         """How many connections there are to each target."""
@@ -72,19 +76,24 @@ class Proxy:
                     with contextlib.closing(back):
                         async with asyncio.TaskGroup() as group:
                             group.create_task(self._pass(reader, back))
-                            group.create_task(self._pass(there, writer))
+                            group.create_task(self._pass(there, writer, is_answer=True))
                 except OSError:
                     continue
                 finally:
                     self.open[target] -= 1
                 return
 
-    async def _pass(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+    async def _pass(
+        self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, is_answer: bool = False
+    ) -> None:
         with contextlib.suppress(OSError):
             while data := await source.read(65536):
                 if self.delay:
                     await asyncio.sleep(self.delay)
                 await self._passes.wait()
+                if is_answer and self.loses_answers:
+                    self.lost += 1
+                    break
                 sink.write(data)
                 await sink.drain()
         with contextlib.suppress(OSError, RuntimeError):

@@ -107,12 +107,15 @@ class Service:
         )
         return self.stack.enter_context(process)
 
-    def run(self, *arguments: str, timeout: float = 60, **settings: str) -> str:
+    def run(
+        self, *arguments: str, timeout: float = 60, stdin: str | None = None, **settings: str
+    ) -> str:
         """Run `authapi ...` to its end, which has to be a good one; what it printed."""
         done = subprocess.run(
             [sys.executable, "-m", "authapi", *arguments],
             cwd=self.directory,
             env=self.environment(**settings),
+            input=stdin,
             capture_output=True,
             encoding="utf-8",
             timeout=timeout,

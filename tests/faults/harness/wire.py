@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import urlencode
 
 Headers = Mapping[str, str]
 
@@ -72,8 +73,19 @@ class Client:
     async def delete(self, path: str, headers: Headers | None = None) -> Answer:
         return await self.send("DELETE", path, headers=headers)
 
+    async def grant(self, refresh_token: str) -> Answer:
+        """Exchange a refresh token."""
+        form = {"grant_type": "refresh_token", "refresh_token": refresh_token}
+        return await self.send("POST", "/token", form=form)
+
     async def send(
-        self, method: str, path: str, *, json: object = None, headers: Headers | None = None
+        self,
+        method: str,
+        path: str,
+        *,
+        json: object = None,
+        form: Mapping[str, str] | None = None,
+        headers: Headers | None = None,
     ) -> Answer:
         """The answer. Raises Lost if there is none within `timeout` seconds."""
         began = time.monotonic()
@@ -81,7 +93,7 @@ class Client:
         try:
             async with asyncio.timeout(self.timeout):
                 reader, writer = await self._connection()
-                writer.write(rendered(method, path, json, headers))
+                writer.write(rendered(method, path, json, headers, form))
                 await writer.drain()
                 status, fields, body = await _read(reader)
         except (OSError, EOFError, TimeoutError, ValueError) as error:
@@ -122,12 +134,22 @@ class Client:
         return await asyncio.open_connection("127.0.0.1", self.port)
 
 
-def rendered(method: str, path: str, json: object, headers: Headers | None) -> bytes:
+def rendered(
+    method: str,
+    path: str,
+    json: object,
+    headers: Headers | None,
+    form: Mapping[str, str] | None = None,
+) -> bytes:
     """A request as bytes."""
     body = b"" if json is None else jsonlib.dumps(json).encode()
+    if form is not None:
+        body = urlencode(form).encode()
     fields = {"Host": "127.0.0.1", "Content-Length": str(len(body)), **(headers or {})}
     if json is not None:
         fields["Content-Type"] = "application/json"
+    if form is not None:
+        fields["Content-Type"] = "application/x-www-form-urlencoded"
     lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items())]
     return "\r\n".join([*lines, "", ""]).encode() + body
 

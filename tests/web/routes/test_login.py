@@ -9,7 +9,7 @@ import time_machine
 from authapi import create_app
 from authapi.testing import PASSWORD, Client, client
 from tests.conftest import SettingsFactory
-from tests.web.answers import check_headers, input_errors, problem, unnamed
+from tests.web.answers import BEARER, check_headers, input_errors, problem, unnamed
 
 STRATEGIES = ["session", "token", "jwt"]
 MEMBERS = {
@@ -134,7 +134,7 @@ async def test_what_does_not_fit_is_refused_alike(
     assert unnamed(response) == unnamed(reference)
     assert response.headers.get_list("www-authenticate") == [
         'Cookie realm="authapi", cookie-name="authapi"',
-        'Bearer realm="authapi"',
+        BEARER,
     ]
     assert "set-cookie" not in response.headers
 
@@ -253,7 +253,7 @@ async def test_logout_without_a_credential_says_what_would_do(api: Client) -> No
     response = await api.post("/logout")
     problem(response, 401, "unauthenticated")
     assert response.headers.get_list("www-authenticate") == [
-        'Bearer realm="authapi"',
+        BEARER,
         'Cookie realm="authapi", cookie-name="authapi"',
     ]
 

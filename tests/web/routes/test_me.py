@@ -14,17 +14,17 @@ import time_machine
 
 from authapi.identity import User
 from authapi.testing import PASSWORD, Client
-from tests.web.answers import check_headers, input_errors, problem, unnamed
+from tests.web.answers import BEARER, check_headers, input_errors, problem, unnamed
 from tests.web.logins import STRATEGIES, Headers, sign_in
 
 REVALIDATE = "private, no-cache"
 NEW_PASSWORD = "another horse, another battery"
 CHALLENGES = [
-    'Bearer realm="authapi"',
+    BEARER,
     'Cookie realm="authapi", cookie-name="authapi"',
 ]
 STALE_CHALLENGES = [
-    'Bearer realm="authapi", error="insufficient_user_authentication", max_age="300"',
+    f'{BEARER}, error="insufficient_user_authentication", max_age="300"',
     'Cookie realm="authapi", cookie-name="authapi"',
 ]
 
@@ -373,7 +373,7 @@ async def test_an_opaque_token_cannot_change_the_password(api: Client) -> None:
         response = await change(api, headers)
         problem(response, 401, "unauthenticated")
         assert response.headers.get_list("www-authenticate") == [
-            'Bearer realm="authapi", error="invalid_token"',
+            f'{BEARER}, error="invalid_token"',
             'Cookie realm="authapi", cookie-name="authapi"',
         ]
 

@@ -16,7 +16,7 @@ from authapi import create_app
 from authapi.crypto.ids import new_id
 from authapi.testing import Client, client
 from tests.conftest import SettingsFactory
-from tests.web.answers import check_headers, input_errors, problem, unnamed
+from tests.web.answers import BEARER, check_headers, input_errors, problem, unnamed
 from tests.web.logins import STRATEGIES, Headers, sign_in
 
 SESSION_MEMBERS = {
@@ -143,7 +143,7 @@ async def test_opaque_tokens_manage_neither_sessions_nor_tokens(
     response = await api.request(method, path, json=json_body, headers=headers)
     problem(response, 401, "unauthenticated")
     assert response.headers.get_list("www-authenticate") == [
-        'Bearer realm="authapi", error="invalid_token"',
+        f'{BEARER}, error="invalid_token"',
         'Cookie realm="authapi", cookie-name="authapi"',
     ]
 

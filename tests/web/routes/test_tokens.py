@@ -1,4 +1,4 @@
-"""/me/tokens: personal access tokens."""
+"""/me/tokens: personal access tokens; test_exchange has JWTs for others."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -10,7 +10,8 @@ from authapi import create_app
 from authapi.crypto.ids import new_id
 from authapi.testing import Client, acting_as, client
 from tests.conftest import SettingsFactory
-from tests.web.answers import check_headers, input_errors, problem
+from tests.strategies.contract import statements
+from tests.web.answers import BEARER, check_headers, input_errors, problem
 from tests.web.logins import Headers, sign_in
 
 SCOPES = {"reports:read": "Read reports", "reports:write": "Write reports"}
@@ -126,6 +127,23 @@ async def test_when_a_token_was_last_used(api_on_each: Client) -> None:
     assert datetime.fromisoformat(listed["last_used_at"]) == used
 
 
+async def test_using_one_writes_nothing(api_on_each: Client) -> None:
+    headers = await sign_in(api_on_each.services, await api_on_each.create_user())
+    made = (await api_on_each.post("/me/tokens", json={"name": "x"}, headers=headers)).json()
+    with time_machine.travel(datetime.now(UTC) + timedelta(seconds=2)):
+        for expected in (1, 0):  # one look; after that, it is known
+            with statements(api_on_each) as seen:
+                answer = await api_on_each.get("/me", headers=bearer(made["access_token"]))
+            assert answer.status_code == 200
+            assert len(seen) == expected
+            assert all(text.startswith("SELECT") for text in seen.texts)
+        [before] = (await api_on_each.get("/me/tokens", headers=headers)).json()
+        await api_on_each.services.activity.flush()
+        [after] = (await api_on_each.get("/me/tokens", headers=headers)).json()
+    assert before["last_used_at"] is None
+    assert after["last_used_at"] is not None
+
+
 @pytest.mark.parametrize("strategy", ["session", "jwt"])
 async def test_making_one_asks_for_a_fresh_login(api: Client, strategy: str) -> None:
     headers = await sign_in(api.services, await api.create_user(), strategy)
@@ -133,7 +151,7 @@ async def test_making_one_asks_for_a_fresh_login(api: Client, strategy: str) -> 
         response = await api.post("/me/tokens", json={"name": "x"}, headers=headers)
         problem(response, 401, "stale_authentication")
         assert response.headers.get_list("www-authenticate") == [
-            'Bearer realm="authapi", error="insufficient_user_authentication", max_age="300"',
+            f'{BEARER}, error="insufficient_user_authentication", max_age="300"',
             'Cookie realm="authapi", cookie-name="authapi"',
         ]
         assert (await api.get("/me/tokens", headers=headers)).json() == []
@@ -182,6 +200,10 @@ async def test_a_token_can_log_itself_out(api: Client) -> None:
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
+        ({"kind": "jwt "}, [(("body", "kind"), "literal_error")]),
+        ({"kind": None}, [(("body", "kind"), "literal_error")]),
+        ({"kind": ["token"]}, [(("body", "kind"), "literal_error")]),
+        ({"audience": "billing"}, [(("body", "?"), "extra_forbidden")]),
         ({"name": ""}, [(("body", "name"), "string_too_short")]),
         ({"name": "x" * 101}, [(("body", "name"), "string_too_long")]),
         ({"name": "a\tb"}, [(("body", "name"), "string_pattern_mismatch")]),

@@ -10,6 +10,7 @@ import logging
 from datetime import datetime, timedelta
 from uuid import UUID
 
+from authapi.identity import Session
 from authapi.services.background.task import BackgroundTask
 from authapi.settings import Settings
 from authapi.storage import Database
@@ -40,6 +41,18 @@ class Activity:
     ) -> bool:
         """Whether a session that ends after `idle` without use has ended that way."""
         return idle is not None and at >= self.last_seen(session_id, written) + idle
+
+    def ends_at(self, session: Session) -> datetime:
+        """When a session ends unless it is used before, or something else ends it."""
+        if session.idle is None:
+            return session.expires_at
+        return min(
+            session.expires_at, self.last_seen(session.id, session.last_seen_at) + session.idle
+        )
+
+    def is_over(self, session: Session, at: datetime) -> bool:
+        """Whether a session, as it was read just now, has come to its end."""
+        return at >= self.ends_at(session)
 
     async def flush(self) -> None:
         """Write down what is noted. What cannot be written stays noted."""

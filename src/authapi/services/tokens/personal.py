@@ -9,8 +9,8 @@ from authapi.crypto.ids import new_id
 from authapi.crypto.secrets import hash_secret, new_opaque_token
 from authapi.errors import InputError, InvalidInput, NotFound, TooManyTokens
 from authapi.identity import EventType, Identity, Session, SessionKind, current_client
+from authapi.services.alive import require_alive
 from authapi.services.audit import Audit
-from authapi.services.sessions import require_alive
 from authapi.settings import Settings
 from authapi.storage import Database
 

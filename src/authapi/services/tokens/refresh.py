@@ -62,7 +62,7 @@ class RefreshTokens:
                 raise InvalidGrant
             session, user = found
             at = now()
-            if self._is_over(session, at) or not user.is_active:
+            if self._activity.is_over(session, at) or not user.is_active:
                 raise InvalidGrant
             granted = session.scopes if scopes is None else frozenset(scopes)
             if not granted <= session.scopes:
@@ -84,7 +84,10 @@ class RefreshTokens:
         return Renewed(user, session, granted, following.text, at)
 
     async def _rotate(self, store: Store, token: RefreshToken, at: datetime) -> RefreshToken | None:
-        """The token that follows, or None if this one was used before and that is too long ago."""
+        """The token that follows, or None if this one was used before and that is too long ago.
+
+        Raises InvalidGrant if the family has ended while this waited.
+        """
         nonce = new_nonce()
         following = token.successor(nonce)
         if await store.refresh_families.rotate(
@@ -92,21 +95,15 @@ class RefreshTokens:
         ):
             return following
         family = await store.refresh_families.find(token.family_hash)
+        if family is None:
+            # It was there when we began to wait for the session, and a change of the password has
+            # ended it meanwhile: that is nobody's theft, and the session lives on.
+            raise InvalidGrant
         if (
-            family is None
-            or family.previous != token.hash
+            family.previous != token.hash
             or family.nonce is None
             or family.rotated_at is None
             or at - family.rotated_at > self._settings.refresh_grace
         ):
             return None
         return token.successor(family.nonce)
-
-    def _is_over(self, session: Session, at: datetime) -> bool:
-        idle = session.idle_expires_at
-        return at >= session.expires_at or self._activity.is_idle(
-            session.id,
-            at,
-            written=session.last_seen_at,
-            idle=None if idle is None else idle - session.last_seen_at,
-        )

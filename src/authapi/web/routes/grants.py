@@ -19,14 +19,15 @@ from authapi.errors import (
     InvalidInput,
     InvalidScope,
     InvalidTokenRequest,
-    MalformedRequest,
     UnsupportedGrantType,
 )
 from authapi.services.addresses import parse_email
+from authapi.services.scopes import existing_scopes, scopes_of_login
 from authapi.strategies.base import Issued, Refreshable
 from authapi.web.context import Runtime, context_of
+from authapi.web.forms import Form, form_body, oauth_form
 from authapi.web.openapi import problems
-from authapi.web.routing import AuthAPIRoute, read_form
+from authapi.web.routing import AuthAPIRoute
 from authapi.web.schemas import TokenOut
 
 router = APIRouter(route_class=AuthAPIRoute, tags=["login"])
@@ -79,22 +80,12 @@ _PASSWORD = {
     "/token",
     response_model=TokenOut,
     responses=problems(400, 408, 415, 429, 503),
-    openapi_extra={
-        "requestBody": {
-            "required": True,
-            "content": {
-                "application/x-www-form-urlencoded": {"schema": {"oneOf": [_REFRESH, _PASSWORD]}}
-            },
-        }
-    },
+    openapi_extra=form_body({"oneOf": [_REFRESH, _PASSWORD]}),
 )
 async def token(request: Request) -> Response:
     """Exchange a grant for a JWT. Errors carry `error` as in RFC 6749, section 5.2."""
     runtime = context_of(request).runtime
-    try:
-        form = await read_form(request)
-    except MalformedRequest:
-        raise InvalidTokenRequest("The form cannot be read, or names a field twice") from None
+    form = await oauth_form(request)
     name = form.get("grant_type")
     if name is None:
         raise InvalidTokenRequest("grant_type is missing")
@@ -107,7 +98,6 @@ async def token(request: Request) -> Response:
     return Response(answer.model_dump_json(exclude_unset=True), media_type="application/json")
 
 
-Form = Mapping[str, str]
 Grant = Callable[[Runtime, Request, Form], Awaitable[Issued]]
 
 
@@ -138,7 +128,8 @@ async def _password_grant(runtime: Runtime, request: Request, form: Form) -> Iss
     issuer = _refreshable(runtime)
     if issuer is None:
         raise UnsupportedGrantType
-    scopes = _granted(_asked(form), runtime.settings.scopes)
+    asked = _asked(form)
+    _require(asked, within=existing_scopes(runtime.settings))
     username, password = form.get("username"), form.get("password")
     if not username or not password or len(password) > MAX_LENGTH:
         raise InvalidTokenRequest("username or password is missing or too long")
@@ -148,7 +139,9 @@ async def _password_grant(runtime: Runtime, request: Request, form: Form) -> Iss
         )
     except (InvalidInput, InvalidCredentials):
         raise InvalidGrant from None
-    return await issuer.issue(replace(proved, scopes=scopes), request)
+    # What only others may is told to nobody but the owner of the password.
+    _require(asked, within=scopes_of_login(proved.user, runtime.settings))
+    return await issuer.issue(replace(proved, scopes=asked), request)
 
 
 def _asked(form: Form) -> frozenset[str] | None:
@@ -163,9 +156,6 @@ def _asked(form: Form) -> frozenset[str] | None:
     return frozenset(names)
 
 
-def _granted(asked: frozenset[str] | None, existing: Collection[str]) -> frozenset[str]:
-    if asked is None:
-        return frozenset(existing)
-    if not asked <= frozenset(existing):
+def _require(asked: frozenset[str] | None, *, within: Collection[str]) -> None:
+    if asked is not None and not asked.issubset(within):
         raise InvalidScope
-    return asked

@@ -1,14 +1,32 @@
-"""The JSON that goes in and out: `fields` are its parts, `inputs` and `outputs` its documents."""
+"""The JSON that goes in and out: `fields` are its parts, the others its documents."""
 
 from authapi.web.schemas.fields import Input, Output
-from authapi.web.schemas.inputs import LoginRequest, NewToken, PasswordChange, Profile, Registration
+from authapi.web.schemas.inputs import (
+    LeakReport,
+    LoginRequest,
+    NewCredential,
+    NewJWT,
+    NewToken,
+    PasswordChange,
+    Profile,
+    Registration,
+)
+from authapi.web.schemas.oauth import (
+    INACTIVE,
+    ActiveToken,
+    AuthorizationServer,
+    InactiveToken,
+    ProtectedResource,
+)
 from authapi.web.schemas.outputs import (
     EventOut,
     EventPage,
     HealthOut,
     IdentityOut,
     JWKSetOut,
+    LeakFeedback,
     LoginOut,
+    NewJWTOut,
     NewTokenOut,
     PersonalTokenOut,
     Problem,
@@ -21,14 +39,23 @@ from authapi.web.schemas.outputs import (
 )
 
 __all__ = [
+    "INACTIVE",
+    "ActiveToken",
+    "AuthorizationServer",
     "EventOut",
     "EventPage",
     "HealthOut",
     "IdentityOut",
+    "InactiveToken",
     "Input",
     "JWKSetOut",
+    "LeakFeedback",
+    "LeakReport",
     "LoginOut",
     "LoginRequest",
+    "NewCredential",
+    "NewJWT",
+    "NewJWTOut",
     "NewToken",
     "NewTokenOut",
     "Output",
@@ -37,6 +64,7 @@ __all__ = [
     "Problem",
     "ProblemError",
     "Profile",
+    "ProtectedResource",
     "Registration",
     "SessionDataOut",
     "SessionOut",

@@ -19,7 +19,7 @@ from authapi.errors import InvalidInput
 from authapi.services.addresses import MAX_LENGTH as MAX_EMAIL_LENGTH
 from authapi.services.addresses import EmailAddress, parse_email
 
-_PRINTABLE = r"^[^\u0000-\u001f\u007f-\u009f\u2028\u2029]+$"
+PRINTABLE = r"^[^\u0000-\u001f\u007f-\u009f\u2028\u2029]+$"
 
 
 def _email(value: object) -> EmailAddress:
@@ -76,10 +76,10 @@ NewPassword = Annotated[
     ),
 ]
 Name = Annotated[
-    str, Field(min_length=1, max_length=200, pattern=_PRINTABLE, examples=["Alice Example"])
+    str, Field(min_length=1, max_length=200, pattern=PRINTABLE, examples=["Alice Example"])
 ]
 TokenName = Annotated[
-    str, Field(min_length=1, max_length=100, pattern=_PRINTABLE, examples=["backup script"])
+    str, Field(min_length=1, max_length=100, pattern=PRINTABLE, examples=["backup script"])
 ]
 Scope = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[\x21\x23-\x5b\x5d-\x7e]+$")]
 Time = Annotated[

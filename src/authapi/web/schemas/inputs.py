@@ -1,13 +1,17 @@
 """The JSON that comes in: strict, no unknown members, no conversions."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import (
     AfterValidator,
+    BaseModel,
+    ConfigDict,
     Field,
+    PlainValidator,
 )
 
 from authapi.web.schemas.fields import (
+    PRINTABLE,
     Email,
     Input,
     Name,
@@ -61,19 +65,88 @@ class PasswordChange(Input):
     new_password: Annotated[NewPassword, Field(examples=["another horse, another battery"])]
 
 
+OwnScopes = Annotated[
+    list[Scope] | None,
+    Field(
+        max_length=100,
+        description="Some of your own scopes; all of them if left out.",
+        json_schema_extra={"uniqueItems": True, **limit("scopes")},
+    ),
+    AfterValidator(lambda value: value and no_duplicates(value)),
+]
+
+
 class NewToken(Input):
     """A personal access token to be."""
 
+    kind: Annotated[Literal["token"], Field(examples=["token"])] = "token"
     name: TokenName
-    scopes: Annotated[
-        list[Scope] | None,
-        Field(
-            max_length=100,
-            description="Some of your own scopes; all of them if left out.",
-            json_schema_extra={"uniqueItems": True, **limit("scopes")},
-        ),
-        AfterValidator(lambda value: value and no_duplicates(value)),
-    ] = None
+    scopes: OwnScopes = None
     expires_in: Annotated[
         Seconds | None, Field(description="Seconds.", json_schema_extra=limit("expires_in"))
+    ] = None
+
+
+class NewJWT(Input):
+    """A JWT for another service to be."""
+
+    model_config = ConfigDict(json_schema_extra=limit("jwt_audiences"))
+
+    kind: Annotated[Literal["jwt"], Field(examples=["jwt"])]
+    audience: Annotated[
+        str,
+        Field(
+            min_length=1,
+            max_length=255,
+            description="The service that it is for: what that asks to find in `aud`.",
+            json_schema_extra=limit("audience"),
+        ),
+    ]
+    scopes: OwnScopes = None
+    expires_in: Annotated[
+        Seconds | None,
+        Field(
+            description="Seconds; less where the credential in use or its session ends before.",
+            json_schema_extra=limit("jwt_expires_in"),
+        ),
+    ] = None
+
+
+def _by_kind(value: object) -> NewToken | NewJWT:
+    # By hand, so that what is wrong is told of the member and not of an alternative of the body.
+    is_jwt = isinstance(value, dict) and value.get("kind") == "jwt"
+    return (NewJWT if is_jwt else NewToken).model_validate(value, from_attributes=True)
+
+
+NewCredential = Annotated[
+    NewToken | NewJWT, PlainValidator(_by_kind, json_schema_input_type=NewToken | NewJWT)
+]
+
+
+FoundText = Annotated[str, Field(max_length=1 << 16, pattern=r"^[^\u0000]*$")]
+"""Any text at all: a link that we do not like must not keep a token alive that came beside it."""
+
+
+class LeakReport(BaseModel):
+    """What a secret scanner takes for a token of ours.
+
+    The format is somebody else's: members that we do not know are none of our business.
+    """
+
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+    token: FoundText
+    type: Annotated[
+        str,
+        Field(
+            min_length=1,
+            max_length=255,
+            pattern=PRINTABLE,
+            description="The name under which the scanner keeps the pattern.",
+            examples=["authapi_access_token"],
+        ),
+    ]
+    url: Annotated[FoundText | None, Field(description="Where it was found; may be empty.")] = None
+    source: Annotated[
+        FoundText | None, Field(description="In what kind of place.", examples=["content"])
     ] = None

@@ -10,11 +10,15 @@ from pydantic import (
     JsonValue,
 )
 
+from authapi.crypto.secrets import hash_secret
 from authapi.identity import Event, EventType, Identity, Session, SessionKind, User
+from authapi.services.tokens import ExchangedToken, Verdict
 from authapi.web.schemas.fields import (
     Output,
     Time,
+    limit,
 )
+from authapi.web.schemas.inputs import LeakReport
 
 
 class UserOut(Output):
@@ -170,6 +174,47 @@ class NewTokenOut(PersonalTokenOut):
 
     access_token: str
     token_type: Literal["bearer"] = "bearer"
+
+
+class NewJWTOut(Output):
+    """A JWT for another service."""
+
+    model_config = ConfigDict(json_schema_extra=limit("jwt_audiences"))
+
+    kind: Literal["jwt"] = "jwt"
+    access_token: Annotated[str, Field(description="Kept nowhere here.")]
+    token_type: Literal["bearer"] = "bearer"
+    expires_in: Annotated[int, Field(description="Seconds.")]
+    expires_at: Time
+    audience: Annotated[str, Field(description="Its `aud`.")]
+    scopes: list[str]
+
+    @classmethod
+    def of(cls, token: ExchangedToken) -> "NewJWTOut":
+        """The token as the API shows it."""
+        return cls(
+            access_token=token.text,
+            expires_in=int((token.expires_at - token.issued_at).total_seconds()),
+            expires_at=token.expires_at,
+            audience=token.audience,
+            scopes=sorted(token.scopes),
+        )
+
+
+class LeakFeedback(Output):
+    """What came of a report, in the form that GitHub's partner programme takes."""
+
+    token_hash: Annotated[str, Field(description="The SHA-256 of the text, in hexadecimal.")]
+    token_type: Annotated[str, Field(description="As it was reported.")]
+    label: Annotated[
+        Verdict, Field(description="A true positive was a live credential, and is dead now.")
+    ]
+
+    @classmethod
+    def of(cls, report: LeakReport, verdict: Verdict) -> "LeakFeedback":
+        """The answer to a report; it never repeats the token."""
+        digest = hash_secret(report.token).digest
+        return cls(token_hash=digest.hex(), token_type=report.type, label=verdict)
 
 
 class EventOut(Output):

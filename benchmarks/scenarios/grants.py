@@ -1,0 +1,215 @@
+"""Logging in and refreshing: what a client pays once, and what it pays every ten minutes after.
+
+Each client logs in without pause, and then refreshes without pause, each time with the token that
+the last answer gave it. fastapi-users has no refresh tokens: whose JWT ends logs in again, so its
+logins are what our refreshes are held against.
+"""
+
+import asyncio
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import median
+from time import perf_counter
+from typing import Any
+from urllib.parse import urlencode
+
+from benchmarks import client, processes
+from benchmarks.bench import Bench, Running
+from benchmarks.scenarios.storm import (
+    FORM,
+    Cost,
+    default_of_argon2_cffi,
+    default_of_ours,
+    login_here,
+    login_there,
+)
+from benchmarks.stack import Account, Stack, accounts
+from benchmarks.stacks import fastapi_users, ours
+from benchmarks.tables import table
+
+PEER = "fastapi-users"
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A stack whose clients log in for a JWT, what a hash costs there, and whether they refresh."""
+
+    stack: Stack
+    login: Callable[[Account], bytes]
+    cost: Cost
+    refreshes: bool = False
+
+
+def measure(bench: Bench) -> dict[str, Any]:
+    """Authapi and fastapi-users, each with the hash of the other too."""
+    subjects = [subject for name in bench.options.stacks for subject in _subjects(bench, name)]
+    found: dict[str, list[dict[str, float]]] = {}
+    running = [bench.enter(bench.running(subject.stack)) for subject in subjects]
+    for server in running:
+        for account in accounts(bench.options.connections):
+            server.stack.register(server.client, account)
+    for number in range(bench.options.rounds):
+        print(f"grants: round {number + 1} of {bench.options.rounds}", file=sys.stderr)
+        pairs = list(zip(subjects, running, strict=True))
+        for subject, server in pairs if number % 2 == 0 else reversed(pairs):
+            found.setdefault(subject.stack.name, []).append(_round(bench, subject, server))
+    rows = [_row(subject, found) for subject in subjects]
+    return {
+        "rows": rows,
+        "clients": bench.options.connections,
+        "versions": {subject.stack.family: dict(subject.stack.versions) for subject in subjects},
+    }
+
+
+def _subjects(bench: Bench, family: str) -> Sequence[Subject]:
+    theirs = default_of_argon2_cffi()
+    if family == "authapi":
+        stack = ours.service(bench, "grants_authapi")
+        same = ours.service(bench, "grants_authapi_same")
+        # What fastapi-users has, so that the hash is the same on both sides.
+        costs = {"MEMORY": theirs.memory, "PASSES": theirs.passes, "LANES": theirs.lanes}
+        environment = {f"AUTHAPI_ARGON2_{name}": str(value) for name, value in costs.items()}
+        return [
+            Subject(replace(stack, name="authapi"), _jwt_here, default_of_ours(), True),
+            Subject(
+                replace(
+                    same,
+                    name="authapi, hash of fastapi-users",
+                    environment={**same.environment, **environment},
+                ),
+                _jwt_here,
+                theirs,
+                True,
+            ),
+        ]
+    if family == PEER:
+        stack = fastapi_users.stack(bench, "grants_fastapi_users")
+        return [Subject(stack, _jwt_there, theirs)]
+    return []
+
+
+def _round(bench: Bench, subject: Subject, server: Running) -> dict[str, float]:
+    known = accounts(bench.options.connections)
+    seconds, base = bench.options.seconds, server.stack.base
+    before = processes.cpu_seconds(server.pid)
+    logins = client.run(
+        client.without_pause(base, [subject.login(one) for one in known], seconds=seconds)
+    )
+    found = {
+        "logins_per_second": logins.rate,
+        "login_p99_ms": logins.percentile(0.99),
+        "login_cpu_ms": _cpu_ms(server, before, logins),
+        "refused": float(sum(logins.others.values())),
+    }
+    if subject.refreshes:
+        tokens = client.run(_logged_in(base, [subject.login(one) for one in known]))
+        before = processes.cpu_seconds(server.pid)
+        done = client.run(_refreshing(base, tokens, seconds))
+        found |= {
+            "refreshes_per_second": done.rate,
+            "refresh_p99_ms": done.percentile(0.99),
+            "refresh_cpu_ms": _cpu_ms(server, before, done),
+            "refused": found["refused"] + sum(done.others.values()),
+        }
+    return found
+
+
+def _cpu_ms(server: Running, before: float, answers: client.Answers) -> float:
+    return (processes.cpu_seconds(server.pid) - before) / len(answers.latencies) * 1000
+
+
+async def _logged_in(base: str, logins: Sequence[bytes]) -> list[str]:
+    """The refresh tokens of new logins."""
+
+    async def one(login: bytes) -> str:
+        connection = await client.Connection.open(base)
+        _, body = await connection.exchange(login)
+        connection.close()
+        return str(json.loads(body)["refresh_token"])
+
+    return await asyncio.gather(*(one(login) for login in logins))
+
+
+async def _refreshing(base: str, tokens: Sequence[str], seconds: float) -> client.Answers:
+    """One client for each of the tokens refreshes again and again, by the newest that it has."""
+    answers = client.Answers()
+    begun = perf_counter()
+
+    async def one(token: str) -> None:
+        connection = await client.Connection.open(base)
+        while perf_counter() - begun < seconds:
+            form = {"grant_type": "refresh_token", "refresh_token": token}
+            wire = client.request("/token", FORM, urlencode(form).encode())
+            sent = perf_counter()
+            status, body = await connection.exchange(wire)
+            answers.add(status, perf_counter() - sent)
+            if status != 200:
+                break  # it has no token to go on with
+            token = json.loads(body)["refresh_token"]
+        connection.close()
+
+    async with asyncio.TaskGroup() as group:
+        for token in tokens:
+            group.create_task(one(token))
+    answers.seconds = perf_counter() - begun
+    return answers
+
+
+def _row(subject: Subject, found: Mapping[str, list[dict[str, float]]]) -> dict[str, Any]:
+    rounds, peers = found[subject.stack.name], found.get(PEER)
+    cost = subject.cost
+    row: dict[str, Any] = {
+        "stack": subject.stack.name,
+        "argon2": f"m={cost.memory} KiB, t={cost.passes}, p={cost.lanes}",
+        **{name: round(median(one[name] for one in rounds), 3) for name in rounds[0]},
+        "by_round": [{name: round(value, 2) for name, value in one.items()} for one in rounds],
+    }
+    if subject.refreshes:
+        row["refreshes_to_own_logins"] = _ratio(rounds, "refreshes_per_second", rounds)
+    if peers is not None:
+        row["logins_to_peer"] = _ratio(rounds, "logins_per_second", peers)
+        if subject.refreshes:
+            row["refreshes_to_peer"] = _ratio(rounds, "refreshes_per_second", peers)
+    return row
+
+
+def _ratio(
+    rounds: Sequence[Mapping[str, float]], key: str, others: Sequence[Mapping[str, float]]
+) -> float:
+    """Of a figure to the logins of the same round."""
+    pairs = zip(rounds, others, strict=True)
+    return round(median(ours[key] / theirs["logins_per_second"] for ours, theirs in pairs), 2)
+
+
+def _jwt_here(account: Account) -> bytes:
+    return login_here(account, "jwt")
+
+
+def _jwt_there(account: Account) -> bytes:
+    return login_there(account, "jwt")
+
+
+def markdown(found: Mapping[str, Any]) -> str:
+    """The table."""
+    head = (
+        *("stack (argon2id)", "logins/s", f"to logins of {PEER}", "p99 ms", "CPU ms/login"),
+        *("refreshes/s", "to its own logins", f"to logins of {PEER}", "p99 ms", "CPU ms/refresh"),
+        "refused",
+    )
+    keys = (
+        *("logins_per_second", "logins_to_peer", "login_p99_ms", "login_cpu_ms"),
+        *("refreshes_per_second", "refreshes_to_own_logins", "refreshes_to_peer"),
+        *("refresh_p99_ms", "refresh_cpu_ms"),
+    )
+    rows = [
+        (
+            f"{row['stack']} ({row['argon2']})",
+            *(row.get(key) for key in keys),
+            int(row["refused"]),
+        )
+        for row in found["rows"]
+    ]
+    text = f"## {found['clients']} clients that log in, and that refresh, without pause"
+    return f"{text}\n\n{table(head, rows)}"

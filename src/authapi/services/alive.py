@@ -1,0 +1,33 @@
+"""Whether the session that a caller came with is alive, asked of the database once more.
+
+A caller may have been recognised from memory, or a moment ago. That is enough to answer them, and
+not enough for what outlives the answer.
+"""
+
+from authapi.clock import now
+from authapi.errors import InvalidCredential
+from authapi.identity import Identity, Session
+from authapi.storage import Store
+
+
+async def require_alive(store: Store, identity: Identity) -> Session | None:
+    """Hold the session that the caller came with until the commit. Raises InvalidCredential.
+
+    Gives the session as it is now, or None for a caller who came without one. For what is written
+    on the strength of a session: it may have ended, or got another secret, since the caller was
+    recognised, and what is written now would outlive that. Lock the user first, as everybody does,
+    or two of these could wait for each other.
+    """
+    if identity.session_id is None:
+        return None
+    return require_same(await store.sessions.lock(identity.session_id), identity)
+
+
+def require_same(session: Session | None, identity: Identity) -> Session:
+    """`session`, if it is the live one that the caller came with. Raises InvalidCredential."""
+    if session is None or session.user_id != identity.user.id or session.expires_at <= now():
+        raise InvalidCredential
+    if session.auth_time != identity.auth_time:
+        # Its owner has proved the password again and holds another secret than this caller.
+        raise InvalidCredential
+    return session

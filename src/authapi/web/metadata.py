@@ -1,0 +1,68 @@
+"""What this installation tells of itself: nothing that it does not have (RFC 8414, RFC 9728)."""
+
+from authapi.services.scopes import INTROSPECT, existing_scopes
+from authapi.strategies.base import Issuer
+from authapi.web.challenges import is_bearer
+from authapi.web.context import Runtime
+from authapi.web.routes.grants import grants_of
+from authapi.web.schemas import AuthorizationServer, ProtectedResource
+
+
+def authorization_server(runtime: Runtime) -> AuthorizationServer:
+    """Where tokens are to be had, ended and asked about."""
+    issuer, units = runtime.settings.issuer, runtime.units
+    grants = list(grants_of(runtime)) if "grants" in units else []
+    # Clients are public: they have no secret, and a token proves itself.
+    public = ["none"]
+    return AuthorizationServer(
+        issuer=issuer,
+        jwks_uri=f"{issuer}/.well-known/jwks.json",
+        token_endpoint=f"{issuer}/token" if grants else None,
+        token_endpoint_auth_methods_supported=public if grants else None,
+        grant_types_supported=grants,
+        response_types_supported=[],
+        revocation_endpoint=f"{issuer}/token/revoke" if "revocation" in units else None,
+        revocation_endpoint_auth_methods_supported=public if "revocation" in units else None,
+        introspection_endpoint=f"{issuer}/token/introspect" if "introspection" in units else None,
+        introspection_endpoint_auth_methods_supported=(
+            ["Bearer"] if "introspection" in units and _takes_bearer_tokens(runtime) else None
+        ),
+        scopes_supported=_scopes(runtime),
+        service_documentation=_documentation(runtime),
+    )
+
+
+def protected_resource(runtime: Runtime, name: str) -> ProtectedResource:
+    """Who gives the tokens that `name`, for people, takes: ourselves, and whom a strategy trusts.
+
+    No `jwks_uri`: that would be keys with which a resource signs its answers.
+    """
+    issuer = runtime.settings.issuer
+    servers = [
+        item.authorization_server or issuer
+        for item in runtime.registry
+        if item.authorization_server or (isinstance(item, Issuer) and is_bearer(item.challenge()))
+    ]
+    return ProtectedResource(
+        resource=issuer,
+        authorization_servers=list(dict.fromkeys(servers)) or None,
+        bearer_methods_supported=["header"] if _takes_bearer_tokens(runtime) else [],
+        scopes_supported=_scopes(runtime),
+        resource_name=name,
+        resource_documentation=_documentation(runtime),
+    )
+
+
+def _takes_bearer_tokens(runtime: Runtime) -> bool:
+    return any(is_bearer(strategy.challenge()) for strategy in runtime.registry)
+
+
+def _scopes(runtime: Runtime) -> list[str] | None:
+    scopes = dict(existing_scopes(runtime.settings))
+    if "introspection" not in runtime.units and INTROSPECT not in runtime.settings.scopes:
+        del scopes[INTROSPECT]
+    return list(scopes) or None
+
+
+def _documentation(runtime: Runtime) -> str | None:
+    return f"{runtime.settings.issuer}/docs" if "docs" in runtime.units else None

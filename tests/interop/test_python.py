@@ -1,0 +1,161 @@
+"""Authlib, PyJWT and joserfc with a running service."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import jwt
+import pytest
+from authlib.integrations.requests_client import OAuth2Session  # type: ignore[import-untyped]  # it has no types
+from authlib.oauth2.rfc8414 import AuthorizationServerMetadata  # type: ignore[import-untyped]  # it has no types
+from joserfc import jwt as joserfc_jwt
+from joserfc.jwk import KeySet
+
+from tests.interop.conftest import PASSWORD, Served
+from tests.interop.table import does
+
+Claims = dict[str, Any]
+
+
+@does("PyJWT", "verify ES256", "verify RS256", "after a rotation")
+def test_pyjwt_verifies_from_published_keys(served: Served, rotation: tuple[str, str]) -> None:
+    client = jwt.PyJWKClient(served.metadata()["jwks_uri"])
+    reads = counted(client)
+
+    def verify(token: str) -> Claims:
+        key = client.get_signing_key_from_jwt(token)
+        assert jwt.get_unverified_header(token)["alg"] == served.algorithm
+        found: Claims = jwt.decode(
+            token, key, algorithms=[served.algorithm], audience="authapi", issuer=served.url
+        )
+        return found
+
+    check_all(verify, served, rotation)
+    # The key that signs now had been published before: nobody had to read them again.
+    assert len(reads) == 1
+
+
+@does("joserfc", "verify ES256", "verify RS256", "after a rotation")
+def test_joserfc_verifies_from_the_published_keys(
+    served: Served, rotation: tuple[str, str]
+) -> None:
+    keys = KeySet.import_key_set(httpx.get(served.metadata()["jwks_uri"]).json())
+    registry = joserfc_jwt.JWTClaimsRegistry(
+        iss={"essential": True, "value": served.url}, aud={"essential": True, "value": "authapi"}
+    )
+
+    def verify(token: str) -> Claims:
+        found = joserfc_jwt.decode(token, keys, algorithms=[served.algorithm])
+        assert found.header["typ"] == "at+jwt"
+        registry.validate(found.claims)
+        return found.claims
+
+    check_all(verify, served, rotation)
+
+
+@pytest.fixture(scope="module")
+def rotation(served: Served) -> tuple[str, str]:
+    """A JWT from before a rotation of the keys, and one from after it."""
+    before, after = served.login()["access_token"], served.rotated()
+    kids = [jwt.get_unverified_header(token)["kid"] for token in (before, after)]
+    assert kids[0] != kids[1]
+    for token in (before, after):
+        me = httpx.get(f"{served.url}/me", headers={"authorization": f"Bearer {token}"})
+        assert me.status_code == 200
+    return before, after
+
+
+def check_all(verify: Callable[[str], Claims], served: Served, rotation: tuple[str, str]) -> None:
+    """Tokens of before and after are verified; one that was changed is not."""
+    before, after = rotation
+    for token in rotation:
+        claims = verify(token)
+        assert (claims["iss"], claims["aud"]) == (served.url, "authapi")
+    forged = f"{after.rpartition('.')[0]}.{before.rpartition('.')[2]}"
+    with pytest.raises(Exception, match=r"(?i)signature"):
+        verify(forged)
+
+
+def counted(client: jwt.PyJWKClient) -> list[str]:
+    """Where PyJWT reads keys from, each time that it does."""
+    seen: list[str] = []
+    fetch = client.fetch_data
+
+    def fetch_data() -> Any:
+        seen.append(client.uri)
+        return fetch()
+
+    client.fetch_data = fetch_data  # type: ignore[method-assign]  # only looked at
+    return seen
+
+
+@does("Authlib", "metadata", "refresh", "revoke", "introspect")
+def test_authlib_refreshes_revokes_and_introspects(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AUTHLIB_INSECURE_TRANSPORT", "1")  # loopback has no https
+    told = served.login()
+    with OAuth2Session("any", token_endpoint_auth_method="none", token=token_of(told)) as client:
+        url = f"{served.url}/.well-known/oauth-authorization-server"
+        metadata = AuthorizationServerMetadata(
+            client.request("GET", url, withhold_token=True).json()
+        )
+        check(metadata)
+        assert metadata.issuer == served.url
+
+        first = told["refresh_token"]
+        renewed = client.refresh_token(metadata.token_endpoint)
+        assert renewed["refresh_token"] not in (None, first)
+        assert client.get(f"{served.url}/me").status_code == 200
+
+        with OAuth2Session(token=inspecting(served)) as inspector:
+
+            def introspect(token: str) -> Claims:
+                answer = inspector.introspect_token(
+                    metadata.introspection_endpoint, token, auth=inspector.token_auth
+                )
+                assert answer.status_code == 200
+                found: Claims = answer.json()
+                return found
+
+            active = introspect(renewed["access_token"])
+            assert active["active"] is True
+            assert active["scope"] == "reports:read"
+            assert introspect(renewed["refresh_token"])["token_type"] == "refresh_token"
+            answer = client.revoke_token(
+                metadata.revocation_endpoint,
+                renewed["refresh_token"],
+                token_type_hint="refresh_token",
+            )
+            assert (answer.status_code, answer.content) == (200, b"")
+            for name in ("access_token", "refresh_token"):
+                assert introspect(renewed[name]) == {"active": False}
+        assert client.get(f"{served.url}/me").status_code == 401
+
+
+def token_of(told: dict[str, str]) -> Claims:
+    """The part of a login's answer that a client keeps."""
+    names = ("access_token", "token_type", "expires_in", "refresh_token")
+    return {name: told[name] for name in names}
+
+
+def check(metadata: AuthorizationServerMetadata) -> None:
+    """Everything that Authlib checks of metadata, but that a response type has to be there."""
+    refused = []
+    for key in metadata.REGISTRY_KEYS:
+        try:
+            getattr(metadata, f"validate_{key}")()
+        except ValueError as error:
+            refused.append(str(error))
+    assert refused == ['"response_types_supported" is required']
+    assert metadata["response_types_supported"] == []
+
+
+def inspecting(served: Served) -> Claims:
+    """A token that an operator has made for a resource server."""
+    who = f"{served.algorithm.lower()}@example.com"
+    served.run("users", "create", who, text=f"{PASSWORD}\n")
+    scope = ("--scope", "introspect")
+    made = served.run("tokens", "create", who, "--name", "resource server", *scope, "--json")
+    return {"access_token": json.loads(made)["access_token"], "token_type": "bearer"}
