@@ -120,7 +120,7 @@ def _every_password_is_rare(monkeypatch: pytest.MonkeyPatch) -> None:
 def settings(make_settings: SettingsFactory) -> Settings:
     return make_settings(
         secret=SecretStr("s" * 32),
-        scopes={"reports:read": "Read reports", "b": "Another"},
+        scopes={"reports:read": "Read reports", "b": "Another", "introspect": "Ask"},
         jwt_audiences=("billing", "urn:reports"),
     )
 

@@ -13,11 +13,9 @@ from authapi import User, current_user
 from authapi.verify import RemoteJWT, ResourceServer
 
 ISSUER = os.environ.get("ORDERS_ISSUER", "http://127.0.0.1:8000")
-AUDIENCE = os.environ.get("ORDERS_AUDIENCE", "authapi")
+AUDIENCE = "orders"
 
-auth = ResourceServer(
-    RemoteJWT(ISSUER, AUDIENCE, jwks_url=f"{ISSUER}/.well-known/jwks.json"),
-)
+auth = ResourceServer(RemoteJWT(ISSUER, AUDIENCE))
 app = FastAPI(title="orders", lifespan=auth.lifespan, docs_url=None, redoc_url=None)
 auth.install(app)
 

@@ -17,6 +17,7 @@ _HTTP = (
     "playwright.sync_api",
     "tests.servers.process",
     "tests.strategies.contract",
+    "tests.verify.conftest",
     "tests.web.raw",
 )
 """Whoever imports none of these sends no request."""

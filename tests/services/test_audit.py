@@ -16,6 +16,7 @@ from authapi import Settings, create_app
 from authapi.errors import NotFound, StorageUnavailable
 from authapi.identity import EventType, User
 from authapi.services.addresses import parse_email
+from authapi.services.tokens import Leak
 from authapi.storage import models
 from authapi.testing import PASSWORD, Client, client
 
@@ -528,3 +529,12 @@ async def test_what_happens_to_signing_keys_is_told(api: Client, watch: Watch) -
     assert (await watch.one(EventType.KEY_RETIRED))["detail"] == {"kid": waiting.kid}
     await keys.lifecycle.rewrap(b"x" * 32)
     assert (await watch.one(EventType.KEYS_REWRAPPED))["detail"] == {}
+
+
+async def test_a_leak_is_told(api: Client, alice: User, watch: Watch) -> None:
+    token = (await api.login(alice, strategy="token")).json()["access_token"]
+    await watch.one(EventType.LOGIN)
+    place = {"url": "https://example.com/file", "source": "content"}
+    await api.services.leaks.end([Leak(token, **place)])
+    found = await watch.one(EventType.TOKEN_LEAKED)
+    assert (found["user_id"], found["strategy"], found["detail"]) == (alice.id, "token", place)

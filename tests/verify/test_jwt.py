@@ -16,6 +16,7 @@ from authapi.verify import RemoteJWT
 from tests.crypto import forging
 from tests.verify.conftest import Clock, Open, application, bearer
 from tests.verify.issuer import AUDIENCE, JWKS, SUBJECT, Issuer
+from tests.web.answers import BEARER
 
 NOW = forging.NOW
 
@@ -24,7 +25,7 @@ async def refused(api: Client, token: str) -> dict[str, Any]:
     """The body of a 401, which is the same for every reason."""
     answer = await api.get("/who", headers=bearer(token))
     assert answer.status_code == 401, answer.text
-    assert answer.headers["www-authenticate"] == 'Bearer realm="authapi", error="invalid_token"'
+    assert answer.headers["www-authenticate"] == f'{BEARER}, error="invalid_token"'
     body: dict[str, Any] = answer.json()
     del body["request_id"]
     return body

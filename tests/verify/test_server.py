@@ -16,6 +16,7 @@ from authapi.testing import acting_as, client
 from authapi.verify import EdgeSettings, RemoteIntrospection, RemoteJWT, ResourceServer
 from tests.verify.conftest import Clock, Open, application, bearer, open_app
 from tests.verify.issuer import AUDIENCE, INTROSPECT, JWKS, SUBJECT, Issuer, Reply
+from tests.web.answers import BEARER
 
 AUTH = "https://auth.example"
 
@@ -56,7 +57,7 @@ async def test_it_has_the_edge_and_a_few_routes(issuer: Issuer, trusting: Open) 
 
 async def test_units_are_chosen_by_name() -> None:
     auth, app = ResourceServer(RemoteJWT(AUTH, AUDIENCE)), FastAPI(docs_url=None)
-    with pytest.raises(ConfigurationError, match="there are health, docs"):
+    with pytest.raises(ConfigurationError, match="there are health, well_known, docs"):
         auth.install(app, include=["login"])
     auth.install(app, include=[])
     assert "/health/live" not in app.openapi()["paths"]
@@ -195,7 +196,7 @@ async def test_jwts_and_opaque_tokens_side_by_side(issuer: Issuer, clock: Clock)
         assert issuer.asked[INTROSPECT] == 1
         assert issuer.asked[JWKS] == 1
         refused = await api.get("/who")
-        assert refused.headers.get_list("www-authenticate") == ['Bearer realm="authapi"']
+        assert refused.headers.get_list("www-authenticate") == [BEARER]
 
 
 class Opening(Strategy):

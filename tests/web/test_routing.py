@@ -37,8 +37,17 @@ async def app(make_settings: SettingsFactory) -> AsyncIterator[FastAPI]:
 
 
 def readers(app: FastAPI) -> Iterator[tuple[Operation, list[tuple[bytes, bytes]]]]:
-    """The operations that read a body, each with the header that says of what type it is."""
-    found = [operation for operation in operations(app) if operation.content_type]
+    """The operations that read a body, each with the header that says of what type it is.
+
+    Not those that read a form of somebody who has to be known: they ask who that is first.
+    """
+    form = "application/x-www-form-urlencoded"
+    found = [
+        operation
+        for operation in operations(app)
+        if operation.content_type
+        and (operation.content_type != form or operation.is_open or not operation.strategies)
+    ]
     assert len(found) > 5
     for operation in found:
         yield operation, [(b"content-type", str(operation.content_type).encode())]

@@ -16,7 +16,7 @@ from authapi.web.context import Runtime
 from authapi.web.installation import Installation, chosen
 from authapi.web.routes import docs
 from authapi.web.routes.health import live
-from authapi.web.routes.well_known import add_resource_metadata
+from authapi.web.routes.oauth.well_known import add_resource_metadata
 from authapi.web.routing import AuthAPIRoute
 
 _health = APIRouter(route_class=AuthAPIRoute, tags=["health"])

@@ -19,8 +19,8 @@ from authapi.services.scopes import existing_scopes
 from authapi.settings import EdgeSettings
 from authapi.web import errors, openapi
 from authapi.web.context import Runtime
-from authapi.web.cors import ProblemCORSMiddleware
-from authapi.web.middleware import EdgeMiddleware
+from authapi.web.edge.cors import ProblemCORSMiddleware
+from authapi.web.edge.middleware import EdgeMiddleware
 from authapi.web.routing import OwnRoutes
 
 _log = logging.getLogger("authapi")

@@ -35,6 +35,10 @@ from authapi.web.resolver import Gate, gates_of
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 _MAX_LENGTH_DIGITS = 18
+MAX_FIELDS = 50
+"""Of one form."""
+MAX_VALUE = 16384
+"""Characters of one field of a form, whatever it is called."""
 
 
 class StrictRequest(Request):
@@ -168,12 +172,14 @@ async def read_form(request: Request) -> dict[str, str]:
             keep_blank_values=True,
             strict_parsing=bool(body),
             errors="strict",
-            max_num_fields=50,
+            max_num_fields=MAX_FIELDS,
         )
     except (ClientDisconnect, ValueError):
         raise MalformedRequest from None
     fields = dict(pairs)
-    if len(fields) != len(pairs) or any("\0" in value for value in fields.values()):
+    if len(fields) != len(pairs):
+        raise MalformedRequest
+    if any("\0" in value or len(value) > MAX_VALUE for value in fields.values()):
         raise MalformedRequest
     return fields
 

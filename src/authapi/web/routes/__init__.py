@@ -10,18 +10,15 @@ from fastapi import APIRouter
 from authapi.web.routes import (
     docs,
     events,
-    grants,
     health,
-    introspection,
     leaks,
     login,
     me,
     registration,
-    revocation,
     sessions,
     tokens,
-    well_known,
 )
+from authapi.web.routes.oauth import grants, introspection, revocation, well_known
 
 UNITS: Mapping[str, APIRouter] = {
     "me": me.router,

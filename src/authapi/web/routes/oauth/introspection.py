@@ -8,9 +8,9 @@ from starlette.responses import Response
 from authapi.identity import Identity
 from authapi.services.scopes import INTROSPECT
 from authapi.web.context import context_of
-from authapi.web.forms import TOKEN_BODY, presented_token
 from authapi.web.openapi import problems
 from authapi.web.resolver import current_identity
+from authapi.web.routes.oauth.forms import TOKEN_BODY, presented_token
 from authapi.web.routing import ProtectedRoute
 from authapi.web.schemas import INACTIVE, ActiveToken, InactiveToken
 

@@ -6,7 +6,7 @@ import pytest
 from starlette.types import Scope
 
 from authapi.testing import PASSWORD
-from authapi.web.client import came_in_the_clear, client_of
+from authapi.web.edge.client import came_in_the_clear, client_of
 from tests.conftest import SettingsFactory
 from tests.security.peers import serving
 

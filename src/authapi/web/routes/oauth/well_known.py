@@ -9,8 +9,8 @@ from starlette.responses import Response
 from authapi.services.keys import PUBLISHED_FOR
 from authapi.web.caching import cacheable_json
 from authapi.web.context import context_of
-from authapi.web.metadata import authorization_server, protected_resource
 from authapi.web.openapi import problems, request_header, response_header
+from authapi.web.routes.oauth.metadata import authorization_server, protected_resource
 from authapi.web.routing import AuthAPIRoute
 from authapi.web.schemas import AuthorizationServer, JWKSetOut, ProtectedResource
 

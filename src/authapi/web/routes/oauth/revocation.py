@@ -7,9 +7,9 @@ from starlette.responses import Response
 
 from authapi.identity import Identity
 from authapi.web.context import context_of
-from authapi.web.forms import TOKEN_BODY, presented_token
 from authapi.web.openapi import problems
 from authapi.web.resolver import current_identity
+from authapi.web.routes.oauth.forms import TOKEN_BODY, presented_token
 from authapi.web.routing import AuthAPIRoute
 
 router = APIRouter(route_class=AuthAPIRoute, tags=["login"])

@@ -7,19 +7,25 @@ from typing import Any
 from starlette.requests import Request
 
 from authapi.errors import InvalidTokenRequest, MalformedRequest
-from authapi.web.routing import read_form
+from authapi.web.routing import MAX_FIELDS, MAX_VALUE, read_form
 
 Form = Mapping[str, str]
 
 _MAX_TOKEN = 8192
 """Characters: no token of ours is longer."""
 _MAX_HINT = 255
+_OTHER = {"type": "string", "maxLength": MAX_VALUE, "pattern": r"^[^\x00]*$"}
 _HINT = r"[\x20-\x7e]*"
 
 
 def form_body(schema: Mapping[str, Any]) -> dict[str, Any]:
     """The `openapi_extra` of a route that reads a form."""
-    content = {"application/x-www-form-urlencoded": {"schema": dict(schema)}}
+    kinds = schema.get("oneOf", [schema])
+    # RFC 6749, section 3.1: what is not known is ignored, and still nothing comes twice.
+    others = {"maxProperties": MAX_FIELDS, "additionalProperties": _OTHER}
+    described = [{**kind, **others} for kind in kinds]
+    found = described[0] if len(described) == 1 else {"oneOf": described}
+    content = {"application/x-www-form-urlencoded": {"schema": found}}
     return {"requestBody": {"required": True, "content": content}}
 
 

@@ -25,8 +25,8 @@ from authapi.services.addresses import parse_email
 from authapi.services.scopes import existing_scopes, scopes_of_login
 from authapi.strategies.base import Issued, Refreshable
 from authapi.web.context import Runtime, context_of
-from authapi.web.forms import Form, form_body, oauth_form
 from authapi.web.openapi import problems
+from authapi.web.routes.oauth.forms import Form, form_body, oauth_form
 from authapi.web.routing import AuthAPIRoute
 from authapi.web.schemas import TokenOut
 

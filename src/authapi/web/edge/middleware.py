@@ -28,8 +28,8 @@ from authapi.errors import (
     Refusal,
 )
 from authapi.identity import on_behalf_of
-from authapi.web.client import came_in_the_clear, client_of
 from authapi.web.context import SCOPE_KEY, RequestContext, Runtime
+from authapi.web.edge.client import came_in_the_clear, client_of
 from authapi.web.errors import internal_error, problem_for
 
 _log = logging.getLogger("authapi")

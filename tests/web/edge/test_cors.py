@@ -11,7 +11,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from authapi import Settings
 from authapi.testing import PASSWORD, Client
-from authapi.web.cors import ProblemCORSMiddleware
+from authapi.web.edge.cors import ProblemCORSMiddleware
 from tests.conftest import SettingsFactory
 from tests.security.peers import Service, serving
 

@@ -4,7 +4,7 @@ from authapi.services.scopes import INTROSPECT, existing_scopes
 from authapi.strategies.base import Issuer
 from authapi.web.challenges import is_bearer
 from authapi.web.context import Runtime
-from authapi.web.routes.grants import grants_of
+from authapi.web.routes.oauth.grants import grants_of
 from authapi.web.schemas import AuthorizationServer, ProtectedResource
 
 
