@@ -2,10 +2,13 @@
 
 import json
 import os
+import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
@@ -13,7 +16,7 @@ import pytest
 
 from authapi.errors import ConfigurationError
 from authapi.testing import PASSWORD
-from authapi.verify import RemoteJWT
+from authapi.verify import RemoteIntrospection, RemoteJWT
 from tests.servers.process import ServeProcess, free_port
 from tests.verify.conftest import bearer, open_app
 
@@ -76,7 +79,39 @@ async def test_an_openid_provider_under_another_name(provider: str) -> None:
             pass
 
 
-async def test_authapi_in_another_process(tmp_path: Path) -> None:
+@dataclass(frozen=True)
+class Served:
+    """A running authapi, and somebody with an account there."""
+
+    url: str
+    process: ServeProcess
+    environment: dict[str, str]
+    user: dict[str, object]
+
+    async def login(self, strategy: str) -> str:
+        """An access token from a login."""
+        body = {"email": self.user["email"], "password": PASSWORD, "strategy": strategy}
+        token: str = (await self.post("/login", json=body)).json()["access_token"]
+        return token
+
+    def inspector(self) -> str:
+        """A token that may ask about others, as an operator makes it."""
+        command = [sys.executable, "-m", "authapi", "tokens", "create", str(self.user["email"])]
+        command += ["--name", "orders", "--scope", "introspect", "--json"]
+        made = subprocess.run(
+            command, env=self.environment, check=True, capture_output=True, timeout=60
+        )
+        token: str = json.loads(made.stdout)["access_token"]
+        return token
+
+    async def post(self, path: str, **options: Any) -> httpx.Response:
+        async with httpx.AsyncClient(base_url=self.url, trust_env=False, timeout=30) as there:
+            return await there.post(path, **options)
+
+
+@pytest.fixture
+async def served(tmp_path: Path) -> AsyncIterator[Served]:
+    """authapi in a process of its own."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     environment = {
@@ -86,24 +121,49 @@ async def test_authapi_in_another_process(tmp_path: Path) -> None:
         "AUTHAPI_SCOPES": "orders:read=Read orders",
     }
     command = [sys.executable, "-m", "authapi", "serve"]
-    strategy = RemoteJWT(
-        url, "authapi", jwks_url=f"{url}/.well-known/jwks.json", max_lifetime=timedelta(hours=1)
-    )
     with ServeProcess(command, environment, tmp_path) as process:
         process.wait_ready(f"{url}/health/ready", timeout=40)
+        person = {"email": "alice@example.com", "password": PASSWORD}
         async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=30) as there:
-            person = {"email": "alice@example.com", "password": PASSWORD}
             user = (await there.post("/register", json=person)).json()
-            answer = await there.post("/login", json={**person, "strategy": "jwt"})
-            token = answer.json()["access_token"]
-        async with open_app(strategy) as api:
-            seen = await api.get("/who", headers=bearer(token))
-            assert seen.status_code == 200, seen.text
-            assert seen.json()["user_id"] == user["id"]
-            assert seen.json()["scopes"] == ["orders:read"]
-            assert seen.json()["amr"] == ["pwd"]
-            assert (await api.get("/orders", headers=bearer(token))).json() == user["id"]
-            assert (await api.get("/fresh", headers=bearer(token))).status_code == 200
-            process.kill()
-            assert (await api.get("/orders", headers=bearer(token))).status_code == 200
-            assert (await api.get("/orders", headers=bearer("x.y.z"))).status_code == 401
+        yield Served(url, process, environment, user)
+
+
+async def test_authapi_in_another_process(served: Served) -> None:
+    token = await served.login("jwt")
+    async with open_app(RemoteJWT(served.url, "authapi", max_lifetime=timedelta(hours=1))) as api:
+        seen = await api.get("/who", headers=bearer(token))
+        assert seen.status_code == 200, seen.text
+        assert seen.json()["user_id"] == served.user["id"]
+        assert seen.json()["scopes"] == ["orders:read"]
+        assert seen.json()["amr"] == ["pwd"]
+        assert (await api.get("/orders", headers=bearer(token))).json() == served.user["id"]
+        assert (await api.get("/fresh", headers=bearer(token))).status_code == 200
+        served.process.kill()
+        assert (await api.get("/orders", headers=bearer(token))).status_code == 200
+        assert (await api.get("/orders", headers=bearer("x.y.z"))).status_code == 401
+
+
+async def test_authapi_in_another_process_is_asked(served: Served) -> None:
+    strategy = RemoteIntrospection(
+        f"{served.url}/token/introspect",
+        served.inspector(),
+        issuer=served.url,
+        cache_for=timedelta(0),
+    )
+    token = await served.login("token")
+    renewable = await served.post(
+        "/login",
+        json={"email": served.user["email"], "password": PASSWORD, "strategy": "jwt"},
+    )
+    async with open_app(strategy) as api:
+        assert (await api.get("/orders", headers=bearer(token))).json() == served.user["id"]
+        assert (await api.get("/fresh", headers=bearer(token))).status_code == 200
+        refresh_token = renewable.json()["refresh_token"]
+        assert (await api.get("/who", headers=bearer(refresh_token))).status_code == 401
+        assert (await api.get("/who", headers=bearer(token[:-1] + "x"))).status_code == 401
+        assert (await served.post("/logout", headers=bearer(token))).status_code == 204
+        assert (await api.get("/orders", headers=bearer(token))).status_code == 401, "at once"
+        served.process.kill()
+        away = await api.get("/orders", headers=bearer(token))
+        assert (away.status_code, away.json()["code"]) == (503, "issuer_unavailable")
