@@ -87,10 +87,9 @@ async def test_31_sealed_under_another_secret(
         old = await stack.enter_async_context(Client(first.port))
         probe, *chains = await _chains([old], chance)
         async with verifying([old], chains, chance) as seen:
-            refused, told = await asyncio.gather(
-                asyncio.to_thread(_refused_start, service),
-                asyncio.to_thread(service.run, "keys", "rewrap", stdin=f"{_OTHER_SECRET}\n"),
-            )
+            refused = await asyncio.to_thread(_refused_start, service)
+            stdin = f"{_OTHER_SECRET}\n"
+            told = await asyncio.to_thread(service.run, "keys", "rewrap", stdin=stdin)
             # As a rolling restart does it: the next with the new secret, while the first goes on.
             second = await asyncio.to_thread(service.start, settings=other)
             new = await stack.enter_async_context(Client(second.port))

@@ -213,6 +213,18 @@ async def test_a_locked_sqlite_is_unavailable_for_writers_only(sqlite_url: str) 
     await database.close()
 
 
+async def test_a_new_file_is_opened_while_another_process_writes(sqlite_url: str) -> None:
+    database = Database(sqlite_url)
+    with another_writer(sqlite_url):
+        # SQLite refuses at once to change the mode of the journal now.
+        opening = asyncio.create_task(database.ping())
+        done, _ = await asyncio.wait({opening}, timeout=0.1)
+        assert not done
+    await opening
+    assert await scalar(database, "PRAGMA journal_mode") == "wal"
+    await database.close()
+
+
 async def test_a_locked_row_of_postgresql_is_unavailable(postgres_url: str) -> None:
     database = Database(postgres_url, timeout=0.1)
     user = await store_user(database, a_user())

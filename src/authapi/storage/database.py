@@ -6,6 +6,8 @@ any answer is sent: a commit that fails is an error, never a success told too ea
 """
 
 import asyncio
+import sqlite3
+import time
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
@@ -31,6 +33,8 @@ from authapi.storage.users import UserTable
 
 _WRITE = "authapi_write"
 _PING_BOUND = 2.0
+_WAL_BOUND, _WAL_PAUSE = 5.0, 0.02
+"""Seconds: how long to ask for a write-ahead log in a new SQLite file, and how often."""
 _READ_ONLY = "25006"
 """What PostgreSQL says to changes where it only reads: on a standby, after a fail-over."""
 
@@ -232,10 +236,25 @@ def _prepare_sqlite(connection: Any, _: object) -> None:
     # write fails at once when another writer is there, without waiting.
     connection.isolation_level = None
     cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode=WAL")
+    _write_ahead(connection, cursor)
     cursor.execute("PRAGMA synchronous=FULL")  # an answered write survives a power cut
     cursor.execute("PRAGMA foreign_keys=ON")
     cursor.close()
+
+
+def _write_ahead(connection: Any, cursor: Any) -> None:
+    # The first who opens a new file changes its mode, for good, and SQLite does not wait for that
+    # while another process writes: of several that start at once, all but one would fail.
+    deadline = time.monotonic() + _WAL_BOUND
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            connection.run_async(lambda _: asyncio.sleep(_WAL_PAUSE))
+        else:
+            return
 
 
 def _begin_sqlite(connection: Connection) -> None:
