@@ -122,7 +122,7 @@ async def test_16_four_at_once(
 def insert(url: str, revision: str) -> Rows:
     """One row in each table, with something in every column; what was inserted."""
     engine = sa.create_engine(sync_url(url), poolclass=sa.NullPool)
-    metadata, user = sa.MetaData(), uuid4()
+    metadata, user, session = sa.MetaData(), uuid4(), uuid4()
     metadata.reflect(engine)
     known = {
         "email": f"user{revision}@example.com",
@@ -131,6 +131,8 @@ def insert(url: str, revision: str) -> Rows:
         "kind": "session",
         "is_active": True,
         "is_superuser": False,
+        "kid": uuid4().hex,
+        "state": "retired",
     }
     rows: Rows = {}
     with engine.begin() as connection:
@@ -140,8 +142,11 @@ def insert(url: str, revision: str) -> Rows:
             row = {column.name: known.get(column.name, _value(column)) for column in table.columns}
             if "user_id" in row:
                 row["user_id"] = _id(table.c.user_id, user)
-            if table.name == "users":
-                row["id"] = _id(table.c.id, user)
+            if "session_id" in row:
+                row["session_id"] = _id(table.c.session_id, session)
+            for name, own in (("users", user), ("sessions", session)):
+                if table.name == name:
+                    row["id"] = _id(table.c.id, own)
             connection.execute(sa.insert(table).values(row))
             rows[table.name] = [row]
     engine.dispose()
@@ -159,7 +164,8 @@ def compare(url: str, rows: Rows, *, only_what_is_left: bool = False) -> int:
                 continue
             table = metadata.tables[name]
             for row in expected:
-                found = connection.execute(sa.select(table).where(table.c.id == row["id"])).one()
+                is_it = sa.and_(*(key == row[key.name] for key in table.primary_key.columns))
+                found = connection.execute(sa.select(table).where(is_it)).one()
                 for column, value in row.items():
                     if only_what_is_left and column not in table.c:
                         continue
