@@ -99,6 +99,11 @@ class Ledger:
         enough = self.revocations + count
         await until(lambda: self.revocations >= enough, within=within, what="revocations")
 
+    async def another(self, what: str, within: float = 60) -> None:
+        """Wait until one more change of this kind is acknowledged than now."""
+        enough = self.facts[what] + 1
+        await until(lambda: self.facts[what] >= enough, within=within, what=what)
+
     @property
     def doubts(self) -> int:
         return sum(account.doubt is not None for account in self.accounts)
