@@ -22,6 +22,9 @@ class KeyState(StrEnum):
     """Signs no more; what it has signed is good until it ends."""
 
 
+_STATES = frozenset(KeyState)
+
+
 @dataclass(frozen=True, slots=True)
 class StoredKey:
     """A signing key as it is kept."""
@@ -54,6 +57,8 @@ class SigningKeyTable:
         statement = sa.select(*_COLUMNS).order_by(signing_keys.c.created_at, signing_keys.c.kid)
         found = []
         for kid, algorithm, state, jwk, sealed, *times in await self._connection.execute(statement):
+            if state not in _STATES:
+                continue  # of a release to come, or nobody's: not ours to use
             found.append(StoredKey(kid, algorithm, KeyState(state), jwk, sealed, *times))
         return found
 

@@ -14,7 +14,7 @@ from authapi.services import Services
 from authapi.services.keys import Keys
 from authapi.settings import Settings
 from authapi.storage.signing_keys import KeyState
-from tests.storage.rows import AT, a_session, a_user
+from tests.storage.rows import AT, a_session, a_user, sql
 
 MINUTE = timedelta(minutes=1)
 ALICE = a_user()
@@ -208,3 +208,24 @@ async def test_what_is_not_started_says_so(services: Services) -> None:
     with pytest.raises(RuntimeError, match="lifespan"):
         await fresh.keys.rotate()
     await fresh.stop()
+
+
+async def test_rows_that_are_damaged_meanwhile_take_nothing_else_along(
+    services: Services, sqlite_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    signed = await token(services.keys)
+    active = (await services.keys.ring()).signing
+    assert active
+    sql(
+        sqlite_url,
+        "INSERT INTO signing_keys (kid, algorithm, state, public_jwk, created_at) "
+        "VALUES ('x', 'ES256', 'next', '{}', '2026-01-01'), "
+        "('y', 'ES256', 'asleep', '{}', '2026-01-01')",
+    )
+    services.known.forget()
+    kids = {key["kid"] for key in (await services.keys.jwk_set())["keys"]}
+    assert active.verifying.kid in kids
+    assert kids.isdisjoint({"x", "y"})
+    assert "damaged" in caplog.text
+    await services.keys.verify_access_token(signed, now=AT)
+    await services.keys.verify_access_token(await token(services.keys), now=AT)

@@ -1,5 +1,6 @@
 """The signing keys as one process has them in memory."""
 
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,6 +10,8 @@ from authapi.crypto import jwk
 from authapi.crypto.sealing import Sealer
 from authapi.errors import KeyRefused, SealBroken
 from authapi.storage.signing_keys import KeyState, StoredKey
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +49,9 @@ def ring_of(
     """The ring that these rows make.
 
     A private key that `before` has already is not opened again: after the secret was changed, a
-    process lives on with what it could read, and verifies if it cannot sign any more. Without
-    `before`, raises SealBroken where another secret has sealed the key. Raises KeyRefused for a row
-    that holds no key.
+    process lives on with what it could read, and verifies if it cannot sign any more; so it does
+    with rows that were damaged. Without `before`, raises SealBroken where another secret has sealed
+    the key, and KeyRefused for a row that holds none.
     """
     signing: jwk.SigningKey | None = None
     verifying = []
@@ -56,7 +59,13 @@ def ring_of(
         if key.state is KeyState.ACTIVE:
             signing = _signing(key, sealer, before)
         if key.published_until is None or key.published_until > now:
-            verifying.append(_verifying(key, before))
+            try:
+                verifying.append(_verifying(key, before))
+            except KeyRefused:
+                if before is None:
+                    raise
+                # Damaged while we run: nothing that it signed is accepted, and the others work on.
+                _log.error("a signing key is damaged", extra={"kid": key.kid})
     return KeyRing(tuple(stored), signing, jwk.key_ring(verifying), number, read_at)
 
 
@@ -80,7 +89,7 @@ def _signing(key: StoredKey, sealer: Sealer, before: KeyRing | None) -> jwk.Sign
         return before.signing
     try:
         return opened(key, sealer)
-    except SealBroken:
+    except (SealBroken, KeyRefused):
         return None
 
 
