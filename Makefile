@@ -79,7 +79,7 @@ fmt: $(VENV)/.installed-dev ## format the code and mend what ruff can mend
 	@$(BIN)/ruff format
 
 LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-annotate --no-emit-index-url --no-strip-extras \
-	--python-version 3.11 pyproject.toml --extra postgres --extra redis --extra metrics --group build
+	--python-version 3.11 pyproject.toml --extra postgres --extra redis --extra metrics --extra mail --extra bcrypt --group build
 
 lock: $(VENV)/.installed-dev ## write requirements/*.txt anew from pyproject.toml (ARGS=--upgrade for newer versions)
 	@echo "==> requirements/run.txt: what the service needs"

@@ -2,7 +2,7 @@
 
 Importing applications need the names below: `AuthAPI` installs authapi into an application, and
 `current_user` and `current_identity` protect its routes. `strategies/base.py` explains how to write
-a strategy, `settings.py` lists what can be decided, `errors.py` what can be refused.
+a strategy, `settings/` lists what can be decided, `errors/` what can be refused.
 """
 
 from authapi.app import AuthAPI, create_app

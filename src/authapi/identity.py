@@ -26,6 +26,10 @@ class User:
     email_confirmed_at: datetime | None
     created_at: datetime
     updated_at: datetime
+    locale: str | None = None
+    """The language that they are written to in; None: that of the service."""
+    roles: frozenset[str] = frozenset()
+    """Names of roles that the settings give scopes to."""
 
 
 class SessionKind(StrEnum):

@@ -27,8 +27,8 @@ from authapi.services.accounts import Accounts
 from authapi.services.sessions import Sessions
 from authapi.services.tokens import Tokens
 from authapi.storage import models
-from authapi.storage.sessions import SessionTable
-from authapi.storage.users import UserTable
+from authapi.storage.tables.sessions import SessionTable
+from authapi.storage.tables.users import UserTable
 from authapi.testing import Client, client
 from tests.servers.process import ServeProcess, free_port
 

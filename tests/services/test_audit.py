@@ -453,7 +453,7 @@ async def test_a_commit_that_fails_leaves_no_event_and_no_line(
 async def test_an_event_that_cannot_be_written_undoes_the_change(
     api: Client, alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from authapi.storage.events import EventTable
+    from authapi.storage.tables.events import EventTable
 
     await api.login(alice)
 

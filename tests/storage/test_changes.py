@@ -23,8 +23,8 @@ from authapi.errors import StorageUnavailable
 from authapi.identity import Client, Event, EventType, Session, SessionKind, User
 from authapi.storage import Database, Store, migrations
 from authapi.storage.changes import Listener, PostgresChanges, SQLiteChanges
-from authapi.storage.sessions import SessionTable
-from authapi.storage.users import UserTable
+from authapi.storage.tables.sessions import SessionTable
+from authapi.storage.tables.users import UserTable
 from tests.servers.postgres import PostgresCluster
 from tests.storage.rows import AT, HASH, a_session, a_user, sql, store_user
 
@@ -165,6 +165,7 @@ NOBODY: dict[str, Act] = {
         "0@example.com"
     ),
     "users.lock": lambda store, it: store.users.lock(it.alice.id),
+    "users.password_version": lambda store, it: store.users.password_version(it.alice.id),
     "users.page": lambda store, it: store.users.page(after=None, limit=9),
     # What is pruned was over before, and is known as over.
     "sessions.prune": lambda store, it: store.sessions.prune(

@@ -9,7 +9,7 @@ from fastapi import Depends
 
 from authapi import Settings, User, create_app, current_user
 from authapi.errors import StorageUnavailable
-from authapi.storage.events import EventTable
+from authapi.storage.tables.events import EventTable
 from authapi.testing import Client, client
 from tests.storage.rows import sql
 from tests.web.logins import sign_in

@@ -4,7 +4,8 @@ import sys
 
 import typer
 
-from authapi.cli import db, doctor, inspect, keys, passwords, serve, sessions, tokens, users
+from authapi.cli import db, doctor, inspect, keys, serve
+from authapi.cli.accounts import passwords, sessions, tokens, users
 from authapi.cli.running import printable
 from authapi.errors import AuthAPIError
 

@@ -9,7 +9,7 @@ from authapi.cli.running import JSONOption, print_one, print_rows, with_services
 from authapi.errors import ConfigurationError, NotFound
 from authapi.services import Services
 from authapi.settings import MIN_SECRET_LENGTH
-from authapi.storage.signing_keys import StoredKey
+from authapi.storage.tables.signing_keys import StoredKey
 
 app = typer.Typer(help="The keys that sign JWTs.", no_args_is_help=True)
 

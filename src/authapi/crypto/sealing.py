@@ -1,7 +1,8 @@
 """Secrets that have to be read again, kept where somebody may read the rows: sealed.
 
 AES-256-GCM (NIST SP 800-38D) under a key that HKDF-SHA256 (RFC 5869) derives from the configured
-secret. A few rows are sealed in the life of a key, so random nonces of 96 bits do not meet.
+secret. At most some hundred million rows are sealed in the life of a key, so random nonces of 96
+bits do not meet.
 """
 
 import os
@@ -17,11 +18,11 @@ _NONCE = 12
 
 
 class Sealer:
-    """Seals and opens under one configured secret."""
+    """Seals and opens under one configured secret, with a key of its own for each `use`."""
 
-    def __init__(self, secret: bytes) -> None:
+    def __init__(self, secret: bytes, *, use: str = "sealed rows 1") -> None:
         derived = HKDF(
-            algorithm=hashes.SHA256(), length=32, salt=None, info=b"authapi sealed rows 1"
+            algorithm=hashes.SHA256(), length=32, salt=None, info=b"authapi " + use.encode()
         ).derive(secret)
         self._cipher = AESGCM(derived)
 

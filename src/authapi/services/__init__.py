@@ -12,8 +12,10 @@ from authapi.identity import Event
 from authapi.services.accounts import Accounts
 from authapi.services.audit import Audit
 from authapi.services.background.housekeeping import Housekeeping
+from authapi.services.background.outbox import Outbox
 from authapi.services.callers import Activity, Coherence, KnownCallers
 from authapi.services.keys import Keys, prepare_data_dir
+from authapi.services.mail import Mail
 from authapi.services.passwords import BreachCheck, Passwords
 from authapi.services.sessions import Lifetime, Login, Sessions
 from authapi.services.throttle import Throttle
@@ -49,7 +51,9 @@ class Services:
     keys: Keys
     known: KnownCallers
     leaks: Leaks
+    mail: Mail
     metrics: "Metrics | None"
+    outbox: Outbox
     passwords: Passwords
     refresh_tokens: RefreshTokens
     sessions: Sessions
@@ -77,6 +81,8 @@ class Services:
         audit = Audit(database, settings)
         sessions = Sessions(database, known, coherence, activity, audit, settings)
         keys = Keys(database, known, coherence, audit, settings)
+        outbox = Outbox(database, keys, settings)
+        mail = Mail(outbox, settings)
         presented = PresentedTokens(database, keys, activity, settings)
         throttle = Throttle(settings)
         return cls(
@@ -87,11 +93,13 @@ class Services:
             audit=audit,
             coherence=coherence,
             exchange=Exchange(database, keys, activity, settings),
-            housekeeping=Housekeeping(sessions, audit, keys, settings),
+            housekeeping=Housekeeping(sessions, audit, keys, outbox, settings),
             keys=keys,
             known=known,
             leaks=Leaks(database, presented, audit, settings),
+            mail=mail,
             metrics=_metrics(settings, database, passwords, known),
+            outbox=outbox,
             passwords=passwords,
             refresh_tokens=RefreshTokens(database, activity, audit, settings),
             sessions=sessions,
@@ -122,6 +130,7 @@ class Services:
         await self.keys.start()
         self.activity.start()
         self.housekeeping.start()
+        self.outbox.start()
         if self.metrics is not None:
             self.metrics.start()
 
@@ -129,6 +138,7 @@ class Services:
         """Write down what is pending and close everything."""
         if self.metrics is not None:
             await self.metrics.stop()
+        await self.outbox.stop()
         await self.housekeeping.stop()
         await self.keys.stop()
         await self.coherence.stop()

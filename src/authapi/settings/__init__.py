@@ -22,6 +22,7 @@ from pydantic_settings import (
 )
 
 from authapi.errors import ConfigurationError
+from authapi.settings.accounts import AccountSettings
 from authapi.settings.edge import DOTENV, EdgeSettings
 from authapi.settings.fields import (
     MIN_SECRET_LENGTH,
@@ -45,7 +46,13 @@ __all__ = [
     "secrets_in_dotenv",
 ]
 
-_SECRETS = ("AUTHAPI_SECRET", "AUTHAPI_DATABASE_URL", "AUTHAPI_REDIS_URL")
+_SECRETS = (
+    "AUTHAPI_SECRET",
+    "AUTHAPI_DATABASE_URL",
+    "AUTHAPI_REDIS_URL",
+    "AUTHAPI_MAIL_URL",
+    "AUTHAPI_WEBHOOK_SECRET",
+)
 """Variables whose values are secret, those with passwords in them included."""
 
 
@@ -76,7 +83,7 @@ def _has_default_password(url: str) -> bool:
     )
 
 
-class Settings(EdgeSettings):
+class Settings(AccountSettings):
     """What the operator decides. Without any, authapi runs for development on this machine only."""
 
     _required: ClassVar[tuple[str, ...]] = ("secret", "public_url", "database_url")
@@ -94,7 +101,6 @@ class Settings(EdgeSettings):
     """How callers may authenticate, in the order asked: names, or `module:Class` for your own."""
     default_strategy: str = "session"
     """What POST /login uses when the request names none."""
-    registration: Literal["open", "closed"] = "open"
 
     redis_url: SecretStr | None = None
     """`redis://...` of a Redis or Valkey where several processes share their limits."""
@@ -201,6 +207,7 @@ class Settings(EdgeSettings):
     """Seconds that requests in flight have to finish after SIGTERM and `shutdown_delay`."""
 
     def _fit_together(self) -> None:
+        super()._fit_together()
         if self.password_min_length > self.password_max_length:
             raise ValueError("password_min_length is greater than password_max_length")
         for name in ("session", "remember", "refresh"):

@@ -24,12 +24,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from authapi.errors import ConfigurationError, StorageUnavailable
 from authapi.identity import Event
 from authapi.storage.changes import Changes, PostgresChanges, SQLiteChanges
-from authapi.storage.events import EventTable
 from authapi.storage.patience import impatient_connection
-from authapi.storage.refresh_families import RefreshFamilyTable
-from authapi.storage.sessions import SessionTable
-from authapi.storage.signing_keys import SigningKeyTable
-from authapi.storage.users import UserTable
+from authapi.storage.tables.events import EventTable
+from authapi.storage.tables.one_time_secrets import OneTimeSecretTable
+from authapi.storage.tables.outbox import OutboxTable
+from authapi.storage.tables.refresh_families import RefreshFamilyTable
+from authapi.storage.tables.sessions import SessionTable
+from authapi.storage.tables.signing_keys import SigningKeyTable
+from authapi.storage.tables.users import UserTable
 
 _WRITE = "authapi_write"
 _PING_BOUND = 2.0
@@ -48,6 +50,8 @@ class Store:
     events: EventTable
     refresh_families: RefreshFamilyTable
     signing_keys: SigningKeyTable
+    one_time_secrets: OneTimeSecretTable
+    outbox: OutboxTable
     changed: set[UUID]
     """Users who are not what they were before, or sessions of theirs; the tables fill it."""
     connection: AsyncConnection
@@ -120,6 +124,8 @@ class Database:
         """Told of each event once the transaction that holds it is committed."""
         self.on_change: Callable[[Collection[UUID]], None] = _ignore
         """Told which users changed when the transaction that changed them is over."""
+        self.on_queued: Callable[[], None] = _nothing
+        """Told when a transaction that added to the outbox is committed."""
         self.changes: Changes = (
             SQLiteChanges(self._url.database or "")
             if self._is_sqlite
@@ -180,6 +186,8 @@ class Database:
                 self.on_change(store.changed)
         for added in store.events.added:
             self.on_commit(added)
+        if store.outbox.added:
+            self.on_queued()
 
     async def ping(self) -> None:
         """Return if the database answers within two seconds: probes do not wait longer either."""
@@ -218,6 +226,8 @@ def _store(connection: AsyncConnection) -> Store:
         events=EventTable(connection),
         refresh_families=RefreshFamilyTable(connection),
         signing_keys=SigningKeyTable(connection),
+        one_time_secrets=OneTimeSecretTable(connection),
+        outbox=OutboxTable(connection),
         changed=changed,
         connection=connection,
     )
@@ -228,6 +238,10 @@ def _turn_of(name: str) -> sa.ColumnElement[int]:
 
 
 def _ignore(_: object) -> None:
+    return None
+
+
+def _nothing() -> None:
     return None
 
 

@@ -2,7 +2,7 @@
 
 import sqlalchemy as sa
 
-from authapi.storage.types import PasswordHashType, SecretHashType, UTCDateTime
+from authapi.storage.types import PasswordHashType, RolesType, SecretHashType, UTCDateTime
 
 metadata = sa.MetaData(
     naming_convention={
@@ -29,6 +29,11 @@ users = sa.Table(
     sa.Column("email_confirmed_at", UTCDateTime),
     sa.Column("created_at", UTCDateTime, nullable=False),
     sa.Column("updated_at", UTCDateTime, nullable=False),
+    # Null for an account that has chosen none: the service's own.
+    sa.Column("locale", sa.String(35)),
+    sa.Column("roles", RolesType, nullable=False, server_default=""),
+    # How often the password was changed: what was sent by mail before is of no use after.
+    sa.Column("password_version", sa.Integer, nullable=False, server_default="0"),
 )
 
 sessions = sa.Table(
@@ -113,4 +118,49 @@ refresh_families = sa.Table(
     sa.Column("previous_hash", SecretHashType),
     sa.Column("nonce", sa.LargeBinary(32)),
     sa.Column("rotated_at", UTCDateTime),
+)
+
+# What was sent by mail, once, to prove that its reader has the mailbox. Bound to what was true of
+# the account then, so that what has changed since makes it worthless.
+one_time_secrets = sa.Table(
+    "one_time_secrets",
+    metadata,
+    sa.Column("id", sa.Uuid, primary_key=True),
+    sa.Column(
+        "user_id",
+        sa.Uuid,
+        sa.ForeignKey("users.id", ondelete="CASCADE"),
+        nullable=False,
+        index=True,
+    ),
+    sa.Column("purpose", sa.String(20), nullable=False),
+    sa.Column("secret_hash", SecretHashType, nullable=False, unique=True),
+    # The address that it is about, as it is found by and as it was written.
+    sa.Column("email", sa.String(254), nullable=False, index=True),
+    sa.Column("email_given", sa.String(254), nullable=False),
+    sa.Column("password_version", sa.Integer, nullable=False),
+    sa.Column("created_at", UTCDateTime, nullable=False),
+    sa.Column("expires_at", UTCDateTime, nullable=False, index=True),
+)
+
+# What is to be done once the transaction that asks for it is committed: mail, webhooks.
+outbox = sa.Table(
+    "outbox",
+    metadata,
+    sa.Column("id", sa.Uuid, primary_key=True),
+    sa.Column("kind", sa.String(20), nullable=False),
+    sa.Column("purpose", sa.String(40), nullable=False),
+    # What is about an account goes with it.
+    sa.Column("user_id", sa.Uuid, sa.ForeignKey("users.id", ondelete="CASCADE"), index=True),
+    # Sealed: it holds addresses, and secrets that are kept nowhere else.
+    sa.Column("payload", sa.LargeBinary, nullable=False),
+    sa.Column("created_at", UTCDateTime, nullable=False),
+    # When it may be tried; whoever tries puts this off, so that nobody else does meanwhile.
+    sa.Column("due_at", UTCDateTime, nullable=False),
+    sa.Column("expires_at", UTCDateTime, nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("error", sa.String(200)),
+    # Set when it is given up: kept for a while, for somebody to look at.
+    sa.Column("failed_at", UTCDateTime),
+    sa.Index(None, "kind", "failed_at", "due_at"),
 )

@@ -57,3 +57,18 @@ class PasswordHashType(TypeDecorator[PasswordHash]):
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> PasswordHash | None:
         return None if value is None else PasswordHash(value)
+
+
+class RolesType(TypeDecorator[frozenset[str]]):
+    """Names of roles, each between two commas, so that one can be searched for: `,editor,`."""
+
+    impl = sa.String(1024)
+    cache_ok = True
+
+    def process_bind_param(self, value: frozenset[str] | None, dialect: Dialect) -> str | None:
+        if value is None:
+            return None
+        return f",{','.join(sorted(value))}," if value else ""
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> frozenset[str] | None:
+        return None if value is None else frozenset(filter(None, value.split(",")))

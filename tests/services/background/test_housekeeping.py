@@ -22,6 +22,8 @@ from tests.storage.rows import a_session, a_user, store_user
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 
+OUTBOX = "entries of the outbox"
+
 
 @pytest.fixture
 async def services(database_url: str) -> AsyncIterator[Services]:
@@ -71,9 +73,11 @@ async def test_what_ended_an_hour_ago_goes_and_what_lives_stays(
     at = datetime.now(UTC)
     ends = (at - DAY, at - HOUR - timedelta(minutes=1), at - HOUR / 2, at + HOUR, at + DAY)
     stored = await store_sessions(services.database, alice, *ends)
-    assert await services.housekeeping.work() == {"sessions": 2, "events": 0}
+    assert await services.housekeeping.work() == {"sessions": 2, "events": 0, OUTBOX: 0}
     assert await ids(services.database, sessions) == {session.id for session in stored[2:]}
-    assert await services.housekeeping.work() == {"sessions": 0, "events": 0}, "twice is once"
+    assert await services.housekeeping.work() == {"sessions": 0, "events": 0, OUTBOX: 0}, (
+        "twice is once"
+    )
 
 
 async def test_more_than_a_batch(services: Services, alice: User) -> None:
@@ -115,7 +119,7 @@ async def test_events_are_kept_for_as_long_as_the_setting_says(services: Service
     old = await store_event(services.database, at - retention - HOUR)
     young = await store_event(services.database, at - retention + HOUR)
     assert await ids(services.database, events) == {old.id, young.id}
-    assert await services.housekeeping.work() == {"sessions": 0, "events": 1}
+    assert await services.housekeeping.work() == {"sessions": 0, "events": 1, OUTBOX: 0}
     assert await ids(services.database, events) == {young.id}
 
 

@@ -13,7 +13,7 @@ from authapi.identity import Session, User
 from authapi.services import Services
 from authapi.services.keys import Keys
 from authapi.settings import Settings
-from authapi.storage.signing_keys import KeyState
+from authapi.storage.tables.signing_keys import KeyState
 from tests.storage.rows import AT, a_session, a_user, sql
 
 MINUTE = timedelta(minutes=1)

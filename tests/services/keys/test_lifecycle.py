@@ -14,7 +14,7 @@ from authapi.errors import ConfigurationError, KeyRefused, NotFound
 from authapi.services import Services
 from authapi.services.keys.ring import context_of, opened
 from authapi.settings import Settings
-from authapi.storage.signing_keys import KeyState, StoredKey
+from authapi.storage.tables.signing_keys import KeyState, StoredKey
 from tests.storage.rows import sql
 
 START = datetime(2031, 5, 6, 7, 8, 9, tzinfo=UTC)

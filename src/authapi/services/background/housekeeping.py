@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
 from authapi.services.audit import Audit
+from authapi.services.background.outbox import Outbox
 from authapi.services.background.task import BackgroundTask
 from authapi.services.keys import Keys
 from authapi.services.sessions import Sessions
@@ -21,12 +22,15 @@ _log = logging.getLogger(__name__)
 class Housekeeping:
     """Removes ended sessions, old events and expired signing keys, every `prune_interval`."""
 
-    def __init__(self, sessions: Sessions, audit: Audit, keys: Keys, settings: Settings) -> None:
+    def __init__(
+        self, sessions: Sessions, audit: Audit, keys: Keys, outbox: Outbox, settings: Settings
+    ) -> None:
         self._interval: timedelta = settings.prune_interval
         self._chores: dict[str, Callable[[], Awaitable[int]]] = {
             "sessions": sessions.prune,
             "events": audit.prune,
             "signing keys": keys.prune,
+            "entries of the outbox": outbox.prune,
         }
         self._task = BackgroundTask("housekeeping", self._run)
 

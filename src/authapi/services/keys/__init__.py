@@ -31,7 +31,7 @@ from authapi.services.keys.ring import KeyRing, ring_of
 from authapi.services.keys.secret import prepare_data_dir, secret_of
 from authapi.settings import Settings
 from authapi.storage import Database
-from authapi.storage.signing_keys import StoredKey
+from authapi.storage.tables.signing_keys import StoredKey
 
 __all__ = ["PUBLISHED_FOR", "Keys", "prepare_data_dir"]
 
@@ -62,6 +62,7 @@ class Keys:
         self._ring: KeyRing | None = None
         self._lifecycle: KeyLifecycle | None = None
         self._sealer: Sealer | None = None
+        self._outbox_sealer: Sealer | None = None
         self._asked_at = -_ASK_AGAIN_AFTER
         self._reading = asyncio.Lock()
         self._task = BackgroundTask("keys", self._run)
@@ -86,7 +87,9 @@ class Keys:
 
         Raises ConfigurationError if it cannot be had.
         """
-        self._sealer = Sealer(secret_of(self._settings))
+        secret = secret_of(self._settings)
+        self._sealer = Sealer(secret)
+        self._outbox_sealer = Sealer(secret, use="outbox 1")
         self._lifecycle = KeyLifecycle(self._database, self._audit, self._settings, self._sealer)
 
     @property
@@ -95,6 +98,13 @@ class Keys:
         if self._lifecycle is None:
             raise RuntimeError(_NOT_STARTED)
         return self._lifecycle
+
+    @property
+    def outbox_sealer(self) -> Sealer:
+        """What the payloads of the outbox are sealed with."""
+        if self._outbox_sealer is None:
+            raise RuntimeError(_NOT_STARTED)
+        return self._outbox_sealer
 
     async def start(self) -> None:
         """Read them once more, now that changes are heard, and again and again from here on."""

@@ -22,7 +22,7 @@ from authapi.services.keys.ring import context_of, opened
 from authapi.settings import Settings
 from authapi.storage import Database, Store
 from authapi.storage.changes import EVERYBODY
-from authapi.storage.signing_keys import KeyState, StoredKey
+from authapi.storage.tables.signing_keys import KeyState, StoredKey
 
 PUBLISHED_FOR = timedelta(seconds=300)
 """How long a verifier may keep what it has read from us (`max-age`)."""

@@ -9,7 +9,7 @@ from datetime import datetime
 from authapi.crypto import jwk
 from authapi.crypto.sealing import Sealer
 from authapi.errors import KeyRefused, SealBroken
-from authapi.storage.signing_keys import KeyState, StoredKey
+from authapi.storage.tables.signing_keys import KeyState, StoredKey
 
 _log = logging.getLogger(__name__)
 

@@ -23,6 +23,8 @@ USER_COLUMNS = (
     users.c.email_confirmed_at,
     users.c.created_at,
     users.c.updated_at,
+    users.c.locale,
+    users.c.roles,
 )
 """What a `User` is made of, in the order of its fields."""
 
@@ -49,6 +51,8 @@ class UserTable:
                     email_confirmed_at=user.email_confirmed_at,
                     created_at=user.created_at,
                     updated_at=user.updated_at,
+                    locale=user.locale,
+                    roles=user.roles,
                 )
             )
         except IntegrityError:
@@ -82,15 +86,23 @@ class UserTable:
         statement = sa.select(*USER_COLUMNS).order_by(users.c.id).limit(limit)
         if after is not None:
             statement = statement.where(users.c.id > after)
-        return [User(*row) for row in await self._connection.execute(statement)]
+        return [_user(row) for row in await self._connection.execute(statement)]
 
     async def set_name(self, user_id: UUID, name: str | None, *, at: datetime) -> None:
         """Change the name."""
         await self._update(user_id, name=name, updated_at=at)
 
-    async def set_password(self, user_id: UUID, password: PasswordHash, *, at: datetime) -> None:
-        """Change the password hash."""
-        await self._update(user_id, password_hash=password, updated_at=at)
+    async def set_password(
+        self, user_id: UUID, password: PasswordHash | None, *, at: datetime
+    ) -> None:
+        """Change the password hash, and with it what was sent by mail before."""
+        version = users.c.password_version + 1
+        await self._update(user_id, password_hash=password, password_version=version, updated_at=at)
+
+    async def password_version(self, user_id: UUID) -> int | None:
+        """How often the password was changed; None if there is no such account."""
+        statement = sa.select(users.c.password_version).where(users.c.id == user_id)
+        return (await self._connection.execute(statement)).scalar_one_or_none()
 
     async def replace_hash(self, user_id: UUID, old: PasswordHash, new: PasswordHash) -> None:
         """Store the same password under a stronger hash, unless the password changed meanwhile."""
@@ -112,7 +124,7 @@ class UserTable:
 
     async def _one(self, statement: sa.Select[Any]) -> User | None:
         row = (await self._connection.execute(statement)).one_or_none()
-        return None if row is None else User(*row)
+        return None if row is None else _user(row)
 
     async def _credentials(
         self, condition: sa.ColumnElement[bool], *, lock: bool = False
@@ -121,10 +133,14 @@ class UserTable:
         if lock:
             statement = statement.with_for_update()
         row = (await self._connection.execute(statement)).one_or_none()
-        return None if row is None else (User(*row[:-1]), row[-1])
+        return None if row is None else (_user(row[:-1]), row[-1])
 
     async def _update(self, user_id: UUID, **values: object) -> None:
         self._changed.add(user_id)
         await self._connection.execute(
             sa.update(users).where(users.c.id == user_id).values(**values)
         )
+
+
+def _user(row: Sequence[Any]) -> User:
+    return User(*row)

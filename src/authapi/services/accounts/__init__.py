@@ -69,7 +69,7 @@ class Accounts:
 
         Raises RegistrationClosed, TooManyAttempts, InvalidInput, EmailTaken.
         """
-        if self._settings.registration == "closed":
+        if self._settings.registration != "open":
             raise RegistrationClosed
         try:
             await self._throttle.registration(current_client())

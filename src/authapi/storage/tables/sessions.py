@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from authapi.crypto.secrets import SecretHash
 from authapi.identity import Client, Session, SessionKind, User
 from authapi.storage.models import refresh_families, sessions, signing_keys, users
-from authapi.storage.users import USER_COLUMNS
+from authapi.storage.tables.users import USER_COLUMNS
 
 _COLUMNS = (
     sessions.c.id,

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from authapi.cli import passwords
+from authapi.cli.accounts import passwords
 from authapi.crypto.passwords import Cost
 from authapi.settings import load_settings
 from tests.cli.conftest import Result, Run

@@ -1,0 +1,1 @@
+"""Commands on accounts and what belongs to them: `users`, `sessions`, `tokens`, `passwords`."""

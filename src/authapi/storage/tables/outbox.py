@@ -1,0 +1,149 @@
+"""Queries on `outbox`."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from authapi.storage.models import outbox
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Something to be done after the commit, at least once."""
+
+    id: UUID
+    """Stays the same however often it is tried."""
+    kind: str
+    """Who does it."""
+    purpose: str
+    user_id: UUID | None
+    payload: bytes = field(repr=False)
+    """Sealed (`crypto/sealing`)."""
+    created_at: datetime
+    due_at: datetime
+    expires_at: datetime
+    """When trying has no sense any more."""
+    attempts: int = 0
+    error: str | None = None
+    """What went wrong the last time, in words of ours; never an address or a secret."""
+    failed_at: datetime | None = None
+
+
+_COLUMNS = (
+    outbox.c.id,
+    outbox.c.kind,
+    outbox.c.purpose,
+    outbox.c.user_id,
+    outbox.c.payload,
+    outbox.c.created_at,
+    outbox.c.due_at,
+    outbox.c.expires_at,
+    outbox.c.attempts,
+    outbox.c.error,
+    outbox.c.failed_at,
+)
+
+
+class OutboxTable:
+    """What is to be done, inside one transaction."""
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
+        self.added = 0
+        """How many entries this transaction has added."""
+
+    async def add(self, entry: Entry) -> None:
+        """Insert `entry`: it will be done once the transaction is committed."""
+        self.added += 1
+        await self._connection.execute(
+            sa.insert(outbox).values(
+                id=entry.id,
+                kind=entry.kind,
+                purpose=entry.purpose,
+                user_id=entry.user_id,
+                payload=entry.payload,
+                created_at=entry.created_at,
+                due_at=entry.due_at,
+                expires_at=entry.expires_at,
+                attempts=entry.attempts,
+            )
+        )
+
+    async def claim(
+        self, kind: str, *, now: datetime, until: datetime, limit: int
+    ) -> Sequence[Entry]:
+        """Up to `limit` entries of `kind` that are due, put off to `until`.
+
+        Before then, nobody else has them.
+
+        Whoever dies with one loses nothing: it comes back then. On PostgreSQL, rows that another
+        process is claiming are passed over, not waited for.
+        """
+        due = (
+            sa.select(outbox.c.id)
+            .where(outbox.c.kind == kind, outbox.c.failed_at.is_(None), outbox.c.due_at <= now)
+            .order_by(outbox.c.due_at, outbox.c.id)
+            .limit(limit)
+            .with_for_update(skip_locked=True)
+        )
+        ids = (await self._connection.execute(due)).scalars().all()
+        if not ids:
+            return ()
+        claimed = await self._connection.execute(
+            sa.update(outbox)
+            .where(outbox.c.id.in_(ids))
+            .values(due_at=until, attempts=outbox.c.attempts + 1)
+            .returning(*_COLUMNS)
+        )
+        return sorted((Entry(*row) for row in claimed), key=lambda entry: entry.id)
+
+    async def is_due(self, kind: str, *, now: datetime) -> bool:
+        """Whether any entry of `kind` is due: asked without a transaction, before one is begun."""
+        statement = sa.select(
+            sa.exists().where(
+                outbox.c.kind == kind, outbox.c.failed_at.is_(None), outbox.c.due_at <= now
+            )
+        )
+        return bool(await self._connection.scalar(statement))
+
+    async def done(self, entry_id: UUID) -> bool:
+        """Remove an entry; whether it was still there."""
+        result = await self._connection.execute(sa.delete(outbox).where(outbox.c.id == entry_id))
+        return result.rowcount == 1
+
+    async def put_off(self, entry_id: UUID, *, until: datetime, error: str) -> None:
+        """Try it again at `until`, or at once if that has passed."""
+        await self._connection.execute(
+            sa.update(outbox).where(outbox.c.id == entry_id).values(due_at=until, error=error[:200])
+        )
+
+    async def give_up(self, entry_id: UUID, *, at: datetime, error: str) -> None:
+        """Do not try it any more, and keep it for somebody to look at."""
+        await self._connection.execute(
+            sa.update(outbox).where(outbox.c.id == entry_id).values(failed_at=at, error=error[:200])
+        )
+
+    async def reseal(self, entry_id: UUID, payload: bytes) -> None:
+        """Replace the payload by the same under another secret."""
+        await self._connection.execute(
+            sa.update(outbox).where(outbox.c.id == entry_id).values(payload=payload)
+        )
+
+    async def page(self, *, after: UUID | None, limit: int) -> Sequence[Entry]:
+        """Up to `limit` entries whose ids follow `after`, the oldest first."""
+        statement = sa.select(*_COLUMNS).order_by(outbox.c.id).limit(limit)
+        if after is not None:
+            statement = statement.where(outbox.c.id > after)
+        return [Entry(*row) for row in await self._connection.execute(statement)]
+
+    async def prune(self, *, before: datetime, limit: int) -> int:
+        """Remove up to `limit` entries that were given up before `before`; how many they were."""
+        batch = sa.select(outbox.c.id).where(outbox.c.failed_at < before).limit(limit)
+        result = await self._connection.execute(
+            sa.delete(outbox).where(outbox.c.id.in_(batch.scalar_subquery()))
+        )
+        return result.rowcount
