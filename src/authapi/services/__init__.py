@@ -121,6 +121,7 @@ class Services:
         """Open, and begin what goes on in the background of a service. Raises as `open`."""
         try:
             self.leaks.open()
+            await asyncio.to_thread(self.mail.open)
             await self.open()
         except BaseException:
             await self.stop()
