@@ -88,7 +88,7 @@ class Services:
         return cls(
             settings=settings,
             database=database,
-            accounts=Accounts(database, passwords, throttle, audit, settings),
+            accounts=Accounts(database, passwords, throttle, audit, mail, settings),
             activity=activity,
             audit=audit,
             coherence=coherence,
@@ -101,11 +101,11 @@ class Services:
             metrics=_metrics(settings, database, passwords, known),
             outbox=outbox,
             passwords=passwords,
-            refresh_tokens=RefreshTokens(database, activity, audit, settings),
+            refresh_tokens=RefreshTokens(database, activity, audit, mail, settings),
             sessions=sessions,
             throttle=throttle,
             token_states=TokenStates(database, presented, activity, audit),
-            tokens=Tokens(database, audit, settings),
+            tokens=Tokens(database, audit, mail, settings),
         )
 
     async def open(self) -> None:

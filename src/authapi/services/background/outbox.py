@@ -131,7 +131,11 @@ class Outbox:
                     kind, now=at, until=at + self._lease, limit=_BATCH
                 )
             # All of them to their end, whatever becomes of one.
-            ended = await asyncio.gather(*map(self._do, claimed), return_exceptions=True)
+            tasks = [
+                asyncio.create_task(self._do(entry), name=f"authapi-outbox-{kind}")
+                for entry in claimed
+            ]
+            ended = await asyncio.gather(*tasks, return_exceptions=True)
         for error in ended:
             if error is not None:
                 raise error

@@ -14,7 +14,7 @@ from authapi.identity import User, current_client
 from authapi.services.background.outbox import Outbox, Payload
 from authapi.services.mail.letters import Letters, example
 from authapi.services.mail.occasions import Occasion
-from authapi.services.mail.transports import transport_of
+from authapi.services.mail.transports import Transport, transport_of
 from authapi.settings import Settings
 from authapi.storage import Store
 from authapi.storage.tables.outbox import Entry
@@ -38,8 +38,9 @@ class Mail:
         self._outbox = outbox
         self._settings = settings
         self._letters = Letters(settings)
-        self._transport = transport_of(settings)
-        if self._transport is not None:
+        self.transport: Transport | None = transport_of(settings)
+        """How mail leaves; tests put something else here."""
+        if self.transport is not None:
             outbox.on(KIND, self.deliver)
 
     def open(self) -> None:
@@ -47,10 +48,10 @@ class Mail:
 
         Raises ConfigurationError if templates or certificates cannot be used.
         """
-        if self._transport is not None:
+        if self.transport is not None:
             if self._settings.mail_templates is not None:
                 self._letters.check()
-            self._transport.open()
+            self.transport.open()
 
     async def queue(
         self,
@@ -110,13 +111,13 @@ class Mail:
 
         Raises ConfigurationError for what the settings are to change, DeliveryFailed.
         """
-        if self._transport is None:
+        if self.transport is None:
             return "off: nobody is written to"
         self._letters.check()
-        self._transport.open()
-        return await self._transport.check()
+        self.transport.open()
+        return await self.transport.check()
 
     async def _send(self, letter: EmailMessage) -> None:
-        if self._transport is None:
+        if self.transport is None:
             raise ConfigurationError("no mail is sent: set AUTHAPI_MAIL_URL")
-        await self._transport.send(letter)
+        await self.transport.send(letter)
