@@ -93,7 +93,7 @@ class Services:
             audit=audit,
             coherence=coherence,
             exchange=Exchange(database, keys, activity, settings),
-            housekeeping=Housekeeping(sessions, audit, keys, outbox, settings),
+            housekeeping=Housekeeping(database, sessions, audit, keys, outbox, settings),
             keys=keys,
             known=known,
             leaks=Leaks(database, presented, audit, settings),
