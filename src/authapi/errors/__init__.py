@@ -8,6 +8,7 @@
     ├── SealBroken                    what was sealed was sealed under another secret, or changed
     ├── SignatureMismatch             a signature does not belong to what it came beside
     ├── PasswordMismatch              a password does not belong to a stored hash
+    ├── HashRefused                   a password hash of another system is not verified here
     ├── DeliveryFailed                mail or a webhook did not get through this time
     ├── Unavailable                   something behind us is away or full; try again later
     │   ├── StorageUnavailable        database_unavailable
@@ -56,6 +57,7 @@ from authapi.errors.failures import (
     AuthAPIError,
     ConfigurationError,
     DeliveryFailed,
+    HashRefused,
     IssuerUnavailable,
     KeyRefused,
     Overloaded,
@@ -116,6 +118,7 @@ __all__ = [
     "Forbidden",
     "ForeignOrigin",
     "HTTPSRequired",
+    "HashRefused",
     "HeadersTooLarge",
     "InactiveAccount",
     "InputError",

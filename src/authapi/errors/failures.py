@@ -35,6 +35,10 @@ class PasswordMismatch(AuthAPIError):
     """The password does not belong to the stored hash, or there is no hash to belong to."""
 
 
+class HashRefused(AuthAPIError):
+    """A password hash of another system is not one that is verified here; the text says why."""
+
+
 class DeliveryFailed(AuthAPIError):
     """Something from the outbox did not get through; the text is kept, so it names nobody."""
 
