@@ -104,7 +104,7 @@ def peer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("peers") / "venv"
     venv.create(folder, with_pip=True)
     python = folder / "bin" / "python"
-    command = [python, "-m", "pip", "--quiet", "install", *PEERS]
+    command = [str(python), "-m", "pip", "--quiet", "install", *PEERS]
     subprocess.run(command, check=True, timeout=300)
     return python
 

@@ -39,7 +39,7 @@ def peer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     venv.create(folder / "venv", with_pip=True)
 
     def pip(*arguments: str) -> None:
-        command = [folder / "venv/bin/python", "-m", "pip", "--quiet", *arguments]
+        command = [str(folder / "venv/bin/python"), "-m", "pip", "--quiet", *arguments]
         subprocess.run(command, check=True, timeout=INSTALL_BOUND)
 
     needs = ("aiosqlite", "psycopg[binary]", "uvicorn", "hatchling", "hatch-regex-commit")
@@ -105,6 +105,11 @@ def old_hash(peer: Path) -> str:
     return done.stdout.strip()
 
 
+def stored_hashes(url: str) -> dict[str, str]:
+    """The hash of each account, by its address."""
+    return {row[0]: row[1] for row in sql(url, "SELECT email, password_hash FROM users")}
+
+
 def test_its_users_log_in_with_the_passwords_that_they_have(
     peer: Path, foreign_url: str, tmp_path: Path, forking: Forking
 ) -> None:
@@ -129,7 +134,7 @@ def test_its_users_log_in_with_the_passwords_that_they_have(
     assert (done.returncode, done.stderr) == (0, "")
     assert '"added": 5' in done.stdout
     assert sql(foreign_url, 'SELECT * FROM "user" ORDER BY id') == before
-    hashes = dict(sql(database, "SELECT email, password_hash FROM users"))
+    hashes = stored_hashes(database)
     assert len(hashes) == 5
     assert all(text.startswith("foreign:") for text in hashes.values())
 
@@ -149,7 +154,7 @@ def test_its_users_log_in_with_the_passwords_that_they_have(
             assert log_in(email, password) == 200, email
         assert log_in("eve@example.com", OLD_BCRYPT) == 401
 
-        after = dict(sql(database, "SELECT email, password_hash FROM users"))
+        after = stored_hashes(database)
         assert after.pop("eve@example.com") == hashes["eve@example.com"]
         assert all(text.startswith("$argon2id$v=19$m=19456,t=2,p=1$") for text in after.values())
         for email, password in PASSWORDS.items():

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic_core import PydanticCustomError
 
 from authapi.errors import InputError, InvalidInput, StorageUnavailable
 from authapi.identity import EventType
@@ -73,7 +74,8 @@ def test_a_line_says_all_that_an_account_has() -> None:
     )
     user = found.user
     assert (user.email, found.email) == ("Alice@Example.com", "alice@example.com")
-    assert (user.name, user.locale, user.roles) == ("Alice Ünique", "pt-BR", {"editor"})
+    assert (user.name, user.locale) == ("Alice Ünique", "pt-BR")
+    assert user.roles == {"editor"}
     assert (user.is_active, user.is_superuser) == (False, True)
     assert user.email_confirmed_at == datetime(2020, 2, 2, 19, 5, 6, 500_000, tzinfo=UTC)
     assert user.created_at == datetime(2019, 12, 31, 23, 59, 59, tzinfo=UTC)
@@ -213,7 +215,7 @@ def test_any_bytes_are_read_or_refused(line: bytes) -> None:
 def test_any_time_is_read_or_refused(text: str) -> None:
     try:
         at = module._time(text)
-    except module.PydanticCustomError:
+    except PydanticCustomError:
         return
     assert at.utcoffset() is not None
 
