@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from authapi.crypto import foreign_passwords
-from authapi.errors import InvalidInput
+from authapi.errors import LineRefused
 from authapi.services.accounts import importing
 from authapi.settings import Settings
 from tests.crypto.foreign_vectors import CHEAP, DEFAULT
@@ -93,8 +93,8 @@ def read_all(lines: str) -> list[dict[str, object]]:
     for line in lines.splitlines():
         try:
             reader.read(line.encode())
-        except InvalidInput as refusal:
-            pytest.fail(f"{line}: {refusal.errors}")
+        except LineRefused as refusal:
+            pytest.fail(f"{line}: {refusal}")
     return [json.loads(line) for line in lines.splitlines()]
 
 

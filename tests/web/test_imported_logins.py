@@ -21,7 +21,7 @@ async def bring_in(api: Client, text: str, **more: object) -> None:
     importing = Importing(services.database, services.audit, services.settings)
     line = json.dumps({"email": EMAIL, "password_hash": text, **more}).encode()
     told: list[object] = []
-    summary = await importing.run(io.BytesIO(line), lambda _, error: told.append(error))
+    summary = await importing.run(io.BytesIO(line), lambda *fault: told.append(fault))
     assert (summary, told) == (Summary(lines=1, added=1, skipped=0, refused=0), [])
 
 

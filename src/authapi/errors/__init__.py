@@ -9,6 +9,7 @@
     ├── SignatureMismatch             a signature does not belong to what it came beside
     ├── PasswordMismatch              a password does not belong to a stored hash
     ├── HashRefused                   a password hash of another system is not verified here
+    ├── LineRefused                   a line of an import describes no account
     ├── DeliveryFailed                mail or a webhook did not get through this time
     ├── Unavailable                   something behind us is away or full; try again later
     │   ├── StorageUnavailable        database_unavailable
@@ -60,6 +61,7 @@ from authapi.errors.failures import (
     HashRefused,
     IssuerUnavailable,
     KeyRefused,
+    LineRefused,
     Overloaded,
     PasswordMismatch,
     SealBroken,
@@ -131,6 +133,7 @@ __all__ = [
     "InvalidTokenRequest",
     "IssuerUnavailable",
     "KeyRefused",
+    "LineRefused",
     "MalformedJSON",
     "MalformedRequest",
     "NotFound",

@@ -13,7 +13,7 @@ from typing import Annotated, BinaryIO, Literal
 import typer
 
 from authapi.cli.running import JSONOption, print_one, printable, with_services
-from authapi.errors import ConfigurationError, InputError
+from authapi.errors import ConfigurationError
 from authapi.services import Services
 from authapi.services.accounts.importing import Importing, Summary
 
@@ -65,11 +65,10 @@ class _Told:
     def __init__(self) -> None:
         self._count = 0
 
-    def __call__(self, line: int, error: InputError) -> None:
+    def __call__(self, line: int, field: str, reason: str) -> None:
         self._count += 1
         if self._count <= _TOLD:
-            where = printable(".".join(map(str, error.loc)))[:_LONGEST_NAME]
-            said = [f"line {line}", where, error.message]
+            said = (f"line {line}", printable(field)[:_LONGEST_NAME], reason)
             print(": ".join(filter(None, said)), file=sys.stderr)
 
     def finish(self) -> None:

@@ -28,7 +28,7 @@ from authapi.clock import now
 from authapi.crypto import strict_json
 from authapi.crypto.ids import new_id
 from authapi.crypto.passwords import PasswordHash, foreign_hash
-from authapi.errors import HashRefused, InputError, InvalidInput
+from authapi.errors import HashRefused, InvalidInput, LineRefused
 from authapi.identity import EventType, User
 from authapi.services.addresses import EmailAddress, parse_email
 from authapi.services.audit import Audit
@@ -41,6 +41,8 @@ MAX_LINE = 16_384
 """Bytes of one line, without its end."""
 _BATCH = 200
 """Accounts in one transaction, which other writers wait for on SQLite."""
+_OURS = "refused"
+"""What pydantic calls the rules that are not its own; nobody is told."""
 _UNPRINTABLE = frozenset({"Cc", "Cs", "Zl", "Zp"})
 _EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 _TIME = re.compile(
@@ -52,8 +54,7 @@ def _address(value: object) -> EmailAddress:
     try:
         return parse_email(value if isinstance(value, str) else "")
     except InvalidInput as refusal:
-        [error] = refusal.errors
-        raise _wrong(error.code, error.message) from None
+        raise _wrong(refusal.errors[0].message) from None
 
 
 def _hash(value: object) -> PasswordHash | None:
@@ -62,18 +63,18 @@ def _hash(value: object) -> PasswordHash | None:
     try:
         return foreign_hash(value if isinstance(value, str) else "")
     except HashRefused as refusal:
-        raise _wrong("hash_refused", str(refusal)) from None
+        raise _wrong(str(refusal)) from None
 
 
 def _name(value: str) -> str:
     if any(category(character) in _UNPRINTABLE for character in value):
-        raise _wrong("name_unprintable", "must not hold control characters")
+        raise _wrong("must not hold control characters")
     return value
 
 
 def _locale(value: str) -> str:
     if not is_locale(value):
-        raise _wrong("locale_invalid", "must be a language tag such as en, ko or pt-BR")
+        raise _wrong("must be a language tag such as en, ko or pt-BR")
     return value
 
 
@@ -87,7 +88,7 @@ def _time(value: object) -> datetime:
         return at.astimezone(UTC)
     except ValueError:
         message = "must be a time since 1970 that is over, with its zone: 2026-01-31T12:00:00Z"
-        raise _wrong("time_invalid", message) from None
+        raise _wrong(message) from None
 
 
 def _confirmed(value: object) -> datetime | None:
@@ -96,8 +97,8 @@ def _confirmed(value: object) -> datetime | None:
     return _time(value)
 
 
-def _wrong(code: str, message: str) -> PydanticCustomError:
-    return PydanticCustomError(code, "{reason}", {"reason": message})
+def _wrong(reason: str) -> PydanticCustomError:
+    return PydanticCustomError(_OURS, "{reason}", {"reason": reason})
 
 
 _Moment = Annotated[datetime, BeforeValidator(_time)]
@@ -151,24 +152,24 @@ class Importing:
     async def run(
         self,
         file: BinaryIO,
-        refused: Callable[[int, InputError], None],
+        refused: Callable[[int, str, str], None],
         *,
         dry_run: bool = False,
     ) -> Summary:
         """Look at every line of `file`, and make the accounts if none is refused.
 
         `file` is read twice, from its beginning, and must not change meanwhile. `refused` is told
-        the number of a line and what is wrong there. A dry run says what would be added, counting
-        an address twice that is in two lines far apart.
+        the number of a line, the field, if it is one that is wrong, and why. A dry run says what
+        would be added, counting an address twice that is in two lines far apart.
         """
         lines = bad = 0
         for lines, line in enumerate(_lines(file), 1):
             try:
                 self.read(line)
-            except InvalidInput as refusal:
+            except LineRefused as refusal:
                 bad += 1
-                for error in refusal.errors:
-                    refused(lines, error)
+                for field, reason in refusal.faults:
+                    refused(lines, field, reason)
         if bad:
             return Summary(lines=lines, added=0, skipped=0, refused=bad)
         added, rest = 0, _lines(file)
@@ -178,24 +179,25 @@ class Importing:
         return Summary(lines=lines, added=added, skipped=lines - added, refused=0)
 
     def read(self, line: bytes) -> Newcomer:
-        """The account that a line describes. Raises InvalidInput, with all that is wrong."""
+        """The account that a line describes. Raises LineRefused, with all that is wrong."""
         if len(line) > MAX_LINE:
-            message = f"is longer than {MAX_LINE} bytes"
-            raise InvalidInput(InputError((), "line_too_long", message))
+            raise LineRefused(("", f"is longer than {MAX_LINE} bytes"))
         try:
-            found = _Line.model_validate(strict_json.loads(line, max_depth=3))
+            members = strict_json.loads(line, max_depth=3)
+            if not isinstance(members, dict):
+                raise ValueError
+            found = _Line.model_validate(members)
         except ValidationError as error:
             problems = error.errors(include_url=False, include_input=False)
-            raise InvalidInput(*map(_input_error, problems)) from None
+            raise LineRefused(*map(_fault, problems)) from None
         except ValueError:
-            message = "is not one JSON object in UTF-8 that names each member once"
-            raise InvalidInput(InputError((), "line_malformed", message)) from None
+            reason = "is not one JSON object in UTF-8 that names each member once"
+            raise LineRefused(("", reason)) from None
         if found.is_superuser and not self._allow_superusers:
-            message = "superusers are only imported with --allow-superusers"
-            raise InvalidInput(InputError(("is_superuser",), "superuser_refused", message))
+            reason = "superusers are only imported with --allow-superusers"
+            raise LineRefused(("is_superuser", reason))
         if not self._roles.keys() >= set(found.roles):
-            message = "names a role that AUTHAPI_ROLES does not have"
-            raise InvalidInput(InputError(("roles",), "role_unknown", message))
+            raise LineRefused(("roles", "names a role that AUTHAPI_ROLES does not have"))
         return _newcomer(found)
 
     async def _add(self, batch: Sequence[Newcomer]) -> int:
@@ -210,10 +212,10 @@ class Importing:
             return len(emails - await store.users.taken(emails))
 
 
-def _input_error(problem: ErrorDetails) -> InputError:
+def _fault(problem: ErrorDetails) -> tuple[str, str]:
     is_extra = problem["type"] == "extra_forbidden"
-    message = "is nothing that a line says of an account" if is_extra else problem["msg"]
-    return InputError(problem["loc"], problem["type"], message)
+    reason = "is nothing that a line says of an account" if is_extra else problem["msg"]
+    return ".".join(map(str, problem["loc"])), reason
 
 
 def _newcomer(line: _Line) -> Newcomer:
