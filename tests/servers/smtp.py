@@ -163,11 +163,11 @@ class SMTPServer:
         return "250 OK"
 
 
-class _Listening(Controller):  # type: ignore[misc]  # aiosmtpd has no types
+class _Listening(Controller):
     """A server that leaves nothing open behind itself."""
 
     def factory(self) -> Any:
-        found = super().factory()
+        found = super().factory()  # type: ignore[no-untyped-call]  # aiosmtpd has few types
         self.__dict__.setdefault("connections", []).append(found)
         return found
 
