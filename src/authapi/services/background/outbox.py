@@ -175,18 +175,24 @@ class Outbox:
         return timedelta(seconds=self._patience + 5)
 
     async def _run(self, kind: str, woken: asyncio.Event) -> None:
+        is_away = False
         while True:
+            # Not `wait_for`: in Python 3.11 it may take a cancellation for the end of its time.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_POLL):
+                    await woken.wait()
             woken.clear()
             try:
-                if await self.work(kind):
-                    continue
+                while await self.work(kind):
+                    pass
+                is_away = False
             except StorageUnavailable:
-                _log.warning("the outbox cannot be read or written")
+                if not is_away:  # once, not every two seconds
+                    _log.warning("the outbox cannot be read or written")
+                is_away = True
             except Exception:
                 # Nobody begins this task again.
                 _log.exception("the outbox was not worked through")
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(woken.wait(), _POLL)
 
     async def _do(self, entry: Entry) -> None:
         try:
