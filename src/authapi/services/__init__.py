@@ -27,6 +27,7 @@ from authapi.services.tokens import (
     Tokens,
     TokenStates,
 )
+from authapi.services.webhooks import Post, Webhooks
 from authapi.settings import Settings
 from authapi.storage import Database
 
@@ -60,12 +61,16 @@ class Services:
     throttle: Throttle
     token_states: TokenStates
     tokens: Tokens
+    webhooks: Webhooks
 
     @classmethod
-    def build(cls, settings: Settings, *, breached: BreachCheck | None = None) -> "Services":
+    def build(
+        cls, settings: Settings, *, breached: BreachCheck | None = None, post: Post | None = None
+    ) -> "Services":
         """Put the services together. Nothing is opened, read or written yet.
 
-        `breached` is how new passwords are looked up among breached ones, if at all.
+        `breached` is how new passwords are looked up among breached ones, if at all; `post` sends
+        webhooks.
         """
         database = Database(
             settings.resolved_database_url,
@@ -83,17 +88,19 @@ class Services:
         keys = Keys(database, known, coherence, audit, settings)
         outbox = Outbox(database, keys, settings)
         mail = Mail(outbox, settings)
+        webhooks = Webhooks(outbox, settings, post)
+        audit.on_event = webhooks.queue
         presented = PresentedTokens(database, keys, activity, settings)
         throttle = Throttle(settings)
         return cls(
             settings=settings,
             database=database,
-            accounts=Accounts(database, passwords, throttle, audit, settings),
+            accounts=Accounts(database, passwords, throttle, audit, mail, settings),
             activity=activity,
             audit=audit,
             coherence=coherence,
             exchange=Exchange(database, keys, activity, settings),
-            housekeeping=Housekeeping(sessions, audit, keys, outbox, settings),
+            housekeeping=Housekeeping(database, sessions, audit, keys, outbox, settings),
             keys=keys,
             known=known,
             leaks=Leaks(database, presented, audit, settings),
@@ -101,11 +108,12 @@ class Services:
             metrics=_metrics(settings, database, passwords, known),
             outbox=outbox,
             passwords=passwords,
-            refresh_tokens=RefreshTokens(database, activity, audit, settings),
+            refresh_tokens=RefreshTokens(database, activity, audit, mail, settings),
             sessions=sessions,
             throttle=throttle,
             token_states=TokenStates(database, presented, activity, audit),
-            tokens=Tokens(database, audit, settings),
+            tokens=Tokens(database, audit, mail, settings),
+            webhooks=webhooks,
         )
 
     async def open(self) -> None:
@@ -121,6 +129,7 @@ class Services:
         """Open, and begin what goes on in the background of a service. Raises as `open`."""
         try:
             self.leaks.open()
+            await asyncio.to_thread(self.mail.open)
             await self.open()
         except BaseException:
             await self.stop()
@@ -139,6 +148,7 @@ class Services:
         if self.metrics is not None:
             await self.metrics.stop()
         await self.outbox.stop()
+        await self.webhooks.close()
         await self.housekeeping.stop()
         await self.keys.stop()
         await self.coherence.stop()

@@ -33,6 +33,7 @@ from authapi.identity import (
 from authapi.services.addresses import EmailAddress, parse_email
 from authapi.services.alive import require_alive
 from authapi.services.audit import Audit
+from authapi.services.mail import Mail, Occasion
 from authapi.services.passwords import Passwords
 from authapi.services.sessions import Login
 from authapi.services.throttle import AtHome, Throttle
@@ -56,12 +57,14 @@ class Accounts:
         passwords: Passwords,
         throttle: Throttle,
         audit: Audit,
+        mail: Mail,
         settings: Settings,
     ) -> None:
         self._database = database
         self._passwords = passwords
         self._throttle = throttle
         self._audit = audit
+        self._mail = mail
         self._settings = settings
 
     async def register(self, email: EmailAddress, password: str, *, name: str | None) -> User:
@@ -203,6 +206,7 @@ class Accounts:
                 session_id=identity.session_id,
                 strategy=identity.strategy,
             )
+            await self._mail.queue(store, Occasion.PASSWORD_CHANGED, user)
 
     async def _check_current(self, identity: Identity, current: str) -> PasswordHash | None:
         async with self._database.read() as store:
@@ -230,6 +234,7 @@ class Accounts:
             await store.users.set_password(user.id, replacement, at=_after(user))
             await store.sessions.end_all(user.id)
             await self._audit.record(store, EventType.PASSWORD_CHANGED, user_id=user.id)
+            await self._mail.queue(store, Occasion.PASSWORD_CHANGED, user)
 
     async def rename(
         self,

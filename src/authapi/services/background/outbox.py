@@ -19,7 +19,7 @@ from authapi.clock import now
 from authapi.crypto.ids import new_id
 from authapi.errors import DeliveryFailed, SealBroken, StorageUnavailable
 from authapi.services.background.task import BackgroundTask
-from authapi.services.keys import Keys
+from authapi.services.keys import Keys, outbox_context
 from authapi.settings import Settings
 from authapi.storage import Database, Store
 from authapi.storage.tables.outbox import Entry
@@ -52,11 +52,13 @@ class Outbox:
         self._handlers: dict[str, Handler] = {}
         self._tasks: list[BackgroundTask] = []
         self._woken: dict[str, asyncio.Event] = {}
+        self._turns: dict[str, asyncio.Lock] = {}
         database.on_queued = self.wake
 
     def on(self, kind: str, handler: Handler) -> None:
         """Let `handler` do the entries of `kind`."""
         self._handlers[kind] = handler
+        self._turns[kind] = asyncio.Lock()
 
     async def put(
         self,
@@ -75,7 +77,7 @@ class Outbox:
         """
         at, key = now(), new_id()
         sealed = self._keys.outbox_sealer.seal(
-            json.dumps(payload).encode(), context=f"outbox {key}"
+            json.dumps(payload).encode(), context=outbox_context(key)
         )
         lasts = self._lifetime if lifetime is None else min(lifetime, self._lifetime)
         await store.outbox.add(
@@ -100,34 +102,61 @@ class Outbox:
     def start(self) -> None:
         """Begin, in the background: one task for each kind, so that none waits for another."""
         for kind in self._handlers:
-            self._woken[kind] = asyncio.Event()
-            task = BackgroundTask(f"outbox-{kind}", partial(self._run, kind))
+            woken = self._woken[kind] = asyncio.Event()
+            task = BackgroundTask(f"outbox-{kind}", partial(self._run, kind, woken))
             self._tasks.append(task)
             task.start()
+            # What is being delivered when the task is stopped has a moment to arrive.
+            self._turns[kind] = task.whole
 
     async def stop(self) -> None:
-        """End that. What is at hand comes back to whoever looks next."""
+        """End that. What is at hand then comes back to whoever looks next."""
         self._woken.clear()
         while self._tasks:
             await self._tasks.pop().stop()
+        self._turns = {kind: asyncio.Lock() for kind in self._handlers}
 
     async def work(self, kind: str) -> int:
-        """Do what is due of `kind`, once each; how many entries that were."""
-        async with self._database.read() as store:
-            if not await store.outbox.is_due(kind, now=now()):
-                return 0
-        async with self._database.transaction() as store:
-            at = now()
-            claimed = await store.outbox.claim(kind, now=at, until=at + self._lease, limit=_BATCH)
-        await asyncio.gather(*map(self._do, claimed))
+        """Do what is due of `kind`, once each; how many entries that were.
+
+        Raises StorageUnavailable. What was delivered then and could not be removed comes back.
+        """
+        async with self._turns[kind]:
+            async with self._database.read() as store:
+                if not await store.outbox.is_due(kind, now=now()):
+                    return 0
+            async with self._database.transaction() as store:
+                at = now()
+                claimed = await store.outbox.claim(
+                    kind, now=at, until=at + self._lease, limit=_BATCH
+                )
+            # All of them to their end, whatever becomes of one.
+            tasks = [
+                asyncio.create_task(self._do(entry), name=f"authapi-outbox-{kind}")
+                for entry in claimed
+            ]
+            ended = await asyncio.gather(*tasks, return_exceptions=True)
+        for error in ended:
+            if error is not None:
+                raise error
         return len(claimed)
 
     async def settle(self) -> int:
-        """Do everything that is due now, also what follows from it; how many entries that were."""
+        """Do everything that is due now, also what follows from it; how many entries that were.
+
+        What the background is at is waited for.
+        """
         total = 0
         while done := sum([await self.work(kind) for kind in self._handlers]):
             total += done
         return total
+
+    async def retry(self, kind: str) -> int:
+        """Try now what was given up of `kind`, or waits for long; how many entries."""
+        at = now()
+        async with self._database.transaction() as store:
+            hurried = await store.outbox.hurry(kind, at=at, unless_before=at + self._lease)
+            return hurried + await store.outbox.revive(kind, at=at, expires_at=at + self._lifetime)
 
     async def prune(self) -> int:
         """Remove entries that were given up a week ago or longer, in small batches; how many."""
@@ -145,15 +174,17 @@ class Outbox:
     def _lease(self) -> timedelta:
         return timedelta(seconds=self._patience + 5)
 
-    async def _run(self, kind: str) -> None:
-        woken = self._woken[kind]
+    async def _run(self, kind: str, woken: asyncio.Event) -> None:
         while True:
             woken.clear()
             try:
                 if await self.work(kind):
                     continue
             except StorageUnavailable:
-                _log.warning("the outbox cannot be read")
+                _log.warning("the outbox cannot be read or written")
+            except Exception:
+                # Nobody begins this task again.
+                _log.exception("the outbox was not worked through")
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(woken.wait(), _POLL)
 
@@ -178,7 +209,7 @@ class Outbox:
 
     def read(self, entry: Entry) -> Payload:
         """What was put. Raises SealBroken if it was sealed under another secret."""
-        plain = self._keys.outbox_sealer.open(entry.payload, context=f"outbox {entry.id}")
+        plain = self._keys.outbox_sealer.open(entry.payload, context=outbox_context(entry.id))
         payload: Payload = json.loads(plain)
         return payload
 
@@ -189,9 +220,9 @@ class Outbox:
         about = {"kind": entry.kind, "purpose": entry.purpose, "entry_id": str(entry.id)}
         async with self._database.transaction() as store:
             if gives_up:
-                await store.outbox.give_up(entry.id, at=now(), error=reason)
+                await store.outbox.give_up(entry, at=now(), error=reason)
             else:
-                await store.outbox.put_off(entry.id, until=again, error=reason)
+                await store.outbox.put_off(entry, until=again, error=reason)
         if gives_up:
             _log.error("given up: %s", reason, extra=about)
         else:
