@@ -26,6 +26,7 @@
         │   ├── SuperuserRequired     superuser_required
         │   ├── RegistrationClosed    registration_closed
         │   ├── WrongPassword         wrong_password
+        │   ├── ProofRequired         proof_required
         │   ├── ForeignOrigin         foreign_origin
         │   ├── WrongDestination      wrong_destination
         │   ├── ReportNotSigned       report_not_signed
@@ -35,6 +36,7 @@
         ├── EmailTaken                email_taken
         ├── TooManyTokens             too_many_tokens
         ├── PreconditionFailed        precondition_failed
+        ├── InvalidOneTimeSecret      invalid_one_time_secret
         ├── InvalidInput              validation_failed
         ├── MalformedRequest          malformed_request
         │   ├── MalformedJSON         malformed_json
@@ -83,6 +85,7 @@ from authapi.errors.refusals import (
     InvalidCredentials,
     InvalidGrant,
     InvalidInput,
+    InvalidOneTimeSecret,
     InvalidScope,
     InvalidTokenRequest,
     MalformedJSON,
@@ -90,6 +93,7 @@ from authapi.errors.refusals import (
     NotFound,
     PreconditionFailed,
     PreflightRefused,
+    ProofRequired,
     Refusal,
     RegistrationClosed,
     ReportNotSigned,
@@ -124,6 +128,7 @@ __all__ = [
     "InvalidCredentials",
     "InvalidGrant",
     "InvalidInput",
+    "InvalidOneTimeSecret",
     "InvalidScope",
     "InvalidTokenRequest",
     "IssuerUnavailable",
@@ -135,6 +140,7 @@ __all__ = [
     "PasswordMismatch",
     "PreconditionFailed",
     "PreflightRefused",
+    "ProofRequired",
     "Refusal",
     "RegistrationClosed",
     "ReportNotSigned",

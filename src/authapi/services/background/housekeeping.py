@@ -9,6 +9,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
+from authapi.services.accounts.one_time import OneTimeSecrets
 from authapi.services.audit import Audit
 from authapi.services.background.outbox import Outbox
 from authapi.services.background.task import BackgroundTask
@@ -20,10 +21,16 @@ _log = logging.getLogger(__name__)
 
 
 class Housekeeping:
-    """Removes ended sessions, old events and expired signing keys, every `prune_interval`."""
+    """Removes what has ended or expired, every `prune_interval`."""
 
     def __init__(
-        self, sessions: Sessions, audit: Audit, keys: Keys, outbox: Outbox, settings: Settings
+        self,
+        sessions: Sessions,
+        audit: Audit,
+        keys: Keys,
+        outbox: Outbox,
+        one_time: OneTimeSecrets,
+        settings: Settings,
     ) -> None:
         self._interval: timedelta = settings.prune_interval
         self._chores: dict[str, Callable[[], Awaitable[int]]] = {
@@ -31,6 +38,7 @@ class Housekeeping:
             "events": audit.prune,
             "signing keys": keys.prune,
             "entries of the outbox": outbox.prune,
+            "one-time secrets": one_time.prune,
         }
         self._task = BackgroundTask("housekeeping", self._run)
 

@@ -10,10 +10,12 @@ from fastapi import APIRouter
 from authapi.web.routes import (
     docs,
     events,
+    export,
     health,
     leaks,
     login,
     me,
+    recovery,
     registration,
     sessions,
     tokens,
@@ -22,7 +24,9 @@ from authapi.web.routes.oauth import grants, introspection, revocation, well_kno
 
 UNITS: Mapping[str, APIRouter] = {
     "me": me.router,
+    "export": export.router,
     "registration": registration.router,
+    "recovery": recovery.router,
     "login": login.router,
     "grants": grants.router,
     "revocation": revocation.router,
