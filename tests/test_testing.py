@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Annotated
 from uuid import UUID
 
@@ -332,3 +333,27 @@ async def test_two_clients_of_one_application(make_settings: SettingsFactory) ->
                 assert (await api.get("/who")).json()["email"] == user.email
             with acting_as(bob):
                 assert (await first.get("/who")).json()["email"] == bob.email
+
+
+async def test_mail_is_kept_for_the_test(make_settings: SettingsFactory, tmp_path: Path) -> None:
+    settings = make_settings(mail_url=f"folder:{tmp_path / 'mail'}")
+    async with client(create_app(settings)) as api:
+        alice = await api.create_user("alice@example.com")
+        assert await api.outbox() == []
+        await api.services.accounts.set_password(alice.id, "another horse battery staple")
+        (message,) = await api.outbox()
+        assert message["To"] == "alice@example.com"
+        assert await api.outbox() == [message], "it stays there"
+    assert not (tmp_path / "mail").exists(), "nothing has left"
+
+
+async def test_mail_leaves_if_the_test_says_so(
+    make_settings: SettingsFactory, tmp_path: Path
+) -> None:
+    settings = make_settings(mail_url=f"folder:{tmp_path / 'mail'}")
+    async with client(create_app(settings), delivers_mail=True) as api:
+        alice = await api.create_user()
+        await api.services.accounts.set_password(alice.id, "another horse battery staple")
+        assert await api.outbox() == []
+    (file,) = (tmp_path / "mail").iterdir()
+    assert file.suffix == ".eml"

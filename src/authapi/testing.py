@@ -6,7 +6,7 @@
             response = await api.get("/reports")
 
 `acting_as` stands in for the credential only. Every gate of the route still runs, so a test finds
-out that a scope is missing or a login too old.
+out that a scope is missing or a login too old. Mail does not leave: `await api.outbox()` has it.
 """
 
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping
@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime
+from email.message import EmailMessage
 from itertools import count
 from types import MethodType
 
@@ -56,6 +57,7 @@ class Client(httpx.AsyncClient):
             transport=httpx.ASGITransport(app, raise_app_exceptions=False), base_url=base_url
         )
         self._runtime = _runtime_of(app)
+        self._mail = _Kept()
 
     @property
     def services(self) -> Services:
@@ -93,13 +95,49 @@ class Client(httpx.AsyncClient):
             self.headers["Authorization"] = f"Bearer {token}"
         return response
 
+    async def outbox(self) -> list[EmailMessage]:
+        """Every mail so far, the oldest first, what is still on its way included.
+
+        Raises RuntimeError where the application only trusts others.
+        """
+        await self.services.outbox.settle()
+        return list(self._mail.messages)
+
+    def _keep_mail(self) -> None:
+        """Keep mail from here on, in place of sending it."""
+        services = self._runtime.services_if_any
+        if services is not None and services.mail.transport is not None:
+            services.mail.transport = self._mail
+
+
+class _Kept:
+    def __init__(self) -> None:
+        self.messages: list[EmailMessage] = []
+
+    def open(self) -> None:
+        return None
+
+    async def send(self, message: EmailMessage) -> None:
+        self.messages.append(message)
+
+    async def check(self) -> str:
+        return "kept for the tests"
+
 
 @asynccontextmanager
-async def client(app: FastAPI, *, base_url: str = "http://127.0.0.1:8000") -> AsyncIterator[Client]:
-    """A client of `app`, in this process, with the lifespan running around it."""
+async def client(
+    app: FastAPI, *, base_url: str = "http://127.0.0.1:8000", delivers_mail: bool = False
+) -> AsyncIterator[Client]:
+    """A client of `app`, in this process, with the lifespan running around it.
+
+    Mail is kept for `outbox`, unless `delivers_mail`: then it goes where the settings say.
+    """
     for strategy in _runtime_of(app).registry:
         _let_act(strategy)
-    async with app.router.lifespan_context(app), Client(app, base_url=base_url) as found:
+    found = Client(app, base_url=base_url)
+    if not delivers_mail:
+        found._keep_mail()
+    async with app.router.lifespan_context(app), found:
         yield found
 
 

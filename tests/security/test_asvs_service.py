@@ -263,6 +263,7 @@ async def test_v13_2_2_the_service_needs_no_rights_but_rows(
         "GRANT SELECT ON alembic_version TO {role}",
         "GRANT SELECT, INSERT, UPDATE, DELETE ON users, sessions TO {role}",
         "GRANT SELECT, INSERT, UPDATE, DELETE ON refresh_families, signing_keys TO {role}",
+        "GRANT SELECT, INSERT, UPDATE, DELETE ON one_time_secrets, outbox TO {role}",
         "GRANT SELECT, INSERT ON events TO {role}",
     )
     with psycopg.connect(postgres_url, autocommit=True) as connection:

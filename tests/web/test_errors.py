@@ -32,7 +32,7 @@ OWN = sorted(
     {
         kind
         for kind in (*subclasses(Refusal), Unavailable, *subclasses(Unavailable))
-        if kind.__module__ == "authapi.errors"
+        if kind.__module__.startswith("authapi.errors")
     },
     key=lambda kind: kind.__name__,
 )

@@ -103,7 +103,7 @@ class Services:
         return cls(
             settings=settings,
             database=database,
-            accounts=Accounts(database, passwords, proof, throttle, mail, audit, settings),
+            accounts=Accounts(database, passwords, proof, throttle, audit, mail, settings),
             activity=activity,
             audit=audit,
             coherence=coherence,
@@ -123,11 +123,11 @@ class Services:
                 database, passwords, requests, one_time, throttle, mail, audit, settings
             ),
             requests=requests,
-            refresh_tokens=RefreshTokens(database, activity, audit, settings),
+            refresh_tokens=RefreshTokens(database, activity, audit, mail, settings),
             sessions=sessions,
             throttle=throttle,
             token_states=TokenStates(database, presented, activity, audit),
-            tokens=Tokens(database, audit, settings),
+            tokens=Tokens(database, audit, mail, settings),
         )
 
     async def open(self) -> None:
@@ -143,6 +143,7 @@ class Services:
         """Open, and begin what goes on in the background of a service. Raises as `open`."""
         try:
             self.leaks.open()
+            await asyncio.to_thread(self.mail.open)
             await self.open()
         except BaseException:
             await self.stop()

@@ -100,7 +100,8 @@ class MailSettings(EdgeSettings):
     mail_lifetime: Lifetime = timedelta(days=2)
     """For so long delivery is tried, of mail and of webhooks."""
     mail_templates: Path | None = None
-    """A folder with templates that go before those shipped: `<locale>/<purpose>.txt`, `.html`."""
+    """A folder with templates that go before those shipped: `<locale>/<occasion>.txt`, `.html`,
+    and `layout.html`."""
     locales: Annotated[Names, AfterValidator(_locales)] = ("en", "ko")
     """Languages that accounts may choose; the first is that of whoever has chosen none."""
     limit_mails: Rate = "5/hour"
@@ -125,6 +126,8 @@ class MailSettings(EdgeSettings):
         scheme = urlsplit(self.mail_url.get_secret_value()).scheme
         if scheme == "smtp+plain":
             raise ValueError("production does not send mail in the clear: smtp:// or smtps://")
+        if scheme == "console":
+            raise ValueError("production does not print mail: what is printed is kept in logs")
         if scheme.startswith("smtp") and parseaddr(self.mail_from)[1].endswith("@localhost"):
             raise ValueError("production needs AUTHAPI_MAIL_FROM to send mail")
 

@@ -22,7 +22,7 @@ from authapi.services.addresses import parse_email
 from authapi.settings import Settings
 from authapi.strategies.jwt import JWTStrategy
 from authapi.testing import PASSWORD
-from tests.storage.rows import sql
+from tests.storage.rows import in_background, sql
 
 START = datetime(2031, 5, 6, 7, 8, 9, tzinfo=UTC)
 SECOND, MINUTE, DAY = timedelta(seconds=1), timedelta(minutes=1), timedelta(days=1)
@@ -350,7 +350,8 @@ async def test_a_refresh_writes_two_statements_and_no_event(house: House) -> Non
     engine = house.services.database.engine.sync_engine
 
     def note(_: Any, __: Any, statement: str, *___: Any) -> None:
-        seen.append(statement.split(maxsplit=1)[0])
+        if not in_background():
+            seen.append(statement.split(maxsplit=1)[0])
 
     event.listen(engine, "before_cursor_execute", note)
     await house.exchange(token)

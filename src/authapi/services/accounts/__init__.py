@@ -59,16 +59,16 @@ class Accounts:
         passwords: Passwords,
         proof: PasswordProof,
         throttle: Throttle,
-        mail: Mail,
         audit: Audit,
+        mail: Mail,
         settings: Settings,
     ) -> None:
         self._database = database
         self._passwords = passwords
         self._proof = proof
         self._throttle = throttle
-        self._mail = mail
         self._audit = audit
+        self._mail = mail
         self._settings = settings
 
     async def create(
@@ -171,7 +171,6 @@ class Accounts:
                 # Later than before in any case: it tells the two secrets apart (`require_alive`).
                 at = max(now(), identity.auth_time + MOMENT)
                 await store.sessions.replace_secret(identity.session_id, renewed, auth_time=at)
-            await self._mail.queue(store, Occasion.PASSWORD_CHANGED, user)
             await self._audit.record(
                 store,
                 EventType.PASSWORD_CHANGED,
@@ -179,6 +178,7 @@ class Accounts:
                 session_id=identity.session_id,
                 strategy=identity.strategy,
             )
+            await self._mail.queue(store, Occasion.PASSWORD_CHANGED, user)
 
     async def reauthenticate(
         self, identity: Identity, password: str, *, renewed: SecretHash | None
@@ -217,8 +217,8 @@ class Accounts:
             user, _ = await locked(store, user_id)
             await store.users.set_password(user.id, replacement, at=after(user))
             await store.sessions.end_all(user.id)
-            await self._mail.queue(store, Occasion.PASSWORD_CHANGED, user)
             await self._audit.record(store, EventType.PASSWORD_CHANGED, user_id=user.id)
+            await self._mail.queue(store, Occasion.PASSWORD_CHANGED, user)
 
     async def edit(
         self,

@@ -52,11 +52,13 @@ class Outbox:
         self._handlers: dict[str, Handler] = {}
         self._tasks: list[BackgroundTask] = []
         self._woken: dict[str, asyncio.Event] = {}
+        self._turns: dict[str, asyncio.Lock] = {}
         database.on_queued = self.wake
 
     def on(self, kind: str, handler: Handler) -> None:
         """Let `handler` do the entries of `kind`."""
         self._handlers[kind] = handler
+        self._turns[kind] = asyncio.Lock()
 
     async def put(
         self,
@@ -100,30 +102,50 @@ class Outbox:
     def start(self) -> None:
         """Begin, in the background: one task for each kind, so that none waits for another."""
         for kind in self._handlers:
-            self._woken[kind] = asyncio.Event()
-            task = BackgroundTask(f"outbox-{kind}", partial(self._run, kind))
+            woken = self._woken[kind] = asyncio.Event()
+            task = BackgroundTask(f"outbox-{kind}", partial(self._run, kind, woken))
             self._tasks.append(task)
             task.start()
+            # What is being delivered when the task is stopped has a moment to arrive.
+            self._turns[kind] = task.whole
 
     async def stop(self) -> None:
-        """End that. What is at hand comes back to whoever looks next."""
+        """End that. What is at hand then comes back to whoever looks next."""
         self._woken.clear()
         while self._tasks:
             await self._tasks.pop().stop()
+        self._turns = {kind: asyncio.Lock() for kind in self._handlers}
 
     async def work(self, kind: str) -> int:
-        """Do what is due of `kind`, once each; how many entries that were."""
-        async with self._database.read() as store:
-            if not await store.outbox.is_due(kind, now=now()):
-                return 0
-        async with self._database.transaction() as store:
-            at = now()
-            claimed = await store.outbox.claim(kind, now=at, until=at + self._lease, limit=_BATCH)
-        await asyncio.gather(*map(self._do, claimed))
+        """Do what is due of `kind`, once each; how many entries that were.
+
+        Raises StorageUnavailable. What was delivered then and could not be removed comes back.
+        """
+        async with self._turns[kind]:
+            async with self._database.read() as store:
+                if not await store.outbox.is_due(kind, now=now()):
+                    return 0
+            async with self._database.transaction() as store:
+                at = now()
+                claimed = await store.outbox.claim(
+                    kind, now=at, until=at + self._lease, limit=_BATCH
+                )
+            # All of them to their end, whatever becomes of one.
+            tasks = [
+                asyncio.create_task(self._do(entry), name=f"authapi-outbox-{kind}")
+                for entry in claimed
+            ]
+            ended = await asyncio.gather(*tasks, return_exceptions=True)
+        for error in ended:
+            if error is not None:
+                raise error
         return len(claimed)
 
     async def settle(self) -> int:
-        """Do everything that is due now, also what follows from it; how many entries that were."""
+        """Do everything that is due now, also what follows from it; how many entries that were.
+
+        What the background is at is waited for.
+        """
         total = 0
         while done := sum([await self.work(kind) for kind in self._handlers]):
             total += done
@@ -145,15 +167,17 @@ class Outbox:
     def _lease(self) -> timedelta:
         return timedelta(seconds=self._patience + 5)
 
-    async def _run(self, kind: str) -> None:
-        woken = self._woken[kind]
+    async def _run(self, kind: str, woken: asyncio.Event) -> None:
         while True:
             woken.clear()
             try:
                 if await self.work(kind):
                     continue
             except StorageUnavailable:
-                _log.warning("the outbox cannot be read")
+                _log.warning("the outbox cannot be read or written")
+            except Exception:
+                # Nobody begins this task again.
+                _log.exception("the outbox was not worked through")
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(woken.wait(), _POLL)
 

@@ -103,7 +103,8 @@ class Keys:
     def outbox_sealer(self) -> Sealer:
         """What the payloads of the outbox are sealed with."""
         if self._outbox_sealer is None:
-            raise RuntimeError(_NOT_STARTED)
+            # A command may have something to tell, and need no key that signs.
+            self._outbox_sealer = Sealer(secret_of(self._settings), use="outbox 1")
         return self._outbox_sealer
 
     async def start(self) -> None:

@@ -1,48 +1,57 @@
 """Mail to the owners of accounts, queued in the transaction of what it tells of.
 
-What is queued says who is written to and about what; the text is made when it is sent.
+What is queued says who is written to and about what (`Mail.queue`); the text is made when it is
+sent (`letters`, from `templates`, with `links`), and leaves by one of `transports`.
 """
 
 from datetime import datetime, timedelta
-from enum import StrEnum
+from email.message import EmailMessage
 
 from authapi.clock import now
+from authapi.crypto.ids import new_id
+from authapi.errors import ConfigurationError, DeliveryFailed
 from authapi.identity import User, current_client
-from authapi.services.background.outbox import Outbox
+from authapi.services.background.outbox import Outbox, Payload
+from authapi.services.mail.letters import Letters, example
+from authapi.services.mail.occasions import Occasion
+from authapi.services.mail.transports import Transport, transport_of
 from authapi.settings import Settings
 from authapi.storage import Store
+from authapi.storage.tables.outbox import Entry
+
+__all__ = ["KIND", "Mail", "Occasion"]
 
 KIND = "mail"
 """Of entries in the outbox."""
 
-
-class Occasion(StrEnum):
-    """Why somebody is written to; also the name of the templates."""
-
-    CONFIRM = "confirm"
-    """Confirm that the address of your account is yours."""
-    RESET = "reset"
-    """Choose another password."""
-    CHANGE = "change"
-    """To a new address: confirm that your account is to have it."""
-    EMAIL_CHANGED = "email_changed"
-    """To the old address: your account has another one; undo it if that was not you."""
-    PASSWORD_CHANGED = "password_changed"
-    TOKEN_CREATED = "token_created"
-    REFRESH_REUSE = "refresh_reuse"
-    """A refresh token was used twice: somebody may have stolen it."""
-    INVITATION = "invitation"
-    """An account was made for you: accept it."""
-    ADDRESS_TAKEN = "address_taken"
-    """Somebody wants to register, or take, the address that your account has."""
+_NAMES_ITS_READER = frozenset(
+    {Occasion.PASSWORD_CHANGED, Occasion.TOKEN_CREATED, Occasion.REFRESH_REUSE}
+)
+"""Occasions that need a login to the account, and are told at its own address. A stranger can cause
+every other mail, and to any address: a name in it would be whatever text they want read there."""
 
 
 class Mail:
-    """Queues mail."""
+    """Queues mail, and delivers it."""
 
     def __init__(self, outbox: Outbox, settings: Settings) -> None:
         self._outbox = outbox
         self._settings = settings
+        self._letters = Letters(settings)
+        self.transport: Transport | None = transport_of(settings)
+        """How mail leaves; tests put something else here."""
+        if self.transport is not None:
+            outbox.on(KIND, self.deliver)
+
+    def open(self) -> None:
+        """Find out whether mail can be written. Blocks.
+
+        Raises ConfigurationError if templates or certificates cannot be used.
+        """
+        if self.transport is not None:
+            if self._settings.mail_templates is not None:
+                self._letters.check()
+            self.transport.open()
 
     async def queue(
         self,
@@ -58,23 +67,57 @@ class Mail:
         """Write to `user`, at their address or at `to`, once `store` is committed.
 
         `secret` is what the link in it proves, until `expires_at`; `facts` are what else the
-        template may tell. Nothing happens where the settings send no mail.
+        template may tell. Their own words, name and facts, are told to those only whose address is
+        confirmed. Nothing happens where the settings send no mail.
         """
         if not self._settings.sends_mail:
             return
-        client = current_client()
+        is_owner = user.email_confirmed_at is not None
         payload = {
             "to": user.email if to is None else to,
-            "name": user.name,
+            "name": user.name
+            if is_owner and to is None and occasion in _NAMES_ITS_READER
+            else None,
             "locale": user.locale,
             "secret": secret,
             "expires_at": expires_at.isoformat() if expires_at else None,
             "at": now().isoformat(),
-            "ip": client.ip,
-            "user_agent": client.user_agent,
-            "facts": facts,
+            "ip": current_client().ip,
+            "facts": facts if is_owner else {},
         }
         lifetime: timedelta | None = None if expires_at is None else expires_at - now()
         await self._outbox.put(
             store, KIND, occasion.value, payload, user_id=user.id, lifetime=lifetime
         )
+
+    async def deliver(self, entry: Entry, payload: Payload) -> None:
+        """Send what was queued. Raises DeliveryFailed."""
+        ends = payload["expires_at"]
+        if ends is not None and datetime.fromisoformat(ends) <= now():
+            raise DeliveryFailed("the time of its link was over", permanent=True)
+        await self._send(self._letters.write(entry, payload))
+
+    async def test(self, to: str, *, locale: str | None = None) -> None:
+        """Send a mail to the address `to`, now and without the outbox.
+
+        Raises DeliveryFailed, ConfigurationError where the settings send no mail.
+        """
+        at = now()
+        entry = Entry(new_id(), KIND, Occasion.TEST.value, None, b"", at, at, at)
+        await self._send(self._letters.write(entry, example(locale, to=to)))
+
+    async def check(self) -> str:
+        """Whether the templates can be written and the transport can be reached; what it says.
+
+        Raises ConfigurationError for what the settings are to change, DeliveryFailed.
+        """
+        if self.transport is None:
+            return "off: nobody is written to"
+        self._letters.check()
+        self.transport.open()
+        return await self.transport.check()
+
+    async def _send(self, letter: EmailMessage) -> None:
+        if self.transport is None:
+            raise ConfigurationError("no mail is sent: set AUTHAPI_MAIL_URL")
+        await self.transport.send(letter)

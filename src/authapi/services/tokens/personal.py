@@ -11,6 +11,7 @@ from authapi.errors import InputError, InvalidInput, NotFound, TooManyTokens
 from authapi.identity import EventType, Identity, Session, SessionKind, current_client
 from authapi.services.alive import require_alive
 from authapi.services.audit import Audit
+from authapi.services.mail import Mail, Occasion
 from authapi.settings import Settings
 from authapi.storage import Database
 
@@ -18,9 +19,10 @@ from authapi.storage import Database
 class Tokens:
     """Personal access tokens."""
 
-    def __init__(self, database: Database, audit: Audit, settings: Settings) -> None:
+    def __init__(self, database: Database, audit: Audit, mail: Mail, settings: Settings) -> None:
         self._database = database
         self._audit = audit
+        self._mail = mail
         self._settings = settings
 
     async def create(
@@ -80,6 +82,7 @@ class Tokens:
                 session_id=token.id,
                 strategy=owner.strategy,
             )
+            await self._mail.queue(store, Occasion.TOKEN_CREATED, found[0], token=name)
         return token, secret
 
     async def list_of(self, user_id: UUID) -> Sequence[Session]:

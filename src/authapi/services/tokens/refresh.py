@@ -18,6 +18,7 @@ from authapi.errors import InvalidGrant, InvalidScope
 from authapi.identity import EventType, Session, User
 from authapi.services.audit import Audit
 from authapi.services.callers import Activity
+from authapi.services.mail import Mail, Occasion
 from authapi.settings import Settings
 from authapi.storage import Database, Store
 
@@ -38,11 +39,17 @@ class RefreshTokens:
     """Exchanges refresh tokens."""
 
     def __init__(
-        self, database: Database, activity: Activity, audit: Audit, settings: Settings
+        self,
+        database: Database,
+        activity: Activity,
+        audit: Audit,
+        mail: Mail,
+        settings: Settings,
     ) -> None:
         self._database = database
         self._activity = activity
         self._audit = audit
+        self._mail = mail
         self._settings = settings
 
     async def exchange(self, text: str, *, scopes: Collection[str] | None = None) -> Renewed:
@@ -77,6 +84,7 @@ class RefreshTokens:
                     session_id=session.id,
                     strategy=session.kind.value,
                 )
+                await self._mail.queue(store, Occasion.REFRESH_REUSE, user)
         if following is None:
             # Only now: the end of the session is committed, and this error would have undone it.
             raise InvalidGrant
