@@ -178,8 +178,10 @@ class Outbox:
             except Exception:
                 # Nobody begins this task again.
                 _log.exception("the outbox was not worked through")
+            # Not `wait_for`, which loses a cancellation that comes together with what it waits for.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(woken.wait(), _POLL)
+                async with asyncio.timeout(_POLL):
+                    await woken.wait()
 
     async def _do(self, entry: Entry) -> None:
         try:
