@@ -109,7 +109,7 @@ class Services:
             coherence=coherence,
             emails=Emails(database, one_time, requests, proof, throttle, mail, audit, settings),
             exchange=Exchange(database, keys, activity, settings),
-            housekeeping=Housekeeping(sessions, audit, keys, outbox, one_time, settings),
+            housekeeping=Housekeeping(database, sessions, audit, keys, outbox, settings),
             invitations=Invitations(one_time, mail),
             keys=keys,
             known=known,

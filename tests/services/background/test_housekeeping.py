@@ -17,12 +17,13 @@ from authapi.identity import Client, Event, EventType, Session, User
 from authapi.services import Services
 from authapi.settings import Settings
 from authapi.storage import Database
-from authapi.storage.models import events, sessions
+from authapi.storage.models import events, one_time_secrets, sessions
+from authapi.storage.tables.one_time_secrets import OneTimeSecret, Purpose
 from tests.storage.rows import a_session, a_user, store_user
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 
-OUTBOX = "entries of the outbox"
+NOTHING = {"entries of the outbox": 0, "one-time secrets": 0}
 
 
 @pytest.fixture
@@ -73,9 +74,9 @@ async def test_what_ended_an_hour_ago_goes_and_what_lives_stays(
     at = datetime.now(UTC)
     ends = (at - DAY, at - HOUR - timedelta(minutes=1), at - HOUR / 2, at + HOUR, at + DAY)
     stored = await store_sessions(services.database, alice, *ends)
-    assert await services.housekeeping.work() == {"sessions": 2, "events": 0, OUTBOX: 0}
+    assert await services.housekeeping.work() == {"sessions": 2, "events": 0, **NOTHING}
     assert await ids(services.database, sessions) == {session.id for session in stored[2:]}
-    assert await services.housekeeping.work() == {"sessions": 0, "events": 0, OUTBOX: 0}, (
+    assert await services.housekeeping.work() == {"sessions": 0, "events": 0, **NOTHING}, (
         "twice is once"
     )
 
@@ -119,8 +120,30 @@ async def test_events_are_kept_for_as_long_as_the_setting_says(services: Service
     old = await store_event(services.database, at - retention - HOUR)
     young = await store_event(services.database, at - retention + HOUR)
     assert await ids(services.database, events) == {old.id, young.id}
-    assert await services.housekeeping.work() == {"sessions": 0, "events": 1, OUTBOX: 0}
+    assert await services.housekeeping.work() == {"sessions": 0, "events": 1, **NOTHING}
     assert await ids(services.database, events) == {young.id}
+
+
+async def test_one_time_secrets_go_when_their_time_is_over(services: Services, alice: User) -> None:
+    at = datetime.now(UTC)
+    secrets = [
+        OneTimeSecret(
+            id=new_id(),
+            user_id=alice.id,
+            purpose=Purpose.RESET,
+            email="alice@example.com",
+            email_given="alice@example.com",
+            password_version=0,
+            created_at=at - HOUR,
+            expires_at=at + ends,
+        )
+        for ends in (-HOUR, -timedelta(seconds=1), timedelta(seconds=30))
+    ]
+    async with services.database.transaction() as store:
+        for secret in secrets:
+            await store.one_time_secrets.add(secret, hash_secret(str(secret.id)))
+    assert (await services.housekeeping.work())["one-time secrets"] == 2
+    assert await ids(services.database, one_time_secrets) == {secrets[2].id}
 
 
 async def test_one_process_at_a_time(postgres_url: str) -> None:

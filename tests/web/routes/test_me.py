@@ -69,6 +69,8 @@ async def test_my_account(api_on_each: Client, strategy: str) -> None:
         "email_confirmed_at": None,
         "created_at": created,
         "updated_at": created,
+        "locale": None,
+        "roles": [],
     }
 
 

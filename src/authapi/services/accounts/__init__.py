@@ -277,7 +277,9 @@ class Accounts:
         session of `caller`, who asks for it, has ended.
         """
         keeps_events = self._settings.deleted_events == "anonymise"
-        client = Client() if caller is not None else current_client()
+        client = current_client()
+        if caller is not None:
+            client = Client(request_id=client.request_id)
         async with self._database.transaction() as store:
             await store.users.lock(user_id)
             if caller is not None:

@@ -23,7 +23,6 @@ from authapi.storage.tables.one_time_secrets import OneTimeSecret, Purpose
 LINKS = tuple(purpose for purpose in Purpose if purpose is not Purpose.UNDO)
 """What ends when an account gets another password, address or owner. An undo must outlive all that:
 it is there for what a thief does to an account."""
-_PRUNE_BATCH = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,18 +100,6 @@ class OneTimeSecrets:
         if not await store.one_time_secrets.consume(secret.id):
             raise InvalidOneTimeSecret  # somebody was faster
         return Taken(secret, user, password)
-
-    async def prune(self) -> int:
-        """Remove those whose time is over, in small batches; how many they were."""
-        total = 0
-        while True:
-            async with self._database.transaction() as store:
-                if not await store.take_turn("prune one-time secrets"):
-                    return total
-                removed = await store.one_time_secrets.prune(now=now(), limit=_PRUNE_BATCH)
-            total += removed
-            if removed < _PRUNE_BATCH:
-                return total
 
 
 async def _find(store: Store, text: str, purposes: tuple[Purpose, ...]) -> OneTimeSecret:

@@ -9,36 +9,40 @@ import logging
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
-from authapi.services.accounts.one_time import OneTimeSecrets
+from authapi.clock import now
 from authapi.services.audit import Audit
 from authapi.services.background.outbox import Outbox
 from authapi.services.background.task import BackgroundTask
 from authapi.services.keys import Keys
 from authapi.services.sessions import Sessions
 from authapi.settings import Settings
+from authapi.storage import Database
 
 _log = logging.getLogger(__name__)
 
+_BATCH = 500
+
 
 class Housekeeping:
-    """Removes what has ended or expired, every `prune_interval`."""
+    """Removes what had its time, of every table, every `prune_interval`."""
 
     def __init__(
         self,
+        database: Database,
         sessions: Sessions,
         audit: Audit,
         keys: Keys,
         outbox: Outbox,
-        one_time: OneTimeSecrets,
         settings: Settings,
     ) -> None:
+        self._database = database
         self._interval: timedelta = settings.prune_interval
         self._chores: dict[str, Callable[[], Awaitable[int]]] = {
             "sessions": sessions.prune,
             "events": audit.prune,
             "signing keys": keys.prune,
             "entries of the outbox": outbox.prune,
-            "one-time secrets": one_time.prune,
+            "one-time secrets": self._prune_secrets,
         }
         self._task = BackgroundTask("housekeeping", self._run)
 
@@ -60,6 +64,17 @@ class Housekeeping:
                 # One chore must not keep the others from being done, nor end the task.
                 _log.warning("old %s not removed this time", name, exc_info=True)
         return removed
+
+    async def _prune_secrets(self) -> int:
+        total = 0
+        while True:
+            async with self._database.transaction() as store:
+                if not await store.take_turn("prune one-time secrets"):
+                    return total
+                removed = await store.one_time_secrets.prune(now=now(), limit=_BATCH)
+            total += removed
+            if removed < _BATCH:
+                return total
 
     async def _run(self) -> None:
         while True:

@@ -19,7 +19,7 @@ from authapi.clock import now
 from authapi.crypto.ids import new_id
 from authapi.errors import DeliveryFailed, SealBroken, StorageUnavailable
 from authapi.services.background.task import BackgroundTask
-from authapi.services.keys import Keys
+from authapi.services.keys import Keys, outbox_context
 from authapi.settings import Settings
 from authapi.storage import Database, Store
 from authapi.storage.tables.outbox import Entry
@@ -77,7 +77,7 @@ class Outbox:
         """
         at, key = now(), new_id()
         sealed = self._keys.outbox_sealer.seal(
-            json.dumps(payload).encode(), context=f"outbox {key}"
+            json.dumps(payload).encode(), context=outbox_context(key)
         )
         lasts = self._lifetime if lifetime is None else min(lifetime, self._lifetime)
         await store.outbox.add(
@@ -151,6 +151,13 @@ class Outbox:
             total += done
         return total
 
+    async def retry(self, kind: str) -> int:
+        """Try now what was given up of `kind`, or waits for long; how many entries."""
+        at = now()
+        async with self._database.transaction() as store:
+            hurried = await store.outbox.hurry(kind, at=at, unless_before=at + self._lease)
+            return hurried + await store.outbox.revive(kind, at=at, expires_at=at + self._lifetime)
+
     async def prune(self) -> int:
         """Remove entries that were given up a week ago or longer, in small batches; how many."""
         total = 0
@@ -204,7 +211,7 @@ class Outbox:
 
     def read(self, entry: Entry) -> Payload:
         """What was put. Raises SealBroken if it was sealed under another secret."""
-        plain = self._keys.outbox_sealer.open(entry.payload, context=f"outbox {entry.id}")
+        plain = self._keys.outbox_sealer.open(entry.payload, context=outbox_context(entry.id))
         payload: Payload = json.loads(plain)
         return payload
 
@@ -215,9 +222,9 @@ class Outbox:
         about = {"kind": entry.kind, "purpose": entry.purpose, "entry_id": str(entry.id)}
         async with self._database.transaction() as store:
             if gives_up:
-                await store.outbox.give_up(entry.id, at=now(), error=reason)
+                await store.outbox.give_up(entry, at=now(), error=reason)
             else:
-                await store.outbox.put_off(entry.id, until=again, error=reason)
+                await store.outbox.put_off(entry, until=again, error=reason)
         if gives_up:
             _log.error("given up: %s", reason, extra=about)
         else:

@@ -26,14 +26,21 @@ from authapi.identity import Session, User
 from authapi.services.audit import Audit
 from authapi.services.background.task import BackgroundTask
 from authapi.services.callers import Coherence, KnownCallers
-from authapi.services.keys.lifecycle import PUBLISHED_FOR, REREAD, WRONG_SECRET, KeyLifecycle
+from authapi.services.keys.lifecycle import (
+    OUTBOX,
+    PUBLISHED_FOR,
+    REREAD,
+    WRONG_SECRET,
+    KeyLifecycle,
+    outbox_context,
+)
 from authapi.services.keys.ring import KeyRing, ring_of
 from authapi.services.keys.secret import prepare_data_dir, secret_of
 from authapi.settings import Settings
 from authapi.storage import Database
 from authapi.storage.tables.signing_keys import StoredKey
 
-__all__ = ["PUBLISHED_FOR", "Keys", "prepare_data_dir"]
+__all__ = ["PUBLISHED_FOR", "Keys", "outbox_context", "prepare_data_dir"]
 
 _log = logging.getLogger(__name__)
 
@@ -89,8 +96,10 @@ class Keys:
         """
         secret = secret_of(self._settings)
         self._sealer = Sealer(secret)
-        self._outbox_sealer = Sealer(secret, use="outbox 1")
-        self._lifecycle = KeyLifecycle(self._database, self._audit, self._settings, self._sealer)
+        self._outbox_sealer = Sealer(secret, use=OUTBOX)
+        self._lifecycle = KeyLifecycle(
+            self._database, self._audit, self._settings, self._sealer, self._outbox_sealer
+        )
 
     @property
     def lifecycle(self) -> KeyLifecycle:
@@ -104,7 +113,7 @@ class Keys:
         """What the payloads of the outbox are sealed with."""
         if self._outbox_sealer is None:
             # A command may have something to tell, and need no key that signs.
-            self._outbox_sealer = Sealer(secret_of(self._settings), use="outbox 1")
+            self._outbox_sealer = Sealer(secret_of(self._settings), use=OUTBOX)
         return self._outbox_sealer
 
     async def start(self) -> None:

@@ -7,10 +7,12 @@ may want the same at once, and one does it.
 """
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 from authapi.clock import now
 from authapi.crypto import jwk
@@ -39,18 +41,32 @@ WRONG_SECRET = (
     "next start make new keys"
 )
 _TURN = "signing keys"
+_PAGE = 500
+OUTBOX = "outbox 1"
+"""What the key is derived for that seals the outbox."""
+
+
+def outbox_context(entry_id: UUID) -> str:
+    """Where the payload of an entry of the outbox stands."""
+    return f"outbox {entry_id}"
 
 
 class KeyLifecycle:
-    """Moves keys from state to state. `sealer` holds the secret of this process."""
+    """Moves keys from state to state. Both sealers hold the secret of this process."""
 
     def __init__(
-        self, database: Database, audit: Audit, settings: Settings, sealer: Sealer
+        self,
+        database: Database,
+        audit: Audit,
+        settings: Settings,
+        sealer: Sealer,
+        outbox_sealer: Sealer,
     ) -> None:
         self._database = database
         self._audit = audit
         self._settings = settings
         self._sealer = sealer
+        self._outbox_sealer = outbox_sealer
 
     async def ensure(self) -> Sequence[StoredKey]:
         """The keys that there are; the first ones are made, by one process, if there are none."""
@@ -130,8 +146,9 @@ class KeyLifecycle:
             return await self._rotate(store, keys, made) if self._is_due(keys) else None
 
     async def rewrap(self, secret: bytes) -> int:
-        """Seal every private key under another secret; how many they are.
+        """Seal every private key, and what waits in the outbox, under another secret.
 
+        How many keys they are. An entry of the outbox that another secret seals stays as it is.
         Raises ConfigurationError if it is not this process's own that seals them now.
         """
         other = Sealer(secret)
@@ -148,8 +165,19 @@ class KeyLifecycle:
                     raise ConfigurationError(WRONG_SECRET) from None
                 await store.signing_keys.reseal(key.kid, other.seal(plain, context=context))
                 count += 1
+            await self._reseal_outbox(store, Sealer(secret, use=OUTBOX))
             await self._record(store, EventType.KEYS_REWRAPPED, None)
         return count
+
+    async def _reseal_outbox(self, store: Store, other: Sealer) -> None:
+        last = None
+        while entries := await store.outbox.page(after=last, limit=_PAGE):
+            for entry in entries:
+                context = outbox_context(entry.id)
+                with contextlib.suppress(SealBroken):
+                    plain = self._outbox_sealer.open(entry.payload, context=context)
+                    await store.outbox.reseal(entry.id, other.seal(plain, context=context))
+            last = entries[-1].id
 
     async def discard(self) -> int:
         """Remove every key, for when the secret is lost: all JWTs end; how many they were."""

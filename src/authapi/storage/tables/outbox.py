@@ -115,17 +115,44 @@ class OutboxTable:
         result = await self._connection.execute(sa.delete(outbox).where(outbox.c.id == entry_id))
         return result.rowcount == 1
 
-    async def put_off(self, entry_id: UUID, *, until: datetime, error: str) -> None:
+    async def put_off(self, entry: Entry, *, until: datetime, error: str) -> None:
         """Try it again at `until`, or at once if that has passed."""
         await self._connection.execute(
-            sa.update(outbox).where(outbox.c.id == entry_id).values(due_at=until, error=error[:200])
+            sa.update(outbox).where(*_as_claimed(entry)).values(due_at=until, error=error[:200])
         )
 
-    async def give_up(self, entry_id: UUID, *, at: datetime, error: str) -> None:
+    async def give_up(self, entry: Entry, *, at: datetime, error: str) -> None:
         """Do not try it any more, and keep it for somebody to look at."""
         await self._connection.execute(
-            sa.update(outbox).where(outbox.c.id == entry_id).values(failed_at=at, error=error[:200])
+            sa.update(outbox).where(*_as_claimed(entry)).values(failed_at=at, error=error[:200])
         )
+
+    async def revive(self, kind: str, *, at: datetime, expires_at: datetime) -> int:
+        """Try what was given up of `kind` again, from `at` to `expires_at`; how many entries."""
+        result = await self._connection.execute(
+            sa.update(outbox)
+            .where(outbox.c.kind == kind, outbox.c.failed_at.is_not(None))
+            .values(failed_at=None, due_at=at, expires_at=expires_at, attempts=0)
+        )
+        self.added += result.rowcount
+        return result.rowcount
+
+    async def hurry(self, kind: str, *, at: datetime, unless_before: datetime) -> int:
+        """Try what waits for its next attempt at `at`; how many entries of `kind`.
+
+        Those that are due before `unless_before` may be in the hands of somebody.
+        """
+        result = await self._connection.execute(
+            sa.update(outbox)
+            .where(
+                outbox.c.kind == kind,
+                outbox.c.failed_at.is_(None),
+                outbox.c.due_at > unless_before,
+            )
+            .values(due_at=at)
+        )
+        self.added += result.rowcount
+        return result.rowcount
 
     async def reseal(self, entry_id: UUID, payload: bytes) -> None:
         """Replace the payload by the same under another secret."""
@@ -133,17 +160,30 @@ class OutboxTable:
             sa.update(outbox).where(outbox.c.id == entry_id).values(payload=payload)
         )
 
-    async def page(self, *, after: UUID | None, limit: int) -> Sequence[Entry]:
-        """Up to `limit` entries whose ids follow `after`, the oldest first."""
+    async def page(
+        self, kind: str | None = None, *, after: UUID | None = None, limit: int
+    ) -> Sequence[Entry]:
+        """Up to `limit` entries, the oldest first, of `kind` or of all, behind the id `after`."""
         statement = sa.select(*_COLUMNS).order_by(outbox.c.id).limit(limit)
+        if kind is not None:
+            statement = statement.where(outbox.c.kind == kind)
         if after is not None:
             statement = statement.where(outbox.c.id > after)
         return [Entry(*row) for row in await self._connection.execute(statement)]
 
     async def prune(self, *, before: datetime, limit: int) -> int:
-        """Remove up to `limit` entries that were given up before `before`; how many they were."""
-        batch = sa.select(outbox.c.id).where(outbox.c.failed_at < before).limit(limit)
+        """Remove up to `limit` entries that ended before `before`; how many they were.
+
+        They were given up then, or their time was over and nobody here does their kind any more.
+        """
+        ended = sa.func.coalesce(outbox.c.failed_at, outbox.c.expires_at) < before
+        batch = sa.select(outbox.c.id).where(ended).limit(limit)
         result = await self._connection.execute(
             sa.delete(outbox).where(outbox.c.id.in_(batch.scalar_subquery()))
         )
         return result.rowcount
+
+
+def _as_claimed(entry: Entry) -> Sequence[sa.ColumnElement[bool]]:
+    # Whoever was slow and has lost it to somebody else has nothing to say about it any more.
+    return (outbox.c.id == entry.id, outbox.c.attempts == entry.attempts)
