@@ -55,7 +55,11 @@ class EmailConfirmation(Input):
 
     token: OneTimeSecret
     password: Annotated[
-        Password | None, Field(description="That of the account, if nobody is logged in to it.")
+        Password | None,
+        Field(
+            description="That of the account, if nobody is logged in to it.",
+            json_schema_extra={"format": "password", "writeOnly": True},
+        ),
     ] = None
 
 
@@ -64,7 +68,11 @@ class EmailChange(Input):
 
     email: Email
     current_password: Annotated[
-        Password | None, Field(description="Not needed after a fresh login.")
+        Password | None,
+        Field(
+            description="Not needed after a fresh login.",
+            json_schema_extra={"format": "password", "writeOnly": True},
+        ),
     ] = None
 
 

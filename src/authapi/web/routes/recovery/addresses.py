@@ -36,7 +36,10 @@ async def confirm(body: EmailConfirmation, caller: Reader, request: Request) -> 
 
 
 @router.post(
-    "/email/confirm/request", status_code=202, responses=problems(400, 408, 415, 422, 429, 503)
+    "/email/confirm/request",
+    status_code=202,
+    response_class=Response,
+    responses=problems(400, 408, 415, 422, 429, 503),
 )
 async def request_confirmation(body: AddressOnly, request: Request) -> Response:
     """Ask for another mail to confirm an address with. The answer is the same for each address."""
@@ -57,6 +60,7 @@ async def undo(body: OneTimeSecretOnly, request: Request) -> None:
 @protected.post(
     "/me/email",
     status_code=202,
+    response_class=Response,
     responses=problems(400, 401, 403, 404, 408, 415, 422, 429, 503),
 )
 async def change(body: EmailChange, identity: Owner, request: Request) -> Response:

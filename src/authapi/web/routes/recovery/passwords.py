@@ -11,7 +11,12 @@ from authapi.web.schemas import AddressOnly, InvitationAcceptance, PasswordReset
 router = APIRouter(route_class=AuthAPIRoute, tags=["recovery"])
 
 
-@router.post("/password/forgot", status_code=202, responses=problems(400, 408, 415, 422, 429, 503))
+@router.post(
+    "/password/forgot",
+    status_code=202,
+    response_class=Response,
+    responses=problems(400, 408, 415, 422, 429, 503),
+)
 async def forgot(body: AddressOnly, request: Request) -> Response:
     """Ask for a mail to choose another password with. The answer is the same for each address."""
     await context_of(request).runtime.services.requests.ask("reset", body.email)
