@@ -48,6 +48,7 @@ class AuthAPI:
             units.pop("leaks", None)
         if not self.settings.sends_mail:
             units.pop("recovery", None)
+            units.pop("pages", None)
         metrics_path = self.settings.metrics_path
         self._installation.install(app, units, other_paths=[metrics_path] if metrics_path else ())
         if metrics_path is not None:

@@ -171,8 +171,8 @@ def test_every_answer_is_described(app: FastAPI) -> None:
                 if status >= "400":
                     assert response["content"] == {"application/problem+json": problem}, where
                 else:
-                    # RFC 7009, section 2.2: the answer to a revocation is 200 and has no body. What a
-                    # request for mail comes to is told by mail.
+                    # RFC 7009, section 2.2: the answer to a revocation is 200 and has no body.
+                    # What a request for mail comes to is told by mail.
                     is_empty = status in ("202", "204", "304") or path == "/token/revoke"
                     assert ("content" in response) == (not is_empty), where
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from fastapi import APIRouter
 
+from authapi.web.pages import forms
 from authapi.web.routes import (
     docs,
     events,
@@ -27,6 +28,7 @@ UNITS: Mapping[str, APIRouter] = {
     "export": export.router,
     "registration": registration.router,
     "recovery": recovery.router,
+    "pages": forms.router,
     "login": login.router,
     "grants": grants.router,
     "revocation": revocation.router,
