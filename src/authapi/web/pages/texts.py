@@ -40,8 +40,8 @@ ENGLISH: Texts = {
     "forgot.lead": "You get a mail with a link to choose another.",
     "forgot.button": "Send the mail",
     "forgot.done": "If there is an account with this address, a mail is on its way.",
-    "invalid_one_time_secret": "This link does not work any more: it was used, is too old, or there is a "
-    "newer one.",
+    "invalid_one_time_secret": "This link does not work any more: it was used, is too "
+    "old, or there is a newer one.",
     "proof_required": "Log in to the account that asked for this, or type its password.",
     "password_needed": "Type the password, or confirm without one below.",
     "wrong_password": "The password is wrong.",
@@ -90,8 +90,8 @@ KOREAN: Texts = {
     "forgot.lead": "새 비밀번호를 정하는 링크를 메일로 보내 드립니다.",
     "forgot.button": "메일 보내기",
     "forgot.done": "이 주소의 계정이 있으면 곧 메일이 도착합니다.",
-    "invalid_one_time_secret": "이 링크는 더 이상 쓸 수 없습니다. 이미 썼거나, 오래되었거나, 더 새로운 "
-    "링크가 있습니다.",
+    "invalid_one_time_secret": "이 링크는 더 이상 쓸 수 없습니다. 이미 썼거나, 오래되었거나, "
+    "더 새로운 링크가 있습니다.",
     "proof_required": "요청한 계정에 로그인하거나 그 비밀번호를 입력하세요.",
     "password_needed": "비밀번호를 입력하거나, 아래에서 비밀번호 없이 확인하세요.",
     "wrong_password": "비밀번호가 맞지 않습니다.",
