@@ -170,6 +170,7 @@ async def test_row_33_nothing_is_left_to_a_stranger_who_must_confirm(database_ur
         assert user["name"] is None
 
 
+@pytest.mark.slow
 async def test_row_34_a_token_confirms_the_address_that_it_was_sent_to(api: Client) -> None:
     """Two hundred rounds of two changes at once: nobody gets an address that they do not read."""
     own = "own@example.net"
