@@ -200,6 +200,7 @@ class EventType(StrEnum):
     """What can happen to an account, in the words that `GET /me/events` and the log use."""
 
     ACCOUNT_REGISTERED = "account_registered"
+    ACCOUNT_IMPORTED = "account_imported"
     ACCOUNT_RENAMED = "account_renamed"
     ACCOUNT_DEACTIVATED = "account_deactivated"
     ACCOUNT_ACTIVATED = "account_activated"

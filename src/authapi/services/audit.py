@@ -5,7 +5,7 @@ the commit, so that it never tells of something that was taken back.
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from uuid import UUID
 
 from cachetools import TTLCache
@@ -48,6 +48,10 @@ class Audit:
     ) -> None:
         """Write down an event in the transaction of `store`, with where the request came from."""
         await store.events.add(_event(kind, user_id, session_id, strategy, detail))
+
+    async def record_each(self, store: Store, kind: EventType, user_ids: Collection[UUID]) -> None:
+        """Write down the same of many accounts, in the transaction of `store`."""
+        await store.events.add_all([_event(kind, user_id, None, None, {}) for user_id in user_ids])
 
     async def record_alone(
         self,
