@@ -17,6 +17,7 @@ from authapi.web.context import Runtime
 from authapi.web.installation import Installation, chosen
 from authapi.web.routes import UNITS
 from authapi.web.routes.health import metrics_of
+from authapi.web.webhooks import webhook_post
 
 
 class AuthAPI:
@@ -32,7 +33,9 @@ class AuthAPI:
 
     def __init__(self, settings: Settings | None = None) -> None:
         self.settings = settings or load_settings()
-        services = Services.build(self.settings, breached=range_check(self.settings))
+        services = Services.build(
+            self.settings, breached=range_check(self.settings), post=webhook_post(self.settings)
+        )
         self.runtime = Runtime(self.settings, Registry.load(services), services)
         self._installation = Installation(self.runtime)
 

@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from authapi.cli import db, doctor, inspect, keys, serve
+from authapi.cli import db, doctor, inspect, keys, mail, serve, webhooks
 from authapi.cli.accounts import importing, passwords, sessions, tokens, users
 from authapi.cli.running import printable
 from authapi.errors import AuthAPIError
@@ -24,6 +24,8 @@ app.add_typer(users.app, name="users")
 app.add_typer(sessions.app, name="sessions")
 app.add_typer(tokens.app, name="tokens")
 app.add_typer(keys.app, name="keys")
+app.add_typer(mail.app, name="mail")
+app.add_typer(webhooks.app, name="webhooks")
 app.add_typer(passwords.app, name="passwords")
 app.command("doctor")(doctor.doctor)
 app.command("strategies")(inspect.strategies)

@@ -58,7 +58,7 @@ def examine() -> Iterator[Finding]:
     yield Finding("settings", "ok", f"profile {settings.env}")
     for check in (
         *(_strategies, _database, _secret_file, _signing_keys),
-        *(_data_dir, _limits, _transport, _docs, _leaks),
+        *(_data_dir, _limits, _transport, _docs, _leaks, _mail),
     ):
         yield from check(settings)
 
@@ -180,6 +180,18 @@ def _leaks(settings: Settings) -> Iterator[Finding]:
     path = settings.leak_report_keys
     if path is not None:
         yield _tried("leak reports", lambda: f"believed from: {', '.join(read_scanners(path))}")
+
+
+def _mail(settings: Settings) -> Iterator[Finding]:
+    yield _tried("mail", lambda: asyncio.run(_ask_for_mail(settings)))
+
+
+async def _ask_for_mail(settings: Settings) -> str:
+    services = Services.build(settings)
+    try:
+        return await services.mail.check()
+    finally:
+        await services.stop()
 
 
 def _secret(path: Path) -> Finding:

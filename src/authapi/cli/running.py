@@ -16,6 +16,7 @@ from authapi.services import Services, prepare
 from authapi.services.addresses import parse_email
 from authapi.settings import load_settings
 from authapi.web.breaches import range_check
+from authapi.web.webhooks import webhook_post
 
 T = TypeVar("T")
 
@@ -37,7 +38,9 @@ def with_services(
 
     async def run() -> T:
         settings = load_settings()
-        services = Services.build(settings, breached=range_check(settings))
+        services = Services.build(
+            settings, breached=range_check(settings), post=webhook_post(settings)
+        )
         try:
             if keys == "open":
                 await services.open()

@@ -34,6 +34,7 @@ from authapi.services.tokens import (
     Tokens,
     TokenStates,
 )
+from authapi.services.webhooks import Post, Webhooks
 from authapi.settings import Settings
 from authapi.storage import Database
 
@@ -72,12 +73,16 @@ class Services:
     throttle: Throttle
     token_states: TokenStates
     tokens: Tokens
+    webhooks: Webhooks
 
     @classmethod
-    def build(cls, settings: Settings, *, breached: BreachCheck | None = None) -> "Services":
+    def build(
+        cls, settings: Settings, *, breached: BreachCheck | None = None, post: Post | None = None
+    ) -> "Services":
         """Put the services together. Nothing is opened, read or written yet.
 
-        `breached` is how new passwords are looked up among breached ones, if at all.
+        `breached` is how new passwords are looked up among breached ones, if at all; `post` sends
+        webhooks.
         """
         database = Database(
             settings.resolved_database_url,
@@ -95,6 +100,8 @@ class Services:
         keys = Keys(database, known, coherence, audit, settings)
         outbox = Outbox(database, keys, settings)
         mail = Mail(outbox, settings)
+        webhooks = Webhooks(outbox, settings, post)
+        audit.on_event = webhooks.queue
         presented = PresentedTokens(database, keys, activity, settings)
         throttle = Throttle(settings)
         one_time = OneTimeSecrets(database, settings)
@@ -128,6 +135,7 @@ class Services:
             throttle=throttle,
             token_states=TokenStates(database, presented, activity, audit),
             tokens=Tokens(database, audit, mail, settings),
+            webhooks=webhooks,
         )
 
     async def open(self) -> None:
@@ -162,6 +170,7 @@ class Services:
         if self.metrics is not None:
             await self.metrics.stop()
         await self.outbox.stop()
+        await self.webhooks.close()
         await self.housekeeping.stop()
         await self.keys.stop()
         await self.coherence.stop()

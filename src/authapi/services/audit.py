@@ -35,6 +35,8 @@ class Audit:
         self._told: TTLCache[tuple[str, ...], bool] = TTLCache(maxsize=10_000, ttl=_SAMPLING)
         self._logins: TTLCache[tuple[str, ...], bool] = TTLCache(maxsize=10_000, ttl=_ONCE_A_DAY)
         database.on_commit = _to_log
+        self.on_event: Callable[[Store, Event], Awaitable[None]] = _nobody
+        """Told of each event in the transaction that writes it down."""
 
     async def record(
         self,
@@ -47,7 +49,7 @@ class Audit:
         **detail: object,
     ) -> None:
         """Write down an event in the transaction of `store`, with where the request came from."""
-        await store.events.add(_event(kind, user_id, session_id, strategy, detail))
+        await self._add(store, _event(kind, user_id, session_id, strategy, detail))
 
     async def record_each(self, store: Store, kind: EventType, user_ids: Collection[UUID]) -> None:
         """Write down the same of many accounts, in the transaction of `store`."""
@@ -68,7 +70,7 @@ class Audit:
         answers reads would turn a wrong guess into an outage, which costs the guesser nothing.
         """
         event = _event(kind, user_id, session_id, strategy, detail)
-        await self._try(kind, lambda store: store.events.add(event))
+        await self._try(kind, lambda store: self._add(store, event))
 
     async def throttled(self, account: str | None = None) -> None:
         """Write down that attempts are being throttled, once a minute and network.
@@ -84,9 +86,10 @@ class Audit:
 
         async def write(store: Store) -> None:
             if account is None:
-                await store.events.add(event)
+                await self._add(store, event)
             else:
                 await store.events.add_for(event, email=account)
+                await self.on_event(store, event)
 
         await self._try(EventType.THROTTLED, write)
 
@@ -113,6 +116,10 @@ class Audit:
         """
         if _is_new(self._logins, str(user_id), strategy):
             await self.record_alone(EventType.LOGIN, user_id=user_id, strategy=strategy)
+
+    async def _add(self, store: Store, event: Event) -> None:
+        await store.events.add(event)
+        await self.on_event(store, event)
 
     async def _try(self, kind: EventType, write: Callable[[Store], Awaitable[None]]) -> None:
         try:
@@ -167,6 +174,10 @@ def _event(
         client=current_client(),
         detail=detail,
     )
+
+
+async def _nobody(_: Store, __: Event) -> None:
+    return None
 
 
 def _to_log(event: Event) -> None:

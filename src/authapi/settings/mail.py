@@ -12,6 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr
 
+from authapi.identity import EventType
 from authapi.settings.edge import EdgeSettings
 from authapi.settings.fields import Lifetime, Names, Rate
 
@@ -76,6 +77,15 @@ def _is_target(text: str) -> bool:
     return secure and "@" not in parts.netloc and not parts.fragment and text.isascii()
 
 
+def _webhook_events(value: tuple[str, ...]) -> tuple[str, ...]:
+    known = {kind.value for kind in EventType}
+    if unknown := [name for name in value if name not in known]:
+        raise ValueError(
+            f"there is no event {min(unknown)[:40]}; there are {', '.join(sorted(known))}"
+        )
+    return value
+
+
 def _webhook_secret(value: SecretStr | None) -> SecretStr | None:
     if value is None:
         return None
@@ -116,8 +126,9 @@ class MailSettings(EdgeSettings):
     """Where events are sent to, each to all of them."""
     webhook_secret: Annotated[SecretStr | None, AfterValidator(_webhook_secret)] = None
     """What they are signed with: `whsec_` and 24 to 64 random bytes in base64."""
-    webhook_events: Names = ()
-    """Types of events to send; by default all."""
+    webhook_events: Annotated[Names, AfterValidator(_webhook_events)] = ()
+    """Types of events to send; by default all but `login_refused`, `access_refused` and
+    `throttled`, which strangers cause."""
 
     def _fit_together(self) -> None:
         super()._fit_together()

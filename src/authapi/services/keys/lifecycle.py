@@ -165,8 +165,9 @@ class KeyLifecycle:
                     raise ConfigurationError(WRONG_SECRET) from None
                 await store.signing_keys.reseal(key.kid, other.seal(plain, context=context))
                 count += 1
-            await self._reseal_outbox(store, Sealer(secret, use=OUTBOX))
+            # Before: what is told of it waits in the outbox too.
             await self._record(store, EventType.KEYS_REWRAPPED, None)
+            await self._reseal_outbox(store, Sealer(secret, use=OUTBOX))
         return count
 
     async def _reseal_outbox(self, store: Store, other: Sealer) -> None:

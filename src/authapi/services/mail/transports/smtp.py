@@ -3,6 +3,7 @@
 Whatever the server says, only its code is repeated: its text may hold an address.
 """
 
+import asyncio
 import email.policy
 import ssl
 from collections.abc import AsyncIterator
@@ -85,8 +86,10 @@ class SMTP:
             start_tls=self._scheme == "smtp",
             **options,
         )
+        connection: asyncio.BaseTransport | None = None
         try:
             async with server:
+                connection = server.transport
                 yield server
         except aiosmtplib.SMTPRecipientsRefused as error:
             raise _refused("the recipient", error.recipients[0].code) from None
@@ -98,6 +101,11 @@ class SMTP:
             raise DeliveryFailed(f"the mail server: {kind} ({error.code})") from None
         except (aiosmtplib.SMTPException, OSError) as error:
             raise DeliveryFailed(f"the mail server: {_reason(error)}") from None
+        finally:
+            # Everything is said. Only closed, it would wait for the end of TLS from the other side,
+            # which takes half a minute where that is silent.
+            if isinstance(connection, asyncio.WriteTransport):
+                connection.abort()
 
 
 def _refused(what: str, code: int) -> DeliveryFailed:

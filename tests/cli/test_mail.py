@@ -1,0 +1,94 @@
+"""`authapi mail` and `authapi webhooks`: tried, listed, tried again; and doctor on mail."""
+
+import json
+from email import message_from_bytes
+from pathlib import Path
+
+from tests.cli.conftest import Run, failed_with_one_line
+from tests.servers.process import free_port
+from tests.servers.smtp import SMTPServer, new_certificate
+from tests.servers.webhooks import SECRET, Receiver
+
+PASSWORD = "correct horse battery staple"
+
+
+def test_a_mail_to_try_whether_it_arrives(run: Run, tmp_path: Path) -> None:
+    done = run("mail", "test", "Alice@example.com", "--locale", "ko", "--json")
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "data" / "mail"
+    assert json.loads(done.stdout) == {
+        "to": "Alice@example.com",
+        "sent": True,
+        "transport": f"written into {folder}",
+    }
+    (file,) = folder.iterdir()
+    message = message_from_bytes(file.read_bytes())
+    assert message["To"] == "Alice@example.com"
+    assert message["Content-Language"] == "ko"
+    assert "email" in failed_with_one_line(run("mail", "test", "nobody"))
+    assert "AUTHAPI_MAIL_URL" in failed_with_one_line(
+        run("mail", "test", "a@example.com", mail_url="none:")
+    )
+
+
+def test_by_smtp(run: Run, tmp_path: Path) -> None:
+    certificate = new_certificate(tmp_path, "127.0.0.1")
+    with SMTPServer(certificate, needs_login=True) as server:
+        settings = {"mail_url": server.url, "mail_ca_file": str(certificate.path)}
+        done = run("mail", "test", "alice@example.com", **settings)
+        assert done.returncode == 0, done.stderr
+        assert f"127.0.0.1:{server.port} answers" in done.stdout
+        assert [message["To"] for message in server.messages] == ["alice@example.com"]
+        untrusted = failed_with_one_line(
+            run("mail", "test", "alice@example.com", mail_url=server.url)
+        )
+        assert untrusted.endswith("its certificate is not trusted (self-signed certificate)")
+        asked = json.loads(run("doctor", "--json", **settings).stdout)
+        (found,) = [row for row in asked if row["check"] == "mail"]
+        assert found["verdict"] == "ok"
+        assert found["message"] == f"127.0.0.1:{server.port} answers"
+        assert len(server.messages) == 1, "to look is not to send"
+    away = run("doctor", "--json", **settings)
+    assert away.returncode == 1
+    (found,) = [row for row in json.loads(away.stdout) if row["check"] == "mail"]
+    assert found["verdict"] == "error"
+    assert found["message"] == "the mail server: SMTPConnectError"
+
+
+def test_what_waits_is_listed_and_tried_again(run: Run) -> None:
+    away = {"mail_url": f"smtp+plain://127.0.0.1:{free_port()}"}
+    assert run("users", "create", "alice@example.com", text=PASSWORD, **away).returncode == 0
+    assert run("mail", "list", **away).stdout == ""
+    run("users", "set-password", "alice@example.com", text=PASSWORD + "x", **away)
+    (row,) = json.loads(run("mail", "list", "--json", **away).stdout)
+    assert (row["purpose"], row["state"], row["attempts"]) == ("password_changed", "waiting", 0)
+    assert "alice" not in run("mail", "list", **away).stdout
+    assert json.loads(run("mail", "retry", "--json", **away).stdout) == {"retried": 0}
+
+
+def test_webhooks_are_tried(run: Run) -> None:
+    assert "AUTHAPI_WEBHOOK_URLS" in failed_with_one_line(run("webhooks", "test"))
+    with Receiver() as good, Receiver(status=500) as bad:
+        settings = {"webhook_secret": SECRET, "webhook_urls": f"{good.url} {bad.url}"}
+        done = run("webhooks", "test", "--json", **settings)
+        assert done.returncode == 1
+        assert json.loads(done.stdout) == [
+            {"url": good.url, "delivered": True, "answer": 204},
+            {"url": bad.url, "delivered": False, "answer": 500},
+        ]
+        (received,) = good.received
+        assert received.is_signed
+        assert received.document["type"] == "webhook_test"
+        alone = run("webhooks", "test", webhook_secret=SECRET, webhook_urls=good.url)
+        assert alone.returncode == 0, alone.stderr
+    gone = run("webhooks", "test", "--json", webhook_secret=SECRET, webhook_urls=good.url)
+    assert gone.returncode == 1
+    assert json.loads(gone.stdout)[0]["answer"] == "the receiver: ConnectError"
+
+
+def test_what_a_command_did_waits_for_a_service(run: Run) -> None:
+    settings = {"webhook_secret": SECRET, "webhook_urls": f"http://127.0.0.1:{free_port()}/"}
+    assert run("users", "create", "a@example.com", text=PASSWORD, **settings).returncode == 0
+    (row,) = json.loads(run("webhooks", "list", "--json", **settings).stdout)
+    assert row["purpose"] == "account_registered"
+    assert json.loads(run("webhooks", "retry", "--json", **settings).stdout) == {"retried": 0}

@@ -1,0 +1,187 @@
+"""A real SMTP server for tests, with a certificate of its own: it refuses, dawdles and goes."""
+
+import asyncio
+import email
+import email.policy
+import ipaddress
+import ssl
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from email.message import EmailMessage
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import AuthResult, LoginPassword
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from tests.servers.process import free_port
+
+USER, PASSWORD = "authapi", "p@ss/word"
+Security = Literal["starttls", "tls", "plain"]
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """A certificate that signs itself, for `names`, and its key, as files."""
+
+    path: Path
+    key: Path
+
+
+def new_certificate(folder: Path, *names: str) -> Certificate:
+    """One for `names`, which are hosts or addresses."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "tests of authapi")])
+    at = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(at - timedelta(days=1))
+        .not_valid_after(at + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([_general(name) for name in names]), False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), True)
+        .sign(key, hashes.SHA256())
+    )
+    found = Certificate(folder / f"{names[0]}.pem", folder / f"{names[0]}.key")
+    found.path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    found.key.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    return found
+
+
+def _general(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
+
+
+@dataclass
+class SMTPServer:
+    """One server on a port of its own, which stays the same when it is stopped and started."""
+
+    certificate: Certificate
+    security: Security = "starttls"
+    needs_login: bool = False
+    port: int = field(default_factory=free_port)
+    envelopes: list[tuple[str, Sequence[str], EmailMessage]] = field(default_factory=list)
+    """What arrived: sender, recipients, mail."""
+    refused: dict[str, str] = field(default_factory=dict)
+    """What is answered, in place of "250", to a recipient, to `DATA` or to `MAIL`."""
+    dawdles: float = 0.0
+    """Seconds before each mail is taken."""
+    attempts: int = 0
+    """How many recipients were named, refused ones included."""
+    _controller: "_Listening | None" = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    def url(self) -> str:
+        """For AUTHAPI_MAIL_URL."""
+        scheme = {"starttls": "smtp", "tls": "smtps", "plain": "smtp+plain"}[self.security]
+        login = f"{USER}:{PASSWORD.replace('@', '%40').replace('/', '%2F')}@"
+        return f"{scheme}://{login if self.needs_login else ''}127.0.0.1:{self.port}"
+
+    @property
+    def messages(self) -> list[EmailMessage]:
+        """The mails that arrived."""
+        return [message for _, _, message in self.envelopes]
+
+    def start(self) -> None:
+        """Listen. Returns once it does."""
+        if self._controller is not None:
+            return
+        options: dict[str, Any] = {}
+        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        tls.load_cert_chain(self.certificate.path, self.certificate.key)
+        if self.security == "starttls":
+            options |= {"tls_context": tls, "require_starttls": True}
+        elif self.security == "tls":
+            options |= {"ssl_context": tls}
+        if self.needs_login:
+            options |= {"auth_required": True, "authenticator": _authenticate}
+            options |= {"auth_require_tls": self.security == "starttls"}
+            # aiosmtpd does not see that TLS was there before it, and warns at each connection.
+            warnings.filterwarnings("ignore", "Requiring AUTH while not requiring TLS", UserWarning)
+        self._controller = _Listening(self, hostname="127.0.0.1", port=self.port, **options)
+        self._controller.start()
+
+    def stop(self) -> None:
+        """Listen no more; whoever is connected is cut off."""
+        if self._controller is not None:
+            self._controller.stop()
+            self._controller = None
+
+    async def handle_MAIL(  # noqa: N802  # the name that aiosmtpd calls
+        self, _: object, __: object, envelope: Any, address: str, options: list[str]
+    ) -> str:
+        """Take a sender."""
+        if answer := self.refused.get("MAIL"):
+            return answer
+        envelope.mail_from = address
+        envelope.mail_options.extend(options)
+        return "250 OK"
+
+    async def handle_RCPT(  # noqa: N802
+        self, _: object, __: object, envelope: Any, address: str, ___: object
+    ) -> str:
+        """Take a recipient."""
+        self.attempts += 1
+        if answer := self.refused.get(address):
+            return answer
+        envelope.rcpt_tos.append(address)
+        return "250 OK"
+
+    async def handle_DATA(self, _: object, __: object, envelope: Any) -> str:  # noqa: N802
+        """Take a mail."""
+        if answer := self.refused.get("DATA"):
+            return answer
+        await asyncio.sleep(self.dawdles)
+        message = email.message_from_bytes(envelope.content, policy=email.policy.default)
+        assert isinstance(message, EmailMessage)
+        self.envelopes.append((envelope.mail_from, envelope.rcpt_tos, message))
+        return "250 OK"
+
+
+class _Listening(Controller):
+    """A server that leaves nothing open behind itself."""
+
+    def factory(self) -> Any:
+        found = super().factory()  # type: ignore[no-untyped-call]  # aiosmtpd has few types
+        self.__dict__.setdefault("connections", []).append(found)
+        return found
+
+    def stop(self, no_assert: bool = False) -> None:
+        self.loop.call_soon_threadsafe(self._hang_up)
+        super().stop(no_assert)
+
+    def _hang_up(self) -> None:
+        for connection in self.__dict__.get("connections", ()):
+            if connection.transport is not None:
+                connection.transport.abort()
+
+
+def _authenticate(*about: Any) -> AuthResult:
+    found = about[-1]
+    good = LoginPassword(USER.encode(), PASSWORD.encode())
+    return AuthResult(success=found == good, handled=False)
