@@ -81,7 +81,12 @@ def test_times_are_utc_to_the_microsecond() -> None:
     ids = {"id": "01a206a0-003a-773f-bb91-a1591df407d1", "email": "a@example.com", "name": None}
     at = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone(timedelta(hours=9)))
     times = {"created_at": at, "updated_at": at, "email_confirmed_at": at.astimezone(UTC)}
-    more = {"is_active": True, "is_superuser": False, "locale": None, "roles": []}
+    more: dict[str, object] = {
+        "is_active": True,
+        "is_superuser": False,
+        "locale": None,
+        "roles": [],
+    }
     user = UserOut.model_validate({**ids, **times, **more})
     written = json.loads(user.model_dump_json())
     assert {written[name] for name in times} == {"2026-01-01T18:04:05.000000Z"}

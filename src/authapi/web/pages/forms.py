@@ -73,7 +73,10 @@ def _refusal(field: str, code: str) -> InvalidInput:
     return InvalidInput(InputError(("body", field), code, "is refused"))
 
 
-_NEW = {"autocomplete": "new-password", "hint": "at_least"}
+def _choosing(name: str, field: str) -> Page:
+    return Page(name, field, "new_password", autocomplete="new-password", hint="at_least")
+
+
 PAGES: Mapping[str, tuple[Page, Deed]] = {
     page.name: (page, deed)
     for page, deed in (
@@ -88,9 +91,9 @@ PAGES: Mapping[str, tuple[Page, Deed]] = {
             ),
             _confirm,
         ),
-        (Page("reset", "new_password", "new_password", **_NEW), _reset),
+        (_choosing("reset", "new_password"), _reset),
         (Page("undo"), _undo),
-        (Page("invitation", "password", "new_password", **_NEW), _accept),
+        (_choosing("invitation", "password"), _accept),
         (
             Page("forgot", "email", "email", type="email", autocomplete="email", needs_token=False),
             _forgot,
