@@ -210,6 +210,15 @@ class EventType(StrEnum):
     LOGOUT = "logout"
     PASSWORD_CHANGED = "password_changed"
     PASSWORD_CHANGE_REFUSED = "password_change_refused"
+    PASSWORD_RESET_REQUESTED = "password_reset_requested"
+    PASSWORD_RESET = "password_reset"
+    REAUTHENTICATED = "reauthenticated"
+    REAUTHENTICATION_REFUSED = "reauthentication_refused"
+    EMAIL_CONFIRMED = "email_confirmed"
+    EMAIL_CHANGE_REQUESTED = "email_change_requested"
+    EMAIL_CHANGED = "email_changed"
+    EMAIL_CHANGE_UNDONE = "email_change_undone"
+    INVITATION_ACCEPTED = "invitation_accepted"
     SESSION_ENDED = "session_ended"
     SESSIONS_ENDED = "sessions_ended"
     TOKEN_CREATED = "token_created"
@@ -227,6 +236,7 @@ REFUSALS = frozenset(
     {
         EventType.LOGIN_REFUSED,
         EventType.PASSWORD_CHANGE_REFUSED,
+        EventType.REAUTHENTICATION_REFUSED,
         EventType.REFRESH_REUSE,
         EventType.THROTTLED,
         EventType.ACCESS_REFUSED,

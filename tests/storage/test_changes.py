@@ -90,7 +90,15 @@ ALICE: dict[str, Act] = {
     "sessions.replace_secret": lambda store, it: store.sessions.replace_secret(
         it.login.id, hash_secret("another"), auth_time=AT + DAY
     ),
+    "sessions.prove_again": lambda store, it: store.sessions.prove_again(
+        it.login.id, auth_time=AT + DAY
+    ),
     "users.set_name": lambda store, it: store.users.set_name(it.alice.id, "Al", at=AT + DAY),
+    "users.set_locale": lambda store, it: store.users.set_locale(it.alice.id, "ko", at=AT + DAY),
+    "users.confirm_email": lambda store, it: store.users.confirm_email(it.alice.id, at=AT + DAY),
+    "users.set_email": lambda store, it: store.users.set_email(
+        it.alice.id, email="al@example.com", given="Al@example.com", at=AT + DAY
+    ),
     "users.set_password": lambda store, it: store.users.set_password(
         it.alice.id, OTHER_HASH, at=AT + DAY
     ),
@@ -134,6 +142,9 @@ NOBODY: dict[str, Act] = {
     ),
     "sessions.end_all, but all": lambda store, it: store.sessions.end_all(
         it.bob.id, keep=[it.bobs.id]
+    ),
+    "sessions.prove_again, of nothing": lambda store, it: store.sessions.prove_again(
+        new_id(), auth_time=AT + DAY
     ),
     "sessions.replace_secret, of nothing": lambda store, it: store.sessions.replace_secret(
         new_id(), hash_secret("another"), auth_time=AT + DAY

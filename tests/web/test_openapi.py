@@ -151,6 +151,12 @@ async def test_only_this_much_is_public(app: FastAPI) -> None:
     }
     assert public == {
         "POST /register",
+        "POST /email/confirm",  # with what came by mail, as the next ones
+        "POST /email/confirm/request",
+        "POST /email/undo",
+        "POST /password/forgot",
+        "POST /password/reset",
+        "POST /invitation/accept",
         "POST /login",
         "POST /token",
         "POST /token/revoke",

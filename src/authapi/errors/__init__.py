@@ -28,6 +28,7 @@
         │   ├── SuperuserRequired     superuser_required
         │   ├── RegistrationClosed    registration_closed
         │   ├── WrongPassword         wrong_password
+        │   ├── ProofRequired         proof_required
         │   ├── ForeignOrigin         foreign_origin
         │   ├── WrongDestination      wrong_destination
         │   ├── ReportNotSigned       report_not_signed
@@ -37,6 +38,7 @@
         ├── EmailTaken                email_taken
         ├── TooManyTokens             too_many_tokens
         ├── PreconditionFailed        precondition_failed
+        ├── InvalidOneTimeSecret      invalid_one_time_secret
         ├── InvalidInput              validation_failed
         ├── MalformedRequest          malformed_request
         │   ├── MalformedJSON         malformed_json
@@ -87,6 +89,7 @@ from authapi.errors.refusals import (
     InvalidCredentials,
     InvalidGrant,
     InvalidInput,
+    InvalidOneTimeSecret,
     InvalidScope,
     InvalidTokenRequest,
     MalformedJSON,
@@ -94,6 +97,7 @@ from authapi.errors.refusals import (
     NotFound,
     PreconditionFailed,
     PreflightRefused,
+    ProofRequired,
     Refusal,
     RegistrationClosed,
     ReportNotSigned,
@@ -129,6 +133,7 @@ __all__ = [
     "InvalidCredentials",
     "InvalidGrant",
     "InvalidInput",
+    "InvalidOneTimeSecret",
     "InvalidScope",
     "InvalidTokenRequest",
     "IssuerUnavailable",
@@ -141,6 +146,7 @@ __all__ = [
     "PasswordMismatch",
     "PreconditionFailed",
     "PreflightRefused",
+    "ProofRequired",
     "Refusal",
     "RegistrationClosed",
     "ReportNotSigned",

@@ -104,6 +104,13 @@ class WrongPassword(Forbidden):
     title = "The current password is wrong"
 
 
+class ProofRequired(Forbidden):
+    """A link from a mail says whose mailbox it was read in, and not whose the account is."""
+
+    code = "proof_required"
+    title = "Log in to the account first, or send its password along"
+
+
 class ForeignOrigin(Forbidden):
     """A browser sent its cookie or HTTP Basic from a page of another origin."""
 
@@ -211,6 +218,13 @@ class DuplicateHeader(MalformedRequest):
 
     code = "duplicate_header"
     title = "A header was sent more than once"
+
+
+class InvalidOneTimeSecret(Refusal):
+    """What came by mail is unknown, used, too old, or overtaken by what happened since."""
+
+    code = "invalid_one_time_secret"
+    title = "The link does not work any more"
 
 
 class PreflightRefused(Refusal):

@@ -49,6 +49,7 @@ STATUS: Mapping[type[AuthAPIError], int] = {
     errors.HeadersTooLarge: 431,
     errors.MalformedRequest: 400,
     errors.PreflightRefused: 400,
+    errors.InvalidOneTimeSecret: 400,
     errors.InvalidGrant: 400,
 }
 """The status of a class and of those below it in the tree."""

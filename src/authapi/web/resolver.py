@@ -197,6 +197,11 @@ def identity_if_configured(
     return _identity_gate(wanted)  # type: ignore[return-value]  # not optional
 
 
+def identity_if_any(*strategies: str) -> Gate[Identity | None]:
+    """The same for routes that strangers may use too: None for those."""
+    return _identity_gate(Requirements(strategies=strategies, optional=True, if_configured=True))
+
+
 @cache
 def _user_gate(requirements: Requirements) -> UserGate:
     return UserGate(requirements)
@@ -220,6 +225,8 @@ async def resolve(gate: Gate[object], connection: HTTPConnection) -> Identity | 
     context = context_of(connection)
     binding, wanted = gate.bind(context.runtime), gate.requirements
     if not binding.strategies:
+        if gate.requirements.optional:
+            return None
         # A route of ours whose strategies are all switched off: no credential could open it, and a
         # 401 would have no challenge to offer.
         raise NotFound

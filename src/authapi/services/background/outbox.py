@@ -147,9 +147,16 @@ class Outbox:
         What the background is at is waited for.
         """
         total = 0
-        while done := sum([await self.work(kind) for kind in self._handlers]):
+        while True:
+            done = sum([await self.work(kind) for kind in self._handlers])
             total += done
-        return total
+            # What the background has done meanwhile may have asked for more.
+            if not done and not await self._any_due():
+                return total
+
+    async def _any_due(self) -> bool:
+        async with self._database.read() as store:
+            return any([await store.outbox.is_due(kind, now=now()) for kind in self._handlers])
 
     async def retry(self, kind: str) -> int:
         """Try now what was given up of `kind`, or waits for long; how many entries."""
@@ -185,8 +192,10 @@ class Outbox:
             except Exception:
                 # Nobody begins this task again.
                 _log.exception("the outbox was not worked through")
+            # Not `wait_for`, which loses a cancellation that comes together with what it waits for.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(woken.wait(), _POLL)
+                async with asyncio.timeout(_POLL):
+                    await woken.wait()
 
     async def _do(self, entry: Entry) -> None:
         try:

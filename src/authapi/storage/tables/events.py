@@ -8,7 +8,7 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from authapi.identity import Client, Event, EventType
+from authapi.identity import NO_NETWORK, Client, Event, EventType
 from authapi.storage.models import events, users
 
 _COLUMNS = (
@@ -26,7 +26,10 @@ _COLUMNS = (
 
 
 class EventTable:
-    """What happened, inside one transaction. Rows are added and read, never changed."""
+    """What happened, inside one transaction.
+
+    Rows are added and read, and not changed as long as the account is there that they tell of.
+    """
 
     def __init__(self, connection: AsyncConnection) -> None:
         self._connection = connection
@@ -62,6 +65,18 @@ class EventTable:
             sa.delete(events).where(events.c.id.in_(batch.scalar_subquery()))
         )
         return found.rowcount
+
+    async def anonymise(self, user_id: UUID) -> None:
+        """Take out of the events of a user what tells of a person; what happened stays."""
+        await self._connection.execute(
+            sa.update(events)
+            .where(events.c.user_id == user_id)
+            .values(ip=None, network=NO_NETWORK, user_agent=None, request_id=None, detail={})
+        )
+
+    async def erase(self, user_id: UUID) -> None:
+        """Remove the events of a user."""
+        await self._connection.execute(sa.delete(events).where(events.c.user_id == user_id))
 
     async def has_login(self, email: str, *, network: str, since: UUID) -> bool:
         """Whether the account with this canonical `email` was logged in to from `network`.

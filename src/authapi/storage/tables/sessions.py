@@ -143,6 +143,14 @@ class SessionTable:
         )
         self._changed.update(found.scalars())
 
+    async def prove_again(self, session_id: UUID, *, auth_time: datetime) -> None:
+        """Note that the owner of a session proved who they are at `auth_time`."""
+        statement = sa.update(sessions).where(sessions.c.id == session_id)
+        found = await self._connection.execute(
+            statement.values(auth_time=auth_time).returning(sessions.c.user_id)
+        )
+        self._changed.update(found.scalars())
+
     async def end_at(self, session_id: UUID, moment: datetime) -> None:
         """Let a session end at `moment`, used or not, if it does not end before."""
         statement = sa.update(sessions).where(sessions.c.id == session_id)

@@ -110,6 +110,22 @@ class UserTable:
         """Change the name."""
         await self._update(user_id, name=name, updated_at=at)
 
+    async def set_locale(self, user_id: UUID, locale: str | None, *, at: datetime) -> None:
+        """Change the language that they are written to in."""
+        await self._update(user_id, locale=locale, updated_at=at)
+
+    async def confirm_email(self, user_id: UUID, *, at: datetime) -> None:
+        """Note that the address was found to be its owner's."""
+        await self._update(user_id, email_confirmed_at=at, updated_at=at)
+
+    async def set_email(self, user_id: UUID, *, email: str, given: str, at: datetime) -> None:
+        """Change the address to the canonical `email`, confirmed. Raises EmailTaken."""
+        values = {"email": email, "email_given": given, "email_confirmed_at": at}
+        try:
+            await self._update(user_id, **values, updated_at=at)
+        except IntegrityError:
+            raise EmailTaken from None
+
     async def set_password(
         self, user_id: UUID, password: PasswordHash | None, *, at: datetime
     ) -> None:

@@ -7,13 +7,16 @@ from collections.abc import Mapping
 
 from fastapi import APIRouter
 
+from authapi.web.pages import forms
 from authapi.web.routes import (
     docs,
     events,
+    export,
     health,
     leaks,
     login,
     me,
+    recovery,
     registration,
     sessions,
     tokens,
@@ -22,7 +25,10 @@ from authapi.web.routes.oauth import grants, introspection, revocation, well_kno
 
 UNITS: Mapping[str, APIRouter] = {
     "me": me.router,
+    "export": export.router,
     "registration": registration.router,
+    "recovery": recovery.router,
+    "pages": forms.router,
     "login": login.router,
     "grants": grants.router,
     "revocation": revocation.router,

@@ -32,6 +32,11 @@ class UserOut(Output):
     email_confirmed_at: Time | None
     created_at: Time
     updated_at: Time
+    locale: Annotated[
+        str | None,
+        Field(description="The language they are written to in; null: that of the service."),
+    ]
+    roles: list[str]
 
     @classmethod
     def of(cls, user: User) -> "UserOut":
@@ -45,6 +50,8 @@ class UserOut(Output):
             email_confirmed_at=user.email_confirmed_at,
             created_at=user.created_at,
             updated_at=user.updated_at,
+            locale=user.locale,
+            roles=sorted(user.roles),
         )
 
 
@@ -255,6 +262,16 @@ class EventPage(Output):
 
     items: list[EventOut]
     next: Annotated[UUID | None, Field(description="For `before`; null on the last page.")]
+
+
+class ExportOut(Output):
+    """Everything of mine."""
+
+    exported_at: Time
+    account: UserOut
+    sessions: Annotated[list[SessionOut], Field(description="Logins that are alive.")]
+    tokens: list[PersonalTokenOut]
+    events: list[EventOut]
 
 
 class HealthOut(Output):
