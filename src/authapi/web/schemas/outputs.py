@@ -162,7 +162,7 @@ class PersonalTokenOut(Output):
         return cls(
             id=token.id,
             name=token.name or "",
-            scopes=sorted(token.scopes),
+            scopes=sorted(token.scopes or ()),
             created_at=token.created_at,
             last_used_at=token.last_seen_at if token.last_seen_at > token.created_at else None,
             expires_at=token.expires_at,
