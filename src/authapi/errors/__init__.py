@@ -24,6 +24,8 @@
         │   ├── InsufficientScope     insufficient_scope
         │   ├── UnconfirmedEmail      email_not_confirmed
         │   ├── SuperuserRequired     superuser_required
+        │   ├── OwnAccount            own_account
+        │   ├── MailDisabled          mail_disabled
         │   ├── RegistrationClosed    registration_closed
         │   ├── WrongPassword         wrong_password
         │   ├── ForeignOrigin         foreign_origin
@@ -34,6 +36,7 @@
         ├── NotFound                  not_found
         ├── EmailTaken                email_taken
         ├── TooManyTokens             too_many_tokens
+        ├── LastSuperuser             last_superuser
         ├── PreconditionFailed        precondition_failed
         ├── InvalidInput              validation_failed
         ├── MalformedRequest          malformed_request
@@ -85,9 +88,12 @@ from authapi.errors.refusals import (
     InvalidInput,
     InvalidScope,
     InvalidTokenRequest,
+    LastSuperuser,
+    MailDisabled,
     MalformedJSON,
     MalformedRequest,
     NotFound,
+    OwnAccount,
     PreconditionFailed,
     PreflightRefused,
     Refusal,
@@ -128,10 +134,13 @@ __all__ = [
     "InvalidTokenRequest",
     "IssuerUnavailable",
     "KeyRefused",
+    "LastSuperuser",
+    "MailDisabled",
     "MalformedJSON",
     "MalformedRequest",
     "NotFound",
     "Overloaded",
+    "OwnAccount",
     "PasswordMismatch",
     "PreconditionFailed",
     "PreflightRefused",

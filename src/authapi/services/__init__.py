@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from authapi.errors import ConfigurationError
 from authapi.identity import Event
 from authapi.services.accounts import Accounts
+from authapi.services.accounts.administration import Administration
+from authapi.services.accounts.invitations import Invitations
 from authapi.services.audit import Audit
 from authapi.services.background.housekeeping import Housekeeping
 from authapi.services.background.outbox import Outbox
@@ -44,6 +46,7 @@ class Services:
     database: Database
     accounts: Accounts
     activity: Activity
+    administration: Administration
     audit: Audit
     coherence: Coherence
     exchange: Exchange
@@ -90,6 +93,7 @@ class Services:
             database=database,
             accounts=Accounts(database, passwords, throttle, audit, settings),
             activity=activity,
+            administration=Administration(database, audit, Invitations(mail, settings), settings),
             audit=audit,
             coherence=coherence,
             exchange=Exchange(database, keys, activity, settings),

@@ -41,6 +41,26 @@ def parse_email(text: str, *, loc: tuple[str, ...] = ("body", "email")) -> Email
         raise InvalidInput(InputError(loc, "email_invalid", message)) from None
 
 
+def email_prefix(text: str, *, loc: tuple[str, ...] = ("query", "email")) -> str:
+    """What the canonical form of addresses begins with that begin like `text`.
+
+    In a domain, a label of another script is found once it is whole. Raises InvalidInput, naming
+    `loc`, for what no address can begin with.
+    """
+    local, at, domain = text.partition("@")
+    try:
+        if len(text) > MAX_LENGTH or "@" in domain or not (local + at).isascii():
+            raise ValueError
+        if not text.isprintable() or " " in text or not _OTHER_DOTS.isdisjoint(domain):
+            raise ValueError
+        labels = domain.translate(_ASCII_LOWER).split(".")
+        encoded = (x if x.isascii() else idna.encode(x).decode("ascii") for x in labels)
+        return f"{local.translate(_ASCII_LOWER)}{at}{'.'.join(encoded)}"
+    except (ValueError, idna.IDNAError):
+        message = "no address can begin like this"
+        raise InvalidInput(InputError(loc, "email_prefix_invalid", message)) from None
+
+
 def _canonical(text: str) -> str:
     if len(text) > MAX_LENGTH or text.count("@") != 1:
         raise ValueError

@@ -154,15 +154,14 @@ class Audit:
         async with self._database.read() as store:
             return await store.events.search(wanted, before=before, limit=limit)
 
-    async def all(self, wanted: EventFilter) -> AsyncIterator[Event]:
-        """All of them, the newest first, however many: read in pages, each let go before the next.
+    async def pages(self, wanted: EventFilter) -> AsyncIterator[Sequence[Event]]:
+        """All of them, the newest first, however many: one page at a time is held.
 
-        Events that are written meanwhile are not among them.
+        No connection is held between two, and what is written meanwhile is not among them.
         """
         before = None
         while page := await self.search(wanted, before=before, limit=_EXPORT_PAGE):
-            for event in page:
-                yield event
+            yield page
             before = page[-1].id
 
 

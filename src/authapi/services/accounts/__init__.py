@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from uuid import UUID
 
 from authapi.clock import now
@@ -30,6 +30,8 @@ from authapi.identity import (
     User,
     current_client,
 )
+from authapi.services.accounts import standing
+from authapi.services.accounts.standing import later_than as _after
 from authapi.services.addresses import EmailAddress, parse_email
 from authapi.services.alive import require_alive
 from authapi.services.audit import Audit
@@ -259,15 +261,14 @@ class Accounts:
         return changed
 
     async def set_active(self, user_id: UUID, active: bool) -> User:
-        """Activate or deactivate an account. Deactivating ends everything of it."""
+        """Activate or deactivate an account. Deactivating ends everything of it.
+
+        Raises LastSuperuser.
+        """
         async with self._database.transaction() as store:
+            await standing.superusers_turn(store)
             user, _ = await _locked(store, user_id)
-            if user.is_active != active:
-                await store.users.set_active(user_id, active, at=_after(user))
-                kind = EventType.ACCOUNT_ACTIVATED if active else EventType.ACCOUNT_DEACTIVATED
-                await self._audit.record(store, kind, user_id=user_id)
-            if not active:
-                await store.sessions.end_all(user_id)
+            await standing.set_active(store, self._audit, user, active)
             changed = await store.users.find(user_id)
         if changed is None:
             raise NotFound
@@ -276,14 +277,16 @@ class Accounts:
     async def delete(self, user_id: UUID, *, caller: Identity | None = None) -> None:
         """Remove an account and everything that belongs to it. Its id is never used again.
 
-        Raises InvalidCredential if the session of `caller`, who asks for it, has ended.
+        Raises InvalidCredential if the session of `caller`, who asks for it, has ended;
+        LastSuperuser.
         """
         async with self._database.transaction() as store:
+            await standing.superusers_turn(store)
+            found = await store.users.lock(user_id)
             if caller is not None:
-                await store.users.lock(user_id)
                 await require_alive(store, caller)
-            if await store.users.delete(user_id):
-                await self._audit.record(store, EventType.ACCOUNT_DELETED, user_id=user_id)
+            if found is not None:
+                await standing.remove(store, self._audit, found[0])
 
     async def find(self, user_id: UUID) -> User:
         """The account with this id. Raises NotFound."""
@@ -327,6 +330,3 @@ async def _locked(store: Store, user_id: UUID) -> tuple[User, PasswordHash | Non
     return found
 
 
-def _after(user: User) -> datetime:
-    # Strictly later, whatever the clock did: an ETag made from it must never come back.
-    return max(now(), user.updated_at + _MOMENT)

@@ -71,7 +71,7 @@ class UserFilter:
 
 @dataclass(frozen=True, slots=True)
 class UserPosition:
-    """Where in a list of accounts to go on: behind this account, be it still there or not."""
+    """Where in a list of accounts to go on: behind this one, be it still there or not."""
 
     id: UUID
     created_at: datetime | None = None
@@ -155,30 +155,20 @@ class UserTable:
         order: UserOrder,
         after: UserPosition | None,
         limit: int,
-    ) -> Sequence[tuple[User, UserPosition]]:
-        """Up to `limit` accounts behind `after`, each with the position that follows it."""
-        statement = sa.select(*USER_COLUMNS, users.c.email).where(*wanted.conditions())
+    ) -> Sequence[User]:
+        """Up to `limit` accounts behind `after`."""
+        statement = sa.select(*USER_COLUMNS).where(*wanted.conditions())
         by_age = order in (UserOrder.OLDEST, UserOrder.NEWEST)
         # Addresses are unique; two accounts may have begun in the same microsecond.
         columns = (users.c.created_at, users.c.id) if by_age else (users.c.email,)
         downwards = order.startswith("-")
         if after is not None:
             values = (after.created_at, after.id) if by_age else (after.email,)
-            here = sa.tuple_(*columns)
-            there = sa.tuple_(
-                *(
-                    sa.literal(value, column.type)
-                    for value, column in zip(values, columns, strict=True)
-                )
-            )
+            pairs = zip(values, columns, strict=True)
+            here, there = sa.tuple_(*columns), sa.tuple_(*(sa.literal(v, c.type) for v, c in pairs))
             statement = statement.where(here < there if downwards else here > there)
         statement = statement.order_by(*(c.desc() if downwards else c.asc() for c in columns))
-        found = []
-        for *row, email in await self._connection.execute(statement.limit(limit)):
-            user = _user(row)
-            age, address = (user.created_at, None) if by_age else (None, email)
-            found.append((user, UserPosition(user.id, age, address)))
-        return found
+        return [_user(row) for row in await self._connection.execute(statement.limit(limit))]
 
     async def has_superuser_besides(self, user_id: UUID) -> bool:
         """Whether anybody else is a superuser who can log in."""

@@ -1,5 +1,14 @@
 """The JSON that goes in and out: `fields` are its parts, the others its documents."""
 
+from authapi.web.schemas.administration import (
+    AccountChange,
+    AccountOut,
+    AccountPage,
+    AnyEventOut,
+    AnyEventPage,
+    Invitation,
+    Role,
+)
 from authapi.web.schemas.fields import Input, Output
 from authapi.web.schemas.inputs import (
     LeakReport,
@@ -40,7 +49,12 @@ from authapi.web.schemas.outputs import (
 
 __all__ = [
     "INACTIVE",
+    "AccountChange",
+    "AccountOut",
+    "AccountPage",
     "ActiveToken",
+    "AnyEventOut",
+    "AnyEventPage",
     "AuthorizationServer",
     "EventOut",
     "EventPage",
@@ -48,6 +62,7 @@ __all__ = [
     "IdentityOut",
     "InactiveToken",
     "Input",
+    "Invitation",
     "JWKSetOut",
     "LeakFeedback",
     "LeakReport",
@@ -66,6 +81,7 @@ __all__ = [
     "Profile",
     "ProtectedResource",
     "Registration",
+    "Role",
     "SessionDataOut",
     "SessionOut",
     "TokenOut",

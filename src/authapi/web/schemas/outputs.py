@@ -242,8 +242,9 @@ class EventOut(Output):
                 "outcome": event.outcome,
                 "session_id": event.session_id,
                 "strategy": event.strategy,
-                "ip": event.client.ip,
-                "user_agent": event.client.user_agent,
+                # Of a superuser who did it, their network and browser are nobody else's business.
+                "ip": event.client.ip if event.actor_id is None else None,
+                "user_agent": event.client.user_agent if event.actor_id is None else None,
                 "request_id": event.client.request_id,
                 "detail": dict(event.detail),
             }
