@@ -7,7 +7,7 @@ from pydantic import AfterValidator, Field
 
 from authapi.identity import Event, User
 from authapi.services.accounts.administration import Changes, UserPage
-from authapi.web.schemas.fields import Email, Input, Name, Output, no_duplicates
+from authapi.web.schemas.fields import Email, Input, Name, Output, limit, no_duplicates
 from authapi.web.schemas.outputs import EventOut, UserOut
 
 Role = Annotated[str, Field(max_length=40, pattern="^[a-z][a-z0-9_-]*$", examples=["editor"])]
@@ -16,7 +16,7 @@ Roles = Annotated[
     Field(
         max_length=20,
         description="Names of roles that the settings have.",
-        json_schema_extra={"uniqueItems": True},
+        json_schema_extra={"uniqueItems": True, **limit("roles")},
     ),
     AfterValidator(no_duplicates),
 ]

@@ -2,11 +2,12 @@
 
 import re
 from collections.abc import AsyncIterator, Sequence
+from datetime import datetime
 from typing import Annotated, Literal
 from uuid import UUID
 
 from fastapi import Depends, Query, Request
-from pydantic import AwareDatetime, BeforeValidator
+from pydantic import BeforeValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 from starlette.responses import Response, StreamingResponse
 
@@ -21,17 +22,26 @@ from authapi.web.schemas import AnyEventOut, AnyEventPage
 
 router = router_for("/admin/events")
 
-_RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)", re.ASCII)
+_RFC3339 = re.compile(
+    r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII
+)
 
 
-def _written(value: object) -> object:
+def _moment(value: object) -> datetime:
     # pydantic reads numbers, and dates alone, as moments too.
-    if not isinstance(value, str) or not _RFC3339.fullmatch(value):
-        raise PydanticCustomError("datetime_parsing", "must be a time of RFC 3339")
-    return value
+    try:
+        if isinstance(value, str) and _RFC3339.fullmatch(value):
+            return datetime.fromisoformat(value)
+    except ValueError:  # such as the 31st of February
+        pass
+    raise PydanticCustomError("time_invalid", "must be a time of RFC 3339, with its offset")
 
 
-Moment = Annotated[AwareDatetime, BeforeValidator(_written)]
+Moment = Annotated[
+    datetime,
+    BeforeValidator(_moment),
+    WithJsonSchema({"type": "string", "format": "date-time", "maxLength": 40}),
+]
 
 
 def _wanted(
@@ -97,7 +107,7 @@ async def export(
     chosen = EXPORTS[format]
     pages = context_of(request).runtime.services.audit.pages(wanted)
     # Before the answer begins: a database that is away is a 503 still.
-    first: Sequence[Event] = await anext(pages, ())
+    first: Sequence[Event] = await anext(pages, None) or ()
 
     async def text() -> AsyncIterator[str]:
         yield chosen.head + chosen.write(first)
