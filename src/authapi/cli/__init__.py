@@ -5,7 +5,7 @@ import sys
 import typer
 
 from authapi.cli import db, doctor, inspect, keys, serve
-from authapi.cli.accounts import passwords, sessions, tokens, users
+from authapi.cli.accounts import events, passwords, sessions, tokens, users
 from authapi.cli.running import printable
 from authapi.errors import AuthAPIError
 
@@ -22,6 +22,7 @@ app.add_typer(db.app, name="db")
 app.add_typer(users.app, name="users")
 app.add_typer(sessions.app, name="sessions")
 app.add_typer(tokens.app, name="tokens")
+app.add_typer(events.app, name="events")
 app.add_typer(keys.app, name="keys")
 app.add_typer(passwords.app, name="passwords")
 app.command("doctor")(doctor.doctor)
