@@ -176,9 +176,7 @@ NOBODY: dict[str, Act] = {
         UserFilter(), order=UserOrder.OLDEST, after=None, limit=9
     ),
     "users.lock_all": lambda store, it: store.users.lock_all([it.alice.id, it.bob.id]),
-    "users.has_superuser_besides": lambda store, it: store.users.has_superuser_besides(
-        it.alice.id
-    ),
+    "users.has_superuser_besides": lambda store, it: store.users.has_superuser_besides(it.alice.id),
     "users.page": lambda store, it: store.users.page(after=None, limit=9),
     # What is pruned was over before, and is known as over.
     "sessions.prune": lambda store, it: store.sessions.prune(

@@ -60,7 +60,9 @@ async def superusers(services: Services) -> set[UUID]:
     return {user.id for user in page.items}
 
 
-async def last_events(services: Services, user: UUID, count: int) -> list[tuple[EventType, UUID | None]]:
+async def last_events(
+    services: Services, user: UUID, count: int
+) -> list[tuple[EventType, UUID | None]]:
     found = await services.audit.search(EventFilter(user_id=user), limit=count)
     return [(event.type, event.actor_id) for event in found]
 
@@ -74,7 +76,9 @@ async def add_many(services: Services, count: int) -> list[User]:
         # Three at each moment: the id decides between them.
         begun = at + timedelta(microseconds=number // 3)
         name = f"{'ABC'[number % 3]}{number % 7}_{number}"
-        user = User(new_id(), f"{name}@Example.com", None, number % 2 == 0, False, None, begun, begun)
+        user = User(
+            new_id(), f"{name}@Example.com", None, number % 2 == 0, False, None, begun, begun
+        )
         made.append(user)
         async with services.database.transaction() as store:
             await store.users.add(user, email=user.email.lower(), password_hash=HASH)
@@ -173,7 +177,9 @@ async def test_filters_are_met_all_together(services: Services) -> None:
     assert await emails(superuser=True) == {"ada"}
     assert await emails(superuser=False) == {"bob", "cleo", "dan"}
     assert await emails(role="reader") == {"bob", "cleo"}
-    assert await emails(role="read") == await emails(role="%") == await emails(role="_eader") == set()
+    assert (
+        await emails(role="read") == await emails(role="%") == await emails(role="_eader") == set()
+    )
     # Everybody has this one, without its being written down anywhere.
     assert await emails(role="base") == {"ada", "bob", "cleo", "dan"}
     assert await emails(role="reader", active=True, email_prefix="b") == {"bob"}

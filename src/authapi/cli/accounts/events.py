@@ -23,7 +23,8 @@ from authapi.web.exports import EXPORTS
 app = typer.Typer(help="What happened to accounts.", no_args_is_help=True)
 
 UserOption = Annotated[
-    str | None, typer.Option(metavar="USER", help="Whose account: address, or id, also of the gone.")
+    str | None,
+    typer.Option(metavar="USER", help="Whose account: address, or id, also of the gone."),
 ]
 TypeOption = Annotated[EventType | None, typer.Option("--type", metavar="TYPE", help="Which.")]
 IPOption = Annotated[str | None, typer.Option(help="From this address.")]

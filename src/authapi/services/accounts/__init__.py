@@ -328,5 +328,3 @@ async def _locked(store: Store, user_id: UUID) -> tuple[User, PasswordHash | Non
     if found is None:
         raise NotFound
     return found
-
-

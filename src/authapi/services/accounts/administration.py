@@ -117,9 +117,7 @@ class Administration:
         )
         async with self._database.transaction() as store:
             await self._hold(store, by=by)
-            if await store.one_time_secrets.reserves(
-                email.canonical, unless_for=user.id, now=at
-            ):
+            if await store.one_time_secrets.reserves(email.canonical, unless_for=user.id, now=at):
                 raise EmailTaken
             await store.users.add(user, email=email.canonical, password_hash=None)
             await self._invitations.invite(store, user)
@@ -148,9 +146,7 @@ class Administration:
             if unless(user):
                 raise PreconditionFailed
             if "name" in changes and changes["name"] != user.name:
-                await store.users.set_name(
-                    user_id, changes["name"], at=standing.later_than(user)
-                )
+                await store.users.set_name(user_id, changes["name"], at=standing.later_than(user))
                 kind = EventType.ACCOUNT_RENAMED
                 await self._audit.record(store, kind, user_id=user_id, actor=by)
             if roles is not None:
@@ -201,9 +197,7 @@ class Administration:
             raise OwnAccount
         return user
 
-    async def _hold(
-        self, store: Store, *user_ids: UUID, by: Identity | None
-    ) -> "dict[UUID, User]":
+    async def _hold(self, store: Store, *user_ids: UUID, by: Identity | None) -> "dict[UUID, User]":
         """Hold these accounts and that of `by`, who is a superuser still, in this very moment."""
         if by is None:
             return dict(await store.users.lock_all(user_ids))

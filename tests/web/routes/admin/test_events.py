@@ -82,7 +82,9 @@ async def test_filters_are_met_all_together(api: Client) -> None:
     # A moment belongs to what it begins; offsets count.
     assert await ids(since="2026-01-11T00:00:00Z") == [third, second]
     assert await ids(until="2026-01-11T00:00:00Z") == [first]
-    assert await ids(since="2026-01-11T09:00:00+09:00", until="2026-01-11T00:00:00.001Z") == [second]
+    assert await ids(since="2026-01-11T09:00:00+09:00", until="2026-01-11T00:00:00.001Z") == [
+        second
+    ]
 
 
 async def test_pages_hold_everything_once(api: Client) -> None:
@@ -123,7 +125,7 @@ async def test_times_far_away_are_times(api: Client) -> None:
     assert len(await found(api, since="0001-01-01T00:00:00-12:00")) > 0
 
 
-FORMULAS = ["=1+1", "+1", "-1", "@SUM(A1)", "\tx", "=HYPERLINK(\"https://x\")"]
+FORMULAS = ["=1+1", "+1", "-1", "@SUM(A1)", "\tx", '=HYPERLINK("https://x")']
 
 
 async def test_no_cell_of_csv_is_a_formula(api: Client) -> None:
@@ -175,7 +177,6 @@ async def test_a_long_file_is_read_in_pages(api: Client, monkeypatch: pytest.Mon
         self: EventTable, wanted: EventFilter, *, before: UUID | None, limit: int
     ) -> Any:
         limits.append(limit)
-        assert api.services.metrics is None
         return await search(self, wanted, before=before, limit=limit)
 
     monkeypatch.setattr(EventTable, "search", counted)
@@ -184,7 +185,7 @@ async def test_a_long_file_is_read_in_pages(api: Client, monkeypatch: pytest.Mon
     assert ids == sorted(set(ids), reverse=True)
     assert len(ids) >= 95
     assert set(limits) == {10}
-    assert len(limits) == -(-len(ids) // 10) + (len(ids) % 10 == 0) + (len(ids) % 10 != 0)
+    assert len(limits) == -(-len(ids) // 10) + 1  # the last finds nothing
     # Nothing is held between two pages, nor after the last.
     assert api.services.database.connections_in_use == 0
 

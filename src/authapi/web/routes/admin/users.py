@@ -68,9 +68,7 @@ async def list_users(
     return AccountPage.of(page)
 
 
-@router.post(
-    "", status_code=201, responses=problems(400, 401, 403, 404, 408, 409, 415, 422, 503)
-)
+@router.post("", status_code=201, responses=problems(400, 401, 403, 404, 408, 409, 415, 422, 503))
 async def invite(body: Invitation, superuser: FreshSuperuser, request: Request) -> AccountOut:
     """Make an account and invite its owner by mail: they choose the password, and nobody else."""
     administration = context_of(request).runtime.services.administration
@@ -119,9 +117,7 @@ async def change(
     return Response(result, media_type="application/json", headers=headers)
 
 
-@router.delete(
-    "/{user_id}/sessions", status_code=204, responses=problems(401, 403, 404, 422, 503)
-)
+@router.delete("/{user_id}/sessions", status_code=204, responses=problems(401, 403, 404, 422, 503))
 async def end_sessions(user_id: UUID, superuser: FreshSuperuser, request: Request) -> None:
     """End every login and personal access token of an account."""
     await context_of(request).runtime.services.administration.end_sessions(user_id, by=superuser)
