@@ -218,9 +218,9 @@ class Root(Account):
 
     def act(self, service: Service, method: str, path: str, **body: object) -> None:
         """Do something as a superuser, in the first process."""
-        sent = {"json": body} if body else {}
-        headers = self.manager.headers
-        answer = service.here.request(method, f"/admin/users/{path}", headers=headers, **sent)
+        answer = service.here.request(
+            method, f"/admin/users/{path}", headers=self.manager.headers, json=body or None
+        )
         assert answer.status_code in (200, 204), answer.text
 
 

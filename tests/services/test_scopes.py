@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
+import sqlalchemy as sa
 
 from authapi import Settings, create_app
 from authapi.identity import User
@@ -169,7 +170,7 @@ async def test_what_is_renewed_or_exchanged_has_what_its_user_holds_then(api: Cl
 
 
 async def test_who_is_no_superuser_any_more_inspects_nothing(api: Client) -> None:
-    ada, bob = [await api.create_user(is_superuser=True) for _ in range(2)]
+    _, bob = [await api.create_user(is_superuser=True) for _ in range(2)]
     login = await sign_in(api.services, bob)
     made = await api.post("/me/tokens", json={"name": "x"}, headers=login)
     personal = {"authorization": f"Bearer {made.json()['access_token']}"}
@@ -183,7 +184,7 @@ async def test_who_is_no_superuser_any_more_inspects_nothing(api: Client) -> Non
 
 async def test_that_holds_without_roles_too(api_on_each: Client) -> None:
     api = api_on_each
-    ada, bob = [await api.create_user(is_superuser=True) for _ in range(2)]
+    _, bob = [await api.create_user(is_superuser=True) for _ in range(2)]
     login = await sign_in(api.services, bob)
     made = await api.post("/me/tokens", json={"name": "x"}, headers=login)
     other = await api.post("/me/tokens", json={"name": "y", "scopes": []}, headers=login)
@@ -199,8 +200,6 @@ async def test_that_holds_without_roles_too(api_on_each: Client) -> None:
 
 async def test_it_costs_no_statement_more(api: Client) -> None:
     """A caller who is not known is one statement, with roles as without."""
-    import sqlalchemy as sa  # noqa: PLC0415
-
     alice = await api.create_user()
     await give(api, alice, "editor")
     login = await sign_in(api.services, alice)

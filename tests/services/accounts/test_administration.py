@@ -1,7 +1,7 @@
 """Administration: pages that leave nobody out, and superusers of whom one is always left."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
 from uuid import UUID
 
@@ -9,6 +9,7 @@ import pytest
 
 from authapi.clock import now
 from authapi.crypto.ids import new_id
+from authapi.crypto.secrets import hash_secret
 from authapi.errors import (
     EmailTaken,
     InvalidCredential,
@@ -28,7 +29,6 @@ from authapi.settings import Settings
 from authapi.storage.tables.events import EventFilter
 from authapi.storage.tables.one_time_secrets import OneTimeSecret, Purpose
 from authapi.storage.tables.users import UserFilter, UserOrder
-from authapi.crypto.secrets import hash_secret
 from tests.storage.rows import HASH, sql
 from tests.web.logins import sign_in
 
@@ -155,7 +155,7 @@ async def test_a_prefix_is_a_text_and_no_pattern(
 
 async def test_filters_are_met_all_together(services: Services) -> None:
     ada = await a_superuser(services, "ada@example.com")
-    bob, cleo, dan = [
+    bob, cleo, _ = [
         await services.accounts.create(parse_email(f"{name}@example.com"), None)
         for name in ("bob", "cleo", "dan")
     ]
@@ -259,8 +259,11 @@ async def test_nobody_acts_on_their_own_account(services: Services) -> None:
     ada, _ = [await a_superuser(services, f"{name}@example.com") for name in ("ada", "bob")]
     administration, me = services.administration, acting(ada)
     tries: list[Changes] = [
-        *({"is_superuser": False}, {"is_superuser": True}, {"is_active": False}),
-        *({"roles": frozenset({"reader"})}, {"name": "x", "roles": frozenset()}),
+        {"is_superuser": False},
+        {"is_superuser": True},
+        {"is_active": False},
+        {"roles": frozenset({"reader"})},
+        {"name": "x", "roles": frozenset()},
     ]
     for changes in tries:
         with pytest.raises(OwnAccount):
@@ -276,7 +279,7 @@ async def test_a_rank_that_was_lost_a_moment_ago_gives_nothing(services: Service
     ada, bob = [await a_superuser(services, f"{name}@example.com") for name in ("ada", "bob")]
     carol = await services.accounts.create(parse_email("carol@example.com"), None)
     administration, former = services.administration, acting(bob)
-    acts = [
+    acts: list[Callable[[], Awaitable[object]]] = [
         lambda: administration.change(carol.id, {"name": "x"}, by=former),
         lambda: administration.end_sessions(carol.id, by=former),
         lambda: administration.delete(carol.id, by=former),

@@ -1,9 +1,9 @@
 """Administration: what superusers, and operators at the command line, do with accounts of others.
 
-A superuser acts on accounts that are not their own, and is asked for their rank once more inside the
-transaction: two who take it from one another at the same moment cannot both succeed. Whatever is
-done is written down with the name of who did it. Operators have no account, and may do everything
-but take away the last superuser.
+A superuser acts on accounts that are not their own, and is asked for their rank once more inside
+the transaction: two who take it from one another at the same moment cannot both succeed. Whatever
+is done is written down with the name of who did it. Operators have no account, and may do
+everything but take away the last superuser.
 """
 
 from collections.abc import Callable, Collection, Sequence

@@ -41,10 +41,10 @@ class EventFilter:
 
     def conditions(self) -> Sequence[sa.ColumnElement[bool]]:
         """The same, as SQL: values are bound, never written into it."""
-        found: list[sa.ColumnElement[bool]] = []
-        for name in ("user_id", "actor_id", "type", "ip"):
-            if (value := getattr(self, name)) is not None:
-                found.append(events.c[name] == value)
+        equal = {name: getattr(self, name) for name in ("user_id", "actor_id", "type", "ip")}
+        found: list[sa.ColumnElement[bool]] = [
+            events.c[name] == value for name, value in equal.items() if value is not None
+        ]
         if self.since is not None:
             found.append(events.c.id >= self.since)
         if self.until is not None:

@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -13,8 +12,8 @@ import pytest
 from authapi.clock import now
 from authapi.crypto.ids import first_id_at, new_id
 from authapi.errors import StorageUnavailable
-from authapi.identity import Event, EventType
 from authapi.identity import Client as Place
+from authapi.identity import Event, EventType
 from authapi.services import audit as audit_module
 from authapi.storage.tables.events import EventFilter, EventTable
 from authapi.testing import Client
@@ -25,10 +24,10 @@ DAY = timedelta(days=1)
 
 
 @pytest.fixture
-async def api(api_on_each: Client) -> AsyncIterator[Client]:
+async def api(api_on_each: Client) -> Client:
     root = await api_on_each.create_user("root@example.com", is_superuser=True)
     api_on_each.headers.update(await sign_in(api_on_each.services, root))
-    yield api_on_each
+    return api_on_each
 
 
 async def write(api: Client, *events: Event) -> None:
@@ -91,7 +90,7 @@ async def test_pages_hold_everything_once(api: Client) -> None:
     at = datetime(2026, 1, 10, tzinfo=UTC)
     made = [an_event(at + timedelta(seconds=number // 2)) for number in range(25)]
     await write(api, *made)
-    seen, before = list[str](), {}
+    seen, before = list[str](), dict[str, str]()
     while True:
         parameters = {"until": "2026-02-01T00:00:00Z", "limit": "4", **before}
         page = (await api.get("/admin/events", params=parameters)).json()

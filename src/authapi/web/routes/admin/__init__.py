@@ -1,8 +1,8 @@
 """/admin: the accounts and events of everybody, for superusers.
 
-By cookie or JWT only. A personal access token holds some of its owner's scopes, and to be a superuser
-is no scope: it would hold all or nothing, for months, in a file of some script. What changes
-something asks for a fresh login besides, so that a copied cookie takes nobody's account.
+By cookie or JWT only. A personal access token holds some of its owner's scopes, and to be a
+superuser is no scope: it would hold all or nothing, for months, in a file of some script. What
+changes something asks for a fresh login besides, so that a copied cookie takes nobody's account.
 """
 
 from typing import Annotated

@@ -1,9 +1,9 @@
 """/admin/events: what happened to the accounts of everybody, in pages or as a file."""
 
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from fastapi import Depends, Query, Request
@@ -12,7 +12,7 @@ from pydantic_core import PydanticCustomError
 from starlette.responses import Response, StreamingResponse
 
 from authapi.crypto.ids import first_id_at
-from authapi.identity import Event, EventType
+from authapi.identity import EventType
 from authapi.storage.tables.events import EventFilter
 from authapi.web.context import context_of
 from authapi.web.exports import EXPORTS
@@ -21,6 +21,13 @@ from authapi.web.routes.admin import Superuser, router_for
 from authapi.web.schemas import AnyEventOut, AnyEventPage
 
 router = router_for("/admin/events")
+
+_FILE: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "All of them, the newest first.",
+        "content": {"text/csv": {}, "application/jsonl": {}},
+    }
+}
 
 _RFC3339 = re.compile(
     r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII
@@ -83,17 +90,7 @@ async def list_events(
     return AnyEventPage(items=items, next=found[-1].id if len(found) == limit else None)
 
 
-@router.get(
-    "/export",
-    response_class=Response,
-    responses={
-        200: {
-            "description": "All of them, the newest first.",
-            "content": {"text/csv": {}, "application/jsonl": {}},
-        }
-    }
-    | problems(401, 403, 404, 422, 503),
-)
+@router.get("/export", response_class=Response, responses=_FILE | problems(401, 403, 404, 422, 503))
 async def export(
     superuser: Superuser,
     request: Request,
@@ -107,10 +104,10 @@ async def export(
     chosen = EXPORTS[format]
     pages = context_of(request).runtime.services.audit.pages(wanted)
     # Before the answer begins: a database that is away is a 503 still.
-    first: Sequence[Event] = await anext(pages, None) or ()
+    first = await anext(pages, None)
 
     async def text() -> AsyncIterator[str]:
-        yield chosen.head + chosen.write(first)
+        yield chosen.head + chosen.write(first or ())
         async for page in pages:
             yield chosen.write(page)
 
