@@ -114,9 +114,7 @@ async def test_row_40_values_of_filters_are_bound(api: Client, root: Headers, te
                 assert answer.json()["items"] == []
 
 
-async def test_an_invitation_tells_nobody_who_has_an_account(
-    api: Client, root: Headers
-) -> None:
+async def test_an_invitation_tells_nobody_who_has_an_account(api: Client, root: Headers) -> None:
     """Superusers see all accounts anyway; whoever is none gets one answer for every address."""
     alice = await api.create_user("alice@example.com")
     logins = [await sign_in(api.services, alice, name) for name in ("session", "jwt")]
