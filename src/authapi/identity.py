@@ -203,6 +203,7 @@ class EventType(StrEnum):
 
     ACCOUNT_REGISTERED = "account_registered"
     ACCOUNT_INVITED = "account_invited"
+    ACCOUNT_IMPORTED = "account_imported"
     ACCOUNT_RENAMED = "account_renamed"
     ACCOUNT_DEACTIVATED = "account_deactivated"
     ACCOUNT_ACTIVATED = "account_activated"

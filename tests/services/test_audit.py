@@ -4,6 +4,7 @@ import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from io import BytesIO
 from typing import Any
 from uuid import UUID
 
@@ -16,6 +17,7 @@ from authapi import Settings, create_app
 from authapi.errors import NotFound, StorageUnavailable
 from authapi.identity import EventType, User
 from authapi.services.accounts import standing
+from authapi.services.accounts.importing import Importing
 from authapi.services.addresses import parse_email
 from authapi.services.tokens import Leak
 from authapi.storage import models
@@ -501,6 +503,17 @@ async def test_a_page_of_another_origin_is_told(api: Client, alice: User, watch:
 async def test_accounts_made_by_operators_are_told(api: Client, watch: Watch) -> None:
     await api.services.accounts.create(parse_email("bob@example.com"), None, is_superuser=True)
     await watch.one(EventType.ACCOUNT_REGISTERED)
+
+
+async def test_imported_accounts_are_told_each_once(api: Client, watch: Watch) -> None:
+    services = api.services
+    importing = Importing(services.database, services.audit, services.settings)
+    lines = b'{"email":"alice@example.com"}\n{"email":"bob@example.com"}\n'
+    for _ in range(2):
+        await importing.run(BytesIO(lines), lambda *_: None)
+    found = await watch.one(EventType.ACCOUNT_IMPORTED)
+    bob = await services.accounts.find_by_email(parse_email("bob@example.com"))
+    assert (found["user_id"], found["outcome"], found["ip"]) == (bob.id, "success", None)
 
 
 async def test_a_refresh_token_that_is_used_twice_is_told(

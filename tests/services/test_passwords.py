@@ -10,13 +10,15 @@ import anyio
 import pytest
 
 from authapi import create_app
-from authapi.crypto.passwords import Cost, PasswordHash
+from authapi.crypto.passwords import Cost, PasswordHash, foreign_hash
 from authapi.errors import InvalidInput, Overloaded, PasswordMismatch
 from authapi.services import passwords as module
 from authapi.services.passwords import Passwords
 from authapi.settings import Settings
 from authapi.testing import PASSWORD, client
 from tests.conftest import SettingsFactory
+from tests.crypto.foreign_vectors import DEFAULT
+from tests.crypto.foreign_vectors import PASSWORD as FOREIGN_PASSWORD
 
 pytestmark = pytest.mark.real_hashes
 
@@ -179,6 +181,17 @@ async def test_work_that_fails_frees_its_place(pool: Passwords) -> None:
 async def test_what_is_not_started_says_so() -> None:
     with pytest.raises(RuntimeError, match="lifespan"):
         await Passwords(Settings()).hash("x")
+
+
+async def test_hashes_of_other_systems_are_verified_in_the_same_places() -> None:
+    passwords = Passwords(Settings(hash_concurrency=1, hash_queue=0))
+    await passwords.start()
+    stored = foreign_hash(DEFAULT["Werkzeug: scrypt"])
+    work = [passwords.verify(FOREIGN_PASSWORD, stored) for _ in range(2)]
+    done = await asyncio.gather(*work, return_exceptions=True)
+    assert [type(result) for result in done] == [type(None), Overloaded]
+    assert passwords.is_outdated(stored)
+    await passwords.stop()
 
 
 async def test_the_hash_has_the_cost_of_the_settings() -> None:

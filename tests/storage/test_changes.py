@@ -24,7 +24,7 @@ from authapi.identity import Client, Event, EventType, Session, SessionKind, Use
 from authapi.storage import Database, Store, migrations
 from authapi.storage.changes import Listener, PostgresChanges, SQLiteChanges
 from authapi.storage.tables.sessions import SessionTable
-from authapi.storage.tables.users import UserFilter, UserOrder, UserTable
+from authapi.storage.tables.users import Newcomer, UserFilter, UserOrder, UserTable
 from tests.servers.postgres import PostgresCluster
 from tests.storage.rows import AT, HASH, a_session, a_user, sql, store_user
 
@@ -117,6 +117,9 @@ NOBODY: dict[str, Act] = {
     "users.add": lambda store, it: store.users.add(
         a_user(), email="new@example.com", password_hash=HASH
     ),
+    "users.add_missing": lambda store, it: store.users.add_missing(
+        [Newcomer(a_user(), email, HASH) for email in ("new@example.com", "0@example.com")]
+    ),
     # Not part of what is known.
     "sessions.set_data": lambda store, it: store.sessions.set_data(it.login.id, {"a": 1}),
     "sessions.saw": lambda store, it: store.sessions.saw([(it.login.id, AT + DAY, None)]),
@@ -177,6 +180,7 @@ NOBODY: dict[str, Act] = {
     ),
     "users.lock_all": lambda store, it: store.users.lock_all([it.alice.id, it.bob.id]),
     "users.has_superuser_besides": lambda store, it: store.users.has_superuser_besides(it.alice.id),
+    "users.taken": lambda store, it: store.users.taken(["0@example.com", "x@example.com"]),
     "users.page": lambda store, it: store.users.page(after=None, limit=9),
     # What is pruned was over before, and is known as over.
     "sessions.prune": lambda store, it: store.sessions.prune(

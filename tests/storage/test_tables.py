@@ -9,6 +9,7 @@ from authapi.crypto.passwords import PasswordHash
 from authapi.crypto.secrets import hash_secret
 from authapi.identity import Client, Session, SessionKind, User
 from authapi.storage import Database
+from authapi.storage.tables.users import Newcomer
 from tests.storage.rows import AT, HASH, SECRET, a_session, a_user, sql, store_user
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -115,6 +116,37 @@ async def test_a_hash_is_replaced_only_if_it_is_still_the_one(database: Database
         assert await store.users.lock(user.id) == (user, chosen)
         await store.users.replace_hash(user.id, chosen, stronger)
         assert await store.users.lock(user.id) == (user, stronger)
+
+
+async def test_newcomers_come_in_where_nobody_has_their_address(database: Database) -> None:
+    alice = await store_user(database, a_user(), email="alice@x.org")
+    bob = a_user(name="Bob", roles=frozenset({"editor"}), locale="ko", email_confirmed_at=AT)
+    twin, other, without = a_user(name="Twin"), a_user(name="Other"), a_user(name=None)
+    hashed = PasswordHash("foreign:$2b$04$" + "a" * 53)
+    async with database.transaction() as store:
+        added = await store.users.add_missing(
+            [
+                Newcomer(bob, "bob@x.org", hashed),
+                Newcomer(twin, "bob@x.org", HASH),
+                Newcomer(other, "alice@x.org", HASH),
+                Newcomer(without, "without@x.org", None),
+            ]
+        )
+    assert added == {bob.id, without.id}
+    async with database.read() as store:
+        assert await store.users.find_credentials_by_email("bob@x.org") == (bob, hashed)
+        assert await store.users.find_credentials_by_email("alice@x.org") == (alice, HASH)
+        assert await store.users.find_credentials_by_email("without@x.org") == (without, None)
+        assert len(await store.users.page(after=None, limit=9)) == 3
+        found = await store.users.taken(["bob@x.org", "alice@x.org", "carol@x.org"])
+        assert found == {"bob@x.org", "alice@x.org"}
+
+
+async def test_many_newcomers_come_in_at_once(database: Database) -> None:
+    newcomers = [Newcomer(a_user(), f"{n}@x.org", HASH) for n in range(2500)]
+    async with database.transaction() as store:
+        assert len(await store.users.add_missing(newcomers)) == 2500
+        assert await store.users.add_missing(newcomers) == set()
 
 
 async def test_with_a_user_goes_everything_of_theirs(database: Database, database_url: str) -> None:

@@ -5,7 +5,7 @@ import sys
 import typer
 
 from authapi.cli import db, doctor, inspect, keys, serve
-from authapi.cli.accounts import events, passwords, sessions, tokens, users
+from authapi.cli.accounts import events, importing, passwords, sessions, tokens, users
 from authapi.cli.running import printable
 from authapi.errors import AuthAPIError
 
@@ -19,6 +19,7 @@ app = typer.Typer(
 )
 app.command("serve")(serve.serve)
 app.add_typer(db.app, name="db")
+users.app.command("import")(importing.import_users)
 app.add_typer(users.app, name="users")
 app.add_typer(sessions.app, name="sessions")
 app.add_typer(tokens.app, name="tokens")

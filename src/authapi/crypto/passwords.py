@@ -5,15 +5,27 @@ and damaged hashes with errors before any work, and calls a stronger hash "in ne
 the cost is always given, every failure costs one full verification, and a hash is replaced only by
 one at least as strong.
 
+Hashes that came from other systems (`foreign_passwords.py`) are verified until their owner logs in,
+and one of ours takes their place then, whatever they cost: as long as each has a cost of its own,
+the time of an answer tells which accounts have one. passlib cuts passwords for bcrypt at 72 bytes,
+takes whatever bcrypt it finds, and complains of the version of the one that is meant: see below.
+
 All functions block for tens of milliseconds: call them in a thread (`services/passwords.py`).
 """
 
+import logging
 import re
 from dataclasses import dataclass, field
+from functools import cache
 
 from passlib.context import CryptContext
+from passlib.exc import MissingBackendError
+from passlib.registry import get_crypt_handler
 
-from authapi.errors import PasswordMismatch
+from authapi.crypto.foreign_passwords import MARK, is_bcrypt, is_cut_at_72_bytes, translate
+from authapi.errors import HashRefused, PasswordMismatch
+
+_log = logging.getLogger(__name__)
 
 MAX_LENGTH = 1024
 """Characters; longer passwords are refused before any work."""
@@ -25,6 +37,8 @@ _ARGON2 = re.compile(
 _MAX_MEMORY = 1 << 20  # KiB; a stored hash that asks for more would be a way to exhaust us
 _MAX_PASSES = 64
 _MAX_LANES = 16
+_BCRYPT = ("bcrypt", "django_bcrypt_sha256")
+_BCRYPT_LENGTH = 72  # bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +86,13 @@ class PasswordHasher:
     def verify(self, password: str, stored: PasswordHash | None) -> None:
         """Return if `password` belongs to `stored`; raise PasswordMismatch otherwise.
 
-        None, or a hash that cannot be read, costs the same as a wrong password.
+        None, or a hash that cannot be read, costs the same as a wrong password. One of another
+        system costs its own verification first.
         """
+        if stored is not None and (foreign := _read_foreign(stored)) is not None:
+            if _fits(password, foreign):
+                return
+            stored = None
         readable = stored is not None and _cost_of(stored) is not None
         candidate = stored.text if stored is not None and readable else self._decoy
         try:
@@ -85,7 +104,12 @@ class PasswordHasher:
             raise PasswordMismatch
 
     def is_outdated(self, stored: PasswordHash) -> bool:
-        """Whether `stored` is weaker than this hasher's cost. A stronger one is left alone."""
+        """Whether `stored` is weaker than this hasher's cost, or of another system.
+
+        A stronger one of ours is left alone.
+        """
+        if _read_foreign(stored) is not None:
+            return True
         cost = _cost_of(stored)
         return cost is not None and self._cost.exceeds(cost)
 
@@ -98,3 +122,64 @@ def _cost_of(stored: PasswordHash) -> Cost | None:
     if cost.memory > _MAX_MEMORY or cost.passes > _MAX_PASSES or cost.lanes > _MAX_LANES:
         return None
     return cost
+
+
+def foreign_hash(text: str) -> PasswordHash:
+    """What to store for a hash that another system made.
+
+    Raises HashRefused, saying why, for one that could not be verified here at a login.
+    """
+    spelt = translate(text)
+    if is_bcrypt(spelt) and not _has_bcrypt():
+        raise HashRefused("is of bcrypt, which needs the extra: pip install 'authapi[bcrypt]'")
+    return PasswordHash(MARK + spelt)
+
+
+def _read_foreign(stored: PasswordHash) -> str | None:
+    # What passlib reads, if it is such a hash, in the form and within the bounds of an import.
+    if not stored.text.startswith(MARK):
+        return None
+    spelt = stored.text.removeprefix(MARK)
+    try:
+        return spelt if translate(spelt) == spelt else None
+    except HashRefused:
+        return None
+
+
+def _fits(password: str, foreign: str) -> bool:
+    if is_bcrypt(foreign) and not _has_bcrypt():
+        _log.error("a bcrypt hash was not verified: pip install 'authapi[bcrypt]'")
+        return False
+    try:
+        matches = _foreign_context().verify(password[:MAX_LENGTH], foreign)
+        size = len(password.encode("utf-8"))
+    except ValueError:
+        # No UTF-8 form, a NUL where bcrypt would stop, or parameters that the library refuses.
+        return False
+    if "\0" in password:
+        # To HMAC, and so to PBKDF2 and scrypt, NULs at the end are as good as none.
+        return False
+    if is_cut_at_72_bytes(foreign) and size > _BCRYPT_LENGTH:
+        # Nobody can tell whether the rest is right, and it would be hashed as if it were.
+        return False
+    return matches and len(password) <= MAX_LENGTH
+
+
+@cache
+def _foreign_context() -> CryptContext:
+    # Made when it is first needed: most services never are in need of it.
+    others = ("argon2", "pbkdf2_sha1", "pbkdf2_sha256", "pbkdf2_sha512", "scrypt")
+    return CryptContext(schemes=[*others, *_BCRYPT])
+
+
+@cache
+def _has_bcrypt() -> bool:
+    # Only the one that is declared, in a version that passlib can speak to: others that it would
+    # take instead are not tested with it. Newer ones do not say their version where it asks.
+    logging.getLogger("passlib.handlers.bcrypt").setLevel(logging.ERROR)
+    try:
+        for name in _BCRYPT:
+            get_crypt_handler(name).set_backend("bcrypt")
+    except (MissingBackendError, ValueError):
+        return False
+    return True

@@ -8,6 +8,8 @@
     ├── SealBroken                    what was sealed was sealed under another secret, or changed
     ├── SignatureMismatch             a signature does not belong to what it came beside
     ├── PasswordMismatch              a password does not belong to a stored hash
+    ├── HashRefused                   a password hash of another system is not verified here
+    ├── LineRefused                   a line of an import describes no account
     ├── DeliveryFailed                mail or a webhook did not get through this time
     ├── Unavailable                   something behind us is away or full; try again later
     │   ├── StorageUnavailable        database_unavailable
@@ -59,8 +61,10 @@ from authapi.errors.failures import (
     AuthAPIError,
     ConfigurationError,
     DeliveryFailed,
+    HashRefused,
     IssuerUnavailable,
     KeyRefused,
+    LineRefused,
     Overloaded,
     PasswordMismatch,
     SealBroken,
@@ -122,6 +126,7 @@ __all__ = [
     "Forbidden",
     "ForeignOrigin",
     "HTTPSRequired",
+    "HashRefused",
     "HeadersTooLarge",
     "InactiveAccount",
     "InputError",
@@ -135,6 +140,7 @@ __all__ = [
     "IssuerUnavailable",
     "KeyRefused",
     "LastSuperuser",
+    "LineRefused",
     "MailDisabled",
     "MalformedJSON",
     "MalformedRequest",

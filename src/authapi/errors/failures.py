@@ -35,6 +35,20 @@ class PasswordMismatch(AuthAPIError):
     """The password does not belong to the stored hash, or there is no hash to belong to."""
 
 
+class HashRefused(AuthAPIError):
+    """A password hash of another system is not one that is verified here; the text says why."""
+
+
+class LineRefused(AuthAPIError):
+    """A line of an import describes no account that can be made here."""
+
+    def __init__(self, *faults: tuple[str, str]) -> None:
+        super().__init__("; ".join(": ".join(filter(None, fault)) for fault in faults))
+        self.faults = faults
+        """Which field, or nothing for the whole line, and why; no values, but the names of what is
+        no field."""
+
+
 class DeliveryFailed(AuthAPIError):
     """Something from the outbox did not get through; the text is kept, so it names nobody."""
 

@@ -5,7 +5,7 @@ the commit, so that it never tells of something that was taken back.
 """
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from uuid import UUID
 
@@ -58,6 +58,10 @@ class Audit:
         if actor is not None:
             event = replace(event, actor_id=actor.user.id)
         await store.events.add(event)
+
+    async def record_each(self, store: Store, kind: EventType, user_ids: Collection[UUID]) -> None:
+        """Write down the same of many accounts, in the transaction of `store`."""
+        await store.events.add_all([_event(kind, user_id, None, None, {}) for user_id in user_ids])
 
     async def record_alone(
         self,

@@ -48,8 +48,13 @@ def _mail_from(value: str) -> str:
     return value
 
 
+def is_locale(text: str) -> bool:
+    """Whether `text` is a language tag as we write them: `ko`, `pt-BR` (RFC 5646)."""
+    return len(text) <= 35 and _LOCALE.fullmatch(text) is not None
+
+
 def _locales(value: tuple[str, ...]) -> tuple[str, ...]:
-    if not value or not all(_LOCALE.fullmatch(name) and len(name) <= 35 for name in value):
+    if not value or not all(map(is_locale, value)):
         raise ValueError("must be language tags such as en, ko or pt-BR (RFC 5646)")
     return value
 

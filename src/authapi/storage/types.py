@@ -47,7 +47,7 @@ class SecretHashType(TypeDecorator[SecretHash]):
 
 
 class PasswordHashType(TypeDecorator[PasswordHash]):
-    """A password hash in PHC form. A password itself cannot be bound to it."""
+    """A password hash, ours or a marked one. A password itself cannot be bound to it."""
 
     impl = sa.String(255)
     cache_ok = True

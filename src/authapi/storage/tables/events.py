@@ -65,6 +65,12 @@ class EventTable:
         await self._connection.execute(sa.insert(events).values(_row(event)))
         self.added.append(event)
 
+    async def add_all(self, several: Sequence[Event]) -> None:
+        """Write down many events in few statements."""
+        if several:
+            await self._connection.execute(sa.insert(events), [_row(event) for event in several])
+            self.added.extend(several)
+
     async def add_for(self, event: Event, *, email: str) -> None:
         """Write down an event of the account with this canonical `email`, or of nobody's.
 

@@ -1,6 +1,6 @@
 """Queries on `users`."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -29,6 +30,19 @@ USER_COLUMNS = (
     users.c.roles,
 )
 """What a `User` is made of, in the order of its fields."""
+
+_Insert = Callable[[sa.Table], sqlite.Insert | postgresql.Insert]
+_INSERTS: Mapping[str, _Insert] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
+"""An insert that may find that somebody was faster is no part of standard SQL."""
+
+
+@dataclass(frozen=True, slots=True)
+class Newcomer:
+    """An account to be: with its canonical address, and what its password is proved by."""
+
+    user: User
+    email: str
+    password_hash: PasswordHash | None
 
 
 class UserOrder(StrEnum):
@@ -91,24 +105,27 @@ class UserTable:
         """Insert `user` under the canonical `email`. Raises EmailTaken."""
         try:
             await self._connection.execute(
-                sa.insert(users).values(
-                    id=user.id,
-                    email=email,
-                    email_given=user.email,
-                    name=user.name,
-                    password_hash=password_hash,
-                    is_active=user.is_active,
-                    is_superuser=user.is_superuser,
-                    email_confirmed_at=user.email_confirmed_at,
-                    created_at=user.created_at,
-                    updated_at=user.updated_at,
-                    locale=user.locale,
-                    roles=user.roles,
-                )
+                sa.insert(users).values(_values(user, email, password_hash))
             )
         except IntegrityError:
             # The unique index decides, not a look beforehand: of two at the same time one wins.
             raise EmailTaken from None
+
+    async def add_missing(self, newcomers: Sequence[Newcomer]) -> set[UUID]:
+        """Insert those whose address nobody has, and leave the others as they are; who were."""
+        insert = _INSERTS[self._connection.dialect.name](users)
+        found = await self._connection.execute(
+            insert.on_conflict_do_nothing(index_elements=[users.c.email]).returning(users.c.id),
+            [_values(it.user, it.email, it.password_hash) for it in newcomers],
+        )
+        return set(found.scalars())
+
+    async def taken(self, emails: Collection[str]) -> set[str]:
+        """Which of these canonical addresses somebody has."""
+        found = await self._connection.execute(
+            sa.select(users.c.email).where(users.c.email.in_(emails))
+        )
+        return set(found.scalars())
 
     async def find(self, user_id: UUID) -> User | None:
         """The account with this id."""
@@ -237,6 +254,23 @@ class UserTable:
         await self._connection.execute(
             sa.update(users).where(users.c.id == user_id).values(**values)
         )
+
+
+def _values(user: User, email: str, password_hash: PasswordHash | None) -> dict[str, object]:
+    return {
+        "id": user.id,
+        "email": email,
+        "email_given": user.email,
+        "name": user.name,
+        "password_hash": password_hash,
+        "is_active": user.is_active,
+        "is_superuser": user.is_superuser,
+        "email_confirmed_at": user.email_confirmed_at,
+        "created_at": user.created_at,
+        "updated_at": user.updated_at,
+        "locale": user.locale,
+        "roles": user.roles,
+    }
 
 
 def _user(row: Sequence[Any]) -> User:

@@ -1,0 +1,123 @@
+"""`authapi users import`, as a real process."""
+
+import json
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Run, failed_with_one_line
+from tests.crypto.foreign_vectors import CHEAP
+from tests.storage.rows import sql
+from tests.storage.test_foreign import ROWS, TABLE
+
+BCRYPT = CHEAP["bcrypt: 2b"]
+LINE = json.dumps({"email": "alice@example.com", "password_hash": BCRYPT, "name": "Alice"})
+
+
+def summary(added: int, skipped: int, *, dry_run: bool = False) -> dict[str, object]:
+    counts = {"lines": added + skipped, "added": added, "skipped": skipped, "refused": 0}
+    return {**counts, "dry_run": dry_run}
+
+
+def test_a_file_and_standard_input(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "users.jsonl").write_text(LINE + "\n")
+    looked = run("users", "import", "users.jsonl", "--dry-run", "--json")
+    assert (looked.returncode, looked.stderr) == (0, "")
+    assert json.loads(looked.stdout) == summary(1, 0, dry_run=True)
+    assert json.loads(run("users", "list", "--json").stdout) == []
+
+    done = run("users", "import", "users.jsonl", "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout) == summary(1, 0)
+    again = run("users", "import", "-", "--json", text=LINE + '\n{"email":"bob@example.com"}\n')
+    assert (again.returncode, again.stderr) == (0, "")
+    assert json.loads(again.stdout) == summary(1, 1)
+    rows = json.loads(run("users", "list", "--json").stdout)
+    assert [(row["email"], row["name"]) for row in rows] == [
+        ("alice@example.com", "Alice"),
+        ("bob@example.com", None),
+    ]
+    assert run("users", "import", "-").stdout == (
+        "lines    0\nadded    0\nskipped  0\nrefused  0\ndry_run  no\n"
+    )
+
+
+def test_what_is_refused_is_told_by_line_and_field(run: Run) -> None:
+    lines = [
+        LINE,
+        '{"email":"a@example.com","email":"b@example.com"}',
+        '{"email":"bob@example.com","is_superuser":true}',
+        '{"email":"carol@example.com","password_hash":"plain text","\\u001b[2Jx":1}',
+        '{"email":"dan@example.com","roles":["editor",2]}',
+    ]
+    done = run("users", "import", "-", "--json", text="\n".join(lines))
+    assert done.returncode == 1
+    assert json.loads(done.stdout) == {**summary(0, 0), "lines": 5, "refused": 4}
+    assert done.stderr.splitlines() == [
+        "line 2: is not one JSON object in UTF-8 that names each member once",
+        "line 3: is_superuser: superusers are only imported with --allow-superusers",
+        "line 4: password_hash: is of no kind that is read here: argon2, bcrypt, pbkdf2 or scrypt",
+        "line 4: ?[2Jx: is nothing that a line says of an account",
+        "line 5: roles.1: Input should be a valid string",
+    ]
+    assert json.loads(run("users", "list", "--json").stdout) == []
+    allowed = run("users", "import", "-", "--allow-superusers", "--json", text=lines[2])
+    assert json.loads(allowed.stdout) == summary(1, 0)
+    [row] = json.loads(run("users", "list", "--json").stdout)
+    assert row["superuser"] is True
+
+
+def test_of_very_many_refusals_a_hundred_are_told(run: Run) -> None:
+    done = run("users", "import", "-", text="x\n" * 250)
+    assert done.returncode == 1
+    told = done.stderr.splitlines()
+    assert (len(told), told[99][:9], told[100]) == (101, "line 100:", "and 150 more")
+    assert "refused  250\n" in done.stdout
+
+
+def test_a_pipe_is_read_like_a_file(run: Run, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_text, args=(LINE,))
+    writer.start()
+    done = run("users", "import", "pipe", "--json")
+    writer.join(timeout=20)
+    assert json.loads(done.stdout) == summary(1, 0)
+
+
+def test_what_cannot_be_read_is_one_line(run: Run, tmp_path: Path) -> None:
+    assert "No such file" in failed_with_one_line(run("users", "import", "none.jsonl"))
+    assert "directory" in failed_with_one_line(run("users", "import", str(tmp_path)))
+    line = failed_with_one_line(
+        run("users", "import", "sqlite:///none.db", "--from", "fastapi-users")
+    )
+    assert "a table named user" in line
+    assert not (tmp_path / "none.db").exists()
+    assert run("users", "import", "x", "--from", "elsewhere").returncode == 2
+    for url, text in (("postgresql://alice:canary@127.0.0.1:1/x", ""), ("-", "x://a:canary@b/c")):
+        done = run("users", "import", url, "--from", "fastapi-users", text=text)
+        assert "canary" not in failed_with_one_line(done)
+
+
+@pytest.mark.parametrize("given", ["argument", "input"])
+def test_a_database_of_fastapi_users(run: Run, database_url: str, given: str) -> None:
+    hashes = [CHEAP["argon2-cffi: argon2id"], CHEAP["pwdlib: bcrypt"]]
+    rows = ROWS.replace("$2b$12$abc", hashes[1]).replace("$argon2id$", hashes[0])
+    sql(database_url, TABLE, rows)
+    source = ("-", database_url) if given == "input" else (database_url, "")
+    command = ("users", "import", source[0], "--from", "fastapi-users", "--json")
+    refused = run(*command, text=source[1])
+    assert (refused.returncode, json.loads(refused.stdout)["refused"]) == (1, 1)
+    assert "is_superuser: superusers are only imported" in refused.stderr
+    done = run(*command, "--allow-superusers", text=source[1])
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout) == summary(2, 0)
+    assert json.loads(run(*command, "--allow-superusers", text=source[1]).stdout) == summary(0, 2)
+    rows_here = json.loads(run("users", "list", "--json").stdout)
+    found = {row["email"]: row for row in rows_here}
+    alice, bob = found["a@example.com"], found["B@example.com"]
+    assert (alice["active"], alice["superuser"]) == (True, False)
+    assert alice["email_confirmed_at"]
+    assert (bob["active"], bob["superuser"], bob["email_confirmed_at"]) == (False, True, None)

@@ -1,0 +1,165 @@
+"""From fastapi-users to authapi: its own example application, its database, the old passwords.
+
+The example is taken from the source distribution of the release, and runs in an environment of its
+own. Its users register over its HTTP and log in, after an import, over ours.
+"""
+
+import os
+import subprocess
+import sys
+import tarfile
+import venv
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.servers.forked import Forking
+from tests.servers.postgres import PostgresServer
+from tests.servers.process import ServeProcess, free_port
+from tests.storage.rows import sql
+
+pytestmark = pytest.mark.slow
+
+RELEASE = "15.0.5"
+PASSWORDS = {
+    "alice@example.com": "a password of then",
+    "bob@example.com": "pw",
+    "Carol@Example.com": "pässwörd 🐎 " * 20,
+}
+OLD_BCRYPT = "before there was argon2"
+INSTALL_BOUND = 300
+
+
+@pytest.fixture(scope="module")
+def peer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A virtual environment with fastapi-users, and its example beside it."""
+    folder = tmp_path_factory.mktemp("fastapi-users")
+    venv.create(folder / "venv", with_pip=True)
+
+    def pip(*arguments: str) -> None:
+        command = [str(folder / "venv/bin/python"), "-m", "pip", "--quiet", *arguments]
+        subprocess.run(command, check=True, timeout=INSTALL_BOUND)
+
+    needs = ("aiosqlite", "psycopg[binary]", "uvicorn", "hatchling", "hatch-regex-commit")
+    pip("install", f"fastapi-users[sqlalchemy]=={RELEASE}", *needs)
+    source = ("--no-deps", "--no-build-isolation", "--no-binary", "fastapi-users")
+    pip("download", *source, "--dest", str(folder), f"fastapi-users=={RELEASE}")
+    [archive] = folder.glob("*.tar.gz")
+    with tarfile.open(archive) as packed:
+        packed.extractall(folder, filter="data")
+    (folder / f"fastapi_users-{RELEASE}" / "examples" / "sqlalchemy").rename(folder / "example")
+    return folder
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def foreign_url(
+    request: pytest.FixtureRequest, peer: Path, postgres: PostgresServer, worker: str
+) -> Iterator[str]:
+    """The database that the example is to use, empty, as the example names it."""
+    text = (peer / "example/app/db.py").read_text()
+    [before] = [line for line in text.splitlines() if line.startswith("DATABASE_URL = ")]
+    if request.param == "sqlite":
+        assert before == 'DATABASE_URL = "sqlite+aiosqlite:///./test.db"'
+        yield f"sqlite+aiosqlite:///{peer}/example/test.db"
+        return
+    name = f"fastapi_users_{worker}"
+    url = postgres.create_database(name)
+    theirs = url.replace("postgresql://", "postgresql+psycopg://", 1)
+    (peer / "example/app/db.py").write_text(text.replace(before, f"DATABASE_URL = {theirs!r}"))
+    yield theirs
+    (peer / "example/app/db.py").write_text(text)
+    postgres.drop_database(name)
+
+
+def register(peer: Path) -> None:
+    """Runs the example, and has everybody registered there."""
+    port = free_port()
+    python = str(peer / "venv/bin/python")
+    command = [python, "-m", "uvicorn", "app.app:app", "--port", str(port)]
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(peer / "example")}
+    here = Path.cwd()
+    os.chdir(peer / "example")  # its SQLite file is relative
+    try:
+        server = ServeProcess(command, environment, peer)
+    finally:
+        os.chdir(here)
+    with server, httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as http:
+        server.wait_ready(f"http://127.0.0.1:{port}/openapi.json", timeout=60)
+        for email, password in PASSWORDS.items():
+            made = http.post("/auth/register", json={"email": email, "password": password})
+            assert made.status_code == 201, made.text
+            form = {"username": email, "password": password}
+            assert http.post("/auth/jwt/login", data=form).status_code == 200
+
+
+def old_hash(peer: Path) -> str:
+    """A bcrypt hash, as its users of some years have."""
+    program = (
+        f"from pwdlib.hashers.bcrypt import BcryptHasher;print(BcryptHasher().hash({OLD_BCRYPT!r}))"
+    )
+    done = subprocess.run(
+        [peer / "venv/bin/python", "-c", program], check=True, capture_output=True, text=True
+    )
+    return done.stdout.strip()
+
+
+def stored_hashes(url: str) -> dict[str, str]:
+    """The hash of each account, by its address."""
+    return {row[0]: row[1] for row in sql(url, "SELECT email, password_hash FROM users")}
+
+
+def test_its_users_log_in_with_the_passwords_that_they_have(
+    peer: Path, foreign_url: str, tmp_path: Path, forking: Forking
+) -> None:
+    register(peer)
+    insert = """INSERT INTO "user" (id, email, hashed_password, is_active,
+    is_superuser, is_verified)
+    VALUES ('{}', '{}', '{}', {}, {}, true)"""
+    ids = (f"{n:08}-0000-4000-8000-000000000000" for n in range(9))
+    bcrypt = old_hash(peer)
+    sql(
+        foreign_url,
+        insert.format(next(ids), "dan@example.com", bcrypt, "true", "false"),
+        insert.format(next(ids), "eve@example.com", bcrypt, "false", "false"),
+    )
+    before = sql(foreign_url, 'SELECT * FROM "user" ORDER BY id')
+
+    port = free_port()
+    url, database = f"http://127.0.0.1:{port}", f"sqlite:///{tmp_path}/data/authapi.db"
+    environment = {"PATH": os.environ["PATH"], "AUTHAPI_DATA_DIR": str(tmp_path / "data")}
+    command = ("users", "import", foreign_url, "--from", "fastapi-users", "--json")
+    done = forking.run(command, environment, tmp_path, "")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert '"added": 5' in done.stdout
+    assert sql(foreign_url, 'SELECT * FROM "user" ORDER BY id') == before
+    hashes = stored_hashes(database)
+    assert len(hashes) == 5
+    assert all(text.startswith("foreign:") for text in hashes.values())
+
+    serve = [sys.executable, "-m", "authapi", "serve", "--port", str(port)]
+    with (
+        ServeProcess(serve, environment, tmp_path) as server,
+        httpx.Client(base_url=url, trust_env=False, timeout=30) as http,
+    ):
+        server.wait_ready(f"{url}/health/ready", timeout=30)
+
+        def log_in(email: str, password: str) -> int:
+            body = {"email": email, "password": password, "strategy": "token"}
+            return http.post("/login", json=body).status_code
+
+        for email, password in {**PASSWORDS, "dan@example.com": OLD_BCRYPT}.items():
+            assert log_in(email, password + "x") == 401
+            assert log_in(email, password) == 200, email
+        assert log_in("eve@example.com", OLD_BCRYPT) == 401
+
+        after = stored_hashes(database)
+        assert after.pop("eve@example.com") == hashes["eve@example.com"]
+        assert all(text.startswith("$argon2id$v=19$m=19456,t=2,p=1$") for text in after.values())
+        for email, password in PASSWORDS.items():
+            assert log_in(email, password) == 200
+            assert log_in(email, password + "x") == 401
+        assert server.terminate() == 0
+        assert "Traceback" not in server.output()
+        assert "trapped" not in server.output()

@@ -1,0 +1,185 @@
+"""docs/import.md is true: its commands print what it says, its tables are those of the code."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import venv
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from authapi.crypto import foreign_passwords
+from authapi.errors import LineRefused
+from authapi.services.accounts import importing
+from authapi.settings import Settings
+from tests.crypto.foreign_vectors import CHEAP, DEFAULT
+from tests.test_readme import ROOT, blocks, service, steps
+
+__all__ = ["service"]
+
+PAGE = (ROOT / "docs" / "import.md").read_text("utf-8")
+_BETWEEN = "--- the next command ---"
+PEERS = ("django==5.2.19", "flask-sqlalchemy==3.1.1", "werkzeug==3.1.9", "argon2-cffi==25.1.0")
+
+
+def rows(heading: str) -> list[list[str]]:
+    """The rows of the table below a heading, without its head."""
+    text = PAGE.split(f"## {heading}\n")[1].split("\n## ")[0]
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+
+
+def test_the_commands_print_what_it_says(service: str, tmp_path: Path) -> None:
+    found = [step for text in blocks("console", PAGE) for step in steps(text)]
+    script = "".join(f"{command}\nprintf '\\n{_BETWEEN}\\n'\n" for command, _ in found)
+    environment = {
+        "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
+        "AUTHAPI_DATA_DIR": str(tmp_path / "served"),
+    }
+    done = subprocess.run(
+        ["bash", "-u"],
+        check=True,
+        cwd=tmp_path,
+        env=environment,
+        input=script.replace("http://127.0.0.1:8000", service),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    printed = done.stdout.split(_BETWEEN)
+    for (command, expected), output in zip(found, printed, strict=False):
+        assert output.strip() == expected.strip(), command
+    assert len(found) == len(printed) - 1 == 7
+    assert done.stderr == ""
+
+
+def test_its_fields_are_those_of_a_line() -> None:
+    fields = [row[0].strip("`") for row in rows("What a line may say")]
+    assert fields == list(importing._Line.model_fields)
+
+
+def test_its_bounds_are_those_of_the_code() -> None:
+    bounds = " ".join(row[2] for row in rows("Hashes"))
+    assert f"{foreign_passwords._MAX_ARGON2_MEMORY >> 10} MiB, 1 GiB times passes" in bounds
+    assert foreign_passwords._MAX_ARGON2_WORK == foreign_passwords._MAX_SCRYPT_WORK >> 10 == 1 << 20
+    assert f"{foreign_passwords._MAX_ARGON2_LANES} lanes" in bounds
+    assert f"cost {foreign_passwords._MAX_BCRYPT_COST}" in bounds
+    assert f"{foreign_passwords._MAX_ITERATIONS:,} iterations" in bounds
+    assert f"{foreign_passwords._MAX_SCRYPT_MEMORY >> 20} MiB, 1 GiB times p" in bounds
+    assert f"{importing.MAX_LINE:,} bytes" in PAGE
+    assert f"batches of\n  {importing._BATCH}," in PAGE
+
+
+def test_its_forms_are_read() -> None:
+    forms = [
+        form for row in rows("Hashes") for form in re.findall(r"`([^`']+?)(?:\.\.\.)?`", row[1])
+    ]
+    known = [*CHEAP.values(), *DEFAULT.values()]
+    known += [foreign_passwords.translate(text) for text in known]
+    for form in forms:
+        assert form == "sha1" or form == "sha512" or any(text.startswith(form) for text in known), (
+            form
+        )
+    assert len(forms) == 16
+
+
+def read_all(lines: str) -> list[dict[str, object]]:
+    """The lines, each read as an import would."""
+    nothing: dict[str, object] = {"database": None, "audit": None}
+    reader = importing.Importing(**nothing, settings=Settings(), allow_superusers=True)  # type: ignore[arg-type]
+    for line in lines.splitlines():
+        try:
+            reader.read(line.encode())
+        except LineRefused as refusal:
+            pytest.fail(f"{line}: {refusal}")
+    return [json.loads(line) for line in lines.splitlines()]
+
+
+@pytest.fixture(scope="module")
+def peer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The interpreter of an environment with Django and Flask."""
+    folder = tmp_path_factory.mktemp("peers") / "venv"
+    venv.create(folder, with_pip=True)
+    python = folder / "bin" / "python"
+    command = [str(python), "-m", "pip", "--quiet", "install", *PEERS]
+    subprocess.run(command, check=True, timeout=300)
+    return python
+
+
+@pytest.fixture
+def run(peer: Path, tmp_path: Path) -> Callable[..., str]:
+    def run_there(*arguments: str, text: str = "") -> str:
+        done = subprocess.run(
+            [peer, *arguments],
+            check=False,
+            cwd=tmp_path,
+            env={"PATH": os.environ["PATH"]},
+            input=text,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run_there
+
+
+USERS = """
+from django.contrib.auth.models import User
+User.objects.create_user("alice", "alice@example.com", "old password", first_name="Alice")
+User.objects.create_superuser("root", "root@example.com", "old password")
+User.objects.create_user("bob", "bob@example.com").set_unusable_password()
+carol = User.objects.create_user("carol", "carol@example.com", "old password", is_active=False)
+"""
+
+
+@pytest.mark.slow
+def test_what_it_exports_from_django_can_be_imported(run: Callable[..., str]) -> None:
+    [program] = [text for text in blocks("python", PAGE) if "django" in text]
+    run("-m", "django", "startproject", "site_of_theirs", ".")
+    run("manage.py", "migrate")
+    run("manage.py", "shell", "-v", "0", text=USERS)
+    lines = read_all(run("manage.py", "shell", "-v", "0", text=program))
+    assert [line["email"] for line in lines] == [
+        f"{name}@example.com" for name in ("alice", "root", "bob", "carol")
+    ]
+    assert [line["name"] for line in lines] == ["Alice", None, None, None]
+    assert [line["is_superuser"] for line in lines] == [False, True, False, False]
+    assert [line["is_active"] for line in lines] == [True, True, True, False]
+    hashes = [str(line["password_hash"]).split("$")[0] for line in lines]
+    assert hashes == ["pbkdf2_sha256", "pbkdf2_sha256", "None", "pbkdf2_sha256"]
+
+
+YOUR_APP = """
+from flask import Flask
+from flask_sqlalchemy import SQLAlchemy
+from werkzeug.security import generate_password_hash
+app = Flask(__name__)
+app.config["SQLALCHEMY_DATABASE_URI"] = "sqlite://"
+db = SQLAlchemy(app)
+class User(db.Model):
+    id = db.Column(db.Integer, primary_key=True)
+    email = db.Column(db.String(254))
+    password_hash = db.Column(db.String(255))
+with app.app_context():
+    db.create_all()
+    for method in ("scrypt", "pbkdf2"):
+        hashed = generate_password_hash("old password", method)
+        db.session.add(User(email=method + "@example.com", password_hash=hashed))
+    db.session.commit()
+"""
+
+
+@pytest.mark.slow
+def test_what_it_exports_from_flask_can_be_imported(
+    run: Callable[..., str], tmp_path: Path
+) -> None:
+    [program] = [text for text in blocks("python", PAGE) if "yourapp" in text]
+    (tmp_path / "yourapp.py").write_text(YOUR_APP)
+    (tmp_path / "export.py").write_text(program)
+    lines = read_all(run("export.py"))
+    assert [line["email"] for line in lines] == ["scrypt@example.com", "pbkdf2@example.com"]
