@@ -377,6 +377,21 @@ async def test_an_address_that_somebody_can_take_back_is_taken(services: Service
         await services.administration.invite(parse_email("old@example.com"))
 
 
+async def test_who_is_deactivated_has_no_link_that_works(services: Services) -> None:
+    bob = await services.accounts.create(parse_email("bob@example.com"), None)
+    async with services.database.transaction() as store:
+        for purpose in Purpose:
+            secret = OneTimeSecret(
+                *(new_id(), bob.id, purpose, "bob@example.com", "bob@example.com", 0, now()),
+                now() + timedelta(days=1),
+            )
+            await store.one_time_secrets.add(secret, hash_secret(purpose))
+    await services.administration.change(bob.id, {"is_active": False})
+    url = services.settings.resolved_database_url
+    # An owner from whom the account was stolen can still take it back.
+    assert sql(url, "SELECT purpose FROM one_time_secrets") == [("undo",)]
+
+
 async def test_nobody_is_invited_where_no_mail_is_sent(sqlite_url: str) -> None:
     services = Services.build(Settings(database_url=sqlite_url, mail_url="none:"))  # type: ignore[arg-type]
     await services.start()

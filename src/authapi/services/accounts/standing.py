@@ -15,7 +15,10 @@ from authapi.services.audit import Audit
 from authapi.services.scopes import INTROSPECT, scopes_of_login
 from authapi.settings import Settings
 from authapi.storage import Store
+from authapi.storage.tables.one_time_secrets import Purpose
 
+_LINKS = tuple(purpose for purpose in Purpose if purpose is not Purpose.UNDO)
+"""What was sent by mail, but for that by which an account is taken back from who has stolen it."""
 _MOMENT = timedelta(microseconds=1)
 """The least that two times in the database can differ by."""
 
@@ -44,13 +47,14 @@ async def require_another(store: Store, user: User) -> None:
 async def set_active(
     store: Store, audit: Audit, user: User, active: bool, *, actor: Identity | None = None
 ) -> None:
-    """Activate or deactivate. Deactivating ends everything of the account.
+    """Activate or deactivate. Deactivating ends everything of the account, sent links as well.
 
     Raises LastSuperuser.
     """
     if not active:
         await require_another(store, user)
         await store.sessions.end_all(user.id)
+        await store.one_time_secrets.end_of(user.id, _LINKS)
     if user.is_active != active:
         await store.users.set_active(user.id, active, at=later_than(user))
         kind = EventType.ACCOUNT_ACTIVATED if active else EventType.ACCOUNT_DEACTIVATED
