@@ -207,6 +207,27 @@ async def test_of_two_who_take_it_from_one_another_one_is_left(services: Service
             await change(user.id, {"is_superuser": True})
 
 
+@pytest.mark.parametrize("how", ["command", "own hand"])
+async def test_of_two_who_go_at_one_moment_one_stays(services: Services, how: str) -> None:
+    """Neither holds what the other has, so that only their turn keeps one of them."""
+    for number in range(10):
+        pair = [await a_superuser(services, f"{name}{number}@example.com") for name in "ab"]
+        others = await superusers(services) - {user.id for user in pair}
+        for user_id in others:
+            await services.administration.delete(user_id)
+        going: list[Awaitable[object]]
+        if how == "command":
+            change = services.administration.change
+            going = [change(user.id, {"is_superuser": False}) for user in pair]
+        else:
+            delete = services.accounts.delete
+            going = [delete(user.id, caller=acting(user)) for user in pair]
+        results = await asyncio.gather(*going, return_exceptions=True)
+        refused = [type(item) for item in results if isinstance(item, BaseException)]
+        assert refused == [LastSuperuser], results
+        assert len(await superusers(services)) == 1
+
+
 async def test_however_they_go_at_one_moment_one_is_left(services: Services) -> None:
     """By command, by their own hand and by one another: demoted, deactivated, deleted."""
     administration, accounts = services.administration, services.accounts
