@@ -49,6 +49,9 @@ class AuthAPI:
         if self.settings.leak_report_keys is None:
             # What the settings switch off is not there: 404, and no word of it in the document.
             units.pop("leaks", None)
+        if not self.settings.sends_mail:
+            units.pop("recovery", None)
+            units.pop("pages", None)
         metrics_path = self.settings.metrics_path
         self._installation.install(app, units, other_paths=[metrics_path] if metrics_path else ())
         if metrics_path is not None:

@@ -1,5 +1,7 @@
 """Hashes of other systems: read, bounded, verified, and refused where they could not be."""
 
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -222,6 +224,31 @@ def test_without_the_extra_an_import_names_it(
         stored = foreign_hash(CHEAP[name])
     assert not fits(hasher, PASSWORD, stored)
     assert "authapi[bcrypt]" in caplog.text
+
+
+WITHOUT = """
+import sys
+sys.modules["bcrypt"] = None
+from authapi.crypto.passwords import foreign_hash
+from authapi.errors import HashRefused
+try:
+    foreign_hash(sys.argv[1])
+except HashRefused as refusal:
+    print(refusal)
+"""
+
+
+def test_no_other_bcrypt_is_taken_instead() -> None:
+    # passlib would: that of the C library, where it has one.
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", WITHOUT, CHEAP["bcrypt: 2b"]],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert "needs the extra" in done.stdout
+    assert done.stderr == ""
 
 
 @pytest.mark.parametrize("error", [MissingBackendError, ValueError])

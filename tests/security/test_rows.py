@@ -10,15 +10,7 @@ LATER = {
     21: "there is no login by another service yet",
     22: "there is no login by another service yet",
     24: "there is no second factor yet",
-    29: "there is no password recovery yet",
-    30: "there is no password recovery yet",
-    33: "addresses are not confirmed yet, and nothing is linked to them",
-    34: "the address of an account cannot be changed yet",
-    35: "there is no password recovery yet",
-    38: "there is no password recovery yet",
-    39: "there are no invitations yet",
     41: "there is no second factor yet",
-    43: "registration tells what is taken; `registration=confirm` comes with mail",
     46: "there is no second factor yet",
 }
 """Rows about what does not exist yet, and why they say nothing today."""

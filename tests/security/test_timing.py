@@ -11,7 +11,8 @@ import time
 import httpx
 import pytest
 
-from authapi import create_app
+from authapi import Settings, create_app
+from authapi.clock import now
 from authapi.services.addresses import parse_email
 from authapi.testing import PASSWORD, Client, client
 from tests.conftest import SettingsFactory
@@ -134,3 +135,50 @@ async def test_throttled_logins_cannot_be_told_apart(
         print(f"\nthrottled, medians of {ROUNDS}: {told}")  # noqa: T201
     assert len(shapes) == 1
     assert abs(there / here - 1) < 0.25
+
+
+KINDS = {
+    "/password/forgot": {},
+    "/email/confirm/request": {},
+    "/register": {"password": "a new horse, a new battery"},
+}
+
+
+@pytest.mark.parametrize("path", KINDS)
+async def test_requests_about_an_address_cannot_be_told_apart(
+    database_url: str, path: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """202 for an address that has an account and one that has none, each with its own bytes."""
+    limits = dict.fromkeys((*LIMITS, "limit_registrations", "limit_mails"), UNLIMITED)
+    settings = Settings(database_url=database_url, registration="confirm", **limits)  # type: ignore[arg-type]
+    rounds = 40 if path == "/register" else 120
+    async with client(create_app(settings)) as api:
+        confirmed, bare = [await api.create_user(f"{name}@example.com") for name in ("one", "two")]
+        async with api.services.database.transaction() as store:
+            await store.users.confirm_email(confirmed.id, at=now())
+        emails = {"known": confirmed.email, "unconfirmed": bare.email, "unknown": "no@example.com"}
+        times: dict[str, list[float]] = {kind: [] for kind in emails}
+        shapes = list[object]()
+        dice = random.Random(3)
+        for number in range(rounds + 1):
+            for kind in dice.sample(list(emails), len(emails)):
+                if kind == "unknown":  # a request to register makes an account of it
+                    emails[kind] = f"no{number}@example.com"
+                began = time.perf_counter()
+                answer = await api.post(path, json={"email": emails[kind], **KINDS[path]})
+                took = time.perf_counter() - began
+                # What follows is done before the next is measured: it falls upon none of them.
+                await api.services.outbox.settle()
+                assert answer.status_code == 202
+                if number:
+                    times[kind].append(took)
+                told = [item for item in answer.headers.multi_items() if item[0] != "x-request-id"]
+                if (told, answer.content) not in shapes:
+                    shapes.append((told, answer.content))
+    known, *others = (statistics.median(taken) for taken in times.values())
+    figures = [(kind, it / known - 1) for kind, it in zip([*times][1:], others, strict=True)]
+    with capsys.disabled():
+        told_of = "; ".join(f"{kind} {off:+.2%}" for kind, off in figures)
+        print(f"\n{path}, medians of {rounds}: known {known * 1000:.2f} ms; {told_of}")  # noqa: T201
+    assert len(shapes) == 1
+    assert [kind for kind, off in figures if abs(off) > 0.25] == []

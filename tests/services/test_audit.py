@@ -1,6 +1,7 @@
 """Which events each operation writes, with what, and in whose transaction."""
 
 import logging
+import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -16,6 +17,7 @@ from sqlalchemy import event as sql_event
 from authapi import Settings, create_app
 from authapi.errors import NotFound, StorageUnavailable
 from authapi.identity import EventType, User
+from authapi.services.accounts import standing
 from authapi.services.accounts.importing import Importing
 from authapi.services.addresses import parse_email
 from authapi.services.tokens import Leak
@@ -51,7 +53,7 @@ class Watch:
             assert record.getMessage() == row["type"]
             for name in ("outcome", "strategy", "ip", "user_agent", "request_id"):
                 assert record.__dict__[name] == row[name], name
-            for name in ("user_id", "session_id"):
+            for name in ("user_id", "session_id", "actor_id"):
                 assert record.__dict__[name] == (str(row[name]) if row[name] else None), name
         self._caplog.clear()
         return found
@@ -277,8 +279,11 @@ async def test_rename_and_deletion(api: Client, alice: User, watch: Watch) -> No
     assert await watch.since() == []
     response = await api.delete("/me")
     assert response.status_code == 204
-    found = await watch.one(EventType.ACCOUNT_DELETED, response)
+    found = await watch.one(EventType.ACCOUNT_DELETED)
     assert found["user_id"] == alice.id
+    # Where its owner was then is as much theirs as the rest that went.
+    assert (found["ip"], found["user_agent"]) == (None, None)
+    assert found["request_id"] == response.headers["x-request-id"]
     # What is gone is not deleted a second time.
     await api.services.accounts.delete(alice.id)
     assert await watch.since() == []
@@ -483,6 +488,73 @@ async def test_what_clients_send_is_cut_and_made_printable(
     assert found["user_agent"] == "x" * 255
 
 
+async def link_in_mail(api: Client, to: str) -> str:
+    """What the link in the newest mail to this address proves."""
+    found = [message for message in await api.outbox() if message["to"] == to]
+    body = found[-1].get_body(("plain",))
+    assert body is not None
+    match = re.search(r"token=([\w-]{43})", body.get_content())
+    assert match is not None
+    return match[1]
+
+
+async def test_recovery(api: Client, alice: User, watch: Watch) -> None:
+    asked = await api.post("/password/forgot", json={"email": alice.email})
+    secret = await link_in_mail(api, alice.email)
+    # Of the request that asked, though it was done after that was answered.
+    await watch.one(EventType.PASSWORD_RESET_REQUESTED, asked)
+    body = {"token": secret, "new_password": OTHER}
+    response = await api.post("/password/reset", json=body)
+    found = await watch.one(EventType.PASSWORD_RESET, response)
+    assert found["user_id"] == alice.id
+    assert (await api.post("/password/reset", json=body)).status_code == 400
+    assert await watch.since() == []
+
+
+async def test_addresses(api: Client, alice: User, watch: Watch) -> None:
+    await api.login(alice)
+    await watch.since()
+    await api.post("/email/confirm/request", json={"email": alice.email})
+    secret = await link_in_mail(api, alice.email)
+    assert await watch.since() == []
+    response = await api.post("/email/confirm", json={"token": secret})
+    await watch.one(EventType.EMAIL_CONFIRMED, response)
+    new = "alice@example.org"
+    response = await api.post("/me/email", json={"email": new, "current_password": OTHER})
+    await watch.one(EventType.REAUTHENTICATION_REFUSED, response)
+    response = await api.post("/me/email", json={"email": new})
+    await watch.one(EventType.EMAIL_CHANGE_REQUESTED, response)
+    response = await api.post("/email/confirm", json={"token": await link_in_mail(api, new)})
+    found = await watch.one(EventType.EMAIL_CHANGED, response)
+    assert new not in repr(found)
+    undo = await link_in_mail(api, alice.email)
+    response = await api.post("/email/undo", json={"token": undo})
+    found = await watch.one(EventType.EMAIL_CHANGE_UNDONE, response)
+    assert found["user_id"] == alice.id
+
+
+async def test_a_password_proved_again(api: Client, alice: User, watch: Watch) -> None:
+    await api.login(alice)
+    await watch.since()
+    response = await api.post("/me/reauthenticate", json={"password": OTHER})
+    refused = await watch.one(EventType.REAUTHENTICATION_REFUSED, response)
+    assert (refused["outcome"], refused["strategy"]) == ("refused", "session")
+    response = await api.post("/me/reauthenticate", json={"password": PASSWORD})
+    found = await watch.one(EventType.REAUTHENTICATED, response)
+    assert (found["user_id"], found["session_id"]) == (alice.id, refused["session_id"])
+
+
+async def test_an_invitation(api: Client, watch: Watch) -> None:
+    bob = await api.services.accounts.create(parse_email("bob@example.com"), None)
+    async with api.services.database.transaction() as store:
+        await api.services.invitations.invite(store, bob)
+    await watch.since()
+    body = {"token": await link_in_mail(api, bob.email), "password": PASSWORD}
+    response = await api.post("/invitation/accept", json=body)
+    found = await watch.one(EventType.INVITATION_ACCEPTED, response)
+    assert found["user_id"] == bob.id
+
+
 def test_every_kind_of_event_is_written_by_something() -> None:
     # The tests above name each kind; one that nobody names is one that nobody has tried.
     from pathlib import Path
@@ -551,3 +623,37 @@ async def test_a_leak_is_told(api: Client, alice: User, watch: Watch) -> None:
     await api.services.leaks.end([Leak(token, **place)])
     found = await watch.one(EventType.TOKEN_LEAKED)
     assert (found["user_id"], found["strategy"], found["detail"]) == (alice.id, "token", place)
+
+
+async def test_what_superusers_do_is_told_with_their_name(
+    api: Client, alice: User, watch: Watch
+) -> None:
+    root = await api.create_user("root@example.com", is_superuser=True)
+    await api.login(root)
+    await watch.since()
+    steps: list[tuple[str, str, dict[str, object] | None, EventType]] = [
+        ("POST", "", {"email": "carol@example.com"}, EventType.ACCOUNT_INVITED),
+        ("PATCH", f"/{alice.id}", {"is_superuser": True}, EventType.SUPERUSER_GRANTED),
+        ("PATCH", f"/{alice.id}", {"is_superuser": False}, EventType.SUPERUSER_REVOKED),
+        ("PATCH", f"/{alice.id}", {"name": "Al"}, EventType.ACCOUNT_RENAMED),
+        ("PATCH", f"/{alice.id}", {"is_active": False}, EventType.ACCOUNT_DEACTIVATED),
+        ("PATCH", f"/{alice.id}", {"is_active": True}, EventType.ACCOUNT_ACTIVATED),
+        ("DELETE", f"/{alice.id}", None, EventType.ACCOUNT_DELETED),
+    ]
+    for method, path, body, kind in steps:
+        answer = await api.request(method, f"/admin/users{path}", json=body)
+        assert answer.status_code < 300, answer.text
+        found = await watch.one(kind, answer)
+        assert found["actor_id"] == root.id
+        assert found["user_id"] == (alice.id if path else UUID(answer.json()["id"]))
+
+
+async def test_what_operators_do_has_no_name(api: Client, alice: User, watch: Watch) -> None:
+    for roles in (frozenset({"reader"}), frozenset[str]()):
+        async with api.services.database.transaction() as store:
+            audit = api.services.audit
+            await standing.set_roles(
+                store, audit, await api.services.accounts.find(alice.id), roles
+            )
+        found = await watch.one(EventType.ROLES_CHANGED)
+        assert (found["actor_id"], found["detail"]) == (None, {"roles": sorted(roles)})

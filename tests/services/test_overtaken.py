@@ -69,11 +69,17 @@ WRITES: dict[str, Deed] = {
     "token": lambda services, caller: services.tokens.create(
         caller, name="x", scopes=None, lifetime=None
     ),
-    "name": lambda services, caller: services.accounts.rename(
-        caller.user.id, "x", unless=lambda _: False, caller=caller
+    "name": lambda services, caller: services.accounts.edit(
+        caller.user.id, {"name": "x"}, unless=lambda _: False, caller=caller
     ),
     "deletion": lambda services, caller: services.accounts.delete(caller.user.id, caller=caller),
     "password": change_password,
+    "reauthentication": lambda services, caller: services.accounts.reauthenticate(
+        caller, PASSWORD, renewed=None
+    ),
+    "address": lambda services, caller: services.emails.request_change(
+        caller, parse_email("new@example.com"), password=None
+    ),
     "data": lambda services, caller: services.sessions.merge_data(caller, {"a": 1}),
 }
 End = Callable[[Services, Identity, Session, Session], Awaitable[object]]

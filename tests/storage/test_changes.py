@@ -24,7 +24,7 @@ from authapi.identity import Client, Event, EventType, Session, SessionKind, Use
 from authapi.storage import Database, Store, migrations
 from authapi.storage.changes import Listener, PostgresChanges, SQLiteChanges
 from authapi.storage.tables.sessions import SessionTable
-from authapi.storage.tables.users import Newcomer, UserTable
+from authapi.storage.tables.users import Newcomer, UserFilter, UserOrder, UserTable
 from tests.servers.postgres import PostgresCluster
 from tests.storage.rows import AT, HASH, a_session, a_user, sql, store_user
 
@@ -90,7 +90,15 @@ ALICE: dict[str, Act] = {
     "sessions.replace_secret": lambda store, it: store.sessions.replace_secret(
         it.login.id, hash_secret("another"), auth_time=AT + DAY
     ),
+    "sessions.prove_again": lambda store, it: store.sessions.prove_again(
+        it.login.id, auth_time=AT + DAY
+    ),
     "users.set_name": lambda store, it: store.users.set_name(it.alice.id, "Al", at=AT + DAY),
+    "users.set_locale": lambda store, it: store.users.set_locale(it.alice.id, "ko", at=AT + DAY),
+    "users.confirm_email": lambda store, it: store.users.confirm_email(it.alice.id, at=AT + DAY),
+    "users.set_email": lambda store, it: store.users.set_email(
+        it.alice.id, email="al@example.com", given="Al@example.com", at=AT + DAY
+    ),
     "users.set_password": lambda store, it: store.users.set_password(
         it.alice.id, OTHER_HASH, at=AT + DAY
     ),
@@ -99,6 +107,12 @@ ALICE: dict[str, Act] = {
     ),
     "sessions.end_at": lambda store, it: store.sessions.end_at(it.login.id, AT + DAY),
     "users.set_active, on": lambda store, it: store.users.set_active(
+        it.alice.id, True, at=AT + DAY
+    ),
+    "users.set_roles": lambda store, it: store.users.set_roles(
+        it.alice.id, frozenset({"editor"}), at=AT + DAY
+    ),
+    "users.set_superuser": lambda store, it: store.users.set_superuser(
         it.alice.id, True, at=AT + DAY
     ),
     "users.delete": lambda store, it: store.users.delete(it.alice.id),
@@ -135,6 +149,9 @@ NOBODY: dict[str, Act] = {
     "sessions.end_all, but all": lambda store, it: store.sessions.end_all(
         it.bob.id, keep=[it.bobs.id]
     ),
+    "sessions.prove_again, of nothing": lambda store, it: store.sessions.prove_again(
+        new_id(), auth_time=AT + DAY
+    ),
     "sessions.replace_secret, of nothing": lambda store, it: store.sessions.replace_secret(
         new_id(), hash_secret("another"), auth_time=AT + DAY
     ),
@@ -169,6 +186,11 @@ NOBODY: dict[str, Act] = {
     ),
     "users.lock": lambda store, it: store.users.lock(it.alice.id),
     "users.password_version": lambda store, it: store.users.password_version(it.alice.id),
+    "users.search": lambda store, it: store.users.search(
+        UserFilter(), order=UserOrder.OLDEST, after=None, limit=9
+    ),
+    "users.lock_all": lambda store, it: store.users.lock_all([it.alice.id, it.bob.id]),
+    "users.has_superuser_besides": lambda store, it: store.users.has_superuser_besides(it.alice.id),
     "users.taken": lambda store, it: store.users.taken(["0@example.com", "x@example.com"]),
     "users.page": lambda store, it: store.users.page(after=None, limit=9),
     # What is pruned was over before, and is known as over.

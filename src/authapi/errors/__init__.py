@@ -26,8 +26,11 @@
         │   ├── InsufficientScope     insufficient_scope
         │   ├── UnconfirmedEmail      email_not_confirmed
         │   ├── SuperuserRequired     superuser_required
+        │   ├── OwnAccount            own_account
+        │   ├── MailDisabled          mail_disabled
         │   ├── RegistrationClosed    registration_closed
         │   ├── WrongPassword         wrong_password
+        │   ├── ProofRequired         proof_required
         │   ├── ForeignOrigin         foreign_origin
         │   ├── WrongDestination      wrong_destination
         │   ├── ReportNotSigned       report_not_signed
@@ -36,7 +39,9 @@
         ├── NotFound                  not_found
         ├── EmailTaken                email_taken
         ├── TooManyTokens             too_many_tokens
+        ├── LastSuperuser             last_superuser
         ├── PreconditionFailed        precondition_failed
+        ├── InvalidOneTimeSecret      invalid_one_time_secret
         ├── InvalidInput              validation_failed
         ├── MalformedRequest          malformed_request
         │   ├── MalformedJSON         malformed_json
@@ -87,13 +92,18 @@ from authapi.errors.refusals import (
     InvalidCredentials,
     InvalidGrant,
     InvalidInput,
+    InvalidOneTimeSecret,
     InvalidScope,
     InvalidTokenRequest,
+    LastSuperuser,
+    MailDisabled,
     MalformedJSON,
     MalformedRequest,
     NotFound,
+    OwnAccount,
     PreconditionFailed,
     PreflightRefused,
+    ProofRequired,
     Refusal,
     RegistrationClosed,
     ReportNotSigned,
@@ -129,18 +139,23 @@ __all__ = [
     "InvalidCredentials",
     "InvalidGrant",
     "InvalidInput",
+    "InvalidOneTimeSecret",
     "InvalidScope",
     "InvalidTokenRequest",
     "IssuerUnavailable",
     "KeyRefused",
+    "LastSuperuser",
     "LineRefused",
+    "MailDisabled",
     "MalformedJSON",
     "MalformedRequest",
     "NotFound",
     "Overloaded",
+    "OwnAccount",
     "PasswordMismatch",
     "PreconditionFailed",
     "PreflightRefused",
+    "ProofRequired",
     "Refusal",
     "RegistrationClosed",
     "ReportNotSigned",

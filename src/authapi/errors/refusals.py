@@ -90,6 +90,20 @@ class SuperuserRequired(Forbidden):
     title = "Only a superuser may do this"
 
 
+class OwnAccount(Forbidden):
+    """A superuser may not do this to their own account."""
+
+    code = "own_account"
+    title = "Another superuser has to do this"
+
+
+class MailDisabled(Forbidden):
+    """It needs mail, and this service sends none."""
+
+    code = "mail_disabled"
+    title = "This service sends no mail"
+
+
 class RegistrationClosed(Forbidden):
     """The operator has closed registration."""
 
@@ -102,6 +116,13 @@ class WrongPassword(Forbidden):
 
     code = "wrong_password"
     title = "The current password is wrong"
+
+
+class ProofRequired(Forbidden):
+    """A link from a mail says whose mailbox it was read in, and not whose the account is."""
+
+    code = "proof_required"
+    title = "Log in to the account first, or send its password along"
 
 
 class ForeignOrigin(Forbidden):
@@ -158,6 +179,13 @@ class EmailTaken(Refusal):
     title = "The e-mail address is taken"
 
 
+class LastSuperuser(Refusal):
+    """Nobody would be left who can look after the accounts."""
+
+    code = "last_superuser"
+    title = "There is no other superuser: make another one first"
+
+
 class TooManyTokens(Refusal):
     """The account has as many personal access tokens as it may have."""
 
@@ -211,6 +239,13 @@ class DuplicateHeader(MalformedRequest):
 
     code = "duplicate_header"
     title = "A header was sent more than once"
+
+
+class InvalidOneTimeSecret(Refusal):
+    """What came by mail is unknown, used, too old, or overtaken by what happened since."""
+
+    code = "invalid_one_time_secret"
+    title = "The link does not work any more"
 
 
 class PreflightRefused(Refusal):

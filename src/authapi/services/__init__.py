@@ -10,6 +10,14 @@ from typing import TYPE_CHECKING
 from authapi.errors import ConfigurationError
 from authapi.identity import Event
 from authapi.services.accounts import Accounts
+from authapi.services.accounts.administration import Administration
+from authapi.services.accounts.emails import Emails
+from authapi.services.accounts.invitations import Invitations
+from authapi.services.accounts.one_time import OneTimeSecrets
+from authapi.services.accounts.proof import PasswordProof
+from authapi.services.accounts.recovery import Recovery
+from authapi.services.accounts.registration import Registration
+from authapi.services.accounts.requests import Requests
 from authapi.services.audit import Audit
 from authapi.services.background.housekeeping import Housekeeping
 from authapi.services.background.outbox import Outbox
@@ -45,10 +53,13 @@ class Services:
     database: Database
     accounts: Accounts
     activity: Activity
+    administration: Administration
     audit: Audit
     coherence: Coherence
+    emails: Emails
     exchange: Exchange
     housekeeping: Housekeeping
+    invitations: Invitations
     keys: Keys
     known: KnownCallers
     leaks: Leaks
@@ -56,6 +67,9 @@ class Services:
     metrics: "Metrics | None"
     outbox: Outbox
     passwords: Passwords
+    recovery: Recovery
+    registration: Registration
+    requests: Requests
     refresh_tokens: RefreshTokens
     sessions: Sessions
     throttle: Throttle
@@ -92,15 +106,22 @@ class Services:
         audit.on_event = webhooks.queue
         presented = PresentedTokens(database, keys, activity, settings)
         throttle = Throttle(settings)
+        one_time = OneTimeSecrets(database, settings)
+        proof = PasswordProof(database, passwords, throttle, audit)
+        requests = Requests(database, outbox, one_time, mail, throttle, audit)
+        invitations = Invitations(one_time, mail)
         return cls(
             settings=settings,
             database=database,
-            accounts=Accounts(database, passwords, throttle, audit, mail, settings),
+            accounts=Accounts(database, passwords, proof, throttle, audit, mail, settings),
             activity=activity,
+            administration=Administration(database, audit, invitations, settings),
             audit=audit,
             coherence=coherence,
+            emails=Emails(database, one_time, requests, proof, throttle, mail, audit, settings),
             exchange=Exchange(database, keys, activity, settings),
             housekeeping=Housekeeping(database, sessions, audit, keys, outbox, settings),
+            invitations=invitations,
             keys=keys,
             known=known,
             leaks=Leaks(database, presented, audit, settings),
@@ -108,6 +129,11 @@ class Services:
             metrics=_metrics(settings, database, passwords, known),
             outbox=outbox,
             passwords=passwords,
+            recovery=Recovery(database, passwords, one_time, mail, audit),
+            registration=Registration(
+                database, passwords, requests, one_time, throttle, mail, audit, settings
+            ),
+            requests=requests,
             refresh_tokens=RefreshTokens(database, activity, audit, mail, settings),
             sessions=sessions,
             throttle=throttle,

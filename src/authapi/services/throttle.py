@@ -71,6 +71,7 @@ class Throttle:
         self._network = parse(settings.limit_network)
         self._total = parse(settings.limit_total)
         self._registrations = parse(settings.limit_registrations)
+        self._mails = parse(settings.limit_mails)
         self._local = FixedWindowRateLimiter(MemoryCounters())
         self._shared = _shared_limiter(settings)
         self._shared_from = 0.0
@@ -159,6 +160,18 @@ class Throttle:
             _Counter(self._total, ("register-total",)),
             _Counter(self._registrations, ("register", client.network)),
         )
+
+    async def request(self, client: Client) -> None:
+        """Count a request for mail, which cost as much as registrations. Raises TooManyAttempts."""
+        await self._admit(
+            _Counter(self._total, ("request-total",)),
+            _Counter(self._registrations, ("request", client.network)),
+        )
+
+    async def may_mail(self, account: str) -> bool:
+        """Count a mail that a stranger causes; whether the canonical address may get it."""
+        _, admitted = await self._hit(_Counter(self._mails, ("mail", _digest(account))))
+        return admitted
 
     async def ping(self) -> bool:
         """Whether the shared store answers. For a command: keeps no connection to it."""

@@ -40,6 +40,7 @@ STATUS: Mapping[type[AuthAPIError], int] = {
     errors.NotFound: 404,
     errors.RequestTimeout: 408,
     errors.EmailTaken: 409,
+    errors.LastSuperuser: 409,
     errors.TooManyTokens: 409,
     errors.PreconditionFailed: 412,
     errors.BodyTooLarge: 413,
@@ -49,6 +50,7 @@ STATUS: Mapping[type[AuthAPIError], int] = {
     errors.HeadersTooLarge: 431,
     errors.MalformedRequest: 400,
     errors.PreflightRefused: 400,
+    errors.InvalidOneTimeSecret: 400,
     errors.InvalidGrant: 400,
 }
 """The status of a class and of those below it in the tree."""

@@ -229,6 +229,11 @@ def _write_limit(field: Document, runtime: Runtime) -> None:
     elif limit == "strategy":
         field["anyOf"][0]["enum"] = list(runtime.registry.issuers)
         field["examples"] = [settings.default_strategy]
+    elif limit == "locale":
+        field["anyOf"][0] |= {
+            "enum": list(settings.locales),
+            "examples": [settings.locales[0]],
+        }
     elif limit == "expires_in":
         longest = int(settings.personal_token_max_lifetime.total_seconds())
         field["anyOf"][0]["maximum"] = longest
@@ -242,3 +247,9 @@ def _write_limit(field: Document, runtime: Runtime) -> None:
         some["maxItems"] = min(some["maxItems"], len(settings.scopes))
         if settings.scopes:
             some["items"] |= {"enum": list(settings.scopes), "examples": [*settings.scopes][:1]}
+    elif limit == "roles":
+        field["maxItems"] = min(field["maxItems"], len(settings.roles))
+        if settings.roles:
+            field["items"] |= {"enum": list(settings.roles), "examples": [*settings.roles][:1]}
+        else:
+            del field["items"]["examples"]

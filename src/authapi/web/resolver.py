@@ -188,13 +188,23 @@ def revocable_identity() -> Gate[Identity]:
 def identity_if_configured(
     *strategies: str,
     fresh: timedelta | Literal[True] | None = None,
+    superuser: bool = False,
     exchangeable: tuple[str, ...] = (),
 ) -> Gate[Identity]:
     """A dependency for our own routes: `current_identity` of those strategies that there are."""
     wanted = Requirements(
-        strategies=strategies, fresh=fresh, exchangeable=exchangeable, if_configured=True
+        strategies=strategies,
+        fresh=fresh,
+        superuser=superuser,
+        exchangeable=exchangeable,
+        if_configured=True,
     )
     return _identity_gate(wanted)  # type: ignore[return-value]  # not optional
+
+
+def identity_if_any(*strategies: str) -> Gate[Identity | None]:
+    """The same for routes that strangers may use too: None for those."""
+    return _identity_gate(Requirements(strategies=strategies, optional=True, if_configured=True))
 
 
 @cache
@@ -220,6 +230,8 @@ async def resolve(gate: Gate[object], connection: HTTPConnection) -> Identity | 
     context = context_of(connection)
     binding, wanted = gate.bind(context.runtime), gate.requirements
     if not binding.strategies:
+        if gate.requirements.optional:
+            return None
         # A route of ours whose strategies are all switched off: no credential could open it, and a
         # 401 would have no challenge to offer.
         raise NotFound

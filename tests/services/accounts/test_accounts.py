@@ -331,10 +331,10 @@ async def test_each_change_is_later_than_the_one_before(services: Services) -> N
         seen = [user.updated_at]
         for name, step in (("a", 0), ("b", 0), ("a", -3600), (None, 0)):
             clock.shift(step)
-            changed = await services.accounts.rename(user.id, name, unless=lambda _: False)
+            changed = await services.accounts.edit(user.id, {"name": name}, unless=lambda _: False)
             assert changed.name == name
             seen.append(changed.updated_at)
-        unchanged = await services.accounts.rename(user.id, None, unless=lambda _: False)
+        unchanged = await services.accounts.edit(user.id, {"name": None}, unless=lambda _: False)
     assert seen == sorted(set(seen))
     assert unchanged.updated_at == seen[-1]
 
@@ -348,7 +348,7 @@ async def test_what_has_changed_meanwhile_is_not_renamed(services: Services) -> 
         return True
 
     with pytest.raises(PreconditionFailed):
-        await services.accounts.rename(user.id, "after", unless=changed)
+        await services.accounts.edit(user.id, {"name": "after"}, unless=changed)
     assert asked == [user]
     assert (await services.accounts.find(user.id)).name == "before"
 
@@ -357,7 +357,7 @@ async def test_a_closed_registration_is_open_to_operators(sqlite_url: str) -> No
     services = Services.build(Settings(database_url=sqlite_url, registration="closed"))  # type: ignore[arg-type]
     await services.start()
     with pytest.raises(RegistrationClosed):
-        await services.accounts.register(ALICE, PASSWORD, name=None)
+        await services.registration.register(ALICE, PASSWORD, name=None)
     await services.accounts.create(ALICE, PASSWORD)
     with pytest.raises(EmailTaken):
         await services.accounts.create(parse_email("alice@EXAMPLE.com"), PASSWORD)
@@ -374,7 +374,7 @@ async def test_who_is_gone_is_not_found(services_on_each: Services) -> None:
     for attempt in (
         accounts.find(user.id),
         accounts.find_by_email(ALICE),
-        accounts.rename(user.id, "x", unless=lambda _: False),
+        accounts.edit(user.id, {"name": "x"}, unless=lambda _: False),
         accounts.set_active(user.id, True),
         accounts.set_password(user.id, PASSWORD),
     ):

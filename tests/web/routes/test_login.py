@@ -51,6 +51,8 @@ async def test_login_answers_what_its_strategy_promises(api_on_each: Client, str
         "email_confirmed_at": None,
         "created_at": body["user"]["created_at"],
         "updated_at": body["user"]["created_at"],
+        "locale": None,
+        "roles": [],
     }
     assert body["expires_at"].endswith("Z")
     lasts = datetime.fromisoformat(body["expires_at"]) - before

@@ -69,6 +69,8 @@ async def test_my_account(api_on_each: Client, strategy: str) -> None:
         "email_confirmed_at": None,
         "created_at": created,
         "updated_at": created,
+        "locale": None,
+        "roles": [],
     }
 
 
@@ -180,20 +182,20 @@ async def test_an_empty_change_undoes_nobody_elses(
     alice = await api.create_user(name="Alice")
     headers = await login(api, alice)
     accounts = api.services.accounts
-    find, rename = accounts.find, accounts.rename
+    find, edit = accounts.find, accounts.edit
 
     async def late_find(user_id: UUID) -> User:
-        await rename(alice.id, "Meanwhile", unless=lambda _: False)
+        await edit(alice.id, {"name": "Meanwhile"}, unless=lambda _: False)
         return await find(user_id)
 
-    async def late_rename(
-        user_id: UUID, name: str | None, *, unless: Callable[[User], bool]
+    async def late_edit(
+        user_id: UUID, changes: Mapping[str, str | None], *, unless: Callable[[User], bool]
     ) -> User:
-        await rename(alice.id, "Meanwhile", unless=lambda _: False)
-        return await rename(user_id, name, unless=unless)
+        await edit(alice.id, {"name": "Meanwhile"}, unless=lambda _: False)
+        return await edit(user_id, changes, unless=unless)
 
     monkeypatch.setattr(accounts, "find", late_find)
-    monkeypatch.setattr(accounts, "rename", late_rename)
+    monkeypatch.setattr(accounts, "edit", late_edit)
     response = await api.patch("/me", json={}, headers=headers)
     assert response.json()["name"] == "Meanwhile"
 

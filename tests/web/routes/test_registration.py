@@ -16,6 +16,8 @@ USER_MEMBERS = {
     "name",
     "is_active",
     "is_superuser",
+    "locale",
+    "roles",
     "email_confirmed_at",
     "created_at",
     "updated_at",

@@ -1,12 +1,10 @@
 """Accounts: registered, proved by password, changed and removed."""
 
 import logging
-from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Callable, Mapping, Sequence
 from uuid import UUID
 
 from authapi.clock import now
-from authapi.crypto.ids import first_id_at, new_id
 from authapi.crypto.passwords import PasswordHash
 from authapi.crypto.secrets import SecretHash
 from authapi.errors import (
@@ -16,36 +14,40 @@ from authapi.errors import (
     NotFound,
     PasswordMismatch,
     PreconditionFailed,
-    RegistrationClosed,
     TooManyAttempts,
     Unavailable,
     WrongPassword,
 )
 from authapi.identity import (
-    NO_NETWORK,
     Client,
     EventType,
     Identity,
     SessionKind,
     User,
     current_client,
+    on_behalf_of,
 )
+from authapi.services.accounts import standing
+from authapi.services.accounts.changes import (
+    MOMENT,
+    add_user,
+    after,
+    check_locale,
+    locked,
+    new_user,
+)
+from authapi.services.accounts.proof import PasswordProof, at_home
 from authapi.services.addresses import EmailAddress, parse_email
 from authapi.services.alive import require_alive
 from authapi.services.audit import Audit
 from authapi.services.mail import Mail, Occasion
 from authapi.services.passwords import Passwords
 from authapi.services.sessions import Login
-from authapi.services.throttle import AtHome, Throttle
+from authapi.services.throttle import Throttle
 from authapi.settings import Settings
-from authapi.storage import Database, Store
+from authapi.storage import Database
 
 _log = logging.getLogger(__name__)
-
-_HOME_FOR = timedelta(days=90)
-"""How long after a login its network counts as one that the owner of the account is at."""
-_MOMENT = timedelta(microseconds=1)
-"""The least that two times in the database can differ by."""
 
 
 class Accounts:
@@ -55,6 +57,7 @@ class Accounts:
         self,
         database: Database,
         passwords: Passwords,
+        proof: PasswordProof,
         throttle: Throttle,
         audit: Audit,
         mail: Mail,
@@ -62,24 +65,11 @@ class Accounts:
     ) -> None:
         self._database = database
         self._passwords = passwords
+        self._proof = proof
         self._throttle = throttle
         self._audit = audit
         self._mail = mail
         self._settings = settings
-
-    async def register(self, email: EmailAddress, password: str, *, name: str | None) -> User:
-        """A new account for a stranger.
-
-        Raises RegistrationClosed, TooManyAttempts, InvalidInput, EmailTaken.
-        """
-        if self._settings.registration != "open":
-            raise RegistrationClosed
-        try:
-            await self._throttle.registration(current_client())
-        except TooManyAttempts:
-            await self._audit.throttled()
-            raise
-        return await self.create(email, password, name=name)
 
     async def create(
         self,
@@ -97,19 +87,9 @@ class Accounts:
         if password is not None:
             await self._passwords.check_new(password, email=email.canonical)
             stored = await self._passwords.hash(password)
-        at = now()
-        user = User(
-            id=new_id(),
-            email=email.given,
-            name=name,
-            is_active=True,
-            is_superuser=is_superuser,
-            email_confirmed_at=None,
-            created_at=at,
-            updated_at=at,
-        )
+        user = new_user(email, name=name, is_superuser=is_superuser)
         async with self._database.transaction() as store:
-            await store.users.add(user, email=email.canonical, password_hash=stored)
+            await add_user(store, user, email, stored)
             await self._audit.record(store, EventType.ACCOUNT_REGISTERED, user_id=user.id)
         return user
 
@@ -118,15 +98,16 @@ class Accounts:
     ) -> Login:
         """A login, if the password belongs to the address; else InvalidCredentials.
 
-        An unknown address, an account without password and a deactivated one cost the same work
-        and give the same error. No connection is held while the password is hashed. Raises
-        TooManyAttempts, before any of that, where guessing is suspected. `strategy` is what the
-        login is for, and goes into the event of a refusal.
+        An unknown address, an account without password, a deactivated one and, where registration
+        asks for that, one that is not confirmed cost the same work and give the same error. No
+        connection is held while the password is hashed. Raises TooManyAttempts, before any of that,
+        where guessing is suspected. `strategy` is what the login is for, and goes into the event of
+        a refusal.
         """
         try:
             client = current_client()
-            at_home = self._at_home(email.canonical, client)
-            async with self._throttle.attempt(email.canonical, client, at_home=at_home):
+            home = at_home(self._database, email.canonical, client)
+            async with self._throttle.attempt(email.canonical, client, at_home=home):
                 return await self._prove(email, password, strategy)
         except TooManyAttempts:
             await self._audit.throttled(email.canonical)
@@ -140,7 +121,7 @@ class Accounts:
             await self._passwords.verify(password, stored)
         except PasswordMismatch:
             stored = None
-        if user is None or stored is None or not user.is_active:
+        if user is None or stored is None or not self._may_log_in(user):
             await self._audit.record_alone(
                 EventType.LOGIN_REFUSED, user_id=user.id if user else None, strategy=strategy
             )
@@ -148,14 +129,9 @@ class Accounts:
         proved = await self._strengthen(user, password, stored)
         return Login(user=user, proved=proved, auth_time=now())
 
-    def _at_home(self, account: str, client: Client) -> AtHome:
-        async def asked() -> bool:
-            network, since = client.network, first_id_at(now() - _HOME_FOR)
-            async with self._database.read() as store:
-                known = await store.events.has_login(account, network=network, since=since)
-            return known and network != NO_NETWORK
-
-        return asked
+    def _may_log_in(self, user: User) -> bool:
+        confirmed = user.email_confirmed_at is not None
+        return user.is_active and (confirmed or self._settings.registration != "confirm")
 
     async def change_password(
         self, identity: Identity, *, current: str, new: str, renewed: SecretHash | None
@@ -168,27 +144,23 @@ class Accounts:
         """
         account = parse_email(identity.user.email).canonical
         await self._passwords.check_new(new, field="new_password", email=account)
-        try:
-            client = current_client()
-            at_home = self._at_home(account, client)
-            async with self._throttle.confirmation(
-                account, identity.session_id, client, at_home=at_home
-            ):
-                stored = await self._check_current(identity, current)
-        except TooManyAttempts:
-            await self._audit.throttled(account)
-            raise
+        stored = await self._proof.require(
+            identity.user,
+            current,
+            caller=identity,
+            refusal=EventType.PASSWORD_CHANGE_REFUSED,
+        )
         if new == current:
             message = "must differ from the current password"
             raise InvalidInput(InputError(("body", "new_password"), "password_unchanged", message))
         replacement = await self._passwords.hash(new)
         async with self._database.transaction() as store:
-            user, latest = await _locked(store, identity.user.id)
+            user, latest = await locked(store, identity.user.id)
             if latest != stored:
                 # Somebody changed it while we were hashing: what was proved is no longer true.
                 raise WrongPassword
             session = await require_alive(store, identity)
-            await store.users.set_password(user.id, replacement, at=_after(user))
+            await store.users.set_password(user.id, replacement, at=after(user))
             keep = () if identity.session_id is None else (identity.session_id,)
             await store.sessions.end_all(user.id, keep=keep)
             await store.refresh_families.end_of(user.id)
@@ -197,7 +169,7 @@ class Accounts:
                 await store.sessions.end_at(session.id, now() + self._settings.jwt_lifetime)
             if renewed is not None and identity.session_id is not None:
                 # Later than before in any case: it tells the two secrets apart (`require_alive`).
-                at = max(now(), identity.auth_time + _MOMENT)
+                at = max(now(), identity.auth_time + MOMENT)
                 await store.sessions.replace_secret(identity.session_id, renewed, auth_time=at)
             await self._audit.record(
                 store,
@@ -208,21 +180,33 @@ class Accounts:
             )
             await self._mail.queue(store, Occasion.PASSWORD_CHANGED, user)
 
-    async def _check_current(self, identity: Identity, current: str) -> PasswordHash | None:
-        async with self._database.read() as store:
-            found = await store.users.find_credentials(identity.user.id)
-        stored = None if found is None else found[1]
-        try:
-            await self._passwords.verify(current, stored)
-        except PasswordMismatch:
-            await self._audit.record_alone(
-                EventType.PASSWORD_CHANGE_REFUSED,
-                user_id=identity.user.id,
+    async def reauthenticate(
+        self, identity: Identity, password: str, *, renewed: SecretHash | None
+    ) -> None:
+        """Let the session of the caller count as freshly logged in.
+
+        `renewed` is another secret for it, as in `change_password`. Raises WrongPassword,
+        TooManyAttempts, InvalidCredential if the session has ended.
+        """
+        stored = await self._proof.require(identity.user, password, caller=identity)
+        async with self._database.transaction() as store:
+            user, latest = await locked(store, identity.user.id)
+            if latest != stored:
+                raise WrongPassword
+            session = await require_alive(store, identity)
+            if session is not None:
+                at = max(now(), identity.auth_time + MOMENT)
+                if renewed is None:
+                    await store.sessions.prove_again(session.id, auth_time=at)
+                else:
+                    await store.sessions.replace_secret(session.id, renewed, auth_time=at)
+            await self._audit.record(
+                store,
+                EventType.REAUTHENTICATED,
+                user_id=user.id,
                 session_id=identity.session_id,
                 strategy=identity.strategy,
             )
-            raise WrongPassword from None
-        return stored
 
     async def set_password(self, user_id: UUID, password: str) -> None:
         """Give an account a password, by an operator; everything of its sessions ends."""
@@ -230,49 +214,54 @@ class Accounts:
         await self._passwords.check_new(password, email=account)
         replacement = await self._passwords.hash(password)
         async with self._database.transaction() as store:
-            user, _ = await _locked(store, user_id)
-            await store.users.set_password(user.id, replacement, at=_after(user))
+            user, _ = await locked(store, user_id)
+            await store.users.set_password(user.id, replacement, at=after(user))
             await store.sessions.end_all(user.id)
             await self._audit.record(store, EventType.PASSWORD_CHANGED, user_id=user.id)
             await self._mail.queue(store, Occasion.PASSWORD_CHANGED, user)
 
-    async def rename(
+    async def edit(
         self,
         user_id: UUID,
-        name: str | None,
+        changes: Mapping[str, str | None],
         *,
         unless: Callable[[User], bool],
         caller: Identity | None = None,
     ) -> User:
-        """Change the name, unless `unless` says of the account, as it is now, that it has changed.
+        """Change `name`, `locale` or both, unless `unless` says of the account, as it is now, that
+        it has changed.
 
-        Raises PreconditionFailed then, NotFound if the account is gone, InvalidCredential if the
-        session of `caller`, who asks for it, has ended.
+        Raises PreconditionFailed then, NotFound if the account is gone, InvalidInput for a language
+        that the settings do not have, InvalidCredential if the session of `caller`, who asks for
+        it, has ended.
         """
+        locale = changes.get("locale")
+        check_locale(locale, self._settings)
         async with self._database.transaction() as store:
-            user, _ = await _locked(store, user_id)
+            user, _ = await locked(store, user_id)
             if caller is not None:
                 await require_alive(store, caller)
             if unless(user):
                 raise PreconditionFailed
-            if name != user.name:
-                await store.users.set_name(user_id, name, at=_after(user))
+            if "name" in changes and changes["name"] != user.name:
+                await store.users.set_name(user_id, changes["name"], at=after(user))
                 await self._audit.record(store, EventType.ACCOUNT_RENAMED, user_id=user_id)
+            if "locale" in changes and locale != user.locale:
+                await store.users.set_locale(user_id, locale, at=after(user))
             changed = await store.users.find(user_id)
         if changed is None:
             raise NotFound
         return changed
 
     async def set_active(self, user_id: UUID, active: bool) -> User:
-        """Activate or deactivate an account. Deactivating ends everything of it."""
+        """Activate or deactivate an account. Deactivating ends everything of it.
+
+        Raises LastSuperuser.
+        """
         async with self._database.transaction() as store:
-            user, _ = await _locked(store, user_id)
-            if user.is_active != active:
-                await store.users.set_active(user_id, active, at=_after(user))
-                kind = EventType.ACCOUNT_ACTIVATED if active else EventType.ACCOUNT_DEACTIVATED
-                await self._audit.record(store, kind, user_id=user_id)
-            if not active:
-                await store.sessions.end_all(user_id)
+            await standing.superusers_turn(store)
+            user, _ = await locked(store, user_id)
+            await standing.set_active(store, self._audit, user, active)
             changed = await store.users.find(user_id)
         if changed is None:
             raise NotFound
@@ -281,14 +270,22 @@ class Accounts:
     async def delete(self, user_id: UUID, *, caller: Identity | None = None) -> None:
         """Remove an account and everything that belongs to it. Its id is never used again.
 
-        Raises InvalidCredential if the session of `caller`, who asks for it, has ended.
+        Its events go as well, or lose what tells of a person, as the settings say; that it was
+        removed stays, and if `caller` did that, not where from. Raises InvalidCredential if the
+        session of `caller`, who asks for it, has ended; LastSuperuser.
         """
+        client = current_client()
+        if caller is not None:
+            client = Client(request_id=client.request_id)
         async with self._database.transaction() as store:
+            await standing.superusers_turn(store)
+            found = await store.users.lock(user_id)
             if caller is not None:
-                await store.users.lock(user_id)
                 await require_alive(store, caller)
-            if await store.users.delete(user_id):
-                await self._audit.record(store, EventType.ACCOUNT_DELETED, user_id=user_id)
+            if found is None:
+                return
+            with on_behalf_of(lambda: client):
+                await standing.remove(store, self._audit, found[0], self._settings)
 
     async def find(self, user_id: UUID) -> User:
         """The account with this id. Raises NotFound."""
@@ -323,15 +320,3 @@ class Accounts:
             _log.warning("a password hash was not strengthened this time")
             return stored
         return stronger
-
-
-async def _locked(store: Store, user_id: UUID) -> tuple[User, PasswordHash | None]:
-    found = await store.users.lock(user_id)
-    if found is None:
-        raise NotFound
-    return found
-
-
-def _after(user: User) -> datetime:
-    # Strictly later, whatever the clock did: an ETag made from it must never come back.
-    return max(now(), user.updated_at + _MOMENT)

@@ -147,9 +147,16 @@ class Outbox:
         What the background is at is waited for.
         """
         total = 0
-        while done := sum([await self.work(kind) for kind in self._handlers]):
+        while True:
+            done = sum([await self.work(kind) for kind in self._handlers])
             total += done
-        return total
+            # What the background has done meanwhile may have asked for more.
+            if not done and not await self._any_due():
+                return total
+
+    async def _any_due(self) -> bool:
+        async with self._database.read() as store:
+            return any([await store.outbox.is_due(kind, now=now()) for kind in self._handlers])
 
     async def retry(self, kind: str) -> int:
         """Try now what was given up of `kind`, or waits for long; how many entries."""
@@ -177,7 +184,7 @@ class Outbox:
     async def _run(self, kind: str, woken: asyncio.Event) -> None:
         is_away = False
         while True:
-            # Not `wait_for`: in Python 3.11 it may take a cancellation for the end of its time.
+            # Not `wait_for`, which loses a cancellation that comes together with what it waits for.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_POLL):
                     await woken.wait()

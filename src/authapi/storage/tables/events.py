@@ -1,14 +1,14 @@
 """Queries on `events`."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from authapi.identity import Client, Event, EventType
+from authapi.identity import NO_NETWORK, Client, Event, EventType
 from authapi.storage.models import events, users
 
 _COLUMNS = (
@@ -22,11 +22,41 @@ _COLUMNS = (
     events.c.ip,
     events.c.user_agent,
     events.c.detail,
+    events.c.actor_id,
 )
 
 
+@dataclass(frozen=True, slots=True)
+class EventFilter:
+    """Which events are asked for; None stands for any."""
+
+    user_id: UUID | None = None
+    actor_id: UUID | None = None
+    type: EventType | None = None
+    ip: str | None = None
+    since: UUID | None = None
+    """The least id."""
+    until: UUID | None = None
+    """The id that all are less than."""
+
+    def conditions(self) -> Sequence[sa.ColumnElement[bool]]:
+        """The same, as SQL: values are bound, never written into it."""
+        equal = {name: getattr(self, name) for name in ("user_id", "actor_id", "type", "ip")}
+        found: list[sa.ColumnElement[bool]] = [
+            events.c[name] == value for name, value in equal.items() if value is not None
+        ]
+        if self.since is not None:
+            found.append(events.c.id >= self.since)
+        if self.until is not None:
+            found.append(events.c.id < self.until)
+        return found
+
+
 class EventTable:
-    """What happened, inside one transaction. Rows are added and read, never changed."""
+    """What happened, inside one transaction.
+
+    Rows are added and read, and not changed as long as the account is there that they tell of.
+    """
 
     def __init__(self, connection: AsyncConnection) -> None:
         self._connection = connection
@@ -63,6 +93,18 @@ class EventTable:
         )
         return found.rowcount
 
+    async def anonymise(self, user_id: UUID) -> None:
+        """Take out of the events of a user what tells of a person; what happened stays."""
+        await self._connection.execute(
+            sa.update(events)
+            .where(events.c.user_id == user_id)
+            .values(ip=None, network=NO_NETWORK, user_agent=None, request_id=None, detail={})
+        )
+
+    async def erase(self, user_id: UUID) -> None:
+        """Remove the events of a user."""
+        await self._connection.execute(sa.delete(events).where(events.c.user_id == user_id))
+
     async def has_login(self, email: str, *, network: str, since: UUID) -> bool:
         """Whether the account with this canonical `email` was logged in to from `network`.
 
@@ -84,30 +126,32 @@ class EventTable:
 
     async def page(self, user_id: UUID, *, before: UUID | None, limit: int) -> Sequence[Event]:
         """Up to `limit` events of a user, the newest first, beginning behind the id `before`."""
-        statement = (
-            sa.select(*_COLUMNS)
-            .where(events.c.user_id == user_id)
-            .order_by(events.c.id.desc())
-            .limit(limit)
-        )
+        return await self.search(EventFilter(user_id=user_id), before=before, limit=limit)
+
+    async def search(
+        self, wanted: EventFilter, *, before: UUID | None, limit: int
+    ) -> Sequence[Event]:
+        """Up to `limit` events of anybody, the newest first, beginning behind the id `before`."""
+        statement = sa.select(*_COLUMNS).where(*wanted.conditions())
         if before is not None:
             statement = statement.where(events.c.id < before)
-        found = []
-        for row in await self._connection.execute(statement):
-            key, at, kind, owner, session_id, strategy, request_id, ip, agent, detail = row
-            found.append(
-                Event(
-                    id=key,
-                    at=at,
-                    type=EventType(kind),
-                    user_id=owner,
-                    session_id=session_id,
-                    strategy=strategy,
-                    client=Client(ip=ip, user_agent=agent, request_id=request_id),
-                    detail=detail,
-                )
-            )
-        return found
+        statement = statement.order_by(events.c.id.desc()).limit(limit)
+        return [_event(row) for row in await self._connection.execute(statement)]
+
+
+def _event(row: Sequence[Any]) -> Event:
+    key, at, kind, owner, session_id, strategy, request_id, ip, agent, detail, actor_id = row
+    return Event(
+        id=key,
+        at=at,
+        type=EventType(kind),
+        user_id=owner,
+        session_id=session_id,
+        strategy=strategy,
+        client=Client(ip=ip, user_agent=agent, request_id=request_id),
+        detail=detail,
+        actor_id=actor_id,
+    )
 
 
 def _row(event: Event) -> dict[str, Any]:
@@ -124,4 +168,5 @@ def _row(event: Event) -> dict[str, Any]:
         "network": event.client.network,
         "user_agent": event.client.user_agent,
         "detail": dict(event.detail),
+        "actor_id": event.actor_id,
     }

@@ -58,7 +58,8 @@ class SessionTable:
                 kind=session.kind,
                 secret_hash=secret,
                 name=session.name,
-                scopes=sorted(session.scopes),
+                # JSON's null for a login: all that its user may do.
+                scopes=None if session.scopes is None else sorted(session.scopes),
                 created_at=session.created_at,
                 last_seen_at=session.last_seen_at,
                 idle_expires_at=session.idle_expires_at,
@@ -140,6 +141,14 @@ class SessionTable:
         statement = sa.update(sessions).where(sessions.c.id == session_id)
         found = await self._connection.execute(
             statement.values(secret_hash=secret, auth_time=auth_time).returning(sessions.c.user_id)
+        )
+        self._changed.update(found.scalars())
+
+    async def prove_again(self, session_id: UUID, *, auth_time: datetime) -> None:
+        """Note that the owner of a session proved who they are at `auth_time`."""
+        statement = sa.update(sessions).where(sessions.c.id == session_id)
+        found = await self._connection.execute(
+            statement.values(auth_time=auth_time).returning(sessions.c.user_id)
         )
         self._changed.update(found.scalars())
 
@@ -265,7 +274,7 @@ def _session(row: Sequence[Any]) -> Session:
         user_id=user_id,
         kind=SessionKind(kind),
         name=name,
-        scopes=frozenset(scopes),
+        scopes=None if scopes is None else frozenset(scopes),
         created_at=created,
         last_seen_at=seen,
         idle_expires_at=idle,

@@ -7,22 +7,34 @@ from collections.abc import Mapping
 
 from fastapi import APIRouter
 
+from authapi.web.pages import forms
 from authapi.web.routes import (
     docs,
     events,
+    export,
     health,
     leaks,
     login,
     me,
+    recovery,
     registration,
     sessions,
     tokens,
 )
+from authapi.web.routes.admin import events as admin_events
+from authapi.web.routes.admin import users as admin_users
 from authapi.web.routes.oauth import grants, introspection, revocation, well_known
+
+_admin = APIRouter()
+# As they are: a router inside a router would be searched twice (`web/routing`).
+_admin.routes.extend([*admin_users.router.routes, *admin_events.router.routes])
 
 UNITS: Mapping[str, APIRouter] = {
     "me": me.router,
+    "export": export.router,
     "registration": registration.router,
+    "recovery": recovery.router,
+    "pages": forms.router,
     "login": login.router,
     "grants": grants.router,
     "revocation": revocation.router,
@@ -31,6 +43,7 @@ UNITS: Mapping[str, APIRouter] = {
     "tokens": tokens.router,
     "leaks": leaks.router,
     "events": events.router,
+    "admin": _admin,
     "well_known": well_known.router,
     "health": health.router,
     "docs": docs.router,

@@ -8,13 +8,13 @@ from starlette.responses import Response
 
 from authapi.errors import PreconditionFailed
 from authapi.identity import Identity, User
-from authapi.strategies.base import Renewable
+from authapi.strategies.base import Renewable, Renewal
 from authapi.web.caching import cacheable_json, etag_of, matches
-from authapi.web.context import context_of
+from authapi.web.context import Runtime, context_of
 from authapi.web.openapi import problems, request_header, response_header
 from authapi.web.resolver import current_identity, current_user, identity_if_configured
 from authapi.web.routing import ProtectedRoute
-from authapi.web.schemas import IdentityOut, PasswordChange, Profile, UserOut
+from authapi.web.schemas import IdentityOut, PasswordChange, Profile, Reauthentication, UserOut
 
 router = APIRouter(route_class=ProtectedRoute, tags=["account"], prefix="/me")
 
@@ -58,9 +58,10 @@ async def change(body: Profile, caller: Caller, request: Request) -> Response:
         return condition is not None and not matches(condition, etag, weak=False)
 
     accounts = context_of(request).runtime.services.accounts
-    if "name" in body.model_fields_set:
-        changed = await accounts.rename(
-            caller.user.id, body.name, unless=changed_meanwhile, caller=caller
+    changes = body.model_dump(exclude_unset=True)
+    if changes:
+        changed = await accounts.edit(
+            caller.user.id, changes, unless=changed_meanwhile, caller=caller
         )
     else:
         # Nothing to write: writing the name that was read before could undo somebody's change.
@@ -72,7 +73,7 @@ async def change(body: Profile, caller: Caller, request: Request) -> Response:
     return Response(result, media_type="application/json", headers=headers)
 
 
-@router.delete("", status_code=204, responses=problems(401, 503))
+@router.delete("", status_code=204, responses=problems(401, 409, 503))
 async def delete(identity: FreshCaller, request: Request) -> None:
     """Remove my account and everything that belongs to it. Asks for a fresh login."""
     await context_of(request).runtime.services.accounts.delete(identity.user.id, caller=identity)
@@ -86,24 +87,50 @@ async def delete(identity: FreshCaller, request: Request) -> None:
 async def change_password(body: PasswordChange, identity: Owner, request: Request) -> Response:
     """Change my password. All my other sessions and tokens end; a cookie gets a new value."""
     runtime = context_of(request).runtime
-    strategy = runtime.registry[identity.strategy]
-    renewal = strategy.renew() if isinstance(strategy, Renewable) else None
+    renewal = _renewal(runtime, identity)
     await runtime.services.accounts.change_password(
         identity,
         current=body.current_password,
         new=body.new_password,
         renewed=renewal.secret if renewal else None,
     )
-    response = Response(status_code=204)
-    for name, value in renewal.headers if renewal else ():
-        response.headers.append(name, value)
-    return response
+    return _renewed(renewal)
+
+
+@router.post(
+    "/reauthenticate",
+    status_code=204,
+    responses=_RENEWED | problems(400, 401, 403, 404, 408, 415, 422, 429, 503),
+)
+async def reauthenticate(body: Reauthentication, identity: Owner, request: Request) -> Response:
+    """Let this session count as freshly logged in.
+
+    A cookie gets a new value, which lasts until the browser closes.
+    """
+    runtime = context_of(request).runtime
+    renewal = _renewal(runtime, identity)
+    await runtime.services.accounts.reauthenticate(
+        identity, body.password, renewed=renewal.secret if renewal else None
+    )
+    return _renewed(renewal)
 
 
 @router.get("/identity", responses=problems(401, 503))
 async def identity(caller: Caller) -> IdentityOut:
     """How this request was authenticated."""
     return IdentityOut.of(caller)
+
+
+def _renewal(runtime: Runtime, identity: Identity) -> Renewal | None:
+    strategy = runtime.registry[identity.strategy]
+    return strategy.renew() if isinstance(strategy, Renewable) else None
+
+
+def _renewed(renewal: Renewal | None) -> Response:
+    response = Response(status_code=204)
+    for name, value in renewal.headers if renewal else ():
+        response.headers.append(name, value)
+    return response
 
 
 @lru_cache(maxsize=1024)

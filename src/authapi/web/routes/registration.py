@@ -1,6 +1,9 @@
 """POST /register."""
 
+from typing import Any
+
 from fastapi import APIRouter, Request
+from starlette.responses import Response
 
 from authapi.web.context import context_of
 from authapi.web.openapi import problems
@@ -9,11 +12,23 @@ from authapi.web.schemas import Registration, UserOut
 
 router = APIRouter(route_class=AuthAPIRoute, tags=["account"])
 
+_ACCEPTED: dict[int | str, dict[str, Any]] = {
+    202: {
+        "description": "Read your mail. With `registration=confirm`, whether the address is taken "
+        "or not."
+    }
+}
+
 
 @router.post(
-    "/register", status_code=201, responses=problems(400, 403, 408, 409, 415, 422, 429, 503)
+    "/register",
+    status_code=201,
+    response_model=UserOut,
+    responses=_ACCEPTED | problems(400, 403, 408, 409, 415, 422, 429, 503),
 )
-async def register(body: Registration, request: Request) -> UserOut:
+async def register(body: Registration, request: Request) -> UserOut | Response:
     """Make an account."""
-    accounts = context_of(request).runtime.services.accounts
-    return UserOut.of(await accounts.register(body.email, body.password, name=body.name))
+    made = await context_of(request).runtime.services.registration.register(
+        body.email, body.password, name=body.name, locale=body.locale
+    )
+    return Response(status_code=202) if made is None else UserOut.of(made)

@@ -78,6 +78,19 @@ NewPassword = Annotated[
 Name = Annotated[
     str, Field(min_length=1, max_length=200, pattern=PRINTABLE, examples=["Alice Example"])
 ]
+Locale = Annotated[
+    str, Field(min_length=2, max_length=35, pattern="^[a-z][A-Za-z0-9-]+$", examples=["en"])
+]
+OneTimeSecret = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=200,
+        pattern=r"^[\x21-\x7e]+$",
+        description="What the link in the mail ends in; it works once.",
+        examples=["vGf5C2n1q0bIu3Jp8mX7sYkLw4TzRdEaHhNoPiQrStU"],
+    ),
+]
 TokenName = Annotated[
     str, Field(min_length=1, max_length=100, pattern=PRINTABLE, examples=["backup script"])
 ]

@@ -14,8 +14,10 @@ from authapi.web.schemas.fields import (
     PRINTABLE,
     Email,
     Input,
+    Locale,
     Name,
     NewPassword,
+    OneTimeSecret,
     Password,
     Scope,
     Seconds,
@@ -24,6 +26,14 @@ from authapi.web.schemas.fields import (
     no_duplicates,
 )
 
+OwnLocale = Annotated[
+    Locale | None,
+    Field(
+        description="The language to be written to in; null for that of the service.",
+        json_schema_extra=limit("locale"),
+    ),
+]
+
 
 class Registration(Input):
     """A new account."""
@@ -31,6 +41,66 @@ class Registration(Input):
     email: Email
     password: NewPassword
     name: Name | None = None
+    locale: OwnLocale = None
+
+
+class AddressOnly(Input):
+    """An address that something is asked about."""
+
+    email: Email
+
+
+class EmailConfirmation(Input):
+    """What came by mail, and that the account is the reader's."""
+
+    token: OneTimeSecret
+    password: Annotated[
+        Password | None,
+        Field(
+            description="That of the account, if nobody is logged in to it.",
+            json_schema_extra={"format": "password", "writeOnly": True},
+        ),
+    ] = None
+
+
+class EmailChange(Input):
+    """The address to be."""
+
+    email: Email
+    current_password: Annotated[
+        Password | None,
+        Field(
+            description="Not needed after a fresh login.",
+            json_schema_extra={"format": "password", "writeOnly": True},
+        ),
+    ] = None
+
+
+class OneTimeSecretOnly(Input):
+    """What came by mail."""
+
+    token: OneTimeSecret
+
+
+class PasswordReset(Input):
+    """What came by mail, and the password to be."""
+
+    token: OneTimeSecret
+    new_password: Annotated[NewPassword, Field(examples=["another horse, another battery"])]
+
+
+class InvitationAcceptance(Input):
+    """What came by mail, and what the account is to have."""
+
+    token: OneTimeSecret
+    password: NewPassword
+    name: Name | None = None
+
+
+class Reauthentication(Input):
+    """The password in use."""
+
+    password: Password
 
 
 class LoginRequest(Input):
@@ -56,6 +126,7 @@ class Profile(Input):
     """What one may change of one's account."""
 
     name: Name | None = None
+    locale: OwnLocale = None
 
 
 class PasswordChange(Input):

@@ -32,6 +32,11 @@ class UserOut(Output):
     email_confirmed_at: Time | None
     created_at: Time
     updated_at: Time
+    locale: Annotated[
+        str | None,
+        Field(description="The language they are written to in; null: that of the service."),
+    ]
+    roles: list[str]
 
     @classmethod
     def of(cls, user: User) -> "UserOut":
@@ -45,6 +50,8 @@ class UserOut(Output):
             email_confirmed_at=user.email_confirmed_at,
             created_at=user.created_at,
             updated_at=user.updated_at,
+            locale=user.locale,
+            roles=sorted(user.roles),
         )
 
 
@@ -162,7 +169,7 @@ class PersonalTokenOut(Output):
         return cls(
             id=token.id,
             name=token.name or "",
-            scopes=sorted(token.scopes),
+            scopes=sorted(token.scopes or ()),
             created_at=token.created_at,
             last_used_at=token.last_seen_at if token.last_seen_at > token.created_at else None,
             expires_at=token.expires_at,
@@ -242,8 +249,9 @@ class EventOut(Output):
                 "outcome": event.outcome,
                 "session_id": event.session_id,
                 "strategy": event.strategy,
-                "ip": event.client.ip,
-                "user_agent": event.client.user_agent,
+                # Of a superuser who did it, their network and browser are nobody else's business.
+                "ip": event.client.ip if event.actor_id is None else None,
+                "user_agent": event.client.user_agent if event.actor_id is None else None,
                 "request_id": event.client.request_id,
                 "detail": dict(event.detail),
             }
@@ -255,6 +263,16 @@ class EventPage(Output):
 
     items: list[EventOut]
     next: Annotated[UUID | None, Field(description="For `before`; null on the last page.")]
+
+
+class ExportOut(Output):
+    """Everything of mine."""
+
+    exported_at: Time
+    account: UserOut
+    sessions: Annotated[list[SessionOut], Field(description="Logins that are alive.")]
+    tokens: list[PersonalTokenOut]
+    events: list[EventOut]
 
 
 class HealthOut(Output):

@@ -1,0 +1,183 @@
+"""What strangers ask for about an address, answered without a look at the accounts.
+
+The request writes one row, the same for an address that has an account and for one that has none;
+what it comes to is found out afterwards, in the background, and told by mail to whoever reads that.
+So neither the answer nor the time that it takes says who has an account.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Literal
+from uuid import UUID
+
+from authapi.clock import now
+from authapi.crypto.passwords import PasswordHash
+from authapi.errors import TooManyAttempts
+from authapi.identity import Client, EventType, User, current_client, on_behalf_of
+from authapi.services.accounts.changes import add_user, new_user
+from authapi.services.accounts.one_time import OneTimeSecrets
+from authapi.services.addresses import EmailAddress, parse_email
+from authapi.services.audit import Audit
+from authapi.services.background.outbox import Outbox, Payload
+from authapi.services.mail import Mail, Occasion
+from authapi.services.throttle import Throttle
+from authapi.storage import Database, Store
+from authapi.storage.tables.one_time_secrets import Purpose
+from authapi.storage.tables.outbox import Entry
+
+KIND = "request"
+"""Of entries in the outbox."""
+
+
+class _DoneBefore(Exception):
+    """Another process did it while we were at it: what we did is taken back."""
+
+
+class Requests:
+    """Writes requests down, and does what they ask for."""
+
+    def __init__(
+        self,
+        database: Database,
+        outbox: Outbox,
+        one_time: OneTimeSecrets,
+        mail: Mail,
+        throttle: Throttle,
+        audit: Audit,
+    ) -> None:
+        self._database = database
+        self._outbox = outbox
+        self._one_time = one_time
+        self._mail = mail
+        self._throttle = throttle
+        self._audit = audit
+        self._answers: dict[str, Callable[[Store, Payload], Awaitable[None]]] = {
+            "reset": self._send_reset,
+            "confirm": self._send_confirmation,
+            "register": self._register,
+            "change": self._send_change,
+        }
+        outbox.on(KIND, self.handle)
+
+    async def ask(self, what: Literal["reset", "confirm"], email: EmailAddress) -> None:
+        """Ask for `what` about `email`, as a stranger.
+
+        Raises TooManyAttempts for too much from one network.
+        """
+        try:
+            await self._throttle.request(current_client())
+        except TooManyAttempts:
+            await self._audit.throttled()
+            raise
+        await self.put(what, email, {})
+
+    async def put(self, what: str, email: EmailAddress, more: Mapping[str, str | None]) -> None:
+        """Write a request down: to be done once this returns.
+
+        What would be too much mail to one address is passed over in silence: whether others have
+        asked for it is nobody's business.
+        """
+        if await self._throttle.may_mail(email.canonical):
+            async with self._database.transaction() as store:
+                await self._outbox.put(store, KIND, what, _payload(email, more))
+
+    async def ask_change(self, store: Store, user: User, email: EmailAddress) -> None:
+        """Ask that `user`, who is locked, gets `email`, in the transaction of `store`."""
+        version = await store.users.password_version(user.id)
+        payload = _payload(email, {"user_id": str(user.id), "password_version": version})
+        await self._outbox.put(store, KIND, "change", payload, user_id=user.id)
+
+    async def handle(self, entry: Entry, payload: Payload) -> None:
+        """Do what was asked for, once: the entry goes in the same transaction."""
+        client = Client(**payload["client"])
+        with on_behalf_of(lambda: client):
+            try:
+                async with self._database.transaction() as store:
+                    await self._answers[entry.purpose](store, payload)
+                    # Last, as a deleted account takes its entries along: user before entry.
+                    if not await store.outbox.done(entry.id):
+                        raise _DoneBefore
+            except _DoneBefore:
+                return
+
+    async def _send_reset(self, store: Store, payload: Payload) -> None:
+        user = await _owner(store, payload["email"])
+        if user is None or not user.is_active:
+            return
+        await self._send(store, user, Purpose.RESET, Occasion.RESET)
+        await self._audit.record(store, EventType.PASSWORD_RESET_REQUESTED, user_id=user.id)
+
+    async def _send_confirmation(self, store: Store, payload: Payload) -> None:
+        user = await _owner(store, payload["email"])
+        if user is not None and user.is_active and user.email_confirmed_at is None:
+            await self._send(store, user, Purpose.CONFIRM, Occasion.CONFIRM)
+
+    async def _register(self, store: Store, payload: Payload) -> None:
+        owner = await _owner(store, payload["email"])
+        if owner is not None and owner.email_confirmed_at is None:
+            # Whoever came first left a password that only they know. It stays until the address is
+            # confirmed, which drops it unless the reader of the mail knows it too.
+            await self._send_confirmation(store, payload)
+            return
+        if owner is not None:
+            await self._tell_taken(store, owner)
+            return
+        address = EmailAddress(payload["given"], payload["email"])
+        user = new_user(address, name=payload["name"], locale=payload["locale"])
+        if await store.one_time_secrets.reserves(payload["email"], unless_for=user.id, now=now()):
+            return  # somebody may still get an account back to this address, and knows it
+        await add_user(store, user, address, PasswordHash(payload["password_hash"]))
+        await self._audit.record(store, EventType.ACCOUNT_REGISTERED, user_id=user.id)
+        await self._send(store, user, Purpose.CONFIRM, Occasion.CONFIRM)
+
+    async def _send_change(self, store: Store, payload: Payload) -> None:
+        address = EmailAddress(payload["given"], payload["email"])
+        found = await store.users.lock(_id(payload))
+        if found is None or not found[0].is_active:
+            return
+        user = found[0]
+        if await store.users.password_version(user.id) != payload["password_version"]:
+            return  # asked for by whoever knew a password that is not that of the account any more
+        owner = await store.users.find_by_email(address.canonical)
+        if owner is not None and owner.id != user.id:
+            await self._tell_taken(store, owner)
+            return
+        if await store.one_time_secrets.reserves(address.canonical, unless_for=user.id, now=now()):
+            return
+        made = await self._one_time.make(store, user, Purpose.CHANGE, email=address)
+        await self._mail.queue(
+            store,
+            Occasion.CHANGE,
+            user,
+            to=address.given,
+            secret=made.text,
+            expires_at=made.expires_at,
+        )
+
+    async def _tell_taken(self, store: Store, owner: User) -> None:
+        if owner.is_active:
+            await self._mail.queue(store, Occasion.ADDRESS_TAKEN, owner)
+
+    async def _send(self, store: Store, user: User, purpose: Purpose, occasion: Occasion) -> None:
+        made = await self._one_time.make(store, user, purpose)
+        await self._mail.queue(store, occasion, user, secret=made.text, expires_at=made.expires_at)
+
+
+def _payload(email: EmailAddress, more: Mapping[str, Any]) -> Payload:
+    client = current_client()
+    told = {"ip": client.ip, "user_agent": client.user_agent, "request_id": client.request_id}
+    return {"email": email.canonical, "given": email.given, "client": told, **more}
+
+
+def _id(payload: Payload) -> UUID:
+    return UUID(payload["user_id"])
+
+
+async def _owner(store: Store, email: str) -> User | None:
+    """The account with this canonical address, held until the commit."""
+    found = await store.users.find_by_email(email)
+    if found is None:
+        return None
+    held = await store.users.lock(found.id)
+    # Its address may have changed in between.
+    same = held is not None and parse_email(held[0].email).canonical == email
+    return held[0] if held is not None and same else None

@@ -1,0 +1,264 @@
+"""The pages that links in mail lead to, without a browser."""
+
+import re
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from authapi import AuthAPI, Settings, create_app
+from authapi.services.addresses import parse_email
+from authapi.testing import PASSWORD, Client, client
+from authapi.web.pages.forms import PAGES
+from authapi.web.pages.texts import ENGLISH, KOREAN, language_of
+from tests.conftest import SettingsFactory
+from tests.web.answers import problem
+from tests.web.logins import sign_in
+from tests.web.mailbox import client_with_mailbox, letters, occasions, secret_in
+
+ALICE = "alice@example.com"
+OTHER = "another horse, another battery"
+CSP = (
+    "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; "
+    "frame-ancestors 'none'"
+)
+
+
+@pytest.fixture
+async def api(database_url: str) -> AsyncIterator[Client]:
+    async with client_with_mailbox(Settings(database_url=database_url)) as found:  # type: ignore[arg-type]
+        yield found
+
+
+def check_page(answer: httpx.Response, status: int, text: str, *, is_error: bool = False) -> None:
+    """A page with this status that says `text`, and the headers of all pages."""
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    assert answer.headers.get_list("content-security-policy") == [CSP]
+    assert answer.headers.get_list("cache-control") == ["no-store"]
+    assert answer.headers.get_list("referrer-policy") == ["no-referrer"]
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert "set-cookie" not in answer.headers
+    assert "<script" not in answer.text
+    assert " style=" not in answer.text
+    assert text in answer.text
+    assert ('role="alert"' in answer.text) is is_error
+
+
+async def reset_secret(api: Client) -> str:
+    await api.post("/password/forgot", json={"email": ALICE})
+    return await secret_in(api.services, "reset", ALICE)
+
+
+async def test_a_password_is_reset_on_a_page(api: Client) -> None:
+    await api.create_user(ALICE)
+    secret = await reset_secret(api)
+    for _ in range(2):  # looking changes nothing
+        shown = await api.get("/account/reset", params={"token": secret})
+        check_page(shown, 200, ENGLISH["reset.title"])
+        assert f'value="{secret}"' in shown.text
+    form = {"token": secret, "new_password": "short"}
+    refused = await api.post("/account/reset", data=form)
+    check_page(refused, 422, "at least 15 characters", is_error=True)
+    assert 'aria-invalid="true"' in refused.text
+    assert "short" not in re.sub(r"too short", "", refused.text), "the password is not repeated"
+    done = await api.post("/account/reset", data={**form, "new_password": OTHER})
+    check_page(done, 200, ENGLISH["reset.done"].replace("'", "&#39;"))
+    assert secret not in done.text
+    used = await api.post("/account/reset", data={**form, "new_password": OTHER})
+    check_page(used, 400, ENGLISH["invalid_one_time_secret"], is_error=True)
+    assert '<a href="forgot">' in used.text
+    body = {"email": ALICE, "password": OTHER}
+    assert (await api.post("/login", json=body)).status_code == 200
+
+
+async def test_a_forgotten_password_is_asked_for_on_a_page(api: Client) -> None:
+    await api.create_user(ALICE)
+    check_page(await api.get("/account/forgot"), 200, ENGLISH["forgot.title"])
+    wrong = await api.post("/account/forgot", data={"email": '"><script>'})
+    check_page(wrong, 422, "Type one e-mail address", is_error=True)
+    assert "&#34;&gt;&lt;script&gt;" in wrong.text
+    bodies = [
+        (await api.post("/account/forgot", data={"email": email})).text
+        for email in (ALICE, "nobody@example.com")
+    ]
+    assert bodies[0] == bodies[1]
+    assert await occasions(api.services) == ["reset"]
+
+
+async def test_an_address_is_confirmed_on_a_page(api: Client) -> None:
+    await api.create_user(ALICE, name="Alice")
+    await api.post("/email/confirm/request", json={"email": ALICE})
+    form = {"token": await secret_in(api.services, "confirm", ALICE), "action": "go"}
+    empty = await api.post("/account/confirm", data={**form, "password": ""})
+    check_page(empty, 422, ENGLISH["password_needed"], is_error=True)
+    wrong = await api.post("/account/confirm", data={**form, "password": OTHER})
+    check_page(wrong, 403, ENGLISH["wrong_password"], is_error=True)
+    done = await api.post("/account/confirm", data={**form, "password": PASSWORD})
+    check_page(done, 200, ENGLISH["confirm.done"])
+    user = await api.services.accounts.find_by_email(parse_email(ALICE))
+    assert user.email_confirmed_at is not None
+    assert user.name == "Alice"
+
+
+async def test_who_is_logged_in_needs_no_password(api: Client) -> None:
+    alice, bob = await api.create_user(ALICE), await api.create_user()
+    await api.post("/email/confirm/request", json={"email": ALICE})
+    form = {"token": await secret_in(api.services, "confirm", ALICE), "password": ""}
+    other = await api.post("/account/confirm", data=form, headers=await sign_in(api.services, bob))
+    check_page(other, 403, "Log in to the account", is_error=True)
+    headers = await sign_in(api.services, alice)
+    done = await api.post("/account/confirm", data=form, headers=headers)
+    check_page(done, 200, ENGLISH["confirm.done"])
+    assert (await api.get("/me", headers=headers)).json()["email_confirmed_at"] is not None
+
+
+async def test_an_account_of_a_stranger_is_emptied_by_its_own_button(api: Client) -> None:
+    await api.create_user(ALICE, name="Mallory")
+    await api.post("/email/confirm/request", json={"email": ALICE})
+    form = {"token": await secret_in(api.services, "confirm", ALICE), "action": "drop"}
+    done = await api.post("/account/confirm", data={**form, "password": ""})
+    check_page(done, 200, ENGLISH["drop.done"])
+    assert (await api.services.accounts.find_by_email(parse_email(ALICE))).name is None
+    assert await occasions(api.services, ALICE) == ["confirm", "reset"]
+
+
+async def test_an_account_is_taken_back_on_a_page(api: Client) -> None:
+    alice = await api.create_user(ALICE)
+    headers = await sign_in(api.services, alice)
+    await api.post("/email/confirm/request", json={"email": ALICE})
+    secret = await secret_in(api.services, "confirm", ALICE)
+    assert (await api.post("/email/confirm", json={"token": secret}, headers=headers)).is_success
+    new = "alice@example.org"
+    await api.post("/me/email", json={"email": new}, headers=headers)
+    secret = await secret_in(api.services, "change", new)
+    assert (await api.post("/email/confirm", json={"token": secret}, headers=headers)).is_success
+    secret = await secret_in(api.services, "email_changed", ALICE)
+    shown = await api.get("/account/undo", params={"token": secret})
+    check_page(shown, 200, ENGLISH["undo.title"])
+    assert (await api.services.accounts.find(alice.id)).email == new
+    done = await api.post("/account/undo", data={"token": secret})
+    check_page(done, 200, "its old address again")
+    assert (await api.services.accounts.find(alice.id)).email == ALICE
+
+
+async def test_an_invitation_is_accepted_on_a_page(api: Client) -> None:
+    services = api.services
+    user = await services.accounts.create(parse_email(ALICE), None)
+    async with services.database.transaction() as store:
+        await services.invitations.invite(store, user)
+    secret = await secret_in(services, "invitation", ALICE)
+    form = {"token": secret, "password": PASSWORD}
+    done = await api.post("/account/invitation", data=form)
+    check_page(done, 200, ENGLISH["invitation.done"])
+    body = {"email": ALICE, "password": PASSWORD}
+    assert (await api.post("/login", json=body)).status_code == 200
+
+
+@pytest.mark.parametrize("name", [name for name in PAGES if name != "forgot"])
+async def test_a_link_that_is_none(api: Client, name: str) -> None:
+    for token in ("", "x" * 201):
+        shown = await api.get(f"/account/{name}", params={"token": token})
+        check_page(shown, 400, ENGLISH["invalid_one_time_secret"], is_error=True)
+        assert "<form" not in shown.text
+    hostile = '"><img src=x>\u200b가'
+    shown = await api.get(f"/account/{name}", params={"token": hostile})
+    check_page(shown, 200, ENGLISH[f"{name}.title"])
+    assert "<img" not in shown.text
+    for token in ("", "x", "x" * 43, hostile, "x" * 300):
+        form = {"token": token, "password": OTHER, "new_password": OTHER}
+        sent = await api.post(f"/account/{name}", data=form)
+        check_page(sent, 400, ENGLISH["invalid_one_time_secret"], is_error=True)
+
+
+@pytest.mark.parametrize("name", PAGES)
+async def test_a_page_of_another_origin_sends_nothing(api: Client, name: str) -> None:
+    form = {"token": "x" * 43, "email": ALICE, "password": OTHER}
+    for headers in (
+        {"sec-fetch-site": "cross-site", "origin": "https://evil.example"},
+        {"sec-fetch-site": "same-site", "origin": "http://sibling.127.0.0.1"},
+        {"origin": "null"},
+    ):
+        answer = await api.post(f"/account/{name}", data=form, headers=headers)
+        problem(answer, 403, "foreign_origin")
+    own = await api.post(
+        f"/account/{name}", data=form, headers={"sec-fetch-site": "same-origin", "origin": "null"}
+    )
+    assert own.headers["content-type"].startswith("text/html")
+    assert (await api.post(f"/account/{name}", json=form)).status_code == 415
+
+
+async def test_guesses_on_the_page_are_counted(api: Client) -> None:
+    await api.create_user(ALICE)
+    await api.post("/email/confirm/request", json={"email": ALICE})
+    form = {"token": await secret_in(api.services, "confirm", ALICE)}
+    for number in range(10):
+        sent = await api.post("/account/confirm", data={**form, "password": f"guess {number}"})
+        assert sent.status_code == 403
+    sent = await api.post("/account/confirm", data={**form, "password": PASSWORD})
+    check_page(sent, 429, ENGLISH["too_many_attempts"], is_error=True)
+    assert int(sent.headers["retry-after"]) > 0
+
+
+async def test_a_page_speaks_the_language_of_its_reader(api: Client) -> None:
+    shown = await api.get("/account/forgot", headers={"accept-language": "ko-KR,ko;q=0.9,en;q=0.8"})
+    check_page(shown, 200, KOREAN["forgot.title"])
+    assert shown.headers["content-language"] == "ko"
+    assert '<html lang="ko">' in shown.text
+
+
+@pytest.mark.parametrize(
+    ("accepted", "language"),
+    [
+        (None, "en"),
+        ("", "en"),
+        ("ko", "ko"),
+        ("de, ko;q=0.5", "ko"),
+        ("en;q=0.4, ko;q=0.5", "ko"),
+        ("ko;q=0", "en"),
+        ("ko;q=x", "en"),
+        ("*", "en"),
+        ("en-GB, ko", "en"),
+        ("x" * 100_000, "en"),
+    ],
+    ids=range(10),
+)
+def test_the_language_is_the_best_liked(accepted: str | None, language: str) -> None:
+    assert language_of(accepted, fallback="de") == language
+
+
+def test_each_language_says_everything() -> None:
+    assert ENGLISH.keys() == KOREAN.keys()
+
+
+async def test_the_style_is_a_file(api: Client) -> None:
+    answer = await api.get("/account/page.css")
+    assert answer.headers["content-type"] == "text/css; charset=utf-8"
+    assert "url(" not in answer.text
+    assert "@import" not in answer.text
+
+
+async def test_they_may_be_left_out(make_settings: SettingsFactory) -> None:
+    auth = AuthAPI(make_settings())
+    app = FastAPI(lifespan=auth.lifespan)
+    auth.install(app, include=["me", "recovery"])
+    async with client(app) as api:
+        assert (await api.get("/account/forgot")).status_code == 404
+        assert (await api.post("/password/forgot", json={"email": ALICE})).status_code == 202
+    async with client(create_app(make_settings(mail_url="none:"))) as api:
+        assert (await api.get("/account/forgot")).status_code == 404
+
+
+async def test_looking_changes_nothing(api: Client) -> None:
+    await api.create_user(ALICE)
+    secret = await reset_secret(api)
+    async with api.services.database.read() as store:
+        before = await store.users.find_by_email(ALICE), await letters(api.services)
+    for name in PAGES:
+        for method in ("GET", "HEAD"):
+            await api.request(method, f"/account/{name}", params={"token": secret})
+    async with api.services.database.read() as store:
+        assert (await store.users.find_by_email(ALICE), await letters(api.services)) == before
+    form = {"token": secret, "new_password": OTHER}
+    check_page(await api.post("/account/reset", data=form), 200, "Your password is changed")
