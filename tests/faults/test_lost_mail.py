@@ -51,8 +51,9 @@ def arrived(server: SMTPServer) -> dict[str, list[str]]:
     for message in server.messages:
         text = message.get_body(("plain",))
         assert text is not None
-        (name,) = _NAME.findall(text.get_content().replace("\r\n", " "))
-        found[name].append(message["Message-ID"])
+        # A registration sends one too, that its address be confirmed.
+        for name in _NAME.findall(text.get_content()):
+            found[name].append(message["Message-ID"])
     return found
 
 

@@ -358,6 +358,18 @@ async def test_what_is_written_is_done_at_once_by_the_background(services: Servi
         await done.wait()
 
 
+async def test_it_ends_also_in_the_moment_in_which_it_looks_again(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_POLL", 0.001)
+    services.outbox.on("test", Done())
+    with anyio.fail_after(30):
+        for number in range(100):
+            services.outbox.start()
+            await asyncio.sleep(number / 50_000)
+            await services.outbox.stop()
+
+
 async def test_the_background_outlives_what_it_cannot_do(
     services: Services, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -70,6 +70,20 @@ async def test_a_refresh_token_that_comes_twice(api_on_each: Client) -> None:
         assert await subjects(api) == ["alice@example.com: A login to your account was ended"]
 
 
+async def test_whoever_took_the_address_of_another_cannot_flood_them(api: Client) -> None:
+    mallory = await api.create_user("victim@example.com")
+    headers = await sign_in(api.services, mallory)
+    for number in range(8):
+        body = {"name": f"{number}"}
+        assert (await api.post("/me/tokens", json=body, headers=headers)).status_code == 201
+    assert len(await api.outbox()) == 5, "as many as limit_mails says"
+    url = api.services.settings.resolved_database_url
+    sql(url, "UPDATE users SET email_confirmed_at = created_at")
+    for number in range(8):
+        await api.post("/me/tokens", json={"name": f"{number}"}, headers=headers)
+    assert len(await api.outbox()) == 13, "an owner is told of each"
+
+
 async def test_a_change_that_is_not_committed_tells_nobody(
     api_on_each: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:

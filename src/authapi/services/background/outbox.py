@@ -182,20 +182,24 @@ class Outbox:
         return timedelta(seconds=self._patience + 5)
 
     async def _run(self, kind: str, woken: asyncio.Event) -> None:
+        is_away = False
         while True:
-            woken.clear()
-            try:
-                if await self.work(kind):
-                    continue
-            except StorageUnavailable:
-                _log.warning("the outbox cannot be read or written")
-            except Exception:
-                # Nobody begins this task again.
-                _log.exception("the outbox was not worked through")
             # Not `wait_for`, which loses a cancellation that comes together with what it waits for.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_POLL):
                     await woken.wait()
+            woken.clear()
+            try:
+                while await self.work(kind):
+                    pass
+                is_away = False
+            except StorageUnavailable:
+                if not is_away:  # once, not every two seconds
+                    _log.warning("the outbox cannot be read or written")
+                is_away = True
+            except Exception:
+                # Nobody begins this task again.
+                _log.exception("the outbox was not worked through")
 
     async def _do(self, entry: Entry) -> None:
         try:
