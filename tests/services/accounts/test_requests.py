@@ -49,7 +49,7 @@ async def test_a_request_is_one_row_and_a_look_at_nothing(
     execute = type(services.database.engine.sync_engine.dialect).do_execute
 
     def told(self: Any, cursor: Any, statement: str, *rest: Any) -> None:
-        statements.append(statement.split(maxsplit=1)[0] + " " + statement.split()[2])
+        statements.append(" ".join(statement.split()[:3]))
         execute(self, cursor, statement, *rest)
 
     dialect = type(services.database.engine.sync_engine.dialect)
