@@ -28,6 +28,8 @@ from authapi.crypto.ids import new_id
 from authapi.crypto.passwords import PasswordHash
 from authapi.identity import Identity, User
 from authapi.services import Services
+from authapi.services.accounts.cursors import cursor_behind
+from authapi.storage.tables.users import UserOrder
 from authapi.testing import PASSWORD
 from tests.conftest import SettingsFactory
 from tests.web.logins import Headers, sign_in
@@ -83,23 +85,29 @@ class Accounts:
         self._runner.run(self._services.stop())
         self._runner.close()
 
-    def login(self, strategy: str) -> Headers:
+    def login(self, strategy: str, *, superuser: bool = False) -> Headers:
         """The headers of a new login of a new account."""
-        return self._runner.run(self._login(strategy))
+        return self._runner.run(self._login(strategy, superuser))
 
     def ids(self) -> dict[str, str]:
-        """What the owner of the newest account may name in a path: a session and a token."""
+        """What the owner of the newest account may name in a path: a session, a token, and, for a
+        superuser, the account of somebody else.
+        """
         return self._runner.run(self._ids())
 
     async def _start(self) -> PasswordHash:
         await self._services.start()
         return await self._services.passwords.hash(PASSWORD)
 
-    async def _login(self, strategy: str) -> Headers:
+    async def _add(self, superuser: bool = False) -> User:
         email, at = f"user{next(self._numbers)}@example.org", now()
-        self._user = User(new_id(), email, None, True, False, None, at, at)
+        user = User(new_id(), email, None, True, superuser, None, at, at)
         async with self._services.database.transaction() as store:
-            await store.users.add(self._user, email=email, password_hash=self._hash)
+            await store.users.add(user, email=email, password_hash=self._hash)
+        return user
+
+    async def _login(self, strategy: str, superuser: bool) -> Headers:
+        self._user = await self._add(superuser)
         return await sign_in(self._services, self._user, strategy)
 
     async def _ids(self) -> dict[str, str]:
@@ -107,7 +115,12 @@ class Accounts:
         [session, *_] = await self._services.sessions.list_of(self._user.id)
         owner = Identity(self._user, "session", None, frozenset(), now(), ("pwd",), None)
         token, _ = await self._services.tokens.create(owner, name="x", scopes=None, lifetime=None)
-        return {"session_id": str(session.id), "token_id": str(token.id)}
+        ids = {"session_id": session.id, "token_id": token.id, "user_id": (await self._add()).id}
+        return {name: str(value) for name, value in ids.items()}
+
+    def cursor(self, sort: str) -> str:
+        """Where a list of accounts goes on behind the newest, in this order."""
+        return cursor_behind(self._user, UserOrder(sort))
 
 
 @pytest.fixture(autouse=True)
@@ -181,7 +194,7 @@ def test_it_finds_nothing(settings: Settings, accounts: Accounts, who: str) -> N
         @schema.auth(refresh_interval=None)
         class Login:
             def get(self, case: Case[Any], _: AuthContext) -> Headers:
-                return accounts.login(who)
+                return accounts.login(who, superuser=case.operation.path.startswith("/admin/"))
 
             def set(self, case: Case[Any], data: Headers, _: AuthContext) -> None:
                 case.headers.update(data)
@@ -190,6 +203,10 @@ def test_it_finds_nothing(settings: Settings, accounts: Accounts, who: str) -> N
                 if case.path_parameters and is_good and next(turn) % 2:
                     own = accounts.ids()
                     case.path_parameters = {name: own[name] for name in case.path_parameters}
+
+                if is_good and "after" in (case.query or {}):
+                    # JSON Schema has no word for "what the page before has said".
+                    case.query["after"] = accounts.cursor(case.query.get("sort", "created_at"))
 
     found, seen = run(schema)
     assert found == []

@@ -21,6 +21,8 @@ def upgrade() -> None:
     op.add_column(
         "users", sa.Column("password_version", sa.Integer(), server_default="0", nullable=False)
     )
+    op.create_index("ix_users_created_at_id", "users", ["created_at", "id"])
+    op.add_column("events", sa.Column("actor_id", sa.Uuid(), nullable=True))
     op.create_table(
         "one_time_secrets",
         sa.Column("id", sa.Uuid(), nullable=False),
@@ -68,6 +70,8 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.drop_table("outbox")
     op.drop_table("one_time_secrets")
+    op.drop_column("events", "actor_id")
+    op.drop_index("ix_users_created_at_id", "users")
     op.drop_column("users", "password_version")
     op.drop_column("users", "roles")
     op.drop_column("users", "locale")

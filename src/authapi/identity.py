@@ -119,7 +119,9 @@ class Session:
     kind: SessionKind
     name: str | None
     """What its owner calls it: set for personal access tokens, else None."""
-    scopes: frozenset[str]
+    scopes: frozenset[str] | None
+    """What it was given; None for a login, which may do what its user may at the time of use. Ask
+    `services/scopes` what that is."""
     created_at: datetime
     last_seen_at: datetime
     idle_expires_at: datetime | None
@@ -200,11 +202,15 @@ class EventType(StrEnum):
     """What can happen to an account, in the words that `GET /me/events` and the log use."""
 
     ACCOUNT_REGISTERED = "account_registered"
+    ACCOUNT_INVITED = "account_invited"
     ACCOUNT_IMPORTED = "account_imported"
     ACCOUNT_RENAMED = "account_renamed"
     ACCOUNT_DEACTIVATED = "account_deactivated"
     ACCOUNT_ACTIVATED = "account_activated"
     ACCOUNT_DELETED = "account_deleted"
+    ROLES_CHANGED = "roles_changed"
+    SUPERUSER_GRANTED = "superuser_granted"
+    SUPERUSER_REVOKED = "superuser_revoked"
     LOGIN = "login"
     LOGIN_REFUSED = "login_refused"
     LOGOUT = "logout"
@@ -260,6 +266,9 @@ class Event:
     client: Client
     detail: Mapping[str, object]
     """What else is worth knowing; never a secret, and never what a stranger typed."""
+    actor_id: UUID | None = None
+    """The superuser who did it to somebody's account; None for its owner, an operator at the
+    command line, and whoever else it was. `client` is then theirs."""
 
     @property
     def outcome(self) -> str:

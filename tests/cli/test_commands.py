@@ -36,14 +36,18 @@ def test_accounts_sessions_and_tokens(run: Run) -> None:
     assert run("sessions", "prune").stdout == "Removed: 0\n"
 
     run("tokens", "create", "alice@example.com", "--name", "another")
+    # Somebody is left who can look after the others.
+    assert "no other superuser" in failed_with_one_line(run("users", "deactivate", alice["id"]))
+    run("users", "create", "root@example.com", "--superuser", text=PASSWORD)
     gone = json.loads(run("users", "deactivate", "alice@example.com", "--json").stdout)
     assert gone["active"] is False
     assert json.loads(run("sessions", "list", alice["id"], "--json").stdout) == []
     assert json.loads(run("users", "activate", alice["id"], "--json").stdout)["active"] is True
     assert run("users", "set-password", "alice@example.com", text="x" + PASSWORD).returncode == 0
-    assert [user["id"] for user in json.loads(run("users", "list", "--json").stdout)] == [
-        alice["id"]
-    ]
+    listed = json.loads(run("users", "list", "--json").stdout)
+    assert [user["email"] for user in listed] == ["alice@example.com", "root@example.com"]
+    after = json.loads(run("users", "list", "--after", alice["id"], "--json").stdout)
+    assert after == listed[1:]
     assert "alice@example.com" in run("users", "show", alice["id"]).stdout
 
 

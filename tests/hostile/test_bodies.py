@@ -51,7 +51,7 @@ JSON_AS_WELL = [
 
 
 async def test_a_text_without_one_meaning_is_malformed(watch: Watch) -> None:
-    user = await watch.api.create_user()
+    user = await watch.api.create_user(is_superuser=True)
     for operation in watch.json_readers:
         known = await watch.headers(operation, user)
         for name, text in MALFORMED.items():
@@ -68,7 +68,7 @@ async def test_a_text_without_one_meaning_is_malformed(watch: Watch) -> None:
 
 
 async def test_nor_has_it_one_inside_of_another_text(watch: Watch) -> None:
-    user = await watch.api.create_user()
+    user = await watch.api.create_user(is_superuser=True)
     for operation in watch.json_readers:
         headers = [*JSON, *await watch.headers(operation, user)]
         rest = json.dumps({**operation.example, "x": 1}).encode()
@@ -88,7 +88,7 @@ async def test_nor_has_it_one_inside_of_another_text(watch: Watch) -> None:
 
 
 async def test_a_text_that_no_route_asks_for_changes_nothing(watch: Watch) -> None:
-    user = await watch.api.create_user("alice@example.com")
+    user = await watch.api.create_user("alice@example.com", is_superuser=True)
     for operation in watch.json_readers:
         headers = [*JSON, *await watch.headers(operation, user)]
         closed = operation.body["application/json"].get("additionalProperties") is False
@@ -104,7 +104,7 @@ async def test_a_text_that_no_route_asks_for_changes_nothing(watch: Watch) -> No
 
 
 async def test_each_member_survives_each_text(watch: Watch) -> None:
-    user = await watch.api.create_user("alice@example.com")
+    user = await watch.api.create_user("alice@example.com", is_superuser=True)
     for operation in watch.json_readers:
         headers = [*JSON, *await watch.headers(operation, user)]
         members = list(operation.example)
@@ -160,7 +160,7 @@ async def test_what_is_kept_comes_back_as_it_was(watch: Watch) -> None:
 
 
 async def test_every_byte_alone_and_every_end_of_a_good_body(watch: Watch) -> None:
-    user = await watch.api.create_user()
+    user = await watch.api.create_user(is_superuser=True)
     for operation in watch.json_readers:
         headers = [*JSON, *await watch.headers(operation, user)]
         body = json.dumps(operation.example).encode()

@@ -91,7 +91,7 @@ async def snapshot(watch: Watch) -> list[tuple[Any, ...]]:
 
 @pytest.mark.parametrize("escape", UNSTORABLE)
 async def test_what_cannot_be_stored_is_refused_anywhere(watch: Watch, escape: str) -> None:
-    user = await watch.api.create_user("alice@example.com")
+    user = await watch.api.create_user("alice@example.com", is_superuser=True)
     for operation in watch.json_readers:
         headers = [*JSON, *await watch.headers(operation, user)]
         before = await snapshot(watch)
@@ -118,7 +118,7 @@ async def test_a_form_holds_nothing_that_cannot_be_stored(watch: Watch) -> None:
 
 
 async def test_no_value_is_converted(watch: Watch) -> None:
-    user = await watch.api.create_user("alice@example.com")
+    user = await watch.api.create_user("alice@example.com", is_superuser=True)
     for operation in watch.json_readers:
         headers = [*JSON, *await watch.headers(operation, user)]
         schema = operation.body["application/json"]
@@ -141,7 +141,7 @@ def _fits(schema: dict[str, Any], value: Any) -> bool:
 
 
 async def test_everything_has_a_longest_form(watch: Watch) -> None:
-    user = await watch.api.create_user("alice@example.com")
+    user = await watch.api.create_user("alice@example.com", is_superuser=True)
     for operation in watch.json_readers:
         headers = [*JSON, *await watch.headers(operation, user)]
         schema = operation.body["application/json"]
@@ -158,7 +158,7 @@ async def test_everything_has_a_longest_form(watch: Watch) -> None:
 
 
 async def test_no_column_can_be_written_from_outside(watch: Watch) -> None:
-    user = await watch.api.create_user("alice@example.com")
+    user = await watch.api.create_user("alice@example.com", is_superuser=True)
     columns = {column.name for table in (users, sessions) for column in table.columns}
     assert {"is_superuser", "password_hash", "email_confirmed_at", "secret_hash"} <= columns
     for operation in watch.json_readers:

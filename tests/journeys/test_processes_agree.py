@@ -40,9 +40,9 @@ class Service:
     forking: Forking
     is_exact: bool
 
-    def run(self, *arguments: str) -> str:
+    def run(self, *arguments: str, text: str = "") -> str:
         """Runs `authapi` beside the two."""
-        done = self.forking.run(arguments, self.environment, self.directory)
+        done = self.forking.run(arguments, self.environment, self.directory, text)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
@@ -62,6 +62,8 @@ def service(
         "AUTHAPI_DATA_DIR": str(directory / "data"),
         "AUTHAPI_PUBLIC_URL": urls[0],
         "AUTHAPI_LIMIT_REGISTRATIONS": "1000/minute",
+        "AUTHAPI_SCOPES": "reports:read=Read reports",
+        "AUTHAPI_ROLES": "reader=reports:read",
         "AUTHAPI_LEAK_REPORT_KEYS": str(publish(directory / "scanners.json", SCANNER)),
     }
     if "PYTHONPATH" in os.environ:
@@ -104,6 +106,7 @@ class Account:
         self._login = {"email": self.email, "password": PASSWORD}
         assert service.here.post("/register", json=self._login).status_code == 201
         self.manager = self._log_in(service, "session")
+        self.id = service.here.get("/me", headers=self.manager.headers).json()["id"]
         self.credentials = [self._log_in(service, name) for name in ("session", "token", "jwt")]
         for _ in range(2):
             for client in (service.here, service.there):
@@ -206,6 +209,36 @@ def end_one_by_command(service: Service, account: Account) -> list[Credential]:
     return [last]
 
 
+class Root(Account):
+    """A superuser, logged in just now."""
+
+    def __init__(self, service: Service) -> None:
+        super().__init__(service)
+        service.run("users", "superuser", self.email)
+
+    def act(self, service: Service, method: str, path: str, **body: object) -> None:
+        """Do something as a superuser, in the first process."""
+        answer = service.here.request(
+            method, f"/admin/users/{path}", headers=self.manager.headers, json=body or None
+        )
+        assert answer.status_code in (200, 204), answer.text
+
+
+def deactivate_by_superuser(service: Service, account: Account) -> list[Credential]:
+    Root(service).act(service, "PATCH", account.id, is_active=False)
+    return [*account.credentials, account.manager]
+
+
+def end_by_superuser(service: Service, account: Account) -> list[Credential]:
+    Root(service).act(service, "DELETE", f"{account.id}/sessions")
+    return [*account.credentials, account.manager]
+
+
+def delete_by_superuser(service: Service, account: Account) -> list[Credential]:
+    Root(service).act(service, "DELETE", account.id)
+    return [*account.credentials, account.manager]
+
+
 @pytest.fixture(scope="module")
 def bystander(service: Service) -> Account:
     """Somebody to whom nothing happens."""
@@ -224,6 +257,9 @@ def bystander(service: Service) -> Account:
         leak,
         deactivate_by_command,
         end_one_by_command,
+        deactivate_by_superuser,
+        end_by_superuser,
+        delete_by_superuser,
     ],
 )
 def test_what_is_ended_in_one_process_is_over_in_the_other(
@@ -262,3 +298,58 @@ def test_a_name_that_is_changed_in_one_process_is_told_by_the_other(service: Ser
                 assert changing is not asked
                 assert time.monotonic() < deadline
                 time.sleep(0.005)
+
+
+@pytest.mark.parametrize("by", ["superuser", "command"])
+def test_roles_that_change_in_one_process_count_in_the_other(service: Service, by: str) -> None:
+    account, root = Account(service), Root(service)
+
+    def scopes_there(credential: Credential) -> list[str]:
+        told = service.there.get("/me/identity", headers=credential.headers).json()
+        found: list[str] = told["scopes"]
+        return found
+
+    def give(*roles: str) -> None:
+        if by == "command":
+            service.run("users", "roles", account.email, *roles)
+        else:
+            root.act(service, "PATCH", account.id, roles=list(roles))
+
+    def see(credential: Credential, scopes: list[str]) -> None:
+        if service.is_exact:
+            time.sleep(_LOOK_AGAIN_AFTER)
+        deadline = time.monotonic() + NOTICED
+        while scopes_there(credential) != scopes:
+            assert not service.is_exact
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+
+    give("reader")
+    # What a JWT says was signed before, so it gains nothing.
+    gaining = [item for item in account.credentials if item.strategy != "jwt"]
+    for credential in gaining:
+        see(credential, ["reports:read"])
+    jwt = account._log_in(service, "jwt")
+    see(jwt, ["reports:read"])
+    give()
+    for credential in (*account.credentials, jwt):
+        see(credential, [])
+
+
+def test_a_rank_that_is_taken_away_in_one_process_is_gone_in_the_other(service: Service) -> None:
+    root, other = Root(service), Root(service)
+    for credential in (other.manager, other.credentials[-1]):
+        deadline = time.monotonic() + NOTICED
+        while service.there.get("/admin/users", headers=credential.headers).status_code != 200:
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+    root.act(service, "PATCH", other.id, is_superuser=False)
+    if service.is_exact:
+        time.sleep(_LOOK_AGAIN_AFTER)
+    for credential in (other.manager, other.credentials[-1]):
+        deadline = time.monotonic() + NOTICED
+        while service.there.get("/admin/users", headers=credential.headers).status_code != 403:
+            assert not service.is_exact
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        assert service.there.get("/me", headers=credential.headers).status_code == 200

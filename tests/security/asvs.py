@@ -83,6 +83,7 @@ _ROWS_IDENTITY = "tests/security/test_rows_identity.py"
 _ROWS_INPUT = "tests/security/test_rows_input.py"
 _ROWS_RECOVERY = "tests/security/test_rows_recovery.py"
 _ROWS_REFRESH = "tests/security/test_rows_refresh.py"
+_ROWS_ADMINISTRATION = "tests/security/test_rows_administration.py"
 _ROWS_SESSIONS = "tests/security/test_rows_sessions.py"
 _ROWS_TOKENS = "tests/security/test_rows_tokens.py"
 _AUDIT = "tests/services/test_audit.py"
@@ -95,6 +96,7 @@ _PRODUCTION = "tests/test_production.py"
 _ROUTES_ADDRESSES = "tests/web/routes/recovery/test_addresses.py"
 _ROUTES_DOCS = "tests/web/routes/test_docs.py"
 _ROUTES_HEALTH = "tests/web/routes/test_health.py"
+_ROUTES_ADMIN_USERS = "tests/web/routes/admin/test_users.py"
 _ROUTES_INTROSPECTION = "tests/web/routes/oauth/test_introspection.py"
 _ROUTES_LOGIN = "tests/web/routes/test_login.py"
 _ROUTES_ME = "tests/web/routes/test_me.py"
@@ -621,6 +623,7 @@ TABLE: Sequence[Row] = (
         1,
         _ROWS_SESSIONS + "::test_row_23_what_is_over_is_over_on_every_route",
         _STRATEGY_JWT + "::TestJWT::test_deactivation_ends_it",
+        _ROWS_ADMINISTRATION + "::test_row_23_who_is_switched_off_by_a_superuser_is_out_everywhere",
     ),
     _covered(
         "7.4.3",
@@ -639,7 +642,7 @@ TABLE: Sequence[Row] = (
         "7.4.5",
         2,
         _ASVS_SERVICE + "::test_v7_4_5_an_operator_ends_sessions",
-        why="By `authapi sessions end`; routes for administrators come later.",
+        _ROUTES_ADMIN_USERS + "::test_every_credential_is_dead_before_it_is_answered",
     ),
     _covered(
         "7.5.1",
@@ -701,6 +704,7 @@ TABLE: Sequence[Row] = (
         "8.3.1",
         1,
         _ASVS_SERVICE + "::test_v8_3_1_no_header_and_no_claim_gives_rights",
+        _ROWS_ADMINISTRATION + "::test_v8_3_1_no_claim_and_no_header_makes_a_superuser",
     ),
     _not_applicable(
         "8.4.1",

@@ -17,6 +17,7 @@ from sqlalchemy import event as sql_event
 from authapi import Settings, create_app
 from authapi.errors import NotFound, StorageUnavailable
 from authapi.identity import EventType, User
+from authapi.services.accounts import standing
 from authapi.services.accounts.importing import Importing
 from authapi.services.addresses import parse_email
 from authapi.services.tokens import Leak
@@ -52,7 +53,7 @@ class Watch:
             assert record.getMessage() == row["type"]
             for name in ("outcome", "strategy", "ip", "user_agent", "request_id"):
                 assert record.__dict__[name] == row[name], name
-            for name in ("user_id", "session_id"):
+            for name in ("user_id", "session_id", "actor_id"):
                 assert record.__dict__[name] == (str(row[name]) if row[name] else None), name
         self._caplog.clear()
         return found
@@ -622,3 +623,37 @@ async def test_a_leak_is_told(api: Client, alice: User, watch: Watch) -> None:
     await api.services.leaks.end([Leak(token, **place)])
     found = await watch.one(EventType.TOKEN_LEAKED)
     assert (found["user_id"], found["strategy"], found["detail"]) == (alice.id, "token", place)
+
+
+async def test_what_superusers_do_is_told_with_their_name(
+    api: Client, alice: User, watch: Watch
+) -> None:
+    root = await api.create_user("root@example.com", is_superuser=True)
+    await api.login(root)
+    await watch.since()
+    steps: list[tuple[str, str, dict[str, object] | None, EventType]] = [
+        ("POST", "", {"email": "carol@example.com"}, EventType.ACCOUNT_INVITED),
+        ("PATCH", f"/{alice.id}", {"is_superuser": True}, EventType.SUPERUSER_GRANTED),
+        ("PATCH", f"/{alice.id}", {"is_superuser": False}, EventType.SUPERUSER_REVOKED),
+        ("PATCH", f"/{alice.id}", {"name": "Al"}, EventType.ACCOUNT_RENAMED),
+        ("PATCH", f"/{alice.id}", {"is_active": False}, EventType.ACCOUNT_DEACTIVATED),
+        ("PATCH", f"/{alice.id}", {"is_active": True}, EventType.ACCOUNT_ACTIVATED),
+        ("DELETE", f"/{alice.id}", None, EventType.ACCOUNT_DELETED),
+    ]
+    for method, path, body, kind in steps:
+        answer = await api.request(method, f"/admin/users{path}", json=body)
+        assert answer.status_code < 300, answer.text
+        found = await watch.one(kind, answer)
+        assert found["actor_id"] == root.id
+        assert found["user_id"] == (alice.id if path else UUID(answer.json()["id"]))
+
+
+async def test_what_operators_do_has_no_name(api: Client, alice: User, watch: Watch) -> None:
+    for roles in (frozenset({"reader"}), frozenset[str]()):
+        async with api.services.database.transaction() as store:
+            audit = api.services.audit
+            await standing.set_roles(
+                store, audit, await api.services.accounts.find(alice.id), roles
+            )
+        found = await watch.one(EventType.ROLES_CHANGED)
+        assert (found["actor_id"], found["detail"]) == (None, {"roles": sorted(roles)})

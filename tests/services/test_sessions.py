@@ -86,7 +86,7 @@ async def test_a_signed_session_is_known_by_its_id_and_kind(
             credential=hash_secret("signed"),
             kid=kid,
             expires_at=signed.expires_at,
-            scopes=signed.scopes,
+            scopes=signed.scopes or (),
             number=services.sessions.number(),
         )
 

@@ -24,7 +24,7 @@ from authapi.identity import Client, Event, EventType, Session, SessionKind, Use
 from authapi.storage import Database, Store, migrations
 from authapi.storage.changes import Listener, PostgresChanges, SQLiteChanges
 from authapi.storage.tables.sessions import SessionTable
-from authapi.storage.tables.users import Newcomer, UserTable
+from authapi.storage.tables.users import Newcomer, UserFilter, UserOrder, UserTable
 from tests.servers.postgres import PostgresCluster
 from tests.storage.rows import AT, HASH, a_session, a_user, sql, store_user
 
@@ -109,6 +109,12 @@ ALICE: dict[str, Act] = {
     "users.set_active, on": lambda store, it: store.users.set_active(
         it.alice.id, True, at=AT + DAY
     ),
+    "users.set_roles": lambda store, it: store.users.set_roles(
+        it.alice.id, frozenset({"editor"}), at=AT + DAY
+    ),
+    "users.set_superuser": lambda store, it: store.users.set_superuser(
+        it.alice.id, True, at=AT + DAY
+    ),
     "users.delete": lambda store, it: store.users.delete(it.alice.id),
 }
 """What changes Alice, or ends a credential of hers, and leaves Bob alone."""
@@ -180,6 +186,11 @@ NOBODY: dict[str, Act] = {
     ),
     "users.lock": lambda store, it: store.users.lock(it.alice.id),
     "users.password_version": lambda store, it: store.users.password_version(it.alice.id),
+    "users.search": lambda store, it: store.users.search(
+        UserFilter(), order=UserOrder.OLDEST, after=None, limit=9
+    ),
+    "users.lock_all": lambda store, it: store.users.lock_all([it.alice.id, it.bob.id]),
+    "users.has_superuser_besides": lambda store, it: store.users.has_superuser_besides(it.alice.id),
     "users.taken": lambda store, it: store.users.taken(["0@example.com", "x@example.com"]),
     "users.page": lambda store, it: store.users.page(after=None, limit=9),
     # What is pruned was over before, and is known as over.

@@ -23,7 +23,7 @@ from tests.storage.rows import SECRET, a_session, a_user, sql, store_user, sync_
 _numbers = itertools.count(1)
 
 CONSTRAINTS = {
-    "users": {"pk_users", "uq_users_email"},
+    "users": {"pk_users", "uq_users_email", "ix_users_created_at_id"},
     "events": {"pk_events", "ix_events_user_id_id", "ix_events_user_id_type_network_id"},
     "sessions": {
         *("pk_sessions", "uq_sessions_secret_hash", "fk_sessions_user_id_users"),

@@ -5,7 +5,7 @@ import sys
 import typer
 
 from authapi.cli import db, doctor, inspect, keys, mail, serve, webhooks
-from authapi.cli.accounts import importing, passwords, sessions, tokens, users
+from authapi.cli.accounts import events, importing, passwords, sessions, tokens, users
 from authapi.cli.running import printable
 from authapi.errors import AuthAPIError
 
@@ -23,6 +23,7 @@ users.app.command("import")(importing.import_users)
 app.add_typer(users.app, name="users")
 app.add_typer(sessions.app, name="sessions")
 app.add_typer(tokens.app, name="tokens")
+app.add_typer(events.app, name="events")
 app.add_typer(keys.app, name="keys")
 app.add_typer(mail.app, name="mail")
 app.add_typer(webhooks.app, name="webhooks")

@@ -26,6 +26,8 @@
         │   ├── InsufficientScope     insufficient_scope
         │   ├── UnconfirmedEmail      email_not_confirmed
         │   ├── SuperuserRequired     superuser_required
+        │   ├── OwnAccount            own_account
+        │   ├── MailDisabled          mail_disabled
         │   ├── RegistrationClosed    registration_closed
         │   ├── WrongPassword         wrong_password
         │   ├── ProofRequired         proof_required
@@ -37,6 +39,7 @@
         ├── NotFound                  not_found
         ├── EmailTaken                email_taken
         ├── TooManyTokens             too_many_tokens
+        ├── LastSuperuser             last_superuser
         ├── PreconditionFailed        precondition_failed
         ├── InvalidOneTimeSecret      invalid_one_time_secret
         ├── InvalidInput              validation_failed
@@ -92,9 +95,12 @@ from authapi.errors.refusals import (
     InvalidOneTimeSecret,
     InvalidScope,
     InvalidTokenRequest,
+    LastSuperuser,
+    MailDisabled,
     MalformedJSON,
     MalformedRequest,
     NotFound,
+    OwnAccount,
     PreconditionFailed,
     PreflightRefused,
     ProofRequired,
@@ -138,11 +144,14 @@ __all__ = [
     "InvalidTokenRequest",
     "IssuerUnavailable",
     "KeyRefused",
+    "LastSuperuser",
     "LineRefused",
+    "MailDisabled",
     "MalformedJSON",
     "MalformedRequest",
     "NotFound",
     "Overloaded",
+    "OwnAccount",
     "PasswordMismatch",
     "PreconditionFailed",
     "PreflightRefused",

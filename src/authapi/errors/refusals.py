@@ -90,6 +90,20 @@ class SuperuserRequired(Forbidden):
     title = "Only a superuser may do this"
 
 
+class OwnAccount(Forbidden):
+    """A superuser may not do this to their own account."""
+
+    code = "own_account"
+    title = "Another superuser has to do this"
+
+
+class MailDisabled(Forbidden):
+    """It needs mail, and this service sends none."""
+
+    code = "mail_disabled"
+    title = "This service sends no mail"
+
+
 class RegistrationClosed(Forbidden):
     """The operator has closed registration."""
 
@@ -163,6 +177,13 @@ class EmailTaken(Refusal):
 
     code = "email_taken"
     title = "The e-mail address is taken"
+
+
+class LastSuperuser(Refusal):
+    """Nobody would be left who can look after the accounts."""
+
+    code = "last_superuser"
+    title = "There is no other superuser: make another one first"
 
 
 class TooManyTokens(Refusal):

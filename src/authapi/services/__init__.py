@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from authapi.errors import ConfigurationError
 from authapi.identity import Event
 from authapi.services.accounts import Accounts
+from authapi.services.accounts.administration import Administration
 from authapi.services.accounts.emails import Emails
 from authapi.services.accounts.invitations import Invitations
 from authapi.services.accounts.one_time import OneTimeSecrets
@@ -52,6 +53,7 @@ class Services:
     database: Database
     accounts: Accounts
     activity: Activity
+    administration: Administration
     audit: Audit
     coherence: Coherence
     emails: Emails
@@ -107,17 +109,19 @@ class Services:
         one_time = OneTimeSecrets(database, settings)
         proof = PasswordProof(database, passwords, throttle, audit)
         requests = Requests(database, outbox, one_time, mail, throttle, audit)
+        invitations = Invitations(one_time, mail)
         return cls(
             settings=settings,
             database=database,
             accounts=Accounts(database, passwords, proof, throttle, audit, mail, settings),
             activity=activity,
+            administration=Administration(database, audit, invitations, settings),
             audit=audit,
             coherence=coherence,
             emails=Emails(database, one_time, requests, proof, throttle, mail, audit, settings),
             exchange=Exchange(database, keys, activity, settings),
             housekeeping=Housekeeping(database, sessions, audit, keys, outbox, settings),
-            invitations=Invitations(one_time, mail),
+            invitations=invitations,
             keys=keys,
             known=known,
             leaks=Leaks(database, presented, audit, settings),

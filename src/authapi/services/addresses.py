@@ -41,6 +41,21 @@ def parse_email(text: str, *, loc: tuple[str, ...] = ("body", "email")) -> Email
         raise InvalidInput(InputError(loc, "email_invalid", message)) from None
 
 
+def email_prefix(text: str) -> str:
+    """What the canonical form of addresses begins with that begin like `text`.
+
+    In a domain, a label of another script is found once it is whole. What no address can begin with
+    stays as it is, and begins none.
+    """
+    local, at, domain = text.partition("@")
+    labels = domain.translate(_ASCII_LOWER).split(".")
+    try:
+        encoded = [x if x.isascii() else idna.encode(x).decode("ascii") for x in labels]
+    except (ValueError, idna.IDNAError):
+        return text
+    return f"{local.translate(_ASCII_LOWER)}{at}{'.'.join(encoded)}"
+
+
 def _canonical(text: str) -> str:
     if len(text) > MAX_LENGTH or text.count("@") != 1:
         raise ValueError

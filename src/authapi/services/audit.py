@@ -5,7 +5,8 @@ the commit, so that it never tells of something that was taken back.
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from uuid import UUID
 
 from cachetools import TTLCache
@@ -16,10 +17,12 @@ from authapi.errors import StorageUnavailable
 from authapi.identity import Event, EventType, Identity, current_client
 from authapi.settings import Settings
 from authapi.storage import Database, Store
+from authapi.storage.tables.events import EventFilter
 
 _log = logging.getLogger("authapi.events")
 
 _PRUNE_BATCH = 500
+_EXPORT_PAGE = 500
 _SAMPLING = 60.0
 """Seconds in which what one network is refused again and again is written down once: a flood is not
 to fill the table that is to tell of it."""
@@ -46,10 +49,17 @@ class Audit:
         user_id: UUID | None,
         session_id: UUID | None = None,
         strategy: str | None = None,
+        actor: Identity | None = None,
         **detail: object,
     ) -> None:
-        """Write down an event in the transaction of `store`, with where the request came from."""
-        await self._add(store, _event(kind, user_id, session_id, strategy, detail))
+        """Write down an event in the transaction of `store`, with where the request came from.
+
+        `actor` is the superuser who did it, where that is not whose account it is.
+        """
+        event = _event(kind, user_id, session_id, strategy, detail)
+        if actor is not None:
+            event = replace(event, actor_id=actor.user.id)
+        await self._add(store, event)
 
     async def record_each(self, store: Store, kind: EventType, user_ids: Collection[UUID]) -> None:
         """Write down the same of many accounts, in the transaction of `store`."""
@@ -148,6 +158,23 @@ class Audit:
         async with self._database.read() as store:
             return await store.events.page(user_id, before=before, limit=limit)
 
+    async def search(
+        self, wanted: EventFilter, *, before: UUID | None = None, limit: int = 50
+    ) -> Sequence[Event]:
+        """Up to `limit` events of anybody, the newest first, beginning behind the id `before`."""
+        async with self._database.read() as store:
+            return await store.events.search(wanted, before=before, limit=limit)
+
+    async def pages(self, wanted: EventFilter) -> AsyncIterator[Sequence[Event]]:
+        """All of them, the newest first, however many: one page at a time is held.
+
+        No connection is held between two, and what is written meanwhile is not among them.
+        """
+        before = None
+        while page := await self.search(wanted, before=before, limit=_EXPORT_PAGE):
+            yield page
+            before = page[-1].id
+
 
 def _is_new(told: TTLCache[tuple[str, ...], bool], *what: str) -> bool:
     key = (*what, current_client().network)
@@ -188,6 +215,7 @@ def _to_log(event: Event) -> None:
             "event_id": str(event.id),
             "outcome": event.outcome,
             "user_id": str(event.user_id) if event.user_id else None,
+            "actor_id": str(event.actor_id) if event.actor_id else None,
             "session_id": str(event.session_id) if event.session_id else None,
             "strategy": event.strategy,
             "ip": event.client.ip,

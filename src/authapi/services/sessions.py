@@ -29,7 +29,7 @@ from authapi.identity import (
 from authapi.services.alive import require_alive
 from authapi.services.audit import Audit
 from authapi.services.callers import Activity, Coherence, Known, KnownCallers
-from authapi.services.scopes import scopes_of_login
+from authapi.services.scopes import effective_scopes
 from authapi.settings import Settings
 from authapi.storage import Database, Store
 
@@ -101,9 +101,7 @@ class Sessions:
             user_id=login.user.id,
             kind=kind,
             name=None,
-            scopes=scopes_of_login(login.user, self._settings)
-            if login.scopes is None
-            else login.scopes,
+            scopes=login.scopes,
             created_at=login.auth_time,
             last_seen_at=login.auth_time,
             idle_expires_at=None if lifetime.idle is None else login.auth_time + lifetime.idle,
@@ -340,13 +338,14 @@ class Sessions:
         if found is None:
             return None
         session, user = found
+        held = effective_scopes(session.scopes, user, self._settings)
         ends = session.expires_at if expires_at is None else min(session.expires_at, expires_at)
         known = Known(
             identity=Identity(
                 user=user,
                 strategy=strategy,
                 session_id=session.id,
-                scopes=session.scopes if scopes is None else session.scopes.intersection(scopes),
+                scopes=held if scopes is None else held.intersection(scopes),
                 auth_time=session.auth_time,
                 amr=session.amr,
                 expires_at=ends,

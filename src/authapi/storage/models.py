@@ -34,6 +34,8 @@ users = sa.Table(
     sa.Column("roles", RolesType, nullable=False, server_default=""),
     # How often the password was changed: what was sent by mail before is of no use after.
     sa.Column("password_version", sa.Integer, nullable=False, server_default="0"),
+    # How accounts are listed, page by page.
+    sa.Index(None, "created_at", "id"),
 )
 
 sessions = sa.Table(
@@ -51,6 +53,7 @@ sessions = sa.Table(
     # Null where the credential is signed and names the id, as a JWT does.
     sa.Column("secret_hash", SecretHashType, unique=True),
     sa.Column("name", sa.String(100)),
+    # What it was given, or JSON's null for all that its user may do at the time of use.
     sa.Column("scopes", sa.JSON, nullable=False),
     sa.Column("created_at", UTCDateTime, nullable=False),
     sa.Column("last_seen_at", UTCDateTime, nullable=False),
@@ -79,6 +82,8 @@ events = sa.Table(
     sa.Column("user_agent", sa.String(255)),
     sa.Column("detail", sa.JSON, nullable=False),
     sa.Column("network", sa.String(45)),
+    # Which superuser did it, where it was not the owner; no foreign key either.
+    sa.Column("actor_id", sa.Uuid),
     sa.Index(None, "user_id", "id"),
     # Where an account was logged in from is asked while others guess at it, so at their rate.
     sa.Index(None, "user_id", "type", "network", "id"),

@@ -15,7 +15,7 @@ from authapi.crypto.secrets import hash_secret
 from authapi.errors import InvalidCredential, TokenError
 from authapi.identity import Identity, SessionKind
 from authapi.services import Lifetime, Login
-from authapi.services.scopes import existing_scopes
+from authapi.services.scopes import effective_scopes, existing_scopes
 from authapi.services.tokens import Renewed
 from authapi.services.tokens.claims import access_claims
 from authapi.strategies.base import (
@@ -74,8 +74,9 @@ class JWTStrategy(Refreshable):
             lifetime=Lifetime(settings.refresh_absolute, settings.refresh_idle),
             refresh=first,
         )
+        scopes = effective_scopes(session.scopes, login.user, settings)
         return await self._issued(
-            Renewed(login.user, session, session.scopes, first.text, session.created_at)
+            Renewed(login.user, session, scopes, first.text, session.created_at)
         )
 
     async def refresh(self, refresh_token: str, *, scopes: Collection[str] | None) -> Issued:

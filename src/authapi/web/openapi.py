@@ -247,3 +247,9 @@ def _write_limit(field: Document, runtime: Runtime) -> None:
         some["maxItems"] = min(some["maxItems"], len(settings.scopes))
         if settings.scopes:
             some["items"] |= {"enum": list(settings.scopes), "examples": [*settings.scopes][:1]}
+    elif limit == "roles":
+        field["maxItems"] = min(field["maxItems"], len(settings.roles))
+        if settings.roles:
+            field["items"] |= {"enum": list(settings.roles), "examples": [*settings.roles][:1]}
+        else:
+            del field["items"]["examples"]

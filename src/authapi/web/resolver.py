@@ -188,11 +188,16 @@ def revocable_identity() -> Gate[Identity]:
 def identity_if_configured(
     *strategies: str,
     fresh: timedelta | Literal[True] | None = None,
+    superuser: bool = False,
     exchangeable: tuple[str, ...] = (),
 ) -> Gate[Identity]:
     """A dependency for our own routes: `current_identity` of those strategies that there are."""
     wanted = Requirements(
-        strategies=strategies, fresh=fresh, exchangeable=exchangeable, if_configured=True
+        strategies=strategies,
+        fresh=fresh,
+        superuser=superuser,
+        exchangeable=exchangeable,
+        if_configured=True,
     )
     return _identity_gate(wanted)  # type: ignore[return-value]  # not optional
 

@@ -1,1 +1,1 @@
-"""Commands on accounts and what belongs to them: `users`, `sessions`, `tokens`, `passwords`."""
+"""Commands on accounts and what is theirs: `users`, `sessions`, `tokens`, `events`, `passwords`."""

@@ -15,6 +15,7 @@ from authapi.cli.running import (
 from authapi.errors import ConfigurationError
 from authapi.identity import Session
 from authapi.services import Services
+from authapi.services.scopes import effective_scopes
 
 app = typer.Typer(help="Logins and tokens that are alive.", no_args_is_help=True)
 
@@ -23,12 +24,14 @@ app = typer.Typer(help="Logins and tokens that are alive.", no_args_is_help=True
 def list_sessions(user: UserArgument, as_json: JSONOption = False) -> None:
     """List the logins and personal access tokens of a user, the newest first."""
 
-    async def work(services: Services) -> list[Session]:
-        owner = (await find_user(services, user)).id
-        logins = await services.sessions.list_of(owner)
-        return [*logins, *await services.tokens.list_of(owner)]
+    async def work(services: Services) -> list[dict[str, object]]:
+        owner = await find_user(services, user)
+        logins = await services.sessions.list_of(owner.id)
+        found = [*logins, *await services.tokens.list_of(owner.id)]
+        settings = services.settings
+        return [_row(it, effective_scopes(it.scopes, owner, settings)) for it in found]
 
-    print_rows([_row(session) for session in with_services(work)], as_json=as_json)
+    print_rows(with_services(work), as_json=as_json)
 
 
 @app.command()
@@ -42,7 +45,8 @@ def end(
 
     async def work(services: Services) -> int:
         if user is not None:
-            return await services.sessions.end_all((await find_user(services, user)).id)
+            owner = await find_user(services, user)
+            return await services.administration.end_sessions(owner.id)
         return await services.sessions.end(parse_id(session or ""))
 
     print(f"Ended: {with_services(work)}")
@@ -54,12 +58,12 @@ def prune() -> None:
     print(f"Removed: {with_services(lambda services: services.sessions.prune())}")
 
 
-def _row(session: Session) -> dict[str, object]:
+def _row(session: Session, scopes: frozenset[str]) -> dict[str, object]:
     return {
         "id": session.id,
         "kind": session.kind.value,
         "name": session.name,
-        "scopes": sorted(session.scopes),
+        "scopes": sorted(scopes),
         "created_at": session.created_at,
         "last_seen_at": session.last_seen_at,
         "expires_at": session.expires_at,

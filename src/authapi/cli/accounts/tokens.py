@@ -55,6 +55,10 @@ def create(
         )
 
     token, secret = with_services(work)
-    row: dict[str, object] = {"id": token.id, "name": token.name, "scopes": sorted(token.scopes)}
+    row: dict[str, object] = {
+        "id": token.id,
+        "name": token.name,
+        "scopes": sorted(token.scopes or ()),
+    }
     row |= {"expires_at": token.expires_at, "access_token": secret}
     print_one(row, as_json=as_json)

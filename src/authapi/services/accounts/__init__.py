@@ -27,6 +27,7 @@ from authapi.identity import (
     current_client,
     on_behalf_of,
 )
+from authapi.services.accounts import standing
 from authapi.services.accounts.changes import (
     MOMENT,
     add_user,
@@ -35,7 +36,6 @@ from authapi.services.accounts.changes import (
     locked,
     new_user,
 )
-from authapi.services.accounts.one_time import LINKS
 from authapi.services.accounts.proof import PasswordProof, at_home
 from authapi.services.addresses import EmailAddress, parse_email
 from authapi.services.alive import require_alive
@@ -254,16 +254,14 @@ class Accounts:
         return changed
 
     async def set_active(self, user_id: UUID, active: bool) -> User:
-        """Activate or deactivate an account. Deactivating ends everything of it."""
+        """Activate or deactivate an account. Deactivating ends everything of it.
+
+        Raises LastSuperuser.
+        """
         async with self._database.transaction() as store:
+            await standing.superusers_turn(store)
             user, _ = await locked(store, user_id)
-            if user.is_active != active:
-                await store.users.set_active(user_id, active, at=after(user))
-                kind = EventType.ACCOUNT_ACTIVATED if active else EventType.ACCOUNT_DEACTIVATED
-                await self._audit.record(store, kind, user_id=user_id)
-            if not active:
-                await store.sessions.end_all(user_id)
-                await store.one_time_secrets.end_of(user_id, LINKS)
+            await standing.set_active(store, self._audit, user, active)
             changed = await store.users.find(user_id)
         if changed is None:
             raise NotFound
@@ -274,24 +272,20 @@ class Accounts:
 
         Its events go as well, or lose what tells of a person, as the settings say; that it was
         removed stays, and if `caller` did that, not where from. Raises InvalidCredential if the
-        session of `caller`, who asks for it, has ended.
+        session of `caller`, who asks for it, has ended; LastSuperuser.
         """
-        keeps_events = self._settings.deleted_events == "anonymise"
         client = current_client()
         if caller is not None:
             client = Client(request_id=client.request_id)
         async with self._database.transaction() as store:
-            await store.users.lock(user_id)
+            await standing.superusers_turn(store)
+            found = await store.users.lock(user_id)
             if caller is not None:
                 await require_alive(store, caller)
-            if not await store.users.delete(user_id):
+            if found is None:
                 return
-            if keeps_events:
-                await store.events.anonymise(user_id)
-            else:
-                await store.events.erase(user_id)
             with on_behalf_of(lambda: client):
-                await self._audit.record(store, EventType.ACCOUNT_DELETED, user_id=user_id)
+                await standing.remove(store, self._audit, found[0], self._settings)
 
     async def find(self, user_id: UUID) -> User:
         """The account with this id. Raises NotFound."""

@@ -36,6 +36,7 @@ from authapi.services.keys.lifecycle import (
 )
 from authapi.services.keys.ring import KeyRing, ring_of
 from authapi.services.keys.secret import prepare_data_dir, secret_of
+from authapi.services.scopes import effective_scopes
 from authapi.settings import Settings
 from authapi.storage import Database
 from authapi.storage.tables.signing_keys import StoredKey
@@ -137,8 +138,8 @@ class Keys:
     ) -> str:
         """A JWT for `session`, whose `sid` makes a logout real.
 
-        `scopes` are those of the session unless given, `audience` is ourselves. Raises Unavailable
-        if this process can open no key that signs.
+        `scopes` are what the session may do now unless given, `audience` is ourselves. Raises
+        Unavailable if this process can open no key that signs.
         """
         claims: dict[str, object] = {
             "iss": self._settings.issuer,
@@ -151,9 +152,10 @@ class Keys:
             "auth_time": int(session.auth_time.timestamp()),
             "amr": list(session.amr),
         }
-        granted = session.scopes if scopes is None else scopes
-        if granted:
-            claims["scope"] = " ".join(sorted(granted))
+        if scopes is None:
+            scopes = effective_scopes(session.scopes, user, self._settings)
+        if scopes:
+            claims["scope"] = " ".join(sorted(scopes))
         signing = (await self.ring()).signing
         if signing is None:
             _log.error("%s", WRONG_SECRET)

@@ -16,6 +16,7 @@ from authapi.identity import Identity, Session, User
 from authapi.services.alive import require_same
 from authapi.services.callers import Activity
 from authapi.services.keys import Keys
+from authapi.services.scopes import effective_scopes
 from authapi.settings import Settings
 from authapi.storage import Database
 
@@ -60,15 +61,17 @@ class Exchange:
         """
         if audience not in self._settings.jwt_audiences:
             raise _refused("audience", "audience_not_allowed", "is no service that JWTs are for")
-        granted = caller.scopes if scopes is None else frozenset(scopes)
-        if not granted <= caller.scopes:
+        session, user = await self._alive(caller)
+        # The caller may have been recognised from memory, a moment before they lost a role.
+        held = caller.scopes & effective_scopes(session.scopes, user, self._settings)
+        granted = held if scopes is None else frozenset(scopes)
+        if not granted <= held:
             message = "names a scope that does not exist or that you do not hold"
             raise _refused("scopes", "scope_not_allowed", message)
         span = lifetime or self._settings.jwt_lifetime
         if span > self._settings.jwt_lifetime:
             longest = int(self._settings.jwt_lifetime.total_seconds())
             raise _refused("expires_in", "lifetime_too_long", f"at most {longest} seconds")
-        session, user = await self._alive(caller)
         # NumericDate is written in whole seconds: what we promise must not outlive what we sign.
         issued = now().replace(microsecond=0)
         ends = min(session.expires_at, caller.expires_at or session.expires_at)

@@ -9,6 +9,7 @@ that is no live credential of ours changes nothing, however often it is sent.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
 
@@ -109,7 +110,7 @@ class Leaks:
             for leak in leaks
         ]
 
-    async def _end(self, session: Session, place: Mapping[str, str]) -> None:
+    async def _end(self, session: Session, place: Mapping[str, Any]) -> None:
         async with self._database.transaction() as store:
             if not await store.sessions.end(session.id):
                 return  # somebody else has ended it meanwhile

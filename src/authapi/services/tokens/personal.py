@@ -12,6 +12,7 @@ from authapi.identity import EventType, Identity, Session, SessionKind, current_
 from authapi.services.alive import require_alive
 from authapi.services.audit import Audit
 from authapi.services.mail import Mail, Occasion
+from authapi.services.scopes import effective_scopes
 from authapi.settings import Settings
 from authapi.storage import Database
 
@@ -35,7 +36,8 @@ class Tokens:
     ) -> tuple[Session, str]:
         """A new token and its secret, which is shown this once and kept nowhere.
 
-        `scopes` must lie within those that `owner` holds, and None means all of them; `lifetime`
+        `scopes` must lie within those that `owner` holds, and None means all of them; where there
+        are roles, also within those of the user, whoever asks for it; `lifetime`
         defaults to `personal_token_lifetime`. Nobody logged in with it, so its `amr` is empty and
         it never counts as fresh. Raises InvalidInput for a scope or lifetime that may not be,
         TooManyTokens beyond `max_personal_tokens`, InvalidCredential if the session of `owner` has
@@ -43,8 +45,7 @@ class Tokens:
         """
         chosen = owner.scopes if scopes is None else frozenset(scopes)
         if not chosen <= owner.scopes:
-            message = "names a scope that does not exist or that you do not hold"
-            raise InvalidInput(InputError(("body", "scopes"), "scope_not_allowed", message))
+            raise _not_held()
         longest = self._settings.personal_token_max_lifetime
         span = lifetime or self._settings.personal_token_lifetime
         if span > longest:
@@ -71,6 +72,8 @@ class Tokens:
             await require_alive(store, owner)
             if found is None or not found[0].is_active:
                 raise NotFound
+            if chosen != effective_scopes(chosen, found[0], self._settings):
+                raise _not_held()
             held = await store.sessions.count_personal(owner.user.id, now=at)
             if held >= self._settings.max_personal_tokens:
                 raise TooManyTokens
@@ -105,3 +108,8 @@ class Tokens:
             await self._audit.record(
                 store, EventType.TOKEN_ENDED, user_id=user_id, session_id=token_id
             )
+
+
+def _not_held() -> InvalidInput:
+    message = "names a scope that does not exist or that you do not hold"
+    return InvalidInput(InputError(("body", "scopes"), "scope_not_allowed", message))

@@ -15,6 +15,7 @@ from authapi.errors import TokenError
 from authapi.identity import Session, SessionKind, User
 from authapi.services.callers import Activity
 from authapi.services.keys import Keys
+from authapi.services.scopes import effective_scopes
 from authapi.services.tokens.claims import access_claims
 from authapi.settings import Settings
 from authapi.storage import Database
@@ -39,6 +40,7 @@ class Presented:
     session: Session
     user: User
     scopes: frozenset[str]
+    """What it may do now, which is less than what is written in it if its user has lost roles."""
     audience: object
     """Who it is for: one name, or a list of them."""
     issued_at: datetime
@@ -87,7 +89,7 @@ class PresentedTokens:
             kind=TokenKind.REFRESH if token.hash == family.current else TokenKind.REPLACED,
             session=session,
             user=user,
-            scopes=session.scopes,
+            scopes=self._scopes(session, user),
             audience=self._settings.issuer,
             issued_at=family.rotated_at or session.created_at,
             expires_at=self._activity.ends_at(session),
@@ -103,7 +105,7 @@ class PresentedTokens:
             kind=TokenKind.ACCESS,
             session=session,
             user=user,
-            scopes=session.scopes,
+            scopes=self._scopes(session, user),
             audience=self._settings.jwt_audience,
             issued_at=session.created_at,
             expires_at=session.expires_at,
@@ -130,9 +132,12 @@ class PresentedTokens:
             kind=TokenKind.ACCESS,
             session=session,
             user=user,
-            scopes=session.scopes & claims.scopes,
+            scopes=self._scopes(session, user) & claims.scopes,
             audience=claims.audience,
             issued_at=claims.issued_at,
             expires_at=min(claims.expires_at, session.expires_at),
             jti=claims.jti,
         )
+
+    def _scopes(self, session: Session, user: User) -> frozenset[str]:
+        return effective_scopes(session.scopes, user, self._settings)

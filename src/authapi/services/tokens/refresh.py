@@ -19,6 +19,7 @@ from authapi.identity import EventType, Session, User
 from authapi.services.audit import Audit
 from authapi.services.callers import Activity
 from authapi.services.mail import Mail, Occasion
+from authapi.services.scopes import effective_scopes
 from authapi.settings import Settings
 from authapi.storage import Database, Store
 
@@ -55,7 +56,7 @@ class RefreshTokens:
     async def exchange(self, text: str, *, scopes: Collection[str] | None = None) -> Renewed:
         """The session behind a refresh token, and the token that follows it.
 
-        `scopes` must lie within those of the session, and None means all of them. Raises
+        `scopes` must lie within what the session may do now, and None means all of them. Raises
         InvalidScope, and then nothing has changed; InvalidGrant for every other reason, be it
         unknown, over, or used before.
         """
@@ -71,8 +72,9 @@ class RefreshTokens:
             at = now()
             if self._activity.is_over(session, at) or not user.is_active:
                 raise InvalidGrant
-            granted = session.scopes if scopes is None else frozenset(scopes)
-            if not granted <= session.scopes:
+            held = effective_scopes(session.scopes, user, self._settings)
+            granted = held if scopes is None else frozenset(scopes)
+            if not granted <= held:
                 raise InvalidScope
             following = await self._rotate(store, token, at)
             if following is None:

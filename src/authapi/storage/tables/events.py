@@ -1,7 +1,7 @@
 """Queries on `events`."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
@@ -22,7 +22,34 @@ _COLUMNS = (
     events.c.ip,
     events.c.user_agent,
     events.c.detail,
+    events.c.actor_id,
 )
+
+
+@dataclass(frozen=True, slots=True)
+class EventFilter:
+    """Which events are asked for; None stands for any."""
+
+    user_id: UUID | None = None
+    actor_id: UUID | None = None
+    type: EventType | None = None
+    ip: str | None = None
+    since: UUID | None = None
+    """The least id."""
+    until: UUID | None = None
+    """The id that all are less than."""
+
+    def conditions(self) -> Sequence[sa.ColumnElement[bool]]:
+        """The same, as SQL: values are bound, never written into it."""
+        equal = {name: getattr(self, name) for name in ("user_id", "actor_id", "type", "ip")}
+        found: list[sa.ColumnElement[bool]] = [
+            events.c[name] == value for name, value in equal.items() if value is not None
+        ]
+        if self.since is not None:
+            found.append(events.c.id >= self.since)
+        if self.until is not None:
+            found.append(events.c.id < self.until)
+        return found
 
 
 class EventTable:
@@ -99,30 +126,32 @@ class EventTable:
 
     async def page(self, user_id: UUID, *, before: UUID | None, limit: int) -> Sequence[Event]:
         """Up to `limit` events of a user, the newest first, beginning behind the id `before`."""
-        statement = (
-            sa.select(*_COLUMNS)
-            .where(events.c.user_id == user_id)
-            .order_by(events.c.id.desc())
-            .limit(limit)
-        )
+        return await self.search(EventFilter(user_id=user_id), before=before, limit=limit)
+
+    async def search(
+        self, wanted: EventFilter, *, before: UUID | None, limit: int
+    ) -> Sequence[Event]:
+        """Up to `limit` events of anybody, the newest first, beginning behind the id `before`."""
+        statement = sa.select(*_COLUMNS).where(*wanted.conditions())
         if before is not None:
             statement = statement.where(events.c.id < before)
-        found = []
-        for row in await self._connection.execute(statement):
-            key, at, kind, owner, session_id, strategy, request_id, ip, agent, detail = row
-            found.append(
-                Event(
-                    id=key,
-                    at=at,
-                    type=EventType(kind),
-                    user_id=owner,
-                    session_id=session_id,
-                    strategy=strategy,
-                    client=Client(ip=ip, user_agent=agent, request_id=request_id),
-                    detail=detail,
-                )
-            )
-        return found
+        statement = statement.order_by(events.c.id.desc()).limit(limit)
+        return [_event(row) for row in await self._connection.execute(statement)]
+
+
+def _event(row: Sequence[Any]) -> Event:
+    key, at, kind, owner, session_id, strategy, request_id, ip, agent, detail, actor_id = row
+    return Event(
+        id=key,
+        at=at,
+        type=EventType(kind),
+        user_id=owner,
+        session_id=session_id,
+        strategy=strategy,
+        client=Client(ip=ip, user_agent=agent, request_id=request_id),
+        detail=detail,
+        actor_id=actor_id,
+    )
 
 
 def _row(event: Event) -> dict[str, Any]:
@@ -139,4 +168,5 @@ def _row(event: Event) -> dict[str, Any]:
         "network": event.client.network,
         "user_agent": event.client.user_agent,
         "detail": dict(event.detail),
+        "actor_id": event.actor_id,
     }

@@ -58,7 +58,8 @@ class SessionTable:
                 kind=session.kind,
                 secret_hash=secret,
                 name=session.name,
-                scopes=sorted(session.scopes),
+                # JSON's null for a login: all that its user may do.
+                scopes=None if session.scopes is None else sorted(session.scopes),
                 created_at=session.created_at,
                 last_seen_at=session.last_seen_at,
                 idle_expires_at=session.idle_expires_at,
@@ -273,7 +274,7 @@ def _session(row: Sequence[Any]) -> Session:
         user_id=user_id,
         kind=SessionKind(kind),
         name=name,
-        scopes=frozenset(scopes),
+        scopes=None if scopes is None else frozenset(scopes),
         created_at=created,
         last_seen_at=seen,
         idle_expires_at=idle,

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
@@ -42,6 +43,55 @@ class Newcomer:
     user: User
     email: str
     password_hash: PasswordHash | None
+
+
+class UserOrder(StrEnum):
+    """How accounts are listed; a minus stands for the other direction."""
+
+    OLDEST = "created_at"
+    NEWEST = "-created_at"
+    EMAIL = "email"
+    EMAIL_DESCENDING = "-email"
+
+
+@dataclass(frozen=True, slots=True)
+class UserFilter:
+    """Which accounts are asked for; None stands for any."""
+
+    email_prefix: str | None = None
+    """What the canonical address begins with."""
+    active: bool | None = None
+    confirmed: bool | None = None
+    superuser: bool | None = None
+    role: str | None = None
+
+    def conditions(self) -> Sequence[sa.ColumnElement[bool]]:
+        """The same, as SQL: values are bound, and what LIKE reads as a sign is escaped."""
+        found: list[sa.ColumnElement[bool]] = []
+        if self.email_prefix:
+            found.append(users.c.email.startswith(self.email_prefix, autoescape=True))
+        if self.active is not None:
+            found.append(users.c.is_active.is_(self.active))
+        if self.confirmed is not None:
+            confirmed = users.c.email_confirmed_at.is_not(None)
+            found.append(confirmed if self.confirmed else sa.not_(confirmed))
+        if self.superuser is not None:
+            found.append(users.c.is_superuser.is_(self.superuser))
+        if self.role is not None:
+            text = sa.type_coerce(users.c.roles, sa.String)
+            found.append(text.contains(f",{self.role},", autoescape=True))
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class UserPosition:
+    """Where in a list of accounts to go on: behind this one, be it still there or not."""
+
+    id: UUID
+    created_at: datetime | None = None
+    """In a list by age."""
+    email: str | None = None
+    """The canonical address, in a list by address."""
 
 
 class UserTable:
@@ -99,12 +149,50 @@ class UserTable:
         """The account and its password hash, held against other writers until the commit."""
         return await self._credentials(users.c.id == user_id, lock=True)
 
+    async def lock_all(self, user_ids: Collection[UUID]) -> Mapping[UUID, User]:
+        """Those of these accounts that there are, held against other writers until the commit.
+
+        In the order of their ids, so that no two who hold several wait for one another.
+        """
+        statement = sa.select(*USER_COLUMNS).where(users.c.id.in_(user_ids)).order_by(users.c.id)
+        rows = await self._connection.execute(statement.with_for_update())
+        return {user.id: user for user in map(_user, rows)}
+
     async def page(self, *, after: UUID | None, limit: int) -> Sequence[User]:
         """Up to `limit` accounts whose ids follow `after`, by id, which is by age."""
         statement = sa.select(*USER_COLUMNS).order_by(users.c.id).limit(limit)
         if after is not None:
             statement = statement.where(users.c.id > after)
         return [_user(row) for row in await self._connection.execute(statement)]
+
+    async def search(
+        self,
+        wanted: UserFilter,
+        *,
+        order: UserOrder,
+        after: UserPosition | None,
+        limit: int,
+    ) -> Sequence[User]:
+        """Up to `limit` accounts behind `after`."""
+        statement = sa.select(*USER_COLUMNS).where(*wanted.conditions())
+        by_age = order in (UserOrder.OLDEST, UserOrder.NEWEST)
+        # Addresses are unique; two accounts may have begun in the same microsecond.
+        columns = (users.c.created_at, users.c.id) if by_age else (users.c.email,)
+        downwards = order.startswith("-")
+        if after is not None:
+            values = (after.created_at, after.id) if by_age else (after.email,)
+            pairs = zip(values, columns, strict=True)
+            here, there = sa.tuple_(*columns), sa.tuple_(*(sa.literal(v, c.type) for v, c in pairs))
+            statement = statement.where(here < there if downwards else here > there)
+        statement = statement.order_by(*(c.desc() if downwards else c.asc() for c in columns))
+        return [_user(row) for row in await self._connection.execute(statement.limit(limit))]
+
+    async def has_superuser_besides(self, user_id: UUID) -> bool:
+        """Whether anybody else is a superuser who can log in."""
+        statement = sa.select(
+            sa.exists().where(users.c.is_superuser, users.c.is_active, users.c.id != user_id)
+        )
+        return bool(await self._connection.scalar(statement))
 
     async def set_name(self, user_id: UUID, name: str | None, *, at: datetime) -> None:
         """Change the name."""
@@ -149,6 +237,14 @@ class UserTable:
     async def set_active(self, user_id: UUID, active: bool, *, at: datetime) -> None:
         """Activate or deactivate the account."""
         await self._update(user_id, is_active=active, updated_at=at)
+
+    async def set_superuser(self, user_id: UUID, superuser: bool, *, at: datetime) -> None:
+        """Make the account a superuser's, or not any more."""
+        await self._update(user_id, is_superuser=superuser, updated_at=at)
+
+    async def set_roles(self, user_id: UUID, roles: frozenset[str], *, at: datetime) -> None:
+        """Give the account these roles and no others."""
+        await self._update(user_id, roles=roles, updated_at=at)
 
     async def delete(self, user_id: UUID) -> bool:
         """Remove the account and, by the foreign key, all that is its own; whether it was there."""

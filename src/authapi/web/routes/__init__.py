@@ -21,7 +21,13 @@ from authapi.web.routes import (
     sessions,
     tokens,
 )
+from authapi.web.routes.admin import events as admin_events
+from authapi.web.routes.admin import users as admin_users
 from authapi.web.routes.oauth import grants, introspection, revocation, well_known
+
+_admin = APIRouter()
+# As they are: a router inside a router would be searched twice (`web/routing`).
+_admin.routes.extend([*admin_users.router.routes, *admin_events.router.routes])
 
 UNITS: Mapping[str, APIRouter] = {
     "me": me.router,
@@ -37,6 +43,7 @@ UNITS: Mapping[str, APIRouter] = {
     "tokens": tokens.router,
     "leaks": leaks.router,
     "events": events.router,
+    "admin": _admin,
     "well_known": well_known.router,
     "health": health.router,
     "docs": docs.router,

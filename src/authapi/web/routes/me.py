@@ -73,7 +73,7 @@ async def change(body: Profile, caller: Caller, request: Request) -> Response:
     return Response(result, media_type="application/json", headers=headers)
 
 
-@router.delete("", status_code=204, responses=problems(401, 503))
+@router.delete("", status_code=204, responses=problems(401, 409, 503))
 async def delete(identity: FreshCaller, request: Request) -> None:
     """Remove my account and everything that belongs to it. Asks for a fresh login."""
     await context_of(request).runtime.services.accounts.delete(identity.user.id, caller=identity)

@@ -1,5 +1,14 @@
 """The JSON that goes in and out: `fields` are its parts, the others its documents."""
 
+from authapi.web.schemas.administration import (
+    AccountChange,
+    AccountOut,
+    AccountPage,
+    AnyEventOut,
+    AnyEventPage,
+    Invitation,
+    Role,
+)
 from authapi.web.schemas.fields import Input, Output
 from authapi.web.schemas.inputs import (
     AddressOnly,
@@ -48,8 +57,13 @@ from authapi.web.schemas.outputs import (
 
 __all__ = [
     "INACTIVE",
+    "AccountChange",
+    "AccountOut",
+    "AccountPage",
     "ActiveToken",
     "AddressOnly",
+    "AnyEventOut",
+    "AnyEventPage",
     "AuthorizationServer",
     "EmailChange",
     "EmailConfirmation",
@@ -60,6 +74,7 @@ __all__ = [
     "IdentityOut",
     "InactiveToken",
     "Input",
+    "Invitation",
     "InvitationAcceptance",
     "JWKSetOut",
     "LeakFeedback",
@@ -82,6 +97,7 @@ __all__ = [
     "ProtectedResource",
     "Reauthentication",
     "Registration",
+    "Role",
     "SessionDataOut",
     "SessionOut",
     "TokenOut",

@@ -169,7 +169,7 @@ class PersonalTokenOut(Output):
         return cls(
             id=token.id,
             name=token.name or "",
-            scopes=sorted(token.scopes),
+            scopes=sorted(token.scopes or ()),
             created_at=token.created_at,
             last_used_at=token.last_seen_at if token.last_seen_at > token.created_at else None,
             expires_at=token.expires_at,
@@ -249,8 +249,9 @@ class EventOut(Output):
                 "outcome": event.outcome,
                 "session_id": event.session_id,
                 "strategy": event.strategy,
-                "ip": event.client.ip,
-                "user_agent": event.client.user_agent,
+                # Of a superuser who did it, their network and browser are nobody else's business.
+                "ip": event.client.ip if event.actor_id is None else None,
+                "user_agent": event.client.user_agent if event.actor_id is None else None,
                 "request_id": event.client.request_id,
                 "detail": dict(event.detail),
             }

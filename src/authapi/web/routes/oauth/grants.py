@@ -140,7 +140,7 @@ async def _password_grant(runtime: Runtime, request: Request, form: Form) -> Iss
     except (InvalidInput, InvalidCredentials):
         raise InvalidGrant from None
     # What only others may is told to nobody but the owner of the password.
-    _require(asked, within=scopes_of_login(proved.user, runtime.settings))
+    _require(asked, within=scopes_of_login(proved.user, runtime.services.settings))
     return await issuer.issue(replace(proved, scopes=asked), request)
 
 

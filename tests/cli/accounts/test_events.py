@@ -1,0 +1,53 @@
+"""`authapi events`, as a real process."""
+
+import csv
+import io
+import json
+from typing import Any
+
+from tests.cli.conftest import Run, failed_with_one_line
+
+PASSWORD = "correct horse battery staple"
+
+
+def test_events_are_listed_and_written_out(run: Run) -> None:
+    def rows(*options: str) -> list[dict[str, Any]]:
+        done = run("events", "list", "--json", *options)
+        assert done.returncode == 0, done.stderr
+        found: list[dict[str, Any]] = json.loads(done.stdout)
+        return found
+
+    made = run("users", "create", "alice@example.com", "--json", text=PASSWORD)
+    alice = json.loads(made.stdout)["id"]
+    run("users", "create", "bob@example.com", text=PASSWORD)
+    run("tokens", "create", "alice@example.com", "--name", "x")
+    kinds = [row["type"] for row in rows()]
+    assert kinds[:3] == ["token_created", "account_registered", "account_registered"]
+    assert {row["user_id"] for row in rows("--user", "ALICE@example.com")} == {alice}
+    assert [row["type"] for row in rows("--user", alice, "--type", "token_created")] == [
+        "token_created"
+    ]
+    assert rows("--until", "2020-01-01") == rows("--since", "2999-01-01T00:00:00Z") == []
+    assert rows("--ip", "192.0.2.1") == []
+    assert [row["id"] for row in rows("--limit", "1")] == [rows()[0]["id"]]
+    assert "token_created" in run("events", "list").stdout
+
+    lines = run("events", "export", "--user", alice).stdout.splitlines()
+    assert [json.loads(line)["type"] for line in lines] == ["token_created", "account_registered"]
+    table = list(csv.DictReader(io.StringIO(run("events", "export", "--format", "csv").stdout)))
+    assert [row["type"] for row in table] == kinds
+    # Also those of an account that is gone.
+    run("users", "delete", alice)
+    assert rows("--user", alice)[0]["type"] == "account_deleted"
+
+
+def test_what_cannot_be_is_one_line(run: Run) -> None:
+    for option, value, words in (
+        ("--since", "yesterday", "2026-11-23T08:00:00Z"),
+        ("--until", "2026-13-01", "2026-11-23T08:00:00Z"),
+        ("--user", "nobody@example.com", "there is no user"),
+        ("--user", "nobody", "neither"),
+    ):
+        assert words in failed_with_one_line(run("events", "list", option, value)), option
+        assert words in failed_with_one_line(run("events", "export", option, value)), option
+    assert run("events", "list", "--type", "nope").returncode == 2

@@ -1,0 +1,103 @@
+"""`authapi users` and `authapi sessions end --user`, as real processes."""
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.cli.conftest import Run, failed_with_one_line
+
+PASSWORD = "correct horse battery staple"
+SETTINGS = {"scopes": "a=A;b=B", "roles": "reader=a;editor=a b"}
+
+
+@pytest.fixture
+def people(run: Run) -> dict[str, dict[str, Any]]:
+    """Root, a superuser; Alice and Bob."""
+    found = {}
+    for name, options in (("root", ["--superuser"]), ("alice", []), ("bob", [])):
+        done = run("users", "create", f"{name}@example.com", "--json", *options, text=PASSWORD)
+        assert done.returncode == 0, done.stderr
+        found[name] = json.loads(done.stdout)
+    return found
+
+
+def names(run: Run, *options: str) -> list[str]:
+    done = run("users", "list", "--json", *options, **SETTINGS)
+    assert done.returncode == 0, done.stderr
+    return [user["email"].partition("@")[0] for user in json.loads(done.stdout)]
+
+
+def test_a_list_has_filters_and_an_order(run: Run, people: dict[str, dict[str, Any]]) -> None:
+    assert run("users", "roles", "alice@example.com", "reader", **SETTINGS).returncode == 0
+    assert run("users", "deactivate", "bob@example.com").returncode == 0
+    assert names(run) == ["root", "alice", "bob"]
+    assert names(run, "--sort", "-created_at") == ["bob", "alice", "root"]
+    assert names(run, "--sort", "email", "--limit", "2") == ["alice", "bob"]
+    assert names(run, "--sort", "email", "--after", "BOB@example.com") == ["root"]
+    assert names(run, "--email", "AL") == names(run, "--role", "reader") == ["alice"]
+    assert names(run, "--email", "%") == []
+    assert names(run, "--inactive") == ["bob"]
+    assert names(run, "--active", "--no-superuser") == ["alice"]
+    assert names(run, "--superuser") == ["root"]
+    assert names(run, "--confirmed") == []
+    assert names(run, "--unconfirmed", "--email", "b") == ["bob"]
+    assert "no control characters" in failed_with_one_line(run("users", "list", "--email", "a\nb"))
+    assert "nobody@" in failed_with_one_line(run("users", "list", "--after", "nobody@example.com"))
+
+
+def test_roles_are_given_and_taken(run: Run, people: dict[str, dict[str, Any]]) -> None:
+    def roles(*given: str) -> list[str]:
+        done = run("users", "roles", "alice@example.com", *given, "--json", **SETTINGS)
+        assert done.returncode == 0, done.stderr
+        found: list[str] = json.loads(done.stdout)["roles"]
+        return found
+
+    assert roles("editor", "reader") == ["editor", "reader"]
+    assert roles("reader") == ["reader"]
+    made = run("tokens", "create", "alice@example.com", "--name", "x", "--json", **SETTINGS)
+    assert json.loads(made.stdout)["scopes"] == ["a"]
+    beyond = run(
+        *("tokens", "create", "alice@example.com", "--name", "x", "--scope", "b"), **SETTINGS
+    )
+    assert "do not hold" in failed_with_one_line(beyond)
+    assert roles() == []
+    done = run("users", "roles", "alice@example.com", "nope", **SETTINGS)
+    assert "AUTHAPI_ROLES" in failed_with_one_line(done)
+    [token] = json.loads(run("sessions", "list", "alice@example.com", "--json", **SETTINGS).stdout)
+    assert token["scopes"] == []
+
+
+def test_the_last_superuser_stays(run: Run, people: dict[str, dict[str, Any]]) -> None:
+    for command in (("superuser", "root@example.com", "--off"), ("delete", "root@example.com")):
+        assert "no other superuser" in failed_with_one_line(run("users", *command))
+    done = run("users", "superuser", "alice@example.com", "--json")
+    assert json.loads(done.stdout)["superuser"] is True
+    done = run("users", "superuser", people["root"]["id"], "--off", "--json")
+    assert json.loads(done.stdout)["superuser"] is False
+    assert run("users", "delete", people["root"]["id"]).stdout == "Deleted.\n"
+    assert "there is no user" in failed_with_one_line(run("users", "delete", "root@example.com"))
+    assert names(run) == ["alice", "bob"]
+
+
+def test_an_invitation(run: Run) -> None:
+    done = run("users", "invite", "carol@example.com", "--name", "Carol", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["email"] == "carol@example.com"
+    again = run("users", "invite", "CAROL@example.com")
+    assert "already" in failed_with_one_line(again)
+    assert "sends no mail" in failed_with_one_line(
+        run("users", "invite", "dan@example.com", mail_url="none:")
+    )
+    assert "e-mail address" in failed_with_one_line(run("users", "invite", "a@x\r\nBcc: b@y"))
+    done = run("users", "invite", "dan@example.com", "--role", "reader", **SETTINGS)
+    assert done.returncode == 0, done.stderr
+
+
+def test_all_sessions_of_a_user_end(run: Run, people: dict[str, dict[str, Any]]) -> None:
+    for name in ("x", "y"):
+        run("tokens", "create", "alice@example.com", "--name", name)
+    run("tokens", "create", "bob@example.com", "--name", "z")
+    assert run("sessions", "end", "--user", "alice@example.com").stdout == "Ended: 2\n"
+    assert run("sessions", "end", "--user", "alice@example.com").stdout == "Ended: 0\n"
+    assert len(json.loads(run("sessions", "list", "bob@example.com", "--json").stdout)) == 1

@@ -1,0 +1,214 @@
+"""What a credential may do: what it was given, and never more than its user may now."""
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import pytest
+import sqlalchemy as sa
+
+from authapi import Settings, create_app
+from authapi.identity import User
+from authapi.services.scopes import INTROSPECT, effective_scopes, scopes_of_login
+from authapi.testing import PASSWORD, Client, client
+from tests.security.attack import claims_of
+from tests.storage.rows import a_user
+from tests.web.answers import input_errors, problem
+from tests.web.logins import STRATEGIES, sign_in
+
+SCOPES = {"reports:read": "Read", "reports:write": "Write", "bills:read": "Read bills"}
+ROLES = {
+    "reader": frozenset({"reports:read"}),
+    "editor": frozenset({"reports:read", "reports:write"}),
+    "gateway": frozenset({INTROSPECT}),
+}
+BASE = frozenset({"bills:read"})
+
+
+def settings_of(**changes: object) -> Settings:
+    return Settings(scopes=SCOPES, **changes)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("roles", "superuser", "expected"),
+    [
+        ((), False, {"bills:read"}),
+        (("reader",), False, {"bills:read", "reports:read"}),
+        (("reader", "editor"), False, {"bills:read", "reports:read", "reports:write"}),
+        (("gateway",), False, {"bills:read", INTROSPECT}),
+        (("gone",), False, {"bills:read"}),
+        # To be a superuser is a rank, and gives this one scope.
+        ((), True, {"bills:read", INTROSPECT}),
+    ],
+    ids=range(6),
+)
+def test_roles_are_named_sets_of_scopes(
+    roles: tuple[str, ...], superuser: bool, expected: set[str]
+) -> None:
+    settings = settings_of(roles={**ROLES, "base": BASE}, default_roles=("base",))
+    user = replace(a_user(), roles=frozenset(roles), is_superuser=superuser)
+    assert scopes_of_login(user, settings) == expected
+    assert effective_scopes(None, user, settings) == expected
+    for given in (frozenset[str](), frozenset({"reports:read", INTROSPECT}), frozenset(SCOPES)):
+        assert effective_scopes(given, user, settings) == given & expected
+
+
+def test_without_roles_everything_is_as_it_was() -> None:
+    settings, user = settings_of(), replace(a_user(), roles=frozenset({"reader"}))
+    assert scopes_of_login(user, settings) == set(SCOPES)
+    # What an operator gave a token of a service stands.
+    assert effective_scopes(frozenset({INTROSPECT}), user, settings) == {INTROSPECT}
+
+
+@pytest.fixture
+async def api(database_url: str) -> AsyncIterator[Client]:
+    settings = Settings(
+        database_url=database_url,  # type: ignore[arg-type]
+        scopes=SCOPES,
+        roles=ROLES,
+        jwt_audiences=("billing",),
+        strategies=("session", "token", "jwt", "basic"),
+    )
+    async with client(create_app(settings)) as found:
+        yield found
+
+
+async def give(api: Client, user: User, *roles: str) -> None:
+    await api.services.administration.change(user.id, {"roles": frozenset(roles)})
+
+
+async def held(api: Client, headers: dict[str, str]) -> set[str]:
+    answer = await api.get("/me/identity", headers=headers)
+    assert answer.status_code == 200, answer.text
+    return set(answer.json()["scopes"])
+
+
+async def introspected(api: Client, headers: dict[str, str], text: str) -> set[str]:
+    answer = await api.post("/token/introspect", data={"token": text}, headers=headers)
+    assert answer.json()["active"] is True
+    return set(answer.json().get("scope", "").split())
+
+
+async def test_a_demotion_counts_at_the_next_request_of_every_credential(api: Client) -> None:
+    alice = await api.create_user("alice@example.com")
+    root = await sign_in(api.services, await api.create_user(is_superuser=True), "token")
+    await give(api, alice, "editor")
+    credentials = {name: await sign_in(api.services, alice, name) for name in STRATEGIES}
+    made = await api.post("/me/tokens", json={"name": "x"}, headers=credentials["session"])
+    personal = {"authorization": f"Bearer {made.json()['access_token']}"}
+    assert set(made.json()["scopes"]) == {"reports:read", "reports:write"}
+    everything = [*credentials.values(), personal]
+    for headers in everything * 2:  # the second time from memory
+        assert await held(api, headers) == {"reports:read", "reports:write"}
+    await give(api, alice, "reader")
+    for headers in everything:
+        assert await held(api, headers) == {"reports:read"}
+        text = headers.get("authorization", "").removeprefix("Bearer ")
+        if text:
+            assert await introspected(api, root, text) == {"reports:read"}
+    # The claim says what was granted, and nobody here goes by that alone.
+    jwt = credentials["jwt"]["authorization"].removeprefix("Bearer ")
+    assert claims_of(jwt)["scope"] == "reports:read reports:write"
+    await give(api, alice)
+    for headers in everything:
+        assert await held(api, headers) == set()
+    # What is regained holds again where a login has all of its user's.
+    await give(api, alice, "editor")
+    assert await held(api, credentials["session"]) == {"reports:read", "reports:write"}
+
+
+async def test_a_promotion_gives_a_login_more_and_a_token_nothing(api: Client) -> None:
+    alice = await api.create_user("alice@example.com")
+    await give(api, alice, "reader")
+    login = await sign_in(api.services, alice)
+    body = {"name": "x", "scopes": ["reports:read"]}
+    made = (await api.post("/me/tokens", json=body, headers=login)).json()
+    personal = {"authorization": f"Bearer {made['access_token']}"}
+    jwt = await sign_in(api.services, alice, "jwt")
+    await give(api, alice, "editor")
+    assert await held(api, login) == {"reports:read", "reports:write"}
+    # A JWT says what it may do, and was signed before.
+    assert await held(api, personal) == await held(api, jwt) == {"reports:read"}
+
+
+async def test_a_token_is_not_given_what_its_user_does_not_hold(api: Client) -> None:
+    alice = await api.create_user("alice@example.com")
+    await give(api, alice, "reader")
+    login = await sign_in(api.services, alice)
+    for scope in ("reports:write", INTROSPECT, "bills:read"):
+        body = {"name": "x", "scopes": [scope]}
+        answer = await api.post("/me/tokens", json=body, headers=login)
+        assert input_errors(answer) == [(("body", "scopes"), "scope_not_allowed")]
+        exchange = {"kind": "jwt", "audience": "billing", "scopes": [scope]}
+        answer = await api.post("/me/tokens", json=exchange, headers=login)
+        assert input_errors(answer) == [(("body", "scopes"), "scope_not_allowed")]
+    form = {"grant_type": "password", "username": alice.email, "password": PASSWORD}
+    answer = await api.post("/token", data={**form, "scope": "reports:write"})
+    problem(answer, 400, "invalid_scope")
+    answer = await api.post("/token", data=form)
+    assert answer.json()["scope"] == "reports:read"
+
+
+async def test_what_is_renewed_or_exchanged_has_what_its_user_holds_then(api: Client) -> None:
+    alice = await api.create_user("alice@example.com")
+    await give(api, alice, "editor")
+    body = {"email": alice.email, "password": PASSWORD, "strategy": "jwt"}
+    refresh = (await api.post("/login", json=body)).json()["refresh_token"]
+    login = await sign_in(api.services, alice)
+    exchange = {"kind": "jwt", "audience": "billing"}
+    minted = (await api.post("/me/tokens", json=exchange, headers=login)).json()
+    assert set(minted["scopes"]) == {"reports:read", "reports:write"}
+    await give(api, alice, "reader")
+    form = {"grant_type": "refresh_token", "refresh_token": refresh}
+    refused = await api.post("/token", data={**form, "scope": "reports:write"})
+    problem(refused, 400, "invalid_scope")
+    renewed = (await api.post("/token", data=form)).json()
+    assert renewed["scope"] == claims_of(renewed["access_token"])["scope"] == "reports:read"
+    again = (await api.post("/me/tokens", json=exchange, headers=login)).json()
+    assert again["scopes"] == ["reports:read"]
+    root = await sign_in(api.services, await api.create_user(is_superuser=True), "token")
+    assert await introspected(api, root, minted["access_token"]) == {"reports:read"}
+
+
+async def test_who_is_no_superuser_any_more_inspects_nothing(api: Client) -> None:
+    _, bob = [await api.create_user(is_superuser=True) for _ in range(2)]
+    login = await sign_in(api.services, bob)
+    made = await api.post("/me/tokens", json={"name": "x"}, headers=login)
+    personal = {"authorization": f"Bearer {made.json()['access_token']}"}
+    for headers in (login, personal):
+        assert await held(api, headers) == {INTROSPECT}
+    await api.services.administration.change(bob.id, {"is_superuser": False})
+    for headers in (login, personal):
+        answer = await api.post("/token/introspect", data={"token": "x"}, headers=headers)
+        problem(answer, 403, "insufficient_scope")
+
+
+async def test_that_holds_without_roles_too(api_on_each: Client) -> None:
+    api = api_on_each
+    _, bob = [await api.create_user(is_superuser=True) for _ in range(2)]
+    login = await sign_in(api.services, bob)
+    made = await api.post("/me/tokens", json={"name": "x"}, headers=login)
+    other = await api.post("/me/tokens", json={"name": "y", "scopes": []}, headers=login)
+    personal = {"authorization": f"Bearer {made.json()['access_token']}"}
+    await api.services.administration.change(bob.id, {"is_superuser": False})
+    answer = await api.post("/token/introspect", data={"token": "x"}, headers=login)
+    problem(answer, 403, "insufficient_scope")
+    # It had that scope from the rank alone, so it ended with it.
+    problem(await api.get("/me", headers=personal), 401, "unauthenticated")
+    kept = {"authorization": f"Bearer {other.json()['access_token']}"}
+    assert (await api.get("/me", headers=kept)).status_code == 200
+
+
+async def test_it_costs_no_statement_more(api: Client) -> None:
+    """A caller who is not known is one statement, with roles as without."""
+    alice = await api.create_user()
+    await give(api, alice, "editor")
+    login = await sign_in(api.services, alice)
+    seen: list[str] = []
+
+    def note(*arguments: object) -> None:
+        seen.append(str(arguments[2]))
+
+    sa.event.listen(api.services.database.engine.sync_engine, "before_cursor_execute", note)
+    api.services.known.forget()
+    assert await held(api, login) == {"reports:read", "reports:write"}
+    assert len([text for text in seen if text.startswith("SELECT")]) == 1, seen

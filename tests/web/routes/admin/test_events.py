@@ -1,0 +1,206 @@
+"""/admin/events: filters, pages, and files of any length."""
+
+import csv
+import io
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from authapi.clock import now
+from authapi.crypto.ids import first_id_at, new_id
+from authapi.errors import StorageUnavailable
+from authapi.identity import Client as Place
+from authapi.identity import Event, EventType
+from authapi.services import audit as audit_module
+from authapi.storage.tables.events import EventFilter, EventTable
+from authapi.testing import Client
+from tests.web.answers import check_headers, input_errors, problem
+from tests.web.logins import sign_in
+
+DAY = timedelta(days=1)
+
+
+@pytest.fixture
+async def api(api_on_each: Client) -> Client:
+    root = await api_on_each.create_user("root@example.com", is_superuser=True)
+    api_on_each.headers.update(await sign_in(api_on_each.services, root))
+    return api_on_each
+
+
+async def write(api: Client, *events: Event) -> None:
+    async with api.services.database.transaction() as store:
+        for event in events:
+            await store.events.add(event)
+
+
+def an_event(at: datetime, **changes: Any) -> Event:
+    number = new_id().int & (1 << 62) - 1
+    values: dict[str, Any] = {
+        "id": UUID(int=first_id_at(at).int | number),
+        "at": at,
+        "type": EventType.ACCOUNT_RENAMED,
+        "user_id": None,
+        "session_id": None,
+        "strategy": None,
+        "client": Place(),
+        "detail": {},
+    }
+    return Event(**values | changes)
+
+
+async def found(api: Client, **parameters: object) -> list[dict[str, Any]]:
+    answer = await api.get("/admin/events", params={k: str(v) for k, v in parameters.items()})
+    assert answer.status_code == 200, answer.text
+    check_headers(answer)
+    items: list[dict[str, Any]] = answer.json()["items"]
+    return items
+
+
+async def test_filters_are_met_all_together(api: Client) -> None:
+    alice, bob = await api.create_user("alice@example.com"), await api.create_user("b@example.com")
+    at = datetime(2026, 1, 10, tzinfo=UTC)
+    mine = an_event(at, user_id=alice.id, client=Place(ip="192.0.2.1"))
+    ended = an_event(at + DAY, user_id=alice.id, type=EventType.SESSION_ENDED, actor_id=bob.id)
+    others = an_event(at + 2 * DAY, user_id=bob.id, client=Place(ip="192.0.2.1"))
+    await write(api, mine, ended, others)
+
+    async def ids(**parameters: object) -> list[str]:
+        parameters = {"until": "2026-02-01T00:00:00Z", **parameters}
+        return [item["id"] for item in await found(api, **parameters)]
+
+    first, second, third = (str(event.id) for event in (mine, ended, others))
+    assert await ids() == [third, second, first]
+    assert await ids(user=alice.id) == [second, first]
+    assert await ids(user=alice.id, ip="192.0.2.1") == [first]
+    assert await ids(actor=bob.id) == await ids(type="session_ended") == [second]
+    assert await ids(ip="192.0.2.1") == [third, first]
+    assert await ids(ip="192.0.2.9") == await ids(user=new_id()) == []
+    # A moment belongs to what it begins; offsets count.
+    assert await ids(since="2026-01-11T00:00:00Z") == [third, second]
+    assert await ids(until="2026-01-11T00:00:00Z") == [first]
+    assert await ids(since="2026-01-11T09:00:00+09:00", until="2026-01-11T00:00:00.001Z") == [
+        second
+    ]
+
+
+async def test_pages_hold_everything_once(api: Client) -> None:
+    at = datetime(2026, 1, 10, tzinfo=UTC)
+    made = [an_event(at + timedelta(seconds=number // 2)) for number in range(25)]
+    await write(api, *made)
+    seen, before = list[str](), dict[str, str]()
+    while True:
+        parameters = {"until": "2026-02-01T00:00:00Z", "limit": "4", **before}
+        page = (await api.get("/admin/events", params=parameters)).json()
+        seen += [item["id"] for item in page["items"]]
+        await write(api, an_event(at + DAY))  # newer than where the list goes on
+        if page["next"] is None:
+            break
+        before = {"before": page["next"]}
+    assert seen == sorted((str(event.id) for event in made), reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("user", "x"), ("actor", "1"), ("type", "nope"), ("ip", "a'--"), ("before", "x")),
+        *(("since", "yesterday"), ("since", "0"), ("since", "2026-02-31T00:00:00Z")),
+        *(("until", "2026-01-01"), ("until", "2026-01-01T00:00:00"), ("limit", "0")),
+    ],
+)
+async def test_a_parameter_that_is_wrong_is_said(api: Client, name: str, value: str) -> None:
+    for path in ("/admin/events", "/admin/events/export"):
+        if name in ("before", "limit") and path.endswith("export"):
+            continue
+        answer = await api.get(path, params={name: value})
+        assert [where for where, _ in input_errors(answer)] == [("query", name)], path
+
+
+async def test_times_far_away_are_times(api: Client) -> None:
+    assert await found(api, since="9999-12-31T23:59:59.999999Z") == []
+    assert await found(api, until="0001-01-01T00:00:00+14:00") == []
+    assert len(await found(api, since="0001-01-01T00:00:00-12:00")) > 0
+
+
+FORMULAS = ["=1+1", "+1", "-1", "@SUM(A1)", "\tx", '=HYPERLINK("https://x")']
+
+
+async def test_no_cell_of_csv_is_a_formula(api: Client) -> None:
+    agents = [*FORMULAS, 'a "quoted", one', "plain"]
+    events = [
+        an_event(now() - timedelta(minutes=number + 1), client=Place(user_agent=agent))
+        for number, agent in enumerate(agents)
+    ]
+    await write(api, *events)
+    answer = await api.get("/admin/events/export", params={"format": "csv"})
+    check_headers(answer)
+    assert answer.headers["content-type"] == "text/csv; charset=utf-8; header=present"
+    assert answer.headers["content-disposition"] == 'attachment; filename="events.csv"'
+    rows = list(csv.DictReader(io.StringIO(answer.text)))
+    told = {row["id"]: row for row in rows}
+    for event, agent in zip(events, agents, strict=True):
+        expected = f"'{agent}" if agent in FORMULAS else agent
+        assert told[str(event.id)]["user_agent"] == expected
+    for row in rows:
+        assert not any(cell.startswith(("=", "+", "-", "@", "\t", "\r")) for cell in row.values())
+    # Whoever wants the very value takes the other form.
+    answer = await api.get("/admin/events/export")
+    assert answer.headers["content-type"] == "application/jsonl"
+    lines = {row["id"]: row for row in map(json.loads, answer.text.splitlines())}
+    assert [lines[str(event.id)]["user_agent"] for event in events] == agents
+    assert lines.keys() == told.keys()
+
+
+async def test_a_file_is_what_the_pages_say_with_the_same_filters(api: Client) -> None:
+    alice = await api.create_user("alice@example.com")
+    await write(api, *(an_event(now(), user_id=alice.id) for _ in range(3)))
+    answer = await api.get("/admin/events/export", params={"user": str(alice.id)})
+    lines = [json.loads(line) for line in answer.text.splitlines()]
+    assert lines == await found(api, user=alice.id)
+    assert len(lines) == 4
+    answer = await api.get("/admin/events/export", params={"user": str(new_id())})
+    assert (answer.status_code, answer.text) == (200, "")
+    parameters = {"user": str(new_id()), "format": "csv"}
+    answer = await api.get("/admin/events/export", params=parameters)
+    assert len(list(csv.reader(io.StringIO(answer.text)))) == 1  # the names of the columns
+
+
+async def test_a_long_file_is_read_in_pages(api: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audit_module, "_EXPORT_PAGE", 10)
+    await write(api, *(an_event(now() - DAY) for _ in range(95)))
+    limits, search = list[int](), EventTable.search
+
+    async def counted(
+        self: EventTable, wanted: EventFilter, *, before: UUID | None, limit: int
+    ) -> Any:
+        limits.append(limit)
+        return await search(self, wanted, before=before, limit=limit)
+
+    monkeypatch.setattr(EventTable, "search", counted)
+    answer = await api.get("/admin/events/export")
+    ids = [json.loads(line)["id"] for line in answer.text.splitlines()]
+    assert ids == sorted(set(ids), reverse=True)
+    assert len(ids) >= 95
+    assert set(limits) == {10}
+    assert len(limits) == -(-len(ids) // 10) + 1  # the last finds nothing
+    # Nothing is held between two pages, nor after the last.
+    assert api.services.database.connections_in_use == 0
+
+
+async def test_a_database_that_is_away_is_a_503_and_no_empty_file(
+    api: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(*_: object, **__: object) -> None:
+        raise StorageUnavailable
+
+    monkeypatch.setattr(EventTable, "search", away)
+    problem(await api.get("/admin/events/export"), 503, "database_unavailable")
+
+
+async def test_what_happens_to_nobody_is_there_too(api: Client) -> None:
+    body = {"email": "nobody@example.com", "password": "x"}
+    assert (await api.post("/login", json=body, headers={"cookie": ""})).status_code == 401
+    newest = (await found(api, type="login_refused"))[0]
+    assert (newest["user_id"], newest["actor_id"]) == (None, None)
