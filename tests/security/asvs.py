@@ -65,6 +65,10 @@ _NO_CODE_FLOW = (
 _NO_CLIENTS = "There are no registered clients: who holds a grant is whom it was given to."
 _NO_OPENID = "authapi is no OpenID provider, and logs nobody in by the identity token of another."
 
+_NO_FACTOR = (
+    "What comes by mail recovers an account or confirms an address, and is no factor of a login."
+)
+
 _DOCS_PAGE = "tests/browser/test_docs_page.py"
 _LOGS = "tests/cli/test_logs.py"
 _ASVS_DOCUMENTS = "tests/security/test_asvs_documents.py"
@@ -77,6 +81,7 @@ _MUTATIONS = "tests/security/test_mutations.py"
 _OWNER_GETS_IN = "tests/security/test_owner_gets_in.py"
 _ROWS_IDENTITY = "tests/security/test_rows_identity.py"
 _ROWS_INPUT = "tests/security/test_rows_input.py"
+_ROWS_RECOVERY = "tests/security/test_rows_recovery.py"
 _ROWS_REFRESH = "tests/security/test_rows_refresh.py"
 _ROWS_ADMINISTRATION = "tests/security/test_rows_administration.py"
 _ROWS_SESSIONS = "tests/security/test_rows_sessions.py"
@@ -88,12 +93,14 @@ _STRATEGY_BASIC = "tests/strategies/test_basic.py"
 _STRATEGY_JWT = "tests/strategies/test_jwt.py"
 _STRATEGY_SESSION = "tests/strategies/test_session.py"
 _PRODUCTION = "tests/test_production.py"
+_ROUTES_ADDRESSES = "tests/web/routes/recovery/test_addresses.py"
 _ROUTES_DOCS = "tests/web/routes/test_docs.py"
 _ROUTES_HEALTH = "tests/web/routes/test_health.py"
 _ROUTES_ADMIN_USERS = "tests/web/routes/admin/test_users.py"
 _ROUTES_INTROSPECTION = "tests/web/routes/oauth/test_introspection.py"
 _ROUTES_LOGIN = "tests/web/routes/test_login.py"
 _ROUTES_ME = "tests/web/routes/test_me.py"
+_ROUTES_PASSWORDS = "tests/web/routes/recovery/test_passwords.py"
 _ROUTES_REGISTRATION = "tests/web/routes/test_registration.py"
 _ROUTES_REVOCATION = "tests/web/routes/oauth/test_revocation.py"
 _ROUTES_SESSIONS = "tests/web/routes/test_sessions.py"
@@ -146,6 +153,8 @@ TABLE: Sequence[Row] = (
         1,
         _ROUTES_ME + "::test_removing_asks_for_a_fresh_login",
         _ROUTES_TOKENS + "::test_making_one_asks_for_a_fresh_login",
+        _ROUTES_ADDRESSES + "::test_an_address_changes_when_the_new_one_confirms",
+        _ROUTES_ADDRESSES + "::test_who_has_not_confirmed_cannot_log_in",
     ),
     _covered(
         "2.3.2",
@@ -165,6 +174,7 @@ TABLE: Sequence[Row] = (
         2,
         _ROWS_INPUT + "::test_row_65_of_many_registrations_one_wins",
         _ROUTES_ME + "::test_of_many_changes_to_one_state_one_wins",
+        _ROWS_RECOVERY + "::test_row_38_a_link_works_once_and_the_newest_alone",
     ),
     _covered(
         "2.4.1",
@@ -455,26 +465,25 @@ TABLE: Sequence[Row] = (
         _ROUTING + "::test_who_is_let_in_is_what_the_document_says",
         _ASVS_DOCUMENTS + "::test_v6_1_3_each_way_in_has_the_documented_controls",
     ),
-    _not_applicable(
+    _covered(
         "6.4.1",
         1,
-        (
-            "Nothing makes initial passwords or activation codes yet; invitations come with the "
-            "account's whole life."
-        ),
+        _ROUTES_PASSWORDS + "::test_an_invitation_is_accepted",
+        _ROUTES_PASSWORDS + "::test_a_newer_invitation_ends_the_older",
+        why="Nobody is given a password: an invitation chooses one, once, within its lifetime.",
     ),
     _covered(
         "6.4.2",
         1,
         _ASVS_SERVICE + "::test_v6_4_2_there_are_no_secret_questions",
     ),
-    _open(
+    _covered(
         "6.4.3",
         2,
-        (
-            "There is no way to reset a forgotten password yet, but by the operator (`authapi "
-            "users set-password`)."
-        ),
+        _ROUTES_PASSWORDS + "::test_a_forgotten_password_is_replaced",
+        _ROWS_RECOVERY + "::test_row_38_a_link_works_once_and_the_newest_alone",
+        _ROWS_RECOVERY + "::test_row_43_no_answer_tells_who_has_an_account",
+        why="There is no second factor yet that it could go around; it never logs in.",
     ),
     _not_applicable(
         "6.4.4",
@@ -484,66 +493,53 @@ TABLE: Sequence[Row] = (
             "authentication."
         ),
     ),
-    _not_applicable(
+    _covered(
         "6.5.1",
         2,
-        (
-            "There are no lookup secrets, out-of-band codes or TOTP yet; they come with "
-            "multi-factor authentication and recovery."
-        ),
+        _ROUTES_PASSWORDS + "::test_fifty_at_once_and_one_succeeds",
+        _ROUTES_ADDRESSES + "::test_fifty_at_once_and_one_succeeds",
+        why=_NO_FACTOR,
     ),
-    _not_applicable(
+    _covered(
         "6.5.2",
         2,
-        (
-            "There are no lookup secrets, out-of-band codes or TOTP yet; they come with "
-            "multi-factor authentication and recovery."
-        ),
+        _ROUTES_PASSWORDS + "::test_a_secret_is_random_and_kept_as_a_hash",
+        why=_NO_FACTOR,
     ),
-    _not_applicable(
+    _covered(
         "6.5.3",
         2,
-        (
-            "There are no lookup secrets, out-of-band codes or TOTP yet; they come with "
-            "multi-factor authentication and recovery."
-        ),
+        _ROUTES_PASSWORDS + "::test_a_secret_is_random_and_kept_as_a_hash",
+        why=_NO_FACTOR,
     ),
-    _not_applicable(
+    _covered(
         "6.5.4",
         2,
-        (
-            "There are no lookup secrets, out-of-band codes or TOTP yet; they come with "
-            "multi-factor authentication and recovery."
-        ),
+        _ROUTES_PASSWORDS + "::test_a_secret_is_random_and_kept_as_a_hash",
+        why=_NO_FACTOR,
     ),
     _not_applicable(
         "6.5.5",
         2,
-        (
-            "There are no lookup secrets, out-of-band codes or TOTP yet; they come with "
-            "multi-factor authentication and recovery."
-        ),
+        _NO_FACTOR + " Its lifetimes are settings: half an hour where it chooses a password.",
     ),
     _not_applicable(
         "6.6.1",
         2,
         "There is no telephony, and none is planned.",
     ),
-    _not_applicable(
+    _covered(
         "6.6.2",
         2,
-        (
-            "There are no codes or links sent to anybody yet; they come with password recovery and "
-            "e-mail confirmation."
-        ),
+        _ROUTES_PASSWORDS + "::test_a_secret_is_for_one_purpose",
+        _ROWS_RECOVERY + "::test_row_35_a_link_does_not_survive_a_change",
+        _ROWS_RECOVERY + "::test_row_38_a_link_works_once_and_the_newest_alone",
+        why=_NO_FACTOR,
     ),
     _not_applicable(
         "6.6.3",
         2,
-        (
-            "There are no codes or links sent to anybody yet; they come with password recovery and "
-            "e-mail confirmation."
-        ),
+        "There are no codes to type: a link has 256 bits.",
     ),
     _not_applicable(
         "6.8.1",
@@ -633,6 +629,8 @@ TABLE: Sequence[Row] = (
         "7.4.3",
         2,
         _ROUTES_ME + "::test_a_new_password_ends_everything_but_this_cookie",
+        _ROUTES_PASSWORDS + "::test_a_forgotten_password_is_replaced",
+        why="They end in any case.",
     ),
     _covered(
         "7.4.4",
@@ -651,7 +649,8 @@ TABLE: Sequence[Row] = (
         2,
         _ROUTES_ME + "::test_removing_asks_for_a_fresh_login",
         _PASSWORD_POLICY + "::test_a_change_wants_the_current_password_and_another_one",
-        why="Address and factors cannot be changed yet.",
+        _ROUTES_ADDRESSES + "::test_a_change_needs_the_password_or_a_fresh_login",
+        why="There are no other factors yet.",
     ),
     _open(
         "7.5.2",

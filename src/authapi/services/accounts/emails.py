@@ -7,7 +7,7 @@ was left there by a stranger, and goes.
 
 from authapi.clock import now
 from authapi.crypto.passwords import PasswordHash
-from authapi.errors import ProofRequired, StaleAuthentication, WrongPassword
+from authapi.errors import ProofRequired, StaleAuthentication, TooManyAttempts, WrongPassword
 from authapi.identity import EventType, Identity, User, current_client
 from authapi.services.accounts.changes import after, locked, take_over
 from authapi.services.accounts.one_time import LINKS, OneTimeSecrets, Taken
@@ -93,7 +93,11 @@ class Emails:
             proved = await self._proof.require(caller.user, password, caller=caller)
         elif not caller.amr or now() - caller.auth_time > self._fresh:
             raise StaleAuthentication(max_age=int(self._fresh.total_seconds()))
-        await self._throttle.request(current_client())
+        try:
+            await self._throttle.request(current_client())
+        except TooManyAttempts:
+            await self._audit.throttled(parse_email(caller.user.email).canonical)
+            raise
         may_mail = await self._throttle.may_mail(email.canonical)
         async with self._database.transaction() as store:
             user, latest = await locked(store, caller.user.id)

@@ -1,5 +1,7 @@
 """Forgotten passwords, and invitations."""
 
+import base64
+import hashlib
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
@@ -7,11 +9,13 @@ from typing import Any
 import anyio
 import httpx
 import pytest
+import sqlalchemy as sa
 import time_machine
 
 from authapi import Settings
 from authapi.clock import now
 from authapi.services.addresses import parse_email
+from authapi.storage.models import one_time_secrets, outbox
 from authapi.testing import PASSWORD, Client
 from tests.conftest import SettingsFactory
 from tests.web.answers import check_headers, input_errors, problem
@@ -163,6 +167,22 @@ async def test_a_secret_is_for_one_purpose(api: Client) -> None:
         answer = await api.post(path, json={"token": secret, **more})
         problem(answer, 400, "invalid_one_time_secret")
     assert (await reset(api, secret)).status_code == 204
+
+
+async def test_a_secret_is_random_and_kept_as_a_hash(api: Client) -> None:
+    await api.create_user(ALICE)
+    secrets = [await reset_secret(api) for _ in range(20)]
+    assert len({secret[:8] for secret in secrets}) == 20
+    for secret in secrets:
+        assert len(base64.urlsafe_b64decode(secret + "=")) * 8 == 256
+    kept = b""
+    async with api.services.database.engine.connect() as connection:
+        for table in (one_time_secrets, outbox):
+            rows = (await connection.execute(sa.select(table))).all()
+            kept += repr(rows).encode()
+        [digest] = (await connection.execute(sa.select(one_time_secrets.c.secret_hash))).scalars()
+    assert digest.digest == hashlib.sha256(secrets[-1].encode()).digest()
+    assert not any(secret.encode() in kept for secret in secrets)
 
 
 async def test_a_link_has_its_time(api: Client) -> None:
