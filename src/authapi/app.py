@@ -12,12 +12,12 @@ from fastapi import FastAPI
 from authapi.services import Services
 from authapi.settings import Settings, load_settings
 from authapi.strategies.registry import Registry
-from authapi.web.breaches import range_check
 from authapi.web.context import Runtime
 from authapi.web.installation import Installation, chosen
+from authapi.web.outgoing.breaches import range_check
+from authapi.web.outgoing.webhooks import webhook_post
 from authapi.web.routes import UNITS
 from authapi.web.routes.health import metrics_of
-from authapi.web.webhooks import webhook_post
 
 
 class AuthAPI:

@@ -15,8 +15,8 @@ from authapi.identity import User
 from authapi.services import Services, prepare
 from authapi.services.addresses import parse_email
 from authapi.settings import load_settings
-from authapi.web.breaches import range_check
-from authapi.web.webhooks import webhook_post
+from authapi.web.outgoing.breaches import range_check
+from authapi.web.outgoing.webhooks import webhook_post
 
 T = TypeVar("T")
 

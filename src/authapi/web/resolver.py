@@ -10,7 +10,6 @@ credential decides. Then the gates: active, fresh, scopes, verified, superuser.
 """
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
 from typing import Generic, Literal, TypeVar, overload
@@ -18,56 +17,21 @@ from typing import Generic, Literal, TypeVar, overload
 from fastapi.dependencies.models import Dependant
 from starlette.requests import HTTPConnection
 
-from authapi.clock import now
 from authapi.errors import (
-    ConfigurationError,
     Forbidden,
-    InactiveAccount,
-    InsufficientScope,
     InvalidCredential,
     NotFound,
-    StaleAuthentication,
-    SuperuserRequired,
     Unauthenticated,
-    UnconfirmedEmail,
 )
 from authapi.identity import Identity, User
-from authapi.strategies.base import Challenge, Revocable, Strategy, authorization
-from authapi.web.challenges import challenges_of, extended
+from authapi.strategies.base import Challenge, Strategy, authorization
+from authapi.web.challenges import extended
 from authapi.web.context import RequestContext, Runtime, context_of
 from authapi.web.csrf import check_ambient
+from authapi.web.requirements import Binding, Requirements, bind, check, requirements
 
 T_co = TypeVar("T_co", covariant=True)
 _UNASKED = object()
-
-
-@dataclass(frozen=True, slots=True)
-class Requirements:
-    """What a route asks of its caller."""
-
-    strategies: tuple[str, ...] = ()
-    """Names; none means all."""
-    scopes: tuple[str, ...] = ()
-    verified: bool = False
-    superuser: bool = False
-    fresh: timedelta | Literal[True] | None = None
-    optional: bool = False
-    revocable: bool = False
-    """Only strategies that can log out."""
-    if_configured: bool = False
-    """Names that the settings do not have are left out instead of being an error."""
-    exchangeable: tuple[str, ...] = ()
-    """Names besides, where the settings have other services to exchange a credential for."""
-
-
-@dataclass(frozen=True, slots=True)
-class Binding:
-    """What requirements mean in one installation."""
-
-    strategies: tuple[Strategy, ...]
-    schemes: frozenset[str]
-    """Authorization schemes, in lower case, that the strategies understand."""
-    challenges: tuple[Challenge, ...]
 
 
 class Gate(Generic[T_co]):
@@ -84,7 +48,7 @@ class Gate(Generic[T_co]):
         """The strategies behind this gate. Raises ConfigurationError for unknown names."""
         found = runtime.bindings.get(self)
         if not isinstance(found, Binding):
-            found = runtime.bindings[self] = _bind(self.requirements, runtime)
+            found = runtime.bindings[self] = bind(self.requirements, runtime)
         return found
 
 
@@ -142,7 +106,7 @@ def current_user(
     the handshake with 4401 (who are you?) or 1008 (you may not), and a cookie is accepted only from
     pages of our own or an allowed origin. An unknown name stops the start-up, naming the route.
     """
-    wanted = _requirements(strategies, scopes, verified, superuser, fresh, optional)
+    wanted = requirements(strategies, scopes, verified, superuser, fresh, optional)
     return _user_gate(wanted)
 
 
@@ -176,7 +140,7 @@ def current_identity(
 
     Takes, does and raises the same as `current_user`; both together cost one look-up.
     """
-    wanted = _requirements(strategies, scopes, verified, superuser, fresh, optional)
+    wanted = requirements(strategies, scopes, verified, superuser, fresh, optional)
     return _identity_gate(wanted)
 
 
@@ -244,7 +208,7 @@ async def resolve(gate: Gate[object], connection: HTTPConnection) -> Identity | 
             return None
         raise Unauthenticated
     context.identity = identity
-    _check(wanted, identity, context)
+    check(wanted, identity, context)
     return identity
 
 
@@ -335,64 +299,6 @@ def _refuse_unrecognised(
     if header is not None and header.scheme in binding.schemes:
         context.challenges = _marked(binding.challenges, header.scheme)
         raise InvalidCredential
-
-
-def _check(wanted: Requirements, identity: Identity, context: RequestContext) -> None:
-    if not identity.user.is_active:
-        raise InactiveAccount
-    if wanted.fresh is not None:
-        limit = context.runtime.settings.fresh_max_age if wanted.fresh is True else wanted.fresh
-        # A personal access token has no `amr`: nobody logged in with it, however young it is.
-        if not identity.amr or now() - identity.auth_time > limit:
-            raise StaleAuthentication(max_age=int(limit.total_seconds()))
-    if not identity.scopes.issuperset(wanted.scopes):
-        raise InsufficientScope(required=wanted.scopes)
-    if wanted.verified and identity.user.email_confirmed_at is None:
-        raise UnconfirmedEmail
-    if wanted.superuser and not identity.user.is_superuser:
-        raise SuperuserRequired
-
-
-def _requirements(
-    strategies: tuple[str, ...],
-    scopes: Collection[str],
-    verified: bool,
-    superuser: bool,
-    fresh: timedelta | Literal[True] | None,
-    optional: bool,
-) -> Requirements:
-    if isinstance(scopes, str):
-        raise TypeError("scopes takes a collection of names, not one string")
-    return Requirements(
-        strategies=tuple(dict.fromkeys(strategies)),
-        scopes=tuple(sorted(set(scopes))),
-        verified=verified,
-        superuser=superuser,
-        fresh=fresh,
-        optional=optional,
-    )
-
-
-def _bind(wanted: Requirements, runtime: Runtime) -> Binding:
-    registry = runtime.registry
-    asked = wanted.strategies
-    if wanted.exchangeable and runtime.services.settings.jwt_audiences:
-        asked += wanted.exchangeable
-    unknown = [name for name in asked if name not in registry]
-    names = [name for name in asked or registry.names if name in registry]
-    if unknown and not wanted.if_configured:
-        raise ConfigurationError(
-            f"unknown strategy {unknown[0]!r}; the settings have {', '.join(registry.names)}"
-        )
-    if wanted.revocable:
-        names = [name for name in names if isinstance(registry[name], Revocable)]
-    strategies = registry.in_order(names) if names else ()
-    explicit = (item.challenge() for item in strategies if not item.ambient)
-    return Binding(
-        strategies=strategies,
-        schemes=frozenset(challenge.scheme.lower() for challenge in explicit),
-        challenges=challenges_of(strategies, runtime),
-    )
 
 
 def _marked(challenges: tuple[Challenge, ...], scheme: str) -> tuple[Challenge, ...]:

@@ -17,7 +17,7 @@ from authapi.errors import ConfigurationError
 from authapi.services import passwords
 from authapi.settings import load_settings
 from authapi.testing import PASSWORD, Client, client
-from authapi.web import breaches
+from authapi.web.outgoing import breaches
 from tests.conftest import SettingsFactory
 
 BREACHED = "a horse that has been seen before"

@@ -1,0 +1,1 @@
+"""Requests of ours to others: a range API of breached passwords, receivers of webhooks."""

@@ -1,0 +1,110 @@
+"""What a route asks of its caller, and what that means in one installation."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Literal
+
+from authapi.clock import now
+from authapi.errors import (
+    ConfigurationError,
+    InactiveAccount,
+    InsufficientScope,
+    StaleAuthentication,
+    SuperuserRequired,
+    UnconfirmedEmail,
+)
+from authapi.identity import Identity
+from authapi.strategies.base import Challenge, Revocable, Strategy
+from authapi.web.challenges import challenges_of
+from authapi.web.context import RequestContext, Runtime
+
+
+@dataclass(frozen=True, slots=True)
+class Requirements:
+    """What a route asks of its caller."""
+
+    strategies: tuple[str, ...] = ()
+    """Names; none means all."""
+    scopes: tuple[str, ...] = ()
+    verified: bool = False
+    superuser: bool = False
+    fresh: timedelta | Literal[True] | None = None
+    optional: bool = False
+    revocable: bool = False
+    """Only strategies that can log out."""
+    if_configured: bool = False
+    """Names that the settings do not have are left out instead of being an error."""
+    exchangeable: tuple[str, ...] = ()
+    """Names besides, where the settings have other services to exchange a credential for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """What requirements mean in one installation."""
+
+    strategies: tuple[Strategy, ...]
+    schemes: frozenset[str]
+    """Authorization schemes, in lower case, that the strategies understand."""
+    challenges: tuple[Challenge, ...]
+
+
+def check(wanted: Requirements, identity: Identity, context: RequestContext) -> None:
+    """Return if `identity` is enough. Raises, in this order, the refusals below."""
+    if not identity.user.is_active:
+        raise InactiveAccount
+    if wanted.fresh is not None:
+        limit = context.runtime.settings.fresh_max_age if wanted.fresh is True else wanted.fresh
+        # A personal access token has no `amr`: nobody logged in with it, however young it is.
+        if not identity.amr or now() - identity.auth_time > limit:
+            raise StaleAuthentication(max_age=int(limit.total_seconds()))
+    if not identity.scopes.issuperset(wanted.scopes):
+        raise InsufficientScope(required=wanted.scopes)
+    if wanted.verified and identity.user.email_confirmed_at is None:
+        raise UnconfirmedEmail
+    if wanted.superuser and not identity.user.is_superuser:
+        raise SuperuserRequired
+
+
+def requirements(
+    strategies: tuple[str, ...],
+    scopes: Collection[str],
+    verified: bool,
+    superuser: bool,
+    fresh: timedelta | Literal[True] | None,
+    optional: bool,
+) -> Requirements:
+    """Those that somebody wrote, in one order: equal ones are to be equal."""
+    if isinstance(scopes, str):
+        raise TypeError("scopes takes a collection of names, not one string")
+    return Requirements(
+        strategies=tuple(dict.fromkeys(strategies)),
+        scopes=tuple(sorted(set(scopes))),
+        verified=verified,
+        superuser=superuser,
+        fresh=fresh,
+        optional=optional,
+    )
+
+
+def bind(wanted: Requirements, runtime: Runtime) -> Binding:
+    """What they mean there. Raises ConfigurationError for a strategy that there is not."""
+    registry = runtime.registry
+    asked = wanted.strategies
+    if wanted.exchangeable and runtime.services.settings.jwt_audiences:
+        asked += wanted.exchangeable
+    unknown = [name for name in asked if name not in registry]
+    names = [name for name in asked or registry.names if name in registry]
+    if unknown and not wanted.if_configured:
+        raise ConfigurationError(
+            f"unknown strategy {unknown[0]!r}; the settings have {', '.join(registry.names)}"
+        )
+    if wanted.revocable:
+        names = [name for name in names if isinstance(registry[name], Revocable)]
+    strategies = registry.in_order(names) if names else ()
+    explicit = (item.challenge() for item in strategies if not item.ambient)
+    return Binding(
+        strategies=strategies,
+        schemes=frozenset(challenge.scheme.lower() for challenge in explicit),
+        challenges=challenges_of(strategies, runtime),
+    )
