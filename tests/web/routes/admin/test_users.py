@@ -244,7 +244,7 @@ async def test_an_invitation_makes_an_account_that_nobody_can_log_in_to_yet(hous
         login = {"email": "carol@example.com", "password": password}
         assert (await house.api.post("/login", json=login)).status_code in (401, 422)
     [mail] = await house.api.outbox()
-    assert mail["to"] == "carol@example.com"
+    assert mail["to"] == "Carol@example.com"
     assert "/account/invitation?token=" in mail.as_string()
     problem(await house.ask("POST", json=body), 409, "email_taken")
 
