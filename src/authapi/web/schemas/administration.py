@@ -61,7 +61,7 @@ class AccountOut(UserOut):
     @classmethod
     def of(cls, user: User) -> "AccountOut":
         """The account as superusers see it."""
-        return cls(**UserOut.of(user).model_dump(), roles=sorted(user.roles))
+        return cls(**UserOut.of(user).model_dump())
 
 
 class AccountPage(Output):
