@@ -293,7 +293,7 @@ async def test_v3_4_every_answer_has_the_security_headers(
     async def crash(*_: object, **__: object) -> None:
         raise ZeroDivisionError("secret")
 
-    monkeypatch.setattr(type(accounts), "rename", crash)
+    monkeypatch.setattr(type(accounts), "edit", crash)
     answers[500] = await visitor.patch("/me", json={"name": "x"})
     monkeypatch.setattr(type(service.api.services.database), "ping", unavailable)
     answers[503] = await visitor.get("/health/ready")

@@ -298,7 +298,7 @@ async def break_statement(self: Any, *_: object, **__: object) -> None:
 
 
 CRASHES = [
-    (Accounts, ("prove", "create", "change_password", "rename", "delete"), crash),
+    (Accounts, ("prove", "create", "change_password", "edit", "delete"), crash),
     (Sessions, ("begin", "identify_secret", "identify_id", "logout", "merge_data"), crash),
     (Tokens, ("create", "list_of", "end_own"), crash),
     (UserTable, ("find_credentials_by_email", "add", "lock"), break_statement),

@@ -54,6 +54,8 @@ async def test_row_56_no_column_is_written_through_a_body(api_on_each: Client) -
         for name in sorted(columns - {"email", "password", "name"} | {"email"} - body.keys()):
             for value in (True, str(uuid4()), {"is_superuser": True}, None):
                 for extra in ({name: value}, {"data": {name: value}}, {"user": {name: value}}):
+                    if extra == {"locale": None}:
+                        continue  # their own to choose
                     answer = await api.request(method, path, json=body | extra, headers=held)
                     assert answer.status_code == 422, extra
     form = {"email": "new@example.com", "password": PASSWORD, "is_superuser": "true"}
@@ -112,6 +114,8 @@ async def test_row_58_no_json_is_a_server_error(api_on_each: Client) -> None:
             for body in bodies:
                 answer = await api.request(route.method, route.path, content=body, headers=held)
                 known = {200, 400, 401, 413, 422} if route.template == "/me/session" else {400, 422}
+                if route.template == "/me/reauthenticate":
+                    known |= {403, 429}  # a text like any other, which is not the password
                 if route.template == "/me":
                     known |= {200}  # `null` and `{"": ...}` aside, a name may be text
                 if route.template.startswith("/admin/users"):

@@ -287,6 +287,11 @@ async def test_password_fields_say_that_they_are_passwords(api: Client) -> None:
         "Registration.password",
         "PasswordChange.current_password",
         "PasswordChange.new_password",
+        "PasswordReset.new_password",
+        "EmailChange.current_password",
+        "EmailConfirmation.password",
+        "InvitationAcceptance.password",
+        "Reauthentication.password",
     }
     for schema in found.values():
         assert (schema["format"], schema["writeOnly"]) == ("password", True)

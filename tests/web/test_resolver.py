@@ -584,7 +584,9 @@ async def test_without_install_the_error_says_so() -> None:
 
 async def test_an_unknown_unit_of_routes(make_settings: SettingsFactory) -> None:
     auth = AuthAPI(make_settings())
-    with pytest.raises(ConfigurationError, match="no unit of routes 'nope'; there are me, export, regis"):
+    with pytest.raises(
+        ConfigurationError, match="no unit of routes 'nope'; there are me, export, regis"
+    ):
         auth.install(FastAPI(), include=["login", "nope"])
 
 

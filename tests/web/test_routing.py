@@ -18,7 +18,8 @@ from tests.web.answers import input_errors, problem
 from tests.web.operations import Operation, operations
 from tests.web.raw import ask
 
-UNDOCUMENTED = {"/docs", "/docs/{name}", "/openapi.json"}
+PAGES = {f"/account/{name}" for name in ("confirm", "forgot", "invitation", "reset", "undo")}
+UNDOCUMENTED = {"/docs", "/docs/{name}", "/openapi.json", *PAGES, "/account/page.css"}
 BEFORE = [b"/%s", b"///%s", b"/.%s", b"/x/..%s", b"/%%2e%s", b"/%%2e%%2e%s", b"/%%00%s", b"/v1%s"]
 BEHIND = [
     *(b"%s/", b"%s//", b"%s;x", b"%s;", b"%s.json", b"%s%%00", b"%s%%20", b"%s%%ff"),

@@ -71,7 +71,9 @@ def test_each_mail_in_each_language(
         public_url="https://auth.example", mail_from="Example <no-reply@mail.example>"
     )
     about, asked = entry(occasion), payload(locale=locale)
-    message = parsed(Letters(settings).write(about, asked))
+    letter = Letters(settings).write(about, asked)
+    assert letter.as_bytes() == Letters(settings).write(about, asked).as_bytes()
+    message = parsed(letter)
     text, page = bodies(message)
     assert message["From"] == "Example <no-reply@mail.example>"
     assert message["To"] == "Alice@example.com"

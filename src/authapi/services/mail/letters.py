@@ -70,6 +70,7 @@ class Letters:
         message["Auto-Submitted"] = "auto-generated"  # RFC 3834: no answer, please
         message.set_content(text)
         message.add_alternative(page, subtype="html")
+        message.set_boundary(f"=={entry.id.hex}==")  # else drawn by lot, at each delivery another
         message["Content-Language"] = locale
         return message
 
