@@ -16,8 +16,10 @@ from authapi.identity import EventType
 from authapi.services import Services
 from authapi.services.accounts import importing as module
 from authapi.services.accounts.importing import MAX_LINE, Importing, Summary
+from authapi.services.accounts.one_time import OneTimeSecrets
 from authapi.services.addresses import parse_email
 from authapi.settings import Settings
+from authapi.storage.tables.one_time_secrets import Purpose
 from authapi.storage.tables.users import Newcomer
 from tests.crypto.foreign_vectors import CHEAP, UNUSABLE
 
@@ -317,6 +319,23 @@ async def test_a_dry_run_counts_and_writes_nothing(services_on_each: Services, r
     assert await addresses(services_on_each) == ["0@example.com"]
     summary, _ = await run(*lines, b"{", dry_run=True)
     assert (summary.added, summary.refused) == (0, 1)
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+async def test_an_address_that_somebody_can_take_back_is_theirs(
+    services_on_each: Services, run: Run, dry_run: bool
+) -> None:
+    services = services_on_each
+    [reserved, free] = [parse_email(f"{name}@example.com") for name in ("reserved", "free")]
+    owner = await services.accounts.create(parse_email("moved@example.com"), None)
+    one_time = OneTimeSecrets(services.database, services.settings)
+    async with services.database.transaction() as store:
+        await one_time.make(store, owner, Purpose.UNDO, email=reserved)
+    for emails, counts in (([reserved, free], (1, 1)), ([reserved], (0, 1))):
+        lines = [{"email": email.given} for email in emails]
+        summary, _ = await run(*lines, dry_run=dry_run)
+        assert (summary.added, summary.skipped) == counts
+    assert reserved.canonical not in await addresses(services)
 
 
 async def test_what_broke_off_is_begun_again(

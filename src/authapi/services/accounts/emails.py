@@ -10,7 +10,7 @@ from authapi.crypto.passwords import PasswordHash
 from authapi.errors import ProofRequired, StaleAuthentication, TooManyAttempts, WrongPassword
 from authapi.identity import EventType, Identity, User, current_client
 from authapi.services.accounts.changes import after, locked, take_over
-from authapi.services.accounts.one_time import LINKS, OneTimeSecrets, Taken
+from authapi.services.accounts.one_time import LINKS, Made, OneTimeSecrets, Taken
 from authapi.services.accounts.proof import PasswordProof
 from authapi.services.accounts.requests import Requests
 from authapi.services.addresses import EmailAddress, parse_email
@@ -65,6 +65,9 @@ class Emails:
         is_proved = caller is not None or password is not None
         if not is_proved and found.purpose is Purpose.CHANGE:
             raise ProofRequired
+        may_tell = user.email_confirmed_at is not None or await self._throttle.may_mail(
+            parse_email(user.email).canonical
+        )
         async with self._database.transaction() as store:
             taken = await self._one_time.take(store, secret, found.purpose)
             if caller is not None:
@@ -72,7 +75,7 @@ class Emails:
             elif password is not None and taken.password != proved:
                 raise WrongPassword  # it was changed while we were hashing
             if found.purpose is Purpose.CHANGE:
-                await self._change(store, taken)
+                await self._change(store, taken, may_tell=may_tell)
             elif is_proved:
                 await store.users.confirm_email(taken.user.id, at=after(taken.user))
                 await self._audit.record(store, EventType.EMAIL_CONFIRMED, user_id=user.id)
@@ -133,7 +136,7 @@ class Emails:
             moved, _ = await locked(store, user.id)
             await self._send_reset(store, await take_over(store, moved, None))
 
-    async def _change(self, store: Store, taken: Taken) -> None:
+    async def _change(self, store: Store, taken: Taken, *, may_tell: bool) -> None:
         user, secret = taken.user, taken.secret
         old = parse_email(user.email)
         await store.users.set_email(
@@ -141,18 +144,21 @@ class Emails:
         )
         await store.one_time_secrets.end_of(user.id, LINKS)
         await self._audit.record(store, EventType.EMAIL_CHANGED, user_id=user.id)
+        if old.canonical == secret.email or not may_tell:
+            return
         # Of an address that was never confirmed nobody knows whose it is: a typing error must not
-        # give the account to a stranger.
-        if old.canonical != secret.email and user.email_confirmed_at is not None:
+        # give the account to a stranger. They are told, and given nothing.
+        made: Made | None = None
+        if user.email_confirmed_at is not None:
             made = await self._one_time.make(store, user, Purpose.UNDO, email=old)
-            await self._mail.queue(
-                store,
-                Occasion.EMAIL_CHANGED,
-                user,
-                to=old.given,
-                secret=made.text,
-                expires_at=made.expires_at,
-            )
+        await self._mail.queue(
+            store,
+            Occasion.EMAIL_CHANGED,
+            user,
+            to=old.given,
+            secret=made.text if made else None,
+            expires_at=made.expires_at if made else None,
+        )
 
     async def _hand_over(self, store: Store, taken: Taken) -> None:
         user = await take_over(store, taken.user, None)

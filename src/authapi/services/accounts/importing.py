@@ -201,15 +201,19 @@ class Importing:
         return _newcomer(found)
 
     async def _add(self, batch: Sequence[Newcomer]) -> int:
+        emails = {newcomer.email for newcomer in batch}
         async with self._database.transaction() as store:
-            added = await store.users.add_missing(batch)
+            reserved = await store.one_time_secrets.reserved(emails, now=now())
+            free = [newcomer for newcomer in batch if newcomer.email not in reserved]
+            added = await store.users.add_missing(free)
             await self._audit.record_each(store, EventType.ACCOUNT_IMPORTED, sorted(added))
         return len(added)
 
     async def _would_add(self, batch: Sequence[Newcomer]) -> int:
         emails = {newcomer.email for newcomer in batch}
         async with self._database.read() as store:
-            return len(emails - await store.users.taken(emails))
+            reserved = await store.one_time_secrets.reserved(emails, now=now())
+            return len(emails - reserved - await store.users.taken(emails))
 
 
 def _fault(problem: ErrorDetails) -> tuple[str, str]:

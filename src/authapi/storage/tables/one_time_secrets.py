@@ -127,6 +127,17 @@ class OneTimeSecretTable:
         )
         return bool(await self._connection.scalar(statement))
 
+    async def reserved(self, emails: Collection[str], *, now: datetime) -> set[str]:
+        """Which of these canonical addresses some account can still get back."""
+        live = (table.c.purpose == Purpose.UNDO, table.c.expires_at > now)
+        # Most of the time there is none at all, and a list of addresses need not be looked for.
+        if not await self._connection.scalar(sa.select(sa.exists().where(*live))):
+            return set()
+        found = await self._connection.execute(
+            sa.select(table.c.email).where(table.c.email.in_(emails), *live)
+        )
+        return set(found.scalars())
+
     async def prune(self, *, now: datetime, limit: int) -> int:
         """Remove up to `limit` whose time is over; how many they were."""
         batch = sa.select(table.c.id).where(table.c.expires_at <= now).limit(limit)

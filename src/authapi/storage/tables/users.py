@@ -113,6 +113,8 @@ class UserTable:
 
     async def add_missing(self, newcomers: Sequence[Newcomer]) -> set[UUID]:
         """Insert those whose address nobody has, and leave the others as they are; who were."""
+        if not newcomers:
+            return set()
         insert = _INSERTS[self._connection.dialect.name](users)
         found = await self._connection.execute(
             insert.on_conflict_do_nothing(index_elements=[users.c.email]).returning(users.c.id),
