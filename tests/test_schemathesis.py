@@ -58,6 +58,13 @@ CONFIG: dict[str, Any] = {
         "positive_data_acceptance": {
             "expected-statuses": ["2xx", "3xx", "401", "403", "404", "409", "412"]
         },
+        # Beside what it expects by itself: a member may be so long that the body is.
+        "negative_data_rejection": {
+            "expected-statuses": [
+                *("400", "401", "403", "404", "405", "406", "409"),
+                *("413", "415", "422", "428", "429", "5xx"),
+            ]
+        },
     },
 }
 PHASES = {

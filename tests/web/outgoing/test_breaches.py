@@ -324,3 +324,22 @@ async def test_one_client_asks_for_all_and_is_closed_at_the_end(
         [kept] = made
         assert not kept.is_closed
     assert kept.is_closed
+
+
+async def test_a_kept_connection_that_is_closed_in_this_moment_is_no_answer(
+    checked: Client, ranges: RangeServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    def keeps(handler: BaseHTTPRequestHandler) -> None:
+        ranges.known(handler)
+        handler.close_connection = False
+        ranges.answer = once_hanging_up
+
+    def once_hanging_up(handler: BaseHTTPRequestHandler) -> None:
+        ranges.answer = ranges.known
+        hangs_up(handler)
+
+    ranges.answer = keeps
+    for _ in range(2):
+        assert (await register(checked, BREACHED)).status_code == 422
+    assert len(ranges.seen) == 3
+    assert warnings(caplog) == []

@@ -32,8 +32,15 @@ class RangeCheck:
         # The API is keyed by SHA-1; nothing rests on its strength here.
         data = password.encode("utf-8", "surrogatepass")
         digest = hashlib.sha1(data, usedforsecurity=False).hexdigest().upper()
+        prefix, has_kept_one = digest[:_PREFIX], self._http is not None
         try:
-            lines = await self._range(digest[:_PREFIX])
+            try:
+                lines = await self._range(prefix)
+            except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
+                if not has_kept_one:
+                    raise
+                # A connection from before, which the other end closed in this very moment.
+                lines = await self._range(prefix)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise OSError("no answer from the range API") from error
         return any(_names(line, digest[_PREFIX:]) for line in lines)
