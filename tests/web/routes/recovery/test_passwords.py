@@ -251,6 +251,20 @@ async def invited(api: Client, email: str = ALICE) -> str:
     return await secret_in(services, "invitation", email)
 
 
+async def test_of_fifty_who_accept_at_once_one_has_the_account(api: Client) -> None:
+    secret, statuses = await invited(api), list[int]()
+
+    async def accept(number: int) -> None:
+        body = {"token": secret, "password": f"horse number {number:02} of fifty"}
+        statuses.append((await api.post("/invitation/accept", json=body)).status_code)
+
+    async with anyio.create_task_group() as group:
+        for number in range(50):
+            group.start_soon(accept, number)
+    assert (statuses.count(204), statuses.count(400)) == (1, 49)
+    assert (await events(api)).count("invitation_accepted") == 1
+
+
 async def test_an_invitation_is_accepted(api: Client) -> None:
     secret = await invited(api)
     body = {"token": secret, "password": PASSWORD}
