@@ -7,7 +7,7 @@ was left there by a stranger, and goes.
 
 from authapi.clock import now
 from authapi.crypto.passwords import PasswordHash
-from authapi.errors import ProofRequired, StaleAuthentication, TooManyAttempts, WrongPassword
+from authapi.errors import ProofRequired, StaleAuthentication, WrongPassword
 from authapi.identity import EventType, Identity, User, current_client
 from authapi.services.accounts.changes import after, locked, take_over
 from authapi.services.accounts.one_time import LINKS, Made, OneTimeSecrets, Taken
@@ -65,9 +65,7 @@ class Emails:
         is_proved = caller is not None or password is not None
         if not is_proved and found.purpose is Purpose.CHANGE:
             raise ProofRequired
-        may_tell = user.email_confirmed_at is not None or await self._throttle.may_mail(
-            parse_email(user.email).canonical
-        )
+        may_tell = found.purpose is Purpose.CHANGE and await self._may_tell(user)
         async with self._database.transaction() as store:
             taken = await self._one_time.take(store, secret, found.purpose)
             if caller is not None:
@@ -96,11 +94,8 @@ class Emails:
             proved = await self._proof.require(caller.user, password, caller=caller)
         elif not caller.amr or now() - caller.auth_time > self._fresh:
             raise StaleAuthentication(max_age=int(self._fresh.total_seconds()))
-        try:
+        async with self._audit.throttling(parse_email(caller.user.email).canonical):
             await self._throttle.request(current_client())
-        except TooManyAttempts:
-            await self._audit.throttled(parse_email(caller.user.email).canonical)
-            raise
         may_mail = await self._throttle.may_mail(email.canonical)
         async with self._database.transaction() as store:
             user, latest = await locked(store, caller.user.id)
@@ -135,6 +130,12 @@ class Emails:
             await self._audit.record(store, EventType.EMAIL_CHANGE_UNDONE, user_id=user.id)
             moved, _ = await locked(store, user.id)
             await self._send_reset(store, await take_over(store, moved, None))
+
+    async def _may_tell(self, user: User) -> bool:
+        # Whether an address that nobody confirmed is this user's, nobody knows either.
+        if user.email_confirmed_at is not None:
+            return True
+        return await self._throttle.may_mail(parse_email(user.email).canonical)
 
     async def _change(self, store: Store, taken: Taken, *, may_tell: bool) -> None:
         user, secret = taken.user, taken.secret

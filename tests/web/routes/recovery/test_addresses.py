@@ -105,6 +105,16 @@ async def test_a_wrong_password_confirms_nothing_and_uses_nothing_up(api: Client
     problem(await confirm(api, secret, password=PASSWORD), 400, "invalid_one_time_secret")
 
 
+async def test_a_confirmation_uses_up_no_mail(database_url: str) -> None:
+    settings = Settings(database_url=database_url, limit_mails="2/hour")  # type: ignore[arg-type]
+    async with client_with_mailbox(settings) as api:
+        await account(api, confirmed=False)
+        secret = await confirmation(api)
+        assert (await confirm(api, secret, password=PASSWORD)).status_code == 204
+        assert (await api.post("/password/forgot", json={"email": ALICE})).status_code == 202
+        assert await occasions(api.services) == ["confirm", "reset"]
+
+
 async def test_passwords_are_not_guessed_with_a_link(api: Client) -> None:
     await account(api, confirmed=False)
     secret = await confirmation(api)
