@@ -1,9 +1,6 @@
 """docs/mail.md is true: its commands print what it says, its template and its receiver work."""
 
-import os
 import re
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -16,41 +13,24 @@ from authapi.services.mail.letters import Letters, example
 from authapi.services.webhooks import signature
 from authapi.storage.tables.outbox import Entry
 from tests.conftest import SettingsFactory
+from tests.console import run_page
 from tests.servers.webhooks import SECRET
 from tests.storage.rows import AT
-from tests.test_readme import ROOT, blocks, service, steps
+from tests.test_readme import ROOT, blocks, service
 
 __all__ = ["service"]
 
 PAGE = (ROOT / "docs" / "mail.md").read_text("utf-8")
-_BETWEEN = "--- the next command ---"
 
 
 def test_the_commands_print_what_it_says(service: str, tmp_path: Path) -> None:
-    found = [step for text in blocks("console", PAGE) for step in steps(text)]
-    script = "".join(f"{command}\nprintf '\\n{_BETWEEN}\\n'\n" for command, _ in found)
-    environment = {
-        "PATH": f"{Path(sys.executable).parent}:{os.defpath}",
-        "AUTHAPI_DATA_DIR": str(tmp_path / "served"),
-    }
-    done = subprocess.run(
-        ["bash", "-eu"],
-        check=False,
-        cwd=tmp_path,
-        env=environment,
-        input=script.replace("http://127.0.0.1:8000", service),
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr
-    printed = done.stdout.split(_BETWEEN)
-    for (command, expected), output in zip(found, printed, strict=False):
+    ran = run_page(PAGE, service, tmp_path)
+    for command, expected, output in ran:
         if "grep" in command:
             assert sorted(output.split("\n")[1:-1]) == sorted(expected.split("\n")), command
         elif "users set-password" not in command:
             assert output.strip() == expected.strip(), command
-    assert len(found) == len(printed) - 1 == 10
+    assert len(ran) == 10
 
 
 def test_its_template_can_be_written(make_settings: SettingsFactory, tmp_path: Path) -> None:

@@ -23,9 +23,9 @@ from fastapi import FastAPI
 from starlette.requests import HTTPConnection
 
 from authapi.clock import now
-from authapi.crypto.ids import new_id
 from authapi.identity import NO_CLAIMS, Claims, Identity, User
 from authapi.services import Services
+from authapi.services.accounts.changes import new_user
 from authapi.services.addresses import parse_email
 from authapi.strategies.base import Strategy, Unknown
 from authapi.web.context import Runtime
@@ -78,7 +78,7 @@ class Client(httpx.AsyncClient):
         """
         address = parse_email(email or f"user{next(_numbers)}@example.com")
         if self._runtime.services_if_any is None:
-            return _stranger(address.given, name=name, is_superuser=is_superuser)
+            return new_user(address, name=name, is_superuser=is_superuser)
         return await self.services.accounts.create(
             address, password, name=name, is_superuser=is_superuser
         )
@@ -165,20 +165,6 @@ def acting_as(
         yield
     finally:
         _acting.reset(token)
-
-
-def _stranger(email: str, *, name: str | None, is_superuser: bool) -> User:
-    at = now()
-    return User(
-        id=new_id(),
-        email=email,
-        name=name,
-        is_active=True,
-        is_superuser=is_superuser,
-        email_confirmed_at=None,
-        created_at=at,
-        updated_at=at,
-    )
 
 
 def _let_act(strategy: Strategy) -> None:

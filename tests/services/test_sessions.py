@@ -14,7 +14,8 @@ import time_machine
 from authapi.crypto.secrets import SecretHash, hash_secret
 from authapi.errors import InvalidCredential, InvalidInput, NotFound
 from authapi.identity import Identity, Session, SessionKind, User
-from authapi.services import Lifetime, Login, Services, sessions
+from authapi.services import Lifetime, Login, Services
+from authapi.services.background import pruning
 from authapi.settings import Settings
 from tests.storage.rows import HASH, a_session, a_user, store_user
 
@@ -247,7 +248,7 @@ async def test_all_others_end_and_tokens_do_not(services: Services, alice: User)
 async def test_pruning_never_takes_what_is_alive(
     services: Services, alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sessions, "_PRUNE_BATCH", 2)
+    monkeypatch.setattr(pruning, "BATCH", 2)
     with time_machine.travel(NOON, tick=False):
         ages = [-30 * DAY, -DAY, -2 * HOUR, -HOUR - SECOND, -3 * HOUR, -HOUR, -SECOND, SECOND, DAY]
         made = [a_session(alice, expires_at=NOON + age, idle_expires_at=None) for age in ages]

@@ -6,6 +6,7 @@ the commit, so that it never tells of something that was taken back.
 
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from uuid import UUID
 
@@ -13,15 +14,15 @@ from cachetools import TTLCache
 
 from authapi.clock import now
 from authapi.crypto.ids import first_id_at, new_id
-from authapi.errors import StorageUnavailable
+from authapi.errors import StorageUnavailable, TooManyAttempts
 from authapi.identity import Event, EventType, Identity, current_client
+from authapi.services.background.pruning import prune
 from authapi.settings import Settings
 from authapi.storage import Database, Store
 from authapi.storage.tables.events import EventFilter
 
 _log = logging.getLogger("authapi.events")
 
-_PRUNE_BATCH = 500
 _EXPORT_PAGE = 500
 _SAMPLING = 60.0
 """Seconds in which what one network is refused again and again is written down once: a flood is not
@@ -103,6 +104,15 @@ class Audit:
 
         await self._try(EventType.THROTTLED, write)
 
+    @asynccontextmanager
+    async def throttling(self, account: str | None = None) -> AsyncIterator[None]:
+        """Write down what is refused inside of it for being too much, as `throttled` does."""
+        try:
+            yield
+        except TooManyAttempts:
+            await self.throttled(account)
+            raise
+
     async def access_refused(self, code: str, identity: Identity | None) -> None:
         """Write down that somebody may not do what they asked for, and why: `code`.
 
@@ -141,17 +151,13 @@ class Audit:
 
     async def prune(self) -> int:
         """Remove events older than `events_retention`, in small batches; how many."""
-        total = 0
-        while True:
-            async with self._database.transaction() as store:
-                if not await store.take_turn("prune events"):
-                    return total
-                removed = await store.events.prune(
-                    before=first_id_at(now() - self._retention), limit=_PRUNE_BATCH
-                )
-            total += removed
-            if removed < _PRUNE_BATCH:
-                return total
+        return await prune(
+            self._database,
+            "events",
+            lambda store, limit: store.events.prune(
+                before=first_id_at(now() - self._retention), limit=limit
+            ),
+        )
 
     async def page(self, user_id: UUID, *, before: UUID | None, limit: int) -> Sequence[Event]:
         """Up to `limit` events of a user, the newest first, beginning behind the id `before`."""

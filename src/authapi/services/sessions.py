@@ -28,13 +28,13 @@ from authapi.identity import (
 )
 from authapi.services.alive import require_alive
 from authapi.services.audit import Audit
+from authapi.services.background.pruning import prune
 from authapi.services.callers import Activity, Coherence, Known, KnownCallers
 from authapi.services.scopes import effective_scopes
 from authapi.settings import Settings
 from authapi.storage import Database, Store
 
 _NONE, _SECOND = timedelta(0), timedelta(seconds=1)
-_PRUNE_BATCH = 500
 _PRUNE_GRACE = timedelta(hours=1)
 
 
@@ -304,17 +304,11 @@ class Sessions:
 
         Leaves it to another process that is at it.
         """
-        total = 0
-        while True:
-            async with self._database.transaction() as store:
-                if not await store.take_turn("prune sessions"):
-                    return total
-                removed = await store.sessions.prune(
-                    now=now(), grace=_PRUNE_GRACE, limit=_PRUNE_BATCH
-                )
-            total += removed
-            if removed < _PRUNE_BATCH:
-                return total
+        return await prune(
+            self._database,
+            "sessions",
+            lambda store, limit: store.sessions.prune(now=now(), grace=_PRUNE_GRACE, limit=limit),
+        )
 
     async def _ended(self, store: Store, user_id: UUID, session_id: UUID, **detail: str) -> None:
         about: dict[str, Any] = {"user_id": user_id, "session_id": session_id, **detail}

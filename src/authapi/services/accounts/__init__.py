@@ -14,7 +14,6 @@ from authapi.errors import (
     NotFound,
     PasswordMismatch,
     PreconditionFailed,
-    TooManyAttempts,
     Unavailable,
     WrongPassword,
 )
@@ -104,14 +103,13 @@ class Accounts:
         where guessing is suspected. `strategy` is what the login is for, and goes into the event of
         a refusal.
         """
-        try:
-            client = current_client()
-            home = at_home(self._database, email.canonical, client)
-            async with self._throttle.attempt(email.canonical, client, at_home=home):
-                return await self._prove(email, password, strategy)
-        except TooManyAttempts:
-            await self._audit.throttled(email.canonical)
-            raise
+        client = current_client()
+        home = at_home(self._database, email.canonical, client)
+        async with (
+            self._audit.throttling(email.canonical),
+            self._throttle.attempt(email.canonical, client, at_home=home),
+        ):
+            return await self._prove(email, password, strategy)
 
     async def _prove(self, email: EmailAddress, password: str, strategy: str | None) -> Login:
         async with self._database.read() as store:

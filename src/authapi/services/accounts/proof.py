@@ -6,7 +6,7 @@ from uuid import UUID
 from authapi.clock import now
 from authapi.crypto.ids import first_id_at
 from authapi.crypto.passwords import PasswordHash
-from authapi.errors import PasswordMismatch, TooManyAttempts, WrongPassword
+from authapi.errors import PasswordMismatch, WrongPassword
 from authapi.identity import NO_NETWORK, Client, EventType, Identity, User, current_client
 from authapi.services.addresses import parse_email
 from authapi.services.audit import Audit
@@ -44,14 +44,12 @@ class PasswordProof:
         """
         account, client = parse_email(user.email).canonical, current_client()
         session_id = caller.session_id if caller else None
-        try:
-            async with self._throttle.confirmation(
-                account, session_id, client, at_home=at_home(self._database, account, client)
-            ):
-                return await self._check(user.id, password, caller, refusal)
-        except TooManyAttempts:
-            await self._audit.throttled(account)
-            raise
+        home = at_home(self._database, account, client)
+        async with (
+            self._audit.throttling(account),
+            self._throttle.confirmation(account, session_id, client, at_home=home),
+        ):
+            return await self._check(user.id, password, caller, refusal)
 
     async def _check(
         self, user_id: UUID, password: str, caller: Identity | None, refusal: EventType

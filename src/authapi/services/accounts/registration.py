@@ -1,6 +1,6 @@
 """Registration: how strangers come to an account, as the settings allow."""
 
-from authapi.errors import RegistrationClosed, TooManyAttempts
+from authapi.errors import RegistrationClosed
 from authapi.identity import EventType, User, current_client
 from authapi.services.accounts.changes import add_user, check_locale, new_user
 from authapi.services.accounts.one_time import OneTimeSecrets
@@ -49,11 +49,8 @@ class Registration:
         if self._settings.registration not in {"open", "confirm"}:
             raise RegistrationClosed
         check_locale(locale, self._settings)
-        try:
+        async with self._audit.throttling():
             await self._throttle.registration(current_client())
-        except TooManyAttempts:
-            await self._audit.throttled()
-            raise
         await self._passwords.check_new(password, email=email.canonical)
         stored = await self._passwords.hash(password)
         if self._settings.registration == "confirm":

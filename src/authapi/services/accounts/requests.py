@@ -11,7 +11,6 @@ from uuid import UUID
 
 from authapi.clock import now
 from authapi.crypto.passwords import PasswordHash
-from authapi.errors import TooManyAttempts
 from authapi.identity import Client, EventType, User, current_client, on_behalf_of
 from authapi.services.accounts.changes import add_user, new_user
 from authapi.services.accounts.one_time import OneTimeSecrets
@@ -63,11 +62,8 @@ class Requests:
 
         Raises TooManyAttempts for too much from one network.
         """
-        try:
+        async with self._audit.throttling():
             await self._throttle.request(current_client())
-        except TooManyAttempts:
-            await self._audit.throttled()
-            raise
         await self.put(what, email, {})
 
     async def put(self, what: str, email: EmailAddress, more: Mapping[str, str | None]) -> None:

@@ -12,6 +12,7 @@ from datetime import timedelta
 from authapi.clock import now
 from authapi.services.audit import Audit
 from authapi.services.background.outbox import Outbox
+from authapi.services.background.pruning import prune
 from authapi.services.background.task import BackgroundTask
 from authapi.services.keys import Keys
 from authapi.services.sessions import Sessions
@@ -19,8 +20,6 @@ from authapi.settings import Settings
 from authapi.storage import Database
 
 _log = logging.getLogger(__name__)
-
-_BATCH = 500
 
 
 class Housekeeping:
@@ -66,15 +65,11 @@ class Housekeeping:
         return removed
 
     async def _prune_secrets(self) -> int:
-        total = 0
-        while True:
-            async with self._database.transaction() as store:
-                if not await store.take_turn("prune one-time secrets"):
-                    return total
-                removed = await store.one_time_secrets.prune(now=now(), limit=_BATCH)
-            total += removed
-            if removed < _BATCH:
-                return total
+        return await prune(
+            self._database,
+            "one-time secrets",
+            lambda store, limit: store.one_time_secrets.prune(now=now(), limit=limit),
+        )
 
     async def _run(self) -> None:
         while True:

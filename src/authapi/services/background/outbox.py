@@ -18,6 +18,7 @@ from uuid import UUID
 from authapi.clock import now
 from authapi.crypto.ids import new_id
 from authapi.errors import DeliveryFailed, SealBroken, StorageUnavailable
+from authapi.services.background.pruning import prune
 from authapi.services.background.task import BackgroundTask
 from authapi.services.keys import Keys, outbox_context
 from authapi.settings import Settings
@@ -33,7 +34,6 @@ _BATCH = 5
 _LONGEST_PAUSE = 900.0
 _KEPT = timedelta(days=7)
 """How long entries that were given up stay, for somebody to look at."""
-_PRUNE_BATCH = 500
 
 Payload = Mapping[str, Any]
 Handler = Callable[[Entry, Payload], Awaitable[None]]
@@ -167,15 +167,11 @@ class Outbox:
 
     async def prune(self) -> int:
         """Remove entries that were given up a week ago or longer, in small batches; how many."""
-        total = 0
-        while True:
-            async with self._database.transaction() as store:
-                if not await store.take_turn("prune outbox"):
-                    return total
-                removed = await store.outbox.prune(before=now() - _KEPT, limit=_PRUNE_BATCH)
-            total += removed
-            if removed < _PRUNE_BATCH:
-                return total
+        return await prune(
+            self._database,
+            "outbox",
+            lambda store, limit: store.outbox.prune(before=now() - _KEPT, limit=limit),
+        )
 
     @property
     def _lease(self) -> timedelta:
