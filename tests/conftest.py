@@ -62,8 +62,8 @@ def hasher_of(cost: Cost) -> PasswordHasher:
 def hash_cost(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """The least that argon2id can cost, in place of the default: most tests are not about it.
 
-    Those that are have the marker `real_hashes`, and tests/security overrides this. Other costs,
-    and processes of their own, are as they are.
+    Those that are have the marker `real_hashes`. Other costs, and processes of their own, are as
+    they are.
     """
     default = Cost(
         *(Settings.model_fields[f"argon2_{name}"].default for name in ("memory", "passes", "lanes"))

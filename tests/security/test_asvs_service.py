@@ -225,6 +225,7 @@ async def test_v8_3_1_no_header_and_no_claim_gives_rights(make_settings: Setting
         assert (answer.status_code, answer.json()["scopes"]) == (200, [])
 
 
+@pytest.mark.real_hashes
 async def test_v11_4_2_a_registered_password_is_argon2id(api: Client) -> None:
     body = {"email": "new@example.com", "password": PASSWORD}
     assert (await api.post("/register", json=body)).status_code == 201

@@ -21,8 +21,6 @@ import sqlalchemy as sa
 
 from authapi import Settings, create_app
 from authapi.cli import logs
-from authapi.crypto.passwords import Cost, PasswordHasher
-from authapi.services import passwords
 from authapi.services.accounts import Accounts
 from authapi.services.sessions import Sessions
 from authapi.services.tokens import Tokens
@@ -100,12 +98,7 @@ def log(settings: Settings) -> Iterator[io.StringIO]:
 
 
 @pytest.fixture
-async def api(
-    settings: Settings, log: io.StringIO, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Client]:
-    # Thousands of requests: what a hash costs is not what is looked at here.
-    cheap = Cost(memory=1024, passes=1, lanes=1)
-    monkeypatch.setattr(passwords, "PasswordHasher", lambda _: PasswordHasher(cheap))
+async def api(settings: Settings, log: io.StringIO) -> AsyncIterator[Client]:
     async with client(create_app(settings)) as found:
         yield found
 

@@ -435,6 +435,7 @@ async def test_row_54_another_path_is_no_way_around(
     assert len(verified) == 2
 
 
+@pytest.mark.real_hashes
 async def test_row_55_a_hundred_at_once_cost_ten_hashes(start: Start, verified: list[str]) -> None:
     service = await start()
     visitor = service.at(A)
@@ -445,6 +446,7 @@ async def test_row_55_a_hundred_at_once_cost_ten_hashes(start: Start, verified: 
     assert (await guess(visitor, VICTIM, PASSWORD)).status_code == 429
 
 
+@pytest.mark.real_hashes
 async def test_row_55_the_right_one_among_a_hundred_is_not_found(
     start: Start, verified: list[str]
 ) -> None:
@@ -581,6 +583,7 @@ async def test_two_processes_share_the_limits_of_one_store(
     assert (await guess(two.at(B), VICTIM, PASSWORD)).status_code == 200
 
 
+@pytest.mark.real_hashes
 @pytest.mark.usefixtures("patience")
 async def test_a_hundred_at_once_at_two_processes_cost_ten_hashes(
     start: Start, valkey: ValkeyServer, verified: list[str]

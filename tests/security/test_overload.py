@@ -18,6 +18,8 @@ from authapi.testing import PASSWORD, Client, client
 from tests.conftest import SettingsFactory
 from tests.servers.process import ServeProcess, free_port
 
+pytestmark = pytest.mark.real_hashes
+
 UNLIMITED = "100000/second"
 NAMES = ("limit_account_and_network", "limit_account", "limit_network", "limit_total")
 LIMITS = dict.fromkeys(NAMES, UNLIMITED)

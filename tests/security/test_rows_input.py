@@ -321,6 +321,7 @@ async def test_row_64_what_is_broken_lets_nobody_in(
             assert "set-cookie" not in answer.headers
 
 
+@pytest.mark.real_hashes
 async def test_row_65_of_many_registrations_one_wins(database_url: str) -> None:
     settings = Settings(database_url=database_url, limit_registrations="50/minute")  # type: ignore[arg-type]
     async with client(create_app(settings)) as api:

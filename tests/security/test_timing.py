@@ -17,7 +17,7 @@ from authapi.services.addresses import parse_email
 from authapi.testing import PASSWORD, Client, client
 from tests.conftest import SettingsFactory
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.real_hashes]
 
 ROUNDS = 300
 WRONG = "a wrong horse, a wrong battery"
