@@ -51,6 +51,18 @@ def test_accounts_sessions_and_tokens(run: Run) -> None:
     assert "alice@example.com" in run("users", "show", alice["id"]).stdout
 
 
+def test_each_command_that_help_lists_is_there(run: Run) -> None:
+    listed = run("--help").stdout.partition("Commands:")[2].splitlines()
+    names = [line.split()[0] for line in listed if line.strip()]
+    assert len(names) == len(set(names)) == 14
+    for name in names:
+        assert run(name, "--help").stdout.startswith(f"Usage: authapi {name} ")
+    for wrong in (["user"], ["users", "lst"]):
+        refused = run(*wrong)
+        assert (refused.returncode, refused.stdout) == (2, "")
+        assert "Did you mean" in refused.stderr
+
+
 def test_an_operator_gives_a_token_the_scope_to_introspect(run: Run) -> None:
     def scopes(who: str, *options: str) -> list[str]:
         done = run("tokens", "create", who, "--name", "gateway", "--json", *options)

@@ -28,7 +28,8 @@ TIMEOUT = 60.0
 
 IMPORTED = (
     # What a command imports when it gets there, so that no child has to.
-    *("authapi.app", "authapi.cli", "authapi.storage.migrations"),
+    *("authapi.app", "authapi.cli.serve", "authapi.cli.doctor", "authapi.storage.migrations"),
+    *("authapi.cli.accounts.users", "authapi.cli.keys", "authapi.cli.mail", "authapi.cli.webhooks"),
     *("authapi.strategies.session", "authapi.strategies.token", "authapi.strategies.jwt"),
     *("sqlalchemy.dialects.sqlite.aiosqlite", "sqlalchemy.dialects.postgresql.psycopg"),
     *("aiosqlite", "psycopg", "argon2", "passlib.handlers.argon2"),

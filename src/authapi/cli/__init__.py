@@ -1,41 +1,38 @@
 """The command line: one file a noun, and one way to fail: a line on stderr and an exit code."""
 
 import sys
+from collections.abc import Iterable
+from importlib import import_module
 
 import typer
 
-from authapi.cli import db, doctor, inspect, keys, mail, serve, webhooks
-from authapi.cli.accounts import events, importing, passwords, sessions, tokens, users
 from authapi.cli.running import printable
 from authapi.errors import AuthAPIError
 
-app = typer.Typer(
-    name="authapi",
-    help="Authentication as a service. Settings are AUTHAPI_* variables; see `authapi config`.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
-app.command("serve")(serve.serve)
-app.add_typer(db.app, name="db")
-users.app.command("import")(importing.import_users)
-app.add_typer(users.app, name="users")
-app.add_typer(sessions.app, name="sessions")
-app.add_typer(tokens.app, name="tokens")
-app.add_typer(events.app, name="events")
-app.add_typer(keys.app, name="keys")
-app.add_typer(mail.app, name="mail")
-app.add_typer(webhooks.app, name="webhooks")
-app.add_typer(passwords.app, name="passwords")
-app.command("doctor")(doctor.doctor)
-app.command("strategies")(inspect.strategies)
-app.command("config")(inspect.config)
-app.command("openapi")(inspect.openapi)
+_COMMANDS = {
+    "serve": "serve",
+    "db": "db",
+    "users": "accounts.users",
+    "sessions": "accounts.sessions",
+    "tokens": "accounts.tokens",
+    "events": "accounts.events",
+    "keys": "keys",
+    "mail": "mail",
+    "webhooks": "webhooks",
+    "passwords": "accounts.passwords",
+    "doctor": "doctor",
+    "strategies": "inspect",
+    "config": "inspect",
+    "openapi": "inspect",
+}
+"""Each with its module: a group in `app`, or a function that is called like the command."""
 
 
 def main() -> None:
     """Run the command line. What can be expected to fail exits with 1 and one line on stderr."""
+    asked = sys.argv[1:2]
+    # A noun that is known is all that is imported: the service itself takes a second.
+    app = _application(asked if asked and asked[0] in _COMMANDS else _COMMANDS)
     try:
         app()
     except AuthAPIError as error:
@@ -44,3 +41,26 @@ def main() -> None:
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _application(names: Iterable[str]) -> typer.Typer:
+    found = typer.Typer(
+        name="authapi",
+        help="Authentication as a service. Settings are AUTHAPI_* variables; see `authapi config`.",
+        callback=_nothing,  # or one command alone would be taken for the whole command line
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+    )
+    for name in names:
+        module = import_module(f"authapi.cli.{_COMMANDS[name]}")
+        if hasattr(module, "app"):
+            found.add_typer(module.app, name=name)
+        else:
+            found.command(name)(getattr(module, name))
+    return found
+
+
+def _nothing() -> None:
+    pass

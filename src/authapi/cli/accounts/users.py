@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from authapi.cli.accounts.importing import import_users
 from authapi.cli.running import (
     JSONOption,
     UserArgument,
@@ -25,6 +26,7 @@ from authapi.services.addresses import email_prefix, parse_email
 from authapi.storage.tables.users import UserFilter, UserOrder
 
 app = typer.Typer(help="Accounts.", no_args_is_help=True)
+app.command("import")(import_users)
 
 
 @app.command()
