@@ -34,8 +34,8 @@ test: $(VENV)/.installed-dev ## run the tests, on SQLite and on a PostgreSQL of 
 	@echo "==> tests, without the browser, the wheel and npm (make test-slow has them)"
 	@TMPDIR=$(TEST_TMPDIR) $(BIN)/pytest -n auto --maxprocesses 4 --dist worksteal -m "not ($(SLOW))" $(ARGS)
 
-test-slow: $(VENV)/.installed-dev ## run the tests that take their time: browser, wheel, npm
-	@echo "==> slow tests: browser, wheel, npm's jose"
+test-slow: $(VENV)/.installed-dev ## run the tests that take their time: browser, wheel, npm, schemathesis, races
+	@echo "==> slow tests: browser, wheel, npm's jose, schemathesis, races"
 	@$(BIN)/pytest -n auto --maxprocesses 2 --dist loadfile -m "browser or packaging or slow" $(ARGS)
 
 test-browser: $(VENV)/.installed-dev ## run only the tests in a real Chromium

@@ -206,7 +206,13 @@ def load(app: FastAPI, examples: int, phases: list[str]) -> BaseSchema:
     return schema
 
 
-@pytest.mark.parametrize("who", PHASES)
+@pytest.mark.parametrize(
+    "who",
+    [
+        pytest.param(who, marks=[pytest.mark.slow] if "coverage" in phases else [])
+        for who, (_, phases) in PHASES.items()
+    ],
+)
 def test_it_finds_nothing(settings: Settings, accounts: Accounts, who: str) -> None:
     # schemathesis does not see that a scheme of type oauth2 also goes into Authorization, and would
     # take our JWT for no credential. Without the docs page the document has the type http.

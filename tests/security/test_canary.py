@@ -299,6 +299,7 @@ CRASHES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("owner", "names", "how"), CRASHES, ids=[owner.__name__ for owner, _, _ in CRASHES]
 )

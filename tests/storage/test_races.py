@@ -115,6 +115,7 @@ async def test_one_connection_is_enough_for_fifty_at_once(database_url: str) -> 
         assert Counter(answer.status_code for answer in answers) == {200: 40, 201: 10}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("same", [True, False], ids=["this session", "another session"])
 async def test_no_token_survives_a_change_of_password_that_it_overlaps(
     api: Client, same: bool
