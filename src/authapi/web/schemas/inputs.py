@@ -34,6 +34,10 @@ OwnLocale = Annotated[
     ),
 ]
 
+PasswordIfAny = Annotated[
+    Password | None, Field(json_schema_extra={"format": "password", "writeOnly": True})
+]
+
 
 class Registration(Input):
     """A new account."""
@@ -55,11 +59,7 @@ class EmailConfirmation(Input):
 
     token: OneTimeSecret
     password: Annotated[
-        Password | None,
-        Field(
-            description="That of the account, if nobody is logged in to it.",
-            json_schema_extra={"format": "password", "writeOnly": True},
-        ),
+        PasswordIfAny, Field(description="That of the account, if nobody is logged in to it.")
     ] = None
 
 
@@ -68,11 +68,7 @@ class EmailChange(Input):
 
     email: Email
     current_password: Annotated[
-        Password | None,
-        Field(
-            description="Not needed after a fresh login.",
-            json_schema_extra={"format": "password", "writeOnly": True},
-        ),
+        PasswordIfAny, Field(description="Not needed after a fresh login.")
     ] = None
 
 
