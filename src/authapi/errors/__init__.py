@@ -40,6 +40,7 @@
         ├── EmailTaken                email_taken
         ├── TooManyTokens             too_many_tokens
         ├── LastSuperuser             last_superuser
+        ├── NotInvited                not_invited
         ├── PreconditionFailed        precondition_failed
         ├── InvalidOneTimeSecret      invalid_one_time_secret
         ├── InvalidInput              validation_failed
@@ -100,6 +101,7 @@ from authapi.errors.refusals import (
     MalformedJSON,
     MalformedRequest,
     NotFound,
+    NotInvited,
     OwnAccount,
     PreconditionFailed,
     PreflightRefused,
@@ -150,6 +152,7 @@ __all__ = [
     "MalformedJSON",
     "MalformedRequest",
     "NotFound",
+    "NotInvited",
     "Overloaded",
     "OwnAccount",
     "PasswordMismatch",

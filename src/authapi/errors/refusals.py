@@ -186,6 +186,13 @@ class LastSuperuser(Refusal):
     title = "There is no other superuser: make another one first"
 
 
+class NotInvited(Refusal):
+    """The account does not wait for somebody to take it over: it is somebody's, or deactivated."""
+
+    code = "not_invited"
+    title = "The account does not wait for its owner"
+
+
 class TooManyTokens(Refusal):
     """The account has as many personal access tokens as it may have."""
 

@@ -41,6 +41,7 @@ STATUS: Mapping[type[AuthAPIError], int] = {
     errors.RequestTimeout: 408,
     errors.EmailTaken: 409,
     errors.LastSuperuser: 409,
+    errors.NotInvited: 409,
     errors.TooManyTokens: 409,
     errors.PreconditionFailed: 412,
     errors.BodyTooLarge: 413,

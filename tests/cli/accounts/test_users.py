@@ -86,6 +86,13 @@ def test_an_invitation(run: Run) -> None:
     assert json.loads(done.stdout)["email"] == "carol@example.com"
     again = run("users", "invite", "CAROL@example.com")
     assert "already" in failed_with_one_line(again)
+    done = run("users", "invite-again", "CAROL@example.com", "--json")
+    assert json.loads(done.stdout)["email"] == "carol@example.com"
+    waiting = json.loads(run("mail", "list", "--json").stdout)
+    assert [entry["purpose"] for entry in waiting] == ["invitation", "invitation"]
+    run("users", "set-password", "carol@example.com", text=f"{PASSWORD}\n")
+    again = run("users", "invite-again", "carol@example.com")
+    assert "does not wait" in failed_with_one_line(again)
     assert "sends no mail" in failed_with_one_line(
         run("users", "invite", "dan@example.com", mail_url="none:")
     )

@@ -105,6 +105,17 @@ def invite(
     print_one(_row(with_services(work)), as_json=as_json)
 
 
+@app.command("invite-again")
+def invite_again(user: UserArgument, as_json: JSONOption = False) -> None:
+    """Send another invitation to who has not accepted the first; that one ends."""
+
+    async def work(services: Services) -> User:
+        found = await find_user(services, user)
+        return await services.administration.invite_again(found.id)
+
+    print_one(_row(with_services(work)), as_json=as_json)
+
+
 @app.command()
 def roles(
     user: UserArgument,

@@ -17,13 +17,14 @@ from authapi.errors import (
     InvalidInput,
     MailDisabled,
     NotFound,
+    NotInvited,
     OwnAccount,
     PreconditionFailed,
     SuperuserRequired,
 )
 from authapi.identity import EventType, Identity, User
 from authapi.services.accounts import standing
-from authapi.services.accounts.changes import add_user, after, new_user
+from authapi.services.accounts.changes import add_user, after, locked, new_user
 from authapi.services.accounts.cursors import cursor_behind, position_of
 from authapi.services.accounts.invitations import Invitations
 from authapi.services.addresses import EmailAddress
@@ -108,6 +109,24 @@ class Administration:
             await self._invitations.invite(store, user)
             kind = EventType.ACCOUNT_INVITED
             await self._audit.record(store, kind, user_id=user.id, actor=by)
+        return user
+
+    async def invite_again(self, user_id: UUID, *, by: Identity | None = None) -> User:
+        """Send another invitation, which ends the one before, to who has not accepted it.
+
+        Whoever else has no password and no confirmed address, after an import for instance, can be
+        invited so too. Raises MailDisabled where no mail is sent, NotInvited, else as `change`.
+        """
+        if not self._settings.sends_mail:
+            raise MailDisabled
+        async with self._database.transaction() as store:
+            await self._held(store, user_id, by=by, also_own=False)
+            user, password = await locked(store, user_id)
+            if password is not None or user.email_confirmed_at is not None or not user.is_active:
+                raise NotInvited
+            await self._invitations.invite(store, user)
+            kind = EventType.ACCOUNT_INVITED
+            await self._audit.record(store, kind, user_id=user_id, actor=by)
         return user
 
     async def change(

@@ -1,8 +1,10 @@
 """/admin/users over HTTP: who may, what happens, and that it happens to nobody else."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from email.message import EmailMessage
 from typing import Any
 from uuid import uuid4
 
@@ -13,7 +15,7 @@ from authapi import Settings, create_app
 from authapi.clock import now
 from authapi.crypto import base64url
 from authapi.identity import User
-from authapi.testing import Client, acting_as, client
+from authapi.testing import PASSWORD, Client, acting_as, client
 from tests.conftest import SettingsFactory
 from tests.storage.rows import sql
 from tests.web.answers import check_headers, input_errors, problem
@@ -26,7 +28,8 @@ ROLES = {"reader": frozenset({"reports:read"}), "nothing": frozenset[str]()}
 OPERATIONS = [
     *("GET /admin/users", "POST /admin/users", "GET /admin/users/{user_id}"),
     *("PATCH /admin/users/{user_id}", "DELETE /admin/users/{user_id}"),
-    *("DELETE /admin/users/{user_id}/sessions", "GET /admin/events", "GET /admin/events/export"),
+    *("DELETE /admin/users/{user_id}/sessions", "POST /admin/users/{user_id}/invitation"),
+    *("GET /admin/events", "GET /admin/events/export"),
 ]
 
 
@@ -47,6 +50,14 @@ class House:
 
     async def patch(self, user: User, **changes: object) -> httpx.Response:
         return await self.ask("PATCH", f"/{user.id}", json=changes)
+
+
+def secret_of(mail: EmailMessage, path: str) -> str:
+    """That of the link in a mail that leads to `path`."""
+    body = mail.get_body(("plain",))
+    assert body is not None
+    [secret] = re.findall(rf"{path}\?token=([\w-]+)", body.get_content())
+    return str(secret)
 
 
 @pytest.fixture
@@ -253,6 +264,31 @@ async def test_of_many_invitations_to_one_address_one_makes_an_account(house: Ho
     body = {"email": "carol@example.com"}
     answers = await asyncio.gather(*(house.ask("POST", json=body) for _ in range(20)))
     assert sorted(answer.status_code for answer in answers) == [201] + [409] * 19
+    assert len(await house.api.outbox()) == 1
+
+
+async def test_an_invitation_is_sent_again_until_it_is_accepted(house: House) -> None:
+    carol = (await house.ask("POST", json={"email": "carol@example.com", "name": "Carol"})).json()
+    again = f"/{carol['id']}/invitation"
+    assert (await house.ask("POST", again)).status_code == 204
+    first, second = [secret_of(mail, "/account/invitation") for mail in await house.api.outbox()]
+    accept = {"password": PASSWORD}
+    for secret, status in ((first, 400), (second, 204)):
+        answer = await house.api.post("/invitation/accept", json=accept | {"token": secret})
+        assert answer.status_code == status
+    login = {"email": "carol@example.com", "password": PASSWORD}
+    assert (await house.api.post("/login", json=login)).status_code == 200
+    problem(await house.ask("POST", again), 409, "not_invited")
+    assert len(await house.api.outbox()) == 2
+    problem(await house.ask("POST", f"/{house.alice.id}/invitation"), 409, "not_invited")
+    problem(await house.ask("POST", f"/{house.root.id}/invitation"), 403, "own_account")
+    problem(await house.ask("POST", f"/{uuid4()}/invitation"), 404, "not_found")
+
+
+async def test_who_is_deactivated_is_not_invited_again(house: House) -> None:
+    carol = (await house.ask("POST", json={"email": "carol@example.com"})).json()
+    await house.ask("PATCH", f"/{carol['id']}", json={"is_active": False})
+    problem(await house.ask("POST", f"/{carol['id']}/invitation"), 409, "not_invited")
     assert len(await house.api.outbox()) == 1
 
 

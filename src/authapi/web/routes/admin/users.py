@@ -123,6 +123,14 @@ async def end_sessions(user_id: UUID, superuser: FreshSuperuser, request: Reques
     await context_of(request).runtime.services.administration.end_sessions(user_id, by=superuser)
 
 
+@router.post(
+    "/{user_id}/invitation", status_code=204, responses=problems(401, 403, 404, 409, 422, 503)
+)
+async def invite_again(user_id: UUID, superuser: FreshSuperuser, request: Request) -> None:
+    """Send another invitation to who has not accepted the first; that one ends."""
+    await context_of(request).runtime.services.administration.invite_again(user_id, by=superuser)
+
+
 @router.delete("/{user_id}", status_code=204, responses=problems(401, 403, 404, 409, 422, 503))
 async def delete(user_id: UUID, superuser: FreshSuperuser, request: Request) -> None:
     """Remove an account, not my own, and everything that belongs to it."""
