@@ -122,8 +122,16 @@ def sqlite_url(sqlite_template: Path, tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def postgres_url(postgres: PostgresServer, postgres_template: str, worker: str) -> Iterator[str]:
-    """A fresh, migrated PostgreSQL database."""
+def postgres_url(fresh_postgres_url: str) -> str:
+    """A migrated PostgreSQL database without rows."""
+    return fresh_postgres_url
+
+
+@pytest.fixture
+def fresh_postgres_url(
+    postgres: PostgresServer, postgres_template: str, worker: str
+) -> Iterator[str]:
+    """One of the test's own, which may do with it what it likes."""
     name = f"test_{worker}_{next(_numbers)}"
     postgres.create_database(name, template=postgres_template)
     yield postgres.url(name)

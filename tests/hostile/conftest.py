@@ -6,6 +6,9 @@ import pytest
 
 from authapi import Settings
 from tests.hostile.watch import Watch, watching
+from tests.storage.emptied import emptied_postgres_url, postgres_url, shared_postgres_url
+
+__all__ = ["emptied_postgres_url", "postgres_url", "shared_postgres_url"]
 
 
 @pytest.fixture

@@ -171,14 +171,15 @@ async def test_an_id_in_a_path_is_an_id_or_none(watch: Watch) -> None:
     user = await watch.api.create_user(is_superuser=True)
     for operation in watch.operations:
         if "{" in operation.template:
-            start = operation.template.partition("{")[0].encode()
+            start, _, rest = operation.template.encode().partition(b"{")
+            end = rest.partition(b"}")[2]
             headers = await watch.headers(operation, user)
             if operation.reads_json:
                 headers = [*JSON, *headers]
             body = b"{}" if operation.reads_json else b""
             for value, status in IDS.items():
                 response = await watch.ask(
-                    operation.method, start + value, headers=headers, body=body
+                    operation.method, start + value + end, headers=headers, body=body
                 )
                 assert response.status_code == status, value
 

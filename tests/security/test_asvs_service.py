@@ -253,13 +253,13 @@ async def test_v11_5_1_an_id_opens_nothing(api: Client) -> None:
 
 
 async def test_v13_2_2_the_service_needs_no_rights_but_rows(
-    postgres: PostgresServer, postgres_url: str
+    postgres: PostgresServer, fresh_postgres_url: str
 ) -> None:
     """V13.2.2 and V16.4.2: it cannot change the schema, nor what an event tells of.
 
     What an event tells of a person goes with their account.
     """
-    parts = psycopg.conninfo.conninfo_to_dict(postgres_url)
+    parts = psycopg.conninfo.conninfo_to_dict(fresh_postgres_url)
     role = f"app_{parts['dbname']}"
     grants = (
         "CREATE ROLE {role} LOGIN PASSWORD 'app'",
@@ -271,7 +271,7 @@ async def test_v13_2_2_the_service_needs_no_rights_but_rows(
         "GRANT SELECT, INSERT ON events TO {role}",
         "GRANT UPDATE (ip, network, user_agent, request_id, detail) ON events TO {role}",
     )
-    with psycopg.connect(postgres_url, autocommit=True) as connection:
+    with psycopg.connect(fresh_postgres_url, autocommit=True) as connection:
         for grant in grants:
             connection.execute(sql.SQL(grant).format(role=sql.Identifier(role)))
     url = f"postgresql://{role}:app@{parts['host']}:{parts['port']}/{parts['dbname']}"
@@ -301,7 +301,7 @@ async def test_v13_2_2_the_service_needs_no_rights_but_rows(
                 with pytest.raises(psycopg.errors.InsufficientPrivilege):
                     connection.execute(statement)
     finally:
-        with psycopg.connect(postgres_url, autocommit=True) as connection:
+        with psycopg.connect(fresh_postgres_url, autocommit=True) as connection:
             for tidy in ("DROP OWNED BY {role}", "DROP ROLE {role}"):
                 connection.execute(sql.SQL(tidy).format(role=sql.Identifier(role)))
 

@@ -368,18 +368,18 @@ def test_secrets_hide_in_settings_and_values(settings: Settings) -> None:
 
 @pytest.mark.parametrize("profile", ["development", "production"])
 def test_no_secret_is_told_by_a_real_service(
-    tmp_path: Path, postgres: Any, postgres_url: str, profile: str
+    tmp_path: Path, postgres: Any, fresh_postgres_url: str, profile: str
 ) -> None:
     """Standard output and error of `authapi serve`, from its start until its database is gone."""
     birds = Birds()
-    birds.add(postgres_url.partition("@")[0].rpartition(":")[2])
+    birds.add(fresh_postgres_url.partition("@")[0].rpartition(":")[2])
     port = free_port()
     environment = {
         "PATH": os.environ["PATH"],
         "AUTHAPI_ENV": profile,
         "AUTHAPI_SECRET": SECRET,
         # A password in the query is one too.
-        "AUTHAPI_DATABASE_URL": f"{postgres_url}?application_name={CANARY}",
+        "AUTHAPI_DATABASE_URL": f"{fresh_postgres_url}?application_name={CANARY}",
         "AUTHAPI_DATA_DIR": str(tmp_path / "data"),
         "AUTHAPI_PORT": str(port),
         "AUTHAPI_ACCESS_LOG": "true",
@@ -415,7 +415,7 @@ def test_no_secret_is_told_by_a_real_service(
             }
 
         assert round_of_requests() == {200, 401, 404, 415, 422}
-        postgres.drop_database(postgres_url.rpartition("/")[2])
+        postgres.drop_database(fresh_postgres_url.rpartition("/")[2])
         assert round_of_requests() == {401, 404, 415, 422, 503}
         server.terminate()
         text = server.output()

@@ -6,14 +6,9 @@ import pytest
 
 from authapi.services import Services
 from authapi.settings import Settings
-from tests.storage.emptied import emptied_postgres_url, shared_postgres_url
+from tests.storage.emptied import emptied_postgres_url, postgres_url, shared_postgres_url
 
-__all__ = ["emptied_postgres_url", "shared_postgres_url"]
-
-
-@pytest.fixture
-def postgres_url(emptied_postgres_url: str) -> str:
-    return emptied_postgres_url
+__all__ = ["emptied_postgres_url", "postgres_url", "shared_postgres_url"]
 
 
 @pytest.fixture

@@ -16,12 +16,12 @@ async def test_a_healthy_service_says_so_and_no_more(api_on_each: Client) -> Non
 
 
 async def test_ready_tells_the_truth_about_the_database(
-    make_settings: SettingsFactory, postgres: PostgresServer, postgres_url: str
+    make_settings: SettingsFactory, postgres: PostgresServer, fresh_postgres_url: str
 ) -> None:
-    app = create_app(make_settings(database_url=postgres_url, database_pool_timeout=1))
+    app = create_app(make_settings(database_url=fresh_postgres_url, database_pool_timeout=1))
     async with client(app) as api:
         assert (await api.get("/health/ready")).status_code == 200
-        postgres.drop_database(postgres_url.rpartition("/")[2])
+        postgres.drop_database(fresh_postgres_url.rpartition("/")[2])
         for _ in range(2):
             problem(await api.get("/health/ready"), 503, "database_unavailable")
             assert (await api.get("/health/live")).status_code == 200
