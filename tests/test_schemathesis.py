@@ -108,7 +108,7 @@ class Accounts:
 
     def ids(self) -> dict[str, str]:
         """What the owner of the newest account may name in a path: a session, a token, and, for a
-        superuser, the account of somebody else.
+        superuser, the account of somebody else, who is invited and has not come yet.
         """
         return self._runner.run(self._ids())
 
@@ -116,11 +116,12 @@ class Accounts:
         await self._services.open()  # nothing in the background: it would run in turns only
         return await self._services.passwords.hash(PASSWORD)
 
-    async def _add(self, superuser: bool = False) -> User:
+    async def _add(self, superuser: bool = False, *, waits: bool = False) -> User:
         email, at = f"user{next(self._numbers)}@example.org", now()
         user = User(new_id(), email, None, True, superuser, None, at, at)
         async with self._services.database.transaction() as store:
-            await store.users.add(user, email=email, password_hash=self._hash)
+            password_hash = None if waits else self._hash
+            await store.users.add(user, email=email, password_hash=password_hash)
         return user
 
     async def _login(self, strategy: str, superuser: bool) -> Headers:
@@ -132,7 +133,8 @@ class Accounts:
         [session, *_] = await self._services.sessions.list_of(self._user.id)
         owner = Identity(self._user, "session", None, frozenset(), now(), ("pwd",), None)
         token, _ = await self._services.tokens.create(owner, name="x", scopes=None, lifetime=None)
-        ids = {"session_id": session.id, "token_id": token.id, "user_id": (await self._add()).id}
+        other = await self._add(waits=True)
+        ids = {"session_id": session.id, "token_id": token.id, "user_id": other.id}
         return {name: str(value) for name, value in ids.items()}
 
     def one_time_secret(self, purpose: Purpose) -> str:
