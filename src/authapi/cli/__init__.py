@@ -25,7 +25,7 @@ _COMMANDS = {
     "config": "inspect",
     "openapi": "inspect",
 }
-"""Each with its module: a group in `app`, or a function that is called like the command."""
+"""Each with its module, which has a group, `app`, or a function of the same name."""
 
 
 def main() -> None:

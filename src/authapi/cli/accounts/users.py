@@ -105,7 +105,7 @@ def invite(
     print_one(_row(with_services(work)), as_json=as_json)
 
 
-@app.command("invite-again")
+@app.command()
 def invite_again(user: UserArgument, as_json: JSONOption = False) -> None:
     """Send another invitation to who has not accepted the first; that one ends."""
 

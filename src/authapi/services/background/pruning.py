@@ -11,7 +11,7 @@ BATCH = 500
 async def prune(
     database: Database, what: str, remove: Callable[[Store, int], Awaitable[int]]
 ) -> int:
-    """Let `remove` take rows away, up to so many each time, until it finds fewer; how many it were.
+    """Call `remove` with a number of rows at most, until it removes fewer; how many went in all.
 
     Leaves `what` to another process that is at it.
     """
