@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import time_machine
 
 from authapi.crypto.ids import new_id
 from authapi.errors import ConfigurationError, DeliveryFailed
@@ -140,6 +141,7 @@ def test_fallbacks_end_in_english() -> None:
         "=?utf-8?q?=0D=0ABcc:_victim=40example.com?=",
     ],
 )
+@time_machine.travel(datetime(2026, 11, 27, 12, tzinfo=UTC), tick=False)  # a mail tells its time
 def test_nothing_gets_in_by_a_name(make_settings: SettingsFactory, name: str) -> None:
     letters = Letters(make_settings())
     plain = parsed(letters.write(entry(), payload(name="Alice", facts={"token": "Alice"})))
