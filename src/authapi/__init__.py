@@ -1,8 +1,9 @@
 """authapi: a FastAPI REST API with pluggable authentication backends.
 
-Importing applications need the names below: `AuthAPI` installs authapi into an application, and
-`current_user` and `current_identity` protect its routes. `strategies/base.py` explains how to write
-a strategy, `settings/` lists what can be decided, `errors/` what can be refused.
+Importing applications need the names below: `AuthAPI` installs authapi into an application,
+`current_user` and `current_identity` protect its routes, and `HTTPProtocol` is the protocol class
+that uvicorn runs it with (`--http authapi:HTTPProtocol`). `strategies/base.py` explains how to
+write a strategy, `settings/` lists what can be decided, `errors/` what can be refused.
 """
 
 from importlib import import_module
@@ -22,10 +23,12 @@ if TYPE_CHECKING:
         Strategy,
     )
     from authapi.web.resolver import current_identity, current_user
+    from authapi.web.server.protocol import HTTPProtocol
 
 __all__ = [
     "AuthAPI",
     "Challenge",
+    "HTTPProtocol",
     "Identity",
     "Issued",
     "Issuer",
@@ -54,6 +57,7 @@ _MODULES = {
         "Strategy",
     ],
     "web.resolver": ["current_identity", "current_user"],
+    "web.server.protocol": ["HTTPProtocol"],
 }
 
 if not TYPE_CHECKING:  # or type checkers would take any name for one of ours

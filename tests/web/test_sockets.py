@@ -5,6 +5,7 @@ import socket
 from collections.abc import Iterator
 from http.client import HTTPConnection
 
+import httpx
 import pytest
 
 from tests.servers.forked import Forking
@@ -78,3 +79,79 @@ def test_a_body_that_never_comes_holds_no_connection(
     assert first == b"HTTP/1.1 408 Request Timeout"
     assert b"\r\nconnection: close\r\n" in rest.lower()
     assert b'"code": "request_timeout"' in rest
+
+
+def answered(port: int, *packets: bytes) -> bytes:
+    """What comes back until the service closes, however much of it was not read by the service."""
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        for packet in packets:
+            try:
+                connection.sendall(packet)
+            except ConnectionError:
+                break
+        answer = b""
+        while data := connection.recv(65536):
+            answer += data
+    return answer
+
+
+GET = b"GET /health/live HTTP/1.1\r\nHost: x\r\n"
+LOGIN = b"POST /login HTTP/1.1\r\nHost: x\r\n"
+JSON = b"Content-Type: application/json\r\n"
+CHUNKED = b"GET /me HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("first", "rest", "status", "code"),
+    [
+        (GET + b"X-A: ", b"a", 431, b"headers_too_large"),
+        (GET, b"a:b\r\n", 431, b"headers_too_large"),
+        (b"GET /", b"a", 414, b"target_too_long"),
+        (
+            LOGIN + JSON + b"Transfer-Encoding: chunked\r\n\r\n0\r\nX-A: ",
+            b"a",
+            431,
+            b"headers_too_large",
+        ),
+        (b"\x16\x03\x01\x02", b"\0", 400, b"malformed_request"),
+        (b"GET / HTTP/2.0\r\n\r\n", b"a", 505, b"http_version_not_supported"),
+        (LOGIN + JSON + b"Content-Length: 99999999\r\n\r\n", b"a", 413, b"body_too_large"),
+        (LOGIN + b"Content-Length: 60000\r\n\r\n", b"a", 415, b"unsupported_media_type"),
+    ],
+)
+def test_who_sends_too_much_still_reads_the_answer(
+    port: int, first: bytes, rest: bytes, status: int, code: bytes
+) -> None:
+    answer = answered(port, first, rest * (4_000_000 // len(rest)))
+    assert answer.startswith(b"HTTP/1.1 %d " % status)
+    assert answer.count(b"HTTP/1.1 ") == 1
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert b'"code": "%b"' % code in body
+    for field in (
+        *(b"connection: close", b"content-type: application/problem+json"),
+        *(b"cache-control: no-store", b"x-content-type-options: nosniff", b"x-request-id: "),
+    ):
+        assert head.lower().count(b"\r\n" + field) == 1, field
+
+
+def test_a_trailer_is_no_header(port: int) -> None:
+    credentials = {"email": "trailer@example.com", "password": "correct horse battery staple"}
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
+        assert client.post("/register", json=credentials).status_code == 201
+        answer = client.post("/login", json={**credentials, "strategy": "token"})
+        cookie = client.post("/login", json=credentials).headers["set-cookie"].partition(";")[0]
+    token = answer.json()["access_token"]
+    close = CHUNKED.replace(b"Host: x", b"Host: x\r\nConnection: close")
+    for field in (f"Authorization: Bearer {token}", f"Cookie: {cookie}"):
+        good = close.replace(b"\r\nTransfer-Encoding: chunked", b"\r\n" + field.encode())
+        assert answered(port, good).startswith(b"HTTP/1.1 200 ")
+        for body in (b"0\r\n", b"3\r\nabc\r\n0\r\n"):
+            trailer = body + field.encode() + b"\r\n\r\n"
+            for packets in ([close + trailer], [close, trailer]):
+                assert answered(port, *packets).startswith(b"HTTP/1.1 401 ")
+
+
+def test_a_head_that_never_ends_holds_no_connection(port: int) -> None:
+    answer = answered(port, b"GET /me HTTP/1.1\r\nHost: x\r\n")
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert answered(port) == b""

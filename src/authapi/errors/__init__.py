@@ -51,6 +51,8 @@
         ├── BodyTooLarge              body_too_large
         ├── RequestTimeout            request_timeout
         ├── HeadersTooLarge           headers_too_large
+        ├── TargetTooLong             target_too_long
+        ├── HTTPVersionNotSupported   http_version_not_supported
         └── InvalidGrant              invalid_grant (RFC 6749, section 5.2)
             ├── InvalidScope          invalid_scope
             ├── InvalidTokenRequest   invalid_request
@@ -86,6 +88,7 @@ from authapi.errors.refusals import (
     ForeignOrigin,
     HeadersTooLarge,
     HTTPSRequired,
+    HTTPVersionNotSupported,
     InactiveAccount,
     InputError,
     InsufficientScope,
@@ -112,6 +115,7 @@ from authapi.errors.refusals import (
     RequestTimeout,
     StaleAuthentication,
     SuperuserRequired,
+    TargetTooLong,
     TooManyAttempts,
     TooManyTokens,
     Unauthenticated,
@@ -132,6 +136,7 @@ __all__ = [
     "Forbidden",
     "ForeignOrigin",
     "HTTPSRequired",
+    "HTTPVersionNotSupported",
     "HashRefused",
     "HeadersTooLarge",
     "InactiveAccount",
@@ -169,6 +174,7 @@ __all__ = [
     "StaleAuthentication",
     "StorageUnavailable",
     "SuperuserRequired",
+    "TargetTooLong",
     "TokenError",
     "TooManyAttempts",
     "TooManyTokens",

@@ -277,7 +277,7 @@ class BodyTooLarge(Refusal):
 
 
 class RequestTimeout(Refusal):
-    """The body of the request did not come in time."""
+    """The head or the body of the request did not arrive in time."""
 
     code = "request_timeout"
     title = "The request took too long to arrive"
@@ -288,6 +288,20 @@ class HeadersTooLarge(Refusal):
 
     code = "headers_too_large"
     title = "The request headers are too large"
+
+
+class TargetTooLong(Refusal):
+    """The request target is longer than the configured limit (RFC 9110, section 15.5.15)."""
+
+    code = "target_too_long"
+    title = "The request target is too long"
+
+
+class HTTPVersionNotSupported(Refusal):
+    """The request is of another version than HTTP/1.0 and 1.1 (RFC 9110, section 15.6.6)."""
+
+    code = "http_version_not_supported"
+    title = "The version of HTTP is not supported"
 
 
 class InvalidGrant(Refusal):

@@ -7,20 +7,25 @@ and before the first request, a look at what its gates ask for, in mounted appli
 import logging
 import re
 from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
+from functools import partial
 from typing import cast
 
 from fastapi import APIRouter, FastAPI
 from fastapi.routing import iter_route_contexts
 from starlette.routing import Mount, Route
+from starlette.types import ASGIApp
 
 from authapi.errors import ConfigurationError
+from authapi.services.background.closing import close_after_failure, close_all
 from authapi.services.scopes import existing_scopes
 from authapi.settings import EdgeSettings
+from authapi.strategies.base import Strategy
 from authapi.web import errors, openapi
 from authapi.web.context import Runtime
 from authapi.web.edge.cors import ProblemCORSMiddleware
 from authapi.web.edge.middleware import EdgeMiddleware
+from authapi.web.edge.outer import OuterEdge
 from authapi.web.routing import OwnRoutes
 
 _log = logging.getLogger("authapi")
@@ -56,6 +61,7 @@ class Installation:
         patterns = [cast("Route", route).path_regex for route in own.routes]
         patterns += [re.compile(re.escape(path) + r"\Z") for path in other_paths]
         app.add_middleware(EdgeMiddleware, runtime=self._runtime, own_paths=patterns)
+        _surround(app)
         # A redirect for a trailing slash would be built from the Host header of a stranger.
         app.router.redirect_slashes = False
         errors.install(app)
@@ -67,14 +73,18 @@ class Installation:
     async def started(self) -> AsyncIterator[None]:
         """Inside, the strategies are started.
 
-        Raises ConfigurationError if one cannot be.
+        Raises ConfigurationError if one cannot be; those before it are stopped then.
         """
-        async with AsyncExitStack() as stack:
+        begun: list[Strategy] = []
+        try:
             for strategy in self._runtime.registry:
-                # Pushed first: what has begun to open is closed as well.
-                stack.push_async_callback(strategy.stop)
+                begun.insert(0, strategy)  # what has begun to open is closed as well
                 await strategy.start()
             yield
+        except BaseException:
+            await close_after_failure(partial(_stop, begun))
+            raise
+        await _stop(begun)
 
     def check(self) -> None:
         """Bind the gates of all routes, and adopt mounted applications that have some.
@@ -118,6 +128,21 @@ class Installation:
                     path,
                     scope,
                 )
+
+
+async def _stop(strategies: Iterable[Strategy]) -> None:
+    await close_all(*(strategy.stop for strategy in strategies))
+
+
+def _surround(app: FastAPI) -> None:
+    # `add_middleware` would not do: what the application adds later stands outside, and Starlette's
+    # own answer to an exception in all cases.
+    build = app.build_middleware_stack
+
+    def surrounded() -> ASGIApp:
+        return OuterEdge(build())
+
+    app.build_middleware_stack = surrounded  # type: ignore[method-assign]  # there is no other way out
 
 
 def chosen(

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 from fastapi import FastAPI
+from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response, StreamingResponse
 from starlette.types import Message
 
@@ -14,7 +15,7 @@ from tests.conftest import SettingsFactory
 from tests.web.answers import SECURITY_HEADERS, check_headers, problem
 from tests.web.logins import Headers, sign_in
 from tests.web.operations import operations
-from tests.web.raw import HOST, ask, scope_of
+from tests.web.raw import HOST, RawHeaders, ask, scope_of
 
 HSTS = "strict-transport-security"
 JSON = {"content-type": "application/json"}
@@ -223,7 +224,7 @@ async def test_two_authorization_headers_are_refused(app: FastAPI) -> None:
                     problem(response, 400, "duplicate_header")
 
 
-@pytest.mark.parametrize("name", [b"Host", b"origin", b"Transfer-Encoding"])
+@pytest.mark.parametrize("name", [b"Host", b"origin", b"Content-Type", b"Transfer-Encoding"])
 async def test_what_says_where_a_request_goes_or_ends_comes_once(app: FastAPI, name: bytes) -> None:
     value = b"chunked" if name == b"Transfer-Encoding" else b"x"
     for other in (value, b"y"):
@@ -293,6 +294,51 @@ async def test_a_websocket_is_refused_for_its_headers(app: FastAPI) -> None:
         assert sent == [{"type": "websocket.close", "code": 1008, "reason": "headers"}]
 
 
+@pytest.mark.parametrize(
+    "framing", [[(b"content-length", b"9")], [(b"transfer-encoding", b"chunked")]]
+)
+async def test_a_refusal_that_leaves_a_body_unread_ends_the_connection(
+    app: FastAPI, framing: RawHeaders
+) -> None:
+    json, text = (b"content-type", b"application/json"), (b"content-type", b"text/plain")
+    long = (b"authorization", b"x" * 9000)
+    for method, path, more, status in (
+        ("POST", b"/nothing", [json], 404),
+        ("PUT", b"/me", [json], 405),
+        ("POST", b"/login", [text], 415),
+        ("GET", b"/me", [], 401),
+        ("POST", b"/login", [json, long], 431),
+        ("POST", b"/login", [json, HOST], 400),
+        ("POST", b"/token", [json], 415),
+    ):
+        headers = [HOST, *framing, *more]
+        answer = await ask(app, method, path, headers=headers, body=[b"{", b"}"])
+        assert answer.status_code == status, (method, path)
+        assert answer.headers.get_list("connection") == ["close"], (method, path)
+    # One that reads the body, or has none, keeps it.
+    read = await ask(app, "POST", b"/login", headers=[HOST, *framing, json], body=[b"{", b"}"])
+    assert (read.status_code, read.headers.get_list("connection")) == (422, [])
+    none = await ask(app, "POST", b"/nothing", headers=[HOST, (b"content-length", b"0")])
+    assert (none.status_code, none.headers.get_list("connection")) == (404, [])
+    fine = await ask(app, "GET", b"/health/live", headers=[HOST, *framing], body=[b"{", b"}"])
+    assert (fine.status_code, fine.headers.get_list("connection")) == (200, [])
+
+
+async def test_http_2_has_no_connection_field(app: FastAPI) -> None:
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b"{", "more_body": True}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope = scope_of("POST", b"/nothing", headers=[(b"content-length", b"9")])
+    await app({**scope, "http_version": "2"}, receive, send)
+    assert sent[0]["status"] == 404
+    assert b"connection" not in dict(sent[0]["headers"])
+
+
 # What goes wrong
 
 
@@ -313,3 +359,24 @@ async def test_what_fails_after_the_answer_began_is_not_hidden(
     with pytest.raises(LookupError):
         await ask(app, "GET", b"/half")
     assert not caplog.records
+
+
+async def test_a_client_that_goes_away_while_it_sends_is_no_error(
+    app: FastAPI, caplog: pytest.LogCaptureFixture
+) -> None:
+    @app.post("/own")
+    async def own(request: Request) -> str:
+        return str(len(await request.body()))
+
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    with caplog.at_level(logging.DEBUG):
+        await app(scope_of("POST", b"/own", headers=[(b"content-length", b"9")]), receive, send)
+    assert "unhandled" not in caplog.text
+    assert sent == []

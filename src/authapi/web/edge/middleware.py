@@ -10,11 +10,12 @@ import ipaddress
 import logging
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 from opentelemetry import trace
 from starlette._utils import get_route_path
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -27,10 +28,12 @@ from authapi.errors import (
     NotFound,
     Refusal,
 )
-from authapi.identity import on_behalf_of
+from authapi.identity import Client, on_behalf_of
 from authapi.web.context import SCOPE_KEY, RequestContext, Runtime
 from authapi.web.edge.client import came_in_the_clear, client_of
-from authapi.web.errors import internal_error, problem_for
+from authapi.web.edge.upgrades import is_read_by_us
+from authapi.web.errors import answer, problem_for
+from authapi.web.server.limits import LIMITS_KEY, ReadingLimits
 
 _log = logging.getLogger("authapi")
 _access = logging.getLogger("authapi.access")
@@ -43,8 +46,15 @@ CSP = (
 
 VARY = "Authorization, Cookie, Origin"
 
-_TELLING = frozenset({b"authorization", b"cookie", b"host", b"origin", b"transfer-encoding"})
-"""What the edge looks at. Only cookies may come in several headers (RFC 9113, section 8.2.3)."""
+_TELLING = frozenset(
+    {
+        *(b"authorization", b"cookie", b"host", b"origin"),
+        *(b"content-length", b"content-type", b"transfer-encoding", b"upgrade"),
+    }
+)
+"""What the edge looks at."""
+_REPEATED = frozenset({b"cookie", b"upgrade"})
+"""What may come in several header lines (RFC 9113, section 8.2.3; RFC 9110, section 7.8)."""
 
 
 class EdgeMiddleware:
@@ -72,9 +82,16 @@ class EdgeMiddleware:
         self._watched = self._logs_access or self._metrics is not None
         self._headers = _security_headers(https=self._https)
         self._names = frozenset(name for name, _ in self._headers)
+        self._reading_limits = ReadingLimits(
+            max_header_bytes=self._max_all,
+            timeout=runtime.settings.body_timeout,
+            answer=self._answer_unread,
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
+            if (state := scope.get("state")) is not None:
+                state[LIMITS_KEY] = self._reading_limits
             await self.app(scope, receive, send)
             return
         context = RequestContext(runtime=self._runtime, request_id=self._new_id())
@@ -97,6 +114,8 @@ class EdgeMiddleware:
             scope = {**scope, "method": "GET"}
         started = False
         request_id = (b"x-request-id", context.request_id.encode())
+        refusal, has_body = self._inspect(scope)
+        body = _Body(receive) if has_body else None
 
         async def send_with_headers(message: Message) -> None:
             nonlocal started
@@ -104,23 +123,27 @@ class EdgeMiddleware:
                 started = True
                 if self._watched:
                     self._watch(scope, context, message["status"], began)
-                message["headers"] = self._complete(message.get("headers", ()), request_id)
+                headers = self._complete(message.get("headers", ()), request_id)
+                if body is not None and body.is_unread and message["status"] >= 400:
+                    _close_after(headers, scope)
+                message["headers"] = headers
             elif is_head and message["type"] == "http.response.body":
                 message["body"] = b""
             await send(message)
 
         response: Response
         try:
-            refusal = self._refusal(scope)
             if refusal is None:
-                await self.app(scope, receive, send_with_headers)
+                await self.app(scope, body or receive, send_with_headers)
                 return
-            response = problem_for(refusal, context)
-        except Exception:
+            response = answer(refusal, scope)
+        except ClientDisconnect:
+            return  # there is no one to answer, and nothing went wrong here
+        except Exception as error:
             if started:
                 raise
             _log.exception("unhandled error", extra={"request_id": context.request_id})
-            response = internal_error(context.request_id)
+            response = answer(error, scope)
         self._let_read(response, scope)
         await response(scope, receive, send_with_headers)
 
@@ -135,7 +158,7 @@ class EdgeMiddleware:
     async def _websocket(
         self, scope: Scope, receive: Receive, send: Send, context: RequestContext
     ) -> None:
-        if self._refusal(scope) is not None:
+        if self._inspect(scope)[0] is not None:
             await send({"type": "websocket.close", "code": 1008, "reason": "headers"})
             return
         await self.app(scope, receive, send)
@@ -149,22 +172,29 @@ class EdgeMiddleware:
         if self._logs_access:
             _log_access(scope["method"], route, context, status, seconds)
 
-    def _refusal(self, scope: Scope) -> Refusal | None:
-        total, seen = 0, []
+    def _inspect(self, scope: Scope) -> tuple[Refusal | None, bool]:
+        """Why the head of a request is refused, if it is; whether it announces a body."""
+        total, seen = 0, dict[bytes, bytes]()
         for name, value in scope["headers"]:
             total += len(name) + len(value)
             if name in _TELLING:
                 if len(value) > self._max_one:
-                    return HeadersTooLarge()
-                if name in seen and name != b"cookie":
+                    return HeadersTooLarge(), True
+                if name in seen and name not in _REPEATED:
                     # Which of two a proxy reads, and which we would, cannot be known.
-                    return DuplicateHeader()
+                    return DuplicateHeader(), True
                 if name == b"transfer-encoding" and value.lower() != b"chunked":
                     # RFC 9112, section 6.1: another coding may end the body elsewhere.
-                    return MalformedRequest("Only chunked is a transfer coding here")
-                seen.append(name)
+                    return MalformedRequest("Only chunked is a transfer coding here"), True
+                seen[name] = value
+        has_body = b"transfer-encoding" in seen or seen.get(b"content-length", b"0") != b"0"
         if total > self._max_all:
-            return HeadersTooLarge()
+            return HeadersTooLarge(), has_body
+        return self._refusal(scope, seen, has_body=has_body), has_body
+
+    def _refusal(
+        self, scope: Scope, seen: Mapping[bytes, bytes], *, has_body: bool
+    ) -> Refusal | None:
         if b"host" not in seen and scope.get("http_version") == "1.1":
             return MalformedRequest("Host is missing")  # RFC 9112, section 3.2
         if self._https and came_in_the_clear(scope, self._trusted):
@@ -172,7 +202,26 @@ class EdgeMiddleware:
         raw_path = scope.get("raw_path")
         if raw_path and b"%" in raw_path and self._is_disguised(scope, raw_path):
             return NotFound()
+        if has_body and b"upgrade" in seen and self._has_lost_body(scope):
+            return MalformedRequest("A request with a body cannot ask for an upgrade here")
         return None
+
+    def _has_lost_body(self, scope: Scope) -> bool:
+        # Only on our routes: what those of the importing application do without it, they decide.
+        if scope["type"] != "http" or is_read_by_us(scope):
+            return False
+        path = get_route_path(scope)
+        return any(pattern.match(path) for pattern in self._own_paths)
+
+    def _answer_unread(self, refusal: Refusal, client: Client) -> Response:
+        """The answer to a request that the protocol does not read; no middleware sees it."""
+        context = RequestContext(runtime=self._runtime, request_id=self._new_id())
+        scope = {"client": (client.ip, 0) if client.ip else None, "headers": ()}
+        with on_behalf_of(partial(client_of, scope, (), context.request_id)):
+            response = problem_for(refusal, context)
+        request_id = (b"x-request-id", context.request_id.encode())
+        response.raw_headers = self._complete(response.raw_headers, request_id)
+        return response
 
     def _is_disguised(self, scope: Scope, raw_path: bytes) -> bool:
         # The server decodes %2F before routes are matched, and a proxy that guards a prefix such as
@@ -198,6 +247,30 @@ class EdgeMiddleware:
             return [*headers, request_id, *self._headers]
         ours = [pair for pair in self._headers if pair[0] not in present]
         return [*headers, request_id, *ours]
+
+
+class _Body:
+    """The body of a request on its way to the application."""
+
+    __slots__ = ("_receive", "is_unread")
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self.is_unread = True
+        """Whether there may be more of it."""
+
+    async def __call__(self) -> Message:
+        message = await self._receive()
+        if message["type"] == "http.request" and not message.get("more_body", False):
+            self.is_unread = False
+        return message
+
+
+def _close_after(headers: list[tuple[bytes, bytes]], scope: Scope) -> None:
+    # The rest of the body is not worth reading. HTTP/2 has no such field, and needs none.
+    is_said = any(name.lower() == b"connection" for name, _ in headers)
+    if not is_said and scope.get("http_version", "1.1").startswith("1"):
+        headers.append((b"connection", b"close"))
 
 
 def _log_access(

@@ -1,0 +1,63 @@
+"""What a WebSocket handshake has to be like before it is handed to the WebSocket library.
+
+The library answers a bad one with text that repeats it, and one that is longer than its own bounds
+not at all (RFC 6455, section 4.2.1; RFC 9110, section 5.6).
+"""
+
+import base64
+import binascii
+import re
+from collections.abc import Sequence
+from typing import Final
+
+from authapi.errors import HeadersTooLarge, MalformedRequest, Refusal, TargetTooLong
+
+MAX_FIELDS: Final = 128
+MAX_LINE: Final = 8000
+"""Bytes of one field or of the target. The library reads 8,192 in a line, with its framing."""
+
+_TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_PARAMETER = rf'{_TOKEN}(?:[ \t]*=[ \t]*(?:{_TOKEN}|"{_TOKEN}"))?'
+_EXTENSION = rf"{_TOKEN}(?:[ \t]*;[ \t]*{_PARAMETER})*"
+_LISTS: Final = {
+    b"connection": re.compile(rf"{_TOKEN}(?:[ \t]*,[ \t]*{_TOKEN})*".encode()),
+    b"sec-websocket-protocol": re.compile(rf"{_TOKEN}(?:[ \t]*,[ \t]*{_TOKEN})*".encode()),
+    b"sec-websocket-extensions": re.compile(
+        rf"{_EXTENSION}(?:[ \t]*,[ \t]*{_EXTENSION})*".encode()
+    ),
+}
+_KEY_BYTES: Final = 16
+
+
+def fault_of(target: bytes, headers: Sequence[tuple[bytes, bytes]]) -> Refusal | None:
+    """Why a handshake with this request target and these fields is refused, if it is."""
+    if len(target) > MAX_LINE:
+        return TargetTooLong()
+    if len(headers) > MAX_FIELDS or any(len(n) + len(v) > MAX_LINE for n, v in headers):
+        return HeadersTooLarge()
+    if any(name in (b"transfer-encoding", b"content-length") for name, _ in headers):
+        return MalformedRequest("A WebSocket handshake has no body")
+    if any(
+        name in _LISTS and _LISTS[name].fullmatch(value.strip(b" \t")) is None
+        for name, value in headers
+    ):
+        return MalformedRequest("The WebSocket handshake cannot be read")
+    if _values(headers, b"sec-websocket-version") != [b"13"]:
+        return MalformedRequest("The version of WebSocket is 13")
+    keys = _values(headers, b"sec-websocket-key")
+    if len(keys) != 1 or not _is_key(keys[0]):
+        return MalformedRequest("The WebSocket handshake has no key")
+    if len(_values(headers, b"origin")) > 1 or len(_values(headers, b"host")) != 1:
+        return MalformedRequest("A field of the WebSocket handshake comes more than once, or not")
+    return None
+
+
+def _values(headers: Sequence[tuple[bytes, bytes]], wanted: bytes) -> list[bytes]:
+    return [value.strip(b" \t") for name, value in headers if name == wanted]
+
+
+def _is_key(text: bytes) -> bool:
+    try:
+        return len(base64.b64decode(text, validate=True)) == _KEY_BYTES
+    except (binascii.Error, ValueError):
+        return False
