@@ -1,0 +1,166 @@
+"""A secret from a mail is in no span, log line or middleware: the pages alone get it."""
+
+import logging
+from collections.abc import AsyncIterator
+
+import pytest
+from fastapi import FastAPI
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from authapi import AuthAPI
+from authapi.testing import Client, client
+from tests.conftest import SettingsFactory
+from tests.web.raw import scope_of
+
+SECRET = "aSecret-from_a_mail-0123456789"
+PAGES = ("confirm", "reset", "undo", "invitation")
+
+
+class Queries:
+    """A middleware of the application that keeps the queries it sees."""
+
+    seen: list[bytes] = []  # noqa: RUF012  # emptied by the fixture
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            self.seen.append(scope["query_string"])
+        await self.app(scope, receive, send)
+
+
+@pytest.fixture
+def spans() -> InMemorySpanExporter:
+    return InMemorySpanExporter()
+
+
+@pytest.fixture
+async def api(make_settings: SettingsFactory, spans: InMemorySpanExporter) -> AsyncIterator[Client]:
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(spans))
+    auth = AuthAPI(make_settings(mail_url="console:"))
+    app = FastAPI(lifespan=auth.lifespan, telemetry={"tracer_provider": provider})
+    auth.install(app)
+    app.add_middleware(Queries)
+    Queries.seen.clear()
+
+    @app.get("/own")
+    async def own(token: str) -> str:
+        return token
+
+    async with client(app) as found:
+        yield found
+
+
+def told(spans: InMemorySpanExporter) -> str:
+    return "".join(span.to_json() for span in spans.get_finished_spans())
+
+
+@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize(
+    "query",
+    [
+        f"token={SECRET}",
+        f"x=1&token={SECRET}&y=%20",
+        f"%74oken={SECRET}",
+        f"token={SECRET}&token={SECRET}2",
+        f"token=other&token={SECRET}",
+        "token=" + SECRET.replace("a", "%61"),
+    ],
+)
+async def test_a_page_gets_it_and_nothing_else_does(
+    api: Client,
+    spans: InMemorySpanExporter,
+    caplog: pytest.LogCaptureFixture,
+    page: str,
+    query: str,
+) -> None:
+    with caplog.at_level(logging.DEBUG, "authapi"):
+        for method in ("GET", "HEAD", "POST", "PUT"):
+            answer = await api.request(method, f"/account/{page}?{query}")
+            if method == "GET":
+                assert answer.status_code == 200
+                assert f'value="{SECRET}' in answer.text
+            elif method == "PUT":
+                assert answer.status_code == 405
+    assert len(spans.get_finished_spans()) >= 4
+    assert SECRET not in told(spans) + caplog.text
+    assert "other" not in "".join(map(str, Queries.seen))
+    assert all(SECRET.encode() not in seen for seen in Queries.seen)
+    assert '"url.query": "' in told(spans)
+    assert "REDACTED" in told(spans)
+
+
+async def test_what_the_server_logs_of_the_request_is_redacted(api: Client) -> None:
+    """uvicorn writes its access line from the scope, once the answer begins."""
+    scope = scope_of("GET", b"/account/reset", query=f"a=b&token={SECRET}".encode())
+    lines = []
+
+    async def receive() -> dict[str, object]:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: object) -> None:
+        lines.append(scope["query_string"])
+
+    app = api._transport.app  # type: ignore[attr-defined]  # httpx keeps it there
+    await app(scope, receive, send)
+    assert set(lines) == {b"a=b&token=REDACTED"}
+
+
+async def test_queries_of_other_routes_stay_as_they_are(
+    api: Client, spans: InMemorySpanExporter
+) -> None:
+    assert (await api.get("/own?token=mine&x=%2F")).json() == "mine"
+    assert Queries.seen[-1] == b"token=mine&x=%2F"
+    assert (await api.get("/account/forgot?x=%2F")).status_code == 200
+    assert Queries.seen[-1] == b"x=%2F"
+    assert "REDACTED" not in told(spans)
+
+
+async def test_it_is_found_below_a_prefix(make_settings: SettingsFactory) -> None:
+    auth = AuthAPI(make_settings(mail_url="console:"))
+    inner = FastAPI(lifespan=auth.lifespan)
+    auth.install(inner)
+    inner.add_middleware(Queries)
+    outer = FastAPI(lifespan=auth.lifespan)
+    outer.mount("/auth", inner)
+    Queries.seen.clear()
+    async with client(inner) as api:
+        api._transport.app = outer  # type: ignore[attr-defined]  # httpx keeps it there
+        answer = await api.get(f"/auth/account/reset?token={SECRET}")
+    assert f'value="{SECRET}"' in answer.text
+    assert Queries.seen == [b"token=REDACTED"]
+
+
+async def test_no_span_holds_a_credential(api: Client, spans: InMemorySpanExporter) -> None:
+    """Every attribute, event and status of every span of a whole journey."""
+    password, other = "correct horse battery staple", "staple battery horse correct 7"
+    email = "canary@example.com"
+    await api.post("/register", json={"email": email, "password": password})
+    kept = [password, other]
+    body: dict[str, str] = {}
+    for strategy in ("session", "token", "jwt"):
+        answer = await api.post(
+            "/login", json={"email": email, "password": password, "strategy": strategy}
+        )
+        body = answer.json()
+        kept += [body[name] for name in ("access_token", "refresh_token") if name in body]
+        if strategy == "session":
+            kept.append(answer.headers["set-cookie"].partition(";")[0].partition("=")[2])
+    bearer = {"Authorization": f"Bearer {body['access_token']}"}
+    await api.post("/token", data={"grant_type": "refresh_token", "refresh_token": kept[-1]})
+    made = await api.post("/me/tokens", json={"name": "script"}, headers=bearer)
+    kept.append(made.json()["secret"] if "secret" in made.json() else made.json()["access_token"])
+    await api.post("/login", json={"email": email, "password": [password]})
+    await api.post("/login", content=f'{{"password": "{password}"', headers=bearer)
+    change = {"current_password": password, "new_password": other}
+    await api.post("/me/password", json=change, headers=bearer)
+    await api.get("/me", headers={"Authorization": f"Bearer {kept[2]}x"})
+    await api.post("/logout", headers=bearer)
+    found = told(spans)
+    assert len(spans.get_finished_spans()) > 10
+    assert [secret for secret in kept if secret in found] == []
