@@ -1,7 +1,9 @@
 """Settings: where they are read, what they refuse, and what they never show."""
 
 import ast
+from collections.abc import Callable
 from datetime import timedelta
+from ipaddress import ip_network
 from itertools import pairwise
 from pathlib import Path
 
@@ -9,7 +11,8 @@ import pytest
 
 import authapi.settings
 from authapi.errors import ConfigurationError
-from authapi.settings import Settings, load_settings
+from authapi.settings import EdgeSettings, Settings, load_edge_settings, load_settings
+from authapi.web.edge.client import client_of
 
 CANARY = "canary-of-at-least-32-characters-length"
 PRODUCTION = {
@@ -301,3 +304,46 @@ def test_every_setting_says_what_it_means() -> None:
 )
 def test_the_public_url_is_spelt_as_browsers_spell_origins(written: str, meant: str) -> None:
     assert Settings(public_url=written).public_url == meant
+
+
+@pytest.mark.parametrize(
+    ("written", "networks"),
+    [
+        ("10.0.0.0/8, 127.0.0.1", ("10.0.0.0/8", "127.0.0.1")),
+        ("::ffff:10.0.0.0/104", ("10.0.0.0/8",)),
+        ("::FFFF:A00:0/104 ::1", ("10.0.0.0/8", "::1")),
+        ("0:0:0:0:0:ffff:10.1.2.3", ("10.1.2.3/32",)),
+        ("::ffff:0:0/96", ("0.0.0.0/0",)),
+        # These hold IPv6 addresses and no IPv4-mapped ones alone.
+        ("2001:DB8::/32", ("2001:DB8::/32",)),
+        ("::/0", ("::/0",)),
+        ("::10.0.0.0/104", ("::10.0.0.0/104",)),
+    ],
+)
+@pytest.mark.parametrize("load", [load_settings, load_edge_settings])
+def test_networks_of_mapped_addresses_are_networks_of_ipv4(
+    environ: pytest.MonkeyPatch,
+    load: Callable[[], EdgeSettings],
+    written: str,
+    networks: tuple[str, ...],
+) -> None:
+    environ.setenv("AUTHAPI_TRUSTED_PROXIES", written)
+    assert load().trusted_proxies == networks
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["x", "10.0.0.1/8", "::ffff:10.0.0.1/104", "::ffff:10.0.0.0/129", "[::1]", "::1:80::"],
+)
+def test_what_is_no_network_is_refused(written: str) -> None:
+    assert "each must be a network such as 10.0.0.0/8" in refused(trusted_proxies=written)
+
+
+@pytest.mark.parametrize("written", ["::ffff:10.0.0.0/104", "10.0.0.0/8", "::FFFF:A00:1"])
+def test_a_mapped_network_is_trusted(written: str) -> None:
+    networks = [ip_network(text) for text in Settings(trusted_proxies=(written,)).trusted_proxies]
+    for peer in ("10.0.0.1", "::ffff:10.0.0.1"):
+        scope = {"client": (peer, 1), "headers": [(b"x-forwarded-for", b"192.0.2.1")]}
+        assert client_of(scope, networks, "id").ip == "192.0.2.1"
+    stranger = {"client": ("192.0.2.9", 1), "headers": [(b"x-forwarded-for", b"192.0.2.1")]}
+    assert client_of(stranger, networks, "id").ip == "192.0.2.9"

@@ -9,7 +9,10 @@ from contextvars import ContextVar, Token
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import TypeAlias
 from uuid import UUID
+
+IPAddress: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,7 @@ class Client:
     """Where a request comes from, as far as the connection tells."""
 
     ip: str | None = None
+    """In the spelling of `canonical_ip`; None if the address is missing or cannot be read."""
     user_agent: str | None = None
     """Printable, and at most 255 characters."""
     request_id: str | None = None
@@ -61,6 +65,8 @@ class Client:
 
 NO_NETWORK = "unknown"
 """What `network_of` says of what is no address."""
+_LONGEST_ADDRESS = 45
+"""Characters of an IPv6 address that ends in four decimal numbers, every group written out."""
 
 
 def network_of(ip: str | None) -> str:
@@ -69,15 +75,40 @@ def network_of(ip: str | None) -> str:
     One customer has a whole /64, so each of its addresses would be a new visitor. What has no
     address shares one name: no address must not mean no limit.
     """
-    try:
-        address = ipaddress.ip_address(ip or "")
-    except ValueError:
+    address = read_address(ip or "")
+    if address is None:
         return NO_NETWORK
     if isinstance(address, ipaddress.IPv6Address):
-        if address.ipv4_mapped is not None:
-            return str(address.ipv4_mapped)
         return str(ipaddress.ip_network((address.packed, 64), strict=False))
     return str(address)
+
+
+def read_address(text: str) -> IPAddress | None:
+    """The address that `text` spells, or None.
+
+    An IPv4-mapped IPv6 address (RFC 4291, section 2.5.5.2) is the IPv4 address inside it: a socket
+    for both families shows IPv4 peers so. The zone of an IPv6 address (RFC 4007) is dropped: it
+    names an interface of the machine that wrote it, and may be any text.
+    """
+    bare, zone, _ = text.partition("%")
+    if len(bare) > _LONGEST_ADDRESS:
+        return None
+    try:
+        if ":" not in bare:
+            return None if zone else ipaddress.IPv4Address(bare)
+        address = ipaddress.IPv6Address(bare)
+    except ValueError:
+        return None
+    return address if address.ipv4_mapped is None else address.ipv4_mapped
+
+
+def canonical_ip(text: str) -> str | None:
+    """The one spelling of the address that `text` spells, or None.
+
+    IPv4 in four decimal numbers, IPv6 as in RFC 5952.
+    """
+    address = read_address(text)
+    return None if address is None else str(address)
 
 
 _client: ContextVar[Callable[[], Client]] = ContextVar("authapi_client", default=Client)

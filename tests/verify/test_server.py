@@ -10,7 +10,10 @@ from fastapi import Depends, FastAPI
 from starlette.requests import HTTPConnection
 
 from authapi import Challenge, Identity, Strategy, User, current_identity, current_user
+from authapi.clock import now
 from authapi.errors import ConfigurationError
+from authapi.services.accounts.changes import new_user
+from authapi.services.addresses import parse_email
 from authapi.settings import load_edge_settings
 from authapi.testing import acting_as, client
 from authapi.verify import EdgeSettings, RemoteIntrospection, RemoteJWT, ResourceServer
@@ -180,6 +183,64 @@ async def test_issuers_side_by_side(issuer: Issuer, clock: Clock) -> None:
             clock.move(30)
             assert await strategy_of(partner.token()) == "partner", "whoever else is away"
             assert await strategy_of(partner.token(header={"kid": "new"})) == 503
+
+
+class Cookie(Strategy):
+    """A cookie that another service sets."""
+
+    name = "cookie"
+    ambient = True
+
+    def __init__(self) -> None:
+        """Needs no services."""
+
+    async def authenticate(self, connection: HTTPConnection) -> Identity | None:
+        if connection.cookies.get("theirs") != "good":
+            return None
+        moment = now()
+        return Identity(
+            user=new_user(parse_email("alice@example.com"), name=None),
+            strategy=self.name,
+            session_id=None,
+            scopes=frozenset(),
+            auth_time=moment,
+            amr=(),
+            expires_at=None,
+        )
+
+    def challenge(self) -> Challenge:
+        return Challenge("Cookie")
+
+    def openapi(self) -> Mapping[str, object]:
+        return {"type": "apiKey", "in": "cookie", "name": "theirs"}
+
+
+async def test_a_cookie_does_not_answer_for_a_bad_header(issuer: Issuer, clock: Clock) -> None:
+    async with open_app(RemoteJWT(issuer.url, AUDIENCE), Cookie()) as api:
+        cookie = {"Cookie": "theirs=good"}
+        assert (await api.get("/who", headers=cookie)).json()["strategy"] == "cookie"
+        for value in (
+            "",
+            "x",
+            "Bearer",
+            "Bearer x",
+            "Bearer\tx",
+            "Token x",
+            "DPoP a",
+            "Basic a, b",
+        ):
+            for path in ("/who", "/maybe"):
+                headers = {**cookie, "Authorization": value}
+                answer = await api.get(path, headers=headers)
+                assert answer.status_code == 401, (path, value)
+                told = ", ".join(answer.headers.get_list("www-authenticate"))
+                assert ("error=" in told) is value.startswith("Bearer"), value
+        for value in ("Basic YTpi", "Digest username=x", "Negotiate YII", "NTLM TlRM"):
+            headers = {**cookie, "Authorization": value}
+            assert (await api.get("/who", headers=headers)).json()["strategy"] == "cookie"
+            assert (await api.get("/maybe", headers=headers)).json() is True
+        for value in ("Token x", "DPoP a"):
+            assert (await api.get("/maybe", headers={"Authorization": value})).status_code == 401
 
 
 async def test_jwts_and_opaque_tokens_side_by_side(issuer: Issuer, clock: Clock) -> None:

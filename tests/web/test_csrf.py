@@ -47,6 +47,11 @@ def _asking(auth: AuthAPI) -> Ask:
     return connection
 
 
+def repeated(found: HTTPConnection, *lines: tuple[bytes, bytes]) -> HTTPConnection:
+    """The connection with more header lines, which may have names that are there already."""
+    return HTTPConnection({**found.scope, "headers": [*found.scope["headers"], *lines]})
+
+
 FOREIGN = [
     "https://evil.example",
     "null",
@@ -103,6 +108,24 @@ def test_what_the_browser_says_is_not_ours_is_foreign(
     assert is_foreign(ask(sec_fetch_site=site, origin=origin))
 
 
+@pytest.mark.parametrize(
+    "sites", [("same-origin", "cross-site"), ("none", "none"), ("same-origin", "same-origin")]
+)
+@pytest.mark.parametrize("origin", [OWN, None])
+def test_two_lines_of_what_a_browser_says_once_are_foreign(
+    ask: Ask, sites: tuple[str, str], origin: str | None
+) -> None:
+    for first, second in (sites, sites[::-1]):
+        found = ask(sec_fetch_site=first, origin=origin)
+        assert is_foreign(repeated(found, (b"sec-fetch-site", second.encode())))
+
+
+@pytest.mark.parametrize("first", [OWN, ALLOWED])
+@pytest.mark.parametrize("second", [OWN, ALLOWED, "https://evil.example", ""])
+def test_two_origins_are_foreign(ask: Ask, first: str, second: str) -> None:
+    assert is_foreign(repeated(ask(origin=first), (b"origin", second.encode())))
+
+
 @pytest.mark.parametrize("site", ["cross-site", "same-site"])
 def test_an_allowed_origin_is_never_of_our_site(ask: Ask, site: str) -> None:
     check_origin(ask(sec_fetch_site=site, origin=ALLOWED))
@@ -152,6 +175,16 @@ def test_a_websocket_is_checked(ask: Ask) -> None:
 def test_what_a_page_wants_to_load_is_refused(ask: Ask, destination: str) -> None:
     with pytest.raises(WrongDestination):
         check_ambient(ask(method="GET", sec_fetch_dest=destination, sec_fetch_site="same-origin"))
+
+
+@pytest.mark.parametrize("second", ["empty", "document", "script", ""])
+def test_two_destinations_are_none(ask: Ask, second: str) -> None:
+    for one, other in (("empty", second), (second, "empty")):
+        found = ask(method="GET", sec_fetch_dest=one)
+        with pytest.raises(WrongDestination):
+            check_ambient(repeated(found, (b"sec-fetch-dest", other.encode())))
+    nothing = ask(method="GET", sec_fetch_dest="")
+    check_ambient(repeated(nothing, (b"sec-fetch-dest", b"")))
 
 
 @pytest.mark.parametrize("destination", ["empty", "document", None])

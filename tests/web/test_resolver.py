@@ -169,11 +169,9 @@ async def test_a_bad_header_is_not_saved_by_a_good_cookie(make_settings: Setting
                 assert refusal(answer)["code"] == "unauthenticated"
 
 
-async def test_a_scheme_that_the_route_does_not_speak_is_absent(
-    make_settings: SettingsFactory,
-) -> None:
+async def test_a_scheme_of_a_proxy_in_front_is_absent(make_settings: SettingsFactory) -> None:
     gates = {"strict": current_user(), "lax": current_user(optional=True)}
-    unknown = ("Digest username=x", "Negotiate abc", "Basic YTpi", "x", "", "Bearerx", "Token x")
+    unknown = ("Digest username=x", "Negotiate abc", "Basic YTpi")
     async with opened(make_settings(), **gates) as api:
         for credential in unknown:
             header = {"Authorization": credential}
@@ -201,9 +199,9 @@ async def test_a_route_speaks_only_its_own_strategies(make_settings: SettingsFac
                 else:
                     assert answer.status_code == 401, (route, name)
                     assert len(seen) == 0, "what the route does not speak costs no query"
-        # What it does not speak does not stand in its way either.
+        # A header that it does not speak is not passed over for the cookie, as a cookie is for it.
         both = {**good["session"], **good["token"]}
-        assert (await api.get("/session", headers=both)).json() == "session"
+        assert (await api.get("/session", headers=both)).status_code == 401
         assert (await api.get("/token", headers=both)).json() == "token"
         assert (await api.get("/jwt", headers=both)).status_code == 401
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import httpx
 import pytest
-from fastapi import Depends, FastAPI, WebSocket
+from fastapi import APIRouter, Depends, FastAPI, WebSocket
 from starlette.types import Message
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidStatus
@@ -278,8 +278,12 @@ def websocket_app(auth: AuthAPI) -> FastAPI:
         ("/scoped", current_user(scopes={"a"})),
         ("/verified", current_user(verified=True)),
         ("/staff", current_user(superuser=True)),
+        ("/cookie", current_user("session")),
     ):
         app.websocket(path, dependencies=[Depends(gate)])(_accept)
+    router = APIRouter(dependencies=[Depends(current_user("session"))])
+    router.websocket("/both", dependencies=[Depends(current_user("token"))])(_accept)
+    app.include_router(router)
     return app
 
 
@@ -390,6 +394,54 @@ async def test_optional(house: House) -> None:
     bad = {"Authorization": "Bearer x"}
     assert await house.outcome("/optional", bad) == (4401, "unauthenticated")
     assert await house.outcome("/optional", {**cookie, **bad}) == (4401, "unauthenticated")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "",
+        "x",
+        "Bearer",
+        "Bearer x",
+        "Bearer\tx",
+        "Token x",
+        "DPoP abc",
+        "aat_x",
+        "Basic a, Bearer b",
+    ],
+)
+async def test_a_cookie_does_not_answer_for_a_bad_header(house: House, value: str) -> None:
+    cookie = await house.cookie(await house.api.create_user())
+    for path in ("/live", "/optional", "/cookie"):
+        refused = await house.outcome(path, {**cookie, "Authorization": value})
+        assert refused == (4401, "unauthenticated"), path
+
+
+async def test_a_cookie_answers_beside_the_credential_of_a_proxy(house: House) -> None:
+    alice = await house.api.create_user()
+    cookie = await house.cookie(alice)
+    for value in ("Basic YTpi", "Digest username=x", "Negotiate YII", "NTLM TlRM"):
+        headers = {**cookie, "Authorization": value}
+        assert await house.outcome("/live", headers) == alice.email
+        assert await house.outcome("/optional", headers) == "session"
+        assert await house.outcome("/cookie", headers) == "in"
+
+
+async def test_a_good_token_does_not_open_what_takes_the_cookie_only(house: House) -> None:
+    alice = await house.api.create_user()
+    cookie = await house.cookie(alice)
+    token = (await house.api.login(alice, strategy="token")).json()["access_token"]
+    headers = {**cookie, "Authorization": f"Bearer {token}"}
+    assert await house.outcome("/live", headers) == alice.email
+    assert await house.outcome("/cookie", headers) == (4401, "unauthenticated")
+    assert await house.outcome("/cookie", cookie) == "in"
+    assert await house.outcome("/both", headers) == "in"
+    for refused in (
+        cookie,
+        {**cookie, "Authorization": "Bearer x"},
+        {**cookie, "Authorization": ""},
+    ):
+        assert await house.outcome("/both", refused) == (4401, "unauthenticated")
 
 
 async def test_a_database_that_is_away_is_1013(

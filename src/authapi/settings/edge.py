@@ -45,7 +45,8 @@ class EdgeSettings(BaseSettings):
     allowed_origins: Origins = ()
     """Origins, besides our own, whose pages may call us, with the cookie too (CORS)."""
     trusted_proxies: Networks = ()
-    """Networks (CIDR) whose `X-Forwarded-For` is believed; read from the right."""
+    """Networks (CIDR) whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed; both are read
+    from the right."""
     fresh_max_age: Lifetime = timedelta(minutes=5)
     """How far a login may lie back for operations that ask for a fresh one."""
     access_log: bool = False
@@ -53,9 +54,10 @@ class EdgeSettings(BaseSettings):
     max_body_bytes: int = Field(default=65536, ge=1024)
     """One request body; a longer one is answered 413 before it is read."""
     body_timeout: float = Field(default=30.0, gt=0, le=3600)
-    """Seconds that one request body may take to arrive; then it is answered 408."""
+    """Seconds that the head of a request, and then a body for a route of ours, may take to arrive;
+    then it is answered 408. `HTTPProtocol` also ends every body that stands still for so long."""
     max_header_bytes: int = Field(default=32768, ge=4096)
-    """All request headers together."""
+    """All request headers together; the request target, and the trailers of a body, as well."""
     max_credential_bytes: int = Field(default=8192, ge=1024)
     """One Authorization or Cookie header."""
     max_json_depth: int = Field(default=20, ge=4, le=200)

@@ -13,6 +13,8 @@ _ORIGIN = re.compile(
     r"(http(?!.*:80$)|https(?!.*:443$))://([a-z0-9-]+(\.[a-z0-9-]+)*|\[[0-9a-f:]+\])(:[1-9][0-9]{0,4})?"
 )
 MIN_SECRET_LENGTH = 32
+_MAPPED_BITS = 96
+"""The length of the prefix that IPv4-mapped IPv6 addresses share (RFC 4291, section 2.5.5.2)."""
 
 
 def _seconds(value: object) -> object:
@@ -64,12 +66,21 @@ def _public_url(value: str) -> str:
 
 
 def _networks(value: tuple[str, ...]) -> tuple[str, ...]:
-    for text in value:
-        try:
-            ipaddress.ip_network(text)
-        except ValueError:
-            raise ValueError("each must be a network such as 10.0.0.0/8") from None
-    return value
+    try:
+        return tuple(_unmapped(text) for text in value)
+    except ValueError:
+        raise ValueError("each must be a network such as 10.0.0.0/8") from None
+
+
+def _unmapped(text: str) -> str:
+    # Addresses are compared as IPv4 where they are IPv4-mapped IPv6, so such networks are as well.
+    network = ipaddress.ip_network(text)
+    if not isinstance(network, ipaddress.IPv6Network):
+        return text
+    first = network.network_address.ipv4_mapped
+    if first is None or network.prefixlen < _MAPPED_BITS:
+        return text
+    return f"{first}/{network.prefixlen - _MAPPED_BITS}"
 
 
 def _origins(value: tuple[str, ...]) -> tuple[str, ...]:
@@ -110,5 +121,5 @@ Origins = Annotated[Names, AfterValidator(_origins)]
 """Origins (RFC 6454) separated by commas or spaces."""
 PublicURL = Annotated[str, AfterValidator(_public_url)]
 Networks = Annotated[Names, AfterValidator(_networks)]
-"""CIDR networks separated by commas or spaces."""
+"""CIDR networks separated by commas or spaces. `::ffff:10.0.0.0/104` becomes `10.0.0.0/8`."""
 Secret = Annotated[SecretStr | None, AfterValidator(_long_secret)]

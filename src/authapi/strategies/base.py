@@ -87,8 +87,10 @@ class Authorization(NamedTuple):
     """What an Authorization header says (RFC 9110, section 11.6.2)."""
 
     scheme: str
-    """In lower case."""
+    """What stands before the first space, in lower case: a scheme only if the header is
+    well-formed. Empty if the header is."""
     credential: str
+    """What follows, without spaces around it."""
 
 
 class Unknown(Enum):
@@ -198,7 +200,10 @@ def bearer_credential(connection: HTTPConnection) -> str | None:
 
 
 def authorization(connection: HTTPConnection) -> Authorization | None:
-    """The Authorization header, or None. There is at most one: the edge refuses several."""
+    """The Authorization header, or None if there is none; one without a value is not None.
+
+    There is at most one: the edge refuses several.
+    """
     scope = connection.scope
     try:
         found: Authorization | None = scope[_AUTHORIZATION]
@@ -209,16 +214,17 @@ def authorization(connection: HTTPConnection) -> Authorization | None:
 
 
 def header(connection: HTTPConnection, name: bytes) -> str | None:
-    """The first header of this name, which is in lower case, or None.
+    """The value of the field `name`, which is in lower case, or None.
 
-    As `connection.headers` would give it, without an object for all of them, nor an exception
-    inside for one that is not there.
+    Several lines of one field are joined with commas (RFC 9110, section 5.3): a list is the same
+    list then, and what may stand there only once is a value that nothing equals. Costs no object
+    for all headers, as `connection.headers` would, and no exception for one that is not there.
     """
+    joined: bytes | None = None
     for found, value in connection.scope["headers"]:
         if found == name:
-            text: str = value.decode("latin-1")
-            return text
-    return None
+            joined = value if joined is None else joined + b", " + value
+    return None if joined is None else joined.decode("latin-1")
 
 
 def _parsed(text: str | None) -> Authorization | None:

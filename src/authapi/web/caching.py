@@ -1,11 +1,16 @@
 """Entity tags and conditional requests (RFC 9110, sections 8.8.3 and 13.1)."""
 
 import hashlib
+import re
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from authapi.strategies.base import header
+
+_ELEMENT = re.compile(r'[ \t]*+(?:(W/)?("[!#-~\x80-\xff]*"))?[ \t]*+(?:,|\Z)')
+"""One element of a list of entity tags, which may be empty (RFC 9110, sections 5.6.1 and 8.8.3).
+The quantifiers of the blanks are possessive: a long row of them is looked at once."""
 
 
 def etag_of(body: bytes) -> str:
@@ -14,17 +19,25 @@ def etag_of(body: bytes) -> str:
 
 
 def matches(header: str | None, etag: str, *, weak: bool) -> bool:
-    """Whether `header`, of If-Match or If-None-Match, names `etag`.
+    """Whether `header`, all of If-Match or If-None-Match, names the strong tag `etag`.
 
-    `weak` compares as If-None-Match does, where W/ makes no difference (RFC 9110, 8.8.3.2).
+    It is `*` alone or a list of entity tags; anything else names none. `weak` compares as
+    If-None-Match does, where W/ makes no difference; If-Match matches no weak tag (RFC 9110,
+    section 8.8.3.2).
     """
     if header is None:
         return False
-    for candidate in header.split(","):
-        tag = candidate.strip()
-        if tag == "*" or (tag.removeprefix("W/") if weak else tag) == etag:
-            return True
-    return False
+    if header.strip(" \t") == "*":
+        return True
+    found, at = False, 0
+    while at < len(header):
+        element = _ELEMENT.match(header, at)
+        if element is None:
+            return False
+        at = element.end()
+        if element[2] == etag and (weak or element[1] is None):
+            found = True
+    return found
 
 
 def cacheable_json(

@@ -19,7 +19,9 @@ from authapi.web.context import context_of
 
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _OWN_SITES = frozenset({"same-origin", "none"})
-_DESTINATIONS = frozenset({None, "", "empty", "document", "websocket"})
+_DESTINATIONS = frozenset({None, "", ", ", "empty", "document", "websocket"})
+"""Values of `Sec-Fetch-Dest` that are no reason to refuse. Two lines without a value, which are
+joined to the third of these, say as little as one."""
 
 
 def check_ambient(connection: HTTPConnection) -> None:
@@ -42,8 +44,8 @@ def check_origin(connection: HTTPConnection) -> None:
 
 def is_foreign(connection: HTTPConnection) -> bool:
     """Whether a page that is neither ours nor of an allowed origin is behind this request."""
-    headers = connection.headers
-    origin, site = headers.get("origin"), headers.get("sec-fetch-site")
+    # Two lines of one of them are joined, and then equal nothing that is allowed.
+    origin, site = header(connection, b"origin"), header(connection, b"sec-fetch-site")
     settings = context_of(connection).runtime.settings
     if origin is not None and origin in settings.allowed_origins:
         return False
@@ -57,6 +59,6 @@ def is_foreign(connection: HTTPConnection) -> bool:
         return origin != f"{parts.scheme}://{parts.netloc}"
     # Without a configured URL, in development, the page must come from the host that it talks to.
     try:
-        return urlsplit(origin).netloc != headers.get("host")
+        return urlsplit(origin).netloc != header(connection, b"host")
     except ValueError:
         return True

@@ -1,6 +1,7 @@
 """What a route asks of its caller, and what that means in one installation."""
 
-from collections.abc import Collection
+import re
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal
@@ -15,9 +16,24 @@ from authapi.errors import (
     UnconfirmedEmail,
 )
 from authapi.identity import Identity
-from authapi.strategies.base import Challenge, Revocable, Strategy
+from authapi.strategies.base import Authorization, Challenge, Revocable, Strategy
 from authapi.web.challenges import challenges_of
 from authapi.web.context import RequestContext, Runtime
+
+_TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]++"
+_QUOTED = r'"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*+"'
+_PARAMETER = rf"{_TOKEN}[ \t]*+=[ \t]*+(?:{_TOKEN}|{_QUOTED})"
+_TOKEN68 = re.compile(r"[A-Za-z0-9._~+/-]++=*+")
+_PARAMETERS = re.compile(rf"{_PARAMETER}(?:[ \t]*+,[ \t]*+{_PARAMETER})*+")
+
+PROXY_SCHEMES = {
+    "basic": _TOKEN68,
+    "digest": _PARAMETERS,
+    "negotiate": _TOKEN68,
+    "ntlm": _TOKEN68,
+}
+"""The schemes that proxies in front of a service authenticate callers by themselves with, and the
+form of one credential of each (RFC 9110, section 11.4)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +51,8 @@ class Requirements:
     """Only strategies that can log out."""
     if_configured: bool = False
     """Names that the settings do not have are left out instead of being an error."""
+    open_to_headers: bool = False
+    """A caller whose Authorization header no strategy reads is a stranger, and not refused."""
     exchangeable: tuple[str, ...] = ()
     """Names besides, where the settings have other services to exchange a credential for."""
 
@@ -46,7 +64,15 @@ class Binding:
     strategies: tuple[Strategy, ...]
     schemes: frozenset[str]
     """Authorization schemes, in lower case, that the strategies understand."""
+    proxy_schemes: frozenset[str]
+    """Those of `PROXY_SCHEMES` that no strategy of the installation understands."""
     challenges: tuple[Challenge, ...]
+
+    def leaves_to_proxy(self, sent: Authorization) -> bool:
+        """Whether `sent` is one credential, and meant for a proxy in front of this service."""
+        if sent.scheme not in self.proxy_schemes:
+            return False
+        return PROXY_SCHEMES[sent.scheme].fullmatch(sent.credential) is not None
 
 
 def check(wanted: Requirements, identity: Identity, context: RequestContext) -> None:
@@ -102,9 +128,14 @@ def bind(wanted: Requirements, runtime: Runtime) -> Binding:
     if wanted.revocable:
         names = [name for name in names if isinstance(registry[name], Revocable)]
     strategies = registry.in_order(names) if names else ()
-    explicit = (item.challenge() for item in strategies if not item.ambient)
     return Binding(
         strategies=strategies,
-        schemes=frozenset(challenge.scheme.lower() for challenge in explicit),
+        schemes=_schemes(strategies),
+        proxy_schemes=frozenset(PROXY_SCHEMES) - _schemes(registry),
         challenges=challenges_of(strategies, runtime),
     )
+
+
+def _schemes(strategies: Iterable[Strategy]) -> frozenset[str]:
+    explicit = (item.challenge() for item in strategies if not item.ambient)
+    return frozenset(challenge.scheme.lower() for challenge in explicit)

@@ -6,7 +6,9 @@ is looked up in the application that the request runs in.
 
 The order: credentials that a caller sends on purpose (headers) before what a browser sends by
 itself (the cookie); within that, the order given. The first strategy that recognises its kind of
-credential decides. Then the gates: active, fresh, scopes, verified, superuser.
+credential decides. An Authorization header that none of them recognises is a bad credential, unless
+it is for a proxy in front (`PROXY_SCHEMES`): the cookie does not stand in for it. Then the gates:
+active, fresh, scopes, verified, superuser.
 """
 
 from collections.abc import Collection, Iterator
@@ -16,6 +18,7 @@ from typing import Generic, Literal, TypeVar, overload
 
 from fastapi.dependencies.models import Dependant
 from starlette.requests import HTTPConnection
+from starlette.types import Scope
 
 from authapi.errors import (
     Forbidden,
@@ -24,7 +27,7 @@ from authapi.errors import (
     Unauthenticated,
 )
 from authapi.identity import Identity, User
-from authapi.strategies.base import Challenge, Strategy, authorization
+from authapi.strategies.base import Authorization, Challenge, Strategy, authorization
 from authapi.web.challenges import extended
 from authapi.web.context import RequestContext, Runtime, context_of
 from authapi.web.csrf import check_ambient
@@ -32,6 +35,7 @@ from authapi.web.requirements import Binding, Requirements, bind, check, require
 
 T_co = TypeVar("T_co", covariant=True)
 _UNASKED = object()
+_EMPTY = Authorization("", "")
 
 
 class Gate(Generic[T_co]):
@@ -100,11 +104,14 @@ def current_user(
     `superuser` a superuser. `fresh` bounds how far back the login may lie: a timedelta, or True for
     the setting `fresh_max_age`. With `optional`, a caller without credential gives None; one with a
     bad credential is refused all the same, except for a dead cookie, which browsers send unasked.
+    An Authorization header that the route does not take is a bad credential.
 
     The dependency raises Unauthenticated, InactiveAccount, StaleAuthentication, InsufficientScope,
-    UnconfirmedEmail or SuperuserRequired, checked in this order. On a WebSocket route these close
-    the handshake with 4401 (who are you?) or 1008 (you may not), and a cookie is accepted only from
-    pages of our own or an allowed origin. An unknown name stops the start-up, naming the route.
+    UnconfirmedEmail or SuperuserRequired, checked in this order. On a WebSocket route these refuse
+    the handshake before it is accepted: a server answers 403, and only a client in the same process
+    sees the close code, 4401 for what is 401 elsewhere and 1008 otherwise. A cookie is accepted
+    there only from pages of our own or an allowed origin. An unknown name stops the start-up,
+    naming the route.
     """
     wanted = requirements(strategies, scopes, verified, superuser, fresh, optional)
     return _user_gate(wanted)
@@ -167,8 +174,18 @@ def identity_if_configured(
 
 
 def identity_if_any(*strategies: str) -> Gate[Identity | None]:
-    """The same for routes that strangers may use too: None for those."""
-    return _identity_gate(Requirements(strategies=strategies, optional=True, if_configured=True))
+    """The same for routes that strangers may use too: None for those.
+
+    Where only the cookie is taken, which is on pages for browsers, a caller with an Authorization
+    header is a stranger: the page stays open, and the cookie does not speak for them.
+    """
+    wanted = Requirements(
+        strategies=strategies,
+        optional=True,
+        open_to_headers=strategies == ("session",),
+        if_configured=True,
+    )
+    return _identity_gate(wanted)
 
 
 @cache
@@ -239,7 +256,8 @@ async def _recognise(
     explicit_done = False
     for strategy in binding.strategies:
         if strategy.ambient and not explicit_done:
-            _refuse_unrecognised(binding, connection, context)
+            if not _may_stand_in(binding, wanted, connection, context):
+                return None
             explicit_done = True
         outcome = context.outcomes.get(strategy.name, _UNASKED)
         if outcome is _UNASKED:
@@ -256,7 +274,7 @@ async def _recognise(
         if isinstance(outcome, Identity):
             return outcome
     if not explicit_done:
-        _refuse_unrecognised(binding, connection, context)
+        _may_stand_in(binding, wanted, connection, context)
     return None
 
 
@@ -290,15 +308,50 @@ def _tell(context: RequestContext, strategy: Strategy, outcome: str) -> None:
         context.span.set_attribute("authapi.outcome", outcome)
 
 
-def _refuse_unrecognised(
-    binding: Binding, connection: HTTPConnection, context: RequestContext
-) -> None:
-    # A credential in a scheme of this route that no strategy knows as its own is a bad credential,
-    # not an absent one: the cookie must not stand in for what the caller meant to be.
-    header = authorization(connection)
-    if header is not None and header.scheme in binding.schemes:
-        context.challenges = _marked(binding.challenges, header.scheme)
-        raise InvalidCredential
+def _may_stand_in(
+    binding: Binding, wanted: Requirements, connection: HTTPConnection, context: RequestContext
+) -> bool:
+    # Whether the cookie may answer once no strategy has recognised the Authorization header. What
+    # was sent on purpose is a bad credential then, not an absent one, in whichever spelling.
+    sent = authorization(connection)
+    if sent is None or binding.leaves_to_proxy(sent):
+        return True
+    if _is_for_another_gate(binding, sent, connection, context):
+        return True
+    if wanted.open_to_headers:
+        return False
+    if wanted.optional and sent == _EMPTY and not _has_ambient(binding, connection):
+        return False
+    context.challenges = _marked(binding.challenges, sent.scheme.partition("\t")[0])
+    raise InvalidCredential
+
+
+def _is_for_another_gate(
+    binding: Binding, sent: Authorization, connection: HTTPConnection, context: RequestContext
+) -> bool:
+    # A route may have one gate for the cookie and one for a token, with no strategy in common: it
+    # asks for one credential each then. The other gate refuses what is not good.
+    if sent.scheme in binding.schemes:
+        return False
+    found = [gate.bind(context.runtime) for gate in _gates_on_the_way(connection.scope)]
+    if not any(item is binding for item in found):
+        return False
+    mine = set(binding.strategies)
+    return any(sent.scheme in item.schemes and mine.isdisjoint(item.strategies) for item in found)
+
+
+def _gates_on_the_way(scope: Scope) -> Iterator[Gate[object]]:
+    # An HTTP route in `scope["route"]` lacks the dependencies of the routers that include its own:
+    # FastAPI's context of the route has them. Of a WebSocket route it is the other way round.
+    context = scope.get("fastapi", {}).get("effective_route_context")
+    found = (getattr(item, "dependant", None) for item in (context, scope.get("route")))
+    dependant = next((item for item in found if item is not None), None)
+    return iter(()) if dependant is None else gates_of(dependant)
+
+
+def _has_ambient(binding: Binding, connection: HTTPConnection) -> bool:
+    ambient = (strategy for strategy in binding.strategies if strategy.ambient)
+    return any(strategy.recall(connection) is not None for strategy in ambient)
 
 
 def _marked(challenges: tuple[Challenge, ...], scheme: str) -> tuple[Challenge, ...]:

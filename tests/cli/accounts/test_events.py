@@ -1,11 +1,14 @@
 """`authapi events`, as a real process."""
 
+import asyncio
 import csv
 import io
 import json
 from typing import Any
 
+from authapi.identity import Client
 from tests.cli.conftest import Run, failed_with_one_line
+from tests.storage.rows import store_login
 
 PASSWORD = "correct horse battery staple"
 
@@ -28,7 +31,7 @@ def test_events_are_listed_and_written_out(run: Run) -> None:
         "token_created"
     ]
     assert rows("--until", "2020-01-01") == rows("--since", "2999-01-01T00:00:00Z") == []
-    assert rows("--ip", "192.0.2.1") == []
+    assert rows("--ip", "192.0.2.1") == rows("--ip", "2001:DB8::1") == []
     assert [row["id"] for row in rows("--limit", "1")] == [rows()[0]["id"]]
     assert "token_created" in run("events", "list").stdout
 
@@ -51,3 +54,25 @@ def test_what_cannot_be_is_one_line(run: Run) -> None:
         assert words in failed_with_one_line(run("events", "list", option, value)), option
         assert words in failed_with_one_line(run("events", "export", option, value)), option
     assert run("events", "list", "--type", "nope").returncode == 2
+
+
+def test_an_address_is_found_in_every_spelling(run: Run, sqlite_url: str) -> None:
+    for ip in ("2001:db8::1", "192.0.2.1"):
+        asyncio.run(store_login(sqlite_url, Client(ip=ip)))
+    for ip, asked in (
+        ("2001:db8::1", "2001:DB8:0:0::1"),
+        ("2001:db8::1", "2001:db8::1"),
+        ("192.0.2.1", "::ffff:192.0.2.1"),
+        ("192.0.2.1", "::ffff:c000:201"),
+    ):
+        done = run("events", "list", "--json", "--ip", asked, database_url=sqlite_url)
+        assert [row["ip"] for row in json.loads(done.stdout)] == [ip], asked
+        done = run("events", "export", "--ip", asked, database_url=sqlite_url)
+        assert [json.loads(line)["ip"] for line in done.stdout.splitlines()] == [ip], asked
+
+
+def test_what_is_no_address_is_one_line(run: Run) -> None:
+    for text in ("x", "", "192.0.2.1:80", "2001:db8::/32"):
+        for command in ("list", "export"):
+            line = failed_with_one_line(run("events", command, "--ip", text))
+            assert line == "authapi: ip: must be an IPv4 or IPv6 address"

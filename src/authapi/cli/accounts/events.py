@@ -15,7 +15,7 @@ from authapi.cli.running import (
 )
 from authapi.crypto.ids import first_id_at
 from authapi.errors import ConfigurationError
-from authapi.identity import Event, EventType
+from authapi.identity import Event, EventType, canonical_ip
 from authapi.services import Services
 from authapi.storage.tables.events import EventFilter
 from authapi.web.exports import EXPORTS
@@ -27,7 +27,7 @@ UserOption = Annotated[
     typer.Option(metavar="USER", help="Whose account: address, or id, also of the gone."),
 ]
 TypeOption = Annotated[EventType | None, typer.Option("--type", metavar="TYPE", help="Which.")]
-IPOption = Annotated[str | None, typer.Option(help="From this address.")]
+IPOption = Annotated[str | None, typer.Option(help="From this address, in any spelling.")]
 SinceOption = Annotated[str | None, typer.Option(metavar="TIME", help="2026-11-23T08:00:00Z")]
 UntilOption = Annotated[str | None, typer.Option(metavar="TIME", help="Exclusive.")]
 
@@ -87,10 +87,17 @@ async def _wanted(
     return EventFilter(
         user_id=owner,
         type=kind,
-        ip=ip,
+        ip=None if ip is None else _address(ip),
         since=None if since is None else first_id_at(_moment(since)),
         until=None if until is None else first_id_at(_moment(until)),
     )
+
+
+def _address(text: str) -> str:
+    found = canonical_ip(text)
+    if found is None:
+        raise ConfigurationError("ip: must be an IPv4 or IPv6 address")
+    return found
 
 
 def _moment(text: str) -> datetime:

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from authapi.errors import NotFound
+from authapi.strategies.base import header
 from authapi.web.caching import etag_of, matches
 
 router = APIRouter(include_in_schema=False, prefix="/docs")
@@ -62,7 +63,7 @@ def static_file(name: str, request: Request) -> Response:
 def _answer(request: Request, file: StaticFile) -> Response:
     # Asked for again each time, since names stay the same when a new version changes the content.
     headers = {"etag": file.etag, "cache-control": "no-cache"}
-    if matches(request.headers.get("if-none-match"), file.etag, weak=True):
+    if matches(header(request, b"if-none-match"), file.etag, weak=True):
         return Response(status_code=304, headers=headers)
     return Response(file.body, media_type=file.media_type, headers=headers)
 

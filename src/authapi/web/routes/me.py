@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from authapi.errors import PreconditionFailed
 from authapi.identity import Identity, User
-from authapi.strategies.base import Renewable, Renewal
+from authapi.strategies.base import Renewable, Renewal, header
 from authapi.web.caching import cacheable_json, etag_of, matches
 from authapi.web.context import Runtime, context_of
 from authapi.web.openapi import problems, request_header, response_header
@@ -51,7 +51,7 @@ async def read(user: Me, request: Request) -> Response:
 )
 async def change(body: Profile, caller: Caller, request: Request) -> Response:
     """Change my account. With `If-Match`, only if it is still what I read."""
-    condition = request.headers.get("if-match")
+    condition = header(request, b"if-match")
 
     def changed_meanwhile(current: User) -> bool:
         etag = _representation(current)[1]

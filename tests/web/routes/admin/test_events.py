@@ -86,6 +86,23 @@ async def test_filters_are_met_all_together(api: Client) -> None:
     ]
 
 
+async def test_an_address_is_found_in_every_spelling(api: Client) -> None:
+    at = datetime(2026, 1, 10, tzinfo=UTC)
+    six = an_event(at, client=Place(ip="2001:db8::1"))
+    four = an_event(at, client=Place(ip="192.0.2.1"))
+    await write(api, six, four)
+    for event, spellings in (
+        (six, ("2001:db8::1", "2001:DB8::1", "2001:0DB8:0:0:0:0:0:0001", "2001:db8::1%eth0")),
+        (four, ("192.0.2.1", "::ffff:192.0.2.1", "::FFFF:C000:201", "0:0:0:0:0:ffff:192.0.2.1")),
+    ):
+        for ip in spellings:
+            items = await found(api, ip=ip)
+            assert [item["id"] for item in items] == [str(event.id)], ip
+            assert items[0]["ip"] == event.client.ip
+            answer = await api.get("/admin/events/export", params={"ip": ip})
+            assert [json.loads(line)["id"] for line in answer.text.splitlines()] == [str(event.id)]
+
+
 async def test_pages_hold_everything_once(api: Client) -> None:
     at = datetime(2026, 1, 10, tzinfo=UTC)
     made = [an_event(at + timedelta(seconds=number // 2)) for number in range(25)]
@@ -108,6 +125,7 @@ async def test_pages_hold_everything_once(api: Client) -> None:
         *(("user", "x"), ("actor", "1"), ("type", "nope"), ("ip", "a'--"), ("before", "x")),
         *(("since", "yesterday"), ("since", "0"), ("since", "2026-02-31T00:00:00Z")),
         *(("until", "2026-01-01"), ("until", "2026-01-01T00:00:00"), ("limit", "0")),
+        *(("ip", ip) for ip in ("", "unknown", "192.0.2", "2001:db8::/32", "1:2", "192.0.2.1:80")),
     ],
 )
 async def test_a_parameter_that_is_wrong_is_said(api: Client, name: str, value: str) -> None:

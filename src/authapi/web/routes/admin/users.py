@@ -11,6 +11,7 @@ from authapi.services.accounts.cursors import MAX_LENGTH as MAX_CURSOR_LENGTH
 from authapi.services.addresses import MAX_LENGTH as MAX_EMAIL_LENGTH
 from authapi.services.addresses import email_prefix
 from authapi.storage.tables.users import UserFilter, UserOrder
+from authapi.strategies.base import header
 from authapi.web.caching import cacheable_json, etag_of, matches
 from authapi.web.context import context_of
 from authapi.web.openapi import problems, request_header, response_header
@@ -102,7 +103,7 @@ async def change(
 
     To deactivate it ends all its sessions and tokens, on every process, before this is answered.
     """
-    condition = request.headers.get("if-match")
+    condition = header(request, b"if-match")
 
     def changed_meanwhile(current: User) -> bool:
         etag = _representation(current)[1]
