@@ -214,6 +214,15 @@ def test_axe_has_no_complaint(
         check(f"{name}, shown")
     page.goto(f"{visitor.url}/account/reset?token=")
     check("no link")
+    for path in ("nowhere", "forgot/deeper/x"):
+        page.goto(f"{visitor.url}/account/{path}")
+        check(f"{path}, refused")
+    form = f'<form method="post" action="{visitor.url}/account/forgot"><button>Send</button></form>'
+    page.route("http://elsewhere.lan/", lambda it: it.fulfill(body=form, content_type="text/html"))
+    page.goto("http://elsewhere.lan/")
+    page.locator("button").click()
+    expect(page.get_by_role("alert")).to_be_visible()
+    check("forgot, refused")
     page.goto(visitor.forgets())
     page.locator("#field").fill("short")
     page.locator("button").press("Enter")

@@ -78,6 +78,9 @@ async def test_row_29_mail_goes_to_one_address_and_to_that_of_the_account(api: C
         problem(answer, 415, "unsupported_media_type")
     headers = {"content-type": "application/x-www-form-urlencoded"}
     answer = await api.post("/account/forgot", content=form, headers=headers)
+    assert (answer.status_code, answer.headers["content-type"]) == (400, "text/html; charset=utf-8")
+    headers["accept"] = "application/json"
+    answer = await api.post("/account/forgot", content=form, headers=headers)
     problem(answer, 400, "malformed_request")
     assert await letters(api.services) == []
     await api.post("/password/forgot", json={"email": VICTIM.upper()})

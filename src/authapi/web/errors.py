@@ -1,6 +1,7 @@
 """Errors as answers: the class of an error decides the status; the body is RFC 9457.
 
-Every refusal of one kind has the same body, and none repeats what the caller sent.
+Every refusal of one kind has the same body, and none repeats what the caller sent. `answer` is for
+all who answer a request: on the form pages, a person gets a page instead (`web.pages.refusals`).
 """
 
 import json
@@ -22,6 +23,7 @@ from starlette._utils import get_route_path
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
+from starlette.types import Scope
 from starlette.websockets import WebSocket
 
 from authapi import errors
@@ -30,6 +32,7 @@ from authapi.identity import current_client
 from authapi.strategies.base import Challenge
 from authapi.web.challenges import challenges_of, extended, is_bearer
 from authapi.web.context import RequestContext, context_of
+from authapi.web.pages.refusals import page_of, wants_page
 
 PROBLEM = "application/problem+json"
 
@@ -49,6 +52,8 @@ STATUS: Mapping[type[AuthAPIError], int] = {
     errors.InvalidInput: 422,
     errors.TooManyAttempts: 429,
     errors.HeadersTooLarge: 431,
+    errors.TargetTooLong: 414,
+    errors.HTTPVersionNotSupported: 505,
     errors.MalformedRequest: 400,
     errors.PreflightRefused: 400,
     errors.InvalidOneTimeSecret: 400,
@@ -67,6 +72,8 @@ _TOLD = (
     errors.TooManyAttempts,
     errors.MalformedRequest,
     errors.HeadersTooLarge,
+    errors.TargetTooLong,
+    errors.HTTPVersionNotSupported,
     errors.Unavailable,
 )
 """What the log hears of."""
@@ -99,6 +106,16 @@ class Refused(HTTPException):
         self.refusal = refusal
 
 
+class ProblemDocument(Response):
+    """A response that describes an error as RFC 9457 says; `code` names the error."""
+
+    media_type = PROBLEM
+
+    def __init__(self, content: Mapping[str, object], status: int, code: str) -> None:
+        super().__init__(json.dumps(content).encode(), status)
+        self.code = code
+
+
 def status_of(error: AuthAPIError) -> int:
     """The HTTP status of an error; 500 for one that no caller should see."""
     return next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), 500)
@@ -113,7 +130,7 @@ def problem(
     detail: object = None,
     headers: Iterable[tuple[str, str]] = (),
     **members: object,
-) -> Response:
+) -> ProblemDocument:
     """A problem document (RFC 9457). `code` is stable and `title` goes with it."""
     body = {
         "type": f"urn:authapi:error:{code}",
@@ -124,13 +141,29 @@ def problem(
         "request_id": request_id,
         **members,
     }
-    response = Response(json.dumps(body).encode(), status, media_type=PROBLEM)
+    response = ProblemDocument(body, status, code)
     for name, value in headers:
         response.headers.append(name, value)
     return response
 
 
-def problem_for(error: AuthAPIError, context: RequestContext) -> Response:
+def answer(error: Exception, scope: Scope) -> Response:
+    """The answer to an error of this request, for the exception handlers and the edge alike.
+
+    It is a problem document, or a page where a person reads it. An error that is none of ours is
+    answered by `internal_error`.
+    """
+    context = context_of(HTTPConnection(scope))
+    if isinstance(error, AuthAPIError):
+        return _for_reader(problem_for(error, context), scope)
+    return _for_reader(internal_error(context.request_id), scope)
+
+
+def _for_reader(document: ProblemDocument, scope: Scope) -> Response:
+    return page_of(document, document.code, scope) if wants_page(scope) else document
+
+
+def problem_for(error: AuthAPIError, context: RequestContext) -> ProblemDocument:
     """What a refusal or failure looks like to the caller of this request."""
     status, headers, members = status_of(error), [], dict[str, object]()
     _tell_log(error, context)
@@ -182,7 +215,7 @@ def _tell_log(error: AuthAPIError, context: RequestContext) -> None:
         )
 
 
-def internal_error(request_id: str) -> Response:
+def internal_error(request_id: str) -> ProblemDocument:
     """The answer to what nobody foresaw: the reason is in the log, under the request id."""
     return problem(500, "internal_error", "Internal server error", request_id=request_id)
 
@@ -227,33 +260,34 @@ async def _on_authapi_error(connection: HTTPConnection, error: AuthAPIError) -> 
         code = {401: WS_UNAUTHENTICATED, 503: 1013}.get(status, WS_POLICY_VIOLATION)
         await connection.close(code, error.code if isinstance(error, Refusal) else "")
         return None
-    return problem_for(error, context)
+    return answer(error, connection.scope)
 
 
 async def _on_http_exception(request: Request, error: HTTPException) -> Response:
     context = context_of(request)
     if isinstance(error, Refused):
-        return problem_for(error.refusal, context)
+        return answer(error.refusal, request.scope)
     status, headers = error.status_code, dict(error.headers or {})
     if status < 400 or status in (204, 304):
         return Response(status_code=status, headers=headers)
     if status == 404:
         # An unknown path and somebody else's row look the same.
-        return problem_for(errors.NotFound(), context)
+        return answer(errors.NotFound(), request.scope)
     phrase = HTTPStatus(status).phrase if status in HTTPStatus._value2member_map_ else "Error"
     if status == 405:
         headers["Allow"] = allowed_methods(request)
     detail = error.detail if error.detail != phrase else None
     code = _PLAIN_CODE.sub("_", phrase.lower()).strip("_")
-    return problem(
+    document = problem(
         status, code, phrase, request_id=context.request_id, detail=detail, headers=headers.items()
     )
+    return _for_reader(document, request.scope)
 
 
 async def _on_invalid_request(request: Request, error: RequestValidationError) -> Response:
     # A body of thousands of unknown members must not be answered by thousands of errors.
     found = error.errors()[:_MAX_ERRORS]
-    return problem_for(InvalidInput(*map(_input_error, found)), context_of(request))
+    return answer(InvalidInput(*map(_input_error, found)), request.scope)
 
 
 async def _on_invalid_websocket(

@@ -21,6 +21,7 @@ from authapi.services import Services
 from authapi.services.addresses import parse_email
 from authapi.web.context import context_of
 from authapi.web.csrf import check_origin
+from authapi.web.edge.link_secrets import link_secret
 from authapi.web.errors import status_of
 from authapi.web.pages.rendering import Page, render, style
 from authapi.web.resolver import identity_if_any
@@ -104,7 +105,7 @@ PAGES: Mapping[str, tuple[Page, Deed]] = {
 
 def _add(page: Page, deed: Deed) -> None:
     async def show(request: Request) -> Response:
-        token = request.query_params.get("token", "")
+        token = link_secret(request)
         if page.needs_token and not 0 < len(token) <= _MAX_TOKEN:
             return render(request, page, status=400, error="invalid_one_time_secret", usable=False)
         return render(request, page, token=token)

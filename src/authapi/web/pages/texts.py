@@ -55,6 +55,36 @@ ENGLISH: Texts = {
     "service.",
     "password_breached": "The password is known from a breach of another service. Choose another.",
     "other": "That is not possible at the moment. Try again later.",
+    "refused": "The request was not accepted. Nothing was done.",
+    "again": "Open the form again",
+    "to_reset": "Get a mail to choose a new password",
+    "not_found.title": "Page not found",
+    "not_found": "There is no page at this address. Check that you have the whole link from the "
+    "mail.",
+    "foreign_origin": "The form was not sent from this website, or your browser does not say where "
+    "it comes from. Nothing was done. You can go on from here.",
+    "wrong_destination": "This form cannot be used inside another page. Nothing was done. Open it "
+    "in a window of its own.",
+    "https_required": "This page needs an encrypted connection. Its address begins with https://.",
+    "method_not_allowed": "This address cannot be used in that way. Nothing was done. Open the "
+    "link in the mail again.",
+    "unsupported_media_type": "What was sent is not the form of this page. Nothing was done. Open "
+    "the form again and fill it in.",
+    "malformed_request": "The form arrived damaged or incomplete. Nothing was done. Open the form "
+    "again and fill it in.",
+    "duplicate_header": "Your browser, or a program between it and this website, sent the same "
+    "thing twice. Nothing was done. Try another browser or another network.",
+    "target_too_long": "The address is too long. Open the link in the mail as it is.",
+    "headers_too_large": "Your browser sent too much along with the request. Nothing was done. "
+    "Delete the cookies of this website and try again.",
+    "body_too_large": "There is too much text in the form. Nothing was done. Open the form again "
+    "and fill in less.",
+    "request_timeout": "The form took too long to arrive. Nothing was done. Check your connection "
+    "and send it again.",
+    "inactive_account": "The account that you are logged in to is switched off. Ask the people who "
+    "run this service.",
+    "internal_error": "Something went wrong on our side. Try again later.",
+    "reference": "If you ask for help, give this number:",
 }
 KOREAN: Texts = {
     "email": "이메일 주소",
@@ -104,6 +134,35 @@ KOREAN: Texts = {
     "password_guessable": "비밀번호가 주소나 이 서비스의 이름과 너무 비슷합니다.",
     "password_breached": "다른 서비스에서 유출된 비밀번호입니다. 다른 것을 정하세요.",
     "other": "지금은 처리할 수 없습니다. 나중에 다시 해 주세요.",
+    "refused": "요청을 받아들이지 않았습니다. 아무것도 바뀌지 않았습니다.",
+    "again": "양식 다시 열기",
+    "to_reset": "새 비밀번호를 정하는 메일 받기",
+    "not_found.title": "페이지를 찾을 수 없습니다",
+    "not_found": "이 주소에는 페이지가 없습니다. 메일의 링크 전체를 열었는지 확인하세요.",
+    "foreign_origin": "이 웹사이트에서 보낸 양식이 아니거나, 브라우저가 어디에서 보냈는지 알려 "
+    "주지 않았습니다. 아무것도 바뀌지 않았습니다. 아래에서 계속할 수 있습니다.",
+    "wrong_destination": "이 양식은 다른 페이지 안에서 쓸 수 없습니다. 아무것도 바뀌지 "
+    "않았습니다. 새 창에서 여세요.",
+    "https_required": "이 페이지는 암호화된 연결로만 쓸 수 있습니다. 주소가 https://로 "
+    "시작해야 합니다.",
+    "method_not_allowed": "이 주소는 그렇게 쓸 수 없습니다. 아무것도 바뀌지 않았습니다. 메일의 "
+    "링크를 다시 여세요.",
+    "unsupported_media_type": "이 페이지의 양식이 아닌 것이 전송되었습니다. 아무것도 바뀌지 "
+    "않았습니다. 양식을 다시 열어 작성하세요.",
+    "malformed_request": "양식이 손상되었거나 일부만 도착했습니다. 아무것도 바뀌지 않았습니다. "
+    "양식을 다시 열어 작성하세요.",
+    "duplicate_header": "브라우저나 중간에 있는 프로그램이 같은 것을 두 번 보냈습니다. 아무것도 "
+    "바뀌지 않았습니다. 다른 브라우저나 다른 네트워크로 해 보세요.",
+    "target_too_long": "주소가 너무 깁니다. 메일의 링크를 그대로 여세요.",
+    "headers_too_large": "브라우저가 요청에 너무 많은 것을 함께 보냈습니다. 아무것도 바뀌지 "
+    "않았습니다. 이 웹사이트의 쿠키를 지우고 다시 해 주세요.",
+    "body_too_large": "양식에 적은 글이 너무 많습니다. 아무것도 바뀌지 않았습니다. 양식을 다시 "
+    "열어 더 짧게 작성하세요.",
+    "request_timeout": "양식이 도착하는 데 너무 오래 걸렸습니다. 아무것도 바뀌지 않았습니다. "
+    "인터넷 연결을 확인하고 다시 보내세요.",
+    "inactive_account": "로그인한 계정이 정지되어 있습니다. 이 서비스를 운영하는 곳에 문의하세요.",
+    "internal_error": "저희 쪽에 문제가 생겼습니다. 나중에 다시 해 주세요.",
+    "reference": "도움을 청할 때 이 번호를 알려 주세요:",
 }
 LANGUAGES: Mapping[str, Texts] = {"en": ENGLISH, "ko": KOREAN}
 
