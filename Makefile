@@ -8,6 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 SLOW := browser or packaging or slow or faults
+PARTS := ./tools/parts.sh
 
 # Where `make test` keeps its databases: in memory if 2 GiB of it are free, as a commit waits for a disk and no test of
 # these is about one. `make faults` stays on the disk.
@@ -19,7 +20,7 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test test-slow test-browser test-packaging faults bench asvs check fmt lock clean
+.PHONY: help run test test-slow test-matrix test-browser test-packaging faults bench asvs check fmt lock clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,11 +35,19 @@ test: $(VENV)/.installed-dev ## run the tests, on SQLite and on a PostgreSQL of 
 	@echo "==> tests, without the browser, the wheel and npm (make test-slow has them)"
 	@TMPDIR=$(TEST_TMPDIR) $(BIN)/pytest -n auto --maxprocesses 4 --dist worksteal -m "not ($(SLOW))" $(ARGS)
 
-test-slow: $(VENV)/.installed-dev ## run the tests that take their time: browser, wheel, npm, schemathesis, races
-	@echo "==> slow tests: browser, wheel, npm's jose, schemathesis, races"
+test-slow: $(VENV)/.installed-dev ## run the tests that take their time: browser, wheel, npm, proxies, schemathesis, races
+	@$(PARTS) chromium caddy nginx haproxy pgbouncer node npm
+	@echo "==> slow tests: browser, wheel, npm's jose, real proxies, schemathesis, races"
 	@$(BIN)/pytest -n auto --maxprocesses 2 --dist loadfile -m "browser or packaging or slow" $(ARGS)
 
+test-matrix: export AUTHAPI_TEST_MATRIX = all
+test-matrix: $(VENV)/.installed-dev ## try many more combinations of requests against real proxies (over an hour)
+	@$(PARTS) caddy nginx haproxy
+	@echo "==> attacks on HTTP in all combinations, directly and through Caddy, nginx and HAProxy"
+	@$(BIN)/pytest -n auto --maxprocesses 2 --dist worksteal -m slow tests/proxies $(ARGS)
+
 test-browser: $(VENV)/.installed-dev ## run only the tests in a real Chromium
+	@$(PARTS) chromium
 	@echo "==> tests in Chromium"
 	@$(BIN)/pytest -m browser $(ARGS)
 

@@ -1,7 +1,14 @@
-"""`make help` explains every target, and no target asks for a file that is not there."""
+"""`make help` explains every target, and no target asks for a file that is not there.
 
+What a target needs besides Python is installed by tools/parts.sh, tried here with an apt-get that
+only writes down how it was called.
+"""
+
+import os
 import re
+import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -31,3 +38,96 @@ def test_make_alone_explains_every_target() -> None:
 @pytest.mark.parametrize("target", TARGETS)
 def test_every_target_can_be_made(target: str) -> None:
     assert make("--dry-run", target)
+
+
+class Machine:
+    """A PATH with `programs` alone, in `folder`; with `apt_get`, packages can be installed."""
+
+    def __init__(self, folder: Path, programs: Sequence[str], *, user: int, apt_get: bool) -> None:
+        self._bin = folder / "bin"
+        self._bin.mkdir()
+        self.policy = folder / "policy-rc.d"
+        self._calls = folder / "calls"
+        for name in programs:
+            self._add(name, "exit 0")
+        for name in ("rm", "chmod"):
+            (self._bin / name).symlink_to(shutil.which(name) or name)
+        self._add("id", f"echo {user}")
+        if apt_get:
+            # As a package does that brings a service, it asks whether that may start.
+            self._add(
+                "apt-get",
+                f'"$POLICY_RC_D"; echo "policy=$?" "$DEBIAN_FRONTEND" "$@" >>{self._calls}',
+            )
+
+    def _add(self, name: str, script: str) -> None:
+        path = self._bin / name
+        path.write_text(f"#!/bin/sh\n{script}\n")
+        path.chmod(0o755)
+
+    def parts(self, *names: str) -> subprocess.CompletedProcess[str]:
+        # Names that no machine has: the script looks into /usr/sbin as well.
+        return subprocess.run(
+            [shutil.which("bash") or "bash", ROOT / "tools" / "parts.sh", *names],
+            env={"PATH": str(self._bin), "POLICY_RC_D": str(self.policy)},
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+
+    @property
+    def calls(self) -> list[str]:
+        return self._calls.read_text().splitlines() if self._calls.exists() else []
+
+
+def test_parts_that_are_there_are_left_alone(tmp_path: Path) -> None:
+    machine = Machine(tmp_path, ["left-part", "right-part"], user=0, apt_get=True)
+    done = machine.parts("left-part", "right-part=its-package")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert machine.calls == []
+
+
+@pytest.mark.parametrize(("user", "apt_get"), [(1000, True), (0, False)])
+def test_a_missing_part_that_cannot_be_installed_is_named(
+    tmp_path: Path, user: int, apt_get: bool
+) -> None:
+    machine = Machine(tmp_path, ["left-part"], user=user, apt_get=apt_get)
+    done = machine.parts("left-part", "right-part=its-package", "another-part")
+    assert done.returncode == 1
+    assert "apt-get install its-package another-part" in done.stderr
+    assert "left-part" not in done.stderr
+    assert machine.calls == []
+
+
+@pytest.mark.parametrize("has_policy", [True, False])
+def test_a_missing_part_is_installed_and_starts_no_service(
+    tmp_path: Path, has_policy: bool
+) -> None:
+    machine = Machine(tmp_path, ["left-part"], user=0, apt_get=True)
+    if has_policy:
+        machine.policy.write_text("#!/bin/sh\nexit 7\n")
+        machine.policy.chmod(0o755)
+    done = machine.parts("left-part", "right-part=its-package")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "apt-get install its-package" in done.stdout
+    update, install = machine.calls
+    assert "update" in update.split()
+    asked = {"noninteractive", "install", "--yes", "--no-install-recommends", "its-package"}
+    assert asked <= set(install.split())
+    # 101 forbids to start services. A policy that the machine has is asked, and left.
+    assert install.startswith(f"policy={7 if has_policy else 101} ")
+    assert machine.policy.exists() == has_policy
+
+
+def test_each_program_of_a_target_is_known_to_debian_by_some_name() -> None:
+    asked = re.findall(r"\$\(PARTS\) (.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert sorted({name for line in asked for name in line.split()}) == [
+        "caddy",
+        "chromium",
+        "haproxy",
+        "nginx",
+        "node",
+        "npm",
+        "pgbouncer",
+    ]
+    assert os.access(ROOT / "tools" / "parts.sh", os.X_OK)

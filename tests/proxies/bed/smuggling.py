@@ -1,0 +1,149 @@
+"""Carries out attacks, and looks at what came of each: answers, requests seen, other users."""
+
+import json
+import time
+from collections.abc import Iterable, Sequence
+
+from tests.proxies.bed.attacks import SENTINEL, STOLEN, Attack
+from tests.proxies.bed.backends import Backend
+from tests.proxies.bed.people import Person
+from tests.proxies.bed.wire import Address, Answer, Connection, NoAnswer, request
+
+PLAIN = frozenset({"imported", "surrounded", "verifying"})
+"""Services that plain uvicorn runs: no application can mend how that reads a request."""
+_PAUSE = 0.01
+"""Seconds between packets through a proxy, which reads the first before and passes it on."""
+_ALIVE = b'{"status":"ok"}'
+
+
+class Battle:
+    """Attacks on `backend` at `address`, which is its own or that of a proxy before it."""
+
+    def __init__(self, backend: Backend, address: Address, *, is_direct: bool) -> None:
+        self._backend = backend
+        self._address = address
+        self._is_direct = is_direct
+        self._is_plain = backend.kind in PLAIN
+        *self._victims, self._accomplice, self._attacker = backend.people
+        self._accomplice_cookie = _line(self._accomplice)
+
+    @property
+    def token(self) -> str:
+        """The attacker's own, which is good."""
+        return self._attacker.jwt["Authorization"]
+
+    def problems(self, attacks: Iterable[Attack]) -> list[str]:
+        """What went wrong, one line for each attack that succeeded."""
+        self._backend.seen()
+        found = []
+        for attack in attacks:
+            own, harm = self._strike(attack), self._harm(attack.number)
+            stolen = self._stolen()
+            told = [*own, *stolen, *harm] if self._is_direct or attack.has_one_reading else harm
+            if told:
+                found.append(f"{attack}: {'; '.join(told)}")
+        return found
+
+    def _strike(self, attack: Attack) -> list[str]:
+        expected = ["alive"] * attack.before + ["own"] + ["alive"] * attack.after
+        try:
+            with Connection(self._address) as connection:
+                for index, packet in enumerate(attack.packets(self._accomplice_cookie)):
+                    if index:
+                        self._pause(connection)
+                    connection.send(packet)
+                answers = _answers(connection, expected, attack.method)
+                if len(answers) == len(expected):
+                    connection.send(SENTINEL)
+                    expected = [*expected, "alive"]
+                    answers += _answers(connection, ["alive"], attack.method)
+        except NoAnswer as error:
+            if self._is_plain and attack.offers_websocket:
+                return []  # uvicorn waits for what it takes for frames, and asks no application
+            return [f"neither answered nor closed: {error}"]
+        if self._is_plain:
+            return self._left_open(attack, answers)
+        return self._wrong(attack, answers, expected)
+
+    def _left_open(self, attack: Attack, answers: Sequence[Answer]) -> list[str]:
+        # All that an application can do there: the answer to such a request is the last one. What
+        # uvicorn refuses by itself, or hands to its WebSocket library, no application sees.
+        if not self._is_direct:
+            return []  # the proxy keeps its own connection to the client
+        own = answers[attack.before : attack.before + 1]
+        is_last = all(answer.closes or answer.status == 101 for answer in own)
+        is_lost = attack.upgrade or attack.method == "CONNECT"
+        return [] if is_last or not is_lost else ["the connection stayed open after its answer"]
+
+    def _pause(self, connection: Connection) -> None:
+        connection.wait_until_read()
+        if not self._is_direct:
+            time.sleep(_PAUSE)
+
+    def _wrong(
+        self, attack: Attack, answers: Sequence[Answer], expected: Sequence[str]
+    ) -> list[str]:
+        told = []
+        for answer, kind in zip(answers, expected, strict=False):
+            if kind == "alive" and (answer.status, answer.body) != (200, _ALIVE):
+                told.append(f"answered in place of the next request: {answer.status}")
+            if kind == "own" and answer.status == 101:
+                told.append("the protocol changed")
+            if kind == "own" and attack.target in {"/echo", "/public"} and answer.status == 200:
+                told += self._wrong_length(attack, answer)
+        ended_in_silence = answers and not answers[-1].closes and len(answers) < len(expected)
+        if self._is_direct and ended_in_silence and attack.version == "1.1":
+            told.append("the next request was dropped")
+        return told
+
+    def _wrong_length(self, attack: Attack, answer: Answer) -> list[str]:
+        if attack.method in {"HEAD", "OPTIONS", "TRACE", "CONNECT"}:
+            return []
+        read, sent = answer.json()["length"], len(attack.body(self._accomplice_cookie))
+        return [] if read == sent else [f"{read} of {sent} bytes of the body reached the handler"]
+
+    def _harm(self, number: int) -> list[str]:
+        """Whether a victim gets what is not its own, on the connections that an attack has left."""
+        if self._is_direct:
+            return []
+        told = []
+        for victim in self._victims[number % 2 :: 2]:
+            with Connection(self._address) as connection:
+                for _ in range(2):  # HAProxy sends the second one over a connection of the pool
+                    connection.send(
+                        request("GET", self._backend.oracle, headers=self._credential(victim))
+                    )
+                    answer = connection.answer()
+                    if answer is None or answer.status != 200:
+                        told.append(f"a victim got {answer and answer.status}")
+                        break
+                    if json.loads(answer.body).get("id") != victim.id:
+                        told.append("a victim got the answer to another")
+        return told
+
+    def _credential(self, person: Person) -> dict[str, str]:
+        return person.jwt if self._backend.kind == "verifying" else person.cookie
+
+    def _stolen(self) -> list[str]:
+        # `serve` tells the route and not the query; nothing else here asks for these two.
+        return [
+            f"the application saw {line}"
+            for line in self._backend.seen()
+            if STOLEN in line or line in {"DELETE /me", "GET /me/identity"}
+        ]
+
+
+def _answers(connection: Connection, kinds: Iterable[str], method: str) -> list[Answer]:
+    found = []
+    for kind in kinds:
+        answer = connection.answer(method if kind == "own" else "GET")
+        if answer is None:
+            break
+        found.append(answer)
+        if answer.status == 101:
+            break
+    return found
+
+
+def _line(person: Person) -> str:
+    return f"Cookie: {person.cookie['Cookie']}\r\n"
