@@ -1,17 +1,26 @@
-"""A receiver of webhooks: a real HTTP server that answers what it is told to."""
+"""A receiver of webhooks: a real HTTP server that answers what it is told to, or does not."""
 
 import base64
+import contextlib
 import hashlib
 import hmac
 import json
+import select
 import threading
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from tests.servers.process import free_port
 
 SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()
+Manner = Literal["answers", "hangs", "drips"]
+_DRIP = 0.5
+"""Seconds between two header lines of a receiver that drips."""
+_LONGEST = 60
+"""Seconds after which a receiver that does not answer lets go of a connection."""
 
 
 @dataclass
@@ -21,6 +30,8 @@ class Received:
     path: str
     headers: dict[str, str]
     body: bytes
+    at: float = field(default_factory=time.time)
+    """When it was read, in seconds since 1970."""
 
     @property
     def document(self) -> dict[str, Any]:
@@ -45,10 +56,20 @@ class Receiver:
     port: int = field(default_factory=free_port)
     status: int = 204
     location: str | None = None
+    manner: Manner = "answers"
+    """`hangs` reads the request and sends nothing; `drips` sends one header line after the other,
+    and never the end of the header."""
+    delay: float = 0.0
+    """Seconds from the request to the answer."""
     received: list[Received] = field(default_factory=list)
     released: threading.Event = field(default_factory=threading.Event)
     """Answers wait for it."""
-    _server: ThreadingHTTPServer | None = None
+    most: int = 0
+    """How many requests were in progress at one time, at most."""
+    _busy: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _stopped: threading.Event = field(default_factory=threading.Event)
+    _server: "_Server | None" = None
 
     def __post_init__(self) -> None:
         self.released.set()
@@ -77,27 +98,67 @@ class Receiver:
                 body = self.rfile.read(int(self.headers["content-length"]))
                 headers = {name.lower(): value for name, value in self.headers.items()}
                 outer.received.append(Received(self.path, headers, body))
-                outer.released.wait(10)
-                try:
-                    self.send_response(outer.status)
-                    if outer.location is not None:
-                        self.send_header("Location", outer.location)
-                    self.end_headers()
-                    # More than anybody reads.
-                    self.wfile.write(b"x" * 100_000 if outer.status != 204 else b"")
-                except OSError:
-                    pass  # whoever asked has gone
+                with contextlib.suppress(OSError):  # the client has closed the connection
+                    with outer._in_progress():
+                        outer._wait(self)
+                    outer._answer(self)
 
             def log_message(self, *_: object) -> None:
                 return None
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", self.port), Handler)
-        self._server.daemon_threads = True
+        self._stopped.clear()
+        self._server = _Server(("127.0.0.1", self.port), Handler)
         threading.Thread(target=self._server.serve_forever, args=(0.01,)).start()
 
     def stop(self) -> None:
         """Listen no more."""
+        self._stopped.set()
         if self._server is not None:
             self._server.shutdown()
             self._server.server_close()
             self._server = None
+
+    @contextlib.contextmanager
+    def _in_progress(self) -> Iterator[None]:
+        with self._lock:
+            self._busy += 1
+            self.most = max(self.most, self._busy)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._busy -= 1
+
+    def _wait(self, to: BaseHTTPRequestHandler) -> None:
+        self.released.wait(10)
+        if self.manner == "answers":
+            self._stopped.wait(self.delay)
+        else:
+            self._withhold(to)
+
+    def _answer(self, to: BaseHTTPRequestHandler) -> None:
+        if self.manner == "answers":
+            to.send_response(self.status)
+            if self.location is not None:
+                to.send_header("Location", self.location)
+            to.end_headers()
+            # A body larger than what a client reads at one time.
+            to.wfile.write(b"x" * 100_000 if self.status != 204 else b"")
+
+    def _withhold(self, to: BaseHTTPRequestHandler) -> None:
+        """Send nothing, or a line now and then, until the client closes the connection."""
+        to.close_connection = True
+        began = dripped = time.monotonic()
+        while time.monotonic() < began + _LONGEST and not self._stopped.is_set():
+            if select.select([to.connection], [], [], 0.02)[0]:
+                return
+            if self.manner == "drips" and time.monotonic() > dripped + _DRIP:
+                to.wfile.write(b"X-Drip: 1\r\n" if dripped > began else b"HTTP/1.1 204 OK\r\n")
+                dripped = time.monotonic()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    # A burst of connections waits in the queue of the socket: one that does not fit is sent again
+    # by TCP after a second.
+    request_queue_size = 128

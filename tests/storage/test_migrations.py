@@ -41,7 +41,7 @@ CONSTRAINTS = {
     },
     "outbox": {
         *("pk_outbox", "fk_outbox_user_id_users", "ix_outbox_user_id"),
-        "ix_outbox_kind_failed_at_due_at",
+        "ix_outbox_kind_failed_at_receiver_due_at_id",
     },
 }
 """Named by the convention, so that a migration can name what it drops, on both databases alike."""

@@ -1,7 +1,8 @@
 """Other services hear of events: signed (Standard Webhooks), from the outbox, at configured URLs.
 
-One entry of the outbox for each URL, in the transaction of the event. What is sent names ids, never
-an address or a name: whoever may know more asks us with a credential of their own.
+One entry of the outbox for each URL, in the transaction of the event: each URL is a receiver of its
+own there. What is sent names ids, never an address or a name: a service that may know more asks us
+with a credential of its own.
 """
 
 import base64
@@ -37,6 +38,9 @@ class Post(Protocol):
     async def __call__(self, url: str, *, headers: Mapping[str, str], body: bytes) -> int:
         """The status of the answer. Raises OSError, whose text names nothing, if there is none."""
 
+    def open(self) -> None:
+        """Get ready, so that the first request takes no longer than the next. Blocks."""
+
     async def close(self) -> None:
         """Let go of what it keeps open."""
 
@@ -53,14 +57,17 @@ class Webhooks:
         secret = settings.webhook_secret
         self._key = b"" if secret is None else _key_of(secret.get_secret_value())
         if post is not None and self.urls:
-            outbox.on(KIND, self.deliver)
+            outbox.on(KIND, self.deliver, ready=post.open)
 
     async def queue(self, store: Store, event: Event) -> None:
         """Tell every URL of `event`, once `store` is committed."""
         if self.urls and event.type in self._types:
             body = _body(event.type.value, event.at, _data(event))
             for url in self.urls:
-                await self._outbox.put(store, KIND, event.type.value, {"url": url, "body": body})
+                payload = {"url": url, "body": body}
+                await self._outbox.put(
+                    store, KIND, event.type.value, payload, receiver=_receiver_of(url)
+                )
 
     async def deliver(self, entry: Entry, payload: Payload) -> None:
         """Send what was queued. Raises DeliveryFailed."""
@@ -111,6 +118,11 @@ def signature(key: bytes, message_id: str, timestamp: int, body: str) -> str:
 
 def _key_of(secret: str) -> bytes:
     return base64.b64decode(secret.removeprefix("whsec_"))
+
+
+def _receiver_of(url: str) -> str:
+    # A digest: the path of a URL may be a secret of the receiver.
+    return hashlib.sha256(url.encode()).hexdigest()
 
 
 def _body(kind: str, at: datetime, data: Mapping[str, object]) -> str:

@@ -167,5 +167,9 @@ outbox = sa.Table(
     sa.Column("error", sa.String(200)),
     # Set when it is given up: kept for a while, for somebody to look at.
     sa.Column("failed_at", UTCDateTime),
-    sa.Index(None, "kind", "failed_at", "due_at"),
+    # Of entries of one kind, those with the same receiver are claimed and counted together.
+    sa.Column("receiver", sa.String(64), nullable=False, server_default=""),
+    # In the order in which entries are claimed. Queries sort by `failed_at` too: PostgreSQL does
+    # not know that all nulls are equal, and would sort all entries that are due.
+    sa.Index(None, "kind", "failed_at", "receiver", "due_at", "id"),
 )

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -18,7 +18,8 @@ from authapi.crypto.ids import new_id
 from authapi.errors import DeliveryFailed, StorageUnavailable
 from authapi.services import Services
 from authapi.services.background import outbox as module
-from authapi.services.background.outbox import Outbox, Payload
+from authapi.services.background.deliveries import Deliveries, Delivery
+from authapi.services.background.outbox import Payload
 from authapi.settings import Settings
 from authapi.storage.tables.outbox import Entry
 from tests.storage.rows import a_user, sql, store_user
@@ -374,14 +375,14 @@ async def test_the_background_outlives_what_it_cannot_do(
     services: Services, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(module, "_POLL", 0.01)
-    working, failures = Outbox.work, iter([StorageUnavailable(), OSError("a full disk")])
+    beginning, failures = Deliveries.begin, iter([StorageUnavailable(), OSError("a full disk")])
 
-    async def first_fails(self: Outbox, kind: str) -> int:
+    async def first_fails(self: Deliveries, lease: timedelta) -> Sequence[Delivery]:
         for failure in failures:
             raise failure
-        return await working(self, kind)
+        return await beginning(self, lease)
 
-    monkeypatch.setattr(Outbox, "work", first_fails)
+    monkeypatch.setattr(Deliveries, "begin", first_fails)
     done = asyncio.Event()
 
     async def handler(_: Entry, __: Payload) -> None:

@@ -91,3 +91,52 @@ async def test_stop_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> N
     await asyncio.sleep(0)
     await task.stop()
     assert "authapi-test" not in names()
+
+
+async def test_a_task_that_is_stopped_before_its_first_step_never_works() -> None:
+    async def work() -> None:
+        raise OSError("it has begun")
+
+    task = BackgroundTask("test", work)
+    task.start()
+    await task.stop()
+    assert "authapi-test" not in names()
+
+
+async def test_a_stop_that_is_cancelled_ends_the_work_all_the_same() -> None:
+    task: BackgroundTask
+
+    async def work() -> None:
+        async with task.whole:
+            await asyncio.Event().wait()
+
+    task = BackgroundTask("test", work)
+    task.start()
+    await asyncio.sleep(0)
+    stopping = asyncio.create_task(task.stop())
+    await asyncio.sleep(0)
+    stopping.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await stopping
+    assert "authapi-test" not in names()
+
+
+async def test_a_cancellation_while_the_work_tidies_up_is_not_lost() -> None:
+    go_on = asyncio.Event()
+
+    async def work() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await go_on.wait()
+
+    task = BackgroundTask("test", work)
+    task.start()
+    await asyncio.sleep(0)
+    stopping = asyncio.create_task(task.stop())
+    for _ in range(5):
+        await asyncio.sleep(0)
+    stopping.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await stopping
+    go_on.set()

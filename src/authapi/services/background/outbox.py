@@ -1,15 +1,17 @@
 """What is done after a commit, because of it: asked for inside of the transaction, never lost.
 
 An entry is written together with the change that it tells of. When that is committed, one process
-claims the entry, which puts it off for others, does what it asks for, and removes it. Whoever dies
-in between loses nothing: the entry comes back, and is done at least once, under the same id.
+claims the entry (`deliveries`), which puts it off for others, does what it asks for, and removes
+it. If that process dies in between, the entry is due again after its lease: it is done at least
+once, under the same id.
 """
 
 import asyncio
 import contextlib
 import json
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -18,7 +20,9 @@ from uuid import UUID
 from authapi.clock import now
 from authapi.crypto.ids import new_id
 from authapi.errors import DeliveryFailed, SealBroken, StorageUnavailable
+from authapi.services.background.deliveries import Deliveries
 from authapi.services.background.pruning import prune
+from authapi.services.background.receivers import EntryFailed, Receiver
 from authapi.services.background.task import BackgroundTask
 from authapi.services.keys import Keys, outbox_context
 from authapi.settings import Settings
@@ -29,16 +33,21 @@ _log = logging.getLogger(__name__)
 
 _POLL = 2.0
 """Seconds after which a process looks for what others have written, or what is due again."""
-_BATCH = 5
-"""Entries of one kind that a process works on at one time."""
+_STEPS = 4
+"""One delivery may take as long as so many steps of it, of `mail_timeout` seconds each."""
+_LEASE_MARGIN = 5.0
+"""Seconds between the longest delivery and the end of its lease."""
 _LONGEST_PAUSE = 900.0
 _KEPT = timedelta(days=7)
-"""How long entries that were given up stay, for somebody to look at."""
+"""How long entries that were given up stay, for an operator to look at."""
 
 Payload = Mapping[str, Any]
 Handler = Callable[[Entry, Payload], Awaitable[None]]
 """Does what an entry asks for. It may remove the entry in a transaction of its own; else it is
-removed afterwards. Raises DeliveryFailed if it did not get through."""
+removed afterwards. Raises DeliveryFailed if it did not get through: EntryFailed if the reason is
+the entry, and not its receiver."""
+
+Ready = Callable[[], None]
 
 
 class Outbox:
@@ -48,17 +57,21 @@ class Outbox:
         self._database = database
         self._keys = keys
         self._lifetime = settings.mail_lifetime
-        self._patience = 4 * settings.mail_timeout
+        self._patience = _STEPS * settings.mail_timeout
         self._handlers: dict[str, Handler] = {}
+        self._ready: dict[str, Ready] = {}
+        self._deliveries: dict[str, Deliveries] = {}
         self._tasks: list[BackgroundTask] = []
-        self._woken: dict[str, asyncio.Event] = {}
-        self._turns: dict[str, asyncio.Lock] = {}
+        self._is_away = False
+        self._open()
         database.on_queued = self.wake
 
-    def on(self, kind: str, handler: Handler) -> None:
-        """Let `handler` do the entries of `kind`."""
+    def on(self, kind: str, handler: Handler, *, ready: Ready | None = None) -> None:
+        """Let `handler` do the entries of `kind`; `start` calls `ready`, which may block."""
         self._handlers[kind] = handler
-        self._turns[kind] = asyncio.Lock()
+        if ready is not None:
+            self._ready[kind] = ready
+        self._deliveries[kind] = Deliveries(kind, self._database, self._do, self._trouble)
 
     async def put(
         self,
@@ -69,11 +82,13 @@ class Outbox:
         *,
         user_id: UUID | None = None,
         lifetime: timedelta | None = None,
+        receiver: str = "",
     ) -> UUID:
         """Ask for something in the transaction of `store`; its id.
 
         `payload` is JSON, and is kept sealed. After `lifetime`, by default that of mail, it is not
-        tried any more. With `user_id`, it goes when that account goes.
+        tried any more. With `user_id`, it goes when that account goes. Entries of one kind with
+        the same `receiver`, of 64 characters at most, have one share of the deliveries.
         """
         at, key = now(), new_id()
         sealed = self._keys.outbox_sealer.seal(
@@ -90,56 +105,56 @@ class Outbox:
                 created_at=at,
                 due_at=at,
                 expires_at=at + lasts,
+                receiver=receiver,
             )
         )
         return key
 
     def wake(self) -> None:
         """Look for entries now: this process has written some."""
-        for event in self._woken.values():
-            event.set()
+        for deliveries in self._deliveries.values():
+            deliveries.woken.set()
 
     def start(self) -> None:
         """Begin, in the background: one task for each kind, so that none waits for another."""
+        self._open()
+        self._tasks.clear()  # those of an event loop that ended without `stop`
         for kind in self._handlers:
-            woken = self._woken[kind] = asyncio.Event()
-            task = BackgroundTask(f"outbox-{kind}", partial(self._run, kind, woken))
+            if ready := self._ready.get(kind):
+                ready()
+            deliveries = self._deliveries[kind]
+            deliveries.reset()
+            task = BackgroundTask(f"outbox-{kind}", partial(self._run, deliveries))
             self._tasks.append(task)
             task.start()
-            # What is being delivered when the task is stopped has a moment to arrive.
-            self._turns[kind] = task.whole
+            # What is being claimed when the task is stopped has a moment to be begun.
+            deliveries.turn = task.whole
 
     async def stop(self) -> None:
-        """End that. What is at hand then comes back to whoever looks next."""
-        self._woken.clear()
-        while self._tasks:
-            await self._tasks.pop().stop()
-        self._turns = {kind: asyncio.Lock() for kind in self._handlers}
+        """End that, within two seconds. What is cut short comes back to another process."""
+        tasks, self._tasks = self._tasks, []
+        ended = await asyncio.gather(*(task.stop() for task in tasks), return_exceptions=True)
+        await asyncio.gather(*(found.stop() for found in self._deliveries.values()))
+        for deliveries in self._deliveries.values():
+            deliveries.reset()
+        self._open()
+        _raise_first(ended)
+
+    def _open(self) -> None:
+        # Many deliveries that end together write one after the other: else they would take all
+        # connections of the pool, and the turns of the one writer on SQLite, before any request.
+        # Those that failed have a lock of their own, so that a receiver that takes what it gets
+        # does not wait for them.
+        self._writing, self._writing_failure = asyncio.Lock(), asyncio.Lock()
 
     async def work(self, kind: str) -> int:
-        """Do what is due of `kind`, once each; how many entries that were.
+        """Do what is due of `kind`, of each receiver as much as its share; how many entries.
 
         Raises StorageUnavailable. What was delivered then and could not be removed comes back.
         """
-        async with self._turns[kind]:
-            async with self._database.read() as store:
-                if not await store.outbox.is_due(kind, now=now()):
-                    return 0
-            async with self._database.transaction() as store:
-                at = now()
-                claimed = await store.outbox.claim(
-                    kind, now=at, until=at + self._lease, limit=_BATCH
-                )
-            # All of them to their end, whatever becomes of one.
-            tasks = [
-                asyncio.create_task(self._do(entry), name=f"authapi-outbox-{kind}")
-                for entry in claimed
-            ]
-            ended = await asyncio.gather(*tasks, return_exceptions=True)
-        for error in ended:
-            if error is not None:
-                raise error
-        return len(claimed)
+        begun = await self._deliveries[kind].begin(self._lease, pauses=False)
+        _raise_first(await asyncio.gather(*begun, return_exceptions=True))
+        return len(begun)
 
     async def settle(self) -> int:
         """Do everything that is due now, also what follows from it; how many entries that were.
@@ -148,15 +163,19 @@ class Outbox:
         """
         total = 0
         while True:
-            done = sum([await self.work(kind) for kind in self._handlers])
-            total += done
+            working = [self._deliveries[kind] for kind in self._handlers]
+            before = sum(deliveries.begun for deliveries in working)
+            total += sum([await self.work(kind) for kind in self._handlers])
+            for deliveries in working:
+                await deliveries.ended()
             # What the background has done meanwhile may have asked for more.
-            if not done and not await self._any_due():
+            is_over = not await self._any_due() and all(found.is_idle for found in working)
+            if is_over and sum(deliveries.begun for deliveries in working) == before:
                 return total
 
     async def _any_due(self) -> bool:
         async with self._database.read() as store:
-            return any([await store.outbox.is_due(kind, now=now()) for kind in self._handlers])
+            return any([await store.outbox.due_receivers(k, now=now()) for k in self._handlers])
 
     async def retry(self, kind: str) -> int:
         """Try now what was given up of `kind`, or waits for long; how many entries."""
@@ -175,45 +194,49 @@ class Outbox:
 
     @property
     def _lease(self) -> timedelta:
-        return timedelta(seconds=self._patience + 5)
+        return timedelta(seconds=self._patience + _LEASE_MARGIN)
 
-    async def _run(self, kind: str, woken: asyncio.Event) -> None:
-        is_away = False
+    async def _run(self, deliveries: Deliveries) -> None:
         while True:
             # Not `wait_for`, which loses a cancellation that comes together with what it waits for.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_POLL):
-                    await woken.wait()
-            woken.clear()
+                    await deliveries.woken.wait()
+            deliveries.woken.clear()
             try:
-                while await self.work(kind):
-                    pass
-                is_away = False
-            except StorageUnavailable:
-                if not is_away:  # once, not every two seconds
-                    _log.warning("the outbox cannot be read or written")
-                is_away = True
-            except Exception:
-                # Nobody begins this task again.
-                _log.exception("the outbox was not worked through")
+                await deliveries.begin(self._lease)
+                self._is_away = False
+            except Exception as error:
+                self._trouble(error)  # this task is begun once: it goes on
 
-    async def _do(self, entry: Entry) -> None:
+    def _trouble(self, error: BaseException) -> None:
+        if not isinstance(error, StorageUnavailable):
+            _log.error("the outbox was not worked through", exc_info=error)
+        elif not self._is_away:  # once, not every two seconds
+            self._is_away = True
+            _log.warning("the outbox cannot be read or written")
+
+    async def _do(self, entry: Entry, receiver: Receiver) -> None:
         try:
             if entry.expires_at <= now():
-                # As often as not nobody was there to take it; nothing else went wrong.
+                # Usually no process was there to deliver it; nothing else went wrong.
                 raise DeliveryFailed(entry.error or "its time was over", permanent=True)
             async with asyncio.timeout(self._patience):
                 await self._handlers[entry.kind](entry, self.read(entry))
         except DeliveryFailed as failure:
+            if not failure.permanent and not isinstance(failure, EntryFailed):
+                receiver.failed(time.monotonic())
             await self._failed(entry, str(failure), permanent=failure.permanent)
         except SealBroken:
-            reason = "sealed under another secret"
-            await self._failed(entry, reason, permanent=False)
+            await self._failed(entry, "sealed under another secret", permanent=False)
         except Exception as error:
+            if isinstance(error, TimeoutError):
+                receiver.failed(time.monotonic())
             # Nothing of its text: it may repeat an address, or a password of the mail server.
             await self._failed(entry, type(error).__name__, permanent=False)
         else:
-            async with self._database.transaction() as store:
+            receiver.arrived()
+            async with self._writing, self._database.transaction() as store:
                 await store.outbox.done(entry.id)
 
     def read(self, entry: Entry) -> Payload:
@@ -227,7 +250,7 @@ class Outbox:
         again = now() + timedelta(seconds=pause)
         gives_up = permanent or again >= entry.expires_at
         about = {"kind": entry.kind, "purpose": entry.purpose, "entry_id": str(entry.id)}
-        async with self._database.transaction() as store:
+        async with self._writing_failure, self._database.transaction() as store:
             if gives_up:
                 await store.outbox.give_up(entry, at=now(), error=reason)
             else:
@@ -236,3 +259,9 @@ class Outbox:
             _log.error("given up: %s", reason, extra=about)
         else:
             _log.warning("not delivered this time: %s", reason, extra=about)
+
+
+def _raise_first(results: Sequence[BaseException | None]) -> None:
+    for result in results:
+        if result is not None:
+            raise result

@@ -21,6 +21,7 @@ from authapi.clock import now
 from authapi.crypto.ids import new_id
 from authapi.errors import ConfigurationError, DeliveryFailed, InvalidInput
 from authapi.services.addresses import parse_email
+from authapi.services.background.receivers import EntryFailed
 from authapi.services.mail.links import link_of
 from authapi.services.mail.occasions import Occasion
 from authapi.settings import Settings
@@ -48,7 +49,7 @@ class Letters:
     def write(self, entry: Entry, payload: Mapping[str, Any]) -> EmailMessage:
         """The mail that an entry of the outbox asks for; the same each time.
 
-        Raises DeliveryFailed if it is to nobody, or its template cannot be written.
+        Raises DeliveryFailed if it is to nobody, EntryFailed if its template cannot be written.
         """
         try:
             local, _, domain = parse_email(payload["to"]).canonical.rpartition("@")
@@ -59,7 +60,7 @@ class Letters:
         try:
             locale, subject, text, page = self._render(occasion, payload)
         except ConfigurationError:
-            raise DeliveryFailed(f"the template {occasion} cannot be written") from None
+            raise EntryFailed(f"the template {occasion} cannot be written") from None
         message = EmailMessage(policy=_POLICY)
         message["From"] = self._sender
         message["To"] = Address(username=local, domain=domain)

@@ -9,6 +9,9 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from authapi.storage.models import outbox
+from authapi.storage.types import UTCDateTime
+
+_IDS_A_STATEMENT = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +34,8 @@ class Entry:
     error: str | None = None
     """What went wrong the last time, in words of ours; never an address or a secret."""
     failed_at: datetime | None = None
+    receiver: str = ""
+    """To whom it is delivered, as a digest or a word; empty where a kind has one receiver."""
 
 
 _COLUMNS = (
@@ -45,7 +50,29 @@ _COLUMNS = (
     outbox.c.attempts,
     outbox.c.error,
     outbox.c.failed_at,
+    outbox.c.receiver,
 )
+
+
+def _due_receivers() -> sa.Select[str]:
+    """Receivers with due entries, found by two steps in the index for each receiver.
+
+    `SELECT DISTINCT` would read every entry that waits, and so does PostgreSQL for `EXISTS` when it
+    has no statistics: it makes a join of that, which it does not of a subquery with a limit.
+    """
+    kind, now = sa.bindparam("kind", type_=sa.String), sa.bindparam("now", type_=UTCDateTime)
+    waiting = (outbox.c.kind == kind, outbox.c.failed_at.is_(None))
+    in_order = (outbox.c.failed_at, outbox.c.receiver, outbox.c.due_at)
+    names = sa.select(outbox.c.receiver).where(*waiting).order_by(*in_order).limit(1)
+    found = sa.select(names.scalar_subquery().label("name")).cte("receivers", recursive=True)
+    following = names.where(outbox.c.receiver > found.c.name).scalar_subquery()
+    found = found.union_all(sa.select(following).where(found.c.name.is_not(None)))
+    its_own = sa.select(outbox.c.due_at).where(*waiting, outbox.c.receiver == found.c.name)
+    first = its_own.order_by(*in_order).limit(1).scalar_subquery()
+    return sa.select(found.c.name).where(first <= now)
+
+
+_DUE_RECEIVERS = _due_receivers()
 
 
 class OutboxTable:
@@ -70,23 +97,27 @@ class OutboxTable:
                 due_at=entry.due_at,
                 expires_at=entry.expires_at,
                 attempts=entry.attempts,
+                receiver=entry.receiver,
             )
         )
 
     async def claim(
-        self, kind: str, *, now: datetime, until: datetime, limit: int
+        self, kind: str, receiver: str = "", *, now: datetime, until: datetime, limit: int
     ) -> Sequence[Entry]:
-        """Up to `limit` entries of `kind` that are due, put off to `until`.
+        """Up to `limit` entries of `kind` for `receiver` that are due, put off to `until`.
 
-        Before then, nobody else has them.
-
-        Whoever dies with one loses nothing: it comes back then. On PostgreSQL, rows that another
-        process is claiming are passed over, not waited for.
+        Until then no other process claims them. An entry whose process has died is due again then.
+        On PostgreSQL, rows that another process is claiming are passed over, not waited for.
         """
         due = (
             sa.select(outbox.c.id)
-            .where(outbox.c.kind == kind, outbox.c.failed_at.is_(None), outbox.c.due_at <= now)
-            .order_by(outbox.c.due_at, outbox.c.id)
+            .where(
+                outbox.c.kind == kind,
+                outbox.c.receiver == receiver,
+                outbox.c.failed_at.is_(None),
+                outbox.c.due_at <= now,
+            )
+            .order_by(outbox.c.failed_at, outbox.c.due_at, outbox.c.id)
             .limit(limit)
             .with_for_update(skip_locked=True)
         )
@@ -101,14 +132,10 @@ class OutboxTable:
         )
         return sorted((Entry(*row) for row in claimed), key=lambda entry: entry.id)
 
-    async def is_due(self, kind: str, *, now: datetime) -> bool:
-        """Whether any entry of `kind` is due: asked without a transaction, before one is begun."""
-        statement = sa.select(
-            sa.exists().where(
-                outbox.c.kind == kind, outbox.c.failed_at.is_(None), outbox.c.due_at <= now
-            )
-        )
-        return bool(await self._connection.scalar(statement))
+    async def due_receivers(self, kind: str, *, now: datetime) -> Sequence[str]:
+        """The receivers of `kind` that have due entries; asked before a transaction is begun."""
+        found = await self._connection.execute(_DUE_RECEIVERS, {"kind": kind, "now": now})
+        return found.scalars().all()
 
     async def done(self, entry_id: UUID) -> bool:
         """Remove an entry; whether it was still there."""
@@ -129,30 +156,22 @@ class OutboxTable:
 
     async def revive(self, kind: str, *, at: datetime, expires_at: datetime) -> int:
         """Try what was given up of `kind` again, from `at` to `expires_at`; how many entries."""
-        result = await self._connection.execute(
-            sa.update(outbox)
-            .where(outbox.c.kind == kind, outbox.c.failed_at.is_not(None))
-            .values(failed_at=None, due_at=at, expires_at=expires_at, attempts=0)
-        )
-        self.added += result.rowcount
-        return result.rowcount
+        ids = await self._free(outbox.c.kind == kind, outbox.c.failed_at.is_not(None))
+        await self._update(ids, failed_at=None, due_at=at, expires_at=expires_at, attempts=0)
+        self.added += len(ids)
+        return len(ids)
 
     async def hurry(self, kind: str, *, at: datetime, unless_before: datetime) -> int:
         """Try what waits for its next attempt at `at`; how many entries of `kind`.
 
         Those that are due before `unless_before` may be in the hands of somebody.
         """
-        result = await self._connection.execute(
-            sa.update(outbox)
-            .where(
-                outbox.c.kind == kind,
-                outbox.c.failed_at.is_(None),
-                outbox.c.due_at > unless_before,
-            )
-            .values(due_at=at)
+        ids = await self._free(
+            outbox.c.kind == kind, outbox.c.failed_at.is_(None), outbox.c.due_at > unless_before
         )
-        self.added += result.rowcount
-        return result.rowcount
+        await self._update(ids, due_at=at)
+        self.added += len(ids)
+        return len(ids)
 
     async def reseal(self, entry_id: UUID, payload: bytes) -> None:
         """Replace the payload by the same under another secret."""
@@ -178,10 +197,24 @@ class OutboxTable:
         """
         ended = sa.func.coalesce(outbox.c.failed_at, outbox.c.expires_at) < before
         batch = sa.select(outbox.c.id).where(ended).limit(limit)
-        result = await self._connection.execute(
-            sa.delete(outbox).where(outbox.c.id.in_(batch.scalar_subquery()))
-        )
-        return result.rowcount
+        rows = await self._connection.execute(batch.with_for_update(skip_locked=True))
+        if ids := rows.scalars().all():
+            await self._connection.execute(sa.delete(outbox).where(outbox.c.id.in_(ids)))
+        return len(ids)
+
+    async def _free(self, *conditions: sa.ColumnElement[bool]) -> Sequence[UUID]:
+        """Lock the entries with these conditions that no other transaction holds: their ids."""
+        statement = sa.select(outbox.c.id).where(*conditions).order_by(outbox.c.id)
+        rows = await self._connection.execute(statement.with_for_update(skip_locked=True))
+        return rows.scalars().all()
+
+    async def _update(self, ids: Sequence[UUID], **values: object) -> None:
+        # Some at a time: a statement has a limit of parameters, and these may be all there are.
+        for first in range(0, len(ids), _IDS_A_STATEMENT):
+            chosen = ids[first : first + _IDS_A_STATEMENT]
+            await self._connection.execute(
+                sa.update(outbox).where(outbox.c.id.in_(chosen)).values(**values)
+            )
 
 
 def _as_claimed(entry: Entry) -> Sequence[sa.ColumnElement[bool]]:

@@ -4,6 +4,7 @@ Five digits of the password's SHA-1 leave this machine, and some hundred candida
 of them was meant stays here. Off unless `breached_passwords_url` is set.
 """
 
+import asyncio
 import hashlib
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ class RangeCheck:
     def __init__(self, url: str) -> None:
         self._url = url
         self._http: httpx.AsyncClient | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def __call__(self, password: str) -> bool:
         """Whether `password` is known from a breach. Raises OSError if the API cannot tell."""
@@ -32,7 +34,10 @@ class RangeCheck:
         # The API is keyed by SHA-1; nothing rests on its strength here.
         data = password.encode("utf-8", "surrogatepass")
         digest = hashlib.sha1(data, usedforsecurity=False).hexdigest().upper()
-        prefix, has_kept_one = digest[:_PREFIX], self._http is not None
+        prefix = digest[:_PREFIX]
+        if self._loop is not asyncio.get_running_loop():
+            self._http = None  # its connections belong to an event loop that is over
+        has_kept_one = self._http is not None
         try:
             try:
                 lines = await self._range(prefix)
@@ -47,9 +52,9 @@ class RangeCheck:
 
     async def close(self) -> None:
         """Close the connections. What is asked after that opens new ones."""
-        if self._http is not None:
-            await self._http.aclose()
-            self._http = None
+        http, self._http = self._http, None
+        if http is not None:
+            await http.aclose()
 
     async def _range(self, prefix: str) -> list[str]:
         import httpx  # noqa: PLC0415
@@ -57,6 +62,7 @@ class RangeCheck:
         if self._http is None:
             # Not before it is asked: its certificates take a while to load, and it belongs to the
             # event loop that runs now.
+            self._loop = asyncio.get_running_loop()
             self._http = httpx.AsyncClient(timeout=_TIMEOUT, follow_redirects=False)
         # Padding keeps the length of the answer from telling which range was asked for.
         headers = {"Add-Padding": "true"}

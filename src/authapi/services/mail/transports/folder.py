@@ -3,6 +3,7 @@
 import asyncio
 import email.policy
 import os
+import tempfile
 from email.message import EmailMessage
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -42,12 +43,12 @@ class Folder:
         self._path.mkdir(mode=0o700, parents=True, exist_ok=True)
         name = str(message["Message-ID"]).strip("<>").partition("@")[0]
         final = self._path / f"{name}.eml"
-        # Hidden from whoever looks for *.eml until it is complete; one process has it at a time.
-        draft = self._path / f".{name}.{os.getpid()}"
+        # Hidden from programs that look for *.eml until it is complete. A random name, as the
+        # processes of two containers on one volume may have the same id. Mode 0600.
+        descriptor, path = tempfile.mkstemp(prefix=f".{name}.", dir=self._path)
+        draft = Path(path)
         try:
-            with os.fdopen(
-                os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb"
-            ) as to:
+            with os.fdopen(descriptor, "wb") as to:
                 to.write(message.as_bytes(policy=email.policy.SMTP))
                 to.flush()
                 os.fsync(to.fileno())

@@ -7,19 +7,24 @@ import asyncio
 import email.policy
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from email.message import EmailMessage
 from email.utils import parseaddr
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from authapi.errors import ConfigurationError, DeliveryFailed
+from authapi.services.background.receivers import EntryFailed
 from authapi.settings import Settings
 
 if TYPE_CHECKING:
     import aiosmtplib
 
 _PORTS = {"smtp": 587, "smtps": 465, "smtp+plain": 25}
+_GOODBYE = 1.0
+"""Seconds that the answer to QUIT is waited for (RFC 5321, section 4.1.1.10)."""
+_CLOSING = 421
+"""The server closes the connection, in place of any answer (RFC 5321, section 3.8)."""
 
 
 class SMTP:
@@ -88,9 +93,12 @@ class SMTP:
         )
         connection: asyncio.BaseTransport | None = None
         try:
-            async with server:
-                connection = server.transport
-                yield server
+            await server.connect()
+            connection = server.transport
+            yield server
+            # The mail is accepted: what goes wrong from here on must not send it again.
+            with suppress(aiosmtplib.SMTPException, OSError):
+                await server.quit(timeout=min(self._timeout, _GOODBYE))
         except aiosmtplib.SMTPRecipientsRefused as error:
             raise _refused("the recipient", error.recipients[0].code) from None
         except aiosmtplib.SMTPDataError as error:
@@ -102,14 +110,16 @@ class SMTP:
         except (aiosmtplib.SMTPException, OSError) as error:
             raise DeliveryFailed(f"the mail server: {_reason(error)}") from None
         finally:
-            # Everything is said. Only closed, it would wait for the end of TLS from the other side,
-            # which takes half a minute where that is silent.
+            # Only closed, it would wait for the end of TLS from the other side, which takes half a
+            # minute where that is silent.
             if isinstance(connection, asyncio.WriteTransport):
                 connection.abort()
+            server.close()
 
 
 def _refused(what: str, code: int) -> DeliveryFailed:
-    return DeliveryFailed(f"the mail server refused {what} ({code})", permanent=code >= 500)
+    kind = DeliveryFailed if code == _CLOSING else EntryFailed
+    return kind(f"the mail server refused {what} ({code})", permanent=code >= 500)
 
 
 def _reason(error: BaseException | None) -> str:
