@@ -1,18 +1,23 @@
 """`authapi doctor`: what it finds in a configuration, and how it tells."""
 
+import asyncio
 import json
 import os
 import shutil
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from authapi.cli.doctor import Finding, examine
+from authapi.identity import Client
 from authapi.storage import migrations
 from tests.cli.conftest import Run
 from tests.servers.forked import Forking
 from tests.servers.process import free_port
+from tests.storage.pooling import pooling
+from tests.storage.rows import store_login
 from tests.web.scanners import Scanner, publish
 
 SECRET = "3f9a1c7e5b2d8f604a6c8e0b1d3f5a7c"
@@ -152,6 +157,30 @@ def test_one_bucket_for_all_behind_a_proxy(doctor: Run, production: pytest.Monke
     assert doctor().returncode == 0  # advice, not an error
 
 
+def test_requests_whose_address_cannot_be_read(
+    doctor: Run, production: pytest.MonkeyPatch, sqlite_url: str
+) -> None:
+    request = {"request_id": "0" * 32}
+    for client, age in (
+        (Client(ip="192.0.2.1", **request), 1),
+        (Client(), 1),  # the command line
+        (Client(**request), 25),
+    ):
+        at = datetime.now(UTC) - timedelta(hours=age)
+        asyncio.run(store_login(sqlite_url, client, at=at))
+    assert found("addresses") == []
+    for age in (1, 23):
+        at = datetime.now(UTC) - timedelta(hours=age)
+        asyncio.run(store_login(sqlite_url, Client(**request), at=at))
+    finding = worst("addresses")
+    assert finding.verdict == "warning"
+    assert finding.message.startswith("2 event(s) of the last day ")
+    assert "X-Forwarded-For" in finding.message
+    assert doctor().returncode == 0  # advice, not an error
+    production.setenv("AUTHAPI_DATABASE_URL", f"postgresql://127.0.0.1:{free_port()}/x")
+    assert found("addresses") == []
+
+
 def test_limits_of_each_process(production: pytest.MonkeyPatch) -> None:
     production.setenv("AUTHAPI_WORKERS", "4")
     finding = worst("limits")
@@ -200,7 +229,7 @@ def test_plain_http_beyond_this_machine(monkeypatch: pytest.MonkeyPatch) -> None
     for host, verdict in (("0.0.0.0", "warning"), ("::", "warning"), ("10.0.0.1", "warning")):
         monkeypatch.setenv("AUTHAPI_HOST", host)
         assert worst("transport").verdict == verdict
-    for host in ("127.0.0.1", "::1", "localhost", "127.1.2.3"):
+    for host in ("127.0.0.1", "::1", "localhost", "127.1.2.3", "::ffff:127.0.0.1"):
         monkeypatch.setenv("AUTHAPI_HOST", host)
         assert found("transport") == []
 
@@ -216,6 +245,27 @@ def test_an_old_schema(doctor: Run, production: pytest.MonkeyPatch, postgres_url
     assert "authapi db upgrade" in finding.message
     password = postgres_url.split(":")[2].split("@", maxsplit=1)[0]
     assert password not in doctor().stdout
+
+
+async def test_a_pooler_in_front_of_the_database(
+    production: pytest.MonkeyPatch, postgres_url: str
+) -> None:
+    async with pooling(postgres_url) as pooler:
+        production.setenv("AUTHAPI_DATABASE_URL", pooler.url)
+        finding = (await asyncio.to_thread(found, "database"))[0]
+        assert finding.verdict == "error"
+        assert "shares sessions between clients" in finding.message
+        assert "connect to PostgreSQL directly, or set pool_mode = session" in finding.message
+    async with pooling(postgres_url, mode="session") as pooler:
+        production.setenv("AUTHAPI_DATABASE_URL", pooler.url)
+        findings = await asyncio.to_thread(found, "database")
+        assert [item.verdict for item in findings] == ["ok", "warning", "warning"]
+        assert "a connection pooler is in front of it" in findings[1].message
+    async with pooling(postgres_url, mode="session", refuses_options=True) as pooler:
+        production.setenv("AUTHAPI_DATABASE_URL", pooler.url)
+        finding = (await asyncio.to_thread(found, "database"))[0]
+        assert finding.verdict == "error"
+        assert "set ignore_startup_parameters = options" in finding.message
 
 
 def test_an_empty_database(production: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -298,3 +348,9 @@ def test_the_keys_of_scanners(production: pytest.MonkeyPatch, tmp_path: Path) ->
     assert worst("leak reports").verdict == "error"
     publish(path, Scanner("a"), Scanner("b"))
     assert worst("leak reports") == Finding("leak reports", "ok", "believed from: a, b")
+
+
+def test_it_names_the_protocol_class_for_applications() -> None:
+    [finding] = found("http")
+    assert finding.verdict == "ok"
+    assert "--http authapi:HTTPProtocol" in finding.message

@@ -117,7 +117,8 @@ def test_production_speaks_json(tmp_path: Path, forking: Forking) -> None:
     (me,) = [line for line in access if line.get("route") == "/me"]
     assert (me["user_id"], me["strategy"]) == (login.json()["user"]["id"], "token")
     assert (found[0]["event"], found[0]["logger"]) == ("listening", "authapi")
-    assert any("Invalid HTTP request" in line["event"] for line in found)
+    refusals = [line for line in found if line["event"] == "refused"]
+    assert "malformed_request" in {line["code"] for line in refusals}
 
 
 def test_times_in_the_database_and_in_answers_are_utc_too(tmp_path: Path, forking: Forking) -> None:
@@ -253,7 +254,9 @@ async def test_a_database_that_is_away_is_told_once_with_its_cause(
             if path == "/me":
                 continue  # a text that is no token asks nobody
             assert answer.status_code == 503
-            (record,) = caplog.records
+            told = [r for r in caplog.records if r.name == "authapi.storage.faults"]
+            assert [r.levelname for r in told] == ["ERROR"]
+            (record,) = [r for r in caplog.records if r not in told]
             assert (record.levelname, record.message) == ("WARNING", "unavailable")
             assert record.__dict__["cause"] == "OperationalError"
             assert record.__dict__["code"] == "database_unavailable"
@@ -276,8 +279,10 @@ async def test_postgres_that_is_away_is_told_once_with_its_cause(
             # The listening connection tells of itself.
             own = "authapi.services.callers.coherence"
             names = [r for r in caplog.records if r.name.startswith("authapi")]
-            records = [r for r in names if r.name != own]
-            (record,) = records
+            told = [r for r in names if r.name == "authapi.storage.faults"]
+            assert [r.levelname for r in told] == ["ERROR"]
+            assert {r.__dict__["request_id"] for r in told} == {answer.headers["x-request-id"]}
+            (record,) = [r for r in names if r.name != own and r not in told]
             assert (record.levelname, record.message) == ("WARNING", "unavailable")
             assert record.__dict__["cause"] == "OperationalError"
             assert record.__dict__["request_id"] == answer.headers["x-request-id"]

@@ -6,13 +6,14 @@ from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import sqlalchemy as sa
 
-from authapi.crypto.ids import new_id
+from authapi.crypto.ids import first_id_at, new_id
 from authapi.crypto.passwords import PasswordHash
 from authapi.crypto.secrets import hash_secret
-from authapi.identity import Client, Session, SessionKind, User
+from authapi.identity import Client, Event, EventType, Session, SessionKind, User
 from authapi.storage import Database
 
 AT = datetime(2026, 3, 4, 5, 6, 7, 891011, tzinfo=UTC)
@@ -60,6 +61,25 @@ async def store_user(database: Database, user: User, *, email: str | None = None
     async with database.transaction() as store:
         await store.users.add(user, email=email or user.email.lower(), password_hash=HASH)
     return user
+
+
+async def store_login(url: str, client: Client, *, at: datetime | None = None) -> None:
+    """An event of a login from `client` at the time `at`, by default now, in the database `url`."""
+    at = at or datetime.now(UTC)
+    login = Event(
+        id=UUID(int=first_id_at(at).int | new_id().int & (1 << 62) - 1),
+        at=at,
+        type=EventType.LOGIN,
+        user_id=None,
+        session_id=None,
+        strategy=None,
+        client=client,
+        detail={},
+    )
+    database = Database(url)
+    async with database.transaction() as store:
+        await store.events.add(login)
+    await database.close()
 
 
 def in_background() -> bool:

@@ -174,6 +174,11 @@ NOBODY: dict[str, Act] = {
     "sessions.find_signed": lambda store, it: store.sessions.find_signed(
         it.login.id, it.login.kind, kid="any"
     ),
+    "sessions.lock_of": lambda store, it: store.sessions.lock_of(it.alice.id),
+    "sessions.find_owner": lambda store, it: store.sessions.find_owner(
+        hash_secret(secret_of(it.login)), it.login.kind
+    ),
+    "sessions.find_by_family": lambda store, it: store.sessions.find_by_family(hash_secret("any")),
     "sessions.lock_by_family": lambda store, it: store.sessions.lock_by_family(hash_secret("any")),
     "sessions.list_of": lambda store, it: store.sessions.list_of(
         it.alice.id, personal=False, now=AT
@@ -188,6 +193,9 @@ NOBODY: dict[str, Act] = {
     "users.password_version": lambda store, it: store.users.password_version(it.alice.id),
     "users.search": lambda store, it: store.users.search(
         UserFilter(), order=UserOrder.OLDEST, after=None, limit=9
+    ),
+    "users.wait_for_addresses": lambda store, it: store.users.wait_for_addresses(
+        "0@example.com", "x@example.com"
     ),
     "users.lock_all": lambda store, it: store.users.lock_all([it.alice.id, it.bob.id]),
     "users.has_superuser_besides": lambda store, it: store.users.has_superuser_besides(it.alice.id),

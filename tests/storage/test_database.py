@@ -290,3 +290,72 @@ def test_the_description_has_no_password() -> None:
     database = Database("postgresql://user:canary@host:5433/name")
     assert database.description == "postgresql://user:***@host:5433/name"
     assert "canary" not in repr(database.engine)
+
+
+async def test_what_a_cancelled_request_had_locked_is_free_soon(postgres_url: str) -> None:
+    """PostgreSQL looks for clients that are gone, also while one of their statements waits."""
+    database, other = Database(postgres_url, timeout=60), Database(postgres_url)
+    first = await store_user(other, a_user(email="one@example.com"))
+    second = await store_user(other, a_user(email="two@example.com"))
+    async with other.transaction() as held:
+        await held.users.lock(first.id)
+
+        async def wait() -> None:
+            async with database.transaction() as store:
+                await store.users.lock(second.id)
+                await store.users.lock(first.id)
+
+        waiting = asyncio.create_task(wait())
+        waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+        for _ in range(2000):
+            if sql(postgres_url, f"{waits} AND datname = current_database()") == [(1,)]:
+                break
+            await asyncio.sleep(0.01)
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        # It waits for the lock of `first` for a minute, but for a look at its client.
+        async with asyncio.timeout(20), held.connection.begin_nested():
+            await held.users.lock(second.id)
+    assert database.connections_in_use == 0
+    await database.close()
+    await other.close()
+
+
+async def test_ready_means_that_something_can_be_written(database_url: str) -> None:
+    database = Database(database_url, timeout=0.05)
+    await database.ping()
+    if database_url.startswith("sqlite"):
+        path = sa.make_url(database_url).database or ""
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            with pytest.raises(StorageUnavailable):
+                await database.ping()
+    else:
+        name = sa.make_url(database_url).database
+        sql(database_url, f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+        await database.close()  # what is new connections' affair
+        with pytest.raises(StorageUnavailable):
+            await database.ping()
+        # The setting of the database forbids its own change; a transaction may allow itself more.
+        sql(
+            database_url,
+            "SET default_transaction_read_only = off",
+            f"ALTER DATABASE {name} RESET default_transaction_read_only",
+        )
+        await database.close()
+    await database.ping()
+    assert database.connections_in_use == 0
+    await database.close()
+
+
+async def test_a_probe_waits_no_longer_than_it_says(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("authapi.storage.database._PING_BOUND", 0.1)
+    database, path = Database(sqlite_url, timeout=30), sa.make_url(sqlite_url).database or ""
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StorageUnavailable):
+            await asyncio.wait_for(database.ping(), 15)  # SQLite itself would wait half a minute
+        other.execute("ROLLBACK")
+    await database.close()

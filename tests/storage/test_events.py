@@ -1,16 +1,18 @@
 """Rows of events: written with their change, and read in pages."""
 
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import pytest
 import sqlalchemy as sa
 
-from authapi.crypto.ids import new_id
+from authapi.crypto.ids import first_id_at, new_id
 from authapi.identity import REFUSALS, Client, Event, EventType
 from authapi.storage import Database
 from authapi.storage.models import events
+from authapi.storage.tables.events import EventFilter
 from tests.storage.rows import a_user, store_user
 
 AT = datetime(2026, 11, 23, 8, 0, 0, 123456, tzinfo=UTC)
@@ -160,3 +162,45 @@ async def test_events_outlive_the_account(database: Database) -> None:
     # There is no user at all: nothing refers to one.
     await add(database, event())
     assert len(await page(database)) == 1
+
+
+@pytest.mark.parametrize(
+    ("stored", "asked"),
+    [
+        ("2001:db8::1", ["2001:db8::1", "2001:DB8::1", "2001:db8:0:0:0:0:0:1", "2001:db8::1%1"]),
+        ("192.0.2.1", ["192.0.2.1", "::ffff:192.0.2.1", "::FFFF:c000:201"]),
+        # As releases before this one wrote the peers of a socket for both families.
+        ("::ffff:192.0.2.1", ["192.0.2.1", "::ffff:192.0.2.1"]),
+        ("::ffff:c000:201", ["192.0.2.1", "::ffff:c000:201"]),
+    ],
+)
+async def test_an_address_is_found_in_every_spelling(
+    database: Database, stored: str, asked: list[str]
+) -> None:
+    here = replace(event(), client=Client(ip=stored))
+    await add(database, here, replace(event(), client=Client(ip="192.0.2.2")))
+    async with database.read() as store:
+        for ip in asked:
+            found = await store.events.search(EventFilter(ip=ip), before=None, limit=10)
+            assert [item.id for item in found] == [here.id], ip
+        for ip in ("192.0.2.3", "", "x", "192.0.2.1:80"):
+            assert not await store.events.search(EventFilter(ip=ip), before=None, limit=10)
+
+
+async def test_requests_without_an_address_are_counted(database: Database) -> None:
+    request = Client(ip=None, request_id="0" * 32)
+    gone = new_id()
+    await add(
+        database,
+        *(replace(event(), client=request) for _ in range(2)),
+        replace(event(), client=request, id=first_id_at(AT)),
+        replace(event(), client=Client()),  # the command line
+        event(),
+        event(user_id=gone),
+    )
+    async with database.transaction() as store:
+        await store.events.anonymise(gone)
+    async with database.read() as store:
+        assert await store.events.without_address(since=first_id_at(AT)) == 3
+        later = first_id_at(AT + timedelta(milliseconds=1))
+        assert await store.events.without_address(since=later) == 2

@@ -211,6 +211,7 @@ async def test_somebody_else_writing_to_sqlite_for_long_is_503(sqlite_url: str) 
         with closing(sqlite3.connect(path, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             assert (await api.post("/register", json=ALICE)).status_code == 503
-            assert (await api.get("/health/ready")).status_code == 200
+            assert (await api.get("/health/ready")).status_code == 503
             other.execute("ROLLBACK")
+            assert (await api.get("/health/ready")).status_code == 200
         assert (await api.post("/register", json=ALICE)).status_code == 201

@@ -4,7 +4,7 @@ import asyncio
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from ipaddress import ip_address
+from datetime import timedelta
 from pathlib import Path
 from typing import Literal
 
@@ -12,7 +12,10 @@ import typer
 
 from authapi.app import AuthAPI
 from authapi.cli.running import JSONOption, print_rows
+from authapi.clock import now
+from authapi.crypto.ids import first_id_at
 from authapi.errors import AuthAPIError, ConfigurationError, StorageUnavailable
+from authapi.identity import read_address
 from authapi.services import Services
 from authapi.services.throttle import Throttle
 from authapi.services.tokens import read_scanners
@@ -24,8 +27,11 @@ from authapi.settings import (
     secrets_in_dotenv,
 )
 from authapi.storage import migrations
+from authapi.storage.postgres import privileges
 
 Verdict = Literal["ok", "warning", "error"]
+_LATELY = timedelta(days=1)
+"""How far back events are looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +63,8 @@ def examine() -> Iterator[Finding]:
         return
     yield Finding("settings", "ok", f"profile {settings.env}")
     for check in (
-        *(_strategies, _database, _secret_file, _signing_keys),
-        *(_data_dir, _limits, _transport, _docs, _leaks, _mail),
+        *(_strategies, _database, _privileges, _secret_file, _signing_keys),
+        *(_data_dir, _limits, _addresses, _transport, _http, _docs, _leaks, _mail),
     ):
         yield from check(settings)
 
@@ -81,11 +87,47 @@ def _database(settings: Settings) -> Iterator[Finding]:
     finding = _tried("database", check)
     if settings.migrates and finding.verdict == "error" and _is_reachable(settings):
         finding = Finding("database", "warning", f"{finding.message}, or serve, which does it")
+    if finding.verdict == "ok" and _is_made(settings):
+        changes = _tried("database", lambda: _ask_for_changes(settings))
+        finding = finding if changes.verdict == "ok" else changes
     yield finding
     url = settings.resolved_database_url
+    if finding.verdict == "ok" and _is_pooled(url):
+        message = (
+            "a connection pooler is in front of it: no statement is prepared, and each request of"
+            " a caller asks the database; connect to PostgreSQL directly for speed"
+        )
+        yield Finding("database", "warning", message)
     if settings.env == "production" and url.startswith("postgres") and "sslmode=verify" not in url:
         message = "the connection is not verified: add ?sslmode=verify-full unless it is local"
         yield Finding("database", "warning", message)
+
+
+def _ask_for_changes(settings: Settings) -> str:
+    migrations.require_changes(settings.resolved_database_url)
+    return "takes changes"
+
+
+def _privileges(settings: Settings) -> Iterator[Finding]:
+    erases = settings.deleted_events == "erase"
+    try:
+        found = privileges.lacking(settings.resolved_database_url, erases=erases)
+    except AuthAPIError:
+        return  # the finding on the database says so
+    if found is None:
+        return
+    for lack in found:
+        message = f"{lack.what}: {lack.remedy}"
+        if lack.fails_requests:
+            yield Finding("privileges", "error", message)
+        else:
+            yield Finding("privileges", "warning", f"{message}, or old events are never removed")
+    if not found:
+        yield Finding("privileges", "ok", "the role of the database may do what the service does")
+
+
+def _is_made(settings: Settings) -> bool:
+    return settings.database_url is not None or settings.data_dir.exists()
 
 
 def _is_reachable(settings: Settings) -> bool:
@@ -94,6 +136,13 @@ def _is_reachable(settings: Settings) -> bool:
     except AuthAPIError:
         return False
     return True
+
+
+def _is_pooled(url: str) -> bool:
+    try:
+        return migrations.is_pooled(url)
+    except AuthAPIError:
+        return False
 
 
 def _is_current(settings: Settings) -> bool:
@@ -160,14 +209,45 @@ def _ask_shared_store(settings: Settings) -> str:
     return "the shared store answers"
 
 
-def _transport(settings: Settings) -> Iterator[Finding]:
+def _addresses(settings: Settings) -> Iterator[Finding]:
+    if not _is_made(settings) or not _is_current(settings):
+        return
     try:
-        loopback = ip_address(settings.host).is_loopback
-    except ValueError:
-        loopback = settings.host == "localhost"
+        count = asyncio.run(_count_without_address(settings))
+    except AuthAPIError:
+        return  # the finding on the database says so
+    if count:
+        message = (
+            f"{count} event(s) of the last day came from requests without a readable address, "
+            "which share one bucket of each limit: check what the proxy writes into X-Forwarded-For"
+        )
+        yield Finding("addresses", "warning", message)
+
+
+async def _count_without_address(settings: Settings) -> int:
+    services = Services.build(settings)
+    try:
+        async with services.database.read() as store:
+            return await store.events.without_address(since=first_id_at(now() - _LATELY))
+    finally:
+        await services.stop()
+
+
+def _transport(settings: Settings) -> Iterator[Finding]:
+    address = read_address(settings.host)
+    loopback = settings.host == "localhost" if address is None else address.is_loopback
     if not settings.cookie_secure and not loopback:
         message = "plain http beyond this machine: passwords and cookies travel in the clear"
         yield Finding("transport", "warning", message)
+
+
+def _http(_: Settings) -> Iterator[Finding]:
+    # What runs an importing application cannot be seen from here; its first request warns.
+    message = (
+        "serve reads requests by authapi:HTTPProtocol; an application that uvicorn runs needs "
+        "--http authapi:HTTPProtocol for that"
+    )
+    yield Finding("http", "ok", message)
 
 
 def _docs(settings: Settings) -> Iterator[Finding]:

@@ -11,6 +11,7 @@ import sqlite3
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
@@ -19,7 +20,8 @@ from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from authapi.errors import StorageUnavailable
-from authapi.storage.patience import impatient_connection
+from authapi.storage.patience import connected
+from authapi.storage.postgres.parameters import for_command
 
 if TYPE_CHECKING:
     from psycopg import AsyncConnection as ListeningConnection
@@ -53,6 +55,7 @@ class PostgresChanges(Changes):
         # As the pool connects; written as a URL, SQLAlchemy's and libpq's readings differ.
         dialect = PGDialect_psycopg()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it open
         _, self._options = dialect.create_connect_args(url)  # type: ignore[no-untyped-call]
+        self._parameters = for_command(url)
 
     async def announce(self, connection: AsyncConnection, users: Collection[UUID]) -> None:
         texts = sorted(user.hex for user in users)
@@ -72,9 +75,11 @@ class PostgresChanges(Changes):
         """
         import psycopg  # noqa: PLC0415  # an extra; whoever has PostgreSQL has it
 
+        # Beats that are prepared could run as a statement of another client behind a pooler.
+        options = {**self._options, "prepare_threshold": None}
         try:
             async with asyncio.timeout(patience):
-                connection = await impatient_connection().connect(**self._options, autocommit=True)
+                connection = await connected(self._parameters, **options)
             try:
                 async with asyncio.timeout(patience):
                     await connection.execute(f"LISTEN {_CHANNEL}")
@@ -122,8 +127,9 @@ class SQLiteChanges(Changes):
     """
 
     def __init__(self, path: str) -> None:
-        self._path = path
+        self._path = Path(path)
         self._cursor: sqlite3.Cursor | None = None
+        self._file: object = None
         self._data_version = -1
         self._number = -1
         """The latest announcement that this process made or heard."""
@@ -142,6 +148,7 @@ class SQLiteChanges(Changes):
 
     def open(self) -> None:
         """Begin to watch the file."""
+        self._file = identity_of(self._path)
         # Never waits: what cannot be answered at once counts as a change.
         self._cursor = sqlite3.connect(
             self._path, isolation_level=None, check_same_thread=False, timeout=0
@@ -150,9 +157,10 @@ class SQLiteChanges(Changes):
     def unheard(self) -> bool:
         """Whether another process has announced something since this was last asked.
 
-        Also True the first time, while nobody watches, and when SQLite does not answer.
+        Also True the first time, before `open`, when the file is not there or is another one, and
+        when SQLite does not answer.
         """
-        if self._cursor is None:
+        if self._cursor is None or self._is_replaced():
             return True
         try:
             version = self._cursor.execute("PRAGMA data_version").fetchone()[0]
@@ -168,9 +176,28 @@ class SQLiteChanges(Changes):
         self._number = number
         return True
 
+    def _is_replaced(self) -> bool:
+        """Whether the file is not there, or is another one, which is watched from now on."""
+        found = identity_of(self._path)
+        if found == self._file:
+            return False
+        if found is not None:
+            self.close()
+            self.open()
+        return True
+
     def close(self) -> None:
         """Stop watching."""
         if self._cursor is not None:
             self._cursor.connection.close()
             self._cursor = None
         self._data_version = self._number = -1
+
+
+def identity_of(path: Path) -> tuple[int, int] | None:
+    """Which file is at `path`, as device and inode; None if there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino

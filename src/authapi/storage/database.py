@@ -8,23 +8,28 @@ any answer is sent: a commit that fails is an error, never a success told too ea
 import asyncio
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable, Collection
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy import event
-from sqlalchemy.engine import URL, Connection, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.engine import URL, Connection, ExceptionContext, make_url
+from sqlalchemy.exc import ArgumentError, DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from authapi.errors import ConfigurationError, StorageUnavailable
 from authapi.identity import Event
-from authapi.storage.changes import Changes, PostgresChanges, SQLiteChanges
-from authapi.storage.patience import impatient_connection
+from authapi.storage.changes import Changes, PostgresChanges, SQLiteChanges, identity_of
+from authapi.storage.faults import translated
+from authapi.storage.leases import Leases
+from authapi.storage.patience import connector
+from authapi.storage.postgres.parameters import for_service
 from authapi.storage.tables.events import EventTable
 from authapi.storage.tables.one_time_secrets import OneTimeSecretTable
 from authapi.storage.tables.outbox import OutboxTable
@@ -37,8 +42,14 @@ _WRITE = "authapi_write"
 _PING_BOUND = 2.0
 _WAL_BOUND, _WAL_PAUSE = 5.0, 0.02
 """Seconds: how long to ask for a write-ahead log in a new SQLite file, and how often."""
-_READ_ONLY = "25006"
-"""What PostgreSQL says to changes where it only reads: on a standby, after a fail-over."""
+_ONLY_READS = "SELECT current_setting('transaction_read_only')::boolean"
+"""Also true on a standby (PostgreSQL, Hot Standby Parameter Reference)."""
+CHANGES_NOTHING = "DELETE FROM users WHERE 0"
+"""SQLite refuses this where the file is read only; there, `BEGIN IMMEDIATE` begins to read."""
+_STALE_STATEMENTS = frozenset({"26000", "0A000"})
+"""A prepared statement is unknown, or its result has another type since its table was altered."""
+_FILE = "authapi_file"
+"""Under this name the file is kept beside the connection that has opened it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,21 +114,23 @@ class Database:
     ) -> None:
         self._url = parse_url(url)
         self._is_sqlite = self._url.get_backend_name() == "sqlite"
+        self._file = Path(self._url.database or "")  # of SQLite
         options: dict[str, Any] = {"pool_size": pool_size, "max_overflow": 0}
         options |= {"pool_timeout": pool_timeout, "hide_parameters": True}
         if self._is_sqlite:
-            options["connect_args"] = {"timeout": timeout}
+            options["connect_args"] = {"timeout": timeout, "factory": RollingBack}
         else:
             milliseconds = int(timeout * 1000)
             options["pool_pre_ping"] = True
+            longest = pool_timeout + 3 * timeout + 2  # that a transaction lasts, with its commit
+            parameters = for_service(self._url, timeout=timeout, longest=longest)
             options["connect_args"] = {
                 "connect_timeout": max(2, int(timeout)),
                 "tcp_user_timeout": milliseconds,
-                "options": f"-c statement_timeout={milliseconds} -c lock_timeout={milliseconds}"
-                " -c timezone=UTC",
-                "async_creator_fn": impatient_connection().connect,
+                "async_creator_fn": connector(parameters),
             }
         self.engine: AsyncEngine = create_async_engine(self._url, **options)
+        self._leases = Leases(self.engine, patience=timeout + 1)
         self._read_bound = pool_timeout + timeout + 1
         self._write_bound = pool_timeout + 2 * timeout + 1
         self.on_commit: Callable[[Event], None] = _ignore
@@ -136,12 +149,15 @@ class Database:
         self._writer = self.engine.execution_options(**{_WRITE: True})
         # SQLite has one writer. Waiting here is first come, first served; SQLite's own waiting is
         # a lottery that somebody loses when many write.
-        self._turn: AbstractAsyncContextManager[Any] = (
-            asyncio.Lock() if self._is_sqlite else nullcontext()
-        )
+        self._turn = asyncio.Lock() if self._is_sqlite else None
         if self._is_sqlite:
+            event.listen(self.engine.sync_engine, "do_connect", _require_file)
+            event.listen(self.engine.sync_engine, "connect", self._note_file)
+            event.listen(self.engine.sync_engine, "checkout", self._same_file)
             event.listen(self.engine.sync_engine, "connect", _prepare_sqlite)
             event.listen(self.engine.sync_engine, "begin", _begin_sqlite)
+        else:
+            event.listen(self.engine.sync_engine, "handle_error", _doubt)
 
     @property
     def description(self) -> str:
@@ -159,63 +175,69 @@ class Database:
     @asynccontextmanager
     async def read(self) -> AsyncIterator[Store]:
         """The tables, each statement on its own. For a single query."""
-        with _translated():
-            async with asyncio.timeout(self._read_bound), self._reader.connect() as connection:
-                yield _store(connection)
+        with translated():
+            async with self._leases.lend(self._reader, bound=self._read_bound) as lease:
+                yield _store(lease.connection)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Store]:
         """The tables inside one transaction, committed at the end of the block or not at all."""
-        store = None
-        try:
-            with _translated():
-                async with (
-                    asyncio.timeout(self._write_bound),
-                    self._turn,
-                    self._writer.begin() as connection,
-                ):
-                    store = _store(connection)
-                    yield store
-                    if store.changed:
-                        await self.changes.announce(connection, store.changed)
+        with translated():
+            async with self._leases.lend(
+                self._writer, bound=self._write_bound, begins=True, turn=self._turn
+            ) as lease:
+                store = _store(lease.connection)
+                lease.on_end = partial(self._ended, store)
+                yield store
                 if store.changed:
-                    self.changes.committed()
+                    await self.changes.announce(lease.connection, store.changed)
+
+    def _ended(self, store: Store, is_committed: bool) -> None:
+        try:
+            if store.changed and is_committed:
+                self.changes.committed()
         finally:
             # Also after a failure: a commit whose answer was lost may have happened.
-            if store is not None and store.changed:
+            if store.changed:
                 self.on_change(store.changed)
-        for added in store.events.added:
-            self.on_commit(added)
-        if store.outbox.added:
-            self.on_queued()
+        if is_committed:
+            for added in store.events.added:
+                self.on_commit(added)
+            if store.outbox.added:
+                self.on_queued()
 
     async def ping(self) -> None:
-        """Return if the database answers within two seconds: probes do not wait longer either."""
-        with _translated():
-            async with asyncio.timeout(_PING_BOUND), self._reader.connect() as connection:
-                await connection.execute(sa.text("SELECT 1"))
+        """Return if the database takes changes, within two seconds: probes do not wait longer.
+
+        On SQLite, this begins a transaction that changes no row; PostgreSQL tells.
+        """
+        with translated():
+            if self._is_sqlite:
+                async with self._leases.lend(
+                    self._writer, bound=_PING_BOUND, begins=True, turn=self._turn
+                ) as lease:
+                    await lease.connection.exec_driver_sql(CHANGES_NOTHING)
+                    return
+            async with self._leases.lend(self._reader, bound=_PING_BOUND) as lease:
+                if await lease.connection.scalar(sa.text(_ONLY_READS)):
+                    raise StorageUnavailable
+
+    def _note_file(self, _: object, record: ConnectionPoolEntry) -> None:
+        record.info[_FILE] = identity_of(self._file)
+
+    def _same_file(self, _: object, record: ConnectionPoolEntry, __: object) -> None:
+        # A connection stays with the file that it has opened, also when that is removed or another
+        # one is put in its place: what is written there is lost. The pool connects anew.
+        if record.info[_FILE] != identity_of(self._file):
+            raise DisconnectionError
 
     async def close(self) -> None:
         """Close every connection. What is asked after that opens new ones."""
+        await self._leases.settle()
         await self.engine.dispose()
         if self._is_sqlite:
             # A lock belongs to the event loop that first waited for it; the next may be another.
             self._turn = asyncio.Lock()
-
-
-class _translated:  # noqa: N801  # reads as a verb at its places of use
-    """Turns what the driver raises when the database is away into StorageUnavailable."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, PoolTimeout | OperationalError | InterfaceError | TimeoutError):
-            raise StorageUnavailable from error
-        if isinstance(error, DBAPIError) and error.connection_invalidated:
-            raise StorageUnavailable from error
-        if isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", "") == _READ_ONLY:
-            raise StorageUnavailable from error
 
 
 def _store(connection: AsyncConnection) -> Store:
@@ -243,6 +265,39 @@ def _ignore(_: object) -> None:
 
 def _nothing() -> None:
     return None
+
+
+def _doubt(context: ExceptionContext) -> None:
+    # A session that does not know a statement which was prepared on it is another session: a
+    # pooler came in between. All connections of the pool are made anew, and looked at then.
+    if getattr(context.original_exception, "sqlstate", "") in _STALE_STATEMENTS:
+        context.is_disconnect = True
+
+
+class RollingBack(sqlite3.Connection):
+    """Rolls back what is open before it closes.
+
+    SQLite does so by itself, but not before the last cursor of the connection is gone; that of a
+    cancelled statement is held by its traceback.
+    """
+
+    is_closed = False
+
+    def close(self) -> None:
+        if self.is_closed:
+            return
+        self.is_closed = True
+        try:
+            if self.in_transaction:
+                self.rollback()
+        finally:
+            super().close()
+
+
+def _require_file(_: object, __: object, arguments: Sequence[str], ___: object) -> None:
+    # SQLite would make an empty one. It is made by the migrations, with its mode and tables.
+    if identity_of(Path(arguments[0])) is None:
+        raise sqlite3.OperationalError("the database file is not there")
 
 
 def _prepare_sqlite(connection: Any, _: object) -> None:

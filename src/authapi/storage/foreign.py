@@ -8,8 +8,11 @@ import sqlalchemy as sa
 from sqlalchemy.engine import URL, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from authapi.errors import ConfigurationError
+from authapi.errors import ConfigurationError, StorageUnavailable
+from authapi.storage import poolers
 from authapi.storage.database import parse_url
+from authapi.storage.patience import set_on_connect
+from authapi.storage.postgres.parameters import for_command
 
 _AT_ONCE = 500
 _CONNECTING = 10
@@ -47,7 +50,7 @@ def fastapi_users(url: str) -> Iterator[Mapping[str, object]]:
             rows = connection.execution_options(stream_results=True, yield_per=_AT_ONCE)
             for row in rows.execute(statement):
                 yield row._asdict()
-    except (SQLAlchemyError, UnicodeDecodeError):
+    except (SQLAlchemyError, StorageUnavailable, UnicodeDecodeError):
         # Of the error itself nothing is told: drivers put into it what they were given.
         raise ConfigurationError(
             "the table of fastapi-users cannot be read: a table named user with the columns email,"
@@ -65,12 +68,21 @@ def _reader(url: URL) -> Engine:
         return sa.create_engine(
             "sqlite://", creator=lambda: sqlite3.connect(file, uri=True), poolclass=sa.NullPool
         )
-    options = {"connect_timeout": _CONNECTING, "options": "-c default_transaction_read_only=on"}
+    parameters = for_command(url)
+    options = {"connect_timeout": _CONNECTING, "prepare_threshold": None}
     try:
-        return sa.create_engine(
-            url, connect_args=options, poolclass=sa.NullPool, hide_parameters=True
+        engine = sa.create_engine(
+            url,
+            connect_args={**options, **parameters.arguments(with_ours=False)},
+            # Said by each BEGIN: a start-up parameter could be ignored by a pooler.
+            execution_options={"postgresql_readonly": True},
+            poolclass=sa.NullPool,
+            hide_parameters=True,
         )
     except ImportError:
         raise ConfigurationError(
             "PostgreSQL needs the extra: pip install 'authapi[postgres]'"
         ) from None
+    set_on_connect(engine, parameters, is_own=False)
+    poolers.guard(engine, parameters)
+    return engine

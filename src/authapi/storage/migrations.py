@@ -19,12 +19,18 @@ from sqlalchemy.engine import URL, Connection
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from authapi.errors import AuthAPIError, ConfigurationError, StorageUnavailable
-from authapi.storage.database import parse_url
+from authapi.storage import poolers
+from authapi.storage.database import CHANGES_NOTHING, parse_url
+from authapi.storage.patience import set_on_connect
+from authapi.storage.postgres.parameters import for_command, for_service
 
 _TURN = 0x61757468617069
 """`authapi` in ASCII: no other program is likely to lock the same number."""
+_ONLY_READS = "SELECT current_setting('transaction_read_only')::boolean"
 _LONGEST_TURN = 60
 """Seconds that a migration waits for another one."""
+_CONNECTING = 10
+"""Seconds until a connection that is not made is given up."""
 
 
 def upgrade(url: str, revision: str = "head") -> None:
@@ -32,13 +38,13 @@ def upgrade(url: str, revision: str = "head") -> None:
 
     Raises ConfigurationError for an unknown one, StorageUnavailable after a minute of waiting.
     """
-    with _turn(url), connected(url, changes=True) as connection:
+    with _turn(url), connected(url, changes=True, guarded=False) as connection:
         _run(connection, "upgrade", revision)
 
 
 def downgrade(url: str, revision: str) -> None:
     """Bring the schema down to `revision`; `base` empties it, and loses what is in it."""
-    with _turn(url), connected(url, changes=True) as connection:
+    with _turn(url), connected(url, changes=True, guarded=False) as connection:
         _run(connection, "downgrade", revision)
 
 
@@ -79,6 +85,18 @@ def require_current(url: str) -> None:
         )
 
 
+def require_changes(url: str) -> None:
+    """Return if the database takes changes. Raises ConfigurationError for one that only reads."""
+    with connected(url, changes=True) as connection:
+        if connection.dialect.name == "sqlite":
+            connection.exec_driver_sql(CHANGES_NOTHING)
+        elif connection.scalar(sa.text(_ONLY_READS)):
+            raise ConfigurationError(
+                "the database only reads, as a standby does: connect to the primary server, or"
+                " reset default_transaction_read_only for the database and its role"
+            )
+
+
 def _config() -> Config:
     # In the wheel the migrations lie beside this package, in a checkout at the top of the project.
     package = Path(__file__).parents[1]
@@ -104,23 +122,29 @@ def _run(connection: Connection, name: str, *arguments: str) -> None:
 
 
 @contextlib.contextmanager
-def connected(url: str, *, changes: bool = False) -> Iterator[Connection]:
+def connected(url: str, *, changes: bool = False, guarded: bool = True) -> Iterator[Connection]:
     """A connection of its own, for migrations; `changes` takes turns with other writers.
 
-    Raises ConfigurationError or StorageUnavailable, one line each, for whatever the driver raises.
+    Raises ConfigurationError or StorageUnavailable, one line each, for each error of the driver;
+    with `guarded`, ConfigurationError also for a pooler that `storage.poolers` refuses.
     """
     target = parse_url(url)
     is_sqlite = target.get_backend_name() == "sqlite"
     if is_sqlite:
         target = target.set(drivername="sqlite")
         _create_private(Path(target.database or ""))
-    engine = sa.create_engine(target, poolclass=sa.NullPool, hide_parameters=True)
+    engine = _engine(target)
     if is_sqlite:
         # sqlite3 would commit before each change of the schema. One transaction around all of them
         # takes a failed migration back, and makes processes that start at once take turns.
         begin = "BEGIN IMMEDIATE" if changes else "BEGIN"
         event.listen(engine, "connect", lambda raw, _: setattr(raw, "isolation_level", None))
         event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
+    else:
+        parameters = for_command(target)
+        set_on_connect(engine, parameters)
+        if guarded:
+            poolers.guard(engine, parameters, for_service(target, timeout=1, longest=1))
     try:
         with engine.connect() as connection:
             yield connection
@@ -130,10 +154,34 @@ def connected(url: str, *, changes: bool = False) -> Iterator[Connection]:
         engine.dispose()
 
 
+def is_pooled(url: str) -> bool:
+    """Whether a pooler stands in front of the database, one that keeps a session for each client.
+
+    Raises as `connected`.
+    """
+    if parse_url(url).get_backend_name() == "sqlite":
+        return False
+    with connected(url) as connection:
+        return poolers.is_pooled(connection)
+
+
+def _engine(target: URL) -> sa.Engine:
+    options: dict[str, object] = {}
+    if target.get_backend_name() != "sqlite":
+        options.update(for_command(target).arguments(with_ours=False))
+        options["prepare_threshold"] = None  # a connection of a few statements gains nothing by it
+        if "connect_timeout" not in target.query:
+            options["connect_timeout"] = _CONNECTING
+    return sa.create_engine(
+        target, connect_args=options, poolclass=sa.NullPool, hide_parameters=True
+    )
+
+
 @contextlib.contextmanager
 def _turn(url: str) -> Iterator[None]:
     # On PostgreSQL by a lock on a connection of its own, which ends with the process however that
-    # ends. SQLite's migrations take turns by the lock of their one transaction.
+    # ends. A pooler that shares sessions would keep the lock: `connected` refuses it before.
+    # SQLite's migrations take turns by the lock of their one transaction.
     if parse_url(url).get_backend_name() == "sqlite":
         yield
         return
@@ -146,6 +194,8 @@ def _turn(url: str) -> Iterator[None]:
 
 def _explained(error: DBAPIError, target: URL) -> AuthAPIError:
     reason = " ".join(str(error.orig).split())
+    if poolers.UNSUPPORTED in reason:
+        return ConfigurationError(poolers.NO_OPTIONS)
     is_sqlite = target.get_backend_name() == "sqlite"
     if is_sqlite and "unable to open" in reason:
         return ConfigurationError(f"cannot open the database file {target.database}")

@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from ipaddress import IPv4Address
 from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from authapi.identity import NO_NETWORK, Client, Event, EventType
+from authapi.identity import NO_NETWORK, Client, Event, EventType, read_address
 from authapi.storage.models import events, users
 
 _COLUMNS = (
@@ -34,6 +35,7 @@ class EventFilter:
     actor_id: UUID | None = None
     type: EventType | None = None
     ip: str | None = None
+    """In any spelling; what is no address finds nothing."""
     since: UUID | None = None
     """The least id."""
     until: UUID | None = None
@@ -41,10 +43,12 @@ class EventFilter:
 
     def conditions(self) -> Sequence[sa.ColumnElement[bool]]:
         """The same, as SQL: values are bound, never written into it."""
-        equal = {name: getattr(self, name) for name in ("user_id", "actor_id", "type", "ip")}
+        equal = {name: getattr(self, name) for name in ("user_id", "actor_id", "type")}
         found: list[sa.ColumnElement[bool]] = [
             events.c[name] == value for name, value in equal.items() if value is not None
         ]
+        if self.ip is not None:
+            found.append(events.c.ip.in_(_spellings(self.ip)))
         if self.since is not None:
             found.append(events.c.id >= self.since)
         if self.until is not None:
@@ -80,18 +84,44 @@ class EventTable:
         One statement finds the account and writes, so that one that there is and one that there is
         not cost the same work.
         """
-        owner = sa.select(users.c.id).where(users.c.email == email).scalar_subquery()
-        statement = sa.insert(events).values(_row(event) | {"user_id": owner})
-        found = await self._connection.execute(statement.returning(events.c.user_id))
-        self.added.append(replace(event, user_id=found.scalar_one()))
+        await self._add_of(users.c.email == email, event)
+
+    async def add_alone(self, event: Event) -> None:
+        """Write down an event whose account this transaction does not hold.
+
+        If that was deleted meanwhile, the event names no account: what tells of its owner was
+        taken out then, and must not come in again. The work is the same for an event of no account.
+        """
+        await self._add_of(users.c.id == event.user_id, event)
+
+    async def _add_of(self, owner: sa.ColumnElement[bool], event: Event) -> None:
+        # Held until the commit, so that a deletion comes before or after both.
+        found = sa.select(users.c.id).where(owner).with_for_update(read=True, key_share=True)
+        statement = sa.insert(events).values(_row(event) | {"user_id": found.scalar_subquery()})
+        rows = await self._connection.execute(statement.returning(events.c.user_id))
+        self.added.append(replace(event, user_id=rows.scalar_one()))
 
     async def prune(self, *, before: UUID, limit: int) -> int:
-        """Remove up to `limit` events with lesser ids than `before`; how many they were."""
+        """Remove up to `limit` events with lesser ids than `before`; how many they were.
+
+        Passes over rows that a change of their account holds, as a batch over many accounts must.
+        """
         batch = sa.select(events.c.id).where(events.c.id < before).limit(limit)
-        found = await self._connection.execute(
-            sa.delete(events).where(events.c.id.in_(batch.scalar_subquery()))
+        rows = await self._connection.execute(batch.with_for_update(skip_locked=True))
+        ids = rows.scalars().all()
+        # Also without any: a role that may not remove events is to notice before there are some.
+        await self._connection.execute(sa.delete(events).where(events.c.id.in_(ids)))
+        return len(ids)
+
+    async def without_address(self, *, since: UUID) -> int:
+        """How many events with ids from `since` on come from a request without a readable address.
+
+        What happened at the command line has no request.
+        """
+        statement = sa.select(sa.func.count()).where(
+            events.c.id >= since, events.c.ip.is_(None), events.c.request_id.is_not(None)
         )
-        return found.rowcount
+        return int((await self._connection.execute(statement)).scalar_one())
 
     async def anonymise(self, user_id: UUID) -> None:
         """Take out of the events of a user what tells of a person; what happened stays."""
@@ -137,6 +167,15 @@ class EventTable:
             statement = statement.where(events.c.id < before)
         statement = statement.order_by(events.c.id.desc()).limit(limit)
         return [_event(row) for row in await self._connection.execute(statement)]
+
+
+def _spellings(ip: str) -> Sequence[str]:
+    """How rows may spell the address: rows of older releases hold IPv4-mapped IPv6 as well."""
+    address = read_address(ip)
+    if not isinstance(address, IPv4Address):
+        return [] if address is None else [str(address)]
+    high, low = divmod(int(address), 1 << 16)
+    return [str(address), f"::ffff:{address}", f"::ffff:{high:x}:{low:x}"]
 
 
 def _event(row: Sequence[Any]) -> Event:

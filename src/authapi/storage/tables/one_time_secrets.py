@@ -116,7 +116,12 @@ class OneTimeSecretTable:
         await self._connection.execute(sa.delete(table).where(*conditions))
 
     async def reserves(self, email: str, *, unless_for: UUID, now: datetime) -> bool:
-        """Whether somebody else's account can still get this canonical address back."""
+        """Whether an account other than `unless_for` can still get this canonical address back.
+
+        Asked after the address is given to `unless_for`, in the same transaction: the unique index
+        on addresses makes that wait for an account that leaves the address, whose commit makes the
+        reservation seen here.
+        """
         statement = sa.select(
             sa.exists().where(
                 table.c.email == email,
@@ -139,9 +144,17 @@ class OneTimeSecretTable:
         return set(found.scalars())
 
     async def prune(self, *, now: datetime, limit: int) -> int:
-        """Remove up to `limit` whose time is over; how many they were."""
+        """Remove up to `limit` whose time is over; how many they were.
+
+        Those that another transaction holds are passed over: many are locked here, whose users are
+        not held, so to wait for one of them could be a deadlock.
+        """
         batch = sa.select(table.c.id).where(table.c.expires_at <= now).limit(limit)
-        result = await self._connection.execute(
-            sa.delete(table).where(table.c.id.in_(batch.scalar_subquery()))
+        over = (
+            (await self._connection.execute(batch.with_for_update(skip_locked=True)))
+            .scalars()
+            .all()
         )
-        return result.rowcount
+        if over:
+            await self._connection.execute(sa.delete(table).where(table.c.id.in_(over)))
+        return len(over)

@@ -6,6 +6,7 @@ from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from authapi.crypto.secrets import SecretHash
@@ -40,6 +41,10 @@ _BY_SIGNED_ID = _BY_ID.where(
     sa.exists().where(signing_keys.c.kid == sa.bindparam("kid")).correlate(None)
 )
 _BY_SIGNED_ID_AND_KIND = _BY_SIGNED_ID.where(_OF_KIND)
+_AMONG = sa.select(sessions.c.id).where(
+    sessions.c.id == sa.any_(sa.bindparam("ids", type_=postgresql.ARRAY(sa.Uuid)))
+)
+_AMONG_FREE = _AMONG.with_for_update(key_share=True, skip_locked=True)
 
 
 class SessionTable:
@@ -101,14 +106,25 @@ class SessionTable:
         row = (await self._connection.execute(statement)).one_or_none()
         return None if row is None else _session(row)
 
+    async def lock_of(self, user_id: UUID) -> None:
+        """Hold every session of this user, who is held already, until the commit."""
+        statement = sa.select(sessions.c.id).where(_of(user_id)).order_by(sessions.c.id)
+        await self._connection.execute(statement.with_for_update())
+
     async def lock_by_family(self, family: SecretHash) -> tuple[Session, User] | None:
         """The session that this refresh family renews, held until the commit, and its user."""
-        statement = (
-            _WITH_USER.join(refresh_families, refresh_families.c.session_id == sessions.c.id)
-            .where(refresh_families.c.family_hash == family)
-            .with_for_update(of=sessions)
+        return await self._one(_of_family(family).with_for_update(of=sessions), {})
+
+    async def find_by_family(self, family: SecretHash) -> tuple[Session, User] | None:
+        """The session that this refresh family renews, and its user."""
+        return await self._one(_of_family(family), {})
+
+    async def find_owner(self, secret: SecretHash, kind: SessionKind) -> UUID | None:
+        """Whose session has this secret."""
+        statement = sa.select(sessions.c.user_id).where(
+            sessions.c.secret_hash == secret, sessions.c.kind == kind
         )
-        return await self._one(statement, {})
+        return (await self._connection.execute(statement)).scalar_one_or_none()
 
     async def find_data(self, session_id: UUID) -> Mapping[str, object] | None:
         """The data kept with a session."""
@@ -162,10 +178,21 @@ class SessionTable:
         )
         self._changed.update(found.scalars())
 
-    async def saw(self, seen: Iterable[tuple[UUID, datetime, datetime | None]]) -> None:
-        """Write down uses: (session, when, when it now expires for idleness). Never backwards."""
-        rows = [{"b_id": key, "b_at": at, "b_idle": idle} for key, at, idle in seen]
-        if rows:
+    async def saw(self, seen: Iterable[tuple[UUID, datetime, datetime | None]]) -> set[UUID]:
+        """Write down uses: (session, when, when it now expires for idleness). Never backwards.
+
+        Waits for no other transaction: on PostgreSQL, sessions that another one holds are passed
+        over, and their ids returned. Many sessions of many users are locked here, whose users are
+        not held, so to wait for one of them could be a deadlock.
+        """
+        uses = {key: (at, idle) for key, at, idle in seen}
+        keys, busy = set(uses), set[UUID]()
+        if keys and self._connection.dialect.name == "postgresql":
+            free = await self._among(_AMONG_FREE, keys)
+            if left := keys - free:
+                busy = await self._among(_AMONG, left)  # the others have ended
+            keys = free
+        if keys:
             await self._connection.execute(
                 sa.update(sessions)
                 .where(
@@ -173,8 +200,9 @@ class SessionTable:
                     sessions.c.last_seen_at < sa.bindparam("b_at"),
                 )
                 .values(last_seen_at=sa.bindparam("b_at"), idle_expires_at=sa.bindparam("b_idle")),
-                rows,
+                [{"b_id": k, "b_at": uses[k][0], "b_idle": uses[k][1]} for k in sorted(keys)],
             )
+        return busy
 
     async def end(self, session_id: UUID) -> bool:
         """Remove one session; whether it was there."""
@@ -229,16 +257,26 @@ class SessionTable:
         return (await self._connection.execute(statement)).scalar_one()
 
     async def prune(self, *, now: datetime, grace: timedelta, limit: int) -> int:
-        """Remove up to `limit` sessions that ended more than `grace` ago; how many they were."""
+        """Remove up to `limit` sessions that ended more than `grace` ago; how many they were.
+
+        Those that another transaction holds are passed over, as in `saw`.
+        """
         batch = sa.select(sessions.c.id).where(sessions.c.expires_at < now - grace).limit(limit)
         if self._connection.dialect.name == "postgresql":
             # Both clocks have to agree that it is over: ours may be wrong.
             batch = batch.where(sessions.c.expires_at < sa.func.now() - grace)
-        found = await self._connection.execute(
-            sa.delete(sessions).where(sessions.c.id.in_(batch.scalar_subquery()))
+        ended = (
+            (await self._connection.execute(batch.with_for_update(skip_locked=True)))
+            .scalars()
+            .all()
         )
-        # Nobody can be known by one of these any more, so there is nothing to announce.
-        return found.rowcount
+        if ended:
+            # No caller can be known by one of these any more, so there is nothing to announce.
+            await self._connection.execute(sa.delete(sessions).where(sessions.c.id.in_(ended)))
+        return len(ended)
+
+    async def _among(self, statement: sa.Select[UUID], keys: Collection[UUID]) -> set[UUID]:
+        return set((await self._connection.execute(statement, {"ids": list(keys)})).scalars())
 
     async def _one(
         self, statement: sa.Select[Any], values: Mapping[str, object]
@@ -253,6 +291,11 @@ class SessionTable:
         owners = (await self._connection.execute(statement)).scalars().all()
         self._changed.update(owners)
         return len(owners)
+
+
+def _of_family(family: SecretHash) -> sa.Select[Any]:
+    joined = _WITH_USER.join(refresh_families, refresh_families.c.session_id == sessions.c.id)
+    return joined.where(refresh_families.c.family_hash == family)
 
 
 def _of(user_id: UUID) -> sa.ColumnElement[bool]:

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from authapi.crypto.passwords import PasswordHash
 from authapi.errors import EmailTaken
 from authapi.identity import User
-from authapi.storage.models import users
+from authapi.storage.models import outbox, users
 
 USER_COLUMNS = (
     users.c.id,
@@ -34,6 +34,12 @@ USER_COLUMNS = (
 _Insert = Callable[[sa.Table], sqlite.Insert | postgresql.Insert]
 _INSERTS: Mapping[str, _Insert] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 """An insert that may find that somebody was faster is no part of standard SQL."""
+
+_ADDRESS_LOCKS = sa.text(
+    "SELECT pg_advisory_xact_lock(hashtextextended('authapi address ' || email, 0))"
+    " FROM unnest(CAST(:emails AS text[])) AS email"
+)
+"""In the order of the array: `unnest` gives its members one after another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +107,16 @@ class UserTable:
         self._connection = connection
         self._changed = changed
 
+    async def wait_for_addresses(self, *emails: str) -> None:
+        """Hold these canonical addresses until the commit: wait for who else gives or frees them.
+
+        Called before any row is locked. The unique index on the address makes transactions wait
+        too, but in the order of their statements; this takes advisory locks in the order of the
+        text, so that two that are about the same addresses do not wait for one another.
+        """
+        if self._connection.dialect.name == "postgresql":
+            await self._connection.execute(_ADDRESS_LOCKS, {"emails": sorted(set(emails))})
+
     async def add(self, user: User, *, email: str, password_hash: PasswordHash | None) -> None:
         """Insert `user` under the canonical `email`. Raises EmailTaken."""
         try:
@@ -112,13 +128,19 @@ class UserTable:
             raise EmailTaken from None
 
     async def add_missing(self, newcomers: Sequence[Newcomer]) -> set[UUID]:
-        """Insert those whose address nobody has, and leave the others as they are; who were."""
+        """Insert those whose address no account has; the ids of those that were inserted.
+
+        In the order of the addresses, as each insert waits for others of its address.
+        """
         if not newcomers:
             return set()
         insert = _INSERTS[self._connection.dialect.name](users)
         found = await self._connection.execute(
             insert.on_conflict_do_nothing(index_elements=[users.c.email]).returning(users.c.id),
-            [_values(it.user, it.email, it.password_hash) for it in newcomers],
+            [
+                _values(it.user, it.email, it.password_hash)
+                for it in sorted(newcomers, key=lambda it: it.email)
+            ],
         )
         return set(found.scalars())
 
@@ -148,7 +170,12 @@ class UserTable:
         return await self._credentials(users.c.email == email)
 
     async def lock(self, user_id: UUID) -> tuple[User, PasswordHash | None] | None:
-        """The account and its password hash, held against other writers until the commit."""
+        """The account and its password hash, held against other writers until the commit.
+
+        `FOR NO KEY UPDATE`: rows of other tables that refer to the account can still be inserted,
+        whose foreign key is checked by a lock `FOR KEY SHARE`. An account is held before its
+        sessions and all else that belongs to it.
+        """
         return await self._credentials(users.c.id == user_id, lock=True)
 
     async def lock_all(self, user_ids: Collection[UUID]) -> Mapping[UUID, User]:
@@ -157,7 +184,7 @@ class UserTable:
         In the order of their ids, so that no two who hold several wait for one another.
         """
         statement = sa.select(*USER_COLUMNS).where(users.c.id.in_(user_ids)).order_by(users.c.id)
-        rows = await self._connection.execute(statement.with_for_update())
+        rows = await self._connection.execute(statement.with_for_update(key_share=True))
         return {user.id: user for user in map(_user, rows)}
 
     async def page(self, *, after: UUID | None, limit: int) -> Sequence[User]:
@@ -228,13 +255,17 @@ class UserTable:
         statement = sa.select(users.c.password_version).where(users.c.id == user_id)
         return (await self._connection.execute(statement)).scalar_one_or_none()
 
-    async def replace_hash(self, user_id: UUID, old: PasswordHash, new: PasswordHash) -> None:
-        """Store the same password under a stronger hash, unless the password changed meanwhile."""
-        await self._connection.execute(
+    async def replace_hash(self, user_id: UUID, old: PasswordHash, new: PasswordHash) -> bool:
+        """Store the same password under a stronger hash, unless `old` was replaced meanwhile.
+
+        Whether it is stored.
+        """
+        found = await self._connection.execute(
             sa.update(users)
             .where(users.c.id == user_id, users.c.password_hash == old)
             .values(password_hash=new)
         )
+        return found.rowcount == 1
 
     async def set_active(self, user_id: UUID, active: bool, *, at: datetime) -> None:
         """Activate or deactivate the account."""
@@ -249,8 +280,18 @@ class UserTable:
         await self._update(user_id, roles=roles, updated_at=at)
 
     async def delete(self, user_id: UUID) -> bool:
-        """Remove the account and, by the foreign key, all that is its own; whether it was there."""
+        """Remove the account and, by the foreign key, all that is its own; whether it was there.
+
+        Its entries in the outbox are locked by their ids first: others lock several of those in
+        this order too, and the foreign key would take them in any.
+        """
         self._changed.add(user_id)
+        await self._connection.execute(
+            sa.select(outbox.c.id)
+            .where(outbox.c.user_id == user_id)
+            .order_by(outbox.c.id)
+            .with_for_update()
+        )
         result = await self._connection.execute(sa.delete(users).where(users.c.id == user_id))
         return result.rowcount == 1
 
@@ -263,7 +304,7 @@ class UserTable:
     ) -> tuple[User, PasswordHash | None] | None:
         statement = sa.select(*USER_COLUMNS, users.c.password_hash).where(condition)
         if lock:
-            statement = statement.with_for_update()
+            statement = statement.with_for_update(key_share=True)
         row = (await self._connection.execute(statement)).one_or_none()
         return None if row is None else (_user(row[:-1]), row[-1])
 

@@ -1,0 +1,128 @@
+"""Whether the role of a connection may do what the service does, and what to grant if not."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from authapi.storage.database import parse_url
+from authapi.storage.migrations import connected
+from authapi.storage.models import events, metadata
+
+_CHANGED = ("SELECT", "INSERT", "UPDATE", "DELETE")
+_ANONYMISED = ("ip", "network", "user_agent", "request_id", "detail")
+"""Columns of `events` that lose what tells of a person when an account is deleted."""
+_FUNCTIONS = (
+    "pg_notify(text,text)",
+    "hashtextextended(text,bigint)",
+    "pg_advisory_xact_lock(bigint)",
+    "pg_try_advisory_xact_lock(bigint)",
+)
+"""Everybody may execute them until that is revoked."""
+
+_READ: Mapping[str, Sequence[str]] = {"alembic_version": ("SELECT",), "events": _CHANGED[:2]}
+_TABLES = {name: _READ.get(name, _CHANGED) for name in ("alembic_version", *metadata.tables)}
+"""The privileges on each table; those on columns of `events` are asked for besides. A row that is
+locked needs UPDATE (PostgreSQL, SELECT, The Locking Clause)."""
+
+_ROLE = sa.text("SELECT quote_ident(current_user)")
+_CLOSED_SCHEMAS = sa.text(
+    "SELECT quote_ident(nspname) FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace"
+    " WHERE relname = 'alembic_version' AND to_regclass('alembic_version') IS NULL"
+    " AND NOT has_schema_privilege(n.oid, 'USAGE')"
+)
+_TABLE = sa.text(
+    "SELECT quote_ident(nspname) || '.' || quote_ident(relname), c.oid, row_security_active(c.oid)"
+    " FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace"
+    " WHERE c.oid = to_regclass(CAST(:name AS text))"
+)
+_ON_TABLE = sa.text("SELECT has_table_privilege(CAST(:table AS oid), :privilege)")
+_ON_COLUMN = sa.text("SELECT has_column_privilege(CAST(:table AS oid), :column, :privilege)")
+_ON_FUNCTION = sa.text("SELECT has_function_privilege(:name, 'EXECUTE')")
+
+
+@dataclass(frozen=True, slots=True)
+class Lack:
+    """Something that the role may not do."""
+
+    what: str
+    """In words, with the name of the table, schema or function."""
+    remedy: str
+    """The statement to run."""
+    fails_requests: bool = True
+    """Whether requests fail without it; otherwise housekeeping does."""
+
+
+def lacking(url: str, *, erases: bool) -> Sequence[Lack] | None:
+    """What the role of `url` may not do in a current schema; None on SQLite, which has no roles.
+
+    `erases` says whether events are removed with their account, rather than anonymised. Raises as
+    `migrations.connected`.
+    """
+    if parse_url(url).get_backend_name() == "sqlite":
+        return None
+    with connected(url) as connection:
+        return list(_Looking(connection, erases=erases).all())
+
+
+class _Looking:
+    def __init__(self, connection: Connection, *, erases: bool) -> None:
+        self._connection = connection
+        self._role = connection.scalar(_ROLE)
+        self._erases = erases
+
+    def all(self) -> Iterator[Lack]:
+        for schema in self._connection.scalars(_CLOSED_SCHEMAS).all():
+            yield self._lack("use", f"USAGE ON SCHEMA {schema}", f"the schema {schema}")
+        for name, privileges in _TABLES.items():
+            yield from self._on_table(name, privileges)
+        for function in _FUNCTIONS:
+            if not self._may(_ON_FUNCTION, name=function):
+                yield self._lack("call", f"EXECUTE ON FUNCTION {function}", function)
+
+    def _on_table(self, name: str, privileges: Sequence[str]) -> Iterator[Lack]:
+        found = self._connection.execute(_TABLE, {"name": name}).one_or_none()
+        if found is None:
+            return  # the check of the schema says so
+        quoted, table, hides_rows = found
+        if hides_rows:
+            yield Lack(
+                f"row-level security hides rows of {quoted} from the role {self._role}",
+                f"ALTER TABLE {quoted} DISABLE ROW LEVEL SECURITY",
+            )
+        missing = [it for it in privileges if not self._may(_ON_TABLE, table=table, privilege=it)]
+        if missing:
+            yield self._lack(_listed(missing), f"{', '.join(missing)} ON {quoted}", name)
+        if name == events.name:
+            yield from self._on_events(quoted, table)
+
+    def _on_events(self, quoted: str, table: int) -> Iterator[Lack]:
+        if not self._may(_ON_TABLE, table=table, privilege="DELETE"):
+            grant = f"DELETE ON {quoted}"
+            yield self._lack("DELETE", grant, events.name, fails_requests=self._erases)
+        if self._erases:
+            return
+        columns = [
+            column
+            for column in _ANONYMISED
+            if not self._may(_ON_COLUMN, table=table, column=column, privilege="UPDATE")
+        ]
+        if columns:
+            names = ", ".join(columns)
+            yield self._lack("UPDATE", f"UPDATE ({names}) ON {quoted}", f"{names} of events")
+
+    def _may(self, question: sa.TextClause, **values: object) -> bool:
+        return bool(self._connection.scalar(question, values))
+
+    def _lack(self, verb: str, grant: str, object_: str, *, fails_requests: bool = True) -> Lack:
+        return Lack(
+            f"the role {self._role} may not {verb} {object_}",
+            f"GRANT {grant} TO {self._role}",
+            fails_requests,
+        )
+
+
+def _listed(privileges: Sequence[str]) -> str:
+    *others, last = privileges
+    return f"{', '.join(others)} or {last}" if others else last

@@ -1,0 +1,36 @@
+"""A role that may do what docs/asvs.md says, and no more."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import sqlalchemy as sa
+
+from tests.storage.rows import sql
+
+CHANGED = (
+    *("users", "sessions", "refresh_families"),
+    *("signing_keys", "one_time_secrets", "outbox"),
+)
+ANONYMISED = ("ip", "network", "user_agent", "request_id", "detail")
+
+
+@contextmanager
+def restricted(url: str, name: str) -> Iterator[str]:
+    """The URL of the same database for a new role, which is dropped afterwards."""
+    sql(
+        url,
+        f"CREATE ROLE {name} LOGIN PASSWORD 'canary'",
+        f"GRANT SELECT ON alembic_version TO {name}",
+        f"GRANT SELECT, INSERT, UPDATE, DELETE ON {', '.join(CHANGED)} TO {name}",
+        f"GRANT SELECT, INSERT, UPDATE ({', '.join(ANONYMISED)}) ON events TO {name}",
+    )
+    try:
+        own = sa.make_url(url).set(username=name, password="canary")
+        yield own.render_as_string(hide_password=False)
+    finally:
+        sql(url, cut_off(name), f"DROP OWNED BY {name}", f"DROP ROLE {name}")
+
+
+def cut_off(name: str) -> str:
+    """The statement that ends the sessions of a role."""
+    return f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{name}'"
