@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from authapi.services import Services
+from authapi.services.background.closing import close_after_failure
 from authapi.settings import Settings, load_settings
 from authapi.strategies.registry import Registry
 from authapi.web.context import Runtime
@@ -70,8 +71,10 @@ class AuthAPI:
         try:
             async with self._installation.started():
                 yield
-        finally:
-            await services.stop()
+        except BaseException:
+            await close_after_failure(services.stop)
+            raise
+        await services.stop()
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:

@@ -12,11 +12,11 @@ from datetime import UTC, datetime, timedelta
 import httpx
 import pytest
 import sqlalchemy
-import time_machine
 
 from authapi.crypto.passwords import PasswordHash, PasswordHasher
 from authapi.services.addresses import parse_email
 from authapi.testing import PASSWORD
+from tests.clocks import time_passes
 from tests.conftest import SettingsFactory
 from tests.security.peers import WRONG, Service, guess, serving, told
 from tests.servers.valkey import ValkeyServer
@@ -477,7 +477,7 @@ async def test_a_refusal_tells_nothing_of_the_account(start: Start) -> None:
     await service.api.services.accounts.set_active(sleeper.id, False)
     await service.api.services.accounts.create(parse_email("guest@example.com"), None)
     emails = [VICTIM, "nobody@example.com", "sleeper@example.com", "guest@example.com"]
-    with time_machine.travel(NOON, tick=False):
+    with time_passes(NOON):
         for email in emails:
             assert await codes(guesses(service.at(A), 2, email)) == [401, 401]
         refusals = [await guess(service.at(A), email) for email in emails]
@@ -489,7 +489,7 @@ async def test_a_refusal_tells_nothing_of_the_account(start: Start) -> None:
 
 async def test_refused_for_a_minute_and_no_longer(start: Start) -> None:
     service = await start()
-    with time_machine.travel(NOON, tick=False) as clock:
+    with time_passes(NOON) as clock:
         assert await codes(guesses(service.at(A), 11)) == [401] * 10 + [429]
         clock.shift(timedelta(seconds=59))
         refusal = await guess(service.at(A), VICTIM, PASSWORD)

@@ -1,7 +1,11 @@
 """Metrics: what is counted, and what never becomes a label."""
 
+import os
 import re
+import subprocess
+import sys
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 from fastapi import FastAPI
@@ -125,3 +129,61 @@ async def test_the_span_of_a_request_tells_how_and_not_who(make_settings: Settin
     everything = " ".join(span.to_json() for span in exporter.get_finished_spans())
     assert "canary" not in everything
     assert token.removeprefix("Bearer ") not in everything
+
+
+_SCRAPES = """
+import os, subprocess, sys
+from pathlib import Path
+from threading import Barrier, Thread
+
+folder = os.environ["PROMETHEUS_MULTIPROC_DIR"]
+from authapi.services import metrics as module
+
+killed = subprocess.Popen([sys.executable, "-c", "pass"])
+killed.wait()
+errors, registry, rounds = [], module.registry_of_workers(), 20
+together, removing = Barrier(4, timeout=30), Barrier(4, timeout=30)
+kill, remove = os.kill, os.unlink
+
+def all_have_looked(pid, number):
+    # Each scrape has listed the files of the worker before the first one removes them.
+    try:
+        kill(pid, number)
+    finally:
+        together.wait()
+
+def all_have_listed(path, **options):
+    removing.wait()
+    remove(path, **options)
+
+os.kill, os.unlink, os.remove = all_have_looked, all_have_listed, all_have_listed
+
+def scrape():
+    try:
+        module.generate_latest(registry)
+    except BaseException as error:
+        errors.append(repr(error))
+        together.abort()
+        removing.abort()
+
+for _ in range(rounds):
+    for name in ("gauge_livesum", "gauge_liveall"):
+        Path(folder, f"{name}_{killed.pid}.db").write_bytes(b"")
+    scrapes = [Thread(target=scrape) for _ in range(4)]
+    for one in scrapes: one.start()
+    for one in scrapes: one.join()
+print(errors, sorted(os.listdir(folder)))
+"""
+
+
+def test_scrapes_at_once_after_a_worker_was_killed(tmp_path: Path) -> None:
+    environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", _SCRAPES],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert done.stdout == "[] []\n"

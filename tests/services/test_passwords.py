@@ -5,6 +5,7 @@ import os
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import anyio
 import pytest
@@ -176,6 +177,73 @@ async def test_work_that_fails_frees_its_place(pool: Passwords) -> None:
             await pool.verify("x", None)
         with pytest.raises(ZeroDivisionError):
             await pool._run(lambda _: 1 // 0)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("can't start new thread"),
+        RuntimeError("cannot schedule new futures after shutdown"),
+        MemoryError(),
+    ],
+    ids=["no-thread", "shut-down", "no-memory"],
+)
+@pytest.mark.parametrize("method", ["start", "submit"])
+async def test_a_thread_that_cannot_be_started_frees_the_place(
+    pool: Passwords, monkeypatch: pytest.MonkeyPatch, error: Exception, method: str
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise error
+
+    hasher(pool).go_on.set()
+    owner = threading.Thread if method == "start" else ThreadPoolExecutor
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, method, fails)
+        for _ in range(3 * pool._limit):
+            with pytest.raises(Overloaded):
+                await pool.hash("refused")
+            with pytest.raises(Overloaded):
+                await pool.verify("refused", None)
+            assert (pool.running, pool.waiting, pool._pending) == (0, 0, 0)
+    tasks = begin(pool, 5)
+    assert await asyncio.gather(*tasks) == [PasswordHash(str(n)) for n in range(5)]
+    assert sorted(hasher(pool).begun) == [*"01234"], "what was refused is hashed later, for nobody"
+    assert pool._pending == 0
+
+
+async def test_a_second_thread_that_cannot_be_started_leaves_the_first_at_work(
+    pool: Passwords, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    [first] = begin(pool, 1)
+    await until(lambda: hasher(pool).working == 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", fails)
+        for _ in range(10):
+            with pytest.raises(Overloaded):
+                await pool.hash("refused")
+    assert pool._pending == 1
+    hasher(pool).go_on.set()
+    assert await first == PasswordHash("0")
+    assert await asyncio.gather(*begin(pool, 5, first=1)) == [
+        PasswordHash(str(n)) for n in range(1, 6)
+    ]
+    assert "refused" not in hasher(pool).begun
+    await until(lambda: pool._pending == 0)
+
+
+async def test_no_thread_outlives_stop(pool: Passwords) -> None:
+    before = threading.active_count()
+    hasher(pool).go_on.set()
+    await asyncio.gather(*begin(pool, 4))
+    assert any(thread.name.startswith("hash") for thread in threading.enumerate())
+    await pool.stop()
+    assert not any(thread.name.startswith("hash") for thread in threading.enumerate())
+    assert threading.active_count() <= before + 1  # that of the event loop, which waited
+    with pytest.raises(RuntimeError, match="lifespan"):
+        await pool.hash("x")
 
 
 async def test_what_is_not_started_says_so() -> None:

@@ -3,7 +3,9 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 import time_machine
@@ -20,7 +22,9 @@ from authapi.errors import (
 from authapi.identity import Client, network_of
 from authapi.services.counters import MemoryCounters
 from authapi.services.throttle import Throttle
+from tests.clocks import clock_is_set, time_passes
 from tests.servers.valkey import ValkeyServer
+from tests.storage.cancelling import Steps
 
 NOON = datetime(2031, 5, 6, 12, tzinfo=UTC)
 HERE = Client(ip="192.0.2.1")
@@ -164,7 +168,7 @@ async def test_what_nobody_foresaw_stays_counted() -> None:
 
 async def test_retry_after_is_what_is_left_of_the_window() -> None:
     subject = throttle(limit_account_and_network="1/minute")
-    with time_machine.travel(NOON, tick=False) as clock:
+    with time_passes(NOON) as clock:
         await fail(subject)
         for second, left in ((0, 60), (0.5, 60), (59, 1), (59.9, 1)):
             clock.move_to(NOON + timedelta(seconds=second))
@@ -200,7 +204,7 @@ async def test_a_network_that_is_refused_leaves_nothing_behind_for_each_account(
 
 async def test_a_counter_begins_with_its_first_hit_and_ends_with_its_window() -> None:
     counters = MemoryCounters()
-    with time_machine.travel(NOON, tick=False) as clock:
+    with time_passes(NOON) as clock:
         assert await counters.get("a") == 0
         assert await counters.get_expiry("a") == NOON.timestamp()
         assert [await counters.incr("a", 60) for _ in range(3)] == [1, 2, 3]
@@ -213,6 +217,98 @@ async def test_a_counter_begins_with_its_first_hit_and_ends_with_its_window() ->
         assert await counters.get_expiry("a") == NOON.timestamp() + 120
 
 
+@pytest.mark.parametrize("hours", [-1, 1, -24 * 365], ids=["back", "ahead", "a-year-back"])
+async def test_a_window_lasts_as_long_whatever_the_clock_is_set_to(hours: int) -> None:
+    subject = throttle(limit_account_and_network="1/minute", limit_registrations="1/minute")
+    with clock_is_set(NOON) as (clock, monotonic):
+        await fail(subject)
+        await subject.registration(HERE)
+        clock.shift(timedelta(hours=hours))
+        for passed, left in ((0, 60), (59, 1)):
+            monotonic.seconds = 1000.0 + passed
+            for refused in (fail(subject), subject.registration(HERE)):
+                with pytest.raises(TooManyAttempts) as refusal:
+                    await refused
+                assert refusal.value.retry_after == left
+        monotonic.seconds += 1
+        await fail(subject)
+        await subject.registration(HERE)
+
+
+async def test_mail_to_one_address_is_counted_by_the_same_clock() -> None:
+    subject = throttle(limit_mails="1/minute")
+    with clock_is_set(NOON) as (clock, monotonic):
+        assert await subject.may_mail("victim")
+        clock.shift(timedelta(hours=-1))
+        assert not await subject.may_mail("victim")
+        monotonic.seconds += 60
+        assert await subject.may_mail("victim")
+
+
+async def test_a_window_in_the_shared_store_ends_by_the_clock_of_the_store(
+    shared: Throttle,
+) -> None:
+    await fail(shared)
+    await fail(shared)
+    with time_machine.travel(datetime.now(UTC) - timedelta(hours=1)):
+        with pytest.raises(TooManyAttempts) as refusal:
+            await succeed(shared)
+        assert 1 <= refusal.value.retry_after <= 60
+
+
+async def test_a_question_that_fails_leaves_nothing_counted() -> None:
+    subject = throttle(limit_account="1/hour", limit_account_and_network="9/minute")
+    await fail(subject)
+
+    async def fails() -> bool:
+        raise ZeroDivisionError
+
+    async def is_abandoned() -> bool:
+        raise asyncio.CancelledError
+
+    held = dict(subject._local.storage._counters)  # type: ignore[attr-defined]
+    for question in (fails, is_abandoned):
+        with pytest.raises((ZeroDivisionError, asyncio.CancelledError)):
+            async with subject.attempt("victim", HERE, at_home=question):
+                pass
+        counted = subject._local.storage._counters  # type: ignore[attr-defined]
+        asked = {key: one for key, one in counted.items() if "home-asked" in key}
+        assert {**held, **asked} == counted
+
+
+async def test_what_is_cut_off_while_it_is_counted_or_given_back_leaves_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As with a shared store, where each counter is an await of its own."""
+    incr = MemoryCounters.incr
+
+    async def slowly(self: MemoryCounters, *what: Any, **more: Any) -> int:
+        await asyncio.sleep(0)
+        return await incr(self, *what, **more)
+
+    monkeypatch.setattr(MemoryCounters, "incr", slowly)
+    subject = throttle(limit_account="2/hour")
+    for refused in (False, True):
+        if refused:
+            await fail(subject)
+            await fail(subject)
+        held = counted(subject)
+        for at in range(1, 40):
+            steps = Steps(at)
+            with suppress(TooManyAttempts):
+                await steps.run(succeed(subject))
+            await asyncio.sleep(0)
+            if not steps.is_cut:
+                break
+            assert counted(subject) == held, at
+        assert at > 4
+
+
+def counted(subject: Throttle) -> dict[str, int]:
+    counters = subject._local.storage._counters  # type: ignore[attr-defined]
+    return {key: one[0] for key, one in counters.items() if one[0]}
+
+
 async def test_a_counter_never_falls_below_zero() -> None:
     counters = MemoryCounters()
     for _ in range(5):
@@ -222,7 +318,7 @@ async def test_a_counter_never_falls_below_zero() -> None:
 
 async def test_dead_counters_are_swept_out_and_live_ones_stay() -> None:
     counters = MemoryCounters()
-    with time_machine.travel(NOON, tick=False) as clock:
+    with time_passes(NOON) as clock:
         await counters.incr("day", 86400, 7)
         for number in range(10_000):
             await counters.incr(f"minute {number}", 60)
@@ -417,7 +513,7 @@ def test_a_wrong_url_is_one_line_without_the_password(url: str) -> None:
 
 async def test_one_network_cannot_keep_the_owner_out() -> None:
     subject = throttle()
-    with time_machine.travel(NOON, tick=False) as clock:
+    with time_passes(NOON) as clock:
         for _ in range(
             12 * 60
         ):  # twelve hours of guessing, every minute, as much as is let through

@@ -144,7 +144,7 @@ async def test_type_issuer_and_audience(issuer: Issuer, clock: Clock, trusting: 
         Reply("sorry", 500),
         Reply("slow down", 429),
         Reply({"active": True, "sub": SUBJECT}, 201),
-        Reply({"active": True, "sub": SUBJECT}, 400),
+        Reply({"active": True, "sub": SUBJECT}, 404),
         Reply({"active": True}, 302, {"location": "/"}),
         Reply(b"<html>"),
         Reply([]),
@@ -169,6 +169,43 @@ async def test_what_is_no_answer_is_an_outage(
         issuer.replies[INTROSPECT] = active()
         clock.move(1)
         assert await status(api) == 200
+
+
+@pytest.mark.parametrize("code", [400, 413, 414, 422, 431])
+async def test_a_token_that_is_refused_as_a_request_keeps_no_other_from_being_asked_about(
+    issuer: Issuer, clock: Clock, trusting: Open, caplog: pytest.LogCaptureFixture, code: int
+) -> None:
+    def answer(form: dict[str, str]) -> Reply:
+        is_good = form["token"] == "good"
+        return active() if is_good else Reply({"error": "invalid_request", "active": True}, code)
+
+    issuer.replies[INTROSPECT] = answer
+    async with trusting(strategy(issuer, cache_for=timedelta(0))) as api:
+        for number in range(5):
+            refused = await api.get("/who", headers=bearer(f"strange-{number}"))
+            assert (refused.status_code, refused.json()["code"]) == (503, "issuer_unavailable")
+            assert await status(api) == 200
+        lines = [record for record in caplog.records if record.name == "authapi.verify"]
+        assert len(lines) == 1, "a stranger could fill the log"
+        assert "strange" not in caplog.text
+
+
+async def test_a_task_that_is_cancelled_before_its_first_step_leaves_no_place_taken(
+    issuer: Issuer, clock: Clock, trusting: Open
+) -> None:
+    issuer.replies[INTROSPECT] = active()
+    asking = strategy(issuer)
+    async with trusting(asking) as api:
+        waiting = asyncio.create_task(status(api))
+        while not asking._asking:  # noqa: ASYNC110  # one turn of the loop later is too late
+            await asyncio.sleep(0)
+        [task] = asking._asking.values()
+        await asking.stop()  # in the same turn of the loop in which it was made
+        assert task.cancelled()
+        assert issuer.asked[INTROSPECT] == 0
+        assert asking._asking == {}
+        assert await waiting == 503
+        assert await status(api) == 200, "the same token is asked about again"
 
 
 @pytest.mark.parametrize("code", [401, 403])

@@ -159,7 +159,7 @@ async def test_what_cannot_be_written_down_is_told_with_the_request(
     async def fail(*_: object) -> None:
         raise StorageUnavailable
 
-    monkeypatch.setattr(EventTable, "add", fail)
+    monkeypatch.setattr(EventTable, "add_alone", fail)
     answer = await api.post("/login", json={"email": alice.email, "password": "not this one"})
     assert answer.status_code == 401
     [line] = [item for item in caplog.records if "written down" in item.getMessage()]

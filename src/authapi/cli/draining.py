@@ -78,7 +78,8 @@ class Draining:
     def _take_over(self, loop: asyncio.AbstractEventLoop) -> None:
         server = signal.getsignal(signal.SIGTERM)
         if not callable(server):
-            raise RuntimeError("nobody has said yet what SIGTERM means")
+            raise RuntimeError("SIGTERM has no handler yet that ends the server")
+        self._has_begun = False
 
         def on_signal(number: int, frame: FrameType | None) -> None:
             if number == signal.SIGTERM and not self._has_begun:

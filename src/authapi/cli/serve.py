@@ -7,6 +7,7 @@ import signal
 import socket
 import tempfile
 from contextlib import ExitStack
+from functools import partial
 from types import FrameType
 from typing import Annotated
 
@@ -27,15 +28,19 @@ def serve(
     workers: Annotated[int | None, typer.Option(min=1, max=64, help="Processes.")] = None,
 ) -> None:
     """Run the service until SIGTERM or Ctrl-C; requests in flight are finished first."""
+    # At once: the kernel drops a signal that process 1 of a container has no handler for.
+    signal.signal(signal.SIGTERM, _end_start)
     given = {"host": host, "port": port, "workers": workers}
     chosen: dict[str, object] = {name: value for name, value in given.items() if value is not None}
     listening = _listen(load_settings(chosen))
     # Known only now if the port was 0; the issuer of tokens depends on it.
     settings = load_settings({**chosen, "port": listening.getsockname()[1]})
     with ExitStack() as stack:
+        stack.callback(listening.close)
         if settings.metrics and settings.workers > 1:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="authapi-metrics-"))
             os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+            stack.callback(os.environ.pop, "PROMETHEUS_MULTIPROC_DIR", None)
         _serve(settings, listening, stack)
 
 
@@ -51,7 +56,7 @@ def _serve(settings: Settings, listening: socket.socket, stack: ExitStack) -> No
         else "authapi.cli.draining:create_worker",
         factory=settings.workers > 1,
         workers=settings.workers,
-        http="httptools",
+        http="authapi:HTTPProtocol",
         ws="websockets-sansio",
         access_log=False,
         log_config=log_config,
@@ -66,10 +71,11 @@ def _serve(settings: Settings, listening: socket.socket, stack: ExitStack) -> No
 
         end = serve_metrics(metrics.registry, host=settings.host, port=settings.metrics_port)
         stack.callback(end)
-    server = uvicorn.Server(config)
-    # uvicorn raises the signal again once it is done, which would end us by it instead of with 0.
-    signal.signal(signal.SIGTERM, _ignore)
     if settings.workers == 1:
+        server = uvicorn.Server(config)
+        # In force before uvicorn has handlers of its own, and once more when it is done: it raises
+        # the signal again then, which would end the process by it instead of with 0.
+        signal.signal(signal.SIGTERM, partial(_end_server, server))
         server.run(sockets=[listening])
         if not server.started:
             raise ConfigurationError("the service could not start")
@@ -131,5 +137,9 @@ def _announce(settings: Settings) -> None:
     print(f"  strategies  {names}", flush=True)
 
 
-def _ignore(_: int, __: FrameType | None) -> None:
-    return None
+def _end_start(_: int, __: FrameType | None) -> None:
+    raise SystemExit(0)
+
+
+def _end_server(server: uvicorn.Server, _: int, __: FrameType | None) -> None:
+    server.should_exit = True

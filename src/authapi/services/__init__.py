@@ -4,6 +4,7 @@
 """
 
 import asyncio
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ from authapi.services.accounts.recovery import Recovery
 from authapi.services.accounts.registration import Registration
 from authapi.services.accounts.requests import Requests
 from authapi.services.audit import Audit
+from authapi.services.background.closing import close_after_failure, close_all, to_its_end
 from authapi.services.background.housekeeping import Housekeeping
 from authapi.services.background.outbox import Outbox
 from authapi.services.callers import Activity, Coherence, KnownCallers
@@ -43,6 +45,8 @@ if TYPE_CHECKING:
     from authapi.services.metrics import Metrics
 
 __all__ = ["Lifetime", "Login", "Services"]
+
+_preparing = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +130,7 @@ class Services:
             known=known,
             leaks=Leaks(database, presented, audit, settings),
             mail=mail,
-            metrics=_metrics(settings, database, passwords, known),
+            metrics=_metrics(settings, database, passwords, known, audit),
             outbox=outbox,
             passwords=passwords,
             recovery=Recovery(database, passwords, one_time, mail, audit),
@@ -145,47 +149,62 @@ class Services:
     async def open(self) -> None:
         """Make keys, bring the schema up or check it, warm up: enough for a command.
 
-        Raises ConfigurationError if something of that cannot be.
+        Everything here belongs to the event loop that runs now: what an earlier run was cut off
+        from, such as connections, is let go of. Raises ConfigurationError if something cannot be.
         """
-        await asyncio.to_thread(prepare, self.settings)
+        await self.database.close()
+        self.throttle.open()
+        # A thread goes on where its caller is cancelled: the next start must not meet it.
+        await to_its_end(asyncio.to_thread(_prepare_alone, self.settings))
         await self.keys.open()
         await self.passwords.start()
 
     async def start(self) -> None:
-        """Open, and begin what goes on in the background of a service. Raises as `open`."""
+        """Open, and begin what goes on in the background of a service. Raises as `open`.
+
+        If that fails, or is cancelled, everything is closed again.
+        """
         try:
             self.leaks.open()
             await asyncio.to_thread(self.mail.open)
             await self.open()
+            if self.settings.known_callers:
+                await self.coherence.start()
+            await self.keys.start()
+            self.activity.start()
+            self.housekeeping.start()
+            self.outbox.start()
+            if self.metrics is not None:
+                self.metrics.start()
         except BaseException:
-            await self.stop()
+            await close_after_failure(self.stop)
             raise
-        if self.settings.known_callers:
-            await self.coherence.start()
-        await self.keys.start()
-        self.activity.start()
-        self.housekeeping.start()
-        self.outbox.start()
-        if self.metrics is not None:
-            self.metrics.start()
 
     async def stop(self) -> None:
-        """Write down what is pending and close everything."""
-        if self.metrics is not None:
-            await self.metrics.stop()
-        await self.outbox.stop()
-        await self.webhooks.close()
-        await self.housekeeping.stop()
-        await self.keys.stop()
-        await self.coherence.stop()
-        await self.activity.stop()
-        await self.passwords.stop()
-        await self.throttle.close()
-        await self.database.close()
+        """Write down what is pending and close everything, in the reverse order of `start`.
+
+        A part that fails does not keep the others from being closed; its error is raised then.
+        """
+        await close_all(
+            *(() if self.metrics is None else (self.metrics.stop,)),
+            self.outbox.stop,
+            self.webhooks.close,
+            self.housekeeping.stop,
+            self.activity.stop,
+            self.keys.stop,
+            self.coherence.stop,
+            self.passwords.stop,
+            self.throttle.close,
+            self.database.close,
+        )
 
 
 def _metrics(
-    settings: Settings, database: Database, passwords: Passwords, known: KnownCallers
+    settings: Settings,
+    database: Database,
+    passwords: Passwords,
+    known: KnownCallers,
+    audit: Audit,
 ) -> "Metrics | None":
     if not settings.metrics:
         return None
@@ -208,7 +227,14 @@ def _metrics(
         metrics.event(event.type.value)
 
     database.on_commit = tell
+    audit.floods.on_drop = lambda kind: metrics.event_dropped(kind.value)
     return metrics
+
+
+def _prepare_alone(settings: Settings) -> None:
+    # Alembic keeps what it works on in the attributes of a module.
+    with _preparing:
+        prepare(settings)
 
 
 def prepare(settings: Settings) -> None:

@@ -3,7 +3,12 @@
 The memory storage of `limits` walks through all its keys after each hit, on the event loop: after
 guesses at 100,000 accounts each login waited for 0.2 seconds. Here dead counters are swept out only
 when the table has doubled, so that a hit costs the same however many there are.
+
+Windows are measured by the monotonic clock: setting the clock of the machine neither makes one
+longer nor ends it.
 """
+
+from time import monotonic
 
 from limits.aio.storage import Storage
 
@@ -18,10 +23,11 @@ class MemoryCounters(Storage):
     def __init__(self) -> None:
         super().__init__()
         self._counters: dict[str, tuple[int, float]] = {}
+        """How often, and the monotonic second in which the window ends."""
         self._sweep_at = _LEAST_TO_SWEEP
 
     async def incr(self, key: str, expiry: int, amount: int = 1) -> int:
-        now = clock_now().timestamp()
+        now = monotonic()
         count, ends = self._live(key, now)
         if count == 0:
             ends = now + expiry
@@ -36,12 +42,13 @@ class MemoryCounters(Storage):
         return count
 
     async def get(self, key: str) -> int:
-        return self._live(key, clock_now().timestamp())[0]
+        return self._live(key, monotonic())[0]
 
     async def get_expiry(self, key: str) -> float:
-        now = clock_now().timestamp()
+        # The interface wants the time of day.
+        now = monotonic()
         count, ends = self._live(key, now)
-        return ends if count else now
+        return clock_now().timestamp() + (ends - now if count else 0.0)
 
     async def clear(self, key: str) -> None:
         self._counters.pop(key, None)

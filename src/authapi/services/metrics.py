@@ -19,7 +19,7 @@ from prometheus_client import (
     start_http_server,
 )
 from prometheus_client.metrics_core import Metric
-from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from authapi.errors import ConfigurationError
@@ -62,6 +62,12 @@ class Metrics:
         self._events = Counter(
             "authapi_events", "Security events written down.", ["type"], registry=own
         )
+        self._dropped = Counter(
+            "authapi_events_dropped",
+            "Security events that were beyond the number written down in a minute.",
+            ["type"],
+            registry=own,
+        )
         self._gauges = {
             name: Gauge(name, meaning, registry=own, multiprocess_mode="livesum")
             for name, meaning in _LEVELS.items()
@@ -88,6 +94,10 @@ class Metrics:
         """A security event was written down."""
         self._events.labels(kind).inc()
 
+    def event_dropped(self, kind: str) -> None:
+        """A security event was not written down, as there were too many of its type."""
+        self._dropped.labels(kind).inc()
+
     def text(self) -> bytes:
         """Everything, as Prometheus reads it."""
         return generate_latest(self.registry)
@@ -102,9 +112,11 @@ class Metrics:
 
     async def stop(self) -> None:
         """Stop looking; this process has no levels any more."""
-        await self._task.stop()
-        if self._together:
-            mark_process_dead(os.getpid())  # type: ignore[no-untyped-call]
+        try:
+            await self._task.stop()
+        finally:
+            if self._together:
+                _remove_levels(os.getpid())
 
     async def _keep_looking(self) -> None:
         while True:
@@ -145,12 +157,23 @@ class _Dead(Collector):
     """Takes the levels of workers away that were killed: they would stand for ever."""
 
     def collect(self) -> Iterable[Metric]:
-        for path in Path(os.environ[MULTIPROCESS_FOLDER]).glob("gauge_live*_*.db"):
+        for path in _folder().glob("gauge_live*_*.db"):
             pid = int(path.stem.rpartition("_")[2])
             try:
                 os.kill(pid, 0)
             except ProcessLookupError:
-                mark_process_dead(pid)  # type: ignore[no-untyped-call]
+                _remove_levels(pid)
             except PermissionError:
                 continue
         return ()
+
+
+def _remove_levels(pid: int) -> None:
+    # As `prometheus_client.multiprocess.mark_process_dead`, which fails where another scrape
+    # removes the same files at the same time.
+    for path in _folder().glob(f"gauge_live*_{pid}.db"):
+        path.unlink(missing_ok=True)
+
+
+def _folder() -> Path:
+    return Path(os.environ[MULTIPROCESS_FOLDER])

@@ -12,7 +12,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from authapi.crypto.passwords import Cost, PasswordHash, PasswordHasher
 from authapi.errors import InputError, InvalidInput, Overloaded
@@ -98,18 +98,18 @@ class Passwords:
         settings = self._settings
         cost = Cost(settings.argon2_memory, settings.argon2_passes, settings.argon2_lanes)
         self._hasher = await asyncio.to_thread(PasswordHasher, cost)
-        self._pool = ThreadPoolExecutor(
-            settings.hash_concurrency, thread_name_prefix="hash", initializer=_step_back
-        )
-        self._pending = 0
+        self._replace_pool()
 
     async def stop(self) -> None:
-        """Close the breach check, and let the threads end when what they have begun is done."""
-        if self._breached is not None:
-            await self._breached.close()
-        if self._pool is not None:
-            self._pool.shutdown(wait=False, cancel_futures=True)
-            self._pool = None
+        """Close the breach check, and end the threads once what they have begun is done."""
+        pool, self._pool = self._pool, None
+        try:
+            if pool is not None:
+                pool.shutdown(wait=False, cancel_futures=True)
+                await asyncio.to_thread(pool.shutdown)
+        finally:
+            if self._breached is not None:
+                await self._breached.close()
 
     async def _is_breached(self, password: str) -> bool:
         if self._breached is None:
@@ -137,21 +137,62 @@ class Passwords:
             raise RuntimeError("authapi is not started: run the application's lifespan")
         if self._pending >= self._limit:
             raise Overloaded
+        loop, job = asyncio.get_running_loop(), _Job(work, self._hasher)
         self._pending += 1
-        loop = asyncio.get_running_loop()
-        future = pool.submit(work, self._hasher)
-        # Counted until the thread is done with it, not until the caller stops waiting: a client
-        # that hangs up does not stop the hash that it asked for.
-        future.add_done_callback(lambda _: self._release(loop, pool))
+        try:
+            future = pool.submit(job)
+            # Counted until the thread is done with it, not until the caller stops waiting: a client
+            # that hangs up does not stop the hash that it asked for.
+            future.add_done_callback(lambda _: self._release(loop, pool))
+        except BaseException as error:
+            job.drop()
+            self._decrement(pool)
+            if not isinstance(error, RuntimeError | MemoryError):
+                raise
+            self._no_thread(error)
+            raise Overloaded from error
         return await asyncio.wrap_future(future)
 
+    def _no_thread(self, error: BaseException) -> None:
+        _log.error("no thread for a password hash", extra={"cause": str(error)})
+        if self._pool is not None and not self._pending:
+            # A pool queues what it has no thread for before it says so. Where no thread is left
+            # to take that out, it goes together with its pool.
+            self._replace_pool()
+
+    def _replace_pool(self) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+        self._pool = ThreadPoolExecutor(
+            self._settings.hash_concurrency, thread_name_prefix="hash", initializer=_step_back
+        )
+        self._pending = 0
+
     def _release(self, loop: asyncio.AbstractEventLoop, pool: ThreadPoolExecutor) -> None:
-        if not loop.is_closed():
+        # The loop may be closed: then its lifespan is over, and the next one counts anew.
+        with contextlib.suppress(RuntimeError):
             loop.call_soon_threadsafe(self._decrement, pool)
 
     def _decrement(self, pool: ThreadPoolExecutor) -> None:
         if pool is self._pool:  # and not of a start before this one
             self._pending -= 1
+
+
+class _Job(Generic[T]):
+    """Work for a thread of the pool, which can be taken back before it has begun."""
+
+    def __init__(self, work: Callable[[PasswordHasher], T], hasher: PasswordHasher) -> None:
+        self._work: Callable[[PasswordHasher], T] | None = work
+        self._hasher = hasher
+
+    def __call__(self) -> T:
+        if self._work is None:
+            raise Overloaded
+        return self._work(self._hasher)
+
+    def drop(self) -> None:
+        """Do nothing when called: the caller was refused. The password is let go of."""
+        self._work = None
 
 
 def _step_back() -> None:

@@ -33,6 +33,7 @@ from authapi.services.callers import Activity, Coherence, Known, KnownCallers
 from authapi.services.scopes import effective_scopes
 from authapi.settings import Settings
 from authapi.storage import Database, Store
+from authapi.storage.conflicts import retried
 
 _NONE, _SECOND = timedelta(0), timedelta(seconds=1)
 _PRUNE_GRACE = timedelta(hours=1)
@@ -78,6 +79,7 @@ class Sessions:
         self._audit = audit
         self._settings = settings
 
+    @retried
     async def begin(
         self,
         login: Login,
@@ -112,11 +114,13 @@ class Sessions:
             data={},
         )
         async with self._database.transaction() as store:
+            if replaces is not None:
+                await _lock_owners(store, login, replaces, kind)
             await _require_unchanged(store, login)
             if replaces is not None:
                 replaced = await store.sessions.end_secret(replaces, kind)
                 if replaced is not None:
-                    # Of whoever used this browser before: not always the one who logs in now.
+                    # Of the last account in this browser: not always the one that logs in now.
                     replaced_id, owner = replaced
                     await self._ended(store, owner, replaced_id, because="replaced")
             for ended in await store.sessions.end_unused(
@@ -210,6 +214,7 @@ class Sessions:
             for session in found
         ]
 
+    @retried
     async def logout(self, identity: Identity) -> None:
         """End the session that the caller came with. Nothing happens if it is over already."""
         if identity.session_id is None:
@@ -224,8 +229,9 @@ class Sessions:
                     strategy=identity.strategy,
                 )
 
+    @retried
     async def end(self, session_id: UUID) -> int:
-        """End one session, whosoever it is; 0 if it was over already, else 1."""
+        """End one session of any account; 0 if it was over already, else 1."""
         async with self._database.transaction() as store:
             session = await store.sessions.lock(session_id)
             if session is None:
@@ -234,6 +240,7 @@ class Sessions:
             await self._ended(store, session.user_id, session_id)
             return 1
 
+    @retried
     async def end_own(self, session_id: UUID, caller: Identity) -> None:
         """End one login of the caller.
 
@@ -248,6 +255,7 @@ class Sessions:
                 raise NotFound
             await self._ended(store, user_id, session_id)
 
+    @retried
     async def end_others(self, identity: Identity) -> int:
         """End every login of the caller but the one in use; how many they were.
 
@@ -261,9 +269,11 @@ class Sessions:
             await self._all_ended(store, identity.user.id, count)
             return count
 
+    @retried
     async def end_all(self, user_id: UUID) -> int:
         """End everything of this user, personal access tokens too; how many they were."""
         async with self._database.transaction() as store:
+            await store.users.lock(user_id)
             count = await store.sessions.end_all(user_id)
             await self._all_ended(store, user_id, count)
             return count
@@ -276,6 +286,7 @@ class Sessions:
             raise NotFound
         return data
 
+    @retried
     async def merge_data(
         self, caller: Identity, changes: Mapping[str, object]
     ) -> Mapping[str, object]:
@@ -286,7 +297,7 @@ class Sessions:
         InvalidCredential if the session has ended, NotFound if `caller` came without one.
         """
         async with self._database.transaction() as store:
-            # The user need not be locked first: this holds one row and waits for no other.
+            # The user is not locked first: this locks one row and waits for no other.
             session = await require_alive(store, caller)
             if session is None:
                 raise NotFound
@@ -363,6 +374,13 @@ class Sessions:
             return False
         self._activity.saw(key, at, idle=idle)
         return True
+
+
+async def _lock_owners(store: Store, login: Login, secret: SecretHash, kind: SessionKind) -> None:
+    # Sessions of two accounts may end here: both accounts are held before, in the order of ids.
+    owner = await store.sessions.find_owner(secret, kind)
+    if owner is not None and owner != login.user.id:
+        await store.users.lock_all({owner, login.user.id})
 
 
 async def _require_unchanged(store: Store, login: Login) -> None:

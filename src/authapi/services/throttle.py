@@ -32,6 +32,7 @@ from authapi.errors import (
     TooManyAttempts,
 )
 from authapi.identity import Client
+from authapi.services.background.closing import to_its_end
 from authapi.services.counters import MemoryCounters
 from authapi.settings import Settings
 
@@ -66,6 +67,7 @@ class Throttle:
     """Counts attempts, and refuses what is too much."""
 
     def __init__(self, settings: Settings) -> None:
+        self._settings = settings
         self._account_and_network = parse_many(settings.limit_account_and_network)
         self._account = parse(settings.limit_account)
         self._network = parse(settings.limit_network)
@@ -77,6 +79,15 @@ class Throttle:
         self._shared_from = 0.0
         # A flood of attempts would else open a connection for each, and the store seem away.
         self._turns = asyncio.Semaphore(_SHARED_CONNECTIONS)
+
+    def open(self) -> None:
+        """Begin in the event loop that runs now; the counters in memory go on.
+
+        Connections to the shared store, and what waits for them, belong to one event loop.
+        """
+        self._turns = asyncio.Semaphore(_SHARED_CONNECTIONS)
+        self._shared = _shared_limiter(self._settings)
+        self._shared_from = 0.0
 
     @asynccontextmanager
     async def attempt(
@@ -192,26 +203,24 @@ class Throttle:
 
     async def _admit(self, *counters: _Counter) -> Sequence[_Hit]:
         hits: list[_Hit] = []
-        for counter in counters:
-            limiter, admitted = await self._hit(counter)
-            hits.append(_Hit(counter, limiter))
-            if not admitted:
-                if await self._is_exempt(counter, hits):
-                    await self._give_back([hits.pop()])
-                    continue
-                wait = await self._wait(hits[-1])
-                # What was refused has cost nothing: it must not use up the other limits, nor keep
-                # this one exceeded when those attempts are given back that it was refused for.
-                await self._give_back(hits)
-                raise TooManyAttempts(retry_after=wait)
-        return hits
-
-    async def _is_exempt(self, counter: _Counter, hits: Sequence[_Hit]) -> bool:
         try:
-            return counter.unless is not None and await counter.unless()
-        except StorageUnavailable:
+            for counter in counters:
+                limiter, admitted = await self._hit(counter)
+                hits.append(_Hit(counter, limiter))
+                if not admitted and not await self._is_exempt(counter):
+                    raise TooManyAttempts(retry_after=await self._wait(hits[-1]))
+                if not admitted:
+                    await self._give_back([hits.pop()])
+        except BaseException:
+            # No password was looked at, so this has cost nothing: it must not use up the other
+            # limits, nor keep this one exceeded when those attempts are given back that it was
+            # refused for.
             await self._give_back(hits)
             raise
+        return hits
+
+    async def _is_exempt(self, counter: _Counter) -> bool:
+        return counter.unless is not None and await counter.unless()
 
     async def _hit(self, counter: _Counter) -> tuple[FixedWindowRateLimiter, bool]:
         if self._usable() is not None:
@@ -227,20 +236,28 @@ class Throttle:
         return self._local, await self._local.hit(counter.item, *counter.key)
 
     async def _give_back(self, hits: Sequence[_Hit]) -> None:
+        # To its end, also if the caller is cancelled: what is left would count against an account.
+        if hits:
+            await to_its_end(self._take_all_back(hits))
+
+    async def _take_all_back(self, hits: Sequence[_Hit]) -> None:
         for hit in reversed(hits):
-            try:
-                async with self._turns:
-                    await _take_back(hit)
-            except Exception:
-                self._set_aside()
-                return
+            if hit.limiter is self._local:
+                await _take_back(hit)
+            elif self._usable() is not None:
+                try:
+                    async with self._turns:
+                        await _take_back(hit)
+                except Exception:
+                    self._set_aside()
 
     async def _wait(self, hit: _Hit) -> int:
+        longest = hit.counter.item.get_expiry()
         try:
             stats = await hit.limiter.get_window_stats(hit.counter.item, *hit.counter.key)
         except Exception:
-            return hit.counter.item.get_expiry()
-        return max(1, math.ceil(stats.reset_time - now().timestamp()))
+            return longest
+        return max(1, min(math.ceil(stats.reset_time - now().timestamp()), longest))
 
     def _usable(self) -> FixedWindowRateLimiter | None:
         return self._shared if time.monotonic() >= self._shared_from else None

@@ -5,6 +5,7 @@ import logging
 import re
 from collections.abc import Collection, Mapping
 from datetime import timedelta
+from functools import partial
 
 from pydantic import SecretStr
 from starlette.requests import HTTPConnection
@@ -26,6 +27,15 @@ _TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
 _MOST_CACHED = timedelta(minutes=5)
 _REFUSED_FOR = timedelta(seconds=5)
 _MOST_BACKOFF = 5.0
+_MOST_SILENCE = 60.0
+"""Seconds between two lines of the log about requests that are refused."""
+_ABOUT_THE_REQUEST = frozenset({400, 413, 414, 422, 431})
+"""Statuses by which an endpoint refuses one request (RFC 9110, section 15.5; RFC 6585, section 5).
+The token in it is all that differs from one request to the next."""
+
+
+class _RequestRefused(Unreachable):
+    """The endpoint is there, and does not want this token."""
 
 
 class RemoteIntrospection(Strategy):
@@ -67,6 +77,7 @@ class RemoteIntrospection(Strategy):
         scopes = several(scope_claims, "scope_claims")
         self._reader = Reader(name, issuer or url, subjects_are_ids, scopes)
         self._backoff = Backoff(most=_MOST_BACKOFF)
+        self._silence = Backoff(most=_MOST_SILENCE)
         self._known: Memory[Identity] = Memory(size=known_callers, longest=cache_for)
         # Apart, so that made-up tokens do not push out good ones.
         self._refused: Memory[bool] = Memory(
@@ -74,12 +85,19 @@ class RemoteIntrospection(Strategy):
         )
         self._asking: dict[SecretHash, asyncio.Task[Identity | Exception]] = {}
 
+    async def start(self) -> None:
+        self._asking.clear()  # of an event loop that is over, if there is one
+
     async def stop(self) -> None:
-        for task in (tasks := list(self._asking.values())):
+        tasks = list(self._asking.values())
+        self._asking.clear()
+        for task in tasks:
             task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
-        await self._outgoing.close()
+        try:
+            if tasks:
+                await asyncio.wait(tasks)
+        finally:
+            await self._outgoing.close()
 
     async def authenticate(self, connection: HTTPConnection) -> Identity | None:
         token = bearer_credential(connection)
@@ -115,10 +133,17 @@ class RemoteIntrospection(Strategy):
                 return IssuerUnavailable(retry_after=self._backoff.retry_after)
             if len(self._asking) >= MAX_CONNECTIONS:
                 return IssuerUnavailable()
-            # A task of its own: whoever waits may hang up, and the others still get the answer.
+            # A task of its own: a caller that hangs up leaves the answer to the others.
             task = asyncio.create_task(self._ask(token, credential), name="introspection")
             self._asking[credential] = task
-        return await asyncio.shield(task)
+            task.add_done_callback(partial(self._has_ended, credential))
+        await asyncio.wait([task])
+        return IssuerUnavailable() if task.cancelled() else task.result()
+
+    def _has_ended(self, credential: SecretHash, task: asyncio.Task[Identity | Exception]) -> None:
+        # A callback, as a task that is cancelled before its first step runs none of its own code.
+        if self._asking.get(credential) is task:
+            del self._asking[credential]
 
     async def _ask(self, token: str, credential: SecretHash) -> Identity | Exception:
         try:
@@ -126,12 +151,19 @@ class RemoteIntrospection(Strategy):
         except TokenError:
             self._refused.keep(credential, True)
             return InvalidCredential()
+        except _RequestRefused as error:
+            # No reason to leave the endpoint in peace: a stranger could send such a token, and the
+            # callers with good ones would be refused for it.
+            if self._silence.is_over:
+                self._silence.failed()
+                _log.warning(
+                    "an introspection endpoint refuses requests", extra={"cause": str(error)}
+                )
+            return IssuerUnavailable()
         except Unreachable as error:
             self._backoff.failed()
             _log.warning("an introspection endpoint cannot be asked", extra={"cause": str(error)})
             return IssuerUnavailable(retry_after=self._backoff.retry_after)
-        finally:
-            del self._asking[credential]
         self._known.keep(credential, identity, expires_at=identity.expires_at)
         return identity
 
@@ -140,6 +172,8 @@ class RemoteIntrospection(Strategy):
         if answer.status in (401, 403):
             # It is we who may not ask; whether the token is good, nobody knows.
             _log.error("an introspection endpoint refuses our own credential")
+        if answer.status in _ABOUT_THE_REQUEST:
+            raise _RequestRefused(f"status {answer.status}")
         claims = answer.document()
         if not isinstance(claims.get("active"), bool):
             raise Unreachable("no introspection response")

@@ -80,16 +80,17 @@ class RemoteKeys:
 
         Raises ConfigurationError if another issuer answers.
         """
+        self._reading = None  # of an event loop that is over, if there is one
         await asyncio.shield(self._begin())
         if self._wrong is not None:
             raise self._wrong
 
     async def stop(self) -> None:
         """End what is under way; what is known stays known."""
-        if self._reading is not None:
-            self._reading.cancel()
-            await asyncio.wait([self._reading])
-            self._reading = None
+        reading, self._reading = self._reading, None
+        if reading is not None:
+            reading.cancel()
+            await asyncio.wait([reading])
 
     def at_hand(self) -> Ring:
         """Those that are good without asking anybody."""
@@ -140,7 +141,13 @@ class RemoteKeys:
         # A task of its own: whoever waits may hang up, and the others still get what they wait for.
         if self._reading is None:
             self._reading = asyncio.create_task(self._read(), name=f"keys of {self._issuer}")
+            self._reading.add_done_callback(self._has_ended)
         return self._reading
+
+    def _has_ended(self, reading: asyncio.Task[None]) -> None:
+        # A callback, as a task that is cancelled before its first step runs none of its own code.
+        if self._reading is reading:
+            self._reading = None
 
     async def _read(self) -> None:
         self._wrong = None
@@ -163,8 +170,6 @@ class RemoteKeys:
         else:
             self._backoff.succeeded()
             self._keep(published)
-        finally:
-            self._reading = None
 
     def _keep(self, published: Published) -> None:
         if not published.keys:

@@ -51,6 +51,7 @@ class Outgoing:
     def __init__(self, *, timeout: timedelta) -> None:
         self._timeout = timeout.total_seconds()
         self._http: httpx.AsyncClient | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def get(self, url: str) -> Answer:
         """Raises Unreachable."""
@@ -64,9 +65,9 @@ class Outgoing:
 
     async def close(self) -> None:
         """Close the connections. What is asked after that opens new ones."""
-        if self._http is not None:
-            await self._http.aclose()
-            self._http = None
+        http, self._http = self._http, None
+        if http is not None:
+            await http.aclose()
 
     async def _send(
         self,
@@ -77,8 +78,11 @@ class Outgoing:
     ) -> Answer:
         import httpx  # noqa: PLC0415  # a tenth of the import of authapi
 
-        if self._http is None:
-            # Not before it is asked: it belongs to the event loop that runs now.
+        loop = asyncio.get_running_loop()
+        if self._http is None or self._loop is not loop:
+            # Not before it is asked: its connections belong to the event loop that runs now. Those
+            # of a loop that is over cannot even be closed.
+            self._loop = loop
             self._http = httpx.AsyncClient(
                 timeout=self._timeout,
                 verify=_tls(),

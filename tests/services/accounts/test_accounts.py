@@ -10,6 +10,7 @@ import time_machine
 from argon2 import low_level
 from argon2.exceptions import VerifyMismatchError
 
+from authapi.crypto.passwords import PasswordHash
 from authapi.crypto.secrets import hash_secret, new_secret
 from authapi.errors import (
     EmailTaken,
@@ -190,6 +191,45 @@ async def test_a_hash_that_cannot_be_strengthened_now_does_not_stop_the_login(
     monkeypatch.setattr(Passwords, "hash", overloaded)
     await log_in(services, await services.accounts.prove(ALICE, PASSWORD))
     assert await hash_in(services, user) == old
+
+
+async def test_logins_that_strengthen_one_hash_at_once_all_succeed(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    user = await services.accounts.create(ALICE, PASSWORD)
+    old = await hash_in(services, user)
+
+    def outdated(_: Passwords, stored: PasswordHash) -> bool:
+        return stored.text == old
+
+    monkeypatch.setattr(Passwords, "is_outdated", outdated)
+    proved = await asyncio.gather(
+        *(services.accounts.prove(ALICE, PASSWORD) for _ in range(4)),
+    )
+    for login in proved:
+        await log_in(services, login)
+    assert await hash_in(services, user) != old
+
+
+async def test_a_login_that_the_password_overtakes_while_it_strengthens_is_refused(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    user = await services.accounts.create(ALICE, PASSWORD)
+    old, hash_now = await hash_in(services, user), Passwords.hash
+
+    def outdated(_: Passwords, stored: PasswordHash) -> bool:
+        return stored.text == old
+
+    async def overtaken(self: Passwords, password: str) -> PasswordHash:
+        monkeypatch.setattr(Passwords, "hash", hash_now)
+        await services.accounts.set_password(user.id, OTHER)
+        return await self.hash(password)
+
+    monkeypatch.setattr(Passwords, "is_outdated", outdated)
+    monkeypatch.setattr(Passwords, "hash", overtaken)
+    with pytest.raises(InvalidCredentials):
+        await services.accounts.prove(ALICE, PASSWORD)
+    await log_in(services, await services.accounts.prove(ALICE, OTHER))
 
 
 Change = Callable[[Accounts, User], Awaitable[object]]

@@ -1,22 +1,28 @@
 """Last uses: noted at once, written in batches, lost by no failure."""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
 import anyio
 import pytest
 import sqlalchemy as sa
+import time_machine
 
 from authapi.crypto.secrets import hash_secret
 from authapi.errors import StorageUnavailable
-from authapi.identity import Session
+from authapi.identity import Session, SessionKind
+from authapi.services import Lifetime, Services
+from authapi.services.addresses import parse_email
 from authapi.services.callers.activity import Activity
 from authapi.settings import Settings
 from authapi.storage import Database, Store
+from authapi.testing import PASSWORD
 from tests.storage.rows import AT, a_session, a_user, store_user
 
 SECOND, DAY = timedelta(seconds=1), timedelta(days=1)
@@ -171,6 +177,116 @@ async def test_a_use_during_the_writing_is_written_the_next_time(
     assert (await kept(database, second))[0] == AT
     await activity.flush()
     assert (await kept(database, second))[0] == AT + SECOND
+
+
+@pytest.mark.parametrize("failure", [None, StorageUnavailable()], ids=["written", "failing"])
+async def test_what_is_being_written_still_counts(
+    database: Watched, activity: Activity, failure: Exception | None
+) -> None:
+    [session, *_] = await three(database)
+    saw(activity, session, AT + SECOND)
+    during: list[tuple[datetime, bool, bool]] = []
+
+    def look() -> None:
+        at = AT + DAY
+        is_over = activity.is_over(replace(session, expires_at=AT + 9 * DAY), at)
+        during.append((last_seen(activity, session), is_idle(activity, session, at), is_over))
+
+    database.meanwhile, database.failure = look, failure
+    with contextlib.suppress(StorageUnavailable):
+        await activity.flush()
+    del database.meanwhile
+    assert during == [(AT + SECOND, False, False)]
+    # `session` is as it was read before the commit, and is looked at after it.
+    look()
+    assert during[1:] == during[:1]
+
+
+async def test_what_was_written_is_forgotten_after_the_next_flush(activity: Activity) -> None:
+    session = a_session(a_user())
+    saw(activity, session, AT + SECOND)
+    await activity.flush()
+    await activity.flush()
+    assert last_seen(activity, session) == AT
+
+
+async def test_a_session_that_was_used_lives_while_a_foreign_writer_holds_the_lock(
+    database_url: str,
+) -> None:
+    idle_after = timedelta(seconds=4)
+    services = Services.build(Settings(database_url=database_url))  # type: ignore[arg-type]
+    other = Database(database_url)
+    with time_machine.travel(AT, tick=False) as clock:
+        await services.open()
+        user = await services.accounts.create(parse_email("alice@example.com"), PASSWORD)
+        login = await services.accounts.prove(parse_email(user.email), PASSWORD)
+        secret, kind = hash_secret("a secret"), SessionKind.SESSION
+        lifetime = Lifetime(DAY, idle_after)
+        await services.sessions.begin(login, kind, lifetime=lifetime, secret=secret)
+
+        async def is_known() -> bool:
+            at = "session"
+            remembered = services.sessions.recall(secret, strategy=at)
+            read = await services.sessions.identify_secret(secret, kind, strategy=at)
+            return read is not None and (remembered is None or remembered == read)
+
+        assert await is_known()
+        clock.shift(3 * SECOND)
+        assert await is_known()
+        async with other.transaction() as store:
+            await store.wait_turn("activity")
+            flush = asyncio.create_task(services.activity.flush())
+            clock.shift(timedelta(seconds=1.7))
+            # Five seconds after what is written, less than two after the last use.
+            for _ in range(20):
+                assert await is_known()
+                await asyncio.sleep(0)
+        await flush
+        assert await is_known()
+        clock.shift(idle_after)
+        assert not await is_known()
+        await services.stop()
+        await other.close()
+
+
+async def test_a_session_that_is_held_is_written_the_next_time(
+    database: Watched, activity: Activity
+) -> None:
+    if database.engine.dialect.name == "sqlite":
+        return  # it has one writer at a time: nothing is held while another one writes
+    first, second, _ = await three(database)
+    saw(activity, first, AT + SECOND)
+    saw(activity, second, AT + SECOND)
+    async with database.transaction() as store:
+        await store.sessions.lock(first.id)
+        with anyio.fail_after(2):
+            await activity.flush()
+        assert (await kept(database, second))[0] == AT + SECOND
+        assert last_seen(activity, first) == AT + SECOND
+    await activity.flush()
+    assert (await kept(database, first))[0] == AT + SECOND
+
+
+async def test_stopping_writes_what_is_held_for_a_moment(
+    postgres_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    database = Watched(postgres_url)
+    activity = Activity(database, Settings())
+    first, *_ = await three(database)
+    saw(activity, first, AT + SECOND)
+    async with database.transaction() as store:
+        await store.sessions.lock(first.id)
+        database.count = 0
+        stopping = asyncio.create_task(activity.stop())
+        await until(lambda: database.count >= 2)
+    await stopping
+    assert (await kept(database, first))[0] == AT + SECOND
+    async with database.transaction() as store:
+        await store.sessions.lock(first.id)
+        saw(activity, first, AT + 2 * SECOND)
+        await activity.stop()
+    assert "1 sessions" in caplog.text
+    await database.close()
 
 
 async def test_a_cancelled_writing_loses_nothing(database: Watched, activity: Activity) -> None:

@@ -3,6 +3,8 @@
 import os
 import stat
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -100,3 +102,74 @@ def test_a_folder_that_cannot_be_written_is_refused(
     monkeypatch.setattr(os, "access", lambda *_: False)  # root may write anywhere
     with pytest.raises(ConfigurationError, match="not writable"):
         prepare_data_dir(tmp_path)
+
+
+def test_containers_that_start_at_once_have_one_secret(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Each is process 1. All have found no file before the first one links its draft.
+    many = 16
+    monkeypatch.setattr(os, "getpid", lambda: 1)
+    together = threading.Barrier(many, timeout=30)
+    exists = Path.exists
+
+    def exists_not_yet(path: Path, **options: Any) -> bool:
+        found = exists(path, **options)
+        if path.name == "secret":
+            together.wait()
+        return found
+
+    monkeypatch.setattr(Path, "exists", exists_not_yet)
+    with ThreadPoolExecutor(many) as pool:
+        found = set(pool.map(lambda _: secret(data_dir=tmp_path), range(many)))
+    monkeypatch.undo()
+    assert found == {secret(data_dir=tmp_path)}
+    assert [path.name for path in tmp_path.iterdir()] == ["secret"]
+
+
+def test_a_container_that_comes_later_leaves_the_secret_that_is_linked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # It begins its draft after another one has linked its own, and before that one tidies up.
+    monkeypatch.setattr(os, "getpid", lambda: 1)
+    link, exists, others = os.link, Path.exists, list[bytes]()
+
+    def another_begins(source: Path, target: Path) -> None:
+        link(source, target)
+        monkeypatch.setattr(os, "link", link)
+        monkeypatch.setattr(Path, "exists", lambda *_, **__: False)
+        others.append(secret(data_dir=tmp_path))
+        monkeypatch.setattr(Path, "exists", exists)
+
+    monkeypatch.setattr(os, "link", another_begins)
+    first = secret(data_dir=tmp_path)
+    assert others == [first]
+    assert secret(data_dir=tmp_path) == first
+
+
+@pytest.mark.parametrize("step", ["write", "fsync", "link"])
+def test_what_is_cut_off_half_way_is_no_secret(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    # As if the power went: nothing is tidied up.
+    def cut_off(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", lambda *_, **__: None)
+        patch.setattr(
+            *{"write": (os, "fdopen"), "fsync": (os, "fsync"), "link": (os, "link")}[step], cut_off
+        )
+        with pytest.raises(KeyboardInterrupt):
+            secret(data_dir=tmp_path)
+    assert not (tmp_path / "secret").exists()
+    made = secret(data_dir=tmp_path)
+    assert len(made) == 43
+    assert secret(data_dir=tmp_path) == made
+
+
+def test_a_draft_is_not_written_through_a_link_of_another(tmp_path: Path) -> None:
+    (tmp_path / "target").write_text("untouched")
+    (tmp_path / f"secret.{os.getpid()}").symlink_to(tmp_path / "target")
+    assert len(secret(data_dir=tmp_path)) == 43
+    assert (tmp_path / "target").read_text() == "untouched"

@@ -45,6 +45,7 @@ from authapi.services.sessions import Login
 from authapi.services.throttle import Throttle
 from authapi.settings import Settings
 from authapi.storage import Database
+from authapi.storage.conflicts import retried
 
 _log = logging.getLogger(__name__)
 
@@ -88,6 +89,7 @@ class Accounts:
             stored = await self._passwords.hash(password)
         user = new_user(email, name=name, is_superuser=is_superuser)
         async with self._database.transaction() as store:
+            await store.users.wait_for_addresses(email.canonical)
             await add_user(store, user, email, stored)
             await self._audit.record(store, EventType.ACCOUNT_REGISTERED, user_id=user.id)
         return user
@@ -218,6 +220,7 @@ class Accounts:
             await self._audit.record(store, EventType.PASSWORD_CHANGED, user_id=user.id)
             await self._mail.queue(store, Occasion.PASSWORD_CHANGED, user)
 
+    @retried
     async def edit(
         self,
         user_id: UUID,
@@ -251,6 +254,7 @@ class Accounts:
             raise NotFound
         return changed
 
+    @retried
     async def set_active(self, user_id: UUID, active: bool) -> User:
         """Activate or deactivate an account. Deactivating ends everything of it.
 
@@ -265,6 +269,7 @@ class Accounts:
             raise NotFound
         return changed
 
+    @retried
     async def delete(self, user_id: UUID, *, caller: Identity | None = None) -> None:
         """Remove an account and everything that belongs to it. Its id is never used again.
 
@@ -313,8 +318,16 @@ class Accounts:
         try:
             stronger = await self._passwords.hash(password)
             async with self._database.transaction() as store:
-                await store.users.replace_hash(user.id, stored, stronger)
+                if await store.users.replace_hash(user.id, stored, stronger):
+                    return stronger
+                held = await store.users.lock(user.id)
         except Unavailable:
             _log.warning("a password hash was not strengthened this time")
             return stored
-        return stronger
+        # Another login has made it stronger meanwhile, or the password was changed.
+        other = None if held is None else held[1]
+        try:
+            await self._passwords.verify(password, other)
+        except PasswordMismatch:
+            raise InvalidCredentials from None
+        return stronger if other is None else other

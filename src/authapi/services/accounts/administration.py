@@ -32,6 +32,7 @@ from authapi.services.alive import require_alive
 from authapi.services.audit import Audit
 from authapi.settings import Settings
 from authapi.storage import Database, Store
+from authapi.storage.conflicts import retried
 from authapi.storage.tables.users import UserFilter, UserOrder
 
 
@@ -87,6 +88,7 @@ class Administration:
         is_full = len(found) == limit
         return UserPage(found, cursor_behind(found[-1], order) if is_full else None)
 
+    @retried
     async def invite(
         self,
         email: EmailAddress,
@@ -104,6 +106,7 @@ class Administration:
             raise MailDisabled
         user = replace(new_user(email, name=name), roles=self._existing(roles))
         async with self._database.transaction() as store:
+            await store.users.wait_for_addresses(email.canonical)
             await self._hold(store, by=by)
             await add_user(store, user, email, None)
             await self._invitations.invite(store, user)
@@ -111,6 +114,7 @@ class Administration:
             await self._audit.record(store, kind, user_id=user.id, actor=by)
         return user
 
+    @retried
     async def invite_again(self, user_id: UUID, *, by: Identity | None = None) -> User:
         """Send another invitation, which ends the one before, to who has not accepted it.
 
@@ -129,6 +133,7 @@ class Administration:
             await self._audit.record(store, kind, user_id=user_id, actor=by)
         return user
 
+    @retried
     async def change(
         self,
         user_id: UUID,
@@ -173,6 +178,7 @@ class Administration:
             raise NotFound
         return changed
 
+    @retried
     async def end_sessions(self, user_id: UUID, *, by: Identity | None = None) -> int:
         """End every login and token of an account; how many they were. Raises as `change`."""
         async with self._database.transaction() as store:
@@ -183,6 +189,7 @@ class Administration:
                 await self._audit.record(store, kind, user_id=user_id, actor=by, count=count)
         return count
 
+    @retried
     async def delete(self, user_id: UUID, *, by: Identity | None = None) -> None:
         """Remove an account and everything that belongs to it. Raises as `change`."""
         async with self._database.transaction() as store:

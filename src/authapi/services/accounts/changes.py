@@ -46,10 +46,21 @@ def new_user(
 async def add_user(
     store: Store, user: User, email: EmailAddress, password: PasswordHash | None
 ) -> None:
-    """Insert `user`. Raises EmailTaken, also where an account can still be moved back there."""
-    if await store.one_time_secrets.reserves(email.canonical, unless_for=user.id, now=now()):
-        raise EmailTaken
+    """Insert `user`, whose address the transaction waited for (`wait_for_addresses`).
+
+    Raises EmailTaken, also where an account can still be moved back there.
+    """
     await store.users.add(user, email=email.canonical, password_hash=password)
+    await require_not_reserved(store, user, email.canonical)
+
+
+async def require_not_reserved(store: Store, user: User, email: str) -> None:
+    """Return if `user`, who was just given the canonical `email`, may keep it. Raises EmailTaken.
+
+    Before, an account that was about to leave the address might not have reserved it yet.
+    """
+    if await store.one_time_secrets.reserves(email, unless_for=user.id, now=now()):
+        raise EmailTaken
 
 
 def check_locale(locale: str | None, settings: Settings) -> None:

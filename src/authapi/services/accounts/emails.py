@@ -9,7 +9,7 @@ from authapi.clock import now
 from authapi.crypto.passwords import PasswordHash
 from authapi.errors import ProofRequired, StaleAuthentication, WrongPassword
 from authapi.identity import EventType, Identity, User, current_client
-from authapi.services.accounts.changes import after, locked, take_over
+from authapi.services.accounts.changes import after, locked, require_not_reserved, take_over
 from authapi.services.accounts.one_time import LINKS, Made, OneTimeSecrets, Taken
 from authapi.services.accounts.proof import PasswordProof
 from authapi.services.accounts.requests import Requests
@@ -20,7 +20,8 @@ from authapi.services.mail import Mail, Occasion
 from authapi.services.throttle import Throttle
 from authapi.settings import Settings
 from authapi.storage import Database, Store
-from authapi.storage.tables.one_time_secrets import Purpose
+from authapi.storage.conflicts import retried
+from authapi.storage.tables.one_time_secrets import OneTimeSecret, Purpose
 
 
 class Emails:
@@ -67,6 +68,8 @@ class Emails:
             raise ProofRequired
         may_tell = found.purpose is Purpose.CHANGE and await self._may_tell(user)
         async with self._database.transaction() as store:
+            if found.purpose is Purpose.CHANGE:
+                await _wait_for_addresses(store, found, user)
             taken = await self._one_time.take(store, secret, found.purpose)
             if caller is not None:
                 await require_alive(store, caller)
@@ -112,13 +115,16 @@ class Emails:
                 strategy=caller.strategy,
             )
 
+    @retried
     async def undo(self, secret: str) -> None:
         """Give an account its old address back, and to nobody but who reads mail there.
 
         Whoever changed it knew the password or had a session, so both end. Raises
-        InvalidOneTimeSecret.
+        InvalidOneTimeSecret, EmailTaken.
         """
+        found, before = await self._one_time.look(secret, Purpose.UNDO)
         async with self._database.transaction() as store:
+            await _wait_for_addresses(store, found, before)
             taken = await self._one_time.take(store, secret, Purpose.UNDO)
             made, user = taken.secret, taken.user
             await store.users.set_email(
@@ -143,6 +149,7 @@ class Emails:
         await store.users.set_email(
             user.id, email=secret.email, given=secret.email_given, at=after(user)
         )
+        await require_not_reserved(store, user, secret.email)
         await store.one_time_secrets.end_of(user.id, LINKS)
         await self._audit.record(store, EventType.EMAIL_CHANGED, user_id=user.id)
         if old.canonical == secret.email or not may_tell:
@@ -171,3 +178,12 @@ class Emails:
         await self._mail.queue(
             store, Occasion.RESET, user, secret=made.text, expires_at=made.expires_at
         )
+
+
+async def _wait_for_addresses(store: Store, secret: OneTimeSecret, user: User) -> None:
+    """Hold the address that `user` leaves, and the one that `secret` gives to the account.
+
+    If the account has another address by the time it is locked, a change is refused: its link
+    ended with the address.
+    """
+    await store.users.wait_for_addresses(parse_email(user.email).canonical, secret.email)

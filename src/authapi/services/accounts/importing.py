@@ -35,6 +35,7 @@ from authapi.services.audit import Audit
 from authapi.settings import Settings
 from authapi.settings.mail import is_locale
 from authapi.storage import Database
+from authapi.storage.conflicts import retried
 from authapi.storage.tables.users import Newcomer
 
 MAX_LINE = 16_384
@@ -200,12 +201,18 @@ class Importing:
             raise LineRefused(("roles", "names a role that AUTHAPI_ROLES does not have"))
         return _newcomer(found)
 
+    @retried
     async def _add(self, batch: Sequence[Newcomer]) -> int:
         emails = {newcomer.email for newcomer in batch}
         async with self._database.transaction() as store:
+            await store.users.wait_for_addresses(*emails)
+            added = await store.users.add_missing(batch)
+            # Asked after the insert, which waits for accounts that leave one of these addresses.
             reserved = await store.one_time_secrets.reserved(emails, now=now())
-            free = [newcomer for newcomer in batch if newcomer.email not in reserved]
-            added = await store.users.add_missing(free)
+            for newcomer in batch:
+                if newcomer.email in reserved and newcomer.user.id in added:
+                    added.remove(newcomer.user.id)
+                    await store.users.delete(newcomer.user.id)
             await self._audit.record_each(store, EventType.ACCOUNT_IMPORTED, sorted(added))
         return len(added)
 

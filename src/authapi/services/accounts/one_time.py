@@ -89,7 +89,11 @@ class OneTimeSecrets:
         return secret, user
 
     async def take(self, store: Store, text: str, *purposes: Purpose) -> Taken:
-        """Use `text` up, in the transaction of what it is good for. Raises InvalidOneTimeSecret."""
+        """Use `text` up, in the transaction of what it is good for. Raises InvalidOneTimeSecret.
+
+        Most of what it is good for ends sessions of the account: they are held before the secret
+        is, as everywhere else.
+        """
         secret = await _find(store, text, purposes)
         locked = await store.users.lock(secret.user_id)
         if locked is None:
@@ -97,8 +101,9 @@ class OneTimeSecrets:
         user, password = locked
         if not user.is_active or not await _is_bound(store, secret, user):
             raise InvalidOneTimeSecret
+        await store.sessions.lock_of(user.id)
         if not await store.one_time_secrets.consume(secret.id):
-            raise InvalidOneTimeSecret  # somebody was faster
+            raise InvalidOneTimeSecret  # another request was faster
         return Taken(secret, user, password)
 
 

@@ -60,6 +60,7 @@ class Registration:
         may_mail = self._settings.sends_mail and await self._throttle.may_mail(email.canonical)
         user = new_user(email, name=name, locale=locale)
         async with self._database.transaction() as store:
+            await store.users.wait_for_addresses(email.canonical)
             await add_user(store, user, email, stored)
             await self._audit.record(store, EventType.ACCOUNT_REGISTERED, user_id=user.id)
             if may_mail:

@@ -108,6 +108,7 @@ class Requests:
             await self._send(store, user, Purpose.CONFIRM, Occasion.CONFIRM)
 
     async def _register(self, store: Store, payload: Payload) -> None:
+        await store.users.wait_for_addresses(payload["email"])
         owner = await _owner(store, payload["email"])
         if owner is not None and owner.email_confirmed_at is None:
             # Whoever came first left a password that only they know. It stays until the address is
@@ -127,14 +128,16 @@ class Requests:
 
     async def _send_change(self, store: Store, payload: Payload) -> None:
         address = EmailAddress(payload["given"], payload["email"])
-        found = await store.users.lock(_id(payload))
-        if found is None or not found[0].is_active:
+        user_id = UUID(payload["user_id"])
+        holder = await store.users.find_by_email(address.canonical)
+        # Both at once, in the order of their ids.
+        held = await store.users.lock_all({user_id} | ({holder.id} if holder else set()))
+        user, owner = held.get(user_id), held.get(holder.id) if holder else None
+        if user is None or not user.is_active:
             return
-        user = found[0]
         if await store.users.password_version(user.id) != payload["password_version"]:
             return  # asked for by whoever knew a password that is not that of the account any more
-        owner = await store.users.find_by_email(address.canonical)
-        if owner is not None and owner.id != user.id:
+        if owner is not None and owner.id != user.id and _has(owner, address.canonical):
             await self._tell_taken(store, owner)
             return
         if await store.one_time_secrets.reserves(address.canonical, unless_for=user.id, now=now()):
@@ -164,8 +167,8 @@ def _payload(email: EmailAddress, more: Mapping[str, Any]) -> Payload:
     return {"email": email.canonical, "given": email.given, "client": told, **more}
 
 
-def _id(payload: Payload) -> UUID:
-    return UUID(payload["user_id"])
+def _has(user: User, email: str) -> bool:
+    return parse_email(user.email).canonical == email
 
 
 async def _owner(store: Store, email: str) -> User | None:
@@ -175,5 +178,4 @@ async def _owner(store: Store, email: str) -> User | None:
         return None
     held = await store.users.lock(found.id)
     # Its address may have changed in between.
-    same = held is not None and parse_email(held[0].email).canonical == email
-    return held[0] if held is not None and same else None
+    return held[0] if held is not None and _has(held[0], email) else None

@@ -110,6 +110,9 @@ async def remove(
     stays.
     """
     await require_another(store, user)
+    # Before the foreign keys would, which take the rows in an order of their own.
+    await store.sessions.end_all(user.id)
+    await store.one_time_secrets.end_of(user.id)
     await store.users.delete(user.id)
     if settings.deleted_events == "anonymise":
         await store.events.anonymise(user.id)

@@ -3,6 +3,9 @@
 A request that only reads must not write. Uses are kept in memory, counted at once by this process,
 and flushed together every `last_seen_interval` and at shutdown; a crash loses at most that much of
 "last seen", and nothing else.
+
+A use counts from memory until the flush after the one that has written it: a session may have been
+read just before that was committed, and be looked at just after.
 """
 
 import asyncio
@@ -17,6 +20,12 @@ from authapi.storage import Database
 
 _log = logging.getLogger(__name__)
 
+_LAST_FLUSHES, _LAST_PAUSE = 10, 0.05
+"""How often `stop` flushes, and how many seconds apart, while other transactions hold sessions."""
+
+_Uses = dict[UUID, tuple[datetime, datetime | None]]
+"""When each session was used last, and when it expires for idleness since."""
+
 
 class Activity:
     """Remembers uses of sessions until they are written down."""
@@ -24,7 +33,9 @@ class Activity:
     def __init__(self, database: Database, settings: Settings) -> None:
         self._database = database
         self._interval = settings.last_seen_interval.total_seconds()
-        self._seen: dict[UUID, tuple[datetime, datetime | None]] = {}
+        self._seen: _Uses = {}
+        self._written: _Uses = {}
+        """What the last flush has written."""
         self._task = BackgroundTask("activity", self._run)
 
     def saw(self, session_id: UUID, at: datetime, *, idle: timedelta | None) -> None:
@@ -33,7 +44,7 @@ class Activity:
 
     def last_seen(self, session_id: UUID, written: datetime) -> datetime:
         """The latest use known here, where `written` is the one that was written down."""
-        pending = self._seen.get(session_id)
+        pending = self._seen.get(session_id) or self._written.get(session_id)
         return written if pending is None else max(written, pending[0])
 
     def is_idle(
@@ -55,18 +66,22 @@ class Activity:
         return at >= self.ends_at(session)
 
     async def flush(self) -> None:
-        """Write down what is noted. What cannot be written stays noted."""
-        batch, self._seen = self._seen, {}
-        if not batch:
-            return
-        try:
+        """Write down what is noted. What cannot be written stays noted.
+
+        That is everything if it fails, and else what is about sessions that other transactions
+        hold at the moment.
+        """
+        batch = dict(self._seen)
+        busy: set[UUID] = set()
+        if batch:
             async with self._database.transaction() as store:
                 # One process at a time: two that write many rows only get in each other's way.
                 await store.wait_turn("activity")
-                await store.sessions.saw((key, *batch[key]) for key in sorted(batch))
-        except BaseException:
-            self._seen = batch | self._seen
-            raise
+                busy = await store.sessions.saw((key, *use) for key, use in batch.items())
+        self._written = {key: use for key, use in batch.items() if key not in busy}
+        for key, use in self._written.items():
+            if self._seen.get(key) is use:  # not used again meanwhile
+                del self._seen[key]
 
     def start(self) -> None:
         """Begin to flush in the background."""
@@ -76,12 +91,17 @@ class Activity:
         """End the background task and write down the rest."""
         await self._task.stop()
         try:
-            await self.flush()
-        except Exception:
-            # What comes after this at shutdown must happen all the same.
-            _log.warning(
-                "the last uses of %d sessions were not written", len(self._seen), exc_info=True
-            )
+            for _ in range(_LAST_FLUSHES):
+                await self.flush()
+                if not self._seen:
+                    break
+                await asyncio.sleep(_LAST_PAUSE)
+            failure = None
+        except Exception as error:
+            failure = error  # what comes after this at shutdown must happen all the same
+        if self._seen:
+            unwritten = "the last uses of %d sessions were not written"
+            _log.warning(unwritten, len(self._seen), exc_info=failure)
 
     async def _run(self) -> None:
         while True:

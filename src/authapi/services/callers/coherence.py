@@ -75,6 +75,7 @@ class Watching(Coherence):
         return True
 
     async def start(self) -> None:
+        self._changes.close()  # open still if an earlier run was cut off
         self._changes.open()
         self.holds()  # the first look always finds something new
 
@@ -103,7 +104,8 @@ class Listening(Coherence):
         self._task.start()
         # So that the first caller can be known. Without a channel the service starts all the same.
         try:
-            await asyncio.wait_for(self._heard.wait(), self._bound)
+            async with asyncio.timeout(self._bound):
+                await self._heard.wait()
         except TimeoutError:
             _log.warning("not hearing changes of other processes: nobody is known meanwhile")
 

@@ -1,5 +1,6 @@
 """The configured secret, or one that is made once and kept in the data folder."""
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -32,8 +33,6 @@ def _own_secret(data_dir: Path) -> str:
     prepare_data_dir(data_dir)
     path = data_dir / "secret"
     try:
-        # Several processes may start at once: one makes the file under a name of its own and links
-        # it into place whole, the others read it.
         if not path.exists():
             _create(path, secrets.new_secret())
         text = path.read_text(encoding="ascii").strip()
@@ -45,15 +44,32 @@ def _own_secret(data_dir: Path) -> str:
 
 
 def _create(path: Path, text: str) -> None:
-    draft = path.with_name(f"{path.name}.{os.getpid()}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    """Put `text` into the file `path`, unless another process has made that file by then.
+
+    Several may start at once, also in containers that share one volume. Each writes a draft, and
+    links it to `path`, which the first one does: so the file is whole from its first moment, and
+    never changes. The name of a draft is random, as each container may have the process id 1.
+    """
+    draft = path.with_name(f"{path.name}.{secrets.new_secret()}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with os.fdopen(descriptor, "w", encoding="ascii") as file:
             file.write(text + "\n")
             file.flush()
             os.fsync(file.fileno())
-        os.link(draft, path)
-    except FileExistsError:
-        pass
+        with contextlib.suppress(FileExistsError):
+            os.link(draft, path)
     finally:
         draft.unlink()
+    _keep_name(path.parent)
+
+
+def _keep_name(folder: Path) -> None:
+    # What the secret seals is in the database soon: a power cut must not leave that alone. Not all
+    # file systems can be asked for this.
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

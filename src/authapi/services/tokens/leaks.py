@@ -23,6 +23,7 @@ from authapi.services.tokens.presented import PresentedTokens
 from authapi.services.tokens.scanners import read_scanners
 from authapi.settings import Settings
 from authapi.storage import Database
+from authapi.storage.conflicts import retried
 
 _MAX_SOURCE = 64
 _MAX_URL = 1024
@@ -110,6 +111,7 @@ class Leaks:
             for leak in leaks
         ]
 
+    @retried
     async def _end(self, session: Session, place: Mapping[str, Any]) -> None:
         async with self._database.transaction() as store:
             if not await store.sessions.end(session.id):

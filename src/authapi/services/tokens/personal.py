@@ -15,6 +15,7 @@ from authapi.services.mail import Mail, Occasion
 from authapi.services.scopes import effective_scopes
 from authapi.settings import Settings
 from authapi.storage import Database
+from authapi.storage.conflicts import retried
 
 
 class Tokens:
@@ -26,6 +27,7 @@ class Tokens:
         self._mail = mail
         self._settings = settings
 
+    @retried
     async def create(
         self,
         owner: Identity,
@@ -93,6 +95,7 @@ class Tokens:
         async with self._database.read() as store:
             return await store.sessions.list_of(user_id, personal=True, now=now())
 
+    @retried
     async def end_own(self, token_id: UUID, caller: Identity) -> None:
         """End one token of the caller.
 

@@ -22,6 +22,8 @@ from authapi.services.mail import Mail, Occasion
 from authapi.services.scopes import effective_scopes
 from authapi.settings import Settings
 from authapi.storage import Database, Store
+from authapi.storage.conflicts import retried
+from authapi.storage.tables.refresh_families import RefreshFamily
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,7 @@ class RefreshTokens:
         self._mail = mail
         self._settings = settings
 
+    @retried
     async def exchange(self, text: str, *, scopes: Collection[str] | None = None) -> Renewed:
         """The session behind a refresh token, and the token that follows it.
 
@@ -64,7 +67,8 @@ class RefreshTokens:
         if token is None:
             raise InvalidGrant
         async with self._database.transaction() as store:
-            # The session first, as whoever ends it does: two locks in one order.
+            # The session before its family, as everywhere else. Its user is not locked: nothing
+            # but the family is waited for after it.
             found = await store.sessions.lock_by_family(token.family_hash)
             if found is None:
                 raise InvalidGrant
@@ -77,21 +81,36 @@ class RefreshTokens:
             if not granted <= held:
                 raise InvalidScope
             following = await self._rotate(store, token, at)
-            if following is None:
-                await store.sessions.end(session.id)
-                await self._audit.record(
-                    store,
-                    EventType.REFRESH_REUSE,
-                    user_id=user.id,
-                    session_id=session.id,
-                    strategy=session.kind.value,
-                )
-                await self._mail.queue(store, Occasion.REFRESH_REUSE, user)
         if following is None:
-            # Only now: the end of the session is committed, and this error would have undone it.
+            await self._end_reused(token, at)
             raise InvalidGrant
         self._activity.saw(session.id, at, idle=self._settings.refresh_idle)
         return Renewed(user, session, granted, following.text, at)
+
+    async def _end_reused(self, token: RefreshToken, at: datetime) -> None:
+        """End the session of `token`, which was used before, at `at` too late for the grace.
+
+        In a transaction of its own, after one that changed nothing: the mail to the user refers to
+        the account, which has to be locked before the session. So the family is looked at again.
+        """
+        async with self._database.transaction() as store:
+            found = await store.sessions.find_by_family(token.family_hash)
+            if found is None or await store.users.lock(found[1].id) is None:
+                return
+            found = await store.sessions.lock_by_family(token.family_hash)
+            family = await store.refresh_families.find(token.family_hash)
+            if found is None or family is None or not self._is_reuse(family, token, at):
+                return  # another transaction has ended the session or its family meanwhile
+            session, user = found
+            await store.sessions.end(session.id)
+            await self._audit.record(
+                store,
+                EventType.REFRESH_REUSE,
+                user_id=user.id,
+                session_id=session.id,
+                strategy=session.kind.value,
+            )
+            await self._mail.queue(store, Occasion.REFRESH_REUSE, user)
 
     async def _rotate(self, store: Store, token: RefreshToken, at: datetime) -> RefreshToken | None:
         """The token that follows, or None if this one was used before and that is too long ago.
@@ -109,11 +128,17 @@ class RefreshTokens:
             # It was there when we began to wait for the session, and a change of the password has
             # ended it meanwhile: that is nobody's theft, and the session lives on.
             raise InvalidGrant
-        if (
+        if family.nonce is None or self._is_reuse(family, token, at):
+            return None
+        return token.successor(family.nonce)
+
+    def _is_reuse(self, family: RefreshFamily, token: RefreshToken, at: datetime) -> bool:
+        """Whether `token` was exchanged before, and `at` is too late to be given its successor."""
+        if family.current == token.hash:
+            return False
+        return (
             family.previous != token.hash
             or family.nonce is None
             or family.rotated_at is None
             or at - family.rotated_at > self._settings.refresh_grace
-        ):
-            return None
-        return token.successor(family.nonce)
+        )

@@ -1,11 +1,12 @@
 """Whether a token is alive, told to those who may ask (RFC 7662), and its end (RFC 7009)."""
 
 from authapi.clock import now
-from authapi.identity import EventType, Identity
+from authapi.identity import EventType, Identity, Session
 from authapi.services.audit import Audit
 from authapi.services.callers import Activity
 from authapi.services.tokens.presented import Presented, PresentedTokens, TokenKind
 from authapi.storage import Database
+from authapi.storage.conflicts import retried
 
 
 class TokenStates:
@@ -43,7 +44,10 @@ class TokenStates:
         found = await self._presented.find(text)
         if found is None or (caller is not None and caller.user.id != found.user.id):
             return
-        session = found.session
+        await self._end(found.session)
+
+    @retried
+    async def _end(self, session: Session) -> None:
         async with self._database.transaction() as store:
             if await store.sessions.end(session.id):
                 await self._audit.record(

@@ -1,7 +1,8 @@
 """What happened to accounts, written down in the transaction that made it happen.
 
 An event and the change it tells of are committed together or not at all. The log hears of it after
-the commit, so that it never tells of something that was taken back.
+the commit, so that it never tells of something that was taken back. Of what strangers cause, so
+many rows a minute are written and no more (`floods`).
 """
 
 import logging
@@ -16,6 +17,7 @@ from authapi.clock import now
 from authapi.crypto.ids import first_id_at, new_id
 from authapi.errors import StorageUnavailable, TooManyAttempts
 from authapi.identity import Event, EventType, Identity, current_client
+from authapi.services.audit.floods import Floods
 from authapi.services.background.pruning import prune
 from authapi.settings import Settings
 from authapi.storage import Database, Store
@@ -36,6 +38,7 @@ class Audit:
     def __init__(self, database: Database, settings: Settings) -> None:
         self._database = database
         self._retention = settings.events_retention
+        self.floods = Floods()
         self._told: TTLCache[tuple[str, ...], bool] = TTLCache(maxsize=10_000, ttl=_SAMPLING)
         self._logins: TTLCache[tuple[str, ...], bool] = TTLCache(maxsize=10_000, ttl=_ONCE_A_DAY)
         database.on_commit = _to_log
@@ -57,6 +60,8 @@ class Audit:
 
         `actor` is the superuser who did it, where that is not whose account it is.
         """
+        if not self.floods.admit(kind, names_account=user_id is not None):
+            return
         event = _event(kind, user_id, session_id, strategy, detail)
         if actor is not None:
             event = replace(event, actor_id=actor.user.id)
@@ -74,25 +79,32 @@ class Audit:
         session_id: UUID | None = None,
         strategy: str | None = None,
         **detail: object,
-    ) -> None:
+    ) -> bool:
         """Write down an event in a transaction of its own: nothing else has changed.
 
         What it tells of stands even if it cannot be written down: otherwise a database that only
         answers reads would turn a wrong guess into an outage, which costs the guesser nothing.
+        False if it was to be written down and could not be.
         """
+        names_account = user_id is not None
+        if not self.floods.admit(kind, names_account=names_account):
+            return True
         event = _event(kind, user_id, session_id, strategy, detail)
-        await self._try(kind, lambda store: self._add(store, event))
+
+        async def write(store: Store) -> None:
+            await store.events.add_alone(event)
+            await self.on_event(store, event)
+
+        return await self._try(kind, write, names_account=names_account)
 
     async def throttled(self, account: str | None = None) -> None:
         """Write down that attempts are being throttled, once a minute and network.
 
         `account` is the canonical address that they are at, whether there is such an account or
         not: its owner is told. Once for each account would let one network write a row for each
-        address that it makes up. Whoever is guessed at hears of it from the `login_refused` before,
-        of which each is written down.
+        address that it makes up. The owner of an account that is guessed at hears of it from the
+        `login_refused` before.
         """
-        if not _is_new(self._told, EventType.THROTTLED):
-            return
         event = _event(EventType.THROTTLED, None, None, None, {})
 
         async def write(store: Store) -> None:
@@ -102,7 +114,12 @@ class Audit:
                 await store.events.add_for(event, email=account)
                 await self.on_event(store, event)
 
-        await self._try(EventType.THROTTLED, write)
+        async def tell() -> bool:
+            if not self.floods.admit(event.type, names_account=False):
+                return True
+            return await self._try(event.type, write, names_account=False)
+
+        await _once(self._told, tell, event.type)
 
     @asynccontextmanager
     async def throttling(self, account: str | None = None) -> AsyncIterator[None]:
@@ -120,8 +137,9 @@ class Audit:
         a minute for each code, caller and network.
         """
         user_id = identity.user.id if identity else None
-        if _is_new(self._told, EventType.ACCESS_REFUSED, code, str(user_id)):
-            await self.record_alone(
+
+        async def tell() -> bool:
+            return await self.record_alone(
                 EventType.ACCESS_REFUSED,
                 user_id=user_id,
                 session_id=identity.session_id if identity else None,
@@ -129,25 +147,43 @@ class Audit:
                 code=code,
             )
 
+        await _once(self._told, tell, EventType.ACCESS_REFUSED, code, str(user_id))
+
     async def login_without_session(self, user_id: UUID, strategy: str) -> None:
         """Write down a login that begins no session, once a day for each account and network.
 
         Each request of such a caller is a login.
         """
-        if _is_new(self._logins, str(user_id), strategy):
-            await self.record_alone(EventType.LOGIN, user_id=user_id, strategy=strategy)
+
+        async def tell() -> bool:
+            return await self.record_alone(EventType.LOGIN, user_id=user_id, strategy=strategy)
+
+        await _once(self._logins, tell, str(user_id), strategy)
 
     async def _add(self, store: Store, event: Event) -> None:
         await store.events.add(event)
         await self.on_event(store, event)
 
-    async def _try(self, kind: EventType, write: Callable[[Store], Awaitable[None]]) -> None:
+    async def _try(
+        self,
+        kind: EventType,
+        write: Callable[[Store], Awaitable[None]],
+        *,
+        names_account: bool,
+    ) -> bool:
+        """Whether `write` is committed."""
+        is_committed = False
         try:
             async with self._database.transaction() as store:
                 await write(store)
+            is_committed = True
         except StorageUnavailable:
             request_id = current_client().request_id
             _log.error("%s could not be written down", kind.value, extra={"request_id": request_id})
+        finally:
+            if not is_committed:  # cancelled as well: it takes no place of one that is written
+                self.floods.withdraw(kind, names_account=names_account)
+        return is_committed
 
     async def prune(self) -> int:
         """Remove events older than `events_retention`, in small batches; how many."""
@@ -182,12 +218,23 @@ class Audit:
             before = page[-1].id
 
 
-def _is_new(told: TTLCache[tuple[str, ...], bool], *what: str) -> bool:
+async def _once(
+    told: TTLCache[tuple[str, ...], bool], tell: Callable[[], Awaitable[bool]], *what: str
+) -> None:
+    """Call `tell` unless that was done for `what` and this network lately.
+
+    What is not told after all, because `tell` is cancelled or gives False, is told the next time.
+    """
     key = (*what, current_client().network)
     if key in told:
-        return False
+        return
     told[key] = True
-    return True
+    is_told = False
+    try:
+        is_told = await tell()
+    finally:
+        if not is_told:
+            told.pop(key, None)
 
 
 def _event(

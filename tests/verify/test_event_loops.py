@@ -1,0 +1,72 @@
+"""One service that only trusts, in several event loops of one process, one after the other."""
+
+import asyncio
+from datetime import timedelta
+
+from fastapi import FastAPI
+
+from authapi.testing import client
+from authapi.verify import RemoteIntrospection, RemoteJWT
+from authapi.verify.keys import KeyCache
+from tests.verify.conftest import Clock, application, bearer
+from tests.verify.issuer import AUDIENCE, INTROSPECT, JWKS, SUBJECT, Issuer, Reply
+
+
+def service(issuer: Issuer) -> tuple[FastAPI, RemoteIntrospection]:
+    """A service that trusts both kinds of tokens, and its strategy for opaque ones."""
+    asking = RemoteIntrospection(
+        issuer.url + INTROSPECT, "c", issuer=issuer.url, cache_for=timedelta(0)
+    )
+    keys = KeyCache(least=timedelta(seconds=1), most=timedelta(seconds=1))
+    return application(RemoteJWT(issuer.url, AUDIENCE, cache=keys), asking), asking
+
+
+async def statuses(app: FastAPI, issuer: Issuer) -> set[int]:
+    """What many callers are answered who come at once, with tokens of both kinds."""
+    tokens = [*("opaque" + "x" * number for number in range(8)), *[issuer.token()] * 4]
+    async with client(app) as api:
+        answers = await asyncio.gather(*(api.get("/who", headers=bearer(t)) for t in tokens))
+    return {answer.status_code for answer in answers}
+
+
+def test_each_run_of_the_lifespan_has_connections_of_its_own(issuer: Issuer, clock: Clock) -> None:
+    issuer.replies[INTROSPECT] = Reply({"active": True, "sub": SUBJECT, "iss": issuer.url})
+    app, _ = service(issuer)
+    for _ in range(5):
+        assert asyncio.run(statuses(app, issuer)) == {200}
+        clock.move(2)
+
+
+def test_what_a_closed_loop_was_asking_is_asked_again(issuer: Issuer, clock: Clock) -> None:
+    issuer.replies[INTROSPECT] = Reply({"active": True, "sub": SUBJECT, "iss": issuer.url})
+    app, asking = service(issuer)
+    issuer.may_answer.clear()
+    loop, opened = asyncio.new_event_loop(), client(app)
+
+    async def ask() -> None:
+        issuer.may_answer.set()
+        api = await opened.__aenter__()
+        issuer.may_answer.clear()
+        clock.move(2)
+        kept.extend(
+            asyncio.create_task(api.get("/who", headers=bearer(token)))
+            for token in ("opaque", issuer.token())
+        )
+        while issuer.asked[INTROSPECT] == 0 or issuer.asked[JWKS] < 2:  # noqa: ASYNC110  # in threads
+            await asyncio.sleep(0.001)
+
+    kept: list[asyncio.Task[object]] = []
+    loop.run_until_complete(ask())
+    assert asking._asking
+    issuer.may_answer.set()
+    try:
+        assert asyncio.run(statuses(app, issuer)) == {200}
+    finally:
+        # The first loop has its end now: nothing is left to the garbage collector.
+        for task in kept:
+            task.cancel()
+        loop.run_until_complete(asyncio.wait(kept))
+        for task in asyncio.all_tasks(loop):
+            task.cancel()
+            loop.run_until_complete(asyncio.wait([task]))
+        loop.close()
