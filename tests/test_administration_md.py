@@ -45,6 +45,7 @@ def plain(text: str) -> str:
     return comparable(_WHEN.sub("WHEN", text))
 
 
+@pytest.mark.slow
 def test_the_commands_print_what_it_says(service: str, tmp_path: Path) -> None:
     ran = run_page(PATH.read_text("utf-8"), service, tmp_path, variables=variables())
     for command, expected, output in ran:

@@ -31,6 +31,7 @@ def rows(heading: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
 
 
+@pytest.mark.slow
 def test_the_commands_print_what_it_says(service: str, tmp_path: Path) -> None:
     ran = run_page(PAGE, service, tmp_path, may_fail=True)
     for command, expected, output in ran:

@@ -23,6 +23,7 @@ __all__ = ["service"]
 PAGE = (ROOT / "docs" / "mail.md").read_text("utf-8")
 
 
+@pytest.mark.slow
 def test_the_commands_print_what_it_says(service: str, tmp_path: Path) -> None:
     ran = run_page(PAGE, service, tmp_path)
     for command, expected, output in ran:

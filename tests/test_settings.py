@@ -347,3 +347,21 @@ def test_a_mapped_network_is_trusted(written: str) -> None:
         assert client_of(scope, networks, "id").ip == "192.0.2.1"
     stranger = {"client": ("192.0.2.9", 1), "headers": [(b"x-forwarded-for", b"192.0.2.1")]}
     assert client_of(stranger, networks, "id").ip == "192.0.2.9"
+
+
+@pytest.mark.parametrize("value", ["999999999999", "P99999999D", "3155760001"])
+def test_a_span_that_no_time_can_be_moved_by_is_refused(
+    monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    """A login under it would be a 500: the time at which it ends cannot be written down."""
+    names = [
+        name
+        for name, field in Settings.model_fields.items()
+        if field.annotation is timedelta and name != "refresh_grace"
+    ]
+    assert len(names) > 15
+    for name in names:
+        with monkeypatch.context() as patch:
+            patch.setenv(f"AUTHAPI_{name.upper()}", value)
+            with pytest.raises(ConfigurationError, match=f"AUTHAPI_{name.upper()}"):
+                load_settings()

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import httpx
+import pytest
 
 from tests.cli.test_serve import ACCOUNT, serve
 from tests.servers.process import free_port
@@ -61,6 +62,7 @@ def test_it_ends_by_itself_after_the_delay(tmp_path: Path) -> None:
         assert time.monotonic() - began >= 0.5
 
 
+@pytest.mark.slow
 def test_workers_do_the_same(tmp_path: Path) -> None:
     port = free_port()
     with serve(tmp_path, port, "--workers", "2", AUTHAPI_SHUTDOWN_DELAY=LONG) as server:

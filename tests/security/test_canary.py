@@ -247,6 +247,7 @@ async def stored_events(api: Client) -> str:
         return repr((await connection.execute(sa.select(models.events))).all())
 
 
+@pytest.mark.slow
 async def test_no_secret_is_told_by_any_route(api: Client, log: io.StringIO) -> None:
     birds = Birds()
     every = await operations(api)
@@ -366,6 +367,7 @@ def test_secrets_hide_in_settings_and_values(settings: Settings) -> None:
         assert password not in repr(settings) + str(settings)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("profile", ["development", "production"])
 def test_no_secret_is_told_by_a_real_service(
     tmp_path: Path, postgres: Any, fresh_postgres_url: str, profile: str

@@ -92,6 +92,7 @@ def test_a_minute_later_there_is_room_again_whatever_the_clock_is_set_to(
     assert [line.__dict__["event_type"] for line in lines] == ["access_refused"] * 3
 
 
+@pytest.mark.slow
 async def test_refused_logins_from_many_networks(
     service: Service, caplog: pytest.LogCaptureFixture
 ) -> None:

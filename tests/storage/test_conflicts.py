@@ -23,8 +23,9 @@ CONFLICTS = {
     "40P01": psycopg.errors.DeadlockDetected,
     "40001": psycopg.errors.SerializationFailure,
 }
-QUICK = ("log out", "deactivate", "import", "create token", "refresh", "reuse")
+QUICK = ("log out", "refresh")
 SLOW = (
+    *("deactivate", "import", "create token", "reuse"),
     *("log in again", "end", "end own login", "end own token", "end others", "end all"),
     *("merge data", "rename", "delete", "invite", "invite again", "promote"),
     *("demote and deactivate", "end sessions", "delete by a superuser", "revoke", "leak"),

@@ -3,6 +3,7 @@
 import asyncio
 from datetime import timedelta
 
+import pytest
 from fastapi import FastAPI
 
 from authapi.testing import client
@@ -29,6 +30,7 @@ async def statuses(app: FastAPI, issuer: Issuer) -> set[int]:
     return {answer.status_code for answer in answers}
 
 
+@pytest.mark.slow
 def test_each_run_of_the_lifespan_has_connections_of_its_own(issuer: Issuer, clock: Clock) -> None:
     issuer.replies[INTROSPECT] = Reply({"active": True, "sub": SUBJECT, "iss": issuer.url})
     app, _ = service(issuer)
@@ -37,6 +39,7 @@ def test_each_run_of_the_lifespan_has_connections_of_its_own(issuer: Issuer, clo
         clock.move(2)
 
 
+@pytest.mark.slow
 def test_what_a_closed_loop_was_asking_is_asked_again(issuer: Issuer, clock: Clock) -> None:
     issuer.replies[INTROSPECT] = Reply({"active": True, "sub": SUBJECT, "iss": issuer.url})
     app, asking = service(issuer)

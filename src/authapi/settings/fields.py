@@ -97,7 +97,10 @@ def _long_secret(value: SecretStr | None) -> SecretStr | None:
     return value
 
 
-Lifetime = Annotated[timedelta, BeforeValidator(_seconds), Field(gt=timedelta(0))]
+_LONGEST = timedelta(days=36525)
+"""A century: a time that far from now can still be written down."""
+
+Lifetime = Annotated[timedelta, BeforeValidator(_seconds), Field(gt=timedelta(0), le=_LONGEST)]
 """A length of time: a number of seconds, or ISO 8601 such as P14D."""
 Grace = Annotated[
     timedelta, BeforeValidator(_seconds), Field(ge=timedelta(0), le=timedelta(hours=1))

@@ -19,6 +19,7 @@ def calibrate(run: Run) -> Run:
     return run_calibrate
 
 
+@pytest.mark.slow
 def test_what_it_proposes_is_accepted_by_the_settings(
     calibrate: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -40,6 +41,7 @@ def test_what_it_proposes_is_accepted_by_the_settings(
     assert settings.argon2_passes == 2 or settings.argon2_memory * 5 // 4 > 40000
 
 
+@pytest.mark.slow
 def test_for_people_it_prints_lines_to_copy(calibrate: Run) -> None:
     done = calibrate("--milliseconds", "200", "--memory", "19456")
     assert (done.returncode, done.stderr) == (0, "")

@@ -388,6 +388,7 @@ async def test_a_line_without_end_is_one_refused_line(services: Services) -> Non
     assert peak < 1_000_000
 
 
+@pytest.mark.slow
 async def test_memory_does_not_grow_with_the_lines(
     services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -31,8 +31,10 @@ from authapi.web.server.resumed import resume
 
 _SLICE: Final = 16384
 """Bytes that the parser is given at a time; what it has read is looked at in between."""
+_FIRST_SLICE: Final = 2048
+"""The same for the beginning of what arrives: nearly every request, and few of the smallest."""
 _PIPELINED_SLICE: Final = 512
-"""The same behind an unanswered request: few further requests fit in."""
+"""The same behind an unanswered request."""
 _MAX_PIPELINED: Final = 4
 """Requests that wait for the answers before them; what comes after is not parsed meanwhile."""
 _FIELD_FRAMING: Final = 4
@@ -117,7 +119,7 @@ class HTTPProtocol(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         if self._held:
             self._hold(self._held + data)
-        elif len(data) <= _PIPELINED_SLICE:
+        elif len(data) <= _FIRST_SLICE:
             self._read(data)
         else:
             self._read_slices(data)
@@ -129,7 +131,7 @@ class HTTPProtocol(HttpToolsProtocol):
                 self._hold(data[start:])
                 return
             is_behind = self._in_head and self._unanswered() is not None
-            size = _PIPELINED_SLICE if is_behind or start == 0 else _SLICE
+            size = _PIPELINED_SLICE if is_behind else _SLICE if start else _FIRST_SLICE
             self._read(data[start : start + size])
             start += size
 
