@@ -50,7 +50,7 @@ class WrongAnswer(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A route, and callers that it knows; none where the route knows nobody."""
+    """A route, and callers that it knows; none where the route recognises no caller."""
 
     label: str
     path: str

@@ -121,14 +121,14 @@ def test_a_run_that_is_cancelled_half_way_harms_none_after_it(
     healthy(caplog)
 
 
-# What nobody closes any more ends in the garbage collector, which tells of it.
+# What is not closed ends in the garbage collector, which warns of it.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
 def test_a_run_of_which_every_task_is_cancelled_at_once_harms_none_after_it(app: FastAPI) -> None:
     async def abandon(seconds: float) -> None:
         running = asyncio.create_task(run(app, everybody))
         await asyncio.wait([running], timeout=seconds)
-        # `asyncio.run` cancels whatever goes on.
+        # `asyncio.run` cancels every task.
 
     asyncio.run(run(app, register))
     for number in range(RUNS):

@@ -1,4 +1,4 @@
-"""No byte of a body is read as a request, whatever protocol the head offers to change to."""
+"""No byte of a body is read as a request, whichever protocol the head offers."""
 
 import pytest
 

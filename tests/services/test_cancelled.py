@@ -237,7 +237,7 @@ class House:
             if kind.startswith("event "):
                 assert self.told[kind] - told[kind] == after[kind] - before[kind]
         if request.bearer is not None:
-            # Whoever is remembered as logged in is: what is committed counts, cut off or not.
+            # The memory of callers agrees with the database: what is committed counts.
             answer = await self.api.get("/me/identity", headers=_of(request.bearer))
             assert answer.status_code == (200 if self.is_alive(request.bearer) else 401)
         return {kind: n - before[kind] for kind, n in after.items() if n != before[kind]}

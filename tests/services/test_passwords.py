@@ -207,7 +207,7 @@ async def test_a_thread_that_cannot_be_started_frees_the_place(
             assert (pool.running, pool.waiting, pool._pending) == (0, 0, 0)
     tasks = begin(pool, 5)
     assert await asyncio.gather(*tasks) == [PasswordHash(str(n)) for n in range(5)]
-    assert sorted(hasher(pool).begun) == [*"01234"], "what was refused is hashed later, for nobody"
+    assert sorted(hasher(pool).begun) == [*"01234"], "what was refused is hashed later"
     assert pool._pending == 0
 
 

@@ -53,7 +53,7 @@ OF_PROXIES = (
 
 
 class Kerberos(Strategy):
-    """Takes a scheme that is a proxy's elsewhere; knows nobody."""
+    """Takes a scheme that is a proxy's elsewhere; recognises no caller."""
 
     name = "kerberos"
 
@@ -253,7 +253,7 @@ async def test_a_page_is_not_told_who_the_cookie_is(
         form = {"token": token, "action": "go", "password": ""}
         asked = await api.post("/account/confirm", data=form, headers=headers)
         assert asked.status_code == 422, "it asks for the password"
-        # Without a caller this would empty the account: it is refused, and not done for nobody.
+        # Without a caller this would empty the account: it is refused.
         answer = await api.post("/email/confirm", json={"token": token}, headers=headers)
         problem(answer, 401, "unauthenticated")
         answer = await api.post("/account/confirm", data=form, headers=cookie)

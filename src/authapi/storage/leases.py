@@ -1,4 +1,4 @@
-"""Connections that are given back whatever happens to the task that uses them.
+"""Connections that are given back, also when the task that uses them is cancelled.
 
 A task can be cancelled at each of its awaits: because a client hangs up, by a time-out around a
 request, at the end of the service, and again while it cleans up. To take a connection, to begin, to

@@ -1,4 +1,4 @@
-"""Closing several things: all of them, in order, whatever fails or is cancelled."""
+"""Closing several parts: all of them, in order, also after a failure or a cancellation."""
 
 import asyncio
 import logging

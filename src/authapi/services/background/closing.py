@@ -1,4 +1,4 @@
-"""Closing what was opened: every part of it, to its end, whatever fails meanwhile."""
+"""Closing what was opened: every part of it, to its end, also after one has failed."""
 
 import asyncio
 import logging
