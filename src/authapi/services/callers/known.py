@@ -13,7 +13,7 @@ read is good only while its number is not below its user's generation:
   map before the change or comes to be put there long after, and so it is never used.
 
 In the process that made a change, it is numbered before the change is acknowledged to anybody; in
-other processes when they hear of it (`coherence`), and a process that cannot hear recognises no caller.
+other processes when they hear of it (`coherence`), and a process that cannot hear knows nobody.
 Generations are forgotten only together with everything that they could have ruled out.
 `tests/services/callers/test_coherence_model.py` walks through the interleavings.
 """
