@@ -40,6 +40,8 @@ class Lease:
         """Whether the caller is gone: nothing is begun for it any more."""
         self.on_end: Callable[[bool], None] = _ignore
         """Told at the end whether the transaction is committed, before the next writer's turn."""
+        self.loop = asyncio.get_running_loop()
+        self.is_given_back = False
 
     async def take(self, *, begins: bool) -> None:
         """Wait for the turn and a connection, and begin a transaction if asked to.
@@ -102,6 +104,18 @@ class Lease:
             lost = self.checked_out
             if lost is not None and lost.is_valid:
                 await greenlet_spawn(lost.invalidate)
+            self.is_given_back = True
+
+    def drop(self) -> None:
+        """Cut the connection of an event loop that is closed, and can do nothing for it any more.
+
+        What it has locked would stay locked until the garbage collector finds it.
+        """
+        driver: Any = None if self.checked_out is None else self.checked_out.driver_connection
+        if hasattr(driver, "pgconn"):  # psycopg
+            driver.pgconn.finish()
+        elif driver is not None:  # aiosqlite: its thread closes the connection
+            driver.stop()
 
 
 class Leases:
@@ -113,6 +127,7 @@ class Leases:
     def __init__(self, engine: AsyncEngine, *, patience: float) -> None:
         self._patience = patience
         self._tasks = set[asyncio.Task[None]]()
+        self._leases = set[Lease]()
         event.listen(engine.sync_engine, "checkout", _note)
 
     @asynccontextmanager
@@ -131,7 +146,8 @@ class Leases:
         """
         deadline = asyncio.get_running_loop().time() + bound
         lease = Lease(engine, turn, deadline)
-        taking = self._start(lease.take(begins=begins))
+        self._leases.add(lease)
+        taking = self._start(lease, lease.take(begins=begins))
         try:
             async with asyncio.timeout_at(deadline):
                 await asyncio.shield(taking)
@@ -139,34 +155,44 @@ class Leases:
             # What has to be cleaned up first, the caller does not wait for.
             lease.is_unwanted = True
             if taking.done() and not taking.cancelled() and taking.exception() is None:
-                self._start(lease.end(commits=False, patience=self._patience))
+                self._start(lease, lease.end(commits=False, patience=self._patience))
             raise
         try:
             async with asyncio.timeout_at(deadline):
                 yield lease
         except BaseException:
-            await self._uncut(lease.end(commits=False, patience=self._patience))
+            await self._uncut(lease, commits=False)
             raise
-        await self._uncut(lease.end(commits=True, patience=self._patience))
+        await self._uncut(lease, commits=True)
+
+    def _forget(self, lease: Lease) -> None:
+        if lease.is_given_back:
+            self._leases.discard(lease)
 
     async def settle(self) -> None:
         """Return when every connection is given back that no caller waits for any more.
 
-        What an event loop has left behind that is closed by now is forgotten.
+        Connections that an event loop has left behind, which is closed by now, are cut.
         """
         loop = asyncio.get_running_loop()
         self._tasks = {task for task in self._tasks if task.get_loop() is loop}
         while self._tasks:
             await asyncio.wait(self._tasks)
+        for lease in self._leases:
+            if lease.loop is not loop and not lease.is_given_back:
+                lease.drop()
+        self._leases = {lease for lease in self._leases if lease.loop is loop}
 
-    async def _uncut(self, work: Coroutine[Any, Any, None]) -> None:
-        await asyncio.shield(self._start(work))
+    async def _uncut(self, lease: Lease, *, commits: bool) -> None:
+        ending = lease.end(commits=commits, patience=self._patience)
+        await asyncio.shield(self._start(lease, ending))
 
-    def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def _start(self, lease: Lease, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         caller = asyncio.current_task()
         task = asyncio.create_task(work, name=f"{caller.get_name() if caller else ''} (connection)")
         self._tasks.add(task)
         task.add_done_callback(self._ended)
+        task.add_done_callback(lambda _: self._forget(lease))
         return task
 
     def _ended(self, task: asyncio.Task[None]) -> None:

@@ -95,9 +95,9 @@ class EventTable:
         await self._add_of(users.c.id == event.user_id, event)
 
     async def _add_of(self, owner: sa.ColumnElement[bool], event: Event) -> None:
-        # Held until the commit, so that a deletion comes before or after both.
-        found = sa.select(users.c.id).where(owner).with_for_update(read=True, key_share=True)
-        statement = sa.insert(events).values(_row(event) | {"user_id": found.scalar_subquery()})
+        # The account is not locked: that would take longer for one that there is.
+        found = sa.select(users.c.id).where(owner).scalar_subquery()
+        statement = sa.insert(events).values(_row(event) | {"user_id": found})
         rows = await self._connection.execute(statement.returning(events.c.user_id))
         self.added.append(replace(event, user_id=rows.scalar_one()))
 
