@@ -38,7 +38,9 @@ test: $(VENV)/.installed-dev ## run the tests, on SQLite and on a PostgreSQL of 
 test-slow: $(VENV)/.installed-dev ## run the tests that take their time: browser, wheel, npm, proxies, schemathesis, races
 	@$(PARTS) chromium caddy nginx haproxy pgbouncer node npm
 	@echo "==> slow tests: browser, wheel, npm's jose, real proxies, schemathesis, races"
-	@$(BIN)/pytest -n auto --maxprocesses 2 --dist loadfile -m "browser or packaging or slow" $(ARGS)
+	@$(BIN)/pytest -n auto --maxprocesses 2 --dist loadfile -m "browser or packaging or slow" --ignore tests/proxies $(ARGS)
+	@echo "==> slow tests: attacks through real proxies, which have the machine to themselves"
+	@$(BIN)/pytest -n auto --maxprocesses 2 --dist loadfile -m slow tests/proxies $(ARGS)
 
 test-matrix: export AUTHAPI_TEST_MATRIX = all
 test-matrix: $(VENV)/.installed-dev ## try many more combinations of requests against real proxies (over an hour)

@@ -112,7 +112,7 @@ async def test_throttled_logins_cannot_be_told_apart(
         for email in times:
             assert (await attempt(api, email, WRONG))[1].status_code == 401
         # Once a minute would measure what is remembered only.
-        monkeypatch.setattr("authapi.services.audit._is_new", lambda *_: True)
+        monkeypatch.setattr("authapi.services.audit._once", lambda _, tell, *__: tell())
         dice = random.Random(2)
         shapes = list[object]()
         for number in range(ROUNDS + 1):
