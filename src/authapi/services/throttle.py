@@ -301,7 +301,7 @@ def _shared_limiter(settings: Settings) -> FixedWindowRateLimiter | None:
         # Whatever the library says of the URL may repeat its password.
         raise ConfigurationError(
             "AUTHAPI_REDIS_URL cannot be used: it takes redis://host:port/0 or rediss://, and the "
-            "extra authapi[redis]"
+            "extra fastapi-authapi[redis]"
         ) from None
     if not isinstance(storage, RedisStorage):
         raise ConfigurationError("AUTHAPI_REDIS_URL must begin with redis:// or rediss://")

@@ -81,7 +81,7 @@ def _reader(url: URL) -> Engine:
         )
     except ImportError:
         raise ConfigurationError(
-            "PostgreSQL needs the extra: pip install 'authapi[postgres]'"
+            "PostgreSQL needs the extra: pip install 'fastapi-authapi[postgres]'"
         ) from None
     set_on_connect(engine, parameters, is_own=False)
     poolers.guard(engine, parameters)

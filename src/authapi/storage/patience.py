@@ -25,7 +25,7 @@ def impatient_connection() -> "type[AsyncConnection]":
         from psycopg import AsyncConnection  # noqa: PLC0415  # an extra
     except ImportError:
         raise ConfigurationError(
-            "PostgreSQL needs the extra: pip install 'authapi[postgres]'"
+            "PostgreSQL needs the extra: pip install 'fastapi-authapi[postgres]'"
         ) from None
 
     class Impatient(AsyncConnection):

@@ -14,6 +14,7 @@ from tests.servers.process import ServeProcess, free_port
 
 ROOT = Path(__file__).resolve().parents[3]
 _MODULE = "tests.proxies.bed.applications"
+_LONGER_THAN_A_RUN = "86400"
 _UNLIMITED = "1000000/second"
 _LIMITS = ("ACCOUNT_AND_NETWORK", "ACCOUNT", "NETWORK", "TOTAL", "REGISTRATIONS")
 _LOGGED = re.compile(
@@ -107,6 +108,7 @@ class Backends:
             "PUBLIC_URL": "https://localhost",
             "TRUSTED_PROXIES": "127.0.0.0/8",
             "ACCESS_LOG": "true" if kind == "serve" else "false",
+            "JWT_LIFETIME": _LONGER_THAN_A_RUN,
             **{f"LIMIT_{name}": _UNLIMITED for name in _LIMITS},
         }
         inherited = {

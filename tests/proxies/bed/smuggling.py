@@ -7,12 +7,14 @@ from collections.abc import Iterable, Sequence
 from tests.proxies.bed.attacks import SENTINEL, STOLEN, Attack
 from tests.proxies.bed.backends import Backend
 from tests.proxies.bed.people import Person
-from tests.proxies.bed.wire import Address, Answer, Connection, NoAnswer, request
+from tests.proxies.bed.wire import PATIENCE, Address, Answer, Connection, NoAnswer, request
 
 PLAIN = frozenset({"imported", "surrounded", "verifying"})
 """Services that plain uvicorn runs: no application can mend how that reads a request."""
 _PAUSE = 0.01
 """Seconds between packets through a proxy, which reads the first before and passes it on."""
+_BRIEF = 1.0
+"""Seconds for plain uvicorn to answer an offer of WebSocket, which it mostly leaves open."""
 _ALIVE = b'{"status":"ok"}'
 
 
@@ -47,7 +49,7 @@ class Battle:
     def _strike(self, attack: Attack) -> list[str]:
         expected = ["alive"] * attack.before + ["own"] + ["alive"] * attack.after
         try:
-            with Connection(self._address) as connection:
+            with Connection(self._address, self._patience(attack)) as connection:
                 for index, packet in enumerate(attack.packets(self._accomplice_cookie)):
                     if index:
                         self._pause(connection)
@@ -58,12 +60,19 @@ class Battle:
                     expected = [*expected, "alive"]
                     answers += _answers(connection, ["alive"], attack.method)
         except NoAnswer as error:
-            if self._is_plain and attack.offers_websocket:
-                return []  # uvicorn waits for what it takes for frames, and asks no application
+            if self._waits_for_frames(attack):
+                return []
             return [f"neither answered nor closed: {error}"]
         if self._is_plain:
             return self._left_open(attack, answers)
         return self._wrong(attack, answers, expected)
+
+    def _patience(self, attack: Attack) -> float:
+        return _BRIEF if self._waits_for_frames(attack) else PATIENCE
+
+    def _waits_for_frames(self, attack: Attack) -> bool:
+        """Whether uvicorn may take what follows for WebSocket frames, and ask no application."""
+        return self._is_plain and attack.offers_websocket
 
     def _left_open(self, attack: Attack, answers: Sequence[Answer]) -> list[str]:
         # All that an application can do there: the answer to such a request is the last one. What

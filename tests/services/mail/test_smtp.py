@@ -153,7 +153,7 @@ def test_the_extra_is_named_where_it_is_missing(
     server: SMTPServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "aiosmtplib", None)
-    with pytest.raises(ConfigurationError, match=r"pip install 'authapi\[mail\]'"):
+    with pytest.raises(ConfigurationError, match=r"pip install 'fastapi-authapi\[mail\]'"):
         smtp(server)
 
 

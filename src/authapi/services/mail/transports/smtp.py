@@ -35,7 +35,7 @@ class SMTP:
             import aiosmtplib  # noqa: F401, PLC0415  # an extra
         except ImportError:
             raise ConfigurationError(
-                "mail by SMTP needs the extra: pip install 'authapi[mail]'"
+                "mail by SMTP needs the extra: pip install 'fastapi-authapi[mail]'"
             ) from None
         assert settings.mail_url is not None  # noqa: S101  # without it, mail goes elsewhere
         parts = urlsplit(settings.mail_url.get_secret_value())
