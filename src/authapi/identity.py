@@ -14,6 +14,10 @@ from uuid import UUID
 
 IPAddress: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 
+OWN_CLIENT = "authapi"
+"""The `client_id` of every token that a login with this service gives, and of what is exchanged for
+one (RFC 9068, section 2.2): the service is its own OAuth client then."""
+
 
 @dataclass(frozen=True, slots=True)
 class User:

@@ -292,6 +292,7 @@ async def test_what_it_says(make_settings: SettingsFactory) -> None:
         "auth_time": issued,
         "amr": ["pwd"],
         "sid": seen["session_id"],
+        "client_id": "authapi",
         "scope": "a reports:read",
     }
     for name in ("email", "name"):

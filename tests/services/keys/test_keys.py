@@ -46,6 +46,7 @@ async def test_our_own_token_is_good_until_it_ends(sqlite_url: str) -> None:
             "aud": "api",
             "sub": str(ALICE.id),
             "sid": str(session.id),
+            "client_id": "authapi",
             "iat": second,
             "exp": second + 600,
             "auth_time": second,

@@ -66,8 +66,10 @@ async def test_who_it_says(services: Services, caller: Identity) -> None:
     token = await services.exchange.mint(caller, audience="billing")
     told = await claims(services, token)
     assert told.keys() == {
-        *("iss", "sub", "aud", "exp", "iat", "jti", "sid", "auth_time", "amr", "scope"),
+        *("iss", "sub", "aud", "exp", "iat", "jti", "client_id"),
+        *("sid", "auth_time", "amr", "scope"),
     }
+    assert told["client_id"] == "authapi"
     assert (told["sub"], told["sid"]) == (str(caller.user.id), str(caller.session_id))
     assert (told["aud"], told["scope"], told["amr"]) == ("billing", "read write", ["pwd"])
     assert told["auth_time"] == int(caller.auth_time.timestamp())

@@ -22,7 +22,7 @@ from authapi.errors import (
     Unavailable,
     UnknownKey,
 )
-from authapi.identity import Session, User
+from authapi.identity import OWN_CLIENT, Session, User
 from authapi.services.audit import Audit
 from authapi.services.background.task import BackgroundTask
 from authapi.services.callers import Coherence, KnownCallers
@@ -148,6 +148,7 @@ class Keys:
             "exp": int(expires.timestamp()),
             "iat": int(issued.timestamp()),
             "jti": secrets.new_secret(),
+            "client_id": OWN_CLIENT,
             "sid": str(session.id),
             "auth_time": int(session.auth_time.timestamp()),
             "amr": list(session.amr),

@@ -5,6 +5,7 @@ from uuid import UUID
 
 from pydantic import Field
 
+from authapi.identity import OWN_CLIENT
 from authapi.services.tokens import Presented, TokenKind
 from authapi.web.schemas.fields import Output
 
@@ -21,6 +22,9 @@ class ActiveToken(Output):
     ]
     iss: str
     sub: Annotated[UUID, Field(description="The account.")]
+    client_id: Annotated[
+        str, Field(description="Which client the token was given to.", examples=[OWN_CLIENT])
+    ]
     aud: str | list[str]
     exp: NumericDate
     iat: NumericDate
@@ -43,6 +47,7 @@ class ActiveToken(Output):
                 "token_type": "Bearer" if token.kind is TokenKind.ACCESS else "refresh_token",
                 "iss": issuer,
                 "sub": token.user.id,
+                "client_id": OWN_CLIENT,
                 "aud": token.audience,
                 "exp": int(token.expires_at.timestamp()),
                 "iat": int(token.issued_at.timestamp()),

@@ -71,6 +71,7 @@ async def test_what_is_told_of_each_kind(house: Client) -> None:
         held = await tokens_of(house, await house.create_user("alice@example.com", name="Alice"))
         at = int(moment.timestamp())
         login = {"iss": ISSUER, "sub": str(held.user.id), "iat": at, "active": True}
+        login |= {"client_id": "authapi"}
         login |= {"scope": "b reports:read", "auth_time": at, "amr": ["pwd"]}
         access = {**login, "token_type": "Bearer", "aud": "authapi"}
         claims = claims_of(held.jwt)
