@@ -94,8 +94,23 @@ async def test_what_a_retired_key_has_signed_is_nothing(services: Services) -> N
     assert await services.sessions.list_of(login.user.id), "it is nobody's word any more"
 
 
+SPELLED_OTHERWISE = (
+    "{0190c0de-0000-7000-8000-000000000000}",
+    "urn:uuid:0190c0de-0000-7000-8000-000000000000",
+    "0190c0de000070008000000000000000",
+    " 190c0de-0000-7000-8000-000000000000",
+    "0190C0DE-0000-7000-8000-000000000000",
+)
+"""UUIDs, as Python reads them and `str` does not write them."""
+
+
 @pytest.mark.parametrize(
-    "change", [{"sid": "x"}, {"sid": None}, {"sub": "alice"}, {"exp": 1e12}, {"sid": 7}]
+    "change",
+    [
+        *({"sid": "x"}, {"sid": None}, {"sub": "alice"}, {"exp": 1e12}, {"sid": 7}),
+        *({name: text} for name in ("sid", "sub") for text in SPELLED_OTHERWISE),
+    ],
+    ids=str,
 )
 def test_claims_that_are_none_of_ours(change: dict[str, object]) -> None:
     claims: dict[str, object] = {"sid": str(uuid4()), "sub": str(uuid4()), "aud": "a", "jti": "j"}

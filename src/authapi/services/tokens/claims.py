@@ -32,8 +32,8 @@ def access_claims(verified: Verified) -> AccessClaims:
     claims = verified.claims
     try:
         return AccessClaims(
-            session_id=UUID(str(claims.get("sid"))),
-            user_id=UUID(str(claims["sub"])),
+            session_id=_id(claims.get("sid")),
+            user_id=_id(claims["sub"]),
             scopes=frozenset(str(claims.get("scope", "")).split()),
             audience=claims["aud"],
             issued_at=_moment(claims["iat"]),
@@ -43,6 +43,14 @@ def access_claims(verified: Verified) -> AccessClaims:
         )
     except (ValueError, OverflowError):
         raise TokenError from None
+
+
+def _id(text: object) -> UUID:
+    # `UUID` also reads braces, `urn:uuid:` and blanks in place of digits, which we do not write.
+    found = UUID(str(text))
+    if str(found) != text:
+        raise ValueError
+    return found
 
 
 def _moment(numeric_date: object) -> datetime:
