@@ -28,6 +28,9 @@ EXTRA_MEMBERS: Mapping[str, set[str]] = {
     "unsupported_grant_type": {"error"},
 }
 """What a problem document has besides, by its code."""
+OAUTH_MEMBERS = {"error", "error_description"}
+DESCRIPTION = re.compile(r"[\x20\x21\x23-\x5b\x5d-\x7e]+")
+"""An `error_description` (RFC 6749, section 5.2)."""
 
 METADATA = "http://127.0.0.1:8000/.well-known/oauth-protected-resource"
 BEARER = f'Bearer realm="authapi", resource_metadata="{METADATA}"'
@@ -43,11 +46,37 @@ SECURITY_HEADERS: Mapping[str, str] = {
 }
 
 
+PUBLIC_HEADERS: Mapping[str, str] = {
+    "cross-origin-resource-policy": "cross-origin",
+    "access-control-allow-origin": "*",
+}
+"""What answers below /.well-known/ have instead, or besides."""
+
+
+def is_public(response: httpx.Response) -> bool:
+    """Whether it is of a public document, or of a path where there could be one."""
+    return response.request.url.path.startswith("/.well-known/")
+
+
+def is_oauth(response: httpx.Response) -> bool:
+    """Whether it is of an OAuth endpoint, or of a path below one."""
+    path = response.request.url.path
+    return path == "/token" or path.startswith("/token/")
+
+
+def kind_of_error(response: httpx.Response) -> str:
+    """The content type that an error has there."""
+    return "application/json" if is_oauth(response) else "application/problem+json"
+
+
 def check_headers(response: httpx.Response, *, cache_control: str = "no-store") -> None:
     """Every answer has these headers, once each."""
     headers = response.headers
-    for name, value in SECURITY_HEADERS.items():
-        assert headers.get_list(name) == [value]
+    public = is_public(response)
+    for name, value in {**SECURITY_HEADERS, **(PUBLIC_HEADERS if public else {})}.items():
+        assert headers.get_list(name) == [value], name
+    if public:
+        assert "access-control-allow-credentials" not in headers
     assert headers.get_list("cache-control") == [cache_control]
     assert len(headers.get_list("x-request-id")) == 1
     assert re.fullmatch(r"[0-9a-f]{32}", headers["x-request-id"])
@@ -56,12 +85,13 @@ def check_headers(response: httpx.Response, *, cache_control: str = "no-store") 
 
 
 def problem(response: httpx.Response, status: int, code: str) -> dict[str, object]:
-    """Hold `response` against RFC 9457 and the contract, and give its body."""
+    """Hold `response` against RFC 9457, or RFC 6749 at an OAuth endpoint, and give its body."""
     assert response.status_code == status, response.text
     check_headers(response)
-    assert response.headers.get_list("content-type") == ["application/problem+json"]
+    assert response.headers.get_list("content-type") == [kind_of_error(response)]
     body: dict[str, object] = response.json()
-    assert body.keys() == PROBLEM_MEMBERS | EXTRA_MEMBERS.get(code, set())
+    members = PROBLEM_MEMBERS | EXTRA_MEMBERS.get(code, set())
+    assert body.keys() == members | (OAUTH_MEMBERS if is_oauth(response) else set())
     assert body["code"] == code
     assert body["type"] == f"urn:authapi:error:{code}"
     assert body["status"] == status
@@ -74,8 +104,24 @@ def problem(response: httpx.Response, status: int, code: str) -> dict[str, objec
     )
     assert ("retry-after" in response.headers) == (status in (429, 503))
     if "error" in body:
-        assert body["error"] == code
+        assert body["error"] == oauth_error(response, code)
+        assert not is_oauth(response) or DESCRIPTION.fullmatch(str(body["error_description"]))
     return body
+
+
+def oauth_error(response: httpx.Response, code: str) -> str:
+    """The `error` of RFC 6749 or RFC 6750 for a refusal with this code."""
+    if code in (
+        *("invalid_request", "invalid_grant", "invalid_scope", "unsupported_grant_type"),
+        *("invalid_client", "insufficient_scope"),
+    ):
+        return code
+    if response.status_code == 401:
+        is_of_token = 'error="invalid_token"' in response.headers["www-authenticate"]
+        return "invalid_token" if is_of_token else "invalid_client"
+    if response.status_code in (429, 503):
+        return "temporarily_unavailable"
+    return "server_error" if response.status_code >= 500 else "invalid_request"
 
 
 def input_errors(response: httpx.Response) -> list[tuple[tuple[object, ...], str]]:

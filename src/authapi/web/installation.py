@@ -61,7 +61,7 @@ class Installation:
         patterns = [cast("Route", route).path_regex for route in own.routes]
         patterns += [re.compile(re.escape(path) + r"\Z") for path in other_paths]
         app.add_middleware(EdgeMiddleware, runtime=self._runtime, own_paths=patterns)
-        _surround(app)
+        _surround(app, has_documents="well_known" in units)
         # A redirect for a trailing slash would be built from the Host header of a stranger.
         app.router.redirect_slashes = False
         errors.install(app)
@@ -134,13 +134,13 @@ async def _stop(strategies: Iterable[Strategy]) -> None:
     await close_all(*(strategy.stop for strategy in strategies))
 
 
-def _surround(app: FastAPI) -> None:
+def _surround(app: FastAPI, *, has_documents: bool) -> None:
     # `add_middleware` would not do: what the application adds later stands outside, and Starlette's
     # own answer to an exception in all cases.
     build = app.build_middleware_stack
 
     def surrounded() -> ASGIApp:
-        return OuterEdge(build())
+        return OuterEdge(build(), publishes=has_documents)
 
     app.build_middleware_stack = surrounded  # type: ignore[method-assign]  # there is no other way out
 

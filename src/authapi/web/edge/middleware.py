@@ -12,6 +12,7 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
+from urllib.parse import unquote
 
 from opentelemetry import trace
 from starlette._utils import get_route_path
@@ -28,12 +29,13 @@ from authapi.errors import (
     NotFound,
     Refusal,
 )
-from authapi.identity import Client, on_behalf_of
+from authapi.identity import on_behalf_of
 from authapi.web.context import SCOPE_KEY, RequestContext, Runtime
 from authapi.web.edge.client import came_in_the_clear, client_of
+from authapi.web.edge.public import PREFIX, preflight_of, readable
 from authapi.web.edge.upgrades import is_read_by_us
-from authapi.web.errors import answer, problem_for
-from authapi.web.server.limits import LIMITS_KEY, ReadingLimits
+from authapi.web.errors import answer, document_for
+from authapi.web.server.limits import LIMITS_KEY, ReadingLimits, Sender
 
 _log = logging.getLogger("authapi")
 _access = logging.getLogger("authapi.access")
@@ -131,12 +133,13 @@ class EdgeMiddleware:
                 message["body"] = b""
             await send(message)
 
-        response: Response
+        response = preflight_of(scope) if scope["method"] == "OPTIONS" else None
         try:
-            if refusal is None:
+            if refusal is not None:
+                response = answer(refusal, scope)
+            elif response is None:
                 await self.app(scope, body or receive, send_with_headers)
                 return
-            response = answer(refusal, scope)
         except ClientDisconnect:
             return  # there is no one to answer, and nothing went wrong here
         except Exception as error:
@@ -213,14 +216,24 @@ class EdgeMiddleware:
         path = get_route_path(scope)
         return any(pattern.match(path) for pattern in self._own_paths)
 
-    def _answer_unread(self, refusal: Refusal, client: Client) -> Response:
+    def _answer_unread(self, refusal: Refusal, sender: Sender) -> Response:
         """The answer to a request that the protocol does not read; no middleware sees it."""
         context = RequestContext(runtime=self._runtime, request_id=self._new_id())
-        scope = {"client": (client.ip, 0) if client.ip else None, "headers": ()}
+        path = unquote(sender.target.partition(b"?")[0].decode("latin-1"))
+        scope: Scope = {
+            "type": "http",
+            "method": "GET",
+            "path": path,
+            "headers": (),
+            "client": (sender.ip, 0) if sender.ip else None,
+            SCOPE_KEY: context,
+        }
         with on_behalf_of(partial(client_of, scope, (), context.request_id)):
-            response = problem_for(refusal, context)
+            response = document_for(refusal, scope)
         request_id = (b"x-request-id", context.request_id.encode())
         response.raw_headers = self._complete(response.raw_headers, request_id)
+        if path.startswith(PREFIX) and "well_known" in self._runtime.units:
+            response.raw_headers = readable(response.raw_headers)
         return response
 
     def _is_disguised(self, scope: Scope, raw_path: bytes) -> bool:

@@ -1,0 +1,1 @@
+"""How refusals look where a problem document alone does not do: OAuth endpoints, WebSockets."""
