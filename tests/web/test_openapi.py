@@ -443,11 +443,14 @@ def test_a_401_is_documented_where_there_is_one(app: FastAPI) -> None:
 
 
 def test_every_refusal_is_a_problem_document(app: FastAPI) -> None:
-    problem = {"schema": {"$ref": "#/components/schemas/Problem"}}
     for where, operation in _operations(app.openapi()):
+        is_oauth = where.split(" ")[1].split("/")[1] == "token"
+        name = "OAuthError" if is_oauth else "Problem"
+        kind = "application/json" if is_oauth else "application/problem+json"
+        content = {kind: {"schema": {"$ref": f"#/components/schemas/{name}"}}}
         for status, response in operation["responses"].items():
             if status[0] in "45":
-                assert response["content"] == {"application/problem+json": problem}, where
+                assert response["content"] == content, where
 
 
 def test_nothing_of_ours_is_left_over(app: FastAPI) -> None:

@@ -172,9 +172,12 @@ def test_every_answer_is_described(app: FastAPI) -> None:
                 assert "X-Request-ID" in response["headers"], where
                 assert ("WWW-Authenticate" in response["headers"]) == (status == "401"), where
                 assert ("Retry-After" in response["headers"]) == (status in ("429", "503")), where
-                problem = {"schema": {"$ref": "#/components/schemas/Problem"}}
+                is_oauth = path.split("/")[1] == "token"
+                name = "OAuthError" if is_oauth else "Problem"
+                kind = "application/json" if is_oauth else "application/problem+json"
+                problem = {kind: {"schema": {"$ref": f"#/components/schemas/{name}"}}}
                 if status >= "400":
-                    assert response["content"] == {"application/problem+json": problem}, where
+                    assert response["content"] == problem, where
                 else:
                     # RFC 7009, section 2.2: the answer to a revocation is 200 and has no body.
                     # What a request for mail comes to is told by mail.

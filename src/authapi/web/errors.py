@@ -1,7 +1,8 @@
 """Errors as answers: the class of an error decides the status; the body is RFC 9457.
 
 Every refusal of one kind has the same body, and none repeats what the caller sent. `answer` is for
-all who answer a request: on the form pages, a person gets a page instead (`web.pages.refusals`).
+all who answer a request: on the form pages, a person gets a page instead (`web.pages.refusals`); on
+the OAuth endpoints, a client gets the JSON of RFC 6749 (`web.answers.oauth`).
 """
 
 import json
@@ -30,6 +31,7 @@ from authapi import errors
 from authapi.errors import AuthAPIError, InputError, InvalidInput, Refusal, Unavailable
 from authapi.identity import current_client
 from authapi.strategies.base import Challenge
+from authapi.web.answers import oauth
 from authapi.web.challenges import challenges_of, extended, is_bearer
 from authapi.web.context import RequestContext, context_of
 from authapi.web.pages.refusals import page_of, wants_page
@@ -95,6 +97,7 @@ _MESSAGES = {
     "literal_error": "is none of the values that there are",
 }
 """In place of pydantic's own, which repeat some of the input."""
+_OF_BODY = frozenset({b"content-type", b"content-length"})
 _PLAIN_CODE = re.compile(r"[^a-z]+")
 
 
@@ -113,6 +116,7 @@ class ProblemDocument(Response):
 
     def __init__(self, content: Mapping[str, object], status: int, code: str) -> None:
         super().__init__(json.dumps(content).encode(), status)
+        self.content = content
         self.code = code
 
 
@@ -159,8 +163,28 @@ def answer(error: Exception, scope: Scope) -> Response:
     return _for_reader(internal_error(context.request_id), scope)
 
 
+def document_for(error: AuthAPIError, scope: Scope) -> Response:
+    """The answer to a refusal for a program: a problem document, or what OAuth clients read."""
+    return _for_client(problem_for(error, context_of(HTTPConnection(scope))), scope)
+
+
 def _for_reader(document: ProblemDocument, scope: Scope) -> Response:
-    return page_of(document, document.code, scope) if wants_page(scope) else document
+    if wants_page(scope):
+        return page_of(document, document.code, scope)
+    return _for_client(document, scope)
+
+
+def _for_client(document: ProblemDocument, scope: Scope) -> Response:
+    if not oauth.wants_oauth_error(scope, context_of(HTTPConnection(scope)).runtime.units):
+        return document
+    challenges = document.headers.getlist("www-authenticate")
+    content = {**document.content, **oauth.oauth_members(document.content, challenges)}
+    response = Response(
+        json.dumps(content).encode(), document.status_code, media_type=oauth.MEDIA_TYPE
+    )
+    kept = [pair for pair in document.raw_headers if pair[0] not in _OF_BODY]
+    response.raw_headers.extend(kept)
+    return response
 
 
 def problem_for(error: AuthAPIError, context: RequestContext) -> ProblemDocument:

@@ -11,9 +11,10 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.routing import RouteContext, iter_route_contexts
 
+from authapi.web.answers import oauth
 from authapi.web.context import Runtime
 from authapi.web.resolver import Gate, gates_of
-from authapi.web.schemas import Problem
+from authapi.web.schemas import OAuthError, Problem
 
 Document = dict[str, Any]
 
@@ -61,6 +62,9 @@ _STOCK_CONTENT = {
     "application/json": {"schema": {"$ref": "#/components/schemas/HTTPValidationError"}}
 }
 """What FastAPI says of a 422."""
+_SCHEMAS = "#/components/schemas/"
+_PROBLEM_CONTENT = {"application/problem+json": {"schema": {"$ref": f"{_SCHEMAS}Problem"}}}
+_OAUTH_CONTENT = {oauth.MEDIA_TYPE: {"schema": {"$ref": f"{_SCHEMAS}OAuthError"}}}
 
 LIMIT = "x-limit"
 """Marks a field of a schema whose limit is a setting; it is not in the finished document."""
@@ -147,7 +151,10 @@ def _complete(document: Document, app: FastAPI, runtime: Runtime) -> None:
     schemas = components.setdefault("schemas", {})
     paths = document.setdefault("paths", {})
     used: set[str] = set()
+    oauth_paths: set[str] = set()
     for route, gates in gated_routes(app):
+        if oauth.is_endpoint(route):
+            oauth_paths.add(str(route.path_format))
         path: Document = paths.get(route.path_format, {})
         security = requirements_of(gates, runtime)
         for method in route.methods or ():
@@ -165,12 +172,15 @@ def _complete(document: Document, app: FastAPI, runtime: Runtime) -> None:
     schemes = {item.name: dict(item.openapi()) for item in runtime.registry if item.name in used}
     if schemes:
         components["securitySchemes"] = components.get("securitySchemes", {}) | schemes
-    _add_problem_schema(schemas)
+    _add_schema(Problem, schemas)
+    if not oauth_paths.isdisjoint(paths):
+        _add_schema(OAuthError, schemas)
     components["headers"] = components.get("headers", {}) | _HEADERS
-    for path in paths.values():
+    for name, path in paths.items():
+        content = _OAUTH_CONTENT if name in oauth_paths else _PROBLEM_CONTENT
         for operation in path.values():
             if isinstance(operation, dict) and "responses" in operation:
-                _describe_responses(operation["responses"])
+                _describe_responses(operation["responses"], content)
     schemas.pop("HTTPValidationError", None)
     schemas.pop("ValidationError", None)
     for name in [name for name, schema in schemas.items() if not _exists(schema, runtime)]:
@@ -181,14 +191,13 @@ def _complete(document: Document, app: FastAPI, runtime: Runtime) -> None:
             _write_limit(field, runtime)
 
 
-def _add_problem_schema(schemas: Document) -> None:
-    schema = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+def _add_schema(model: type[Problem], schemas: Document) -> None:
+    schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
     schemas.update(schema.pop("$defs", {}))
-    schemas["Problem"] = schema
+    schemas[model.__name__] = schema
 
 
-def _describe_responses(responses: Document) -> None:
-    content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+def _describe_responses(responses: Document, content: Document) -> None:
     for everywhere in (400, 431):  # headers that are ambiguous or too long
         responses.setdefault(str(everywhere), {"description": _DESCRIPTIONS[everywhere]})
     for status, response in responses.items():

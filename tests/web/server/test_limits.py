@@ -9,8 +9,13 @@ import pytest
 
 from authapi import HTTPProtocol
 from authapi.errors import Refusal
-from authapi.identity import Client
-from authapi.web.server.limits import LIMITS_KEY, MAX_FIELDS, ReadingLimits, default_limits
+from authapi.web.server.limits import (
+    LIMITS_KEY,
+    MAX_FIELDS,
+    ReadingLimits,
+    Sender,
+    default_limits,
+)
 from tests.web.server.wire import Wire, settled
 
 LIMIT = 32768
@@ -250,10 +255,10 @@ async def test_a_client_that_does_not_close_is_closed() -> None:
 
 
 async def test_the_application_makes_the_answer() -> None:
-    seen: list[tuple[Refusal, Client]] = []
+    seen: list[tuple[Refusal, Sender]] = []
     plain = default_limits()
 
-    def answer(refusal: Refusal, client: Client) -> object:
+    def answer(refusal: Refusal, client: Sender) -> object:
         seen.append((refusal, client))
         return plain.answer(refusal, client)
 

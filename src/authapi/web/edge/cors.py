@@ -8,8 +8,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from authapi.errors import PreflightRefused
-from authapi.web.context import SCOPE_KEY
-from authapi.web.errors import problem_for
+from authapi.web.errors import document_for
 
 
 class ProblemCORSMiddleware(CORSMiddleware):
@@ -31,6 +30,6 @@ class _Refused(Response):
         self._kept = {name: value for name, value in headers.items() if name not in body}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        response = problem_for(PreflightRefused(), scope[SCOPE_KEY])
+        response = document_for(PreflightRefused(), scope)
         response.headers.update(self._kept)
         await response(scope, receive, send)

@@ -309,6 +309,28 @@ class Problem(Output):
     errors: list[ProblemError] | None = None
 
 
+class OAuthError(Problem):
+    """A refusal of an OAuth endpoint (RFC 6749, section 5.2)."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    error: Annotated[
+        str,
+        Field(
+            description="The error code of RFC 6749 or RFC 6750.",
+            examples=["invalid_grant"],
+            pattern=r"^[a-z_]+$",
+        ),
+    ]
+    error_description: Annotated[
+        str,
+        Field(
+            description="For developers; it may change.",
+            pattern=r"^[\x20\x21\x23-\x5b\x5d-\x7e]+$",
+        ),
+    ]
+
+
 def session_data_out(identity: Identity, data: Mapping[str, Any]) -> SessionDataOut:
     """The session of `identity` with `data`. Only for identities that have a session."""
     if identity.session_id is None or identity.expires_at is None:

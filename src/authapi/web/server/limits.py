@@ -25,6 +25,14 @@ MAX_FIELDS: Final = 1024
 
 
 @dataclass(frozen=True, slots=True)
+class Sender(Client):
+    """Who sent a request that is refused unread, and for which target."""
+
+    target: bytes = b""
+    """As far as it was read."""
+
+
+@dataclass(frozen=True, slots=True)
 class ReadingLimits:
     """The bounds of one installation.
 
@@ -35,7 +43,7 @@ class ReadingLimits:
 
     max_header_bytes: int
     timeout: float
-    answer: Callable[[Refusal, Client], Response]
+    answer: Callable[[Refusal, Sender], Response]
 
 
 def default_limits() -> ReadingLimits:
@@ -51,7 +59,7 @@ def default_limits() -> ReadingLimits:
 _new_id = RequestIds()
 
 
-def _plain_answer(refusal: Refusal, _: Client) -> Response:
+def _plain_answer(refusal: Refusal, _: Sender) -> Response:
     return problem(
         status_of(refusal),
         refusal.code,

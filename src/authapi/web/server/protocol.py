@@ -17,7 +17,6 @@ from authapi.errors import (
     RequestTimeout,
     TargetTooLong,
 )
-from authapi.identity import Client
 from authapi.web.server.closing import ClosingTransport, HeldFlow
 from authapi.web.server.handshake import fault_of
 from authapi.web.server.limits import (
@@ -25,6 +24,7 @@ from authapi.web.server.limits import (
     MAX_FIELDS,
     PROTOCOL_KEY,
     ReadingLimits,
+    Sender,
     default_limits,
 )
 from authapi.web.server.resumed import resume
@@ -352,7 +352,9 @@ class HTTPProtocol(HttpToolsProtocol):
             self._start_timer()  # for the rest of the body
 
     def _answer(self, refusal: Refusal) -> None:
-        response = self._limits.answer(refusal, Client(ip=self.client[0] if self.client else None))
+        target = self.url if self._has_begun or not self._in_head else b""
+        sender = Sender(ip=self.client[0] if self.client else None, target=target)
+        response = self._limits.answer(refusal, sender)
         status = HTTPStatus(response.status_code)
         fields = [field for field in response.raw_headers if field[0] != b"connection"]
         headers = [*self.server_state.default_headers, *fields, (b"connection", b"close")]
