@@ -30,7 +30,7 @@ def test_the_commands_print_what_it_says(service: str, tmp_path: Path) -> None:
     ran = run_page(PATH.read_text("utf-8"), service, tmp_path)
     for command, expected, output in ran:
         assert plain(output) == plain(expected), command
-    assert len(ran) == 13
+    assert len(ran) == 17
 
 
 @pytest.mark.parametrize("name", ["docs/tokens.md", "docs/interop.md"])

@@ -1,6 +1,7 @@
 """Opaque tokens of another issuer, which is asked about each."""
 
 import asyncio
+import base64
 import logging
 from datetime import timedelta
 from typing import Any
@@ -10,10 +11,10 @@ from pydantic import SecretStr
 
 from authapi.errors import ConfigurationError
 from authapi.testing import Client
-from authapi.verify import RemoteIntrospection
+from authapi.verify import RemoteIntrospection, RemoteJWT
 from tests.crypto import forging
 from tests.verify.conftest import Clock, Open, bearer
-from tests.verify.issuer import INTROSPECT, SUBJECT, Issuer, Reply
+from tests.verify.issuer import AUDIENCE, INTROSPECT, SUBJECT, Issuer, Reply
 
 NOW = forging.NOW
 CANARY = "canary-of-our-own-credential"
@@ -43,6 +44,69 @@ async def test_it_is_asked_as_rfc_7662_has_it(issuer: Issuer, clock: Clock, trus
     )
     assert issuer.forms == [{"token": "good"}]
     assert issuer.credentials == [f"Bearer {CANARY}"]
+
+
+@pytest.mark.parametrize(
+    ("credential", "sent"),
+    [
+        ((SUBJECT, CANARY), f"{SUBJECT}:{CANARY}"),
+        ((SUBJECT, SecretStr(CANARY)), f"{SUBJECT}:{CANARY}"),
+        ((SecretStr("id"), SecretStr(CANARY)), f"id:{CANARY}"),
+        # RFC 6749, section 2.3.1 and appendix B.
+        (("a:b c", "ä/%+&"), "a%3Ab+c:%C3%A4%2F%25%2B%26"),
+    ],
+)
+async def test_as_a_client_with_id_and_secret(
+    issuer: Issuer, clock: Clock, trusting: Open, credential: Any, sent: str
+) -> None:
+    issuer.replies[INTROSPECT] = active()
+    asking = RemoteIntrospection(issuer.url + INTROSPECT, credential)
+    assert CANARY not in repr(vars(asking).get("credential"))
+    async with trusting(asking) as api:
+        assert await status(api) == 200
+    assert issuer.credentials == ["Basic " + base64.b64encode(sent.encode()).decode()]
+    assert issuer.forms == [{"token": "good"}]
+
+
+@pytest.mark.parametrize(
+    "credential", [("", "x"), ("x", ""), (), ("x",), ("x", "y", "z"), (SecretStr(""), "x")]
+)
+def test_a_pair_that_is_none(credential: Any) -> None:
+    with pytest.raises(ConfigurationError, match="no pair of id and secret"):
+        RemoteIntrospection("https://auth.example/i", credential)
+
+
+async def test_jwts_are_asked_about_where_that_is_wanted(
+    issuer: Issuer, clock: Clock, trusting: Open
+) -> None:
+    jwt = issuer.token()
+    issuer.replies[INTROSPECT] = active(exp=NOW + 60)
+    async with trusting(strategy(issuer)) as api:
+        assert await status(api, jwt) == 401
+        assert issuer.asked[INTROSPECT] == 0
+    asking = strategy(issuer, jwts=True)
+    async with trusting(asking) as api:
+        for token in (jwt, "a.b.c", "opaque"):
+            assert await status(api, token) == 200
+            assert await status(api, token) == 200, "by memory"
+        assert [form["token"] for form in issuer.forms] == [jwt, "a.b.c", "opaque"]
+        issuer.replies[INTROSPECT] = Reply({"active": False})
+        clock.move(10)
+        assert await status(api, jwt) == 401, "a logout is heard"
+    assert asking.openapi()["description"] == "A token of the issuer that this service trusts."
+
+
+async def test_a_jwt_is_verified_by_the_strategy_that_comes_first(
+    issuer: Issuer, clock: Clock, trusting: Open
+) -> None:
+    issuer.replies[INTROSPECT] = active()
+    both = (RemoteJWT(issuer.url, AUDIENCE), strategy(issuer, issuer=issuer.url, jwts=True))
+    issuer.replies[INTROSPECT] = active(iss=issuer.url)
+    async with trusting(*both) as api:
+        assert await status(api, issuer.token()) == 200
+        assert issuer.asked[INTROSPECT] == 0
+        assert await status(api, "opaque") == 200
+        assert issuer.asked[INTROSPECT] == 1
 
 
 async def test_many_at_once_ask_once_and_the_answer_is_kept_for_a_while(

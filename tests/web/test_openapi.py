@@ -225,13 +225,15 @@ async def test_what_is_declared_is_enough(own: FastAPI) -> None:
 
 def test_one_scheme_a_strategy(app: FastAPI, own: FastAPI) -> None:
     schemes = app.openapi()["components"]["securitySchemes"]
-    assert schemes.keys() == set(ALL)
+    assert schemes.keys() == {*ALL, "client_secret"}
     assert {name: scheme["type"] for name, scheme in schemes.items()} == {
         "session": "apiKey",
         "token": "http",
         "jwt": "oauth2",
         "basic": "http",
+        "client_secret": "http",
     }
+    assert schemes["client_secret"]["scheme"] == "basic"
     assert (schemes["session"]["in"], schemes["session"]["name"]) == ("cookie", "authapi")
     assert (schemes["token"]["scheme"], schemes["basic"]["scheme"]) == ("bearer", "basic")
     assert schemes["jwt"]["flows"] == {
@@ -273,7 +275,9 @@ def test_what_an_application_documents_itself_stays(make_settings: SettingsFacto
     document = app.openapi()
     assert document["info"]["title"] == "Mine"
     assert document["paths"]["/own"]["get"]["security"] == [{"own": []}]
-    assert document["components"]["securitySchemes"].keys() == {"own", "session", "token", "jwt"}
+    assert document["components"]["securitySchemes"].keys() == {
+        *("own", "session", "token", "jwt", "client_secret"),
+    }
 
 
 @pytest.mark.parametrize("which", ["app", "own"])

@@ -20,6 +20,7 @@
         ├── Unauthenticated           unauthenticated
         │   ├── InvalidCredential     unauthenticated, "mine, and not good"
         │   ├── InvalidCredentials    invalid_credentials, from a login
+        │   ├── InvalidClient         invalid_client, of an OAuth client
         │   ├── InactiveAccount       inactive_account
         │   └── StaleAuthentication   stale_authentication
         ├── Forbidden                 forbidden
@@ -92,6 +93,7 @@ from authapi.errors.refusals import (
     InactiveAccount,
     InputError,
     InsufficientScope,
+    InvalidClient,
     InvalidCredential,
     InvalidCredentials,
     InvalidGrant,
@@ -142,6 +144,7 @@ __all__ = [
     "InactiveAccount",
     "InputError",
     "InsufficientScope",
+    "InvalidClient",
     "InvalidCredential",
     "InvalidCredentials",
     "InvalidGrant",

@@ -39,6 +39,13 @@ class InvalidCredentials(Unauthenticated):
     title = "E-mail address or password is wrong"
 
 
+class InvalidClient(Unauthenticated):
+    """An OAuth endpoint does not know a client by this id and secret (RFC 6749, section 5.2)."""
+
+    code = "invalid_client"
+    title = "The client is unknown, or its secret is wrong"
+
+
 class InactiveAccount(Unauthenticated):
     """The credential is good, the account is deactivated."""
 

@@ -1,11 +1,14 @@
-"""Opaque tokens of another issuer, which is asked about each (RFC 7662)."""
+"""Tokens of another issuer, which is asked about each (RFC 7662)."""
 
 import asyncio
+import base64
 import logging
 import re
 from collections.abc import Collection, Mapping
 from datetime import timedelta
 from functools import partial
+from typing import TypeAlias
+from urllib.parse import quote_plus
 
 from pydantic import SecretStr
 from starlette.requests import HTTPConnection
@@ -34,17 +37,23 @@ _ABOUT_THE_REQUEST = frozenset({400, 413, 414, 422, 431})
 The token in it is all that differs from one request to the next."""
 
 
+Credential: TypeAlias = SecretStr | str | tuple[SecretStr | str, SecretStr | str]
+"""A bearer token, or a client id and its secret."""
+
+
 class _RequestRefused(Unreachable):
     """The endpoint is there, and does not want this token."""
 
 
 class RemoteIntrospection(Strategy):
-    """Bearer tokens, other than JWTs, that the introspection endpoint at `url` knows as active.
+    """Bearer tokens that the introspection endpoint at `url` knows as active.
 
-    `credential` is our own bearer token there. If they are given, one of `audience` must be in the
-    answer's `aud`, and `issuer` must be its `iss`. An answer is kept for `cache_for`, five minutes
-    at most, and never for longer than its `exp`: so long a token lives on here after its end. Up to
-    `known_callers` answers are kept. The rest is as in `RemoteJWT`.
+    `credential` is our own credential there: a bearer token, or a pair of client id and secret,
+    which are sent as HTTP Basic (`client_secret_basic`, RFC 6749, section 2.3.1). JWTs are left to
+    the strategies after this one unless `jwts` is True. If they are given, one of `audience` must
+    be in the answer's `aud`, and `issuer` must be its `iss`. An answer is kept for `cache_for`,
+    five minutes at most, and never for longer than its `exp`: so long a token lives on here after
+    its end. Up to `known_callers` answers are kept. The rest is as in `RemoteJWT`.
 
     Raises ConfigurationError for what does not fit.
     """
@@ -52,8 +61,9 @@ class RemoteIntrospection(Strategy):
     def __init__(
         self,
         url: str,
-        credential: SecretStr | str,
+        credential: Credential,
         *,
+        jwts: bool = False,
         audience: str | Collection[str] | None = None,
         issuer: str | None = None,
         scope_claims: Collection[str] = SCOPE_CLAIMS,
@@ -71,7 +81,8 @@ class RemoteIntrospection(Strategy):
         self.issuer = issuer
         self.subjects_are_ids = subjects_are_ids
         self._url = checked_url(url, "the introspection endpoint")
-        self._headers = {"Authorization": f"Bearer {_checked(credential)}"}
+        self._headers = {"Authorization": _authorization(credential)}
+        self._takes_jwts = jwts
         self._audiences = None if audience is None else several(audience, "audience")
         self._outgoing = Outgoing(timeout=timeout)
         scopes = several(scope_claims, "scope_claims")
@@ -101,7 +112,7 @@ class RemoteIntrospection(Strategy):
 
     async def authenticate(self, connection: HTTPConnection) -> Identity | None:
         token = bearer_credential(connection)
-        if token is None or token.count(".") == 2:
+        if token is None or not self._is_asked_about(token):
             return None
         if not _TOKEN.fullmatch(token):
             raise InvalidCredential
@@ -115,7 +126,7 @@ class RemoteIntrospection(Strategy):
 
     def recall(self, connection: HTTPConnection) -> Identity | Unknown | None:
         token = bearer_credential(connection)
-        if token is None or token.count(".") == 2:
+        if token is None or not self._is_asked_about(token):
             return None
         return self._known.recall(hash_secret(token)) or Unknown.ASK
 
@@ -124,7 +135,11 @@ class RemoteIntrospection(Strategy):
 
     def openapi(self) -> Mapping[str, object]:
         whose = self.issuer or "the issuer that this service trusts"
-        return {"type": "http", "scheme": "bearer", "description": f"An opaque token of {whose}."}
+        kind = "A" if self._takes_jwts else "An opaque"
+        return {"type": "http", "scheme": "bearer", "description": f"{kind} token of {whose}."}
+
+    def _is_asked_about(self, token: str) -> bool:
+        return self._takes_jwts or token.count(".") != 2
 
     async def _asked(self, token: str, credential: SecretHash) -> Identity | Exception:
         task = self._asking.get(credential)
@@ -200,8 +215,18 @@ class RemoteIntrospection(Strategy):
         return identity
 
 
-def _checked(credential: SecretStr | str) -> str:
-    text = credential.get_secret_value() if isinstance(credential, SecretStr) else credential
-    if not _TOKEN.fullmatch(text):
-        raise ConfigurationError("the credential for introspection is no bearer token")
-    return text
+def _authorization(credential: Credential) -> str:
+    if isinstance(credential, SecretStr | str):
+        text = _plain(credential)
+        if not _TOKEN.fullmatch(text):
+            raise ConfigurationError("the credential for introspection is no bearer token")
+        return f"Bearer {text}"
+    # RFC 6749, section 2.3.1: each part is form-encoded before the two are joined.
+    parts = [quote_plus(_plain(part)) for part in credential]
+    if len(parts) != 2 or not all(parts):
+        raise ConfigurationError("the credential for introspection is no pair of id and secret")
+    return "Basic " + base64.b64encode(":".join(parts).encode()).decode()
+
+
+def _plain(text: SecretStr | str) -> str:
+    return text.get_secret_value() if isinstance(text, SecretStr) else text

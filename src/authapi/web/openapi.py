@@ -151,12 +151,16 @@ def _complete(document: Document, app: FastAPI, runtime: Runtime) -> None:
     schemas = components.setdefault("schemas", {})
     paths = document.setdefault("paths", {})
     used: set[str] = set()
+    strategies = {item.name: item for item in runtime.registry}
     oauth_paths: set[str] = set()
     for route, gates in gated_routes(app):
         if oauth.is_endpoint(route):
             oauth_paths.add(str(route.path_format))
         path: Document = paths.get(route.path_format, {})
         security = requirements_of(gates, runtime)
+        for gate in gates:
+            # A gate may take a credential that no setting names: of an OAuth client.
+            strategies |= {item.name: item for item in gate.bind(runtime).strategies}
         for method in route.methods or ():
             operation = path.get(method.lower())
             if operation is None or security is None:
@@ -169,7 +173,7 @@ def _complete(document: Document, app: FastAPI, runtime: Runtime) -> None:
             used.update(name for item in security for name in item)
         if not path:
             paths.pop(route.path_format, None)
-    schemes = {item.name: dict(item.openapi()) for item in runtime.registry if item.name in used}
+    schemes = {name: dict(item.openapi()) for name, item in strategies.items() if name in used}
     if schemes:
         components["securitySchemes"] = components.get("securitySchemes", {}) | schemes
     _add_schema(Problem, schemas)

@@ -157,13 +157,18 @@ def _only_gate(dependant: Dependant) -> tuple[str, Gate[object]] | None:
     return inner.name, inner.call
 
 
+def is_form(request: Request) -> bool:
+    """Whether the body is announced as a form (application/x-www-form-urlencoded)."""
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return media_type == "application/x-www-form-urlencoded"
+
+
 async def read_form(request: Request) -> dict[str, str]:
     """The fields of a form (application/x-www-form-urlencoded, UTF-8), each given once.
 
     Raises UnsupportedMediaType, BodyTooLarge, or MalformedRequest for what has no single meaning.
     """
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type != "application/x-www-form-urlencoded":
+    if not is_form(request):
         raise UnsupportedMediaType("Send application/x-www-form-urlencoded")
     try:
         body = await StrictRequest(request.scope, request.receive).body()

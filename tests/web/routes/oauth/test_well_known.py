@@ -132,7 +132,9 @@ async def test_the_authorization_server_says_what_it_has(api: Client) -> None:
         "revocation_endpoint": f"{ISSUER}/token/revoke",
         "revocation_endpoint_auth_methods_supported": ["none"],
         "introspection_endpoint": f"{ISSUER}/token/introspect",
-        "introspection_endpoint_auth_methods_supported": ["Bearer"],
+        "introspection_endpoint_auth_methods_supported": [
+            *("client_secret_basic", "client_secret_post", "Bearer"),
+        ],
         "scopes_supported": ["introspect"],
         "service_documentation": f"{ISSUER}/docs",
     }

@@ -11,6 +11,9 @@ from authapi.web.routing import MAX_FIELDS, MAX_VALUE, read_form
 
 Form = Mapping[str, str]
 
+_KEY = "authapi.form"
+"""Where the form of a request lies once it is read: client authentication and handler share it."""
+
 _MAX_TOKEN = 8192
 """Characters: no token of ours is longer."""
 _MAX_HINT = 255
@@ -29,38 +32,47 @@ def form_body(schema: Mapping[str, Any]) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": content}}
 
 
-TOKEN_BODY = form_body(
-    {
-        "type": "object",
-        "title": "A token",
-        "required": ["token"],
-        "properties": {
-            "token": {
-                "type": "string",
-                "format": "password",
-                "minLength": 1,
-                "maxLength": _MAX_TOKEN,
-                "description": "A refresh token or an access token of any kind.",
-            },
-            "token_type_hint": {
-                "type": "string",
-                "maxLength": _MAX_HINT,
-                "pattern": f"^{_HINT}$",
-                "examples": ["refresh_token"],
-                "description": "Not needed: a token says what it is.",
-            },
+_TOKEN: Mapping[str, Any] = {
+    "type": "object",
+    "title": "A token",
+    "required": ["token"],
+    "properties": {
+        "token": {
+            "type": "string",
+            "format": "password",
+            "minLength": 1,
+            "maxLength": _MAX_TOKEN,
+            "description": "A refresh token or an access token of any kind.",
         },
-    }
-)
+        "token_type_hint": {
+            "type": "string",
+            "maxLength": _MAX_HINT,
+            "pattern": f"^{_HINT}$",
+            "examples": ["refresh_token"],
+            "description": "Not needed: a token says what it is.",
+        },
+    },
+}
+_CLIENT = {
+    "client_id": {**_OTHER, "description": "The id of a personal access token."},
+    "client_secret": {**_OTHER, "format": "password", "description": "The token with this id."},
+}
+TOKEN_BODY = form_body(_TOKEN)
 """The body of a route that is about one token (RFC 7009, section 2.1; RFC 7662, section 2.1)."""
+CLIENT_BODY = form_body({**_TOKEN, "properties": {**_TOKEN["properties"], **_CLIENT}})
+"""The same, with client authentication in it (RFC 6749, section 2.3.1)."""
 
 
 async def oauth_form(request: Request) -> Form:
     """The fields of a form. Raises InvalidTokenRequest for one that has no single meaning,
     UnsupportedMediaType and BodyTooLarge.
     """
+    if _KEY in request.scope:
+        found: Form = request.scope[_KEY]
+        return found
     try:
-        return await read_form(request)
+        form = request.scope[_KEY] = await read_form(request)
+        return form
     except MalformedRequest:
         raise InvalidTokenRequest("The form cannot be read, or names a field twice") from None
 

@@ -4,6 +4,7 @@ from authapi.services.scopes import INTROSPECT, existing_scopes
 from authapi.strategies.base import Issuer
 from authapi.web.challenges import is_bearer
 from authapi.web.context import Runtime
+from authapi.web.routes.oauth.clients import METHODS, has_clients
 from authapi.web.routes.oauth.grants import grants_of
 from authapi.web.schemas import AuthorizationServer, ProtectedResource
 
@@ -25,7 +26,7 @@ def authorization_server(runtime: Runtime) -> AuthorizationServer:
         revocation_endpoint_auth_methods_supported=public if "revocation" in units else None,
         introspection_endpoint=f"{issuer}/token/introspect" if "introspection" in units else None,
         introspection_endpoint_auth_methods_supported=(
-            ["Bearer"] if "introspection" in units and _takes_bearer_tokens(runtime) else None
+            _ways_to_introspect(runtime) if "introspection" in units else None
         ),
         scopes_supported=_scopes(runtime),
         service_documentation=_documentation(runtime),
@@ -55,6 +56,12 @@ def protected_resource(runtime: Runtime, name: str) -> ProtectedResource:
 
 def _takes_bearer_tokens(runtime: Runtime) -> bool:
     return any(is_bearer(strategy.challenge()) for strategy in runtime.registry)
+
+
+def _ways_to_introspect(runtime: Runtime) -> list[str] | None:
+    methods = list(METHODS) if has_clients(runtime) else []
+    # RFC 8414, section 2: an access token of this type is such a method too.
+    return [*methods, "Bearer"] if _takes_bearer_tokens(runtime) else methods or None
 
 
 def _scopes(runtime: Runtime) -> list[str] | None:
