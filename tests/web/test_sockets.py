@@ -79,6 +79,8 @@ def test_a_body_that_never_comes_holds_no_connection(
     assert first == b"HTTP/1.1 408 Request Timeout"
     assert b"\r\nconnection: close\r\n" in rest.lower()
     assert b'"code": "request_timeout"' in rest
+    told = b"application/json" if path == "/token" else b"application/problem+json"
+    assert b"\r\ncontent-type: " + told + b"\r\n" in rest.lower()
 
 
 def answered(port: int, *packets: bytes) -> bytes:
@@ -98,6 +100,7 @@ def answered(port: int, *packets: bytes) -> bytes:
 GET = b"GET /health/live HTTP/1.1\r\nHost: x\r\n"
 LOGIN = b"POST /login HTTP/1.1\r\nHost: x\r\n"
 JSON = b"Content-Type: application/json\r\n"
+FORM = b"Content-Type: application/x-www-form-urlencoded\r\n"
 CHUNKED = b"GET /me HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
@@ -132,6 +135,34 @@ def test_who_sends_too_much_still_reads_the_answer(
         *(b"cache-control: no-store", b"x-content-type-options: nosniff", b"x-request-id: "),
     ):
         assert head.lower().count(b"\r\n" + field) == 1, field
+
+
+@pytest.mark.parametrize("target", [b"/token", b"/token/revoke?x=1", b"/token/%69ntrospect"])
+def test_an_oauth_client_reads_what_is_refused_unread(port: int, target: bytes) -> None:
+    head = b"POST %b HTTP/1.1\r\nHost: x\r\n" % target
+    for first, rest, status in (
+        (head + b"X-A: ", b"a" * 200_000, 431),
+        (head + FORM + b"Transfer-Encoding: chunked\r\n\r\n0\r\nX-A: ", b"a" * 200_000, 431),
+        (head, b"", 408),
+    ):
+        answer = answered(port, first, rest)
+        assert answer.startswith(b"HTTP/1.1 %d " % status)
+        fields, _, body = answer.partition(b"\r\n\r\n")
+        assert b"\r\ncontent-type: application/json\r\n" in fields.lower() + b"\r\n"
+        assert b'"error": "invalid_request"' in body
+        assert b'"error_description": "' in body
+
+
+def test_a_page_reads_what_is_refused_unread(port: int) -> None:
+    for path in (b"/.well-known/jwks.json", b"/.well-known/nothing"):
+        answer = answered(port, b"GET %b HTTP/1.1\r\nHost: x\r\nX-A: " % path, b"a" * 200_000)
+        head = answer.partition(b"\r\n\r\n")[0].lower() + b"\r\n"
+        assert head.startswith(b"http/1.1 431 ")
+        for field in (
+            b"access-control-allow-origin: *",
+            b"cross-origin-resource-policy: cross-origin",
+        ):
+            assert head.count(b"\r\n" + field + b"\r\n") == 1
 
 
 def test_a_trailer_is_no_header(port: int) -> None:

@@ -152,12 +152,12 @@ async def test_a_good_credential_is_let_in(service: Service, strategy: str) -> N
     ids=str,
 )
 async def test_nobody_is_not(service: Service, headers: Headers) -> None:
-    assert await service.refusal("/live", headers) == 403
+    assert await service.refusal("/live", headers) == 401
 
 
 async def test_a_token_in_the_url_is_none(service: Service) -> None:
     token = service.login("token")["Authorization"].removeprefix("Bearer ")
-    assert await service.refusal(f"/live?token={token}&access_token={token}", {}) == 403
+    assert await service.refusal(f"/live?token={token}&access_token={token}", {}) == 401
 
 
 async def test_a_cookie_opens_only_for_pages_of_ours(service: Service) -> None:
@@ -188,7 +188,7 @@ async def test_a_session_that_has_ended_does_not_open(service: Service) -> None:
         headers = service.login(strategy)
         assert await service.greeting(headers) == f"hello {service.email}"
         service.logout(headers)
-        assert await service.refusal("/live", headers) == 403
+        assert await service.refusal("/live", headers) == 401
 
 
 async def test_a_gate_refuses_too(service: Service) -> None:

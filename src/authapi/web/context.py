@@ -70,6 +70,8 @@ class RequestContext:
     them; the event of the refusal names them, as it is they who were attacked."""
     span: Span | None = None
     """FastAPI's OpenTelemetry span of this request, if there is one."""
+    is_accepted: bool = False
+    """Whether this is a WebSocket whose handshake is accepted."""
     challenges: tuple[Challenge, ...] | None = None
     """What a 401 or 403 of this request has to say in `WWW-Authenticate`."""
 

@@ -31,7 +31,7 @@ from authapi import errors
 from authapi.errors import AuthAPIError, InputError, InvalidInput, Refusal, Unavailable
 from authapi.identity import current_client
 from authapi.strategies.base import Challenge
-from authapi.web.answers import oauth
+from authapi.web.answers import oauth, sockets
 from authapi.web.challenges import challenges_of, extended, is_bearer
 from authapi.web.context import RequestContext, context_of
 from authapi.web.pages.refusals import page_of, wants_page
@@ -62,9 +62,6 @@ STATUS: Mapping[type[AuthAPIError], int] = {
     errors.InvalidGrant: 400,
 }
 """The status of a class and of those below it in the tree."""
-
-WS_UNAUTHENTICATED = 4401
-WS_POLICY_VIOLATION = 1008
 
 _TOLD = (
     errors.Forbidden,
@@ -260,7 +257,7 @@ def install(app: FastAPI) -> None:
     app.exception_handlers[AuthAPIError] = _on_authapi_error  # type: ignore[assignment]  # the same
 
 
-def allowed_methods(request: Request) -> str:
+def allowed_methods(request: HTTPConnection) -> str:
     """All methods that this path has, for `Allow`: the router only tells those of one route."""
     path = get_route_path(request.scope)
     found: set[str] = set()
@@ -279,33 +276,44 @@ async def _on_authapi_error(connection: HTTPConnection, error: AuthAPIError) -> 
         whose = context.identity or context.misused
         await context.runtime.access_refused(error.code, whose)
     if isinstance(connection, WebSocket):
-        _tell_log(error, context)
-        status = status_of(error)
-        code = {401: WS_UNAUTHENTICATED, 503: 1013}.get(status, WS_POLICY_VIOLATION)
-        await connection.close(code, error.code if isinstance(error, Refusal) else "")
-        return None
+        return await _for_socket(problem_for(error, context), connection)
     return answer(error, connection.scope)
 
 
-async def _on_http_exception(request: Request, error: HTTPException) -> Response:
-    context = context_of(request)
+async def _for_socket(document: ProblemDocument, websocket: WebSocket) -> Response | None:
+    is_accepted = context_of(websocket).is_accepted
+    if sockets.can_answer(websocket.scope, is_accepted=is_accepted):
+        return document
+    await websocket.send(sockets.closing(document.status_code, document.code))
+    return None
+
+
+async def _on_http_exception(connection: HTTPConnection, error: HTTPException) -> Response | None:
+    if isinstance(connection, WebSocket):
+        return await _for_socket(_problem_of(error, connection), connection)
+    if error.status_code < 400:
+        return Response(status_code=error.status_code, headers=error.headers)
+    return _for_reader(_problem_of(error, connection), connection.scope)
+
+
+def _problem_of(error: HTTPException, connection: HTTPConnection) -> ProblemDocument:
+    context = context_of(connection)
     if isinstance(error, Refused):
-        return answer(error.refusal, request.scope)
+        return problem_for(error.refusal, context)
     status, headers = error.status_code, dict(error.headers or {})
-    if status < 400 or status in (204, 304):
-        return Response(status_code=status, headers=headers)
     if status == 404:
         # An unknown path and somebody else's row look the same.
-        return answer(errors.NotFound(), request.scope)
+        return problem_for(errors.NotFound(), context)
+    if status < 400:
+        return problem_for(errors.Forbidden(), context)  # of a WebSocket: it is not accepted
     phrase = HTTPStatus(status).phrase if status in HTTPStatus._value2member_map_ else "Error"
     if status == 405:
-        headers["Allow"] = allowed_methods(request)
+        headers["Allow"] = allowed_methods(connection)
     detail = error.detail if error.detail != phrase else None
     code = _PLAIN_CODE.sub("_", phrase.lower()).strip("_")
-    document = problem(
+    return problem(
         status, code, phrase, request_id=context.request_id, detail=detail, headers=headers.items()
     )
-    return _for_reader(document, request.scope)
 
 
 async def _on_invalid_request(request: Request, error: RequestValidationError) -> Response:
@@ -316,8 +324,10 @@ async def _on_invalid_request(request: Request, error: RequestValidationError) -
 
 async def _on_invalid_websocket(
     websocket: WebSocket, error: WebSocketRequestValidationError
-) -> None:
-    await websocket.close(WS_POLICY_VIOLATION, InvalidInput.code)
+) -> Response | None:
+    found = error.errors()[:_MAX_ERRORS]
+    refusal = InvalidInput(*map(_input_error, found))
+    return await _for_socket(problem_for(refusal, context_of(websocket)), websocket)
 
 
 def _input_error(error: Mapping[str, Any]) -> InputError:

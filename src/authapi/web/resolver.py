@@ -107,11 +107,12 @@ def current_user(
     An Authorization header that the route does not take is a bad credential.
 
     The dependency raises Unauthenticated, InactiveAccount, StaleAuthentication, InsufficientScope,
-    UnconfirmedEmail or SuperuserRequired, checked in this order. On a WebSocket route these refuse
-    the handshake before it is accepted: a server answers 403, and only a client in the same process
-    sees the close code, 4401 for what is 401 elsewhere and 1008 otherwise. A cookie is accepted
-    there only from pages of our own or an allowed origin. An unknown name stops the start-up,
-    naming the route.
+    UnconfirmedEmail or SuperuserRequired, checked in this order. On a WebSocket route the handshake
+    gets the same answer as a request, status, problem document and challenges, where the server has
+    the ASGI extension `websocket.http.response` (uvicorn has it), else 403. After the handshake is
+    accepted, the close code is 4401 for what is 401 elsewhere, 1013 for 503, and 1008 otherwise. A
+    cookie is accepted there only from pages of our own or an allowed origin. An unknown name stops
+    the start-up, naming the route.
     """
     wanted = requirements(strategies, scopes, verified, superuser, fresh, optional)
     return _user_gate(wanted)

@@ -30,11 +30,18 @@ from authapi.errors import (
     Refusal,
 )
 from authapi.identity import on_behalf_of
+from authapi.web.answers.sockets import can_answer, closing, has_route
 from authapi.web.context import SCOPE_KEY, RequestContext, Runtime
 from authapi.web.edge.client import came_in_the_clear, client_of
 from authapi.web.edge.public import PREFIX, preflight_of, readable
 from authapi.web.edge.upgrades import is_read_by_us
-from authapi.web.errors import answer, document_for
+from authapi.web.errors import (
+    ProblemDocument,
+    answer,
+    document_for,
+    internal_error,
+    problem_for,
+)
 from authapi.web.server.limits import LIMITS_KEY, ReadingLimits, Sender
 
 _log = logging.getLogger("authapi")
@@ -161,10 +168,48 @@ class EdgeMiddleware:
     async def _websocket(
         self, scope: Scope, receive: Receive, send: Send, context: RequestContext
     ) -> None:
-        if self._inspect(scope)[0] is not None:
-            await send({"type": "websocket.close", "code": 1008, "reason": "headers"})
+        answers = False
+        request_id = (b"x-request-id", context.request_id.encode())
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal answers
+            if message["type"] == "websocket.accept":
+                context.is_accepted = True
+            elif message["type"] == "websocket.http.response.start":
+                answers = True
+                message["headers"] = self._complete(message.get("headers", ()), request_id)
+            elif message["type"] == "websocket.close" and self._has_no_route(scope, context):
+                await self._refuse(problem_for(NotFound(), context), scope, receive, send)
+                return
+            await send(message)
+
+        refusal = self._inspect(scope)[0]
+        try:
+            if refusal is None:
+                await self.app(scope, receive, send_with_headers)
+                return
+            document = problem_for(refusal, context)
+        except Exception:
+            if answers or not can_answer(scope, is_accepted=context.is_accepted):
+                raise
+            _log.exception("unhandled error", extra={"request_id": context.request_id})
+            document = internal_error(context.request_id)
+        await self._refuse(document, scope, receive, send)
+
+    async def _refuse(
+        self, document: ProblemDocument, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        """Refuse a WebSocket that is not accepted."""
+        if not can_answer(scope, is_accepted=False):
+            await send(closing(document.status_code, document.code))
             return
-        await self.app(scope, receive, send)
+        request_id = (b"x-request-id", scope[SCOPE_KEY].request_id.encode())
+        document.raw_headers = self._complete(document.raw_headers, request_id)
+        await document(scope, receive, send)
+
+    def _has_no_route(self, scope: Scope, context: RequestContext) -> bool:
+        # Starlette closes what it has no route for, as an application closes what it does not want.
+        return can_answer(scope, is_accepted=context.is_accepted) and not has_route(scope)
 
     def _watch(self, scope: Scope, context: RequestContext, status: int, began: float) -> None:
         seconds = time.perf_counter() - began
