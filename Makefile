@@ -37,7 +37,7 @@ test: $(VENV)/.installed-dev ## run the tests, on SQLite and on a PostgreSQL of 
 
 test-slow: $(VENV)/.installed-dev ## run the tests that take their time: browser, wheel, npm, proxies, schemathesis, races
 	@$(PARTS) chromium caddy nginx haproxy pgbouncer node npm
-	@echo "==> slow tests: browser, wheel, npm's jose, real proxies, schemathesis, races"
+	@echo "==> slow tests: browser, wheel, clients from npm and PyPI, real proxies, schemathesis, races"
 	@$(BIN)/pytest -n auto --maxprocesses 2 --dist loadfile -m "browser or packaging or slow" --ignore tests/proxies $(ARGS)
 	@echo "==> slow tests: attacks through real proxies, which have the machine to themselves"
 	@$(BIN)/pytest -n auto --maxprocesses 2 --dist loadfile -m slow tests/proxies $(ARGS)

@@ -1,6 +1,7 @@
 """A real `authapi serve` for each algorithm, and its command line beside it."""
 
 import asyncio
+import json
 import os
 import sys
 from collections.abc import Iterator, Mapping
@@ -32,15 +33,20 @@ class Served:
     directory: Path
     forking: Forking
 
+    def register(self) -> str:
+        """The address of a new account."""
+        email = f"user{next(_numbers)}@example.com"
+        body = {"email": email, "password": PASSWORD}
+        assert httpx.post(f"{self.url}/register", json=body).status_code == 201
+        return email
+
     def login(self, strategy: str = "jwt") -> dict[str, str]:
         """What the login of a new account answers."""
-        body = {"email": f"user{next(_numbers)}@example.com", "password": PASSWORD}
-        with httpx.Client(base_url=self.url) as http:
-            assert http.post("/register", json=body).status_code == 201
-            answer = http.post("/login", json={**body, "strategy": strategy})
-            assert answer.status_code == 200
-            found: dict[str, str] = answer.json()
-            return found
+        body = {"email": self.register(), "password": PASSWORD, "strategy": strategy}
+        answer = httpx.post(f"{self.url}/login", json=body)
+        assert answer.status_code == 200
+        found: dict[str, str] = answer.json()
+        return found
 
     def run(self, *arguments: str, text: str = "") -> str:
         """What `authapi` prints with these arguments."""
@@ -75,6 +81,24 @@ class Served:
             return headers["authorization"].removeprefix("Bearer ")
         finally:
             await services.stop()
+
+
+@dataclass(frozen=True)
+class Gateway:
+    """What a resource server introspects with: a token that an operator has made for it."""
+
+    id: str
+    secret: str
+
+
+@pytest.fixture(scope="module")
+def gateway(served: Served) -> Gateway:
+    who = f"{served.algorithm.lower()}-{next(_numbers)}@example.com"
+    served.run("users", "create", who, text=f"{PASSWORD}\n")
+    scope = ("--scope", "introspect")
+    made = served.run("tokens", "create", who, "--name", "resource server", *scope, "--json")
+    row = json.loads(made)
+    return Gateway(row["id"], row["access_token"])
 
 
 @pytest.fixture(scope="module", params=["ES256", "RS256"])

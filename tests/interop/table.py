@@ -14,10 +14,13 @@ COLUMNS = (
     "verify ES256",
     "verify RS256",
     "after a rotation",
+    "password",
     "refresh",
     "revoke",
     "introspect",
 )
+_HOSTS = frozenset({"express"})
+"""Modules of npm that only run others."""
 PYTHON: Mapping[str, str] = {"Authlib": "authlib", "PyJWT": "pyjwt", "joserfc": "joserfc"}
 """Software from PyPI, with the name of its distribution."""
 
@@ -38,7 +41,10 @@ def versions() -> Mapping[str, str]:
     """The software, each in the version that the tests run."""
     found = {name: version(distribution) for name, distribution in PYTHON.items()}
     manifest = json.loads((HERE / "node" / "package.json").read_text(encoding="utf-8"))
-    return found | {f"{name} (Node.js)": pin for name, pin in manifest["dependencies"].items()}
+    pinned = (HERE / "fastmcp" / "requirements.txt").read_text(encoding="utf-8")
+    found["FastMCP"] = pinned.strip().partition("==")[2]
+    modules = {name: pin for name, pin in manifest["dependencies"].items() if name not in _HOSTS}
+    return found | {f"{name} (Node.js)": pin for name, pin in modules.items()}
 
 
 def document() -> str:
@@ -58,6 +64,10 @@ What software that nobody here wrote does with a running `authapi serve`, over H
 
 A client of one's own needs nothing but the addresses in `/.well-known/oauth-authorization-server`;
 [tokens.md](tokens.md) has them with curl.
+
+Clients that want an id and a secret to introspect with get those of a personal access token with
+the scope `introspect`: its id is the client id, the token the secret. To refresh and to revoke, any
+id does. express-oauth2-jwt-bearer runs in its strict mode, Authlib with its validator of RFC 9068.
 
 Authlib's `AuthorizationServerMetadata.validate()` refuses an empty `response_types_supported`. RFC
 8414 wants the member to be there, and there is no response type: nobody is redirected here.

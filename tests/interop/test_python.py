@@ -1,6 +1,5 @@
 """Authlib, PyJWT and joserfc with a running service."""
 
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -8,11 +7,16 @@ import httpx
 import jwt
 import pytest
 from authlib.integrations.requests_client import OAuth2Session  # type: ignore[import-untyped]  # it has no types
+from authlib.oauth2.rfc6750.errors import (  # type: ignore[import-untyped]  # it has no types
+    InsufficientScopeError,
+    InvalidTokenError,
+)
 from authlib.oauth2.rfc8414 import AuthorizationServerMetadata  # type: ignore[import-untyped]  # it has no types
+from authlib.oauth2.rfc9068 import JWTBearerTokenValidator  # type: ignore[import-untyped]  # it has no types
 from joserfc import jwt as joserfc_jwt
 from joserfc.jwk import KeySet
 
-from tests.interop.conftest import PASSWORD, Served
+from tests.interop.conftest import Gateway, Served
 from tests.interop.table import does
 
 Claims = dict[str, Any]
@@ -90,9 +94,55 @@ def counted(client: jwt.PyJWKClient) -> list[str]:
     return seen
 
 
+class Validator(JWTBearerTokenValidator):  # type: ignore[misc]  # it has no types
+    """Authlib's validator of RFC 9068, with the keys that the issuer publishes."""
+
+    def __init__(self, served: Served) -> None:
+        super().__init__(issuer=served.url, resource_server="authapi")
+        self.keys = httpx.get(served.metadata()["jwks_uri"]).json()
+
+    def get_jwks(self) -> Any:
+        """The keys, as Authlib asks for them."""
+        return KeySet.import_key_set(self.keys)
+
+
+@does("Authlib", "verify ES256", "verify RS256", "after a rotation")
+def test_authlib_validates_access_tokens_by_rfc_9068(
+    served: Served, rotation: tuple[str, str]
+) -> None:
+    validator = Validator(served)
+    for token in rotation:
+        claims = validator.authenticate_token(token)
+        validator.validate_token(claims, ["reports:read"], request=None)
+        assert claims["client_id"] == "authapi"
+        with pytest.raises(InsufficientScopeError):
+            validator.validate_token(claims, ["reports:write"], request=None)
+    before, after = rotation
+    forged = f"{after.rpartition('.')[0]}.{before.rpartition('.')[2]}"
+    with pytest.raises(InvalidTokenError):
+        validator.validate_token(validator.authenticate_token(forged), [], request=None)
+
+
+@pytest.mark.parametrize("method", ["client_secret_basic", "client_secret_post"])
+@does("Authlib", "introspect")
+def test_authlib_introspects_as_a_client(
+    served: Served, gateway: Gateway, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    monkeypatch.setenv("AUTHLIB_INSECURE_TRANSPORT", "1")  # loopback has no https
+    token = served.login()["access_token"]
+    for secret, status in ((gateway.secret, 200), ("wrong", 401)):
+        with OAuth2Session(gateway.id, secret, token_endpoint_auth_method=method) as client:
+            answer = client.introspect_token(served.metadata()["introspection_endpoint"], token)
+        assert answer.status_code == status
+        if status == 200:
+            assert (answer.json()["active"], answer.json()["client_id"]) == (True, "authapi")
+        else:
+            assert answer.json()["error"] == "invalid_client"
+
+
 @does("Authlib", "metadata", "refresh", "revoke", "introspect")
 def test_authlib_refreshes_revokes_and_introspects(
-    served: Served, monkeypatch: pytest.MonkeyPatch
+    served: Served, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AUTHLIB_INSECURE_TRANSPORT", "1")  # loopback has no https
     told = served.login()
@@ -109,7 +159,8 @@ def test_authlib_refreshes_revokes_and_introspects(
         assert renewed["refresh_token"] not in (None, first)
         assert client.get(f"{served.url}/me").status_code == 200
 
-        with OAuth2Session(token=inspecting(served)) as inspector:
+        bearer = {"access_token": gateway.secret, "token_type": "bearer"}
+        with OAuth2Session(token=bearer) as inspector:
 
             def introspect(token: str) -> Claims:
                 answer = inspector.introspect_token(
@@ -150,12 +201,3 @@ def check(metadata: AuthorizationServerMetadata) -> None:
             refused.append(str(error))
     assert refused == ['"response_types_supported" is required']
     assert metadata["response_types_supported"] == []
-
-
-def inspecting(served: Served) -> Claims:
-    """A token that an operator has made for a resource server."""
-    who = f"{served.algorithm.lower()}@example.com"
-    served.run("users", "create", who, text=f"{PASSWORD}\n")
-    scope = ("--scope", "introspect")
-    made = served.run("tokens", "create", who, "--name", "resource server", *scope, "--json")
-    return {"access_token": json.loads(made)["access_token"], "token_type": "bearer"}

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from tests.interop import test_node, test_python
+from tests.interop import test_fastmcp, test_node, test_python
 from tests.interop.table import COLUMNS, DOCUMENT, document, does, versions
 
 # Before the fixture that takes all AUTHAPI_* away.
@@ -12,13 +12,14 @@ _WRITE = os.environ.get("AUTHAPI_WRITE_DOCS") == "1"
 
 
 def test_the_document_is_the_table_of_these_tests() -> None:
+    assert test_fastmcp.__doc__
     assert test_node.__doc__
     assert test_python.__doc__, "imported for what their tests are marked with"
     if _WRITE:
         DOCUMENT.write_text(document(), encoding="utf-8")
     text = DOCUMENT.read_text(encoding="utf-8")
     assert text == document(), "write it anew: AUTHAPI_WRITE_DOCS=1"
-    assert len(versions()) == 4
+    assert len(versions()) == 9
     for column in COLUMNS:
         assert column in text
 

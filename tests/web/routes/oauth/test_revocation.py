@@ -47,6 +47,7 @@ async def revoke(api: Client, token: str, **more: str) -> None:
 def gone(answer: httpx.Response) -> None:
     assert (answer.status_code, answer.content) == (200, b"")
     assert answer.headers["content-length"] == "0"
+    assert answer.headers["content-type"] == "application/json"
     check_headers(answer)
 
 

@@ -31,4 +31,6 @@ async def revoke(caller: Caller, request: Request) -> Response:
     """
     token = await presented_token(request)
     await context_of(request).runtime.services.token_states.revoke(token, caller=caller)
-    return Response()
+    # RFC 7009, section 2.2: clients ignore the body, so there is none. Some, such as simple-oauth2,
+    # read no answer without this type.
+    return Response(media_type="application/json")

@@ -1,0 +1,56 @@
+"""FastMCP with a running service; it is installed into an environment of its own."""
+
+import json
+import subprocess
+import venv
+from pathlib import Path
+
+import pytest
+
+from tests.interop.conftest import Gateway, Served
+from tests.interop.table import HERE, does
+
+pytestmark = pytest.mark.slow
+
+FOLDER = HERE / "fastmcp"
+
+
+@pytest.fixture(scope="session")
+def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An interpreter that has FastMCP, in its pinned version."""
+    folder = tmp_path_factory.mktemp("fastmcp")
+    venv.create(folder, with_pip=True)
+    found = folder / "bin" / "python"
+    quiet = ("--quiet", "--disable-pip-version-check", "--no-compile")
+    requirements = str(FOLDER / "requirements.txt")
+    install = [str(found), "-m", "pip", "install", *quiet, "-r", requirements]
+    subprocess.run(install, check=True, timeout=600)
+    return found
+
+
+@does("FastMCP", "verify ES256", "verify RS256", "introspect")
+def test_its_verifiers_take_our_tokens(python: Path, served: Served, gateway: Gateway) -> None:
+    held, opaque = served.login(), served.login("token")["access_token"]
+    metadata = served.metadata()
+    given = {
+        **{name: metadata[name] for name in ("issuer", "jwks_uri", "introspection_endpoint")},
+        "algorithm": served.algorithm,
+        "id": gateway.id,
+        "secret": gateway.secret,
+        "tokens": [held["access_token"], opaque, "aat_x", f"{held['access_token'][:-4]}AAAA"],
+    }
+    done = subprocess.run(
+        [str(python), str(FOLDER / "verifiers.py")],
+        input=json.dumps(given),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    good = {"client_id": "authapi", "scopes": ["reports:read"]}
+    assert json.loads(done.stdout) == {
+        "client_secret_basic": [good, good, None, None],
+        "client_secret_post": [good, good, None, None],
+        "jwt": [good, None, None, None],
+    }
