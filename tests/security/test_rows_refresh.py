@@ -70,6 +70,7 @@ class House:
                 "detail": "The grant was refused",
                 "code": "invalid_grant",
                 "error": "invalid_grant",
+                "error_description": "The grant was refused",
             },
         )
         assert answer.headers["cache-control"] == "no-store"

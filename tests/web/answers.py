@@ -53,14 +53,20 @@ PUBLIC_HEADERS: Mapping[str, str] = {
 """What answers below /.well-known/ have instead, or besides."""
 
 
+def _path(response: httpx.Response) -> str:
+    # `tests.web.raw` notes the path, as it makes no request of httpx.
+    noted: str | None = response.extensions.get("path")
+    return response.request.url.path if noted is None else noted
+
+
 def is_public(response: httpx.Response) -> bool:
     """Whether it is of a public document, or of a path where there could be one."""
-    return response.request.url.path.startswith("/.well-known/")
+    return _path(response).startswith("/.well-known/")
 
 
 def is_oauth(response: httpx.Response) -> bool:
     """Whether it is of an OAuth endpoint, or of a path below one."""
-    path = response.request.url.path
+    path = _path(response)
     return path == "/token" or path.startswith("/token/")
 
 

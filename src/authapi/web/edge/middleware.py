@@ -30,7 +30,7 @@ from authapi.errors import (
     Refusal,
 )
 from authapi.identity import on_behalf_of
-from authapi.web.answers.sockets import can_answer, closing, has_route
+from authapi.web.answers.sockets import POLICY_VIOLATION, can_answer, has_route
 from authapi.web.context import SCOPE_KEY, RequestContext, Runtime
 from authapi.web.edge.client import came_in_the_clear, client_of
 from authapi.web.edge.public import PREFIX, preflight_of, readable
@@ -201,7 +201,8 @@ class EdgeMiddleware:
     ) -> None:
         """Refuse a WebSocket that is not accepted."""
         if not can_answer(scope, is_accepted=False):
-            await send(closing(document.status_code, document.code))
+            # The server answers 403, whatever the code and the reason.
+            await send({"type": "websocket.close", "code": POLICY_VIOLATION, "reason": "headers"})
             return
         request_id = (b"x-request-id", scope[SCOPE_KEY].request_id.encode())
         document.raw_headers = self._complete(document.raw_headers, request_id)
