@@ -238,10 +238,11 @@ DIRECTIVES = {
 
 
 def check_headers(answer: httpx.Response, *, https: bool = True) -> None:
+    is_public = answer.request.url.path.startswith("/.well-known/")
     for name, value in {
         "x-content-type-options": "nosniff",
         "referrer-policy": "no-referrer",
-        "cross-origin-resource-policy": "same-origin",
+        "cross-origin-resource-policy": "cross-origin" if is_public else "same-origin",
     }.items():
         assert answer.headers.get_list(name) == [value]
     assert set(answer.headers["content-security-policy"].split("; ")) == DIRECTIVES
