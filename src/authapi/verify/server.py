@@ -56,6 +56,7 @@ class ResourceServer:
         remote = [strategy for strategy in strategies if isinstance(strategy, RemoteJWT)]
         for strategy in remote:
             strategy.stand_beside(other for other in remote if other is not strategy)
+            strategy.limit(self.settings.max_credential_bytes)
 
     def install(self, app: FastAPI, *, include: Collection[str] | None = None) -> None:
         """Add the edge, the error handlers, the OpenAPI security and our few routes to `app`.
