@@ -140,14 +140,14 @@ class RemoteJWT(Strategy):
         except TokenError as refusal:
             self._refuse(token, ring, refusal)
             return None
-        if any(other.can_verify(token) for other in self._others):
+        if any(self._leaves(token, other, other.signed(token)) for other in self._others):
             return None
         try:
             ring = await self._keys.look_again(ring)
         except IssuerUnavailable:
             # Another issuer may have published the key meanwhile.
             for other in self._others:
-                if await other.can_verify_by_now(token):
+                if self._leaves(token, other, await other.signed_by_now(token)):
                     return None
             raise
         try:
@@ -175,28 +175,33 @@ class RemoteJWT(Strategy):
             return None
         return self._known.recall(credential)
 
+    def trusts(self, signed: jws.Verified) -> bool:
+        """Whether the `iss` of a token that some issuer has signed is the one that counts here."""
+        return jws.issuer_holds(signed, self._expected, 0)
+
+    def signed(self, token: str) -> jws.Verified | None:
+        """What a token says that one of the keys at hand has signed, be it for this service or not.
+
+        None for any other token.
+        """
+        return self._signed_under(token, self._keys.at_hand())
+
+    async def signed_by_now(self, token: str) -> jws.Verified | None:
+        """The same, with keys that are read again if none at hand has signed it."""
+        ring = self._keys.at_hand()
+        found = self._signed_under(token, ring)
+        if found is not None:
+            return found
+        try:
+            return self._signed_under(token, await self._keys.look_again(ring))
+        except IssuerUnavailable:
+            return None
+
     def can_verify(self, token: str) -> bool:
-        """Whether the keys at hand are enough to know this token as good."""
+        """Whether this token is good, as far as the keys at hand tell."""
         try:
             self._claims(token, self._keys.at_hand())
         except TokenError:
-            return False
-        return True
-
-    async def can_verify_by_now(self, token: str) -> bool:
-        """The same, with keys that are read again if this one is not among them."""
-        ring = self._keys.at_hand()
-        try:
-            self._claims(token, ring)
-        except UnknownKey:
-            pass
-        except TokenError:
-            return False
-        else:
-            return True
-        try:
-            self._claims(token, await self._keys.look_again(ring))
-        except (TokenError, IssuerUnavailable):
             return False
         return True
 
@@ -205,7 +210,7 @@ class RemoteJWT(Strategy):
 
         `signed` is the same token, signed by a key of another issuer: its `iss` can be relied on.
         """
-        if not jws.issuer_holds(signed, self._expected, 0):
+        if not self.trusts(signed):
             return False
         try:
             self._claims(token, self._keys.at_hand())
@@ -254,11 +259,15 @@ class RemoteJWT(Strategy):
         self._tell(refusal)
         if not self._others:
             raise InvalidCredential
-        signed = self._signed(token, ring)
+        signed = self._signed_under(token, ring)
         if signed and not any(other.may_verify(token, signed) for other in self._others):
             raise InvalidCredential
 
-    def _signed(self, token: str, ring: Ring) -> jws.Verified | None:
+    def _leaves(self, token: str, other: "RemoteJWT", signed: jws.Verified | None) -> bool:
+        """Whether a token with a key that is unknown here is for `other`, which has `signed` it."""
+        return signed is not None and (not self.trusts(signed) or other.can_verify(token))
+
+    def _signed_under(self, token: str, ring: Ring) -> jws.Verified | None:
         try:
             parts = jws.split(token, self._expected)
             key = jws.signing_key(parts, ring, self._expected)
