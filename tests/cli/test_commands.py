@@ -54,7 +54,7 @@ def test_accounts_sessions_and_tokens(run: Run) -> None:
 def test_each_command_that_help_lists_is_there(run: Run) -> None:
     listed = run("--help").stdout.partition("Commands:")[2].splitlines()
     names = [line.split()[0] for line in listed if line.strip()]
-    assert len(names) == len(set(names)) == 14
+    assert len(names) == len(set(names)) == 15
     for name in names:
         assert run(name, "--help").stdout.startswith(f"Usage: authapi {name} ")
     for wrong in (["user"], ["users", "lst"]):

@@ -169,8 +169,9 @@ def test_keys_without_names() -> None:
         with pytest.raises(UnknownKey):
             verify(signed("ES256", {}, CLAIMS), *ring, **lenient)
     limited = {**lenient, "algorithms": jwk.VERIFIED_ALGORITHMS}
-    for algorithm in ("none", "HS256", "ES256K", "", None, ["ES384"], {}):
-        refused(signed("ES384", {"alg": algorithm}, CLAIMS), "alg", second, **limited)
+    wrong: list[object] = ["none", "HS256", "ES256K", "", None, ["ES384"], {}]
+    for value in wrong:
+        refused(signed("ES384", {"alg": value}, CLAIMS), "alg", second, **limited)
 
 
 def test_a_token_without_kid_is_for_one_of_several_named_keys_only_if_one_fits() -> None:
@@ -193,11 +194,12 @@ def test_a_tenant_stands_in_the_issuer() -> None:
     assert verify(good, issuer=TEMPLATE)["tid"] == TENANT
     assert verify(good, issuer=TEMPLATE, tenants={TENANT})
     refused(good, "iss", issuer=TEMPLATE, tenants={OTHER_TENANT})
-    for tenant in (
+    tenants: list[object] = [
         *("common", "", "..", f"{TENANT}/..", f"x/{TENANT}", TENANT.replace("-", "")),
         *("AAAAAAAA-2222-3333-4444-555555555555", f"{{{TENANT}}}", f" {TENANT}", "{tenantid}"),
         *(f"{TENANT}~", f"evil.example/{TENANT}", None, 7, [TENANT], {}),
-    ):
+    ]
+    for tenant in tenants:
         refused(forge(claims=of_tenant(tenant)), "iss", issuer=TEMPLATE)
     for claims in (
         of_tenant(OTHER_TENANT, TEMPLATE.replace("{tenantid}", TENANT)),
@@ -216,7 +218,12 @@ def test_a_key_for_one_tenant_does_not_sign_for_another() -> None:
     good = forge(claims=of_tenant(TENANT))
     for owner in (TEMPLATE, TEMPLATE.replace("{tenantid}", TENANT), None):
         assert verify(good, key(owner), issuer=TEMPLATE)
-    refused(good, "iss", key(TEMPLATE.replace("{tenantid}", OTHER_TENANT)), issuer=TEMPLATE)
+    refused(
+        good,
+        "issuer of the key",
+        key(TEMPLATE.replace("{tenantid}", OTHER_TENANT)),
+        issuer=TEMPLATE,
+    )
 
 
 @pytest.mark.parametrize(

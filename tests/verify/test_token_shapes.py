@@ -266,9 +266,10 @@ async def test_how_somebody_logged_in_where_methods_are_objects(
         ):
             made = issuer.token(auth_time=NOW, amr=methods)
             assert (await api.get("/who", headers=bearer(made))).json()["amr"] == seen
-        for methods in ([{"method": 7}], [None], [["pwd"]], "pwd", {"method": "pwd"}):
-            made = issuer.token(auth_time=NOW, amr=methods)
-            assert (await api.get("/who", headers=bearer(made))).status_code == 401, methods
+        wrong: list[object] = [[{"method": 7}], [None], [["pwd"]], "pwd", {"method": "pwd"}]
+        for value in wrong:
+            made = issuer.token(auth_time=NOW, amr=value)
+            assert (await api.get("/who", headers=bearer(made))).status_code == 401, value
 
 
 @pytest.mark.parametrize(
@@ -293,14 +294,14 @@ async def test_how_somebody_logged_in_where_methods_are_objects(
         ("a.b", {"a": {"b": [1]}}, None),
         ("a.b", {"a": {"b": True}}, None),
     ],
-    ids=str,
+    ids=range(18),
 )
 async def test_paths_to_scopes(
     issuer: Issuer,
     clock: Clock,
     trusting: Open,
     path: str,
-    claims: dict[str, object],
+    claims: dict[str, Any],
     scopes: set[str] | None,
 ) -> None:
     async with trusting(RemoteJWT(issuer.url, "orders", scope_claims=(path,))) as api:

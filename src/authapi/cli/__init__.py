@@ -21,6 +21,7 @@ _COMMANDS = {
     "webhooks": "webhooks",
     "passwords": "accounts.passwords",
     "doctor": "doctor",
+    "verify": "verify",
     "strategies": "inspect",
     "config": "inspect",
     "openapi": "inspect",

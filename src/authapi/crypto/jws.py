@@ -59,6 +59,7 @@ class Check(StrEnum):
     ISSUED = "iat"
     LIFETIME = "lifetime"
     NOT_BEFORE = "nbf"
+    KEY_ISSUER = "issuer of the key"
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,8 +160,10 @@ def verify_signature(
 def check_claims(verified: Verified, *, expected: Expected, now: float) -> None:
     """Raise TokenError unless every claim holds at `now`."""
     for check, holds in CLAIM_CHECKS:
-        if not holds(verified, expected, now):
+        if not holds(verified.claims, expected, now):
             raise TokenError(check)
+    if not key_may_sign(verified, expected):
+        raise TokenError(Check.KEY_ISSUER)
 
 
 def split(token: object, expected: Expected) -> Parts:
@@ -259,8 +262,8 @@ def _algorithm_holds(parts: Parts, expected: Expected) -> bool:
     return isinstance(algorithm, str) and algorithm in expected.algorithms
 
 
-def _names_hold(verified: Verified, expected: Expected, _: float) -> bool:
-    return all(_is_name(verified.claims.get(name)) for name in expected.required)
+def _names_hold(claims: Mapping[str, object], expected: Expected, _: float) -> bool:
+    return all(_is_name(claims.get(name)) for name in expected.required)
 
 
 def _is_name(value: object) -> bool:
@@ -269,73 +272,76 @@ def _is_name(value: object) -> bool:
     )
 
 
-def issuer_holds(verified: Verified, expected: Expected, _: float) -> bool:
-    """Whether `iss` is the expected issuer, and the key may sign for it."""
-    issuer = verified.claims.get("iss")
+def issuer_holds(claims: Mapping[str, object], expected: Expected, _: float) -> bool:
+    """Whether `iss` is the expected issuer, or that of a tenant."""
+    issuer = claims.get("iss")
     if TENANT not in expected.issuer:
         return issuer == expected.issuer
-    tenant = verified.claims.get("tid")
+    tenant = claims.get("tid")
     if read_uuid(tenant) is None or (expected.tenants and tenant not in expected.tenants):
         return False
-    if issuer != expected.issuer.replace(TENANT, str(tenant)):
-        return False
-    # A key may be for the tokens of one tenant only.
+    return issuer == expected.issuer.replace(TENANT, str(tenant))
+
+
+def key_may_sign(verified: Verified, expected: Expected) -> bool:
+    """Whether the key may sign for this `iss`: where tenants share a key set, it may be of one."""
     owner = verified.key.issuer
-    return owner is None or TENANT in owner or owner == issuer
+    if TENANT not in expected.issuer or owner is None or TENANT in owner:
+        return True
+    return owner == verified.claims.get("iss")
 
 
-def _audience_holds(verified: Verified, expected: Expected, _: float) -> bool:
+def _audience_holds(claims: Mapping[str, object], expected: Expected, _: float) -> bool:
     if expected.audiences is None:
-        return "aud" not in verified.claims
-    named = verified.claims.get("aud")
+        return "aud" not in claims
+    named = claims.get("aud")
     audiences = [named] if isinstance(named, str) else named
     if not isinstance(audiences, list) or not all(isinstance(item, str) for item in audiences):
         return False
     return any(audience in expected.audiences for audience in audiences)
 
 
-def _client_holds(verified: Verified, expected: Expected, _: float) -> bool:
+def _client_holds(claims: Mapping[str, object], expected: Expected, _: float) -> bool:
     if not expected.clients:
         return True
-    claims = verified.claims
     found = [claims[name] for name in expected.client_claims if name in claims]
     return bool(found) and all(
         isinstance(client, str) and client in expected.clients for client in found
     )
 
 
-def _required_hold(verified: Verified, expected: Expected, _: float) -> bool:
+def _required_hold(claims: Mapping[str, object], expected: Expected, _: float) -> bool:
     return all(
-        type(verified.claims.get(name)) is type(value) and verified.claims.get(name) == value
+        type(claims.get(name)) is type(value) and claims.get(name) == value
         for name, value in expected.claims.items()
     )
 
 
-def _is_not_over(verified: Verified, expected: Expected, now: float) -> bool:
-    expires = _time(verified.claims.get("exp"))
+def _is_not_over(claims: Mapping[str, object], expected: Expected, now: float) -> bool:
+    expires = _time(claims.get("exp"))
     return expires is not None and now < expires + expected.leeway
 
 
-def _was_issued(verified: Verified, expected: Expected, now: float) -> bool:
-    issued, expires = _time(verified.claims.get("iat")), _time(verified.claims.get("exp"))
+def _was_issued(claims: Mapping[str, object], expected: Expected, now: float) -> bool:
+    issued, expires = _time(claims.get("iat")), _time(claims.get("exp"))
     if issued is None or expires is None:
         return False
     return issued <= now + expected.iat_leeway and issued <= expires
 
 
-def _lives_short(verified: Verified, expected: Expected, _: float) -> bool:
+def _lives_short(claims: Mapping[str, object], expected: Expected, _: float) -> bool:
     if expected.max_lifetime is None:
         return True
-    issued, expires = _time(verified.claims.get("iat")), _time(verified.claims.get("exp"))
+    issued, expires = _time(claims.get("iat")), _time(claims.get("exp"))
     if issued is None or expires is None:
         return False
     return expires - issued <= expected.max_lifetime
 
 
-def _has_begun(verified: Verified, expected: Expected, now: float) -> bool:
-    if "nbf" not in verified.claims:
+def _has_begun(claims: Mapping[str, object], expected: Expected, now: float) -> bool:
+    if "nbf" not in claims:
         return True
-    begins = _time(verified.claims["nbf"])
+    begins = _time(claims["nbf"])
     return begins is not None and begins <= now + expected.nbf_leeway
 
 
@@ -344,7 +350,7 @@ HEADER_CHECKS: Sequence[tuple[Check, Callable[[Parts, Expected], bool]]] = (
     (Check.TYPE, _type_holds),
     (Check.ALGORITHM, _algorithm_holds),
 )
-CLAIM_CHECKS: Sequence[tuple[Check, Callable[[Verified, Expected, float], bool]]] = (
+CLAIM_CHECKS: Sequence[tuple[Check, Callable[[Mapping[str, object], Expected, float], bool]]] = (
     (Check.NAMES, _names_hold),
     (Check.ISSUER, issuer_holds),
     (Check.AUDIENCE, _audience_holds),
@@ -355,7 +361,7 @@ CLAIM_CHECKS: Sequence[tuple[Check, Callable[[Verified, Expected, float], bool]]
     (Check.LIFETIME, _lives_short),
     (Check.NOT_BEFORE, _has_begun),
 )
-"""Each reads what is signed, and raises nothing."""
+"""Each reads claims, and raises nothing."""
 
 
 def _time(value: object) -> float | None:

@@ -177,7 +177,7 @@ class RemoteJWT(Strategy):
 
     def trusts(self, signed: jws.Verified) -> bool:
         """Whether the `iss` of a token that some issuer has signed is the one that counts here."""
-        return jws.issuer_holds(signed, self._expected, 0)
+        return jws.issuer_holds(signed.claims, self._expected, 0)
 
     def signed(self, token: str) -> jws.Verified | None:
         """What a token says that one of the keys at hand has signed, be it for this service or not.

@@ -71,7 +71,7 @@ class TokenPolicy:
         """How long after its `exp` a token is still accepted."""
         return self.leeway or timedelta(0)
 
-    def expected(self) -> jws.Expected:
+    def expected(self, *, max_length: int = jws.MAX_LENGTH) -> jws.Expected:
         """What `jws.verify` has to ask of a token."""
         ahead = (_AHEAD if self.leeway is None else self.leeway).total_seconds()
         lifetime = self.max_lifetime
@@ -90,6 +90,7 @@ class TokenPolicy:
             nbf_leeway=ahead,
             iat_leeway=ahead,
             max_lifetime=None if lifetime is None else int(lifetime.total_seconds()),
+            max_length=max_length,
         )
 
     def key_source(self, outgoing: Outgoing) -> KeySource:
