@@ -358,9 +358,3 @@ async def test_a_long_token_where_the_setting_allows_it(
         assert (await api.get("/who", headers=long)).status_code == 200
     async with trusting() as api:
         assert (await api.get("/who", headers=long)).status_code == 431
-
-
-def test_http_where_it_is_permitted() -> None:
-    issuer = "http://keycloak.identity.svc:8080/realms/shop"
-    RemoteJWT(issuer, "orders", allow_http=True)
-    RemoteJWT("https://id.example", "orders", jwks_url=f"{issuer}/keys", allow_http=True)

@@ -30,7 +30,8 @@ CLIENT_CLAIMS: Final = ("client_id", "azp")
 TENANT: Final = "{tenantid}"
 """Stands in an issuer for the claim `tid`: Microsoft Entra has one key set for all tenants."""
 
-MAX_LENGTH = 8192
+MAX_LENGTH: Final = 8192
+"""Characters of a token, unless a setting allows more."""
 _MAX_SKEW = 30
 """Seconds that `iat` may lie ahead, because clocks of several hosts differ."""
 _MAX_TIME = 1 << 53

@@ -23,6 +23,8 @@ from authapi.verify.policy import ACCESS_TOKEN_TYPES, TokenPolicy
 _log = logging.getLogger("authapi.verify")
 
 _KNOWN_FOR = timedelta(minutes=1)
+_REFUSED = "a token is refused"
+_LEFT = "a token is left to other strategies"
 
 
 class RemoteJWT(Strategy):
@@ -130,7 +132,10 @@ class RemoteJWT(Strategy):
 
     async def authenticate(self, connection: HTTPConnection) -> Identity | None:
         token = bearer_credential(connection)
-        if token is None or token.count(".") != 2:
+        if token is None:
+            return None
+        if token.count(".") != 2:
+            self._tell(_LEFT, jws.Check.FORMAT)
             return None
         ring = await self._keys.current()
         try:
@@ -216,7 +221,8 @@ class RemoteJWT(Strategy):
             self._claims(token, self._keys.at_hand())
         except UnknownKey:
             return True
-        except TokenError:
+        except TokenError as refusal:
+            self._tell(_REFUSED, refusal.check)
             return False
         return True
 
@@ -256,11 +262,13 @@ class RemoteJWT(Strategy):
         same `iss`: one with other audiences, or of an issuer that shares its keys. What is signed
         by an unknown key is for each of them to say.
         """
-        self._tell(refusal)
-        if not self._others:
-            raise InvalidCredential
-        signed = self._signed_under(token, ring)
-        if signed and not any(other.may_verify(token, signed) for other in self._others):
+        signed = self._signed_under(token, ring) if self._others else None
+        if signed:
+            leaves = any(other.may_verify(token, signed) for other in self._others)
+        else:
+            leaves = bool(self._others)
+        self._tell(_LEFT if leaves else _REFUSED, refusal.check)
+        if not leaves:
             raise InvalidCredential
 
     def _leaves(self, token: str, other: "RemoteJWT", signed: jws.Verified | None) -> bool:
@@ -275,9 +283,6 @@ class RemoteJWT(Strategy):
         except TokenError:
             return None
 
-    def _tell(self, refusal: TokenError) -> None:
+    def _tell(self, what: str, check: str) -> None:
         # Which check failed, and nothing that is in the token.
-        _log.debug(
-            "a token is refused",
-            extra={"strategy": self.name, "issuer": self.issuer, "check": refusal.check},
-        )
+        _log.debug(what, extra={"strategy": self.name, "issuer": self.issuer, "check": check})
