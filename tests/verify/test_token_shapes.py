@@ -254,7 +254,7 @@ async def test_algorithms_are_those_of_the_issuer(
             assert answer.status_code == status, algorithm
 
 
-async def test_how_somebody_logged_in_where_methods_are_objects(
+async def test_methods_of_a_login_that_are_objects(
     issuer: Issuer, clock: Clock, trusting: Open
 ) -> None:
     async with trusting() as api:

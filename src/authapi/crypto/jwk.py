@@ -140,7 +140,7 @@ def read_private_key(der: bytes) -> SigningKey:
 def read_jwk(
     members: object, *, algorithms: Collection[str] = ALGORITHMS, must_be_named: bool = True
 ) -> VerifyingKey:
-    """The public key that a JWK spells, of anybody's JWK set.
+    """The public key that a JWK spells (RFC 7517, section 4).
 
     It is good for its `alg`, which must be one of `algorithms` and fit its type and curve; without
     `alg`, for those of `algorithms` that fit. Unless it `must_be_named`, a key without `kid` is

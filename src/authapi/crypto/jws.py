@@ -48,8 +48,8 @@ class Check(StrEnum):
     FORMAT = "format"
     HEADER = "header"
     TYPE = "typ"
-    KEY = "key"
     ALGORITHM = "alg"
+    KEY = "key"
     SIGNATURE = "signature"
     NAMES = "names"
     ISSUER = "iss"
@@ -136,7 +136,7 @@ def verify(
 
     `now` counts seconds since 1970. Raises UnknownKey for a token whose key is not among `keys`, so
     that its owner may be asked for newer ones, TokenError for every other refusal, and nothing
-    else, whatever `token` is.
+    else for any value of `token`.
     """
     verified = verify_signature(token, keys=keys, expected=expected)
     check_claims(verified, expected=expected, now=now)
