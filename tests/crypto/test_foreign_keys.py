@@ -3,6 +3,8 @@
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from joserfc import jwk as joserfc_jwk
 
 from authapi.crypto import jwk, jws
@@ -145,3 +147,25 @@ def test_an_ecdsa_signature_is_of_the_one_length() -> None:
         for other in (b"\0" + good, good + b"\0", good[:-1], bytes(size), good[:32] * 2):
             with pytest.raises(TokenError):
                 verify(f"{text}.{b64(other)}", key)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=6,
+)
+MEMBERS = ("kty", "crv", "x", "y", "n", "e", "kid", "alg", "use", "key_ops", "issuer", "d")
+
+
+@settings(deadline=None)
+@given(
+    algorithm=st.sampled_from(["ES384", "ES512", "RS256", "EdDSA"]),
+    changes=st.dictionaries(st.sampled_from(MEMBERS), JSON, max_size=4),
+)
+def test_any_other_jwk_is_read_or_refused(algorithm: str, changes: dict[str, Any]) -> None:
+    try:
+        key = read(public_jwk(algorithm, **changes))
+    except KeyRefused:
+        return
+    assert {key.algorithm, *key.others} <= set(jwk.VERIFIED_ALGORITHMS)
+    assert key.for_algorithm("none") is None

@@ -3,6 +3,8 @@
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from authapi.crypto import jwk, jws
 from authapi.errors import TokenError, UnknownKey
@@ -248,3 +250,26 @@ def test_how_long_a_token_may_be() -> None:
     assert verify(long, max_length=32_768)
     refused(long, "format", max_length=len(long) - 1)
     assert verify(long, max_length=len(long))
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner),
+    max_leaves=6,
+)
+NAMES = ("alg", "typ", "kid", "crit", "b64", "jku", "jwk", "x5c", "cty", "zip", "other")
+
+
+@settings(deadline=None)
+@given(st.dictionaries(st.sampled_from(NAMES), JSON, max_size=4), st.booleans())
+def test_any_other_header_is_refused_unless_it_means_nothing(
+    changes: dict[str, Any], is_signed: bool
+) -> None:
+    token = forge({**HEADER, **changes}, key=KEY if is_signed else None)
+    try:
+        assert verify(token, types=("at+jwt", None)) == CLAIMS
+    except TokenError:
+        return
+    assert is_signed
+    assert not {"crit", "b64"} & changes.keys()
+    assert {**HEADER, **changes}["alg"] == "ES256"
