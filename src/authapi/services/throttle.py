@@ -63,6 +63,15 @@ class _Hit:
     """Which counted it: given back to another, it would let one attempt too many through there."""
 
 
+@dataclass(slots=True)
+class MailTurn:
+    """Whether a mail may be sent, and whether it was."""
+
+    is_admitted: bool
+    is_used: bool = False
+    """Set by the code that queues the mail; else the mail is not counted."""
+
+
 class Throttle:
     """Counts attempts, and refuses what is too much."""
 
@@ -179,10 +188,23 @@ class Throttle:
             _Counter(self._registrations, ("request", client.network)),
         )
 
-    async def may_mail(self, account: str) -> bool:
-        """Count a mail that a stranger causes; whether the canonical address may get it."""
-        _, admitted = await self._hit(_Counter(self._mails, ("mail", _digest(account))))
-        return admitted
+    @asynccontextmanager
+    async def mail(self, purpose: str, account: str) -> AsyncIterator[MailTurn]:
+        """Around a transaction that may queue a mail which a stranger causes.
+
+        `purpose` is what the stranger asked for, and `account` the canonical address that the mail
+        goes to. Each purpose has a count of its own. The mail is counted only if the block ends
+        without an error and has set `is_used`: a request for which no mail leaves costs nothing.
+        """
+        counter = _Counter(self._mails, ("mail", purpose, _digest(account)))
+        limiter, admitted = await self._hit(counter)
+        turn, is_sent = MailTurn(admitted), False
+        try:
+            yield turn
+            is_sent = admitted and turn.is_used
+        finally:
+            if not is_sent:
+                await self._give_back([_Hit(counter, limiter)])
 
     async def ping(self) -> bool:
         """Whether the shared store answers. For a command: keeps no connection to it."""
