@@ -30,6 +30,7 @@ from authapi.errors import (
     Overloaded,
     StorageUnavailable,
     TooManyAttempts,
+    TooManyRequests,
 )
 from authapi.identity import Client
 from authapi.services.background.closing import to_its_end
@@ -83,6 +84,7 @@ class Throttle:
         self._total = parse(settings.limit_total)
         self._registrations = parse(settings.limit_registrations)
         self._mails = parse(settings.limit_mails)
+        self._writes = parse_many(settings.limit_writes)
         self._local = FixedWindowRateLimiter(MemoryCounters())
         self._shared = _shared_limiter(settings)
         self._shared_from = 0.0
@@ -188,6 +190,16 @@ class Throttle:
             _Counter(self._registrations, ("request", client.network)),
         )
 
+    async def write(self, user_id: UUID, session_id: UUID | None = None) -> None:
+        """Count a change that the account makes. Raises TooManyRequests.
+
+        With `session_id`, changes by that session are counted apart: another session of the
+        account cannot use them up.
+        """
+        key = ("write", str(user_id)) if session_id is None else ("write-by", str(session_id))
+        counters = (_Counter(item, key) for item in self._writes)
+        await self._admit(*counters, refusal=TooManyRequests)
+
     @asynccontextmanager
     async def mail(self, purpose: str, account: str) -> AsyncIterator[MailTurn]:
         """Around a transaction that may queue a mail which a stranger causes.
@@ -223,14 +235,18 @@ class Throttle:
             client = self._shared.storage.bridge.get_connection()  # type: ignore[attr-defined]  # limits
             await client.aclose()
 
-    async def _admit(self, *counters: _Counter) -> Sequence[_Hit]:
+    async def _admit(
+        self,
+        *counters: _Counter,
+        refusal: type[TooManyAttempts | TooManyRequests] = TooManyAttempts,
+    ) -> Sequence[_Hit]:
         hits: list[_Hit] = []
         try:
             for counter in counters:
                 limiter, admitted = await self._hit(counter)
                 hits.append(_Hit(counter, limiter))
                 if not admitted and not await self._is_exempt(counter):
-                    raise TooManyAttempts(retry_after=await self._wait(hits[-1]))
+                    raise refusal(retry_after=await self._wait(hits[-1]))
                 if not admitted:
                     await self._give_back([hits.pop()])
         except BaseException:

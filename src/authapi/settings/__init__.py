@@ -115,6 +115,8 @@ class Settings(AccountSettings):
     """Failed logins altogether, and registrations altogether."""
     limit_registrations: Rate = "20/minute"
     """Registrations from one network."""
+    limit_writes: Rates = "600/minute;6000/hour"
+    """Changes that one account may make. What only ends logins and tokens is not counted."""
 
     session_idle: Lifetime = timedelta(days=1)
     """A cookie session ends when it is not used for this long."""
