@@ -3,11 +3,13 @@
 import csv
 import json
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -130,3 +132,26 @@ def busy(pid: int) -> float:
     before = used()
     time.sleep(0.5)
     return used() - before
+
+
+def test_the_command_writes_in_flat_memory(sqlite_url: str, tmp_path: Path) -> None:
+    def export() -> int:
+        """The peak memory of `authapi events export`, in KiB."""
+        environment = {
+            "PATH": os.environ["PATH"],
+            "AUTHAPI_DATA_DIR": str(tmp_path / "data"),
+            "AUTHAPI_DATABASE_URL": sqlite_url,
+        }
+        command = [sys.executable, "-m", "authapi", "events", "export", "--format", "csv"]
+        with (tmp_path / "file").open("wb") as file:
+            process = subprocess.Popen(command, env=environment, cwd=tmp_path, stdout=file)
+            _, status, usage = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+        assert process.returncode == 0
+        return usage.ru_maxrss
+
+    export()
+    base = export()
+    fill(sqlite_url, str(uuid4()))
+    assert export() - base < MEMORY
+    assert count_of(tmp_path / "file", "csv") >= EVENTS
