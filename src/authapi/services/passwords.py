@@ -155,6 +155,7 @@ class Passwords:
         def leave(future: "Future[T]") -> None:
             if future.cancelled():
                 queue.discard(network, job)
+                job.drop()
 
         job.future.add_done_callback(leave)
         try:
@@ -212,9 +213,13 @@ class _Job(Generic[T]):
             finish()
             self.future.set_result(result)
 
-    def refuse(self) -> None:
-        """Raise Overloaded in the caller. The password is let go of."""
+    def drop(self) -> None:
+        """Let go of the work, and of the password in it."""
         self._work = None
+
+    def refuse(self) -> None:
+        """Raise Overloaded in the caller."""
+        self.drop()
         if self.future.set_running_or_notify_cancel():
             self.future.set_exception(Overloaded())
 
