@@ -171,7 +171,7 @@ class TooManyRequests(Refusal):
     code = "too_many_requests"
     title = "Too many changes in a short time"
 
-    def __init__(self, *, retry_after: int) -> None:
+    def __init__(self, *, retry_after: int = 60) -> None:
         super().__init__()
         self.retry_after = retry_after
         """Seconds."""
