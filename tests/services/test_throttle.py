@@ -235,14 +235,40 @@ async def test_a_window_lasts_as_long_whatever_the_clock_is_set_to(hours: int) -
         await subject.registration(HERE)
 
 
+async def mails(subject: Throttle, purpose: str = "reset", *, is_used: bool = True) -> bool:
+    """Whether one mail is admitted."""
+    async with subject.mail(purpose, "victim") as turn:
+        turn.is_used = is_used
+    return turn.is_admitted
+
+
 async def test_mail_to_one_address_is_counted_by_the_same_clock() -> None:
     subject = throttle(limit_mails="1/minute")
     with clock_is_set(NOON) as (clock, monotonic):
-        assert await subject.may_mail("victim")
+        assert await mails(subject)
         clock.shift(timedelta(hours=-1))
-        assert not await subject.may_mail("victim")
+        assert not await mails(subject)
         monotonic.seconds += 60
-        assert await subject.may_mail("victim")
+        assert await mails(subject)
+
+
+async def mail_and_fail(subject: Throttle) -> None:
+    async with subject.mail("reset", "victim") as turn:
+        turn.is_used = True
+        raise ZeroDivisionError
+
+
+async def test_mail_counts_where_it_leaves_and_by_purpose() -> None:
+    subject = throttle(limit_mails="1/minute")
+    for _ in range(5):
+        assert await mails(subject, is_used=False)
+        with pytest.raises(ZeroDivisionError):
+            await mail_and_fail(subject)
+    assert await mails(subject)
+    for _ in range(5):
+        assert not await mails(subject)
+    assert await mails(subject, "confirm")
+    assert set(counted(subject).values()) == {1}
 
 
 async def test_a_window_in_the_shared_store_ends_by_the_clock_of_the_store(

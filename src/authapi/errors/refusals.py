@@ -165,6 +165,18 @@ class TooManyAttempts(Refusal):
         """Seconds."""
 
 
+class TooManyRequests(Refusal):
+    """An account has made as many changes as `limit_writes` allows."""
+
+    code = "too_many_requests"
+    title = "Too many changes in a short time"
+
+    def __init__(self, *, retry_after: int = 60) -> None:
+        super().__init__()
+        self.retry_after = retry_after
+        """Seconds."""
+
+
 class NotFound(Refusal):
     """There is no such thing, or it is somebody else's: the answer is the same."""
 

@@ -154,6 +154,7 @@ class Services:
         """
         await self.database.close()
         self.throttle.open()
+        self.audit.open()
         # A thread goes on where its caller is cancelled: the next start must not meet it.
         await to_its_end(asyncio.to_thread(_prepare_alone, self.settings))
         await self.keys.open()

@@ -30,6 +30,7 @@ from authapi.errors import (
     Overloaded,
     StorageUnavailable,
     TooManyAttempts,
+    TooManyRequests,
 )
 from authapi.identity import Client
 from authapi.services.background.closing import to_its_end
@@ -63,6 +64,15 @@ class _Hit:
     """Which counted it: given back to another, it would let one attempt too many through there."""
 
 
+@dataclass(slots=True)
+class MailTurn:
+    """Whether a mail may be sent, and whether it was."""
+
+    is_admitted: bool
+    is_used: bool = False
+    """Set by the code that queues the mail; else the mail is not counted."""
+
+
 class Throttle:
     """Counts attempts, and refuses what is too much."""
 
@@ -74,6 +84,7 @@ class Throttle:
         self._total = parse(settings.limit_total)
         self._registrations = parse(settings.limit_registrations)
         self._mails = parse(settings.limit_mails)
+        self._writes = parse_many(settings.limit_writes)
         self._local = FixedWindowRateLimiter(MemoryCounters())
         self._shared = _shared_limiter(settings)
         self._shared_from = 0.0
@@ -179,10 +190,33 @@ class Throttle:
             _Counter(self._registrations, ("request", client.network)),
         )
 
-    async def may_mail(self, account: str) -> bool:
-        """Count a mail that a stranger causes; whether the canonical address may get it."""
-        _, admitted = await self._hit(_Counter(self._mails, ("mail", _digest(account))))
-        return admitted
+    async def write(self, user_id: UUID, session_id: UUID | None = None) -> None:
+        """Count a change that the account makes. Raises TooManyRequests.
+
+        With `session_id`, changes by that session are counted apart: another session of the
+        account cannot use them up.
+        """
+        key = ("write", str(user_id)) if session_id is None else ("write-by", str(session_id))
+        counters = (_Counter(item, key) for item in self._writes)
+        await self._admit(*counters, refusal=TooManyRequests)
+
+    @asynccontextmanager
+    async def mail(self, purpose: str, account: str) -> AsyncIterator[MailTurn]:
+        """Around a transaction that may queue a mail which a stranger causes.
+
+        `purpose` is what the stranger asked for, and `account` the canonical address that the mail
+        goes to. Each purpose has a count of its own. The mail is counted only if the block ends
+        without an error and has set `is_used`: a request for which no mail leaves costs nothing.
+        """
+        counter = _Counter(self._mails, ("mail", purpose, _digest(account)))
+        limiter, admitted = await self._hit(counter)
+        turn, is_sent = MailTurn(admitted), False
+        try:
+            yield turn
+            is_sent = admitted and turn.is_used
+        finally:
+            if not is_sent:
+                await self._give_back([_Hit(counter, limiter)])
 
     async def ping(self) -> bool:
         """Whether the shared store answers. For a command: keeps no connection to it."""
@@ -201,14 +235,18 @@ class Throttle:
             client = self._shared.storage.bridge.get_connection()  # type: ignore[attr-defined]  # limits
             await client.aclose()
 
-    async def _admit(self, *counters: _Counter) -> Sequence[_Hit]:
+    async def _admit(
+        self,
+        *counters: _Counter,
+        refusal: type[TooManyAttempts | TooManyRequests] = TooManyAttempts,
+    ) -> Sequence[_Hit]:
         hits: list[_Hit] = []
         try:
             for counter in counters:
                 limiter, admitted = await self._hit(counter)
                 hits.append(_Hit(counter, limiter))
                 if not admitted and not await self._is_exempt(counter):
-                    raise TooManyAttempts(retry_after=await self._wait(hits[-1]))
+                    raise refusal(retry_after=await self._wait(hits[-1]))
                 if not admitted:
                     await self._give_back([hits.pop()])
         except BaseException:

@@ -115,6 +115,8 @@ class Settings(AccountSettings):
     """Failed logins altogether, and registrations altogether."""
     limit_registrations: Rate = "20/minute"
     """Registrations from one network."""
+    limit_writes: Rates = "600/minute;6000/hour"
+    """Changes that one account may make. What only ends logins and tokens is not counted."""
 
     session_idle: Lifetime = timedelta(days=1)
     """A cookie session ends when it is not used for this long."""
@@ -179,7 +181,8 @@ class Settings(AccountSettings):
     hash_concurrency: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1, le=64)
     """Hashes computed at one time; each takes `argon2_memory`."""
     hash_queue: int = Field(default=64, ge=0, le=10_000)
-    """Hashes that may wait; beyond that, requests are answered 503."""
+    """Hashes that may wait; beyond that, requests are answered 503. When the queue is full, the
+    network with most hashes in it makes room for a network with fewer."""
 
     prune_interval: Lifetime = timedelta(minutes=10)
     """How often ended sessions and old events are removed, by one process."""

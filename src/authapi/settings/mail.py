@@ -120,7 +120,8 @@ class MailSettings(EdgeSettings):
     locales: Annotated[Names, AfterValidator(_locales)] = ("en", "ko")
     """Languages that accounts may choose; the first is that of whoever has chosen none."""
     limit_mails: Rate = "5/hour"
-    """Mails that strangers may cause to one address."""
+    """Mails that strangers may cause to one address, for each purpose: a password reset, the
+    confirmation of an address, a registration, a change of address, and each kind of notice."""
 
     webhook_urls: Annotated[Names, AfterValidator(_webhook_urls)] = ()
     """Where events are sent to, each to all of them."""

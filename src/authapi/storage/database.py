@@ -66,6 +66,8 @@ class Store:
     changed: set[UUID]
     """Users who are not what they were before, or sessions of theirs; the tables fill it."""
     connection: AsyncConnection
+    on_end: list[Callable[[bool], None]]
+    """Each is called when the transaction is over, with whether it is committed."""
 
     async def take_turn(self, name: str) -> bool:
         """Whether this transaction is the only one that has the turn `name`, until it ends."""
@@ -193,6 +195,8 @@ class Database:
                     await self.changes.announce(lease.connection, store.changed)
 
     def _ended(self, store: Store, is_committed: bool) -> None:
+        for ended in store.on_end:
+            ended(is_committed)
         try:
             if store.changed and is_committed:
                 self.changes.committed()
@@ -252,6 +256,7 @@ def _store(connection: AsyncConnection) -> Store:
         outbox=OutboxTable(connection),
         changed=changed,
         connection=connection,
+        on_end=[],
     )
 
 

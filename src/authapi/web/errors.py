@@ -51,6 +51,7 @@ STATUS: Mapping[type[AuthAPIError], int] = {
     errors.UnsupportedMediaType: 415,
     errors.InvalidInput: 422,
     errors.TooManyAttempts: 429,
+    errors.TooManyRequests: 429,
     errors.HeadersTooLarge: 431,
     errors.TargetTooLong: 414,
     errors.HTTPVersionNotSupported: 505,
@@ -70,6 +71,7 @@ _TOLD = (
     errors.InactiveAccount,
     errors.StaleAuthentication,
     errors.TooManyAttempts,
+    errors.TooManyRequests,
     errors.MalformedRequest,
     errors.HeadersTooLarge,
     errors.TargetTooLong,
@@ -167,7 +169,7 @@ def problem_for(error: AuthAPIError, context: RequestContext) -> ProblemDocument
     """What a refusal or failure looks like to the caller of this request."""
     status, headers, members = status_of(error), [], dict[str, object]()
     _tell_log(error, context)
-    if isinstance(error, Unavailable | errors.TooManyAttempts):
+    if isinstance(error, Unavailable | errors.TooManyAttempts | errors.TooManyRequests):
         headers.append(("retry-after", str(error.retry_after)))
     elif isinstance(error, errors.RequestTimeout):
         # RFC 9110, section 15.5.9. What is still to come would be read as the next request.

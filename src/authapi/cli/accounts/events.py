@@ -66,8 +66,8 @@ def export(
     async def work(services: Services) -> None:
         wanted = await _wanted(services, user, kind, ip, since, until)
         sys.stdout.write(chosen.head)
-        async for page in services.audit.pages(wanted):
-            sys.stdout.write(chosen.write(page))
+        async for text in services.audit.export(wanted, chosen.write):
+            sys.stdout.write(text)
 
     with_services(work)
 

@@ -5,6 +5,9 @@ confirms shows that the account is theirs too, by a login to it or its password;
 was left there by a stranger, and goes.
 """
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 from authapi.clock import now
 from authapi.crypto.passwords import PasswordHash
 from authapi.errors import ProofRequired, StaleAuthentication, WrongPassword
@@ -17,7 +20,7 @@ from authapi.services.addresses import EmailAddress, parse_email
 from authapi.services.alive import require_alive
 from authapi.services.audit import Audit
 from authapi.services.mail import Mail, Occasion
-from authapi.services.throttle import Throttle
+from authapi.services.throttle import MailTurn, Throttle
 from authapi.settings import Settings
 from authapi.storage import Database, Store
 from authapi.storage.conflicts import retried
@@ -66,8 +69,7 @@ class Emails:
         is_proved = caller is not None or password is not None
         if not is_proved and found.purpose is Purpose.CHANGE:
             raise ProofRequired
-        may_tell = found.purpose is Purpose.CHANGE and await self._may_tell(user)
-        async with self._database.transaction() as store:
+        async with self._telling(found, user) as turn, self._database.transaction() as store:
             if found.purpose is Purpose.CHANGE:
                 await _wait_for_addresses(store, found, user)
             taken = await self._one_time.take(store, secret, found.purpose)
@@ -76,7 +78,7 @@ class Emails:
             elif password is not None and taken.password != proved:
                 raise WrongPassword  # it was changed while we were hashing
             if found.purpose is Purpose.CHANGE:
-                await self._change(store, taken, may_tell=may_tell)
+                await self._change(store, taken, turn)
             elif is_proved:
                 await store.users.confirm_email(taken.user.id, at=after(taken.user))
                 await self._audit.record(store, EventType.EMAIL_CONFIRMED, user_id=user.id)
@@ -99,14 +101,12 @@ class Emails:
             raise StaleAuthentication(max_age=int(self._fresh.total_seconds()))
         async with self._audit.throttling(parse_email(caller.user.email).canonical):
             await self._throttle.request(current_client())
-        may_mail = await self._throttle.may_mail(email.canonical)
         async with self._database.transaction() as store:
             user, latest = await locked(store, caller.user.id)
             if password is not None and latest != proved:
                 raise WrongPassword
             await require_alive(store, caller)
-            if may_mail:
-                await self._requests.ask_change(store, user, email)
+            await self._requests.ask_change(store, user, email)
             await self._audit.record(
                 store,
                 EventType.EMAIL_CHANGE_REQUESTED,
@@ -137,13 +137,21 @@ class Emails:
             moved, _ = await locked(store, user.id)
             await self._send_reset(store, await take_over(store, moved, None))
 
-    async def _may_tell(self, user: User) -> bool:
-        # Whether an address that nobody confirmed is this user's, nobody knows either.
-        if user.email_confirmed_at is not None:
-            return True
-        return await self._throttle.may_mail(parse_email(user.email).canonical)
+    @asynccontextmanager
+    async def _telling(self, secret: OneTimeSecret, user: User) -> AsyncIterator[MailTurn]:
+        """Whether the address that `user` leaves may be told.
 
-    async def _change(self, store: Store, taken: Taken, *, may_tell: bool) -> None:
+        A confirmed address is told of each change. Any account can name an address that was never
+        confirmed, so mail to it is limited.
+        """
+        if secret.purpose is not Purpose.CHANGE or user.email_confirmed_at is not None:
+            yield MailTurn(is_admitted=True)
+            return
+        address = parse_email(user.email).canonical
+        async with self._throttle.mail(Occasion.EMAIL_CHANGED.value, address) as turn:
+            yield turn
+
+    async def _change(self, store: Store, taken: Taken, turn: MailTurn) -> None:
         user, secret = taken.user, taken.secret
         old = parse_email(user.email)
         await store.users.set_email(
@@ -152,7 +160,7 @@ class Emails:
         await require_not_reserved(store, user, secret.email)
         await store.one_time_secrets.end_of(user.id, LINKS)
         await self._audit.record(store, EventType.EMAIL_CHANGED, user_id=user.id)
-        if old.canonical == secret.email or not may_tell:
+        if old.canonical == secret.email or not turn.is_admitted:
             return
         # Of an address that was never confirmed nobody knows whose it is: a typing error must not
         # give the account to a stranger. They are told, and given nothing.
@@ -167,6 +175,7 @@ class Emails:
             secret=made.text if made else None,
             expires_at=made.expires_at if made else None,
         )
+        turn.is_used = True
 
     async def _hand_over(self, store: Store, taken: Taken) -> None:
         user = await take_over(store, taken.user, None)

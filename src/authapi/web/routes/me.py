@@ -27,8 +27,9 @@ _RENEWED: dict[int | str, dict[str, Any]] = {
 }
 Caller = Annotated[Identity, Depends(current_identity())]
 Me = Annotated[User, Depends(current_user())]
-FreshCaller = Annotated[Identity, Depends(current_identity(fresh=True))]
-Owner = Annotated[Identity, Depends(identity_if_configured("session", "jwt"))]
+Writer = Annotated[Identity, Depends(identity_if_configured(writes="by_account"))]
+Leaver = Annotated[Identity, Depends(identity_if_configured(fresh=True, writes="uncounted"))]
+Owner = Annotated[Identity, Depends(identity_if_configured("session", "jwt", writes="by_session"))]
 
 
 @router.get(
@@ -46,10 +47,10 @@ async def read(user: Me, request: Request) -> Response:
 @router.patch(
     "",
     response_model=UserOut,
-    responses=_CHANGED | problems(400, 401, 404, 408, 412, 415, 422, 503),
+    responses=_CHANGED | problems(400, 401, 404, 408, 412, 415, 422, 429, 503),
     openapi_extra=request_header("If-Match", "An ETag; 412 if it is not the same any more."),
 )
-async def change(body: Profile, caller: Caller, request: Request) -> Response:
+async def change(body: Profile, caller: Writer, request: Request) -> Response:
     """Change my account. With `If-Match`, only if it is still what I read."""
     condition = header(request, b"if-match")
 
@@ -74,7 +75,7 @@ async def change(body: Profile, caller: Caller, request: Request) -> Response:
 
 
 @router.delete("", status_code=204, responses=problems(401, 409, 503))
-async def delete(identity: FreshCaller, request: Request) -> None:
+async def delete(identity: Leaver, request: Request) -> None:
     """Remove my account and everything that belongs to it. Asks for a fresh login."""
     await context_of(request).runtime.services.accounts.delete(identity.user.id, caller=identity)
 

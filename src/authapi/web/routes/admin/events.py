@@ -1,7 +1,8 @@
 """/admin/events: what happened to the accounts of everybody, in pages or as a file."""
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -15,7 +16,7 @@ from authapi.crypto.ids import first_id_at
 from authapi.identity import EventType, canonical_ip
 from authapi.storage.tables.events import EventFilter
 from authapi.web.context import context_of
-from authapi.web.exports import EXPORTS
+from authapi.web.exports import EXPORTS, Download
 from authapi.web.openapi import problems
 from authapi.web.routes.admin import Superuser, router_for
 from authapi.web.schemas import AnyEventOut, AnyEventPage
@@ -120,17 +121,14 @@ async def export(
     In CSV, a cell that a spreadsheet would compute has a quote before it.
     """
     chosen = EXPORTS[format]
-    pages = context_of(request).runtime.services.audit.pages(wanted)
+    pages = context_of(request).runtime.services.audit.export(wanted, chosen.write)
     # Before the answer begins: a database that is away is a 503 still.
-    first = await anext(pages, None)
+    first = await anext(pages, "")
 
-    async def text() -> AsyncIterator[str]:
-        yield chosen.head + chosen.write(first or ())
-        async for page in pages:
-            yield chosen.write(page)
+    async def text() -> AsyncGenerator[str]:
+        async with aclosing(pages):
+            yield chosen.head + first
+            async for page in pages:
+                yield page
 
-    headers = {
-        "content-type": chosen.media_type,
-        "content-disposition": f'attachment; filename="events.{format}"',
-    }
-    return StreamingResponse(text(), headers=headers)
+    return Download(text(), name=f"events.{format}", media_type=chosen.media_type)

@@ -16,7 +16,7 @@ router = APIRouter(route_class=AuthAPIRoute, tags=["recovery"])
 protected = APIRouter(route_class=ProtectedRoute, tags=["recovery"])
 
 Reader = Annotated[Identity | None, Depends(identity_if_any("session", "jwt"))]
-Owner = Annotated[Identity, Depends(identity_if_configured("session", "jwt"))]
+Owner = Annotated[Identity, Depends(identity_if_configured("session", "jwt", writes="by_account"))]
 
 
 @router.post(
