@@ -6,6 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
+from authapi.crypto.password_text import is_too_long
 from authapi.errors import (
     EmailTaken,
     InputError,
@@ -34,7 +35,6 @@ Deed = Callable[[Services, Mapping[str, str], Identity | None], Awaitable[str]]
 """Does what a form asks for; the name of the text that says so."""
 
 _MAX_TOKEN = 200
-_MAX_PASSWORD = 1024
 
 
 async def _confirm(services: Services, form: Mapping[str, str], caller: Identity | None) -> str:
@@ -117,7 +117,7 @@ def _add(page: Page, deed: Deed) -> None:
         typed = form.get("email", "")
         services = context_of(request).runtime.services
         try:
-            if page.type == "password" and len(form.get(page.field or "", "")) > _MAX_PASSWORD:
+            if page.type == "password" and is_too_long(form.get(page.field or "", "")):
                 raise _refusal(page.field or "", "password_too_long")
             if page.needs_token and not 0 < len(token) <= _MAX_TOKEN:
                 raise InvalidOneTimeSecret

@@ -50,6 +50,8 @@ ENGLISH: Texts = {
     "email_invalid": "Type one e-mail address, such as name@example.com.",
     "password_too_short": "The password is too short: at least {least} characters.",
     "password_too_long": "The password is too long.",
+    "password_control_character": "The password holds a control character, such as a tab. "
+    "Type it without.",
     "password_common": "Too many people have this password. Choose another.",
     "password_guessable": "The password is made too much of your address, or of the name of this "
     "service.",
@@ -130,6 +132,7 @@ KOREAN: Texts = {
     "email_invalid": "name@example.com 같은 이메일 주소 하나를 입력하세요.",
     "password_too_short": "비밀번호가 너무 짧습니다. {least}자 이상이어야 합니다.",
     "password_too_long": "비밀번호가 너무 깁니다.",
+    "password_control_character": "비밀번호에 탭 같은 제어 문자가 있습니다. 빼고 입력하세요.",
     "password_common": "너무 많은 사람이 쓰는 비밀번호입니다. 다른 것을 정하세요.",
     "password_guessable": "비밀번호가 주소나 이 서비스의 이름과 너무 비슷합니다.",
     "password_breached": "다른 서비스에서 유출된 비밀번호입니다. 다른 것을 정하세요.",
