@@ -58,6 +58,8 @@ class Lifetime:
 
     absolute: timedelta
     idle: timedelta | None = None
+    remembered: bool = False
+    """Whether a browser is to keep it when it closes."""
 
 
 class Sessions:
@@ -112,6 +114,7 @@ class Sessions:
             amr=login.amr,
             client=current_client(),
             data={},
+            remembered=lifetime.remembered,
         )
         async with self._database.transaction() as store:
             if replaces is not None:
@@ -127,7 +130,7 @@ class Sessions:
                 session.user_id, leave=self._settings.max_sessions - 1, now=session.created_at
             ):
                 await self._ended(store, session.user_id, ended, because="max_sessions")
-            await store.sessions.add(session, secret)
+            await store.sessions.add(session, secret, replaces=replaces)
             if refresh is not None:
                 await store.refresh_families.add(
                     session.id, family=refresh.family_hash, current=refresh.hash
@@ -354,6 +357,7 @@ class Sessions:
                 auth_time=session.auth_time,
                 amr=session.amr,
                 expires_at=ends,
+                remembered=session.remembered,
             ),
             session_id=session.id,
             expires_at=ends,
