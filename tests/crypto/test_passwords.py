@@ -9,7 +9,8 @@ from argon2 import low_level
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from authapi.crypto.passwords import MAX_LENGTH, Cost, PasswordHash, PasswordHasher
+from authapi.crypto.password_text import MAX_LENGTH
+from authapi.crypto.passwords import Cost, PasswordHash, PasswordHasher
 from authapi.errors import PasswordMismatch
 
 pytestmark = pytest.mark.real_hashes

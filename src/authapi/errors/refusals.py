@@ -29,7 +29,14 @@ class InvalidCredential(Unauthenticated):
     """A strategy recognised a credential as its own kind, and it is not good.
 
     Answered exactly like no credential at all, whatever the reason: the answer tells nothing.
+    `headers` are response headers by which the client drops a credential that is dead.
     """
+
+    def __init__(
+        self, detail: str | None = None, *, headers: Sequence[tuple[str, str]] = ()
+    ) -> None:
+        super().__init__(detail)
+        self.headers = tuple(headers)
 
 
 class InvalidCredentials(Unauthenticated):

@@ -4,10 +4,16 @@ A caller may have been recognised from memory, or a moment ago. That is enough t
 not enough for what outlives the answer.
 """
 
+from datetime import timedelta
+
 from authapi.clock import now
+from authapi.crypto.secrets import SecretHash
 from authapi.errors import InvalidCredential
 from authapi.identity import Identity, Session
-from authapi.storage import Store
+from authapi.storage import Database, Store
+
+_UNDER_WAY = timedelta(minutes=1)
+"""How long a request may be under way that was sent before a secret was replaced."""
 
 
 async def require_alive(store: Store, identity: Identity) -> Session | None:
@@ -31,3 +37,20 @@ def require_same(session: Session | None, identity: Identity) -> Session:
         # Its owner has proved the password again and holds another secret than this caller.
         raise InvalidCredential
     return session
+
+
+async def has_ended(database: Database, identity: Identity) -> bool:
+    """Whether the session that the caller came with has ended, by what was done meanwhile."""
+    if identity.session_id is None:
+        return False
+    async with database.read() as store:
+        return await store.sessions.find_owner_of(identity.session_id) is None
+
+
+async def was_replaced(database: Database, secret: SecretHash) -> bool:
+    """Whether a session has got another secret in the place of this one a moment ago.
+
+    By a renewal, or by a login of the same browser. Says nothing of who presents it.
+    """
+    async with database.read() as store:
+        return await store.sessions.has_replaced(secret, since=now() - _UNDER_WAY)

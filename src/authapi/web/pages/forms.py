@@ -20,6 +20,7 @@ from authapi.errors import (
 from authapi.identity import Identity
 from authapi.services import Services
 from authapi.services.addresses import parse_email
+from authapi.services.alive import has_ended
 from authapi.web.context import context_of
 from authapi.web.csrf import check_origin
 from authapi.web.edge.link_secrets import link_secret
@@ -143,6 +144,8 @@ def _add(page: Page, deed: Deed) -> None:
             )
             answer.headers["retry-after"] = str(refusal.retry_after)
             return answer
+        if caller is not None and await has_ended(services.database, caller):
+            context_of(request).discard(caller)
         return render(request, page, done=done)
 
     router.add_api_route(f"/{page.name}", show, methods=["GET"])

@@ -121,7 +121,10 @@ async def change(
 @router.delete("/{user_id}/sessions", status_code=204, responses=problems(401, 403, 404, 422, 503))
 async def end_sessions(user_id: UUID, superuser: FreshSuperuser, request: Request) -> None:
     """End every login and personal access token of an account."""
-    await context_of(request).runtime.services.administration.end_sessions(user_id, by=superuser)
+    context = context_of(request)
+    await context.runtime.services.administration.end_sessions(user_id, by=superuser)
+    if user_id == superuser.user.id:
+        context.discard(superuser)
 
 
 @router.post(
