@@ -224,7 +224,8 @@ async def confirm_with_password(house: House, one: Person, _: Person) -> None:
 
 
 async def confirm_unproved(house: House, one: Person, _: Person) -> None:
-    await house.services.emails.confirm(await house.link(one, Purpose.CONFIRM))
+    link = await house.link(one, Purpose.CONFIRM)
+    await house.services.emails.confirm(link, typed=parse_email(one.user.email))
 
 
 async def change_address(house: House, one: Person, _: Person) -> None:
@@ -233,8 +234,9 @@ async def change_address(house: House, one: Person, _: Person) -> None:
 
 
 async def undo_change(house: House, one: Person, _: Person) -> None:
-    link = await house.link(one, Purpose.UNDO, fresh_address())
-    await house.services.emails.undo(link)
+    old = fresh_address()
+    link = await house.link(one, Purpose.UNDO, old)
+    await house.services.emails.undo(link, typed=old)
 
 
 async def ask_for_free_address(house: House, one: Person, _: Person) -> None:

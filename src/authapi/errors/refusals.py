@@ -129,7 +129,7 @@ class ProofRequired(Forbidden):
     """A link from a mail says whose mailbox it was read in, and not whose the account is."""
 
     code = "proof_required"
-    title = "Log in to the account first, or send its password along"
+    title = "Log in to the account first, or send its password or address along"
 
 
 class ForeignOrigin(Forbidden):

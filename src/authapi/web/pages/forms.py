@@ -19,13 +19,13 @@ from authapi.errors import (
 )
 from authapi.identity import Identity
 from authapi.services import Services
-from authapi.services.addresses import parse_email
+from authapi.services.addresses import EmailAddress, parse_email
 from authapi.services.alive import has_ended
 from authapi.web.context import context_of
 from authapi.web.csrf import check_origin
 from authapi.web.edge.link_secrets import link_secret
 from authapi.web.errors import status_of
-from authapi.web.pages.rendering import Page, render, style
+from authapi.web.pages.rendering import At, Page, render, style
 from authapi.web.resolver import identity_if_any
 from authapi.web.routing import AuthAPIRoute, read_form
 
@@ -40,7 +40,7 @@ _MAX_TOKEN = 200
 
 async def _confirm(services: Services, form: Mapping[str, str], caller: Identity | None) -> str:
     if form.get("action") == "drop":
-        await services.emails.confirm(form["token"])
+        await services.emails.confirm(form["token"], typed=await _typed(services, form))
         return "drop.done"
     password = form.get("password") or None
     if password is None and caller is None:
@@ -57,7 +57,7 @@ async def _reset(services: Services, form: Mapping[str, str], _: Identity | None
 
 
 async def _undo(services: Services, form: Mapping[str, str], _: Identity | None) -> str:
-    await services.emails.undo(form["token"])
+    await services.emails.undo(form["token"], typed=await _typed(services, form))
     return "undo.done"
 
 
@@ -69,6 +69,15 @@ async def _accept(services: Services, form: Mapping[str, str], _: Identity | Non
 async def _forgot(services: Services, form: Mapping[str, str], _: Identity | None) -> str:
     await services.requests.ask("reset", parse_email(form.get("email", "")))
     return "forgot.done"
+
+
+async def _typed(services: Services, form: Mapping[str, str]) -> EmailAddress:
+    try:
+        return parse_email(form.get("email", ""))
+    except InvalidInput:
+        # No second try at an address helps where the link is dead.
+        await services.emails.require_link(form["token"])
+        raise
 
 
 def _refusal(field: str, code: str) -> InvalidInput:
@@ -94,7 +103,7 @@ PAGES: Mapping[str, tuple[Page, Deed]] = {
             _confirm,
         ),
         (_choosing("reset", "new_password"), _reset),
-        (Page("undo"), _undo),
+        (Page("undo", "email", "undo.email", type="email", autocomplete="email"), _undo),
         (_choosing("invitation", "password"), _accept),
         (
             Page("forgot", "email", "email", type="email", autocomplete="email", needs_token=False),
@@ -116,6 +125,7 @@ def _add(page: Page, deed: Deed) -> None:
         form = await read_form(request)
         token = form.get("token", "")
         typed = form.get("email", "")
+        at: At = "drop" if form.get("action") == "drop" else "field"
         services = context_of(request).runtime.services
         try:
             if page.type == "password" and is_too_long(form.get(page.field or "", "")):
@@ -125,11 +135,9 @@ def _add(page: Page, deed: Deed) -> None:
             done = await deed(services, form | {"token": token}, caller)
         except InvalidInput as refusal:
             code = refusal.errors[0].code
-            return render(
-                request, page, status=422, token=token, typed=typed, error=code, at_field=True
-            )
+            return render(request, page, status=422, token=token, typed=typed, error=code, at=at)
         except (WrongPassword, ProofRequired) as refusal:
-            return render(request, page, status=403, token=token, error=refusal.code, at_field=True)
+            return render(request, page, status=403, token=token, error=refusal.code, at="field")
         except (InvalidOneTimeSecret, EmailTaken) as refusal:
             status = status_of(refusal)
             return render(request, page, status=status, error=refusal.code, usable=False)
