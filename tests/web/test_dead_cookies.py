@@ -308,6 +308,16 @@ async def test_a_request_under_way_does_not_remove_the_new_cookie(api: Client, p
     assert removed(await api.get("/me", headers=old))
 
 
+async def test_a_login_that_brings_a_dead_cookie_is_not_undone(api: Client) -> None:
+    dead = await ended(api)
+    alice = await api.create_user(ALICE)
+    body = {"email": alice.email, "password": PASSWORD}
+    assert (await api.post("/login", json=body, headers=dead)).status_code == 200
+    api.cookies.clear()
+    # Sent at the same time by another tab.
+    assert not removed(await api.get("/me", headers=dead))
+
+
 async def test_a_failure_behind_us_removes_nothing(
     api: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -41,7 +41,7 @@ def retire(
     ] = False,
     yes: YesOption = False,
 ) -> None:
-    """End a key at once: whatever it has signed is refused from now on, on every process.
+    """End a key at once: what it has signed is refused from now on, on every process.
 
     Asks before it ends all of them.
     """

@@ -88,7 +88,7 @@ class PasswordHasher:
         """Return if `password` belongs to `stored`; raise PasswordMismatch otherwise.
 
         The normal form is verified first, then the password as it was typed, if that differs: other
-        systems hash what they are sent. Both are verified whatever `stored` is, so the time of a
+        systems hash what they are sent. Both are verified for every `stored`, so the time of a
         refusal depends on what was typed and not on the account.
 
         None, or a hash that cannot be read, costs the same as a wrong password. One of another

@@ -130,9 +130,9 @@ class Emails:
             )
 
     async def undo(self, secret: str, *, typed: EmailAddress) -> None:
-        """Give an account its old address back, and to nobody but who reads mail there.
+        """Give an account its old address back, for a reader of the mail that was sent there.
 
-        Whoever changed it knew the password or had a session, so both end. `typed` must be that
+        The change was made with the password or a session, so both end. `typed` must be that
         address: programs that check mail open links and submit forms, but type nothing. Raises
         InvalidOneTimeSecret, EmailTaken, TooManyAttempts, InvalidInput for another address.
         """

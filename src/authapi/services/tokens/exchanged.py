@@ -1,9 +1,9 @@
 """The end of one JWT for another service, which leaves the session that it came from alone.
 
-Such a token is written down nowhere when it is minted, and its `sid` names the session of whoever
-asked for it. So the session keeps the `jti` of those that were ended, until they would have ended
-by themselves, and introspection looks there. A service that verifies by our public keys alone does
-not hear of it, as of no other end of a token (RFC 7009, section 3).
+Such a token is written down nowhere when it is minted, and its `sid` names the session of the
+caller who asked for it. So the session keeps the `jti` of those that were ended, until they would
+have ended by themselves, and introspection looks there. A service that verifies by our public keys
+alone does not hear of it, as it hears of no other end of a token (RFC 7009, section 3).
 """
 
 from authapi.clock import now

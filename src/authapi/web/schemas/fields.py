@@ -88,7 +88,8 @@ NewPassword = Annotated[
     str,
     Field(
         max_length=MAX_TYPED,
-        json_schema_extra={**_PASSWORD, **limit("new_password")},
+        # `Passwords.check_new` holds it against this, with a code of its own.
+        json_schema_extra={**_PASSWORD, **limit("new_password"), "pattern": PRINTABLE},
         examples=["correct horse battery staple"],
     ),
     _LENGTH,
