@@ -4,16 +4,13 @@ A caller may have been recognised from memory, or a moment ago. That is enough t
 not enough for what outlives the answer.
 """
 
-from datetime import timedelta
+from uuid import UUID
 
 from authapi.clock import now
 from authapi.crypto.secrets import SecretHash
 from authapi.errors import InvalidCredential
-from authapi.identity import Identity, Session
+from authapi.identity import Identity, Session, SessionKind
 from authapi.storage import Database, Store
-
-_UNDER_WAY = timedelta(minutes=1)
-"""How long a request may be under way that was sent before a secret was replaced."""
 
 
 async def require_alive(store: Store, identity: Identity) -> Session | None:
@@ -39,18 +36,19 @@ def require_same(session: Session | None, identity: Identity) -> Session:
     return session
 
 
+async def lock_owners(store: Store, user_id: UUID, secret: SecretHash, kind: SessionKind) -> None:
+    """Hold the user and the owner of the session with this secret, where that is another.
+
+    For a change that ends sessions of two accounts: both are held before, in the order of ids.
+    """
+    owner = await store.sessions.find_owner(secret, kind)
+    if owner is not None and owner != user_id:
+        await store.users.lock_all({owner, user_id})
+
+
 async def has_ended(database: Database, identity: Identity) -> bool:
     """Whether the session that the caller came with has ended, by what was done meanwhile."""
     if identity.session_id is None:
         return False
     async with database.read() as store:
         return await store.sessions.find_owner_of(identity.session_id) is None
-
-
-async def was_replaced(database: Database, secret: SecretHash) -> bool:
-    """Whether a session has got another secret in the place of this one a moment ago.
-
-    By a renewal, or by a login of the same browser. Says nothing of who presents it.
-    """
-    async with database.read() as store:
-        return await store.sessions.has_replaced(secret, since=now() - _UNDER_WAY)

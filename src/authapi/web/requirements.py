@@ -48,7 +48,7 @@ class Requirements:
     fresh: timedelta | Literal[True] | None = None
     optional: bool = False
     revocable: bool = False
-    """Only strategies that can log out. A bad credential beside a good one is passed over."""
+    """Only strategies that can log out. One that is over is passed over for another."""
     lenient: bool = False
     """A caller with a bad credential is a stranger, and not refused."""
     if_configured: bool = False

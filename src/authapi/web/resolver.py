@@ -154,7 +154,8 @@ def current_identity(
 def revocable_identity() -> Gate[Identity]:
     """A dependency for logout: any credential that can be ended.
 
-    A bad credential beside a good one is passed over: what can be ended is ended.
+    One that is over beside a good one is passed over: what can be ended is ended. What no strategy
+    reads is refused as elsewhere, since the cookie may not be what was meant.
     """
     return _identity_gate(Requirements(revocable=True))  # type: ignore[return-value]  # not optional
 
@@ -271,7 +272,7 @@ async def _recognise(
     explicit_done, refused = False, False
     for strategy in binding.strategies:
         if strategy.ambient and not explicit_done:
-            if not wanted.revocable and not _may_stand_in(binding, wanted, connection, context):
+            if not refused and not _may_stand_in(binding, wanted, connection, context):
                 return None
             explicit_done = True
         outcome = context.outcomes.get(strategy.name, _UNASKED)
@@ -292,7 +293,7 @@ async def _recognise(
             return outcome
     if refused:
         raise InvalidCredential
-    if not explicit_done or wanted.revocable:
+    if not explicit_done:
         _may_stand_in(binding, wanted, connection, context)
     return None
 

@@ -36,6 +36,11 @@ _BY_SECRET = _WITH_USER.where(
     sessions.c.secret_hash == sa.bindparam("secret"), sessions.c.kind == sa.bindparam("kind")
 )
 _OF_KIND = sessions.c.kind == sa.bindparam("kind")
+_IS_CURRENT = sessions.c.secret_hash == sa.bindparam("secret")
+_WAS_REPLACED = (sessions.c.replaced_hash == sa.bindparam("secret")) & (
+    sessions.c.auth_time >= sa.bindparam("since")
+)
+_COOKIE = _WITH_USER.add_columns(_IS_CURRENT).where(_OF_KIND, _IS_CURRENT | _WAS_REPLACED)
 _BY_ID = _WITH_USER.where(sessions.c.id == sa.bindparam("id"))
 _BY_ID_AND_KIND = _BY_ID.where(_OF_KIND)
 _BY_SIGNED_ID = _BY_ID.where(
@@ -91,6 +96,23 @@ class SessionTable:
         """The session with this secret, and its user: one statement."""
         return await self._one(_BY_SECRET, {"secret": secret, "kind": kind})
 
+    async def find_presented(
+        self, secret: SecretHash, kind: SessionKind, *, since: datetime
+    ) -> tuple[tuple[Session, User] | None, bool]:
+        """The session with this secret, and its user: one statement.
+
+        Where there is none, also whether a cookie session has got another secret in the place of
+        this one since then.
+        """
+        if kind is not SessionKind.SESSION:
+            return await self.find_by_secret(secret, kind), False
+        values = {"secret": secret, "kind": kind, "since": since}
+        rows = (await self._connection.execute(_COOKIE, values)).all()
+        for row in rows:
+            if row[-1]:
+                return (_session(row[: len(_COLUMNS)]), User(*row[len(_COLUMNS) : -1])), False
+        return None, bool(rows)
+
     async def find_with_user(
         self, session_id: UUID, kind: SessionKind | None = None
     ) -> tuple[Session, User] | None:
@@ -138,11 +160,6 @@ class SessionTable:
         """Whose session has this id."""
         statement = sa.select(sessions.c.user_id).where(sessions.c.id == session_id)
         return (await self._connection.execute(statement)).scalar_one_or_none()
-
-    async def has_replaced(self, secret: SecretHash, *, since: datetime) -> bool:
-        """Whether a session has got another secret in the place of this one since then."""
-        found = sa.exists().where(sessions.c.replaced_hash == secret, sessions.c.auth_time >= since)
-        return bool(await self._connection.scalar(sa.select(found)))
 
     async def ended_jwts(self, session_id: UUID) -> dict[str, float]:
         """The JWTs of this session that were ended: the NumericDate of their `exp`, by `jti`."""
