@@ -99,9 +99,9 @@ def test_the_schema_goes_up_and_down(run: Run) -> None:
     assert "authapi db upgrade" in failed_with_one_line(run("db", "check"))
     assert run("db", "upgrade").stdout == f"The schema is at {head}.\n"
     assert run("db", "check").stdout == f"The schema is at {head} and fits.\n"
-    assert run("db", "downgrade", "base").stdout == "The schema is at nothing.\n"
+    assert run("db", "downgrade", "base", "--yes").stdout == "The schema is at nothing.\n"
     assert run("db", "upgrade", "head").returncode == 0
-    assert run("db", "downgrade", "-1").returncode == 0
+    assert run("db", "downgrade", "-1", "--yes").returncode == 0
     failed_with_one_line(run("db", "upgrade", "nonsense"))
 
 

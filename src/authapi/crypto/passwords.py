@@ -23,12 +23,10 @@ from passlib.exc import MissingBackendError
 from passlib.registry import get_crypt_handler
 
 from authapi.crypto.foreign_passwords import MARK, is_bcrypt, is_cut_at_72_bytes, translate
+from authapi.crypto.password_text import MAX_LENGTH, opaque_string
 from authapi.errors import HashRefused, PasswordMismatch
 
 _log = logging.getLogger(__name__)
-
-MAX_LENGTH = 1024
-"""Characters; longer passwords are refused before any work."""
 
 _ARGON2 = re.compile(
     r"\$argon2id\$v=19\$m=([0-9]{1,9}),t=([0-9]{1,4}),p=([0-9]{1,3})"
@@ -80,15 +78,31 @@ class PasswordHasher:
         self._decoy = self._context.hash("nobody has this password")
 
     def hash(self, password: str) -> PasswordHash:
-        """The hash to store for `password`. Raises ValueError if it cannot be encoded as UTF-8."""
-        return PasswordHash(self._context.hash(password))
+        """The hash to store for the normal form of `password` (`crypto.password_text`).
+
+        Raises ValueError if it cannot be encoded as UTF-8.
+        """
+        return PasswordHash(self._context.hash(opaque_string(password)))
 
     def verify(self, password: str, stored: PasswordHash | None) -> None:
         """Return if `password` belongs to `stored`; raise PasswordMismatch otherwise.
 
+        The normal form is verified first, then the password as it was typed, if that differs: other
+        systems hash what they are sent. Both are verified for every `stored`, so the time of a
+        refusal depends on what was typed and not on the account.
+
         None, or a hash that cannot be read, costs the same as a wrong password. One of another
         system costs its own verification first.
         """
+        normal = opaque_string(password)
+        try:
+            self._verify(normal, stored)
+        except PasswordMismatch:
+            if normal == password:
+                raise
+            self._verify(password, stored)
+
+    def _verify(self, password: str, stored: PasswordHash | None) -> None:
         if stored is not None and (foreign := _read_foreign(stored)) is not None:
             if _fits(password, foreign):
                 return

@@ -29,7 +29,14 @@ class InvalidCredential(Unauthenticated):
     """A strategy recognised a credential as its own kind, and it is not good.
 
     Answered exactly like no credential at all, whatever the reason: the answer tells nothing.
+    `headers` are response headers by which the client drops a credential that is dead.
     """
+
+    def __init__(
+        self, detail: str | None = None, *, headers: Sequence[tuple[str, str]] = ()
+    ) -> None:
+        super().__init__(detail)
+        self.headers = tuple(headers)
 
 
 class InvalidCredentials(Unauthenticated):
@@ -122,7 +129,7 @@ class ProofRequired(Forbidden):
     """A link from a mail says whose mailbox it was read in, and not whose the account is."""
 
     code = "proof_required"
-    title = "Log in to the account first, or send its password along"
+    title = "Log in to the account first, or send its password or address along"
 
 
 class ForeignOrigin(Forbidden):

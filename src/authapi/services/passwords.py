@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Generic, Protocol, TypeVar
 
+from authapi.crypto.password_text import has_control_characters, opaque_string
 from authapi.crypto.passwords import Cost, PasswordHash, PasswordHasher
 from authapi.errors import InputError, InvalidInput, Overloaded
 from authapi.identity import current_client
@@ -57,11 +58,16 @@ class Passwords:
     async def check_new(self, password: str, *, email: str, field: str = "password") -> None:
         """Return if the owner of `email` may choose `password`; else raise InvalidInput.
 
-        The error names `field`. What counts is length in characters, that it is not common, not
+        The error names `field`. All rules are about the normal form (`crypto.password_text`). What
+        counts is that it holds no control characters, its length, that it is not common, not
         mostly made of words that anybody would try here, and, if that is switched on, not known
         from a breach; there are no rules of composition (OWASP ASVS 6.2.1 to 6.2.12). A breach
         check that does not answer within a second is passed over, with a line in the log.
         """
+        if has_control_characters(password):
+            message = "holds a control character"
+            raise _refusal(field, "password_control_character", message)
+        password = opaque_string(password)
         least, most = self._settings.password_min_length, self._settings.password_max_length
         if len(password) < least:
             raise _refusal(field, "password_too_short", f"at least {least} characters")

@@ -184,6 +184,7 @@ def problem_for(error: AuthAPIError, context: RequestContext) -> ProblemDocument
     elif isinstance(error, errors.InvalidGrant):
         members["error"] = error.code
     headers += [("www-authenticate", str(item)) for item in _challenges(error, context)]
+    headers += context.discards
     return problem(
         status,
         error.code,

@@ -52,7 +52,9 @@ class Requirements:
     fresh: timedelta | Literal[True] | None = None
     optional: bool = False
     revocable: bool = False
-    """Only strategies that can log out."""
+    """Only strategies that can log out. One that is over is passed over for another."""
+    lenient: bool = False
+    """A caller with a bad credential is a stranger, and not refused."""
     if_configured: bool = False
     """Names that the settings do not have are left out instead of being an error."""
     open_to_headers: bool = False

@@ -153,8 +153,20 @@ def current_identity(
 
 
 def revocable_identity() -> Gate[Identity]:
-    """A dependency for logout: any credential that can be ended."""
+    """A dependency for logout: any credential that can be ended.
+
+    One that is over beside a good one is passed over: what can be ended is ended. What no strategy
+    reads is refused as elsewhere, since the cookie may not be what was meant.
+    """
     return _identity_gate(Requirements(revocable=True, writes="uncounted"))  # type: ignore[return-value]  # not optional
+
+
+def identity_if_good() -> Gate[Identity | None]:
+    """A dependency for routes that end what is in the body: the caller, if the credential is good.
+
+    None for a caller without a credential and for one whose credential is bad.
+    """
+    return _identity_gate(Requirements(optional=True, lenient=True, writes="uncounted"))
 
 
 def identity_if_configured(
@@ -226,7 +238,11 @@ async def resolve(gate: Gate[object], connection: HTTPConnection) -> Identity | 
     context.challenges = binding.challenges
     identity = _recall(binding, connection, context)
     if identity is None:
-        identity = await _recognise(binding, wanted, connection, context)
+        try:
+            identity = await _recognise(binding, wanted, connection, context)
+        except InvalidCredential:
+            if not wanted.lenient:
+                raise
     if identity is None:
         if wanted.optional:
             return None
@@ -271,10 +287,10 @@ def _recall(
 async def _recognise(
     binding: Binding, wanted: Requirements, connection: HTTPConnection, context: RequestContext
 ) -> Identity | None:
-    explicit_done = False
+    explicit_done, refused = False, False
     for strategy in binding.strategies:
         if strategy.ambient and not explicit_done:
-            if not _may_stand_in(binding, wanted, connection, context):
+            if not refused and not _may_stand_in(binding, wanted, connection, context):
                 return None
             explicit_done = True
         outcome = context.outcomes.get(strategy.name, _UNASKED)
@@ -288,9 +304,13 @@ async def _recognise(
             if strategy.ambient and wanted.optional:
                 continue
             context.challenges = _marked(binding.challenges, strategy.challenge().scheme)
-            raise InvalidCredential
+            if not wanted.revocable:
+                raise InvalidCredential
+            refused = True
         if isinstance(outcome, Identity):
             return outcome
+    if refused:
+        raise InvalidCredential
     if not explicit_done:
         _may_stand_in(binding, wanted, connection, context)
     return None
@@ -302,6 +322,7 @@ async def _ask(
     try:
         outcome = await strategy.authenticate(connection)
     except InvalidCredential as refusal:
+        context.discards += refusal.headers
         return refusal
     if outcome is not None and (strategy.ambient or strategy.kept_by_browsers):
         _check_ambient(connection, context, outcome)

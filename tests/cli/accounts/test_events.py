@@ -40,7 +40,7 @@ def test_events_are_listed_and_written_out(run: Run) -> None:
     table = list(csv.DictReader(io.StringIO(run("events", "export", "--format", "csv").stdout)))
     assert [row["type"] for row in table] == kinds
     # Also those of an account that is gone.
-    run("users", "delete", alice)
+    run("users", "delete", alice, "--yes")
     assert rows("--user", alice)[0]["type"] == "account_deleted"
 
 

@@ -10,7 +10,13 @@ from contextlib import asynccontextmanager
 
 from authapi.clock import now
 from authapi.crypto.passwords import PasswordHash
-from authapi.errors import ProofRequired, StaleAuthentication, WrongPassword
+from authapi.errors import (
+    InputError,
+    InvalidInput,
+    ProofRequired,
+    StaleAuthentication,
+    WrongPassword,
+)
 from authapi.identity import EventType, Identity, User, current_client
 from authapi.services.accounts.changes import after, locked, require_not_reserved, take_over
 from authapi.services.accounts.one_time import LINKS, Made, OneTimeSecrets, Taken
@@ -51,14 +57,20 @@ class Emails:
         self._fresh = settings.fresh_max_age
 
     async def confirm(
-        self, secret: str, *, password: str | None = None, caller: Identity | None = None
+        self,
+        secret: str,
+        *,
+        password: str | None = None,
+        caller: Identity | None = None,
+        typed: EmailAddress | None = None,
     ) -> None:
         """Confirm the address that `secret` is about.
 
         `caller`, logged in to the account, or its `password` show that the account is the reader's.
         Without either, a first address is confirmed and the account given to the reader, who is
-        sent a link to choose a password; a change of address is refused. Raises
-        InvalidOneTimeSecret, ProofRequired, WrongPassword, TooManyAttempts, EmailTaken.
+        sent a link to choose a password, if `typed` is that address; a change of address is
+        refused. Raises InvalidOneTimeSecret, ProofRequired, WrongPassword, TooManyAttempts,
+        EmailTaken, InvalidInput for another address.
         """
         found, user = await self._one_time.look(secret, Purpose.CONFIRM, Purpose.CHANGE)
         if caller is not None and caller.user.id != user.id:
@@ -67,8 +79,10 @@ class Emails:
         if caller is None and password is not None:
             proved = await self._proof.require(user, password)
         is_proved = caller is not None or password is not None
-        if not is_proved and found.purpose is Purpose.CHANGE:
-            raise ProofRequired
+        if not is_proved:
+            if typed is None or found.purpose is Purpose.CHANGE:
+                raise ProofRequired
+            await self._require_typed(found, user, typed)
         async with self._telling(found, user) as turn, self._database.transaction() as store:
             if found.purpose is Purpose.CHANGE:
                 await _wait_for_addresses(store, found, user)
@@ -115,14 +129,23 @@ class Emails:
                 strategy=caller.strategy,
             )
 
-    @retried
-    async def undo(self, secret: str) -> None:
-        """Give an account its old address back, and to nobody but who reads mail there.
+    async def undo(self, secret: str, *, typed: EmailAddress) -> None:
+        """Give an account its old address back, for a reader of the mail that was sent there.
 
-        Whoever changed it knew the password or had a session, so both end. Raises
-        InvalidOneTimeSecret, EmailTaken.
+        The change was made with the password or a session, so both end. `typed` must be that
+        address: programs that check mail open links and submit forms, but type nothing. Raises
+        InvalidOneTimeSecret, EmailTaken, TooManyAttempts, InvalidInput for another address.
         """
         found, before = await self._one_time.look(secret, Purpose.UNDO)
+        await self._require_typed(found, before, typed)
+        await self._undo(secret, found, before)
+
+    async def require_link(self, secret: str) -> None:
+        """Return if `secret` is about an address, and still works. Raises InvalidOneTimeSecret."""
+        await self._one_time.look(secret, Purpose.CONFIRM, Purpose.CHANGE, Purpose.UNDO)
+
+    @retried
+    async def _undo(self, secret: str, found: OneTimeSecret, before: User) -> None:
         async with self._database.transaction() as store:
             await _wait_for_addresses(store, found, before)
             taken = await self._one_time.take(store, secret, Purpose.UNDO)
@@ -136,6 +159,20 @@ class Emails:
             await self._audit.record(store, EventType.EMAIL_CHANGE_UNDONE, user_id=user.id)
             moved, _ = await locked(store, user.id)
             await self._send_reset(store, await take_over(store, moved, None))
+
+    async def _require_typed(self, found: OneTimeSecret, user: User, typed: EmailAddress) -> None:
+        """Return if `typed` is the address that the secret is about. The secret stays good.
+
+        Tries are counted by secret, so that those at one link are no hindrance elsewhere. Raises
+        InvalidInput, TooManyAttempts.
+        """
+        async with (
+            self._audit.throttling(parse_email(user.email).canonical),
+            self._throttle.confirmation(str(found.id), None, current_client()),
+        ):
+            if typed.canonical != found.email:
+                message = "is not the address that the mail was sent to"
+                raise InvalidInput(InputError(("body", "email"), "email_mismatch", message))
 
     @asynccontextmanager
     async def _telling(self, secret: OneTimeSecret, user: User) -> AsyncIterator[MailTurn]:

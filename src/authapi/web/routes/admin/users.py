@@ -125,7 +125,10 @@ async def change(
 )
 async def end_sessions(user_id: UUID, superuser: FreshSuperuser, request: Request) -> None:
     """End every login and personal access token of an account."""
-    await context_of(request).runtime.services.administration.end_sessions(user_id, by=superuser)
+    context = context_of(request)
+    await context.runtime.services.administration.end_sessions(user_id, by=superuser)
+    if user_id == superuser.user.id:
+        context.discard(superuser)
 
 
 @router.post(
