@@ -27,12 +27,11 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from authapi.errors import ConfigurationError, StorageUnavailable
 from authapi.identity import Event, current_client
 from authapi.storage.changes import Changes, PostgresChanges, SQLiteChanges, identity_of
-from authapi.storage.faults import translated
+from authapi.storage.faults import Outcome, translated
 from authapi.storage.leases import Leases
-from authapi.storage.outcomes import Outcome
 from authapi.storage.patience import connector
 from authapi.storage.postgres.parameters import for_service
-from authapi.storage.sqlite import StoppableConnection
+from authapi.storage.sqlite.connections import StoppableConnection
 from authapi.storage.tables.events import EventTable
 from authapi.storage.tables.one_time_secrets import OneTimeSecretTable
 from authapi.storage.tables.outbox import OutboxTable

@@ -20,8 +20,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncTransactio
 from sqlalchemy.pool import PoolProxiedConnection
 from sqlalchemy.util import greenlet_spawn
 
-from authapi.storage.outcomes import Outcome, outcome_after
-from authapi.storage.sqlite import StoppableConnection
+from authapi.storage.faults import Outcome, outcome_after
+from authapi.storage.sqlite.connections import StoppableConnection
 
 
 class Lease:
