@@ -2,11 +2,13 @@
 
 import asyncio
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import timedelta
 from email.message import EmailMessage
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -21,6 +23,7 @@ from authapi.services.throttle import Throttle
 from authapi.verify.outgoing import Outgoing, Unreachable
 from authapi.web.outgoing.breaches import RangeCheck
 from authapi.web.outgoing.webhooks import WebhookPost
+from tests.servers.smtp import new_certificate
 from tests.storage.cancelling import until
 
 HANGS = "hangs.example"
@@ -262,3 +265,29 @@ async def test_a_shared_store_that_hangs_delays_no_other(resolver: Resolver, por
         assert set(await asyncio.gather(*waiting)) == {False}, "its time is half a second"
     assert resolver.hanging == 1
     await throttle.close()
+
+
+@pytest.mark.parametrize(("named", "answers"), [(WORKS, True), ("other.example", False)])
+async def test_a_shared_store_in_tls_shows_a_certificate_for_its_name(
+    resolver: Resolver, tmp_path: Path, named: str, answers: bool
+) -> None:
+    certificate = new_certificate(tmp_path, named)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # Each command is an array: its first line says of how many pairs of lines.
+        while line := await reader.readline():
+            words = [
+                [await reader.readline(), await reader.readline()][1] for _ in range(int(line[1:]))
+            ]
+            writer.write(b"+PONG\r\n" if words[0].upper() == b"PING\r\n" else b"+OK\r\n")
+        writer.close()
+
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate.path, certificate.key)
+    async with await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context) as server:
+        port = server.sockets[0].getsockname()[1]
+        url = f"rediss://{WORKS}:{port}/0?ssl_ca_certs={certificate.path}&protocol=2"
+        throttle = Throttle(Settings(redis_url=SecretStr(url)))
+        throttle.open()
+        assert await throttle.ping() is answers
+        await throttle.close()
