@@ -131,7 +131,9 @@ def foreign_hash(text: str) -> PasswordHash:
     """
     spelt = translate(text)
     if is_bcrypt(spelt) and not _has_bcrypt():
-        raise HashRefused("is of bcrypt, which needs the extra: pip install 'fastapi-authapi[bcrypt]'")
+        raise HashRefused(
+            "is of bcrypt, which needs the extra: pip install 'fastapi-authapi[bcrypt]'"
+        )
     return PasswordHash(MARK + spelt)
 
 
