@@ -358,6 +358,13 @@ async def deliver_in_vain(house: House, *_: Person) -> None:
     await house.services.outbox.retry("mail")
 
 
+async def recall(house: House, *_: Person) -> None:
+    async with house.services.database.transaction() as store:
+        for entry in await store.outbox.page("mail", limit=1):
+            await store.outbox.put_off(entry, until=entry.due_at + timedelta(days=400), error="")
+    await house.services.outbox.recall("mail")
+
+
 async def prune(house: House, *_: Person) -> None:
     await house.services.housekeeping.work()
 
@@ -433,6 +440,7 @@ DEEDS: dict[str, Deed] = {
     "throttled": lambda house, one, _: house.services.audit.throttled(one.user.email),
     "deliver": deliver,
     "deliver in vain": deliver_in_vain,
+    "recall": recall,
     "prune": prune,
     "rotate": lambda house, *_: house.services.keys.lifecycle.rotate(early=True),
     "maintain": lambda house, *_: house.services.keys.lifecycle.maintain(),

@@ -14,9 +14,10 @@ import hashlib
 import logging
 import math
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 from limits import RateLimitItem, parse, parse_many
@@ -33,6 +34,7 @@ from authapi.errors import (
     TooManyRequests,
 )
 from authapi.identity import Client
+from authapi.lookups import connected_socket
 from authapi.services.background.closing import to_its_end
 from authapi.services.counters import MemoryCounters
 from authapi.settings import Settings
@@ -343,4 +345,28 @@ def _shared_limiter(settings: Settings) -> FixedWindowRateLimiter | None:
         ) from None
     if not isinstance(storage, RedisStorage):
         raise ConfigurationError("AUTHAPI_REDIS_URL must begin with redis:// or rediss://")
+    pool = storage.bridge.get_connection().connection_pool  # type: ignore[attr-defined]  # limits
+    pool.connection_class = _looking_up_alone(pool.connection_class)
     return FixedWindowRateLimiter(storage)
+
+
+def _looking_up_alone(kind: type[Any]) -> type[Any]:
+    """Connections of redis-py like `kind`, whose lookups take no thread that others share."""
+    from redis.asyncio import Connection  # noqa: PLC0415  # of an extra
+
+    if not issubclass(kind, Connection):
+        return kind  # by a socket in the file system
+
+    class Alone(kind):  # type: ignore[misc]  # known at run time
+        async def _connect(self) -> None:
+            async with asyncio.timeout(self.socket_connect_timeout):
+                self._connected = await connected_socket(self.host, self.port)
+                await super()._connect()
+
+        def _connection_arguments(self) -> Mapping[str, object]:
+            found = {**super()._connection_arguments(), "sock": self._connected}
+            del found["host"], found["port"]
+            # What the certificate has to name: of a socket, asyncio knows no name.
+            return {**found, "server_hostname": self.host} if found.get("ssl") else found
+
+    return Alone

@@ -6,6 +6,7 @@ any answer is sent: a commit that fails is an error, never a success told too ea
 """
 
 import asyncio
+import logging
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
@@ -24,12 +25,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from authapi.errors import ConfigurationError, StorageUnavailable
-from authapi.identity import Event
+from authapi.identity import Event, current_client
 from authapi.storage.changes import Changes, PostgresChanges, SQLiteChanges, identity_of
-from authapi.storage.faults import translated
+from authapi.storage.faults import Outcome, translated
 from authapi.storage.leases import Leases
 from authapi.storage.patience import connector
 from authapi.storage.postgres.parameters import for_service
+from authapi.storage.sqlite.connections import StoppableConnection
 from authapi.storage.tables.events import EventTable
 from authapi.storage.tables.one_time_secrets import OneTimeSecretTable
 from authapi.storage.tables.outbox import OutboxTable
@@ -37,6 +39,8 @@ from authapi.storage.tables.refresh_families import RefreshFamilyTable
 from authapi.storage.tables.sessions import SessionTable
 from authapi.storage.tables.signing_keys import SigningKeyTable
 from authapi.storage.tables.users import UserTable
+
+_log = logging.getLogger(__name__)
 
 _WRITE = "authapi_write"
 _PING_BOUND = 2.0
@@ -120,7 +124,10 @@ class Database:
         options: dict[str, Any] = {"pool_size": pool_size, "max_overflow": 0}
         options |= {"pool_timeout": pool_timeout, "hide_parameters": True}
         if self._is_sqlite:
-            options["connect_args"] = {"timeout": timeout, "factory": RollingBack}
+            options["connect_args"] = {
+                "timeout": timeout,
+                "async_creator_fn": StoppableConnection,
+            }
         else:
             milliseconds = int(timeout * 1000)
             options["pool_pre_ping"] = True
@@ -136,11 +143,11 @@ class Database:
         self._read_bound = pool_timeout + timeout + 1
         self._write_bound = pool_timeout + 2 * timeout + 1
         self.on_commit: Callable[[Event], None] = _ignore
-        """Told of each event once the transaction that holds it is committed."""
+        """Told of each event once the transaction that holds it is known to be committed."""
         self.on_change: Callable[[Collection[UUID]], None] = _ignore
         """Told which users changed when the transaction that changed them is over."""
         self.on_queued: Callable[[], None] = _nothing
-        """Told when a transaction that added to the outbox is committed."""
+        """Told when a transaction that added to the outbox is committed, or may be."""
         self.changes: Changes = (
             SQLiteChanges(self._url.database or "")
             if self._is_sqlite
@@ -194,21 +201,24 @@ class Database:
                 if store.changed:
                     await self.changes.announce(lease.connection, store.changed)
 
-    def _ended(self, store: Store, is_committed: bool) -> None:
+    def _ended(self, store: Store, outcome: Outcome) -> None:
+        # What may have been committed counts as committed: mail is limited rather than unlimited.
         for ended in store.on_end:
-            ended(is_committed)
+            ended(outcome is not Outcome.UNDONE)
         try:
-            if store.changed and is_committed:
+            if store.changed and outcome is Outcome.COMMITTED:
                 self.changes.committed()
         finally:
             # Also after a failure: a commit whose answer was lost may have happened.
             if store.changed:
                 self.on_change(store.changed)
-        if is_committed:
+        if outcome is Outcome.COMMITTED:
             for added in store.events.added:
                 self.on_commit(added)
-            if store.outbox.added:
-                self.on_queued()
+        elif outcome is Outcome.UNKNOWN:
+            _tell_unknown(store.events.added)
+        if store.outbox.added and outcome is not Outcome.UNDONE:
+            self.on_queued()
 
     async def ping(self) -> None:
         """Return if the database takes changes, within two seconds: probes do not wait longer.
@@ -260,6 +270,17 @@ def _store(connection: AsyncConnection) -> Store:
     )
 
 
+def _tell_unknown(events: Sequence[Event]) -> None:
+    # The events are in the table exactly if the changes are: their ids answer the question.
+    _log.error(
+        "the answer to COMMIT is lost: the changes may have been made or not",
+        extra={
+            "request_id": current_client().request_id,
+            "events": [f"{event.type.value} {event.id}" for event in events] or None,
+        },
+    )
+
+
 def _turn_of(name: str) -> sa.ColumnElement[int]:
     return sa.func.hashtextextended(f"authapi {name}", 0)
 
@@ -277,26 +298,6 @@ def _doubt(context: ExceptionContext) -> None:
     # pooler came in between. All connections of the pool are made anew, and looked at then.
     if getattr(context.original_exception, "sqlstate", "") in _STALE_STATEMENTS:
         context.is_disconnect = True
-
-
-class RollingBack(sqlite3.Connection):
-    """Rolls back what is open before it closes.
-
-    SQLite does so by itself, but not before the last cursor of the connection is gone; that of a
-    cancelled statement is held by its traceback.
-    """
-
-    is_closed = False
-
-    def close(self) -> None:
-        if self.is_closed:
-            return
-        self.is_closed = True
-        try:
-            if self.in_transaction:
-                self.rollback()
-        finally:
-            super().close()
 
 
 def _require_file(_: object, __: object, arguments: Sequence[str], ___: object) -> None:

@@ -5,6 +5,7 @@ Whatever the server says, only its code is repeated: its text may hold an addres
 
 import asyncio
 import email.policy
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from authapi.errors import ConfigurationError, DeliveryFailed
+from authapi.lookups import connected_socket
 from authapi.services.background.receivers import EntryFailed
 from authapi.settings import Settings
 
@@ -81,7 +83,6 @@ class SMTP:
         options: dict[str, Any] = {} if self._tls is None else {"tls_context": self._tls}
         server = aiosmtplib.SMTP(
             hostname=self._host,
-            port=self._port,
             username=self._user,
             password=self._password if self._user else None,
             timeout=self._timeout,
@@ -93,7 +94,7 @@ class SMTP:
         )
         connection: asyncio.BaseTransport | None = None
         try:
-            await server.connect()
+            await server.connect(sock=await self._socket())
             connection = server.transport
             yield server
             # The mail is accepted: what goes wrong from here on must not send it again.
@@ -115,6 +116,19 @@ class SMTP:
             if isinstance(connection, asyncio.WriteTransport):
                 connection.abort()
             server.close()
+
+    async def _socket(self) -> socket.socket:
+        # aiosmtplib would look the name up in the threads that everything else shares.
+        import aiosmtplib  # noqa: PLC0415
+
+        at = f"{self._host} on port {self._port}"
+        try:
+            async with asyncio.timeout(self._timeout):
+                return await connected_socket(self._host, self._port)
+        except TimeoutError as error:
+            raise aiosmtplib.SMTPConnectTimeoutError(f"timed out connecting to {at}") from error
+        except OSError as error:
+            raise aiosmtplib.SMTPConnectError(f"error connecting to {at}") from error
 
 
 def _refused(what: str, code: int) -> DeliveryFailed:
