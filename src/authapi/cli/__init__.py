@@ -33,8 +33,8 @@ _ENDING = frozenset({signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTER
 
 def main() -> None:
     """Run the command line. What can be expected to fail exits with 1 and one line on stderr."""
-    # The signal mask is inherited through `fork` and `execve` (signal(7)): a parent that had blocked
-    # one of these while it started us would leave a process that only SIGKILL ends. Workers
+    # The signal mask is inherited through `fork` and `execve` (signal(7)): a parent that had one of
+    # these blocked when it started us would leave a process that only SIGKILL ends. Workers
     # inherit the mask from here. Signals that are ignored, as under nohup, stay ignored.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
     asked = sys.argv[1:2]
