@@ -211,7 +211,9 @@ def _metrics(
     try:
         from authapi.services.metrics import Metrics  # noqa: PLC0415  # an extra
     except ImportError:
-        raise ConfigurationError("metrics need the extra: pip install 'fastapi-authapi[metrics]'") from None
+        raise ConfigurationError(
+            "metrics need the extra: pip install 'fastapi-authapi[metrics]'"
+        ) from None
     metrics = Metrics(
         {
             "authapi_hashes_running": lambda: passwords.running,

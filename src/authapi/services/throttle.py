@@ -283,10 +283,14 @@ def _shared_limiter(settings: Settings) -> FixedWindowRateLimiter | None:
     if settings.redis_url is None:
         return None
     try:
-        from redis.asyncio.retry import Retry  # noqa: PLC0415  # of an extra
+        from redis.asyncio import ConnectionPool  # noqa: PLC0415  # of an extra
+        from redis.asyncio.retry import Retry  # noqa: PLC0415
         from redis.backoff import NoBackoff  # noqa: PLC0415
         from redis.exceptions import ConnectionError as NoConnection  # noqa: PLC0415
 
+        # A parameter of the URL that the library does not know fails each connection, and not the
+        # pool: every limit would silently be counted in memory. Nothing is opened here.
+        ConnectionPool.from_url(settings.redis_url.get_secret_value()).make_connection()  # type: ignore[no-untyped-call]
         storage = storage_from_string(
             f"async+{settings.redis_url.get_secret_value()}",
             implementation="redispy",
@@ -300,8 +304,8 @@ def _shared_limiter(settings: Settings) -> FixedWindowRateLimiter | None:
     except Exception:
         # Whatever the library says of the URL may repeat its password.
         raise ConfigurationError(
-            "AUTHAPI_REDIS_URL cannot be used: it takes redis://host:port/0 or rediss://, and the "
-            "extra fastapi-authapi[redis]"
+            "AUTHAPI_REDIS_URL cannot be used: it takes redis://host:port/0 or rediss://, "
+            "parameters of redis-py, and the extra fastapi-authapi[redis]"
         ) from None
     if not isinstance(storage, RedisStorage):
         raise ConfigurationError("AUTHAPI_REDIS_URL must begin with redis:// or rediss://")
