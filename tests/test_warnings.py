@@ -82,9 +82,9 @@ def test_every_other_python_of_this_machine(tmp_path: Path) -> None:
         subprocess.run([python, "-m", "venv", folder / "venv"], check=True)
         own = folder / "venv" / "bin" / "python"
         lock = ROOT / "requirements" / "run.txt"
-        pip = [own, "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
+        pip = [str(own), "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
         done = subprocess.run(
-            [*pip, "--require-hashes", "-r", lock], capture_output=True, text=True, check=False
+            [*pip, "--require-hashes", "-r", str(lock)], capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, done.stdout + done.stderr
         passes(own, folder)

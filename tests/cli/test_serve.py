@@ -3,6 +3,7 @@
 import asyncio
 import os
 import socket
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -102,3 +103,30 @@ def test_the_wire(server: ServeProcess, port: int, head: bytes, status: bytes) -
     lowered = answer.lower()
     assert b"\r\nserver:" not in lowered
     assert b"\r\nlocation:" not in lowered
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("package", ["httptools", "websockets"])
+@pytest.mark.parametrize("lack", ["is not there", "is too old"])
+def test_a_package_that_uvicorn_needs_is_named_in_one_line(
+    package: str, workers: str, lack: str, tmp_path: Path
+) -> None:
+    there = "None" if lack == "is not there" else f"types.ModuleType({package!r})"
+    program = (
+        f"import sys, types; sys.modules[{package!r}] = {there}\n"
+        f"sys.argv = ['authapi', 'serve', '--port', '0', '--workers', {workers!r}]\n"
+        "from authapi.cli import main; main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={"PATH": os.environ["PATH"], "AUTHAPI_DATA_DIR": str(tmp_path / "data")},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    [line] = done.stderr.splitlines()
+    assert (done.returncode, done.stdout) == (1, "")
+    assert line.startswith(f"authapi: serve needs {package}, ")
+    assert line.endswith("pip install --upgrade 'uvicorn[standard]'")

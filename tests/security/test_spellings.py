@@ -25,9 +25,7 @@ async def status_of(api: Client, token: str) -> int:
 
 @pytest.mark.parametrize("end", ["logout", "revocation"])
 @pytest.mark.parametrize("presented", ["the token", "its twin"])
-async def test_both_signatures_of_a_jwt_end_together(
-    api: Client, end: str, presented: str
-) -> None:
+async def test_both_signatures_of_a_jwt_end_together(api: Client, end: str, presented: str) -> None:
     token = (await login(api, await api.create_user(), "jwt"))["access_token"]
     twin = twin_of(token)
     for _ in range(2):  # the second time from memory
