@@ -18,8 +18,7 @@ from authapi.crypto.passwords import MAX_LENGTH as MAX_PASSWORD_LENGTH
 from authapi.errors import InvalidInput
 from authapi.services.addresses import MAX_LENGTH as MAX_EMAIL_LENGTH
 from authapi.services.addresses import EmailAddress, parse_email
-
-PRINTABLE = r"^[^\u0000-\u001f\u007f-\u009f\u2028\u2029]+$"
+from authapi.services.names import NAME
 
 
 def _email(value: object) -> EmailAddress:
@@ -75,9 +74,7 @@ NewPassword = Annotated[
         examples=["correct horse battery staple"],
     ),
 ]
-Name = Annotated[
-    str, Field(min_length=1, max_length=200, pattern=PRINTABLE, examples=["Alice Example"])
-]
+Name = Annotated[str, Field(min_length=1, max_length=200, pattern=NAME, examples=["Alice Example"])]
 Locale = Annotated[
     str, Field(min_length=2, max_length=35, pattern="^[a-z][A-Za-z0-9-]+$", examples=["en"])
 ]
@@ -92,7 +89,7 @@ OneTimeSecret = Annotated[
     ),
 ]
 TokenName = Annotated[
-    str, Field(min_length=1, max_length=100, pattern=PRINTABLE, examples=["backup script"])
+    str, Field(min_length=1, max_length=100, pattern=NAME, examples=["backup script"])
 ]
 Scope = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[\x21\x23-\x5b\x5d-\x7e]+$")]
 Time = Annotated[
