@@ -106,12 +106,17 @@ def test_the_wire(server: ServeProcess, port: int, head: bytes, status: bytes) -
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-@pytest.mark.parametrize("package", ["httptools", "websockets"])
-@pytest.mark.parametrize("lack", ["is not there", "is too old"])
+@pytest.mark.parametrize(
+    ("package", "there"),
+    [
+        ("httptools", "None"),
+        ("websockets", "None"),
+        ("websockets", "types.ModuleType('websockets')"),  # too old
+    ],
+)
 def test_a_package_that_uvicorn_needs_is_named_in_one_line(
-    package: str, workers: str, lack: str, tmp_path: Path
+    package: str, there: str, workers: str, tmp_path: Path
 ) -> None:
-    there = "None" if lack == "is not there" else f"types.ModuleType({package!r})"
     program = (
         f"import sys, types; sys.modules[{package!r}] = {there}\n"
         f"sys.argv = ['authapi', 'serve', '--port', '0', '--workers', {workers!r}]\n"

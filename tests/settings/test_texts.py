@@ -96,12 +96,6 @@ def test_a_secret_of_several_lines_is_refused(
 @pytest.mark.parametrize(
     ("name", "text", "reason"),
     [
-        ("redis_url", "http://canary", "must begin with redis:// or rediss://"),
-        ("redis_url", "redis:///0", "must name a host"),
-        ("redis_url", "redis://u:can#ary@h/0", ""),
-        ("redis_url", "redis://h/canary", "must end with the number of a database"),
-        ("redis_url", "redis://h/0?ssl=true", "write rediss:// for TLS"),
-        ("redis_url", "redis://h:port/0", "is no URL"),
         ("mail_url", "smtp://h?starttls=true", "smtp:// is STARTTLS, smtps:// is TLS"),
         ("mail_url", "smtp://h/canary", "must end after host and port"),
         ("mail_url", "smtp://h#canary", "must end after host and port"),

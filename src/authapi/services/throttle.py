@@ -13,10 +13,12 @@ import asyncio
 import hashlib
 import logging
 import math
+import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from urllib.parse import parse_qs, urlsplit
 from uuid import UUID
 
 from limits import RateLimitItem, parse, parse_many
@@ -283,14 +285,10 @@ def _shared_limiter(settings: Settings) -> FixedWindowRateLimiter | None:
     if settings.redis_url is None:
         return None
     try:
-        from redis.asyncio import ConnectionPool  # noqa: PLC0415  # of an extra
-        from redis.asyncio.retry import Retry  # noqa: PLC0415
+        from redis.asyncio.retry import Retry  # noqa: PLC0415  # of an extra
         from redis.backoff import NoBackoff  # noqa: PLC0415
         from redis.exceptions import ConnectionError as NoConnection  # noqa: PLC0415
 
-        # A parameter of the URL that the library does not know fails each connection, and not the
-        # pool: every limit would silently be counted in memory. Nothing is opened here.
-        ConnectionPool.from_url(settings.redis_url.get_secret_value()).make_connection()  # type: ignore[no-untyped-call]
         storage = storage_from_string(
             f"async+{settings.redis_url.get_secret_value()}",
             implementation="redispy",
@@ -304,9 +302,26 @@ def _shared_limiter(settings: Settings) -> FixedWindowRateLimiter | None:
     except Exception:
         # Whatever the library says of the URL may repeat its password.
         raise ConfigurationError(
-            "AUTHAPI_REDIS_URL cannot be used: it takes redis://host:port/0 or rediss://, "
-            "parameters of redis-py, and the extra fastapi-authapi[redis]"
+            "AUTHAPI_REDIS_URL cannot be used: it takes redis://host:port/0 or rediss://, and the "
+            "extra fastapi-authapi[redis]"
         ) from None
     if not isinstance(storage, RedisStorage):
         raise ConfigurationError("AUTHAPI_REDIS_URL must begin with redis:// or rediss://")
+    if reason := _misread(settings.redis_url.get_secret_value()):
+        raise ConfigurationError(f"AUTHAPI_REDIS_URL {reason}")
     return FixedWindowRateLimiter(storage)
+
+
+def _misread(url: str) -> str | None:
+    """What in a URL of Redis the library passes over silently, and what to write; or None."""
+    parts = urlsplit(url)
+    if not parts.hostname or parts.fragment:
+        return (
+            "must name a host: redis://user:password@host:6379/0; in a password, @ / ? # are"
+            " written %40 %2F %3F %23"
+        )
+    if not re.fullmatch("/?|/[0-9]+", parts.path):
+        return "must end with the number of a database: redis://host:6379/0"
+    if found := {name.lower() for name in parse_qs(parts.query)} & {"ssl", "tls", "sslmode"}:
+        return f"has the parameter {min(found)}: write rediss:// for TLS"
+    return None

@@ -32,7 +32,6 @@ from authapi.settings.fields import (
     Names,
     Rate,
     Rates,
-    RedisURL,
     Seconds,
     Secret,
     SecretURL,
@@ -114,7 +113,7 @@ class Settings(AccountSettings):
     default_strategy: str = "session"
     """What POST /login uses when the request names none."""
 
-    redis_url: RedisURL = None
+    redis_url: SecretURL = None
     """`redis://...` of a Redis or Valkey where several processes share their limits."""
     limit_account_and_network: Rates = "10/minute;30/hour"
     """Failed logins to one account from one network. Its hourly part lies well below

@@ -5,7 +5,7 @@ import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import NoDecode
@@ -97,28 +97,6 @@ def _long_secret(value: SecretStr | None) -> SecretStr | None:
     return value
 
 
-def _redis_url(value: SecretStr | None) -> SecretStr | None:
-    if value is None:
-        return None
-    try:
-        parts = urlsplit(value.get_secret_value())
-        port = parts.port
-    except ValueError:  # whose text repeats the value
-        raise ValueError("is no URL") from None
-    if parts.scheme not in {"redis", "rediss"}:
-        raise ValueError("must begin with redis:// or rediss://")
-    if not parts.hostname or port == 0 or parts.fragment:
-        raise ValueError(
-            "must name a host: redis://user:password@host:6379/0; in a password, @ / ? # are"
-            " written %40 %2F %3F %23"
-        )
-    if not re.fullmatch("/?|/[0-9]+", parts.path):
-        raise ValueError("must end with the number of a database: redis://host:6379/0")
-    if found := {name.lower() for name in parse_qs(parts.query)} & {"ssl", "tls", "sslmode"}:
-        raise ValueError(f"has the parameter {min(found)}: write rediss:// for TLS")
-    return value
-
-
 _LONGEST = timedelta(days=36525)
 """A century: a time that far from now can still be written down."""
 
@@ -156,6 +134,5 @@ Secret = Annotated[
 ]
 SecretURL = Annotated[SecretStr | None, AfterValidator(texts.url_text)]
 """A URL that may hold a password."""
-RedisURL = Annotated[SecretURL, AfterValidator(_redis_url)]
 FilePath = Annotated[Path, AfterValidator(texts.expanded)]
 """A file or folder; `~` is the home folder."""

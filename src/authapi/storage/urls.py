@@ -34,7 +34,9 @@ def parse_url(text: str) -> URL:
     """
     scheme, separator, rest = text.strip().partition("://")
     backend = scheme.partition("+")[0].lower()
-    if not separator or backend not in {"postgresql", "postgres", "sqlite"}:
+    if not separator:
+        raise _refused("cannot be read: it must begin with postgresql:// or sqlite:///")
+    if backend not in {"postgresql", "postgres", "sqlite"}:
         raise _refused("must begin with postgresql:// or sqlite:///")
     if not all(character.isprintable() for character in rest.replace(" ", "")):
         raise _refused("must not hold line ends or other control characters")
@@ -56,7 +58,7 @@ def _sqlite(rest: str) -> URL:
 
 def _postgres(rest: str) -> URL:
     match = _POSTGRES.fullmatch(rest)
-    if match is None:
+    if match is None or (match["user"] is None and "@" in rest.partition("?")[0]):
         raise _refused(f"cannot be read: {_ESCAPES}")
     user, password = (_decoded(name, match[name]) for name in ("user", "password"))
     query = _parameters(match["query"] or "")
@@ -81,8 +83,7 @@ def _postgres(rest: str) -> URL:
 def _host(text: str) -> tuple[str, str]:
     match = _HOST.fullmatch(text)
     if match is None or not _is_port(match["port"] or ""):
-        form = "name, name:port or [IPv6 address]:port"
-        raise _refused(f"must name each host as {form}; {_ESCAPES}")
+        raise _refused("cannot be read")
     name = match["v6"] if match["name"] is None else match["name"]
     return _decoded("host", name) or "", match["port"] or ""
 
