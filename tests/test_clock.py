@@ -1,4 +1,4 @@
-"""Times as they are written: RFC 3339 on every Python, whatever its own parser takes."""
+"""Times as they are written: RFC 3339, the same on every version of Python."""
 
 from datetime import UTC, datetime
 

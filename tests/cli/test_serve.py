@@ -135,3 +135,17 @@ def test_a_package_that_uvicorn_needs_is_named_in_one_line(
     assert (done.returncode, done.stdout) == (1, "")
     assert line.startswith(f"authapi: serve needs {package}, ")
     assert line.endswith("pip install --upgrade 'uvicorn[standard]'")
+
+
+@pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=pytest.mark.slow)])
+def test_a_variable_that_is_no_setting_is_told_once(
+    workers: str, tmp_path: Path, port: int
+) -> None:
+    settings = {"AUTHAPI_SECERT": "hunter2", "AUTHAPI_WORKERS": workers}
+    with serve(tmp_path, port, **settings) as service:
+        service.wait_ready(f"http://127.0.0.1:{port}/health/ready", 30)
+        assert service.terminate() == 0
+        output = service.output()
+    assert output.count("AUTHAPI_SECERT is no setting and has no effect") == 1
+    assert "did you mean AUTHAPI_SECRET?" in output
+    assert "hunter2" not in output

@@ -1,4 +1,4 @@
-"""Signals that end a process: whenever they arrive, and whatever mask was inherited."""
+"""Signals that end a process: at any moment of its start, and under any inherited mask."""
 
 import os
 import signal

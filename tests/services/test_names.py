@@ -96,7 +96,7 @@ def importing() -> Importing:
     return Importing(nothing, nothing, Settings(data_dir=Path("data")))
 
 
-async def test_an_import_adds_nobody_without_a_name_to_see(api: Client) -> None:
+async def test_an_import_refuses_a_name_with_nothing_to_see(api: Client) -> None:
     services = api.services
     lines = json.dumps({"email": "new@example.com", "name": "\u3164"}).encode()
     reasons: list[str] = []

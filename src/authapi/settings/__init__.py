@@ -101,8 +101,8 @@ class Settings(AccountSettings):
     data_dir: FilePath = Field(default_factory=_default_data_dir)
     """Holds the embedded database and the generated secret, for the time that neither is given."""
     database_url: SecretURL = None
-    """`postgresql://...` or `sqlite:///path`; without it, SQLite in the data folder. What is no
-    letter, digit or `/` in a path, a user or a password is percent-encoded."""
+    """`postgresql://...` as libpq reads it, or `sqlite:///path`, percent-encoded both; without it,
+    SQLite in the data folder."""
     secret: Secret = None
     """The root of all keys, 32 characters or more; without it, one is made in the data folder."""
     workers: int = Field(default=1, ge=1, le=64)
