@@ -109,6 +109,7 @@ import os, signal, sys
 
 signals = {signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM}
 signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+print("blocked", flush=True)
 os.execv(sys.executable, [sys.executable, "-m", "authapi", *sys.argv[1:]])
 """
 
@@ -151,9 +152,12 @@ def test_a_signal_that_was_blocked_ends_a_command_that_waits(
         env={"PATH": os.environ["PATH"], "AUTHAPI_DATA_DIR": str(tmp_path / "data")},
         cwd=tmp_path,
         stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
     with waiting:
+        assert waiting.stdout is not None
+        assert waiting.stdout.readline() == b"blocked\n"
         waiting.send_signal(number)
         assert waiting.wait(30) == -number
 
