@@ -138,7 +138,7 @@ def test_a_signal_that_was_blocked_ends_several_workers(tmp_path: Path) -> None:
     with blocked(tmp_path, port, "--workers", "2") as service:
         service.wait_ready(f"http://127.0.0.1:{port}/health/ready", 30)
         children = Path(f"/proc/{service.pid}/task/{service.pid}/children").read_text().split()
-        masks = {_mask_of(int(child)) & _bits() for child in (service.pid, *children)}
+        masks = {_mask_of(pid) & _bits() for pid in (service.pid, *map(int, children))}
         assert (len(children), masks) == (3, {0})  # two, and what tracks their resources
         assert service.terminate() == 0, service.output()
 

@@ -529,11 +529,10 @@ async def test_one_network_cannot_keep_the_owner_out() -> None:
 @pytest.mark.parametrize(
     ("url", "reason"),
     [
-        ("redis:///0", "must name a host"),
-        ("redis://u:hunter2@h/0#hunter2", "written %40 %2F %3F %23"),
-        ("redis://h/hunter2", "must end with the number of a database"),
-        ("redis://h/0?ssl=hunter2", "write rediss:// for TLS"),
-        ("rediss://h/?TLS=hunter2", "write rediss:// for TLS"),
+        ("redis://u:hunter2@h:6379/0#hunter2", "written %40 %2F %3F %23"),
+        ("redis://h:6379/hunter2", "must end with the number of a database"),
+        ("redis://h:6379/0?ssl=hunter2", "write rediss:// for TLS"),
+        ("rediss://h:6379/?TLS=hunter2", "write rediss:// for TLS"),
     ],
 )
 def test_what_the_library_would_pass_over_is_refused(url: str, reason: str) -> None:
