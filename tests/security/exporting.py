@@ -9,7 +9,7 @@ from uuid import UUID
 import httpx
 import sqlalchemy as sa
 
-from authapi.storage.database import parse_url
+from authapi.storage.urls import parse_url
 
 EVENTS = 200_000
 

@@ -14,7 +14,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from authapi.storage.database import parse_url
+from authapi.storage.urls import parse_url
 from authapi.testing import PASSWORD
 from tests.security.exporting import EVENTS, PATHS, Watch, download, fill, resident
 from tests.servers.process import ServeProcess, free_port

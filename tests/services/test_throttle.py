@@ -550,3 +550,19 @@ async def test_one_network_cannot_keep_the_owner_out() -> None:
                     break
             clock.shift(timedelta(minutes=1))
             await succeed(subject, client=THERE)
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("redis://u:hunter2@h:6379/0#hunter2", "written %40 %2F %3F %23"),
+        ("redis://h:6379/hunter2", "must end with the number of a database"),
+        ("redis://h:6379/0?ssl=hunter2", "write rediss:// for TLS"),
+        ("rediss://h:6379/?TLS=hunter2", "write rediss:// for TLS"),
+    ],
+)
+def test_what_the_library_would_pass_over_is_refused(url: str, reason: str) -> None:
+    with pytest.raises(ConfigurationError, match="AUTHAPI_REDIS_URL") as refusal:
+        throttle(redis_url=url)
+    assert reason in str(refusal.value)
+    assert "hunter2" not in str(refusal.value)

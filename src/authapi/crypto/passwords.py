@@ -15,16 +15,25 @@ All functions block for tens of milliseconds: call them in a thread (`services/p
 
 import logging
 import re
+import warnings
 from dataclasses import dataclass, field
 from functools import cache
-
-from passlib.context import CryptContext
-from passlib.exc import MissingBackendError
-from passlib.registry import get_crypt_handler
 
 from authapi.crypto.foreign_passwords import MARK, is_bcrypt, is_cut_at_72_bytes, translate
 from authapi.crypto.password_text import MAX_LENGTH, opaque_string
 from authapi.errors import HashRefused, PasswordMismatch
+
+with warnings.catch_warnings():
+    # passlib 1.7.4 is the last of its line. It imports `crypt` and reads `argon2.__version__`, each
+    # once, when it is loaded; under `-W error` an application could not import us otherwise. The
+    # filters end with this block.
+    for _message in ("'crypt' is deprecated", r"Accessing argon2\.__version__ is deprecated"):
+        warnings.filterwarnings("ignore", _message, DeprecationWarning, r"passlib\.")
+    from passlib.context import CryptContext
+    from passlib.exc import MissingBackendError
+    from passlib.registry import get_crypt_handler
+
+    get_crypt_handler("argon2").get_backend()
 
 _log = logging.getLogger(__name__)
 

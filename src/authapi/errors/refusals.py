@@ -282,10 +282,15 @@ class PreflightRefused(Refusal):
 
 
 class UnsupportedMediaType(Refusal):
-    """The body has another content type than the route reads."""
+    """The body has another media type, charset or content coding than the route reads."""
 
     code = "unsupported_media_type"
     title = "The content type is not supported"
+
+    def __init__(self, detail: str | None = None, *, accept_encoding: str | None = None) -> None:
+        super().__init__(detail)
+        self.accept_encoding = accept_encoding
+        """Codings to name in `Accept-Encoding`, if the coding was the reason and nothing else."""
 
 
 class BodyTooLarge(Refusal):

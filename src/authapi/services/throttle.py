@@ -13,11 +13,13 @@ import asyncio
 import hashlib
 import logging
 import math
+import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 from uuid import UUID
 
 from limits import RateLimitItem, parse, parse_many
@@ -345,6 +347,8 @@ def _shared_limiter(settings: Settings) -> FixedWindowRateLimiter | None:
         ) from None
     if not isinstance(storage, RedisStorage):
         raise ConfigurationError("AUTHAPI_REDIS_URL must begin with redis:// or rediss://")
+    if reason := _misread(settings.redis_url.get_secret_value()):
+        raise ConfigurationError(f"AUTHAPI_REDIS_URL {reason}")
     pool = storage.bridge.get_connection().connection_pool  # type: ignore[attr-defined]  # limits
     pool.connection_class = _looking_up_alone(pool.connection_class)
     return FixedWindowRateLimiter(storage)
@@ -370,3 +374,18 @@ def _looking_up_alone(kind: type[Any]) -> type[Any]:
             return {**found, "server_hostname": self.host} if found.get("ssl") else found
 
     return Alone
+
+
+def _misread(url: str) -> str | None:
+    """What in a URL of Redis the library passes over silently, and what to write; or None."""
+    parts = urlsplit(url)
+    if not parts.hostname or parts.fragment:
+        return (
+            "must name a host: redis://user:password@host:6379/0; in a password, @ / ? # are"
+            " written %40 %2F %3F %23"
+        )
+    if not re.fullmatch("/?|/[0-9]+", parts.path):
+        return "must end with the number of a database: redis://host:6379/0"
+    if found := {name.lower() for name in parse_qs(parts.query)} & {"ssl", "tls", "sslmode"}:
+        return f"has the parameter {min(found)}: write rediss:// for TLS"
+    return None

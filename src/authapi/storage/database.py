@@ -19,12 +19,12 @@ from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy import event
-from sqlalchemy.engine import URL, Connection, ExceptionContext, make_url
-from sqlalchemy.exc import ArgumentError, DisconnectionError
+from sqlalchemy.engine import Connection, ExceptionContext
+from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from authapi.errors import ConfigurationError, StorageUnavailable
+from authapi.errors import StorageUnavailable
 from authapi.identity import Event, current_client
 from authapi.storage.changes import Changes, PostgresChanges, SQLiteChanges, identity_of
 from authapi.storage.faults import Outcome, translated
@@ -39,6 +39,7 @@ from authapi.storage.tables.refresh_families import RefreshFamilyTable
 from authapi.storage.tables.sessions import SessionTable
 from authapi.storage.tables.signing_keys import SigningKeyTable
 from authapi.storage.tables.users import UserTable
+from authapi.storage.urls import parse_url
 
 _log = logging.getLogger(__name__)
 
@@ -84,26 +85,6 @@ class Store:
         """The same, but wait for it, as long as for any lock."""
         if self.connection.dialect.name != "sqlite":
             await self.connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_turn_of(name))))
-
-
-def parse_url(text: str) -> URL:
-    """`text` as a URL with its driver: psycopg 3 for PostgreSQL, aiosqlite for SQLite.
-
-    Raises ConfigurationError, without repeating `text`: it may hold a password.
-    """
-    try:
-        url = make_url(text)
-        backend = url.get_backend_name()
-    except (ArgumentError, ValueError):
-        raise ConfigurationError("the database URL cannot be read") from None
-    if backend in {"postgresql", "postgres"}:
-        return url.set(drivername="postgresql+psycopg")
-    if backend == "sqlite":
-        if not url.database or url.database == ":memory:" or url.database.startswith("file:"):
-            # One in memory would be another one for each connection.
-            raise ConfigurationError("the database URL must name a file: sqlite:///path")
-        return url.set(drivername="sqlite+aiosqlite")
-    raise ConfigurationError("the database URL must begin with postgresql:// or sqlite:///")
 
 
 class Database:

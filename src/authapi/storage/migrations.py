@@ -22,10 +22,11 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 
 from authapi.errors import AuthAPIError, ConfigurationError, StorageUnavailable
 from authapi.storage import poolers
-from authapi.storage.database import CHANGES_NOTHING, parse_url
+from authapi.storage.database import CHANGES_NOTHING
 from authapi.storage.models import metadata
 from authapi.storage.patience import set_on_connect
 from authapi.storage.postgres.parameters import for_command, for_service
+from authapi.storage.urls import parse_url
 
 _TURN = 0x61757468617069
 """`authapi` in ASCII: no other program is likely to lock the same number."""

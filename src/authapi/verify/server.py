@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from fastapi import APIRouter, FastAPI
 
 from authapi.errors import ConfigurationError
-from authapi.settings import EdgeSettings, load_edge_settings
+from authapi.settings import EdgeSettings, load_edge_settings, warn_of_unknown_settings
 from authapi.strategies.base import Strategy
 from authapi.strategies.registry import Registry
 from authapi.verify.introspection import RemoteIntrospection
@@ -74,6 +74,7 @@ class ResourceServer:
         issuer answers in place of one.
         """
         self._installation.check()
+        warn_of_unknown_settings(type(self.settings))
         async with self._installation.started():
             yield
 

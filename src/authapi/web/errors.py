@@ -174,6 +174,9 @@ def problem_for(error: AuthAPIError, context: RequestContext) -> ProblemDocument
     elif isinstance(error, errors.RequestTimeout):
         # RFC 9110, section 15.5.9. What is still to come would be read as the next request.
         headers.append(("connection", "close"))
+    elif isinstance(error, errors.UnsupportedMediaType):
+        if error.accept_encoding is not None:
+            headers.append(("accept-encoding", error.accept_encoding))
     elif not isinstance(error, Refusal):
         return internal_error(context.request_id)
     elif isinstance(error, InvalidInput):

@@ -20,8 +20,7 @@ from authapi.crypto.password_text import MAX_TYPED, is_too_long
 from authapi.errors import InvalidInput
 from authapi.services.addresses import MAX_LENGTH as MAX_EMAIL_LENGTH
 from authapi.services.addresses import EmailAddress, parse_email
-
-PRINTABLE = r"^[^\u0000-\u001f\u007f-\u009f\u2028\u2029]+$"
+from authapi.services.names import NAME, PRINTABLE
 
 
 def _email(value: object) -> EmailAddress:
@@ -94,9 +93,7 @@ NewPassword = Annotated[
     ),
     _LENGTH,
 ]
-Name = Annotated[
-    str, Field(min_length=1, max_length=200, pattern=PRINTABLE, examples=["Alice Example"])
-]
+Name = Annotated[str, Field(min_length=1, max_length=200, pattern=NAME, examples=["Alice Example"])]
 Locale = Annotated[
     str, Field(min_length=2, max_length=35, pattern="^[a-z][A-Za-z0-9-]+$", examples=["en"])
 ]
@@ -111,7 +108,7 @@ OneTimeSecret = Annotated[
     ),
 ]
 TokenName = Annotated[
-    str, Field(min_length=1, max_length=100, pattern=PRINTABLE, examples=["backup script"])
+    str, Field(min_length=1, max_length=100, pattern=NAME, examples=["backup script"])
 ]
 Scope = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[\x21\x23-\x5b\x5d-\x7e]+$")]
 Time = Annotated[

@@ -10,8 +10,8 @@ from pydantic import (
     PlainValidator,
 )
 
+from authapi.services.names import PRINTABLE
 from authapi.web.schemas.fields import (
-    PRINTABLE,
     Email,
     Input,
     Locale,

@@ -87,7 +87,7 @@ async def token(request: Request) -> Response:
     runtime = context_of(request).runtime
     form = await oauth_form(request)
     name = form.get("grant_type")
-    if name is None:
+    if not name:  # without a value it counts as left out (RFC 6749, section 3.2)
         raise InvalidTokenRequest("grant_type is missing")
     grant = grants_of(runtime).get(name)
     if grant is None:
