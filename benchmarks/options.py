@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-SCENARIOS = ("routes", "storm", "grants", "cold", "scale", "memory", "startup")
+SCENARIOS = ("routes", "storm", "grants", "cold", "scale", "memory", "exports", "startup")
 ON_POSTGRES = frozenset({"cold", "scale", "memory"})
 """Those that fill a database by COPY."""
 STACKS = ("bare", "authapi", "fastapi-users", "crudauth", "express")

@@ -9,7 +9,11 @@ import time_machine
 
 from authapi.clock import now
 
-_MEASURED = ("authapi.services.counters", "authapi.services.audit.floods")
+_MEASURED = (
+    "authapi.services.audit.floods",
+    "authapi.services.background.steady",
+    "authapi.services.counters",
+)
 
 
 class Monotonic:

@@ -11,7 +11,7 @@ from fastapi import FastAPI
 
 from authapi.services import Services
 from authapi.services.background.closing import close_after_failure
-from authapi.settings import Settings, load_settings
+from authapi.settings import Settings, load_settings, warn_of_unknown_settings
 from authapi.strategies.registry import Registry
 from authapi.web.context import Runtime
 from authapi.web.installation import Installation, chosen
@@ -66,6 +66,7 @@ class AuthAPI:
         data folder or keys cannot be used.
         """
         self._installation.check()
+        warn_of_unknown_settings(type(self.settings))
         services = self.runtime.services
         await services.start()
         try:

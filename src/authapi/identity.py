@@ -170,6 +170,8 @@ class Session:
     client: Client
     data: Mapping[str, object]
     """What the application keeps for the length of this session."""
+    remembered: bool = False
+    """Whether the browser was told to keep the cookie when it closes."""
 
     @property
     def idle(self) -> timedelta | None:
@@ -231,6 +233,8 @@ class Identity:
     """When this credential stops working at the latest; None if it does not expire."""
     claims: Mapping[str, object] = field(default_factory=lambda: NO_CLAIMS, hash=False)
     """What another issuer says of the caller, verified; empty for credentials of our own."""
+    remembered: bool = False
+    """Whether the browser was told to keep the cookie when it closes."""
 
 
 class EventType(StrEnum):

@@ -142,6 +142,18 @@ def test_an_account_of_a_stranger_is_emptied_by_the_second_button(
 ) -> None:
     tab.goto(visitor.link("confirm"))
     press(tab, "Tab", "Tab", "Tab")
+    focused(tab, "#address")
+    press(tab, "Enter")
+    # The browser itself asks for an address: nothing was sent.
+    expect(tab.get_by_role("alert")).to_have_count(0)
+    tab.keyboard.type("other@example.com")
+    press(tab, "Enter")
+    expect(tab.get_by_role("alert")).to_contain_text("not the address that the mail was sent to")
+    focused(tab, "#address")
+    assert visitor.can_log_in(PASSWORD)
+    press(tab, "ControlOrMeta+A")
+    tab.keyboard.type(visitor.address)
+    press(tab, "Tab")
     focused(tab, "button.second")
     press(tab, "Space")
     expect(tab.get_by_role("status")).to_contain_text("A mail to choose a password")

@@ -54,7 +54,7 @@ def test_accounts_sessions_and_tokens(run: Run) -> None:
 def test_each_command_that_help_lists_is_there(run: Run) -> None:
     listed = run("--help").stdout.partition("Commands:")[2].splitlines()
     names = [line.split()[0] for line in listed if line.strip()]
-    assert len(names) == len(set(names)) == 14
+    assert len(names) == len(set(names)) == 15
     for name in names:
         assert run(name, "--help").stdout.startswith(f"Usage: authapi {name} ")
     for wrong in (["user"], ["users", "lst"]):
@@ -99,9 +99,9 @@ def test_the_schema_goes_up_and_down(run: Run) -> None:
     assert "authapi db upgrade" in failed_with_one_line(run("db", "check"))
     assert run("db", "upgrade").stdout == f"The schema is at {head}.\n"
     assert run("db", "check").stdout == f"The schema is at {head} and fits.\n"
-    assert run("db", "downgrade", "base").stdout == "The schema is at nothing.\n"
+    assert run("db", "downgrade", "base", "--yes").stdout == "The schema is at nothing.\n"
     assert run("db", "upgrade", "head").returncode == 0
-    assert run("db", "downgrade", "-1").returncode == 0
+    assert run("db", "downgrade", "-1", "--yes").returncode == 0
     failed_with_one_line(run("db", "upgrade", "nonsense"))
 
 

@@ -354,3 +354,17 @@ def test_it_names_the_protocol_class_for_applications() -> None:
     [finding] = found("http")
     assert finding.verdict == "ok"
     assert "--http authapi:HTTPProtocol" in finding.message
+
+
+def test_a_variable_that_is_no_setting(production: pytest.MonkeyPatch) -> None:
+    production.setenv("AUTHAPI_TRUSTED_PROXY", "hunter2")
+    finding = worst("settings")
+    assert finding.verdict == "warning"
+    assert finding.message == (
+        "AUTHAPI_TRUSTED_PROXY is no setting and has no effect:"
+        " did you mean AUTHAPI_TRUSTED_PROXIES?"
+    )
+    # Also where the rest cannot be read, which may be why.
+    production.setenv("AUTHAPI_PORT", "hunter2")
+    assert [item.verdict for item in found("settings")] == ["error", "warning"]
+    assert "hunter2" not in repr(found("settings"))

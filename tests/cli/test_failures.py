@@ -58,6 +58,11 @@ def test_tokens_that_cannot_be(run: Run) -> None:
     assert "expires_in: " in failed_with_one_line(run(*create, "--expires-in", "9999999999"))
     for seconds in ("0", "-1", "9" * 30, "soon"):
         assert run(*create, "--expires-in", seconds).returncode == 2
+    for words in ("1h", "90s", "1h 30m", "P1D"):
+        assert run(*create, "--expires-in", words).returncode == 0
+    wrong = run(*create, "--expires-in", "soon")
+    assert (wrong.returncode, wrong.stdout) == (2, "")
+    assert "must be a length of time" in wrong.stderr
     made = run(*create, "--scope", "a", "--expires-in", "60", "--json", scopes="a=A; b=B")
     assert json.loads(made.stdout)["scopes"] == ["a"]
     run("users", "deactivate", "a@example.com")

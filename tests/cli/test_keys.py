@@ -101,7 +101,7 @@ def test_a_new_secret_has_to_be_one(started: Run, text: str) -> None:
 
 def test_a_lost_secret_is_left_behind(started: Run) -> None:
     before = listed(started)
-    done = started("retire", "--all", secret=NEW)
+    done = started("retire", "--all", "--yes", secret=NEW)
     assert (done.returncode, done.stdout) == (0, "Retired: 2\n")
     assert listed(started) == {}
     assert started("rotate", "--early", secret=NEW).returncode == 0

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import socket
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -102,3 +103,49 @@ def test_the_wire(server: ServeProcess, port: int, head: bytes, status: bytes) -
     lowered = answer.lower()
     assert b"\r\nserver:" not in lowered
     assert b"\r\nlocation:" not in lowered
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize(
+    ("package", "there"),
+    [
+        ("httptools", "None"),
+        ("websockets", "None"),
+        ("websockets", "types.ModuleType('websockets')"),  # too old
+    ],
+)
+def test_a_package_that_uvicorn_needs_is_named_in_one_line(
+    package: str, there: str, workers: str, tmp_path: Path
+) -> None:
+    program = (
+        f"import sys, types; sys.modules[{package!r}] = {there}\n"
+        f"sys.argv = ['authapi', 'serve', '--port', '0', '--workers', {workers!r}]\n"
+        "from authapi.cli import main; main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={"PATH": os.environ["PATH"], "AUTHAPI_DATA_DIR": str(tmp_path / "data")},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    [line] = done.stderr.splitlines()
+    assert (done.returncode, done.stdout) == (1, "")
+    assert line.startswith(f"authapi: serve needs {package}, ")
+    assert line.endswith("pip install --upgrade 'uvicorn[standard]'")
+
+
+@pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=pytest.mark.slow)])
+def test_a_variable_that_is_no_setting_is_told_once(
+    workers: str, tmp_path: Path, port: int
+) -> None:
+    settings = {"AUTHAPI_SECERT": "hunter2", "AUTHAPI_WORKERS": workers}
+    with serve(tmp_path, port, **settings) as service:
+        service.wait_ready(f"http://127.0.0.1:{port}/health/ready", 30)
+        assert service.terminate() == 0
+        output = service.output()
+    assert output.count("AUTHAPI_SECERT is no setting and has no effect") == 1
+    assert "did you mean AUTHAPI_SECRET?" in output
+    assert "hunter2" not in output

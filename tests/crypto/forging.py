@@ -55,6 +55,17 @@ def forge(
     return f"{signed}.{b64(signature)}"
 
 
+ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+"""Of the base point of P-256 (FIPS 186-5; SEC 2, section 2.4.2)."""
+
+
+def twin_of(token: str) -> str:
+    """`token` with the other signature that its ECDSA signature (r, s) implies: (r, n - s)."""
+    head, _, signature = token.rpartition(".")
+    r, s = unb64(signature)[:32], int.from_bytes(unb64(signature)[32:])
+    return f"{head}.{b64(r + (ORDER - s).to_bytes(32))}"
+
+
 def without(parts: Mapping[str, object], name: str) -> dict[str, object]:
     return {key: value for key, value in parts.items() if key != name}
 

@@ -1,12 +1,24 @@
-"""The text of a token: one spelling each, of bounded length, and nothing else is one."""
+"""The text of a token: one spelling for the same bytes, of bounded length, and nothing else."""
 
 import json
 import time
 import zlib
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
-from tests.crypto.forging import CLAIMS, HEADER, KEY, b64, forge, refused, unb64, verify
+from tests.crypto.forging import (
+    CLAIMS,
+    HEADER,
+    KEY,
+    ORDER,
+    b64,
+    forge,
+    refused,
+    twin_of,
+    unb64,
+    verify,
+)
 
 TOKEN = forge()
 
@@ -45,6 +57,24 @@ def test_another_spelling_of_what_was_signed() -> None:
     header, payload, _ = TOKEN.split(".")
     for signed in (f"{header}=.{payload}", f"{header}.{payload}==", f"{header}.{payload}\n"):
         refused(f"{signed}.{b64(KEY.key.sign(signed.encode()))}")
+
+
+def test_the_second_ecdsa_signature_of_the_same_token() -> None:
+    # Not refused: of the tokens that other signers make, half have the greater s.
+    twin = twin_of(TOKEN)
+    assert twin != TOKEN
+    assert verify(twin) == verify(TOKEN)
+    assert twin_of(twin) == TOKEN
+
+
+def test_other_numbers_in_a_signature() -> None:
+    header, payload, signature = TOKEN.split(".")
+    r, s = unb64(signature)[:32], unb64(signature)[32:]
+    zero, order = bytes(32), ORDER.to_bytes(32)
+    for other in (zero + s, r + zero, r + order, order + s, zero + zero, r + s + b"\0"):
+        refused(f"{header}.{payload}.{b64(other)}")
+    # The form of X.509 and OpenSSL, which is not that of JWS (RFC 7518, section 3.4).
+    refused(f"{header}.{payload}.{b64(encode_dss_signature(int.from_bytes(r), int.from_bytes(s)))}")
 
 
 class Hostile(str):

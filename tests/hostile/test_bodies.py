@@ -31,8 +31,10 @@ NO_JSON = [
     b"application/json; charset=latin-1",
     b"application/json; charset=",
     b"application/json; charset=utf-8; charset=utf-7",
-    b"application/json; version=1",
-    b"application/json; charset=utf-8; q=1",
+    b"application/json; charset=iso-8859-1; version=1",
+    b"application/json; charset=us ascii",
+    b'application/json; charset="utf-8',
+    b"application/json, charset=utf-8",
     b"application/json\xff",
     b"application/json;" + CANARY.encode(),
     CANARY.encode(),
@@ -47,6 +49,13 @@ JSON_AS_WELL = [
     b"application/json;charset=UTF-8",
     b'application/json; charset="utf-8"',
     b"application/json ; CHARSET = Utf-8",
+    b"application/json; charset=utf8",
+    b'application/json; charset="UTF8"',
+    b'application/json; charset="\\utf-8"',
+    b"application/json; version=1",
+    b"application/json; charset=utf-8; q=1",
+    b'application/json; profile="a;charset=utf-7"; charset=utf-8',
+    b"application/json;; charset=utf-8 ;",
 ]
 
 

@@ -6,6 +6,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
 
+from tests.interop import issuers
+
 HERE = Path(__file__).parent
 DOCUMENT = HERE.parents[1] / "docs" / "interop.md"
 
@@ -72,5 +74,6 @@ id does. express-oauth2-jwt-bearer runs in its strict mode, Authlib with its val
 Authlib's `AuthorizationServerMetadata.validate()` refuses an empty `response_types_supported`. RFC
 8414 wants the member to be there, and there is no response type: nobody is redirected here.
 
+{issuers.section()}
 Made by `AUTHAPI_WRITE_DOCS=1 make test ARGS=tests/interop/test_table.py`.
 """

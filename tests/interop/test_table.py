@@ -4,7 +4,8 @@ import os
 
 import pytest
 
-from tests.interop import test_fastmcp, test_node, test_python
+from authapi.crypto.jwk import VERIFIED_ALGORITHMS
+from tests.interop import issuers, test_fastmcp, test_node, test_oidc_provider, test_python
 from tests.interop.table import COLUMNS, DOCUMENT, document, does, versions
 
 # Before the fixture that takes all AUTHAPI_* away.
@@ -14,6 +15,7 @@ _WRITE = os.environ.get("AUTHAPI_WRITE_DOCS") == "1"
 def test_the_document_is_the_table_of_these_tests() -> None:
     assert test_fastmcp.__doc__
     assert test_node.__doc__
+    assert test_oidc_provider.__doc__
     assert test_python.__doc__, "imported for what their tests are marked with"
     if _WRITE:
         DOCUMENT.write_text(document(), encoding="utf-8")
@@ -27,3 +29,9 @@ def test_the_document_is_the_table_of_these_tests() -> None:
 def test_a_test_claims_no_more_than_there_is_a_column_for() -> None:
     with pytest.raises(ValueError, match="everything"):
         does("Authlib", "everything")
+
+
+def test_a_test_claims_no_algorithm_that_there_is_no_column_for() -> None:
+    with pytest.raises(ValueError, match="HS256"):
+        issuers.verifies("oidc-provider (Node.js)", "ES256", "HS256")
+    assert issuers.ALGORITHMS == VERIFIED_ALGORITHMS

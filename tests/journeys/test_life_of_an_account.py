@@ -115,7 +115,7 @@ async def test_a_life(person: Person) -> None:
     stolen = await person.link(THIEF, "confirm")
     assert (await person.post("/email/confirm", token=stolen)).is_success
     undo = await person.link(NEW, "undo")
-    assert (await person.post("/email/undo", token=undo)).is_success
+    assert (await person.post("/email/undo", token=undo, email=NEW)).is_success
     problem(await person.api.get("/me"), 401, "unauthenticated")
     problem(await person.login(NEW, OTHER), 401, "invalid_credentials")
     reset = await person.link(NEW, "reset")

@@ -128,6 +128,7 @@ async def house_at(url: str, **changes: Any) -> AsyncIterator[House]:
         limit_total="100000/minute",
         limit_registrations="100000/minute",
         scopes={"a": "A"},
+        jwt_audiences=("reports",),
         refresh_grace=timedelta(0),
         **chosen,
     )
@@ -223,7 +224,8 @@ async def confirm_with_password(house: House, one: Person, _: Person) -> None:
 
 
 async def confirm_unproved(house: House, one: Person, _: Person) -> None:
-    await house.services.emails.confirm(await house.link(one, Purpose.CONFIRM))
+    link = await house.link(one, Purpose.CONFIRM)
+    await house.services.emails.confirm(link, typed=parse_email(one.user.email))
 
 
 async def change_address(house: House, one: Person, _: Person) -> None:
@@ -232,8 +234,9 @@ async def change_address(house: House, one: Person, _: Person) -> None:
 
 
 async def undo_change(house: House, one: Person, _: Person) -> None:
-    link = await house.link(one, Purpose.UNDO, fresh_address())
-    await house.services.emails.undo(link)
+    old = fresh_address()
+    link = await house.link(one, Purpose.UNDO, old)
+    await house.services.emails.undo(link, typed=old)
 
 
 async def ask_for_free_address(house: House, one: Person, _: Person) -> None:
@@ -329,6 +332,19 @@ async def leak(house: House, one: Person, _: Person) -> None:
     await house.services.leaks.end([Leak(one.opaque), Leak(one.refresh)])
 
 
+async def leak_exchanged(house: House, one: Person, _: Person) -> None:
+    await house.services.leaks.end([Leak(await exchanged(house, one))])
+
+
+async def revoke_exchanged(house: House, one: Person, _: Person) -> None:
+    await house.services.token_states.revoke(await exchanged(house, one), caller=None)
+
+
+async def exchanged(house: House, one: Person) -> str:
+    """A JWT for another service, of the cookie session."""
+    return (await house.services.exchange.mint(one.caller, audience="reports")).text
+
+
 async def deliver(house: House, *_: Person) -> None:
     await house.services.outbox.work("mail")
 
@@ -340,6 +356,13 @@ async def deliver_in_vain(house: House, *_: Person) -> None:
     await house.services.outbox.work("mail")
     transport.takes = True
     await house.services.outbox.retry("mail")
+
+
+async def recall(house: House, *_: Person) -> None:
+    async with house.services.database.transaction() as store:
+        for entry in await store.outbox.page("mail", limit=1):
+            await store.outbox.put_off(entry, until=entry.due_at + timedelta(days=400), error="")
+    await house.services.outbox.recall("mail")
 
 
 async def prune(house: House, *_: Person) -> None:
@@ -409,12 +432,15 @@ DEEDS: dict[str, Deed] = {
         one.opaque, caller=one.caller
     ),
     "leak": leak,
+    "leak a JWT for another service": leak_exchanged,
+    "revoke a JWT for another service": revoke_exchanged,
     "note": lambda house, one, _: house.services.audit.record_alone(
         EventType.LOGIN_REFUSED, user_id=one.id
     ),
     "throttled": lambda house, one, _: house.services.audit.throttled(one.user.email),
     "deliver": deliver,
     "deliver in vain": deliver_in_vain,
+    "recall": recall,
     "prune": prune,
     "rotate": lambda house, *_: house.services.keys.lifecycle.rotate(early=True),
     "maintain": lambda house, *_: house.services.keys.lifecycle.maintain(),

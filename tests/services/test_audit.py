@@ -528,7 +528,7 @@ async def test_addresses(api: Client, alice: User, watch: Watch) -> None:
     found = await watch.one(EventType.EMAIL_CHANGED, response)
     assert new not in repr(found)
     undo = await link_in_mail(api, alice.email)
-    response = await api.post("/email/undo", json={"token": undo})
+    response = await api.post("/email/undo", json={"token": undo, "email": alice.email})
     found = await watch.one(EventType.EMAIL_CHANGE_UNDONE, response)
     assert found["user_id"] == alice.id
 

@@ -139,7 +139,7 @@ async def leave(house: House, person: Person, link: str) -> None:
 async def require_way_back(house: House, url: str, person: Person, old: EmailAddress) -> None:
     """The address that they left is free, and theirs again when they ask for it."""
     assert accounts_at(url, old) == 0
-    await house.services.emails.undo(await undo_in_mail(house, person))
+    await house.services.emails.undo(await undo_in_mail(house, person), typed=old)
     assert (await house.services.accounts.find_by_email(old)).id == person.id
 
 

@@ -220,7 +220,6 @@ async def test_cve_2025_22228_nothing_is_cut_off(api: Client, length: int) -> No
         "Pä ss und viel mehr davon ",
         " Pä ss und viel mehr davon",
         "pä ss und viel mehr davon",
-        "Pa\u0308 ss und viel mehr davon",
         "Ｐä ss und viel mehr davon",
         "Pä  ss und viel mehr davon",
     ],

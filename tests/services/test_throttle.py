@@ -235,14 +235,40 @@ async def test_a_window_lasts_as_long_whatever_the_clock_is_set_to(hours: int) -
         await subject.registration(HERE)
 
 
+async def mails(subject: Throttle, purpose: str = "reset", *, is_used: bool = True) -> bool:
+    """Whether one mail is admitted."""
+    async with subject.mail(purpose, "victim") as turn:
+        turn.is_used = is_used
+    return turn.is_admitted
+
+
 async def test_mail_to_one_address_is_counted_by_the_same_clock() -> None:
     subject = throttle(limit_mails="1/minute")
     with clock_is_set(NOON) as (clock, monotonic):
-        assert await subject.may_mail("victim")
+        assert await mails(subject)
         clock.shift(timedelta(hours=-1))
-        assert not await subject.may_mail("victim")
+        assert not await mails(subject)
         monotonic.seconds += 60
-        assert await subject.may_mail("victim")
+        assert await mails(subject)
+
+
+async def mail_and_fail(subject: Throttle) -> None:
+    async with subject.mail("reset", "victim") as turn:
+        turn.is_used = True
+        raise ZeroDivisionError
+
+
+async def test_mail_counts_where_it_leaves_and_by_purpose() -> None:
+    subject = throttle(limit_mails="1/minute")
+    for _ in range(5):
+        assert await mails(subject, is_used=False)
+        with pytest.raises(ZeroDivisionError):
+            await mail_and_fail(subject)
+    assert await mails(subject)
+    for _ in range(5):
+        assert not await mails(subject)
+    assert await mails(subject, "confirm")
+    assert set(counted(subject).values()) == {1}
 
 
 async def test_a_window_in_the_shared_store_ends_by_the_clock_of_the_store(
@@ -524,3 +550,19 @@ async def test_one_network_cannot_keep_the_owner_out() -> None:
                     break
             clock.shift(timedelta(minutes=1))
             await succeed(subject, client=THERE)
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("redis://u:hunter2@h:6379/0#hunter2", "written %40 %2F %3F %23"),
+        ("redis://h:6379/hunter2", "must end with the number of a database"),
+        ("redis://h:6379/0?ssl=hunter2", "write rediss:// for TLS"),
+        ("rediss://h:6379/?TLS=hunter2", "write rediss:// for TLS"),
+    ],
+)
+def test_what_the_library_would_pass_over_is_refused(url: str, reason: str) -> None:
+    with pytest.raises(ConfigurationError, match="AUTHAPI_REDIS_URL") as refusal:
+        throttle(redis_url=url)
+    assert reason in str(refusal.value)
+    assert "hunter2" not in str(refusal.value)

@@ -2,7 +2,7 @@
 
 import asyncio
 import types
-from collections.abc import Collection, Coroutine, Generator
+from collections.abc import Callable, Collection, Coroutine, Generator
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -59,3 +59,11 @@ def _stepped(work: Coroutine[Any, Any, T], steps: Steps) -> Generator[Any, Any, 
             value = yield awaited
         except BaseException as raised:  # the coroutine decides what it means
             error = raised
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Return once `condition` holds, which takes no longer than five seconds."""
+    deadline = asyncio.get_running_loop().time() + 5
+    while not condition():
+        assert asyncio.get_running_loop().time() < deadline
+        await asyncio.sleep(0.001)

@@ -52,6 +52,7 @@ def a_session(user: User, **changes: Any) -> Session:
         amr=("pwd",),
         client=Client(ip="2001:db8::1", user_agent="a browser"),
         data={"theme": "dark", "n": [1, {"é": None}]},
+        remembered=True,
     )
     return replace(session, **changes)
 

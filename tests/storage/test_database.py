@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from authapi.errors import ConfigurationError, EmailTaken, StorageUnavailable
 from authapi.storage import Database
-from authapi.storage.database import parse_url
+from authapi.storage.urls import parse_url
 from tests.storage.rows import HASH, a_user, sql, store_user
 
 USERS = "SELECT email FROM users ORDER BY email"

@@ -15,9 +15,9 @@ from authapi.services.accounts.administration import Changes
 from authapi.services.addresses import parse_email
 from authapi.storage import Database, migrations
 from authapi.storage.changes import PostgresChanges
-from authapi.storage.database import parse_url
 from authapi.storage.foreign import _reader, fastapi_users
 from authapi.storage.migrations import connected
+from authapi.storage.urls import parse_url
 from authapi.testing import Client, client
 from tests.storage.pooling import pooling
 from tests.storage.rows import sql

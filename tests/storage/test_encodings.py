@@ -34,7 +34,7 @@ OPERATIONS: dict[str, Callable[[str], object]] = {
     "prepare": lambda url: prepare(Settings(database_url=url)),  # type: ignore[arg-type]
 }
 COMMANDS = (
-    *(("db", "upgrade"), ("db", "downgrade", "base"), ("db", "current"), ("db", "check")),
+    *(("db", "upgrade"), ("db", "downgrade", "base", "--yes"), ("db", "current"), ("db", "check")),
     *(("users", "list"), ("keys", "list"), ("sessions", "prune")),
     *(("serve", "--port", str(free_port())),),
 )

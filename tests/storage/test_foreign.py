@@ -56,8 +56,8 @@ def test_more_rows_than_are_fetched_at_once(database_url: str) -> None:
 
 def test_nothing_can_be_written(database_url: str) -> None:
     # What the statement runs in refuses writes, were the statement ever to write.
-    from authapi.storage.database import parse_url
     from authapi.storage.foreign import _reader
+    from authapi.storage.urls import parse_url
 
     engine = _reader(parse_url(database_url))
     with pytest.raises(Exception, match=r"read-?only"), engine.connect() as connection:

@@ -28,6 +28,7 @@ CONSTRAINTS = {
     "sessions": {
         *("pk_sessions", "uq_sessions_secret_hash", "fk_sessions_user_id_users"),
         *("ix_sessions_user_id", "ix_sessions_expires_at"),
+        "ix_sessions_replaced_hash",
     },
     "refresh_families": {
         *("pk_refresh_families", "uq_refresh_families_family_hash"),

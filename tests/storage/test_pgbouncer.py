@@ -35,7 +35,7 @@ is_verified BOOLEAN NOT NULL)"""
 
 COMMANDS: Sequence[Sequence[str]] = (
     ("db", "upgrade"),
-    ("db", "downgrade", "0001"),
+    ("db", "downgrade", "0001", "--yes"),
     ("db", "current"),
     ("db", "check"),
     ("users", "list"),
@@ -251,7 +251,12 @@ def test_commands_work_through_sessions_of_their_own(
     try:
         for command in (
             *(("db", "upgrade"), ("db", "current"), ("db", "check"), ("users", "list")),
-            *(("keys", "list"), ("db", "downgrade", "0001"), ("db", "upgrade"), ("doctor",)),
+            *(
+                ("keys", "list"),
+                ("db", "downgrade", "0001", "--yes"),
+                ("db", "upgrade"),
+                ("doctor",),
+            ),
         ):
             code, text = run(url, *command)
             assert code == 0, (command, text)

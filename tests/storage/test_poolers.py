@@ -295,8 +295,8 @@ async def test_a_new_connection_is_in_no_transaction(postgres_url: str) -> None:
 
 
 async def test_an_import_through_a_pooler_cannot_write(postgres_url: str) -> None:
-    from authapi.storage.database import parse_url
     from authapi.storage.foreign import _reader
+    from authapi.storage.urls import parse_url
 
     async with pooling(postgres_url, mode="session") as pooler:
 

@@ -341,7 +341,7 @@ async def test_a_change_of_password_gives_the_session_in_use_another_secret(
     assert answer.status_code == 204
     api.cookies.clear()
     renewed = str(answer.headers["set-cookie"])
-    assert "Max-Age" not in renewed
+    assert f"; Max-Age={90 * 86400}" in renewed, "it was remembered, and stays so"
     assert await status(api, cookie) == 401, "whoever had copied it is out"
     assert await status(api, renewed.partition(";")[0]) == 200
 

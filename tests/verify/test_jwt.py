@@ -190,6 +190,7 @@ async def test_times(issuer: Issuer, clock: Clock, trusting: Open) -> None:
             goods: list[dict[str, Any]] = [
                 {"exp": NOW - late + 1, "iat": NOW - 600},
                 {"nbf": NOW + late},
+                {"iat": NOW + late},
             ]
             for good in goods:
                 answer = await api.get("/who", headers=bearer(issuer.token(**good)))
@@ -197,13 +198,26 @@ async def test_times(issuer: Issuer, clock: Clock, trusting: Open) -> None:
             bads: list[dict[str, Any]] = [
                 {"exp": NOW - late, "iat": NOW - 600},
                 {"nbf": NOW + late + 1},
-                {"iat": NOW + 31, "exp": NOW + 600},
+                {"iat": NOW + late + 1, "exp": NOW + 600},
                 {"exp": NOW + 3601},
                 {"exp": None},
                 {"iat": None},
             ]
             for bad in bads:
                 await refused(api, issuer.token(**bad))
+
+
+async def test_times_unless_a_leeway_is_given(issuer: Issuer, clock: Clock, trusting: Open) -> None:
+    # Clocks of issuers run ahead; a token that is over is over.
+    async with trusting() as api:
+        for claim in ("nbf", "iat"):
+            late: dict[str, Any] = {claim: NOW + 31}
+            for ahead in (2, 30):
+                soon: dict[str, Any] = {claim: NOW + ahead}
+                answer = await api.get("/who", headers=bearer(issuer.token(**soon)))
+                assert answer.status_code == 200, soon
+            await refused(api, issuer.token(**late))
+        await refused(api, issuer.token(exp=NOW, iat=NOW - 600))
 
 
 async def test_every_reason_has_one_answer(issuer: Issuer, clock: Clock, trusting: Open) -> None:
@@ -290,7 +304,11 @@ async def test_types_that_were_asked_for(issuer: Issuer, clock: Clock, trusting:
         ):
             assert (await api.get("/who", headers=bearer(token))).status_code == 200
         await refused(api, issuer.token())
-        await refused(api, issuer.token(header={"typ": "jwt"}))
+        for spelling in ("jwt", "application/jwt", "Application/JWT"):
+            token = issuer.token(header={"typ": spelling})
+            assert (await api.get("/who", headers=bearer(token))).status_code == 200, spelling
+        for other in ("JWTS", "text/jwt", "JWT ", "", None):
+            await refused(api, issuer.token(header={"typ": other}))
 
 
 @pytest.mark.parametrize(
@@ -349,8 +367,18 @@ async def test_nothing_secret_is_logged(
         {"leeway": timedelta(seconds=61)},
         {"leeway": timedelta(seconds=-1)},
         {"scope_claims": ()},
+        {"audience": None},
+        {"audience": None, "client_ids": ()},
+        {"client_claims": ()},
+        {"algorithms": ()},
+        {"algorithms": ("HS256",)},
+        {"algorithms": ("RS256", "none")},
+        {"algorithms": ("rs256",)},
+        {"tenants": ("0190c0de-0000-7000-8000-000000000000",)},
+        {"jwks_url": "http://auth.example/keys"},
+        {"required_claims": {"roles": ["a"]}},
     ],
-    ids=range(6),
+    ids=range(16),
 )
 def test_options_that_do_not_fit(options: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError):

@@ -1,10 +1,15 @@
 """Where keys are looked for, and whose word is taken for it."""
 
+import json
+from collections.abc import Mapping
+from datetime import timedelta
+
 import pytest
 
 from authapi.errors import ConfigurationError
 from authapi.verify import RemoteIntrospection, RemoteJWT
-from authapi.verify.metadata import checked_issuer, checked_url, metadata_urls
+from authapi.verify.metadata import KeySource, checked_issuer, checked_url, metadata_urls
+from authapi.verify.outgoing import Answer, Outgoing, Unreachable
 from tests.crypto import forging
 from tests.verify.conftest import Clock, Open, bearer
 from tests.verify.issuer import AUDIENCE, JWKS, METADATA, OPENID, Issuer, Reply
@@ -162,6 +167,60 @@ async def test_metadata_without_keys_is_an_outage(
         answer = await api.get("/who", headers=bearer(long_lived(issuer)))
         assert answer.status_code == 503
     assert issuer.asked[JWKS] == 0
+
+
+class Cluster(Outgoing):
+    """Answers for hosts that no test can reach."""
+
+    def __init__(self, documents: Mapping[str, object]) -> None:
+        super().__init__(timeout=timedelta(seconds=1))
+        self.documents = documents
+
+    async def get(self, url: str) -> Answer:
+        found = self.documents.get(url)
+        return Answer(404 if found is None else 200, "", json.dumps(found).encode())
+
+
+@pytest.mark.parametrize(
+    ("issuer", "jwks_uri", "allow_http", "is_read"),
+    [
+        ("http://idp.cluster:8080/r", "http://idp.cluster:8080/keys", True, True),
+        ("http://idp.cluster:8080/r", "https://idp.cluster/keys", True, True),
+        ("http://idp.cluster:8080/r", "http://idp.cluster:8080/keys", False, False),
+        ("https://idp.example/r", "http://idp.cluster:8080/keys", True, False),
+        ("https://idp.example/r", "http://127.0.0.1/keys", True, False),
+        ("http://idp.cluster:8080/r", "ftp://idp.cluster/keys", True, False),
+        ("http://idp.cluster:8080/r", "http://user@idp.cluster/keys", True, False),
+    ],
+    ids=range(7),
+)
+async def test_http_where_it_is_permitted(
+    issuer: str, jwks_uri: str, allow_http: bool, is_read: bool
+) -> None:
+    key = forging.KEY.verifying
+    cluster = Cluster(
+        {
+            metadata_urls(issuer)[1]: {"issuer": issuer, "jwks_uri": jwks_uri},
+            jwks_uri: {"keys": [dict(key.jwk)]},
+        }
+    )
+    source = KeySource(issuer, None, cluster, allow_http=allow_http)
+    if is_read:
+        assert list((await source.read()).keys) == [key.kid]
+    else:
+        with pytest.raises(Unreachable, match="not to be used"):
+            await source.read()
+
+
+def test_http_needs_permission() -> None:
+    inside = "http://idp.cluster:8080/realms/shop"
+    for issuer, jwks_url in ((inside, None), ("https://idp.example", inside)):
+        RemoteJWT(issuer, AUDIENCE, jwks_url=jwks_url, allow_http=True)
+        with pytest.raises(ConfigurationError, match="allow_http"):
+            RemoteJWT(issuer, AUDIENCE, jwks_url=jwks_url)
+    for url in ("ftp://idp.cluster", "http://u@idp.cluster", "http://", "http://x/#a", "//x"):
+        with pytest.raises(ConfigurationError):
+            checked_issuer(url, allow_http=True)
 
 
 def long_lived(issuer: Issuer) -> str:

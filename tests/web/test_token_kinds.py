@@ -47,7 +47,9 @@ async def test_row_14_a_token_as_bearer(house: Client, kind: str) -> None:
         _, text = await fresh(house, kind, root=True)
         form = {"token": "x"} if path.startswith("/token") else None
         answer = await house.request(method, path, data=form, headers=bearer(text))
-        good = kind in (MANAGES if place == "bearer that lists" else ACCESS)
+        # What is revoked is in the body: a credential that is none is passed over.
+        revokes = place == "bearer that revokes"
+        good = revokes or kind in (MANAGES if place == "bearer that lists" else ACCESS)
         assert (answer.status_code < 300) is good, (place, answer.text)
         assert good or answer.status_code == 401, place
 
@@ -112,7 +114,7 @@ async def test_row_14_what_is_no_token_is_not_introspected_or_revoked(house: Cli
         before = await house.services.sessions.list_of(held.user.id)
         assert (await house.post("/token/revoke", data={"token": text})).status_code == 200
         after = await house.services.sessions.list_of(held.user.id)
-        ended = 1 if is_token and kind != "personal" else 0
+        ended = 1 if is_token and kind not in ("personal", "minted") else 0
         assert len(before) - len(after) == ended, kind
         assert (await house.get("/me", headers=cookie)).status_code == 200, kind
 

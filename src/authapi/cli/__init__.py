@@ -1,5 +1,6 @@
 """The command line: one file a noun, and one way to fail: a line on stderr and an exit code."""
 
+import signal
 import sys
 from collections.abc import Iterable
 from importlib import import_module
@@ -21,15 +22,22 @@ _COMMANDS = {
     "webhooks": "webhooks",
     "passwords": "accounts.passwords",
     "doctor": "doctor",
+    "verify": "verify",
     "strategies": "inspect",
     "config": "inspect",
     "openapi": "inspect",
 }
 """Each with its module, which has a group, `app`, or a function of the same name."""
+_ENDING = frozenset({signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM})
+"""Signals that ask a process to end."""
 
 
 def main() -> None:
     """Run the command line. What can be expected to fail exits with 1 and one line on stderr."""
+    # The signal mask is inherited through `fork` and `execve` (signal(7)): a parent that had one of
+    # these blocked when it started us would leave a process that only SIGKILL ends. Workers
+    # inherit the mask from here. Signals that are ignored, as under nohup, stay ignored.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
     asked = sys.argv[1:2]
     # A noun that is known is all that is imported: the service itself takes a second.
     app = _application(asked if asked and asked[0] in _COMMANDS else _COMMANDS)

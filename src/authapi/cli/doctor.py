@@ -25,6 +25,7 @@ from authapi.settings import (
     readers_of,
     secret_files,
     secrets_in_dotenv,
+    unknown_settings,
 )
 from authapi.storage import migrations
 from authapi.storage.postgres import privileges
@@ -60,13 +61,20 @@ def examine() -> Iterator[Finding]:
         settings = load_settings()
     except AuthAPIError as error:
         yield Finding("settings", "error", str(error))
+        yield from _unknown_settings()
         return
     yield Finding("settings", "ok", f"profile {settings.env}")
+    yield from _unknown_settings()
     for check in (
         *(_strategies, _database, _privileges, _secret_file, _signing_keys),
         *(_data_dir, _limits, _addresses, _transport, _http, _docs, _leaks, _mail),
     ):
         yield from check(settings)
+
+
+def _unknown_settings() -> Iterator[Finding]:
+    for line in unknown_settings(Settings).values():
+        yield Finding("settings", "warning", line)
 
 
 def _strategies(settings: Settings) -> Iterator[Finding]:

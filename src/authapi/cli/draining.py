@@ -20,7 +20,7 @@ from uvicorn.supervisors import Multiprocess
 
 from authapi.app import create_service
 from authapi.errors import ShuttingDown
-from authapi.settings import Settings
+from authapi.settings import Settings, warn_of_unknown_settings
 from authapi.web.context import context_of
 from authapi.web.errors import problem_for
 
@@ -30,6 +30,7 @@ _READY = "/health/ready"
 def create_worker() -> FastAPI:
     """The service, as one of several workers runs it."""
     auth, app = create_service()
+    warn_of_unknown_settings(type(auth.settings), silently=True)  # the supervisor has
     return drained(app, auth.settings)
 
 

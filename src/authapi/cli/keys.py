@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from authapi.cli.confirming import YesOption, confirm, counted
 from authapi.cli.running import JSONOption, print_one, print_rows, with_services
 from authapi.errors import ConfigurationError, NotFound
 from authapi.services import Services
@@ -17,12 +18,7 @@ app = typer.Typer(help="The keys that sign JWTs.", no_args_is_help=True)
 @app.command("list")
 def list_keys(as_json: JSONOption = False) -> None:
     """List the keys, the oldest first: next is published and waits, active signs, retired did."""
-
-    async def work(services: Services) -> list[StoredKey]:
-        async with services.database.read() as store:
-            return list(await store.signing_keys.all())
-
-    print_rows([_row(key) for key in with_services(work, keys="locked")], as_json=as_json)
+    print_rows([_row(key) for key in with_services(_keys, keys="locked")], as_json=as_json)
 
 
 @app.command()
@@ -43,10 +39,19 @@ def retire(
     every: Annotated[
         bool, typer.Option("--all", help="Every key, for when the secret is lost.")
     ] = False,
+    yes: YesOption = False,
 ) -> None:
-    """End a key at once: whatever it has signed is refused from now on, on every process."""
+    """End a key at once: what it has signed is refused from now on, on every process.
+
+    Asks before it ends all of them.
+    """
     if (kid is None) != every:
         raise ConfigurationError("name one key, or --all")
+    if every and not yes:
+        count = sum(key.state.value != "retired" for key in with_services(_keys, keys="locked"))
+        confirm(
+            f"This retires {counted(count, 'key')}, and every JWT that was signed before is refused"
+        )
 
     async def work(services: Services) -> int:
         if kid is None:
@@ -79,6 +84,11 @@ def rewrap() -> None:
 
     count = with_services(work, keys="unlocked")
     print(f"Sealed anew: {count}. Start every process with the new AUTHAPI_SECRET now.")
+
+
+async def _keys(services: Services) -> list[StoredKey]:
+    async with services.database.read() as store:
+        return list(await store.signing_keys.all())
 
 
 def _row(key: StoredKey) -> dict[str, object]:

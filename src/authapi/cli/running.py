@@ -5,7 +5,6 @@ import json
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import Annotated, Literal, TypeVar
-from unicodedata import category
 from uuid import UUID
 
 import typer
@@ -14,13 +13,12 @@ from authapi.errors import ConfigurationError, InvalidInput, NotFound
 from authapi.identity import User
 from authapi.services import Services, prepare
 from authapi.services.addresses import parse_email
+from authapi.services.names import is_name, is_printable
 from authapi.settings import load_settings
 from authapi.web.outgoing.breaches import range_check
 from authapi.web.outgoing.webhooks import webhook_post
 
 T = TypeVar("T")
-
-_UNPRINTABLE = frozenset({"Cc", "Cs", "Zl", "Zp"})
 
 JSONOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 UserArgument = Annotated[str, typer.Argument(metavar="USER", help="E-mail address or id.")]
@@ -78,9 +76,11 @@ def parse_id(text: str) -> UUID:
 
 
 def parse_name(text: str, *, longest: int) -> str:
-    """`text` as a name: what its column holds, without what ends a line, as in the API."""
-    if not 0 < len(text) <= longest or any(category(c) in _UNPRINTABLE for c in text):
+    """`text` as a name: what its column holds, by the rules of the API (`services/names`)."""
+    if not 0 < len(text) <= longest or not is_printable(text):
         raise ConfigurationError(f"name: 1 to {longest} characters, and no control characters")
+    if not is_name(text):
+        raise ConfigurationError("name: must have a character that can be seen")
     return text
 
 

@@ -8,6 +8,7 @@ import socket
 import tempfile
 from contextlib import ExitStack
 from functools import partial
+from importlib import import_module
 from types import FrameType
 from typing import Annotated
 
@@ -19,7 +20,13 @@ from authapi.app import create_service
 from authapi.cli import draining, logs
 from authapi.errors import ConfigurationError
 from authapi.services import Services, prepare
-from authapi.settings import Settings, load_settings
+from authapi.settings import Settings, load_settings, warn_of_unknown_settings
+
+_PROTOCOLS = {
+    "authapi.web.server.protocol": "httptools",
+    "uvicorn.protocols.websockets.websockets_sansio_impl": "websockets",
+}
+"""Modules that read what arrives, and the package that each of them is made with."""
 
 
 def serve(
@@ -30,6 +37,7 @@ def serve(
     """Run the service until SIGTERM or Ctrl-C; requests in flight are finished first."""
     # At once: the kernel drops a signal that process 1 of a container has no handler for.
     signal.signal(signal.SIGTERM, _end_start)
+    _require_protocols()
     given = {"host": host, "port": port, "workers": workers}
     chosen: dict[str, object] = {name: value for name, value in given.items() if value is not None}
     listening = _listen(load_settings(chosen))
@@ -49,6 +57,7 @@ def _serve(settings: Settings, listening: socket.socket, stack: ExitStack) -> No
     _try_out(settings)
     log_config = logs.configuration(settings)
     logging.config.dictConfig(log_config)
+    warn_of_unknown_settings(type(settings))
     _announce(settings)
     config = uvicorn.Config(
         draining.drained(app, settings)
@@ -88,6 +97,18 @@ def _serve(settings: Settings, listening: socket.socket, stack: ExitStack) -> No
     }
     kind = draining.Supervisor if settings.shutdown_delay else Multiprocess
     kind(config, sockets=[listening]).run()
+
+
+def _require_protocols() -> None:
+    # uvicorn imports these when it begins to serve, in each worker, where failing is a traceback.
+    for module, package in _PROTOCOLS.items():
+        try:
+            import_module(module)
+        except ImportError:
+            raise ConfigurationError(
+                f"serve needs {package}, in a version that uvicorn can use: "
+                "pip install --upgrade 'uvicorn[standard]'"
+            ) from None
 
 
 def _listen(settings: Settings) -> socket.socket:

@@ -2,9 +2,12 @@
 
 import itertools
 import os
+import re
 import time
 import uuid
 from datetime import datetime
+
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 class RequestIds:
@@ -20,6 +23,14 @@ class RequestIds:
 
     def __call__(self) -> str:
         return f"{self._prefix}{next(self._numbers):016x}"
+
+
+def read_uuid(value: object) -> uuid.UUID | None:
+    """The UUID that `value` spells in lower case with hyphens (RFC 9562, section 4), or None.
+
+    Other spellings are None, so that two texts are never one id.
+    """
+    return uuid.UUID(value) if isinstance(value, str) and _UUID.fullmatch(value) else None
 
 
 def new_id() -> uuid.UUID:

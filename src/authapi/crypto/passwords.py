@@ -15,20 +15,27 @@ All functions block for tens of milliseconds: call them in a thread (`services/p
 
 import logging
 import re
+import warnings
 from dataclasses import dataclass, field
 from functools import cache
 
-from passlib.context import CryptContext
-from passlib.exc import MissingBackendError
-from passlib.registry import get_crypt_handler
-
 from authapi.crypto.foreign_passwords import MARK, is_bcrypt, is_cut_at_72_bytes, translate
+from authapi.crypto.password_text import MAX_LENGTH, opaque_string
 from authapi.errors import HashRefused, PasswordMismatch
 
-_log = logging.getLogger(__name__)
+with warnings.catch_warnings():
+    # passlib 1.7.4 is the last of its line. It imports `crypt` and reads `argon2.__version__`, each
+    # once, when it is loaded; under `-W error` an application could not import us otherwise. The
+    # filters end with this block.
+    for _message in ("'crypt' is deprecated", r"Accessing argon2\.__version__ is deprecated"):
+        warnings.filterwarnings("ignore", _message, DeprecationWarning, r"passlib\.")
+    from passlib.context import CryptContext
+    from passlib.exc import MissingBackendError
+    from passlib.registry import get_crypt_handler
 
-MAX_LENGTH = 1024
-"""Characters; longer passwords are refused before any work."""
+    get_crypt_handler("argon2").get_backend()
+
+_log = logging.getLogger(__name__)
 
 _ARGON2 = re.compile(
     r"\$argon2id\$v=19\$m=([0-9]{1,9}),t=([0-9]{1,4}),p=([0-9]{1,3})"
@@ -80,15 +87,31 @@ class PasswordHasher:
         self._decoy = self._context.hash("nobody has this password")
 
     def hash(self, password: str) -> PasswordHash:
-        """The hash to store for `password`. Raises ValueError if it cannot be encoded as UTF-8."""
-        return PasswordHash(self._context.hash(password))
+        """The hash to store for the normal form of `password` (`crypto.password_text`).
+
+        Raises ValueError if it cannot be encoded as UTF-8.
+        """
+        return PasswordHash(self._context.hash(opaque_string(password)))
 
     def verify(self, password: str, stored: PasswordHash | None) -> None:
         """Return if `password` belongs to `stored`; raise PasswordMismatch otherwise.
 
+        The normal form is verified first, then the password as it was typed, if that differs: other
+        systems hash what they are sent. Both are verified for every `stored`, so the time of a
+        refusal depends on what was typed and not on the account.
+
         None, or a hash that cannot be read, costs the same as a wrong password. One of another
         system costs its own verification first.
         """
+        normal = opaque_string(password)
+        try:
+            self._verify(normal, stored)
+        except PasswordMismatch:
+            if normal == password:
+                raise
+            self._verify(password, stored)
+
+    def _verify(self, password: str, stored: PasswordHash | None) -> None:
         if stored is not None and (foreign := _read_foreign(stored)) is not None:
             if _fits(password, foreign):
                 return
@@ -131,7 +154,9 @@ def foreign_hash(text: str) -> PasswordHash:
     """
     spelt = translate(text)
     if is_bcrypt(spelt) and not _has_bcrypt():
-        raise HashRefused("is of bcrypt, which needs the extra: pip install 'fastapi-authapi[bcrypt]'")
+        raise HashRefused(
+            "is of bcrypt, which needs the extra: pip install 'fastapi-authapi[bcrypt]'"
+        )
     return PasswordHash(MARK + spelt)
 
 

@@ -37,6 +37,7 @@
         │   ├── ReportNotSigned       report_not_signed
         │   └── HTTPSRequired         https_required
         ├── TooManyAttempts           too_many_attempts
+        ├── TooManyRequests           too_many_requests
         ├── NotFound                  not_found
         ├── EmailTaken                email_taken
         ├── TooManyTokens             too_many_tokens
@@ -119,6 +120,7 @@ from authapi.errors.refusals import (
     SuperuserRequired,
     TargetTooLong,
     TooManyAttempts,
+    TooManyRequests,
     TooManyTokens,
     Unauthenticated,
     UnconfirmedEmail,
@@ -180,6 +182,7 @@ __all__ = [
     "TargetTooLong",
     "TokenError",
     "TooManyAttempts",
+    "TooManyRequests",
     "TooManyTokens",
     "Unauthenticated",
     "Unavailable",

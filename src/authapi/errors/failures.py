@@ -12,7 +12,14 @@ class ConfigurationError(AuthAPIError):
 
 
 class TokenError(AuthAPIError):
-    """A signed token was refused. One class and no reason: a reason would be an oracle."""
+    """A signed token was refused. One class and no text: a reason in an answer would be an oracle.
+
+    `check` names what did not hold, for the log at DEBUG, and says nothing that is in the token.
+    """
+
+    def __init__(self, check: str = "") -> None:
+        super().__init__()
+        self.check = check
 
 
 class UnknownKey(TokenError):

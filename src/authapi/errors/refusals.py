@@ -29,7 +29,14 @@ class InvalidCredential(Unauthenticated):
     """A strategy recognised a credential as its own kind, and it is not good.
 
     Answered exactly like no credential at all, whatever the reason: the answer tells nothing.
+    `headers` are response headers by which the client drops a credential that is dead.
     """
+
+    def __init__(
+        self, detail: str | None = None, *, headers: Sequence[tuple[str, str]] = ()
+    ) -> None:
+        super().__init__(detail)
+        self.headers = tuple(headers)
 
 
 class InvalidCredentials(Unauthenticated):
@@ -129,7 +136,7 @@ class ProofRequired(Forbidden):
     """A link from a mail says whose mailbox it was read in, and not whose the account is."""
 
     code = "proof_required"
-    title = "Log in to the account first, or send its password along"
+    title = "Log in to the account first, or send its password or address along"
 
 
 class ForeignOrigin(Forbidden):
@@ -167,6 +174,18 @@ class TooManyAttempts(Refusal):
     title = "Too many attempts"
 
     def __init__(self, *, retry_after: int) -> None:
+        super().__init__()
+        self.retry_after = retry_after
+        """Seconds."""
+
+
+class TooManyRequests(Refusal):
+    """An account has made as many changes as `limit_writes` allows."""
+
+    code = "too_many_requests"
+    title = "Too many changes in a short time"
+
+    def __init__(self, *, retry_after: int = 60) -> None:
         super().__init__()
         self.retry_after = retry_after
         """Seconds."""
@@ -270,10 +289,15 @@ class PreflightRefused(Refusal):
 
 
 class UnsupportedMediaType(Refusal):
-    """The body has another content type than the route reads."""
+    """The body has another media type, charset or content coding than the route reads."""
 
     code = "unsupported_media_type"
     title = "The content type is not supported"
+
+    def __init__(self, detail: str | None = None, *, accept_encoding: str | None = None) -> None:
+        super().__init__(detail)
+        self.accept_encoding = accept_encoding
+        """Codings to name in `Accept-Encoding`, if the coding was the reason and nothing else."""
 
 
 class BodyTooLarge(Refusal):

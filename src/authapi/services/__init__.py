@@ -154,6 +154,7 @@ class Services:
         """
         await self.database.close()
         self.throttle.open()
+        self.audit.open()
         # A thread goes on where its caller is cancelled: the next start must not meet it.
         await to_its_end(asyncio.to_thread(_prepare_alone, self.settings))
         await self.keys.open()
@@ -211,7 +212,9 @@ def _metrics(
     try:
         from authapi.services.metrics import Metrics  # noqa: PLC0415  # an extra
     except ImportError:
-        raise ConfigurationError("metrics need the extra: pip install 'fastapi-authapi[metrics]'") from None
+        raise ConfigurationError(
+            "metrics need the extra: pip install 'fastapi-authapi[metrics]'"
+        ) from None
     metrics = Metrics(
         {
             "authapi_hashes_running": lambda: passwords.running,

@@ -4,10 +4,13 @@ A caller may have been recognised from memory, or a moment ago. That is enough t
 not enough for what outlives the answer.
 """
 
+from uuid import UUID
+
 from authapi.clock import now
+from authapi.crypto.secrets import SecretHash
 from authapi.errors import InvalidCredential
-from authapi.identity import Identity, Session
-from authapi.storage import Store
+from authapi.identity import Identity, Session, SessionKind
+from authapi.storage import Database, Store
 
 
 async def require_alive(store: Store, identity: Identity) -> Session | None:
@@ -31,3 +34,21 @@ def require_same(session: Session | None, identity: Identity) -> Session:
         # Its owner has proved the password again and holds another secret than this caller.
         raise InvalidCredential
     return session
+
+
+async def lock_owners(store: Store, user_id: UUID, secret: SecretHash, kind: SessionKind) -> None:
+    """Hold the user and the owner of the session with this secret, where that is another.
+
+    For a change that ends sessions of two accounts: both are held before, in the order of ids.
+    """
+    owner = await store.sessions.find_owner(secret, kind)
+    if owner is not None and owner != user_id:
+        await store.users.lock_all({owner, user_id})
+
+
+async def has_ended(database: Database, identity: Identity) -> bool:
+    """Whether the session that the caller came with has ended, by what was done meanwhile."""
+    if identity.session_id is None:
+        return False
+    async with database.read() as store:
+        return await store.sessions.find_owner_of(identity.session_id) is None

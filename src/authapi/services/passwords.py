@@ -1,7 +1,8 @@
 """Passwords: which may be chosen, and where the slow work on them is done.
 
 Hashing takes tens of milliseconds and `argon2_memory` each, so it runs in threads of its own: as
-many as `hash_concurrency`, never on the event loop, never without bound.
+many as `hash_concurrency`, never on the event loop, never without bound. Up to `hash_queue` more
+wait; the networks that they come from share that queue (`fair_queue`).
 """
 
 import asyncio
@@ -11,12 +12,15 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
-from typing import Generic, Protocol, TypeVar
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Generic, Protocol, TypeVar
 
+from authapi.crypto.password_text import has_control_characters, opaque_string
 from authapi.crypto.passwords import Cost, PasswordHash, PasswordHasher
 from authapi.errors import InputError, InvalidInput, Overloaded
+from authapi.identity import current_client
 from authapi.services.common_passwords import fold, is_common
+from authapi.services.fair_queue import FairQueue
 from authapi.settings import Settings
 
 T = TypeVar("T")
@@ -47,18 +51,23 @@ class Passwords:
         self._settings = settings
         self._breached = breached
         self._limit = settings.hash_concurrency + settings.hash_queue
-        self._pending = 0
+        self._queue: FairQueue[_Job[Any]] = FairQueue(self._limit)
         self._pool: ThreadPoolExecutor | None = None
         self._hasher: PasswordHasher | None = None
 
     async def check_new(self, password: str, *, email: str, field: str = "password") -> None:
         """Return if the owner of `email` may choose `password`; else raise InvalidInput.
 
-        The error names `field`. What counts is length in characters, that it is not common, not
+        The error names `field`. All rules are about the normal form (`crypto.password_text`). What
+        counts is that it holds no control characters, its length, that it is not common, not
         mostly made of words that anybody would try here, and, if that is switched on, not known
         from a breach; there are no rules of composition (OWASP ASVS 6.2.1 to 6.2.12). A breach
         check that does not answer within a second is passed over, with a line in the log.
         """
+        if has_control_characters(password):
+            message = "holds a control character"
+            raise _refusal(field, "password_control_character", message)
+        password = opaque_string(password)
         least, most = self._settings.password_min_length, self._settings.password_max_length
         if len(password) < least:
             raise _refusal(field, "password_too_short", f"at least {least} characters")
@@ -106,6 +115,7 @@ class Passwords:
         try:
             if pool is not None:
                 pool.shutdown(wait=False, cancel_futures=True)
+                self._cancel_waiting()
                 await asyncio.to_thread(pool.shutdown)
         finally:
             if self._breached is not None:
@@ -131,27 +141,39 @@ class Passwords:
         """Hashes that wait for their turn."""
         return self._pending - self.running
 
+    @property
+    def _pending(self) -> int:
+        # Counted until the thread is done with it, not until the caller stops waiting: a client
+        # that hangs up does not stop the hash that it asked for.
+        return len(self._queue)
+
     async def _run(self, work: Callable[[PasswordHasher], T]) -> T:
-        pool = self._pool
+        pool, queue = self._pool, self._queue
         if self._hasher is None or pool is None:
             raise RuntimeError("authapi is not started: run the application's lifespan")
-        if self._pending >= self._limit:
+        network, job = current_client().network, _Job(work, self._hasher)
+        is_admitted, removed = queue.put(network, job)
+        if removed is not None:
+            removed.refuse()
+        if not is_admitted:
             raise Overloaded
-        loop, job = asyncio.get_running_loop(), _Job(work, self._hasher)
-        self._pending += 1
+
+        def leave(future: "Future[T]") -> None:
+            if future.cancelled():
+                queue.discard(network, job)
+                job.drop()
+
+        job.future.add_done_callback(leave)
         try:
-            future = pool.submit(job)
-            # Counted until the thread is done with it, not until the caller stops waiting: a client
-            # that hangs up does not stop the hash that it asked for.
-            future.add_done_callback(lambda _: self._release(loop, pool))
+            pool.submit(_do_next, queue)
         except BaseException as error:
-            job.drop()
-            self._decrement(pool)
-            if not isinstance(error, RuntimeError | MemoryError):
-                raise
-            self._no_thread(error)
-            raise Overloaded from error
-        return await asyncio.wrap_future(future)
+            # If the entry is gone, another thread of the pool has taken it or it was refused.
+            if queue.discard(network, job):
+                if not isinstance(error, RuntimeError | MemoryError):
+                    raise
+                self._no_thread(error)
+                raise Overloaded from error
+        return await asyncio.wrap_future(job.future)
 
     def _no_thread(self, error: BaseException) -> None:
         _log.error("no thread for a password hash", extra={"cause": str(error)})
@@ -163,36 +185,56 @@ class Passwords:
     def _replace_pool(self) -> None:
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
+        self._cancel_waiting()
         self._pool = ThreadPoolExecutor(
             self._settings.hash_concurrency, thread_name_prefix="hash", initializer=_step_back
         )
-        self._pending = 0
+        self._queue = FairQueue(self._limit)
 
-    def _release(self, loop: asyncio.AbstractEventLoop, pool: ThreadPoolExecutor) -> None:
-        # The loop may be closed: then its lifespan is over, and the next one counts anew.
-        with contextlib.suppress(RuntimeError):
-            loop.call_soon_threadsafe(self._decrement, pool)
-
-    def _decrement(self, pool: ThreadPoolExecutor) -> None:
-        if pool is self._pool:  # and not of a start before this one
-            self._pending -= 1
+    def _cancel_waiting(self) -> None:
+        for job in self._queue.clear():
+            job.future.cancel()
 
 
 class _Job(Generic[T]):
-    """Work for a thread of the pool, which can be taken back before it has begun."""
+    """Work for a thread of the pool, and the future with its result."""
 
     def __init__(self, work: Callable[[PasswordHasher], T], hasher: PasswordHasher) -> None:
         self._work: Callable[[PasswordHasher], T] | None = work
         self._hasher = hasher
+        self.future: Future[T] = Future()
 
-    def __call__(self) -> T:
-        if self._work is None:
-            raise Overloaded
-        return self._work(self._hasher)
+    def run(self, finish: Callable[[], None]) -> None:
+        """Do the work unless it was cancelled. Calls `finish` before the caller has the result."""
+        work, self._work = self._work, None
+        if work is None or not self.future.set_running_or_notify_cancel():
+            finish()
+            return
+        try:
+            result = work(self._hasher)
+        except BaseException as error:
+            finish()
+            self.future.set_exception(error)
+        else:
+            finish()
+            self.future.set_result(result)
 
     def drop(self) -> None:
-        """Do nothing when called: the caller was refused. The password is let go of."""
+        """Let go of the work, and of the password in it."""
         self._work = None
+
+    def refuse(self) -> None:
+        """Raise Overloaded in the caller."""
+        self.drop()
+        if self.future.set_running_or_notify_cancel():
+            self.future.set_exception(Overloaded())
+
+
+def _do_next(queue: FairQueue[_Job[Any]]) -> None:
+    """Do the job whose turn it is, in a thread of the pool."""
+    if (taken := queue.take()) is not None:
+        job, finish = taken
+        job.run(finish)
 
 
 def _step_back() -> None:

@@ -14,6 +14,7 @@ from authapi.crypto.refresh import RefreshToken
 from authapi.crypto.secrets import SecretHash
 from authapi.errors import (
     InputError,
+    InvalidCredential,
     InvalidCredentials,
     InvalidInput,
     NotFound,
@@ -26,7 +27,7 @@ from authapi.identity import (
     User,
     current_client,
 )
-from authapi.services.alive import require_alive
+from authapi.services.alive import lock_owners, require_alive
 from authapi.services.audit import Audit
 from authapi.services.background.pruning import prune
 from authapi.services.callers import Activity, Coherence, Known, KnownCallers
@@ -37,6 +38,8 @@ from authapi.storage.conflicts import retried
 
 _NONE, _SECOND = timedelta(0), timedelta(seconds=1)
 _PRUNE_GRACE = timedelta(hours=1)
+_UNDER_WAY = timedelta(minutes=1)
+"""How long a request may be under way that was sent before a secret was replaced."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,8 @@ class Lifetime:
 
     absolute: timedelta
     idle: timedelta | None = None
+    remembered: bool = False
+    """Whether a browser is to keep it when it closes."""
 
 
 class Sessions:
@@ -112,10 +117,11 @@ class Sessions:
             amr=login.amr,
             client=current_client(),
             data={},
+            remembered=lifetime.remembered,
         )
         async with self._database.transaction() as store:
             if replaces is not None:
-                await _lock_owners(store, login, replaces, kind)
+                await lock_owners(store, login.user.id, replaces, kind)
             await _require_unchanged(store, login)
             if replaces is not None:
                 replaced = await store.sessions.end_secret(replaces, kind)
@@ -127,7 +133,7 @@ class Sessions:
                 session.user_id, leave=self._settings.max_sessions - 1, now=session.created_at
             ):
                 await self._ended(store, session.user_id, ended, because="max_sessions")
-            await store.sessions.add(session, secret)
+            await store.sessions.add(session, secret, replaces=replaces)
             if refresh is not None:
                 await store.refresh_families.add(
                     session.id, family=refresh.family_hash, current=refresh.hash
@@ -169,10 +175,16 @@ class Sessions:
     async def identify_secret(
         self, secret: SecretHash, kind: SessionKind, *, strategy: str
     ) -> Identity | None:
-        """Who holds this secret, or None if it is unknown or over: one statement."""
-        number = self.number()
+        """Who holds this secret, or None if it is unknown or over: one statement.
+
+        Raises InvalidCredential for that of a cookie which was replaced a moment ago, by a renewal
+        or a login of the same browser: its holder may have the new one by now.
+        """
+        number, since = self.number(), now() - _UNDER_WAY
         async with self._database.read() as store:
-            found = await store.sessions.find_by_secret(secret, kind)
+            found, was_replaced = await store.sessions.find_presented(secret, kind, since=since)
+        if was_replaced:
+            raise InvalidCredential
         return self._identity(found, strategy, secret, number)
 
     async def identify_id(
@@ -354,6 +366,7 @@ class Sessions:
                 auth_time=session.auth_time,
                 amr=session.amr,
                 expires_at=ends,
+                remembered=session.remembered,
             ),
             session_id=session.id,
             expires_at=ends,
@@ -374,13 +387,6 @@ class Sessions:
             return False
         self._activity.saw(key, at, idle=idle)
         return True
-
-
-async def _lock_owners(store: Store, login: Login, secret: SecretHash, kind: SessionKind) -> None:
-    # Sessions of two accounts may end here: both accounts are held before, in the order of ids.
-    owner = await store.sessions.find_owner(secret, kind)
-    if owner is not None and owner != login.user.id:
-        await store.users.lock_all({owner, login.user.id})
 
 
 async def _require_unchanged(store: Store, login: Login) -> None:

@@ -13,10 +13,13 @@ import asyncio
 import hashlib
 import logging
 import math
+import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
 from uuid import UUID
 
 from limits import RateLimitItem, parse, parse_many
@@ -30,8 +33,10 @@ from authapi.errors import (
     Overloaded,
     StorageUnavailable,
     TooManyAttempts,
+    TooManyRequests,
 )
 from authapi.identity import Client
+from authapi.lookups import connected_socket
 from authapi.services.background.closing import to_its_end
 from authapi.services.counters import MemoryCounters
 from authapi.settings import Settings
@@ -63,6 +68,15 @@ class _Hit:
     """Which counted it: given back to another, it would let one attempt too many through there."""
 
 
+@dataclass(slots=True)
+class MailTurn:
+    """Whether a mail may be sent, and whether it was."""
+
+    is_admitted: bool
+    is_used: bool = False
+    """Set by the code that queues the mail; else the mail is not counted."""
+
+
 class Throttle:
     """Counts attempts, and refuses what is too much."""
 
@@ -74,6 +88,7 @@ class Throttle:
         self._total = parse(settings.limit_total)
         self._registrations = parse(settings.limit_registrations)
         self._mails = parse(settings.limit_mails)
+        self._writes = parse_many(settings.limit_writes)
         self._local = FixedWindowRateLimiter(MemoryCounters())
         self._shared = _shared_limiter(settings)
         self._shared_from = 0.0
@@ -179,10 +194,33 @@ class Throttle:
             _Counter(self._registrations, ("request", client.network)),
         )
 
-    async def may_mail(self, account: str) -> bool:
-        """Count a mail that a stranger causes; whether the canonical address may get it."""
-        _, admitted = await self._hit(_Counter(self._mails, ("mail", _digest(account))))
-        return admitted
+    async def write(self, user_id: UUID, session_id: UUID | None = None) -> None:
+        """Count a change that the account makes. Raises TooManyRequests.
+
+        With `session_id`, changes by that session are counted apart: another session of the
+        account cannot use them up.
+        """
+        key = ("write", str(user_id)) if session_id is None else ("write-by", str(session_id))
+        counters = (_Counter(item, key) for item in self._writes)
+        await self._admit(*counters, refusal=TooManyRequests)
+
+    @asynccontextmanager
+    async def mail(self, purpose: str, account: str) -> AsyncIterator[MailTurn]:
+        """Around a transaction that may queue a mail which a stranger causes.
+
+        `purpose` is what the stranger asked for, and `account` the canonical address that the mail
+        goes to. Each purpose has a count of its own. The mail is counted only if the block ends
+        without an error and has set `is_used`: a request for which no mail leaves costs nothing.
+        """
+        counter = _Counter(self._mails, ("mail", purpose, _digest(account)))
+        limiter, admitted = await self._hit(counter)
+        turn, is_sent = MailTurn(admitted), False
+        try:
+            yield turn
+            is_sent = admitted and turn.is_used
+        finally:
+            if not is_sent:
+                await self._give_back([_Hit(counter, limiter)])
 
     async def ping(self) -> bool:
         """Whether the shared store answers. For a command: keeps no connection to it."""
@@ -201,14 +239,18 @@ class Throttle:
             client = self._shared.storage.bridge.get_connection()  # type: ignore[attr-defined]  # limits
             await client.aclose()
 
-    async def _admit(self, *counters: _Counter) -> Sequence[_Hit]:
+    async def _admit(
+        self,
+        *counters: _Counter,
+        refusal: type[TooManyAttempts | TooManyRequests] = TooManyAttempts,
+    ) -> Sequence[_Hit]:
         hits: list[_Hit] = []
         try:
             for counter in counters:
                 limiter, admitted = await self._hit(counter)
                 hits.append(_Hit(counter, limiter))
                 if not admitted and not await self._is_exempt(counter):
-                    raise TooManyAttempts(retry_after=await self._wait(hits[-1]))
+                    raise refusal(retry_after=await self._wait(hits[-1]))
                 if not admitted:
                     await self._give_back([hits.pop()])
         except BaseException:
@@ -305,4 +347,45 @@ def _shared_limiter(settings: Settings) -> FixedWindowRateLimiter | None:
         ) from None
     if not isinstance(storage, RedisStorage):
         raise ConfigurationError("AUTHAPI_REDIS_URL must begin with redis:// or rediss://")
+    if reason := _misread(settings.redis_url.get_secret_value()):
+        raise ConfigurationError(f"AUTHAPI_REDIS_URL {reason}")
+    pool = storage.bridge.get_connection().connection_pool  # type: ignore[attr-defined]  # limits
+    pool.connection_class = _looking_up_alone(pool.connection_class)
     return FixedWindowRateLimiter(storage)
+
+
+def _looking_up_alone(kind: type[Any]) -> type[Any]:
+    """Connections of redis-py like `kind`, whose lookups take no thread that others share."""
+    from redis.asyncio import Connection  # noqa: PLC0415  # of an extra
+
+    if not issubclass(kind, Connection):
+        return kind  # by a socket in the file system
+
+    class Alone(kind):  # type: ignore[misc]  # known at run time
+        async def _connect(self) -> None:
+            async with asyncio.timeout(self.socket_connect_timeout):
+                self._connected = await connected_socket(self.host, self.port)
+                await super()._connect()
+
+        def _connection_arguments(self) -> Mapping[str, object]:
+            found = {**super()._connection_arguments(), "sock": self._connected}
+            del found["host"], found["port"]
+            # What the certificate has to name: of a socket, asyncio knows no name.
+            return {**found, "server_hostname": self.host} if found.get("ssl") else found
+
+    return Alone
+
+
+def _misread(url: str) -> str | None:
+    """What in a URL of Redis the library passes over silently, and what to write; or None."""
+    parts = urlsplit(url)
+    if not parts.hostname or parts.fragment:
+        return (
+            "must name a host: redis://user:password@host:6379/0; in a password, @ / ? # are"
+            " written %40 %2F %3F %23"
+        )
+    if not re.fullmatch("/?|/[0-9]+", parts.path):
+        return "must end with the number of a database: redis://host:6379/0"
+    if found := {name.lower() for name in parse_qs(parts.query)} & {"ssl", "tls", "sslmode"}:
+        return f"has the parameter {min(found)}: write rediss:// for TLS"
+    return None

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from pydantic import Field, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
@@ -26,24 +26,33 @@ from authapi.settings.accounts import AccountSettings
 from authapi.settings.edge import DOTENV, EdgeSettings
 from authapi.settings.fields import (
     MIN_SECRET_LENGTH,
+    FilePath,
     Grace,
     Lifetime,
     Names,
     Rate,
     Rates,
+    Seconds,
     Secret,
+    SecretURL,
+    WholeSeconds,
 )
 from authapi.settings.files import REMEDY, readers_of
+from authapi.settings.texts import expanded, is_homeless
+from authapi.settings.unknown import describe, find_unknown, warn_once
 
 __all__ = [
     "MIN_SECRET_LENGTH",
     "EdgeSettings",
     "Settings",
+    "is_homeless",
     "load_edge_settings",
     "load_settings",
     "readers_of",
     "secret_files",
     "secrets_in_dotenv",
+    "unknown_settings",
+    "warn_of_unknown_settings",
 ]
 
 _SECRETS = (
@@ -57,8 +66,9 @@ _SECRETS = (
 
 
 def _default_data_dir() -> Path:
-    base = os.environ.get("XDG_DATA_HOME")
-    return (Path(base) if base else Path.home() / ".local" / "share") / "authapi"
+    # A relative path is invalid there, and ignored (XDG Base Directory Specification).
+    base = Path(os.environ.get("XDG_DATA_HOME") or "~/.local/share")
+    return (base if base.is_absolute() else Path("~/.local/share")) / "authapi"
 
 
 def _is_guessable(secret: str) -> bool:
@@ -88,10 +98,11 @@ class Settings(AccountSettings):
 
     _required: ClassVar[tuple[str, ...]] = ("secret", "public_url", "database_url")
 
-    data_dir: Path = Field(default_factory=_default_data_dir)
+    data_dir: FilePath = Field(default_factory=_default_data_dir)
     """Holds the embedded database and the generated secret, for the time that neither is given."""
-    database_url: SecretStr | None = None
-    """`postgresql://...` or `sqlite:///path`; without it, SQLite in the data folder."""
+    database_url: SecretURL = None
+    """`postgresql://...` as libpq reads it, or `sqlite:///path`, percent-encoded both; without it,
+    SQLite in the data folder."""
     secret: Secret = None
     """The root of all keys, 32 characters or more; without it, one is made in the data folder."""
     workers: int = Field(default=1, ge=1, le=64)
@@ -102,7 +113,7 @@ class Settings(AccountSettings):
     default_strategy: str = "session"
     """What POST /login uses when the request names none."""
 
-    redis_url: SecretStr | None = None
+    redis_url: SecretURL = None
     """`redis://...` of a Redis or Valkey where several processes share their limits."""
     limit_account_and_network: Rates = "10/minute;30/hour"
     """Failed logins to one account from one network. Its hourly part lies well below
@@ -115,6 +126,8 @@ class Settings(AccountSettings):
     """Failed logins altogether, and registrations altogether."""
     limit_registrations: Rate = "20/minute"
     """Registrations from one network."""
+    limit_writes: Rates = "600/minute;6000/hour"
+    """Changes that one account may make. What only ends logins and tokens is not counted."""
 
     session_idle: Lifetime = timedelta(days=1)
     """A cookie session ends when it is not used for this long."""
@@ -160,7 +173,7 @@ class Settings(AccountSettings):
     """Logins of one account; where one more begins, that unused for the longest time ends."""
     max_personal_tokens: int = Field(default=100, ge=1, le=100_000)
     """Personal access tokens of one account; one more is refused."""
-    leak_report_keys: Path | None = None
+    leak_report_keys: FilePath | None = None
     """File with the public keys of the secret scanners that may report leaked tokens, in the form
     that GitHub publishes its own in; without it there is no `POST /tokens/leaked`."""
 
@@ -170,7 +183,7 @@ class Settings(AccountSettings):
     """Characters."""
     password_context_words: Names = ("authapi",)
     """Words that a new password may hold, but that count for nothing: product, company, host."""
-    breached_passwords_url: str | None = Field(default=None, pattern=r"^https?://")
+    breached_passwords_url: str | None = Field(default=None, pattern=r"^(?i:https?)://")
     """A k-anonymity range API to ask of new passwords: gets five digits of a SHA-1 appended."""
     argon2_memory: int = Field(default=19456, ge=19456, le=1 << 20)
     """KiB for one hash. The default, and the least that is accepted, is OWASP's minimum."""
@@ -179,7 +192,8 @@ class Settings(AccountSettings):
     hash_concurrency: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1, le=64)
     """Hashes computed at one time; each takes `argon2_memory`."""
     hash_queue: int = Field(default=64, ge=0, le=10_000)
-    """Hashes that may wait; beyond that, requests are answered 503."""
+    """Hashes that may wait; beyond that, requests are answered 503. When the queue is full, the
+    network with most hashes in it makes room for a network with fewer."""
 
     prune_interval: Lifetime = timedelta(minutes=10)
     """How often ended sessions and old events are removed, by one process."""
@@ -197,13 +211,13 @@ class Settings(AccountSettings):
     """Let production run on SQLite: one machine, one disk, no other host."""
     database_pool_size: int = Field(default=10, ge=1, le=1000)
     """Connections that each process may hold open."""
-    database_pool_timeout: float = Field(default=5.0, gt=0, le=300)
+    database_pool_timeout: Seconds = Field(default=5.0, gt=0, le=300)
     """Seconds that a request waits for a connection before it is answered 503."""
-    database_timeout: float = Field(default=5.0, gt=0, le=300)
+    database_timeout: Seconds = Field(default=5.0, gt=0, le=300)
     """Seconds that one statement may take, or wait for a lock, before it is given up."""
-    shutdown_delay: float = Field(default=0.0, ge=0, le=300)
+    shutdown_delay: Seconds = Field(default=0.0, ge=0, le=300)
     """Seconds that the service goes on after SIGTERM, not ready any more, before it shuts down."""
-    shutdown_timeout: int = Field(default=30, ge=1, le=3600)
+    shutdown_timeout: WholeSeconds = Field(default=30, ge=1, le=3600)
     """Seconds that requests in flight have to finish after SIGTERM and `shutdown_delay`."""
 
     def _fit_together(self) -> None:
@@ -263,7 +277,8 @@ class Settings(AccountSettings):
         """The database URL, with the embedded default filled in."""
         if self.database_url is not None:
             return self.database_url.get_secret_value()
-        return f"sqlite:///{self.data_dir.absolute() / 'authapi.db'}"
+        # Not resolved: with a symbolic link in it, the path stays as the operator wrote it.
+        return f"sqlite:///{quote(os.fsencode(self.data_dir.absolute() / 'authapi.db'))}"
 
     @classmethod
     def settings_customise_sources(
@@ -280,10 +295,31 @@ class Settings(AccountSettings):
 def secret_files() -> Mapping[str, Path]:
     """The files that secrets are read from, by the variables that name them."""
     return {
-        f"{variable}_FILE": Path(os.environ[f"{variable}_FILE"])
+        f"{variable}_FILE": _file(os.environ[f"{variable}_FILE"])
         for variable in _SECRETS
         if os.environ.get(f"{variable}_FILE") and not os.environ.get(variable)
     }
+
+
+def _file(text: str) -> Path:
+    return expanded(Path(text.strip("\r\n")))
+
+
+def unknown_settings(kind: type[EdgeSettings]) -> Mapping[str, str]:
+    """Variables that look like settings and that neither `kind` nor `Settings` reads.
+
+    Each with a line that says so, and with the name that is most like it.
+    """
+    found = find_unknown({kind, Settings})
+    return {name: describe(name, nearest) for name, nearest in found.items()}
+
+
+def warn_of_unknown_settings(kind: type[EdgeSettings], *, silently: bool = False) -> None:
+    """Log a warning for each of them, once in a process.
+
+    `silently` only counts them as logged: the process that started this one has logged them.
+    """
+    warn_once(unknown_settings(kind), silently=silently)
 
 
 def secrets_in_dotenv() -> Mapping[Path, tuple[str, ...]]:
@@ -304,7 +340,8 @@ class _SecretFiles(EnvSettingsSource):
         if path is None or "SecretStr" not in str(field.annotation):
             return None, field_name, False
         try:
-            return Path(path).read_text(encoding="utf-8").rstrip("\r\n"), field_name, False
+            # With the byte order mark that some editors begin a file with.
+            return _file(path).read_text(encoding="utf-8-sig"), field_name, False
         except (OSError, UnicodeDecodeError):
             variable = f"AUTHAPI_{field_name.upper()}_FILE"
             raise ConfigurationError(f"{variable} names a file that cannot be read") from None

@@ -10,7 +10,8 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from authapi.settings.fields import Lifetime, Networks, Origins, PublicURL, Scopes
+from authapi.settings.fields import Lifetime, Networks, Origins, PublicURL, Scopes, Seconds
+from authapi.settings.texts import without_line_ends
 
 DOTENV = ".env"
 
@@ -53,7 +54,7 @@ class EdgeSettings(BaseSettings):
     """One line in the log for each request, besides those for security events."""
     max_body_bytes: int = Field(default=65536, ge=1024)
     """One request body; a longer one is answered 413 before it is read."""
-    body_timeout: float = Field(default=30.0, gt=0, le=3600)
+    body_timeout: Seconds = Field(default=30.0, gt=0, le=3600)
     """Seconds that the head of a request, and then a body for a route of ours, may take to arrive;
     then it is answered 408. `HTTPProtocol` also ends every body that stands still for so long."""
     max_header_bytes: int = Field(default=32768, ge=4096)
@@ -62,6 +63,11 @@ class EdgeSettings(BaseSettings):
     """One Authorization or Cookie header."""
     max_json_depth: int = Field(default=20, ge=4, le=200)
     """How deep arrays and objects of a body may nest."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _cleaned(cls, values: object) -> object:
+        return without_line_ends(values)
 
     @model_validator(mode="after")
     def _checked(self) -> Self:

@@ -3,11 +3,15 @@
 import ipaddress
 import re
 from datetime import timedelta
+from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import NoDecode
+
+from authapi.settings import texts
+from authapi.settings.durations import as_duration, as_seconds
 
 _ORIGIN = re.compile(
     r"(http(?!.*:80$)|https(?!.*:443$))://([a-z0-9-]+(\.[a-z0-9-]+)*|\[[0-9a-f:]+\])(:[1-9][0-9]{0,4})?"
@@ -15,10 +19,6 @@ _ORIGIN = re.compile(
 MIN_SECRET_LENGTH = 32
 _MAPPED_BITS = 96
 """The length of the prefix that IPv4-mapped IPv6 addresses share (RFC 4291, section 2.5.5.2)."""
-
-
-def _seconds(value: object) -> object:
-    return int(value) if isinstance(value, str) and value.strip().isdigit() else value
 
 
 def _split(value: object) -> object:
@@ -100,12 +100,16 @@ def _long_secret(value: SecretStr | None) -> SecretStr | None:
 _LONGEST = timedelta(days=36525)
 """A century: a time that far from now can still be written down."""
 
-Lifetime = Annotated[timedelta, BeforeValidator(_seconds), Field(gt=timedelta(0), le=_LONGEST)]
-"""A length of time: a number of seconds, or ISO 8601 such as P14D."""
+Lifetime = Annotated[timedelta, BeforeValidator(as_duration), Field(gt=timedelta(0), le=_LONGEST)]
+"""A length of time: a number of seconds, words such as `90s` and `1h 30m`, or ISO 8601 (`P14D`)."""
 Grace = Annotated[
-    timedelta, BeforeValidator(_seconds), Field(ge=timedelta(0), le=timedelta(hours=1))
+    timedelta, BeforeValidator(as_duration), Field(ge=timedelta(0), le=timedelta(hours=1))
 ]
 """The same, and zero, for what is to be short."""
+Seconds = Annotated[float, BeforeValidator(as_seconds)]
+"""A number of seconds, written in the same ways."""
+WholeSeconds = Annotated[int, BeforeValidator(as_seconds)]
+"""The same, without a fraction."""
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 """Names separated by commas or spaces."""
 Scopes = Annotated[
@@ -125,4 +129,10 @@ Origins = Annotated[Names, AfterValidator(_origins)]
 PublicURL = Annotated[str, AfterValidator(_public_url)]
 Networks = Annotated[Names, AfterValidator(_networks)]
 """CIDR networks separated by commas or spaces. `::ffff:10.0.0.0/104` becomes `10.0.0.0/8`."""
-Secret = Annotated[SecretStr | None, AfterValidator(_long_secret)]
+Secret = Annotated[
+    SecretStr | None, AfterValidator(texts.secret_text), AfterValidator(_long_secret)
+]
+SecretURL = Annotated[SecretStr | None, AfterValidator(texts.url_text)]
+"""A URL that may hold a password."""
+FilePath = Annotated[Path, AfterValidator(texts.expanded)]
+"""A file or folder; `~` is the home folder."""

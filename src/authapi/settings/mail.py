@@ -6,18 +6,19 @@ import re
 from datetime import timedelta
 from email.headerregistry import Address
 from email.utils import parseaddr
-from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr
 
 from authapi.identity import EventType
 from authapi.settings.edge import EdgeSettings
-from authapi.settings.fields import Lifetime, Names, Rate
+from authapi.settings.fields import FilePath, Lifetime, Names, Rate, Seconds, SecretURL
+from authapi.settings.texts import decoded
 
 _SCHEMES = ("smtp", "smtps", "smtp+plain", "folder", "console", "none")
 _LOCALE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*")
+_ESCAPES = "in a password, @ / ? # are written %40 %2F %3F %23"
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -28,13 +29,23 @@ def _mail_url(value: SecretStr | None) -> SecretStr | None:
         parts = urlsplit(value.get_secret_value())
         port = parts.port
     except ValueError:  # whose text repeats the value
-        raise ValueError("is no URL") from None
+        raise ValueError(f"is no URL: {_ESCAPES}") from None
     if parts.scheme not in _SCHEMES:
         raise ValueError("must begin with one of " + ", ".join(f"{name}:" for name in _SCHEMES))
-    if parts.scheme.startswith("smtp") and (not parts.hostname or port == 0):
-        raise ValueError("must name a host: smtp://user:password@host:587")
-    if parts.scheme == "folder" and not unquote(parts.path):
-        raise ValueError("must name a folder: folder:/path")
+    if parts.scheme.startswith("smtp"):
+        if not parts.hostname or port == 0:
+            raise ValueError(f"must name a host: smtp://user:password@host:587; {_ESCAPES}")
+        if parts.query or parts.fragment or parts.path.strip("/"):
+            raise ValueError(
+                f"must end after host and port: smtp:// is STARTTLS, smtps:// is TLS; {_ESCAPES}"
+            )
+    if parts.scheme == "folder":
+        if not decoded(parts.path):
+            raise ValueError("must name a folder: folder:/path")
+        if parts.netloc:
+            raise ValueError("must name a folder without a host: folder:/path")
+        if "?" in value.get_secret_value() or "#" in value.get_secret_value():
+            raise ValueError("must be percent-encoded: ? in a path is %3F, and # is %23")
     return value
 
 
@@ -90,37 +101,38 @@ def _webhook_secret(value: SecretStr | None) -> SecretStr | None:
     if value is None:
         return None
     try:
-        text = value.get_secret_value().removeprefix("whsec_")
+        text = value.get_secret_value().strip().removeprefix("whsec_")
         key = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
         key = b""
     if not 24 <= len(key) <= 64:
         raise ValueError("must be whsec_ and 24 to 64 bytes in base64 (Standard Webhooks)")
-    return value
+    return SecretStr(value.get_secret_value().strip())
 
 
 class MailSettings(EdgeSettings):
     """How people and other services are told of what happens."""
 
-    mail_url: Annotated[SecretStr | None, AfterValidator(_mail_url)] = None
+    mail_url: Annotated[SecretURL, AfterValidator(_mail_url)] = None
     """Where mail goes: `smtp://user:password@host:587` (STARTTLS), `smtps://...:465` (TLS),
     `smtp+plain://...` (neither, for development), `folder:/path` (.eml files), `console:`, `none:`.
     By default, in development a folder in the data folder; in production nowhere."""
     mail_from: Annotated[str, AfterValidator(_mail_from)] = "authapi <no-reply@localhost>"
     """Who mail comes from."""
-    mail_ca_file: Path | None = None
+    mail_ca_file: FilePath | None = None
     """Certificates to trust of the mail server, in PEM; by default those of the system."""
-    mail_timeout: float = Field(default=10.0, gt=0, le=300)
+    mail_timeout: Seconds = Field(default=10.0, gt=0, le=300)
     """Seconds that each step of a delivery may take, of mail and of webhooks."""
     mail_lifetime: Lifetime = timedelta(days=2)
     """For so long delivery is tried, of mail and of webhooks."""
-    mail_templates: Path | None = None
+    mail_templates: FilePath | None = None
     """A folder with templates that go before those shipped: `<locale>/<occasion>.txt`, `.html`,
     and `layout.html`."""
     locales: Annotated[Names, AfterValidator(_locales)] = ("en", "ko")
     """Languages that accounts may choose; the first is that of whoever has chosen none."""
     limit_mails: Rate = "5/hour"
-    """Mails that strangers may cause to one address."""
+    """Mails that strangers may cause to one address, for each purpose: a password reset, the
+    confirmation of an address, a registration, a change of address, and each kind of notice."""
 
     webhook_urls: Annotated[Names, AfterValidator(_webhook_urls)] = ()
     """Where events are sent to, each to all of them."""

@@ -6,6 +6,7 @@ any answer is sent: a commit that fails is an error, never a success told too ea
 """
 
 import asyncio
+import logging
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
@@ -18,18 +19,19 @@ from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy import event
-from sqlalchemy.engine import URL, Connection, ExceptionContext, make_url
-from sqlalchemy.exc import ArgumentError, DisconnectionError
+from sqlalchemy.engine import Connection, ExceptionContext
+from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from authapi.errors import ConfigurationError, StorageUnavailable
-from authapi.identity import Event
+from authapi.errors import StorageUnavailable
+from authapi.identity import Event, current_client
 from authapi.storage.changes import Changes, PostgresChanges, SQLiteChanges, identity_of
-from authapi.storage.faults import translated
+from authapi.storage.faults import Outcome, translated
 from authapi.storage.leases import Leases
 from authapi.storage.patience import connector
 from authapi.storage.postgres.parameters import for_service
+from authapi.storage.sqlite.connections import StoppableConnection
 from authapi.storage.tables.events import EventTable
 from authapi.storage.tables.one_time_secrets import OneTimeSecretTable
 from authapi.storage.tables.outbox import OutboxTable
@@ -37,6 +39,9 @@ from authapi.storage.tables.refresh_families import RefreshFamilyTable
 from authapi.storage.tables.sessions import SessionTable
 from authapi.storage.tables.signing_keys import SigningKeyTable
 from authapi.storage.tables.users import UserTable
+from authapi.storage.urls import parse_url
+
+_log = logging.getLogger(__name__)
 
 _WRITE = "authapi_write"
 _PING_BOUND = 2.0
@@ -66,6 +71,8 @@ class Store:
     changed: set[UUID]
     """Users who are not what they were before, or sessions of theirs; the tables fill it."""
     connection: AsyncConnection
+    on_end: list[Callable[[bool], None]]
+    """Each is called when the transaction is over, with whether it is committed."""
 
     async def take_turn(self, name: str) -> bool:
         """Whether this transaction is the only one that has the turn `name`, until it ends."""
@@ -78,26 +85,6 @@ class Store:
         """The same, but wait for it, as long as for any lock."""
         if self.connection.dialect.name != "sqlite":
             await self.connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_turn_of(name))))
-
-
-def parse_url(text: str) -> URL:
-    """`text` as a URL with its driver: psycopg 3 for PostgreSQL, aiosqlite for SQLite.
-
-    Raises ConfigurationError, without repeating `text`: it may hold a password.
-    """
-    try:
-        url = make_url(text)
-        backend = url.get_backend_name()
-    except (ArgumentError, ValueError):
-        raise ConfigurationError("the database URL cannot be read") from None
-    if backend in {"postgresql", "postgres"}:
-        return url.set(drivername="postgresql+psycopg")
-    if backend == "sqlite":
-        if not url.database or url.database == ":memory:" or url.database.startswith("file:"):
-            # One in memory would be another one for each connection.
-            raise ConfigurationError("the database URL must name a file: sqlite:///path")
-        return url.set(drivername="sqlite+aiosqlite")
-    raise ConfigurationError("the database URL must begin with postgresql:// or sqlite:///")
 
 
 class Database:
@@ -118,7 +105,10 @@ class Database:
         options: dict[str, Any] = {"pool_size": pool_size, "max_overflow": 0}
         options |= {"pool_timeout": pool_timeout, "hide_parameters": True}
         if self._is_sqlite:
-            options["connect_args"] = {"timeout": timeout, "factory": RollingBack}
+            options["connect_args"] = {
+                "timeout": timeout,
+                "async_creator_fn": StoppableConnection,
+            }
         else:
             milliseconds = int(timeout * 1000)
             options["pool_pre_ping"] = True
@@ -134,11 +124,11 @@ class Database:
         self._read_bound = pool_timeout + timeout + 1
         self._write_bound = pool_timeout + 2 * timeout + 1
         self.on_commit: Callable[[Event], None] = _ignore
-        """Told of each event once the transaction that holds it is committed."""
+        """Told of each event once the transaction that holds it is known to be committed."""
         self.on_change: Callable[[Collection[UUID]], None] = _ignore
         """Told which users changed when the transaction that changed them is over."""
         self.on_queued: Callable[[], None] = _nothing
-        """Told when a transaction that added to the outbox is committed."""
+        """Told when a transaction that added to the outbox is committed, or may be."""
         self.changes: Changes = (
             SQLiteChanges(self._url.database or "")
             if self._is_sqlite
@@ -192,19 +182,24 @@ class Database:
                 if store.changed:
                     await self.changes.announce(lease.connection, store.changed)
 
-    def _ended(self, store: Store, is_committed: bool) -> None:
+    def _ended(self, store: Store, outcome: Outcome) -> None:
+        # What may have been committed counts as committed: mail is limited rather than unlimited.
+        for ended in store.on_end:
+            ended(outcome is not Outcome.UNDONE)
         try:
-            if store.changed and is_committed:
+            if store.changed and outcome is Outcome.COMMITTED:
                 self.changes.committed()
         finally:
             # Also after a failure: a commit whose answer was lost may have happened.
             if store.changed:
                 self.on_change(store.changed)
-        if is_committed:
+        if outcome is Outcome.COMMITTED:
             for added in store.events.added:
                 self.on_commit(added)
-            if store.outbox.added:
-                self.on_queued()
+        elif outcome is Outcome.UNKNOWN:
+            _tell_unknown(store.events.added)
+        if store.outbox.added and outcome is not Outcome.UNDONE:
+            self.on_queued()
 
     async def ping(self) -> None:
         """Return if the database takes changes, within two seconds: probes do not wait longer.
@@ -252,6 +247,18 @@ def _store(connection: AsyncConnection) -> Store:
         outbox=OutboxTable(connection),
         changed=changed,
         connection=connection,
+        on_end=[],
+    )
+
+
+def _tell_unknown(events: Sequence[Event]) -> None:
+    # The events are in the table exactly if the changes are: their ids answer the question.
+    _log.error(
+        "the answer to COMMIT is lost: the changes may have been made or not",
+        extra={
+            "request_id": current_client().request_id,
+            "events": [f"{event.type.value} {event.id}" for event in events] or None,
+        },
     )
 
 
@@ -272,26 +279,6 @@ def _doubt(context: ExceptionContext) -> None:
     # pooler came in between. All connections of the pool are made anew, and looked at then.
     if getattr(context.original_exception, "sqlstate", "") in _STALE_STATEMENTS:
         context.is_disconnect = True
-
-
-class RollingBack(sqlite3.Connection):
-    """Rolls back what is open before it closes.
-
-    SQLite does so by itself, but not before the last cursor of the connection is gone; that of a
-    cancelled statement is held by its traceback.
-    """
-
-    is_closed = False
-
-    def close(self) -> None:
-        if self.is_closed:
-            return
-        self.is_closed = True
-        try:
-            if self.in_transaction:
-                self.rollback()
-        finally:
-            super().close()
 
 
 def _require_file(_: object, __: object, arguments: Sequence[str], ___: object) -> None:

@@ -2,13 +2,18 @@
 
 The same request may succeed once an operator has mended that: it is answered 503. An error that
 says that a statement of ours is wrong stays what it is, and is answered 500.
+
+A client cannot tell a server that died before a commit from one that died after it: the outcome of
+such a transaction is unknown. Its changes may be in the tables, so a call that ended so is not run
+again, and what is remembered of the rows is dropped.
 """
 
 import logging
 import sqlite3
+from enum import Enum
 from types import TracebackType
 
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from authapi.errors import StorageUnavailable
@@ -49,6 +54,15 @@ _SQLITE = frozenset(
 _SQLITE_EXPECTED = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 
 
+class Outcome(Enum):
+    """How a transaction has ended."""
+
+    COMMITTED = "committed"
+    UNDONE = "undone"
+    UNKNOWN = "unknown"
+    """COMMIT was sent, and no answer says what came of it."""
+
+
 class translated:  # noqa: N801  # reads as a verb at its places of use
     """Turns what the driver raises when the database cannot do its part into StorageUnavailable."""
 
@@ -65,6 +79,20 @@ class translated:  # noqa: N801  # reads as a verb at its places of use
                 raise StorageUnavailable(*_told(error)) from error
         elif isinstance(error, PoolTimeout | TimeoutError):
             raise StorageUnavailable from error
+
+
+def outcome_after(error: BaseException) -> Outcome:
+    """The outcome of a transaction whose commit has raised `error`."""
+    if not isinstance(error, DBAPIError):
+        # SQLAlchemy refuses before anything is sent. A time-out or a cancellation comes later.
+        return Outcome.UNDONE if isinstance(error, SQLAlchemyError) else Outcome.UNKNOWN
+    if isinstance(error.orig, sqlite3.Error):
+        return Outcome.UNDONE
+    # An answer of this severity aborts the transaction. FATAL ends the session, before the commit
+    # or after it (PostgreSQL, 54.8: field V, which is not translated).
+    diagnosis = getattr(error.orig, "diag", None)
+    severity = getattr(diagnosis, "severity_nonlocalized", None)
+    return Outcome.UNDONE if severity == "ERROR" else Outcome.UNKNOWN
 
 
 def sqlstate(error: DBAPIError) -> str | None:

@@ -10,9 +10,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from authapi.errors import ConfigurationError, StorageUnavailable
 from authapi.storage import poolers
-from authapi.storage.database import parse_url
 from authapi.storage.patience import set_on_connect
 from authapi.storage.postgres.parameters import for_command
+from authapi.storage.urls import parse_url
 
 _AT_ONCE = 500
 _CONNECTING = 10

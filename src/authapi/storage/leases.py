@@ -20,6 +20,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncTransactio
 from sqlalchemy.pool import PoolProxiedConnection
 from sqlalchemy.util import greenlet_spawn
 
+from authapi.storage.faults import Outcome, outcome_after
+from authapi.storage.sqlite.connections import StoppableConnection
+
 
 class Lease:
     """One connection, from when it is taken until it is given back."""
@@ -27,19 +30,27 @@ class Lease:
     connection: AsyncConnection
 
     def __init__(
-        self, engine: AsyncEngine, turn: AbstractAsyncContextManager[Any] | None, deadline: float
+        self,
+        engine: AsyncEngine,
+        turn: AbstractAsyncContextManager[Any] | None,
+        *,
+        deadline: float,
+        patience: float,
     ) -> None:
         self._engine = engine
         self._turn = turn
         self._deadline = deadline
+        self._patience = patience
         self._transaction: AsyncTransaction | None = None
         self._held = AsyncExitStack()
         self.checked_out: PoolProxiedConnection | None = None
         """What the pool has handed over; SQLAlchemy loses it if it is cancelled soon after."""
+        self.driver: Any = None
+        """The connection of the driver behind that, also after it was invalidated."""
         self.is_unwanted = False
         """Whether the caller is gone: nothing is begun for it any more."""
-        self.on_end: Callable[[bool], None] = _ignore
-        """Told at the end whether the transaction is committed, before the next writer's turn."""
+        self.on_end: Callable[[Outcome], None] = _ignore
+        """Told at the end what became of the transaction, before the next writer's turn."""
         self.loop = asyncio.get_running_loop()
         self.is_given_back = False
 
@@ -61,6 +72,7 @@ class Lease:
             await self._give_back()
 
     async def _open(self, *, begins: bool) -> None:
+        self._held.push_async_callback(self._let_go)  # before the turn is another's
         token = _taking.set(self)
         try:
             self.connection = await self._engine.connect()
@@ -75,17 +87,22 @@ class Lease:
 
         Raises what the commit raises; a rollback that fails costs the connection, and no more.
         """
-        is_committed = False
+        outcome = Outcome.UNDONE
         try:
             if commits and self._transaction is not None:
                 async with asyncio.timeout(patience):
                     await self._transaction.commit()
-                is_committed = True
+                outcome = Outcome.COMMITTED
+        except BaseException as error:
+            outcome = outcome_after(error)
+            raise
         finally:
             try:
-                if self._transaction is not None and not is_committed:
+                if outcome is Outcome.UNKNOWN:
+                    self._cut()  # nothing that it is asked now may be answered
+                elif self._transaction is not None and outcome is Outcome.UNDONE:
                     await self._roll_back(self._transaction, patience)
-                self.on_end(is_committed)
+                self.on_end(outcome)
             finally:
                 await self._give_back()
 
@@ -94,17 +111,33 @@ class Lease:
             async with asyncio.timeout(patience):
                 await transaction.rollback()
         except (SQLAlchemyError, TimeoutError):
+            self._cut()
+
+    def _cut(self) -> None:
+        """Give the connection up at once; on SQLite its thread closes it behind what it does."""
+        # `await self.connection.invalidate()` would wait for that.
+        if self.connection.sync_connection is not None:
             with suppress(SQLAlchemyError):
-                await self.connection.invalidate()
+                self.connection.sync_connection.invalidate()
 
     async def _give_back(self) -> None:
         try:
             await self._held.aclose()
         finally:
-            lost = self.checked_out
-            if lost is not None and lost.is_valid:
-                await greenlet_spawn(lost.invalidate)
             self.is_given_back = True
+
+    async def _let_go(self) -> None:
+        """Close what SQLAlchemy has lost, and wait until SQLite has no lock of it any more.
+
+        The statement of a task that was cancelled twice still runs in the thread of its connection.
+        """
+        lost = self.checked_out
+        if lost is not None and lost.is_valid:
+            await greenlet_spawn(lost.invalidate)
+        if isinstance(self.driver, StoppableConnection):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._patience):
+                    await self.driver.stopped()
 
     def drop(self) -> None:
         """Cut the connection of an event loop that is closed, and can do nothing for it any more.
@@ -145,7 +178,7 @@ class Leases:
         all. With `turn`, while that is held. Raises TimeoutError at the bound.
         """
         deadline = asyncio.get_running_loop().time() + bound
-        lease = Lease(engine, turn, deadline)
+        lease = Lease(engine, turn, deadline=deadline, patience=self._patience)
         self._leases.add(lease)
         taking = self._start(lease, lease.take(begins=begins))
         try:
@@ -207,8 +240,8 @@ _taking: ContextVar[Lease | None] = ContextVar("authapi_taking", default=None)
 def _note(_: object, __: object, proxied: PoolProxiedConnection) -> None:
     lease = _taking.get()
     if lease is not None:
-        lease.checked_out = proxied
+        lease.checked_out, lease.driver = proxied, proxied.driver_connection
 
 
-def _ignore(_: bool) -> None:
+def _ignore(_: Outcome) -> None:
     return None

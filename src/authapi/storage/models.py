@@ -64,6 +64,12 @@ sessions = sa.Table(
     sa.Column("ip", sa.String(45)),
     sa.Column("user_agent", sa.String(255)),
     sa.Column("data", sa.JSON, nullable=False),
+    # Whether the cookie outlives the browser.
+    sa.Column("remembered", sa.Boolean, nullable=False, server_default=sa.false()),
+    # Of the secret that the browser had before this one: it may still be in a request under way.
+    sa.Column("replaced_hash", SecretHashType, index=True),
+    # JWTs for other services that were ended before their time: when that is, by `jti`.
+    sa.Column("ended_jwts", sa.JSON(none_as_null=True)),
 )
 
 events = sa.Table(

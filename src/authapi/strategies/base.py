@@ -141,6 +141,14 @@ class Strategy(ABC):
         """
         return Unknown.ASK
 
+    def discard(self) -> tuple[tuple[str, str], ...]:
+        """Response headers by which a client drops a credential that has just ended.
+
+        For what clients keep by themselves, as browsers do with cookies. Where `authenticate` finds
+        a dead one, it hands them over with InvalidCredential.
+        """
+        return ()
+
     @abstractmethod
     def challenge(self) -> Challenge:
         """What a 401 says to invite this credential."""
@@ -189,8 +197,11 @@ class Renewable(Revocable):
     """A strategy whose secret can be replaced while its session lives on."""
 
     @abstractmethod
-    def renew(self) -> Renewal:
-        """Another secret, not stored yet."""
+    def renew(self, identity: Identity) -> Renewal:
+        """Another secret for the session of `identity`, not stored yet.
+
+        The client keeps it for as long as it would have kept the one that `identity` came with.
+        """
 
 
 def bearer_credential(connection: HTTPConnection) -> str | None:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from starlette.requests import HTTPConnection
 
-from authapi.crypto.passwords import MAX_LENGTH
+from authapi.crypto.password_text import is_too_long
 from authapi.errors import InvalidCredential, InvalidCredentials, InvalidInput
 from authapi.identity import Identity
 from authapi.services.addresses import parse_email
@@ -65,6 +65,6 @@ def _decode(credential: str) -> tuple[str, str]:
     except binascii.Error:
         raise ValueError("not base64") from None
     address, colon, password = raw.decode("utf-8").partition(":")
-    if not colon or "\0" in address + password or not 0 < len(password) <= MAX_LENGTH:
+    if not colon or "\0" in address + password or not password or is_too_long(password):
         raise ValueError("no credentials")
     return address, password

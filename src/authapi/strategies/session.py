@@ -4,10 +4,13 @@ The cookie holds 256 random bits and nothing else. It is HttpOnly, SameSite=Lax,
 under its `__Host-` name browsers refuse it from anyone but this host over TLS (RFC 6265bis, 4.1.3).
 """
 
+import math
 from collections.abc import Mapping
+from datetime import timedelta
 
 from starlette.requests import HTTPConnection
 
+from authapi.clock import now
 from authapi.crypto.secrets import SecretHash, hash_secret, is_secret, new_secret
 from authapi.errors import InvalidCredential
 from authapi.identity import Identity, SessionKind
@@ -27,20 +30,25 @@ class SessionStrategy(Renewable):
         self._secure = settings.cookie_secure
         self._cookie = "__Host-authapi" if self._secure else "authapi"
         self._session = Lifetime(settings.session_absolute, settings.session_idle)
-        self._remembered = Lifetime(settings.remember_absolute, settings.remember_idle)
+        self._remembered = Lifetime(
+            settings.remember_absolute, settings.remember_idle, remembered=True
+        )
 
     async def authenticate(self, connection: HTTPConnection) -> Identity | None:
         values = self._values(connection)
         if not values:
             return None
-        # Two cookies of one name mean that somebody planted one; which is ours cannot be known.
+        # Two cookies of one name mean that one was planted; which is ours cannot be known. Neither
+        # is removed: that would remove ours, and leave the planted one to be taken for it.
         if len(values) > 1 or not is_secret(values[0]):
             raise InvalidCredential
         identity = await self.services.sessions.identify_secret(
             hash_secret(values[0]), SessionKind.SESSION, strategy=self.name
         )
         if identity is None:
-            raise InvalidCredential
+            # Not where the secret was replaced a moment ago: this answer may arrive after the one
+            # with the new cookie, which it must not remove.
+            raise InvalidCredential(headers=self.discard())
         return identity
 
     def recall(self, connection: HTTPConnection) -> Identity | Unknown | None:
@@ -63,7 +71,7 @@ class SessionStrategy(Renewable):
             secret=hash_secret(secret),
             replaces=self._presented(connection),
         )
-        age = int(self._remembered.absolute.total_seconds()) if remember else None
+        age = self._remembered.absolute if remember else None
         return Issued(
             session_id=session.id,
             expires_at=session.expires_at,
@@ -77,15 +85,19 @@ class SessionStrategy(Renewable):
     async def revoke(self, identity: Identity) -> tuple[tuple[str, str], ...]:
         await super().revoke(identity)
         return (
-            ("set-cookie", self._set_cookie("", max_age=0)),
+            *self.discard(),
             ("clear-site-data", '"cache", "cookies", "storage"'),
         )
 
-    def renew(self) -> Renewal:
-        # Whether this login was to be remembered is not kept: the new cookie lasts until the
-        # browser closes, which is the safe side after a change of password.
-        secret = new_secret()
-        cookie = self._set_cookie(secret, max_age=None)
+    def discard(self) -> tuple[tuple[str, str], ...]:
+        return (("set-cookie", self._set_cookie("", max_age=timedelta(0))),)
+
+    def renew(self, identity: Identity) -> Renewal:
+        secret, age = new_secret(), None
+        if identity.remembered and identity.expires_at is not None:
+            # The session ends when it would have ended with the cookie before.
+            age = max(identity.expires_at - now(), timedelta(seconds=1))
+        cookie = self._set_cookie(secret, max_age=age)
         return Renewal(secret=hash_secret(secret), headers=(("set-cookie", cookie),))
 
     def challenge(self) -> Challenge:
@@ -119,10 +131,10 @@ class SessionStrategy(Renewable):
                     values.append(value)
         return values
 
-    def _set_cookie(self, value: str, *, max_age: int | None) -> str:
+    def _set_cookie(self, value: str, *, max_age: timedelta | None) -> str:
         parts = [f"{self._cookie}={value}", "Path=/", "HttpOnly", "SameSite=Lax"]
         if self._secure:
             parts.append("Secure")
         if max_age is not None:
-            parts.append(f"Max-Age={max_age}")
+            parts.append(f"Max-Age={math.ceil(max_age.total_seconds())}")
         return "; ".join(parts)

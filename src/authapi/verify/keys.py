@@ -174,7 +174,7 @@ class RemoteKeys:
     def _keep(self, published: Published) -> None:
         if not published.keys:
             _log.warning("an issuer publishes no usable keys", extra={"issuer": self._issuer})
-        if _members(published.keys) != _members(self._ring):
+        if _uses(published.keys) != _uses(self._ring):
             # Only then: what was verified with the same keys stays verified.
             self._ring = published.keys
         told = _UNTOLD if published.max_age is None else published.max_age
@@ -184,5 +184,8 @@ class RemoteKeys:
         self._stale_at = self._read_at + kept
 
 
-def _members(ring: Ring) -> Mapping[str, Mapping[str, str]]:
-    return {kid: key.jwk for kid, key in ring.items()}
+def _uses(ring: Ring) -> Mapping[str, object]:
+    """What may be verified with the keys of a ring."""
+    return {
+        kid: (key.jwk, frozenset(key.others), key.issuer, key.is_named) for kid, key in ring.items()
+    }

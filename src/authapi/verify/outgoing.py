@@ -10,6 +10,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from authapi.crypto import strict_json
+from authapi.web.outgoing.connections import looking_up_alone
 
 if TYPE_CHECKING:
     import ssl
@@ -83,11 +84,13 @@ class Outgoing:
             # Not before it is asked: its connections belong to the event loop that runs now. Those
             # of a loop that is over cannot even be closed.
             self._loop = loop
-            self._http = httpx.AsyncClient(
-                timeout=self._timeout,
-                verify=_tls(),
-                follow_redirects=False,
-                limits=httpx.Limits(max_connections=MAX_CONNECTIONS),
+            self._http = looking_up_alone(
+                httpx.AsyncClient(
+                    timeout=self._timeout,
+                    verify=_tls(),
+                    follow_redirects=False,
+                    limits=httpx.Limits(max_connections=MAX_CONNECTIONS),
+                )
             )
         # What is not compressed cannot be larger than it looks.
         asked = {"Accept": "application/json", "Accept-Encoding": "identity", **headers}

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from fastapi import APIRouter, FastAPI
 
 from authapi.errors import ConfigurationError
-from authapi.settings import EdgeSettings, load_edge_settings
+from authapi.settings import EdgeSettings, load_edge_settings, warn_of_unknown_settings
 from authapi.strategies.base import Strategy
 from authapi.strategies.registry import Registry
 from authapi.verify.introspection import RemoteIntrospection
@@ -56,6 +56,7 @@ class ResourceServer:
         remote = [strategy for strategy in strategies if isinstance(strategy, RemoteJWT)]
         for strategy in remote:
             strategy.stand_beside(other for other in remote if other is not strategy)
+            strategy.limit(self.settings.max_credential_bytes)
 
     def install(self, app: FastAPI, *, include: Collection[str] | None = None) -> None:
         """Add the edge, the error handlers, the OpenAPI security and our few routes to `app`.
@@ -73,6 +74,7 @@ class ResourceServer:
         issuer answers in place of one.
         """
         self._installation.check()
+        warn_of_unknown_settings(type(self.settings))
         async with self._installation.started():
             yield
 

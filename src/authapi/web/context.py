@@ -68,12 +68,19 @@ class RequestContext:
     misused: Identity | None = None
     """Whose credential a browser added for a page that has no business with us. Nobody is served as
     them; the event of the refusal names them, as it is they who were attacked."""
+    discards: tuple[tuple[str, str], ...] = ()
+    """Response headers by which the client drops what it presented, and what is dead."""
     span: Span | None = None
     """FastAPI's OpenTelemetry span of this request, if there is one."""
     is_accepted: bool = False
     """Whether this is a WebSocket whose handshake is accepted."""
     challenges: tuple[Challenge, ...] | None = None
     """What a 401 or 403 of this request has to say in `WWW-Authenticate`."""
+
+    def discard(self, identity: Identity) -> None:
+        """Have the client drop the credential of `identity`, which this request has ended."""
+        if identity.strategy in self.runtime.registry:
+            self.discards = self.runtime.registry[identity.strategy].discard()
 
 
 def context_of(connection: HTTPConnection) -> RequestContext:

@@ -53,6 +53,7 @@ STATUS: Mapping[type[AuthAPIError], int] = {
     errors.UnsupportedMediaType: 415,
     errors.InvalidInput: 422,
     errors.TooManyAttempts: 429,
+    errors.TooManyRequests: 429,
     errors.HeadersTooLarge: 431,
     errors.TargetTooLong: 414,
     errors.HTTPVersionNotSupported: 505,
@@ -69,6 +70,7 @@ _TOLD = (
     errors.InactiveAccount,
     errors.StaleAuthentication,
     errors.TooManyAttempts,
+    errors.TooManyRequests,
     errors.MalformedRequest,
     errors.HeadersTooLarge,
     errors.TargetTooLong,
@@ -188,11 +190,14 @@ def problem_for(error: AuthAPIError, context: RequestContext) -> ProblemDocument
     """What a refusal or failure looks like to the caller of this request."""
     status, headers, members = status_of(error), [], dict[str, object]()
     _tell_log(error, context)
-    if isinstance(error, Unavailable | errors.TooManyAttempts):
+    if isinstance(error, Unavailable | errors.TooManyAttempts | errors.TooManyRequests):
         headers.append(("retry-after", str(error.retry_after)))
     elif isinstance(error, errors.RequestTimeout):
         # RFC 9110, section 15.5.9. What is still to come would be read as the next request.
         headers.append(("connection", "close"))
+    elif isinstance(error, errors.UnsupportedMediaType):
+        if error.accept_encoding is not None:
+            headers.append(("accept-encoding", error.accept_encoding))
     elif not isinstance(error, Refusal):
         return internal_error(context.request_id)
     elif isinstance(error, InvalidInput):
@@ -203,6 +208,7 @@ def problem_for(error: AuthAPIError, context: RequestContext) -> ProblemDocument
     elif isinstance(error, errors.InvalidGrant):
         members["error"] = error.code
     headers += [("www-authenticate", str(item)) for item in _challenges(error, context)]
+    headers += context.discards
     return problem(
         status,
         error.code,

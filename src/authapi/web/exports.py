@@ -1,14 +1,31 @@
-"""Events as files: CSV for people with a spreadsheet, JSON lines for programs."""
+"""Events as files: CSV for people with a spreadsheet, JSON lines for programs.
 
+`Download` sends a file while it is made. It has no length in advance, so HTTP/1.1 sends it in
+chunks (RFC 9112, section 7.1). After an error the connection is closed without the last chunk, and
+the client knows that the file is not complete (RFC 9112, section 8).
+"""
+
+import asyncio
 import csv
 import io
 import json
-from collections.abc import Callable, Iterable, Mapping
+import logging
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 
+from starlette.requests import ClientDisconnect
+from starlette.responses import StreamingResponse
+from starlette.types import Message, Send
+
+from authapi.errors import Unavailable
 from authapi.identity import Event
 from authapi.web.schemas import AnyEventOut
 
+_log = logging.getLogger("authapi")
+
+_STALLED_AFTER = 30.0
+"""Seconds in which the client has to take a part of a file, before its connection is closed."""
 _COLUMNS = tuple(AnyEventOut.model_fields)
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """What makes a formula of a cell, which a spreadsheet would compute: clients choose user agents."""
@@ -52,3 +69,35 @@ EXPORTS: Mapping[str, Export] = {
     "csv": Export("text/csv; charset=utf-8; header=present", _csv([_COLUMNS]), _as_csv),
     "jsonl": Export("application/jsonl", "", _as_json_lines),
 }
+
+
+class Download(StreamingResponse):
+    """A file whose `parts` are sent as they are made."""
+
+    def __init__(self, parts: AsyncGenerator[str], *, name: str, media_type: str) -> None:
+        headers = {
+            "content-type": media_type,
+            "content-disposition": f'attachment; filename="{name}"',
+        }
+        super().__init__(parts, headers=headers)
+        self._parts = parts
+
+    async def stream_response(self, send: Send) -> None:
+        """Send it. Raises ClientDisconnect if the client takes nothing for too long.
+
+        The parts are closed at the end, when the client goes, and after an error.
+        """
+
+        async def bounded(message: Message) -> None:
+            try:
+                async with asyncio.timeout(_STALLED_AFTER):
+                    await send(message)
+            except TimeoutError:
+                raise ClientDisconnect from None
+
+        async with aclosing(self._parts):
+            try:
+                await super().stream_response(bounded)
+            except Unavailable as error:
+                _log.error("export ended early", extra={"code": error.code})
+                raise

@@ -4,7 +4,7 @@ import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from authapi.clock import now
 from authapi.errors import (
@@ -35,6 +35,10 @@ PROXY_SCHEMES = {
 """The schemes that proxies in front of a service authenticate callers by themselves with, and the
 form of one credential of each (RFC 9110, section 11.4)."""
 
+Writes: TypeAlias = Literal["by_account", "by_session", "uncounted"]
+"""`by_session` is for changes that an owner must be able to make while a thief of another session
+uses up the limit. `uncounted` is for routes that write nothing lasting, or only end something."""
+
 
 @dataclass(frozen=True, slots=True)
 class Requirements:
@@ -48,13 +52,17 @@ class Requirements:
     fresh: timedelta | Literal[True] | None = None
     optional: bool = False
     revocable: bool = False
-    """Only strategies that can log out."""
+    """Only strategies that can log out. One that is over is passed over for another."""
+    lenient: bool = False
+    """A caller with a bad credential is a stranger, and not refused."""
     if_configured: bool = False
     """Names that the settings do not have are left out instead of being an error."""
     open_to_headers: bool = False
     """A caller whose Authorization header no strategy reads is a stranger, and not refused."""
     exchangeable: tuple[str, ...] = ()
     """Names besides, where the settings have other services to exchange a credential for."""
+    writes: Writes | None = None
+    """How `limit_writes` counts a request to this route of ours; None for one that only reads."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,8 @@ The order: credentials that a caller sends on purpose (headers) before what a br
 itself (the cookie); within that, the order given. The first strategy that recognises its kind of
 credential decides. An Authorization header that none of them recognises is a bad credential, unless
 it is for a proxy in front (`PROXY_SCHEMES`): the cookie does not stand in for it. Then the gates:
-active, fresh, scopes, verified, superuser.
+active, fresh, scopes, verified, superuser. At last, on routes of ours that change something, the
+change is counted (`limit_writes`).
 """
 
 from collections.abc import Collection, Iterator
@@ -31,7 +32,7 @@ from authapi.strategies.base import Authorization, Challenge, Strategy, authoriz
 from authapi.web.challenges import extended
 from authapi.web.context import RequestContext, Runtime, context_of
 from authapi.web.csrf import check_ambient
-from authapi.web.requirements import Binding, Requirements, bind, check, requirements
+from authapi.web.requirements import Binding, Requirements, Writes, bind, check, requirements
 
 T_co = TypeVar("T_co", covariant=True)
 _UNASKED = object()
@@ -153,8 +154,19 @@ def current_identity(
 
 
 def revocable_identity() -> Gate[Identity]:
-    """A dependency for logout: any credential that can be ended."""
-    return _identity_gate(Requirements(revocable=True))  # type: ignore[return-value]  # not optional
+    """A dependency for logout: any credential that can be ended.
+
+    One that is over beside a good one is passed over. What no strategy reads is refused.
+    """
+    return _identity_gate(Requirements(revocable=True, writes="uncounted"))  # type: ignore[return-value]  # not optional
+
+
+def identity_if_good() -> Gate[Identity | None]:
+    """A dependency for routes that end what is in the body: the caller, if the credential is good.
+
+    None for a caller without a credential and for one whose credential is bad.
+    """
+    return _identity_gate(Requirements(optional=True, lenient=True, writes="uncounted"))
 
 
 def identity_if_configured(
@@ -162,14 +174,20 @@ def identity_if_configured(
     fresh: timedelta | Literal[True] | None = None,
     superuser: bool = False,
     exchangeable: tuple[str, ...] = (),
+    writes: Writes | None = None,
 ) -> Gate[Identity]:
-    """A dependency for our own routes: `current_identity` of those strategies that there are."""
+    """A dependency for our own routes: `current_identity` of those strategies that there are.
+
+    Without names, all of the settings. `writes` says how a change is counted; the dependency then
+    raises TooManyRequests too.
+    """
     wanted = Requirements(
         strategies=strategies,
         fresh=fresh,
         superuser=superuser,
         exchangeable=exchangeable,
         if_configured=True,
+        writes=writes,
     )
     return _identity_gate(wanted)  # type: ignore[return-value]  # not optional
 
@@ -220,14 +238,29 @@ async def resolve(gate: Gate[object], connection: HTTPConnection) -> Identity | 
     context.challenges = binding.challenges
     identity = _recall(binding, connection, context)
     if identity is None:
-        identity = await _recognise(binding, wanted, connection, context)
+        try:
+            identity = await _recognise(binding, wanted, connection, context)
+        except InvalidCredential:
+            if not wanted.lenient:
+                raise
     if identity is None:
         if wanted.optional:
             return None
         raise Unauthenticated
     context.identity = identity
     check(wanted, identity, context)
+    if wanted.writes is not None:
+        await _count(wanted.writes, identity, context)
     return identity
+
+
+async def _count(writes: Writes, identity: Identity, context: RequestContext) -> None:
+    """Count a change by this caller. Raises TooManyRequests."""
+    throttle = context.runtime.services.throttle
+    if writes == "by_account":
+        await throttle.write(identity.user.id)
+    elif writes == "by_session":
+        await throttle.write(identity.user.id, identity.session_id)
 
 
 def _recall(
@@ -254,10 +287,10 @@ def _recall(
 async def _recognise(
     binding: Binding, wanted: Requirements, connection: HTTPConnection, context: RequestContext
 ) -> Identity | None:
-    explicit_done = False
+    explicit_done, refused = False, False
     for strategy in binding.strategies:
         if strategy.ambient and not explicit_done:
-            if not _may_stand_in(binding, wanted, connection, context):
+            if not refused and not _may_stand_in(binding, wanted, connection, context):
                 return None
             explicit_done = True
         outcome = context.outcomes.get(strategy.name, _UNASKED)
@@ -271,9 +304,13 @@ async def _recognise(
             if strategy.ambient and wanted.optional:
                 continue
             context.challenges = _marked(binding.challenges, strategy.challenge().scheme)
-            raise InvalidCredential
+            if not wanted.revocable:
+                raise InvalidCredential
+            refused = True
         if isinstance(outcome, Identity):
             return outcome
+    if refused:
+        raise InvalidCredential
     if not explicit_done:
         _may_stand_in(binding, wanted, connection, context)
     return None
@@ -285,6 +322,7 @@ async def _ask(
     try:
         outcome = await strategy.authenticate(connection)
     except InvalidCredential as refusal:
+        context.discards += refusal.headers
         return refusal
     if outcome is not None and (strategy.ambient or strategy.kept_by_browsers):
         _check_ambient(connection, context, outcome)

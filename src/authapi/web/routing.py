@@ -25,10 +25,10 @@ from authapi.errors import (
     MalformedJSON,
     MalformedRequest,
     RequestTimeout,
-    UnsupportedMediaType,
 )
 from authapi.web.context import context_of
 from authapi.web.errors import Refused
+from authapi.web.media_types import FORM, JSON, require_media_type
 from authapi.web.openapi import problems
 from authapi.web.resolver import Gate, gates_of
 
@@ -73,8 +73,10 @@ class AuthAPIRoute(APIRoute):
             return handle
 
         async def strict(request: Request) -> Response:
-            if _has_body(request) and not _is_json(request.headers.get("content-type")):
-                raise UnsupportedMediaType("Send application/json")
+            if has_body(request):
+                # A form or text/plain needs no preflight from a foreign page, JSON does (Fetch
+                # standard, "CORS-safelisted request-header").
+                require_media_type(request, JSON)
             return await handle(StrictRequest(request.scope, request.receive))
 
         return strict
@@ -157,27 +159,19 @@ def _only_gate(dependant: Dependant) -> tuple[str, Gate[object]] | None:
     return inner.name, inner.call
 
 
-def is_form(request: Request) -> bool:
-    """Whether the body is announced as a form (application/x-www-form-urlencoded)."""
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    return media_type == "application/x-www-form-urlencoded"
-
-
 async def read_form(request: Request) -> dict[str, str]:
     """The fields of a form (application/x-www-form-urlencoded, UTF-8), each given once.
 
     Raises UnsupportedMediaType, BodyTooLarge, or MalformedRequest for what has no single meaning.
     """
-    if not is_form(request):
-        raise UnsupportedMediaType("Send application/x-www-form-urlencoded")
+    require_media_type(request, FORM)
     try:
         body = await StrictRequest(request.scope, request.receive).body()
+        # As browsers read it (URL standard, section 5.1): nothing between two `&` is no field, and
+        # a name without `=` has an empty value.
+        written = [part for part in body.decode("ascii").split("&") if part not in {"", "="}]
         pairs = parse_qsl(
-            body.decode("ascii"),
-            keep_blank_values=True,
-            strict_parsing=bool(body),
-            errors="strict",
-            max_num_fields=MAX_FIELDS,
+            "&".join(written), keep_blank_values=True, errors="strict", max_num_fields=MAX_FIELDS
         )
     except (ClientDisconnect, ValueError):
         raise MalformedRequest from None
@@ -189,21 +183,10 @@ async def read_form(request: Request) -> dict[str, str]:
     return fields
 
 
-def _has_body(request: Request) -> bool:
+def has_body(request: Request) -> bool:
+    """Whether a body was announced."""
     headers = request.headers
     return headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
-
-
-def _is_json(content_type: str | None) -> bool:
-    # A form or text/plain needs no preflight from a foreign page, JSON does (Fetch standard,
-    # "CORS-safelisted request-header"). Another charset would be another reading of the same bytes.
-    media_type, _, parameters = (content_type or "").partition(";")
-    if media_type.strip().lower() != "application/json":
-        return False
-    name, _, value = parameters.partition("=")
-    if not name.strip():
-        return True
-    return name.strip().lower() == "charset" and value.strip().strip('"').lower() == "utf-8"
 
 
 def _bounded(receive: Receive, limit: int, seconds: float) -> Receive:

@@ -30,6 +30,7 @@ def test_events_are_listed_and_written_out(run: Run) -> None:
     assert [row["type"] for row in rows("--user", alice, "--type", "token_created")] == [
         "token_created"
     ]
+    assert rows("--since", "2020-01-01t00:00:00.0000000001z") == rows("--since", "2020-01-01")
     assert rows("--until", "2020-01-01") == rows("--since", "2999-01-01T00:00:00Z") == []
     assert rows("--ip", "192.0.2.1") == rows("--ip", "2001:DB8::1") == []
     assert [row["id"] for row in rows("--limit", "1")] == [rows()[0]["id"]]
@@ -40,7 +41,7 @@ def test_events_are_listed_and_written_out(run: Run) -> None:
     table = list(csv.DictReader(io.StringIO(run("events", "export", "--format", "csv").stdout)))
     assert [row["type"] for row in table] == kinds
     # Also those of an account that is gone.
-    run("users", "delete", alice)
+    run("users", "delete", alice, "--yes")
     assert rows("--user", alice)[0]["type"] == "account_deleted"
 
 
@@ -48,6 +49,10 @@ def test_what_cannot_be_is_one_line(run: Run) -> None:
     for option, value, words in (
         ("--since", "yesterday", "2026-11-23T08:00:00Z"),
         ("--until", "2026-13-01", "2026-11-23T08:00:00Z"),
+        ("--until", "2026-11-23 08:00:00Z", "2026-11-23T08:00:00Z"),
+        ("--until", "2026-11-23T08:00:00", "2026-11-23T08:00:00Z"),
+        ("--since", "20261123", "2026-11-23T08:00:00Z"),
+        ("--since", "2026-W48-1", "2026-11-23T08:00:00Z"),
         ("--user", "nobody@example.com", "there is no user"),
         ("--user", "nobody", "neither"),
     ):

@@ -1,12 +1,18 @@
 """`authapi users` and `authapi sessions end --user`, as real processes."""
 
+import asyncio
 import json
+import unicodedata
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from authapi import Settings, create_app
+from authapi.testing import client
 from tests.cli.conftest import Run, failed_with_one_line
 
+ALICE = "alice@example.com"
 PASSWORD = "correct horse battery staple"
 SETTINGS = {"scopes": "a=A;b=B", "roles": "reader=a;editor=a b"}
 
@@ -69,13 +75,16 @@ def test_roles_are_given_and_taken(run: Run, people: dict[str, dict[str, Any]]) 
 
 
 def test_the_last_superuser_stays(run: Run, people: dict[str, dict[str, Any]]) -> None:
-    for command in (("superuser", "root@example.com", "--off"), ("delete", "root@example.com")):
+    for command in (
+        ("superuser", "root@example.com", "--off"),
+        ("delete", "root@example.com", "--yes"),
+    ):
         assert "no other superuser" in failed_with_one_line(run("users", *command))
     done = run("users", "superuser", "alice@example.com", "--json")
     assert json.loads(done.stdout)["superuser"] is True
     done = run("users", "superuser", people["root"]["id"], "--off", "--json")
     assert json.loads(done.stdout)["superuser"] is False
-    assert run("users", "delete", people["root"]["id"]).stdout == "Deleted.\n"
+    assert run("users", "delete", people["root"]["id"], "--yes").stdout == "Deleted.\n"
     assert "there is no user" in failed_with_one_line(run("users", "delete", "root@example.com"))
     assert names(run) == ["alice", "bob"]
 
@@ -105,6 +114,28 @@ def test_all_sessions_of_a_user_end(run: Run, people: dict[str, dict[str, Any]])
     for name in ("x", "y"):
         run("tokens", "create", "alice@example.com", "--name", name)
     run("tokens", "create", "bob@example.com", "--name", "z")
-    assert run("sessions", "end", "--user", "alice@example.com").stdout == "Ended: 2\n"
-    assert run("sessions", "end", "--user", "alice@example.com").stdout == "Ended: 0\n"
+    assert run("sessions", "end", "--user", "alice@example.com", "--yes").stdout == "Ended: 2\n"
+    assert run("sessions", "end", "--user", "alice@example.com", "--yes").stdout == "Ended: 0\n"
     assert len(json.loads(run("sessions", "list", "bob@example.com", "--json").stdout)) == 1
+
+
+def test_a_password_from_standard_input_fits_in_each_encoding(run: Run) -> None:
+    composed = "crème brûlée à la carte 47"
+    decomposed = unicodedata.normalize("NFD", composed)
+
+    async def log_in(data: Path) -> None:
+        async with client(create_app(Settings(data_dir=data))) as api:
+            for password in (composed, decomposed):
+                body = {"email": ALICE, "password": password}
+                assert (await api.post("/login", json=body)).status_code == 200
+
+    data = Path.cwd() / "data"
+    assert run("users", "create", ALICE, text=decomposed + "\n").returncode == 0
+    asyncio.run(log_in(data))
+    other = "une autre crème brûlée à la carte"
+    composed, decomposed = other, unicodedata.normalize("NFD", other)
+    assert run("users", "set-password", ALICE, text=decomposed + "\n").returncode == 0
+    asyncio.run(log_in(data))
+    assert "control character" in failed_with_one_line(
+        run("users", "set-password", ALICE, text="by the sea,\tby the blue sea\n")
+    )

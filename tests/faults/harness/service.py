@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.servers.process import ServeProcess, free_port
 
 UNLIMITED = "1000000/second"
-LIMITS = ("ACCOUNT_AND_NETWORK", "ACCOUNT", "NETWORK", "TOTAL", "REGISTRATIONS")
+LIMITS = ("ACCOUNT_AND_NETWORK", "ACCOUNT", "NETWORK", "TOTAL", "REGISTRATIONS", "WRITES")
 ARGON2_KIB = 19456
 
 

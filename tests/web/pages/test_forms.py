@@ -98,7 +98,7 @@ async def test_an_account_of_a_stranger_is_emptied_by_its_own_button(api: Client
     await api.create_user(ALICE, name="Mallory")
     await api.post("/email/confirm/request", json={"email": ALICE})
     form = {"token": await secret_in(api.services, "confirm", ALICE), "action": "drop"}
-    done = await api.post("/account/confirm", data={**form, "password": ""})
+    done = await api.post("/account/confirm", data={**form, "email": ALICE})
     check_page(done, 200, ENGLISH["drop.done"])
     assert (await api.services.accounts.find_by_email(parse_email(ALICE))).name is None
     assert await occasions(api.services, ALICE) == ["confirm", "reset"]
@@ -118,7 +118,7 @@ async def test_an_account_is_taken_back_on_a_page(api: Client) -> None:
     shown = await api.get("/account/undo", params={"token": secret})
     check_page(shown, 200, ENGLISH["undo.title"])
     assert (await api.services.accounts.find(alice.id)).email == new
-    done = await api.post("/account/undo", data={"token": secret})
+    done = await api.post("/account/undo", data={"token": secret, "email": ALICE})
     check_page(done, 200, "its old address again")
     assert (await api.services.accounts.find(alice.id)).email == ALICE
 

@@ -1,12 +1,27 @@
-"""GET /me/export."""
+"""GET /me/export, and what it shares with the files of /admin/events."""
 
+import asyncio
 import json
+from collections.abc import AsyncIterator
+from typing import Any
 
+import anyio
 import pytest
+from fastapi import FastAPI
+from starlette.types import Message
 
-from authapi.testing import Client
+from authapi import Settings, create_app
+from authapi.clock import now
+from authapi.crypto.ids import new_id
+from authapi.errors import StorageUnavailable
+from authapi.identity import Client as Place
+from authapi.identity import Event, EventType, User
+from authapi.storage.tables.events import EventFilter, EventTable
+from authapi.testing import Client, client
+from tests.storage.rows import sql
 from tests.web.answers import check_headers, problem
-from tests.web.logins import sign_in
+from tests.web.logins import Headers, sign_in
+from tests.web.raw import scope_of
 
 
 async def test_everything_of_mine_and_nothing_of_others(
@@ -41,3 +56,213 @@ async def test_everything_of_mine_and_nothing_of_others(
 async def test_a_token_exports_nothing(api: Client) -> None:
     headers = await sign_in(api.services, await api.create_user(), "token")
     problem(await api.get("/me/export", headers=headers), 401, "unauthenticated")
+
+
+async def fill(api: Client, user: User, count: int) -> None:
+    """Write events of the account."""
+    events = [
+        Event(
+            id=new_id(),
+            at=now(),
+            type=EventType.ACCOUNT_RENAMED,
+            user_id=user.id,
+            session_id=None,
+            strategy="session",
+            client=Place(ip="192.0.2.1", user_agent='a "browser"'),
+            detail={},
+        )
+        for _ in range(count)
+    ]
+    async with api.services.database.transaction() as store:
+        await store.events.add_all(events)
+
+
+PATHS = (b"/me/export", b"/admin/events/export", b"/admin/events/export?format=csv")
+
+
+class Download:
+    """A download over ASGI by a client that takes a part when the test lets it."""
+
+    def __init__(self, app: FastAPI, path: bytes, headers: Headers) -> None:
+        path, _, query = path.partition(b"?")
+        raw = [(name.encode(), value.encode()) for name, value in headers.items()]
+        self._app, self._scope = app, scope_of("GET", path, query=query, headers=raw)
+        self.messages: list[Message] = []
+        self.takes = asyncio.Semaphore(0)
+        self.offered = asyncio.Event()
+        self.gone = asyncio.Event()
+        self.task = asyncio.create_task(self._run())
+
+    async def _run(self) -> None:
+        await self._app(self._scope, self._receive, self._send)
+
+    async def _receive(self) -> Message:
+        await self.gone.wait()
+        return {"type": "http.disconnect"}
+
+    async def _send(self, message: Message) -> None:
+        self.offered.set()
+        await self.takes.acquire()
+        self.offered.clear()
+        self.messages.append(message)
+
+    def take(self, count: int) -> None:
+        """Take so many parts."""
+        for _ in range(count):
+            self.takes.release()
+
+    @property
+    def body(self) -> bytes:
+        return b"".join(one.get("body", b"") for one in self.messages)
+
+    @property
+    def is_complete(self) -> bool:
+        return self.messages[-1].get("more_body") is False
+
+
+Prepared = tuple[FastAPI, Client, Headers]
+
+
+@pytest.fixture
+async def pages_of_ten(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Prepared]:
+    """A superuser with a hundred events, which are read ten at a time."""
+    monkeypatch.setattr("authapi.web.routes.export._PAGE", 10)
+    monkeypatch.setattr("authapi.services.audit._EXPORT_PAGE", 10)
+    app = create_app(Settings(database_url=database_url))  # type: ignore[arg-type]
+    async with client(app) as api:
+        root = await api.create_user("root@example.com", is_superuser=True)
+        headers = await sign_in(api.services, root)
+        await fill(api, root, 100)
+        yield app, api, headers
+
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_a_slow_client_holds_nothing(pages_of_ten: Prepared, path: bytes) -> None:
+    app, api, headers = pages_of_ten
+    slow = Download(app, path, headers)
+    slow.take(3)  # the head of the response, and two pages
+    with anyio.fail_after(20):
+        while len(slow.messages) < 3 or not slow.offered.is_set():  # noqa: ASYNC110  # in ASGI
+            await asyncio.sleep(0.001)
+        assert api.services.database.connections_in_use == 0
+        fast = await api.get(path.decode(), headers=headers)
+        slow.take(1000)
+        await slow.task
+    assert slow.is_complete
+    if path == b"/me/export":
+        events = [json.loads(text)["events"] for text in (slow.body, fast.content)]
+        assert events[0] == events[1]
+        assert len(events[0]) == 102
+    else:
+        assert slow.body == fast.content
+        assert slow.body.count(b"account_renamed") == 100
+    assert api.services.database.connections_in_use == 0
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("how", ["goes", "stalls"])
+async def test_a_client_that_goes_or_takes_nothing_ends_the_export(
+    pages_of_ten: Prepared, path: bytes, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app, api, headers = pages_of_ten
+    if how == "stalls":
+        monkeypatch.setattr("authapi.web.exports._STALLED_AFTER", 0.05)
+    searches = count_searches(monkeypatch)
+    slow = Download(app, path, headers)
+    slow.take(3)
+    with anyio.fail_after(20):
+        while len(slow.messages) < 3 or not slow.offered.is_set():  # in ASGI
+            if slow.task.done():
+                break
+            await asyncio.sleep(0.001)
+        if how == "goes":
+            slow.gone.set()
+        await slow.task
+    assert not slow.is_complete
+    assert len(searches) <= 4, "no more is read for it"
+    assert api.services.database.connections_in_use == 0
+    assert (await api.get(path.decode(), headers=headers)).status_code == 200
+
+
+def count_searches(monkeypatch: pytest.MonkeyPatch, fails_at: int | None = None) -> list[int]:
+    """The searches for pages of events from now on, of which one fails."""
+    made, search = list[int](), EventTable.search
+
+    async def counted(self: EventTable, wanted: EventFilter, **more: Any) -> Any:
+        made.append(more["limit"])
+        if len(made) == fails_at:
+            raise StorageUnavailable
+        return await search(self, wanted, **more)
+
+    monkeypatch.setattr(EventTable, "search", counted)
+    return made
+
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_an_error_in_the_middle_leaves_the_file_incomplete(
+    pages_of_ten: Prepared,
+    path: bytes,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    app, api, headers = pages_of_ten
+    with monkeypatch.context() as patch:
+        count_searches(patch, fails_at=4)
+        cut = Download(app, path, headers)
+        cut.take(1000)
+        with anyio.fail_after(20), pytest.raises(RuntimeError, match="already started"):
+            await cut.task
+    assert cut.messages[0]["status"] == 200
+    assert not cut.is_complete
+    assert cut.body.count(b"account_renamed") == 30
+    assert [record.message for record in caplog.records].count("export ended early") == 1
+    assert (await api.get(path.decode(), headers=headers)).status_code == 200
+
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_a_database_that_is_away_is_a_503(
+    pages_of_ten: Prepared, path: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, api, headers = pages_of_ten
+    count_searches(monkeypatch, fails_at=1)
+    answer = await api.get(path.decode(), headers=headers)
+    problem(answer, 503, "database_unavailable")
+
+
+async def test_exports_take_turns_page_by_page(
+    pages_of_ten: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, api, headers = pages_of_ten
+    at_once, most, search = 0, 0, EventTable.search
+
+    async def counted(self: EventTable, wanted: EventFilter, **more: Any) -> Any:
+        nonlocal at_once, most
+        at_once += 1
+        most = max(most, at_once)
+        try:
+            return await search(self, wanted, **more)
+        finally:
+            at_once -= 1
+
+    monkeypatch.setattr(EventTable, "search", counted)
+    paths = [path.decode() for path in PATHS * 3]
+    answers = await asyncio.gather(*(api.get(path, headers=headers) for path in paths))
+    assert {answer.status_code for answer in answers} == {200}
+    assert most == 1
+
+
+async def test_an_account_without_events_and_one_with_a_full_page(
+    api: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("authapi.web.routes.export._PAGE", 2)
+    user = await api.create_user()
+    headers = await sign_in(api.services, user)
+    for more in (0, 1, 1, 1):
+        await fill(api, user, more)
+        found = (await api.get("/me/export", headers=headers)).json()
+        listed = (await api.get("/me/events", headers=headers)).json()["items"]
+        assert found["events"] == listed
+    sql(api.services.settings.resolved_database_url, "DELETE FROM events")
+    assert (await api.get("/me/export", headers=headers)).json()["events"] == []

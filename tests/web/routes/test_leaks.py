@@ -13,6 +13,7 @@ import time_machine
 
 from authapi import Settings, create_app
 from authapi.errors import ConfigurationError
+from authapi.identity import EventType
 from authapi.testing import Client, client
 from tests.conftest import SettingsFactory
 from tests.web.answers import check_headers, input_errors, problem
@@ -133,7 +134,7 @@ async def test_what_leaked_is_dead_and_its_owner_is_told(house: Client, scanner:
 
 
 async def test_whatever_came_of_a_login_ends_it(house: Client, scanner: Scanner) -> None:
-    for kind in ("access", "exchanged", "used up"):
+    for kind in ("access", "used up"):
         await _leak(house, scanner, kind)
 
 
@@ -143,24 +144,37 @@ async def _leak(house: Client, scanner: Scanner, kind: str) -> None:
     grant = {"grant_type": "refresh_token", "refresh_token": first["refresh_token"]}
     second = (await house.post("/token", data=grant)).json()
     live = bearer(second["access_token"])
-    body = {"kind": "jwt", "audience": "billing"}
-    exchanged = (await house.post("/me/tokens", json=body, headers=live)).json()["access_token"]
-    leaked = {
-        "access": second["access_token"],
-        "exchanged": exchanged,
-        "used up": first["refresh_token"],
-    }
+    leaked = {"access": second["access_token"], "used up": first["refresh_token"]}
     assert await status(house, live) == 200
     assert await labels(house, scanner, leaked[kind]) == [REAL]
     assert await status(house, live) == 401
 
 
-async def test_a_jwt_for_others_ends_what_it_was_minted_from(api: Client, scanner: Scanner) -> None:
-    cookie = await sign_in(api.services, await api.create_user())
+@pytest.mark.parametrize("origin", ["session", "token", "jwt", "personal"])
+async def test_a_jwt_for_others_ends_alone(house: Client, scanner: Scanner, origin: str) -> None:
+    alice = await house.create_user()
+    headers = await sign_in(house.services, alice, "jwt" if origin == "personal" else origin)
+    if origin == "personal":
+        made = await house.post("/me/tokens", json={"name": "script"}, headers=headers)
+        headers = bearer(made.json()["access_token"])
     body = {"kind": "jwt", "audience": "billing"}
-    token = (await api.post("/me/tokens", json=body, headers=cookie)).json()["access_token"]
-    assert await labels(api, scanner, token) == [REAL]
-    assert await status(api, cookie) == 401
+    leaked, kept = [
+        (await house.post("/me/tokens", json=body, headers=headers)).json()["access_token"]
+        for _ in range(2)
+    ]
+    assert await labels(house, scanner, leaked, leaked) == [REAL, REAL]
+    assert await status(house, headers) == 200
+    assert await house.services.token_states.introspect(leaked) is None
+    assert await house.services.token_states.introspect(kept) is not None
+    assert await labels(house, scanner, leaked) == [NOT_OURS]
+    found = await house.services.audit.page(alice.id, before=None, limit=50)
+    [event] = [event for event in found if event.type is EventType.TOKEN_LEAKED]
+    assert event.detail["audience"] == "billing"
+    # What leaks beside the credential that it was exchanged for ends with that.
+    if origin != "session":
+        assert await labels(house, scanner, kept, text_of(headers)) == [REAL, REAL]
+        assert await status(house, headers) == 401
+        assert await house.services.token_states.introspect(kept) is None
 
 
 async def test_tokens_of_one_login_are_one_event_and_all_real(

@@ -7,9 +7,11 @@ import pytest
 import time_machine
 
 from authapi import create_app
+from authapi.crypto.secrets import new_opaque_token
 from authapi.testing import PASSWORD, Client, client
 from tests.conftest import SettingsFactory
 from tests.web.answers import BEARER, check_headers, input_errors, problem, unnamed
+from tests.web.logins import sign_in
 
 STRATEGIES = ["session", "token", "jwt"]
 MEMBERS = {
@@ -267,3 +269,47 @@ async def test_basic_cannot_log_out(make_settings: SettingsFactory) -> None:
         assert (await api.get("/me", auth=(alice.email, PASSWORD))).status_code == 200
         response = await api.post("/logout", auth=(alice.email, PASSWORD))
         problem(response, 401, "unauthenticated")
+
+
+@pytest.mark.parametrize(
+    "authorization",
+    ["expired", "Bearer e30.e30.e30", f"Bearer {new_opaque_token()}", "Bearer aat_x", "Basic YTpi"],
+    ids=range(5),
+)
+async def test_a_dead_credential_beside_a_cookie_does_not_keep_it_alive(
+    api_on_each: Client, authorization: str
+) -> None:
+    api = api_on_each
+    alice = await api.create_user("alice@example.com")
+    cookie = await sign_in(api.services, alice)
+    bearer = await sign_in(api.services, alice, "jwt")
+    if authorization != "expired":
+        bearer = {"authorization": authorization}
+    with time_machine.travel(datetime.now(UTC) + timedelta(hours=1), tick=True):
+        assert (await api.get("/me", headers=cookie)).status_code == 200
+        answer = await api.post("/logout", headers=cookie | bearer)
+        assert answer.status_code == 204
+        assert "Max-Age=0" in answer.headers["set-cookie"]
+        api.cookies.clear()
+        problem(await api.get("/me", headers=cookie), 401, "unauthenticated")
+        # With nothing left to end, it is refused, and the cookie removed.
+        answer = await api.post("/logout", headers=cookie | bearer)
+        problem(answer, 401, "unauthenticated")
+        assert answer.headers.get_list("set-cookie") == [
+            "authapi=; Path=/; HttpOnly; SameSite=Lax; Max-Age=0"
+        ]
+
+
+async def test_a_live_bearer_beside_a_dead_cookie_ends(api: Client) -> None:
+    alice = await api.create_user("alice@example.com")
+    bearer = await sign_in(api.services, alice, "jwt")
+    headers = bearer | {"cookie": "authapi=" + "A" * 43}
+    assert (await api.post("/logout", headers=headers)).status_code == 204
+    problem(await api.get("/me", headers=bearer), 401, "unauthenticated")
+
+
+async def test_a_dead_bearer_lets_no_other_page_log_out(api: Client) -> None:
+    cookie = await sign_in(api.services, await api.create_user("alice@example.com"))
+    headers = cookie | {"authorization": "Bearer aat_x", "sec-fetch-site": "cross-site"}
+    problem(await api.post("/logout", headers=headers), 403, "foreign_origin")
+    assert (await api.get("/me", headers=cookie)).status_code == 200

@@ -1,6 +1,9 @@
 """POST /me/reauthenticate, and leaving."""
 
 from datetime import timedelta
+from http.cookies import SimpleCookie
+from itertools import pairwise
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -119,3 +122,57 @@ async def test_the_language_is_one_of_the_settings(api_on_each: Client) -> None:
     assert back.json()["locale"] is None
     body = {"email": "x@example.com", "password": PASSWORD, "locale": "tlh"}
     problem(await api.post("/register", json=body), 422, "validation_failed")
+
+
+@pytest.mark.parametrize("path", ["/me/reauthenticate", "/me/password"])
+@pytest.mark.parametrize("remember", [True, False])
+async def test_a_cookie_is_kept_for_as_long_as_the_one_before(
+    database_url: str, path: str, remember: bool
+) -> None:
+    # Both kinds of login last equally long, so what is told apart is what was asked for.
+    days: dict[str, Any] = {
+        f"{kind}_{end}": timedelta(days=3 if end == "absolute" else 2)
+        for kind in ("session", "remember")
+        for end in ("absolute", "idle")
+    }
+    settings = Settings(database_url=database_url, **days)  # type: ignore[arg-type]
+    passwords = [PASSWORD, OTHER, PASSWORD]
+    async with client(create_app(settings)) as api:
+        alice = await api.create_user()
+        body = {"email": alice.email, "password": PASSWORD, "remember": remember}
+        answer = await api.post("/login", json=body)
+        cookie = SimpleCookie(answer.headers["set-cookie"])["authapi"]
+        with time_machine.travel(now() + timedelta(days=1), tick=True):
+            for current, new in pairwise(passwords):
+                api.cookies.clear()
+                headers = {"cookie": f"authapi={cookie.value}"}
+                changed = {"current_password": current, "new_password": new}
+                proof = {"password": PASSWORD}
+                answer = await api.post(
+                    path, json=changed if path == "/me/password" else proof, headers=headers
+                )
+                assert answer.status_code == 204
+                cookie = SimpleCookie(answer.headers["set-cookie"])["authapi"]
+                if not remember:
+                    assert cookie["max-age"] == ""
+                    continue
+                # The session ends when it would have ended, and the cookie with it.
+                assert 2 * 86400 - 60 < int(cookie["max-age"]) <= 2 * 86400
+        api.cookies.clear()
+        headers = {"cookie": f"authapi={cookie.value}"}
+        with time_machine.travel(now() + timedelta(days=2.5)):
+            assert (await api.get("/me", headers=headers)).status_code == 200
+        with time_machine.travel(now() + timedelta(days=3.1)):
+            assert (await api.get("/me", headers=headers)).status_code == 401
+
+
+async def test_a_cookie_renewed_at_once_is_kept_as_long_as_at_the_login(api: Client) -> None:
+    alice = await api.create_user()
+    with time_machine.travel(now(), tick=False):
+        body = {"email": alice.email, "password": PASSWORD, "remember": True}
+        first = SimpleCookie((await api.post("/login", json=body)).headers["set-cookie"])
+        renewed = await api.post("/me/reauthenticate", json={"password": PASSWORD})
+    cookie = SimpleCookie(renewed.headers["set-cookie"])["authapi"]
+    assert cookie["max-age"] == first["authapi"]["max-age"] != ""
+    assert cookie["httponly"]
+    assert (cookie["path"], cookie["samesite"]) == ("/", "Lax")

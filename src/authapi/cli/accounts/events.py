@@ -1,7 +1,8 @@
 """`authapi events`: what happened to accounts."""
 
+import re
 import sys
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Literal
 
 import typer
@@ -13,12 +14,15 @@ from authapi.cli.running import (
     print_rows,
     with_services,
 )
+from authapi.clock import parse_time
 from authapi.crypto.ids import first_id_at
 from authapi.errors import ConfigurationError
 from authapi.identity import Event, EventType, canonical_ip
 from authapi.services import Services
 from authapi.storage.tables.events import EventFilter
 from authapi.web.exports import EXPORTS
+
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 app = typer.Typer(help="What happened to accounts.", no_args_is_help=True)
 
@@ -66,8 +70,8 @@ def export(
     async def work(services: Services) -> None:
         wanted = await _wanted(services, user, kind, ip, since, until)
         sys.stdout.write(chosen.head)
-        async for page in services.audit.pages(wanted):
-            sys.stdout.write(chosen.write(page))
+        async for text in services.audit.export(wanted, chosen.write):
+            sys.stdout.write(text)
 
     with_services(work)
 
@@ -102,10 +106,12 @@ def _address(text: str) -> str:
 
 def _moment(text: str) -> datetime:
     try:
-        moment = datetime.fromisoformat(text)
+        # A date alone (`full-date` of RFC 3339) is its first moment in UTC.
+        return parse_time(f"{text}T00:00:00Z" if _DATE.fullmatch(text) else text)
     except ValueError:
-        raise ConfigurationError("a time is written like 2026-11-23T08:00:00Z") from None
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+        raise ConfigurationError(
+            "a time is written like 2026-11-23T08:00:00Z (RFC 3339), or as a date: 2026-11-23"
+        ) from None
 
 
 def _row(event: Event) -> dict[str, object]:

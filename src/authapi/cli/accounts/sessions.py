@@ -1,15 +1,18 @@
 """`authapi sessions`: logins and tokens that are alive."""
 
+from functools import partial
 from typing import Annotated
 
 import typer
 
+from authapi.cli.confirming import YesOption, confirm, counted
 from authapi.cli.running import (
     JSONOption,
     UserArgument,
     find_user,
     parse_id,
     print_rows,
+    printable,
     with_services,
 )
 from authapi.errors import ConfigurationError
@@ -38,10 +41,13 @@ def list_sessions(user: UserArgument, as_json: JSONOption = False) -> None:
 def end(
     session: Annotated[str | None, typer.Argument(help="The id of one session or token.")] = None,
     user: Annotated[str | None, typer.Option(help="End everything of this user.")] = None,
+    yes: YesOption = False,
 ) -> None:
-    """End one session or token, or everything of a user."""
+    """End one session or token, or everything of a user. Asks before it ends everything."""
     if (session is None) == (user is None):
         raise ConfigurationError("name one session, or --user")
+    if user is not None and not yes:
+        confirm(f"This ends {with_services(partial(held_by, text=user))}")
 
     async def work(services: Services) -> int:
         if user is not None:
@@ -56,6 +62,15 @@ def end(
 def prune() -> None:
     """Remove the rows of sessions that ended an hour ago or longer."""
     print(f"Removed: {with_services(lambda services: services.sessions.prune())}")
+
+
+async def held_by(services: Services, text: str) -> str:
+    """How many logins and personal access tokens a user has, in words."""
+    owner = await find_user(services, text)
+    logins = await services.sessions.list_of(owner.id)
+    tokens = await services.tokens.list_of(owner.id)
+    words = counted(len(logins), "session"), counted(len(tokens), "personal access token")
+    return f"{' and '.join(words)} of {printable(owner.email)}"
 
 
 def _row(session: Session, scopes: frozenset[str]) -> dict[str, object]:

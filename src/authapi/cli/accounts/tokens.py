@@ -17,8 +17,21 @@ from authapi.clock import now
 from authapi.identity import Identity, Session
 from authapi.services import Services
 from authapi.services.scopes import existing_scopes, scopes_of_login
+from authapi.settings.durations import parse_duration
 
 app = typer.Typer(help="Personal access tokens.", no_args_is_help=True)
+
+_SHORTEST, _LONGEST = timedelta(seconds=1), timedelta(seconds=10**10)
+
+
+def _lifetime(text: str) -> timedelta:
+    try:
+        found = parse_duration(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    if not _SHORTEST <= found <= _LONGEST:
+        raise typer.BadParameter("must be at least a second, and at most 10000000000 seconds")
+    return found
 
 
 @app.command()
@@ -26,7 +39,10 @@ def create(
     user: UserArgument,
     name: Annotated[str, typer.Option(help="What the token is for.")],
     scope: Annotated[list[str] | None, typer.Option(help="Repeatable; without, all.")] = None,
-    expires_in: Annotated[int | None, typer.Option(min=1, max=10**10, help="Seconds.")] = None,
+    expires_in: Annotated[
+        timedelta | None,
+        typer.Option(parser=_lifetime, metavar="TIME", help="Seconds, or like 90s, 1h, 14d."),
+    ] = None,
     as_json: JSONOption = False,
 ) -> None:
     """Make a personal access token for a user. Its secret is printed this once."""
@@ -51,7 +67,7 @@ def create(
             owner,
             name=checked,
             scopes=scope,
-            lifetime=None if expires_in is None else timedelta(seconds=expires_in),
+            lifetime=expires_in,
         )
 
     token, secret = with_services(work)

@@ -3,11 +3,14 @@
 import getpass
 import sys
 from collections.abc import Sequence
+from functools import partial
 from typing import Annotated
 
 import typer
 
 from authapi.cli.accounts.importing import import_users
+from authapi.cli.accounts.sessions import held_by
+from authapi.cli.confirming import YesOption, confirm
 from authapi.cli.running import (
     JSONOption,
     UserArgument,
@@ -138,8 +141,11 @@ def superuser(
 
 
 @app.command()
-def delete(user: UserArgument) -> None:
+def delete(user: UserArgument, yes: YesOption = False) -> None:
     """Remove an account and everything that belongs to it. Its id is never used again."""
+    if not yes:
+        held = with_services(partial(held_by, text=user))
+        confirm(f"This removes the account with {held}, and cannot be undone")
 
     async def work(services: Services) -> None:
         await services.administration.delete((await find_user(services, user)).id)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from uuid import UUID
 
 from authapi.clock import now
+from authapi.crypto.password_text import opaque_string
 from authapi.crypto.passwords import PasswordHash
 from authapi.crypto.secrets import SecretHash
 from authapi.errors import (
@@ -150,7 +151,7 @@ class Accounts:
             caller=identity,
             refusal=EventType.PASSWORD_CHANGE_REFUSED,
         )
-        if new == current:
+        if opaque_string(new) == opaque_string(current):
             message = "must differ from the current password"
             raise InvalidInput(InputError(("body", "new_password"), "password_unchanged", message))
         replacement = await self._passwords.hash(new)

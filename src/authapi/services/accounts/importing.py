@@ -5,13 +5,11 @@ its events in one transaction; a run that breaks off in the middle is begun agai
 that somebody has is passed over. Memory does not grow with the number of lines. No mail is sent.
 """
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Annotated, BinaryIO
-from unicodedata import category
 
 from pydantic import (
     AfterValidator,
@@ -24,7 +22,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from authapi.clock import now
+from authapi.clock import now, parse_time
 from authapi.crypto import strict_json
 from authapi.crypto.ids import new_id
 from authapi.crypto.passwords import PasswordHash, foreign_hash
@@ -32,6 +30,7 @@ from authapi.errors import HashRefused, InvalidInput, LineRefused
 from authapi.identity import EventType, User
 from authapi.services.addresses import EmailAddress, parse_email
 from authapi.services.audit import Audit
+from authapi.services.names import is_name, is_printable
 from authapi.settings import Settings
 from authapi.settings.mail import is_locale
 from authapi.storage import Database
@@ -44,11 +43,7 @@ _BATCH = 200
 """Accounts in one transaction, which other writers wait for on SQLite."""
 _OURS = "refused"
 """What pydantic calls the rules that are not its own; nobody is told."""
-_UNPRINTABLE = frozenset({"Cc", "Cs", "Zl", "Zp"})
 _EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
-_TIME = re.compile(
-    r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?(Z|[+-][0-9]{2}:[0-9]{2})"
-)
 
 
 def _address(value: object) -> EmailAddress:
@@ -68,8 +63,10 @@ def _hash(value: object) -> PasswordHash | None:
 
 
 def _name(value: str) -> str:
-    if any(category(character) in _UNPRINTABLE for character in value):
+    if not is_printable(value):
         raise _wrong("must not hold control characters")
+    if not is_name(value):
+        raise _wrong("must have a character that can be seen")
     return value
 
 
@@ -81,12 +78,12 @@ def _locale(value: str) -> str:
 
 def _time(value: object) -> datetime:
     try:
-        if not isinstance(value, str) or not _TIME.fullmatch(value):
+        if not isinstance(value, str):
             raise ValueError
-        at = datetime.fromisoformat(value)
+        at = parse_time(value)
         if not _EARLIEST <= at <= now():
             raise ValueError
-        return at.astimezone(UTC)
+        return at
     except ValueError:
         message = "must be a time since 1970 that is over, with its zone: 2026-01-31T12:00:00Z"
         raise _wrong(message) from None

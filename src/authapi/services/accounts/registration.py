@@ -57,13 +57,15 @@ class Registration:
             more = {"name": name, "locale": locale, "password_hash": stored.text}
             await self._requests.put("register", email, more)
             return None
-        may_mail = self._settings.sends_mail and await self._throttle.may_mail(email.canonical)
         user = new_user(email, name=name, locale=locale)
-        async with self._database.transaction() as store:
+        async with (
+            self._throttle.mail("register", email.canonical) as turn,
+            self._database.transaction() as store,
+        ):
             await store.users.wait_for_addresses(email.canonical)
             await add_user(store, user, email, stored)
             await self._audit.record(store, EventType.ACCOUNT_REGISTERED, user_id=user.id)
-            if may_mail:
+            if self._settings.sends_mail and turn.is_admitted:
                 made = await self._one_time.make(store, user, Purpose.CONFIRM)
                 await self._mail.queue(
                     store,
@@ -72,4 +74,5 @@ class Registration:
                     secret=made.text,
                     expires_at=made.expires_at,
                 )
+                turn.is_used = True
         return user

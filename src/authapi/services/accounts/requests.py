@@ -6,6 +6,7 @@ So neither the answer nor the time that it takes says who has an account.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from typing import Any, Literal
 from uuid import UUID
 
@@ -18,7 +19,7 @@ from authapi.services.addresses import EmailAddress, parse_email
 from authapi.services.audit import Audit
 from authapi.services.background.outbox import Outbox, Payload
 from authapi.services.mail import Mail, Occasion
-from authapi.services.throttle import Throttle
+from authapi.services.throttle import MailTurn, Throttle
 from authapi.storage import Database, Store
 from authapi.storage.tables.one_time_secrets import Purpose
 from authapi.storage.tables.outbox import Entry
@@ -49,7 +50,7 @@ class Requests:
         self._mail = mail
         self._throttle = throttle
         self._audit = audit
-        self._answers: dict[str, Callable[[Store, Payload], Awaitable[None]]] = {
+        self._answers: dict[str, Callable[[Store, Payload], Awaitable[bool]]] = {
             "reset": self._send_reset,
             "confirm": self._send_confirmation,
             "register": self._register,
@@ -67,14 +68,9 @@ class Requests:
         await self.put(what, email, {})
 
     async def put(self, what: str, email: EmailAddress, more: Mapping[str, str | None]) -> None:
-        """Write a request down: to be done once this returns.
-
-        What would be too much mail to one address is passed over in silence: whether others have
-        asked for it is nobody's business.
-        """
-        if await self._throttle.may_mail(email.canonical):
-            async with self._database.transaction() as store:
-                await self._outbox.put(store, KIND, what, _payload(email, more))
+        """Write a request down: to be done once this returns."""
+        async with self._database.transaction() as store:
+            await self._outbox.put(store, KIND, what, _payload(email, more))
 
     async def ask_change(self, store: Store, user: User, email: EmailAddress) -> None:
         """Ask that `user`, who is locked, gets `email`, in the transaction of `store`."""
@@ -83,50 +79,60 @@ class Requests:
         await self._outbox.put(store, KIND, "change", payload, user_id=user.id)
 
     async def handle(self, entry: Entry, payload: Payload) -> None:
-        """Do what was asked for, once: the entry goes in the same transaction."""
-        client = Client(**payload["client"])
-        with on_behalf_of(lambda: client):
-            try:
-                async with self._database.transaction() as store:
-                    await self._answers[entry.purpose](store, payload)
-                    # Last, as a deleted account takes its entries along: user before entry.
-                    if not await store.outbox.done(entry.id):
-                        raise _DoneBefore
-            except _DoneBefore:
-                return
+        """Do what was asked for, once: the entry goes in the same transaction.
 
-    async def _send_reset(self, store: Store, payload: Payload) -> None:
+        Nothing is done if the address has had `limit_mails` of this purpose. So the last link that
+        was sent stays valid, and the answer to the request does not depend on it.
+        """
+        client = Client(**payload["client"])
+        with on_behalf_of(lambda: client), suppress(_DoneBefore):
+            async with self._throttle.mail(entry.purpose, payload["email"]) as turn:
+                if turn.is_admitted:
+                    await self._do(entry, payload, turn)
+
+    async def _do(self, entry: Entry, payload: Payload, turn: MailTurn) -> None:
+        async with self._database.transaction() as store:
+            turn.is_used = await self._answers[entry.purpose](store, payload)
+            # Last, as a deleted account takes its entries along: user before entry.
+            if not await store.outbox.done(entry.id):
+                raise _DoneBefore
+
+    # Each of these returns whether a mail leaves.
+
+    async def _send_reset(self, store: Store, payload: Payload) -> bool:
         user = await _owner(store, payload["email"])
         if user is None or not user.is_active:
-            return
+            return False
         await self._send(store, user, Purpose.RESET, Occasion.RESET)
         await self._audit.record(store, EventType.PASSWORD_RESET_REQUESTED, user_id=user.id)
+        return True
 
-    async def _send_confirmation(self, store: Store, payload: Payload) -> None:
+    async def _send_confirmation(self, store: Store, payload: Payload) -> bool:
         user = await _owner(store, payload["email"])
-        if user is not None and user.is_active and user.email_confirmed_at is None:
-            await self._send(store, user, Purpose.CONFIRM, Occasion.CONFIRM)
+        if user is None or not user.is_active or user.email_confirmed_at is not None:
+            return False
+        await self._send(store, user, Purpose.CONFIRM, Occasion.CONFIRM)
+        return True
 
-    async def _register(self, store: Store, payload: Payload) -> None:
+    async def _register(self, store: Store, payload: Payload) -> bool:
         await store.users.wait_for_addresses(payload["email"])
         owner = await _owner(store, payload["email"])
         if owner is not None and owner.email_confirmed_at is None:
             # Whoever came first left a password that only they know. It stays until the address is
             # confirmed, which drops it unless the reader of the mail knows it too.
-            await self._send_confirmation(store, payload)
-            return
+            return await self._send_confirmation(store, payload)
         if owner is not None:
-            await self._tell_taken(store, owner)
-            return
+            return await self._tell_taken(store, owner)
         address = EmailAddress(payload["given"], payload["email"])
         user = new_user(address, name=payload["name"], locale=payload["locale"])
         if await store.one_time_secrets.reserves(payload["email"], unless_for=user.id, now=now()):
-            return  # somebody may still get an account back to this address, and knows it
+            return False  # an account may still be given this address back, and its owner knows it
         await add_user(store, user, address, PasswordHash(payload["password_hash"]))
         await self._audit.record(store, EventType.ACCOUNT_REGISTERED, user_id=user.id)
         await self._send(store, user, Purpose.CONFIRM, Occasion.CONFIRM)
+        return True
 
-    async def _send_change(self, store: Store, payload: Payload) -> None:
+    async def _send_change(self, store: Store, payload: Payload) -> bool:
         address = EmailAddress(payload["given"], payload["email"])
         user_id = UUID(payload["user_id"])
         holder = await store.users.find_by_email(address.canonical)
@@ -134,14 +140,13 @@ class Requests:
         held = await store.users.lock_all({user_id} | ({holder.id} if holder else set()))
         user, owner = held.get(user_id), held.get(holder.id) if holder else None
         if user is None or not user.is_active:
-            return
+            return False
         if await store.users.password_version(user.id) != payload["password_version"]:
-            return  # asked for by whoever knew a password that is not that of the account any more
+            return False  # the password that proved the request is not that of the account any more
         if owner is not None and owner.id != user.id and _has(owner, address.canonical):
-            await self._tell_taken(store, owner)
-            return
+            return await self._tell_taken(store, owner)
         if await store.one_time_secrets.reserves(address.canonical, unless_for=user.id, now=now()):
-            return
+            return False
         made = await self._one_time.make(store, user, Purpose.CHANGE, email=address)
         await self._mail.queue(
             store,
@@ -151,10 +156,12 @@ class Requests:
             secret=made.text,
             expires_at=made.expires_at,
         )
+        return True
 
-    async def _tell_taken(self, store: Store, owner: User) -> None:
+    async def _tell_taken(self, store: Store, owner: User) -> bool:
         if owner.is_active:
             await self._mail.queue(store, Occasion.ADDRESS_TAKEN, owner)
+        return owner.is_active
 
     async def _send(self, store: Store, user: User, purpose: Purpose, occasion: Occasion) -> None:
         made = await self._one_time.make(store, user, purpose)

@@ -5,8 +5,17 @@ the commit, so that it never tells of something that was taken back. Of what str
 many rows a minute are written and no more (`floods`).
 """
 
+import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Mapping,
+    Sequence,
+)
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from uuid import UUID
@@ -25,7 +34,8 @@ from authapi.storage.tables.events import EventFilter
 
 _log = logging.getLogger("authapi.events")
 
-_EXPORT_PAGE = 500
+_EXPORT_PAGE = 100
+"""Events of one page: to read and write so many holds the event loop for a few milliseconds."""
 _SAMPLING = 60.0
 """Seconds in which what one network is refused again and again is written down once: a flood is not
 to fill the table that is to tell of it."""
@@ -41,9 +51,14 @@ class Audit:
         self.floods = Floods()
         self._told: TTLCache[tuple[str, ...], bool] = TTLCache(maxsize=10_000, ttl=_SAMPLING)
         self._logins: TTLCache[tuple[str, ...], bool] = TTLCache(maxsize=10_000, ttl=_ONCE_A_DAY)
+        self._exporting = asyncio.Lock()
         database.on_commit = _to_log
         self.on_event: Callable[[Store, Event], Awaitable[None]] = _nobody
         """Told of each event in the transaction that writes it down."""
+
+    def open(self) -> None:
+        """Begin in the event loop that runs now: a lock belongs to one."""
+        self._exporting = asyncio.Lock()
 
     async def record(
         self,
@@ -207,15 +222,28 @@ class Audit:
         async with self._database.read() as store:
             return await store.events.search(wanted, before=before, limit=limit)
 
-    async def pages(self, wanted: EventFilter) -> AsyncIterator[Sequence[Event]]:
-        """All of them, the newest first, however many: one page at a time is held.
+    async def export(
+        self,
+        wanted: EventFilter,
+        write: Callable[[Sequence[Event]], str],
+        *,
+        page_size: int | None = None,
+    ) -> AsyncGenerator[str]:
+        """All events that match, the newest first, as text: `write` makes it of one page each.
 
-        No connection is held between two, and what is written meanwhile is not among them.
+        One page is in memory at a time. No connection is held between two pages, and events that
+        are written meanwhile are not included. In one process one page of all exports is read and
+        written at a time, so that other requests run in between.
         """
         before = None
-        while page := await self.search(wanted, before=before, limit=_EXPORT_PAGE):
-            yield page
-            before = page[-1].id
+        while True:
+            async with self._exporting:
+                limit = page_size or _EXPORT_PAGE
+                page = await self.search(wanted, before=before, limit=limit)
+                if not page:
+                    return
+                text, before = write(page), page[-1].id
+            yield text
 
 
 async def _once(

@@ -8,12 +8,12 @@ import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
-from authapi.clock import now
 from authapi.services.background.receivers import Receiver
+from authapi.services.background.steady import SteadyClock
 from authapi.storage import Database
 from authapi.storage.tables.outbox import Entry
 
@@ -32,11 +32,13 @@ class Deliveries:
         self,
         kind: str,
         database: Database,
+        clock: SteadyClock,
         deliver: Deliver,
         on_error: Callable[[BaseException], None],
     ) -> None:
-        self._kind = kind
+        self.kind = kind
         self._database = database
+        self._clock = clock
         self._deliver = deliver
         self._on_error = on_error
         self._receivers: defaultdict[str, Receiver] = defaultdict(Receiver)
@@ -54,20 +56,23 @@ class Deliveries:
         return not self._running and not self.turn.locked()
 
     async def begin(self, lease: timedelta, *, pauses: bool = True) -> Sequence[Delivery]:
-        """Claim for `lease` what is due and has room, and begin it; without `pauses`, at once.
+        """Claim for `lease` what is due and has room, and begin it.
+
+        Without `pauses`, at once, and also what is only due by the time of day after the clock was
+        set ahead.
 
         Raises StorageUnavailable.
         """
         async with self.turn:
-            rooms = await self._rooms(pauses=pauses)
+            at = self._clock.now() if pauses else self._clock.latest()
+            rooms = await self._rooms(at, pauses=pauses)
             if not rooms:
                 return ()
             claimed: dict[str, Sequence[Entry]] = {}
             async with self._database.transaction() as store:
-                at = now()
                 for name, room in rooms.items():
                     claimed[name] = await store.outbox.claim(
-                        self._kind, name, now=at, until=at + lease, limit=room
+                        self.kind, name, now=at, until=at + lease, limit=room
                     )
             for name, entries in claimed.items():
                 self._receivers[name].has_more = len(entries) == rooms[name]
@@ -97,15 +102,15 @@ class Deliveries:
         self._receivers.clear()
         self._running = set()
 
-    async def _rooms(self, *, pauses: bool) -> Mapping[str, int]:
+    async def _rooms(self, due_at: datetime, *, pauses: bool) -> Mapping[str, int]:
         async with self._database.read() as store:
-            due = await store.outbox.due_receivers(self._kind, now=now())
+            due = await store.outbox.due_receivers(self.kind, now=due_at)
         at = time.monotonic()
         rooms = {name: self._receivers[name].room(at, pauses=pauses) for name in due}
         return {name: room for name, room in rooms.items() if room > 0}
 
     def _started(self, entry: Entry, receiver: Receiver) -> Delivery:
-        name = f"authapi-outbox-{self._kind}"
+        name = f"authapi-outbox-{self.kind}"
         delivery: Delivery = asyncio.create_task(self._deliver(entry, receiver), name=name)
         self._running.add(delivery)
         self.begun += 1

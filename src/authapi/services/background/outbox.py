@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import math
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
@@ -17,12 +18,12 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
-from authapi.clock import now
 from authapi.crypto.ids import new_id
 from authapi.errors import DeliveryFailed, SealBroken, StorageUnavailable
 from authapi.services.background.deliveries import Deliveries
 from authapi.services.background.pruning import prune
 from authapi.services.background.receivers import EntryFailed, Receiver
+from authapi.services.background.steady import SteadyClock
 from authapi.services.background.task import BackgroundTask
 from authapi.services.keys import Keys, outbox_context
 from authapi.settings import Settings
@@ -38,6 +39,12 @@ _STEPS = 4
 _LEASE_MARGIN = 5.0
 """Seconds between the longest delivery and the end of its lease."""
 _LONGEST_PAUSE = 900.0
+_STEPS_OF_PAUSES = 12
+"""The pauses after so many attempts and more are the longest."""
+_SKEW = timedelta(seconds=30)
+"""How far the clocks of several hosts may be apart."""
+_RECALL = 60.0
+"""Seconds between two looks for entries that a wrong clock has put off."""
 _KEPT = timedelta(days=7)
 """How long entries that were given up stay, for an operator to look at."""
 
@@ -63,6 +70,7 @@ class Outbox:
         self._deliveries: dict[str, Deliveries] = {}
         self._tasks: list[BackgroundTask] = []
         self._is_away = False
+        self._clock = SteadyClock()
         self._open()
         database.on_queued = self.wake
 
@@ -71,7 +79,9 @@ class Outbox:
         self._handlers[kind] = handler
         if ready is not None:
             self._ready[kind] = ready
-        self._deliveries[kind] = Deliveries(kind, self._database, self._do, self._trouble)
+        self._deliveries[kind] = Deliveries(
+            kind, self._database, self._clock, self._do, self._trouble
+        )
 
     async def put(
         self,
@@ -90,7 +100,7 @@ class Outbox:
         tried any more. With `user_id`, it goes when that account goes. Entries of one kind with
         the same `receiver`, of 64 characters at most, have one share of the deliveries.
         """
-        at, key = now(), new_id()
+        at, key = self._clock.now(), new_id()
         sealed = self._keys.outbox_sealer.seal(
             json.dumps(payload).encode(), context=outbox_context(key)
         )
@@ -118,6 +128,7 @@ class Outbox:
     def start(self) -> None:
         """Begin, in the background: one task for each kind, so that none waits for another."""
         self._open()
+        self._clock.start()
         self._tasks.clear()  # those of an event loop that ended without `stop`
         for kind in self._handlers:
             if ready := self._ready.get(kind):
@@ -137,6 +148,7 @@ class Outbox:
         await asyncio.gather(*(found.stop() for found in self._deliveries.values()))
         for deliveries in self._deliveries.values():
             deliveries.reset()
+        self._clock.stop()
         self._open()
         _raise_first(ended)
 
@@ -174,12 +186,13 @@ class Outbox:
                 return total
 
     async def _any_due(self) -> bool:
+        at = self._clock.latest()
         async with self._database.read() as store:
-            return any([await store.outbox.due_receivers(k, now=now()) for k in self._handlers])
+            return any([await store.outbox.due_receivers(k, now=at) for k in self._handlers])
 
     async def retry(self, kind: str) -> int:
         """Try now what was given up of `kind`, or waits for long; how many entries."""
-        at = now()
+        at = self._clock.now()
         async with self._database.transaction() as store:
             hurried = await store.outbox.hurry(kind, at=at, unless_before=at + self._lease)
             return hurried + await store.outbox.revive(kind, at=at, expires_at=at + self._lifetime)
@@ -189,14 +202,36 @@ class Outbox:
         return await prune(
             self._database,
             "outbox",
-            lambda store, limit: store.outbox.prune(before=now() - _KEPT, limit=limit),
+            lambda store, limit: store.outbox.prune(before=self._clock.now() - _KEPT, limit=limit),
         )
 
     @property
     def _lease(self) -> timedelta:
         return timedelta(seconds=self._patience + _LEASE_MARGIN)
 
+    async def recall(self, kind: str) -> None:
+        """Bring forward what was put off by a clock that was ahead: for longer than any pause.
+
+        Clocks of other hosts may be ahead by half a minute; what another process delivers now is
+        due after one more lease.
+        """
+        at = self._clock.now()
+        latest = [at + _SKEW]
+        latest += [
+            at + _SKEW + max(self._lease, _pause_after(n)) for n in range(1, _STEPS_OF_PAUSES)
+        ]
+        async with self._database.read() as store:
+            if not await store.outbox.has_later(kind, latest=latest):
+                return
+        async with self._database.transaction() as store:
+            found = await store.outbox.recall(
+                kind, latest=latest, now=at, until=at + self._lease, expires_at=at + self._lifetime
+            )
+        if found:
+            _log.warning("put off by a clock that was ahead, now due: %d", found)
+
     async def _run(self, deliveries: Deliveries) -> None:
+        recalled_at = -math.inf
         while True:
             # Not `wait_for`, which loses a cancellation that comes together with what it waits for.
             with contextlib.suppress(TimeoutError):
@@ -204,6 +239,9 @@ class Outbox:
                     await deliveries.woken.wait()
             deliveries.woken.clear()
             try:
+                if time.monotonic() - recalled_at >= _RECALL:
+                    await self.recall(deliveries.kind)
+                    recalled_at = time.monotonic()
                 await deliveries.begin(self._lease)
                 self._is_away = False
             except Exception as error:
@@ -218,7 +256,7 @@ class Outbox:
 
     async def _do(self, entry: Entry, receiver: Receiver) -> None:
         try:
-            if entry.expires_at <= now():
+            if entry.expires_at <= self._clock.now():
                 # Usually no process was there to deliver it; nothing else went wrong.
                 raise DeliveryFailed(entry.error or "its time was over", permanent=True)
             async with asyncio.timeout(self._patience):
@@ -246,19 +284,23 @@ class Outbox:
         return payload
 
     async def _failed(self, entry: Entry, reason: str, *, permanent: bool) -> None:
-        pause = min(2.0 ** min(entry.attempts - 1, 20), _LONGEST_PAUSE)
-        again = now() + timedelta(seconds=pause)
+        at = self._clock.now()
+        again = at + _pause_after(entry.attempts)
         gives_up = permanent or again >= entry.expires_at
         about = {"kind": entry.kind, "purpose": entry.purpose, "entry_id": str(entry.id)}
         async with self._writing_failure, self._database.transaction() as store:
             if gives_up:
-                await store.outbox.give_up(entry, at=now(), error=reason)
+                await store.outbox.give_up(entry, at=at, error=reason)
             else:
                 await store.outbox.put_off(entry, until=again, error=reason)
         if gives_up:
             _log.error("given up: %s", reason, extra=about)
         else:
             _log.warning("not delivered this time: %s", reason, extra=about)
+
+
+def _pause_after(attempts: int) -> timedelta:
+    return timedelta(seconds=min(2.0 ** min(attempts - 1, 20), _LONGEST_PAUSE))
 
 
 def _raise_first(results: Sequence[BaseException | None]) -> None:

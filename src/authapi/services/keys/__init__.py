@@ -175,6 +175,7 @@ class Keys:
             issuer=self._settings.issuer,
             audiences=audiences or (self._settings.jwt_audience,),
             max_lifetime=int(self._settings.jwt_lifetime.total_seconds()),
+            max_length=max(jws.MAX_LENGTH, self._settings.max_credential_bytes),
         )
         moment, ring = now.timestamp(), self._require()
         try:

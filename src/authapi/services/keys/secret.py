@@ -6,7 +6,7 @@ from pathlib import Path
 
 from authapi.crypto import secrets
 from authapi.errors import ConfigurationError
-from authapi.settings import MIN_SECRET_LENGTH, Settings
+from authapi.settings import MIN_SECRET_LENGTH, Settings, is_homeless
 
 
 def secret_of(settings: Settings) -> bytes:
@@ -21,10 +21,14 @@ def secret_of(settings: Settings) -> bytes:
 
 def prepare_data_dir(path: Path) -> None:
     """Make the data folder, readable by its owner only. Raises ConfigurationError."""
+    if is_homeless(path):
+        raise ConfigurationError("there is no home folder to keep data in: set AUTHAPI_DATA_DIR")
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigurationError(f"cannot make the data folder {path}: {error.strerror}") from None
+        raise ConfigurationError(
+            f"cannot make the data folder {path}: {error.strerror}; AUTHAPI_DATA_DIR names another"
+        ) from None
     if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
         raise ConfigurationError(f"the data folder {path} is not writable")
 

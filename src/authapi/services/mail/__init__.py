@@ -4,9 +4,9 @@ What is queued says who is written to and about what (`Mail.queue`); the text is
 sent (`letters`, from `templates`, with `links`), and leaves by one of `transports`.
 """
 
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from email.message import EmailMessage
-from uuid import UUID
 
 from cachetools import TTLCache
 from limits import parse as parse_rate
@@ -15,6 +15,7 @@ from authapi.clock import now
 from authapi.crypto.ids import new_id
 from authapi.errors import ConfigurationError, DeliveryFailed
 from authapi.identity import User, current_client
+from authapi.services.addresses import parse_email
 from authapi.services.background.outbox import Outbox, Payload
 from authapi.services.mail.letters import Letters, example
 from authapi.services.mail.occasions import Occasion
@@ -35,6 +36,15 @@ _NAMES_ITS_READER = frozenset(
 every other mail, and to any address: a name in it would be whatever text they want read there."""
 
 
+@dataclass(slots=True)
+class _Count:
+    mails: int = 0
+
+    def ended(self, is_committed: bool) -> None:
+        """Take back the mail of a transaction that is not committed."""
+        self.mails -= not is_committed
+
+
 class Mail:
     """Queues mail, and delivers it."""
 
@@ -44,7 +54,10 @@ class Mail:
         self._letters = Letters(settings)
         limit = parse_rate(settings.limit_mails)
         self._most = limit.amount
-        self._told: TTLCache[UUID, int] = TTLCache(maxsize=10_000, ttl=limit.get_expiry())
+        self._told: TTLCache[tuple[Occasion, str], _Count] = TTLCache(
+            maxsize=10_000, ttl=limit.get_expiry()
+        )
+        """By occasion and canonical address. A window begins with its first mail."""
         self.transport: Transport | None = transport_of(settings)
         """How mail leaves; tests put something else here."""
         if self.transport is not None:
@@ -75,12 +88,14 @@ class Mail:
 
         `secret` is what the link in it proves, until `expires_at`; `facts` are what else the
         template may tell. Their own words, name and facts, are told to those only whose address is
-        confirmed. Nothing happens where the settings send no mail, nor where a stranger who took
-        an address that is not theirs would have its owner told of one login after the other.
+        confirmed. Nothing happens where the settings send no mail, nor where an address that was
+        never confirmed, and may not be that of `user`, has had `limit_mails` of these notices.
         """
         is_owner = user.email_confirmed_at is not None
         is_notice = occasion in _NAMES_ITS_READER
-        if not self._settings.sends_mail or (is_notice and not is_owner and self._is_flood(user)):
+        if not self._settings.sends_mail or (
+            is_notice and not is_owner and self._is_flood(store, occasion, user)
+        ):
             return
         payload = {
             "to": user.email if to is None else to,
@@ -97,11 +112,21 @@ class Mail:
             store, KIND, occasion.value, payload, user_id=user.id, lifetime=lifetime
         )
 
-    def _is_flood(self, user: User) -> bool:
-        # Each process counts for itself: that is enough to make it no weapon.
-        told = self._told.get(user.id, 0)
-        self._told[user.id] = told + 1
-        return told >= self._most
+    def _is_flood(self, store: Store, occasion: Occasion, user: User) -> bool:
+        """Whether this notice is over the limit. If not, it is counted once `store` is committed.
+
+        A transaction that is run again, or ends without a commit, sends no mail. Each process
+        counts for itself.
+        """
+        key = occasion, parse_email(user.email).canonical
+        count = self._told.get(key)
+        if count is None:
+            count = self._told[key] = _Count()
+        if count.mails >= self._most:
+            return True
+        count.mails += 1
+        store.on_end.append(count.ended)
+        return False
 
     async def deliver(self, entry: Entry, payload: Payload) -> None:
         """Send what was queued. Raises DeliveryFailed."""

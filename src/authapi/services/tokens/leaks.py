@@ -17,9 +17,10 @@ from authapi.crypto.detached import DetachedKey
 from authapi.crypto.refresh import REFRESH_PREFIX
 from authapi.crypto.secrets import OPAQUE_PREFIX
 from authapi.errors import ReportNotSigned, SignatureMismatch
-from authapi.identity import EventType, Session
+from authapi.identity import EventType, Session, SessionKind
 from authapi.services.audit import Audit
-from authapi.services.tokens.presented import PresentedTokens
+from authapi.services.tokens.exchanged import end_exchanged
+from authapi.services.tokens.presented import Presented, PresentedTokens
 from authapi.services.tokens.scanners import read_scanners
 from authapi.settings import Settings
 from authapi.storage import Database
@@ -95,7 +96,8 @@ class Leaks:
 
         All are looked up before any is ended: an access token and the refresh token beside it are
         of one session, and both are real. A refresh token that is used up is one of them, too: who
-        holds it has held the login. Each session is ended in a transaction of its own, so
+        holds it has held the login. A JWT for another service ends alone: what it was exchanged
+        for has not leaked. Each session is ended in a transaction of its own, so
         that no two reports wait for one another, and a database that goes away keeps nothing alive
         that was found before.
         """
@@ -103,13 +105,29 @@ class Leaks:
         ended: set[UUID] = set()
         for leak in leaks:
             token = found[leak.token]
-            if token is not None and token.session.id not in ended:
+            if token is not None and token.is_exchanged:
+                await self._end_exchanged(token, leak.place)
+            elif token is not None and token.session.id not in ended:
                 ended.add(token.session.id)
                 await self._end(token.session, leak.place)
         return [
             Verdict.FALSE_POSITIVE if found[leak.token] is None else Verdict.TRUE_POSITIVE
             for leak in leaks
         ]
+
+    @retried
+    async def _end_exchanged(self, token: Presented, place: Mapping[str, Any]) -> None:
+        async with self._database.transaction() as store:
+            if await end_exchanged(store, token):
+                await self._audit.record(
+                    store,
+                    EventType.TOKEN_LEAKED,
+                    user_id=token.user.id,
+                    session_id=token.session.id,
+                    strategy=SessionKind.JWT.value,
+                    audience=token.audience,
+                    **place,
+                )
 
     @retried
     async def _end(self, session: Session, place: Mapping[str, Any]) -> None:

@@ -48,6 +48,9 @@ class Presented:
     """When it ends unless something ends it before; for a refresh token, if it is not used."""
     jti: str | None = None
     """The name of this one token, where it has one."""
+    is_exchanged: bool = False
+    """Whether it is for another service: its session is that of the credential that it was
+    exchanged for, and who holds it has no say in that."""
 
 
 class PresentedTokens:
@@ -125,7 +128,8 @@ class PresentedTokens:
         kind = SessionKind.JWT if claims.audience == own else None
         async with self._database.read() as store:
             found = await store.sessions.find_signed(claims.session_id, kind, kid=claims.kid)
-        if found is None or found[1].id != claims.user_id:
+            ended = {} if kind else await store.sessions.ended_jwts(claims.session_id)
+        if found is None or found[1].id != claims.user_id or claims.jti in ended:
             return None
         session, user = found
         return Presented(
@@ -137,6 +141,7 @@ class PresentedTokens:
             issued_at=claims.issued_at,
             expires_at=min(claims.expires_at, session.expires_at),
             jti=claims.jti,
+            is_exchanged=kind is None,
         )
 
     def _scopes(self, session: Session, user: User) -> frozenset[str]:

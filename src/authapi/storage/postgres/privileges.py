@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from authapi.storage.database import parse_url
 from authapi.storage.migrations import connected
 from authapi.storage.models import events, metadata
+from authapi.storage.urls import parse_url
 
 _CHANGED = ("SELECT", "INSERT", "UPDATE", "DELETE")
 _ANONYMISED = ("ip", "network", "user_agent", "request_id", "detail")

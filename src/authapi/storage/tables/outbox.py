@@ -173,6 +173,32 @@ class OutboxTable:
         self.added += len(ids)
         return len(ids)
 
+    async def has_later(self, kind: str, *, latest: Sequence[datetime]) -> bool:
+        """Whether entries of `kind` that wait are due later than `latest` of their attempts."""
+        found = sa.select(outbox.c.id).where(*_later(kind, latest)).limit(1)
+        return (await self._connection.execute(found)).first() is not None
+
+    async def recall(
+        self,
+        kind: str,
+        *,
+        latest: Sequence[datetime],
+        now: datetime,
+        until: datetime,
+        expires_at: datetime,
+    ) -> int:
+        """Put these off to `until`, or those without an attempt to `now`; how many entries.
+
+        They expire at `expires_at`, if not before.
+        """
+        ids = await self._free(*_later(kind, latest))
+        due_at = sa.case((outbox.c.attempts == 0, _moment(now)), else_=_moment(until))
+        expires = sa.case(
+            (outbox.c.expires_at > expires_at, _moment(expires_at)), else_=outbox.c.expires_at
+        )
+        await self._update(ids, due_at=due_at, expires_at=expires)
+        return len(ids)
+
     async def reseal(self, entry_id: UUID, payload: bytes) -> None:
         """Replace the payload by the same under another secret."""
         await self._connection.execute(
@@ -220,3 +246,17 @@ class OutboxTable:
 def _as_claimed(entry: Entry) -> Sequence[sa.ColumnElement[bool]]:
     # Whoever was slow and has lost it to somebody else has nothing to say about it any more.
     return (outbox.c.id == entry.id, outbox.c.attempts == entry.attempts)
+
+
+def _later(kind: str, latest: Sequence[datetime]) -> Sequence[sa.ColumnElement[bool]]:
+    # The last of `latest` is that of all further attempts.
+    *each, last = enumerate(latest)
+    bounds = [sa.and_(outbox.c.attempts == n, outbox.c.due_at > at) for n, at in each]
+    bounds.append(sa.and_(outbox.c.attempts >= last[0], outbox.c.due_at > last[1]))
+    # The first is the earliest: few entries are later, and most need no other comparison.
+    earliest = outbox.c.due_at > latest[0]
+    return (outbox.c.kind == kind, outbox.c.failed_at.is_(None), earliest, sa.or_(*bounds))
+
+
+def _moment(at: datetime) -> sa.BindParameter[datetime]:
+    return sa.literal(at, UTCDateTime)

@@ -29,12 +29,18 @@ _COLUMNS = (
     sessions.c.ip,
     sessions.c.user_agent,
     sessions.c.data,
+    sessions.c.remembered,
 )
 _WITH_USER = sa.select(*_COLUMNS, *USER_COLUMNS).join(users, users.c.id == sessions.c.user_id)
 _BY_SECRET = _WITH_USER.where(
     sessions.c.secret_hash == sa.bindparam("secret"), sessions.c.kind == sa.bindparam("kind")
 )
 _OF_KIND = sessions.c.kind == sa.bindparam("kind")
+_IS_CURRENT = sessions.c.secret_hash == sa.bindparam("secret")
+_WAS_REPLACED = (sessions.c.replaced_hash == sa.bindparam("secret")) & (
+    sessions.c.auth_time >= sa.bindparam("since")
+)
+_COOKIE = _WITH_USER.add_columns(_IS_CURRENT).where(_OF_KIND, _IS_CURRENT | _WAS_REPLACED)
 _BY_ID = _WITH_USER.where(sessions.c.id == sa.bindparam("id"))
 _BY_ID_AND_KIND = _BY_ID.where(_OF_KIND)
 _BY_SIGNED_ID = _BY_ID.where(
@@ -54,8 +60,13 @@ class SessionTable:
         self._connection = connection
         self._changed = changed
 
-    async def add(self, session: Session, secret: SecretHash | None) -> None:
-        """Insert `session`, found later by the hash of its secret, or by its id if it has none."""
+    async def add(
+        self, session: Session, secret: SecretHash | None, *, replaces: SecretHash | None = None
+    ) -> None:
+        """Insert `session`, found later by the hash of its secret, or by its id if it has none.
+
+        `replaces` is the hash of the secret that its client presented before.
+        """
         await self._connection.execute(
             sa.insert(sessions).values(
                 id=session.id,
@@ -74,6 +85,8 @@ class SessionTable:
                 ip=session.client.ip,
                 user_agent=session.client.user_agent,
                 data=dict(session.data),
+                remembered=session.remembered,
+                replaced_hash=replaces,
             )
         )
 
@@ -82,6 +95,23 @@ class SessionTable:
     ) -> tuple[Session, User] | None:
         """The session with this secret, and its user: one statement."""
         return await self._one(_BY_SECRET, {"secret": secret, "kind": kind})
+
+    async def find_presented(
+        self, secret: SecretHash, kind: SessionKind, *, since: datetime
+    ) -> tuple[tuple[Session, User] | None, bool]:
+        """The session with this secret, and its user: one statement.
+
+        Where there is none, also whether a cookie session has got another secret in the place of
+        this one since then.
+        """
+        if kind is not SessionKind.SESSION:
+            return await self.find_by_secret(secret, kind), False
+        values = {"secret": secret, "kind": kind, "since": since}
+        rows = (await self._connection.execute(_COOKIE, values)).all()
+        for row in rows:
+            if row[-1]:
+                return (_session(row[: len(_COLUMNS)]), User(*row[len(_COLUMNS) : -1])), False
+        return None, bool(rows)
 
     async def find_with_user(
         self, session_id: UUID, kind: SessionKind | None = None
@@ -126,6 +156,22 @@ class SessionTable:
         )
         return (await self._connection.execute(statement)).scalar_one_or_none()
 
+    async def find_owner_of(self, session_id: UUID) -> UUID | None:
+        """Whose session has this id."""
+        statement = sa.select(sessions.c.user_id).where(sessions.c.id == session_id)
+        return (await self._connection.execute(statement)).scalar_one_or_none()
+
+    async def ended_jwts(self, session_id: UUID) -> dict[str, float]:
+        """The JWTs of this session that were ended: the NumericDate of their `exp`, by `jti`."""
+        statement = sa.select(sessions.c.ended_jwts).where(sessions.c.id == session_id)
+        return dict((await self._connection.execute(statement)).scalar_one_or_none() or {})
+
+    async def set_ended_jwts(self, session_id: UUID, ended: Mapping[str, float]) -> None:
+        """Replace what `ended_jwts` gives."""
+        await self._connection.execute(
+            sa.update(sessions).where(sessions.c.id == session_id).values(ended_jwts=dict(ended))
+        )
+
     async def find_data(self, session_id: UUID) -> Mapping[str, object] | None:
         """The data kept with a session."""
         statement = sa.select(sessions.c.data).where(sessions.c.id == session_id)
@@ -155,9 +201,10 @@ class SessionTable:
     ) -> None:
         """Give a session another secret, for a proof at `auth_time`; the old one is dead."""
         statement = sa.update(sessions).where(sessions.c.id == session_id)
-        found = await self._connection.execute(
-            statement.values(secret_hash=secret, auth_time=auth_time).returning(sessions.c.user_id)
+        renewed = statement.values(
+            secret_hash=secret, replaced_hash=sessions.c.secret_hash, auth_time=auth_time
         )
+        found = await self._connection.execute(renewed.returning(sessions.c.user_id))
         self._changed.update(found.scalars())
 
     async def prove_again(self, session_id: UUID, *, auth_time: datetime) -> None:
@@ -309,9 +356,8 @@ def _alive(now: datetime) -> sa.ColumnElement[bool]:
 
 
 def _session(row: Sequence[Any]) -> Session:
-    (key, user_id, kind, name, scopes, created, seen, idle, expires, auth, amr, ip, agent, data) = (
-        row
-    )
+    key, user_id, kind, name, scopes, created, seen, idle, expires, auth, *more = row
+    amr, ip, agent, data, remembered = more
     return Session(
         id=key,
         user_id=user_id,
@@ -326,4 +372,5 @@ def _session(row: Sequence[Any]) -> Session:
         amr=tuple(amr),
         client=Client(ip=ip, user_agent=agent),
         data=data,
+        remembered=remembered,
     )

@@ -33,6 +33,7 @@ from authapi.identity import on_behalf_of
 from authapi.web.answers.sockets import POLICY_VIOLATION, can_answer, has_route
 from authapi.web.context import SCOPE_KEY, RequestContext, Runtime
 from authapi.web.edge.client import came_in_the_clear, client_of
+from authapi.web.edge.cookies import discarding
 from authapi.web.edge.public import PREFIX, preflight_of, readable
 from authapi.web.edge.upgrades import is_read_by_us
 from authapi.web.errors import (
@@ -133,6 +134,8 @@ class EdgeMiddleware:
                 if self._watched:
                     self._watch(scope, context, message["status"], began)
                 headers = self._complete(message.get("headers", ()), request_id)
+                if context.discards:
+                    headers = discarding(headers, context.discards)
                 if body is not None and body.is_unread and message["status"] >= 400:
                     _close_after(headers, scope)
                 message["headers"] = headers

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from authapi.services.passwords import BreachCheck
 from authapi.settings import Settings
+from authapi.web.outgoing.connections import looking_up_alone
 
 if TYPE_CHECKING:
     import httpx
@@ -63,7 +64,9 @@ class RangeCheck:
             # Not before it is asked: its certificates take a while to load, and it belongs to the
             # event loop that runs now.
             self._loop = asyncio.get_running_loop()
-            self._http = httpx.AsyncClient(timeout=_TIMEOUT, follow_redirects=False)
+            self._http = looking_up_alone(
+                httpx.AsyncClient(timeout=_TIMEOUT, follow_redirects=False)
+            )
         # Padding keeps the length of the answer from telling which range was asked for.
         headers = {"Add-Padding": "true"}
         async with self._http.stream("GET", self._url + prefix, headers=headers) as response:

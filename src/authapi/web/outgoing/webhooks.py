@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from authapi.services.webhooks import Post
 from authapi.settings import Settings
+from authapi.web.outgoing.connections import looking_up_alone
 
 if TYPE_CHECKING:
     import httpx
@@ -50,8 +51,8 @@ class WebhookPost:
             # The outbox bounds the deliveries to each receiver. A bound on all connections
             # together would let receivers that do not answer take those of the others.
             unbounded = httpx.Limits(max_connections=None, max_keepalive_connections=None)
-            self._http = httpx.AsyncClient(
-                timeout=self._timeout, follow_redirects=False, limits=unbounded
+            self._http = looking_up_alone(
+                httpx.AsyncClient(timeout=self._timeout, follow_redirects=False, limits=unbounded)
             )
         return self._http
 

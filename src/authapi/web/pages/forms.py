@@ -6,6 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
+from authapi.crypto.password_text import is_too_long
 from authapi.errors import (
     EmailTaken,
     InputError,
@@ -18,12 +19,13 @@ from authapi.errors import (
 )
 from authapi.identity import Identity
 from authapi.services import Services
-from authapi.services.addresses import parse_email
+from authapi.services.addresses import EmailAddress, parse_email
+from authapi.services.alive import has_ended
 from authapi.web.context import context_of
 from authapi.web.csrf import check_origin
 from authapi.web.edge.link_secrets import link_secret
 from authapi.web.errors import status_of
-from authapi.web.pages.rendering import Page, render, style
+from authapi.web.pages.rendering import At, Page, render, style
 from authapi.web.resolver import identity_if_any
 from authapi.web.routing import AuthAPIRoute, read_form
 
@@ -34,12 +36,11 @@ Deed = Callable[[Services, Mapping[str, str], Identity | None], Awaitable[str]]
 """Does what a form asks for; the name of the text that says so."""
 
 _MAX_TOKEN = 200
-_MAX_PASSWORD = 1024
 
 
 async def _confirm(services: Services, form: Mapping[str, str], caller: Identity | None) -> str:
     if form.get("action") == "drop":
-        await services.emails.confirm(form["token"])
+        await services.emails.confirm(form["token"], typed=await _typed(services, form))
         return "drop.done"
     password = form.get("password") or None
     if password is None and caller is None:
@@ -56,7 +57,7 @@ async def _reset(services: Services, form: Mapping[str, str], _: Identity | None
 
 
 async def _undo(services: Services, form: Mapping[str, str], _: Identity | None) -> str:
-    await services.emails.undo(form["token"])
+    await services.emails.undo(form["token"], typed=await _typed(services, form))
     return "undo.done"
 
 
@@ -68,6 +69,15 @@ async def _accept(services: Services, form: Mapping[str, str], _: Identity | Non
 async def _forgot(services: Services, form: Mapping[str, str], _: Identity | None) -> str:
     await services.requests.ask("reset", parse_email(form.get("email", "")))
     return "forgot.done"
+
+
+async def _typed(services: Services, form: Mapping[str, str]) -> EmailAddress:
+    try:
+        return parse_email(form.get("email", ""))
+    except InvalidInput:
+        # No second try at an address helps where the link is dead.
+        await services.emails.require_link(form["token"])
+        raise
 
 
 def _refusal(field: str, code: str) -> InvalidInput:
@@ -93,7 +103,7 @@ PAGES: Mapping[str, tuple[Page, Deed]] = {
             _confirm,
         ),
         (_choosing("reset", "new_password"), _reset),
-        (Page("undo"), _undo),
+        (Page("undo", "email", "undo.email", type="email", autocomplete="email"), _undo),
         (_choosing("invitation", "password"), _accept),
         (
             Page("forgot", "email", "email", type="email", autocomplete="email", needs_token=False),
@@ -115,20 +125,19 @@ def _add(page: Page, deed: Deed) -> None:
         form = await read_form(request)
         token = form.get("token", "")
         typed = form.get("email", "")
+        at: At = "drop" if form.get("action") == "drop" else "field"
         services = context_of(request).runtime.services
         try:
-            if page.type == "password" and len(form.get(page.field or "", "")) > _MAX_PASSWORD:
+            if page.type == "password" and is_too_long(form.get(page.field or "", "")):
                 raise _refusal(page.field or "", "password_too_long")
             if page.needs_token and not 0 < len(token) <= _MAX_TOKEN:
                 raise InvalidOneTimeSecret
             done = await deed(services, form | {"token": token}, caller)
         except InvalidInput as refusal:
             code = refusal.errors[0].code
-            return render(
-                request, page, status=422, token=token, typed=typed, error=code, at_field=True
-            )
+            return render(request, page, status=422, token=token, typed=typed, error=code, at=at)
         except (WrongPassword, ProofRequired) as refusal:
-            return render(request, page, status=403, token=token, error=refusal.code, at_field=True)
+            return render(request, page, status=403, token=token, error=refusal.code, at="field")
         except (InvalidOneTimeSecret, EmailTaken) as refusal:
             status = status_of(refusal)
             return render(request, page, status=status, error=refusal.code, usable=False)
@@ -143,6 +152,8 @@ def _add(page: Page, deed: Deed) -> None:
             )
             answer.headers["retry-after"] = str(refusal.retry_after)
             return answer
+        if caller is not None and await has_ended(services.database, caller):
+            context_of(request).discard(caller)
         return render(request, page, done=done)
 
     router.add_api_route(f"/{page.name}", show, methods=["GET"])

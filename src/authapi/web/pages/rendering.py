@@ -44,7 +44,12 @@ class Page:
     required: bool = True
     needs_token: bool = True
     drops: bool = False
-    """Whether one may go on without the field, at the cost of what is in the account."""
+    """Whether one may go on without the field, at the cost of what is in the account. A second
+    form asks for the address then."""
+
+
+At = Literal["field", "drop"]
+"""Which input an error is about: that of the page, or that of its second form."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +93,7 @@ def render(
     token: str = "",
     typed: str = "",
     error: str | None = None,
-    at_field: bool = False,
+    at: At | None = None,
     usable: bool = True,
     done: str | None = None,
 ) -> Response:
@@ -102,7 +107,7 @@ def render(
         token=token,
         typed=typed,
         error=None if error is None else wording.say(error),
-        at_field=at_field,
+        at=at,
         usable=usable,
         done=None if done is None else wording.say(done),
         way=Way("forgot", "another" if page.name == "reset" else "to_reset"),

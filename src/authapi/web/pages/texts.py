@@ -16,9 +16,10 @@ ENGLISH: Texts = {
     "logged in here.",
     "confirm.button": "Confirm",
     "confirm.done": "Your e-mail address is confirmed.",
-    "drop.lead": "You did not choose a password here, or do not know it? Then the address is "
-    "confirmed too, "
-    "what is in the account is removed, and you get a mail to choose a password.",
+    "drop.lead": "You did not choose a password here, or do not know it? Type the address that "
+    "the mail was sent to. Then it is confirmed too, what is in the account is removed, and you "
+    "get a mail to choose a password.",
+    "drop.email": "E-mail address of the account",
     "drop.button": "Confirm without a password",
     "drop.done": "Your e-mail address is confirmed. A mail to choose a password is on its way.",
     "reset.title": "Choose a new password",
@@ -26,9 +27,10 @@ ENGLISH: Texts = {
     "reset.button": "Save the password",
     "reset.done": "Your password is changed. Log in with the new one.",
     "undo.title": "Take your account back",
-    "undo.lead": "Your account gets its old e-mail address back. Everybody is logged out, the "
-    "password does "
-    "not work any more, and you get a mail to choose another.",
+    "undo.lead": "Type the old e-mail address of your account, which the mail was sent to, to get "
+    "it back. Everybody is logged out, the password does not work any more, and you get a mail to "
+    "choose another.",
+    "undo.email": "Old e-mail address of your account",
     "undo.button": "Take the account back",
     "undo.done": "Your account has its old address again. A mail to choose a password is on "
     "its way.",
@@ -44,12 +46,16 @@ ENGLISH: Texts = {
     "old, or there is a newer one.",
     "proof_required": "Log in to the account that asked for this, or type its password.",
     "password_needed": "Type the password, or confirm without one below.",
+    "email_mismatch": "That is not the address that the mail was sent to. Nothing was done. Check "
+    "it and try again.",
     "wrong_password": "The password is wrong.",
     "email_taken": "Another account has this address by now.",
     "too_many_attempts": "Too many attempts. Try again later.",
     "email_invalid": "Type one e-mail address, such as name@example.com.",
     "password_too_short": "The password is too short: at least {least} characters.",
     "password_too_long": "The password is too long.",
+    "password_control_character": "The password holds a control character, such as a tab. "
+    "Type it without.",
     "password_common": "Too many people have this password. Choose another.",
     "password_guessable": "The password is made too much of your address, or of the name of this "
     "service.",
@@ -97,9 +103,10 @@ KOREAN: Texts = {
     "confirm.lead": "본인의 계정인지 비밀번호로 확인합니다. 여기에 로그인되어 있으면 비워 두세요.",
     "confirm.button": "확인",
     "confirm.done": "이메일 주소가 확인되었습니다.",
-    "drop.lead": "여기에서 비밀번호를 정한 적이 없거나 모르시나요? 그래도 주소는 확인되며, "
-    "계정에 있던 내용은 "
-    "지워지고 비밀번호를 정하는 메일을 보내 드립니다.",
+    "drop.lead": "여기에서 비밀번호를 정한 적이 없거나 모르시나요? 메일을 받은 주소를 "
+    "입력하세요. 그러면 주소가 확인되고, 계정에 있던 내용은 지워지며, 비밀번호를 정하는 메일을 "
+    "보내 드립니다.",
+    "drop.email": "계정의 이메일 주소",
     "drop.button": "비밀번호 없이 확인",
     "drop.done": "이메일 주소가 확인되었습니다. 비밀번호를 정하는 메일을 보냈습니다.",
     "reset.title": "새 비밀번호 정하기",
@@ -107,9 +114,9 @@ KOREAN: Texts = {
     "reset.button": "비밀번호 저장",
     "reset.done": "비밀번호가 바뀌었습니다. 새 비밀번호로 로그인하세요.",
     "undo.title": "계정 되찾기",
-    "undo.lead": "계정의 이메일 주소를 예전 주소로 되돌립니다. 모든 로그인이 끝나고 "
-    "비밀번호를 더 이상 쓸 수 "
-    "없으며, 새 비밀번호를 정하는 메일을 보내 드립니다.",
+    "undo.lead": "메일을 받은 예전 이메일 주소를 입력하면 계정이 그 주소로 되돌아갑니다. 모든 "
+    "로그인이 끝나고 비밀번호를 더 이상 쓸 수 없으며, 새 비밀번호를 정하는 메일을 보내 드립니다.",
+    "undo.email": "계정의 예전 이메일 주소",
     "undo.button": "계정 되찾기",
     "undo.done": "계정이 예전 주소로 돌아왔습니다. 비밀번호를 정하는 메일을 보냈습니다.",
     "invitation.title": "초대 수락",
@@ -123,6 +130,8 @@ KOREAN: Texts = {
     "invalid_one_time_secret": "이 링크는 더 이상 쓸 수 없습니다. 이미 썼거나, 오래되었거나, "
     "더 새로운 링크가 있습니다.",
     "proof_required": "요청한 계정에 로그인하거나 그 비밀번호를 입력하세요.",
+    "email_mismatch": "메일을 받은 주소가 아닙니다. 아무것도 바뀌지 않았습니다. 확인하고 다시 해 "
+    "주세요.",
     "password_needed": "비밀번호를 입력하거나, 아래에서 비밀번호 없이 확인하세요.",
     "wrong_password": "비밀번호가 맞지 않습니다.",
     "email_taken": "이 주소는 이미 다른 계정이 쓰고 있습니다.",
@@ -130,6 +139,7 @@ KOREAN: Texts = {
     "email_invalid": "name@example.com 같은 이메일 주소 하나를 입력하세요.",
     "password_too_short": "비밀번호가 너무 짧습니다. {least}자 이상이어야 합니다.",
     "password_too_long": "비밀번호가 너무 깁니다.",
+    "password_control_character": "비밀번호에 탭 같은 제어 문자가 있습니다. 빼고 입력하세요.",
     "password_common": "너무 많은 사람이 쓰는 비밀번호입니다. 다른 것을 정하세요.",
     "password_guessable": "비밀번호가 주소나 이 서비스의 이름과 너무 비슷합니다.",
     "password_breached": "다른 서비스에서 유출된 비밀번호입니다. 다른 것을 정하세요.",

@@ -1,5 +1,7 @@
 """GET /me/export: everything of mine, to take along."""
 
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request
@@ -7,8 +9,9 @@ from starlette.responses import Response
 
 from authapi.clock import now
 from authapi.identity import Event, Identity
-from authapi.services import Services
+from authapi.storage.tables.events import EventFilter
 from authapi.web.context import context_of
+from authapi.web.exports import Download
 from authapi.web.openapi import problems
 from authapi.web.resolver import identity_if_configured
 from authapi.web.routing import ProtectedRoute
@@ -18,30 +21,42 @@ router = APIRouter(route_class=ProtectedRoute, tags=["account"], prefix="/me")
 
 Owner = Annotated[Identity, Depends(identity_if_configured("session", "jwt"))]
 
-_PAGE = 1000
+_PAGE = 100
+"""Events that are read at once."""
 
 
 @router.get("/export", response_model=ExportOut, responses=problems(401, 404, 503))
 async def export(identity: Owner, request: Request) -> Response:
-    """Everything of mine as JSON: account, logins, tokens and events; no secrets, nor hashes."""
+    """Everything of mine as JSON: account, logins, tokens and events; no secrets, nor hashes.
+
+    It is sent as it is read, however long it is. A file that ends before its last brace is not
+    complete.
+    """
     services, user_id = context_of(request).runtime.services, identity.user.id
     logins = await services.sessions.list_of(user_id)
-    found = ExportOut(
+    rest = ExportOut(
         exported_at=now(),
         account=UserOut.of(await services.accounts.find(user_id)),
         sessions=[SessionOut.of(session, identity) for session in logins],
         tokens=[PersonalTokenOut.of(token) for token in await services.tokens.list_of(user_id)],
-        events=[EventOut.of(event) for event in await _events(services, identity)],
+        events=[],
     )
-    headers = {"content-disposition": 'attachment; filename="account.json"'}
-    return Response(found.model_dump_json(), media_type="application/json", headers=headers)
+    pages = services.audit.export(EventFilter(user_id=user_id), _events, page_size=_PAGE)
+    # Before the answer begins: a database that is away is a 503 still.
+    first = await anext(pages, "")
+    parts = _parts(rest.model_dump_json(), first, pages)
+    return Download(parts, name="account.json", media_type="application/json")
 
 
-async def _events(services: Services, identity: Identity) -> list[Event]:
-    found: list[Event] = []
-    while True:
-        before = found[-1].id if found else None
-        page = await services.audit.page(identity.user.id, before=before, limit=_PAGE)
-        found += page
-        if len(page) < _PAGE:
-            return found
+async def _parts(rest: str, first: str, pages: AsyncGenerator[str]) -> AsyncGenerator[str]:
+    """The document `rest`, with all events in the array at its end."""
+    head, end = rest[:-2], rest[-2:]  # "]}"
+    async with aclosing(pages):
+        yield head + first
+        async for page in pages:
+            yield "," + page
+    yield end
+
+
+def _events(page: Sequence[Event]) -> str:
+    return ",".join(EventOut.of(event).model_dump_json() for event in page)

@@ -14,8 +14,9 @@ from starlette.types import Message
 from authapi.errors import DuplicateHeader, MalformedRequest, ReportNotSigned
 from authapi.services.tokens import Leak
 from authapi.web.context import context_of
+from authapi.web.media_types import JSON, require_media_type
 from authapi.web.openapi import problems, request_headers
-from authapi.web.routing import AuthAPIRoute, Handler, StrictRequest
+from authapi.web.routing import AuthAPIRoute, Handler, StrictRequest, has_body
 from authapi.web.schemas import LeakFeedback, LeakReport
 
 _IDENTIFIER, _SIGNATURE = "Github-Public-Key-Identifier", "Github-Public-Key-Signature"
@@ -29,6 +30,8 @@ class SignedRoute(AuthAPIRoute):
         handle = super().get_route_handler()
 
         async def signed(request: Request) -> Response:
+            if has_body(request):
+                require_media_type(request, JSON)
             try:
                 body = await StrictRequest(request.scope, request.receive).body()
             except ClientDisconnect:

@@ -25,10 +25,14 @@ _READ: dict[int | str, dict[str, Any]] = {200: _ETAG, 304: {"description": "Unch
 _RENEWED: dict[int | str, dict[str, Any]] = {
     204: response_header("Set-Cookie", "The new cookie, if the request came with one.")
 }
+_DISCARDED: dict[int | str, dict[str, Any]] = {
+    204: response_header("Set-Cookie", "Removes the cookie, if the request came with one.")
+}
 Caller = Annotated[Identity, Depends(current_identity())]
 Me = Annotated[User, Depends(current_user())]
-FreshCaller = Annotated[Identity, Depends(current_identity(fresh=True))]
-Owner = Annotated[Identity, Depends(identity_if_configured("session", "jwt"))]
+Writer = Annotated[Identity, Depends(identity_if_configured(writes="by_account"))]
+Leaver = Annotated[Identity, Depends(identity_if_configured(fresh=True, writes="uncounted"))]
+Owner = Annotated[Identity, Depends(identity_if_configured("session", "jwt", writes="by_session"))]
 
 
 @router.get(
@@ -46,10 +50,10 @@ async def read(user: Me, request: Request) -> Response:
 @router.patch(
     "",
     response_model=UserOut,
-    responses=_CHANGED | problems(400, 401, 404, 408, 412, 415, 422, 503),
+    responses=_CHANGED | problems(400, 401, 404, 408, 412, 415, 422, 429, 503),
     openapi_extra=request_header("If-Match", "An ETag; 412 if it is not the same any more."),
 )
-async def change(body: Profile, caller: Caller, request: Request) -> Response:
+async def change(body: Profile, caller: Writer, request: Request) -> Response:
     """Change my account. With `If-Match`, only if it is still what I read."""
     condition = header(request, b"if-match")
 
@@ -73,10 +77,12 @@ async def change(body: Profile, caller: Caller, request: Request) -> Response:
     return Response(result, media_type="application/json", headers=headers)
 
 
-@router.delete("", status_code=204, responses=problems(401, 409, 503))
-async def delete(identity: FreshCaller, request: Request) -> None:
+@router.delete("", status_code=204, responses=_DISCARDED | problems(401, 409, 503))
+async def delete(identity: Leaver, request: Request) -> None:
     """Remove my account and everything that belongs to it. Asks for a fresh login."""
-    await context_of(request).runtime.services.accounts.delete(identity.user.id, caller=identity)
+    context = context_of(request)
+    await context.runtime.services.accounts.delete(identity.user.id, caller=identity)
+    context.discard(identity)
 
 
 @router.post(
@@ -105,7 +111,7 @@ async def change_password(body: PasswordChange, identity: Owner, request: Reques
 async def reauthenticate(body: Reauthentication, identity: Owner, request: Request) -> Response:
     """Let this session count as freshly logged in.
 
-    A cookie gets a new value, which lasts until the browser closes.
+    A cookie gets a new value, which the browser keeps for as long as it would have kept the old.
     """
     runtime = context_of(request).runtime
     renewal = _renewal(runtime, identity)
@@ -123,7 +129,7 @@ async def identity(caller: Caller) -> IdentityOut:
 
 def _renewal(runtime: Runtime, identity: Identity) -> Renewal | None:
     strategy = runtime.registry[identity.strategy]
-    return strategy.renew() if isinstance(strategy, Renewable) else None
+    return strategy.renew(identity) if isinstance(strategy, Renewable) else None
 
 
 def _renewed(renewal: Renewal | None) -> Response:

@@ -23,10 +23,13 @@ from authapi.web.schemas import (
 router = APIRouter(route_class=ProtectedRoute, tags=["tokens"], prefix="/me/tokens")
 
 Owner = Annotated[Identity, Depends(identity_if_configured("session", "jwt"))]
+Ender = Annotated[Identity, Depends(identity_if_configured("session", "jwt", writes="uncounted"))]
+# A JWT is no row; a personal access token is counted by the gate that it asks besides.
 Holder = Annotated[
-    Identity, Depends(identity_if_configured("session", "jwt", exchangeable=("token",)))
+    Identity,
+    Depends(identity_if_configured("session", "jwt", exchangeable=("token",), writes="uncounted")),
 ]
-_fresh_owner = identity_if_configured("session", "jwt", fresh=True)
+_fresh_owner = identity_if_configured("session", "jwt", fresh=True, writes="by_account")
 
 
 @router.get("", responses=problems(401, 503))
@@ -36,7 +39,7 @@ async def list_tokens(identity: Owner, request: Request) -> list[PersonalTokenOu
     return [PersonalTokenOut.of(token) for token in found]
 
 
-@router.post("", status_code=201, responses=problems(400, 401, 404, 408, 409, 415, 422, 503))
+@router.post("", status_code=201, responses=problems(400, 401, 404, 408, 409, 415, 422, 429, 503))
 async def create_token(
     body: NewCredential, holder: Holder, request: Request
 ) -> NewTokenOut | NewJWTOut:
@@ -53,7 +56,7 @@ async def create_token(
 
 
 @router.delete("/{token_id}", status_code=204, responses=problems(401, 404, 422, 503))
-async def end_token(token_id: UUID, identity: Owner, request: Request) -> None:
+async def end_token(token_id: UUID, identity: Ender, request: Request) -> None:
     """End one of my personal access tokens."""
     await context_of(request).runtime.services.tokens.end_own(token_id, identity)
 

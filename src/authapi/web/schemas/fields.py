@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 from typing import Annotated
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -14,12 +15,12 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from authapi.crypto.passwords import MAX_LENGTH as MAX_PASSWORD_LENGTH
+from authapi.crypto.password_text import MAX_LENGTH as MAX_PASSWORD_LENGTH
+from authapi.crypto.password_text import MAX_TYPED, is_too_long
 from authapi.errors import InvalidInput
 from authapi.services.addresses import MAX_LENGTH as MAX_EMAIL_LENGTH
 from authapi.services.addresses import EmailAddress, parse_email
-
-PRINTABLE = r"^[^\u0000-\u001f\u007f-\u009f\u2028\u2029]+$"
+from authapi.services.names import NAME, PRINTABLE
 
 
 def _email(value: object) -> EmailAddress:
@@ -34,6 +35,14 @@ def _email(value: object) -> EmailAddress:
         raise PydanticCustomError(
             "email_invalid", "{reason}", {"reason": problem.message}
         ) from None
+
+
+def _password(value: str) -> str:
+    # As it was typed: hashes of other systems are verified in that form too.
+    if is_too_long(value):
+        reason = "String should have at most {max_length} characters"
+        raise PydanticCustomError("string_too_long", reason, {"max_length": MAX_PASSWORD_LENGTH})
+    return value
 
 
 def _rfc3339(value: datetime) -> str:
@@ -58,26 +67,33 @@ Email = Annotated[
         }
     ),
 ]
+_LENGTH = AfterValidator(_password)
+_PASSWORD: dict[str, JsonValue] = {
+    "format": "password",
+    "writeOnly": True,
+    "maxLength": MAX_PASSWORD_LENGTH,
+}
 Password = Annotated[
     str,
     Field(
         min_length=1,
-        max_length=MAX_PASSWORD_LENGTH,
-        json_schema_extra={"format": "password", "writeOnly": True},
+        max_length=MAX_TYPED,
+        json_schema_extra=_PASSWORD,
         examples=["correct horse battery staple"],
     ),
+    _LENGTH,
 ]
 NewPassword = Annotated[
     str,
     Field(
-        max_length=MAX_PASSWORD_LENGTH,
-        json_schema_extra={"format": "password", "writeOnly": True, **limit("new_password")},
+        max_length=MAX_TYPED,
+        # `Passwords.check_new` holds it against this, with a code of its own.
+        json_schema_extra={**_PASSWORD, **limit("new_password"), "pattern": PRINTABLE},
         examples=["correct horse battery staple"],
     ),
+    _LENGTH,
 ]
-Name = Annotated[
-    str, Field(min_length=1, max_length=200, pattern=PRINTABLE, examples=["Alice Example"])
-]
+Name = Annotated[str, Field(min_length=1, max_length=200, pattern=NAME, examples=["Alice Example"])]
 Locale = Annotated[
     str, Field(min_length=2, max_length=35, pattern="^[a-z][A-Za-z0-9-]+$", examples=["en"])
 ]
@@ -92,7 +108,7 @@ OneTimeSecret = Annotated[
     ),
 ]
 TokenName = Annotated[
-    str, Field(min_length=1, max_length=100, pattern=PRINTABLE, examples=["backup script"])
+    str, Field(min_length=1, max_length=100, pattern=NAME, examples=["backup script"])
 ]
 Scope = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[\x21\x23-\x5b\x5d-\x7e]+$")]
 Time = Annotated[

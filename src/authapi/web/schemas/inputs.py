@@ -10,8 +10,8 @@ from pydantic import (
     PlainValidator,
 )
 
+from authapi.services.names import PRINTABLE
 from authapi.web.schemas.fields import (
-    PRINTABLE,
     Email,
     Input,
     Locale,
@@ -61,6 +61,10 @@ class EmailConfirmation(Input):
     password: Annotated[
         PasswordIfAny, Field(description="That of the account, if nobody is logged in to it.")
     ] = None
+    email: Annotated[
+        Email | None,
+        Field(description="Typed by the reader, if there is neither a login nor a password."),
+    ] = None
 
 
 class EmailChange(Input):
@@ -72,10 +76,11 @@ class EmailChange(Input):
     ] = None
 
 
-class OneTimeSecretOnly(Input):
-    """What came by mail."""
+class EmailUndo(Input):
+    """What came by mail, and the address that is to come back."""
 
     token: OneTimeSecret
+    email: Annotated[Email, Field(description="Typed by the reader; the mail was sent there.")]
 
 
 class PasswordReset(Input):

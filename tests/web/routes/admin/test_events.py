@@ -124,6 +124,8 @@ async def test_pages_hold_everything_once(api: Client) -> None:
     [
         *(("user", "x"), ("actor", "1"), ("type", "nope"), ("ip", "a'--"), ("before", "x")),
         *(("since", "yesterday"), ("since", "0"), ("since", "2026-02-31T00:00:00Z")),
+        *(("since", "2026-01-01 00:00:00Z"), ("since", "2026-01-01T00:00:00 02:00")),
+        *(("until", "2026-01-01T24:00:00Z"), ("until", "2026-01-01T00:00:00+0200")),
         *(("until", "2026-01-01"), ("until", "2026-01-01T00:00:00"), ("limit", "0")),
         *(("ip", ip) for ip in ("", "unknown", "192.0.2", "2001:db8::/32", "1:2", "192.0.2.1:80")),
     ],
@@ -140,6 +142,16 @@ async def test_times_far_away_are_times(api: Client) -> None:
     assert await found(api, since="9999-12-31T23:59:59.999999Z") == []
     assert await found(api, until="0001-01-01T00:00:00+14:00") == []
     assert len(await found(api, since="0001-01-01T00:00:00-12:00")) > 0
+
+
+async def test_times_in_each_form_of_rfc_3339(api: Client) -> None:
+    for text in (
+        *("2026-01-01T00:00:00z", "2026-01-01t00:00:00Z", "2026-01-01t00:00:00-00:00"),
+        *("2026-01-01T00:00:00." + "9" * 60 + "Z", "2016-12-31T23:59:60Z"),
+    ):
+        for path in ("/admin/events", "/admin/events/export"):
+            for name in ("since", "until"):
+                assert (await api.get(path, params={name: text})).status_code == 200, text
 
 
 FORMULAS = ["=1+1", "+1", "-1", "@SUM(A1)", "\tx", '=HYPERLINK("https://x")']

@@ -2,16 +2,21 @@
 
 import json
 from collections.abc import AsyncIterator
+from datetime import timedelta
 
 import httpx
 import pytest
+import sqlalchemy as sa
+import time_machine
 from hypothesis import given
 
 from authapi import Settings, create_app
+from authapi.clock import now
 from authapi.crypto.refresh import new_refresh_token
 from authapi.crypto.secrets import new_opaque_token
 from authapi.errors import StorageUnavailable
 from authapi.identity import User
+from authapi.storage.models import sessions
 from authapi.testing import Client, client
 from tests.conftest import SettingsFactory
 from tests.web.answers import check_headers, problem
@@ -79,7 +84,7 @@ async def test_a_token_ends_with_all_of_its_session_and_nothing_else(
         form = {"grant_type": "refresh_token", "refresh_token": held.refresh}
         problem(await house.post("/token", data=form), 400, "invalid_grant")
     strategy = "token" if kind in ("opaque", "personal") else "jwt"
-    told = "token_ended" if kind == "personal" else "logout"
+    told = "token_ended" if kind in ("personal", "minted") else "logout"
     expected = [(told, strategy)]
     assert await events_of(house, held.user, "logout", "token_ended") == expected
     await revoke(house, held.all()[kind])
@@ -123,16 +128,110 @@ async def test_v10_4_9_nobody_ends_the_tokens_of_others(small: Client) -> None:
     assert await alive(small, bob) == set()
 
 
-async def test_a_bad_credential_is_refused_and_ends_nothing(small: Client) -> None:
+DEAD_COOKIE = {"cookie": "authapi=" + "A" * 43}
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        bearer(new_opaque_token()),
+        bearer("x"),
+        bearer("e30.e30.e30"),
+        bearer(new_refresh_token().text),
+        {"authorization": "DPoP abc"},
+        {"authorization": "Bearer"},
+        {"authorization": ""},
+        {"authorization": "Basic Y2xpZW50Og=="},
+        DEAD_COOKIE,
+        DEAD_COOKIE | bearer("x"),
+        {"cookie": "authapi=a; authapi=b"},
+    ],
+    ids=range(11),
+)
+async def test_a_bad_credential_beside_a_token_is_none(
+    small: Client, beside: dict[str, str]
+) -> None:
     alice = await tokens_of(small, await small.create_user())
-    form = {"token": alice.jwt}
-    for headers in (bearer(new_opaque_token()), bearer("x"), bearer(alice.refresh)):
-        answer = await small.post("/token/revoke", data=form, headers=headers)
-        problem(answer, 401, "unauthenticated")
-    # A cookie that is over comes along by itself.
-    assert await alive(small, alice) == set(KINDS)
-    gone(await small.post("/token/revoke", data=form, headers={"cookie": "authapi=" + "A" * 43}))
-    assert "jwt" not in await alive(small, alice)
+    left = set(KINDS)
+    for kind in ("personal", "opaque", "minted", "refresh"):
+        form = {"token": alice.all()[kind]}
+        answer = await small.post("/token/revoke", data=form, headers=beside)
+        assert (answer.status_code, answer.content) == (200, b"")
+        left -= DIES_WITH.get(kind, {kind})
+        assert await alive(small, alice) == left
+
+
+async def test_an_expired_bearer_beside_its_refresh_token(small: Client) -> None:
+    alice = await small.create_user()
+    later = now() + timedelta(hours=1)
+    held = await tokens_of(small, alice)
+    cookie_of_bob = await sign_in(small.services, await small.create_user())
+    with time_machine.travel(later, tick=True):
+        problem(await small.get("/me", headers=bearer(held.jwt)), 401, "unauthenticated")
+        # With the cookie of another account, too: the request did not come as that.
+        headers = bearer(held.jwt) | cookie_of_bob
+        gone(await small.post("/token/revoke", data={"token": held.refresh}, headers=headers))
+        form = {"grant_type": "refresh_token", "refresh_token": held.refresh}
+        problem(await small.post("/token", data=form), 400, "invalid_grant")
+
+
+async def test_basic_that_is_wrong_is_none(make_settings: SettingsFactory) -> None:
+    settings = make_settings(strategies="session,token,jwt,basic", jwt_audiences=(OTHER,))
+    async with client(create_app(settings)) as api:
+        alice = await tokens_of(api, await api.create_user())
+        answer = await api.post(
+            "/token/revoke", data={"token": alice.refresh}, auth=(alice.user.email, "wrong")
+        )
+        gone(answer)
+        assert "refresh" not in await alive(api, alice)
+
+
+@pytest.mark.parametrize("origin", ["session", "token", "jwt", "personal"])
+async def test_a_jwt_for_another_service_ends_alone(house: Client, origin: str) -> None:
+    alice = await house.create_user()
+    headers = await sign_in(house.services, alice, "jwt" if origin == "personal" else origin)
+    if origin == "personal":
+        made = await house.post("/me/tokens", json={"name": "script"}, headers=headers)
+        headers = bearer(made.json()["access_token"])
+    body = {"kind": "jwt", "audience": OTHER}
+    ended, kept = [
+        (await house.post("/me/tokens", json=body, headers=headers)).json()["access_token"]
+        for _ in range(2)
+    ]
+    states = house.services.token_states
+    for _ in range(2):
+        await revoke(house, ended)
+        assert await states.introspect(ended) is None
+        assert await states.introspect(kept) is not None
+        assert (await house.get("/me", headers=headers)).status_code == 200
+    # Nor can it be used to log out, or as the credential beside another token.
+    problem(await house.post("/logout", headers=bearer(kept)), 401, "unauthenticated")
+    problem(await house.delete("/me", headers=bearer(kept)), 401, "unauthenticated")
+    assert (await house.get("/me", headers=headers)).status_code == 200
+    assert await events_of(house, alice, "logout", "token_ended") == [("token_ended", "jwt")]
+
+
+async def test_many_ended_jwts_are_forgotten_when_they_expire(
+    small: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("authapi.services.tokens.exchanged._MOST", 2)
+    headers = await sign_in(small.services, await small.create_user())
+
+    async def ended() -> httpx.Response:
+        body = {"kind": "jwt", "audience": OTHER}
+        made = await small.post("/me/tokens", json=body, headers=headers)
+        return await small.post("/token/revoke", data={"token": made.json()["access_token"]})
+
+    gone(await ended())
+    gone(await ended())
+    refused = await ended()
+    problem(refused, 503, "overloaded")
+    assert refused.headers["retry-after"]
+    with time_machine.travel(now() + timedelta(hours=1), tick=True):
+        gone(await ended())
+        async with small.services.database.read() as store:
+            rows = await store.connection.execute(sa.select(sessions.c.ended_jwts))
+        assert [len(row) for row in rows.scalars()] == [1]
 
 
 async def test_a_page_of_another_origin_ends_nothing_with_our_cookie(small: Client) -> None:

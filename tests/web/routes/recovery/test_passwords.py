@@ -144,6 +144,7 @@ async def test_what_is_no_secret_is_refused_alike(api: Client, path: str) -> Non
     more: Mapping[str, Any] = {
         "/password/reset": {"new_password": OTHER},
         "/invitation/accept": {"password": OTHER},
+        "/email/undo": {"email": ALICE},
     }.get(path, {})
     bodies = []
     for token in ("x", "x" * 43, "vGf5C2n1q0bIu3Jp8mX7sYkLw4TzRdEaHhNoPiQrStU", "../../etc/passwd"):
@@ -162,7 +163,7 @@ async def test_a_secret_is_for_one_purpose(api: Client) -> None:
     for path, more in {
         "/invitation/accept": {"password": OTHER},
         "/email/confirm": {},
-        "/email/undo": {},
+        "/email/undo": {"email": ALICE},
     }.items():
         answer = await api.post(path, json={"token": secret, **more})
         problem(answer, 400, "invalid_one_time_secret")

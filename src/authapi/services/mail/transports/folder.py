@@ -2,6 +2,7 @@
 
 import asyncio
 import email.policy
+import errno
 import os
 import tempfile
 from email.message import EmailMessage
@@ -9,7 +10,8 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from authapi.errors import ConfigurationError, DeliveryFailed
-from authapi.settings import Settings
+from authapi.settings import Settings, is_homeless
+from authapi.settings.texts import expanded
 
 
 class Folder:
@@ -17,11 +19,10 @@ class Folder:
 
     def __init__(self, settings: Settings) -> None:
         url = settings.mail_url
-        self._path = (
-            settings.data_dir / "mail"
-            if url is None
-            else Path(unquote(urlsplit(url.get_secret_value()).path))
-        )
+        if url is None:
+            self._path = settings.data_dir / "mail"
+        else:
+            self._path = expanded(Path(unquote(urlsplit(url.get_secret_value()).path)))
 
     def open(self) -> None:
         """Nothing: the folder is made for the first mail."""
@@ -35,11 +36,15 @@ class Folder:
 
     async def check(self) -> str:
         """Raises ConfigurationError if the folder is there and cannot be written."""
+        if is_homeless(self._path):
+            raise ConfigurationError("there is no home folder for mail: set AUTHAPI_MAIL_URL")
         if self._path.exists() and not os.access(self._path, os.W_OK | os.X_OK):
             raise ConfigurationError(f"the mail folder cannot be written: {self._path}")
         return f"written into {self._path}"
 
     def _write(self, message: EmailMessage) -> None:
+        if is_homeless(self._path):
+            raise FileNotFoundError(errno.ENOENT, "there is no home folder: set AUTHAPI_MAIL_URL")
         self._path.mkdir(mode=0o700, parents=True, exist_ok=True)
         name = str(message["Message-ID"]).strip("<>").partition("@")[0]
         final = self._path / f"{name}.eml"

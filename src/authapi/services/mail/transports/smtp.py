@@ -5,24 +5,27 @@ Whatever the server says, only its code is repeated: its text may hold an addres
 
 import asyncio
 import email.policy
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from email.message import EmailMessage
 from email.utils import parseaddr
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import unquote, urlsplit
 
 from authapi.errors import ConfigurationError, DeliveryFailed
+from authapi.lookups import connected_socket
 from authapi.services.background.receivers import EntryFailed
+from authapi.services.mail.transports.handover import GOODBYE, Handover
 from authapi.settings import Settings
 
 if TYPE_CHECKING:
     import aiosmtplib
 
 _PORTS = {"smtp": 587, "smtps": 465, "smtp+plain": 25}
-_GOODBYE = 1.0
-"""Seconds that the answer to QUIT is waited for (RFC 5321, section 4.1.1.10)."""
+_START_INPUT = 354
+"""The server waits for the mail (RFC 5321, section 4.1.1.4)."""
 _CLOSING = 421
 """The server closes the connection, in place of any answer (RFC 5321, section 3.8)."""
 
@@ -66,11 +69,21 @@ class SMTP:
         # Text of 8 bits is not everywhere passed on, and was encoded when it was written.
         raw = message.as_bytes(policy=email.policy.SMTP.clone(cte_type="7bit"))
         async with self._connected() as server:
-            await server.sendmail(self._sender, [to], raw)
+            await _greet(server)
+            # RFC 1870, section 3: the server may refuse what is too long before it is sent.
+            size = [f"size={len(raw)}"] if server.supports_extension("size") else []
+            await server.mail(self._sender, options=size)
+            await server.rcpt(to)
+            handover = await _begin_data(server)
+            code = await handover.deliver(raw, timeout=self._timeout)
+            if not 200 <= code < 300:
+                raise _refused("the mail", code)
+            await handover.quit(timeout=self._timeout)
 
     async def check(self) -> str:
         """Connect, encrypt and log in, without sending anything."""
-        async with self._connected():
+        async with self._connected() as server:
+            await _quit(server, self._timeout)
             return f"{self._host}:{self._port} answers"
 
     @asynccontextmanager
@@ -81,7 +94,6 @@ class SMTP:
         options: dict[str, Any] = {} if self._tls is None else {"tls_context": self._tls}
         server = aiosmtplib.SMTP(
             hostname=self._host,
-            port=self._port,
             username=self._user,
             password=self._password if self._user else None,
             timeout=self._timeout,
@@ -93,14 +105,11 @@ class SMTP:
         )
         connection: asyncio.BaseTransport | None = None
         try:
-            await server.connect()
+            await server.connect(sock=await self._socket())
             connection = server.transport
             yield server
-            # The mail is accepted: what goes wrong from here on must not send it again.
-            with suppress(aiosmtplib.SMTPException, OSError):
-                await server.quit(timeout=min(self._timeout, _GOODBYE))
-        except aiosmtplib.SMTPRecipientsRefused as error:
-            raise _refused("the recipient", error.recipients[0].code) from None
+        except aiosmtplib.SMTPRecipientRefused as error:
+            raise _refused("the recipient", error.code) from None
         except aiosmtplib.SMTPDataError as error:
             raise _refused("the mail", error.code) from None
         except aiosmtplib.SMTPResponseException as error:
@@ -111,10 +120,51 @@ class SMTP:
             raise DeliveryFailed(f"the mail server: {_reason(error)}") from None
         finally:
             # Only closed, it would wait for the end of TLS from the other side, which takes half a
-            # minute where that is silent.
-            if isinstance(connection, asyncio.WriteTransport):
-                connection.abort()
+            # minute where that is silent. uvloop's transports are no subclasses of asyncio's.
+            if connection is not None:
+                cast("asyncio.WriteTransport", connection).abort()
             server.close()
+
+    async def _socket(self) -> socket.socket:
+        # aiosmtplib would look the name up in the threads that everything else shares.
+        import aiosmtplib  # noqa: PLC0415
+
+        at = f"{self._host} on port {self._port}"
+        try:
+            async with asyncio.timeout(self._timeout):
+                return await connected_socket(self._host, self._port)
+        except TimeoutError as error:
+            raise aiosmtplib.SMTPConnectTimeoutError(f"timed out connecting to {at}") from error
+        except OSError as error:
+            raise aiosmtplib.SMTPConnectError(f"error connecting to {at}") from error
+
+
+async def _greet(server: "aiosmtplib.SMTP") -> None:
+    import aiosmtplib  # noqa: PLC0415
+
+    if server.is_ehlo_or_helo_needed:
+        try:
+            await server.ehlo()
+        except aiosmtplib.SMTPHeloError:
+            await server.helo()
+
+
+async def _begin_data(server: "aiosmtplib.SMTP") -> Handover:
+    import aiosmtplib  # noqa: PLC0415
+
+    response = await server.execute_command(b"DATA")
+    if response.code != _START_INPUT:
+        raise aiosmtplib.SMTPDataError(response.code, response.message)
+    if server.transport is None:
+        raise aiosmtplib.SMTPServerDisconnected("Connection lost")
+    return Handover(cast("asyncio.WriteTransport", server.transport))
+
+
+async def _quit(server: "aiosmtplib.SMTP", timeout: float) -> None:  # noqa: ASYNC109
+    import aiosmtplib  # noqa: PLC0415
+
+    with suppress(aiosmtplib.SMTPException, OSError):
+        await server.quit(timeout=min(timeout, GOODBYE))
 
 
 def _refused(what: str, code: int) -> DeliveryFailed:

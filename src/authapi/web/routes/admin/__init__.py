@@ -15,8 +15,12 @@ from authapi.web.routing import ProtectedRoute
 
 Superuser = Annotated[Identity, Depends(identity_if_configured("session", "jwt", superuser=True))]
 FreshSuperuser = Annotated[
-    Identity, Depends(identity_if_configured("session", "jwt", superuser=True, fresh=True))
+    Identity,
+    Depends(
+        identity_if_configured("session", "jwt", superuser=True, fresh=True, writes="by_session")
+    ),
 ]
+"""Of routes that change something."""
 
 
 def router_for(prefix: str) -> APIRouter:

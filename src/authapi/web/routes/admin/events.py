@@ -1,7 +1,7 @@
 """/admin/events: what happened to the accounts of everybody, in pages or as a file."""
 
-import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -11,11 +11,12 @@ from pydantic import BeforeValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 from starlette.responses import Response, StreamingResponse
 
+from authapi.clock import parse_time
 from authapi.crypto.ids import first_id_at
 from authapi.identity import EventType, canonical_ip
 from authapi.storage.tables.events import EventFilter
 from authapi.web.context import context_of
-from authapi.web.exports import EXPORTS
+from authapi.web.exports import EXPORTS, Download
 from authapi.web.openapi import problems
 from authapi.web.routes.admin import Superuser, router_for
 from authapi.web.schemas import AnyEventOut, AnyEventPage
@@ -29,25 +30,23 @@ _FILE: dict[int | str, dict[str, Any]] = {
     }
 }
 
-_RFC3339 = re.compile(
-    r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII
-)
-
 
 def _moment(value: object) -> datetime:
     # pydantic reads numbers, and dates alone, as moments too.
     try:
-        if isinstance(value, str) and _RFC3339.fullmatch(value):
-            return datetime.fromisoformat(value)
+        if isinstance(value, str):
+            return parse_time(value)
     except ValueError:  # such as the 31st of February
         pass
-    raise PydanticCustomError("time_invalid", "must be a time of RFC 3339, with its offset")
+    raise PydanticCustomError(
+        "time_invalid", "must be a time of RFC 3339, with its offset (in a query, + is %2B)"
+    )
 
 
 Moment = Annotated[
     datetime,
     BeforeValidator(_moment),
-    WithJsonSchema({"type": "string", "format": "date-time", "maxLength": 40}),
+    WithJsonSchema({"type": "string", "format": "date-time"}),
 ]
 
 
@@ -120,17 +119,14 @@ async def export(
     In CSV, a cell that a spreadsheet would compute has a quote before it.
     """
     chosen = EXPORTS[format]
-    pages = context_of(request).runtime.services.audit.pages(wanted)
+    pages = context_of(request).runtime.services.audit.export(wanted, chosen.write)
     # Before the answer begins: a database that is away is a 503 still.
-    first = await anext(pages, None)
+    first = await anext(pages, "")
 
-    async def text() -> AsyncIterator[str]:
-        yield chosen.head + chosen.write(first or ())
-        async for page in pages:
-            yield chosen.write(page)
+    async def text() -> AsyncGenerator[str]:
+        async with aclosing(pages):
+            yield chosen.head + first
+            async for page in pages:
+                yield page
 
-    headers = {
-        "content-type": chosen.media_type,
-        "content-disposition": f'attachment; filename="events.{format}"',
-    }
-    return StreamingResponse(text(), headers=headers)
+    return Download(text(), name=f"events.{format}", media_type=chosen.media_type)

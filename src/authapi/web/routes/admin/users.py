@@ -69,7 +69,9 @@ async def list_users(
     return AccountPage.of(page)
 
 
-@router.post("", status_code=201, responses=problems(400, 401, 403, 404, 408, 409, 415, 422, 503))
+@router.post(
+    "", status_code=201, responses=problems(400, 401, 403, 404, 408, 409, 415, 422, 429, 503)
+)
 async def invite(body: Invitation, superuser: FreshSuperuser, request: Request) -> AccountOut:
     """Make an account and invite its owner by mail: they choose the password, and nobody else."""
     administration = context_of(request).runtime.services.administration
@@ -93,7 +95,7 @@ async def show(user_id: UUID, superuser: Superuser, request: Request) -> Respons
 @router.patch(
     "/{user_id}",
     response_model=AccountOut,
-    responses=_CHANGED | problems(400, 401, 403, 404, 408, 409, 412, 415, 422, 503),
+    responses=_CHANGED | problems(400, 401, 403, 404, 408, 409, 412, 415, 422, 429, 503),
     openapi_extra=request_header("If-Match", "An ETag; 412 if it is not the same any more."),
 )
 async def change(
@@ -118,21 +120,26 @@ async def change(
     return Response(result, media_type="application/json", headers=headers)
 
 
-@router.delete("/{user_id}/sessions", status_code=204, responses=problems(401, 403, 404, 422, 503))
+@router.delete(
+    "/{user_id}/sessions", status_code=204, responses=problems(401, 403, 404, 422, 429, 503)
+)
 async def end_sessions(user_id: UUID, superuser: FreshSuperuser, request: Request) -> None:
     """End every login and personal access token of an account."""
-    await context_of(request).runtime.services.administration.end_sessions(user_id, by=superuser)
+    context = context_of(request)
+    await context.runtime.services.administration.end_sessions(user_id, by=superuser)
+    if user_id == superuser.user.id:
+        context.discard(superuser)
 
 
 @router.post(
-    "/{user_id}/invitation", status_code=204, responses=problems(401, 403, 404, 409, 422, 503)
+    "/{user_id}/invitation", status_code=204, responses=problems(401, 403, 404, 409, 422, 429, 503)
 )
 async def invite_again(user_id: UUID, superuser: FreshSuperuser, request: Request) -> None:
     """Send another invitation to who has not accepted the first; that one ends."""
     await context_of(request).runtime.services.administration.invite_again(user_id, by=superuser)
 
 
-@router.delete("/{user_id}", status_code=204, responses=problems(401, 403, 404, 409, 422, 503))
+@router.delete("/{user_id}", status_code=204, responses=problems(401, 403, 404, 409, 422, 429, 503))
 async def delete(user_id: UUID, superuser: FreshSuperuser, request: Request) -> None:
     """Remove an account, not my own, and everything that belongs to it."""
     await context_of(request).runtime.services.administration.delete(user_id, by=superuser)

@@ -21,10 +21,10 @@ from authapi.identity import Identity, SessionKind
 from authapi.strategies.base import REALM, Challenge, Strategy, Unknown, authorization
 from authapi.web.challenges import challenges_of
 from authapi.web.context import Runtime, context_of
+from authapi.web.media_types import is_form
 from authapi.web.requirements import Binding, Requirements
 from authapi.web.resolver import IdentityGate
 from authapi.web.routes.oauth.forms import Form, oauth_form
-from authapi.web.routing import is_form
 
 METHODS = ("client_secret_basic", "client_secret_post")
 """The names of the methods in the metadata (RFC 7591, section 2)."""

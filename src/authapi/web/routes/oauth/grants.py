@@ -12,7 +12,7 @@ from dataclasses import replace
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from authapi.crypto.passwords import MAX_LENGTH
+from authapi.crypto.password_text import MAX_LENGTH, is_too_long
 from authapi.errors import (
     InvalidCredentials,
     InvalidGrant,
@@ -87,7 +87,7 @@ async def token(request: Request) -> Response:
     runtime = context_of(request).runtime
     form = await oauth_form(request)
     name = form.get("grant_type")
-    if name is None:
+    if not name:  # without a value it counts as left out (RFC 6749, section 3.2)
         raise InvalidTokenRequest("grant_type is missing")
     grant = grants_of(runtime).get(name)
     if grant is None:
@@ -131,7 +131,7 @@ async def _password_grant(runtime: Runtime, request: Request, form: Form) -> Iss
     asked = _asked(form)
     _require(asked, within=existing_scopes(runtime.settings))
     username, password = form.get("username"), form.get("password")
-    if not username or not password or len(password) > MAX_LENGTH:
+    if not username or not password or is_too_long(password):
         raise InvalidTokenRequest("username or password is missing or too long")
     try:
         proved = await runtime.services.accounts.prove(

@@ -8,13 +8,13 @@ from starlette.responses import Response
 from authapi.identity import Identity
 from authapi.web.context import context_of
 from authapi.web.openapi import problems
-from authapi.web.resolver import current_identity
+from authapi.web.resolver import identity_if_good
 from authapi.web.routes.oauth.forms import TOKEN_BODY, presented_token
 from authapi.web.routing import AuthAPIRoute
 
 router = APIRouter(route_class=AuthAPIRoute, tags=["login"])
 
-Caller = Annotated[Identity | None, Depends(current_identity(optional=True))]
+Caller = Annotated[Identity | None, Depends(identity_if_good())]
 
 
 @router.post(
@@ -27,7 +27,8 @@ async def revoke(caller: Caller, request: Request) -> Response:
     """End a token with all that belongs to its session; 200 as well for what is no token.
 
     Nobody has to be authenticated: whoever holds a token may end it. A request that comes with a
-    credential ends tokens of that account only.
+    credential ends tokens of that account only; a credential that is not good counts as none. A JWT
+    for another service ends alone, and not the session that it came from.
     """
     token = await presented_token(request)
     await context_of(request).runtime.services.token_states.revoke(token, caller=caller)

@@ -10,13 +10,13 @@ from authapi.web.context import context_of
 from authapi.web.openapi import problems
 from authapi.web.resolver import identity_if_any, identity_if_configured
 from authapi.web.routing import AuthAPIRoute, ProtectedRoute
-from authapi.web.schemas import AddressOnly, EmailChange, EmailConfirmation, OneTimeSecretOnly
+from authapi.web.schemas import AddressOnly, EmailChange, EmailConfirmation, EmailUndo
 
 router = APIRouter(route_class=AuthAPIRoute, tags=["recovery"])
 protected = APIRouter(route_class=ProtectedRoute, tags=["recovery"])
 
 Reader = Annotated[Identity | None, Depends(identity_if_any("session", "jwt"))]
-Owner = Annotated[Identity, Depends(identity_if_configured("session", "jwt"))]
+Owner = Annotated[Identity, Depends(identity_if_configured("session", "jwt", writes="by_account"))]
 
 
 @router.post(
@@ -27,12 +27,12 @@ Owner = Annotated[Identity, Depends(identity_if_configured("session", "jwt"))]
 async def confirm(body: EmailConfirmation, caller: Reader, request: Request) -> None:
     """Confirm the address of an account, or the one that it is to have.
 
-    Show that the account is yours: be logged in to it, or send its password. Without either, a
-    first address is confirmed, the account loses what was in it, and you get a mail to choose a
-    password with.
+    Show that the account is yours: be logged in to it, or send its password. Without either, send
+    its address: a first address is confirmed, the account loses what was in it, and you get a mail
+    to choose a password with.
     """
     emails = context_of(request).runtime.services.emails
-    await emails.confirm(body.token, password=body.password, caller=caller)
+    await emails.confirm(body.token, password=body.password, caller=caller, typed=body.email)
 
 
 @router.post(
@@ -47,14 +47,14 @@ async def request_confirmation(body: AddressOnly, request: Request) -> Response:
     return Response(status_code=202)
 
 
-@router.post("/email/undo", status_code=204, responses=problems(400, 408, 409, 415, 422, 503))
-async def undo(body: OneTimeSecretOnly, request: Request) -> None:
-    """Give an account its old address back.
+@router.post("/email/undo", status_code=204, responses=problems(400, 408, 409, 415, 422, 429, 503))
+async def undo(body: EmailUndo, request: Request) -> None:
+    """Give an account its old address back, which its owner types.
 
     All its sessions and tokens end, its password does not work any more, and a mail to the old
     address lets you choose another.
     """
-    await context_of(request).runtime.services.emails.undo(body.token)
+    await context_of(request).runtime.services.emails.undo(body.token, typed=body.email)
 
 
 @protected.post(

@@ -1,0 +1,175 @@
+"""Database URLs: what SQLite's and PostgreSQL's look like, and what is refused in one line.
+
+Those of PostgreSQL are read as libpq reads them (PostgreSQL, 34.1.1.2, Connection URIs): each part
+is percent-encoded, a host that begins with a slash is the folder of a Unix socket, and there may
+be several hosts, each with its port. Parameters are those of libpq. No message repeats a value:
+each may be a password.
+"""
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from urllib.parse import parse_qsl, unquote, unquote_to_bytes
+
+from sqlalchemy.engine import URL
+
+from authapi.errors import ConfigurationError
+from authapi.storage.postgres.hints import HINTS, libpq_parameters
+
+_POSTGRES = re.compile(
+    r"(?:(?P<user>[^:/?@]*)(?::(?P<password>[^/?@]*))?@)?"
+    r"(?P<hosts>[^/?@]*)(?:/(?P<database>[^?]*))?(?:\?(?P<query>.*))?",
+    re.DOTALL,
+)
+_HOST = re.compile(r"(?:\[(?P<v6>[^\]]*)\]|(?P<name>[^:\[\]]*))(?::(?P<port>[0-9]*))?", re.ASCII)
+_ESCAPES = "in a password, @ : / ? # are written %40 %3A %2F %3F %23"
+_SEVERAL_TIMES = frozenset({"host", "options"})
+"""Parameters whose values are put together where they are given several times."""
+
+
+def parse_url(text: str) -> URL:
+    """`text` as a URL with its driver: psycopg 3 for PostgreSQL, aiosqlite for SQLite.
+
+    Raises ConfigurationError, without repeating `text`: it may hold a password.
+    """
+    scheme, separator, rest = text.strip().partition("://")
+    backend = scheme.partition("+")[0].lower()
+    if not separator:
+        raise _refused("cannot be read: it must begin with postgresql:// or sqlite:///")
+    if backend not in {"postgresql", "postgres", "sqlite"}:
+        raise _refused("must begin with postgresql:// or sqlite:///")
+    if not all(character.isprintable() for character in rest.replace(" ", "")):
+        raise _refused("must not hold line ends or other control characters")
+    return _sqlite(rest) if backend == "sqlite" else _postgres(rest)
+
+
+def _sqlite(rest: str) -> URL:
+    path, query, _ = rest.partition("?")
+    if query:
+        # SQLAlchemy would take what is behind it for parameters, and another file for the database.
+        raise _refused("has no parameters for SQLite: ? in a path is written %3F")
+    file = os.fsdecode(unquote_to_bytes(path.removeprefix("/")))
+    if not path.startswith("/") or not file or file == ":memory:" or file.startswith("file:"):
+        # One in memory would be another one for each connection.
+        raise _refused("must name a file: sqlite:///path")
+    _without_nul("its path", file)
+    return URL.create("sqlite+aiosqlite", database=os.path.expanduser(file))  # noqa: PTH111  # a text stays one
+
+
+def _postgres(rest: str) -> URL:
+    match = _POSTGRES.fullmatch(rest)
+    if match is None or (match["user"] is None and "@" in rest.partition("?")[0]):
+        raise _refused(f"cannot be read: {_ESCAPES}")
+    user, password = (_decoded(name, match[name]) for name in ("user", "password"))
+    query = _parameters(match["query"] or "")
+    host, port = None, None
+    hosts = match["hosts"].split(",") if match["hosts"] and "host" not in query else []
+    if len(hosts) == 1 and not _is_folder(_host(hosts[0])[0]):
+        host, number = _host(hosts[0])
+        port = int(number) if number else None
+    else:
+        query |= _several(hosts, query)
+    return URL.create(
+        "postgresql+psycopg",
+        username=user,
+        password=password,
+        host=host,
+        port=port,
+        database=_decoded("database", match["database"]) or None,
+        query=query,
+    )
+
+
+def _host(text: str) -> tuple[str, str]:
+    match = _HOST.fullmatch(text)
+    if match is None or not _is_port(match["port"] or ""):
+        raise _refused("cannot be read")
+    name = match["v6"] if match["name"] is None else match["name"]
+    return _decoded("host", name) or "", match["port"] or ""
+
+
+def _several(hosts: Sequence[str], query: Mapping[str, str | Sequence[str]]) -> dict[str, str]:
+    # As parameters, the only way in which SQLAlchemy knows several hosts, and folders; and a port
+    # for each host, where libpq takes one port for all of them.
+    given = query.get("host", ())
+    if isinstance(given, str):
+        is_plain = "," in given or _is_folder(given) or given.count(":") != 1
+        pairs = [(name, "") for name in given.split(",")] if is_plain else [_host(given)]
+    else:
+        pairs = [_host(text) for text in (*hosts, *given)]
+    if not pairs:
+        return {}
+    written = query.get("port")
+    if isinstance(written, str):
+        ports = written.split(",")
+        ports = ports * len(pairs) if len(ports) == 1 else ports
+    else:
+        ports = [number for _, number in pairs]
+    if len(ports) != len(pairs):
+        raise _refused(f"names {len(ports)} ports for {len(pairs)} hosts")
+    found = {"host": ",".join(name for name, _ in pairs)}
+    return found | {"port": ",".join(ports)} if any(ports) else found
+
+
+def _is_port(text: str) -> bool:
+    return not text or (text.isascii() and text.isdigit() and 0 < int(text[:6]) < 65536)
+
+
+def _is_folder(host: str) -> bool:
+    # @ is an abstract socket of Linux.
+    return host.startswith(("/", "@"))
+
+
+def _parameters(query: str) -> dict[str, str | Sequence[str]]:
+    found: dict[str, str | Sequence[str]] = {}
+    values: dict[str, list[str]] = {}
+    try:
+        pairs = parse_qsl(query, errors="strict")
+    except (UnicodeDecodeError, ValueError):
+        raise _refused("has a parameter that is not UTF-8") from None
+    for name, value in pairs:
+        _without_nul(f"the parameter {_shown(name)}", value)
+        if name == "port" and not all(map(_is_port, value.split(","))):
+            raise _refused("must name a port as a number from 1 to 65535")
+        values.setdefault(name, []).append(value)
+    _require_known(values)
+    for name, given in values.items():
+        if len(given) > 1 and name not in _SEVERAL_TIMES:
+            raise _refused(f"has the parameter {_shown(name)} several times")
+        found[name] = given[0] if len(given) == 1 else tuple(given)
+    return found
+
+
+def _require_known(parameters: Mapping[str, object]) -> None:
+    known = libpq_parameters()
+    for name in parameters:
+        hint = HINTS.get(name.lower().replace("-", "_"))
+        if (known is None and hint is None) or (known is not None and name in known):
+            continue
+        told = f"has the parameter {_shown(name)}, which PostgreSQL's libpq does not know"
+        raise _refused(told if hint is None else f"{told}: {hint}")
+
+
+def _decoded(part: str, text: str | None) -> str | None:
+    if text is None:
+        return None
+    try:
+        found = unquote(text, errors="strict")
+    except UnicodeDecodeError:
+        raise _refused(f"has a {part} that is not UTF-8") from None
+    _without_nul(f"its {part}", found)
+    return found
+
+
+def _without_nul(part: str, text: str) -> None:
+    # libpq and SQLite read up to the first one, and would take what comes before for all.
+    if "\0" in text:
+        raise _refused(f"holds a NUL (%00) in {part}")
+
+
+def _shown(name: str) -> str:
+    return "".join(c if c.isascii() and c.isprintable() else "?" for c in name[:40])
+
+
+def _refused(reason: str) -> ConfigurationError:
+    return ConfigurationError(f"the database URL {reason}")

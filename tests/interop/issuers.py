@@ -1,0 +1,48 @@
+"""Issuers that we have not written, and the algorithms of theirs that `RemoteJWT` verifies."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+HERE = Path(__file__).parent
+
+ALGORITHMS = (
+    *("ES256", "ES384", "ES512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512"),
+    *("EdDSA", "Ed25519"),
+)
+
+Test = TypeVar("Test", bound=Callable[..., Any])
+
+_verified: dict[str, tuple[str, ...]] = {}
+
+
+def verifies(software: str, *algorithms: str) -> Callable[[Test], Test]:
+    """Marks a test in which `RemoteJWT` verifies tokens of `software`, by each of `algorithms`."""
+    if not set(algorithms) <= set(ALGORITHMS):
+        raise ValueError(f"there is no column for some of {algorithms}")
+    _verified[software] = algorithms
+    return lambda test: test
+
+
+def versions() -> Mapping[str, str]:
+    """The issuers from npm, each in the version that the tests run."""
+    manifest = json.loads((HERE / "provider" / "package.json").read_text(encoding="utf-8"))
+    return {f"{name} (Node.js)": pin for name, pin in manifest["dependencies"].items()}
+
+
+def section() -> str:
+    """The part of `docs/interop.md` about them."""
+    rows = [("issuer", "version", *ALGORITHMS), ("---",) * (len(ALGORITHMS) + 2)]
+    for name, number in versions().items():
+        marks = ("yes" if column in _verified[name] else "" for column in ALGORITHMS)
+        rows.append((name, number, *marks))
+    table = "\n".join("| " + " | ".join(cells) + " |" for cells in rows)
+    return f"""\
+## Tokens of other issuers
+
+`RemoteJWT` ([verify.md](verify.md)) verifies the JWT access tokens of these issuers, over HTTP, in
+these algorithms. Tokens signed with HS256, HS384 or HS512 are refused.
+
+{table}
+"""

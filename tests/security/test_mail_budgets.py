@@ -1,0 +1,284 @@
+"""Mails that strangers cause are counted by purpose, and only where a mail leaves."""
+
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+from cachetools import TTLCache
+
+from authapi import Settings
+from authapi.clock import now
+from authapi.identity import User
+from authapi.services.accounts.one_time import OneTimeSecrets
+from authapi.services.addresses import parse_email
+from authapi.services.mail import Occasion, _Count
+from authapi.storage import Store
+from authapi.storage.tables.one_time_secrets import Purpose
+from authapi.testing import PASSWORD, Client
+from tests.clocks import Monotonic
+from tests.web.logins import sign_in
+from tests.web.mailbox import client_with_mailbox, letters, occasions, secret_in
+
+ALICE = "alice@example.com"
+NEW = "another horse, another battery"
+LIMIT = 5
+"""The default of `limit_mails`."""
+
+
+async def serve(url: str, **changes: object) -> AsyncIterator[Client]:
+    values: dict[str, object] = {"limit_registrations": "1000/minute", **changes}
+    settings = Settings(database_url=url, **values)  # type: ignore[arg-type]
+    async with client_with_mailbox(settings) as found:
+        yield found
+
+
+@pytest.fixture
+async def api(database_url: str) -> AsyncIterator[Client]:
+    """Addresses are confirmed before an account is one."""
+    async for found in serve(database_url, registration="confirm"):
+        yield found
+
+
+@pytest.fixture
+async def open_api(database_url: str) -> AsyncIterator[Client]:
+    """Registration is open."""
+    async for found in serve(database_url, registration="open"):
+        yield found
+
+
+async def account(api: Client, email: str = ALICE, *, confirmed: bool = True) -> User:
+    user = await api.create_user(email)
+    if confirmed:
+        async with api.services.database.transaction() as store:
+            await store.users.confirm_email(user.id, at=now())
+    return await api.services.accounts.find(user.id)
+
+
+async def forgot(api: Client) -> None:
+    assert (await api.post("/password/forgot", json={"email": ALICE})).status_code == 202
+
+
+async def forgot_page(api: Client) -> None:
+    assert (await api.post("/account/forgot", data={"email": ALICE})).status_code == 200
+
+
+async def confirmation(api: Client) -> None:
+    assert (await api.post("/email/confirm/request", json={"email": ALICE})).status_code == 202
+
+
+async def register(api: Client) -> None:
+    body = {"email": ALICE, "password": PASSWORD}
+    assert (await api.post("/register", json=body)).status_code in (201, 202, 409)
+
+
+async def change(api: Client) -> None:
+    """Another account wants the address."""
+    headers = await sign_in(api.services, await api.create_user())
+    answer = await api.post("/me/email", json={"email": ALICE}, headers=headers)
+    assert answer.status_code == 202
+
+
+async def notice(api: Client) -> None:
+    """Whoever registered the address makes a token."""
+    user = await api.services.accounts.find_by_email(parse_email(ALICE))
+    headers = await sign_in(api.services, user)
+    answer = await api.post("/me/tokens", json={"name": "script"}, headers=headers)
+    assert answer.status_code == 201
+
+
+Ask = Callable[[Client], Awaitable[None]]
+ASKS: tuple[Ask, ...] = (forgot, confirmation, register, change, notice)
+
+
+async def mails(api: Client) -> Counter[str]:
+    return Counter(await occasions(api.services, ALICE))
+
+
+async def several(api: Client, ask: Ask, count: int = LIMIT + 3) -> None:
+    for _ in range(count):
+        await ask(api)
+    await letters(api.services)  # until all is done
+
+
+async def test_a_confirmed_address_that_is_to_be_confirmed_can_be_recovered(api: Client) -> None:
+    await account(api)
+    await several(api, confirmation)
+    assert await mails(api) == {}
+    await several(api, forgot)
+    assert await mails(api) == {"reset": LIMIT}
+
+
+@pytest.mark.parametrize("used_up", ASKS, ids=lambda ask: ask.__name__)
+async def test_no_purpose_silences_another(api: Client, used_up: Ask) -> None:
+    await account(api, confirmed=False)
+    await several(api, used_up)
+    before = await mails(api)
+    assert before.total() == LIMIT, "what strangers cause for one purpose is bounded"
+    for ask in ASKS:
+        had = await mails(api)
+        await ask(api)
+        assert (await mails(api) - had).total() == (ask is not used_up), ask.__name__
+
+
+async def test_all_mail_to_one_address_is_bounded(api: Client) -> None:
+    await account(api)
+    for ask in (*ASKS[:-1], forgot_page):
+        await several(api, ask)
+    # A confirmed address needs no confirmation. Registrations and changes tell of each other's.
+    assert await mails(api) == {"reset": LIMIT, "address_taken": 2 * LIMIT}
+
+
+async def test_spellings_of_an_address_share(api: Client) -> None:
+    await account(api)
+    for email in (ALICE.upper(), "Alice@Example.com", "alice@EXAMPLE.com") * 3:
+        await api.post("/password/forgot", json={"email": email})
+    assert await mails(api) == {"reset": LIMIT}
+
+
+@pytest.mark.parametrize("ask", [forgot, confirmation])
+async def test_an_address_without_an_account_has_its_mails_left(api: Client, ask: Ask) -> None:
+    await several(api, ask)
+    await account(api, confirmed=False)
+    await several(api, ask)
+    assert (await mails(api)).total() == LIMIT
+
+
+async def test_a_deactivated_account_has_its_mails_left(api: Client) -> None:
+    user = await account(api)
+    await api.services.accounts.set_active(user.id, False)
+    for ask in (forgot, register, change):
+        await several(api, ask)
+    assert await mails(api) == {}
+    await api.services.accounts.set_active(user.id, True)
+    for ask in (forgot, register, change):
+        await ask(api)
+    assert await mails(api) == {"reset": 1, "address_taken": 2}
+
+
+async def test_a_reserved_address_has_its_mails_left(api: Client) -> None:
+    other = await account(api, "other@example.com")
+    one_time = OneTimeSecrets(api.services.database, api.services.settings)
+    async with api.services.database.transaction() as store:
+        await store.users.lock(other.id)
+        await one_time.make(store, other, Purpose.UNDO, email=parse_email(ALICE))
+    for ask in (register, change):
+        await several(api, ask)
+    assert await mails(api) == {}
+    async with api.services.database.transaction() as store:
+        await store.users.lock(other.id)
+        await store.one_time_secrets.end_of(other.id, [Purpose.UNDO])
+    for ask in (register, change):
+        await ask(api)
+    assert await mails(api) == {"confirm": 1, "address_taken": 1}
+
+
+async def test_an_open_registration_that_is_refused_counts_nothing(open_api: Client) -> None:
+    user = await account(open_api)
+    await several(open_api, register)
+    await open_api.services.accounts.delete(user.id)
+    await register(open_api)
+    assert await mails(open_api) == {"confirm": 1}
+
+
+async def test_registrations_of_one_address_send_few_mails(open_api: Client) -> None:
+    sent = 0
+    for _ in range(LIMIT + 3):
+        await register(open_api)
+        sent += (await mails(open_api))["confirm"]
+        found = await open_api.services.accounts.find_by_email(parse_email(ALICE))
+        await open_api.services.accounts.delete(found.id)
+    assert sent == LIMIT
+
+
+async def test_a_request_over_the_limit_leaves_the_last_link_valid(api: Client) -> None:
+    await account(api)
+    await several(api, forgot)
+    secret = await secret_in(api.services, "reset", ALICE)
+    body = {"token": secret, "new_password": NEW}
+    assert (await api.post("/password/reset", json=body)).status_code == 204
+
+
+async def test_a_request_that_fails_and_is_done_again_counts_once(
+    api: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await account(api)
+    await api.services.outbox.stop()
+    await forgot(api)
+    async with api.services.database.read() as store:
+        [entry] = await store.outbox.page(after=None, limit=10)
+    payload = api.services.outbox.read(entry)
+
+    async def fails(*_: object, **__: object) -> bool:
+        raise OSError("before the commit")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("authapi.storage.tables.outbox.OutboxTable.done", fails)
+        for _ in range(LIMIT + 3):
+            with pytest.raises(OSError, match="before the commit"):
+                await api.services.requests.handle(entry, payload)
+    for _ in range(3):  # two of them come too late
+        await api.services.requests.handle(entry, payload)
+    await several(api, forgot)
+    assert await mails(api) == {"reset": LIMIT}
+
+
+async def test_an_address_that_was_never_confirmed_is_told_few_changes(api: Client) -> None:
+    for number in range(LIMIT + 2):
+        user = await account(api, confirmed=False)
+        headers = await sign_in(api.services, user)
+        body = {"email": f"mallory{number}@example.com"}
+        assert (await api.post("/me/email", json=body, headers=headers)).status_code == 202
+        secret = await secret_in(api.services, "change", body["email"])
+        answer = await api.post("/email/confirm", json={"token": secret}, headers=headers)
+        assert answer.status_code == 204
+    assert await mails(api) == {"email_changed": LIMIT}
+
+
+async def test_each_kind_of_notice_is_counted_by_itself(api: Client) -> None:
+    user = await account(api, confirmed=False)
+    await several(api, notice)
+    await api.services.accounts.set_password(user.id, NEW)
+    assert await mails(api) == {"token_created": LIMIT, "password_changed": 1}
+
+
+async def test_notices_count_by_address_and_not_by_account(api: Client) -> None:
+    told = 0
+    for _ in range(LIMIT + 3):
+        user = await account(api, confirmed=False)
+        await notice(api)
+        told += (await mails(api))["token_created"]
+        await api.services.accounts.delete(user.id)
+    assert told == LIMIT
+
+
+async def test_a_notice_counts_once_it_is_committed(api: Client) -> None:
+    user = await account(api, confirmed=False)
+
+    async def queue(store: Store) -> None:
+        await api.services.mail.queue(store, Occasion.TOKEN_CREATED, user)
+
+    async def queue_and_fail() -> None:
+        async with api.services.database.transaction() as store:
+            await queue(store)
+            raise OSError("before the commit")
+
+    for _ in range(LIMIT + 3):
+        with pytest.raises(OSError, match="before the commit"):
+            await queue_and_fail()
+    for _ in range(LIMIT + 3):
+        async with api.services.database.transaction() as store:
+            await queue(store)
+    assert await mails(api) == {"token_created": LIMIT}
+
+
+async def test_notices_over_the_limit_do_not_make_its_window_longer(api: Client) -> None:
+    clock = Monotonic()
+    api.services.mail._told = TTLCache[object, _Count](100, ttl=3600, timer=clock)  # type: ignore[assignment]
+    await account(api, confirmed=False)
+    await several(api, notice)
+    clock.seconds += 3599
+    await notice(api)
+    assert await mails(api) == {"token_created": LIMIT}
+    clock.seconds += 2
+    await notice(api)
+    assert await mails(api) == {"token_created": LIMIT + 1}

@@ -1,0 +1,107 @@
+"""Names: one line, and something to see of it, wherever one comes in."""
+
+import json
+import re
+import unicodedata
+from io import BytesIO
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from pydantic import TypeAdapter, ValidationError
+
+from authapi.cli.running import parse_name
+from authapi.errors import ConfigurationError, LineRefused
+from authapi.services.accounts.importing import Importing
+from authapi.services.names import NAME, is_name, is_printable
+from authapi.settings import Settings
+from authapi.testing import PASSWORD, Client
+from authapi.web.schemas.fields import Name, TokenName
+from tests.web.logins import sign_in
+
+UNSEEN = [
+    *("\u200b", "\u200d\u200c", "\u2060", "\ufeff", "\u00ad", "\u034f", "\u180e", "\u061c"),
+    *("\u200e\u200f", "\u202a\u202c", "\u202e", "\u2066\u2069", "\u206a", "\u115f\u1160"),
+    *("\u3164", "\uffa0", "\u2800", "\u2800\u2800", "\ufe0f", "\ufe00", "\U000e0100", "\u180b"),
+    *("\U000e0041", "\U000e0001", "\U0001d173", "\U0001d159", "\U0001bca0", "\ufff9\ufffb"),
+    *(" ", "\u00a0", "\u3000", "\u2003", "\u1680", "\u202f", "\u205f", " \u200b\u3164 "),
+]
+SEEN = [
+    "Alice",
+    "a",
+    "안녕",
+    "é",
+    " a ",
+    "\u200ba",
+    "👩\u200d💻",
+    "नी",
+    "שלום\u200f",
+    "1",
+    "-",
+    "\ue000",
+]
+
+
+def test_each_character_of_unicode() -> None:
+    for number in range(0x110000):
+        character = chr(number)
+        kind = unicodedata.category(character)
+        if kind in {"Cc", "Cs", "Zl", "Zp"}:
+            assert not is_printable(character), hex(number)
+        elif kind in {"Cf", "Zs"}:
+            assert is_printable(character), hex(number)
+            assert not is_name(character), hex(number)
+        elif kind[0] in "LNPS" and character not in "\u115f\u1160\u2800\u3164\uffa0\U0001d159":
+            assert is_name(character), hex(number)
+
+
+@pytest.mark.parametrize("name", UNSEEN)
+async def test_nothing_to_see_is_refused_everywhere(api: Client, name: str) -> None:
+    user = await api.create_user("alice@example.com")
+    headers = await sign_in(api.services, user)
+    new = {"email": "new@example.com", "password": PASSWORD, "name": name}
+    assert (await api.post("/register", json=new)).status_code == 422
+    assert (await api.patch("/me", json={"name": name}, headers=headers)).status_code == 422
+    token = await api.post("/me/tokens", json={"name": name}, headers=headers)
+    assert token.status_code == 422
+    with pytest.raises(ConfigurationError, match="can be seen"):
+        parse_name(name, longest=200)
+    with pytest.raises(LineRefused) as refused:
+        importing().read(json.dumps({"email": "new@example.com", "name": name}).encode())
+    assert refused.value.faults == (("name", "must have a character that can be seen"),)
+
+
+@pytest.mark.parametrize("name", SEEN)
+def test_something_to_see_is_taken_everywhere(name: str) -> None:
+    for kind in (Name, TokenName):
+        assert TypeAdapter[str](kind).validate_python(name) == name
+    assert parse_name(name, longest=200) == name
+    line = json.dumps({"email": "new@example.com", "name": name}).encode()
+    assert importing().read(line).user.name == name
+
+
+def test_the_rule_is_one_pattern_for_every_reader() -> None:
+    adapter = TypeAdapter[str](Name)
+    assert adapter.json_schema()["pattern"] == NAME
+    for text in (*UNSEEN, *SEEN):
+        try:
+            found = bool(adapter.validate_python(text))
+        except ValidationError:
+            found = False
+        assert found is is_name(text) is bool(re.search(NAME, text))
+
+
+def importing() -> Importing:
+    nothing = cast("Any", None)
+    return Importing(nothing, nothing, Settings(data_dir=Path("data")))
+
+
+async def test_an_import_refuses_a_name_with_nothing_to_see(api: Client) -> None:
+    services = api.services
+    lines = json.dumps({"email": "new@example.com", "name": "\u3164"}).encode()
+    reasons: list[str] = []
+    summary = await Importing(services.database, services.audit, services.settings).run(
+        BytesIO(lines), lambda _, __, reason: reasons.append(reason)
+    )
+    assert (summary.added, summary.refused) == (0, 1)
+    assert reasons == ["must have a character that can be seen"]

@@ -1,0 +1,348 @@
+"""A COMMIT whose answer does not come: what is told, and what is not."""
+
+import asyncio
+import logging
+import threading
+from collections.abc import AsyncIterator, Collection, Iterator
+from contextlib import asynccontextmanager, closing
+from uuid import UUID
+
+import anyio
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.exc import InvalidRequestError
+
+from authapi.crypto.ids import new_id
+from authapi.errors import StorageUnavailable
+from authapi.identity import Client as Peer
+from authapi.identity import Event, EventType
+from authapi.storage import Database
+from authapi.storage.changes import SQLiteChanges
+from authapi.storage.conflicts import retried
+from authapi.storage.faults import Outcome, outcome_after
+from authapi.storage.sqlite.connections import RollingBack
+from authapi.storage.tables.outbox import Entry
+from tests.storage.cancelling import until
+from tests.storage.rows import AT, a_user, sql, store_user
+from tests.storage.serving import serving
+from tests.storage.test_faults import break_commit
+
+UNKNOWN = "the answer to COMMIT is lost"
+EMAILS = "SELECT email FROM users ORDER BY email"
+
+
+class Line:
+    """A TCP proxy in front of PostgreSQL that loses or holds the answer to COMMIT."""
+
+    def __init__(self, url: str) -> None:
+        parsed = sa.make_url(url)
+        assert parsed.port is not None
+        self._target = parsed.port
+        self._url = parsed
+        self.cuts = False
+        """Whether the connection is cut in place of that answer."""
+        self.holds = False
+        """Whether that answer waits until `released` is set."""
+        self.released = asyncio.Event()
+        self.committing = asyncio.Event()
+        """Set when the server has answered a COMMIT."""
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @asynccontextmanager
+    async def standing(self) -> AsyncIterator[str]:
+        """The URL of the database through the proxy."""
+        async with await asyncio.start_server(self._accept, "127.0.0.1", 0) as server:
+            port = server.sockets[0].getsockname()[1]
+            url = self._url.set(host="127.0.0.1", port=port, query={"sslmode": "disable"})
+            yield url.render_as_string(hide_password=False)
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(self._serve(reader, writer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_connection("127.0.0.1", self._target)
+        commits = asyncio.Event()
+
+        async def to_server() -> None:
+            while data := await reader.read(65536):
+                if b"COMMIT\0" in data and (self.cuts or self.holds):
+                    commits.set()
+                back.write(data)
+
+        async def to_client() -> None:
+            while data := await there.read(65536):
+                if commits.is_set():
+                    self.committing.set()
+                    if self.cuts:
+                        break
+                    await self.released.wait()
+                writer.write(data)
+
+        with closing(writer), closing(back):
+            pumps = [asyncio.create_task(pump()) for pump in (to_server, to_client)]
+            await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+            for pump in pumps:
+                pump.cancel()
+            await asyncio.gather(*pumps, return_exceptions=True)
+
+
+@pytest.fixture
+def line(postgres_url: str) -> Line:
+    return Line(postgres_url)
+
+
+class Told:
+    """What a database tells of its transactions."""
+
+    def __init__(self, database: Database) -> None:
+        self.committed: list[Event] = []
+        self.changed: list[Collection[UUID]] = []
+        self.queued = 0
+        database.on_commit = self.committed.append
+        database.on_change = self.changed.append
+        database.on_queued = self._queue
+
+    def _queue(self) -> None:
+        self.queued += 1
+
+
+def an_event() -> Event:
+    return Event(
+        id=new_id(),
+        at=AT,
+        type=EventType.ACCOUNT_REGISTERED,
+        user_id=None,
+        session_id=None,
+        strategy=None,
+        client=Peer(ip="2001:db8::1", request_id="r-1"),
+        detail={},
+    )
+
+
+def an_entry() -> Entry:
+    return Entry(
+        id=new_id(),
+        kind="test",
+        purpose="about",
+        user_id=None,
+        payload=b"sealed",
+        created_at=AT,
+        due_at=AT,
+        expires_at=AT,
+    )
+
+
+async def change(database: Database, happened: Event) -> None:
+    """A user, an event and an entry of the outbox."""
+    async with database.transaction() as store:
+        await store.users.add(a_user(), email="alice@example.com", password_hash=None)
+        await store.events.add(happened)
+        await store.outbox.add(an_entry())
+        store.changed.add(new_id())
+
+
+def unknown_of(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
+    return [it for it in caplog.records if UNKNOWN in it.getMessage()]
+
+
+async def test_a_lost_answer_is_told_as_unknown(
+    line: Line, postgres_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with line.standing() as url:
+        database = Database(url)
+        told, happened = Told(database), an_event()
+        await database.ping()
+        line.cuts = True
+        with pytest.raises(StorageUnavailable):
+            await change(database, happened)
+        line.cuts = False
+        assert sql(postgres_url, EMAILS) == [("alice@example.com",)]
+        assert len(told.changed) == 1, "what is remembered of them is dropped"
+        assert told.committed == [], "nothing is told as done"
+        assert told.queued == 1, "the entry is looked for: it may be there"
+        [record] = unknown_of(caplog)
+        assert record.levelno == logging.ERROR
+        assert record.__dict__["events"] == [f"account_registered {happened.id}"]
+        await store_user(database, a_user(), email="next@example.com")
+        assert database.connections_in_use == 0
+        await database.close()
+
+
+async def test_a_request_whose_commit_has_no_answer(
+    line: Line, postgres_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with line.standing() as url, serving(url) as api:
+        assert (await api.get("/me")).json()["name"] is None  # known from here on
+        caplog.clear()
+        caplog.set_level(logging.INFO, "authapi.events")
+        line.cuts = True
+        answer = await api.patch("/me", json={"name": "Robert"})
+        line.cuts = False
+        assert (answer.status_code, answer.json()["code"]) == (503, "database_unavailable")
+        # The background may commit at the same time, and has no request.
+        asked = answer.json()["request_id"]
+        [record] = [it for it in unknown_of(caplog) if it.__dict__["request_id"] == asked]
+        [named] = record.__dict__["events"]
+        assert named.startswith("account_renamed ")
+        assert not [it for it in caplog.records if it.name == "authapi.events"]
+        assert sql(postgres_url, "SELECT name FROM users") == [("Robert",)]
+        assert (await api.get("/me")).json()["name"] == "Robert"
+        assert (await api.patch("/me", json={"name": "Rob"})).status_code == 200
+
+
+async def test_a_call_with_an_unknown_outcome_is_not_run_again(
+    line: Line, postgres_url: str
+) -> None:
+    async with line.standing() as url:
+        database, runs = Database(url), 0
+
+        @retried
+        async def call() -> None:
+            nonlocal runs
+            runs += 1
+            await change(database, an_event())
+
+        line.cuts = True
+        with pytest.raises(StorageUnavailable):
+            await call()
+        assert runs == 1
+        assert sql(postgres_url, EMAILS) == [("alice@example.com",)]
+        await database.close()
+
+
+async def test_a_caller_that_is_cancelled_at_the_commit_is_told_of_all_the_same(
+    line: Line, postgres_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with line.standing() as url:
+        database = Database(url)
+        told, happened = Told(database), an_event()
+        line.holds = True
+        task = asyncio.create_task(change(database, happened))
+        with anyio.fail_after(5):
+            await line.committing.wait()
+            for _ in range(2):
+                task.cancel()
+                await asyncio.wait([task], timeout=0.05)
+            assert task.cancelled()
+            line.released.set()
+            await database.close()
+        assert told.committed == [happened]
+        assert (len(told.changed), told.queued) == (1, 1)
+        assert unknown_of(caplog) == []
+
+
+async def test_a_commit_that_takes_too_long_is_unknown(
+    line: Line, postgres_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with line.standing() as url:
+        database = Database(url, timeout=0.5)
+        told = Told(database)
+        await database.ping()
+        line.holds = True
+        with anyio.fail_after(10), pytest.raises(StorageUnavailable):
+            await change(database, an_event())
+        line.released.set()
+        assert (told.committed, len(told.changed), told.queued) == ([], 1, 1)
+        assert len(unknown_of(caplog)) == 1
+        assert sql(postgres_url, EMAILS) == [("alice@example.com",)]
+        await database.close()
+
+
+@pytest.fixture
+def slow_commit(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """COMMIT of SQLite waits until this is set."""
+    released = threading.Event()
+    commit = RollingBack.commit
+
+    def slow(connection: RollingBack) -> None:
+        assert released.wait(30)
+        commit(connection)
+
+    monkeypatch.setattr(RollingBack, "commit", slow)
+    yield released
+    released.set()
+
+
+async def test_on_sqlite_too(
+    sqlite_url: str, slow_commit: threading.Event, caplog: pytest.LogCaptureFixture
+) -> None:
+    database = Database(sqlite_url, timeout=0.05)
+    told = Told(database)
+    with anyio.fail_after(10), pytest.raises(StorageUnavailable):
+        await change(database, an_event())
+    assert (told.committed, len(told.changed), told.queued) == ([], 1, 1)
+    assert len(unknown_of(caplog)) == 1
+    # What was read between then and now is dropped once the thread is done.
+    changes = database.changes
+    assert isinstance(changes, SQLiteChanges)
+    changes.open()
+    changes.unheard()
+    slow_commit.set()
+    await until(changes.unheard)
+    assert sql(sqlite_url, EMAILS) == [("alice@example.com",)]
+    changes.close()
+    await database.close()
+
+
+@pytest.mark.parametrize("code", ["40001", "40P01", "23514", "53100", "57014"])
+async def test_an_answer_that_refuses_the_commit_is_no_unknown_outcome(
+    postgres_url: str, caplog: pytest.LogCaptureFixture, code: str
+) -> None:
+    break_commit(postgres_url, code)
+    database = Database(postgres_url)
+    told = Told(database)
+    with pytest.raises(Exception):  # noqa: B017, PT011  # 503 or 500: other tests say which
+        await change(database, an_event())
+    assert (told.committed, len(told.changed), told.queued) == ([], 1, 0)
+    assert unknown_of(caplog) == []
+    assert sql(postgres_url, EMAILS) == []
+    await database.close()
+
+
+async def test_a_session_that_is_ended_at_the_commit(
+    postgres_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    sql(
+        postgres_url,
+        "CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END $$",
+        "CREATE CONSTRAINT TRIGGER fail AFTER INSERT ON users DEFERRABLE INITIALLY DEFERRED"
+        " FOR EACH ROW EXECUTE FUNCTION fail()",
+    )
+    database = Database(postgres_url)
+    told = Told(database)
+    with pytest.raises(StorageUnavailable):
+        await change(database, an_event())
+    assert (told.committed, len(told.changed)) == ([], 1)
+    assert len(unknown_of(caplog)) == 1
+    await database.close()
+
+
+async def test_a_failure_before_the_commit_is_no_unknown_outcome(
+    database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    database = Database(database_url)
+    told = Told(database)
+
+    async def fail() -> None:
+        async with database.transaction() as store:
+            await store.outbox.add(an_entry())
+            store.changed.add(new_id())
+            raise StorageUnavailable
+
+    with pytest.raises(StorageUnavailable):
+        await fail()
+    assert (told.committed, len(told.changed), told.queued) == ([], 1, 0)
+    assert unknown_of(caplog) == []
+    await database.close()
+
+
+def test_what_was_never_sent_is_undone() -> None:
+    assert outcome_after(InvalidRequestError("this transaction is inactive")) is Outcome.UNDONE
+    assert outcome_after(TimeoutError()) is Outcome.UNKNOWN
+    assert outcome_after(asyncio.CancelledError()) is Outcome.UNKNOWN

@@ -1,0 +1,90 @@
+"""Nothing of ours warns: an application that makes errors of warnings can import and run us."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests import warned
+from tests.servers.process import ServeProcess, free_port
+
+ROOT = Path(__file__).parents[1]
+
+
+def passes(python: Path | str, folder: Path) -> None:
+    done = subprocess.run(
+        [python, warned.__file__], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_an_application_imports_us_under_errors_for_warnings(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", "from authapi import AuthAPI"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.slow
+def test_every_module_and_command(tmp_path: Path) -> None:
+    passes(sys.executable, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_the_service(workers: str, tmp_path: Path) -> None:
+    port = free_port()
+    command = [sys.executable, "-m", "authapi", "serve", "--port", str(port), "--workers", workers]
+    environment = {
+        "PATH": os.environ["PATH"],
+        "PYTHONWARNINGS": "error",
+        "AUTHAPI_DATA_DIR": str(tmp_path / "data"),
+    }
+    with ServeProcess(command, environment, tmp_path) as service:
+        service.wait_ready(f"http://127.0.0.1:{port}/health/ready", 30)
+        assert service.terminate() == 0
+        assert "Warning" not in service.output()
+
+
+def pythons() -> list[str]:
+    """Other versions of Python on this machine that we support, by their paths."""
+    places = [Path(text) for text in os.get_exec_path()]
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    places += sorted(pyenv.glob("versions/*/bin"))
+    found: dict[str, str] = {}
+    for minor in range(11, 20):
+        for place in places:
+            python = place / f"python3.{minor}"
+            if minor != sys.version_info.minor and _runs(python, minor):
+                found.setdefault(f"3.{minor}", str(python))
+    return list(found.values())
+
+
+def _runs(python: Path, minor: int) -> bool:
+    # pyenv has a file for each name, which fails where that version is not chosen.
+    if not python.is_file():
+        return False
+    code = f"import sys, venv, ensurepip; assert sys.version_info[:2] == (3, {minor})"
+    return subprocess.run([python, "-c", code], check=False, capture_output=True).returncode == 0
+
+
+@pytest.mark.packaging
+def test_every_other_python_of_this_machine(tmp_path: Path) -> None:
+    for number, python in enumerate(pythons()):
+        folder = tmp_path / str(number)
+        subprocess.run([python, "-m", "venv", folder / "venv"], check=True)
+        own = folder / "venv" / "bin" / "python"
+        lock = ROOT / "requirements" / "run.txt"
+        pip = [str(own), "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
+        done = subprocess.run(
+            [*pip, "--require-hashes", "-r", str(lock)], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        passes(own, folder)
