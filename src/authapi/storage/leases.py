@@ -99,7 +99,7 @@ class Lease:
         finally:
             try:
                 if outcome is Outcome.UNKNOWN:
-                    self._cut()  # nothing that it is asked now may be answered
+                    await self._cut()  # nothing that it is asked now may be answered
                 elif self._transaction is not None and outcome is Outcome.UNDONE:
                     await self._roll_back(self._transaction, patience)
                 self.on_end(outcome)
@@ -111,14 +111,22 @@ class Lease:
             async with asyncio.timeout(patience):
                 await transaction.rollback()
         except (SQLAlchemyError, TimeoutError):
-            self._cut()
+            await self._cut()
 
-    def _cut(self) -> None:
+    async def _cut(self) -> None:
         """Give the connection up at once; on SQLite its thread closes it behind what it does."""
-        # `await self.connection.invalidate()` would wait for that.
-        if self.connection.sync_connection is not None:
-            with suppress(SQLAlchemyError):
-                self.connection.sync_connection.invalidate()
+        connection = self.connection.sync_connection
+        if connection is None:
+            return
+        with suppress(SQLAlchemyError):
+            if hasattr(self.driver, "pgconn"):  # psycopg
+                # Without a word to the server, which undoes what was not committed and drops its
+                # locks. What SQLAlchemy closes then is closed, so it does not wait.
+                self.driver.pgconn.finish()
+                await greenlet_spawn(connection.invalidate)
+            else:
+                # `await self.connection.invalidate()` would wait for the thread.
+                connection.invalidate()
 
     async def _give_back(self) -> None:
         try:
