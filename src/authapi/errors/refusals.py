@@ -180,10 +180,10 @@ class TooManyAttempts(Refusal):
 
 
 class TooManyRequests(Refusal):
-    """An account has made as many changes as `limit_writes` allows."""
+    """An account has made as many changes as `limit_writes` allows, or exports too much at once."""
 
     code = "too_many_requests"
-    title = "Too many changes in a short time"
+    title = "Too many requests of this account"
 
     def __init__(self, *, retry_after: int = 60) -> None:
         super().__init__()
@@ -258,6 +258,11 @@ class MalformedRequest(Refusal):
 
     code = "malformed_request"
     title = "The request is malformed"
+
+    def __init__(self, detail: str | None = None, *, websocket_version: str | None = None) -> None:
+        super().__init__(detail)
+        self.websocket_version = websocket_version
+        """The version that is understood, if another one was the reason (RFC 6455, section 4.4)."""
 
 
 class MalformedJSON(MalformedRequest):

@@ -46,6 +46,21 @@ async def lock_owners(store: Store, user_id: UUID, secret: SecretHash, kind: Ses
         await store.users.lock_all({owner, user_id})
 
 
+async def require_still(database: Database, identity: Identity, *, superuser: bool = False) -> None:
+    """Return if the caller may still be answered: session and account are there, as is the rank.
+
+    For an answer that takes longer than a moment. Raises InvalidCredential.
+    """
+    async with database.read() as store:
+        user = await store.users.find(identity.user.id)
+        is_over = (
+            identity.session_id is not None
+            and await store.sessions.find_owner_of(identity.session_id) is None
+        )
+    if user is None or not user.is_active or is_over or (superuser and not user.is_superuser):
+        raise InvalidCredential
+
+
 async def has_ended(database: Database, identity: Identity) -> bool:
     """Whether the session that the caller came with has ended, by what was done meanwhile."""
     if identity.session_id is None:

@@ -10,6 +10,7 @@ import csv
 import io
 import json
 import logging
+import re
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import StreamingResponse
 from starlette.types import Message, Send
 
-from authapi.errors import Unavailable
+from authapi.errors import InvalidCredential, Unavailable
 from authapi.identity import Event
 from authapi.web.schemas import AnyEventOut
 
@@ -27,8 +28,11 @@ _log = logging.getLogger("authapi")
 _STALLED_AFTER = 30.0
 """Seconds in which the client has to take a part of a file, before its connection is closed."""
 _COLUMNS = tuple(AnyEventOut.model_fields)
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""What makes a formula of a cell, which a spreadsheet would compute: clients choose user agents."""
+_FORMULA = re.compile(r"(?:^|[;|\t\r\n])[\s\ufeff]*[=+\-@\uff1d\uff0b\uff0d\uff20]|^[\t\r|]")
+"""What makes a formula of a cell, which a spreadsheet would compute: clients choose user agents.
+
+Where a spreadsheet takes another list separator than the comma, it begins a cell behind that.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +56,7 @@ def _cell(value: object) -> str:
         value = json.dumps(value, separators=(",", ":"))
     text = "" if value is None else str(value)
     # A quote in front makes text of it; whoever needs the very value takes JSON lines.
-    return f"'{text}" if text.startswith(_FORMULA) else text
+    return f"'{text}" if _FORMULA.search(text) else text
 
 
 def _as_csv(events: Iterable[Event]) -> str:
@@ -83,7 +87,9 @@ class Download(StreamingResponse):
         self._parts = parts
 
     async def stream_response(self, send: Send) -> None:
-        """Send it. Raises ClientDisconnect if the client takes nothing for too long.
+        """Send it.
+
+        Raises ClientDisconnect if the client takes nothing for too long, or may not read on.
 
         The parts are closed at the end, when the client goes, and after an error.
         """
@@ -101,3 +107,6 @@ class Download(StreamingResponse):
             except Unavailable as error:
                 _log.error("export ended early", extra={"code": error.code})
                 raise
+            except InvalidCredential as error:
+                _log.info("export ended early", extra={"code": error.code})
+                raise ClientDisconnect from None  # the server closes the connection

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import anyio
@@ -231,10 +231,74 @@ async def test_a_database_that_is_away_is_a_503(
     problem(answer, 503, "database_unavailable")
 
 
+async def _end_session(api: Client, headers: Headers) -> None:
+    assert (await api.post("/logout", headers=headers)).status_code == 204
+
+
+async def _delete_account(api: Client, headers: Headers) -> None:
+    await api.create_user("other@example.com", is_superuser=True)  # one has to be left
+    assert (await api.delete("/me", headers=headers)).status_code == 204
+
+
+async def _deactivate(api: Client, headers: Headers) -> None:
+    other = await api.create_user("other@example.com", is_superuser=True)
+    me = (await api.get("/me", headers=headers)).json()["id"]
+    answer = await api.patch(
+        f"/admin/users/{me}",
+        json={"is_active": False},
+        headers=await sign_in(api.services, other),
+    )
+    assert answer.status_code == 200, answer.text
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("end", [_end_session, _delete_account, _deactivate])
+async def test_an_export_ends_with_what_allowed_it(
+    pages_of_ten: Prepared, path: bytes, end: Callable[[Client, Headers], Awaitable[None]]
+) -> None:
+    app, api, headers = pages_of_ten
+    cut = Download(app, path, headers)
+    cut.take(3)
+    with anyio.fail_after(20):
+        while len(cut.messages) < 3 or not cut.offered.is_set():  # noqa: ASYNC110  # in ASGI
+            await asyncio.sleep(0.001)
+        await end(api, headers)
+        cut.take(1000)
+        await cut.task
+    assert not cut.is_complete
+    assert cut.body.count(b"account_renamed") <= 40, "what was read before"
+
+
+async def test_an_account_has_so_many_exports_at_one_time(pages_of_ten: Prepared) -> None:
+    app, api, headers = pages_of_ten
+    under_way = [Download(app, path, headers) for path in PATHS]
+    with anyio.fail_after(20):
+        for each in under_way:
+            each.take(2)
+            while len(each.messages) < 2 or not each.offered.is_set():  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+        for path in PATHS:
+            refused = await api.get(path.decode(), headers=headers)
+            problem(refused, 429, "too_many_requests")
+            assert refused.headers["retry-after"] == "10"
+        other = await api.create_user("other@example.com", is_superuser=True)
+        theirs = await sign_in(api.services, other)
+        assert (await api.get("/me/export", headers=theirs)).status_code == 200
+        for each in under_way:
+            each.take(1000)
+            await each.task
+    assert all(each.is_complete for each in under_way)
+    assert (await api.get("/me/export", headers=headers)).status_code == 200
+
+
 async def test_exports_take_turns_page_by_page(
     pages_of_ten: Prepared, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, api, headers = pages_of_ten
+    callers = [headers]
+    for name in ("second", "third"):
+        user = await api.create_user(f"{name}@example.com", is_superuser=True)
+        callers.append(await sign_in(api.services, user))
     at_once, most, search = 0, 0, EventTable.search
 
     async def counted(self: EventTable, wanted: EventFilter, **more: Any) -> Any:
@@ -247,8 +311,9 @@ async def test_exports_take_turns_page_by_page(
             at_once -= 1
 
     monkeypatch.setattr(EventTable, "search", counted)
-    paths = [path.decode() for path in PATHS * 3]
-    answers = await asyncio.gather(*(api.get(path, headers=headers) for path in paths))
+    answers = await asyncio.gather(
+        *(api.get(path.decode(), headers=caller) for path in PATHS for caller in callers)
+    )
     assert {answer.status_code for answer in answers} == {200}
     assert most == 1
 

@@ -7,16 +7,18 @@ many rows a minute are written and no more (`floods`).
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import (
     AsyncGenerator,
     AsyncIterator,
     Awaitable,
     Callable,
     Collection,
+    Iterator,
     Mapping,
     Sequence,
 )
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from uuid import UUID
 
@@ -24,8 +26,9 @@ from cachetools import TTLCache
 
 from authapi.clock import now
 from authapi.crypto.ids import first_id_at, new_id
-from authapi.errors import StorageUnavailable, TooManyAttempts
+from authapi.errors import StorageUnavailable, TooManyAttempts, TooManyRequests
 from authapi.identity import Event, EventType, Identity, current_client
+from authapi.services.alive import require_still
 from authapi.services.audit.floods import Floods
 from authapi.services.background.pruning import prune
 from authapi.settings import Settings
@@ -36,6 +39,10 @@ _log = logging.getLogger("authapi.events")
 
 _EXPORT_PAGE = 100
 """Events of one page: to read and write so many holds the event loop for a few milliseconds."""
+_EXPORTS_OF_ONE = 3
+"""Exports of one account at one time, in one process."""
+_EXPORT_AGAIN = 10
+"""Seconds until another one may be tried."""
 _SAMPLING = 60.0
 """Seconds in which what one network is refused again and again is written down once: a flood is not
 to fill the table that is to tell of it."""
@@ -52,6 +59,8 @@ class Audit:
         self._told: TTLCache[tuple[str, ...], bool] = TTLCache(maxsize=10_000, ttl=_SAMPLING)
         self._logins: TTLCache[tuple[str, ...], bool] = TTLCache(maxsize=10_000, ttl=_ONCE_A_DAY)
         self._exporting = asyncio.Lock()
+        self._exports = Counter[UUID | None]()
+        """How many exports of each account are under way."""
         database.on_commit = _to_log
         self.on_event: Callable[[Store, Event], Awaitable[None]] = _nobody
         """Told of each event in the transaction that writes it down."""
@@ -59,6 +68,7 @@ class Audit:
     def open(self) -> None:
         """Begin in the event loop that runs now: a lock belongs to one."""
         self._exporting = asyncio.Lock()
+        self._exports.clear()
 
     async def record(
         self,
@@ -227,23 +237,46 @@ class Audit:
         wanted: EventFilter,
         write: Callable[[Sequence[Event]], str],
         *,
+        caller: Identity | None = None,
+        superuser: bool = False,
         page_size: int | None = None,
     ) -> AsyncGenerator[str]:
         """All events that match, the newest first, as text: `write` makes it of one page each.
+
+        After each page, and at the end, `caller` has to be one who may still read them, a superuser
+        where that is asked for. Raises InvalidCredential, and TooManyRequests for a caller who has
+        three exports under way in this process.
 
         One page is in memory at a time. No connection is held between two pages, and events that
         are written meanwhile are not included. In one process one page of all exports is read and
         written at a time, so that other requests run in between.
         """
         before = None
-        while True:
-            async with self._exporting:
-                limit = page_size or _EXPORT_PAGE
-                page = await self.search(wanted, before=before, limit=limit)
+        with self._counted(caller):
+            while True:
+                async with self._exporting:
+                    limit = page_size or _EXPORT_PAGE
+                    page = await self.search(wanted, before=before, limit=limit)
+                    text, before = (write(page), page[-1].id) if page else ("", before)
+                    if caller is not None:
+                        # After the page was read: a deleted account has none, or anonymous ones.
+                        await require_still(self._database, caller, superuser=superuser)
                 if not page:
                     return
-                text, before = write(page), page[-1].id
-            yield text
+                yield text
+
+    @contextmanager
+    def _counted(self, caller: Identity | None) -> Iterator[None]:
+        owner = None if caller is None else caller.user.id
+        if owner is not None and self._exports[owner] >= _EXPORTS_OF_ONE:
+            raise TooManyRequests(retry_after=_EXPORT_AGAIN)
+        self._exports[owner] += 1
+        try:
+            yield
+        finally:
+            self._exports[owner] -= 1
+            if self._exports[owner] <= 0:
+                del self._exports[owner]
 
 
 async def _once(

@@ -25,12 +25,12 @@ _PAGE = 100
 """Events that are read at once."""
 
 
-@router.get("/export", response_model=ExportOut, responses=problems(401, 404, 503))
+@router.get("/export", response_model=ExportOut, responses=problems(401, 404, 429, 503))
 async def export(identity: Owner, request: Request) -> Response:
     """Everything of mine as JSON: account, logins, tokens and events; no secrets, nor hashes.
 
     It is sent as it is read, however long it is. A file that ends before its last brace is not
-    complete.
+    complete: so it ends if the login or the account ends meanwhile.
     """
     services, user_id = context_of(request).runtime.services, identity.user.id
     logins = await services.sessions.list_of(user_id)
@@ -41,7 +41,8 @@ async def export(identity: Owner, request: Request) -> Response:
         tokens=[PersonalTokenOut.of(token) for token in await services.tokens.list_of(user_id)],
         events=[],
     )
-    pages = services.audit.export(EventFilter(user_id=user_id), _events, page_size=_PAGE)
+    mine = EventFilter(user_id=user_id)
+    pages = services.audit.export(mine, _events, caller=identity, page_size=_PAGE)
     # Before the answer begins: a database that is away is a 503 still.
     first = await anext(pages, "")
     parts = _parts(rest.model_dump_json(), first, pages)
