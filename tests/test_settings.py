@@ -136,6 +136,8 @@ def test_a_file_that_cannot_be_read_is_told(environ: pytest.MonkeyPatch, tmp_pat
     for path in (tmp_path / "missing", tmp_path, tmp_path / "binary"):
         environ.setenv("AUTHAPI_SECRET_FILE", str(path))
         assert refused() == "AUTHAPI_SECRET_FILE names a file that cannot be read"
+    environ.setenv("AUTHAPI_SECRET_FILE", "/dev/zero")  # it has no end
+    assert refused() == "AUTHAPI_SECRET_FILE names a file of more than 64 KiB"
 
 
 OUT_OF_BOUNDS = {

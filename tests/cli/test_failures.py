@@ -111,6 +111,12 @@ def test_an_address_that_is_not_ours(run: Run, host: str) -> None:
     assert "Unknown error" not in line
 
 
+@pytest.mark.parametrize("host", ["\udcff\udcfe", "é..x", "é" * 70])
+def test_what_is_no_host(run: Run, host: str) -> None:
+    line = failed_with_one_line(run("serve", "--port", "0", host=host))
+    assert line == "authapi: AUTHAPI_HOST is not the name or address of a host"
+
+
 def test_a_damaged_data_folder(run: Run, tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "secret").write_text("too short")

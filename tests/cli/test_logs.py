@@ -137,6 +137,22 @@ def test_times_in_the_database_and_in_answers_are_utc_too(tmp_path: Path, forkin
         assert abs(datetime.now(UTC).timestamp() - milliseconds / 1000) < 60
 
 
+def test_a_refused_handshake_is_no_error_of_the_service(tmp_path: Path, forking: Forking) -> None:
+    handshake = {
+        "Upgrade": "websocket",
+        "Connection": "Upgrade",
+        "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
+        "Sec-WebSocket-Version": "13",
+    }
+    with serving(tmp_path, forking, **production(tmp_path)) as (server, http):
+        answer = http.get("/nowhere", headers=handshake)
+        assert server.terminate() == 0
+    assert answer.status_code == 404
+    lines = [json.loads(line) for line in server.stdout.read_text().splitlines()]
+    assert [line for line in lines if line["level"] == "error"] == []
+    assert answer.headers["x-request-id"]
+
+
 def test_development_speaks_to_people(tmp_path: Path, forking: Forking) -> None:
     with serving(tmp_path, forking) as (server, http):
         body = {"email": "alice@example.com", "password": PASSWORD}

@@ -36,6 +36,7 @@ def configuration(settings: Settings) -> dict[str, Any]:
                 ],
             }
         },
+        "filters": {"on purpose": {"()": EndedOnPurpose}},
         "handlers": {
             "stdout": {
                 "class": "logging.StreamHandler",
@@ -44,8 +45,28 @@ def configuration(settings: Settings) -> dict[str, Any]:
             }
         },
         "root": {"handlers": ["stdout"], "level": "WARNING"},
-        "loggers": {"authapi": {"level": "INFO"}},
+        "loggers": {
+            "authapi": {"level": "INFO"},
+            "uvicorn.error": {"filters": ["on purpose"]},
+        },
     }
+
+
+_ON_PURPOSE = (
+    "ASGI callable returned without completing handshake.",
+    "ASGI callable returned without completing response.",
+)
+
+
+class EndedOnPurpose(logging.Filter):
+    """Drops the errors that uvicorn logs where a response is left out or cut on purpose.
+
+    It takes each refused WebSocket handshake for a fault of the application, and each download that
+    a client does not take or may not read on. Clients could fill the log with these.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return record.msg not in _ON_PURPOSE
 
 
 def drop_empty(_: Any, __: str, event: EventDict) -> EventDict:

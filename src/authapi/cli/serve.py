@@ -123,6 +123,10 @@ def _listen(settings: Settings) -> socket.socket:
         raise ConfigurationError(
             f"cannot listen on {settings.host} port {settings.port}: {error.strerror or error}"
         ) from None
+    except (TypeError, ValueError):
+        # The name cannot be encoded: bytes that are no UTF-8, a label that is empty or too long.
+        listening.close()
+        raise ConfigurationError("AUTHAPI_HOST is not the name or address of a host") from None
     listening.set_inheritable(True)
     return listening
 

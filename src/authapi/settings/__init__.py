@@ -332,6 +332,10 @@ def secrets_in_dotenv() -> Mapping[Path, tuple[str, ...]]:
     return {Path(DOTENV): names} if names else {}
 
 
+_MAX_SECRET_FILE = 64 * 1024
+"""Bytes. A longer file holds no secret, and a device may have no end."""
+
+
 class _SecretFiles(EnvSettingsSource):
     """Reads `AUTHAPI_X` from the file that `AUTHAPI_X_FILE` names, where X holds a secret."""
 
@@ -340,11 +344,17 @@ class _SecretFiles(EnvSettingsSource):
         if path is None or "SecretStr" not in str(field.annotation):
             return None, field_name, False
         try:
+            with _file(path).open("rb") as file:
+                content = file.read(_MAX_SECRET_FILE + 1)
             # With the byte order mark that some editors begin a file with.
-            return _file(path).read_text(encoding="utf-8-sig"), field_name, False
-        except (OSError, UnicodeDecodeError):
+            text = content.decode("utf-8-sig")
+        except (OSError, UnicodeDecodeError, ValueError):
             variable = f"AUTHAPI_{field_name.upper()}_FILE"
             raise ConfigurationError(f"{variable} names a file that cannot be read") from None
+        if len(content) > _MAX_SECRET_FILE:
+            variable = f"AUTHAPI_{field_name.upper()}_FILE"
+            raise ConfigurationError(f"{variable} names a file of more than 64 KiB")
+        return text, field_name, False
 
 
 def load_settings(overrides: Mapping[str, object] | None = None) -> Settings:
