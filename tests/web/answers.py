@@ -127,7 +127,8 @@ def oauth_error(response: httpx.Response, code: str) -> str:
         return "invalid_token" if is_of_token else "invalid_client"
     if response.status_code in (429, 503):
         return "temporarily_unavailable"
-    return "server_error" if response.status_code >= 500 else "invalid_request"
+    is_failure = response.status_code >= 500 and response.status_code != 505
+    return "server_error" if is_failure else "invalid_request"
 
 
 def input_errors(response: httpx.Response) -> list[tuple[tuple[object, ...], str]]:

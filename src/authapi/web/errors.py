@@ -124,6 +124,12 @@ def status_of(error: AuthAPIError) -> int:
     return next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), 500)
 
 
+def understood_by(error: Refusal) -> list[tuple[str, str]]:
+    """The header that names the version of WebSocket, if another was asked for (RFC 6455, 4.4)."""
+    version = error.websocket_version if isinstance(error, errors.MalformedRequest) else None
+    return [] if version is None else [("sec-websocket-version", version)]
+
+
 def problem(
     status: int,
     code: str,
@@ -198,6 +204,8 @@ def problem_for(error: AuthAPIError, context: RequestContext) -> ProblemDocument
     elif isinstance(error, errors.UnsupportedMediaType):
         if error.accept_encoding is not None:
             headers.append(("accept-encoding", error.accept_encoding))
+    elif isinstance(error, errors.MalformedRequest):
+        headers += understood_by(error)
     elif not isinstance(error, Refusal):
         return internal_error(context.request_id)
     elif isinstance(error, InvalidInput):

@@ -115,6 +115,8 @@ async def test_a_bad_handshake_is_answered_at_once_and_not_repeated(
     assert (wire.statuses, wire.requests) == ([status], [])
     assert b"application/problem+json" in wire.transport.sent
     assert b"no-store" in wire.transport.sent
+    # RFC 6455, section 4.4.
+    assert (b"sec-websocket-version: 13\r\n" in wire.transport.sent) is (b"Version" in new)
     for told in (b"<script>", b"<b>", b"<<"):
         assert told not in wire.transport.sent
     assert wire.transport.half_closed

@@ -32,6 +32,8 @@ _OF_CODE: Final = frozenset(
     }
 )
 """Codes of ours that are error codes of OAuth as well (RFC 6749, section 5.2; RFC 6750, 3.1)."""
+_HTTP_VERSION: Final = 505
+"""Of the statuses from 500 on, the one that tells of the request."""
 _UNAVAILABLE: Final = frozenset({429, 503})
 
 
@@ -78,4 +80,5 @@ def _error_of(problem: Mapping[str, object], challenges: Collection[str]) -> str
         return "invalid_token" if is_of_token else "invalid_client"
     if status in _UNAVAILABLE:
         return "temporarily_unavailable"
-    return "server_error" if isinstance(status, int) and status >= 500 else "invalid_request"
+    is_failure = isinstance(status, int) and status >= 500 and status != _HTTP_VERSION
+    return "server_error" if is_failure else "invalid_request"

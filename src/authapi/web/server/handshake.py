@@ -43,7 +43,7 @@ def fault_of(target: bytes, headers: Sequence[tuple[bytes, bytes]]) -> Refusal |
     ):
         return MalformedRequest("The WebSocket handshake cannot be read")
     if _values(headers, b"sec-websocket-version") != [b"13"]:
-        return MalformedRequest("The version of WebSocket is 13")
+        return MalformedRequest("The version of WebSocket is 13", websocket_version="13")
     keys = _values(headers, b"sec-websocket-key")
     if len(keys) != 1 or not _is_key(keys[0]):
         return MalformedRequest("The WebSocket handshake has no key")

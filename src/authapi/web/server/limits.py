@@ -14,7 +14,7 @@ from authapi.crypto.ids import RequestIds
 from authapi.errors import Refusal
 from authapi.identity import Client
 from authapi.settings import EdgeSettings
-from authapi.web.errors import problem, status_of
+from authapi.web.errors import problem, status_of, understood_by
 
 LIMITS_KEY: Final = "authapi.limits"
 """Where `ReadingLimits` lie in the lifespan state."""
@@ -66,5 +66,9 @@ def _plain_answer(refusal: Refusal, _: Sender) -> Response:
         refusal.title,
         request_id=_new_id(),
         detail=refusal.detail,
-        headers=[("cache-control", "no-store"), ("x-content-type-options", "nosniff")],
+        headers=[
+            ("cache-control", "no-store"),
+            ("x-content-type-options", "nosniff"),
+            *understood_by(refusal),
+        ],
     )
