@@ -254,6 +254,10 @@ def test_it_finds_nothing(settings: Settings, accounts: Accounts, who: str) -> N
                     own = accounts.ids()
                     case.path_parameters = {name: own[name] for name in case.path_parameters}
 
+                if is_good and "authorization" in case.headers and isinstance(case.body, dict):
+                    # JSON Schema has no word for "not beside that header" (RFC 6749, section 2.3).
+                    case.body = {k: v for k, v in case.body.items() if k != "client_secret"}
+
                 if is_good and "after" in (case.query or {}):
                     # JSON Schema has no word for "what the page before has said".
                     case.query["after"] = accounts.cursor(case.query.get("sort", "created_at"))

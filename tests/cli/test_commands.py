@@ -117,7 +117,16 @@ def test_what_this_installation_is(run: Run) -> None:
     assert json.loads(shown.stdout)["session_idle"] == 86400
     assert "canary" not in shown.stdout + run("config", **hidden).stdout
     document = json.loads(run("openapi").stdout)
-    assert set(document["components"]["securitySchemes"]) == {"session", "token", "jwt"}
+    schemes = {"session", "token", "jwt", "client_secret"}
+    assert set(document["components"]["securitySchemes"]) == schemes
+    # It is no strategy: only a client that introspects has an id and a secret.
+    taking = {
+        (path, method)
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
+        if any("client_secret" in choice for choice in operation.get("security", ()))
+    }
+    assert taking == {("/token/introspect", "post")}
 
 
 def test_a_service_that_cannot_start_says_why(run: Run, tmp_path: Path) -> None:

@@ -26,6 +26,8 @@ from tests.web.answers import BEARER, problem, unnamed
 from tests.web.logins import STRATEGIES, sign_in
 
 SECRET = "not the secret of anybody, only of these tests"
+CLIENTS_AT = {"/token/introspect"}
+"""Where `Basic` is client authentication."""
 
 
 @pytest.fixture
@@ -477,5 +479,8 @@ async def test_no_credential_of_a_stranger_opens_anything(watch: Watch) -> None:
     ]
     for operation in closed:
         for forge in forged:
-            response = await watch.ask(operation.method, operation.path, headers=forge())
-            problem(response, 401, "unauthenticated")
+            headers = forge()
+            response = await watch.ask(operation.method, operation.path, headers=headers)
+            # RFC 6749, section 5.2: there, it is the id and secret of an unknown client.
+            is_client = headers[0][1].startswith(b"Basic ") and operation.path in CLIENTS_AT
+            problem(response, 401, "invalid_client" if is_client else "unauthenticated")

@@ -181,10 +181,14 @@ async def test_v10_4_8_and_when_it_is_not_used(house: House) -> None:
 
 
 async def test_v10_4_4_no_other_grant(house: House) -> None:
-    for grant in ("implicit", "client_credentials", "authorization_code", "token", "", "x" * 999):
+    for grant in ("implicit", "client_credentials", "authorization_code", "token", " ", "x" * 999):
         answer = await house.api.post("/token", data={"grant_type": grant})
         assert answer.status_code == 400
         assert answer.json()["error"] == "unsupported_grant_type"
+    # RFC 6749, section 3.2: without a value it counts as left out.
+    answer = await house.api.post("/token", data={"grant_type": ""})
+    assert answer.status_code == 400
+    assert answer.json()["error"] == "invalid_request"
 
 
 async def test_v10_4_4_the_password_grant_goes_with_the_docs(

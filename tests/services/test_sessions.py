@@ -20,7 +20,8 @@ from authapi.settings import Settings
 from tests.storage.rows import HASH, a_session, a_user, store_user
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
-SECOND, HOUR, DAY = timedelta(seconds=1), timedelta(hours=1), timedelta(days=1)
+SECOND, MINUTE = timedelta(seconds=1), timedelta(minutes=1)
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 SECRET = hash_secret("the secret")
 
 
@@ -154,8 +155,13 @@ async def test_a_login_replaces_the_session_that_it_came_with(
     first, second = hash_secret("first"), hash_secret("second")
     await begin(services, alice, secret=first)
     await begin(services, alice, secret=second, replaces=first)
-    assert await identify(services, first) is None
+    # A request with the first may still be under way: it is refused, and not told to drop a cookie.
+    with pytest.raises(InvalidCredential):
+        await identify(services, first)
     assert await identify(services, second) is not None
+    with time_machine.travel(datetime.now(UTC) + 2 * MINUTE, tick=False):
+        assert await identify(services, first) is None
+        assert await identify(services, second) is not None
     # Of its own kind only: a cookie login never ends a token.
     token = a_session(alice, kind=SessionKind.TOKEN, name="script")
     async with services.database.transaction() as store:

@@ -130,6 +130,10 @@ NOBODY: dict[str, Act] = {
     ),
     # Not part of what is known.
     "sessions.set_data": lambda store, it: store.sessions.set_data(it.login.id, {"a": 1}),
+    # Of JWTs for other services: nobody is known by one here.
+    "sessions.set_ended_jwts": lambda store, it: store.sessions.set_ended_jwts(
+        it.login.id, {"any": 1.0}
+    ),
     "sessions.saw": lambda store, it: store.sessions.saw([(it.login.id, AT + DAY, None)]),
     "users.replace_hash": lambda store, it: store.users.replace_hash(it.alice.id, HASH, OTHER_HASH),
     # Nothing was there to end.
@@ -168,6 +172,9 @@ NOBODY: dict[str, Act] = {
     "sessions.find_by_secret": lambda store, it: store.sessions.find_by_secret(
         hash_secret(secret_of(it.login)), it.login.kind
     ),
+    "sessions.find_presented": lambda store, it: store.sessions.find_presented(
+        hash_secret(secret_of(it.login)), it.login.kind, since=AT
+    ),
     "sessions.find_with_user": lambda store, it: store.sessions.find_with_user(
         it.login.id, it.login.kind
     ),
@@ -178,6 +185,8 @@ NOBODY: dict[str, Act] = {
     "sessions.find_owner": lambda store, it: store.sessions.find_owner(
         hash_secret(secret_of(it.login)), it.login.kind
     ),
+    "sessions.find_owner_of": lambda store, it: store.sessions.find_owner_of(it.login.id),
+    "sessions.ended_jwts": lambda store, it: store.sessions.ended_jwts(it.login.id),
     "sessions.find_by_family": lambda store, it: store.sessions.find_by_family(hash_secret("any")),
     "sessions.lock_by_family": lambda store, it: store.sessions.lock_by_family(hash_secret("any")),
     "sessions.list_of": lambda store, it: store.sessions.list_of(

@@ -83,11 +83,11 @@ async def test_a_statement_that_takes_too_long_is_given_up(postgres_url: str) ->
 
 async def test_sqlite_refuses_a_session_of_nobody(sqlite_url: str) -> None:
     database = Database(sqlite_url)
-    with pytest.raises(sa.exc.IntegrityError):
+    with pytest.raises(sa.exc.IntegrityError, match="FOREIGN KEY"):
         async with database.engine.begin() as connection:
             await connection.exec_driver_sql(
                 "INSERT INTO sessions VALUES ('s', 'nobody', 'jwt', NULL, NULL, '[]', '', '', '',"
-                " '', '', '[]', NULL, NULL, '{}')"
+                " '', '', '[]', NULL, NULL, '{}', 0, NULL, NULL)"
             )
     await database.close()
 

@@ -86,6 +86,9 @@ async def ask(
     content = b"".join(message.get("body", b"") for message in rest)
     # As it is: a URL would be a normal form of the path.
     extensions = {"path": scope["path"]}
-    return httpx.Response(
+    response = httpx.Response(
         start["status"], headers=start["headers"], content=content, extensions=extensions
     )
+    # httpx adds a content-length where the application has sent none.
+    response.headers = httpx.Headers(start["headers"])
+    return response

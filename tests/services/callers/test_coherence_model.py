@@ -18,7 +18,7 @@ import itertools
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Generator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from types import SimpleNamespace, coroutine
 from typing import Any, cast
 from uuid import UUID
@@ -134,13 +134,13 @@ class Slow(Database):
     async def read(self) -> AsyncIterator[Store]:
         yield cast(Store, SimpleNamespace(sessions=self))
 
-    async def find_by_secret(
-        self, secret: SecretHash, kind: SessionKind
-    ) -> tuple[Session, User] | None:
+    async def find_presented(
+        self, secret: SecretHash, kind: SessionKind, *, since: datetime
+    ) -> tuple[tuple[Session, User] | None, bool]:
         await _standing_still()
         found = self._world.find(secret)
         await _standing_still()
-        return found
+        return found, False
 
 
 class Silent(Coherence):

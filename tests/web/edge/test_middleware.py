@@ -156,7 +156,9 @@ async def test_head_is_get_without_the_body(app: FastAPI) -> None:
                 assert get.content
                 assert head.status_code == get.status_code
                 assert stable(head.headers.multi_items()) == stable(get.headers.multi_items())
-                assert head.headers["content-length"] == str(len(get.content))
+                is_streamed = operation.path == "/me/export" and get.status_code == 200
+                length = None if is_streamed else str(len(get.content))
+                assert head.headers.get("content-length") == length
 
 
 async def test_head_of_an_answer_that_is_streamed(app: FastAPI) -> None:

@@ -89,7 +89,7 @@ REFUSED: Mapping[str, tuple[str, bytes, RawHeaders, bytes, int, str]] = {
         415,
         "unsupported_media_type",
     ),
-    "no pairs": ("POST", FORGOT, [FORM], b"canary", 400, "malformed_request"),
+    "no pairs": ("POST", FORGOT, [FORM], b"canary&canary", 400, "malformed_request"),
     "twice": ("POST", FORGOT, [FORM], b"email=canary&email=b", 400, "malformed_request"),
     "not UTF-8": ("POST", FORGOT, [FORM], b"email=canary%ff", 400, "malformed_request"),
     "NUL": ("POST", b"/account/reset", [FORM], b"token=canary%00", 400, "malformed_request"),
@@ -202,6 +202,19 @@ async def test_a_person_is_refused_by_a_page(make_settings: SettingsFactory, nam
         as_json.headers.get_list(it) for it in kept
     ]
     assert ("allow" in answer.headers) == (status == 405)
+
+
+@pytest.mark.parametrize("body", [b"", b"&", b"=", b"canary", b"email", b"email=", b"&email&"])
+async def test_a_form_with_nothing_in_it_is_shown_again(
+    make_settings: SettingsFactory, body: bytes
+) -> None:
+    app = create_app(make_settings())
+    async with client(app) as api:
+        answer = await ask(app, "POST", FORGOT, headers=[FORM], body=[body])
+        check_page(answer, 422, ENGLISH["email_invalid"], is_error=True)
+        assert "<form" in answer.text
+        assert CANARY not in answer.text
+        assert await letters(api.services) == []
 
 
 @pytest.mark.parametrize(
