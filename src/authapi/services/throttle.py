@@ -18,11 +18,12 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 from uuid import UUID
 
-from limits import RateLimitItem, parse, parse_many
+from limits import RateLimitItem, RateLimitItemPerSecond, parse, parse_many
 from limits.aio.storage import RedisStorage
 from limits.aio.strategies import FixedWindowRateLimiter
 from limits.storage import storage_from_string
@@ -205,14 +206,21 @@ class Throttle:
         await self._admit(*counters, refusal=TooManyRequests)
 
     @asynccontextmanager
-    async def mail(self, purpose: str, account: str) -> AsyncIterator[MailTurn]:
+    async def mail(
+        self, purpose: str, account: str, *, spare_each: timedelta | None = None
+    ) -> AsyncIterator[MailTurn]:
         """Around a transaction that may queue a mail which a stranger causes.
 
         `purpose` is what the stranger asked for, and `account` the canonical address that the mail
         goes to. Each purpose has a count of its own. The mail is counted only if the block ends
         without an error and has set `is_used`: a request for which no mail leaves costs nothing.
+        With `spare_each`, it is one mail beyond the limit, and the only one in that time.
         """
-        counter = _Counter(self._mails, ("mail", purpose, _digest(account)))
+        kind, item = "mail", self._mails
+        if spare_each is not None:
+            seconds = max(1, int(spare_each.total_seconds()))
+            kind, item = "spare-mail", RateLimitItemPerSecond(1, seconds)
+        counter = _Counter(item, (kind, purpose, _digest(account)))
         limiter, admitted = await self._hit(counter)
         turn, is_sent = MailTurn(admitted), False
         try:

@@ -163,12 +163,13 @@ class Emails:
     async def _require_typed(self, found: OneTimeSecret, user: User, typed: EmailAddress) -> None:
         """Return if `typed` is the address that the secret is about. The secret stays good.
 
-        Tries are counted by secret, so that those at one link are no hindrance elsewhere. Raises
-        InvalidInput, TooManyAttempts.
+        Tries are counted by secret, so that those at one link are no hindrance elsewhere, and as
+        logins are: one network alone cannot keep the owner from the link. Raises InvalidInput,
+        TooManyAttempts.
         """
         async with (
             self._audit.throttling(parse_email(user.email).canonical),
-            self._throttle.confirmation(str(found.id), None, current_client()),
+            self._throttle.attempt(str(found.id), current_client()),
         ):
             if typed.canonical != found.email:
                 message = "is not the address that the mail was sent to"

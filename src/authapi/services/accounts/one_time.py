@@ -55,6 +55,10 @@ class OneTimeSecrets:
             Purpose.INVITATION: settings.invitation_lifetime,
         }
 
+    def lifetime(self, purpose: Purpose) -> timedelta:
+        """How long a secret for `purpose` works, unless it is used or ends before."""
+        return self._lifetimes[purpose]
+
     async def make(
         self, store: Store, user: User, purpose: Purpose, *, email: EmailAddress | None = None
     ) -> Made:

@@ -28,6 +28,10 @@ KIND = "request"
 """Of entries in the outbox."""
 
 
+_Answer = Callable[[Store, Payload, bool], Awaitable[bool]]
+"""Given whether the address is over its limit. Returns whether a mail leaves."""
+
+
 class _DoneBefore(Exception):
     """Another process did it while we were at it: what we did is taken back."""
 
@@ -50,11 +54,11 @@ class Requests:
         self._mail = mail
         self._throttle = throttle
         self._audit = audit
-        self._answers: dict[str, Callable[[Store, Payload], Awaitable[bool]]] = {
-            "reset": self._send_reset,
-            "confirm": self._send_confirmation,
-            "register": self._register,
-            "change": self._send_change,
+        self._answers: dict[str, tuple[Purpose, _Answer]] = {
+            "reset": (Purpose.RESET, self._send_reset),
+            "confirm": (Purpose.CONFIRM, self._send_confirmation),
+            "register": (Purpose.CONFIRM, self._register),
+            "change": (Purpose.CHANGE, self._send_change),
         }
         outbox.on(KIND, self.handle)
 
@@ -81,46 +85,65 @@ class Requests:
     async def handle(self, entry: Entry, payload: Payload) -> None:
         """Do what was asked for, once: the entry goes in the same transaction.
 
-        Nothing is done if the address has had `limit_mails` of this purpose. So the last link that
-        was sent stays valid, and the answer to the request does not depend on it.
+        Over `limit_mails` of this purpose, the last link that was sent stays valid. An account
+        without one that works still gets one, so that strangers who use up the limit never leave
+        its owner without a link: one in the lifetime of a link. The answer to the request does not
+        depend on any of it.
         """
         client = Client(**payload["client"])
         with on_behalf_of(lambda: client), suppress(_DoneBefore):
             async with self._throttle.mail(entry.purpose, payload["email"]) as turn:
                 if turn.is_admitted:
-                    await self._do(entry, payload, turn)
+                    await self._do(entry, payload, turn, is_over=False)
+            if not turn.is_admitted:
+                await self._do_over_limit(entry, payload)
 
-    async def _do(self, entry: Entry, payload: Payload, turn: MailTurn) -> None:
+    async def _do_over_limit(self, entry: Entry, payload: Payload) -> None:
+        purpose, _ = self._answers[entry.purpose]
+        # By address, as strangers can make and delete accounts with it; what accounts ask for,
+        # also by account, so that none uses up what another has.
+        key = " ".join((payload["email"], payload.get("user_id") or ""))
+        lifetime = self._one_time.lifetime(purpose)
+        async with self._throttle.mail(purpose.value, key, spare_each=lifetime) as spare:
+            if spare.is_admitted:
+                await self._do(entry, payload, spare, is_over=True)
+
+    async def _do(self, entry: Entry, payload: Payload, turn: MailTurn, *, is_over: bool) -> None:
+        _, answer = self._answers[entry.purpose]
         async with self._database.transaction() as store:
-            turn.is_used = await self._answers[entry.purpose](store, payload)
+            turn.is_used = await answer(store, payload, is_over)
             # Last, as a deleted account takes its entries along: user before entry.
             if not await store.outbox.done(entry.id):
                 raise _DoneBefore
 
-    # Each of these returns whether a mail leaves.
-
-    async def _send_reset(self, store: Store, payload: Payload) -> bool:
+    async def _send_reset(self, store: Store, payload: Payload, is_over: bool) -> bool:
         user = await _owner(store, payload["email"])
         if user is None or not user.is_active:
+            return False
+        if is_over and await _has_link(store, user, Purpose.RESET, payload["email"]):
             return False
         await self._send(store, user, Purpose.RESET, Occasion.RESET)
         await self._audit.record(store, EventType.PASSWORD_RESET_REQUESTED, user_id=user.id)
         return True
 
-    async def _send_confirmation(self, store: Store, payload: Payload) -> bool:
+    async def _send_confirmation(self, store: Store, payload: Payload, is_over: bool) -> bool:
         user = await _owner(store, payload["email"])
         if user is None or not user.is_active or user.email_confirmed_at is not None:
+            return False
+        if is_over and await _has_link(store, user, Purpose.CONFIRM, payload["email"]):
             return False
         await self._send(store, user, Purpose.CONFIRM, Occasion.CONFIRM)
         return True
 
-    async def _register(self, store: Store, payload: Payload) -> bool:
+    async def _register(self, store: Store, payload: Payload, is_over: bool) -> bool:
         await store.users.wait_for_addresses(payload["email"])
         owner = await _owner(store, payload["email"])
         if owner is not None and owner.email_confirmed_at is None:
             # Whoever came first left a password that only they know. It stays until the address is
             # confirmed, which drops it unless the reader of the mail knows it too.
-            return await self._send_confirmation(store, payload)
+            return await self._send_confirmation(store, payload, is_over)
+        if is_over:
+            return False  # no account waits for a link
         if owner is not None:
             return await self._tell_taken(store, owner)
         address = EmailAddress(payload["given"], payload["email"])
@@ -132,7 +155,7 @@ class Requests:
         await self._send(store, user, Purpose.CONFIRM, Occasion.CONFIRM)
         return True
 
-    async def _send_change(self, store: Store, payload: Payload) -> bool:
+    async def _send_change(self, store: Store, payload: Payload, is_over: bool) -> bool:
         address = EmailAddress(payload["given"], payload["email"])
         user_id = UUID(payload["user_id"])
         holder = await store.users.find_by_email(address.canonical)
@@ -144,8 +167,14 @@ class Requests:
         if await store.users.password_version(user.id) != payload["password_version"]:
             return False  # the password that proved the request is not that of the account any more
         if owner is not None and owner.id != user.id and _has(owner, address.canonical):
-            return await self._tell_taken(store, owner)
+            return not is_over and await self._tell_taken(store, owner)
         if await store.one_time_secrets.reserves(address.canonical, unless_for=user.id, now=now()):
+            return False
+        # Of accounts that confirmed no address, anybody makes any number.
+        if is_over and (
+            user.email_confirmed_at is None
+            or await _has_link(store, user, Purpose.CHANGE, address.canonical)
+        ):
             return False
         made = await self._one_time.make(store, user, Purpose.CHANGE, email=address)
         await self._mail.queue(
@@ -176,6 +205,10 @@ def _payload(email: EmailAddress, more: Mapping[str, Any]) -> Payload:
 
 def _has(user: User, email: str) -> bool:
     return parse_email(user.email).canonical == email
+
+
+async def _has_link(store: Store, user: User, purpose: Purpose, email: str) -> bool:
+    return await store.one_time_secrets.is_live(user.id, purpose, email, now=now())
 
 
 async def _owner(store: Store, email: str) -> User | None:

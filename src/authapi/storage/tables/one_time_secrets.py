@@ -94,6 +94,18 @@ class OneTimeSecretTable:
         key, user_id, purpose, *rest = row
         return OneTimeSecret(key, user_id, Purpose(purpose), *rest)
 
+    async def is_live(self, user_id: UUID, purpose: Purpose, email: str, *, now: datetime) -> bool:
+        """Whether the user has one for `purpose` about this canonical address that still works."""
+        statement = sa.select(
+            sa.exists().where(
+                table.c.user_id == user_id,
+                table.c.purpose == purpose,
+                table.c.email == email,
+                table.c.expires_at > now,
+            )
+        )
+        return bool(await self._connection.scalar(statement))
+
     async def consume(self, secret_id: UUID) -> bool:
         """Remove it; whether it was still there. Of any number at the same moment one is told so.
 
