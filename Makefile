@@ -15,6 +15,10 @@ PARTS := ./tools/parts.sh
 TEST_TMPDIR = $(shell test "$$(df -P /dev/shm 2>/dev/null | awk 'END { print $$4 }')" -ge 2097152 2>/dev/null \
 	&& echo /dev/shm || echo "$${TMPDIR:-/tmp}")
 
+# One process more than there are cores, five at most: a test waits for a database or a service a third of its time.
+TEST_PROCESSES = $(shell cores=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); \
+	echo $$((cores < 4 ? cores + 1 : 5)))
+
 # Handed to the program that a target runs: make test ARGS="-k login", make run ARGS="--port 9000"
 ARGS ?=
 
@@ -33,7 +37,7 @@ run: $(VENV)/.installed-run ## start the service on an embedded database in .dat
 
 test: $(VENV)/.installed-dev ## run the tests, on SQLite and on a PostgreSQL of their own
 	@echo "==> tests, without the browser, the wheel and npm (make test-slow has them)"
-	@TMPDIR=$(TEST_TMPDIR) $(BIN)/pytest -n auto --maxprocesses 4 --dist worksteal -m "not ($(SLOW))" $(ARGS)
+	@TMPDIR=$(TEST_TMPDIR) $(BIN)/pytest -n $(TEST_PROCESSES) --dist worksteal -m "not ($(SLOW))" $(ARGS)
 
 test-slow: $(VENV)/.installed-dev ## run the tests that take their time: browser, wheel, npm, proxies, schemathesis, races
 	@$(PARTS) chromium caddy nginx haproxy pgbouncer node npm
