@@ -208,6 +208,7 @@ def load(app: FastAPI, examples: int, phases: list[str]) -> BaseSchema:
     return schema
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "who",
     [
@@ -279,6 +280,7 @@ def test_it_finds_nothing(settings: Settings, accounts: Accounts, who: str) -> N
         assert any(status < 300 for status in seen[str(item)]) == open_to_me, (item, seen)
 
 
+@pytest.mark.slow
 def test_what_one_answer_names_the_next_request_finds(app: FastAPI, accounts: Accounts) -> None:
     """Sequences of requests by one account: a token is made, listed, ended, and gone."""
     schema = load(app, 30, ["stateful"]).include(path_regex="^/me/tokens")

@@ -101,6 +101,7 @@ def test_what_is_not_there_is_told_before_anything_is_asked(house: Run) -> None:
         assert "there is no user" in line
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("answer", ["n\n", "\n", "x\nno\n", "\x04"])
 def test_on_a_terminal_it_is_asked(house: Run, on_terminal: OnTerminal, answer: str) -> None:
     before = held(house)
@@ -111,6 +112,7 @@ def test_on_a_terminal_it_is_asked(house: Run, on_terminal: OnTerminal, answer: 
     assert held(house) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "command",
     [

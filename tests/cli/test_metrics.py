@@ -17,6 +17,7 @@ def scraped(port: int) -> str:
     return httpx.get(f"http://127.0.0.1:{port}/metrics").raise_for_status().text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_all_workers_are_counted_together(tmp_path: Path, workers: int) -> None:
     port, scrape_port = free_port(), free_port()

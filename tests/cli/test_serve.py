@@ -72,6 +72,7 @@ async def test_sigterm_finishes_what_is_in_flight(server: ServeProcess, port: in
     assert await ended == 0
 
 
+@pytest.mark.slow
 def test_several_processes_share_one_port_and_one_secret(tmp_path: Path, port: int) -> None:
     with serve(tmp_path, port, "--workers", "2") as server:
         server.wait_ready(f"http://127.0.0.1:{port}/health/ready", timeout=60)
@@ -105,6 +106,7 @@ def test_the_wire(server: ServeProcess, port: int, head: bytes, status: bytes) -
     assert b"\r\nlocation:" not in lowered
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", ["1", "2"])
 @pytest.mark.parametrize(
     ("package", "there"),

@@ -78,6 +78,7 @@ _SHORT = ("handlers", "event-loop")
 """Those in which the handlers change hands."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "place",
     [pytest.param(one, marks=() if one in _SHORT else pytest.mark.slow) for one in _PLACES],
@@ -121,6 +122,7 @@ def blocked(folder: Path, port: int, *arguments: str) -> ServeProcess:
     return ServeProcess(command, environment, folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_that_was_blocked_when_the_service_began_ends_it(
     number: signal.Signals, tmp_path: Path

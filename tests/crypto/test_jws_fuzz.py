@@ -3,11 +3,14 @@
 import json
 from collections.abc import Mapping
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from authapi.errors import TokenError
 from tests.crypto.forging import AUDIENCE, CLAIMS, HEADER, ISSUER, NOW, b64, forge, refused, verify
+
+pytestmark = pytest.mark.slow
 
 TOKEN = forge()
 OTHER = forge(claims={**CLAIMS, "sub": "somebody else", "jti": "two"})

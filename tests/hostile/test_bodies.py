@@ -2,10 +2,14 @@
 
 import json
 
+import pytest
+
 from tests.hostile.nasty_json import CANARY, MALFORMED, WELL_FORMED
 from tests.hostile.watch import JSON, Watch, raw
 from tests.web.answers import problem
 from tests.web.logins import sign_in
+
+pytestmark = pytest.mark.slow
 
 NO_BODY = {"nothing"}
 """Without a byte there is no body, and what is missing is said so."""

@@ -89,6 +89,7 @@ async def snapshot(watch: Watch) -> list[tuple[Any, ...]]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("escape", UNSTORABLE)
 async def test_what_cannot_be_stored_is_refused_anywhere(watch: Watch, escape: str) -> None:
     user = await watch.api.create_user("alice@example.com", is_superuser=True)
@@ -157,6 +158,7 @@ async def test_everything_has_a_longest_form(watch: Watch) -> None:
                 problem(response, 422, "validation_failed")
 
 
+@pytest.mark.slow
 async def test_no_column_can_be_written_from_outside(watch: Watch) -> None:
     user = await watch.api.create_user("alice@example.com", is_superuser=True)
     columns = {column.name for table in (users, sessions) for column in table.columns}

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -18,6 +19,8 @@ from authapi.services.addresses import parse_email
 from tests.hostile.nasty_json import CANARY
 from tests.hostile.watch import JSON, Watch
 from tests.web.operations import Operation
+
+pytestmark = pytest.mark.slow
 
 # The same examples each time, so that a build is red only for what was changed in it.
 fixed = settings(

@@ -1,10 +1,14 @@
 """Paths, queries and headers around the body."""
 
+import pytest
+
 from authapi.crypto.ids import new_id
 from tests.hostile.nasty_json import CANARY
 from tests.hostile.watch import JSON, PASSWORD, Watch, raw
 from tests.web.answers import problem
 from tests.web.logins import sign_in
+
+pytestmark = pytest.mark.slow
 
 HOSTS = [
     b"",

@@ -245,6 +245,7 @@ def bystander(service: Service) -> Account:
     return Account(service)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "end",
     [

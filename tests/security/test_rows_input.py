@@ -97,6 +97,7 @@ def _filled(schema: Mapping[str, Any], field: str, raw: bytes) -> bytes:
     return b"{" + b",".join(json.dumps(k).encode() + b":" + v for k, v in members.items()) + b"}"
 
 
+@pytest.mark.slow
 async def test_row_58_no_json_is_a_server_error(api_on_each: Client) -> None:
     api = api_on_each
     alice = await api.create_user(is_superuser=True)

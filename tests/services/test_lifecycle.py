@@ -113,6 +113,7 @@ async def starts_and_answers(services: Services) -> None:
         await services.stop()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", STEPS)
 async def test_a_start_that_fails_closes_what_was_opened(
     database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
@@ -139,6 +140,7 @@ async def test_a_start_that_fails_closes_what_was_opened(
         await starts_and_answers(services)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["before", "after"])
 @pytest.mark.parametrize("step", ASYNC_STEPS)
 async def test_a_start_that_is_cancelled_closes_what_was_opened(
@@ -180,6 +182,7 @@ async def test_a_start_that_is_cancelled_at_any_moment_closes_what_was_opened(
         await starts_and_answers(services)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", PARTS)
 async def test_a_stop_goes_on_after_a_part_of_it_has_failed(
     database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str

@@ -18,6 +18,7 @@ async def house(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIter
         yield found
 
 
+@pytest.mark.slow
 async def test_every_transaction_takes_its_locks_in_one_order(house: House) -> None:
     recorder, database = Recorder(), house.services.database
     with recorder.recording(database):

@@ -153,6 +153,7 @@ def homeless(folder: Path, *arguments: str, **settings: str) -> subprocess.Compl
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "command", [("serve", "--port", "0"), ("db", "upgrade"), ("users", "list")]
 )

@@ -86,6 +86,7 @@ async def test_an_application_does_not_start_on_it(new_database: NewDatabase) ->
             pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["SQL_ASCII", "EUC_KR"])
 def test_every_command_says_it_in_one_line(
     new_database: NewDatabase, encoding: str, forking: Forking, tmp_path: Path

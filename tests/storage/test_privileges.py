@@ -138,6 +138,7 @@ async def test_a_logout_that_could_not_end_the_token_is_no_success(
         assert (await api.get("/me")).status_code == 401
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("statement", "words"),
     [

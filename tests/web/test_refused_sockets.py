@@ -239,6 +239,7 @@ HANDSHAKE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
     [

@@ -151,6 +151,7 @@ async def test_what_is_being_delivered_is_not_begun_again(
     await services.outbox.settle()
 
 
+@pytest.mark.slow
 async def test_what_a_process_with_a_clock_ahead_has_left_is_brought_forward(
     clocks: Clocks, database_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:

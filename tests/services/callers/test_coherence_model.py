@@ -676,6 +676,7 @@ class AnyOrder(RuleBasedStateMachine):
                 self.model.check(process, credential)
 
 
+@pytest.mark.slow
 def test_in_any_order_nobody_is_told_what_is_over(present: Present) -> None:
     AnyOrder.present = present
     run_state_machine_as_test(

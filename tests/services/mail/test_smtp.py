@@ -230,6 +230,7 @@ async def test_while_the_server_is_away_requests_are_as_quick_and_nothing_is_los
     assert sql(database_url, "SELECT count(*) FROM outbox") == [(0,)]
 
 
+@pytest.mark.slow
 async def test_no_request_waits_for_a_slow_server(server: SMTPServer, database_url: str) -> None:
     server.dawdles = 2.0
     async with served(server, database_url) as api:
