@@ -35,6 +35,7 @@ async def api(database_url: str) -> AsyncIterator[Client]:
         "hash_queue": 200,
         "limit_registrations": "50/minute",
         "max_personal_tokens": 100_000,
+        "limit_writes": "100000/minute",
     }
     settings = Settings(database_url=database_url, **limits)  # type: ignore[arg-type]
     async with client(create_app(settings)) as found:
