@@ -77,7 +77,7 @@ async def port() -> Any:
 
 
 def many() -> range:
-    """More than asyncio's default executor has threads, whatever the machine."""
+    """More than asyncio's default executor has threads, on every machine."""
     return range(40)
 
 

@@ -66,7 +66,7 @@ def count_of(file: Path, form: str) -> int:
 
 def test_memory_is_flat_and_others_are_answered(database_url: str, tmp_path: Path) -> None:
     with serving(database_url, tmp_path) as (server, http):
-        for path in PATHS:  # whatever is loaded at the first use
+        for path in PATHS:  # modules are loaded at the first use
             download(http, path, tmp_path / "small")
         fill(database_url, http.get("/me").json()["id"])
         for path, form in PATHS.items():
@@ -114,7 +114,7 @@ def test_a_client_that_hangs_up_ends_its_export(sqlite_url: str, tmp_path: Path)
         for path in PATHS:
             with http.stream("GET", path) as answer:
                 next(answer.iter_raw(1024))
-            # The process is idle soon: nothing goes on reading for nobody.
+            # The process is idle soon: the export of a client that is gone has ended.
             deadline = time.monotonic() + 20
             while busy(server.pid) > 0.02:
                 assert time.monotonic() < deadline

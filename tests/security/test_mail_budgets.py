@@ -79,7 +79,7 @@ async def change(api: Client) -> None:
 
 
 async def notice(api: Client) -> None:
-    """Whoever registered the address makes a token."""
+    """The account that registered the address makes a token."""
     user = await api.services.accounts.find_by_email(parse_email(ALICE))
     headers = await sign_in(api.services, user)
     answer = await api.post("/me/tokens", json={"name": "script"}, headers=headers)

@@ -130,7 +130,7 @@ NOBODY: dict[str, Act] = {
     ),
     # Not part of what is known.
     "sessions.set_data": lambda store, it: store.sessions.set_data(it.login.id, {"a": 1}),
-    # Of JWTs for other services: nobody is known by one here.
+    # Of JWTs for other services, which are no credentials here.
     "sessions.set_ended_jwts": lambda store, it: store.sessions.set_ended_jwts(
         it.login.id, {"any": 1.0}
     ),

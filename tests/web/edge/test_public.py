@@ -55,7 +55,7 @@ async def application(
     allowed: str = "",
     app: FastAPI | None = None,
 ) -> AsyncIterator[tuple[FastAPI, Client]]:
-    """An application of somebody's own, and a client of it."""
+    """An application that imports authapi, and a client of it."""
     auth = AuthAPI(make_settings(allowed_origins=allowed))
     found = app or FastAPI()
     found.router.lifespan_context = auth.lifespan

@@ -170,7 +170,7 @@ class Requests:
             return not is_over and await self._tell_taken(store, owner)
         if await store.one_time_secrets.reserves(address.canonical, unless_for=user.id, now=now()):
             return False
-        # Of accounts that confirmed no address, anybody makes any number.
+        # A stranger can make any number of accounts that confirmed no address.
         if is_over and (
             user.email_confirmed_at is None
             or await _has_link(store, user, Purpose.CHANGE, address.canonical)

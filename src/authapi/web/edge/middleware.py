@@ -204,7 +204,7 @@ class EdgeMiddleware:
     ) -> None:
         """Refuse a WebSocket that is not accepted."""
         if not can_answer(scope, is_accepted=False):
-            # The server answers 403, whatever the code and the reason.
+            # The server answers 403 for every code and reason.
             await send({"type": "websocket.close", "code": POLICY_VIOLATION, "reason": "headers"})
             return
         request_id = (b"x-request-id", scope[SCOPE_KEY].request_id.encode())

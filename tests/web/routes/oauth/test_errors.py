@@ -1,4 +1,4 @@
-"""Every refusal of an OAuth endpoint is the JSON of RFC 6749, whoever in the service refuses."""
+"""Every refusal of an OAuth endpoint is the JSON of RFC 6749, from every part of the service."""
 
 import json
 from collections.abc import AsyncIterator
