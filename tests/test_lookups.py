@@ -59,6 +59,11 @@ def resolver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Resolver]:
     monkeypatch.setattr(socket, "getaddrinfo", found)
     yield found
     found.released.set()
+    # A lookup that still ran would answer the next test, which asks for the same host.
+    for thread in threading.enumerate():
+        if thread.name == "authapi-lookup":
+            thread.join(60)
+            assert not thread.is_alive()
 
 
 @pytest.fixture
