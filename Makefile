@@ -1,7 +1,7 @@
-# What a developer does here, one target each. `make` alone lists them.
+# The tasks of a developer. `make` without a target lists them.
 #
-# Everything lives in .venv, made from the hashed locks. A stamp file stands for each finished installation, so that
-# the second time is quick, and a changed lock installs again by itself.
+# All packages are in .venv, installed from the hashed locks. A stamp file marks each finished installation, so that a
+# later run is fast, and a changed lock is installed automatically.
 
 PYTHON ?= python3
 VENV := .venv
@@ -10,16 +10,16 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 SLOW := browser or packaging or slow or faults
 PARTS := ./tools/parts.sh
 
-# Where `make test` keeps its databases: in memory if 2 GiB of it are free, as a commit waits for a disk and no test of
-# these is about one. `make faults` stays on the disk.
+# The databases of `make test` are in memory if 2 GiB of it are free: a commit waits for the disk, and these tests do
+# not depend on durability. `make faults` uses the disk.
 TEST_TMPDIR = $(shell test "$$(df -P /dev/shm 2>/dev/null | awk 'END { print $$4 }')" -ge 2097152 2>/dev/null \
 	&& echo /dev/shm || echo "$${TMPDIR:-/tmp}")
 
-# One process more than there are cores, five at most: a test waits for a database or a service a third of its time.
+# One process more than cores, at most five: a test spends a third of its time waiting for a database or a service.
 TEST_PROCESSES = $(shell cores=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); \
 	echo $$((cores < 4 ? cores + 1 : 5)))
 
-# Handed to the program that a target runs: make test ARGS="-k login", make run ARGS="--port 9000"
+# Passed to the program that a target runs: make test ARGS="-k login", make run ARGS="--port 9000"
 ARGS ?=
 
 .DEFAULT_GOAL := help
@@ -35,24 +35,24 @@ run: $(VENV)/.installed-run ## start the service on an embedded database in .dat
 	@mkdir -p -m 700 "$$AUTHAPI_DATA_DIR"
 	@exec $(BIN)/authapi serve $(ARGS)
 
-test: $(VENV)/.installed-dev ## run the tests, on SQLite and on a PostgreSQL of their own
-	@echo "==> tests, without the browser, the wheel and npm (make test-slow has them)"
+test: $(VENV)/.installed-dev ## run the tests, on SQLite and on a temporary PostgreSQL
+	@echo "==> tests, without browser, wheel and npm (see make test-slow)"
 	@TMPDIR=$(TEST_TMPDIR) $(BIN)/pytest -n $(TEST_PROCESSES) --dist worksteal -m "not ($(SLOW))" $(ARGS)
 
-test-slow: $(VENV)/.installed-dev ## run the tests that take their time: browser, wheel, npm, proxies, schemathesis, races
+test-slow: $(VENV)/.installed-dev ## run the slow tests: browser, wheel, npm, proxies, schemathesis, races
 	@$(PARTS) chromium caddy nginx haproxy pgbouncer node npm
 	@echo "==> slow tests: browser, wheel, clients from npm and PyPI, real proxies, schemathesis, races"
 	@$(BIN)/pytest -n auto --maxprocesses 2 --dist loadfile -m "browser or packaging or slow" --ignore tests/proxies $(ARGS)
-	@echo "==> slow tests: attacks through real proxies, which have the machine to themselves"
+	@echo "==> slow tests: attacks through real proxies, without other tests beside them"
 	@$(BIN)/pytest -n auto --maxprocesses 2 --dist loadfile -m slow tests/proxies $(ARGS)
 
 test-matrix: export AUTHAPI_TEST_MATRIX = all
-test-matrix: $(VENV)/.installed-dev ## try many more combinations of requests against real proxies (over an hour)
+test-matrix: $(VENV)/.installed-dev ## test all combinations of requests against real proxies (over an hour)
 	@$(PARTS) caddy nginx haproxy
 	@echo "==> attacks on HTTP in all combinations, directly and through Caddy, nginx and HAProxy"
 	@$(BIN)/pytest -n auto --maxprocesses 2 --dist worksteal -m slow tests/proxies $(ARGS)
 
-test-browser: $(VENV)/.installed-dev ## run only the tests in a real Chromium
+test-browser: $(VENV)/.installed-dev ## run only the tests in Chromium
 	@$(PARTS) chromium
 	@echo "==> tests in Chromium"
 	@$(BIN)/pytest -m browser $(ARGS)
@@ -61,15 +61,15 @@ test-packaging: $(VENV)/.installed-dev ## run only the tests of the built wheel 
 	@echo "==> tests of the wheel"
 	@$(BIN)/pytest -m packaging $(ARGS)
 
-faults: $(VENV)/.installed-dev ## kill, starve and cut off real processes (AUTHAPI_FAULT_SCALE=10 for all of it)
-	@echo "==> faults: real processes, killed, starved and cut off"
+faults: $(VENV)/.installed-dev ## run the fault injection tests: killed and starved processes (AUTHAPI_FAULT_SCALE=10 for the full size)
+	@echo "==> fault injection: real processes, killed, starved and disconnected"
 	@$(BIN)/pytest -m faults tests/faults $(ARGS)
 
-bench: $(VENV)/.installed-dev ## measure speed beside peers, into benchmarks/results (needs wrk and npm; ARGS="--help")
+bench: $(VENV)/.installed-dev ## compare the speed with other projects, into benchmarks/results (needs wrk and npm; ARGS="--help")
 	@echo "==> benchmarks"
 	@$(BIN)/python -m benchmarks $(ARGS)
 
-asvs: $(VENV)/.installed-dev ## count how authapi stands to OWASP ASVS 5.0, level 1 and 2
+asvs: $(VENV)/.installed-dev ## print the coverage of OWASP ASVS 5.0, levels 1 and 2
 	@$(BIN)/python tools/asvs.py
 
 check: $(VENV)/.installed-dev ## lint, types, import contracts, dependencies, migrations, Dockerfile, locks
@@ -78,31 +78,33 @@ check: $(VENV)/.installed-dev ## lint, types, import contracts, dependencies, mi
 	@$(BIN)/ruff format --check
 	@echo "==> mypy --strict"
 	@$(BIN)/mypy
-	@echo "==> import-linter: the floors of ARCHITECTURE.md"
+	@echo "==> import-linter: the layers of ARCHITECTURE.md"
 	@$(BIN)/lint-imports
-	@echo "==> deptry: what is imported is declared, what is declared is imported"
+	@echo "==> deptry: imported and declared packages match"
 	@$(BIN)/deptry src
-	@echo "==> alembic: the migrations make exactly the tables of the models"
+	@echo "==> alembic: the migrations create exactly the tables of the models"
 	@$(BIN)/python tools/check_migrations.py
 	@echo "==> hadolint: the Dockerfile"
 	@$(BIN)/hadolint Dockerfile
-	@echo "==> locks: complete, hashed, and as pyproject.toml asks"
+	@echo "==> locks: complete, hashed, and consistent with pyproject.toml"
 	@$(BIN)/python tools/check_locks.py
+	@echo "==> prose: indefinite pronouns in documents, docstrings and comments"
+	@$(BIN)/python tools/prose.py
 
-fmt: $(VENV)/.installed-dev ## format the code and mend what ruff can mend
+fmt: $(VENV)/.installed-dev ## format the code and apply the fixes of ruff
 	@$(BIN)/ruff check --fix
 	@$(BIN)/ruff format
 
 LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-annotate --no-emit-index-url --no-strip-extras \
 	--python-version 3.11 pyproject.toml --extra postgres --extra redis --extra metrics --extra mail --extra bcrypt --group build
 
-lock: $(VENV)/.installed-dev ## write requirements/*.txt anew from pyproject.toml (ARGS=--upgrade for newer versions)
-	@echo "==> requirements/run.txt: what the service needs"
+lock: $(VENV)/.installed-dev ## regenerate requirements/*.txt from pyproject.toml (ARGS=--upgrade for newer versions)
+	@echo "==> requirements/run.txt: packages for the service"
 	@$(LOCK) -o requirements/run.txt $(ARGS)
-	@echo "==> requirements/dev.txt: the same, and what its developers need"
+	@echo "==> requirements/dev.txt: packages for the service and for development"
 	@$(LOCK) --group dev -c requirements/run.txt -o requirements/dev.txt $(ARGS)
 
-clean: ## remove .venv and every cache, but not .data
+clean: ## remove .venv and all caches, but not .data
 	@echo "==> removing .venv, caches and build results"
 	@rm -rf $(VENV) dist htmlcov .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .import_linter_cache \
 		.hypothesis .schemathesis
@@ -110,20 +112,20 @@ clean: ## remove .venv and every cache, but not .data
 
 $(VENV)/.created:
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("authapi needs Python 3.11 or newer: make PYTHON=python3.13 ...")'
-	@echo "==> a virtual environment in $(VENV)"
+	@echo "==> creating a virtual environment in $(VENV)"
 	@$(PYTHON) -m venv $(VENV)
 	@touch $@
 
-# Each ends with the package itself, editable and built by what the lock has just installed.
+# The last step installs authapi itself, editable, with the build tools from the lock.
 $(VENV)/.installed-run: requirements/run.txt pyproject.toml | $(VENV)/.created
-	@echo "==> installing what the service needs, from hashed requirements/run.txt (the first time takes a minute)"
+	@echo "==> installing packages for the service from requirements/run.txt (about a minute)"
 	@$(PIP) install --require-hashes -r requirements/run.txt
 	@$(PIP) install --no-deps --no-build-isolation -e .
 	@touch $@
 
-# Holds everything of run.txt in the same versions, so it stands for both.
+# dev.txt contains run.txt in the same versions, so this also counts as installed-run.
 $(VENV)/.installed-dev: requirements/dev.txt requirements/run.txt pyproject.toml | $(VENV)/.created
-	@echo "==> installing what developers need, from hashed requirements/dev.txt (the first time takes a minute or two)"
+	@echo "==> installing packages for development from requirements/dev.txt (one or two minutes)"
 	@$(PIP) install --require-hashes -r requirements/dev.txt
 	@$(PIP) install --no-deps --no-build-isolation -e .
 	@touch $(VENV)/.installed-run $@

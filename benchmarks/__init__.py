@@ -1,1 +1,1 @@
-"""Speed beside peers, in one run. See README.md; authapi imports nothing of this."""
+"""Benchmarks of authapi and comparable projects. See README.md; authapi does not import this."""

@@ -1,4 +1,4 @@
-"""Measures what was asked for, and writes it down: `python -m benchmarks --help`."""
+"""Runs the chosen benchmarks and writes the results: `python -m benchmarks --help`."""
 
 import json
 import signal
@@ -15,28 +15,28 @@ from benchmarks import machine, options, report, wrk
 from benchmarks.bench import Bench
 
 FORMAT = 1
-"""Of the results; those of another are not understood any more, and so not kept."""
+"""The format of the results. Results of another format are discarded."""
 
 
 def main() -> None:
-    """Run the chosen scenarios; what earlier runs found of the others is kept."""
+    """Runs the chosen scenarios. Earlier results of other scenarios are kept."""
     chosen = options.parse()
-    signal.signal(signal.SIGTERM, _end)  # else the servers would stay
-    # The others have a client of their own.
+    signal.signal(signal.SIGTERM, _end)  # otherwise the servers would keep running
+    # The other scenarios do not use wrk.
     loader = wrk.version() if "routes" in chosen.only else "not used"
-    machine_now = {**machine.about(), "wrk": loader}
+    machine_now = {**machine.describe(), "wrk": loader}
     stem = "latest" if chosen.store == "postgres" else f"latest-{chosen.store}"
     path = chosen.results / f"{stem}.json"
-    found = _kept(path)
+    found = _load_results(path)
     for name in chosen.only:
         measure: Callable[[Bench], Mapping[str, Any]]
         measure = import_module(f"benchmarks.scenarios.{name}").measure
-        # Elsewhere, so that no server reads a .env that somebody has in this folder.
+        # In another folder, so that no server reads a .env in this one.
         with Bench(chosen) as bench, chdir(bench.folder):
             measured = measure(bench)
-        about = {"format": FORMAT, "about": machine_now, "options": _plain(chosen)}
+        about = {"format": FORMAT, "about": machine_now, "options": _measurement_options(chosen)}
         found[name] = {**about, **measured}
-        # After each, so that an end in the middle loses nothing.
+        # After each scenario, so that an interrupted run keeps its results.
         report.write(found, path)
         print(report.section(name, found[name]))
 
@@ -45,13 +45,13 @@ def _end(number: int, _: FrameType | None) -> None:
     sys.exit(128 + number)
 
 
-def _kept(path: Path) -> dict[str, Any]:
+def _load_results(path: Path) -> dict[str, Any]:
     earlier: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     return {name: data for name, data in earlier.items() if data.get("format") == FORMAT}
 
 
-def _plain(chosen: options.Options) -> dict[str, Any]:
-    """Those that change what is measured; the rest are places on somebody's disk."""
+def _measurement_options(chosen: options.Options) -> dict[str, Any]:
+    """Returns the options that affect the measurement, without local paths."""
     hidden = {"only", "scratch", "results"}
     return {name: value for name, value in asdict(chosen).items() if name not in hidden}
 

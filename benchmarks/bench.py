@@ -1,4 +1,4 @@
-"""The surroundings of one run: the store, the servers, and that all of it ends."""
+"""The environment of one run: database, servers, and their cleanup."""
 
 import os
 import tempfile
@@ -21,7 +21,7 @@ from tests.servers.process import ServeProcess
 
 ROOT: Final = Path(__file__).parents[1]
 SETTINGS: Final[Mapping[str, str]] = {
-    # As a server that keeps its promises: tests.servers switches these off.
+    # Durable, as in production: tests.servers disables these.
     "fsync": "on",
     "full_page_writes": "on",
     "synchronous_commit": "on",
@@ -33,17 +33,17 @@ SETTINGS: Final[Mapping[str, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A server that answers."""
+    """A running server."""
 
     stack: Stack
     pid: int
-    """Also the number of its process group."""
+    """Also the id of its process group."""
     client: httpx.Client
     seconds_to_ready: float
 
 
 class Bench:
-    """Everything that a run starts, ended with the context."""
+    """Starts everything that a run needs, and stops it at the end of the context."""
 
     def __init__(self, options: Options) -> None:
         self.options = options
@@ -62,38 +62,42 @@ class Bench:
 
     @cached_property
     def folder(self) -> Path:
-        """For databases in files, data folders and the output of servers."""
+        """Folder of SQLite files, data folders and the output of servers."""
         return Path(self._exit.enter_context(tempfile.TemporaryDirectory(prefix="authapi-bench-")))
 
     @cached_property
     def postgres(self) -> PostgresCluster:
-        """The PostgreSQL of this run."""
+        """The PostgreSQL server of this run."""
         return self._exit.enter_context(PostgresCluster(SETTINGS))
 
     def database(self, name: str) -> str:
-        """The URL of a new and empty database in the chosen store."""
+        """Creates an empty database in the chosen store; returns its URL."""
         if self.options.store == "sqlite":
             return f"sqlite:///{self.folder / name}.db"
         return self.postgres.create_database(name)
 
-    def authapi_environment(self, name: str, *, known_callers: int | None = None) -> dict[str, str]:
-        """Settings of an authapi with a migrated database of its own; all else is default."""
+    def authapi_environment(
+        self, name: str, *, identity_cache_size: int | None = None
+    ) -> dict[str, str]:
+        """Creates and migrates a database for authapi; returns the environment variables."""
         url = self.database(name)
         migrations.upgrade(url)
         environment = {
             "AUTHAPI_DATABASE_URL": url,
             "AUTHAPI_DATA_DIR": str(self.folder / name),
-            # All accounts come from one address here, and logins of a storm with them.
+            # All registrations and logins of a benchmark come from one address.
             "AUTHAPI_LIMIT_REGISTRATIONS": "100000/minute",
         }
-        count = self.options.known_callers if known_callers is None else known_callers
+        count = (
+            self.options.identity_cache_size if identity_cache_size is None else identity_cache_size
+        )
         if count is not None:
-            environment["AUTHAPI_KNOWN_CALLERS"] = str(count)
+            environment["AUTHAPI_IDENTITY_CACHE_SIZE"] = str(count)
         return environment
 
     @contextmanager
     def running(self, stack: Stack) -> Iterator[Running]:
-        """`stack`, answering, until the end of the block."""
+        """Runs `stack` until the end of the block."""
         environment = {"PATH": os.environ.get("PATH", os.defpath), **stack.environment}
         begun = time.perf_counter()
         with ServeProcess(list(stack.command), environment, self.folder) as process:
@@ -103,5 +107,5 @@ class Bench:
                 yield Running(stack, process.pid, client, seconds)
 
     def enter(self, manager: AbstractContextManager[Running]) -> Running:
-        """Keep a server running until the end of the whole run."""
+        """Keeps a server running until the end of the run."""
         return self._exit.enter_context(manager)

@@ -1,7 +1,7 @@
-"""A small HTTP client for what wrk cannot do: every request another one, or one at each tick.
+"""A small HTTP client for loads that wrk cannot generate: distinct requests, or a fixed rate.
 
-It does little so that it takes little of the machine that it shares with the server; what it
-measures still contains its own waiting for a core.
+It is minimal, because it shares the machine with the server. Its latencies include the time that it
+waits for a core.
 """
 
 import asyncio
@@ -17,13 +17,13 @@ T = TypeVar("T")
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
-    """What `work` gives, on the event loop that the servers have too."""
+    """Runs `work` on uvloop, which the servers use too; returns its result."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(work)
 
 
 def request(path: str, headers: Mapping[str, str], body: bytes | None = None) -> bytes:
-    """A GET, or a POST of `body`, as it goes over the wire."""
+    """Returns the bytes of a GET request, or of a POST request with `body`."""
     lines = [f"{'GET' if body is None else 'POST'} {path} HTTP/1.1", "Host: 127.0.0.1"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
     if body is not None:
@@ -33,14 +33,14 @@ def request(path: str, headers: Mapping[str, str], body: bytes | None = None) ->
 
 @dataclass(slots=True)
 class Answers:
-    """What came back: seconds of each 2xx answer, and how many had each other status."""
+    """Latencies of 2xx responses in seconds, and the number of responses per other status."""
 
     latencies: list[float] = field(default_factory=list)
     others: dict[int, int] = field(default_factory=dict)
     seconds: float = 0.0
 
     def add(self, status: int, latency: float) -> None:
-        """Count one."""
+        """Records one response."""
         if 200 <= status < 300:
             self.latencies.append(latency)
         else:
@@ -48,17 +48,17 @@ class Answers:
 
     @property
     def rate(self) -> float:
-        """2xx answers per second."""
+        """2xx responses per second."""
         return len(self.latencies) / self.seconds
 
     def percentile(self, share: float) -> float:
-        """In milliseconds; 0.99 for the 99th."""
+        """Returns a percentile of the latencies in milliseconds; 0.99 is the 99th."""
         ordered = sorted(self.latencies)
         return ordered[min(int(len(ordered) * share), len(ordered) - 1)] * 1000
 
 
 class Connection:
-    """One connection, one request at a time, kept open."""
+    """A persistent connection that sends one request at a time."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
@@ -66,17 +66,17 @@ class Connection:
 
     @classmethod
     async def open(cls, base: str) -> Self:
-        """To the server at `base`."""
+        """Connects to the server at `base`."""
         parts = urlsplit(base)
         return cls(*await asyncio.open_connection(parts.hostname, parts.port))
 
     async def ask(self, wire: bytes) -> int:
-        """The status of the answer, once all of it is here."""
+        """Sends a request; returns the status after the whole response has arrived."""
         status, _ = await self.exchange(wire)
         return status
 
     async def exchange(self, wire: bytes) -> tuple[int, bytes]:
-        """The status and the body of the answer."""
+        """Sends a request; returns the status and the body of the response."""
         self._writer.write(wire)
         head = await self._reader.readuntil(b"\r\n\r\n")
         lines = head.lower().split(b"\r\n")
@@ -85,23 +85,23 @@ class Connection:
         return int(head[9:12]), body
 
     def close(self) -> None:
-        """Without waiting."""
+        """Closes the connection without waiting."""
         self._writer.close()
 
 
 async def each_once(base: str, wires: Sequence[bytes], *, connections: int) -> Answers:
-    """Send every request once, in order, over so many connections that are always busy."""
+    """Sends every request once, in order, over connections that are always busy."""
     answers, remaining = Answers(), iter(wires)
     begun = perf_counter()
     async with asyncio.TaskGroup() as group:
         for _ in range(connections):
-            group.create_task(_work_off(base, remaining, answers))
+            group.create_task(_send_from(base, remaining, answers))
     answers.seconds = perf_counter() - begun
     return answers
 
 
 async def without_pause(base: str, wires: Sequence[bytes], *, seconds: float) -> Answers:
-    """As many clients as there are requests, each sending its own again and again."""
+    """Runs one client per request, which repeats its request without pause."""
     answers = Answers()
     begun = perf_counter()
 
@@ -111,15 +111,15 @@ async def without_pause(base: str, wires: Sequence[bytes], *, seconds: float) ->
 
     async with asyncio.TaskGroup() as group:
         for wire in wires:
-            group.create_task(_work_off(base, again(wire), answers))
+            group.create_task(_send_from(base, again(wire), answers))
     answers.seconds = perf_counter() - begun
     return answers
 
 
 async def at_each_tick(base: str, wire: bytes, *, interval: float, seconds: float) -> Answers:
-    """One request each `interval`, whether or not those before are answered.
+    """Sends one request each `interval`, independent of earlier responses.
 
-    Times count from the tick, so that waiting to be sent is part of them.
+    Latencies count from the tick, so they include the time before a request is sent.
     """
     answers, idle = Answers(), list[Connection]()
 
@@ -141,7 +141,7 @@ async def at_each_tick(base: str, wire: bytes, *, interval: float, seconds: floa
     return answers
 
 
-async def _work_off(base: str, wires: Iterator[bytes], answers: Answers) -> None:
+async def _send_from(base: str, wires: Iterator[bytes], answers: Answers) -> None:
     connection = await Connection.open(base)
     for wire in wires:
         begun = perf_counter()

@@ -1,4 +1,4 @@
-"""What a result depends on besides the code: the machine, and the version of everything."""
+"""The machine, and the versions of all software, of a result."""
 
 import os
 import platform
@@ -13,8 +13,8 @@ OURS = (
 )
 
 
-def about() -> dict[str, object]:
-    """The machine and when."""
+def describe() -> dict[str, object]:
+    """Describes the machine, the time and the commit."""
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": _commit(),
@@ -26,13 +26,13 @@ def about() -> dict[str, object]:
     }
 
 
-def our_versions() -> dict[str, str]:
-    """Of what authapi runs on."""
+def authapi_versions() -> dict[str, str]:
+    """Returns the versions of the dependencies of authapi."""
     return {name: version(name) for name in OURS}
 
 
 def peer_versions(python: Path, *names: str) -> dict[str, str]:
-    """Of packages in the environment of the Python peers, and of what carries all of them."""
+    """Returns the versions of the other Python projects and of their frameworks."""
     names += ("fastapi", "uvicorn", "uvloop", "httptools", "sqlalchemy", "asyncpg", "aiosqlite")
     code = "import sys; from importlib.metadata import version as v; print(*map(v, sys.argv[1:]))"
     found = subprocess.run([python, "-c", code, *names], capture_output=True, text=True, check=True)
@@ -40,7 +40,7 @@ def peer_versions(python: Path, *names: str) -> dict[str, str]:
 
 
 def node_version() -> str:
-    """Of the Node.js that runs Express."""
+    """Returns the version of the Node.js that runs Express."""
     done = subprocess.run(["node", "--version"], capture_output=True, text=True, check=True)
     return done.stdout.strip().removeprefix("v")
 

@@ -1,4 +1,4 @@
-"""What can be asked of a run, from the command line."""
+"""The command line options of a run."""
 
 import argparse
 import os
@@ -9,7 +9,7 @@ from typing import Literal
 
 SCENARIOS = ("routes", "storm", "grants", "cold", "scale", "memory", "exports", "startup")
 ON_POSTGRES = frozenset({"cold", "scale", "memory"})
-"""Those that fill a database by COPY."""
+"""Scenarios that fill a database with COPY."""
 STACKS = ("bare", "authapi", "fastapi-users", "crudauth", "express")
 SIZES = ((1_000, 1_000), (10_000, 100_000), (100_000, 1_000_000))
 FULL = (1_000_000, 10_000_000)
@@ -17,7 +17,7 @@ FULL = (1_000_000, 10_000_000)
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How one run is done."""
+    """The options of one run."""
 
     store: Literal["postgres", "sqlite"]
     only: tuple[str, ...]
@@ -26,39 +26,39 @@ class Options:
     seconds: int
     connections: int
     accounts: int
-    """Different callers, in turn, on each route."""
+    """Different callers of each route, in turn."""
     cold: int
-    """Sessions that each cold round sees for the first time."""
+    """New sessions in each round of `cold`."""
     callers: int
-    """Known callers of which the memory is taken."""
-    known_callers: int | None
-    """AUTHAPI_KNOWN_CALLERS for every authapi but that of `memory`; None leaves the default."""
+    """Cached identities whose memory is measured."""
+    identity_cache_size: int | None
+    """AUTHAPI_IDENTITY_CACHE_SIZE in all scenarios except `memory`; None is the default."""
     sizes: tuple[tuple[int, int], ...]
-    """(users, sessions), growing."""
+    """Pairs (users, sessions), ascending."""
     scratch: Path
-    """Keeps the peers' environments between runs."""
+    """Folder of the environments of other projects, kept between runs."""
     results: Path
 
 
 def parse(arguments: list[str] | None = None) -> Options:
-    """The options given on the command line."""
+    """Parses the command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks", description="authapi beside its peers, in one run."
+        prog="python -m benchmarks", description="Benchmarks of authapi and comparable projects."
     )
     add = parser.add_argument
     add("--store", choices=("postgres", "sqlite"), default="postgres")
-    add("--only", type=_names(SCENARIOS), default=SCENARIOS, help=_among(SCENARIOS))
-    add("--stacks", type=_names(STACKS), default=STACKS, help=_among(STACKS))
+    add("--only", type=_Choices(SCENARIOS), default=SCENARIOS, help=_choices_text(SCENARIOS))
+    add("--stacks", type=_Choices(STACKS), default=STACKS, help=_choices_text(STACKS))
     add("--rounds", type=int, default=5)
-    add("--seconds", type=int, default=3, help="of each measurement")
+    add("--seconds", type=int, default=3, help="duration of each measurement")
     add("--connections", type=int, default=16)
     add("--accounts", type=int, default=16, help="different callers of each route")
     add("--cold", type=int, default=2000, help="sessions in a cold round")
-    add("--callers", type=int, default=20_000, help="known callers to weigh")
-    add("--known-callers", type=int, help="AUTHAPI_KNOWN_CALLERS, other than its default")
-    add("--sizes", type=_sizes, default=SIZES, help="users:sessions,... for scale, growing")
+    add("--callers", type=int, default=20_000, help="cached identities whose memory is measured")
+    add("--identity-cache-size", type=int, help="AUTHAPI_IDENTITY_CACHE_SIZE")
+    add("--sizes", type=_sizes, default=SIZES, help="users:sessions,... for scale, ascending")
     add("--full", action="store_true", help="scale up to 10^6 users and 10^7 sessions")
-    add("--scratch", type=Path, default=_scratch(), help="where peers are installed")
+    add("--scratch", type=Path, default=_scratch(), help="folder of the other projects")
     add("--results", type=Path, default=Path(__file__).parent / "results")
     given = parser.parse_args(arguments)
     only = [name for name in given.only if given.store == "postgres" or name not in ON_POSTGRES]
@@ -74,19 +74,19 @@ def parse(arguments: list[str] | None = None) -> Options:
         accounts=given.accounts,
         cold=given.cold,
         callers=given.callers,
-        known_callers=given.known_callers,
+        identity_cache_size=given.identity_cache_size,
         sizes=(*given.sizes, FULL) if given.full else given.sizes,
         scratch=given.scratch.absolute(),
         results=given.results.absolute(),
     )
 
 
-def _among(names: tuple[str, ...]) -> str:
-    return "separated by commas, of: " + ", ".join(names)
+def _choices_text(names: tuple[str, ...]) -> str:
+    return "comma-separated: " + ", ".join(names)
 
 
-class _names:  # noqa: N801  # used as a function
-    """Some of the known names, in their order."""
+class _Choices:  # used as a function
+    """Parses a comma-separated list of known names, and keeps their order."""
 
     def __init__(self, known: tuple[str, ...]) -> None:
         self._known = known
@@ -94,7 +94,7 @@ class _names:  # noqa: N801  # used as a function
     def __call__(self, text: str) -> tuple[str, ...]:
         given = text.split(",")
         if unknown := [name for name in given if name not in self._known]:
-            raise argparse.ArgumentTypeError(f"there is no {unknown[0]}; {_among(self._known)}")
+            raise argparse.ArgumentTypeError(f"unknown: {unknown[0]}; {_choices_text(self._known)}")
         return tuple(name for name in self._known if name in given)
 
 
@@ -104,5 +104,5 @@ def _sizes(text: str) -> tuple[tuple[int, int], ...]:
 
 
 def _scratch() -> Path:
-    # With the user's number: the folder of somebody else would be somebody else's programs.
+    # The name contains the uid, because programs in the folder of another user are not trusted.
     return Path(tempfile.gettempdir()) / f"authapi-benchmarks-{os.getuid()}"

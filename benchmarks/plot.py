@@ -1,4 +1,4 @@
-"""A bar chart as SVG, written by hand: a drawing is not worth a dependency."""
+"""Writes a bar chart as SVG, without a dependency."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,18 +15,18 @@ _COLOURS = ("#8a8f98", "#1668b8", "#c2571a", "#7a4fa3", "#2f7d4f", "#a83248")
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One bar: its length, what stands before and behind it, and who it belongs to."""
+    """One bar: length, labels before and after it, group and colour."""
 
     group: str
     label: str
     value: float
     note: str
     colour: str
-    """Bars with the same text here have the same colour."""
+    """Bars with the same value have the same colour."""
 
 
 def bars(rows: Sequence[Bar], *, title: str) -> str:
-    """The chart, with one heading for each run of bars of one group."""
+    """Returns the chart, with a heading for each sequence of bars of one group."""
     longest = max((bar.value for bar in rows), default=1.0)
     scale = (WIDTH - _LEFT - _RIGHT) / longest
     families = list(dict.fromkeys(bar.colour for bar in rows))

@@ -1,4 +1,4 @@
-"""Writes what was found: JSON for programs, Markdown with a drawing for people."""
+"""Writes the results as JSON, and as Markdown with a chart."""
 
 import json
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ Found = Mapping[str, Any]
 
 
 def write(found: Mapping[str, Found], path: Path) -> None:
-    """All of `found`, by scenario, into `path` and the files for people beside it."""
+    """Writes all results to `path`, and the Markdown file and the chart beside it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     known = {name: found[name] for name in SCENARIOS if name in found}
     text = json.dumps(known, indent=2) + "\n"
@@ -28,7 +28,7 @@ def write(found: Mapping[str, Found], path: Path) -> None:
 
 
 def section(name: str, data: Found) -> str:
-    """One scenario: its tables, and what they were measured on and with."""
+    """Returns the section of one scenario: its tables, machine and options."""
     shown: str = import_module(f"benchmarks.scenarios.{name}").markdown(data)
     about, used = data["about"], data["options"]
     if about["commit"].endswith("-dirty"):
@@ -52,7 +52,7 @@ def _bars(routes: Found) -> list[plot.Bar]:
             group=row["stack"],
             label=row["route"],
             value=row["requests_per_second"],
-            note=_of_its_own(row["to_own_bare"]),
+            note=_ratio_note(row["to_own_bare"]),
             colour=row["family"],
         )
         for row in routes["rows"]
@@ -60,7 +60,7 @@ def _bars(routes: Found) -> list[plot.Bar]:
     ]
 
 
-def _of_its_own(ratio: float | None) -> str:
+def _ratio_note(ratio: float | None) -> str:
     return "" if ratio in (None, 1.0) else f"{ratio:.2f} of its own bare route"
 
 

@@ -1,6 +1,6 @@
--- Lets wrk send each request as the next of several callers: one caller alone would have all its
--- connections wait at one row in those stacks that write at every request.
--- The arguments are `Name: value` headers, one for each caller; without any, nobody is the caller.
+-- Sends each request of wrk as the next of several callers. With one caller, all connections would wait
+-- for one row in stacks that write in every request.
+-- The arguments are `Name: value` headers, one per caller. Without any, requests have no credential.
 
 local requests, next_one = {}, 0
 

@@ -1,6 +1,6 @@
-"""Installs the peers outside of the repository, once, by the pinned names kept here.
+"""Installs the other projects outside the repository, with pinned versions.
 
-Each environment is named after the list it was made from: another list is another environment.
+The name of an environment contains a hash of its list, so a changed list gets a new environment.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ EXPRESS = HERE / "apps" / "express"
 
 
 def python_of_peers(scratch: Path) -> Path:
-    """The interpreter of a virtual environment that has the Python peers."""
+    """Returns the interpreter of a virtual environment with the Python projects."""
     folder = _folder(scratch, "python", PEERS.read_bytes() + sys.version.encode())
     python = folder / "bin" / "python"
     if _is_missing(folder):
@@ -30,7 +30,7 @@ def python_of_peers(scratch: Path) -> Path:
 
 
 def express(scratch: Path) -> Path:
-    """The folder of the Express server, with its modules beside it.
+    """Returns the folder of the Express server with its modules.
 
     Raises FileNotFoundError without Node.js and npm.
     """
@@ -43,18 +43,18 @@ def express(scratch: Path) -> Path:
         print(f"installing Express and Passport into {folder}", file=sys.stderr)
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copy(manifest, folder)
-        # No lock: it would name the host that the modules came from. Direct ones are pinned.
+        # Without a lock file, which would contain the host of the registry. Versions are pinned.
         quiet = ("--silent", "--no-audit", "--no-fund", "--no-package-lock", "--ignore-scripts")
         _run("npm", "install", "--prefix", folder, *quiet)
         _finish(folder)
-    shutil.copy(server, folder)  # modules are looked for beside the file
+    shutil.copy(server, folder)  # Node.js searches modules beside the file
     return folder
 
 
 def _folder(scratch: Path, kind: str, made_from: bytes) -> Path:
     scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
     if scratch.stat().st_uid != os.getuid():
-        raise PermissionError(f"{scratch} belongs to somebody else")
+        raise PermissionError(f"{scratch} belongs to another user")
     return scratch / f"{kind}-{hashlib.sha256(made_from).hexdigest()[:12]}"
 
 

@@ -1,4 +1,4 @@
-"""Fills authapi's tables with many accounts and sessions, by COPY: logins would take days."""
+"""Fills the tables of authapi with COPY, because that many logins would take days."""
 
 import base64
 import hashlib
@@ -18,18 +18,18 @@ _SESSIONS = (
 
 
 def secret(number: int) -> str:
-    """The secret of a session: as long and as random-looking as one that authapi makes."""
+    """Returns the secret of a session, in the format of authapi."""
     digest = hashlib.sha256(b"benchmark %d" % number).digest()
     return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
 
 
 def email(number: int) -> str:
-    """The address of an account."""
+    """Returns the e-mail address of an account."""
     return f"user{number}@example.com"
 
 
 def users(connection: psycopg.Connection, first: int, end: int) -> None:
-    """The accounts from `first` up to but without `end`."""
+    """Inserts the accounts from `first` up to, but not including, `end`."""
     now = datetime.now(UTC).isoformat()
 
     def line(number: int) -> str:
@@ -40,7 +40,7 @@ def users(connection: psycopg.Connection, first: int, end: int) -> None:
 
 
 def sessions(connection: psycopg.Connection, first: int, end: int, *, of_users: int) -> None:
-    """The cookie sessions from `first` up to but without `end`, dealt out to so many accounts."""
+    """Inserts cookie sessions from `first` up to, but not including, `end`."""
     moment = datetime.now(UTC)
     now, later = moment.isoformat(), (moment + timedelta(days=1)).isoformat()
     times = f"{now}\t{now}\t{later}\t{later}\t{now}"
@@ -54,7 +54,7 @@ def sessions(connection: psycopg.Connection, first: int, end: int, *, of_users: 
 
 
 def _user_id(number: int) -> str:
-    # Rising, as UUIDv7 are, so that the index grows as it does in service.
+    # Ascending like UUIDv7, so that the index grows as in production.
     return f"01900000-0000-7000-8000-{number:012x}"
 
 

@@ -1,4 +1,4 @@
-"""One thing that is measured: how its server starts, and what is asked of it."""
+"""A stack: how its server starts, and which routes are measured."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -14,52 +14,52 @@ Headers = Mapping[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Somebody who can log in."""
+    """An account for logins."""
 
     username: str
 
     @property
     def email(self) -> str:
-        """Unique, and of one length for all accounts of a run."""
+        """A unique address, of the same length for all accounts of a run."""
         return f"{self.username}@example.com"
 
     @property
     def password(self) -> str:
-        """Long enough for everybody's policy."""
+        """A password that is long enough for the policy of every stack."""
         return "correct horse battery staple"
 
     @property
     def as_json(self) -> dict[str, str]:
-        """As most stacks take it."""
+        """The login as JSON."""
         return {"email": self.email, "password": self.password}
 
     @property
     def as_form(self) -> dict[str, str]:
-        """As OAuth's password form has it."""
+        """The login as the form of the OAuth password grant."""
         return {"username": self.email, "password": self.password}
 
 
 def accounts(number: int) -> Sequence[Account]:
-    """So many different ones."""
+    """Returns `number` different accounts."""
     return [Account(f"ali{index:02}") for index in range(number)]
 
 
 class WrongAnswer(Exception):
-    """A stack does not do what it should be measured at."""
+    """A stack does not behave as the measurement requires."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A route, and callers that it knows; none where the route recognises no caller."""
+    """A route with the headers of its callers; without callers if it needs no authentication."""
 
     label: str
     path: str
     callers: Sequence[tuple[Account, Headers]] = ()
 
     def check(self, client: httpx.Client) -> None:
-        """Return if each caller gets the right answer, and a bad credential or none gets 401.
+        """Checks that each caller gets the right response, and a bad or missing credential 401.
 
-        Raises WrongAnswer otherwise: then there is nothing to measure.
+        Raises WrongAnswer otherwise.
         """
         if not self.callers:
             self._expect(200, client, {})
@@ -74,10 +74,10 @@ class Target:
                 raise WrongAnswer(f"{self.path}: {answer.text[:200]}")
         _, headers = self.callers[0]
         self._expect(401, client, {})
-        self._expect(401, client, {name: _spoilt(value) for name, value in headers.items()})
+        self._expect(401, client, {name: _corrupt(value) for name, value in headers.items()})
 
     def _expect(self, status: int, client: httpx.Client, headers: Headers) -> httpx.Response:
-        client.cookies.clear()  # none that an answer before has set
+        client.cookies.clear()  # without cookies of earlier responses
         answer = client.get(self.path, headers=headers)
         if answer.status_code != status:
             raise WrongAnswer(f"{self.path}: {answer.status_code} instead of {status}")
@@ -90,28 +90,28 @@ class Stack:
 
     name: str
     family: str
-    """Which of `options.STACKS` it belongs to."""
+    """The name in `options.STACKS`."""
     port: int
     command: Sequence[str]
     environment: Headers
     ready: str
-    """A path that answers 2xx once the server is ready."""
+    """A path with 2xx responses when the server is ready."""
     plain: Mapping[str, str]
-    """Routes that know nobody: their path by label."""
+    """Paths of routes without authentication, by label."""
     guarded: Mapping[str, str] = field(default_factory=dict)
-    """Routes that know callers: their path by label."""
+    """Paths of protected routes, by label."""
     register: Callable[[httpx.Client, Account], object] = lambda *_: None
     login: Callable[[httpx.Client, Account], Mapping[str, Headers]] = lambda *_: {}
-    """What a new login sends to each guarded route, by label."""
+    """Logs in; returns the headers for each protected route, by label."""
     versions: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def base(self) -> str:
-        """Where it is."""
+        """The base URL of the server."""
         return f"http://127.0.0.1:{self.port}"
 
     def targets(self, client: httpx.Client, known: Sequence[Account]) -> Sequence[Target]:
-        """What to measure, with new logins of these accounts."""
+        """Returns the targets, with new logins of these accounts."""
         logins = [(account, self.login(client, account)) for account in known]
         found = [Target(label, path) for label, path in self.plain.items()]
         for label, path in self.guarded.items():
@@ -121,15 +121,14 @@ class Stack:
 
 
 def bearer(token: str) -> dict[str, str]:
-    """The header of a bearer credential."""
+    """Returns the header of a bearer token."""
     return {"Authorization": f"Bearer {token}"}
 
 
 def cookie(client: httpx.Client, response: httpx.Response, name: str) -> dict[str, str]:
-    """The header that sends back the cookie `name`, and no other, that a login has set.
+    """Returns the header with only the cookie `name` of a login response.
 
-    By hand: on plain http, a client would keep Secure cookies to itself, and send the others
-    unasked.
+    Built here, because on plain http a client does not send Secure cookies, and sends all others.
     """
     client.cookies.clear()
     for header in response.headers.get_list("set-cookie"):
@@ -139,8 +138,8 @@ def cookie(client: httpx.Client, response: httpx.Response, name: str) -> dict[st
     raise WrongAnswer(f"a login has set no cookie {name}: {response.status_code}")
 
 
-def _spoilt(value: str) -> str:
-    """The same credential but for one character in its middle, so that its form stays right."""
+def _corrupt(value: str) -> str:
+    """Changes one character in the middle of a credential, so that its form stays valid."""
     middle = (value.find("=") + 1 + len(value)) // 2 if "=" in value else len(value) * 2 // 3
     other = "A" if value[middle] != "A" else "B"
     return f"{value[:middle]}{other}{value[middle + 1 :]}"

@@ -6,7 +6,7 @@ Cell = str | float | int | None
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[Cell]]) -> str:
-    """A table whose first column holds names and the others numbers."""
+    """Returns a table with names in the first column and numbers in the others."""
     lines = [list(head), ["---", *["---:"] * (len(head) - 1)]]
     lines += [[_text(cell) for cell in row] for row in rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)

@@ -1,4 +1,4 @@
-"""What was aimed at, and whether what was found meets it."""
+"""Performance targets, and whether the results meet them."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -10,7 +10,7 @@ HERE = "authapi in an application"
 
 
 class Target(NamedTuple):
-    """One aim: a figure that must reach `bound`, or must not exceed it."""
+    """A figure that must be at least, or at most, `bound`."""
 
     text: str
     scenario: str
@@ -70,7 +70,7 @@ TARGETS = (
 
 
 def markdown(found: Mapping[str, Found]) -> str:
-    """The table of those that were measured."""
+    """Returns the table of the measured targets."""
     return "## Targets\n\n" + table(("target", "bound", "found", "met"), _rows(found))
 
 

@@ -1,4 +1,4 @@
-"""wrk, the load generator (Debian's package), and what it says."""
+"""Runs wrk, the load generator (Debian package), and parses its output."""
 
 import re
 import shutil
@@ -11,13 +11,13 @@ ROTATE = Path(__file__).parent / "rotate.lua"
 _UNITS = {"us": 0.001, "ms": 1.0, "s": 1000.0, "m": 60_000.0}
 
 
-class Refused(Exception):
-    """Not every answer was 2xx, so that there is no figure."""
+class RequestsFailed(Exception):
+    """A response was not 2xx, so the run has no figure."""
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What one run of wrk measured; times in milliseconds."""
+    """The result of one run of wrk; times in milliseconds."""
 
     rate: float
     """Requests per second."""
@@ -27,9 +27,9 @@ class Load:
 
 
 def load(url: str, callers: Sequence[Mapping[str, str]], *, connections: int, seconds: int) -> Load:
-    """Ask for `url` as often as it is answered, as each of `callers` (their headers) in turn.
+    """Sends requests to `url` without pause, with the headers of each of `callers` in turn.
 
-    Raises Refused for any answer but 2xx.
+    Raises RequestsFailed if a response is not 2xx.
     """
     command = ["wrk", "--latency", "-t1", f"-c{connections}", f"-d{seconds}s"]
     command += ["-s", str(ROTATE), url, "--"]
@@ -37,7 +37,9 @@ def load(url: str, callers: Sequence[Mapping[str, str]], *, connections: int, se
     output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     for trouble in ("Non-2xx", "Socket errors"):
         if trouble in output:
-            raise Refused(next(line.strip() for line in output.splitlines() if trouble in line))
+            raise RequestsFailed(
+                next(line.strip() for line in output.splitlines() if trouble in line)
+            )
     return Load(
         rate=float(_found(r"Requests/sec:\s+([\d.]+)", output)),
         requests=int(_found(r"(\d+) requests in", output)),
@@ -47,10 +49,10 @@ def load(url: str, callers: Sequence[Mapping[str, str]], *, connections: int, se
 
 
 def version() -> str:
-    """Which wrk there is. Raises FileNotFoundError without one."""
+    """Returns the version of wrk. Raises FileNotFoundError if it is not installed."""
     if shutil.which("wrk") is None:
         raise FileNotFoundError("wrk is not installed: apt-get install wrk")
-    # It has no option that only says its version: -v exits with 1.
+    # wrk has no option for its version only: -v exits with 1.
     done = subprocess.run(["wrk", "-v"], capture_output=True, text=True, check=False)
     return done.stdout.split(" [")[0].removeprefix("wrk ")
 

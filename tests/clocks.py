@@ -1,4 +1,4 @@
-"""Clocks for tests: the time of day and the monotonic clock, moved together or apart."""
+"""Clocks for tests: the system clock and the monotonic clock, moved together or separately."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,15 +9,15 @@ import time_machine
 
 from authapi.clock import now
 
-_MEASURED = (
-    "authapi.services.audit.floods",
-    "authapi.services.background.steady",
-    "authapi.services.counters",
+_MODULES = (
+    "authapi.services.audit.rate_limiter",
+    "authapi.services.jobs.slewed_clock",
+    "authapi.services.rate_limit_storage",
 )
 
 
-class Monotonic:
-    """A monotonic clock that only the test moves."""
+class MonotonicClock:
+    """A monotonic clock that only the test advances."""
 
     def __init__(self) -> None:
         self.seconds = 1000.0
@@ -27,19 +27,19 @@ class Monotonic:
 
 
 @contextmanager
-def time_passes(moment: datetime) -> Iterator[time_machine.Traveller]:
-    """It is `moment`, and time stands still. What moves the traveller moves both clocks."""
+def travel_to(moment: datetime) -> Iterator[time_machine.Traveller]:
+    """Stops both clocks at `moment`. Shifting the traveller moves both."""
     with time_machine.travel(moment, tick=False) as clock, pytest.MonkeyPatch.context() as patch:
-        for module in _MEASURED:
+        for module in _MODULES:
             patch.setattr(f"{module}.monotonic", lambda: now().timestamp())
         yield clock
 
 
 @contextmanager
-def clock_is_set(moment: datetime) -> Iterator[tuple[time_machine.Traveller, Monotonic]]:
-    """It is `moment`. The traveller sets the clock of the machine; time passes in the other."""
-    monotonic = Monotonic()
+def set_system_clock(moment: datetime) -> Iterator[tuple[time_machine.Traveller, MonotonicClock]]:
+    """Stops both clocks at `moment`. The traveller sets the system clock only."""
+    monotonic = MonotonicClock()
     with time_machine.travel(moment, tick=False) as clock, pytest.MonkeyPatch.context() as patch:
-        for module in _MEASURED:
+        for module in _MODULES:
             patch.setattr(f"{module}.monotonic", monotonic)
         yield clock, monotonic

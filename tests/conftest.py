@@ -20,7 +20,7 @@ from authapi.testing import Client, client
 from tests.known_key import DER
 from tests.servers.postgres import PostgresServer
 
-pytest_plugins = ["tests.servers.plugin", "tests.shared_routes"]
+pytest_plugins = ["tests.servers.plugin", "tests.shared_routes", "tests.shared_statements"]
 
 _numbers = itertools.count(1)
 

@@ -1,6 +1,6 @@
-"""Signing keys that tests know the private half of, to sign what a service would.
+"""Fixed signing keys for tests, whose private keys the tests have.
 
-The same in every process of a test run: parameters of tests are made of them.
+They are the same in every process of a test run, because parameters of tests depend on them.
 """
 
 import hashlib
@@ -12,7 +12,7 @@ from authapi.crypto import jwk
 
 
 def der_of(name: str) -> bytes:
-    """A private ES256 key that only this name gives, as PKCS #8 in DER."""
+    """Returns a private ES256 key that is derived from `name`, as DER-encoded PKCS #8."""
     scalar = int.from_bytes(hashlib.sha256(name.encode()).digest()) % (1 << 255) + 1
     private = ec.derive_private_key(scalar, ec.SECP256R1())
     return private.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
@@ -20,4 +20,4 @@ def der_of(name: str) -> bytes:
 
 DER = der_of("the service under test")
 KEY = jwk.read_private_key(DER)
-FOREIGN = jwk.read_private_key(der_of("somebody else, who has no business here"))
+FOREIGN = jwk.read_private_key(der_of("another service"))

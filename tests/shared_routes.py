@@ -1,9 +1,9 @@
-"""What FastAPI works out of each of our routes, worked out once for all applications of a worker.
+"""Shares FastAPI's analysis of authapi's routes between all applications of a test worker.
 
-It reads a route's signature and makes models of its parameters for every application that includes
-it, always with the same result: 30 ms each time, and most tests make an application. What is an
-application's own, its overrides and the handler that asks for them, is still made for each. Routes
-that an application includes in its own way, under a prefix for instance, are left to FastAPI.
+FastAPI analyses the signature of a route and builds models of its parameters for every application
+that includes it, always with the same result. This takes 30 ms, and most tests create an
+application. The overrides of an application and the handler that reads them are still created for
+each. Routes that an application includes with a prefix or other options are left to FastAPI.
 """
 
 from collections.abc import Iterator
@@ -20,20 +20,20 @@ from authapi.web.routes import UNITS
 
 _Context = routing._EffectiveRouteContext
 
-_OURS = frozenset(id(route) for unit in UNITS.values() for route in unit.routes)
+_OWN_ROUTES = frozenset(id(route) for unit in UNITS.values() for route in unit.routes)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _shared_routes() -> Iterator[None]:
-    make, made = _Context.from_api_route, dict[object, Any]()
+    build, cache = _Context.from_api_route, dict[object, Any]()
 
     def from_api_route(*, original_route: APIRoute, include_context: Any) -> Any:
-        if id(original_route) not in _OURS or _is_special(include_context):
-            return make(original_route=original_route, include_context=include_context)
-        key = id(original_route), *_given(include_context)
-        if key not in made:
-            made[key] = make(original_route=original_route, include_context=include_context)
-        context = copy(made[key])
+        if id(original_route) not in _OWN_ROUTES or _has_overrides(include_context):
+            return build(original_route=original_route, include_context=include_context)
+        key = id(original_route), *_options(include_context)
+        if key not in cache:
+            cache[key] = build(original_route=original_route, include_context=include_context)
+        context = copy(cache[key])
         context.dependency_overrides_provider = include_context.dependency_overrides_provider
         token = routing._effective_route_context_var.set(context)
         try:
@@ -48,12 +48,12 @@ def _shared_routes() -> Iterator[None]:
         yield
 
 
-def _is_special(include_context: Any) -> bool:
+def _has_overrides(include_context: Any) -> bool:
     special = ("prefix", "tags", "dependencies", "responses", "callbacks")
     return any(getattr(include_context, name) for name in special)
 
 
-def _given(include_context: Any) -> Iterator[object]:
+def _options(include_context: Any) -> Iterator[object]:
     for name in (
         *("default_response_class", "generate_unique_id_function", "strict_content_type"),
         *("deprecated", "include_in_schema", "max_body_size"),

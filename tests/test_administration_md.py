@@ -1,4 +1,4 @@
-"""docs/administration.md is true: its commands, one after the other, print what it says."""
+"""docs/administration.md: its commands, run in order, print the documented output."""
 
 import re
 import sys
@@ -16,7 +16,7 @@ _WHEN = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ")
 
 
 def variables() -> dict[str, str]:
-    """What the service and the commands need beside their folder."""
+    """Additional variables of the service and the commands."""
     return {
         "AUTHAPI_SCOPES": "reports:read=Read reports; reports:write=Write reports",
         "AUTHAPI_ROLES": roles(),
@@ -32,7 +32,7 @@ def roles() -> str:
 
 @pytest.fixture
 def service(tmp_path: Path) -> Iterator[str]:
-    """The address of a real service."""
+    """Runs a real service; yields its address."""
     port = free_port()
     command = [sys.executable, "-m", "authapi", "serve", "--port", str(port)]
     with ServeProcess(command, environment(tmp_path) | variables(), tmp_path) as server:
@@ -41,18 +41,18 @@ def service(tmp_path: Path) -> Iterator[str]:
 
 
 def plain(text: str) -> str:
-    """`text` without what differs from run to run."""
+    """Removes the parts of `text` that differ between runs."""
     return comparable(_WHEN.sub("WHEN", text))
 
 
 @pytest.mark.slow
-def test_the_commands_print_what_it_says(service: str, tmp_path: Path) -> None:
+def test_commands_print_the_documented_output(service: str, tmp_path: Path) -> None:
     ran = run_page(PATH.read_text("utf-8"), service, tmp_path, variables=variables())
     for command, expected, output in ran:
         assert plain(output) == plain(expected), command
     assert len(ran) == 28
 
 
-def test_links_lead_somewhere() -> None:
+def test_links_are_valid() -> None:
     for target in re.findall(r"\]\(([^)#]+)[)#]", PATH.read_text(encoding="utf-8")):
         assert (PATH.parent / target).exists(), target

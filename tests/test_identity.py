@@ -1,8 +1,8 @@
-"""Addresses: one value and one spelling each."""
+"""IP addresses: parsing, the canonical form, and the network for rate limits."""
 
 import pytest
 
-from authapi.identity import canonical_ip, network_of, read_address
+from authapi.identity import canonical_ip, network_of, parse_ip
 
 
 @pytest.mark.parametrize(
@@ -34,12 +34,12 @@ from authapi.identity import canonical_ip, network_of, read_address
         ),
     ],
 )
-def test_an_address_has_one_spelling(text: str, canonical: str | None, network: str) -> None:
+def test_ip_addresses_are_canonicalized(text: str, canonical: str | None, network: str) -> None:
     assert canonical_ip(text) == canonical
     assert network_of(text) == network
-    address = read_address(text)
+    address = parse_ip(text)
     if canonical is None:
         assert address is None
     else:
         assert str(address) == canonical
-        assert read_address(canonical) == address
+        assert parse_ip(canonical) == address

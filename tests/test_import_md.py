@@ -1,4 +1,4 @@
-"""docs/import.md is true: its commands print what it says, its tables are those of the code."""
+"""docs/import.md: its commands print the documented output, and its tables match the code."""
 
 import json
 import os
@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from authapi.crypto import foreign_passwords
-from authapi.errors import LineRefused
+from authapi.crypto import imported_hashes
+from authapi.errors import InvalidImportLine
 from authapi.services.accounts import importing
 from authapi.settings import Settings
 from tests.console import run_page
-from tests.crypto.foreign_vectors import CHEAP, DEFAULT
+from tests.crypto.imported_hash_vectors import CHEAP, DEFAULT
 from tests.test_readme import ROOT, blocks, service
 
 __all__ = ["service"]
@@ -25,43 +25,43 @@ PEERS = ("django==5.2.19", "flask-sqlalchemy==3.1.1", "werkzeug==3.1.9", "argon2
 
 
 def rows(heading: str) -> list[list[str]]:
-    """The rows of the table below a heading, without its head."""
+    """Returns the rows of the table below a heading, without the table head."""
     text = PAGE.split(f"## {heading}\n")[1].split("\n## ")[0]
     lines = [line for line in text.splitlines() if line.startswith("|")]
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
 
 
 @pytest.mark.slow
-def test_the_commands_print_what_it_says(service: str, tmp_path: Path) -> None:
+def test_commands_print_the_documented_output(service: str, tmp_path: Path) -> None:
     ran = run_page(PAGE, service, tmp_path, may_fail=True)
     for command, expected, output in ran:
         assert output.strip() == expected.strip(), command
     assert len(ran) == 7
 
 
-def test_its_fields_are_those_of_a_line() -> None:
-    fields = [row[0].strip("`") for row in rows("What a line may say")]
+def test_documented_fields_match_the_code() -> None:
+    fields = [row[0].strip("`") for row in rows("Format of a line")]
     assert fields == list(importing._Line.model_fields)
 
 
-def test_its_bounds_are_those_of_the_code() -> None:
+def test_documented_bounds_match_the_code() -> None:
     bounds = " ".join(row[2] for row in rows("Hashes"))
-    assert f"{foreign_passwords._MAX_ARGON2_MEMORY >> 10} MiB, 1 GiB times passes" in bounds
-    assert foreign_passwords._MAX_ARGON2_WORK == foreign_passwords._MAX_SCRYPT_WORK >> 10 == 1 << 20
-    assert f"{foreign_passwords._MAX_ARGON2_LANES} lanes" in bounds
-    assert f"cost {foreign_passwords._MAX_BCRYPT_COST}" in bounds
-    assert f"{foreign_passwords._MAX_ITERATIONS:,} iterations" in bounds
-    assert f"{foreign_passwords._MAX_SCRYPT_MEMORY >> 20} MiB, 1 GiB times p" in bounds
+    assert f"{imported_hashes._MAX_ARGON2_MEMORY >> 10} MiB, 1 GiB times passes" in bounds
+    assert imported_hashes._MAX_ARGON2_WORK == imported_hashes._MAX_SCRYPT_WORK >> 10 == 1 << 20
+    assert f"{imported_hashes._MAX_ARGON2_LANES} lanes" in bounds
+    assert f"cost {imported_hashes._MAX_BCRYPT_COST}" in bounds
+    assert f"{imported_hashes._MAX_ITERATIONS:,} iterations" in bounds
+    assert f"{imported_hashes._MAX_SCRYPT_MEMORY >> 20} MiB, 1 GiB times p" in bounds
     assert f"{importing.MAX_LINE:,} bytes" in PAGE
     assert f"batches of\n  {importing._BATCH}," in PAGE
 
 
-def test_its_forms_are_read() -> None:
+def test_documented_hash_formats_are_accepted() -> None:
     forms = [
         form for row in rows("Hashes") for form in re.findall(r"`([^`']+?)(?:\.\.\.)?`", row[1])
     ]
     known = [*CHEAP.values(), *DEFAULT.values()]
-    known += [foreign_passwords.translate(text) for text in known]
+    known += [imported_hashes.to_passlib_format(text) for text in known]
     for form in forms:
         assert form == "sha1" or form == "sha512" or any(text.startswith(form) for text in known), (
             form
@@ -70,20 +70,20 @@ def test_its_forms_are_read() -> None:
 
 
 def read_all(lines: str) -> list[dict[str, object]]:
-    """The lines, each read as an import would."""
+    """Parses each line as an import does."""
     nothing: dict[str, object] = {"database": None, "audit": None}
-    reader = importing.Importing(**nothing, settings=Settings(), allow_superusers=True)  # type: ignore[arg-type]
+    reader = importing.AccountImporter(**nothing, settings=Settings(), allow_superusers=True)  # type: ignore[arg-type]
     for line in lines.splitlines():
         try:
             reader.read(line.encode())
-        except LineRefused as refusal:
+        except InvalidImportLine as refusal:
             pytest.fail(f"{line}: {refusal}")
     return [json.loads(line) for line in lines.splitlines()]
 
 
 @pytest.fixture(scope="module")
 def peer(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The interpreter of an environment with Django and Flask."""
+    """An interpreter with Django and Flask."""
     folder = tmp_path_factory.mktemp("peers") / "venv"
     venv.create(folder, with_pip=True)
     python = folder / "bin" / "python"
@@ -121,7 +121,7 @@ carol = User.objects.create_user("carol", "carol@example.com", "old password", i
 
 
 @pytest.mark.slow
-def test_what_it_exports_from_django_can_be_imported(run: Callable[..., str]) -> None:
+def test_django_export_can_be_imported(run: Callable[..., str]) -> None:
     [program] = [text for text in blocks("python", PAGE) if "django" in text]
     run("-m", "django", "startproject", "site_of_theirs", ".")
     run("manage.py", "migrate")
@@ -158,9 +158,7 @@ with app.app_context():
 
 
 @pytest.mark.slow
-def test_what_it_exports_from_flask_can_be_imported(
-    run: Callable[..., str], tmp_path: Path
-) -> None:
+def test_flask_export_can_be_imported(run: Callable[..., str], tmp_path: Path) -> None:
     [program] = [text for text in blocks("python", PAGE) if "yourapp" in text]
     (tmp_path / "yourapp.py").write_text(YOUR_APP)
     (tmp_path / "export.py").write_text(program)

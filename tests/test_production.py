@@ -1,4 +1,4 @@
-"""The production profile: what it refuses to start on, each by a real process."""
+"""The production profile: settings that it refuses at startup, each with a real process."""
 
 import os
 import sys
@@ -17,7 +17,7 @@ SECRET = "3f9a1c7e5b2d8f604a6c8e0b1d3f5a7c"
 
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
-    """What production starts on."""
+    """A minimal valid environment of a production service."""
     return {
         "PATH": os.environ["PATH"],
         "AUTHAPI_ENV": "production",
@@ -32,7 +32,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
 
 @pytest.fixture
 def refusal(environment: dict[str, str], tmp_path: Path, forking: Forking) -> Callable[[], str]:
-    """Starts it, and gives the one line that it ends with."""
+    """Starts the service, which must fail, and returns its one-line error."""
 
     def run() -> str:
         done = forking.run(["serve"], environment, tmp_path)
@@ -47,20 +47,20 @@ def refusal(environment: dict[str, str], tmp_path: Path, forking: Forking) -> Ca
 
 
 @pytest.mark.parametrize("name", ["AUTHAPI_SECRET", "AUTHAPI_PUBLIC_URL", "AUTHAPI_DATABASE_URL"])
-def test_what_is_missing_is_named(
+def test_a_missing_setting_is_named(
     environment: dict[str, str], name: str, refusal: Callable[[], str]
 ) -> None:
     del environment[name]
     assert refusal() == f"production needs {name}"
 
 
-def test_everything_that_is_missing_is_named_at_once(
+def test_all_missing_settings_are_named(
     environment: dict[str, str], refusal: Callable[[], str]
 ) -> None:
     for name in ("AUTHAPI_SECRET", "AUTHAPI_PUBLIC_URL", "AUTHAPI_DATABASE_URL"):
         environment[name] = ""
-    told = "production needs AUTHAPI_SECRET, AUTHAPI_PUBLIC_URL, AUTHAPI_DATABASE_URL"
-    assert refusal() == told
+    expected = "production needs AUTHAPI_SECRET, AUTHAPI_PUBLIC_URL, AUTHAPI_DATABASE_URL"
+    assert refusal() == expected
 
 
 def test_ghsa_hgx2_28f8_6g2r_no_default_or_short_secret(
@@ -70,25 +70,25 @@ def test_ghsa_hgx2_28f8_6g2r_no_default_or_short_secret(
     assert refusal() == "AUTHAPI_SECRET: must have at least 32 characters"
     for guessable in ("a" * 40, "changeme-" * 5, "ab" * 20, "1234567890" * 4 + "password"):
         environment["AUTHAPI_SECRET"] = guessable
-        told = refusal()
-        assert told.startswith("AUTHAPI_SECRET is no random text")
-        assert guessable not in told
+        message = refusal()
+        assert message.startswith("AUTHAPI_SECRET is not random")
+        assert guessable not in message
 
 
-def test_sqlite_unless_said_so(environment: dict[str, str], refusal: Callable[[], str]) -> None:
+def test_sqlite_must_be_allowed(environment: dict[str, str], refusal: Callable[[], str]) -> None:
     del environment["AUTHAPI_ALLOW_SQLITE"]
-    told = "production on SQLite needs AUTHAPI_ALLOW_SQLITE=true"
-    assert refusal() == told
+    expected = "production on SQLite needs AUTHAPI_ALLOW_SQLITE=true"
+    assert refusal() == expected
 
 
-def test_no_cookie_in_the_clear(environment: dict[str, str], refusal: Callable[[], str]) -> None:
+def test_public_url_must_be_https(environment: dict[str, str], refusal: Callable[[], str]) -> None:
     environment["AUTHAPI_PUBLIC_URL"] = "http://127.0.0.1:8000"
-    told = "production needs an https public_url, for the cookie to be Secure"
-    assert refusal() == told
+    expected = "production needs an https public_url, for the cookie to be Secure"
+    assert refusal() == expected
 
 
-def strangers_group(path: Path) -> None:
-    """Give the file to a group that this process is no member of, where it may."""
+def set_foreign_group(path: Path) -> None:
+    """Give the file to a group that this process does not belong to, if it runs as root."""
     if os.geteuid() == 0:
         os.chown(path, -1, 54321)
 
@@ -96,11 +96,11 @@ def strangers_group(path: Path) -> None:
 @pytest.mark.parametrize(
     ("mode", "whom", "remedy"),
     [
-        *((mode, "everybody", "o-r") for mode in (0o644, 0o604, 0o666)),
+        *((mode, "all users", "o-r") for mode in (0o644, 0o604, 0o666)),
         *((mode, "its group", "g-r") for mode in (0o640, 0o440, 0o660)),
     ],
 )
-def test_a_secret_file_that_others_read(
+def test_a_secret_file_readable_by_others_is_refused(
     environment: dict[str, str],
     tmp_path: Path,
     mode: int,
@@ -111,15 +111,15 @@ def test_a_secret_file_that_others_read(
     path = tmp_path / "secret.txt"
     path.write_text(SECRET + "\n")
     path.chmod(mode)
-    strangers_group(path)
+    set_foreign_group(path)
     del environment["AUTHAPI_SECRET"]
     environment["AUTHAPI_SECRET_FILE"] = str(path)
-    told = f"the file of AUTHAPI_SECRET_FILE can be read by {whom}: chmod {remedy}"
-    assert refusal() == told
+    expected = f"the file of AUTHAPI_SECRET_FILE is readable by {whom}: chmod {remedy}"
+    assert refusal() == expected
 
 
 @pytest.mark.parametrize("mode", [0o644, 0o640])
-def test_a_dotenv_with_secrets_that_others_read(
+def test_a_dotenv_file_with_secrets_readable_by_others_is_refused(
     environment: dict[str, str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -130,35 +130,35 @@ def test_a_dotenv_with_secrets_that_others_read(
     path = tmp_path / ".env"
     path.write_text(f"AUTHAPI_SECRET={environment.pop('AUTHAPI_SECRET')}\nAUTHAPI_REDIS_URL=\n")
     path.chmod(mode)
-    strangers_group(path)
-    whom, remedy = ("everybody", "o-r") if mode & 0o004 else ("its group", "g-r")
-    told = f".env holds AUTHAPI_SECRET and can be read by {whom}: chmod {remedy}"
-    assert refusal() == told
-    # One without secrets may be read by anybody.
+    set_foreign_group(path)
+    whom, remedy = ("all users", "o-r") if mode & 0o004 else ("its group", "g-r")
+    expected = f".env contains AUTHAPI_SECRET and is readable by {whom}: chmod {remedy}"
+    assert refusal() == expected
+    # A file without secrets may be readable by all users.
     environment["AUTHAPI_SECRET"] = SECRET[:31]
     path.write_text("AUTHAPI_DOCS=true\n")
     assert refusal() == "AUTHAPI_SECRET: must have at least 32 characters"
 
 
-def test_a_secret_file_that_is_not_there(
+def test_a_missing_secret_file_is_refused(
     environment: dict[str, str], tmp_path: Path, refusal: Callable[[], str]
 ) -> None:
     del environment["AUTHAPI_SECRET"]
     environment["AUTHAPI_SECRET_FILE"] = str(tmp_path / "nowhere")
-    told = "AUTHAPI_SECRET_FILE names a file that cannot be read"
-    assert refusal() == told
+    expected = "AUTHAPI_SECRET_FILE names a file that cannot be read"
+    assert refusal() == expected
 
 
-def test_a_database_that_cannot_be_read_is_told_without_its_password(
+def test_database_errors_do_not_contain_the_password(
     environment: dict[str, str], refusal: Callable[[], str]
 ) -> None:
     environment["AUTHAPI_DATABASE_URL"] = "postgresql://me:hunter2hunter2@db:port/authapi"
     assert refusal() == "the database URL cannot be read"
     port = free_port()
     environment["AUTHAPI_DATABASE_URL"] = f"postgresql://me:hunter2hunter2@127.0.0.1:{port}/authapi"
-    said = refusal()
-    assert said.startswith("the database is not available: ")
-    assert "hunter2" not in said
+    message = refusal()
+    assert message.startswith("the database is not available: ")
+    assert "hunter2" not in message
 
 
 def serves(
@@ -178,7 +178,7 @@ def serves(
         assert server.stderr.read_text() == ""
 
 
-def test_it_starts_with_a_secret_file_of_its_own_and_shows_no_docs(
+def test_it_starts_with_a_private_secret_file_and_serves_no_docs(
     environment: dict[str, str], tmp_path: Path, forking: Forking
 ) -> None:
     path = tmp_path / "secret.txt"
@@ -200,11 +200,11 @@ def test_it_starts_with_a_secret_file_of_its_own_and_shows_no_docs(
         assert "Secure" in cookie
 
     serves(environment, tmp_path, forking, check)
-    # Without a data folder: nothing was made that production was not told of.
+    # The service did not create the data folder.
     assert not (tmp_path / "data").exists()
 
 
-def test_v13_2_3_no_default_password_of_what_is_behind(
+def test_v13_2_3_default_passwords_of_backends_are_refused(
     environment: dict[str, str],
     tmp_path: Path,
     forking: Forking,
@@ -220,18 +220,16 @@ def test_v13_2_3_no_default_password_of_what_is_behind(
         assert http.post("/register", json=body).status_code == 201
 
     serves(environment, tmp_path, forking, check)
-    told = "holds a password that anybody would try"
+    reason = "contains a default password"
     for guess in ("postgres:postgres", "authapi:AuthAPI", "me:me", "me:password", "x:changeme"):
         environment["AUTHAPI_DATABASE_URL"] = f"postgresql://{guess}@db/authapi"
-        assert refusal() == f"AUTHAPI_DATABASE_URL {told}"
+        assert refusal() == f"AUTHAPI_DATABASE_URL {reason}"
     environment["AUTHAPI_DATABASE_URL"] = postgres_url
     environment["AUTHAPI_REDIS_URL"] = "redis://:redis@127.0.0.1:1/0"
-    assert refusal() == f"AUTHAPI_REDIS_URL {told}"
+    assert refusal() == f"AUTHAPI_REDIS_URL {reason}"
 
 
-def test_docs_are_shown_when_said_so(
-    environment: dict[str, str], tmp_path: Path, forking: Forking
-) -> None:
+def test_docs_can_be_enabled(environment: dict[str, str], tmp_path: Path, forking: Forking) -> None:
     environment["AUTHAPI_DOCS"] = "true"
 
     def check(http: httpx.Client) -> None:
@@ -240,7 +238,7 @@ def test_docs_are_shown_when_said_so(
     serves(environment, tmp_path, forking, check)
 
 
-def test_development_needs_none_of_it(environment: dict[str, str], tmp_path: Path) -> None:
+def test_development_needs_no_settings(environment: dict[str, str], tmp_path: Path) -> None:
     kept = ("PATH", "AUTHAPI_PORT", "AUTHAPI_DATA_DIR")
 
     url = f"http://127.0.0.1:{environment['AUTHAPI_PORT']}"

@@ -1,4 +1,4 @@
-"""README is true: its commands print what it says, its programs run, its links lead somewhere."""
+"""README: its commands print the documented output, its programs run, and its links are valid."""
 
 import os
 import re
@@ -25,19 +25,19 @@ _VARYING = (
 
 
 def blocks(language: str, page: str = README) -> list[str]:
-    """The fenced blocks of README, or another page, in one language."""
+    """Returns the fenced blocks of a page, by default README, in one language."""
     return [text for name, text in _BLOCK.findall(page) if name == language]
 
 
 def comparable(text: str) -> str:
-    """`text` with what differs from run to run replaced by what it is."""
+    """Replaces the parts of `text` that differ between runs by placeholders."""
     for pattern, word in _VARYING:
         text = pattern.sub(word, text)
     return text.strip()
 
 
 def steps(block: str) -> Iterator[tuple[str, str]]:
-    """The commands of a console block, each with what it prints."""
+    """Returns the commands of a console block with their output."""
     for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
         command, printed = [], part
         while True:
@@ -49,7 +49,7 @@ def steps(block: str) -> Iterator[tuple[str, str]]:
 
 
 def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
-    """The command, run to its end in `folder`, with an environment of its own."""
+    """Runs a command in `folder` with a separate environment; returns its output."""
     environment = {"PATH": os.environ["PATH"], "AUTHAPI_DATA_DIR": str(folder / "served")}
     return subprocess.run(
         command,
@@ -64,7 +64,7 @@ def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def service(tmp_path: Path) -> Iterator[str]:
-    """The address of a real service."""
+    """Runs a real service; yields its address."""
     port = free_port()
     environment = {"PATH": os.environ["PATH"], "AUTHAPI_DATA_DIR": str(tmp_path / "served")}
     command = [sys.executable, "-m", "authapi", "serve", "--port", str(port)]
@@ -73,7 +73,7 @@ def service(tmp_path: Path) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
 
 
-def test_the_curl_commands_print_what_readme_says(service: str, tmp_path: Path) -> None:
+def test_curl_commands_print_the_documented_output(service: str, tmp_path: Path) -> None:
     compared = 0
     for block in blocks("console"):
         for command, printed in steps(block):
@@ -87,7 +87,7 @@ def test_the_curl_commands_print_what_readme_says(service: str, tmp_path: Path) 
     assert compared == 5
 
 
-def test_the_twelve_lines_protect_a_route(tmp_path: Path) -> None:
+def test_example_protects_a_route(tmp_path: Path) -> None:
     program = next(text for text in blocks("python") if "@app.get" in text)
     assert len([line for line in program.splitlines() if line.strip()]) <= 12
     (tmp_path / "yourmodule.py").write_text(program, encoding="utf-8")
@@ -111,7 +111,7 @@ def test_the_twelve_lines_protect_a_route(tmp_path: Path) -> None:
             assert security == [{"jwt": []}, {"token": []}]
 
 
-def test_the_test_example_runs(tmp_path: Path) -> None:
+def test_test_example_runs(tmp_path: Path) -> None:
     program, example = blocks("python")
     (tmp_path / "yourmodule.py").write_text(program, encoding="utf-8")
     (tmp_path / "test_example.py").write_text(example, encoding="utf-8")
@@ -121,13 +121,13 @@ def test_the_test_example_runs(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md"])
-def test_links_lead_somewhere(name: str) -> None:
+def test_links_are_valid(name: str) -> None:
     text = (ROOT / name).read_text(encoding="utf-8")
     for target in re.findall(r"\]\(([^)#]+)\)", text):
         assert target.startswith("https://") or (ROOT / target).exists(), target
 
 
-def test_architecture_lists_only_what_is_there() -> None:
+def test_architecture_lists_existing_paths() -> None:
     text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
     listed = re.findall(r"^\| `([^`]+)` \|", text, re.MULTILINE)
     assert len(listed) > 20
@@ -136,7 +136,7 @@ def test_architecture_lists_only_what_is_there() -> None:
             assert (ROOT / path).exists(), path
 
 
-def test_decisions_have_five_headings_and_fit_on_a_page() -> None:
+def test_decisions_have_five_headings_and_one_page() -> None:
     records = sorted((ROOT / "docs" / "decisions").glob("*.md"))
     assert records
     for record in records:

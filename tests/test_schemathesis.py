@@ -1,8 +1,8 @@
-"""schemathesis over the OpenAPI document: what it says is so, and what it does not say is refused.
+"""Tests the service against its OpenAPI document with schemathesis.
 
-Driven by schemathesis' engine, as its command line is, with the application in this process. (Its
-pytest plugin cannot change the names of pytest 9.2's items, and would build all cases already when
-tests are collected.)
+The tests use the engine of schemathesis, as its command line does, with the application in this
+process. (Its pytest plugin cannot rename the items of pytest 9.2, and would build all cases during
+collection.)
 """
 
 import asyncio
@@ -29,9 +29,9 @@ from authapi.crypto.ids import new_id
 from authapi.crypto.passwords import PasswordHash
 from authapi.identity import Identity, User
 from authapi.services import Services
-from authapi.services.accounts.cursors import cursor_behind
-from authapi.services.accounts.one_time import OneTimeSecrets
-from authapi.storage.tables.one_time_secrets import Purpose
+from authapi.services.accounts.cursors import encode_cursor
+from authapi.services.accounts.email_tokens import EmailTokens
+from authapi.storage.tables.email_tokens import Purpose
 from authapi.storage.tables.users import UserOrder
 from authapi.testing import PASSWORD
 from tests.conftest import SettingsFactory
@@ -43,22 +43,22 @@ CONFIG: dict[str, Any] = {
     "generation": {
         "deterministic": True,
         "database": "none",
-        # JSON Schema has no word for "no string anywhere holds NUL", in what a session keeps least
-        # of all. That it is refused everywhere is tested in tests/hostile.
+        # JSON Schema cannot express that no string contains NUL, least of all in session data.
+        # tests/hostile tests that it is refused.
         "allow-x00": False,
     },
     "phases": {
-        # Ids in answers differ from run to run, and must not steer what is sent.
+        # Ids in responses differ between runs, so they must not influence the generated requests.
         name: {"extra-data-sources": {"responses": False}}
         for name in ("examples", "coverage", "fuzzing")
     },
-    # All checks are on.
+    # All checks are enabled.
     "checks": {
-        # A well-formed If-Match may name another state than the present one: 412.
+        # A well-formed If-Match may be out of date: 412.
         "positive_data_acceptance": {
             "expected-statuses": ["2xx", "3xx", "401", "403", "404", "409", "412"]
         },
-        # Beside what it expects by itself: a member may be so long that the body is.
+        # In addition to the default: a member may be so long that the body is too large.
         "negative_data_rejection": {
             "expected-statuses": [
                 *("400", "401", "403", "404", "405", "406", "409"),
@@ -68,28 +68,29 @@ CONFIG: dict[str, Any] = {
     },
 }
 PHASES = {
-    # Who, and how many examples in which phases. Coverage tries every limit of every member, which
-    # is the same whatever a caller is recognised by, so two look at it: nobody and a session.
-    "nobody": (8, ["examples", "coverage", "fuzzing"]),
+    # The caller, the number of examples, and the phases. Coverage tries every limit of every
+    # member. It does not depend on the strategy, so it runs only for two callers.
+    "anonymous": (8, ["examples", "coverage", "fuzzing"]),
     "session": (12, ["examples", "coverage", "fuzzing"]),
     "token": (6, ["examples", "fuzzing"]),
     "jwt": (6, ["examples", "fuzzing"]),
 }
 PURPOSES = {
     "/email/confirm": Purpose.CONFIRM,
-    "/email/undo": Purpose.UNDO,
+    "/email/undo": Purpose.REVERT_EMAIL_CHANGE,
     "/password/reset": Purpose.RESET,
     "/invitation/accept": Purpose.INVITATION,
 }
-"""What a one-time secret of each route is for."""
-# JSON Schema's "email" is wider than what we take: this is the part that both agree on.
+"""The purpose of the e-mail token that each route expects."""
+# The format "email" of JSON Schema is wider than the addresses that the service accepts. These are
+# valid for both.
 schemathesis.openapi.format("email", st.from_regex(r"[a-z]{1,9}@[a-z]{2,9}\.com", fullmatch=True))
 
 
 class Accounts:
-    """Makes a fresh account with a fresh login for each request, so that none is in the way.
+    """Creates a new account with a new login for each request.
 
-    Otherwise the first logout would make everything behind it trivial.
+    Otherwise, all requests after the first logout would only test the 401.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -107,13 +108,15 @@ class Accounts:
         return self._runner.run(self._login(strategy, superuser))
 
     def ids(self) -> dict[str, str]:
-        """What the owner of the newest account may name in a path: a session, a token, and, for a
-        superuser, the account of somebody else, who is invited and has not come yet.
+        """Values of path parameters for the newest account: its session, its token, and another
+        account that was invited and has not accepted.
         """
         return self._runner.run(self._ids())
 
     async def _start(self) -> PasswordHash:
-        await self._services.open()  # nothing in the background: it would run in turns only
+        await (
+            self._services.open()
+        )  # without background tasks: the event loop runs only inside `Runner.run`
         return await self._services.passwords.hash(PASSWORD)
 
     async def _add(self, superuser: bool = False, *, waits: bool = False) -> User:
@@ -130,31 +133,33 @@ class Accounts:
 
     async def _ids(self) -> dict[str, str]:
         await sign_in(self._services, self._user, "token")
-        [session, *_] = await self._services.sessions.list_of(self._user.id)
+        [session, *_] = await self._services.sessions.list_for_user(self._user.id)
         owner = Identity(self._user, "session", None, frozenset(), now(), ("pwd",), None)
-        token, _ = await self._services.tokens.create(owner, name="x", scopes=None, lifetime=None)
+        token, _ = await self._services.personal_tokens.create(
+            owner, name="x", scopes=None, lifetime=None
+        )
         other = await self._add(waits=True)
         ids = {"session_id": session.id, "token_id": token.id, "user_id": other.id}
         return {name: str(value) for name, value in ids.items()}
 
-    def one_time_secret(self, purpose: Purpose) -> tuple[str, str]:
-        """What a mail would have said to the owner of a new account, and their address."""
+    def email_token(self, purpose: Purpose) -> tuple[str, str]:
+        """An e-mail token of a new account, and its address."""
         return self._runner.run(self._secret(purpose))
 
     async def _secret(self, purpose: Purpose) -> tuple[str, str]:
         user = await self._add()
-        one_time = OneTimeSecrets(self._services.database, self._services.settings)
+        email_tokens = EmailTokens(self._services.database, self._services.settings)
         async with self._services.database.transaction() as store:
-            return (await one_time.make(store, user, purpose)).text, user.email
+            return (await email_tokens.issue(store, user, purpose)).text, user.email
 
     def cursor(self, sort: str) -> str:
-        """Where a list of accounts goes on behind the newest, in this order."""
-        return cursor_behind(self._user, UserOrder(sort))
+        """The cursor after the newest account, for this order."""
+        return encode_cursor(self._user, UserOrder(sort))
 
 
 @pytest.fixture(autouse=True)
 def _every_password_is_rare(monkeypatch: pytest.MonkeyPatch) -> None:
-    # JSON Schema has no word for "not one that too many people have"; tests/services has.
+    # JSON Schema cannot express that a password is not common; tests/services tests it.
     monkeypatch.setattr("authapi.services.passwords.is_common", lambda _: False)
 
 
@@ -175,13 +180,13 @@ def app(settings: Settings) -> Iterator[FastAPI]:
 
 @pytest.fixture
 def accounts(settings: Settings) -> Iterator[Accounts]:
-    found = Accounts(settings)
-    yield found
-    found.close()
+    accounts = Accounts(settings)
+    yield accounts
+    accounts.close()
 
 
 def run(schema: BaseSchema) -> tuple[list[str], dict[str, set[int]]]:
-    """What schemathesis finds, and the statuses that it has seen of each operation."""
+    """Run schemathesis. Returns its failures, and the statuses of each operation."""
     found: list[str] = []
     seen = defaultdict[str, set[int]](set)
     for event in from_schema(schema).execute():
@@ -216,16 +221,16 @@ def load(app: FastAPI, examples: int, phases: list[str]) -> BaseSchema:
         for who, (_, phases) in PHASES.items()
     ],
 )
-def test_it_finds_nothing(settings: Settings, accounts: Accounts, who: str) -> None:
-    # schemathesis does not see that a scheme of type oauth2 also goes into Authorization, and would
-    # take our JWT for no credential. Without the docs page the document has the type http.
+def test_schemathesis_finds_no_failures(settings: Settings, accounts: Accounts, who: str) -> None:
+    # schemathesis does not know that a scheme of type oauth2 uses the header Authorization, so it
+    # would treat a JWT as a missing credential. Without the docs page, the type is http.
     app = create_app(settings.model_copy(update={"docs": who != "jwt"}))
     schema = load(app, *PHASES[who])
-    # What is open is tried by nobody, also where a login may come along as proof.
+    # Open operations are tested anonymously, also those with an optional login.
     mine = [
         item
         for item in operations(app)
-        if who == "nobody" or (who in item.strategies and not item.is_open)
+        if who == "anonymous" or (who in item.strategies and not item.is_open)
     ]
     names = {str(item) for item in mine}
     schema = schema.include(lambda context: context.operation.label in names)
@@ -235,12 +240,12 @@ def test_it_finds_nothing(settings: Settings, accounts: Accounts, who: str) -> N
         purpose = PURPOSES.get(case.operation.path)
         is_good = case.meta is not None and case.meta.generation.mode.is_positive
         if purpose is not None and is_good and isinstance(case.body, dict):
-            # JSON Schema has no word for "what came by mail" either.
-            secret, email = accounts.one_time_secret(purpose)
+            # JSON Schema cannot express a valid e-mail token.
+            secret, email = accounts.email_token(purpose)
             typed = {"email": email} if case.body.get("email") else {}
             case.body = {**case.body, "token": secret, **typed}
 
-    if who != "nobody":
+    if who != "anonymous":
 
         @schema.auth(refresh_interval=None)
         class Login:
@@ -250,39 +255,40 @@ def test_it_finds_nothing(settings: Settings, accounts: Accounts, who: str) -> N
             def set(self, case: Case[Any], data: Headers, _: AuthContext) -> None:
                 case.headers.update(data)
                 is_good = case.meta is not None and case.meta.generation.mode.is_positive
-                # A good id is one of their own every second time, else nobody's.
+                # Every second request uses an existing id.
                 if case.path_parameters and is_good and next(turn) % 2:
                     own = accounts.ids()
                     case.path_parameters = {name: own[name] for name in case.path_parameters}
 
                 if is_good and "authorization" in case.headers and isinstance(case.body, dict):
-                    # JSON Schema has no word for "not beside that header" (RFC 6749, section 2.3).
+                    # JSON Schema cannot express that a header excludes a parameter (RFC 6749,
+                    # section 2.3).
                     case.body = {k: v for k, v in case.body.items() if k != "client_secret"}
 
                 if is_good and "after" in (case.query or {}):
-                    # JSON Schema has no word for "what the page before has said".
+                    # JSON Schema cannot express a valid cursor.
                     case.query["after"] = accounts.cursor(case.query.get("sort", "created_at"))
 
     @schemathesis.hook
     def before_call(_: HookContext, case: Case[Any], __: dict[str, Any]) -> None:
-        if who == "nobody":
+        if who == "anonymous":
             with_secret(case)
 
     try:
         found, seen = run(schema)
     finally:
-        hooks.unregister(before_call)  # it is of all schemas
+        hooks.unregister(before_call)  # hooks are global
     assert found == []
     assert seen.keys() == names
     for item in mine:
-        # Else all that was found to be right would be the refusal of strangers.
-        open_to_me = who != "nobody" or item.is_open
+        # Otherwise the test could pass with refused requests only.
+        open_to_me = who != "anonymous" or item.is_open
         assert any(status < 300 for status in seen[str(item)]) == open_to_me, (item, seen)
 
 
 @pytest.mark.slow
-def test_what_one_answer_names_the_next_request_finds(app: FastAPI, accounts: Accounts) -> None:
-    """Sequences of requests by one account: a token is made, listed, ended, and gone."""
+def test_stateful_requests_on_tokens_succeed(app: FastAPI, accounts: Accounts) -> None:
+    """Sequences of requests of one account: create, list, revoke a token, and revoke it again."""
     schema = load(app, 30, ["stateful"]).include(path_regex="^/me/tokens")
     headers = accounts.login("session")
 

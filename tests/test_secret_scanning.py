@@ -1,4 +1,4 @@
-"""docs/secret-scanning.md tells scanners the truth: its patterns, its checksum, its examples."""
+"""docs/secret-scanning.md: its patterns, checksum and examples match the code."""
 
 import re
 import string
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from authapi.crypto.refresh import new_nonce, new_refresh_token, parse_refresh_token
+from authapi.crypto.refresh_tokens import new_nonce, new_refresh_token, parse_refresh_token
 from authapi.crypto.secrets import is_opaque_token, new_opaque_token
 
 TEXT = (Path(__file__).parents[1] / "docs" / "secret-scanning.md").read_text(encoding="utf-8")
@@ -19,7 +19,7 @@ MANY = 5000
 
 
 def a_refresh_token() -> str:
-    # Every second one follows from another, as after a rotation.
+    # Every second one is derived from another, as after a rotation.
     first = new_refresh_token()
     return first.successor(new_nonce()).text if first.secret[0] % 2 else first.text
 
@@ -36,15 +36,15 @@ def is_ours(text: str) -> bool:
 
 @pytest.fixture(scope="module")
 def is_a_token() -> Callable[[str], bool]:
-    """The function that the page gives to scanners."""
+    """The function in the page for scanners."""
     [code] = re.findall(r"^```python\n(.+?)^```", TEXT, re.MULTILINE | re.DOTALL)
     found: dict[str, Callable[[str], bool]] = {}
-    exec(code, found)  # our own documentation
+    exec(code, found)  # this documentation
     return found["is_a_token"]
 
 
 @pytest.mark.parametrize("name", MAKERS)
-def test_every_token_is_found(name: str, is_a_token: Callable[[str], bool]) -> None:
+def test_pattern_finds_every_token(name: str, is_a_token: Callable[[str], bool]) -> None:
     pattern, other = PATTERNS[name], next(PATTERNS[item] for item in MAKERS if item != name)
     for _ in range(MANY):
         token = MAKERS[name]()
@@ -56,8 +56,8 @@ def test_every_token_is_found(name: str, is_a_token: Callable[[str], bool]) -> N
 
 
 @pytest.mark.parametrize("name", MAKERS)
-def test_near_misses_are_none(name: str, is_a_token: Callable[[str], bool]) -> None:
-    """What a pattern still takes and is no token, the checksum tells; what we take, it takes."""
+def test_checksum_rejects_near_misses(name: str, is_a_token: Callable[[str], bool]) -> None:
+    """The checksum rejects what matches a pattern but is no token, and accepts every token."""
     pattern, token = PATTERNS[name], MAKERS[name]()
     near = [token[:-1], token + "A", token[1:], token.upper(), token.replace("_", "-", 1), ""]
     for index in range(len(token)):
@@ -68,7 +68,7 @@ def test_near_misses_are_none(name: str, is_a_token: Callable[[str], bool]) -> N
         assert looks_right == is_ours(text) == (text == token), text
 
 
-def test_the_examples_are_tokens_of_nobody(is_a_token: Callable[[str], bool]) -> None:
+def test_examples_are_not_real_tokens(is_a_token: Callable[[str], bool]) -> None:
     [block] = re.findall(r"^```text\n(.+?)^```", TEXT, re.MULTILINE | re.DOTALL)
     for text, pattern in zip(block.split(), PATTERNS.values(), strict=True):
         assert pattern.fullmatch(text)
@@ -77,7 +77,7 @@ def test_the_examples_are_tokens_of_nobody(is_a_token: Callable[[str], bool]) ->
         assert set(text[4:-6]) == {"A"}
 
 
-def test_prose_and_code_are_none() -> None:
+def test_prose_and_code_do_not_match() -> None:
     root = Path(__file__).parents[1]
     for path in [*root.glob("*.md"), *(root / "docs").rglob("*.md"), *(root / "src").rglob("*.py")]:
         if path.name != "secret-scanning.md":

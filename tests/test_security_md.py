@@ -1,4 +1,4 @@
-"""SECURITY.md says what is so: its tables are held equal to the code."""
+"""SECURITY.md: its tables match the code."""
 
 import re
 from datetime import timedelta
@@ -9,11 +9,11 @@ import pytest
 
 from authapi.identity import REFUSALS, EventType
 from authapi.settings import MIN_SECRET_LENGTH, Settings
-from authapi.settings.fields import Rate, Rates
+from authapi.settings.field_types import Rate, Rates
 
 PATH = Path(__file__).parents[1] / "SECURITY.md"
 NO_LIMITS = {
-    # Numbers that bound nothing.
+    # Numbers that are not limits.
     "port",
     "workers",
     "argon2_memory",
@@ -24,7 +24,7 @@ NO_LIMITS = {
 
 
 def tables() -> dict[str, list[list[str]]]:
-    """The rows of each table, without its head, by the heading above it."""
+    """Returns the rows of each table, without the table head, by the heading above it."""
     found: dict[str, list[list[str]]] = {}
     heading = ""
     for line in PATH.read_text(encoding="utf-8").splitlines():
@@ -42,7 +42,7 @@ def name_of(cell: str) -> str:
 
 
 def limits() -> dict[str, str]:
-    """Every setting that limits something, with its default as people write it."""
+    """Returns every setting that is a limit, with its default in the notation of the page."""
     found = {}
     for name, field in Settings.model_fields.items():
         default = field.default
@@ -66,15 +66,15 @@ def written(value: object) -> str:
     return str(value)
 
 
-def test_the_table_of_limits_is_that_of_the_settings() -> None:
+def test_table_of_limits_matches_the_settings() -> None:
     table = tables()["Limits"]
     assert {name_of(row[0]): row[1] for row in table} == limits()
     assert len(table) == len(limits())
     assert all(row[2] for row in table)
 
 
-def test_a_new_kind_of_limit_is_seen() -> None:
-    # Whatever is a rate is a limit, by its type and not only by its name.
+def test_new_kind_of_limit_is_detected() -> None:
+    # A rate is a limit because of its type, not only because of its name.
     rates = {
         name
         for name, hint in get_type_hints(Settings, include_extras=True).items()
@@ -84,7 +84,7 @@ def test_a_new_kind_of_limit_is_seen() -> None:
     assert rates
 
 
-def test_the_table_of_events_is_that_of_the_code() -> None:
+def test_table_of_events_matches_the_code() -> None:
     table = tables()["Events"]
     assert {name_of(row[0]): row[1] for row in table} == {
         kind.value: "refused" if kind in REFUSALS else "success" for kind in EventType
@@ -104,11 +104,11 @@ def test_the_table_of_events_is_that_of_the_code() -> None:
         "HKDF-SHA256",
     ],
 )
-def test_the_inventory_names_the_parameters(words: str) -> None:
+def test_inventory_names_the_parameters(words: str) -> None:
     assert words in PATH.read_text(encoding="utf-8")
 
 
-def test_nothing_is_promised_for_later() -> None:
+def test_document_makes_no_promises() -> None:
     text = PATH.read_text(encoding="utf-8").lower()
     for words in ("not there yet", "todo", "will be", "being built"):
         assert words not in text

@@ -1,4 +1,4 @@
-"""`authapi.testing`: what the tests of importing applications stand on."""
+"""`authapi.testing`, the test helpers for importing applications."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -20,7 +20,7 @@ from tests.conftest import SettingsFactory
 
 
 def application(make_settings: SettingsFactory, **changes: object) -> FastAPI:
-    """An application of somebody's own."""
+    """An application that has authapi installed, and routes of its own."""
     auth = AuthAPI(make_settings(scopes={"reports:read": "Read", "a": "A"}, **changes))
     app = FastAPI(lifespan=auth.lifespan)
     auth.install(app)
@@ -72,14 +72,14 @@ def application(make_settings: SettingsFactory, **changes: object) -> FastAPI:
 
 @pytest.fixture
 async def own(make_settings: SettingsFactory) -> AsyncIterator[Client]:
-    async with client(application(make_settings)) as found:
-        yield found
+    async with client(application(make_settings)) as api:
+        yield api
 
 
 # The client ---------------------------------------------------------------------------------------
 
 
-async def test_the_lifespan_runs_around_it(make_settings: SettingsFactory) -> None:
+async def test_client_runs_the_lifespan(make_settings: SettingsFactory) -> None:
     app = create_app(make_settings())
     async with client(app) as api:
         assert (await api.get("/health/ready")).status_code == 200
@@ -88,10 +88,10 @@ async def test_the_lifespan_runs_around_it(make_settings: SettingsFactory) -> No
         services = api.services
     assert api.is_closed
     with pytest.raises(RuntimeError):
-        await services.passwords.hash(PASSWORD)  # its threads have ended with the lifespan
+        await services.passwords.hash(PASSWORD)  # its threads ended with the lifespan
 
 
-async def test_the_applications_own_lifespan_runs_too(make_settings: SettingsFactory) -> None:
+async def test_client_runs_the_lifespan_of_the_application(make_settings: SettingsFactory) -> None:
     seen: list[str] = []
     auth = AuthAPI(make_settings())
 
@@ -110,13 +110,13 @@ async def test_the_applications_own_lifespan_runs_too(make_settings: SettingsFac
     assert seen == ["begin", "end"]
 
 
-async def test_an_application_without_authapi_is_told_so() -> None:
+async def test_an_application_without_authapi_is_an_error() -> None:
     with pytest.raises(RuntimeError, match=r"call AuthAPI\(\).install\(app\)"):
         async with client(FastAPI()):
             pass
 
 
-async def test_two_applications_at_once_keep_apart(
+async def test_two_applications_are_independent(
     make_settings: SettingsFactory, postgres_url: str
 ) -> None:
     settings = make_settings(database_url=postgres_url)
@@ -130,7 +130,7 @@ async def test_two_applications_at_once_keep_apart(
         assert (await other.get("/me")).status_code == 401
 
 
-async def test_it_may_live_at_another_address(make_settings: SettingsFactory) -> None:
+async def test_client_accepts_another_base_url(make_settings: SettingsFactory) -> None:
     public = "https://auth.example.com"
     async with client(create_app(make_settings(public_url=public)), base_url=public) as api:
         alice = await api.create_user()
@@ -139,7 +139,7 @@ async def test_it_may_live_at_another_address(make_settings: SettingsFactory) ->
         assert (await api.get("/me")).status_code == 200
 
 
-async def test_an_error_of_a_handler_is_an_answer(own: Client) -> None:
+async def test_an_error_in_a_handler_is_a_500_response(own: Client) -> None:
     answer = await own.get("/broken")
     assert (answer.status_code, answer.json()["code"]) == (500, "internal_error")
 
@@ -147,7 +147,7 @@ async def test_an_error_of_a_handler_is_an_answer(own: Client) -> None:
 # Users --------------------------------------------------------------------------------------------
 
 
-async def test_users_are_rows_that_can_log_in(own: Client) -> None:
+async def test_created_users_can_log_in(own: Client) -> None:
     users = [await own.create_user() for _ in range(3)]
     assert len({user.email for user in users}) == 3
     for user in users:
@@ -158,7 +158,7 @@ async def test_users_are_rows_that_can_log_in(own: Client) -> None:
         assert (user.is_active, user.is_superuser, user.name) == (True, False, None)
 
 
-async def test_users_as_they_are_asked_for(own: Client) -> None:
+async def test_create_user_accepts_all_attributes(own: Client) -> None:
     root = await own.create_user(
         "Root@example.com", password="another horse and battery", name="Root", is_superuser=True
     )
@@ -174,7 +174,7 @@ async def test_users_as_they_are_asked_for(own: Client) -> None:
 
 
 @pytest.mark.parametrize("strategy", ["session", "token", "jwt"])
-async def test_login_stays_with_the_client(own: Client, strategy: str) -> None:
+async def test_login_keeps_the_credential_in_the_client(own: Client, strategy: str) -> None:
     alice = await own.create_user()
     answer = await own.login(alice, strategy=strategy)
     assert answer.json()["strategy"] == strategy
@@ -185,7 +185,7 @@ async def test_login_stays_with_the_client(own: Client, strategy: str) -> None:
     assert seen["session_id"] is not None
 
 
-async def test_a_login_that_fails_raises(own: Client) -> None:
+async def test_a_failed_login_raises(own: Client) -> None:
     alice = await own.create_user()
     with pytest.raises(httpx.HTTPStatusError, match="401"):
         await own.login(alice, password="x" + PASSWORD)
@@ -195,7 +195,7 @@ async def test_a_login_that_fails_raises(own: Client) -> None:
 # Acting -------------------------------------------------------------------------------------------
 
 
-async def test_acting_ends_with_its_block(own: Client) -> None:
+async def test_acting_as_ends_with_its_block(own: Client) -> None:
     alice, bob = await own.create_user(), await own.create_user()
     assert (await own.get("/who")).status_code == 401
     with acting_as(alice):
@@ -210,12 +210,12 @@ async def test_acting_ends_with_its_block(own: Client) -> None:
     assert (await own.get("/who")).status_code == 401
 
 
-async def test_what_the_identity_says(own: Client) -> None:
+async def test_acting_as_sets_the_identity(own: Client) -> None:
     alice = await own.create_user()
     with acting_as(alice, scopes=["reports:read"]):
         assert (await own.get("/who")).json() == {
             "email": alice.email,
-            "strategy": "token",  # the first that the route asks: headers before the cookie
+            "strategy": "token",  # the first strategy of the route: headers come before the cookie
             "session_id": None,
             "scopes": ["reports:read"],
             "amr": ["pwd"],
@@ -223,23 +223,23 @@ async def test_what_the_identity_says(own: Client) -> None:
         }
 
 
-async def test_the_gates_still_run(own: Client) -> None:
+async def test_gates_run_with_acting_as(own: Client) -> None:
     alice = await own.create_user()
 
     async def code(path: str) -> str:
         body = (await own.get(path)).json()
-        return body["code"] if isinstance(body, dict) else "in"
+        return body["code"] if isinstance(body, dict) else "allowed"
 
     with acting_as(alice):
         assert await code("/reports") == "insufficient_scope"
         assert await code("/staff") == "superuser_required"
-        assert await code("/fresh") == "in"
+        assert await code("/fresh") == "allowed"
     with acting_as(alice, scopes={"a"}):
         assert await code("/reports") == "insufficient_scope"
     with acting_as(alice, scopes={"reports:read", "a"}):
-        assert await code("/reports") == "in"
+        assert await code("/reports") == "allowed"
     with acting_as(replace(alice, is_superuser=True)):
-        assert await code("/staff") == "in"
+        assert await code("/staff") == "allowed"
     with acting_as(replace(alice, is_active=False)):
         assert await code("/who") == "inactive_account"
     with acting_as(alice, auth_time=datetime.now(UTC) - timedelta(minutes=6)):
@@ -249,7 +249,7 @@ async def test_the_gates_still_run(own: Client) -> None:
         assert (await own.get("/who")).json()["amr"] == []
 
 
-async def test_acting_by_one_strategy_only(own: Client) -> None:
+async def test_acting_as_with_one_strategy(own: Client) -> None:
     alice = await own.create_user()
     paths = ("/jwt", "/cookie", "/reports", "/who")
     for strategy, expected in {
@@ -262,17 +262,17 @@ async def test_acting_by_one_strategy_only(own: Client) -> None:
             assert [(await own.get(path)).status_code for path in paths] == expected, strategy
 
 
-async def test_acting_stands_in_for_the_credential_that_is_there(own: Client) -> None:
+async def test_acting_as_replaces_the_credential_of_the_client(own: Client) -> None:
     alice, bob = await own.create_user(), await own.create_user()
     await own.login(alice)
     with acting_as(bob):
         assert (await own.get("/who")).json()["email"] == bob.email
     assert (await own.get("/who")).json()["email"] == alice.email
     with acting_as(bob, strategy="jwt"):
-        assert (await own.get("/cookie")).json() == alice.email, "not asked, so not acted"
+        assert (await own.get("/cookie")).json() == alice.email, "the route has no strategy `jwt`"
 
 
-async def test_tasks_act_apart(own: Client) -> None:
+async def test_acting_as_is_independent_in_each_task(own: Client) -> None:
     users = [await own.create_user() for _ in range(5)]
 
     async def ask(user: User) -> str:
@@ -284,15 +284,15 @@ async def test_tasks_act_apart(own: Client) -> None:
     assert (await own.get("/slow")).status_code == 401
 
 
-async def test_a_user_that_is_in_no_database(own: Client) -> None:
+async def test_acting_as_accepts_a_user_without_a_row(own: Client) -> None:
     now = datetime.now(UTC)
-    ghost = User(UUID(int=7), "ghost@example.com", None, True, False, now, now, now)
-    with acting_as(ghost):
-        assert (await own.get("/who")).json()["email"] == "ghost@example.com"
+    user = User(UUID(int=7), "unstored@example.com", None, True, False, now, now, now)
+    with acting_as(user):
+        assert (await own.get("/who")).json()["email"] == "unstored@example.com"
 
 
-async def test_acting_on_the_routes_of_authapi(own: Client) -> None:
-    # There is no session behind it: what asks for one is not there, and nothing breaks.
+async def test_acting_as_works_on_the_routes_of_authapi(own: Client) -> None:
+    # The identity has no session, so routes that need one answer 404.
     alice = await own.create_user()
     with acting_as(alice):
         assert (await own.get("/me")).json()["id"] == str(alice.id)
@@ -305,8 +305,8 @@ async def test_acting_on_the_routes_of_authapi(own: Client) -> None:
         assert (await own.delete("/me")).status_code == 204
 
 
-def test_one_application_serves_many_tests(make_settings: SettingsFactory) -> None:
-    # An importing application is a module: each of its tests opens it anew, on a loop of its own.
+def test_one_application_can_be_used_by_several_tests(make_settings: SettingsFactory) -> None:
+    # The application is a module-level object. Each test runs its lifespan in a new event loop.
     app = application(make_settings)
 
     async def one_test() -> None:
@@ -322,7 +322,7 @@ def test_one_application_serves_many_tests(make_settings: SettingsFactory) -> No
         asyncio.run(one_test())
 
 
-async def test_two_clients_of_one_application(make_settings: SettingsFactory) -> None:
+async def test_one_application_can_have_two_clients(make_settings: SettingsFactory) -> None:
     app = application(make_settings)
     async with client(app) as first:
         alice, bob = await first.create_user(), await first.create_user()
@@ -335,7 +335,7 @@ async def test_two_clients_of_one_application(make_settings: SettingsFactory) ->
                 assert (await first.get("/who")).json()["email"] == bob.email
 
 
-async def test_mail_is_kept_for_the_test(make_settings: SettingsFactory, tmp_path: Path) -> None:
+async def test_mail_is_captured(make_settings: SettingsFactory, tmp_path: Path) -> None:
     settings = make_settings(mail_url=f"folder:{tmp_path / 'mail'}")
     async with client(create_app(settings)) as api:
         alice = await api.create_user("alice@example.com")
@@ -343,11 +343,11 @@ async def test_mail_is_kept_for_the_test(make_settings: SettingsFactory, tmp_pat
         await api.services.accounts.set_password(alice.id, "another horse battery staple")
         (message,) = await api.outbox()
         assert message["To"] == "alice@example.com"
-        assert await api.outbox() == [message], "it stays there"
-    assert not (tmp_path / "mail").exists(), "nothing has left"
+        assert await api.outbox() == [message], "the mail is kept"
+    assert not (tmp_path / "mail").exists(), "no mail was sent"
 
 
-async def test_mail_leaves_if_the_test_says_so(
+async def test_mail_is_sent_with_delivers_mail(
     make_settings: SettingsFactory, tmp_path: Path
 ) -> None:
     settings = make_settings(mail_url=f"folder:{tmp_path / 'mail'}")

@@ -1,4 +1,4 @@
-"""docs/tokens.md is true: its commands, one after the other, print what it says."""
+"""docs/tokens.md: its commands, run in order, print the documented output."""
 
 import re
 from pathlib import Path
@@ -20,13 +20,13 @@ _VARYING = (
 
 
 def plain(text: str) -> str:
-    """`text` without what differs from run to run."""
+    """Removes the parts of `text` that differ between runs."""
     for pattern, word in _VARYING:
         text = pattern.sub(word, text)
     return comparable(text)
 
 
-def test_the_commands_print_what_it_says(service: str, tmp_path: Path) -> None:
+def test_commands_print_the_documented_output(service: str, tmp_path: Path) -> None:
     ran = run_page(PATH.read_text("utf-8"), service, tmp_path)
     for command, expected, output in ran:
         assert plain(output) == plain(expected), command
@@ -34,7 +34,7 @@ def test_the_commands_print_what_it_says(service: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["docs/tokens.md", "docs/interop.md"])
-def test_links_lead_somewhere(name: str) -> None:
+def test_links_are_valid(name: str) -> None:
     path = ROOT / name
     for target in re.findall(r"\]\(([^)#]+)\)", path.read_text(encoding="utf-8")):
         assert (path.parent / target).exists(), target

@@ -1,4 +1,4 @@
-"""Type checkers see exact types: `User`, `User | None`, never Any; and the examples are clean."""
+"""mypy and pyright infer exact types (`User`, `User | None`, not Any), and accept the examples."""
 
 import re
 import shutil
@@ -106,11 +106,11 @@ async def wrong(connection: HTTPConnection, user: User) -> None:
 
 @pytest.fixture
 def programs(tmp_path: Path) -> Path:
-    """A folder with programs that use authapi as it is installed."""
+    """A folder with programs that use the installed authapi."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     blocks: list[str] = re.findall(r"^```python\n(.*?)^```$", readme, re.MULTILINE | re.DOTALL)
     texts = {"revealed.py": REVEALED, "wrong.py": WRONG, "contract.py": CONTRACT}
-    # The first block of README is the module that the others import.
+    # The other blocks of the README import the first.
     texts |= dict(
         zip(("yourmodule.py", "second.py", "third.py", "fourth.py"), blocks, strict=False)
     )
@@ -120,7 +120,7 @@ def programs(tmp_path: Path) -> Path:
 
 
 def expected(text: str) -> dict[int, str]:
-    """What the comments of a program promise, by line."""
+    """Maps line numbers to the expected types or errors in the comments of a program."""
     return {
         number: line.rpartition("  # ")[2]
         for number, line in enumerate(text.splitlines(), 1)
@@ -129,7 +129,7 @@ def expected(text: str) -> dict[int, str]:
 
 
 def run(command: list[str], folder: Path) -> list[str]:
-    """The lines that a checker prints about the programs in `folder`."""
+    """Run a type checker on the programs in `folder`, and return its output lines."""
     files = sorted(path.name for path in folder.glob("*.py"))
     result = subprocess.run(
         [*command, *files], cwd=folder, capture_output=True, text=True, timeout=300, check=False
@@ -139,7 +139,7 @@ def run(command: list[str], folder: Path) -> list[str]:
 
 
 def check(lines: list[str], pattern: str, notes: str) -> None:
-    """Hold what a checker printed against what the programs promise."""
+    """Compare the output of a type checker with the comments of the programs."""
     errors: dict[str, dict[int, str]] = {}
     revealed: dict[int, str] = {}
     for line in lines:
@@ -149,14 +149,14 @@ def check(lines: list[str], pattern: str, notes: str) -> None:
         name, number, level, message = match.groups()
         if level == "error":
             errors.setdefault(name, {})[int(number)] = message
-        elif name == "revealed.py" and (told := re.search(notes, message)):
-            revealed[int(number)] = _short(told[1])
+        elif name == "revealed.py" and (note := re.search(notes, message)):
+            revealed[int(number)] = _short(note[1])
     assert revealed == expected(REVEALED)
     assert errors.pop("wrong.py", {}).keys() == expected(WRONG).keys()
-    assert errors == {}, "every other program is clean"
+    assert errors == {}, "the other programs have no errors"
 
 
-def test_mypy(programs: Path, pytestconfig: pytest.Config) -> None:
+def test_mypy_infers_exact_types(programs: Path, pytestconfig: pytest.Config) -> None:
     cache = pytestconfig.cache
     assert cache is not None
     lines = run(
@@ -166,7 +166,7 @@ def test_mypy(programs: Path, pytestconfig: pytest.Config) -> None:
             "mypy",
             "--strict",
             "--config-file=",
-            f"--cache-dir={cache.mkdir('authapi-mypy')}",  # stays, so that the next run is quick
+            f"--cache-dir={cache.mkdir('authapi-mypy')}",  # kept, so that the next run is fast
             "--hide-error-context",
             "--no-error-summary",
         ],
@@ -175,7 +175,7 @@ def test_mypy(programs: Path, pytestconfig: pytest.Config) -> None:
     check(lines, r"(\w+\.py):(\d+): (error|note): (.*)$", r'Revealed type is "(.*)"$')
 
 
-def test_pyright(programs: Path) -> None:
+def test_pyright_infers_exact_types(programs: Path) -> None:
     found = shutil.which("basedpyright", path=str(BIN))
     assert found is not None
     (programs / "pyrightconfig.json").write_text('{"typeCheckingMode": "strict"}', encoding="utf-8")

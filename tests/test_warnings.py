@@ -1,4 +1,4 @@
-"""Nothing of ours warns: an application that makes errors of warnings can import and run us."""
+"""authapi raises no warnings, so applications that turn warnings into errors can run it."""
 
 import os
 import subprocess
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import warned
+from tests import warnings_program
 from tests.servers.process import ServeProcess, free_port
 
 ROOT = Path(__file__).parents[1]
@@ -15,12 +15,12 @@ ROOT = Path(__file__).parents[1]
 
 def passes(python: Path | str, folder: Path) -> None:
     done = subprocess.run(
-        [python, warned.__file__], cwd=folder, capture_output=True, text=True, check=False
+        [python, warnings_program.__file__], cwd=folder, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_an_application_imports_us_under_errors_for_warnings(tmp_path: Path) -> None:
+def test_importing_authapi_raises_no_warnings(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", "from authapi import AuthAPI"],
         cwd=tmp_path,
@@ -33,13 +33,13 @@ def test_an_application_imports_us_under_errors_for_warnings(tmp_path: Path) -> 
 
 
 @pytest.mark.slow
-def test_every_module_and_command(tmp_path: Path) -> None:
+def test_modules_and_commands_raise_no_warnings(tmp_path: Path) -> None:
     passes(sys.executable, tmp_path)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_the_service(workers: str, tmp_path: Path) -> None:
+def test_serving_raises_no_warnings(workers: str, tmp_path: Path) -> None:
     port = free_port()
     command = [sys.executable, "-m", "authapi", "serve", "--port", str(port), "--workers", workers]
     environment = {
@@ -54,7 +54,7 @@ def test_the_service(workers: str, tmp_path: Path) -> None:
 
 
 def pythons() -> list[str]:
-    """Other versions of Python on this machine that we support, by their paths."""
+    """Paths of the other supported Python versions on this machine."""
     places = [Path(text) for text in os.get_exec_path()]
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
     places += sorted(pyenv.glob("versions/*/bin"))
@@ -68,7 +68,7 @@ def pythons() -> list[str]:
 
 
 def _runs(python: Path, minor: int) -> bool:
-    # pyenv has a file for each name, which fails where that version is not chosen.
+    # pyenv has a shim for each version, which fails if that version is not selected.
     if not python.is_file():
         return False
     code = f"import sys, venv, ensurepip; assert sys.version_info[:2] == (3, {minor})"
@@ -76,7 +76,7 @@ def _runs(python: Path, minor: int) -> bool:
 
 
 @pytest.mark.packaging
-def test_every_other_python_of_this_machine(tmp_path: Path) -> None:
+def test_other_python_versions_raise_no_warnings(tmp_path: Path) -> None:
     for number, python in enumerate(pythons()):
         folder = tmp_path / str(number)
         subprocess.run([python, "-m", "venv", folder / "venv"], check=True)

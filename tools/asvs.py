@@ -1,4 +1,4 @@
-"""Count how authapi stands to the OWASP ASVS 5.0, chapter by chapter, and name what is open."""
+"""Prints the coverage of OWASP ASVS 5.0 by chapter, and the open requirements."""
 
 import sys
 from collections import Counter
@@ -10,7 +10,7 @@ from tests.security.asvs import CHAPTERS, TABLE
 
 
 def main() -> None:
-    """Print a line for each chapter, and one for each open row."""
+    """Prints one line per chapter, and one line per open requirement."""
     counts = Counter((row.chapter, row.status) for row in TABLE)
     print(f"{'chapter':<9}{'covered':>9}{'not applicable':>16}{'open':>6}")
     for chapter in CHAPTERS:
@@ -22,7 +22,7 @@ def main() -> None:
     print("\nopen:")
     for row in TABLE:
         if row.status == "open":
-            print(f"  {row.id:<8} L{row.level}  {row.why}")
+            print(f"  {row.id:<8} L{row.level}  {row.note}")
 
 
 if __name__ == "__main__":

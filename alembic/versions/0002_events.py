@@ -1,4 +1,4 @@
-"""events
+"""create events
 
 Revision ID: 0002
 Revises: 0001

@@ -1,4 +1,4 @@
-"""signing keys
+"""create signing_keys
 
 Revision ID: 0005
 Revises: 0004

@@ -1,4 +1,4 @@
-"""refresh families
+"""create refresh_families
 
 Revision ID: 0006
 Revises: 0005

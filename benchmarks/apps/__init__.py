@@ -1,1 +1,1 @@
-"""What is under load. The apps of peers run in an environment of their own, without authapi."""
+"""The measured applications. Those of other projects run in an environment without authapi."""

@@ -1,4 +1,4 @@
-"""authapi inside somebody's application: one route with `current_user`, the same without."""
+"""authapi in an application: one route with `current_user`, and the same without."""
 
 from typing import Annotated
 
@@ -14,11 +14,11 @@ auth.install(app)
 
 @app.get("/plain")
 async def plain() -> dict[str, str]:
-    """Behind the same middleware as `guarded`."""
+    """A route without authentication, behind the same middleware."""
     return BODY
 
 
 @app.get("/guarded")
 async def guarded(user: Annotated[User, Depends(current_user())]) -> dict[str, str]:
-    """Open to every strategy, as by default."""
+    """A route for all strategies, which is the default."""
     return BODY

@@ -1,7 +1,7 @@
-"""crudauth as its documentation sets it up, with sessions and bearer tokens.
+"""crudauth as in its documentation, with sessions and bearer tokens.
 
-`CRUDAUTH_SESSIONS` chooses where sessions are: `memory`, its default for one process, or
-`database`, its documented way for several processes without Redis.
+`CRUDAUTH_SESSIONS` selects the session store: `memory`, the default for one process, or `database`,
+the documented store for several processes without Redis.
 """
 
 import os
@@ -20,11 +20,11 @@ from benchmarks.apps.body import BODY
 
 
 class Base(DeclarativeBase):
-    """Where the tables are declared."""
+    """The declarative base."""
 
 
 class User(Base, AuthUserMixin):  # type: ignore[misc]  # the mixin is made at run time
-    """The accounts."""
+    """The table of accounts."""
 
     __tablename__ = "users"
 
@@ -36,7 +36,7 @@ store = DatabaseStore(sessions) if in_database else None
 
 
 async def get_session() -> AsyncIterator[AsyncSession]:
-    """One database session a request."""
+    """Opens one database session per request."""
     async with sessions() as session:
         yield session
 
@@ -46,7 +46,7 @@ auth = CRUDAuth(
     user_model=User,
     SECRET_KEY="only for a benchmark on loopback, 32+",
     database_store=store,
-    # Five an hour would not give the benchmark its accounts.
+    # The default of five per hour is too low for the benchmark.
     rate_limits={"register": RateLimit(times=0, seconds=1)},
     transports=[SessionTransport(), BearerTransport(access_ttl=900)],
 )
@@ -54,7 +54,7 @@ auth = CRUDAuth(
 
 @asynccontextmanager
 async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-    """Make the tables, and open what crudauth needs."""
+    """Creates the tables, and opens crudauth."""
     async with engine.begin() as connection:
         await connection.run_sync(Base.metadata.create_all)
     if store is not None:
@@ -73,17 +73,17 @@ by_jwt = auth.current_user(transport="bearer")
 
 @app.get("/plain")
 async def plain() -> dict[str, str]:
-    """The same route without authentication; there is no middleware."""
+    """The same route without authentication and middleware."""
     return BODY
 
 
 @app.get("/guarded/cookie")
 async def guarded_by_session(caller: Annotated[Principal, Depends(by_session)]) -> dict[str, str]:
-    """For callers with a session."""
+    """A route for callers with a session."""
     return BODY
 
 
 @app.get("/guarded/jwt")
 async def guarded_by_jwt(caller: Annotated[Principal, Depends(by_jwt)]) -> dict[str, str]:
-    """For callers with a JWT."""
+    """A route for callers with a JWT."""
     return BODY

@@ -1,6 +1,6 @@
-"""fastapi-users as its documentation sets it up, with SQLAlchemy and three back ends.
+"""fastapi-users as in its documentation, with SQLAlchemy and three back ends.
 
-Each guarded route takes one back end only: with several, it asks them in turn, one query each.
+Each protected route has one back end: with several, it would try them in turn, one query each.
 """
 
 import os
@@ -33,15 +33,15 @@ LIFETIME = 3600
 
 
 class Base(DeclarativeBase):
-    """Where the tables are declared."""
+    """The declarative base."""
 
 
 class User(SQLAlchemyBaseUserTableUUID, Base):
-    """The accounts."""
+    """The table of accounts."""
 
 
 class AccessToken(SQLAlchemyBaseAccessTokenTableUUID, Base):
-    """What the database strategy looks up."""
+    """The table of access tokens."""
 
 
 engine = create_async_engine(os.environ["DATABASE_URL"])
@@ -49,22 +49,22 @@ sessions = async_sessionmaker(engine, expire_on_commit=False)
 
 
 class UserRead(schemas.BaseUser[uuid.UUID]):
-    """What registration answers."""
+    """The response of registration."""
 
 
 class UserCreate(schemas.BaseUserCreate):
-    """What registration takes."""
+    """The request of registration."""
 
 
 class UserManager(UUIDIDMixin, BaseUserManager[User, uuid.UUID]):
-    """Without hooks of its own."""
+    """The user manager, without hooks."""
 
     reset_password_token_secret = SECRET
     verification_token_secret = SECRET
 
 
 async def get_session() -> AsyncIterator[AsyncSession]:
-    """One database session a request."""
+    """Opens one database session per request."""
     async with sessions() as session:
         yield session
 
@@ -73,35 +73,35 @@ Session = Annotated[AsyncSession, Depends(get_session)]
 
 
 async def get_user_db(session: Session) -> AsyncIterator[Any]:
-    """Accounts in the database."""
+    """Returns the database of accounts."""
     yield SQLAlchemyUserDatabase(session, User)
 
 
 async def get_token_db(session: Session) -> AsyncIterator[Any]:
-    """Tokens in the database."""
+    """Returns the database of tokens."""
     yield SQLAlchemyAccessTokenDatabase(session, AccessToken)
 
 
 async def get_user_manager(user_db: Annotated[Any, Depends(get_user_db)]) -> AsyncIterator[Any]:
-    """The centre of it all."""
+    """Returns the user manager."""
     yield UserManager(user_db)
 
 
 def database_strategy(
     tokens: Annotated[AccessTokenDatabase[AccessToken], Depends(get_token_db)],
 ) -> Any:
-    """Random tokens, kept in a table."""
+    """Returns the strategy with random tokens in a table."""
     return DatabaseStrategy(tokens, lifetime_seconds=LIFETIME)
 
 
 def jwt_strategy() -> Any:
-    """HS256."""
+    """Returns the strategy with JWTs (HS256)."""
     return JWTStrategy(secret=SECRET, lifetime_seconds=LIFETIME)
 
 
 @asynccontextmanager
 async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-    """Make the tables."""
+    """Creates the tables."""
     async with engine.begin() as connection:
         await connection.run_sync(Base.metadata.create_all)
     yield
@@ -120,12 +120,12 @@ app.include_router(everything.get_register_router(UserRead, UserCreate), prefix=
 
 @app.get("/plain")
 async def plain() -> dict[str, str]:
-    """The same route without authentication; there is no middleware."""
+    """The same route without authentication and middleware."""
     return BODY
 
 
 def add(name: str) -> None:
-    """One back end, with its login and its guarded route."""
+    """Adds one back end with its login and its protected route."""
     transport, strategy = TRANSPORTS[name]
     backend: Any = AuthenticationBackend(name=name, transport=transport, get_strategy=strategy)
     users = FastAPIUsers[User, uuid.UUID](get_user_manager, [backend])

@@ -1,1 +1,1 @@
-"""What can be measured: one module each, with a `measure(bench)` that gives plain data."""
+"""The scenarios: one module each, with `measure(bench)`, which returns plain data."""

@@ -1,7 +1,7 @@
-"""Callers that the process has never seen: each request with a different session.
+"""Callers that are not in the identity cache: each request has a different session.
 
-The same requests are then sent again, to the same process and by the same client, so that the
-difference is that of knowing the caller and nothing else.
+The same client then sends the same requests to the same process again, so that the difference is
+only that of the cache.
 """
 
 import sys
@@ -16,13 +16,13 @@ import psycopg
 from benchmarks import client, seed
 from benchmarks.bench import Bench
 from benchmarks.stack import Stack, bearer
-from benchmarks.stacks import fastapi_users, ours
+from benchmarks.stacks import authapi, fastapi_users
 from benchmarks.tables import table
 
 
 @dataclass(frozen=True, slots=True)
 class Crowd:
-    """A stack, its database, and how to let many callers exist there."""
+    """A stack, its database, and how to insert many callers."""
 
     stack: Stack
     url: str
@@ -32,16 +32,18 @@ class Crowd:
 
 
 def measure(bench: Bench) -> dict[str, Any]:
-    """Crowds at authapi and at fastapi-users, by a credential that is a row in the database."""
+    """Measures authapi and fastapi-users, with credentials that are rows in the database."""
     crowds = []
     if "authapi" in bench.options.stacks:
-        stack = ours.application(bench, "cold_authapi")
+        stack = authapi.application(bench, "cold_authapi")
         url = stack.environment["AUTHAPI_DATABASE_URL"]
-        crowds.append(Crowd(stack, url, _fill_ours, cookie_of, stack.guarded["session cookie"]))
+        crowds.append(Crowd(stack, url, _fill_authapi, cookie_of, stack.guarded["session cookie"]))
     if "fastapi-users" in bench.options.stacks:
         stack = fastapi_users.stack(bench, "cold_fastapi_users")
         url = bench.postgres.url("cold_fastapi_users")
-        crowds.append(Crowd(stack, url, _fill_theirs, _token_of, stack.guarded["opaque token"]))
+        crowds.append(
+            Crowd(stack, url, _fill_fastapi_users, _token_of, stack.guarded["opaque token"])
+        )
     rows = []
     for crowd in crowds:
         print(f"cold: {crowd.stack.name}", file=sys.stderr)
@@ -50,7 +52,7 @@ def measure(bench: Bench) -> dict[str, Any]:
 
 
 def cookie_of(number: int) -> dict[str, str]:
-    """The header of a session that `seed` has made."""
+    """Returns the header of a session from `seed`."""
     return {"Cookie": f"authapi={seed.secret(number)}"}
 
 
@@ -58,7 +60,7 @@ def _row(bench: Bench, crowd: Crowd) -> dict[str, Any]:
     count, rounds = bench.options.cold, []
     with bench.running(crowd.stack) as server:
         with psycopg.connect(crowd.url, autocommit=True) as connection:
-            # One more round: the first fills the pool of connections and is not counted.
+            # One additional round: the first fills the connection pool and does not count.
             crowd.fill(connection, 0, count * (bench.options.rounds + 1))
             connection.execute("vacuum analyze")
         for number in range(bench.options.rounds + 1):
@@ -87,16 +89,16 @@ _FIGURES: Mapping[str, Callable[[client.Answers], float]] = {
 def _send(bench: Bench, base: str, wires: list[bytes]) -> client.Answers:
     answers = client.run(client.each_once(base, wires, connections=bench.options.connections))
     if answers.others:
-        raise SystemExit(f"not everybody was known: {answers.others}")
+        raise SystemExit(f"not all callers were authenticated: {answers.others}")
     return answers
 
 
-def _fill_ours(connection: psycopg.Connection, first: int, end: int) -> None:
+def _fill_authapi(connection: psycopg.Connection, first: int, end: int) -> None:
     seed.users(connection, first, end)
     seed.sessions(connection, first, end, of_users=end)
 
 
-def _fill_theirs(connection: psycopg.Connection, first: int, end: int) -> None:
+def _fill_fastapi_users(connection: psycopg.Connection, first: int, end: int) -> None:
     with connection.cursor().copy(
         'COPY "user" (id, email, hashed_password, is_active, is_superuser, is_verified) FROM STDIN'
     ) as copy:
@@ -114,7 +116,7 @@ def _token_of(number: int) -> dict[str, str]:
 
 
 def markdown(found: Mapping[str, Any]) -> str:
-    """The table."""
+    """Returns the table."""
     head = (
         *("stack, route", "first time, requests/s", "p50 ms", "p99 ms"),
         *("again, requests/s", "p50 ms", "p99 ms"),

@@ -1,6 +1,6 @@
-"""What an export of many events costs: its time, the memory that it adds, and how long others wait.
+"""The cost of an export of many events: time, additional memory, and latency of other requests.
 
-The same process answers `GET /health/live`, which another thread asks for every 10 ms.
+Another thread sends `GET /health/live` to the same process every 10 ms.
 """
 
 import sys
@@ -12,15 +12,15 @@ import httpx
 
 from authapi.testing import PASSWORD
 from benchmarks.bench import Bench
-from benchmarks.stacks import ours
+from benchmarks.stacks import authapi
 from benchmarks.tables import table
 from tests.security.exporting import EVENTS, PATHS, Watch, download, fill, resident
 from tests.storage.rows import sql
 
 
 def measure(bench: Bench) -> dict[str, Any]:
-    """Each export once, of the same events."""
-    stack = ours.service(bench, "exports")
+    """Measures each export once, with the same events."""
+    stack = authapi.service(bench, "exports")
     url = stack.environment["AUTHAPI_DATABASE_URL"]
     file = bench.folder / "export"
     with (
@@ -57,7 +57,7 @@ def _log_in(http: httpx.Client, url: str) -> None:
 
 
 def markdown(found: Mapping[str, Any]) -> str:
-    """The table."""
+    """Returns the table."""
     names = ("path", "seconds", "megabytes", "added_mib", "live_p99_ms")
     rows = [tuple(row[name] for name in names) for row in found["rows"]]
     head = ("export", "seconds", "MB", "RSS added, MiB", "`/health/live` p99, ms")

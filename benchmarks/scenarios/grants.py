@@ -1,8 +1,8 @@
-"""Logging in and refreshing: what a client pays once, and what it pays every ten minutes after.
+"""Logins and refreshes.
 
-Each client logs in without pause, and then refreshes without pause, each time with the token that
-the last answer gave it. fastapi-users has no refresh tokens: whose JWT ends logs in again, so its
-logins are what our refreshes are held against.
+Each client logs in without pause, and then refreshes without pause, each time with the token of the
+last response. fastapi-users has no refresh tokens: a client logs in again when its JWT expires, so
+refreshes of authapi are compared with logins of fastapi-users.
 """
 
 import asyncio
@@ -20,13 +20,13 @@ from benchmarks.bench import Bench, Running
 from benchmarks.scenarios.storm import (
     FORM,
     Cost,
-    default_of_argon2_cffi,
-    default_of_ours,
-    login_here,
-    login_there,
+    argon2_cffi_cost,
+    authapi_cost,
+    authapi_login,
+    fastapi_users_login,
 )
 from benchmarks.stack import Account, Stack, accounts
-from benchmarks.stacks import fastapi_users, ours
+from benchmarks.stacks import authapi, fastapi_users
 from benchmarks.tables import table
 
 PEER = "fastapi-users"
@@ -34,7 +34,7 @@ PEER = "fastapi-users"
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A stack whose clients log in for a JWT, what a hash costs there, and whether they refresh."""
+    """A stack with JWT logins, the cost of its hash, and whether it has refresh tokens."""
 
     stack: Stack
     login: Callable[[Account], bytes]
@@ -43,7 +43,7 @@ class Subject:
 
 
 def measure(bench: Bench) -> dict[str, Any]:
-    """Authapi and fastapi-users, each with the hash of the other too."""
+    """Measures authapi and fastapi-users, each also with the hash of the other."""
     subjects = [subject for name in bench.options.stacks for subject in _subjects(bench, name)]
     found: dict[str, list[dict[str, float]]] = {}
     running = [bench.enter(bench.running(subject.stack)) for subject in subjects]
@@ -64,29 +64,29 @@ def measure(bench: Bench) -> dict[str, Any]:
 
 
 def _subjects(bench: Bench, family: str) -> Sequence[Subject]:
-    theirs = default_of_argon2_cffi()
+    theirs = argon2_cffi_cost()
     if family == "authapi":
-        stack = ours.service(bench, "grants_authapi")
-        same = ours.service(bench, "grants_authapi_same")
-        # What fastapi-users has, so that the hash is the same on both sides.
+        stack = authapi.service(bench, "grants_authapi")
+        same = authapi.service(bench, "grants_authapi_same")
+        # The parameters of fastapi-users, for a comparison with the same hash.
         costs = {"MEMORY": theirs.memory, "PASSES": theirs.passes, "LANES": theirs.lanes}
         environment = {f"AUTHAPI_ARGON2_{name}": str(value) for name, value in costs.items()}
         return [
-            Subject(replace(stack, name="authapi"), _jwt_here, default_of_ours(), True),
+            Subject(replace(stack, name="authapi"), _authapi_jwt, authapi_cost(), True),
             Subject(
                 replace(
                     same,
                     name="authapi, hash of fastapi-users",
                     environment={**same.environment, **environment},
                 ),
-                _jwt_here,
+                _authapi_jwt,
                 theirs,
                 True,
             ),
         ]
     if family == PEER:
         stack = fastapi_users.stack(bench, "grants_fastapi_users")
-        return [Subject(stack, _jwt_there, theirs)]
+        return [Subject(stack, _fastapi_users_jwt, theirs)]
     return []
 
 
@@ -121,7 +121,7 @@ def _cpu_ms(server: Running, before: float, answers: client.Answers) -> float:
 
 
 async def _logged_in(base: str, logins: Sequence[bytes]) -> list[str]:
-    """The refresh tokens of new logins."""
+    """Logs in; returns the refresh tokens."""
 
     async def one(login: bytes) -> str:
         connection = await client.Connection.open(base)
@@ -133,7 +133,7 @@ async def _logged_in(base: str, logins: Sequence[bytes]) -> list[str]:
 
 
 async def _refreshing(base: str, tokens: Sequence[str], seconds: float) -> client.Answers:
-    """One client for each of the tokens refreshes again and again, by the newest that it has."""
+    """Runs one client per token, which refreshes without pause, each time with its newest token."""
     answers = client.Answers()
     begun = perf_counter()
 
@@ -146,7 +146,7 @@ async def _refreshing(base: str, tokens: Sequence[str], seconds: float) -> clien
             status, body = await connection.exchange(wire)
             answers.add(status, perf_counter() - sent)
             if status != 200:
-                break  # it has no token to go on with
+                break  # the client has no token to continue with
             token = json.loads(body)["refresh_token"]
         connection.close()
 
@@ -178,21 +178,21 @@ def _row(subject: Subject, found: Mapping[str, list[dict[str, float]]]) -> dict[
 def _ratio(
     rounds: Sequence[Mapping[str, float]], key: str, others: Sequence[Mapping[str, float]]
 ) -> float:
-    """Of a figure to the logins of the same round."""
+    """Returns the ratio of a figure to the logins of the same round."""
     pairs = zip(rounds, others, strict=True)
     return round(median(ours[key] / theirs["logins_per_second"] for ours, theirs in pairs), 2)
 
 
-def _jwt_here(account: Account) -> bytes:
-    return login_here(account, "jwt")
+def _authapi_jwt(account: Account) -> bytes:
+    return authapi_login(account, "jwt")
 
 
-def _jwt_there(account: Account) -> bytes:
-    return login_there(account, "jwt")
+def _fastapi_users_jwt(account: Account) -> bytes:
+    return fastapi_users_login(account, "jwt")
 
 
 def markdown(found: Mapping[str, Any]) -> str:
-    """The table."""
+    """Returns the table."""
     head = (
         *("stack (argon2id)", "logins/s", f"to logins of {PEER}", "p99 ms", "CPU ms/login"),
         *("refreshes/s", "to its own logins", f"to logins of {PEER}", "p99 ms", "CPU ms/refresh"),

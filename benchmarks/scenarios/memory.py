@@ -1,6 +1,6 @@
-"""What a known caller costs in memory: many of them, in a process that remembers and in one not.
+"""Memory of a cached identity: growth of a process with and of one without the identity cache.
 
-Both processes answer the same requests; what grows in both is not the memory of callers.
+Both processes get the same requests. Growth that both have is not that of the cache.
 """
 
 import sys
@@ -13,28 +13,28 @@ from authapi.settings import Settings
 from benchmarks import client, processes, seed
 from benchmarks.bench import Bench
 from benchmarks.scenarios.cold import cookie_of
-from benchmarks.stacks import ours
+from benchmarks.stacks import authapi
 from benchmarks.tables import table
 
 WARM_UP = 2000
 
 
 def measure(bench: Bench) -> dict[str, Any]:
-    """Growth with `callers` remembered, and with none."""
+    """Measures the growth with `callers` cached identities, and without the cache."""
     callers = bench.options.callers
-    setting = Settings.model_fields.get("known_callers")
+    setting = Settings.model_fields.get("identity_cache_size")
     return {
         "callers": callers,
         "default_limit": None if setting is None else setting.default,
-        "remembering": _grown(bench, callers, known_callers=WARM_UP + callers),
-        "forgetting": _grown(bench, callers, known_callers=0),
+        "remembering": _measure_growth(bench, callers, identity_cache_size=WARM_UP + callers),
+        "forgetting": _measure_growth(bench, callers, identity_cache_size=0),
     }
 
 
-def _grown(bench: Bench, callers: int, *, known_callers: int) -> dict[str, float]:
-    print(f"memory: AUTHAPI_KNOWN_CALLERS={known_callers}", file=sys.stderr)
-    name = f"memory_{known_callers}"
-    stack = ours.application(bench, name, known_callers=known_callers)
+def _measure_growth(bench: Bench, callers: int, *, identity_cache_size: int) -> dict[str, float]:
+    print(f"memory: AUTHAPI_IDENTITY_CACHE_SIZE={identity_cache_size}", file=sys.stderr)
+    name = f"memory_{identity_cache_size}"
+    stack = authapi.application(bench, name, identity_cache_size=identity_cache_size)
     with psycopg.connect(stack.environment["AUTHAPI_DATABASE_URL"], autocommit=True) as connection:
         seed.users(connection, 0, WARM_UP + callers)
         seed.sessions(connection, 0, WARM_UP + callers, of_users=WARM_UP + callers)
@@ -55,11 +55,11 @@ def _ask(bench: Bench, base: str, callers: range) -> None:
     wires = [client.request("/guarded", cookie_of(number)) for number in callers]
     answers = client.run(client.each_once(base, wires, connections=bench.options.connections))
     if answers.others:
-        raise SystemExit(f"not everybody was known: {answers.others}")
+        raise SystemExit(f"not all callers were authenticated: {answers.others}")
 
 
 def markdown(found: Mapping[str, Any]) -> str:
-    """The table, and the cost of one caller."""
+    """Returns the table, and the memory per caller."""
     rows = [
         (name, found[name]["before_mib"], found[name]["after_mib"], found[name]["bytes_per_caller"])
         for name in ("remembering", "forgetting")

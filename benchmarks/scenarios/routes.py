@@ -1,7 +1,7 @@
-"""A known caller's requests per second, every stack in turn, round by round.
+"""Requests per second of authenticated callers, for each stack in each round.
 
-A ratio is the median over the rounds of two figures of the same round, taken as near to one another
-in time as can be: what else happens on the machine then happens to both.
+A ratio is the median over the rounds of two figures of the same round, which are measured directly
+after one another, so that other load on the machine affects both.
 """
 
 import sys
@@ -28,7 +28,7 @@ Key = tuple[str, str]
 
 @dataclass(slots=True)
 class Figure:
-    """What was found about one route, by round, until something was wrong with it."""
+    """The figures of one route by round, until an error."""
 
     family: str
     loads: list[wrk.Load] = field(default_factory=list)
@@ -40,14 +40,14 @@ class Figure:
 
 @dataclass(slots=True)
 class Subject:
-    """A running server and what to ask of it."""
+    """A running server and its targets."""
 
     server: Running
     targets: Sequence[Target] = ()
     logged_in: float = -LOGIN_AGAIN
 
     def refresh(self, bench: Bench) -> None:
-        """Log in again before the credentials expire."""
+        """Logs in again before the credentials expire."""
         if time.monotonic() - self.logged_in < LOGIN_AGAIN:
             return
         known = accounts(bench.options.accounts)
@@ -56,7 +56,7 @@ class Subject:
 
 
 def measure(bench: Bench) -> dict[str, Any]:
-    """All chosen stacks, each answering the same to callers that it knows."""
+    """Measures all chosen stacks, whose routes return the same body to authenticated callers."""
     chosen = [stack for name in bench.options.stacks for stack in FAMILIES[name](bench)]
     subjects = [Subject(bench.enter(bench.running(stack))) for stack in chosen]
     for subject in subjects:
@@ -65,7 +65,7 @@ def measure(bench: Bench) -> dict[str, Any]:
     figures: dict[Key, Figure] = {}
     for number in range(bench.options.rounds):
         print(f"routes: round {number + 1} of {bench.options.rounds}", file=sys.stderr)
-        # Back and forth, so that no stack is always the one after a certain other.
+        # In alternating order, so that no stack always follows the same other one.
         for subject in subjects if number % 2 == 0 else reversed(subjects):
             subject.refresh(bench)
             _round(bench, subject, figures)
@@ -79,10 +79,10 @@ def _round(bench: Bench, subject: Subject, figures: dict[Key, Figure]) -> None:
         if figure.error is not None:
             continue
         try:
-            if not figure.loads:  # a just-in-time compiler wants its time, a pool its connections
+            if not figure.loads:  # warms up just-in-time compilers and connection pools
                 _load(bench, subject.server, target, seconds=WARM_UP)
             _record(bench, subject.server, target, figure)
-        except (WrongAnswer, wrk.Refused) as trouble:
+        except (WrongAnswer, wrk.RequestsFailed) as trouble:
             figure.error = str(trouble)
 
 
@@ -150,7 +150,7 @@ def _versions(stacks: Sequence[Stack]) -> dict[str, dict[str, str]]:
 
 
 def markdown(found: Mapping[str, Any]) -> str:
-    """The table, and what did not give a figure."""
+    """Returns the table, and the errors of routes without figures."""
     head = (
         *("stack, route", "requests/s", "of its own bare route", "the same by CPU"),
         *("of bare FastAPI", "p50 ms", "p99 ms", "CPU µs/request", "RSS MiB"),

@@ -1,7 +1,7 @@
-"""Looking up a caller among ever more accounts and sessions.
+"""Lookup of a caller among a growing number of accounts and sessions.
 
-Two databases: one stays at the first size, the other grows. Look-ups alternate between them, so
-that a ratio compares the same minute. The statement is caught as authapi sends it, and explained.
+One database stays at the first size, the other grows. Lookups alternate between them, so that a
+ratio compares the same minute. The statement of authapi is captured and run with EXPLAIN.
 """
 
 import json
@@ -26,12 +26,14 @@ from benchmarks.tables import table
 
 LOOK_UPS = 2000
 BATCH = 100
-_STRIDE = 7_368_787  # a prime: steps of it visit every session once, in no helpful order
+_STRIDE = (
+    7_368_787  # a prime: steps of this size visit every session once, in an order without locality
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Filled:
-    """A database and what is in it."""
+    """A database, and the number of its rows."""
 
     url: str
     users: int
@@ -39,28 +41,28 @@ class Filled:
 
 
 def measure(bench: Bench) -> dict[str, Any]:
-    """One row for each size after the first, to which it is compared."""
+    """Measures each size after the first, compared with the first."""
     first, *others = bench.options.sizes
-    small = _grown(_created(bench, "scale_small"), *first)
-    large, rows = _created(bench, "scale_large"), []
+    small = _fill(_create(bench, "scale_small"), *first)
+    large, rows = _create(bench, "scale_large"), []
     for size in others or [first]:
         print(f"scale: {size[0]:,} users, {size[1]:,} sessions", file=sys.stderr)
         begun = perf_counter()
-        large = _grown(large, *size)
+        large = _fill(large, *size)
         seconds = perf_counter() - begun
-        rows.append({"seeding_s": round(seconds, 1), **client.run(_compared(small, large))})
+        rows.append({"seeding_s": round(seconds, 1), **client.run(_compare(small, large))})
     return {"rows": rows, "look_ups": LOOK_UPS, "small": {"users": first[0], "sessions": first[1]}}
 
 
-def _created(bench: Bench, name: str) -> Filled:
+def _create(bench: Bench, name: str) -> Filled:
     url = bench.postgres.create_database(name)
     migrations.upgrade(url)
     return Filled(url, 0, 0)
 
 
-def _grown(database: Filled, users: int, sessions: int) -> Filled:
+def _fill(database: Filled, users: int, sessions: int) -> Filled:
     with psycopg.connect(database.url, autocommit=True) as connection:
-        # Nobody is told that anything is kept before all of it is.
+        # Synchronous commit is not needed before all rows are inserted.
         connection.execute("set synchronous_commit = off")
         seed.users(connection, database.users, users)
         seed.sessions(connection, database.sessions, sessions, of_users=users)
@@ -68,12 +70,12 @@ def _grown(database: Filled, users: int, sessions: int) -> Filled:
     return Filled(database.url, users, sessions)
 
 
-async def _compared(small: Filled, large: Filled) -> dict[str, Any]:
+async def _compare(small: Filled, large: Filled) -> dict[str, Any]:
     engines = {name: Database(at.url) for name, at in (("small", small), ("large", large))}
     times: dict[str, list[float]] = {"small": [], "large": []}
-    with _caught(engines["large"]) as statements:
+    with _capture_statements(engines["large"]) as statements:
         try:
-            for start in range(-BATCH, LOOK_UPS, BATCH):  # the first batch only warms up
+            for start in range(-BATCH, LOOK_UPS, BATCH):  # the first batch is a warm-up
                 for name, at in (("small", small), ("large", large)):
                     for number in range(start, start + BATCH):
                         seconds = await _look_up(engines[name], number * _STRIDE % at.sessions)
@@ -93,7 +95,7 @@ async def _compared(small: Filled, large: Filled) -> dict[str, Any]:
         "small_p50_ms": round(p50["small"], 3),
         "small_p99_ms": round(p99["small"], 3),
         "p50_to_small": round(p50["large"] / p50["small"], 3),
-        **_explained(large, statements[-LOOK_UPS // 10 :]),
+        **_explain(large, statements[-LOOK_UPS // 10 :]),
     }
 
 
@@ -109,8 +111,8 @@ async def _look_up(database: Database, number: int) -> float:
 
 
 @contextmanager
-def _caught(database: Database) -> Iterator[list[tuple[str, Any]]]:
-    """The statements that the database is asked, with their values."""
+def _capture_statements(database: Database) -> Iterator[list[tuple[str, Any]]]:
+    """Captures the statements to the database, with their values."""
     statements: list[tuple[str, Any]] = []
 
     def remember(_: Any, __: Any, statement: str, values: Any, *___: Any) -> None:
@@ -122,8 +124,8 @@ def _caught(database: Database) -> Iterator[list[tuple[str, Any]]]:
     event.remove(engine, "before_cursor_execute", remember)
 
 
-def _explained(database: Filled, statements: list[tuple[str, Any]]) -> dict[str, Any]:
-    """What PostgreSQL does for these, and how long it takes of the whole."""
+def _explain(database: Filled, statements: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Returns the plans of these statements, and their execution time."""
     plans = []
     with psycopg.connect(database.url, autocommit=True, row_factory=scalar_row) as connection:
         for statement, values in statements:
@@ -150,7 +152,7 @@ def _nodes(plan: Mapping[str, Any]) -> Iterator[str]:
 
 
 def markdown(found: Mapping[str, Any]) -> str:
-    """The table, and the plan of the largest."""
+    """Returns the table, and the plan for the largest size."""
     small, rows, last = found["small"], [], found["rows"][-1]
     small_name = f"{small['users']:,} users, {small['sessions']:,} sessions"
     for row in found["rows"]:

@@ -1,4 +1,4 @@
-"""How long until it is there: `import authapi`, and `authapi serve` until it is ready."""
+"""Startup time: `import authapi`, and `authapi serve` until it is ready."""
 
 import subprocess
 import sys
@@ -8,16 +8,16 @@ from time import perf_counter
 from typing import Any
 
 from benchmarks.bench import Bench
-from benchmarks.stacks import ours
+from benchmarks.stacks import authapi
 from benchmarks.tables import table
 
 
 def measure(bench: Bench) -> dict[str, Any]:
-    """Each started anew, round by round, on a database that is already migrated."""
+    """Measures new processes in each round, on a migrated database."""
     found: dict[str, list[float]] = {"python": [], "import authapi": [], "import fastapi": []}
     found |= {"bare FastAPI": [], "authapi serve": []}
-    (bare,), served = ours.bare(bench), ours.service(bench, "startup")
-    for number in range(bench.options.rounds + 1):  # the first also writes bytecode
+    (bare,), served = authapi.bare(bench), authapi.service(bench, "startup")
+    for number in range(bench.options.rounds + 1):  # the first start also writes bytecode
         print(f"startup: round {number} of {bench.options.rounds}", file=sys.stderr)
         taken = {
             "python": _run("pass"),
@@ -37,13 +37,13 @@ def measure(bench: Bench) -> dict[str, Any]:
 
 def _run(code: str) -> float:
     begun = perf_counter()
-    # With nothing of our environment, as the servers: it may forbid bytecode, or trace imports.
+    # Without the environment of this process, which may disable bytecode or trace imports.
     subprocess.run([sys.executable, "-c", code], check=True, env={})
     return perf_counter() - begun
 
 
 def markdown(found: Mapping[str, Any]) -> str:
-    """The table."""
+    """Returns the table."""
     meaning = {
         "python": "an interpreter that does nothing",
         "import fastapi": "an interpreter that imports fastapi",

@@ -1,8 +1,8 @@
-"""Many log in at once: what becomes of somebody who only asks for a page, and of the logins.
+"""Latency of a protected route, and the rate of logins, during many concurrent logins.
 
-Eight clients log in without pause while a known caller asks for a protected route, fifty times a
-second, whether or not it is answered. Logins are held against the rate at which this machine
-computes the same hash when it does nothing else, measured before and after.
+Eight clients log in without pause while an authenticated client sends fifty requests per second to
+a protected route, independent of responses. The rate of logins is compared with the rate at which
+this machine computes the same hash without other load, measured before and after.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from authapi.settings import Settings
 from benchmarks import client, processes
 from benchmarks.bench import Bench, Running
 from benchmarks.stack import Account, Stack, accounts
-from benchmarks.stacks import fastapi_users, ours
+from benchmarks.stacks import authapi, fastapi_users
 from benchmarks.tables import table
 
 CLIENTS = 8
@@ -35,7 +35,7 @@ FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Of one argon2id hash; memory in KiB."""
+    """The parameters of argon2id; memory in KiB."""
 
     memory: int
     passes: int
@@ -44,7 +44,7 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class Storm:
-    """A stack, how one logs in there, and what a hash costs there."""
+    """A stack, its login request, and the cost of its hash."""
 
     stack: Stack
     login: Callable[[Account], bytes]
@@ -52,36 +52,36 @@ class Storm:
 
 
 def measure(bench: Bench) -> dict[str, Any]:
-    """Storms over authapi and fastapi-users, each with the hash that it has by default."""
+    """Measures authapi and fastapi-users, each with its default hash."""
     storms = []
     if "authapi" in bench.options.stacks:
         storms.append(
-            Storm(ours.application(bench, "storm_authapi"), login_here, default_of_ours())
+            Storm(authapi.application(bench, "storm_authapi"), authapi_login, authapi_cost())
         )
     if "fastapi-users" in bench.options.stacks:
         stack = fastapi_users.stack(bench, "storm_fastapi_users")
-        storms.append(Storm(stack, login_there, default_of_argon2_cffi()))
+        storms.append(Storm(stack, fastapi_users_login, argon2_cffi_cost()))
     rows = []
     for storm in storms:
         print(f"storm: {storm.stack.name}", file=sys.stderr)
         with bench.running(storm.stack) as server:
-            rows.append(_weather(bench, server, storm))
+            rows.append(_measure_storm(bench, server, storm))
     return {"rows": rows, "clients": CLIENTS, "interval_s": INTERVAL}
 
 
-def default_of_ours() -> Cost:
-    """What authapi hashes with."""
+def authapi_cost() -> Cost:
+    """Returns the default parameters of authapi."""
     settings = Settings.model_fields
     return Cost(*(settings[f"argon2_{name}"].default for name in ("memory", "passes", "lanes")))
 
 
-def default_of_argon2_cffi() -> Cost:
-    """What fastapi-users hashes with, by way of pwdlib."""
+def argon2_cffi_cost() -> Cost:
+    """Returns the parameters of fastapi-users, which uses pwdlib."""
     return Cost(argon2.DEFAULT_MEMORY_COST, argon2.DEFAULT_TIME_COST, argon2.DEFAULT_PARALLELISM)
 
 
 def hashes_per_second(cost: Cost, seconds: float) -> float:
-    """What all cores together compute, with nothing around it."""
+    """Returns the hashes per second of all cores, without other load."""
     begun = perf_counter()
 
     def work() -> int:
@@ -99,12 +99,12 @@ def hashes_per_second(cost: Cost, seconds: float) -> float:
         return number
 
     cores = len(os.sched_getaffinity(0))
-    with ThreadPoolExecutor(cores) as pool:  # argon2-cffi lets go of the interpreter lock
+    with ThreadPoolExecutor(cores) as pool:  # argon2-cffi releases the GIL
         total = sum(future.result() for future in [pool.submit(work) for _ in range(cores)])
     return total / (perf_counter() - begun)
 
 
-def _weather(bench: Bench, server: Running, storm: Storm) -> dict[str, Any]:
+def _measure_storm(bench: Bench, server: Running, storm: Storm) -> dict[str, Any]:
     known = accounts(CLIENTS + 1)
     for account in known:
         storm.stack.register(server.client, account)
@@ -125,17 +125,17 @@ def _round(storm: Storm, wire: bytes, logins: list[bytes], seconds: float) -> di
     base = storm.stack.base
     before = hashes_per_second(storm.cost, seconds / 2)
 
-    async def calm() -> client.Answers:
+    async def idle_load() -> client.Answers:
         await client.at_each_tick(base, wire, interval=INTERVAL, seconds=0.2)
         return await client.at_each_tick(base, wire, interval=INTERVAL, seconds=seconds)
 
-    async def stormy() -> tuple[client.Answers, client.Answers]:
+    async def under_load() -> tuple[client.Answers, client.Answers]:
         return await asyncio.gather(
             client.at_each_tick(base, wire, interval=INTERVAL, seconds=seconds),
             client.without_pause(base, logins, seconds=seconds),
         )
 
-    idle, (page, done) = client.run(calm()), client.run(stormy())
+    idle, (page, done) = client.run(idle_load()), client.run(under_load())
     rate = mean([before, hashes_per_second(storm.cost, seconds / 2)])
     if idle.others or page.others:
         raise SystemExit(f"{storm.stack.name}: the protected route answered {page.others}")
@@ -151,19 +151,19 @@ def _round(storm: Storm, wire: bytes, logins: list[bytes], seconds: float) -> di
     }
 
 
-def login_here(account: Account, strategy: str = "token") -> bytes:
-    """As it goes over the wire to authapi."""
+def authapi_login(account: Account, strategy: str = "token") -> bytes:
+    """Returns the bytes of a login request to authapi."""
     body = json.dumps({**account.as_json, "strategy": strategy}).encode()
     return client.request("/login", JSON, body)
 
 
-def login_there(account: Account, backend: str = "token") -> bytes:
-    """And to fastapi-users."""
+def fastapi_users_login(account: Account, backend: str = "token") -> bytes:
+    """Returns the bytes of a login request to fastapi-users."""
     return client.request(f"/auth/{backend}/login", FORM, urlencode(account.as_form).encode())
 
 
 def markdown(found: Mapping[str, Any]) -> str:
-    """The table."""
+    """Returns the table."""
     head = (
         *("stack (argon2id)", "protected route idle, p50 / p99 ms", "in the storm, p50 / p99 ms"),
         *("p99 to idle", "logins/s", "hashes/s of the machine", "logins to hashes", "refused"),

@@ -1,4 +1,4 @@
-"""crudauth: sessions in the same database or in its memory, and JWT."""
+"""crudauth: sessions in the database or in memory, and JWT."""
 
 from collections.abc import Mapping, Sequence
 
@@ -14,7 +14,7 @@ from tests.servers.process import free_port
 
 
 def stacks(bench: Bench) -> Sequence[Stack]:
-    """With the same store as the others, and as it is by default."""
+    """Returns crudauth with sessions in the database, and with its default."""
     return [_stack(bench, "database"), _stack(bench, "memory")]
 
 

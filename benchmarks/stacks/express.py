@@ -13,7 +13,7 @@ from tests.servers.process import free_port
 
 
 def stacks(bench: Bench) -> Sequence[Stack]:
-    """One, or none where the store is SQLite, for which its session store is not made."""
+    """Returns one stack, or none on SQLite, which its session store does not support."""
     if bench.options.store == "sqlite":
         return []
     folder, port = scratch.express(bench.options.scratch), free_port()

@@ -15,12 +15,12 @@ PACKAGES = ("fastapi-users", "fastapi-users-db-sqlalchemy", "pwdlib", "argon2-cf
 
 
 def stacks(bench: Bench) -> Sequence[Stack]:
-    """The one there is."""
+    """Returns the only stack."""
     return [stack(bench, "fastapi_users")]
 
 
 def stack(bench: Bench, database: str) -> Stack:
-    """On a new database of this name."""
+    """Returns the stack on a new database of this name."""
     port, python = free_port(), python_of_peers(bench.options.scratch)
     return Stack(
         name="fastapi-users",
@@ -42,7 +42,7 @@ def stack(bench: Bench, database: str) -> Stack:
 
 
 def with_driver(url: str) -> str:
-    """`url` with the asynchronous driver that the documentation of SQLAlchemy peers uses."""
+    """Returns `url` with the asynchronous driver from the documentation of the project."""
     return url.replace("postgresql:", "postgresql+asyncpg:").replace("sqlite:", "sqlite+aiosqlite:")
 
 

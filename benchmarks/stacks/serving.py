@@ -1,4 +1,4 @@
-"""How uvicorn is told to serve every FastAPI stack: as `authapi serve` does it."""
+"""The uvicorn options of all FastAPI stacks, which are those of `authapi serve`."""
 
 import os
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from benchmarks.bench import ROOT
 
 
 def uvicorn(python: Path | str, module: str, port: int) -> Sequence[str]:
-    """The command that serves `benchmarks.apps.<module>:app` in one process."""
+    """Returns the command that serves `benchmarks.apps.<module>:app` in one process."""
     return (
         *(os.fspath(python), "-m", "uvicorn", f"benchmarks.apps.{module}:app"),
         *("--app-dir", os.fspath(ROOT), "--port", str(port)),

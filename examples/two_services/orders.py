@@ -1,4 +1,4 @@
-"""Orders: a service that trusts authapi, and has no users, secrets or database of its own."""
+"""Orders: a resource server that accepts tokens of authapi, without users, secrets or database."""
 
 import os
 from collections import defaultdict
@@ -24,7 +24,7 @@ Buyer = Annotated[User, Depends(current_user(scopes={"orders:write"}))]
 
 
 class NewOrder(BaseModel):
-    """What somebody wants."""
+    """An order to place."""
 
     item: str = Field(min_length=1, max_length=100)
 
@@ -41,7 +41,7 @@ _orders: defaultdict[UUID, list[Order]] = defaultdict(list)
 
 @app.get("/orders")
 async def orders(user: Reader) -> list[Order]:
-    """My orders. `user.id` is the id that authapi knows me by."""
+    """List the orders of the caller. `user.id` is the id of the account in authapi."""
     return _orders[user.id]
 
 

@@ -1,9 +1,9 @@
-"""authapi: a FastAPI REST API with pluggable authentication backends.
+"""authapi: authentication for FastAPI, as a service or as a package.
 
-Importing applications need the names below: `AuthAPI` installs authapi into an application,
-`current_user` and `current_identity` protect its routes, and `HTTPProtocol` is the protocol class
-that uvicorn runs it with (`--http authapi:HTTPProtocol`). `strategies/base.py` explains how to
-write a strategy, `settings/` lists what can be decided, `errors/` what can be refused.
+Applications import the names below. `AuthAPI` installs authapi into an application, `current_user`
+and `current_identity` protect its routes, and `HTTPProtocol` is the protocol class for uvicorn
+(`--http authapi:HTTPProtocol`). `strategies/base.py` explains how to write a strategy, `settings/`
+defines the settings, and `errors/` the errors.
 """
 
 from importlib import import_module
@@ -60,13 +60,14 @@ _MODULES = {
     "web.server.protocol": ["HTTPProtocol"],
 }
 
-if not TYPE_CHECKING:  # or type checkers would take any name for one of ours
+if not TYPE_CHECKING:  # type checkers would accept every name as an attribute of this module
 
     def __getattr__(name: str) -> object:
-        # Imported when asked for: a command needs no web framework, and would wait a second for it.
+        # Imported on first access: a CLI command does not need the web framework, and importing
+        # that takes about a second.
         for module, names in _MODULES.items():
             if name in names:
-                found = getattr(import_module(f"authapi.{module}"), name)
-                globals()[name] = found
-                return found
+                value = getattr(import_module(f"authapi.{module}"), name)
+                globals()[name] = value
+                return value
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

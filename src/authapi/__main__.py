@@ -1,4 +1,4 @@
-"""`authapi`, and `python -m authapi`."""
+"""Entry point of `python -m authapi`."""
 
 from authapi.cli import main
 

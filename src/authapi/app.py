@@ -1,7 +1,7 @@
-"""Composition: the only place where things are put together.
+"""Composition root: `AuthAPI` for importing applications, and `create_app` for the service.
 
-The service is the package installed into an empty application: `create_app` does nothing that an
-importing application could not do with `AuthAPI`.
+The service is an empty FastAPI application with `AuthAPI` installed. `create_app` uses only what an
+importing application can use.
 """
 
 from collections.abc import AsyncIterator, Collection
@@ -10,15 +10,15 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from authapi.services import Services
-from authapi.services.background.closing import close_after_failure
-from authapi.settings import Settings, load_settings, warn_of_unknown_settings
+from authapi.services.jobs.shutdown import close_after_failure
+from authapi.settings import Settings, load_settings, warn_unknown_settings
 from authapi.strategies.registry import Registry
 from authapi.web.context import Runtime
-from authapi.web.installation import Installation, chosen
-from authapi.web.outgoing.breaches import range_check
-from authapi.web.outgoing.webhooks import webhook_post
+from authapi.web.installation import Installation, select_units
+from authapi.web.outgoing.breaches import build_breach_check
+from authapi.web.outgoing.webhooks import build_webhook_post
 from authapi.web.routes import UNITS
-from authapi.web.routes.health import metrics_of
+from authapi.web.routes.health import read_metrics
 
 
 class AuthAPI:
@@ -28,27 +28,30 @@ class AuthAPI:
         app = FastAPI(lifespan=auth.lifespan)
         auth.install(app)
 
-    `settings` come from the environment unless given. Nothing is opened before the lifespan runs.
-    Raises ConfigurationError for settings or strategies that do not fit.
+    `settings` defaults to the environment (`AUTHAPI_*`). The constructor opens no connections or
+    files of the data folder; `lifespan` does. Raises ConfigurationError if the settings are not
+    valid or a strategy cannot be loaded.
     """
 
     def __init__(self, settings: Settings | None = None) -> None:
         self.settings = settings or load_settings()
         services = Services.build(
-            self.settings, breached=range_check(self.settings), post=webhook_post(self.settings)
+            self.settings,
+            breached=build_breach_check(self.settings),
+            post=build_webhook_post(self.settings),
         )
         self.runtime = Runtime(self.settings, Registry.load(services), services)
         self._installation = Installation(self.runtime)
 
     def install(self, app: FastAPI, *, include: Collection[str] | None = None) -> None:
-        """Add the edge, the error handlers, the OpenAPI security and the routes to `app`.
+        """Adds the edge, the error handlers, the OpenAPI security and the routes to `app`.
 
         `include` names the units of routes to add (`authapi.web.routes.UNITS`), by default all.
         `/docs` is left to an application that has a docs page of its own.
         """
-        units = dict(chosen(UNITS, include, app, self.settings))
+        units = dict(select_units(UNITS, include, app, self.settings))
         if self.settings.leak_report_keys is None:
-            # What the settings switch off is not there: 404, and no word of it in the document.
+            # Disabled routes answer 404 and are missing from the OpenAPI document.
             units.pop("leaks", None)
         if not self.settings.sends_mail:
             units.pop("recovery", None)
@@ -56,17 +59,17 @@ class AuthAPI:
         metrics_path = self.settings.metrics_path
         self._installation.install(app, units, other_paths=[metrics_path] if metrics_path else ())
         if metrics_path is not None:
-            app.add_route(metrics_path, metrics_of, include_in_schema=False)
+            app.add_route(metrics_path, read_metrics, include_in_schema=False)
 
     @asynccontextmanager
     async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
-        """Open what requests need, and close it after the last one.
+        """The lifespan of the application: opens the services, and closes them at shutdown.
 
-        Raises ConfigurationError if a route asks for a strategy that there is not, or the database,
-        data folder or keys cannot be used.
+        Raises ConfigurationError if a route requires an unknown strategy, if a strategy cannot be
+        started, or if the database, the data folder or the signing keys cannot be used.
         """
         self._installation.check()
-        warn_of_unknown_settings(type(self.settings))
+        warn_unknown_settings(type(self.settings))
         services = self.runtime.services
         await services.start()
         try:
@@ -79,12 +82,12 @@ class AuthAPI:
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
-    """The service: an empty application with authapi installed."""
+    """The service: an empty application with authapi installed. Raises as `AuthAPI`."""
     return create_service(settings)[1]
 
 
 def create_service(settings: Settings | None = None) -> tuple[AuthAPI, FastAPI]:
-    """The same, and what is installed in it."""
+    """The service as `create_app` returns it, with its `AuthAPI`. Raises as `AuthAPI`."""
     auth = AuthAPI(settings)
     app = FastAPI(
         title="authapi",

@@ -1,47 +1,46 @@
-"""The one place that reads the time, and times as they are written (RFC 3339)."""
+"""The current time, and parsing of timestamps (RFC 3339). Only this module reads the wall clock."""
 
 import re
 from calendar import monthrange
 from datetime import UTC, datetime, timedelta
 
-_WRITTEN = re.compile(
+_DATE_TIME = re.compile(
     r"(?P<date>[0-9]{4}-[0-9]{2}-[0-9]{2})[Tt]"
     r"(?P<minute>(?:[01][0-9]|2[0-3]):[0-5][0-9]):(?P<second>[0-5][0-9]|60)"
     r"(?:\.(?P<fraction>[0-9]+))?"
     r"(?P<offset>[Zz]|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])"
 )
 
-
 _FIRST = datetime.min.replace(tzinfo=UTC)
 _LAST = datetime.max.replace(tzinfo=UTC)
 
 
 def now() -> datetime:
-    """The present moment, in UTC, to the microsecond."""
+    """The current time in UTC, with microseconds."""
     return datetime.now(UTC)
 
 
 def parse_time(text: str) -> datetime:
-    """The moment that `text` names, in UTC: a `date-time` of RFC 3339, section 5.6.
+    """Parses a `date-time` of RFC 3339, section 5.6, and converts it to UTC.
 
-    What lies below a microsecond is cut off. A leap second, which may only be the last of a month
-    in UTC (section 5.7), is the first moment of the next one, as Unix time has it. The letters may
-    be in lower case; a space in place of the T is not read. A moment before the year
-    1 or after 9999 in UTC becomes the first or the last of these years. Raises ValueError for
-    anything else.
+    Digits below a microsecond are truncated. A leap second is allowed only at the end of a month in
+    UTC (section 5.7), and becomes the first second of the next month, as in Unix time. `T` and `Z`
+    may be in lower case; a space instead of the `T` is not allowed. A time that lies before year 1
+    or after year 9999 in UTC becomes the earliest or latest `datetime`. Raises ValueError for all
+    other texts.
     """
-    match = _WRITTEN.fullmatch(text)
+    match = _DATE_TIME.fullmatch(text)
     if match is None:
         raise ValueError("must be a time of RFC 3339")
     offset = match["offset"].upper().replace("Z", "+00:00")
     minute = datetime.fromisoformat(f"{match['date']}T{match['minute']}:00{offset}")
-    micros = int((match["fraction"] or "0")[:6].ljust(6, "0"))
+    microseconds = int((match["fraction"] or "0")[:6].ljust(6, "0"))
     try:
         start = minute.astimezone(UTC)
         if match["second"] == "60":
-            last = monthrange(start.year, start.month)[1]
-            if (start.day, start.hour, start.minute) != (last, 23, 59):
-                raise ValueError("a leap second is the last of a month in UTC")
-        return start + timedelta(seconds=int(match["second"]), microseconds=micros)
+            last_day = monthrange(start.year, start.month)[1]
+            if (start.day, start.hour, start.minute) != (last_day, 23, 59):
+                raise ValueError("a leap second must be the last second of a month in UTC")
+        return start + timedelta(seconds=int(match["second"]), microseconds=microseconds)
     except OverflowError:
         return _FIRST if minute.year == 1 else _LAST

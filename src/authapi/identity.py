@@ -1,6 +1,6 @@
-"""The frozen values that say who is calling: `User`, `Session`, `Identity`, `Client`, and `Event`.
+"""Immutable values of a caller: `User`, `Session`, `Identity`, `Client`, and `Event`.
 
-They are snapshots, safe to keep in memory and to hand to other threads; never database rows.
+They are snapshots, not database rows: they can be cached and passed to other threads.
 """
 
 import ipaddress
@@ -14,19 +14,19 @@ from uuid import UUID
 
 IPAddress: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-OWN_CLIENT = "authapi"
-"""The `client_id` of every token that a login with this service gives, and of what is exchanged for
-one (RFC 9068, section 2.2): the service is its own OAuth client then."""
+FIRST_PARTY_CLIENT_ID = "authapi"
+"""The `client_id` of all tokens that authapi issues (RFC 9068, section 2.2). At a login to authapi,
+the service itself is the OAuth client, and a token exchange keeps the value."""
 
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """An account, as it was when it was read."""
+    """A snapshot of a user account."""
 
     id: UUID
-    """UUIDv7; never given to anybody else."""
+    """UUIDv7. It is never reused."""
     email: str
-    """The address as its owner wrote it; two spellings of one address cannot both exist."""
+    """The address in the spelling of its owner. It is unique in its canonical form."""
     name: str | None
     is_active: bool
     is_superuser: bool
@@ -34,68 +34,69 @@ class User:
     created_at: datetime
     updated_at: datetime
     locale: str | None = None
-    """The language that they are written to in; None: that of the service."""
+    """The language of mails to the user; None for the default language of the service."""
     roles: frozenset[str] = frozenset()
-    """Names of roles that the settings give scopes to."""
+    """Names of roles. The setting `roles` maps each to scopes."""
 
 
 class SessionKind(StrEnum):
-    """The envelope that a session travels in."""
+    """The form of the credential that belongs to a session."""
 
     SESSION = "session"
     """A secret in a cookie."""
     TOKEN = "token"
     """An opaque bearer token."""
     JWT = "jwt"
-    """A signed token whose `sid` claim names the row."""
+    """A signed token whose claim `sid` is the id of the session."""
 
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """Where a request comes from, as far as the connection tells."""
+    """The origin of a request: address, user agent and request id."""
 
     ip: str | None = None
-    """In the spelling of `canonical_ip`; None if the address is missing or cannot be read."""
+    """In the format of `canonical_ip`; None if the address is missing or not valid."""
     user_agent: str | None = None
-    """Printable, and at most 255 characters."""
+    """Printable characters, at most 255."""
     request_id: str | None = None
-    """Joins answers, log lines and events of one request."""
+    """Correlates the response, the log lines and the events of one request."""
 
     @property
     def network(self) -> str:
-        """What the client is counted under."""
+        """The network of the client, which is the key of rate limits."""
         return network_of(self.ip)
 
 
-NO_NETWORK = "unknown"
-"""What `network_of` says of what is no address."""
-_LONGEST_ADDRESS = 45
-"""Characters of an IPv6 address that ends in four decimal numbers, every group written out."""
+UNKNOWN_NETWORK = "unknown"
+"""The result of `network_of` for a text that is not an IP address."""
+_MAX_ADDRESS_LENGTH = 45
+"""Characters of the longest IPv6 address, one that ends in dotted decimal notation."""
 
 
 def network_of(ip: str | None) -> str:
-    """The network that an address is counted under: itself for IPv4, its /64 for IPv6.
+    """The network of an address, for rate limits: the address for IPv4, the /64 for IPv6.
 
-    One customer has a whole /64, so each of its addresses would be a new visitor. What has no
-    address shares one name: no address must not mean no limit.
+    Providers assign a /64 or more to each customer, so a limit for each IPv6 address would not
+    limit an attacker. All clients without a valid address share one network, so they are limited
+    as well.
     """
-    address = read_address(ip or "")
+    address = parse_ip(ip or "")
     if address is None:
-        return NO_NETWORK
+        return UNKNOWN_NETWORK
     if isinstance(address, ipaddress.IPv6Address):
         return str(ipaddress.ip_network((address.packed, 64), strict=False))
     return str(address)
 
 
-def read_address(text: str) -> IPAddress | None:
-    """The address that `text` spells, or None.
+def parse_ip(text: str) -> IPAddress | None:
+    """Parses an IP address. Returns None if `text` is not one.
 
-    An IPv4-mapped IPv6 address (RFC 4291, section 2.5.5.2) is the IPv4 address inside it: a socket
-    for both families shows IPv4 peers so. The zone of an IPv6 address (RFC 4007) is dropped: it
-    names an interface of the machine that wrote it, and may be any text.
+    An IPv4-mapped IPv6 address (RFC 4291, section 2.5.5.2) becomes the IPv4 address, because a
+    dual-stack socket reports IPv4 peers in that form. The zone of an IPv6 address (RFC 4007) is
+    removed: it has a meaning only on the machine that wrote it, and can contain any text.
     """
     bare, zone, _ = text.partition("%")
-    if len(bare) > _LONGEST_ADDRESS:
+    if len(bare) > _MAX_ADDRESS_LENGTH:
         return None
     try:
         if ":" not in bare:
@@ -107,11 +108,11 @@ def read_address(text: str) -> IPAddress | None:
 
 
 def canonical_ip(text: str) -> str | None:
-    """The one spelling of the address that `text` spells, or None.
+    """The canonical text of an IP address, or None if `text` is not one.
 
-    IPv4 in four decimal numbers, IPv6 as in RFC 5952.
+    IPv4 in dotted decimal notation, IPv6 as in RFC 5952.
     """
-    address = read_address(text)
+    address = parse_ip(text)
     return None if address is None else str(address)
 
 
@@ -119,27 +120,28 @@ _client: ContextVar[Callable[[], Client]] = ContextVar("authapi_client", default
 
 
 def current_client() -> Client:
-    """Where the work at hand comes from; nowhere in particular outside of a request.
+    """The client of the current request; an empty `Client` outside of a request.
 
-    A context variable, because every change is written down with it, and handing it through every
-    call would say nothing more.
+    The value is in a context variable, because every audit event contains it, and nearly every
+    function would need it as a parameter otherwise.
     """
     return _client.get()()
 
 
-class on_behalf_of:  # noqa: N801  # reads as a verb at its places of use
-    """Inside this block, work comes from the client that `tell` tells.
+class on_behalf_of:  # noqa: N801  # a context manager, used like a function
+    """Context manager that sets the result of `current_client` for its block.
 
-    It is asked only when somebody wants to know, which few requests do.
+    `get_client` is called by `current_client` and not before, because most requests do not need
+    the client.
     """
 
-    __slots__ = ("_tell", "_token")
+    __slots__ = ("_get_client", "_token")
 
-    def __init__(self, tell: Callable[[], Client]) -> None:
-        self._tell = tell
+    def __init__(self, get_client: Callable[[], Client]) -> None:
+        self._get_client = get_client
 
     def __enter__(self) -> None:
-        self._token: Token[Callable[[], Client]] = _client.set(self._tell)
+        self._token: Token[Callable[[], Client]] = _client.set(self._get_client)
 
     def __exit__(self, *_: object) -> None:
         _client.reset(self._token)
@@ -147,43 +149,43 @@ class on_behalf_of:  # noqa: N801  # reads as a verb at its places of use
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A login session: what a credential stands for. The credential itself is never part of it."""
+    """A login session or a personal access token. It never contains the credential itself."""
 
     id: UUID
     user_id: UUID
     kind: SessionKind
     name: str | None
-    """What its owner calls it: set for personal access tokens, else None."""
+    """The name that the owner gave to a personal access token; None for logins."""
     scopes: frozenset[str] | None
-    """What it was given; None for a login, which may do what its user may at the time of use. Ask
-    `services/scopes` what that is."""
+    """The granted scopes; None for a login, which has all scopes that its user has at the time of
+    use (see `services/scopes`)."""
     created_at: datetime
     last_seen_at: datetime
     idle_expires_at: datetime | None
-    """When it ends if it is not used again; None where idleness does not end it."""
+    """When it expires if it is not used again; None if it has no idle timeout."""
     expires_at: datetime
-    """When it ends however much it is used."""
+    """When it expires in any case (absolute timeout)."""
     auth_time: datetime
-    """When its owner last proved who they are."""
+    """When the user last authenticated."""
     amr: tuple[str, ...]
-    """How they proved it, in the words of RFC 8176."""
+    """The authentication methods, as names of RFC 8176; empty for personal access tokens."""
     client: Client
     data: Mapping[str, object]
-    """What the application keeps for the length of this session."""
+    """Data of the application, stored for the lifetime of the session."""
     remembered: bool = False
-    """Whether the browser was told to keep the cookie when it closes."""
+    """Whether the cookie is persistent, so that it survives closing the browser."""
 
     @property
     def idle(self) -> timedelta | None:
-        """How long it lasts without use; None where idleness does not end it."""
-        ends = self.idle_expires_at
-        return None if ends is None else ends - self.last_seen_at
+        """The idle timeout, or None."""
+        expires_at = self.idle_expires_at
+        return None if expires_at is None else expires_at - self.last_seen_at
 
 
 class Claims(Mapping[str, object]):
-    """What an issuer says of a caller (RFC 7519, section 4), so that nobody can change it.
+    """The claims of an issuer about a caller (RFC 7519, section 4), as an immutable mapping.
 
-    Objects within are `Claims` too, and arrays are tuples: one identity serves many requests.
+    Nested objects are `Claims` and arrays are tuples, because many requests share one identity.
     """
 
     __slots__ = ("_members",)
@@ -204,7 +206,7 @@ class Claims(Mapping[str, object]):
         return self
 
     def __repr__(self) -> str:
-        # Their names only: the values say who somebody is, and reprs end in logs.
+        # Names without values: the values are personal data, and reprs end up in logs.
         return f"Claims({', '.join(self._members)})"
 
 
@@ -219,26 +221,26 @@ NO_CLAIMS = Claims({})
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who is calling, and how that was proved."""
+    """An authenticated caller, and how it was authenticated."""
 
     user: User
     strategy: str
-    """The name of the strategy that recognised the caller."""
+    """The name of the strategy that authenticated the caller."""
     session_id: UUID | None
-    """The session behind the credential; None where there is none, as with HTTP Basic."""
+    """The session of the credential; None if it has none, as HTTP Basic."""
     scopes: frozenset[str]
     auth_time: datetime
     amr: tuple[str, ...]
     expires_at: datetime | None
-    """When this credential stops working at the latest; None if it does not expire."""
+    """When the credential expires at the latest; None if it does not expire."""
     claims: Mapping[str, object] = field(default_factory=lambda: NO_CLAIMS, hash=False)
-    """What another issuer says of the caller, verified; empty for credentials of our own."""
+    """The verified claims of another issuer; empty for credentials that authapi issued."""
     remembered: bool = False
-    """Whether the browser was told to keep the cookie when it closes."""
+    """Whether the cookie is persistent, so that it survives closing the browser."""
 
 
 class EventType(StrEnum):
-    """What can happen to an account, in the words that `GET /me/events` and the log use."""
+    """The types of audit events, with the values that `GET /me/events` and the log contain."""
 
     ACCOUNT_REGISTERED = "account_registered"
     ACCOUNT_INVITED = "account_invited"
@@ -262,7 +264,7 @@ class EventType(StrEnum):
     EMAIL_CONFIRMED = "email_confirmed"
     EMAIL_CHANGE_REQUESTED = "email_change_requested"
     EMAIL_CHANGED = "email_changed"
-    EMAIL_CHANGE_UNDONE = "email_change_undone"
+    EMAIL_CHANGE_REVERTED = "email_change_reverted"
     INVITATION_ACCEPTED = "invitation_accepted"
     SESSION_ENDED = "session_ended"
     SESSIONS_ENDED = "sessions_ended"
@@ -287,27 +289,28 @@ REFUSALS = frozenset(
         EventType.ACCESS_REFUSED,
     }
 )
-"""Events of which the outcome is a refusal; of the others it is success."""
+"""Event types with the outcome `refused`. All others have the outcome `success`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened to an account, or was tried."""
+    """An audit event: a change of an account, or a refused attempt."""
 
     id: UUID
-    """UUIDv7: later events have greater ids, to the millisecond."""
+    """UUIDv7: ids sort by time, with a resolution of one millisecond."""
     at: datetime
     type: EventType
     user_id: UUID | None
-    """Whose account; None where a login named none that exists."""
+    """The account; None if it does not exist, as in a login with an unknown address."""
     session_id: UUID | None
     strategy: str | None
     client: Client
     detail: Mapping[str, object]
-    """What else is worth knowing; never a secret, and never what a stranger typed."""
+    """Further members. They never contain a secret or text of an unauthenticated caller."""
     actor_id: UUID | None = None
-    """The superuser who did it to somebody's account; None for its owner, an operator at the
-    command line, and whoever else it was. `client` is then theirs."""
+    """The superuser who changed the account of another user. `client` is the client of that
+    superuser then. None in all other cases: the owner, an operator at the command line, an unknown
+    caller."""
 
     @property
     def outcome(self) -> str:

@@ -1,12 +1,12 @@
-"""For the tests of applications that use authapi: a client, users, and acting as one of them.
+"""Helpers for tests of applications that use authapi: a client, users, and `acting_as`.
 
     async with client(app) as api:
         alice = await api.create_user()
         with acting_as(alice, scopes={"reports:read"}):
             response = await api.get("/reports")
 
-`acting_as` stands in for the credential only. Every gate of the route still runs, so a test finds
-out that a scope is missing or a login too old. Mail does not leave: `await api.outbox()` has it.
+`acting_as` replaces only the credential. The gates of the route still run, so a test fails if a
+scope is missing or the login is too old. Mail is not sent: `await api.outbox()` returns it.
 """
 
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping
@@ -25,13 +25,13 @@ from starlette.requests import HTTPConnection
 from authapi.clock import now
 from authapi.identity import NO_CLAIMS, Claims, Identity, User
 from authapi.services import Services
-from authapi.services.accounts.changes import new_user
-from authapi.services.addresses import parse_email
+from authapi.services.accounts.users import new_user
+from authapi.services.email_address import parse_email
 from authapi.strategies.base import Strategy, Unknown
 from authapi.web.context import Runtime
 
 PASSWORD = "correct horse battery staple"
-"""The password of every user that `create_user` makes, unless another is given."""
+"""The default password of users that `create_user` creates."""
 
 _numbers = count(1)
 
@@ -50,18 +50,22 @@ _acting: ContextVar[_Acting | None] = ContextVar("authapi_acting_as", default=No
 
 
 class Client(httpx.AsyncClient):
-    """An httpx client of an application whose lifespan runs."""
+    """An httpx client of an application. `client` creates it and runs the lifespan."""
 
     def __init__(self, app: FastAPI, *, base_url: str) -> None:
         super().__init__(
             transport=httpx.ASGITransport(app, raise_app_exceptions=False), base_url=base_url
         )
         self._runtime = _runtime_of(app)
-        self._mail = _Kept()
+        self._mail = _CapturedMail()
 
     @property
     def services(self) -> Services:
-        """Those of the application. Raises RuntimeError where it only trusts others."""
+        """The services of the application.
+
+        Raises RuntimeError if the application has none, because it only verifies credentials of
+        other issuers (`authapi.verify`).
+        """
         return self._runtime.services
 
     async def create_user(
@@ -72,9 +76,12 @@ class Client(httpx.AsyncClient):
         name: str | None = None,
         is_superuser: bool = False,
     ) -> User:
-        """A user in the application's database; without `email`, one that nobody has.
+        """Creates a user in the database of the application; by default with a new, unique address.
 
-        Where the application only trusts others, it keeps no users: this one is for `acting_as`.
+        An application that only verifies credentials of other issuers has no users; the result can
+        be used with `acting_as`. Raises InvalidInput for an address or password that is not valid,
+        EmailTaken if another account has the address, Overloaded if the queue of password hashes is
+        full.
         """
         address = parse_email(email or f"user{next(_numbers)}@example.com")
         if self._runtime.services_if_any is None:
@@ -86,7 +93,10 @@ class Client(httpx.AsyncClient):
     async def login(
         self, user: User, *, password: str = PASSWORD, strategy: str = "session"
     ) -> httpx.Response:
-        """Log in over HTTP. A cookie stays in this client; a token goes into its headers."""
+        """Logs in over HTTP. The client keeps the cookie, or sends the token in its headers.
+
+        Raises httpx.HTTPStatusError if the login is refused.
+        """
         response = await self.post(
             "/login", json={"email": user.email, "password": password, "strategy": strategy}
         )
@@ -96,21 +106,21 @@ class Client(httpx.AsyncClient):
         return response
 
     async def outbox(self) -> list[EmailMessage]:
-        """Every mail so far, the oldest first, what is still on its way included.
+        """All mails so far, the oldest first. Mails that are still queued are delivered first.
 
-        Raises RuntimeError where the application only trusts others.
+        Raises RuntimeError as `services`.
         """
-        await self.services.outbox.settle()
+        await self.services.outbox.drain()
         return list(self._mail.messages)
 
-    def _keep_mail(self) -> None:
-        """Keep mail from here on, in place of sending it."""
+    def _capture_mail(self) -> None:
+        """Stores mail in this client instead of sending it."""
         services = self._runtime.services_if_any
         if services is not None and services.mail.transport is not None:
             services.mail.transport = self._mail
 
 
-class _Kept:
+class _CapturedMail:
     def __init__(self) -> None:
         self.messages: list[EmailMessage] = []
 
@@ -121,24 +131,25 @@ class _Kept:
         self.messages.append(message)
 
     async def check(self) -> str:
-        return "kept for the tests"
+        return "captured for tests"
 
 
 @asynccontextmanager
 async def client(
     app: FastAPI, *, base_url: str = "http://127.0.0.1:8000", delivers_mail: bool = False
 ) -> AsyncIterator[Client]:
-    """A client of `app`, in this process, with the lifespan running around it.
+    """A client that calls `app` in this process, inside the lifespan of the application.
 
-    Mail is kept for `outbox`, unless `delivers_mail`: then it goes where the settings say.
+    Mail is captured for `outbox`; with `delivers_mail`, it is sent as the settings define. Raises
+    RuntimeError if authapi is not installed in `app`, and what the lifespan raises.
     """
     for strategy in _runtime_of(app).registry:
-        _let_act(strategy)
-    found = Client(app, base_url=base_url)
+        _patch(strategy)
+    result = Client(app, base_url=base_url)
     if not delivers_mail:
-        found._keep_mail()
-    async with app.router.lifespan_context(app), found:
-        yield found
+        result._capture_mail()
+    async with app.router.lifespan_context(app), result:
+        yield result
 
 
 @contextmanager
@@ -151,11 +162,11 @@ def acting_as(
     amr: Collection[str] = ("pwd",),
     claims: Mapping[str, object] = NO_CLAIMS,
 ) -> Iterator[None]:
-    """Requests of a `client` made inside this block come from `user`, holding `scopes`.
+    """Inside this block, requests of a `client` are authenticated as `user` with `scopes`.
 
-    They come by the strategy that the route asks first, or only by `strategy`; the login lies at
-    `auth_time`, by default now. An `amr` that is empty stands for a personal access token;
-    `claims` are what another issuer says of them.
+    They use the first strategy of the route, or only `strategy` if given. `auth_time` is the time
+    of the login, by default now. An empty `amr` stands for a personal access token. `claims` are
+    the claims of another issuer.
     """
     acting = _Acting(
         user, frozenset(scopes), strategy, auth_time or now(), tuple(amr), Claims(claims)
@@ -167,15 +178,16 @@ def acting_as(
         _acting.reset(token)
 
 
-def _let_act(strategy: Strategy) -> None:
-    if hasattr(strategy.authenticate, "acts"):
+def _patch(strategy: Strategy) -> None:
+    """Makes `strategy` return the identity of `acting_as`, inside its block."""
+    if hasattr(strategy.authenticate, "is_patched"):
         return
-    original = strategy.authenticate
+    original_authenticate = strategy.authenticate
 
     async def authenticate(self: Strategy, connection: HTTPConnection) -> Identity | None:
         acting = _acting.get()
         if acting is None or acting.strategy not in (None, self.name):
-            return await original(connection)
+            return await original_authenticate(connection)
         return Identity(
             user=acting.user,
             strategy=self.name,
@@ -187,13 +199,13 @@ def _let_act(strategy: Strategy) -> None:
             claims=acting.claims,
         )
 
-    remembered = strategy.recall
+    original_recall = strategy.recall
 
     def recall(self: Strategy, connection: HTTPConnection) -> Identity | Unknown | None:
-        return remembered(connection) if _acting.get() is None else Unknown.ASK
+        return original_recall(connection) if _acting.get() is None else Unknown.ASK
 
     strategy.recall = MethodType(recall, strategy)  # type: ignore[method-assign]  # tests only
-    authenticate.acts = True  # type: ignore[attr-defined]  # marks it, so that it is wrapped once
+    authenticate.is_patched = True  # type: ignore[attr-defined]  # so that it is patched once
     strategy.authenticate = MethodType(authenticate, strategy)  # type: ignore[method-assign]  # tests only
 
 

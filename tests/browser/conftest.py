@@ -1,4 +1,4 @@
-"""A real Chromium, and a real `authapi serve` for it to visit."""
+"""Chromium, and a real `authapi serve` process."""
 
 import os
 import shutil
@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, expect, sync_playwright
 
 from tests.servers.process import ServeProcess, free_port
 
-# Headless, as root or not, and without the calls home that Chromium makes by itself.
+# These arguments also work as root, and disable background requests of Chromium.
 ARGUMENTS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -20,28 +20,28 @@ ARGUMENTS = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
-    # Names below .lan are this machine, as in a local network without https; others are unknown.
+    # Names below .lan resolve to this machine, as in a local network; other names do not resolve.
     "--host-resolver-rules=MAP *.lan 127.0.0.1, MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 ]
 
 
-# Of a module and no longer: Playwright keeps an event loop running, and other tests want their own.
+# Module scope: Playwright keeps an event loop running, which other tests cannot use.
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Chromium. Its absence is a failure: a skipped test would look like a docs page that works."""
+    """Chromium. Without it the test fails: a skipped test would look like a working page."""
     executable = shutil.which("chromium")
     if executable is None:
         pytest.fail("there is no chromium in PATH: install Debian's package of that name")
-    expect.set_options(timeout=20_000)  # of a busy machine; what is true is seen at once
+    expect.set_options(timeout=20_000)  # for a busy machine; `expect` returns as soon as possible
     with sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=executable, args=ARGUMENTS)
-        yield found
-        found.close()
+        browser = playwright.chromium.launch(executable_path=executable, args=ARGUMENTS)
+        yield browser
+        browser.close()
 
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """What a process started by these tests knows: an empty data folder of its own."""
+    """The environment of the processes: a new, empty data folder."""
     folder = tmp_path_factory.mktemp("data")
     folder.chmod(0o700)
     return {"PATH": os.defpath, "HOME": str(folder), "AUTHAPI_DATA_DIR": str(folder)}
@@ -75,7 +75,7 @@ app.mount("/accounts", inner)
 def prefixed_service(
     environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:
-    """The URL of an application that has authapi below a prefix."""
+    """The URL of an application that mounts authapi below a prefix."""
     folder: Path = tmp_path_factory.mktemp("prefixed")
     (folder / "prefixed.py").write_text(PREFIXED)
     port = free_port()

@@ -1,4 +1,4 @@
-"""The pages that links in mail lead to: by keyboard alone, on a phone and a desk, for everybody."""
+"""The pages of the links in mails: keyboard only, phone and desktop, accessibility."""
 
 import email
 import email.policy
@@ -28,10 +28,10 @@ _numbers = count(1)
 
 @pytest.fixture(scope="module")
 def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The script of axe-core, from npm by its pinned name. Fails where there is no npm."""
+    """The script of axe-core, from npm in a pinned version. Fails without npm."""
     folder = tmp_path_factory.mktemp("axe")
     shutil.copy(Path(__file__).parent / "axe" / "package.json", folder)
-    # No lock: it would name the host that the module came from.
+    # No lock file: it would contain the host of the registry.
     quiet = ("--silent", "--no-audit", "--no-fund", "--no-package-lock", "--ignore-scripts")
     subprocess.run(["npm", "install", "--prefix", folder, *quiet], check=True, timeout=120)
     return (folder / "node_modules" / "axe-core" / "axe.min.js").read_text(encoding="utf-8")
@@ -39,7 +39,7 @@ def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture
 def tab(browser: Browser) -> Iterator[Page]:
-    """A tab as wide as a phone, without script: what works there works everywhere."""
+    """A tab with the width of a phone, without JavaScript: the most restricted environment."""
     context = browser.new_context(viewport={"width": 360, "height": 740}, java_script_enabled=False)
     yield context.new_page()
     context.close()
@@ -62,7 +62,7 @@ class Visitor:
             return status
 
     def link(self, page: str) -> str:
-        """The link to this page in the newest mail that has one."""
+        """The link to this page in the newest mail that contains one."""
         deadline = time.monotonic() + 20
         while time.monotonic() < deadline:
             for path in sorted(self.data.rglob("*.eml"), reverse=True):
@@ -75,7 +75,7 @@ class Visitor:
             time.sleep(0.05)
         pytest.fail(f"no mail to {self.address} leads to {page}")
 
-    def forgets(self) -> str:
+    def request_reset_link(self) -> str:
         assert self.post("/password/forgot", {"email": self.address}) == 202
         return self.link("reset")
 
@@ -98,28 +98,28 @@ def press(page: Page, *keys: str) -> None:
         page.keyboard.press(key)
 
 
-def focused(page: Page, selector: str) -> None:
-    """What the next key goes to, and that it can be seen."""
+def check_focus(page: Page, selector: str) -> None:
+    """Check that the element has the focus."""
     expect(page.locator(selector)).to_be_focused()
 
 
 def test_a_password_is_reset_by_keyboard(tab: Page, visitor: Visitor) -> None:
-    tab.goto(visitor.forgets())
+    tab.goto(visitor.request_reset_link())
     press(tab, "Tab")
-    focused(tab, "#field")
+    check_focus(tab, "#field")
     tab.keyboard.type("short")
     press(tab, "Enter")
-    # The error is at the field, which has the focus already.
+    # The field with the error has the focus.
     expect(tab.get_by_role("alert")).to_contain_text("at least 15 characters")
-    focused(tab, "#field")
+    check_focus(tab, "#field")
     expect(tab.get_by_label("New password")).to_have_accessible_description(
         re.compile("too short.*At least 15 characters")
     )
     tab.keyboard.type(OTHER)
     press(tab, "Tab")
-    focused(tab, "button")
+    check_focus(tab, "button")
     press(tab, "Enter")
-    expect(tab.get_by_role("status")).to_contain_text("Your password is changed")
+    expect(tab.get_by_role("status")).to_contain_text("Your password has been changed")
     assert visitor.can_log_in(OTHER)
     assert not visitor.can_log_in(PASSWORD)
 
@@ -127,61 +127,59 @@ def test_a_password_is_reset_by_keyboard(tab: Page, visitor: Visitor) -> None:
 def test_an_address_is_confirmed_by_keyboard(tab: Page, visitor: Visitor) -> None:
     tab.goto(visitor.link("confirm"))
     press(tab, "Tab")
-    focused(tab, "#field")
+    check_focus(tab, "#field")
     press(tab, "Enter")
-    expect(tab.get_by_role("alert")).to_contain_text("Type the password")
-    focused(tab, "#field")
+    expect(tab.get_by_role("alert")).to_contain_text("Enter the password")
+    check_focus(tab, "#field")
     tab.keyboard.type(PASSWORD)
     press(tab, "Tab", "Enter")
     expect(tab.get_by_role("status")).to_have_text("Your e-mail address is confirmed.")
     assert visitor.can_log_in(PASSWORD)
 
 
-def test_an_account_of_a_stranger_is_emptied_by_the_second_button(
-    tab: Page, visitor: Visitor
-) -> None:
+def test_confirming_without_password_resets_the_account(tab: Page, visitor: Visitor) -> None:
     tab.goto(visitor.link("confirm"))
     press(tab, "Tab", "Tab", "Tab")
-    focused(tab, "#address")
+    check_focus(tab, "#address")
     press(tab, "Enter")
-    # The browser itself asks for an address: nothing was sent.
+    # The browser validates the address itself, so the form was not sent.
     expect(tab.get_by_role("alert")).to_have_count(0)
     tab.keyboard.type("other@example.com")
     press(tab, "Enter")
-    expect(tab.get_by_role("alert")).to_contain_text("not the address that the mail was sent to")
-    focused(tab, "#address")
+    expect(tab.get_by_role("alert")).to_contain_text("The e-mail was not sent to this address")
+    check_focus(tab, "#address")
     assert visitor.can_log_in(PASSWORD)
     press(tab, "ControlOrMeta+A")
     tab.keyboard.type(visitor.address)
     press(tab, "Tab")
-    focused(tab, "button.second")
+    check_focus(tab, "button.second")
     press(tab, "Space")
-    expect(tab.get_by_role("status")).to_contain_text("A mail to choose a password")
+    expect(tab.get_by_role("status")).to_contain_text("An e-mail to choose a password")
     assert not visitor.can_log_in(PASSWORD)
     assert visitor.link("reset")
 
 
-def test_a_forgotten_password_by_keyboard(tab: Page, visitor: Visitor) -> None:
+def test_a_reset_mail_is_requested_by_keyboard(tab: Page, visitor: Visitor) -> None:
     tab.goto(f"{visitor.url}/account/reset?token=used")
     press(tab, "Tab")
     tab.keyboard.type(OTHER)
     press(tab, "Enter")
-    expect(tab.get_by_role("alert")).to_contain_text("does not work any more")
+    expect(tab.get_by_role("alert")).to_contain_text("This link is no longer valid")
     press(tab, "Tab")
-    focused(tab, "a")
+    check_focus(tab, "a")
     press(tab, "Enter")
     expect(tab.get_by_role("heading")).to_have_text("Forgot your password?")
     press(tab, "Tab")
     tab.keyboard.type(visitor.address)
     press(tab, "Enter")
-    expect(tab.get_by_role("status")).to_contain_text("a mail is on its way")
+    expect(tab.get_by_role("status")).to_contain_text("an e-mail is on its way")
     assert visitor.link("reset")
 
 
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("language", ["en", "ko"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_has_no_complaint(
+def test_pages_pass_axe(
     browser: Browser, axe: str, visitor: Visitor, width: int, language: str, scheme: Any
 ) -> None:
     context = browser.new_context(
@@ -192,14 +190,14 @@ def test_axe_has_no_complaint(
     page.on("pageerror", lambda error: complaints.append(str(error)))
 
     def on_console(message: ConsoleMessage) -> None:
-        # Chromium notes each refusal by itself, and here they are wanted.
+        # Chromium logs each error response, and these are expected.
         if message.type in ("error", "warning") and "the server responded" not in message.text:
             complaints.append(message.text)
 
     page.on("console", on_console)
 
     def check(where: str) -> None:
-        # Into a world of its own, past the policy of the page, which lets no script run.
+        # In an isolated world, because the CSP of the page allows no scripts.
         session = context.new_cdp_session(page)
         frame = session.send("Page.getFrameTree")["frameTree"]["frame"]["id"]
         world = session.send("Page.createIsolatedWorld", {"frameId": frame})["executionContextId"]
@@ -217,7 +215,7 @@ def test_axe_has_no_complaint(
         assert "exceptionDetails" not in found, found
         violations = json.loads(found["result"]["value"])
         assert [(item["id"], item["nodes"][0]["html"]) for item in violations] == [], where
-        # Nothing is wider than the screen: nobody has to scroll sideways.
+        # Nothing is wider than the screen, so the page does not scroll horizontally.
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), where
         assert page.locator("html").get_attribute("lang") == language
 
@@ -235,7 +233,7 @@ def test_axe_has_no_complaint(
     page.locator("button").click()
     expect(page.get_by_role("alert")).to_be_visible()
     check("forgot, refused")
-    page.goto(visitor.forgets())
+    page.goto(visitor.request_reset_link())
     page.locator("#field").fill("short")
     page.locator("button").press("Enter")
     expect(page.get_by_role("alert")).to_be_visible()

@@ -1,4 +1,4 @@
-"""A person on the docs page registers, authorizes by each strategy, calls, and logs out."""
+"""The docs page in a browser: registration, each strategy, requests, and logout."""
 
 import itertools
 import json
@@ -22,7 +22,7 @@ _numbers = itertools.count(1)
 
 
 class DocsPage:
-    """The docs page in a tab of its own, and what a person does with it."""
+    """The docs page in a new tab, with the actions of a user."""
 
     def __init__(self, page: Page, url: str) -> None:
         self.page = page
@@ -34,7 +34,7 @@ class DocsPage:
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
         page.add_init_script(REPORT_VIOLATIONS)
         page.goto(f"{url}/docs")
-        self.panel = page.get_by_role("region", name="Who is calling?")
+        self.panel = page.get_by_role("region", name="Authentication")
         self.status = self.panel.get_by_role("status")
         self.dialog = page.locator(".modal-ux")
         expect(self.operation("get", "/me")).to_be_visible()
@@ -43,18 +43,18 @@ class DocsPage:
         self.requests.append(request.url)
 
     def _on_console(self, message: ConsoleMessage) -> None:
-        # Chromium notes each 401 by itself, and here they are wanted; and over plain http, headers
-        # that it does not obey there.
+        # Chromium logs each 401, and these are expected. Over plain HTTP, it also logs headers that
+        # it ignores.
         expected = ("status of 401", "Cross-Origin-Opener-Policy header", "Clear-Site-Data header")
         if message.type in ("error", "warning") and not any(it in message.text for it in expected):
             self.complaints.append(message.text)
 
     def press(self, name: str) -> None:
-        """A button of the panel."""
+        """Click a button of the panel."""
         self.panel.get_by_role("button", name=name, exact=True).click()
 
     def register(self) -> None:
-        """Make an account; its address and password stay in the fields."""
+        """Register an account. Its address and password stay in the fields."""
         self.panel.get_by_label("E-mail").fill(self.email)
         self.panel.get_by_label("Password").fill(PASSWORD)
         self.panel.get_by_label("Name").fill("Alice Example")
@@ -67,7 +67,7 @@ class DocsPage:
         return self.page.locator(f".opblock-{method}").filter(has=has_path)
 
     def execute(self, method: str, path: str, status: int, *, body: object = None) -> str:
-        """Try it out. The body of the answer, which has to have this status."""
+        """Execute an operation, check the status, and return the body of the response."""
         block = self.operation(method, path)
         if "is-open" not in (block.get_attribute("class") or "").split():
             block.locator(".opblock-summary-control").click()
@@ -80,7 +80,7 @@ class DocsPage:
         return shown.inner_text() if status != 204 else ""
 
     def open_dialog(self) -> Locator:
-        """The Authorize dialog."""
+        """Open the Authorize dialog."""
         self.page.locator(".auth-wrapper .btn.authorize").first.click()
         expect(self.dialog).to_be_visible()
         return self.dialog
@@ -92,7 +92,7 @@ class DocsPage:
 
 @pytest.fixture
 def docs(browser: Browser, service: str) -> Iterator[DocsPage]:
-    """The docs page as a new visitor sees it; all that it asks for has to be of its own host."""
+    """The docs page for a new user. All its requests must go to the same host."""
     with browser.new_context() as context:
         page = DocsPage(context.new_page(), service)
         yield page
@@ -100,7 +100,7 @@ def docs(browser: Browser, service: str) -> Iterator[DocsPage]:
         assert page.complaints == []
 
 
-def test_by_cookie(docs: DocsPage) -> None:
+def test_sign_in_with_a_cookie(docs: DocsPage) -> None:
     docs.execute("get", "/me", 401)
     docs.register()
 
@@ -110,11 +110,11 @@ def test_by_cookie(docs: DocsPage) -> None:
     assert '"strategy": "session"' in docs.execute("get", "/me/identity", 200)
 
     docs.press("Sign out")
-    expect(docs.panel).to_contain_text("Nobody is signed in.")
+    expect(docs.panel).to_contain_text("Not signed in.")
     docs.execute("get", "/me", 401)
 
 
-def test_by_token_pasted_into_authorize(docs: DocsPage) -> None:
+def test_authorize_with_a_pasted_token(docs: DocsPage) -> None:
     docs.register()
     login = {"email": docs.email, "password": PASSWORD, "strategy": "token"}
     token = json.loads(docs.execute("post", "/login", 200, body=login))["access_token"]
@@ -130,7 +130,7 @@ def test_by_token_pasted_into_authorize(docs: DocsPage) -> None:
     docs.execute("get", "/me", 401)
 
 
-def test_by_jwt_from_the_password_flow_of_authorize(docs: DocsPage) -> None:
+def test_authorize_with_the_password_flow(docs: DocsPage) -> None:
     docs.register()
 
     form = docs.open_dialog().locator(".auth-container").filter(has_text="jwt (OAuth2, password)")
@@ -147,11 +147,11 @@ def test_by_jwt_from_the_password_flow_of_authorize(docs: DocsPage) -> None:
 
 
 @pytest.mark.parametrize(("button", "strategy"), [("Get a token", "token"), ("Get a JWT", "jwt")])
-def test_by_a_button_of_the_panel(docs: DocsPage, button: str, strategy: str) -> None:
+def test_panel_buttons_authorize_requests(docs: DocsPage, button: str, strategy: str) -> None:
     docs.register()
     docs.press("Get a token")
     expect(docs.status).to_contain_text("sent with a token of")
-    docs.press(button)  # in its place, since only one of them fits into the header
+    docs.press(button)  # replaces the token: the header has room for one credential
     expect(docs.status).to_contain_text(button.removeprefix("Get "))
 
     assert f'"strategy": "{strategy}"' in docs.execute("get", "/me/identity", 200)
@@ -160,15 +160,15 @@ def test_by_a_button_of_the_panel(docs: DocsPage, button: str, strategy: str) ->
     docs.execute("get", "/me/identity", 401)
 
 
-def test_the_panel_notices_what_is_executed_below(docs: DocsPage) -> None:
+def test_panel_follows_requests_executed_in_swagger_ui(docs: DocsPage) -> None:
     docs.register()
     docs.execute("post", "/login", 200, body={"email": docs.email, "password": PASSWORD})
     expect(docs.panel).to_contain_text(f"{docs.email}, by the session cookie")
     docs.execute("post", "/logout", 204)
-    expect(docs.panel).to_contain_text("Nobody is signed in.")
+    expect(docs.panel).to_contain_text("Not signed in.")
 
 
-def test_only_what_there_is_is_offered(docs: DocsPage) -> None:
+def test_unavailable_controls_are_removed(docs: DocsPage) -> None:
     def without_some(route: Route) -> None:
         document = route.fetch().json()
         del document["paths"]["/register"]
@@ -182,7 +182,7 @@ def test_only_what_there_is_is_offered(docs: DocsPage) -> None:
     expect(docs.panel.get_by_label("Name")).to_have_count(0)
 
 
-def test_refusals_are_told(docs: DocsPage) -> None:
+def test_panel_shows_errors(docs: DocsPage) -> None:
     docs.panel.get_by_label("E-mail").fill(docs.email)
     docs.panel.get_by_label("Password").fill("x" * 15)
     docs.press("Sign in")
@@ -190,7 +190,7 @@ def test_refusals_are_told(docs: DocsPage) -> None:
     expect(docs.status).not_to_be_empty()
 
 
-def test_the_keyboard_is_enough(docs: DocsPage) -> None:
+def test_panel_works_by_keyboard(docs: DocsPage) -> None:
     docs.register()
     docs.panel.get_by_label("Password").press("Enter")
     sign_out = docs.panel.get_by_role("button", name="Sign out")
@@ -200,30 +200,30 @@ def test_the_keyboard_is_enough(docs: DocsPage) -> None:
     expect(docs.panel.get_by_label("E-mail")).to_be_focused()
 
 
-def test_authorize_does_not_ask_for_a_cookie_that_it_cannot_send(docs: DocsPage) -> None:
+def test_authorize_does_not_ask_for_a_cookie(docs: DocsPage) -> None:
     form = docs.open_dialog().locator(".auth-container").filter(has_text="session (cookie)")
     expect(form.first).to_contain_text("Sign in at the top of this page")
     expect(docs.dialog.locator("#api_key_value")).to_have_count(0)
 
 
-def test_nothing_is_wider_than_the_window(docs: DocsPage) -> None:
+def test_page_fits_the_window(docs: DocsPage) -> None:
     docs.execute("get", "/me", 401)
-    shut = docs.page.locator(".opblock-summary-control[aria-expanded=false]")
-    shut.evaluate_all("(all) => all.forEach((item) => item.click())")
-    expect(shut).to_have_count(0)
+    collapsed = docs.page.locator(".opblock-summary-control[aria-expanded=false]")
+    collapsed.evaluate_all("(all) => all.forEach((item) => item.click())")
+    expect(collapsed).to_have_count(0)
     for width in (320, 390, 768, 1280):
         docs.page.set_viewport_size({"width": width, "height": 800})
         assert docs.page.evaluate("document.documentElement.scrollWidth") == width
 
 
-def test_below_a_prefix(browser: Browser, prefixed_service: str) -> None:
+def test_page_works_below_a_prefix(browser: Browser, prefixed_service: str) -> None:
     with browser.new_context() as context:
         docs = DocsPage(context.new_page(), prefixed_service)
         docs.register()
         docs.press("Sign in")
         expect(docs.panel).to_contain_text("by the session cookie")
         docs.press("Sign out")
-        expect(docs.panel).to_contain_text("Nobody is signed in.")
+        expect(docs.panel).to_contain_text("Not signed in.")
 
         form = docs.open_dialog().locator(".auth-container").filter(has_text="jwt (OAuth2")
         form.get_by_label("username").fill(docs.email)
@@ -237,9 +237,7 @@ def test_below_a_prefix(browser: Browser, prefixed_service: str) -> None:
         assert docs.complaints == []
 
 
-def test_the_policy_stops_what_is_not_ours_and_these_tests_would_see_it(
-    browser: Browser, service: str
-) -> None:
+def test_csp_blocks_foreign_scripts_and_the_tests_detect_it(browser: Browser, service: str) -> None:
     with browser.new_context() as context:
         docs = DocsPage(context.new_page(), service)
         stopped = docs.page.evaluate(

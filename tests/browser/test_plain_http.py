@@ -1,6 +1,6 @@
-"""Every page over plain http by a name of the local network, which is no secure context.
+"""All pages over plain HTTP with a name of the local network, which is not a secure context.
 
-There, browsers send no `Sec-Fetch-Site`: only `Origin` says where a form comes from.
+In this case, browsers do not send `Sec-Fetch-Site`: only `Origin` has the origin of a form.
 """
 
 from collections.abc import Iterator
@@ -21,25 +21,25 @@ FOREIGN = "http://elsewhere.lan"
 
 @pytest.fixture
 def lan(service: str) -> str:
-    """The URL of the service by a name that is not loopback to a browser."""
+    """The URL of the service, with a host name that a browser does not treat as loopback."""
     return f"http://authapi.lan:{urlsplit(service).port}"
 
 
 @pytest.fixture
 def context(browser: Browser) -> Iterator[BrowserContext]:
-    """Cookies and tabs of one person."""
-    with browser.new_context(viewport={"width": 360, "height": 740}) as found:
-        yield found
+    """A browser context: cookies and tabs of one user."""
+    with browser.new_context(viewport={"width": 360, "height": 740}) as context:
+        yield context
 
 
-def moved(link: str, lan: str) -> str:
-    """A link from a mail, by the name `lan`."""
+def with_host(link: str, lan: str) -> str:
+    """A link from a mail, with the host of `lan`."""
     parts, name = urlsplit(link), urlsplit(lan)
     return parts._replace(netloc=name.netloc).geturl()
 
 
 def submit(page: Page, *, button: str = "button") -> Request:
-    """Send the form, and give the request that the browser made of it."""
+    """Submit the form, and return the request of the browser."""
     with page.expect_request(lambda request: request.method == "POST") as sent:
         page.locator(button).first.click()
     page.wait_for_load_state()
@@ -47,29 +47,29 @@ def submit(page: Page, *, button: str = "button") -> Request:
 
 
 def check_sent(request: Request, lan: str) -> None:
-    """The browser has told the origin and nothing of the address, by `Origin` alone."""
+    """Check that the browser sent the origin only, without path or query."""
     headers = request.all_headers()
     assert headers["origin"] == lan
     assert headers["referer"] == f"{lan}/"
     assert "sec-fetch-site" not in headers
 
 
-def test_a_mail_is_asked_for(context: BrowserContext, lan: str, visitor: Visitor) -> None:
+def test_a_reset_mail_is_requested(context: BrowserContext, lan: str, visitor: Visitor) -> None:
     page = context.new_page()
     page.goto(f"{lan}/account/forgot")
     assert page.evaluate("isSecureContext") is False
     page.locator("#field").fill(visitor.address)
     check_sent(submit(page), lan)
-    expect(page.get_by_role("status")).to_contain_text("a mail is on its way")
+    expect(page.get_by_role("status")).to_contain_text("an e-mail is on its way")
     assert visitor.link("reset")
 
 
 def test_a_password_is_chosen(context: BrowserContext, lan: str, visitor: Visitor) -> None:
     page = context.new_page()
-    page.goto(moved(visitor.forgets(), lan))
+    page.goto(with_host(visitor.request_reset_link(), lan))
     page.locator("#field").fill(OTHER)
     check_sent(submit(page), lan)
-    expect(page.get_by_role("status")).to_contain_text("Your password is changed")
+    expect(page.get_by_role("status")).to_contain_text("Your password has been changed")
     assert visitor.can_log_in(OTHER)
 
 
@@ -78,7 +78,7 @@ def test_an_address_is_confirmed(
     context: BrowserContext, lan: str, visitor: Visitor, button: str
 ) -> None:
     page = context.new_page()
-    page.goto(moved(visitor.link("confirm"), lan))
+    page.goto(with_host(visitor.link("confirm"), lan))
     if button == "button":
         page.locator("#field").fill(PASSWORD)
     else:
@@ -88,18 +88,18 @@ def test_an_address_is_confirmed(
 
 
 @pytest.mark.parametrize("name", ["undo", "invitation"])
-def test_a_link_that_is_over_is_told_so(context: BrowserContext, lan: str, name: str) -> None:
+def test_an_invalid_link_shows_an_error(context: BrowserContext, lan: str, name: str) -> None:
     page = context.new_page()
     page.goto(f"{lan}/account/{name}?token={'x' * 43}")
     page.locator("#field").fill(OTHER if name == "invitation" else "old@example.com")
     check_sent(submit(page), lan)
-    expect(page.get_by_role("alert")).to_contain_text("This link does not work any more")
+    expect(page.get_by_role("alert")).to_contain_text("This link is no longer valid")
     page.get_by_role("link").click()
     expect(page.get_by_role("heading")).to_have_text("Forgot your password?")
 
 
 @pytest.mark.parametrize("headers", [{}, {"content-security-policy": "sandbox allow-forms"}])
-def test_a_foreign_page_is_refused_by_a_page_that_leads_on(
+def test_a_cross_origin_form_shows_an_error_page_with_a_link(
     context: BrowserContext, lan: str, visitor: Visitor, headers: dict[str, str]
 ) -> None:
     def foreign(route: Route) -> None:
@@ -121,12 +121,10 @@ def test_a_foreign_page_is_refused_by_a_page_that_leads_on(
     page.get_by_role("link", name="Open the form again").click()
     page.locator("#field").fill(visitor.address)
     check_sent(submit(page), lan)
-    expect(page.get_by_role("status")).to_contain_text("a mail is on its way")
+    expect(page.get_by_role("status")).to_contain_text("an e-mail is on its way")
 
 
-def test_a_page_that_there_is_not_has_its_style_and_leads_on(
-    context: BrowserContext, lan: str
-) -> None:
+def test_an_unknown_page_has_a_stylesheet_and_a_link(context: BrowserContext, lan: str) -> None:
     page = context.new_page()
     answer = page.goto(f"{lan}/account/forgot/deeper/x")
     assert answer is not None
@@ -137,7 +135,7 @@ def test_a_page_that_there_is_not_has_its_style_and_leads_on(
     expect(page.get_by_role("heading")).to_have_text("Forgot your password?")
 
 
-def test_the_docs_page_signs_in_and_out(context: BrowserContext, lan: str) -> None:
+def test_docs_page_signs_in_and_out(context: BrowserContext, lan: str) -> None:
     docs = DocsPage(context.new_page(), lan)
     docs.register()
     docs.press("Sign in")
@@ -145,7 +143,7 @@ def test_the_docs_page_signs_in_and_out(context: BrowserContext, lan: str) -> No
     assert docs.email in docs.execute("get", "/me", 200)
     docs.execute("delete", "/me/sessions", 204)
     docs.press("Sign out")
-    expect(docs.panel).to_contain_text("Nobody is signed in.")
+    expect(docs.panel).to_contain_text("Not signed in.")
 
     form = docs.open_dialog().locator(".auth-container").filter(has_text="jwt (OAuth2, password)")
     form.get_by_label("username").fill(docs.email)

@@ -1,4 +1,4 @@
-"""Commands as real processes."""
+"""Runs commands as real processes."""
 
 import os
 import subprocess
@@ -26,7 +26,7 @@ def run(tmp_path: Path, forking: Forking) -> Run:
 
 
 def failed_with_one_line(result: Result) -> str:
-    """The one line that a failed command says, on standard error."""
+    """Returns the error line of a failed command, its only output."""
     assert result.returncode == 1, result
     assert result.stdout == ""
     [line] = result.stderr.splitlines()

@@ -1,4 +1,4 @@
-"""Each command as a real process: what it prints, what it leaves behind, and how it fails."""
+"""Commands as real processes: output, effects and errors."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ from tests.servers.process import free_port
 PASSWORD = "correct horse battery staple"
 
 
-def test_accounts_sessions_and_tokens(run: Run) -> None:
+def test_account_session_and_token_commands(run: Run) -> None:
     made = run(
         "users", "create", "alice@example.com", "--superuser", "--json", text=PASSWORD + "\n"
     )
@@ -36,8 +36,8 @@ def test_accounts_sessions_and_tokens(run: Run) -> None:
     assert run("sessions", "prune").stdout == "Removed: 0\n"
 
     run("tokens", "create", "alice@example.com", "--name", "another")
-    # Somebody is left who can look after the others.
-    assert "no other superuser" in failed_with_one_line(run("users", "deactivate", alice["id"]))
+    # One active superuser must remain.
+    assert "last active superuser" in failed_with_one_line(run("users", "deactivate", alice["id"]))
     run("users", "create", "root@example.com", "--superuser", text=PASSWORD)
     gone = json.loads(run("users", "deactivate", "alice@example.com", "--json").stdout)
     assert gone["active"] is False
@@ -51,7 +51,7 @@ def test_accounts_sessions_and_tokens(run: Run) -> None:
     assert "alice@example.com" in run("users", "show", alice["id"]).stdout
 
 
-def test_each_command_that_help_lists_is_there(run: Run) -> None:
+def test_every_command_in_help_exists(run: Run) -> None:
     listed = run("--help").stdout.partition("Commands:")[2].splitlines()
     names = [line.split()[0] for line in listed if line.strip()]
     assert len(names) == len(set(names)) == 15
@@ -63,7 +63,7 @@ def test_each_command_that_help_lists_is_there(run: Run) -> None:
         assert "Did you mean" in refused.stderr
 
 
-def test_an_operator_gives_a_token_the_scope_to_introspect(run: Run) -> None:
+def test_operator_can_grant_the_introspect_scope(run: Run) -> None:
     def scopes(who: str, *options: str) -> list[str]:
         done = run("tokens", "create", who, "--name", "gateway", "--json", *options)
         assert done.returncode == 0, done.stderr
@@ -72,7 +72,7 @@ def test_an_operator_gives_a_token_the_scope_to_introspect(run: Run) -> None:
 
     for who, options in (("alice@example.com", ()), ("root@example.com", ("--superuser",))):
         assert run("users", "create", who, *options, text=PASSWORD).returncode == 0
-    # It need not be among AUTHAPI_SCOPES. Nobody has it unasked but those who hold it anyway.
+    # It need not be in AUTHAPI_SCOPES. By default, only tokens of superusers have it.
     assert scopes("alice@example.com", "--scope", "introspect") == ["introspect"]
     assert scopes("alice@example.com") == []
     assert scopes("root@example.com") == ["introspect"]
@@ -80,32 +80,32 @@ def test_an_operator_gives_a_token_the_scope_to_introspect(run: Run) -> None:
     assert "does not exist" in failed_with_one_line(refused)
 
 
-def test_what_cannot_be_is_one_line(run: Run) -> None:
+def test_invalid_arguments_are_one_line_errors(run: Run) -> None:
     assert "nobody@example.com" in failed_with_one_line(run("users", "show", "nobody@example.com"))
     short = failed_with_one_line(run("users", "create", "a@example.com", text="short\n"))
     assert "at least 15 characters" in short
     assert "e-mail address" in failed_with_one_line(run("users", "create", "a@@b", text=PASSWORD))
     assert run("users", "create", "a@example.com", text=PASSWORD).returncode == 0
     again = run("users", "create", "A@example.com", text=PASSWORD)
-    assert "already" in failed_with_one_line(again)
+    assert "is in use" in failed_with_one_line(again)
     assert "neither" in failed_with_one_line(run("sessions", "end", "not-an-id"))
     assert "--user" in failed_with_one_line(run("sessions", "end"))
     assert run("users", "frobnicate").returncode == 2
 
 
-def test_the_schema_goes_up_and_down(run: Run) -> None:
+def test_schema_upgrade_and_downgrade(run: Run) -> None:
     head = migrations.head()
     assert run("db", "current").stdout == "nothing\n"
     assert "authapi db upgrade" in failed_with_one_line(run("db", "check"))
     assert run("db", "upgrade").stdout == f"The schema is at {head}.\n"
-    assert run("db", "check").stdout == f"The schema is at {head} and fits.\n"
+    assert run("db", "check").stdout == f"The schema is at {head} and matches this version.\n"
     assert run("db", "downgrade", "base", "--yes").stdout == "The schema is at nothing.\n"
     assert run("db", "upgrade", "head").returncode == 0
     assert run("db", "downgrade", "-1", "--yes").returncode == 0
     failed_with_one_line(run("db", "upgrade", "nonsense"))
 
 
-def test_what_this_installation_is(run: Run) -> None:
+def test_strategies_config_and_openapi(run: Run) -> None:
     rows = json.loads(run("strategies", "--json", strategies="session,token,jwt,basic").stdout)
     assert [row["name"] for row in rows] == ["session", "token", "jwt", "basic"]
     assert [row["logs_in"] for row in rows] == [True, True, True, False]
@@ -119,7 +119,7 @@ def test_what_this_installation_is(run: Run) -> None:
     document = json.loads(run("openapi").stdout)
     schemes = {"session", "token", "jwt", "client_secret"}
     assert set(document["components"]["securitySchemes"]) == schemes
-    # It is no strategy: only a client that introspects has an id and a secret.
+    # client_secret is not a strategy: only a client that introspects has an id and a secret.
     taking = {
         (path, method)
         for path, methods in document["paths"].items()
@@ -129,7 +129,7 @@ def test_what_this_installation_is(run: Run) -> None:
     assert taking == {("/token/introspect", "post")}
 
 
-def test_a_service_that_cannot_start_says_why(run: Run, tmp_path: Path) -> None:
+def test_failed_start_prints_the_cause(run: Run, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     assert "unknown strategy 'oauth'" in failed_with_one_line(run("serve", strategies="oauth"))
     assert "cannot load" in failed_with_one_line(run("serve", strategies="no.such:Module"))
@@ -145,7 +145,9 @@ def test_a_service_that_cannot_start_says_why(run: Run, tmp_path: Path) -> None:
     assert "canary" not in failed_with_one_line(run("serve", database_url=away))
 
 
-def test_an_old_postgres_schema_is_refused(run: Run, postgres: PostgresServer, worker: str) -> None:
+def test_serve_rejects_an_old_postgres_schema(
+    run: Run, postgres: PostgresServer, worker: str
+) -> None:
     name = f"old_{worker}"
     url = postgres.create_database(name)
     try:

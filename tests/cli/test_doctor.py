@@ -1,4 +1,4 @@
-"""`authapi doctor`: what it finds in a configuration, and how it tells."""
+"""`authapi doctor`: its findings and its output."""
 
 import asyncio
 import json
@@ -25,7 +25,7 @@ SECRET = "3f9a1c7e5b2d8f604a6c8e0b1d3f5a7c"
 
 @pytest.fixture
 def production(monkeypatch: pytest.MonkeyPatch, sqlite_url: str) -> pytest.MonkeyPatch:
-    """An environment in which nothing is wrong, to spoil."""
+    """A valid production environment, which tests then change."""
     for name, value in {
         "ENV": "production",
         "SECRET": SECRET,
@@ -48,11 +48,11 @@ def worst(check: str) -> Finding:
 
 @pytest.fixture
 def doctor(forking: Forking, tmp_path: Path) -> Run:
-    """Runs `authapi doctor` in the environment that this process has then."""
+    """Runs `authapi doctor` in the current environment of this process."""
     return lambda *options: forking.run(["doctor", *options], dict(os.environ), tmp_path)
 
 
-def test_nothing_to_say_about_a_good_configuration(
+def test_valid_production_configuration_has_no_findings(
     doctor: Run, production: pytest.MonkeyPatch
 ) -> None:
     assert {item.verdict for item in examine()} == {"ok"}
@@ -63,9 +63,9 @@ def test_nothing_to_say_about_a_good_configuration(
     assert all(set(row) == {"check", "verdict", "message"} for row in rows)
 
 
-def test_nothing_but_advice_in_development(doctor: Run) -> None:
+def test_development_defaults_have_no_findings(doctor: Run) -> None:
     assert {item.verdict for item in examine()} == {"ok"}
-    assert worst("database").message == "SQLite, not there yet: serve will make it"
+    assert worst("database").message == "SQLite, not created yet: authapi serve creates it"
     done = doctor()
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines()[0].split() == ["check", "verdict", "message"]
@@ -78,12 +78,12 @@ def test_nothing_but_advice_in_development(doctor: Run) -> None:
         ("PUBLIC_URL", "", "production needs AUTHAPI_PUBLIC_URL"),
         ("DATABASE_URL", "", "production needs AUTHAPI_DATABASE_URL"),
         ("SECRET", SECRET[:31], "AUTHAPI_SECRET: must have at least 32 characters"),
-        ("SECRET", "changeme" * 5, "AUTHAPI_SECRET is no random text"),
+        ("SECRET", "changeme" * 5, "AUTHAPI_SECRET is not random"),
         ("ALLOW_SQLITE", "false", "production on SQLite needs AUTHAPI_ALLOW_SQLITE=true"),
         ("PUBLIC_URL", "http://auth.example.com", "production needs an https public_url"),
     ],
 )
-def test_it_finds_what_serve_refuses(
+def test_settings_that_serve_rejects_are_errors(
     doctor: Run, production: pytest.MonkeyPatch, name: str, value: str, message: str
 ) -> None:
     production.setenv(f"AUTHAPI_{name}", value)
@@ -95,20 +95,22 @@ def test_it_finds_what_serve_refuses(
     assert [row["verdict"] for row in json.loads(done.stdout)] == ["error"]
 
 
-def test_an_open_secret_file(production: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_secret_file_that_other_users_can_access(
+    production: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     path = tmp_path / "secret.txt"
     path.write_text(SECRET)
     production.delenv("AUTHAPI_SECRET")
     production.setenv("AUTHAPI_SECRET_FILE", str(path))
     path.chmod(0o644)
     assert "chmod o-r" in worst("settings").message
-    path.chmod(0o602)  # nobody else reads it, but everybody writes it
+    path.chmod(0o602)  # other users cannot read it, but can write it
     assert worst("secret").verdict == "error"
     path.chmod(0o600)
     assert worst("secret").verdict == "ok"
 
 
-def test_a_dotenv_that_others_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_dotenv_that_other_users_can_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     path = tmp_path / ".env"
     path.write_text(f"AUTHAPI_SECRET={SECRET}\n")
@@ -124,20 +126,20 @@ def test_a_dotenv_that_others_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     monkeypatch.setenv("AUTHAPI_ENV", "production")
     monkeypatch.setenv("AUTHAPI_PUBLIC_URL", "https://auth.example.com")
     monkeypatch.setenv("AUTHAPI_DATABASE_URL", "postgresql://db/authapi")
-    told = ".env holds AUTHAPI_SECRET and can be read by everybody: chmod o-r"
+    told = ".env contains AUTHAPI_SECRET and is readable by all users: chmod o-r"
     assert worst("settings").message == told
 
 
-def test_a_secret_file_that_a_group_reads(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_secret_file_that_a_group_can_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     path = tmp_path / "secret.txt"
     path.write_text(SECRET)
     path.chmod(0o640)
     monkeypatch.setenv("AUTHAPI_SECRET_FILE", str(path))
-    monkeypatch.setattr("authapi.cli.doctor.readers_of", lambda _: "its group")
-    assert worst("secret").message == f"{path} can be read by its group: chmod g-r"
+    monkeypatch.setattr("authapi.cli.doctor.other_readers", lambda _: "its group")
+    assert worst("secret").message == f"{path} is readable by its group: chmod g-r"
 
 
-def test_an_open_data_folder_and_an_open_secret_in_it(tmp_path: Path) -> None:
+def test_data_folder_and_generated_secret_with_open_modes(tmp_path: Path) -> None:
     data = tmp_path / "data"
     data.mkdir(mode=0o700)
     (data / "secret").write_text(SECRET)
@@ -149,15 +151,15 @@ def test_an_open_data_folder_and_an_open_secret_in_it(tmp_path: Path) -> None:
     assert "mode 0755" in worst("data folder").message
 
 
-def test_one_bucket_for_all_behind_a_proxy(doctor: Run, production: pytest.MonkeyPatch) -> None:
+def test_missing_trusted_proxies_is_a_warning(doctor: Run, production: pytest.MonkeyPatch) -> None:
     production.delenv("AUTHAPI_TRUSTED_PROXIES")
     finding = worst("limits")
     assert finding.verdict == "warning"
     assert "AUTHAPI_TRUSTED_PROXIES" in finding.message
-    assert doctor().returncode == 0  # advice, not an error
+    assert doctor().returncode == 0  # a warning, not an error
 
 
-def test_requests_whose_address_cannot_be_read(
+def test_events_without_client_address_are_a_warning(
     doctor: Run, production: pytest.MonkeyPatch, sqlite_url: str
 ) -> None:
     request = {"request_id": "0" * 32}
@@ -176,56 +178,58 @@ def test_requests_whose_address_cannot_be_read(
     assert finding.verdict == "warning"
     assert finding.message.startswith("2 event(s) of the last day ")
     assert "X-Forwarded-For" in finding.message
-    assert doctor().returncode == 0  # advice, not an error
+    assert doctor().returncode == 0  # a warning, not an error
     production.setenv("AUTHAPI_DATABASE_URL", f"postgresql://127.0.0.1:{free_port()}/x")
     assert found("addresses") == []
 
 
-def test_limits_of_each_process(production: pytest.MonkeyPatch) -> None:
+def test_workers_without_redis_are_a_warning(production: pytest.MonkeyPatch) -> None:
     production.setenv("AUTHAPI_WORKERS", "4")
     finding = worst("limits")
     assert finding.verdict == "warning"
-    assert finding.message.startswith("each of 4 processes counts on its own")
+    assert finding.message.startswith("each of 4 processes counts separately")
 
 
-def test_a_shared_store_that_is_away(doctor: Run, production: pytest.MonkeyPatch) -> None:
+def test_unavailable_redis_is_an_error(doctor: Run, production: pytest.MonkeyPatch) -> None:
     url = f"redis://me:hunter2hunter2@127.0.0.1:{free_port()}/0"
     production.setenv("AUTHAPI_REDIS_URL", url)
     finding = worst("limits")
     assert finding.verdict == "error"
-    assert "does not answer" in finding.message
+    assert "does not respond" in finding.message
     done = doctor()
     assert (done.returncode, done.stderr) == (1, "")
     assert "hunter2" not in done.stdout
 
 
 @pytest.mark.parametrize("url", ["http://me:hunter2hunter2@127.0.0.1/", "hunter2hunter2"])
-def test_a_shared_store_that_is_none(production: pytest.MonkeyPatch, url: str) -> None:
+def test_invalid_redis_url_does_not_stop_other_checks(
+    production: pytest.MonkeyPatch, url: str
+) -> None:
     production.setenv("AUTHAPI_REDIS_URL", url)
-    findings = list(examine())  # all of them: one that fails is no reason to stop
+    findings = list(examine())  # a failed check does not stop the others
     assert worst("limits").verdict == "error"
     assert {"transport", "docs", "database"} & {item.check for item in findings}
     assert "hunter2" not in repr(findings)
 
 
-def test_basic_is_weak(production: pytest.MonkeyPatch) -> None:
+def test_basic_strategy_is_a_warning(production: pytest.MonkeyPatch) -> None:
     production.setenv("AUTHAPI_STRATEGIES", "session, basic")
     assert worst("strategies").verdict == "warning"
 
 
-def test_a_strategy_that_is_none(production: pytest.MonkeyPatch) -> None:
+def test_unknown_strategy_is_an_error(production: pytest.MonkeyPatch) -> None:
     production.setenv("AUTHAPI_STRATEGIES", "session, carrier_pigeon")
     finding = worst("strategies")
     assert finding.verdict == "error"
     assert "carrier_pigeon" in finding.message
 
 
-def test_docs_in_production(production: pytest.MonkeyPatch) -> None:
+def test_docs_in_production_are_a_warning(production: pytest.MonkeyPatch) -> None:
     production.setenv("AUTHAPI_DOCS", "true")
     assert worst("docs").verdict == "warning"
 
 
-def test_plain_http_beyond_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plain_http_on_public_address_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     for host, verdict in (("0.0.0.0", "warning"), ("::", "warning"), ("10.0.0.1", "warning")):
         monkeypatch.setenv("AUTHAPI_HOST", host)
         assert worst("transport").verdict == verdict
@@ -234,7 +238,9 @@ def test_plain_http_beyond_this_machine(monkeypatch: pytest.MonkeyPatch) -> None
         assert found("transport") == []
 
 
-def test_an_old_schema(doctor: Run, production: pytest.MonkeyPatch, postgres_url: str) -> None:
+def test_old_postgres_schema_is_an_error(
+    doctor: Run, production: pytest.MonkeyPatch, postgres_url: str
+) -> None:
     production.setenv("AUTHAPI_DATABASE_URL", postgres_url)
     assert [item.verdict for item in found("database")] == ["ok", "warning"]
     assert "sslmode=verify-full" in worst("database").message
@@ -247,7 +253,7 @@ def test_an_old_schema(doctor: Run, production: pytest.MonkeyPatch, postgres_url
     assert password not in doctor().stdout
 
 
-async def test_a_pooler_in_front_of_the_database(
+async def test_connection_poolers_are_reported(
     production: pytest.MonkeyPatch, postgres_url: str
 ) -> None:
     async with pooling(postgres_url) as pooler:
@@ -260,7 +266,7 @@ async def test_a_pooler_in_front_of_the_database(
         production.setenv("AUTHAPI_DATABASE_URL", pooler.url)
         findings = await asyncio.to_thread(found, "database")
         assert [item.verdict for item in findings] == ["ok", "warning", "warning"]
-        assert "a connection pooler is in front of it" in findings[1].message
+        assert "connected through a connection pooler" in findings[1].message
     async with pooling(postgres_url, mode="session", refuses_options=True) as pooler:
         production.setenv("AUTHAPI_DATABASE_URL", pooler.url)
         finding = (await asyncio.to_thread(found, "database"))[0]
@@ -268,12 +274,12 @@ async def test_a_pooler_in_front_of_the_database(
         assert "set ignore_startup_parameters = options" in finding.message
 
 
-def test_an_empty_database(production: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_empty_database_is_reported(production: pytest.MonkeyPatch, tmp_path: Path) -> None:
     production.setenv("AUTHAPI_DATABASE_URL", f"sqlite:///{tmp_path}/other.db")
     assert "is at nothing" in worst("database").message
 
 
-def test_an_old_schema_that_serve_migrates_is_a_warning(
+def test_old_schema_that_serve_upgrades_is_a_warning(
     production: pytest.MonkeyPatch, sqlite_url: str
 ) -> None:
     production.setenv("AUTHAPI_DATABASE_URL", sqlite_url)
@@ -286,7 +292,7 @@ def test_an_old_schema_that_serve_migrates_is_a_warning(
 
 
 @pytest.mark.parametrize("name", ["DATABASE_URL", "REDIS_URL"])
-def test_the_file_of_an_url_is_looked_at_too(
+def test_files_of_database_and_redis_urls_are_checked(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, sqlite_url: str, name: str
 ) -> None:
     path = tmp_path / "url"
@@ -299,7 +305,7 @@ def test_the_file_of_an_url_is_looked_at_too(
     assert worst("secret").verdict == "ok"
 
 
-def test_a_database_that_is_away(
+def test_unavailable_database_is_an_error(
     doctor: Run, production: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     url = f"postgresql://me:hunter2hunter2@127.0.0.1:{free_port()}/authapi"
@@ -312,59 +318,59 @@ def test_a_database_that_is_away(
     assert worst("database").verdict == "error"
 
 
-def test_a_file_that_is_no_database(
+def test_file_that_is_not_a_database_is_an_error(
     production: pytest.MonkeyPatch, tmp_path: Path, sqlite_template: Path
 ) -> None:
     path = tmp_path / "text.db"
-    path.write_text("this is no database, whatever its name says " * 100)
+    path.write_text("this is not a database, in spite of its name " * 100)
     production.setenv("AUTHAPI_DATABASE_URL", f"sqlite:///{path}")
     assert worst("database").verdict == "error"
     shutil.copy(sqlite_template, path)
     assert worst("database").verdict == "ok"
 
 
-def test_it_tries_the_secret_on_the_signing_keys(
+def test_secret_is_tested_on_the_signing_keys(
     production: pytest.MonkeyPatch, forking: Forking, tmp_path: Path
 ) -> None:
-    assert worst("signing keys").message == "none yet: serve will make them"
+    assert worst("signing keys").message == "none yet: authapi serve creates them"
     done = forking.run(["users", "list"], dict(os.environ), tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
-    assert worst("signing keys").message.startswith("2 are there")
+    assert worst("signing keys").message.startswith("2 keys; AUTHAPI_SECRET decrypts")
     production.setenv("AUTHAPI_SECRET", SECRET[::-1])
     finding = worst("signing keys")
     assert finding.verdict == "error"
     assert "another secret" in finding.message
 
 
-def test_it_makes_no_secret_to_try(tmp_path: Path) -> None:
+def test_doctor_creates_no_secret(tmp_path: Path) -> None:
     assert found("signing keys") == []
     assert not (tmp_path / "data").exists()
 
 
-def test_the_keys_of_scanners(production: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_scanner_keys_are_reported(production: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert found("leak reports") == []
     path = tmp_path / "scanners.json"
     production.setenv("AUTHAPI_LEAK_REPORT_KEYS", str(path))
     assert worst("leak reports").verdict == "error"
     publish(path, Scanner("a"), Scanner("b"))
-    assert worst("leak reports") == Finding("leak reports", "ok", "believed from: a, b")
+    assert worst("leak reports") == Finding("leak reports", "ok", "accepted from: a, b")
 
 
-def test_it_names_the_protocol_class_for_applications() -> None:
+def test_http_finding_names_the_protocol_class() -> None:
     [finding] = found("http")
     assert finding.verdict == "ok"
     assert "--http authapi:HTTPProtocol" in finding.message
 
 
-def test_a_variable_that_is_no_setting(production: pytest.MonkeyPatch) -> None:
+def test_unknown_variable_is_a_warning(production: pytest.MonkeyPatch) -> None:
     production.setenv("AUTHAPI_TRUSTED_PROXY", "hunter2")
     finding = worst("settings")
     assert finding.verdict == "warning"
     assert finding.message == (
-        "AUTHAPI_TRUSTED_PROXY is no setting and has no effect:"
+        "AUTHAPI_TRUSTED_PROXY is not a setting and has no effect:"
         " did you mean AUTHAPI_TRUSTED_PROXIES?"
     )
-    # Also where the rest cannot be read, which may be why.
+    # Also if the settings are invalid, which may be the cause.
     production.setenv("AUTHAPI_PORT", "hunter2")
     assert [item.verdict for item in found("settings")] == ["error", "warning"]
     assert "hunter2" not in repr(found("settings"))

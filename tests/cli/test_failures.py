@@ -1,4 +1,4 @@
-"""What can go wrong on a command line, and ends in one line that shows nothing secret."""
+"""Errors of commands: one line on standard error, without secrets."""
 
 import json
 import socket
@@ -13,20 +13,20 @@ from tests.servers.process import free_port
 PASSWORD = "correct horse battery staple"
 
 
-def test_passwords_that_cannot_be(run: Run) -> None:
+def test_invalid_passwords_are_rejected(run: Run) -> None:
     create = ("users", "create", "alice@example.com")
     assert "at least 15" in failed_with_one_line(run(*create))
     assert "at most 1024" in failed_with_one_line(run(*create, text="x" * 1025))
     assert "UTF-8" in failed_with_one_line(run(*create, text="\udcff" * 20))
     assert "NUL" in failed_with_one_line(run(*create, text="pass\0" * 5))
-    # There is no way to say it as an argument, where every process of the machine could read it.
+    # A password is never an argument, where every process of the machine could read it.
     for option in ("--password", "-p"):
         refused = run(*create, option, PASSWORD, text=PASSWORD)
         assert (refused.returncode, refused.stdout) == (2, "")
     assert run("users", "list", "--json").stdout == "[]\n"
 
 
-def test_a_password_is_the_first_line_as_utf8_whatever_the_locale(run: Run) -> None:
+def test_password_is_the_first_line_as_utf8_in_any_locale(run: Run) -> None:
     password = "pässwörd über alles 🐎"
     made = run(
         "users", "create", "alice@example.com", "--json", text=f"{password}\r\nmore\n", docs="no"
@@ -34,10 +34,10 @@ def test_a_password_is_the_first_line_as_utf8_whatever_the_locale(run: Run) -> N
     assert made.returncode == 0, made.stderr
     assert "ä" not in made.stdout
     same = run("users", "set-password", "alice@example.com", text=password)
-    assert same.stdout == "The password is set; all sessions and tokens have ended.\n"
+    assert same.stdout == "Password set. All sessions and tokens have ended.\n"
 
 
-def test_names_and_ids_that_cannot_be(run: Run) -> None:
+def test_invalid_names_and_ids_are_rejected(run: Run) -> None:
     def fails(*arguments: str) -> str:
         return failed_with_one_line(run(*arguments, text=PASSWORD))
 
@@ -46,12 +46,12 @@ def test_names_and_ids_that_cannot_be(run: Run) -> None:
     assert "name: 1 to 100" in fails("tokens", "create", "a@example.com", "--name", "x" * 101)
     assert "neither an e-mail" in fails("users", "show", "a\nb\x1b[2J")
     assert "neither an e-mail" in fails("users", "list", "--after", "x")
-    assert "there is no user" in fails("users", "show", "01900000-0000-7000-8000-000000000000")
-    assert "there is no user" in fails("sessions", "end", "--user", "a@example.com")
+    assert "user not found" in fails("users", "show", "01900000-0000-7000-8000-000000000000")
+    assert "user not found" in fails("sessions", "end", "--user", "a@example.com")
     assert "email: must be one e-mail address" in fails("users", "show", "mıke@example.com")
 
 
-def test_tokens_that_cannot_be(run: Run) -> None:
+def test_invalid_token_options_are_rejected(run: Run) -> None:
     run("users", "create", "a@example.com", text=PASSWORD)
     create = ("tokens", "create", "a@example.com", "--name", "x")
     assert "scopes: " in failed_with_one_line(run(*create, "--scope", "nope"))
@@ -62,14 +62,14 @@ def test_tokens_that_cannot_be(run: Run) -> None:
         assert run(*create, "--expires-in", words).returncode == 0
     wrong = run(*create, "--expires-in", "soon")
     assert (wrong.returncode, wrong.stdout) == (2, "")
-    assert "must be a length of time" in wrong.stderr
+    assert "must be a duration" in wrong.stderr
     made = run(*create, "--scope", "a", "--expires-in", "60", "--json", scopes="a=A; b=B")
     assert json.loads(made.stdout)["scopes"] == ["a"]
     run("users", "deactivate", "a@example.com")
     failed_with_one_line(run(*create))
 
 
-def test_settings_that_cannot_be(run: Run, tmp_path: Path) -> None:
+def test_invalid_settings_are_rejected_without_their_values(run: Run, tmp_path: Path) -> None:
     def fails(**settings: str) -> str:
         return failed_with_one_line(run("config", **settings))
 
@@ -78,13 +78,13 @@ def test_settings_that_cannot_be(run: Run, tmp_path: Path) -> None:
     assert "canary" not in wrong
     for name in ("SECRET", "WORKERS", "PUBLIC_URL"):
         assert f"AUTHAPI_{name}: " in wrong
-    assert "strategies" in fails(strategies=" ") or True
+    assert "strategies must not be empty" in fails(strategies=",")
     assert "AUTHAPI_DEFAULT_STRATEGY" in failed_with_one_line(
         run("strategies", default_strategy="basic")
     )
 
 
-def test_databases_that_cannot_be(run: Run, tmp_path: Path, postgres_url: str) -> None:
+def test_unusable_databases_are_rejected(run: Run, tmp_path: Path, postgres_url: str) -> None:
     (tmp_path / "text.db").write_text("this is no database, but long enough to be looked at" * 9)
 
     def fails(url: str, *arguments: str) -> str:
@@ -105,19 +105,19 @@ def test_databases_that_cannot_be(run: Run, tmp_path: Path, postgres_url: str) -
 
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "no host"])
-def test_an_address_that_is_not_ours(run: Run, host: str) -> None:
+def test_serve_rejects_an_address_of_another_machine(run: Run, host: str) -> None:
     line = failed_with_one_line(run("serve", "--host", host, "--port", "0"))
     assert f"cannot listen on {host} port 0: " in line
     assert "Unknown error" not in line
 
 
 @pytest.mark.parametrize("host", ["\udcff\udcfe", "é..x", "é" * 70])
-def test_what_is_no_host(run: Run, host: str) -> None:
+def test_serve_rejects_an_invalid_host(run: Run, host: str) -> None:
     line = failed_with_one_line(run("serve", "--port", "0", host=host))
-    assert line == "authapi: AUTHAPI_HOST is not the name or address of a host"
+    assert line == "authapi: AUTHAPI_HOST is not a host name or address"
 
 
-def test_a_damaged_data_folder(run: Run, tmp_path: Path) -> None:
+def test_serve_rejects_a_damaged_data_folder(run: Run, tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "secret").write_text("too short")
     assert "is damaged" in failed_with_one_line(run("serve", "--port", "0"))
@@ -126,12 +126,12 @@ def test_a_damaged_data_folder(run: Run, tmp_path: Path) -> None:
     assert "is not a SQLite database" in failed_with_one_line(run("serve", "--port", "0"))
 
 
-def test_keys_of_scanners_that_cannot_be(run: Run) -> None:
+def test_serve_rejects_missing_scanner_keys(run: Run) -> None:
     line = failed_with_one_line(run("serve", "--port", "0", leak_report_keys="none.json"))
     assert "AUTHAPI_LEAK_REPORT_KEYS names a file that cannot be read" in line
 
 
-def test_a_port_is_not_kept_by_a_start_that_failed(run: Run) -> None:
+def test_a_failed_start_releases_the_port(run: Run) -> None:
     port = free_port()
     failed_with_one_line(run("serve", "--port", str(port), secret="short"))
     failed_with_one_line(run("serve", "--port", str(port), strategies="nope"))

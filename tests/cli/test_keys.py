@@ -1,4 +1,4 @@
-"""`authapi keys`: the life of signing keys by hand."""
+"""`authapi keys`: manual rotation, retirement and encryption of signing keys."""
 
 import json
 from typing import Any
@@ -12,7 +12,7 @@ OLD, NEW = "0f1e2d3c4b5a69788796a5b4c3d2e1f0", "9a8b7c6d5e4f30211203f4e5d6c7b8a9
 
 @pytest.fixture
 def keys(run: Run, sqlite_url: str) -> Run:
-    """Runs `authapi keys ...` on a database of its own."""
+    """Runs `authapi keys ...` on an empty database."""
 
     def keys(*arguments: str, text: str = "", secret: str = OLD) -> Any:
         return run("keys", *arguments, text=text, secret=secret, database_url=sqlite_url)
@@ -22,25 +22,25 @@ def keys(run: Run, sqlite_url: str) -> Run:
 
 @pytest.fixture
 def started(keys: Run, run: Run, sqlite_url: str) -> Run:
-    """The same, with the keys that a first start makes."""
+    """Runs `authapi keys ...` on a database with the keys of a first start."""
     done = run("users", "list", secret=OLD, database_url=sqlite_url)
     assert (done.returncode, done.stderr) == (0, "")
     return keys
 
 
 def listed(keys: Run) -> dict[str, dict[str, Any]]:
-    """The keys by state; there is at most one of each in these tests."""
+    """Returns the keys by state; in these tests, each state has at most one key."""
     done = keys("list", "--json")
     assert (done.returncode, done.stderr) == (0, "")
     return {row["state"]: row for row in json.loads(done.stdout)}
 
 
-def test_there_are_none_before_something_was_started(keys: Run) -> None:
+def test_list_is_empty_before_the_first_start(keys: Run) -> None:
     done = keys("list")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def test_a_list_shows_nothing_private(started: Run) -> None:
+def test_list_shows_no_private_key(started: Run) -> None:
     found = listed(started)
     assert found.keys() == {"next", "active"}
     for row in found.values():
@@ -53,7 +53,7 @@ def test_a_list_shows_nothing_private(started: Run) -> None:
     assert len(table) == 3
 
 
-def test_a_rotation_waits_for_those_who_verify_unless_it_is_told_not_to(started: Run) -> None:
+def test_rotate_waits_for_verifiers_unless_early(started: Run) -> None:
     before = listed(started)
     assert "--early" in failed_with_one_line(started("rotate"))
     assert listed(started) == before
@@ -65,26 +65,26 @@ def test_a_rotation_waits_for_those_who_verify_unless_it_is_told_not_to(started:
     assert after["retired"]["published_until"] > after["retired"]["retired_at"]
 
 
-def test_a_key_is_ended_by_its_name(started: Run) -> None:
+def test_retire_ends_one_key(started: Run) -> None:
     before = listed(started)
     done = started("retire", before["active"]["kid"])
     assert (done.returncode, done.stdout) == (0, "Retired: 1\n")
     after = listed(started)
     assert after["active"]["kid"] == before["next"]["kid"]
     assert "retired" not in after
-    assert "no such key" in failed_with_one_line(started("retire", before["active"]["kid"]))
+    assert "key not found" in failed_with_one_line(started("retire", before["active"]["kid"]))
 
 
 @pytest.mark.parametrize("arguments", [(), ("x", "--all")], ids=["nothing", "both"])
-def test_what_to_end_has_to_be_said(started: Run, arguments: tuple[str, ...]) -> None:
-    assert "one key, or --all" in failed_with_one_line(started("retire", *arguments))
+def test_retire_needs_either_a_key_or_all(started: Run, arguments: tuple[str, ...]) -> None:
+    assert "either a key or --all" in failed_with_one_line(started("retire", *arguments))
 
 
-def test_the_secret_is_changed_without_ending_a_key(started: Run) -> None:
+def test_rewrap_changes_the_secret_and_keeps_the_keys(started: Run) -> None:
     before = listed(started)
     done = started("rewrap", text=NEW + "\n")
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith("Sealed anew: 2.")
+    assert done.stdout.startswith("Encrypted: 2.")
     assert NEW not in done.stdout
     assert listed(started) == before
     for command in (("rotate", "--early"), ("rewrap",), ("retire", before["next"]["kid"])):
@@ -95,11 +95,11 @@ def test_the_secret_is_changed_without_ending_a_key(started: Run) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "\n", "x" * 31 + "\n"])
-def test_a_new_secret_has_to_be_one(started: Run, text: str) -> None:
+def test_rewrap_rejects_a_short_secret(started: Run, text: str) -> None:
     assert "32 characters" in failed_with_one_line(started("rewrap", text=text))
 
 
-def test_a_lost_secret_is_left_behind(started: Run) -> None:
+def test_retire_all_works_without_the_old_secret(started: Run) -> None:
     before = listed(started)
     done = started("retire", "--all", "--yes", secret=NEW)
     assert (done.returncode, done.stdout) == (0, "Retired: 2\n")

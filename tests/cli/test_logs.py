@@ -1,4 +1,4 @@
-"""What the log looks like: from a real `authapi serve`, and line by line."""
+"""The format and the content of the log, of a real `authapi serve` and in this process."""
 
 import io
 import json
@@ -30,7 +30,7 @@ INJECTION = '"}\r\n{"event": "login", "outcome": "success"}\x1b[31m\x1b]0;owned\
 def serving(
     tmp_path: Path, forking: Forking, **settings: str
 ) -> Iterator[tuple[ServeProcess, httpx.Client]]:
-    """A real service, and a client of it."""
+    """Runs a real service; yields the process and a client."""
     port = free_port()
     environment = {
         "PATH": os.environ["PATH"],
@@ -59,7 +59,7 @@ def production(tmp_path: Path) -> dict[str, str]:
 
 
 def lines(server: ServeProcess) -> list[dict[str, Any]]:
-    """Every line of standard output, each of which is one JSON object."""
+    """Parses standard output, in which each line is a JSON object."""
     text = server.stdout.read_text(encoding="utf-8")
     assert text.endswith("\n")
     found = [json.loads(line) for line in text.removesuffix("\n").split("\n")]
@@ -67,7 +67,7 @@ def lines(server: ServeProcess) -> list[dict[str, Any]]:
     return found
 
 
-def test_production_speaks_json(tmp_path: Path, forking: Forking) -> None:
+def test_production_logs_json(tmp_path: Path, forking: Forking) -> None:
     settings = production(tmp_path) | {"TZ": "Asia/Tokyo", "AUTHAPI_ACCESS_LOG": "true"}
     with serving(tmp_path, forking, **settings) as (server, http):
         body = {"email": "alice@example.com", "password": PASSWORD}
@@ -79,7 +79,7 @@ def test_production_speaks_json(tmp_path: Path, forking: Forking) -> None:
         assert refused.status_code == 401
         missing = http.get("/nowhere/" + "x" * 50)
         assert missing.status_code == 404
-        # What is no HTTP at all makes the server warn, in the same form.
+        # Invalid HTTP makes the server log a warning, in the same format.
         raw = httpx.URL(http.base_url)
         import socket
 
@@ -92,7 +92,7 @@ def test_production_speaks_json(tmp_path: Path, forking: Forking) -> None:
     for line in found:
         assert {"event", "level", "logger", "timestamp"} <= set(line)
         at = datetime.fromisoformat(line["timestamp"])
-        # In UTC, although this machine thinks it is in Tokyo.
+        # In UTC, although TZ is Asia/Tokyo.
         assert line["timestamp"].endswith("Z")
         assert abs(datetime.now(UTC) - at) < timedelta(minutes=2)
     by_event = {line["event"]: line for line in found if line["logger"] == "authapi.events"}
@@ -121,7 +121,7 @@ def test_production_speaks_json(tmp_path: Path, forking: Forking) -> None:
     assert "malformed_request" in {line["code"] for line in refusals}
 
 
-def test_times_in_the_database_and_in_answers_are_utc_too(tmp_path: Path, forking: Forking) -> None:
+def test_times_in_database_and_responses_are_utc(tmp_path: Path, forking: Forking) -> None:
     settings = production(tmp_path) | {"TZ": "Asia/Tokyo"}
     with serving(tmp_path, forking, **settings) as (_, http):
         body = {"email": "alice@example.com", "password": PASSWORD, "strategy": "jwt"}
@@ -137,7 +137,7 @@ def test_times_in_the_database_and_in_answers_are_utc_too(tmp_path: Path, forkin
         assert abs(datetime.now(UTC).timestamp() - milliseconds / 1000) < 60
 
 
-def test_a_refused_handshake_is_no_error_of_the_service(tmp_path: Path, forking: Forking) -> None:
+def test_rejected_websocket_handshake_logs_no_error(tmp_path: Path, forking: Forking) -> None:
     handshake = {
         "Upgrade": "websocket",
         "Connection": "Upgrade",
@@ -153,7 +153,7 @@ def test_a_refused_handshake_is_no_error_of_the_service(tmp_path: Path, forking:
     assert answer.headers["x-request-id"]
 
 
-def test_development_speaks_to_people(tmp_path: Path, forking: Forking) -> None:
+def test_development_logs_text(tmp_path: Path, forking: Forking) -> None:
     with serving(tmp_path, forking) as (server, http):
         body = {"email": "alice@example.com", "password": PASSWORD}
         answer = http.post("/register", json=body)
@@ -171,7 +171,7 @@ def test_development_speaks_to_people(tmp_path: Path, forking: Forking) -> None:
 
 @pytest.fixture(params=["production", "development"])
 def log(request: pytest.FixtureRequest, make_settings: Any) -> Iterator[io.StringIO]:
-    """What the configured log of either kind writes."""
+    """Captures the log in the format of production or development."""
     changes: dict[str, object] = {}
     if request.param == "production":
         changes = {"secret": SECRET, "public_url": "https://auth.example.com", "allow_sqlite": True}
@@ -194,7 +194,7 @@ def log(request: pytest.FixtureRequest, make_settings: Any) -> Iterator[io.Strin
 
 
 async def provoke(api: Client) -> list[httpx.Response]:
-    """Requests that carry line breaks and terminal codes wherever a client may put text."""
+    """Sends requests with line breaks and terminal control codes in every text of a client."""
     alice = await api.create_user("alice@example.com")
     agent = INJECTION.replace("\u2028", "").encode()
     headers: list[tuple[bytes, bytes]] = [(b"user-agent", agent), (b"x-request-id", agent)]
@@ -209,43 +209,43 @@ async def provoke(api: Client) -> list[httpx.Response]:
     ] + [await api.get("/me", headers={"Authorization": "Bearer \x1b[31m"})]
 
 
-async def test_what_clients_send_cannot_begin_a_line(log: io.StringIO, make_settings: Any) -> None:
+async def test_client_input_cannot_inject_log_lines(log: io.StringIO, make_settings: Any) -> None:
     async with client(create_app(make_settings(access_log=True))) as api:
         answers = await provoke(api)
     assert [answer.status_code for answer in answers] == [401, 200, 422, 422, 401]
     text = log.getvalue()
     assert text.endswith("\n")
     written = text.removesuffix("\n").split("\n")
-    # account_registered, two events, two refusals, and five requests: a line each, and no other.
+    # One line each for account_registered, two events, two refusals and five requests.
     kinds = ["account_registered", "login_refused", "request", "login", "request"]
     kinds += ["request", "request", "refused", "request"]
     assert len(written) == len(kinds)
     for line, kind in zip(written, kinds, strict=True):
         assert kind in line
         assert not re.search(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", line), line
-    assert "owned" in text  # the user agent, made harmless
+    assert "owned" in text  # the user agent, without control characters
 
 
 def crashing(app: FastAPI) -> FastAPI:
     @app.get("/crash")
     async def crash() -> None:
-        raise ZeroDivisionError("nobody foresaw this\r\nand it has two lines")
+        raise ZeroDivisionError("unexpected\r\nwith a second line")
 
     return app
 
 
-async def test_what_nobody_foresaw_is_told_once_with_the_request(
+async def test_unhandled_error_is_logged_once_with_the_request_id(
     log: io.StringIO, make_settings: Any, request: pytest.FixtureRequest
 ) -> None:
     async with client(crashing(create_app(make_settings()))) as api:
         answer = await api.get("/crash")
     assert answer.status_code == 500
     assert answer.json()["code"] == "internal_error"
-    assert "foresaw" not in answer.text
+    assert "unexpected" not in answer.text
     text = log.getvalue()
     assert text.count("unhandled error") == 1
     assert text.count(answer.headers["x-request-id"]) == 1
-    assert "ZeroDivisionError: nobody foresaw this" in text
+    assert "ZeroDivisionError: unexpected" in text
     if "production" in request.node.name:
         line = json.loads(text)
         assert line["request_id"] == answer.json()["request_id"]
@@ -253,7 +253,7 @@ async def test_what_nobody_foresaw_is_told_once_with_the_request(
         assert "Traceback" in line["exception"]
 
 
-async def test_a_database_that_is_away_is_told_once_with_its_cause(
+async def test_unavailable_sqlite_is_logged_once_with_its_cause(
     sqlite_url: str, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
     settings = Settings(database_url=sqlite_url, last_seen_interval=3600)  # type: ignore[arg-type]
@@ -268,9 +268,9 @@ async def test_a_database_that_is_away_is_told_once_with_its_cause(
             caplog.clear()
             answer = await api.get(path)
             if path == "/me":
-                continue  # a text that is no token asks nobody
+                continue  # a malformed token causes no query
             assert answer.status_code == 503
-            told = [r for r in caplog.records if r.name == "authapi.storage.faults"]
+            told = [r for r in caplog.records if r.name == "authapi.storage.driver_errors"]
             assert [r.levelname for r in told] == ["ERROR"]
             (record,) = [r for r in caplog.records if r not in told]
             assert (record.levelname, record.message) == ("WARNING", "unavailable")
@@ -279,34 +279,34 @@ async def test_a_database_that_is_away_is_told_once_with_its_cause(
             assert record.__dict__["request_id"] == answer.headers["x-request-id"]
 
 
-async def test_postgres_that_is_away_is_told_once_with_its_cause(
+async def test_unavailable_postgres_is_logged_once_with_its_cause(
     postgres_url: str, postgres: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with client(create_app(Settings(database_url=postgres_url))) as api:  # type: ignore[arg-type]
         alice = await api.create_user()
         await api.login(alice)
-        await api.services.activity.flush()
+        await api.services.last_used.flush()
         postgres.drop_database(postgres_url.rpartition("/")[2])
         caplog.clear()
         for method, path in (("GET", "/health/ready"), ("GET", "/me"), ("POST", "/logout")):
             caplog.clear()
             answer = await api.request(method, path)
             assert answer.status_code == 503
-            # The listening connection tells of itself.
-            own = "authapi.services.callers.coherence"
+            # The connection for notifications logs its own loss.
+            own = "authapi.services.identity_cache.invalidation"
             names = [r for r in caplog.records if r.name.startswith("authapi")]
-            told = [r for r in names if r.name == "authapi.storage.faults"]
+            told = [r for r in names if r.name == "authapi.storage.driver_errors"]
             assert [r.levelname for r in told] == ["ERROR"]
             assert {r.__dict__["request_id"] for r in told} == {answer.headers["x-request-id"]}
             (record,) = [r for r in names if r.name != own and r not in told]
             assert (record.levelname, record.message) == ("WARNING", "unavailable")
             assert record.__dict__["cause"] == "OperationalError"
             assert record.__dict__["request_id"] == answer.headers["x-request-id"]
-        # Nothing is left to write down at the end.
-        api.services.activity._seen.clear()
+        # Without pending writes, stopping needs no database.
+        api.services.last_used._pending.clear()
 
 
-async def test_refusals_are_told_with_who_and_why(
+async def test_refusals_are_logged_with_client_and_code(
     api: Client, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "authapi")
@@ -323,13 +323,11 @@ async def test_refusals_are_told_with_who_and_why(
     caplog.clear()
     for bad in ({"name": ""}, {"name": 7}, {"nam": "x"}):
         assert (await api.patch("/me", json=bad)).status_code == 422
-    # Plain bad input would drown the others.
+    # Invalid input is not logged: it would hide the other refusals.
     assert [r for r in caplog.records if r.name.startswith("authapi")] == []
 
 
-async def test_no_line_a_request_unless_asked_for(
-    api: Client, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_access_log_is_off_by_default(api: Client, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "authapi")
     assert (await api.get("/health/live")).status_code == 200
     assert [r for r in caplog.records if r.name.startswith("authapi")] == []

@@ -1,4 +1,4 @@
-"""`authapi mail` and `authapi webhooks`: tried, listed, tried again; and doctor on mail."""
+"""`authapi mail` and `authapi webhooks`: test, list and retry; and doctor on mail."""
 
 import json
 from email import message_from_bytes
@@ -12,7 +12,7 @@ from tests.servers.webhooks import SECRET, Receiver
 PASSWORD = "correct horse battery staple"
 
 
-def test_a_mail_to_try_whether_it_arrives(run: Run, tmp_path: Path) -> None:
+def test_send_a_test_mail_to_a_folder(run: Run, tmp_path: Path) -> None:
     done = run("mail", "test", "Alice@example.com", "--locale", "ko", "--json")
     assert done.returncode == 0, done.stderr
     folder = tmp_path / "data" / "mail"
@@ -31,7 +31,7 @@ def test_a_mail_to_try_whether_it_arrives(run: Run, tmp_path: Path) -> None:
     )
 
 
-def test_by_smtp(run: Run, tmp_path: Path) -> None:
+def test_send_a_test_mail_by_smtp(run: Run, tmp_path: Path) -> None:
     certificate = new_certificate(tmp_path, "127.0.0.1")
     with SMTPServer(certificate, needs_login=True) as server:
         settings = {"mail_url": server.url, "mail_ca_file": str(certificate.path)}
@@ -55,18 +55,18 @@ def test_by_smtp(run: Run, tmp_path: Path) -> None:
     assert found["message"] == "the mail server: SMTPConnectError"
 
 
-def test_what_waits_is_listed_and_tried_again(run: Run) -> None:
+def test_list_and_retry_undelivered_mail(run: Run) -> None:
     away = {"mail_url": f"smtp+plain://127.0.0.1:{free_port()}"}
     assert run("users", "create", "alice@example.com", text=PASSWORD, **away).returncode == 0
     assert run("mail", "list", **away).stdout == ""
     run("users", "set-password", "alice@example.com", text=PASSWORD + "x", **away)
     (row,) = json.loads(run("mail", "list", "--json", **away).stdout)
-    assert (row["purpose"], row["state"], row["attempts"]) == ("password_changed", "waiting", 0)
+    assert (row["purpose"], row["state"], row["attempts"]) == ("password_changed", "pending", 0)
     assert "alice" not in run("mail", "list", **away).stdout
     assert json.loads(run("mail", "retry", "--json", **away).stdout) == {"retried": 0}
 
 
-def test_webhooks_are_tried(run: Run) -> None:
+def test_send_a_test_event_to_webhooks(run: Run) -> None:
     assert "AUTHAPI_WEBHOOK_URLS" in failed_with_one_line(run("webhooks", "test"))
     with Receiver() as good, Receiver(status=500) as bad:
         settings = {"webhook_secret": SECRET, "webhook_urls": f"{good.url} {bad.url}"}
@@ -86,7 +86,7 @@ def test_webhooks_are_tried(run: Run) -> None:
     assert json.loads(gone.stdout)[0]["answer"] == "the receiver: ConnectError"
 
 
-def test_what_a_command_did_waits_for_a_service(run: Run) -> None:
+def test_mail_of_a_command_is_queued_for_the_service(run: Run) -> None:
     settings = {"webhook_secret": SECRET, "webhook_urls": f"http://127.0.0.1:{free_port()}/"}
     assert run("users", "create", "a@example.com", text=PASSWORD, **settings).returncode == 0
     (row,) = json.loads(run("webhooks", "list", "--json", **settings).stdout)

@@ -1,4 +1,4 @@
-"""Metrics over a port of their own: of one process, and of several together."""
+"""Metrics on a separate port, of one process and of several workers."""
 
 import os
 import sys
@@ -19,7 +19,7 @@ def scraped(port: int) -> str:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
-def test_all_workers_are_counted_together(tmp_path: Path, workers: int) -> None:
+def test_metrics_cover_all_workers(tmp_path: Path, workers: int) -> None:
     port, scrape_port = free_port(), free_port()
     environment = {
         "PATH": os.environ["PATH"],
@@ -31,12 +31,12 @@ def test_all_workers_are_counted_together(tmp_path: Path, workers: int) -> None:
     base = f"http://127.0.0.1:{port}"
     with ServeProcess(command, environment, tmp_path) as server:
         server.wait_ready(f"{base}/health/ready")
-        for _ in range(12):  # each on a connection of its own, so that every worker gets some
+        for _ in range(12):  # a new connection each, so that every worker gets some
             assert httpx.get(f"{base}/health/live").status_code == 200
         wanted = 'authapi_requests_total{method="GET",route="/health/live",status="200"} 12.0'
         deadline = time.monotonic() + PATIENCE
         while wanted not in scraped(scrape_port):
             assert time.monotonic() < deadline, scraped(scrape_port)
             time.sleep(0.05)
-        assert "authapi_known_callers 0.0" in scraped(scrape_port)
+        assert "authapi_identity_cache_entries 0.0" in scraped(scrape_port)
         assert httpx.get(f"{base}/metrics").status_code == 404

@@ -1,4 +1,4 @@
-"""Signals that end a process: at any moment of its start, and under any inherited mask."""
+"""Termination signals: at any moment of the start, and with any inherited signal mask."""
 
 import os
 import signal
@@ -8,21 +8,22 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli.processes import environment_in, run_python
 from tests.servers.process import ServeProcess, free_port
 
-# What is replaced by the same that first sends the signal, as if it arrived in that moment.
-_PLACES = {
+# Functions that are wrapped to send the signal first, as if it arrived at that moment.
+_STEPS = {
     "settings": ("authapi.cli.serve", "load_settings"),
     "listening": ("authapi.cli.serve", "_listen"),
     "migrations": ("authapi.cli.serve", "prepare"),
     "keys": ("authapi.cli.serve", "_open_keys"),
-    "announcement": ("authapi.cli.serve", "_announce"),
+    "report": ("authapi.cli.serve", "_report_start"),
     "event-loop": ("uvicorn.server", "asyncio_run"),
     "handlers": ("uvicorn.server.Server", "capture_signals"),
     "loading": ("uvicorn.config.Config", "load"),
     "lifespan": ("authapi.services.Services", "start"),
 }
-_WORKERS = {
+_WORKER_STEPS = {
     "supervisor": ("uvicorn.supervisors.multiprocess.Multiprocess", "__init__"),
     "workers": ("uvicorn.supervisors.multiprocess.Multiprocess", "init_processes"),
     "processes": ("uvicorn.supervisors.multiprocess.Process", "start"),
@@ -30,7 +31,7 @@ _WORKERS = {
 _PROGRAM = """
 import functools, importlib, os, signal, sys
 
-path, name = {place!r}
+path, name = {step!r}
 try:
     owner = importlib.import_module(path)
 except ImportError:
@@ -52,56 +53,49 @@ main()
 """
 
 
-def served(place: tuple[str, str], folder: Path, *arguments: str, **more: str) -> tuple[int, str]:
-    """The exit code of the service that gets the signal there, and what it wrote."""
-    environment = {
-        "PATH": os.environ["PATH"],
-        "AUTHAPI_DATA_DIR": str(folder / "served"),
-        "AUTHAPI_METRICS_PORT": str(free_port()),
-        "TMPDIR": str(folder),
-        **more,
-    }
-    program = _PROGRAM.format(place=place, arguments=["--port", str(free_port()), *arguments])
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        env=environment,
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
+def interrupt(
+    step: tuple[str, str], folder: Path, *arguments: str, **variables: str
+) -> tuple[int, str]:
+    """Starts a service that gets SIGTERM at this step; returns its exit code and output."""
+    environment = environment_in(
+        folder, AUTHAPI_METRICS_PORT=str(free_port()), TMPDIR=str(folder), **variables
     )
+    program = _PROGRAM.format(step=step, arguments=["--port", str(free_port()), *arguments])
+    done = run_python("-c", program, folder=folder, environment=environment)
     return done.returncode, done.stdout + done.stderr
 
 
-_SHORT = ("handlers", "event-loop")
-"""Those in which the handlers change hands."""
+_HANDLER_CHANGES = ("handlers", "event-loop")
+"""Steps at which the signal handlers are replaced."""
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "place",
-    [pytest.param(one, marks=() if one in _SHORT else pytest.mark.slow) for one in _PLACES],
+    "step",
+    [
+        pytest.param(one, marks=() if one in _HANDLER_CHANGES else pytest.mark.slow)
+        for one in _STEPS
+    ],
 )
-def test_the_service_ends(place: str, tmp_path: Path) -> None:
-    code, output = served(_PLACES[place], tmp_path)
+def test_sigterm_at_any_moment_of_the_start_stops_the_service(step: str, tmp_path: Path) -> None:
+    code, output = interrupt(_STEPS[step], tmp_path)
     assert "the signal is sent" in output
     assert (code, "Traceback" in output) == (0, False), output
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("place", _WORKERS)
-def test_several_workers_end(place: str, tmp_path: Path) -> None:
-    code, output = served(_WORKERS[place], tmp_path, "--workers", "2")
+@pytest.mark.parametrize("step", _WORKER_STEPS)
+def test_sigterm_at_any_moment_of_the_start_stops_workers(step: str, tmp_path: Path) -> None:
+    code, output = interrupt(_WORKER_STEPS[step], tmp_path, "--workers", "2")
     assert "the signal is sent" in output
     assert (code, "Traceback" in output) == (0, False), output
-    assert list(tmp_path.glob("authapi-metrics-*")) == [], "what they counted is removed"
+    assert list(tmp_path.glob("authapi-metrics-*")) == [], "the files of the metrics are removed"
 
 
 @pytest.mark.slow
-def test_a_delay_does_not_swallow_it(tmp_path: Path) -> None:
-    for place in ("handlers", "lifespan"):
-        code, output = served(_PLACES[place], tmp_path, AUTHAPI_SHUTDOWN_DELAY="0.2")
+def test_shutdown_delay_does_not_lose_an_early_sigterm(tmp_path: Path) -> None:
+    for step in ("handlers", "lifespan"):
+        code, output = interrupt(_STEPS[step], tmp_path, AUTHAPI_SHUTDOWN_DELAY="0.2")
         assert code == 0, output
 
 
@@ -115,43 +109,45 @@ os.execv(sys.executable, [sys.executable, "-m", "authapi", *sys.argv[1:]])
 """
 
 
-def blocked(folder: Path, port: int, *arguments: str) -> ServeProcess:
-    """The service, started by a process that has blocked the signals."""
+def serve_blocked(folder: Path, port: int, *arguments: str) -> ServeProcess:
+    """Starts a service from a process that has blocked the signals."""
     command = [sys.executable, "-c", _BLOCKED, "serve", "--port", str(port), *arguments]
-    environment = {"PATH": os.environ["PATH"], "AUTHAPI_DATA_DIR": str(folder / "served")}
-    return ServeProcess(command, environment, folder)
+    return ServeProcess(command, environment_in(folder), folder)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_that_was_blocked_when_the_service_began_ends_it(
+def test_signal_blocked_by_the_parent_stops_the_service(
     number: signal.Signals, tmp_path: Path
 ) -> None:
     port = free_port()
-    with blocked(tmp_path, port) as service:
+    with serve_blocked(tmp_path, port) as service:
         service.wait_ready(f"http://127.0.0.1:{port}/health/ready", 30)
         os.kill(service.pid, number)
         assert service.wait(15) in (0, 130), service.output()
 
 
 @pytest.mark.slow
-def test_a_signal_that_was_blocked_ends_several_workers(tmp_path: Path) -> None:
+def test_signal_blocked_by_the_parent_stops_workers(tmp_path: Path) -> None:
     port = free_port()
-    with blocked(tmp_path, port, "--workers", "2") as service:
+    with serve_blocked(tmp_path, port, "--workers", "2") as service:
         service.wait_ready(f"http://127.0.0.1:{port}/health/ready", 30)
         children = Path(f"/proc/{service.pid}/task/{service.pid}/children").read_text().split()
-        masks = {_mask_of(pid) & _bits() for pid in (service.pid, *map(int, children))}
-        assert (len(children), masks) == (3, {0})  # two, and what tracks their resources
+        masks = {_mask_of(pid) & _termination_bits() for pid in (service.pid, *map(int, children))}
+        assert (len(children), masks) == (
+            3,
+            {0},
+        )  # two workers, and the resource tracker of multiprocessing
         assert service.terminate() == 0, service.output()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
-def test_a_signal_that_was_blocked_ends_a_command_that_waits(
+def test_signal_blocked_by_the_parent_ends_a_waiting_command(
     number: signal.Signals, tmp_path: Path
 ) -> None:
     waiting = subprocess.Popen(
         [sys.executable, "-c", _BLOCKED, "users", "import", "-"],
-        env={"PATH": os.environ["PATH"], "AUTHAPI_DATA_DIR": str(tmp_path / "data")},
+        env=environment_in(tmp_path),
         cwd=tmp_path,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -164,21 +160,14 @@ def test_a_signal_that_was_blocked_ends_a_command_that_waits(
         assert waiting.wait(30) == -number
 
 
-def test_a_signal_that_is_ignored_stays_ignored(tmp_path: Path) -> None:
+def test_ignored_signal_stays_ignored(tmp_path: Path) -> None:
     program = (
         "import atexit, signal, sys; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
         "atexit.register(lambda: print(signal.getsignal(signal.SIGHUP) is signal.SIG_IGN))\n"
         "from authapi.cli import main; sys.argv = ['authapi', 'db', 'current']; main()"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        env={"PATH": os.environ["PATH"], "AUTHAPI_DATA_DIR": str(tmp_path / "data")},
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=60,
-    )
+    done = run_python("-c", program, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "True"
 
 
@@ -187,6 +176,6 @@ def _mask_of(pid: int) -> int:
     return int(next(line for line in lines if line.startswith("SigBlk:")).split()[1], 16)
 
 
-def _bits() -> int:
+def _termination_bits() -> int:
     ending = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
     return sum(1 << (number - 1) for number in ending)

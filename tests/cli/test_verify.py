@@ -1,4 +1,4 @@
-"""`authapi verify` as a process: it explains, and shows nothing of the token."""
+"""`authapi verify`: reports each check, and never prints the token."""
 
 import json
 import time
@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from tests.cli.conftest import Result, Run, failed_with_one_line
-from tests.crypto import forging
-from tests.crypto.foreign_signers import public_jwk, signed
+from tests.crypto import forgery
+from tests.crypto.external_signers import public_jwk, signed
 from tests.verify.issuer import METADATA, SUBJECT, Issuer, Reply
 
 AUDIENCE = "orders"
@@ -23,7 +23,7 @@ def issuer() -> Iterator[Issuer]:
 
 
 def token(issuer: Issuer, **changes: Any) -> str:
-    """A token that is good now, with claims that no output may show."""
+    """Returns a valid token, with claims that the output must not contain."""
     now = int(time.time())
     times = {"iat": now, "exp": now + 600}
     subject, email, name, jti = CANARIES
@@ -31,9 +31,9 @@ def token(issuer: Issuer, **changes: Any) -> str:
     return issuer.token(**{**claims, **changes})
 
 
-def explained(run: Run, issuer: Issuer, text: str, *options: str) -> tuple[int, dict[str, bool]]:
-    """The exit code, and each check with whether it holds."""
-    done = asked(run, issuer, text, *options, "--json")
+def verify_json(run: Run, issuer: Issuer, text: str, *options: str) -> tuple[int, dict[str, bool]]:
+    """Returns the exit code, and whether each check holds."""
+    done = verify(run, issuer, text, *options, "--json")
     document = json.loads(done.stdout)
     assert document["accepted"] is (done.returncode == 0)
     checks = {item["check"]: item["holds"] for item in document["checks"]}
@@ -41,7 +41,7 @@ def explained(run: Run, issuer: Issuer, text: str, *options: str) -> tuple[int, 
     return done.returncode, checks
 
 
-def asked(run: Run, issuer: Issuer, text: str, *options: str) -> Result:
+def verify(run: Run, issuer: Issuer, text: str, *options: str) -> Result:
     if "--audience" not in options and "--client-id" not in options:
         options = ("--audience", AUDIENCE, *options)
     done = run("verify", "--issuer", issuer.url, *options, text=text)
@@ -52,30 +52,41 @@ def asked(run: Run, issuer: Issuer, text: str, *options: str) -> Result:
     return done
 
 
-def test_a_good_token(run: Run, issuer: Issuer) -> None:
+def test_valid_token_is_accepted(run: Run, issuer: Issuer) -> None:
     good = token(issuer)
-    code, checks = explained(run, issuer, good)
+    code, checks = verify_json(run, issuer, good)
     assert code == 0
     assert list(checks) == [
-        *("keys", "format", "header", "typ", "alg", "signature", "names", "iss", "aud", "exp"),
+        *(
+            "keys",
+            "format",
+            "header",
+            "typ",
+            "alg",
+            "signature",
+            "identifiers",
+            "iss",
+            "aud",
+            "exp",
+        ),
         *("iat", "nbf", "claims"),
     ]
     for text in (good + "\n", f"Bearer {good}\r\n", f"  bearer {good} \n"):
-        assert explained(run, issuer, text)[0] == 0
-    plain = asked(run, issuer, good)
+        assert verify_json(run, issuer, text)[0] == 0
+    plain = verify(run, issuer, good)
     assert (plain.returncode, plain.stderr) == (0, "")
     assert plain.stdout.endswith("\nThe token is accepted.\n")
     assert f"iss is {issuer.url}, expected {issuer.url}" in plain.stdout
 
 
-def test_each_reason_is_told_and_all_at_once(run: Run, issuer: Issuer) -> None:
+def test_each_failed_check_is_reported(run: Run, issuer: Issuer) -> None:
     now = int(time.time())
     for check, text in {
         "header": token(issuer, header={"crit": ["exp"]}),
         "typ": token(issuer, header={"typ": "JWT"}),
         "key": token(issuer, header={"kid": "other"}),
         "signature": token(issuer)[:-6] + "AAAAAA",
-        "names": token(issuer, sub="é"),
+        "identifiers": token(issuer, sub="é"),
         "iss": token(issuer, iss="https://other.example"),
         "aud": token(issuer, aud=["a", "b"]),
         "exp": token(issuer, iat=now - 900, exp=now - 300),
@@ -83,45 +94,45 @@ def test_each_reason_is_told_and_all_at_once(run: Run, issuer: Issuer) -> None:
         "nbf": token(issuer, nbf=now + 300),
         "claims": token(issuer, email=7),
     }.items():
-        code, checks = explained(run, issuer, text)
+        code, checks = verify_json(run, issuer, text)
         assert (code, [name for name, holds in checks.items() if not holds]) == (1, [check])
     many = token(issuer, aud="x", exp=now - 9, iat=now - 99, header={"typ": "JWT", "alg": "none"})
-    _, checks = explained(run, issuer, many)
+    _, checks = verify_json(run, issuer, many)
     failed = [name for name, holds in checks.items() if not holds]
     assert failed == ["typ", "alg", "key", "aud", "exp"]
-    plain = asked(run, issuer, many)
+    plain = verify(run, issuer, many)
     assert plain.returncode == 1
     assert "alg is none, expected ES256 or" in plain.stdout
     assert "aud is x, expected orders" in plain.stdout
     assert "exp was" in plain.stdout
-    assert plain.stdout.endswith("\nThe token is refused.\n")
+    assert plain.stdout.endswith("\nThe token is rejected.\n")
 
 
 @pytest.mark.parametrize(
     "text", ["", "\n", "opaque-token", "a.b.c", "a.b.c.d.e", "é.é.é", "x" * 300_000, "...." * 9000]
 )
-def test_what_is_no_token(run: Run, issuer: Issuer, text: str) -> None:
-    code, checks = explained(run, issuer, text)
+def test_malformed_token_fails_the_format_check(run: Run, issuer: Issuer, text: str) -> None:
+    code, checks = verify_json(run, issuer, text)
     assert (code, checks) == (1, {"keys": True, "format": False})
 
 
-def test_the_length_is_that_of_the_setting(run: Run, issuer: Issuer) -> None:
+def test_token_length_is_limited_by_max_credential_bytes(run: Run, issuer: Issuer) -> None:
     long = token(issuer, groups=["g" * 100] * 90)
     assert 8192 < len(long) < 32_768
-    assert explained(run, issuer, long)[1]["format"] is False
-    assert explained(run, issuer, long, "--max-credential-bytes", "32768")[0] == 0
+    assert verify_json(run, issuer, long)[1]["format"] is False
+    assert verify_json(run, issuer, long, "--max-credential-bytes", "32768")[0] == 0
 
 
-def test_options_are_the_parameters_of_the_strategy(run: Run, issuer: Issuer) -> None:
+def test_options_match_the_parameters_of_remote_jwt(run: Run, issuer: Issuer) -> None:
     issuer.publish(public_jwk("PS256", kid="k"))
     now = int(time.time())
     claims = {"iss": issuer.url, "sub": SUBJECT, "iat": now, "exp": now + 600, "cid": "app"}
-    made = signed("PS256", {"kid": "k"}, {**claims, "use": "access", "a": {"b": ["x", "y"]}})
+    custom = signed("PS256", {"kid": "k"}, {**claims, "use": "access", "a": {"b": ["x", "y"]}})
     options = ("--client-id", "app", "--client-claim", "cid", "--type", "none", "--type", "JWT")
     more = ("--require", "use=access", "--scope-claim", "a.b", "--max-lifetime", "600")
     rest = ("--algorithm", "PS256", "--leeway", "5", "--jwks-url", f"{issuer.url}/keys")
     every = (*options, *more, *rest)
-    done = asked(run, issuer, made, *every)
+    done = verify(run, issuer, custom, *every)
     assert done.returncode == 0, done.stdout
     assert "2 scope(s)" in done.stdout
     assert issuer.asked[METADATA] == 0
@@ -133,11 +144,11 @@ def test_options_are_the_parameters_of_the_strategy(run: Run, issuer: Issuer) ->
         (("--client-id", "app", "--client-claim", "cid"), "typ"),
         ((*options[:4], "--type", "none", "--algorithm", "RS256"), "alg"),
     ):
-        code, checks = explained(run, issuer, made, *others)
+        code, checks = verify_json(run, issuer, custom, *others)
         assert (code, checks[check]) == (1, False), check
 
 
-def test_a_tenant(run: Run, issuer: Issuer) -> None:
+def test_tenant_option_selects_tenants(run: Run, issuer: Issuer) -> None:
     tenant = "11111111-2222-3333-4444-555555555555"
     template = f"{issuer.url}/{{tenantid}}/v2.0"
     options = ("verify", "--issuer", template, "--audience", AUDIENCE)
@@ -148,38 +159,38 @@ def test_a_tenant(run: Run, issuer: Issuer) -> None:
     assert run(*known, "--tenant", tenant.replace("1", "2"), text=good).returncode == 1
 
 
-def test_an_issuer_that_cannot_be_asked(run: Run, issuer: Issuer) -> None:
+def test_unavailable_issuer_is_reported(run: Run, issuer: Issuer) -> None:
     good = token(issuer)
     issuer.replies[METADATA] = Reply({"issuer": "https://other.example", "jwks_uri": "x"})
-    done = asked(run, issuer, good)
+    done = verify(run, issuer, good)
     assert done.returncode == 1
     assert "names another issuer" in done.stdout
     issuer.away()
-    code, checks = explained(run, issuer, good)
+    code, checks = verify_json(run, issuer, good)
     assert (code, checks["keys"], checks["key"], checks["aud"]) == (1, False, False, True)
 
 
-def test_what_a_terminal_would_obey_is_not_printed(run: Run, issuer: Issuer) -> None:
+def test_control_characters_are_not_printed(run: Run, issuer: Issuer) -> None:
     text = token(issuer, aud="\x1b[31m" + "a" * 1000, header={"typ": "\x1b]0;x\x07"})
     for options in ((), ("--json",)):
-        done = asked(run, issuer, text, *options)
+        done = verify(run, issuer, text, *options)
         assert "\x1b" not in done.stdout
         assert "a" * 300 not in done.stdout
 
 
-def test_what_cannot_be_is_one_line(run: Run, issuer: Issuer) -> None:
-    given = ("verify", "--issuer", "https://id.example")
+def test_invalid_options_are_one_line_errors(run: Run, issuer: Issuer) -> None:
+    required = ("verify", "--issuer", "https://id.example")
     good = token(issuer)
-    for options, said in (
-        (given, "audience"),
-        ((*given, "--audience", "a", good), "standard input"),
+    for options, expected in (
+        (required, "audience"),
+        ((*required, "--audience", "a", good), "standard input"),
         (("verify", "--issuer", "http://id.example", "--audience", "a"), "https"),
-        ((*given, "--audience", "a", "--algorithm", "HS256"), "not supported"),
-        ((*given, "--audience", "a", "--require", "x"), "NAME=TEXT"),
-        ((*given, "--audience", "a", "--tenant", "x"), "tenants"),
+        ((*required, "--audience", "a", "--algorithm", "HS256"), "not supported"),
+        ((*required, "--audience", "a", "--require", "x"), "NAME=TEXT"),
+        ((*required, "--audience", "a", "--tenant", "x"), "tenants"),
     ):
         line = failed_with_one_line(run(*options, text=good))
-        assert said in line
+        assert expected in line
         assert good not in line
-    refused = run("verify", "--audience", "a", text=forging.forge())
+    refused = run("verify", "--audience", "a", text=forgery.forge())
     assert (refused.returncode, refused.stdout) == (2, "")

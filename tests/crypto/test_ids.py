@@ -1,4 +1,4 @@
-"""UUIDv7: the layout of RFC 9562, and the order that lists and indexes count on."""
+"""UUIDv7: the layout of RFC 9562, and the sort order."""
 
 import os
 import time
@@ -13,7 +13,7 @@ from authapi.crypto.ids import new_id
 MOMENT = datetime(2022, 2, 22, 19, 22, 22, tzinfo=UTC)
 
 
-def test_the_example_of_the_standard(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_example_of_rfc_9562(monkeypatch: pytest.MonkeyPatch) -> None:
     # RFC 9562, A.6: rand_a is 0xCC3, rand_b 0x18C4DC0C0C07398F.
     monkeypatch.setattr(os, "urandom", lambda _: bytes.fromhex("0cc318c4dc0c0c07398f"))
     with time_machine.travel(MOMENT, tick=False):
@@ -21,9 +21,7 @@ def test_the_example_of_the_standard(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("fill", [b"\x00", b"\xff"])
-def test_version_and_variant_stand_whatever_is_random(
-    fill: bytes, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_version_and_variant_are_set(fill: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "urandom", lambda size: fill * size)
     made = new_id()
     assert (made.version, made.variant) == (7, uuid.RFC_4122)
@@ -35,18 +33,18 @@ def test_74_bits_are_random() -> None:
     varying = 0
     for number in made:
         varying |= number ^ made[0]
-    # Without the 48 bits of time, 4 of version and 2 of variant.
+    # 128 bits without 48 of time, 4 of version and 2 of variant.
     assert varying == (0xFFF << 64) | (1 << 62) - 1
     assert len(set(made)) == 200
 
 
-def test_it_tells_the_millisecond() -> None:
+def test_id_contains_the_millisecond() -> None:
     with time_machine.travel(MOMENT + timedelta(milliseconds=123, microseconds=999), tick=False):
         milliseconds = new_id().int >> 80
     assert milliseconds == int(MOMENT.timestamp()) * 1000 + 123
 
 
-def test_later_ones_sort_later_to_the_millisecond() -> None:
+def test_ids_sort_by_time() -> None:
     made = []
     with time_machine.travel(MOMENT, tick=False) as traveller:
         for step in (1, 1, 7, 1000, 60_000, 86_400_000, 10 * 365 * 86_400_000):
@@ -58,6 +56,6 @@ def test_later_ones_sort_later_to_the_millisecond() -> None:
     assert sorted(made, key=lambda found: found.bytes) == made
 
 
-def test_a_time_beyond_the_48_bits_spoils_no_other_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_time_beyond_48_bits_changes_no_other_bits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "time_ns", lambda: (1 << 60) * 1_000_000)
     assert new_id().version == 7

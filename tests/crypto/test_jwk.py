@@ -1,4 +1,4 @@
-"""Keys: what is made, what is read, and what is refused, whoever wrote it."""
+"""JWKs: generation, loading, and rejection of unsupported keys."""
 
 import base64
 from collections.abc import Mapping
@@ -13,8 +13,8 @@ from jose.jwk import ECKey
 from joserfc import jwk as joserfc_jwk
 
 from authapi.crypto import jwk, jws
-from authapi.errors import ConfigurationError, KeyRefused
-from tests.crypto.forging import CLAIMS, NOW, expected, new_key
+from authapi.errors import ConfigurationError, UnsupportedKey
+from tests.crypto.forgery import CLAIMS, NOW, expected, new_key
 from tests.known_key import KEY
 
 RSA_KEY = jwk.read_private_key(jwk.new_private_key("RS256"))
@@ -32,33 +32,35 @@ def number(value: int) -> str:
 
 
 @pytest.mark.parametrize("key", [KEY, RSA_KEY], ids=["ES256", "RS256"])
-def test_what_is_signed_by_one_is_verified_by_its_jwk(key: jwk.SigningKey) -> None:
+def test_signature_is_verified_with_the_jwk(key: jwk.SigningKey) -> None:
     token = jws.sign(CLAIMS, key)
     read = jwk.read_jwk(dict(key.verifying.jwk))
-    ring = jwk.key_ring([read])
-    assert jws.verify(token, keys=ring, expected=expected(), now=NOW) == jws.Verified(CLAIMS, read)
+    ring = jwk.keys_by_kid([read])
+    assert jws.verify(token, keys=ring, expected=expected(), now=NOW) == jws.VerifiedToken(
+        CLAIMS, read
+    )
 
 
 @pytest.mark.parametrize("key", [KEY, RSA_KEY], ids=["ES256", "RS256"])
-def test_joserfc_reads_the_same_key_and_gives_it_the_same_name(key: jwk.SigningKey) -> None:
+def test_joserfc_loads_the_jwk_with_the_same_thumbprint(key: jwk.SigningKey) -> None:
     members = {name: key.verifying.jwk[name] for name in key.verifying.jwk if name != "kid"}
     read = joserfc_jwk.import_key(members)  # type: ignore[arg-type]  # it wants its own dictionaries
     assert read.thumbprint() == key.verifying.kid == key.verifying.jwk["kid"]
 
 
-def test_only_public_members_are_published() -> None:
+def test_jwk_contains_only_public_members() -> None:
     assert EC_JWK.keys() == {"kty", "crv", "x", "y", "kid", "alg", "use"}
     assert RSA_JWK.keys() == {"kty", "n", "e", "kid", "alg", "use"}
     assert len(base64.urlsafe_b64decode(RSA_JWK["n"] + "==")) == 3072 // 8
 
 
-def test_no_two_are_alike_and_none_is_shown() -> None:
+def test_keys_are_unique_and_not_in_their_repr() -> None:
     keys = [new_key() for _ in range(20)]
     assert len({key.verifying.kid for key in keys}) == 20
     assert "Key object" not in repr(keys[0])
 
 
-def test_a_slow_fallback_of_jose_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slow_jose_backend_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ECKey, "__module__", "jose.backends.ecdsa_backend")
     with pytest.raises(ConfigurationError, match="cryptography"):
         new_key()
@@ -76,12 +78,12 @@ def test_a_slow_fallback_of_jose_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
     ],
     ids=["empty", "garbage", "P-384", "secp256k1", "Ed25519", "RSA-2048"],
 )
-def test_a_private_key_of_another_kind_or_strength_is_refused(private: bytes) -> None:
-    with pytest.raises(KeyRefused):
+def test_private_key_of_another_type_or_size_is_rejected(private: bytes) -> None:
+    with pytest.raises(UnsupportedKey):
         jwk.read_private_key(private)
 
 
-def test_others_may_use_shorter_rsa_keys_than_we_make() -> None:
+def test_public_rsa_key_of_2048_bits_is_accepted() -> None:
     public = rsa.generate_private_key(public_exponent=65537, key_size=2048).public_key()
     numbers = public.public_numbers()
     members = {"kty": "RSA", "kid": "x", "n": number(numbers.n), "e": number(numbers.e)}
@@ -100,7 +102,9 @@ def test_others_may_use_shorter_rsa_keys_than_we_make() -> None:
     ],
     ids=str,
 )
-def test_what_others_leave_out_or_add(members: Mapping[str, str], changes: Any) -> None:
+def test_optional_and_additional_members_are_accepted(
+    members: Mapping[str, str], changes: Any
+) -> None:
     changed = {**members, **changes}
     read = jwk.read_jwk({name: value for name, value in changed.items() if value is not None})
     assert read.kid == changed["kid"]
@@ -156,8 +160,8 @@ OFF_THE_CURVE = {"x": number(1), "y": number(1)}
     ],
     ids=range(40),
 )
-def test_a_public_key_that_no_token_may_be_signed_with(members: object) -> None:
-    with pytest.raises(KeyRefused):
+def test_unsupported_public_key_is_rejected(members: object) -> None:
+    with pytest.raises(UnsupportedKey):
         jwk.read_jwk(members)
 
 
@@ -176,9 +180,9 @@ JSON = st.recursive(
         st.sampled_from(["kty", "crv", "x", "y", "n", "e", "kid", "alg", "use", "key_ops"]), JSON
     ),
 )
-def test_nothing_else_is_raised_whatever_a_jwk_says(base: Any, changes: dict[str, Any]) -> None:
+def test_arbitrary_jwk_raises_only_unsupported_key(base: Any, changes: dict[str, Any]) -> None:
     try:
         read = jwk.read_jwk({**base, **changes})
-    except KeyRefused:
+    except UnsupportedKey:
         return
     assert read.algorithm in jwk.ALGORITHMS

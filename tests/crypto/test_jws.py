@@ -1,4 +1,4 @@
-"""Our own tokens: what is in them, who can read them, and for how long they are good."""
+"""Tokens of this service: format, compatibility with other libraries, and validity period."""
 
 import base64
 import hashlib
@@ -11,7 +11,7 @@ from joserfc import jwk as joserfc_jwk
 from joserfc import jwt as joserfc_jwt
 
 from authapi.crypto import jwk, jws
-from tests.crypto.forging import (
+from tests.crypto.forgery import (
     AUDIENCE,
     CLAIMS,
     HEADER,
@@ -32,25 +32,25 @@ from tests.crypto.forging import (
 PUBLIC = dict(KEY.verifying.jwk)
 
 
-def test_what_is_signed_is_verified() -> None:
+def test_signed_token_is_verified() -> None:
     assert verify(jws.sign(CLAIMS, KEY)) == CLAIMS
 
 
-def test_a_token_is_three_segments_with_the_least_header() -> None:
+def test_token_has_three_segments_and_a_minimal_header() -> None:
     header, payload, signature = jws.sign(CLAIMS, KEY).split(".")
     assert json.loads(unb64(header)) == HEADER
     assert json.loads(unb64(payload)) == CLAIMS
     assert len(unb64(signature)) == 64
 
 
-def test_signing_leaves_the_claims_as_they_were() -> None:
-    claims = {**CLAIMS, "exp": datetime.fromtimestamp(NOW, UTC)}  # which python-jose writes over
+def test_sign_does_not_modify_the_claims() -> None:
+    claims = {**CLAIMS, "exp": datetime.fromtimestamp(NOW, UTC)}  # which python-jose overwrites
     before = dict(claims)
     jws.sign(claims, KEY)
     assert claims == before
 
 
-def test_pyjwt_verifies_ours() -> None:
+def test_pyjwt_verifies_our_tokens() -> None:
     token = jws.sign({**CLAIMS, "exp": 4_000_000_000, "iat": 1_000_000_000}, KEY)
     key = pyjwt.PyJWK(PUBLIC)
     read = pyjwt.decode(token, key, algorithms=["ES256"], audience=AUDIENCE, issuer=ISSUER)
@@ -58,26 +58,26 @@ def test_pyjwt_verifies_ours() -> None:
     assert pyjwt.get_unverified_header(token) == HEADER
 
 
-def test_joserfc_verifies_ours_and_names_the_key_alike() -> None:
+def test_joserfc_verifies_our_tokens_with_the_same_kid() -> None:
     key = joserfc_jwk.ECKey.import_key(KEY.verifying.key.to_pem())
     assert joserfc_jwt.decode(jws.sign(CLAIMS, KEY), key).claims == CLAIMS
     assert key.thumbprint() == KEY.verifying.kid
 
 
-def test_the_public_key_is_public() -> None:
+def test_jwk_has_no_private_members() -> None:
     assert PUBLIC.keys() == {"kty", "crv", "x", "y", "kid", "alg", "use"}
     assert (PUBLIC["kty"], PUBLIC["crv"], PUBLIC["alg"]) == ("EC", "P-256", "ES256")
     assert len(unb64(PUBLIC["x"])) == len(unb64(PUBLIC["y"])) == 32
 
 
-def test_the_private_key_is_not_shown() -> None:
+def test_private_key_is_not_in_the_repr() -> None:
     assert "Key object" not in repr(KEY)
     assert "PRIVATE" not in repr(KEY)
 
 
-def test_one_ring_holds_several_keys() -> None:
+def test_key_is_selected_by_kid() -> None:
     other = new_key()
-    ring = jwk.key_ring([KEY.verifying, other.verifying])
+    ring = jwk.keys_by_kid([KEY.verifying, other.verifying])
     for key in (KEY, other):
         token = jws.sign(CLAIMS, key)
         assert jws.verify(token, keys=ring, expected=expected(), now=NOW).claims == CLAIMS
@@ -99,36 +99,36 @@ def test_one_ring_holds_several_keys() -> None:
     ],
     ids=range(10),
 )
-def test_good_within_its_bounds(changes: dict[str, object], now: float) -> None:
+def test_valid_tokens_are_accepted(changes: dict[str, object], now: float) -> None:
     claims = {**CLAIMS, **changes}
     assert verify(forge(claims=claims), now=now) == claims
 
 
-def test_it_ends_at_the_second_it_names() -> None:
+def test_token_expires_at_exp() -> None:
     token = forge()
     verify(token, now=NOW + 599.9)
     refused(token, now=NOW + 600)
     refused(token, now=NOW + 601)
 
 
-def test_it_is_not_good_before_its_time() -> None:
+def test_token_is_invalid_before_nbf() -> None:
     verify(forge(), now=NOW - 30)
     refused(forge(), now=NOW - 31)
     refused(forge(claims={**CLAIMS, "nbf": NOW + 1}))
     refused(forge(claims={**CLAIMS, "iat": NOW + 601}), now=NOW + 599)
 
 
-def test_the_longest_lifetime_is_a_bound() -> None:
+def test_max_lifetime_is_enforced() -> None:
     assert verify(forge(), max_lifetime=600) == CLAIMS
     refused(forge(), max_lifetime=599)
 
 
 @pytest.mark.parametrize("name", ["iss", "sub", "aud", "exp", "iat", "jti"])
-def test_each_of_these_claims_must_be_there(name: str) -> None:
+def test_missing_claim_is_rejected(name: str) -> None:
     refused(forge(claims=without(CLAIMS, name)))
 
 
-def test_a_type_of_token_is_good_for_its_own_use_only() -> None:
+def test_typ_must_match() -> None:
     refresh = jws.sign(CLAIMS, KEY, typ="refresh+jwt")
     refused(refresh)
     theirs = expected(types=("refresh+jwt",))
@@ -136,14 +136,16 @@ def test_a_type_of_token_is_good_for_its_own_use_only() -> None:
     assert found.claims == CLAIMS
 
 
-def test_tokens_of_somebody_else_are_refused() -> None:
+def test_tokens_signed_by_another_key_are_rejected() -> None:
     stranger = new_key()
     refused(jws.sign(CLAIMS, stranger))
-    refused(forge(key=stranger))  # under our kid
-    refused(forge(raw(HEADER, kid=json.dumps(stranger.verifying.kid))))  # ours under theirs
+    refused(forge(key=stranger))  # with our kid
+    refused(
+        forge(raw(HEADER, kid=json.dumps(stranger.verifying.kid)))
+    )  # our key with the other kid
 
 
-def test_the_thumbprint_is_that_of_rfc_7638() -> None:
+def test_thumbprint_of_rfc_7638() -> None:
     members = {name: PUBLIC[name] for name in ("crv", "kty", "x", "y")}
     digest = hashlib.sha256(json.dumps(members, separators=(",", ":")).encode()).digest()
     assert KEY.verifying.kid == base64.urlsafe_b64encode(digest).rstrip(b"=").decode()

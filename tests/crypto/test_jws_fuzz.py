@@ -1,4 +1,4 @@
-"""Tokens that nobody thought of: whatever is changed, the answer is the claims or TokenError."""
+"""Fuzzing of tokens: every change gives valid claims or TokenError."""
 
 import json
 from collections.abc import Mapping
@@ -8,12 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from authapi.errors import TokenError
-from tests.crypto.forging import AUDIENCE, CLAIMS, HEADER, ISSUER, NOW, b64, forge, refused, verify
+from tests.crypto.forgery import AUDIENCE, CLAIMS, HEADER, ISSUER, NOW, b64, forge, refused, verify
 
 pytestmark = pytest.mark.slow
 
 TOKEN = forge()
-OTHER = forge(claims={**CLAIMS, "sub": "somebody else", "jti": "two"})
+OTHER = forge(claims={**CLAIMS, "sub": "another user", "jti": "two"})
 many = settings(max_examples=500, derandomize=True, deadline=None)
 
 JSON = st.recursive(
@@ -29,7 +29,7 @@ JSON = st.recursive(
 
 
 def holds(token: str) -> None:
-    """Either refused, or the claims have what every good token has."""
+    """Asserts that `token` is rejected, or that its claims are valid."""
     try:
         claims = verify(token)
     except TokenError:
@@ -52,7 +52,7 @@ def holds(token: str) -> None:
         max_size=4,
     )
 )
-def test_changed_characters(changes: list[tuple[int, str]]) -> None:
+def test_changed_characters_are_rejected(changes: list[tuple[int, str]]) -> None:
     text = list(TOKEN)
     for position, character in changes:
         text[position] = character
@@ -63,7 +63,7 @@ def test_changed_characters(changes: list[tuple[int, str]]) -> None:
 
 @many
 @given(st.integers(0, len(TOKEN)), st.integers(0, len(TOKEN)), st.text(max_size=6))
-def test_cut_and_filled(start: int, end: int, filling: str) -> None:
+def test_truncated_and_extended_tokens_are_rejected(start: int, end: int, filling: str) -> None:
     changed = TOKEN[:start] + filling + TOKEN[end:]
     if changed != TOKEN:
         refused(changed)
@@ -75,7 +75,7 @@ def test_cut_and_filled(start: int, end: int, filling: str) -> None:
     | st.text("aAbB09-_=.", max_size=60)
     | st.from_regex(r"[\w.-]*", fullmatch=True)
 )
-def test_any_text(text: str) -> None:
+def test_arbitrary_text_is_rejected(text: str) -> None:
     refused(text)
 
 
@@ -85,7 +85,7 @@ def test_any_text(text: str) -> None:
         st.sampled_from(TOKEN.split(".") + OTHER.split(".") + ["", "AA"]), min_size=0, max_size=5
     )
 )
-def test_segments_in_any_order(segments: list[str]) -> None:
+def test_reordered_segments_are_rejected(segments: list[str]) -> None:
     token = ".".join(segments)
     if token not in (TOKEN, OTHER):
         refused(token)
@@ -93,8 +93,8 @@ def test_segments_in_any_order(segments: list[str]) -> None:
 
 @many
 @given(st.data())
-def test_changed_bytes_under_a_good_signature(data: st.DataObject) -> None:
-    # What only the holder of the key can make, so it reaches what comes after the signature.
+def test_changed_bytes_with_a_valid_signature(data: st.DataObject) -> None:
+    # Signed with the key, so that the checks after the signature are reached.
     parts = [bytearray(json.dumps(part).encode()) for part in (HEADER, CLAIMS)]
     for part in parts:
         for _ in range(data.draw(st.integers(0, 2))):
@@ -108,7 +108,7 @@ def test_changed_bytes_under_a_good_signature(data: st.DataObject) -> None:
     st.dictionaries(st.sampled_from([*CLAIMS, "nbf", "x"]), JSON, max_size=3),
     st.sets(st.sampled_from([*HEADER, *CLAIMS]), max_size=1),
 )
-def test_changed_members_under_a_good_signature(
+def test_changed_members_with_a_valid_signature(
     header: dict[str, object], claims: dict[str, object], missing: set[str]
 ) -> None:
     parts = [{**HEADER, **header}, {**CLAIMS, **claims}]
@@ -120,12 +120,12 @@ def test_changed_members_under_a_good_signature(
 
 @many
 @given(JSON | st.binary(max_size=60), JSON | st.binary(max_size=60))
-def test_any_parts(header: object, claims: object) -> None:
+def test_arbitrary_parts_are_rejected(header: object, claims: object) -> None:
     for token in (forge(header, CLAIMS), forge(HEADER, claims), forge(header, claims)):
         holds(token)
 
 
 @many
 @given(st.binary(max_size=100), st.booleans())
-def test_any_signature(signature: bytes, padded: bool) -> None:
+def test_arbitrary_signature_is_rejected(signature: bytes, padded: bool) -> None:
     refused(f"{TOKEN.rpartition('.')[0]}.{b64(signature)}{'=' * padded}")

@@ -1,4 +1,4 @@
-"""The text of a token: one spelling for the same bytes, of bounded length, and nothing else."""
+"""The encoding of a token: canonical, of bounded length."""
 
 import json
 import time
@@ -7,7 +7,7 @@ import zlib
 import pytest
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
-from tests.crypto.forging import (
+from tests.crypto.forgery import (
     CLAIMS,
     HEADER,
     KEY,
@@ -23,8 +23,8 @@ from tests.crypto.forging import (
 TOKEN = forge()
 
 
-def other_spellings(segment: str) -> list[str]:
-    """Texts that lenient decoders read as the same bytes."""
+def other_encodings(segment: str) -> list[str]:
+    """Returns texts that lenient decoders decode to the same bytes."""
     alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
     found = [segment + "=", segment + "==", segment + "====", segment + "\n", segment + "\n   "]
     found += [" " + segment, segment[:8] + "!*$~" + segment[8:], segment[:4] + "\n" + segment[4:]]
@@ -40,40 +40,40 @@ def other_spellings(segment: str) -> list[str]:
     return found
 
 
-def test_another_spelling_of_the_same_token() -> None:
+def test_other_encoding_of_the_same_token_is_rejected() -> None:
     header, payload, signature = TOKEN.split(".")
-    spellings = other_spellings(signature)
-    assert len(spellings) >= 11 + 15  # 86 characters leave 4 bits unused
-    for other in spellings:
+    encodings = other_encodings(signature)
+    assert len(encodings) >= 11 + 15  # 86 characters leave 4 bits unused
+    for other in encodings:
         refused(f"{header}.{payload}.{other}")
-    for other in other_spellings(header):
+    for other in other_encodings(header):
         refused(f"{other}.{payload}.{signature}")
-    for other in other_spellings(payload):
+    for other in other_encodings(payload):
         refused(f"{header}.{other}.{signature}")
 
 
-def test_another_spelling_of_what_was_signed() -> None:
-    # Signed as it stands, so that only the spelling is wrong.
+def test_non_canonical_encoding_with_a_valid_signature_is_rejected() -> None:
+    # Signed in this encoding, so that only the encoding is wrong.
     header, payload, _ = TOKEN.split(".")
     for signed in (f"{header}=.{payload}", f"{header}.{payload}==", f"{header}.{payload}\n"):
         refused(f"{signed}.{b64(KEY.key.sign(signed.encode()))}")
 
 
-def test_the_second_ecdsa_signature_of_the_same_token() -> None:
-    # Not refused: of the tokens that other signers make, half have the greater s.
+def test_second_ecdsa_signature_of_a_token_is_accepted() -> None:
+    # Accepted, because half of the signatures of other libraries have the greater s.
     twin = twin_of(TOKEN)
     assert twin != TOKEN
     assert verify(twin) == verify(TOKEN)
     assert twin_of(twin) == TOKEN
 
 
-def test_other_numbers_in_a_signature() -> None:
+def test_other_signature_encodings_are_rejected() -> None:
     header, payload, signature = TOKEN.split(".")
     r, s = unb64(signature)[:32], unb64(signature)[32:]
     zero, order = bytes(32), ORDER.to_bytes(32)
     for other in (zero + s, r + zero, r + order, order + s, zero + zero, r + s + b"\0"):
         refused(f"{header}.{payload}.{b64(other)}")
-    # The form of X.509 and OpenSSL, which is not that of JWS (RFC 7518, section 3.4).
+    # The DER encoding of X.509 and OpenSSL, which JWS does not use (RFC 7518, section 3.4).
     refused(f"{header}.{payload}.{b64(encode_dss_signature(int.from_bytes(r), int.from_bytes(s)))}")
 
 
@@ -101,7 +101,7 @@ OBJECTS: list[object] = [
 
 
 @pytest.mark.parametrize("token", OBJECTS, ids=range(len(OBJECTS)))
-def test_what_is_no_text(token: object) -> None:
+def test_values_other_than_strings_are_rejected(token: object) -> None:
     refused(token)
 
 
@@ -115,18 +115,18 @@ TEXTS = [
 
 
 @pytest.mark.parametrize("token", TEXTS, ids=range(len(TEXTS)))
-def test_what_is_no_token(token: str) -> None:
+def test_malformed_tokens_are_rejected(token: str) -> None:
     refused(token)
 
 
-def test_a_good_token_beyond_the_longest_is_refused() -> None:
+def test_valid_token_above_the_maximum_length_is_rejected() -> None:
     fitting, longer = (forge(claims={**CLAIMS, "pad": "x" * n}) for n in (5_500, 6_000))
     assert len(fitting) <= 8192 < len(longer)
     verify(fitting)
     refused(longer)
 
 
-def test_ten_megabytes_cost_nothing() -> None:
+def test_ten_megabytes_are_rejected_quickly() -> None:
     size = 10 * 1024 * 1024
     tokens = ["A" * size, "." * size, "[" * size, f"{TOKEN}{'A' * size}", f"{'A' * size}.{TOKEN}"]
     started = time.thread_time()
@@ -135,7 +135,7 @@ def test_ten_megabytes_cost_nothing() -> None:
     assert time.thread_time() - started < 0.5
 
 
-def test_encrypted_tokens() -> None:
+def test_encrypted_tokens_are_rejected() -> None:
     bomb = zlib.compress(bytes(3_000_000), 9)[2:-4]
     for header in (
         {"alg": "dir", "enc": "A256GCM", "zip": "DEF"},

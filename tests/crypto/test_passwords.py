@@ -1,4 +1,4 @@
-"""Password hashes: argon2id of a chosen cost, the same work for every failure, never weakened."""
+"""Password hashing: argon2id with the given cost, constant work for failures, no weaker rehash."""
 
 from collections.abc import Callable
 from functools import partial
@@ -9,7 +9,7 @@ from argon2 import low_level
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from authapi.crypto.password_text import MAX_LENGTH
+from authapi.crypto.password_normalization import MAX_LENGTH
 from authapi.crypto.passwords import Cost, PasswordHash, PasswordHasher
 from authapi.errors import PasswordMismatch
 
@@ -17,6 +17,8 @@ pytestmark = pytest.mark.real_hashes
 
 CHEAP = Cost(memory=64, passes=2, lanes=2)
 PASSWORD = "correct horse battery staple"
+DECOY = "decoy: not the password of any account"
+"""The password of the decoy hash."""
 Work = Callable[[Callable[[], object]], list[str]]
 
 
@@ -32,12 +34,12 @@ def stored(hasher: PasswordHasher) -> PasswordHash:
 
 @pytest.fixture
 def work(monkeypatch: pytest.MonkeyPatch) -> Work:
-    """The costs of the argon2 computations that an action makes, one for each."""
+    """Returns the cost of every argon2 computation of an action."""
     done: list[str] = []
     verify_secret = low_level.verify_secret
 
     def counted(encoded: bytes, secret: bytes, kind: low_level.Type) -> bool:
-        # A hash that it cannot read is an error before any work, and not counted.
+        # A hash that argon2 cannot parse is an error before any work, and is not counted.
         try:
             verify_secret(encoded, secret, kind)
         except argon2.exceptions.VerifyMismatchError:
@@ -56,18 +58,18 @@ def work(monkeypatch: pytest.MonkeyPatch) -> Work:
     return measure
 
 
-def test_it_is_argon2id_of_the_cost_that_was_asked_for(stored: PasswordHash) -> None:
+def test_hash_is_argon2id_with_the_given_cost(stored: PasswordHash) -> None:
     assert stored.text.startswith("$argon2id$v=19$m=64,t=2,p=2$")
     parameters = argon2.extract_parameters(stored.text)
     assert (parameters.salt_len, parameters.hash_len) == (16, 32)
     assert argon2.PasswordHasher().verify(stored.text, PASSWORD)
 
 
-def test_every_hash_has_a_salt_of_its_own(hasher: PasswordHasher) -> None:
+def test_every_hash_has_its_own_salt(hasher: PasswordHasher) -> None:
     assert len({hasher.hash(PASSWORD).text for _ in range(20)}) == 20
 
 
-def test_a_hash_does_not_show_itself(stored: PasswordHash) -> None:
+def test_hash_is_not_in_its_repr(stored: PasswordHash) -> None:
     assert repr(stored) == "PasswordHash()"
 
 
@@ -93,14 +95,14 @@ def test_any_text_can_be_a_password(hasher: PasswordHasher, password: str) -> No
             hasher.verify(other, stored)
 
 
-def test_letters_are_compared_as_they_are(hasher: PasswordHasher) -> None:
+def test_passwords_are_case_sensitive(hasher: PasswordHasher) -> None:
     stored = hasher.hash("pass\0word é")
     for other in ("pass", "pass\0", "pass\0word e", "PASS\0WORD É", "pass\0word é "):
         with pytest.raises(PasswordMismatch):
             hasher.verify(other, stored)
 
 
-def test_what_has_no_utf8_form_cannot_be_hashed(hasher: PasswordHasher) -> None:
+def test_password_without_utf8_encoding_cannot_be_hashed(hasher: PasswordHasher) -> None:
     with pytest.raises(ValueError, match="surrogates"):
         hasher.hash("\ud800")
 
@@ -110,14 +112,14 @@ def test_what_has_no_utf8_form_cannot_be_hashed(hasher: PasswordHasher) -> None:
     ["", "wrong", PASSWORD + " ", PASSWORD.upper(), "\0", PASSWORD + "\0", "\ud800", "x\udfff" * 9],
     ids=range(8),
 )
-def test_a_wrong_password_costs_one_verification(
+def test_wrong_password_costs_one_verification(
     hasher: PasswordHasher, stored: PasswordHash, work: Work, password: str
 ) -> None:
     assert work(lambda: hasher.verify(password, stored)) == ["m=64,t=2,p=2"]
     assert work(lambda: hasher.verify(password, None)) == ["m=64,t=2,p=2"]
 
 
-def test_an_overlong_password_is_refused_though_its_beginning_fits(
+def test_overlong_password_with_a_matching_beginning_is_rejected(
     hasher: PasswordHasher, work: Work
 ) -> None:
     stored = PasswordHasher(Cost(memory=32, passes=1, lanes=1)).hash("x" * MAX_LENGTH)
@@ -127,11 +129,11 @@ def test_an_overlong_password_is_refused_though_its_beginning_fits(
         assert work(partial(hasher.verify, password, stored)) == ["m=32,t=1,p=1"]
 
 
-def test_nobody_has_the_decoy_as_password(hasher: PasswordHasher, work: Work) -> None:
-    assert work(lambda: hasher.verify("nobody has this password", None)) == ["m=64,t=2,p=2"]
+def test_decoy_is_never_a_valid_password(hasher: PasswordHasher, work: Work) -> None:
+    assert work(lambda: hasher.verify(DECOY, None)) == ["m=64,t=2,p=2"]
 
 
-FOREIGN = {
+UNPARSABLE = {
     "empty": "",
     "the password itself": PASSWORD,
     "bcrypt": "$2b$12$0123456789012345678901uVQ5zE7bTn8q7mZ5kqKZyD8e7oZ1o9e",
@@ -161,14 +163,12 @@ FOREIGN = {
 }
 
 
-@pytest.mark.parametrize("text", FOREIGN.values(), ids=FOREIGN.keys())
-def test_a_hash_that_is_none_of_ours_costs_the_same(
-    hasher: PasswordHasher, work: Work, text: str
-) -> None:
+@pytest.mark.parametrize("text", UNPARSABLE.values(), ids=UNPARSABLE.keys())
+def test_unparsable_hash_costs_the_same(hasher: PasswordHasher, work: Work, text: str) -> None:
     assert work(lambda: hasher.verify(PASSWORD, PasswordHash(text))) == ["m=64,t=2,p=2"]
 
 
-def test_each_damaged_character_is_a_mismatch(
+def test_damaged_hash_is_a_mismatch(
     hasher: PasswordHasher, stored: PasswordHash, work: Work
 ) -> None:
     for position, right in enumerate(stored.text):
@@ -177,7 +177,7 @@ def test_each_damaged_character_is_a_mismatch(
             assert len(work(partial(hasher.verify, PASSWORD, damaged))) == 1, damaged.text
 
 
-def test_a_stored_hash_of_another_cost_still_verifies(work: Work) -> None:
+def test_hash_with_another_cost_verifies(work: Work) -> None:
     old = PasswordHasher(Cost(memory=32, passes=1, lanes=1)).hash(PASSWORD)
     new = PasswordHasher(Cost(memory=128, passes=3, lanes=2))
     new.verify(PASSWORD, old)
@@ -195,17 +195,17 @@ def test_a_stored_hash_of_another_cost_still_verifies(work: Work) -> None:
         (65, 2, 2, False),
         (64, 3, 2, False),
         (64, 2, 3, False),
-        (128, 1, 2, False),  # stronger in one way and weaker in another: no gain
+        (128, 1, 2, False),  # stronger in one parameter and weaker in another: no gain
         (32, 64, 2, False),
         (1 << 20, 64, 16, False),
-        (1, 65, 1, False),  # cannot be read
+        (1, 65, 1, False),  # cannot be parsed
     ],
 )
-def test_only_a_weaker_hash_is_outdated(
+def test_only_a_weaker_hash_needs_rehash(
     hasher: PasswordHasher, memory: int, passes: int, lanes: int, outdated: bool
 ) -> None:
     text = f"$argon2id$v=19$m={memory},t={passes},p={lanes}$c29tZXNhbHQ$" + "A" * 43
-    assert hasher.is_outdated(PasswordHash(text)) is outdated
+    assert hasher.needs_rehash(PasswordHash(text)) is outdated
 
 
 COSTS = st.builds(Cost, *[st.integers(1, 4)] * 3)
@@ -213,11 +213,11 @@ COSTS = st.builds(Cost, *[st.integers(1, 4)] * 3)
 
 @settings(derandomize=True, deadline=None)
 @given(COSTS, COSTS, COSTS)
-def test_to_exceed_is_an_order(a: Cost, b: Cost, c: Cost) -> None:
+def test_exceeds_is_a_strict_partial_order(a: Cost, b: Cost, c: Cost) -> None:
     assert not a.exceeds(a)
     assert not (a.exceeds(b) and b.exceeds(a))
     assert not (a.exceeds(b) and b.exceeds(c)) or a.exceeds(c)
 
 
-def test_a_new_hash_is_never_outdated_itself(hasher: PasswordHasher) -> None:
-    assert not hasher.is_outdated(hasher.hash(PASSWORD))
+def test_new_hash_needs_no_rehash(hasher: PasswordHasher) -> None:
+    assert not hasher.needs_rehash(hasher.hash(PASSWORD))

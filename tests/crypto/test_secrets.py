@@ -1,4 +1,4 @@
-"""Secrets: their form, the checksum that notices a slip, and the hash that is kept."""
+"""Secrets: format, checksum and hash."""
 
 import base64
 import hashlib
@@ -20,17 +20,17 @@ from authapi.crypto.secrets import (
 
 ALPHABET = string.ascii_letters + string.digits + "-_"
 TOKEN = "aat_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWYB437kQ"
-"""Written down once: tokens that people have must stay tokens."""
+"""Recorded once: tokens that users have must stay valid."""
 
 
-def test_a_secret_is_256_random_bits() -> None:
+def test_secret_has_256_random_bits() -> None:
     secret = new_secret()
     assert re.fullmatch(r"[A-Za-z0-9_-]{43}", secret)
     assert len(base64.urlsafe_b64decode(secret + "=")) == 32
     assert is_secret(secret)
 
 
-def test_a_token_is_a_prefix_a_secret_and_a_checksum() -> None:
+def test_token_is_prefix_secret_and_checksum() -> None:
     token = new_opaque_token()
     assert re.fullmatch(r"aat_[A-Za-z0-9_-]{49}", token)
     assert is_secret(token[4:47])
@@ -38,10 +38,10 @@ def test_a_token_is_a_prefix_a_secret_and_a_checksum() -> None:
     assert is_opaque_token(TOKEN)
 
 
-def test_no_two_are_alike() -> None:
+def test_values_are_unique() -> None:
     assert len({new_secret() for _ in range(2000)}) == 2000
     assert len({new_opaque_token()[:47] for _ in range(2000)}) == 2000
-    # Every bit of a secret is random, not only their sum: none stays as it is.
+    # Every single bit of a secret is random: none is constant.
     raw = [int.from_bytes(base64.urlsafe_b64decode(new_secret() + "=")) for _ in range(64)]
     always, never = (1 << 256) - 1, 0
     for number in raw:
@@ -51,14 +51,14 @@ def test_no_two_are_alike() -> None:
     assert never == (1 << 256) - 1
 
 
-def test_every_change_of_one_character_is_noticed() -> None:
+def test_checksum_detects_every_changed_character() -> None:
     others = ALPHABET + "=+/. \n\0é\ud800"
     for position, right in enumerate(TOKEN):
         for wrong in others.replace(right, ""):
             assert not is_opaque_token(TOKEN[:position] + wrong + TOKEN[position + 1 :])
 
 
-def test_every_swap_of_neighbours_is_noticed() -> None:
+def test_checksum_detects_every_swap_of_neighbours() -> None:
     for position in range(len(TOKEN) - 1):
         first, second = TOKEN[position], TOKEN[position + 1]
         swapped = TOKEN[:position] + second + first + TOKEN[position + 2 :]
@@ -84,13 +84,13 @@ def test_every_swap_of_neighbours_is_noticed() -> None:
     ],
     ids=range(13),
 )
-def test_no_token(text: str) -> None:
+def test_malformed_texts_are_not_tokens(text: str) -> None:
     assert not is_opaque_token(text)
 
 
 @settings(max_examples=300, derandomize=True, deadline=None)
 @given(st.text(min_size=43, max_size=43) | st.text(ALPHABET + "=+/\n", min_size=43, max_size=43))
-def test_only_what_encoding_gives_is_a_secret(text: str) -> None:
+def test_only_canonical_encodings_are_secrets(text: str) -> None:
     spelt = is_secret(text)
     assert not is_opaque_token("aat_" + text + "AAAAAA") or spelt
     if spelt:
@@ -99,8 +99,8 @@ def test_only_what_encoding_gives_is_a_secret(text: str) -> None:
 
 
 @pytest.mark.parametrize("last", ["A", "E", "g", "8"])
-def test_256_bits_have_one_spelling(last: str) -> None:
-    # The last of 43 characters carries 4 bits, so 4 of them say the same.
+def test_256_bits_have_one_encoding(last: str) -> None:
+    # The last of the 43 characters has 4 used bits, so 4 characters encode the same bits.
     secret = new_secret()[:-1] + last
     same = [
         secret[:-1] + other
@@ -112,15 +112,15 @@ def test_256_bits_have_one_spelling(last: str) -> None:
     assert [text for text in same if is_secret(text)] == [secret]
 
 
-def test_a_secret_has_43_characters() -> None:
+def test_secret_has_43_characters() -> None:
     secret = new_secret()
     assert not any(map(is_secret, ["", secret[:-1], secret + "A", secret + "=", secret + "\n"]))
 
 
-def test_the_hash_is_sha256_of_the_text() -> None:
+def test_hash_is_sha256_of_the_text() -> None:
     assert hash_secret("abc") == SecretHash(hashlib.sha256(b"abc").digest())
     assert hash_secret("abc") != hash_secret("abd")
 
 
-def test_a_hash_does_not_show_itself() -> None:
+def test_hash_is_not_in_its_repr() -> None:
     assert repr(hash_secret("abc")) == "SecretHash()"

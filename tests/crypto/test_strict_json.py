@@ -1,4 +1,4 @@
-"""JSON with exactly one meaning: what is read as everybody reads it, and what is refused."""
+"""Strict JSON: unambiguous documents are parsed like Python does, others are rejected."""
 
 import json
 import math
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from authapi.crypto import strict_json
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)
-# What a reader that counts brackets could trip over, inside strings and names.
+# Characters in strings and names that could mislead a parser that counts brackets.
 TRICKY = st.text(st.sampled_from('[]{}"\\/:,é \n'), max_size=12)
 SCALARS = (
     st.none()
@@ -37,22 +37,20 @@ def depth_of(value: object) -> int:
 
 
 def refused(data: bytes, **options: int) -> None:
-    with pytest.raises(ValueError):  # noqa: PT011  # its text is nobody's business
+    with pytest.raises(ValueError):  # noqa: PT011  # its text is not specified
         strict_json.loads(data, **options)
 
 
 @settings(max_examples=200, derandomize=True, deadline=None)
 @given(VALUES, st.booleans(), st.sampled_from([None, 2]))
-def test_what_json_writes_is_read_as_it_was(
-    value: object, ensure_ascii: bool, indent: int | None
-) -> None:
+def test_json_round_trip(value: object, ensure_ascii: bool, indent: int | None) -> None:
     text = json.dumps(value, ensure_ascii=ensure_ascii, indent=indent)
     assert strict_json.loads(text.encode(), max_depth=100) == value
 
 
 @settings(max_examples=200, derandomize=True, deadline=None)
 @given(VALUES.filter(lambda value: depth_of(value) > 0))
-def test_depth_is_counted_exactly_whatever_strings_hold(value: object) -> None:
+def test_depth_is_counted_exactly_outside_of_strings(value: object) -> None:
     data = json.dumps(value, ensure_ascii=False).encode()
     assert strict_json.loads(data, max_depth=depth_of(value)) == value
     refused(data, max_depth=depth_of(value) - 1)
@@ -64,7 +62,7 @@ def test_depth_is_counted_exactly_whatever_strings_hold(value: object) -> None:
     | TRICKY.map(str.encode)
     | st.text('[]{}:,"\\0123456789eE+-.truefalsn\u00e9 ', max_size=40).map(str.encode)
 )
-def test_any_bytes_are_read_as_json_reads_them_or_refused_with_value_error(data: bytes) -> None:
+def test_arbitrary_bytes_are_parsed_like_json_or_raise_value_error(data: bytes) -> None:
     try:
         value = strict_json.loads(data)
     except ValueError:
@@ -74,7 +72,7 @@ def test_any_bytes_are_read_as_json_reads_them_or_refused_with_value_error(data:
 
 @settings(max_examples=400, derandomize=True, deadline=None)
 @given(VALUES, st.data())
-def test_a_damaged_document_is_read_as_json_reads_it_or_refused(
+def test_damaged_document_is_parsed_like_json_or_rejected(
     value: object, data: st.DataObject
 ) -> None:
     text = bytearray(json.dumps(value).encode())
@@ -102,19 +100,19 @@ def test_a_damaged_document_is_read_as_json_reads_it_or_refused(
     ],
     ids=range(9),
 )
-def test_unusual_and_right(data: bytes, value: object) -> None:
+def test_unusual_valid_documents_are_accepted(data: bytes, value: object) -> None:
     assert strict_json.loads(data) == value
 
 
 @pytest.mark.parametrize(
     "data",
     [
-        # One name twice: two readers, two meanings.
+        # Duplicate names: two parsers, two meanings.
         b'{"a": 1, "a": 2}',
         b'{"a": 1, "a": 1}',
         b'{"a": 1, "\\u0061": 1}',
         b'[{"x": {"b": 1, "c": 2, "b": 3}}]',
-        # No finite number.
+        # Numbers that are not finite.
         b"NaN",
         b"Infinity",
         b"-Infinity",
@@ -122,7 +120,7 @@ def test_unusual_and_right(data: bytes, value: object) -> None:
         b'{"a": -1e400}',
         b"9" * 5000,
         b"-" + b"9" * 5000,
-        # No Unicode scalar values, or a NUL that C would end at.
+        # Lone surrogates, and a NUL, at which C strings end.
         b'"\\ud800"',
         b'"\\udfff"',
         b'"\\ude00\\ud83d"',
@@ -165,22 +163,22 @@ def test_unusual_and_right(data: bytes, value: object) -> None:
     ],
     ids=lambda data: repr(data[:24]),
 )
-def test_refused(data: bytes) -> None:
+def test_invalid_documents_are_rejected(data: bytes) -> None:
     refused(data)
 
 
 @pytest.mark.parametrize("count", [21, 5_000, 100_000])
 @pytest.mark.parametrize("text", ["[", '{"a":', "[{}", '{"a":[', "[[]", '["]]]]]",'])
-def test_deep_nesting_is_refused(text: str, count: int) -> None:
+def test_deep_nesting_is_rejected(text: str, count: int) -> None:
     refused(text.encode() * count)
 
 
-def test_closed_nesting_is_refused_too() -> None:
+def test_closed_deep_nesting_is_rejected() -> None:
     refused(b"[" * 5_000 + b"]" * 5_000)
     refused(b"]" * 5_000 + b"[" * 5_000)
 
 
-def test_many_brackets_side_by_side_are_fine() -> None:
+def test_many_sibling_brackets_are_accepted() -> None:
     assert strict_json.loads(b"[" + b"[],{}," * 10_000 + b"0]", max_depth=2) == [
         [],
         {},
@@ -203,19 +201,19 @@ def test_brackets_in_strings_do_not_count() -> None:
     ],
     ids=range(5),
 )
-def test_no_text_takes_long(end: bytes) -> None:
-    # Strings that do not end once made every quote the beginning of another search: 20 seconds.
+def test_parsing_takes_linear_time(end: bytes) -> None:
+    # With backtracking, unterminated strings took 20 seconds: every quote started another search.
     started = time.thread_time()
     refused(b"[" * 21 + end)
     assert time.thread_time() - started < 1
 
 
-def test_the_deepest_allowed_is_read() -> None:
+def test_maximum_depth_is_accepted() -> None:
     assert depth_of(strict_json.loads(b"[" * 20 + b"]" * 20)) == 20
     assert depth_of(strict_json.loads(b"[" * 200 + b"]" * 200, max_depth=200)) == 200
 
 
-def test_numbers_keep_their_kind() -> None:
+def test_numbers_keep_their_type() -> None:
     numbers = strict_json.loads(b"[1, 1.0, 1e0]")
     assert isinstance(numbers, list)
     assert [type(number) for number in numbers] == [int, float, float]

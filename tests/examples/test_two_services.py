@@ -1,4 +1,4 @@
-"""The example of two services: both run as its README says, and answer what it says."""
+"""Runs the example of two services as its README describes, and compares the output."""
 
 import os
 import shlex
@@ -20,19 +20,19 @@ STARTED = {"authapi", "uvicorn"}
 
 
 def commands() -> Iterator[tuple[str, str]]:
-    """What README tells to type, each with what it prints."""
+    """The commands of README with their documented output."""
     for block in blocks("console", README):
         yield from steps(block)
 
 
 def program_of(command: str) -> str:
-    """The program of a command, behind the variables that it is given."""
+    """Returns the program of a command, after its variable assignments."""
     return next(Path(word).name for word in shlex.split(command) if "=" not in word)
 
 
 @pytest.fixture
 def started(tmp_path: Path) -> Iterator[dict[str, str]]:
-    """Both services, as README starts them; the addresses that README has, and theirs."""
+    """Starts both services as in README; maps the addresses in README to the real ones."""
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     (tmp_path / ".venv" / "bin").mkdir(parents=True)
     for name in STARTED:
@@ -54,7 +54,9 @@ def started(tmp_path: Path) -> Iterator[dict[str, str]]:
             yield hosts
 
 
-def test_what_readme_says(started: dict[str, str], tmp_path: Path) -> None:
+def test_readme_commands_print_the_documented_output(
+    started: dict[str, str], tmp_path: Path
+) -> None:
     walked = [(c, printed) for c, printed in commands() if program_of(c) not in STARTED]
     assert len(walked) == 18
     script = "".join(f"{command}\necho '{DONE}'\n" for command, _ in walked)
@@ -82,5 +84,5 @@ def test_what_readme_says(started: dict[str, str], tmp_path: Path) -> None:
 
 
 def _in(folder: Path, command: str) -> list[str]:
-    # The process is to be the service, and not a shell around it.
+    # `exec`, so that the process is the service and not a shell.
     return ["bash", "-c", f"cd {folder}; {command.replace('.venv/', 'exec .venv/', 1)}"]

@@ -1,4 +1,4 @@
-"""What the fault tests share: databases that may be broken, services on them, and the figures."""
+"""Fixtures of the fault tests: databases that tests may break, services, and figures."""
 
 import itertools
 import random
@@ -28,7 +28,7 @@ def _figures(pytestconfig: pytest.Config) -> Figures:
 
 @pytest.fixture
 def report(_figures: Figures, request: pytest.FixtureRequest) -> Report:
-    """Takes the one line of figures of this test; its name begins with its number."""
+    """Adds the figures of this test to the report. The test's name begins with its number."""
     # test_07_losing_the_shared_store[flush] -> 7 losing the shared store [flush]
     number, _, words = request.node.originalname.removeprefix("test_").partition("_")
     _, _, parameters = request.node.name.partition("[")
@@ -47,7 +47,7 @@ def pytest_terminal_summary(
 
 @pytest.fixture(scope="session")
 def _cluster() -> Iterator[PostgresCluster]:
-    # A commit is answered when it is written, or killing the server proves nothing.
+    # With asynchronous commits, a kill of the server could lose acknowledged changes.
     with PostgresCluster({"synchronous_commit": "on", "max_connections": "300"}) as cluster:
         migrations.upgrade(cluster.create_database("template_faults"))
         yield cluster
@@ -55,7 +55,7 @@ def _cluster() -> Iterator[PostgresCluster]:
 
 @pytest.fixture
 def cluster(_cluster: PostgresCluster) -> PostgresCluster:
-    """A PostgreSQL to break, running, whatever the test before has done to it."""
+    """A running PostgreSQL server that tests may break."""
     _cluster.start()
     return _cluster
 
@@ -79,7 +79,7 @@ def url(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(params=["sqlite", "postgres"])
 def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[EmptyURL]:
-    """Makes databases that have no schema yet."""
+    """Creates databases without a schema."""
     if request.param == "sqlite":
         yield lambda: f"sqlite:///{tmp_path}/empty_{next(_numbers)}.db"
         return
@@ -97,7 +97,7 @@ def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[EmptyU
 
 @pytest.fixture
 def new_service(tmp_path: Path) -> Iterator[NewService]:
-    """Makes services whose processes end with the test."""
+    """Creates services whose processes end with the test."""
     made: list[Service] = []
 
     def make(url: str, extra: dict[str, str] | None = None, **settings: str) -> Service:
@@ -111,7 +111,7 @@ def new_service(tmp_path: Path) -> Iterator[NewService]:
 
 @pytest.fixture
 def chance() -> random.Random:
-    """Chance, with a seed that is told when a test fails."""
+    """A random generator whose seed is shown when a test fails."""
     seed = secrets.randbits(32)
     print(f"seed {seed}")  # noqa: T201  # pytest shows it with the failure
     return random.Random(seed)

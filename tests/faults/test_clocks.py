@@ -1,4 +1,4 @@
-"""9: clocks that are wrong by five minutes, another time zone, and a clock that was moved back."""
+"""9: clocks that are five minutes off, another time zone, and a clock that is set back."""
 
 import asyncio
 import os
@@ -10,19 +10,19 @@ import pytest
 
 from tests.faults.conftest import NewService, Report
 from tests.faults.harness.actors import Actor
-from tests.faults.harness.checker import accepted
-from tests.faults.harness.facts import Account, Credential, Ledger
+from tests.faults.harness.checker import is_accepted
+from tests.faults.harness.http_client import Client
+from tests.faults.harness.ledger import Account, Credential, Ledger
 from tests.faults.harness.service import Service
-from tests.faults.harness.wire import Client
 from tests.storage.rows import sql
 
 pytestmark = pytest.mark.faults
 
 _SKEW = 300
 _LIFETIME = 310
-"""Seconds: just more than the skew, so that what is issued by the right clock is about to end."""
+"""Seconds: slightly more than the skew, so that for a clock ahead new credentials expire soon."""
 _PRECISE = 1.5
-"""Seconds: `exp` is written in whole ones."""
+"""Seconds: `exp` has a resolution of one second."""
 
 
 async def test_09_wrong_clocks(
@@ -35,47 +35,52 @@ async def test_09_wrong_clocks(
         "late": (str(_SKEW), "UTC"),
     }
     running = {
-        name: service.start(waits=False, environment={**_clock(offset), "TZ": zone})
+        name: service.start(wait=False, environment={**_clock(offset), "TZ": zone})
         for name, (offset, zone) in zones.items()
     }
     for process in running.values():
         await asyncio.to_thread(process.ready)
-    told = []
+    lines = []
     async with (
         Client(running["right"].port) as right,
         Client(running["early"].port) as early,
         Client(running["late"].port) as late,
     ):
-        account = await _someone(right, chance)
-        passing = [found for found in account.live if found.strategy != "session"]
-        found = await asyncio.gather(*(_until_refused(late, found) for found in passing))
-        ends = dict(zip(passing, found, strict=True))
-        behind = {found.strategy: await accepted(early, found) for found in account.live}
-        told = [f"{name} from {_SKEW} s ahead taken: {taken}" for name, taken in behind.items()]
+        account = await _create_account(right, chance)
+        expiring = [found for found in account.live if found.strategy != "session"]
+        found = await asyncio.gather(*(_until_refused(late, found) for found in expiring))
+        ends = dict(zip(expiring, found, strict=True))
+        accepted_by_early = {
+            found.strategy: await is_accepted(early, found) for found in account.live
+        }
+        lines = [
+            f"{name} from {_SKEW} s ahead accepted: {taken}"
+            for name, taken in accepted_by_early.items()
+        ]
         for credential, (at, expires_at) in ends.items():
-            told.append(
+            lines.append(
                 f"{credential.strategy} refused by a clock {_SKEW} s ahead "
                 f"{at + _SKEW - expires_at:+.2f} s after its end there"
             )
         for credential in account.live:
-            assert await accepted(right, credential)
+            assert await is_accepted(right, credential)
         pruned = await _prune_in_the_past(service, url)
-        alive = [await accepted(right, credential) for credential in account.live]
-    report("; ".join(told) + f"; live rows pruned with the clock an hour back: {pruned}")
+        valid_later = [await is_accepted(right, credential) for credential in account.live]
+    report("; ".join(lines) + f"; live rows pruned with the clock an hour back: {pruned}")
     for credential, (at, expires_at) in ends.items():
         assert -0.1 < at + _SKEW - expires_at < _PRECISE, credential.strategy
-    # A JWT from the future is not believed, beyond a leeway (`crypto/jws.py`); the others are rows,
-    # and what a row says does not depend on the clock of whoever wrote it, but for its end.
-    assert behind == {"session": True, "token": True, "jwt": False}
+    # A JWT issued in the future is rejected, beyond a leeway (`crypto/jws.py`). Other credentials
+    # are rows: only their expiry depends on the clock of the process that issued them.
+    assert accepted_by_early == {"session": True, "token": True, "jwt": False}
     assert pruned == 0
-    assert all(alive)
+    assert all(valid_later)
 
 
 async def _until_refused(client: Client, credential: Credential) -> tuple[float, float]:
-    """When it was refused first, and when it ends, both by the right clock."""
+    """Returns when it was first rejected, and when it expires, both by the correct clock."""
     deadline = time.monotonic() + 30
-    assert await accepted(client, credential), "it has ten seconds left there"
-    while await accepted(client, credential):
+    assert await is_accepted(client, credential), "it has ten seconds left by that clock"
+    while await is_accepted(client, credential):
         assert time.monotonic() < deadline
         await asyncio.sleep(0.02)
     return time.time(), credential.expires_at
@@ -88,9 +93,9 @@ async def _prune_in_the_past(service: Service, url: str) -> int:
     return before - len(sql(url, "SELECT id FROM sessions"))
 
 
-async def _someone(client: Client, chance: random.Random) -> Account:
+async def _create_account(client: Client, chance: random.Random) -> Account:
     actor = Actor([client], Ledger(), chance)
-    account = await actor.registered()
+    account = await actor.register()
     assert account
     for strategy in ("session", "token", "jwt"):
         assert await actor.log_in(account, strategy)

@@ -1,4 +1,4 @@
-"""31: keys are rotated, retired and sealed anew under load, and no good token is refused."""
+"""31: keys are rotated, retired and re-encrypted under load, and no valid token is rejected."""
 
 import asyncio
 import random
@@ -13,26 +13,31 @@ import sqlalchemy as sa
 from authapi.storage.models import signing_keys
 from tests.faults.conftest import NewService, Report
 from tests.faults.harness.actors import Actor
-from tests.faults.harness.checker import audit
-from tests.faults.harness.facts import Credential, Ledger
-from tests.faults.harness.families import Chain
+from tests.faults.harness.checker import check_rows
 from tests.faults.harness.figures import scaled, spread
-from tests.faults.harness.hammering import CLOCK, POSTGRES_BOUND, SQLITE_BOUND, Hammer
+from tests.faults.harness.hammer import (
+    CLOCK_TOLERANCE,
+    POSTGRES_STALENESS,
+    SQLITE_STALENESS,
+    Hammer,
+)
+from tests.faults.harness.http_client import Client
+from tests.faults.harness.ledger import Credential, Ledger
+from tests.faults.harness.polling import until
+from tests.faults.harness.refresh_families import TokenChain
 from tests.faults.harness.service import Service
-from tests.faults.harness.verifying import Verifying, kid_of, until_everywhere, verifying
-from tests.faults.harness.waiting import until
-from tests.faults.harness.wire import Client
+from tests.faults.harness.verification import Verification, kid_of, until_all, verifying
 from tests.storage.rows import sql, sync_url
 
 pytestmark = pytest.mark.faults
 
 _PROCESSES = 4
 _CHAINS = 3
-"""Of which one is there to ask who signs."""
+"""One of them is used to find which key signs."""
 _ROTATION = 3600
 _AGE = timedelta(seconds=2 * _ROTATION)
 _OTHER_SECRET = "8c1d4e7fa2b5960d3f8e1c7b4a6d2059"  # of a test
-_REREAD = 30
+_REFRESH_INTERVAL = 30
 """Seconds; `services/keys/lifecycle.py`."""
 
 
@@ -41,7 +46,7 @@ async def test_31_rotation_under_load(
 ) -> None:
     service, early = new_service(url, KEY_ROTATION=str(_ROTATION)), scaled(1, 30)
     running = await asyncio.to_thread(service.start_many, _PROCESSES)
-    bound = SQLITE_BOUND if service.is_sqlite else POSTGRES_BOUND
+    bound = SQLITE_STALENESS if service.is_sqlite else POSTGRES_STALENESS
     async with AsyncExitStack() as stack:
         clients = [await stack.enter_async_context(Client(process.port)) for process in running]
         probe, *chains = await _chains(clients, chance)
@@ -51,34 +56,36 @@ async def test_31_rotation_under_load(
                 await asyncio.to_thread(service.run, "keys", "rotate", "--early")
                 await _signs_everywhere(url, clients, probe, seen)
             await _published_everywhere(url, clients, seen)
-            refused = await _rotated_twice_at_once(service)
+            refused = await _rotate_twice_at_once(service)
             at_once = _rotations(url)
             await _published_everywhere(url, clients, seen)
-            _make_older(url, signing=True)
+            _age_keys(url, signing=True)
             by_age = await until(
-                lambda: _rotations(url) > at_once, within=2 * _REREAD, what="a rotation by age"
+                lambda: _rotations(url) > at_once,
+                within=2 * _REFRESH_INTERVAL,
+                what="a rotation by age",
             )
             await _signs_everywhere(url, clients, probe, seen)
         rotations = _rotations(url)
-        stale, again = await _retired(service, clients, probe)
-    wrong = [text for chain in [probe, *chains] for text in chain.wrong]
-    late = sum(seconds > bound + CLOCK for seconds in stale)
+        stale, accepted_again = await _retire_and_measure(service, clients, probe)
+    wrong = [text for chain in [probe, *chains] for text in chain.unexpected]
+    late = sum(seconds > bound + CLOCK_TOLERANCE for seconds in stale)
     report(
         f"{rotations} rotations ({early} early, 1 of two at the same moment, 1 by age after "
         f"{by_age:.0f} s), {seen.signed.total()} tokens of {len(seen.signed)} keys; verified on "
-        f"four processes {seen.inside} times, by PyJWKClient {seen.abroad} times, failed "
+        f"four processes {seen.internal} times, by PyJWKClient {seen.external} times, failed "
         f"{len(seen.failed)}; a retired key: staleness {spread(stale)} on {len(stale)} tokens x "
-        f"processes (bound {bound * 1000:.0f} ms), accepted again {again}"
+        f"processes (bound {bound * 1000:.0f} ms), accepted again {accepted_again}"
     )
-    assert (seen.failed, wrong, audit(url)) == ([], [], [])
+    assert (seen.failed, wrong, check_rows(url)) == ([], [], [])
     assert at_once == early + 1
     assert refused.startswith("authapi: ")
     assert refused.count("\n") == 1
     assert rotations == early + 2
-    assert (late, again) == (0, 0)
+    assert (late, accepted_again) == (0, 0)
 
 
-async def test_31_sealed_under_another_secret(
+async def test_31_encrypted_with_another_secret(
     url: str, new_service: NewService, report: Report, chance: random.Random
 ) -> None:
     service, other = new_service(url), {"SECRET": _OTHER_SECRET}
@@ -89,8 +96,8 @@ async def test_31_sealed_under_another_secret(
         async with verifying([old], chains, chance) as seen:
             refused = await asyncio.to_thread(_refused_start, service)
             stdin = f"{_OTHER_SECRET}\n"
-            told = await asyncio.to_thread(service.run, "keys", "rewrap", stdin=stdin)
-            # As a rolling restart does it: the next with the new secret, while the first goes on.
+            output = await asyncio.to_thread(service.run, "keys", "rewrap", stdin=stdin)
+            # Like a rolling restart: the next process has the new secret, the first still runs.
             second = await asyncio.to_thread(service.start, settings=other)
             new = await stack.enter_async_context(Client(second.port))
             seen.clients = seen.signers = [old, new]
@@ -99,33 +106,41 @@ async def test_31_sealed_under_another_secret(
             seen.signers = [new]
             await asyncio.to_thread(service.run, "keys", "rotate", "--early")
             await _signs_everywhere(url, [new], probe, seen)
-            # Whoever has the old secret cannot sign any more, and accepts what is signed.
-            await until_everywhere([old], seen.recent[-1], _cannot_sign(probe), within=_REREAD)
-            enough = seen.inside + 100
-            await until(lambda: seen.inside > enough, within=_REREAD, what="tokens of the new key")
+            # The process with the old secret cannot sign any more, and still verifies.
+            await until_all([old], seen.recent[-1], _cannot_sign(probe), within=_REFRESH_INTERVAL)
+            enough = seen.internal + 100
+            await until(
+                lambda: seen.internal > enough,
+                within=_REFRESH_INTERVAL,
+                what="tokens of the new key",
+            )
         tokens = list(seen.recent)
         first.process.terminate()
         third = await asyncio.to_thread(service.start)
         newer = await stack.enter_async_context(Client(third.port))
         for token in tokens:
             headers = {"Authorization": f"Bearer {token}"}
-            answers = [await client.get("/me", headers) for client in (new, newer)]
-            seen.failed += [f"{answer.status} later" for answer in answers if answer.status != 200]
-    wrong = [text for chain in chains for text in chain.wrong]
+            responses = [await client.get("/me", headers) for client in (new, newer)]
+            seen.failed += [
+                f"{response.status} later" for response in responses if response.status != 200
+            ]
+    wrong = [text for chain in chains for text in chain.unexpected]
     report(
         f"a start refused with one line; rewrapped, one process with each secret, rotated, "
         f"both restarted: {seen.signed.total()} tokens of {len(seen.signed)} keys, verified "
-        f"{seen.inside + 2 * len(tokens)} times, by PyJWKClient {seen.abroad} times, failed "
+        f"{seen.internal + 2 * len(tokens)} times, by PyJWKClient {seen.external} times, failed "
         f"{len(seen.failed)}"
     )
-    assert (seen.failed, wrong, audit(url)) == ([], [], [])
-    assert refused.startswith("authapi: the signing keys in the database are sealed with another")
+    assert (seen.failed, wrong, check_rows(url)) == ([], [], [])
+    assert refused.startswith(
+        "authapi: the signing keys in the database are encrypted with another"
+    )
     assert refused.count("\n") == 1
-    assert told.startswith("Sealed anew: 2.")
+    assert output.startswith("Encrypted: 2.")
 
 
-def _cannot_sign(chain: Chain) -> Callable[[Client], Awaitable[bool]]:
-    """Whether a process says 503 to a refresh."""
+def _cannot_sign(chain: TokenChain) -> Callable[[Client], Awaitable[bool]]:
+    """Returns a condition: a process answers a refresh with 503."""
 
     async def refuses(client: Client) -> bool:
         return (await client.grant(chain.token)).status == 503
@@ -133,15 +148,15 @@ def _cannot_sign(chain: Chain) -> Callable[[Client], Awaitable[bool]]:
     return refuses
 
 
-async def _chains(clients: Sequence[Client], chance: random.Random) -> list[Chain]:
+async def _chains(clients: Sequence[Client], chance: random.Random) -> list[TokenChain]:
     found = []
     for number in range(_CHAINS):
         actor = Actor([clients[number % len(clients)]], Ledger(), chance)
-        account = await actor.registered()
+        account = await actor.register()
         assert account
         credential = await actor.log_in(account, "jwt")
         assert credential
-        found.append(Chain(credential.refresh_token or ""))
+        found.append(TokenChain(credential.refresh_token or ""))
     return found
 
 
@@ -155,35 +170,35 @@ def _rotations(url: str) -> int:
     return int(count)
 
 
-async def _published_everywhere(url: str, clients: Sequence[Client], seen: Verifying) -> None:
-    """Until every process publishes the key that waits, as after a notice that was long enough."""
+async def _published_everywhere(url: str, clients: Sequence[Client], seen: Verification) -> None:
+    """Waits until every process publishes the next key, and external verifiers have read it."""
     kid = _kid(url, "next")
 
     async def publishes(client: Client) -> bool:
         keys = (await client.get("/.well-known/jwks.json")).json()["keys"]
         return kid in {key["kid"] for key in keys}
 
-    await until_everywhere(clients, seen.recent[-1], publishes, within=_REREAD)
-    await seen.read_abroad()
+    await until_all(clients, seen.recent[-1], publishes, within=_REFRESH_INTERVAL)
+    await seen.refresh_external_keys()
 
 
 async def _signs_everywhere(
-    url: str, clients: Sequence[Client], chain: Chain, seen: Verifying
+    url: str, clients: Sequence[Client], chain: TokenChain, seen: Verification
 ) -> None:
-    """Until every process signs with the active key, to judge by `chain`, which nobody else has."""
+    """Waits until every process signs with the active key. Only this function uses `chain`."""
     kid = _kid(url, "active")
 
     async def signs(client: Client) -> bool:
         await chain.refresh(client)
         return kid_of(chain.access) == kid
 
-    await until_everywhere(clients, seen.recent[-1], signs, within=_REREAD)
+    await until_all(clients, seen.recent[-1], signs, within=_REFRESH_INTERVAL)
 
 
-def _make_older(url: str, *, signing: bool = False) -> None:
-    """The keys become two rotations old: what their age decides need not be waited for.
+def _age_keys(url: str, *, signing: bool = False) -> None:
+    """Makes the keys older by two rotation periods, so that the test need not wait.
 
-    The one that signs has done so only since it began to, unless `signing`.
+    Changes the activation time of the active key only if `signing`.
     """
     engine = sa.create_engine(sync_url(url), poolclass=sa.NullPool)
     with engine.begin() as connection:
@@ -196,19 +211,19 @@ def _make_older(url: str, *, signing: bool = False) -> None:
             )
 
 
-async def _rotated_twice_at_once(service: Service) -> str:
-    """Two commands at the same moment, of which one is told that it is too early; its line."""
-    _make_older(service.database_url)
+async def _rotate_twice_at_once(service: Service) -> str:
+    """Runs two rotations at once, one of which is too early. Returns the error line of that one."""
+    _age_keys(service.database_url)
     commands = [service.command("keys", "rotate") for _ in range(2)]
     codes = [await asyncio.to_thread(command.wait, 60) for command in commands]
     assert sorted(codes) == [0, 1], codes
     return commands[codes.index(1)].stderr.read_text()
 
 
-async def _retired(
-    service: Service, clients: Sequence[Client], chain: Chain
+async def _retire_and_measure(
+    service: Service, clients: Sequence[Client], chain: TokenChain
 ) -> tuple[list[float], int]:
-    """For how long after its end tokens of the key that signed were accepted; and once more."""
+    """Retires the active key. Returns how long its tokens were accepted, and acceptances later."""
     kid, hammers = _kid(service.database_url, "active"), list[Hammer]()
     for client in clients:
         await chain.refresh(client)
@@ -218,21 +233,21 @@ async def _retired(
     tasks = [asyncio.create_task(hammer.run()) for hammer in hammers]
     await until(lambda: all(one.last_accepted for one in hammers), within=10, what="first uses")
     await asyncio.to_thread(service.run, "keys", "retire", kid)
-    told = time.monotonic()
-    async with asyncio.timeout(10 * POSTGRES_BOUND):
+    acknowledged_at = time.monotonic()
+    async with asyncio.timeout(10 * POSTGRES_STALENESS):
         await asyncio.gather(*tasks)
-    assert not [hammer.wrong for hammer in hammers if hammer.wrong]
-    # The login itself goes on, by the key that waited.
+    assert not [hammer.unexpected for hammer in hammers if hammer.unexpected]
+    # The login continues with the next key.
     await chain.refresh(clients[0])
     for client in clients:
-        answer = await client.get("/me", {"Authorization": f"Bearer {chain.access}"})
-        assert answer.status == 200
-    stale = [max(0.0, hammer.last_accepted - told) for hammer in hammers]
-    return stale, sum(hammer.after for hammer in hammers)
+        response = await client.get("/me", {"Authorization": f"Bearer {chain.access}"})
+        assert response.status == 200
+    stale = [max(0.0, hammer.last_accepted - acknowledged_at) for hammer in hammers]
+    return stale, sum(hammer.accepted_after_refusal for hammer in hammers)
 
 
 def _refused_start(service: Service) -> str:
-    """What `authapi serve` says when its secret is another one."""
-    process = service.start(waits=False, settings={"SECRET": _OTHER_SECRET}).process
+    """Returns the output of `authapi serve` with another secret."""
+    process = service.start(wait=False, settings={"SECRET": _OTHER_SECRET}).process
     assert process.wait(60) == 1
     return process.stderr.read_text()

@@ -1,4 +1,4 @@
-"""One application whose lifespan runs again and again in one process, in fresh event loops."""
+"""One application whose lifespan runs repeatedly in one process, in new event loops."""
 
 import asyncio
 import gc
@@ -15,8 +15,8 @@ from tests.servers.valkey import ValkeyServer
 pytestmark = pytest.mark.slow
 
 RUNS = 20
-AT_ONCE = 6
-"""Callers, each with a login of its own. More than the connections, so that some wait."""
+CALLERS = 6
+"""Concurrent callers, each with an account. More than connections, so that some wait."""
 
 Work = Callable[[Client], Awaitable[None]]
 
@@ -43,8 +43,8 @@ def app(request: pytest.FixtureRequest, database_url: str) -> FastAPI:
     )
 
 
-async def live(api: Client, number: int) -> None:
-    """What one caller does: two logins, refreshes, a look, ends of sessions, a logout."""
+async def use(api: Client, number: int) -> None:
+    """Runs one caller: two logins, refreshes, a read, ends of sessions, and a logout."""
     body = {"email": f"user{number}@example.com", "password": PASSWORD}
     wrong = {**body, "password": "not it, not it, not it"}
     async with asyncio.TaskGroup() as group:
@@ -66,89 +66,89 @@ async def live(api: Client, number: int) -> None:
     assert (await api.get("/me", headers=held)).status_code == 401
 
 
-async def everybody(api: Client) -> None:
-    """All callers at once."""
+async def run_all_callers(api: Client) -> None:
+    """Runs all callers concurrently."""
     api.cookies.clear()
-    async with asyncio.TaskGroup() as group:  # which leaves none of them behind
-        for number in range(AT_ONCE):
-            group.create_task(live(api, number))
+    async with asyncio.TaskGroup() as group:  # waits for all of them
+        for number in range(CALLERS):
+            group.create_task(use(api, number))
 
 
 async def register(api: Client) -> None:
-    """Makes their accounts."""
-    for number in range(AT_ONCE):
+    """Creates the accounts of the callers."""
+    for number in range(CALLERS):
         await api.create_user(f"user{number}@example.com")
 
 
 async def run(app: FastAPI, work: Work) -> None:
-    """One run of the lifespan."""
+    """Runs the lifespan once."""
     async with client(app) as api:
         await work(api)
 
 
 _FOREIGN = ("different loop", "different event loop", "loop is closed")
-"""How asyncio and the drivers complain of something that an earlier event loop has left."""
+"""Error messages of asyncio and the drivers for an object of another event loop."""
 
 
-def healthy(caplog: pytest.LogCaptureFixture) -> None:
-    """Nothing of an earlier event loop was met."""
+def assert_no_foreign_loop(caplog: pytest.LogCaptureFixture) -> None:
+    """Checks that no log record reports an object of another event loop."""
     for record in caplog.records:
-        about = f"{record.getMessage()} {record.exc_info}"
-        assert not any(complaint in about for complaint in _FOREIGN), about
+        text = f"{record.getMessage()} {record.exc_info}"
+        assert not any(message in text for message in _FOREIGN), text
 
 
-def test_twenty_runs_in_fresh_event_loops(app: FastAPI, caplog: pytest.LogCaptureFixture) -> None:
+def test_twenty_runs_in_new_event_loops(app: FastAPI, caplog: pytest.LogCaptureFixture) -> None:
     asyncio.run(run(app, register))
     for _ in range(RUNS):
-        asyncio.run(run(app, everybody))
-    healthy(caplog)
+        asyncio.run(run(app, run_all_callers))
+    assert_no_foreign_loop(caplog)
 
 
-def test_a_run_that_is_cancelled_half_way_harms_none_after_it(
+def test_a_cancelled_run_does_not_affect_later_runs(
     app: FastAPI, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def cut_off(seconds: float) -> None:
-        running = asyncio.create_task(run(app, everybody))
+    async def run_and_cancel(seconds: float) -> None:
+        running = asyncio.create_task(run(app, run_all_callers))
         await asyncio.wait([running], timeout=seconds)
         running.cancel()
         await asyncio.wait([running])
 
     asyncio.run(run(app, register))
     for number in range(RUNS):
-        asyncio.run(cut_off(0.01 + 0.02 * number))
+        asyncio.run(run_and_cancel(0.01 + 0.02 * number))
         if number % 4 == 3:
-            asyncio.run(run(app, everybody))
-    healthy(caplog)
+            asyncio.run(run(app, run_all_callers))
+    assert_no_foreign_loop(caplog)
 
 
-# What is not closed ends in the garbage collector, which warns of it.
+# The garbage collector warns of resources that were not closed.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
-def test_a_run_of_which_every_task_is_cancelled_at_once_harms_none_after_it(app: FastAPI) -> None:
-    async def abandon(seconds: float) -> None:
-        running = asyncio.create_task(run(app, everybody))
+def test_a_run_whose_tasks_are_all_cancelled_does_not_affect_later_runs(app: FastAPI) -> None:
+    async def run_and_exit(seconds: float) -> None:
+        running = asyncio.create_task(run(app, run_all_callers))
         await asyncio.wait([running], timeout=seconds)
         # `asyncio.run` cancels every task.
 
     asyncio.run(run(app, register))
     for number in range(RUNS):
-        asyncio.run(abandon(0.01 + 0.02 * number))
+        asyncio.run(run_and_exit(0.01 + 0.02 * number))
         if number % 4 == 3:
-            asyncio.run(run(app, everybody))
+            asyncio.run(run(app, run_all_callers))
     gc.collect()
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
-def test_a_loop_that_was_closed_without_a_stop_harms_none_after_it(app: FastAPI) -> None:
+def test_a_loop_closed_without_a_stop_does_not_affect_later_runs(app: FastAPI) -> None:
     asyncio.run(run(app, register))
     kept = []
     for _ in range(3):
         loop, opened = asyncio.new_event_loop(), client(app)
         api = loop.run_until_complete(opened.__aenter__())
-        loop.run_until_complete(everybody(api))
+        loop.run_until_complete(run_all_callers(api))
         loop.close()
-        kept.append((loop, opened, api))  # so that no garbage collector tidies up
-        asyncio.run(run(app, everybody))
+        kept.append((loop, opened, api))  # so that the garbage collector releases nothing
+        asyncio.run(run(app, run_all_callers))
     kept.clear()
     gc.collect()

@@ -1,8 +1,8 @@
-"""7 and 8: the Valkey that holds the limits is away, empty, full, frozen or poisoned.
+"""7 and 8: the Valkey server with the rate limits is down, empty, full, frozen or corrupted.
 
-Nothing that matters lives there: logins go on, what was revoked stays so, and limits fall back to
-memory. A guesser gets the attempts of each counter once: the shared one, the one in the memory of
-each process, and the shared one again if it came back without what it held.
+It stores only rate limits: logins work on, revoked credentials stay revoked, and limits fall back
+to memory. An attacker gets the attempts of each counter once: of the shared one, of the one in the
+memory of each process, and of the shared one again if it returns empty.
 """
 
 import asyncio
@@ -18,11 +18,11 @@ import pytest
 
 from tests.faults.conftest import NewService, Report
 from tests.faults.harness.actors import Actor, new_password
-from tests.faults.harness.checker import audit, check
-from tests.faults.harness.facts import Ledger
+from tests.faults.harness.checker import check, check_rows
 from tests.faults.harness.figures import scaled
+from tests.faults.harness.http_client import Client
+from tests.faults.harness.ledger import Ledger
 from tests.faults.harness.load import load
-from tests.faults.harness.wire import Client
 from tests.servers.valkey import ValkeyServer
 
 pytestmark = pytest.mark.faults
@@ -31,7 +31,7 @@ _GUESSES, _PROCESSES = 5, 2
 _SECONDS = 1.5
 
 _REPLACE = "redis.call('DEL', KEYS[1]) return redis.call(ARGV[1], KEYS[1], ARGV[2])"
-"""At once: between the two, a counter would begin anew."""
+"""Atomic: otherwise a counter could start again in between."""
 
 Mode = Callable[[ValkeyServer], AbstractAsyncContextManager[object]]
 
@@ -79,7 +79,7 @@ async def poisoned(valkey: ValkeyServer) -> AsyncIterator[None]:
 
 
 async def _poison(valkey: ValkeyServer) -> None:
-    """Writes something else into every key, again and again."""
+    """Repeatedly overwrites every key with a value of another type."""
     while True:
         for number, key in enumerate(await asyncio.to_thread(valkey.held)):
             how = ("SET", "LPUSH", "SADD")[number % 3]
@@ -102,42 +102,48 @@ async def test_07_losing_the_shared_store(
     service, rounds = new_service(postgres_here, **limits), scaled(1, 10)
     ports = [running.port for running in await asyncio.to_thread(service.start_many, _PROCESSES)]
     admitted: dict[str, int] = {}
-    async with load(ports, chance, actors=2) as going:
+    async with load(ports, chance, actors=2) as traffic:
         for mode in MODES * rounds:
             victim = await _victim(ports, chance)
-            await _shared(ports, valkey)
+            await _wait_for_store(ports, valkey)
             before = await _guesses(ports, victim, _GUESSES + 3)
             async with mode(valkey):
                 during = await _guesses_for(ports, victim, _SECONDS)
-            # A process asks the store again when it has been away for five seconds.
+            # A process tries the store again five seconds after a failure.
             after = await _guesses(ports, victim, 2 * _GUESSES)
             statuses = before + during + after
             assert set(statuses) <= {401, 429}, statuses
             name = mode.__name__
             admitted[name] = max(admitted.get(name, 0), statuses[401])
     async with Client(ports[0]) as client:
-        problems = await check(client, going.ledger.accounts) + audit(postgres_here)
-    most, ledger = _GUESSES * (_PROCESSES + 2), going.ledger
+        problems = await check(client, traffic.ledger.accounts) + check_rows(postgres_here)
+    limit, ledger = _GUESSES * (_PROCESSES + 2), traffic.ledger
     failed = sum(n for status, n in ledger.statuses.items() if status >= 500)
     extra = ", ".join(f"{name} {number - _GUESSES}" for name, number in admitted.items())
     report(
         f"{rounds} rounds of each, {ledger.summary()}; 5xx {failed}, revoked accepted "
-        f"{len(going.revived)} of {going.tried}, slowest {ledger.slowest:.1f} s; guesses admitted "
-        f"beyond the limit of {_GUESSES}: {extra} (at most {most - _GUESSES})"
+        f"{len(traffic.violations)} of {traffic.tried}, slowest {ledger.slowest:.1f} s; guesses "
+        f"admitted beyond the limit of {_GUESSES}: {extra} (at most {limit - _GUESSES})"
     )
-    assert (problems, going.revived, ledger.wrong, failed, ledger.lost) == ([], [], [], 0, 0)
-    assert max(admitted.values()) <= most
+    assert (problems, traffic.violations, ledger.unexpected, failed, ledger.lost) == (
+        [],
+        [],
+        [],
+        0,
+        0,
+    )
+    assert max(admitted.values()) <= limit
 
 
 async def _victim(ports: list[int], chance: random.Random) -> str:
     async with Client(ports[0]) as client:
-        account = await Actor([client], Ledger(), chance).registered()
+        account = await Actor([client], Ledger(), chance).register()
     assert account
     return account.email
 
 
-async def _shared(ports: list[int], valkey: ValkeyServer) -> None:
-    """Wait until each process counts in the shared store again."""
+async def _wait_for_store(ports: list[int], valkey: ValkeyServer) -> None:
+    """Waits until each process uses the shared store again."""
     for port in ports:
         async with asyncio.timeout(20):
             while True:
@@ -153,8 +159,8 @@ async def _guesses(ports: list[int], email: str, number: int) -> Counter[int]:
     statuses = Counter[int]()
     for turn in range(number):
         async with Client(ports[turn % len(ports)]) as client:
-            answer = await client.post("/login", {"email": email, "password": new_password()})
-            statuses[answer.status] += 1
+            response = await client.post("/login", {"email": email, "password": new_password()})
+            statuses[response.status] += 1
     return statuses
 
 

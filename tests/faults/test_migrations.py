@@ -1,4 +1,4 @@
-"""12, 13, 15 and 16: the schema changes with rows in it, killed half-way, and by four at once."""
+"""12, 13, 15 and 16: migrations with rows in the tables, killed half-way, and four at once."""
 
 import asyncio
 import random
@@ -13,21 +13,21 @@ from alembic.script import ScriptDirectory
 from authapi.crypto.passwords import Cost, PasswordHasher
 from authapi.storage import migrations
 from tests.faults.conftest import EmptyURL, NewService, Report
-from tests.faults.harness.checker import opens
+from tests.faults.harness.checker import can_log_in
 from tests.faults.harness.figures import scaled
-from tests.faults.harness.wire import Client
+from tests.faults.harness.http_client import Client
 from tests.storage.rows import AT, sync_url
 
 pytestmark = pytest.mark.faults
 
 _PASSWORD = "correct horse battery staple"
-_AT_ONCE = 4
+_CONCURRENCY = 4
 
 Rows = dict[str, list[dict[str, Any]]]
 
 
 def revisions() -> list[str]:
-    """Every revision, the oldest first."""
+    """Returns all revisions, the oldest first."""
     script = ScriptDirectory.from_config(migrations._config())
     return [revision.revision for revision in script.walk_revisions()][::-1]
 
@@ -47,7 +47,7 @@ async def test_12_up_with_rows_from_every_revision(
     running = await asyncio.to_thread(service.start)
     async with Client(running.port) as client:
         for revision in written:
-            assert await opens(client, f"user{revision}@example.com", _PASSWORD)
+            assert await can_log_in(client, f"user{revision}@example.com", _PASSWORD)
     report(f"{len(written)} revisions, {compared} rows compared, differences 0; each user logs in")
 
 
@@ -58,7 +58,7 @@ async def test_13_down_and_up_again(empty_url: EmptyURL, report: Report) -> None
     for older in [*chain[-2::-1], "base"]:
         kept = insert(url, migrations.current(url) or "")
         migrations.downgrade(url, older)
-        compare(url, kept, only_what_is_left=True)
+        compare(url, kept, ignore_missing=True)
         steps += 1
     for newer in chain:
         migrations.upgrade(url, newer)
@@ -71,25 +71,25 @@ async def test_13_down_and_up_again(empty_url: EmptyURL, report: Report) -> None
 async def test_15_killed_half_way(
     empty_url: EmptyURL, new_service: NewService, report: Report, chance: random.Random
 ) -> None:
-    rounds, stopped, took = scaled(3, 40), 0, 3.0
+    rounds, stopped, duration = scaled(3, 40), 0, 3.0
     for number in range(rounds):
         url = empty_url()
         first = revisions()[0]
         await asyncio.to_thread(migrations.upgrade, url, first)
         kept = insert(url, first)
         service = new_service(url)
-        began = time.monotonic()
+        started_at = time.monotonic()
         process = service.command("db", "upgrade")
-        if number:  # the first tells how long it takes, and therefore when to kill the others
-            await asyncio.sleep(chance.uniform(0.4 * took, took))
+        if number:  # the first round measures the duration, which gives the time of the kill
+            await asyncio.sleep(chance.uniform(0.4 * duration, duration))
             stopped += process.kill() != 0
         else:
             assert await asyncio.to_thread(process.wait, 60) == 0
-            took = time.monotonic() - began
+            duration = time.monotonic() - started_at
         await asyncio.to_thread(service.run, "db", "upgrade")
         await asyncio.to_thread(service.run, "db", "check")
         compare(url, kept)
-    report(f"{rounds} rounds, {stopped} killed within {took:.1f} s, stuck 0, rows lost 0")
+    report(f"{rounds} rounds, {stopped} killed within {duration:.1f} s, stuck 0, rows lost 0")
 
 
 @pytest.mark.parametrize("command", ["db upgrade", "serve"])
@@ -100,27 +100,27 @@ async def test_16_four_at_once(
     for _ in range(rounds):
         service = new_service(empty_url())
         if command == "serve":
-            if not service.is_sqlite:  # PostgreSQL's schema is changed when its operator says so
+            if not service.is_sqlite:  # by default `serve` does not migrate PostgreSQL
                 await asyncio.to_thread(migrations.upgrade, service.database_url)
-            started = [service.start(waits=False) for _ in range(_AT_ONCE)]
+            started = [service.start(wait=False) for _ in range(_CONCURRENCY)]
             for running in started:
                 try:
                     await asyncio.to_thread(running.ready)
                 except (RuntimeError, TimeoutError) as error:
                     failed.append(str(error))
         else:
-            processes = [service.command("db", "upgrade") for _ in range(_AT_ONCE)]
+            processes = [service.command("db", "upgrade") for _ in range(_CONCURRENCY)]
             for process in processes:
                 if await asyncio.to_thread(process.wait, 60) != 0:
                     failed.append(process.output())
         service.stack.close()
         migrations.check(service.database_url)
-    report(f"{rounds} rounds of {_AT_ONCE}, failed {len(failed)}")
+    report(f"{rounds} rounds of {_CONCURRENCY}, failed {len(failed)}")
     assert failed == []
 
 
 def insert(url: str, revision: str) -> Rows:
-    """One row in each table, with something in every column; what was inserted."""
+    """Inserts a row with a value in every column into each table. Returns the rows."""
     engine = sa.create_engine(sync_url(url), poolclass=sa.NullPool)
     metadata, user, session = sa.MetaData(), uuid4(), uuid4()
     metadata.reflect(engine)
@@ -153,21 +153,21 @@ def insert(url: str, revision: str) -> Rows:
     return rows
 
 
-def compare(url: str, rows: Rows, *, only_what_is_left: bool = False) -> int:
-    """How many rows are there with the values that they had. Raises AssertionError for others."""
+def compare(url: str, rows: Rows, *, ignore_missing: bool = False) -> int:
+    """Returns the number of rows with unchanged values. Raises AssertionError for a changed one."""
     engine = sa.create_engine(sync_url(url), poolclass=sa.NullPool)
     metadata, count = sa.MetaData(), 0
     metadata.reflect(engine)
     with engine.connect() as connection:
         for name, expected in rows.items():
-            if only_what_is_left and name not in metadata.tables:
+            if ignore_missing and name not in metadata.tables:
                 continue
             table = metadata.tables[name]
             for row in expected:
-                is_it = sa.and_(*(key == row[key.name] for key in table.primary_key.columns))
-                found = connection.execute(sa.select(table).where(is_it)).one()
+                matches = sa.and_(*(key == row[key.name] for key in table.primary_key.columns))
+                found = connection.execute(sa.select(table).where(matches)).one()
                 for column, value in row.items():
-                    if only_what_is_left and column not in table.c:
+                    if ignore_missing and column not in table.c:
                         continue
                     assert found._mapping[column] == value, (name, column)
                 count += 1
@@ -196,5 +196,5 @@ def _value(column: sa.Column[Any]) -> object:
 
 
 def _id(column: sa.Column[Any], value: Any) -> object:
-    # What reflection of SQLite calls a string of 32 characters.
+    # On SQLite, reflection returns a string of 32 characters for a UUID.
     return value if isinstance(column.type, sa.Uuid) else value.hex

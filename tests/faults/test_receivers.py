@@ -1,4 +1,4 @@
-"""35: a receiver of webhooks or a mail server that is slow or away delays no other receiver."""
+"""35: a slow or unreachable webhook receiver or mail server delays no other receiver."""
 
 import asyncio
 import json
@@ -22,8 +22,8 @@ from authapi.settings import Settings
 from authapi.storage.models import outbox
 from tests.faults.conftest import NewService, Report
 from tests.faults.harness.figures import scaled, spread
-from tests.faults.harness.waiting import until
-from tests.faults.harness.wire import Client
+from tests.faults.harness.http_client import Client
+from tests.faults.harness.polling import until
 from tests.servers.webhooks import SECRET, Manner, Receiver
 from tests.storage.rows import sql
 
@@ -33,47 +33,49 @@ _EVENTS = 60
 _ACTORS = 2
 _BOUND = 1.0
 """Seconds from the time of an event, which is before its commit, to its arrival."""
-_SHARE = 5
-"""Deliveries of one process to one receiver at one time."""
+_SLOTS = 5
+"""Concurrent deliveries of one process to one receiver."""
 _STOPPED_WITHIN = 5.0
 _NO_MAIL = "none:"
 
 
 @dataclass(frozen=True)
-class Bad:
-    """What is beside the healthy receiver: other receivers, and a mail server."""
+class Faulty:
+    """The other receivers next to the healthy one, and the mail server."""
 
     receivers: tuple[Receiver, ...] = ()
     mail_url: str = _NO_MAIL
 
 
-Beside = Callable[[], AbstractContextManager[Bad]]
+OtherReceivers = Callable[[], AbstractContextManager[Faulty]]
 
 
 @contextmanager
-def listening(manner: Manner = "answers", status: int = 204, delay: float = 0.0) -> Iterator[Bad]:
+def listening(
+    manner: Manner = "answers", status: int = 204, delay: float = 0.0
+) -> Iterator[Faulty]:
     with Receiver(manner=manner, status=status, delay=delay) as receiver:
-        yield Bad((receiver,))
+        yield Faulty((receiver,))
 
 
 @contextmanager
-def refusing() -> Iterator[Bad]:
-    yield Bad((Receiver(),))  # nothing listens on its port
+def refusing() -> Iterator[Faulty]:
+    yield Faulty((Receiver(),))  # no server listens on its port
 
 
 @contextmanager
-def nothing() -> Iterator[Bad]:
-    yield Bad()
+def no_receivers() -> Iterator[Faulty]:
+    yield Faulty()
 
 
 @contextmanager
-def silent_mail() -> Iterator[Bad]:
+def silent_mail() -> Iterator[Faulty]:
     with socket.create_server(("127.0.0.1", 0), backlog=128) as server:
-        yield Bad(mail_url=f"smtp+plain://127.0.0.1:{server.getsockname()[1]}")
+        yield Faulty(mail_url=f"smtp+plain://127.0.0.1:{server.getsockname()[1]}")
 
 
-KINDS: Mapping[str, Beside] = {
-    "is alone": nothing,
+KINDS: Mapping[str, OtherReceivers] = {
+    "is alone": no_receivers,
     "hangs": partial(listening, "hangs"),
     "drips": partial(listening, "drips"),
     "refuses": refusing,
@@ -85,71 +87,71 @@ KINDS: Mapping[str, Beside] = {
 
 
 @contextmanager
-def together() -> Iterator[Bad]:
+def all_kinds() -> Iterator[Faulty]:
     with ExitStack() as stack:
-        found = [stack.enter_context(beside()) for beside in KINDS.values()]
-        receivers = tuple(receiver for bad in found for receiver in bad.receivers)
-        yield Bad(receivers, max(bad.mail_url for bad in found))
+        found = [stack.enter_context(other_receivers()) for other_receivers in KINDS.values()]
+        receivers = tuple(receiver for faulty in found for receiver in faulty.receivers)
+        yield Faulty(receivers, max(faulty.mail_url for faulty in found))
 
 
 @pytest.mark.parametrize(
     ("kind", "workers"),
     [*((kind, 1) for kind in KINDS), ("all of them", 1), ("is alone", 4), ("all of them", 4)],
 )
-async def test_35_sixty_events_beside_a_receiver_that(
+async def test_35_sixty_events_next_to_a_receiver_that(
     url: str, new_service: NewService, report: Report, kind: str, workers: int
 ) -> None:
-    beside = KINDS.get(kind, together)
-    with Receiver() as healthy, beside() as bad:
-        urls = [healthy.url, *(receiver.url for receiver in bad.receivers)]
+    other_receivers = KINDS.get(kind, all_kinds)
+    with Receiver() as healthy, other_receivers() as faulty:
+        urls = [healthy.url, *(receiver.url for receiver in faulty.receivers)]
         service = new_service(
             url,
             WEBHOOK_URLS=",".join(urls),
             WEBHOOK_SECRET=SECRET,
-            MAIL_URL=bad.mail_url,
+            MAIL_URL=faulty.mail_url,
             MAIL_FROM="authapi <no-reply@mail.example>",
         )
         running = await asyncio.to_thread(service.start, workers=workers)
         await _register(running.port)
         arrived = partial(len, healthy.received)
         last = await _until_all(arrived)
-        began = time.monotonic()
+        started_at = time.monotonic()
         await asyncio.to_thread(running.process.terminate)
-        stopped = time.monotonic() - began
-        waits = [_waited(healthy, number) for number in range(arrived())]
-        most = max((receiver.most for receiver in bad.receivers), default=0)
+        stopped = time.monotonic() - started_at
+        waits = [_delay(healthy, number) for number in range(arrived())]
+        highest = max((receiver.most for receiver in faulty.receivers), default=0)
     ids = {found.headers["webhook-id"] for found in healthy.received}
     report(
         f"{arrived()} of {_EVENTS} arrived, {spread(waits, 1, 2)} s after their event, the last "
-        f"{last:.1f} s after the last answer; to one bad receiver at one time max {most}; "
+        f"{last:.1f} s after the last response; to one faulty receiver at one time max {highest}; "
         f"stopped after {stopped:.1f} s"
     )
-    assert (arrived(), len(ids)) == (_EVENTS, _EVENTS), "each once"
+    assert (arrived(), len(ids)) == (_EVENTS, _EVENTS), "each exactly once"
     assert max(waits) < _BOUND
-    assert most <= _SHARE * workers
+    assert highest <= _SLOTS * workers
     assert stopped < _STOPPED_WITHIN
 
 
-async def test_35_sixty_events_behind_what_another_receiver_has_queued(
+async def test_35_sixty_events_behind_the_queue_of_another_receiver(
     url: str, new_service: NewService, report: Report
 ) -> None:
-    queued, away = scaled(20_000, 100_000), Receiver()  # nothing listens on its port
+    queued, unreachable = scaled(20_000, 100_000), Receiver()  # no server listens on its port
     with Receiver() as healthy:
         service = new_service(
             url,
-            WEBHOOK_URLS=f"{away.url},{healthy.url}",
+            WEBHOOK_URLS=f"{unreachable.url},{healthy.url}",
             WEBHOOK_SECRET=SECRET,
             MAIL_URL=_NO_MAIL,
         )
-        await _queue(url, service.environment()["AUTHAPI_SECRET"], away.url, queued)
+        await _queue(url, service.environment()["AUTHAPI_SECRET"], unreachable.url, queued)
         running = await asyncio.to_thread(service.start)
         await _register(running.port)
         arrived = partial(len, healthy.received)
         await _until_all(arrived)
-        waits = [_waited(healthy, number) for number in range(arrived())]
+        waits = [_delay(healthy, number) for number in range(arrived())]
         tried = sql(url, "SELECT sum(attempts) FROM outbox")[0][0]
     report(
-        f"{queued} entries of a receiver that is away, older than the events: {arrived()} of "
+        f"{queued} entries of an unreachable receiver, older than the events: {arrived()} of "
         f"{_EVENTS} arrived, {spread(waits, 1, 2)} s after their event; attempts at the other "
         f"{tried}"
     )
@@ -159,7 +161,7 @@ async def test_35_sixty_events_behind_what_another_receiver_has_queued(
 
 
 async def _queue(url: str, secret: str, to: str, count: int) -> None:
-    """Write so many entries for `to`, due since a minute."""
+    """Inserts entries for `to` that have been due for a minute."""
     services = Services.build(
         Settings(database_url=url, secret=secret, webhook_urls=(to,), webhook_secret=SECRET)  # type: ignore[arg-type]
     )
@@ -167,14 +169,14 @@ async def _queue(url: str, secret: str, to: str, count: int) -> None:
     async with services.database.transaction() as store:
         await services.webhooks.queue(store, event)
         [first] = await store.outbox.page(limit=1)
-    payload = json.dumps(services.outbox.read(first)).encode()
+    payload = json.dumps(services.outbox.decrypt_payload(first)).encode()
     due = first.due_at - timedelta(minutes=1)
     for begin in range(0, count, 1000):
         rows = []
         for _ in range(min(1000, count - begin)):
             key = new_id()
-            sealed = services.keys.outbox_sealer.seal(payload, context=outbox_context(key))
-            rows.append(asdict(first) | {"id": key, "payload": sealed, "due_at": due})
+            encrypted = services.keys.outbox_cipher.encrypt(payload, context=outbox_context(key))
+            rows.append(asdict(first) | {"id": key, "payload": encrypted, "due_at": due})
         async with services.database.transaction() as store:
             await store.connection.execute(sa.insert(outbox), rows)
     await services.stop()
@@ -183,7 +185,7 @@ async def _queue(url: str, secret: str, to: str, count: int) -> None:
 async def _register(port: int) -> None:
     numbers = iter(range(_EVENTS))
 
-    async def go_on() -> None:
+    async def register_accounts() -> None:
         async with Client(port) as client:
             for number in numbers:
                 body = {"email": f"user{number}@example.com", "password": "correct horse battery"}
@@ -191,17 +193,17 @@ async def _register(port: int) -> None:
 
     async with asyncio.TaskGroup() as group:
         for _ in range(_ACTORS):
-            group.create_task(go_on())
+            group.create_task(register_accounts())
 
 
 async def _until_all(arrived: Callable[[], int]) -> float:
-    """Seconds until all events have arrived, or until it is too late."""
-    began = time.monotonic()
+    """Waits until all events have arrived, 30 s at most. Returns the seconds."""
+    started_at = time.monotonic()
     with suppress(TimeoutError):
         await until(lambda: arrived() == _EVENTS, within=30, what="all events")
-    return time.monotonic() - began
+    return time.monotonic() - started_at
 
 
-def _waited(receiver: Receiver, number: int) -> float:
+def _delay(receiver: Receiver, number: int) -> float:
     found = receiver.received[number]
     return found.at - datetime.fromisoformat(found.document["timestamp"]).timestamp()

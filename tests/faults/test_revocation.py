@@ -1,4 +1,4 @@
-"""18 and 19: what is over in one process is over in all of them, within the bound."""
+"""18 and 19: a credential revoked in one process is rejected by all, within the bound."""
 
 import asyncio
 import contextlib
@@ -10,11 +10,16 @@ import pytest
 
 from tests.faults.conftest import NewService, Report
 from tests.faults.harness.actors import Actor
-from tests.faults.harness.facts import Account, Credential, Ledger
 from tests.faults.harness.figures import scaled, spread
-from tests.faults.harness.hammering import CLOCK, POSTGRES_BOUND, SQLITE_BOUND, Hammer
+from tests.faults.harness.hammer import (
+    CLOCK_TOLERANCE,
+    POSTGRES_STALENESS,
+    SQLITE_STALENESS,
+    Hammer,
+)
+from tests.faults.harness.http_client import Client
+from tests.faults.harness.ledger import Account, Credential, Ledger
 from tests.faults.harness.service import Service
-from tests.faults.harness.wire import Client
 
 pytestmark = pytest.mark.faults
 
@@ -30,15 +35,15 @@ async def logout(_: Service, client: Client, account: Account) -> list[Credentia
 
 
 async def end_of_others(_: Service, client: Client, account: Account) -> list[Credential]:
-    answer = await client.delete("/me/sessions", account.live[0].headers)
-    assert answer.status == 204
+    response = await client.delete("/me/sessions", account.live[0].headers)
+    assert response.status == 204
     return account.live[1:]
 
 
 async def password(_: Service, client: Client, account: Account) -> list[Credential]:
     body = {"current_password": account.password, "new_password": account.password[::-1]}
-    answer = await client.post("/me/password", body, account.live[0].headers)
-    assert answer.status == 204
+    response = await client.post("/me/password", body, account.live[0].headers)
+    assert response.status == 204
     kept = account.live[0].strategy == "jwt"
     return account.live[1:] if kept else account.live
 
@@ -61,61 +66,62 @@ async def test_18_revocation_in_four_processes(
 ) -> None:
     service, rounds = new_service(url), scaled(3, 40)
     running = await asyncio.to_thread(service.start_many, _PROCESSES)
-    bound = SQLITE_BOUND if service.is_sqlite else POSTGRES_BOUND
+    bound = SQLITE_STALENESS if service.is_sqlite else POSTGRES_STALENESS
     stale: dict[str, list[float]] = {}
     hammers: list[Hammer] = []
     async with contextlib.AsyncExitStack() as stack:
         clients = [await stack.enter_async_context(Client(process.port)) for process in running]
         for change in CHANGES * rounds:
-            account = await _account(clients, chance)
-            used, found = await _hammered(service, clients, account, change, chance)
+            account = await _create_account(clients, chance)
+            used, found = await _measure_staleness(service, clients, account, change, chance)
             hammers += used
             stale.setdefault(change.__name__, []).extend(found)
-    again = sum(hammer.after for hammer in hammers)
+    repeated = sum(hammer.accepted_after_refusal for hammer in hammers)
     every = [seconds for found in stale.values() for seconds in found]
-    late = sum(seconds > bound + CLOCK for seconds in every)
-    most = ", ".join(f"{name} {max(found) * 1000:.1f}" for name, found in stale.items())
+    late = sum(seconds > bound + CLOCK_TOLERANCE for seconds in every)
+    maxima = ", ".join(f"{name} {max(found) * 1000:.1f}" for name, found in stale.items())
     report(
         f"{rounds} rounds of each, {len(every)} credentials x processes, staleness {spread(every)} "
-        f"(bound {bound * 1000:.0f} ms; max of {most}); beyond it {late}, accepted again {again}"
+        f"(bound {bound * 1000:.0f} ms; max of {maxima}); beyond it {late}, accepted "
+        f"again {repeated}"
     )
-    assert (late, again, [h.wrong for h in hammers if h.wrong]) == (0, 0, [])
+    assert (late, repeated, [h.unexpected for h in hammers if h.unexpected]) == (0, 0, [])
 
 
-async def _hammered(
+async def _measure_staleness(
     service: Service,
     clients: list[Client],
     account: Account,
     change: Change,
     chance: random.Random,
 ) -> tuple[list[Hammer], list[float]]:
-    """Who used the credentials elsewhere meanwhile, and how long after the change they could."""
+    """Returns the clients of the other processes, and the seconds in which they were accepted."""
     hammers = [Hammer(client, used) for client in clients[1:] for used in account.live[-3:]]
     tasks = {hammer.credential: list[asyncio.Task[None]]() for hammer in hammers}
     for hammer in hammers:
         tasks[hammer.credential].append(asyncio.create_task(hammer.run()))
     await asyncio.sleep(chance.uniform(0.05, 0.15))
     ended = await change(service, clients[0], account)
-    told = time.monotonic()
-    async with asyncio.timeout(10 * POSTGRES_BOUND):
+    acknowledged_at = time.monotonic()
+    async with asyncio.timeout(10 * POSTGRES_STALENESS):
         await asyncio.gather(*(task for c in tasks if c in ended for task in tasks[c]))
     rest = [task for found in tasks.values() for task in found]
     for task in rest:
         task.cancel()
     await asyncio.gather(*rest, return_exceptions=True)
-    over = [hammer for hammer in hammers if hammer.credential in ended]
-    return hammers, [max(0.0, hammer.last_accepted - told) for hammer in over]
+    revoked_uses = [hammer for hammer in hammers if hammer.credential in ended]
+    return hammers, [max(0.0, hammer.last_accepted - acknowledged_at) for hammer in revoked_uses]
 
 
-async def _account(clients: list[Client], chance: random.Random) -> Account:
-    """Somebody with a login of each kind, known in every process."""
+async def _create_account(clients: list[Client], chance: random.Random) -> Account:
+    """Creates an account with a login of each kind, which is in the cache of every process."""
     ledger = Ledger()
     actor = Actor(clients[:1], ledger, chance)
-    account = await actor.registered()
+    account = await actor.register()
     assert account
     for strategy in ("jwt", "session", "token", "jwt"):
         assert await actor.log_in(account, strategy)
-    assert not ledger.wrong
+    assert not ledger.unexpected
     for client in clients:
         for credential in account.live:
             for _ in range(2):

@@ -1,4 +1,4 @@
-"""20 and 22: of fifty at the same moment, exactly one succeeds."""
+"""20 and 22: of fifty concurrent requests, exactly one succeeds."""
 
 import asyncio
 import random
@@ -10,10 +10,10 @@ import pytest
 
 from tests.faults.conftest import NewService, Report
 from tests.faults.harness.actors import Actor, new_password
-from tests.faults.harness.checker import audit, opens
-from tests.faults.harness.facts import Account, Ledger
+from tests.faults.harness.checker import can_log_in, check_rows
 from tests.faults.harness.figures import scaled
-from tests.faults.harness.wire import Answer, Client
+from tests.faults.harness.http_client import Client, Response
+from tests.faults.harness.ledger import Account, Ledger
 
 pytestmark = pytest.mark.faults
 
@@ -31,78 +31,78 @@ async def test_20_fifty_at_once(
     async with AsyncExitStack() as stack:
         clients = [await stack.enter_async_context(Client(process.port)) for process in running]
         for name in [*seen] * rounds:
-            answers = await _race(name, clients, chance)
-            statuses = [answer.status for answer in answers]
+            responses = await _race(name, clients, chance)
+            statuses = [response.status for response in responses]
             seen[name].update(statuses)
             winners.append((name, sum(200 <= status < 300 for status in statuses)))
-    problems = audit(url)
+    problems = check_rows(url)
     failed = sum(n for counted in seen.values() for status, n in counted.items() if status >= 500)
-    most, least = (bound(number for _, number in winners) for bound in (max, min))
-    told = "; ".join(
+    highest, lowest = (bound(number for _, number in winners) for bound in (max, min))
+    details = "; ".join(
         f"{name} " + ", ".join(f"{n} x {status}" for status, n in sorted(counted.items()))
         for name, counted in seen.items()
     )
     report(
-        f"{rounds} rounds of {_PARALLEL}: winners min {least} max {most}, 5xx {failed}, "
-        f"contradicting rows {len(problems)} ({told})"
+        f"{rounds} rounds of {_PARALLEL}: winners min {lowest} max {highest}, 5xx {failed}, "
+        f"contradicting rows {len(problems)} ({details})"
     )
     assert [(name, number) for name, number in winners if number != 1] == []
     assert (problems, failed) == ([], 0)
 
 
-async def _race(name: str, clients: Sequence[Client], chance: random.Random) -> list[Answer]:
+async def _race(name: str, clients: Sequence[Client], chance: random.Random) -> list[Response]:
     actor = Actor([clients[0]], Ledger(), chance)
     if name == "register":
         body = {"email": "Same@Example.com", "password": new_password()}
         body["email"] = f"{chance.getrandbits(64):x}@example.com"
-        return await _together(clients, "POST", "/register", json=body)
-    account = await actor.registered()
+        return await _send_together(clients, "POST", "/register", json=body)
+    account = await actor.register()
     assert account
     manager, other = [await actor.log_in(account, strategy) for strategy in ("jwt", "session")]
     assert manager
     assert other
     if name == "end":
         path = f"/me/sessions/{other.session_id}"
-        return await _together(clients, "DELETE", path, account=account)
+        return await _send_together(clients, "DELETE", path, account=account)
     if name == "token":
         made = await clients[0].post("/me/tokens", {"name": "a script"}, manager.headers)
         path = f"/me/tokens/{made.json()['id']}"
-        return await _together(clients, "DELETE", path, account=account)
+        return await _send_together(clients, "DELETE", path, account=account)
     if name == "delete":
-        answers = await _together(clients, "DELETE", "/me", account=account)
-        # Removing what is gone already may be told as done too; the row must say it once.
-        return [answer for answer in answers if answer.status != 204] + [
-            answer for answer in answers if answer.status == 204
+        responses = await _send_together(clients, "DELETE", "/me", account=account)
+        # A repeated deletion may return 204 too; the rows must show one deletion.
+        return [response for response in responses if response.status != 204] + [
+            response for response in responses if response.status == 204
         ][:1]
     return await _passwords(clients, account)
 
 
-async def _passwords(clients: Sequence[Client], account: Account) -> list[Answer]:
-    wanted = [new_password() for _ in range(_PARALLEL)]
-    answers = await asyncio.gather(
+async def _passwords(clients: Sequence[Client], account: Account) -> list[Response]:
+    passwords = [new_password() for _ in range(_PARALLEL)]
+    responses = await asyncio.gather(
         *(
             clients[number % len(clients)].post(
                 "/me/password",
                 {"current_password": account.password, "new_password": password},
                 account.live[0].headers,
             )
-            for number, password in enumerate(wanted)
+            for number, password in enumerate(passwords)
         )
     )
-    won = [password for password, a in zip(wanted, answers, strict=True) if a.status == 204]
-    assert all([await opens(clients[-1], account.email, password) for password in won])
-    assert not await opens(clients[-1], account.email, account.password)
-    return answers
+    won = [password for password, a in zip(passwords, responses, strict=True) if a.status == 204]
+    assert all([await can_log_in(clients[-1], account.email, password) for password in won])
+    assert not await can_log_in(clients[-1], account.email, account.password)
+    return responses
 
 
-async def _together(
+async def _send_together(
     clients: Sequence[Client],
     method: str,
     path: str,
     *,
     json: object = None,
     account: Account | None = None,
-) -> list[Answer]:
+) -> list[Response]:
     headers = account.live[0].headers if account else None
     return await asyncio.gather(
         *(

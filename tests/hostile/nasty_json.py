@@ -1,7 +1,7 @@
-"""Nasty JSON: texts that parsers disagree about, fall over, or read in a way nobody meant.
+"""Hostile JSON: texts that parsers disagree about, fail on, or misread.
 
-After the kinds of cases of Nicolas Seriot's JSONTestSuite ("Parsing JSON is a minefield"); the
-texts are our own.
+The categories follow Nicolas Seriot's JSONTestSuite ("Parsing JSON is a minefield"); the texts are
+original.
 """
 
 from collections.abc import Mapping
@@ -143,7 +143,7 @@ MALFORMED: Mapping[str, bytes] = {
     "template": b"{{7*7}}",
     "ldjson": b'{"a":1}\x1e{"a":2}',
 }
-"""Texts without exactly one meaning; also inside of another text."""
+"""Malformed or ambiguous texts, also as part of a larger text."""
 
 WELL_FORMED: Mapping[str, bytes] = {
     "null": b"null",
@@ -191,4 +191,4 @@ WELL_FORMED: Mapping[str, bytes] = {
     "18 arrays": b"[" * 18 + b"]" * 18,
     "spaces everywhere": b' \r\n\t{ "a" \t:\n[ ] } ',
 }
-"""Texts with one meaning that no route asks for, as it is or inside of another."""
+"""Well-formed texts that no route expects, alone or as a member."""

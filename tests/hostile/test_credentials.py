@@ -1,4 +1,4 @@
-"""Credentials that are broken, forged, doubled or none: one answer, and never a failure."""
+"""Malformed, forged and duplicate credentials: the response is always the same 401."""
 
 import base64
 import hashlib
@@ -19,26 +19,26 @@ from authapi.crypto.secrets import new_opaque_token, new_secret
 from authapi.identity import User
 from authapi.testing import PASSWORD
 from tests.conftest import SettingsFactory
+from tests.hostile.checked_app import CheckedApp, open_checked_app, raw
 from tests.hostile.nasty_json import CANARY
-from tests.hostile.watch import Watch, raw, watching
 from tests.known_key import FOREIGN, KEY
-from tests.web.answers import BEARER, problem, unnamed
 from tests.web.logins import STRATEGIES, sign_in
+from tests.web.responses import BEARER, problem, unnamed
 
-SECRET = "not the secret of anybody, only of these tests"
+SECRET = "a secret that is used only by these tests"
 CLIENTS_AT = {"/token/introspect"}
-"""Where `Basic` is client authentication."""
+"""Paths where `Basic` is client authentication."""
 
 
 @pytest.fixture
-async def watch(database_url: str, caplog: pytest.LogCaptureFixture) -> AsyncIterator[Watch]:
-    """Every strategy on each database, with a secret that we know."""
+async def app(database_url: str, caplog: pytest.LogCaptureFixture) -> AsyncIterator[CheckedApp]:
+    """The service with all strategies and a known secret, on each database."""
     settings = Settings(
         database_url=SecretStr(database_url),
         secret=SecretStr(SECRET),
         strategies=("session", "token", "jwt", "basic"),
     )
-    async with watching(settings, caplog) as found:
+    async with open_checked_app(settings, caplog) as found:
         yield found
 
 
@@ -48,15 +48,15 @@ def bearer(token: str | bytes) -> list[tuple[bytes, bytes]]:
     ]
 
 
-async def refused(watch: Watch, cases: dict[str, list[tuple[bytes, bytes]]]) -> None:
-    """Each is answered 401 in the same words."""
+async def refused(app: CheckedApp, cases: dict[str, list[tuple[bytes, bytes]]]) -> None:
+    """Check that all cases get the same 401."""
     answers = set()
     for name, headers in cases.items():
-        response = await watch.ask("GET", "/me", headers=headers)
+        response = await app.ask("GET", "/me", headers=headers)
         assert response.status_code == 401, name
         problem(response, 401, "unauthenticated")
         _, body, seen = unnamed(response)
-        # RFC 6750, section 3.1: an error is told only to who sent a token.
+        # RFC 6750, section 3.1: `error` is sent only if the request has a token.
         is_bearer = any(value.lower().startswith(b"bearer") for _, value in headers)
         assert ('error="invalid_token"' in str(seen["www-authenticate"])) == is_bearer, name
         answers.add(json.dumps(body, sort_keys=True))
@@ -66,7 +66,7 @@ async def refused(watch: Watch, cases: dict[str, list[tuple[bytes, bytes]]]) -> 
 # Bearer
 
 
-async def test_garbage_is_no_token(watch: Watch) -> None:
+async def test_malformed_tokens_are_refused(app: CheckedApp) -> None:
     good = new_opaque_token()
     texts: list[bytes] = [
         b"",
@@ -95,46 +95,46 @@ async def test_garbage_is_no_token(watch: Watch) -> None:
         b"[object Object]",
         b"\t" + good.encode(),
         b"\x00",
-        good.encode(),  # well formed, and nobody has it
+        good.encode(),  # well-formed, but not issued
         new_secret().encode(),
     ]
-    await refused(watch, {repr(text): bearer(text) for text in texts})
+    await refused(app, {repr(text): bearer(text) for text in texts})
 
 
-async def test_a_scheme_is_a_word_of_its_own(watch: Watch) -> None:
-    user = await watch.api.create_user()
-    token = (await sign_in(watch.api.services, user, "token"))["authorization"].split(" ")[1]
+async def test_bearer_scheme_is_parsed_strictly(app: CheckedApp) -> None:
+    user = await app.api.create_user()
+    token = (await sign_in(app.api.services, user, "token"))["authorization"].split(" ")[1]
     for good in (f"bearer {token}", f"BEARER {token}", f"Bearer  {token} "):
         headers = [(b"authorization", good.encode())]
-        assert (await watch.ask("GET", "/me", headers=headers)).status_code == 200
+        assert (await app.ask("GET", "/me", headers=headers)).status_code == 200
     for bad in (f"Bearer{token}", f"Bearer:{token}", f"Token {token}", token, f"Bearer\t{token}"):
         headers = [(b"authorization", bad.encode())]
-        problem(await watch.ask("GET", "/me", headers=headers), 401, "unauthenticated")
+        problem(await app.ask("GET", "/me", headers=headers), 401, "unauthenticated")
 
 
-async def test_each_credential_with_each_byte_changed(watch: Watch) -> None:
-    user = await watch.api.create_user()
+async def test_modified_credentials_are_refused(app: CheckedApp) -> None:
+    user = await app.api.create_user()
     for strategy in STRATEGIES:
-        [(name, value)] = raw(await sign_in(watch.api.services, user, strategy))
+        [(name, value)] = raw(await sign_in(app.api.services, user, strategy))
         start = len(b"authapi=" if strategy == "session" else b"Bearer ")
         for at in range(start, len(value)):
             other = b"A" if value[at : at + 1] != b"A" else b"B"
             changed = value[:at] + other + value[at + 1 :]
-            response = await watch.ask("GET", "/me", headers=[(name, changed)])
+            response = await app.ask("GET", "/me", headers=[(name, changed)])
             assert response.status_code == 401, (strategy, at)
         for changed in (value[:-1], value + b"A", value + b"=", value + b"."):
-            response = await watch.ask("GET", "/me", headers=[(name, changed)])
+            response = await app.ask("GET", "/me", headers=[(name, changed)])
             assert response.status_code == 401, (strategy, changed)
-        assert (await watch.ask("GET", "/me", headers=[(name, value)])).status_code == 200
+        assert (await app.ask("GET", "/me", headers=[(name, value)])).status_code == 200
 
 
-async def test_a_credential_of_one_kind_is_none_of_another(watch: Watch) -> None:
-    user = await watch.api.create_user()
+async def test_credentials_are_bound_to_their_strategy(app: CheckedApp) -> None:
+    user = await app.api.create_user()
     issued = {}
     for strategy in STRATEGIES:
-        [(_, value)] = raw(await sign_in(watch.api.services, user, strategy))
+        [(_, value)] = raw(await sign_in(app.api.services, user, strategy))
         issued[strategy] = value.removeprefix(b"Bearer ").removeprefix(b"authapi=")
-    ids = [str(session.id) for session in await watch.api.services.sessions.list_of(user.id)]
+    ids = [str(session.id) for session in await app.api.services.sessions.list_for_user(user.id)]
     cases = {
         "cookie as bearer": bearer(issued["session"]),
         "token as cookie": [(b"cookie", b"authapi=" + issued["token"])],
@@ -142,16 +142,16 @@ async def test_a_credential_of_one_kind_is_none_of_another(watch: Watch) -> None
         **{f"id {n} as bearer": bearer(item) for n, item in enumerate(ids)},
         **{f"id {n} as cookie": [(b"cookie", b"authapi=" + i.encode())] for n, i in enumerate(ids)},
     }
-    await refused(watch, cases)
+    await refused(app, cases)
 
 
-async def test_garbage_is_named_as_such_without_a_cookie_to_ask_for(
+async def test_invalid_token_is_reported_without_the_session_strategy(
     make_settings: SettingsFactory, caplog: pytest.LogCaptureFixture
 ) -> None:
     settings = make_settings(strategies=("token",), default_strategy="token")
-    async with watching(settings, caplog) as watch:
+    async with open_checked_app(settings, caplog) as app:
         for headers, error in ((bearer("x"), ', error="invalid_token"'), ([], "")):
-            response = await watch.ask("GET", "/me", headers=headers)
+            response = await app.ask("GET", "/me", headers=headers)
             problem(response, 401, "unauthenticated")
             assert response.headers["www-authenticate"] == BEARER + error
 
@@ -164,7 +164,7 @@ def b64(data: bytes) -> bytes:
 
 
 def signed(header: bytes, payload: bytes, *, key: jwk.SigningKey = KEY) -> str:
-    """Any bytes under a good ES256 signature."""
+    """A token with these bytes and a valid ES256 signature."""
     text = b64(header) + b"." + b64(payload)
     signature = key.key.sign(text)
     return (text + b"." + b64(signature)).decode()
@@ -175,11 +175,9 @@ def hashed(header: bytes, payload: bytes, key: bytes, algorithm: str = "sha256")
     return (text + b"." + b64(hmac.new(key, text, algorithm).digest())).decode()
 
 
-async def claims_of(watch: Watch, user: User) -> dict[str, Any]:
-    """The claims of a login that is alive."""
-    token = (await sign_in(watch.api.services, user, "jwt"))["authorization"].removeprefix(
-        "Bearer "
-    )
+async def claims_of(app: CheckedApp, user: User) -> dict[str, Any]:
+    """The claims of a valid JWT of `user`."""
+    token = (await sign_in(app.api.services, user, "jwt"))["authorization"].removeprefix("Bearer ")
     payload = token.split(".")[1]
     found: dict[str, Any] = json.loads(
         base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4))
@@ -188,7 +186,7 @@ async def claims_of(watch: Watch, user: User) -> dict[str, Any]:
 
 
 def public_keys() -> Iterator[tuple[str, bytes]]:
-    """Our public key in every form that somebody could take for an HMAC secret."""
+    """The public key in each encoding that an attacker could use as an HMAC secret."""
     verifying = KEY.verifying
     x, y = (int.from_bytes(base64.urlsafe_b64decode(verifying.jwk[n] + "=")) for n in ("x", "y"))
     key = ec.EllipticCurvePublicNumbers(x, y, ec.SECP256R1()).public_key()
@@ -211,12 +209,12 @@ def public_keys() -> Iterator[tuple[str, bytes]]:
     yield "empty", b""
 
 
-async def test_the_header_of_a_jwt_decides_nothing(watch: Watch) -> None:
-    claims = await claims_of(watch, await watch.api.create_user())
+async def test_forged_jwt_headers_are_refused(app: CheckedApp) -> None:
+    claims = await claims_of(app, await app.api.create_user())
     payload = json.dumps(claims).encode()
     kid = KEY.verifying.kid
     good = {"alg": "ES256", "typ": "at+jwt", "kid": kid}
-    fine = await watch.ask("GET", "/me", headers=bearer(signed(json.dumps(good).encode(), payload)))
+    fine = await app.ask("GET", "/me", headers=bearer(signed(json.dumps(good).encode(), payload)))
     assert fine.status_code == 200
 
     cases: dict[str, list[tuple[bytes, bytes]]] = {}
@@ -269,14 +267,14 @@ async def test_the_header_of_a_jwt_decides_nothing(watch: Watch) -> None:
     doubled = header[:-1] + b',"alg":"ES256"}'
     cases["alg twice"] = bearer(signed(doubled, payload))
     cases["sub twice"] = bearer(signed(header, payload[:-1] + b',"sub":"x"}'))
-    await refused(watch, cases)
+    await refused(app, cases)
 
 
-async def test_the_claims_of_a_jwt_are_all_there_and_hold(watch: Watch) -> None:
-    user, other = await watch.api.create_user(), await watch.api.create_user()
-    claims = await claims_of(watch, user)
-    opaque = await sign_in(watch.api.services, user, "token")
-    identity = await watch.ask("GET", "/me/identity", headers=raw(opaque))
+async def test_invalid_or_missing_claims_are_refused(app: CheckedApp) -> None:
+    user, other = await app.api.create_user(), await app.api.create_user()
+    claims = await claims_of(app, user)
+    opaque = await sign_in(app.api.services, user, "token")
+    identity = await app.ask("GET", "/me/identity", headers=raw(opaque))
     verifying = KEY.verifying
     header = json.dumps({"alg": "ES256", "typ": "at+jwt", "kid": verifying.kid}).encode()
     at = int(now().timestamp())
@@ -304,23 +302,23 @@ async def test_the_claims_of_a_jwt_are_all_there_and_hold(watch: Watch) -> None:
         for number in (b"1e999", b"NaN", b"-Infinity", b"9" * 5000):
             payload = json.dumps({**claims, name: 7331}).encode().replace(b"7331", number)
             cases[f"{name} {number[:9]!r}"] = bearer(signed(header, payload))
-    await refused(watch, cases)
+    await refused(app, cases)
 
 
 @pytest.mark.parametrize("roomy", [False, True])
-async def test_a_jwt_that_is_nested_without_end(
+async def test_deeply_nested_jwts_are_refused(
     make_settings: SettingsFactory, caplog: pytest.LogCaptureFixture, roomy: bool
 ) -> None:
-    """Stock python-jose raises RecursionError on it, before it looks at the signature."""
+    """python-jose raises RecursionError for such tokens, before it verifies the signature."""
     key = KEY.verifying
     fine = json.dumps({"alg": "ES256", "typ": "at+jwt", "kid": key.kid}).encode()
     limits = {"max_credential_bytes": 200_000, "max_header_bytes": 400_000} if roomy else {}
     settings = make_settings(secret=SecretStr(SECRET), **limits)
-    async with watching(settings, caplog) as watch:
+    async with open_checked_app(settings, caplog) as app:
         for depth in (1_000, 2_000, 12_000, 40_000):
             nested = b'{"alg":"ES256","a":' + b"[" * depth + b"]" * depth + b"}"
             for token in (signed(nested, b"{}"), signed(fine, nested)):
-                response = await watch.ask("GET", "/me", headers=bearer(token))
+                response = await app.ask("GET", "/me", headers=bearer(token))
                 if roomy or len(token) < 8000:
                     problem(response, 401, "unauthenticated")
                 else:
@@ -330,9 +328,9 @@ async def test_a_jwt_that_is_nested_without_end(
 # The cookie
 
 
-async def test_a_cookie_is_read_in_one_way(watch: Watch) -> None:
-    user = await watch.api.create_user()
-    [(_, pair)] = raw(await sign_in(watch.api.services, user))
+async def test_ambiguous_cookies_are_refused(app: CheckedApp) -> None:
+    user = await app.api.create_user()
+    [(_, pair)] = raw(await sign_in(app.api.services, user))
     value = pair.removeprefix(b"authapi=")
     planted = new_secret().encode()
     good: list[list[bytes]] = [
@@ -351,7 +349,7 @@ async def test_a_cookie_is_read_in_one_way(watch: Watch) -> None:
     ]
     for cookies in good:
         headers = [(b"cookie", cookie) for cookie in cookies]
-        response = await watch.ask("GET", "/me", headers=headers)
+        response = await app.ask("GET", "/me", headers=headers)
         assert response.status_code == 200, cookies
     bad: list[list[bytes]] = [
         [pair + b"; " + pair],
@@ -377,19 +375,19 @@ async def test_a_cookie_is_read_in_one_way(watch: Watch) -> None:
     ]
     for cookies in bad:
         headers = [(b"cookie", cookie) for cookie in cookies]
-        response = await watch.ask("GET", "/me", headers=headers)
+        response = await app.ask("GET", "/me", headers=headers)
         problem(response, 401, "unauthenticated")
 
 
-async def test_a_bad_header_is_not_made_good_by_a_cookie(watch: Watch) -> None:
-    user = await watch.api.create_user()
-    cookie = raw(await sign_in(watch.api.services, user))
+async def test_an_invalid_header_is_refused_despite_a_valid_cookie(app: CheckedApp) -> None:
+    user = await app.api.create_user()
+    cookie = raw(await sign_in(app.api.services, user))
     for bad in (b"Bearer x", b"Bearer", b"Bearer aat_x", b"Basic x", b"basic", b"bearer a.b.c"):
-        response = await watch.ask("GET", "/me", headers=[(b"authorization", bad), *cookie])
+        response = await app.ask("GET", "/me", headers=[(b"authorization", bad), *cookie])
         problem(response, 401, "unauthenticated")
-    # A scheme that nobody here speaks is meant for somebody else, such as a proxy.
+    # An unknown scheme is ignored: it may be for another component, such as a proxy.
     headers = [(b"authorization", b"Negotiate YIIx"), *cookie]
-    assert (await watch.ask("GET", "/me", headers=headers)).status_code == 200
+    assert (await app.ask("GET", "/me", headers=headers)).status_code == 200
 
 
 # Basic
@@ -399,15 +397,15 @@ def basic(raw_pair: bytes) -> list[tuple[bytes, bytes]]:
     return [(b"authorization", b"Basic " + base64.b64encode(raw_pair))]
 
 
-async def test_basic_is_read_strictly(watch: Watch) -> None:
-    await watch.api.create_user("alice@example.com")
+async def test_basic_is_parsed_strictly(app: CheckedApp) -> None:
+    await app.api.create_user("alice@example.com")
     alice = b"alice@example.com:"
     password = PASSWORD.encode()
     good = base64.b64encode(alice + password)
     assert len(good) % 4 == 0
     for text in (good, b" " + good, good + b" "):
         headers = [(b"authorization", b"Basic " + text)]
-        assert (await watch.ask("GET", "/me", headers=headers)).status_code == 200
+        assert (await app.ask("GET", "/me", headers=headers)).status_code == 200
     cases = {
         "no colon": basic(b"alice@example.com"),
         "no colon, a canary": basic(CANARY.encode()),
@@ -438,28 +436,28 @@ async def test_basic_is_read_strictly(watch: Watch) -> None:
     }
     answers = []
     for name, headers in cases.items():
-        response = await watch.ask("GET", "/me", headers=headers)
+        response = await app.ask("GET", "/me", headers=headers)
         assert response.status_code == 401, name
         answers.append(unnamed(response))
     assert all(answer == answers[0] for answer in answers)
 
 
-async def test_basic_takes_any_password_that_an_account_can_have(watch: Watch) -> None:
+async def test_basic_accepts_every_allowed_password(app: CheckedApp) -> None:
     passwords = ("a:b:c and some more", "pässwörd 🦉 and more", "  at both ends  ")
     for number, password in enumerate(passwords):
         email = f"a{number}@example.com"
-        await watch.api.create_user(email, password=password)
-        response = await watch.ask("GET", "/me", headers=basic(f"{email}:{password}".encode()))
+        await app.api.create_user(email, password=password)
+        response = await app.ask("GET", "/me", headers=basic(f"{email}:{password}".encode()))
         assert response.status_code == 200
 
 
-async def test_basic_is_off_unless_it_is_asked_for(
+async def test_basic_is_off_by_default(
     make_settings: SettingsFactory, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with watching(make_settings(), caplog) as watch:
-        await watch.api.create_user("alice@example.com")
+    async with open_checked_app(make_settings(), caplog) as app:
+        await app.api.create_user("alice@example.com")
         headers = basic(f"alice@example.com:{PASSWORD}".encode())
-        response = await watch.ask("GET", "/me", headers=headers)
+        response = await app.ask("GET", "/me", headers=headers)
         problem(response, 401, "unauthenticated")
         assert "Basic" not in response.headers["www-authenticate"]
 
@@ -467,20 +465,20 @@ async def test_basic_is_off_unless_it_is_asked_for(
 # All of them
 
 
-async def test_no_credential_of_a_stranger_opens_anything(watch: Watch) -> None:
-    closed = [operation for operation in watch.operations if not operation.is_open]
+async def test_forged_credentials_are_refused_by_all_operations(app: CheckedApp) -> None:
+    closed = [operation for operation in app.operations if not operation.is_open]
     forged: list[Callable[[], list[tuple[bytes, bytes]]]] = [
         lambda: bearer(new_opaque_token()),
         lambda: [(b"cookie", b"authapi=" + new_secret().encode())],
         lambda: bearer(signed(b'{"alg":"none"}', b"{}", key=FOREIGN)),
-        lambda: basic(f"nobody@example.com:{hashlib.sha256(b'x').hexdigest()}".encode()),
+        lambda: basic(f"unknown@example.com:{hashlib.sha256(b'x').hexdigest()}".encode()),
         lambda: [(b"x-forwarded-user", b"admin"), (b"x-role", b"admin")],
         lambda: [(b"authorization", b"Bearer null"), (b"cookie", b"authapi=null")],
     ]
     for operation in closed:
         for forge in forged:
             headers = forge()
-            response = await watch.ask(operation.method, operation.path, headers=headers)
-            # RFC 6749, section 5.2: there, it is the id and secret of an unknown client.
+            response = await app.ask(operation.method, operation.path, headers=headers)
+            # RFC 6749, section 5.2: at these paths, `Basic` is an unknown client.
             is_client = headers[0][1].startswith(b"Basic ") and operation.path in CLIENTS_AT
             problem(response, 401, "invalid_client" if is_client else "unauthenticated")

@@ -1,4 +1,4 @@
-"""Values that no member may have, members that there are not, and who does not get what by them."""
+"""Invalid values of members, unknown members, SQL injection, and account ids in input."""
 
 import json
 from collections.abc import Iterator
@@ -10,15 +10,15 @@ import sqlalchemy as sa
 
 from authapi.storage.models import sessions, users
 from authapi.testing import PASSWORD
+from tests.hostile.checked_app import JSON, CheckedApp, raw
 from tests.hostile.nasty_json import CANARY
-from tests.hostile.watch import JSON, Watch, raw
-from tests.web.answers import input_errors, problem
 from tests.web.logins import sign_in
 from tests.web.operations import Operation
+from tests.web.responses import input_errors, problem
 
 FORM = [(b"content-type", b"application/x-www-form-urlencoded")]
 UNSTORABLE = ["\\u0000", "\\ud800", "\\udfff", "\\udc00\\ud800"]
-"""Escapes of what PostgreSQL refuses and UTF-8 has no form for."""
+"""JSON escapes of characters that PostgreSQL refuses or UTF-8 cannot encode."""
 OF_ANOTHER_TYPE: list[Any] = [
     {CANARY: CANARY},
     [CANARY],
@@ -59,12 +59,12 @@ ELSEWHERE = {
 
 
 def members(operation: Operation) -> list[str]:
-    """The members that the document lists; nothing for a free object."""
+    """The members in the OpenAPI document; none for an object with arbitrary members."""
     return list(operation.body["application/json"].get("properties", {}))
 
 
 def texts(body: dict[str, Any], value: str) -> Iterator[bytes]:
-    """`body` with the JSON text `value` in each place where a string can stand, names included."""
+    """`body` with the JSON text `value` in each place for a string, also in names."""
     for name, given in body.items():
         others = {key: item for key, item in body.items() if key != name}
         rest = "".join(f",{json.dumps(key)}:{json.dumps(item)}" for key, item in others.items())
@@ -78,10 +78,10 @@ def texts(body: dict[str, Any], value: str) -> Iterator[bytes]:
             yield f"{{{member}{rest}}}".encode()
 
 
-async def snapshot(watch: Watch) -> list[tuple[Any, ...]]:
-    """Every row, without what a mere use of a session changes."""
+async def snapshot(app: CheckedApp) -> list[tuple[Any, ...]]:
+    """All rows, without `last_seen_at`, which each request changes."""
     found: list[tuple[Any, ...]] = []
-    async with watch.api.services.database.engine.connect() as connection:
+    async with app.api.services.database.engine.connect() as connection:
         for table in (users, sessions):
             columns = [column for column in table.columns if column.name != "last_seen_at"]
             rows = await connection.execute(sa.select(*columns).order_by(table.c.id))
@@ -91,19 +91,21 @@ async def snapshot(watch: Watch) -> list[tuple[Any, ...]]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("escape", UNSTORABLE)
-async def test_what_cannot_be_stored_is_refused_anywhere(watch: Watch, escape: str) -> None:
-    user = await watch.api.create_user("alice@example.com", is_superuser=True)
-    for operation in watch.json_readers:
-        headers = [*JSON, *await watch.headers(operation, user)]
-        before = await snapshot(watch)
+async def test_unstorable_characters_are_refused_in_every_member(
+    app: CheckedApp, escape: str
+) -> None:
+    user = await app.api.create_user("alice@example.com", is_superuser=True)
+    for operation in app.json_readers:
+        headers = [*JSON, *await app.headers(operation, user)]
+        before = await snapshot(app)
         for body in texts(operation.example, escape):
-            response = await watch.ask(operation.method, operation.path, headers=headers, body=body)
+            response = await app.ask(operation.method, operation.path, headers=headers, body=body)
             problem(response, 400, "malformed_json")
-        assert await snapshot(watch) == before
+        assert await snapshot(app) == before
 
 
-async def test_a_form_holds_nothing_that_cannot_be_stored(watch: Watch) -> None:
-    await watch.api.create_user("alice@example.com")
+async def test_unstorable_characters_are_refused_in_forms(app: CheckedApp) -> None:
+    await app.api.create_user("alice@example.com")
     good = {"grant_type": "password", "username": "alice@example.com", "password": PASSWORD}
     for bad in ("%00", "%ff", "%ed%a0%80", "%c0%80", "%e2%82", "\x00", "\xff", "ü"):
         for name in (*good, "scope"):
@@ -114,21 +116,21 @@ async def test_a_form_holds_nothing_that_cannot_be_stored(watch: Watch) -> None:
             at = [*good, "scope"].index(name)
             pairs[at] += bad
             for body in ("&".join(pairs), "&".join([*pairs, f"{name}{bad}=1"])):
-                response = await watch.ask("POST", "/token", headers=FORM, body=body.encode())
+                response = await app.ask("POST", "/token", headers=FORM, body=body.encode())
                 problem(response, 400, "invalid_request")
 
 
-async def test_no_value_is_converted(watch: Watch) -> None:
-    user = await watch.api.create_user("alice@example.com", is_superuser=True)
-    for operation in watch.json_readers:
-        headers = [*JSON, *await watch.headers(operation, user)]
+async def test_values_of_other_types_are_not_converted(app: CheckedApp) -> None:
+    user = await app.api.create_user("alice@example.com", is_superuser=True)
+    for operation in app.json_readers:
+        headers = [*JSON, *await app.headers(operation, user)]
         schema = operation.body["application/json"]
         for name in members(operation):
             for value in OF_ANOTHER_TYPE:
                 if _fits(schema["properties"][name], value):
                     continue
                 body = json.dumps({**operation.example, name: value}).encode()
-                response = await watch.ask(
+                response = await app.ask(
                     operation.method, operation.path, headers=headers, body=body
                 )
                 found = input_errors(response)
@@ -141,10 +143,10 @@ def _fits(schema: dict[str, Any], value: Any) -> bool:
     return of_value.get(type(value)) in kinds or (isinstance(value, list) and "array" in kinds)
 
 
-async def test_everything_has_a_longest_form(watch: Watch) -> None:
-    user = await watch.api.create_user("alice@example.com", is_superuser=True)
-    for operation in watch.json_readers:
-        headers = [*JSON, *await watch.headers(operation, user)]
+async def test_too_long_strings_are_refused(app: CheckedApp) -> None:
+    user = await app.api.create_user("alice@example.com", is_superuser=True)
+    for operation in app.json_readers:
+        headers = [*JSON, *await app.headers(operation, user)]
         schema = operation.body["application/json"]
         for name in operation.example:
             kinds = schema.get("properties", {}).get(name, {})
@@ -152,56 +154,56 @@ async def test_everything_has_a_longest_form(watch: Watch) -> None:
                 continue
             for value in (CANARY * 5000, "ü" * 30_000):
                 body = json.dumps({**operation.example, name: value}, ensure_ascii=False).encode()
-                response = await watch.ask(
+                response = await app.ask(
                     operation.method, operation.path, headers=headers, body=body
                 )
                 problem(response, 422, "validation_failed")
 
 
 @pytest.mark.slow
-async def test_no_column_can_be_written_from_outside(watch: Watch) -> None:
-    user = await watch.api.create_user("alice@example.com", is_superuser=True)
+async def test_unknown_members_cannot_write_columns(app: CheckedApp) -> None:
+    user = await app.api.create_user("alice@example.com", is_superuser=True)
     columns = {column.name for table in (users, sessions) for column in table.columns}
     assert {"is_superuser", "password_hash", "email_confirmed_at", "secret_hash"} <= columns
-    for operation in watch.json_readers:
+    for operation in app.json_readers:
         schema = operation.body["application/json"]
         if "properties" not in schema:
-            continue  # what a session keeps is free; the next test has it
-        headers = [*JSON, *await watch.headers(operation, user)]
-        before = await snapshot(watch)
+            continue  # session data may have any member; see the next test
+        headers = [*JSON, *await app.headers(operation, user)]
+        before = await snapshot(app)
         for name in sorted((columns | ELSEWHERE.keys()) - schema["properties"].keys()):
             for value in (True, None, str(user.id), ELSEWHERE.get(name, 1)):
                 body = json.dumps({**operation.example, name: value}).encode()
-                response = await watch.ask(
+                response = await app.ask(
                     operation.method, operation.path, headers=headers, body=body
                 )
                 [(loc, code)] = input_errors(response)
                 assert code == "extra_forbidden"
                 assert loc == ("body", "?")
-        assert await snapshot(watch) == before
+        assert await snapshot(app) == before
 
 
-async def test_what_a_session_keeps_is_no_column(watch: Watch) -> None:
-    user = await watch.api.create_user("alice@example.com")
-    headers = [*JSON, *raw(await sign_in(watch.api.services, user))]
+async def test_session_data_cannot_write_columns(app: CheckedApp) -> None:
+    user = await app.api.create_user("alice@example.com")
+    headers = [*JSON, *raw(await sign_in(app.api.services, user))]
     columns = {column.name for table in (users, sessions) for column in table.columns}
-    [*_, before] = await snapshot(watch)
+    [*_, before] = await snapshot(app)
     body = json.dumps(dict.fromkeys(columns, "x")).encode()
-    response = await watch.ask("PATCH", "/me/session", headers=headers, body=body)
+    response = await app.ask("PATCH", "/me/session", headers=headers, body=body)
     assert response.json()["data"] == dict.fromkeys(columns, "x")
-    [unchanged_user, after] = await snapshot(watch)
+    [unchanged_user, after] = await snapshot(app)
     kept = [column.name for column in sessions.columns if column.name != "last_seen_at"]
     each = zip(kept, before, after, strict=True)
     assert [name for name, was, value in each if was != value] == ["data"]
     assert unchanged_user[0] == user.id
-    me = (await watch.ask("GET", "/me", headers=headers)).json()
+    me = (await app.ask("GET", "/me", headers=headers)).json()
     assert (me["is_superuser"], me["email"]) == (False, "alice@example.com")
 
 
-async def test_sql_is_only_text(watch: Watch) -> None:
-    user = await watch.api.create_user("alice@example.com")
-    cookie = raw(await sign_in(watch.api.services, user))
-    before = await snapshot(watch)
+async def test_sql_injection_has_no_effect(app: CheckedApp) -> None:
+    user = await app.api.create_user("alice@example.com")
+    cookie = raw(await sign_in(app.api.services, user))
+    before = await snapshot(app)
     for text in SQL:
         bearer = b"Bearer " + text.encode()
         bare: list[tuple[int, str, str, list[tuple[bytes, bytes]]]] = [
@@ -212,7 +214,7 @@ async def test_sql_is_only_text(watch: Watch) -> None:
             (422, "DELETE", f"/me/tokens/{quote(text)}", cookie),
         ]
         for status, method, path, headers in bare:
-            response = await watch.ask(method, path, headers=headers)
+            response = await app.ask(method, path, headers=headers)
             assert response.status_code == status, (method, path)
         bodies: list[tuple[int, str, dict[str, Any]]] = [
             (422, "/login", {"email": text, "password": PASSWORD}),
@@ -222,46 +224,46 @@ async def test_sql_is_only_text(watch: Watch) -> None:
         ]
         for status, path, body in bodies:
             content = json.dumps(body).encode()
-            response = await watch.ask("POST", path, headers=[*JSON, *cookie], body=content)
+            response = await app.ask("POST", path, headers=[*JSON, *cookie], body=content)
             assert response.status_code == status, path
-    assert await snapshot(watch) == before
+    assert await snapshot(app) == before
 
 
-async def test_sql_is_kept_as_the_text_that_it_is(watch: Watch) -> None:
-    user = await watch.api.create_user("alice@example.com")
-    headers = [*JSON, *raw(await sign_in(watch.api.services, user))]
+async def test_sql_is_stored_as_text(app: CheckedApp) -> None:
+    user = await app.api.create_user("alice@example.com")
+    headers = [*JSON, *raw(await sign_in(app.api.services, user))]
     login = json.dumps({"email": "alice@example.com", "password": PASSWORD}).encode()
     for text in SQL:
         named = json.dumps({"name": text}).encode()
         for method, path in (("PATCH", "/me"), ("POST", "/me/tokens")):
-            response = await watch.ask(method, path, headers=headers, body=named)
+            response = await app.ask(method, path, headers=headers, body=named)
             assert response.json()["name"] == text
         kept = json.dumps({text: text}).encode()
-        response = await watch.ask("PATCH", "/me/session", headers=headers, body=kept)
+        response = await app.ask("PATCH", "/me/session", headers=headers, body=kept)
         assert response.json()["data"][text] == text
         agent = [*JSON, (b"user-agent", text.encode())]
-        assert (await watch.ask("POST", "/login", headers=agent, body=login)).status_code == 200
-        listed = (await watch.ask("GET", "/me/sessions", headers=headers)).json()
+        assert (await app.ask("POST", "/login", headers=agent, body=login)).status_code == 200
+        listed = (await app.ask("GET", "/me/sessions", headers=headers)).json()
         assert listed[0]["user_agent"] == text
-    assert len(await watch.api.services.accounts.page()) == 1
+    assert len(await app.api.services.accounts.page()) == 1
 
 
-async def test_whose_account_it_is_says_the_credential_alone(watch: Watch) -> None:
-    alice = await watch.api.create_user("alice@example.com", name="Alice")
-    bob = await watch.api.create_user("bob@example.com", name="Bob")
-    for operation in watch.json_readers:
+async def test_only_the_credential_selects_the_account(app: CheckedApp) -> None:
+    alice = await app.api.create_user("alice@example.com", name="Alice")
+    bob = await app.api.create_user("bob@example.com", name="Bob")
+    for operation in app.json_readers:
         if operation.is_open:
             continue
         for name in ("id", "user_id", "sub", "owner", "account"):
             body = json.dumps({**operation.example, name: str(alice.id)}).encode()
-            response = await watch.ask(operation.method, operation.path, headers=JSON, body=body)
+            response = await app.ask(operation.method, operation.path, headers=JSON, body=body)
             problem(response, 401, "unauthenticated")
-            headers = [*JSON, *await watch.headers(operation, bob)]
-            await watch.ask(operation.method, operation.path, headers=headers, body=body)
+            headers = [*JSON, *await app.headers(operation, bob)]
+            await app.ask(operation.method, operation.path, headers=headers, body=body)
     query = f"user_id={alice.id}&id={alice.id}".encode()
-    headers = [*raw(await sign_in(watch.api.services, bob)), (b"x-user-id", str(alice.id).encode())]
-    me = await watch.ask("GET", "/me", headers=headers, query=query)
+    headers = [*raw(await sign_in(app.api.services, bob)), (b"x-user-id", str(alice.id).encode())]
+    me = await app.ask("GET", "/me", headers=headers, query=query)
     assert me.json()["id"] == str(bob.id)
-    assert await watch.api.services.accounts.find(alice.id) == alice
-    assert await watch.api.services.sessions.list_of(alice.id) == []
-    assert await watch.api.services.tokens.list_of(alice.id) == []
+    assert await app.api.services.accounts.find(alice.id) == alice
+    assert await app.api.services.sessions.list_for_user(alice.id) == []
+    assert await app.api.services.personal_tokens.list_of(alice.id) == []

@@ -1,7 +1,7 @@
-"""Whatever comes in: never a failure of ours, and nothing granted that was not asked for well.
+"""Property tests: no input causes a server error, and only valid input is accepted.
 
-Everything is drawn before the test runs: drawing ends an example by an exception that would take
-the event loop with it. So operations and members are drawn as numbers.
+All values are drawn before the test runs, because drawing can end an example with an exception,
+which would also end the event loop. So operations and members are drawn as numbers.
 """
 
 import json
@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 
 from authapi.errors import NotFound
 from authapi.identity import User
-from authapi.services.addresses import parse_email
+from authapi.services.email_address import parse_email
+from tests.hostile.checked_app import JSON, CheckedApp
 from tests.hostile.nasty_json import CANARY
-from tests.hostile.watch import JSON, Watch
 from tests.web.operations import Operation
 
 pytestmark = pytest.mark.slow
 
-# The same examples each time, so that a build is red only for what was changed in it.
+# Deterministic examples, so that a build fails only because of its own changes.
 fixed = settings(
     max_examples=200,
     derandomize=True,
@@ -46,7 +46,7 @@ values = st.recursive(
     ),
     max_leaves=12,
 )
-"""Any JSON value, and some that JSON has no word for: NaN, halves of surrogate pairs."""
+"""Any JSON value, and some values outside JSON: NaN and unpaired surrogates."""
 names = st.sampled_from(
     [
         "name",
@@ -84,15 +84,15 @@ raw_headers = st.lists(st.tuples(header_names, header_values), max_size=5)
 
 numbers = st.integers(0, 999)
 edits = st.lists(st.tuples(numbers, st.booleans(), names, values), min_size=1, max_size=3)
-"""Which member; whether it goes; else which name it gets, if it is not one of ours, and value."""
+"""The number of a member; whether it is removed; otherwise its new name, if new, and its value."""
 splices = st.lists(
     st.tuples(st.floats(0, 1), st.integers(0, 3), st.binary(max_size=3)), min_size=1, max_size=4
 )
-"""Where, how many bytes go, and what comes instead."""
+"""The position, the number of removed bytes, and the inserted bytes."""
 
 
 def grants(operation: Operation, body: object) -> bool:
-    """Whether `body` has the members that this operation asks for, and none that it does not."""
+    """Whether `body` has all required members of this operation, and no unknown member."""
     schema: Mapping[str, Any] = next(iter(operation.body.values()), {})
     if not isinstance(body, dict):
         return not schema
@@ -103,23 +103,23 @@ def grants(operation: Operation, body: object) -> bool:
 
 @fixed
 @given(number=numbers, body=values)
-async def test_any_value_as_a_body(watch: Watch, number: int, body: object) -> None:
-    operation = watch.json_readers[number % len(watch.json_readers)]
+async def test_any_json_body_is_handled(app: CheckedApp, number: int, body: object) -> None:
+    operation = app.json_readers[number % len(app.json_readers)]
     text = json.dumps(body).encode()
-    headers = [*JSON, *await watch.headers(operation, await somebody(watch))]
-    response = await watch.ask(operation.method, operation.path, headers=headers, body=text)
+    headers = [*JSON, *await app.headers(operation, await shared_user(app))]
+    response = await app.ask(operation.method, operation.path, headers=headers, body=text)
     assert response.status_code in operation.statuses
     assert response.status_code >= 400 or grants(operation, body)
-    anonymous = await watch.ask(operation.method, operation.path, headers=JSON, body=text)
+    anonymous = await app.ask(operation.method, operation.path, headers=JSON, body=text)
     assert anonymous.status_code >= 400 or operation.is_open
 
 
 @fixed
 @given(number=numbers, edits=edits)
-async def test_a_good_body_with_something_wrong(
-    watch: Watch, number: int, edits: list[tuple[int, bool, str, object]]
+async def test_a_body_with_changed_members_is_handled(
+    app: CheckedApp, number: int, edits: list[tuple[int, bool, str, object]]
 ) -> None:
-    operation = watch.json_readers[number % len(watch.json_readers)]
+    operation = app.json_readers[number % len(app.json_readers)]
     body = dict(operation.example)
     known = list(body)
     for which, goes, name, value in edits:
@@ -128,19 +128,19 @@ async def test_a_good_body_with_something_wrong(
             body.pop(member, None)
         else:
             body[member] = value
-    headers = [*JSON, *await watch.headers(operation, await somebody(watch))]
+    headers = [*JSON, *await app.headers(operation, await shared_user(app))]
     text = json.dumps(body).encode()
-    response = await watch.ask(operation.method, operation.path, headers=headers, body=text)
+    response = await app.ask(operation.method, operation.path, headers=headers, body=text)
     assert response.status_code in operation.statuses
     assert response.status_code >= 400 or grants(operation, body)
 
 
 @fixed
 @given(number=numbers, splices=splices)
-async def test_a_good_body_with_bytes_changed(
-    watch: Watch, number: int, splices: list[tuple[float, int, bytes]]
+async def test_a_body_with_changed_bytes_is_handled(
+    app: CheckedApp, number: int, splices: list[tuple[float, int, bytes]]
 ) -> None:
-    operation = watch.readers[number % len(watch.readers)]
+    operation = app.readers[number % len(app.readers)]
     text = bytearray(json.dumps(operation.example).encode())
     if not operation.reads_json:
         text = bytearray(urlencode(operation.example).encode())
@@ -148,19 +148,19 @@ async def test_a_good_body_with_bytes_changed(
         at = int(where * len(text))
         text[at : at + goes] = comes
     content_type = str(operation.content_type).encode()
-    known = await watch.headers(operation, await somebody(watch))
+    known = await app.headers(operation, await shared_user(app))
     headers = [(b"content-type", content_type), *known]
-    response = await watch.ask(operation.method, operation.path, headers=headers, body=bytes(text))
+    response = await app.ask(operation.method, operation.path, headers=headers, body=bytes(text))
     assert response.status_code in operation.statuses
 
 
 @fixed
 @given(number=numbers, body=st.binary(max_size=200), headers=raw_headers)
-async def test_any_bytes_from_a_stranger(
-    watch: Watch, number: int, body: bytes, headers: list[tuple[bytes, bytes]]
+async def test_any_bytes_without_a_credential_are_handled(
+    app: CheckedApp, number: int, body: bytes, headers: list[tuple[bytes, bytes]]
 ) -> None:
-    operation = watch.operations[number % len(watch.operations)]
-    response = await watch.ask(operation.method, operation.path, headers=headers, body=body)
+    operation = app.operations[number % len(app.operations)]
+    response = await app.ask(operation.method, operation.path, headers=headers, body=body)
     assert response.status_code in operation.statuses
     if not operation.is_open:
         assert response.status_code >= 400
@@ -180,18 +180,18 @@ async def test_any_bytes_from_a_stranger(
     query=st.binary(max_size=30),
     headers=raw_headers,
 )
-async def test_any_path_from_a_stranger(
-    watch: Watch, method: str, path: bytes, query: bytes, headers: list[tuple[bytes, bytes]]
+async def test_any_path_without_a_credential_is_handled(
+    app: CheckedApp, method: str, path: bytes, query: bytes, headers: list[tuple[bytes, bytes]]
 ) -> None:
-    response = await watch.ask(method, path, query=query, headers=headers)
+    response = await app.ask(method, path, query=query, headers=headers)
     assert "location" not in response.headers
     assert response.status_code >= 400 or method in ("GET", "HEAD")
 
 
-async def somebody(watch: Watch) -> User:
-    """The account of this test, which lives through all its examples."""
-    address = parse_email("somebody@example.com")
+async def shared_user(app: CheckedApp) -> User:
+    """The account of this test, which all its examples share."""
+    address = parse_email("user@example.com")
     try:
-        return await watch.api.services.accounts.find_by_email(address)
+        return await app.api.services.accounts.find_by_email(address)
     except NotFound:
-        return await watch.api.create_user(address.given)
+        return await app.api.create_user(address.original)

@@ -1,12 +1,12 @@
-"""Paths, queries and headers around the body."""
+"""Hostile paths, queries and headers."""
 
 import pytest
 
 from authapi.crypto.ids import new_id
+from tests.hostile.checked_app import JSON, PASSWORD, CheckedApp, raw
 from tests.hostile.nasty_json import CANARY
-from tests.hostile.watch import JSON, PASSWORD, Watch, raw
-from tests.web.answers import problem
 from tests.web.logins import sign_in
+from tests.web.responses import problem
 
 pytestmark = pytest.mark.slow
 
@@ -97,107 +97,105 @@ IDS = {
     b"ffffffff-ffff-ffff-ffff-ffffffffffff": 404,
     str(new_id()).upper().encode(): 404,
 }
-"""What may stand where an id belongs, and the status that says so."""
+"""Values in place of an id in a path, and the expected status."""
 
 
-async def test_no_host_changes_an_answer(watch: Watch) -> None:
-    user = await watch.api.create_user("alice@example.com")
-    cookie = raw(await sign_in(watch.api.services, user))
+async def test_host_header_does_not_change_responses(app: CheckedApp) -> None:
+    user = await app.api.create_user("alice@example.com")
+    cookie = raw(await sign_in(app.api.services, user))
     body = b'{"email": "alice@example.com", "password": "%s"}' % PASSWORD.encode()
     once = [[(b"host", host)] for host in HOSTS]
     twice = [[*host, (b"host", b"127.0.0.1:8000")] for host in once]
     for hosts in twice:
-        problem(await watch.ask("GET", "/me", headers=[*hosts, *cookie]), 400, "duplicate_header")
+        problem(await app.ask("GET", "/me", headers=[*hosts, *cookie]), 400, "duplicate_header")
     for hosts in once:
-        me = await watch.ask("GET", "/me", headers=[*hosts, *cookie])
+        me = await app.ask("GET", "/me", headers=[*hosts, *cookie])
         assert me.json()["id"] == str(user.id)
-        login = await watch.ask("POST", "/login", headers=[*hosts, *JSON], body=body)
+        login = await app.ask("POST", "/login", headers=[*hosts, *JSON], body=body)
         assert login.status_code == 200
-        for response in (me, login, await watch.ask("POST", "/login/", headers=hosts)):
+        for response in (me, login, await app.ask("POST", "/login/", headers=hosts)):
             assert "location" not in response.headers
             assert "domain" not in response.headers.get("set-cookie", "").lower()
             assert b"evil" not in response.content
 
 
-async def test_no_header_breaks_or_is_repeated(watch: Watch) -> None:
-    user = await watch.api.create_user()
-    cookie = raw(await sign_in(watch.api.services, user))
+async def test_headers_are_handled_and_not_reflected(app: CheckedApp) -> None:
+    user = await app.api.create_user()
+    cookie = raw(await sign_in(app.api.services, user))
     for name in CANARIES:
         for value in VALUES:
             for known in ([], cookie):
-                response = await watch.ask("GET", "/me", headers=[*known, (name, value)])
+                response = await app.ask("GET", "/me", headers=[*known, (name, value)])
                 expected = {200, 304} if known else {401}
                 if known and value and name == b"sec-fetch-dest":
-                    expected = {403}  # what a browser wants with it must be something we know
+                    expected = {403}  # unknown destinations are refused
                 assert response.status_code in expected, (name, value)
-                # Of two origins it cannot be known which is meant; the edge refuses them.
+                # A duplicate Origin is ambiguous; the middleware refuses it.
                 times = 1 if name == b"origin" else 2
                 headers = [*known, *JSON, *[(name, value)] * times]
-                response = await watch.ask("PATCH", "/me", headers=headers, body=b'{"name":""}')
-                # A page of another origin may not use the cookie at all.
+                response = await app.ask("PATCH", "/me", headers=headers, body=b'{"name":""}')
+                # A page of another origin must not use the cookie.
                 browser = name in (b"origin", b"sec-fetch-site")
                 browser = browser or (name == b"sec-fetch-dest" and value != b"")
                 refused = {403} if browser else {422}
                 assert response.status_code in (refused if known else {401}), (name, value)
 
 
-async def test_whatever_a_browser_is_called(watch: Watch) -> None:
-    """The name of the client is kept and shown, so it has to fit and to be printable."""
-    await watch.api.create_user("alice@example.com")
+async def test_user_agent_is_stored_printable_and_truncated(app: CheckedApp) -> None:
+    """The user agent is stored and displayed, so it must be short and printable."""
+    await app.api.create_user("alice@example.com")
     body = b'{"email": "alice@example.com", "password": "%s"}' % PASSWORD.encode()
     for value in (*VALUES, b"\x80\x9f", b"\xad", b"x" * 8000):
         headers = [*JSON, (b"user-agent", value)]
-        login = await watch.ask("POST", "/login", headers=headers, body=body)
+        login = await app.ask("POST", "/login", headers=headers, body=body)
         cookie = login.headers["set-cookie"].partition(";")[0].encode()
-        listed = await watch.ask("GET", "/me/sessions", headers=[(b"cookie", cookie)])
+        listed = await app.ask("GET", "/me/sessions", headers=[(b"cookie", cookie)])
         agent = listed.json()[0]["user_agent"]
         assert len(agent) <= 255
         assert agent.isprintable()
 
 
-async def test_a_query_changes_nothing(watch: Watch) -> None:
-    user = await watch.api.create_user(is_superuser=True)
-    for operation in watch.operations:
-        # Ending a session would also end what the next request comes with.
+async def test_unknown_query_parameters_are_ignored(app: CheckedApp) -> None:
+    user = await app.api.create_user(is_superuser=True)
+    for operation in app.operations:
+        # Other methods could end the session that the next request uses.
         is_get = operation.method == "GET"
-        headers = await watch.headers(operation, user) if is_get else []
-        plain = await watch.ask(operation.method, operation.path, headers=headers)
+        headers = await app.headers(operation, user) if is_get else []
+        plain = await app.ask(operation.method, operation.path, headers=headers)
         for query in QUERIES:
-            response = await watch.ask(
-                operation.method, operation.path, headers=headers, query=query
-            )
+            response = await app.ask(operation.method, operation.path, headers=headers, query=query)
             assert response.status_code == plain.status_code
             assert (response.status_code == 200) == (is_get and "{" not in operation.template)
             assert "location" not in response.headers
 
 
-async def test_an_id_in_a_path_is_an_id_or_none(watch: Watch) -> None:
-    user = await watch.api.create_user(is_superuser=True)
-    for operation in watch.operations:
+async def test_invalid_ids_in_a_path_are_refused(app: CheckedApp) -> None:
+    user = await app.api.create_user(is_superuser=True)
+    for operation in app.operations:
         if "{" in operation.template:
             start, _, rest = operation.template.encode().partition(b"{")
             end = rest.partition(b"}")[2]
-            headers = await watch.headers(operation, user)
+            headers = await app.headers(operation, user)
             if operation.reads_json:
                 headers = [*JSON, *headers]
             body = b"{}" if operation.reads_json else b""
             for value, status in IDS.items():
-                response = await watch.ask(
+                response = await app.ask(
                     operation.method, start + value + end, headers=headers, body=body
                 )
                 assert response.status_code == status, value
 
 
-async def test_a_long_path_leads_nowhere(watch: Watch) -> None:
+async def test_long_unknown_paths_are_not_found(app: CheckedApp) -> None:
     for path in (b"/" + b"x" * 60_000, b"/x" * 30_000, b"/" * 60_000, b"/" + CANARY.encode()):
-        problem(await watch.ask("GET", path), 404, "not_found")
-        problem(await watch.ask("POST", path, headers=JSON, body=b"{"), 404, "not_found")
+        problem(await app.ask("GET", path), 404, "not_found")
+        problem(await app.ask("POST", path, headers=JSON, body=b"{"), 404, "not_found")
 
 
-async def test_ranges_do_not_matter(watch: Watch) -> None:
-    user = await watch.api.create_user()
-    cookie = raw(await sign_in(watch.api.services, user))
+async def test_range_requests_are_ignored(app: CheckedApp) -> None:
+    user = await app.api.create_user()
+    cookie = raw(await sign_in(app.api.services, user))
     for value in (b"bytes=0-0", b"bytes=" + b"0-," * 5000, b"bytes=-1", b"x"):
-        response = await watch.ask("GET", "/me", headers=[*cookie, (b"range", value)])
+        response = await app.ask("GET", "/me", headers=[*cookie, (b"range", value)])
         assert response.status_code == 200
         assert response.json()["id"] == str(user.id)

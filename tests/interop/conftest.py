@@ -1,4 +1,4 @@
-"""A real `authapi serve` for each algorithm, and its command line beside it."""
+"""A real `authapi serve` for each algorithm, with its command line."""
 
 import asyncio
 import json
@@ -14,7 +14,7 @@ import pytest
 
 from authapi import Settings
 from authapi.services import Services
-from authapi.services.addresses import parse_email
+from authapi.services.email_address import parse_email
 from tests.servers.forked import Forking
 from tests.servers.process import ServeProcess, free_port
 from tests.web.logins import sign_in
@@ -25,7 +25,7 @@ _numbers = count(1)
 
 @dataclass(frozen=True)
 class Served:
-    """A service that runs."""
+    """A running service."""
 
     url: str
     algorithm: str
@@ -34,14 +34,14 @@ class Served:
     forking: Forking
 
     def register(self) -> str:
-        """The address of a new account."""
+        """Registers a new account; returns its e-mail address."""
         email = f"user{next(_numbers)}@example.com"
         body = {"email": email, "password": PASSWORD}
         assert httpx.post(f"{self.url}/register", json=body).status_code == 201
         return email
 
     def login(self, strategy: str = "jwt") -> dict[str, str]:
-        """What the login of a new account answers."""
+        """Registers and logs in a new account; returns the response."""
         body = {"email": self.register(), "password": PASSWORD, "strategy": strategy}
         answer = httpx.post(f"{self.url}/login", json=body)
         assert answer.status_code == 200
@@ -49,21 +49,21 @@ class Served:
         return found
 
     def run(self, *arguments: str, text: str = "") -> str:
-        """What `authapi` prints with these arguments."""
+        """Runs `authapi` with these arguments; returns its output."""
         done = self.forking.run(arguments, self.environment, self.directory, text)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
     def rotated(self) -> str:
-        """A JWT of another process of this service, which has rotated the keys a moment ago.
+        """Rotates the keys in another process of this service; returns a JWT that it signs.
 
-        The one that runs signs with the next key when it has read them again, up to half a minute
-        later; what others sign with it, it takes at once.
+        The running process signs with the next key only after it has read the keys again, up to
+        half a minute later. It accepts JWTs of other processes that use this key at once.
         """
         return asyncio.run(self._rotated())
 
     def metadata(self) -> dict[str, str]:
-        """What the service says of itself."""
+        """Returns the metadata of the service (RFC 8414)."""
         answer = httpx.get(f"{self.url}/.well-known/oauth-authorization-server")
         found: dict[str, str] = answer.json()
         return found
@@ -85,7 +85,7 @@ class Served:
 
 @dataclass(frozen=True)
 class Gateway:
-    """What a resource server introspects with: a token that an operator has made for it."""
+    """A token with the scope `introspect`, created by an operator for a resource server."""
 
     id: str
     secret: str

@@ -1,4 +1,4 @@
-"""Issuers that we have not written, and the algorithms of theirs that `RemoteJWT` verifies."""
+"""Third-party issuers, and their algorithms that `RemoteJWT` verifies."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -26,13 +26,13 @@ def verifies(software: str, *algorithms: str) -> Callable[[Test], Test]:
 
 
 def versions() -> Mapping[str, str]:
-    """The issuers from npm, each in the version that the tests run."""
+    """Returns the issuers from npm with the versions in the tests."""
     manifest = json.loads((HERE / "provider" / "package.json").read_text(encoding="utf-8"))
     return {f"{name} (Node.js)": pin for name, pin in manifest["dependencies"].items()}
 
 
 def section() -> str:
-    """The part of `docs/interop.md` about them."""
+    """Returns the section of `docs/interop.md` about issuers."""
     rows = [("issuer", "version", *ALGORITHMS), ("---",) * (len(ALGORITHMS) + 2)]
     for name, number in versions().items():
         marks = ("yes" if column in _verified[name] else "" for column in ALGORITHMS)
@@ -41,7 +41,7 @@ def section() -> str:
     return f"""\
 ## Tokens of other issuers
 
-`RemoteJWT` ([verify.md](verify.md)) verifies the JWT access tokens of these issuers, over HTTP, in
+`RemoteJWT` ([verify.md](verify.md)) verifies JWT access tokens of these issuers, over HTTP, in
 these algorithms. Tokens signed with HS256, HS384 or HS512 are refused.
 
 {table}

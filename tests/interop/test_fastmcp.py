@@ -1,4 +1,4 @@
-"""FastMCP with a running service; it is installed into an environment of its own."""
+"""FastMCP, in its own virtual environment, with a running service."""
 
 import json
 import subprocess
@@ -17,7 +17,7 @@ FOLDER = HERE / "fastmcp"
 
 @pytest.fixture(scope="session")
 def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An interpreter that has FastMCP, in its pinned version."""
+    """An interpreter with the pinned version of FastMCP."""
     folder = tmp_path_factory.mktemp("fastmcp")
     venv.create(folder, with_pip=True)
     found = folder / "bin" / "python"
@@ -29,7 +29,7 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @does("FastMCP", "verify ES256", "verify RS256", "introspect")
-def test_its_verifiers_take_our_tokens(python: Path, served: Served, gateway: Gateway) -> None:
+def test_fastmcp_verifiers_accept_tokens(python: Path, served: Served, gateway: Gateway) -> None:
     held, opaque = served.login(), served.login("token")["access_token"]
     metadata = served.metadata()
     given = {

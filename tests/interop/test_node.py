@@ -1,6 +1,6 @@
 """Clients and resource servers from npm with a running service.
 
-They are installed into a temporary folder by their pinned names.
+They are installed into a temporary folder, with pinned versions.
 """
 
 import json
@@ -23,17 +23,17 @@ Told = dict[str, Any]
 
 @pytest.fixture(scope="session")
 def scripts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the scripts, with their modules. Fails where there is no Node.js."""
+    """The folder of the scripts, with their modules. Fails without Node.js."""
     folder = tmp_path_factory.mktemp("node")
     shutil.copytree(HERE / "node", folder, dirs_exist_ok=True)
-    # No lock: it would name the host that the modules came from.
+    # Without a lock file, which would contain the host of the registry.
     quiet = ("--silent", "--no-audit", "--no-fund", "--no-package-lock", "--ignore-scripts")
     subprocess.run(["npm", "install", "--prefix", folder, *quiet], check=True, timeout=300)
     return folder
 
 
 def run(scripts: Path, name: str, **given: object) -> Any:
-    """What a script tells in JSON, given this."""
+    """Runs a script with JSON on standard input; returns its JSON output."""
     done = subprocess.run(
         ["node", str(scripts / f"{name}.js")],
         input=json.dumps(given),
@@ -48,7 +48,7 @@ def run(scripts: Path, name: str, **given: object) -> Any:
 
 @contextmanager
 def jose(scripts: Path, served: Served) -> Iterator[Callable[[str], Told]]:
-    """Tells what jose makes of a token, in one process that keeps the keys it has read."""
+    """Verifies tokens with jose, in one process that caches the keys."""
     command = ["node", str(scripts / "verify.js"), served.url, served.algorithm]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -77,7 +77,7 @@ def test_jose_verifies_from_the_published_keys(scripts: Path, served: Served) ->
         assert told["claims"]["iss"] == served.url
         assert told["header"]["alg"] == served.algorithm
         after = served.rotated()
-        # The key that signs now had been published before: nobody had to read them again.
+        # The key that signs now was published before, so jose did not read the keys again.
         assert verify(after)["reads"] == verify(before)["reads"] == 1
         assert verify(after)["header"]["kid"] != told["header"]["kid"]
         head, claims, _ = after.split(".")

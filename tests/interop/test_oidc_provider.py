@@ -1,4 +1,4 @@
-"""npm's oidc-provider: JWT access tokens in every algorithm, which `RemoteJWT` verifies."""
+"""`RemoteJWT` verifies JWT access tokens of oidc-provider (npm) in every algorithm."""
 
 import os
 import shutil
@@ -18,11 +18,11 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def provider(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The provider in a process of its own. Fails where there is no Node.js."""
+    """Runs the provider. Fails without Node.js."""
     folder, port = tmp_path_factory.mktemp("provider"), free_port()
     for name in ("package.json", "provider.js"):
         shutil.copy(HERE / "provider" / name, folder)
-    # No lock: it would name the host that the module came from.
+    # Without a lock file, which would contain the host of the registry.
     quiet = ("--silent", "--no-audit", "--no-fund", "--no-package-lock", "--ignore-scripts")
     subprocess.run(["npm", "install", "--prefix", folder, *quiet], check=True, timeout=180)
     command = ["node", str(folder / "provider.js"), str(port)]
@@ -33,7 +33,7 @@ def provider(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def issued(provider: str, resource: str) -> str:
-    """An access token of the client for a resource."""
+    """Returns an access token of the client for a resource."""
     form = {"grant_type": "client_credentials", "resource": resource, "scope": "orders:read"}
     with httpx.Client(trust_env=False) as http:
         answer = http.post(f"{provider}/token", data=form, auth=("shop", "the-secret-of-the-shop"))
@@ -43,7 +43,7 @@ def issued(provider: str, resource: str) -> str:
 
 
 @verifies("oidc-provider (Node.js)", *ALGORITHMS)
-async def test_every_algorithm(provider: str) -> None:
+async def test_every_algorithm_of_oidc_provider(provider: str) -> None:
     resources = [f"urn:orders:{algorithm}" for algorithm in ALGORITHMS]
     async with open_app(RemoteJWT(provider, resources)) as api:
         for resource in resources:
@@ -64,7 +64,7 @@ async def test_every_algorithm(provider: str) -> None:
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-async def test_an_algorithm_that_the_service_pins(provider: str, algorithm: str) -> None:
+async def test_pinned_algorithm(provider: str, algorithm: str) -> None:
     resources = [f"urn:orders:{name}" for name in ALGORITHMS]
     async with open_app(RemoteJWT(provider, resources, algorithms=(algorithm,))) as api:
         for name, resource in zip(ALGORITHMS, resources, strict=True):
@@ -72,7 +72,7 @@ async def test_an_algorithm_that_the_service_pins(provider: str, algorithm: str)
             assert answer.status_code == (200 if name == algorithm else 401), name
 
 
-async def test_tokens_that_name_no_key(provider: str) -> None:
+async def test_tokens_without_kid(provider: str) -> None:
     resources = [f"urn:unusual:{algorithm}" for algorithm in ALGORITHMS]
     for client, status in (("shop", 200), ("another", 401)):
         async with open_app(RemoteJWT(provider, resources, client_ids=client)) as api:

@@ -36,7 +36,7 @@ def test_pyjwt_verifies_from_published_keys(served: Served, rotation: tuple[str,
         return found
 
     check_all(verify, served, rotation)
-    # The key that signs now had been published before: nobody had to read them again.
+    # The key that signs now was published before, so PyJWT did not read the keys again.
     assert len(reads) == 1
 
 
@@ -60,7 +60,7 @@ def test_joserfc_verifies_from_the_published_keys(
 
 @pytest.fixture(scope="module")
 def rotation(served: Served) -> tuple[str, str]:
-    """A JWT from before a rotation of the keys, and one from after it."""
+    """Returns a JWT from before a key rotation, and one from after it."""
     before, after = served.login()["access_token"], served.rotated()
     kids = [jwt.get_unverified_header(token)["kid"] for token in (before, after)]
     assert kids[0] != kids[1]
@@ -71,7 +71,7 @@ def rotation(served: Served) -> tuple[str, str]:
 
 
 def check_all(verify: Callable[[str], Claims], served: Served, rotation: tuple[str, str]) -> None:
-    """Tokens of before and after are verified; one that was changed is not."""
+    """Checks that both tokens are valid, and that a modified one is not."""
     before, after = rotation
     for token in rotation:
         claims = verify(token)
@@ -82,7 +82,7 @@ def check_all(verify: Callable[[str], Claims], served: Served, rotation: tuple[s
 
 
 def counted(client: jwt.PyJWKClient) -> list[str]:
-    """Where PyJWT reads keys from, each time that it does."""
+    """Records each read of the keys by PyJWT."""
     seen: list[str] = []
     fetch = client.fetch_data
 
@@ -95,14 +95,14 @@ def counted(client: jwt.PyJWKClient) -> list[str]:
 
 
 class Validator(JWTBearerTokenValidator):  # type: ignore[misc]  # it has no types
-    """Authlib's validator of RFC 9068, with the keys that the issuer publishes."""
+    """The RFC 9068 validator of Authlib, with the published keys."""
 
     def __init__(self, served: Served) -> None:
         super().__init__(issuer=served.url, resource_server="authapi")
         self.keys = httpx.get(served.metadata()["jwks_uri"]).json()
 
     def get_jwks(self) -> Any:
-        """The keys, as Authlib asks for them."""
+        """Returns the keys in the form that Authlib expects."""
         return KeySet.import_key_set(self.keys)
 
 
@@ -128,7 +128,7 @@ def test_authlib_validates_access_tokens_by_rfc_9068(
 def test_authlib_introspects_as_a_client(
     served: Served, gateway: Gateway, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
-    monkeypatch.setenv("AUTHLIB_INSECURE_TRANSPORT", "1")  # loopback has no https
+    monkeypatch.setenv("AUTHLIB_INSECURE_TRANSPORT", "1")  # no https on loopback
     token = served.login()["access_token"]
     for secret, status in ((gateway.secret, 200), ("wrong", 401)):
         with OAuth2Session(gateway.id, secret, token_endpoint_auth_method=method) as client:
@@ -144,7 +144,7 @@ def test_authlib_introspects_as_a_client(
 def test_authlib_refreshes_revokes_and_introspects(
     served: Served, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("AUTHLIB_INSECURE_TRANSPORT", "1")  # loopback has no https
+    monkeypatch.setenv("AUTHLIB_INSECURE_TRANSPORT", "1")  # no https on loopback
     told = served.login()
     with OAuth2Session("any", token_endpoint_auth_method="none", token=token_of(told)) as client:
         url = f"{served.url}/.well-known/oauth-authorization-server"
@@ -186,13 +186,13 @@ def test_authlib_refreshes_revokes_and_introspects(
 
 
 def token_of(told: dict[str, str]) -> Claims:
-    """The part of a login's answer that a client keeps."""
+    """Returns the members of a login response that a client keeps."""
     names = ("access_token", "token_type", "expires_in", "refresh_token")
     return {name: told[name] for name in names}
 
 
 def check(metadata: AuthorizationServerMetadata) -> None:
-    """Everything that Authlib checks of metadata, but that a response type has to be there."""
+    """Runs all metadata checks of Authlib, except that a response type is required."""
     refused = []
     for key in metadata.REGISTRY_KEYS:
         try:

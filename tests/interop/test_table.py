@@ -1,4 +1,4 @@
-"""docs/interop.md says what these tests show, and nothing else."""
+"""docs/interop.md matches these tests."""
 
 import os
 
@@ -8,11 +8,11 @@ from authapi.crypto.jwk import VERIFIED_ALGORITHMS
 from tests.interop import issuers, test_fastmcp, test_node, test_oidc_provider, test_python
 from tests.interop.table import COLUMNS, DOCUMENT, document, does, versions
 
-# Before the fixture that takes all AUTHAPI_* away.
+# Before the fixture that removes all AUTHAPI_* variables.
 _WRITE = os.environ.get("AUTHAPI_WRITE_DOCS") == "1"
 
 
-def test_the_document_is_the_table_of_these_tests() -> None:
+def test_document_matches_the_tests() -> None:
     assert test_fastmcp.__doc__
     assert test_node.__doc__
     assert test_oidc_provider.__doc__
@@ -26,12 +26,12 @@ def test_the_document_is_the_table_of_these_tests() -> None:
         assert column in text
 
 
-def test_a_test_claims_no_more_than_there_is_a_column_for() -> None:
+def test_unknown_column_is_rejected() -> None:
     with pytest.raises(ValueError, match="everything"):
         does("Authlib", "everything")
 
 
-def test_a_test_claims_no_algorithm_that_there_is_no_column_for() -> None:
+def test_unknown_algorithm_is_rejected() -> None:
     with pytest.raises(ValueError, match="HS256"):
         issuers.verifies("oidc-provider (Node.js)", "ES256", "HS256")
     assert issuers.ALGORITHMS == VERIFIED_ALGORITHMS

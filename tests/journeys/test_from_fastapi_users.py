@@ -1,7 +1,8 @@
-"""From fastapi-users to authapi: its own example application, its database, the old passwords.
+"""Migration from fastapi-users, with its own example application and database.
 
-The example is taken from the source distribution of the release, and runs in an environment of its
-own. Its users register over its HTTP and log in, after an import, over ours.
+The example is part of the source distribution of the release, and runs in a virtual environment.
+Users register with the example over HTTP. After the import, they log in to authapi with the same
+passwords.
 """
 
 import os
@@ -34,7 +35,7 @@ INSTALL_BOUND = 300
 
 @pytest.fixture(scope="module")
 def peer(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A virtual environment with fastapi-users, and its example beside it."""
+    """A folder with a virtual environment of fastapi-users, and its example."""
     folder = tmp_path_factory.mktemp("fastapi-users")
     venv.create(folder / "venv", with_pip=True)
 
@@ -57,7 +58,7 @@ def peer(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def foreign_url(
     request: pytest.FixtureRequest, peer: Path, postgres: PostgresServer, worker: str
 ) -> Iterator[str]:
-    """The database that the example is to use, empty, as the example names it."""
+    """The URL of an empty database for the example, in the format of the example."""
     text = (peer / "example/app/db.py").read_text()
     [before] = [line for line in text.splitlines() if line.startswith("DATABASE_URL = ")]
     if request.param == "sqlite":
@@ -74,13 +75,13 @@ def foreign_url(
 
 
 def register(peer: Path) -> None:
-    """Runs the example, and has everybody registered there."""
+    """Run the example, and register the users of PASSWORDS."""
     port = free_port()
     python = str(peer / "venv/bin/python")
     command = [python, "-m", "uvicorn", "app.app:app", "--port", str(port)]
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(peer / "example")}
     here = Path.cwd()
-    os.chdir(peer / "example")  # its SQLite file is relative
+    os.chdir(peer / "example")  # the path of its SQLite file is relative
     try:
         server = ServeProcess(command, environment, peer)
     finally:
@@ -95,7 +96,7 @@ def register(peer: Path) -> None:
 
 
 def old_hash(peer: Path) -> str:
-    """A bcrypt hash, as its users of some years have."""
+    """A bcrypt hash, as accounts of older versions of fastapi-users have."""
     program = (
         f"from pwdlib.hashers.bcrypt import BcryptHasher;print(BcryptHasher().hash({OLD_BCRYPT!r}))"
     )
@@ -106,11 +107,11 @@ def old_hash(peer: Path) -> str:
 
 
 def stored_hashes(url: str) -> dict[str, str]:
-    """The hash of each account, by its address."""
+    """Maps the address of each account to its hash."""
     return {row[0]: row[1] for row in sql(url, "SELECT email, password_hash FROM users")}
 
 
-def test_its_users_log_in_with_the_passwords_that_they_have(
+def test_imported_users_log_in_with_their_passwords(
     peer: Path, foreign_url: str, tmp_path: Path, forking: Forking
 ) -> None:
     register(peer)

@@ -1,4 +1,7 @@
-"""A person registers, confirms, forgets, moves, is robbed, comes back and leaves, by real mail."""
+"""The life of an account with real mail.
+
+Registration, confirmation, password reset, e-mail change, takeover by a thief, recovery, deletion.
+"""
 
 import re
 import time
@@ -10,10 +13,10 @@ import httpx
 import pytest
 
 from authapi import Settings, create_app
-from authapi.services.addresses import parse_email
+from authapi.services.email_address import parse_email
 from authapi.testing import PASSWORD, Client, client
 from tests.servers.smtp import Certificate, SMTPServer, new_certificate
-from tests.web.answers import problem
+from tests.web.responses import problem
 
 ALICE, NEW, THIEF = "alice@example.com", "alice@example.org", "thief@example.net"
 OTHER = "another horse, another battery"
@@ -32,7 +35,7 @@ def server(certificate: Certificate) -> Iterator[SMTPServer]:
 
 
 class Person:
-    """Somebody with a client, and with mailboxes that the server delivers to."""
+    """A person with an HTTP client, and mailboxes at the SMTP server."""
 
     def __init__(self, api: Client, server: SMTPServer) -> None:
         self.api, self._server = api, server
@@ -42,7 +45,7 @@ class Person:
         return await self.api.post(path, json=body)
 
     async def mail(self, to: str) -> EmailMessage:
-        """The next mail to this address that was not read yet."""
+        """The next unread mail to this address."""
         with anyio.fail_after(20):
             while True:
                 for message in self._server.messages:
@@ -52,7 +55,7 @@ class Person:
                 await anyio.sleep(0.01)
 
     async def link(self, to: str, page: str) -> str:
-        """What the link of the next mail proves, which leads to this page of ours."""
+        """The token of the link in the next mail, which must lead to this page."""
         body = (await self.mail(to)).get_body(("plain",))
         assert body is not None
         found = re.search(r"http://\S+/account/(\w+)\?token=([\w-]{43})", body.get_content())
@@ -84,7 +87,7 @@ async def person(
         yield Person(api, server)
 
 
-async def test_a_life(person: Person) -> None:
+async def test_life_of_an_account(person: Person) -> None:
     status = {"open": 201, "confirm": 202}[person.api.services.settings.registration]
     made = await person.post("/register", email=ALICE, password=PASSWORD, name="Alice")
     assert made.status_code == status
@@ -95,7 +98,7 @@ async def test_a_life(person: Person) -> None:
     assert (await person.login(ALICE, PASSWORD)).status_code == 200
     assert (await person.me())["name"] == "Alice"
 
-    # Forgotten.
+    # Password reset
     assert (await person.post("/password/forgot", email=ALICE)).status_code == 202
     reset = await person.link(ALICE, "reset")
     assert (await person.post("/password/reset", token=reset, new_password=OTHER)).is_success
@@ -103,14 +106,14 @@ async def test_a_life(person: Person) -> None:
     problem(await person.api.get("/me"), 401, "unauthenticated")
     assert (await person.login(ALICE, OTHER)).status_code == 200
 
-    # Moved.
+    # E-mail change
     assert (await person.post("/me/email", email=NEW)).status_code == 202
     change = await person.link(NEW, "confirm")
     assert (await person.post("/email/confirm", token=change)).is_success
     assert (await person.me())["email"] == NEW
     await person.link(ALICE, "undo")
 
-    # Robbed: a thief with the password moves the account away, and the owner takes it back.
+    # A thief with the password changes the address, and the owner reverts the change.
     assert (await person.post("/me/email", email=THIEF, current_password=OTHER)).is_success
     stolen = await person.link(THIEF, "confirm")
     assert (await person.post("/email/confirm", token=stolen)).is_success
@@ -123,24 +126,24 @@ async def test_a_life(person: Person) -> None:
     assert (await person.login(NEW, THIRD)).status_code == 200
     assert (await person.me())["email"] == NEW
 
-    # Gone, with everything in hand.
-    taken_along = (await person.api.get("/me/export")).raise_for_status().json()
-    kinds = {event["type"] for event in taken_along["events"]}
-    assert {"email_confirmed", "password_reset", "email_changed", "email_change_undone"} <= kinds
+    # Export and deletion
+    exported = (await person.api.get("/me/export")).raise_for_status().json()
+    kinds = {event["type"] for event in exported["events"]}
+    assert {"email_confirmed", "password_reset", "email_changed", "email_change_reverted"} <= kinds
     assert (await person.post("/me/reauthenticate", password=THIRD)).is_success
     assert (await person.api.delete("/me")).status_code == 204
     problem(await person.login(NEW, THIRD), 401, "invalid_credentials")
     again = await person.post("/register", email=NEW, password=PASSWORD)
     assert again.status_code == status
-    await person.mail(NEW)  # that the password was changed
+    await person.mail(NEW)  # the notification about the password change
     assert await person.link(NEW, "confirm")
 
 
-async def test_an_invitation(person: Person) -> None:
+async def test_an_invitation_is_accepted(person: Person) -> None:
     services = person.api.services
     user = await services.accounts.create(parse_email(ALICE), None, name="Alice")
     async with services.database.transaction() as store:
-        await services.invitations.invite(store, user)
+        await services.invitations.send(store, user)
     secret = await person.link(ALICE, "invitation")
     answer = await person.post("/invitation/accept", token=secret, password=PASSWORD)
     assert answer.status_code == 204
@@ -148,7 +151,7 @@ async def test_an_invitation(person: Person) -> None:
     assert (await person.me())["email_confirmed_at"] is not None
 
 
-async def test_no_request_waits_for_a_server_that_is_away(
+async def test_requests_do_not_wait_for_an_unavailable_mail_server(
     person: Person, server: SMTPServer
 ) -> None:
     await person.api.create_user(ALICE)

@@ -1,6 +1,6 @@
-"""Two real `authapi serve` on one database: what is ended in one is over in the other.
+"""Two real `authapi serve` processes on one database: a change in one takes effect in the other.
 
-The other has just answered these very credentials, so it knows them without asking the database.
+The other process has just authenticated the same credentials, so they are in its identity cache.
 """
 
 import os
@@ -14,15 +14,15 @@ from pathlib import Path
 import httpx
 import pytest
 
-from authapi.services.callers.coherence import _LOOK_AGAIN_AFTER
+from authapi.services.identity_cache.invalidation import _CHECK_INTERVAL
 from tests.servers.forked import Forking
 from tests.servers.postgres import PostgresServer
 from tests.servers.process import free_port
 from tests.web.scanners import PATH, Scanner, publish, report
 
 PASSWORD = "correct horse battery staple"
-NOTICED = 2.0
-"""Seconds until the other process has to know, on PostgreSQL."""
+NOTIFICATION_BOUND = 2.0
+"""Seconds within which the other process must have the change, on PostgreSQL."""
 
 SCANNER = Scanner()
 
@@ -31,17 +31,17 @@ _numbers = count(1)
 
 @dataclass(frozen=True)
 class Service:
-    """Two processes and the command line of one service."""
+    """One service with two processes, and its command line."""
 
-    here: httpx.Client
-    there: httpx.Client
+    first: httpx.Client
+    second: httpx.Client
     environment: Mapping[str, str]
     directory: Path
     forking: Forking
-    is_exact: bool
+    is_immediate: bool
 
     def run(self, *arguments: str, text: str = "") -> str:
-        """Runs `authapi` beside the two."""
+        """Run an `authapi` command."""
         done = self.forking.run(arguments, self.environment, self.directory, text)
         assert done.returncode == 0, done.stderr
         return done.stdout
@@ -81,8 +81,8 @@ def service(
             server = stack.enter_context(forking.start(command, environment, directory))
             server.wait_ready(f"{url}/health/ready", timeout=30)
             servers.append(server)
-        here, there = (stack.enter_context(httpx.Client(base_url=url)) for url in urls)
-        yield Service(here, there, environment, directory, forking, request.param == "sqlite")
+        first, second = (stack.enter_context(httpx.Client(base_url=url)) for url in urls)
+        yield Service(first, second, environment, directory, forking, request.param == "sqlite")
         for server in servers:
             assert server.terminate() == 0
             assert "Traceback" not in server.output()
@@ -90,7 +90,7 @@ def service(
 
 @dataclass(frozen=True)
 class Credential:
-    """What a login was answered with, and the session behind it."""
+    """The credential that a login returned, and its session."""
 
     strategy: str
     headers: dict[str, str]
@@ -99,37 +99,37 @@ class Credential:
 
 
 class Account:
-    """A user with one login of each kind, who is known in both processes."""
+    """A user with one login of each kind, which are in the identity cache of both processes."""
 
     def __init__(self, service: Service) -> None:
         self.email = f"user{next(_numbers)}@example.com"
         self._login = {"email": self.email, "password": PASSWORD}
-        assert service.here.post("/register", json=self._login).status_code == 201
+        assert service.first.post("/register", json=self._login).status_code == 201
         self.manager = self._log_in(service, "session")
-        self.id = service.here.get("/me", headers=self.manager.headers).json()["id"]
+        self.id = service.first.get("/me", headers=self.manager.headers).json()["id"]
         self.credentials = [self._log_in(service, name) for name in ("session", "token", "jwt")]
         for _ in range(2):
-            for client in (service.here, service.there):
+            for client in (service.first, service.second):
                 for credential in (*self.credentials, self.manager):
                     assert client.get("/me", headers=credential.headers).status_code == 200
 
     def _log_in(self, service: Service, strategy: str) -> Credential:
-        service.here.cookies.clear()
-        answer = service.here.post("/login", json={**self._login, "strategy": strategy})
+        service.first.cookies.clear()
+        answer = service.first.post("/login", json={**self._login, "strategy": strategy})
         assert answer.status_code == 200
         if strategy == "session":
             headers = {"Cookie": f"authapi={answer.cookies['authapi']}"}
         else:
             headers = {"Authorization": f"Bearer {answer.json()['access_token']}"}
-        service.here.cookies.clear()
-        told = service.here.get("/me/identity", headers=headers).json()
-        assert told["strategy"] == strategy
+        service.first.cookies.clear()
+        identity = service.first.get("/me/identity", headers=headers).json()
+        assert identity["strategy"] == strategy
         refresh_token = answer.json().get("refresh_token", "")
-        return Credential(strategy, headers, told["session_id"], refresh_token)
+        return Credential(strategy, headers, identity["session_id"], refresh_token)
 
 
-def is_over(client: httpx.Client, credential: Credential, *, at_once: bool) -> bool:
-    deadline = time.monotonic() + NOTICED
+def is_revoked(client: httpx.Client, credential: Credential, *, at_once: bool) -> bool:
+    deadline = time.monotonic() + NOTIFICATION_BOUND
     while True:
         status = client.get("/me", headers=credential.headers).status_code
         if status == 401:
@@ -142,7 +142,7 @@ def is_over(client: httpx.Client, credential: Credential, *, at_once: bool) -> b
 
 def log_out(service: Service, account: Account) -> list[Credential]:
     for credential in account.credentials:
-        assert service.here.post("/logout", headers=credential.headers).status_code == 204
+        assert service.first.post("/logout", headers=credential.headers).status_code == 204
     return account.credentials
 
 
@@ -150,50 +150,50 @@ def revoke(service: Service, account: Account) -> list[Credential]:
     *tokens, by_refresh_token = (item for item in account.credentials if item.strategy != "session")
     for credential in tokens:
         text = credential.headers["Authorization"].removeprefix("Bearer ")
-        assert service.here.post("/token/revoke", data={"token": text}).status_code == 200
+        assert service.first.post("/token/revoke", data={"token": text}).status_code == 200
     text = by_refresh_token.refresh_token
-    assert service.here.post("/token/revoke", data={"token": text}).status_code == 200
+    assert service.first.post("/token/revoke", data={"token": text}).status_code == 200
     return [*tokens, by_refresh_token]
 
 
 def end_each(service: Service, account: Account) -> list[Credential]:
     for credential in account.credentials:
         path = f"/me/sessions/{credential.session_id}"
-        answer = service.here.delete(path, headers=account.manager.headers)
+        answer = service.first.delete(path, headers=account.manager.headers)
         assert answer.status_code == 204
     return account.credentials
 
 
 def end_all_others(service: Service, account: Account) -> list[Credential]:
-    answer = service.here.delete("/me/sessions", headers=account.manager.headers)
+    answer = service.first.delete("/me/sessions", headers=account.manager.headers)
     assert answer.status_code == 204
     return account.credentials
 
 
 def change_password(service: Service, account: Account) -> list[Credential]:
-    answer = service.here.post(
+    answer = service.first.post(
         "/me/password",
         json={"current_password": PASSWORD, "new_password": PASSWORD[::-1]},
         headers=account.manager.headers,
     )
     assert answer.status_code == 204
-    service.here.cookies.clear()
-    # The session that it was changed with goes on under another cookie; the old one is over too.
+    service.first.cookies.clear()
+    # The session of the request continues with a new cookie, so its old cookie is invalid as well.
     return [*account.credentials, account.manager]
 
 
 def delete_account(service: Service, account: Account) -> list[Credential]:
-    answer = service.here.delete("/me", headers=account.manager.headers)
+    answer = service.first.delete("/me", headers=account.manager.headers)
     assert answer.status_code == 204
     return [*account.credentials, account.manager]
 
 
 def leak(service: Service, account: Account) -> list[Credential]:
-    # A cookie has no form that a scanner knows; the other two die where nobody has logged out.
+    # Scanners do not recognise cookies. The other two credentials are revoked without a logout.
     _, *bearers = account.credentials
     texts = [item.headers["Authorization"].removeprefix("Bearer ") for item in bearers]
     body = report(*texts)
-    answer = service.here.post(PATH, content=body, headers=SCANNER.headers(body))
+    answer = service.first.post(PATH, content=body, headers=SCANNER.headers(body))
     assert [item["label"] for item in answer.json()] == ["true_positive", "true_positive"]
     return bearers
 
@@ -210,15 +210,15 @@ def end_one_by_command(service: Service, account: Account) -> list[Credential]:
 
 
 class Root(Account):
-    """A superuser, logged in just now."""
+    """A superuser with a recent login."""
 
     def __init__(self, service: Service) -> None:
         super().__init__(service)
         service.run("users", "superuser", self.email)
 
     def act(self, service: Service, method: str, path: str, **body: object) -> None:
-        """Do something as a superuser, in the first process."""
-        answer = service.here.request(
+        """Send a request of the superuser to the first process."""
+        answer = service.first.request(
             method, f"/admin/users/{path}", headers=self.manager.headers, json=body or None
         )
         assert answer.status_code in (200, 204), answer.text
@@ -241,7 +241,7 @@ def delete_by_superuser(service: Service, account: Account) -> list[Credential]:
 
 @pytest.fixture(scope="module")
 def bystander(service: Service) -> Account:
-    """Somebody to whom nothing happens."""
+    """An account that no test changes."""
     return Account(service)
 
 
@@ -263,51 +263,51 @@ def bystander(service: Service) -> Account:
         delete_by_superuser,
     ],
 )
-def test_what_is_ended_in_one_process_is_over_in_the_other(
+def test_revocation_takes_effect_in_the_other_process(
     service: Service, bystander: Account, end: Callable[[Service, Account], list[Credential]]
 ) -> None:
     account = Account(service)
     ended = end(service, account)
-    # A command is a process of its own, so that for it both of these are others.
+    # A command runs in a third process, so both processes are others.
     is_own = not end.__name__.endswith("_by_command")
-    if service.is_exact:
-        time.sleep(_LOOK_AGAIN_AFTER)
+    if service.is_immediate:
+        time.sleep(_CHECK_INTERVAL)
     for credential in ended:
-        at_once = service.is_exact
-        assert is_over(service.there, credential, at_once=at_once), credential.strategy
-        assert is_over(service.here, credential, at_once=at_once or is_own), credential.strategy
+        at_once = service.is_immediate
+        assert is_revoked(service.second, credential, at_once=at_once), credential.strategy
+        assert is_revoked(service.first, credential, at_once=at_once or is_own), credential.strategy
     for credential in (*account.credentials, account.manager, *bystander.credentials):
         expected = 401 if credential in ended else 200
-        for client in (service.here, service.there):
+        for client in (service.first, service.second):
             assert client.get("/me", headers=credential.headers).status_code == expected
 
 
-def test_a_name_that_is_changed_in_one_process_is_told_by_the_other(service: Service) -> None:
+def test_a_new_name_is_visible_in_the_other_process(service: Service) -> None:
     account = Account(service)
     for number, (changing, asked) in enumerate(
-        ((service.here, service.there), (service.there, service.here), (service.here,) * 2)
+        ((service.first, service.second), (service.second, service.first), (service.first,) * 2)
     ):
         name = f"name {number}"
         headers = account.manager.headers
         assert changing.patch("/me", json={"name": name}, headers=headers).status_code == 200
-        if service.is_exact and changing is not asked:
-            time.sleep(_LOOK_AGAIN_AFTER)
+        if service.is_immediate and changing is not asked:
+            time.sleep(_CHECK_INTERVAL)
         for credential in account.credentials:
-            deadline = time.monotonic() + NOTICED
+            deadline = time.monotonic() + NOTIFICATION_BOUND
             while asked.get("/me", headers=credential.headers).json()["name"] != name:
-                assert not service.is_exact
+                assert not service.is_immediate
                 assert changing is not asked
                 assert time.monotonic() < deadline
                 time.sleep(0.005)
 
 
 @pytest.mark.parametrize("by", ["superuser", "command"])
-def test_roles_that_change_in_one_process_count_in_the_other(service: Service, by: str) -> None:
+def test_changed_roles_take_effect_in_the_other_process(service: Service, by: str) -> None:
     account, root = Account(service), Root(service)
 
-    def scopes_there(credential: Credential) -> list[str]:
-        told = service.there.get("/me/identity", headers=credential.headers).json()
-        found: list[str] = told["scopes"]
+    def scopes_in_second(credential: Credential) -> list[str]:
+        identity = service.second.get("/me/identity", headers=credential.headers).json()
+        found: list[str] = identity["scopes"]
         return found
 
     def give(*roles: str) -> None:
@@ -317,16 +317,16 @@ def test_roles_that_change_in_one_process_count_in_the_other(service: Service, b
             root.act(service, "PATCH", account.id, roles=list(roles))
 
     def see(credential: Credential, scopes: list[str]) -> None:
-        if service.is_exact:
-            time.sleep(_LOOK_AGAIN_AFTER)
-        deadline = time.monotonic() + NOTICED
-        while scopes_there(credential) != scopes:
-            assert not service.is_exact
+        if service.is_immediate:
+            time.sleep(_CHECK_INTERVAL)
+        deadline = time.monotonic() + NOTIFICATION_BOUND
+        while scopes_in_second(credential) != scopes:
+            assert not service.is_immediate
             assert time.monotonic() < deadline
             time.sleep(0.005)
 
     give("reader")
-    # What a JWT says was signed before, so it gains nothing.
+    # A JWT contains the scopes of the time when it was signed, so it gains none.
     gaining = [item for item in account.credentials if item.strategy != "jwt"]
     for credential in gaining:
         see(credential, ["reports:read"])
@@ -337,20 +337,20 @@ def test_roles_that_change_in_one_process_count_in_the_other(service: Service, b
         see(credential, [])
 
 
-def test_a_rank_that_is_taken_away_in_one_process_is_gone_in_the_other(service: Service) -> None:
+def test_revoked_superuser_rights_end_in_the_other_process(service: Service) -> None:
     root, other = Root(service), Root(service)
     for credential in (other.manager, other.credentials[-1]):
-        deadline = time.monotonic() + NOTICED
-        while service.there.get("/admin/users", headers=credential.headers).status_code != 200:
+        deadline = time.monotonic() + NOTIFICATION_BOUND
+        while service.second.get("/admin/users", headers=credential.headers).status_code != 200:
             assert time.monotonic() < deadline
             time.sleep(0.005)
     root.act(service, "PATCH", other.id, is_superuser=False)
-    if service.is_exact:
-        time.sleep(_LOOK_AGAIN_AFTER)
+    if service.is_immediate:
+        time.sleep(_CHECK_INTERVAL)
     for credential in (other.manager, other.credentials[-1]):
-        deadline = time.monotonic() + NOTICED
-        while service.there.get("/admin/users", headers=credential.headers).status_code != 403:
-            assert not service.is_exact
+        deadline = time.monotonic() + NOTIFICATION_BOUND
+        while service.second.get("/admin/users", headers=credential.headers).status_code != 403:
+            assert not service.is_immediate
             assert time.monotonic() < deadline
             time.sleep(0.005)
-        assert service.there.get("/me", headers=credential.headers).status_code == 200
+        assert service.second.get("/me", headers=credential.headers).status_code == 200

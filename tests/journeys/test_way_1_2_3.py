@@ -1,7 +1,7 @@
-"""The ways of recognising a caller, walked step by step against a real `authapi serve`.
+"""The three ways to authenticate a request, step by step with a real `authapi serve`.
 
-A request keeps no state, so each one has to say who is calling. A browser-like client with a cookie
-jar goes through a session; a program goes through an opaque token and a JWT.
+HTTP is stateless, so each request must identify the caller: with account data in the header (1), a
+cookie of a session (2), or a token (3). A client with a cookie jar stands for a browser.
 """
 
 import os
@@ -22,7 +22,7 @@ ACCOUNT = {"email": "alice@example.com", "password": "correct horse battery stap
 
 @pytest.fixture(params=["sqlite", "postgres"])
 def service(request: pytest.FixtureRequest, tmp_path: Path, forking: Forking) -> Iterator[str]:
-    """The address of a real service, on each database."""
+    """The URL of a real service, on each database."""
     port = free_port()
     environment = {"PATH": os.environ["PATH"], "AUTHAPI_DATA_DIR": str(tmp_path / "served")}
     if request.param == "postgres":
@@ -36,17 +36,17 @@ def service(request: pytest.FixtureRequest, tmp_path: Path, forking: Forking) ->
 
 @pytest.fixture
 def browser(service: str) -> Iterator[httpx.Client]:
-    """A client that keeps cookies and sends them back by itself, as a browser does."""
+    """A client with a cookie jar, as a browser has."""
     with httpx.Client(base_url=service) as http:
         assert http.post("/register", json=ACCOUNT).status_code == 201
         yield http
 
 
 def test_way_2_cookie_and_session(browser: httpx.Client, service: str) -> None:
-    # A visitor whom the server does not know gets nobody's data.
+    # A request without a cookie is refused.
     assert browser.get("/me").status_code == 401
 
-    # Log in: the server checks the account and makes a session; its id is kept as a cookie.
+    # Log in: the server checks the password, creates a session, and sets a cookie.
     answer = browser.post("/login", json=ACCOUNT)
     assert answer.status_code == 200
     name, attributes = _set_cookie(answer)
@@ -55,27 +55,27 @@ def test_way_2_cookie_and_session(browser: httpx.Client, service: str) -> None:
     secret = browser.cookies["authapi"]
     assert secret not in answer.text
 
-    # The client sends it, the server looks it up in the store and answers with that user's data.
+    # The client sends the cookie; the server finds the session and returns the data of its user.
     me = browser.get("/me")
     assert (me.status_code, me.json()["email"]) == (200, ACCOUNT["email"])
     assert browser.get("/me/identity").json()["strategy"] == "session"
 
-    # The browser revalidates its private copy: unchanged data does not travel again.
+    # The browser revalidates its cached copy: unchanged data is not sent again.
     again = browser.get("/me", headers={"If-None-Match": me.headers["etag"]})
     assert (again.status_code, again.content) == (304, b"")
 
-    # A session holds temporary data about the visit, on the server.
+    # The server stores temporary data in the session.
     assert browser.patch("/me/session", json={"basket": ["tea"]}).status_code == 200
     assert browser.get("/me/session").json()["data"] == {"basket": ["tea"]}
 
-    # Another browser is another visit: it has no cookie, and after a login none of this data.
+    # Another browser has no cookie, and after a login another session without this data.
     with httpx.Client(base_url=service) as other:
         assert other.get("/me/session").status_code == 401
         assert other.post("/login", json=ACCOUNT).status_code == 200
         assert other.get("/me/session").json()["data"] == {}
         assert len(other.get("/me/sessions").json()) == 2
 
-    # The session ends at logout: the cookie is taken away, and the old one opens nothing.
+    # The logout ends the session: the cookie is deleted, and its old value is invalid.
     goodbye = browser.post("/logout")
     assert goodbye.status_code == 204
     assert "max-age=0" in _set_cookie(goodbye)[1]
@@ -84,7 +84,7 @@ def test_way_2_cookie_and_session(browser: httpx.Client, service: str) -> None:
     assert browser.get("/me", headers={"Cookie": f"authapi={secret}"}).status_code == 401
 
 
-def test_a_remembered_login_outlives_the_browser(browser: httpx.Client) -> None:
+def test_a_remembered_login_sets_a_persistent_cookie(browser: httpx.Client) -> None:
     answer = browser.post("/login", json={**ACCOUNT, "remember": True})
     assert "max-age=7776000" in _set_cookie(answer)[1]
 
@@ -106,7 +106,7 @@ def test_way_3_jwt(browser: httpx.Client, service: str) -> None:
     headers = {"Authorization": f"Bearer {token}"}
     me = browser.get("/me", headers=headers).json()
 
-    # Anybody can read and verify it with our public keys; here two libraries that are not ours.
+    # Two independent libraries verify the JWT with the public keys of the service.
     keys = browser.get("/.well-known/jwks.json").json()
     claims = jwt.decode(
         token,
@@ -121,19 +121,19 @@ def test_way_3_jwt(browser: httpx.Client, service: str) -> None:
     assert other.claims == claims
     assert other.header["typ"] == "at+jwt"
 
-    # And still it is dead at once after a logout.
+    # After a logout, the JWT is refused at once.
     assert browser.post("/logout", headers=headers).status_code == 204
     assert browser.get("/me", headers=headers).status_code == 401
 
 
-def test_way_1_account_data_in_the_header_is_off(browser: httpx.Client) -> None:
+def test_way_1_http_basic_is_off(browser: httpx.Client) -> None:
     answer = browser.get("/me", auth=(ACCOUNT["email"], ACCOUNT["password"]))
     assert answer.status_code == 401
     assert not any(item.startswith("Basic") for item in answer.headers.get_list("www-authenticate"))
 
 
 def _set_cookie(answer: httpx.Response) -> tuple[str, set[str]]:
-    """Name and attributes, in lower case, of the one cookie that an answer sets."""
+    """Name and lower-case attributes of the only cookie that a response sets."""
     [header] = answer.headers.get_list("set-cookie")
     pair, *attributes = (part.strip() for part in header.split(";"))
     return pair.partition("=")[0], {attribute.lower() for attribute in attributes}

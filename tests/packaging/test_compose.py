@@ -1,6 +1,6 @@
-"""compose.yaml, as far as no container engine allows: its settings, and its proxy for real.
+"""compose.yaml without a container engine.
 
-The two API processes, PostgreSQL, Valkey and Caddy run here with what the file says, on loopback.
+Two API processes, PostgreSQL, Valkey and Caddy run on loopback with the configuration of the file.
 """
 
 import os
@@ -32,7 +32,7 @@ ACCOUNT = {"email": "alice@example.com", "password": "correct horse battery stap
 
 
 def environment(**chosen: str) -> dict[str, str]:
-    """What an API process is started with, `${NAME:-default}` filled in as compose does it."""
+    """Returns the environment of an API process, with `${NAME:-default}` replaced as by compose."""
 
     def fill(match: re.Match[str]) -> str:
         name, default = match[1], match[2]
@@ -42,14 +42,14 @@ def environment(**chosen: str) -> dict[str, str]:
     return {name: re.sub(r"\$\{(\w+)([^}]*)\}", fill, text) for name, text in given.items()}
 
 
-def test_it_starts_two_processes_a_database_limits_and_a_proxy() -> None:
+def test_compose_services() -> None:
     assert set(SERVICES) == {"api-1", "api-2", "proxy", "postgres", "valkey"}
     assert SERVICES["api-1"] == SERVICES["api-2"]
     assert [name for name, service in SERVICES.items() if "ports" in service] == ["proxy"]
     assert all("latest" not in service.get("image", "") for service in SERVICES.values())
 
 
-def test_what_it_sets_are_settings_and_fit_for_production(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_is_a_valid_production_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
     found = environment(AUTHAPI_SECRET=SECRET, POSTGRES_PASSWORD="guess-me-not")
     names = {name.removeprefix("AUTHAPI_").lower() for name in found}
     assert names <= set(Settings.model_fields)
@@ -57,7 +57,7 @@ def test_what_it_sets_are_settings_and_fit_for_production(monkeypatch: pytest.Mo
         monkeypatch.setenv(name, value)
     settings = Settings()
     assert (settings.env, settings.migrates, settings.cookie_secure) == ("production", True, True)
-    # Long enough for the proxy to ask once more, and for docker to wait until all is over.
+    # Longer than a health check interval, and shorter than the stop grace period.
     caddyfile = (ROOT / "deploy" / "Caddyfile").read_text()
     asks = dict(re.findall(r"health_(interval|timeout) (\d+)s", caddyfile))
     assert settings.shutdown_delay > int(asks["interval"]) + int(asks["timeout"])
@@ -67,7 +67,7 @@ def test_what_it_sets_are_settings_and_fit_for_production(monkeypatch: pytest.Mo
     assert settings.trusted_proxies == (network["subnet"],)
 
 
-def test_without_secrets_it_does_not_start() -> None:
+def test_missing_secrets_prevent_the_start() -> None:
     text = (ROOT / "compose.yaml").read_text()
     assert re.findall(r"\$\{(AUTHAPI_SECRET|POSTGRES_PASSWORD)(:.)", text) == [
         ("AUTHAPI_SECRET", ":?"),
@@ -78,7 +78,7 @@ def test_without_secrets_it_does_not_start() -> None:
 
 @dataclass
 class House:
-    """Everything that the file starts, running."""
+    """All services of the file, running."""
 
     url: str
     apis: list[ServeProcess]
@@ -101,7 +101,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
             "AUTHAPI_TRUSTED_PROXIES": "127.0.0.0/8",
         }
         apis = []
-        for api_port in api_ports:  # at once, on an empty database: one of them migrates
+        for api_port in api_ports:  # concurrently on an empty database: one of them migrates
             own = {**given, "AUTHAPI_METRICS_PORT": str(free_port())}
             command = [sys.executable, "-m", "authapi", "serve", "--port", str(api_port)]
             apis.append(stack.enter_context(ServeProcess(command, own, folder)))
@@ -135,7 +135,7 @@ def _trust(proxy: ServeProcess, root: Path, url: str) -> ssl.SSLContext:
 
 
 @pytest.mark.packaging
-def test_a_login_holds_on_both_and_a_logout_ends_it_on_both(house: House) -> None:
+def test_login_and_logout_apply_to_both_processes(house: House) -> None:
     with httpx.Client(base_url=house.url, verify=house.trust, trust_env=False) as browser:
         assert browser.post("/register", json=ACCOUNT).status_code == 201
         answer = browser.post("/login", json=ACCOUNT, headers={"X-Forwarded-For": "198.51.100.7"})
@@ -149,8 +149,8 @@ def test_a_login_holds_on_both_and_a_logout_ends_it_on_both(house: House) -> Non
         assert {item["ip"] for item in events["items"] if item["type"] == "login"} == {"127.0.0.1"}
         assert browser.post("/logout").status_code == 204
         browser.cookies.clear()
-        # The process that did it refuses at once, the other as soon as it hears, within its bound.
-        deadline = time.monotonic() + Settings().known_callers_bound.total_seconds()
+        # The process with the logout rejects at once, the other after the notification.
+        deadline = time.monotonic() + Settings().identity_cache_max_staleness.total_seconds()
         answers = {200}
         while answers != {401}:
             assert time.monotonic() < deadline, answers
@@ -159,7 +159,7 @@ def test_a_login_holds_on_both_and_a_logout_ends_it_on_both(house: House) -> Non
 
 
 @pytest.mark.packaging
-def test_one_process_may_go(house: House) -> None:
+def test_service_stays_available_without_one_process(house: House) -> None:
     with (
         httpx.Client(base_url=house.url, verify=house.trust, trust_env=False) as browser,
         ThreadPoolExecutor(1) as aside,

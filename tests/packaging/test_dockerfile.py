@@ -1,4 +1,4 @@
-"""The image is built elsewhere; here its recipe is held to what it promises."""
+"""Checks of the Dockerfile, without building the image."""
 
 import subprocess
 import sys
@@ -8,7 +8,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def instructions() -> list[tuple[str, str]]:
-    """(instruction, rest) of each, continuation lines joined, comments left out."""
+    """Returns (instruction, rest) pairs, with joined continuation lines and without comments."""
     text = "\n".join(
         line for line in (ROOT / "Dockerfile").read_text().splitlines() if line[:1] != "#"
     )
@@ -17,13 +17,13 @@ def instructions() -> list[tuple[str, str]]:
 
 
 def final_stage() -> dict[str, str]:
-    """The last of each instruction in the stage that runs."""
+    """Returns the last value of each instruction in the final stage."""
     recipe = instructions()
     start = max(number for number, (word, _) in enumerate(recipe) if word == "FROM")
     return dict(recipe[start:])
 
 
-def test_hadolint_has_nothing_to_say() -> None:
+def test_hadolint_reports_nothing() -> None:
     done = subprocess.run(
         [Path(sys.executable).with_name("hadolint"), ROOT / "Dockerfile"],
         check=False,
@@ -33,20 +33,20 @@ def test_hadolint_has_nothing_to_say() -> None:
     assert (done.returncode, done.stdout) == (0, "")
 
 
-def test_two_stages() -> None:
+def test_image_has_two_stages() -> None:
     assert [rest.split()[0] for word, rest in instructions() if word == "FROM"] == [
         "python:3.13-slim",
         "python:3.13-slim",
     ]
 
 
-def test_every_package_from_outside_is_hashed() -> None:
+def test_all_external_packages_have_hashes() -> None:
     installs = [rest for word, rest in instructions() if word == "RUN" and "pip install" in rest]
     assert len(installs) == 2
     assert all(("--require-hashes" in rest) != ("--no-deps" in rest) for rest in installs)
 
 
-def test_the_process_is_nobody_and_owns_only_its_data() -> None:
+def test_process_is_unprivileged_and_owns_only_its_data() -> None:
     stage = final_stage()
     assert stage["USER"] == "10001:10001"
     assert "--chown" not in stage["COPY"]
@@ -54,14 +54,14 @@ def test_the_process_is_nobody_and_owns_only_its_data() -> None:
     assert "AUTHAPI_DATA_DIR=/data" in stage["ENV"]
 
 
-def test_it_serves_and_says_how_it_is() -> None:
+def test_image_serves_and_has_a_health_check() -> None:
     stage = final_stage()
     assert (stage["ENTRYPOINT"], stage["CMD"]) == ('["authapi"]', '["serve"]')
     assert stage["EXPOSE"] == "8000"
     assert "/health/live" in stage["HEALTHCHECK"]
 
 
-def test_old_builders_can_read_it() -> None:
+def test_dockerfile_works_with_old_builders() -> None:
     text = (ROOT / "Dockerfile").read_text()
     newer = ("<<", "--link", "--exclude", "--start-interval")
     assert [word for word in newer if word in text] == []

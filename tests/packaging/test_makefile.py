@@ -1,7 +1,6 @@
-"""`make help` explains every target, and no target asks for a file that is not there.
+"""`make help` describes every target, and all prerequisites of targets exist.
 
-What a target needs besides Python is installed by tools/parts.sh, tried here with an apt-get that
-only writes down how it was called.
+tools/parts.sh installs programs for targets; here it runs with an apt-get that records its calls.
 """
 
 import os
@@ -29,19 +28,19 @@ def make(*arguments: str) -> str:
     return done.stdout
 
 
-def test_make_alone_explains_every_target() -> None:
+def test_make_without_target_describes_every_target() -> None:
     explained = re.findall(r"^  make ([a-z-]+) +\S", make(), re.MULTILINE)
     assert sorted(explained) == sorted(TARGETS)
     assert make("help") == make()
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_every_target_can_be_made(target: str) -> None:
+def test_dry_run_of_every_target(target: str) -> None:
     assert make("--dry-run", target)
 
 
 class Machine:
-    """A PATH with `programs` alone, in `folder`; with `apt_get`, packages can be installed."""
+    """Creates a PATH with only `programs`, and with a recording apt-get if `apt_get` is set."""
 
     def __init__(self, folder: Path, programs: Sequence[str], *, user: int, apt_get: bool) -> None:
         self._bin = folder / "bin"
@@ -54,7 +53,7 @@ class Machine:
             (self._bin / name).symlink_to(shutil.which(name) or name)
         self._add("id", f"echo {user}")
         if apt_get:
-            # As a package does that brings a service, it asks whether that may start.
+            # Like a package with a service, it asks policy-rc.d whether that may start.
             self._add(
                 "apt-get",
                 f'"$POLICY_RC_D"; echo "policy=$?" "$DEBIAN_FRONTEND" "$@" >>{self._calls}',
@@ -66,7 +65,7 @@ class Machine:
         path.chmod(0o755)
 
     def parts(self, *names: str) -> subprocess.CompletedProcess[str]:
-        # Names that no machine has: the script looks into /usr/sbin as well.
+        # Names that no machine has, because the script also searches /usr/sbin.
         return subprocess.run(
             [shutil.which("bash") or "bash", ROOT / "tools" / "parts.sh", *names],
             env={"PATH": str(self._bin), "POLICY_RC_D": str(self.policy)},
@@ -80,7 +79,7 @@ class Machine:
         return self._calls.read_text().splitlines() if self._calls.exists() else []
 
 
-def test_parts_that_are_there_are_left_alone(tmp_path: Path) -> None:
+def test_installed_programs_are_not_reinstalled(tmp_path: Path) -> None:
     machine = Machine(tmp_path, ["left-part", "right-part"], user=0, apt_get=True)
     done = machine.parts("left-part", "right-part=its-package")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
@@ -88,9 +87,7 @@ def test_parts_that_are_there_are_left_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("user", "apt_get"), [(1000, True), (0, False)])
-def test_a_missing_part_that_cannot_be_installed_is_named(
-    tmp_path: Path, user: int, apt_get: bool
-) -> None:
+def test_missing_program_without_apt_is_named(tmp_path: Path, user: int, apt_get: bool) -> None:
     machine = Machine(tmp_path, ["left-part"], user=user, apt_get=apt_get)
     done = machine.parts("left-part", "right-part=its-package", "another-part")
     assert done.returncode == 1
@@ -100,7 +97,7 @@ def test_a_missing_part_that_cannot_be_installed_is_named(
 
 
 @pytest.mark.parametrize("has_policy", [True, False])
-def test_a_missing_part_is_installed_and_starts_no_service(
+def test_missing_program_is_installed_without_starting_services(
     tmp_path: Path, has_policy: bool
 ) -> None:
     machine = Machine(tmp_path, ["left-part"], user=0, apt_get=True)
@@ -114,12 +111,12 @@ def test_a_missing_part_is_installed_and_starts_no_service(
     assert "update" in update.split()
     asked = {"noninteractive", "install", "--yes", "--no-install-recommends", "its-package"}
     assert asked <= set(install.split())
-    # 101 forbids to start services. A policy that the machine has is asked, and left.
+    # 101 forbids starting services. An existing policy is used and kept.
     assert install.startswith(f"policy={7 if has_policy else 101} ")
     assert machine.policy.exists() == has_policy
 
 
-def test_each_program_of_a_target_is_known_to_debian_by_some_name() -> None:
+def test_every_program_has_a_debian_package() -> None:
     asked = re.findall(r"\$\(PARTS\) (.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert sorted({name for line in asked for name in line.split()}) == [
         "caddy",

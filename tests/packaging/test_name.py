@@ -1,4 +1,4 @@
-"""The distribution is `fastapi-authapi`: on the package index, `authapi` is another project."""
+"""The distribution name is `fastapi-authapi`: `authapi` on the index is another project."""
 
 import re
 import subprocess
@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 NAME = "fastapi-authapi"
 _INSTALLERS = r"(?:pip3?|pipx|uv|uvx|poetry|pdm|rye|conda|hatch)"
 _OTHER_PROJECT = re.compile(
-    # An extra, a pinned version, or an argument of an installer, under the import name.
+    # An extra, a pinned version or an argument of an installer with the import name.
     r"(?<![\w./-])authapi\\?\[[a-z]"
     r"|(?<![\w./-])authapi(?:==|~=|>=|<=)\d"
     rf"|\b{_INSTALLERS}\b(?: -{{1,2}}[\w-]+| \w+)* ['\"]?authapi\b(?![./])"
@@ -31,7 +31,7 @@ def _texts() -> list[Path]:
     return [path for path in paths if path.is_file() and path != Path(__file__).resolve()]
 
 
-def test_the_project_has_this_name() -> None:
+def test_project_name() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert project["name"] == NAME
     assert project["scripts"] == {"authapi": "authapi.__main__:main"}
@@ -51,11 +51,11 @@ def test_the_project_has_this_name() -> None:
         "authapi==0.1.15",
     ],
 )
-def test_other_name_is_recognised(text: str) -> None:
+def test_wrong_name_is_detected(text: str) -> None:
     assert _OTHER_PROJECT.search(text)
 
 
-def test_every_text_installs_this_name() -> None:
+def test_all_texts_install_the_right_name() -> None:
     wrong = []
     for path in _texts():
         try:

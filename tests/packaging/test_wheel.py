@@ -1,4 +1,4 @@
-"""The wheel as a stranger gets it: in an empty venv, served from an empty folder."""
+"""The wheel in a new venv, run from an empty folder."""
 
 import os
 import re
@@ -17,11 +17,11 @@ from tests.servers.process import ServeProcess, free_port
 pytestmark = pytest.mark.packaging
 
 ROOT = Path(__file__).resolve().parents[2]
-START_UP = 30.0  # seconds; a first start makes keys and migrates
+START_UP = 30.0  # seconds; a first start creates keys and migrates
 
 
 def pip(python: Path, *arguments: str | Path) -> None:
-    """Run pip with this machine's own configuration; a failure shows what pip said."""
+    """Runs pip with the configuration of this machine; a failure contains the output of pip."""
     done = subprocess.run(
         [python, "-m", "pip", "--disable-pip-version-check", *arguments],
         check=False,
@@ -41,7 +41,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def authapi(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The command in a venv that holds the lock, the wheel and nothing else."""
+    """The command in a venv with only the locked packages and the wheel."""
     folder = tmp_path_factory.mktemp("venv")
     venv.create(folder, with_pip=True)
     python = folder / "bin" / "python"
@@ -52,7 +52,7 @@ def authapi(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Place:
-    """An empty folder to stand in, another for data, and an environment that knows no more."""
+    """An empty working folder, a data folder, and a minimal environment."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -69,7 +69,7 @@ class Place:
         }
 
     def run(self, *command: str | Path) -> str:
-        """Standard output of a command that has to end well."""
+        """Runs a command that must succeed; returns standard output."""
         done = subprocess.run(
             command, check=False, cwd=self.cwd, env=self.environ, capture_output=True, text=True
         )
@@ -82,7 +82,7 @@ def place(tmp_path: Path) -> Place:
     return Place(tmp_path)
 
 
-def test_the_wheel_holds_the_package_with_its_data_and_nothing_else(wheel: Path) -> None:
+def test_wheel_contains_exactly_the_package_and_its_data(wheel: Path) -> None:
     names = {name for name in ZipFile(wheel).namelist() if not name.endswith("/")}
 
     tops = {name.partition("/")[0] for name in names}
@@ -106,7 +106,7 @@ def test_the_wheel_holds_the_package_with_its_data_and_nothing_else(wheel: Path)
         assert any(name.startswith("authapi/web/docs/") and name.endswith(suffix) for name in names)
 
 
-def test_the_migrations_run_from_the_wheel(authapi: Path, place: Place) -> None:
+def test_migrations_run_from_the_wheel(authapi: Path, place: Place) -> None:
     head = ScriptDirectory(str(ROOT / "alembic")).get_current_head()
     assert head is not None
 
@@ -117,7 +117,9 @@ def test_the_migrations_run_from_the_wheel(authapi: Path, place: Place) -> None:
     assert list(place.cwd.iterdir()) == []
 
 
-def test_a_stranger_serves_registers_logs_in_and_out(authapi: Path, place: Place) -> None:
+def test_fresh_installation_serves_registration_login_and_logout(
+    authapi: Path, place: Place
+) -> None:
     port = free_port()
     base_url = f"http://127.0.0.1:{port}"
     serve = (str(authapi), "serve", "--port", str(port))

@@ -4,21 +4,21 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.proxies.bed.backends import Backends
-from tests.proxies.bed.fronts import Fronts
+from tests.proxies.testbed.backends import Backends
+from tests.proxies.testbed.proxies import Proxies
 
 
 @pytest.fixture(scope="session")
 def backends(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backends]:
-    """The services, by kind."""
+    """The running services, by kind."""
     found = Backends(tmp_path_factory.mktemp("backends"))
     yield found
     found.close()
 
 
 @pytest.fixture(scope="session")
-def fronts(tmp_path_factory: pytest.TempPathFactory, backends: Backends) -> Iterator[Fronts]:
-    """The proxies before them. `backends` is asked for, so that the proxies end first."""
-    found = Fronts(tmp_path_factory.mktemp("fronts"))
+def proxies(tmp_path_factory: pytest.TempPathFactory, backends: Backends) -> Iterator[Proxies]:
+    """The running proxies. They depend on `backends`, so that they stop first."""
+    found = Proxies(tmp_path_factory.mktemp("proxies"))
     yield found
     found.close()

@@ -1,39 +1,39 @@
-"""No byte of a body is read as a request, whichever protocol the head offers."""
+"""No body is parsed as a request, for any protocol in `Upgrade`."""
 
 import pytest
 
-from tests.proxies.bed.attacks import attacks
-from tests.proxies.bed.backends import KINDS, Backends
-from tests.proxies.bed.fronts import NAMES, Fronts, Manner
-from tests.proxies.bed.pairwise import ALL
-from tests.proxies.bed.smuggling import Battle
+from tests.proxies.testbed.attacks import attacks
+from tests.proxies.testbed.backends import KINDS, Backends
+from tests.proxies.testbed.pairwise import ALL
+from tests.proxies.testbed.proxies import NAMES, Proxies, Strictness
+from tests.proxies.testbed.smuggling import AttackRunner
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_directly(kind: str, backends: Backends) -> None:
+def test_no_request_is_smuggled_directly(kind: str, backends: Backends) -> None:
     backend = backends[kind]
-    battle = Battle(backend, backend.address, is_direct=True)
-    tried = attacks(backend.targets, battle.token)
-    found = battle.problems(tried)
+    runner = AttackRunner(backend, backend.address, is_direct=True)
+    tried = attacks(backend.targets, runner.token)
+    found = runner.problems(tried)
     assert not found, _report(found, len(tried))
 
 
-@pytest.mark.parametrize("manner", ["lax", "strict"])
+@pytest.mark.parametrize("strictness", ["lax", "strict"])
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("kind", KINDS)
-def test_through_a_proxy(
-    kind: str, name: str, manner: Manner, backends: Backends, fronts: Fronts
+def test_no_request_is_smuggled_through_a_proxy(
+    kind: str, name: str, strictness: Strictness, backends: Backends, proxies: Proxies
 ) -> None:
     backend = backends[kind]
-    address = fronts.address(name, backend, manner)
-    battle = Battle(backend, address, is_direct=False)
-    tried = attacks(backend.targets, battle.token)
+    address = proxies.address(name, backend, strictness)
+    runner = AttackRunner(backend, address, is_direct=False)
+    tried = attacks(backend.targets, runner.token)
     if not ALL:
-        # Another half for each proxy. As they ship, they pass on hardly any Upgrade field.
-        tried = tried[NAMES.index(name) % 2 :: 2 if manner == "lax" else 10]
-    found = battle.problems(tried)
+        # Half of the attacks for each proxy. The shipped files remove most Upgrade headers.
+        tried = tried[NAMES.index(name) % 2 :: 2 if strictness == "lax" else 10]
+    found = runner.problems(tried)
     assert not found, _report(found, len(tried))
 
 

@@ -1,14 +1,14 @@
-"""Trailer fields are never taken for header fields (RFC 9110, section 6.5.1)."""
+"""Trailer fields are never treated as header fields (RFC 9110, section 6.5.1)."""
 
 from collections.abc import Iterable
 
 import pytest
 
-from tests.proxies.bed.backends import Backends
-from tests.proxies.bed.fronts import Fronts
-from tests.proxies.bed.people import Person
-from tests.proxies.bed.places import PLACES, place
-from tests.proxies.bed.wire import Address, Answer, Connection, ask
+from tests.proxies.testbed.accounts import Account
+from tests.proxies.testbed.backends import Backends
+from tests.proxies.testbed.places import PLACES, place
+from tests.proxies.testbed.proxies import Proxies
+from tests.proxies.testbed.wire import Address, Answer, Connection, ask
 
 pytestmark = pytest.mark.slow
 
@@ -20,12 +20,12 @@ _ALIVE = b'{"status":"ok"}'
 @pytest.mark.parametrize("credential", ["cookie", "token", "jwt"])
 @pytest.mark.parametrize("where", PLACES)
 @pytest.mark.parametrize("kind", KINDS)
-def test_no_credential_is_read_from_a_trailer(
-    kind: str, where: str, credential: str, announced: bool, backends: Backends, fronts: Fronts
+def test_credentials_in_trailers_are_ignored(
+    kind: str, where: str, credential: str, announced: bool, backends: Backends, proxies: Proxies
 ) -> None:
-    person = backends[kind].people[0]
-    address = place(where, kind, backends, fronts)
-    given: dict[str, str] = getattr(person, credential)
+    account = backends[kind].accounts[0]
+    address = place(where, kind, backends, proxies)
+    given: dict[str, str] = getattr(account, credential)
     assert ask(address, "GET", "/me/identity", headers=given).status == 200
     [(name, value)] = given.items()
     for method, spelled, apart in [
@@ -40,12 +40,12 @@ def test_no_credential_is_read_from_a_trailer(
 
 @pytest.mark.parametrize("where", PLACES)
 @pytest.mark.parametrize("kind", KINDS)
-def test_no_trailer_names_the_address_or_the_scheme_of_the_client(
-    kind: str, where: str, backends: Backends, fronts: Fronts
+def test_forwarded_headers_in_trailers_are_ignored(
+    kind: str, where: str, backends: Backends, proxies: Proxies
 ) -> None:
-    person = Person.new(backends[kind].address)
-    address = place(where, kind, backends, fronts)
-    body = f'{{"email": "{person.email}", "password": "wrong horse battery staple"}}'
+    account = Account.new(backends[kind].address)
+    address = place(where, kind, backends, proxies)
+    body = f'{{"email": "{account.email}", "password": "wrong horse battery staple"}}'
     for trailers in (
         ["X-Forwarded-For: 203.0.113.9"],
         ["x-forwarded-for: 203.0.113.9", "X-FORWARDED-FOR: 203.0.113.10"],
@@ -54,10 +54,10 @@ def test_no_trailer_names_the_address_or_the_scheme_of_the_client(
     ):
         for announced in (True, False):
             answer = send(address, "POST", "/login", trailers, body=body, announced=announced)
-            # Go refuses some names in a trailer, and Caddy with it.
+            # Go refuses some names in a trailer, so Caddy does too.
             assert answer is None or answer.status in {400, 401}, answer
             assert answer is None or answer.status == 401 or where == "caddy", answer
-    events = ask(address, "GET", "/me/events", headers=person.jwt).json()["items"]
+    events = ask(address, "GET", "/me/events", headers=account.jwt).json()["items"]
     assert {event["ip"] for event in events} == {"127.0.0.1"}
     assert {event.get("user_agent") for event in events} <= {None, "test"}
 
@@ -75,7 +75,7 @@ def test_no_trailer_names_the_address_or_the_scheme_of_the_client(
     ],
 )
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_trailer_changes_neither_the_answer_nor_the_connection(
+def test_trailer_changes_neither_response_nor_connection(
     kind: str, trailer: str, backends: Backends
 ) -> None:
     address = backends[kind].address
@@ -102,7 +102,7 @@ def test_a_trailer_changes_neither_the_answer_nor_the_connection(
     ],
 )
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_trailer_about_the_connection_is_ignored_or_ends_it(
+def test_framing_fields_in_trailers_are_ignored_or_refused(
     kind: str, trailer: str, backends: Backends
 ) -> None:
     body = '{"email": "a@example.com", "password": "wrong horse battery staple"}'
@@ -129,7 +129,7 @@ def send(
     announced: bool = False,
     apart: bool = False,
 ) -> Answer | None:
-    """The answer to a request in chunks, or None if it is refused by closing the connection."""
+    """Sends a chunked request; returns the response, or None if the connection is closed."""
     sent = chunked(method, path, trailers, body=body, announced=announced)
     end = sent.rindex(b"0\r\n") if apart else len(sent)
     with Connection(address) as connection:
@@ -142,7 +142,7 @@ def send(
 def chunked(
     method: str, path: str, trailers: Iterable[str], *, body: str = "", announced: bool = False
 ) -> bytes:
-    """A request whose body comes in one chunk, with `trailers` after it."""
+    """Returns a request with its body in one chunk and `trailers` after it."""
     trailers = list(trailers)
     lines = [
         f"{method} {path} HTTP/1.1",

@@ -1,11 +1,11 @@
-"""Refusals that leave a body unread: the client gets the answer, and the connection ends."""
+"""Refusals with an unread body: the client gets the response, and the connection closes."""
 
 import pytest
 
-from tests.proxies.bed.backends import Backends
-from tests.proxies.bed.fronts import Fronts
-from tests.proxies.bed.places import PLACES, place
-from tests.proxies.bed.wire import Connection, ask
+from tests.proxies.testbed.backends import Backends
+from tests.proxies.testbed.places import PLACES, place
+from tests.proxies.testbed.proxies import Proxies
+from tests.proxies.testbed.wire import Connection, ask
 
 pytestmark = pytest.mark.slow
 
@@ -22,13 +22,13 @@ CASES = {
 @pytest.mark.parametrize("sent", [0, 100_000])
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("kind", ["serve", "imported", "protocol"])
-def test_the_client_gets_the_answer_and_the_connection_ends(
+def test_client_gets_the_response_and_the_connection_closes(
     kind: str, case: str, sent: int, backends: Backends
 ) -> None:
     backend = backends[kind]
     backend.seen()
     method, path, content_type, length, expected = CASES[case]
-    sent = min(sent, length - 1)  # the last byte never comes
+    sent = min(sent, length - 1)  # the last byte is never sent
     with Connection(backend.address) as connection:
         connection.send(head(method, path, content_type, length) + b"x" * sent)
         answer = connection.answer(method)
@@ -36,17 +36,17 @@ def test_the_client_gets_the_answer_and_the_connection_ends(
         assert answer.status in (expected if isinstance(expected, set) else {expected})
         assert answer.closes
         assert connection.is_closed()
-    # The rest is not read as a request.
+    # The rest is not parsed as a request.
     assert len(backend.seen()) <= 1
 
 
 @pytest.mark.parametrize("where", PLACES[1:])
 @pytest.mark.parametrize("kind", ["serve", "protocol"])
-def test_the_client_of_a_proxy_gets_the_answer(
-    kind: str, where: str, backends: Backends, fronts: Fronts
+def test_client_of_a_proxy_gets_the_response(
+    kind: str, where: str, backends: Backends, proxies: Proxies
 ) -> None:
-    address = place(where, kind, backends, fronts)
-    # Above the limit of the service, and no more beyond it than it takes without reading.
+    address = place(where, kind, backends, proxies)
+    # Above the limit of the service, but within the bytes that it discards.
     for length in (70_000, 100_000):
         with Connection(address) as connection:
             connection.send(head("POST", "/login", "application/json", length) + b"x" * length)
@@ -57,13 +57,13 @@ def test_the_client_of_a_proxy_gets_the_answer(
 
 @pytest.mark.parametrize("where", PLACES[1:])
 @pytest.mark.parametrize("kind", ["serve", "imported"])
-def test_spoiled_requests_take_no_process_out_of_a_proxy(
-    kind: str, where: str, backends: Backends, fronts: Fronts
+def test_refused_requests_do_not_mark_a_backend_as_down(
+    kind: str, where: str, backends: Backends, proxies: Proxies
 ) -> None:
-    address = place(where, kind, backends, fronts)
+    address = place(where, kind, backends, proxies)
     for _ in range(10):
         with Connection(address) as connection:
-            # The service answers and closes; the proxy may see no more than a broken connection.
+            # The service answers and closes. The proxy may only see a reset connection.
             connection.send(head("POST", "/login", "application/json", 500_000) + b"x" * 500_000)
             connection.answer("POST")
         assert ask(address, "GET", "/health/live").status == 200

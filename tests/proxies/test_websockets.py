@@ -1,4 +1,4 @@
-"""WebSockets through each proxy and without, and handshakes that hide something."""
+"""WebSockets through each proxy and directly, and handshakes with a hidden request."""
 
 import asyncio
 from contextlib import suppress
@@ -7,10 +7,10 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-from tests.proxies.bed.backends import Backends
-from tests.proxies.bed.fronts import Fronts
-from tests.proxies.bed.places import PLACES, place
-from tests.proxies.bed.wire import PATIENCE, Address, Connection, NoAnswer
+from tests.proxies.testbed.backends import Backends
+from tests.proxies.testbed.places import PLACES, place
+from tests.proxies.testbed.proxies import Proxies
+from tests.proxies.testbed.wire import TIMEOUT, Address, Connection, NoAnswer
 
 pytestmark = pytest.mark.slow
 
@@ -22,7 +22,7 @@ def opened(address: Address, headers: dict[str, str]) -> connect:
     scheme = "ws" if address.trust is None else "wss"
     return connect(
         f"{scheme}://localhost:{address.port}/live",
-        # Not `localhost`, which may be ::1 first, where another process may have this port.
+        # Not `localhost`: it may resolve to ::1, where another process may use this port.
         host="127.0.0.1",
         port=address.port,
         ssl=address.trust,
@@ -41,23 +41,23 @@ def opened(address: Address, headers: dict[str, str]) -> connect:
         ("verifying", "jwt"),
     ],
 )
-async def test_it_is_opened_with_each_credential(
-    kind: str, credential: str, where: str, backends: Backends, fronts: Fronts
+async def test_websocket_opens_with_each_credential(
+    kind: str, credential: str, where: str, backends: Backends, proxies: Proxies
 ) -> None:
-    address = place(where, kind, backends, fronts)
-    person = backends[kind].people[0]
-    async with opened(address, getattr(person, credential)) as found, asyncio.timeout(30):
-        assert await found.recv() == person.id
+    address = place(where, kind, backends, proxies)
+    account = backends[kind].accounts[0]
+    async with opened(address, getattr(account, credential)) as found, asyncio.timeout(30):
+        assert await found.recv() == account.id
         await found.send("and back" * 10_000)
         assert await found.recv() == "and back" * 10_000
 
 
 @pytest.mark.parametrize("where", PLACES)
 @pytest.mark.parametrize("kind", [*KINDS, "verifying"])
-async def test_it_is_refused_without_one(
-    kind: str, where: str, backends: Backends, fronts: Fronts
+async def test_websocket_without_a_valid_credential_is_refused(
+    kind: str, where: str, backends: Backends, proxies: Proxies
 ) -> None:
-    address = place(where, kind, backends, fronts)
+    address = place(where, kind, backends, proxies)
     with pytest.raises(InvalidStatus) as refused:
         await opened(address, {"Authorization": "Bearer aat_unknown"})
     assert refused.value.response.status_code in {401, 403}
@@ -69,16 +69,16 @@ async def test_it_is_refused_without_one(
 )
 @pytest.mark.parametrize("where", PLACES)
 @pytest.mark.parametrize("kind", [*KINDS, "verifying"])
-def test_a_handshake_that_announces_a_body_is_refused(
-    kind: str, where: str, framing: str, packets: int, backends: Backends, fronts: Fronts
+def test_handshake_with_a_body_is_refused(
+    kind: str, where: str, framing: str, packets: int, backends: Backends, proxies: Proxies
 ) -> None:
-    backend, address = backends[kind], place(where, kind, backends, fronts)
+    backend, address = backends[kind], place(where, kind, backends, proxies)
     backend.seen()
     hidden = b"DELETE /me?stolen=1 HTTP/1.1\r\nHost: localhost\r\n\r\n"
     lines = [
         "GET /live HTTP/1.1",
         "Host: localhost",
-        *(f"{name}: {value}" for name, value in backend.people[0].jwt.items()),
+        *(f"{name}: {value}" for name, value in backend.accounts[0].jwt.items()),
         "Connection: Upgrade",
         "Upgrade: websocket",
         "Sec-WebSocket-Version: 13",
@@ -87,9 +87,9 @@ def test_a_handshake_that_announces_a_body_is_refused(
     ]
     head = "\r\n".join([*lines, "", ""]).encode()
     body = hidden if "Length" in framing else b"%x\r\n%s\r\n0\r\n\r\n" % (len(hidden), hidden)
-    # Plain uvicorn neither answers nor closes, before any application is asked (docs/proxies.md).
+    # Plain uvicorn neither answers nor closes, and calls no application (docs/proxies.md).
     is_ours = kind == "protocol"
-    with Connection(address, PATIENCE if is_ours else 0.5) as connection:
+    with Connection(address, TIMEOUT if is_ours else 0.5) as connection:
         connection.send(head + body if packets == 1 else head)
         if packets == 2:
             connection.wait_until_read()

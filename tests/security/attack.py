@@ -1,4 +1,4 @@
-"""What the tests of this folder attack with: forged tokens, hostile JSON, every route there is."""
+"""Tools of the attacks: forged tokens, hostile JSON, and all operations of the API."""
 
 import base64
 import hmac
@@ -21,7 +21,7 @@ from tests.known_key import FOREIGN, KEY
 __all__ = ["FOREIGN", "KEY"]
 
 SECRET = "4f1c0b7e9a2d8365b7c1e4d09f38a652"
-"""The secret of services under attack; their key is `KEY` (fixture `known_key`)."""
+"""The secret of the services under attack. Their signing key is `KEY` (fixture `known_key`)."""
 
 
 Signer = Callable[[bytes], bytes]
@@ -34,14 +34,14 @@ class Operation:
     method: str
     template: str
     strategies: tuple[str, ...]
-    """Which credentials it takes; none if it is public."""
+    """The accepted kinds of credentials; empty if the operation is public."""
     content_type: str | None
     schema: Mapping[str, Any]
-    """Of the body, with references followed."""
+    """The schema of the body, with references resolved."""
 
     @property
     def path(self) -> str:
-        """The path, with an id that nobody has."""
+        """The path, with an id that does not exist."""
         before, brace, after = self.template.partition("{")
         return before + str(uuid4()) + after.partition("}")[2] if brace else before
 
@@ -71,23 +71,23 @@ def b64(data: bytes) -> str:
 
 
 def unb64(text: str) -> bytes:
-    """What `b64` made."""
+    """Decodes the result of `b64`."""
     return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
 
 
 def claims_of(token: str) -> dict[str, Any]:
-    """What a JWT says, unchecked."""
+    """The claims of a JWT, without verification."""
     found: dict[str, Any] = json.loads(unb64(token.split(".")[1]))
     return found
 
 
 def header(**changes: object) -> dict[str, object]:
-    """The header of our tokens."""
+    """The JOSE header of access tokens, with changes."""
     return {"alg": "ES256", "typ": "at+jwt", "kid": KEY.verifying.kid} | changes
 
 
 def forge(head: object, claims: object, sign: Signer = KEY.key.sign) -> str:
-    """A token of exactly these parts (bytes as they are, else as JSON), signed by `sign`."""
+    """A token of exactly these parts (bytes unchanged, other values as JSON), signed by `sign`."""
     parts = [
         part if isinstance(part, bytes) else json.dumps(part).encode() for part in (head, claims)
     ]
@@ -96,12 +96,12 @@ def forge(head: object, claims: object, sign: Signer = KEY.key.sign) -> str:
 
 
 def mac(secret: bytes, digest: str = "sha256") -> Signer:
-    """Signs as HS256 and its relatives do."""
+    """Signs with HMAC, as HS256, HS384 and HS512 do."""
     return lambda data: hmac.digest(secret, data, digest)
 
 
 def public_key_spellings() -> dict[str, bytes]:
-    """Our public key, in every form that has ever been taken for an HMAC secret."""
+    """The public key, in every form that libraries have used as an HMAC secret."""
     numbers = ec.EllipticCurvePublicNumbers(
         x=int.from_bytes(unb64(KEY.verifying.jwk["x"])),
         y=int.from_bytes(unb64(KEY.verifying.jwk["y"])),
@@ -123,25 +123,25 @@ def public_key_spellings() -> dict[str, bytes]:
 
 
 def bearer(token: str | bytes) -> dict[bytes, bytes]:
-    """The header that presents a token, whatever it is made of."""
+    """The Authorization header with a token of any bytes (RFC 6750)."""
     raw = token if isinstance(token, bytes) else token.encode("utf-8", "surrogateescape")
     return {b"authorization": b"Bearer " + raw}
 
 
 def basic(user: str, password: str) -> dict[bytes, bytes]:
-    """The header of RFC 7617."""
+    """The Authorization header of Basic authentication (RFC 7617)."""
     return {b"authorization": b"Basic " + base64.b64encode(f"{user}:{password}".encode())}
 
 
 def cookie(value: str, name: str = "authapi") -> dict[bytes, bytes]:
-    """The header that presents a cookie session."""
+    """The Cookie header of a cookie session."""
     return {b"cookie": f"{name}={value}".encode()}
 
 
 async def credentials(
     api: Client, email: str, *, password: str = PASSWORD
 ) -> dict[str, dict[bytes, bytes]]:
-    """The request headers of a new login by each strategy, over HTTP; the client keeps nothing."""
+    """Log in with each strategy over HTTP. Returns the request headers by strategy."""
     found: dict[str, dict[bytes, bytes]] = {}
     for strategy in ("session", "token", "jwt"):
         body = {"email": email, "password": password, "strategy": strategy}
@@ -155,14 +155,14 @@ async def credentials(
     return found
 
 
-def told(answer: httpx.Response) -> tuple[int, dict[str, object], list[str]]:
-    """What an answer tells: status, body without what names the request, challenges."""
+def comparable(answer: httpx.Response) -> tuple[int, dict[str, object], list[str]]:
+    """The parts of a response to compare: status, body without the request id, challenges."""
     body = {name: value for name, value in answer.json().items() if name != "request_id"}
     return answer.status_code, body, answer.headers.get_list("www-authenticate")
 
 
 HOSTILE_JSON: Mapping[str, bytes] = {
-    # What the 19 files of JSONTestSuite are made of that a stock FastAPI answers with 500 ...
+    # The 19 files of JSONTestSuite that an unmodified FastAPI answers with 500 ...
     "lone high surrogate": rb'"\ud800"',
     "lone low surrogate": rb'"\udc00"',
     "reversed pair": rb'"\udc00\ud800"',
@@ -182,7 +182,7 @@ HOSTILE_JSON: Mapping[str, bytes] = {
     "nested arrays": b"[" * 5000 + b"]" * 5000,
     "open arrays": b"[" * 20000,
     "nested objects": b'{"a":' * 5000 + b"1" + b"}" * 5000,
-    # ... and others with more than one reading, or none.
+    # ... and other texts that are ambiguous or invalid.
     "name twice": b'{"a": 1, "a": 2}',
     "byte order mark": b"\xef\xbb\xbf{}",
     "UTF-16": '{"a": 1}'.encode("utf-16"),
@@ -209,11 +209,11 @@ HOSTILE_JSON: Mapping[str, bytes] = {
     "text": b'"x"',
     "list": b"[[[]]]",
 }
-"""JSON and what is not quite JSON, by what is odd about it."""
+"""Unusual, ambiguous and invalid JSON, by description."""
 
 
 class Crashing(Issuer):
-    """A strategy of somebody's own that works for nobody: each of its parts raises."""
+    """A custom strategy each method of which raises an error."""
 
     name = "crashing"
 

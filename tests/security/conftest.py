@@ -1,4 +1,4 @@
-"""Attacks meet what is shipped."""
+"""Fixtures of the security tests, which attack the application as it is shipped."""
 
 import pytest
 
@@ -9,4 +9,4 @@ __all__ = ["emptied_postgres_url", "postgres_url", "shared_postgres_url"]
 
 @pytest.fixture(autouse=True)
 def _known_key(known_key: None) -> None:
-    """Attackers of these tests know the key that services sign with."""
+    """The attacker in these tests knows the signing key."""

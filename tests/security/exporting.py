@@ -1,4 +1,4 @@
-"""Many events, downloads of them, and what these cost a server meanwhile."""
+"""Many events, their export, and the cost of the export for a server."""
 
 import statistics
 import threading
@@ -15,7 +15,7 @@ EVENTS = 200_000
 
 
 def fill(url: str, user_id: str) -> None:
-    """Write events of the account, as one statement of the database."""
+    """Insert events of the account with one SQL statement."""
     columns = "id, at, type, outcome, user_id, strategy, request_id, ip, user_agent, detail"
     if url.startswith("sqlite"):
         owner, key = f"'{UUID(user_id).hex}'", "'019a0000' || printf('%024x', n)"
@@ -31,7 +31,9 @@ def fill(url: str, user_id: str) -> None:
         f"{key}, '2026-01-01 00:00:00', 'account_renamed', 'success', {owner}, 'session', "
         f"'{'0' * 32}', '192.0.2.1', '{'a browser ' * 12}', '{{}}'"
     )
-    statement = f"{numbers} INSERT INTO events ({columns}) SELECT {values} FROM {source}"  # ours
+    statement = (
+        f"{numbers} INSERT INTO events ({columns}) SELECT {values} FROM {source}"  # constants
+    )
     synchronous = parse_url(url).set(
         drivername="sqlite" if url.startswith("sqlite") else "postgresql+psycopg"
     )
@@ -42,7 +44,7 @@ def fill(url: str, user_id: str) -> None:
 
 
 class Watch:
-    """Asks for `/health/live` and the memory of a process, until it is told to end."""
+    """Polls `/health/live` and the memory of a process until the block ends."""
 
     def __init__(self, pid: int, base_url: str) -> None:
         self.seconds: list[float] = []
@@ -69,7 +71,7 @@ class Watch:
 
     @property
     def p99(self) -> float:
-        """Of the answers to `/health/live`, in seconds."""
+        """The 99th percentile of the response times of `/health/live`, in seconds."""
         return statistics.quantiles(self.seconds, n=100)[-1]
 
 
@@ -82,7 +84,7 @@ def resident(pid: int) -> int:
 
 
 def download(http: httpx.Client, path: str, target: Path) -> None:
-    """Write the answer into a file as it comes."""
+    """Stream the response into a file."""
     with http.stream("GET", path) as answer, target.open("wb") as file:
         assert answer.status_code == 200
         for part in answer.iter_bytes():

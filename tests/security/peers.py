@@ -1,4 +1,4 @@
-"""The shipped application, seen by callers at addresses of the test's choosing."""
+"""The application, and clients at addresses that the test chooses."""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from authapi import Settings, create_app
 from authapi.testing import Client, client
 
-WRONG = "not the password of anybody"
+WRONG = "not the password of any account"
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Service:
         return self.api.services.settings.resolved_database_url
 
     def at(self, ip: str | None, *, headers: Mapping[str, str] | None = None) -> httpx.AsyncClient:
-        """A caller with cookies of its own whose connection comes from `ip`, if any."""
+        """A client with its own cookies, whose connection comes from `ip`, if not None."""
         peer = None if ip is None else (ip, 50000)
         transport = httpx.ASGITransport(
             self.app,
@@ -41,7 +41,7 @@ class Service:
 async def serving(
     settings: Settings, *, base_url: str = "http://127.0.0.1:8000"
 ) -> AsyncIterator[Service]:
-    """The application for the length of the block."""
+    """Runs the application during the block."""
     app = create_app(settings)
     async with client(app, base_url=base_url) as api:
         yield Service(app, api, base_url)
@@ -50,7 +50,7 @@ async def serving(
 async def guess(
     visitor: httpx.AsyncClient, email: str, password: str = WRONG, **headers: str
 ) -> httpx.Response:
-    """One login."""
+    """Try to log in once."""
     return await visitor.post(
         "/login",
         json={"email": email, "password": password, "strategy": "token"},
@@ -58,8 +58,8 @@ async def guess(
     )
 
 
-def told(response: httpx.Response) -> tuple[int, dict[str, object], list[tuple[str, str]]]:
-    """All of an answer that does not differ from one request to the next by its nature."""
+def comparable(response: httpx.Response) -> tuple[int, dict[str, object], list[tuple[str, str]]]:
+    """The parts of a response to compare: all but the values that differ for each request."""
     body = response.json() | {"request_id": ""}
     own = ("x-request-id", "retry-after")
     return (

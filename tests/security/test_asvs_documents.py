@@ -1,4 +1,4 @@
-"""What ASVS asks to be documented is documented, and the running service does what it says."""
+"""The documentation that ASVS requires exists, and the running service complies with it."""
 
 import ast
 import re
@@ -21,7 +21,7 @@ CRYPTOGRAPHY |= {"argon2", "bcrypt", "ssl"}
 
 
 def table(heading: str, page: str = "docs/asvs.md") -> list[list[str]]:
-    """The rows of the table below a heading of a page, without marks of code."""
+    """The rows of the table below a heading of a page, without backticks."""
     text = (ROOT / page).read_text(encoding="utf-8")
     [part] = [part for part in text.split("\n## ") if part.startswith(heading)]
     lines = [line for line in part.splitlines() if line.startswith("|")][2:]
@@ -29,12 +29,12 @@ def table(heading: str, page: str = "docs/asvs.md") -> list[list[str]]:
 
 
 def pages() -> str:
-    """Everything that is written for people about errors and security."""
+    """The documents about errors and security."""
     names = ("asvs.md", "errors.md")
     return "".join((ROOT / "docs" / name).read_text(encoding="utf-8") for name in names)
 
 
-async def test_v2_1_1_every_field_says_what_it_takes(api: Client) -> None:
+async def test_v2_1_1_every_field_documents_its_values(api: Client) -> None:
     document = (await api.get("/openapi.json")).json()
     checked = 0
     for route in operations(document):
@@ -89,7 +89,7 @@ async def test_v2_1_3_limits_are_documented_and_hold(make_settings: SettingsFact
         assert (await api.get("/me", headers=long)).status_code == 431
 
 
-async def test_v6_1_2_context_words_are_documented_and_refused(
+async def test_v6_1_2_context_words_are_documented_and_rejected(
     make_settings: SettingsFactory,
 ) -> None:
     assert Settings().password_context_words == ("authapi",)
@@ -104,9 +104,9 @@ async def test_v6_1_2_context_words_are_documented_and_refused(
 
 
 @pytest.mark.parametrize(
-    "row", table("Ways to authenticate"), ids=lambda row: row[0].split(" (")[0]
+    "row", table("Authentication pathways"), ids=lambda row: row[0].split(" (")[0]
 )
-async def test_v6_1_3_each_way_in_has_the_documented_controls(
+async def test_v6_1_3_each_authentication_method_has_the_documented_controls(
     make_settings: SettingsFactory, row: list[str]
 ) -> None:
     way, *controls = row
@@ -139,7 +139,7 @@ async def test_v6_1_3_each_way_in_has_the_documented_controls(
         assert [item.type for item in events].count(EventType.LOGIN_REFUSED) == 2
 
 
-async def test_v6_2_7_nothing_is_against_pasting(api: Client) -> None:
+async def test_v6_2_7_password_fields_permit_pasting(api: Client) -> None:
     page = (await api.get("/docs")).text
     assert re.findall(r'<input[^>]*type="password"[^>]*>', page)
     for field in re.findall(r'<input[^>]*type="password"[^>]*>', page):
@@ -164,25 +164,25 @@ async def test_v7_1_1_lifetimes_are_documented_and_hold(make_settings: SettingsF
         assert f"Max-Age={documented['remember_absolute']}" in answer.headers["set-cookie"]
 
 
-async def test_v8_1_1_who_may_call_what_is_documented(api: Client) -> None:
-    documented = dict(table("Who may call what"))
+async def test_v8_1_1_access_to_each_route_is_documented(api: Client) -> None:
+    documented = dict(table("Access control"))
     document = (await api.get("/openapi.json")).json()
     found = {f"{item.method} {item.template}": item for item in operations(document)}
     assert documented.keys() == found.keys()
     for route, who in documented.items():
         names, _, more = who.partition("; ")
         item = found[route]
-        expected = set() if names == "anybody" else set(names.split(", "))
+        expected = set() if names == "public" else set(names.split(", "))
         assert set(item.strategies) == expected, route
         assert more in ("", "fresh", "scope introspect", "superuser", "superuser, fresh")
         answer = await api.request(item.method, item.path, json={})
         assert (answer.status_code == 401) == bool(expected), route
 
 
-async def test_v8_1_2_which_fields_may_be_read_and_written_is_documented(api: Client) -> None:
+async def test_v8_1_2_access_to_each_field_is_documented(api: Client) -> None:
     alice = await api.create_user()
     held = (await credentials(api, alice.email))["session"]
-    rows = [row for row in table("Which fields") if row[0].startswith("users.")]
+    rows = [row for row in table("Data classification") if row[0].startswith("users.")]
     shown = (await api.get("/me", headers=held)).json().keys()
     readable = {row[0].partition(".")[2] for row in rows if row[2] == "yes"}
     assert shown == readable - {"email_given"} | {"email"}
@@ -192,7 +192,7 @@ async def test_v8_1_2_which_fields_may_be_read_and_written_is_documented(api: Cl
         assert (answer.status_code == 200) == (writes == "yes"), name
 
 
-async def test_v11_1_2_the_inventory_of_cryptography_is_whole(api: Client) -> None:
+async def test_v11_1_2_cryptographic_inventory_is_complete(api: Client) -> None:
     package = Path(authapi.__file__).parent
     using: dict[str, set[str]] = {}
     for path in package.rglob("*.py"):
@@ -210,7 +210,7 @@ async def test_v11_1_2_the_inventory_of_cryptography_is_whole(api: Client) -> No
     assert not {"random", "bcrypt"} & set().union(*using.values())
     assert {module for module, found in using.items() if "ssl" in found} == {
         "services/mail/transports/smtp.py",
-        "verify/outgoing.py",
+        "verify/http_client.py",
     }
     for module, uses in documented.items():
         text = (package / module).read_text(encoding="utf-8")
@@ -220,12 +220,12 @@ async def test_v11_1_2_the_inventory_of_cryptography_is_whole(api: Client) -> No
         assert (key["alg"], key["crv"], key["use"]) == ("ES256", "P-256", "sig")
 
 
-async def test_v11_1_2_the_key_signs_access_tokens_and_nothing_else(
+async def test_v11_1_2_signing_key_signs_access_tokens_only(
     make_settings: SettingsFactory,
 ) -> None:
-    """V11.1.1 and V11.1.2: without the keys, what they signed ends, and nothing else."""
+    """V11.1.1 and V11.1.2: without the keys, access tokens become invalid, and nothing else."""
     assert [stage for stage, _, _ in table("Keys")] == [
-        *("made", "kept", "used", "replaced", "destroyed")
+        *("generated", "stored", "used", "rotated", "destroyed")
     ]
     async with client(create_app(make_settings(scopes={}))) as api:
         alice = await api.create_user()
@@ -247,15 +247,15 @@ async def test_v11_1_2_the_key_signs_access_tokens_and_nothing_else(
         assert (await api.get("/me", headers=bearer(token))).status_code == 200
 
 
-async def test_v13_1_1_whom_we_talk_to_is_documented(api: Client) -> None:
-    documented = {setting for _, setting, _ in table("Whom authapi talks to")}
+async def test_v13_1_1_outgoing_connections_are_documented(api: Client) -> None:
+    documented = {setting for _, setting, _ in table("Outgoing connections")}
     urls = {name for name in Settings.model_fields if name.endswith(("_url", "_urls"))}
     assert documented == urls - {"public_url"}
     assert (await api.get("/health/ready")).status_code == 200
 
 
-async def test_v14_1_what_is_kept_is_classified(api: Client) -> None:
-    rows = {column: level for column, level, _, _ in table("Which fields")}
+async def test_v14_1_stored_data_is_classified(api: Client) -> None:
+    rows = {column: level for column, level, _, _ in table("Data classification")}
     columns = {f"{item.name}.{column.name}" for item in metadata.sorted_tables for column in item.c}
     assert rows.keys() == columns
     assert set(rows.values()) == {"secret", "personal", "internal"}
@@ -275,7 +275,7 @@ async def test_v14_1_what_is_kept_is_classified(api: Client) -> None:
             assert "no-store" in directives or "private" in directives
 
 
-async def test_v16_1_1_what_is_logged_is_documented(api: Client) -> None:
+async def test_v16_1_1_logged_events_are_documented(api: Client) -> None:
     assert {event for event, _ in table("What is logged")} == {kind.value for kind in EventType}
     alice = await api.create_user()
     held = (await credentials(api, alice.email))["session"]

@@ -1,4 +1,4 @@
-"""Requirements of OWASP ASVS 5.0 that no other test shows, each over HTTP."""
+"""Requirements of OWASP ASVS 5.0 that no other test covers, each over HTTP."""
 
 import logging
 import socket
@@ -30,14 +30,14 @@ from tests.servers.postgres import PostgresServer
 NEW = "another horse battery staple"
 
 
-async def test_v2_2_2_the_service_checks_itself(api: Client) -> None:
+async def test_v2_2_2_service_validates_input_itself(api: Client) -> None:
     body = {"email": "new@example.com", "password": "seven 7"}
     assert (await api.post("/register", json=body)).status_code == 422
     async with api.services.database.engine.connect() as connection:
         assert (await connection.execute(sa.select(users))).all() == []
 
 
-async def test_v3_2_2_html_in_a_name_stays_text(api: Client) -> None:
+async def test_v3_2_2_html_in_a_name_is_rendered_as_text(api: Client) -> None:
     alice = await api.create_user()
     held = (await credentials(api, alice.email))["session"]
     name = "<img src=x onerror=alert(1)>"
@@ -55,7 +55,7 @@ HEADERS = {
 }
 
 
-async def test_v3_4_every_answer_has_the_headers(make_settings: SettingsFactory) -> None:
+async def test_v3_4_every_response_has_the_headers(make_settings: SettingsFactory) -> None:
     names = ("session", "token", "jwt", "tests.security.attack:Crashing")
     settings = make_settings(
         public_url="https://auth.example.com", limit_account_and_network="1/hour", strategies=names
@@ -94,7 +94,7 @@ async def test_v3_4_every_answer_has_the_headers(make_settings: SettingsFactory)
         assert "server" not in answer.headers
 
 
-async def test_v4_1_2_plain_http_is_refused_and_not_redirected(
+async def test_v4_1_2_plain_http_is_rejected_and_not_redirected(
     make_settings: SettingsFactory,
 ) -> None:
     settings = make_settings(
@@ -117,7 +117,7 @@ async def test_v4_1_2_plain_http_is_refused_and_not_redirected(
         assert good.status_code == 200
 
 
-async def test_v4_4_1_a_websocket_in_the_clear_is_closed(make_settings: SettingsFactory) -> None:
+async def test_v4_4_1_websocket_over_plain_http_is_closed(make_settings: SettingsFactory) -> None:
     settings = make_settings(
         public_url="https://auth.example.com", trusted_proxies=("127.0.0.1/32",)
     )
@@ -146,7 +146,7 @@ async def test_v4_4_1_a_websocket_in_the_clear_is_closed(make_settings: Settings
     assert [message["type"] for message in sent] == ["websocket.close"]
 
 
-async def test_v6_3_2_nobody_is_there_before_somebody_registers(api: Client) -> None:
+async def test_v6_3_2_there_are_no_default_accounts(api: Client) -> None:
     for name in ("admin", "root", "sa", "test", "authapi"):
         for password in (name, "password", PASSWORD):
             body = {"email": f"{name}@example.com", "password": password}
@@ -157,7 +157,7 @@ async def test_v6_3_2_nobody_is_there_before_somebody_registers(api: Client) -> 
 
 async def test_v6_4_2_there_are_no_secret_questions(api: Client) -> None:
     document = (await api.get("/openapi.json")).text.lower()
-    document = document.replace("token_type_hint", "")  # of RFC 7009, and about no person
+    document = document.replace("token_type_hint", "")  # a parameter of RFC 7009
     assert not any(word in document for word in ("hint", "question", "mother", "sms", "phone"))
     body = {"email": "a@example.com", "password": PASSWORD}
     for name in ("password_hint", "security_question", "phone"):
@@ -183,7 +183,7 @@ async def test_v7_2_3_session_tokens_are_random_and_unique(api: Client) -> None:
     assert len(jtis) == 8
 
 
-async def test_v7_4_4_every_login_can_be_logged_out_of(api: Client) -> None:
+async def test_v7_4_4_every_login_can_log_out(api: Client) -> None:
     found = {
         (item.method, item.template): item.strategies
         for item in operations((await api.get("/openapi.json")).json())
@@ -192,12 +192,12 @@ async def test_v7_4_4_every_login_can_be_logged_out_of(api: Client) -> None:
     assert found["POST", "/login"] == ()
 
 
-async def test_v7_4_5_an_operator_ends_sessions(api: Client) -> None:
+async def test_v7_4_5_operator_can_end_sessions(api: Client) -> None:
     alice, bob = await api.create_user(), await api.create_user()
     hers = await credentials(api, alice.email)
     his = await credentials(api, bob.email)
-    # What `authapi sessions end` does, on the database that the service runs on.
-    [first, *_] = await api.services.sessions.list_of(alice.id)
+    # As `authapi sessions end` does, on the database of the running service.
+    [first, *_] = await api.services.sessions.list_for_user(alice.id)
     await api.services.sessions.end(first.id)
     statuses = [(await api.get("/me", headers=headers)).status_code for headers in hers.values()]
     assert sorted(statuses) == [200, 200, 401]
@@ -208,7 +208,7 @@ async def test_v7_4_5_an_operator_ends_sessions(api: Client) -> None:
         assert (await api.get("/me", headers=headers)).status_code == 200
 
 
-async def test_v8_3_1_no_header_and_no_claim_gives_rights(make_settings: SettingsFactory) -> None:
+async def test_v8_3_1_headers_and_claims_grant_no_rights(make_settings: SettingsFactory) -> None:
     async with client(create_app(make_settings(secret=SECRET))) as api:
         alice = await api.create_user()
         held = await credentials(api, alice.email)
@@ -219,14 +219,14 @@ async def test_v8_3_1_no_header_and_no_claim_gives_rights(make_settings: Setting
         named = {b"x-role": b"admin", b"x-is-superuser": b"true", b"x-scopes": b"admin"}
         answer = await api.get("/me", headers=held["session"] | named)
         assert answer.json()["is_superuser"] is False
-        # Even where our own key has signed them, they are not where rights come from.
+        # Claims grant no rights, even if the service's own key has signed them.
         signed = forge(header(), claims)
         answer = await api.get("/me/identity", headers=bearer(signed))
         assert (answer.status_code, answer.json()["scopes"]) == (200, [])
 
 
 @pytest.mark.real_hashes
-async def test_v11_4_2_a_registered_password_is_argon2id(api: Client) -> None:
+async def test_v11_4_2_password_is_stored_as_argon2id(api: Client) -> None:
     body = {"email": "new@example.com", "password": PASSWORD}
     assert (await api.post("/register", json=body)).status_code == 201
     async with api.services.database.engine.connect() as connection:
@@ -237,7 +237,7 @@ async def test_v11_4_2_a_registered_password_is_argon2id(api: Client) -> None:
         Settings(argon2_memory=19455)
 
 
-async def test_v11_5_1_an_id_opens_nothing(api: Client) -> None:
+async def test_v11_5_1_id_is_not_a_credential(api: Client) -> None:
     alice = await api.create_user()
     held = (await credentials(api, alice.email))["session"]
     seen = (await api.get("/me/identity", headers=held)).json()
@@ -252,12 +252,12 @@ async def test_v11_5_1_an_id_opens_nothing(api: Client) -> None:
             assert (await api.get("/me", headers=headers)).status_code == 401
 
 
-async def test_v13_2_2_the_service_needs_no_rights_but_rows(
+async def test_v13_2_2_service_needs_only_row_privileges(
     postgres: PostgresServer, fresh_postgres_url: str
 ) -> None:
-    """V13.2.2 and V16.4.2: it cannot change the schema, nor what an event tells of.
+    """V13.2.2 and V16.4.2: the service can change neither the schema nor recorded events.
 
-    What an event tells of a person goes with their account.
+    Personal data in events is deleted together with the account.
     """
     parts = psycopg.conninfo.conninfo_to_dict(fresh_postgres_url)
     role = f"app_{parts['dbname']}"
@@ -267,7 +267,7 @@ async def test_v13_2_2_the_service_needs_no_rights_but_rows(
         "GRANT SELECT ON alembic_version TO {role}",
         "GRANT SELECT, INSERT, UPDATE, DELETE ON users, sessions TO {role}",
         "GRANT SELECT, INSERT, UPDATE, DELETE ON refresh_families, signing_keys TO {role}",
-        "GRANT SELECT, INSERT, UPDATE, DELETE ON one_time_secrets, outbox TO {role}",
+        "GRANT SELECT, INSERT, UPDATE, DELETE ON email_tokens, outbox TO {role}",
         "GRANT SELECT, INSERT ON events TO {role}",
         "GRANT UPDATE (ip, network, user_agent, request_id, detail) ON events TO {role}",
     )
@@ -306,7 +306,7 @@ async def test_v13_2_2_the_service_needs_no_rights_but_rows(
                 connection.execute(sql.SQL(tidy).format(role=sql.Identifier(role)))
 
 
-async def test_v13_2_4_no_request_makes_us_connect_to_anything(
+async def test_v13_2_4_no_request_causes_an_outgoing_connection(
     api: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     connected: list[object] = []
@@ -328,7 +328,7 @@ async def test_v13_2_4_no_request_makes_us_connect_to_anything(
     assert connected == []
 
 
-async def test_v16_3_2_what_somebody_may_not_is_logged(
+async def test_v16_3_2_failed_authorization_is_logged(
     api: Client, caplog: pytest.LogCaptureFixture
 ) -> None:
     alice, bob = await api.create_user(), await api.create_user()

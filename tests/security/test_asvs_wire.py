@@ -1,4 +1,4 @@
-"""Requirements of OWASP ASVS 5.0 that only a real process shows: its socket, files and output."""
+"""Requirements of OWASP ASVS 5.0 that concern the process: its socket, files and output."""
 
 import json
 import os
@@ -32,7 +32,7 @@ class Served:
     process: ServeProcess
 
     def send(self, *chunks: bytes) -> bytes:
-        """What comes back for these bytes, until the service closes or has nothing to say."""
+        """Send these bytes. Returns what the service sends until it closes or is idle."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=10) as connection:
             for chunk in chunks:
                 connection.sendall(chunk)
@@ -45,7 +45,7 @@ class Served:
 
 @pytest.fixture
 def production(tmp_path: Path, forking: Forking) -> Iterator[Served]:
-    """`authapi serve` as in production, in a time zone far away."""
+    """`authapi serve` as in production, in a time zone other than UTC."""
     port, folder = free_port(), tmp_path / "served"
     folder.mkdir(mode=0o700)
     secret = tmp_path / "secret-file"
@@ -80,7 +80,7 @@ AMBIGUOUS = {
 }
 
 
-def test_v4_2_1_a_message_has_one_end(production: Served) -> None:
+def test_v4_2_1_ambiguous_message_framing_is_rejected(production: Served) -> None:
     for reason, rest in AMBIGUOUS.items():
         answer = production.send(b"POST /login HTTP/1.1\r\nHost: x\r\n" + rest + GET)
         assert answer.startswith(b"HTTP/1.1 400 "), (reason, answer)
@@ -88,7 +88,7 @@ def test_v4_2_1_a_message_has_one_end(production: Served) -> None:
     assert production.send(GET).startswith(b"HTTP/1.1 200 ")
 
 
-def test_v13_4_nothing_is_there_that_is_not_meant(production: Served) -> None:
+def test_v13_4_no_unintended_paths_or_methods_exist(production: Served) -> None:
     for path in ("/.git/HEAD", "/.svn/entries", "/.env", "/static/", "/docs", "/openapi.json"):
         answer = production.http.get(path)
         assert (answer.status_code, answer.json()["code"]) == (404, "not_found"), path
@@ -103,7 +103,7 @@ def test_v13_4_nothing_is_there_that_is_not_meant(production: Served) -> None:
     assert "server" not in live.headers
 
 
-def test_v13_3_secrets_come_from_files_and_stay_in_them(
+def test_v13_3_secrets_are_read_from_files_and_not_disclosed(
     production: Served, tmp_path: Path, forking: Forking
 ) -> None:
     account = {"email": "alice@example.com", "password": PASSWORD}
@@ -115,7 +115,7 @@ def test_v13_3_secrets_come_from_files_and_stay_in_them(
     assert SECRET not in production.process.output()
     for path in production.folder.rglob("*"):
         assert SECRET.encode() not in path.read_bytes()
-    # Without a configured one, it makes its own, for itself alone.
+    # Without a configured secret, the service generates one, which only it can read.
     port, folder = free_port(), tmp_path / "own"
     environment = {"PATH": os.environ["PATH"], "AUTHAPI_DATA_DIR": str(folder)}
     with forking.start(["serve", "--port", str(port)], environment, tmp_path) as process:
@@ -125,7 +125,7 @@ def test_v13_3_secrets_come_from_files_and_stay_in_them(
         assert (folder / "secret").read_text().strip() not in process.output()
 
 
-def test_v16_2_logs_are_lines_of_json_in_utc_and_nowhere_else(production: Served) -> None:
+def test_v16_2_log_consists_of_json_lines_in_utc(production: Served) -> None:
     agent = b'"} {"event": "login"}\x9b31m'
     account = {"email": "alice@example.com", "password": PASSWORD}
     with httpx.Client(base_url=production.http.base_url, trust_env=False) as http:
@@ -163,10 +163,10 @@ def test_v16_2_logs_are_lines_of_json_in_utc_and_nowhere_else(production: Served
 
 
 def remote_ports(pid: int, own: int) -> set[int]:
-    """Whom a process has TCP connections to, but for those that came to its port `own`."""
+    """The remote ports of a process that listens on `own`, for its outgoing TCP connections."""
     held = set()
     for entry in Path(f"/proc/{pid}/fd").iterdir():
-        with suppress(FileNotFoundError):  # closed while we look
+        with suppress(FileNotFoundError):  # closed in the meantime
             held.add(str(entry.readlink()))
     found = set()
     for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]:
@@ -177,7 +177,7 @@ def remote_ports(pid: int, own: int) -> set[int]:
     return found
 
 
-def test_v13_1_1_a_service_talks_to_whom_its_settings_name(
+def test_v13_1_1_service_connects_only_to_configured_hosts(
     tmp_path: Path, postgres_url: str, valkey: ValkeyServer, forking: Forking
 ) -> None:
     port, databases = free_port(), {}

@@ -1,4 +1,4 @@
-"""What a page of somebody else's can make a browser do, and what our answers let a browser do."""
+"""Requests that a foreign page can cause in a browser, and the security headers of responses."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
@@ -48,7 +48,7 @@ def named(headers: Mapping[str, str]) -> str:
 
 @pytest.fixture
 async def service(make_settings: SettingsFactory) -> AsyncIterator[Service]:
-    """The service, public over https behind a proxy, with one allowed origin."""
+    """The service, public over HTTPS behind a proxy, with one allowed origin."""
     settings = make_settings(public_url=OWN, allowed_origins=APP, trusted_proxies="10.0.0.0/8")
     async with serving(settings, base_url=OWN) as found:
         yield found
@@ -56,7 +56,7 @@ async def service(make_settings: SettingsFactory) -> AsyncIterator[Service]:
 
 @pytest.fixture
 async def visitor(service: Service) -> httpx.AsyncClient:
-    """A browser with a live cookie."""
+    """A browser with a valid cookie."""
     alice = await service.api.create_user("alice@example.com", name="Alice")
     found = service.at(HERE)
     answer = await found.post("/login", json={"email": alice.email, "password": PASSWORD})
@@ -88,10 +88,10 @@ UNSAFE: dict[str, Act] = {
 
 
 @pytest.mark.parametrize("headers", FOREIGN, ids=named)
-async def test_v3_5_1_a_foreign_page_changes_nothing_by_the_cookie(
+async def test_v3_5_1_foreign_page_cannot_use_the_cookie(
     service: Service, visitor: httpx.AsyncClient, headers: dict[str, str]
 ) -> None:
-    other = service.at(HERE)  # so that ending others would end something
+    other = service.at(HERE)  # another session, which ending the others would end
     await other.post("/login", json={"email": "alice@example.com", "password": PASSWORD})
     before = await visitor.get("/me")
     for name, unsafe in UNSAFE.items():
@@ -106,7 +106,7 @@ async def test_v3_5_1_a_foreign_page_changes_nothing_by_the_cookie(
 
 
 @pytest.mark.parametrize("headers", OURS, ids=named)
-async def test_v3_5_1_our_own_and_allowed_pages_may(
+async def test_v3_5_1_own_and_allowed_origins_can_use_the_cookie(
     service: Service, visitor: httpx.AsyncClient, headers: dict[str, str]
 ) -> None:
     for name in ("rename", "token", "session data", "end others"):
@@ -117,7 +117,7 @@ async def test_v3_5_1_our_own_and_allowed_pages_may(
 
 
 @pytest.mark.parametrize("headers", FOREIGN, ids=named)
-async def test_v3_5_1_a_foreign_page_logs_nobody_in(
+async def test_v3_5_1_foreign_page_cannot_log_in(
     service: Service, headers: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await service.api.create_user("mallory@example.com")
@@ -131,7 +131,7 @@ async def test_v3_5_1_a_foreign_page_logs_nobody_in(
 
 
 @pytest.mark.parametrize("headers", OURS, ids=named)
-async def test_v3_5_1_our_own_and_allowed_pages_log_in(
+async def test_v3_5_1_own_and_allowed_origins_can_log_in(
     service: Service, headers: dict[str, str]
 ) -> None:
     await service.api.create_user("alice@example.com")
@@ -142,11 +142,11 @@ async def test_v3_5_1_our_own_and_allowed_pages_log_in(
 
 @pytest.mark.parametrize("headers", FOREIGN, ids=named)
 @pytest.mark.parametrize("strategy", ["token", "jwt"])
-async def test_a_bearer_credential_may_come_from_anywhere(
+async def test_bearer_credential_is_accepted_from_any_origin(
     service: Service, visitor: httpx.AsyncClient, headers: dict[str, str], strategy: str
 ) -> None:
-    # No page can make a browser send it, so it proves that the page has it. The cookie, which is
-    # there too, is not what authenticates.
+    # A page cannot make a browser add the header unless it knows the token. The cookie, which the
+    # browser sends as well, does not authenticate the request.
     body = {"email": "alice@example.com", "password": PASSWORD, "strategy": strategy}
     token = (await service.at(HERE).post("/login", json=body)).json()["access_token"]
     authorised = {**headers, "authorization": f"Bearer {token}"}
@@ -160,7 +160,7 @@ async def test_a_bearer_credential_may_come_from_anywhere(
 @pytest.mark.parametrize(
     "authorization", ["Bearer aat_x", "Bearer a.b.c", "Bearer ", "Basic eDp5", "Digest x", "x"]
 )
-async def test_a_bad_header_makes_no_exemption_for_the_cookie(
+async def test_invalid_authorization_header_does_not_exempt_the_cookie(
     visitor: httpx.AsyncClient, authorization: str
 ) -> None:
     headers = {"authorization": authorization, "sec-fetch-site": "cross-site"}
@@ -169,18 +169,18 @@ async def test_a_bad_header_makes_no_exemption_for_the_cookie(
     assert (await visitor.get("/me")).json()["name"] == "Alice"
 
 
-async def test_a_good_bearer_makes_no_exemption_where_only_the_cookie_counts(
+async def test_bearer_token_does_not_exempt_a_route_for_cookies(
     service: Service, visitor: httpx.AsyncClient
 ) -> None:
     token = (await guess(service.at(HERE), "alice@example.com", PASSWORD)).json()["access_token"]
     headers = {"authorization": f"Bearer {token}", "sec-fetch-site": "cross-site"}
     answer = await UNSAFE["session data"](visitor, headers)
-    # A token that the route does not take is refused before the cookie is looked at.
+    # A token that the route does not accept is rejected before the cookie is read.
     assert (answer.status_code, answer.json()["code"]) == (401, "unauthenticated")
 
 
 @pytest.mark.parametrize("headers", [{}, *FOREIGN], ids=named)
-async def test_reading_is_not_stopped_by_where_it_comes_from(
+async def test_reading_is_permitted_from_any_origin(
     visitor: httpx.AsyncClient, headers: dict[str, str]
 ) -> None:
     for method in ("GET", "HEAD"):
@@ -196,7 +196,7 @@ async def test_reading_is_not_stopped_by_where_it_comes_from(
     ],
     ids=named,
 )
-async def test_v3_5_3_reading_never_changes_anything(
+async def test_v3_5_3_reading_changes_nothing(
     visitor: httpx.AsyncClient, override: dict[str, str]
 ) -> None:
     for method in ("GET", "HEAD"):
@@ -207,23 +207,23 @@ async def test_v3_5_3_reading_never_changes_anything(
 
 
 @pytest.mark.parametrize("destination", ["script", "image", "style", "iframe", "embed", "object"])
-async def test_v3_2_1_an_answer_is_not_loaded_into_a_page(
+async def test_v3_2_1_response_cannot_be_loaded_as_a_subresource(
     service: Service, visitor: httpx.AsyncClient, destination: str
 ) -> None:
     for path in ("/me", "/me/identity", "/me/sessions", "/me/events", "/me/tokens", "/me/session"):
         answer = await visitor.get(path, headers={"sec-fetch-dest": destination})
         assert (answer.status_code, answer.json()["code"]) == (403, "wrong_destination")
         assert "alice" not in answer.text
-    stranger = service.at(HERE, headers={"sec-fetch-dest": destination})
-    assert (await stranger.get("/me")).status_code == 401
-    assert (await stranger.get("/health/live")).status_code == 200
+    unauthenticated = service.at(HERE, headers={"sec-fetch-dest": destination})
+    assert (await unauthenticated.get("/me")).status_code == 401
+    assert (await unauthenticated.get("/health/live")).status_code == 200
     token = (await guess(service.at(HERE), "alice@example.com", PASSWORD)).json()["access_token"]
     bearer = {"authorization": f"Bearer {token}"}
-    assert (await stranger.get("/me", headers=bearer)).status_code == 200
+    assert (await unauthenticated.get("/me", headers=bearer)).status_code == 200
 
 
 @pytest.mark.parametrize("destination", ["empty", "document", ""])
-async def test_v3_2_1_an_answer_is_fetched_or_opened(
+async def test_v3_2_1_response_can_be_fetched_or_navigated_to(
     visitor: httpx.AsyncClient, destination: str
 ) -> None:
     answer = await visitor.get("/me", headers={"sec-fetch-dest": destination})
@@ -257,7 +257,7 @@ def check_headers(answer: httpx.Response, *, https: bool = True) -> None:
     assert transport == (["max-age=31536000; includeSubDomains"] if https else [])
 
 
-async def test_v3_4_every_answer_has_the_security_headers(
+async def test_v3_4_every_response_has_the_security_headers(
     service: Service, visitor: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     preflight = {"origin": APP, "access-control-request-method": "POST"}
@@ -280,7 +280,7 @@ async def test_v3_4_every_answer_has_the_security_headers(
         431: await visitor.get("/me", headers={"x-padding": "x" * 40_000}),
     }
     for _ in range(11):
-        answers[429] = await guess(visitor, "nobody@example.com")
+        answers[429] = await guess(visitor, "unknown@example.com")
     duplicate = [("authorization", "Bearer x"), ("authorization", "Bearer y")]
     others = [
         await visitor.head("/me"),
@@ -315,13 +315,15 @@ async def unavailable(_: object) -> None:
     raise StorageUnavailable
 
 
-async def test_v3_4_1_without_https_nothing_is_promised(make_settings: SettingsFactory) -> None:
+async def test_v3_4_1_no_hsts_without_https(make_settings: SettingsFactory) -> None:
     async with serving(make_settings()) as plain:
         for path in ("/health/live", "/me", "/nowhere"):
             check_headers(await plain.at(HERE).get(path), https=False)
 
 
-async def test_v3_4_3_a_page_has_a_policy_of_its_own(make_settings: SettingsFactory) -> None:
+async def test_v3_4_3_page_keeps_its_own_content_security_policy(
+    make_settings: SettingsFactory,
+) -> None:
     auth = AuthAPI(make_settings(public_url=OWN))
     app = FastAPI(lifespan=auth.lifespan)
     auth.install(app)
@@ -350,7 +352,7 @@ def count_verifications(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return seen
 
 
-async def test_a_password_sent_in_the_clear_is_not_looked_at(
+async def test_password_sent_over_plain_http_is_not_verified(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await service.api.create_user("alice@example.com")
@@ -372,13 +374,13 @@ async def test_a_password_sent_in_the_clear_is_not_looked_at(
     assert answer.status_code == 200
 
 
-async def test_only_a_trusted_proxy_says_that_it_was_in_the_clear(
+async def test_only_a_trusted_proxy_reports_plain_http(
     service: Service, make_settings: SettingsFactory
 ) -> None:
     await service.api.create_user("alice@example.com")
-    stranger = service.at(HERE, headers={"x-forwarded-proto": "http"})
-    assert (await guess(stranger, "alice@example.com", PASSWORD)).status_code == 200
-    # Where http is what was configured, there is nothing to insist on.
+    unauthenticated = service.at(HERE, headers={"x-forwarded-proto": "http"})
+    assert (await guess(unauthenticated, "alice@example.com", PASSWORD)).status_code == 200
+    # If the public URL is http, plain HTTP is accepted.
     async with serving(make_settings(trusted_proxies="10.0.0.0/8")) as plain:
         proxy = plain.at(PROXY, headers={"x-forwarded-proto": "http"})
         assert (await guess(proxy, "alice@example.com", PASSWORD)).status_code == 200

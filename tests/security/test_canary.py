@@ -1,7 +1,7 @@
-"""No password, token, cookie or key is ever in a log line, an event or an answer (ASVS 16.2.5).
+"""No password, token, cookie or key appears in a log line, an event or a response (ASVS 16.2.5).
 
-Every secret that a client, an operator or the service itself holds is a canary here, and every
-route of the OpenAPI document is asked for with all of them, also while it crashes.
+Every secret of a client, an operator or the service itself is a canary here. The tests call every
+route of the OpenAPI document with all of them, also while the route crashes.
 """
 
 import base64
@@ -22,8 +22,8 @@ import sqlalchemy as sa
 from authapi import Settings, create_app
 from authapi.cli import logs
 from authapi.services.accounts import Accounts
-from authapi.services.sessions import Sessions
-from authapi.services.tokens import Tokens
+from authapi.services.sessions.service import Sessions
+from authapi.services.tokens import PersonalTokens
 from authapi.storage import models
 from authapi.storage.tables.sessions import SessionTable
 from authapi.storage.tables.users import UserTable
@@ -31,7 +31,7 @@ from authapi.testing import Client, client
 from tests.servers.process import ServeProcess, free_port
 
 CANARY = "Kanarienvogel-7"
-# Not like the name of a member: an unknown one that is lower-case letters only is named back.
+# Unlike a member name: responses repeat unknown members of lower-case letters.
 PASSWORD = f"{CANARY}-one, which is in use"
 NEW = f"{CANARY}-two, which is to be"
 WRONG = f"{CANARY}-three, which is wrong"
@@ -51,7 +51,7 @@ UNLIMITED = dict.fromkeys(
 
 
 class Everything(logging.Handler):
-    """Every line of every logger, in the form of either profile, tracebacks included."""
+    """All lines of all loggers, in the format of either profile, with tracebacks."""
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(logging.DEBUG)
@@ -65,7 +65,7 @@ class Everything(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.name.startswith(("httpx", "httpcore", "asyncio")):
-            return  # the client of this test, which is none of ours
+            return  # the HTTP client of this test
         self.stream.write(self.format(record) + "\n" + repr(record.__dict__) + "\n")
         self._json.emit(record)
 
@@ -74,7 +74,7 @@ class Everything(logging.Handler):
 def settings(request: pytest.FixtureRequest) -> Settings:
     return Settings(
         database_url=request.getfixturevalue(f"{request.param}_url"),
-        secret=SECRET,  # type: ignore[arg-type]  # pydantic makes it a secret
+        secret=SECRET,  # type: ignore[arg-type]  # pydantic converts it to a secret
         strategies=STRATEGIES,
         access_log=True,
         fresh_max_age=3600,  # type: ignore[arg-type]  # seconds
@@ -88,7 +88,7 @@ def log(settings: Settings) -> Iterator[io.StringIO]:
     handler, root, ours = Everything(settings), logging.getLogger(), logging.getLogger("authapi")
     levels = root.level, ours.level
     root.addHandler(handler)
-    # What the shipped configuration lets through, and more.
+    # A lower level than in the shipped configuration.
     root.setLevel(logging.INFO)
     ours.setLevel(logging.DEBUG)
     yield handler.stream
@@ -103,8 +103,8 @@ async def api(settings: Settings, log: io.StringIO) -> AsyncIterator[Client]:
         yield found
 
 
-class Birds:
-    """All secrets of this run; `must_not_be_in` looks for each of them."""
+class Canaries:
+    """All secrets of this run; `assert_absent` looks for each of them."""
 
     def __init__(self) -> None:
         self.secrets = {CANARY}
@@ -113,18 +113,18 @@ class Birds:
         assert len(secret) >= 20
         self.secrets.add(secret)
         if secret.count(".") == 2:
-            self.secrets.add(secret.rpartition(".")[2])  # the signature of a JWT is what proves
+            self.secrets.add(secret.rpartition(".")[2])  # the signature alone is secret
 
-    def must_not_be_in(self, text: str, where: str) -> None:
+    def assert_absent(self, text: str, where: str) -> None:
         found = sorted(secret[:20] for secret in self.secrets if secret in text)
         assert not found, f"{found} in {where}"
 
 
-async def log_in(api: Client, birds: Birds, strategy: str, email: str) -> dict[str, str]:
-    """Headers with a live credential, which is a canary too."""
+async def log_in(api: Client, canaries: Canaries, strategy: str, email: str) -> dict[str, str]:
+    """Log in. Returns headers with the credential, which becomes a canary too."""
     if strategy == "basic":
         text = base64.b64encode(f"{email}:{PASSWORD}".encode()).decode()
-        birds.add(text)
+        canaries.add(text)
         return {"authorization": f"Basic {text}"}
     body = {"email": email, "password": PASSWORD, "strategy": strategy}
     response = await api.post("/login", json=body)
@@ -132,15 +132,15 @@ async def log_in(api: Client, birds: Birds, strategy: str, email: str) -> dict[s
     api.cookies.clear()
     if strategy == "session":
         cookie = response.headers["set-cookie"].partition(";")[0]
-        birds.add(cookie.partition("=")[2])
+        canaries.add(cookie.partition("=")[2])
         return {"cookie": cookie}
     token = response.json()["access_token"]
-    birds.add(token)
+    canaries.add(token)
     return {"authorization": f"Bearer {token}"}
 
 
 def bad_credentials() -> Iterator[dict[str, str]]:
-    """What no strategy accepts, with a canary in it."""
+    """Invalid credentials that contain a canary."""
     yield {}
     for text in (CANARY, f"aat_{CANARY}", f"aat_{CANARY:A<49}", f"e30.{CANARY}.{CANARY}"):
         yield {"authorization": f"Bearer {text}"}
@@ -158,7 +158,7 @@ BODIES: dict[str, list[Any]] = {
     "/login": [
         {"email": "alice@example.com", "password": PASSWORD},
         {"email": "alice@example.com", "password": WRONG},
-        {"email": "nobody@example.com", "password": WRONG},
+        {"email": "unknown@example.com", "password": WRONG},
     ],
     "/me/password": [
         {"current_password": WRONG, "new_password": NEW},
@@ -183,7 +183,7 @@ FORMS = [
 
 
 async def operations(api: Client) -> list[tuple[str, str]]:
-    """Every one; those that end the credentials of others come last."""
+    """All operations. Those that end other credentials come last."""
     document = (await api.get("/openapi.json")).json()
     methods = {"get", "post", "patch", "delete", "put"}
     found = [
@@ -198,13 +198,13 @@ async def operations(api: Client) -> list[tuple[str, str]]:
 
 async def ask(
     api: Client,
-    birds: Birds,
+    canaries: Canaries,
     headers: dict[str, str],
     *,
     paths: list[tuple[str, str]],
     thorough: bool = True,
 ) -> None:
-    """Each operation with each body; what comes back holds no canary but the new credential."""
+    """Call each operation with each body. Only a new credential may be in a response."""
     for method, template in paths:
         path = re.sub(r"\{[^}]+\}", "01a00000-0000-7000-8000-000000000000", template)
         bodies: list[Any] = [None]
@@ -212,34 +212,34 @@ async def ask(
             bodies = [*BODIES.get(template, [{}]), *INVALID][: None if thorough else 1]
         for body in bodies:
             response = await api.request(method, path, json=body, headers=headers)
-            check(birds, response)
+            check(canaries, response)
         if template == "/token":
             for form in FORMS:
-                check(birds, await api.post(path, data=form, headers=headers))
+                check(canaries, await api.post(path, data=form, headers=headers))
         raw = b'{"password": "' + PASSWORD.encode() + b'", "x": ' + CANARY.encode()
         json_headers = {**headers, "content-type": "application/json"}
-        check(birds, await api.request(method, path, content=raw, headers=json_headers))
+        check(canaries, await api.request(method, path, content=raw, headers=json_headers))
         query = {"password": PASSWORD, "access_token": CANARY, "before": CANARY, "limit": CANARY}
-        check(birds, await api.request(method, path, params=query, headers=headers))
+        check(canaries, await api.request(method, path, params=query, headers=headers))
 
 
-def check(birds: Birds, response: httpx.Response) -> None:
+def check(canaries: Canaries, response: httpx.Response) -> None:
     api_cookie = response.headers.get("set-cookie", "").partition(";")[0].partition("=")[2]
     text = response.text
     if response.is_success:
-        # A new credential is in the answer to whoever proved who they are, and nowhere else.
+        # Only the response to a successful authentication contains a new credential.
         body = response.json() if text else {}
         if isinstance(body, dict):
             if token := body.pop("access_token", None):
-                birds.add(token)
+                canaries.add(token)
             if body.get("data"):
                 body.pop("data")  # it belongs to the caller
             text = json.dumps(body)
     headers = {k: v for k, v in response.headers.items() if k != "set-cookie"}
     where = f"{response.request.method} {response.request.url.path} {response.status_code}"
-    birds.must_not_be_in(text + repr(headers), where)
+    canaries.assert_absent(text + repr(headers), where)
     if api_cookie:
-        birds.add(api_cookie)
+        canaries.add(api_cookie)
 
 
 async def stored_events(api: Client) -> str:
@@ -248,8 +248,8 @@ async def stored_events(api: Client) -> str:
 
 
 @pytest.mark.slow
-async def test_no_secret_is_told_by_any_route(api: Client, log: io.StringIO) -> None:
-    birds = Birds()
+async def test_no_route_discloses_a_secret(api: Client, log: io.StringIO) -> None:
+    canaries = Canaries()
     every = await operations(api)
     assert len(every) > 15
     assert {path for _, path in every} >= set(BODIES)
@@ -257,26 +257,26 @@ async def test_no_secret_is_told_by_any_route(api: Client, log: io.StringIO) -> 
         email = "alice@example.com" if number == 0 else f"alice{number}@example.com"
         await api.create_user(email, password=PASSWORD)
         for operation in every:
-            headers = await log_in(api, birds, strategy, email)
-            await ask(api, birds, headers, paths=[operation])
+            headers = await log_in(api, canaries, strategy, email)
+            await ask(api, canaries, headers, paths=[operation])
             api.cookies.clear()
             if operation[1] == "/me/password" and strategy != "basic":
                 user = await api.services.accounts.find_by_email(_address(email))
                 await api.services.accounts.set_password(user.id, PASSWORD)
     for headers in bad_credentials():
-        await ask(api, birds, headers, paths=every, thorough=False)
+        await ask(api, canaries, headers, paths=every, thorough=False)
         for path in (f"/{CANARY}", f"/me/sessions/{CANARY}", f"/me/{CANARY}?token={CANARY}"):
             response = await api.get(path, headers=headers)
             assert response.status_code in (401, 404, 405, 422, 431)
-            check(birds, response)
+            check(canaries, response)
     text = log.getvalue()
-    assert text.count("login_refused") > 10  # something was told
-    birds.must_not_be_in(text, "the log")
-    birds.must_not_be_in(await stored_events(api), "the events")
+    assert text.count("login_refused") > 10  # the log is not empty
+    canaries.assert_absent(text, "the log")
+    canaries.assert_absent(await stored_events(api), "the events")
 
 
 def _address(email: str) -> Any:
-    from authapi.services.addresses import parse_email
+    from authapi.services.email_address import parse_email
 
     return parse_email(email)
 
@@ -286,15 +286,15 @@ async def crash(*_: object, **__: object) -> None:
 
 
 async def break_statement(self: Any, *_: object, **__: object) -> None:
-    # What a driver says, with the values that it was given.
+    # The message of a database driver, with the bound values.
     values = {"password": PASSWORD, "secret": SECRET}
     await self._connection.execute(sa.text("SELECT :password, :secret, no_such_column"), values)
 
 
 CRASHES = [
-    (Accounts, ("prove", "create", "change_password", "edit", "delete"), crash),
-    (Sessions, ("begin", "identify_secret", "identify_id", "logout", "merge_data"), crash),
-    (Tokens, ("create", "list_of", "end_own"), crash),
+    (Accounts, ("authenticate", "create", "change_password", "edit", "delete"), crash),
+    (Sessions, ("create", "identify_by_secret", "identify_by_id", "logout", "merge_data"), crash),
+    (PersonalTokens, ("create", "list_of", "end_own"), crash),
     (UserTable, ("find_credentials_by_email", "add", "lock"), break_statement),
     (SessionTable, ("find_by_secret", "find_with_user", "add", "lock"), break_statement),
 ]
@@ -304,7 +304,7 @@ CRASHES = [
 @pytest.mark.parametrize(
     ("owner", "names", "how"), CRASHES, ids=[owner.__name__ for owner, _, _ in CRASHES]
 )
-async def test_no_secret_is_told_by_a_crash(
+async def test_no_crash_discloses_a_secret(
     api: Client,
     log: io.StringIO,
     monkeypatch: pytest.MonkeyPatch,
@@ -312,23 +312,23 @@ async def test_no_secret_is_told_by_a_crash(
     names: tuple[str, ...],
     how: Any,
 ) -> None:
-    birds = Birds()
+    canaries = Canaries()
     await api.create_user("alice@example.com", password=PASSWORD)
     credentials = [
-        await log_in(api, birds, strategy, "alice@example.com") for strategy in STRATEGIES
+        await log_in(api, canaries, strategy, "alice@example.com") for strategy in STRATEGIES
     ]
     every = await operations(api)
     for name in names:
         monkeypatch.setattr(owner, name, how)
     for headers in credentials:
-        await ask(api, birds, headers, paths=every)
+        await ask(api, canaries, headers, paths=every)
     text = log.getvalue()
     if how is crash:
         assert "ZeroDivisionError: the message of the exception" in text
     else:
         assert "no_such_column" in text or '"unavailable"' in text
-    birds.must_not_be_in(text, "the log")
-    birds.must_not_be_in(await stored_events(api), "the events")
+    canaries.assert_absent(text, "the log")
+    canaries.assert_absent(await stored_events(api), "the events")
 
 
 @pytest.mark.parametrize(
@@ -345,7 +345,7 @@ async def test_no_secret_is_told_by_a_crash(
     ],
     ids=str,
 )
-def test_no_secret_is_told_by_settings_that_do_not_fit(
+def test_invalid_settings_disclose_no_secret(
     monkeypatch: pytest.MonkeyPatch, changes: dict[str, str]
 ) -> None:
     import traceback
@@ -360,7 +360,7 @@ def test_no_secret_is_told_by_settings_that_do_not_fit(
     assert CANARY not in "".join(traceback.format_exception(caught.value))
 
 
-def test_secrets_hide_in_settings_and_values(settings: Settings) -> None:
+def test_repr_of_settings_and_values_hides_secrets(settings: Settings) -> None:
     password = settings.resolved_database_url.partition("@")[0].rpartition(":")[2]
     assert SECRET not in repr(settings) + str(settings)
     if settings.resolved_database_url.startswith("postgres"):
@@ -369,18 +369,18 @@ def test_secrets_hide_in_settings_and_values(settings: Settings) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("profile", ["development", "production"])
-def test_no_secret_is_told_by_a_real_service(
+def test_running_service_discloses_no_secret(
     tmp_path: Path, postgres: Any, fresh_postgres_url: str, profile: str
 ) -> None:
-    """Standard output and error of `authapi serve`, from its start until its database is gone."""
-    birds = Birds()
-    birds.add(fresh_postgres_url.partition("@")[0].rpartition(":")[2])
+    """Standard output and error of `authapi serve`, from start until the database fails."""
+    canaries = Canaries()
+    canaries.add(fresh_postgres_url.partition("@")[0].rpartition(":")[2])
     port = free_port()
     environment = {
         "PATH": os.environ["PATH"],
         "AUTHAPI_ENV": profile,
         "AUTHAPI_SECRET": SECRET,
-        # A password in the query is one too.
+        # A password in the query of the URL is a secret as well.
         "AUTHAPI_DATABASE_URL": f"{fresh_postgres_url}?application_name={CANARY}",
         "AUTHAPI_DATA_DIR": str(tmp_path / "data"),
         "AUTHAPI_PORT": str(port),
@@ -398,10 +398,10 @@ def test_no_secret_is_told_by_a_real_service(
         body = {"email": "alice@example.com", "password": PASSWORD}
         assert http.post("/register", json=body).status_code == 201
         token = http.post("/login", json=body | {"strategy": "token"}).json()["access_token"]
-        birds.add(token)
+        canaries.add(token)
         headers = {"authorization": f"Bearer {token}"}
         cookie = http.post("/login", json=body).headers["set-cookie"].partition(";")[0]
-        birds.add(cookie.partition("=")[2])
+        canaries.add(cookie.partition("=")[2])
         http.cookies.clear()
 
         def round_of_requests() -> set[int]:
@@ -422,4 +422,4 @@ def test_no_secret_is_told_by_a_real_service(
         server.terminate()
         text = server.output()
     assert "unavailable" in text
-    birds.must_not_be_in(text, "the output")
+    canaries.assert_absent(text, "the output")

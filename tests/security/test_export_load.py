@@ -1,4 +1,4 @@
-"""200,000 events are exported in flat memory, and other requests are answered meanwhile."""
+"""200,000 events are exported with constant memory, while other requests are answered."""
 
 import csv
 import json
@@ -23,16 +23,16 @@ from tests.storage.rows import sql
 pytestmark = pytest.mark.slow
 
 MEMORY = 20 * 1024
-"""KiB that an export may add."""
+"""KiB of memory that an export may add."""
 P99 = 1.0
-"""Seconds for `GET /health/live` during an export, also on a machine that is loaded."""
+"""Maximum seconds for `GET /health/live` during an export, also on a loaded machine."""
 ROOT = "root@example.com"
 SERVE = (sys.executable, "-m", "authapi", "serve")
 
 
 @contextmanager
 def serving(url: str, folder: Path) -> Iterator[tuple[ServeProcess, httpx.Client]]:
-    """A running service, and a superuser who is logged in to it."""
+    """A running service, and a client that is logged in as a superuser."""
     port = free_port()
     environment = {
         "PATH": os.environ["PATH"],
@@ -55,7 +55,7 @@ def serving(url: str, folder: Path) -> Iterator[tuple[ServeProcess, httpx.Client
 
 
 def count_of(file: Path, form: str) -> int:
-    """How many different events a file has."""
+    """Number of distinct events in a file."""
     with file.open(encoding="utf-8", newline="") as text:
         if form == "json":
             return len({event["id"] for event in json.load(text)["events"]})
@@ -64,9 +64,11 @@ def count_of(file: Path, form: str) -> int:
         return len({row["id"] for row in csv.DictReader(text)})
 
 
-def test_memory_is_flat_and_others_are_answered(database_url: str, tmp_path: Path) -> None:
+def test_export_memory_is_flat_and_other_requests_are_answered(
+    database_url: str, tmp_path: Path
+) -> None:
     with serving(database_url, tmp_path) as (server, http):
-        for path in PATHS:  # modules are loaded at the first use
+        for path in PATHS:  # the first use imports modules
             download(http, path, tmp_path / "small")
         fill(database_url, http.get("/me").json()["id"])
         for path, form in PATHS.items():
@@ -75,7 +77,7 @@ def test_memory_is_flat_and_others_are_answered(database_url: str, tmp_path: Pat
             with Watch(server.pid, str(http.base_url)) as watch:
                 download(http, path, file)
             took, more = time.perf_counter() - began, max(watch.memory) - base
-            print(  # noqa: T201  # a measurement, shown with -s
+            print(  # noqa: T201  # a measurement, visible with -s
                 f"\n{database_url.partition(':')[0]} {path}: {took:.1f} s, "
                 f"{file.stat().st_size / 1e6:.0f} MB, memory +{more / 1024:.1f} MB, "
                 f"/health/live p99 {watch.p99 * 1000:.0f} ms of {len(watch.seconds)}"
@@ -85,7 +87,7 @@ def test_memory_is_flat_and_others_are_answered(database_url: str, tmp_path: Pat
             assert watch.p99 < P99
 
 
-def test_a_database_that_goes_away_cuts_the_file(sqlite_url: str, tmp_path: Path) -> None:
+def test_database_failure_truncates_the_export(sqlite_url: str, tmp_path: Path) -> None:
     with serving(sqlite_url, tmp_path) as (server, http):
         fill(sqlite_url, http.get("/me").json()["id"])
         database = Path(parse_url(sqlite_url).database or "")
@@ -97,7 +99,7 @@ def test_a_database_that_goes_away_cuts_the_file(sqlite_url: str, tmp_path: Path
                 next(parts)
                 database.rename(aside)
                 try:
-                    # No last chunk: a client of HTTP/1.1 cannot take it for the whole file.
+                    # Without the last chunk, an HTTP/1.1 client knows that the file is incomplete.
                     with pytest.raises(httpx.RemoteProtocolError, match="incomplete"):
                         for _ in parts:
                             pass
@@ -108,13 +110,13 @@ def test_a_database_that_goes_away_cuts_the_file(sqlite_url: str, tmp_path: Path
         assert "export ended early" in server.output()
 
 
-def test_a_client_that_hangs_up_ends_its_export(sqlite_url: str, tmp_path: Path) -> None:
+def test_closed_connection_ends_the_export(sqlite_url: str, tmp_path: Path) -> None:
     with serving(sqlite_url, tmp_path) as (server, http):
         fill(sqlite_url, http.get("/me").json()["id"])
         for path in PATHS:
             with http.stream("GET", path) as answer:
                 next(answer.iter_raw(1024))
-            # The process is idle soon: the export of a client that is gone has ended.
+            # The process becomes idle: the export has ended together with its connection.
             deadline = time.monotonic() + 20
             while busy(server.pid) > 0.02:
                 assert time.monotonic() < deadline
@@ -123,7 +125,7 @@ def test_a_client_that_hangs_up_ends_its_export(sqlite_url: str, tmp_path: Path)
 
 
 def busy(pid: int) -> float:
-    """Seconds of CPU that a process used in half a second."""
+    """CPU seconds that a process uses within half a second."""
 
     def used() -> float:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
@@ -134,7 +136,7 @@ def busy(pid: int) -> float:
     return used() - before
 
 
-def test_the_command_writes_in_flat_memory(sqlite_url: str, tmp_path: Path) -> None:
+def test_export_command_memory_is_flat(sqlite_url: str, tmp_path: Path) -> None:
     def export() -> int:
         """The peak memory of `authapi events export`, in KiB."""
         environment = {

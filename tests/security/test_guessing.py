@@ -1,4 +1,4 @@
-"""Guessing passwords over HTTP: what is let through, what is refused, and for whom."""
+"""Password guessing over HTTP: which attempts are verified, and which are rejected."""
 
 import asyncio
 import base64
@@ -14,11 +14,11 @@ import pytest
 import sqlalchemy
 
 from authapi.crypto.passwords import PasswordHash, PasswordHasher
-from authapi.services.addresses import parse_email
+from authapi.services.email_address import parse_email
 from authapi.testing import PASSWORD
-from tests.clocks import time_passes
+from tests.clocks import travel_to
 from tests.conftest import SettingsFactory
-from tests.security.peers import WRONG, Service, guess, serving, told
+from tests.security.peers import WRONG, Service, comparable, guess, serving
 from tests.servers.valkey import ValkeyServer
 
 VICTIM = "victim@example.com"
@@ -32,7 +32,7 @@ Start = Callable[..., Awaitable[Service]]
 
 @pytest.fixture
 async def start(make_settings: SettingsFactory) -> AsyncIterator[Start]:
-    """Starts the shipped application with settings that differ; the victim has an account."""
+    """Starts the application with changed settings. The victim has an account."""
     async with AsyncExitStack() as stack:
         started: list[Service] = []
 
@@ -49,7 +49,7 @@ async def start(make_settings: SettingsFactory) -> AsyncIterator[Start]:
 
 @pytest.fixture
 def verified(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The passwords that a hash was computed for, in order."""
+    """The passwords that were hashed, in order."""
     seen: list[str] = []
     verify = PasswordHasher.verify
 
@@ -62,7 +62,7 @@ def verified(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 class Gate:
-    """Holds up every verification until it is opened."""
+    """Blocks every verification until `open` is called."""
 
     def __init__(self) -> None:
         self._open = threading.Event()
@@ -74,7 +74,7 @@ class Gate:
         assert self._open.wait(30)
 
     async def entered(self) -> None:
-        """Returns when one more verification has begun."""
+        """Return when another verification has begun."""
         async with asyncio.timeout(30):
             await self._entered.acquire()
 
@@ -108,7 +108,7 @@ async def guesses(
 
 
 def events(url: str) -> list[tuple[str, str]]:
-    """Type and address of all that was written down, in order."""
+    """Type and IP address of all recorded events, in order."""
     path = sqlalchemy.make_url(url).database
     assert path is not None
     connection = sqlite3.connect(path)
@@ -118,7 +118,7 @@ def events(url: str) -> list[tuple[str, str]]:
         connection.close()
 
 
-async def test_v2_4_1_the_eleventh_bad_login_in_a_minute_costs_no_hash(
+async def test_v2_4_1_eleventh_failed_login_in_a_minute_is_not_hashed(
     start: Start, verified: list[str]
 ) -> None:
     service = await start()
@@ -131,14 +131,14 @@ async def test_v2_4_1_the_eleventh_bad_login_in_a_minute_costs_no_hash(
     assert verified == [WRONG] * 10
 
 
-async def test_v6_1_1_nobody_is_locked_out_by_somebody_elses_guesses(start: Start) -> None:
+async def test_v6_1_1_guesses_do_not_lock_out_the_owner(start: Start) -> None:
     service = await start()
     assert await codes(guesses(service.at(A), 20)) == [401] * 10 + [429] * 10
     assert (await guess(service.at(A), VICTIM, PASSWORD)).status_code == 429
     assert (await guess(service.at(B), VICTIM, PASSWORD)).status_code == 200
 
 
-async def test_v6_3_1_one_account_guessed_at_from_many_networks(
+async def test_v6_3_1_guesses_at_one_account_from_many_networks_are_limited(
     start: Start, verified: list[str]
 ) -> None:
     service = await start(limit_account="5/hour", trusted_proxies="10.0.0.0/8")
@@ -149,11 +149,11 @@ async def test_v6_3_1_one_account_guessed_at_from_many_networks(
     ]
     assert answers == [401] * 5 + [429] * 15
     assert len(verified) == 5
-    # Whoever is at one of these addresses can still log in to another account.
+    # A client at one of these addresses can still log in to another account.
     assert (await guess(service.at("203.0.113.20"), MALLORY, PASSWORD)).status_code == 200
 
 
-async def test_v6_3_1_many_accounts_guessed_at_from_one_network(
+async def test_v6_3_1_guesses_at_many_accounts_from_one_network_are_limited(
     start: Start, verified: list[str]
 ) -> None:
     service = await start(limit_network="5/minute")
@@ -166,7 +166,7 @@ async def test_v6_3_1_many_accounts_guessed_at_from_one_network(
     assert (await guess(service.at(B), VICTIM, PASSWORD)).status_code == 200
 
 
-async def test_many_accounts_guessed_at_from_many_networks(
+async def test_guesses_at_many_accounts_from_many_networks_are_limited(
     start: Start, verified: list[str]
 ) -> None:
     service = await start(limit_total="5/minute")
@@ -207,11 +207,11 @@ WAYS: dict[str, tuple[Way, int]] = {
     "password grant": (password_grant, 400),
     "password change": (change_password, 403),
 }
-"""Each way to try a password, and what a wrong one is answered."""
+"""Each operation that verifies a password, and the status for a wrong one."""
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_row_47_every_way_to_try_a_password_is_limited(
+async def test_row_47_every_password_check_is_limited(
     start: Start, verified: list[str], way: str
 ) -> None:
     service = await start(
@@ -232,8 +232,8 @@ async def test_row_47_every_way_to_try_a_password_is_limited(
     assert verified == [WRONG] * 3
 
 
-async def test_row_47_all_ways_to_log_in_count_together(start: Start, verified: list[str]) -> None:
-    # Whoever changes a password is logged in already, and counted apart (test_owner_gets_in).
+async def test_row_47_all_login_methods_share_one_limit(start: Start, verified: list[str]) -> None:
+    # Changes of a password by an authenticated user count separately (test_owner_gets_in).
     ways = {name: way for name, way in WAYS.items() if name != "password change"}
     service = await start(
         limit_account_and_network=f"{len(ways)}/minute", strategies="session,token,jwt,basic"
@@ -248,7 +248,7 @@ async def test_row_47_all_ways_to_log_in_count_together(start: Start, verified: 
     assert len(verified) == len(ways)
 
 
-async def test_row_47_a_dead_bearer_token_is_no_guess_at_a_password(start: Start) -> None:
+async def test_row_47_expired_bearer_token_does_not_count_as_a_guess(start: Start) -> None:
     service = await start(limit_total="1/minute")
     for _ in range(3):
         answer = await service.at(A).get("/me", headers={"authorization": "Bearer aat_x"})
@@ -256,7 +256,7 @@ async def test_row_47_a_dead_bearer_token_is_no_guess_at_a_password(start: Start
     assert (await guess(service.at(A), VICTIM, PASSWORD)).status_code == 200
 
 
-async def test_registrations_are_limited_before_they_cost_a_hash(
+async def test_registrations_are_limited_before_hashing(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     service = await start(limit_registrations="3/minute", limit_total="5/minute")
@@ -277,14 +277,14 @@ async def test_registrations_are_limited_before_they_cost_a_hash(
     first = [await register(service.at(A), f"a{number}") for number in range(5)]
     assert [answer.status_code for answer in first] == [201] * 3 + [429] * 2
     assert int(first[-1].headers["retry-after"]) >= 1
-    # An address that is taken is told from a free one by nobody who is throttled.
-    assert told(await register(service.at(A), "a0")) == told(first[-1])
+    # For a throttled client, a taken address and a free one get the same response.
+    assert comparable(await register(service.at(A), "a0")) == comparable(first[-1])
     second = [await register(service.at(B), f"b{number}") for number in range(3)]
     assert [answer.status_code for answer in second] == [201, 201, 429]
     assert len(hashed) == 5
 
 
-async def test_row_50_the_peer_counts_whatever_its_headers_say(
+async def test_row_50_untrusted_forwarded_headers_are_ignored(
     start: Start, verified: list[str]
 ) -> None:
     service = await start(trusted_proxies="10.0.0.0/8")
@@ -310,7 +310,7 @@ async def test_row_50_the_peer_counts_whatever_its_headers_say(
     assert {ip for kind, ip in written if kind in ("login_refused", "throttled")} == {A}
 
 
-async def test_row_50_without_any_address_all_share_one_bucket(start: Start) -> None:
+async def test_row_50_clients_without_an_address_share_one_counter(start: Start) -> None:
     service = await start(limit_network="4/minute")
     peers: list[str | None] = [None, "", "/run/authapi.sock", "testclient", None, ""]
     answers = [
@@ -321,7 +321,7 @@ async def test_row_50_without_any_address_all_share_one_bucket(start: Start) -> 
     assert (await guess(service.at(A), VICTIM, PASSWORD)).status_code == 200
 
 
-async def test_row_51_all_spellings_of_an_address_share_one_bucket(
+async def test_row_51_all_spellings_of_an_address_share_one_counter(
     start: Start, verified: list[str]
 ) -> None:
     service = await start()
@@ -355,7 +355,7 @@ async def test_row_51_all_spellings_of_an_address_share_one_bucket(
     assert len(verified) == 10
 
 
-async def test_row_52_success_does_not_clear_the_network(start: Start) -> None:
+async def test_row_52_success_does_not_reset_the_network_counter(start: Start) -> None:
     service = await start(limit_network="5/minute", limit_account_and_network="100/minute")
     visitor = service.at(A)
     assert await codes(guesses(visitor, 4)) == [401] * 4
@@ -364,7 +364,7 @@ async def test_row_52_success_does_not_clear_the_network(start: Start) -> None:
     assert await codes(guesses(visitor, 2)) == [401, 429]
 
 
-async def test_row_52_success_does_not_clear_another_account(start: Start) -> None:
+async def test_row_52_success_does_not_reset_another_account(start: Start) -> None:
     service = await start()
     visitor = service.at(A)
     assert await codes(guesses(visitor, 9)) == [401] * 9
@@ -372,8 +372,8 @@ async def test_row_52_success_does_not_clear_another_account(start: Start) -> No
     assert await codes(guesses(visitor, 2)) == [401, 429]
 
 
-async def test_row_52_success_does_not_clear_ones_own_account(start: Start) -> None:
-    # Else the owner's logins, by a script that runs each minute, would feed whoever guesses.
+async def test_row_52_success_does_not_reset_its_own_account(start: Start) -> None:
+    # Otherwise the logins of the owner, by a script each minute, would allow more guesses.
     service = await start()
     visitor = service.at(A)
     assert await codes(guesses(visitor, 9)) == [401] * 9
@@ -381,7 +381,7 @@ async def test_row_52_success_does_not_clear_ones_own_account(start: Start) -> N
     assert await codes(guesses(visitor, 2)) == [401, 429]
 
 
-async def test_row_53_a_network_of_ipv6_is_one_client(start: Start, verified: list[str]) -> None:
+async def test_row_53_ipv6_network_is_one_client(start: Start, verified: list[str]) -> None:
     service = await start()
     answers = [
         (await guess(service.at(f"2001:db8:0:1:{number:x}::{number:x}"), VICTIM)).status_code
@@ -393,7 +393,7 @@ async def test_row_53_a_network_of_ipv6_is_one_client(start: Start, verified: li
     assert (await guess(neighbour, VICTIM, PASSWORD)).status_code == 200
 
 
-async def test_row_53_a_mapped_address_is_the_ipv4parse_email(start: Start) -> None:
+async def test_row_53_ipv4_mapped_address_is_its_ipv4_address(start: Start) -> None:
     service = await start(limit_account_and_network="4/minute")
     peers = ["::ffff:192.0.2.1", "192.0.2.1", "::ffff:c000:201", "192.0.2.1", "::FFFF:192.0.2.1"]
     answers = [(await guess(service.at(peer), VICTIM)).status_code for peer in peers]
@@ -423,7 +423,7 @@ async def test_row_53_a_mapped_address_is_the_ipv4parse_email(start: Start) -> N
         "/api/login",
     ],
 )
-async def test_row_54_another_path_is_no_way_around(
+async def test_row_54_other_paths_do_not_bypass_the_limit(
     start: Start, verified: list[str], path: str
 ) -> None:
     service = await start(limit_account_and_network="2/minute")
@@ -436,7 +436,9 @@ async def test_row_54_another_path_is_no_way_around(
 
 
 @pytest.mark.real_hashes
-async def test_row_55_a_hundred_at_once_cost_ten_hashes(start: Start, verified: list[str]) -> None:
+async def test_row_55_hundred_concurrent_guesses_cost_ten_hashes(
+    start: Start, verified: list[str]
+) -> None:
     service = await start()
     visitor = service.at(A)
     answers = await asyncio.gather(*(guess(visitor, VICTIM) for _ in range(100)))
@@ -447,7 +449,7 @@ async def test_row_55_a_hundred_at_once_cost_ten_hashes(start: Start, verified: 
 
 
 @pytest.mark.real_hashes
-async def test_row_55_the_right_one_among_a_hundred_is_not_found(
+async def test_row_55_right_password_among_a_hundred_guesses_is_not_found(
     start: Start, verified: list[str]
 ) -> None:
     service = await start()
@@ -458,7 +460,7 @@ async def test_row_55_the_right_one_among_a_hundred_is_not_found(
     assert not any(answer.status_code == 200 for answer in answers)
 
 
-async def test_many_right_logins_at_once_block_nobody(start: Start, gate: Gate) -> None:
+async def test_concurrent_successful_logins_do_not_block_others(start: Start, gate: Gate) -> None:
     service = await start(limit_account_and_network="3/minute", hash_concurrency=3)
     visitor = service.at(A)
     first = [asyncio.create_task(guess(visitor, VICTIM, PASSWORD)) for _ in range(3)]
@@ -470,26 +472,26 @@ async def test_many_right_logins_at_once_block_nobody(start: Start, gate: Gate) 
     assert (await guess(visitor, VICTIM, PASSWORD)).status_code == 200
 
 
-async def test_a_refusal_tells_nothing_of_the_account(start: Start) -> None:
+async def test_rejection_does_not_reveal_whether_the_account_exists(start: Start) -> None:
     service = await start(limit_account_and_network="2/minute")
     await service.api.create_user("sleeper@example.com")
     sleeper = await service.api.services.accounts.find_by_email(parse_email("sleeper@example.com"))
     await service.api.services.accounts.set_active(sleeper.id, False)
     await service.api.services.accounts.create(parse_email("guest@example.com"), None)
-    emails = [VICTIM, "nobody@example.com", "sleeper@example.com", "guest@example.com"]
-    with time_passes(NOON):
+    emails = [VICTIM, "unknown@example.com", "sleeper@example.com", "guest@example.com"]
+    with travel_to(NOON):
         for email in emails:
             assert await codes(guesses(service.at(A), 2, email)) == [401, 401]
         refusals = [await guess(service.at(A), email) for email in emails]
         refusals.append(await guess(service.at(A), VICTIM, PASSWORD))
     assert refusals[0].status_code == 429
     assert {refusal.headers["retry-after"] for refusal in refusals} == {"60"}
-    assert all(told(refusal) == told(refusals[0]) for refusal in refusals)
+    assert all(comparable(refusal) == comparable(refusals[0]) for refusal in refusals)
 
 
-async def test_refused_for_a_minute_and_no_longer(start: Start) -> None:
+async def test_rejection_lasts_one_minute(start: Start) -> None:
     service = await start()
-    with time_passes(NOON) as clock:
+    with travel_to(NOON) as clock:
         assert await codes(guesses(service.at(A), 11)) == [401] * 10 + [429]
         clock.shift(timedelta(seconds=59))
         refusal = await guess(service.at(A), VICTIM, PASSWORD)
@@ -499,7 +501,7 @@ async def test_refused_for_a_minute_and_no_longer(start: Start) -> None:
         assert await codes(guesses(service.at(A), 11)) == [401] * 10 + [429]
 
 
-async def test_hanging_up_saves_no_attempt(start: Start, gate: Gate) -> None:
+async def test_closed_connection_does_not_save_an_attempt(start: Start, gate: Gate) -> None:
     service = await start(limit_account_and_network="2/minute", hash_concurrency=2)
     visitor = service.at(A)
     for _ in range(2):
@@ -512,7 +514,7 @@ async def test_hanging_up_saves_no_attempt(start: Start, gate: Gate) -> None:
     assert (await guess(visitor, VICTIM, PASSWORD)).status_code == 429
 
 
-async def test_what_we_had_no_capacity_for_is_not_counted(start: Start, gate: Gate) -> None:
+async def test_attempt_rejected_for_overload_is_not_counted(start: Start, gate: Gate) -> None:
     service = await start(limit_account_and_network="3/minute", hash_concurrency=1, hash_queue=0)
     visitor = service.at(A)
     attempt = asyncio.create_task(guess(visitor, VICTIM))
@@ -526,9 +528,7 @@ async def test_what_we_had_no_capacity_for_is_not_counted(start: Start, gate: Ga
     assert await codes(guesses(visitor, 3)) == [401, 401, 429]
 
 
-async def test_a_database_that_cannot_be_written_to_makes_no_guess_free(
-    start: Start, verified: list[str]
-) -> None:
+async def test_read_only_database_makes_no_guess_free(start: Start, verified: list[str]) -> None:
     service = await start(limit_account_and_network="3/minute", database_timeout=0.01)
     path = sqlalchemy.make_url(service.database).database
     assert path is not None
@@ -541,7 +541,7 @@ async def test_a_database_that_cannot_be_written_to_makes_no_guess_free(
     assert len(verified) == 3
 
 
-async def test_throttling_is_written_down_once_for_each_network(start: Start) -> None:
+async def test_throttling_is_recorded_once_for_each_network(start: Start) -> None:
     service = await start(limit_network="1/minute", limit_registrations="1/minute")
     peers = [A, B, *(f"2001:db8:0:1::{number}" for number in range(1, 4))]
     for _ in range(4):
@@ -556,21 +556,21 @@ async def test_throttling_is_written_down_once_for_each_network(start: Start) ->
 
 
 @pytest.fixture
-def patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine that is busy does not pass for a store that is away."""
-    monkeypatch.setattr("authapi.services.throttle._SHARED_TIMEOUT", 30)
+def long_redis_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prevents time-outs on a busy machine: the storage must not count as unavailable."""
+    monkeypatch.setattr("authapi.services.rate_limit_storage._REDIS_TIMEOUT", 30)
 
 
 @pytest.fixture
 def bound() -> Iterator[None]:
-    """The test takes less than ten seconds: nothing of it hangs on a store that is away."""
+    """The test takes less than ten seconds: nothing waits for an unavailable storage."""
     began = time.monotonic()
     yield
     assert time.monotonic() - began < 10
 
 
-@pytest.mark.usefixtures("patience")
-async def test_two_processes_share_the_limits_of_one_store(
+@pytest.mark.usefixtures("long_redis_timeout")
+async def test_two_processes_share_limits_through_one_storage(
     start: Start, valkey: ValkeyServer, verified: list[str]
 ) -> None:
     one = await start(redis_url=valkey.url)
@@ -584,8 +584,8 @@ async def test_two_processes_share_the_limits_of_one_store(
 
 
 @pytest.mark.real_hashes
-@pytest.mark.usefixtures("patience")
-async def test_a_hundred_at_once_at_two_processes_cost_ten_hashes(
+@pytest.mark.usefixtures("long_redis_timeout")
+async def test_hundred_concurrent_guesses_at_two_processes_cost_ten_hashes(
     start: Start, valkey: ValkeyServer, verified: list[str]
 ) -> None:
     visitors = [(await start(redis_url=valkey.url)).at(A) for _ in range(2)]
@@ -596,7 +596,7 @@ async def test_a_hundred_at_once_at_two_processes_cost_ten_hashes(
 
 
 @pytest.mark.usefixtures("bound")
-async def test_limits_hold_while_the_store_is_away_and_are_shared_again_after(
+async def test_limits_hold_while_the_shared_storage_is_unavailable(
     start: Start, valkey: ValkeyServer, verified: list[str]
 ) -> None:
     limits = {"redis_url": valkey.url, "limit_account_and_network": "3/minute"}
@@ -608,14 +608,14 @@ async def test_limits_hold_while_the_store_is_away_and_are_shared_again_after(
         assert await codes(guesses(visitor, 5)) == [401] * 3 + [429] * 2
     assert len(verified) == 1 + 3 + 3
     valkey.start()
-    for service in services:  # instead of waiting until they try again by themselves
-        service.api.services.throttle._shared_from = 0
+    for service in services:  # instead of waiting for their own retry
+        service.api.services.rate_limits._shared_retry_at = 0
     answers = [(await guess(visitor, VICTIM)).status_code for visitor in (one, two, one, two)]
     assert answers == [401] * 3 + [429]
 
 
 @pytest.mark.usefixtures("bound")
-async def test_a_store_that_hangs_holds_up_no_login_for_long(
+async def test_hanging_shared_storage_delays_logins_only_briefly(
     start: Start, valkey: ValkeyServer
 ) -> None:
     service = await start(redis_url=valkey.url, limit_account_and_network="3/minute")
@@ -629,8 +629,8 @@ async def test_a_store_that_hangs_holds_up_no_login_for_long(
 
 
 @pytest.mark.parametrize("poison", [("SET", "many"), ("LPUSH", "x"), ("HSET", "x", "y")])
-@pytest.mark.usefixtures("patience")
-async def test_a_poisoned_store_is_no_outage(
+@pytest.mark.usefixtures("long_redis_timeout")
+async def test_unexpected_values_in_the_shared_storage_cause_no_outage(
     start: Start, valkey: ValkeyServer, poison: tuple[str, ...]
 ) -> None:
     service = await start(redis_url=valkey.url, limit_account_and_network="3/minute")

@@ -1,4 +1,4 @@
-"""One network cannot fill the queue of hashes: a login from elsewhere goes on beside its logins."""
+"""One network cannot fill the queue of hashes: logins from other networks are still served."""
 
 import asyncio
 import base64
@@ -28,7 +28,7 @@ OWNER = "owner@example.com"
 
 
 class Gate:
-    """Holds the hashes of `held` until it is opened, and lets all others through."""
+    """Blocks the hashes of the passwords in `held` until it is opened, but no others."""
 
     def __init__(self) -> None:
         self.opened = threading.Event()
@@ -53,7 +53,7 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> Gate:
 
 @asynccontextmanager
 async def service_with(url: str, **changes: object) -> AsyncIterator[Service]:
-    """Two hashes at once, six wait, and no other limit is near."""
+    """Two concurrent hashes, six waiting ones, and no other limit in reach."""
     limits = {f"limit_{name}": "100000/second" for name in LIMITS}
     values: dict[str, object] = {
         "database_url": url,
@@ -77,7 +77,7 @@ async def log_in(visitor: httpx.AsyncClient, email: str, password: str) -> httpx
 
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(20):
-        while not condition():  # noqa: ASYNC110  # no event tells it
+        while not condition():  # noqa: ASYNC110  # there is no event to wait for
             await asyncio.sleep(0.001)
 
 
@@ -85,7 +85,7 @@ async def until(condition: Callable[[], bool]) -> None:
 async def crowded(
     service: Service, gate: Gate
 ) -> AsyncIterator[list[asyncio.Task[httpx.Response]]]:
-    """While one network has as many logins in the queue as fit into it, and more."""
+    """During the block, one network has more logins than fit into the queue."""
     passwords = [f"a long passphrase of number {number}" for number in range(4)]
     users = [await service.api.create_user(password=password) for password in passwords]
     gate.held |= set(passwords)
@@ -177,11 +177,11 @@ Way = Callable[[Service, httpx.AsyncClient], Coroutine[Any, Any, httpx.Response]
 
 
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
-async def test_every_way_that_hashes_goes_on_elsewhere(
+async def test_every_operation_that_hashes_is_served_for_another_network(
     sqlite_url: str, gate: Gate, way: Way
 ) -> None:
     async with service_with(sqlite_url) as service, crowded(service, gate) as tasks:
-        # Both threads are held: what waits behind them is not refused, and done after them.
+        # Both threads are blocked: the waiting request is not rejected, and is served after them.
         asked = asyncio.create_task(way(service, service.at(ELSEWHERE)))
         await until(lambda: asked.done() or sum(task.done() for task in tasks) == 17)
         assert not asked.done(), asked.result().text
@@ -191,12 +191,12 @@ async def test_every_way_that_hashes_goes_on_elsewhere(
         assert len(service.api.services.passwords._queue) <= 7
 
 
-async def test_what_makes_room_is_answered_503(database_url: str, gate: Gate) -> None:
+async def test_replaced_entry_is_answered_503(database_url: str, gate: Gate) -> None:
     async with service_with(database_url) as service:
         async with crowded(service, gate) as tasks:
             victims = [service.at(f"198.51.100.{number}") for number in range(4)]
             asked = [asyncio.create_task(log_in(one, OWNER, PASSWORD)) for one in victims]
-            # Four of the six places, as its two that are being computed count as well.
+            # Four of the six places, as the two hashes that are being computed count as well.
             await until(lambda: sum(task.done() for task in tasks) == 20)
             refused = [task.result() for task in tasks if task.done()]
             assert {(one.status_code, one.json()["code"]) for one in refused} == {
@@ -209,18 +209,18 @@ async def test_what_makes_room_is_answered_503(database_url: str, gate: Gate) ->
         assert service.api.services.passwords._pending == 0
 
 
-async def test_addresses_of_one_network_share(sqlite_url: str, gate: Gate) -> None:
+async def test_addresses_of_one_network_share_the_queue(sqlite_url: str, gate: Gate) -> None:
     async with service_with(sqlite_url) as service, crowded(service, gate):
         answer = await log_in(service.at("2001:db8:0:1:a:b:c:d"), OWNER, PASSWORD)
         assert (answer.status_code, answer.json()["code"]) == (503, "overloaded")
-        # So do all callers without an address, with each other and not with that network.
+        # Clients without an address share a queue with each other, but not with that network.
         asked = asyncio.create_task(log_in(service.at(None), OWNER, PASSWORD))
         await until(lambda: service.api.services.passwords._queue._entries["unknown"] == 1)
         gate.opened.set()
         assert (await asked).status_code == 200
 
 
-async def test_networks_take_turns(sqlite_url: str, gate: Gate) -> None:
+async def test_networks_are_served_in_turn(sqlite_url: str, gate: Gate) -> None:
     order = list[str]()
     async with (
         service_with(sqlite_url, hash_concurrency=1, hash_queue=20) as service,
@@ -231,7 +231,7 @@ async def test_networks_take_turns(sqlite_url: str, gate: Gate) -> None:
         asked.add_done_callback(lambda _: order.append("elsewhere"))
         gate.opened.set()
         assert (await asked).status_code == 200
-    assert order.index("elsewhere") <= 3, "behind one that ran, and the first that waited"
+    assert order.index("elsewhere") <= 3, "after the running hash and the first waiting one"
 
 
 @asynccontextmanager
@@ -253,7 +253,7 @@ async def crowd_of(
 
 @pytest.mark.slow
 @pytest.mark.real_hashes
-async def test_a_victim_logs_in_beside_a_hundred_connections_of_one_address(
+async def test_login_succeeds_beside_a_hundred_connections_of_another_address(
     tmp_path: Path,
 ) -> None:
     port = free_port()

@@ -1,4 +1,4 @@
-"""Mails that strangers cause are counted by purpose, and only where a mail leaves."""
+"""Mails caused by unauthenticated clients are counted by purpose, and only if a mail is queued."""
 
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -9,15 +9,15 @@ from cachetools import TTLCache
 from authapi import Settings
 from authapi.clock import now
 from authapi.identity import User
-from authapi.services.accounts.one_time import OneTimeSecrets
-from authapi.services.addresses import parse_email
-from authapi.services.mail import Occasion, _Count
+from authapi.services.accounts.email_tokens import EmailTokens
+from authapi.services.email_address import parse_email
+from authapi.services.mail import MailKind, _Counter
 from authapi.storage import Store
-from authapi.storage.tables.one_time_secrets import Purpose
+from authapi.storage.tables.email_tokens import Purpose
 from authapi.testing import PASSWORD, Client
-from tests.clocks import Monotonic
+from tests.clocks import MonotonicClock
 from tests.web.logins import sign_in
-from tests.web.mailbox import client_with_mailbox, letters, occasions, secret_in
+from tests.web.mailbox import client_with_mailbox, mail_kinds, secret_in, sent_mail
 
 ALICE = "alice@example.com"
 NEW = "another horse, another battery"
@@ -34,14 +34,14 @@ async def serve(url: str, **changes: object) -> AsyncIterator[Client]:
 
 @pytest.fixture
 async def api(database_url: str) -> AsyncIterator[Client]:
-    """Addresses are confirmed before an account is one."""
+    """Registration requires a confirmed address."""
     async for found in serve(database_url, registration="confirm"):
         yield found
 
 
 @pytest.fixture
 async def open_api(database_url: str) -> AsyncIterator[Client]:
-    """Registration is open."""
+    """Open registration."""
     async for found in serve(database_url, registration="open"):
         yield found
 
@@ -72,14 +72,14 @@ async def register(api: Client) -> None:
 
 
 async def change(api: Client) -> None:
-    """Another account wants the address."""
+    """Another account requests a change to the address."""
     headers = await sign_in(api.services, await api.create_user())
     answer = await api.post("/me/email", json={"email": ALICE}, headers=headers)
     assert answer.status_code == 202
 
 
 async def notice(api: Client) -> None:
-    """The account that registered the address makes a token."""
+    """The account that registered the address creates a token."""
     user = await api.services.accounts.find_by_email(parse_email(ALICE))
     headers = await sign_in(api.services, user)
     answer = await api.post("/me/tokens", json={"name": "script"}, headers=headers)
@@ -91,16 +91,16 @@ ASKS: tuple[Ask, ...] = (forgot, confirmation, register, change, notice)
 
 
 async def mails(api: Client) -> Counter[str]:
-    return Counter(await occasions(api.services, ALICE))
+    return Counter(await mail_kinds(api.services, ALICE))
 
 
 async def several(api: Client, ask: Ask, count: int = LIMIT + 3) -> None:
     for _ in range(count):
         await ask(api)
-    await letters(api.services)  # until all is done
+    await sent_mail(api.services)  # waits until all requests are done
 
 
-async def test_a_confirmed_address_that_is_to_be_confirmed_can_be_recovered(api: Client) -> None:
+async def test_confirmation_requests_do_not_prevent_recovery(api: Client) -> None:
     await account(api)
     await several(api, confirmation)
     assert await mails(api) == {}
@@ -109,11 +109,11 @@ async def test_a_confirmed_address_that_is_to_be_confirmed_can_be_recovered(api:
 
 
 @pytest.mark.parametrize("used_up", ASKS, ids=lambda ask: ask.__name__)
-async def test_no_purpose_silences_another(api: Client, used_up: Ask) -> None:
+async def test_mail_purposes_have_separate_limits(api: Client, used_up: Ask) -> None:
     await account(api, confirmed=False)
     await several(api, used_up)
     before = await mails(api)
-    assert before.total() == LIMIT, "what strangers cause for one purpose is bounded"
+    assert before.total() == LIMIT, "mails for one purpose are limited"
     for ask in ASKS:
         had = await mails(api)
         await ask(api)
@@ -124,11 +124,12 @@ async def test_all_mail_to_one_address_is_bounded(api: Client) -> None:
     await account(api)
     for ask in (*ASKS[:-1], forgot_page):
         await several(api, ask)
-    # A confirmed address needs no confirmation. Registrations and changes tell of each other's.
+    # A confirmed address needs no confirmation. Registrations and changes of address both send
+    # `address_taken`, with separate limits.
     assert await mails(api) == {"reset": LIMIT, "address_taken": 2 * LIMIT}
 
 
-async def test_spellings_of_an_address_share(api: Client) -> None:
+async def test_spellings_of_an_address_share_one_mail_limit(api: Client) -> None:
     await account(api)
     for email in (ALICE.upper(), "Alice@Example.com", "alice@EXAMPLE.com") * 3:
         await api.post("/password/forgot", json={"email": email})
@@ -136,14 +137,14 @@ async def test_spellings_of_an_address_share(api: Client) -> None:
 
 
 @pytest.mark.parametrize("ask", [forgot, confirmation])
-async def test_an_address_without_an_account_has_its_mails_left(api: Client, ask: Ask) -> None:
+async def test_requests_for_an_unknown_address_consume_no_mails(api: Client, ask: Ask) -> None:
     await several(api, ask)
     await account(api, confirmed=False)
     await several(api, ask)
     assert (await mails(api)).total() == LIMIT
 
 
-async def test_a_deactivated_account_has_its_mails_left(api: Client) -> None:
+async def test_requests_for_a_deactivated_account_consume_no_mails(api: Client) -> None:
     user = await account(api)
     await api.services.accounts.set_active(user.id, False)
     for ask in (forgot, register, change):
@@ -155,24 +156,26 @@ async def test_a_deactivated_account_has_its_mails_left(api: Client) -> None:
     assert await mails(api) == {"reset": 1, "address_taken": 2}
 
 
-async def test_a_reserved_address_has_its_mails_left(api: Client) -> None:
+async def test_requests_for_a_reserved_address_consume_no_mails(api: Client) -> None:
     other = await account(api, "other@example.com")
-    one_time = OneTimeSecrets(api.services.database, api.services.settings)
+    email_tokens = EmailTokens(api.services.database, api.services.settings)
     async with api.services.database.transaction() as store:
         await store.users.lock(other.id)
-        await one_time.make(store, other, Purpose.UNDO, email=parse_email(ALICE))
+        await email_tokens.issue(
+            store, other, Purpose.REVERT_EMAIL_CHANGE, email=parse_email(ALICE)
+        )
     for ask in (register, change):
         await several(api, ask)
     assert await mails(api) == {}
     async with api.services.database.transaction() as store:
         await store.users.lock(other.id)
-        await store.one_time_secrets.end_of(other.id, [Purpose.UNDO])
+        await store.email_tokens.delete_for_user(other.id, [Purpose.REVERT_EMAIL_CHANGE])
     for ask in (register, change):
         await ask(api)
     assert await mails(api) == {"confirm": 1, "address_taken": 1}
 
 
-async def test_an_open_registration_that_is_refused_counts_nothing(open_api: Client) -> None:
+async def test_rejected_open_registration_consumes_no_mail(open_api: Client) -> None:
     user = await account(open_api)
     await several(open_api, register)
     await open_api.services.accounts.delete(user.id)
@@ -180,7 +183,7 @@ async def test_an_open_registration_that_is_refused_counts_nothing(open_api: Cli
     assert await mails(open_api) == {"confirm": 1}
 
 
-async def test_registrations_of_one_address_send_few_mails(open_api: Client) -> None:
+async def test_repeated_registrations_of_an_address_send_limited_mails(open_api: Client) -> None:
     sent = 0
     for _ in range(LIMIT + 3):
         await register(open_api)
@@ -190,7 +193,7 @@ async def test_registrations_of_one_address_send_few_mails(open_api: Client) -> 
     assert sent == LIMIT
 
 
-async def test_a_request_over_the_limit_leaves_the_last_link_valid(api: Client) -> None:
+async def test_request_over_the_limit_keeps_the_last_link_valid(api: Client) -> None:
     await account(api)
     await several(api, forgot)
     secret = await secret_in(api.services, "reset", ALICE)
@@ -198,31 +201,29 @@ async def test_a_request_over_the_limit_leaves_the_last_link_valid(api: Client) 
     assert (await api.post("/password/reset", json=body)).status_code == 204
 
 
-async def test_a_request_that_fails_and_is_done_again_counts_once(
-    api: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_retried_request_counts_once(api: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     await account(api)
     await api.services.outbox.stop()
     await forgot(api)
     async with api.services.database.read() as store:
         [entry] = await store.outbox.page(after=None, limit=10)
-    payload = api.services.outbox.read(entry)
+    payload = api.services.outbox.decrypt_payload(entry)
 
     async def fails(*_: object, **__: object) -> bool:
         raise OSError("before the commit")
 
     with monkeypatch.context() as patch:
-        patch.setattr("authapi.storage.tables.outbox.OutboxTable.done", fails)
+        patch.setattr("authapi.storage.tables.outbox.OutboxTable.complete", fails)
         for _ in range(LIMIT + 3):
             with pytest.raises(OSError, match="before the commit"):
-                await api.services.requests.handle(entry, payload)
-    for _ in range(3):  # two of them come too late
-        await api.services.requests.handle(entry, payload)
+                await api.services.deferred_requests.handle(entry, payload)
+    for _ in range(3):  # two of them exceed the limit
+        await api.services.deferred_requests.handle(entry, payload)
     await several(api, forgot)
     assert await mails(api) == {"reset": LIMIT}
 
 
-async def test_an_address_that_was_never_confirmed_is_told_few_changes(api: Client) -> None:
+async def test_notices_to_an_unconfirmed_address_are_limited(api: Client) -> None:
     for number in range(LIMIT + 2):
         user = await account(api, confirmed=False)
         headers = await sign_in(api.services, user)
@@ -234,28 +235,28 @@ async def test_an_address_that_was_never_confirmed_is_told_few_changes(api: Clie
     assert await mails(api) == {"email_changed": LIMIT}
 
 
-async def test_each_kind_of_notice_is_counted_by_itself(api: Client) -> None:
+async def test_each_kind_of_notice_has_its_own_limit(api: Client) -> None:
     user = await account(api, confirmed=False)
     await several(api, notice)
     await api.services.accounts.set_password(user.id, NEW)
     assert await mails(api) == {"token_created": LIMIT, "password_changed": 1}
 
 
-async def test_notices_count_by_address_and_not_by_account(api: Client) -> None:
-    told = 0
+async def test_notices_are_counted_by_address_and_not_by_account(api: Client) -> None:
+    notices = 0
     for _ in range(LIMIT + 3):
         user = await account(api, confirmed=False)
         await notice(api)
-        told += (await mails(api))["token_created"]
+        notices += (await mails(api))["token_created"]
         await api.services.accounts.delete(user.id)
-    assert told == LIMIT
+    assert notices == LIMIT
 
 
-async def test_a_notice_counts_once_it_is_committed(api: Client) -> None:
+async def test_notice_counts_only_if_committed(api: Client) -> None:
     user = await account(api, confirmed=False)
 
     async def queue(store: Store) -> None:
-        await api.services.mail.queue(store, Occasion.TOKEN_CREATED, user)
+        await api.services.mail.queue(store, MailKind.TOKEN_CREATED, user)
 
     async def queue_and_fail() -> None:
         async with api.services.database.transaction() as store:
@@ -271,9 +272,9 @@ async def test_a_notice_counts_once_it_is_committed(api: Client) -> None:
     assert await mails(api) == {"token_created": LIMIT}
 
 
-async def test_notices_over_the_limit_do_not_make_its_window_longer(api: Client) -> None:
-    clock = Monotonic()
-    api.services.mail._told = TTLCache[object, _Count](100, ttl=3600, timer=clock)  # type: ignore[assignment]
+async def test_notices_over_the_limit_do_not_extend_the_window(api: Client) -> None:
+    clock = MonotonicClock()
+    api.services.mail._notices = TTLCache[object, _Counter](100, ttl=3600, timer=clock)  # type: ignore[assignment]
     await account(api, confirmed=False)
     await several(api, notice)
     clock.seconds += 3599

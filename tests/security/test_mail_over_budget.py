@@ -1,4 +1,4 @@
-"""Who uses up the mails of an address, or the tries at a link, does not keep its owner out."""
+"""An owner cannot be locked out by exhausting the mails of an address or the attempts at a link."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -9,12 +9,12 @@ import pytest
 from authapi import Settings, create_app
 from authapi.clock import now
 from authapi.identity import User
-from authapi.services.addresses import parse_email
+from authapi.services.email_address import parse_email
 from authapi.testing import PASSWORD, Client
-from tests.clocks import time_passes
+from tests.clocks import travel_to
 from tests.security.peers import Service
 from tests.web.logins import Headers, sign_in
-from tests.web.mailbox import client_with_mailbox, occasions, secret_in
+from tests.web.mailbox import client_with_mailbox, mail_kinds, secret_in
 
 ALICE, BOB, NEW = "alice@example.com", "bob@example.com", "new@example.com"
 OTHER = "another horse, another battery"
@@ -23,7 +23,7 @@ HOME, AWAY = "192.0.2.1", "198.51.100.1"
 LIMIT = 5
 """The default of `limit_mails`."""
 RESET = timedelta(minutes=30)
-"""The default lifetime of a link that resets."""
+"""The default lifetime of a reset link."""
 
 
 @pytest.fixture
@@ -47,11 +47,11 @@ async def account(api: Client, email: str, *, confirmed: bool = True) -> User:
 
 
 async def ask(api: Client, path: str, count: int = LIMIT + 2) -> int:
-    """Ask for mail to Alice; how many there are by now."""
+    """Request mail to Alice. Returns the number of mails so far."""
     body = {"email": ALICE, "password": PASSWORD} if path == "/register" else {"email": ALICE}
     for _ in range(count):
         assert (await api.post(path, json=body)).status_code == 202
-    return len(await occasions(api.services, ALICE))
+    return len(await mail_kinds(api.services, ALICE))
 
 
 async def ask_change(api: Client, headers: Headers, email: str = NEW, count: int = 1) -> None:
@@ -61,20 +61,22 @@ async def ask_change(api: Client, headers: Headers, email: str = NEW, count: int
 
 
 async def changes(api: Client) -> int:
-    return len(await occasions(api.services, NEW))
+    return len(await mail_kinds(api.services, NEW))
 
 
 @pytest.mark.parametrize(
     ("path", "minutes"), [("/password/forgot", 30), ("/email/confirm/request", 20)]
 )
-async def test_an_owner_is_never_without_a_link(api: Client, path: str, minutes: int) -> None:
-    with time_passes(NOON) as clock:
+async def test_owner_always_has_a_valid_link(api: Client, path: str, minutes: int) -> None:
+    with travel_to(NOON) as clock:
         await account(api, ALICE, confirmed=path == "/password/forgot")
         assert await ask(api, path) == LIMIT
         clock.shift(timedelta(minutes=minutes, seconds=-1))
         assert await ask(api, path) == LIMIT, "the last link still works"
         clock.shift(timedelta(seconds=2))
-        assert await ask(api, path) == LIMIT + 1, "one, however often it is asked for"
+        assert await ask(api, path) == LIMIT + 1, (
+            "one extra mail, regardless of the number of requests"
+        )
         occasion = "reset" if path == "/password/forgot" else "confirm"
         secret = await secret_in(api.services, occasion, ALICE)
         if occasion == "reset":
@@ -85,38 +87,38 @@ async def test_an_owner_is_never_without_a_link(api: Client, path: str, minutes:
         assert answer.status_code == 204
 
 
-async def test_registrations_do_not_leave_an_owner_without_a_link(api: Client) -> None:
-    with time_passes(NOON) as clock:
+async def test_registrations_do_not_prevent_confirmation_links(api: Client) -> None:
+    with travel_to(NOON) as clock:
         assert await ask(api, "/register") == LIMIT
         clock.shift(timedelta(minutes=21))
         assert await ask(api, "/register") == LIMIT + 1
-        assert await ask(api, "/email/confirm/request") == 2 * LIMIT + 1, "a count of its own"
+        assert await ask(api, "/email/confirm/request") == 2 * LIMIT + 1, "a separate count"
 
 
-async def test_an_owner_who_used_the_last_link_gets_another(api: Client) -> None:
+async def test_owner_who_used_the_last_link_gets_another(api: Client) -> None:
     await account(api, ALICE)
     assert await ask(api, "/password/forgot") == LIMIT
     body = {"token": await secret_in(api.services, "reset", ALICE), "new_password": OTHER}
     assert (await api.post("/password/reset", json=body)).status_code == 204
-    before = len(await occasions(api.services, ALICE))
+    before = len(await mail_kinds(api.services, ALICE))
     assert await ask(api, "/password/forgot") == before + 1
 
 
-async def test_accounts_made_again_and_again_get_one_mail_over_the_limit(api: Client) -> None:
-    with time_passes(NOON) as clock:
+async def test_recreated_accounts_get_one_mail_over_the_limit(api: Client) -> None:
+    with travel_to(NOON) as clock:
         for _ in range(LIMIT + 3):
             user = await account(api, ALICE)
             await ask(api, "/password/forgot", 1)
-            sent = len(await occasions(api.services, ALICE))
+            sent = len(await mail_kinds(api.services, ALICE))
             await api.services.accounts.delete(user.id)
             assert sent <= 1
         user = await account(api, ALICE)
-        assert await ask(api, "/password/forgot") == 0, "the one of this half hour is used up"
+        assert await ask(api, "/password/forgot") == 0, "the extra mail of this half hour is used"
         clock.shift(RESET)
         assert await ask(api, "/password/forgot") == 1
 
 
-async def test_one_account_does_not_use_up_what_another_asks_for(api: Client) -> None:
+async def test_address_change_limit_does_not_block_another_account(api: Client) -> None:
     mallory = await sign_in(api.services, await account(api, "mallory@example.com"))
     bob = await sign_in(api.services, await account(api, BOB))
     await ask_change(api, mallory, count=LIMIT + 2)
@@ -128,7 +130,7 @@ async def test_one_account_does_not_use_up_what_another_asks_for(api: Client) ->
     assert (await api.services.accounts.find_by_email(parse_email(NEW))).email == NEW
 
 
-async def test_an_account_cannot_alternate_addresses_to_send_more(api: Client) -> None:
+async def test_alternating_addresses_does_not_send_more_mails(api: Client) -> None:
     mallory = await sign_in(api.services, await account(api, "mallory@example.com"))
     for _ in range(LIMIT + 3):
         await ask_change(api, mallory, NEW)
@@ -136,24 +138,24 @@ async def test_an_account_cannot_alternate_addresses_to_send_more(api: Client) -
     assert await changes(api) == LIMIT + 1
 
 
-async def test_accounts_that_confirmed_nothing_send_no_more(api: Client) -> None:
+async def test_unconfirmed_accounts_send_no_mail_over_the_limit(api: Client) -> None:
     for number in range(LIMIT + 3):
         user = await account(api, f"mallory{number}@example.com", confirmed=False)
         await ask_change(api, await sign_in(api.services, user))
     assert await changes(api) == LIMIT
 
 
-async def test_the_owner_of_an_address_that_is_asked_for_is_told_no_more(api: Client) -> None:
+async def test_owner_of_a_requested_address_gets_no_mail_over_the_limit(api: Client) -> None:
     await account(api, NEW)
     for number in range(LIMIT + 3):
         user = await account(api, f"mallory{number}@example.com")
         await ask_change(api, await sign_in(api.services, user))
-    assert await occasions(api.services, NEW) == ["address_taken"] * LIMIT
+    assert await mail_kinds(api.services, NEW) == ["address_taken"] * LIMIT
 
 
 @asynccontextmanager
 async def mailing(database_url: str) -> AsyncIterator[Service]:
-    """The application, where few tries at one link are let through from all networks together."""
+    """The application, with a low limit on attempts at a link from all networks together."""
     settings = Settings(database_url=database_url, limit_account="12/hour")  # type: ignore[arg-type]
     app = create_app(settings)
     async with client_with_mailbox(settings, app) as found:
@@ -173,7 +175,7 @@ async def use(service: Service, network: str, path: str, secret: str) -> int:
 
 
 async def link(service: Service, path: str) -> str:
-    """What confirms or undoes something for Alice."""
+    """A secret from a mail to Alice, for `path`."""
     api = service.api
     if path == "/email/confirm":
         await account(api, ALICE, confirmed=False)
@@ -187,7 +189,7 @@ async def link(service: Service, path: str) -> str:
 
 
 @pytest.mark.parametrize("path", ["/email/confirm", "/email/undo"])
-async def test_one_network_does_not_use_up_the_tries_at_a_link(
+async def test_one_network_does_not_exhaust_attempts_at_a_link(
     database_url: str, path: str
 ) -> None:
     async with mailing(database_url) as service:
@@ -198,7 +200,9 @@ async def test_one_network_does_not_use_up_the_tries_at_a_link(
 
 
 @pytest.mark.parametrize("path", ["/email/confirm", "/email/undo"])
-async def test_networks_together_have_a_wider_bound(database_url: str, path: str) -> None:
+async def test_attempts_at_a_link_are_limited_over_all_networks(
+    database_url: str, path: str
+) -> None:
     async with mailing(database_url) as service:
         secret = await link(service, path)
         await tries(service, AWAY, path, secret, 40)

@@ -1,7 +1,7 @@
-"""Mutated requests: whatever is done to a good one, the answer is a refusal and never a crash.
+"""Mutations of valid requests are rejected and cause no crash.
 
-`make test` tries some hundreds of each kind, `make test-slow` 20,000; the variable MUTATIONS sets
-the smaller number. The seed is fixed, so a failure comes again.
+`make test` tries a few hundred of each kind, `make test-slow` 20,000. The variable MUTATIONS sets
+the smaller number. The seed is fixed, so failures are reproducible.
 """
 
 import json
@@ -45,7 +45,7 @@ Row = tuple[int, bytes]
 async def ask(
     app: FastAPI, method: str, path: str, headers: Headers, body: bytes = b""
 ) -> tuple[int, bytes]:
-    """Status and body of what the application answers, with nothing in between."""
+    """Status and body of the response, by calling the ASGI application directly."""
     scope: Scope = {
         "type": "http",
         "asgi": {"version": "3.0"},
@@ -76,7 +76,7 @@ async def ask(
 
 
 def mutated(good: bytes, random: Random) -> bytes:
-    """Some bytes that are not `good`, mostly near it."""
+    """Bytes that differ from `good`, mostly in a few places."""
     data = bytearray(good)
     for _ in range(random.choice((1, 1, 1, 2, 3, 8))):
         at, kind = random.randrange(len(data) + 1), random.randrange(8)
@@ -104,7 +104,7 @@ def mutated(good: bytes, random: Random) -> bytes:
 async def run(
     name: str, count: int, attacks: AsyncIterator[Row], good: Callable[[int], bool]
 ) -> None:
-    """Take `count` answers, and hold each against what may be."""
+    """Check `count` responses against the expected ones."""
     seen: Counter[int] = Counter()
     bad = []
     async for status, body in attacks:
@@ -112,17 +112,17 @@ async def run(
         if status >= 500 or not good(status):
             bad.append((status, body[:200]))
     by_status = ", ".join(f"{number} x {status}" for status, number in sorted(seen.items()))
-    print(f"mutated {name}: {seen.total()} tried: {by_status}")  # noqa: T201  # the count is asked for
+    print(f"mutated {name}: {seen.total()} tried: {by_status}")  # noqa: T201  # reports the number of mutations
     assert seen.total() == count
     assert not bad, bad[:3]
 
 
 @asynccontextmanager
 async def service(make_settings: SettingsFactory) -> AsyncIterator[tuple[Client, FastAPI]]:
-    """The shipped app, with hashes as cheap and limits as high as they can be set."""
+    """The application with the cheapest hashes and the highest limits that the settings permit."""
     app = create_app(
         make_settings(
-            max_personal_tokens=100_000,  # many of its bodies are good
+            max_personal_tokens=100_000,  # many of the bodies are valid
             secret=SECRET,
             limit_account_and_network="999999999/day",
             limit_account="999999999/day",
@@ -136,7 +136,7 @@ async def service(make_settings: SettingsFactory) -> AsyncIterator[tuple[Client,
 
 
 def bad_tokens(good: str, random: Random) -> Iterator[bytes]:
-    """Without end: tokens that are not good, half of them with a good signature."""
+    """An endless series of invalid tokens, half of them with a valid signature."""
     claims, raw = claims_of(good), good.encode()
     values: list[object] = [
         None,
@@ -163,7 +163,7 @@ def bad_tokens(good: str, random: Random) -> Iterator[bytes]:
             if token.strip(b" ") != raw:
                 yield token
         elif kind == 2:
-            # Both have lost something that must be there.
+            # A required part is missing in both.
             name, value = random.choice(names), random.choice(values)
             if (name, value) not in (("jti", "x"), ("iat", 0)):
                 yield forge(header(), claims | {name: value}).encode()
@@ -194,13 +194,13 @@ def bad_tokens(good: str, random: Random) -> Iterator[bytes]:
         else:
             body = mutated(json.dumps(claims).encode(), random)
             other = mutated(json.dumps(header()).encode(), random)
-            # Signed by us, so what names the same session is as good as any.
+            # The signature is valid, so claims that identify the same session are accepted.
             if not says_the_same(body, claims):
                 yield forge(random.choice((other, header())), body, KEY.key.sign).encode()
 
 
 def says_the_same(body: bytes, claims: Mapping[str, object]) -> bool:
-    """Whether claims, read as leniently as anything reads them, still name the same session."""
+    """Whether the claims, parsed leniently, still identify the same session."""
     try:
         found = json.loads(body)
     except ValueError:
@@ -214,7 +214,7 @@ def says_the_same(body: bytes, claims: Mapping[str, object]) -> bool:
 
 
 @pytest.mark.parametrize("count", COUNTS)
-async def test_no_mutated_jwt_is_good(make_settings: SettingsFactory, count: int) -> None:
+async def test_mutated_jwt_is_rejected(make_settings: SettingsFactory, count: int) -> None:
     random = Random(SEED)
     async with service(make_settings) as (api, app):
         alice = await api.create_user()
@@ -231,7 +231,7 @@ async def test_no_mutated_jwt_is_good(make_settings: SettingsFactory, count: int
 
 
 def good_bodies(email: str) -> Mapping[str, dict[str, Any]]:
-    """Bodies of the right form, by path; those that would cost much or end the game are refused."""
+    """Well-formed bodies by path. Those of expensive or destructive operations are rejected."""
     return {
         "/register": {"email": "new@example.com", "password": "short", "name": "New"},
         "/login": {"email": email, "password": "wrong", "strategy": "token", "remember": False},
@@ -243,7 +243,7 @@ def good_bodies(email: str) -> Mapping[str, dict[str, Any]]:
 
 
 def mutated_value(value: object, random: Random) -> object:
-    """Another value, or the same with one of its parts changed."""
+    """Another value, or the same value with one part changed."""
     others: list[object] = [
         None,
         True,
@@ -274,7 +274,7 @@ def mutated_value(value: object, random: Random) -> object:
 
 
 @pytest.mark.parametrize("count", COUNTS)
-async def test_no_mutated_body_is_a_crash(make_settings: SettingsFactory, count: int) -> None:
+async def test_mutated_body_causes_no_crash(make_settings: SettingsFactory, count: int) -> None:
     random = Random(SEED)
     async with service(make_settings) as (api, app):
         alice = await api.create_user()
@@ -305,7 +305,7 @@ async def test_no_mutated_body_is_a_crash(make_settings: SettingsFactory, count:
                 headers = [(b"content-type", kind), (b"content-length", str(len(body)).encode())]
                 headers += [] if route.template == "/login" else held
                 status, answer = await ask(app, route.method, route.path, headers, body)
-                # What is still of the right form is accepted, where that changes little.
+                # Bodies that are still valid are accepted by routes that change little.
                 if status < 300:
                     assert route.template in ("/me", "/me/session", "/me/tokens"), (route, body)
                     assert kind == b"application/json"
@@ -319,7 +319,7 @@ async def test_no_mutated_body_is_a_crash(make_settings: SettingsFactory, count:
 
 
 @pytest.mark.parametrize("count", COUNTS)
-async def test_no_mutated_credential_header_is_good(
+async def test_mutated_credential_header_is_rejected(
     make_settings: SettingsFactory, count: int
 ) -> None:
     random = Random(SEED)
@@ -340,7 +340,7 @@ async def test_no_mutated_credential_header_is_good(
             return headers
 
         def is_good(headers: Headers) -> bool:
-            # What was only surrounded by what does not count, such as another cookie.
+            # Only ignored parts were added, such as another cookie.
             for field, value in headers:
                 for name in ("session", "token", "jwt"):
                     [(known, good)] = held[name].items()

@@ -1,5 +1,5 @@
-"""Hashing is bounded in number and in queue, so that a storm of logins stays a storm of refusals
-(OWASP ASVS 15.2.2)."""
+"""The number of concurrent and of waiting hashes is bounded, so a flood of logins cannot exhaust
+memory and CPU (OWASP ASVS 15.2.2)."""
 
 import asyncio
 import os
@@ -26,7 +26,7 @@ LIMITS = dict.fromkeys(NAMES, UNLIMITED)
 
 
 class Gate:
-    """Holds every verification until it is opened, and counts those that run."""
+    """Blocks every verification until it is opened, and counts the running ones."""
 
     def __init__(self) -> None:
         self.opened = threading.Event()
@@ -63,11 +63,11 @@ async def log_in(api: Client, email: str) -> httpx.Response:
 
 async def until_waiting(api: Client, count: int) -> None:
     async with asyncio.timeout(30):
-        while api.services.passwords._pending < count:  # noqa: ASYNC110  # no event tells it
+        while api.services.passwords._pending < count:  # noqa: ASYNC110  # there is no event to wait for
             await asyncio.sleep(0.001)
 
 
-async def test_what_is_too_much_is_refused_at_once(
+async def test_requests_over_capacity_are_rejected_at_once(
     make_settings: SettingsFactory, gate: Gate
 ) -> None:
     settings = make_settings(hash_concurrency=2, hash_queue=3, **LIMITS)
@@ -77,14 +77,14 @@ async def test_what_is_too_much_is_refused_at_once(
         await until_waiting(api, 5)
         async with asyncio.timeout(20):
             refused = await asyncio.gather(*(log_in(api, alice.email) for _ in range(50)))
-        # Nothing has been let through meanwhile, so nobody has waited.
+        # The gate is still closed, so the rejected requests have not waited for a hash.
         assert not any(task.done() for task in admitted)
         for answer in refused:
             assert (answer.status_code, answer.json()["code"]) == (503, "overloaded")
             assert int(answer.headers["retry-after"]) >= 1
         register = {"email": "bob@example.com", "password": PASSWORD}
         assert (await api.post("/register", json=register)).json()["code"] == "overloaded"
-        # What needs no hash goes on.
+        # Requests without a hash are served.
         for path in ("/health/live", "/health/ready", "/.well-known/jwks.json"):
             assert (await api.get(path)).status_code == 200
         gate.opened.set()
@@ -95,7 +95,7 @@ async def test_what_is_too_much_is_refused_at_once(
         assert api.services.passwords._pending == 0
 
 
-async def test_an_overload_is_told_in_the_log_and_not_counted_as_guessing(
+async def test_overload_is_logged_and_not_counted_as_guessing(
     make_settings: SettingsFactory, gate: Gate, caplog: pytest.LogCaptureFixture
 ) -> None:
     limits = {**LIMITS, "limit_account_and_network": "3/hour"}
@@ -115,15 +115,17 @@ async def test_an_overload_is_told_in_the_log_and_not_counted_as_guessing(
         assert (await log_in(api, alice.email)).status_code == 200
 
 
-async def test_who_hangs_up_does_not_make_room(make_settings: SettingsFactory, gate: Gate) -> None:
-    # The hash goes on: counted as gone, it would let in one more each time.
+async def test_closed_connection_does_not_free_its_place(
+    make_settings: SettingsFactory, gate: Gate
+) -> None:
+    # The hash continues to run. If its place were freed, more hashes would run than allowed.
     settings = make_settings(hash_concurrency=1, hash_queue=0, **LIMITS)
     async with client(create_app(settings)) as api:
         alice = await api.create_user()
         first = asyncio.create_task(log_in(api, alice.email))
         async with asyncio.timeout(30):
-            # A hash that has not begun yet is given up with its request, and rightly makes room.
-            while gate.running < 1:  # noqa: ASYNC110  # a thread tells it
+            # A hash that has not started is cancelled with its request, and frees its place.
+            while gate.running < 1:  # noqa: ASYNC110  # a thread changes it
                 await asyncio.sleep(0.001)
         first.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -136,7 +138,7 @@ async def test_who_hangs_up_does_not_make_room(make_settings: SettingsFactory, g
 
 
 def memory(pid: int, name: str) -> int:
-    """A figure of a process, in KiB."""
+    """A value of /proc/PID/status, in KiB."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith(name + ":"):
             return int(line.split()[1])
@@ -185,7 +187,7 @@ async def test_memory_stays_under_base_plus_limit_times_cost(tmp_path: Path) -> 
             peak = memory(server.pid, "VmHWM")
             pings.sort()
             p99 = pings[int(len(pings) * 0.99)] * 1000
-            print(  # noqa: T201  # a measurement, shown with -s
+            print(  # noqa: T201  # a measurement, visible with -s
                 f"\nbase {base // 1024} MiB, peak {peak // 1024} MiB, {codes.count(200)} x 200, "
                 f"{codes.count(503)} x 503, health p99 {p99:.0f} ms"
             )

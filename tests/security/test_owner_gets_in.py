@@ -1,4 +1,4 @@
-"""Guesses of others at an account, however many, keep its owner neither out nor from acting."""
+"""Guesses by attackers prevent the owner of an account neither from logging in nor from acting."""
 
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
@@ -11,11 +11,11 @@ from sqlalchemy import event
 
 from authapi import Settings
 from authapi.testing import PASSWORD
-from tests.security.peers import WRONG, Service, guess, serving, told
+from tests.security.peers import WRONG, Service, comparable, guess, serving
 from tests.storage.rows import sql
 
 OWNER = "owner@example.com"
-HOME, HOME_OF_SIX, ABROAD = "192.0.2.1", "2001:db8:0:1::1", "198.51.100.1"
+KNOWN, KNOWN_IPV6, ELSEWHERE = "192.0.2.1", "2001:db8:0:1::1", "198.51.100.1"
 NEW = "another good long passphrase"
 NOON = datetime(2031, 5, 6, 12, tzinfo=UTC)
 Counted = Callable[[], int]
@@ -30,12 +30,12 @@ async def service(database_url: str) -> AsyncIterator[Service]:
 
 
 @pytest.fixture
-def looked(service: Service) -> Counted:
-    return looks(service)
+def count_of_checks(service: Service) -> Counted:
+    return known_network_checks(service)
 
 
-def looks(service: Service) -> Counted:
-    """How often it is looked up from now on where an account was logged in from."""
+def known_network_checks(service: Service) -> Counted:
+    """Counts the queries for the known networks of an account from now on."""
     seen: list[str] = []
 
     def note(_c: object, _k: object, statement: str, *_: object) -> None:
@@ -48,70 +48,70 @@ def looks(service: Service) -> Counted:
 
 
 async def use_up(service: Service, email: str = OWNER) -> None:
-    """Wrong guesses from one network each, until the account is closed to strangers."""
+    """Wrong guesses from one network each, until the limit of the account is exhausted."""
     for number in range(6):
         assert (await guess(service.at(f"203.0.113.{number}"), email)).status_code == 401
     assert (await guess(service.at("203.0.113.99"), email)).status_code == 429
 
 
 @pytest.mark.parametrize(
-    ("before", "after"), [(HOME, HOME), (HOME_OF_SIX, "2001:db8:0:1:ffff::2")], ids=["v4", "v6"]
+    ("before", "after"), [(KNOWN, KNOWN), (KNOWN_IPV6, "2001:db8:0:1:ffff::2")], ids=["v4", "v6"]
 )
-async def test_v6_1_1_the_owner_gets_in_from_where_they_were_before(
-    service: Service, looked: Counted, before: str, after: str
+async def test_v6_1_1_owner_can_log_in_from_a_known_network(
+    service: Service, count_of_checks: Counted, before: str, after: str
 ) -> None:
     assert (await guess(service.at(before), OWNER, PASSWORD)).status_code == 200
-    assert looked() == 0
+    assert count_of_checks() == 0
     await use_up(service)
-    assert looked() == 1  # for the last one, which was refused
-    assert (await guess(service.at(ABROAD), OWNER, PASSWORD)).status_code == 429
+    assert count_of_checks() == 1  # for the last attempt, which was rejected
+    assert (await guess(service.at(ELSEWHERE), OWNER, PASSWORD)).status_code == 429
     assert (await guess(service.at(after), OWNER, PASSWORD)).status_code == 200
 
 
-async def test_the_other_limits_hold_at_home(service: Service) -> None:
-    assert (await guess(service.at(HOME), OWNER, PASSWORD)).status_code == 200
+async def test_other_limits_apply_to_known_networks(service: Service) -> None:
+    assert (await guess(service.at(KNOWN), OWNER, PASSWORD)).status_code == 200
     await use_up(service)
-    answers = [(await guess(service.at(HOME), OWNER)).status_code for _ in range(12)]
+    answers = [(await guess(service.at(KNOWN), OWNER)).status_code for _ in range(12)]
     assert answers == [401] * 10 + [429] * 2
-    assert (await guess(service.at(HOME), OWNER, PASSWORD)).status_code == 429
+    assert (await guess(service.at(KNOWN), OWNER, PASSWORD)).status_code == 429
 
 
-async def test_a_network_is_home_for_ninety_days(service: Service) -> None:
+async def test_network_is_known_for_ninety_days(service: Service) -> None:
     with time_machine.travel(NOON, tick=False) as clock:
-        assert (await guess(service.at(HOME), OWNER, PASSWORD)).status_code == 200
+        assert (await guess(service.at(KNOWN), OWNER, PASSWORD)).status_code == 200
         clock.shift(timedelta(days=90, seconds=-1))
         await use_up(service)
-        assert (await guess(service.at(HOME), OWNER)).status_code == 401
+        assert (await guess(service.at(KNOWN), OWNER)).status_code == 401
         clock.shift(2)
-        assert (await guess(service.at(HOME), OWNER)).status_code == 429
+        assert (await guess(service.at(KNOWN), OWNER)).status_code == 429
 
 
-async def test_only_a_login_makes_a_network_home_and_only_for_its_account(
+async def test_only_a_login_makes_a_network_known_and_only_for_its_account(
     service: Service,
 ) -> None:
     other = await service.api.create_user("other@example.com")
-    # A wrong password, a login to another account, and no address at all.
-    assert (await guess(service.at(HOME), OWNER)).status_code == 401
-    assert (await guess(service.at(ABROAD), other.email, PASSWORD)).status_code == 200
+    # A wrong password, a login to another account, and a client without an address.
+    assert (await guess(service.at(KNOWN), OWNER)).status_code == 401
+    assert (await guess(service.at(ELSEWHERE), other.email, PASSWORD)).status_code == 200
     assert (await guess(service.at(None), OWNER, PASSWORD)).status_code == 200
     for number in range(5):
         assert (await guess(service.at(f"203.0.113.{number}"), OWNER)).status_code == 401
-    for ip in (HOME, ABROAD, None):
+    for ip in (KNOWN, ELSEWHERE, None):
         assert (await guess(service.at(ip), OWNER, PASSWORD)).status_code == 429
 
 
-async def test_a_network_stays_home_however_often_others_log_in_elsewhere(
+async def test_network_stays_known_despite_logins_from_other_networks(
     service: Service,
 ) -> None:
-    assert (await guess(service.at(HOME), OWNER, PASSWORD)).status_code == 200
-    elsewhere = service.at(ABROAD)
+    assert (await guess(service.at(KNOWN), OWNER, PASSWORD)).status_code == 200
+    elsewhere = service.at(ELSEWHERE)
     for _ in range(40):
         assert (await guess(elsewhere, OWNER, PASSWORD)).status_code == 200
     await use_up(service)
-    assert (await guess(service.at(HOME), OWNER, PASSWORD)).status_code == 200
+    assert (await guess(service.at(KNOWN), OWNER, PASSWORD)).status_code == 200
 
 
-async def test_basic_makes_a_network_home_and_says_so_once_a_day(database_url: str) -> None:
+async def test_basic_makes_a_network_known_and_records_it_once_a_day(database_url: str) -> None:
     settings = Settings(
         database_url=database_url,  # type: ignore[arg-type]
         limit_account="6/hour",
@@ -120,48 +120,48 @@ async def test_basic_makes_a_network_home_and_says_so_once_a_day(database_url: s
     )
     async with serving(settings) as service:
         await service.api.create_user(OWNER)
-        script = service.at(HOME)
+        script = service.at(KNOWN)
         for _ in range(3):
             assert (await script.get("/me", auth=(OWNER, PASSWORD))).status_code == 200
         events = sql(service.database, "SELECT strategy, network FROM events WHERE type = 'login'")
-        assert [tuple(row) for row in events] == [("basic", HOME)]
+        assert [tuple(row) for row in events] == [("basic", KNOWN)]
         await use_up(service)
         assert (await script.get("/me", auth=(OWNER, PASSWORD))).status_code == 200
-        abroad = service.at(ABROAD)
+        abroad = service.at(ELSEWHERE)
         assert (await abroad.get("/me", auth=(OWNER, PASSWORD))).status_code == 429
 
 
-async def test_those_who_use_up_everybodys_limit_keep_nobody_out_at_home(
+async def test_exhausted_total_limit_does_not_apply_to_known_networks(
     database_url: str,
 ) -> None:
     settings = Settings(database_url=database_url, limit_total="6/hour")  # type: ignore[arg-type]
     async with serving(settings) as service:
         await service.api.create_user(OWNER)
-        assert (await guess(service.at(HOME), OWNER, PASSWORD)).status_code == 200
-        await use_up(service, "nobody@example.com")
-        assert (await guess(service.at(ABROAD), OWNER, PASSWORD)).status_code == 429
-        assert (await guess(service.at(HOME), OWNER, PASSWORD)).status_code == 200
-        # Home of one account is not home of another.
-        assert (await guess(service.at(HOME), "nobody@example.com")).status_code == 429
+        assert (await guess(service.at(KNOWN), OWNER, PASSWORD)).status_code == 200
+        await use_up(service, "unknown@example.com")
+        assert (await guess(service.at(ELSEWHERE), OWNER, PASSWORD)).status_code == 429
+        assert (await guess(service.at(KNOWN), OWNER, PASSWORD)).status_code == 200
+        # A known network of one account is not known for another account.
+        assert (await guess(service.at(KNOWN), "unknown@example.com")).status_code == 429
 
 
-async def test_a_network_may_ask_no_more_often_than_it_may_guess(database_url: str) -> None:
+async def test_known_network_checks_are_limited_by_network(database_url: str) -> None:
     settings = Settings(
         database_url=database_url,  # type: ignore[arg-type]
         limit_account="6/hour",
         limit_network="8/hour",
     )
     async with serving(settings) as service:
-        looked = looks(service)
+        count_of_checks = known_network_checks(service)
         await service.api.create_user(OWNER)
         await use_up(service)
-        before = looked()
+        before = count_of_checks()
         for _ in range(20):
-            assert (await guess(service.at(ABROAD), OWNER)).status_code == 429
-        assert looked() == before + 8
+            assert (await guess(service.at(ELSEWHERE), OWNER)).status_code == 429
+        assert count_of_checks() == before + 8
 
 
-async def test_the_password_of_somebody_logged_in_counts_for_the_network_too(
+async def test_password_confirmation_counts_for_the_network(
     database_url: str,
 ) -> None:
     settings = Settings(database_url=database_url, limit_network="4/minute")  # type: ignore[arg-type]
@@ -173,27 +173,27 @@ async def test_the_password_of_somebody_logged_in_counts_for_the_network_too(
             await service.api.create_user(email)
             visitor = service.at(f"192.0.2.{number}")
             assert (await log_in(visitor, email)).status_code == 200
-            moved = service.at(ABROAD)
+            moved = service.at(ELSEWHERE)
             moved.cookies.update(visitor.cookies)
             answers.append((await moved.post("/me/password", json=wrong)).status_code)
         assert answers == [403] * 4 + [429] * 2
 
 
-async def test_an_address_without_account_is_answered_alike_for_the_same_work(
-    service: Service, looked: Counted
+async def test_unknown_account_costs_the_same_queries_and_gets_the_same_response(
+    service: Service, count_of_checks: Counted
 ) -> None:
-    assert (await guess(service.at(HOME), OWNER, PASSWORD)).status_code == 200
+    assert (await guess(service.at(KNOWN), OWNER, PASSWORD)).status_code == 200
     refusals = []
-    for email in (OWNER, "nobody@example.com"):
+    for email in (OWNER, "unknown@example.com"):
         await use_up(service, email)
-        before = looked()
-        refusals.append(told(await guess(service.at(ABROAD), email, WRONG)))
-        assert looked() == before + 1
+        before = count_of_checks()
+        refusals.append(comparable(await guess(service.at(ELSEWHERE), email, WRONG)))
+        assert count_of_checks() == before + 1
     assert refusals[0] == refusals[1]
 
 
-async def test_the_password_can_be_changed_while_strangers_guess(service: Service) -> None:
-    visitor = service.at(ABROAD)
+async def test_owner_can_change_the_password_while_others_guess(service: Service) -> None:
+    visitor = service.at(ELSEWHERE)
     assert (await log_in(visitor)).status_code == 200
     await use_up(service)
     for _ in range(10):
@@ -202,25 +202,25 @@ async def test_the_password_can_be_changed_while_strangers_guess(service: Servic
     assert (await visitor.post("/me/password", json=body)).status_code == 204
 
 
-async def test_guesses_with_a_stolen_session_are_limited_and_stop_no_other(
+async def test_guesses_with_a_stolen_session_do_not_block_other_sessions(
     service: Service,
 ) -> None:
-    thief, owner = service.at(HOME), service.at(HOME)
+    thief, owner = service.at(KNOWN), service.at(KNOWN)
     assert (await log_in(thief)).status_code == 200
     assert (await log_in(owner)).status_code == 200
     sql(service.database, "DELETE FROM events")
     wrong = {"current_password": WRONG, "new_password": NEW}
-    # The limit on one account, from all of its sessions together, is the smaller one here.
+    # The limit of the account, for all its sessions together, is the lower one here.
     answers = [(await thief.post("/me/password", json=wrong)).status_code for _ in range(8)]
     assert answers == [403] * 6 + [429] * 2
     assert (await guess(owner, OWNER, PASSWORD)).status_code == 200
 
 
-async def test_each_session_has_a_count_of_its_own(database_url: str) -> None:
+async def test_each_session_has_its_own_counter(database_url: str) -> None:
     settings = Settings(database_url=database_url, limit_account_and_network="3/minute")  # type: ignore[arg-type]
     async with serving(settings) as service:
         await service.api.create_user(OWNER)
-        thief, owner = service.at(HOME), service.at(HOME)
+        thief, owner = service.at(KNOWN), service.at(KNOWN)
         await log_in(thief)
         await log_in(owner)
         wrong = {"current_password": WRONG, "new_password": NEW}
@@ -230,9 +230,11 @@ async def test_each_session_has_a_count_of_its_own(database_url: str) -> None:
         assert (await owner.post("/me/password", json=right)).status_code == 204
 
 
-# How PostgreSQL gets at rows depends on how many there were: other tests have had none of these.
+# The plan of PostgreSQL depends on the number of rows: a fresh database has none of other tests.
 @pytest.mark.parametrize("fresh", ["sqlite_url", "fresh_postgres_url"])
-async def test_the_look_is_by_index(request: pytest.FixtureRequest, fresh: str) -> None:
+async def test_known_network_query_uses_the_index(
+    request: pytest.FixtureRequest, fresh: str
+) -> None:
     settings = Settings(database_url=request.getfixturevalue(fresh))
     query = (
         "SELECT id FROM events WHERE user_id = (SELECT id FROM users WHERE email = 'x') "

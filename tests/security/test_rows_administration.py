@@ -1,7 +1,7 @@
-"""Past failures of others, as attacks on administration, roles and the lists of it.
+"""Known vulnerabilities of other products, as attacks on administration, roles and its lists.
 
-Rows by their number, and what OWASP ASVS asks of administration (6.4.1, 6.4.6, 7.4.2, 7.4.5, 8.2.3,
-8.3.1, 8.3.2). tests/web/routes/admin has each route by itself.
+Tests of rows by number, and of the requirements of OWASP ASVS on administration (6.4.1, 6.4.6,
+7.4.2, 7.4.5, 8.2.3, 8.3.1, 8.3.2). tests/web/routes/admin tests each route.
 """
 
 import json
@@ -13,15 +13,15 @@ import pytest
 from authapi import Settings, create_app
 from authapi.crypto import base64url
 from authapi.errors import ConfigurationError
-from authapi.services.accounts.cursors import cursor_behind
+from authapi.services.accounts.cursors import encode_cursor
 from authapi.settings import load_settings
 from authapi.storage.models import users
 from authapi.storage.tables.users import UserOrder
 from authapi.testing import PASSWORD, Client, client
 from tests.security.attack import SECRET, bearer, claims_of, credentials, forge, header
 from tests.storage.rows import sql
-from tests.web.answers import input_errors, problem
 from tests.web.logins import Headers, sign_in
+from tests.web.responses import input_errors, problem
 
 SCOPES = {"reports:read": "Read", "admin": "Sounds like much"}
 ROLES = {"reader": frozenset({"reports:read"}), "admin": frozenset({"admin"})}
@@ -47,9 +47,7 @@ async def root(api: Client) -> Headers:
     return await sign_in(api.services, user)
 
 
-async def test_row_23_who_is_switched_off_by_a_superuser_is_out_everywhere(
-    api: Client, root: Headers
-) -> None:
+async def test_row_23_deactivated_user_is_logged_out_everywhere(api: Client, root: Headers) -> None:
     for how in ("deactivate", "delete"):
         alice = await api.create_user()
         held = await credentials(api, alice.email)
@@ -82,11 +80,11 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("order", UserOrder)
-async def test_row_40_a_cursor_that_was_tampered_with_is_refused(
+async def test_row_40_tampered_cursor_is_rejected(
     api: Client, root: Headers, order: UserOrder
 ) -> None:
     alice = await api.create_user("alice@example.com")
-    genuine = cursor_behind(alice, order)
+    genuine = encode_cursor(alice, order)
     sort = {"sort": order.value}
     answer = await api.get(USERS, params={**sort, "after": genuine}, headers=root)
     assert answer.status_code == 200
@@ -99,13 +97,15 @@ async def test_row_40_a_cursor_that_was_tampered_with_is_refused(
             assert "UNION" not in answer.text
     url = api.services.settings.resolved_database_url
     assert len(sql(url, "SELECT id FROM users")) == 2
-    # Nothing in it is believed: whoever makes one up begins to read elsewhere, and that is all.
-    made = cursor_behind(await api.services.accounts.find(alice.id), order)
+    # A cursor grants nothing: a forged one only changes where the list begins.
+    made = encode_cursor(await api.services.accounts.find(alice.id), order)
     assert made == genuine
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-async def test_row_40_values_of_filters_are_bound(api: Client, root: Headers, text: str) -> None:
+async def test_row_40_filter_values_are_bound_parameters(
+    api: Client, root: Headers, text: str
+) -> None:
     for path, names in ((USERS, ("email", "role")), (EVENTS, ("user", "type", "ip", "since"))):
         for name in names:
             answer = await api.get(path, params={name: text}, headers=root)
@@ -114,23 +114,25 @@ async def test_row_40_values_of_filters_are_bound(api: Client, root: Headers, te
                 assert answer.json()["items"] == []
 
 
-async def test_an_invitation_tells_nobody_who_has_an_account(api: Client, root: Headers) -> None:
-    """Superusers see all accounts anyway; whoever is none gets one answer for every address."""
+async def test_invitation_response_does_not_reveal_accounts(api: Client, root: Headers) -> None:
+    """Superusers see all accounts. All other callers get the same response for every address."""
     alice = await api.create_user("alice@example.com")
     logins = [await sign_in(api.services, alice, name) for name in ("session", "jwt")]
     for headers in (None, *logins):
-        told = set()
-        for email in ("alice@example.com", "root@example.com", "nobody@example.com"):
+        responses = set()
+        for email in ("alice@example.com", "root@example.com", "unknown@example.com"):
             answer = await api.post(USERS, json={"email": email}, headers=headers)
             body = {k: v for k, v in answer.json().items() if k != "request_id"}
-            told.add((answer.status_code, json.dumps(body, sort_keys=True)))
-        assert len(told) == 1
-        assert told.pop()[0] in (401, 403)
+            responses.add((answer.status_code, json.dumps(body, sort_keys=True)))
+        assert len(responses) == 1
+        assert responses.pop()[0] in (401, 403)
     answer = await api.post(USERS, json={"email": "alice@example.com"}, headers=root)
     problem(answer, 409, "email_taken")
 
 
-async def test_row_56_no_field_of_the_table_can_be_slipped_in(api: Client, root: Headers) -> None:
+async def test_row_56_columns_cannot_be_set_through_admin_routes(
+    api: Client, root: Headers
+) -> None:
     alice = await api.create_user("alice@example.com")
     own = await sign_in(api.services, alice)
     columns = set(users.c.keys())
@@ -149,9 +151,7 @@ async def test_row_56_no_field_of_the_table_can_be_slipped_in(api: Client, root:
     assert (found.is_superuser, found.is_active, found.roles) == (False, True, frozenset())
 
 
-async def test_v6_4_1_nobody_knows_the_password_of_who_was_invited(
-    api: Client, root: Headers
-) -> None:
+async def test_v6_4_1_invited_user_sets_the_initial_password(api: Client, root: Headers) -> None:
     answer = await api.post(USERS, json={"email": "carol@example.com"}, headers=root)
     assert answer.status_code == 201
     assert not {"password", "token", "secret"} & answer.json().keys()
@@ -163,7 +163,7 @@ async def test_v6_4_1_nobody_knows_the_password_of_who_was_invited(
         assert (await api.post("/login", json=login)).status_code in (401, 422)
 
 
-async def test_v6_4_6_a_superuser_chooses_nobodys_password(api: Client, root: Headers) -> None:
+async def test_v6_4_6_superuser_cannot_set_a_password(api: Client, root: Headers) -> None:
     alice = await api.create_user("alice@example.com")
     for name in ("password", "new_password", "password_hash", "hashed_password"):
         answer = await api.patch(f"{USERS}/{alice.id}", json={name: PASSWORD * 2}, headers=root)
@@ -171,27 +171,27 @@ async def test_v6_4_6_a_superuser_chooses_nobodys_password(api: Client, root: He
     assert (await api.login(alice)).status_code == 200
 
 
-async def test_v8_3_1_no_claim_and_no_header_makes_a_superuser(api: Client) -> None:
+async def test_v8_3_1_claims_and_headers_do_not_make_a_superuser(api: Client) -> None:
     alice = await api.create_user("alice@example.com")
     login = await sign_in(api.services, alice, "jwt")
     token = login["authorization"].removeprefix("Bearer ")
     for name in ("X-Role", "X-Admin", "X-Superuser", "X-Forwarded-User", "X-HTTP-Method-Override"):
         headers = {**login, name: "superuser"}
         problem(await api.get(USERS, headers=headers), 403, "superuser_required")
-    # Signed with our key even: what somebody is, the row says.
+    # Even with a valid signature: only the database decides who is a superuser.
     more = {"role": "admin", "roles": ["admin"], "is_superuser": True, "scope": "admin superuser"}
     signed = forge(header(), {**claims_of(token), **more})
     problem(await api.get(USERS, headers=bearer(signed)), 403, "superuser_required")
-    told = (await api.get("/me/identity", headers=bearer(signed))).json()
-    assert told["scopes"] == []
-    # A scope or a role of that name is not the rank.
+    identity = (await api.get("/me/identity", headers=bearer(signed))).json()
+    assert identity["scopes"] == []
+    # A scope or role of that name does not make a superuser.
     await api.services.administration.change(alice.id, {"roles": frozenset({"admin"})})
     login = await sign_in(api.services, alice)
     assert (await api.get("/me/identity", headers=login)).json()["scopes"] == ["admin"]
     problem(await api.get(USERS, headers=login), 403, "superuser_required")
 
 
-async def test_v8_3_2_a_demotion_counts_at_once(api: Client, root: Headers) -> None:
+async def test_v8_3_2_demotion_applies_at_once(api: Client, root: Headers) -> None:
     bob = await api.create_user("bob@example.com", is_superuser=True)
     held = {name: await sign_in(api.services, bob, name) for name in ("session", "jwt")}
     for headers in held.values():
@@ -205,7 +205,9 @@ async def test_v8_3_2_a_demotion_counts_at_once(api: Client, root: Headers) -> N
         problem(answer, 403, "superuser_required")
 
 
-def test_a_role_names_scopes_that_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_role_with_an_unknown_scope_is_a_configuration_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("AUTHAPI_SCOPES", "a=A")
     monkeypatch.setenv("AUTHAPI_ROLES", "reader=b")
     with pytest.raises(ConfigurationError):

@@ -1,4 +1,4 @@
-"""Past failures of others (rows 31 to 49), as attacks on addresses, passwords and links."""
+"""Known vulnerabilities of other products (rows 31 to 49): addresses, passwords and links."""
 
 import hmac
 import json
@@ -10,11 +10,11 @@ import pytest
 import sqlalchemy as sa
 
 from authapi import Settings, create_app
+from authapi.crypto.encryption import Cipher
 from authapi.crypto.passwords import PasswordHash, PasswordHasher
-from authapi.crypto.sealing import Sealer
-from authapi.errors import SealBroken
-from authapi.services.addresses import parse_email
-from authapi.services.keys.ring import context_of
+from authapi.errors import DecryptionFailed
+from authapi.services.email_address import parse_email
+from authapi.services.keys.key_set import private_key_context
 from authapi.storage.models import users
 from authapi.testing import PASSWORD, Client, client
 from tests.conftest import SettingsFactory
@@ -23,18 +23,18 @@ from tests.security.attack import (
     basic,
     bearer,
     claims_of,
+    comparable,
     credentials,
     forge,
     header,
     operations,
-    told,
 )
 
 NEW = "another horse battery staple"
 
 
 class Hashes(list[str]):
-    """The passwords that were hashed or verified."""
+    """The passwords that were hashed or verified, in order."""
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def hashes(monkeypatch: pytest.MonkeyPatch) -> Hashes:
 
 @pytest.fixture
 async def every(make_settings: SettingsFactory) -> AsyncIterator[Client]:
-    """The shipped app with every way to authenticate, and a secret that these tests know."""
+    """The application with every authentication method, and a secret that these tests know."""
     names = ("session", "token", "jwt", "basic")
     changes = {"secret": SECRET, "limit_account_and_network": "100/minute"}
     async with client(create_app(make_settings(strategies=names, **changes))) as found:
@@ -68,21 +68,21 @@ async def every(make_settings: SettingsFactory) -> AsyncIterator[Client]:
 LOOKALIKES = (
     ("mike@example.org", "m\u0131ke@example.org"),  # dotless i
     ("mike@example.org", "M\u0130KE@example.org"),  # dotted I
-    ("kelvin@example.org", "\u212aelvin@example.org"),  # the sign of the unit
+    ("kelvin@example.org", "\u212aelvin@example.org"),  # Kelvin sign
     ("sam@example.org", "\u017fam@example.org"),  # long s
     ("anna@example.org", "\uff41nna@example.org"),  # full width
     ("anna@example.org", "\u0430nna@example.org"),  # Cyrillic
     ("anna@example.org", "anna\uff20example.org"),  # full-width at
     ("anna@example.org", "anna@example\u3002org"),  # ideographic full stop
     ("anna@example.org", "anna@\uff45xample.org"),
-    ("anna@viii.com", "anna@\u2167.com"),  # one sign for VIII
+    ("anna@viii.com", "anna@\u2167.com"),  # Roman numeral eight as one character
     ("anna@example.org", "anna@exam\u00adple.org"),  # soft hyphen
     ("anna@example.org", "an\u200bna@example.org"),  # zero width space
 )
 
 
 @pytest.mark.parametrize(("victim", "attacker"), LOOKALIKES)
-async def test_row_31_a_lookalike_is_nobody_else(
+async def test_row_31_lookalike_address_does_not_match_an_account(
     api_on_each: Client, victim: str, attacker: str
 ) -> None:
     api = api_on_each
@@ -111,7 +111,7 @@ async def test_row_32_one_mailbox_has_one_account(api_on_each: Client) -> None:
         found = await api.post("/login", json={**body, "email": second})
         assert found.json()["user"]["id"] == made.json()["id"]
         api.cookies.clear()
-    # Another domain is another mailbox, however alike they look after a mapping.
+    # Different domains are different mailboxes, even if a mapping makes them equal.
     other = await api.post("/register", json={"email": "a@fass.example", "password": PASSWORD})
     assert other.status_code == 201
     for several in ("Name <a@example.com>", "a@x.example,b@x.example", "a@x.example\nBcc:b@y.org"):
@@ -119,7 +119,7 @@ async def test_row_32_one_mailbox_has_one_account(api_on_each: Client) -> None:
         assert answer.status_code == 422
 
 
-async def test_row_36_nothing_is_built_from_the_host_header(
+async def test_row_36_host_header_is_not_used_in_urls(
     make_settings: SettingsFactory,
 ) -> None:
     settings = make_settings(public_url="https://auth.example.com", secret=SECRET)
@@ -142,7 +142,7 @@ async def test_row_36_nothing_is_built_from_the_host_header(
         Settings(env="production", secret=SECRET, database_url="postgresql://db/x")  # type: ignore[arg-type]
 
 
-async def test_row_37_nothing_redirects(api: Client) -> None:
+async def test_row_37_no_route_redirects(api: Client) -> None:
     alice = await api.create_user()
     held = (await credentials(api, alice.email))["session"]
     targets: tuple[str, ...] = (
@@ -174,18 +174,21 @@ async def test_row_37_nothing_redirects(api: Client) -> None:
 GUESSED = ("", "secret", "changeme" * 4, "0" * 32, "super-secret-key-change-in-production")
 
 
-async def test_row_40_no_secret_is_known_and_no_cursor_is_trusted(every: Client) -> None:
+async def test_row_40_guessable_secrets_and_forged_cursors_are_rejected(every: Client) -> None:
     alice = await every.create_user()
     held = await credentials(every, alice.email)
     token = held["jwt"][b"authorization"].decode().partition(" ")[2]
     async with every.services.database.read() as store:
         stored = await store.signing_keys.all()
     for guess in GUESSED:
-        # To whoever reads the rows, a guessed secret would open the keys; to others it would sign.
+        # With the secret, an attacker who can read the database could decrypt the keys, and any
+        # attacker could sign tokens.
         for key in stored:
             assert key.private_key
-            with pytest.raises(SealBroken):
-                Sealer(guess.encode()).open(key.private_key, context=context_of(key.kid))
+            with pytest.raises(DecryptionFailed):
+                Cipher(guess.encode()).decrypt(
+                    key.private_key, context=private_key_context(key.kid)
+                )
         sign = partial(hmac.digest, guess.encode(), digest="sha256")
         for algorithm in ("HS256", "ES256"):
             forged = forge(header(alg=algorithm), claims_of(token), sign)
@@ -223,10 +226,10 @@ async def test_row_42_every_refused_login_costs_the_same_and_says_the_same(
             sa.update(users).where(users.c.id == broken.id).values(password_hash=damaged)
         )
     cases = {
-        "unknown": ("nobody@example.com", NEW),
+        "unknown": ("unknown@example.com", NEW),
         "wrong": (known.email, NEW),
         "deactivated": (off.email, PASSWORD),
-        "without password": (bare.given, PASSWORD),
+        "without password": (bare.original, PASSWORD),
         "damaged hash": (broken.email, PASSWORD),
         "longest password": (known.email, "x" * 1024),
     }
@@ -236,24 +239,24 @@ async def test_row_42_every_refused_login_costs_the_same_and_says_the_same(
         for strategy in (None, "session", "token", "jwt"):
             body = {"email": email, "password": password, "strategy": strategy}
             answer = await every.post("/login", json=body)
-            seen.append(told(answer))
+            seen.append(comparable(answer))
         assert hashes == ["verify"] * 4
     assert seen == [seen[0]] * len(seen)
     assert seen[0][0] == 401
     seen.clear()
     for email, password in cases.values():
         hashes.clear()
-        seen.append(told(await every.get("/me", headers=basic(email, password))))
+        seen.append(comparable(await every.get("/me", headers=basic(email, password))))
         assert hashes == ["verify"]
     assert seen == [seen[0]] * len(seen)
-    # What cannot be a password costs nothing, known or not.
+    # Input that cannot be a password is not hashed, for known and unknown accounts alike.
     hashes.clear()
     answers = []
-    for email in (known.email, "nobody@example.com"):
+    for email in (known.email, "unknown@example.com"):
         for password in ("x" * 1025, "x\ud800"):
             content = json.dumps({"email": email, "password": password}).encode()
             headers = {"content-type": "application/json"}
-            answers.append(told(await every.post("/login", content=content, headers=headers)))
+            answers.append(comparable(await every.post("/login", content=content, headers=headers)))
     assert hashes == []
     assert answers[:2] == answers[2:]
     assert {status for status, _, _ in answers} == {400, 422}
@@ -271,7 +274,7 @@ async def test_row_44_no_part_of_a_password_is_ignored(every: Client, hashes: Ha
         assert hashes == ["verify"]
     for cut in (password[:-1], password[1:], password.upper(), password.strip("p")):
         assert (await every.get("/me", headers=basic(alice.email, cut))).status_code == 401
-    # The right one is verified every time: nothing remembers that it was right.
+    # A correct password is verified every time: successful verifications are not cached.
     hashes.clear()
     bob = await every.create_user(password=password)
     hashes.clear()
@@ -280,7 +283,9 @@ async def test_row_44_no_part_of_a_password_is_ignored(every: Client, hashes: Ha
     assert hashes == ["verify"] * 3
 
 
-async def test_row_45_length_is_looked_at_before_the_work(every: Client, hashes: Hashes) -> None:
+async def test_row_45_password_length_is_checked_before_hashing(
+    every: Client, hashes: Hashes
+) -> None:
     alice = await every.create_user()
     held = await credentials(every, alice.email)
     hashes.clear()
@@ -306,7 +311,7 @@ async def test_row_45_length_is_looked_at_before_the_work(every: Client, hashes:
 async def attempt(
     api: Client, way: str, email: str, password: str, held: Mapping[bytes, bytes]
 ) -> int:
-    """Prove a password by one of the ways there are."""
+    """Authenticate with a password by one of the methods."""
     if way == "basic":
         answer = await api.get("/me", headers=basic(email, password))
     elif way == "form":
@@ -325,7 +330,7 @@ async def attempt(
 
 
 @pytest.mark.parametrize("way", ["session", "token", "jwt", "form", "basic", "change"])
-async def test_row_47_a_limit_holds_on_every_way_in(
+async def test_row_47_limit_applies_to_every_login_method(
     make_settings: SettingsFactory, way: str
 ) -> None:
     names = ("session", "token", "jwt", "basic")
@@ -336,19 +341,19 @@ async def test_row_47_a_limit_holds_on_every_way_in(
         refused = {"form": 400, "change": 403}.get(way, 401)
         seen = [await attempt(api, way, alice.email, NEW + "x", held) for _ in range(3)]
         assert seen == [refused, refused, 429]
-        # Also with the right password, else the limit would tell when it was found; and one
-        # bucket for all ways and spellings. A change of password, which a live session asks for,
-        # has one of its own: strangers who guess must not keep the owner from changing it.
+        # The right password is rejected as well, or the limit would reveal that it was found. All
+        # methods and spellings share one counter. A change of password by a live session has its
+        # own: guesses by attackers must not prevent the owner from changing the password.
         logins, changes = ("session", "form", "basic"), ("change",)
         same, others = (changes, logins) if way == "change" else (logins, changes)
         for other in same:
             assert await attempt(api, other, alice.email.upper(), PASSWORD, held) == 429
-        for other in others[:2]:  # as many as the limit lets through
+        for other in others[:2]:  # as many as the limit allows
             assert await attempt(api, other, alice.email, NEW + "x", held) in (400, 401, 403)
         assert (await api.get("/me", headers=held)).status_code == 200
 
 
-async def test_row_47_registrations_have_a_limit_of_their_own(
+async def test_row_47_registrations_have_their_own_limit(
     make_settings: SettingsFactory,
 ) -> None:
     async with client(create_app(make_settings(limit_registrations="2/hour"))) as api:
@@ -359,17 +364,17 @@ async def test_row_47_registrations_have_a_limit_of_their_own(
         assert statuses == [201, 201, 429]
 
 
-async def test_row_48_no_password_is_not_an_empty_password(every: Client) -> None:
+async def test_row_48_missing_password_is_not_an_empty_password(every: Client) -> None:
     bare = parse_email("bare@example.com")
     await every.services.accounts.create(bare, None)
     for password in ("", " ", "null", "None", "!", "*"):
-        body = {"email": bare.given, "password": password}
+        body = {"email": bare.original, "password": password}
         assert (await every.post("/login", json=body)).status_code in (401, 422)
-        assert (await every.get("/me", headers=basic(bare.given, password))).status_code == 401
-        form = {"grant_type": "password", "username": bare.given, "password": password}
+        assert (await every.get("/me", headers=basic(bare.original, password))).status_code == 401
+        form = {"grant_type": "password", "username": bare.original, "password": password}
         assert (await every.post("/token", data=form)).status_code == 400
     for absent in ({}, {"password": None}):
-        body_ = {"email": bare.given, **absent}
+        body_ = {"email": bare.original, **absent}
         assert (await every.post("/login", json=body_)).status_code == 422
     alice = await every.create_user()
     held = (await credentials(every, alice.email))["session"]
@@ -382,7 +387,9 @@ async def test_row_48_no_password_is_not_an_empty_password(every: Client) -> Non
     await credentials(every, alice.email)
 
 
-async def test_row_49_a_hook_that_fails_lets_nobody_in(make_settings: SettingsFactory) -> None:
+async def test_row_49_failing_strategy_does_not_authenticate(
+    make_settings: SettingsFactory,
+) -> None:
     names = ("session", "tests.security.attack:Crashing", "jwt")
     async with client(create_app(make_settings(strategies=names))) as api:
         alice = await api.create_user()
@@ -390,7 +397,7 @@ async def test_row_49_a_hook_that_fails_lets_nobody_in(make_settings: SettingsFa
         answer = await api.post("/login", json=body)
         assert (answer.status_code, answer.json()["code"]) == (500, "internal_error")
         assert "hook" not in answer.text
-        assert await api.services.sessions.list_of(alice.id) == []
+        assert await api.services.sessions.list_for_user(alice.id) == []
         held = {}
         for name in ("session", "jwt"):
             login = await api.post("/login", json={**body, "strategy": name})

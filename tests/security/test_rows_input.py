@@ -1,4 +1,4 @@
-"""Past failures of others (rows 56 to 66), as attacks by bodies, ids, faults and crowds."""
+"""Known vulnerabilities of other products (rows 56 to 66): bodies, ids, faults, concurrency."""
 
 import asyncio
 import json
@@ -20,9 +20,9 @@ from tests.security.attack import (
     HOSTILE_JSON,
     basic,
     bearer,
+    comparable,
     credentials,
     operations,
-    told,
 )
 from tests.servers.forked import Forking
 
@@ -32,7 +32,7 @@ JSON = {b"content-type": b"application/json"}
 
 @pytest.fixture
 async def every(make_settings: SettingsFactory) -> AsyncIterator[Client]:
-    """The shipped app with every way to authenticate."""
+    """The application with every authentication method."""
     names = ("session", "token", "jwt", "basic")
     async with client(create_app(make_settings(strategies=names))) as found:
         yield found
@@ -55,7 +55,7 @@ async def test_row_56_no_column_is_written_through_a_body(api_on_each: Client) -
             for value in (True, str(uuid4()), {"is_superuser": True}, None):
                 for extra in ({name: value}, {"data": {name: value}}, {"user": {name: value}}):
                     if extra == {"locale": None}:
-                        continue  # their own to choose
+                        continue  # users may set it
                     answer = await api.request(method, path, json=body | extra, headers=held)
                     assert answer.status_code == 422, extra
     form = {"email": "new@example.com", "password": PASSWORD, "is_superuser": "true"}
@@ -68,7 +68,7 @@ async def test_row_56_no_column_is_written_through_a_body(api_on_each: Client) -
     assert (rows[0]["is_superuser"], rows[0]["name"]) == (False, None)
 
 
-async def test_row_57_somebody_elses_things_look_like_none(api_on_each: Client) -> None:
+async def test_row_57_resources_of_other_users_look_nonexistent(api_on_each: Client) -> None:
     api = api_on_each
     alice, bob = await api.create_user(), await api.create_user()
     hers = await credentials(api, alice.email)
@@ -78,12 +78,12 @@ async def test_row_57_somebody_elses_things_look_like_none(api_on_each: Client) 
     ids = [item["id"] for item in (await api.get("/me/sessions", headers=hers["jwt"])).json()]
     assert len(ids) == 3
     for path, targets in (("/me/sessions", [*ids, token]), ("/me/tokens", [token, *ids])):
-        random = told(await api.delete(f"{path}/{uuid4()}", headers=his["session"]))
+        random = comparable(await api.delete(f"{path}/{uuid4()}", headers=his["session"]))
         assert random[0] == 404
         for target in targets:
             for strategy in ("session", "jwt"):
                 answer = await api.delete(f"{path}/{target}", headers=his[strategy])
-                assert told(answer) == random, (path, target)
+                assert comparable(answer) == random, (path, target)
     for headers in (*hers.values(), bearer(made.json()["access_token"])):
         assert (await api.get("/me", headers=headers)).status_code == 200
     for strategy in ("session", "jwt"):
@@ -92,7 +92,7 @@ async def test_row_57_somebody_elses_things_look_like_none(api_on_each: Client) 
 
 
 def _filled(schema: Mapping[str, Any], field: str, raw: bytes) -> bytes:
-    """A body with every field that a schema asks for, and `raw` in the place of one."""
+    """A body with all required fields of a schema, and `raw` as the value of `field`."""
     members = dict.fromkeys(schema.get("properties", {}), b'"x"') | {field: raw}
     return b"{" + b",".join(json.dumps(k).encode() + b":" + v for k, v in members.items()) + b"}"
 
@@ -116,11 +116,11 @@ async def test_row_58_no_json_is_a_server_error(api_on_each: Client) -> None:
                 answer = await api.request(route.method, route.path, content=body, headers=held)
                 known = {200, 400, 401, 413, 422} if route.template == "/me/session" else {400, 422}
                 if route.template == "/me/reauthenticate":
-                    known |= {403, 429}  # a text like any other, which is not the password
+                    known |= {403, 429}  # a wrong password
                 if route.template == "/me":
-                    known |= {200}  # `null` and `{"": ...}` aside, a name may be text
+                    known |= {200}  # most texts are valid names
                 if route.template.startswith("/admin/users"):
-                    known |= {201, 404, 409}  # the same, of somebody else
+                    known |= {201, 404, 409}  # valid values for other accounts
                 assert answer.status_code in known, (route, reason, body[:80])
                 assert PASSWORD not in answer.text
         for field in fields:
@@ -221,7 +221,7 @@ CANARY = "k4n4r13nv0g3l"
     ],
     ids=["port", "driver", "away", "redis port", "redis scheme", "secret", "user in URL"],
 )
-def test_row_62_no_secret_stands_in_a_start_up_error(
+def test_row_62_startup_error_contains_no_secret(
     tmp_path: Path, forking: Forking, variables: dict[str, str]
 ) -> None:
     done = forking.run(
@@ -234,7 +234,7 @@ def test_row_62_no_secret_stands_in_a_start_up_error(
     assert CANARY not in done.stdout + done.stderr
 
 
-async def test_row_62_no_secret_stands_in_an_answer(every: Client) -> None:
+async def test_row_62_response_contains_no_secret(every: Client) -> None:
     bodies: list[object] = [{"email": CANARY, "password": CANARY, CANARY: 1}, [CANARY], CANARY]
     bodies += [{"email": {"x": CANARY}, "password": [CANARY]}, {"password": CANARY}]
     for route in operations((await every.get("/openapi.json")).json()):
@@ -250,7 +250,7 @@ async def test_row_62_no_secret_stands_in_an_answer(every: Client) -> None:
                 assert CANARY not in answer.text + str(answer.headers), route
 
 
-async def test_row_63_whose_it_is_is_not_told_by_the_body(every: Client) -> None:
+async def test_row_63_body_cannot_name_the_owner(every: Client) -> None:
     alice, bob = await every.create_user(), await every.create_user()
     his = (await credentials(every, bob.email))["session"]
     for name in ("user_id", "id", "sub", "owner", "user", "email", "account"):
@@ -261,8 +261,8 @@ async def test_row_63_whose_it_is_is_not_told_by_the_body(every: Client) -> None
             ("POST", "/me/password", {"current_password": PASSWORD, "new_password": NEW}),
         ):
             for query in ("", f"?{name}={alice.id}"):
-                nobody = await every.request(method, path + query, json=body | claim)
-                assert nobody.status_code == 401
+                unauthenticated = await every.request(method, path + query, json=body | claim)
+                assert unauthenticated.status_code == 401
                 answer = await every.request(method, path, json=body | claim, headers=his)
                 assert answer.status_code == 422, claim
     named = {b"x-user-id": str(alice.id).encode(), b"x-forwarded-user": alice.email.encode()}
@@ -273,7 +273,7 @@ async def test_row_63_whose_it_is_is_not_told_by_the_body(every: Client) -> None
 
 
 @pytest.mark.parametrize("fault", ["database", "keys", "tables", "clock", "services"])
-async def test_row_64_what_is_broken_lets_nobody_in(
+async def test_row_64_faults_do_not_authenticate(
     every: Client, monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
     alice = await every.create_user()
@@ -288,24 +288,24 @@ async def test_row_64_what_is_broken_lets_nobody_in(
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("broken on purpose")
 
-    # Each fault, and the strategies that do not depend on what is broken.
+    # Each fault, and the strategies that are not affected by it.
     untouched: set[str] = set()
     if fault == "database":
         monkeypatch.setattr(every.services.database, "_reader", None)
         monkeypatch.setattr(every.services.database, "_writer", None)
     elif fault == "keys":
-        monkeypatch.setattr(every.services.keys, "_ring", {})
+        monkeypatch.setattr(every.services.keys, "_key_set", {})
         untouched = {"session", "token", "basic"}
     elif fault == "tables":
         async with every.services.database.engine.begin() as connection:
             await connection.execute(sa.text("ALTER TABLE sessions RENAME TO gone"))
             await connection.execute(sa.text("ALTER TABLE users RENAME TO gone_too"))
     elif fault == "clock":
-        monkeypatch.setattr("authapi.services.sessions.now", broken)
+        monkeypatch.setattr("authapi.services.sessions.service.now", broken)
         monkeypatch.setattr("authapi.services.accounts.now", broken)
     else:
-        monkeypatch.setattr(every.services.sessions, "identify_secret", broken)
-        monkeypatch.setattr(every.services.sessions, "identify_id", broken)
+        monkeypatch.setattr(every.services.sessions, "identify_by_secret", broken)
+        monkeypatch.setattr(every.services.sessions, "identify_by_id", broken)
         monkeypatch.setattr(every.services.passwords, "verify", broken)
     asked = 0
     for method, path, strategies in paths:
@@ -323,7 +323,7 @@ async def test_row_64_what_is_broken_lets_nobody_in(
 
 
 @pytest.mark.real_hashes
-async def test_row_65_of_many_registrations_one_wins(database_url: str) -> None:
+async def test_row_65_one_of_many_concurrent_registrations_succeeds(database_url: str) -> None:
     settings = Settings(database_url=database_url, limit_registrations="50/minute")  # type: ignore[arg-type]
     async with client(create_app(settings)) as api:
         await fifty_registrations(api)
@@ -335,7 +335,7 @@ async def fifty_registrations(api: Client) -> None:
     answers = await asyncio.gather(*(api.post("/register", json=body) for body in bodies))
     statuses = sorted(answer.status_code for answer in answers)
     assert statuses == [201] + [409] * 49
-    assert len({str(told(answer)) for answer in answers if answer.status_code == 409}) == 1
+    assert len({str(comparable(answer)) for answer in answers if answer.status_code == 409}) == 1
     async with api.services.database.engine.connect() as connection:
         count = sa.select(sa.func.count()).select_from(users)
         assert (await connection.execute(count)).scalar_one() == 1
@@ -344,8 +344,8 @@ async def fifty_registrations(api: Client) -> None:
 async def test_row_66_one_connection_is_enough(
     make_settings: SettingsFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # A probe gives up after two seconds; here it waits for its turn as every other request.
-    monkeypatch.setattr("authapi.storage.database._PING_BOUND", 60)
+    # Health checks time out after two seconds; here they wait for a connection like all requests.
+    monkeypatch.setattr("authapi.storage.database._PING_TIMEOUT", 60)
     settings = make_settings(
         database_pool_size=1,
         database_pool_timeout=60,
@@ -383,7 +383,7 @@ async def test_row_66_one_connection_is_enough(
             answers = await asyncio.gather(*(ask(index) for index in range(10 * len(routes))))
         exports = [status for template, status in answers if template == "/me/export"]
         statuses = [status for template, status in answers if template != "/me/export"]
-        # An account has no more than three exports at one time.
+        # An account may have three concurrent exports.
         assert set(exports) <= {200, 429}
         assert exports.count(200) >= 3
         assert max(statuses) < 500

@@ -1,4 +1,4 @@
-"""Past failures of others: recovery, confirmation, change of address, invitations."""
+"""Known vulnerabilities of other products: recovery, confirmation, invitations."""
 
 from collections.abc import AsyncIterator
 from email.message import EmailMessage
@@ -10,11 +10,11 @@ import pytest
 
 from authapi import Settings, User, create_app
 from authapi.clock import now
-from authapi.services.addresses import parse_email
+from authapi.services.email_address import parse_email
 from authapi.testing import PASSWORD, Client, client
-from tests.web.answers import problem
 from tests.web.logins import Headers, sign_in
-from tests.web.mailbox import client_with_mailbox, letters, occasions, secret_in
+from tests.web.mailbox import client_with_mailbox, mail_kinds, secret_in, sent_mail
+from tests.web.responses import problem
 
 VICTIM, ATTACKER = "victim@example.com", "attacker@example.org"
 OTHER = "another horse, another battery"
@@ -47,7 +47,7 @@ async def reset(api: Client, secret: str, password: str = OTHER) -> httpx.Respon
     return await api.post("/password/reset", json={"token": secret, "new_password": password})
 
 
-async def test_row_29_mail_goes_to_one_address_and_to_that_of_the_account(api: Client) -> None:
+async def test_row_29_mail_goes_only_to_the_address_of_the_account(api: Client) -> None:
     await api.create_user(VICTIM)
     for email in (
         [VICTIM, ATTACKER],
@@ -82,12 +82,12 @@ async def test_row_29_mail_goes_to_one_address_and_to_that_of_the_account(api: C
     headers["accept"] = "application/json"
     answer = await api.post("/account/forgot", content=form, headers=headers)
     problem(answer, 400, "malformed_request")
-    assert await letters(api.services) == []
+    assert await sent_mail(api.services) == []
     await api.post("/password/forgot", json={"email": VICTIM.upper()})
-    assert [letter.to for letter in await letters(api.services)] == [VICTIM]
+    assert [letter.to for letter in await sent_mail(api.services)] == [VICTIM]
 
 
-async def test_row_30_nothing_but_text_is_a_parameter(api: Client) -> None:
+async def test_row_30_parameters_other_than_strings_are_rejected(api: Client) -> None:
     await api.create_user(VICTIM)
     secret = await reset_secret(api)
     operators: list[Any] = [{"$ne": None}, {"like": "%"}, ["x"], 1, True, None, {"$gt": ""}]
@@ -112,7 +112,7 @@ async def test_row_30_nothing_but_text_is_a_parameter(api: Client) -> None:
 
 
 async def attack_beforehand(api: Client) -> tuple[list[Headers], str]:
-    """What a stranger leaves in an account with the address of the victim."""
+    """An attacker registers with the address of the victim, and creates credentials."""
     body = {"email": VICTIM, "password": PASSWORD, "name": "Attacker"}
     assert (await api.post("/register", json=body)).status_code == 201
     user = await api.services.accounts.find_by_email(parse_email(VICTIM))
@@ -121,7 +121,7 @@ async def attack_beforehand(api: Client) -> tuple[list[Headers], str]:
     held.append({"authorization": f"Bearer {answer.json()['access_token']}"})
     login = {"email": VICTIM, "password": PASSWORD, "strategy": "jwt"}
     refresh: str = (await api.post("/login", json=login)).json()["refresh_token"]
-    # And a change of address that waits to be confirmed.
+    # And a pending change of address.
     assert (await api.post("/me/email", json={"email": ATTACKER}, headers=held[0])).is_success
     await secret_in(api.services, "change", ATTACKER)
     api.cookies.clear()
@@ -129,7 +129,7 @@ async def attack_beforehand(api: Client) -> tuple[list[Headers], str]:
 
 
 @pytest.mark.parametrize("way", ["confirms", "resets"])
-async def test_row_33_whoever_was_there_first_has_nothing(api: Client, way: str) -> None:
+async def test_row_33_account_created_beforehand_gives_no_access(api: Client, way: str) -> None:
     held, refresh = await attack_beforehand(api)
     change = await secret_in(api.services, "change", ATTACKER)
     if way == "confirms":
@@ -154,15 +154,15 @@ async def test_row_33_whoever_was_there_first_has_nothing(api: Client, way: str)
     assert user["email_confirmed_at"] is not None
 
 
-async def test_row_33_nothing_is_left_to_a_stranger_who_must_confirm(database_url: str) -> None:
+async def test_row_33_unconfirmed_registration_gives_no_access(database_url: str) -> None:
     settings = Settings(database_url=database_url, registration="confirm")  # type: ignore[arg-type]
     async with client_with_mailbox(settings) as api:
         for name, password in (("Attacker", PASSWORD), ("Victim", OTHER)):
             body = {"email": VICTIM, "password": password, "name": name}
             assert (await api.post("/register", json=body)).status_code == 202
-            assert await occasions(api.services, VICTIM)  # done, before the next
+            assert await mail_kinds(api.services, VICTIM)  # waits until the request is done
         secret = await secret_in(api.services, "confirm", VICTIM)
-        # The victim's own password is not that of the account: it is not confirmed as theirs.
+        # The password that the victim chose is not the one of the account, so it does not confirm.
         answer = await api.post("/email/confirm", json={"token": secret, "password": OTHER})
         problem(answer, 403, "wrong_password")
         body = {"token": secret, "email": VICTIM}
@@ -176,8 +176,8 @@ async def test_row_33_nothing_is_left_to_a_stranger_who_must_confirm(database_ur
 
 
 @pytest.mark.slow
-async def test_row_34_a_token_confirms_the_address_that_it_was_sent_to(api: Client) -> None:
-    """Two hundred rounds of two changes at once: nobody gets an address that they do not read."""
+async def test_row_34_token_confirms_only_the_address_it_was_sent_to(api: Client) -> None:
+    """200 rounds of two concurrent changes: no account gets an unconfirmed address."""
     own = "own@example.net"
     alice = await confirmed(api, own)
     headers = await sign_in(api.services, alice)
@@ -192,7 +192,7 @@ async def test_row_34_a_token_confirms_the_address_that_it_was_sent_to(api: Clie
         async with anyio.create_task_group() as group:
             for address in (mine, foreign) if number % 2 else (foreign, mine):
                 group.start_soon(ask_for, address)
-        found = [letter.secret for letter in await letters(api.services, mine)]
+        found = [letter.secret for letter in await sent_mail(api.services, mine)]
         for secret in found:
             answer = await api.post("/email/confirm", json={"token": secret}, headers=headers)
             assert answer.status_code in (204, 400)
@@ -200,14 +200,14 @@ async def test_row_34_a_token_confirms_the_address_that_it_was_sent_to(api: Clie
         email = (await api.get("/me", headers=headers)).json()["email"]
         assert email in read | {own}
         async with api.services.database.transaction() as store:
-            # What was read is read; the outbox of this test would else only grow.
+            # Delete the mail that was read, or the outbox would grow in each round.
             for entry in await store.outbox.page(after=None, limit=1000):
-                await store.outbox.done(entry.id)
+                await store.outbox.complete(entry.id)
     assert (await api.get("/me", headers=headers)).json()["email"] != own, "none ever succeeded"
 
 
 @pytest.mark.parametrize("change", ["address", "password", "set by an operator"])
-async def test_row_35_a_link_does_not_survive_a_change(api: Client, change: str) -> None:
+async def test_row_35_change_invalidates_earlier_links(api: Client, change: str) -> None:
     victim = await confirmed(api, VICTIM)
     secret = await reset_secret(api)
     headers = await sign_in(api.services, victim)
@@ -225,7 +225,7 @@ async def test_row_35_a_link_does_not_survive_a_change(api: Client, change: str)
     problem(await reset(api, secret, "a third horse, a third"), 400, "invalid_one_time_secret")
 
 
-async def test_row_36_no_request_says_where_links_lead(database_url: str) -> None:
+async def test_row_36_requests_do_not_determine_link_targets(database_url: str) -> None:
     settings = Settings(
         database_url=database_url,  # type: ignore[arg-type]
         public_url="https://auth.example.com",
@@ -265,7 +265,7 @@ def text_of(message: EmailMessage) -> str:
     return text
 
 
-async def test_row_38_a_link_works_once_and_the_newest_alone(api: Client) -> None:
+async def test_row_38_only_the_newest_link_works_and_only_once(api: Client) -> None:
     await api.create_user(VICTIM)
     older, secret = await reset_secret(api), await reset_secret(api)
     problem(await reset(api, older), 400, "invalid_one_time_secret")
@@ -283,13 +283,13 @@ async def test_row_38_a_link_works_once_and_the_newest_alone(api: Client) -> Non
     problem(await reset(api, secret), 400, "invalid_one_time_secret")
 
 
-async def test_row_39_only_the_newest_and_ones_own(api: Client) -> None:
+async def test_row_39_only_the_newest_link_of_the_same_account_works(api: Client) -> None:
     services = api.services
     user = await services.accounts.create(parse_email(VICTIM), None)
     secrets = []
     for _ in range(2):
         async with services.database.transaction() as store:
-            await services.invitations.invite(store, user)
+            await services.invitations.send(store, user)
         secrets.append(await secret_in(services, "invitation", VICTIM))
     body = {"token": secrets[0], "password": OTHER}
     problem(await api.post("/invitation/accept", json=body), 400, "invalid_one_time_secret")
@@ -304,7 +304,7 @@ async def test_row_39_only_the_newest_and_ones_own(api: Client) -> None:
     assert (await api.post("/invitation/accept", json=body)).status_code == 204
 
 
-async def test_row_43_no_answer_tells_who_has_an_account(database_url: str) -> None:
+async def test_row_43_responses_do_not_reveal_accounts(database_url: str) -> None:
     settings = Settings(
         database_url=database_url,  # type: ignore[arg-type]
         registration="confirm",
@@ -316,7 +316,7 @@ async def test_row_43_no_answer_tells_who_has_an_account(database_url: str) -> N
         gone = await confirmed(api, "gone@example.com")
         await api.services.accounts.set_active(gone.id, False)
         headers = await sign_in(api.services, attacker)
-        addresses = (victim.email, "unconfirmed@example.com", gone.email, "nobody@example.com")
+        addresses = (victim.email, "unconfirmed@example.com", gone.email, "unknown@example.com")
         requests: dict[str, tuple[dict[str, str], Headers]] = {
             "/register": ({"password": OTHER, "name": "X"}, {}),
             "/password/forgot": ({}, {}),

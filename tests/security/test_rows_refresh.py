@@ -1,4 +1,4 @@
-"""Past failures of others (rows 15, 27, 28), and OWASP ASVS on refresh tokens and keys."""
+"""Known vulnerabilities of other products (15, 27, 28), and ASVS on refresh tokens and keys."""
 
 import asyncio
 import json
@@ -18,7 +18,7 @@ from authapi.errors import ConfigurationError
 from authapi.services import Services
 from authapi.testing import PASSWORD, Client, client
 from tests.conftest import SettingsFactory
-from tests.security.attack import bearer, claims_of, told, unb64
+from tests.security.attack import bearer, claims_of, comparable, unb64
 from tests.storage.rows import sql
 
 START = datetime(2031, 5, 6, 7, 8, 9, tzinfo=UTC)
@@ -28,7 +28,7 @@ SCOPES = {"a": "A", "b": "B"}
 
 @dataclass
 class House:
-    """The shipped application at a time that stands still, and somebody logged in with `jwt`."""
+    """The application at a frozen time, and a user who logs in with `jwt`."""
 
     api: Client
     clock: time_machine.Traveller
@@ -36,7 +36,7 @@ class House:
     email: str
 
     async def login(self) -> dict[str, Any]:
-        """The body of a new login."""
+        """Log in. Returns the response body."""
         body = {"email": self.email, "password": PASSWORD, "strategy": "jwt"}
         answer = await self.api.post("/login", json=body)
         assert answer.status_code == 200, answer.text
@@ -57,7 +57,7 @@ class House:
         return (await self.api.get("/me", headers=bearer(access))).status_code
 
     async def refused(self, token: str) -> None:
-        """The one refusal of RFC 6749, section 5.2, with no reason in it."""
+        """Check for the error `invalid_grant` of RFC 6749, section 5.2, without a reason."""
         answer = await self.refresh(token)
         body = answer.json()
         del body["request_id"]
@@ -89,15 +89,15 @@ async def house(database_url: str) -> AsyncIterator[House]:
             yield House(api, clock, database_url, alice.email)
 
 
-async def test_row_15_what_is_good_once_is_spent_once_and_what_is_dead_stays_dead(
+async def test_row_15_refresh_token_is_used_once_and_revoked_tokens_stay_revoked(
     house: House,
 ) -> None:
     login = await house.login()
     answers = await asyncio.gather(*(house.refresh(login["refresh_token"]) for _ in range(50)))
     assert {answer.status_code for answer in answers} == {200}
-    assert len({answer.json()["refresh_token"] for answer in answers}) == 1, "no second chain"
+    assert len({answer.json()["refresh_token"] for answer in answers}) == 1, "no second successor"
     assert house.count("refresh_families") == 1
-    # A token that was logged out is refused up to its very end, and nothing revives it.
+    # A revoked token is rejected until its expiry.
     access = answers[0].json()["access_token"]
     assert (await house.api.post("/logout", headers=bearer(access))).status_code == 204
     for moment in (START, START + 10 * MINUTE - SECOND, START + 10 * MINUTE):
@@ -106,7 +106,7 @@ async def test_row_15_what_is_good_once_is_spent_once_and_what_is_dead_stays_dea
         await house.refused(answers[0].json()["refresh_token"])
 
 
-async def test_row_27_a_replay_after_the_window_ends_the_family(house: House) -> None:
+async def test_row_27_replay_after_the_grace_period_ends_the_family(house: House) -> None:
     login = await house.login()
     second = (await house.refresh(login["refresh_token"])).json()
     house.clock.shift(31 * SECOND)
@@ -121,7 +121,7 @@ async def test_row_27_a_replay_after_the_window_ends_the_family(house: House) ->
     assert told_of["outcome"] == "refused"
 
 
-async def test_row_27_fifty_in_the_window_get_one_successor(house: House) -> None:
+async def test_row_27_fifty_refreshes_in_the_grace_period_get_one_successor(house: House) -> None:
     token = (await house.login())["refresh_token"]
     for _ in range(3):
         answers = await asyncio.gather(*(house.refresh(token) for _ in range(50)))
@@ -131,7 +131,7 @@ async def test_row_27_fifty_in_the_window_get_one_successor(house: House) -> Non
         assert house.count("refresh_families") == 1
 
 
-async def test_row_27_a_thief_in_the_window_and_the_owner_are_out_at_the_next_reuse(
+async def test_row_27_reuse_after_a_theft_in_the_grace_period_ends_the_family(
     house: House,
 ) -> None:
     first = (await house.login())["refresh_token"]
@@ -145,10 +145,10 @@ async def test_row_27_a_thief_in_the_window_and_the_owner_are_out_at_the_next_re
     assert house.count("sessions") == 0
 
 
-async def test_row_28_a_grant_is_redeemed_once(
+async def test_row_28_refresh_token_is_redeemed_once_without_a_grace_period(
     house: House, make_settings: SettingsFactory
 ) -> None:
-    # Without a window there is exactly one redemption, and every other one is theft.
+    # Without a grace period, exactly one use succeeds, and each further use counts as theft.
     async with client(create_app(make_settings(refresh_grace=0))) as api:
         alice = await api.create_user()
         strict = House(api, house.clock, "", alice.email)
@@ -159,7 +159,7 @@ async def test_row_28_a_grant_is_redeemed_once(
             await strict.refused(spent)
 
 
-async def test_v10_4_8_a_refresh_token_ends_at_its_latest(house: House) -> None:
+async def test_v10_4_8_refresh_token_ends_at_its_absolute_lifetime(house: House) -> None:
     login = await house.login()
     assert login["refresh_expires_in"] == 14 * 86400
     token = login["refresh_token"]
@@ -174,24 +174,24 @@ async def test_v10_4_8_a_refresh_token_ends_at_its_latest(house: House) -> None:
     assert await house.me(last["access_token"]) == 401
 
 
-async def test_v10_4_8_and_when_it_is_not_used(house: House) -> None:
+async def test_v10_4_8_unused_refresh_token_ends(house: House) -> None:
     token = (await house.login())["refresh_token"]
     house.clock.shift(14 * DAY)
     await house.refused(token)
 
 
-async def test_v10_4_4_no_other_grant(house: House) -> None:
+async def test_v10_4_4_other_grant_types_are_rejected(house: House) -> None:
     for grant in ("implicit", "client_credentials", "authorization_code", "token", " ", "x" * 999):
         answer = await house.api.post("/token", data={"grant_type": grant})
         assert answer.status_code == 400
         assert answer.json()["error"] == "unsupported_grant_type"
-    # RFC 6749, section 3.2: without a value it counts as left out.
+    # RFC 6749, section 3.2: a parameter without a value counts as omitted.
     answer = await house.api.post("/token", data={"grant_type": ""})
     assert answer.status_code == 400
     assert answer.json()["error"] == "invalid_request"
 
 
-async def test_v10_4_4_the_password_grant_goes_with_the_docs(
+async def test_v10_4_4_password_grant_is_disabled_with_the_docs(
     make_settings: SettingsFactory,
 ) -> None:
     async with client(create_app(make_settings(docs=False))) as api:
@@ -204,7 +204,7 @@ async def test_v10_4_4_the_password_grant_goes_with_the_docs(
         assert (await api.post("/token", data=form)).status_code == 200
 
 
-async def test_a_narrowed_token_opens_less(house: House) -> None:
+async def test_refresh_with_fewer_scopes_restricts_the_token(house: House) -> None:
     login = await house.login()
     narrow = (await house.refresh(login["refresh_token"], scope="a")).json()
     assert narrow["scope"] == claims_of(narrow["access_token"])["scope"] == "a"
@@ -214,10 +214,10 @@ async def test_a_narrowed_token_opens_less(house: House) -> None:
         answer = await house.refresh(narrow["refresh_token"], scope=asked)
         assert (answer.status_code, answer.json()["error"]) == (400, "invalid_scope"), asked
     whole = (await house.refresh(narrow["refresh_token"])).json()
-    assert whole["scope"] == "a b", "the login has kept what it has"
+    assert whole["scope"] == "a b", "the login keeps its scopes"
 
 
-async def test_v10_1_1_a_refresh_token_is_shown_once_and_nowhere_else(
+async def test_v10_1_1_refresh_token_is_returned_once_and_not_disclosed(
     house: House, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
@@ -234,7 +234,7 @@ async def test_v10_1_1_a_refresh_token_is_shown_once_and_nowhere_else(
         assert not [text for text in texts if secret in text or secret[4:40] in text]
 
 
-async def test_v10_1_1_a_refresh_token_opens_no_route(house: House) -> None:
+async def test_v10_1_1_refresh_token_does_not_authenticate(house: House) -> None:
     refresh = (await house.login())["refresh_token"]
     for headers in (bearer(refresh), {b"cookie": f"authapi={refresh}".encode()}):
         answer = await house.api.get("/me", headers=headers)
@@ -248,17 +248,17 @@ async def test_v10_1_1_a_refresh_token_opens_no_route(house: House) -> None:
     await house.refused(opaque.json()["access_token"])
 
 
-async def test_every_refusal_of_a_refresh_is_the_same(house: House) -> None:
+async def test_all_rejected_refreshes_get_the_same_response(house: House) -> None:
     login = await house.login()
     second = await house.following(login["refresh_token"])
     house.clock.shift(MINUTE)
     used, access = login["refresh_token"], login["access_token"]
     tokens = (used, second, second[:-1], "x", "art_" + "A" * 70, access)
-    refusals = [told(await house.refresh(token)) for token in tokens]
+    refusals = [comparable(await house.refresh(token)) for token in tokens]
     assert all(refusal == refusals[0] for refusal in refusals)
 
 
-async def test_v11_1_1_a_key_is_published_signs_retires_and_is_gone(house: House) -> None:
+async def test_v11_1_1_key_is_published_then_signs_then_retires(house: House) -> None:
     login = await house.login()
     kid = json.loads(unb64(login["access_token"].split(".")[0]))["kid"]
 
@@ -270,7 +270,7 @@ async def test_v11_1_1_a_key_is_published_signs_retires_and_is_gone(house: House
     [waits] = set(before) - {kid}
     house.clock.shift(7 * MINUTE)
     following = await house.api.services.keys.rotate()
-    assert following.kid == waits, "what signs now was published before"
+    assert following.kid == waits, "the current key was published before its use"
     assert set(before) < set(await published())
     access = (await house.refresh(login["refresh_token"])).json()["access_token"]
     assert json.loads(unb64(access.split(".")[0]))["kid"] == following.kid
@@ -278,21 +278,21 @@ async def test_v11_1_1_a_key_is_published_signs_retires_and_is_gone(house: House
     house.clock.shift(3 * MINUTE)
     assert [await house.me(token) for token in (login["access_token"], access)] == [401, 200]
     house.clock.shift(30 * MINUTE)
-    house.api.services.known.forget()
+    house.api.services.identity_cache.clear()
     assert kid not in await published()
 
 
-async def test_v11_1_1_an_ended_key_opens_nothing_from_that_moment_on(house: House) -> None:
+async def test_v11_1_1_ended_key_is_rejected_at_once(house: House) -> None:
     login = await house.login()
-    assert await house.me(login["access_token"]) == 200, "known from now on"
+    assert await house.me(login["access_token"]) == 200, "cached from now on"
     kid = json.loads(unb64(login["access_token"].split(".")[0]))["kid"]
     await house.api.services.keys.lifecycle.retire(kid)
     assert await house.me(login["access_token"]) == 401
     renewed = (await house.refresh(login["refresh_token"])).json()
-    assert await house.me(renewed["access_token"]) == 200, "the login lives on"
+    assert await house.me(renewed["access_token"]) == 200, "the login continues"
 
 
-async def test_v11_3_private_keys_are_sealed_and_a_changed_seal_opens_nothing(
+async def test_v11_3_private_keys_are_encrypted_and_authenticated(
     house: House,
 ) -> None:
     for name, sealed in sql(house.url, "SELECT kid, private_key FROM signing_keys"):
@@ -305,7 +305,9 @@ async def test_v11_3_private_keys_are_sealed_and_a_changed_seal_opens_nothing(
             assert key.private_key
             changed = bytearray(key.private_key)
             changed[20] ^= 1
-            await store.signing_keys.reseal(key.kid, bytes(changed))
+            await store.signing_keys.reencrypt(key.kid, bytes(changed))
     with pytest.raises(ConfigurationError, match="another secret"):
         await Services.build(house.api.services.settings).start()
-    assert await house.me((await house.login())["access_token"]) == 200, "who runs has it in memory"
+    assert await house.me((await house.login())["access_token"]) == 200, (
+        "a running process has the key in memory"
+    )

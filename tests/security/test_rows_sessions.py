@@ -1,4 +1,4 @@
-"""Past failures of others (rows 16 to 26), as attacks on sessions, cookies and what ends them."""
+"""Known vulnerabilities of other products (rows 16 to 26): sessions, cookies and their end."""
 
 import json
 from collections.abc import AsyncIterator, Iterator
@@ -13,21 +13,21 @@ from authapi import create_app
 from authapi.crypto.secrets import new_secret
 from authapi.testing import PASSWORD, Client, client
 from tests.conftest import SettingsFactory
-from tests.security.attack import basic, bearer, cookie, credentials, operations, told
+from tests.security.attack import basic, bearer, comparable, cookie, credentials, operations
 
 NBSP = b"\xa0"
 
 
 @pytest.fixture
 async def https(make_settings: SettingsFactory) -> AsyncIterator[Client]:
-    """The shipped app as it is reached over https, where its cookie is `__Host-authapi`."""
+    """The application over HTTPS, where its cookie is `__Host-authapi`."""
     settings = make_settings(public_url="https://auth.example.com")
     async with client(create_app(settings), base_url="https://auth.example.com") as found:
         yield found
 
 
 async def log_in(api: Client, email: str, **headers: str) -> httpx.Response:
-    """A cookie login; the client keeps no cookie."""
+    """Log in with a cookie session. The client keeps no cookie."""
     body = {"email": email, "password": PASSWORD}
     answer = await api.post("/login", json=body, headers=headers)
     api.cookies.clear()
@@ -35,11 +35,11 @@ async def log_in(api: Client, email: str, **headers: str) -> httpx.Response:
 
 
 def cookie_of(answer: httpx.Response) -> str:
-    """The value that an answer sets."""
+    """The value of the cookie that a response sets."""
     return answer.headers["set-cookie"].partition("=")[2].partition(";")[0]
 
 
-async def test_row_16_a_session_id_does_not_outlive_login_or_logout(api_on_each: Client) -> None:
+async def test_row_16_login_and_logout_replace_the_session_id(api_on_each: Client) -> None:
     api = api_on_each
     alice, mallory = await api.create_user(), await api.create_user()
     planted = new_secret()
@@ -49,7 +49,7 @@ async def test_row_16_a_session_id_does_not_outlive_login_or_logout(api_on_each:
     assert (await api.get("/me", headers=cookie(planted))).status_code == 401
     assert (await api.get("/me", headers=cookie(secret))).status_code == 200
 
-    # Logging in with a live cookie ends it, whoever logs in.
+    # A login with a live cookie ends that session, for any account.
     second = cookie_of(await log_in(api, mallory.email, Cookie=f"authapi={secret}"))
     assert second != secret
     assert (await api.get("/me", headers=cookie(secret))).status_code == 401
@@ -65,7 +65,7 @@ async def test_row_16_a_session_id_does_not_outlive_login_or_logout(api_on_each:
     assert (await api.get("/me", headers=cookie(second))).status_code == 401
 
 
-async def test_row_17_of_two_session_cookies_none_is_taken(https: Client) -> None:
+async def test_row_17_two_session_cookies_are_rejected(https: Client) -> None:
     victim, attacker = await https.create_user(), await https.create_user()
     good = cookie_of(await log_in(https, victim.email))
     planted = cookie_of(await log_in(https, attacker.email))
@@ -79,12 +79,12 @@ async def test_row_17_of_two_session_cookies_none_is_taken(https: Client) -> Non
         ):
             answer = await https.get("/me", headers=headers)
             assert answer.status_code == 401, values
-            # Nothing is ended on behalf of either.
+            # Neither session is ended.
             assert (await https.post("/logout", headers=headers)).status_code == 401
     assert (await https.get("/me", headers=cookie(good, name))).status_code == 200
 
 
-async def test_row_18_a_cookie_of_another_name_shadows_nothing(https: Client) -> None:
+async def test_row_18_cookie_of_another_name_has_no_effect(https: Client) -> None:
     victim, attacker = await https.create_user(), await https.create_user()
     good = cookie_of(await log_in(https, victim.email)).encode()
     planted = cookie_of(await log_in(https, attacker.email)).encode()
@@ -110,7 +110,7 @@ async def test_row_18_a_cookie_of_another_name_shadows_nothing(https: Client) ->
         assert answer.status_code == 401, broken
 
 
-async def test_row_19_json_under_another_type_is_not_read(api: Client) -> None:
+async def test_row_19_json_with_another_media_type_is_rejected(api: Client) -> None:
     alice = await api.create_user()
     headers = (await credentials(api, alice.email))["session"]
     raw = {
@@ -153,7 +153,9 @@ async def test_row_19_json_under_another_type_is_not_read(api: Client) -> None:
     ],
     ids=str,
 )
-async def test_row_20_lax_is_not_the_whole_defence(https: Client, headers: dict[str, str]) -> None:
+async def test_row_20_csrf_is_rejected_without_relying_on_samesite(
+    https: Client, headers: dict[str, str]
+) -> None:
     alice = await https.create_user()
     login = await log_in(https, alice.email)
     assert "; SameSite=Lax" in login.headers["set-cookie"]
@@ -169,11 +171,11 @@ async def test_row_20_lax_is_not_the_whole_defence(https: Client, headers: dict[
         answer = await https.request(method, path, headers=foreign)
         assert answer.status_code == 403, path
         assert answer.json()["code"] == "foreign_origin"
-    # A login of the attacker's own, which the victim would go on in.
+    # A login to the attacker's account, which the victim would then use (login CSRF).
     answer = await log_in(https, alice.email, **headers)
     assert answer.status_code == 403
     assert "set-cookie" not in answer.headers
-    # A method that is not what it says.
+    # Method override.
     for name in ("X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override"):
         answer = await https.get("/logout?_method=POST", headers=held | {name.encode(): b"POST"})
         assert answer.status_code == 405
@@ -181,7 +183,7 @@ async def test_row_20_lax_is_not_the_whole_defence(https: Client, headers: dict[
 
 
 @pytest.mark.parametrize("end", ["logout", "deactivate", "delete"])
-async def test_row_23_what_is_over_is_over_on_every_route(
+async def test_row_23_ended_credential_is_rejected_by_every_route(
     make_settings: SettingsFactory, end: str
 ) -> None:
     settings = make_settings(strategies=("session", "token", "jwt", "basic"))
@@ -217,7 +219,7 @@ async def test_row_23_what_is_over_is_over_on_every_route(
 
 @contextmanager
 def failing_commits(api: Client) -> Iterator[None]:
-    """Inside this block the database breaks whenever something is to be committed."""
+    """In this block, every commit fails."""
 
     def fail(_: object) -> None:
         raise OperationalError("COMMIT", {}, Exception("the disk is full"))
@@ -230,7 +232,7 @@ def failing_commits(api: Client) -> Iterator[None]:
         event.remove(engine, "commit", fail)
 
 
-async def test_row_25_what_is_not_committed_has_not_happened(api_on_each: Client) -> None:
+async def test_row_25_failed_commit_has_no_effect(api_on_each: Client) -> None:
     api = api_on_each
     alice = await api.create_user()
     held = await credentials(api, alice.email)
@@ -268,12 +270,12 @@ async def test_row_25_what_is_not_committed_has_not_happened(api_on_each: Client
 
 
 def a_shared_cache_may_keep(answer: httpx.Response) -> bool:
-    """What RFC 9111, section 3, lets a cache keep that many people use."""
+    """Whether a shared cache may store the response (RFC 9111, section 3)."""
     directives = {item.strip() for item in answer.headers["cache-control"].split(",")}
     return "no-store" not in directives and "private" not in directives
 
 
-async def test_row_26_no_answer_about_a_caller_is_cached(api: Client) -> None:
+async def test_row_26_responses_about_a_caller_are_not_cached(api: Client) -> None:
     alice = await api.create_user()
     held = await credentials(api, alice.email)
     document = (await api.get("/openapi.json")).json()
@@ -291,6 +293,6 @@ async def test_row_26_no_answer_about_a_caller_is_cached(api: Client) -> None:
             for name in ("authorization", "cookie"):
                 assert name in answer.headers["vary"].lower()
     assert {200, 401, 415} <= statuses
-    nobody = await api.get("/me", headers={b"if-none-match": b"*"})
-    assert nobody.status_code == 401
-    assert told(nobody) == told(await api.get("/me"))
+    unauthenticated = await api.get("/me", headers={b"if-none-match": b"*"})
+    assert unauthenticated.status_code == 401
+    assert comparable(unauthenticated) == comparable(await api.get("/me"))

@@ -1,4 +1,4 @@
-"""Past failures of others (rows 1 to 15), as attacks on our JWTs: each is refused, all alike."""
+"""Known vulnerabilities of other products (rows 1 to 15): JWTs, all rejected in the same way."""
 
 import ast
 import base64
@@ -23,12 +23,12 @@ from tests.security.attack import (
     basic,
     bearer,
     claims_of,
+    comparable,
     cookie,
     forge,
     header,
     mac,
     public_key_spellings,
-    told,
 )
 from tests.servers.forked import Forking
 
@@ -37,49 +37,49 @@ SIGN = KEY.key.sign
 
 @dataclass
 class Target:
-    """A service, and what one good token of it says."""
+    """A service, and the claims of one valid token."""
 
     api: Client
     token: str
     claims: dict[str, object]
 
     async def refuses(self, tokens: Mapping[str, str]) -> None:
-        """Every one of `tokens` gets the answer that garbage gets; the good one is still good."""
-        garbage = told(await self.api.get("/me", headers=bearer("a.b.c")))
+        """Each of `tokens` gets the same response as garbage. The valid token remains valid."""
+        garbage = comparable(await self.api.get("/me", headers=bearer("a.b.c")))
         assert garbage[0] == 401
         for reason, token in tokens.items():
             answer = await self.api.get("/me", headers=bearer(token))
-            assert told(answer) == garbage, reason
+            assert comparable(answer) == garbage, reason
         assert (await self.api.get("/me", headers=bearer(self.token))).status_code == 200
 
     def signed(self, changes: Mapping[str, object] | bytes, **head: object) -> str:
-        """A token with a good signature and some other claims; bytes are all of them."""
+        """A token with a valid signature and changed claims; bytes replace the whole payload."""
         if isinstance(changes, bytes):
             return forge(header(**head), changes)
         return forge(header(**head), self.claims | dict(changes))
 
     def written(self, name: str, text: str) -> str:
-        """A token with a good signature in which a claim is this JSON text, however odd."""
+        """A token with a valid signature in which a claim has this JSON text as its value."""
         others = {key: value for key, value in self.claims.items() if key != name}
         return self.signed(f'{json.dumps(others)[:-1]},"{name}":{text}}}'.encode())
 
 
 @pytest.fixture
 async def target(make_settings: SettingsFactory) -> AsyncIterator[Target]:
-    """The shipped app with a secret that these tests know."""
+    """The application with a secret that these tests know."""
     settings = make_settings(secret=SECRET, strategies=("session", "token", "jwt", "basic"))
     async with client(create_app(settings)) as api:
         alice = await api.create_user()
         body = {"email": alice.email, "password": PASSWORD, "strategy": "jwt"}
         token = (await api.post("/login", json=body)).json()["access_token"]
         target = Target(api, token, claims_of(token))
-        # What these tests sign is good, so what is refused is refused for its change only.
+        # An unchanged token of these tests is accepted, so each rejection is due to the change.
         made = await api.get("/me", headers=bearer(target.signed({})))
         assert made.status_code == 200
         yield target
 
 
-async def test_row_01_hmac_by_the_public_key_is_refused(target: Target) -> None:
+async def test_row_01_hmac_with_the_public_key_is_rejected(target: Target) -> None:
     await target.refuses(
         {
             f"the secret is the {form}": forge(header(alg="HS256"), target.claims, mac(secret))
@@ -88,7 +88,7 @@ async def test_row_01_hmac_by_the_public_key_is_refused(target: Target) -> None:
     )
 
 
-async def test_row_02_hmac_by_the_binary_public_key_is_refused(target: Target) -> None:
+async def test_row_02_hmac_with_the_binary_public_key_is_rejected(target: Target) -> None:
     spellings = public_key_spellings()
     await target.refuses(
         {
@@ -102,7 +102,7 @@ async def test_row_02_hmac_by_the_binary_public_key_is_refused(target: Target) -
     )
 
 
-async def test_row_03_the_header_does_not_choose_the_algorithm(target: Target) -> None:
+async def test_row_03_header_does_not_choose_the_algorithm(target: Target) -> None:
     hashes = {"HS256": "sha256", "HS384": "sha384", "HS512": "sha512"}
     await target.refuses(
         {
@@ -117,7 +117,7 @@ async def test_row_03_the_header_does_not_choose_the_algorithm(target: Target) -
     )
 
 
-async def test_row_04_no_algorithm_is_refused(target: Target) -> None:
+async def test_row_04_algorithm_none_is_rejected(target: Target) -> None:
     spellings: list[object] = ["none", "None", "NONE", "nOnE", "none\0", "", ["none"], None, 0]
     signers = {"nothing": lambda _: b"", "our signature": SIGN, "one byte": lambda _: b"\0"}
     await target.refuses(
@@ -135,7 +135,7 @@ async def test_row_04_no_algorithm_is_refused(target: Target) -> None:
     )
 
 
-async def test_row_05_unknown_crit_is_refused(target: Target) -> None:
+async def test_row_05_unknown_crit_is_rejected(target: Target) -> None:
     await target.refuses(
         {
             "unknown": target.signed({}, crit=["x"], x=1),
@@ -149,7 +149,7 @@ async def test_row_05_unknown_crit_is_refused(target: Target) -> None:
     )
 
 
-async def test_row_06_a_key_in_the_header_is_refused(target: Target) -> None:
+async def test_row_06_key_in_the_header_is_rejected(target: Target) -> None:
     own = dict(FOREIGN.verifying.jwk)
     members: dict[str, object] = {
         "jwk": own,
@@ -166,7 +166,7 @@ async def test_row_06_a_key_in_the_header_is_refused(target: Target) -> None:
     await target.refuses(tokens)
 
 
-async def test_row_07_the_key_id_is_only_looked_up(target: Target) -> None:
+async def test_row_07_key_id_is_only_looked_up(target: Target) -> None:
     kids: list[object] = ["../../dev/null", "/dev/null", "' OR '1'='1", "x\0", "x" * 4000, 7, -1]
     kids += [[KEY.verifying.kid], {"a": 1}, None, True, "", KEY.verifying.kid.lower()]
     tokens = {}
@@ -179,7 +179,7 @@ async def test_row_07_the_key_id_is_only_looked_up(target: Target) -> None:
     await target.refuses(tokens)
 
 
-async def test_row_08_a_compressed_bomb_is_refused(target: Target) -> None:
+async def test_row_08_compression_bomb_is_rejected(target: Target) -> None:
     head = b64(json.dumps({"alg": "dir", "enc": "A128GCM", "zip": "DEF"}).encode())
     bomb = b64(zlib.compress(bytes(4_000_000)))
     assert len(bomb) < 6000
@@ -194,7 +194,7 @@ async def test_row_08_a_compressed_bomb_is_refused(target: Target) -> None:
 
 @pytest.mark.parametrize("depth", [1000, 2000, 12_000, 40_000])
 @pytest.mark.parametrize("wide", [False, True], ids=["default limits", "wide limits"])
-async def test_row_09_garbage_is_a_refusal_and_no_crash(
+async def test_row_09_garbage_is_rejected_without_a_crash(
     make_settings: SettingsFactory, depth: int, wide: bool
 ) -> None:
     limits = {"max_credential_bytes": 1 << 20, "max_header_bytes": 1 << 20} if wide else {}
@@ -210,7 +210,7 @@ async def test_row_09_garbage_is_a_refusal_and_no_crash(
                 assert answer.status_code == (401 if wide or fits else 431)
 
 
-async def test_row_10_times_that_are_none_are_refused(target: Target) -> None:
+async def test_row_10_invalid_times_are_rejected(target: Target) -> None:
     texts = ["1e999", "-1e999", "NaN", "Infinity", "null", "[]", "{}", "true", '"9"', "-1", '""']
     texts += [str(1 << 63), '"9999999999"', '" 9_999_999_999 "', '"٩٩٩٩٩٩٩٩٩٩"', "[9999999999]"]
     await target.refuses(
@@ -235,7 +235,7 @@ async def test_row_11_an_encrypted_token_looks_like_garbage(target: Target) -> N
             parts = (b64(bytes(256)), b64(bytes(16)), b64(bytes(48)), b64(bytes(16)))
             tokens[f"{alg} {enc}"] = ".".join((head, *parts))
     await target.refuses(tokens)
-    # And what would decrypt is not even there.
+    # The package contains no code for JWE.
     for path in Path(authapi.__file__).parent.rglob("*.py"):
         names = {
             alias.name
@@ -247,8 +247,10 @@ async def test_row_11_an_encrypted_token_looks_like_garbage(target: Target) -> N
 
 
 @pytest.mark.parametrize("secret", ["x" * 31, "short"])
-def test_row_12_a_weak_key_does_not_start(tmp_path: Path, forking: Forking, secret: str) -> None:
-    # Our one kind of key cannot be chosen weak: P-256, derived from this secret.
+def test_row_12_weak_secret_prevents_the_start(
+    tmp_path: Path, forking: Forking, secret: str
+) -> None:
+    # All signing keys are P-256. Only the secret could be weak.
     done = forking.run(
         ["serve", "--port", "0"],
         {"AUTHAPI_SECRET": secret, "AUTHAPI_DATA_DIR": str(tmp_path / "data")},
@@ -260,7 +262,7 @@ def test_row_12_a_weak_key_does_not_start(tmp_path: Path, forking: Forking, secr
     assert secret not in line
 
 
-async def test_row_13_issuer_and_audience_are_compared_whole(target: Target) -> None:
+async def test_row_13_issuer_and_audience_are_compared_exactly(target: Target) -> None:
     tokens = {}
     for name in ("iss", "aud"):
         whole = str(target.claims[name])
@@ -276,7 +278,7 @@ async def test_row_13_issuer_and_audience_are_compared_whole(target: Target) -> 
     await target.refuses(tokens)
 
 
-async def test_row_14_each_credential_is_good_for_its_own_use_only(target: Target) -> None:
+async def test_row_14_each_credential_is_accepted_for_its_own_use_only(target: Target) -> None:
     api = target.api
     alice = await api.create_user()
     made: dict[str, str] = {}

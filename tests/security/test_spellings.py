@@ -1,11 +1,11 @@
-"""What SECURITY.md says of credentials that are written in two ways."""
+"""Credentials with more than one encoding, as SECURITY.md describes them."""
 
 from pathlib import Path
 
 import pytest
 
 from authapi.testing import Client
-from tests.crypto.forging import twin_of
+from tests.crypto.forgery import twin_of
 from tests.web.logins import sign_in
 from tests.web.tokens import bearer, login
 
@@ -13,7 +13,7 @@ SECURITY = Path(__file__).parents[2] / "SECURITY.md"
 ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 
 
-def test_the_document_promises_no_single_signature() -> None:
+def test_security_md_describes_both_signatures() -> None:
     text = " ".join(SECURITY.read_text(encoding="utf-8").split())
     assert "An ECDSA signature has a second value that verifies as well (n - s)" in text
     assert "tokens are ended by the session that they name, not by their text" in text
@@ -28,7 +28,7 @@ async def status_of(api: Client, token: str) -> int:
 async def test_both_signatures_of_a_jwt_end_together(api: Client, end: str, presented: str) -> None:
     token = (await login(api, await api.create_user(), "jwt"))["access_token"]
     twin = twin_of(token)
-    for _ in range(2):  # the second time from memory
+    for _ in range(2):  # the second time from the cache
         assert [await status_of(api, token), await status_of(api, twin)] == [200, 200]
     shown = token if presented == "the token" else twin
     if end == "logout":
@@ -40,7 +40,7 @@ async def test_both_signatures_of_a_jwt_end_together(api: Client, end: str, pres
 
 
 @pytest.mark.parametrize("kind", ["access_token", "refresh_token"])
-async def test_a_token_has_one_spelling(api: Client, kind: str) -> None:
+async def test_token_has_one_encoding(api: Client, kind: str) -> None:
     user = await api.create_user()
     found = await login(api, user, "token" if kind == "access_token" else "jwt")
     token = found[kind]
@@ -61,7 +61,7 @@ async def test_a_token_has_one_spelling(api: Client, kind: str) -> None:
         assert (await api.post("/token", data=form)).status_code == 200
 
 
-async def test_a_cookie_has_one_spelling(api: Client) -> None:
+async def test_cookie_has_one_encoding(api: Client) -> None:
     headers = await sign_in(api.services, await api.create_user())
     name, _, secret = headers["cookie"].partition("=")
 
@@ -79,8 +79,8 @@ async def test_a_cookie_has_one_spelling(api: Client) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
-async def test_a_scheme_has_no_case(api: Client, scheme: str) -> None:
-    # RFC 9110, section 11.1: here two spellings mean the same, and both are taken.
+async def test_authentication_scheme_is_case_insensitive(api: Client, scheme: str) -> None:
+    # RFC 9110, section 11.1: the scheme is case-insensitive, so both spellings are accepted.
     token = (await login(api, await api.create_user(), "token"))["access_token"]
     answer = await api.get("/me", headers={"authorization": f"{scheme} {token}"})
     assert answer.status_code == 200

@@ -1,7 +1,7 @@
-"""Logins that fail look the same, also on a clock (OWASP ASVS 6.3.8). A measurement.
+"""Measures that failed logins take the same time and get the same response (OWASP ASVS 6.3.8).
 
-Wrong passwords of a known account are interleaved with each other way to fail, so that whatever
-else the machine does falls upon both alike.
+Wrong passwords of a known account are interleaved with all other kinds of failures, so that other
+load of the machine affects both in the same way.
 """
 
 import random
@@ -13,7 +13,7 @@ import pytest
 
 from authapi import Settings, create_app
 from authapi.clock import now
-from authapi.services.addresses import parse_email
+from authapi.services.email_address import parse_email
 from authapi.testing import PASSWORD, Client, client
 from tests.conftest import SettingsFactory
 
@@ -33,14 +33,14 @@ async def attempt(api: Client, email: str, password: str) -> tuple[float, httpx.
 
 
 def shape(response: httpx.Response) -> object:
-    """All of an answer that may tell something: everything but its id."""
+    """The parts of a response to compare: all but the request id."""
     body = response.json()
     assert body.pop("request_id") == response.headers["x-request-id"]
     headers = [item for item in response.headers.multi_items() if item[0] != "x-request-id"]
     return response.status_code, headers, body
 
 
-async def test_failed_logins_cannot_be_told_apart(
+async def test_failed_logins_are_indistinguishable(
     make_settings: SettingsFactory, capsys: pytest.CaptureFixture[str]
 ) -> None:
     settings = make_settings(**dict.fromkeys(LIMITS, UNLIMITED))
@@ -51,7 +51,7 @@ async def test_failed_logins_cannot_be_told_apart(
         await api.services.accounts.create(parse_email("bare@example.com"), None)
         kinds = {
             "known": (known.email, WRONG),
-            "unknown": ("nobody@example.com", WRONG),
+            "unknown": ("unknown@example.com", WRONG),
             "deactivated": (gone.email, WRONG),
             "deactivated, right password": (gone.email, PASSWORD),
             "without password": ("bare@example.com", WRONG),
@@ -74,16 +74,16 @@ async def test_failed_logins_cannot_be_told_apart(
         told = "; ".join(f"{kind} {took * 1000:.2f} ms ({off:+.2%})" for kind, took, off in figures)
         print(f"\nmedians of {ROUNDS}: known {known_time * 1000:.2f} ms; {told}")  # noqa: T201
     assert len(shapes) == 1
-    # Without the decoy the difference would be nine tenths of the time.
+    # Without the decoy hash, the difference would be 90 % of the time.
     assert [kind for kind, _, off in figures if abs(off) > 0.25] == []
 
 
-async def test_an_over_long_password_is_refused_alike(
+async def test_over_long_password_is_rejected_without_hashing(
     make_settings: SettingsFactory, capsys: pytest.CaptureFixture[str]
 ) -> None:
     async with client(create_app(make_settings())) as api:
         known = await api.create_user("known@example.com")
-        times: dict[str, list[float]] = {known.email: [], "nobody@example.com": []}
+        times: dict[str, list[float]] = {known.email: [], "unknown@example.com": []}
         shapes = list[object]()
         for _ in range(ROUNDS):
             for email, taken in times.items():
@@ -96,22 +96,22 @@ async def test_an_over_long_password_is_refused_alike(
     with capsys.disabled():
         print(f"\nover-long: known {here * 1000:.2f} ms, unknown {there * 1000:.2f} ms")  # noqa: T201
     assert len(shapes) == 1
-    assert max(here, there) < 0.02  # nothing was hashed
+    assert max(here, there) < 0.02  # no hash was computed
 
 
-async def test_throttled_logins_cannot_be_told_apart(
+async def test_throttled_logins_are_indistinguishable(
     make_settings: SettingsFactory,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """429 for an address that has an account and one that has none, each time written down."""
+    """429 for an address with an account and one without, where each attempt records an event."""
     settings = make_settings(limit_account_and_network="1/hour")
     async with client(create_app(settings)) as api:
         known = await api.create_user("known@example.com")
-        times: dict[str, list[float]] = {known.email: [], "nobody@example.com": []}
+        times: dict[str, list[float]] = {known.email: [], "unknown@example.com": []}
         for email in times:
             assert (await attempt(api, email, WRONG))[1].status_code == 401
-        # Once a minute would measure what is remembered only.
+        # With one event a minute, only attempts without an event would be measured.
         monkeypatch.setattr("authapi.services.audit._once", lambda _, tell, *__: tell())
         dice = random.Random(2)
         shapes = list[object]()
@@ -120,12 +120,12 @@ async def test_throttled_logins_cannot_be_told_apart(
             for email in dice.sample(list(times), 2):
                 took, response = await attempt(api, email, WRONG)
                 assert response.status_code == 429
-                if number:  # the first warms caches, of statements among them
+                if number:  # the first one fills caches, such as that of statements
                     times[email].append(took)
                 waits.append(int(response.headers.pop("retry-after")))
                 if shape(response) not in shapes:
                     shapes.append(shape(response))
-            # Both count down from their one login, which lie a moment apart.
+            # Retry-After counts down from the first attempts, which differ by a moment.
             assert max(waits) - min(waits) <= 2
     here, there = (statistics.median(taken) for taken in times.values())
     with capsys.disabled():
@@ -145,10 +145,10 @@ KINDS = {
 
 
 @pytest.mark.parametrize("path", KINDS)
-async def test_requests_about_an_address_cannot_be_told_apart(
+async def test_requests_about_an_address_are_indistinguishable(
     database_url: str, path: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """202 for an address that has an account and one that has none, each with its own bytes."""
+    """202 for an address with an account and one without, with identical responses."""
     limits = dict.fromkeys((*LIMITS, "limit_registrations", "limit_mails"), UNLIMITED)
     settings = Settings(database_url=database_url, registration="confirm", **limits)  # type: ignore[arg-type]
     rounds = 40 if path == "/register" else 120
@@ -160,20 +160,22 @@ async def test_requests_about_an_address_cannot_be_told_apart(
         times: dict[str, list[float]] = {kind: [] for kind in emails}
         shapes = list[object]()
         dice = random.Random(3)
-        # In any order: each kind comes as often behind each, as what was done about the one before
-        # (a mail, or nothing) is felt by the next.
+        # In random order: the work after a request (a mail, or none) affects the next request, so
+        # each kind follows each other kind equally often.
         order = list(emails) * rounds
         dice.shuffle(order)
         for number, kind in enumerate([*emails, *order]):
-            if kind == "unknown":  # a request to register makes an account of it
+            if kind == "unknown":  # a registration request creates the account
                 emails[kind] = f"no{number}@example.com"
             began = time.perf_counter()
             answer = await api.post(path, json={"email": emails[kind], **KINDS[path]})
             took = time.perf_counter() - began
-            # What follows is done before the next is measured: it falls upon none of them.
-            await api.services.outbox.settle()
+            # Wait for the deferred work, so that it does not affect the next measurement.
+            await api.services.outbox.drain()
             assert answer.status_code == 202
-            if number >= len(emails):  # the first of each warm caches, of statements among them
+            if number >= len(
+                emails
+            ):  # the first of each kind fill caches, such as that of statements
                 times[kind].append(took)
             told = [item for item in answer.headers.multi_items() if item[0] != "x-request-id"]
             if (told, answer.content) not in shapes:

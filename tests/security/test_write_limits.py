@@ -1,4 +1,4 @@
-"""Changes that one account makes are limited; what its owner needs against a thief is not."""
+"""Writes of one account are limited, except those that its owner needs against a thief."""
 
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
@@ -11,24 +11,24 @@ from authapi import Settings, create_app
 from authapi.crypto.ids import new_id
 from authapi.errors import TooManyRequests
 from authapi.identity import User
-from authapi.services.throttle import Throttle
+from authapi.services.rate_limits import RateLimits
 from authapi.testing import PASSWORD, Client, client
 from authapi.web.resolver import gates_of
 from authapi.web.routes import UNITS
 from authapi.web.routing import ProtectedRoute
-from tests.clocks import time_passes
+from tests.clocks import travel_to
 from tests.conftest import SettingsFactory
 from tests.servers.valkey import ValkeyServer
-from tests.web.answers import check_headers, problem
 from tests.web.logins import Headers, sign_in
+from tests.web.responses import check_headers, problem
 
 NEW = "another good long passphrase"
 NOON = datetime(2031, 5, 6, 12, tzinfo=UTC)
 READING = {("POST", "/token/introspect")}
-"""Routes with another method than GET that change nothing."""
+"""Routes with a method other than GET that change nothing."""
 
 
-def test_every_route_that_changes_something_says_how_it_is_counted() -> None:
+def test_every_writing_route_declares_its_limit() -> None:
     counted = dict[str, set[str | None]]()
     for unit in UNITS.values():
         for route in unit.routes:
@@ -45,7 +45,7 @@ def test_every_route_that_changes_something_says_how_it_is_counted() -> None:
     assert sorted(name for name, ways in counted.items() if ways == {"uncounted"}) == [
         *("DELETE /me", "DELETE /me/sessions", "DELETE /me/sessions/{session_id}"),
         *("DELETE /me/tokens/{token_id}", "POST /logout"),
-        "POST /me/tokens",  # by a gate of its own, where a token is made and no JWT
+        "POST /me/tokens",  # counted by its own gate, if it creates a token other than a JWT
     ]
 
 
@@ -66,7 +66,7 @@ async def _address(api: Client, headers: Headers) -> httpx.Response:
 
 
 async def _password(api: Client, headers: Headers) -> httpx.Response:
-    body = {"current_password": PASSWORD, "new_password": PASSWORD}  # refused for another reason
+    body = {"current_password": PASSWORD, "new_password": PASSWORD}  # rejected for another reason
     return await api.post("/me/password", json=body, headers=headers)
 
 
@@ -80,7 +80,7 @@ BY_ACCOUNT: tuple[Change, ...] = (rename, _session_data, _token, _address)
 
 @pytest.fixture
 def three(database_url: str) -> Settings:
-    """Three changes a minute."""
+    """Three writes a minute."""
     return Settings(database_url=database_url, limit_writes="3/minute")  # type: ignore[arg-type]
 
 
@@ -88,9 +88,9 @@ async def number_of_events(api: Client, user: User) -> int:
     return len(await api.services.audit.page(user.id, before=None, limit=100))
 
 
-async def test_the_fourth_change_is_refused_until_the_window_ends(three: Settings) -> None:
+async def test_fourth_write_is_rejected_until_the_window_ends(three: Settings) -> None:
     async with client(create_app(three)) as api:
-        with time_passes(NOON) as clock:
+        with travel_to(NOON) as clock:
             alice = await api.create_user("alice@example.com")
             headers = await sign_in(api.services, alice)
             for name in ("a", "b", "c"):
@@ -103,7 +103,7 @@ async def test_the_fourth_change_is_refused_until_the_window_ends(three: Setting
                 assert answer.headers["retry-after"] == "60"
             assert (await api.get("/me", headers=headers)).json()["name"] == "c"
             assert await number_of_events(api, alice) == events
-            # Others go on.
+            # Other accounts are not affected.
             bob = await sign_in(api.services, await api.create_user())
             assert (await rename(api, bob)).status_code == 200
             clock.shift(timedelta(seconds=60))
@@ -111,7 +111,7 @@ async def test_the_fourth_change_is_refused_until_the_window_ends(three: Setting
 
 
 @pytest.mark.parametrize("change", BY_ACCOUNT, ids=lambda change: change.__name__)
-async def test_all_changes_of_an_account_share(
+async def test_all_writes_of_an_account_share_one_limit(
     make_settings: SettingsFactory, change: Change
 ) -> None:
     async with client(create_app(make_settings(limit_writes="3/minute"))) as api:
@@ -126,7 +126,7 @@ async def test_all_changes_of_an_account_share(
 
 
 @pytest.mark.parametrize("change", [_password, _reauthenticate], ids=lambda one: one.__name__)
-async def test_what_needs_the_password_counts_by_session(
+async def test_writes_that_require_the_password_count_by_session(
     make_settings: SettingsFactory, change: Change
 ) -> None:
     async with client(create_app(make_settings(limit_writes="3/minute"))) as api:
@@ -138,7 +138,7 @@ async def test_what_needs_the_password_counts_by_session(
         assert (await change(api, other)).status_code in (204, 422)
 
 
-async def test_basic_counts_too(make_settings: SettingsFactory) -> None:
+async def test_writes_with_basic_authentication_count(make_settings: SettingsFactory) -> None:
     settings = make_settings(limit_writes="3/minute", strategies=("session", "basic"))
     async with client(create_app(settings)) as api:
         user = await api.create_user()
@@ -149,7 +149,9 @@ async def test_basic_counts_too(make_settings: SettingsFactory) -> None:
         assert codes == [200, 200, 200, 429]
 
 
-async def test_a_thief_who_uses_up_the_limit_is_thrown_out(three: Settings) -> None:
+async def test_owner_can_end_the_session_of_a_thief_who_exhausted_the_limit(
+    three: Settings,
+) -> None:
     async with client(create_app(three)) as api:
         user = await api.create_user()
         thief, owner = [await sign_in(api.services, user) for _ in range(2)]
@@ -169,7 +171,7 @@ async def test_a_thief_who_uses_up_the_limit_is_thrown_out(three: Settings) -> N
         assert (await api.delete("/me", headers=renewed)).status_code == 204
 
 
-async def test_superusers_count_by_session(make_settings: SettingsFactory) -> None:
+async def test_writes_of_superusers_count_by_session(make_settings: SettingsFactory) -> None:
     async with client(create_app(make_settings(limit_writes="3/minute"))) as api:
         root = await api.create_user(is_superuser=True)
         users = [await api.create_user() for _ in range(4)]
@@ -180,23 +182,23 @@ async def test_superusers_count_by_session(make_settings: SettingsFactory) -> No
         assert (await api.delete(paths[3], headers=two)).status_code == 204
 
 
-async def test_the_default_bounds_1500_changes() -> None:
-    subject, user_id, waits = Throttle(Settings()), new_id(), list[int]()
+async def test_default_limit_bounds_1500_writes() -> None:
+    subject, user_id, waits = RateLimits(Settings()), new_id(), list[int]()
     for _ in range(1500):
         try:
-            await subject.write(user_id)
+            await subject.consume_write(user_id)
         except TooManyRequests as refusal:
             waits.append(refusal.retry_after)
     assert len(waits) == 900
     assert 1 <= min(waits) <= max(waits) <= 60
 
 
-async def test_processes_share_the_count(valkey: ValkeyServer) -> None:
+async def test_processes_share_the_write_limit(valkey: ValkeyServer) -> None:
     settings = Settings(limit_writes="2/minute", redis_url=valkey.url)  # type: ignore[arg-type]
-    one, two, user_id = Throttle(settings), Throttle(settings), new_id()
-    await one.write(user_id)
-    await two.write(user_id)
+    one, two, user_id = RateLimits(settings), RateLimits(settings), new_id()
+    await one.consume_write(user_id)
+    await two.consume_write(user_id)
     for subject in (one, two):
         with pytest.raises(TooManyRequests):
-            await subject.write(user_id)
+            await subject.consume_write(user_id)
         await subject.close()

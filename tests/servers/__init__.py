@@ -1,1 +1,1 @@
-"""Real servers for tests: PostgreSQL, and our own command as a process."""
+"""Real servers for tests: PostgreSQL, PgBouncer, Valkey, SMTP, webhooks, and authapi itself."""

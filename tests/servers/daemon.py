@@ -1,4 +1,4 @@
-"""What the servers for tests have in common: a process with a port and a folder of its own."""
+"""Base class of servers for tests: a process with a port and a folder."""
 
 import importlib.util
 import os
@@ -18,22 +18,22 @@ from tests.servers.process import free_port
 
 
 class Daemon(ABC):
-    """A server of its own: port, password, folder and process.
+    """A server with its own port, password, folder and process.
 
-    Use it as a context manager, or call ``start()`` and ``close()``. Neither the server nor its
-    folder outlive the Python process, not even if that is killed.
+    Use it as a context manager, or call ``start()`` and ``close()``. The server and its folder are
+    removed when the Python process ends, even if it is killed.
     """
 
     NAME: str
     TIMEOUT: float
-    """Seconds any one step of starting or stopping may take; normally each takes far below one."""
+    """Seconds that each step of starting or stopping may take; normally far below one."""
     CARETAKER: str
-    """Ends the server, as a command of the shell in the server's folder."""
+    """A shell command that stops the server, run in its folder."""
     STOP = signal.SIGTERM
 
     def __init__(self) -> None:
-        # A password, although only loopback can connect: if another run's server should catch the
-        # same port, neither is taken for the other. It also has to stay out of messages.
+        # A password, although only loopback can connect: if a server of another run gets the same
+        # port, tests must not use it by mistake. Tests also check that it is never printed.
         self.password: Final = secrets.token_hex(16)
         self.port: Final = free_port()
         self._directory: Path | None = None
@@ -57,20 +57,20 @@ class Daemon(ABC):
         self.close()
 
     def start(self) -> None:
-        """Returns once the server answers, on the same port as before if it ran before.
+        """Starts the server and waits until it responds. A restart uses the same port.
 
-        Raises ``RuntimeError`` with the server's log if it does not come up.
+        Raises RuntimeError with the log of the server if it does not start.
         """
         if self._process:
             return
         if self._directory is None:
             self._directory = self._new_directory()
             self._prepare(self._directory)
-        self._process = self._launch(self._directory)
+        self._process = self._start_process(self._directory)
         deadline = time.monotonic() + self.TIMEOUT
         while True:
             try:
-                self._greet()
+                self._check_responds()
                 return
             except OSError as error:
                 if self._process.poll() is not None or time.monotonic() > deadline:
@@ -80,32 +80,32 @@ class Daemon(ABC):
             time.sleep(0.01)
 
     def stop(self) -> None:
-        """Asks the server to end, and waits; whoever is connected is cut off."""
+        """Stops the server and waits. Its connections are closed."""
         if self._process is None:
             return
         self._process.send_signal(self.STOP)
         try:
             self._process.wait(self.TIMEOUT)
         finally:
-            self.kill()  # only tidies up, unless the wait was in vain
+            self.kill()  # cleans up, unless the wait has timed out
 
     def kill(self) -> None:
-        """Ends the server as a crash would (SIGKILL)."""
+        """Kills the server, as a crash would (SIGKILL)."""
         if self._process is None:
             return
         process, self._process = self._process, None
         with process:
             process.kill()
             process.wait()
-            self._mourn(process)
+            self._after_exit(process)
 
     def restart(self) -> None:
-        """Stops (unless killed before) and starts again; all connections are lost."""
+        """Stops the server, unless it was killed, and starts it again. All connections are lost."""
         self.stop()
         self.start()
 
     def close(self) -> None:
-        """Ends the server and removes all that it kept."""
+        """Stops the server and removes its files."""
         try:
             self.stop()
         finally:
@@ -115,28 +115,28 @@ class Daemon(ABC):
 
     @abstractmethod
     def _prepare(self, directory: Path) -> None:
-        """Once, before the first start."""
+        """Prepares the folder, once before the first start."""
 
     @abstractmethod
-    def _launch(self, directory: Path) -> subprocess.Popen[bytes]:
-        """The server, which writes to the file ``log`` why it cannot start."""
+    def _start_process(self, directory: Path) -> subprocess.Popen[bytes]:
+        """Starts the process, which logs to the file ``log``."""
 
     @abstractmethod
-    def _greet(self) -> None:
-        """Raises ``OSError`` if the server does not answer."""
+    def _check_responds(self) -> None:
+        """Sends one request. Raises OSError if the server does not respond."""
 
     @abstractmethod
-    def _mourn(self, process: subprocess.Popen[bytes]) -> None:
-        """After the server's end."""
+    def _after_exit(self, process: subprocess.Popen[bytes]) -> None:
+        """Called after the end of the server."""
 
     @property
     def _account(self) -> pwd.struct_passwd | None:
-        """Whom the server runs as, if not as ourselves."""
+        """The user of the server, if not that of this process."""
         return None
 
     @property
     def _programs(self) -> Path | None:
-        """A folder of programs besides the system's."""
+        """An additional folder of programs."""
         return None
 
     def _popen(
@@ -148,7 +148,7 @@ class Daemon(ABC):
         stdout: int = subprocess.DEVNULL,
         stderr: int = subprocess.DEVNULL,
     ) -> subprocess.Popen[bytes]:
-        """Starts a program with nothing of our environment."""
+        """Starts a program without the environment of this process."""
         account, folders = self._account, [str(self._programs)] if self._programs else []
         return subprocess.Popen(
             command,
@@ -160,29 +160,28 @@ class Daemon(ABC):
             user=account and account.pw_uid,
             group=account and account.pw_gid,
             extra_groups=account and [],
-            start_new_session=True,  # else Ctrl-C would stop the server before the tests clean up
+            start_new_session=True,  # Ctrl-C must not stop the server before the tests clean up
         )
 
     def _new_directory(self) -> Path:
-        """With a caretaker in it.
+        """Creates the folder, and a process that removes it when this process ends.
 
-        Not below pytest's ``tmp_path``, where only the user of pytest can enter.
+        Not below ``tmp_path`` of pytest, which only the user of pytest can access.
         """
         directory = Path(tempfile.mkdtemp(prefix=f"authapi-{self.NAME.lower()}-"))
-        self._give(directory)
-        # The pipe that `cat` reads ends with the process that holds the other end, however it
-        # ended.
+        self._change_owner(directory)
+        # `cat` reads a pipe that closes when the process at its other end exits for any reason.
         script = f'cat > /dev/null\n{self.CARETAKER}\nrm -rf "$PWD"\n'
         self._caretaker = self._popen(directory, ["sh", "-c", script], stdin=subprocess.PIPE)
         return directory
 
-    def _give(self, path: Path) -> None:
+    def _change_owner(self, path: Path) -> None:
         if (account := self._account) is not None:
             os.chown(path, account.pw_uid, account.pw_gid)
 
 
 def folder_of(package: str) -> Path:
-    """Where a wheel has been installed. Raises ``RuntimeError`` if it has not."""
+    """Returns the folder of an installed wheel. Raises RuntimeError if it is not installed."""
     found = importlib.util.find_spec(package)
     if found is None or found.origin is None:
         raise RuntimeError(f"{package} is not installed")

@@ -1,8 +1,8 @@
-"""Commands as processes of their own that need not import everything anew.
+"""Runs commands as forked processes, without new imports.
 
-A parent imports the command line once and forks for each command: a process with its own
-environment, folder, standard streams and exit code, ready in a hundredth of the time that a fresh
-interpreter takes. What an interpreter does before our code runs is left to tests that start one.
+A parent process imports the command line once and forks for each command. The child has its own
+environment, folder, standard streams and exit code, and starts in a hundredth of the time of a new
+interpreter. Tests of the start of the interpreter itself start a real one.
 """
 
 import gc
@@ -22,13 +22,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-if TYPE_CHECKING:  # the parent runs this file alone
+if TYPE_CHECKING:  # the parent runs this file as a script
     from tests.servers.process import ServeProcess
 
 TIMEOUT = 60.0
 
 IMPORTED = (
-    # What a command imports when it gets there, so that no child has to.
+    # Modules that commands import lazily, imported here for all children.
     *("authapi.app", "authapi.cli.serve", "authapi.cli.doctor", "authapi.storage.migrations"),
     *("authapi.cli.accounts.users", "authapi.cli.keys", "authapi.cli.mail", "authapi.cli.webhooks"),
     *("authapi.strategies.session", "authapi.strategies.token", "authapi.strategies.jwt"),
@@ -41,7 +41,7 @@ IMPORTED = (
 
 
 class Forking:
-    """The parent. Use it as a context manager."""
+    """The parent process. Use it as a context manager."""
 
     def __enter__(self) -> Self:
         self._turn = threading.Lock()
@@ -56,7 +56,7 @@ class Forking:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        # The end of its input is where it ends what it has started.
+        # At the end of its input, the parent ends the processes that it has started.
         with suppress(subprocess.TimeoutExpired):
             self._process.communicate(timeout=5)
         self._process.kill()
@@ -69,7 +69,7 @@ class Forking:
         cwd: Path,
         text: str = "",
     ) -> subprocess.CompletedProcess[str]:
-        """What `authapi` with these arguments did, fed with `text`."""
+        """Runs `authapi` with these arguments and `text` on standard input; returns the result."""
         with tempfile.TemporaryDirectory() as folder:
             streams = [Path(folder, name) for name in ("stdin", "stdout", "stderr")]
             streams[0].write_text(text, encoding="utf-8", errors="surrogateescape", newline="")
@@ -83,7 +83,7 @@ class Forking:
     def start(
         self, arguments: Sequence[str], environment: Mapping[str, str], directory: Path
     ) -> "ServeProcess":
-        """`authapi` with these arguments as a running process, as `ServeProcess` would start it."""
+        """Starts `authapi` with these arguments as a running process, like `ServeProcess`."""
         from tests.servers.process import ServeProcess
 
         forking = self
@@ -110,7 +110,7 @@ class Forking:
 
 
 class _Child:
-    """A started process, as `subprocess.Popen` shows those that it has started."""
+    """A started process, with the interface of `subprocess.Popen`."""
 
     def __init__(self, forking: Forking, request: Mapping[str, object]) -> None:
         pid = forking._ask(request)
@@ -128,12 +128,14 @@ class _Child:
                 break
             if deadline is not None and time.monotonic() >= deadline:
                 raise subprocess.TimeoutExpired(str(self._arguments), timeout or 0)
-            time.sleep(0.01)  # as Popen waits for a process within a time
+            time.sleep(0.01)  # polls, as Popen does for a timeout
         return self.returncode
 
     def terminate(self) -> None:
         if self.returncode is None:
-            os.kill(self.pid, signal.SIGTERM)  # its number is its own until `wait` has its code
+            os.kill(
+                self.pid, signal.SIGTERM
+            )  # the pid stays reserved until `wait` has the exit code
 
 
 def _request(
@@ -153,16 +155,16 @@ def _request(
 
 
 def serve() -> None:
-    """Do what each line on standard input asks for, and answer with a line.
+    """Handles one request per line of standard input, and responds with one line.
 
-    To `run` a command with its exit code, to `start` one with its number, to `look` after a started
-    one with its exit code, or null while it runs.
+    `run` runs a command and returns its exit code. `start` starts one and returns its pid. `look`
+    returns the exit code of a started one, or null while it runs.
     """
     for name in IMPORTED:
         importlib.import_module(name)
     import authapi.cli
 
-    # Or each child would look at all of it once, and so copy it: a tenth of a second.
+    # Otherwise the garbage collector of each child would copy all pages: a tenth of a second.
     gc.freeze()
     running: set[int] = set()
     for line in sys.stdin.buffer:
@@ -176,7 +178,7 @@ def serve() -> None:
             if child == 0:
                 _become(request, authapi.cli.main)
             if request["do"] == "start":
-                # The child does the same: whoever is first, the group is there from now on.
+                # Parent and child both do this, so that the group exists before either continues.
                 with suppress(PermissionError, ProcessLookupError):
                     os.setpgid(child, child)
                 running.add(child)
@@ -185,7 +187,7 @@ def serve() -> None:
                 answer = _ended(child, 0)
         sys.stdout.write(f"{json.dumps(answer)}\n")
         sys.stdout.flush()
-    for child in running:  # whoever started them is gone
+    for child in running:  # the process that started them has ended
         with suppress(ProcessLookupError):
             os.killpg(child, signal.SIGKILL)
         os.waitpid(child, 0)
@@ -210,7 +212,7 @@ def _become(request: Mapping[str, Any], main: Callable[[], None]) -> None:
             os.dup2(os.open(path, flags[number], 0o600), number)
         sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
         sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
-        # As an interpreter has it: what stands there is read while the process runs.
+        # Line buffering, because tests read the output while the process runs.
         sys.stderr = open(2, "w", 1, encoding="utf-8", closefd=False)  # noqa: SIM115
         sys.argv = ["authapi", *request["arguments"]]
         main()

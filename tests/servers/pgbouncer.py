@@ -1,4 +1,4 @@
-"""A real PgBouncer for tests: the one that Debian's package `pgbouncer` installs."""
+"""A real PgBouncer for tests, from the Debian package `pgbouncer`."""
 
 import os
 import pwd
@@ -19,7 +19,7 @@ _ADMIN: Final = "pgbouncer_admin"
 
 
 def installed() -> str:
-    """The program. Raises ``RuntimeError`` that says how to get it."""
+    """Returns the program. Raises RuntimeError, with instructions, if it is not installed."""
     found = shutil.which("pgbouncer", path=_FOLDERS)
     if found is None:
         raise RuntimeError("PgBouncer is not installed: apt-get install pgbouncer")
@@ -27,10 +27,10 @@ def installed() -> str:
 
 
 class PgBouncer(Daemon):
-    """A pooler in front of the server at ``url``, for each of its databases and the user in it.
+    """A pooler in front of the server at ``url``, for all its databases and the user of the URL.
 
-    ``settings`` of its section ``[pgbouncer]`` come on top of ours. It listens on loopback and on a
-    Unix socket in its folder.
+    ``settings`` are added to the section ``[pgbouncer]``. It listens on loopback and on a Unix
+    socket in its folder.
     """
 
     NAME = "PgBouncer"
@@ -43,14 +43,14 @@ class PgBouncer(Daemon):
         self._settings = {"pool_mode": mode, "default_pool_size": "20", **settings}
 
     def url(self, server_url: str) -> str:
-        """The URL of a database of the server, as it is reached through this pooler."""
+        """Returns the URL of a database of the server through this pooler."""
         parts = urlsplit(server_url)
         credentials = parts.netloc.rpartition("@")[0]
         return urlunsplit(parts._replace(netloc=f"{credentials}@127.0.0.1:{self.port}"))
 
     @property
     def folder(self) -> Path:
-        """Where its Unix socket is."""
+        """The folder of its Unix socket."""
         assert self._directory
         return self._directory
 
@@ -75,14 +75,14 @@ class PgBouncer(Daemon):
             path = directory / name
             path.touch(mode=0o600)
             path.write_text(text)
-            self._give(path)
+            self._change_owner(path)
 
-    def _launch(self, directory: Path) -> subprocess.Popen[bytes]:
+    def _start_process(self, directory: Path) -> subprocess.Popen[bytes]:
         process = self._popen(directory, [installed(), "--quiet", "settings"])
         (directory / "pid").write_text(str(process.pid))
         return process
 
-    def _greet(self) -> None:
+    def _check_responds(self) -> None:
         try:
             psycopg.connect(
                 host="127.0.0.1",
@@ -95,9 +95,9 @@ class PgBouncer(Daemon):
         except psycopg.OperationalError as error:
             raise ConnectionError from error
 
-    def _mourn(self, process: subprocess.Popen[bytes]) -> None:
+    def _after_exit(self, process: subprocess.Popen[bytes]) -> None:
         if self._directory is not None:
-            (self._directory / "pid").unlink()  # its number may soon be that of another process
+            (self._directory / "pid").unlink()  # the pid may soon belong to another process
 
     @property
     def _account(self) -> pwd.struct_passwd | None:

@@ -1,4 +1,4 @@
-"""Pytest plugin: one PostgreSQL per test run, shared by all xdist workers, and a Valkey for each.
+"""Pytest plugin: one PostgreSQL for all xdist workers of a test run, and one Valkey per worker.
 
 Loaded by ``pytest_plugins = ["tests.servers.plugin"]`` in the top-level conftest.
 """
@@ -17,7 +17,7 @@ _ADMIN_URL = "postgres_admin_url"
 
 
 class _Node(Protocol):
-    """The part of xdist's untyped ``WorkerController`` that is used here."""
+    """Types the used part of ``WorkerController`` of xdist."""
 
     config: pytest.Config
     workerinput: dict[str, object]
@@ -25,21 +25,21 @@ class _Node(Protocol):
 
 @pytest.fixture(scope="session")
 def postgres(pytestconfig: pytest.Config) -> PostgresServer:
-    """The server of this test run. Other workers use it too: give databases names of your own."""
+    """The server of this test run, shared by all workers: database names must be unique."""
     workerinput: dict[str, str] | None = getattr(pytestconfig, "workerinput", None)
     return PostgresServer(workerinput[_ADMIN_URL]) if workerinput else _server(pytestconfig)
 
 
 @pytest.fixture(scope="session")
 def valkey_server() -> Iterator[ValkeyServer]:
-    """The Valkey of this worker, started when the first test asks for it."""
+    """The Valkey of this worker, started for the first test that uses it."""
     with ValkeyServer() as server:
         yield server
 
 
 @pytest.fixture
 def valkey(valkey_server: ValkeyServer) -> ValkeyServer:
-    """A running Valkey that holds nothing, whatever the test before has done to it."""
+    """A running and empty Valkey, in any state after an earlier test."""
     valkey_server.start()
     valkey_server.command("FLUSHALL")
     return valkey_server
@@ -47,7 +47,7 @@ def valkey(valkey_server: ValkeyServer) -> ValkeyServer:
 
 @pytest.fixture(scope="session")
 def forking() -> Iterator[Forking]:
-    """Runs commands that need no interpreter of their own, each as a process."""
+    """Runs commands as forked processes, which start faster than new interpreters."""
     with Forking() as parent:
         yield parent
 

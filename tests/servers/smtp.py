@@ -1,4 +1,4 @@
-"""A real SMTP server for tests, with a certificate of its own: it refuses, dawdles and goes."""
+"""A real SMTP server for tests, with a self-signed certificate and configurable responses."""
 
 import asyncio
 import email
@@ -28,14 +28,14 @@ Security = Literal["starttls", "tls", "plain"]
 
 @dataclass(frozen=True)
 class Certificate:
-    """A certificate that signs itself, for `names`, and its key, as files."""
+    """The files of a self-signed certificate and its key."""
 
     path: Path
     key: Path
 
 
 def new_certificate(folder: Path, *names: str) -> Certificate:
-    """One for `names`, which are hosts or addresses."""
+    """Creates a certificate for `names`, which are hosts or addresses."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "tests of authapi")])
     at = datetime.now(UTC)
@@ -72,20 +72,20 @@ def _general(name: str) -> x509.GeneralName:
 
 @dataclass
 class SMTPServer:
-    """One server on a port of its own, which stays the same when it is stopped and started."""
+    """A server on a port that stays the same across `stop` and `start`."""
 
     certificate: Certificate
     security: Security = "starttls"
     needs_login: bool = False
     port: int = field(default_factory=free_port)
     envelopes: list[tuple[str, Sequence[str], EmailMessage]] = field(default_factory=list)
-    """What arrived: sender, recipients, mail."""
+    """Received messages: sender, recipients, mail."""
     refused: dict[str, str] = field(default_factory=dict)
-    """What is answered, in place of "250", to a recipient, to `DATA` or to `MAIL`."""
+    """Responses instead of "250" to a recipient, to `DATA` or to `MAIL`."""
     dawdles: float = 0.0
-    """Seconds before each mail is taken."""
+    """Seconds before each mail is accepted."""
     attempts: int = 0
-    """How many recipients were named, refused ones included."""
+    """The number of recipients, including rejected ones."""
     _controller: "_Listening | None" = None
 
     def __enter__(self) -> Self:
@@ -97,18 +97,18 @@ class SMTPServer:
 
     @property
     def url(self) -> str:
-        """For AUTHAPI_MAIL_URL."""
+        """The value for AUTHAPI_MAIL_URL."""
         scheme = {"starttls": "smtp", "tls": "smtps", "plain": "smtp+plain"}[self.security]
         login = f"{USER}:{PASSWORD.replace('@', '%40').replace('/', '%2F')}@"
         return f"{scheme}://{login if self.needs_login else ''}127.0.0.1:{self.port}"
 
     @property
     def messages(self) -> list[EmailMessage]:
-        """The mails that arrived."""
+        """Returns the received mails."""
         return [message for _, _, message in self.envelopes]
 
     def start(self) -> None:
-        """Listen. Returns once it does."""
+        """Starts listening, and returns when the server is ready."""
         if self._controller is not None:
             return
         options: dict[str, Any] = {}
@@ -121,13 +121,13 @@ class SMTPServer:
         if self.needs_login:
             options |= {"auth_required": True, "authenticator": _authenticate}
             options |= {"auth_require_tls": self.security == "starttls"}
-            # aiosmtpd does not see that TLS was there before it, and warns at each connection.
+            # aiosmtpd does not detect implicit TLS, and warns at each connection.
             warnings.filterwarnings("ignore", "Requiring AUTH while not requiring TLS", UserWarning)
         self._controller = _Listening(self, hostname="127.0.0.1", port=self.port, **options)
         self._controller.start()
 
     def stop(self) -> None:
-        """Listen no more; whoever is connected is cut off."""
+        """Stops listening, and closes all connections."""
         if self._controller is not None:
             self._controller.stop()
             self._controller = None
@@ -135,7 +135,7 @@ class SMTPServer:
     async def handle_MAIL(  # noqa: N802  # the name that aiosmtpd calls
         self, _: object, __: object, envelope: Any, address: str, options: list[str]
     ) -> str:
-        """Take a sender."""
+        """Handles MAIL."""
         if answer := self.refused.get("MAIL"):
             return answer
         envelope.mail_from = address
@@ -145,7 +145,7 @@ class SMTPServer:
     async def handle_RCPT(  # noqa: N802
         self, _: object, __: object, envelope: Any, address: str, ___: object
     ) -> str:
-        """Take a recipient."""
+        """Handles RCPT."""
         self.attempts += 1
         if answer := self.refused.get(address):
             return answer
@@ -153,7 +153,7 @@ class SMTPServer:
         return "250 OK"
 
     async def handle_DATA(self, _: object, __: object, envelope: Any) -> str:  # noqa: N802
-        """Take a mail."""
+        """Handles DATA."""
         if answer := self.refused.get("DATA"):
             return answer
         await asyncio.sleep(self.dawdles)
@@ -164,7 +164,7 @@ class SMTPServer:
 
 
 class _Listening(Controller):
-    """A server that leaves nothing open behind itself."""
+    """A controller whose `stop` also closes all connections."""
 
     def factory(self) -> Any:
         found = super().factory()  # type: ignore[no-untyped-call]  # aiosmtpd has few types
@@ -172,10 +172,10 @@ class _Listening(Controller):
         return found
 
     def stop(self, no_assert: bool = False) -> None:
-        self.loop.call_soon_threadsafe(self._hang_up)
+        self.loop.call_soon_threadsafe(self._close_connections)
         super().stop(no_assert)
 
-    def _hang_up(self) -> None:
+    def _close_connections(self) -> None:
         for connection in self.__dict__.get("connections", ()):
             if connection.transport is not None:
                 connection.transport.abort()

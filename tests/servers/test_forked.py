@@ -17,14 +17,14 @@ def serve(port: int) -> list[str]:
     return ["serve", "--port", str(port)]
 
 
-def test_a_service_becomes_ready_and_ends_in_order(
+def test_forked_service_becomes_ready_and_stops(
     forking: Forking, environment: dict[str, str], tmp_path: Path
 ) -> None:
     url = f"http://127.0.0.1:{(port := free_port())}/health/ready"
     with forking.start(serve(port), environment, tmp_path) as server:
         assert server.wait_ready(url).status_code == 200
         assert os.getpgid(server.pid) == server.pid
-        # Others come and go meanwhile.
+        # Other processes start and end meanwhile.
         assert forking.run(["config"], environment, tmp_path).returncode == 0
         with pytest.raises(TimeoutError, match="still running"):
             server.wait(0)
@@ -33,7 +33,7 @@ def test_a_service_becomes_ready_and_ends_in_order(
     assert server.kill() == 0
 
 
-def test_an_early_exit_is_told_at_once_with_the_output(
+def test_early_exit_raises_with_the_output(
     forking: Forking, environment: dict[str, str], tmp_path: Path
 ) -> None:
     environment["AUTHAPI_SECRET"] = "short"
@@ -44,7 +44,7 @@ def test_an_early_exit_is_told_at_once_with_the_output(
         server.wait_ready(f"http://127.0.0.1:{free_port()}/", timeout=60)
 
 
-def test_it_ends_with_its_parent(environment: dict[str, str], tmp_path: Path) -> None:
+def test_forked_service_ends_with_its_parent(environment: dict[str, str], tmp_path: Path) -> None:
     url = f"http://127.0.0.1:{(port := free_port())}/health/ready"
     with Forking() as parent:
         server = parent.start(serve(port), environment, tmp_path)
@@ -54,7 +54,7 @@ def test_it_ends_with_its_parent(environment: dict[str, str], tmp_path: Path) ->
         os.kill(server.pid, 0)
 
 
-def test_what_is_killed_has_its_signal_as_exit_code(
+def test_exit_code_of_a_killed_process_is_its_signal(
     forking: Forking, environment: dict[str, str], tmp_path: Path
 ) -> None:
     with forking.start(serve(free_port()), environment, tmp_path) as server:

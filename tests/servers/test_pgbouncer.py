@@ -35,7 +35,7 @@ def refuses(url: str) -> bool:
     return False
 
 
-def test_clients_share_sessions_as_the_mode_says(postgres: PostgresServer) -> None:
+def test_pool_mode_controls_sharing_of_sessions(postgres: PostgresServer) -> None:
     for mode, is_shared in (("session", False), ("transaction", True), ("statement", True)):
         with PgBouncer(postgres.admin_url, mode) as pooler:  # type: ignore[arg-type]  # one of them
             url = pooler.url(postgres.admin_url)
@@ -47,7 +47,7 @@ def test_clients_share_sessions_as_the_mode_says(postgres: PostgresServer) -> No
                 assert first.info.backend_pid != pid(first)
 
 
-def test_the_socket_in_its_folder(postgres: PostgresServer) -> None:
+def test_unix_socket_is_in_its_folder(postgres: PostgresServer) -> None:
     with PgBouncer(postgres.admin_url, "session") as pooler:
         url = pooler.url(postgres.admin_url)
         with psycopg.connect(url, host=str(pooler.folder), port=pooler.port) as connection:
@@ -55,7 +55,7 @@ def test_the_socket_in_its_folder(postgres: PostgresServer) -> None:
             assert pid(connection)
 
 
-def test_a_wrong_password_is_refused(postgres: PostgresServer) -> None:
+def test_wrong_password_is_rejected(postgres: PostgresServer) -> None:
     with (
         PgBouncer(postgres.admin_url, "session") as pooler,
         pytest.raises(psycopg.OperationalError, match="SASL authentication failed"),
@@ -63,7 +63,7 @@ def test_a_wrong_password_is_refused(postgres: PostgresServer) -> None:
         psycopg.connect(pooler.url(postgres.admin_url), password="wrong")
 
 
-def test_restarting_and_closing(postgres: PostgresServer) -> None:
+def test_restart_and_close(postgres: PostgresServer) -> None:
     pooler = PgBouncer(postgres.admin_url, "session")
     url = pooler.url(postgres.admin_url)
     pooler.start()
@@ -77,9 +77,7 @@ def test_restarting_and_closing(postgres: PostgresServer) -> None:
     assert not folder.exists()
 
 
-def test_it_ends_with_a_python_process_that_was_killed(
-    postgres: PostgresServer, tmp_path: Path
-) -> None:
+def test_server_ends_with_a_killed_python_process(postgres: PostgresServer, tmp_path: Path) -> None:
     code = f"""
 import signal
 from tests.servers.pgbouncer import PgBouncer
@@ -97,7 +95,7 @@ signal.pause()
     eventually(lambda: refuses(url) and not Path(folder).exists())
 
 
-def test_one_that_cannot_start_says_why(postgres: PostgresServer) -> None:
+def test_failed_start_raises_with_the_log(postgres: PostgresServer) -> None:
     with (
         pytest.raises(RuntimeError, match="invalid value"),
         PgBouncer(postgres.admin_url, "session", max_client_conn="many"),
@@ -105,7 +103,7 @@ def test_one_that_cannot_start_says_why(postgres: PostgresServer) -> None:
         pass
 
 
-def test_one_that_is_not_installed_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_missing_program_raises(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(pgbouncer, "_FOLDERS", str(tmp_path))
     with pytest.raises(RuntimeError, match="apt-get install pgbouncer"):
         pgbouncer.installed()

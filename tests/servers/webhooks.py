@@ -1,4 +1,4 @@
-"""A receiver of webhooks: a real HTTP server that answers what it is told to, or does not."""
+"""A receiver of webhooks: a real HTTP server with configurable responses."""
 
 import base64
 import contextlib
@@ -18,30 +18,30 @@ from tests.servers.process import free_port
 SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()
 Manner = Literal["answers", "hangs", "drips"]
 _DRIP = 0.5
-"""Seconds between two header lines of a receiver that drips."""
+"""Seconds between two header lines of a receiver with `drips`."""
 _LONGEST = 60
-"""Seconds after which a receiver that does not answer lets go of a connection."""
+"""Seconds after which a receiver that does not respond closes a connection."""
 
 
 @dataclass
 class Received:
-    """One request."""
+    """One received request."""
 
     path: str
     headers: dict[str, str]
     body: bytes
     at: float = field(default_factory=time.time)
-    """When it was read, in seconds since 1970."""
+    """The time of arrival, in seconds since 1970."""
 
     @property
     def document(self) -> dict[str, Any]:
-        """The event in it."""
+        """The event in the body."""
         found: dict[str, Any] = json.loads(self.body)
         return found
 
     @property
     def is_signed(self) -> bool:
-        """Whether whoever knows the secret has signed exactly this, computed here once more."""
+        """Whether the signature is valid for this secret, computed independently."""
         key = base64.b64decode(SECRET.split("_", 1)[1])
         names = ("webhook-id", "webhook-timestamp")
         signed = b".".join([*(self.headers[name].encode() for name in names), self.body])
@@ -51,21 +51,20 @@ class Received:
 
 @dataclass
 class Receiver:
-    """Listens on a port of its own, which stays the same when it is stopped and started."""
+    """Listens on a port that stays the same across `stop` and `start`."""
 
     port: int = field(default_factory=free_port)
     status: int = 204
     location: str | None = None
     manner: Manner = "answers"
-    """`hangs` reads the request and sends nothing; `drips` sends one header line after the other,
-    and never the end of the header."""
+    """`hangs` reads the request and sends nothing. `drips` sends header lines without end."""
     delay: float = 0.0
-    """Seconds from the request to the answer."""
+    """Seconds between request and response."""
     received: list[Received] = field(default_factory=list)
     released: threading.Event = field(default_factory=threading.Event)
-    """Answers wait for it."""
+    """Responses wait for this event."""
     most: int = 0
-    """How many requests were in progress at one time, at most."""
+    """The highest number of concurrent requests."""
     _busy: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _stopped: threading.Event = field(default_factory=threading.Event)
@@ -84,11 +83,11 @@ class Receiver:
 
     @property
     def url(self) -> str:
-        """Where it is."""
+        """The URL of the receiver."""
         return f"http://127.0.0.1:{self.port}/hooks"
 
     def start(self) -> None:
-        """Listen."""
+        """Starts listening."""
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -111,7 +110,7 @@ class Receiver:
         threading.Thread(target=self._server.serve_forever, args=(0.01,)).start()
 
     def stop(self) -> None:
-        """Listen no more."""
+        """Stops listening."""
         self._stopped.set()
         if self._server is not None:
             self._server.shutdown()
@@ -142,11 +141,11 @@ class Receiver:
             if self.location is not None:
                 to.send_header("Location", self.location)
             to.end_headers()
-            # A body larger than what a client reads at one time.
+            # A body larger than one read of a client.
             to.wfile.write(b"x" * 100_000 if self.status != 204 else b"")
 
     def _withhold(self, to: BaseHTTPRequestHandler) -> None:
-        """Send nothing, or a line now and then, until the client closes the connection."""
+        """Sends nothing, or single lines, until the client closes the connection."""
         to.close_connection = True
         began = dripped = time.monotonic()
         while time.monotonic() < began + _LONGEST and not self._stopped.is_set():
@@ -159,6 +158,5 @@ class Receiver:
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
-    # A burst of connections waits in the queue of the socket: one that does not fit is sent again
-    # by TCP after a second.
+    # Large enough for a burst: TCP retries a connection that does not fit only after a second.
     request_queue_size = 128

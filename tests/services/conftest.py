@@ -1,4 +1,4 @@
-"""Services that run, without HTTP around them."""
+"""Fixtures with started services, without HTTP."""
 
 from collections.abc import AsyncIterator
 
@@ -13,7 +13,7 @@ __all__ = ["emptied_postgres_url", "postgres_url", "shared_postgres_url"]
 
 @pytest.fixture
 async def services(sqlite_url: str) -> AsyncIterator[Services]:
-    """Services on SQLite, started."""
+    """Started services on SQLite."""
     found = Services.build(Settings(database_url=sqlite_url))  # type: ignore[arg-type]
     await found.start()
     yield found
@@ -22,7 +22,7 @@ async def services(sqlite_url: str) -> AsyncIterator[Services]:
 
 @pytest.fixture
 async def services_on_each(database_url: str) -> AsyncIterator[Services]:
-    """Services, started, once on SQLite and once on PostgreSQL."""
+    """Started services, once on SQLite and once on PostgreSQL."""
     found = Services.build(Settings(database_url=database_url))  # type: ignore[arg-type]
     await found.start()
     yield found

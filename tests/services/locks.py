@@ -1,7 +1,7 @@
 """Records which rows each transaction locks on PostgreSQL, in which order, and checks the order.
 
-Statements are looked at before they run: which rows they select `FOR UPDATE`, change or remove,
-what a foreign key removes with them, which rows a new row refers to, and advisory locks.
+Statements are inspected before they run: the rows that they select `FOR UPDATE`, change or delete,
+the rows that foreign keys delete with them, the rows that a new row refers to, and advisory locks.
 """
 
 import ast
@@ -22,19 +22,19 @@ from authapi.storage import Database, Store
 from authapi.storage.models import metadata
 
 ORDER = (
-    "turns",
+    "advisory",
     "users",
     "sessions",
-    "one_time_secrets",
+    "email_tokens",
     "signing_keys",
     "outbox",
     "events",
 )
-"""The order in which every transaction takes its locks; ARCHITECTURE.md says why."""
+"""The order in which every transaction takes its locks. ARCHITECTURE.md gives the reason."""
 
-OWNED = {"refresh_families": "sessions", "one_time_secrets": "users"}
-"""Rows that are locked only while the row is held that they belong to. For a refresh family, that
-is its place in the order: nothing waits for it but who holds its session."""
+OWNED = {"refresh_families": "sessions", "email_tokens": "users"}
+"""Rows that are locked only while the row that they belong to is locked. This gives refresh
+families their position in the order: only a transaction that locks the session waits for one."""
 
 PACKAGE = Path(authapi.__file__).parent
 
@@ -52,7 +52,7 @@ class Lock:
     how: str = ""
 
     @property
-    def place(self) -> tuple[str, Any]:
+    def resource(self) -> tuple[str, Any]:
         return self.table, self.key
 
 
@@ -67,15 +67,15 @@ class Trace:
     problems: list[str] = field(default_factory=list)
 
     def take(self, lock: Lock) -> None:
-        """Note a lock that is not held yet."""
-        if not self.holds(*lock.place):
+        """Records a lock, unless the transaction holds it already."""
+        if not self.holds(*lock.resource):
             self.locks.append(lock)
 
     def holds(self, table: str, key: Any) -> bool:
-        return (table, key) in self.own or any(held.place == (table, key) for held in self.locks)
+        return (table, key) in self.own or any(held.resource == (table, key) for held in self.locks)
 
-    def faults(self) -> list[str]:
-        """What is against the order, in words."""
+    def violations(self) -> list[str]:
+        """Describes the violations of the order."""
         found, waiting = [*self.problems], [lock for lock in self.locks if lock.waits]
         ranked = [lock for lock in waiting if lock.table in ORDER]
         found += [
@@ -83,62 +83,62 @@ class Trace:
             for early, late in pairwise(ranked)
             if ORDER.index(early.table) > ORDER.index(late.table)
         ]
-        for table in ("turns", "users", "outbox"):
+        for table in ("advisory", "users", "outbox"):
             keys = [str(lock.key) for lock in waiting if lock.table == table]
             if keys != sorted(keys):
-                found.append(f"several of {table}, not in their order")
+                found.append(f"several locks on {table}, not in order of their keys")
         found += self._without_their_owner(waiting)
-        return [f"{self.caller}: {fault}" for fault in found]
+        return [f"{self.caller}: {violation}" for violation in found]
 
     def _without_their_owner(self, waiting: Sequence[Lock]) -> Iterator[str]:
         sessions = [lock for lock in waiting if lock.table == "sessions"]
         if len(sessions) > 1 and not all(self.holds("users", it.owner) for it in sessions):
-            yield "several sessions, whose users are not all held"
+            yield "several sessions, whose users are not all locked"
         for lock in waiting:
             parent = OWNED.get(lock.table)
             if parent is not None and not self.holds(parent, lock.owner):
-                yield f"a row of {lock.table}, whose row of {parent} is not held"
+                yield f"a row of {lock.table}, whose row of {parent} is not locked"
 
 
-def openers() -> set[str]:
-    """Every function of the package that opens a transaction."""
+def transaction_functions() -> set[str]:
+    """All functions of the package that open a transaction."""
     return {
         f"{module.relative_to(PACKAGE)}:{name}"
         for module in PACKAGE.rglob("*.py")
-        for name in _opening(ast.parse(module.read_text()), "")
+        for name in _transaction_functions(ast.parse(module.read_text()), "")
     }
 
 
-def _opening(node: ast.AST, inside: str) -> Iterator[str]:
+def _transaction_functions(node: ast.AST, inside: str) -> Iterator[str]:
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            yield from _opening(child, f"{inside}.{child.name}".lstrip("."))
+            yield from _transaction_functions(child, f"{inside}.{child.name}".lstrip("."))
             continue
         is_call = isinstance(child, ast.Call) and isinstance(child.func, ast.Attribute)
         if is_call and child.func.attr == "transaction":  # type: ignore[attr-defined]  # is_call
             yield inside
-        yield from _opening(child, inside)
+        yield from _transaction_functions(child, inside)
 
 
 class Recorder:
-    """Traces of the transactions of one database."""
+    """Records the traces of the transactions of one database."""
 
     def __init__(self) -> None:
         self.traces: list[Trace] = []
         self._open: dict[int, Trace] = {}
-        self._looking = False
+        self._is_inspecting = False
 
     @property
     def callers(self) -> set[str]:
         return {trace.caller for trace in self.traces}
 
-    def faults(self) -> list[str]:
-        """All of them, each once."""
-        return sorted({fault for trace in self.traces for fault in trace.faults()})
+    def violations(self) -> list[str]:
+        """All violations, each once."""
+        return sorted({violation for trace in self.traces for violation in trace.violations()})
 
     @contextmanager
     def recording(self, database: Database) -> Iterator[None]:
-        """Record what the package does with `database`."""
+        """Records the transactions that the package opens on `database`."""
         original = Database.transaction
 
         def transaction(this: Database) -> AbstractAsyncContextManager[Store]:
@@ -179,24 +179,24 @@ class Recorder:
         _: object,
     ) -> None:
         trace = self._open.get(id(connection))
-        if trace is None or self._looking:
+        if trace is None or self._is_inspecting:
             return
-        self._looking = True
+        self._is_inspecting = True
         try:
             for each in several or [values]:
-                _Look(trace, connection, each).at(statement)
+                _StatementInspector(trace, connection, each).at(statement)
         finally:
-            self._looking = False
+            self._is_inspecting = False
 
 
 @dataclass(frozen=True)
-class _Look:
+class _StatementInspector:
     trace: Trace
     connection: sa.Connection
     values: Mapping[str, Any]
 
     def at(self, statement: Any) -> None:
-        """Note the locks that `statement` takes."""
+        """Records the locks that `statement` takes."""
         if isinstance(statement, sa.Select) and statement._for_update_arg is not None:
             self._select(statement)
         elif isinstance(statement, sa.Select | sa.TextClause):
@@ -217,7 +217,7 @@ class _Look:
             for name in names:
                 if isinstance(name, str):
                     waits = "pg_try_" not in str(compiled)
-                    self.trace.take(Lock("turns", name, waits=waits, how="advisory"))
+                    self.trace.take(Lock("advisory", name, waits=waits, how="advisory"))
 
     def _select(self, statement: sa.Select[Any]) -> None:
         mode = statement._for_update_arg
@@ -234,7 +234,7 @@ class _Look:
         if how == "delete":
             self._cascade(table, keys)
         if how == "update" and table.name == "users" and "email" in _given(statement):
-            self._gives(_given(statement)["email"])
+            self._check_address(_given(statement)["email"])
 
     def _note(self, table: Any, query: Any, *, how: str, waits: bool = True) -> list[Any]:
         rows = self.connection.execute(query, self.values).all()
@@ -256,14 +256,16 @@ class _Look:
         for reference in table.foreign_keys:
             parent, key = reference.column.table.name, given.get(reference.parent.name)
             if key is not None and not self.trace.holds(parent, key):
-                self.trace.problems.append(f"refers from {table.name} to {parent}, not held")
+                self.trace.problems.append(
+                    f"refers from {table.name} to {parent}, which is not locked"
+                )
         self.trace.own.add((table.name, given[_columns(table)[0].name]))
         if table.name == "users":
-            self._gives(given["email"])
+            self._check_address(given["email"])
 
-    def _gives(self, email: str) -> None:
-        if not self.trace.holds("turns", f"address {email}"):
-            self.trace.problems.append("gives an address that it has not waited for")
+    def _check_address(self, email: str) -> None:
+        if not self.trace.holds("advisory", f"address {email}"):
+            self.trace.problems.append("assigns an address without its advisory lock")
 
 
 def _columns(table: Any) -> tuple[Any, Any]:

@@ -1,4 +1,4 @@
-"""The list of common passwords, and what is common without being listed (OWASP ASVS 6.2.4)."""
+"""The list of common passwords, and the patterns of common passwords (OWASP ASVS 6.2.4)."""
 
 import unicodedata
 from itertools import pairwise
@@ -59,26 +59,26 @@ UNCOMMON = (
 
 
 @pytest.mark.parametrize("password", [*LISTED, *REPEATED, *RUNS])
-def test_common_passwords_are_known_however_they_are_spelled(password: str) -> None:
+def test_common_passwords_are_found_in_any_case_and_width(password: str) -> None:
     wide = "".join(chr(ord(c) + 0xFEE0) if "!" <= c <= "~" else c for c in password)
     for spelling in {password, password.upper(), password.title(), password.swapcase(), wide}:
         assert is_common(spelling), spelling
 
 
 @pytest.mark.parametrize("password", UNCOMMON)
-def test_others_are_not(password: str) -> None:
+def test_uncommon_passwords_are_not_common(password: str) -> None:
     assert not is_common(password)
 
 
 @pytest.mark.parametrize("password", LISTED)
-def test_what_is_listed_is_found_by_the_list_and_not_by_a_pattern(
+def test_listed_password_is_found_by_the_list_and_not_by_a_pattern(
     password: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(common_passwords, "_data", lambda: b"")
     assert not is_common(password)
 
 
-def test_the_list_is_sorted_without_doubles_and_long_enough() -> None:
+def test_list_is_sorted_and_unique_and_large() -> None:
     data = common_passwords._data()
     width = len(digest_of("any"))
     entries = [data[at : at + width] for at in range(0, len(data), width)]
@@ -87,8 +87,8 @@ def test_the_list_is_sorted_without_doubles_and_long_enough() -> None:
     assert all(one < next_one for one, next_one in pairwise(entries))
 
 
-def test_every_entry_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Both ends and 4,000 between them: a bisection that is wrong by one misses some of these.
+def test_entries_of_the_list_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Both ends and 4,000 entries in between: a binary search with an off-by-one error misses some.
     data = common_passwords._data()
     width = len(digest_of("any"))
     count = len(data) // width
@@ -100,17 +100,17 @@ def test_every_entry_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
         assert common_passwords._is_listed("whatever")
 
 
-def test_no_entry_is_found_between_two() -> None:
-    # Some ten thousand random passwords against a list of 350,000 in 2^40: less than one in 300.
+def test_random_passwords_are_not_found() -> None:
+    # 10,000 random passwords and 350,000 of 2^40 digests: one match in 300 runs of this test.
     missed = [number for number in range(10_000) if is_common(f"{number} is not on any list")]
     assert missed == []
 
 
-def test_folding_is_idempotent_and_forgets_case_and_width() -> None:
+def test_folding_is_idempotent_and_ignores_case_and_width() -> None:
     assert fold("Ｐäß ﬁ") == unicodedata.normalize("NFKC", "pässs fi".replace("sss", "ss"))
     assert fold(fold("Ｐäß ﬁ İ")) == fold("Ｐäß ﬁ İ")
 
 
 @pytest.mark.parametrize("text", ["", "a", "\ud800" * 20, "\0" * 20, "ﷺ" * 1024])
-def test_odd_texts_are_answered_too(text: str) -> None:
+def test_unusual_texts_raise_no_error(text: str) -> None:
     assert is_common(text) in (True, False)

@@ -18,7 +18,7 @@ def drained(queue: FairQueue[str]) -> list[str]:
     return found
 
 
-def test_one_network_alone_may_use_all_of_it() -> None:
+def test_one_network_may_use_the_whole_queue() -> None:
     queue = FairQueue[str](3)
     assert [queue.put("a", f"a{n}") for n in range(4)] == [(True, None)] * 3 + [(False, None)]
     assert drained(queue) == ["a0", "a1", "a2"]
@@ -30,12 +30,14 @@ def test_a_full_queue_drops_the_newest_entry_of_the_largest_network() -> None:
     for entry in ("b0", "a0", "a1", "a2"):
         queue.put(entry[0], entry)
     assert queue.put("c", "c0") == (True, "a2")
-    assert queue.put("c", "c1") == (False, None), "each would have two: the one that came first"
+    assert queue.put("c", "c1") == (False, None), (
+        "with equal numbers of entries, the queue does not change"
+    )
     assert queue.put("a", "a3") == (False, None)
     assert drained(queue) == ["b0", "a0", "c0", "a1"]
 
 
-def test_what_was_taken_counts_until_it_is_finished() -> None:
+def test_taken_entry_counts_until_it_is_finished() -> None:
     queue = FairQueue[str](2)
     queue.put("a", "a0")
     taken = queue.take()
@@ -43,13 +45,13 @@ def test_what_was_taken_counts_until_it_is_finished() -> None:
     queue.put("a", "a1")
     assert len(queue) == 2
     assert queue.put("b", "b0") == (True, "a1")
-    assert queue.put("c", "c0") == (False, None), "what is being done is not interrupted"
+    assert queue.put("c", "c0") == (False, None), "entries that were taken are not interrupted"
     taken[1]()
     assert queue.put("c", "c0") == (True, None)
     assert drained(queue) == ["b0", "c0"]
 
 
-def test_an_entry_that_left_frees_its_place_once() -> None:
+def test_removed_entry_frees_its_place_once() -> None:
     queue = FairQueue[str](2)
     queue.put("a", "a0")
     queue.put("a", "a1")
@@ -62,7 +64,7 @@ def test_an_entry_that_left_frees_its_place_once() -> None:
     assert len(queue) == 0
 
 
-def test_clear_leaves_what_was_taken() -> None:
+def test_clear_keeps_taken_entries() -> None:
     queue = FairQueue[str](5)
     for entry in ("a0", "a1", "b0"):
         queue.put(entry[0], entry)
@@ -80,9 +82,7 @@ STEPS = st.tuples(st.sampled_from(["put", "take", "finish", "leave"]), st.sample
 
 @settings(max_examples=200, deadline=None)
 @given(st.integers(1, 6), st.lists(STEPS))
-def test_entries_are_counted_and_no_network_is_crowded_out(
-    capacity: int, steps: list[Step]
-) -> None:
+def test_queue_stays_within_capacity_and_fair(capacity: int, steps: list[Step]) -> None:
     queue = FairQueue[int](capacity)
     waiting: dict[int, str] = {}
     taken: list[tuple[str, object]] = []
@@ -94,7 +94,7 @@ def test_entries_are_counted_and_no_network_is_crowded_out(
                 waiting[number] = network
             if removed is not None:
                 assert held[waiting.pop(removed)] > held[network] + 1
-            # Refused only if full, and no network with waiting entries has two more.
+            # Rejected only if the queue is full, and no network with waiting entries has two more.
             assert is_admitted or held.total() == capacity
             most = max((held[name] for name in waiting.values()), default=0)
             assert is_admitted or most <= held[network] + 1

@@ -1,4 +1,4 @@
-"""Starts that fail or are cancelled at each of their steps, and stops of which a part fails."""
+"""Starts that fail or are cancelled at any step, and stops in which a part fails."""
 
 import asyncio
 import gc
@@ -22,27 +22,27 @@ from authapi.strategies.session import SessionStrategy
 from authapi.testing import PASSWORD, client
 
 STEPS = (
-    "leaks.open",
+    "secret_scanning.open",
     "mail.open",
-    "throttle.open",
+    "rate_limits.open",
     "keys.open",
     "keys.start",
     "passwords.start",
-    "coherence.start",
-    "activity.start",
-    "housekeeping.start",
+    "invalidation.start",
+    "last_used.start",
+    "cleanup.start",
     "outbox.start",
     "metrics.start",
 )
-ASYNC_STEPS = ("keys.open", "keys.start", "passwords.start", "coherence.start")
+ASYNC_STEPS = ("keys.open", "keys.start", "passwords.start", "invalidation.start")
 PARTS = (
-    *("metrics.stop", "outbox.stop", "webhooks.close", "housekeeping.stop", "activity.stop"),
-    *("keys.stop", "coherence.stop", "passwords.stop", "throttle.close", "database.close"),
+    *("metrics.stop", "outbox.stop", "webhooks.close", "cleanup.stop", "last_used.stop"),
+    *("keys.stop", "invalidation.stop", "passwords.stop", "rate_limits.close", "database.close"),
 )
 
 
 class Boom(Exception):
-    """What a step fails with."""
+    """The error of a failing step."""
 
 
 def settings(database_url: str, **more: Any) -> Settings:
@@ -50,13 +50,13 @@ def settings(database_url: str, **more: Any) -> Settings:
 
 
 def method(services: Services, name: str) -> tuple[type[Any], str]:
-    """The class of a part of the services, and the name of the method."""
+    """The class of a service, and the name of the method."""
     part, _, called = name.partition(".")
     return type(getattr(services, part)), called
 
 
 def connections(url: str) -> int:
-    """How many there are to a PostgreSQL database besides the one that asks."""
+    """The number of connections to a PostgreSQL database, without that of the query."""
     if not url.startswith("postgresql"):
         return 0
     query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
@@ -66,8 +66,8 @@ def connections(url: str) -> int:
     return int(row[0])
 
 
-def held(folder: Path) -> list[str]:
-    """The files of this test that the process has open, and its sockets."""
+def open_files(folder: Path) -> list[str]:
+    """The open files of this test, and the open sockets of the process."""
     gc.collect()
     found = []
     for name in Path("/proc/self/fd").iterdir():
@@ -81,29 +81,29 @@ def held(folder: Path) -> list[str]:
 
 
 @asynccontextmanager
-async def nothing_stays(url: str, folder: Path) -> AsyncIterator[None]:
-    """Fails if the block leaves a task, a thread, a file, a socket or a connection behind."""
-    await asyncio.to_thread(len, "")  # the loop has a thread of its own from here on
-    tasks, files = asyncio.all_tasks(), held(folder)
+async def no_leaks(url: str, folder: Path) -> AsyncIterator[None]:
+    """Fails if the block leaks a task, a thread, a file, a socket or a connection."""
+    await asyncio.to_thread(len, "")  # starts the thread of the loop's executor
+    tasks, files = asyncio.all_tasks(), open_files(folder)
     threads = {thread.name for thread in threading.enumerate()}
     yield
     assert asyncio.all_tasks() == tasks
-    assert held(folder) == files
+    assert open_files(folder) == files
 
     def left() -> tuple[set[str], int]:
         names = {thread.name for thread in threading.enumerate()} - threads
         return {name for name in names if not name.startswith("asyncio_")}, connections(url)
 
-    # What was told to end may take a moment: the thread of a connection to SQLite, and the
-    # server's end of one to PostgreSQL.
+    # The thread of a SQLite connection, and the server process of a PostgreSQL connection, may take
+    # a moment to end.
     deadline = time.monotonic() + 10
     while (found := await asyncio.to_thread(left)) != (set(), 0):
         assert time.monotonic() < deadline, found
         await asyncio.sleep(0.01)
 
 
-async def starts_and_answers(services: Services) -> None:
-    """After all of that, the same services can be started, and work."""
+async def check_restart(services: Services) -> None:
+    """Checks that the same services can be started again, and work."""
     await services.start()
     try:
         assert (await services.passwords.hash(PASSWORD)).text
@@ -115,7 +115,7 @@ async def starts_and_answers(services: Services) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("step", STEPS)
-async def test_a_start_that_fails_closes_what_was_opened(
+async def test_a_failed_start_closes_everything(
     database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     services = Services.build(settings(database_url))
@@ -127,23 +127,23 @@ async def test_a_start_that_fails_closes_what_was_opened(
             await done
             raise Boom
 
-        # At the end of the step: what it opens is open.
+        # Fail at the end of the step, after it has opened its resources.
         if (done := original(self)) is None:
             raise Boom
         return done_and_failed(done)
 
-    async with nothing_stays(database_url, tmp_path):
+    async with no_leaks(database_url, tmp_path):
         with monkeypatch.context() as patch:
             patch.setattr(owner, name, fails)
             with pytest.raises(Boom):
                 await services.start()
-        await starts_and_answers(services)
+        await check_restart(services)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("where", ["before", "after"])
 @pytest.mark.parametrize("step", ASYNC_STEPS)
-async def test_a_start_that_is_cancelled_closes_what_was_opened(
+async def test_a_start_cancelled_at_a_step_closes_everything(
     database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, where: str
 ) -> None:
     services = Services.build(settings(database_url))
@@ -156,7 +156,7 @@ async def test_a_start_that_is_cancelled_closes_what_was_opened(
         reached.set()
         await asyncio.Event().wait()
 
-    async with nothing_stays(database_url, tmp_path):
+    async with no_leaks(database_url, tmp_path):
         with monkeypatch.context() as patch:
             patch.setattr(owner, name, waits)
             starting = asyncio.create_task(services.start())
@@ -164,14 +164,14 @@ async def test_a_start_that_is_cancelled_closes_what_was_opened(
             starting.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await starting
-        await starts_and_answers(services)
+        await check_restart(services)
 
 
-async def test_a_start_that_is_cancelled_at_any_moment_closes_what_was_opened(
+async def test_a_start_cancelled_at_any_moment_closes_everything(
     database_url: str, tmp_path: Path
 ) -> None:
     services = Services.build(settings(database_url))
-    async with nothing_stays(database_url, tmp_path):
+    async with no_leaks(database_url, tmp_path):
         for turns in range(0, 60, 4):
             starting = asyncio.create_task(services.start())
             for _ in range(turns):
@@ -179,12 +179,12 @@ async def test_a_start_that_is_cancelled_at_any_moment_closes_what_was_opened(
             starting.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await starting
-        await starts_and_answers(services)
+        await check_restart(services)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("part", PARTS)
-async def test_a_stop_goes_on_after_a_part_of_it_has_failed(
+async def test_a_stop_continues_after_a_part_has_failed(
     database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str
 ) -> None:
     services = Services.build(settings(database_url))
@@ -195,21 +195,19 @@ async def test_a_stop_goes_on_after_a_part_of_it_has_failed(
         await original(self)
         raise Boom
 
-    async with nothing_stays(database_url, tmp_path):
+    async with no_leaks(database_url, tmp_path):
         await services.start()
         await services.passwords.hash(PASSWORD)
         with monkeypatch.context() as patch:
             patch.setattr(owner, name, fails)
             with pytest.raises(Boom):
                 await services.stop()
-        await starts_and_answers(services)
+        await check_restart(services)
 
 
-async def test_a_stop_that_is_cancelled_closes_everything(
-    database_url: str, tmp_path: Path
-) -> None:
+async def test_a_cancelled_stop_closes_everything(database_url: str, tmp_path: Path) -> None:
     services = Services.build(settings(database_url))
-    async with nothing_stays(database_url, tmp_path):
+    async with no_leaks(database_url, tmp_path):
         for turns in (1, 2, 3, 5, 8, 13):
             await services.start()
             stopping = asyncio.create_task(services.stop())
@@ -224,7 +222,7 @@ async def _boom(_: object) -> None:
     raise Boom
 
 
-async def test_the_error_of_the_start_is_raised_where_closing_fails_too(
+async def test_the_error_of_the_start_is_raised_if_closing_fails_too(
     database_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     services, stop = Services.build(settings(database_url)), Passwords.stop
@@ -233,7 +231,7 @@ async def test_the_error_of_the_start_is_raised_where_closing_fails_too(
         await stop(self)
         raise OSError("while closing")
 
-    monkeypatch.setattr(type(services.coherence), "start", _boom)
+    monkeypatch.setattr(type(services.invalidation), "start", _boom)
     monkeypatch.setattr(Passwords, "stop", fails)
     with pytest.raises(Boom):
         await services.start()
@@ -241,7 +239,7 @@ async def test_the_error_of_the_start_is_raised_where_closing_fails_too(
 
 
 @pytest.mark.parametrize("error", [Boom(), ConfigurationError("no"), asyncio.CancelledError()])
-async def test_a_strategy_that_cannot_be_started(
+async def test_a_failed_start_of_a_strategy_stops_all_strategies(
     database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
     auth = AuthAPI(settings(database_url, strategies=("session", "jwt")))
@@ -249,17 +247,17 @@ async def test_a_strategy_that_cannot_be_started(
     auth.install(app)
     stopped: list[str] = []
 
-    async def starts_not(_: object) -> None:
+    async def fail_start(_: object) -> None:
         raise error
 
     async def stops(strategy: JWTStrategy | SessionStrategy) -> None:
         stopped.append(strategy.name)
         raise OSError("while closing")
 
-    monkeypatch.setattr(JWTStrategy, "start", starts_not)
+    monkeypatch.setattr(JWTStrategy, "start", fail_start)
     monkeypatch.setattr(JWTStrategy, "stop", stops)
     monkeypatch.setattr(SessionStrategy, "stop", stops)
-    async with nothing_stays(database_url, tmp_path):
+    async with no_leaks(database_url, tmp_path):
         with pytest.raises(type(error)):
             async with client(app):
                 pass
@@ -270,7 +268,7 @@ async def test_a_strategy_that_cannot_be_started(
 
 
 @pytest.mark.parametrize("where", ["services", "strategy"])
-async def test_a_lifespan_whose_end_fails_closes_the_rest(
+async def test_a_failed_stop_in_the_lifespan_closes_the_rest(
     database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     auth = AuthAPI(settings(database_url))
@@ -283,7 +281,7 @@ async def test_a_lifespan_whose_end_fails_closes_the_rest(
         await stop(self)
         raise Boom
 
-    async with nothing_stays(database_url, tmp_path):
+    async with no_leaks(database_url, tmp_path):
         monkeypatch.setattr(owner, "stop", fails)
         with pytest.raises(Boom):
             async with client(app) as api:
@@ -298,9 +296,9 @@ async def _fails_inside(app: FastAPI) -> None:
         raise ZeroDivisionError
 
 
-async def test_starts_at_once_in_one_process(tmp_path: Path) -> None:
-    # Each makes its own schema; what makes it is not made for threads.
+async def test_concurrent_starts_in_one_process(tmp_path: Path) -> None:
+    # Each creates a schema of its own, with Alembic, which is not thread-safe.
     found = [Services.build(settings(f"sqlite:///{tmp_path}/{number}.db")) for number in range(4)]
-    async with nothing_stays("sqlite", tmp_path):
+    async with no_leaks("sqlite", tmp_path):
         await asyncio.gather(*(services.start() for services in found))
         await asyncio.gather(*(services.stop() for services in found))

@@ -1,4 +1,4 @@
-"""How many logins and personal access tokens one account may have."""
+"""The limits of logins and personal access tokens of one account."""
 
 import asyncio
 from collections import Counter
@@ -12,7 +12,7 @@ import time_machine
 
 from authapi import Settings, create_app
 from authapi.testing import PASSWORD, Client, client
-from tests.web.answers import problem
+from tests.web.responses import problem
 
 NOON = datetime(2031, 5, 6, 12, tzinfo=UTC)
 ALICE = "alice@example.com"
@@ -20,7 +20,7 @@ ALICE = "alice@example.com"
 
 @pytest.fixture
 async def api(database_url: str) -> AsyncIterator[Client]:
-    """The shipped app with room for three of each."""
+    """The shipped application with a limit of three for each."""
     settings = Settings(database_url=database_url, max_sessions=3, max_personal_tokens=3)  # type: ignore[arg-type]
     async with client(create_app(settings)) as found:
         await found.create_user(ALICE)
@@ -28,7 +28,7 @@ async def api(database_url: str) -> AsyncIterator[Client]:
 
 
 async def log_in(api: Client, strategy: str) -> tuple[str, dict[str, str]]:
-    """The id of a new login, and the headers that present it; the client keeps nothing."""
+    """The session id of a new login, and the headers with its credential. Clears the cookies."""
     body = {"email": ALICE, "password": PASSWORD, "strategy": strategy}
     answer = await api.post("/login", json=body)
     assert answer.status_code == 200
@@ -55,15 +55,17 @@ async def ended(api: Client, headers: dict[str, str]) -> list[dict[str, Any]]:
     return [item for item in items if item["type"] == "session_ended"]
 
 
-async def test_v7_1_2_one_login_more_ends_that_unused_for_the_longest(api: Client) -> None:
+async def test_v7_1_2_a_login_beyond_the_limit_ends_the_least_recently_used_one(
+    api: Client,
+) -> None:
     with time_machine.travel(NOON, tick=False) as clock:
         logins = []
         for strategy in ("session", "token", "jwt"):
             logins.append(await log_in(api, strategy))
             clock.shift(60)
-        # The first is used again, so the second is the one that nobody misses.
+        # The first is used again, so the second is the least recently used one.
         assert (await api.get("/me", headers=logins[0][1])).status_code == 200
-        await api.services.activity.flush()
+        await api.services.last_used.flush()
         clock.shift(60)
         newest, headers = await log_in(api, "session")
         assert (await api.get("/me", headers=logins[1][1])).status_code == 401
@@ -83,7 +85,7 @@ async def test_a_login_that_replaces_one_ends_no_other(api: Client) -> None:
     assert [item["detail"] for item in await ended(api, headers)] == [{"because": "replaced"}]
 
 
-async def test_what_has_ended_and_tokens_of_ones_own_do_not_count(api: Client) -> None:
+async def test_expired_sessions_and_personal_tokens_do_not_count_as_logins(api: Client) -> None:
     with time_machine.travel(NOON, tick=False) as clock:
         for _ in range(3):
             await log_in(api, "jwt")
@@ -95,24 +97,24 @@ async def test_what_has_ended_and_tokens_of_ones_own_do_not_count(api: Client) -
         assert await ended(api, logins[0][1]) == []
 
 
-async def test_many_logins_at_once_leave_no_more(api: Client) -> None:
+async def test_concurrent_logins_do_not_exceed_the_limit(api: Client) -> None:
     body = {"email": ALICE, "password": PASSWORD, "strategy": "token"}
     answers = await asyncio.gather(*(api.post("/login", json=body) for _ in range(9)))
     assert {answer.status_code for answer in answers} == {200}
-    alive = []
+    statuses = []
     for answer in answers:
         headers = {"authorization": f"Bearer {answer.json()['access_token']}"}
-        alive.append((await api.get("/me", headers=headers)).status_code)
-    assert Counter(alive) == {200: 3, 401: 6}
+        statuses.append((await api.get("/me", headers=headers)).status_code)
+    assert Counter(statuses) == {200: 3, 401: 6}
 
 
-async def test_one_token_more_is_refused(api: Client) -> None:
+async def test_a_token_beyond_the_limit_is_refused(api: Client) -> None:
     with time_machine.travel(NOON, tick=False) as clock:
         _, headers = await log_in(api, "session")
         answers = await asyncio.gather(*(make(api, headers, expires_in=60) for _ in range(8)))
         assert Counter(answer.status_code for answer in answers) == {201: 3, 409: 5}
         problem(await make(api, headers), 409, "too_many_tokens")
-        # Ending one makes room, and so does time.
+        # A token that is revoked or expires frees a place.
         listed = (await api.get("/me/tokens", headers=headers)).json()
         assert len(listed) == 3
         await api.delete(f"/me/tokens/{listed[0]['id']}", headers=headers)
@@ -122,7 +124,7 @@ async def test_one_token_more_is_refused(api: Client) -> None:
         assert (await make(api, headers)).status_code == 201
 
 
-async def test_others_do_not_count(api: Client) -> None:
+async def test_tokens_of_other_users_do_not_count(api: Client) -> None:
     _, headers = await log_in(api, "session")
     for _ in range(3):
         assert (await make(api, headers)).status_code == 201

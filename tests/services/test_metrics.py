@@ -1,4 +1,4 @@
-"""Metrics: what is counted, and what never becomes a label."""
+"""Metrics: what is counted, and which values labels never have."""
 
 import os
 import re
@@ -45,10 +45,10 @@ async def test_requests_are_counted_by_pattern(api: Client) -> None:
     assert found['authapi_requests_total{method="GET",route="none",status="404"}'] == 1
     refused = 'authapi_requests_total{method="DELETE",route="/me/tokens/{token_id}",status="401"}'
     assert found[refused] == 1
-    assert found['authapi_request_seconds_count{method="GET",route="/me"}'] == 2
+    assert found['authapi_request_duration_seconds_count{method="GET",route="/me"}'] == 2
 
 
-async def test_a_method_of_somebodys_own_is_no_label(api: Client) -> None:
+async def test_an_unknown_method_is_no_label(api: Client) -> None:
     await api.request("BREW", "/me")
     found = await scraped(api)
     assert found['authapi_requests_total{method="other",route="/me",status="405"}'] == 1
@@ -70,11 +70,11 @@ async def test_authentications_are_counted_by_strategy_and_outcome(api: Client) 
         if name.startswith("authapi_authentications_total")
     }
     assert counted == {
-        'authapi_authentications_total{outcome="recognised",strategy="token"}': 1,
-        'authapi_authentications_total{outcome="known",strategy="token"}': 2,
+        'authapi_authentications_total{outcome="authenticated",strategy="token"}': 1,
+        'authapi_authentications_total{outcome="cached",strategy="token"}': 2,
         'authapi_authentications_total{outcome="refused",strategy="token"}': 1,
     }
-    assert found["authapi_known_callers"] == 1
+    assert found["authapi_identity_cache_entries"] == 1
 
 
 async def test_events_and_levels(api: Client) -> None:
@@ -88,7 +88,7 @@ async def test_events_and_levels(api: Client) -> None:
     assert found["authapi_database_connections"] == 0
 
 
-async def test_no_label_tells_of_a_person(api: Client) -> None:
+async def test_no_label_contains_personal_data(api: Client) -> None:
     alice = await api.create_user("alice.canary@example.com")
     await api.login(alice)
     await api.get(f"/me?email={alice.email}")
@@ -98,7 +98,7 @@ async def test_no_label_tells_of_a_person(api: Client) -> None:
     assert re.findall(r"(\w+)=", " ".join(re.findall(r"\{(.*?)\}", text))) != []
 
 
-async def test_without_the_setting_nothing_is_counted_or_served(
+async def test_metrics_are_off_by_default(
     make_settings: SettingsFactory,
 ) -> None:
     async with client(create_app(make_settings())) as api:
@@ -106,7 +106,9 @@ async def test_without_the_setting_nothing_is_counted_or_served(
         assert (await api.get("/metrics")).status_code == 404
 
 
-async def test_the_span_of_a_request_tells_how_and_not_who(make_settings: SettingsFactory) -> None:
+async def test_the_span_of_a_request_names_strategy_and_outcome_only(
+    make_settings: SettingsFactory,
+) -> None:
     exporter = InMemorySpanExporter()
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
@@ -123,9 +125,9 @@ async def test_the_span_of_a_request_tells_how_and_not_who(make_settings: Settin
         api.headers["Authorization"] = token + "x"
         assert (await api.get("/me")).status_code == 401
         spans = [span for span in exporter.get_finished_spans() if span.parent is None]
-    told = [dict(span.attributes or {}) for span in spans]
-    how = [(item["authapi.strategy"], item["authapi.outcome"]) for item in told]
-    assert how == [("jwt", "recognised"), ("jwt", "known"), ("jwt", "refused")]
+    attributes = [dict(span.attributes or {}) for span in spans]
+    outcomes = [(item["authapi.strategy"], item["authapi.outcome"]) for item in attributes]
+    assert outcomes == [("jwt", "authenticated"), ("jwt", "cached"), ("jwt", "refused")]
     everything = " ".join(span.to_json() for span in exporter.get_finished_spans())
     assert "canary" not in everything
     assert token.removeprefix("Bearer ") not in everything
@@ -137,30 +139,30 @@ from pathlib import Path
 from threading import Barrier, Thread
 
 folder = os.environ["PROMETHEUS_MULTIPROC_DIR"]
-from authapi.services import metrics as module
+from authapi.services import metrics as metrics_module
 
 killed = subprocess.Popen([sys.executable, "-c", "pass"])
 killed.wait()
-errors, registry, rounds = [], module.registry_of_workers(), 20
+errors, registry, rounds = [], metrics_module.registry_of_workers(), 20
 together, removing = Barrier(4, timeout=30), Barrier(4, timeout=30)
 kill, remove = os.kill, os.unlink
 
-def all_have_looked(pid, number):
-    # Each scrape has listed the files of the worker before the first one removes them.
+def wait_for_all_checks(pid, number):
+    # Each scrape lists the files of the worker before the first one removes them.
     try:
         kill(pid, number)
     finally:
         together.wait()
 
-def all_have_listed(path, **options):
+def wait_for_all_lists(path, **options):
     removing.wait()
     remove(path, **options)
 
-os.kill, os.unlink, os.remove = all_have_looked, all_have_listed, all_have_listed
+os.kill, os.unlink, os.remove = wait_for_all_checks, wait_for_all_lists, wait_for_all_lists
 
 def scrape():
     try:
-        module.generate_latest(registry)
+        metrics_module.generate_latest(registry)
     except BaseException as error:
         errors.append(repr(error))
         together.abort()
@@ -176,7 +178,7 @@ print(errors, sorted(os.listdir(folder)))
 """
 
 
-def test_scrapes_at_once_after_a_worker_was_killed(tmp_path: Path) -> None:
+def test_concurrent_scrapes_after_a_worker_was_killed(tmp_path: Path) -> None:
     environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
     done = subprocess.run(
         [sys.executable, "-c", _SCRAPES],

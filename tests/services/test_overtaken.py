@@ -1,4 +1,4 @@
-"""What is written on the strength of a session, when that ends between the look and the write."""
+"""Writes that depend on a session which ends between its authentication and the write."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -9,18 +9,18 @@ import pytest
 import sqlalchemy as sa
 
 from authapi.clock import now
-from authapi.crypto.refresh import new_refresh_token
+from authapi.crypto.refresh_tokens import new_refresh_token
 from authapi.crypto.secrets import hash_secret, new_secret
 from authapi.errors import InvalidCredential, InvalidGrant, NotFound, WrongPassword
 from authapi.identity import EventType, Identity, Session, SessionKind, User
 from authapi.services import Lifetime, Services
-from authapi.services.addresses import parse_email
+from authapi.services.email_address import parse_email
 from authapi.testing import PASSWORD
 from tests.storage.rows import a_session
 
 ALICE = parse_email("alice@example.com")
 OTHER = PASSWORD[::-1]
-Deed = Callable[[Services, Identity], Awaitable[object]]
+Operation = Callable[[Services, Identity], Awaitable[object]]
 
 
 def session_of(caller: Identity) -> UUID:
@@ -30,7 +30,7 @@ def session_of(caller: Identity) -> UUID:
 
 async def change_password(services: Services, caller: Identity) -> None:
     await services.accounts.change_password(
-        caller, current=PASSWORD, new=OTHER, renewed=hash_secret(new_secret())
+        caller, current=PASSWORD, new=OTHER, new_secret_hash=hash_secret(new_secret())
     )
 
 
@@ -43,18 +43,18 @@ async def end_all_from_elsewhere(services: Services, caller: Identity) -> None:
 
 
 async def log_in(services: Services) -> Identity:
-    """The caller of a new cookie session, as the next request would see them."""
+    """The identity of a new cookie session, as the next request would authenticate it."""
     secret = hash_secret(new_secret())
-    login = await services.accounts.prove(ALICE, PASSWORD)
+    login = await services.accounts.authenticate(ALICE, PASSWORD)
     lifetime = Lifetime(timedelta(days=1))
     kind = SessionKind.SESSION
-    await services.sessions.begin(login, kind, lifetime=lifetime, secret=secret)
-    found = await services.sessions.identify_secret(secret, kind, strategy="session")
+    await services.sessions.create(login, kind, lifetime=lifetime, secret=secret)
+    found = await services.sessions.identify_by_secret(secret, kind, strategy="session")
     assert found is not None
     return found
 
 
-ENDINGS: dict[str, Deed] = {
+ENDINGS: dict[str, Operation] = {
     "logout": lambda services, caller: services.sessions.logout(caller),
     "ended": lambda services, caller: services.sessions.end_own(session_of(caller), caller),
     "all others ended": end_all_from_elsewhere,
@@ -65,19 +65,19 @@ ENDINGS: dict[str, Deed] = {
     "on and off": lambda services, caller: services.accounts.set_active(caller.user.id, False),
     "password set": lambda services, caller: services.accounts.set_password(caller.user.id, OTHER),
 }
-WRITES: dict[str, Deed] = {
-    "token": lambda services, caller: services.tokens.create(
+WRITES: dict[str, Operation] = {
+    "token": lambda services, caller: services.personal_tokens.create(
         caller, name="x", scopes=None, lifetime=None
     ),
     "name": lambda services, caller: services.accounts.edit(
-        caller.user.id, {"name": "x"}, unless=lambda _: False, caller=caller
+        caller.user.id, {"name": "x"}, is_stale=lambda _: False, caller=caller
     ),
     "deletion": lambda services, caller: services.accounts.delete(caller.user.id, caller=caller),
     "password": change_password,
     "reauthentication": lambda services, caller: services.accounts.reauthenticate(
-        caller, PASSWORD, renewed=None
+        caller, PASSWORD, new_secret_hash=None
     ),
-    "address": lambda services, caller: services.emails.request_change(
+    "address": lambda services, caller: services.email_changes.request_email_change(
         caller, parse_email("new@example.com"), password=None
     ),
     "data": lambda services, caller: services.sessions.merge_data(caller, {"a": 1}),
@@ -86,13 +86,15 @@ End = Callable[[Services, Identity, Session, Session], Awaitable[object]]
 ENDS: dict[str, End] = {
     "one login": lambda services, caller, login, _: services.sessions.end_own(login.id, caller),
     "all other logins": lambda services, caller, *_: services.sessions.end_others(caller),
-    "a token": lambda services, caller, _, token: services.tokens.end_own(token.id, caller),
+    "a token": lambda services, caller, _, token: services.personal_tokens.end_own(
+        token.id, caller
+    ),
 }
 
 
 @pytest.mark.parametrize("write", WRITES)
 @pytest.mark.parametrize("ending", ENDINGS)
-async def test_nothing_is_written_for_a_session_that_has_ended(
+async def test_no_write_for_a_session_that_has_ended(
     services_on_each: Services, ending: str, write: str
 ) -> None:
     services = services_on_each
@@ -103,14 +105,14 @@ async def test_nothing_is_written_for_a_session_that_has_ended(
         await services.accounts.set_active(account.id, True)
     with pytest.raises((InvalidCredential, WrongPassword)):
         await WRITES[write](services, caller)
-    assert await services.tokens.list_of(account.id) == []
+    assert await services.personal_tokens.list_of(account.id) == []
     assert (await services.accounts.find(account.id)).name == "Alice"
     async with services.database.read() as store:
         assert await store.sessions.find_data(session_of(caller)) in (None, {})
 
 
 async def another_login_and_a_token(services: Services, user: User) -> tuple[Session, Session]:
-    """Put there past all rules, as some of the endings leave nobody who could make them."""
+    """Inserts a login and a token directly, as some endings leave no way to create them."""
     until = now() + timedelta(days=1)
     found = [
         a_session(user, name=name, idle_expires_at=None, expires_at=until) for name in (None, "x")
@@ -121,14 +123,14 @@ async def another_login_and_a_token(services: Services, user: User) -> tuple[Ses
     return found[0], found[1]
 
 
-async def left(services: Services, user: User) -> set[UUID]:
-    logins = await services.sessions.list_of(user.id)
-    return {session.id for session in [*logins, *await services.tokens.list_of(user.id)]}
+async def remaining(services: Services, user: User) -> set[UUID]:
+    logins = await services.sessions.list_for_user(user.id)
+    return {session.id for session in [*logins, *await services.personal_tokens.list_of(user.id)]}
 
 
 @pytest.mark.parametrize("end", ENDS)
 @pytest.mark.parametrize("ending", ENDINGS)
-async def test_nothing_is_ended_by_a_session_that_has_ended(
+async def test_a_session_that_has_ended_ends_no_other(
     services_on_each: Services, ending: str, end: str
 ) -> None:
     services = services_on_each
@@ -138,30 +140,28 @@ async def test_nothing_is_ended_by_a_session_that_has_ended(
     login, token = await another_login_and_a_token(services, account)
     with pytest.raises(InvalidCredential):
         await ENDS[end](services, caller, login, token)
-    assert {login.id, token.id} <= await left(services, account)
+    assert {login.id, token.id} <= await remaining(services, account)
 
 
 @pytest.mark.parametrize("end", ENDS)
-async def test_who_is_still_logged_in_ends(services_on_each: Services, end: str) -> None:
+async def test_a_live_session_can_end_others(services_on_each: Services, end: str) -> None:
     account = await services_on_each.accounts.create(ALICE, PASSWORD)
     caller = await log_in(services_on_each)
     login, token = await another_login_and_a_token(services_on_each, account)
     await ENDS[end](services_on_each, caller, login, token)
     gone = token if end == "a token" else login
     kept = {session_of(caller), login.id, token.id} - {gone.id}
-    assert await left(services_on_each, account) == kept
+    assert await remaining(services_on_each, account) == kept
 
 
 @pytest.mark.parametrize("write", WRITES)
-async def test_who_is_still_logged_in_writes(services_on_each: Services, write: str) -> None:
+async def test_a_live_session_can_write(services_on_each: Services, write: str) -> None:
     await services_on_each.accounts.create(ALICE, PASSWORD)
     await WRITES[write](services_on_each, await log_in(services_on_each))
 
 
 @pytest.mark.parametrize("write", ["token", "name", "deletion"])
-async def test_nothing_is_written_for_an_account_that_is_gone(
-    services_on_each: Services, write: str
-) -> None:
+async def test_no_write_for_a_deleted_account(services_on_each: Services, write: str) -> None:
     account = await services_on_each.accounts.create(ALICE, PASSWORD)
     caller = await log_in(services_on_each)
     await services_on_each.accounts.delete(account.id)
@@ -169,13 +169,13 @@ async def test_nothing_is_written_for_an_account_that_is_gone(
         await WRITES[write](services_on_each, caller)
 
 
-async def test_a_change_of_password_is_a_fresh_login(services_on_each: Services) -> None:
+async def test_a_change_of_password_renews_the_auth_time(services_on_each: Services) -> None:
     await services_on_each.accounts.create(ALICE, PASSWORD)
     caller, secret = await log_in(services_on_each), hash_secret(new_secret())
     await services_on_each.accounts.change_password(
-        caller, current=PASSWORD, new=OTHER, renewed=secret
+        caller, current=PASSWORD, new=OTHER, new_secret_hash=secret
     )
-    renewed = await services_on_each.sessions.identify_secret(
+    renewed = await services_on_each.sessions.identify_by_secret(
         secret, SessionKind.SESSION, strategy="session"
     )
     assert renewed is not None
@@ -183,35 +183,35 @@ async def test_a_change_of_password_is_a_fresh_login(services_on_each: Services)
     assert renewed.auth_time > caller.auth_time
 
 
-BLOCKED_BY_US = sa.text(
+BLOCKED_BY_THIS_TRANSACTION = sa.text(
     "SELECT count(*) FROM pg_locks "
     "WHERE NOT granted AND pg_backend_pid() = ANY(pg_blocking_pids(pid))"
 )
 
 
-async def test_a_refresh_that_a_change_of_password_overtakes_is_no_theft(
+async def test_a_refresh_concurrent_with_a_change_of_password_is_not_reported_as_reuse(
     services_on_each: Services,
 ) -> None:
     services, first = services_on_each, new_refresh_token()
     account = await services.accounts.create(ALICE, PASSWORD)
-    login = await services.accounts.prove(ALICE, PASSWORD)
+    login = await services.accounts.authenticate(ALICE, PASSWORD)
     lifetime = Lifetime(timedelta(days=1))
-    session = await services.sessions.begin(
+    session = await services.sessions.create(
         login, SessionKind.JWT, lifetime=lifetime, refresh=first
     )
     async with services.database.transaction() as store:
-        # As `change_password` does: whoever refreshes has found the family and waits for this.
+        # Like `change_password`: the refresh has found the family, and waits for this lock.
         await store.sessions.lock(session.id)
-        refreshing = asyncio.create_task(services.refresh_tokens.exchange(first.text))
+        refreshing = asyncio.create_task(services.refresh_tokens.refresh(first.text))
         if store.connection.dialect.name == "postgresql":
             for _ in range(500):
-                if await store.connection.scalar(BLOCKED_BY_US):
+                if await store.connection.scalar(BLOCKED_BY_THIS_TRANSACTION):
                     break
                 await asyncio.sleep(0.01)
-        await store.refresh_families.end_of(account.id)
+        await store.refresh_families.delete_for_user(account.id)
     with pytest.raises(InvalidGrant):
         await refreshing
-    assert [found.id for found in await services.sessions.list_of(account.id)] == [session.id]
+    assert [found.id for found in await services.sessions.list_for_user(account.id)] == [session.id]
     events = await services.audit.page(account.id, before=None, limit=100)
     kinds = {event.type for event in events}
     assert EventType.LOGIN in kinds

@@ -1,4 +1,4 @@
-"""Which passwords may be chosen, and that they are then compared exactly as they were chosen."""
+"""The password policy, and exact comparison of passwords at login."""
 
 import os
 import subprocess
@@ -35,7 +35,7 @@ GOOD = {
 
 
 class Counter:
-    """How often argon2 ran."""
+    """Counts the runs of argon2."""
 
     def __init__(self) -> None:
         self.hashed = self.verified = 0
@@ -47,7 +47,7 @@ class Counter:
 
 @pytest.fixture
 def argon2(monkeypatch: pytest.MonkeyPatch) -> Counter:
-    """Counts hashes, from the start of the service on (its decoy is not counted)."""
+    """Counts hashes since the start of the service, without its decoy."""
     counter = Counter()
     hash_it, verify_it = PasswordHasher.hash, PasswordHasher.verify
 
@@ -57,7 +57,7 @@ def argon2(monkeypatch: pytest.MonkeyPatch) -> Counter:
 
     def counted_verify(self: PasswordHasher, password: str, stored: object) -> None:
         counter.verified += 1
-        verify_it(self, password, stored)  # type: ignore[arg-type]  # handed through
+        verify_it(self, password, stored)  # type: ignore[arg-type]  # passed through
 
     monkeypatch.setattr(PasswordHasher, "hash", counted_hash)
     monkeypatch.setattr(PasswordHasher, "verify", counted_verify)
@@ -66,7 +66,7 @@ def argon2(monkeypatch: pytest.MonkeyPatch) -> Counter:
 
 @pytest.fixture
 async def alice(api: Client) -> User:
-    """Somebody who is logged in with a cookie."""
+    """A user who is logged in with a cookie."""
     user = await api.create_user("alice@corp.example")
     await api.login(user)
     return user
@@ -92,7 +92,7 @@ def refusal(response: httpx.Response, code: str, field: str) -> None:
 
 
 @pytest.mark.parametrize("password", COMMON)
-async def test_common_passwords_are_refused_at_register(
+async def test_common_password_is_rejected_at_registration(
     api: Client, argon2: Counter, password: str
 ) -> None:
     refusal(await register(api, password), "password_common", "password")
@@ -100,14 +100,14 @@ async def test_common_passwords_are_refused_at_register(
 
 
 @pytest.mark.parametrize("password", COMMON)
-async def test_common_passwords_are_refused_at_a_change(
+async def test_common_password_is_rejected_at_a_change(
     api: Client, alice: User, password: str
 ) -> None:
     refusal(await change(api, password), "password_common", "new_password")
     assert await log_in(api, PASSWORD, alice.email) == 200
 
 
-def test_common_passwords_are_refused_on_the_command_line(
+def test_common_password_is_rejected_on_the_command_line(
     sqlite_url: str, forking: Forking, tmp_path: Path
 ) -> None:
     def command(*arguments: str, typed: str) -> subprocess.CompletedProcess[str]:
@@ -116,7 +116,7 @@ def test_common_passwords_are_refused_on_the_command_line(
 
     refused = command("users", "create", "bob@example.com", typed="PassWordPassWord\n")
     assert (refused.returncode, refused.stdout) == (1, "")
-    assert refused.stderr == "authapi: password: too many people have this password\n"
+    assert refused.stderr == "authapi: password: this password is too common\n"
     made = command("users", "create", "bob@example.com", typed=PASSWORD + "\n")
     assert made.returncode == 0, made.stderr
     again = command("users", "set-password", "bob@example.com", typed="passwordpassword\n")
@@ -136,47 +136,45 @@ def test_common_passwords_are_refused_on_the_command_line(
         ("bob@example.com", "authapi authapi 1!"),
     ],
 )
-async def test_the_own_address_and_context_words_count_for_nothing(
+async def test_own_address_and_context_words_do_not_count(
     api: Client, argon2: Counter, email: str, password: str
 ) -> None:
     refusal(await register(api, password, email), "password_guessable", "password")
     assert argon2.total == 0
 
 
-async def test_the_own_address_counts_for_nothing_at_a_change(api: Client, alice: User) -> None:
+async def test_own_address_does_not_count_at_a_change(api: Client, alice: User) -> None:
     refusal(await change(api, "alice-corp-2026!!"), "password_guessable", "new_password")
 
 
-async def test_words_from_settings_count_for_nothing(make_settings: SettingsFactory) -> None:
+async def test_context_words_of_the_settings_do_not_count(make_settings: SettingsFactory) -> None:
     settings = make_settings(password_context_words=("Wonderland", "rabbit"))
     async with client(create_app(settings)) as api:
         refusal(await register(api, "Rabbit in wonderland"), "password_guessable", "password")
         assert (await register(api, "Rabbit in wonderland, late at tea")).status_code == 201
 
 
-async def test_short_words_of_an_address_are_no_reason(api: Client) -> None:
-    # "al" and "co" are in half of all words.
+async def test_short_parts_of_an_address_are_ignored(api: Client) -> None:
+    # Many words contain "al" and "co".
     response = await register(api, "calm ocean alcove coal", "al@co.example")
     assert response.status_code == 201, response.text
 
 
 @pytest.mark.parametrize("password", GOOD.values(), ids=GOOD)
-async def test_good_passwords_are_accepted_and_work(api: Client, password: str) -> None:
+async def test_good_password_is_accepted_and_logs_in(api: Client, password: str) -> None:
     assert (await register(api, password)).status_code == 201
     assert await log_in(api, password) == 200
 
 
 @pytest.mark.parametrize("character", ["é", "🦊", "花", "x"])
 async def test_length_is_counted_in_characters(api: Client, character: str) -> None:
-    # Varied, so that no pattern refuses them; only one character makes the difference.
+    # Varied characters, so that no other rule applies; the two differ by one character.
     base = "".join(character + letter for letter in "vjqkzxwpm")
     refusal(await register(api, base[:14]), "password_too_short", "password")
     assert (await register(api, base[:15])).status_code == 201
 
 
-async def test_an_over_long_password_costs_no_hash(
-    api: Client, alice: User, argon2: Counter
-) -> None:
+async def test_over_long_password_is_not_hashed(api: Client, alice: User, argon2: Counter) -> None:
     before = argon2.total
     longer = "".join(chr(0x4E00 + number) for number in range(1025))
     for response in (
@@ -192,7 +190,7 @@ async def test_an_over_long_password_costs_no_hash(
     assert argon2.total == before
 
 
-async def test_the_limits_are_settings(make_settings: SettingsFactory) -> None:
+async def test_length_limits_apply_to_new_passwords_only(make_settings: SettingsFactory) -> None:
     settings = make_settings(password_min_length=20, password_max_length=64)
     async with client(create_app(settings)) as api:
         good = GOOD["64 characters"]
@@ -201,12 +199,12 @@ async def test_the_limits_are_settings(make_settings: SettingsFactory) -> None:
         refusal(await register(api, good[:19]), "password_too_short", "password")
         assert (await register(api, good)).status_code == 201
         assert await log_in(api, good) == 200
-        # What was never a password is no reason to answer otherwise at login.
+        # At login, a password outside the limits gets the same response as any wrong one.
         assert await log_in(api, good + "!") == 401
 
 
 @pytest.mark.parametrize("length", [72, 255, 1023])
-async def test_cve_2025_22228_nothing_is_cut_off(api: Client, length: int) -> None:
+async def test_cve_2025_22228_long_password_is_not_truncated(api: Client, length: int) -> None:
     start = ("the sea is wide and the night is long; " * 40)[:length]
     await api.create_user("bob@example.com", password=start + "a")
     assert await log_in(api, start + "a") == 200
@@ -224,15 +222,17 @@ async def test_cve_2025_22228_nothing_is_cut_off(api: Client, length: int) -> No
         "Pä  ss und viel mehr davon",
     ],
 )
-async def test_a_password_is_compared_exactly_as_it_was_received(api: Client, other: str) -> None:
+async def test_password_is_compared_exactly_as_received(api: Client, other: str) -> None:
     password = "Pä ss und viel mehr davon"
     assert (await register(api, password)).status_code == 201
     assert await log_in(api, password) == 200
     assert await log_in(api, other) == 401
 
 
-async def test_one_login_is_one_verification(api: Client, alice: User, argon2: Counter) -> None:
-    # No cache of passwords that were right before.
+async def test_each_login_verifies_the_password_once(
+    api: Client, alice: User, argon2: Counter
+) -> None:
+    # Correct passwords are not cached.
     before = argon2.verified, argon2.hashed
     for number in range(1, 4):
         assert await log_in(api, PASSWORD, alice.email) == 200
@@ -241,8 +241,8 @@ async def test_one_login_is_one_verification(api: Client, alice: User, argon2: C
     assert argon2.verified == before[0] + 4
 
 
-async def test_accounts_without_password_have_none(api: Client) -> None:
-    from authapi.services.addresses import parse_email
+async def test_account_without_password_cannot_log_in_with_one(api: Client) -> None:
+    from authapi.services.email_address import parse_email
 
     await api.services.accounts.create(parse_email("bob@example.com"), None)
     assert await log_in(api, " ") == 401
@@ -251,9 +251,7 @@ async def test_accounts_without_password_have_none(api: Client) -> None:
         assert (await api.post("/login", json=body)).status_code == 422
 
 
-async def test_a_change_wants_the_current_password_and_another_one(
-    api: Client, alice: User
-) -> None:
+async def test_change_requires_the_current_password_and_a_new_one(api: Client, alice: User) -> None:
     response = await api.post("/me/password", json={"new_password": GOOD["spaces and digits"]})
     assert response.status_code == 422
     refusal(await change(api, PASSWORD), "password_unchanged", "new_password")
@@ -265,7 +263,8 @@ async def test_passwords_do_not_expire(
     from datetime import timedelta
 
     from authapi.clock import now
-    from authapi.services import accounts, sessions
+    from authapi.services import accounts
+    from authapi.services.sessions import service as sessions
 
     later = now() + timedelta(days=3653)
     for module in (accounts, sessions):
@@ -273,7 +272,7 @@ async def test_passwords_do_not_expire(
     assert await log_in(api, PASSWORD, alice.email) == 200
 
 
-async def test_password_fields_say_that_they_are_passwords(api: Client) -> None:
+async def test_password_fields_have_format_password(api: Client) -> None:
     document = (await api.get("/openapi.json")).json()
     found = {
         f"{name}.{field}": schema
@@ -296,8 +295,8 @@ async def test_password_fields_say_that_they_are_passwords(api: Client) -> None:
         assert (schema["format"], schema["writeOnly"]) == ("password", True)
 
 
-def test_no_password_is_in_the_package() -> None:
-    # Digests are shipped, and never a list that somebody could use.
+def test_package_contains_no_list_of_passwords() -> None:
+    # The package contains digests, which cannot be used as a list of passwords.
     from authapi.services import common_passwords
 
     folder = Path(common_passwords.__file__).parent

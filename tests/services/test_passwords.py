@@ -1,4 +1,4 @@
-"""The pool that hashes: off the event loop, bounded, and never short of a place afterwards."""
+"""The hashing pool: off the event loop, bounded, and every place is freed in the end."""
 
 import asyncio
 import os
@@ -11,21 +11,21 @@ import anyio
 import pytest
 
 from authapi import create_app
-from authapi.crypto.passwords import Cost, PasswordHash, foreign_hash
+from authapi.crypto.passwords import Cost, PasswordHash, imported_hash
 from authapi.errors import InvalidInput, Overloaded, PasswordMismatch
 from authapi.services import passwords as module
 from authapi.services.passwords import Passwords
 from authapi.settings import Settings
 from authapi.testing import PASSWORD, client
 from tests.conftest import SettingsFactory
-from tests.crypto.foreign_vectors import DEFAULT
-from tests.crypto.foreign_vectors import PASSWORD as FOREIGN_PASSWORD
+from tests.crypto.imported_hash_vectors import DEFAULT
+from tests.crypto.imported_hash_vectors import PASSWORD as FOREIGN_PASSWORD
 
 pytestmark = pytest.mark.real_hashes
 
 
 class Hasher:
-    """Hashes for as long as the test wants, and knows who works at it."""
+    """Hashes until the test releases it, and records the threads."""
 
     def __init__(self, _: Cost) -> None:
         self.go_on = threading.Event()
@@ -46,25 +46,25 @@ class Hasher:
         let_go = self.go_on.wait(timeout=30)
         with self.lock:
             self.working -= 1
-        assert let_go, "the event loop did not turn while a password was hashed"
+        assert let_go, "the event loop was blocked while a password was hashed"
         return PasswordHash(password)
 
     def verify(self, password: str, stored: PasswordHash | None) -> None:
         raise PasswordMismatch
 
-    def is_outdated(self, stored: PasswordHash) -> bool:
+    def needs_rehash(self, stored: PasswordHash) -> bool:
         return False
 
 
 async def until(condition: Callable[[], bool]) -> None:
     with anyio.fail_after(20):
-        while not condition():  # noqa: ASYNC110  # what is awaited happens in threads
+        while not condition():  # noqa: ASYNC110  # the condition changes in threads
             await asyncio.sleep(0.001)
 
 
 @pytest.fixture
 async def pool(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Passwords]:
-    """Two may hash and three may wait."""
+    """Two threads and three waiting places."""
     monkeypatch.setattr(module, "PasswordHasher", Hasher)
     passwords = Passwords(Settings(hash_concurrency=2, hash_queue=3))
     await passwords.start()
@@ -83,7 +83,7 @@ def begin(pool: Passwords, count: int, first: int = 0) -> list[asyncio.Task[Pass
     return [asyncio.create_task(pool.hash(str(n))) for n in range(first, first + count)]
 
 
-async def test_the_event_loop_turns_while_a_password_is_hashed(pool: Passwords) -> None:
+async def test_hashing_does_not_block_the_event_loop(pool: Passwords) -> None:
     [task] = begin(pool, 1)
     await until(lambda: hasher(pool).working == 1)
     for _ in range(100):
@@ -96,7 +96,7 @@ async def test_the_event_loop_turns_while_a_password_is_hashed(pool: Passwords) 
     assert name != threading.current_thread().name
 
 
-async def test_no_more_than_the_setting_hash_at_once(pool: Passwords) -> None:
+async def test_number_of_concurrent_hashes_is_bounded(pool: Passwords) -> None:
     tasks = begin(pool, 5)
     await until(lambda: hasher(pool).working == 2)
     assert len(hasher(pool).begun) == 2
@@ -106,26 +106,26 @@ async def test_no_more_than_the_setting_hash_at_once(pool: Passwords) -> None:
     assert len(hasher(pool).threads) == 2
 
 
-async def test_hashing_steps_back_behind_the_event_loop(pool: Passwords) -> None:
+async def test_hashing_threads_have_a_lower_priority_than_the_event_loop(pool: Passwords) -> None:
     own = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
     hasher(pool).go_on.set()
     await asyncio.gather(*begin(pool, 4))
     behind = min(own + 10, 19) if sys.platform == "linux" else own
-    assert hasher(pool).niceness == {behind}, "how nice each thread of the pool is"
+    assert hasher(pool).niceness == {behind}, "the niceness of each thread of the pool"
     assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == own
 
 
-async def test_beyond_the_queue_is_refused_at_once(pool: Passwords) -> None:
+async def test_full_queue_rejects_at_once(pool: Passwords) -> None:
     tasks = begin(pool, 5)
     await until(lambda: hasher(pool).working == 2)
     for attempt in (pool.hash("x"), pool.verify("x", None)):
         with pytest.raises(Overloaded):
             await attempt
-    # What needs no hashing needs no place: a proved login must not be refused after all.
-    assert not pool.is_outdated(PasswordHash(""))
+    # `needs_rehash` needs no place in the queue: it must not reject a verified login.
+    assert not pool.needs_rehash(PasswordHash(""))
     hasher(pool).go_on.set()
     await asyncio.gather(*tasks)
-    # Every place is free again, and there are no more of them than before.
+    # All places are free again, and their number has not changed.
     hasher(pool).go_on.clear()
     tasks = begin(pool, 6, first=10)
     await until(lambda: hasher(pool).working == 2)
@@ -135,7 +135,7 @@ async def test_beyond_the_queue_is_refused_at_once(pool: Passwords) -> None:
     await asyncio.gather(*tasks[:5])
 
 
-async def test_a_caller_that_leaves_keeps_its_place_until_the_hash_is_done(
+async def test_cancelled_caller_keeps_its_place_until_the_hash_is_done(
     pool: Passwords,
 ) -> None:
     tasks = begin(pool, 2)
@@ -145,7 +145,7 @@ async def test_a_caller_that_leaves_keeps_its_place_until_the_hash_is_done(
     for task in tasks[:2]:
         task.cancel()
     await asyncio.wait(tasks[:2])
-    # Their threads still hash, so the memory is still in use.
+    # Their threads are still hashing, so the memory is still in use.
     with pytest.raises(Overloaded):
         await pool.hash("x")
     hasher(pool).go_on.set()
@@ -154,7 +154,7 @@ async def test_a_caller_that_leaves_keeps_its_place_until_the_hash_is_done(
     assert await asyncio.gather(*begin(pool, 5)) == [PasswordHash(str(n)) for n in range(5)]
 
 
-async def test_a_caller_that_leaves_the_queue_frees_its_place(pool: Passwords) -> None:
+async def test_caller_cancelled_while_waiting_frees_its_place(pool: Passwords) -> None:
     running = begin(pool, 2)
     await until(lambda: hasher(pool).working == 2)
     waiting = begin(pool, 3, first=2)
@@ -171,7 +171,7 @@ async def test_a_caller_that_leaves_the_queue_frees_its_place(pool: Passwords) -
     assert sorted(hasher(pool).begun) == ["0", "1", "10", "11", "12"]
 
 
-async def test_work_that_fails_frees_its_place(pool: Passwords) -> None:
+async def test_failed_hash_frees_its_place(pool: Passwords) -> None:
     for _ in range(20):
         with pytest.raises(PasswordMismatch):
             await pool.verify("x", None)
@@ -189,7 +189,7 @@ async def test_work_that_fails_frees_its_place(pool: Passwords) -> None:
     ids=["no-thread", "shut-down", "no-memory"],
 )
 @pytest.mark.parametrize("method", ["start", "submit"])
-async def test_a_thread_that_cannot_be_started_frees_the_place(
+async def test_failure_to_start_a_thread_frees_the_place(
     pool: Passwords, monkeypatch: pytest.MonkeyPatch, error: Exception, method: str
 ) -> None:
     def fails(*_: object, **__: object) -> None:
@@ -207,11 +207,11 @@ async def test_a_thread_that_cannot_be_started_frees_the_place(
             assert (pool.running, pool.waiting, pool._pending) == (0, 0, 0)
     tasks = begin(pool, 5)
     assert await asyncio.gather(*tasks) == [PasswordHash(str(n)) for n in range(5)]
-    assert sorted(hasher(pool).begun) == [*"01234"], "what was refused is hashed later"
+    assert sorted(hasher(pool).begun) == [*"01234"], "rejected work is not hashed later"
     assert pool._pending == 0
 
 
-async def test_a_second_thread_that_cannot_be_started_leaves_the_first_at_work(
+async def test_failure_to_start_a_second_thread_does_not_stop_the_first(
     pool: Passwords, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fails(_: object) -> None:
@@ -234,39 +234,41 @@ async def test_a_second_thread_that_cannot_be_started_leaves_the_first_at_work(
     await until(lambda: pool._pending == 0)
 
 
-async def test_no_thread_outlives_stop(pool: Passwords) -> None:
+async def test_stop_ends_all_threads(pool: Passwords) -> None:
     before = threading.active_count()
     hasher(pool).go_on.set()
     await asyncio.gather(*begin(pool, 4))
     assert any(thread.name.startswith("hash") for thread in threading.enumerate())
     await pool.stop()
     assert not any(thread.name.startswith("hash") for thread in threading.enumerate())
-    assert threading.active_count() <= before + 1  # that of the event loop, which waited
+    assert (
+        threading.active_count() <= before + 1
+    )  # the executor thread of the event loop, which waited
     with pytest.raises(RuntimeError, match="lifespan"):
         await pool.hash("x")
 
 
-async def test_what_is_not_started_says_so() -> None:
+async def test_use_before_start_raises_runtime_error() -> None:
     with pytest.raises(RuntimeError, match="lifespan"):
         await Passwords(Settings()).hash("x")
 
 
-async def test_hashes_of_other_systems_are_verified_in_the_same_places() -> None:
+async def test_imported_hashes_are_verified_in_the_same_pool() -> None:
     passwords = Passwords(Settings(hash_concurrency=1, hash_queue=0))
     await passwords.start()
-    stored = foreign_hash(DEFAULT["Werkzeug: scrypt"])
+    stored = imported_hash(DEFAULT["Werkzeug: scrypt"])
     work = [passwords.verify(FOREIGN_PASSWORD, stored) for _ in range(2)]
     done = await asyncio.gather(*work, return_exceptions=True)
     assert [type(result) for result in done] == [type(None), Overloaded]
-    assert passwords.is_outdated(stored)
+    assert passwords.needs_rehash(stored)
     await passwords.stop()
 
 
-async def test_the_hash_has_the_cost_of_the_settings() -> None:
+async def test_hash_has_the_cost_of_the_settings() -> None:
     passwords = Passwords(Settings(argon2_memory=20000, argon2_passes=3, argon2_lanes=2))
     await passwords.start()
     assert "$m=20000,t=3,p=2$" in (await passwords.hash(PASSWORD)).text
-    assert not passwords.is_outdated(await passwords.hash(PASSWORD))
+    assert not passwords.needs_rehash(await passwords.hash(PASSWORD))
     await passwords.stop()
 
 
@@ -285,34 +287,34 @@ async def test_the_hash_has_the_cost_of_the_settings() -> None:
     ],
     ids=range(9),
 )
-async def test_what_counts_is_length_in_characters(password: str, code: str | None) -> None:
+async def test_length_limits_count_characters(password: str, code: str | None) -> None:
     policy = Passwords(Settings())
     if code is None:
-        await policy.check_new(password, email="a@example.com")
+        await policy.check_policy(password, email="a@example.com")
         return
     with pytest.raises(InvalidInput) as caught:
-        await policy.check_new(password, email="a@example.com", field="new_password")
+        await policy.check_policy(password, email="a@example.com", field="new_password")
     [problem] = caught.value.errors
     assert (problem.loc, problem.code) == (("body", "new_password"), code)
 
 
 def _text(length: int) -> str:
-    # Not one character over and over: that would be refused for another reason.
+    # A repeated character would be rejected by another rule.
     return ("wqmzrtkvbnpy" + "xjhgcfdlsaoe" * 100)[:length]
 
 
-async def test_the_lengths_are_settings() -> None:
+async def test_length_limits_come_from_settings() -> None:
     policy = Passwords(Settings(password_min_length=8, password_max_length=64))
-    await policy.check_new(_text(8), email="a@example.com")
-    await policy.check_new(_text(64), email="a@example.com")
+    await policy.check_policy(_text(8), email="a@example.com")
+    await policy.check_policy(_text(64), email="a@example.com")
     for length in (7, 65):
         with pytest.raises(InvalidInput):
-            await policy.check_new(_text(length), email="a@example.com")
+            await policy.check_policy(_text(length), email="a@example.com")
 
 
-async def test_a_full_queue_is_told_over_http(make_settings: SettingsFactory) -> None:
+async def test_full_queue_is_answered_503(make_settings: SettingsFactory) -> None:
     async with client(create_app(make_settings(hash_concurrency=1, hash_queue=0))) as api:
-        body = {"email": "nobody@example.com", "password": PASSWORD}
+        body = {"email": "unknown@example.com", "password": PASSWORD}
         answers = await asyncio.gather(*(api.post("/login", json=body) for _ in range(2)))
     refused, overloaded = sorted(answers, key=lambda answer: answer.status_code)
     assert (refused.status_code, overloaded.status_code) == (401, 503)

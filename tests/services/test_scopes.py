@@ -1,4 +1,4 @@
-"""What a credential may do: what it was given, and never more than its user may now."""
+"""The scopes of a credential: those granted to it that its user still has."""
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -8,12 +8,12 @@ import sqlalchemy as sa
 
 from authapi import Settings, create_app
 from authapi.identity import User
-from authapi.services.scopes import INTROSPECT, effective_scopes, scopes_of_login
+from authapi.services.scopes import INTROSPECT, effective_scopes, login_scopes
 from authapi.testing import PASSWORD, Client, client
 from tests.security.attack import claims_of
 from tests.storage.rows import a_user
-from tests.web.answers import input_errors, problem
 from tests.web.logins import STRATEGIES, sign_in
+from tests.web.responses import input_errors, problem
 
 SCOPES = {"reports:read": "Read", "reports:write": "Write", "bills:read": "Read bills"}
 ROLES = {
@@ -36,26 +36,26 @@ def settings_of(**changes: object) -> Settings:
         (("reader", "editor"), False, {"bills:read", "reports:read", "reports:write"}),
         (("gateway",), False, {"bills:read", INTROSPECT}),
         (("gone",), False, {"bills:read"}),
-        # To be a superuser is a rank, and gives this one scope.
+        # The superuser flag gives only this scope.
         ((), True, {"bills:read", INTROSPECT}),
     ],
     ids=range(6),
 )
-def test_roles_are_named_sets_of_scopes(
+def test_login_has_the_scopes_of_its_roles(
     roles: tuple[str, ...], superuser: bool, expected: set[str]
 ) -> None:
     settings = settings_of(roles={**ROLES, "base": BASE}, default_roles=("base",))
     user = replace(a_user(), roles=frozenset(roles), is_superuser=superuser)
-    assert scopes_of_login(user, settings) == expected
+    assert login_scopes(user, settings) == expected
     assert effective_scopes(None, user, settings) == expected
     for given in (frozenset[str](), frozenset({"reports:read", INTROSPECT}), frozenset(SCOPES)):
         assert effective_scopes(given, user, settings) == given & expected
 
 
-def test_without_roles_everything_is_as_it_was() -> None:
+def test_without_roles_a_login_has_all_scopes() -> None:
     settings, user = settings_of(), replace(a_user(), roles=frozenset({"reader"}))
-    assert scopes_of_login(user, settings) == set(SCOPES)
-    # What an operator gave a token of a service stands.
+    assert login_scopes(user, settings) == set(SCOPES)
+    # Scopes that an operator granted to a token of a service remain valid.
     assert effective_scopes(frozenset({INTROSPECT}), user, settings) == {INTROSPECT}
 
 
@@ -88,7 +88,7 @@ async def introspected(api: Client, headers: dict[str, str], text: str) -> set[s
     return set(answer.json().get("scope", "").split())
 
 
-async def test_a_demotion_counts_at_the_next_request_of_every_credential(api: Client) -> None:
+async def test_demotion_applies_to_the_next_request_of_every_credential(api: Client) -> None:
     alice = await api.create_user("alice@example.com")
     root = await sign_in(api.services, await api.create_user(is_superuser=True), "token")
     await give(api, alice, "editor")
@@ -97,7 +97,7 @@ async def test_a_demotion_counts_at_the_next_request_of_every_credential(api: Cl
     personal = {"authorization": f"Bearer {made.json()['access_token']}"}
     assert set(made.json()["scopes"]) == {"reports:read", "reports:write"}
     everything = [*credentials.values(), personal]
-    for headers in everything * 2:  # the second time from memory
+    for headers in everything * 2:  # the second time from the cache
         assert await held(api, headers) == {"reports:read", "reports:write"}
     await give(api, alice, "reader")
     for headers in everything:
@@ -105,18 +105,18 @@ async def test_a_demotion_counts_at_the_next_request_of_every_credential(api: Cl
         text = headers.get("authorization", "").removeprefix("Bearer ")
         if text:
             assert await introspected(api, root, text) == {"reports:read"}
-    # The claim says what was granted, and nobody here goes by that alone.
+    # The claim contains the granted scopes; authapi does not rely on it alone.
     jwt = credentials["jwt"]["authorization"].removeprefix("Bearer ")
     assert claims_of(jwt)["scope"] == "reports:read reports:write"
     await give(api, alice)
     for headers in everything:
         assert await held(api, headers) == set()
-    # What is regained holds again where a login has all of its user's.
+    # Regained scopes are effective again for logins, which have all scopes of their user.
     await give(api, alice, "editor")
     assert await held(api, credentials["session"]) == {"reports:read", "reports:write"}
 
 
-async def test_a_promotion_gives_a_login_more_and_a_token_nothing(api: Client) -> None:
+async def test_promotion_extends_logins_but_not_tokens(api: Client) -> None:
     alice = await api.create_user("alice@example.com")
     await give(api, alice, "reader")
     login = await sign_in(api.services, alice)
@@ -126,11 +126,11 @@ async def test_a_promotion_gives_a_login_more_and_a_token_nothing(api: Client) -
     jwt = await sign_in(api.services, alice, "jwt")
     await give(api, alice, "editor")
     assert await held(api, login) == {"reports:read", "reports:write"}
-    # A JWT says what it may do, and was signed before.
+    # The scopes of a JWT were signed before.
     assert await held(api, personal) == await held(api, jwt) == {"reports:read"}
 
 
-async def test_a_token_is_not_given_what_its_user_does_not_hold(api: Client) -> None:
+async def test_token_cannot_get_scopes_that_its_user_does_not_have(api: Client) -> None:
     alice = await api.create_user("alice@example.com")
     await give(api, alice, "reader")
     login = await sign_in(api.services, alice)
@@ -148,7 +148,7 @@ async def test_a_token_is_not_given_what_its_user_does_not_hold(api: Client) -> 
     assert answer.json()["scope"] == "reports:read"
 
 
-async def test_what_is_renewed_or_exchanged_has_what_its_user_holds_then(api: Client) -> None:
+async def test_renewed_or_exchanged_token_has_the_current_scopes_of_its_user(api: Client) -> None:
     alice = await api.create_user("alice@example.com")
     await give(api, alice, "editor")
     body = {"email": alice.email, "password": PASSWORD, "strategy": "jwt"}
@@ -169,7 +169,7 @@ async def test_what_is_renewed_or_exchanged_has_what_its_user_holds_then(api: Cl
     assert await introspected(api, root, minted["access_token"]) == {"reports:read"}
 
 
-async def test_who_is_no_superuser_any_more_inspects_nothing(api: Client) -> None:
+async def test_former_superuser_cannot_introspect(api: Client) -> None:
     _, bob = [await api.create_user(is_superuser=True) for _ in range(2)]
     login = await sign_in(api.services, bob)
     made = await api.post("/me/tokens", json={"name": "x"}, headers=login)
@@ -182,7 +182,7 @@ async def test_who_is_no_superuser_any_more_inspects_nothing(api: Client) -> Non
         problem(answer, 403, "insufficient_scope")
 
 
-async def test_that_holds_without_roles_too(api_on_each: Client) -> None:
+async def test_former_superuser_cannot_introspect_without_roles(api_on_each: Client) -> None:
     api = api_on_each
     _, bob = [await api.create_user(is_superuser=True) for _ in range(2)]
     login = await sign_in(api.services, bob)
@@ -192,14 +192,14 @@ async def test_that_holds_without_roles_too(api_on_each: Client) -> None:
     await api.services.administration.change(bob.id, {"is_superuser": False})
     answer = await api.post("/token/introspect", data={"token": "x"}, headers=login)
     problem(answer, 403, "insufficient_scope")
-    # It had that scope from the rank alone, so it ended with it.
+    # The token had this scope only through the superuser flag, so it ended with the flag.
     problem(await api.get("/me", headers=personal), 401, "unauthenticated")
     kept = {"authorization": f"Bearer {other.json()['access_token']}"}
     assert (await api.get("/me", headers=kept)).status_code == 200
 
 
-async def test_it_costs_no_statement_more(api: Client) -> None:
-    """A caller who is not known is one statement, with roles as without."""
+async def test_roles_cost_no_additional_statement(api: Client) -> None:
+    """A caller who is not in the cache costs one statement, with or without roles."""
     alice = await api.create_user()
     await give(api, alice, "editor")
     login = await sign_in(api.services, alice)
@@ -209,6 +209,6 @@ async def test_it_costs_no_statement_more(api: Client) -> None:
         seen.append(str(arguments[2]))
 
     sa.event.listen(api.services.database.engine.sync_engine, "before_cursor_execute", note)
-    api.services.known.forget()
+    api.services.identity_cache.clear()
     assert await held(api, login) == {"reports:read", "reports:write"}
     assert len([text for text in seen if text.startswith("SELECT")]) == 1, seen

@@ -1,4 +1,4 @@
-"""Cancels a task exactly where it waits: the first time that it is suspended, the second, ..."""
+"""Cancels a task at its first await, its second, and so on."""
 
 import asyncio
 import types
@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 
 class Steps:
-    """How often a coroutine has been suspended, and at which of these times it is cancelled."""
+    """Counts the suspensions of a coroutine, and cancels it at the given ones."""
 
     def __init__(self, *cancel_at: int) -> None:
         self._cancel_at: Collection[int] = cancel_at
@@ -17,11 +17,11 @@ class Steps:
 
     @property
     def is_cut(self) -> bool:
-        """Whether it came as far as the first of them."""
+        """Whether the coroutine reached the first of them."""
         return bool(self._cancel_at) and self.taken >= min(self._cancel_at)
 
     async def run(self, work: Coroutine[Any, Any, T]) -> T | None:
-        """What `work` returns, None if it was cancelled; in a task of its own."""
+        """Runs `work` in a new task. Returns its result, or None if it was cancelled."""
         task = asyncio.create_task(_driven(work, self))
         try:
             return await task
@@ -31,7 +31,7 @@ class Steps:
             return None
 
     def suspended(self) -> None:
-        """The coroutine waits; the task that runs it is the current one."""
+        """Called in the task of the coroutine when it is suspended."""
         self.taken += 1
         if self.taken in self._cancel_at:
             task = asyncio.current_task()
@@ -57,12 +57,12 @@ def _stepped(work: Coroutine[Any, Any, T], steps: Steps) -> Generator[Any, Any, 
         value = error = None
         try:
             value = yield awaited
-        except BaseException as raised:  # the coroutine decides what it means
+        except BaseException as raised:  # thrown into the coroutine
             error = raised
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Return once `condition` holds, which takes no longer than five seconds."""
+    """Waits until `condition` is true; fails after five seconds."""
     deadline = asyncio.get_running_loop().time() + 5
     while not condition():
         assert asyncio.get_running_loop().time() < deadline

@@ -1,4 +1,4 @@
-"""What tests of the storage floor run on."""
+"""Fixtures of the storage tests."""
 
 from collections.abc import AsyncIterator
 
@@ -13,7 +13,7 @@ __all__ = ["emptied_postgres_url", "shared_postgres_url"]
 
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
-    """A database without rows, once SQLite and once PostgreSQL."""
+    """An empty database, on SQLite and on PostgreSQL."""
     found = Database(database_url)
     yield found
     await found.close()
@@ -21,5 +21,5 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 
 @pytest.fixture
 def free_address() -> str:
-    """Host and port of a server that does not run."""
+    """Host and port without a server."""
     return f"127.0.0.1:{free_port()}"

@@ -1,4 +1,4 @@
-"""A small connection pooler for tests, which can do what PgBouncer does and what others do."""
+"""A small connection pooler for tests, with the behavior of PgBouncer and of other poolers."""
 
 import asyncio
 import os
@@ -17,7 +17,7 @@ _CANCEL_REQUEST = 80877102
 
 @dataclass(eq=False)
 class Session:
-    """A session of the server, already logged in."""
+    """A server session after login."""
 
     connection: psycopg.AsyncConnection
     reader: asyncio.StreamReader
@@ -28,7 +28,7 @@ class Session:
         return self.connection.info.backend_pid
 
     async def run(self, statement: str) -> str | None:
-        """The first value that ``statement`` gives. For a session that no client has."""
+        """Returns the first value of ``statement``. The session must not be in use by a client."""
         self.writer.write(_message(b"Q", statement.encode() + b"\0"))
         value = None
         while True:
@@ -46,13 +46,14 @@ class Session:
 
 @dataclass(eq=False)
 class Pooler:
-    """Logs every client in, and gives it sessions of the server in ``mode``.
+    """Accepts every client, and assigns server sessions according to ``mode``.
 
-    ``key`` is whose process id clients are told: one of the pooler's own, as PgBouncer does, or
-    that of a session of the server. ``in_turn`` takes the session that was idle for longest rather
-    than shortest (PgBouncer's ``server_round_robin``). With several ``groups`` each client has the
-    sessions of one group only, like several pooler processes behind one address. The start-up
-    parameter ``options`` is ignored, or refused in PgBouncer's words with ``refuses_options``.
+    ``key`` selects the process id that clients receive: the pooler's own, as with PgBouncer, or
+    that of a server session. ``in_turn`` assigns the session that was idle for the longest instead
+    of the shortest time (PgBouncer's ``server_round_robin``). With several ``groups``, each client
+    gets the sessions of one group only, like several pooler processes behind one address. The
+    start-up parameter ``options`` is ignored, or refused with PgBouncer's message if
+    ``refuses_options``.
     """
 
     server: str
@@ -103,7 +104,7 @@ class Pooler:
                     if idle:
                         session = idle.pop(0 if self.in_turn else -1)
                     else:
-                        await asyncio.sleep(0.001)  # as a client that queues for a session
+                        await asyncio.sleep(0.001)  # like a client that queues for a session
                 session.writer.write(asked)
                 if await _answered(session.reader, writer) == b"I" and own is None:
                     idle.append(session)
@@ -118,7 +119,7 @@ class Pooler:
 
 @asynccontextmanager
 async def pooling(url: str, sessions: int = 2, **choices: object) -> AsyncIterator[Pooler]:
-    """A ``Pooler`` in front of the database at ``url``, with so many sessions in each group."""
+    """Runs a ``Pooler`` for the database at ``url``, with ``sessions`` in each group."""
     found = Pooler(url, **choices)  # type: ignore[arg-type]  # its fields
     if found.mode == "transaction":
         found.idle = [[await found.open() for _ in range(sessions)] for _ in range(found.groups)]
@@ -147,7 +148,7 @@ async def pooling(url: str, sessions: int = 2, **choices: object) -> AsyncIterat
 
 
 async def _startup(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
-    """The start-up message of a client, empty if it only cancels. TLS is not offered."""
+    """Returns the start-up message of a client, or nothing for a cancel request. Refuses TLS."""
     while True:
         length = int.from_bytes(await reader.readexactly(4))
         message = await reader.readexactly(length - 4)
@@ -158,7 +159,7 @@ async def _startup(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
 
 
 async def _asked(reader: asyncio.StreamReader) -> bytes | None:
-    """All messages up to one that the server answers with ReadyForQuery; None at the end."""
+    """Returns the messages up to one that ReadyForQuery answers, or None at the end."""
     asked = b""
     while True:
         kind, message = await _read(reader)
@@ -170,7 +171,7 @@ async def _asked(reader: asyncio.StreamReader) -> bytes | None:
 
 
 async def _answered(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
-    """Pass on all messages up to ReadyForQuery, and return the state of the transaction in it."""
+    """Forwards all messages up to ReadyForQuery, and returns its transaction status."""
     while True:
         kind, message = await _read(reader)
         writer.write(message)

@@ -1,4 +1,4 @@
-"""A role that may do what docs/asvs.md says, and no more."""
+"""A role with exactly the privileges that docs/asvs.md documents."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,14 +9,14 @@ from tests.storage.rows import sql
 
 CHANGED = (
     *("users", "sessions", "refresh_families"),
-    *("signing_keys", "one_time_secrets", "outbox"),
+    *("signing_keys", "email_tokens", "outbox"),
 )
 ANONYMISED = ("ip", "network", "user_agent", "request_id", "detail")
 
 
 @contextmanager
 def restricted(url: str, name: str) -> Iterator[str]:
-    """The URL of the same database for a new role, which is dropped afterwards."""
+    """Yields the URL of the database for a new role, which is dropped afterwards."""
     sql(
         url,
         f"CREATE ROLE {name} LOGIN PASSWORD 'canary'",
@@ -32,5 +32,5 @@ def restricted(url: str, name: str) -> Iterator[str]:
 
 
 def cut_off(name: str) -> str:
-    """The statement that ends the sessions of a role."""
+    """Returns the statement that terminates the sessions of a role."""
     return f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{name}'"

@@ -1,4 +1,4 @@
-"""Values to store, and plain SQL beside the code under test."""
+"""Values to store, and plain SQL that bypasses the code under test."""
 
 import asyncio
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ SECRET = hash_secret("a secret")
 
 
 def a_user(**changes: Any) -> User:
-    """An active account."""
+    """Returns an active account."""
     user = User(
         id=new_id(),
         email="Alice@example.com",
@@ -37,7 +37,7 @@ def a_user(**changes: Any) -> User:
 
 
 def a_session(user: User, **changes: Any) -> Session:
-    """A cookie session, with something in every column."""
+    """Returns a cookie session with a value in every column."""
     session = Session(
         id=new_id(),
         user_id=user.id,
@@ -58,14 +58,14 @@ def a_session(user: User, **changes: Any) -> Session:
 
 
 async def store_user(database: Database, user: User, *, email: str | None = None) -> User:
-    """`user`, stored."""
+    """Stores `user` and returns it."""
     async with database.transaction() as store:
         await store.users.add(user, email=email or user.email.lower(), password_hash=HASH)
     return user
 
 
 async def store_login(url: str, client: Client, *, at: datetime | None = None) -> None:
-    """An event of a login from `client` at the time `at`, by default now, in the database `url`."""
+    """Stores a login event of `client` at `at` (default: now) in the database `url`."""
     at = at or datetime.now(UTC)
     login = Event(
         id=UUID(int=first_id_at(at).int | new_id().int & (1 << 62) - 1),
@@ -84,20 +84,20 @@ async def store_login(url: str, client: Client, *, at: datetime | None = None) -
 
 
 def in_background() -> bool:
-    """Whether whoever asks is what looks into the outbox meanwhile: no part of what is counted."""
+    """Returns whether the outbox worker is the current task: tests do not count its statements."""
     task = asyncio.current_task()
     return task is not None and task.get_name().startswith("authapi-outbox")
 
 
 def sync_url(url: str) -> sa.URL:
-    """`url` with a driver that blocks."""
+    """Returns `url` with a synchronous driver."""
     found = sa.make_url(url)
     drivers = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg"}
     return found.set(drivername=drivers[found.get_backend_name()])
 
 
 def sql(url: str, *statements: str) -> Sequence[Sequence[Any]]:
-    """Runs statements as somebody beside us would, each committed; the rows of the last."""
+    """Runs statements on a separate connection, each committed; returns the rows of the last."""
     engine = sa.create_engine(sync_url(url), poolclass=sa.NullPool)
     rows: Sequence[Sequence[Any]] = []
     with closing(engine.connect().execution_options(isolation_level="AUTOCOMMIT")) as connection:

@@ -1,4 +1,4 @@
-"""What operators do to a PostgreSQL database that is in use: each request is told, and the log."""
+"""Operations on a PostgreSQL database in use: requests are answered with 503 and logged."""
 
 import asyncio
 import logging
@@ -13,7 +13,7 @@ from authapi.testing import Client
 from tests.storage.roles import cut_off, restricted
 from tests.storage.rows import sql
 from tests.storage.serving import refused, serving
-from tests.storage.test_faults import break_commit
+from tests.storage.test_driver_errors import break_commit
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ async def api(role_url: str) -> AsyncIterator[Client]:
         ),
     ],
 )
-async def test_a_schema_that_is_not_what_it_was(
+async def test_changed_schema_is_503(
     api: Client,
     fresh_postgres_url: str,
     caplog: pytest.LogCaptureFixture,
@@ -92,10 +92,10 @@ async def test_a_schema_that_is_not_what_it_was(
     assert (await api.patch("/me", json={"name": "x"})).status_code == 200
 
 
-async def test_a_column_whose_type_was_changed_under_prepared_statements(
+async def test_changed_column_type_under_prepared_statements_is_recovered(
     api: Client, fresh_postgres_url: str
 ) -> None:
-    for _ in range(8):  # psycopg prepares a statement that it has seen five times
+    for _ in range(8):  # psycopg prepares a statement after five executions
         assert (await api.patch("/me", json={"name": "x"})).status_code == 200
     sql(fresh_postgres_url, "ALTER TABLE users ALTER COLUMN name TYPE text")
     statuses = [(await api.patch("/me", json={"name": "x"})).status_code for _ in range(4)]
@@ -111,7 +111,7 @@ async def test_a_column_whose_type_was_changed_under_prepared_statements(
         *("3D000", "28P01", "28000", "25006", "08006"),
     ],
 )
-async def test_each_state_of_the_server(
+async def test_sqlstate_of_unavailable_server_is_503(
     postgres_url: str, caplog: pytest.LogCaptureFixture, code: str
 ) -> None:
     async with serving(postgres_url) as api:
@@ -121,7 +121,7 @@ async def test_each_state_of_the_server(
 
 
 @pytest.mark.parametrize("code", ["40001", "40P01", "55P03", "57014"])
-async def test_what_comes_from_load_is_no_error_in_the_log(
+async def test_errors_from_load_are_not_logged_as_errors(
     postgres_url: str, caplog: pytest.LogCaptureFixture, code: str
 ) -> None:
     async with serving(postgres_url) as api:
@@ -134,7 +134,7 @@ async def test_what_comes_from_load_is_no_error_in_the_log(
 
 
 @pytest.mark.parametrize("code", ["22012", "23514", "42601", "22P02", "42P18"])
-async def test_a_mistake_of_ours_stays_a_500(
+async def test_invalid_statement_is_500(
     postgres_url: str, caplog: pytest.LogCaptureFixture, code: str
 ) -> None:
     async with serving(postgres_url) as api:
@@ -174,7 +174,7 @@ async def test_a_mistake_of_ours_stays_a_500(
         ),
     ],
 )
-async def test_connections_that_are_refused(
+async def test_refused_connections_are_503(
     api: Client,
     fresh_postgres_url: str,
     role: str,
@@ -198,7 +198,7 @@ async def test_connections_that_are_refused(
 
 
 def rename(admin: str, role: str, statement: str) -> None:
-    # The service connects again meanwhile, to listen.
+    # The listener of the service reconnects in the meantime.
     for _ in range(100):
         try:
             with psycopg.connect(admin, autocommit=True) as connection:
@@ -210,7 +210,7 @@ def rename(admin: str, role: str, statement: str) -> None:
     raise AssertionError(statement)
 
 
-async def test_a_database_that_is_dropped(
+async def test_dropped_database_is_503(
     fresh_postgres_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with serving(fresh_postgres_url) as api:
@@ -221,7 +221,7 @@ async def test_a_database_that_is_dropped(
         assert (await api.get("/health/ready")).status_code == 503
 
 
-def test_doctor_says_that_a_database_only_reads(
+def test_doctor_reports_a_read_only_database(
     fresh_postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AUTHAPI_DATABASE_URL", fresh_postgres_url)
@@ -229,4 +229,4 @@ def test_doctor_says_that_a_database_only_reads(
     sql(fresh_postgres_url, f"ALTER DATABASE {name} SET default_transaction_read_only = on")
     [finding] = [item for item in examine() if item.check == "database"]
     assert finding.verdict == "error"
-    assert "only reads" in finding.message
+    assert "read-only" in finding.message

@@ -1,4 +1,4 @@
-"""Calls are run again when their transaction lost a conflict, and then have happened once."""
+"""Calls are retried after a conflict, and take effect once."""
 
 import ast
 import itertools
@@ -13,12 +13,12 @@ from sqlalchemy import event
 
 from authapi.errors import InvalidGrant, StorageUnavailable
 from authapi.storage import Database, conflicts
-from authapi.storage.conflicts import is_conflict, retried
-from authapi.storage.tables.one_time_secrets import Purpose
-from tests.services.deeds import DEEDS, House, Person, fresh_address, house_at
+from authapi.storage.conflicts import is_conflict, retry_on_conflict
+from authapi.storage.tables.email_tokens import Purpose
 from tests.services.locks import PACKAGE
+from tests.services.operations import OPERATIONS, Harness, Person, new_address, open_harness
 from tests.storage.rows import sql
-from tests.storage.test_faults import break_commit
+from tests.storage.test_driver_errors import break_commit
 
 CONFLICTS = {
     "40P01": psycopg.errors.DeadlockDetected,
@@ -28,11 +28,11 @@ QUICK = ("log out", "refresh")
 SLOW = (
     *("deactivate", "import", "create token", "reuse"),
     *("log in again", "end", "end own login", "end own token", "end others", "end all"),
-    *("merge data", "rename", "delete", "invite", "invite again", "promote"),
+    *("merge data", "rename", "delete", "invite", "resend invitation", "promote"),
     *("demote and deactivate", "end sessions", "delete by a superuser", "revoke", "leak"),
-    *("undo", "revoke a JWT for another service", "leak a JWT for another service"),
+    *("revert email change", "revoke a JWT for another service", "leak a JWT for another service"),
 )
-"""Deeds whose transactions are all run again. What they write down says how often they happened."""
+"""Operations whose transactions are all retried. Their rows show how often they took effect."""
 
 
 def conflict(state: str) -> sa.exc.OperationalError:
@@ -50,13 +50,13 @@ def postgres_url(emptied_postgres_url: str) -> str:
 
 
 @pytest.fixture
-async def house(postgres_url: str) -> AsyncIterator[House]:
-    async with house_at(postgres_url) as found:
+async def harness(postgres_url: str) -> AsyncIterator[Harness]:
+    async with open_harness(postgres_url) as found:
         yield found
 
 
-class Failing:
-    """Raises at the step `at` of those of writing transactions: a statement, or a commit."""
+class FailAt:
+    """Raises a conflict at step `at` of the writing transactions: a statement or a commit."""
 
     def __init__(self, at: int | None, state: str) -> None:
         self.steps = 0
@@ -79,37 +79,37 @@ class Failing:
             event.remove(engine, name, self.step)
 
 
-async def outcome(house: House, name: str, failing: Failing) -> list[Any]:
-    """What a deed leaves behind, of everybody and of the person."""
-    person, other = await house.person(), await house.person()
-    deed = await prepared(house, name, person, other)
-    before = everything(house)
-    with failing.on(house.services.database):
-        await deed()
-    return [after - earlier for after, earlier in zip(everything(house), before, strict=True)] + [
-        of(house, person)
+async def outcome(harness: Harness, name: str, failing: FailAt) -> list[Any]:
+    """Runs an operation. Returns how many rows it added to each table, and the person's events."""
+    person, other = await harness.person(), await harness.person()
+    operation = await prepared(harness, name, person, other)
+    before = row_counts(harness)
+    with failing.on(harness.services.database):
+        await operation()
+    return [after - earlier for after, earlier in zip(row_counts(harness), before, strict=True)] + [
+        events_of(harness, person)
     ]
 
 
 async def prepared(
-    house: House, name: str, person: Person, other: Person
+    harness: Harness, name: str, person: Person, other: Person
 ) -> Callable[[], Awaitable[object]]:
-    """A deed for which everything is there: the mail with the link was sent before."""
-    if name == "undo":
-        old = fresh_address()
-        link = await house.link(person, Purpose.UNDO, old)
-        return lambda: house.services.emails.undo(link, typed=old)
-    return lambda: DEEDS[name](house, person, other)
+    """Returns an operation whose prerequisites are met, such as a mail with a link."""
+    if name == "revert email change":
+        old = new_address()
+        link = await harness.link(person, Purpose.REVERT_EMAIL_CHANGE, old)
+        return lambda: harness.services.email_changes.revert_email_change(link, entered_email=old)
+    return lambda: OPERATIONS[name](harness, person, other)
 
 
-def everything(house: House) -> list[int]:
-    tables = ("users", "sessions", "refresh_families", "one_time_secrets", "outbox", "events")
-    url = house.services.settings.resolved_database_url
+def row_counts(harness: Harness) -> list[int]:
+    tables = ("users", "sessions", "refresh_families", "email_tokens", "outbox", "events")
+    url = harness.services.settings.resolved_database_url
     return [int(sql(url, f"SELECT count(*) FROM {table}")[0][0]) for table in tables]
 
 
-def of(house: House, person: Person) -> list[Any]:
-    url = house.services.settings.resolved_database_url
+def events_of(harness: Harness, person: Person) -> list[Any]:
+    url = harness.services.settings.resolved_database_url
     query = f"SELECT type FROM events WHERE user_id = '{person.id}' ORDER BY id"
     return [row[0] for row in sql(url, query)]
 
@@ -117,19 +117,17 @@ def of(house: House, person: Person) -> list[Any]:
 @pytest.mark.parametrize(
     "name", [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)]
 )
-async def test_a_conflict_at_any_statement_or_commit_is_not_noticed(
-    house: House, name: str
-) -> None:
+async def test_conflict_at_any_statement_or_commit_is_retried(harness: Harness, name: str) -> None:
     states = itertools.cycle(CONFLICTS)
-    undisturbed = Failing(None, "")
-    expected = await outcome(house, name, undisturbed)
-    for at in range(undisturbed.steps):
-        failing = Failing(at, next(states))
-        assert await outcome(house, name, failing) == expected, f"step {at}"
+    unfailing = FailAt(None, "")
+    expected = await outcome(harness, name, unfailing)
+    for at in range(unfailing.steps):
+        failing = FailAt(at, next(states))
+        assert await outcome(harness, name, failing) == expected, f"step {at}"
         assert failing.steps > at
 
 
-def test_every_call_that_is_retried_is_tried_here() -> None:
+def test_every_retried_call_is_covered() -> None:
     names = {
         f"{kind.name}.{call.name}"
         for module in (PACKAGE / "services").rglob("*.py")
@@ -137,25 +135,27 @@ def test_every_call_that_is_retried_is_tried_here() -> None:
         if isinstance(kind, ast.ClassDef)
         for call in kind.body
         if isinstance(call, ast.AsyncFunctionDef)
-        and any(isinstance(it, ast.Name) and it.id == "retried" for it in call.decorator_list)
+        and any(
+            isinstance(it, ast.Name) and it.id == "retry_on_conflict" for it in call.decorator_list
+        )
     }
     assert names == {
-        *("Sessions.begin", "Sessions.logout", "Sessions.end", "Sessions.end_own"),
+        *("Sessions.create", "Sessions.logout", "Sessions.end", "Sessions.end_own"),
         *("Sessions.end_others", "Sessions.end_all", "Sessions.merge_data"),
-        *("Accounts.edit", "Accounts.set_active", "Accounts.delete", "Emails._undo"),
-        *("Administration.invite", "Administration.invite_again", "Administration.change"),
-        *("Administration.end_sessions", "Administration.delete", "Importing._add"),
-        *("Tokens.create", "Tokens.end_own", "RefreshTokens.exchange"),
-        *("Leaks._end", "TokenStates._end"),
-        *("Leaks._end_exchanged", "TokenStates._end_exchanged"),
+        *("Accounts.edit", "Accounts.set_active", "Accounts.delete", "EmailChanges._revert"),
+        *("Administration.invite", "Administration.resend_invitation", "Administration.change"),
+        *("Administration.end_sessions", "Administration.delete", "AccountImporter._add"),
+        *("PersonalTokens.create", "PersonalTokens.end_own", "RefreshTokens.refresh"),
+        *("SecretScanning._end_session", "TokenRevocation._end_session"),
+        "TokenRevocation.revoke_exchanged",
     }
 
 
 @pytest.mark.parametrize("state", CONFLICTS)
-async def test_it_is_given_up_after_the_third_time(
-    house: House, postgres_url: str, state: str
+async def test_retries_end_after_the_third_attempt(
+    harness: Harness, postgres_url: str, state: str
 ) -> None:
-    person = await house.person()
+    person = await harness.person()
     commits = 0
 
     def count(_: sa.Connection) -> None:
@@ -164,14 +164,14 @@ async def test_it_is_given_up_after_the_third_time(
 
     break_commit(postgres_url, state)
     try:
-        event.listen(house.services.database.engine.sync_engine, "commit", count)
+        event.listen(harness.services.database.engine.sync_engine, "commit", count)
         with pytest.raises(StorageUnavailable) as caught:
-            await house.services.sessions.end_all(person.id)
+            await harness.services.sessions.end_all(person.id)
     finally:
         sql(postgres_url, "DROP FUNCTION fail CASCADE")
     assert is_conflict(caught.value)
     assert commits == 3
-    assert await house.services.sessions.list_of(person.id)
+    assert await harness.services.sessions.list_for_user(person.id)
 
 
 @pytest.mark.parametrize(
@@ -189,12 +189,12 @@ async def test_it_is_given_up_after_the_third_time(
     + [(TimeoutError(), 1)],
     ids=lambda it: type(getattr(it, "orig", it)).__name__ if not isinstance(it, int) else str(it),
 )
-async def test_only_a_transaction_that_is_known_to_be_undone_is_run_again(
+async def test_transaction_with_unknown_outcome_is_not_retried(
     failure: BaseException | None, runs: int
 ) -> None:
     done = 0
 
-    @retried
+    @retry_on_conflict
     async def call() -> None:
         nonlocal done
         done += 1
@@ -205,10 +205,10 @@ async def test_only_a_transaction_that_is_known_to_be_undone_is_run_again(
     assert done == runs
 
 
-async def test_a_refusal_is_no_reason_to_try_again() -> None:
+async def test_other_errors_are_not_retried() -> None:
     done = 0
 
-    @retried
+    @retry_on_conflict
     async def call() -> None:
         nonlocal done
         done += 1

@@ -1,4 +1,4 @@
-"""Connections and transactions: what is set on them, when they commit, when they give up."""
+"""Connections and transactions: settings, commits, rollbacks and timeouts."""
 
 import asyncio
 import sqlite3
@@ -31,7 +31,7 @@ async def scalar(database: Database, statement: str) -> Any:
 
 @contextmanager
 def another_writer(url: str) -> Iterator[None]:
-    """Somebody else who is writing to this SQLite file."""
+    """Another process that is writing to this SQLite file."""
     with closing(sqlite3.connect(sa.make_url(url).database or "", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         yield
@@ -47,7 +47,7 @@ def another_writer(url: str) -> Iterator[None]:
         ("busy_timeout", 7500),
     ],
 )
-async def test_sqlite_is_set_up_on_every_connection(
+async def test_sqlite_pragmas_are_set_on_every_connection(
     sqlite_url: str, pragma: str, value: object
 ) -> None:
     database = Database(sqlite_url, pool_size=3, timeout=7.5)
@@ -66,13 +66,13 @@ async def test_sqlite_is_set_up_on_every_connection(
     ("name", "value"),
     [("TimeZone", "UTC"), ("statement_timeout", "7500ms"), ("lock_timeout", "7500ms")],
 )
-async def test_postgresql_is_set_up(postgres_url: str, name: str, value: str) -> None:
+async def test_postgresql_parameters_are_set(postgres_url: str, name: str, value: str) -> None:
     database = Database(postgres_url, timeout=7.5)
     assert await scalar(database, f"SELECT current_setting('{name}')") == value
     await database.close()
 
 
-async def test_a_statement_that_takes_too_long_is_given_up(postgres_url: str) -> None:
+async def test_slow_statement_times_out(postgres_url: str) -> None:
     database = Database(postgres_url, timeout=0.1)
     with pytest.raises(StorageUnavailable):
         async with database.read() as store:
@@ -81,30 +81,28 @@ async def test_a_statement_that_takes_too_long_is_given_up(postgres_url: str) ->
     await database.close()
 
 
-async def test_sqlite_refuses_a_session_of_nobody(sqlite_url: str) -> None:
+async def test_sqlite_enforces_foreign_keys(sqlite_url: str) -> None:
     database = Database(sqlite_url)
     with pytest.raises(sa.exc.IntegrityError, match="FOREIGN KEY"):
         async with database.engine.begin() as connection:
             await connection.exec_driver_sql(
-                "INSERT INTO sessions VALUES ('s', 'nobody', 'jwt', NULL, NULL, '[]', '', '', '',"
+                "INSERT INTO sessions VALUES ('s', 'unknown', 'jwt', NULL, NULL, '[]', '', '', '',"
                 " '', '', '[]', NULL, NULL, '{}', 0, NULL, NULL)"
             )
     await database.close()
 
 
-async def test_a_transaction_is_committed_when_its_block_ends(
+async def test_transaction_is_committed_at_the_end_of_its_block(
     database: Database, database_url: str
 ) -> None:
     async with database.transaction() as store:
         await store.users.add(a_user(), email="alice@example.com", password_hash=HASH)
         assert sql(database_url, USERS) == []
-    # Seen by another connection: not only by the one that wrote it.
+    # Visible to another connection.
     assert sql(database_url, USERS) == [("alice@example.com",)]
 
 
-async def test_a_transaction_that_fails_changes_nothing(
-    database: Database, database_url: str
-) -> None:
+async def test_failed_transaction_is_rolled_back(database: Database, database_url: str) -> None:
     async def write_and_fail() -> None:
         async with database.transaction() as store:
             await store.users.add(a_user(), email="alice@example.com", password_hash=HASH)
@@ -117,7 +115,7 @@ async def test_a_transaction_that_fails_changes_nothing(
     assert sql(database_url, USERS) == [("alice@example.com",)]
 
 
-async def test_a_transaction_whose_caller_is_cancelled_changes_nothing(
+async def test_cancelled_transaction_is_rolled_back(
     database_url: str,
 ) -> None:
     database = Database(database_url, pool_size=1)
@@ -135,13 +133,13 @@ async def test_a_transaction_whose_caller_is_cancelled_changes_nothing(
     with pytest.raises(asyncio.CancelledError):
         await task
     assert sql(database_url, USERS) == []
-    # The only connection, and on SQLite the only writer's turn, are free again.
+    # The only connection, and on SQLite the write lock, are free again.
     with anyio.fail_after(5):
         await store_user(database, a_user())
     await database.close()
 
 
-async def test_cancelled_at_any_moment_the_connection_comes_back(database_url: str) -> None:
+async def test_connection_is_released_after_a_cancellation_at_any_await(database_url: str) -> None:
     database = Database(database_url, pool_size=1, pool_timeout=5)
     await database.ping()
 
@@ -161,7 +159,7 @@ async def test_cancelled_at_any_moment_the_connection_comes_back(database_url: s
     await database.close()
 
 
-async def test_what_one_adds_twice_is_taken_and_leaves_the_first(
+async def test_second_insert_of_an_address_raises_email_taken(
     database: Database, database_url: str
 ) -> None:
     await store_user(database, a_user(name="first"))
@@ -171,7 +169,7 @@ async def test_what_one_adds_twice_is_taken_and_leaves_the_first(
     assert sql(database_url, "SELECT name FROM users") == [("first",)]
 
 
-async def test_writers_wait_for_one_another(database: Database, database_url: str) -> None:
+async def test_concurrent_writers_are_serialized(database: Database, database_url: str) -> None:
     numbers = range(30)
     await asyncio.gather(
         *(store_user(database, a_user(), email=f"{n:02}@example.com") for n in numbers)
@@ -179,8 +177,8 @@ async def test_writers_wait_for_one_another(database: Database, database_url: st
     assert sql(database_url, USERS) == [(f"{n:02}@example.com",) for n in numbers]
 
 
-async def test_two_processes_wait_for_one_another(database_url: str) -> None:
-    # Each has its own queue of writers, so only the database keeps them apart.
+async def test_writers_of_two_processes_are_serialized(database_url: str) -> None:
+    # Each has its own write lock, so only the database serializes them.
     databases = [Database(database_url, timeout=30) for _ in range(3)]
     await asyncio.gather(
         *(store_user(databases[n % 3], a_user(), email=f"{n:02}@example.com") for n in range(30))
@@ -190,7 +188,7 @@ async def test_two_processes_wait_for_one_another(database_url: str) -> None:
         await database.close()
 
 
-async def test_no_free_connection_is_unavailable_and_soon(database_url: str) -> None:
+async def test_exhausted_pool_raises_storage_unavailable_in_time(database_url: str) -> None:
     database = Database(database_url, pool_size=1, pool_timeout=0.05)
     with anyio.fail_after(5):
         async with database.transaction():
@@ -201,7 +199,7 @@ async def test_no_free_connection_is_unavailable_and_soon(database_url: str) -> 
     await database.close()
 
 
-async def test_a_locked_sqlite_is_unavailable_for_writers_only(sqlite_url: str) -> None:
+async def test_locked_sqlite_file_is_unavailable_for_writers_only(sqlite_url: str) -> None:
     database = Database(sqlite_url, timeout=0.05)
     await database.ping()
     with another_writer(sqlite_url):
@@ -213,10 +211,10 @@ async def test_a_locked_sqlite_is_unavailable_for_writers_only(sqlite_url: str) 
     await database.close()
 
 
-async def test_a_new_file_is_opened_while_another_process_writes(sqlite_url: str) -> None:
+async def test_new_file_can_be_opened_while_another_process_writes(sqlite_url: str) -> None:
     database = Database(sqlite_url)
     with another_writer(sqlite_url):
-        # SQLite refuses at once to change the mode of the journal now.
+        # SQLite refuses at once to change the journal mode now.
         opening = asyncio.create_task(database.ping())
         done, _ = await asyncio.wait({opening}, timeout=0.1)
         assert not done
@@ -225,7 +223,7 @@ async def test_a_new_file_is_opened_while_another_process_writes(sqlite_url: str
     await database.close()
 
 
-async def test_a_locked_row_of_postgresql_is_unavailable(postgres_url: str) -> None:
+async def test_locked_postgresql_row_raises_storage_unavailable(postgres_url: str) -> None:
     database = Database(postgres_url, timeout=0.1)
     user = await store_user(database, a_user())
     async with database.transaction() as holder:
@@ -238,7 +236,7 @@ async def test_a_locked_row_of_postgresql_is_unavailable(postgres_url: str) -> N
     await database.close()
 
 
-async def test_a_server_that_is_away_is_unavailable(free_address: str) -> None:
+async def test_unreachable_server_raises_storage_unavailable(free_address: str) -> None:
     database = Database(f"postgresql://user:canary@{free_address}/authapi")
     with pytest.raises(StorageUnavailable) as caught:
         await database.ping()
@@ -248,7 +246,7 @@ async def test_a_server_that_is_away_is_unavailable(free_address: str) -> None:
     await database.close()
 
 
-async def test_a_file_that_cannot_be_opened_is_unavailable(tmp_path: Path) -> None:
+async def test_unreadable_file_raises_storage_unavailable(tmp_path: Path) -> None:
     database = Database(f"sqlite:///{tmp_path / 'missing' / 'x.db'}")
     with pytest.raises(StorageUnavailable):
         await database.ping()
@@ -266,7 +264,7 @@ async def test_a_file_that_cannot_be_opened_is_unavailable(tmp_path: Path) -> No
         ("sqlite+pysqlite:///x.db", "sqlite+aiosqlite"),
     ],
 )
-def test_a_url_gets_the_driver_that_we_use(text: str, driver: str) -> None:
+def test_url_selects_the_driver(text: str, driver: str) -> None:
     assert parse_url(text).drivername == driver
 
 
@@ -278,7 +276,7 @@ def test_a_url_gets_the_driver_that_we_use(text: str, driver: str) -> None:
         *("sqlite:///:memory:", "sqlite:///file:canary?mode=memory&uri=true"),
     ],
 )
-def test_a_url_that_cannot_be_used_is_refused_and_not_repeated(text: str) -> None:
+def test_invalid_url_is_rejected_without_repeating_it(text: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         parse_url(text)
     assert "database URL" in str(caught.value)
@@ -286,14 +284,14 @@ def test_a_url_that_cannot_be_used_is_refused_and_not_repeated(text: str) -> Non
     assert caught.value.__cause__ is None
 
 
-def test_the_description_has_no_password() -> None:
+def test_description_contains_no_password() -> None:
     database = Database("postgresql://user:canary@host:5433/name")
     assert database.description == "postgresql://user:***@host:5433/name"
     assert "canary" not in repr(database.engine)
 
 
-async def test_what_a_cancelled_request_had_locked_is_free_soon(postgres_url: str) -> None:
-    """PostgreSQL looks for clients that are gone, also while one of their statements waits."""
+async def test_locks_of_a_cancelled_request_are_released_soon(postgres_url: str) -> None:
+    """PostgreSQL detects lost clients, even while one of their statements waits."""
     database, other = Database(postgres_url, timeout=60), Database(postgres_url)
     first = await store_user(other, a_user(email="one@example.com"))
     second = await store_user(other, a_user(email="two@example.com"))
@@ -313,7 +311,7 @@ async def test_what_a_cancelled_request_had_locked_is_free_soon(postgres_url: st
             await asyncio.sleep(0.01)
         waiting.cancel()
         await asyncio.wait([waiting])
-        # It waits for the lock of `first` for a minute, but for a look at its client.
+        # Without the connection check, it would wait a minute for the lock of `first`.
         async with asyncio.timeout(20), held.connection.begin_nested():
             await held.users.lock(second.id)
     assert database.connections_in_use == 0
@@ -321,7 +319,7 @@ async def test_what_a_cancelled_request_had_locked_is_free_soon(postgres_url: st
     await other.close()
 
 
-async def test_ready_means_that_something_can_be_written(database_url: str) -> None:
+async def test_ping_fails_on_a_read_only_database(database_url: str) -> None:
     database = Database(database_url, timeout=0.05)
     await database.ping()
     if database_url.startswith("sqlite"):
@@ -333,10 +331,10 @@ async def test_ready_means_that_something_can_be_written(database_url: str) -> N
     else:
         name = sa.make_url(database_url).database
         sql(database_url, f"ALTER DATABASE {name} SET default_transaction_read_only = on")
-        await database.close()  # what is new connections' affair
+        await database.close()  # the setting applies to new connections
         with pytest.raises(StorageUnavailable):
             await database.ping()
-        # The setting of the database forbids its own change; a transaction may allow itself more.
+        # The setting of the database forbids changing it, so the session overrides it.
         sql(
             database_url,
             "SET default_transaction_read_only = off",
@@ -348,10 +346,8 @@ async def test_ready_means_that_something_can_be_written(database_url: str) -> N
     await database.close()
 
 
-async def test_a_probe_waits_no_longer_than_it_says(
-    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("authapi.storage.database._PING_BOUND", 0.1)
+async def test_ping_times_out(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("authapi.storage.database._PING_TIMEOUT", 0.1)
     database, path = Database(sqlite_url, timeout=30), sa.make_url(sqlite_url).database or ""
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")

@@ -1,4 +1,4 @@
-"""Defaults of a database, of its role and of the environment change nothing for the service."""
+"""Defaults of the database, the role and the environment do not affect the service."""
 
 import asyncio
 from collections import Counter
@@ -11,19 +11,19 @@ import sqlalchemy as sa
 
 from authapi import Settings, create_app
 from authapi.errors import ConfigurationError, LastSuperuser
-from authapi.services.accounts.administration import Changes
-from authapi.services.addresses import parse_email
+from authapi.services.accounts.administration import AccountChanges
+from authapi.services.email_address import parse_email
 from authapi.storage import Database, migrations
-from authapi.storage.changes import PostgresChanges
-from authapi.storage.foreign import _reader, fastapi_users
-from authapi.storage.migrations import connected
+from authapi.storage.import_sources import _reader, fastapi_users
+from authapi.storage.migrations import connect
+from authapi.storage.notifications import PostgresNotifications
 from authapi.storage.urls import parse_url
 from authapi.testing import Client, client
 from tests.storage.pooling import pooling
 from tests.storage.rows import sql
-from tests.storage.test_foreign import ROWS, TABLE
+from tests.storage.test_import_sources import ROWS, TABLE
 
-RELIED_ON = {
+REQUIRED = {
     "default_transaction_isolation": "read committed",
     "transaction_isolation": "read committed",
     "client_encoding": "UTF8",
@@ -60,7 +60,7 @@ def url_with_others(
     worker: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[str]:
-    """A migrated database where each parameter that matters has another value by default."""
+    """A migrated database with another default for each required parameter."""
     url, role = sa.make_url(fresh_postgres_url), f"other_{worker}"
     match request.param:
         case "database":
@@ -89,24 +89,24 @@ def set_by_default(url: str, *lines: str) -> None:
 
 
 async def in_force(url: str) -> Mapping[str, dict[str, object]]:
-    """The parameters of each kind of connection."""
-    names = list(RELIED_ON)
+    """Returns the parameters of each kind of connection."""
+    names = list(REQUIRED)
     question = "SELECT " + ", ".join(f"current_setting('{name}')" for name in names)
     database = Database(url)
     found: dict[str, object] = {}
     async with database.read() as store:
         found["reading"] = (await store.connection.exec_driver_sql(question)).one()
-    for way in ("writing", "writing again"):  # after the connection was in use for reading
+    for way in ("writing", "writing again"):  # after the connection was used for reading
         async with database.transaction() as store:
             found[way] = (await store.connection.exec_driver_sql(question)).one()
-    assert isinstance(database.changes, PostgresChanges)
-    async with database.changes.listening(patience=10) as listener:
+    assert isinstance(database.notifications, PostgresNotifications)
+    async with database.notifications.listen(operation_timeout=10) as listener:
         answer = await listener._connection.execute(question.encode())
         found["listening"] = await answer.fetchone()
     await database.close()
 
     def blocking() -> None:
-        with connected(url) as connection:
+        with connect(url) as connection:
             found["migrating"] = connection.exec_driver_sql(question).one()
         engine = _reader(parse_url(url))
         with engine.connect() as connection:
@@ -120,11 +120,11 @@ async def in_force(url: str) -> Mapping[str, dict[str, object]]:
     }
 
 
-async def test_what_the_code_relies_on_is_asked_for(url_with_others: str) -> None:
+async def test_connections_set_the_required_parameters(url_with_others: str) -> None:
     for way, found in (await in_force(url_with_others)).items():
         dates = str(found.pop("datestyle"))
         assert dates.startswith("ISO"), way
-        assert found == {name: v for name, v in RELIED_ON.items() if name != "datestyle"}, way
+        assert found == {name: v for name, v in REQUIRED.items() if name != "datestyle"}, way
 
 
 async def life_of_an_account(api: Client) -> None:
@@ -140,7 +140,7 @@ async def life_of_an_account(api: Client) -> None:
     assert (await api.get("/me")).status_code == 401
 
 
-async def test_a_service_runs_there(url_with_others: str) -> None:
+async def test_service_runs_with_other_defaults(url_with_others: str) -> None:
     await asyncio.to_thread(migrations.downgrade, url_with_others, "base")
     await asyncio.to_thread(migrations.upgrade, url_with_others)
     await asyncio.to_thread(migrations.check, url_with_others)
@@ -152,7 +152,7 @@ async def test_a_service_runs_there(url_with_others: str) -> None:
 @pytest.mark.parametrize(
     ("chosen", "value"), [("off", "on"), ("local", "local"), ("remote_apply", "remote_apply")]
 )
-async def test_only_a_commit_that_may_be_lost_is_made_to_wait(
+async def test_synchronous_commit_is_changed_only_if_off(
     fresh_postgres_url: str, chosen: str, value: str
 ) -> None:
     set_by_default(fresh_postgres_url, f"synchronous_commit = {chosen}")
@@ -160,7 +160,7 @@ async def test_only_a_commit_that_may_be_lost_is_made_to_wait(
         assert found["synchronous_commit"] == value, way
 
 
-async def test_time_outs_are_ours(fresh_postgres_url: str) -> None:
+async def test_timeouts_are_set_by_the_service(fresh_postgres_url: str) -> None:
     set_by_default(
         fresh_postgres_url,
         "statement_timeout = 200",
@@ -176,13 +176,13 @@ async def test_time_outs_are_ours(fresh_postgres_url: str) -> None:
     await database.close()
 
     def migrate() -> None:
-        with connected(fresh_postgres_url) as connection:
+        with connect(fresh_postgres_url) as connection:
             connection.exec_driver_sql("SELECT pg_sleep(0.3)")
 
     await asyncio.to_thread(migrate)
 
 
-async def test_the_last_superuser_stays_one_under_any_default(fresh_postgres_url: str) -> None:
+async def test_last_superuser_is_kept_under_any_default(fresh_postgres_url: str) -> None:
     set_by_default(fresh_postgres_url, "default_transaction_isolation = 'repeatable read'")
     async with client(create_app(Settings(database_url=fresh_postgres_url))) as api:  # type: ignore[arg-type]
         services = api.services
@@ -190,7 +190,7 @@ async def test_the_last_superuser_stays_one_under_any_default(fresh_postgres_url
         async def demote(address: str) -> bool:
             user = await services.accounts.find_by_email(parse_email(address))
             with suppress(LastSuperuser):
-                await services.administration.change(user.id, Changes(is_superuser=False))
+                await services.administration.change(user.id, AccountChanges(is_superuser=False))
                 return True
             return False
 
@@ -207,7 +207,7 @@ async def test_the_last_superuser_stays_one_under_any_default(fresh_postgres_url
 
 
 @pytest.mark.parametrize("level", ["repeatable read", "serializable"])
-async def test_changes_at_the_same_time_are_all_made(fresh_postgres_url: str, level: str) -> None:
+async def test_concurrent_changes_are_all_stored(fresh_postgres_url: str, level: str) -> None:
     set_by_default(fresh_postgres_url, f"default_transaction_isolation = '{level}'")
     async with client(create_app(Settings(database_url=fresh_postgres_url))) as api:  # type: ignore[arg-type]
         await api.login(await api.create_user())
@@ -218,8 +218,8 @@ async def test_changes_at_the_same_time_are_all_made(fresh_postgres_url: str, le
         assert Counter(answer.status_code for answer in answers) == {200: 24}
 
 
-async def test_a_database_that_only_reads_stays_one(fresh_postgres_url: str) -> None:
-    # An operator's wish, which a transaction must not get around.
+async def test_read_only_default_is_respected(fresh_postgres_url: str) -> None:
+    # The choice of an operator, which a transaction must not override.
     async with client(create_app(Settings(database_url=fresh_postgres_url))) as api:  # type: ignore[arg-type]
         user = await api.create_user()
         await api.login(user)
@@ -228,8 +228,8 @@ async def test_a_database_that_only_reads_stays_one(fresh_postgres_url: str) -> 
         assert (await api.get("/me")).status_code == 200
         assert (await api.patch("/me", json={"name": "x"})).status_code == 503
         assert (await api.get("/health/ready")).status_code == 503
-    with pytest.raises(ConfigurationError, match="only reads"):
-        await asyncio.to_thread(migrations.require_changes, fresh_postgres_url)
+    with pytest.raises(ConfigurationError, match="read-only"):
+        await asyncio.to_thread(migrations.require_writable, fresh_postgres_url)
 
 
 # The start-up parameter `options` of the URL.
@@ -243,14 +243,14 @@ async def path_everywhere(url: str) -> set[object]:
     database = Database(url)
     async with database.read() as store:
         found = {await store.connection.scalar(sa.text("SELECT current_schema()"))}
-    assert isinstance(database.changes, PostgresChanges)
-    async with database.changes.listening(patience=10) as listener:
+    assert isinstance(database.notifications, PostgresNotifications)
+    async with database.notifications.listen(operation_timeout=10) as listener:
         answer = await listener._connection.execute("SELECT current_schema()")
         found |= set(await answer.fetchone() or ())
     await database.close()
 
     def migrating() -> object:
-        with connected(url) as connection:
+        with connect(url) as connection:
             return connection.exec_driver_sql("SELECT current_schema()").scalar_one()
 
     return found | {await asyncio.to_thread(migrating)}
@@ -277,7 +277,7 @@ async def path_everywhere(url: str) -> set[object]:
     ],
 )
 @pytest.mark.parametrize("through", ["directly", "pooler"])
-async def test_options_of_the_url_are_kept_everywhere(
+async def test_options_of_the_url_apply_to_every_connection(
     emptied_postgres_url: str, schema: str, options: list[str], through: str
 ) -> None:
     quoted = schema.replace('"', '""')
@@ -295,7 +295,7 @@ async def test_options_of_the_url_are_kept_everywhere(
                 await database.close()
 
                 def migrating() -> object:
-                    with connected(url) as connection:
+                    with connect(url) as connection:
                         return connection.exec_driver_sql("SELECT current_schema()").scalar_one()
 
                 assert (found, zone) == (schema, "UTC")
@@ -305,7 +305,7 @@ async def test_options_of_the_url_are_kept_everywhere(
 
 
 @pytest.mark.parametrize("from_environment", [False, True], ids=["URL", "PGOPTIONS"])
-async def test_a_service_lives_in_the_schema_of_its_url(
+async def test_service_uses_the_schema_of_its_url(
     fresh_postgres_url: str, from_environment: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     migrations.downgrade(fresh_postgres_url, "base")
@@ -327,7 +327,7 @@ async def test_a_service_lives_in_the_schema_of_its_url(
     assert sql(fresh_postgres_url, "SELECT count(*) FROM auth.users") == [(1,)]
 
 
-async def test_a_pooler_that_refuses_the_options_of_the_url_is_told_as_such(
+async def test_pooler_that_refuses_url_options_is_reported(
     emptied_postgres_url: str,
 ) -> None:
     async with pooling(emptied_postgres_url, mode="session", refuses_options=True) as pooler:
@@ -337,17 +337,19 @@ async def test_a_pooler_that_refuses_the_options_of_the_url_is_told_as_such(
                 await asyncio.to_thread(operation, url)
 
 
-async def test_options_that_no_server_understands_are_one_line(postgres_url: str) -> None:
+async def test_invalid_options_are_reported_in_one_line(postgres_url: str) -> None:
     url = with_options(postgres_url, "-c no_such_parameter=1")
     with pytest.raises(Exception, match="no_such_parameter") as caught:
         await asyncio.to_thread(migrations.current, url)
     assert "\n" not in str(caught.value)
 
 
-# What is read from the database of another application.
+# Imports from the database of another application.
 
 
-def test_an_import_is_not_cut_short_by_a_policy(fresh_postgres_url: str, worker: str) -> None:
+def test_import_fails_instead_of_skipping_rows_of_a_policy(
+    fresh_postgres_url: str, worker: str
+) -> None:
     role = f"importer_{worker}"
     sql(
         fresh_postgres_url,

@@ -1,4 +1,4 @@
-"""Databases in other encodings than UTF8: refused for our own tables, read for an import."""
+"""Databases in other encodings than UTF8: rejected for our own tables, accepted for an import."""
 
 import asyncio
 import itertools
@@ -15,12 +15,12 @@ from authapi.cli.doctor import examine
 from authapi.errors import ConfigurationError
 from authapi.services import prepare
 from authapi.storage import migrations
-from authapi.storage.foreign import fastapi_users
+from authapi.storage.import_sources import fastapi_users
 from authapi.testing import client
 from tests.servers.forked import Forking
 from tests.servers.postgres import PostgresServer
 from tests.servers.process import free_port
-from tests.storage.test_foreign import TABLE
+from tests.storage.test_import_sources import TABLE
 
 _numbers = itertools.count(1)
 
@@ -42,7 +42,7 @@ COMMANDS = (
 
 @pytest.fixture
 def new_database(postgres: PostgresServer, worker: str) -> Iterator[NewDatabase]:
-    """Makes an empty database in an encoding."""
+    """Creates empty databases in any encoding."""
     made = []
 
     def make(encoding: str) -> str:
@@ -62,7 +62,7 @@ def new_database(postgres: PostgresServer, worker: str) -> Iterator[NewDatabase]
 
 
 @pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1", "EUC_KR", "WIN1252", "EUC_JP"])
-def test_another_encoding_is_refused_with_what_to_do(
+def test_other_encodings_are_rejected_with_a_remedy(
     new_database: NewDatabase, encoding: str
 ) -> None:
     url = new_database(encoding)
@@ -70,7 +70,7 @@ def test_another_encoding_is_refused_with_what_to_do(
         with pytest.raises(ConfigurationError) as caught:
             operation(url)
         text = str(caught.value)
-        assert f"has the encoding {encoding}, and UTF8 is needed" in text
+        assert f"has the encoding {encoding}, but UTF8 is required" in text
         assert "ENCODING 'UTF8' TEMPLATE template0" in text
         assert "\n" not in text
     with psycopg.connect(url) as connection:
@@ -79,7 +79,7 @@ def test_another_encoding_is_refused_with_what_to_do(
         ).fetchone() == (0,)
 
 
-async def test_an_application_does_not_start_on_it(new_database: NewDatabase) -> None:
+async def test_application_does_not_start_with_another_encoding(new_database: NewDatabase) -> None:
     app = create_app(Settings(database_url=new_database("SQL_ASCII")))  # type: ignore[arg-type]
     with pytest.raises(ConfigurationError, match="encoding SQL_ASCII"):
         async with client(app):
@@ -88,7 +88,7 @@ async def test_an_application_does_not_start_on_it(new_database: NewDatabase) ->
 
 @pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["SQL_ASCII", "EUC_KR"])
-def test_every_command_says_it_in_one_line(
+def test_commands_report_another_encoding_in_one_line(
     new_database: NewDatabase, encoding: str, forking: Forking, tmp_path: Path
 ) -> None:
     environment = {
@@ -111,7 +111,9 @@ def test_every_command_says_it_in_one_line(
     assert f"has the encoding {encoding}" in done.stdout
 
 
-def test_doctor_says_it(new_database: NewDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_reports_another_encoding(
+    new_database: NewDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("AUTHAPI_DATABASE_URL", new_database("LATIN1"))
     [finding] = [item for item in examine() if item.check == "database"]
     assert finding.verdict == "error"
@@ -120,7 +122,7 @@ def test_doctor_says_it(new_database: NewDatabase, monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("how", ["URL", "environment", "options", "role"])
 @pytest.mark.parametrize("encoding", ["latin1", "EUC_KR", "SQL_ASCII"])
-async def test_the_encoding_of_clients_is_ours(
+async def test_client_encoding_is_utf8(
     fresh_postgres_url: str, how: str, encoding: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = sa.make_url(fresh_postgres_url)
@@ -152,7 +154,7 @@ async def test_the_encoding_of_clients_is_ours(
 @pytest.mark.parametrize(
     ("encoding", "address"), [("LATIN1", "zoë@example.com"), ("EUC_KR", "김@example.com")]
 )
-def test_an_import_reads_another_encoding(
+def test_import_reads_a_database_in_another_encoding(
     new_database: NewDatabase, encoding: str, address: str
 ) -> None:
     url = new_database(encoding)

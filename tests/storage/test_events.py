@@ -1,4 +1,4 @@
-"""Rows of events: written with their change, and read in pages."""
+"""Events: stored with their change, and read in pages."""
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -58,13 +58,13 @@ async def page(database: Database, **options: object) -> list[Event]:
 
 
 @pytest.mark.parametrize("kind", EventType)
-async def test_an_event_comes_back_as_it_was_written(database: Database, kind: EventType) -> None:
+async def test_event_is_stored_and_returned(database: Database, kind: EventType) -> None:
     written = event(kind, count=3, what="something")
     await add(database, written)
     assert await page(database) == [written]
 
 
-async def test_the_outcome_is_a_column_of_its_own(database: Database) -> None:
+async def test_outcome_is_stored_in_its_column(database: Database) -> None:
     await add(database, *(event(kind) for kind in EventType))
     async with database.engine.connect() as connection:
         rows = (await connection.execute(sa.select(events.c.type, events.c.outcome))).all()
@@ -73,7 +73,7 @@ async def test_the_outcome_is_a_column_of_its_own(database: Database) -> None:
     }
 
 
-async def test_empty_values_are_kept_as_none(database: Database) -> None:
+async def test_missing_values_are_stored_as_null(database: Database) -> None:
     bare = Event(
         id=new_id(),
         at=AT,
@@ -88,7 +88,7 @@ async def test_empty_values_are_kept_as_none(database: Database) -> None:
     assert await page(database) == [bare]
 
 
-async def test_pages_follow_one_another_the_newest_first(database: Database) -> None:
+async def test_pages_are_contiguous_and_newest_first(database: Database) -> None:
     mine = sorted((event() for _ in range(25)), key=lambda made: made.id)
     others = [event(user_id=BOB) for _ in range(5)] + [event(user_id=None)]
     await add(database, *mine[:10], *others, *mine[10:])
@@ -104,7 +104,7 @@ async def test_pages_follow_one_another_the_newest_first(database: Database) -> 
     assert found == mine[::-1]
 
 
-async def test_a_transaction_that_fails_leaves_no_event_and_tells_nobody(
+async def test_failed_transaction_stores_and_logs_no_event(
     database: Database,
 ) -> None:
     told: list[Event] = []
@@ -123,8 +123,8 @@ async def test_a_transaction_that_fails_leaves_no_event_and_tells_nobody(
     assert told == written
 
 
-async def test_it_is_told_only_when_others_can_see_it(database: Database) -> None:
-    # From inside the transaction nothing is told yet.
+async def test_event_is_logged_only_after_the_commit(database: Database) -> None:
+    # Inside the transaction, nothing is logged yet.
     told: list[Event] = []
     database.on_commit = told.append
     async with database.transaction() as store:
@@ -133,7 +133,7 @@ async def test_it_is_told_only_when_others_can_see_it(database: Database) -> Non
     assert len(told) == 1
 
 
-async def test_the_owner_of_an_address_is_found_in_the_statement_that_writes(
+async def test_add_for_email_finds_the_account_in_one_statement(
     database: Database,
 ) -> None:
     user = await store_user(database, a_user(), email="alice@example.com")
@@ -145,21 +145,21 @@ async def test_the_owner_of_an_address_is_found_in_the_statement_that_writes(
     told: list[Event] = []
     database.on_commit = told.append
     sa.event.listen(database.engine.sync_engine, "before_cursor_execute", note)
-    for email in ("alice@example.com", "nobody@example.com"):
+    for email in ("alice@example.com", "unknown@example.com"):
         async with database.transaction() as store:
-            await store.events.add_for(event(EventType.THROTTLED, None), email=email)
+            await store.events.add_for_email(event(EventType.THROTTLED, None), email=email)
     sa.event.remove(database.engine.sync_engine, "before_cursor_execute", note)
     assert [item.user_id for item in told] == [user.id, None]
     async with database.read() as store:
         assert await store.events.page(user.id, before=None, limit=10) == told[:1]
-    # The same work, whether there is such an account or not.
+    # The same statements, whether the account exists or not.
     half = len(statements) // 2
     assert statements[:half] == statements[half:]
     assert sum("INSERT" in statement for statement in statements) == 2
 
 
-async def test_events_outlive_the_account(database: Database) -> None:
-    # There is no user at all: nothing refers to one.
+async def test_events_outlive_their_account(database: Database) -> None:
+    # There is no user at all: events have no foreign key.
     await add(database, event())
     assert len(await page(database)) == 1
 
@@ -169,12 +169,12 @@ async def test_events_outlive_the_account(database: Database) -> None:
     [
         ("2001:db8::1", ["2001:db8::1", "2001:DB8::1", "2001:db8:0:0:0:0:0:1", "2001:db8::1%1"]),
         ("192.0.2.1", ["192.0.2.1", "::ffff:192.0.2.1", "::FFFF:c000:201"]),
-        # As releases before this one wrote the peers of a socket for both families.
+        # As earlier releases stored the peers of a dual-stack socket.
         ("::ffff:192.0.2.1", ["192.0.2.1", "::ffff:192.0.2.1"]),
         ("::ffff:c000:201", ["192.0.2.1", "::ffff:c000:201"]),
     ],
 )
-async def test_an_address_is_found_in_every_spelling(
+async def test_ip_is_found_in_every_notation(
     database: Database, stored: str, asked: list[str]
 ) -> None:
     here = replace(event(), client=Client(ip=stored))
@@ -187,7 +187,7 @@ async def test_an_address_is_found_in_every_spelling(
             assert not await store.events.search(EventFilter(ip=ip), before=None, limit=10)
 
 
-async def test_requests_without_an_address_are_counted(database: Database) -> None:
+async def test_requests_without_an_ip_address_are_counted(database: Database) -> None:
     request = Client(ip=None, request_id="0" * 32)
     gone = new_id()
     await add(
@@ -201,6 +201,6 @@ async def test_requests_without_an_address_are_counted(database: Database) -> No
     async with database.transaction() as store:
         await store.events.anonymise(gone)
     async with database.read() as store:
-        assert await store.events.without_address(since=first_id_at(AT)) == 3
+        assert await store.events.count_without_address(since=first_id_at(AT)) == 3
         later = first_id_at(AT + timedelta(milliseconds=1))
-        assert await store.events.without_address(since=later) == 2
+        assert await store.events.count_without_address(since=later) == 2

@@ -1,4 +1,4 @@
-"""A task that is cancelled again while it cleans up: connections, turns and tasks come back."""
+"""Repeated cancellation during the cleanup: connections, locks and tasks are released."""
 
 import asyncio
 import gc
@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy import event
 
 from authapi.storage import Database
-from authapi.storage.sqlite.connections import RollingBack, StoppableConnection
+from authapi.storage.sqlite.connections import RollbackOnClose, StoppableConnection
 from tests.storage.cancelling import Steps, until
 from tests.storage.rows import a_user, sql, store_user
 
@@ -22,7 +22,7 @@ USERS = "SELECT email FROM users ORDER BY email"
 
 @pytest.fixture(autouse=True)
 def without_collector() -> Iterator[None]:
-    """What the collector would clean up by chance stays where it is."""
+    """Disables the garbage collector, which could hide a leak by chance."""
     gc.collect()
     gc.disable()
     yield
@@ -30,7 +30,7 @@ def without_collector() -> Iterator[None]:
 
 
 class Blocked:
-    """A SQL function of a SQLite connection that returns once it is released."""
+    """A SQL function of a SQLite connection that returns after `released` is set."""
 
     def __init__(self) -> None:
         self.is_running = threading.Event()
@@ -44,7 +44,7 @@ class Blocked:
 
 @asynccontextmanager
 async def cancelled_while_it_writes(database: Database, times: int) -> AsyncIterator[Blocked]:
-    """A transaction that has written is cancelled so often while a statement of it runs."""
+    """Cancels a writing transaction `times` times while one of its statements runs."""
     blocked = Blocked()
 
     async def write() -> None:
@@ -60,7 +60,7 @@ async def cancelled_while_it_writes(database: Database, times: int) -> AsyncIter
     await asyncio.to_thread(blocked.is_running.wait, 30)
     for _ in range(times):
         task.cancel()
-        for _ in range(20):  # until it waits for its next step of cleaning up
+        for _ in range(20):  # until it awaits the next step of its cleanup
             await asyncio.sleep(0)
     try:
         yield blocked
@@ -71,7 +71,7 @@ async def cancelled_while_it_writes(database: Database, times: int) -> AsyncIter
 
 
 @pytest.mark.parametrize("times", [1, 2, 3])
-async def test_the_next_writer_waits_for_the_thread_of_the_one_that_was_cancelled(
+async def test_next_writer_waits_for_the_thread_of_a_cancelled_writer(
     sqlite_url: str, times: int
 ) -> None:
     database = Database(sqlite_url)
@@ -96,9 +96,7 @@ async def test_the_next_writer_waits_for_the_thread_of_the_one_that_was_cancelle
 
 
 @pytest.mark.parametrize("times", [1, 2, 3])
-async def test_no_task_and_no_thread_outlives_a_connection_that_was_cancelled(
-    sqlite_url: str, times: int
-) -> None:
+async def test_cancelled_connection_leaves_no_task_or_thread(sqlite_url: str, times: int) -> None:
     database = Database(sqlite_url)
     tasks, threads = asyncio.all_tasks(), set(threading.enumerate())
     async with cancelled_while_it_writes(database, times) as blocked:
@@ -109,13 +107,15 @@ async def test_no_task_and_no_thread_outlives_a_connection_that_was_cancelled(
 
 
 def new_threads(before: set[threading.Thread]) -> set[threading.Thread]:
-    """Threads that were not there before, without those of asyncio's default executor."""
+    """Returns the new threads, except those of asyncio's default executor."""
     found = set(threading.enumerate()) - before
     return {thread for thread in found if not thread.name.startswith("asyncio_")}
 
 
 @pytest.mark.parametrize("again", [0, 1, 2, 3])
-async def test_cancelled_at_any_await_and_again(database_url: str, again: int) -> None:
+async def test_repeated_cancellation_at_any_await_releases_the_connection(
+    database_url: str, again: int
+) -> None:
     database = Database(database_url, pool_size=1, pool_timeout=5)
     await database.ping()
     tasks = asyncio.all_tasks()
@@ -131,17 +131,17 @@ async def test_cancelled_at_any_await_and_again(database_url: str, again: int) -
     await database.close()
 
 
-async def test_a_rollback_that_fails_leaves_no_thread(
+async def test_failed_rollback_leaves_no_thread(
     sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(_: RollingBack) -> None:
+    def broken(_: RollbackOnClose) -> None:
         raise sqlite3.OperationalError("disk I/O error")
 
     database = Database(sqlite_url)
     before = set(threading.enumerate())
     await database.ping()
     with monkeypatch.context() as patch, suppress(ZeroDivisionError):
-        patch.setattr(RollingBack, "rollback", broken)
+        patch.setattr(RollbackOnClose, "rollback", broken)
         async with database.transaction() as store:
             await store.users.add(a_user(), email="first@example.com", password_hash=None)
             raise ZeroDivisionError

@@ -1,4 +1,4 @@
-"""One chain of migrations for both databases, and the tables it makes."""
+"""Migrations: one chain for both databases, and the tables that it creates."""
 
 import itertools
 import os
@@ -28,24 +28,24 @@ CONSTRAINTS = {
     "sessions": {
         *("pk_sessions", "uq_sessions_secret_hash", "fk_sessions_user_id_users"),
         *("ix_sessions_user_id", "ix_sessions_expires_at"),
-        "ix_sessions_replaced_hash",
+        "ix_sessions_previous_secret_hash",
     },
     "refresh_families": {
         *("pk_refresh_families", "uq_refresh_families_family_hash"),
         "fk_refresh_families_session_id_sessions",
     },
     "signing_keys": {"pk_signing_keys"},
-    "one_time_secrets": {
-        *("pk_one_time_secrets", "uq_one_time_secrets_secret_hash"),
-        *("fk_one_time_secrets_user_id_users", "ix_one_time_secrets_user_id"),
-        *("ix_one_time_secrets_email", "ix_one_time_secrets_expires_at"),
+    "email_tokens": {
+        *("pk_email_tokens", "uq_email_tokens_secret_hash"),
+        *("fk_email_tokens_user_id_users", "ix_email_tokens_user_id"),
+        *("ix_email_tokens_email", "ix_email_tokens_expires_at"),
     },
     "outbox": {
         *("pk_outbox", "fk_outbox_user_id_users", "ix_outbox_user_id"),
         "ix_outbox_kind_failed_at_receiver_due_at_id",
     },
 }
-"""Named by the convention, so that a migration can name what it drops, on both databases alike."""
+"""Named by the convention, so that a migration can drop them by name on both databases."""
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -61,7 +61,7 @@ def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 
 
 def tables(url: str) -> dict[str, object]:
-    """What the database says of its tables: columns, keys, constraints and indexes."""
+    """Returns the columns, keys, constraints and indexes of all tables."""
     engine = sa.create_engine(sync_url(url), poolclass=sa.NullPool)
     inspector = sa.inspect(engine)
     found: dict[str, object] = {
@@ -100,7 +100,7 @@ def names_of_constraints(url: str) -> dict[str, set[str | None]]:
     return found
 
 
-async def test_up_down_up_with_rows_in_the_tables(empty_url: str) -> None:
+async def test_upgrade_downgrade_upgrade_with_rows(empty_url: str) -> None:
     assert migrations.current(empty_url) is None
     for _ in range(2):
         migrations.upgrade(empty_url)
@@ -116,7 +116,7 @@ async def test_up_down_up_with_rows_in_the_tables(empty_url: str) -> None:
         assert tables(empty_url) == {}
 
 
-async def test_every_revision_can_be_left_and_entered_again(empty_url: str) -> None:
+async def test_last_revision_can_be_downgraded_and_upgraded_again(empty_url: str) -> None:
     migrations.upgrade(empty_url)
     database = Database(empty_url)
     await store_user(database, a_user())
@@ -128,13 +128,13 @@ async def test_every_revision_can_be_left_and_entered_again(empty_url: str) -> N
     migrations.check(empty_url)
 
 
-def test_upgrading_twice_changes_nothing(database_url: str) -> None:
+def test_second_upgrade_changes_nothing(database_url: str) -> None:
     before = tables(database_url)
     migrations.upgrade(database_url)
     assert tables(database_url) == before
 
 
-def test_the_migrations_make_exactly_the_tables_of_the_models(empty_url: str) -> None:
+def test_migrations_create_exactly_the_tables_of_the_models(empty_url: str) -> None:
     migrations.upgrade(empty_url)
     migrated = tables(empty_url)
     migrations.downgrade(empty_url, "base")
@@ -148,18 +148,18 @@ def test_the_migrations_make_exactly_the_tables_of_the_models(empty_url: str) ->
         "events",
         "signing_keys",
         "refresh_families",
-        "one_time_secrets",
+        "email_tokens",
         "outbox",
     }
 
 
-def test_every_constraint_is_named_by_the_convention(database_url: str) -> None:
+def test_constraints_are_named_by_the_convention(database_url: str) -> None:
     found = names_of_constraints(database_url)
-    # PostgreSQL lists the index of a unique constraint as well.
+    # PostgreSQL also lists the index of a unique constraint.
     assert found == CONSTRAINTS
 
 
-def test_postgresql_keeps_what_the_models_mean(postgres_url: str) -> None:
+def test_postgresql_column_types_match_the_models(postgres_url: str) -> None:
     columns = {
         (table, name): (kind, length, nullable)
         for table, name, kind, length, nullable in sql(
@@ -180,7 +180,7 @@ def test_postgresql_keeps_what_the_models_mean(postgres_url: str) -> None:
     assert times == ["timestamp with time zone"] * 19
 
 
-def test_check_finds_nothing(database_url: str) -> None:
+def test_check_passes_for_a_migrated_database(database_url: str) -> None:
     migrations.check(database_url)
 
 
@@ -193,14 +193,14 @@ def test_check_finds_nothing(database_url: str) -> None:
         "CREATE TABLE shoes (id INTEGER PRIMARY KEY)",
     ],
 )
-def test_check_tells_what_differs(database_url: str, change: str) -> None:
+def test_check_reports_differences(database_url: str, change: str) -> None:
     sql(database_url, change)
     with pytest.raises(ConfigurationError, match="differs") as caught:
         migrations.check(database_url)
     assert any(word in str(caught.value) for word in ("shoe", "name", "ix_sessions_expires_at"))
 
 
-def test_an_old_schema_is_told_with_what_to_run(database_url: str) -> None:
+def test_old_schema_is_reported_with_the_command_to_run(database_url: str) -> None:
     migrations.downgrade(database_url, "base")
     for refuse in (migrations.require_current, migrations.check):
         with pytest.raises(ConfigurationError, match="`authapi db upgrade`") as caught:
@@ -209,7 +209,7 @@ def test_an_old_schema_is_told_with_what_to_run(database_url: str) -> None:
         assert migrations.head() in str(caught.value)
 
 
-def test_a_schema_from_the_future_is_refused(database_url: str) -> None:
+def test_newer_schema_is_rejected(database_url: str) -> None:
     sql(database_url, "UPDATE alembic_version SET version_num = 'f00d'")
     with pytest.raises(ConfigurationError, match="is at f00d"):
         migrations.require_current(database_url)
@@ -217,14 +217,14 @@ def test_a_schema_from_the_future_is_refused(database_url: str) -> None:
         migrations.upgrade(database_url)
 
 
-def test_an_unknown_revision_is_refused(database_url: str) -> None:
+def test_unknown_revision_is_rejected(database_url: str) -> None:
     with pytest.raises(ConfigurationError, match="nowhere"):
         migrations.upgrade(database_url, "nowhere")
     with pytest.raises(ConfigurationError, match="nowhere"):
         migrations.downgrade(database_url, "nowhere")
 
 
-async def test_the_app_refuses_an_old_postgresql_schema_and_leaves_it(postgres_url: str) -> None:
+async def test_app_does_not_migrate_an_old_postgresql_schema(postgres_url: str) -> None:
     migrations.downgrade(postgres_url, "base")
     app = create_app(Settings(database_url=postgres_url))  # type: ignore[arg-type]
     with pytest.raises(ConfigurationError, match="`authapi db upgrade`"):
@@ -233,22 +233,24 @@ async def test_the_app_refuses_an_old_postgresql_schema_and_leaves_it(postgres_u
     assert tables(postgres_url) == {}
 
 
-async def test_the_app_migrates_sqlite_by_itself(tmp_path: Path) -> None:
+async def test_app_migrates_sqlite_at_the_start(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'new.db'}"
     async with client(create_app(Settings(database_url=url))) as api:  # type: ignore[arg-type]
         await api.create_user()
     migrations.check(url)
 
 
-def test_a_migration_that_fails_leaves_nothing_behind(empty_url: str) -> None:
-    sql(empty_url, "CREATE TABLE sessions (id INTEGER PRIMARY KEY)")  # in the way of the second
+def test_failed_migration_is_rolled_back(empty_url: str) -> None:
+    sql(
+        empty_url, "CREATE TABLE sessions (id INTEGER PRIMARY KEY)"
+    )  # conflicts with the second table
     with pytest.raises(ConfigurationError, match="already exists"):
         migrations.upgrade(empty_url)
     assert list(tables(empty_url)) == ["sessions"]
     assert migrations.current(empty_url) is None
 
 
-def test_processes_that_start_at_once_take_turns(tmp_path: Path) -> None:
+def test_concurrent_migrations_are_serialized(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'new.db'}"
     code = f"from authapi.storage import migrations; migrations.upgrade({url!r})"
     with ExitStack() as stack:
@@ -260,8 +262,8 @@ def test_processes_that_start_at_once_take_turns(tmp_path: Path) -> None:
     migrations.check(url)
 
 
-def test_a_role_without_rights_is_told_in_one_line(postgres_url: str, worker: str) -> None:
-    role = f"nobody_{worker}"
+def test_role_without_privileges_is_reported_in_one_line(postgres_url: str, worker: str) -> None:
+    role = f"unprivileged_{worker}"
     migrations.downgrade(postgres_url, "base")
     sql(postgres_url, f"CREATE ROLE {role} LOGIN PASSWORD 'canary'")
     try:
@@ -278,7 +280,7 @@ def test_a_role_without_rights_is_told_in_one_line(postgres_url: str, worker: st
         sql(postgres_url, f"DROP ROLE {role}")
 
 
-def test_a_new_sqlite_file_belongs_to_its_owner_alone(tmp_path: Path) -> None:
+def test_new_sqlite_file_is_readable_by_its_owner_only(tmp_path: Path) -> None:
     folder = tmp_path / "open"
     folder.mkdir(mode=0o755)
     url = f"sqlite:///{folder / 'authapi.db'}"
@@ -292,14 +294,14 @@ def test_a_new_sqlite_file_belongs_to_its_owner_alone(tmp_path: Path) -> None:
     assert modes == dict.fromkeys(("authapi.db", "authapi.db-wal", "authapi.db-shm"), 0o600)
 
 
-def test_an_existing_sqlite_file_keeps_its_mode(sqlite_url: str) -> None:
+def test_existing_sqlite_file_keeps_its_mode(sqlite_url: str) -> None:
     path = Path(sa.make_url(sqlite_url).database or "")
     path.chmod(0o640)
     migrations.upgrade(sqlite_url)
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
 
 
-def test_a_file_that_cannot_be_is_one_line(tmp_path: Path) -> None:
+def test_invalid_file_is_reported_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "text.db").write_text("no database at all, but long enough to be looked at " * 9)
     for path, words in {
@@ -316,7 +318,7 @@ def test_a_file_that_cannot_be_is_one_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "operation", [migrations.upgrade, migrations.require_current], ids=["upgrade", "require"]
 )
-def test_a_server_that_is_away_is_told_in_one_line(
+def test_unreachable_server_is_reported_in_one_line(
     operation: Callable[[str], None], free_address: str
 ) -> None:
     with pytest.raises(StorageUnavailable, match="refused") as caught:

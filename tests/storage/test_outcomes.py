@@ -1,4 +1,4 @@
-"""A COMMIT whose answer does not come: what is told, and what is not."""
+"""Commits with an unknown outcome: callbacks, logs and responses."""
 
 import asyncio
 import logging
@@ -17,22 +17,22 @@ from authapi.errors import StorageUnavailable
 from authapi.identity import Client as Peer
 from authapi.identity import Event, EventType
 from authapi.storage import Database
-from authapi.storage.changes import SQLiteChanges
-from authapi.storage.conflicts import retried
-from authapi.storage.faults import Outcome, outcome_after
-from authapi.storage.sqlite.connections import RollingBack
-from authapi.storage.tables.outbox import Entry
+from authapi.storage.conflicts import retry_on_conflict
+from authapi.storage.driver_errors import TransactionOutcome, outcome_of_failed_commit
+from authapi.storage.notifications import SQLiteNotifications
+from authapi.storage.sqlite.connections import RollbackOnClose
+from authapi.storage.tables.outbox import OutboxEntry
 from tests.storage.cancelling import until
 from tests.storage.rows import AT, a_user, sql, store_user
 from tests.storage.serving import serving
-from tests.storage.test_faults import break_commit
+from tests.storage.test_driver_errors import break_commit
 
-UNKNOWN = "the answer to COMMIT is lost"
+UNKNOWN = "the response to COMMIT was lost"
 EMAILS = "SELECT email FROM users ORDER BY email"
 
 
 class Line:
-    """A TCP proxy in front of PostgreSQL that loses or holds the answer to COMMIT."""
+    """A TCP proxy in front of PostgreSQL that loses or delays the response to COMMIT."""
 
     def __init__(self, url: str) -> None:
         parsed = sa.make_url(url)
@@ -40,17 +40,17 @@ class Line:
         self._target = parsed.port
         self._url = parsed
         self.cuts = False
-        """Whether the connection is cut in place of that answer."""
+        """Whether the connection is closed instead of forwarding the response."""
         self.holds = False
-        """Whether that answer waits until `released` is set."""
+        """Whether the response is delayed until `released` is set."""
         self.released = asyncio.Event()
         self.committing = asyncio.Event()
-        """Set when the server has answered a COMMIT."""
+        """Set when the server has responded to a COMMIT."""
         self._tasks: set[asyncio.Task[None]] = set()
 
     @asynccontextmanager
-    async def standing(self) -> AsyncIterator[str]:
-        """The URL of the database through the proxy."""
+    async def running(self) -> AsyncIterator[str]:
+        """Runs the proxy, and yields the URL of the database through it."""
         async with await asyncio.start_server(self._accept, "127.0.0.1", 0) as server:
             port = server.sockets[0].getsockname()[1]
             url = self._url.set(host="127.0.0.1", port=port, query={"sslmode": "disable"})
@@ -96,8 +96,8 @@ def line(postgres_url: str) -> Line:
     return Line(postgres_url)
 
 
-class Told:
-    """What a database tells of its transactions."""
+class Callbacks:
+    """Records the callbacks of a database."""
 
     def __init__(self, database: Database) -> None:
         self.committed: list[Event] = []
@@ -124,13 +124,13 @@ def an_event() -> Event:
     )
 
 
-def an_entry() -> Entry:
-    return Entry(
+def an_entry() -> OutboxEntry:
+    return OutboxEntry(
         id=new_id(),
         kind="test",
         purpose="about",
         user_id=None,
-        payload=b"sealed",
+        payload=b"encrypted",
         created_at=AT,
         due_at=AT,
         expires_at=AT,
@@ -138,7 +138,7 @@ def an_entry() -> Entry:
 
 
 async def change(database: Database, happened: Event) -> None:
-    """A user, an event and an entry of the outbox."""
+    """Stores a user, an event and an outbox entry in one transaction."""
     async with database.transaction() as store:
         await store.users.add(a_user(), email="alice@example.com", password_hash=None)
         await store.events.add(happened)
@@ -150,21 +150,21 @@ def unknown_of(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
     return [it for it in caplog.records if UNKNOWN in it.getMessage()]
 
 
-async def test_a_lost_answer_is_told_as_unknown(
+async def test_lost_response_is_reported_as_unknown(
     line: Line, postgres_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with line.standing() as url:
+    async with line.running() as url:
         database = Database(url)
-        told, happened = Told(database), an_event()
+        callbacks, happened = Callbacks(database), an_event()
         await database.ping()
         line.cuts = True
         with pytest.raises(StorageUnavailable):
             await change(database, happened)
         line.cuts = False
         assert sql(postgres_url, EMAILS) == [("alice@example.com",)]
-        assert len(told.changed) == 1, "what is remembered of them is dropped"
-        assert told.committed == [], "nothing is told as done"
-        assert told.queued == 1, "the entry is looked for: it may be there"
+        assert len(callbacks.changed) == 1, "cached values are removed"
+        assert callbacks.committed == [], "nothing is reported as committed"
+        assert callbacks.queued == 1, "the worker looks for the entry, which may be stored"
         [record] = unknown_of(caplog)
         assert record.levelno == logging.ERROR
         assert record.__dict__["events"] == [f"account_registered {happened.id}"]
@@ -173,18 +173,18 @@ async def test_a_lost_answer_is_told_as_unknown(
         await database.close()
 
 
-async def test_a_request_whose_commit_has_no_answer(
+async def test_request_with_lost_commit_response_is_503(
     line: Line, postgres_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with line.standing() as url, serving(url) as api:
-        assert (await api.get("/me")).json()["name"] is None  # known from here on
+    async with line.running() as url, serving(url) as api:
+        assert (await api.get("/me")).json()["name"] is None  # cached from here on
         caplog.clear()
         caplog.set_level(logging.INFO, "authapi.events")
         line.cuts = True
         answer = await api.patch("/me", json={"name": "Robert"})
         line.cuts = False
         assert (answer.status_code, answer.json()["code"]) == (503, "database_unavailable")
-        # The background may commit at the same time, and has no request.
+        # A background job may commit at the same time, without a request id.
         asked = answer.json()["request_id"]
         [record] = [it for it in unknown_of(caplog) if it.__dict__["request_id"] == asked]
         [named] = record.__dict__["events"]
@@ -195,13 +195,11 @@ async def test_a_request_whose_commit_has_no_answer(
         assert (await api.patch("/me", json={"name": "Rob"})).status_code == 200
 
 
-async def test_a_call_with_an_unknown_outcome_is_not_run_again(
-    line: Line, postgres_url: str
-) -> None:
-    async with line.standing() as url:
+async def test_call_with_unknown_outcome_is_not_retried(line: Line, postgres_url: str) -> None:
+    async with line.running() as url:
         database, runs = Database(url), 0
 
-        @retried
+        @retry_on_conflict
         async def call() -> None:
             nonlocal runs
             runs += 1
@@ -215,12 +213,12 @@ async def test_a_call_with_an_unknown_outcome_is_not_run_again(
         await database.close()
 
 
-async def test_a_caller_that_is_cancelled_at_the_commit_is_told_of_all_the_same(
+async def test_outcome_is_reported_if_the_caller_is_cancelled_at_the_commit(
     line: Line, postgres_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with line.standing() as url:
+    async with line.running() as url:
         database = Database(url)
-        told, happened = Told(database), an_event()
+        callbacks, happened = Callbacks(database), an_event()
         line.holds = True
         task = asyncio.create_task(change(database, happened))
         with anyio.fail_after(5):
@@ -231,23 +229,23 @@ async def test_a_caller_that_is_cancelled_at_the_commit_is_told_of_all_the_same(
             assert task.cancelled()
             line.released.set()
             await database.close()
-        assert told.committed == [happened]
-        assert (len(told.changed), told.queued) == (1, 1)
+        assert callbacks.committed == [happened]
+        assert (len(callbacks.changed), callbacks.queued) == (1, 1)
         assert unknown_of(caplog) == []
 
 
-async def test_a_commit_that_takes_too_long_is_unknown(
+async def test_commit_timeout_is_an_unknown_outcome(
     line: Line, postgres_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with line.standing() as url:
+    async with line.running() as url:
         database = Database(url, timeout=0.5)
-        told = Told(database)
+        callbacks = Callbacks(database)
         await database.ping()
         line.holds = True
         with anyio.fail_after(10), pytest.raises(StorageUnavailable):
             await change(database, an_event())
         line.released.set()
-        assert (told.committed, len(told.changed), told.queued) == ([], 1, 1)
+        assert (callbacks.committed, len(callbacks.changed), callbacks.queued) == ([], 1, 1)
         assert len(unknown_of(caplog)) == 1
         assert sql(postgres_url, EMAILS) == [("alice@example.com",)]
         await database.close()
@@ -255,56 +253,56 @@ async def test_a_commit_that_takes_too_long_is_unknown(
 
 @pytest.fixture
 def slow_commit(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
-    """COMMIT of SQLite waits until this is set."""
+    """Delays the COMMIT of SQLite until this is set."""
     released = threading.Event()
-    commit = RollingBack.commit
+    commit = RollbackOnClose.commit
 
-    def slow(connection: RollingBack) -> None:
+    def slow(connection: RollbackOnClose) -> None:
         assert released.wait(30)
         commit(connection)
 
-    monkeypatch.setattr(RollingBack, "commit", slow)
+    monkeypatch.setattr(RollbackOnClose, "commit", slow)
     yield released
     released.set()
 
 
-async def test_on_sqlite_too(
+async def test_sqlite_commit_timeout_is_an_unknown_outcome(
     sqlite_url: str, slow_commit: threading.Event, caplog: pytest.LogCaptureFixture
 ) -> None:
     database = Database(sqlite_url, timeout=0.05)
-    told = Told(database)
+    callbacks = Callbacks(database)
     with anyio.fail_after(10), pytest.raises(StorageUnavailable):
         await change(database, an_event())
-    assert (told.committed, len(told.changed), told.queued) == ([], 1, 1)
+    assert (callbacks.committed, len(callbacks.changed), callbacks.queued) == ([], 1, 1)
     assert len(unknown_of(caplog)) == 1
-    # What was read between then and now is dropped once the thread is done.
-    changes = database.changes
-    assert isinstance(changes, SQLiteChanges)
-    changes.open()
-    changes.unheard()
+    # Values cached in the meantime are removed when the thread has committed.
+    watcher = database.notifications
+    assert isinstance(watcher, SQLiteNotifications)
+    watcher.open()
+    watcher.has_new()
     slow_commit.set()
-    await until(changes.unheard)
+    await until(watcher.has_new)
     assert sql(sqlite_url, EMAILS) == [("alice@example.com",)]
-    changes.close()
+    watcher.close()
     await database.close()
 
 
 @pytest.mark.parametrize("code", ["40001", "40P01", "23514", "53100", "57014"])
-async def test_an_answer_that_refuses_the_commit_is_no_unknown_outcome(
+async def test_refused_commit_is_rolled_back(
     postgres_url: str, caplog: pytest.LogCaptureFixture, code: str
 ) -> None:
     break_commit(postgres_url, code)
     database = Database(postgres_url)
-    told = Told(database)
+    callbacks = Callbacks(database)
     with pytest.raises(Exception):  # noqa: B017, PT011  # 503 or 500: other tests say which
         await change(database, an_event())
-    assert (told.committed, len(told.changed), told.queued) == ([], 1, 0)
+    assert (callbacks.committed, len(callbacks.changed), callbacks.queued) == ([], 1, 0)
     assert unknown_of(caplog) == []
     assert sql(postgres_url, EMAILS) == []
     await database.close()
 
 
-async def test_a_session_that_is_ended_at_the_commit(
+async def test_session_terminated_at_the_commit(
     postgres_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     sql(
@@ -315,19 +313,19 @@ async def test_a_session_that_is_ended_at_the_commit(
         " FOR EACH ROW EXECUTE FUNCTION fail()",
     )
     database = Database(postgres_url)
-    told = Told(database)
+    callbacks = Callbacks(database)
     with pytest.raises(StorageUnavailable):
         await change(database, an_event())
-    assert (told.committed, len(told.changed)) == ([], 1)
+    assert (callbacks.committed, len(callbacks.changed)) == ([], 1)
     assert len(unknown_of(caplog)) == 1
     await database.close()
 
 
-async def test_a_failure_before_the_commit_is_no_unknown_outcome(
+async def test_failure_before_the_commit_is_rolled_back(
     database_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     database = Database(database_url)
-    told = Told(database)
+    callbacks = Callbacks(database)
 
     async def fail() -> None:
         async with database.transaction() as store:
@@ -337,12 +335,15 @@ async def test_a_failure_before_the_commit_is_no_unknown_outcome(
 
     with pytest.raises(StorageUnavailable):
         await fail()
-    assert (told.committed, len(told.changed), told.queued) == ([], 1, 0)
+    assert (callbacks.committed, len(callbacks.changed), callbacks.queued) == ([], 1, 0)
     assert unknown_of(caplog) == []
     await database.close()
 
 
-def test_what_was_never_sent_is_undone() -> None:
-    assert outcome_after(InvalidRequestError("this transaction is inactive")) is Outcome.UNDONE
-    assert outcome_after(TimeoutError()) is Outcome.UNKNOWN
-    assert outcome_after(asyncio.CancelledError()) is Outcome.UNKNOWN
+def test_commit_that_was_not_sent_is_rolled_back() -> None:
+    assert (
+        outcome_of_failed_commit(InvalidRequestError("this transaction is inactive"))
+        is TransactionOutcome.ROLLED_BACK
+    )
+    assert outcome_of_failed_commit(TimeoutError()) is TransactionOutcome.UNKNOWN
+    assert outcome_of_failed_commit(asyncio.CancelledError()) is TransactionOutcome.UNKNOWN

@@ -1,4 +1,4 @@
-"""The commands behind a real PgBouncer, as processes: refused in one line, or right."""
+"""Commands as processes behind a real PgBouncer: rejected in one line, or working."""
 
 import asyncio
 import os
@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from authapi.cli.doctor import examine
 from authapi.errors import ConfigurationError
 from authapi.storage import Database, migrations
-from authapi.storage.foreign import fastapi_users
+from authapi.storage.import_sources import fastapi_users
 from authapi.testing import PASSWORD
 from tests.servers.forked import Forking
 from tests.servers.pgbouncer import PgBouncer, PoolMode
@@ -27,7 +27,7 @@ from tests.storage.rows import sql
 pytestmark = pytest.mark.slow
 
 LONGEST = 20.0
-"""Seconds that a refused command may take, on a busy machine."""
+"""Seconds that a rejected command may take on a busy machine."""
 OPTIONS = {"ignore_startup_parameters": "options"}
 USERS = """CREATE TABLE "user" (id CHAR(36) PRIMARY KEY, email VARCHAR(320) NOT NULL,
 hashed_password VARCHAR(1024) NOT NULL, is_active BOOLEAN NOT NULL, is_superuser BOOLEAN NOT NULL,
@@ -51,7 +51,7 @@ Run = Callable[..., tuple[int, str]]
 
 @pytest.fixture
 def run(forking: Forking, tmp_path: Path) -> Run:
-    """Runs `authapi` with a database, and gives its exit code and what it said."""
+    """Runs `authapi` with a database. Returns its exit code and output."""
 
     def run_authapi(url: str, *arguments: str, **settings: str) -> tuple[int, str]:
         done = forking.run(arguments, environment(tmp_path, url, **settings), tmp_path)
@@ -71,7 +71,7 @@ def environment(folder: Path, url: str, **settings: str) -> dict[str, str]:
 
 @pytest.fixture(params=["transaction", "statement"])
 def shared(request: pytest.FixtureRequest, postgres_url: str) -> Iterator[str]:
-    """The database through a PgBouncer whose clients share sessions."""
+    """The database through a PgBouncer that shares sessions."""
     with PgBouncer(postgres_url, request.param, **OPTIONS) as pooler:
         yield pooler.url(postgres_url)
 
@@ -82,7 +82,7 @@ def is_refusal(told: tuple[int, str]) -> bool:
 
 
 def advisory_locks(url: str) -> object:
-    """How many there are in this database: others of the server belong to other tests."""
+    """Returns the number of advisory locks in this database, not in those of other tests."""
     held = (
         "SELECT count(*) FROM pg_locks JOIN pg_database ON database = pg_database.oid"
         " WHERE locktype = 'advisory' AND datname = current_database()"
@@ -90,7 +90,7 @@ def advisory_locks(url: str) -> object:
     return sql(url, held)[0][0]
 
 
-def test_every_command_is_refused_in_one_line(run: Run, shared: str, postgres_url: str) -> None:
+def test_commands_reject_the_pooler_in_one_line(run: Run, shared: str, postgres_url: str) -> None:
     before = sql(postgres_url, "SELECT relname FROM pg_class ORDER BY oid")
     for command in COMMANDS:
         began = time.monotonic()
@@ -100,13 +100,15 @@ def test_every_command_is_refused_in_one_line(run: Run, shared: str, postgres_ur
         assert time.monotonic() - began < LONGEST
     assert advisory_locks(postgres_url) == 0
     assert sql(postgres_url, "SELECT relname FROM pg_class ORDER BY oid") == before
-    # A migration that comes directly does not wait for a lock that was left behind.
+    # A direct migration does not wait for a lock that the pooler kept.
     began = time.monotonic()
     assert run(postgres_url, "db", "upgrade")[0] == 0
     assert time.monotonic() - began < LONGEST
 
 
-def test_serve_is_refused_in_one_line(forking: Forking, shared: str, tmp_path: Path) -> None:
+def test_serve_rejects_the_pooler_in_one_line(
+    forking: Forking, shared: str, tmp_path: Path
+) -> None:
     for settings in ({}, {"AUTHAPI_MIGRATE": "true"}):
         arguments = ["serve", "--port", str(free_port())]
         with forking.start(arguments, environment(tmp_path, shared, **settings), tmp_path) as it:
@@ -116,16 +118,14 @@ def test_serve_is_refused_in_one_line(forking: Forking, shared: str, tmp_path: P
             assert "Traceback" not in it.output()
 
 
-def test_an_import_from_such_a_database_is_refused(
-    run: Run, shared: str, postgres_url: str
-) -> None:
+def test_import_rejects_the_pooler(run: Run, shared: str, postgres_url: str) -> None:
     sql(postgres_url, USERS)
     own = postgres_url
     told = run(own, "users", "import", shared, "--from", "fastapi-users")
     assert is_refusal(told), told
 
 
-def test_doctor_says_it_in_words(shared: str, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_reports_the_pooler(shared: str, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AUTHAPI_DATABASE_URL", shared)
     [finding] = [item for item in examine() if item.check == "database"]
     assert finding.verdict == "error"
@@ -135,7 +135,7 @@ def test_doctor_says_it_in_words(shared: str, run: Run, monkeypatch: pytest.Monk
     assert (code, "shares sessions between clients" in text) == (1, True)
 
 
-def test_alembic_itself_is_refused(shared: str, tmp_path: Path) -> None:
+def test_alembic_command_rejects_the_pooler(shared: str, tmp_path: Path) -> None:
     project = Path(__file__).parents[2]
     for command in (["upgrade", "head"], ["current"]):
         arguments = [sys.executable, "-m", "alembic", "-c", str(project / "alembic.ini"), *command]
@@ -155,7 +155,9 @@ def test_alembic_itself_is_refused(shared: str, tmp_path: Path) -> None:
     ids=["options", "one session", "in turn", "two in turn"],
 )
 @pytest.mark.parametrize("mode", ["transaction", "statement"])
-def test_whatever_else_is_set(postgres_url: str, mode: PoolMode, settings: dict[str, str]) -> None:
+def test_pooler_is_rejected_with_any_other_setting(
+    postgres_url: str, mode: PoolMode, settings: dict[str, str]
+) -> None:
     with PgBouncer(postgres_url, mode, **settings) as pooler:
         refused_soon(migrations.current, pooler.url(postgres_url), "shares sessions")
         refused_soon(migrations.upgrade, over_socket(pooler, postgres_url), "shares sessions")
@@ -176,7 +178,7 @@ def over_socket(pooler: PgBouncer, url: str) -> str:
     return reached.update_query_dict(query).render_as_string(hide_password=False)
 
 
-def test_a_busy_pooler_that_shares_sessions_is_refused(postgres_url: str) -> None:
+def test_busy_pooler_that_shares_sessions_is_rejected(postgres_url: str) -> None:
     with PgBouncer(postgres_url, "transaction", **OPTIONS, default_pool_size="3") as pooler:
         url = pooler.url(postgres_url)
 
@@ -200,7 +202,7 @@ async def keep_reading(database: Database) -> None:
             await store.connection.scalar(sa.text("SELECT pg_sleep(0.002)"))
 
 
-def test_debians_settings_are_told_about_options(
+def test_debian_settings_report_the_options_parameter(
     postgres_url: str, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with PgBouncer(postgres_url, "session") as pooler:
@@ -214,7 +216,7 @@ def test_debians_settings_are_told_about_options(
         assert "ignore_startup_parameters = options" in finding.message
 
 
-def test_a_pooler_with_one_session_is_refused(postgres_url: str) -> None:
+def test_pooler_with_one_session_is_rejected(postgres_url: str) -> None:
     with PgBouncer(postgres_url, "session", **OPTIONS, default_pool_size="1") as pooler:
         for operation in (migrations.current, migrations.upgrade):
             refused_soon(operation, pooler.url(postgres_url), "gives no further session")
@@ -223,26 +225,26 @@ def test_a_pooler_with_one_session_is_refused(postgres_url: str) -> None:
 
 
 @pytest.mark.parametrize("mode", ["session", "transaction"])
-def test_a_pooler_without_a_free_session_is_refused(postgres_url: str, mode: PoolMode) -> None:
+def test_pooler_without_a_free_session_is_rejected(postgres_url: str, mode: PoolMode) -> None:
     with PgBouncer(postgres_url, mode, **OPTIONS, default_pool_size="1") as pooler:
         url = pooler.url(postgres_url)
         with psycopg.connect(url) as other:
-            other.execute("SELECT 1")  # in a transaction, so that the session is its own
+            other.execute("SELECT 1")  # in a transaction, so that it keeps its session
             refused_soon(migrations.current, url, "without a free session")
             refused_soon(lambda url: list(fastapi_users(url)), url, "without a free session")
 
 
-# A session for each client.
+# Session mode.
 
 
 @pytest.fixture
 def kept(postgres_url: str) -> Iterator[str]:
-    """The database through a PgBouncer that keeps a session for each client."""
+    """The database through a PgBouncer in session mode."""
     with PgBouncer(postgres_url, "session", **OPTIONS, default_pool_size="40") as pooler:
         yield pooler.url(postgres_url)
 
 
-def test_commands_work_through_sessions_of_their_own(
+def test_commands_work_in_session_mode(
     run: Run, kept: str, postgres: PostgresServer, worker: str
 ) -> None:
     name = f"empty_pooled_{worker}"
@@ -269,14 +271,16 @@ def test_commands_work_through_sessions_of_their_own(
         postgres.drop_database(name)
 
 
-def test_doctor_tells_what_a_pooler_costs(kept: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_warns_about_a_pooler(kept: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AUTHAPI_DATABASE_URL", kept)
     findings = [item for item in examine() if item.check == "database"]
     assert [item.verdict for item in findings] == ["ok", "warning"]
     assert "connection pooler" in findings[1].message
 
 
-def test_everybody_reads_their_own_through_it(forking: Forking, kept: str, tmp_path: Path) -> None:
+def test_clients_read_their_own_rows_through_the_pooler(
+    forking: Forking, kept: str, tmp_path: Path
+) -> None:
     port = free_port()
     command = ["serve", "--port", str(port)]
     with forking.start(command, environment(tmp_path, kept), tmp_path) as server:
@@ -299,16 +303,16 @@ def test_everybody_reads_their_own_through_it(forking: Forking, kept: str, tmp_p
         assert server.terminate(30) == 0
 
 
-# After a fail-over: nothing has looked at the start.
+# After a failover: there was no check at the start.
 
 
 @pytest.mark.parametrize("sessions", ["1", "3"])
-def test_no_client_runs_a_statement_of_another(postgres_url: str, sessions: str) -> None:
+def test_no_client_runs_a_statement_of_another_client(postgres_url: str, sessions: str) -> None:
     settings = {**OPTIONS, "default_pool_size": sessions}
     with PgBouncer(postgres_url, "transaction", **settings) as pooler:
 
         async def client(url: str, seed: int) -> list[str]:
-            """What went wrong in 300 reads of five statements that look alike to psycopg."""
+            """Returns the errors of 300 reads of five statements with equal names in psycopg."""
             database, chance, wrong = Database(url, pool_size=3), random.Random(seed), []
 
             async def read() -> None:

@@ -1,4 +1,4 @@
-"""What the role of the database may not do: `authapi doctor` names it, and requests are told."""
+"""Missing database privileges: findings of `authapi doctor`, and responses to requests."""
 
 import asyncio
 import logging
@@ -40,7 +40,7 @@ def errors() -> list[str]:
 
 
 async def everything(api: Client) -> dict[str, int]:
-    """A life of an account that reads and changes each table; the status of each answer."""
+    """Reads and writes every table with one account. Returns the status of each response."""
     address = {"email": "alice@example.com", "password": PASSWORD}
     answers = {}
     for label, method, path, body in (
@@ -60,8 +60,8 @@ async def everything(api: Client) -> dict[str, int]:
         answers[label] = answer.status_code
         if answer.status_code == 503 and label != "forgot":
             assert answer.json()["code"] == "database_unavailable"
-    removed = await api.services.housekeeping.work()
-    answers["housekeeping"] = len(removed)
+    removed = await api.services.cleanup.run_once()
+    answers["cleanup"] = len(removed)
     return answers
 
 
@@ -69,10 +69,10 @@ def app_on(url: str) -> AbstractAsyncContextManager[Client]:
     return client(create_app(Settings(database_url=url)))  # type: ignore[arg-type]
 
 
-async def test_the_documented_role_may_do_everything_but_remove_events(role_url: str) -> None:
+async def test_documented_role_can_do_everything_except_delete_events(role_url: str) -> None:
     async with app_on(role_url) as api:
         answers = await everything(api)
-    assert answers.pop("housekeeping") == 4  # of five: not the old events
+    assert answers.pop("cleanup") == 4  # of five jobs: old events are not removed
     assert set(answers.values()) <= {200, 201, 202, 204}, answers
     [finding] = await asyncio.to_thread(found)
     assert finding.verdict == "warning"
@@ -80,7 +80,7 @@ async def test_the_documented_role_may_do_everything_but_remove_events(role_url:
     assert CLEAN in finding.message
 
 
-def test_with_all_privileges_nothing_is_said_against_it(
+def test_role_with_all_privileges_has_no_findings(
     role_url: str, fresh_postgres_url: str, name: str
 ) -> None:
     sql(fresh_postgres_url, f"GRANT DELETE ON events TO {name}")
@@ -90,7 +90,7 @@ def test_with_all_privileges_nothing_is_said_against_it(
 @pytest.mark.slow
 @pytest.mark.parametrize("privilege", ["SELECT", "INSERT", "UPDATE", "DELETE"])
 @pytest.mark.parametrize("table", CHANGED)
-async def test_a_missing_privilege_is_named_and_no_500(
+async def test_missing_privilege_is_reported_and_is_503(
     role_url: str,
     fresh_postgres_url: str,
     name: str,
@@ -119,7 +119,7 @@ async def test_a_missing_privilege_is_named_and_no_500(
             assert lines[0].__dict__["sqlstate"] == "42501"
 
 
-async def test_a_logout_that_could_not_end_the_token_is_no_success(
+async def test_logout_without_delete_privilege_fails(
     role_url: str, fresh_postgres_url: str, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with app_on(role_url) as api:
@@ -156,18 +156,18 @@ async def test_a_logout_that_could_not_end_the_token_is_no_success(
         ("ALTER TABLE sessions ENABLE ROW LEVEL SECURITY", "hides rows of public.sessions"),
     ],
 )
-def test_doctor_names_what_to_grant(
+def test_doctor_names_the_grant(
     role_url: str, fresh_postgres_url: str, name: str, statement: str, words: str
 ) -> None:
     sql(fresh_postgres_url, statement.format(name))
     [message] = errors()
     assert words in message
     remedy = message.rpartition(": ")[2]
-    sql(fresh_postgres_url, remedy)  # is a statement that helps
+    sql(fresh_postgres_url, remedy)  # the statement fixes it
     assert errors() == []
 
 
-def test_a_schema_that_may_not_be_used_is_named(
+def test_schema_without_usage_privilege_is_reported(
     role_url: str, fresh_postgres_url: str, name: str
 ) -> None:
     sql(fresh_postgres_url, "REVOKE USAGE ON SCHEMA public FROM PUBLIC")
@@ -179,7 +179,7 @@ def test_a_schema_that_may_not_be_used_is_named(
     assert errors() == []
 
 
-def test_erased_events_have_to_be_deleted(
+def test_erasing_events_requires_the_delete_privilege(
     role_url: str, fresh_postgres_url: str, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AUTHAPI_DELETED_EVENTS", "erase")
@@ -187,10 +187,10 @@ def test_erased_events_have_to_be_deleted(
     assert message.endswith(f"GRANT DELETE ON public.events TO {name}")
     sql(fresh_postgres_url, f"REVOKE UPDATE ({', '.join(ANONYMISED)}) ON events FROM {name}")
     sql(fresh_postgres_url, f"GRANT DELETE ON events TO {name}")
-    assert errors() == []  # nothing is anonymised then
+    assert errors() == []  # nothing is anonymised in this case
 
 
-def test_names_are_quoted_where_they_have_to_be(
+def test_names_are_quoted_if_necessary(
     fresh_postgres_url: str, worker: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = f'"Odd role_{worker}"'
@@ -224,7 +224,7 @@ def test_names_are_quoted_where_they_have_to_be(
         ("alembic_version", ["users", "list"]),
     ],
 )
-def test_a_command_names_the_table_in_its_one_line(
+def test_command_names_the_table_in_one_line(
     role_url: str,
     fresh_postgres_url: str,
     name: str,
@@ -243,6 +243,6 @@ def test_a_command_names_the_table_in_its_one_line(
     assert command[0] == "serve" or done.stderr.splitlines() == told
 
 
-def test_sqlite_has_no_roles(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sqlite_has_no_privileges(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AUTHAPI_DATABASE_URL", sqlite_url)
     assert found() == []

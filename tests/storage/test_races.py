@@ -1,4 +1,4 @@
-"""Many requests at once for the same thing, over HTTP."""
+"""Many concurrent requests for the same resource over HTTP."""
 
 import asyncio
 import itertools
@@ -30,7 +30,7 @@ def postgres_url(emptied_postgres_url: str) -> str:
 
 @pytest.fixture
 async def api(database_url: str) -> AsyncIterator[Client]:
-    """The shipped app, where fifty may wait for a hash and make tokens meanwhile."""
+    """The application with limits that allow fifty concurrent requests."""
     limits: dict[str, Any] = {
         "hash_queue": 200,
         "limit_registrations": "50/minute",
@@ -46,7 +46,7 @@ def register(api: Client, email: str) -> asyncio.Task[httpx.Response]:
     return asyncio.create_task(api.post("/register", json={"email": email, "password": PASSWORD}))
 
 
-async def test_of_fifty_registrations_of_one_address_one_is_made(
+async def test_one_of_fifty_concurrent_registrations_of_an_address_succeeds(
     api: Client, database_url: str
 ) -> None:
     tasks = [register(api, email) for email in SPELLINGS[:50]]
@@ -59,7 +59,7 @@ async def test_of_fifty_registrations_of_one_address_one_is_made(
     assert sql(database_url, "SELECT email FROM users") == [("alice@example.com",)]
 
 
-async def test_a_name_changed_by_many_at_once_is_changed_by_one(api: Client) -> None:
+async def test_one_of_many_concurrent_name_changes_succeeds(api: Client) -> None:
     await api.login(await api.create_user())
     condition = {"if-match": (await api.get("/me")).headers["etag"]}
     answers = await asyncio.gather(
@@ -70,7 +70,7 @@ async def test_a_name_changed_by_many_at_once_is_changed_by_one(api: Client) -> 
     assert (await api.get("/me")).json() == changed
 
 
-async def test_data_merged_by_many_at_once_is_all_there(api: Client) -> None:
+async def test_concurrently_merged_data_is_complete(api: Client) -> None:
     await api.login(await api.create_user())
     answers = await asyncio.gather(
         *(api.patch("/me/session", json={f"member_{n}": n}) for n in range(20))
@@ -80,7 +80,7 @@ async def test_data_merged_by_many_at_once_is_all_there(api: Client) -> None:
     assert data == {f"member_{n}": n for n in range(20)}
 
 
-async def test_one_session_ended_by_many_at_once_is_ended_by_one(api: Client) -> None:
+async def test_session_is_ended_once_by_many_concurrent_calls(api: Client) -> None:
     user = await api.create_user()
     await api.login(user)
     other = (await api.get("/me/identity")).json()["session_id"]
@@ -89,7 +89,7 @@ async def test_one_session_ended_by_many_at_once_is_ended_by_one(api: Client) ->
     assert Counter(answer.status_code for answer in answers) == {204: 1, 404: 19}
 
 
-async def test_one_connection_is_enough_for_fifty_at_once(database_url: str) -> None:
+async def test_one_connection_serves_fifty_concurrent_requests(database_url: str) -> None:
     settings = Settings(
         database_url=database_url,  # type: ignore[arg-type]
         database_pool_size=1,
@@ -118,12 +118,10 @@ async def test_one_connection_is_enough_for_fifty_at_once(database_url: str) -> 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("same", [True, False], ids=["this session", "another session"])
-async def test_no_token_survives_a_change_of_password_that_it_overlaps(
-    api: Client, same: bool
-) -> None:
+async def test_no_token_survives_a_concurrent_password_change(api: Client, same: bool) -> None:
     user, password = await api.create_user(), PASSWORD
     for number in range(20):
-        # What is to overlap is the change: how these have logged in takes no hash here.
+        # Only the change must overlap, so these logins do not hash a password.
         maker = await sign_in(api.services, user)
         owner = maker if same else await sign_in(api.services, user)
         begun = asyncio.Event()
@@ -139,7 +137,7 @@ async def test_no_token_survives_a_change_of_password_that_it_overlaps(
 
 
 async def make_tokens(api: Client, headers: dict[str, str], begun: asyncio.Event) -> list[str]:
-    """Personal access tokens made one after another until the session is dead."""
+    """Creates personal access tokens one after another until the session has ended."""
     made: list[str] = []
     while True:
         answer = await api.post("/me/tokens", json={"name": "x"}, headers=headers)

@@ -1,4 +1,4 @@
-"""What operators do to a SQLite file that is in use: each request is told, and so is the log."""
+"""Operations on a SQLite file in use: requests are answered with 503 and logged."""
 
 import asyncio
 import os
@@ -18,17 +18,17 @@ from authapi.testing import PASSWORD
 from tests.storage.rows import sql
 from tests.storage.serving import refused, serving
 
-NOBODY = 65534
+UNPRIVILEGED = 65534
 PAGE = 4096
 
 
 @contextmanager
 def not_root() -> Iterator[None]:
-    """As a user whom the modes of files hold for; what is to be imported has to be there before."""
+    """Runs as a user to whom file modes apply. All modules must be imported before."""
     if os.geteuid() != 0:
         yield
         return
-    os.seteuid(NOBODY)
+    os.seteuid(UNPRIVILEGED)
     try:
         yield
     finally:
@@ -37,13 +37,13 @@ def not_root() -> Iterator[None]:
 
 @pytest.fixture
 def file(sqlite_template: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A migrated database in a folder of its own, which belongs to the user of `not_root`."""
+    """A migrated database in its own folder, owned by the user of `not_root`."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "authapi.db")
         shutil.copy(sqlite_template, path)
         if os.geteuid() == 0:
-            os.chown(folder, NOBODY, NOBODY)
-            os.chown(path, NOBODY, NOBODY)
+            os.chown(folder, UNPRIVILEGED, UNPRIVILEGED)
+            os.chown(path, UNPRIVILEGED, UNPRIVILEGED)
         monkeypatch.chdir(folder)
         monkeypatch.setenv("AUTHAPI_DATA_DIR", f"{folder}/data")
         yield path
@@ -60,7 +60,7 @@ def remove_journals(path: Path) -> None:
 
 
 def damage(path: Path, first: int) -> bytes:
-    """Overwrites the pages from `first` on; what was there before."""
+    """Overwrites the pages from `first` on. Returns the previous content."""
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     whole = path.read_bytes()
@@ -70,7 +70,7 @@ def damage(path: Path, first: int) -> bytes:
 
 @contextmanager
 def moved_away(path: Path, *, with_folder: bool) -> Iterator[None]:
-    """The file, with its journals, is not there meanwhile; or its folder is not."""
+    """Removes the file with its journals, or its folder, inside this block."""
     folder = path.parent
     kept = folder.with_name(f"{folder.name}-kept")
     if with_folder:
@@ -89,7 +89,7 @@ def moved_away(path: Path, *, with_folder: bool) -> Iterator[None]:
 
 
 def replace_by_backup(path: Path, *statements: str) -> None:
-    """Put a copy in the place of the file, as an operator restores a backup, changed first."""
+    """Replaces the file by a changed copy, as an operator restores a backup."""
     backup = path.with_name("backup.db")
     with closing(sqlite3.connect(path)) as old, closing(sqlite3.connect(backup)) as new:
         old.backup(new)
@@ -102,13 +102,13 @@ def state_of_database() -> Finding:
     return next(item for item in examine() if item.check == "database")
 
 
-async def test_a_file_that_became_read_only(
+async def test_read_only_file_is_503(
     file: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = f"sqlite:///{file}"
     monkeypatch.setenv("AUTHAPI_DATABASE_URL", url)
-    # Without known callers: a descriptor that is open for them would still be written to.
-    async with serving(url, known_callers=0) as api:
+    # Without the identity cache, whose open file descriptor would still be used.
+    async with serving(url, identity_cache_size=0) as api:
         assert (await api.get("/health/ready")).status_code == 200
         assert (await asyncio.to_thread(state_of_database)).verdict == "ok"
         await api.services.database.close()
@@ -124,8 +124,8 @@ async def test_a_file_that_became_read_only(
         assert (await api.patch("/me", json={"name": "x"})).status_code == 200
 
 
-async def test_a_folder_that_became_read_only(file: Path, caplog: pytest.LogCaptureFixture) -> None:
-    async with serving(f"sqlite:///{file}", known_callers=0) as api:
+async def test_read_only_folder_is_503(file: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async with serving(f"sqlite:///{file}", identity_cache_size=0) as api:
         assert (await api.get("/health/ready")).status_code == 200
         await api.services.database.close()
         remove_journals(file)
@@ -137,7 +137,7 @@ async def test_a_folder_that_became_read_only(file: Path, caplog: pytest.LogCapt
         assert (await api.patch("/me", json={"name": "x"})).status_code == 200
 
 
-async def test_no_space_is_left(sqlite_url: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_full_disk_is_503(sqlite_url: str, caplog: pytest.LogCaptureFixture) -> None:
     async with serving(sqlite_url) as api:
         path = Path(sa.make_url(sqlite_url).database or "")
         log = path.with_name(path.name + "-wal")
@@ -152,10 +152,10 @@ async def test_no_space_is_left(sqlite_url: str, caplog: pytest.LogCaptureFixtur
 
 
 @pytest.mark.parametrize("first", [0, 1], ids=["header", "pages"])
-async def test_a_file_that_is_damaged(
+async def test_damaged_file_is_503(
     sqlite_url: str, caplog: pytest.LogCaptureFixture, first: int
 ) -> None:
-    async with serving(sqlite_url, known_callers=0) as api:
+    async with serving(sqlite_url, identity_cache_size=0) as api:
         path = Path(sa.make_url(sqlite_url).database or "")
         await api.services.database.close()
         whole = damage(path, first)
@@ -169,13 +169,13 @@ async def test_a_file_that_is_damaged(
 
 
 @pytest.mark.parametrize("what", ["file", "folder"])
-async def test_a_file_that_is_removed_takes_no_change_with_it(
+async def test_removed_file_loses_no_write(
     file: Path, caplog: pytest.LogCaptureFixture, what: str
 ) -> None:
     async with serving(f"sqlite:///{file}") as api:
         assert (await api.patch("/me", json={"name": "before"})).status_code == 200
         with moved_away(file, with_folder=what == "folder"):
-            await refused(api, caplog, "the database file is not there")
+            await refused(api, caplog, "the database file is missing")
             assert (await api.get("/health/ready")).status_code == 503
             assert (await api.get("/health/live")).status_code == 200
             assert (await api.get("/me")).status_code == 503
@@ -184,14 +184,12 @@ async def test_a_file_that_is_removed_takes_no_change_with_it(
         assert sql(f"sqlite:///{file}", "SELECT name FROM users") == [("after",)]
 
 
-async def test_a_backup_in_place_of_the_file_is_what_is_served(
-    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # Another process is heard within five milliseconds; here, at once.
-    monkeypatch.setattr("authapi.services.callers.coherence._LOOK_AGAIN_AFTER", 0.0)
+async def test_restored_backup_is_served(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Changes of another process are noticed within five milliseconds; own changes at once.
+    monkeypatch.setattr("authapi.services.identity_cache.invalidation._CHECK_INTERVAL", 0.0)
     path = Path(sa.make_url(sqlite_url).database or "")
     async with serving(sqlite_url) as api:
-        assert (await api.get("/me")).status_code == 200  # a known caller from now on
+        assert (await api.get("/me")).status_code == 200  # cached from now on
         replace_by_backup(path, "UPDATE users SET name = 'from the backup'")
         assert (await api.get("/me")).json()["name"] == "from the backup"
         assert (await api.patch("/me", json={"name": "new"})).status_code == 200

@@ -1,4 +1,4 @@
-"""The queries on users and sessions."""
+"""Queries on users and sessions."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -9,7 +9,7 @@ from authapi.crypto.passwords import PasswordHash
 from authapi.crypto.secrets import hash_secret
 from authapi.identity import Client, Session, SessionKind, User
 from authapi.storage import Database
-from authapi.storage.tables.users import Newcomer
+from authapi.storage.tables.users import NewUser
 from tests.storage.rows import AT, HASH, SECRET, a_session, a_user, sql, store_user
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -34,13 +34,13 @@ async def two_users(database: Database) -> tuple[User, User]:
 async def all_ids(database: Database, user: User) -> set[object]:
     async with database.read() as store:
         kept = [
-            await store.sessions.list_of(user.id, personal=personal, now=AT - 999 * DAY)
+            await store.sessions.list_for_user(user.id, personal=personal, now=AT - 999 * DAY)
             for personal in (True, False)
         ]
     return {session.id for sessions in kept for session in sessions}
 
 
-async def test_a_user_comes_back_whole(database: Database) -> None:
+async def test_user_is_stored_and_returned(database: Database) -> None:
     user = a_user(name=None, is_active=False, is_superuser=True, email_confirmed_at=AT)
     await store_user(database, user)
     async with database.read() as store:
@@ -48,11 +48,11 @@ async def test_a_user_comes_back_whole(database: Database) -> None:
         assert await store.users.find_by_email("alice@example.com") == user
         assert await store.users.find_credentials(user.id) == (user, HASH)
         assert await store.users.find_credentials_by_email("alice@example.com") == (user, HASH)
-        # By the canonical address only: databases disagree about case.
+        # By the canonical address only, because databases differ in case conversion.
         assert await store.users.find_by_email("Alice@example.com") is None
 
 
-async def test_a_session_comes_back_whole_and_with_its_user(database: Database) -> None:
+async def test_session_is_stored_and_returned_with_its_user(database: Database) -> None:
     user = await store_user(database, a_user())
     whole = a_session(user)
     empty = a_session(
@@ -73,7 +73,7 @@ async def test_a_session_comes_back_whole_and_with_its_user(database: Database) 
         assert await store.sessions.find_data(whole.id) == whole.data
 
 
-async def test_a_session_is_found_as_its_own_kind_only(database: Database) -> None:
+async def test_session_is_found_by_its_own_kind_only(database: Database) -> None:
     user = await store_user(database, a_user())
     session = a_session(user)
     async with database.transaction() as store:
@@ -84,7 +84,7 @@ async def test_a_session_is_found_as_its_own_kind_only(database: Database) -> No
             assert await store.sessions.find_with_user(session.id, kind) is None
 
 
-async def test_pages_follow_one_another_without_gap_or_overlap(database: Database) -> None:
+async def test_pages_have_no_gap_or_overlap(database: Database) -> None:
     users = [await store_user(database, a_user(), email=f"{n}@example.com") for n in range(7)]
     found: list[User] = []
     async with database.read() as store:
@@ -94,7 +94,7 @@ async def test_pages_follow_one_another_without_gap_or_overlap(database: Databas
     assert found == sorted(users, key=lambda user: user.id.bytes)
 
 
-async def test_each_change_of_a_user_changes_that_user_only(database: Database) -> None:
+async def test_update_changes_one_user_only(database: Database) -> None:
     alice, bob = await two_users(database)
     other = PasswordHash("$argon2id$v=19$m=64,t=2,p=1$c29tZXNhbHQ$BBBB")
     later = AT + HOUR
@@ -107,7 +107,7 @@ async def test_each_change_of_a_user_changes_that_user_only(database: Database) 
         assert await store.users.find_credentials(bob.id) == (bob, HASH)
 
 
-async def test_a_hash_is_replaced_only_if_it_is_still_the_one(database: Database) -> None:
+async def test_hash_is_replaced_only_if_unchanged(database: Database) -> None:
     user = await store_user(database, a_user())
     chosen, stronger = (PasswordHash(f"$argon2id$v=19$m=64,t={n},p=1$x$x") for n in (2, 3))
     async with database.transaction() as store:
@@ -118,7 +118,7 @@ async def test_a_hash_is_replaced_only_if_it_is_still_the_one(database: Database
         assert await store.users.lock(user.id) == (user, stronger)
 
 
-async def test_newcomers_come_in_where_nobody_has_their_address(database: Database) -> None:
+async def test_add_missing_skips_existing_addresses(database: Database) -> None:
     alice = await store_user(database, a_user(), email="alice@x.org")
     bob = a_user(name="Bob", roles=frozenset({"editor"}), locale="ko", email_confirmed_at=AT)
     twin, other, without = a_user(name="Twin"), a_user(name="Other"), a_user(name=None)
@@ -126,10 +126,10 @@ async def test_newcomers_come_in_where_nobody_has_their_address(database: Databa
     async with database.transaction() as store:
         added = await store.users.add_missing(
             [
-                Newcomer(bob, "bob@x.org", hashed),
-                Newcomer(twin, "bob@x.org", HASH),
-                Newcomer(other, "alice@x.org", HASH),
-                Newcomer(without, "without@x.org", None),
+                NewUser(bob, "bob@x.org", hashed),
+                NewUser(twin, "bob@x.org", HASH),
+                NewUser(other, "alice@x.org", HASH),
+                NewUser(without, "without@x.org", None),
             ]
         )
     assert added == {bob.id, without.id}
@@ -138,18 +138,18 @@ async def test_newcomers_come_in_where_nobody_has_their_address(database: Databa
         assert await store.users.find_credentials_by_email("alice@x.org") == (alice, HASH)
         assert await store.users.find_credentials_by_email("without@x.org") == (without, None)
         assert len(await store.users.page(after=None, limit=9)) == 3
-        found = await store.users.taken(["bob@x.org", "alice@x.org", "carol@x.org"])
+        found = await store.users.find_existing_emails(["bob@x.org", "alice@x.org", "carol@x.org"])
         assert found == {"bob@x.org", "alice@x.org"}
 
 
-async def test_many_newcomers_come_in_at_once(database: Database) -> None:
-    newcomers = [Newcomer(a_user(), f"{n}@x.org", HASH) for n in range(2500)]
+async def test_add_missing_inserts_many_users(database: Database) -> None:
+    newcomers = [NewUser(a_user(), f"{n}@x.org", HASH) for n in range(2500)]
     async with database.transaction() as store:
         assert len(await store.users.add_missing(newcomers)) == 2500
         assert await store.users.add_missing(newcomers) == set()
 
 
-async def test_with_a_user_goes_everything_of_theirs(database: Database, database_url: str) -> None:
+async def test_deleting_a_user_deletes_its_rows(database: Database, database_url: str) -> None:
     alice, bob = await two_users(database)
     await store_sessions(database, a_session(alice), a_session(alice), kept := a_session(bob))
     async with database.transaction() as store:
@@ -159,7 +159,7 @@ async def test_with_a_user_goes_everything_of_theirs(database: Database, databas
     assert await all_ids(database, bob) == {kept.id}
 
 
-async def test_the_list_has_what_is_alive_the_newest_first(database: Database) -> None:
+async def test_list_contains_live_sessions_newest_first(database: Database) -> None:
     user = await store_user(database, a_user())
     stranger = await store_user(database, a_user(), email="b@x.org")
     end = AT + HOUR
@@ -170,44 +170,46 @@ async def test_the_list_has_what_is_alive_the_newest_first(database: Database) -
     token = a_session(user, kind=SessionKind.TOKEN, name="script", idle_expires_at=None)
     await store_sessions(database, never_idle, alive, idle, over, token, a_session(stranger))
     async with database.read() as store:
-        logins = await store.sessions.list_of(user.id, personal=False, now=AT)
+        logins = await store.sessions.list_for_user(user.id, personal=False, now=AT)
         assert logins == sorted([never_idle, alive], key=lambda s: s.id.bytes, reverse=True)
-        assert await store.sessions.list_of(user.id, personal=True, now=AT) == [token]
-        assert await store.sessions.list_of(user.id, personal=False, now=end) == [never_idle]
-        assert len(await store.sessions.list_of(user.id, personal=False, now=AT, limit=1)) == 1
+        assert await store.sessions.list_for_user(user.id, personal=True, now=AT) == [token]
+        assert await store.sessions.list_for_user(user.id, personal=False, now=end) == [never_idle]
+        assert (
+            len(await store.sessions.list_for_user(user.id, personal=False, now=AT, limit=1)) == 1
+        )
 
 
-async def test_last_seen_never_goes_backwards(database: Database) -> None:
+async def test_last_seen_never_decreases(database: Database) -> None:
     user = await store_user(database, a_user())
     session, other = a_session(user), a_session(user)
     await store_sessions(database, session, other)
     async with database.transaction() as store:
-        await store.sessions.saw([])
+        await store.sessions.record_uses([])
         for seen, expected in ((AT + HOUR, AT + HOUR), (AT + HOUR, AT + HOUR), (AT, AT + HOUR)):
-            await store.sessions.saw([(session.id, seen, seen + DAY)])
+            await store.sessions.record_uses([(session.id, seen, seen + DAY)])
             found = await store.sessions.lock(session.id)
             assert found is not None
             assert (found.last_seen_at, found.idle_expires_at) == (expected, expected + DAY)
         assert await store.sessions.lock(other.id) == other
 
 
-async def test_only_the_owner_ends_and_only_the_right_kind(database: Database) -> None:
+async def test_end_for_user_requires_the_owner_and_kind(database: Database) -> None:
     alice, bob = await two_users(database)
     login, token = a_session(alice), a_session(alice, name="script")
     await store_sessions(database, login, token)
     async with database.transaction() as store:
-        assert not await store.sessions.end_own(login.id, bob.id, personal=False)
-        assert not await store.sessions.end_own(login.id, alice.id, personal=True)
-        assert not await store.sessions.end_own(token.id, alice.id, personal=False)
+        assert not await store.sessions.end_for_user(login.id, bob.id, personal=False)
+        assert not await store.sessions.end_for_user(login.id, alice.id, personal=True)
+        assert not await store.sessions.end_for_user(token.id, alice.id, personal=False)
     assert await all_ids(database, alice) == {login.id, token.id}
     async with database.transaction() as store:
-        assert await store.sessions.end_own(login.id, alice.id, personal=False)
-        assert not await store.sessions.end_own(login.id, alice.id, personal=False)
-        assert await store.sessions.end_own(token.id, alice.id, personal=True)
+        assert await store.sessions.end_for_user(login.id, alice.id, personal=False)
+        assert not await store.sessions.end_for_user(login.id, alice.id, personal=False)
+        assert await store.sessions.end_for_user(token.id, alice.id, personal=True)
     assert await all_ids(database, alice) == set()
 
 
-async def test_all_of_one_user_end_but_those_kept(database: Database) -> None:
+async def test_end_all_keeps_the_given_sessions(database: Database) -> None:
     alice, bob = await two_users(database)
     kept, login, token = a_session(alice), a_session(alice), a_session(alice, name="script")
     await store_sessions(database, kept, login, token, strangers := a_session(bob))
@@ -221,7 +223,7 @@ async def test_all_of_one_user_end_but_those_kept(database: Database) -> None:
     assert await all_ids(database, bob) == {strangers.id}
 
 
-async def test_a_replaced_secret_is_dead(database: Database) -> None:
+async def test_replaced_secret_is_invalid(database: Database) -> None:
     user = await store_user(database, a_user())
     session = a_session(user)
     async with database.transaction() as store:
@@ -231,13 +233,13 @@ async def test_a_replaced_secret_is_dead(database: Database) -> None:
         found = await store.sessions.find_by_secret(hash_secret("another"), session.kind)
         assert found is not None
         assert found[0].auth_time == AT + HOUR
-        assert await store.sessions.end_secret(SECRET, session.kind) is None
-        assert await store.sessions.end_secret(hash_secret("another"), SessionKind.TOKEN) is None
+        assert await store.sessions.end_by_secret(SECRET, session.kind) is None
+        assert await store.sessions.end_by_secret(hash_secret("another"), SessionKind.TOKEN) is None
         assert await store.sessions.end(session.id)
         assert not await store.sessions.end(session.id)
 
 
-async def test_pruning_takes_what_is_long_over_in_batches(database: Database) -> None:
+async def test_pruning_deletes_expired_sessions_in_batches(database: Database) -> None:
     user = await store_user(database, a_user())
     old = [a_session(user, expires_at=AT - DAY) for _ in range(5)]
     just_over = a_session(user, expires_at=AT - HOUR)

@@ -1,4 +1,4 @@
-"""Database URLs: the forms of libpq, paths of SQLite, and one line for what is neither."""
+"""Database URLs: the forms of libpq, SQLite paths, and errors in one line."""
 
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -11,13 +11,13 @@ import sqlalchemy as sa
 from authapi.errors import ConfigurationError
 from authapi.settings import Settings, load_settings
 from authapi.storage import Database, migrations
-from authapi.storage.postgres.hints import HINTS, libpq_parameters
+from authapi.storage.postgres.url_parameters import HINTS, libpq_parameters
 from authapi.storage.urls import parse_url
 from tests.servers.postgres import PostgresCluster
 
 
 def connected_with(text: str) -> Mapping[str, object]:
-    """What the driver gets."""
+    """Returns the arguments of the driver."""
     url = parse_url(text)
     arguments = sa.create_engine(url).dialect.create_connect_args(url)[1]
     return {name: value for name, value in arguments.items() if name != "context"}
@@ -51,20 +51,23 @@ def connected_with(text: str) -> Mapping[str, object]:
         ("postgresql:///d?user=u&password=p%26w", {"user": "u", "password": "p&w"}),
     ],
 )
-def test_the_forms_of_libpq(text: str, arguments: Mapping[str, object]) -> None:
+def test_libpq_url_forms_are_accepted(text: str, arguments: Mapping[str, object]) -> None:
     assert connected_with(text).items() >= {**arguments, "dbname": "d"}.items()
 
 
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("postgresql://u:canary%00w@h/d", "holds a NUL (%00) in its password"),
-        ("postgresql://canary%00@h/d", "holds a NUL (%00) in its user"),
-        ("postgresql://canary%00/d", "holds a NUL (%00) in its host"),
-        ("postgresql://h/canary%00", "holds a NUL (%00) in its database"),
-        ("postgresql://h/d?password=canary%00", "holds a NUL (%00) in the parameter password"),
-        ("sqlite:///canary%00", "holds a NUL (%00) in its path"),
-        ("postgresql://u:canary\nw@h/d", "must not hold line ends or other control characters"),
+        ("postgresql://u:canary%00w@h/d", "contains a NUL (%00) in its password"),
+        ("postgresql://canary%00@h/d", "contains a NUL (%00) in its user"),
+        ("postgresql://canary%00/d", "contains a NUL (%00) in its host"),
+        ("postgresql://h/canary%00", "contains a NUL (%00) in its database"),
+        ("postgresql://h/d?password=canary%00", "contains a NUL (%00) in the parameter password"),
+        ("sqlite:///canary%00", "contains a NUL (%00) in its path"),
+        (
+            "postgresql://u:canary\nw@h/d",
+            "must not contain line breaks or other control characters",
+        ),
         ("postgresql://u:canary%ff@h/d", "has a password that is not UTF-8"),
         ("postgresql://u:canary/w@h/d", "in a password, @ : / ? # are written %40"),
         ("postgresql://u:canary@w@h/d", "in a password, @ : / ? # are written %40"),
@@ -81,8 +84,8 @@ def test_the_forms_of_libpq(text: str, arguments: Mapping[str, object]) -> None:
         ("postgresql://h/d?connection_limit=5", "AUTHAPI_DATABASE_POOL_SIZE"),
         ("postgresql://h/d?prepare_threshold=0", "leave it out"),
         ("postgresql://h/d?x%0Ay=canary", "the parameter x?y, which PostgreSQL's libpq does not"),
-        ("sqlite:////d/a?canary", "? in a path is written %3F"),
-        ("sqlite:///a?mode=ro", "? in a path is written %3F"),
+        ("sqlite:////d/a?canary", "write ? in a path as %3F"),
+        ("sqlite:///a?mode=ro", "write ? in a path as %3F"),
         ("sqlite://canary/a", "must name a file: sqlite:///path"),
         ("sqlite:///%3Amemory%3A", "must name a file: sqlite:///path"),
         (
@@ -93,7 +96,7 @@ def test_the_forms_of_libpq(text: str, arguments: Mapping[str, object]) -> None:
         ("jdbc:postgresql://canary/d", "must begin with postgresql:// or sqlite:///"),
     ],
 )
-def test_what_is_not_read_is_refused_in_a_line_that_holds_no_value(text: str, reason: str) -> None:
+def test_invalid_url_is_rejected_in_one_line_without_its_values(text: str, reason: str) -> None:
     with pytest.raises(ConfigurationError) as refused:
         parse_url(text)
     message = str(refused.value)
@@ -104,7 +107,7 @@ def test_what_is_not_read_is_refused_in_a_line_that_holds_no_value(text: str, re
     assert refused.value.__cause__ is None
 
 
-def test_no_hint_hides_a_parameter_of_libpq() -> None:
+def test_hints_do_not_hide_libpq_parameters() -> None:
     known = libpq_parameters()
     assert known is not None
     assert not known & HINTS.keys()
@@ -128,20 +131,20 @@ FOLDERS = [
 
 
 @pytest.mark.parametrize("name", FOLDERS)
-async def test_the_embedded_database_lies_in_the_data_folder(
+async def test_embedded_database_is_in_the_data_folder(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AUTHAPI_DATA_DIR", str(tmp_path / name))
     await lies_in(tmp_path / name, load_settings(), tmp_path)
 
 
-async def test_a_data_folder_that_is_no_text(tmp_path: Path) -> None:
+async def test_data_folder_with_non_utf8_name(tmp_path: Path) -> None:
     folder = tmp_path / "a\udcffb"
     await lies_in(folder, Settings(data_dir=folder), tmp_path)
 
 
 @pytest.mark.parametrize("written", ["here/data", "./here/data", "~/here/data"])
-async def test_a_folder_that_is_relative_or_of_the_user(
+async def test_relative_and_home_folders(
     written: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -162,7 +165,7 @@ async def lies_in(folder: Path, settings: Settings, above: Path) -> None:
 
 
 @pytest.mark.parametrize("name", FOLDERS)
-def test_an_explicit_url_names_exactly_its_file(name: str, tmp_path: Path) -> None:
+def test_explicit_url_names_its_file(name: str, tmp_path: Path) -> None:
     url = f"SQLite:///{tmp_path}/{quote(name, safe='')}.db"
     if "\n" in name:
         with pytest.raises(ValueError, match="database_url"):
@@ -176,7 +179,7 @@ def test_an_explicit_url_names_exactly_its_file(name: str, tmp_path: Path) -> No
 
 @pytest.fixture(scope="module")
 def sockets() -> Iterator[tuple[PostgresCluster, Path]]:
-    # Not below tmp_path: the name of a socket has 107 bytes at most, and the server is another
+    # Not below tmp_path: a socket path has at most 107 bytes, and the server runs as another
     # user's.
     with tempfile.TemporaryDirectory(dir="/tmp") as name:
         folder = Path(name)
@@ -185,7 +188,7 @@ def sockets() -> Iterator[tuple[PostgresCluster, Path]]:
             yield cluster, folder
 
 
-def test_a_real_server_by_socket_several_hosts_and_service(
+def test_real_server_by_socket_hosts_and_service(
     sockets: tuple[PostgresCluster, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cluster, folder = sockets
@@ -207,7 +210,7 @@ def test_a_real_server_by_socket_several_hosts_and_service(
         assert migrations.current(url) is None, url
 
 
-async def test_the_pool_takes_the_same_forms(sockets: tuple[PostgresCluster, Path]) -> None:
+async def test_pool_accepts_the_same_url_forms(sockets: tuple[PostgresCluster, Path]) -> None:
     cluster, folder = sockets
     login = f"postgres:{cluster.password}"
     for url in (

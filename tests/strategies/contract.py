@@ -1,16 +1,16 @@
-"""The suite that every strategy passes, built-in or not.
+"""The test suite for strategies, built-in and custom.
 
-Subclass the class that fits what the strategy can do, as a class that pytest collects:
+Subclass the contract that matches the base class of the strategy, in a module that pytest collects:
 
     class TestApiKey(StrategyContract):
         spec = "my.package:ApiKey"            # as AUTHAPI_STRATEGIES names it
         async def obtain(...): ...            # a credential of a user
-        def malformed(...): ...               # what the strategy knows as its own, and broken
-        def unknown(...): ...                 # well formed, and nobody's
+        def malformed(...): ...               # credentials of its kind that are malformed
+        def unknown(...): ...                 # well-formed credentials that do not exist
 
-`StrategyContract` < `IssuerContract` < `RevocableContract`, as the strategies themselves. What
-depends on rows runs on SQLite and on PostgreSQL. `RecognitionContract` is the part of it that needs
-no database.
+`StrategyContract`, `IssuerContract` and `RevocableContract` extend one another, as the base classes
+of the strategies do. Tests that depend on rows run on SQLite and on PostgreSQL.
+`AuthenticationContract` has the tests that need no database.
 """
 
 import base64
@@ -43,16 +43,16 @@ from authapi import (
     current_identity,
 )
 from authapi.errors import InvalidCredential, InvalidCredentials
-from authapi.services.addresses import parse_email
+from authapi.services.email_address import parse_email
 from authapi.strategies.registry import Registry
 from authapi.testing import PASSWORD, Client, client
-from authapi.web.challenges import extended
+from authapi.web.challenges import with_parameters
 from authapi.web.schemas import IdentityOut
 from tests.storage.rows import in_background
-from tests.web.answers import METADATA
+from tests.web.responses import METADATA
 
 START = datetime(2031, 5, 6, 7, 8, 9, 654321, tzinfo=UTC)
-"""Where a stopped clock begins: not on a whole second, which is where rounding shows."""
+"""The start of a stopped clock. It is no whole second, so that rounding shows."""
 MOMENT = timedelta(microseconds=1)
 NEW_PASSWORD = "another horse battery staple"
 
@@ -61,49 +61,49 @@ Headers = Mapping[str, str]
 
 @dataclass(frozen=True)
 class Credential:
-    """What a client presents: as headers, and the part of it that nobody else may ever see."""
+    """A credential: its request headers, and the secret part of them."""
 
     headers: Headers
     secret: str
 
 
-class Witness(Strategy):
-    """Stands behind the strategy under test, notes that it was asked, and answers as it is told."""
+class RecordingStrategy(Strategy):
+    """A strategy that the resolver tries last. It counts its calls and returns a fixed result."""
 
-    name = "witness"
+    name = "recording"
     ambient = True
 
-    answer: Identity | None = None
-    asked = 0
+    result: Identity | None = None
+    calls = 0
 
     async def authenticate(self, connection: HTTPConnection) -> Identity | None:
-        self.asked += 1
-        return self.answer
+        self.calls += 1
+        return self.result
 
     def challenge(self) -> Challenge:
-        return Challenge("Witness")
+        return Challenge("RecordingStrategy")
 
     def openapi(self) -> Mapping[str, object]:
-        return {"type": "apiKey", "in": "header", "name": "X-Witness"}
+        return {"type": "apiKey", "in": "header", "name": "X-RecordingStrategy"}
 
 
 @dataclass
-class House:
-    """An application of somebody's own, with authapi and the strategy under test installed."""
+class Harness:
+    """An importing application with the strategy under test."""
 
     app: FastAPI
     api: Client
     strategy: Strategy
-    witness: Witness
+    recording: RecordingStrategy
     alice: User
 
     @property
     def name(self) -> str:
-        """What routes call the strategy under test."""
+        """The name of the strategy under test."""
         return self.strategy.name
 
     async def get(self, path: str, credential: Credential | Headers | None = None) -> Any:
-        """GET with exactly this credential."""
+        """Sends GET with exactly this credential; returns the response."""
         return await self.request("GET", path, credential)
 
     async def request(
@@ -113,7 +113,7 @@ class House:
         credential: Credential | Headers | None = None,
         **options: Any,
     ) -> httpx.Response:
-        """A request with exactly this credential; what the answer sets is not kept."""
+        """Sends a request with exactly this credential. Cookies of the response are not stored."""
         headers = credential.headers if isinstance(credential, Credential) else credential or {}
         raw = [(name.encode(), value.encode()) for name, value in headers.items()]
         response = await self.api.request(method, path, headers=raw, **options)
@@ -121,36 +121,36 @@ class House:
         return response
 
     async def login(self, strategy: str, user: User, **options: Any) -> httpx.Response:
-        """POST /login."""
+        """Logs in; returns the response."""
         body = {"email": user.email, "password": PASSWORD, "strategy": strategy, **options}
         response = await self.request("POST", "/login", json=body)
         assert response.status_code == 200, response.text
         return response
 
     async def cookie(self, user: User) -> Credential:
-        """A cookie session of `user`, to do with their account what its owner may."""
+        """Logs in with a cookie, to manage the account of `user`."""
         return cookie_of(await self.login("session", user))
 
 
 @asynccontextmanager
-async def open_house(spec: str, database_url: str, **changes: object) -> AsyncIterator[House]:
-    """A House whose strategies are `spec`, the cookie session, and the witness."""
-    named = tuple(dict.fromkeys((spec, "session", "tests.strategies.contract:Witness")))
+async def open_harness(spec: str, database_url: str, **changes: object) -> AsyncIterator[Harness]:
+    """Runs an application with the strategies `spec`, session and `RecordingStrategy`."""
+    named = tuple(dict.fromkeys((spec, "session", "tests.strategies.contract:RecordingStrategy")))
     values = {"database_url": database_url, "strategies": named, **changes}
     auth = AuthAPI(Settings(**values))  # type: ignore[arg-type]  # pydantic validates
     app = FastAPI(lifespan=auth.lifespan)
     auth.install(app)
-    async with furnished(app, auth.runtime.registry) as house:
-        yield house
+    async with harness_for(app, auth.runtime.registry) as harness:
+        yield harness
 
 
 @asynccontextmanager
-async def furnished(app: FastAPI, registry: Registry) -> AsyncIterator[House]:
-    """A House of an application whose first strategy is under test, and another is the witness."""
-    strategy, witness = next(iter(registry)), registry["witness"]
-    assert isinstance(witness, Witness)
+async def harness_for(app: FastAPI, registry: Registry) -> AsyncIterator[Harness]:
+    """Runs `app`. The first strategy of `registry` is under test; one is `RecordingStrategy`."""
+    strategy, recording = next(iter(registry)), registry["recording"]
+    assert isinstance(recording, RecordingStrategy)
     mine = Annotated[Identity, Depends(current_identity(strategy.name))]
-    either = Annotated[Identity, Depends(current_identity(strategy.name, "witness"))]
+    either = Annotated[Identity, Depends(current_identity(strategy.name, "recording"))]
 
     @app.get("/async")
     async def in_async(identity: mine) -> IdentityOut:
@@ -166,23 +166,23 @@ async def furnished(app: FastAPI, registry: Registry) -> AsyncIterator[House]:
 
     async with client(app) as api:
         alice = await api.create_user()
-        yield House(app, api, strategy, witness, alice)
+        yield Harness(app, api, strategy, recording, alice)
 
 
 def cookie_of(response: httpx.Response) -> Credential:
-    """The cookie that an answer sets."""
+    """Returns the cookie that a response sets."""
     pair = response.headers["set-cookie"].partition(";")[0]
     return Credential({"Cookie": pair}, pair.partition("=")[2])
 
 
 def bearer_of(response: httpx.Response) -> Credential:
-    """The bearer token that an answer carries."""
+    """Returns the bearer token in a response."""
     token = response.json()["access_token"]
     return Credential({"Authorization": f"Bearer {token}"}, token)
 
 
 def refusal(response: httpx.Response) -> dict[str, Any]:
-    """What a 401 says, without what is different in each."""
+    """Checks a 401 response; returns its body without the request id."""
     assert response.status_code == 401, response.text
     assert response.headers["content-type"] == "application/problem+json"
     body = response.json()
@@ -192,14 +192,14 @@ def refusal(response: httpx.Response) -> dict[str, Any]:
 
 
 def connection(headers: Headers) -> HTTPConnection:
-    """A request with these headers, as a strategy sees it."""
+    """Returns a connection with these headers, as a strategy receives it."""
     raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
     return HTTPConnection({"type": "http", "headers": raw, "client": None})
 
 
 @dataclass
 class Statements:
-    """The SQL that ran."""
+    """The executed SQL statements."""
 
     texts: list[str] = field(default_factory=list)
 
@@ -209,7 +209,7 @@ class Statements:
 
 @contextmanager
 def statements(api: Client) -> Iterator[Statements]:
-    """Everything that is sent to the application's database inside this block."""
+    """Records the SQL statements of the application inside the block."""
     engine, seen = api.services.database.engine.sync_engine, Statements()
 
     def note(_conn: Any, _cursor: Any, statement: str, *_: Any) -> None:
@@ -224,18 +224,18 @@ def statements(api: Client) -> Iterator[Statements]:
 
 
 async def count_sessions(api: Client) -> int:
-    """How many rows `sessions` has."""
+    """Returns the number of rows in `sessions`."""
     async with api.services.database.engine.connect() as connection:
         found = await connection.execute(sa.text("SELECT count(*) FROM sessions"))
         return int(found.scalar_one())
 
 
 async def dump(api: Client) -> list[bytes]:
-    """Every value of both tables, as it lies there."""
+    """Returns every stored value of the tables `users` and `sessions`."""
     found: list[bytes] = []
     async with api.services.database.engine.connect() as connection:
         for table in ("users", "sessions"):
-            # As plain text, so that no column type of ours hides or changes anything.
+            # Raw SQL: authapi's column types would convert values.
             for row in await connection.execute(sa.text(f"SELECT * FROM {table}")):
                 found += [value if isinstance(value, bytes) else _plain(value) for value in row]
     return found
@@ -245,318 +245,328 @@ def _plain(value: object) -> bytes:
     return (value if isinstance(value, str) else json.dumps(value, default=str)).encode()
 
 
-class RecognitionContract(ABC):
-    """What holds for every strategy, whatever it stands on. Subclasses give the fixture `house`."""
+class AuthenticationContract(ABC):
+    """Tests for every strategy. Subclasses define the fixture `harness`."""
 
     @abstractmethod
-    async def obtain(self, house: House, user: User) -> Credential:
-        """A good credential of `user`."""
+    async def obtain(self, harness: Harness, user: User) -> Credential:
+        """Returns a valid credential of `user`."""
 
     @abstractmethod
-    def malformed(self, house: House, good: Credential) -> dict[str, Headers]:
-        """Credentials that are its own and cannot be good, by what is wrong with them."""
+    def malformed(self, harness: Harness, good: Credential) -> dict[str, Headers]:
+        """Returns malformed credentials of its kind, by what is wrong with them."""
 
     @abstractmethod
-    def unknown(self, house: House, good: Credential) -> dict[str, Headers]:
-        """Well-formed credentials that only the database can tell to be nobody's."""
+    def unknown(self, harness: Harness, good: Credential) -> dict[str, Headers]:
+        """Returns well-formed credentials that do not exist in the database."""
 
-    async def test_the_three_answers(self, house: House) -> None:
-        ask = house.strategy.authenticate
-        good = await self.obtain(house, house.alice)
+    async def test_authenticate_has_three_outcomes(self, harness: Harness) -> None:
+        ask = harness.strategy.authenticate
+        good = await self.obtain(harness, harness.alice)
         assert await ask(connection({})) is None
         assert await ask(connection({"X-Other": good.secret, "Cookie": "other=x"})) is None
         identity = await ask(connection(good.headers))
         assert isinstance(identity, Identity)
-        assert (identity.user.id, identity.strategy) == (house.alice.id, house.name)
-        for reason, headers in (self.malformed(house, good) | self.unknown(house, good)).items():
+        assert (identity.user.id, identity.strategy) == (harness.alice.id, harness.name)
+        for reason, headers in (
+            self.malformed(harness, good) | self.unknown(harness, good)
+        ).items():
             try:
                 answer = await ask(connection(headers))
             except InvalidCredential:
                 continue
             pytest.fail(f"{reason}: {answer}, where it should refuse")
 
-    async def test_absent_lets_the_next_be_asked(self, house: House) -> None:
-        assert await self.recognised(house, None) is None
-        assert house.witness.asked == 1
-        house.witness.answer = _identity(house.alice)
-        answer = await house.get("/either")
-        assert (answer.status_code, answer.json()["strategy"]) == (200, "witness")
+    async def test_absent_credential_tries_the_next_strategy(self, harness: Harness) -> None:
+        assert await self.recognised(harness, None) is None
+        assert harness.recording.calls == 1
+        harness.recording.result = _identity(harness.alice)
+        answer = await harness.get("/either")
+        assert (answer.status_code, answer.json()["strategy"]) == (200, "recording")
 
-    async def test_users_are_told_apart(self, house: House) -> None:
-        bob = await house.api.create_user()
-        for user in (house.alice, bob):
-            good = await self.obtain(house, user)
-            assert (await house.get("/async", good)).json()["user_id"] == str(user.id)
+    async def test_identities_of_two_users_differ(self, harness: Harness) -> None:
+        bob = await harness.api.create_user()
+        for user in (harness.alice, bob):
+            good = await self.obtain(harness, user)
+            assert (await harness.get("/async", good)).json()["user_id"] == str(user.id)
 
-    async def test_bad_is_final(self, house: House) -> None:
-        house.witness.answer = _identity(house.alice)
-        good = await self.obtain(house, house.alice)
-        same = refusal(await house.get("/async"))
-        bad = self.malformed(house, good) | self.unknown(house, good)
+    async def test_invalid_credential_tries_no_other_strategy(self, harness: Harness) -> None:
+        harness.recording.result = _identity(harness.alice)
+        good = await self.obtain(harness, harness.alice)
+        same = refusal(await harness.get("/async"))
+        bad = self.malformed(harness, good) | self.unknown(harness, good)
         assert bad
         for reason, headers in bad.items():
-            answer = await house.get("/either", headers)
+            answer = await harness.get("/either", headers)
             assert answer.status_code == 401, reason
             assert refusal(answer) == same, reason
-            assert house.witness.asked == 0, reason
-        assert (await house.get("/either", good)).status_code == 200, "and good is still good"
+            assert harness.recording.calls == 0, reason
+        assert (await harness.get("/either", good)).status_code == 200, (
+            "a valid credential still works"
+        )
 
-    async def test_def_and_async_def_are_the_same(self, house: House) -> None:
-        good = await self.obtain(house, house.alice)
-        assert (await house.get("/sync", good)).json()["user_id"] == str(house.alice.id)
-        bad = self.malformed(house, good) | self.unknown(house, good)
+    async def test_sync_and_async_handlers_behave_alike(self, harness: Harness) -> None:
+        good = await self.obtain(harness, harness.alice)
+        assert (await harness.get("/sync", good)).json()["user_id"] == str(harness.alice.id)
+        bad = self.malformed(harness, good) | self.unknown(harness, good)
         bad["nothing"] = {}
         for reason, headers in bad.items():
-            first, second = await house.get("/async", headers), await house.get("/sync", headers)
+            first, second = (
+                await harness.get("/async", headers),
+                await harness.get("/sync", headers),
+            )
             assert refusal(first) == refusal(second), reason
             challenges = [r.headers.get_list("www-authenticate") for r in (first, second)]
             assert challenges[0] == challenges[1], reason
 
-    async def test_its_challenge_is_in_a_401(self, house: House) -> None:
-        # One for bearer tokens also says where to read who gives them.
-        own = str(extended(house.strategy.challenge(), {"resource_metadata": METADATA}))
-        assert (await house.get("/async")).headers.get_list("www-authenticate") == [own]
-        both = (await house.get("/either")).headers.get_list("www-authenticate")
-        assert sorted(both) == sorted([own, "Witness"])
+    async def test_challenge_is_in_a_401_response(self, harness: Harness) -> None:
+        # A bearer challenge also has the URL of the metadata.
+        own = str(with_parameters(harness.strategy.challenge(), {"resource_metadata": METADATA}))
+        assert (await harness.get("/async")).headers.get_list("www-authenticate") == [own]
+        both = (await harness.get("/either")).headers.get_list("www-authenticate")
+        assert sorted(both) == sorted([own, "RecordingStrategy"])
 
-    async def test_it_is_in_the_openapi_document(self, house: House) -> None:
-        document = house.app.openapi()
-        scheme = document["components"]["securitySchemes"][house.name]
-        assert scheme == house.strategy.openapi()
+    async def test_security_scheme_is_in_the_openapi_document(self, harness: Harness) -> None:
+        document = harness.app.openapi()
+        scheme = document["components"]["securitySchemes"][harness.name]
+        assert scheme == harness.strategy.openapi()
         assert scheme["type"] in {"apiKey", "http", "oauth2", "openIdConnect"}
-        assert document["paths"]["/async"]["get"]["security"] == [{house.name: []}]
+        assert document["paths"]["/async"]["get"]["security"] == [{harness.name: []}]
         either = document["paths"]["/either"]["get"]["security"]
-        assert sorted(item.popitem()[0] for item in either) == sorted([house.name, "witness"])
+        assert sorted(item.popitem()[0] for item in either) == sorted([harness.name, "recording"])
 
     async def test_no_secret_is_logged(
-        self, house: House, caplog: pytest.LogCaptureFixture
+        self, harness: Harness, caplog: pytest.LogCaptureFixture
     ) -> None:
         caplog.set_level("DEBUG")
-        good = await self.obtain(house, house.alice)
-        await house.get("/async", good)
-        bad = self.malformed(house, good) | self.unknown(house, good)
+        good = await self.obtain(harness, harness.alice)
+        await harness.get("/async", good)
+        bad = self.malformed(harness, good) | self.unknown(harness, good)
         for headers in bad.values():
-            await house.get("/async", headers)
+            await harness.get("/async", headers)
         assert good.secret not in caplog.text
 
-    async def recognised(self, house: House, credential: Credential | Headers | None) -> str | None:
-        """The strategy that recognises it at /either, if any."""
-        answer = await house.get("/either", credential)
+    async def recognised(
+        self, harness: Harness, credential: Credential | Headers | None
+    ) -> str | None:
+        """Returns the name of the strategy that accepts it at /either, or None."""
+        answer = await harness.get("/either", credential)
         return answer.json()["strategy"] if answer.status_code == 200 else None
 
 
-class StrategyContract(RecognitionContract):
-    """What holds for every strategy whose users are rows of our database."""
+class StrategyContract(AuthenticationContract):
+    """Tests for every strategy whose users are rows in the database."""
 
     spec: ClassVar[str]
-    """As the settings name it."""
+    """Its name in the settings."""
     settings: ClassVar[Mapping[str, object]] = {}
-    """Whatever else it needs to be set."""
+    """Further settings."""
     amr: ClassVar[tuple[str, ...]] = ("pwd",)
-    """What its identities tell of how they were proved."""
+    """The `amr` of its identities (RFC 8176)."""
     has_session = True
-    """Whether a session stands behind its credentials."""
+    """Whether its credentials belong to a session."""
     remembered = False
-    """Whether a caller is known without a query after the first request."""
+    """Whether the identity cache answers after the first request."""
 
     @pytest.fixture
-    async def house(self, sqlite_url: str) -> AsyncIterator[House]:
-        async with open_house(self.spec, sqlite_url, **self.settings) as found:
+    async def harness(self, sqlite_url: str) -> AsyncIterator[Harness]:
+        async with open_harness(self.spec, sqlite_url, **self.settings) as found:
             yield found
 
     @pytest.fixture
-    async def each_house(self, database_url: str) -> AsyncIterator[House]:
-        """On SQLite and on PostgreSQL: for tests that depend on what lies in the rows."""
-        async with open_house(self.spec, database_url, **self.settings) as found:
+    async def each_house(self, database_url: str) -> AsyncIterator[Harness]:
+        """A harness on SQLite and on PostgreSQL, for tests that depend on stored rows."""
+        async with open_harness(self.spec, database_url, **self.settings) as found:
             yield found
 
-    async def test_good_is_an_identity(self, each_house: House) -> None:
-        house = each_house
-        good = await self.obtain(house, house.alice)
-        answer = await house.get("/either", good)
+    async def test_valid_credential_returns_an_identity(self, each_house: Harness) -> None:
+        harness = each_house
+        good = await self.obtain(harness, harness.alice)
+        answer = await harness.get("/either", good)
         assert answer.status_code == 200, answer.text
         seen = answer.json()
-        assert seen["user_id"] == str(house.alice.id)
-        assert seen["strategy"] == house.name
+        assert seen["user_id"] == str(harness.alice.id)
+        assert seen["strategy"] == harness.name
         assert seen["amr"] == list(self.amr)
-        assert house.witness.asked == 0, "the first that recognises its kind decides"
-        assert await count_sessions(house.api) == (1 if self.has_session else 0)
+        assert harness.recording.calls == 0, "the first strategy with a credential decides"
+        assert await count_sessions(harness.api) == (1 if self.has_session else 0)
         if self.has_session:
             session = UUID(seen["session_id"])
-            assert await house.api.services.sessions.data_of(session) == {}
+            assert await harness.api.services.sessions.get_data(session) == {}
             assert seen["expires_at"] is not None
         else:
             assert seen["session_id"] is None
 
-    async def test_what_it_costs(self, each_house: House) -> None:
-        house = each_house
-        good = await self.obtain(house, house.alice)
+    async def test_number_of_database_statements(self, each_house: Harness) -> None:
+        harness = each_house
+        good = await self.obtain(harness, harness.alice)
         for path in ("/async", "/sync"):
-            with statements(house.api) as seen:
-                assert (await house.get(path)).status_code == 401
-            assert len(seen) == 0, "nothing to look up"
-            house.api.services.known.forget()
-            with statements(house.api) as seen:
-                assert (await house.get(path, good)).status_code == 200
+            with statements(harness.api) as seen:
+                assert (await harness.get(path)).status_code == 401
+            assert len(seen) == 0, "no query"
+            harness.api.services.identity_cache.clear()
+            with statements(harness.api) as seen:
+                assert (await harness.get(path, good)).status_code == 200
             assert len(seen) == 1, seen.texts
             assert seen.texts[0].startswith("SELECT")
-            with statements(house.api) as seen:
-                assert (await house.get(path, good)).status_code == 200
-            assert len(seen) == (0 if self.remembered else 1), "is the caller known now?"
-        for reason, headers in self.malformed(house, good).items():
-            with statements(house.api) as seen:
-                assert (await house.get("/async", headers)).status_code == 401, reason
+            with statements(harness.api) as seen:
+                assert (await harness.get(path, good)).status_code == 200
+            assert len(seen) == (0 if self.remembered else 1), "answered from the cache?"
+        for reason, headers in self.malformed(harness, good).items():
+            with statements(harness.api) as seen:
+                assert (await harness.get("/async", headers)).status_code == 401, reason
             assert len(seen) == 0, reason
-        for reason, headers in self.unknown(house, good).items():
-            with statements(house.api) as seen:
-                assert (await house.get("/async", headers)).status_code == 401, reason
+        for reason, headers in self.unknown(harness, good).items():
+            with statements(harness.api) as seen:
+                assert (await harness.get("/async", headers)).status_code == 401, reason
             looked_up = [text for text in seen.texts if text.startswith("SELECT")]
             assert len(looked_up) == 1, reason
-            # A wrong password is written down as an event; a credential without one only logged.
-            assert len(seen) == 1 or house.strategy.name == "basic", reason
+            # A wrong password is recorded as an event. Other invalid credentials are only logged.
+            assert len(seen) == 1 or harness.strategy.name == "basic", reason
 
-    async def test_no_secret_is_stored(self, each_house: House) -> None:
-        house = each_house
-        good = await self.obtain(house, house.alice)
-        assert (await house.get("/async", good)).status_code == 200
-        await house.api.services.activity.flush()
-        values = await dump(house.api)
-        assert any(house.alice.email.encode() in value for value in values), "a real dump"
+    async def test_no_secret_is_stored(self, each_house: Harness) -> None:
+        harness = each_house
+        good = await self.obtain(harness, harness.alice)
+        assert (await harness.get("/async", good)).status_code == 200
+        await harness.api.services.last_used.flush()
+        values = await dump(harness.api)
+        assert any(harness.alice.email.encode() in value for value in values), "the dump has values"
         for form in _forms(good.secret):
             assert not any(form in value for value in values)
 
-    async def test_deactivation_ends_it(self, each_house: House) -> None:
-        house = each_house
-        good = await self.obtain(house, house.alice)
-        assert (await house.get("/async", good)).status_code == 200
-        await house.api.services.accounts.set_active(house.alice.id, active=False)
-        assert (await house.get("/async", good)).status_code == 401
-        assert (await house.get("/sync", good)).status_code == 401
+    async def test_deactivation_ends_the_credential(self, each_house: Harness) -> None:
+        harness = each_house
+        good = await self.obtain(harness, harness.alice)
+        assert (await harness.get("/async", good)).status_code == 200
+        await harness.api.services.accounts.set_active(harness.alice.id, active=False)
+        assert (await harness.get("/async", good)).status_code == 401
+        assert (await harness.get("/sync", good)).status_code == 401
 
-    async def test_deletion_ends_it(self, each_house: House) -> None:
-        house = each_house
-        good = await self.obtain(house, house.alice)
-        assert (await house.get("/async", good)).status_code == 200
-        await house.api.services.accounts.delete(house.alice.id)
-        refused = await house.get("/async", good)
-        assert refusal(refused) == refusal(await house.get("/async"))
+    async def test_deletion_ends_the_credential(self, each_house: Harness) -> None:
+        harness = each_house
+        good = await self.obtain(harness, harness.alice)
+        assert (await harness.get("/async", good)).status_code == 200
+        await harness.api.services.accounts.delete(harness.alice.id)
+        refused = await harness.get("/async", good)
+        assert refusal(refused) == refusal(await harness.get("/async"))
 
-    async def test_a_change_of_password_ends_it(self, each_house: House) -> None:
-        house = each_house
-        good = await self.obtain(house, house.alice)
-        assert (await house.get("/async", good)).status_code == 200
+    async def test_password_change_ends_the_credential(self, each_house: Harness) -> None:
+        harness = each_house
+        good = await self.obtain(harness, harness.alice)
+        assert (await harness.get("/async", good)).status_code == 200
         change = {"current_password": PASSWORD, "new_password": NEW_PASSWORD}
-        owner = await house.cookie(house.alice)
-        answer = await house.request("POST", "/me/password", owner, json=change)
+        owner = await harness.cookie(harness.alice)
+        answer = await harness.request("POST", "/me/password", owner, json=change)
         assert answer.status_code == 204, answer.text
-        assert (await house.get("/async", good)).status_code == 401
+        assert (await harness.get("/async", good)).status_code == 401
 
 
 class IssuerContract(StrategyContract):
-    """What holds for a strategy that a login can end in."""
+    """Tests for a strategy that issues credentials."""
 
-    def presented(self, response: httpx.Response) -> Credential:
-        """What the answer of a login gives to its client."""
+    def issued_credential(self, response: httpx.Response) -> Credential:
+        """Returns the credential in the response of a login."""
         return bearer_of(response)
 
-    async def obtain(self, house: House, user: User) -> Credential:
-        return self.presented(await house.login(house.name, user))
+    async def obtain(self, harness: Harness, user: User) -> Credential:
+        return self.issued_credential(await harness.login(harness.name, user))
 
-    async def test_a_credential_works_at_once_and_until_it_expires(self, database_url: str) -> None:
+    async def test_credential_is_valid_until_it_expires(self, database_url: str) -> None:
         with time_machine.travel(START, tick=False) as clock:
-            async with open_house(self.spec, database_url, **self.settings) as house:
-                answer = await house.login(house.name, house.alice)
-                assert answer.json()["strategy"] == house.name
-                assert answer.json()["user"]["id"] == str(house.alice.id)
-                good = self.presented(answer)
-                seen = await house.get("/async", good)
+            async with open_harness(self.spec, database_url, **self.settings) as harness:
+                answer = await harness.login(harness.name, harness.alice)
+                assert answer.json()["strategy"] == harness.name
+                assert answer.json()["user"]["id"] == str(harness.alice.id)
+                good = self.issued_credential(answer)
+                seen = await harness.get("/async", good)
                 assert seen.status_code == 200
                 ends = datetime.fromisoformat(answer.json()["expires_at"])
-                told = datetime.fromisoformat(seen.json()["expires_at"])
-                assert abs(told - ends) < timedelta(seconds=1)
+                stated = datetime.fromisoformat(seen.json()["expires_at"])
+                assert abs(stated - ends) < timedelta(seconds=1)
                 assert datetime.fromisoformat(seen.json()["auth_time"]) == START
-                for tenth in range(1, 10):  # in steps, so that it never lies idle for long
+                for tenth in range(1, 10):  # in steps, so that it does not reach the idle timeout
                     clock.move_to(START + (ends - START) * tenth / 10, tick=False)
-                    assert (await house.get("/async", good)).status_code == 200, tenth
+                    assert (await harness.get("/async", good)).status_code == 200, tenth
                 clock.move_to(ends - MOMENT, tick=False)
-                assert (await house.get("/async", good)).status_code == 200
+                assert (await harness.get("/async", good)).status_code == 200
                 clock.move_to(ends, tick=False)
-                refused = await house.get("/async", good)
-                assert refusal(refused) == refusal(await house.get("/async"))
-                assert await self.recognised(house, good) is None
-                assert house.witness.asked == 0, "an expired credential is bad, not absent"
+                refused = await harness.get("/async", good)
+                assert refusal(refused) == refusal(await harness.get("/async"))
+                assert await self.recognised(harness, good) is None
+                assert harness.recording.calls == 0, "an expired credential is invalid, not absent"
 
-    async def test_each_login_gives_another(self, house: House) -> None:
-        found = [await self.obtain(house, house.alice) for _ in range(3)]
+    async def test_each_login_issues_a_new_credential(self, harness: Harness) -> None:
+        found = [await self.obtain(harness, harness.alice) for _ in range(3)]
         assert len({credential.secret for credential in found}) == 3
-        sessions = {(await house.get("/async", one)).json()["session_id"] for one in found}
+        sessions = {(await harness.get("/async", one)).json()["session_id"] for one in found}
         assert len(sessions) == 3
 
-    async def test_the_secret_is_told_once(self, house: House) -> None:
-        answer = await house.login(house.name, house.alice)
+    async def test_secret_is_returned_once(self, harness: Harness) -> None:
+        answer = await harness.login(harness.name, harness.alice)
         raw = str(answer.headers.multi_items()) + answer.text
-        assert raw.count(self.presented(answer).secret) == 1
+        assert raw.count(self.issued_credential(answer).secret) == 1
         assert answer.headers["cache-control"] == "no-store"
 
-    async def test_a_proof_that_is_out_of_date_gives_none(self, each_house: House) -> None:
-        house = each_house
-        # Between the proof and the session somebody changes the password, or the account ends.
-        assert isinstance(house.strategy, Issuer)
-        accounts = house.api.services.accounts
-        bob = await house.api.create_user()
+    async def test_stale_login_issues_no_credential(self, each_house: Harness) -> None:
+        harness = each_house
+        # The password changes, or the account ends, between verification and session.
+        assert isinstance(harness.strategy, Issuer)
+        accounts = harness.api.services.accounts
+        bob = await harness.api.create_user()
         proofs = [
-            await accounts.prove(parse_email(user.email), PASSWORD) for user in (house.alice, bob)
+            await accounts.authenticate(parse_email(user.email), PASSWORD)
+            for user in (harness.alice, bob)
         ]
-        await accounts.set_password(house.alice.id, NEW_PASSWORD)
+        await accounts.set_password(harness.alice.id, NEW_PASSWORD)
         await accounts.set_active(bob.id, active=False)
         for proof in proofs:
             with pytest.raises(InvalidCredentials):
-                await house.strategy.issue(proof, connection({}))
-        assert await count_sessions(house.api) == 0
+                await harness.strategy.issue(proof, connection({}))
+        assert await count_sessions(harness.api) == 0
 
 
 class RevocableContract(IssuerContract):
-    """What holds for a strategy whose credentials a logout ends."""
+    """Tests for a strategy whose credentials a logout ends."""
 
-    async def test_logout_ends_it_and_nothing_else(
-        self, each_house: House, database_url: str
+    async def test_logout_ends_only_its_credential(
+        self, each_house: Harness, database_url: str
     ) -> None:
-        house = each_house
-        assert isinstance(house.strategy, Revocable)
-        mine, other = [await self.obtain(house, house.alice) for _ in range(2)]
-        bob = await house.api.create_user()
-        foreign = await self.obtain(house, bob)
-        async with open_house(
+        harness = each_house
+        assert isinstance(harness.strategy, Revocable)
+        mine, other = [await self.obtain(harness, harness.alice) for _ in range(2)]
+        bob = await harness.api.create_user()
+        foreign = await self.obtain(harness, bob)
+        async with open_harness(
             self.spec, database_url, **self.settings
-        ) as elsewhere:  # another process, as it were
+        ) as elsewhere:  # like another process
             assert (await elsewhere.get("/async", mine)).status_code == 200
-            answer = await house.request("POST", "/logout", mine)
+            answer = await harness.request("POST", "/logout", mine)
             assert (answer.status_code, answer.content) == (204, b"")
-            for place in (house, elsewhere):
+            for place in (harness, elsewhere):
                 for path in ("/async", "/sync"):
                     assert (await place.get(path, mine)).status_code == 401
-                for alive in (other, foreign):
-                    assert (await place.get("/async", alive)).status_code == 200
-        again = await house.request("POST", "/logout", mine)
-        assert refusal(again) == refusal(await house.get("/async"))
+                for other_credential in (other, foreign):
+                    assert (await place.get("/async", other_credential)).status_code == 200
+        again = await harness.request("POST", "/logout", mine)
+        assert refusal(again) == refusal(await harness.get("/async"))
 
-    async def test_its_owner_can_end_it_from_elsewhere(self, each_house: House) -> None:
-        house = each_house
-        good = await self.obtain(house, house.alice)
-        session = (await house.get("/async", good)).json()["session_id"]
-        owner = await house.cookie(house.alice)
-        listed = (await house.get("/me/sessions", owner)).json()
+    async def test_owner_can_end_it_from_another_session(self, each_house: Harness) -> None:
+        harness = each_house
+        good = await self.obtain(harness, harness.alice)
+        session = (await harness.get("/async", good)).json()["session_id"]
+        owner = await harness.cookie(harness.alice)
+        listed = (await harness.get("/me/sessions", owner)).json()
         assert session in [item["id"] for item in listed]
-        answer = await house.request("DELETE", f"/me/sessions/{session}", owner)
+        answer = await harness.request("DELETE", f"/me/sessions/{session}", owner)
         assert answer.status_code == 204
-        assert (await house.get("/async", good)).status_code == 401
-        assert (await house.get("/me", owner)).status_code == 200
+        assert (await harness.get("/async", good)).status_code == 401
+        assert (await harness.get("/me", owner)).status_code == 200
 
 
 def _identity(user: User) -> Identity:
     return Identity(
         user=user,
-        strategy="witness",
+        strategy="recording",
         session_id=None,
         scopes=frozenset(),
         auth_time=START,
@@ -566,7 +576,7 @@ def _identity(user: User) -> Identity:
 
 
 def _forms(secret: str) -> Iterator[bytes]:
-    """The ways in which a secret could lie around: as it is, in parts, decoded."""
+    """Returns forms in which a secret could be stored or logged: whole, in parts, decoded."""
     for part in {secret, *secret.split(".")}:
         yield part.encode()
         body = part.rpartition("aat_")[2][:43]

@@ -1,4 +1,4 @@
-"""HTTP Basic: the contract, and the parser of RFC 7617."""
+"""HTTP Basic: the contract, and the parser for RFC 7617."""
 
 import base64
 from collections.abc import AsyncIterator
@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator
 import pytest
 
 from authapi import Settings, User, create_app
-from authapi.services.addresses import parse_email
+from authapi.services.email_address import parse_email
 from authapi.testing import PASSWORD, Client, client
 from tests.conftest import SettingsFactory
-from tests.strategies.contract import Credential, Headers, House, StrategyContract, statements
+from tests.strategies.contract import Credential, Harness, Headers, StrategyContract, statements
 
 pytestmark = pytest.mark.real_hashes
 
@@ -21,7 +21,7 @@ def basic(user: str | bytes, password: str | bytes = PASSWORD) -> Headers:
     return {"Authorization": "Basic " + base64.b64encode(raw).decode()}
 
 
-async def test_a_page_of_another_origin_cannot_use_what_the_browser_keeps(
+async def test_foreign_origin_cannot_use_remembered_credentials(
     make_settings: SettingsFactory,
 ) -> None:
     settings = make_settings(strategies="basic", allowed_origins=("https://app.example.com",))
@@ -41,7 +41,7 @@ async def test_a_page_of_another_origin_cannot_use_what_the_browser_keeps(
             answer = await api.patch("/me", json={"name": "x"}, headers=headers)
             assert answer.status_code == status, sent
             assert status == 200 or answer.json()["code"] == "foreign_origin"
-            # Reading is safe: the page cannot see the answer. Loading it as a script is not.
+            # GET is safe: the page cannot read the response. Loading it as a script is not safe.
             assert (await api.get("/me", headers=headers)).status_code == 200
         script = {**basic(alice.email), "sec-fetch-dest": "script"}
         answer = await api.get("/me", headers=script)
@@ -52,14 +52,14 @@ class TestBasic(StrategyContract):
     spec = "basic"
     has_session = False
 
-    async def obtain(self, house: House, user: User) -> Credential:
-        # The first of a day is written down as a login, as those of other strategies are.
+    async def obtain(self, harness: Harness, user: User) -> Credential:
+        # The first authentication of a day is recorded as a login, like those of other strategies.
         credential = Credential(basic(user.email), PASSWORD)
-        assert (await house.get("/async", credential)).status_code == 200
+        assert (await harness.get("/async", credential)).status_code == 200
         return credential
 
-    def malformed(self, house: House, good: Credential) -> dict[str, Headers]:
-        email = house.alice.email
+    def malformed(self, harness: Harness, good: Credential) -> dict[str, Headers]:
+        email = harness.alice.email
         text = good.headers["Authorization"].removeprefix("Basic ")
         plain = {
             "no colon": base64.b64encode(f"{email}{PASSWORD}".encode()).decode(),
@@ -93,10 +93,10 @@ class TestBasic(StrategyContract):
             reason: {"Authorization": f"Basic {text}"} for reason, text in plain.items()
         } | pairs
 
-    def unknown(self, house: House, good: Credential) -> dict[str, Headers]:
-        email = house.alice.email
+    def unknown(self, harness: Harness, good: Credential) -> dict[str, Headers]:
+        email = harness.alice.email
         return {
-            "nobody's address": basic("nobody@example.com"),
+            "unknown address": basic("unknown@example.com"),
             "another password": basic(email, "x" + PASSWORD),
             "the password in capitals": basic(email, PASSWORD.upper()),
             "the password with a space behind": basic(email, PASSWORD + " "),
@@ -106,13 +106,13 @@ class TestBasic(StrategyContract):
 
 @pytest.fixture
 async def api(make_settings: SettingsFactory) -> AsyncIterator[Client]:
-    """The shipped app, with Basic switched on."""
+    """The shipped app with HTTP Basic enabled."""
     names = ("session", "token", "jwt", "basic")
     async with client(create_app(make_settings(strategies=names))) as found:
         yield found
 
 
-async def test_it_is_off_by_default(make_settings: SettingsFactory) -> None:
+async def test_strategy_is_disabled_by_default(make_settings: SettingsFactory) -> None:
     settings = make_settings()
     assert "basic" not in settings.strategies
     app = create_app(settings)
@@ -121,7 +121,7 @@ async def test_it_is_off_by_default(make_settings: SettingsFactory) -> None:
         with statements(api) as seen:
             answer = await api.get("/me", headers=basic(alice.email))
         assert answer.status_code == 401
-        assert len(seen) == 0, "the password is not even looked at"
+        assert len(seen) == 0, "the password is not verified"
         assert "Basic" not in str(answer.headers.get_list("www-authenticate"))
     assert "basic" not in app.openapi()["components"]["securitySchemes"]
 
@@ -136,7 +136,7 @@ async def test_user_and_password_are_utf8(api: Client) -> None:
     assert 'Basic realm="authapi", charset="UTF-8"' in challenges
 
 
-async def test_a_password_may_hold_colons_and_spaces_at_its_ends(api: Client) -> None:
+async def test_password_with_colons_and_outer_spaces_is_accepted(api: Client) -> None:
     password = ": a:password: of:colons : "
     alice = await api.create_user(password=password)
     assert (await api.get("/me", headers=basic(alice.email, password))).status_code == 200
@@ -144,14 +144,14 @@ async def test_a_password_may_hold_colons_and_spaces_at_its_ends(api: Client) ->
 
 
 @pytest.mark.parametrize("scheme", ["Basic", "basic", "BASIC"])
-async def test_the_scheme_has_no_case(api: Client, scheme: str) -> None:
+async def test_scheme_is_case_insensitive(api: Client, scheme: str) -> None:
     alice = await api.create_user()
     credential = basic(alice.email)["Authorization"].removeprefix("Basic ")
     headers = {"Authorization": f"{scheme} {credential}"}
     assert (await api.get("/me", headers=headers)).status_code == 200
 
 
-async def test_its_identity(make_settings: SettingsFactory) -> None:
+async def test_identity_of_basic_credentials(make_settings: SettingsFactory) -> None:
     settings = make_settings(strategies=("session", "basic"), scopes={"a": "A", "b": "B"})
     async with client(create_app(settings)) as api:
         alice = await api.create_user()
@@ -161,7 +161,7 @@ async def test_its_identity(make_settings: SettingsFactory) -> None:
     assert (seen["scopes"], seen["amr"]) == (["a", "b"], ["pwd"])
 
 
-async def test_there_is_nothing_to_log_out_of(api: Client) -> None:
+async def test_logout_is_refused(api: Client) -> None:
     alice = await api.create_user()
     answer = await api.post("/logout", headers=basic(alice.email))
     assert answer.status_code == 401
@@ -172,14 +172,14 @@ async def test_there_is_nothing_to_log_out_of(api: Client) -> None:
     assert refused.json()["errors"][0]["loc"] == ["body", "strategy"]
 
 
-async def test_an_account_without_password_cannot_be_used(api: Client) -> None:
+async def test_account_without_password_is_refused(api: Client) -> None:
     await api.services.accounts.create(parse_email("invited@example.com"), None)
     for password in (PASSWORD, "None", "!", "x"):
         answer = await api.get("/me", headers=basic("invited@example.com", password))
         assert answer.status_code == 401
 
 
-async def test_a_hash_that_is_too_weak_is_strengthened(database_url: str) -> None:
+async def test_weak_hash_is_rehashed(database_url: str) -> None:
     names = ("session", "basic")
     weak = Settings(database_url=database_url, strategies=names)  # type: ignore[arg-type]
     async with client(create_app(weak)) as api:

@@ -1,4 +1,4 @@
-"""The JWT: the contract, every way to forge one, and readers that are not ours."""
+"""JWTs: the contract, forged tokens, and verification by other libraries."""
 
 import base64
 import hmac
@@ -26,8 +26,8 @@ from tests.known_key import FOREIGN, KEY
 from tests.strategies.contract import (
     START,
     Credential,
+    Harness,
     Headers,
-    House,
     RevocableContract,
     bearer_of,
     refusal,
@@ -42,13 +42,13 @@ Claims = dict[str, Any]
 
 @pytest.fixture(autouse=True)
 def _known_key(known_key: None) -> None:
-    """Forgers of these tests have the key that services sign with."""
+    """Gives the tests the key with which the service signs."""
 
 
 def compact(
     header: Mapping[str, object] | bytes, claims: object, sign: Callable[[bytes], bytes]
 ) -> str:
-    """A token exactly as told, however wrong."""
+    """Returns a token with exactly these parts, valid or not."""
     parts = [part if isinstance(part, bytes) else _json(part) for part in (header, claims)]
     signed = b".".join(map(_encode, parts))
     return b".".join((signed, _encode(sign(signed)))).decode()
@@ -59,12 +59,12 @@ def header_of(key: jwk.SigningKey = KEY, **changes: object) -> dict[str, object]
 
 
 def signed(claims: object, **header: object) -> str:
-    """A token with a good signature of ours."""
+    """Returns a token with a valid signature of the service."""
     return compact(header_of() | header, claims, KEY.key.sign)
 
 
 def claims_of(token: str) -> Claims:
-    """What a token says, unchecked."""
+    """Returns the claims of a token without verification."""
     payload = token.split(".")[1]
     found = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
     assert isinstance(found, dict)
@@ -76,7 +76,7 @@ def without(claims: Claims, name: str) -> Claims:
 
 
 def forgeries(good: str) -> dict[str, str]:
-    """Tokens that no signature of ours can make good, by what is wrong with them."""
+    """Returns malformed tokens that no signature makes valid, by what is wrong with them."""
     claims = claims_of(good)
     head, payload, signature = good.split(".")
     alien = {**claims, "sub": str(uuid4())}
@@ -114,7 +114,7 @@ def forgeries(good: str) -> dict[str, str]:
     for name in ("iss", "sub", "aud", "exp", "iat", "jti"):
         tokens[f"no {name}"] = signed(without(claims, name))
         for value in wrong:
-            if (name, value) != ("jti", "x"):  # any text is fine there
+            if (name, value) != ("jti", "x"):  # any text is valid here
                 tokens[f"{name} is {value}"] = signed({**claims, name: value})
     for exp in (str(claims["exp"]), "9999999999", claims["iat"] - 1, 0, -1, 1 << 60):
         tokens[f"exp is {exp!r}"] = signed({**claims, "exp": exp})
@@ -146,7 +146,7 @@ def forgeries(good: str) -> dict[str, str]:
 
 
 def algorithms(claims: Claims) -> dict[str, str]:
-    """Tokens that choose how they want to be verified."""
+    """Returns tokens that try to choose their verification."""
     found = {}
     none: list[object] = ["none", "None", "nOnE", "NONE", "", None]
     for alg in none:
@@ -177,24 +177,24 @@ class TestJWT(RevocableContract):
     remembered = True
     settings: ClassVar[Mapping[str, object]] = {"secret": SECRET}
 
-    def malformed(self, house: House, good: Credential) -> dict[str, Headers]:
-        # Those of keys that nobody knows may cost a look for a newer key, once a second: below.
+    def malformed(self, harness: Harness, good: Credential) -> dict[str, Headers]:
+        # An unknown key may cost a query for newer keys once a second: tested below.
         return {
             reason: _bearer(token)
             for reason, token in forgeries(good.secret).items()
             if not names_a_stranger(token)
         }
 
-    def unknown(self, house: House, good: Credential) -> dict[str, Headers]:
+    def unknown(self, harness: Harness, good: Credential) -> dict[str, Headers]:
         claims = claims_of(good.secret)
         return {
             "no such session": _bearer(signed({**claims, "sid": str(uuid4())})),
-            "somebody else's session": _bearer(signed({**claims, "sub": str(uuid4())})),
+            "session of another user": _bearer(signed({**claims, "sub": str(uuid4())})),
         }
 
 
 def names_a_stranger(token: str) -> bool:
-    """Whether the header names a key that is not the service's."""
+    """Whether the header names an unknown key."""
     head = token.split(".", maxsplit=1)[0]
     try:
         kid = json.loads(base64.urlsafe_b64decode(head + "=" * (-len(head) % 4)))["kid"]
@@ -203,7 +203,7 @@ def names_a_stranger(token: str) -> bool:
     return isinstance(kid, str) and kid != KEY.verifying.kid
 
 
-async def test_keys_that_nobody_knows_are_looked_for_once_a_second(api: Client) -> None:
+async def test_unknown_keys_are_looked_up_once_a_second(api: Client) -> None:
     tokens = [token for token in forgeries(await token_of(api)).values() if names_a_stranger(token)]
     assert len(tokens) > 4
     began = time.monotonic()
@@ -217,7 +217,7 @@ async def test_keys_that_nobody_knows_are_looked_for_once_a_second(api: Client) 
 
 @pytest.fixture
 async def api(make_settings: SettingsFactory) -> AsyncIterator[Client]:
-    """The shipped app, with a secret that the test knows."""
+    """The shipped app with a secret that the test knows."""
     async with client(create_app(make_settings(secret=SECRET))) as found:
         yield found
 
@@ -232,7 +232,7 @@ async def status(api: Client, token: str) -> int:
     return (await api.get("/me", headers=_bearer(token))).status_code
 
 
-async def test_the_answer_of_a_login(api: Client) -> None:
+async def test_login_response_has_the_token_members(api: Client) -> None:
     alice = await api.create_user()
     answer = await api.login(alice, strategy="jwt")
     body = answer.json()
@@ -252,8 +252,8 @@ async def test_the_answer_of_a_login(api: Client) -> None:
     assert "set-cookie" not in answer.headers
 
 
-async def test_a_token_made_by_this_test_is_good(api: Client) -> None:
-    # So the forgeries are refused for what they change, and for nothing else.
+async def test_token_signed_by_the_test_is_valid(api: Client) -> None:
+    # So the forged tokens are refused for their change only.
     claims = claims_of(await token_of(api))
     for token in (
         signed(claims),
@@ -266,7 +266,7 @@ async def test_a_token_made_by_this_test_is_good(api: Client) -> None:
         assert await status(api, token) == 200, claims_of(token)
 
 
-async def test_what_it_says(make_settings: SettingsFactory) -> None:
+async def test_token_claims_follow_rfc_9068(make_settings: SettingsFactory) -> None:
     settings = make_settings(
         secret=SECRET,
         public_url="https://auth.example.com/",
@@ -299,7 +299,7 @@ async def test_what_it_says(make_settings: SettingsFactory) -> None:
         assert alice[name] is None or alice[name] not in json.dumps(claims)
 
 
-async def test_it_ends_exactly_at_exp(make_settings: SettingsFactory) -> None:
+async def test_token_expires_exactly_at_exp(make_settings: SettingsFactory) -> None:
     settings = make_settings(secret=SECRET, jwt_lifetime=timedelta(seconds=60))
     with time_machine.travel(START, tick=False) as clock:
         async with client(create_app(settings)) as api:
@@ -310,11 +310,11 @@ async def test_it_ends_exactly_at_exp(make_settings: SettingsFactory) -> None:
             clock.move_to(ends, tick=False)
             with statements(api) as seen:
                 assert await status(api, token) == 401
-            assert len(seen) == 0, "the signature says so, no query is needed"
+            assert len(seen) == 0, "refused by the signature check, without a query"
 
 
-async def test_a_longer_exp_does_not_outlive_the_session(make_settings: SettingsFactory) -> None:
-    # As if the signing key had leaked: the row still decides.
+async def test_token_does_not_outlive_the_session(make_settings: SettingsFactory) -> None:
+    # Even with a leaked signing key, the session row decides.
     settings = make_settings(
         secret=SECRET,
         refresh_idle=timedelta(minutes=20),
@@ -331,14 +331,14 @@ async def test_a_longer_exp_does_not_outlive_the_session(make_settings: Settings
             assert await status(api, token) == 401
 
 
-async def test_nothing_lives_longer_than_we_sign(api: Client) -> None:
+async def test_token_lifetime_is_limited_on_verification(api: Client) -> None:
     claims = claims_of(await token_of(api))
     assert await status(api, signed({**claims, "exp": claims["iat"] + 601})) == 401
     assert await status(api, signed(claims)) == 200
 
 
-async def test_the_sid_of_a_cookie_session_is_no_jwt_session(api: Client) -> None:
-    # The id of a cookie session is no secret: its owner's list shows it.
+async def test_sid_of_a_cookie_session_is_refused(api: Client) -> None:
+    # The id of a cookie session is not secret: the list of sessions shows it.
     alice = await api.create_user()
     await api.login(alice)
     session = (await api.get("/me/identity")).json()["session_id"]
@@ -347,13 +347,13 @@ async def test_the_sid_of_a_cookie_session_is_no_jwt_session(api: Client) -> Non
     assert await status(api, signed({**claims, "sub": str(alice.id), "sid": session})) == 401
 
 
-async def test_no_byte_of_it_can_change(api: Client) -> None:
+async def test_changed_byte_invalidates_the_token(api: Client) -> None:
     token, began = await token_of(api), time.monotonic()
     with statements(api) as seen:
         for index, char in enumerate(token):
             other = "A" if char != "A" else "B"
             assert await status(api, token[:index] + other + token[index + 1 :]) == 401, index
-    # Another kid may be that of a key which another process has just made: asked once a second.
+    # Another process may have created an unknown key: looked up once a second.
     assert all("FROM signing_keys" in text for text in seen.texts)
     assert len(seen) <= 1 + time.monotonic() - began
     assert await status(api, token) == 200
@@ -362,7 +362,7 @@ async def test_no_byte_of_it_can_change(api: Client) -> None:
 async def test_a_token_of_another_installation_is_refused(
     api: Client, make_settings: SettingsFactory
 ) -> None:
-    """Another issuer or audience with the same secret and database, or another secret."""
+    """A token with another issuer or audience, or signed with another secret, is refused."""
     token = await token_of(api)
     assert await status(api, token) == 200
     for changes in (
@@ -380,10 +380,10 @@ async def test_a_token_of_another_installation_is_refused(
 
 
 @pytest.mark.parametrize("bracket", ["[", '{"a":'])
-async def test_a_nested_header_is_refused_before_it_is_read(
+async def test_deeply_nested_header_is_refused_before_parsing(
     make_settings: SettingsFactory, bracket: str
 ) -> None:
-    # python-jose answers this with RecursionError, before it looks at the signature.
+    # python-jose raises RecursionError for this, before it verifies the signature.
     for depth, wide, expected in ((12_000, False, 431), (12_000, True, 401), (1_000, True, 401)):
         limits = {"max_credential_bytes": 1 << 20, "max_header_bytes": 1 << 20} if wide else {}
         async with client(create_app(make_settings(secret=SECRET, **limits))) as api:
@@ -399,7 +399,7 @@ async def test_a_nested_header_is_refused_before_it_is_read(
                 assert answer.status_code == expected, depth
 
 
-async def test_all_refusals_look_the_same(api: Client) -> None:
+async def test_all_invalid_tokens_have_the_same_response(api: Client) -> None:
     token = await token_of(api)
     answers = []
     for bad in forgeries(token).values():
@@ -410,12 +410,12 @@ async def test_all_refusals_look_the_same(api: Client) -> None:
     assert len({str(answer.headers.get_list("www-authenticate")) for answer in answers}) == 1
 
 
-async def test_a_second_library_reads_it_from_the_published_keys(api: Client) -> None:
+async def test_other_library_verifies_it_with_the_published_keys(api: Client) -> None:
     token = await token_of(api)
     answer = await api.get("/.well-known/jwks.json")
     assert answer.headers["cache-control"].startswith("public, max-age=")
     published = answer.json()
-    assert all("d" not in key for key in published["keys"]), "public members only"
+    assert all("d" not in key for key in published["keys"]), "public key members only"
 
     by_kid = pyjwt.PyJWKSet.from_dict(published)
     key = by_kid[pyjwt.get_unverified_header(token)["kid"]]
@@ -438,7 +438,7 @@ async def test_a_second_library_reads_it_from_the_published_keys(api: Client) ->
         pyjwt.decode(tampered, key, algorithms=["ES256"], audience="authapi")
 
 
-async def test_every_process_on_the_same_database_has_the_same_keys(
+async def test_processes_on_one_database_share_the_keys(
     api: Client, make_settings: SettingsFactory
 ) -> None:
     async with client(create_app(make_settings(secret=SECRET))) as other:
@@ -464,6 +464,6 @@ def _encode(data: bytes) -> bytes:
 
 
 def _respelt(char: str) -> str:
-    """Another last character for the same 64 bytes of a signature."""
+    """Returns another last character that decodes to the same 64 bytes of a signature."""
     alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
     return alphabet[alphabet.index(char) | 1]

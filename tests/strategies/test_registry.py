@@ -1,4 +1,4 @@
-"""How strategies are found by name."""
+"""The registry loads strategies by name."""
 
 from collections.abc import Mapping
 
@@ -19,7 +19,7 @@ NO_STRATEGY = "text"
 
 
 class Named(Strategy):
-    """One that does nothing; its subclasses have names."""
+    """A strategy that does nothing; its subclasses have names."""
 
     async def authenticate(self, connection: HTTPConnection) -> Identity | None:
         return None
@@ -64,7 +64,7 @@ def registry(make_settings: SettingsFactory, *names: str, **changes: object) -> 
     return AuthAPI(make_settings(strategies=names, **changes)).runtime.registry
 
 
-def test_built_in_ones_by_name_in_the_order_of_the_settings(make_settings: SettingsFactory) -> None:
+def test_built_in_strategies_keep_the_order_of_the_settings(make_settings: SettingsFactory) -> None:
     found = registry(make_settings, "basic", "jwt", "session", "token")
     assert found.names == ("basic", "jwt", "session", "token")
     assert [type(item) for item in found] == [
@@ -79,19 +79,19 @@ def test_built_in_ones_by_name_in_the_order_of_the_settings(make_settings: Setti
     assert "nope" not in found
 
 
-def test_built_in_ones_come_through_the_same_door(make_settings: SettingsFactory) -> None:
+def test_built_in_strategies_load_by_their_path(make_settings: SettingsFactory) -> None:
     found = registry(make_settings, *BUILT_IN.values())
     assert found.names == tuple(BUILT_IN) == ("session", "token", "jwt", "basic")
 
 
-def test_a_class_by_its_path(make_settings: SettingsFactory) -> None:
+def test_custom_class_loads_by_its_path(make_settings: SettingsFactory) -> None:
     found = registry(make_settings, f"{HERE}:Good", "session")
     assert found.names == ("good_2", "session")
     assert type(found["good_2"]) is Good
     assert found["good_2"].services is found["session"].services
 
 
-def test_what_is_sent_on_purpose_comes_before_what_is_ambient(
+def test_ambient_strategies_come_last(
     make_settings: SettingsFactory,
 ) -> None:
     found = registry(make_settings, "session", f"{HERE}:Ambient", "token", f"{HERE}:Good", "jwt")
@@ -107,36 +107,36 @@ def test_what_is_sent_on_purpose_comes_before_what_is_ambient(
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("nope", "unknown strategy 'nope'; there are session, token, jwt, basic, or module:Class"),
+        ("nope", "unknown strategy 'nope'; use session, token, jwt, basic or module:Class"),
         ("Session", "unknown strategy 'Session'"),
         ("no.such.module:Class", "cannot load 'no.such.module:Class'"),
         (f"{HERE}:Missing", "cannot load"),
-        (f"{HERE}:NO_STRATEGY", "is no Strategy"),
-        ("builtins:int", "is no Strategy"),
+        (f"{HERE}:NO_STRATEGY", "is not a Strategy"),
+        ("builtins:int", "is not a Strategy"),
         (f"{HERE}:", "cannot load"),
-        (f"{HERE}:Capital", "'Good' is no name for a strategy: snake_case"),
-        (f"{HERE}:Dashed", "'my-key' is no name"),
-        (f"{HERE}:Endless", "is no name"),
-        (f"{HERE}:Nameless", "is no name"),
-        (f"{HERE}:Impostor", "two strategies are named 'session'"),
-        ("session", "two strategies are named 'session'"),
+        (f"{HERE}:Capital", "invalid strategy name 'Good': it must be snake_case"),
+        (f"{HERE}:Dashed", "invalid strategy name 'my-key'"),
+        (f"{HERE}:Endless", "invalid strategy name"),
+        (f"{HERE}:Nameless", "invalid strategy name"),
+        (f"{HERE}:Impostor", "two strategies have the name 'session'"),
+        ("session", "two strategies have the name 'session'"),
     ],
 )
-def test_what_cannot_be_loaded_stops_the_start(
+def test_invalid_strategy_fails_the_start(
     make_settings: SettingsFactory, name: str, words: str
 ) -> None:
     with pytest.raises(ConfigurationError) as caught:
         registry(make_settings, "session", name)
     assert words in str(caught.value)
-    assert "\n" not in str(caught.value), "one line, for people"
+    assert "\n" not in str(caught.value), "the message is one line"
 
 
-def test_the_default_must_be_able_to_log_in(make_settings: SettingsFactory) -> None:
+def test_default_strategy_must_issue_credentials(make_settings: SettingsFactory) -> None:
     for default in ("jwt", "basic", "nope", ""):
         with pytest.raises(ConfigurationError, match="AUTHAPI_DEFAULT_STRATEGY") as caught:
             registry(make_settings, "session", "basic", default_strategy=default)
-        assert str(caught.value).endswith("that can log in: session")
+        assert str(caught.value).endswith("that support login: session")
 
 
-def test_without_any_that_can_log_in_no_default_is_needed(make_settings: SettingsFactory) -> None:
+def test_without_issuers_no_default_is_required(make_settings: SettingsFactory) -> None:
     assert registry(make_settings, "basic").issuers == {}

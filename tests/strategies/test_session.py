@@ -1,4 +1,4 @@
-"""The cookie session: the contract, and what is particular to a cookie."""
+"""Cookie sessions: the contract, and properties of the cookie."""
 
 import re
 from collections.abc import AsyncIterator
@@ -19,8 +19,8 @@ from tests.strategies.contract import (
     MOMENT,
     START,
     Credential,
+    Harness,
     Headers,
-    House,
     RevocableContract,
     cookie_of,
     count_sessions,
@@ -36,10 +36,10 @@ class TestSession(RevocableContract):
     spec = "session"
     remembered = True
 
-    def presented(self, response: httpx.Response) -> Credential:
+    def issued_credential(self, response: httpx.Response) -> Credential:
         return cookie_of(response)
 
-    def malformed(self, house: House, good: Credential) -> dict[str, Headers]:
+    def malformed(self, harness: Harness, good: Credential) -> dict[str, Headers]:
         name, value = "authapi", good.secret
         other = new_secret()
         texts = {
@@ -59,7 +59,7 @@ class TestSession(RevocableContract):
         }
         return {reason: {"Cookie": text} for reason, text in texts.items()}
 
-    def unknown(self, house: House, good: Credential) -> dict[str, Headers]:
+    def unknown(self, harness: Harness, good: Credential) -> dict[str, Headers]:
         return {
             "made up": {"Cookie": f"authapi={new_secret()}"},
             "tampered": {"Cookie": f"authapi={_typo(good.secret)}"},
@@ -68,14 +68,14 @@ class TestSession(RevocableContract):
 
 @pytest.fixture
 async def secure(make_settings: SettingsFactory) -> AsyncIterator[Client]:
-    """A client of the service as it is behind https."""
+    """A client of the service behind HTTPS."""
     app = create_app(make_settings(public_url=PUBLIC))
     async with client(app, base_url=PUBLIC) as found:
         yield found
 
 
 async def log_in(api: Client, user: User, cookie: str | None = None, **options: Any) -> str:
-    """The cookie, as `name=value`, that a login gives; `cookie` is what the browser had before."""
+    """Logs in with an optional `cookie` in the request; returns the new one as `name=value`."""
     body = {"email": user.email, "password": PASSWORD, **options}
     headers = {} if cookie is None else {"Cookie": cookie}
     answer = await api.post("/login", json=body, headers=headers)
@@ -91,7 +91,7 @@ async def status(api: Client, cookie: str, path: str = "/me") -> int:
 
 
 @pytest.mark.parametrize("remember", [False, True])
-async def test_the_cookie_on_plain_http(api: Client, remember: bool) -> None:
+async def test_cookie_over_http(api: Client, remember: bool) -> None:
     alice = await api.create_user()
     body = {"email": alice.email, "password": PASSWORD, "remember": remember}
     answer = await api.post("/login", json=body)
@@ -103,7 +103,7 @@ async def test_the_cookie_on_plain_http(api: Client, remember: bool) -> None:
 
 
 @pytest.mark.parametrize("remember", [False, True])
-async def test_the_cookie_on_https(secure: Client, remember: bool) -> None:
+async def test_cookie_over_https(secure: Client, remember: bool) -> None:
     alice = await secure.create_user()
     body = {"email": alice.email, "password": PASSWORD, "remember": remember}
     answer = await secure.post("/login", json=body)
@@ -112,10 +112,10 @@ async def test_the_cookie_on_https(secure: Client, remember: bool) -> None:
     assert re.fullmatch(r"__Host-authapi=[A-Za-z0-9_-]{43}", pair)
     age = ["Max-Age=7776000"] if remember else []
     assert sorted(attributes) == sorted(["Path=/", "HttpOnly", "SameSite=Lax", "Secure", *age])
-    assert (await secure.get("/me")).status_code == 200, "a cookie jar sends it back"
+    assert (await secure.get("/me")).status_code == 200, "a cookie jar sends it"
 
 
-async def test_the_secret_is_in_no_body(api: Client) -> None:
+async def test_secret_is_not_in_the_body(api: Client) -> None:
     alice = await api.create_user()
     answer = await api.login(alice)
     assert answer.json().keys() == {"user", "strategy", "expires_at"}
@@ -134,13 +134,13 @@ async def test_logout_clears_the_cookie(
         assert answer.status_code == 204
         [given], [taken] = (a.headers.get_list("set-cookie") for a in (login, answer))
         name = given.partition("=")[0]
-        # A browser takes back only a cookie of the same name, path and security.
+        # A browser deletes a cookie only with the same name, path and Secure attribute.
         assert taken == f"{name}=; " + given.partition("; ")[2] + "; Max-Age=0"
         assert answer.headers["clear-site-data"] == '"cache", "cookies", "storage"'
         assert not api.cookies
 
 
-async def test_remember_lives_longer(make_settings: SettingsFactory) -> None:
+async def test_remembered_session_lives_longer(make_settings: SettingsFactory) -> None:
     with time_machine.travel(START, tick=False) as clock:
         async with client(create_app(make_settings())) as api:
             alice = await api.create_user()
@@ -154,34 +154,34 @@ async def test_remember_lives_longer(make_settings: SettingsFactory) -> None:
             assert await status(api, long) == 401
 
 
-async def test_it_ends_when_it_is_not_used(make_settings: SettingsFactory) -> None:
+async def test_session_ends_after_the_idle_timeout(make_settings: SettingsFactory) -> None:
     with time_machine.travel(START, tick=False) as clock:
         async with client(create_app(make_settings())) as api:
             alice = await api.create_user()
             unused, nearly = await log_in(api, alice), await log_in(api, alice)
             clock.move_to(START + DAY - MOMENT, tick=False)
-            assert await status(api, nearly) == 200, "and this use counts"
+            assert await status(api, nearly) == 200, "this request extends it"
             clock.move_to(START + DAY, tick=False)
             assert await status(api, unused) == 401
             clock.move_to(START + 2 * DAY - 2 * MOMENT, tick=False)
-            assert await status(api, nearly) == 200, "counted from the last use"
+            assert await status(api, nearly) == 200, "measured from the last request"
             clock.move_to(START + 3 * DAY - 2 * MOMENT, tick=False)
             assert await status(api, nearly) == 401
 
 
-async def test_a_refused_request_is_no_use(make_settings: SettingsFactory) -> None:
+async def test_refused_request_does_not_extend_the_session(make_settings: SettingsFactory) -> None:
     with time_machine.travel(START, tick=False) as clock:
         async with client(create_app(make_settings())) as api:
             alice = await api.create_user()
             cookie = await log_in(api, alice)
             clock.move_to(START + DAY, tick=False)
             assert await status(api, cookie) == 401
-            assert await status(api, cookie) == 401, "asking does not bring it back"
-            await api.services.activity.flush()
+            assert await status(api, cookie) == 401, "a request does not revive it"
+            await api.services.last_used.flush()
             assert await status(api, cookie) == 401
 
 
-async def test_it_ends_however_much_it_is_used(make_settings: SettingsFactory) -> None:
+async def test_session_ends_at_the_absolute_timeout(make_settings: SettingsFactory) -> None:
     with time_machine.travel(START, tick=False) as clock:
         async with client(create_app(make_settings())) as api:
             alice = await api.create_user()
@@ -189,14 +189,14 @@ async def test_it_ends_however_much_it_is_used(make_settings: SettingsFactory) -
             for hours in range(12, 7 * 24, 12):
                 clock.move_to(START + timedelta(hours=hours), tick=False)
                 assert await status(api, cookie) == 200, hours
-                await api.services.activity.flush()
+                await api.services.last_used.flush()
             clock.move_to(START + 7 * DAY - MOMENT, tick=False)
             assert await status(api, cookie) == 200
             clock.move_to(START + 7 * DAY, tick=False)
             assert await status(api, cookie) == 401
 
 
-async def test_a_use_is_written_down_in_a_batch_and_not_by_requests(database_url: str) -> None:
+async def test_last_used_is_written_in_batches(database_url: str) -> None:
     settings = Settings(database_url=database_url, last_seen_interval=timedelta(days=3650))  # type: ignore[arg-type]
     with time_machine.travel(START, tick=False) as clock:
         async with client(create_app(settings)) as api, client(create_app(settings)) as other:
@@ -207,25 +207,25 @@ async def test_a_use_is_written_down_in_a_batch_and_not_by_requests(database_url
             with statements(api) as seen:
                 for cookie in cookies[:2] * 2:
                     assert await status(api, cookie) == 200
-            assert len(seen) == 2, "each is known from its first use on"
+            assert len(seen) == 2, "each is cached from its first request on"
             assert all(text.startswith("SELECT") for text in seen.texts)
             assert await _last_seen(api) == [START] * 3
             with statements(api) as seen:
-                await api.services.activity.flush()
-            # On PostgreSQL, sessions that nothing else holds are locked before.
+                await api.services.last_used.flush()
+            # On PostgreSQL, unlocked sessions are locked first.
             around = ("BEGIN", "advisory", "SKIP LOCKED")
             changes = [text for text in seen.texts if not any(word in text for word in around)]
             assert [text.split()[0] for text in changes] == ["UPDATE"]
             assert await _last_seen(api) == [START, used, used]
             with statements(api) as seen:
-                await api.services.activity.flush()
-            assert len(seen) == 0, "nothing new to write"
-            # What is written is what another process goes by.
+                await api.services.last_used.flush()
+            assert len(seen) == 0, "no update to write"
+            # Another process reads the stored value.
             clock.move_to(START + DAY, tick=False)
             assert [await status(other, cookie) for cookie in cookies] == [200, 200, 401]
 
 
-async def test_the_owner_sees_uses_before_they_are_written(make_settings: SettingsFactory) -> None:
+async def test_owner_sees_last_used_before_it_is_written(make_settings: SettingsFactory) -> None:
     with time_machine.travel(START, tick=False) as clock:
         async with client(create_app(make_settings())) as api:
             alice = await api.create_user()
@@ -237,7 +237,7 @@ async def test_the_owner_sees_uses_before_they_are_written(make_settings: Settin
             assert session["current"] is True
 
 
-async def test_each_login_gives_a_new_secret_and_ends_the_old(api_on_each: Client) -> None:
+async def test_each_login_replaces_the_session(api_on_each: Client) -> None:
     api = api_on_each
     alice = await api.create_user()
     first = await log_in(api, alice)
@@ -249,14 +249,14 @@ async def test_each_login_gives_a_new_secret_and_ends_the_old(api_on_each: Clien
     assert await count_sessions(api) == 2
 
 
-async def test_another_user_at_the_same_browser_ends_the_session_before(api: Client) -> None:
+async def test_login_of_another_user_ends_the_previous_session(api: Client) -> None:
     alice, bob = await api.create_user(), await api.create_user()
     first = await log_in(api, alice)
     second = await log_in(api, bob, cookie=first)
     assert [await status(api, cookie) for cookie in (first, second)] == [401, 200]
 
 
-async def test_a_failed_login_ends_nothing(api: Client) -> None:
+async def test_failed_login_keeps_the_session(api: Client) -> None:
     alice = await api.create_user()
     cookie = await log_in(api, alice)
     body = {"email": alice.email, "password": "x" + PASSWORD}
@@ -266,7 +266,7 @@ async def test_a_failed_login_ends_nothing(api: Client) -> None:
     assert await status(api, cookie) == 200
 
 
-async def test_a_login_for_a_token_leaves_the_cookie_alone(api: Client) -> None:
+async def test_token_login_keeps_the_session(api: Client) -> None:
     alice = await api.create_user()
     cookie = await log_in(api, alice)
     body = {"email": alice.email, "password": PASSWORD, "strategy": "token"}
@@ -285,16 +285,16 @@ async def test_a_planted_cookie_is_not_adopted(api: Client) -> None:
     assert [await status(api, cookie) for cookie in (planted, own)] == [401, 200]
 
 
-async def test_two_cookies_end_no_session_at_login(api: Client) -> None:
-    # Whose they are cannot be known, so neither is taken for the one that this login replaces.
+async def test_login_with_two_cookies_ends_no_session(api: Client) -> None:
+    # Which one is genuine is unknown, so the login replaces neither session.
     alice = await api.create_user()
     first, second = await log_in(api, alice), await log_in(api, alice)
     await log_in(api, alice, cookie=f"{first}; {second}")
     assert [await status(api, cookie) for cookie in (first, second)] == [200, 200]
 
 
-async def test_cookies_of_other_names_do_not_count(secure: Client) -> None:
-    """Cookie tossing: a neighbour host or plain http plants what `__Host-` is there to prevent."""
+async def test_cookies_with_other_names_are_ignored(secure: Client) -> None:
+    """Cookie tossing: a sibling host or plain HTTP plants a cookie; `__Host-` prevents this."""
     alice, mallory = await secure.create_user(), await secure.create_user()
     victim = (await log_in(secure, alice)).partition("=")[2]
     attack = (await log_in(secure, mallory)).partition("=")[2]
@@ -327,7 +327,7 @@ async def test_two_cookies_in_two_headers_are_refused(api: Client) -> None:
     assert (await api.get("/me", headers=harmless)).status_code == 200
 
 
-async def test_a_change_of_password_gives_the_session_in_use_another_secret(
+async def test_password_change_renews_the_secret_of_the_current_session(
     api_on_each: Client,
 ) -> None:
     api = api_on_each
@@ -341,13 +341,13 @@ async def test_a_change_of_password_gives_the_session_in_use_another_secret(
     assert answer.status_code == 204
     api.cookies.clear()
     renewed = str(answer.headers["set-cookie"])
-    assert f"; Max-Age={90 * 86400}" in renewed, "it was remembered, and stays so"
-    assert await status(api, cookie) == 401, "whoever had copied it is out"
+    assert f"; Max-Age={90 * 86400}" in renewed, "the cookie stays persistent"
+    assert await status(api, cookie) == 401, "a copy of the old cookie is refused"
     assert await status(api, renewed.partition(";")[0]) == 200
 
 
-async def test_a_cookie_of_another_strategy_kind_is_nobody(api: Client) -> None:
-    # A secret proves only in the envelope that it was made for.
+async def test_secret_of_another_strategy_is_refused(api: Client) -> None:
+    # A secret is valid only for the kind of session it was issued for.
     alice = await api.create_user()
     await api.login(alice, strategy="token")
     token = api.headers.pop("Authorization").removeprefix("Bearer ")
@@ -362,7 +362,7 @@ async def _last_seen(api: Client) -> list[Any]:
 
 
 def _respelt(text: str) -> str:
-    """The same 32 bytes in base64url, with bits set that decoding throws away."""
+    """Returns the same 32 bytes in base64url with unused bits set."""
     alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
     return text[:-1] + alphabet[alphabet.index(text[-1]) | 1]
 

@@ -1,4 +1,4 @@
-"""The opaque token: the contract, and what its shape is good for."""
+"""Opaque tokens: the contract, and the use of their format."""
 
 import re
 
@@ -10,8 +10,8 @@ from authapi.storage.models import sessions
 from authapi.testing import Client
 from tests.strategies.contract import (
     Credential,
+    Harness,
     Headers,
-    House,
     RevocableContract,
     bearer_of,
     refusal,
@@ -25,7 +25,7 @@ class TestToken(RevocableContract):
     spec = "token"
     remembered = True
 
-    def malformed(self, house: House, good: Credential) -> dict[str, Headers]:
+    def malformed(self, harness: Harness, good: Credential) -> dict[str, Headers]:
         token = good.secret
         texts = {
             "typo": token[:10] + _other(token[10]) + token[11:],
@@ -42,7 +42,7 @@ class TestToken(RevocableContract):
         }
         return {reason: _bearer(text) for reason, text in texts.items()}
 
-    def unknown(self, house: House, good: Credential) -> dict[str, Headers]:
+    def unknown(self, harness: Harness, good: Credential) -> dict[str, Headers]:
         return {"made up": _bearer(new_opaque_token())}
 
 
@@ -52,7 +52,7 @@ async def token_of(api: Client) -> str:
     return bearer_of(await api.post("/login", json=body)).secret
 
 
-async def test_its_form_is_what_scanners_look_for(api: Client) -> None:
+async def test_token_format_matches_secret_scanners(api: Client) -> None:
     alice = await api.create_user()
     answer = await api.login(alice, strategy="token")
     body = answer.json()
@@ -70,7 +70,7 @@ async def test_its_form_is_what_scanners_look_for(api: Client) -> None:
     assert "set-cookie" not in answer.headers
 
 
-async def test_no_typing_error_costs_a_query(api: Client) -> None:
+async def test_malformed_token_costs_no_query(api: Client) -> None:
     token = await token_of(api)
     with statements(api) as seen:
         for index in range(len(token)):
@@ -81,8 +81,8 @@ async def test_no_typing_error_costs_a_query(api: Client) -> None:
     assert (await api.get("/me", headers=_bearer(token))).status_code == 200
 
 
-async def test_what_has_not_its_prefix_is_refused_all_the_same(api: Client) -> None:
-    # No strategy knows it as its own; that the route takes bearer credentials is enough.
+async def test_token_without_the_prefix_is_refused(api: Client) -> None:
+    # No strategy reads it, but the route accepts the scheme Bearer, so it is invalid.
     token = await token_of(api)
     for text in (f'"{token}"', "AAT_" + token[4:], token[4:], f"x{token}"):
         with statements(api) as seen:
@@ -92,15 +92,15 @@ async def test_what_has_not_its_prefix_is_refused_all_the_same(api: Client) -> N
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER", "bEaReR"])
-async def test_the_scheme_has_no_case(api: Client, scheme: str) -> None:
+async def test_scheme_is_case_insensitive(api: Client, scheme: str) -> None:
     token = await token_of(api)
     headers = {"Authorization": f"{scheme}   {token} "}
     assert (await api.get("/me", headers=headers)).status_code == 200
 
 
 @pytest.mark.parametrize("place", ["query", "form", "cookie", "another header"])
-async def test_it_is_read_from_nowhere_else(api: Client, place: str) -> None:
-    # RFC 6750, 2.2 and 2.3: bodies and URLs end up in logs and histories.
+async def test_token_is_read_from_the_header_only(api: Client, place: str) -> None:
+    # RFC 6750, sections 2.2 and 2.3: logs and histories record bodies and URLs.
     token = await token_of(api)
     match place:
         case "query":
@@ -114,14 +114,14 @@ async def test_it_is_read_from_nowhere_else(api: Client, place: str) -> None:
     assert answer.status_code == 401
 
 
-async def test_only_its_hash_is_kept(api_on_each: Client) -> None:
+async def test_only_the_hash_is_stored(api_on_each: Client) -> None:
     token = await token_of(api_on_each)
     async with api_on_each.services.database.engine.connect() as connection:
         found = await connection.execute(sa.select(sessions.c.secret_hash, sessions.c.kind))
         assert [tuple(row) for row in found] == [(hash_secret(token), "token")]
 
 
-async def test_a_personal_token_is_the_same_thing_and_never_fresh(api_on_each: Client) -> None:
+async def test_personal_access_token_is_accepted_and_never_fresh(api_on_each: Client) -> None:
     api = api_on_each
     alice = await api.create_user()
     await api.login(alice)
@@ -130,7 +130,7 @@ async def test_a_personal_token_is_the_same_thing_and_never_fresh(api_on_each: C
     headers = _bearer(made["access_token"])
     seen = (await api.get("/me/identity", headers=headers)).json()
     assert (seen["strategy"], seen["session_id"]) == ("token", made["id"])
-    assert seen["amr"] == [], "nobody logged in with it"
+    assert seen["amr"] == [], "creating it was not a login"
     refused = await api.delete("/me", headers=headers)
     assert refusal(refused)["code"] == "stale_authentication"
     assert (await api.post("/logout", headers=headers)).status_code == 204
@@ -138,7 +138,7 @@ async def test_a_personal_token_is_the_same_thing_and_never_fresh(api_on_each: C
 
 
 def _bearer(token: str) -> Headers:
-    # Bytes that are not ASCII travel as Latin-1 in headers; httpx would choose UTF-8 the same way.
+    # Headers carry non-ASCII bytes as Latin-1; httpx would encode them as UTF-8.
     return {"Authorization": f"Bearer {token}"}
 
 

@@ -1,4 +1,4 @@
-"""An issuer, a clock that tests move, and applications that trust the issuer."""
+"""An issuer, a clock that tests advance, and applications that trust the issuer."""
 
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -13,7 +13,7 @@ from fastapi import Depends, FastAPI, WebSocket
 from authapi import Identity, Strategy, User, current_identity, current_user
 from authapi.testing import Client, client
 from authapi.verify import EdgeSettings, RemoteJWT, ResourceServer
-from tests.crypto import forging
+from tests.crypto import forgery
 from tests.verify.issuer import AUDIENCE, Issuer
 
 Opened = AbstractAsyncContextManager[Client]
@@ -21,7 +21,7 @@ Open = Callable[..., Opened]
 
 
 class Clock:
-    """Both clocks at once: what time it is, and how long something took. Stands still."""
+    """Replaces the wall clock and the monotonic clock. Time stands still until a test moves it."""
 
     def __init__(self, traveller: time_machine.Traveller) -> None:
         self._traveller = traveller
@@ -44,17 +44,17 @@ def issuer() -> Iterator[Issuer]:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
-    moment = datetime.fromtimestamp(forging.NOW, UTC)
+    moment = datetime.fromtimestamp(forgery.NOW, UTC)
     with time_machine.travel(moment, tick=False) as traveller:
         found = Clock(traveller)
-        for module in ("keys", "memory", "outgoing"):
+        for module in ("keys", "ttl_cache", "http_client"):
             monkeypatch.setattr(f"authapi.verify.{module}.monotonic", found)
         yield found
 
 
 @pytest.fixture
 def trusting(issuer: Issuer) -> Open:
-    """Opens an application that trusts the issuer, or the strategies given."""
+    """Opens an application with the given strategies, by default one for the issuer."""
 
     def opened(*strategies: Strategy, settings: EdgeSettings | None = None) -> Opened:
         return open_app(*strategies or (RemoteJWT(issuer.url, AUDIENCE),), settings=settings)
@@ -71,7 +71,7 @@ async def open_app(
 
 
 def application(*strategies: Strategy, settings: EdgeSettings | None = None) -> FastAPI:
-    """A service that only trusts, with a route for each gate."""
+    """Builds a resource server with one route per kind of gate."""
     auth = ResourceServer(*strategies, settings=settings)
     app = FastAPI(lifespan=auth.lifespan, docs_url=None)
     auth.install(app)

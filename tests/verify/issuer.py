@@ -1,4 +1,4 @@
-"""An issuer on loopback that does as it is told, and counts who asks it for what."""
+"""An issuer on loopback with configurable responses, which counts requests."""
 
 import asyncio
 import json
@@ -11,7 +11,7 @@ from typing import Any, Self
 from urllib.parse import parse_qs
 
 from authapi.crypto.jwk import SigningKey
-from tests.crypto import forging
+from tests.crypto import forgery
 
 SUBJECT = "0190c0de-0000-7000-8000-000000000000"
 AUDIENCE = "orders"
@@ -23,7 +23,7 @@ INTROSPECT = "/introspect"
 
 @dataclass
 class Reply:
-    """What a path answers."""
+    """The response of a path."""
 
     body: object
     status: int = 200
@@ -35,10 +35,10 @@ class Reply:
 
 
 class Issuer:
-    """The server, in a thread. `away` closes it like a process that died."""
+    """The server, in a thread. `away` closes it like a killed process."""
 
     def __init__(self) -> None:
-        self.key = forging.new_key()
+        self.key = forgery.new_key()
         self.asked: Counter[str] = Counter()
         self.forms: list[dict[str, str]] = []
         self.credentials: list[str | None] = []
@@ -61,7 +61,7 @@ class Issuer:
         self.away()
 
     def publish(self, *keys: SigningKey | Mapping[str, object], **headers: str) -> None:
-        """Make these its keys; `headers` go along, with `_` for `-`."""
+        """Publishes these keys, with `headers`, in whose names `_` stands for `-`."""
         members = [dict(k.verifying.jwk) if isinstance(k, SigningKey) else dict(k) for k in keys]
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         self.replies[JWKS] = Reply({"keys": members}, headers=named)
@@ -73,12 +73,12 @@ class Issuer:
         header: Mapping[str, Any] | None = None,
         **claims: Any,
     ) -> str:
-        """A good token of SUBJECT, but for these claims and members of the header.
+        """Returns a valid token of SUBJECT with these claims and header members changed.
 
-        None takes a claim away, `...` a member of the header.
+        None removes a claim, `...` removes a header member.
         """
         key = key or self.key
-        now = forging.NOW
+        now = forgery.NOW
         all_claims = {
             "iss": self.url,
             "sub": SUBJECT,
@@ -90,16 +90,16 @@ class Issuer:
         head = {"alg": key.verifying.algorithm, "typ": "at+jwt", "kid": key.verifying.kid}
         kept = {name: value for name, value in all_claims.items() if value is not None}
         head = {name: value for name, value in (head | dict(header or {})).items() if value != ...}
-        return forging.forge(head, kept, key=key)
+        return forgery.forge(head, kept, key=key)
 
     async def is_asked(self) -> None:
-        """Wait for the next request; it may still be waiting for its answer."""
+        """Waits for the next request, which may not have its response yet."""
         while not await asyncio.to_thread(self._arrived.wait, 0.01):
             continue
         self._arrived.clear()
 
     def away(self) -> None:
-        """Nobody listens any more."""
+        """Stops listening."""
         if self._server is not None:
             self._server.shutdown()
             self._server.server_close()
@@ -107,7 +107,7 @@ class Issuer:
             self._thread.join()
 
     def back(self) -> None:
-        """At the same address again."""
+        """Listens on the same port again."""
         self._open()
 
     def _open(self) -> None:
@@ -149,6 +149,6 @@ class Issuer:
                 self.wfile.write(reply.data)
 
             def log_message(self, *_: object) -> None:
-                """Nobody reads it."""
+                """Suppresses the log of requests."""
 
         return Handler

@@ -1,4 +1,4 @@
-"""What issuers say of callers: read as the standards have it, or refused; never a crash."""
+"""Claims of issuers: mapped to an identity or rejected, and never a crash."""
 
 import copy
 import pickle
@@ -16,15 +16,15 @@ from hypothesis import strategies as st
 from authapi.errors import InvalidCredential, TokenError
 from authapi.identity import NO_CLAIMS, Claims, Identity
 from authapi.verify import RemoteJWT
-from authapi.verify.claims import Reader
+from authapi.verify.claims import ClaimsReader
 from authapi.verify.metadata import Published
-from tests.crypto import forging
+from tests.crypto import forgery
 from tests.strategies.contract import connection
 from tests.verify.conftest import bearer
 
-NOW = forging.NOW
+NOW = forgery.NOW
 ISSUER = "https://auth.example"
-READER = Reader("jwt", ISSUER, True, ("scope", "scp"))
+READER = ClaimsReader("jwt", ISSUER, True, ("scope", "scp"))
 BASE: Mapping[str, object] = {
     "iss": ISSUER,
     "sub": "somebody",
@@ -54,12 +54,12 @@ names = st.sampled_from(
 
 def read(**claims: object) -> Identity:
     with time_machine.travel(NOW, tick=False):
-        return READER.identity({**BASE, **claims})
+        return READER.read_identity({**BASE, **claims})
 
 
 @settings(deadline=None)
 @given(st.dictionaries(names, anything, max_size=6))
-def test_whatever_it_says_it_is_an_identity_or_refused(claims: dict[str, object]) -> None:
+def test_arbitrary_claims_give_an_identity_or_a_rejection(claims: dict[str, object]) -> None:
     try:
         identity = read(**claims)
     except TokenError:
@@ -78,11 +78,11 @@ def test_whatever_it_says_it_is_an_identity_or_refused(claims: dict[str, object]
 
 @settings(deadline=None)
 @given(st.dictionaries(names, anything, max_size=4))
-async def test_a_signature_vouches_for_no_more_than_that(claims: dict[str, object]) -> None:
-    # The whole way of a token whose claims are anything at all, and whose signature is good.
+async def test_signed_token_with_arbitrary_claims_never_crashes(claims: dict[str, object]) -> None:
+    # The whole path of a token with a valid signature and arbitrary claims.
     strategy = RemoteJWT(ISSUER, "orders")
-    strategy._keys._keep(Published(forging.RING, None))
-    token = forging.forge(claims={**BASE, **claims})
+    strategy._keys._store(Published(forgery.RING, None))
+    token = forgery.forge(claims={**BASE, **claims})
     with time_machine.travel(NOW, tick=False):
         try:
             identity = await strategy.authenticate(connection(bearer(token)))
@@ -116,7 +116,7 @@ async def test_a_signature_vouches_for_no_more_than_that(claims: dict[str, objec
     ],
     ids=str,
 )
-def test_a_claim_that_is_written_badly(claims: dict[str, object]) -> None:
+def test_malformed_claims_are_rejected(claims: dict[str, object]) -> None:
     with pytest.raises(TokenError) as caught:
         read(**claims)
     assert caught.value.args == ()
@@ -136,7 +136,7 @@ def test_a_claim_that_is_written_badly(claims: dict[str, object]) -> None:
     ],
     ids=range(8),
 )
-def test_scopes(claims: dict[str, object], scopes: set[str]) -> None:
+def test_scopes_are_read_from_scope_claims(claims: dict[str, object], scopes: set[str]) -> None:
     assert read(**claims).scopes == scopes
 
 
@@ -152,11 +152,11 @@ def test_scopes(claims: dict[str, object], scopes: set[str]) -> None:
     ],
     ids=range(6),
 )
-def test_how_somebody_logged_in(claims: dict[str, object], amr: tuple[str, ...]) -> None:
+def test_auth_time_and_amr_are_read(claims: dict[str, object], amr: tuple[str, ...]) -> None:
     assert read(**claims).amr == amr
 
 
-def test_what_a_user_is() -> None:
+def test_user_is_built_from_claims() -> None:
     user = read(email="a@example.com", email_verified=True, name="Alice \u200d A.").user
     at = datetime.fromtimestamp(NOW, UTC)
     assert (user.email, user.name) == ("a@example.com", "Alice \u200d A.")
@@ -166,10 +166,10 @@ def test_what_a_user_is() -> None:
     assert (bare.email, bare.name, bare.email_confirmed_at) == ("", None, None)
 
 
-def test_two_issuers_never_name_one_user() -> None:
-    other = Reader("other", "https://other.example", False, ("scope",))
+def test_issuers_never_share_a_user_id() -> None:
+    other = ClaimsReader("other", "https://other.example", False, ("scope",))
     subjects = ["somebody", "0190c0de-0000-7000-8000-000000000000", "a", "b"]
-    # Also not if one says what the other's would be derived to.
+    # Nor if one issuer writes the derived id of a user of the other.
     subjects += [str(other.user_id(subject)) for subject in subjects]
     ids = [reader.user_id(subject) for reader in (READER, other) for subject in subjects]
     assert len(set(ids)) == len(ids)
@@ -185,11 +185,11 @@ def test_two_issuers_never_name_one_user() -> None:
         ),
     ],
 )
-def test_a_session_that_is_no_uuid_is_none(sid: object, session: UUID | None) -> None:
+def test_sid_that_is_not_a_uuid_is_ignored(sid: object, session: UUID | None) -> None:
     assert read(sid=sid).session_id == session
 
 
-def test_claims_cannot_be_changed() -> None:
+def test_claims_are_immutable() -> None:
     given_claims: dict[str, Any] = {"address": {"lines": ["a", {"b": 1}]}, "n": 7}
     claims = Claims(given_claims)
     given_claims["n"] = 8
@@ -203,7 +203,7 @@ def test_claims_cannot_be_changed() -> None:
     assert (len(claims), list(claims)) == (2, ["address", "n"])
 
 
-def test_an_identity_of_our_own_has_none() -> None:
+def test_local_identity_has_no_claims() -> None:
     identity = read()
     assert identity.claims["iss"] == ISSUER
     plain = Identity(*(identity.user, "jwt", None, frozenset(), identity.auth_time, ("pwd",), None))

@@ -1,4 +1,4 @@
-"""The suite of every strategy, on those that stand on no database."""
+"""The contract suite of strategies, for the strategies without a database."""
 
 from abc import abstractmethod
 from collections.abc import AsyncIterator
@@ -9,58 +9,58 @@ from fastapi import FastAPI
 from authapi import Strategy, User
 from authapi.verify import RemoteIntrospection, RemoteJWT, ResourceServer
 from tests.strategies.contract import (
+    AuthenticationContract,
     Credential,
+    Harness,
     Headers,
-    House,
-    RecognitionContract,
-    Witness,
-    furnished,
+    RecordingStrategy,
+    harness_for,
 )
 from tests.verify.conftest import Clock, bearer
 from tests.verify.issuer import AUDIENCE, INTROSPECT, Issuer, Reply
 
 
-class Bystander(Witness):
-    """A witness in a service that has no services of ours."""
+class Bystander(RecordingStrategy):
+    """The harness of the suite, for an application without services."""
 
     def __init__(self) -> None:
         self.asked = 0
 
 
-class RemoteContract(RecognitionContract):
-    """What both have in common: users are whoever the issuer says."""
+class RemoteContract(AuthenticationContract):
+    """Common parts of both: users are those that the issuer names."""
 
     @pytest.fixture
-    async def house(self, issuer: Issuer, clock: Clock) -> AsyncIterator[House]:
+    async def harness(self, issuer: Issuer, clock: Clock) -> AsyncIterator[Harness]:
         self.issuer = issuer
         auth = ResourceServer(self.strategy(), Bystander())
         app = FastAPI(lifespan=auth.lifespan)
         auth.install(app)
-        async with furnished(app, auth.runtime.registry) as found:
+        async with harness_for(app, auth.runtime.registry) as found:
             yield found
 
     @abstractmethod
     def strategy(self) -> Strategy:
-        """The one under test."""
+        """The strategy under test."""
 
 
 class TestRemoteJWT(RemoteContract):
     def strategy(self) -> Strategy:
         return RemoteJWT(self.issuer.url, AUDIENCE)
 
-    async def obtain(self, house: House, user: User) -> Credential:
+    async def obtain(self, harness: Harness, user: User) -> Credential:
         token = self.issuer.token(sub=str(user.id))
         return Credential(bearer(token), token)
 
-    def malformed(self, house: House, good: Credential) -> dict[str, Headers]:
+    def malformed(self, harness: Harness, good: Credential) -> dict[str, Headers]:
         return {
             "garbage": bearer("a.b.c"),
             "cut": bearer(good.secret[:-1]),
             "no signature": bearer(good.secret.rpartition(".")[0] + "."),
-            "for somebody else": bearer(self.issuer.token(aud="other")),
+            "for another audience": bearer(self.issuer.token(aud="other")),
         }
 
-    def unknown(self, house: House, good: Credential) -> dict[str, Headers]:
+    def unknown(self, harness: Harness, good: Credential) -> dict[str, Headers]:
         return {"an unknown key": bearer(self.issuer.token(header={"kid": "made up"}))}
 
 
@@ -73,12 +73,12 @@ class TestRemoteIntrospection(RemoteContract):
         kind, _, subject = form["token"].partition("_")
         return Reply({"active": kind == "good", "sub": subject, "token_type": "Bearer"})
 
-    async def obtain(self, house: House, user: User) -> Credential:
+    async def obtain(self, harness: Harness, user: User) -> Credential:
         token = f"good_{user.id}"
         return Credential(bearer(token), token)
 
-    def malformed(self, house: House, good: Credential) -> dict[str, Headers]:
+    def malformed(self, harness: Harness, good: Credential) -> dict[str, Headers]:
         return {"quotes": bearer('"good"'), "nothing": bearer("")}
 
-    def unknown(self, house: House, good: Credential) -> dict[str, Headers]:
-        return {"nobody's": bearer("bad_token")}
+    def unknown(self, harness: Harness, good: Credential) -> dict[str, Headers]:
+        return {"inactive": bearer("bad_token")}

@@ -1,4 +1,4 @@
-"""One service that only trusts, in several event loops of one process, one after the other."""
+"""One resource server in several consecutive event loops of one process."""
 
 import asyncio
 from datetime import timedelta
@@ -14,7 +14,7 @@ from tests.verify.issuer import AUDIENCE, INTROSPECT, JWKS, SUBJECT, Issuer, Rep
 
 
 def service(issuer: Issuer) -> tuple[FastAPI, RemoteIntrospection]:
-    """A service that trusts both kinds of tokens, and its strategy for opaque ones."""
+    """Returns a resource server for JWTs and opaque tokens, and its introspection strategy."""
     asking = RemoteIntrospection(
         issuer.url + INTROSPECT, "c", issuer=issuer.url, cache_for=timedelta(0)
     )
@@ -23,7 +23,7 @@ def service(issuer: Issuer) -> tuple[FastAPI, RemoteIntrospection]:
 
 
 async def statuses(app: FastAPI, issuer: Issuer) -> set[int]:
-    """What many callers are answered who come at once, with tokens of both kinds."""
+    """Sends concurrent requests with both kinds of tokens; returns their statuses."""
     tokens = [*("opaque" + "x" * number for number in range(8)), *[issuer.token()] * 4]
     async with client(app) as api:
         answers = await asyncio.gather(*(api.get("/who", headers=bearer(t)) for t in tokens))
@@ -31,7 +31,7 @@ async def statuses(app: FastAPI, issuer: Issuer) -> set[int]:
 
 
 @pytest.mark.slow
-def test_each_run_of_the_lifespan_has_connections_of_its_own(issuer: Issuer, clock: Clock) -> None:
+def test_each_lifespan_opens_its_own_connections(issuer: Issuer, clock: Clock) -> None:
     issuer.replies[INTROSPECT] = Reply({"active": True, "sub": SUBJECT, "iss": issuer.url})
     app, _ = service(issuer)
     for _ in range(5):
@@ -40,7 +40,7 @@ def test_each_run_of_the_lifespan_has_connections_of_its_own(issuer: Issuer, clo
 
 
 @pytest.mark.slow
-def test_what_a_closed_loop_was_asking_is_asked_again(issuer: Issuer, clock: Clock) -> None:
+def test_requests_of_a_closed_loop_are_repeated(issuer: Issuer, clock: Clock) -> None:
     issuer.replies[INTROSPECT] = Reply({"active": True, "sub": SUBJECT, "iss": issuer.url})
     app, asking = service(issuer)
     issuer.may_answer.clear()
@@ -60,12 +60,12 @@ def test_what_a_closed_loop_was_asking_is_asked_again(issuer: Issuer, clock: Clo
 
     kept: list[asyncio.Task[object]] = []
     loop.run_until_complete(ask())
-    assert asking._asking
+    assert asking._in_flight
     issuer.may_answer.set()
     try:
         assert asyncio.run(statuses(app, issuer)) == {200}
     finally:
-        # The first loop has its end now: nothing is left to the garbage collector.
+        # Closes the first loop now, and does not leave it to the garbage collector.
         for task in kept:
             task.cancel()
         loop.run_until_complete(asyncio.wait(kept))

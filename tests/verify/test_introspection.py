@@ -1,4 +1,4 @@
-"""Opaque tokens of another issuer, which is asked about each."""
+"""Opaque tokens of another issuer, by token introspection (RFC 7662)."""
 
 import asyncio
 import base64
@@ -12,11 +12,11 @@ from pydantic import SecretStr
 from authapi.errors import ConfigurationError
 from authapi.testing import Client
 from authapi.verify import RemoteIntrospection, RemoteJWT
-from tests.crypto import forging
+from tests.crypto import forgery
 from tests.verify.conftest import Clock, Open, bearer
 from tests.verify.issuer import AUDIENCE, INTROSPECT, SUBJECT, Issuer, Reply
 
-NOW = forging.NOW
+NOW = forgery.NOW
 CANARY = "canary-of-our-own-credential"
 
 
@@ -32,7 +32,7 @@ async def status(api: Client, token: str = "good", path: str = "/who") -> int:
     return (await api.get(path, headers=bearer(token))).status_code
 
 
-async def test_it_is_asked_as_rfc_7662_has_it(issuer: Issuer, clock: Clock, trusting: Open) -> None:
+async def test_request_follows_rfc_7662(issuer: Issuer, clock: Clock, trusting: Open) -> None:
     issuer.replies[INTROSPECT] = active(scope="orders:read", exp=NOW + 60)
     async with trusting(strategy(issuer)) as api:
         assert await status(api, path="/orders") == 200
@@ -56,7 +56,7 @@ async def test_it_is_asked_as_rfc_7662_has_it(issuer: Issuer, clock: Clock, trus
         (("a:b c", "ä/%+&"), "a%3Ab+c:%C3%A4%2F%25%2B%26"),
     ],
 )
-async def test_as_a_client_with_id_and_secret(
+async def test_client_id_and_secret_are_sent_as_basic(
     issuer: Issuer, clock: Clock, trusting: Open, credential: Any, sent: str
 ) -> None:
     issuer.replies[INTROSPECT] = active()
@@ -71,12 +71,12 @@ async def test_as_a_client_with_id_and_secret(
 @pytest.mark.parametrize(
     "credential", [("", "x"), ("x", ""), (), ("x",), ("x", "y", "z"), (SecretStr(""), "x")]
 )
-def test_a_pair_that_is_none(credential: Any) -> None:
-    with pytest.raises(ConfigurationError, match="no pair of id and secret"):
+def test_invalid_client_credentials_are_rejected(credential: Any) -> None:
+    with pytest.raises(ConfigurationError, match="must be a client id and a secret"):
         RemoteIntrospection("https://auth.example/i", credential)
 
 
-async def test_jwts_are_asked_about_where_that_is_wanted(
+async def test_jwts_are_introspected_if_enabled(
     issuer: Issuer, clock: Clock, trusting: Open
 ) -> None:
     jwt = issuer.token()
@@ -93,12 +93,10 @@ async def test_jwts_are_asked_about_where_that_is_wanted(
         issuer.replies[INTROSPECT] = Reply({"active": False})
         clock.move(10)
         assert await status(api, jwt) == 401, "a logout is heard"
-    assert asking.openapi()["description"] == "A token of the issuer that this service trusts."
+    assert asking.openapi()["description"] == "Token issued by the issuer that this service trusts."
 
 
-async def test_a_jwt_is_verified_by_the_strategy_that_comes_first(
-    issuer: Issuer, clock: Clock, trusting: Open
-) -> None:
+async def test_first_strategy_handles_a_jwt(issuer: Issuer, clock: Clock, trusting: Open) -> None:
     issuer.replies[INTROSPECT] = active()
     both = (RemoteJWT(issuer.url, AUDIENCE), strategy(issuer, issuer=issuer.url, jwts=True))
     issuer.replies[INTROSPECT] = active(iss=issuer.url)
@@ -109,7 +107,7 @@ async def test_a_jwt_is_verified_by_the_strategy_that_comes_first(
         assert issuer.asked[INTROSPECT] == 1
 
 
-async def test_many_at_once_ask_once_and_the_answer_is_kept_for_a_while(
+async def test_concurrent_requests_share_one_response_that_is_cached(
     issuer: Issuer, clock: Clock, trusting: Open
 ) -> None:
     issuer.replies[INTROSPECT] = active(exp=NOW + 15)
@@ -128,10 +126,10 @@ async def test_many_at_once_ask_once_and_the_answer_is_kept_for_a_while(
         assert issuer.asked[INTROSPECT] == 2
         issuer.replies[INTROSPECT] = Reply({"active": False})
         clock.move(5)
-        assert await status(api) == 401, "over, whatever we remember"
+        assert await status(api) == 401, "expired, although it is cached"
 
 
-async def test_a_token_that_ends_is_refused_within_the_bound(
+async def test_revoked_token_is_rejected_after_cache_for(
     issuer: Issuer, clock: Clock, trusting: Open
 ) -> None:
     issuer.replies[INTROSPECT] = active()
@@ -148,7 +146,7 @@ async def test_a_token_that_ends_is_refused_within_the_bound(
         assert issuer.asked[INTROSPECT] == 3
 
 
-async def test_nothing_is_kept_where_nothing_is_to_be(
+async def test_cache_for_zero_disables_the_cache(
     issuer: Issuer, clock: Clock, trusting: Open
 ) -> None:
     issuer.replies[INTROSPECT] = active()
@@ -175,7 +173,9 @@ async def test_nothing_is_kept_where_nothing_is_to_be(
     ],
     ids=range(11),
 )
-async def test_what_is_refused(issuer: Issuer, clock: Clock, trusting: Open, reply: Reply) -> None:
+async def test_inactive_and_other_token_types_are_rejected(
+    issuer: Issuer, clock: Clock, trusting: Open, reply: Reply
+) -> None:
     issuer.replies[INTROSPECT] = reply
     async with trusting(strategy(issuer)) as api:
         answer = await api.get("/who", headers=bearer("bad"))
@@ -183,7 +183,9 @@ async def test_what_is_refused(issuer: Issuer, clock: Clock, trusting: Open, rep
         assert answer.headers["www-authenticate"].endswith('error="invalid_token"')
 
 
-async def test_type_issuer_and_audience(issuer: Issuer, clock: Clock, trusting: Open) -> None:
+async def test_token_type_issuer_and_audience_are_checked(
+    issuer: Issuer, clock: Clock, trusting: Open
+) -> None:
     cases: list[tuple[dict[str, Any], dict[str, Any], int]] = [
         ({}, {"token_type": None}, 401),
         ({}, {"token_type": "bearer"}, 200),
@@ -220,7 +222,7 @@ async def test_type_issuer_and_audience(issuer: Issuer, clock: Clock, trusting: 
     ],
     ids=range(12),
 )
-async def test_what_is_no_answer_is_an_outage(
+async def test_malformed_response_counts_as_an_outage(
     issuer: Issuer, clock: Clock, trusting: Open, reply: Reply
 ) -> None:
     issuer.replies[INTROSPECT] = reply
@@ -236,7 +238,7 @@ async def test_what_is_no_answer_is_an_outage(
 
 
 @pytest.mark.parametrize("code", [400, 413, 414, 422, 431])
-async def test_a_token_that_is_refused_as_a_request_keeps_no_other_from_being_asked_about(
+async def test_rejected_request_does_not_start_the_backoff(
     issuer: Issuer, clock: Clock, trusting: Open, caplog: pytest.LogCaptureFixture, code: int
 ) -> None:
     def answer(form: dict[str, str]) -> Reply:
@@ -254,26 +256,26 @@ async def test_a_token_that_is_refused_as_a_request_keeps_no_other_from_being_as
         assert "strange" not in caplog.text
 
 
-async def test_a_task_that_is_cancelled_before_its_first_step_leaves_no_place_taken(
+async def test_task_cancelled_before_its_first_step_is_removed(
     issuer: Issuer, clock: Clock, trusting: Open
 ) -> None:
     issuer.replies[INTROSPECT] = active()
     asking = strategy(issuer)
     async with trusting(asking) as api:
         waiting = asyncio.create_task(status(api))
-        while not asking._asking:  # noqa: ASYNC110  # one turn of the loop later is too late
+        while not asking._in_flight:  # noqa: ASYNC110  # one turn of the loop later is too late
             await asyncio.sleep(0)
-        [task] = asking._asking.values()
-        await asking.stop()  # in the same turn of the loop in which it was made
+        [task] = asking._in_flight.values()
+        await asking.stop()  # in the same iteration of the loop in which it was created
         assert task.cancelled()
         assert issuer.asked[INTROSPECT] == 0
-        assert asking._asking == {}
+        assert asking._in_flight == {}
         assert await waiting == 503
         assert await status(api) == 200, "the same token is asked about again"
 
 
 @pytest.mark.parametrize("code", [401, 403])
-async def test_our_own_credential_is_our_own_trouble(
+async def test_rejected_own_credential_is_an_outage(
     issuer: Issuer, clock: Clock, trusting: Open, caplog: pytest.LogCaptureFixture, code: int
 ) -> None:
     caplog.set_level("DEBUG")
@@ -285,7 +287,7 @@ async def test_our_own_credential_is_our_own_trouble(
     assert "canary" not in str([vars(record) for record in caplog.records])
 
 
-async def test_an_endpoint_that_is_away(issuer: Issuer, clock: Clock, trusting: Open) -> None:
+async def test_unavailable_endpoint(issuer: Issuer, clock: Clock, trusting: Open) -> None:
     issuer.replies[INTROSPECT] = active()
     async with trusting(strategy(issuer)) as api:
         assert await status(api) == 200
@@ -295,13 +297,13 @@ async def test_an_endpoint_that_is_away(issuer: Issuer, clock: Clock, trusting: 
         assert await status(api) == 503
 
 
-async def test_an_endpoint_that_does_not_answer(issuer: Issuer, trusting: Open) -> None:
+async def test_endpoint_times_out(issuer: Issuer, trusting: Open) -> None:
     issuer.may_answer.clear()
     async with trusting(strategy(issuer, timeout=timedelta(milliseconds=50))) as api:
         assert await status(api) == 503
 
 
-async def test_nobody_is_asked_about_what_is_no_opaque_token(
+async def test_malformed_tokens_are_not_introspected(
     issuer: Issuer, clock: Clock, trusting: Open
 ) -> None:
     async with trusting(strategy(issuer)) as api:
@@ -313,7 +315,9 @@ async def test_nobody_is_asked_about_what_is_no_opaque_token(
     assert issuer.asked[INTROSPECT] == 0
 
 
-async def test_made_up_tokens_push_nobody_out(issuer: Issuer, clock: Clock, trusting: Open) -> None:
+async def test_invented_tokens_do_not_evict_cached_identities(
+    issuer: Issuer, clock: Clock, trusting: Open
+) -> None:
     def answer(form: dict[str, str]) -> Reply:
         return active() if form["token"] == "good" else Reply({"active": False})
 
@@ -323,12 +327,12 @@ async def test_made_up_tokens_push_nobody_out(issuer: Issuer, clock: Clock, trus
         assert await status(api) == 200
         for number in range(20):
             assert await status(api, f"made-up-{number}") == 401
-        assert (len(asking._known), len(asking._refused)) == (1, 5)
+        assert (len(asking._active), len(asking._inactive)) == (1, 5)
         issuer.away()
         assert await status(api) == 200
 
 
-async def test_so_many_at_once_and_no_more(
+async def test_concurrent_requests_are_limited(
     issuer: Issuer, clock: Clock, trusting: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("authapi.verify.introspection.MAX_CONNECTIONS", 3)
@@ -356,6 +360,6 @@ async def test_so_many_at_once_and_no_more(
     ],
     ids=range(7),
 )
-def test_options_that_do_not_fit(options: dict[str, Any]) -> None:
+def test_invalid_introspection_options_are_rejected(options: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError):
         RemoteIntrospection("https://auth.example/i", **{"credential": "c", **options})

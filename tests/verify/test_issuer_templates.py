@@ -16,7 +16,7 @@ DISCOVERY = f"/common/v2.0{OPENID}"
 
 @pytest.fixture
 def entra(issuer: Issuer) -> Issuer:
-    """An issuer that publishes metadata for every tenant, as Entra does for `common`."""
+    """Serves metadata for every tenant, as Entra does under `common`."""
     issuer.replies.clear()
     template = f"{issuer.url}/{{tenantid}}/v2.0"
     issuer.publish(issuer.key)
@@ -33,7 +33,7 @@ def strategy(issuer: Issuer, **options: Any) -> RemoteJWT:
     return RemoteJWT(f"{issuer.url}/{{tenantid}}/v2.0", AUDIENCE, **{"types": ("JWT",), **options})
 
 
-async def test_every_tenant(entra: Issuer, clock: Clock, trusting: Open) -> None:
+async def test_template_matches_every_tenant(entra: Issuer, clock: Clock, trusting: Open) -> None:
     async with trusting(strategy(entra)) as api:
         people = set()
         for tenant in (TENANT, ANOTHER):
@@ -56,14 +56,18 @@ async def test_every_tenant(entra: Issuer, clock: Clock, trusting: Open) -> None
     assert entra.asked[DISCOVERY] == 1
 
 
-async def test_tenants_that_are_named(entra: Issuer, clock: Clock, trusting: Open) -> None:
+async def test_only_listed_tenants_are_accepted(
+    entra: Issuer, clock: Clock, trusting: Open
+) -> None:
     async with trusting(strategy(entra, tenants=(TENANT,))) as api:
         good, other = of_tenant(entra, TENANT), of_tenant(entra, ANOTHER)
         assert (await api.get("/who", headers=bearer(good))).status_code == 200
         assert (await api.get("/who", headers=bearer(other))).status_code == 401
 
 
-async def test_a_key_of_one_tenant(entra: Issuer, clock: Clock, trusting: Open) -> None:
+async def test_key_with_an_issuer_signs_only_for_it(
+    entra: Issuer, clock: Clock, trusting: Open
+) -> None:
     owner = f"{entra.url}/{ANOTHER}/v2.0"
     entra.publish({**entra.key.verifying.jwk, "issuer": owner})
     async with trusting(strategy(entra)) as api:
@@ -72,7 +76,7 @@ async def test_a_key_of_one_tenant(entra: Issuer, clock: Clock, trusting: Open) 
             assert (await api.get("/who", headers=bearer(token))).status_code == status
 
 
-async def test_metadata_must_have_the_same_template(entra: Issuer, trusting: Open) -> None:
+async def test_metadata_must_name_the_same_template(entra: Issuer, trusting: Open) -> None:
     for other in (f"{entra.url}/{TENANT}/v2.0", f"{entra.url}/common/v2.0"):
         entra.replies[DISCOVERY] = Reply({"issuer": other, "jwks_uri": entra.url + JWKS})
         with pytest.raises(ConfigurationError, match="names another issuer"):
@@ -88,12 +92,12 @@ async def test_metadata_must_have_the_same_template(entra: Issuer, trusting: Ope
         *("https://x/{", "https://x/}", "https://x/{{tenantid}}"),
     ],
 )
-def test_templates_that_do_not_fit(issuer: str) -> None:
+def test_invalid_templates_are_rejected(issuer: str) -> None:
     with pytest.raises(ConfigurationError, match="tenantid"):
         RemoteJWT(issuer, AUDIENCE)
 
 
-def test_tenants_are_a_list_of_uuids() -> None:
+def test_tenants_must_be_uuids() -> None:
     for tenants in (TENANT, (TENANT.upper() + "A",), ("contoso.example",), ("",), (None,)):
         with pytest.raises(ConfigurationError, match="UUIDs"):
             RemoteJWT("https://x/{tenantid}/v2.0", AUDIENCE, tenants=tenants)  # type: ignore[arg-type]  # wrong on purpose

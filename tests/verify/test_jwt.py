@@ -1,4 +1,4 @@
-"""JWTs of another issuer: what is let in, by which gate, and what never is."""
+"""JWTs of another issuer: acceptance, rejection, caching and options of `RemoteJWT`."""
 
 import socket
 from datetime import timedelta
@@ -13,16 +13,16 @@ from authapi.crypto import base64url, jws
 from authapi.errors import ConfigurationError
 from authapi.testing import Client, client
 from authapi.verify import RemoteJWT
-from tests.crypto import forging
+from tests.crypto import forgery
 from tests.verify.conftest import Clock, Open, application, bearer
 from tests.verify.issuer import AUDIENCE, JWKS, SUBJECT, Issuer
-from tests.web.answers import BEARER
+from tests.web.responses import BEARER
 
-NOW = forging.NOW
+NOW = forgery.NOW
 
 
 async def refused(api: Client, token: str) -> dict[str, Any]:
-    """The body of a 401, which is the same for every reason."""
+    """Checks the 401, whose body is the same for every reason, and returns it."""
     answer = await api.get("/who", headers=bearer(token))
     assert answer.status_code == 401, answer.text
     assert answer.headers["www-authenticate"] == f'{BEARER}, error="invalid_token"'
@@ -31,7 +31,7 @@ async def refused(api: Client, token: str) -> dict[str, Any]:
     return body
 
 
-async def test_a_good_token(issuer: Issuer, clock: Clock, trusting: Open) -> None:
+async def test_valid_jwt_is_accepted(issuer: Issuer, clock: Clock, trusting: Open) -> None:
     session = "0190c0de-0000-7000-8000-000000000001"
     token = issuer.token(
         sid=session,
@@ -54,7 +54,7 @@ async def test_a_good_token(issuer: Issuer, clock: Clock, trusting: Open) -> Non
     }
 
 
-async def test_the_gates(issuer: Issuer, clock: Clock, trusting: Open) -> None:
+async def test_gates_of_a_resource_server(issuer: Issuer, clock: Clock, trusting: Open) -> None:
     async with trusting() as api:
 
         async def status(path: str, **claims: Any) -> int:
@@ -86,7 +86,7 @@ async def test_the_gates(issuer: Issuer, clock: Clock, trusting: Open) -> None:
         assert "insufficient_user_authentication" in stale.headers["www-authenticate"]
 
 
-async def test_permissions_are_scopes_where_they_are_said_to_be(
+async def test_scope_claims_selects_other_claims(
     issuer: Issuer, clock: Clock, trusting: Open
 ) -> None:
     strategy = RemoteJWT(issuer.url, AUDIENCE, scope_claims=("scope", "permissions"))
@@ -95,7 +95,7 @@ async def test_permissions_are_scopes_where_they_are_said_to_be(
         assert (await api.get("/orders", headers=bearer(token))).status_code == 200
 
 
-async def test_on_a_websocket(issuer: Issuer, clock: Clock) -> None:
+async def test_websocket_authentication(issuer: Issuer, clock: Clock) -> None:
     app = application(RemoteJWT(issuer.url, AUDIENCE))
     good = issuer.token(scope="orders:read")
     async with client(app):
@@ -114,7 +114,7 @@ async def test_on_a_websocket(issuer: Issuer, clock: Clock) -> None:
 
 
 async def handshake(app: FastAPI, headers: dict[str, str]) -> list[Message]:
-    """What the server is told when a client opens /live."""
+    """The ASGI scope of a WebSocket handshake at /live."""
     told: list[Message] = []
     raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
     scope: Scope = {
@@ -137,19 +137,21 @@ async def handshake(app: FastAPI, headers: dict[str, str]) -> list[Message]:
     return told
 
 
-async def test_what_is_no_jwt_is_not_ours(issuer: Issuer, clock: Clock, trusting: Open) -> None:
+async def test_malformed_jwt_is_left_to_other_strategies(
+    issuer: Issuer, clock: Clock, trusting: Open
+) -> None:
     async with trusting() as api:
         for token in ("opaque", "a.b", "a.b.c.d", ""):
             assert (await api.get("/who", headers=bearer(token))).status_code == 401
     assert issuer.asked[JWKS] == 1
 
 
-async def test_a_known_caller_costs_no_signature(
+async def test_cached_caller_verifies_no_signature(
     issuer: Issuer, clock: Clock, trusting: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checked, verify = [], jws.verify
 
-    def counted(token: object, **options: Any) -> jws.Verified:
+    def counted(token: object, **options: Any) -> jws.VerifiedToken:
         checked.append(token)
         return verify(token, **options)
 
@@ -169,16 +171,16 @@ async def test_a_known_caller_costs_no_signature(
         await refused(api, token)
 
 
-async def test_memory_is_bounded(issuer: Issuer, clock: Clock, trusting: Open) -> None:
+async def test_identity_cache_is_bounded(issuer: Issuer, clock: Clock, trusting: Open) -> None:
     strategy = RemoteJWT(issuer.url, AUDIENCE, known_callers=10)
     async with trusting(strategy) as api:
         for number in range(30):
             answer = await api.get("/who", headers=bearer(issuer.token(jti=str(number))))
             assert answer.status_code == 200
-        assert len(strategy._known) == 10
+        assert len(strategy._identities) == 10
 
 
-async def test_times(issuer: Issuer, clock: Clock, trusting: Open) -> None:
+async def test_times_with_leeway(issuer: Issuer, clock: Clock, trusting: Open) -> None:
     strict, lenient = (
         RemoteJWT(
             issuer.url, AUDIENCE, leeway=timedelta(seconds=s), max_lifetime=timedelta(hours=1)
@@ -207,8 +209,8 @@ async def test_times(issuer: Issuer, clock: Clock, trusting: Open) -> None:
                 await refused(api, issuer.token(**bad))
 
 
-async def test_times_unless_a_leeway_is_given(issuer: Issuer, clock: Clock, trusting: Open) -> None:
-    # Clocks of issuers run ahead; a token that is over is over.
+async def test_times_without_leeway(issuer: Issuer, clock: Clock, trusting: Open) -> None:
+    # The clock of an issuer may be ahead; an expired token is expired.
     async with trusting() as api:
         for claim in ("nbf", "iat"):
             late: dict[str, Any] = {claim: NOW + 31}
@@ -220,8 +222,10 @@ async def test_times_unless_a_leeway_is_given(issuer: Issuer, clock: Clock, trus
         await refused(api, issuer.token(exp=NOW, iat=NOW - 600))
 
 
-async def test_every_reason_has_one_answer(issuer: Issuer, clock: Clock, trusting: Open) -> None:
-    other = forging.new_key()
+async def test_every_rejection_has_the_same_response(
+    issuer: Issuer, clock: Clock, trusting: Open
+) -> None:
+    other = forgery.new_key()
     parts = issuer.token().split(".")
     public = issuer.key.verifying.jwk
     bad = {
@@ -265,10 +269,10 @@ async def test_every_reason_has_one_answer(issuer: Issuer, clock: Clock, trustin
             assert await refused(api, token) == same, reason
         assert (await api.get("/who", headers=bearer(".".join(parts)))).status_code == 200
     assert issuer.asked["/evil"] == 0
-    assert issuer.asked[JWKS] == 2, "whatever they name, we looked once more"
+    assert issuer.asked[JWKS] == 2, "all unknown keys together cause one read"
 
 
-async def test_a_token_that_names_no_key_is_for_the_only_one(
+async def test_token_without_kid_uses_the_only_key(
     issuer: Issuer, clock: Clock, trusting: Open
 ) -> None:
     unnamed = issuer.token(header={"kid": ...})
@@ -278,14 +282,16 @@ async def test_a_token_that_names_no_key_is_for_the_only_one(
         issuer.back()
         clock.move(1)
         assert (await api.get("/who", headers=bearer(unnamed))).status_code == 200
-        await refused(api, issuer.token(header={"kid": ...}, key=forging.new_key()))
-        issuer.publish(issuer.key, forging.new_key())
+        await refused(api, issuer.token(header={"kid": ...}, key=forgery.new_key()))
+        issuer.publish(issuer.key, forgery.new_key())
         clock.move(300)
         await refused(api, unnamed)
         assert (await api.get("/who", headers=bearer(issuer.token()))).status_code == 200
 
 
-async def test_each_letter_counts(issuer: Issuer, clock: Clock, trusting: Open) -> None:
+async def test_issuer_and_audience_are_compared_exactly(
+    issuer: Issuer, clock: Clock, trusting: Open
+) -> None:
     token = issuer.token()
     async with trusting() as api:
         for place in range(0, len(token), 7):
@@ -294,7 +300,7 @@ async def test_each_letter_counts(issuer: Issuer, clock: Clock, trusting: Open) 
             assert (await api.get("/who", headers=bearer(changed))).status_code == 401, place
 
 
-async def test_types_that_were_asked_for(issuer: Issuer, clock: Clock, trusting: Open) -> None:
+async def test_configured_types_are_accepted(issuer: Issuer, clock: Clock, trusting: Open) -> None:
     strategy = RemoteJWT(issuer.url, {AUDIENCE, "other"}, types=("JWT", None))
     thumbprints = {"typ": "JWT", "x5t": "abc", "x5t#S256": "def"}
     async with trusting(strategy) as api:
@@ -320,11 +326,11 @@ async def test_types_that_were_asked_for(issuer: Issuer, clock: Clock, trusting:
         (f"{{{SUBJECT}}}", True, False),
         (SUBJECT.replace("-", ""), True, False),
         ("auth0|5f7c8ec7c33c6c004bbafe82", True, False),
-        ("c87ee674-4ddc-5efb-a74e-dfe25da5d7b3", True, False),  # as if it were a derived one
+        ("c87ee674-4ddc-5efb-a74e-dfe25da5d7b3", True, False),  # the version of derived ids
     ],
     ids=range(7),
 )
-async def test_who_a_subject_is(
+async def test_subjects_become_user_ids(
     issuer: Issuer, clock: Clock, trusting: Open, subject: str, are_ids: bool, is_itself: bool
 ) -> None:
     strategy = RemoteJWT(issuer.url, AUDIENCE, subjects_are_ids=are_ids)
@@ -336,7 +342,7 @@ async def test_who_a_subject_is(
     assert is_itself or UUID(seen["user_id"]).version == 5
 
 
-async def test_the_document_says_whose_token_it_takes(issuer: Issuer) -> None:
+async def test_openapi_names_the_issuer(issuer: Issuer) -> None:
     document = application(RemoteJWT(issuer.url, AUDIENCE)).openapi()
     scheme = document["components"]["securitySchemes"]["jwt"]
     assert (scheme["type"], scheme["scheme"]) == ("http", "bearer")
@@ -344,7 +350,7 @@ async def test_the_document_says_whose_token_it_takes(issuer: Issuer) -> None:
     assert document["paths"]["/orders"]["get"]["security"] == [{"jwt": ["orders:read"]}]
 
 
-async def test_nothing_secret_is_logged(
+async def test_no_token_is_logged(
     issuer: Issuer, clock: Clock, trusting: Open, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("DEBUG")
@@ -380,11 +386,11 @@ async def test_nothing_secret_is_logged(
     ],
     ids=range(16),
 )
-def test_options_that_do_not_fit(options: dict[str, Any]) -> None:
+def test_invalid_remote_jwt_options_are_rejected(options: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError):
         RemoteJWT("https://auth.example", **{"audience": AUDIENCE, **options})
 
 
-def test_making_one_opens_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_constructor_opens_no_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "socket", None)
     application(RemoteJWT("https://auth.example", AUDIENCE))

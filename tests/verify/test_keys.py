@@ -1,4 +1,4 @@
-"""The keys of an issuer: when it is asked, how often, and what holds while it is away."""
+"""The key cache: when keys are read, how often, and what is valid during an outage."""
 
 import asyncio
 import logging
@@ -9,7 +9,7 @@ import pytest
 from authapi.errors import ConfigurationError
 from authapi.testing import Client
 from authapi.verify import KeyCache, RemoteJWT
-from tests.crypto import forging
+from tests.crypto import forgery
 from tests.verify.conftest import Clock, Open, bearer
 from tests.verify.issuer import AUDIENCE, JWKS, METADATA, Issuer, Reply
 
@@ -21,14 +21,16 @@ async def status(api: Client, token: str) -> int:
 
 
 async def settled() -> None:
-    """What goes on beside requests has come to its end."""
+    """Waits for reads in the background."""
     while others := [t for t in asyncio.all_tasks() if t.get_name().startswith("keys of")]:
         await asyncio.wait(others)
 
 
-async def test_many_first_callers_ask_once(issuer: Issuer, clock: Clock, trusting: Open) -> None:
+async def test_concurrent_first_requests_share_one_read(
+    issuer: Issuer, clock: Clock, trusting: Open
+) -> None:
     issuer.away()
-    async with trusting() as api:  # it starts all the same
+    async with trusting() as api:  # an unavailable issuer does not fail the start
         issuer.back()
         clock.move(1)
         issuer.may_answer.clear()
@@ -40,7 +42,7 @@ async def test_many_first_callers_ask_once(issuer: Issuer, clock: Clock, trustin
     assert issuer.asked == {METADATA: 1, JWKS: 1}
 
 
-async def test_a_caller_that_hangs_up_takes_nothing_from_the_others(
+async def test_disconnected_client_does_not_cancel_the_read(
     issuer: Issuer, clock: Clock, trusting: Open
 ) -> None:
     issuer.away()
@@ -60,7 +62,7 @@ async def test_a_caller_that_hangs_up_takes_nothing_from_the_others(
     assert issuer.asked[JWKS] == 1
 
 
-async def test_made_up_keys_make_us_ask_once_in_a_while(
+async def test_unknown_keys_trigger_a_limited_number_of_reads(
     issuer: Issuer, clock: Clock, trusting: Open
 ) -> None:
     async with trusting() as api:
@@ -81,11 +83,11 @@ async def test_made_up_keys_make_us_ask_once_in_a_while(
     assert issuer.asked[METADATA] == 1
 
 
-async def test_a_new_key_is_found_when_it_is_used(
+async def test_new_key_is_read_when_a_token_uses_it(
     issuer: Issuer, clock: Clock, trusting: Open
 ) -> None:
     async with trusting() as api:
-        new = forging.new_key()
+        new = forgery.new_key()
         issuer.publish(issuer.key, new)
         clock.move(10)
         assert await status(api, issuer.token(key=new)) == 200
@@ -93,12 +95,12 @@ async def test_a_new_key_is_found_when_it_is_used(
     assert issuer.asked[JWKS] == 2
 
 
-async def test_a_withdrawn_key_is_refused_once_they_were_read_again(
+async def test_withdrawn_key_is_rejected_after_the_next_read(
     issuer: Issuer, clock: Clock, trusting: Open
 ) -> None:
     issuer.publish(issuer.key, cache_control="public, max-age=120")
     async with trusting() as api:
-        token, next_key = issuer.token(), forging.new_key()
+        token, next_key = issuer.token(), forgery.new_key()
         assert await status(api, token) == 200
         issuer.publish(next_key, cache_control="public, max-age=120")
         clock.move(89)
@@ -113,14 +115,14 @@ async def test_a_withdrawn_key_is_refused_once_they_were_read_again(
     assert issuer.asked[JWKS] == 2
 
 
-async def test_keys_whose_time_is_over_are_read_before_anybody_is_let_in(
+async def test_stale_keys_are_read_before_a_token_is_accepted(
     issuer: Issuer, clock: Clock, trusting: Open
 ) -> None:
     issuer.publish(issuer.key, cache_control="max-age=120")
     async with trusting() as api:
         token = issuer.token()
         assert await status(api, token) == 200
-        issuer.publish(forging.new_key())
+        issuer.publish(forgery.new_key())
         clock.move(120)
         assert await asyncio.gather(*[status(api, token) for _ in range(20)]) == [401] * 20
     assert issuer.asked[JWKS] == 2
@@ -140,25 +142,27 @@ async def test_keys_whose_time_is_over_are_read_before_anybody_is_let_in(
     ],
     ids=range(8),
 )
-async def test_how_long_they_are_kept(
+async def test_keys_are_cached_within_the_bounds_of_max_age(
     issuer: Issuer, clock: Clock, trusting: Open, told: str, kept: int
 ) -> None:
     issuer.publish(issuer.key, cache_control=told)
     async with trusting() as api:
         clock.move(kept * 0.75 - 1)
-        assert await status(api, issuer.token(exp=forging.NOW + DAY)) == 200
+        assert await status(api, issuer.token(exp=forgery.NOW + DAY)) == 200
         await settled()
         assert issuer.asked[JWKS] == 1
         clock.move(1)
-        assert await status(api, issuer.token(exp=forging.NOW + DAY)) == 200
+        assert await status(api, issuer.token(exp=forgery.NOW + DAY)) == 200
         await settled()
     assert issuer.asked[JWKS] == 2
 
 
-async def test_an_outage_is_no_refusal(issuer: Issuer, clock: Clock, trusting: Open) -> None:
+async def test_cached_keys_stay_valid_during_an_outage(
+    issuer: Issuer, clock: Clock, trusting: Open
+) -> None:
     async with trusting() as api:
         known, unknown = (
-            issuer.token(exp=forging.NOW + 3 * DAY),
+            issuer.token(exp=forgery.NOW + 3 * DAY),
             issuer.token(header={"kid": "new"}),
         )
         assert await status(api, known) == 200
@@ -166,11 +170,11 @@ async def test_an_outage_is_no_refusal(issuer: Issuer, clock: Clock, trusting: O
         clock.move(2 * HOUR)
         assert await status(api, known) == 200, "what it published goes on being good"
         answer = await api.get("/who", headers=bearer(unknown))
-        assert answer.status_code == 503, "nobody can tell"
+        assert answer.status_code == 503, "neither accepted nor rejected"
         assert answer.json()["code"] == "issuer_unavailable"
         assert answer.headers["retry-after"].isdigit()
         assert "www-authenticate" not in answer.headers
-        assert await status(api, issuer.token(aud="other")) == 401, "anybody can tell"
+        assert await status(api, issuer.token(aud="other")) == 401, "rejected with the cached keys"
         assert await status(api, "not.a.token") == 401
         clock.move(DAY - 2 * HOUR - 1)
         assert await status(api, known) == 200
@@ -181,17 +185,17 @@ async def test_an_outage_is_no_refusal(issuer: Issuer, clock: Clock, trusting: O
         clock.move(MINUTE)
         assert await status(api, known) == 200
         assert (
-            await status(api, issuer.token(exp=forging.NOW + 3 * DAY, header={"kid": "n"})) == 401
+            await status(api, issuer.token(exp=forgery.NOW + 3 * DAY, header={"kid": "n"})) == 401
         )
 
 
-async def test_an_issuer_that_is_away_is_left_in_peace(
+async def test_unavailable_issuer_is_retried_with_backoff(
     issuer: Issuer, clock: Clock, trusting: Open, caplog: pytest.LogCaptureFixture
 ) -> None:
     issuer.replies[METADATA] = Reply("sorry", 500)
     waits = []
     async with trusting() as api:
-        token = issuer.token(exp=forging.NOW + HOUR)
+        token = issuer.token(exp=forgery.NOW + HOUR)
         for _ in range(9):
             asked = issuer.asked[METADATA]
             answers = [await api.get("/who", headers=bearer(token)) for _ in range(5)]
@@ -207,10 +211,10 @@ async def test_an_issuer_that_is_away_is_left_in_peace(
     assert vars(told[0])["cause"] == "status 500"
 
 
-async def test_an_issuer_without_keys_is_believed(
+async def test_empty_key_set_rejects_all_tokens(
     issuer: Issuer, clock: Clock, trusting: Open
 ) -> None:
-    # In an emergency, withdrawing all keys is what ends all tokens.
+    # An issuer withdraws all keys to revoke all tokens in an emergency.
     async with trusting() as api:
         assert await status(api, issuer.token()) == 200
         issuer.publish()
@@ -221,13 +225,13 @@ async def test_an_issuer_without_keys_is_believed(
         assert await status(api, issuer.token()) == 200
 
 
-async def test_only_keys_that_can_be_told_apart_are_used(issuer: Issuer, trusting: Open) -> None:
-    twin, weak = forging.new_key(), {"kty": "RSA", "kid": "weak", "n": "AQAB", "e": "AQAB"}
+async def test_keys_with_a_duplicate_kid_are_ignored(issuer: Issuer, trusting: Open) -> None:
+    twin, weak = forgery.new_key(), {"kty": "RSA", "kid": "weak", "n": "AQAB", "e": "AQAB"}
     named_alike = {**twin.verifying.jwk, "kid": issuer.key.verifying.kid}
     for_encryption = {**twin.verifying.jwk, "use": "enc"}
     private = {**twin.verifying.jwk, "d": "AQAB"}
     symmetric = {"kty": "oct", "kid": "k", "k": "AQAB"}
-    good = forging.new_key()
+    good = forgery.new_key()
     issuer.publish(*(issuer.key, named_alike, for_encryption, private, symmetric, weak, {}, good))
     async with trusting() as api:
         assert await status(api, issuer.token(exp=1 << 33, iat=1, key=good)) == 200
@@ -254,7 +258,7 @@ async def test_only_keys_that_can_be_told_apart_are_used(issuer: Issuer, trustin
     ],
     ids=range(13),
 )
-async def test_what_is_no_set_of_keys_is_an_outage(
+async def test_malformed_key_set_counts_as_an_outage(
     issuer: Issuer, clock: Clock, trusting: Open, reply: Reply
 ) -> None:
     good = issuer.replies[JWKS]
@@ -269,16 +273,14 @@ async def test_what_is_no_set_of_keys_is_an_outage(
         assert await status(api, issuer.token(header={"kid": "new"})) == 401
 
 
-async def test_an_issuer_that_does_not_answer_is_given_up(issuer: Issuer, trusting: Open) -> None:
+async def test_read_times_out(issuer: Issuer, trusting: Open) -> None:
     issuer.may_answer.clear()
     impatient = KeyCache(timeout=timedelta(milliseconds=50))
     async with trusting(RemoteJWT(issuer.url, AUDIENCE, cache=impatient)) as api:
         assert await status(api, issuer.token(iat=1, exp=1 << 33)) == 503
 
 
-async def test_an_application_that_stops_while_it_asks(
-    issuer: Issuer, clock: Clock, trusting: Open
-) -> None:
+async def test_stop_cancels_a_read(issuer: Issuer, clock: Clock, trusting: Open) -> None:
     async with trusting() as api:
         issuer.may_answer.clear()
         clock.move(299)
@@ -296,6 +298,6 @@ async def test_an_application_that_stops_while_it_asks(
     ],
     ids=range(4),
 )
-def test_times_that_contradict_one_another(times: dict[str, timedelta]) -> None:
+def test_contradictory_cache_times_are_rejected(times: dict[str, timedelta]) -> None:
     with pytest.raises(ConfigurationError, match="KeyCache"):
         KeyCache(**times)

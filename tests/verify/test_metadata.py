@@ -1,4 +1,4 @@
-"""Where keys are looked for, and whose word is taken for it."""
+"""Discovery of the JWK set, and the checks on metadata and URLs."""
 
 import json
 from collections.abc import Mapping
@@ -8,9 +8,9 @@ import pytest
 
 from authapi.errors import ConfigurationError
 from authapi.verify import RemoteIntrospection, RemoteJWT
-from authapi.verify.metadata import KeySource, checked_issuer, checked_url, metadata_urls
-from authapi.verify.outgoing import Answer, Outgoing, Unreachable
-from tests.crypto import forging
+from authapi.verify.http_client import HTTPClient, RequestFailed, Response
+from authapi.verify.metadata import KeySource, check_issuer, check_url, metadata_urls
+from tests.crypto import forgery
 from tests.verify.conftest import Clock, Open, bearer
 from tests.verify.issuer import AUDIENCE, JWKS, METADATA, OPENID, Issuer, Reply
 
@@ -41,7 +41,7 @@ from tests.verify.issuer import AUDIENCE, JWKS, METADATA, OPENID, Issuer, Reply
     ],
     ids=range(4),
 )
-def test_where_metadata_may_be(issuer: str, first: str, second: str) -> None:
+def test_metadata_urls(issuer: str, first: str, second: str) -> None:
     assert metadata_urls(issuer) == (first, second)
 
 
@@ -55,9 +55,9 @@ def test_where_metadata_may_be(issuer: str, first: str, second: str) -> None:
         *("http://127.0.0.1.example", "http://0.0.0.0", "file:///etc/passwd", "http://[::2]"),
     ],
 )
-def test_addresses_that_nobody_is_asked_at(url: str) -> None:
+def test_forbidden_urls_are_rejected(url: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
-        checked_url(url, "it")
+        check_url(url, "it")
     assert url not in str(caught.value) or not url
     with pytest.raises(ConfigurationError):
         RemoteJWT(url, AUDIENCE)
@@ -71,31 +71,31 @@ def test_addresses_that_nobody_is_asked_at(url: str) -> None:
     "url",
     ["https://x", "http://127.0.0.1:9", "http://127.1.2.3", "http://[::1]:9/p", "http://localhost"],
 )
-def test_addresses_that_may_be_asked_at(url: str) -> None:
-    assert checked_issuer(url) == url
+def test_permitted_urls(url: str) -> None:
+    assert check_issuer(url) == url
 
 
-def test_an_issuer_has_no_query() -> None:
-    assert checked_url("https://x/?p=keys", "it")
+def test_issuer_with_query_is_rejected() -> None:
+    assert check_url("https://x/?p=keys", "it")
     with pytest.raises(ConfigurationError, match="query"):
-        checked_issuer("https://x/?p=keys")
+        check_issuer("https://x/?p=keys")
 
 
-async def test_metadata_of_the_one_kind_or_the_other(issuer: Issuer, trusting: Open) -> None:
+async def test_either_kind_of_metadata_is_enough(issuer: Issuer, trusting: Open) -> None:
     issuer.replies[OPENID] = issuer.replies.pop(METADATA)
     async with trusting() as api:
         assert (await api.get("/who", headers=bearer(long_lived(issuer)))).status_code == 200
     assert issuer.asked == {METADATA: 1, OPENID: 1, JWKS: 1}
 
 
-async def test_an_address_that_is_given_is_not_looked_up(issuer: Issuer, trusting: Open) -> None:
+async def test_configured_jwks_url_skips_discovery(issuer: Issuer, trusting: Open) -> None:
     strategy = RemoteJWT(issuer.url, AUDIENCE, jwks_url=issuer.url + JWKS)
     async with trusting(strategy) as api:
         assert (await api.get("/who", headers=bearer(long_lived(issuer)))).status_code == 200
     assert issuer.asked == {JWKS: 1}
 
 
-async def test_an_address_that_has_moved_is_looked_up_again(
+async def test_discovery_is_repeated_after_a_failure(
     issuer: Issuer, clock: Clock, trusting: Open
 ) -> None:
     async with trusting() as api:
@@ -121,7 +121,7 @@ async def test_an_address_that_has_moved_is_looked_up_again(
     ],
     ids=range(6),
 )
-async def test_metadata_of_another_issuer_stops_the_start(
+async def test_metadata_of_another_issuer_fails_the_start(
     issuer: Issuer, trusting: Open, change: object
 ) -> None:
     assert callable(change)
@@ -132,7 +132,7 @@ async def test_metadata_of_another_issuer_stops_the_start(
     assert issuer.asked[JWKS] == 0
 
 
-async def test_metadata_that_becomes_that_of_another_is_an_outage(
+async def test_metadata_of_another_issuer_after_the_start_is_an_outage(
     issuer: Issuer, clock: Clock, trusting: Open, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with trusting() as api:
@@ -157,7 +157,7 @@ async def test_metadata_that_becomes_that_of_another_is_an_outage(
     ],
     ids=range(5),
 )
-async def test_metadata_without_keys_is_an_outage(
+async def test_metadata_without_usable_jwks_uri_is_an_outage(
     issuer: Issuer, trusting: Open, metadata: bytes | dict[str, object]
 ) -> None:
     if isinstance(metadata, dict):
@@ -169,16 +169,16 @@ async def test_metadata_without_keys_is_an_outage(
     assert issuer.asked[JWKS] == 0
 
 
-class Cluster(Outgoing):
-    """Answers for hosts that no test can reach."""
+class Cluster(HTTPClient):
+    """Gives responses for hosts that tests cannot reach."""
 
     def __init__(self, documents: Mapping[str, object]) -> None:
         super().__init__(timeout=timedelta(seconds=1))
         self.documents = documents
 
-    async def get(self, url: str) -> Answer:
+    async def get(self, url: str) -> Response:
         found = self.documents.get(url)
-        return Answer(404 if found is None else 200, "", json.dumps(found).encode())
+        return Response(404 if found is None else 200, "", json.dumps(found).encode())
 
 
 @pytest.mark.parametrize(
@@ -194,10 +194,10 @@ class Cluster(Outgoing):
     ],
     ids=range(7),
 )
-async def test_http_where_it_is_permitted(
+async def test_allow_http_permits_http_urls(
     issuer: str, jwks_uri: str, allow_http: bool, is_read: bool
 ) -> None:
-    key = forging.KEY.verifying
+    key = forgery.KEY.verifying
     cluster = Cluster(
         {
             metadata_urls(issuer)[1]: {"issuer": issuer, "jwks_uri": jwks_uri},
@@ -208,11 +208,11 @@ async def test_http_where_it_is_permitted(
     if is_read:
         assert list((await source.read()).keys) == [key.kid]
     else:
-        with pytest.raises(Unreachable, match="not to be used"):
+        with pytest.raises(RequestFailed, match="not permitted"):
             await source.read()
 
 
-def test_http_needs_permission() -> None:
+def test_http_is_rejected_without_allow_http() -> None:
     inside = "http://idp.cluster:8080/realms/shop"
     for issuer, jwks_url in ((inside, None), ("https://idp.example", inside)):
         RemoteJWT(issuer, AUDIENCE, jwks_url=jwks_url, allow_http=True)
@@ -220,9 +220,9 @@ def test_http_needs_permission() -> None:
             RemoteJWT(issuer, AUDIENCE, jwks_url=jwks_url)
     for url in ("ftp://idp.cluster", "http://u@idp.cluster", "http://", "http://x/#a", "//x"):
         with pytest.raises(ConfigurationError):
-            checked_issuer(url, allow_http=True)
+            check_issuer(url, allow_http=True)
 
 
 def long_lived(issuer: Issuer) -> str:
-    """A token that is good at any time."""
-    return issuer.token(iat=1, exp=forging.NOW * 2)
+    """Returns a token that is valid at any time."""
+    return issuer.token(iat=1, exp=forgery.NOW * 2)

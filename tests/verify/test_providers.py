@@ -1,4 +1,4 @@
-"""Providers that nobody here wrote, and authapi itself in another process, over real sockets."""
+"""A third-party OpenID provider, and authapi in another process, over real sockets."""
 
 import json
 import os
@@ -25,7 +25,7 @@ CLIENT = "a-client"
 
 @pytest.fixture(scope="module")
 def provider(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """An OpenID provider, RS256, with one user; a process of its own, as it lives on warnings."""
+    """Runs an OpenID provider with RS256 and one user, in another process because it warns."""
     folder, port = tmp_path_factory.mktemp("provider"), free_port()
     claims = {"sub": "carol", "email": "carol@example.com", "email_verified": True}
     command = [sys.executable, "-m", "oidc_provider_mock", "--port", str(port)]
@@ -38,7 +38,7 @@ def provider(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def login(provider: str, client_id: str = CLIENT) -> str:
-    """The ID token of an authorization code flow, as a browser and a client go through it."""
+    """Returns the ID token of an authorization code flow of a browser and a client."""
     callback = "http://127.0.0.1:9/callback"
     with httpx.Client(trust_env=False) as browser:
         query = {
@@ -55,8 +55,8 @@ def login(provider: str, client_id: str = CLIENT) -> str:
         return token
 
 
-async def test_an_openid_provider(provider: str) -> None:
-    # It has no JWTs but ID tokens, of which `typ` is JWT: the audience tells whose they are.
+async def test_openid_provider(provider: str) -> None:
+    # Its only JWTs are ID tokens, with `typ` JWT: only the audience separates them.
     strategy = RemoteJWT(provider, CLIENT, types=("JWT",), subjects_are_ids=False)
     token = login(provider)
     async with open_app(strategy) as api:
@@ -73,7 +73,7 @@ async def test_an_openid_provider(provider: str) -> None:
         assert (await api.get("/who", headers=bearer(token))).status_code == 401, "no access token"
 
 
-async def test_an_openid_provider_under_another_name(provider: str) -> None:
+async def test_openid_provider_with_another_issuer_name(provider: str) -> None:
     with pytest.raises(ConfigurationError, match="names another issuer"):
         async with open_app(RemoteJWT(f"{provider}/", CLIENT)):
             pass
@@ -81,7 +81,7 @@ async def test_an_openid_provider_under_another_name(provider: str) -> None:
 
 @dataclass(frozen=True)
 class Served:
-    """A running authapi, and somebody with an account there."""
+    """A running authapi with one account."""
 
     url: str
     process: ServeProcess
@@ -89,13 +89,13 @@ class Served:
     user: dict[str, object]
 
     async def login(self, strategy: str) -> str:
-        """An access token from a login."""
+        """Logs in and returns the access token."""
         body = {"email": self.user["email"], "password": PASSWORD, "strategy": strategy}
         token: str = (await self.post("/login", json=body)).json()["access_token"]
         return token
 
     def inspector(self) -> str:
-        """A token that may ask about others, as an operator makes it."""
+        """Creates a token with the scope `introspect` by the command line."""
         command = [sys.executable, "-m", "authapi", "tokens", "create", str(self.user["email"])]
         command += ["--name", "orders", "--scope", "introspect", "--json"]
         made = subprocess.run(
@@ -111,7 +111,7 @@ class Served:
 
 @pytest.fixture
 async def served(tmp_path: Path) -> AsyncIterator[Served]:
-    """authapi in a process of its own."""
+    """Runs authapi in another process."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     environment = {
@@ -129,7 +129,7 @@ async def served(tmp_path: Path) -> AsyncIterator[Served]:
         yield Served(url, process, environment, user)
 
 
-async def test_authapi_in_another_process(served: Served) -> None:
+async def test_jwt_of_authapi_in_another_process(served: Served) -> None:
     token = await served.login("jwt")
     async with open_app(RemoteJWT(served.url, "authapi", max_lifetime=timedelta(hours=1))) as api:
         seen = await api.get("/who", headers=bearer(token))
@@ -144,7 +144,7 @@ async def test_authapi_in_another_process(served: Served) -> None:
         assert (await api.get("/orders", headers=bearer("x.y.z"))).status_code == 401
 
 
-async def test_authapi_in_another_process_is_asked(served: Served) -> None:
+async def test_introspection_at_authapi_in_another_process(served: Served) -> None:
     strategy = RemoteIntrospection(
         f"{served.url}/token/introspect",
         served.inspector(),

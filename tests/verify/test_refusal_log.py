@@ -1,4 +1,4 @@
-"""The log at DEBUG: which check a token has failed, and nothing that is in the token."""
+"""The log at DEBUG names the failed check, and never the content of the token."""
 
 import json
 import logging
@@ -8,16 +8,16 @@ from typing import Any
 import pytest
 
 from authapi.verify import RemoteJWT
-from tests.crypto import forging
+from tests.crypto import forgery
 from tests.verify.conftest import Clock, Open, bearer
 from tests.verify.issuer import AUDIENCE, Issuer
 
-NOW = forging.NOW
+NOW = forgery.NOW
 CANARY = "canary"
 
 
 def bad_tokens(issuer: Issuer) -> dict[str, str]:
-    """A token for each check, with values that must not be shown."""
+    """Returns a token that fails each check, with values that the log must not contain."""
 
     def made(header: dict[str, Any] | None = None, **claims: Any) -> str:
         canaries = {"sub": f"{CANARY}-sub", "email": f"{CANARY}@example.com", "jti": CANARY}
@@ -30,9 +30,9 @@ def bad_tokens(issuer: Issuer) -> dict[str, str]:
         "key": made({"kid": CANARY}),
         "alg": made({"alg": CANARY}),
         "signature": issuer.token(
-            key=forging.new_key(), header={"kid": issuer.key.verifying.kid}, jti=CANARY
+            key=forgery.new_key(), header={"kid": issuer.key.verifying.kid}, jti=CANARY
         ),
-        "names": made(sub=f"{CANARY}\n"),
+        "identifiers": made(sub=f"{CANARY}\n"),
         "iss": made(iss=f"https://{CANARY}.example"),
         "aud": made(aud=CANARY),
         "client": made(azp=CANARY),
@@ -59,7 +59,7 @@ def trusted(issuer: Issuer) -> RemoteJWT:
     )
 
 
-async def test_each_refusal_names_its_check(
+async def test_each_rejection_logs_the_failed_check(
     issuer: Issuer, clock: Clock, trusting: Open, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
@@ -67,14 +67,14 @@ async def test_each_refusal_names_its_check(
     async with trusting(trusted(issuer)) as api:
         answers = set()
         for check, made in tokens.items():
-            # Those that reach the required claims have them, but for the one that is about them.
+            # Every token that reaches the check of required claims has them, except its own.
             whole = check in ("required claims", "format", "signature")
             token = made if whole else _with_use(issuer, made)
             caplog.clear()
             answer = await api.get("/who", headers=bearer(token))
             assert answer.status_code == 401, check
             answers.add((answer.headers["www-authenticate"], answer.json()["code"]))
-            [record] = [r for r in caplog.records if r.getMessage() == "a token is refused"]
+            [record] = [r for r in caplog.records if r.getMessage() == "token rejected"]
             assert record.__dict__["check"] == check
             assert record.__dict__["issuer"] == issuer.url
             assert record.__dict__["strategy"] == "jwt"
@@ -87,16 +87,16 @@ async def test_each_refusal_names_its_check(
 
 
 def _with_use(issuer: Issuer, token: str) -> str:
-    """The same token, signed anew with the claim `token_use` that is required."""
+    """Signs the token again, with the required claim `token_use`."""
     header, claims, _ = token.split(".")
-    said = {"token_use": "access", **json.loads(forging.unb64(claims))}
-    return forging.forge(forging.unb64(header), said, key=issuer.key)
+    claims_with_use = {"token_use": "access", **json.loads(forgery.unb64(claims))}
+    return forgery.forge(forgery.unb64(header), claims_with_use, key=issuer.key)
 
 
-async def test_a_token_that_is_accepted_is_not_told_of(
+async def test_accepted_token_is_not_logged(
     issuer: Issuer, clock: Clock, trusting: Open, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
     async with trusting() as api:
         assert (await api.get("/who", headers=bearer(issuer.token()))).status_code == 200
-    assert "refused" not in caplog.text
+    assert "rejected" not in caplog.text

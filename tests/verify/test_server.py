@@ -1,4 +1,4 @@
-"""A service that only trusts: what it needs and has, and how several issuers stand together."""
+"""`ResourceServer`: settings, routes, lifespan, and several issuers in one application."""
 
 import subprocess
 import sys
@@ -12,19 +12,19 @@ from starlette.requests import HTTPConnection
 from authapi import Challenge, Identity, Strategy, User, current_identity, current_user
 from authapi.clock import now
 from authapi.errors import ConfigurationError
-from authapi.services.accounts.changes import new_user
-from authapi.services.addresses import parse_email
+from authapi.services.accounts.users import new_user
+from authapi.services.email_address import parse_email
 from authapi.settings import load_edge_settings
 from authapi.testing import acting_as, client
 from authapi.verify import EdgeSettings, RemoteIntrospection, RemoteJWT, ResourceServer
 from tests.verify.conftest import Clock, Open, application, bearer, open_app
 from tests.verify.issuer import AUDIENCE, INTROSPECT, JWKS, SUBJECT, Issuer, Reply
-from tests.web.answers import BEARER
+from tests.web.responses import BEARER
 
 AUTH = "https://auth.example"
 
 
-async def test_acting_as_somebody_in_tests_of_importing_code() -> None:
+async def test_testing_helpers_work_with_a_resource_server() -> None:
     app = application(RemoteJWT("http://127.0.0.1:9", AUDIENCE))
     async with client(app) as api:
         alice = await api.create_user(name="Alice")
@@ -37,11 +37,11 @@ async def test_acting_as_somebody_in_tests_of_importing_code() -> None:
             assert (await api.get("/orders")).status_code == 403
             assert (await api.get("/staff")).status_code == 200
         assert (await api.get("/orders")).status_code == 401
-        with pytest.raises(RuntimeError, match="only trusts"):
+        with pytest.raises(RuntimeError, match="is a resource server"):
             _ = api.services
 
 
-async def test_it_has_the_edge_and_a_few_routes(issuer: Issuer, trusting: Open) -> None:
+async def test_middleware_and_built_in_routes_are_installed(issuer: Issuer, trusting: Open) -> None:
     async with trusting() as api:
         assert (await api.get("/health/live")).json() == {"status": "ok"}
         assert (await api.get("/health/ready")).status_code == 404
@@ -58,15 +58,15 @@ async def test_it_has_the_edge_and_a_few_routes(issuer: Issuer, trusting: Open) 
     assert "403" not in document["paths"]["/health/live"]["get"]["responses"]
 
 
-async def test_units_are_chosen_by_name() -> None:
+async def test_units_are_selected_by_name() -> None:
     auth, app = ResourceServer(RemoteJWT(AUTH, AUDIENCE)), FastAPI(docs_url=None)
-    with pytest.raises(ConfigurationError, match="there are health, well_known, docs"):
+    with pytest.raises(ConfigurationError, match="the units are health, well_known, docs"):
         auth.install(app, include=["login"])
     auth.install(app, include=[])
     assert "/health/live" not in app.openapi()["paths"]
 
 
-async def test_production_needs_no_secret_and_no_database(
+async def test_production_needs_neither_secret_nor_database(
     monkeypatch: pytest.MonkeyPatch, issuer: Issuer
 ) -> None:
     monkeypatch.setenv("AUTHAPI_ENV", "production")
@@ -82,14 +82,14 @@ async def test_production_needs_no_secret_and_no_database(
     assert "strict-transport-security" in answer.headers
 
 
-async def test_a_page_of_an_allowed_origin_may_call(issuer: Issuer) -> None:
+async def test_cors_allows_a_configured_origin(issuer: Issuer) -> None:
     settings = EdgeSettings(allowed_origins=("https://shop.example",))
     async with open_app(RemoteJWT(issuer.url, AUDIENCE), settings=settings) as api:
         answer = await api.get("/orders", headers={"Origin": "https://shop.example"})
     assert answer.headers["access-control-allow-origin"] == "https://shop.example"
 
 
-async def test_a_route_that_names_no_strategy_of_ours_stops_the_start() -> None:
+async def test_unknown_strategy_of_a_route_fails_the_start() -> None:
     auth = ResourceServer(RemoteJWT("http://127.0.0.1:9", AUDIENCE))
     app, mounted = FastAPI(lifespan=auth.lifespan), FastAPI()
     auth.install(app)
@@ -103,7 +103,7 @@ async def test_a_route_that_names_no_strategy_of_ours_stops_the_start() -> None:
             pass
 
 
-async def test_scopes_are_the_business_of_the_issuer(
+async def test_scopes_of_the_issuer_need_no_setting(
     issuer: Issuer, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with open_app(RemoteJWT(issuer.url, AUDIENCE)):
@@ -112,29 +112,29 @@ async def test_scopes_are_the_business_of_the_issuer(
     settings = EdgeSettings(scopes={"orders:write": "Write"})
     async with open_app(RemoteJWT(issuer.url, AUDIENCE), settings=settings):
         pass
-    assert "asks for scope 'orders:read'" in caplog.text
+    assert "requires scope 'orders:read'" in caplog.text
 
 
-def test_a_server_without_strategies_is_none() -> None:
-    with pytest.raises(ConfigurationError, match="needs a strategy"):
+def test_server_without_strategies_is_rejected() -> None:
+    with pytest.raises(ConfigurationError, match="needs at least one strategy"):
         ResourceServer()
     with pytest.raises(ConfigurationError, match="two strategies"):
         ResourceServer(RemoteJWT(AUTH, "a"), RemoteJWT(AUTH, "b"))
 
 
-def test_only_one_issuer_gives_ids() -> None:
+def test_only_one_issuer_may_provide_user_ids() -> None:
     a, b = RemoteJWT(AUTH, "a"), RemoteJWT("https://other.example", "a", name="other")
     unnamed = RemoteIntrospection(AUTH + "/i", "credential")
     same = RemoteIntrospection(AUTH + "/i", "credential", issuer=AUTH)
     derived = RemoteJWT("https://other.example", "a", name="other", subjects_are_ids=False)
     again = RemoteIntrospection(AUTH + "/i", "credential", name="again")
     for together in ((a, b), (a, unnamed), (unnamed, again)):
-        with pytest.raises(ConfigurationError, match="only one issuer may give ids"):
+        with pytest.raises(ConfigurationError, match="only one issuer may provide user ids"):
             ResourceServer(*together)
     ResourceServer(a, same, derived)
 
 
-async def test_issuers_side_by_side(issuer: Issuer, clock: Clock) -> None:
+async def test_two_issuers_in_one_application(issuer: Issuer, clock: Clock) -> None:
     with Issuer() as partner:
         ours = RemoteJWT(issuer.url, AUDIENCE)
         theirs = RemoteJWT(partner.url, AUDIENCE, name="partner", subjects_are_ids=False)
@@ -168,7 +168,7 @@ async def test_issuers_side_by_side(issuer: Issuer, clock: Clock) -> None:
                 for token in (mine, foreign)
             }
             assert len(users) == 2, "the same subject, and not the same person"
-            # Neither can speak for the other, and nothing opens what neither has signed.
+            # Neither issuer can sign for the other, and a token of neither is rejected.
             for bad in (
                 issuer.token(iss=partner.url),
                 partner.token(iss=issuer.url),
@@ -181,18 +181,20 @@ async def test_issuers_side_by_side(issuer: Issuer, clock: Clock) -> None:
                 assert await strategy_of(bad, "/maybe") == 401
             issuer.away()
             clock.move(30)
-            assert await strategy_of(partner.token()) == "partner", "whoever else is away"
+            assert await strategy_of(partner.token()) == "partner", (
+                "the other issuer is unavailable"
+            )
             assert await strategy_of(partner.token(header={"kid": "new"})) == 503
 
 
 class Cookie(Strategy):
-    """A cookie that another service sets."""
+    """A strategy for a cookie of another service."""
 
     name = "cookie"
     ambient = True
 
     def __init__(self) -> None:
-        """Needs no services."""
+        """Without services."""
 
     async def authenticate(self, connection: HTTPConnection) -> Identity | None:
         if connection.cookies.get("theirs") != "good":
@@ -215,7 +217,9 @@ class Cookie(Strategy):
         return {"type": "apiKey", "in": "cookie", "name": "theirs"}
 
 
-async def test_a_cookie_does_not_answer_for_a_bad_header(issuer: Issuer, clock: Clock) -> None:
+async def test_bad_authorization_header_is_not_replaced_by_a_cookie(
+    issuer: Issuer, clock: Clock
+) -> None:
     async with open_app(RemoteJWT(issuer.url, AUDIENCE), Cookie()) as api:
         cookie = {"Cookie": "theirs=good"}
         assert (await api.get("/who", headers=cookie)).json()["strategy"] == "cookie"
@@ -243,7 +247,7 @@ async def test_a_cookie_does_not_answer_for_a_bad_header(issuer: Issuer, clock: 
             assert (await api.get("/maybe", headers={"Authorization": value})).status_code == 401
 
 
-async def test_jwts_and_opaque_tokens_side_by_side(issuer: Issuer, clock: Clock) -> None:
+async def test_jwts_and_opaque_tokens_in_one_application(issuer: Issuer, clock: Clock) -> None:
     issuer.replies[INTROSPECT] = Reply({"active": True, "sub": SUBJECT, "iss": issuer.url})
     both = (
         RemoteJWT(issuer.url, AUDIENCE),
@@ -261,7 +265,7 @@ async def test_jwts_and_opaque_tokens_side_by_side(issuer: Issuer, clock: Clock)
 
 
 class Opening(Strategy):
-    """Notes when it is started and stopped."""
+    """Records calls of `start` and `stop`."""
 
     name = "opening"
 
@@ -287,7 +291,7 @@ class Opening(Strategy):
         return {"type": "http", "scheme": "opening"}
 
 
-async def test_strategies_are_started_and_stopped() -> None:
+async def test_lifespan_starts_and_stops_strategies() -> None:
     seen: list[str] = []
     async with open_app(Opening(seen)) as api:
         assert (await api.get("/health/live")).status_code == 200
@@ -299,7 +303,7 @@ async def test_strategies_are_started_and_stopped() -> None:
     assert seen == ["start", "stop", "start", "stop"], "what began to open is closed"
 
 
-def test_importing_authapi_imports_no_http_client() -> None:
+def test_import_does_not_import_httpx() -> None:
     code = (
         "import sys, authapi; assert 'authapi.verify' not in sys.modules;"
         "import authapi.verify; assert 'httpx' not in sys.modules"

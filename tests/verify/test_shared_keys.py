@@ -1,4 +1,4 @@
-"""Several strategies whose issuers share keys or names: each is asked that could verify a token."""
+"""Several strategies whose issuers share keys or names of keys."""
 
 from typing import Annotated, Any
 
@@ -8,17 +8,17 @@ from fastapi import Depends, FastAPI
 from authapi import Identity, current_identity
 from authapi.testing import Client, client
 from authapi.verify import RemoteJWT
-from tests.crypto import forging
+from tests.crypto import forgery
 from tests.verify.conftest import Clock, application, bearer
 from tests.verify.issuer import JWKS, METADATA, OPENID, Issuer, Reply
 
-NOW = forging.NOW
+NOW = forgery.NOW
 V1, V2 = "/tenant", "/tenant/v2.0"
 
 
 @pytest.fixture
 def shared(issuer: Issuer) -> Issuer:
-    """One server for two issuers, `/tenant` and `/tenant/v2.0`, which sign with the same keys."""
+    """Serves two issuers, `/tenant` and `/tenant/v2.0`, with the same keys."""
     for path in (V1, V2):
         named = {"issuer": issuer.url + path, "jwks_uri": issuer.url + JWKS}
         issuer.replies[f"{METADATA}{path}"] = issuer.replies[f"{path}{OPENID}"] = Reply(named)
@@ -26,7 +26,7 @@ def shared(issuer: Issuer) -> Issuer:
 
 
 def named(app: FastAPI, *names: str) -> FastAPI:
-    """With a route for each of these strategies alone."""
+    """Builds an application with one route per strategy."""
     for name in names:
 
         @app.get(f"/{name}")
@@ -37,7 +37,7 @@ def named(app: FastAPI, *names: str) -> FastAPI:
 
 
 async def told(api: Client, token: str, path: str = "/who") -> str | int:
-    """Which strategy recognised a token, or the status of the refusal."""
+    """Returns the strategy that authenticated the token, or the status of the rejection."""
     answer = await api.get(path, headers=bearer(token))
     if not answer.is_success:
         if answer.status_code == 401:
@@ -48,7 +48,9 @@ async def told(api: Client, token: str, path: str = "/who") -> str | int:
 
 
 @pytest.mark.parametrize("turned", [False, True], ids=["in this order", "the other way round"])
-async def test_two_versions_of_one_issuer(shared: Issuer, clock: Clock, turned: bool) -> None:
+async def test_two_versions_of_one_issuer_share_keys(
+    shared: Issuer, clock: Clock, turned: bool
+) -> None:
     both = [
         RemoteJWT(shared.url + V1, "api://orders", name="v1", subjects_are_ids=False),
         RemoteJWT(shared.url + V2, "orders", name="v2", subjects_are_ids=False),
@@ -58,7 +60,7 @@ async def test_two_versions_of_one_issuer(shared: Issuer, clock: Clock, turned: 
     async with client(named(application(*both), "v1", "v2")) as api:
         first = shared.token(iss=shared.url + V1, aud="api://orders")
         second = shared.token(iss=shared.url + V2, aud="orders")
-        for _ in range(2):  # the second time from memory
+        for _ in range(2):  # the second time from the cache
             assert await told(api, first) == "v1"
             assert await told(api, second) == "v2"
         assert await told(api, first, "/v1") == "v1"
@@ -78,7 +80,9 @@ async def test_two_versions_of_one_issuer(shared: Issuer, clock: Clock, turned: 
 
 
 @pytest.mark.parametrize("turned", [False, True], ids=["in this order", "the other way round"])
-async def test_one_issuer_with_two_audiences(issuer: Issuer, clock: Clock, turned: bool) -> None:
+async def test_two_strategies_of_one_issuer_with_different_audiences(
+    issuer: Issuer, clock: Clock, turned: bool
+) -> None:
     both = [
         RemoteJWT(issuer.url, "orders", name="shop"),
         RemoteJWT(issuer.url, "stock", name="store", scope_claims=("roles",)),
@@ -92,7 +96,7 @@ async def test_one_issuer_with_two_audiences(issuer: Issuer, clock: Clock, turne
         assert await told(api, issuer.token(aud="other")) == 401
 
 
-async def test_several_tenants(shared: Issuer, clock: Clock) -> None:
+async def test_several_tenants_share_keys(shared: Issuer, clock: Clock) -> None:
     tenants = [f"{number}1111111-2222-3333-4444-555555555555" for number in range(1, 6)]
     strategies = []
     for number, tenant in enumerate(tenants):
@@ -109,7 +113,7 @@ async def test_several_tenants(shared: Issuer, clock: Clock) -> None:
         assert await told(api, shared.token(iss=f"{shared.url}/other")) == 401
 
 
-async def test_two_issuers_that_call_different_keys_alike(issuer: Issuer, clock: Clock) -> None:
+async def test_two_issuers_use_one_kid_for_different_keys(issuer: Issuer, clock: Clock) -> None:
     with Issuer() as partner:
         for each in (issuer, partner):
             each.publish({**each.key.verifying.jwk, "kid": "default"})
@@ -131,12 +135,14 @@ async def test_two_issuers_that_call_different_keys_alike(issuer: Issuer, clock:
 
 
 def forged(issuer: Issuer, **claims: Any) -> str:
-    """A token under a name of a key that others have, signed by a stranger."""
-    return issuer.token(key=forging.new_key(), header={"kid": "default"}, **claims)
+    """A token with a kid of another issuer, signed with an unknown key."""
+    return issuer.token(key=forgery.new_key(), header={"kid": "default"}, **claims)
 
 
 @pytest.mark.parametrize("away", ["first", "second"])
-async def test_a_new_key_of_one_while_the_other_is_away(clock: Clock, away: str) -> None:
+async def test_new_key_of_one_issuer_while_the_other_is_unavailable(
+    clock: Clock, away: str
+) -> None:
     with Issuer() as first, Issuer() as second:
         both = (
             RemoteJWT(first.url, "orders", name="first"),
@@ -146,20 +152,20 @@ async def test_a_new_key_of_one_while_the_other_is_away(clock: Clock, away: str)
             gone, there = (first, second) if away == "first" else (second, first)
             gone.away()
             clock.move(30)
-            key = forging.new_key()
+            key = forgery.new_key()
             there.publish(there.key, key)
             name = "second" if away == "first" else "first"
             assert await told(api, there.token(key=key)) == name
-            # What is known to be bad is refused, also while the other cannot be asked.
+            # A token with a bad signature is rejected, also while the other issuer is unavailable.
             assert await told(api, there.token(aud="other")) == 401
             assert await told(api, there.token(exp=NOW, iat=NOW - 9)) == 401
             assert await told(api, there.token(header={"typ": "JWT"})) == 401
             assert await told(api, there.token(iss=gone.url)) == 503
-            # What the other may have signed by now is neither good nor bad.
-            assert await told(api, gone.token(key=forging.new_key())) == 503
+            # A token with an unknown key gets 503: the unavailable issuer may have signed it.
+            assert await told(api, gone.token(key=forgery.new_key())) == 503
 
 
-async def test_the_log_has_the_reason_of_each_strategy(
+async def test_log_has_the_failed_check_of_each_strategy(
     issuer: Issuer, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("DEBUG", "authapi.verify")
@@ -167,7 +173,7 @@ async def test_the_log_has_the_reason_of_each_strategy(
         RemoteJWT(issuer.url, "orders", name="shop"),
         RemoteJWT(issuer.url, "stock", name="store"),
     )
-    refused, left = "a token is refused", "a token is left to other strategies"
+    refused, left = "token rejected", "token left to other strategies"
     async with client(application(*both)) as api:
         for token, status, seen in (
             (
@@ -177,7 +183,7 @@ async def test_the_log_has_the_reason_of_each_strategy(
             ),
             (issuer.token(aud="stock"), "store", [("shop", "aud", left)]),
             (
-                issuer.token(key=forging.new_key(), header={"kid": issuer.key.verifying.kid}),
+                issuer.token(key=forgery.new_key(), header={"kid": issuer.key.verifying.kid}),
                 401,
                 [("shop", "signature", left), ("store", "signature", left)],
             ),

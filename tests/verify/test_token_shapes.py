@@ -1,4 +1,4 @@
-"""Tokens shaped as providers document theirs, and what the same settings refuse."""
+"""Tokens in the form that providers document, and what the same options reject."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -7,15 +7,15 @@ from typing import Any
 import pytest
 
 from authapi.verify import EdgeSettings, RemoteJWT
-from tests.crypto.foreign_signers import public_jwk, signed
-from tests.crypto.forging import NOW, new_key
+from tests.crypto.external_signers import public_jwk, signed
+from tests.crypto.forgery import NOW, new_key
 from tests.verify.conftest import Clock, Open, bearer
 from tests.verify.issuer import SUBJECT, Issuer
 
 
 @dataclass(frozen=True)
 class Provider:
-    """How one provider writes tokens, and what `RemoteJWT` is told of it."""
+    """The tokens of one provider, and the options of `RemoteJWT` for them."""
 
     header: Mapping[str, object]
     claims: Mapping[str, object]
@@ -25,7 +25,7 @@ class Provider:
     scopes: frozenset[str] = frozenset()
 
 
-# Header and claims: each provider's documentation of its access tokens, as of November 2026.
+# Headers and claims from the documentation of each provider, as of November 2026.
 PROVIDERS = {
     "Auth0": Provider(
         {"typ": "JWT", "kid": "k1"},
@@ -80,14 +80,14 @@ PROVIDERS = {
             "aud": "app-1",
             "azp": "client-1",
             "scp": "orders.read",
-            "roles": ["Reader"],
+            "roles": ["ClaimsReader"],
             "tid": "11111111-2222-3333-4444-555555555555",
             "ver": "2.0",
             "nbf": NOW,
         },
         {"audience": "app-1", "types": ("JWT",), "scope_claims": ("scp", "roles")},
         jwk={"kid": "k1", "use": "sig", "x5t": "k1", "x5c": ["MII="]},
-        scopes=frozenset({"orders.read", "Reader"}),
+        scopes=frozenset({"orders.read", "ClaimsReader"}),
     ),
     "Microsoft Entra, version 1.0": Provider(
         {"typ": "JWT", "kid": "k1", "x5t": "k1"},
@@ -200,7 +200,7 @@ def token(issuer: Issuer, provider: Provider, **changes: Any) -> str:
 
 
 @pytest.mark.parametrize("provider", PROVIDERS.values(), ids=PROVIDERS.keys())
-async def test_a_token_as_this_provider_writes_it(
+async def test_access_token_of_each_provider_is_accepted(
     issuer: Issuer, clock: Clock, trusting: Open, provider: Provider
 ) -> None:
     issuer.publish(public_jwk(provider.algorithm, **provider.jwk))
@@ -228,7 +228,7 @@ async def test_a_token_as_this_provider_writes_it(
             assert (await api.get("/who", headers=bearer(bad))).status_code == 401, name
 
 
-async def test_an_id_token_of_cognito_is_no_access_token(
+async def test_id_token_of_cognito_is_rejected(
     issuer: Issuer, clock: Clock, trusting: Open
 ) -> None:
     provider = PROVIDERS["Amazon Cognito"]
@@ -240,9 +240,7 @@ async def test_an_id_token_of_cognito_is_no_access_token(
             assert (await api.get("/who", headers=bearer(id_token))).status_code == 401
 
 
-async def test_algorithms_are_those_of_the_issuer(
-    issuer: Issuer, clock: Clock, trusting: Open
-) -> None:
+async def test_other_algorithms_are_rejected(issuer: Issuer, clock: Clock, trusting: Open) -> None:
     issuer.publish(public_jwk("RS256", kid="r"), public_jwk("ES384", kid="e"))
     claims = {"iss": issuer.url, "sub": "x", "aud": "orders", "iat": NOW, "exp": NOW + 600}
     strategy = RemoteJWT(issuer.url, "orders", types=(None,), algorithms=("PS512", "ES384"))
@@ -254,9 +252,7 @@ async def test_algorithms_are_those_of_the_issuer(
             assert answer.status_code == status, algorithm
 
 
-async def test_methods_of_a_login_that_are_objects(
-    issuer: Issuer, clock: Clock, trusting: Open
-) -> None:
+async def test_amr_with_objects(issuer: Issuer, clock: Clock, trusting: Open) -> None:
     async with trusting() as api:
         for methods, seen in (
             ([{"method": "password", "timestamp": NOW}, {"method": "totp"}], ["password", "totp"]),
@@ -296,7 +292,7 @@ async def test_methods_of_a_login_that_are_objects(
     ],
     ids=range(18),
 )
-async def test_paths_to_scopes(
+async def test_scope_claim_paths(
     issuer: Issuer,
     clock: Clock,
     trusting: Open,
@@ -311,7 +307,7 @@ async def test_paths_to_scopes(
 
 
 @pytest.mark.parametrize("kid", [{}, {"kid": "unpublished"}], ids=["unnamed", "named"])
-async def test_keys_without_names(
+async def test_keys_without_kid(
     issuer: Issuer, clock: Clock, trusting: Open, kid: dict[str, str]
 ) -> None:
     issuer.publish(public_jwk("EdDSA"), public_jwk("ES384"), public_jwk("RS256", alg="RS384"))
@@ -328,7 +324,7 @@ async def test_keys_without_names(
 
 
 @pytest.mark.parametrize("before", ["ES384", "ES256"])
-async def test_a_key_without_name_that_is_replaced(
+async def test_replaced_key_without_kid(
     issuer: Issuer, clock: Clock, trusting: Open, before: str
 ) -> None:
     old = new_key().verifying.jwk if before == "ES256" else public_jwk(before)
@@ -348,7 +344,7 @@ async def test_a_key_without_name_that_is_replaced(
         assert (await api.get("/who", headers=none)).status_code == 401
 
 
-async def test_a_long_token_where_the_setting_allows_it(
+async def test_max_credential_bytes_permits_a_long_token(
     issuer: Issuer, clock: Clock, trusting: Open
 ) -> None:
     long = bearer(issuer.token(groups=[f"group-{number}" for number in range(1500)]))

@@ -1,4 +1,4 @@
-"""docs/verify.md: the providers of its table, and what it says of algorithms and commands."""
+"""docs/verify.md matches the code: table of providers, algorithms and commands."""
 
 import re
 from pathlib import Path
@@ -11,18 +11,18 @@ PAGE = (Path(__file__).parents[2] / "docs" / "verify.md").read_text(encoding="ut
 
 
 def rows() -> dict[str, str]:
-    """The lines of the table of issuers, by the first cell."""
-    part = PAGE.split("## Whom to trust")[1].split("\n### ")[0]
+    """Returns the rows of the table of issuers by their first cell."""
+    part = PAGE.split("## Trusted issuers")[1].split("\n### ")[0]
     lines = [line for line in part.splitlines() if line.startswith("|")][2:]
     return {line.split("|")[1].strip(): line for line in lines}
 
 
-def test_each_provider_of_the_table_has_a_token_that_is_tested() -> None:
+def test_each_provider_in_the_table_is_tested() -> None:
     shapes = {name.partition(",")[0] for name in PROVIDERS if not name.startswith("an issuer")}
     assert {name.partition(",")[0] for name in rows()} == {*shapes, "authapi"}
 
 
-def test_the_table_has_the_options_that_are_tested() -> None:
+def test_table_shows_the_tested_options() -> None:
     for name, provider in PROVIDERS.items():
         line = rows().get(name.replace("Entra, version 2.0", "Entra, tokens of version 2.0"))
         if line is None:
@@ -37,11 +37,11 @@ def test_the_table_has_the_options_that_are_tested() -> None:
         assert ("client_ids" in line) is (provider.options.get("audience") is None), name
 
 
-def test_each_algorithm_is_named() -> None:
+def test_every_algorithm_is_listed() -> None:
     [line] = [part for part in PAGE.split("\n* ") if part.startswith("`algorithms` are")]
     assert set(re.findall(r"\b(?:[EPR]S\d{3}|EdDSA|Ed25519)\b", line)) == set(VERIFIED_ALGORITHMS)
 
 
-def test_the_command_is_there() -> None:
+def test_verify_command_is_documented() -> None:
     assert "authapi verify --issuer" in PAGE
     assert "verify" in _COMMANDS

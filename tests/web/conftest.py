@@ -1,4 +1,4 @@
-"""Applications, on a database without rows."""
+"""Fixtures: applications on an empty database."""
 
 from tests.storage.emptied import emptied_postgres_url, postgres_url, shared_postgres_url
 

@@ -1,4 +1,4 @@
-"""Credentials for tests that are about something else than logging in: no password is verified."""
+"""Credentials for tests that are not about login; no password is verified."""
 
 from collections.abc import Mapping
 from http.cookies import SimpleCookie
@@ -24,13 +24,13 @@ Headers = dict[str, str]
 
 
 async def sign_in(services: Services, user: User, strategy: str = "session") -> Headers:
-    """The request headers of a new login."""
+    """Returns the request headers with a credential of a new login."""
     async with services.database.read() as store:
         found = await store.users.find_credentials(user.id)
     assert found
     assert found[1], "this user has no password"
     connection = HTTPConnection({"type": "http", "headers": [], "client": ("127.0.0.1", 1)})
-    login = Login(user=found[0], proved=found[1], auth_time=now())
+    login = Login(user=found[0], verified_hash=found[1], auth_time=now())
     with on_behalf_of(lambda: Client(ip="127.0.0.1")):
         issued = await ISSUERS[strategy](services).issue(login, connection)
     if strategy == "session":

@@ -1,4 +1,4 @@
-"""What authapi would send: the mail that waits in the outbox, read there and never delivered."""
+"""Reads mail from the outbox instead of delivering it."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,10 +14,10 @@ from authapi.testing import Client, _runtime_of, client
 
 
 @dataclass(frozen=True)
-class Letter:
+class SentMail:
     """One mail."""
 
-    occasion: str
+    kind: str
     to: str
     secret: str | None
     name: str | None
@@ -36,40 +36,40 @@ async def client_with_mailbox(
 
 
 def keep_mail(services: Services) -> None:
-    """Let nobody deliver the mail of these services, which have not started."""
+    """Keep the mail of these services, which are not started yet, in the outbox."""
     services.outbox._handlers.pop("mail", None)
 
 
 async def settle(services: Services) -> None:
-    """Wait until what strangers have asked for is done."""
+    """Wait until all deferred requests are done."""
     with anyio.fail_after(20):
         while True:
-            await services.outbox.work("request")
+            await services.outbox.run_due("request")
             if not any(kind == "request" for kind, _, _ in await _entries(services)):
                 return
-            await anyio.sleep(0.005)  # the service's own task is at it
+            await anyio.sleep(0.005)  # the background task of the service may process them
 
 
-async def letters(services: Services, to: str | None = None) -> list[Letter]:
-    """All mail, or that to one address, the oldest first."""
+async def sent_mail(services: Services, to: str | None = None) -> list[SentMail]:
+    """All mail, or the mail to one address, oldest first."""
     await settle(services)
     found = [
-        Letter(purpose, told["to"], told["secret"], told["name"], told["locale"])
+        SentMail(purpose, told["to"], told["secret"], told["name"], told["locale"])
         for kind, purpose, told in await _entries(services)
         if kind == "mail"
     ]
-    return [letter for letter in found if to in (None, letter.to)]
+    return [mail for mail in found if to in (None, mail.to)]
 
 
-async def occasions(services: Services, to: str | None = None) -> list[str]:
-    """What they are about."""
-    return [letter.occasion for letter in await letters(services, to)]
+async def mail_kinds(services: Services, to: str | None = None) -> list[str]:
+    """The kinds of this mail, oldest first."""
+    return [mail.kind for mail in await sent_mail(services, to)]
 
 
-async def secret_in(services: Services, occasion: str, to: str) -> str:
-    """What the newest mail of this kind to this address proves."""
-    found = [letter for letter in await letters(services, to) if letter.occasion == occasion]
-    assert found, f"no {occasion} to {to}"
+async def secret_in(services: Services, kind: str, to: str) -> str:
+    """The secret in the newest mail of this kind to this address."""
+    found = [mail for mail in await sent_mail(services, to) if mail.kind == kind]
+    assert found, f"no {kind} mail to {to}"
     secret = found[-1].secret
     assert secret is not None
     return secret
@@ -78,4 +78,4 @@ async def secret_in(services: Services, occasion: str, to: str) -> str:
 async def _entries(services: Services) -> list[tuple[str, str, dict[str, Any]]]:
     async with services.database.read() as store:
         rows = await store.outbox.page(after=None, limit=1000)
-    return [(row.kind, row.purpose, dict(services.outbox.read(row))) for row in rows]
+    return [(row.kind, row.purpose, dict(services.outbox.decrypt_payload(row))) for row in rows]

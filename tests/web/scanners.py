@@ -1,4 +1,4 @@
-"""A secret scanner that reports leaked tokens, as GitHub does: its key, and what it signs."""
+"""A secret scanner that signs reports of leaked tokens, as GitHub does."""
 
 import base64
 import json
@@ -14,7 +14,7 @@ IDENTIFIER, SIGNATURE = "Github-Public-Key-Identifier", "Github-Public-Key-Signa
 
 
 class Scanner:
-    """Signs reports under a key of its own."""
+    """A scanner with its own signing key."""
 
     def __init__(self, identifier: str = "a-scanner") -> None:
         self.identifier = identifier
@@ -22,17 +22,17 @@ class Scanner:
 
     @property
     def published(self) -> dict[str, object]:
-        """Its entry in a list of `public_keys`."""
+        """The entry of its key in `public_keys`."""
         pem = self._key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
         return {"key_identifier": self.identifier, "key": pem.decode(), "is_current": True}
 
     def sign(self, body: bytes) -> str:
-        """The signature over `body`."""
+        """Returns the signature of `body`."""
         signature = self._key.sign(body, ec.ECDSA(hashes.SHA256()))
         return base64.b64encode(signature).decode()
 
     def headers(self, body: bytes) -> dict[str, str]:
-        """What a report of `body` travels with."""
+        """Returns the request headers of a report with this `body`."""
         return {
             "Content-Type": "application/json",
             IDENTIFIER: self.identifier,
@@ -41,14 +41,14 @@ class Scanner:
 
 
 def publish(path: Path, *scanners: Scanner) -> Path:
-    """Write the public keys of `scanners` as GitHub publishes its own."""
+    """Writes the public keys of `scanners` to a file in GitHub's format."""
     document = {"public_keys": [scanner.published for scanner in scanners]}
     path.write_text(json.dumps(document), encoding="utf-8")
     return path
 
 
 def report(*tokens: str, **members: object) -> bytes:
-    """A report of `tokens`, each found in the same place unless `members` says otherwise."""
+    """Returns the body of a report of `tokens`; `members` override those of each item."""
     place: Mapping[str, object] = {
         "type": "authapi_token",
         "url": "https://github.com/octocat/Hello-World/blob/main/.env",
@@ -59,5 +59,5 @@ def report(*tokens: str, **members: object) -> bytes:
 
 
 def encoded(items: Iterable[object]) -> bytes:
-    """A body of these reports."""
+    """Returns a body with these items."""
     return json.dumps(list(items)).encode()

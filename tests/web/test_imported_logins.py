@@ -1,4 +1,4 @@
-"""Accounts of other systems log in over HTTP with the passwords that they have there."""
+"""Imported accounts log in over HTTP with the password hashes of another system."""
 
 import io
 import json
@@ -6,23 +6,23 @@ import json
 import pytest
 
 from authapi.identity import EventType
-from authapi.services.accounts.importing import Importing, Summary
-from authapi.services.addresses import parse_email
+from authapi.services.accounts.importing import AccountImporter, Summary
+from authapi.services.email_address import parse_email
 from authapi.testing import Client
-from tests.crypto.foreign_vectors import BCRYPT_OF_72, CHEAP, DEFAULT, PASSWORD
-from tests.web.answers import problem, unnamed
+from tests.crypto.imported_hash_vectors import BCRYPT_OF_72, CHEAP, DEFAULT, PASSWORD
+from tests.web.responses import problem, unnamed
 
 EMAIL = "alice@example.com"
 
 
 async def bring_in(api: Client, text: str, **more: object) -> None:
-    """An account with this hash."""
+    """Imports an account with this hash."""
     services = api.services
-    importing = Importing(services.database, services.audit, services.settings)
+    importing = AccountImporter(services.database, services.audit, services.settings)
     line = json.dumps({"email": EMAIL, "password_hash": text, **more}).encode()
-    told: list[object] = []
-    summary = await importing.run(io.BytesIO(line), lambda *fault: told.append(fault))
-    assert (summary, told) == (Summary(lines=1, added=1, skipped=0, refused=0), [])
+    reported: list[object] = []
+    summary = await importing.run(io.BytesIO(line), lambda *fault: reported.append(fault))
+    assert (summary, reported) == (Summary(lines=1, added=1, skipped=0, refused=0), [])
 
 
 async def stored(api: Client) -> str:
@@ -38,9 +38,7 @@ def body(password: str, email: str = EMAIL) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("text", CHEAP.values(), ids=CHEAP.keys())
-async def test_the_old_password_logs_in_and_becomes_one_of_ours(
-    api_on_each: Client, text: str
-) -> None:
+async def test_imported_password_logs_in_and_is_rehashed(api_on_each: Client, text: str) -> None:
     api = api_on_each
     await bring_in(api, text)
     before = await stored(api)
@@ -48,7 +46,7 @@ async def test_the_old_password_logs_in_and_becomes_one_of_ours(
 
     refused = await api.post("/login", json=body("not " + PASSWORD))
     problem(refused, 401, "invalid_credentials")
-    unknown = await api.post("/login", json=body(PASSWORD, "nobody@example.com"))
+    unknown = await api.post("/login", json=body(PASSWORD, "unknown@example.com"))
     assert unnamed(refused) == unnamed(unknown)
     assert await stored(api) == before
 
@@ -59,20 +57,20 @@ async def test_the_old_password_logs_in_and_becomes_one_of_ours(
     bearer = {"authorization": f"Bearer {answer.json()['access_token']}"}
     assert (await api.get("/me", headers=bearer)).json()["email"] == EMAIL
 
-    # From then on it is like any other.
+    # The new hash is like that of any other account.
     problem(await api.post("/login", json=body("not " + PASSWORD)), 401, "invalid_credentials")
     assert (await api.post("/login", json=body(PASSWORD))).status_code == 200
     assert await stored(api) == after
 
 
-async def test_what_is_stronger_there_is_made_over_too(api_on_each: Client) -> None:
-    # Else the time of its answers would tell for ever that it came from there.
+async def test_stronger_imported_hash_is_rehashed(api_on_each: Client) -> None:
+    # Otherwise the response time would show that the account was imported.
     await bring_in(api_on_each, DEFAULT["pwdlib: argon2id"])
     assert (await api_on_each.post("/login", json=body(PASSWORD))).status_code == 200
     assert (await stored(api_on_each)).startswith("$argon2id$v=19$m=8,t=1,p=1$")
 
 
-async def test_more_than_bcrypt_sees_is_a_wrong_password(api: Client) -> None:
+async def test_password_longer_than_bcrypt_reads_is_wrong(api: Client) -> None:
     await bring_in(api, BCRYPT_OF_72)
     before = await stored(api)
     for wrong in ("x" * 73, "x" * 71 + "é"):
@@ -81,21 +79,21 @@ async def test_more_than_bcrypt_sees_is_a_wrong_password(api: Client) -> None:
     assert (await api.post("/login", json=body("x" * 72))).status_code == 200
 
 
-async def test_a_deactivated_account_stays_out(api: Client) -> None:
+async def test_deactivated_imported_account_cannot_log_in(api: Client) -> None:
     await bring_in(api, CHEAP["Werkzeug: scrypt"], is_active=False)
     problem(await api.post("/login", json=body(PASSWORD)), 401, "invalid_credentials")
     assert (await stored(api)).startswith("foreign:")
 
 
-async def test_without_hash_nobody_logs_in(api: Client) -> None:
+async def test_imported_account_without_hash_cannot_log_in(api: Client) -> None:
     services = api.services
-    importing = Importing(services.database, services.audit, services.settings)
+    importing = AccountImporter(services.database, services.audit, services.settings)
     await importing.run(io.BytesIO(json.dumps({"email": EMAIL}).encode()), lambda *_: None)
     for password in ("x", "None", PASSWORD):
         problem(await api.post("/login", json=body(password)), 401, "invalid_credentials")
 
 
-async def test_its_owner_sees_when_it_came(api_on_each: Client) -> None:
+async def test_owner_sees_the_import_event(api_on_each: Client) -> None:
     await bring_in(api_on_each, CHEAP["Django: pbkdf2_sha256"])
     user = await api_on_each.services.accounts.find_by_email(parse_email(EMAIL))
     await api_on_each.login(user, password=PASSWORD)

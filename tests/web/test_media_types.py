@@ -1,4 +1,4 @@
-"""What a request says of its body: media type, charset, content coding; and forms as written."""
+"""Media type, charset and content coding of request bodies, and parsing of forms."""
 
 import gzip
 import json
@@ -12,7 +12,7 @@ from starlette.requests import Request
 from authapi.errors import UnsupportedMediaType
 from authapi.testing import PASSWORD, Client
 from authapi.web.media_types import JSON, require_media_type
-from tests.web.answers import problem
+from tests.web.responses import problem
 
 FORM = "application/x-www-form-urlencoded"
 COMPRESSED: dict[str, Callable[[bytes], bytes]] = {
@@ -48,7 +48,7 @@ async def alice(api: Client) -> None:
         ("/token/revoke", FORM, b"token=x"),
     ],
 )
-async def test_a_content_coding_is_refused_by_name(
+async def test_content_coding_is_refused_with_accept_encoding(
     api: Client, path: str, kind: str, body: bytes, coding: str
 ) -> None:
     headers = {b"content-type": kind.encode(), b"content-encoding": coding.encode("latin-1")}
@@ -59,14 +59,14 @@ async def test_a_content_coding_is_refused_by_name(
     assert "content coding" in answer.json()["detail"]
 
 
-async def test_codings_in_several_lines(api: Client) -> None:
+async def test_content_codings_in_several_lines_are_refused(api: Client) -> None:
     headers = [("content-type", "application/json"), ("content-encoding", "identity")]
     answer = await api.post("/login", content=b"{}", headers=[*headers, ("content-encoding", "br")])
     assert (answer.status_code, answer.headers["accept-encoding"]) == (415, "identity")
 
 
 @pytest.mark.parametrize("coding", ["identity", "IDENTITY", "", "identity, identity", ", identity"])
-async def test_no_coding_is_taken(api: Client, alice: None, coding: str) -> None:
+async def test_identity_coding_is_accepted(api: Client, alice: None, coding: str) -> None:
     headers = {"content-type": "application/json", "content-encoding": coding}
     assert (await api.post("/login", content=LOGIN, headers=headers)).status_code == 200
 
@@ -74,17 +74,17 @@ async def test_no_coding_is_taken(api: Client, alice: None, coding: str) -> None
 @pytest.mark.parametrize(
     "kind", [FORM, "text/plain", "application/json; charset=latin-1", "application/json; x"]
 )
-async def test_the_coding_is_named_only_where_it_is_the_reason(api: Client, kind: str) -> None:
+async def test_accept_encoding_is_absent_for_other_reasons(api: Client, kind: str) -> None:
     answer = await api.post("/login", content=LOGIN, headers={"content-type": kind})
     problem(answer, 415, "unsupported_media_type")
     assert "accept-encoding" not in answer.headers
 
 
-async def test_a_charset_is_named_as_the_reason(api: Client) -> None:
+async def test_unsupported_charset_is_named_in_the_detail(api: Client) -> None:
     for path, kind in (("/login", "application/json"), ("/token", FORM)):
         headers = {"content-type": f"{kind}; charset=iso-8859-1"}
         answer = await api.post(path, content=LOGIN, headers=headers)
-        assert (answer.status_code, answer.json()["detail"]) == (415, "The charset has to be utf-8")
+        assert (answer.status_code, answer.json()["detail"]) == (415, "The charset must be utf-8")
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,9 @@ async def test_a_charset_is_named_as_the_reason(api: Client) -> None:
     ],
 )
 @pytest.mark.parametrize("kind", ["application/json", FORM])
-async def test_parameters(api: Client, alice: None, kind: str, parameters: str) -> None:
+async def test_content_type_parameters_are_parsed(
+    api: Client, alice: None, kind: str, parameters: str
+) -> None:
     for written in (kind, kind.upper()):
         headers = {"content-type": f"{written}{parameters}"}
         if kind == FORM:
@@ -106,7 +108,7 @@ async def test_parameters(api: Client, alice: None, kind: str, parameters: str) 
 
 
 @pytest.mark.parametrize("filler", [" ", ";", "; ", ' ;a="', "\t ; \t", '\\"', "; a=b", "a"])
-def test_a_long_content_type_costs_no_time(filler: str) -> None:
+def test_long_content_type_is_parsed_in_linear_time(filler: str) -> None:
     written = "application/json;" + filler * (30_000 // len(filler)) + "("
     headers = [(b"content-type", written.encode())]
     began = time.thread_time()
@@ -129,7 +131,9 @@ def test_a_long_content_type_costs_no_time(filler: str) -> None:
         "grant_type=password&{}" + "&" * 500,
     ],
 )
-async def test_a_form_as_browsers_and_scripts_write_it(api: Client, alice: None, form: str) -> None:
+async def test_forms_of_browsers_and_scripts_are_accepted(
+    api: Client, alice: None, form: str
+) -> None:
     body = form.format(f"username=alice%40example.com&password={PASSWORD.replace(' ', '+')}")
     answer = await api.post("/token", content=body, headers={"content-type": FORM})
     assert answer.status_code == 200, answer.text
@@ -150,6 +154,6 @@ async def test_a_form_as_browsers_and_scripts_write_it(api: Client, alice: None,
         "grant_type",
     ],
 )
-async def test_a_form_with_two_meanings_or_none(api: Client, form: str) -> None:
+async def test_ambiguous_and_malformed_forms_are_refused(api: Client, form: str) -> None:
     answer = await api.post("/token", content=form, headers={"content-type": FORM})
     assert (answer.status_code, answer.json()["code"]) == (400, "invalid_request")

@@ -1,4 +1,4 @@
-"""The OpenAPI document tells the truth: about security, and about what a body may hold."""
+"""The OpenAPI document matches the behavior of the routes: security, bodies and limits."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -23,14 +23,14 @@ ALL = ("session", "token", "jwt", "basic")
 SCOPES = {"reports:read": "Read reports"}
 BUILT_IN = {"introspect": "Ask whether tokens are alive, and whose"}
 METHODS = {"get", "put", "post", "delete", "options", "head", "patch", "trace"}
-SOMEBODY = str(UUID(int=7 << 76 | 2 << 62))
+UNUSED_ID = str(UUID(int=7 << 76 | 2 << 62))
 
 Document = Mapping[str, Any]
 
 
 @pytest.fixture
 def settings(make_settings: SettingsFactory, tmp_path: Path) -> Settings:
-    """Everything that can be switched on."""
+    """Settings that enable every feature."""
     return make_settings(
         strategies=ALL,
         docs=True,
@@ -42,13 +42,13 @@ def settings(make_settings: SettingsFactory, tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def app(settings: Settings) -> FastAPI:
-    """The shipped app, with everything switched on."""
+    """The shipped app with every feature enabled."""
     return create_app(settings)
 
 
 @pytest.fixture
 def own(settings: Settings) -> FastAPI:
-    """An application of somebody's own, with a gate of every kind."""
+    """An importing application with a gate of every kind."""
     auth = AuthAPI(settings)
     app = FastAPI(lifespan=auth.lifespan)
     auth.install(app)
@@ -89,11 +89,11 @@ async def _posted(number: int, body: dict[str, int]) -> None: ...
 async def _live(user: Annotated[User, Depends(current_user())]) -> None: ...
 
 
-# Security ---------------------------------------------------------------------------------------
+# Security -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("which", ["app", "own"])
-async def test_declared_security_is_what_anonymous_callers_meet(
+async def test_declared_security_matches_anonymous_responses(
     request: pytest.FixtureRequest, which: str
 ) -> None:
     app: FastAPI = request.getfixturevalue(which)
@@ -117,7 +117,7 @@ async def test_declared_security_is_what_anonymous_callers_meet(
 @pytest.mark.parametrize(
     "names", [("token",), ("basic",), ("session",), ("jwt", "basic"), ("token", "basic")], ids=str
 )
-async def test_routes_that_nothing_opens_are_not_there(
+async def test_routes_without_a_configured_strategy_are_omitted(
     make_settings: SettingsFactory, names: tuple[str, ...]
 ) -> None:
     app = create_app(make_settings(strategies=names, default_strategy=names[0], docs=True))
@@ -140,8 +140,8 @@ async def test_routes_that_nothing_opens_are_not_there(
         assert ("/me/sessions" in document["paths"]) is (expected == 401)
 
 
-async def test_only_this_much_is_public(app: FastAPI) -> None:
-    # Whoever adds to this list decides that strangers may do it.
+async def test_public_routes_are_exactly_these(app: FastAPI) -> None:
+    # An addition to this list makes a route public.
     paths = app.openapi()["paths"]
     public = {
         f"{method.upper()} {path}"
@@ -151,7 +151,7 @@ async def test_only_this_much_is_public(app: FastAPI) -> None:
     }
     assert public == {
         "POST /register",
-        "POST /email/confirm",  # with what came by mail, as the next ones
+        "POST /email/confirm",  # by a secret from a mail, as the next ones
         "POST /email/confirm/request",
         "POST /email/undo",
         "POST /password/forgot",
@@ -174,7 +174,7 @@ def test_security_of_each_route(own: FastAPI) -> None:
     read = ["reports:read"]
     expected: dict[str, list[dict[str, list[str]]] | None] = {
         "open": None,
-        # Headers before the cookie, in the order of the settings or of the route.
+        # Header strategies before the cookie, in the order of the settings or the route.
         "every": [{"token": []}, {"jwt": []}, {"basic": []}, {"session": []}],
         "one": [{"jwt": []}],
         "in_order": [{"jwt": []}, {"token": []}, {"session": []}],
@@ -186,7 +186,7 @@ def test_security_of_each_route(own: FastAPI) -> None:
         "strict": [{"jwt": []}],
         "same_twice": [{"jwt": []}],
         "in_common": [{"token": read}],
-        # Nothing in common: one credential for each gate, in one request.
+        # No common strategy: one credential for each gate, in one request.
         "both": [{"session": [], "token": []}, {"session": [], "jwt": []}],
         "optional_and_strict": [{"jwt": []}],
         "optional_twice": [{"jwt": []}, {}],
@@ -198,8 +198,8 @@ def test_security_of_each_route(own: FastAPI) -> None:
     assert paths["/routed/inner/mine"]["get"]["security"] == [{"token": []}]
 
 
-async def test_what_is_declared_is_enough(own: FastAPI) -> None:
-    """One credential of each alternative, and the route answers."""
+async def test_each_declared_alternative_is_sufficient(own: FastAPI) -> None:
+    """Each alternative of the documented security opens its route."""
     paths = own.openapi()["paths"]
     async with client(own) as api:
         alice = await api.create_user(is_superuser=True)
@@ -223,7 +223,7 @@ async def test_what_is_declared_is_enough(own: FastAPI) -> None:
     assert tried > 20
 
 
-def test_one_scheme_a_strategy(app: FastAPI, own: FastAPI) -> None:
+def test_each_strategy_has_one_security_scheme(app: FastAPI, own: FastAPI) -> None:
     schemes = app.openapi()["components"]["securitySchemes"]
     assert schemes.keys() == {*ALL, "client_secret"}
     assert {name: scheme["type"] for name, scheme in schemes.items()} == {
@@ -242,19 +242,19 @@ def test_one_scheme_a_strategy(app: FastAPI, own: FastAPI) -> None:
     assert own.openapi()["components"]["securitySchemes"] == schemes
 
 
-def test_the_password_flow_goes_with_the_docs(make_settings: SettingsFactory) -> None:
+def test_password_flow_exists_only_with_docs(make_settings: SettingsFactory) -> None:
     app = create_app(make_settings(docs=False))
     assert app.openapi_url is None
     jwt = app.openapi()["components"]["securitySchemes"]["jwt"]
     assert (jwt["type"], jwt["scheme"], jwt["bearerFormat"]) == ("http", "bearer", "JWT")
 
 
-def test_the_cookie_has_the_name_that_browsers_see(make_settings: SettingsFactory) -> None:
+def test_cookie_scheme_has_the_real_cookie_name(make_settings: SettingsFactory) -> None:
     document = create_app(make_settings(public_url="https://auth.example.com")).openapi()
     assert document["components"]["securitySchemes"]["session"]["name"] == "__Host-authapi"
 
 
-def test_schemes_that_no_route_uses_are_left_out(make_settings: SettingsFactory) -> None:
+def test_unused_schemes_are_omitted(make_settings: SettingsFactory) -> None:
     auth = AuthAPI(make_settings(strategies=ALL))
     app = FastAPI()
     auth.install(app, include=())
@@ -263,10 +263,10 @@ def test_schemes_that_no_route_uses_are_left_out(make_settings: SettingsFactory)
     document = app.openapi()
     assert document["components"]["securitySchemes"].keys() == {"token"}
     assert document["paths"]["/late"]["get"]["security"] == [{"token": []}]
-    assert app.openapi() is document, "and it is made once"
+    assert app.openapi() is document, "the document is generated once"
 
 
-def test_what_an_application_documents_itself_stays(make_settings: SettingsFactory) -> None:
+def test_documentation_of_the_importing_application_is_kept(make_settings: SettingsFactory) -> None:
     auth = AuthAPI(make_settings())
     app = FastAPI(title="Mine")
     auth.install(app)
@@ -281,7 +281,7 @@ def test_what_an_application_documents_itself_stays(make_settings: SettingsFacto
 
 
 @pytest.mark.parametrize("which", ["app", "own"])
-def test_documentation_costs_a_request_nothing(request: pytest.FixtureRequest, which: str) -> None:
+def test_requests_do_not_generate_the_document(request: pytest.FixtureRequest, which: str) -> None:
     app: FastAPI = request.getfixturevalue(which)
     found = 0
     for route in iter_route_contexts(app.routes):
@@ -298,10 +298,10 @@ def test_documentation_costs_a_request_nothing(request: pytest.FixtureRequest, w
     assert found >= 14
 
 
-# What goes in -------------------------------------------------------------------------------------
+# Request bodies -----------------------------------------------------------------------------------
 
 
-def test_every_string_of_a_body_is_bounded(app: FastAPI) -> None:
+def test_every_string_in_a_body_has_a_maximum_length(app: FastAPI) -> None:
     document, found = app.openapi(), []
     for where, operation in _operations(document):
         for content in operation.get("requestBody", {}).get("content", {}).values():
@@ -314,7 +314,7 @@ def test_every_string_of_a_body_is_bounded(app: FastAPI) -> None:
     assert len(found) >= 11, found
 
 
-def test_every_parameter_is_bounded(app: FastAPI) -> None:
+def test_every_parameter_has_a_limit(app: FastAPI) -> None:
     for where, operation in _operations(app.openapi()):
         for parameter in operation.get("parameters", []):
             schema = parameter["schema"]
@@ -323,7 +323,7 @@ def test_every_parameter_is_bounded(app: FastAPI) -> None:
                 assert bounded or schema.get("format") == "uuid", where
 
 
-def test_bodies_take_no_unknown_members(app: FastAPI) -> None:
+def test_bodies_refuse_unknown_members(app: FastAPI) -> None:
     document = app.openapi()
     names = {"Registration", "LoginRequest", "Profile", "PasswordChange", "NewToken", "NewJWT"}
     used = set()
@@ -338,7 +338,7 @@ def test_bodies_take_no_unknown_members(app: FastAPI) -> None:
 
 
 @pytest.mark.parametrize("audiences", [(), ("billing", "urn:reports")], ids=len)
-def test_an_exchange_is_described_where_there_is_one(
+def test_token_exchange_is_described_if_configured(
     make_settings: SettingsFactory, audiences: tuple[str, ...]
 ) -> None:
     settings = make_settings(jwt_audiences=audiences, jwt_lifetime=90)
@@ -372,7 +372,7 @@ def test_limits_of_passwords_follow_the_settings(
     for schema, name, limits in (
         ("Registration", "password", (least, most)),
         ("PasswordChange", "new_password", (least, most)),
-        # What is only compared may have been chosen under other settings.
+        # An existing password may have been chosen under other settings.
         ("PasswordChange", "current_password", (1, 1024)),
         ("LoginRequest", "password", (1, 1024)),
     ):
@@ -381,7 +381,7 @@ def test_limits_of_passwords_follow_the_settings(
         assert (field["format"], field["writeOnly"]) == ("password", True)
 
 
-async def test_the_limits_that_are_told_are_the_limits(make_settings: SettingsFactory) -> None:
+async def test_documented_limits_are_enforced(make_settings: SettingsFactory) -> None:
     app = create_app(make_settings(password_min_length=10, password_max_length=70))
     password = app.openapi()["components"]["schemas"]["Registration"]["properties"]["password"]
     least, most = password["minLength"], password["maxLength"]
@@ -392,7 +392,7 @@ async def test_the_limits_that_are_told_are_the_limits(make_settings: SettingsFa
             assert (await api.post("/register", json=body)).status_code == status, length
 
 
-# The form of the document -------------------------------------------------------------------------
+# Structure of the document ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("which", ["app", "own", "bare"])
@@ -419,7 +419,7 @@ def test_it_is_openapi_3_1(request: pytest.FixtureRequest, which: str) -> None:
         assert isinstance(_resolved(reference, document), dict), reference
 
 
-def test_security_names_what_there_is(app: FastAPI, own: FastAPI) -> None:
+def test_security_names_existing_schemes(app: FastAPI, own: FastAPI) -> None:
     for document in (app.openapi(), own.openapi()):
         schemes = document["components"]["securitySchemes"]
         for name, scheme in schemes.items():
@@ -440,13 +440,13 @@ def test_security_names_what_there_is(app: FastAPI, own: FastAPI) -> None:
                         assert set(scopes) <= flow["scopes"].keys(), where
 
 
-def test_a_401_is_documented_where_there_is_one(app: FastAPI) -> None:
+def test_protected_routes_document_401(app: FastAPI) -> None:
     for where, operation in _operations(app.openapi()):
         refused = bool(operation.get("security")) or where == "post /login"
         assert ("401" in operation["responses"]) is refused, where
 
 
-def test_every_refusal_is_a_problem_document(app: FastAPI) -> None:
+def test_every_error_response_has_the_problem_schema(app: FastAPI) -> None:
     for where, operation in _operations(app.openapi()):
         is_oauth = where.split(" ")[1].split("/")[1] == "token"
         name = "OAuthError" if is_oauth else "Problem"
@@ -457,13 +457,13 @@ def test_every_refusal_is_a_problem_document(app: FastAPI) -> None:
                 assert response["content"] == content, where
 
 
-def test_nothing_of_ours_is_left_over(app: FastAPI) -> None:
+def test_internal_extensions_are_removed(app: FastAPI) -> None:
     text = str(app.openapi())
     assert "x-limit" not in text
     assert "HTTPValidationError" not in text
 
 
-async def test_it_is_served_while_docs_are_on(make_settings: SettingsFactory) -> None:
+async def test_document_is_served_if_docs_are_enabled(make_settings: SettingsFactory) -> None:
     for docs in (True, False):
         app = create_app(make_settings(docs=docs))
         async with client(app) as api:
@@ -476,7 +476,7 @@ async def test_it_is_served_while_docs_are_on(make_settings: SettingsFactory) ->
 
 
 def _filled(path: str) -> str:
-    return re.sub(r"\{[^}]+\}", SOMEBODY, path)
+    return re.sub(r"\{[^}]+\}", UNUSED_ID, path)
 
 
 def _flat(dependant: Dependant) -> Iterator[Dependant]:
@@ -511,7 +511,7 @@ def _resolved(reference: str, document: Document) -> Any:
 
 
 def _strings(schema: Document, document: Document, path: str) -> Iterator[tuple[str, Document]]:
-    """Every schema of a string below `schema`, each with where it is."""
+    """Yields every string schema below `schema` with its location."""
     if "$ref" in schema:
         yield from _strings(_resolved(schema["$ref"], document), document, path)
     if schema.get("type") == "string":

@@ -1,4 +1,4 @@
-"""`current_user` and `current_identity`: who decides, which gate refuses, what it costs."""
+"""`current_user` and `current_identity`: order of strategies, refusals, number of queries."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -26,7 +26,7 @@ from authapi.web.resolver import Gate
 from tests.conftest import SettingsFactory
 from tests.strategies.contract import bearer_of, cookie_of, refusal, statements
 from tests.strategies.test_basic import basic
-from tests.web.answers import BEARER
+from tests.web.responses import BEARER
 
 INVALID = f'{BEARER}, error="invalid_token"'
 COOKIE = 'Cookie realm="authapi", cookie-name="authapi"'
@@ -37,7 +37,7 @@ Headers = dict[str, str]
 
 
 def own_app(settings: Settings, **gates: Gate[object]) -> FastAPI:
-    """An application of somebody's own, with one GET route a gate, which tells who came."""
+    """An importing application with a GET route for each gate, which returns the caller."""
     auth = AuthAPI(settings)
     app = FastAPI(lifespan=auth.lifespan)
     auth.install(app)
@@ -47,7 +47,7 @@ def own_app(settings: Settings, **gates: Gate[object]) -> FastAPI:
 
 
 def telling(gate: Gate[object]) -> Callable[..., str | None]:
-    """A handler behind `gate`: the strategy of an identity, the address of a user, or None."""
+    """Returns a handler behind `gate`, which returns strategy or address of the caller."""
 
     def handler(who: Annotated[object, Depends(gate)]) -> str | None:
         if isinstance(who, Identity):
@@ -58,7 +58,7 @@ def telling(gate: Gate[object]) -> Callable[..., str | None]:
 
 
 async def credentials(api: Client, user: User) -> dict[str, Headers]:
-    """A good credential of each built-in strategy, as headers."""
+    """Returns headers with a valid credential of each built-in strategy."""
     body = {"email": user.email, "password": PASSWORD}
     found: dict[str, Headers] = {"basic": dict(basic(user.email))}
     for strategy, read in (("session", cookie_of), ("token", bearer_of), ("jwt", bearer_of)):
@@ -69,7 +69,7 @@ async def credentials(api: Client, user: User) -> dict[str, Headers]:
 
 
 def challenges(response: httpx.Response) -> list[str]:
-    """What a refusal invites."""
+    """Returns the challenges of a refusal."""
     return response.headers.get_list("www-authenticate")
 
 
@@ -80,11 +80,11 @@ async def opened(settings: Settings, **gates: Gate[object]) -> AsyncIterator[Cli
         yield api
 
 
-# Which strategy decides ------------------------------------------------------------------------
+# Which strategy decides ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("order", [ALL, ALL[::-1], ("jwt", "session", "basic", "token")])
-async def test_headers_come_before_the_cookie(
+async def test_header_credentials_come_before_the_cookie(
     make_settings: SettingsFactory, order: tuple[str, ...]
 ) -> None:
     gates = {"given": current_identity(*order), "every": current_identity()}
@@ -92,24 +92,24 @@ async def test_headers_come_before_the_cookie(
         alice, bob = await api.create_user(), await api.create_user()
         good = await credentials(api, alice)
         cookie = (await credentials(api, bob))["session"]
-        # The first of a day is written down as a login.
+        # The first authentication of a day is recorded as a login.
         assert (await api.get("/given", headers=good["basic"])).json() == "basic"
         for path in ("/given", "/every"):
             assert (await api.get(path, headers=cookie)).json() == "session"
             for name in ("token", "jwt", "basic"):
-                api.services.known.forget()
+                api.services.identity_cache.clear()
                 with statements(api) as seen:
                     answer = await api.get(path, headers={**cookie, **good[name]})
                 assert answer.json() == name
                 assert len(seen) == 1, "the cookie is not even looked up"
 
 
-async def test_a_known_cookie_stands_in_for_no_other_credential(
+async def test_cached_cookie_does_not_replace_another_credential(
     make_settings: SettingsFactory,
 ) -> None:
     async with opened(make_settings(), every=current_identity()) as api:
         cookie = (await credentials(api, await api.create_user()))["session"]
-        for _ in range(2):  # unknown, then known
+        for _ in range(2):  # not cached, then cached
             assert (await api.get("/every", headers=cookie)).status_code == 200
         with statements(api) as seen:
             for wrong in ("Bearer a.b.c", "Bearer aat_nobody", "Bearer nothing", "bearer"):
@@ -124,10 +124,10 @@ async def test_a_known_cookie_stands_in_for_no_other_credential(
 
 
 @pytest.mark.parametrize("first", ["jwt", "api_key"])
-async def test_among_headers_the_order_given_decides(
+async def test_order_of_strategies_decides_among_header_credentials(
     make_settings: SettingsFactory, first: str
 ) -> None:
-    foreign = "tests.strategies.test_foreign:ApiKey"
+    foreign = "tests.strategies.test_custom_strategy:ApiKey"
     second = {"jwt": "api_key", "api_key": "jwt"}[first]
     settings = make_settings(strategies=("session", "jwt", foreign))
     async with opened(settings, either=current_identity(first, second)) as api:
@@ -139,7 +139,9 @@ async def test_among_headers_the_order_given_decides(
         assert (await api.get("/either")).json() == "jwt"
 
 
-async def test_a_bad_header_is_not_saved_by_a_good_cookie(make_settings: SettingsFactory) -> None:
+async def test_invalid_header_is_refused_beside_a_valid_cookie(
+    make_settings: SettingsFactory,
+) -> None:
     gates = {"strict": current_user(), "lax": current_user(optional=True)}
     async with opened(make_settings(strategies=ALL), **gates) as api:
         alice = await api.create_user()
@@ -169,7 +171,7 @@ async def test_a_bad_header_is_not_saved_by_a_good_cookie(make_settings: Setting
                 assert refusal(answer)["code"] == "unauthenticated"
 
 
-async def test_a_scheme_of_a_proxy_in_front_is_absent(make_settings: SettingsFactory) -> None:
+async def test_credential_for_a_proxy_is_ignored(make_settings: SettingsFactory) -> None:
     gates = {"strict": current_user(), "lax": current_user(optional=True)}
     unknown = ("Digest username=x", "Negotiate abc", "Basic YTpi")
     async with opened(make_settings(), **gates) as api:
@@ -185,7 +187,7 @@ async def test_a_scheme_of_a_proxy_in_front_is_absent(make_settings: SettingsFac
                 assert answer.json() == alice.email, credential
 
 
-async def test_a_route_speaks_only_its_own_strategies(make_settings: SettingsFactory) -> None:
+async def test_route_accepts_only_its_own_strategies(make_settings: SettingsFactory) -> None:
     gates = {name: current_identity(name) for name in ALL}
     async with opened(make_settings(strategies=ALL), **gates) as api:
         alice = await api.create_user()
@@ -198,18 +200,20 @@ async def test_a_route_speaks_only_its_own_strategies(make_settings: SettingsFac
                     assert (answer.status_code, answer.json()) == (200, name)
                 else:
                     assert answer.status_code == 401, (route, name)
-                    assert len(seen) == 0, "what the route does not speak costs no query"
-        # A header that it does not speak is not passed over for the cookie, as a cookie is for it.
+                    assert len(seen) == 0, (
+                        "a credential that the route does not accept costs no query"
+                    )
+        # The cookie does not replace a header that the route does not accept.
         both = {**good["session"], **good["token"]}
         assert (await api.get("/session", headers=both)).status_code == 401
         assert (await api.get("/token", headers=both)).json() == "token"
         assert (await api.get("/jwt", headers=both)).status_code == 401
 
 
-# The gates ---------------------------------------------------------------------------------------
+# The gates ----------------------------------------------------------------------------------------
 
 
-async def test_the_gates_in_their_order(make_settings: SettingsFactory) -> None:
+async def test_requirements_are_checked_in_order(make_settings: SettingsFactory) -> None:
     gate = current_user(
         scopes={"b", "a"}, verified=True, superuser=True, fresh=timedelta(minutes=5)
     )
@@ -229,8 +233,8 @@ async def test_the_gates_in_their_order(make_settings: SettingsFactory) -> None:
                 challenges(found),
             )
 
-        nobody = await api.get("/guarded")
-        assert (nobody.status_code, nobody.json()["code"]) == (401, "unauthenticated")
+        anonymous = await api.get("/guarded")
+        assert (anonymous.status_code, anonymous.json()["code"]) == (401, "unauthenticated")
 
         assert await answer() == (401, "inactive_account", [BEARER, COOKIE])
         user = replace(user, is_active=True)
@@ -242,7 +246,7 @@ async def test_the_gates_in_their_order(make_settings: SettingsFactory) -> None:
         lacking = f'{BEARER}, error="insufficient_scope", scope="a b"'
         assert await answer() == (403, "insufficient_scope", [lacking])
         scopes = {"a", "c"}
-        assert await answer() == (403, "insufficient_scope", [lacking]), "all of them, not some"
+        assert await answer() == (403, "insufficient_scope", [lacking]), "each scope is required"
         scopes = {"a", "b"}
 
         assert await answer() == (403, "email_not_confirmed", [])
@@ -270,7 +274,7 @@ async def test_the_gates_in_their_order(make_settings: SettingsFactory) -> None:
         (current_identity(superuser=True), {"is_superuser": False}, 403, "superuser_required"),
     ],
 )
-async def test_each_gate_alone(
+async def test_each_requirement_is_checked_alone(
     make_settings: SettingsFactory,
     gate: Gate[object],
     broken: dict[str, Any],
@@ -287,7 +291,7 @@ async def test_each_gate_alone(
         assert (answer.status_code, answer.json()["code"]) == (status, code)
 
 
-async def test_fresh_is_counted_from_the_login(make_settings: SettingsFactory) -> None:
+async def test_freshness_is_measured_from_the_login(make_settings: SettingsFactory) -> None:
     gates = {
         "short": current_user(fresh=timedelta(seconds=30)),
         "setting": current_user(fresh=True),
@@ -316,7 +320,7 @@ async def test_fresh_is_counted_from_the_login(make_settings: SettingsFactory) -
             assert [text.rpartition(", ")[2] for text in ages] == ['max_age="30"', 'max_age="90"']
 
 
-async def test_nobody_logged_in_with_a_personal_token(make_settings: SettingsFactory) -> None:
+async def test_personal_access_token_is_never_fresh(make_settings: SettingsFactory) -> None:
     async with opened(make_settings(), guarded=current_user(fresh=True)) as api:
         alice = await api.create_user()
         with acting_as(alice):
@@ -326,7 +330,7 @@ async def test_nobody_logged_in_with_a_personal_token(make_settings: SettingsFac
         assert refusal(answer)["code"] == "stale_authentication"
 
 
-async def test_the_example_of_the_contract(make_settings: SettingsFactory) -> None:
+async def test_gates_of_several_kinds_in_one_application(make_settings: SettingsFactory) -> None:
     gate = current_user("jwt", "token", scopes={"reports:read"})
     async with opened(make_settings(scopes={"reports:read": "Read"}), reports=gate) as api:
         alice = await api.create_user()
@@ -348,7 +352,7 @@ async def test_the_example_of_the_contract(make_settings: SettingsFactory) -> No
             assert (answer.status_code, challenges(answer)) == (401, [BEARER])
 
 
-async def test_optional(make_settings: SettingsFactory) -> None:
+async def test_optional_gate_accepts_anonymous_requests(make_settings: SettingsFactory) -> None:
     gates = {"user": current_user(optional=True), "identity": current_identity(optional=True)}
     async with opened(make_settings(), **gates) as api:
         alice = await api.create_user()
@@ -368,10 +372,10 @@ async def test_optional(make_settings: SettingsFactory) -> None:
                 assert challenges(await api.get(path, headers=headers)) == [INVALID, COOKIE]
 
 
-# What a 401 says --------------------------------------------------------------------------------
+# Challenges of a 401 ------------------------------------------------------------------------------
 
 
-async def test_all_challenges_are_there_and_equal_ones_once(make_settings: SettingsFactory) -> None:
+async def test_response_has_each_challenge_once(make_settings: SettingsFactory) -> None:
     gates = {
         "every": current_user(),
         "two": current_user("jwt", "token"),
@@ -388,7 +392,7 @@ async def test_all_challenges_are_there_and_equal_ones_once(make_settings: Setti
     }
 
 
-async def test_error_is_told_only_of_a_token_that_was_sent(make_settings: SettingsFactory) -> None:
+async def test_challenge_has_error_only_for_a_sent_token(make_settings: SettingsFactory) -> None:
     async with opened(make_settings(strategies=ALL), every=current_user()) as api:
         for headers, expected in (
             ({}, BEARER),
@@ -405,7 +409,7 @@ async def test_error_is_told_only_of_a_token_that_was_sent(make_settings: Settin
             assert challenges(answer) == [expected, BASIC, COOKIE], headers
 
 
-async def test_every_reason_has_the_same_body(make_settings: SettingsFactory) -> None:
+async def test_all_invalid_credentials_have_the_same_body(make_settings: SettingsFactory) -> None:
     gates = {name: current_user(name) for name in ALL} | {"every": current_user()}
     async with opened(make_settings(strategies=ALL), **gates) as api:
         alice = await api.create_user()
@@ -421,10 +425,10 @@ async def test_every_reason_has_the_same_body(make_settings: SettingsFactory) ->
     assert all(body == bodies[0] for body in bodies)
 
 
-# One object, one resolution -----------------------------------------------------------------------
+# Identity of gates, number of authentications -----------------------------------------------------
 
 
-def test_equal_arguments_give_the_same_object() -> None:
+def test_equal_arguments_return_the_same_gate() -> None:
     for make in (current_user, current_identity):
         assert make() is make()
         assert make("jwt") is make("jwt")
@@ -449,9 +453,9 @@ def test_equal_arguments_give_the_same_object() -> None:
     assert {id(current_user())}.isdisjoint({id(current_identity())})
 
 
-def test_scopes_are_not_one_string() -> None:
+def test_scopes_must_not_be_a_string() -> None:
     for make in (current_user, current_identity):
-        with pytest.raises(TypeError, match="one string"):
+        with pytest.raises(TypeError, match="not a string"):
             make(scopes="reports:read")
 
 
@@ -467,7 +471,7 @@ async def test_dependency_overrides_find_it(make_settings: SettingsFactory) -> N
         assert (await api.get("/mine")).status_code == 401
 
 
-async def test_one_resolution_however_many_gates_ask(make_settings: SettingsFactory) -> None:
+async def test_several_gates_authenticate_once(make_settings: SettingsFactory) -> None:
     auth = AuthAPI(make_settings(scopes={"a": "A"}))
     app = FastAPI(lifespan=auth.lifespan)
     auth.install(app)
@@ -501,13 +505,13 @@ async def test_one_resolution_however_many_gates_ask(make_settings: SettingsFact
         ):
             with statements(api) as seen:
                 assert (await api.get("/many", headers=dead)).status_code == 401
-            assert len(seen) == 1, "a refusal is remembered too"
+            assert len(seen) == 1, "the result of a refused strategy is kept too"
 
 
-async def test_requests_know_nothing_of_one_another(api: Client) -> None:
+async def test_concurrent_requests_are_independent(api: Client) -> None:
     users = [await api.create_user() for _ in range(4)]
     good = [credential for user in users for credential in (await credentials(api, user)).values()]
-    del good[::4]  # Basic is off
+    del good[::4]  # Basic is not configured
     asked = good * 5
     answers = await asyncio.gather(*(api.get("/me", headers=headers) for headers in asked))
     owners = [str(user.id) for user in users for _ in range(3)] * 5
@@ -517,7 +521,7 @@ async def test_requests_know_nothing_of_one_another(api: Client) -> None:
 # Start-up -----------------------------------------------------------------------------------------
 
 
-async def test_an_unknown_name_stops_the_start_and_names_the_route(
+async def test_unknown_strategy_fails_the_start_and_names_the_route(
     make_settings: SettingsFactory,
 ) -> None:
     app = own_app(make_settings(), fine=current_user("jwt"))
@@ -535,13 +539,15 @@ async def test_an_unknown_name_stops_the_start_and_names_the_route(
     )
 
 
-async def test_a_known_name_that_is_switched_off_is_unknown(make_settings: SettingsFactory) -> None:
+async def test_built_in_strategy_that_is_not_configured_is_unknown(
+    make_settings: SettingsFactory,
+) -> None:
     with pytest.raises(ConfigurationError, match="GET /secret: unknown strategy 'basic'"):
         async with opened(make_settings(), secret=current_user("session", "basic")):
             pass
 
 
-async def test_an_unknown_name_of_a_websocket_route(make_settings: SettingsFactory) -> None:
+async def test_unknown_strategy_of_a_websocket_route(make_settings: SettingsFactory) -> None:
     app = own_app(make_settings())
     app.add_api_websocket_route("/live", telling(current_user("nope")))
     with pytest.raises(ConfigurationError, match="WEBSOCKET /live: unknown strategy 'nope'"):
@@ -549,7 +555,7 @@ async def test_an_unknown_name_of_a_websocket_route(make_settings: SettingsFacto
             pass
 
 
-async def test_an_unknown_name_behind_another_dependency(make_settings: SettingsFactory) -> None:
+async def test_unknown_strategy_in_a_nested_dependency(make_settings: SettingsFactory) -> None:
     def outer(inner: Annotated[object, Depends(telling(current_identity("nope")))]) -> object:
         return inner
 
@@ -560,7 +566,7 @@ async def test_an_unknown_name_behind_another_dependency(make_settings: Settings
             pass
 
 
-async def test_a_scope_that_nobody_can_hold_is_told(
+async def test_undefined_scope_is_logged_as_a_warning(
     make_settings: SettingsFactory, caplog: pytest.LogCaptureFixture
 ) -> None:
     settings = make_settings(scopes={"a": "A"})
@@ -568,27 +574,27 @@ async def test_a_scope_that_nobody_can_hold_is_told(
         pass
     warnings = [record.getMessage() for record in caplog.records if record.name == "authapi"]
     assert len(warnings) == 1
-    assert "/guarded asks for scope 'typo'" in warnings[0]
+    assert "/guarded requires scope 'typo'" in warnings[0]
 
 
-async def test_without_install_the_error_says_so() -> None:
+async def test_gate_without_installation_raises_runtime_error() -> None:
     app = FastAPI()
     app.get("/reports")(telling(current_user()))
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as plain:
-        with pytest.raises(RuntimeError, match=r"no authapi: call AuthAPI\(\).install\(app\)"):
+        with pytest.raises(RuntimeError, match=r"not installed: call AuthAPI\(\).install\(app\)"):
             await plain.get("/reports")
 
 
-async def test_an_unknown_unit_of_routes(make_settings: SettingsFactory) -> None:
+async def test_unknown_unit_of_routes_is_refused(make_settings: SettingsFactory) -> None:
     auth = AuthAPI(make_settings())
     with pytest.raises(
-        ConfigurationError, match="no unit of routes 'nope'; there are me, export, regis"
+        ConfigurationError, match="unknown unit of routes 'nope'; the units are me, export, regis"
     ):
         auth.install(FastAPI(), include=["login", "nope"])
 
 
-# An application of somebody's own -----------------------------------------------------------------
+# Importing application ----------------------------------------------------------------------------
 
 
 async def test_gates_on_included_routers(make_settings: SettingsFactory) -> None:
@@ -634,7 +640,7 @@ async def test_only_the_gates_without_any_route(make_settings: SettingsFactory) 
 
 @pytest.fixture
 def mounted(make_settings: SettingsFactory) -> FastAPI:
-    """An application with another below it, and a third below that; all have gates."""
+    """An application with gates, which mounts another with gates, which mounts a third."""
     app = own_app(make_settings(), here=current_user("jwt"))
     below, deep = FastAPI(title="below"), FastAPI(title="deep")
     below.get("/there")(telling(current_user("jwt", "session")))
@@ -663,7 +669,7 @@ async def test_gates_in_a_mounted_application(mounted: FastAPI) -> None:
         assert (await api.get("/below/deep/down", headers=good["token"])).json() == alice.email
 
 
-async def test_an_unknown_name_in_a_mounted_application(mounted: FastAPI) -> None:
+async def test_unknown_strategy_in_a_mounted_application(mounted: FastAPI) -> None:
     [below] = [route.app for route in mounted.routes if getattr(route, "path", "") == "/below"]  # type: ignore[attr-defined]  # a Mount
     below.get("/late")(telling(current_user("nope")))
     with pytest.raises(ConfigurationError, match="GET /below/late: unknown strategy 'nope'"):
@@ -671,14 +677,14 @@ async def test_an_unknown_name_in_a_mounted_application(mounted: FastAPI) -> Non
             pass
 
 
-async def test_the_document_of_a_mounted_application(mounted: FastAPI) -> None:
+async def test_document_of_a_mounted_application_has_its_security(mounted: FastAPI) -> None:
     async with client(mounted) as api:
         document = (await api.get("/below/openapi.json")).json()
     assert document["paths"]["/there"]["get"]["security"] == [{"jwt": []}, {"session": []}]
     assert document["components"]["securitySchemes"].keys() == {"jwt", "session", "token"}
 
 
-async def test_a_mounted_application_without_gates_is_left_alone(
+async def test_mounted_application_without_gates_is_unchanged(
     make_settings: SettingsFactory,
 ) -> None:
     app, foreign = own_app(make_settings()), FastAPI()
@@ -693,13 +699,13 @@ async def test_a_mounted_application_without_gates_is_left_alone(
     assert (answer.status_code, answer.json()) == (418, {"detail": "short and stout"})
 
 
-# What goes wrong inside ---------------------------------------------------------------------------
+# Internal errors ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     "kind", [SessionStrategy, TokenStrategy, JWTStrategy, BasicStrategy], ids=lambda kind: kind.name
 )
-async def test_what_nobody_foresaw_is_a_500_and_never_a_200(
+async def test_exception_in_a_strategy_is_500(
     make_settings: SettingsFactory, monkeypatch: pytest.MonkeyPatch, kind: type[Strategy]
 ) -> None:
     unforeseen: list[Exception] = []
@@ -722,23 +728,23 @@ async def test_what_nobody_foresaw_is_a_500_and_never_a_200(
                     assert answer.headers["content-type"] == "application/problem+json"
 
 
-async def test_a_database_that_is_away_is_no_401(
+async def test_unavailable_database_is_503(
     make_settings: SettingsFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # A client that is told 401 throws its credential away.
+    # After a 401, a client discards its credential.
     gates = {"strict": current_user(), "lax": current_user(optional=True)}
     async with opened(make_settings(strategies=ALL), **gates) as api:
         alice = await api.create_user()
         good = await credentials(api, alice)
 
-        def away() -> Any:
+        def unavailable() -> Any:
             raise StorageUnavailable
 
-        monkeypatch.setattr(api.services.database, "read", away)
+        monkeypatch.setattr(api.services.database, "read", unavailable)
         for path in ("/strict", "/lax"):
             for headers in good.values():
                 answer = await api.get(path, headers=headers)
                 assert answer.status_code == 503
                 assert answer.headers["retry-after"] == "1"
                 assert "www-authenticate" not in answer.headers
-        assert (await api.get("/strict")).status_code == 401, "nothing was asked of it"
+        assert (await api.get("/strict")).status_code == 401, "no query was sent"

@@ -1,4 +1,4 @@
-"""Methods, paths and bodies that a route does not have, and that no route is open by mistake."""
+"""Unknown methods and paths, limits of bodies, and the gates of all routes."""
 
 import asyncio
 from collections import defaultdict
@@ -14,9 +14,9 @@ from authapi import AuthAPI, User, create_app, current_user
 from authapi.testing import PASSWORD, client
 from authapi.web.routing import ProtectedRoute
 from tests.conftest import SettingsFactory
-from tests.web.answers import input_errors, is_public, problem
+from tests.web.asgi import ask
 from tests.web.operations import Operation, operations
-from tests.web.raw import ask
+from tests.web.responses import input_errors, is_public, problem
 
 PAGES = {f"/account/{name}" for name in ("confirm", "forgot", "invitation", "reset", "undo")}
 UNDOCUMENTED = {"/docs", "/docs/{name}", "/openapi.json", *PAGES, "/account/page.css"}
@@ -38,9 +38,9 @@ async def app(make_settings: SettingsFactory) -> AsyncIterator[FastAPI]:
 
 
 def readers(app: FastAPI) -> Iterator[tuple[Operation, list[tuple[bytes, bytes]]]]:
-    """The operations that read a body, each with the header that says of what type it is.
+    """Returns the operations that read a body, each with its Content-Type header.
 
-    Not those that read a form of somebody who has to be known: they ask who that is first.
+    Without those that read the form of an authenticated caller: they authenticate first.
     """
     form = "application/x-www-form-urlencoded"
     found = [
@@ -57,7 +57,7 @@ def readers(app: FastAPI) -> Iterator[tuple[Operation, list[tuple[bytes, bytes]]
 # Methods and paths
 
 
-async def test_other_methods_are_told_which_there_are(app: FastAPI) -> None:
+async def test_method_not_allowed_lists_all_methods(app: FastAPI) -> None:
     paths = defaultdict(set)
     for operation in operations(app):
         paths[operation.path].add(operation.method)
@@ -79,7 +79,7 @@ async def test_other_methods_are_told_which_there_are(app: FastAPI) -> None:
                 assert "CANARY" not in response.text
 
 
-async def test_another_spelling_of_a_path_is_another_path(app: FastAPI) -> None:
+async def test_paths_are_matched_exactly(app: FastAPI) -> None:
     found = operations(app)
     parents = {operation.template.rpartition("/{")[0] for operation in found}
     for operation in found:
@@ -99,14 +99,14 @@ async def test_another_spelling_of_a_path_is_another_path(app: FastAPI) -> None:
     [b"/", b"", b"*", b"/x", b"/.git/HEAD", b"/graphql", b"/static/", b"/metrics", b"//evil.com/"],
 )
 @pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS", "TRACE", "FOO"])
-async def test_what_is_not_there(app: FastAPI, method: str, path: bytes) -> None:
+async def test_unknown_paths_are_not_found(app: FastAPI, method: str, path: bytes) -> None:
     problem(await ask(app, method, path, headers=[(b"host", b"evil.com")]), 404, "not_found")
 
 
-# What is open
+# Public routes
 
 
-async def test_who_is_let_in_is_what_the_document_says(app: FastAPI) -> None:
+async def test_gates_match_the_documented_security(app: FastAPI) -> None:
     found = operations(app)
     assert sum(bool(operation.security) for operation in found) > 10
     for operation in found:
@@ -117,7 +117,7 @@ async def test_who_is_let_in_is_what_the_document_says(app: FastAPI) -> None:
             assert response.status_code != 401
 
 
-async def test_every_route_is_documented_or_known_not_to_be(app: FastAPI) -> None:
+async def test_undocumented_routes_are_exactly_these(app: FastAPI) -> None:
     documented = {operation.template for operation in operations(app)}
     served = {
         getattr(route, "path_format", route.path) for route in iter_route_contexts(app.routes)
@@ -126,7 +126,7 @@ async def test_every_route_is_documented_or_known_not_to_be(app: FastAPI) -> Non
     assert documented <= served
 
 
-def test_a_protected_route_cannot_be_defined_without_a_gate() -> None:
+def test_protected_route_without_a_gate_raises_type_error() -> None:
     router = APIRouter(route_class=ProtectedRoute)
 
     def nothing() -> None:
@@ -135,7 +135,7 @@ def test_a_protected_route_cannot_be_defined_without_a_gate() -> None:
     def inner(user: Annotated[User, Depends(current_user())]) -> User:
         return user
 
-    with pytest.raises(TypeError, match="nothing at /open lacks a gate"):
+    with pytest.raises(TypeError, match="nothing at /open has no gate"):
         router.get("/open")(nothing)
 
     def optional(_: Annotated[User | None, Depends(current_user(optional=True))]) -> None:
@@ -153,7 +153,7 @@ def test_a_protected_route_cannot_be_defined_without_a_gate() -> None:
 # Bodies
 
 
-async def test_a_route_that_asks_its_gate_itself_can_be_overridden_like_any_other(
+async def test_directly_called_gate_can_be_overridden(
     make_settings: SettingsFactory,
 ) -> None:
     app = create_app(make_settings())
@@ -167,7 +167,7 @@ async def test_a_route_that_asks_its_gate_itself_can_be_overridden_like_any_othe
         assert (await api.get("/me")).json()["id"] == str(alice.id)
 
 
-async def test_a_body_is_refused_by_the_length_that_it_announces(app: FastAPI) -> None:
+async def test_body_is_refused_by_its_content_length(app: FastAPI) -> None:
     async def receive() -> Message:
         raise AssertionError("the body was read")
 
@@ -183,7 +183,7 @@ async def test_a_body_is_refused_by_the_length_that_it_announces(app: FastAPI) -
             problem(response, 413, "body_too_large")
 
 
-async def test_a_body_of_no_announced_length_is_read_no_further_than_the_limit(
+async def test_chunked_body_is_read_up_to_the_limit(
     app: FastAPI,
 ) -> None:
     read = 0
@@ -206,7 +206,7 @@ async def test_a_body_of_no_announced_length_is_read_no_further_than_the_limit(
         assert read == LIMIT // 1024 + 1
 
 
-async def test_a_body_may_be_as_long_as_the_limit(app: FastAPI) -> None:
+async def test_body_as_long_as_the_limit_is_accepted(app: FastAPI) -> None:
     body = b'{"email": "a@example.com", "password": "%s"}' % PASSWORD.encode()
     for padding, status in [(LIMIT - len(body), 201), (LIMIT - len(body) + 1, 413)]:
         for announced in (True, False):
@@ -218,7 +218,7 @@ async def test_a_body_may_be_as_long_as_the_limit(app: FastAPI) -> None:
             assert response.status_code == status
 
 
-async def test_the_limits_are_settings(make_settings: SettingsFactory) -> None:
+async def test_body_limits_follow_the_settings(make_settings: SettingsFactory) -> None:
     app = create_app(make_settings(max_body_bytes=1024, max_json_depth=4))
     async with client(app) as api:
         body = {"email": "a@example.com", "password": PASSWORD, "name": "x" * 1024}
@@ -227,7 +227,7 @@ async def test_the_limits_are_settings(make_settings: SettingsFactory) -> None:
         assert (await api.post("/register", json=[[[[]]]])).status_code == 422
 
 
-async def test_a_client_that_hangs_up_is_no_error(
+async def test_client_disconnect_is_not_logged_as_an_error(
     app: FastAPI, caplog: pytest.LogCaptureFixture
 ) -> None:
     for operation, headers in readers(app):
@@ -237,13 +237,13 @@ async def test_a_client_that_hangs_up_is_no_error(
             operation.path.encode(),
             headers=[(b"content-length", b"100"), *headers],
             body=[b'{"email'],
-            hangs_up=True,
+            disconnects=True,
         )
         assert response.status_code == 400
     assert not caplog.records
 
 
-async def test_bodies_of_the_applications_own_routes_are_its_own_business(
+async def test_body_limit_does_not_apply_to_routes_of_the_importing_application(
     make_settings: SettingsFactory,
 ) -> None:
     auth = AuthAPI(make_settings())
@@ -259,7 +259,9 @@ async def test_bodies_of_the_applications_own_routes_are_its_own_business(
         assert input_errors(await api.post("/upload", json=[])) == [(("body",), "dict_type")]
 
 
-async def test_our_routes_are_found_among_those_of_others(make_settings: SettingsFactory) -> None:
+async def test_own_routes_match_among_routes_of_the_importing_application(
+    make_settings: SettingsFactory,
+) -> None:
     auth = AuthAPI(make_settings())
     app = FastAPI(lifespan=auth.lifespan)
     auth.install(app)
@@ -279,7 +281,7 @@ async def test_our_routes_are_found_among_those_of_others(make_settings: Setting
         assert (await api.get("/health/live")).json() == {"status": "ok"}
 
 
-async def test_a_body_that_comes_by_drops_has_a_time_for_all_of_it(
+async def test_slow_body_has_one_deadline(
     make_settings: SettingsFactory,
 ) -> None:
     drops = 0

@@ -1,4 +1,4 @@
-"""The JSON that goes in and out, and that the OpenAPI document says all of it."""
+"""Schemas of requests and responses, and their completeness in the OpenAPI document."""
 
 import json
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ def subclasses(kind: type[BaseModel]) -> Iterator[type[BaseModel]]:
 
 
 def strings(schema: Any, where: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every schema of a string inside `schema`."""
+    """Yields every string schema inside `schema`."""
     if isinstance(schema, dict):
         if schema.get("type") == "string":
             yield where, schema
@@ -45,7 +45,7 @@ def request_bodies(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, An
                 yield f"{method.upper()} {path}", schema
 
 
-def test_what_comes_in_is_strict_and_closed() -> None:
+def test_inputs_are_strict_and_forbid_extra_members() -> None:
     found = [kind for kind in subclasses(Input) if kind.__module__.startswith(schemas.__name__)]
     assert len(found) >= 5
     for kind in found:
@@ -53,7 +53,7 @@ def test_what_comes_in_is_strict_and_closed() -> None:
         assert kind.model_config["extra"] == "forbid"
 
 
-def test_what_goes_out_cannot_have_a_member_by_accident() -> None:
+def test_outputs_forbid_extra_members() -> None:
     for kind in subclasses(Output):
         if kind.__module__.startswith(schemas.__name__) and kind not in (
             schemas.LoginOut,
@@ -64,7 +64,7 @@ def test_what_goes_out_cannot_have_a_member_by_accident() -> None:
         HealthOut(status="ok", version="1")  # type: ignore[call-arg]  # which is the point
 
 
-def test_no_output_has_a_member_for_a_secret() -> None:
+def test_no_output_has_a_secret_member() -> None:
     secret = {"password", "password_hash", "secret", "secret_hash", "hash", "token", "cookie"}
     kinds = [kind for kind in subclasses(Output) if kind.__module__.startswith(schemas.__name__)]
     for kind in kinds:
@@ -96,14 +96,14 @@ def test_times_are_utc_to_the_microsecond() -> None:
     "name",
     ["a\x00", "a\x1f", "a\x7f", "a\x85", "a\u2028", "a\u2029", "a\n", "\n", "a\r\nb"],
 )
-def test_a_name_is_one_line(name: str) -> None:
+def test_name_with_a_line_break_is_refused(name: str) -> None:
     for kind, more in ((Registration, EMAIL), (NewToken, {})):
         with pytest.raises(ValidationError):
             kind.model_validate({**more, "name": name})
 
 
 @pytest.mark.parametrize("name", ["O'Brien", "李", "🦉", " a ", "<b>", "'; DROP TABLE users; --"])
-def test_a_name_may_be_any_text(name: str) -> None:
+def test_name_accepts_any_script(name: str) -> None:
     assert Registration.model_validate({**EMAIL, "name": name}).name == name
 
 
@@ -116,7 +116,7 @@ def app(make_settings: SettingsFactory) -> FastAPI:
     return create_app(make_settings(scopes=scopes, password_min_length=20))
 
 
-def test_every_string_that_comes_in_is_bounded(app: FastAPI) -> None:
+def test_every_input_string_has_a_maximum_length(app: FastAPI) -> None:
     count = 0
     for where, schema in request_bodies(app.openapi()):
         for place, string in strings(schema, where):
@@ -127,7 +127,7 @@ def test_every_string_that_comes_in_is_bounded(app: FastAPI) -> None:
     assert count > 10
 
 
-def test_passwords_are_marked_as_such(app: FastAPI) -> None:
+def test_passwords_have_the_password_format(app: FastAPI) -> None:
     for where, schema in request_bodies(app.openapi()):
         for name, field in schema.get("properties", {}).items():
             if "password" in name:
@@ -135,7 +135,7 @@ def test_passwords_are_marked_as_such(app: FastAPI) -> None:
                 assert field.get("writeOnly") or where == "POST /token"
 
 
-def test_limits_that_are_settings_are_in_the_document(app: FastAPI) -> None:
+def test_document_has_limits_from_the_settings(app: FastAPI) -> None:
     found = app.openapi()["components"]["schemas"]
     assert "x-limit" not in json.dumps(found)
     for schema, field in (("Registration", "password"), ("PasswordChange", "new_password")):
@@ -153,14 +153,14 @@ def test_limits_that_are_settings_are_in_the_document(app: FastAPI) -> None:
     assert scopes["maxItems"] == 2
 
 
-def test_without_scopes_none_can_be_asked_for(make_settings: SettingsFactory) -> None:
+def test_without_scopes_a_token_can_have_none(make_settings: SettingsFactory) -> None:
     document = create_app(make_settings()).openapi()
     scopes = document["components"]["schemas"]["NewToken"]["properties"]["scopes"]["anyOf"][0]
     assert scopes["maxItems"] == 0
     assert "enum" not in scopes["items"]
 
 
-def test_every_answer_is_described(app: FastAPI) -> None:
+def test_every_response_has_a_schema(app: FastAPI) -> None:
     document = app.openapi()
     for path, item in document["paths"].items():
         for method, operation in item.items():
@@ -179,13 +179,13 @@ def test_every_answer_is_described(app: FastAPI) -> None:
                 if status >= "400":
                     assert response["content"] == problem, where
                 else:
-                    # RFC 7009, section 2.2: the answer to a revocation is 200 and has no body.
-                    # What a request for mail comes to is told by mail.
+                    # RFC 7009, section 2.2: the response to a revocation is 200 without a body.
+                    # The result of a request for mail is sent by mail.
                     is_empty = status in ("202", "204", "304") or path == "/token/revoke"
                     assert ("content" in response) == (not is_empty), where
 
 
-def test_every_reference_leads_somewhere(app: FastAPI) -> None:
+def test_every_schema_reference_resolves(app: FastAPI) -> None:
     document = app.openapi()
     text = json.dumps(document)
     for part in ("schemas", "headers"):
@@ -197,7 +197,7 @@ def test_every_reference_leads_somewhere(app: FastAPI) -> None:
         assert name in document["components"][part]
 
 
-def test_what_an_application_says_of_its_own_refusals_stays(app: FastAPI) -> None:
+def test_error_responses_of_the_importing_application_are_kept(app: FastAPI) -> None:
     class Mine(BaseModel):
         reason: str
 
@@ -210,6 +210,6 @@ def test_what_an_application_says_of_its_own_refusals_stays(app: FastAPI) -> Non
     assert list(responses["422"]["content"]) == ["application/problem+json"]
 
 
-async def test_the_document_is_served_as_it_is(app: FastAPI) -> None:
+async def test_served_document_equals_the_generated_one(app: FastAPI) -> None:
     async with client(app) as api:
         assert (await api.get("/openapi.json")).json() == app.openapi()

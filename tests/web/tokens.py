@@ -1,4 +1,4 @@
-"""Tokens of every kind, for tests of the routes that are about one."""
+"""Tokens of every kind, for tests of routes that read a token."""
 
 from dataclasses import dataclass
 from uuid import UUID
@@ -14,15 +14,15 @@ from authapi.testing import PASSWORD, Client
 few = settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-"""For tests by hypothesis that need a service each, which no example changes."""
+"""Hypothesis settings for tests with a service per test that no example changes."""
 
 GARBAGE = st.text(
     st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1
 ) | st.from_regex(r"(aat_|art_|ey)[A-Za-z0-9_.-]{0,200}", fullmatch=True)
-"""Texts that are no token, some of which look like one."""
+"""Texts that are not tokens; some look like one."""
 
 OTHER = "https://reports.example"
-"""Another service that JWTs are minted for, where `jwt_audiences` names it."""
+"""Another service for which JWTs are issued if `jwt_audiences` names it."""
 
 
 @dataclass(frozen=True)
@@ -32,20 +32,20 @@ class Held:
     user: User
     jwt: str
     refresh: str
-    """Of the same login as `jwt`."""
+    """From the same login as `jwt`."""
     opaque: str
     personal: str
     minted: str
-    """A JWT for somebody else, from a third login."""
+    """A JWT for another service, from a third login."""
 
     def all(self) -> dict[str, str]:
-        """Each by the name of its kind."""
+        """Returns the tokens by the name of their kind."""
         names = ("jwt", "refresh", "opaque", "personal", "minted")
         return {name: getattr(self, name) for name in names}
 
 
 async def tokens_of(api: Client, user: User) -> Held:
-    """A token of every kind."""
+    """Creates a token of every kind."""
     jwt, other = await login(api, user, "jwt"), await login(api, user, "jwt")
     headers = bearer(jwt["access_token"])
     made = await api.post("/me/tokens", json={"name": "script"}, headers=headers)
@@ -60,7 +60,7 @@ async def tokens_of(api: Client, user: User) -> Held:
 
 
 async def login(api: Client, user: User, strategy: str) -> dict[str, str]:
-    """What a login answers."""
+    """Logs in; returns the body of the response."""
     body = {"email": user.email, "password": PASSWORD, "strategy": strategy}
     answer = await api.post("/login", json=body)
     assert answer.status_code == 200, answer.text
@@ -69,7 +69,7 @@ async def login(api: Client, user: User, strategy: str) -> dict[str, str]:
 
 
 async def minted(services: Services, token: str, audience: str) -> str:
-    """A JWT for `audience`, of the session that the JWT `token` names."""
+    """Signs a JWT for `audience` with the session that the JWT `token` names."""
     claims = (await services.keys.verify_access_token(token, now=now())).claims
     async with services.database.read() as store:
         found = await store.sessions.find_with_user(UUID(str(claims["sid"])))
@@ -86,7 +86,7 @@ async def minted(services: Services, token: str, audience: str) -> str:
 
 
 async def refreshed(api: Client, token: str) -> dict[str, str]:
-    """What the token endpoint gives for a refresh token."""
+    """Exchanges a refresh token; returns the body of the response."""
     answer = await api.post("/token", data={"grant_type": "refresh_token", "refresh_token": token})
     assert answer.status_code == 200, answer.text
     found: dict[str, str] = answer.json()
@@ -94,5 +94,5 @@ async def refreshed(api: Client, token: str) -> dict[str, str]:
 
 
 def bearer(token: str) -> dict[str, str]:
-    """The headers that present a token."""
+    """Returns the request headers with a bearer token."""
     return {"authorization": f"Bearer {token}"}

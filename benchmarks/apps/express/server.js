@@ -1,8 +1,7 @@
-// Express + Passport as their documentation sets them up: express-session with connect-pg-simple,
+// Express + Passport as in their documentation: express-session with connect-pg-simple,
 // passport-http-bearer with opaque tokens in a table, passport-jwt. One process.
 //
-// The session middleware stands before the routes that need it, and not before the others, which
-// favours those.
+// The session middleware applies only to the routes that need it, which favours the others.
 
 import crypto from "node:crypto";
 import { promisify } from "node:util";

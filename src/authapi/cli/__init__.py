@@ -1,4 +1,4 @@
-"""The command line: one file a noun, and one way to fail: a line on stderr and an exit code."""
+"""The command line: a module per command group. An error is one line on stderr and exit code 1."""
 
 import signal
 import sys
@@ -7,7 +7,7 @@ from importlib import import_module
 
 import typer
 
-from authapi.cli.running import printable
+from authapi.cli.terminal import printable
 from authapi.errors import AuthAPIError
 
 _COMMANDS = {
@@ -27,20 +27,20 @@ _COMMANDS = {
     "config": "inspect",
     "openapi": "inspect",
 }
-"""Each with its module, which has a group, `app`, or a function of the same name."""
-_ENDING = frozenset({signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM})
-"""Signals that ask a process to end."""
+"""Command names and their modules. A module has a group `app`, or a function of the same name."""
+_TERMINATION_SIGNALS = frozenset({signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM})
+"""Signals that terminate a process."""
 
 
 def main() -> None:
-    """Run the command line. What can be expected to fail exits with 1 and one line on stderr."""
-    # The signal mask is inherited through `fork` and `execve` (signal(7)): a parent that had one of
-    # these blocked when it started us would leave a process that only SIGKILL ends. Workers
-    # inherit the mask from here. Signals that are ignored, as under nohup, stay ignored.
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
-    asked = sys.argv[1:2]
-    # A noun that is known is all that is imported: the service itself takes a second.
-    app = _application(asked if asked and asked[0] in _COMMANDS else _COMMANDS)
+    """Runs the command line. An AuthAPIError exits with 1 and prints one line on stderr."""
+    # `fork` and `execve` inherit the signal mask (signal(7)). If the parent has blocked one of
+    # these signals, only SIGKILL would end this process. Workers inherit the mask from it.
+    # Ignored signals stay ignored, as under nohup.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _TERMINATION_SIGNALS)
+    command = sys.argv[1:2]
+    # Imports only the module of the requested command: the whole service takes a second.
+    app = _application(command if command and command[0] in _COMMANDS else _COMMANDS)
     try:
         app()
     except AuthAPIError as error:
@@ -52,10 +52,10 @@ def main() -> None:
 
 
 def _application(names: Iterable[str]) -> typer.Typer:
-    found = typer.Typer(
+    application = typer.Typer(
         name="authapi",
-        help="Authentication as a service. Settings are AUTHAPI_* variables; see `authapi config`.",
-        callback=_nothing,  # or one command alone would be taken for the whole command line
+        help="Run and administer authapi. Settings are AUTHAPI_* variables; see `authapi config`.",
+        callback=_no_operation,  # typer would make a single command the whole command line
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
@@ -64,11 +64,11 @@ def _application(names: Iterable[str]) -> typer.Typer:
     for name in names:
         module = import_module(f"authapi.cli.{_COMMANDS[name]}")
         if hasattr(module, "app"):
-            found.add_typer(module.app, name=name)
+            application.add_typer(module.app, name=name)
         else:
-            found.command(name)(getattr(module, name))
-    return found
+            application.command(name)(getattr(module, name))
+    return application
 
 
-def _nothing() -> None:
+def _no_operation() -> None:
     pass

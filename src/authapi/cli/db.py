@@ -1,22 +1,24 @@
-"""`authapi db`: the schema."""
+"""`authapi db`: manages the database schema."""
 
 from typing import Annotated
 
 import typer
 
-from authapi.cli.confirming import YesOption, confirm, counted
+from authapi.cli.terminal import YesOption, confirm, pluralize
 from authapi.services.keys import prepare_data_dir
 from authapi.settings import load_settings
 from authapi.storage import migrations
 
-app = typer.Typer(help="The database schema.", no_args_is_help=True)
+app = typer.Typer(help="Manage the database schema.", no_args_is_help=True)
 
-Revision = Annotated[str, typer.Argument(help="A revision, `head`, `base`, or -1 for one back.")]
+Revision = Annotated[
+    str, typer.Argument(help="A revision, `head`, `base`, or -1 for the previous one.")
+]
 
 
 @app.command()
 def upgrade(revision: Revision = "head") -> None:
-    """Bring the schema up to a revision, by default the newest."""
+    """Upgrade the schema to a revision, by default the newest."""
     url = _url()
     migrations.upgrade(url, revision)
     print(f"The schema is at {migrations.current(url) or 'nothing'}.")
@@ -24,7 +26,7 @@ def upgrade(revision: Revision = "head") -> None:
 
 @app.command(context_settings={"ignore_unknown_options": True})
 def downgrade(revision: Revision, yes: YesOption = False) -> None:
-    """Bring the schema down to a revision. What only newer ones hold is lost."""
+    """Downgrade the schema to a revision. Data that only newer revisions have is lost."""
     url = _url()
     if not yes:
         _confirm(migrations.downgrade_plan(url, revision))
@@ -34,31 +36,31 @@ def downgrade(revision: Revision, yes: YesOption = False) -> None:
 
 @app.command()
 def current() -> None:
-    """Print the revision that the database is at."""
+    """Print the current revision of the database."""
     print(migrations.current(_url()) or "nothing")
 
 
 @app.command()
 def check() -> None:
-    """Exit with 0 if the database has exactly the tables that this version needs."""
+    """Check that the schema is exactly that of this version. Exit with 1 if not."""
     migrations.check(_url())
-    print(f"The schema is at {migrations.head()} and fits.")
+    print(f"The schema is at {migrations.head()} and matches this version.")
 
 
 def _confirm(plan: migrations.DowngradePlan) -> None:
     if not plan.steps:
         return
-    held = [
-        counted(plan.rows.get("users", 0), "account"),
-        counted(plan.rows.get("sessions", 0), "session or token", "sessions and tokens"),
-        counted(plan.rows.get("events", 0), "event"),
+    contents = [
+        pluralize(plan.rows.get("users", 0), "account"),
+        pluralize(plan.rows.get("sessions", 0), "session or token", "sessions and tokens"),
+        pluralize(plan.rows.get("events", 0), "event"),
     ]
-    lost = f"what only these {counted(len(plan.steps), 'revision')} hold"
+    lost = f"the data that the last {pluralize(len(plan.steps), 'revision')} added"
     if plan.target is None:
-        lost = "all of that"
+        lost = "all of it"
     confirm(
-        f"This takes the schema from {plan.current} to {plan.target or 'nothing'} in a database"
-        f" with {', '.join(held)}, and removes {lost}"
+        f"This downgrades the schema from {plan.current} to {plan.target or 'nothing'} of a"
+        f" database with {', '.join(contents)}, and removes {lost}"
     )
 
 

@@ -1,4 +1,4 @@
-"""`authapi doctor`: what is wrong, or will be, with the configuration as it is in force."""
+"""`authapi doctor`: checks the effective configuration and reports errors and warnings."""
 
 import asyncio
 import stat
@@ -11,18 +11,18 @@ from typing import Literal
 import typer
 
 from authapi.app import AuthAPI
-from authapi.cli.running import JSONOption, print_rows
+from authapi.cli.terminal import JSONOption, pluralize, print_rows
 from authapi.clock import now
 from authapi.crypto.ids import first_id_at
 from authapi.errors import AuthAPIError, ConfigurationError, StorageUnavailable
-from authapi.identity import read_address
+from authapi.identity import parse_ip
 from authapi.services import Services
-from authapi.services.throttle import Throttle
-from authapi.services.tokens import read_scanners
+from authapi.services.rate_limits import RateLimits
+from authapi.services.tokens import read_scanner_keys
 from authapi.settings import (
     Settings,
     load_settings,
-    readers_of,
+    other_readers,
     secret_files,
     secrets_in_dotenv,
     unknown_settings,
@@ -31,13 +31,13 @@ from authapi.storage import migrations
 from authapi.storage.postgres import privileges
 
 Verdict = Literal["ok", "warning", "error"]
-_LATELY = timedelta(days=1)
-"""How far back events are looked at."""
+_EVENT_WINDOW = timedelta(days=1)
+"""How far back events are counted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What one check says."""
+    """The result of one check."""
 
     check: str
     verdict: Verdict
@@ -45,7 +45,7 @@ class Finding:
 
 
 def doctor(as_json: JSONOption = False) -> None:
-    """Check the configuration. Exits with 1 if anything is in error; warnings are advice."""
+    """Check the configuration. Exit with 1 if a check fails; warnings do not count."""
     findings = list(examine())
     rows: list[dict[str, object]] = [
         {"check": item.check, "verdict": item.verdict, "message": item.message} for item in findings
@@ -56,7 +56,7 @@ def doctor(as_json: JSONOption = False) -> None:
 
 
 def examine() -> Iterator[Finding]:
-    """Every finding, in order; nothing else is tried once the settings cannot be read."""
+    """Yields the findings in order. If the settings are invalid, no other check runs."""
     try:
         settings = load_settings()
     except AuthAPIError as error:
@@ -78,9 +78,9 @@ def _unknown_settings() -> Iterator[Finding]:
 
 
 def _strategies(settings: Settings) -> Iterator[Finding]:
-    yield _tried("strategies", lambda: ", ".join(AuthAPI(settings).runtime.registry.names))
+    yield _run_check("strategies", lambda: ", ".join(AuthAPI(settings).runtime.registry.names))
     if "basic" in settings.strategies:
-        message = "basic sends the password with every request and cannot be logged out"
+        message = "basic sends the password with every request and has no logout"
         yield Finding("strategies", "warning", message)
 
 
@@ -88,53 +88,55 @@ def _database(settings: Settings) -> Iterator[Finding]:
     def check() -> str:
         url = settings.resolved_database_url
         if settings.database_url is None and not settings.data_dir.exists():
-            return "SQLite, not there yet: serve will make it"
+            return "SQLite, not created yet: authapi serve creates it"
         migrations.require_current(url)
         return f"reachable, schema at {migrations.head()}"
 
-    finding = _tried("database", check)
+    finding = _run_check("database", check)
     if settings.migrates and finding.verdict == "error" and _is_reachable(settings):
-        finding = Finding("database", "warning", f"{finding.message}, or serve, which does it")
-    if finding.verdict == "ok" and _is_made(settings):
-        changes = _tried("database", lambda: _ask_for_changes(settings))
+        finding = Finding(
+            "database", "warning", f"{finding.message}, or start authapi serve, which does it"
+        )
+    if finding.verdict == "ok" and _database_exists(settings):
+        changes = _run_check("database", lambda: _check_writable(settings))
         finding = finding if changes.verdict == "ok" else changes
     yield finding
     url = settings.resolved_database_url
     if finding.verdict == "ok" and _is_pooled(url):
         message = (
-            "a connection pooler is in front of it: no statement is prepared, and each request of"
-            " a caller asks the database; connect to PostgreSQL directly for speed"
+            "connected through a connection pooler: statements are not prepared, and the identity"
+            " cache is disabled; connect to PostgreSQL directly for better performance"
         )
         yield Finding("database", "warning", message)
     if settings.env == "production" and url.startswith("postgres") and "sslmode=verify" not in url:
-        message = "the connection is not verified: add ?sslmode=verify-full unless it is local"
+        message = "the server is not verified: add ?sslmode=verify-full unless it is local"
         yield Finding("database", "warning", message)
 
 
-def _ask_for_changes(settings: Settings) -> str:
-    migrations.require_changes(settings.resolved_database_url)
-    return "takes changes"
+def _check_writable(settings: Settings) -> str:
+    migrations.require_writable(settings.resolved_database_url)
+    return "writable"
 
 
 def _privileges(settings: Settings) -> Iterator[Finding]:
     erases = settings.deleted_events == "erase"
     try:
-        found = privileges.lacking(settings.resolved_database_url, erases=erases)
+        found = privileges.missing_privileges(settings.resolved_database_url, erases=erases)
     except AuthAPIError:
         return  # the finding on the database says so
     if found is None:
         return
     for lack in found:
-        message = f"{lack.what}: {lack.remedy}"
+        message = f"{lack.message}: {lack.grant}"
         if lack.fails_requests:
             yield Finding("privileges", "error", message)
         else:
             yield Finding("privileges", "warning", f"{message}, or old events are never removed")
     if not found:
-        yield Finding("privileges", "ok", "the role of the database may do what the service does")
+        yield Finding("privileges", "ok", "the database role has all required privileges")
 
 
-def _is_made(settings: Settings) -> bool:
+def _database_exists(settings: Settings) -> bool:
     return settings.database_url is not None or settings.data_dir.exists()
 
 
@@ -164,61 +166,62 @@ def _is_current(settings: Settings) -> bool:
 def _secret_file(settings: Settings) -> Iterator[Finding]:
     given = secret_files()
     for path in (*given.values(), *secrets_in_dotenv()):
-        yield _secret(path)
+        yield _check_secret_file(path)
     own = settings.data_dir / "secret"
     if "AUTHAPI_SECRET_FILE" not in given and own.exists():
-        yield _secret(own)
+        yield _check_secret_file(own)
 
 
 def _signing_keys(settings: Settings) -> Iterator[Finding]:
-    # Only looks: without a secret there are no keys yet, and nothing is made for a check.
+    # Read-only: without a secret there are no keys yet, and a check must not create them.
     has_secret = settings.secret is not None or (settings.data_dir / "secret").exists()
     if not has_secret or not _is_current(settings):
         return
-    yield _tried("signing keys", lambda: asyncio.run(_ask_for_keys(settings)))
+    yield _run_check("signing keys", lambda: asyncio.run(_check_keys(settings)))
 
 
-async def _ask_for_keys(settings: Settings) -> str:
+async def _check_keys(settings: Settings) -> str:
     services = Services.build(settings)
     try:
-        services.keys.unlock()
+        services.keys.load_secret()
         keys = await services.keys.lifecycle.check()
     finally:
         await services.stop()
     if not keys:
-        return "none yet: serve will make them"
-    count = len(keys)
-    return f"{count} {'is' if count == 1 else 'are'} there, and the secret opens those that sign"
+        return "none yet: authapi serve creates them"
+    return f"{pluralize(len(keys), 'key')}; AUTHAPI_SECRET decrypts those that sign"
 
 
 def _data_dir(settings: Settings) -> Iterator[Finding]:
     if settings.is_embedded and settings.data_dir.exists():
-        yield _mode(settings.data_dir, "data folder")
+        yield _check_mode(settings.data_dir, "data folder")
 
 
 def _limits(settings: Settings) -> Iterator[Finding]:
-    behind_proxy = settings.public_url is not None and settings.cookie_secure
-    if behind_proxy and not settings.trusted_proxies:
+    is_behind_proxy = settings.public_url is not None and settings.cookie_secure
+    if is_behind_proxy and not settings.trusted_proxies:
         message = (
-            "https ends at a proxy, and AUTHAPI_TRUSTED_PROXIES names none: all callers would "
-            "share the proxy's address, and one bucket of each limit"
+            "https ends at a proxy, and AUTHAPI_TRUSTED_PROXIES is empty: all clients have the "
+            "address of the proxy and share its rate limits"
         )
         yield Finding("limits", "warning", message)
     if settings.redis_url is None and settings.workers > 1:
-        message = f"each of {settings.workers} processes counts on its own: set AUTHAPI_REDIS_URL"
+        message = f"each of {settings.workers} processes counts separately: set AUTHAPI_REDIS_URL"
         yield Finding("limits", "warning", message)
     if settings.redis_url is not None:
-        yield _tried("limits", lambda: _ask_shared_store(settings))
+        yield _run_check("limits", lambda: _check_rate_limit_storage(settings))
 
 
-def _ask_shared_store(settings: Settings) -> str:
-    if not asyncio.run(Throttle(settings).ping()):
-        raise ConfigurationError("the shared store does not answer: limits fall back to memory")
-    return "the shared store answers"
+def _check_rate_limit_storage(settings: Settings) -> str:
+    if not asyncio.run(RateLimits(settings).ping()):
+        raise ConfigurationError(
+            "the rate limit storage does not respond: limits fall back to memory"
+        )
+    return "the rate limit storage responds"
 
 
 def _addresses(settings: Settings) -> Iterator[Finding]:
-    if not _is_made(settings) or not _is_current(settings):
+    if not _database_exists(settings) or not _is_current(settings):
         return
     try:
         count = asyncio.run(_count_without_address(settings))
@@ -226,8 +229,8 @@ def _addresses(settings: Settings) -> Iterator[Finding]:
         return  # the finding on the database says so
     if count:
         message = (
-            f"{count} event(s) of the last day came from requests without a readable address, "
-            "which share one bucket of each limit: check what the proxy writes into X-Forwarded-For"
+            f"{count} event(s) of the last day have no valid client address; such requests share "
+            "one rate limit: check the X-Forwarded-For that the proxy sends"
         )
         yield Finding("addresses", "warning", message)
 
@@ -236,24 +239,26 @@ async def _count_without_address(settings: Settings) -> int:
     services = Services.build(settings)
     try:
         async with services.database.read() as store:
-            return await store.events.without_address(since=first_id_at(now() - _LATELY))
+            return await store.events.count_without_address(
+                since=first_id_at(now() - _EVENT_WINDOW)
+            )
     finally:
         await services.stop()
 
 
 def _transport(settings: Settings) -> Iterator[Finding]:
-    address = read_address(settings.host)
-    loopback = settings.host == "localhost" if address is None else address.is_loopback
-    if not settings.cookie_secure and not loopback:
-        message = "plain http beyond this machine: passwords and cookies travel in the clear"
+    address = parse_ip(settings.host)
+    is_loopback = settings.host == "localhost" if address is None else address.is_loopback
+    if not settings.cookie_secure and not is_loopback:
+        message = "plain http on a non-loopback address: passwords and cookies are sent unencrypted"
         yield Finding("transport", "warning", message)
 
 
 def _http(_: Settings) -> Iterator[Finding]:
-    # What runs an importing application cannot be seen from here; its first request warns.
+    # Which server runs an importing application is not known here; its first request warns.
     message = (
-        "serve reads requests by authapi:HTTPProtocol; an application that uvicorn runs needs "
-        "--http authapi:HTTPProtocol for that"
+        "authapi serve uses authapi:HTTPProtocol; an application that uvicorn runs needs "
+        "--http authapi:HTTPProtocol"
     )
     yield Finding("http", "ok", message)
 
@@ -267,14 +272,16 @@ def _docs(settings: Settings) -> Iterator[Finding]:
 def _leaks(settings: Settings) -> Iterator[Finding]:
     path = settings.leak_report_keys
     if path is not None:
-        yield _tried("leak reports", lambda: f"believed from: {', '.join(read_scanners(path))}")
+        yield _run_check(
+            "leak reports", lambda: f"accepted from: {', '.join(read_scanner_keys(path))}"
+        )
 
 
 def _mail(settings: Settings) -> Iterator[Finding]:
-    yield _tried("mail", lambda: asyncio.run(_ask_for_mail(settings)))
+    yield _run_check("mail", lambda: asyncio.run(_check_mail(settings)))
 
 
-async def _ask_for_mail(settings: Settings) -> str:
+async def _check_mail(settings: Settings) -> str:
     services = Services.build(settings)
     try:
         return await services.mail.check()
@@ -282,23 +289,23 @@ async def _ask_for_mail(settings: Settings) -> str:
         await services.stop()
 
 
-def _secret(path: Path) -> Finding:
-    finding = _mode(path, "secret")
-    if finding.verdict == "ok" and readers_of(path) is not None:
-        return Finding("secret", "error", f"{path} can be read by its group: chmod g-r")
+def _check_secret_file(path: Path) -> Finding:
+    finding = _check_mode(path, "secret")
+    if finding.verdict == "ok" and other_readers(path) is not None:
+        return Finding("secret", "error", f"{path} is readable by its group: chmod g-r")
     return finding
 
 
-def _mode(path: Path, what: str) -> Finding:
+def _check_mode(path: Path, what: str) -> Finding:
     mode = stat.S_IMODE(path.stat().st_mode)
     if mode & 0o007:
-        return Finding(what, "error", f"{path} is open to everybody (mode {mode:04o})")
+        return Finding(what, "error", f"{path} is accessible to all users (mode {mode:04o})")
     return Finding(what, "ok", f"{path} has mode {mode:04o}")
 
 
-def _tried(check: str, attempt: Callable[[], str]) -> Finding:
+def _run_check(check: str, run: Callable[[], str]) -> Finding:
     try:
-        return Finding(check, "ok", attempt())
+        return Finding(check, "ok", run())
     except StorageUnavailable as error:
         return Finding(check, "error", error.title)
     except AuthAPIError as error:

@@ -1,4 +1,4 @@
-"""`authapi strategies`, `config`, `openapi`: what this installation is, without opening it."""
+"""`authapi strategies`, `config`, `openapi`: print the configuration without opening a database."""
 
 import json
 from datetime import timedelta
@@ -6,13 +6,13 @@ from datetime import timedelta
 from pydantic import SecretStr
 
 from authapi.app import AuthAPI, create_app
-from authapi.cli.running import JSONOption, print_one, print_rows
+from authapi.cli.terminal import JSONOption, print_one, print_rows
 from authapi.settings import load_settings
 from authapi.strategies.base import Issuer, Renewable, Revocable
 
 
 def strategies(as_json: JSONOption = False) -> None:
-    """List the strategies in the order in which the settings have them."""
+    """List the strategies in the order in which they are tried."""
     auth = AuthAPI(load_settings())
     rows: list[dict[str, object]] = [
         {
@@ -29,9 +29,9 @@ def strategies(as_json: JSONOption = False) -> None:
 
 
 def config(as_json: JSONOption = False) -> None:
-    """Print every setting as it is in force. Secrets are hidden."""
+    """Print every setting with its effective value. Secrets are hidden."""
     settings = load_settings()
-    row = {name: _plain(getattr(settings, name)) for name in type(settings).model_fields}
+    row = {name: _to_json(getattr(settings, name)) for name in type(settings).model_fields}
     print_one(row, as_json=as_json)
 
 
@@ -41,7 +41,7 @@ def openapi() -> None:
     print(json.dumps(app.openapi(), indent=2))
 
 
-def _plain(value: object) -> object:
+def _to_json(value: object) -> object:
     if isinstance(value, SecretStr):
         return "(hidden)"
     if isinstance(value, timedelta):

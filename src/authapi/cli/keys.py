@@ -1,78 +1,79 @@
-"""`authapi keys`: the keys that sign JWTs."""
+"""`authapi keys`: manages the keys that sign JWTs."""
 
 import sys
 from typing import Annotated
 
 import typer
 
-from authapi.cli.confirming import YesOption, confirm, counted
-from authapi.cli.running import JSONOption, print_one, print_rows, with_services
+from authapi.cli.services import run_with_services
+from authapi.cli.terminal import JSONOption, YesOption, confirm, pluralize, print_one, print_rows
 from authapi.errors import ConfigurationError, NotFound
 from authapi.services import Services
 from authapi.settings import MIN_SECRET_LENGTH
 from authapi.storage.tables.signing_keys import StoredKey
 
-app = typer.Typer(help="The keys that sign JWTs.", no_args_is_help=True)
+app = typer.Typer(help="Manage the keys that sign JWTs.", no_args_is_help=True)
 
 
 @app.command("list")
 def list_keys(as_json: JSONOption = False) -> None:
-    """List the keys, the oldest first: next is published and waits, active signs, retired did."""
-    print_rows([_row(key) for key in with_services(_keys, keys="locked")], as_json=as_json)
+    """List the keys, oldest first. States: next (published), active (signs), retired."""
+    print_rows([_row(key) for key in run_with_services(_keys, keys="locked")], as_json=as_json)
 
 
 @app.command()
 def rotate(
     early: Annotated[
-        bool, typer.Option("--early", help="Also if verifiers may not know the next key yet.")
+        bool,
+        typer.Option("--early", help="Rotate even if verifiers may not have the next key yet."),
     ] = False,
     as_json: JSONOption = False,
 ) -> None:
-    """Let the next key sign. What the one before has signed is good until it ends."""
-    key = with_services(lambda services: services.keys.rotate(early=early))
+    """Sign with the next key from now on. JWTs of the previous key stay valid until they expire."""
+    key = run_with_services(lambda services: services.keys.rotate(early=early))
     print_one({"kid": key.kid, "algorithm": key.algorithm}, as_json=as_json)
 
 
 @app.command()
 def retire(
-    kid: Annotated[str | None, typer.Argument(help="The key, as `list` names it.")] = None,
+    kid: Annotated[
+        str | None, typer.Argument(help="The kid of the key, as `list` prints it.")
+    ] = None,
     every: Annotated[
-        bool, typer.Option("--all", help="Every key, for when the secret is lost.")
+        bool, typer.Option("--all", help="Retire every key, for example if AUTHAPI_SECRET is lost.")
     ] = False,
     yes: YesOption = False,
 ) -> None:
-    """End a key at once: what it has signed is refused from now on, on every process.
+    """Retire a key at once. Every process rejects the JWTs that it signed.
 
-    Asks before it ends all of them.
+    Retiring all keys asks for confirmation.
     """
     if (kid is None) != every:
-        raise ConfigurationError("name one key, or --all")
+        raise ConfigurationError("give either a key or --all")
     if every and not yes:
-        count = sum(key.state.value != "retired" for key in with_services(_keys, keys="locked"))
-        confirm(
-            f"This retires {counted(count, 'key')}, and every JWT that was signed before is refused"
-        )
+        count = sum(key.state.value != "retired" for key in run_with_services(_keys, keys="locked"))
+        confirm(f"This retires {pluralize(count, 'key')}. All JWTs signed with them are rejected")
 
     async def work(services: Services) -> int:
         if kid is None:
-            return await services.keys.lifecycle.discard()
+            return await services.keys.lifecycle.retire_all()
         try:
             await services.keys.lifecycle.retire(kid)
         except NotFound:
-            raise ConfigurationError("there is no such key: see `authapi keys list`") from None
+            raise ConfigurationError("key not found: see `authapi keys list`") from None
         return 1
 
-    print(f"Retired: {with_services(work, keys='unlocked')}")
+    print(f"Retired: {run_with_services(work, keys='unlocked')}")
 
 
 @app.command()
 def rewrap() -> None:
-    """Seal the keys under another secret, read from standard input; nothing that they signed ends.
+    """Encrypt the keys with a new secret, read from standard input. JWTs stay valid.
 
-    Afterwards start every process with that secret. Those that run go on until then.
+    Then restart every process with the new secret. Running processes continue until then.
     """
     if sys.stdin.isatty():
-        typer.echo("The new secret, then Enter:", err=True)
+        typer.echo("Enter the new secret:", err=True)
     secret = sys.stdin.readline().rstrip("\r\n")
     if len(secret) < MIN_SECRET_LENGTH:
         raise ConfigurationError(
@@ -82,8 +83,8 @@ def rewrap() -> None:
     async def work(services: Services) -> int:
         return await services.keys.lifecycle.rewrap(secret.encode())
 
-    count = with_services(work, keys="unlocked")
-    print(f"Sealed anew: {count}. Start every process with the new AUTHAPI_SECRET now.")
+    count = run_with_services(work, keys="unlocked")
+    print(f"Encrypted: {count}. Restart every process with the new AUTHAPI_SECRET now.")
 
 
 async def _keys(services: Services) -> list[StoredKey]:

@@ -1,8 +1,8 @@
-"""How the service logs: lines for people in development, JSON for programs in production.
+"""Configures logging: text lines in development, JSON lines in production.
 
-Everything goes to standard output, through the standard library's loggers, so that what libraries
-say has the same form. Times are UTC. Exceptions are told without the values of variables: those may
-be passwords.
+All records go to standard output through the loggers of the standard library, so that records of
+libraries have the same form. Times are UTC. Tracebacks do not contain the values of variables,
+which may be passwords.
 """
 
 import logging
@@ -15,7 +15,7 @@ from authapi.settings import Settings
 
 
 def configuration(settings: Settings) -> dict[str, Any]:
-    """What `logging.config.dictConfig` takes; picklable, since each worker process applies it."""
+    """Returns the argument of `logging.config.dictConfig`. Picklable: each worker applies it."""
     shared: list[Processor] = [
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
@@ -32,11 +32,11 @@ def configuration(settings: Settings) -> dict[str, Any]:
                 "processors": [
                     structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                     drop_empty,
-                    *_rendering(settings),
+                    *_renderers(settings),
                 ],
             }
         },
-        "filters": {"on purpose": {"()": EndedOnPurpose}},
+        "filters": {"intentional aborts": {"()": DropIntentionalAborts}},
         "handlers": {
             "stdout": {
                 "class": "logging.StreamHandler",
@@ -47,44 +47,45 @@ def configuration(settings: Settings) -> dict[str, Any]:
         "root": {"handlers": ["stdout"], "level": "WARNING"},
         "loggers": {
             "authapi": {"level": "INFO"},
-            "uvicorn.error": {"filters": ["on purpose"]},
+            "uvicorn.error": {"filters": ["intentional aborts"]},
         },
     }
 
 
-_ON_PURPOSE = (
+_INTENTIONAL_ABORTS = (
     "ASGI callable returned without completing handshake.",
     "ASGI callable returned without completing response.",
 )
 
 
-class EndedOnPurpose(logging.Filter):
-    """Drops the errors that uvicorn logs where a response is left out or cut on purpose.
+class DropIntentionalAborts(logging.Filter):
+    """Drops errors that uvicorn logs although the application ended a response intentionally.
 
-    It takes each refused WebSocket handshake for a fault of the application, and each download that
-    a client does not take or may not read on. Clients could fill the log with these.
+    uvicorn logs an error for each rejected WebSocket handshake, and for each download that the
+    application ends because the client stopped reading or lost its permission. Clients could fill
+    the log with these.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
-        return record.msg not in _ON_PURPOSE
+        return record.msg not in _INTENTIONAL_ABORTS
 
 
 def drop_empty(_: Any, __: str, event: EventDict) -> EventDict:
-    """Leave out what has no value."""
+    """Removes fields whose value is None."""
     return {name: value for name, value in event.items() if value is not None}
 
 
-def announce(message: str, **values: object) -> None:
-    """One line of our own, in the form of all others."""
+def log_info(message: str, **values: object) -> None:
+    """Logs one line at level INFO, with `values` as fields."""
     logging.getLogger("authapi").info(message, extra=values)
 
 
-def _rendering(settings: Settings) -> list[Processor]:
+def _renderers(settings: Settings) -> list[Processor]:
     if settings.env == "production":
         return [
             structlog.processors.format_exc_info,
             structlog.processors.JSONRenderer(default=str),
         ]
-    # The traceback with local variables that structlog likes to show would show passwords.
+    # The default traceback of structlog shows local variables, which may be passwords.
     plain = structlog.dev.plain_traceback
     return [structlog.dev.ConsoleRenderer(colors=False, exception_formatter=plain)]

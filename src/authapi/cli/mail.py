@@ -1,75 +1,78 @@
-"""`authapi mail`: whether mail leaves, and what still waits."""
+"""`authapi mail`: sends a test mail, and manages undelivered mail."""
 
 from typing import Annotated
 
 import typer
 
-from authapi.cli.running import JSONOption, print_one, print_rows, with_services
+from authapi.cli.services import run_with_services
+from authapi.cli.terminal import JSONOption, print_one, print_rows
 from authapi.errors import ConfigurationError, DeliveryFailed
 from authapi.services import Services
-from authapi.services.addresses import parse_email
-from authapi.services.mail import KIND
-from authapi.storage.tables.outbox import Entry
+from authapi.services.email_address import parse_email
+from authapi.services.mail import OUTBOX_KIND
+from authapi.storage.tables.outbox import OutboxEntry
 
-app = typer.Typer(help="Mail, and what of it has not left yet.", no_args_is_help=True)
+app = typer.Typer(help="Test mail, and manage undelivered mail.", no_args_is_help=True)
 
-LimitOption = Annotated[int, typer.Option(min=1, max=10_000, help="How many at most.")]
+LimitOption = Annotated[int, typer.Option(min=1, max=10_000, help="Maximum number of entries.")]
 
 
 @app.command("test")
-def try_out(
-    address: Annotated[str, typer.Argument(help="Who is written to.")],
-    locale: Annotated[str | None, typer.Option(help="The language; by default the first.")] = None,
+def send_test(
+    address: Annotated[str, typer.Argument(help="Recipient.")],
+    locale: Annotated[
+        str | None, typer.Option(help="Language; by default the first of AUTHAPI_LOCALES.")
+    ] = None,
     as_json: JSONOption = False,
 ) -> None:
-    """Send a mail now, and say where it went or what went wrong."""
+    """Send a test mail now, and print the transport. Exit with 1 if it fails."""
 
     async def work(services: Services) -> str:
         try:
-            told = await services.mail.check()
-            await services.mail.test(parse_email(address).given, locale=locale)
+            transport = await services.mail.check()
+            await services.mail.send_test(parse_email(address).original, locale=locale)
         except DeliveryFailed as failure:
             raise ConfigurationError(f"not sent: {failure}") from None
-        return told
+        return transport
 
-    transport = with_services(work, keys="locked")
+    transport = run_with_services(work, keys="locked")
     print_one({"to": address, "sent": True, "transport": transport}, as_json=as_json)
 
 
 @app.command("list")
 def list_mail(limit: LimitOption = 100, as_json: JSONOption = False) -> None:
-    """List what has not left yet, the oldest first: it waits, or it was given up, and why."""
-    list_entries(KIND, limit, as_json=as_json)
+    """List undelivered mail, oldest first, with its state and last error."""
+    list_entries(OUTBOX_KIND, limit, as_json=as_json)
 
 
 @app.command()
 def retry(as_json: JSONOption = False) -> None:
-    """Try again now whatever was given up, or waits for its next attempt."""
-    retry_entries(KIND, as_json=as_json)
+    """Retry all undelivered mail now, also if its delivery has failed for good."""
+    retry_entries(OUTBOX_KIND, as_json=as_json)
 
 
 def list_entries(kind: str, limit: int, *, as_json: bool) -> None:
-    """Print the entries of the outbox of one kind."""
+    """Prints the undelivered outbox entries of one kind."""
 
-    async def work(services: Services) -> list[Entry]:
+    async def work(services: Services) -> list[OutboxEntry]:
         async with services.database.read() as store:
             return list(await store.outbox.page(kind, limit=limit))
 
-    entries = with_services(work, keys="locked")
+    entries = run_with_services(work, keys="locked")
     print_rows([_row(entry) for entry in entries], as_json=as_json)
 
 
 def retry_entries(kind: str, *, as_json: bool) -> None:
-    """Let the entries of one kind be tried again by a service that runs, or the next that does."""
-    count = with_services(lambda services: services.outbox.retry(kind), keys="locked")
+    """Makes all entries of one kind due now. A running service delivers them, or the next one."""
+    count = run_with_services(lambda services: services.outbox.retry_now(kind), keys="locked")
     print_one({"retried": count}, as_json=as_json)
 
 
-def _row(entry: Entry) -> dict[str, object]:
+def _row(entry: OutboxEntry) -> dict[str, object]:
     return {
         "id": entry.id,
         "purpose": entry.purpose,
-        "state": "given up" if entry.failed_at else "waiting",
+        "state": "failed" if entry.failed_at else "pending",
         "attempts": entry.attempts,
         "created_at": entry.created_at,
         "due_at": None if entry.failed_at else entry.due_at,

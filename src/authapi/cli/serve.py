@@ -1,4 +1,4 @@
-"""`authapi serve`: the service."""
+"""`authapi serve`: runs the service."""
 
 import asyncio
 import logging.config
@@ -17,52 +17,56 @@ import uvicorn
 from uvicorn.supervisors import Multiprocess
 
 from authapi.app import create_service
-from authapi.cli import draining, logs
+from authapi.cli import graceful_shutdown, logs
 from authapi.errors import ConfigurationError
 from authapi.services import Services, prepare
-from authapi.settings import Settings, load_settings, warn_of_unknown_settings
+from authapi.settings import Settings, load_settings, warn_unknown_settings
 
 _PROTOCOLS = {
     "authapi.web.server.protocol": "httptools",
     "uvicorn.protocols.websockets.websockets_sansio_impl": "websockets",
 }
-"""Modules that read what arrives, and the package that each of them is made with."""
+"""Protocol implementations, and the package that each of them needs."""
 
 
 def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
-    port: Annotated[int | None, typer.Option(min=0, max=65535, help="0 takes a free one.")] = None,
-    workers: Annotated[int | None, typer.Option(min=1, max=64, help="Processes.")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Port; 0 selects a free one.")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(min=1, max=64, help="Number of processes.")] = None,
 ) -> None:
-    """Run the service until SIGTERM or Ctrl-C; requests in flight are finished first."""
-    # At once: the kernel drops a signal that process 1 of a container has no handler for.
-    signal.signal(signal.SIGTERM, _end_start)
+    """Run the service until SIGTERM or Ctrl-C. Requests in progress are completed first."""
+    # First of all: the kernel drops a signal for which process 1 of a container has no handler.
+    signal.signal(signal.SIGTERM, _exit)
     _require_protocols()
-    given = {"host": host, "port": port, "workers": workers}
-    chosen: dict[str, object] = {name: value for name, value in given.items() if value is not None}
-    listening = _listen(load_settings(chosen))
-    # Known only now if the port was 0; the issuer of tokens depends on it.
-    settings = load_settings({**chosen, "port": listening.getsockname()[1]})
+    options = {"host": host, "port": port, "workers": workers}
+    overrides: dict[str, object] = {
+        name: value for name, value in options.items() if value is not None
+    }
+    server_socket = _listen(load_settings(overrides))
+    # Port 0 is resolved by binding; the issuer of tokens contains the port.
+    settings = load_settings({**overrides, "port": server_socket.getsockname()[1]})
     with ExitStack() as stack:
-        stack.callback(listening.close)
+        stack.callback(server_socket.close)
         if settings.metrics and settings.workers > 1:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="authapi-metrics-"))
             os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
             stack.callback(os.environ.pop, "PROMETHEUS_MULTIPROC_DIR", None)
-        _serve(settings, listening, stack)
+        _serve(settings, server_socket, stack)
 
 
-def _serve(settings: Settings, listening: socket.socket, stack: ExitStack) -> None:
+def _serve(settings: Settings, server_socket: socket.socket, stack: ExitStack) -> None:
     auth, app = create_service(settings)
-    _try_out(settings)
+    _check_startup(settings)
     log_config = logs.configuration(settings)
     logging.config.dictConfig(log_config)
-    warn_of_unknown_settings(type(settings))
-    _announce(settings)
+    warn_unknown_settings(type(settings))
+    _report_start(settings)
     config = uvicorn.Config(
-        draining.drained(app, settings)
+        graceful_shutdown.with_graceful_shutdown(app, settings)
         if settings.workers == 1
-        else "authapi.cli.draining:create_worker",
+        else "authapi.cli.graceful_shutdown:create_worker",
         factory=settings.workers > 1,
         workers=settings.workers,
         http="authapi:HTTPProtocol",
@@ -70,7 +74,7 @@ def _serve(settings: Settings, listening: socket.socket, stack: ExitStack) -> No
         access_log=False,
         log_config=log_config,
         log_level=None,
-        proxy_headers=False,  # a header of a stranger must not choose the client address
+        proxy_headers=False,  # only trusted proxies may set the client address
         server_header=False,
         timeout_graceful_shutdown=settings.shutdown_timeout,
     )
@@ -78,64 +82,66 @@ def _serve(settings: Settings, listening: socket.socket, stack: ExitStack) -> No
     if metrics is not None and settings.metrics_port is not None:
         from authapi.services.metrics import serve_metrics
 
-        end = serve_metrics(metrics.registry, host=settings.host, port=settings.metrics_port)
-        stack.callback(end)
+        stop_metrics = serve_metrics(
+            metrics.registry, host=settings.host, port=settings.metrics_port
+        )
+        stack.callback(stop_metrics)
     if settings.workers == 1:
         server = uvicorn.Server(config)
-        # In force before uvicorn has handlers of its own, and once more when it is done: it raises
-        # the signal again then, which would end the process by it instead of with 0.
-        signal.signal(signal.SIGTERM, partial(_end_server, server))
-        server.run(sockets=[listening])
+        # Active before uvicorn installs its handlers, and again after it has stopped: uvicorn then
+        # raises the signal again, which would end the process by the signal and not with 0.
+        signal.signal(signal.SIGTERM, partial(_stop_server, server))
+        server.run(sockets=[server_socket])
         if not server.started:
             raise ConfigurationError("the service could not start")
         return
-    # Workers are new processes, and read the settings from the environment again.
+    # Workers are new processes, which read the settings from the environment.
     os.environ |= {
         "AUTHAPI_HOST": settings.host,
         "AUTHAPI_PORT": str(settings.port),
         "AUTHAPI_WORKERS": str(settings.workers),
     }
-    kind = draining.Supervisor if settings.shutdown_delay else Multiprocess
-    kind(config, sockets=[listening]).run()
+    kind = graceful_shutdown.Supervisor if settings.shutdown_delay else Multiprocess
+    kind(config, sockets=[server_socket]).run()
 
 
 def _require_protocols() -> None:
-    # uvicorn imports these when it begins to serve, in each worker, where failing is a traceback.
+    # uvicorn imports these in each worker, where a failure is a traceback and not one line.
     for module, package in _PROTOCOLS.items():
         try:
             import_module(module)
         except ImportError:
             raise ConfigurationError(
-                f"serve needs {package}, in a version that uvicorn can use: "
+                f"serve needs {package} in a version that uvicorn supports: "
                 "pip install --upgrade 'uvicorn[standard]'"
             ) from None
 
 
 def _listen(settings: Settings) -> socket.socket:
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    listening = socket.socket(family)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    server_socket = socket.socket(family)
+    server_socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listening.bind((settings.host, settings.port))
-        listening.listen(2048)
+        server_socket.bind((settings.host, settings.port))
+        server_socket.listen(2048)
     except OSError as error:
-        listening.close()
+        server_socket.close()
         raise ConfigurationError(
             f"cannot listen on {settings.host} port {settings.port}: {error.strerror or error}"
         ) from None
     except (TypeError, ValueError):
-        # The name cannot be encoded: bytes that are no UTF-8, a label that is empty or too long.
-        listening.close()
-        raise ConfigurationError("AUTHAPI_HOST is not the name or address of a host") from None
-    listening.set_inheritable(True)
-    return listening
+        # The name cannot be encoded: invalid UTF-8, or a label that is empty or too long.
+        server_socket.close()
+        raise ConfigurationError("AUTHAPI_HOST is not a host name or address") from None
+    server_socket.set_inheritable(True)
+    return server_socket
 
 
-def _try_out(settings: Settings) -> None:
-    # What the lifespan does again in each worker, done first where failing is one line.
+def _check_startup(settings: Settings) -> None:
+    # The lifespan repeats this in each worker. Done here first, because here a failure is one line.
     prepare(settings)
     services = Services.build(settings)
-    services.leaks.open()
+    services.secret_scanning.open()
     asyncio.run(_open_keys(services))
 
 
@@ -146,14 +152,14 @@ async def _open_keys(services: Services) -> None:
         await services.database.close()
 
 
-def _announce(settings: Settings) -> None:
+def _report_start(settings: Settings) -> None:
     database = Services.build(settings).database.description
     base = settings.public_url or settings.issuer
     docs = f"{base}/docs" if settings.docs_enabled else "off"
     names = ", ".join(settings.strategies)
     if settings.env == "production":
         values = {"service": base, "docs": docs, "database": database, "strategies": names}
-        logs.announce("listening", host=settings.host, port=settings.port, **values)
+        logs.log_info("listening", host=settings.host, port=settings.port, **values)
         return
     print(f"authapi listens on {settings.host} port {settings.port}")
     print(f"  service     {base}")
@@ -162,9 +168,9 @@ def _announce(settings: Settings) -> None:
     print(f"  strategies  {names}", flush=True)
 
 
-def _end_start(_: int, __: FrameType | None) -> None:
+def _exit(_: int, __: FrameType | None) -> None:
     raise SystemExit(0)
 
 
-def _end_server(server: uvicorn.Server, _: int, __: FrameType | None) -> None:
+def _stop_server(server: uvicorn.Server, _: int, __: FrameType | None) -> None:
     server.should_exit = True

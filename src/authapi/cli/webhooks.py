@@ -1,26 +1,27 @@
-"""`authapi webhooks`: whether other services hear of events, and what they have not heard yet."""
+"""`authapi webhooks`: sends a test event, and manages undelivered events."""
 
 import typer
 
 from authapi.cli.mail import LimitOption, list_entries, retry_entries
-from authapi.cli.running import JSONOption, print_rows, with_services
+from authapi.cli.services import run_with_services
+from authapi.cli.terminal import JSONOption, print_rows
 from authapi.errors import ConfigurationError, DeliveryFailed
 from authapi.services import Services
 from authapi.services.webhooks import KIND
 
-app = typer.Typer(help="Events that are sent to other services.", no_args_is_help=True)
+app = typer.Typer(help="Test webhooks, and manage undelivered events.", no_args_is_help=True)
 
 
 @app.command("test")
-def try_out(as_json: JSONOption = False) -> None:
-    """Send a test event to each URL now. Exits with 1 unless all of them answer 2xx."""
+def send_test(as_json: JSONOption = False) -> None:
+    """Send a test event to each URL now. Exit with 1 unless all of them respond with 2xx."""
 
     async def work(services: Services) -> list[dict[str, object]]:
         if not services.webhooks.urls:
-            raise ConfigurationError("there are no webhooks: set AUTHAPI_WEBHOOK_URLS")
-        return [await _tried(services, url) for url in services.webhooks.urls]
+            raise ConfigurationError("no webhooks configured: set AUTHAPI_WEBHOOK_URLS")
+        return [await _send_test(services, url) for url in services.webhooks.urls]
 
-    rows = with_services(work, keys="locked")
+    rows = run_with_services(work, keys="locked")
     print_rows(rows, as_json=as_json)
     if not all(row["delivered"] for row in rows):
         raise typer.Exit(1)
@@ -28,17 +29,17 @@ def try_out(as_json: JSONOption = False) -> None:
 
 @app.command("list")
 def list_webhooks(limit: LimitOption = 100, as_json: JSONOption = False) -> None:
-    """List what was not delivered yet, the oldest first: it waits, or was given up, and why."""
+    """List undelivered events, oldest first, with their state and last error."""
     list_entries(KIND, limit, as_json=as_json)
 
 
 @app.command()
 def retry(as_json: JSONOption = False) -> None:
-    """Try again now whatever was given up, or waits for its next attempt."""
+    """Retry all undelivered events now, also if their delivery has failed for good."""
     retry_entries(KIND, as_json=as_json)
 
 
-async def _tried(services: Services, url: str) -> dict[str, object]:
+async def _send_test(services: Services, url: str) -> dict[str, object]:
     try:
         status = await services.webhooks.test(url)
     except DeliveryFailed as failure:

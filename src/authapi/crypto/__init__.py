@@ -1,4 +1,4 @@
-"""Pure functions over secrets, passwords, signatures and untrusted text.
+"""Cryptography and strict parsing: pure functions and values.
 
-The only floor that imports passlib, python-jose and cryptography.
+The only layer that imports passlib, python-jose and cryptography.
 """

@@ -1,4 +1,4 @@
-"""base64url without padding (RFC 4648, section 5; RFC 7515, section 2), in its one spelling."""
+"""base64url without padding, in its canonical form (RFC 4648, section 5; RFC 7515, section 2)."""
 
 import base64
 import binascii
@@ -8,15 +8,16 @@ _TEXT = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def encode(data: bytes) -> str:
-    """`data` as base64url without padding."""
+    """Returns `data` as base64url without padding."""
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
 def decode(text: str) -> bytes:
-    """The bytes that `encode` spells as `text`; ValueError for every other spelling of them.
+    """Returns the bytes of `text`. Raises ValueError unless `encode` returns `text` for them.
 
-    Padding, the other alphabet, white space and a changed last character are other texts for the
-    same bytes: what is accepted in two spellings can be told apart by nobody who compares texts.
+    Padding, the standard Base64 alphabet, white space and unused bits in the last character would
+    give several encodings of the same bytes. Code that compares encoded values would treat them as
+    different.
     """
     if not _TEXT.fullmatch(text):
         raise ValueError("not base64url")

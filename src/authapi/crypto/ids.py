@@ -1,4 +1,4 @@
-"""Identifiers: they find a row, and prove nothing."""
+"""Identifiers. They identify a row or a request; they are not secret."""
 
 import itertools
 import os
@@ -11,10 +11,10 @@ _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 class RequestIds:
-    """32 hexadecimal digits for each request, which no other request has, of any process.
+    """Generates request ids of 32 hexadecimal digits, unique across processes.
 
-    Half is random, once for each object, half is counted: asking the system for randomness each
-    time would cost more than anything else at the edge.
+    The first half is random, chosen once for each object; the second half is a counter. Reading the
+    system's random source for each request would be the slowest step of the middleware.
     """
 
     def __init__(self) -> None:
@@ -26,30 +26,30 @@ class RequestIds:
 
 
 def read_uuid(value: object) -> uuid.UUID | None:
-    """The UUID that `value` spells in lower case with hyphens (RFC 9562, section 4), or None.
+    """Returns the UUID of a string in lower case with hyphens (RFC 9562, section 4).
 
-    Other spellings are None, so that two texts are never one id.
+    Returns None for every other value, so that an id has a single textual form.
     """
     return uuid.UUID(value) if isinstance(value, str) and _UUID.fullmatch(value) else None
 
 
 def new_id() -> uuid.UUID:
-    """A UUIDv7: 48 bits of Unix time in milliseconds, then 74 random bits (RFC 9562, 5.7).
+    """Returns a new UUIDv7: 48 bits of Unix time in milliseconds, 74 random bits (RFC 9562, 5.7).
 
-    Ids made later sort later, to the millisecond, which keeps index pages warm and lets lists be
-    paged by id.
+    Ids sort by the millisecond of their creation, which keeps index pages in the cache and allows
+    pagination by id.
     """
     milliseconds = time.time_ns() // 1_000_000
     return _version_7(milliseconds, int.from_bytes(os.urandom(10)))
 
 
 def first_id_at(moment: datetime) -> uuid.UUID:
-    """The least id that could have been made at `moment`: all made before it are less."""
+    """Returns the lowest id of a UUIDv7 that is created at `moment`."""
     return _version_7(max(0, int(moment.timestamp() * 1000)), 0)
 
 
-def _version_7(milliseconds: int, rest: int) -> uuid.UUID:
-    value = (milliseconds & (1 << 48) - 1) << 80 | rest
+def _version_7(milliseconds: int, random_bits: int) -> uuid.UUID:
+    value = (milliseconds & (1 << 48) - 1) << 80 | random_bits
     value = value & ~(0xF << 76) | 0x7 << 76
     value = value & ~(0x3 << 62) | 0x2 << 62
     return uuid.UUID(int=value)

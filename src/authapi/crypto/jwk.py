@@ -1,13 +1,13 @@
-"""Keys of signed tokens: made, read and written, each pinned to exactly one algorithm.
+"""Signing keys of tokens as JWKs (RFC 7517, 7518, 7638), each pinned to its algorithm.
 
-What a key is good for is decided when it is read, never by a token: its type, its curve or size,
-and what its owner says it is for. Built once; from text for each signature is far slower
-(RFC 7517, 7518, 7638).
+The algorithms of a key are determined when it is loaded, from its type, curve, size and members,
+and never by a token. Keys are constructed once, because constructing one for each signature is far
+slower.
 
-Keys that we make sign with one of `ALGORITHMS`. Keys of other issuers may be for any of
-`VERIFIED_ALGORITHMS`: python-jose checks ECDSA and RSASSA-PKCS1-v1_5, and what it lacks (RSASSA-PSS
-and EdDSA) is checked here with cryptography. Symmetric algorithms and `none` are not among them, so
-no public key can serve as a secret.
+Keys of this service sign with one of `ALGORITHMS`. Keys of other issuers may use any of
+`VERIFIED_ALGORITHMS`: python-jose verifies ECDSA and RSASSA-PKCS1-v1_5. This module verifies
+RSASSA-PSS and EdDSA, which python-jose lacks, with cryptography. Symmetric algorithms and `none`
+are not among them, so that a public key cannot be used as a shared secret.
 """
 
 import hashlib
@@ -30,7 +30,7 @@ from jose import jwk
 from jose.backends.base import Key
 
 from authapi.crypto import base64url
-from authapi.errors import ConfigurationError, KeyRefused
+from authapi.errors import ConfigurationError, UnsupportedKey
 
 Algorithm = Literal["ES256", "RS256"]
 ALGORITHMS: Final[tuple[Algorithm, ...]] = get_args(Algorithm)
@@ -38,13 +38,13 @@ VERIFIED_ALGORITHMS: Final = (
     *("ES256", "ES384", "ES512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512"),
     *("EdDSA", "Ed25519"),
 )
-"""What tokens of other issuers may be signed with: RFC 7518, sections 3.3 to 3.5; RFC 8037,
-section 3.1, with the curve Ed25519 only, which RFC 9864 calls by its name."""
+"""The algorithms of tokens of other issuers: RFC 7518, sections 3.3 to 3.5; RFC 8037, section 3.1,
+with the curve Ed25519 only, which is an algorithm name of its own in RFC 9864."""
 
 _OWN_RSA_BITS = 3072
-"""Of keys that we make: 128 bits of strength (NIST SP 800-57, table 2; OWASP ASVS 11.2.3)."""
-_LEAST_RSA_BITS, _MOST_RSA_BITS = 2048, 8192
-"""Of keys that others sign with: RFC 7518, section 3.3, and what a signature check may cost us."""
+"""For keys of this service: 128 bits of strength (NIST SP 800-57, table 2; OWASP ASVS 11.2.3)."""
+_MIN_RSA_BITS, _MAX_RSA_BITS = 2048, 8192
+"""For keys of other issuers: RFC 7518, section 3.3, and a bound for the cost of a verification."""
 _MAX_KID = 255
 
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
@@ -64,38 +64,42 @@ _HASHES = {"256": hashes.SHA256(), "384": hashes.SHA384(), "512": hashes.SHA512(
 
 @dataclass(frozen=True, slots=True)
 class VerifyingKey:
-    """A public key pinned to its algorithm, found by its `kid`."""
+    """A public key that is pinned to its algorithm and identified by its `kid`."""
 
     kid: str
     algorithm: str
     jwk: Mapping[str, str]
-    """The public members only, ready for a JWK set (RFC 7517)."""
+    """The public members, as in a JWK set (RFC 7517)."""
     key: Key = field(repr=False)
-    others: Mapping[str, Key] = field(default_factory=dict, repr=False)
-    """What verifies further algorithms: an RSA key of another issuer whose JWK has no `alg` is good
-    for each RSA algorithm that may be used."""
-    is_named: bool = True
-    """False if its JWK has no `kid`: the one here is its thumbprint then."""
+    other_algorithms: Mapping[str, Key] = field(default_factory=dict, repr=False)
+    """The keys for further algorithms: an RSA key of another issuer without `alg` is valid for
+    every accepted RSA algorithm."""
+    has_kid: bool = True
+    """False if the JWK has no `kid`: then `kid` is its thumbprint."""
     issuer: str | None = None
-    """The JWK's `issuer`: Microsoft Entra names there whose tokens a shared key may sign."""
+    """The JWK's `issuer`: in a key set that tenants share, Microsoft Entra names there the issuer
+    for which a key signs."""
 
     def for_algorithm(self, algorithm: object) -> Key | None:
-        """What verifies signatures by `algorithm`, if the key may be used with it."""
+        """Returns the key for `algorithm`, or None if this key must not be used with it."""
         if algorithm == self.algorithm:
             return self.key
-        return self.others.get(algorithm) if isinstance(algorithm, str) else None
+        return self.other_algorithms.get(algorithm) if isinstance(algorithm, str) else None
 
 
 @dataclass(frozen=True, slots=True)
 class SigningKey:
-    """A private key and its public half."""
+    """A private key with its public key."""
 
     verifying: VerifyingKey
     key: Key = field(repr=False)
 
 
 def new_private_key(algorithm: Algorithm) -> bytes:
-    """A new private key for `algorithm`, as PKCS #8 in DER. RSA takes a good part of a second."""
+    """Returns a new private key for `algorithm` as DER-encoded PKCS #8.
+
+    Generating an RSA key takes a large part of a second.
+    """
     private: PrivateKey = (
         ec.generate_private_key(ec.SECP256R1())
         if algorithm == "ES256"
@@ -105,25 +109,25 @@ def new_private_key(algorithm: Algorithm) -> bytes:
 
 
 def read_private_key(der: bytes) -> SigningKey:
-    """The key that `new_private_key` gave; its `kid` is its thumbprint (RFC 7638).
+    """Loads a key of `new_private_key`. Its `kid` is its thumbprint (RFC 7638).
 
-    Raises KeyRefused for what is no such key, ConfigurationError if python-jose runs on a slow
-    fallback.
+    Raises UnsupportedKey for any other data, and ConfigurationError if python-jose does not use the
+    cryptography package.
     """
     if not jwk.ECKey.__module__.endswith("cryptography_backend"):
         raise ConfigurationError("python-jose must run on the cryptography package; install it")
     try:
         private = load_der_private_key(der, password=None)
     except (ValueError, TypeError):
-        raise KeyRefused("no private key") from None
+        raise UnsupportedKey("not a private key") from None
     if not isinstance(private, PrivateKey):
-        raise KeyRefused("neither EC nor RSA")
+        raise UnsupportedKey("neither EC nor RSA")
     public = private.public_key()
-    fitting = _algorithms_of(public, least=_OWN_RSA_BITS)
-    if not fitting or fitting[0] not in ALGORITHMS:
-        raise KeyRefused("another curve than P-256")
-    algorithm = fitting[0]
-    members = _members_of(public)
+    supported = _supported_algorithms(public, min_rsa_bits=_OWN_RSA_BITS)
+    if not supported or supported[0] not in ALGORITHMS:
+        raise UnsupportedKey("another curve than P-256")
+    algorithm = supported[0]
+    members = _required_members(public)
     kid = thumbprint(members)
     pem = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     return SigningKey(
@@ -138,37 +142,38 @@ def read_private_key(der: bytes) -> SigningKey:
 
 
 def read_jwk(
-    members: object, *, algorithms: Collection[str] = ALGORITHMS, must_be_named: bool = True
+    members: object, *, algorithms: Collection[str] = ALGORITHMS, kid_required: bool = True
 ) -> VerifyingKey:
-    """The public key that a JWK spells (RFC 7517, section 4).
+    """Loads the public key of a JWK (RFC 7517, section 4).
 
-    It is good for its `alg`, which must be one of `algorithms` and fit its type and curve; without
-    `alg`, for those of `algorithms` that fit. Unless it `must_be_named`, a key without `kid` is
-    found by its thumbprint.
+    The key is pinned to its `alg`, which must be one of `algorithms` and match its type and curve.
+    Without `alg`, it is valid for every matching one of `algorithms`. Unless `kid_required`, the
+    `kid` of a key without one is its thumbprint.
 
-    Raises KeyRefused for one that is not meant for such signatures, is too weak or too large, has a
-    point that is not on its curve, has private members, or cannot be told by a `kid`.
+    Raises UnsupportedKey if the JWK is malformed, is not for signatures with one of `algorithms`,
+    is too weak or too large, has a point that is not on its curve, has private members, or has no
+    valid `kid`.
     """
     if not isinstance(members, dict):
-        raise KeyRefused("no object")
-    if "kid" in members or must_be_named:
+        raise UnsupportedKey("not a JSON object")
+    if "kid" in members or kid_required:
         _check_kid(members.get("kid"))
     if "d" in members:
-        raise KeyRefused("private")
+        raise UnsupportedKey("it has private members")
     operations = members.get("key_ops", ["verify"])
     if members.get("use", "sig") != "sig" or not isinstance(operations, list):
-        raise KeyRefused("not for signatures")
+        raise UnsupportedKey("not for signatures")
     if "verify" not in operations:
-        raise KeyRefused("not for signatures")
+        raise UnsupportedKey("not for signatures")
     try:
         public = _public_key(members)
     except (ValueError, TypeError, KeyError):
-        raise KeyRefused("no public key") from None
-    fitting = _algorithms_of(public, least=_LEAST_RSA_BITS)
-    usable = [name for name in fitting if name in algorithms and members.get("alg", name) == name]
+        raise UnsupportedKey("not a public key") from None
+    supported = _supported_algorithms(public, min_rsa_bits=_MIN_RSA_BITS)
+    usable = [name for name in supported if name in algorithms and members.get("alg", name) == name]
     if not usable:
-        raise KeyRefused("another algorithm")
-    required = _members_of(public)
+        raise UnsupportedKey("unsupported algorithm")
+    required = _required_members(public)
     kid, issuer = members.get("kid", thumbprint(required)), members.get("issuer")
     pinned = {"alg": usable[0]} if len(usable) == 1 else {}
     verifiers = {name: _verifier(public, name) for name in usable}
@@ -177,75 +182,81 @@ def read_jwk(
         algorithm=usable[0],
         jwk={**required, "kid": kid, **pinned, "use": "sig"},
         key=verifiers.pop(usable[0]),
-        others=verifiers,
-        is_named="kid" in members,
+        other_algorithms=verifiers,
+        has_kid="kid" in members,
         issuer=issuer if isinstance(issuer, str) else None,
     )
 
 
 def _check_kid(kid: object) -> None:
     if not isinstance(kid, str) or not 0 < len(kid) <= _MAX_KID or not kid.isprintable():
-        raise KeyRefused("no usable kid")
+        raise UnsupportedKey("invalid kid")
 
 
-def key_ring(keys: Iterable[VerifyingKey]) -> Mapping[str, VerifyingKey]:
-    """`keys` by `kid`, as `jws.verify` wants them."""
+def keys_by_kid(keys: Iterable[VerifyingKey]) -> Mapping[str, VerifyingKey]:
+    """Returns `keys` by their `kid`, in the form that `jws.verify` takes."""
     return {key.kid: key for key in keys}
 
 
 def thumbprint(members: Mapping[str, str]) -> str:
-    """The SHA-256 thumbprint of a public JWK of only its required members (RFC 7638)."""
+    """Returns the SHA-256 thumbprint of a public JWK (RFC 7638).
+
+    `members` must be its required members only.
+    """
     text = json.dumps(dict(sorted(members.items())), separators=(",", ":"))
     return base64url.encode(hashlib.sha256(text.encode()).digest())
 
 
 def _public_key(members: Mapping[str, object]) -> PublicKey:
-    # cryptography refuses points off the curve and bad exponents, but not an even modulus.
+    # cryptography rejects points off the curve and invalid exponents, but not an even modulus.
     kind, curve = members["kty"], members.get("crv")
     if kind == "EC" and isinstance(curve, str) and curve in _CURVES:
-        found = _CURVES[curve][0]
-        size = (found.key_size + 7) // 8
+        ec_curve = _CURVES[curve][0]
+        size = (ec_curve.key_size + 7) // 8
         point = ec.EllipticCurvePublicNumbers(
-            _number(members["x"], size), _number(members["y"], size), found
+            _number(members["x"], size), _number(members["y"], size), ec_curve
         )
         return point.public_key()
     if kind == "RSA":
-        exponent, modulus = _number(members["e"], 8), _number(members["n"], _MOST_RSA_BITS // 8)
+        exponent, modulus = _number(members["e"], 8), _number(members["n"], _MAX_RSA_BITS // 8)
         if modulus % 2 == 0:
-            raise ValueError("an even modulus")
+            raise ValueError("even modulus")
         return rsa.RSAPublicNumbers(exponent, modulus).public_key()
     if kind == "OKP" and curve == "Ed25519":
         return ed25519.Ed25519PublicKey.from_public_bytes(_bytes(members["x"], _EDWARDS_BYTES))
-    raise ValueError("another type or curve")
+    raise ValueError("unsupported type or curve")
 
 
-def _number(value: object, most_bytes: int) -> int:
-    # Some writers put a zero byte in front.
-    return int.from_bytes(_bytes(value, most_bytes + 1))
+def _number(value: object, max_bytes: int) -> int:
+    # Some libraries prepend a zero byte.
+    return int.from_bytes(_bytes(value, max_bytes + 1))
 
 
-def _bytes(value: object, most: int) -> bytes:
+def _bytes(value: object, max_length: int) -> bytes:
     if not isinstance(value, str):
-        raise ValueError("no text")
+        raise ValueError("not a string")
     data = base64url.decode(value)
-    if len(data) > most:
+    if len(data) > max_length:
         raise ValueError("too long")
     return data
 
 
-def _algorithms_of(public: PublicKey, *, least: int) -> tuple[str, ...]:
-    """Every algorithm that fits the type, curve and size of a key."""
+def _supported_algorithms(public: PublicKey, *, min_rsa_bits: int) -> tuple[str, ...]:
+    """Returns every algorithm for the type and curve of a key.
+
+    Raises UnsupportedKey for an RSA key of an unsupported size.
+    """
     if isinstance(public, ed25519.Ed25519PublicKey):
         return _EDWARDS_ALGORITHMS
     if isinstance(public, ec.EllipticCurvePublicKey):
         return tuple(name for curve, name in _CURVES.values() if curve.name == public.curve.name)
-    if not least <= public.key_size <= _MOST_RSA_BITS:
-        raise KeyRefused("RSA of another size")
+    if not min_rsa_bits <= public.key_size <= _MAX_RSA_BITS:
+        raise UnsupportedKey("unsupported RSA key size")
     return _RSA_ALGORITHMS
 
 
-def _members_of(public: PublicKey) -> dict[str, str]:
-    """The members that a thumbprint is made of (RFC 7638, section 3.2; RFC 8037, section 2)."""
+def _required_members(public: PublicKey) -> dict[str, str]:
+    """Returns the members of a thumbprint (RFC 7638, section 3.2; RFC 8037, section 2)."""
     if isinstance(public, ed25519.Ed25519PublicKey):
         return {"kty": "OKP", "crv": "Ed25519", "x": base64url.encode(public.public_bytes_raw())}
     if isinstance(public, ec.EllipticCurvePublicKey):
@@ -284,7 +295,7 @@ class _Ed25519(Key):
 
 
 class _PSS(Key):
-    """Verifies RSASSA-PSS, its salt as long as the hash (RFC 7518, section 3.5)."""
+    """Verifies RSASSA-PSS with a salt as long as the hash (RFC 7518, section 3.5)."""
 
     def __init__(self, public: rsa.RSAPublicKey, algorithm: str) -> None:
         self._public = public

@@ -1,14 +1,14 @@
-"""Signed tokens, and how python-jose is spoken to.
+"""Signs and verifies JWTs (RFC 7515, 7519, 8725, 9068).
 
-python-jose lets the token choose: it accepts unknown `crit` headers, duplicate members, missing
-claims, several spellings of one signature, and answers some garbage with RecursionError, TypeError
-or OverflowError. So `verify` reads header and claims itself, strictly, picks a key pinned to its
-algorithm, and leaves to python-jose only what it is good at: the signature. Each refusal is the
-same `TokenError`, with the name of a `Check` for the log (RFC 7515, 7519, 8725, 9068).
+python-jose trusts the token too much: it accepts unknown `crit` headers, duplicate members, missing
+claims and several encodings of one signature, and raises RecursionError, TypeError or OverflowError
+for some malformed tokens. `verify` therefore parses header and claims itself, strictly, selects a
+key that is pinned to its algorithm, and uses python-jose only to check the signature. Every
+rejection is a TokenError, with the name of a `Check` for the log.
 
-Our own tokens have exactly the header that `sign` writes. Those of other issuers are read as
-RFC 7515 has it: unknown header members are ignored, `crit` is refused, and `jku`, `jwk`, `x5u` and
-`x5c` are never followed.
+Tokens of this service must have exactly the header that `sign` writes. Tokens of other issuers are
+read according to RFC 7515: unknown header members are ignored, `crit` is rejected, and `jku`,
+`jwk`, `x5u` and `x5c` are never used.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -26,24 +26,24 @@ from authapi.errors import TokenError, UnknownKey
 ACCESS_TOKEN: Final = "at+jwt"
 """The `typ` of access tokens (RFC 9068, section 2.1)."""
 CLIENT_CLAIMS: Final = ("client_id", "azp")
-"""Who asked for a token: RFC 9068, section 2.2; OpenID Connect Core 1.0, section 2."""
+"""Claims that name the client: RFC 9068, section 2.2; OpenID Connect Core 1.0, section 2."""
 TENANT: Final = "{tenantid}"
-"""Stands in an issuer for the claim `tid`: Microsoft Entra has one key set for all tenants."""
+"""A placeholder in issuers for the claim `tid`: Microsoft Entra has one key set for all tenants."""
 
 MAX_LENGTH: Final = 8192
-"""Characters of a token, unless a setting allows more."""
+"""The default maximum length of a token, in characters."""
 _MAX_SKEW = 30
-"""Seconds that `iat` may lie ahead, because clocks of several hosts differ."""
+"""Seconds that `iat` may be in the future, because the clocks of hosts differ."""
 _MAX_TIME = 1 << 53
 _MAX_TRIED = 8
-"""Keys that are tried for a token that names none; each costs a signature check."""
+"""The maximum number of keys that are tried for a token without `kid`, a signature check each."""
 _HEADER_MEMBERS = frozenset({"alg", "typ", "kid"})
 _REFUSED_MEMBERS = frozenset({"crit", "b64"})
-"""Extensions that change what the rest means (RFC 7515, section 4.1.11; RFC 7797)."""
+"""Extensions that change the meaning of the token (RFC 7515, section 4.1.11; RFC 7797)."""
 
 
 class Check(StrEnum):
-    """What has to hold of a token, in the order in which `verify` looks."""
+    """The checks of a token, in the order of `verify`."""
 
     FORMAT = "format"
     HEADER = "header"
@@ -51,7 +51,7 @@ class Check(StrEnum):
     ALGORITHM = "alg"
     KEY = "key"
     SIGNATURE = "signature"
-    NAMES = "names"
+    IDENTIFIERS = "identifiers"
     ISSUER = "iss"
     AUDIENCE = "aud"
     CLIENT = "client"
@@ -64,65 +64,66 @@ class Check(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Expected:
-    """What a token has to be for the service that reads it."""
+class ValidationRules:
+    """The rules by which a service validates tokens (RFC 8725, section 3.12)."""
 
     issuer: str
-    """What `iss` has to be, letter by letter. `TENANT` in it stands for the claim `tid`."""
+    """The exact value of `iss`, in which `TENANT` stands for the claim `tid`."""
     audiences: Collection[str] | None
-    """One of these is enough. None: tokens have no `aud`, and one that has it is for others."""
+    """`aud` must contain one of these. None: tokens must not have `aud`."""
     types: Collection[str | None] = (ACCESS_TOKEN,)
-    """What `typ` may be; None stands for its absence. To the letter for our own tokens, as
-    `media_type` gives it for those of others."""
-    required: Collection[str] = ("iss", "sub", "jti")
-    """Claims that must be there, as text, besides `exp` and `iat`."""
+    """Allowed values of `typ`; None allows its absence. Compared exactly for tokens of this
+    service, and in the form of `media_type` with `external`."""
+    identifiers: Collection[str] = ("iss", "sub", "jti")
+    """Claims that must be present as strings of 1 to 255 printable ASCII characters."""
     algorithms: Collection[str] = ()
-    """What `alg` may be, if the keys alone do not say it."""
-    foreign: bool = False
-    """Whether another issuer writes the header: it may have members that mean nothing to us, and
-    lack `kid`."""
+    """Allowed values of `alg`; if empty, the keys decide."""
+    external: bool = False
+    """Whether tokens are of another issuer: their header may have unknown members and lack
+    `kid`."""
     clients: Collection[str] = ()
-    """Whose tokens are accepted, if not those of every client."""
+    """The clients whose tokens are accepted; if empty, all."""
     client_claims: Collection[str] = CLIENT_CLAIMS
-    """Where the client stands: each of these that is there must name one of `clients`."""
+    """Claims that name the client. Each of them that is present must name one of `clients`."""
     claims: Mapping[str, object] = field(default_factory=dict)
-    """Claims that must be there with this value and type."""
+    """Claims that must be present with this value and type."""
     tenants: Collection[str] = ()
-    """What `tid` may be where the issuer has `TENANT`, if not every tenant."""
+    """Allowed values of `tid` if the issuer contains `TENANT`; if empty, all."""
     leeway: float = 0
-    """Seconds that `exp` may be over."""
+    """Seconds for which a token is accepted after `exp`."""
     nbf_leeway: float = 0
-    """Seconds that `nbf` may lie ahead."""
+    """Seconds that `nbf` may be in the future."""
     iat_leeway: float = _MAX_SKEW
-    """Seconds that `iat` may lie ahead."""
+    """Seconds that `iat` may be in the future."""
     max_lifetime: int | None = None
-    """Bounds `exp - iat`, in seconds."""
+    """The maximum of `exp - iat`, in seconds."""
     max_length: int = MAX_LENGTH
-    """Characters of a token."""
+    """The maximum length of a token, in characters."""
 
 
 @dataclass(frozen=True, slots=True)
-class Verified:
-    """What a token says, and whose signature vouches for it."""
+class VerifiedToken:
+    """The claims of a token, and the key that verified its signature."""
 
     claims: Mapping[str, object]
     key: VerifyingKey
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
-    """A compact JWS, taken apart; nothing of it is verified."""
+class UnverifiedToken:
+    """The parts of a compact JWS, before any of them is verified."""
 
     header: Mapping[str, object]
     payload: bytes = field(repr=False)
     signature: bytes = field(repr=False)
-    signed: bytes = field(repr=False)
+    signing_input: bytes = field(repr=False)
+    """Header and payload as encoded (RFC 7515, section 5.1)."""
 
 
 def sign(claims: Mapping[str, object], key: SigningKey, *, typ: str = ACCESS_TOKEN) -> str:
-    """`claims` as a compact JWS. Times are seconds since 1970, as integers."""
+    """Returns `claims` as a compact JWS. Times must be integers, in seconds since 1970."""
     return jwt.encode(
-        dict(claims),  # python-jose writes into what it is given
+        dict(claims),  # python-jose modifies its argument
         key.key,
         algorithm=key.verifying.algorithm,
         headers={"kid": key.verifying.kid, "typ": typ},
@@ -130,13 +131,13 @@ def sign(claims: Mapping[str, object], key: SigningKey, *, typ: str = ACCESS_TOK
 
 
 def verify(
-    token: object, *, keys: Mapping[str, VerifyingKey], expected: Expected, now: float
-) -> Verified:
-    """What `token` says, if every claim that matters and the signature hold at `now`.
+    token: object, *, keys: Mapping[str, VerifyingKey], expected: ValidationRules, now: float
+) -> VerifiedToken:
+    """Returns the claims of `token` if its header, signature and claims are valid at `now`.
 
-    `now` counts seconds since 1970. Raises UnknownKey for a token whose key is not among `keys`, so
-    that its owner may be asked for newer ones, TokenError for every other refusal, and nothing
-    else for any value of `token`.
+    `now` is in seconds since 1970. Raises UnknownKey if the key of the token is not among `keys`,
+    so that the caller can load newer keys, and TokenError for every other invalid token. No value
+    of `token` raises another error.
     """
     verified = verify_signature(token, keys=keys, expected=expected)
     check_claims(verified, expected=expected, now=now)
@@ -144,52 +145,61 @@ def verify(
 
 
 def verify_signature(
-    token: object, *, keys: Mapping[str, VerifyingKey], expected: Expected
-) -> Verified:
-    """What `token` says, if its header and signature hold; its claims may still be for others.
+    token: object, *, keys: Mapping[str, VerifyingKey], expected: ValidationRules
+) -> VerifiedToken:
+    """Returns the claims of `token` if its header and signature are valid. Claims are not checked.
 
-    Raises like `verify`.
+    Raises the errors of `verify`.
     """
-    parts = split(token, expected)
-    for check, holds in HEADER_CHECKS:
-        if not holds(parts, expected):
+    parts = parse(token, expected)
+    for check, passes in HEADER_CHECKS:
+        if not passes(parts, expected):
             raise TokenError(check)
-    key = signing_key(parts, keys, expected)
-    return Verified(claims_of(parts), key)
+    key = find_key(parts, keys, expected)
+    return VerifiedToken(parse_claims(parts), key)
 
 
-def check_claims(verified: Verified, *, expected: Expected, now: float) -> None:
-    """Raise TokenError unless every claim holds at `now`."""
-    for check, holds in CLAIM_CHECKS:
-        if not holds(verified.claims, expected, now):
+def check_claims(verified: VerifiedToken, *, expected: ValidationRules, now: float) -> None:
+    """Raises TokenError unless every claim is valid at `now`, in seconds since 1970."""
+    for check, passes in CLAIM_CHECKS:
+        if not passes(verified.claims, expected, now):
             raise TokenError(check)
-    if not key_may_sign(verified, expected):
+    if not is_key_for_issuer(verified, expected):
         raise TokenError(Check.KEY_ISSUER)
 
 
-def split(token: object, expected: Expected) -> Parts:
-    """`token` as parts. Raises TokenError for what is no compact JWS with a JSON header."""
+def parse(token: object, expected: ValidationRules) -> UnverifiedToken:
+    """Returns the parts of `token`.
+
+    Raises TokenError unless it is a compact JWS with a JSON object as header.
+    """
     try:
         return _parts(token, expected)
     except Exception:
-        # Whatever a hostile token makes a library raise, the answer is the same refusal. The cause
-        # is dropped on purpose: it may quote the token.
+        # A hostile token may make a library raise any error. The cause is dropped on purpose,
+        # because it may contain the token.
         raise TokenError(Check.FORMAT) from None
 
 
-def claims_of(parts: Parts) -> Mapping[str, object]:
-    """The claims, if they are a JSON object. Raises TokenError."""
+def parse_claims(parts: UnverifiedToken) -> Mapping[str, object]:
+    """Returns the claims. Raises TokenError unless the payload is a JSON object."""
     try:
         return _object(parts.payload)
     except Exception:
         raise TokenError(Check.FORMAT) from None
 
 
-def signing_key(parts: Parts, keys: Mapping[str, VerifyingKey], expected: Expected) -> VerifyingKey:
-    """The key whose signature this is. Raises UnknownKey, or TokenError."""
+def find_key(
+    parts: UnverifiedToken, keys: Mapping[str, VerifyingKey], expected: ValidationRules
+) -> VerifyingKey:
+    """Returns the key that verifies the signature of a token.
+
+    Raises UnknownKey if that key is not among `keys`. Raises TokenError if the token has no `kid`
+    although it must, if its key is not for its `alg`, or if the signature is invalid.
+    """
     kid, algorithm = parts.header.get("kid"), parts.header.get("alg")
-    if "kid" not in parts.header and expected.foreign:
-        return _unnamed_key(parts, keys.values())
+    if "kid" not in parts.header and expected.external:
+        return _find_key_without_kid(parts, keys.values())
     if not isinstance(kid, str):
         raise TokenError(Check.KEY)
     key = keys.get(kid)
@@ -203,78 +213,81 @@ def signing_key(parts: Parts, keys: Mapping[str, VerifyingKey], expected: Expect
 
 
 def media_type(value: str) -> str:
-    """`value` of `typ` in one spelling (RFC 7515, section 4.1.9; RFC 6838, section 4.2)."""
+    """Returns `value` of `typ` in a canonical form (RFC 7515, section 4.1.9; RFC 6838, 4.2)."""
     short = value.lower().removeprefix("application/")
     return value.lower() if "/" in short else short
 
 
-def _parts(token: object, expected: Expected) -> Parts:
+def _parts(token: object, expected: ValidationRules) -> UnverifiedToken:
     if not isinstance(token, str) or len(token) > expected.max_length or not token.isascii():
-        raise ValueError("no token")
+        raise ValueError("not a token")
     segments = token.split(".")
     if len(segments) != 3:
-        raise ValueError("no compact JWS")
+        raise ValueError("not a compact JWS")
     header, payload, signature = (base64url.decode(segment) for segment in segments)
-    return Parts(_object(header), payload, signature, token.rpartition(".")[0].encode())
+    return UnverifiedToken(_object(header), payload, signature, token.rpartition(".")[0].encode())
 
 
-def _unnamed_key(parts: Parts, keys: Iterable[VerifyingKey]) -> VerifyingKey:
-    # RFC 7515, section 6: without `kid`, the key is the only one that fits `alg`, or one of those
-    # that have no name either. One that is still to be published may be meant.
+def _find_key_without_kid(parts: UnverifiedToken, keys: Iterable[VerifyingKey]) -> VerifyingKey:
+    # RFC 7515, section 6: without `kid`, the key is the only one for this `alg`, or one of the keys
+    # without `kid`. If none of them verifies the signature, the issuer may have published a newer
+    # one.
     algorithm = parts.header.get("alg")
-    fitting = [key for key in keys if key.for_algorithm(algorithm) is not None]
-    if len(fitting) > 1:
-        fitting = [key for key in fitting if not key.is_named][:_MAX_TRIED]
-        if not fitting:
+    candidates = [key for key in keys if key.for_algorithm(algorithm) is not None]
+    if len(candidates) > 1:
+        candidates = [key for key in candidates if not key.has_kid][:_MAX_TRIED]
+        if not candidates:
             raise TokenError(Check.KEY)
-    for key in fitting:
+    for key in candidates:
         if _is_signed_by(key, parts):
             return key
-    raise UnknownKey(Check.SIGNATURE if fitting else Check.KEY)
+    raise UnknownKey(Check.SIGNATURE if candidates else Check.KEY)
 
 
-def _is_signed_by(key: VerifyingKey, parts: Parts) -> bool:
+def _is_signed_by(key: VerifyingKey, parts: UnverifiedToken) -> bool:
     verifier = key.for_algorithm(parts.header.get("alg"))
     try:
-        return verifier is not None and verifier.verify(parts.signed, parts.signature) is True
+        return (
+            verifier is not None and verifier.verify(parts.signing_input, parts.signature) is True
+        )
     except Exception:
-        return False  # a signature that is none; see `split`
+        return False  # a malformed signature may raise any error, as in `parse`
 
 
-def _header_is_known(parts: Parts, expected: Expected) -> bool:
-    if expected.foreign:
+def _has_allowed_members(parts: UnverifiedToken, expected: ValidationRules) -> bool:
+    if expected.external:
         return parts.header.keys().isdisjoint(_REFUSED_MEMBERS)
     return parts.header.keys() <= _HEADER_MEMBERS
 
 
-def _type_holds(parts: Parts, expected: Expected) -> bool:
+def _has_allowed_type(parts: UnverifiedToken, expected: ValidationRules) -> bool:
     if "typ" not in parts.header:
         return None in expected.types
     value = parts.header["typ"]
     if not isinstance(value, str):
         return False
-    return (media_type(value) if expected.foreign else value) in expected.types
+    return (media_type(value) if expected.external else value) in expected.types
 
 
-def _algorithm_holds(parts: Parts, expected: Expected) -> bool:
+def _has_allowed_algorithm(parts: UnverifiedToken, expected: ValidationRules) -> bool:
     if not expected.algorithms:
         return True
     algorithm = parts.header.get("alg")
     return isinstance(algorithm, str) and algorithm in expected.algorithms
 
 
-def _names_hold(claims: Mapping[str, object], expected: Expected, _: float) -> bool:
-    return all(_is_name(claims.get(name)) for name in expected.required)
+def _has_identifiers(claims: Mapping[str, object], expected: ValidationRules, _: float) -> bool:
+    return all(_is_identifier(claims.get(name)) for name in expected.identifiers)
 
 
-def _is_name(value: object) -> bool:
+def _is_identifier(value: object) -> bool:
     return (
         isinstance(value, str) and 0 < len(value) <= 255 and value.isascii() and value.isprintable()
     )
 
 
-def issuer_holds(claims: Mapping[str, object], expected: Expected, _: float) -> bool:
-    """Whether `iss` is the expected issuer, or that of a tenant."""
+def has_expected_issuer(claims: Mapping[str, object], expected: ValidationRules, _: float) -> bool:
+    """Returns whether `iss` is the expected issuer, or the issuer of an allowed tenant."""
     issuer = claims.get("iss")
     if TENANT not in expected.issuer:
         return issuer == expected.issuer
@@ -284,53 +297,58 @@ def issuer_holds(claims: Mapping[str, object], expected: Expected, _: float) -> 
     return issuer == expected.issuer.replace(TENANT, str(tenant))
 
 
-def key_may_sign(verified: Verified, expected: Expected) -> bool:
-    """Whether the key may sign for this `iss`: where tenants share a key set, it may be of one."""
+def is_key_for_issuer(verified: VerifiedToken, expected: ValidationRules) -> bool:
+    """Returns whether the key may sign for this `iss`.
+
+    In a key set that tenants share, a key may belong to the issuer of one tenant.
+    """
     owner = verified.key.issuer
     if TENANT not in expected.issuer or owner is None or TENANT in owner:
         return True
     return owner == verified.claims.get("iss")
 
 
-def _audience_holds(claims: Mapping[str, object], expected: Expected, _: float) -> bool:
+def _has_allowed_audience(
+    claims: Mapping[str, object], expected: ValidationRules, _: float
+) -> bool:
     if expected.audiences is None:
         return "aud" not in claims
-    named = claims.get("aud")
-    audiences = [named] if isinstance(named, str) else named
+    audience = claims.get("aud")
+    audiences = [audience] if isinstance(audience, str) else audience
     if not isinstance(audiences, list) or not all(isinstance(item, str) for item in audiences):
         return False
-    return any(audience in expected.audiences for audience in audiences)
+    return any(item in expected.audiences for item in audiences)
 
 
-def _client_holds(claims: Mapping[str, object], expected: Expected, _: float) -> bool:
+def _has_allowed_client(claims: Mapping[str, object], expected: ValidationRules, _: float) -> bool:
     if not expected.clients:
         return True
-    found = [claims[name] for name in expected.client_claims if name in claims]
-    return bool(found) and all(
-        isinstance(client, str) and client in expected.clients for client in found
+    clients = [claims[name] for name in expected.client_claims if name in claims]
+    return bool(clients) and all(
+        isinstance(client, str) and client in expected.clients for client in clients
     )
 
 
-def _required_hold(claims: Mapping[str, object], expected: Expected, _: float) -> bool:
+def _has_required_claims(claims: Mapping[str, object], expected: ValidationRules, _: float) -> bool:
     return all(
         type(claims.get(name)) is type(value) and claims.get(name) == value
         for name, value in expected.claims.items()
     )
 
 
-def _is_not_over(claims: Mapping[str, object], expected: Expected, now: float) -> bool:
+def _is_unexpired(claims: Mapping[str, object], expected: ValidationRules, now: float) -> bool:
     expires = _time(claims.get("exp"))
     return expires is not None and now < expires + expected.leeway
 
 
-def _was_issued(claims: Mapping[str, object], expected: Expected, now: float) -> bool:
+def _is_issued(claims: Mapping[str, object], expected: ValidationRules, now: float) -> bool:
     issued, expires = _time(claims.get("iat")), _time(claims.get("exp"))
     if issued is None or expires is None:
         return False
     return issued <= now + expected.iat_leeway and issued <= expires
 
 
-def _lives_short(claims: Mapping[str, object], expected: Expected, _: float) -> bool:
+def _is_within_lifetime(claims: Mapping[str, object], expected: ValidationRules, _: float) -> bool:
     if expected.max_lifetime is None:
         return True
     issued, expires = _time(claims.get("iat")), _time(claims.get("exp"))
@@ -339,34 +357,36 @@ def _lives_short(claims: Mapping[str, object], expected: Expected, _: float) -> 
     return expires - issued <= expected.max_lifetime
 
 
-def _has_begun(claims: Mapping[str, object], expected: Expected, now: float) -> bool:
+def _is_in_force(claims: Mapping[str, object], expected: ValidationRules, now: float) -> bool:
     if "nbf" not in claims:
         return True
-    begins = _time(claims["nbf"])
-    return begins is not None and begins <= now + expected.nbf_leeway
+    not_before = _time(claims["nbf"])
+    return not_before is not None and not_before <= now + expected.nbf_leeway
 
 
-HEADER_CHECKS: Sequence[tuple[Check, Callable[[Parts, Expected], bool]]] = (
-    (Check.HEADER, _header_is_known),
-    (Check.TYPE, _type_holds),
-    (Check.ALGORITHM, _algorithm_holds),
+HEADER_CHECKS: Sequence[tuple[Check, Callable[[UnverifiedToken, ValidationRules], bool]]] = (
+    (Check.HEADER, _has_allowed_members),
+    (Check.TYPE, _has_allowed_type),
+    (Check.ALGORITHM, _has_allowed_algorithm),
 )
-CLAIM_CHECKS: Sequence[tuple[Check, Callable[[Mapping[str, object], Expected, float], bool]]] = (
-    (Check.NAMES, _names_hold),
-    (Check.ISSUER, issuer_holds),
-    (Check.AUDIENCE, _audience_holds),
-    (Check.CLIENT, _client_holds),
-    (Check.REQUIRED, _required_hold),
-    (Check.EXPIRY, _is_not_over),
-    (Check.ISSUED, _was_issued),
-    (Check.LIFETIME, _lives_short),
-    (Check.NOT_BEFORE, _has_begun),
+CLAIM_CHECKS: Sequence[
+    tuple[Check, Callable[[Mapping[str, object], ValidationRules, float], bool]]
+] = (
+    (Check.IDENTIFIERS, _has_identifiers),
+    (Check.ISSUER, has_expected_issuer),
+    (Check.AUDIENCE, _has_allowed_audience),
+    (Check.CLIENT, _has_allowed_client),
+    (Check.REQUIRED, _has_required_claims),
+    (Check.EXPIRY, _is_unexpired),
+    (Check.ISSUED, _is_issued),
+    (Check.LIFETIME, _is_within_lifetime),
+    (Check.NOT_BEFORE, _is_in_force),
 )
-"""Each reads claims, and raises nothing."""
+"""The checks raise nothing, for any value of a claim."""
 
 
 def _time(value: object) -> float | None:
-    # bool is an int to Python, and "1e9" in quotes a number to python-jose.
+    # Python's bool is an int, and python-jose accepts numbers in strings.
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < _MAX_TIME:
         return None
     return value
@@ -375,5 +395,5 @@ def _time(value: object) -> float | None:
 def _object(data: bytes) -> Mapping[str, object]:
     value = strict_json.loads(data)
     if not isinstance(value, dict):
-        raise ValueError("no JSON object")
+        raise ValueError("not a JSON object")
     return value

@@ -1,14 +1,14 @@
-"""Password hashing: the only module that speaks passlib, and how it is spoken to.
+"""Password hashing with passlib. No other module imports passlib.
 
-passlib takes its argon2 cost from whatever argon2-cffi has as default, answers over-long passwords
-and damaged hashes with errors before any work, and calls a stronger hash "in need of an update". So
-the cost is always given, every failure costs one full verification, and a hash is replaced only by
-one at least as strong.
+passlib takes its default argon2 cost from argon2-cffi, rejects too long passwords and damaged
+hashes without any hashing, and reports a stronger hash as in need of an update. This module
+therefore always sets the cost, makes every failure cost a full verification, and replaces a hash
+only by a hash that is at least as strong.
 
-Hashes that came from other systems (`foreign_passwords.py`) are verified until their owner logs in,
-and one of ours takes their place then, whatever they cost: as long as each has a cost of its own,
-the time of an answer tells which accounts have one. passlib cuts passwords for bcrypt at 72 bytes,
-takes whatever bcrypt it finds, and complains of the version of the one that is meant: see below.
+Imported hashes (`imported_hashes.py`) are verified until the user's first login, which replaces
+them by a hash of this service at any cost: until then, the response time reveals which accounts
+have an imported hash. passlib truncates passwords for bcrypt at 72 bytes, uses any bcrypt library
+that it finds, and logs an error about the version of the supported one; see below.
 
 All functions block for tens of milliseconds: call them in a thread (`services/passwords.py`).
 """
@@ -19,14 +19,19 @@ import warnings
 from dataclasses import dataclass, field
 from functools import cache
 
-from authapi.crypto.foreign_passwords import MARK, is_bcrypt, is_cut_at_72_bytes, translate
-from authapi.crypto.password_text import MAX_LENGTH, opaque_string
-from authapi.errors import HashRefused, PasswordMismatch
+from authapi.crypto.imported_hashes import (
+    IMPORTED_PREFIX,
+    is_bcrypt,
+    to_passlib_format,
+    truncates_at_72_bytes,
+)
+from authapi.crypto.password_normalization import MAX_LENGTH, opaque_string
+from authapi.errors import PasswordMismatch, UnsupportedHash
 
 with warnings.catch_warnings():
-    # passlib 1.7.4 is the last of its line. It imports `crypt` and reads `argon2.__version__`, each
-    # once, when it is loaded; under `-W error` an application could not import us otherwise. The
-    # filters end with this block.
+    # passlib 1.7.4 is its last release. When it is loaded, it imports `crypt` and reads
+    # `argon2.__version__`, which raise DeprecationWarning: without the filters, an application that
+    # runs with `-W error` could not import this module. The filters end with this block.
     for _message in ("'crypt' is deprecated", r"Accessing argon2\.__version__ is deprecated"):
         warnings.filterwarnings("ignore", _message, DeprecationWarning, r"passlib\.")
     from passlib.context import CryptContext
@@ -41,7 +46,7 @@ _ARGON2 = re.compile(
     r"\$argon2id\$v=19\$m=([0-9]{1,9}),t=([0-9]{1,4}),p=([0-9]{1,3})"
     r"\$[A-Za-z0-9+/]+\$[A-Za-z0-9+/]+"
 )
-_MAX_MEMORY = 1 << 20  # KiB; a stored hash that asks for more would be a way to exhaust us
+_MAX_MEMORY = 1 << 20  # KiB; a stored hash with a higher cost could exhaust the memory
 _MAX_PASSES = 64
 _MAX_LANES = 16
 _BCRYPT = ("bcrypt", "django_bcrypt_sha256")
@@ -50,28 +55,28 @@ _BCRYPT_LENGTH = 72  # bytes
 
 @dataclass(frozen=True, slots=True)
 class PasswordHash:
-    """A stored password hash. A type of its own, so that no password is stored in its place."""
+    """A stored password hash. A separate type, so that a password cannot be stored by mistake."""
 
     text: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """The price of one argon2id hash: memory in KiB, passes over it, and lanes (RFC 9106)."""
+    """The cost of an argon2id hash: memory in KiB, passes and lanes (RFC 9106)."""
 
     memory: int
     passes: int
     lanes: int
 
     def exceeds(self, other: "Cost") -> bool:
-        """Whether this costs more in one way and less in none: only then is rehashing a gain."""
-        mine = (self.memory, self.passes, self.lanes)
-        theirs = (other.memory, other.passes, other.lanes)
-        return mine != theirs and all(a >= b for a, b in zip(mine, theirs, strict=True))
+        """Returns whether at least one parameter is higher than in `other`, and none is lower."""
+        own = (self.memory, self.passes, self.lanes)
+        others = (other.memory, other.passes, other.lanes)
+        return own != others and all(a >= b for a, b in zip(own, others, strict=True))
 
 
 class PasswordHasher:
-    """Hashes and verifies with argon2id of one cost."""
+    """Hashes with argon2id at a fixed cost, and verifies own and imported hashes."""
 
     def __init__(self, cost: Cost) -> None:
         self._cost = cost
@@ -82,62 +87,59 @@ class PasswordHasher:
             argon2__time_cost=cost.passes,
             argon2__parallelism=cost.lanes,
         )
-        # Verified against when there is no account, so that its absence costs the same time. Making
-        # it here also takes the slow first call away from the first login.
-        self._decoy = self._context.hash("nobody has this password")
+        # Verified if there is no account, so that the time does not reveal that. Hashing here also
+        # moves the slow first call of the library out of the first login.
+        self._decoy = self._context.hash("decoy: not the password of any account")
 
     def hash(self, password: str) -> PasswordHash:
-        """The hash to store for the normal form of `password` (`crypto.password_text`).
+        """Returns the hash of the normalized `password` (`crypto.password_normalization`).
 
         Raises ValueError if it cannot be encoded as UTF-8.
         """
         return PasswordHash(self._context.hash(opaque_string(password)))
 
     def verify(self, password: str, stored: PasswordHash | None) -> None:
-        """Return if `password` belongs to `stored`; raise PasswordMismatch otherwise.
+        """Verifies `password` against `stored`. Raises PasswordMismatch if it does not match.
 
-        The normal form is verified first, then the password as it was typed, if that differs: other
-        systems hash what they are sent. Both are verified for every `stored`, so the time of a
-        refusal depends on what was typed and not on the account.
+        Verifies the normalized form first, then the original form if it differs, because other
+        systems hash passwords without normalization. A failure verifies both for every `stored`, so
+        that its time depends on the password and not on the account.
 
-        None, or a hash that cannot be read, costs the same as a wrong password. One of another
-        system costs its own verification first.
+        None, or a hash that cannot be parsed, takes the time of a wrong password. An imported hash
+        takes the time of its own verification in addition.
         """
-        normal = opaque_string(password)
+        normalized = opaque_string(password)
         try:
-            self._verify(normal, stored)
+            self._verify(normalized, stored)
         except PasswordMismatch:
-            if normal == password:
+            if normalized == password:
                 raise
             self._verify(password, stored)
 
     def _verify(self, password: str, stored: PasswordHash | None) -> None:
-        if stored is not None and (foreign := _read_foreign(stored)) is not None:
-            if _fits(password, foreign):
+        if stored is not None and (imported := _parse_imported(stored)) is not None:
+            if _verify_imported(password, imported):
                 return
             stored = None
-        readable = stored is not None and _cost_of(stored) is not None
-        candidate = stored.text if stored is not None and readable else self._decoy
+        is_parsable = stored is not None and _parse_cost(stored) is not None
+        candidate = stored.text if stored is not None and is_parsable else self._decoy
         try:
             matches = self._context.verify(password[:MAX_LENGTH], candidate)
         except ValueError:
-            # A password that has no UTF-8 form, or a hash damaged behind its parameters.
+            # The password cannot be encoded as UTF-8, or the hash is damaged after its parameters.
             matches = self._context.verify("", self._decoy)
-        if not matches or not readable or len(password) > MAX_LENGTH:
+        if not matches or not is_parsable or len(password) > MAX_LENGTH:
             raise PasswordMismatch
 
-    def is_outdated(self, stored: PasswordHash) -> bool:
-        """Whether `stored` is weaker than this hasher's cost, or of another system.
-
-        A stronger one of ours is left alone.
-        """
-        if _read_foreign(stored) is not None:
+    def needs_rehash(self, stored: PasswordHash) -> bool:
+        """Returns whether `stored` is imported, or is weaker than the cost of this hasher."""
+        if _parse_imported(stored) is not None:
             return True
-        cost = _cost_of(stored)
+        cost = _parse_cost(stored)
         return cost is not None and self._cost.exceeds(cost)
 
 
-def _cost_of(stored: PasswordHash) -> Cost | None:
+def _parse_cost(stored: PasswordHash) -> Cost | None:
     match = _ARGON2.fullmatch(stored.text)
     if match is None:
         return None
@@ -147,60 +149,60 @@ def _cost_of(stored: PasswordHash) -> Cost | None:
     return cost
 
 
-def foreign_hash(text: str) -> PasswordHash:
-    """What to store for a hash that another system made.
+def imported_hash(text: str) -> PasswordHash:
+    """Returns the value to store for the hash `text` of another system.
 
-    Raises HashRefused, saying why, for one that could not be verified here at a login.
+    Raises UnsupportedHash, with the reason, if the hash could not be verified at a login.
     """
-    spelt = translate(text)
-    if is_bcrypt(spelt) and not _has_bcrypt():
-        raise HashRefused(
-            "is of bcrypt, which needs the extra: pip install 'fastapi-authapi[bcrypt]'"
+    converted = to_passlib_format(text)
+    if is_bcrypt(converted) and not _has_bcrypt():
+        raise UnsupportedHash(
+            "is a bcrypt hash, which needs the extra: pip install 'fastapi-authapi[bcrypt]'"
         )
-    return PasswordHash(MARK + spelt)
+    return PasswordHash(IMPORTED_PREFIX + converted)
 
 
-def _read_foreign(stored: PasswordHash) -> str | None:
-    # What passlib reads, if it is such a hash, in the form and within the bounds of an import.
-    if not stored.text.startswith(MARK):
+def _parse_imported(stored: PasswordHash) -> str | None:
+    # Returns the hash in passlib's format, or None unless an import would have stored it.
+    if not stored.text.startswith(IMPORTED_PREFIX):
         return None
-    spelt = stored.text.removeprefix(MARK)
+    converted = stored.text.removeprefix(IMPORTED_PREFIX)
     try:
-        return spelt if translate(spelt) == spelt else None
-    except HashRefused:
+        return converted if to_passlib_format(converted) == converted else None
+    except UnsupportedHash:
         return None
 
 
-def _fits(password: str, foreign: str) -> bool:
-    if is_bcrypt(foreign) and not _has_bcrypt():
-        _log.error("a bcrypt hash was not verified: pip install 'fastapi-authapi[bcrypt]'")
+def _verify_imported(password: str, imported: str) -> bool:
+    if is_bcrypt(imported) and not _has_bcrypt():
+        _log.error("bcrypt hash not verified: pip install 'fastapi-authapi[bcrypt]'")
         return False
     try:
-        matches = _foreign_context().verify(password[:MAX_LENGTH], foreign)
+        matches = _imported_context().verify(password[:MAX_LENGTH], imported)
         size = len(password.encode("utf-8"))
     except ValueError:
-        # No UTF-8 form, a NUL where bcrypt would stop, or parameters that the library refuses.
+        # Not encodable as UTF-8, a NUL in a bcrypt password, or parameters that passlib rejects.
         return False
     if "\0" in password:
-        # To HMAC, and so to PBKDF2 and scrypt, NULs at the end are as good as none.
+        # HMAC, and so PBKDF2 and scrypt, ignore NULs at the end of a password.
         return False
-    if is_cut_at_72_bytes(foreign) and size > _BCRYPT_LENGTH:
-        # Nobody can tell whether the rest is right, and it would be hashed as if it were.
+    if truncates_at_72_bytes(imported) and size > _BCRYPT_LENGTH:
+        # The rest of the password cannot be verified, and rehashing would accept it as it is.
         return False
     return matches and len(password) <= MAX_LENGTH
 
 
 @cache
-def _foreign_context() -> CryptContext:
-    # Made when it is first needed: most services never are in need of it.
+def _imported_context() -> CryptContext:
+    # Created at the first use: most services have no imported hashes.
     others = ("argon2", "pbkdf2_sha1", "pbkdf2_sha256", "pbkdf2_sha512", "scrypt")
     return CryptContext(schemes=[*others, *_BCRYPT])
 
 
 @cache
 def _has_bcrypt() -> bool:
-    # Only the one that is declared, in a version that passlib can speak to: others that it would
-    # take instead are not tested with it. Newer ones do not say their version where it asks.
+    # Only the declared library counts: passlib would also use others, which are not tested. New
+    # releases of it no longer have the version attribute that passlib reads, which passlib logs.
     logging.getLogger("passlib.handlers.bcrypt").setLevel(logging.ERROR)
     try:
         for name in _BCRYPT:

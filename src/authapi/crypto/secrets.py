@@ -1,7 +1,7 @@
-"""Random secrets, their visible form, and the only thing that is kept of them: a hash.
+"""Random secrets, their textual forms, and their hashes, which are the only stored form.
 
-A secret has 256 random bits, so a plain SHA-256 keeps it safe at rest: there is nothing to guess
-that a slow hash would slow down (OWASP ASVS 6.5.2, 11.4.2 concern passwords).
+A secret has 256 random bits, so a plain SHA-256 protects it at rest. A slow hash protects values
+that can be guessed, such as passwords (OWASP ASVS 6.5.2, 11.4.2).
 """
 
 import hashlib
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from authapi.crypto import base64url
 
 OPAQUE_PREFIX = "aat_"
-"""Starts every opaque access token, so that scanners find one that leaked."""
+"""The prefix of every opaque access token, by which secret scanners recognize leaked tokens."""
 
 _BYTES = 32
 _LENGTH = 43
@@ -21,31 +21,31 @@ _CHECKSUM_LENGTH = 6
 
 @dataclass(frozen=True, slots=True)
 class SecretHash:
-    """The SHA-256 of a secret. A type of its own, so that no secret is stored in its place."""
+    """The SHA-256 of a secret. A separate type, so that a secret cannot be stored by mistake."""
 
     digest: bytes = field(repr=False)
 
 
 def new_secret() -> str:
-    """256 random bits as 43 base64url characters."""
+    """Returns 256 random bits as 43 base64url characters."""
     return secrets.token_urlsafe(_BYTES)
 
 
 def new_opaque_token() -> str:
-    """`aat_`, 43 random base64url characters, and a checksum of 6 more."""
+    """Returns `aat_`, a secret of 43 base64url characters, and a checksum of 6 characters."""
     body = OPAQUE_PREFIX + new_secret()
     return body + checksum_of(body)
 
 
 def is_secret(text: str) -> bool:
-    """Whether `text` has the form of `new_secret()`: what does not costs no query."""
+    """Returns whether `text` has the form of `new_secret()`. Other texts need no query."""
     return len(text) == _LENGTH and _is_canonical_base64url(text)
 
 
 def is_opaque_token(text: str) -> bool:
-    """Whether `text` has the form of `new_opaque_token()`, checksum included.
+    """Returns whether `text` has the form of `new_opaque_token()`, with a valid checksum.
 
-    The checksum is CRC-32: it tells a typing error from a token, and proves nothing.
+    The checksum is CRC-32. It detects typing errors, and is not a protection against forgery.
     """
     if len(text) != len(OPAQUE_PREFIX) + _LENGTH + _CHECKSUM_LENGTH:
         return False
@@ -58,12 +58,12 @@ def is_opaque_token(text: str) -> bool:
 
 
 def hash_secret(secret: str) -> SecretHash:
-    """What is stored for `secret`, and what it is looked up by."""
+    """Returns the hash that is stored for `secret`, and by which it is looked up."""
     return SecretHash(hashlib.sha256(secret.encode()).digest())
 
 
 def checksum_of(body: str) -> str:
-    """The CRC-32 of a visible secret, as 6 characters to put behind it."""
+    """Returns the CRC-32 of `body` as 6 base64url characters, which follow it in a token."""
     return base64url.encode(zlib.crc32(body.encode()).to_bytes(4))
 
 

@@ -1,8 +1,8 @@
-"""JSON from strangers, read in exactly one way or not at all.
+"""Strict parsing of untrusted JSON.
 
-The standard reader lets the last of two equal names win, accepts NaN and 1e400, and raises
-RecursionError on deep nesting: each has been a way to make two parsers disagree, or a server fall
-over. This reader follows I-JSON (RFC 7493) where it is stricter than RFC 8259.
+Python's parser accepts duplicate names, NaN and 1e400, and raises RecursionError for deep nesting.
+Attackers have used each of these to make two parsers disagree or to crash a server. This parser
+applies the rules of I-JSON (RFC 7493) that are stricter than RFC 8259.
 """
 
 import json
@@ -10,33 +10,34 @@ import math
 import re
 from typing import NoReturn
 
-# Never goes back over what it has read, and takes a string that does not end as well: else each
-# quote in it would be tried as a beginning, which is quadratic.
+# Possessive, without backtracking. It also matches an unterminated string: otherwise each quote in
+# one would be tried as the start of a string, which takes quadratic time.
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
 _BRACKET = re.compile(rb"[\[\]{}]")
 
 
 def loads(data: bytes, *, max_depth: int = 20) -> object:
-    """The value that `data` spells.
+    """Returns the value of the JSON text `data`.
 
-    `max_depth` bounds how deep arrays and objects may nest. Raises ValueError for anything that is
-    not UTF-8 without a byte order mark, names a member twice, holds a lone surrogate or NUL in a
-    string, a number that is not finite, or an integer of more digits than Python converts.
+    `max_depth` is the maximum nesting of arrays and objects. Raises ValueError if `data` is not
+    valid JSON in UTF-8 without a byte order mark, is nested deeper, or contains a duplicate member
+    name, a lone surrogate or NUL in a string, a number that is not finite, or an integer with more
+    digits than Python converts.
     """
     _check_depth(data, max_depth)
     text = data.decode("utf-8")
     try:
         value = json.loads(
             text,
-            object_pairs_hook=_object,
-            parse_constant=_refuse_constant,
+            object_pairs_hook=_unique_members,
+            parse_constant=_reject_constant,
             parse_float=_finite_float,
         )
     except RecursionError:
         raise ValueError("nested too deep") from None
     if b"\\u" in data:
-        # UTF-8 decoding has refused raw surrogates and the reader raw control characters: only an
-        # escape can have brought one in.
+        # UTF-8 decoding rejects raw surrogates, and the parser rejects raw control characters: only
+        # an escape sequence can produce one.
         _check_strings(value)
     return value
 
@@ -51,14 +52,14 @@ def _check_depth(data: bytes, max_depth: int) -> None:
             raise ValueError("nested too deep")
 
 
-def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+def _unique_members(pairs: list[tuple[str, object]]) -> dict[str, object]:
     members = dict(pairs)
     if len(members) != len(pairs):
         raise ValueError("duplicate member")
     return members
 
 
-def _refuse_constant(_: str) -> NoReturn:
+def _reject_constant(_: str) -> NoReturn:
     raise ValueError("not a JSON number")
 
 

@@ -1,26 +1,26 @@
-"""Every refusal and failure that authapi can express, as one tree.
+"""All errors that authapi raises, as one tree.
 
     AuthAPIError
-    ├── ConfigurationError            the operator must change something; one line says what
-    ├── TokenError                    a self-contained token was refused; it never says why
-    │   └── UnknownKey                it names a key that nobody here knows
-    ├── KeyRefused                    a key is not one that tokens may be signed with
-    ├── SealBroken                    what was sealed was sealed under another secret, or changed
-    ├── SignatureMismatch             a signature does not belong to what it came beside
-    ├── PasswordMismatch              a password does not belong to a stored hash
-    ├── HashRefused                   a password hash of another system is not verified here
-    ├── LineRefused                   a line of an import describes no account
-    ├── DeliveryFailed                mail or a webhook did not get through this time
-    ├── Unavailable                   something behind us is away or full; try again later
+    ├── ConfigurationError            the operator must change the configuration
+    ├── TokenError                    a signed token was rejected; the error has no text
+    │   └── UnknownKey                the key set has no key for the token
+    ├── UnsupportedKey                a key cannot be used to sign tokens
+    ├── DecryptionFailed              a ciphertext has another key or context, or was modified
+    ├── SignatureMismatch             a detached signature does not match the signed bytes
+    ├── PasswordMismatch              a password does not match the stored hash
+    ├── UnsupportedHash               a password hash of another system cannot be verified
+    ├── InvalidImportLine             a line of an import file does not describe an account
+    ├── DeliveryFailed                a mail or webhook was not delivered
+    ├── Unavailable                   unavailable: a backend is unreachable or full; try again
     │   ├── StorageUnavailable        database_unavailable
     │   ├── Overloaded                overloaded
     │   ├── ShuttingDown              shutting_down
     │   └── IssuerUnavailable         issuer_unavailable
-    └── Refusal                       a caller can be told this, with a stable code
+    └── Refusal                       the response tells the client; `code` is stable
         ├── Unauthenticated           unauthenticated
-        │   ├── InvalidCredential     unauthenticated, "mine, and not good"
-        │   ├── InvalidCredentials    invalid_credentials, from a login
-        │   ├── InvalidClient         invalid_client, of an OAuth client
+        │   ├── InvalidCredential     unauthenticated: a strategy rejected the credential
+        │   ├── InvalidCredentials    invalid_credentials: wrong address or password at a login
+        │   ├── InvalidClient         invalid_client: OAuth client authentication failed
         │   ├── InactiveAccount       inactive_account
         │   └── StaleAuthentication   stale_authentication
         ├── Forbidden                 forbidden
@@ -45,6 +45,7 @@
         ├── NotInvited                not_invited
         ├── PreconditionFailed        precondition_failed
         ├── InvalidOneTimeSecret      invalid_one_time_secret
+        ├── PreflightRefused          preflight_refused
         ├── InvalidInput              validation_failed
         ├── MalformedRequest          malformed_request
         │   ├── MalformedJSON         malformed_json
@@ -60,27 +61,27 @@
             ├── InvalidTokenRequest   invalid_request
             └── UnsupportedGrantType  unsupported_grant_type
 
-The tree knows no HTTP: `web/errors.py` maps classes to status codes. Codes are stable; clients may
-compare them. No error carries what the caller sent, so that none can leak it.
+The tree is independent of HTTP: `web/problems.py` maps classes to status codes. Codes are stable:
+clients can compare them. An error never contains input of the client, so it cannot leak it.
 """
 
 from authapi.errors.failures import (
     AuthAPIError,
     ConfigurationError,
+    DecryptionFailed,
     DeliveryFailed,
-    HashRefused,
+    InvalidImportLine,
     IssuerUnavailable,
-    KeyRefused,
-    LineRefused,
     Overloaded,
     PasswordMismatch,
-    SealBroken,
     ShuttingDown,
     SignatureMismatch,
     StorageUnavailable,
     TokenError,
     Unavailable,
     UnknownKey,
+    UnsupportedHash,
+    UnsupportedKey,
 )
 from authapi.errors.refusals import (
     BodyTooLarge,
@@ -134,6 +135,7 @@ __all__ = [
     "AuthAPIError",
     "BodyTooLarge",
     "ConfigurationError",
+    "DecryptionFailed",
     "DeliveryFailed",
     "DuplicateHeader",
     "EmailTaken",
@@ -141,7 +143,6 @@ __all__ = [
     "ForeignOrigin",
     "HTTPSRequired",
     "HTTPVersionNotSupported",
-    "HashRefused",
     "HeadersTooLarge",
     "InactiveAccount",
     "InputError",
@@ -150,14 +151,13 @@ __all__ = [
     "InvalidCredential",
     "InvalidCredentials",
     "InvalidGrant",
+    "InvalidImportLine",
     "InvalidInput",
     "InvalidOneTimeSecret",
     "InvalidScope",
     "InvalidTokenRequest",
     "IssuerUnavailable",
-    "KeyRefused",
     "LastSuperuser",
-    "LineRefused",
     "MailDisabled",
     "MalformedJSON",
     "MalformedRequest",
@@ -173,7 +173,6 @@ __all__ = [
     "RegistrationClosed",
     "ReportNotSigned",
     "RequestTimeout",
-    "SealBroken",
     "ShuttingDown",
     "SignatureMismatch",
     "StaleAuthentication",
@@ -189,6 +188,8 @@ __all__ = [
     "UnconfirmedEmail",
     "UnknownKey",
     "UnsupportedGrantType",
+    "UnsupportedHash",
+    "UnsupportedKey",
     "UnsupportedMediaType",
     "WrongDestination",
     "WrongPassword",

@@ -1,20 +1,21 @@
-"""What goes wrong without anybody having asked for what may not be."""
+"""Errors that are not refusals of a request: failures of the process, its data or its backends."""
 
 from typing import ClassVar
 
 
 class AuthAPIError(Exception):
-    """Base of everything that authapi raises on purpose."""
+    """Base class of all errors that authapi raises deliberately."""
 
 
 class ConfigurationError(AuthAPIError):
-    """The settings, the data folder or the routes do not fit; the text is one line for people."""
+    """The settings, data folder or routes are not valid. The text is one line for operators."""
 
 
 class TokenError(AuthAPIError):
-    """A signed token was refused. One class and no text: a reason in an answer would be an oracle.
+    """A signed token was rejected. It has no text: a reason in the response would be an oracle.
 
-    `check` names what did not hold, for the log at DEBUG, and says nothing that is in the token.
+    `check` names the check that failed, for the log at level DEBUG. It contains no part of the
+    token.
     """
 
     def __init__(self, check: str = "") -> None:
@@ -23,80 +24,85 @@ class TokenError(AuthAPIError):
 
 
 class UnknownKey(TokenError):
-    """The token names a key that is not known here: newer keys may have come, or it is forged."""
+    """The key set has no key for the token: the set is out of date, or the token is forged."""
 
 
-class KeyRefused(AuthAPIError):
-    """A key is of a kind, size or purpose that no token may be signed with."""
+class UnsupportedKey(AuthAPIError):
+    """The type, size or use of a key does not allow it to sign tokens."""
 
 
-class SealBroken(AuthAPIError):
-    """What was sealed was sealed under another secret, for another place, or has been changed."""
+class DecryptionFailed(AuthAPIError):
+    """A ciphertext was encrypted with another key, for another context, or was modified."""
 
 
 class SignatureMismatch(AuthAPIError):
-    """A signature does not belong to the bytes that it came beside, or is none."""
+    """A detached signature is malformed, or does not match the signed bytes."""
 
 
 class PasswordMismatch(AuthAPIError):
-    """The password does not belong to the stored hash, or there is no hash to belong to."""
+    """The password does not match the stored hash, or the account has no hash."""
 
 
-class HashRefused(AuthAPIError):
-    """A password hash of another system is not one that is verified here; the text says why."""
+class UnsupportedHash(AuthAPIError):
+    """authapi cannot verify a password hash of another system. The text gives the reason."""
 
 
-class LineRefused(AuthAPIError):
-    """A line of an import describes no account that can be made here."""
+class InvalidImportLine(AuthAPIError):
+    """A line of an import file does not describe an account that authapi can create."""
 
-    def __init__(self, *faults: tuple[str, str]) -> None:
-        super().__init__("; ".join(": ".join(filter(None, fault)) for fault in faults))
-        self.faults = faults
-        """Which field, or nothing for the whole line, and why; no values, but the names of what is
-        no field."""
+    def __init__(self, *field_errors: tuple[str, str]) -> None:
+        super().__init__("; ".join(": ".join(filter(None, error)) for error in field_errors))
+        self.field_errors = field_errors
+        """Pairs of field and reason; the field is empty if the error concerns the whole line. They
+        contain no values, but may contain the names of unknown fields."""
 
 
 class DeliveryFailed(AuthAPIError):
-    """Something from the outbox did not get through; the text is kept, so it names nobody."""
+    """A mail or webhook from the outbox was not delivered.
+
+    The text is stored in the outbox, so it contains no recipient and no personal data.
+    """
 
     def __init__(self, reason: str, *, permanent: bool = False) -> None:
         super().__init__(reason)
         self.permanent = permanent
-        """Whether trying again has no sense."""
+        """Whether another attempt cannot succeed."""
 
 
 class Unavailable(AuthAPIError):
-    """Something that a request needs is away or full; the same request may succeed later."""
+    """A resource that the request needs is unreachable or exhausted. The client can try again."""
 
     code: ClassVar[str] = "unavailable"
     title: ClassVar[str] = "Temporarily unavailable"
     retry_after: int = 1
-    """Seconds after which a client may try again."""
+    """Seconds after which the client may try again (header `Retry-After`)."""
 
 
 class StorageUnavailable(Unavailable):
-    """The database cannot be reached, is locked, or has no free connection."""
+    """The database is unreachable or locked, or the pool has no free connection."""
 
     code = "database_unavailable"
     title = "The database is temporarily unavailable"
 
 
 class Overloaded(Unavailable):
-    """More password hashes are asked for than may wait."""
+    """The queue of password hashes is full."""
 
     code = "overloaded"
-    title = "Too much work is waiting"
+    title = "Too many requests are waiting"
 
 
 class ShuttingDown(Unavailable):
-    """The process ends soon: `/health/ready` sends balancers elsewhere."""
+    """The process is about to exit. `/health/ready` answers with this error, so that load balancers
+    stop sending requests to it.
+    """
 
     code = "shutting_down"
-    title = "The process is about to end"
+    title = "The process is shutting down"
 
 
 class IssuerUnavailable(Unavailable):
-    """The issuer of a credential cannot be asked: nobody can tell whether it is good."""
+    """The issuer of a credential is unreachable, so the credential cannot be verified."""
 
     code = "issuer_unavailable"
     title = "The issuer of the credential is temporarily unavailable"

@@ -1,4 +1,4 @@
-"""What a caller can be told: each with a stable code, and words for people."""
+"""Refusals of a request: each has a stable code for programs, and a title for people."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,10 @@ from authapi.errors.failures import AuthAPIError
 
 
 class Refusal(AuthAPIError):
-    """A request was understood and refused. `code` is stable; `detail` is for people."""
+    """A request was understood and refused.
+
+    `code` is stable; `title` describes the class. `detail` describes this case, for people.
+    """
 
     code: ClassVar[str] = "refused"
     title: ClassVar[str] = "Refused"
@@ -19,17 +22,17 @@ class Refusal(AuthAPIError):
 
 
 class Unauthenticated(Refusal):
-    """No good credential for this route."""
+    """The request has no valid credential for this route."""
 
     code = "unauthenticated"
     title = "Authentication is required"
 
 
 class InvalidCredential(Unauthenticated):
-    """A strategy recognised a credential as its own kind, and it is not good.
+    """A strategy recognised the credential and rejected it.
 
-    Answered exactly like no credential at all, whatever the reason: the answer tells nothing.
-    `headers` are response headers by which the client drops a credential that is dead.
+    The response is the same as for a request without a credential, so it does not reveal the
+    reason. `headers` are added to the response, for example to make the client delete its cookie.
     """
 
     def __init__(
@@ -40,28 +43,28 @@ class InvalidCredential(Unauthenticated):
 
 
 class InvalidCredentials(Unauthenticated):
-    """A login named an account or a password that does not fit."""
+    """The e-mail address or the password of a login is wrong."""
 
     code = "invalid_credentials"
     title = "E-mail address or password is wrong"
 
 
 class InvalidClient(Unauthenticated):
-    """An OAuth endpoint does not know a client by this id and secret (RFC 6749, section 5.2)."""
+    """Client authentication at an OAuth endpoint failed (RFC 6749, section 5.2)."""
 
     code = "invalid_client"
     title = "The client is unknown, or its secret is wrong"
 
 
 class InactiveAccount(Unauthenticated):
-    """The credential is good, the account is deactivated."""
+    """The credential is valid, but the account is deactivated."""
 
     code = "inactive_account"
     title = "The account is deactivated"
 
 
 class StaleAuthentication(Unauthenticated):
-    """The login lies too far back for this operation (RFC 9470)."""
+    """The last authentication is too old for this operation (RFC 9470)."""
 
     code = "stale_authentication"
     title = "A more recent login is required"
@@ -69,21 +72,21 @@ class StaleAuthentication(Unauthenticated):
     def __init__(self, *, max_age: int) -> None:
         super().__init__()
         self.max_age = max_age
-        """Seconds that a login may lie back."""
+        """The maximum age of the authentication, in seconds."""
 
 
 class Forbidden(Refusal):
-    """The caller is known and may not do this."""
+    """The caller is authenticated, but not allowed to do this."""
 
     code = "forbidden"
     title = "Not allowed"
 
 
 class InsufficientScope(Forbidden):
-    """The credential lacks scopes of this route (RFC 6750, section 3.1)."""
+    """The credential lacks a scope that the route requires (RFC 6750, section 3.1)."""
 
     code = "insufficient_scope"
-    title = "The credential lacks a scope"
+    title = "The credential lacks a required scope"
 
     def __init__(self, *, required: Sequence[str]) -> None:
         super().__init__("Required: " + " ".join(required))
@@ -91,28 +94,28 @@ class InsufficientScope(Forbidden):
 
 
 class UnconfirmedEmail(Forbidden):
-    """The route wants a confirmed e-mail address."""
+    """The route requires a confirmed e-mail address."""
 
     code = "email_not_confirmed"
     title = "The e-mail address is not confirmed"
 
 
 class SuperuserRequired(Forbidden):
-    """The route is for superusers."""
+    """The route requires a superuser."""
 
     code = "superuser_required"
     title = "Only a superuser may do this"
 
 
 class OwnAccount(Forbidden):
-    """A superuser may not do this to their own account."""
+    """Superusers cannot do this to their own account."""
 
     code = "own_account"
-    title = "Another superuser has to do this"
+    title = "A superuser cannot do this to their own account"
 
 
 class MailDisabled(Forbidden):
-    """It needs mail, and this service sends none."""
+    """The operation sends mail, and `mail_url` is not set."""
 
     code = "mail_disabled"
     title = "This service sends no mail"
@@ -126,49 +129,49 @@ class RegistrationClosed(Forbidden):
 
 
 class WrongPassword(Forbidden):
-    """A logged-in caller gave a wrong current password."""
+    """The current password that an authenticated caller sent is wrong."""
 
     code = "wrong_password"
     title = "The current password is wrong"
 
 
 class ProofRequired(Forbidden):
-    """A link from a mail says whose mailbox it was read in, and not whose the account is."""
+    """The link shows who owns the mailbox. The request must also show who owns the account."""
 
     code = "proof_required"
-    title = "Log in to the account first, or send its password or address along"
+    title = "Log in to the account, or send its password or e-mail address"
 
 
 class ForeignOrigin(Forbidden):
-    """A browser sent its cookie or HTTP Basic from a page of another origin."""
+    """A page of another origin made the browser send a cookie or HTTP Basic credentials (CSRF)."""
 
     code = "foreign_origin"
     title = "The request comes from another origin"
 
 
 class WrongDestination(Forbidden):
-    """A browser wants to use an answer as something that it is not, such as a script."""
+    """A browser requested the response as a script, image or frame (`Sec-Fetch-Dest`)."""
 
     code = "wrong_destination"
-    title = "The answer is not meant for this use"
+    title = "The response cannot be used as a script, image or frame"
 
 
 class ReportNotSigned(Forbidden):
-    """No secret scanner whose key is configured has signed this report of leaked tokens."""
+    """The report of leaked tokens has no valid signature by a configured scanner key."""
 
     code = "report_not_signed"
-    title = "The report is not signed by a scanner that is known here"
+    title = "The report is not signed by a known scanner"
 
 
 class HTTPSRequired(Forbidden):
-    """The request travelled in the clear, and so did what it carried."""
+    """The request arrived over plain HTTP, so its credentials were sent unencrypted."""
 
     code = "https_required"
-    title = "Use https"
+    title = "HTTPS is required"
 
 
 class TooManyAttempts(Refusal):
-    """A limit on guessing is reached; the same for accounts that exist and that do not."""
+    """A limit on failed attempts is reached. It counts for unknown accounts in the same way."""
 
     code = "too_many_attempts"
     title = "Too many attempts"
@@ -176,23 +179,23 @@ class TooManyAttempts(Refusal):
     def __init__(self, *, retry_after: int) -> None:
         super().__init__()
         self.retry_after = retry_after
-        """Seconds."""
+        """Seconds after which the client may try again (header `Retry-After`)."""
 
 
 class TooManyRequests(Refusal):
-    """An account has made as many changes as `limit_writes` allows, or exports too much at once."""
+    """The account exceeds `limit_writes`, or the maximum number of concurrent exports."""
 
     code = "too_many_requests"
-    title = "Too many requests of this account"
+    title = "Too many requests by this account"
 
     def __init__(self, *, retry_after: int = 60) -> None:
         super().__init__()
         self.retry_after = retry_after
-        """Seconds."""
+        """Seconds after which the client may try again (header `Retry-After`)."""
 
 
 class NotFound(Refusal):
-    """There is no such thing, or it is somebody else's: the answer is the same."""
+    """The resource does not exist, or belongs to another account. The response is the same."""
 
     code = "not_found"
     title = "Not found"
@@ -206,28 +209,28 @@ class EmailTaken(Refusal):
 
 
 class LastSuperuser(Refusal):
-    """Nobody would be left who can look after the accounts."""
+    """The last active superuser cannot be demoted, deactivated or deleted."""
 
     code = "last_superuser"
-    title = "There is no other superuser: make another one first"
+    title = "The last active superuser cannot be demoted, deactivated or deleted"
 
 
 class NotInvited(Refusal):
-    """The account does not wait for somebody to take it over: it is somebody's, or deactivated."""
+    """The account is active under its owner, or deactivated, so it cannot be invited."""
 
     code = "not_invited"
-    title = "The account does not wait for its owner"
+    title = "The account cannot be invited"
 
 
 class TooManyTokens(Refusal):
-    """The account has as many personal access tokens as it may have."""
+    """The account has the maximum number of personal access tokens (`max_personal_tokens`)."""
 
     code = "too_many_tokens"
-    title = "There are too many personal access tokens: end one first"
+    title = "The account has too many personal access tokens: delete one first"
 
 
 class PreconditionFailed(Refusal):
-    """`If-Match` names a state that is gone (RFC 9110, section 13.1.1)."""
+    """The entity tag in `If-Match` is out of date (RFC 9110, section 13.1.1)."""
 
     code = "precondition_failed"
     title = "The resource has changed"
@@ -235,7 +238,7 @@ class PreconditionFailed(Refusal):
 
 @dataclass(frozen=True, slots=True)
 class InputError:
-    """One thing wrong with the input: where (`loc`), which rule (`code`), and words for people."""
+    """One invalid value: its location, the code of the rule it breaks, and a message for people."""
 
     loc: tuple[str | int, ...]
     code: str
@@ -243,7 +246,7 @@ class InputError:
 
 
 class InvalidInput(Refusal):
-    """The input has the right form and breaks a rule."""
+    """The input is well-formed, but breaks a rule."""
 
     code = "validation_failed"
     title = "The input is not valid"
@@ -254,7 +257,7 @@ class InvalidInput(Refusal):
 
 
 class MalformedRequest(Refusal):
-    """The request can be read in more than one way, or in none."""
+    """The request is ambiguous or cannot be parsed."""
 
     code = "malformed_request"
     title = "The request is malformed"
@@ -262,39 +265,39 @@ class MalformedRequest(Refusal):
     def __init__(self, detail: str | None = None, *, websocket_version: str | None = None) -> None:
         super().__init__(detail)
         self.websocket_version = websocket_version
-        """The version that is understood, if another one was the reason (RFC 6455, section 4.4)."""
+        """The supported WebSocket version, if the request has another (RFC 6455, section 4.4)."""
 
 
 class MalformedJSON(MalformedRequest):
-    """The body is not JSON that has exactly one meaning (RFC 8259, RFC 7493)."""
+    """The body is not valid, unambiguous JSON (RFC 8259, RFC 7493)."""
 
     code = "malformed_json"
     title = "The body is not valid JSON"
 
 
 class DuplicateHeader(MalformedRequest):
-    """A header that may come once came twice."""
+    """The request repeats a header that may occur only once."""
 
     code = "duplicate_header"
     title = "A header was sent more than once"
 
 
 class InvalidOneTimeSecret(Refusal):
-    """What came by mail is unknown, used, too old, or overtaken by what happened since."""
+    """The token from a mail is unknown, used, expired, or superseded by a later change."""
 
     code = "invalid_one_time_secret"
-    title = "The link does not work any more"
+    title = "The link is no longer valid"
 
 
 class PreflightRefused(Refusal):
-    """A page asks leave for a request that its origin may not make (Fetch, CORS preflight)."""
+    """A CORS preflight request has an origin, method or header that is not allowed (Fetch)."""
 
     code = "preflight_refused"
-    title = "The origin, method or headers are not allowed here"
+    title = "The origin, method or headers are not allowed"
 
 
 class UnsupportedMediaType(Refusal):
-    """The body has another media type, charset or content coding than the route reads."""
+    """The route does not support the media type, charset or content coding of the body."""
 
     code = "unsupported_media_type"
     title = "The content type is not supported"
@@ -302,67 +305,69 @@ class UnsupportedMediaType(Refusal):
     def __init__(self, detail: str | None = None, *, accept_encoding: str | None = None) -> None:
         super().__init__(detail)
         self.accept_encoding = accept_encoding
-        """Codings to name in `Accept-Encoding`, if the coding was the reason and nothing else."""
+        """Value of the header `Accept-Encoding`; set only if the content coding was the reason."""
 
 
 class BodyTooLarge(Refusal):
-    """The body is longer than the configured limit."""
+    """The body is longer than `max_body_bytes`."""
 
     code = "body_too_large"
     title = "The body is too large"
 
 
 class RequestTimeout(Refusal):
-    """The head or the body of the request did not arrive in time."""
+    """The header or the body of the request did not arrive in time."""
 
     code = "request_timeout"
     title = "The request took too long to arrive"
 
 
 class HeadersTooLarge(Refusal):
-    """The request headers are longer than the configured limits."""
+    """The request headers are longer than `max_header_bytes` or `max_credential_bytes`."""
 
     code = "headers_too_large"
     title = "The request headers are too large"
 
 
 class TargetTooLong(Refusal):
-    """The request target is longer than the configured limit (RFC 9110, section 15.5.15)."""
+    """The request target is longer than `max_header_bytes` (RFC 9110, section 15.5.15)."""
 
     code = "target_too_long"
     title = "The request target is too long"
 
 
 class HTTPVersionNotSupported(Refusal):
-    """The request is of another version than HTTP/1.0 and 1.1 (RFC 9110, section 15.6.6)."""
+    """The HTTP version is neither 1.0 nor 1.1 (RFC 9110, section 15.6.6)."""
 
     code = "http_version_not_supported"
-    title = "The version of HTTP is not supported"
+    title = "The HTTP version is not supported"
 
 
 class InvalidGrant(Refusal):
-    """The token endpoint refused a grant; `code` is also its `error` (RFC 6749, section 5.2)."""
+    """The token endpoint refused the grant. `code` is also the member `error` of the response
+    (RFC 6749, section 5.2).
+    """
 
     code = "invalid_grant"
     title = "The grant was refused"
 
 
 class InvalidScope(InvalidGrant):
-    """The scope of a token request is malformed, or names what there is not (RFC 6749, 5.2)."""
+    """The requested scope is malformed, unknown or not granted (RFC 6749, section 5.2)."""
 
     code = "invalid_scope"
     title = "The scope is malformed or unknown"
 
 
 class InvalidTokenRequest(InvalidGrant):
-    """A field of a token request is missing, repeated or malformed."""
+    """A parameter of a token request is missing, repeated or malformed (RFC 6749, section 5.2)."""
 
     code = "invalid_request"
     title = "The token request is not valid"
 
 
 class UnsupportedGrantType(InvalidGrant):
-    """The token endpoint does not know this grant, or it is switched off."""
+    """The grant type is unknown or disabled (RFC 6749, section 5.2)."""
 
     code = "unsupported_grant_type"
     title = "The grant type is not supported"

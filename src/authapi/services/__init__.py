@@ -1,6 +1,6 @@
-"""What the API means, without HTTP and without SQL: one noun a file.
+"""Application services, independent of HTTP and of SQL.
 
-`Services` is all of them, put together once; strategies and routes receive it.
+`Services` is the container: it creates all services, and strategies and routes receive it.
 """
 
 import asyncio
@@ -12,30 +12,32 @@ from authapi.errors import ConfigurationError
 from authapi.identity import Event
 from authapi.services.accounts import Accounts
 from authapi.services.accounts.administration import Administration
-from authapi.services.accounts.emails import Emails
+from authapi.services.accounts.authentication import PasswordConfirmation
+from authapi.services.accounts.deferred import DeferredRequests
+from authapi.services.accounts.email_change import EmailChanges
+from authapi.services.accounts.email_tokens import EmailTokens
 from authapi.services.accounts.invitations import Invitations
-from authapi.services.accounts.one_time import OneTimeSecrets
-from authapi.services.accounts.proof import PasswordProof
-from authapi.services.accounts.recovery import Recovery
+from authapi.services.accounts.passwords import PasswordReset
 from authapi.services.accounts.registration import Registration
-from authapi.services.accounts.requests import Requests
 from authapi.services.audit import Audit
-from authapi.services.background.closing import close_after_failure, close_all, to_its_end
-from authapi.services.background.housekeeping import Housekeeping
-from authapi.services.background.outbox import Outbox
-from authapi.services.callers import Activity, Coherence, KnownCallers
+from authapi.services.identity_cache import CacheInvalidation, IdentityCache, LastUsed
+from authapi.services.jobs.cleanup import Cleanup
+from authapi.services.jobs.outbox import Outbox
+from authapi.services.jobs.shutdown import close_after_failure, close_all, run_to_completion
 from authapi.services.keys import Keys, prepare_data_dir
 from authapi.services.mail import Mail
 from authapi.services.passwords import BreachCheck, Passwords
-from authapi.services.sessions import Lifetime, Login, Sessions
-from authapi.services.throttle import Throttle
+from authapi.services.rate_limits import RateLimits
+from authapi.services.sessions.login import Lifetime, Login
+from authapi.services.sessions.service import Sessions
 from authapi.services.tokens import (
-    Exchange,
-    Leaks,
-    PresentedTokens,
+    PersonalTokens,
     RefreshTokens,
-    Tokens,
-    TokenStates,
+    SecretScanning,
+    TokenExchange,
+    TokenIntrospection,
+    TokenLookup,
+    TokenRevocation,
 )
 from authapi.services.webhooks import Post, Webhooks
 from authapi.settings import Settings
@@ -46,49 +48,51 @@ if TYPE_CHECKING:
 
 __all__ = ["Lifetime", "Login", "Services"]
 
-_preparing = threading.Lock()
+_prepare_lock = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """Everything that a strategy or a route may ask for."""
+    """All services of one application. `build` creates them, `start` and `stop` run them."""
 
     settings: Settings
     database: Database
     accounts: Accounts
-    activity: Activity
+    last_used: LastUsed
     administration: Administration
     audit: Audit
-    coherence: Coherence
-    emails: Emails
-    exchange: Exchange
-    housekeeping: Housekeeping
+    invalidation: CacheInvalidation
+    email_changes: EmailChanges
+    token_exchange: TokenExchange
+    cleanup: Cleanup
     invitations: Invitations
     keys: Keys
-    known: KnownCallers
-    leaks: Leaks
+    identity_cache: IdentityCache
+    secret_scanning: SecretScanning
     mail: Mail
     metrics: "Metrics | None"
     outbox: Outbox
     passwords: Passwords
-    recovery: Recovery
+    password_reset: PasswordReset
     registration: Registration
-    requests: Requests
+    deferred_requests: DeferredRequests
     refresh_tokens: RefreshTokens
     sessions: Sessions
-    throttle: Throttle
-    token_states: TokenStates
-    tokens: Tokens
+    rate_limits: RateLimits
+    introspection: TokenIntrospection
+    revocation: TokenRevocation
+    personal_tokens: PersonalTokens
     webhooks: Webhooks
 
     @classmethod
     def build(
         cls, settings: Settings, *, breached: BreachCheck | None = None, post: Post | None = None
     ) -> "Services":
-        """Put the services together. Nothing is opened, read or written yet.
+        """Creates the services without opening, reading or writing anything.
 
-        `breached` is how new passwords are looked up among breached ones, if at all; `post` sends
-        webhooks.
+        `breached` looks up new passwords among breached ones; None disables the check. `post` sends
+        webhooks; None disables them. Raises ConfigurationError if the metrics are enabled and their
+        extra is not installed.
         """
         database = Database(
             settings.resolved_database_url,
@@ -97,83 +101,111 @@ class Services:
             timeout=settings.database_timeout,
         )
         passwords = Passwords(settings, breached)
-        activity = Activity(database, settings)
-        known = KnownCallers(size=settings.known_callers, longest=settings.known_callers_max_age)
-        coherence = Coherence.of(database, known, settings.known_callers_bound)
-        database.on_change = known.changed
+        last_used = LastUsed(database, settings)
+        identity_cache = IdentityCache(
+            size=settings.identity_cache_size, ttl=settings.identity_cache_ttl
+        )
+        invalidation = CacheInvalidation.of(
+            database, identity_cache, settings.identity_cache_max_staleness
+        )
+        database.on_change = identity_cache.invalidate
         audit = Audit(database, settings)
-        sessions = Sessions(database, known, coherence, activity, audit, settings)
-        keys = Keys(database, known, coherence, audit, settings)
+        sessions = Sessions(database, identity_cache, invalidation, last_used, audit, settings)
+        keys = Keys(database, identity_cache, invalidation, audit, settings)
         outbox = Outbox(database, keys, settings)
         mail = Mail(outbox, settings)
         webhooks = Webhooks(outbox, settings, post)
         audit.on_event = webhooks.queue
-        presented = PresentedTokens(database, keys, activity, settings)
-        throttle = Throttle(settings)
-        one_time = OneTimeSecrets(database, settings)
-        proof = PasswordProof(database, passwords, throttle, audit)
-        requests = Requests(database, outbox, one_time, mail, throttle, audit)
-        invitations = Invitations(one_time, mail)
+        token_lookup = TokenLookup(database, keys, last_used, settings)
+        revocation = TokenRevocation(database, token_lookup, audit)
+        rate_limits = RateLimits(settings)
+        email_tokens = EmailTokens(database, settings)
+        password_confirmation = PasswordConfirmation(database, passwords, rate_limits, audit)
+        deferred_requests = DeferredRequests(
+            database, outbox, email_tokens, mail, rate_limits, audit
+        )
+        invitations = Invitations(database, passwords, email_tokens, mail, audit)
         return cls(
             settings=settings,
             database=database,
-            accounts=Accounts(database, passwords, proof, throttle, audit, mail, settings),
-            activity=activity,
+            accounts=Accounts(
+                database, passwords, password_confirmation, rate_limits, audit, mail, settings
+            ),
+            last_used=last_used,
             administration=Administration(database, audit, invitations, settings),
             audit=audit,
-            coherence=coherence,
-            emails=Emails(database, one_time, requests, proof, throttle, mail, audit, settings),
-            exchange=Exchange(database, keys, activity, settings),
-            housekeeping=Housekeeping(database, sessions, audit, keys, outbox, settings),
+            invalidation=invalidation,
+            email_changes=EmailChanges(
+                database,
+                email_tokens,
+                deferred_requests,
+                password_confirmation,
+                rate_limits,
+                mail,
+                audit,
+                settings,
+            ),
+            token_exchange=TokenExchange(database, keys, last_used, settings),
+            cleanup=Cleanup(database, sessions, audit, keys, outbox, settings),
             invitations=invitations,
             keys=keys,
-            known=known,
-            leaks=Leaks(database, presented, audit, settings),
+            identity_cache=identity_cache,
+            secret_scanning=SecretScanning(database, token_lookup, revocation, audit, settings),
             mail=mail,
-            metrics=_metrics(settings, database, passwords, known, audit),
+            metrics=_metrics(settings, database, passwords, identity_cache, audit),
             outbox=outbox,
             passwords=passwords,
-            recovery=Recovery(database, passwords, one_time, mail, audit),
+            password_reset=PasswordReset(database, passwords, email_tokens, mail, audit),
             registration=Registration(
-                database, passwords, requests, one_time, throttle, mail, audit, settings
+                database,
+                passwords,
+                deferred_requests,
+                email_tokens,
+                rate_limits,
+                mail,
+                audit,
+                settings,
             ),
-            requests=requests,
-            refresh_tokens=RefreshTokens(database, activity, audit, mail, settings),
+            deferred_requests=deferred_requests,
+            refresh_tokens=RefreshTokens(database, last_used, audit, mail, settings),
             sessions=sessions,
-            throttle=throttle,
-            token_states=TokenStates(database, presented, activity, audit),
-            tokens=Tokens(database, audit, mail, settings),
+            rate_limits=rate_limits,
+            introspection=TokenIntrospection(token_lookup, last_used),
+            revocation=revocation,
+            personal_tokens=PersonalTokens(database, audit, mail, settings),
             webhooks=webhooks,
         )
 
     async def open(self) -> None:
-        """Make keys, bring the schema up or check it, warm up: enough for a command.
+        """Prepares the services for a command: checks or migrates the schema, loads the keys.
 
-        Everything here belongs to the event loop that runs now: what an earlier run was cut off
-        from, such as connections, is let go of. Raises ConfigurationError if something cannot be.
+        Creates the first signing keys. Binds the services to the running event loop, and drops
+        connections of an earlier one. Raises ConfigurationError if the schema, the secret, the keys
+        or the settings cannot be used, StorageUnavailable if the database does not answer.
         """
         await self.database.close()
-        self.throttle.open()
+        self.rate_limits.open()
         self.audit.open()
-        # A thread goes on where its caller is cancelled: the next start must not meet it.
-        await to_its_end(asyncio.to_thread(_prepare_alone, self.settings))
+        # Cancelling does not stop a thread: it must not still run at the next start.
+        await run_to_completion(asyncio.to_thread(_prepare_locked, self.settings))
         await self.keys.open()
         await self.passwords.start()
 
     async def start(self) -> None:
-        """Open, and begin what goes on in the background of a service. Raises as `open`.
+        """Calls `open`, and starts the background tasks of a service. Raises as `open` does.
 
-        If that fails, or is cancelled, everything is closed again.
+        Also raises ConfigurationError if mail templates, certificates or scanner keys cannot be
+        used. Closes everything again if it fails or is cancelled.
         """
         try:
-            self.leaks.open()
+            self.secret_scanning.open()
             await asyncio.to_thread(self.mail.open)
             await self.open()
-            if self.settings.known_callers:
-                await self.coherence.start()
+            if self.settings.identity_cache_size:
+                await self.invalidation.start()
             await self.keys.start()
-            self.activity.start()
-            self.housekeeping.start()
+            self.last_used.start()
+            self.cleanup.start()
             self.outbox.start()
             if self.metrics is not None:
                 self.metrics.start()
@@ -182,20 +214,20 @@ class Services:
             raise
 
     async def stop(self) -> None:
-        """Write down what is pending and close everything, in the reverse order of `start`.
+        """Writes pending data and closes everything, in the reverse order of `start`.
 
-        A part that fails does not keep the others from being closed; its error is raised then.
+        Closes all parts even if one fails, and then raises the first error.
         """
         await close_all(
             *(() if self.metrics is None else (self.metrics.stop,)),
             self.outbox.stop,
             self.webhooks.close,
-            self.housekeeping.stop,
-            self.activity.stop,
+            self.cleanup.stop,
+            self.last_used.stop,
             self.keys.stop,
-            self.coherence.stop,
+            self.invalidation.stop,
             self.passwords.stop,
-            self.throttle.close,
+            self.rate_limits.close,
             self.database.close,
         )
 
@@ -204,7 +236,7 @@ def _metrics(
     settings: Settings,
     database: Database,
     passwords: Passwords,
-    known: KnownCallers,
+    identity_cache: IdentityCache,
     audit: Audit,
 ) -> "Metrics | None":
     if not settings.metrics:
@@ -219,31 +251,33 @@ def _metrics(
         {
             "authapi_hashes_running": lambda: passwords.running,
             "authapi_hashes_waiting": lambda: passwords.waiting,
-            "authapi_known_callers": lambda: len(known),
+            "authapi_identity_cache_entries": lambda: len(identity_cache),
             "authapi_database_connections": lambda: database.connections_in_use,
         }
     )
-    told = database.on_commit
+    log_event = database.on_commit
 
-    def tell(event: Event) -> None:
-        told(event)
-        metrics.event(event.type.value)
+    def on_commit(event: Event) -> None:
+        log_event(event)
+        metrics.count_event(event.type.value)
 
-    database.on_commit = tell
-    audit.floods.on_drop = lambda kind: metrics.event_dropped(kind.value)
+    database.on_commit = on_commit
+    audit.rate_limiter.on_drop = lambda kind: metrics.count_dropped_event(kind.value)
     return metrics
 
 
-def _prepare_alone(settings: Settings) -> None:
-    # Alembic keeps what it works on in the attributes of a module.
-    with _preparing:
+def _prepare_locked(settings: Settings) -> None:
+    # Alembic keeps its state in module attributes: one thread at a time.
+    with _prepare_lock:
         prepare(settings)
 
 
 def prepare(settings: Settings) -> None:
-    """Bring the schema up to date where `migrate` says so, else refuse one that is not. Blocks.
+    """Migrates the schema if `migrate` says so; otherwise checks that it is up to date. Blocks.
 
-    SQLite belongs to this service alone; a PostgreSQL schema is changed when its operator says so.
+    By default SQLite is migrated, as one service owns the file; PostgreSQL is not, as its operator
+    decides when. Creates the data folder for SQLite. Raises ConfigurationError if the schema is out
+    of date, or if the database or the data folder cannot be used.
     """
     from authapi.storage import migrations  # noqa: PLC0415  # a fifth of the import of authapi
 

@@ -1,8 +1,8 @@
-"""Passwords that too many people have (OWASP ASVS 6.2.4), without a network.
+"""Checks whether a password is common (OWASP ASVS 6.2.4), without network access.
 
-The list is package data: 40 bits of the SHA-256 of each, sorted, looked up by bisection. That is
-small, shows nobody a list of passwords, and mistakes one good password in three million for a
-common one. `tools/build_common_passwords.py` tells its sources.
+The list is package data: the first 40 bits of the SHA-256 of each password, sorted, for a binary
+search. The format is compact and does not disclose the passwords. One in three million other
+passwords is taken for a common one. `tools/build_common_passwords.py` names the sources.
 """
 
 import hashlib
@@ -11,8 +11,9 @@ import unicodedata
 from functools import cache
 
 _WIDTH = 5
-_LONGEST_UNIT = 8
-_KEYBOARD = (
+"""Bytes of an entry."""
+_MAX_PERIOD = 8
+_KEY_ROWS = (
     "0123456789012345678901234567890",
     "98765432109876543210987654321",
     "abcdefghijklmnopqrstuvwxyz",
@@ -22,40 +23,40 @@ _KEYBOARD = (
 
 
 def fold(password: str) -> str:
-    """The spelling that passwords are compared in: what differs by case or width is no other."""
+    """NFKC and case folding: passwords are compared without regard to case and width."""
     return unicodedata.normalize("NFKC", password).casefold()
 
 
 def digest_of(password: str) -> bytes:
-    """How the list holds a password."""
+    """The entry of a password in the list."""
     return hashlib.sha256(fold(password).encode("utf-8", "surrogatepass")).digest()[:_WIDTH]
 
 
 def is_common(password: str) -> bool:
-    """Whether the password is on the list, repeats one short piece, or runs along the keyboard."""
+    """Whether the password is on the list, repeats a short string, or is a run of adjacent keys."""
     folded = fold(password)
     return _is_repetition(folded) or _is_run(folded) or _is_listed(password)
 
 
 def _is_repetition(text: str) -> bool:
-    # Moved along by one piece it still fits upon itself, also where the last piece is cut short.
-    longest = min(_LONGEST_UNIT, len(text) // 2)
-    return any(text[length:] == text[:-length] for length in range(1, longest + 1))
+    # A text of period n equals itself shifted by n, also if the last repetition is incomplete.
+    longest = min(_MAX_PERIOD, len(text) // 2)
+    return any(text[period:] == text[:-period] for period in range(1, longest + 1))
 
 
 def _is_run(text: str) -> bool:
-    return any(text in row or text in row[::-1] for row in _KEYBOARD)
+    return any(text in row or text in row[::-1] for row in _KEY_ROWS)
 
 
 def _is_listed(password: str) -> bool:
-    data, wanted = _data(), digest_of(password)
+    data, digest = _data(), digest_of(password)
     low, high = 0, len(data) // _WIDTH
     while low < high:
         middle = (low + high) // 2
-        found = data[middle * _WIDTH : (middle + 1) * _WIDTH]
-        if found == wanted:
+        entry = data[middle * _WIDTH : (middle + 1) * _WIDTH]
+        if entry == digest:
             return True
-        if found < wanted:
+        if entry < digest:
             low = middle + 1
         else:
             high = middle

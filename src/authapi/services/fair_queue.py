@@ -1,9 +1,9 @@
-"""A bounded queue that one network cannot fill while others wait.
+"""A bounded queue that is shared fairly by the networks of clients.
 
-It is the longest-queue-drop policy with round-robin service (Suter et al., "Buffer management
-schemes for supporting TCP in gigabit routers with per-flow queueing", 1999). A network alone may
-use the whole queue. When the queue is full and another network has fewer entries, the newest
-waiting entry of the network with most entries makes room. Networks are served in turn.
+The queue implements the longest-queue-drop policy with round-robin service (Suter et al., "Buffer
+management schemes for supporting TCP in gigabit routers with per-flow queueing", 1999). A single
+network may use the whole queue. If the queue is full, an entry of a network with fewer entries
+replaces the newest waiting entry of the network with the most. Networks are served in turn.
 """
 
 import threading
@@ -15,9 +15,9 @@ T = TypeVar("T")
 
 
 class FairQueue(Generic[T]):
-    """Entries that wait, and entries that were taken and are not finished, by network.
+    """Waiting entries, and the number of entries that were taken and are not finished, by network.
 
-    Threads take entries; the event loop puts them.
+    All methods are thread-safe: the event loop puts entries, and worker threads take them.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -25,35 +25,35 @@ class FairQueue(Generic[T]):
         self._lock = threading.Lock()
         self._waiting: OrderedDict[str, deque[T]] = OrderedDict()
         self._entries: Counter[str] = Counter()
-        """Entries of each network, waiting and taken. Their sum is at most `capacity`."""
+        """Number of entries of each network, waiting and taken. The sum is at most `capacity`."""
         self._total = 0
 
     def __len__(self) -> int:
-        """Entries that wait or were taken and are not finished."""
+        """The number of entries that wait, or were taken and are not finished."""
         return self._total
 
     def put(self, network: str, entry: T) -> tuple[bool, T | None]:
-        """Add `entry` of `network`: whether it is admitted, and the entry removed to make room.
+        """Adds an entry. Returns whether it was admitted, and the entry that it replaced, if any.
 
-        `network` is the key of `authapi.identity.network_of`.
+        `network` is a result of `authapi.identity.network_of`.
         """
         with self._lock:
             removed = None
             if self._total >= self._capacity:
-                largest = self._largest()
+                largest = self._largest_network()
                 if largest is None or self._entries[largest] <= self._entries[network] + 1:
                     return False, None
                 removed = self._waiting[largest].pop()
-                self._left(largest)
+                self._entry_removed(largest)
             self._waiting.setdefault(network, deque()).append(entry)
             self._entries[network] += 1
             self._total += 1
             return True, removed
 
     def take(self) -> tuple[T, Callable[[], None]] | None:
-        """The oldest entry of the network whose turn it is, and a function to call once it is done.
+        """Takes the oldest entry of the next network. Returns None if no entry waits.
 
-        None if no entry waits.
+        The caller calls the returned function when the entry is finished.
         """
         with self._lock:
             if not self._waiting:
@@ -70,30 +70,30 @@ class FairQueue(Generic[T]):
         return entry, finish
 
     def discard(self, network: str, entry: T) -> bool:
-        """Remove `entry` if it still waits; whether it did."""
+        """Removes `entry` if it still waits. Returns whether it did."""
         with self._lock:
             entries = self._waiting.get(network)
             if entries is None or entry not in entries:
                 return False
             entries.remove(entry)
-            self._left(network)
+            self._entry_removed(network)
             return True
 
     def clear(self) -> Sequence[T]:
-        """Remove the entries that wait, and return them."""
+        """Removes and returns all waiting entries."""
         with self._lock:
             removed = []
             while self._waiting:
                 network = next(iter(self._waiting))
                 removed.append(self._waiting[network].popleft())
-                self._left(network)
+                self._entry_removed(network)
             return removed
 
-    def _largest(self) -> str | None:
-        # Only networks with waiting entries: what was taken is not interrupted.
+    def _largest_network(self) -> str | None:
+        # Only networks with waiting entries: entries that were taken are not interrupted.
         return max(self._waiting, key=self._entries.__getitem__, default=None)
 
-    def _left(self, network: str) -> None:
+    def _entry_removed(self, network: str) -> None:
         if not self._waiting[network]:
             del self._waiting[network]
         self._count_down(network)

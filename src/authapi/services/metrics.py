@@ -1,8 +1,8 @@
-"""What an operator watches, in the text format of Prometheus.
+"""Metrics in the text format of Prometheus.
 
-Counted where it happens; levels (how many wait, how many are known) are looked at when somebody
-asks. Several workers count into files of one folder, and whoever is asked adds them up. Labels are
-never anything that a stranger can choose: patterns of routes, names of strategies, status codes.
+Counters are incremented where the event happens; gauges are read at a scrape. Several workers write
+their values to files of one folder, and the process that is scraped adds them up. No label has a
+value that a client can choose: labels are route patterns, strategy names and status codes.
 """
 
 import asyncio
@@ -23,112 +23,115 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from authapi.errors import ConfigurationError
-from authapi.services.background.task import BackgroundTask
+from authapi.services.jobs.background_task import BackgroundTask
 
 MULTIPROCESS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
-"""The environment variable that names where workers count together; prometheus_client reads it when
-it is imported."""
+"""Environment variable with the folder that workers share. prometheus_client reads it at import."""
 
-_LOOK_EVERY = 5.0
+_GAUGE_INTERVAL = 5.0
+"""Seconds between two updates of the gauges of one of several workers."""
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-_LEVELS = {
-    "authapi_hashes_running": "Password hashes that are being computed.",
-    "authapi_hashes_waiting": "Password hashes that wait for their turn.",
-    "authapi_known_callers": "Callers that are remembered between their requests.",
-    "authapi_database_connections": "Connections to the database that are in use.",
+_GAUGES = {
+    "authapi_hashes_running": "Password hashes in progress.",
+    "authapi_hashes_waiting": "Password hashes waiting for a thread.",
+    "authapi_identity_cache_entries": "Entries of the identity cache.",
+    "authapi_database_connections": "Database connections in use.",
 }
 
 
 class Metrics:
-    """Counters of one process. `levels` gives the present value of each of its levels."""
+    """The metrics of one process. `gauges` maps the name of each gauge to its present value."""
 
     content_type = "text/plain; version=0.0.4; charset=utf-8"
 
-    def __init__(self, levels: Mapping[str, Callable[[], float]]) -> None:
+    def __init__(self, gauges: Mapping[str, Callable[[], float]]) -> None:
         own = self._registry = CollectorRegistry()
-        self._levels = levels
+        self._readers = gauges
         self._requests = Counter(
-            "authapi_requests", "Requests answered.", ["method", "route", "status"], registry=own
+            "authapi_requests", "Requests.", ["method", "route", "status"], registry=own
         )
         self._seconds = Histogram(
-            "authapi_request_seconds", "Until an answer began.", ["method", "route"], registry=own
+            "authapi_request_duration_seconds",
+            "Time until the response started.",
+            ["method", "route"],
+            registry=own,
         )
         self._authentications = Counter(
             "authapi_authentications",
-            "Credentials looked at: known from memory, recognised by the database, or refused.",
+            "Authentications by result: cached (identity cache), authenticated or refused.",
             ["strategy", "outcome"],
             registry=own,
         )
         self._events = Counter(
-            "authapi_events", "Security events written down.", ["type"], registry=own
+            "authapi_events", "Security events recorded.", ["type"], registry=own
         )
         self._dropped = Counter(
             "authapi_events_dropped",
-            "Security events that were beyond the number written down in a minute.",
+            "Security events not recorded, beyond the limit of a minute.",
             ["type"],
             registry=own,
         )
         self._gauges = {
             name: Gauge(name, meaning, registry=own, multiprocess_mode="livesum")
-            for name, meaning in _LEVELS.items()
+            for name, meaning in _GAUGES.items()
         }
-        self._together = MULTIPROCESS_FOLDER in os.environ
-        self._task = BackgroundTask("metrics", self._keep_looking)
+        self._is_multiprocess = MULTIPROCESS_FOLDER in os.environ
+        self._task = BackgroundTask("metrics", self._update_gauges)
 
     @property
     def registry(self) -> CollectorRegistry:
-        """What to scrape: this process, or all workers where there are several."""
-        return registry_of_workers() if self._together else self._registry
+        """The registry to scrape: of all workers if there are several, else of this process."""
+        return registry_of_workers() if self._is_multiprocess else self._registry
 
-    def request(self, method: str, route: str | None, status: int, seconds: float) -> None:
-        """A request was answered; `route` is the pattern of its path, if it has one."""
+    def record_request(self, method: str, route: str | None, status: int, seconds: float) -> None:
+        """Records a request. `route` is the pattern of its path, or None if no route matched."""
         method = method if method in _METHODS else "other"
         self._requests.labels(method, route or "none", str(status)).inc()
         self._seconds.labels(method, route or "none").observe(seconds)
 
-    def authentication(self, strategy: str, outcome: str) -> None:
-        """A credential was looked at: `known`, `recognised` or `refused`."""
+    def count_authentication(self, strategy: str, outcome: str) -> None:
+        """Counts a checked credential. `outcome` is `cached`, `authenticated` or `refused`."""
         self._authentications.labels(strategy, outcome).inc()
 
-    def event(self, kind: str) -> None:
-        """A security event was written down."""
+    def count_event(self, kind: str) -> None:
+        """Counts a recorded security event of the type `kind`."""
         self._events.labels(kind).inc()
 
-    def event_dropped(self, kind: str) -> None:
-        """A security event was not written down, as there were too many of its type."""
+    def count_dropped_event(self, kind: str) -> None:
+        """Counts a security event that exceeded the limit of its type and was not recorded."""
         self._dropped.labels(kind).inc()
 
-    def text(self) -> bytes:
-        """Everything, as Prometheus reads it."""
+    def render(self) -> bytes:
+        """Returns all metrics in the text format of Prometheus."""
         return generate_latest(self.registry)
 
     def start(self) -> None:
-        """Begin to look at the levels: when asked or, for others to add up, now and then."""
-        if self._together:
+        """Starts to update the gauges: at each scrape, or every 5 seconds with several workers."""
+        if self._is_multiprocess:
             self._task.start()
             return
-        for name, level in self._levels.items():
-            self._gauges[name].set_function(level)
+        for name, read in self._readers.items():
+            self._gauges[name].set_function(read)
 
     async def stop(self) -> None:
-        """Stop looking; this process has no levels any more."""
+        """Stops updating the gauges, and removes those of this worker from the shared folder."""
         try:
             await self._task.stop()
         finally:
-            if self._together:
-                _remove_levels(os.getpid())
+            if self._is_multiprocess:
+                _remove_gauges(os.getpid())
 
-    async def _keep_looking(self) -> None:
+    async def _update_gauges(self) -> None:
         while True:
-            for name, level in self._levels.items():
-                self._gauges[name].set(level())
-            await asyncio.sleep(_LOOK_EVERY)
+            for name, read in self._readers.items():
+                self._gauges[name].set(read())
+            await asyncio.sleep(_GAUGE_INTERVAL)
 
 
 def serve_metrics(registry: CollectorRegistry, *, host: str, port: int) -> Callable[[], None]:
-    """Serve `registry` to Prometheus from a thread of its own; what is returned ends that.
+    """Serves `registry` over HTTP in a thread. Returns a function that stops the server.
 
-    Raises ConfigurationError if the port is taken.
+    Raises ConfigurationError if it cannot listen on the port.
     """
     try:
         server, thread = start_http_server(port, addr=host, registry=registry)
@@ -137,24 +140,24 @@ def serve_metrics(registry: CollectorRegistry, *, host: str, port: int) -> Calla
             f"cannot listen on {host} port {port} for metrics: {error.strerror or error}"
         ) from None
 
-    def end() -> None:
+    def stop() -> None:
         server.shutdown()
         server.server_close()
         thread.join()
 
-    return end
+    return stop
 
 
 def registry_of_workers() -> CollectorRegistry:
-    """What all workers have counted together."""
+    """Returns a registry with the sums of all workers. Needs PROMETHEUS_MULTIPROC_DIR."""
     registry = CollectorRegistry()
-    registry.register(_Dead())
+    registry.register(_DeadWorkers())
     MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
     return registry
 
 
-class _Dead(Collector):
-    """Takes the levels of workers away that were killed: they would stand for ever."""
+class _DeadWorkers(Collector):
+    """Removes the gauges of killed workers, which would otherwise stay at their last value."""
 
     def collect(self) -> Iterable[Metric]:
         for path in _folder().glob("gauge_live*_*.db"):
@@ -162,15 +165,15 @@ class _Dead(Collector):
             try:
                 os.kill(pid, 0)
             except ProcessLookupError:
-                _remove_levels(pid)
+                _remove_gauges(pid)
             except PermissionError:
                 continue
         return ()
 
 
-def _remove_levels(pid: int) -> None:
-    # As `prometheus_client.multiprocess.mark_process_dead`, which fails where another scrape
-    # removes the same files at the same time.
+def _remove_gauges(pid: int) -> None:
+    # Like `prometheus_client.multiprocess.mark_process_dead`, which fails if another scrape removes
+    # the same files at the same time.
     for path in _folder().glob(f"gauge_live*_{pid}.db"):
         path.unlink(missing_ok=True)
 

@@ -1,8 +1,8 @@
-"""Passwords: which may be chosen, and where the slow work on them is done.
+"""The password policy, and the thread pool that hashes passwords.
 
-Hashing takes tens of milliseconds and `argon2_memory` each, so it runs in threads of its own: as
-many as `hash_concurrency`, never on the event loop, never without bound. Up to `hash_queue` more
-wait; the networks that they come from share that queue (`fair_queue`).
+A hash takes tens of milliseconds and `argon2_memory`, so it never runs on the event loop. The pool
+has `hash_concurrency` threads. Up to `hash_queue` further hashes wait in a queue that the networks
+of the clients share fairly (`fair_queue`).
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Generic, Protocol, TypeVar
 
-from authapi.crypto.password_text import has_control_characters, opaque_string
+from authapi.crypto.password_normalization import has_control_characters, opaque_string
 from authapi.crypto.passwords import Cost, PasswordHash, PasswordHasher
 from authapi.errors import InputError, InvalidInput, Overloaded
 from authapi.identity import current_client
@@ -27,25 +27,29 @@ T = TypeVar("T")
 
 
 class BreachCheck(Protocol):
-    """Whether a password is known from a breach."""
+    """Checks whether a password is known from a breach."""
 
     async def __call__(self, password: str) -> bool:
-        """Raises OSError or TimeoutError if it cannot tell."""
+        """Returns whether it is. Raises OSError or TimeoutError if the check fails."""
 
     async def close(self) -> None:
-        """Let go of what it keeps open."""
+        """Closes open connections."""
 
 
 _log = logging.getLogger(__name__)
 
-_BREACH_BOUND = 1.0
-"""Seconds that a breach check may take; then the password counts as not breached."""
-_SHORTEST_WORD = 4
+_BREACH_TIMEOUT = 1.0
+"""Seconds for a breach check. After that, the password counts as not breached."""
+_MIN_WORD_LENGTH = 4
+"""Shorter context words are ignored."""
 _NICENESS = 10
 
 
 class Passwords:
-    """The password policy, and a bounded pool of threads that hash."""
+    """The password policy, and a bounded pool of threads that hash.
+
+    `hash` and `verify` raise RuntimeError while the pool is not started.
+    """
 
     def __init__(self, settings: Settings, breached: BreachCheck | None = None) -> None:
         self._settings = settings
@@ -55,54 +59,63 @@ class Passwords:
         self._pool: ThreadPoolExecutor | None = None
         self._hasher: PasswordHasher | None = None
 
-    async def check_new(self, password: str, *, email: str, field: str = "password") -> None:
-        """Return if the owner of `email` may choose `password`; else raise InvalidInput.
+    async def check_policy(self, password: str, *, email: str, field: str = "password") -> None:
+        """Checks the policy for a new password of the account with the address `email`.
 
-        The error names `field`. All rules are about the normal form (`crypto.password_text`). What
-        counts is that it holds no control characters, its length, that it is not common, not
-        mostly made of words that anybody would try here, and, if that is switched on, not known
-        from a breach; there are no rules of composition (OWASP ASVS 6.2.1 to 6.2.12). A breach
-        check that does not answer within a second is passed over, with a line in the log.
+        Raises InvalidInput, with the location `field`, if the password contains control characters,
+        is too short, too long or common, consists mostly of context words, or is known from a
+        breach. There are no composition rules (OWASP ASVS 6.2.1 to 6.2.12). All rules apply to the
+        normalized password (`crypto.password_normalization`). If the breach check does not answer
+        within one second, it is skipped, with a line in the log.
         """
         if has_control_characters(password):
-            message = "holds a control character"
-            raise _refusal(field, "password_control_character", message)
+            message = "contains a control character"
+            raise _invalid(field, "password_control_character", message)
         password = opaque_string(password)
-        least, most = self._settings.password_min_length, self._settings.password_max_length
-        if len(password) < least:
-            raise _refusal(field, "password_too_short", f"at least {least} characters")
-        if len(password) > most:
-            raise _refusal(field, "password_too_long", f"at most {most} characters")
+        minimum, maximum = self._settings.password_min_length, self._settings.password_max_length
+        if len(password) < minimum:
+            raise _invalid(field, "password_too_short", f"at least {minimum} characters")
+        if len(password) > maximum:
+            raise _invalid(field, "password_too_long", f"at most {maximum} characters")
         if is_common(password):
-            raise _refusal(field, "password_common", "too many people have this password")
+            raise _invalid(field, "password_common", "this password is too common")
         words = (*self._settings.password_context_words, *_words_of(email))
-        if _without(fold(password), words) < least * 2 // 3:
-            message = "made too much of your address, or of words that belong to this service"
-            raise _refusal(field, "password_guessable", message)
+        if _length_without(words, fold(password)) < minimum * 2 // 3:
+            message = "consists mostly of your address or of words that belong to this service"
+            raise _invalid(field, "password_guessable", message)
         if await self._is_breached(password):
-            raise _refusal(field, "password_breached", "known from a breach of another service")
+            raise _invalid(field, "password_breached", "known from a breach of another service")
 
     async def hash(self, password: str) -> PasswordHash:
-        """The hash to store. Raises Overloaded when too many are waiting."""
+        """Hashes `password`.
+
+        Raises Overloaded if the queue is full or no thread can be started, ValueError if the
+        password cannot be encoded as UTF-8.
+        """
         return await self._run(lambda hasher: hasher.hash(password))
 
     async def verify(self, password: str, stored: PasswordHash | None) -> None:
-        """Return if the password belongs to the hash; raise PasswordMismatch, or Overloaded.
+        """Verifies `password` against a hash.
 
-        None stands for no account or no password, and takes the same time.
+        None for `stored` means that there is no account, or that it has no password; the check then
+        takes the same time. Raises PasswordMismatch if the password is wrong, Overloaded if the
+        queue is full or no thread can be started.
         """
         await self._run(lambda hasher: hasher.verify(password, stored))
 
-    def is_outdated(self, stored: PasswordHash) -> bool:
-        """Whether the hash is weaker than the settings now ask for. Costs no hashing."""
+    def needs_rehash(self, stored: PasswordHash) -> bool:
+        """Whether the hash is weaker than the settings require, or comes from another system.
+
+        Raises RuntimeError before the first `start`.
+        """
         if self._hasher is None:
             raise RuntimeError("authapi is not started: run the application's lifespan")
-        return self._hasher.is_outdated(stored)
+        return self._hasher.needs_rehash(stored)
 
     async def start(self) -> None:
-        """Make the threads, and the hasher so that the first login is not slower than the second.
+        """Creates the thread pool and the hasher. May be called again after `stop`.
 
-        What was stopped may be started again, as tests of one application do.
+        The hasher computes its decoy hash here, so the first login is not slower than others.
         """
         settings = self._settings
         cost = Cost(settings.argon2_memory, settings.argon2_passes, settings.argon2_lanes)
@@ -110,7 +123,7 @@ class Passwords:
         self._replace_pool()
 
     async def stop(self) -> None:
-        """Close the breach check, and end the threads once what they have begun is done."""
+        """Cancels waiting hashes, waits for running ones, and closes the breach check."""
         pool, self._pool = self._pool, None
         try:
             if pool is not None:
@@ -125,26 +138,26 @@ class Passwords:
         if self._breached is None:
             return False
         try:
-            async with asyncio.timeout(_BREACH_BOUND):
+            async with asyncio.timeout(_BREACH_TIMEOUT):
                 return await self._breached(password)
         except (OSError, TimeoutError):
-            _log.warning("the breach check did not answer: a new password was not checked")
+            _log.warning("breach check failed: new password accepted without it")
             return False
 
     @property
     def running(self) -> int:
-        """Hashes that are being computed."""
+        """Number of hashes that are being computed."""
         return min(self._pending, self._settings.hash_concurrency)
 
     @property
     def waiting(self) -> int:
-        """Hashes that wait for their turn."""
+        """Number of hashes in the queue."""
         return self._pending - self.running
 
     @property
     def _pending(self) -> int:
-        # Counted until the thread is done with it, not until the caller stops waiting: a client
-        # that hangs up does not stop the hash that it asked for.
+        # An entry counts until its thread has finished, even if the caller has stopped waiting: a
+        # client that closes its connection does not stop its hash.
         return len(self._queue)
 
     async def _run(self, work: Callable[[PasswordHasher], T]) -> T:
@@ -154,32 +167,32 @@ class Passwords:
         network, job = current_client().network, _Job(work, self._hasher)
         is_admitted, removed = queue.put(network, job)
         if removed is not None:
-            removed.refuse()
+            removed.reject()
         if not is_admitted:
             raise Overloaded
 
-        def leave(future: "Future[T]") -> None:
+        def discard_if_cancelled(future: "Future[T]") -> None:
             if future.cancelled():
                 queue.discard(network, job)
                 job.drop()
 
-        job.future.add_done_callback(leave)
+        job.future.add_done_callback(discard_if_cancelled)
         try:
-            pool.submit(_do_next, queue)
+            pool.submit(_run_next, queue)
         except BaseException as error:
-            # If the entry is gone, another thread of the pool has taken it or it was refused.
+            # If the entry is no longer in the queue, another thread runs it or it was rejected.
             if queue.discard(network, job):
                 if not isinstance(error, RuntimeError | MemoryError):
                     raise
-                self._no_thread(error)
+                self._handle_missing_thread(error)
                 raise Overloaded from error
         return await asyncio.wrap_future(job.future)
 
-    def _no_thread(self, error: BaseException) -> None:
-        _log.error("no thread for a password hash", extra={"cause": str(error)})
+    def _handle_missing_thread(self, error: BaseException) -> None:
+        _log.error("cannot start a thread for a password hash", extra={"cause": str(error)})
         if self._pool is not None and not self._pending:
-            # A pool queues what it has no thread for before it says so. Where no thread is left
-            # to take that out, it goes together with its pool.
+            # ThreadPoolExecutor.submit queues the work before it fails to start a thread. If the
+            # pool has no other thread, the work stays in its queue, so the pool is replaced.
             self._replace_pool()
 
     def _replace_pool(self) -> None:
@@ -187,7 +200,7 @@ class Passwords:
             self._pool.shutdown(wait=False, cancel_futures=True)
         self._cancel_waiting()
         self._pool = ThreadPoolExecutor(
-            self._settings.hash_concurrency, thread_name_prefix="hash", initializer=_step_back
+            self._settings.hash_concurrency, thread_name_prefix="hash", initializer=_lower_priority
         )
         self._queue = FairQueue(self._limit)
 
@@ -197,7 +210,7 @@ class Passwords:
 
 
 class _Job(Generic[T]):
-    """Work for a thread of the pool, and the future with its result."""
+    """A call for a thread of the pool, and the future for its result."""
 
     def __init__(self, work: Callable[[PasswordHasher], T], hasher: PasswordHasher) -> None:
         self._work: Callable[[PasswordHasher], T] | None = work
@@ -205,7 +218,7 @@ class _Job(Generic[T]):
         self.future: Future[T] = Future()
 
     def run(self, finish: Callable[[], None]) -> None:
-        """Do the work unless it was cancelled. Calls `finish` before the caller has the result."""
+        """Runs the call unless it was cancelled. Calls `finish` before it sets the result."""
         work, self._work = self._work, None
         if work is None or not self.future.set_running_or_notify_cancel():
             finish()
@@ -220,34 +233,34 @@ class _Job(Generic[T]):
             self.future.set_result(result)
 
     def drop(self) -> None:
-        """Let go of the work, and of the password in it."""
+        """Releases the call, and with it the password."""
         self._work = None
 
-    def refuse(self) -> None:
-        """Raise Overloaded in the caller."""
+    def reject(self) -> None:
+        """Makes the future of the caller raise Overloaded."""
         self.drop()
         if self.future.set_running_or_notify_cancel():
             self.future.set_exception(Overloaded())
 
 
-def _do_next(queue: FairQueue[_Job[Any]]) -> None:
-    """Do the job whose turn it is, in a thread of the pool."""
+def _run_next(queue: FairQueue[_Job[Any]]) -> None:
+    """Runs the next job of the queue, in a thread of the pool."""
     if (taken := queue.take()) is not None:
         job, finish = taken
         job.run(finish)
 
 
-def _step_back() -> None:
-    # On Linux each thread has a niceness of its own. A storm of logins may have every core that
-    # nobody else wants; the event loop, which serves all others, always wants one.
+def _lower_priority() -> None:
+    # On Linux, each thread has its own niceness. Without this, hashes of many logins would compete
+    # for the cores with the event loop, which serves all other requests.
     if sys.platform == "linux":
         with contextlib.suppress(OSError):
             thread = threading.get_native_id()
-            nicer = os.getpriority(os.PRIO_PROCESS, thread) + _NICENESS
-            os.setpriority(os.PRIO_PROCESS, thread, nicer)
+            niceness = os.getpriority(os.PRIO_PROCESS, thread) + _NICENESS
+            os.setpriority(os.PRIO_PROCESS, thread, niceness)
 
 
-def _refusal(field: str, code: str, message: str) -> InvalidInput:
+def _invalid(field: str, code: str, message: str) -> InvalidInput:
     return InvalidInput(InputError(("body", field), code, message))
 
 
@@ -257,9 +270,9 @@ def _words_of(email: str) -> Iterable[str]:
     return (email, local, *parts, *domain.split(".")[:-1])
 
 
-def _without(password: str, words: Iterable[str]) -> int:
-    # How much is left of a password that is not one of these words: they count for nothing.
+def _length_without(words: Iterable[str], password: str) -> int:
+    """The length of `password` after all occurrences of `words` are removed."""
     for word in sorted({fold(word) for word in words}, key=len, reverse=True):
-        if len(word) >= _SHORTEST_WORD:
+        if len(word) >= _MIN_WORD_LENGTH:
             password = password.replace(word, "")
     return len(password)

@@ -1,7 +1,7 @@
-"""Scopes: those that the operator names, and one that is built in; and who may do what of them.
+"""Scopes: those of the settings and the built-in `introspect`, and which of them a user has.
 
-Whoever asks what a credential may do asks here, at the time of its use: roles and ranks change, and
-what was written down when the credential was made says only what it was given then.
+The scopes of a credential are computed at each use, as the roles and the superuser flag of its user
+may have changed. The scopes stored with the credential are those granted when it was created.
 """
 
 from collections.abc import Mapping
@@ -10,36 +10,38 @@ from authapi.identity import User
 from authapi.settings import EdgeSettings, Settings
 
 INTROSPECT = "introspect"
-"""Lets its holder ask of any token whether it is alive, and whose (RFC 7662)."""
+"""Permits introspection of any token (RFC 7662)."""
 
 
-def existing_scopes(settings: EdgeSettings) -> Mapping[str, str]:
-    """Every scope that a credential can hold, with what it means."""
+def supported_scopes(settings: EdgeSettings) -> Mapping[str, str]:
+    """All scopes that a credential can have, with their descriptions."""
     return {INTROSPECT: "Ask whether tokens are alive, and whose"} | settings.scopes
 
 
-def scopes_of_login(user: User, settings: Settings) -> frozenset[str]:
-    """What a login of `user` may do: what their roles say, or, without roles, all that is named.
+def login_scopes(user: User, settings: Settings) -> frozenset[str]:
+    """The scopes of a login of `user`.
 
-    A superuser's may introspect as well; everybody's, where the settings name that. To be a
-    superuser gives no other scope: it is a rank that gates ask for by itself.
+    These are the scopes of the user's roles, or all scopes of the settings if these define no
+    roles. A superuser also has `introspect`, but no other additional scope: routes for superusers
+    check the flag itself.
     """
-    named = frozenset(settings.scopes)
+    scopes = frozenset(settings.scopes)
     if settings.roles:
-        held = user.roles.union(settings.default_roles)
-        # A role that the settings do not have any more gives nothing.
-        named = frozenset().union(*(settings.roles.get(role, frozenset()) for role in held))
-    return named | {INTROSPECT} if user.is_superuser else named
+        roles = user.roles.union(settings.default_roles)
+        # A role that was removed from the settings has no scopes.
+        scopes = frozenset().union(*(settings.roles.get(role, frozenset()) for role in roles))
+    return scopes | {INTROSPECT} if user.is_superuser else scopes
 
 
 def effective_scopes(
-    given: frozenset[str] | None, user: User, settings: Settings
+    granted: frozenset[str] | None, user: User, settings: Settings
 ) -> frozenset[str]:
-    """What a credential of `user` may do now that was `given` these scopes; None stands for all.
+    """The scopes that a credential of `user` has now. None for `granted` means all of a login.
 
-    Never more than it was given, and never more than `user`, as they are now, may do themselves.
-    Without roles everybody may do the same, so what an operator gave a token beyond that stands.
+    With roles, these are the granted scopes that a login of the user has as well. Without roles,
+    all users have the same scopes, and the granted ones remain valid: an operator may have granted
+    a token more than a login has.
     """
-    if given is None:
-        return scopes_of_login(user, settings)
-    return given & scopes_of_login(user, settings) if settings.roles else given
+    if granted is None:
+        return login_scopes(user, settings)
+    return granted & login_scopes(user, settings) if settings.roles else granted

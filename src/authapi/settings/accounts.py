@@ -1,4 +1,4 @@
-"""The settings of accounts: how they begin, are confirmed and recovered, and what they may do."""
+"""Settings of accounts: registration, confirmation, recovery and roles."""
 
 import re
 from datetime import timedelta
@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_settings import NoDecode
 
-from authapi.settings.fields import Lifetime, Names
+from authapi.settings.field_types import Duration, Names
 from authapi.settings.mail import MailSettings
 
 _ROLE = re.compile(r"[a-z][a-z0-9_-]{0,39}")
@@ -16,11 +16,11 @@ _MAX_ROLES = 20
 PLACEHOLDER = "{token}"
 
 
-def _link(value: str | None) -> str | None:
+def _check_link(value: str | None) -> str | None:
     if value is None:
         return None
     error = ValueError(
-        f"must be an https URL with {PLACEHOLDER} behind its host: https://app/reset#{PLACEHOLDER}"
+        f"must be an https URL with {PLACEHOLDER} after its host: https://app/reset#{PLACEHOLDER}"
     )
     try:
         parts = urlsplit(value)
@@ -36,14 +36,14 @@ def _link(value: str | None) -> str | None:
     return value
 
 
-def _role_catalogue(value: object) -> object:
+def _parse_roles(value: object) -> object:
     if not isinstance(value, str):
         return value
     entries = (entry.partition("=") for entry in value.split(";") if entry.strip())
     return {name.strip(): scopes.replace(",", " ").split() for name, _, scopes in entries}
 
 
-def _role_names(value: dict[str, frozenset[str]]) -> dict[str, frozenset[str]]:
+def _check_role_names(value: dict[str, frozenset[str]]) -> dict[str, frozenset[str]]:
     if len(value) > _MAX_ROLES or not all(_ROLE.fullmatch(name) for name in value):
         raise ValueError(
             f"at most {_MAX_ROLES} roles; a name is a letter and up to 39 of a-z, 0-9, _ and -"
@@ -51,53 +51,54 @@ def _role_names(value: dict[str, frozenset[str]]) -> dict[str, frozenset[str]]:
     return value
 
 
-Link = Annotated[str | None, AfterValidator(_link)]
-"""A URL with `{token}` in it."""
+Link = Annotated[str | None, AfterValidator(_check_link)]
+"""A URL that contains `{token}` once, after its host."""
 Roles = Annotated[
     dict[str, frozenset[str]],
     NoDecode,
-    BeforeValidator(_role_catalogue),
-    AfterValidator(_role_names),
+    BeforeValidator(_parse_roles),
+    AfterValidator(_check_role_names),
 ]
-"""`editor=reports:read reports:write; auditor=reports:read`."""
+"""Roles with their scopes: `editor=reports:read reports:write; auditor=reports:read`."""
 
 
 class AccountSettings(MailSettings):
-    """How accounts live."""
+    """Settings of accounts."""
 
     registration: Literal["open", "confirm", "invite", "closed"] = "open"
-    """Who may register: everybody; everybody, and the account works once its address is confirmed,
-    with the same answer for taken addresses; who was invited; nobody."""
+    """Who may register. `open`: any client. `confirm`: any client, but the account is usable only
+    after its e-mail address is confirmed, and the response does not tell whether an address is in
+    use. `invite`: only invited users. `closed`: no client."""
     roles: Roles = Field(default_factory=dict)
-    """Named sets of scopes. Without any, everybody's login holds all scopes."""
+    """Named sets of scopes. If there are no roles, a login has all scopes."""
     default_roles: Names = ()
-    """Roles that every account has besides its own."""
-    confirm_lifetime: Lifetime = timedelta(hours=24)
-    """How long a link that confirms an address works."""
-    reset_lifetime: Lifetime = timedelta(minutes=30)
-    """How long a link that chooses another password works."""
-    undo_lifetime: Lifetime = timedelta(days=7)
-    """How long the old address can take an account back."""
-    invitation_lifetime: Lifetime = timedelta(days=7)
-    """How long an invitation works."""
+    """Roles that every account has in addition to its own."""
+    confirm_lifetime: Duration = timedelta(hours=24)
+    """Lifetime of a link that confirms an e-mail address."""
+    reset_lifetime: Duration = timedelta(minutes=30)
+    """Lifetime of a link that resets a password."""
+    undo_lifetime: Duration = timedelta(days=7)
+    """Lifetime of the link, sent to the old e-mail address, that reverts a change of address."""
+    invitation_lifetime: Duration = timedelta(days=7)
+    """Lifetime of an invitation."""
     confirm_link: Link = None
-    """The page of your application that confirms an address; by default one of ours."""
+    """Page of your application that confirms an e-mail address. Default: the built-in page."""
     reset_link: Link = None
-    """The page of your application that chooses another password; by default one of ours."""
+    """Page of your application that resets a password. Default: the built-in page."""
     undo_link: Link = None
-    """The page of your application that undoes a change of address; by default one of ours."""
+    """Page of your application that reverts a change of address. Default: the built-in page."""
     invitation_link: Link = None
-    """The page of your application that accepts an invitation; by default one of ours."""
+    """Page of your application that accepts an invitation. Default: the built-in page."""
     deleted_events: Literal["anonymise", "erase"] = "anonymise"
-    """What becomes of the events of an account that is deleted: they lose what tells of a person,
-    or they go."""
+    """Events of a deleted account: `anonymise` removes personal data from them, `erase` deletes
+    them."""
 
-    def _fit_together(self) -> None:
-        super()._fit_together()
+    def _check_consistency(self) -> None:
+        super()._check_consistency()
         if self.registration in {"confirm", "invite"} and not self.sends_mail:
             raise ValueError(f"registration={self.registration} needs AUTHAPI_MAIL_URL")
         for name, scopes in self.roles.items():
             if unknown := scopes.difference({"introspect", *self.scopes}):
-                raise ValueError(f"role {name} names a scope that there is not: {min(unknown)}")
-        if nameless := set(self.default_roles).difference(self.roles):
-            raise ValueError(f"default_roles names a role that there is not: {min(nameless)}")
+                raise ValueError(f"role {name} contains an unknown scope: {min(unknown)}")
+        if missing := set(self.default_roles).difference(self.roles):
+            raise ValueError(f"default_roles contains an unknown role: {min(missing)}")

@@ -1,4 +1,4 @@
-"""Lengths of time as operators write them: seconds, words such as `1h 30m`, or ISO 8601."""
+"""Parses durations in settings: seconds, words such as `1h 30m`, or ISO 8601."""
 
 import re
 from datetime import timedelta
@@ -17,33 +17,33 @@ _UNITS = {
     **dict.fromkeys(("w", "week", "weeks"), timedelta(weeks=1)),
 }
 _ISO_8601 = TypeAdapter(timedelta)
-EXPECTED = "must be a length of time: a number of seconds, or like 90s, 10m, 1h 30m, 14d or PT1H"
+EXPECTED = "must be a duration: a number of seconds, or like 90s, 10m, 1h 30m, 14d or PT1H"
 
 
 def parse_duration(text: str) -> timedelta:
-    """The length of time that `text` means.
+    """Parses a duration.
 
-    Each unit may stand once. Months and years have no fixed length and are not read. Raises
-    ValueError, whose text does not repeat `text`.
+    Each unit may occur once. Months and years have no fixed length and are not accepted. Raises
+    ValueError, which does not repeat `text`, if `text` is not a duration.
     """
-    written = text.strip()
+    stripped = text.strip()
     try:
-        if _SECONDS.fullmatch(written):
-            return timedelta(seconds=int(written))
-        if _WORDS.fullmatch(written.lower()):
-            return _sum(written.lower())
-        return _ISO_8601.validate_python(written)
+        if _SECONDS.fullmatch(stripped):
+            return timedelta(seconds=int(stripped))
+        if _WORDS.fullmatch(stripped.lower()):
+            return _sum_units(stripped.lower())
+        return _ISO_8601.validate_python(stripped)
     except (ValueError, OverflowError, ValidationError):
         raise ValueError(EXPECTED) from None
 
 
 def as_duration(value: object) -> object:
-    """`value`, or the length of time that it means if it is a text. Raises ValueError."""
+    """Parses a string as a duration; returns other values unchanged. Raises ValueError."""
     return parse_duration(value) if isinstance(value, str) else value
 
 
 def as_seconds(value: object) -> object:
-    """The same for a setting that is a number of seconds, with a fraction or without."""
+    """Converts a duration to a number of seconds, for settings in seconds. Raises ValueError."""
     if isinstance(value, str):
         try:
             return float(value)
@@ -52,8 +52,8 @@ def as_seconds(value: object) -> object:
     return value.total_seconds() if isinstance(value, timedelta) else value
 
 
-def _sum(written: str) -> timedelta:
-    parts = [(number, _UNITS.get(unit)) for number, unit in re.findall(_PART, written)]
+def _sum_units(stripped: str) -> timedelta:
+    parts = [(number, _UNITS.get(unit)) for number, unit in re.findall(_PART, stripped)]
     units = [unit for _, unit in parts]
     if None in units or len(set(units)) != len(units):
         raise ValueError

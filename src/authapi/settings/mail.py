@@ -1,4 +1,4 @@
-"""The settings of what is sent: mail, and webhooks."""
+"""Settings of outgoing messages: mail and webhooks."""
 
 import base64
 import binascii
@@ -12,73 +12,75 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, SecretStr
 
 from authapi.identity import EventType
-from authapi.settings.edge import EdgeSettings
-from authapi.settings.fields import FilePath, Lifetime, Names, Rate, Seconds, SecretURL
-from authapi.settings.texts import decoded
+from authapi.settings.field_types import Duration, FilePath, Names, Rate, Seconds, SecretURL
+from authapi.settings.http import EdgeSettings
+from authapi.settings.normalization import percent_decode
 
 _SCHEMES = ("smtp", "smtps", "smtp+plain", "folder", "console", "none")
 _LOCALE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*")
-_ESCAPES = "in a password, @ / ? # are written %40 %2F %3F %23"
+_ESCAPES = "in a password, write @ / ? # as %40 %2F %3F %23"
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
-def _mail_url(value: SecretStr | None) -> SecretStr | None:
+def _check_mail_url(value: SecretStr | None) -> SecretStr | None:
     if value is None:
         return None
     try:
         parts = urlsplit(value.get_secret_value())
         port = parts.port
-    except ValueError:  # whose text repeats the value
-        raise ValueError(f"is no URL: {_ESCAPES}") from None
+    except ValueError:  # its text would repeat the value
+        raise ValueError(f"is not a URL: {_ESCAPES}") from None
     if parts.scheme not in _SCHEMES:
         raise ValueError("must begin with one of " + ", ".join(f"{name}:" for name in _SCHEMES))
     if parts.scheme.startswith("smtp"):
         if not parts.hostname or port == 0:
-            raise ValueError(f"must name a host: smtp://user:password@host:587; {_ESCAPES}")
+            raise ValueError(f"must have a host: smtp://user:password@host:587; {_ESCAPES}")
         if parts.query or parts.fragment or parts.path.strip("/"):
             raise ValueError(
                 f"must end after host and port: smtp:// is STARTTLS, smtps:// is TLS; {_ESCAPES}"
             )
     if parts.scheme == "folder":
-        if not decoded(parts.path):
-            raise ValueError("must name a folder: folder:/path")
+        if not percent_decode(parts.path):
+            raise ValueError("must have a path: folder:/path")
         if parts.netloc:
-            raise ValueError("must name a folder without a host: folder:/path")
+            raise ValueError("must not have a host: folder:/path")
         if "?" in value.get_secret_value() or "#" in value.get_secret_value():
-            raise ValueError("must be percent-encoded: ? in a path is %3F, and # is %23")
+            raise ValueError("must be percent-encoded: write ? in a path as %3F, and # as %23")
     return value
 
 
-def _mail_from(value: str) -> str:
+def _check_mail_from(value: str) -> str:
     name, address = parseaddr(value)
     try:
         Address(display_name=name, addr_spec=address)
     except Exception:
         address = ""
     if not address or not value.isprintable() or not address.isascii():
-        raise ValueError("must be an address, or a name and an address: Name <a@example.com>")
+        raise ValueError(
+            "must be an e-mail address, or a name and an address: Name <a@example.com>"
+        )
     return value
 
 
 def is_locale(text: str) -> bool:
-    """Whether `text` is a language tag as we write them: `ko`, `pt-BR` (RFC 5646)."""
+    """Whether `text` is a language tag such as `ko` or `pt-BR` (RFC 5646)."""
     return len(text) <= 35 and _LOCALE.fullmatch(text) is not None
 
 
-def _locales(value: tuple[str, ...]) -> tuple[str, ...]:
+def _check_locales(value: tuple[str, ...]) -> tuple[str, ...]:
     if not value or not all(map(is_locale, value)):
         raise ValueError("must be language tags such as en, ko or pt-BR (RFC 5646)")
     return value
 
 
-def _webhook_urls(value: tuple[str, ...]) -> tuple[str, ...]:
+def _check_webhook_urls(value: tuple[str, ...]) -> tuple[str, ...]:
     for text in value:
-        if not _is_target(text):
+        if not _is_webhook_url(text):
             raise ValueError("each must be an https URL, or http on this machine")
     return value
 
 
-def _is_target(text: str) -> bool:
+def _is_webhook_url(text: str) -> bool:
     try:
         parts = urlsplit(text)
     except ValueError:
@@ -88,16 +90,14 @@ def _is_target(text: str) -> bool:
     return secure and "@" not in parts.netloc and not parts.fragment and text.isascii()
 
 
-def _webhook_events(value: tuple[str, ...]) -> tuple[str, ...]:
+def _check_webhook_events(value: tuple[str, ...]) -> tuple[str, ...]:
     known = {kind.value for kind in EventType}
     if unknown := [name for name in value if name not in known]:
-        raise ValueError(
-            f"there is no event {min(unknown)[:40]}; there are {', '.join(sorted(known))}"
-        )
+        raise ValueError(f"unknown event {min(unknown)[:40]}; known are {', '.join(sorted(known))}")
     return value
 
 
-def _webhook_secret(value: SecretStr | None) -> SecretStr | None:
+def _check_webhook_secret(value: SecretStr | None) -> SecretStr | None:
     if value is None:
         return None
     try:
@@ -111,65 +111,65 @@ def _webhook_secret(value: SecretStr | None) -> SecretStr | None:
 
 
 class MailSettings(EdgeSettings):
-    """How people and other services are told of what happens."""
+    """Settings of mail to users and webhooks to other services."""
 
-    mail_url: Annotated[SecretURL, AfterValidator(_mail_url)] = None
-    """Where mail goes: `smtp://user:password@host:587` (STARTTLS), `smtps://...:465` (TLS),
-    `smtp+plain://...` (neither, for development), `folder:/path` (.eml files), `console:`, `none:`.
-    By default, in development a folder in the data folder; in production nowhere."""
-    mail_from: Annotated[str, AfterValidator(_mail_from)] = "authapi <no-reply@localhost>"
-    """Who mail comes from."""
+    mail_url: Annotated[SecretURL, AfterValidator(_check_mail_url)] = None
+    """Mail transport: `smtp://user:password@host:587` (STARTTLS), `smtps://...:465` (TLS),
+    `smtp+plain://...` (unencrypted, for development), `folder:/path` (.eml files), `console:`,
+    `none:`. Default: in development a folder in the data folder, in production none."""
+    mail_from: Annotated[str, AfterValidator(_check_mail_from)] = "authapi <no-reply@localhost>"
+    """Sender of mail."""
     mail_ca_file: FilePath | None = None
-    """Certificates to trust of the mail server, in PEM; by default those of the system."""
+    """PEM file of the CA certificates for the mail server. Default: those of the system."""
     mail_timeout: Seconds = Field(default=10.0, gt=0, le=300)
-    """Seconds that each step of a delivery may take, of mail and of webhooks."""
-    mail_lifetime: Lifetime = timedelta(days=2)
-    """For so long delivery is tried, of mail and of webhooks."""
+    """Seconds for each step of a delivery, of mail and of webhooks."""
+    mail_lifetime: Duration = timedelta(days=2)
+    """Time for which delivery is retried, of mail and of webhooks."""
     mail_templates: FilePath | None = None
-    """A folder with templates that go before those shipped: `<locale>/<occasion>.txt`, `.html`,
-    and `layout.html`."""
-    locales: Annotated[Names, AfterValidator(_locales)] = ("en", "ko")
-    """Languages that accounts may choose; the first is that of whoever has chosen none."""
+    """Folder with templates that replace built-in ones: `<locale>/<kind>.txt`,
+    `<locale>/<kind>.html` and `layout.html`."""
+    locales: Annotated[Names, AfterValidator(_check_locales)] = ("en", "ko")
+    """Languages that accounts may choose. The first is the default."""
     limit_mails: Rate = "5/hour"
-    """Mails that strangers may cause to one address, for each purpose: a password reset, the
-    confirmation of an address, a registration, a change of address, and each kind of notice."""
+    """Mails to one address that unauthenticated requests can cause, per purpose: password reset,
+    confirmation of an address, registration, change of address, and each kind of notice."""
 
-    webhook_urls: Annotated[Names, AfterValidator(_webhook_urls)] = ()
-    """Where events are sent to, each to all of them."""
-    webhook_secret: Annotated[SecretStr | None, AfterValidator(_webhook_secret)] = None
-    """What they are signed with: `whsec_` and 24 to 64 random bytes in base64."""
-    webhook_events: Annotated[Names, AfterValidator(_webhook_events)] = ()
-    """Types of events to send; by default all but `login_refused`, `access_refused` and
-    `throttled`, which strangers cause."""
+    webhook_urls: Annotated[Names, AfterValidator(_check_webhook_urls)] = ()
+    """URLs to which every event is sent."""
+    webhook_secret: Annotated[SecretStr | None, AfterValidator(_check_webhook_secret)] = None
+    """Key that signs webhooks: `whsec_` and 24 to 64 random bytes in base64."""
+    webhook_events: Annotated[Names, AfterValidator(_check_webhook_events)] = ()
+    """Types of events to send. Default: all except `login_refused`, `access_refused` and
+    `throttled`, which unauthenticated requests can cause."""
 
-    def _fit_together(self) -> None:
-        super()._fit_together()
+    def _check_consistency(self) -> None:
+        super()._check_consistency()
         if self.webhook_urls and self.webhook_secret is None:
             raise ValueError("webhook_urls needs webhook_secret")
 
-    def _fit_for_production(self) -> None:
-        super()._fit_for_production()
+    def _check_production(self) -> None:
+        super()._check_production()
         if self.mail_url is None:
             return
         scheme = urlsplit(self.mail_url.get_secret_value()).scheme
         if scheme == "smtp+plain":
-            raise ValueError("production does not send mail in the clear: smtp:// or smtps://")
+            raise ValueError("production does not send mail unencrypted: use smtp:// or smtps://")
         if scheme == "console":
-            raise ValueError("production does not print mail: what is printed is kept in logs")
+            raise ValueError("production does not print mail, because output is kept in logs")
         if scheme.startswith("smtp") and parseaddr(self.mail_from)[1].endswith("@localhost"):
             raise ValueError("production needs AUTHAPI_MAIL_FROM to send mail")
 
     @property
     def mail_transport(self) -> Literal["smtp", "smtps", "smtp+plain", "folder", "console", "none"]:
-        """How mail leaves; `none` where it does not, so that there are no flows that need it."""
+        """The mail transport. With `none`, features that need mail are disabled."""
         if self.mail_url is None:
             return "folder" if self.env == "development" else "none"
         for name in _SCHEMES:
             if urlsplit(self.mail_url.get_secret_value()).scheme == name:
-                return name  # type: ignore[return-value]  # one of them
+                return name  # type: ignore[return-value]  # a name of _SCHEMES
         raise AssertionError("validated")
 
     @property
     def sends_mail(self) -> bool:
-        """Whether any mail leaves."""
+        """Whether mail is sent."""
         return self.mail_transport != "none"

@@ -1,7 +1,8 @@
-"""Rows: the only floor that speaks SQL.
+"""Storage: the only layer that uses SQL.
 
-`Database` opens transactions, a `Store` is the tables inside one, and each noun has one file of
-queries. What comes out are the frozen values of `identity.py`, never rows.
+`Database` opens transactions, `Store` holds the tables inside one, and `tables/` has a module of
+queries for each table. Queries return the frozen values of `identity.py` and of the table modules,
+never rows.
 """
 
 from authapi.storage.database import Database, Store

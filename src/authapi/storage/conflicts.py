@@ -1,8 +1,8 @@
-"""Conflicts between transactions: what they look like, and calls that are run again after one.
+"""Conflicts between transactions, and retries after a conflict.
 
-All transactions of this package take their locks in one order, so no deadlocks are expected among
-them. A foreign transaction may take them in another, and a distributed engine may end a transaction
-by a serialization failure in READ COMMITTED as well.
+All transactions of this package take their locks in the same order, so they do not deadlock with
+each other. A transaction of another program may use a different order. A distributed database may
+also abort a transaction with a serialization failure in READ COMMITTED.
 """
 
 import asyncio
@@ -17,31 +17,31 @@ from authapi.errors import StorageUnavailable
 _log = logging.getLogger(__name__)
 
 _CONFLICTS = frozenset({"40001", "40P01"})
-"""SQLSTATE `serialization_failure` and `deadlock_detected`: nothing of the transaction is kept,
-and the same transaction may succeed when it is run again (PostgreSQL manual, section 13.5)."""
+"""SQLSTATE `serialization_failure` and `deadlock_detected`: the transaction was rolled back, and a
+retry may succeed (PostgreSQL manual, section 13.5)."""
 
 _PAUSES: Final = (0.02, 0.1)
-"""Seconds before the second and the third run, on average."""
+"""Seconds before the second and the third attempt, on average."""
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
 
 def is_conflict(error: StorageUnavailable) -> bool:
-    """Whether the transaction that `error` ended is known to be undone, and can be run again.
+    """Returns whether `error` reports a conflict, after which the transaction can be retried.
 
-    A lost connection is not that: whether its transaction was committed is not known.
+    A lost connection is not a conflict, because its transaction may have been committed.
     """
     cause = error.__cause__
     return getattr(getattr(cause, "orig", None), "sqlstate", None) in _CONFLICTS
 
 
-def retried(call: Callable[_P, Awaitable[_R]]) -> Callable[_P, Coroutine[Any, Any, _R]]:
-    """`call`, run up to three times while its transaction ends in a conflict.
+def retry_on_conflict(call: Callable[_P, Awaitable[_R]]) -> Callable[_P, Coroutine[Any, Any, _R]]:
+    """Decorates `call` so that it runs up to three times while its transaction ends in a conflict.
 
-    Only for calls whose whole effect is in transactions that may be run again: what else a call
-    does, such as hashing a password or counting an attempt, would be done again too. Raises what
-    the last run raises.
+    Suitable only for calls whose effects are all in the transaction: other effects, such as a
+    counted login attempt, would be repeated. Raises the error of the last attempt, and every error
+    that is not a conflict.
     """
 
     @functools.wraps(call)
@@ -52,8 +52,8 @@ def retried(call: Callable[_P, Awaitable[_R]]) -> Callable[_P, Coroutine[Any, An
             except StorageUnavailable as error:
                 if not is_conflict(error):
                     raise
-            _log.warning("%s is run again after a conflict in the database", call.__qualname__)
-            # Between half and one and a half: two that met once would meet again.
+            _log.warning("retrying %s after a conflict in the database", call.__qualname__)
+            # 50 to 150 % of the pause, so that two conflicting calls do not collide again.
             await asyncio.sleep(pause * (0.5 + randbelow(1000) / 1000))
         return await call(*args, **kwargs)
 

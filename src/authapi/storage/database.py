@@ -1,8 +1,8 @@
-"""The engine, and the two ways to use it: `read()` for one statement, `transaction()` for changes.
+"""The database: `read()` for a single statement, `transaction()` for writes.
 
-A transaction is committed when its block ends, which is before the service returns and so before
-any answer is sent: a commit that fails is an error, never a success told too early. See
-`docs/decisions/0004-commit-before-the-answer.md`.
+A transaction is committed at the end of its block, so before the service returns and before a
+response is sent. If the commit fails, the request fails. See
+`docs/decisions/0004-commit-before-the-response.md`.
 """
 
 import asyncio
@@ -26,14 +26,19 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from authapi.errors import StorageUnavailable
 from authapi.identity import Event, current_client
-from authapi.storage.changes import Changes, PostgresChanges, SQLiteChanges, identity_of
-from authapi.storage.faults import Outcome, translated
+from authapi.storage.driver_errors import TransactionOutcome, translate_driver_errors
 from authapi.storage.leases import Leases
-from authapi.storage.patience import connector
-from authapi.storage.postgres.parameters import for_service
+from authapi.storage.notifications import (
+    Notifications,
+    PostgresNotifications,
+    SQLiteNotifications,
+    file_identity,
+)
+from authapi.storage.postgres.connection import pool_connection_factory
+from authapi.storage.postgres.session_parameters import service_parameters
 from authapi.storage.sqlite.connections import StoppableConnection
+from authapi.storage.tables.email_tokens import EmailTokenTable
 from authapi.storage.tables.events import EventTable
-from authapi.storage.tables.one_time_secrets import OneTimeSecretTable
 from authapi.storage.tables.outbox import OutboxTable
 from authapi.storage.tables.refresh_families import RefreshFamilyTable
 from authapi.storage.tables.sessions import SessionTable
@@ -44,17 +49,19 @@ from authapi.storage.urls import parse_url
 _log = logging.getLogger(__name__)
 
 _WRITE = "authapi_write"
-_PING_BOUND = 2.0
-_WAL_BOUND, _WAL_PAUSE = 5.0, 0.02
-"""Seconds: how long to ask for a write-ahead log in a new SQLite file, and how often."""
-_ONLY_READS = "SELECT current_setting('transaction_read_only')::boolean"
+_PING_TIMEOUT = 2.0
+"""Seconds."""
+_WAL_TIMEOUT, _WAL_PAUSE = 5.0, 0.02
+"""Seconds to retry the switch of a new SQLite file to a write-ahead log, and between retries."""
+_IS_READ_ONLY = "SELECT current_setting('transaction_read_only')::boolean"
 """Also true on a standby (PostgreSQL, Hot Standby Parameter Reference)."""
-CHANGES_NOTHING = "DELETE FROM users WHERE 0"
-"""SQLite refuses this where the file is read only; there, `BEGIN IMMEDIATE` begins to read."""
+NOOP_WRITE = "DELETE FROM users WHERE 0"
+"""Fails on a read-only SQLite file, where `BEGIN IMMEDIATE` succeeds."""
 _STALE_STATEMENTS = frozenset({"26000", "0A000"})
-"""A prepared statement is unknown, or its result has another type since its table was altered."""
+"""SQLSTATEs of a prepared statement that is unknown, or whose result type changed since a table was
+altered."""
 _FILE = "authapi_file"
-"""Under this name the file is kept beside the connection that has opened it."""
+"""The key in the `info` of a connection that holds the identity of its SQLite file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,34 +73,44 @@ class Store:
     events: EventTable
     refresh_families: RefreshFamilyTable
     signing_keys: SigningKeyTable
-    one_time_secrets: OneTimeSecretTable
+    email_tokens: EmailTokenTable
     outbox: OutboxTable
     changed: set[UUID]
-    """Users who are not what they were before, or sessions of theirs; the tables fill it."""
+    """Users that this transaction changed, or whose sessions it changed. The tables add to it."""
     connection: AsyncConnection
     on_end: list[Callable[[bool], None]]
-    """Each is called when the transaction is over, with whether it is committed."""
+    """Called at the end of the transaction: with False if it was rolled back, True otherwise."""
 
-    async def take_turn(self, name: str) -> bool:
-        """Whether this transaction is the only one that has the turn `name`, until it ends."""
+    async def try_advisory_lock(self, name: str) -> bool:
+        """Takes the advisory lock `name` until the transaction ends, without waiting.
+
+        Returns whether it was taken. On SQLite, always: it has a single writer.
+        """
         if self.connection.dialect.name == "sqlite":
-            return True  # it has one writer at a time anyway
-        taken = sa.func.pg_try_advisory_xact_lock(_turn_of(name))
-        return bool(await self.connection.scalar(sa.select(taken)))
+            return True
+        locked = sa.func.pg_try_advisory_xact_lock(_lock_key(name))
+        return bool(await self.connection.scalar(sa.select(locked)))
 
-    async def wait_turn(self, name: str) -> None:
-        """The same, but wait for it, as long as for any lock."""
+    async def advisory_lock(self, name: str) -> None:
+        """Takes the advisory lock `name` until the transaction ends.
+
+        Waits for it up to the `timeout` of the database. Does nothing on SQLite, which has a single
+        writer.
+        """
         if self.connection.dialect.name != "sqlite":
-            await self.connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_turn_of(name))))
+            await self.connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_lock_key(name))))
 
 
 class Database:
-    """One database, through a pool of connections.
+    """A database, accessed through a connection pool.
 
-    `pool_size` counts connections; `pool_timeout` and `timeout` are seconds: how long to wait for
-    a connection, and for one statement or lock. All methods raise StorageUnavailable when the
-    database is away, silent, locked, or the pool is exhausted, and within a bound: what the server
-    is to give up in time, the client gives up too, as a server behind a broken network cannot.
+    `pool_size` is the maximum number of connections. `pool_timeout` is the maximum wait for a
+    connection, `timeout` the maximum time of a statement or a wait for a lock, both in seconds.
+
+    The constructor raises ConfigurationError for an invalid `url`, and without the extra `postgres`
+    for PostgreSQL. All other methods raise StorageUnavailable if the database is unreachable, does
+    not respond, is locked or read-only, or if the pool is exhausted. They do so within a bound that
+    the client enforces as well, because a server behind a broken network cannot enforce it.
     """
 
     def __init__(
@@ -112,127 +129,139 @@ class Database:
         else:
             milliseconds = int(timeout * 1000)
             options["pool_pre_ping"] = True
-            longest = pool_timeout + 3 * timeout + 2  # that a transaction lasts, with its commit
-            parameters = for_service(self._url, timeout=timeout, longest=longest)
+            longest_transaction = pool_timeout + 3 * timeout + 2  # seconds, with its commit
+            parameters = service_parameters(
+                self._url, timeout=timeout, max_idle=longest_transaction
+            )
             options["connect_args"] = {
                 "connect_timeout": max(2, int(timeout)),
                 "tcp_user_timeout": milliseconds,
-                "async_creator_fn": connector(parameters),
+                "async_creator_fn": pool_connection_factory(parameters),
             }
         self.engine: AsyncEngine = create_async_engine(self._url, **options)
-        self._leases = Leases(self.engine, patience=timeout + 1)
-        self._read_bound = pool_timeout + timeout + 1
-        self._write_bound = pool_timeout + 2 * timeout + 1
+        self._leases = Leases(self.engine, end_timeout=timeout + 1)
+        self._read_timeout = pool_timeout + timeout + 1
+        self._write_timeout = pool_timeout + 2 * timeout + 1
         self.on_commit: Callable[[Event], None] = _ignore
-        """Told of each event once the transaction that holds it is known to be committed."""
+        """Called with each event after its transaction was committed."""
         self.on_change: Callable[[Collection[UUID]], None] = _ignore
-        """Told which users changed when the transaction that changed them is over."""
-        self.on_queued: Callable[[], None] = _nothing
-        """Told when a transaction that added to the outbox is committed, or may be."""
-        self.changes: Changes = (
-            SQLiteChanges(self._url.database or "")
+        """Called with the changed users after a transaction ended, even if it was rolled back."""
+        self.on_queued: Callable[[], None] = _do_nothing
+        """Called after a transaction added outbox entries and was, or may have been, committed."""
+        self.notifications: Notifications = (
+            SQLiteNotifications(self._url.database or "")
             if self._is_sqlite
-            else PostgresChanges(self._url)
+            else PostgresNotifications(self._url)
         )
-        # One statement needs no transaction around it: on PostgreSQL that saves two round trips.
+        # A single statement needs no transaction: on PostgreSQL that saves two round trips.
         self._reader = self.engine.execution_options(isolation_level="AUTOCOMMIT")
         self._writer = self.engine.execution_options(**{_WRITE: True})
-        # SQLite has one writer. Waiting here is first come, first served; SQLite's own waiting is
-        # a lottery that somebody loses when many write.
-        self._turn = asyncio.Lock() if self._is_sqlite else None
+        # SQLite has a single writer, and its own lock is not fair: with many writers, some of them
+        # time out. This lock is first come, first served.
+        self._write_lock = asyncio.Lock() if self._is_sqlite else None
         if self._is_sqlite:
             event.listen(self.engine.sync_engine, "do_connect", _require_file)
             event.listen(self.engine.sync_engine, "connect", self._note_file)
-            event.listen(self.engine.sync_engine, "checkout", self._same_file)
+            event.listen(self.engine.sync_engine, "checkout", self._require_same_file)
             event.listen(self.engine.sync_engine, "connect", _prepare_sqlite)
             event.listen(self.engine.sync_engine, "begin", _begin_sqlite)
         else:
-            event.listen(self.engine.sync_engine, "handle_error", _doubt)
+            event.listen(self.engine.sync_engine, "handle_error", _invalidate_stale)
 
     @property
     def description(self) -> str:
-        """Which database this is, for people, without its password."""
-        # Without its query either: drivers take a password there too.
+        """The URL of the database for logs, without its password."""
+        # Without its query too, which may hold a password.
         plain = self._url.set(drivername=self._url.get_backend_name(), query={})
         return plain.render_as_string()
 
     @property
     def connections_in_use(self) -> int:
-        """How many connections of the pool somebody has at the moment."""
+        """The number of connections that are checked out of the pool."""
         pool = self.engine.pool
         return pool.checkedout() if isinstance(pool, sa.QueuePool) else 0
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[Store]:
-        """The tables, each statement on its own. For a single query."""
-        with translated():
-            async with self._leases.lend(self._reader, bound=self._read_bound) as lease:
+        """Gives access to the tables outside of a transaction, for a single query."""
+        with translate_driver_errors():
+            async with self._leases.acquire(self._reader, max_duration=self._read_timeout) as lease:
                 yield _store(lease.connection)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Store]:
-        """The tables inside one transaction, committed at the end of the block or not at all."""
-        with translated():
-            async with self._leases.lend(
-                self._writer, bound=self._write_bound, begins=True, turn=self._turn
+        """Gives access to the tables inside one transaction.
+
+        The transaction is committed at the end of the block, and rolled back if the block raises.
+        """
+        with translate_driver_errors():
+            async with self._leases.acquire(
+                self._writer,
+                max_duration=self._write_timeout,
+                begins=True,
+                write_lock=self._write_lock,
             ) as lease:
                 store = _store(lease.connection)
-                lease.on_end = partial(self._ended, store)
+                lease.on_end = partial(self._after_transaction, store)
                 yield store
                 if store.changed:
-                    await self.changes.announce(lease.connection, store.changed)
+                    await self.notifications.notify(lease.connection, store.changed)
 
-    def _ended(self, store: Store, outcome: Outcome) -> None:
-        # What may have been committed counts as committed: mail is limited rather than unlimited.
-        for ended in store.on_end:
-            ended(outcome is not Outcome.UNDONE)
+    def _after_transaction(self, store: Store, outcome: TransactionOutcome) -> None:
+        # An unknown outcome counts as committed, so that mail that may be sent counts in its limit.
+        for callback in store.on_end:
+            callback(outcome is not TransactionOutcome.ROLLED_BACK)
         try:
-            if store.changed and outcome is Outcome.COMMITTED:
-                self.changes.committed()
+            if store.changed and outcome is TransactionOutcome.COMMITTED:
+                self.notifications.committed()
         finally:
-            # Also after a failure: a commit whose answer was lost may have happened.
+            # Even if the commit failed: the transaction may have been committed all the same.
             if store.changed:
                 self.on_change(store.changed)
-        if outcome is Outcome.COMMITTED:
-            for added in store.events.added:
-                self.on_commit(added)
-        elif outcome is Outcome.UNKNOWN:
-            _tell_unknown(store.events.added)
-        if store.outbox.added and outcome is not Outcome.UNDONE:
+        if outcome is TransactionOutcome.COMMITTED:
+            for event_ in store.events.added:
+                self.on_commit(event_)
+        elif outcome is TransactionOutcome.UNKNOWN:
+            _log_unknown_outcome(store.events.added)
+        if store.outbox.added and outcome is not TransactionOutcome.ROLLED_BACK:
             self.on_queued()
 
     async def ping(self) -> None:
-        """Return if the database takes changes, within two seconds: probes do not wait longer.
+        """Checks within two seconds, for readiness probes, that the database accepts writes.
 
-        On SQLite, this begins a transaction that changes no row; PostgreSQL tells.
+        On SQLite, it begins a transaction that changes no row. On PostgreSQL, it asks the server
+        whether transactions are read-only.
         """
-        with translated():
+        with translate_driver_errors():
             if self._is_sqlite:
-                async with self._leases.lend(
-                    self._writer, bound=_PING_BOUND, begins=True, turn=self._turn
+                async with self._leases.acquire(
+                    self._writer,
+                    max_duration=_PING_TIMEOUT,
+                    begins=True,
+                    write_lock=self._write_lock,
                 ) as lease:
-                    await lease.connection.exec_driver_sql(CHANGES_NOTHING)
+                    await lease.connection.exec_driver_sql(NOOP_WRITE)
                     return
-            async with self._leases.lend(self._reader, bound=_PING_BOUND) as lease:
-                if await lease.connection.scalar(sa.text(_ONLY_READS)):
+            async with self._leases.acquire(self._reader, max_duration=_PING_TIMEOUT) as lease:
+                if await lease.connection.scalar(sa.text(_IS_READ_ONLY)):
                     raise StorageUnavailable
 
     def _note_file(self, _: object, record: ConnectionPoolEntry) -> None:
-        record.info[_FILE] = identity_of(self._file)
+        record.info[_FILE] = file_identity(self._file)
 
-    def _same_file(self, _: object, record: ConnectionPoolEntry, __: object) -> None:
-        # A connection stays with the file that it has opened, also when that is removed or another
-        # one is put in its place: what is written there is lost. The pool connects anew.
-        if record.info[_FILE] != identity_of(self._file):
+    def _require_same_file(self, _: object, record: ConnectionPoolEntry, __: object) -> None:
+        # A connection keeps the file that it has opened, even after the file was removed or
+        # replaced; its writes would be lost. The pool opens a new connection.
+        if record.info[_FILE] != file_identity(self._file):
             raise DisconnectionError
 
     async def close(self) -> None:
-        """Close every connection. What is asked after that opens new ones."""
-        await self._leases.settle()
+        """Closes every connection. Later calls open new ones."""
+        await self._leases.wait_released()
         await self.engine.dispose()
         if self._is_sqlite:
-            # A lock belongs to the event loop that first waited for it; the next may be another.
-            self._turn = asyncio.Lock()
+            # A lock is bound to the event loop that first waited for it; the next may be another.
+            self._write_lock = asyncio.Lock()
 
 
 def _store(connection: AsyncConnection) -> Store:
@@ -243,7 +272,7 @@ def _store(connection: AsyncConnection) -> Store:
         events=EventTable(connection),
         refresh_families=RefreshFamilyTable(connection),
         signing_keys=SigningKeyTable(connection),
-        one_time_secrets=OneTimeSecretTable(connection),
+        email_tokens=EmailTokenTable(connection),
         outbox=OutboxTable(connection),
         changed=changed,
         connection=connection,
@@ -251,10 +280,11 @@ def _store(connection: AsyncConnection) -> Store:
     )
 
 
-def _tell_unknown(events: Sequence[Event]) -> None:
-    # The events are in the table exactly if the changes are: their ids answer the question.
+def _log_unknown_outcome(events: Sequence[Event]) -> None:
+    # The events are in the table exactly if the transaction was committed: an operator can look up
+    # their ids.
     _log.error(
-        "the answer to COMMIT is lost: the changes may have been made or not",
+        "the response to COMMIT was lost: the transaction may or may not have been committed",
         extra={
             "request_id": current_client().request_id,
             "events": [f"{event.type.value} {event.id}" for event in events] or None,
@@ -262,7 +292,7 @@ def _tell_unknown(events: Sequence[Event]) -> None:
     )
 
 
-def _turn_of(name: str) -> sa.ColumnElement[int]:
+def _lock_key(name: str) -> sa.ColumnElement[int]:
     return sa.func.hashtextextended(f"authapi {name}", 0)
 
 
@@ -270,38 +300,39 @@ def _ignore(_: object) -> None:
     return None
 
 
-def _nothing() -> None:
+def _do_nothing() -> None:
     return None
 
 
-def _doubt(context: ExceptionContext) -> None:
-    # A session that does not know a statement which was prepared on it is another session: a
-    # pooler came in between. All connections of the pool are made anew, and looked at then.
+def _invalidate_stale(context: ExceptionContext) -> None:
+    # A session that does not know a statement prepared on it is another session: a pooler was put
+    # in front of the server. The pool replaces all its connections, and each detects the pooler.
     if getattr(context.original_exception, "sqlstate", "") in _STALE_STATEMENTS:
         context.is_disconnect = True
 
 
 def _require_file(_: object, __: object, arguments: Sequence[str], ___: object) -> None:
-    # SQLite would make an empty one. It is made by the migrations, with its mode and tables.
-    if identity_of(Path(arguments[0])) is None:
-        raise sqlite3.OperationalError("the database file is not there")
+    # SQLite would create an empty file. The migrations create it, with its mode and tables.
+    if file_identity(Path(arguments[0])) is None:
+        raise sqlite3.OperationalError("the database file is missing")
 
 
 def _prepare_sqlite(connection: Any, _: object) -> None:
-    # BEGIN is ours to send (`_begin_sqlite`): sqlite3 would send a deferred one, whose upgrade to a
-    # write fails at once when another writer is there, without waiting.
+    # `_begin_sqlite` sends BEGIN. sqlite3 would send a deferred one, whose upgrade to a write fails
+    # without waiting if another transaction is writing.
     connection.isolation_level = None
     cursor = connection.cursor()
-    _write_ahead(connection, cursor)
-    cursor.execute("PRAGMA synchronous=FULL")  # an answered write survives a power cut
+    _enable_wal(connection, cursor)
+    cursor.execute("PRAGMA synchronous=FULL")  # a committed write survives a power failure
     cursor.execute("PRAGMA foreign_keys=ON")
     cursor.close()
 
 
-def _write_ahead(connection: Any, cursor: Any) -> None:
-    # The first who opens a new file changes its mode, for good, and SQLite does not wait for that
-    # while another process writes: of several that start at once, all but one would fail.
-    deadline = time.monotonic() + _WAL_BOUND
+def _enable_wal(connection: Any, cursor: Any) -> None:
+    # The first process that opens a new file switches its journal mode permanently. SQLite does not
+    # wait for this while another process writes: of several processes that start at the same time,
+    # all but one would fail.
+    deadline = time.monotonic() + _WAL_TIMEOUT
     while True:
         try:
             cursor.execute("PRAGMA journal_mode=WAL")

@@ -1,11 +1,12 @@
-"""Connections that are given back, also when the task that uses them is cancelled.
+"""Leases of pooled connections, which are released even if the task that uses them is cancelled.
 
-A task can be cancelled at each of its awaits: because a client hangs up, by a time-out around a
-request, at the end of the service, and again while it cleans up. To take a connection, to begin, to
-commit, to roll back and to give back are several awaits each, in SQLAlchemy and the driver; a
-cancellation between two of them leaves a connection in use, or a lock, until the garbage collector
-comes by. So each of these runs in a task of its own, which nothing cancels and which a time-out
-bounds. Only statements run in the task of the caller. One that is cancelled costs its connection.
+A task can be cancelled at each of its awaits: because the client disconnects, because of a timeout
+around a request, when the service shuts down, and again during its cleanup. Checking out a
+connection, beginning, committing, rolling back and checking in are several awaits each, in
+SQLAlchemy and in the driver. A cancellation between two of them leaves a connection in use, or a
+lock held, until the garbage collector runs. Each of these operations therefore runs in a task of
+its own, which is never cancelled and has a timeout. Only statements run in the task of the caller.
+Cancelling a statement closes its connection.
 """
 
 import asyncio
@@ -20,122 +21,125 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncTransactio
 from sqlalchemy.pool import PoolProxiedConnection
 from sqlalchemy.util import greenlet_spawn
 
-from authapi.storage.faults import Outcome, outcome_after
+from authapi.storage.driver_errors import TransactionOutcome, outcome_of_failed_commit
 from authapi.storage.sqlite.connections import StoppableConnection
 
 
 class Lease:
-    """One connection, from when it is taken until it is given back."""
+    """One connection, from its checkout until its release."""
 
     connection: AsyncConnection
 
     def __init__(
         self,
         engine: AsyncEngine,
-        turn: AbstractAsyncContextManager[Any] | None,
+        write_lock: AbstractAsyncContextManager[Any] | None,
         *,
         deadline: float,
-        patience: float,
+        end_timeout: float,
     ) -> None:
         self._engine = engine
-        self._turn = turn
+        self._write_lock = write_lock
         self._deadline = deadline
-        self._patience = patience
+        self._end_timeout = end_timeout
         self._transaction: AsyncTransaction | None = None
-        self._held = AsyncExitStack()
+        self._resources = AsyncExitStack()
         self.checked_out: PoolProxiedConnection | None = None
-        """What the pool has handed over; SQLAlchemy loses it if it is cancelled soon after."""
+        """The connection from the pool. SQLAlchemy loses it if it is cancelled right after the
+        checkout."""
         self.driver: Any = None
-        """The connection of the driver behind that, also after it was invalidated."""
-        self.is_unwanted = False
-        """Whether the caller is gone: nothing is begun for it any more."""
-        self.on_end: Callable[[Outcome], None] = _ignore
-        """Told at the end what became of the transaction, before the next writer's turn."""
+        """The connection of the driver, which stays here after it was invalidated."""
+        self.is_abandoned = False
+        """Whether the caller was cancelled or timed out: no transaction is begun any more."""
+        self.on_end: Callable[[TransactionOutcome], None] = _ignore
+        """Called with the outcome of the transaction, before the write lock is released."""
         self.loop = asyncio.get_running_loop()
-        self.is_given_back = False
+        self.is_released = False
 
-    async def take(self, *, begins: bool) -> None:
-        """Wait for the turn and a connection, and begin a transaction if asked to.
+    async def acquire(self, *, begins: bool) -> None:
+        """Waits for the write lock and a connection, and begins a transaction if `begins`.
 
-        Raises TimeoutError at the deadline, and what SQLAlchemy raises.
+        Raises TimeoutError at the deadline, and the errors of SQLAlchemy.
         """
         try:
             async with asyncio.timeout_at(self._deadline):
-                if self._turn is not None:
-                    await self._held.enter_async_context(self._turn)
-                if not self.is_unwanted:
-                    await self._open(begins=begins)
+                if self._write_lock is not None:
+                    await self._resources.enter_async_context(self._write_lock)
+                if not self.is_abandoned:
+                    await self._check_out(begins=begins)
         except BaseException:
-            await self._give_back()
+            await self._release()
             raise
-        if self.is_unwanted:
-            await self._give_back()
+        if self.is_abandoned:
+            await self._release()
 
-    async def _open(self, *, begins: bool) -> None:
-        self._held.push_async_callback(self._let_go)  # before the turn is another's
-        token = _taking.set(self)
+    async def _check_out(self, *, begins: bool) -> None:
+        # Pushed first, so that it runs last, but before the write lock is released.
+        self._resources.push_async_callback(self._discard_lost)
+        token = _acquiring.set(self)
         try:
             self.connection = await self._engine.connect()
         finally:
-            _taking.reset(token)
-        self._held.push_async_callback(self.connection.close)
+            _acquiring.reset(token)
+        self._resources.push_async_callback(self.connection.close)
         if begins:
             self._transaction = await self.connection.begin()
 
-    async def end(self, *, commits: bool, patience: float) -> None:
-        """Commit or roll back, each within `patience` seconds, and give the connection back.
+    async def end(self, *, commits: bool) -> None:
+        """Commits or rolls back, each within `end_timeout`, and releases the connection.
 
-        Raises what the commit raises; a rollback that fails costs the connection, and no more.
+        Raises the errors of the commit, and TimeoutError. A failed rollback closes the connection
+        and raises nothing.
         """
-        outcome = Outcome.UNDONE
+        outcome = TransactionOutcome.ROLLED_BACK
         try:
             if commits and self._transaction is not None:
-                async with asyncio.timeout(patience):
+                async with asyncio.timeout(self._end_timeout):
                     await self._transaction.commit()
-                outcome = Outcome.COMMITTED
+                outcome = TransactionOutcome.COMMITTED
         except BaseException as error:
-            outcome = outcome_after(error)
+            outcome = outcome_of_failed_commit(error)
             raise
         finally:
             try:
-                if outcome is Outcome.UNKNOWN:
-                    await self._cut()  # nothing that it is asked now may be answered
-                elif self._transaction is not None and outcome is Outcome.UNDONE:
-                    await self._roll_back(self._transaction, patience)
+                if outcome is TransactionOutcome.UNKNOWN:
+                    await self._abort()  # the server may not respond to a rollback either
+                elif self._transaction is not None and outcome is TransactionOutcome.ROLLED_BACK:
+                    await self._roll_back(self._transaction)
                 self.on_end(outcome)
             finally:
-                await self._give_back()
+                await self._release()
 
-    async def _roll_back(self, transaction: AsyncTransaction, patience: float) -> None:
+    async def _roll_back(self, transaction: AsyncTransaction) -> None:
         try:
-            async with asyncio.timeout(patience):
+            async with asyncio.timeout(self._end_timeout):
                 await transaction.rollback()
         except (SQLAlchemyError, TimeoutError):
-            await self._cut()
+            await self._abort()
 
-    async def _cut(self) -> None:
-        """Give the connection up at once; on SQLite its thread closes it behind what it does."""
+    async def _abort(self) -> None:
+        """Closes the connection at once. On SQLite, its thread closes it after the running call."""
         connection = self.connection.sync_connection
         if connection is None:
             return
         with suppress(SQLAlchemyError):
             if hasattr(self.driver, "pgconn"):  # psycopg
-                # Without a word to the server, which undoes what was not committed and drops its
-                # locks. What SQLAlchemy closes then is closed, so it does not wait.
+                # Closes the socket without a message. The server rolls back and releases the locks.
+                # SQLAlchemy then closes a connection that is already closed, which does not wait.
                 self.driver.pgconn.finish()
                 await greenlet_spawn(connection.invalidate)
             else:
                 # `await self.connection.invalidate()` would wait for the thread.
                 connection.invalidate()
 
-    async def _give_back(self) -> None:
+    async def _release(self) -> None:
         try:
-            await self._held.aclose()
+            await self._resources.aclose()
         finally:
-            self.is_given_back = True
+            self.is_released = True
 
-    async def _let_go(self) -> None:
-        """Close what SQLAlchemy has lost, and wait until SQLite has no lock of it any more.
+    async def _discard_lost(self) -> None:
+        """Closes a connection that SQLAlchemy has lost, and waits until SQLite released its locks.
 
         The statement of a task that was cancelled twice still runs in the thread of its connection.
         """
@@ -144,13 +148,13 @@ class Lease:
             await greenlet_spawn(lost.invalidate)
         if isinstance(self.driver, StoppableConnection):
             with suppress(TimeoutError):
-                async with asyncio.timeout(self._patience):
-                    await self.driver.stopped()
+                async with asyncio.timeout(self._end_timeout):
+                    await self.driver.wait_stopped()
 
-    def drop(self) -> None:
-        """Cut the connection of an event loop that is closed, and can do nothing for it any more.
+    def terminate(self) -> None:
+        """Closes the connection of an event loop that is closed, and cannot run its cleanup.
 
-        What it has locked would stay locked until the garbage collector finds it.
+        Otherwise its locks would stay until the garbage collector runs.
         """
         driver: Any = None if self.checked_out is None else self.checked_out.driver_connection
         if hasattr(driver, "pgconn"):  # psycopg
@@ -160,96 +164,99 @@ class Lease:
 
 
 class Leases:
-    """Lends the connections of an engine.
+    """Leases the connections of an engine.
 
-    `patience`, in seconds, bounds a commit and a rollback, each on its own.
+    `end_timeout`, in seconds, bounds a commit and a rollback, each on its own.
     """
 
-    def __init__(self, engine: AsyncEngine, *, patience: float) -> None:
-        self._patience = patience
+    def __init__(self, engine: AsyncEngine, *, end_timeout: float) -> None:
+        self._end_timeout = end_timeout
         self._tasks = set[asyncio.Task[None]]()
         self._leases = set[Lease]()
-        event.listen(engine.sync_engine, "checkout", _note)
+        event.listen(engine.sync_engine, "checkout", _note_checkout)
 
     @asynccontextmanager
-    async def lend(
+    async def acquire(
         self,
         engine: AsyncEngine,
         *,
-        bound: float,
+        max_duration: float,
         begins: bool = False,
-        turn: AbstractAsyncContextManager[Any] | None = None,
+        write_lock: AbstractAsyncContextManager[Any] | None = None,
     ) -> AsyncIterator[Lease]:
-        """A connection of `engine`, taken and used within `bound` seconds.
+        """Leases a connection of `engine` for at most `max_duration` seconds, with the wait for it.
 
-        With `begins`, inside a transaction, which is committed at the end of the block or not at
-        all. With `turn`, while that is held. Raises TimeoutError at the bound.
+        With `begins`, the block is a transaction: it is committed at the end of the block, and
+        rolled back if the block raises. `write_lock` is held from before the checkout until after
+        the release.
+
+        Raises TimeoutError after `max_duration`, and the errors of SQLAlchemy.
         """
-        deadline = asyncio.get_running_loop().time() + bound
-        lease = Lease(engine, turn, deadline=deadline, patience=self._patience)
+        deadline = asyncio.get_running_loop().time() + max_duration
+        lease = Lease(engine, write_lock, deadline=deadline, end_timeout=self._end_timeout)
         self._leases.add(lease)
-        taking = self._start(lease, lease.take(begins=begins))
+        acquiring = self._start(lease, lease.acquire(begins=begins))
         try:
             async with asyncio.timeout_at(deadline):
-                await asyncio.shield(taking)
+                await asyncio.shield(acquiring)
         except (asyncio.CancelledError, TimeoutError):
-            # What has to be cleaned up first, the caller does not wait for.
-            lease.is_unwanted = True
-            if taking.done() and not taking.cancelled() and taking.exception() is None:
-                self._start(lease, lease.end(commits=False, patience=self._patience))
+            # The caller does not wait for the cleanup.
+            lease.is_abandoned = True
+            if acquiring.done() and not acquiring.cancelled() and acquiring.exception() is None:
+                self._start(lease, lease.end(commits=False))
             raise
         try:
             async with asyncio.timeout_at(deadline):
                 yield lease
         except BaseException:
-            await self._uncut(lease, commits=False)
+            await self._end_shielded(lease, commits=False)
             raise
-        await self._uncut(lease, commits=True)
+        await self._end_shielded(lease, commits=True)
 
     def _forget(self, lease: Lease) -> None:
-        if lease.is_given_back:
+        if lease.is_released:
             self._leases.discard(lease)
 
-    async def settle(self) -> None:
-        """Return when every connection is given back that no caller waits for any more.
+    async def wait_released(self) -> None:
+        """Waits until the connections of all abandoned leases are released.
 
-        Connections that an event loop has left behind, which is closed by now, are cut.
+        Closes the connections that belong to an event loop that is closed by now.
         """
         loop = asyncio.get_running_loop()
         self._tasks = {task for task in self._tasks if task.get_loop() is loop}
         while self._tasks:
             await asyncio.wait(self._tasks)
         for lease in self._leases:
-            if lease.loop is not loop and not lease.is_given_back:
-                lease.drop()
+            if lease.loop is not loop and not lease.is_released:
+                lease.terminate()
         self._leases = {lease for lease in self._leases if lease.loop is loop}
 
-    async def _uncut(self, lease: Lease, *, commits: bool) -> None:
-        ending = lease.end(commits=commits, patience=self._patience)
-        await asyncio.shield(self._start(lease, ending))
+    async def _end_shielded(self, lease: Lease, *, commits: bool) -> None:
+        await asyncio.shield(self._start(lease, lease.end(commits=commits)))
 
     def _start(self, lease: Lease, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         caller = asyncio.current_task()
         task = asyncio.create_task(work, name=f"{caller.get_name() if caller else ''} (connection)")
         self._tasks.add(task)
-        task.add_done_callback(self._ended)
+        task.add_done_callback(self._on_done)
         task.add_done_callback(lambda _: self._forget(lease))
         return task
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
+    def _on_done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled():
-            task.exception()  # is the caller's, who may be gone
+            # Marks the error as retrieved: a cancelled caller does not await the task.
+            task.exception()
 
 
-_taking: ContextVar[Lease | None] = ContextVar("authapi_taking", default=None)
+_acquiring: ContextVar[Lease | None] = ContextVar("authapi_acquiring", default=None)
 
 
-def _note(_: object, __: object, proxied: PoolProxiedConnection) -> None:
-    lease = _taking.get()
+def _note_checkout(_: object, __: object, proxied: PoolProxiedConnection) -> None:
+    lease = _acquiring.get()
     if lease is not None:
         lease.checked_out, lease.driver = proxied, proxied.driver_connection
 
 
-def _ignore(_: Outcome) -> None:
+def _ignore(_: TransactionOutcome) -> None:
     return None

@@ -1,12 +1,14 @@
-"""The schema's history: drives Alembic, which lives in `alembic/` and travels inside the wheel.
+"""Runs the Alembic migrations in `alembic/`, which the wheel contains.
 
-These functions block; call them in a thread from async code.
+All functions block: call them in a thread from async code. Those that take a `url` raise the errors
+of `connect`, and ConfigurationError if the migrations are missing from the installation.
 """
 
 import contextlib
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -21,82 +23,90 @@ from sqlalchemy.engine import URL, Connection
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from authapi.errors import AuthAPIError, ConfigurationError, StorageUnavailable
-from authapi.storage import poolers
-from authapi.storage.database import CHANGES_NOTHING
+from authapi.storage.database import NOOP_WRITE
 from authapi.storage.models import metadata
-from authapi.storage.patience import set_on_connect
-from authapi.storage.postgres.parameters import for_command, for_service
+from authapi.storage.postgres import poolers
+from authapi.storage.postgres.connection import apply_on_connect
+from authapi.storage.postgres.session_parameters import command_parameters, service_parameters
 from authapi.storage.urls import parse_url
 
-_TURN = 0x61757468617069
-"""`authapi` in ASCII: no other program is likely to lock the same number."""
-_ONLY_READS = "SELECT current_setting('transaction_read_only')::boolean"
-_LONGEST_TURN = 60
+_LOCK_KEY = 0x61757468617069
+"""The advisory lock of migrations: `authapi` in ASCII, which other programs hardly use."""
+_IS_READ_ONLY = "SELECT current_setting('transaction_read_only')::boolean"
+_LOCK_TIMEOUT = 60
 """Seconds that a migration waits for another one."""
-_CONNECTING = 10
-"""Seconds until a connection that is not made is given up."""
+_CONNECT_TIMEOUT = 10
+"""Seconds."""
 
 
 def upgrade(url: str, revision: str = "head") -> None:
-    """Bring the schema up to `revision`; of several at once, one does and the others wait.
+    """Upgrades the schema to `revision`. Concurrent upgrades run one after the other.
 
-    Raises ConfigurationError for an unknown one, StorageUnavailable after a minute of waiting.
+    Raises ConfigurationError for an unknown revision and for a migration that fails,
+    StorageUnavailable after 60 seconds of waiting for another migration.
     """
-    with _turn(url), connected(url, changes=True, guarded=False) as connection:
+    with _migration_lock(url), connect(url, writes=True, check_pooler=False) as connection:
         _run(connection, "upgrade", revision)
 
 
 def downgrade(url: str, revision: str) -> None:
-    """Bring the schema down to `revision`; `base` empties it, and loses what is in it."""
-    with _turn(url), connected(url, changes=True, guarded=False) as connection:
+    """Downgrades the schema to `revision`. `base` drops all tables with their data.
+
+    Raises the errors of `upgrade`.
+    """
+    with _migration_lock(url), connect(url, writes=True, check_pooler=False) as connection:
         _run(connection, "downgrade", revision)
 
 
 @dataclass(frozen=True, slots=True)
 class DowngradePlan:
-    """What a downgrade would do."""
+    """The effect of a downgrade."""
 
     current: str | None
     target: str | None
-    """The revision that it ends at; None for none."""
+    """The revision after the downgrade; None for an empty schema."""
     steps: Sequence[str]
-    """The revisions that are taken back, the newest first."""
+    """The revisions that are reverted, the newest first."""
     rows: Mapping[str, int]
-    """How many rows each table holds now, by its name."""
+    """The present number of rows of each table, by its name."""
 
 
 def downgrade_plan(url: str, revision: str) -> DowngradePlan:
-    """What `downgrade` would do now. Changes nothing, and raises as that does."""
+    """Returns what `downgrade` would do, without any change. Raises the errors of `downgrade`."""
     scripts = ScriptDirectory.from_config(_config())
-    with connected(url) as connection:
-        now_at = MigrationContext.configure(connection).get_current_revision()
+    with connect(url) as connection:
+        current_revision = MigrationContext.configure(connection).get_current_revision()
         try:
             path = list(
-                scripts.iterate_revisions(now_at, revision, select_for_downgrade=True)
-                if now_at
+                scripts.iterate_revisions(current_revision, revision, select_for_downgrade=True)
+                if current_revision
                 else ()
             )
         except (CommandError, RevisionError) as error:
             raise ConfigurationError(str(error)) from None
-        there = set(sa.inspect(connection).get_table_names())
+        existing = set(sa.inspect(connection).get_table_names())
         rows = {
             table.name: connection.scalar(sa.select(sa.func.count()).select_from(table)) or 0
             for table in metadata.sorted_tables
-            if table.name in there
+            if table.name in existing
         }
     steps = [script.revision for script in path]
-    before = path[-1].down_revision if path else now_at
-    return DowngradePlan(now_at, before if isinstance(before, str) else None, steps, rows)
+    target = path[-1].down_revision if path else current_revision
+    return DowngradePlan(current_revision, target if isinstance(target, str) else None, steps, rows)
 
 
 def current(url: str) -> str | None:
-    """The revision that the database is at, or None if it has no schema of ours yet."""
-    with connected(url) as connection:
+    """Returns the revision of the database, or None if it has no schema of this service yet."""
+    with connect(url) as connection:
         return MigrationContext.configure(connection).get_current_revision()
 
 
+@cache
 def head() -> str:
-    """The revision that this code needs."""
+    """Returns the revision that this code needs. Reads the migrations once in a process.
+
+    Raises ConfigurationError if the installation has no migrations.
+    """
     revision = ScriptDirectory.from_config(_config()).get_current_head()
     if revision is None:
         raise ConfigurationError("the installation is damaged: it has no migrations")
@@ -104,12 +114,13 @@ def head() -> str:
 
 
 def check(url: str) -> None:
-    """Return if the tables in the database are those of `models.py`.
+    """Checks that the tables in the database match `models.py`.
 
-    Raises ConfigurationError with the difference, or with what to run if the schema is not current.
+    Raises ConfigurationError, with the difference, if they do not, and the errors of
+    `require_current`.
     """
     require_current(url)
-    with connected(url) as connection:
+    with connect(url) as connection:
         try:
             _run(connection, "check")
         except AutogenerateDiffsDetected as error:
@@ -117,29 +128,32 @@ def check(url: str) -> None:
 
 
 def require_current(url: str) -> None:
-    """Return if the database is at the revision that this code needs; else say what to run."""
-    found, needed = current(url), head()
-    if found != needed:
+    """Checks that the database is at the revision that this code needs.
+
+    Raises ConfigurationError, with the command to run, if it is not.
+    """
+    actual, needed = current(url), head()
+    if actual != needed:
         raise ConfigurationError(
-            f"the database schema is at {found or 'nothing'}, this version needs {needed}: "
+            f"the database schema is at {actual or 'nothing'}, this version needs {needed}: "
             "run `authapi db upgrade`"
         )
 
 
-def require_changes(url: str) -> None:
-    """Return if the database takes changes. Raises ConfigurationError for one that only reads."""
-    with connected(url, changes=True) as connection:
+def require_writable(url: str) -> None:
+    """Checks that the database accepts writes. Raises ConfigurationError if it is read-only."""
+    with connect(url, writes=True) as connection:
         if connection.dialect.name == "sqlite":
-            connection.exec_driver_sql(CHANGES_NOTHING)
-        elif connection.scalar(sa.text(_ONLY_READS)):
+            connection.exec_driver_sql(NOOP_WRITE)
+        elif connection.scalar(sa.text(_IS_READ_ONLY)):
             raise ConfigurationError(
-                "the database only reads, as a standby does: connect to the primary server, or"
+                "the database is read-only, as a standby is: connect to the primary server, or"
                 " reset default_transaction_read_only for the database and its role"
             )
 
 
 def _config() -> Config:
-    # In the wheel the migrations lie beside this package, in a checkout at the top of the project.
+    # In the wheel, the migrations are inside the package; in a checkout, at the top of the project.
     package = Path(__file__).parents[1]
     candidates = (package / "alembic", package.parents[1] / "alembic")
     folder = next((path for path in candidates if (path / "env.py").is_file()), None)
@@ -163,11 +177,15 @@ def _run(connection: Connection, name: str, *arguments: str) -> None:
 
 
 @contextlib.contextmanager
-def connected(url: str, *, changes: bool = False, guarded: bool = True) -> Iterator[Connection]:
-    """A connection of its own, for migrations; `changes` takes turns with other writers.
+def connect(url: str, *, writes: bool = False, check_pooler: bool = True) -> Iterator[Connection]:
+    """Opens a connection for migrations and checks, outside of any pool.
 
-    Raises ConfigurationError or StorageUnavailable, one line each, for each error of the driver;
-    with `guarded`, ConfigurationError also for a pooler that `storage.poolers` refuses.
+    With `writes`, a transaction on SQLite waits for other writers. With `check_pooler`,
+    `postgres.poolers.check_on_connect` checks the connection.
+
+    Raises StorageUnavailable if the database does not answer. Raises ConfigurationError for an
+    invalid `url`, a SQLite file that cannot be opened, a pooler that shares sessions, a database
+    whose encoding is not UTF8, and every other error of the driver. Each message is one line.
     """
     target = parse_url(url)
     is_sqlite = target.get_backend_name() == "sqlite"
@@ -177,66 +195,68 @@ def connected(url: str, *, changes: bool = False, guarded: bool = True) -> Itera
     engine = _engine(target)
     if is_sqlite:
         # sqlite3 would commit before each change of the schema. One transaction around all of them
-        # takes a failed migration back, and makes processes that start at once take turns.
-        begin = "BEGIN IMMEDIATE" if changes else "BEGIN"
+        # reverts a failed migration, and serializes the migrations of several processes.
+        begin = "BEGIN IMMEDIATE" if writes else "BEGIN"
         event.listen(engine, "connect", lambda raw, _: setattr(raw, "isolation_level", None))
         event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
     else:
-        parameters = for_command(target)
-        set_on_connect(engine, parameters)
-        if guarded:
-            poolers.guard(engine, parameters, for_service(target, timeout=1, longest=1))
+        parameters = command_parameters(target)
+        apply_on_connect(engine, parameters)
+        if check_pooler:
+            poolers.check_on_connect(
+                engine, parameters, service_parameters(target, timeout=1, max_idle=1)
+            )
     try:
         with engine.connect() as connection:
             yield connection
     except DBAPIError as error:
-        raise _explained(error, target) from error
+        raise _translated(error, target) from error
     finally:
         engine.dispose()
 
 
 def is_pooled(url: str) -> bool:
-    """Whether a pooler stands in front of the database, one that keeps a session for each client.
+    """Returns whether there is a connection pooler in front of the database.
 
-    Raises as `connected`.
+    Such a pooler keeps a session for each client: `connect` refuses the others.
     """
     if parse_url(url).get_backend_name() == "sqlite":
         return False
-    with connected(url) as connection:
+    with connect(url) as connection:
         return poolers.is_pooled(connection)
 
 
 def _engine(target: URL) -> sa.Engine:
     options: dict[str, object] = {}
     if target.get_backend_name() != "sqlite":
-        options.update(for_command(target).arguments(with_ours=False))
-        options["prepare_threshold"] = None  # a connection of a few statements gains nothing by it
+        options.update(command_parameters(target).arguments(with_own=False))
+        options["prepare_threshold"] = None  # no gain for a connection of a few statements
         if "connect_timeout" not in target.query:
-            options["connect_timeout"] = _CONNECTING
+            options["connect_timeout"] = _CONNECT_TIMEOUT
     return sa.create_engine(
         target, connect_args=options, poolclass=sa.NullPool, hide_parameters=True
     )
 
 
 @contextlib.contextmanager
-def _turn(url: str) -> Iterator[None]:
-    # On PostgreSQL by a lock on a connection of its own, which ends with the process however that
-    # ends. A pooler that shares sessions would keep the lock: `connected` refuses it before.
-    # SQLite's migrations take turns by the lock of their one transaction.
+def _migration_lock(url: str) -> Iterator[None]:
+    # On PostgreSQL, an advisory lock on a separate connection, which the server releases when the
+    # process ends, even if it is killed. A pooler that shares sessions would keep the lock, so
+    # `connect` refuses it first. On SQLite, the write lock of the one transaction is enough.
     if parse_url(url).get_backend_name() == "sqlite":
         yield
         return
-    with connected(url) as connection:
+    with connect(url) as connection:
         connection.execution_options(isolation_level="AUTOCOMMIT")
-        connection.exec_driver_sql(f"SET lock_timeout = '{_LONGEST_TURN}s'")
-        connection.exec_driver_sql(f"SELECT pg_advisory_lock({_TURN})")
+        connection.exec_driver_sql(f"SET lock_timeout = '{_LOCK_TIMEOUT}s'")
+        connection.exec_driver_sql(f"SELECT pg_advisory_lock({_LOCK_KEY})")
         yield
 
 
-def _explained(error: DBAPIError, target: URL) -> AuthAPIError:
+def _translated(error: DBAPIError, target: URL) -> AuthAPIError:
     reason = " ".join(str(error.orig).split())
     if poolers.UNSUPPORTED in reason:
-        return ConfigurationError(poolers.NO_OPTIONS)
+        return ConfigurationError(poolers.OPTIONS_REFUSED)
     is_sqlite = target.get_backend_name() == "sqlite"
     if is_sqlite and "unable to open" in reason:
         return ConfigurationError(f"cannot open the database file {target.database}")
@@ -244,11 +264,11 @@ def _explained(error: DBAPIError, target: URL) -> AuthAPIError:
         return ConfigurationError(f"{target.database} is not a SQLite database")
     if isinstance(error, OperationalError) and (not is_sqlite or "locked" in reason):
         return StorageUnavailable(f"the database is not available: {reason}")
-    return ConfigurationError(f"the database refuses: {reason}")
+    return ConfigurationError(f"the database reports an error: {reason}")
 
 
 def _create_private(path: Path) -> None:
-    # SQLite would leave the mode to the umask. Its journals take over that of the file.
+    # SQLite would apply the umask. Its journal files inherit the mode of the database file.
     try:
         path.touch(mode=0o600, exist_ok=False)
     except FileExistsError:

@@ -1,8 +1,8 @@
-"""The tables. A change here needs a migration; `authapi db check` tells when one is missing."""
+"""The tables. Each change needs a migration; `authapi db check` reports a missing one."""
 
 import sqlalchemy as sa
 
-from authapi.storage.types import PasswordHashType, RolesType, SecretHashType, UTCDateTime
+from authapi.storage.column_types import PasswordHashType, RolesType, SecretHashType, UTCDateTime
 
 metadata = sa.MetaData(
     naming_convention={
@@ -18,9 +18,10 @@ users = sa.Table(
     "users",
     metadata,
     sa.Column("id", sa.Uuid, primary_key=True),
-    # The one spelling by which an address is found and kept unique, computed in Python: databases
-    # disagree about lower().
+    # The canonical form, by which addresses are looked up and unique. It is computed in Python,
+    # because lower() differs between databases.
     sa.Column("email", sa.String(254), nullable=False, unique=True),
+    # The address as the user entered it.
     sa.Column("email_given", sa.String(254), nullable=False),
     sa.Column("name", sa.String(200)),
     sa.Column("password_hash", PasswordHashType),
@@ -29,12 +30,12 @@ users = sa.Table(
     sa.Column("email_confirmed_at", UTCDateTime),
     sa.Column("created_at", UTCDateTime, nullable=False),
     sa.Column("updated_at", UTCDateTime, nullable=False),
-    # Null for an account that has chosen none: the service's own.
+    # Null if the user has not chosen one: the default of the service applies.
     sa.Column("locale", sa.String(35)),
     sa.Column("roles", RolesType, nullable=False, server_default=""),
-    # How often the password was changed: what was sent by mail before is of no use after.
+    # The number of password changes. A change invalidates the tokens that were mailed before.
     sa.Column("password_version", sa.Integer, nullable=False, server_default="0"),
-    # How accounts are listed, page by page.
+    # For the paginated list of accounts.
     sa.Index(None, "created_at", "id"),
 )
 
@@ -50,10 +51,10 @@ sessions = sa.Table(
         index=True,
     ),
     sa.Column("kind", sa.String(16), nullable=False),
-    # Null where the credential is signed and names the id, as a JWT does.
+    # Null if the credential is signed and contains the id of the session, as a JWT does.
     sa.Column("secret_hash", SecretHashType, unique=True),
     sa.Column("name", sa.String(100)),
-    # What it was given, or JSON's null for all that its user may do at the time of use.
+    # The granted scopes, or JSON's null for all scopes that the user has at the time of use.
     sa.Column("scopes", sa.JSON, nullable=False),
     sa.Column("created_at", UTCDateTime, nullable=False),
     sa.Column("last_seen_at", UTCDateTime, nullable=False),
@@ -64,12 +65,12 @@ sessions = sa.Table(
     sa.Column("ip", sa.String(45)),
     sa.Column("user_agent", sa.String(255)),
     sa.Column("data", sa.JSON, nullable=False),
-    # Whether the cookie outlives the browser.
+    # Whether the cookie is persistent: it stays when the browser is closed.
     sa.Column("remembered", sa.Boolean, nullable=False, server_default=sa.false()),
-    # Of the secret that the browser had before this one: it may still be in a request under way.
-    sa.Column("replaced_hash", SecretHashType, index=True),
-    # JWTs for other services that were ended before their time: when that is, by `jti`.
-    sa.Column("ended_jwts", sa.JSON(none_as_null=True)),
+    # The hash of the browser's previous secret, which requests in flight may still carry.
+    sa.Column("previous_secret_hash", SecretHashType, index=True),
+    # JWTs for other services that were revoked before they expired: their `exp`, by `jti`.
+    sa.Column("revoked_jwts", sa.JSON(none_as_null=True)),
 )
 
 events = sa.Table(
@@ -79,7 +80,7 @@ events = sa.Table(
     sa.Column("at", UTCDateTime, nullable=False),
     sa.Column("type", sa.String(40), nullable=False),
     sa.Column("outcome", sa.String(10), nullable=False),
-    # No foreign key: what happened stays true when the account or the session is gone.
+    # No foreign key: events outlive their account and session.
     sa.Column("user_id", sa.Uuid),
     sa.Column("session_id", sa.Uuid),
     sa.Column("strategy", sa.String(64)),
@@ -88,22 +89,22 @@ events = sa.Table(
     sa.Column("user_agent", sa.String(255)),
     sa.Column("detail", sa.JSON, nullable=False),
     sa.Column("network", sa.String(45)),
-    # Which superuser did it, where it was not the owner; no foreign key either.
+    # The superuser who acted, if it was not the owner of the account. No foreign key either.
     sa.Column("actor_id", sa.Uuid),
     sa.Index(None, "user_id", "id"),
-    # Where an account was logged in from is asked while others guess at it, so at their rate.
+    # For the check of known networks at a login, which an attacker can trigger at any rate.
     sa.Index(None, "user_id", "type", "network", "id"),
 )
 
 signing_keys = sa.Table(
     "signing_keys",
     metadata,
-    # The RFC 7638 thumbprint of the public half.
+    # The RFC 7638 thumbprint of the public key.
     sa.Column("kid", sa.String(43), primary_key=True),
     sa.Column("algorithm", sa.String(10), nullable=False),
     sa.Column("state", sa.String(10), nullable=False),
     sa.Column("public_jwk", sa.JSON, nullable=False),
-    # Sealed under the configured secret; null once it signs no more.
+    # Encrypted under the configured secret; null after the key is retired.
     sa.Column("private_key", sa.LargeBinary),
     sa.Column("created_at", UTCDateTime, nullable=False),
     sa.Column("activated_at", UTCDateTime),
@@ -111,7 +112,7 @@ signing_keys = sa.Table(
     sa.Column("published_until", UTCDateTime),
 )
 
-# What a session behind a JWT is renewed by. It ends with the session, whatever ends that.
+# The refresh tokens of a session with JWTs. A family is deleted with its session.
 refresh_families = sa.Table(
     "refresh_families",
     metadata,
@@ -121,20 +122,21 @@ refresh_families = sa.Table(
         sa.ForeignKey("sessions.id", ondelete="CASCADE"),
         primary_key=True,
     ),
-    # Of the part that all tokens of the family share: whoever knows it has held one of them.
+    # The hash of the part that all tokens of the family share. Only a holder of one of the tokens
+    # knows that part.
     sa.Column("family_hash", SecretHashType, nullable=False, unique=True),
     sa.Column("current_hash", SecretHashType, nullable=False),
-    # The token before, whose holder is given the current one again for a moment: derived from what
-    # they present and `nonce`, so that no token can be read here.
+    # The previous token. During a grace period, a client that presents it receives the current
+    # token again, which is derived from the presented one and `nonce`. No token is stored.
     sa.Column("previous_hash", SecretHashType),
     sa.Column("nonce", sa.LargeBinary(32)),
     sa.Column("rotated_at", UTCDateTime),
 )
 
-# What was sent by mail, once, to prove that its reader has the mailbox. Bound to what was true of
-# the account then, so that what has changed since makes it worthless.
-one_time_secrets = sa.Table(
-    "one_time_secrets",
+# Tokens that were mailed to prove control of a mailbox. Each is bound to the state of the account
+# at that time, and a change of that state invalidates it.
+email_tokens = sa.Table(
+    "email_tokens",
     metadata,
     sa.Column("id", sa.Uuid, primary_key=True),
     sa.Column(
@@ -146,7 +148,7 @@ one_time_secrets = sa.Table(
     ),
     sa.Column("purpose", sa.String(20), nullable=False),
     sa.Column("secret_hash", SecretHashType, nullable=False, unique=True),
-    # The address that it is about, as it is found by and as it was written.
+    # The address, in the canonical form and as the user entered it.
     sa.Column("email", sa.String(254), nullable=False, index=True),
     sa.Column("email_given", sa.String(254), nullable=False),
     sa.Column("password_version", sa.Integer, nullable=False),
@@ -154,28 +156,29 @@ one_time_secrets = sa.Table(
     sa.Column("expires_at", UTCDateTime, nullable=False, index=True),
 )
 
-# What is to be done once the transaction that asks for it is committed: mail, webhooks.
+# Jobs that run after the transaction that created them is committed: mail, webhooks.
 outbox = sa.Table(
     "outbox",
     metadata,
     sa.Column("id", sa.Uuid, primary_key=True),
     sa.Column("kind", sa.String(20), nullable=False),
     sa.Column("purpose", sa.String(40), nullable=False),
-    # What is about an account goes with it.
+    # An entry that concerns an account is deleted with it.
     sa.Column("user_id", sa.Uuid, sa.ForeignKey("users.id", ondelete="CASCADE"), index=True),
-    # Sealed: it holds addresses, and secrets that are kept nowhere else.
+    # Encrypted, because it contains addresses, and secrets that are not stored elsewhere.
     sa.Column("payload", sa.LargeBinary, nullable=False),
     sa.Column("created_at", UTCDateTime, nullable=False),
-    # When it may be tried; whoever tries puts this off, so that nobody else does meanwhile.
+    # The time of the next attempt. A worker that claims the entry moves it to the end of its lease,
+    # so that no other worker claims it before.
     sa.Column("due_at", UTCDateTime, nullable=False),
     sa.Column("expires_at", UTCDateTime, nullable=False),
     sa.Column("attempts", sa.Integer, nullable=False),
     sa.Column("error", sa.String(200)),
-    # Set when it is given up: kept for a while, for somebody to look at.
+    # Set when the last attempt failed. The entry is kept for a while for an operator to inspect.
     sa.Column("failed_at", UTCDateTime),
-    # Of entries of one kind, those with the same receiver are claimed and counted together.
+    # Entries of one kind and one receiver are claimed and counted together.
     sa.Column("receiver", sa.String(64), nullable=False, server_default=""),
-    # In the order in which entries are claimed. Queries sort by `failed_at` too: PostgreSQL does
-    # not know that all nulls are equal, and would sort all entries that are due.
+    # In the order of claims. Queries sort by `failed_at` too, although it is null in all of them:
+    # otherwise PostgreSQL would not use the order of the index, and would sort all due entries.
     sa.Index(None, "kind", "failed_at", "receiver", "due_at", "id"),
 )

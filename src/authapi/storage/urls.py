@@ -1,9 +1,9 @@
-"""Database URLs: what SQLite's and PostgreSQL's look like, and what is refused in one line.
+"""Parses the database URLs of SQLite and PostgreSQL.
 
-Those of PostgreSQL are read as libpq reads them (PostgreSQL, 34.1.1.2, Connection URIs): each part
-is percent-encoded, a host that begins with a slash is the folder of a Unix socket, and there may
-be several hosts, each with its port. Parameters are those of libpq. No message repeats a value:
-each may be a password.
+PostgreSQL URLs are read as libpq reads them (PostgreSQL, 34.1.1.2, Connection URIs): each part is
+percent-encoded, a host that begins with a slash is the directory of a Unix socket, and there can be
+several hosts, each with its port. The parameters are those of libpq. Error messages never contain a
+value of the URL, because every value may be a password.
 """
 
 import os
@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl, unquote, unquote_to_bytes
 from sqlalchemy.engine import URL
 
 from authapi.errors import ConfigurationError
-from authapi.storage.postgres.hints import HINTS, libpq_parameters
+from authapi.storage.postgres.url_parameters import HINTS, libpq_parameters
 
 _POSTGRES = re.compile(
     r"(?:(?P<user>[^:/?@]*)(?::(?P<password>[^/?@]*))?@)?"
@@ -23,14 +23,15 @@ _POSTGRES = re.compile(
 )
 _HOST = re.compile(r"(?:\[(?P<v6>[^\]]*)\]|(?P<name>[^:\[\]]*))(?::(?P<port>[0-9]*))?", re.ASCII)
 _ESCAPES = "in a password, @ : / ? # are written %40 %3A %2F %3F %23"
-_SEVERAL_TIMES = frozenset({"host", "options"})
-"""Parameters whose values are put together where they are given several times."""
+_REPEATABLE = frozenset({"host", "options"})
+"""Parameters that may be given several times. Their values are combined."""
 
 
 def parse_url(text: str) -> URL:
-    """`text` as a URL with its driver: psycopg 3 for PostgreSQL, aiosqlite for SQLite.
+    """Returns `text` as a URL with its driver: psycopg 3 for PostgreSQL, aiosqlite for SQLite.
 
-    Raises ConfigurationError, without repeating `text`: it may hold a password.
+    Raises ConfigurationError if it is invalid, names another kind of database, or has a parameter
+    that libpq does not have.
     """
     scheme, separator, rest = text.strip().partition("://")
     backend = scheme.partition("+")[0].lower()
@@ -39,21 +40,21 @@ def parse_url(text: str) -> URL:
     if backend not in {"postgresql", "postgres", "sqlite"}:
         raise _refused("must begin with postgresql:// or sqlite:///")
     if not all(character.isprintable() for character in rest.replace(" ", "")):
-        raise _refused("must not hold line ends or other control characters")
+        raise _refused("must not contain line breaks or other control characters")
     return _sqlite(rest) if backend == "sqlite" else _postgres(rest)
 
 
 def _sqlite(rest: str) -> URL:
     path, query, _ = rest.partition("?")
     if query:
-        # SQLAlchemy would take what is behind it for parameters, and another file for the database.
-        raise _refused("has no parameters for SQLite: ? in a path is written %3F")
+        # SQLAlchemy would read the rest of the path as parameters, and open another file.
+        raise _refused("has no parameters for SQLite: write ? in a path as %3F")
     file = os.fsdecode(unquote_to_bytes(path.removeprefix("/")))
     if not path.startswith("/") or not file or file == ":memory:" or file.startswith("file:"):
-        # One in memory would be another one for each connection.
+        # Each connection would have its own in-memory database.
         raise _refused("must name a file: sqlite:///path")
-    _without_nul("its path", file)
-    return URL.create("sqlite+aiosqlite", database=os.path.expanduser(file))  # noqa: PTH111  # a text stays one
+    _require_no_nul("its path", file)
+    return URL.create("sqlite+aiosqlite", database=os.path.expanduser(file))  # noqa: PTH111  # a string is needed
 
 
 def _postgres(rest: str) -> URL:
@@ -64,7 +65,7 @@ def _postgres(rest: str) -> URL:
     query = _parameters(match["query"] or "")
     host, port = None, None
     hosts = match["hosts"].split(",") if match["hosts"] and "host" not in query else []
-    if len(hosts) == 1 and not _is_folder(_host(hosts[0])[0]):
+    if len(hosts) == 1 and not _is_socket_directory(_host(hosts[0])[0]):
         host, number = _host(hosts[0])
         port = int(number) if number else None
     else:
@@ -89,85 +90,85 @@ def _host(text: str) -> tuple[str, str]:
 
 
 def _several(hosts: Sequence[str], query: Mapping[str, str | Sequence[str]]) -> dict[str, str]:
-    # As parameters, the only way in which SQLAlchemy knows several hosts, and folders; and a port
-    # for each host, where libpq takes one port for all of them.
+    # Returns the hosts as parameters, because SQLAlchemy supports several hosts and socket
+    # directories only there. Each host gets a port; libpq also accepts one port for all of them.
     given = query.get("host", ())
     if isinstance(given, str):
-        is_plain = "," in given or _is_folder(given) or given.count(":") != 1
+        is_plain = "," in given or _is_socket_directory(given) or given.count(":") != 1
         pairs = [(name, "") for name in given.split(",")] if is_plain else [_host(given)]
     else:
         pairs = [_host(text) for text in (*hosts, *given)]
     if not pairs:
         return {}
-    written = query.get("port")
-    if isinstance(written, str):
-        ports = written.split(",")
+    port = query.get("port")
+    if isinstance(port, str):
+        ports = port.split(",")
         ports = ports * len(pairs) if len(ports) == 1 else ports
     else:
         ports = [number for _, number in pairs]
     if len(ports) != len(pairs):
         raise _refused(f"names {len(ports)} ports for {len(pairs)} hosts")
-    found = {"host": ",".join(name for name, _ in pairs)}
-    return found | {"port": ",".join(ports)} if any(ports) else found
+    parameters = {"host": ",".join(name for name, _ in pairs)}
+    return parameters | {"port": ",".join(ports)} if any(ports) else parameters
 
 
 def _is_port(text: str) -> bool:
     return not text or (text.isascii() and text.isdigit() and 0 < int(text[:6]) < 65536)
 
 
-def _is_folder(host: str) -> bool:
-    # @ is an abstract socket of Linux.
+def _is_socket_directory(host: str) -> bool:
+    # @ begins the name of an abstract socket (Linux).
     return host.startswith(("/", "@"))
 
 
 def _parameters(query: str) -> dict[str, str | Sequence[str]]:
-    found: dict[str, str | Sequence[str]] = {}
+    parameters: dict[str, str | Sequence[str]] = {}
     values: dict[str, list[str]] = {}
     try:
         pairs = parse_qsl(query, errors="strict")
     except (UnicodeDecodeError, ValueError):
         raise _refused("has a parameter that is not UTF-8") from None
     for name, value in pairs:
-        _without_nul(f"the parameter {_shown(name)}", value)
+        _require_no_nul(f"the parameter {_printable(name)}", value)
         if name == "port" and not all(map(_is_port, value.split(","))):
             raise _refused("must name a port as a number from 1 to 65535")
         values.setdefault(name, []).append(value)
-    _require_known(values)
+    _require_libpq_parameters(values)
     for name, given in values.items():
-        if len(given) > 1 and name not in _SEVERAL_TIMES:
-            raise _refused(f"has the parameter {_shown(name)} several times")
-        found[name] = given[0] if len(given) == 1 else tuple(given)
-    return found
+        if len(given) > 1 and name not in _REPEATABLE:
+            raise _refused(f"has the parameter {_printable(name)} several times")
+        parameters[name] = given[0] if len(given) == 1 else tuple(given)
+    return parameters
 
 
-def _require_known(parameters: Mapping[str, object]) -> None:
+def _require_libpq_parameters(parameters: Mapping[str, object]) -> None:
     known = libpq_parameters()
     for name in parameters:
         hint = HINTS.get(name.lower().replace("-", "_"))
         if (known is None and hint is None) or (known is not None and name in known):
             continue
-        told = f"has the parameter {_shown(name)}, which PostgreSQL's libpq does not know"
-        raise _refused(told if hint is None else f"{told}: {hint}")
+        reason = f"has the parameter {_printable(name)}, which PostgreSQL's libpq does not know"
+        raise _refused(reason if hint is None else f"{reason}: {hint}")
 
 
 def _decoded(part: str, text: str | None) -> str | None:
     if text is None:
         return None
     try:
-        found = unquote(text, errors="strict")
+        decoded = unquote(text, errors="strict")
     except UnicodeDecodeError:
         raise _refused(f"has a {part} that is not UTF-8") from None
-    _without_nul(f"its {part}", found)
-    return found
+    _require_no_nul(f"its {part}", decoded)
+    return decoded
 
 
-def _without_nul(part: str, text: str) -> None:
-    # libpq and SQLite read up to the first one, and would take what comes before for all.
+def _require_no_nul(part: str, text: str) -> None:
+    # libpq and SQLite would silently use only the text before the NUL.
     if "\0" in text:
-        raise _refused(f"holds a NUL (%00) in {part}")
+        raise _refused(f"contains a NUL (%00) in {part}")
 
 
-def _shown(name: str) -> str:
+def _printable(name: str) -> str:
     return "".join(c if c.isascii() and c.isprintable() else "?" for c in name[:40])
 
 

@@ -1,5 +1,5 @@
-"""Strategies: each turns one kind of credential on a request into an Identity.
+"""Authentication strategies: each reads one kind of credential and returns an `Identity`.
 
-`base` is the contract and explains how to write one; every other file is one strategy. They do not
-know one another. `registry` finds them by name.
+`base` defines the base classes and explains how to write a strategy. `registry` loads the
+strategies that the settings name. Every other module is one strategy; none imports another.
 """

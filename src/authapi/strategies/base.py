@@ -1,30 +1,45 @@
-"""The contract of a strategy, and how to write one.
+"""Base classes for authentication strategies.
 
-A strategy reads one kind of credential from a connection. Asked to `authenticate`, it has three
-answers:
+A strategy authenticates requests by one kind of credential. To write one, subclass `Strategy` and
+implement `authenticate`:
 
-* an `Identity`: this is who is calling;
-* None: there is no credential of my kind here, so another strategy may be asked;
-* it raises `InvalidCredential`: there is one, it is mine, and it is not good. Nobody else is asked,
-  and the caller learns no reason.
+    class APIKeyStrategy(Strategy):
+        name = "api_key"
 
-So a strategy must tell its own kind by shape alone (a scheme, a prefix, a number of segments),
-before it asks anything of a database. Anything else that it raises refuses the request as well.
+        async def authenticate(self, connection: HTTPConnection) -> Identity | None:
+            key = bearer_credential(connection)
+            if key is None or not key.startswith("key_"):
+                return None
+            ...
 
-What a strategy can do is its type:
+`authenticate` has three outcomes:
 
-* `Strategy` recognises a caller;
-* `Issuer` also turns a proved login into a credential, so `POST /login` can name it;
-* `Revocable` can also end what it issued, so `POST /logout` accepts it;
-* `Refreshable` can also give another credential for a refresh token, so `POST /token` accepts it;
-* `Renewable` can also replace the secret of a session in use, when a password changes.
+* It returns an `Identity`: the credential is valid.
+* It returns None: the request carries no credential of this kind. The resolver tries the next
+  strategy.
+* It raises `InvalidCredential`: the request carries a credential of this kind, and it is invalid.
+  The resolver tries no other strategy. The response does not contain the reason.
 
-What needs opening before the first request, such as connections to somebody else, is opened by
-`start` and closed by `stop`; the lifespan of the application calls both.
+Any other exception refuses the request too. Decide whether a credential is of your kind by its
+shape alone (scheme, prefix, number of segments), before the first query.
 
-To write one, subclass the least of these that fits, in one file anywhere importable, and name it in
-`AUTHAPI_STRATEGIES` as `module:Class` among the others. The built-in ones come through the same
-door. `tests/strategies/contract.py` is the suite that each of them passes, and yours can too.
+The base class states what a strategy can do:
+
+* `Strategy` authenticates a request.
+* `Issuer` also issues a credential after a login, so `POST /login` accepts its name.
+* `Revocable` also ends what it issued, so `POST /logout` accepts its credentials.
+* `Refreshable` also exchanges refresh tokens, so `POST /token` can use it.
+* `Renewable` also replaces the secret of a live session, as after a change of password.
+
+Override `start` and `stop` to open and close resources such as connections to another service. The
+lifespan of the application calls both.
+
+Name the class in `AUTHAPI_STRATEGIES` as `module:Class`. The registry loads the built-in strategies
+in the same way. `tests/strategies/contract.py` is a test suite for strategies, which every built-in
+strategy passes.
+
+Storage calls in any of these methods raise StorageUnavailable if the database does not answer. The
+client receives 503.
 """
 
 from abc import ABC, abstractmethod
@@ -47,13 +62,13 @@ _AUTHORIZATION = "authapi.authorization"
 
 @dataclass(frozen=True, slots=True)
 class Challenge:
-    """One challenge of `WWW-Authenticate` (RFC 9110, section 11.6.1)."""
+    """A challenge in `WWW-Authenticate` (RFC 9110, section 11.6.1)."""
 
     scheme: str
     parameters: Mapping[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        # Values are ours, never a caller's; still a quote must not end the string early.
+        # No value comes from a client. A setting with a quote must not end the string early.
         quoted = (
             f'{name}="{value.translate(_ESCAPES)}"' for name, value in self.parameters.items()
         )
@@ -65,180 +80,199 @@ _ESCAPES = str.maketrans({'"': '\\"', "\\": "\\\\"})
 
 @dataclass(frozen=True, slots=True)
 class Issued:
-    """A credential on its way to the client: members of the JSON body, and headers."""
+    """A new credential, as the response carries it: members of the JSON body, and headers."""
 
     session_id: UUID
     expires_at: datetime
     body: Mapping[str, object] = field(default_factory=dict, repr=False)
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     scopes: frozenset[str] = frozenset()
-    """What the credential may do."""
+    """The scopes that the credential grants."""
 
 
 @dataclass(frozen=True, slots=True)
 class Renewal:
-    """Another secret for a session: what to store, and the headers that hand it over."""
+    """A new secret for a session: the hash to store, and the response headers that carry it."""
 
     secret: SecretHash
     headers: tuple[tuple[str, str], ...] = field(repr=False)
 
 
 class Authorization(NamedTuple):
-    """What an Authorization header says (RFC 9110, section 11.6.2)."""
+    """The value of an Authorization header (RFC 9110, section 11.6.2)."""
 
     scheme: str
-    """What stands before the first space, in lower case: a scheme only if the header is
-    well-formed. Empty if the header is."""
+    """The text before the first space, in lower case. It is an authentication scheme only if the
+    header is well-formed, and empty if the header is empty."""
     credential: str
-    """What follows, without spaces around it."""
+    """The text after the first space, without surrounding spaces."""
 
 
 class Unknown(Enum):
-    """Memory cannot tell; `authenticate` can."""
+    """`Strategy.recall` cannot decide; the resolver has to call `authenticate`."""
 
     ASK = "ask"
 
 
 class Strategy(ABC):
-    """Recognises callers by one kind of credential."""
+    """Authenticates requests by one kind of credential."""
 
     name: str
-    """By which routes, settings and the OpenAPI document know it: snake_case."""
+    """The name in routes, settings and the OpenAPI document: snake_case, at most 64 characters."""
     ambient: ClassVar[bool] = False
-    """True if the credential comes along with requests that nobody meant it for, as cookies do: it
-    is asked after all that a caller sends on purpose. It is `kept_by_browsers` as well."""
+    """True if browsers attach the credential to every request, as they do with cookies. The
+    resolver tries such a strategy after all others, and checks requests for CSRF as it does for
+    `kept_by_browsers`."""
     kept_by_browsers: ClassVar[bool] = False
-    """True if a browser that once had the credential sends it by itself from then on, also for
-    pages of others, as it does with what was typed for HTTP Basic: unsafe requests and WebSockets
-    that it authenticates must come from our own pages or an allowed origin."""
+    """True if a browser remembers the credential and attaches it to later requests, also those that
+    pages of other origins cause, as it does with HTTP Basic. Unsafe requests and WebSocket
+    handshakes with it must come from the origin of this service or an allowed origin."""
     authorization_server: str | None = None
-    """The issuer whose tokens it accepts, if that is not ourselves: clients learn by it where to go
-    for one (RFC 9728, `authorization_servers`)."""
+    """The issuer of the accepted tokens, if it is another service. The protected resource metadata
+    list it (RFC 9728, `authorization_servers`)."""
 
     def __init__(self, services: Services) -> None:
         self.services = services
 
     async def start(self) -> None:
-        """Open what `authenticate` needs, before the first request and in its event loop.
+        """Opens the resources of the strategy, before the first request and in its event loop.
 
-        Raises ConfigurationError for what can never work; what is only away must not raise.
+        Raises ConfigurationError if the configuration cannot work. An unreachable backend must not
+        raise: the application would not start.
         """
         return
 
     async def stop(self) -> None:
-        """Close that, after the last request. It may be started again."""
+        """Closes these resources, after the last request. `start` may be called again."""
         return
 
     @abstractmethod
     async def authenticate(self, connection: HTTPConnection) -> Identity | None:
-        """Who is calling, None if this credential is absent, or InvalidCredential."""
+        """Returns the identity of the caller, or None if the credential is absent.
+
+        Raises InvalidCredential if the credential is invalid, and a subclass of Unavailable if its
+        backend does not answer.
+        """
 
     def recall(self, connection: HTTPConnection) -> Identity | Unknown | None:
-        """What memory says of a caller, asked first because it costs next to nothing.
+        """Looks up the credential in the identity cache; the resolver calls this first.
 
-        An Identity and None mean what they mean from `authenticate`. Anything in doubt is
-        `Unknown.ASK`, which is all that a strategy without a memory ever says.
+        An Identity and None mean the same as from `authenticate`. `Unknown.ASK` means that the
+        cache has no answer. A strategy that does not use the cache always returns it.
         """
         return Unknown.ASK
 
     def discard(self) -> tuple[tuple[str, str], ...]:
-        """Response headers by which a client drops a credential that has just ended.
+        """Returns response headers that make the client delete a credential that has ended.
 
-        For what clients keep by themselves, as browsers do with cookies. Where `authenticate` finds
-        a dead one, it hands them over with InvalidCredential.
+        Only a strategy whose credential the client stores has any, such as a cookie. `authenticate`
+        passes them to InvalidCredential when the credential in the request has ended.
         """
         return ()
 
     @abstractmethod
     def challenge(self) -> Challenge:
-        """What a 401 says to invite this credential."""
+        """Returns the challenge for this credential in a 401 response."""
 
     @abstractmethod
     def openapi(self) -> Mapping[str, object]:
-        """The Security Scheme Object of the OpenAPI document."""
+        """Returns the Security Scheme Object for the OpenAPI document (OpenAPI 3.1)."""
 
 
 class Issuer(Strategy):
-    """A strategy that a login can end in."""
+    """A strategy that issues a credential after a login."""
 
     @abstractmethod
     async def issue(
         self, login: Login, connection: HTTPConnection, *, remember: bool = False
     ) -> Issued:
-        """A new credential for a proved login; with `remember`, one that outlives the browser."""
+        """Issues a credential for a verified login.
+
+        With `remember`, the browser keeps the credential when it closes. Raises InvalidCredentials
+        if the account or its password has changed since the login was verified, and Unavailable if
+        no key can sign a token.
+        """
 
     @property
     @abstractmethod
     def issues(self) -> Mapping[str, str]:
-        """The members that `Issued.body` adds to the answer of a login, each with its meaning."""
+        """The members of `Issued.body`, each with a description for the OpenAPI document."""
 
 
 class Revocable(Issuer):
-    """A strategy whose credentials a logout ends, at once and everywhere."""
+    """A strategy whose credentials end at logout, at once and in every process."""
 
     async def revoke(self, identity: Identity) -> tuple[tuple[str, str], ...]:
-        """End the credential that `identity` was read from; headers that tell the client so."""
+        """Ends the session of `identity`; returns response headers for the client.
+
+        Does nothing if the session has ended already.
+        """
         await self.services.sessions.logout(identity)
         return ()
 
 
 class Refreshable(Revocable):
-    """A strategy that gives refresh tokens along with its credentials (RFC 6749, section 6)."""
+    """A strategy that issues refresh tokens with its credentials (RFC 6749, section 6)."""
 
     @abstractmethod
     async def refresh(self, refresh_token: str, *, scopes: Collection[str] | None) -> Issued:
-        """A new credential for the login behind a refresh token, with the token that follows it.
+        """Exchanges a refresh token for a new credential and the next refresh token.
 
-        `scopes` may only narrow; None means all. Raises InvalidGrant, InvalidScope.
+        `scopes` limits the scopes of the credential; None keeps all of them. Raises InvalidGrant if
+        the refresh token is unknown, expired or used already, InvalidScope if `scopes` has one that
+        the session does not have, and Unavailable if no key can sign a token.
         """
 
 
 class Renewable(Revocable):
-    """A strategy whose secret can be replaced while its session lives on."""
+    """A strategy that can replace the secret of a live session."""
 
     @abstractmethod
     def renew(self, identity: Identity) -> Renewal:
-        """Another secret for the session of `identity`, not stored yet.
+        """Generates a new secret for the session of `identity`. The caller has to store its hash.
 
-        The client keeps it for as long as it would have kept the one that `identity` came with.
+        The client keeps the new secret as long as it would have kept the old one.
         """
 
 
 def bearer_credential(connection: HTTPConnection) -> str | None:
-    """What follows `Bearer` in the Authorization header (RFC 6750, section 2.1), or None."""
-    found = authorization(connection)
-    return None if found is None or found.scheme != "bearer" else found.credential
+    """Returns the bearer token in the Authorization header (RFC 6750, section 2.1), or None."""
+    authorization = read_authorization(connection)
+    if authorization is None or authorization.scheme != "bearer":
+        return None
+    return authorization.credential
 
 
-def authorization(connection: HTTPConnection) -> Authorization | None:
-    """The Authorization header, or None if there is none; one without a value is not None.
+def read_authorization(connection: HTTPConnection) -> Authorization | None:
+    """Returns the parsed Authorization header, or None if the request has none.
 
-    There is at most one: the edge refuses several.
+    An empty header is not None. A request has at most one: `RequestMiddleware` refuses others.
     """
     scope = connection.scope
     try:
-        found: Authorization | None = scope[_AUTHORIZATION]
+        authorization: Authorization | None = scope[_AUTHORIZATION]
     except KeyError:
-        # Read once for all strategies.
-        found = scope[_AUTHORIZATION] = _parsed(header(connection, b"authorization"))
-    return found
+        # Parsed once for all strategies.
+        value = read_header(connection, b"authorization")
+        authorization = scope[_AUTHORIZATION] = _parse_authorization(value)
+    return authorization
 
 
-def header(connection: HTTPConnection, name: bytes) -> str | None:
-    """The value of the field `name`, which is in lower case, or None.
+def read_header(connection: HTTPConnection, name: bytes) -> str | None:
+    """Returns the value of the header field `name` (in lower case), or None.
 
-    Several lines of one field are joined with commas (RFC 9110, section 5.3): a list is the same
-    list then, and what may stand there only once is a value that nothing equals. Costs no object
-    for all headers, as `connection.headers` would, and no exception for one that is not there.
+    The values of several field lines are joined with commas (RFC 9110, section 5.3). A list keeps
+    its meaning. A field that allows one value only becomes a text that equals no valid value.
     """
+    # `connection.headers` would build an object of all headers for each request.
     joined: bytes | None = None
-    for found, value in connection.scope["headers"]:
-        if found == name:
+    for field_name, value in connection.scope["headers"]:
+        if field_name == name:
             joined = value if joined is None else joined + b", " + value
     return None if joined is None else joined.decode("latin-1")
 
 
-def _parsed(text: str | None) -> Authorization | None:
+def _parse_authorization(text: str | None) -> Authorization | None:
     if text is None:
         return None
     scheme, _, credential = text.partition(" ")

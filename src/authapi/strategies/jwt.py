@@ -1,8 +1,8 @@
-"""Way 3, signed: a JWT that anybody with our public key can read, and that a logout really ends.
+"""Signed bearer tokens: JWT access tokens (RFC 9068), with refresh tokens.
 
-It carries who, how and until when (RFC 9068), and `sid`, the session behind it. The signature is
-checked first; then the session must still be there, which is what makes logout, deactivation and a
-change of password real without a list of dead tokens.
+Services with the public keys can verify a token by themselves. Its `sid` claim names a session in
+the database. This strategy verifies the signature first, then looks up the session, so logout,
+deactivation and a change of password end a token at once. No list of revoked tokens is needed.
 """
 
 from collections.abc import Collection, Mapping
@@ -10,14 +10,14 @@ from collections.abc import Collection, Mapping
 from starlette.requests import HTTPConnection
 
 from authapi.clock import now
-from authapi.crypto.refresh import new_refresh_token
+from authapi.crypto.refresh_tokens import new_refresh_token
 from authapi.crypto.secrets import hash_secret
 from authapi.errors import InvalidCredential, TokenError
 from authapi.identity import Identity, SessionKind
 from authapi.services import Lifetime, Login
-from authapi.services.scopes import effective_scopes, existing_scopes
-from authapi.services.tokens import Renewed
-from authapi.services.tokens.claims import access_claims
+from authapi.services.scopes import effective_scopes, supported_scopes
+from authapi.services.tokens import RefreshedSession
+from authapi.services.tokens.claims import parse_access_claims
 from authapi.strategies.base import (
     REALM,
     Challenge,
@@ -29,7 +29,7 @@ from authapi.strategies.base import (
 
 
 class JWTStrategy(Refreshable):
-    """Signed bearer tokens."""
+    """Authenticates requests by signed bearer tokens."""
 
     name = "jwt"
 
@@ -37,12 +37,14 @@ class JWTStrategy(Refreshable):
         token = bearer_credential(connection)
         if token is None or token.count(".") != 2:
             return None
-        number = self.services.sessions.number()
+        snapshot = self.services.sessions.snapshot()
         try:
-            claims = access_claims(await self.services.keys.verify_access_token(token, now=now()))
+            claims = parse_access_claims(
+                await self.services.keys.verify_access_token(token, now=now())
+            )
         except TokenError:
             raise InvalidCredential from None
-        identity = await self.services.sessions.identify_id(
+        identity = await self.services.sessions.identify_by_id(
             claims.session_id,
             SessionKind.JWT,
             user_id=claims.user_id,
@@ -51,7 +53,7 @@ class JWTStrategy(Refreshable):
             kid=claims.kid,
             expires_at=claims.expires_at,
             scopes=claims.scopes,
-            number=number,
+            snapshot=snapshot,
         )
         if identity is None:
             raise InvalidCredential
@@ -61,14 +63,14 @@ class JWTStrategy(Refreshable):
         token = bearer_credential(connection)
         if token is None or token.count(".") != 2:
             return None
-        known = self.services.sessions.recall(hash_secret(token), strategy=self.name)
-        return known or Unknown.ASK
+        cached = self.services.sessions.get_cached(hash_secret(token), strategy=self.name)
+        return cached or Unknown.ASK
 
     async def issue(
         self, login: Login, connection: HTTPConnection, *, remember: bool = False
     ) -> Issued:
         settings, first = self.services.settings, new_refresh_token()
-        session = await self.services.sessions.begin(
+        session = await self.services.sessions.create(
             login,
             SessionKind.JWT,
             lifetime=Lifetime(settings.refresh_absolute, settings.refresh_idle),
@@ -76,19 +78,19 @@ class JWTStrategy(Refreshable):
         )
         scopes = effective_scopes(session.scopes, login.user, settings)
         return await self._issued(
-            Renewed(login.user, session, scopes, first.text, session.created_at)
+            RefreshedSession(login.user, session, scopes, first.text, session.created_at)
         )
 
     async def refresh(self, refresh_token: str, *, scopes: Collection[str] | None) -> Issued:
-        renewed = await self.services.refresh_tokens.exchange(refresh_token, scopes=scopes)
+        renewed = await self.services.refresh_tokens.refresh(refresh_token, scopes=scopes)
         return await self._issued(renewed)
 
-    async def _issued(self, renewed: Renewed) -> Issued:
+    async def _issued(self, renewed: RefreshedSession) -> Issued:
         settings, session = self.services.settings, renewed.session
-        # NumericDate is written in whole seconds: what we promise must not outlive what we sign.
+        # A NumericDate has whole seconds: the expiry in the body must equal the `exp` claim.
         issued = renewed.at.replace(microsecond=0)
-        ends = session.expires_at.replace(microsecond=0)
-        expires = min(issued + settings.jwt_lifetime, ends)
+        session_end = session.expires_at.replace(microsecond=0)
+        expires = min(issued + settings.jwt_lifetime, session_end)
         token = await self.services.keys.sign_access_token(
             renewed.user, session, issued=issued, expires=expires, scopes=renewed.scopes
         )
@@ -101,7 +103,7 @@ class JWTStrategy(Refreshable):
                 "expires_in": int((expires - issued).total_seconds()),
                 "refresh_token": renewed.refresh_token,
                 "refresh_expires_in": int(
-                    min(settings.refresh_idle, ends - issued).total_seconds()
+                    min(settings.refresh_idle, session_end - issued).total_seconds()
                 ),
             },
             scopes=renewed.scopes,
@@ -110,11 +112,11 @@ class JWTStrategy(Refreshable):
     @property
     def issues(self) -> Mapping[str, str]:
         return {
-            "access_token": "A JWT; its keys are at /.well-known/jwks.json.",
+            "access_token": "A JWT. /.well-known/jwks.json has the public keys.",
             "token_type": "Always `bearer`.",
-            "expires_in": "Seconds until it ends.",
-            "refresh_token": "For POST /token, once: the answer has the next one.",
-            "refresh_expires_in": "Seconds until that ends if it is not used.",
+            "expires_in": "Seconds until the access token expires.",
+            "refresh_token": "For one request to POST /token; the response has the next one.",
+            "refresh_expires_in": "Seconds until the refresh token expires if it is not used.",
         }
 
     def challenge(self) -> Challenge:
@@ -124,12 +126,12 @@ class JWTStrategy(Refreshable):
         settings = self.services.settings
         description = "A JWT from POST /login with `strategy: jwt`, signed with ES256."
         if not settings.docs_enabled:
-            # The password grant exists for the docs page's Authorize dialog, and with it only.
+            # The password grant exists for the Authorize dialog of the docs page only.
             return {
                 "type": "http",
                 "scheme": "bearer",
                 "bearerFormat": "JWT",
                 "description": description,
             }
-        flow = {"tokenUrl": "token", "scopes": dict(existing_scopes(settings))}
+        flow = {"tokenUrl": "token", "scopes": dict(supported_scopes(settings))}
         return {"type": "oauth2", "flows": {"password": flow}, "description": description}

@@ -1,4 +1,4 @@
-"""Finds strategies by name: those of the settings, built-in or `module:Class`, through one door."""
+"""Loads the strategies that the settings name: built-in ones and `module:Class`."""
 
 import importlib
 import re
@@ -19,26 +19,35 @@ _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
 
 class Registry:
-    """The strategies of one application, in the order of its settings."""
+    """The strategies of one application, in the order of its settings.
+
+    Raises ConfigurationError if a name is not snake_case or occurs twice.
+    """
 
     def __init__(self, strategies: Iterable[Strategy]) -> None:
         self._by_name: dict[str, Strategy] = {}
         for strategy in strategies:
             if not _NAME.fullmatch(strategy.name):
-                raise ConfigurationError(f"{strategy.name!r} is no name for a strategy: snake_case")
+                raise ConfigurationError(
+                    f"invalid strategy name {strategy.name!r}: it must be snake_case"
+                )
             if strategy.name in self._by_name:
-                raise ConfigurationError(f"two strategies are named {strategy.name!r}")
+                raise ConfigurationError(f"two strategies have the name {strategy.name!r}")
             self._by_name[strategy.name] = strategy
 
     @classmethod
     def load(cls, services: Services) -> "Registry":
-        """Import and build the strategies that the settings name. Raises ConfigurationError."""
+        """Imports and creates the strategies that the settings name.
+
+        Raises ConfigurationError if a name is unknown, a class cannot be imported or is not a
+        Strategy, two strategies have one name, or the default strategy cannot issue credentials.
+        """
         settings = services.settings
-        registry = cls(_load(name)(services) for name in settings.strategies)
+        registry = cls(_load_class(name)(services) for name in settings.strategies)
         if registry.issuers and settings.default_strategy not in registry.issuers:
             raise ConfigurationError(
                 f"AUTHAPI_DEFAULT_STRATEGY: {settings.default_strategy!r} is not among the "
-                f"strategies that can log in: {', '.join(registry.issuers)}"
+                f"strategies that support login: {', '.join(registry.issuers)}"
             )
         return registry
 
@@ -58,30 +67,31 @@ class Registry:
 
     @property
     def issuers(self) -> Mapping[str, Issuer]:
-        """Those that a login can end in, by name."""
-        return {name: found for name, found in self._by_name.items() if isinstance(found, Issuer)}
+        """The strategies that issue credentials, by name."""
+        return {name: item for name, item in self._by_name.items() if isinstance(item, Issuer)}
 
     def in_order(self, names: Sequence[str]) -> tuple[Strategy, ...]:
-        """The strategies `names`, or all if there are none: what is sent on purpose comes first.
+        """Returns the strategies `names`, or all if `names` is empty; ambient ones come last.
 
-        A caller that sends a header means it; a cookie comes along by itself.
+        A client sends a header deliberately, while a browser attaches a cookie by itself. Raises
+        KeyError for an unknown name.
         """
-        chosen = [self._by_name[name] for name in names or self.names]
-        return tuple(sorted(chosen, key=lambda strategy: strategy.ambient))
+        strategies = [self._by_name[name] for name in names or self.names]
+        return tuple(sorted(strategies, key=lambda strategy: strategy.ambient))
 
 
-def _load(name: str) -> type[Strategy]:
+def _load_class(name: str) -> type[Strategy]:
     path = BUILT_IN.get(name, name)
     module_name, colon, class_name = path.partition(":")
     if not colon:
-        known = ", ".join(BUILT_IN)
         raise ConfigurationError(
-            f"AUTHAPI_STRATEGIES: unknown strategy {name!r}; there are {known}, or module:Class"
+            f"AUTHAPI_STRATEGIES: unknown strategy {name!r}; "
+            f"use {', '.join(BUILT_IN)} or module:Class"
         )
     try:
-        found = getattr(importlib.import_module(module_name), class_name)
+        strategy_class = getattr(importlib.import_module(module_name), class_name)
     except (ImportError, AttributeError) as error:
         raise ConfigurationError(f"AUTHAPI_STRATEGIES: cannot load {name!r}: {error}") from None
-    if not isinstance(found, type) or not issubclass(found, Strategy):
-        raise ConfigurationError(f"AUTHAPI_STRATEGIES: {name!r} is no Strategy")
-    return found
+    if not isinstance(strategy_class, type) or not issubclass(strategy_class, Strategy):
+        raise ConfigurationError(f"AUTHAPI_STRATEGIES: {name!r} is not a Strategy")
+    return strategy_class

@@ -1,7 +1,7 @@
-"""Way 2: a session kept on the server, found by a secret in a cookie.
+"""Cookie sessions: the session is a row in the database, and the cookie has its secret.
 
-The cookie holds 256 random bits and nothing else. It is HttpOnly, SameSite=Lax, without Domain, and
-under its `__Host-` name browsers refuse it from anyone but this host over TLS (RFC 6265bis, 4.1.3).
+The cookie contains 256 random bits. It is HttpOnly and SameSite=Lax, and has no Domain. With the
+`__Host-` prefix, browsers accept it only from this host over TLS (RFC 6265bis, section 4.1.3).
 """
 
 import math
@@ -19,7 +19,7 @@ from authapi.strategies.base import REALM, Challenge, Issued, Renewable, Renewal
 
 
 class SessionStrategy(Renewable):
-    """Cookie sessions."""
+    """Authenticates requests by a session cookie."""
 
     name = "session"
     ambient = True
@@ -35,41 +35,41 @@ class SessionStrategy(Renewable):
         )
 
     async def authenticate(self, connection: HTTPConnection) -> Identity | None:
-        values = self._values(connection)
+        values = self._cookie_values(connection)
         if not values:
             return None
-        # Two cookies of one name mean that one was planted; which is ours cannot be known. Neither
-        # is removed: that would remove ours, and leave the planted one to be taken for it.
+        # With two cookies of this name, an attacker has planted one, and the request does not show
+        # which. The response deletes neither: it could only delete the genuine one.
         if len(values) > 1 or not is_secret(values[0]):
             raise InvalidCredential
-        identity = await self.services.sessions.identify_secret(
+        identity = await self.services.sessions.identify_by_secret(
             hash_secret(values[0]), SessionKind.SESSION, strategy=self.name
         )
         if identity is None:
-            # Not where the secret was replaced a moment ago: this answer may arrive after the one
-            # with the new cookie, which it must not remove.
+            # For a secret that was replaced just now, `identify_by_secret` raises without these
+            # headers: this response may arrive after the one that sets the new cookie.
             raise InvalidCredential(headers=self.discard())
         return identity
 
     def recall(self, connection: HTTPConnection) -> Identity | Unknown | None:
-        values = self._values(connection)
+        values = self._cookie_values(connection)
         if not values:
             return None
         if len(values) > 1:
             return Unknown.ASK
-        known = self.services.sessions.recall(hash_secret(values[0]), strategy=self.name)
-        return known or Unknown.ASK
+        cached = self.services.sessions.get_cached(hash_secret(values[0]), strategy=self.name)
+        return cached or Unknown.ASK
 
     async def issue(
         self, login: Login, connection: HTTPConnection, *, remember: bool = False
     ) -> Issued:
         secret = new_secret()
-        session = await self.services.sessions.begin(
+        session = await self.services.sessions.create(
             login,
             SessionKind.SESSION,
             lifetime=self._remembered if remember else self._session,
             secret=hash_secret(secret),
-            replaces=self._presented(connection),
+            replaces=self._secret_to_replace(connection),
         )
         age = self._remembered.absolute if remember else None
         return Issued(
@@ -95,14 +95,13 @@ class SessionStrategy(Renewable):
     def renew(self, identity: Identity) -> Renewal:
         secret, age = new_secret(), None
         if identity.remembered and identity.expires_at is not None:
-            # The session ends when it would have ended with the cookie before.
+            # The new cookie expires with the session, as the old one would have.
             age = max(identity.expires_at - now(), timedelta(seconds=1))
         cookie = self._set_cookie(secret, max_age=age)
         return Renewal(secret=hash_secret(secret), headers=(("set-cookie", cookie),))
 
     def challenge(self) -> Challenge:
-        # No registered scheme stands for a cookie; this names what is missing, and no browser
-        # answers it with a dialog.
+        # No registered scheme describes a cookie. Browsers show no dialog for an unknown scheme.
         return Challenge("Cookie", {"realm": REALM, "cookie-name": self._cookie})
 
     def openapi(self) -> Mapping[str, object]:
@@ -111,16 +110,16 @@ class SessionStrategy(Renewable):
             "in": "cookie",
             "name": self._cookie,
             "description": "A session that POST /login begins with `strategy: session`. Browsers "
-            "keep and send the cookie by themselves.",
+            "store and send the cookie by themselves.",
         }
 
-    def _presented(self, connection: HTTPConnection) -> SecretHash | None:
-        values = self._values(connection)
+    def _secret_to_replace(self, connection: HTTPConnection) -> SecretHash | None:
+        values = self._cookie_values(connection)
         return hash_secret(values[0]) if len(values) == 1 and is_secret(values[0]) else None
 
-    def _values(self, connection: HTTPConnection) -> list[str]:
-        # Read by hand: the usual parsers let the last cookie win, skip names they do not like and
-        # unquote values, each a way to plant a cookie over another.
+    def _cookie_values(self, connection: HTTPConnection) -> list[str]:
+        # Common cookie parsers keep the last of two cookies, skip unusual names and unquote values.
+        # An attacker could use each of these to override the genuine cookie.
         values = []
         for field, header in connection.scope["headers"]:
             if field != b"cookie":

@@ -1,7 +1,7 @@
-"""Way 3, opaque: a random token in the Authorization header, kept in the database as a hash.
+"""Opaque bearer tokens: random tokens, stored in the database as hashes.
 
-`aat_` tells it from every other bearer credential, and its checksum a typing error from a token: a
-text that is not one costs no query. Personal access tokens are the same thing with a name.
+The prefix `aat_` distinguishes them from other bearer tokens. A checksum detects typing errors, so
+a malformed token costs no query. A personal access token is an opaque token with a name.
 """
 
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ from authapi.strategies.base import (
 
 
 class TokenStrategy(Revocable):
-    """Opaque bearer tokens."""
+    """Authenticates requests by opaque bearer tokens."""
 
     name = "token"
 
@@ -33,7 +33,7 @@ class TokenStrategy(Revocable):
             return None
         if not is_opaque_token(token):
             raise InvalidCredential
-        identity = await self.services.sessions.identify_secret(
+        identity = await self.services.sessions.identify_by_secret(
             hash_secret(token), SessionKind.TOKEN, strategy=self.name
         )
         if identity is None:
@@ -44,14 +44,14 @@ class TokenStrategy(Revocable):
         token = bearer_credential(connection)
         if token is None or not token.startswith(OPAQUE_PREFIX):
             return None
-        known = self.services.sessions.recall(hash_secret(token), strategy=self.name)
-        return known or Unknown.ASK
+        cached = self.services.sessions.get_cached(hash_secret(token), strategy=self.name)
+        return cached or Unknown.ASK
 
     async def issue(
         self, login: Login, connection: HTTPConnection, *, remember: bool = False
     ) -> Issued:
         token = new_opaque_token()
-        session = await self.services.sessions.begin(
+        session = await self.services.sessions.create(
             login,
             SessionKind.TOKEN,
             lifetime=Lifetime(self.services.settings.token_lifetime),
@@ -70,9 +70,9 @@ class TokenStrategy(Revocable):
     @property
     def issues(self) -> Mapping[str, str]:
         return {
-            "access_token": "The token, shown this once.",
+            "access_token": "The token. No other response contains it.",
             "token_type": "Always `bearer`.",
-            "expires_in": "Seconds until it ends.",
+            "expires_in": "Seconds until the token expires.",
         }
 
     def challenge(self) -> Challenge:

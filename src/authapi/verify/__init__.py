@@ -1,4 +1,4 @@
-"""For services that only trust: callers are recognised by what another issuer says of them.
+"""Authentication for resource servers: applications that accept the tokens of another issuer.
 
     auth = ResourceServer(RemoteJWT(issuer="https://auth.example.com", audience="orders"))
     app = FastAPI(lifespan=auth.lifespan)
@@ -7,9 +7,9 @@
     @app.get("/orders")
     async def orders(user: Annotated[User, Depends(current_user(scopes={"orders:read"}))]): ...
 
-`RemoteJWT` verifies JWTs with the keys that their issuer publishes, `RemoteIntrospection` asks the
-issuer about opaque tokens. There is no database and no secret; the gates are those of authapi. See
-`docs/verify.md`.
+`RemoteJWT` verifies JWTs with the keys that their issuer publishes. `RemoteIntrospection` asks the
+issuer about opaque tokens (RFC 7662). A resource server has no database and no secret. Routes are
+protected with the same dependencies as in an application that issues tokens. See `docs/verify.md`.
 """
 
 from authapi.settings import EdgeSettings

@@ -1,4 +1,4 @@
-"""Tokens of another issuer, which is asked about each (RFC 7662)."""
+"""A strategy for opaque tokens of another issuer, verified by token introspection (RFC 7662)."""
 
 import asyncio
 import base64
@@ -18,44 +18,47 @@ from authapi.crypto.secrets import SecretHash, hash_secret
 from authapi.errors import ConfigurationError, InvalidCredential, IssuerUnavailable, TokenError
 from authapi.identity import Identity
 from authapi.strategies.base import REALM, Challenge, Strategy, Unknown, bearer_credential
-from authapi.verify.claims import SCOPE_CLAIMS, Reader, several
-from authapi.verify.memory import Memory
-from authapi.verify.metadata import checked_issuer, checked_url
-from authapi.verify.outgoing import MAX_CONNECTIONS, Backoff, Outgoing, Unreachable
+from authapi.verify.claims import SCOPE_CLAIMS, ClaimsReader, nonempty_tuple
+from authapi.verify.http_client import MAX_CONNECTIONS, Backoff, HTTPClient, RequestFailed
+from authapi.verify.metadata import check_issuer, check_url
+from authapi.verify.ttl_cache import TTLCache
 
 _log = logging.getLogger("authapi.verify")
 
-_TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
-"""RFC 6750, section 2.1: about anything else nobody is asked."""
-_MOST_CACHED = timedelta(minutes=5)
-_REFUSED_FOR = timedelta(seconds=5)
-_MOST_BACKOFF = 5.0
-_MOST_SILENCE = 60.0
-"""Seconds between two lines of the log about requests that are refused."""
-_ABOUT_THE_REQUEST = frozenset({400, 413, 414, 422, 431})
-"""Statuses by which an endpoint refuses one request (RFC 9110, section 15.5; RFC 6585, section 5).
-The token in it is all that differs from one request to the next."""
+_TOKEN68 = re.compile(r"[A-Za-z0-9._~+/-]+=*")
+"""`b64token` of RFC 6750, section 2.1. Other credentials are rejected without a request."""
+_MAX_CACHE_FOR = timedelta(minutes=5)
+_INACTIVE_FOR = timedelta(seconds=5)
+_MAX_BACKOFF = 5.0
+_MAX_LOG_INTERVAL = 60.0
+"""Seconds between two log lines about rejected requests."""
+_REQUEST_ERRORS = frozenset({400, 413, 414, 422, 431})
+"""Statuses that reject one request (RFC 9110, section 15.5; RFC 6585, section 5). Requests differ
+only in their token, so such a status is about the token."""
 
 
 Credential: TypeAlias = SecretStr | str | tuple[SecretStr | str, SecretStr | str]
 """A bearer token, or a client id and its secret."""
 
 
-class _RequestRefused(Unreachable):
-    """The endpoint is there, and does not want this token."""
+class _TokenRejected(RequestFailed):
+    """The endpoint is available, and rejected the request with this token."""
 
 
 class RemoteIntrospection(Strategy):
-    """Bearer tokens that the introspection endpoint at `url` knows as active.
+    """Authenticates callers by tokens that the introspection endpoint at `url` reports as active.
 
-    `credential` is our own credential there: a bearer token, or a pair of client id and secret,
-    which are sent as HTTP Basic (`client_secret_basic`, RFC 6749, section 2.3.1). JWTs are left to
-    the strategies after this one unless `jwts` is True. If they are given, one of `audience` must
-    be in the answer's `aud`, and `issuer` must be its `iss`. An answer is kept for `cache_for`,
-    five minutes at most, and never for longer than its `exp`: so long a token lives on here after
-    its end. Up to `known_callers` answers are kept. The rest is as in `RemoteJWT`.
+    `credential` authenticates this service at the endpoint: a bearer token, or a pair of client id
+    and secret, which is sent as HTTP Basic (`client_secret_basic`, RFC 6749, section 2.3.1). JWTs
+    are left to the strategies after this one unless `jwts` is True. If `audience` is set, `aud` of
+    the response must contain one of it; if `issuer` is set, `iss` must equal it. Introspection
+    requests have a limit of `timeout`.
 
-    Raises ConfigurationError for what does not fit.
+    A response is cached for `cache_for`, at most five minutes and never beyond its `exp`. A revoked
+    token is accepted until then. Up to `known_callers` responses are cached. `scope_claims`,
+    `subjects_are_ids` and `name` are as in `RemoteJWT`.
+
+    Raises ConfigurationError if a parameter is not permitted.
     """
 
     def __init__(
@@ -73,130 +76,132 @@ class RemoteIntrospection(Strategy):
         timeout: timedelta = timedelta(seconds=5),
         known_callers: int = 10_000,
     ) -> None:
-        # No services: there is no database behind this strategy.
-        if not timedelta(0) <= cache_for <= _MOST_CACHED or timeout <= timedelta(0):
-            raise ConfigurationError("cache_for must lie between 0 and 5 minutes, timeout above 0")
+        # Without services, because this strategy needs no database.
+        if not timedelta(0) <= cache_for <= _MAX_CACHE_FOR or timeout <= timedelta(0):
+            raise ConfigurationError("cache_for must be from 0 to 5 minutes, and timeout positive")
         self.name = name
-        self.authorization_server = None if issuer is None else checked_issuer(issuer)
+        self.authorization_server = None if issuer is None else check_issuer(issuer)
         self.issuer = issuer
         self.subjects_are_ids = subjects_are_ids
-        self._url = checked_url(url, "the introspection endpoint")
+        self._url = check_url(url, "the introspection endpoint")
         self._headers = {"Authorization": _authorization(credential)}
-        self._takes_jwts = jwts
-        self._audiences = None if audience is None else several(audience, "audience")
-        self._outgoing = Outgoing(timeout=timeout)
-        scopes = several(scope_claims, "scope_claims")
-        self._reader = Reader(name, issuer or url, subjects_are_ids, scopes)
-        self._backoff = Backoff(most=_MOST_BACKOFF)
-        self._silence = Backoff(most=_MOST_SILENCE)
-        self._known: Memory[Identity] = Memory(size=known_callers, longest=cache_for)
-        # Apart, so that made-up tokens do not push out good ones.
-        self._refused: Memory[bool] = Memory(
-            size=known_callers, longest=min(cache_for, _REFUSED_FOR)
+        self._accepts_jwts = jwts
+        self._audiences = None if audience is None else nonempty_tuple(audience, "audience")
+        self._client = HTTPClient(timeout=timeout)
+        scopes = nonempty_tuple(scope_claims, "scope_claims")
+        self._claims_reader = ClaimsReader(name, issuer or url, subjects_are_ids, scopes)
+        self._backoff = Backoff(max_delay=_MAX_BACKOFF)
+        self._log_backoff = Backoff(max_delay=_MAX_LOG_INTERVAL)
+        self._active: TTLCache[Identity] = TTLCache(size=known_callers, ttl=cache_for)
+        # A separate cache, so that invented tokens do not evict valid ones.
+        self._inactive: TTLCache[bool] = TTLCache(
+            size=known_callers, ttl=min(cache_for, _INACTIVE_FOR)
         )
-        self._asking: dict[SecretHash, asyncio.Task[Identity | Exception]] = {}
+        self._in_flight: dict[SecretHash, asyncio.Task[Identity | Exception]] = {}
 
     async def start(self) -> None:
-        self._asking.clear()  # of an event loop that is over, if there is one
+        self._in_flight.clear()  # tasks of an earlier event loop
 
     async def stop(self) -> None:
-        tasks = list(self._asking.values())
-        self._asking.clear()
+        tasks = list(self._in_flight.values())
+        self._in_flight.clear()
         for task in tasks:
             task.cancel()
         try:
             if tasks:
                 await asyncio.wait(tasks)
         finally:
-            await self._outgoing.close()
+            await self._client.close()
 
     async def authenticate(self, connection: HTTPConnection) -> Identity | None:
         token = bearer_credential(connection)
-        if token is None or not self._is_asked_about(token):
+        if token is None or not self._handles(token):
             return None
-        if not _TOKEN.fullmatch(token):
+        if not _TOKEN68.fullmatch(token):
             raise InvalidCredential
         credential = hash_secret(token)
-        if self._refused.recall(credential):
+        if self._inactive.get(credential):
             raise InvalidCredential
-        found = self._known.recall(credential) or await self._asked(token, credential)
-        if isinstance(found, Identity):
-            return found
-        raise found
+        result = self._active.get(credential) or await self._introspect_once(token, credential)
+        if isinstance(result, Identity):
+            return result
+        raise result
 
     def recall(self, connection: HTTPConnection) -> Identity | Unknown | None:
         token = bearer_credential(connection)
-        if token is None or not self._is_asked_about(token):
+        if token is None or not self._handles(token):
             return None
-        return self._known.recall(hash_secret(token)) or Unknown.ASK
+        return self._active.get(hash_secret(token)) or Unknown.ASK
 
     def challenge(self) -> Challenge:
         return Challenge("Bearer", {"realm": REALM})
 
     def openapi(self) -> Mapping[str, object]:
-        whose = self.issuer or "the issuer that this service trusts"
-        kind = "A" if self._takes_jwts else "An opaque"
-        return {"type": "http", "scheme": "bearer", "description": f"{kind} token of {whose}."}
+        issuer = self.issuer or "the issuer that this service trusts"
+        kind = "Token" if self._accepts_jwts else "Opaque token"
+        return {"type": "http", "scheme": "bearer", "description": f"{kind} issued by {issuer}."}
 
-    def _is_asked_about(self, token: str) -> bool:
-        return self._takes_jwts or token.count(".") != 2
+    def _handles(self, token: str) -> bool:
+        return self._accepts_jwts or token.count(".") != 2
 
-    async def _asked(self, token: str, credential: SecretHash) -> Identity | Exception:
-        task = self._asking.get(credential)
+    async def _introspect_once(self, token: str, credential: SecretHash) -> Identity | Exception:
+        task = self._in_flight.get(credential)
         if task is None:
-            if not self._backoff.is_over:
+            if not self._backoff.is_elapsed:
                 return IssuerUnavailable(retry_after=self._backoff.retry_after)
-            if len(self._asking) >= MAX_CONNECTIONS:
+            if len(self._in_flight) >= MAX_CONNECTIONS:
                 return IssuerUnavailable()
-            # A task of its own: a caller that hangs up leaves the answer to the others.
-            task = asyncio.create_task(self._ask(token, credential), name="introspection")
-            self._asking[credential] = task
-            task.add_done_callback(partial(self._has_ended, credential))
+            # A separate task: if a waiting client disconnects, the other requests get the result.
+            task = asyncio.create_task(self._introspect(token, credential), name="introspection")
+            self._in_flight[credential] = task
+            task.add_done_callback(partial(self._remove_task, credential))
         await asyncio.wait([task])
         return IssuerUnavailable() if task.cancelled() else task.result()
 
-    def _has_ended(self, credential: SecretHash, task: asyncio.Task[Identity | Exception]) -> None:
-        # A callback, as a task that is cancelled before its first step runs none of its own code.
-        if self._asking.get(credential) is task:
-            del self._asking[credential]
+    def _remove_task(
+        self, credential: SecretHash, task: asyncio.Task[Identity | Exception]
+    ) -> None:
+        # A callback, because a task that is cancelled before its first step never runs `finally`.
+        if self._in_flight.get(credential) is task:
+            del self._in_flight[credential]
 
-    async def _ask(self, token: str, credential: SecretHash) -> Identity | Exception:
+    async def _introspect(self, token: str, credential: SecretHash) -> Identity | Exception:
         try:
-            identity = self._identity(await self._claims(token))
+            identity = self._to_identity(await self._fetch_claims(token))
         except TokenError:
-            self._refused.keep(credential, True)
+            self._inactive.put(credential, True)
             return InvalidCredential()
-        except _RequestRefused as error:
-            # No reason to leave the endpoint in peace: a stranger could send such a token, and the
-            # callers with good ones would be refused for it.
-            if self._silence.is_over:
-                self._silence.failed()
+        except _TokenRejected as error:
+            # Without backoff: otherwise an attacker could send such a token to have all other
+            # callers rejected.
+            if self._log_backoff.is_elapsed:
+                self._log_backoff.record_failure()
                 _log.warning(
-                    "an introspection endpoint refuses requests", extra={"cause": str(error)}
+                    "introspection endpoint rejected a request", extra={"cause": str(error)}
                 )
             return IssuerUnavailable()
-        except Unreachable as error:
-            self._backoff.failed()
-            _log.warning("an introspection endpoint cannot be asked", extra={"cause": str(error)})
+        except RequestFailed as error:
+            self._backoff.record_failure()
+            _log.warning("introspection endpoint not available", extra={"cause": str(error)})
             return IssuerUnavailable(retry_after=self._backoff.retry_after)
-        self._known.keep(credential, identity, expires_at=identity.expires_at)
+        self._active.put(credential, identity, expires_at=identity.expires_at)
         return identity
 
-    async def _claims(self, token: str) -> Mapping[str, object]:
-        answer = await self._outgoing.post(self._url, {"token": token}, headers=self._headers)
-        if answer.status in (401, 403):
-            # It is we who may not ask; whether the token is good, nobody knows.
-            _log.error("an introspection endpoint refuses our own credential")
-        if answer.status in _ABOUT_THE_REQUEST:
-            raise _RequestRefused(f"status {answer.status}")
-        claims = answer.document()
+    async def _fetch_claims(self, token: str) -> Mapping[str, object]:
+        response = await self._client.post(self._url, {"token": token}, headers=self._headers)
+        if response.status in (401, 403):
+            # The endpoint rejected the credential of this service. The token may be valid.
+            _log.error("introspection endpoint rejected the credential of this service")
+        if response.status in _REQUEST_ERRORS:
+            raise _TokenRejected(f"status {response.status}")
+        claims = response.document()
         if not isinstance(claims.get("active"), bool):
-            raise Unreachable("no introspection response")
-        self._backoff.succeeded()
+            raise RequestFailed("no introspection response")
+        self._backoff.record_success()
         return claims
 
-    def _identity(self, claims: Mapping[str, object]) -> Identity:
-        # A refresh token may be active as well, and says so: it opens nothing here.
+    def _to_identity(self, claims: Mapping[str, object]) -> Identity:
+        # A refresh token may be active too. It is not an access token, so it is rejected.
         token_type = claims.get("token_type", "bearer")
         if claims["active"] is not True or not isinstance(token_type, str):
             raise TokenError
@@ -205,11 +210,11 @@ class RemoteIntrospection(Strategy):
         if self.issuer is not None and claims.get("iss") != self.issuer:
             raise TokenError
         if self._audiences is not None:
-            named = claims.get("aud")
-            audiences = named if isinstance(named, list) else [named]
+            aud = claims.get("aud")
+            audiences = aud if isinstance(aud, list) else [aud]
             if not any(audience in audiences for audience in self._audiences):
                 raise TokenError
-        identity = self._reader.identity(claims)
+        identity = self._claims_reader.read_identity(claims)
         if identity.expires_at is not None and now() >= identity.expires_at:
             raise TokenError
         return identity
@@ -217,16 +222,18 @@ class RemoteIntrospection(Strategy):
 
 def _authorization(credential: Credential) -> str:
     if isinstance(credential, SecretStr | str):
-        text = _plain(credential)
-        if not _TOKEN.fullmatch(text):
-            raise ConfigurationError("the credential for introspection is no bearer token")
+        text = _reveal(credential)
+        if not _TOKEN68.fullmatch(text):
+            raise ConfigurationError("the credential for introspection is not a bearer token")
         return f"Bearer {text}"
-    # RFC 6749, section 2.3.1: each part is form-encoded before the two are joined.
-    parts = [quote_plus(_plain(part)) for part in credential]
+    # RFC 6749, section 2.3.1: both parts are form-encoded before they are joined.
+    parts = [quote_plus(_reveal(part)) for part in credential]
     if len(parts) != 2 or not all(parts):
-        raise ConfigurationError("the credential for introspection is no pair of id and secret")
+        raise ConfigurationError(
+            "the credential for introspection must be a client id and a secret"
+        )
     return "Basic " + base64.b64encode(":".join(parts).encode()).decode()
 
 
-def _plain(text: SecretStr | str) -> str:
+def _reveal(text: SecretStr | str) -> str:
     return text.get_secret_value() if isinstance(text, SecretStr) else text

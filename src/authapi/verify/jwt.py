@@ -1,4 +1,4 @@
-"""JWTs of another issuer, verified with the keys that it publishes."""
+"""A strategy for JWTs of another issuer, verified with the keys that it publishes."""
 
 import logging
 from collections.abc import Collection, Iterable, Mapping
@@ -14,48 +14,52 @@ from authapi.crypto.secrets import SecretHash, hash_secret
 from authapi.errors import InvalidCredential, IssuerUnavailable, TokenError, UnknownKey
 from authapi.identity import Identity
 from authapi.strategies.base import REALM, Challenge, Strategy, Unknown, bearer_credential
-from authapi.verify.claims import SCOPE_CLAIMS, Reader, several
-from authapi.verify.keys import KeyCache, RemoteKeys, Ring
-from authapi.verify.memory import Memory
-from authapi.verify.outgoing import Outgoing
+from authapi.verify.claims import SCOPE_CLAIMS, ClaimsReader, nonempty_tuple
+from authapi.verify.http_client import HTTPClient
+from authapi.verify.keys import KeyCache, KeySet, RemoteKeys
 from authapi.verify.policy import ACCESS_TOKEN_TYPES, TokenPolicy
+from authapi.verify.ttl_cache import TTLCache
 
 _log = logging.getLogger("authapi.verify")
 
-_KNOWN_FOR = timedelta(minutes=1)
-_REFUSED = "a token is refused"
-_LEFT = "a token is left to other strategies"
+_CACHE_TTL = timedelta(minutes=1)
+_REJECTED = "token rejected"
+_DEFERRED = "token left to other strategies"
 
 
 class RemoteJWT(Strategy):
-    """Bearer tokens that `issuer` has signed for one of `audience`.
+    """Authenticates callers by JWTs that `issuer` signed for one of `audience` (RFC 9068).
 
-    `issuer` is compared letter by letter, with `iss` and with what the issuer says of itself. With
-    `{tenantid}` as a segment of its path it stands for every tenant of Microsoft Entra, or for
-    `tenants`: that segment of `iss` must be the claim `tid`, a UUID.
-    `audience` is what `aud` must have one of. Where an issuer writes no `aud`, leave it out and
-    name `client_ids`: tokens with `aud` are refused then. With both, both are checked. Each of
-    `client_claims` that is in a token must name one of `client_ids`, and one must be there.
-    `required_claims` must be there with these values.
+    **Issuer.** `issuer` must equal `iss`, and the `issuer` in the metadata of the issuer, exactly.
+    If a segment of its path is `{tenantid}`, it matches every tenant of Microsoft Entra, or only
+    `tenants`: that segment of `iss` must equal the claim `tid`, a UUID.
 
-    `jwks_url` is looked up at the issuer unless given. Both are https, or http on loopback;
-    `allow_http` also takes http elsewhere, where no attacker can change what is sent.
-    `algorithms` are what signatures may be by. A key is good for the `alg` of its JWK, and without
-    one for those that fit its type.
-    `types` are what `typ` may be, in any case and with or without `application/`; None stands for
-    its absence. Where that lets ID tokens in, only `audience` keeps them out: see docs/verify.md.
-    `leeway`, a minute at most, is how far clocks may differ, for `exp`, `nbf` and `iat` alike;
-    without it, `exp` is exact and the others may lie 30 seconds ahead. `max_lifetime` bounds
-    `exp - iat`.
-    `scope_claims` name the claims that scopes are read from, as text or lists. A name is looked
-    for among the claims first and is else a dotted path, as `realm_access.roles`.
+    **Audience.** `aud` must contain one of `audience`. For an issuer that writes no `aud`, omit
+    `audience` and set `client_ids`: tokens with an `aud` are then rejected. If both are set, both
+    are checked. Each of `client_claims` that a token contains must be one of `client_ids`, and a
+    token must contain at least one of them. `required_claims` must be present with these values.
 
-    With `subjects_are_ids`, a `sub` that is a UUID is the id of the user, which is so for authapi;
-    any other, and without it all, are made one from issuer and `sub`. Behind `{tenantid}` there are
-    several issuers, so ids are always made. `known_callers` are remembered for a minute, so that
-    their next request costs no signature.
+    **Keys.** `jwks_url` is read from the metadata of the issuer unless it is set. The URLs must be
+    https, or http on loopback; `allow_http` permits http for other hosts, in networks where no
+    attacker can change traffic. Signatures must use one of `algorithms`. A key verifies the `alg`
+    of its JWK only, or without one, the algorithms that fit its type. `cache` sets how long keys
+    are cached.
 
-    Raises ConfigurationError for what does not fit.
+    **Header and times.** `typ` must be one of `types`, compared without case and with or without
+    `application/`; None in `types` permits a missing `typ`. If `types` permit ID tokens, only
+    `audience` excludes them: see docs/verify.md. `leeway`, at most one minute, is the permitted
+    clock difference for `exp`, `nbf` and `iat`. Without it, `exp` is exact, and `nbf` and `iat` may
+    be 30 seconds in the future. `max_lifetime` limits `exp - iat`.
+
+    **Scopes.** Scopes are read from `scope_claims`, each a string or a list. An entry is the name
+    of a claim, or else a dotted path such as `realm_access.roles`.
+
+    **Users.** With `subjects_are_ids`, a `sub` that is a UUID becomes the id of the user, as
+    authapi writes it. Otherwise the id is derived from issuer and `sub`, always so with
+    `{tenantid}`. The identities of up to `known_callers` tokens are cached for one minute, so that
+    their next request verifies no signature.
+
+    Raises ConfigurationError if a parameter is not permitted, or contradicts another.
     """
 
     def __init__(
@@ -79,7 +83,7 @@ class RemoteJWT(Strategy):
         cache: KeyCache | None = None,
         known_callers: int = 10_000,
     ) -> None:
-        # No services: there is no database behind this strategy.
+        # Without services, because this strategy needs no database.
         policy = TokenPolicy(
             issuer=issuer,
             audience=audience,
@@ -101,26 +105,25 @@ class RemoteJWT(Strategy):
         self.issuer = issuer
         self.subjects_are_ids = subjects_are_ids and not policy.is_template
         self._expected = policy.expected()
-        self._late = policy.late
-        self._outgoing = Outgoing(timeout=cache.timeout)
-        self._keys = RemoteKeys(policy.key_source(self._outgoing), cache, issuer=issuer)
-        scopes = several(scope_claims, "scope_claims")
-        self._reader = Reader(name, issuer, self.subjects_are_ids, scopes)
-        self._known: Memory[Identity] = Memory(size=known_callers, longest=_KNOWN_FOR)
-        self._known_under: Ring = {}
-        self._others: tuple[RemoteJWT, ...] = ()
+        self._exp_leeway = policy.exp_leeway
+        self._client = HTTPClient(timeout=cache.timeout)
+        self._keys = RemoteKeys(policy.key_source(self._client), cache, issuer=issuer)
+        scopes = nonempty_tuple(scope_claims, "scope_claims")
+        self._claims_reader = ClaimsReader(name, issuer, self.subjects_are_ids, scopes)
+        self._identities: TTLCache[Identity] = TTLCache(size=known_callers, ttl=_CACHE_TTL)
+        self._identities_keys: KeySet = {}
+        self._other_strategies: tuple[RemoteJWT, ...] = ()
 
-    def stand_beside(self, others: Iterable["RemoteJWT"]) -> None:
-        """Set the other strategies of the application that verify JWTs.
+    def set_other_strategies(self, others: Iterable["RemoteJWT"]) -> None:
+        """Sets the other strategies of the application that verify JWTs.
 
-        A token that one of them could verify is theirs to refuse: `authenticate` gives None for it.
-        A token that none can verify is refused all the same, as the resolver takes a bearer token
-        that no strategy recognises for a bad one.
+        For a token that one of them may accept, `authenticate` returns None. A token that none of
+        them accepts is still rejected: the resolver rejects a bearer token without an identity.
         """
-        self._others = tuple(others)
+        self._other_strategies = tuple(others)
 
-    def limit(self, max_length: int) -> None:
-        """Set how many characters a token may have."""
+    def set_max_length(self, max_length: int) -> None:
+        """Sets the longest permitted token, in characters."""
         self._expected = replace(self._expected, max_length=max_length)
 
     async def start(self) -> None:
@@ -128,37 +131,40 @@ class RemoteJWT(Strategy):
 
     async def stop(self) -> None:
         await self._keys.stop()
-        await self._outgoing.close()
+        await self._client.close()
 
     async def authenticate(self, connection: HTTPConnection) -> Identity | None:
         token = bearer_credential(connection)
         if token is None:
             return None
         if token.count(".") != 2:
-            self._tell(_LEFT, jws.Check.FORMAT)
+            self._log_decision(_DEFERRED, jws.Check.FORMAT)
             return None
-        ring = await self._keys.current()
+        key_set = await self._keys.current()
         try:
-            return self._verified(token, ring)
+            return self._accept(token, key_set)
         except UnknownKey:
             pass
-        except TokenError as refusal:
-            self._refuse(token, ring, refusal)
+        except TokenError as error:
+            self._reject(token, key_set, error)
             return None
-        if any(self._leaves(token, other, other.signed(token)) for other in self._others):
+        if any(
+            self._belongs_to(token, other, other.check_signature(token))
+            for other in self._other_strategies
+        ):
             return None
         try:
-            ring = await self._keys.look_again(ring)
+            key_set = await self._keys.refresh(key_set)
         except IssuerUnavailable:
-            # Another issuer may have published the key meanwhile.
-            for other in self._others:
-                if self._leaves(token, other, await other.signed_by_now(token)):
+            # The key may be a new key of another issuer.
+            for other in self._other_strategies:
+                if self._belongs_to(token, other, await other.check_signature_with_refresh(token)):
                     return None
             raise
         try:
-            return self._verified(token, ring)
-        except TokenError as refusal:
-            self._refuse(token, ring, refusal)
+            return self._accept(token, key_set)
+        except TokenError as error:
+            self._reject(token, key_set, error)
             return None
 
     def recall(self, connection: HTTPConnection) -> Identity | Unknown | None:
@@ -166,63 +172,67 @@ class RemoteJWT(Strategy):
         if token is None or token.count(".") != 2:
             return None
         credential = hash_secret(token)
-        found = self.remembered(credential)
+        found = self.cached_identity(credential)
         if found is None:
-            if any(other.remembered(credential) for other in self._others):
+            if any(other.cached_identity(credential) for other in self._other_strategies):
                 return None
             return Unknown.ASK
-        # Keys are read again beside a request, also if every caller is known.
-        return Unknown.ASK if self._keys.are_due else found
+        # Only `authenticate` reads the keys again, so it must run although the token is cached.
+        return Unknown.ASK if self._keys.is_refresh_due else found
 
-    def remembered(self, credential: SecretHash) -> Identity | None:
-        """Who presented this a moment ago, while the keys are those that it was verified with."""
-        if self._keys.at_hand() is not self._known_under:
+    def cached_identity(self, credential: SecretHash) -> Identity | None:
+        """Returns the cached identity, if the key set that verified its token is still in use."""
+        if self._keys.cached() is not self._identities_keys:
             return None
-        return self._known.recall(credential)
+        return self._identities.get(credential)
 
-    def trusts(self, signed: jws.Verified) -> bool:
-        """Whether the `iss` of a token that some issuer has signed is the one that counts here."""
-        return jws.issuer_holds(signed.claims, self._expected, 0)
+    def trusts_issuer_of(self, signed: jws.VerifiedToken) -> bool:
+        """Whether the `iss` of a token with a valid signature is the issuer of this strategy."""
+        return jws.has_expected_issuer(signed.claims, self._expected, 0)
 
-    def signed(self, token: str) -> jws.Verified | None:
-        """What a token says that one of the keys at hand has signed, be it for this service or not.
+    def check_signature(self, token: str) -> jws.VerifiedToken | None:
+        """Returns the token if one of the cached keys has signed it, else None.
 
-        None for any other token.
+        Its claims are not checked: it may be meant for another service.
         """
-        return self._signed_under(token, self._keys.at_hand())
+        return self._verify_signature(token, self._keys.cached())
 
-    async def signed_by_now(self, token: str) -> jws.Verified | None:
-        """The same, with keys that are read again if none at hand has signed it."""
-        ring = self._keys.at_hand()
-        found = self._signed_under(token, ring)
-        if found is not None:
-            return found
+    async def check_signature_with_refresh(self, token: str) -> jws.VerifiedToken | None:
+        """Does the same, and reads the keys again if no cached key has signed the token.
+
+        Returns None if the issuer is unavailable.
+        """
+        key_set = self._keys.cached()
+        signed = self._verify_signature(token, key_set)
+        if signed is not None:
+            return signed
         try:
-            return self._signed_under(token, await self._keys.look_again(ring))
+            return self._verify_signature(token, await self._keys.refresh(key_set))
         except IssuerUnavailable:
             return None
 
-    def can_verify(self, token: str) -> bool:
-        """Whether this token is good, as far as the keys at hand tell."""
+    def accepts(self, token: str) -> bool:
+        """Whether this token passes all checks with the cached keys."""
         try:
-            self._claims(token, self._keys.at_hand())
+            self._claims(token, self._keys.cached())
         except TokenError:
             return False
         return True
 
-    def may_verify(self, token: str, signed: jws.Verified) -> bool:
-        """Whether this token is good here, or may be with a key that is not at hand.
+    def may_accept(self, token: str, signed: jws.VerifiedToken) -> bool:
+        """Whether this token passes all checks with the cached keys, or has an unknown key.
 
-        `signed` is the same token, signed by a key of another issuer: its `iss` can be relied on.
+        `signed` is the same token, whose signature another strategy has verified: its `iss` can
+        be trusted.
         """
-        if not self.trusts(signed):
+        if not self.trusts_issuer_of(signed):
             return False
         try:
-            self._claims(token, self._keys.at_hand())
+            self._claims(token, self._keys.cached())
         except UnknownKey:
             return True
-        except TokenError as refusal:
-            self._tell(_REFUSED, refusal.check)
+        except TokenError as error:
+            self._log_decision(_REJECTED, error.check)
             return False
         return True
 
@@ -234,55 +244,58 @@ class RemoteJWT(Strategy):
             "type": "http",
             "scheme": "bearer",
             "bearerFormat": "JWT",
-            "description": f"A JWT of {self.issuer} for {', '.join(self._meant_for)}.",
+            "description": f"JWT issued by {self.issuer} for {', '.join(self._recipients)}.",
         }
 
     @property
-    def _meant_for(self) -> Collection[str]:
+    def _recipients(self) -> Collection[str]:
         return self._expected.audiences or self._expected.clients
 
-    def _claims(self, token: str, ring: Ring) -> Mapping[str, object]:
-        moment = now().timestamp()
-        return jws.verify(token, keys=ring, expected=self._expected, now=moment).claims
+    def _claims(self, token: str, key_set: KeySet) -> Mapping[str, object]:
+        timestamp = now().timestamp()
+        return jws.verify(token, keys=key_set, expected=self._expected, now=timestamp).claims
 
-    def _verified(self, token: str, ring: Ring) -> Identity:
-        # Nothing here waits, so `ring` is what is at hand when the caller is remembered under it.
-        identity = self._reader.identity(self._claims(token, ring))
-        if ring is not self._known_under:
-            self._known.forget()
-            self._known_under = ring
-        ends = None if identity.expires_at is None else identity.expires_at + self._late
-        self._known.keep(hash_secret(token), identity, expires_at=ends)
+    def _accept(self, token: str, key_set: KeySet) -> Identity:
+        # Without `await`, so `key_set` is still the cached one when the identity is stored.
+        identity = self._claims_reader.read_identity(self._claims(token, key_set))
+        if key_set is not self._identities_keys:
+            self._identities.clear()
+            self._identities_keys = key_set
+        expires_at = None if identity.expires_at is None else identity.expires_at + self._exp_leeway
+        self._identities.put(hash_secret(token), identity, expires_at=expires_at)
         return identity
 
-    def _refuse(self, token: str, ring: Ring, refusal: TokenError) -> None:
-        """Raise InvalidCredential, unless the token may be for another strategy.
+    def _reject(self, token: str, key_set: KeySet, error: TokenError) -> None:
+        """Raises InvalidCredential unless another strategy may accept the token.
 
-        A token that a key of this issuer has signed is for another strategy only if that trusts the
-        same `iss`: one with other audiences, or of an issuer that shares its keys. What is signed
-        by an unknown key is for each of them to say.
+        A token with a valid signature of this issuer is left only to a strategy that trusts the
+        same `iss`: one with another audience, or for an issuer with the same keys. A token with an
+        unknown key is left to all of them.
         """
-        signed = self._signed_under(token, ring) if self._others else None
+        signed = self._verify_signature(token, key_set) if self._other_strategies else None
         if signed:
-            leaves = any(other.may_verify(token, signed) for other in self._others)
+            is_left = any(other.may_accept(token, signed) for other in self._other_strategies)
         else:
-            leaves = bool(self._others)
-        self._tell(_LEFT if leaves else _REFUSED, refusal.check)
-        if not leaves:
+            is_left = bool(self._other_strategies)
+        self._log_decision(_DEFERRED if is_left else _REJECTED, error.check)
+        if not is_left:
             raise InvalidCredential
 
-    def _leaves(self, token: str, other: "RemoteJWT", signed: jws.Verified | None) -> bool:
-        """Whether a token with a key that is unknown here is for `other`, which has `signed` it."""
-        return signed is not None and (not self.trusts(signed) or other.can_verify(token))
+    def _belongs_to(self, token: str, other: "RemoteJWT", signed: jws.VerifiedToken | None) -> bool:
+        """Whether `other` decides on a token with an unknown key.
 
-    def _signed_under(self, token: str, ring: Ring) -> jws.Verified | None:
+        `signed` is the token, if a key of `other` has signed it.
+        """
+        return signed is not None and (not self.trusts_issuer_of(signed) or other.accepts(token))
+
+    def _verify_signature(self, token: str, key_set: KeySet) -> jws.VerifiedToken | None:
         try:
-            parts = jws.split(token, self._expected)
-            key = jws.signing_key(parts, ring, self._expected)
-            return jws.Verified(jws.claims_of(parts), key)
+            parts = jws.parse(token, self._expected)
+            key = jws.find_key(parts, key_set, self._expected)
+            return jws.VerifiedToken(jws.parse_claims(parts), key)
         except TokenError:
             return None
 
-    def _tell(self, what: str, check: str) -> None:
-        # Which check failed, and nothing that is in the token.
+    def _log_decision(self, what: str, check: str) -> None:
+        # Logs which check failed, and no content of the token.
         _log.debug(what, extra={"strategy": self.name, "issuer": self.issuer, "check": check})

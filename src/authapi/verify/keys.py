@@ -1,15 +1,14 @@
-"""The keys of an issuer, kept in memory, and asked for again as seldom as can be.
+"""A cache of the key set of one issuer.
 
-What decides:
-
-* They are kept for as long as the issuer says (`max-age`), within bounds. In the last quarter of
-  that they are read again beside a request; after it, a request waits for that. So a key that was
-  withdrawn is refused from then on, and no request waits as long as there are some.
-* However many want them, they are asked for once at a time.
-* A key that is not among them may be new, or made up. So it makes us look again, once in
-  `look_again`, whoever sends it and however often.
-* While the issuer is away it is asked again after 1, 2, 4 up to 60 seconds. What it published goes
-  on being good for `outage`. A key that it did not publish can be neither accepted nor refused.
+* The cache keeps the key set for the `max-age` of the response, within the bounds of `KeyCache`. In
+  the last quarter of that time it reads the key set again in the background; afterwards requests
+  wait for the result. A withdrawn key is therefore rejected after that time at the latest.
+* At most one read is under way at a time; all requests share its result.
+* A token may name a key that is not in the key set: a new key, or an invented one. Such tokens
+  trigger a read at most once in `KeyCache.look_again`, independent of the number of requests.
+* While the issuer is unavailable, reads are retried after 1, 2, 4 up to 60 seconds. The cached keys
+  stay valid for `KeyCache.outage`. A token with an unknown key can then be neither accepted nor
+  rejected, so the request gets IssuerUnavailable.
 """
 
 import asyncio
@@ -21,38 +20,39 @@ from time import monotonic
 
 from authapi.crypto.jwk import VerifyingKey
 from authapi.errors import ConfigurationError, IssuerUnavailable
+from authapi.verify.http_client import Backoff, RequestFailed
 from authapi.verify.metadata import KeySource, Published
-from authapi.verify.outgoing import Backoff, Unreachable
 
 _log = logging.getLogger("authapi.verify")
 
-Ring = Mapping[str, VerifyingKey]
+KeySet = Mapping[str, VerifyingKey]
+"""The keys of an issuer by `kid`."""
 
-_NOTHING: Ring = {}
-_UNTOLD = timedelta(minutes=5)
-"""For how long keys are kept of which the issuer does not say it."""
-_MOST_BACKOFF = 60.0
-_EARLY = 0.75
-"""The part of their time after which keys are read again."""
+_EMPTY: KeySet = {}
+_DEFAULT_MAX_AGE = timedelta(minutes=5)
+"""How long keys are kept if the response has no `max-age`."""
+_MAX_BACKOFF = 60.0
+_REFRESH_AFTER = 0.75
+"""The fraction of that time after which keys are read again in the background."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyCache:
-    """How long the keys of an issuer are kept, and how often it is asked for them.
+    """How long the keys of an issuer are cached, and how often they are requested.
 
-    Raises ConfigurationError for times that are not positive, or contradict one another.
+    Raises ConfigurationError unless all times are positive and least <= most <= outage.
     """
 
     least: timedelta = timedelta(minutes=1)
-    """They are kept for this long, whatever the issuer says."""
+    """The least time that keys are kept, also if `max-age` is shorter."""
     most: timedelta = timedelta(hours=1)
-    """And for this long at most: how late a withdrawn key is refused."""
+    """The longest time that keys are kept, and that a withdrawn key is accepted."""
     outage: timedelta = timedelta(days=1)
-    """How long those known are good while the issuer cannot be asked."""
+    """How long cached keys stay valid while the issuer is unavailable."""
     look_again: timedelta = timedelta(seconds=10)
-    """How often unknown keys may make us ask."""
+    """The least time between two reads that are caused by unknown keys."""
     timeout: timedelta = timedelta(seconds=5)
-    """For one look at the issuer, its metadata included."""
+    """Limit for one read, including the metadata."""
 
     def __post_init__(self) -> None:
         if any(getattr(self, item.name) <= timedelta(0) for item in fields(self)):
@@ -62,130 +62,136 @@ class KeyCache:
 
 
 class RemoteKeys:
-    """The keys of one issuer."""
+    """Caches the key set of one issuer."""
 
     def __init__(self, source: KeySource, cache: KeyCache, *, issuer: str) -> None:
         self._source = source
         self._cache = cache
         self._issuer = issuer
-        self._ring = _NOTHING
+        self._key_set = _EMPTY
         self._read_at: float | None = None
-        self._early_at = self._stale_at = 0.0
-        self._backoff = Backoff(most=_MOST_BACKOFF)
-        self._wrong: ConfigurationError | None = None
-        self._reading: asyncio.Task[None] | None = None
+        self._refresh_at = self._stale_at = 0.0
+        self._backoff = Backoff(max_delay=_MAX_BACKOFF)
+        self._configuration_error: ConfigurationError | None = None
+        self._read_task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Read them, if the issuer is there: it may well be started later.
+        """Reads the keys. An unavailable issuer is no error, because it may start later.
 
-        Raises ConfigurationError if another issuer answers.
+        Raises ConfigurationError if the metadata belongs to another issuer.
         """
-        self._reading = None  # of an event loop that is over, if there is one
-        await asyncio.shield(self._begin())
-        if self._wrong is not None:
-            raise self._wrong
+        self._read_task = None  # a task of an earlier event loop
+        await asyncio.shield(self._start_read())
+        if self._configuration_error is not None:
+            raise self._configuration_error
 
     async def stop(self) -> None:
-        """End what is under way; what is known stays known."""
-        reading, self._reading = self._reading, None
-        if reading is not None:
-            reading.cancel()
-            await asyncio.wait([reading])
+        """Cancels a read that is under way. Cached keys stay cached."""
+        task, self._read_task = self._read_task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
 
-    def at_hand(self) -> Ring:
-        """Those that are good without asking anybody."""
+    def cached(self) -> KeySet:
+        """Returns the cached keys without a request: none before a read and after `outage`."""
         if self._read_at is None:
-            return _NOTHING
+            return _EMPTY
         is_good = monotonic() < self._read_at + self._cache.outage.total_seconds()
-        return self._ring if is_good else _NOTHING
+        return self._key_set if is_good else _EMPTY
 
     @property
-    def are_due(self) -> bool:
-        """Whether it is time to ask `current` again."""
-        return self._reading is None and monotonic() >= self._early_at and self._backoff.is_over
+    def is_refresh_due(self) -> bool:
+        """Whether the next call of `current` starts a read."""
+        is_idle = self._read_task is None and self._backoff.is_elapsed
+        return is_idle and monotonic() >= self._refresh_at
 
-    async def current(self) -> Ring:
-        """Those at hand, read again if it is time to; empty while there are none."""
-        if self._read_at is None:
-            return _NOTHING
-        reading = self._begin() if self.are_due else self._reading
-        if reading is not None and monotonic() >= self._stale_at and not self._backoff.failures:
-            await asyncio.shield(reading)
-        return self.at_hand()
+    async def current(self) -> KeySet:
+        """Returns the keys, after a read if they are stale. Empty until a read has succeeded.
 
-    async def look_again(self, seen: Ring) -> Ring:
-        """Those that the issuer has by now, as `seen` lacks one; `seen` if it was asked just now.
-
-        Raises IssuerUnavailable if it cannot be asked.
+        If a read is due and the keys are not stale, it runs in the background. Never raises.
         """
-        reading = self._reading
-        if reading is None:
-            if (known := self.at_hand()) is not seen:
-                return known  # somebody else has looked meanwhile
-            if not self._backoff.is_over:
+        if self._read_at is None:
+            return _EMPTY
+        task = self._start_read() if self.is_refresh_due else self._read_task
+        if task is not None and monotonic() >= self._stale_at and not self._backoff.failures:
+            await asyncio.shield(task)
+        return self.cached()
+
+    async def refresh(self, seen: KeySet) -> KeySet:
+        """Returns the keys, read again unless they were read a moment ago.
+
+        `seen` is the key set in which the caller missed a key. Raises IssuerUnavailable if the
+        issuer does not give a usable response, or is in backoff after failures.
+        """
+        task = self._read_task
+        if task is None:
+            if (cached := self.cached()) is not seen:
+                return cached  # another request has read them meanwhile
+            if not self._backoff.is_elapsed:
                 raise IssuerUnavailable(retry_after=self._backoff.retry_after)
-            if not self._backoff.failures and self._was_read_just_now():
-                return known
-            reading = self._begin()
-        await asyncio.shield(reading)
+            if not self._backoff.failures and self._was_read_recently():
+                return cached
+            task = self._start_read()
+        await asyncio.shield(task)
         if self._backoff.failures:
             raise IssuerUnavailable(retry_after=self._backoff.retry_after)
-        return self.at_hand()
+        return self.cached()
 
-    def _was_read_just_now(self) -> bool:
+    def _was_read_recently(self) -> bool:
         if self._read_at is None:
             return False
         return monotonic() < self._read_at + self._cache.look_again.total_seconds()
 
-    def _begin(self) -> asyncio.Task[None]:
-        # A task of its own: whoever waits may hang up, and the others still get what they wait for.
-        if self._reading is None:
-            self._reading = asyncio.create_task(self._read(), name=f"keys of {self._issuer}")
-            self._reading.add_done_callback(self._has_ended)
-        return self._reading
+    def _start_read(self) -> asyncio.Task[None]:
+        # A separate task: if a waiting client disconnects, the other requests still get the result.
+        if self._read_task is None:
+            self._read_task = asyncio.create_task(self._read(), name=f"keys of {self._issuer}")
+            self._read_task.add_done_callback(self._clear_task)
+        return self._read_task
 
-    def _has_ended(self, reading: asyncio.Task[None]) -> None:
-        # A callback, as a task that is cancelled before its first step runs none of its own code.
-        if self._reading is reading:
-            self._reading = None
+    def _clear_task(self, task: asyncio.Task[None]) -> None:
+        # A callback, because a task that is cancelled before its first step never runs `finally`.
+        if self._read_task is task:
+            self._read_task = None
 
     async def _read(self) -> None:
-        self._wrong = None
+        self._configuration_error = None
         try:
             async with asyncio.timeout(self._cache.timeout.total_seconds()):
                 published = await self._source.read()
         except Exception as error:
-            # Whatever it was, the issuer could not be asked. Its class only, or our own words.
-            self._wrong = error if isinstance(error, ConfigurationError) else None
-            ours = isinstance(error, ConfigurationError | Unreachable)
-            self._backoff.failed()
+            # Other errors are logged by class only: their text may repeat the response.
+            self._configuration_error = error if isinstance(error, ConfigurationError) else None
+            has_own_text = isinstance(error, ConfigurationError | RequestFailed)
+            self._backoff.record_failure()
             _log.log(
-                logging.ERROR if self._wrong else logging.WARNING,
-                "the keys of an issuer cannot be read",
+                logging.ERROR if self._configuration_error else logging.WARNING,
+                "issuer keys not available",
                 extra={
                     "issuer": self._issuer,
-                    "cause": str(error) if ours else type(error).__name__,
+                    "cause": str(error) if has_own_text else type(error).__name__,
                 },
             )
         else:
-            self._backoff.succeeded()
-            self._keep(published)
+            self._backoff.record_success()
+            self._store(published)
 
-    def _keep(self, published: Published) -> None:
+    def _store(self, published: Published) -> None:
         if not published.keys:
-            _log.warning("an issuer publishes no usable keys", extra={"issuer": self._issuer})
-        if _uses(published.keys) != _uses(self._ring):
-            # Only then: what was verified with the same keys stays verified.
-            self._ring = published.keys
-        told = _UNTOLD if published.max_age is None else published.max_age
-        kept = min(max(told, self._cache.least), self._cache.most).total_seconds()
+            _log.warning("issuer publishes no usable keys", extra={"issuer": self._issuer})
+        if _fingerprint(published.keys) != _fingerprint(self._key_set):
+            # Same object while the keys are the same: identities cached under it stay valid.
+            self._key_set = published.keys
+        max_age = _DEFAULT_MAX_AGE if published.max_age is None else published.max_age
+        lifetime = min(max(max_age, self._cache.least), self._cache.most).total_seconds()
         self._read_at = monotonic()
-        self._early_at = self._read_at + kept * _EARLY
-        self._stale_at = self._read_at + kept
+        self._refresh_at = self._read_at + lifetime * _REFRESH_AFTER
+        self._stale_at = self._read_at + lifetime
 
 
-def _uses(ring: Ring) -> Mapping[str, object]:
-    """What may be verified with the keys of a ring."""
+def _fingerprint(key_set: KeySet) -> Mapping[str, object]:
+    """Everything about a key set that decides whether it verifies a signature."""
     return {
-        kid: (key.jwk, frozenset(key.others), key.issuer, key.is_named) for kid, key in ring.items()
+        kid: (key.jwk, frozenset(key.other_algorithms), key.issuer, key.has_kid)
+        for kid, key in key_set.items()
     }

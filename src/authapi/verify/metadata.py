@@ -1,8 +1,8 @@
-"""Where an issuer keeps its keys, and which of them may be used.
+"""Finds the JWK set of an issuer, and selects the keys that signatures may use.
 
-The address is given, or found in the issuer's metadata (RFC 8414; OpenID Connect Discovery 1.0),
-which must say that it is the issuer that was configured, letter by letter (OWASP ASVS 10.5.3): else
-whoever answers there could name keys of their own.
+The URL is configured, or read from the metadata of the issuer (RFC 8414; OpenID Connect Discovery
+1.0). The `issuer` in the metadata must equal the configured issuer exactly (OWASP ASVS 10.5.3):
+otherwise another server that answers at the metadata URL could substitute its own keys.
 """
 
 import ipaddress
@@ -12,91 +12,99 @@ from dataclasses import dataclass
 from datetime import timedelta
 from urllib.parse import SplitResult, urlsplit
 
-from authapi.crypto.jwk import VERIFIED_ALGORITHMS, VerifyingKey, key_ring, read_jwk
+from authapi.crypto.jwk import VERIFIED_ALGORITHMS, VerifyingKey, keys_by_kid, read_jwk
 from authapi.crypto.jws import TENANT
-from authapi.errors import ConfigurationError, KeyRefused
-from authapi.verify.outgoing import Answer, Outgoing, Unreachable
+from authapi.errors import ConfigurationError, UnsupportedKey
+from authapi.verify.http_client import HTTPClient, RequestFailed, Response
 
 MAX_KEYS = 100
-"""In one JWK set. Reading one costs some ten microseconds."""
+"""Keys in one JWK set. Parsing one key takes about ten microseconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """The keys of an issuer, and for how long it says that they may be kept."""
+    """The usable keys of an issuer, and the `max-age` of its response."""
 
     keys: Mapping[str, VerifyingKey]
     max_age: timedelta | None
 
 
 class KeySource:
-    """Reads the keys of one issuer that may be used with `algorithms`.
+    """Reads the keys of one issuer that fit one of `algorithms`.
 
-    With `allow_http` its metadata may name an http address, unless the issuer itself is https.
+    With `allow_http`, `jwks_uri` in the metadata may be an http URL unless the issuer is https.
     """
 
     def __init__(
         self,
         issuer: str,
         jwks_url: str | None,
-        outgoing: Outgoing,
+        client: HTTPClient,
         *,
         algorithms: Collection[str] = VERIFIED_ALGORITHMS,
         allow_http: bool = False,
     ) -> None:
         self._issuer = issuer
-        self._given = jwks_url
-        self._found: str | None = None
-        self._outgoing = outgoing
+        self._jwks_url = jwks_url
+        self._discovered_url: str | None = None
+        self._client = client
         self._algorithms = frozenset(algorithms)
         self._allow_http = allow_http
 
     async def read(self) -> Published:
-        """Ask the issuer. Raises Unreachable, or ConfigurationError for the metadata of another."""
-        url = self._given or self._found or await self._discover()
-        self._found = None  # if this fails, it may have moved
-        answer = await self._outgoing.get(url)
-        keys = _usable(answer.document(), self._algorithms)
-        self._found = url
-        return Published(keys, _max_age(answer))
+        """Requests the JWK set, after its URL has been found.
+
+        Raises RequestFailed if the issuer does not give a usable response, ConfigurationError if
+        the metadata belongs to another issuer.
+        """
+        url = self._jwks_url or self._discovered_url or await self._discover()
+        self._discovered_url = None  # discovered again after a failure: the URL may have changed
+        response = await self._client.get(url)
+        keys = _usable_keys(response.document(), self._algorithms)
+        self._discovered_url = url
+        return Published(keys, _max_age(response))
 
     async def _discover(self) -> str:
-        others = False
+        has_other_issuer = False
         for url in metadata_urls(self._issuer):
-            answer = await self._outgoing.get(url)
-            if answer.status >= 500:
-                raise Unreachable(f"status {answer.status}")
+            response = await self._client.get(url)
+            if response.status >= 500:
+                raise RequestFailed(f"status {response.status}")
             try:
-                document = answer.document()
-            except Unreachable:
-                continue  # an issuer has one of the two kinds of metadata, or both
+                document = response.document()
+            except RequestFailed:
+                continue  # an issuer publishes at least one of the two kinds of metadata
             if document.get("issuer") != self._issuer:
-                others = True
+                has_other_issuer = True
                 continue
-            return self._checked(document.get("jwks_uri"))
-        if others:
+            return self._check_jwks_uri(document.get("jwks_uri"))
+        if has_other_issuer:
             raise ConfigurationError(
-                f"what {self._issuer} says of itself names another issuer: write it as it does"
+                f"the metadata of {self._issuer} names another issuer: configure the name that is"
+                " in the metadata"
             )
-        raise Unreachable("no metadata")
+        raise RequestFailed("no metadata")
 
-    def _checked(self, url: object) -> str:
+    def _check_jwks_uri(self, url: object) -> str:
         if not isinstance(url, str):
-            raise Unreachable("no jwks_uri")
+            raise RequestFailed("no jwks_uri")
         try:
-            checked_url(url, "jwks_uri", allow_http=self._allow_http)
-            clear = urlsplit(url).scheme == "http" and urlsplit(self._issuer).scheme == "https"
+            check_url(url, "jwks_uri", allow_http=self._allow_http)
+            schemes = urlsplit(self._issuer).scheme, urlsplit(url).scheme
         except ConfigurationError:
-            raise Unreachable("a jwks_uri that is not to be used") from None
-        if clear:  # a stranger to this machine has no business on its loopback
-            raise Unreachable("a jwks_uri that is not to be used")
+            raise RequestFailed("a jwks_uri that is not permitted") from None
+        if schemes == (
+            "https",
+            "http",
+        ):  # a remote issuer must not make this process request a loopback URL
+            raise RequestFailed("a jwks_uri that is not permitted")
         return url
 
 
 def metadata_urls(issuer: str) -> tuple[str, str]:
-    """Where the metadata of an issuer may be: RFC 8414, section 3; OpenID Discovery, section 4.
+    """Returns both metadata URLs: RFC 8414, section 3, and OpenID Connect Discovery, section 4.
 
-    Those for all tenants of Microsoft Entra are published for a tenant called `common`.
+    Microsoft Entra publishes the metadata for all tenants under a tenant named `common`.
     """
     parts = urlsplit(issuer.replace(TENANT, "common"))
     path = parts.path.rstrip("/")
@@ -105,11 +113,11 @@ def metadata_urls(issuer: str) -> tuple[str, str]:
     return inserted.geturl(), appended.geturl()
 
 
-def checked_url(url: str, what: str, *, allow_http: bool = False) -> str:
-    """`url`, if keys and claims may come from there: https, or this machine itself.
+def check_url(url: str, what: str, *, allow_http: bool = False) -> str:
+    """Returns `url` if it is https, or http on loopback.
 
-    With `allow_http` also plain http, for networks where no attacker can change what is sent.
-    Raises ConfigurationError, which does not repeat the URL.
+    `allow_http` permits plain http everywhere, for networks where no attacker can change traffic.
+    Raises ConfigurationError otherwise; its text names `what` and does not repeat the URL.
     """
     try:
         parts = urlsplit(url)
@@ -129,9 +137,12 @@ def checked_url(url: str, what: str, *, allow_http: bool = False) -> str:
     return url
 
 
-def checked_issuer(url: str, *, allow_http: bool = False) -> str:
-    """The same for an issuer, which has no query either (RFC 8414, section 2)."""
-    if urlsplit(checked_url(url, "the issuer", allow_http=allow_http)).query:
+def check_issuer(url: str, *, allow_http: bool = False) -> str:
+    """Returns the URL of an issuer, checked as in `check_url` (RFC 8414, section 2).
+
+    Raises ConfigurationError if the URL is not permitted or has a query.
+    """
+    if urlsplit(check_url(url, "the issuer", allow_http=allow_http)).query:
         raise ConfigurationError("the issuer must have no query")
     return url
 
@@ -144,29 +155,29 @@ def _is_loopback(parts: SplitResult) -> bool:
         return host == "localhost"
 
 
-def _usable(
+def _usable_keys(
     document: Mapping[str, object], algorithms: Collection[str]
 ) -> Mapping[str, VerifyingKey]:
     listed = document.get("keys")
     if not isinstance(listed, list) or len(listed) > MAX_KEYS:
-        raise Unreachable("no JWK set")
+        raise RequestFailed("no JWK set")
     keys = []
     for members in listed:
         try:
-            keys.append(read_jwk(members, algorithms=algorithms, must_be_named=False))
-        except KeyRefused:
-            continue  # for encryption, of another algorithm, too weak: not for us
+            keys.append(read_jwk(members, algorithms=algorithms, kid_required=False))
+        except UnsupportedKey:
+            continue  # an encryption key, another algorithm, or too weak
     counts = Counter(key.kid for key in keys)
-    # Which of two is meant cannot be known.
-    return key_ring(key for key in keys if counts[key.kid] == 1)
+    # Two keys with one `kid` are ambiguous, so neither is used.
+    return keys_by_kid(key for key in keys if counts[key.kid] == 1)
 
 
-def _max_age(answer: Answer) -> timedelta | None:
-    for directive in answer.cache_control.split(","):
+def _max_age(response: Response) -> timedelta | None:
+    for directive in response.cache_control.split(","):
         name, _, value = directive.strip().lower().partition("=")
         if name in {"no-store", "no-cache"}:
             return timedelta(0)
-        # Longer numbers are for ever, and no timedelta takes them.
+        # At most nine digits: timedelta cannot hold every longer number.
         if name == "max-age" and value.isascii() and value.isdigit() and len(value) <= 9:
             return timedelta(seconds=int(value))
     return None

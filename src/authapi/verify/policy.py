@@ -1,4 +1,4 @@
-"""What a token of another issuer has to be: the parameters of `RemoteJWT`, checked."""
+"""The rules that a JWT of another issuer must meet: the validated parameters of `RemoteJWT`."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -9,23 +9,23 @@ from authapi.crypto import jws
 from authapi.crypto.ids import read_uuid
 from authapi.crypto.jwk import VERIFIED_ALGORITHMS
 from authapi.errors import ConfigurationError
-from authapi.verify.claims import SCOPE_CLAIMS, several
-from authapi.verify.metadata import KeySource, checked_issuer, checked_url
-from authapi.verify.outgoing import Outgoing
+from authapi.verify.claims import SCOPE_CLAIMS, nonempty_tuple
+from authapi.verify.http_client import HTTPClient
+from authapi.verify.metadata import KeySource, check_issuer, check_url
 
 ACCESS_TOKEN_TYPES = ("at+jwt", "application/at+jwt")
 """The `typ` of access tokens (RFC 9068, section 2.1)."""
 
 _MAX_LEEWAY = timedelta(minutes=1)
-_AHEAD = timedelta(seconds=30)
-"""How far `nbf` and `iat` may lie ahead unless a leeway is given: clocks differ."""
+_DEFAULT_LEEWAY = timedelta(seconds=30)
+"""How far `nbf` and `iat` may be in the future if no leeway is given: clocks differ."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenPolicy:
-    """The parameters of `RemoteJWT` that decide on a token; their meaning stands there.
+    """The parameters of `RemoteJWT` that decide whether a token is accepted; documented there.
 
-    Raises ConfigurationError for what does not fit.
+    Raises ConfigurationError if a value is not permitted, or contradicts another.
     """
 
     issuer: str
@@ -43,71 +43,73 @@ class TokenPolicy:
     scope_claims: Collection[str] = SCOPE_CLAIMS
 
     def __post_init__(self) -> None:
-        checked_issuer(self.issuer, allow_http=self.allow_http)
+        check_issuer(self.issuer, allow_http=self.allow_http)
         if self.jwks_url is not None:
-            checked_url(self.jwks_url, "jwks_url", allow_http=self.allow_http)
+            check_url(self.jwks_url, "jwks_url", allow_http=self.allow_http)
         _check_template(self.issuer)
         if self.audience is None and not self.client_ids:
             raise ConfigurationError(
-                "a token must be for this service: name its audience, or client_ids where the"
-                " issuer writes no aud"
+                "a token must be for this service: set audience, or client_ids if the issuer"
+                " writes no aud"
             )
-        several(self.types, "types")
-        several(self.scope_claims, "scope_claims")
-        several(self.client_claims, "client_claims")
+        nonempty_tuple(self.types, "types")
+        nonempty_tuple(self.scope_claims, "scope_claims")
+        nonempty_tuple(self.client_claims, "client_claims")
         self._check_algorithms()
         self._check_tenants()
         self._check_required()
         if self.leeway is not None and not timedelta(0) <= self.leeway <= _MAX_LEEWAY:
-            raise ConfigurationError("leeway must lie between 0 and 60 seconds")
+            raise ConfigurationError("leeway must be between 0 and 60 seconds")
 
     @property
     def is_template(self) -> bool:
-        """Whether the issuer stands for several, one a tenant."""
+        """Whether the issuer contains `{tenantid}`, and so matches one issuer per tenant."""
         return jws.TENANT in self.issuer
 
     @property
-    def late(self) -> timedelta:
-        """How long after its `exp` a token is still accepted."""
+    def exp_leeway(self) -> timedelta:
+        """How long a token is accepted after its `exp`."""
         return self.leeway or timedelta(0)
 
-    def expected(self, *, max_length: int = jws.MAX_LENGTH) -> jws.Expected:
-        """What `jws.verify` has to ask of a token."""
-        ahead = (_AHEAD if self.leeway is None else self.leeway).total_seconds()
+    def expected(self, *, max_length: int = jws.MAX_LENGTH) -> jws.ValidationRules:
+        """Returns the rules in the form that `jws.verify` takes."""
+        future_leeway = (_DEFAULT_LEEWAY if self.leeway is None else self.leeway).total_seconds()
         lifetime = self.max_lifetime
-        return jws.Expected(
+        return jws.ValidationRules(
             issuer=self.issuer,
-            audiences=None if self.audience is None else several(self.audience, "audience"),
-            types=tuple(kind and jws.media_type(kind) for kind in several(self.types, "types")),
-            required=("iss", "sub"),
-            algorithms=several(self.algorithms, "algorithms"),
-            foreign=True,
-            clients=several(self.client_ids, "client_ids") if self.client_ids else (),
+            audiences=None if self.audience is None else nonempty_tuple(self.audience, "audience"),
+            types=tuple(
+                kind and jws.media_type(kind) for kind in nonempty_tuple(self.types, "types")
+            ),
+            identifiers=("iss", "sub"),
+            algorithms=nonempty_tuple(self.algorithms, "algorithms"),
+            external=True,
+            clients=nonempty_tuple(self.client_ids, "client_ids") if self.client_ids else (),
             client_claims=tuple(self.client_claims),
             claims=dict(self.required_claims),
             tenants=frozenset(self.tenants),
-            leeway=self.late.total_seconds(),
-            nbf_leeway=ahead,
-            iat_leeway=ahead,
+            leeway=self.exp_leeway.total_seconds(),
+            nbf_leeway=future_leeway,
+            iat_leeway=future_leeway,
             max_lifetime=None if lifetime is None else int(lifetime.total_seconds()),
             max_length=max_length,
         )
 
-    def key_source(self, outgoing: Outgoing) -> KeySource:
-        """Where the keys of the issuer are read from."""
+    def key_source(self, client: HTTPClient) -> KeySource:
+        """Returns the reader of the keys of the issuer, which sends its requests with `client`."""
         return KeySource(
             self.issuer,
             self.jwks_url,
-            outgoing,
+            client,
             algorithms=self.algorithms,
             allow_http=self.allow_http,
         )
 
     def _check_algorithms(self) -> None:
-        named = several(self.algorithms, "algorithms")
+        named = nonempty_tuple(self.algorithms, "algorithms")
         if unknown := [name for name in named if name not in VERIFIED_ALGORITHMS]:
             raise ConfigurationError(
-                f"algorithms: {', '.join(unknown)} not supported; there are "
+                f"algorithms: {', '.join(unknown)} not supported; supported are "
                 + ", ".join(VERIFIED_ALGORITHMS)
             )
 
@@ -120,11 +122,11 @@ class TokenPolicy:
     def _check_required(self) -> None:
         for value in self.required_claims.values():
             if not isinstance(value, str | int | bool):
-                raise ConfigurationError("required_claims have texts, integers or booleans")
+                raise ConfigurationError("required_claims must be strings, integers or booleans")
 
 
 def _check_template(issuer: str) -> None:
-    # A whole segment of the path, so that a tenant can change neither the host nor another segment.
+    # A whole segment of the path, so that a tenant cannot change the host or another segment.
     segments = urlsplit(issuer).path.split("/")
     rest = issuer.replace(jws.TENANT, "", 1) if segments.count(jws.TENANT) == 1 else issuer
     if "{" in rest or "}" in rest:

@@ -1,4 +1,4 @@
-"""Composition of a service that only trusts: strategies, gates and the edge, and nothing below."""
+"""Composition of a resource server: strategies, dependencies and middleware, without services."""
 
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
@@ -6,22 +6,22 @@ from contextlib import asynccontextmanager
 from fastapi import APIRouter, FastAPI
 
 from authapi.errors import ConfigurationError
-from authapi.settings import EdgeSettings, load_edge_settings, warn_of_unknown_settings
+from authapi.settings import EdgeSettings, load_edge_settings, warn_unknown_settings
 from authapi.strategies.base import Strategy
 from authapi.strategies.registry import Registry
 from authapi.verify.introspection import RemoteIntrospection
 from authapi.verify.jwt import RemoteJWT
 from authapi.web.challenges import RESOURCE_METADATA
 from authapi.web.context import Runtime
-from authapi.web.installation import Installation, chosen
+from authapi.web.installation import Installation, select_units
 from authapi.web.routes import docs
 from authapi.web.routes.health import live
 from authapi.web.routes.oauth.well_known import add_resource_metadata
 from authapi.web.routing import AuthAPIRoute
 
 _health = APIRouter(route_class=AuthAPIRoute, tags=["health"])
-# Alive, and no more: an issuer that is away is no reason to take requests elsewhere, where it is
-# away as well.
+# Liveness only: an unavailable issuer is unavailable for every instance, so a readiness check would
+# take all of them out of the load balancer.
 _health.add_api_route("/health/live", live, methods=["GET"])
 
 _metadata = APIRouter(route_class=AuthAPIRoute, tags=["metadata"])
@@ -35,59 +35,60 @@ UNITS: Mapping[str, APIRouter] = {
 
 
 class ResourceServer:
-    """Authentication for an application whose callers are known to somebody else.
+    """Authentication for an application that accepts the tokens of other issuers.
 
         auth = ResourceServer(RemoteJWT(issuer="https://auth.example.com", audience="orders"))
         app = FastAPI(lifespan=auth.lifespan)
         auth.install(app)
 
-    `strategies` are asked in this order, and are what `current_user("name")` names. `settings` come
-    from the environment unless given. Raises ConfigurationError for settings or strategies that do
-    not fit.
+    The strategies are tried in this order; `current_user("name")` selects one by name. Settings are
+    read from the environment unless given. Raises ConfigurationError if a setting is invalid, or
+    two strategies have the same name or could give two users the same id.
     """
 
     def __init__(self, *strategies: Strategy, settings: EdgeSettings | None = None) -> None:
         if not strategies:
-            raise ConfigurationError("a resource server needs a strategy to recognise callers by")
+            raise ConfigurationError("a resource server needs at least one strategy")
         self.settings = settings or load_edge_settings()
         self.runtime = Runtime(self.settings, Registry(strategies))
         self._installation = Installation(self.runtime)
         _check_subjects(strategies)
         remote = [strategy for strategy in strategies if isinstance(strategy, RemoteJWT)]
         for strategy in remote:
-            strategy.stand_beside(other for other in remote if other is not strategy)
-            strategy.limit(self.settings.max_credential_bytes)
+            strategy.set_other_strategies(other for other in remote if other is not strategy)
+            strategy.set_max_length(self.settings.max_credential_bytes)
 
     def install(self, app: FastAPI, *, include: Collection[str] | None = None) -> None:
-        """Add the edge, the error handlers, the OpenAPI security and our few routes to `app`.
+        """Adds middleware, error handlers, OpenAPI security and the built-in routes to `app`.
 
-        `include` names the units of routes to add (`authapi.verify.server.UNITS`), by default all.
-        `/docs` is left to an application that has a docs page of its own.
+        `include` selects units of routes by name (`authapi.verify.server.UNITS`), by default all.
+        `/docs` is not added to an application that has its own docs page. Raises
+        ConfigurationError if `include` names an unknown unit.
         """
-        self._installation.install(app, chosen(UNITS, include, app, self.settings))
+        self._installation.install(app, select_units(UNITS, include, app, self.settings))
 
     @asynccontextmanager
     async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
-        """Look for the issuers, which may be away; close the connections after the last request.
+        """Starts the strategies, and stops them after the last request.
 
-        Raises ConfigurationError if a route asks for a strategy that there is not, or another
-        issuer answers in place of one.
+        An unavailable issuer is no error. Raises ConfigurationError if a route requires an unknown
+        strategy or scope, or the metadata of an issuer belongs to another issuer.
         """
         self._installation.check()
-        warn_of_unknown_settings(type(self.settings))
+        warn_unknown_settings(type(self.settings))
         async with self._installation.started():
             yield
 
 
 def _check_subjects(strategies: Collection[Strategy]) -> None:
-    # Two issuers could call two people by one id (OWASP ASVS 6.8.1).
+    # Two issuers could give the same id to two users (OWASP ASVS 6.8.1).
     issuers = {
-        strategy.issuer or strategy.name  # one that is not named may be any
+        strategy.issuer or strategy.name  # an unnamed issuer counts as a separate one
         for strategy in strategies
         if isinstance(strategy, RemoteJWT | RemoteIntrospection) and strategy.subjects_are_ids
     }
     if len(issuers) > 1:
         raise ConfigurationError(
-            "only one issuer may give ids of users: name the issuer of every strategy, and set "
-            "subjects_are_ids=False for the others"
+            "only one issuer may provide user ids: set the issuer of every strategy, and "
+            "subjects_are_ids=False for all but one"
         )

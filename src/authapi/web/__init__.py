@@ -1,1 +1,1 @@
-"""HTTP in, HTTP out: resolver, routes, errors, edge, and the OpenAPI document."""
+"""The HTTP layer: middleware, gates, routes, schemas, pages, error responses and OpenAPI."""

@@ -1,4 +1,4 @@
-"""The challenges of `WWW-Authenticate`: how one may authenticate, and where to read more of it."""
+"""Challenges in `WWW-Authenticate` (RFC 9110, section 11.6.1)."""
 
 from collections.abc import Iterable, Mapping
 
@@ -6,29 +6,29 @@ from authapi.strategies.base import Challenge, Strategy
 from authapi.web.context import Runtime
 
 RESOURCE_METADATA = "/.well-known/oauth-protected-resource"
-"""Where the metadata of this resource are (RFC 9728, section 3)."""
+"""The path of the protected resource metadata (RFC 9728, section 3)."""
 
 
-def challenges_of(strategies: Iterable[Strategy], runtime: Runtime) -> tuple[Challenge, ...]:
-    """What invites the credentials of `strategies`, in order and without repetition.
+def build_challenges(strategies: Iterable[Strategy], runtime: Runtime) -> tuple[Challenge, ...]:
+    """Returns the challenges of `strategies`, in order and without duplicates.
 
-    Bearer challenges say where a client learns who gives tokens (RFC 9728, section 5.1), if that
-    can be read in this installation.
+    Bearer challenges have the URL of the protected resource metadata (RFC 9728, section 5.1) if the
+    routes `well_known` are installed.
     """
-    extra = {}
+    parameters = {}
     if "well_known" in runtime.units:
-        extra["resource_metadata"] = runtime.settings.issuer + RESOURCE_METADATA
-    found = (extended(strategy.challenge(), extra) for strategy in strategies)
-    return tuple({str(challenge): challenge for challenge in found}.values())
+        parameters["resource_metadata"] = runtime.settings.issuer + RESOURCE_METADATA
+    challenges = (with_parameters(strategy.challenge(), parameters) for strategy in strategies)
+    return tuple({str(challenge): challenge for challenge in challenges}.values())
 
 
 def is_bearer(challenge: Challenge) -> bool:
-    """Whether it asks for a bearer token (RFC 6750), which has parameters of its own."""
+    """Whether the challenge is for bearer tokens (RFC 6750, section 3)."""
     return challenge.scheme.lower() == "bearer"
 
 
-def extended(challenge: Challenge, extra: Mapping[str, str]) -> Challenge:
-    """`challenge` with more parameters, which only bearer challenges know."""
+def with_parameters(challenge: Challenge, parameters: Mapping[str, str]) -> Challenge:
+    """Returns `challenge` with more `parameters`, or unchanged if it is no bearer challenge."""
     if not is_bearer(challenge):
         return challenge
-    return Challenge(challenge.scheme, {**challenge.parameters, **extra})
+    return Challenge(challenge.scheme, {**challenge.parameters, **parameters})

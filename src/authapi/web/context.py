@@ -1,7 +1,7 @@
-"""What a request carries along: the installation that it runs in, its id, and who it comes from.
+"""The context of a request: its installation, its id, its caller and the results of authentication.
 
-`EdgeMiddleware` puts a `RequestContext` into `scope["authapi"]`, where the resolver, the routes and
-the error handlers find it, also in mounted applications.
+`RequestMiddleware` stores a `RequestContext` in `scope["authapi"]`. The resolver, the routes and
+the error handlers read it there, also in mounted applications.
 """
 
 from dataclasses import dataclass, field
@@ -28,64 +28,64 @@ class Runtime:
     """One installation of authapi in one application."""
 
     settings: EdgeSettings
-    """What the operator decided, as far as every installation has it."""
+    """The settings that every installation has."""
     registry: Registry
     services_if_any: Services | None = None
-    """None in a service that only trusts others (`authapi.verify`): it has no database."""
+    """None in a resource server (`authapi.verify`), which has no database."""
     bindings: dict[object, object] = field(default_factory=dict, repr=False)
-    """Gates by what they stand for here; filled by the resolver."""
+    """The `Binding` of each gate in this installation. The resolver fills it."""
     units: set[str] = field(default_factory=set)
-    """Names of the units of routes that are installed (`authapi.web.routes.UNITS`)."""
+    """The names of the installed units of routes (`authapi.web.routes.UNITS`)."""
 
     @property
     def services(self) -> Services:
-        """What routes of ours stand on. Raises RuntimeError where there are none."""
+        """The services of this installation. Raises RuntimeError in a resource server."""
         if self.services_if_any is None:
-            raise RuntimeError("this application has no services: it only trusts others")
+            raise RuntimeError("this application is a resource server: it has no services")
         return self.services_if_any
 
     @property
     def metrics(self) -> "Metrics | None":
-        """Counts for Prometheus, if anybody wants them."""
+        """The Prometheus metrics, or None if they are disabled."""
         return None if self.services_if_any is None else self.services_if_any.metrics
 
-    async def access_refused(self, code: str, identity: Identity | None) -> None:
-        """Write a refusal down where there are events; the log hears of it in any case."""
+    async def record_access_refused(self, code: str, identity: Identity | None) -> None:
+        """Records the event `access_refused`, unless this is a resource server."""
         if self.services_if_any is not None:
-            await self.services_if_any.audit.access_refused(code, identity)
+            await self.services_if_any.audit.record_access_refused(code, identity)
 
 
 @dataclass(slots=True)
 class RequestContext:
-    """One request."""
+    """The state of one request."""
 
     runtime: Runtime
     request_id: str
     outcomes: dict[str, Identity | InvalidCredential | None] = field(default_factory=dict)
-    """What each strategy answered, so that none is asked twice."""
+    """The result of each strategy, so that several gates call each strategy once."""
     identity: Identity | None = None
-    """Who is calling, once a gate has found out."""
-    misused: Identity | None = None
-    """Whose credential a browser added for a page that has no business with us. Nobody is served as
-    them; the event of the refusal names them, as it is they who were attacked."""
+    """The caller, once a gate has authenticated the request."""
+    csrf_target: Identity | None = None
+    """The account whose credential a browser attached to a request from a foreign origin. The
+    request is refused, so `identity` stays None; the event of the refusal names this account."""
     discards: tuple[tuple[str, str], ...] = ()
-    """Response headers by which the client drops what it presented, and what is dead."""
+    """Response headers that make the client delete a credential that has ended."""
     span: Span | None = None
     """FastAPI's OpenTelemetry span of this request, if there is one."""
     is_accepted: bool = False
-    """Whether this is a WebSocket whose handshake is accepted."""
+    """Whether this is a WebSocket after its handshake was accepted."""
     challenges: tuple[Challenge, ...] | None = None
-    """What a 401 or 403 of this request has to say in `WWW-Authenticate`."""
+    """The challenges for a 401 or 403 response; None before a gate has set them."""
 
     def discard(self, identity: Identity) -> None:
-        """Have the client drop the credential of `identity`, which this request has ended."""
+        """Makes the client delete the credential of `identity`, which this request has ended."""
         if identity.strategy in self.runtime.registry:
             self.discards = self.runtime.registry[identity.strategy].discard()
 
 
 def context_of(connection: HTTPConnection) -> RequestContext:
-    """The context of this request. Raises RuntimeError in an application without authapi."""
+    """Returns the context of a request. Raises RuntimeError if authapi is not installed."""
     context = connection.scope.get(SCOPE_KEY)
     if not isinstance(context, RequestContext):
-        raise RuntimeError("this application has no authapi: call AuthAPI().install(app)")
+        raise RuntimeError("authapi is not installed: call AuthAPI().install(app)")
     return context

@@ -1,7 +1,8 @@
-"""What every application with authapi gets, whether it issues credentials or only trusts them.
+"""Installs authapi in an application, as an authentication service or as a resource server.
 
-The edge around it, errors as problem documents, the security of its routes in the OpenAPI document;
-and before the first request, a look at what its gates ask for, in mounted applications too.
+An installation adds the middleware, the exception handlers, the security schemes in the OpenAPI
+document and the routes. Before the first request it checks the gates of all routes, also in mounted
+applications.
 """
 
 import logging
@@ -17,22 +18,22 @@ from starlette.routing import Mount, Route
 from starlette.types import ASGIApp
 
 from authapi.errors import ConfigurationError
-from authapi.services.background.closing import close_after_failure, close_all
-from authapi.services.scopes import existing_scopes
+from authapi.services.jobs.shutdown import close_after_failure, close_all
+from authapi.services.scopes import supported_scopes
 from authapi.settings import EdgeSettings
 from authapi.strategies.base import Strategy
-from authapi.web import errors, openapi
+from authapi.web import openapi, problems
 from authapi.web.context import Runtime
-from authapi.web.edge.cors import ProblemCORSMiddleware
-from authapi.web.edge.middleware import EdgeMiddleware
-from authapi.web.edge.outer import OuterEdge
-from authapi.web.routing import OwnRoutes
+from authapi.web.middleware.cors import ProblemCORSMiddleware
+from authapi.web.middleware.preprocessing import PreprocessingMiddleware
+from authapi.web.middleware.request import RequestMiddleware
+from authapi.web.routing import AuthAPIRouter
 
 _log = logging.getLogger("authapi")
 
 
 class Installation:
-    """One `Runtime` in the applications that it is installed into."""
+    """A `Runtime` and the applications in which it is installed."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
@@ -42,9 +43,9 @@ class Installation:
     def install(
         self, app: FastAPI, units: Mapping[str, APIRouter], *, other_paths: Iterable[str] = ()
     ) -> None:
-        """Add the edge, the error handlers, the OpenAPI security and the routes of `units`.
+        """Adds the middleware, the exception handlers, the OpenAPI security and the `units`.
 
-        `other_paths` are ours as well, and added by somebody else.
+        `other_paths` are paths of authapi for which the caller adds the routes.
         """
         settings = self._runtime.settings
         if settings.allowed_origins:
@@ -57,53 +58,54 @@ class Installation:
                 expose_headers=["ETag", "Retry-After", "WWW-Authenticate", "X-Request-ID"],
             )
         self._runtime.units.update(units)
-        own = OwnRoutes(units.values(), max_body_bytes=settings.max_body_bytes)
+        own = AuthAPIRouter(units.values(), max_body_bytes=settings.max_body_bytes)
         patterns = [cast("Route", route).path_regex for route in own.routes]
         patterns += [re.compile(re.escape(path) + r"\Z") for path in other_paths]
-        app.add_middleware(EdgeMiddleware, runtime=self._runtime, own_paths=patterns)
-        _surround(app, has_documents="well_known" in units)
-        # A redirect for a trailing slash would be built from the Host header of a stranger.
+        app.add_middleware(RequestMiddleware, runtime=self._runtime, own_paths=patterns)
+        _wrap_middleware_stack(app, has_documents="well_known" in units)
+        # Starlette builds the redirect for a trailing slash from the Host header, which an attacker
+        # may control.
         app.router.redirect_slashes = False
-        errors.install(app)
+        problems.install(app)
         app.include_router(own)
         openapi.install(app, self._runtime)
         self._apps.append(app)
 
     @asynccontextmanager
     async def started(self) -> AsyncIterator[None]:
-        """Inside, the strategies are started.
+        """Starts the strategies on entry and stops them on exit, in reverse order.
 
-        Raises ConfigurationError if one cannot be; those before it are stopped then.
+        Raises ConfigurationError if a strategy cannot start; it stops those started before.
         """
-        begun: list[Strategy] = []
+        started: list[Strategy] = []
         try:
             for strategy in self._runtime.registry:
-                begun.insert(0, strategy)  # what has begun to open is closed as well
+                started.insert(0, strategy)  # first: a strategy that fails to start is stopped too
                 await strategy.start()
             yield
         except BaseException:
-            await close_after_failure(partial(_stop, begun))
+            await close_after_failure(partial(_stop, started))
             raise
-        await _stop(begun)
+        await _stop(started)
 
     def check(self) -> None:
-        """Bind the gates of all routes, and adopt mounted applications that have some.
+        """Binds the gates of all routes, and installs authapi in mounted applications with gates.
 
-        Raises ConfigurationError if a route asks for a strategy that there is not.
+        Raises ConfigurationError if a route requires an unknown strategy.
         """
         for installed in self._apps:
             self._check_routes(installed)
             for prefix, mounted in _mounted_below(installed):
-                self._adopt(mounted)
+                self._install_in_mounted(mounted)
                 self._check_routes(mounted, prefix)
 
-    def _adopt(self, app: FastAPI) -> None:
-        # A mounted application answers errors and describes itself on its own, so one whose routes
-        # have gates learns both; one that has none is left as it is.
-        gated = any(gates for _, gates in openapi.gated_routes(app))
-        if gated and app not in self._apps and app not in self._mounted:
+    def _install_in_mounted(self, app: FastAPI) -> None:
+        # A mounted application has its own exception handlers and OpenAPI document. Without gates
+        # it needs neither.
+        has_gates = any(gates for _, gates in openapi.gated_routes(app))
+        if has_gates and app not in self._apps and app not in self._mounted:
             self._mounted.append(app)
-            errors.install(app)
+            problems.install(app)
             openapi.install(app, self._runtime)
 
     def _check_routes(self, app: FastAPI, prefix: str = "") -> None:
@@ -118,13 +120,14 @@ class Installation:
                 self._check_scopes(gate.requirements.scopes, path)
 
     def _check_scopes(self, scopes: Iterable[str], path: str) -> None:
-        known = existing_scopes(self._runtime.settings)
+        known = supported_scopes(self._runtime.settings)
         if not self._runtime.settings.scopes and self._runtime.services_if_any is None:
-            return  # the issuer knows which there are
+            return  # a resource server: the issuer defines the scopes
         for scope in scopes:
             if scope not in known:
                 _log.warning(
-                    "%s asks for scope %r, which AUTHAPI_SCOPES does not have: nobody can hold it",
+                    "%s requires scope %r, which AUTHAPI_SCOPES does not define: "
+                    "no credential can have it",
                     path,
                     scope,
                 )
@@ -134,40 +137,40 @@ async def _stop(strategies: Iterable[Strategy]) -> None:
     await close_all(*(strategy.stop for strategy in strategies))
 
 
-def _surround(app: FastAPI, *, has_documents: bool) -> None:
-    # `add_middleware` would not do: what the application adds later stands outside, and Starlette's
-    # own answer to an exception in all cases.
+def _wrap_middleware_stack(app: FastAPI, *, has_documents: bool) -> None:
+    # With `add_middleware`, Starlette's ServerErrorMiddleware and middleware that the application
+    # adds later would be outside.
     build = app.build_middleware_stack
 
-    def surrounded() -> ASGIApp:
-        return OuterEdge(build(), publishes=has_documents)
+    def build_wrapped() -> ASGIApp:
+        return PreprocessingMiddleware(build(), publishes=has_documents)
 
-    app.build_middleware_stack = surrounded  # type: ignore[method-assign]  # there is no other way out
+    app.build_middleware_stack = build_wrapped  # type: ignore[method-assign]  # Starlette has no hook
 
 
-def chosen(
+def select_units(
     units: Mapping[str, APIRouter],
     include: Collection[str] | None,
     app: FastAPI,
     settings: EdgeSettings,
 ) -> Mapping[str, APIRouter]:
-    """Those of `units` that `include` names, None meaning all.
+    """Returns the `units` that `include` names; None selects all.
 
-    `docs` is left to an application that has a docs page of its own. Raises ConfigurationError for
-    a name that there is not.
+    The unit `docs` is omitted if docs are disabled or the application has a docs page. Raises
+    ConfigurationError for an unknown name.
     """
     names = units if include is None else include
     for name in names:
         if name not in units:
             raise ConfigurationError(
-                f"there is no unit of routes {name!r}; there are {', '.join(units)}"
+                f"unknown unit of routes {name!r}; the units are {', '.join(units)}"
             )
     has_docs = settings.docs_enabled and app.docs_url is None
     return {name: units[name] for name in names if name != "docs" or has_docs}
 
 
 def _mounted_below(app: FastAPI, prefix: str = "") -> Iterator[tuple[str, FastAPI]]:
-    """The applications mounted below `app`, at any depth, each with its path."""
+    """Yields the applications mounted below `app`, at any depth, each with its path."""
     for context in iter_route_contexts(app.routes):
         mount = context.original_route
         if isinstance(mount, Mount) and isinstance(mount.app, FastAPI):

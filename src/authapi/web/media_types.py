@@ -1,8 +1,8 @@
-"""What a request says of its body: its media type, charset and content coding.
+"""Checks the media type, charset and content coding of a request body.
 
-RFC 9110, sections 8.3 and 8.4; parameters as RFC 2045, section 5.1, has them: names have no case,
-a value may be quoted, and parameters that are not known are ignored. A charset is read because
-another one than UTF-8 would be another reading of the same bytes.
+RFC 9110, sections 8.3 and 8.4, define the headers. Parameters follow RFC 2045, section 5.1: names
+are case-insensitive, values may be quoted, unknown parameters are ignored. Only UTF-8 is accepted:
+with another charset, the same bytes could have another meaning.
 """
 
 import re
@@ -19,44 +19,44 @@ _TYPE = re.compile(rf"{_TOKEN}/{_TOKEN}")
 _PARAMETER = re.compile(rf'({_TOKEN})[ \t]*=[ \t]*(?:({_TOKEN})|"((?:[^"\\]|\\.)*)")')
 _SPACE = re.compile(r"[ \t]*")
 _UTF_8 = frozenset({"utf-8", "utf8"})
-"""Without the hyphen it is no name of IANA's, and what many libraries write."""
+"""IANA registers the name with a hyphen only; many libraries omit it."""
 
 
 def require_media_type(request: Request, expected: str) -> None:
-    """Return if the body is `expected`, in UTF-8 and in no content coding.
+    """Checks that the body has the media type `expected`, in UTF-8 and without a content coding.
 
-    Raises UnsupportedMediaType.
+    Raises UnsupportedMediaType otherwise.
     """
-    written = request.headers.get("content-type", "")
-    if written != expected:
-        found = _parsed(written)
-        if found is None or found[0] != expected:
+    content_type = request.headers.get("content-type", "")
+    if content_type != expected:
+        parsed = _parse_content_type(content_type)
+        if parsed is None or parsed[0] != expected:
             raise UnsupportedMediaType(f"Send {expected}")
-        if found[1] is not None and found[1] not in _UTF_8:
-            raise UnsupportedMediaType("The charset has to be utf-8")
+        if parsed[1] is not None and parsed[1] not in _UTF_8:
+            raise UnsupportedMediaType("The charset must be utf-8")
     for line in request.headers.getlist("content-encoding"):
         if any(coding.strip().lower() not in {"", "identity"} for coding in line.split(",")):
-            # RFC 9110, section 12.5.3: the header tells a client that its coding was the reason,
-            # and not the media type.
+            # RFC 9110, section 12.5.3: the header tells the client that the content coding is the
+            # reason, and not the media type.
             raise UnsupportedMediaType(
                 "Send the body without a content coding", accept_encoding="identity"
             )
 
 
 def is_form(request: Request) -> bool:
-    """Whether the body is announced as a form, in any charset and content coding."""
-    found = _parsed(request.headers.get("content-type", ""))
-    return found is not None and found[0] == FORM
+    """Whether the media type of the body is that of a form, in any charset and content coding."""
+    parsed = _parse_content_type(request.headers.get("content-type", ""))
+    return parsed is not None and parsed[0] == FORM
 
 
-def _parsed(text: str) -> tuple[str, str | None] | None:
-    """Media type and charset, in lower case; None for what is malformed or has two charsets."""
+def _parse_content_type(text: str) -> tuple[str, str | None] | None:
+    """Returns media type and charset in lower case, or None if malformed or with two charsets."""
     position = _after_space(text, 0)
-    found = _TYPE.match(text, position)
-    if found is None:
+    media_type = _TYPE.match(text, position)
+    if media_type is None:
         return None
     charset: str | None = None
-    position = _after_space(text, found.end())
+    position = _after_space(text, media_type.end())
     while position < len(text):
         if text[position] != ";":
             return None
@@ -71,7 +71,7 @@ def _parsed(text: str) -> tuple[str, str | None] | None:
                 return None
             charset = _value(parameter).lower()
         position = _after_space(text, parameter.end())
-    return found[0].lower(), charset
+    return media_type[0].lower(), charset
 
 
 def _value(parameter: re.Match[str]) -> str:
@@ -80,5 +80,5 @@ def _value(parameter: re.Match[str]) -> str:
 
 
 def _after_space(text: str, position: int) -> int:
-    found = _SPACE.match(text, position)
-    return position if found is None else found.end()
+    space = _SPACE.match(text, position)
+    return position if space is None else space.end()

@@ -1,7 +1,8 @@
-"""What the OpenAPI document says of security, and it is true: derived from the gates themselves.
+"""Completes the OpenAPI document: security of routes, error responses, limits from settings.
 
-FastAPI collects security from `Security(...)` sub-dependencies, each of which costs every request.
-Here it is written into the document when the document is made, and requests pay nothing.
+The security of a route is derived from its gates. FastAPI collects it from `Security(...)`
+dependencies, which cost every request. This module writes it when the document is generated, so
+requests cost nothing.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -11,7 +12,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.routing import RouteContext, iter_route_contexts
 
-from authapi.web.answers import oauth
+from authapi.web.answers import oauth_errors
 from authapi.web.context import Runtime
 from authapi.web.resolver import Gate, gates_of
 from authapi.web.schemas import OAuthError, Problem
@@ -20,34 +21,34 @@ Document = dict[str, Any]
 
 _DESCRIPTIONS = {
     400: "The request is malformed.",
-    401: "No good credential for this route; `WWW-Authenticate` says which would be.",
+    401: "The request has no valid credential; `WWW-Authenticate` lists the accepted schemes.",
     403: "Not allowed.",
-    404: "Not found, or somebody else's.",
+    404: "Not found, or not accessible to the caller.",
     408: "The body did not arrive in time.",
-    409: "Taken, or as many as there may be.",
-    412: "Changed meanwhile.",
+    409: "Conflict with existing data, or a limit is reached.",
+    412: "The resource has changed.",
     413: "The body is too large.",
-    415: "Another content type than the route reads.",
-    422: "The input is not valid; `errors` says where.",
-    429: "Too many attempts; `Retry-After` says when to try again.",
+    415: "The content type is not supported.",
+    422: "The input is invalid; `errors` has the details.",
+    429: "Too many attempts; `Retry-After` has the seconds to wait.",
     431: "The request headers are too large.",
-    503: "Temporarily unavailable; `Retry-After` says for how long.",
+    503: "Temporarily unavailable; `Retry-After` has the seconds to wait.",
 }
 
 
 _HEADERS: Mapping[str, Document] = {
     "X-Request-ID": {
-        "description": "Names this request in our log; never taken from the client.",
+        "description": "The id of this request in the log. The server generates it.",
         "required": True,
         "schema": {"type": "string", "pattern": "^[0-9a-f]{32}$"},
     },
     "WWW-Authenticate": {
-        "description": "One challenge for each way to authenticate here (RFC 9110, 11.6.1).",
+        "description": "A challenge for each accepted scheme (RFC 9110, section 11.6.1).",
         "required": True,
         "schema": {"type": "string", "minLength": 1},
     },
     "Retry-After": {
-        "description": "Seconds after which to try again.",
+        "description": "Seconds to wait before the next attempt.",
         "required": True,
         "schema": {"type": "integer", "minimum": 1},
     },
@@ -58,30 +59,33 @@ _HEADERS_OF: Mapping[str, tuple[str, ...]] = {
     "503": ("Retry-After",),
 }
 
-_STOCK_CONTENT = {
+_DEFAULT_CONTENT = {
     "application/json": {"schema": {"$ref": "#/components/schemas/HTTPValidationError"}}
 }
-"""What FastAPI says of a 422."""
+"""FastAPI's default content of a 422 response."""
 _SCHEMAS = "#/components/schemas/"
 _PROBLEM_CONTENT = {"application/problem+json": {"schema": {"$ref": f"{_SCHEMAS}Problem"}}}
-_OAUTH_CONTENT = {oauth.MEDIA_TYPE: {"schema": {"$ref": f"{_SCHEMAS}OAuthError"}}}
+_OAUTH_CONTENT = {oauth_errors.MEDIA_TYPE: {"schema": {"$ref": f"{_SCHEMAS}OAuthError"}}}
 
 LIMIT = "x-limit"
-"""Marks a field of a schema whose limit is a setting; it is not in the finished document."""
+"""Marks a field of a schema whose limit is a setting. The finished document does not have it."""
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The `responses` of a route that may refuse with these statuses."""
+    """Returns the `responses` of a route for error responses with these statuses.
+
+    Raises KeyError for a status without a description.
+    """
     return {status: {"description": _DESCRIPTIONS[status]} for status in statuses}
 
 
 def request_header(name: str, description: str) -> Document:
-    """The `openapi_extra` of a route that reads an optional request header by itself."""
+    """Returns the `openapi_extra` of a route that reads an optional header from the request."""
     return request_headers({name: description}, required=False)
 
 
 def request_headers(descriptions: Mapping[str, str], *, required: bool) -> Document:
-    """The `openapi_extra` of a route that reads request headers by itself."""
+    """Returns the `openapi_extra` of a route that reads headers from the request."""
     return {
         "parameters": [
             {
@@ -97,19 +101,20 @@ def request_headers(descriptions: Mapping[str, str], *, required: bool) -> Docum
 
 
 def response_header(name: str, description: str, *, required: bool = False) -> Document:
-    """The header part of an entry of `responses`."""
+    """Returns the `headers` of an entry of `responses`."""
     header = {"description": description, "required": required, "schema": {"type": "string"}}
     return {"headers": {name: header}}
 
 
 def install(app: FastAPI, runtime: Runtime) -> None:
-    """Make `app.openapi()` tell the security of each route and the form of each refusal."""
-    make: Callable[[], Document] = app.openapi
+    """Makes `app.openapi()` return a complete document."""
+    generate: Callable[[], Document] = app.openapi
     finished: list[Document] = []
 
     def openapi() -> Document:
-        document = make()
-        # FastAPI makes a new document when routes were added, and hands out the old one otherwise.
+        document = generate()
+        # FastAPI generates a new document after routes were added, and returns a cached one
+        # otherwise.
         if not finished or finished[0] is not document:
             _complete(document, app, runtime)
             finished[:] = [document]
@@ -119,7 +124,7 @@ def install(app: FastAPI, runtime: Runtime) -> None:
 
 
 def gated_routes(app: FastAPI) -> Iterator[tuple[RouteContext, tuple[Gate[object], ...]]]:
-    """Every route of `app` that has dependencies, with the gates on its way."""
+    """Yields every route of `app` with dependencies, and the gates among these."""
     for route in iter_route_contexts(app.routes):
         dependant = getattr(route, "dependant", None)
         if dependant is not None:
@@ -129,10 +134,11 @@ def gated_routes(app: FastAPI) -> Iterator[tuple[RouteContext, tuple[Gate[object
 def requirements_of(
     gates: Iterable[Gate[object]], runtime: Runtime
 ) -> list[dict[str, list[str]]] | None:
-    """The `security` of a route with these gates, or None if it has none.
+    """Returns the `security` of a route with these gates, or None without gates.
 
-    Alternatives are items of the list, `{}` means that no credential is fine too. Several gates
-    must all be content: what they have in common, or one credential for each if that is nothing.
+    The items of the list are alternatives; `{}` means that no credential is required. Several gates
+    must all accept the request: by one of their common strategies, or by one credential for each
+    gate if they have no strategy in common. Raises ConfigurationError for an unknown strategy.
     """
     bound = [(gate, gate.bind(runtime)) for gate in gates]
     if not bound:
@@ -154,19 +160,19 @@ def _complete(document: Document, app: FastAPI, runtime: Runtime) -> None:
     strategies = {item.name: item for item in runtime.registry}
     oauth_paths: set[str] = set()
     for route, gates in gated_routes(app):
-        if oauth.is_endpoint(route):
+        if oauth_errors.is_endpoint(route):
             oauth_paths.add(str(route.path_format))
         path: Document = paths.get(route.path_format, {})
         security = requirements_of(gates, runtime)
         for gate in gates:
-            # A gate may take a credential that no setting names: of an OAuth client.
+            # Credentials of OAuth clients are a strategy that no setting names.
             strategies |= {item.name: item for item in gate.bind(runtime).strategies}
         for method in route.methods or ():
             operation = path.get(method.lower())
             if operation is None or security is None:
                 continue
             if not security:
-                # No strategy of these settings opens it: it answers 404, and is not there.
+                # Without any of its strategies, the route answers 404: the document omits it.
                 del path[method.lower()]
                 continue
             operation["security"] = security
@@ -187,9 +193,9 @@ def _complete(document: Document, app: FastAPI, runtime: Runtime) -> None:
                 _describe_responses(operation["responses"], content)
     schemas.pop("HTTPValidationError", None)
     schemas.pop("ValidationError", None)
-    for name in [name for name, schema in schemas.items() if not _exists(schema, runtime)]:
+    for name in [name for name, schema in schemas.items() if not _is_enabled(schema, runtime)]:
         del schemas[name]
-        _forget(document, {"$ref": f"#/components/schemas/{name}"})
+        _remove_alternative(document, {"$ref": f"#/components/schemas/{name}"})
     for schema in schemas.values():
         for field in schema.get("properties", {}).values():
             _write_limit(field, runtime)
@@ -202,40 +208,40 @@ def _add_schema(model: type[Problem], schemas: Document) -> None:
 
 
 def _describe_responses(responses: Document, content: Document) -> None:
-    for everywhere in (400, 431):  # headers that are ambiguous or too long
-        responses.setdefault(str(everywhere), {"description": _DESCRIPTIONS[everywhere]})
+    for common in (400, 431):  # any route: ambiguous or too large headers
+        responses.setdefault(str(common), {"description": _DESCRIPTIONS[common]})
     for status, response in responses.items():
         names = ("X-Request-ID", *_HEADERS_OF.get(status, ()))
         headers = {name: {"$ref": f"#/components/headers/{name}"} for name in names}
         response["headers"] = response.get("headers", {}) | headers
-        if status[0] in "45" and response.get("content", _STOCK_CONTENT) == _STOCK_CONTENT:
+        if status[0] in "45" and response.get("content", _DEFAULT_CONTENT) == _DEFAULT_CONTENT:
             response["content"] = content
 
 
-def _exists(schema: Document, runtime: Runtime) -> bool:
-    """Whether these settings leave anything that `schema` could describe."""
+def _is_enabled(schema: Document, runtime: Runtime) -> bool:
+    """Whether the settings enable the feature that `schema` belongs to."""
     if schema.pop(LIMIT, None) != "jwt_audiences":
         return True
     return bool(runtime.services.settings.jwt_audiences)
 
 
-def _forget(node: Any, alternative: Document) -> None:
-    """Leave `alternative` out of each `anyOf` below `node`; what is left alone needs no list."""
+def _remove_alternative(node: Any, alternative: Document) -> None:
+    """Removes `alternative` from each `anyOf` below `node`, and inlines a single remaining one."""
     if isinstance(node, dict) and alternative in (choices := node.get("anyOf", ())):
         choices.remove(alternative)
         if len(choices) == 1:
             node |= node.pop("anyOf")[0]
     for child in node.values() if isinstance(node, dict) else node:
         if isinstance(child, dict | list):
-            _forget(child, alternative)
+            _remove_alternative(child, alternative)
 
 
 def _write_limit(field: Document, runtime: Runtime) -> None:
-    """Write into `field` the limit that is a setting, named by its `x-limit`."""
+    """Writes the limit that `x-limit` names from the settings into `field`."""
     limit = field.pop(LIMIT, None)
     if limit is None:
         return
-    settings = runtime.services.settings  # only schemas of ours have such limits
+    settings = runtime.services.settings  # only authapi's own schemas have such limits
     if limit == "new_password":
         field["minLength"] = settings.password_min_length
         field["maxLength"] = settings.password_max_length
@@ -256,10 +262,10 @@ def _write_limit(field: Document, runtime: Runtime) -> None:
     elif limit == "audience":
         field["enum"] = list(settings.jwt_audiences)
     elif limit == "scopes":
-        some = field["anyOf"][0]
-        some["maxItems"] = min(some["maxItems"], len(settings.scopes))
+        array = field["anyOf"][0]
+        array["maxItems"] = min(array["maxItems"], len(settings.scopes))
         if settings.scopes:
-            some["items"] |= {"enum": list(settings.scopes), "examples": [*settings.scopes][:1]}
+            array["items"] |= {"enum": list(settings.scopes), "examples": [*settings.scopes][:1]}
     elif limit == "roles":
         field["maxItems"] = min(field["maxItems"], len(settings.roles))
         if settings.roles:

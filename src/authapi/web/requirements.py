@@ -1,4 +1,4 @@
-"""What a route asks of its caller, and what that means in one installation."""
+"""The requirements of a gate, and their binding to the strategies of an installation."""
 
 import re
 from collections.abc import Collection, Iterable
@@ -17,7 +17,7 @@ from authapi.errors import (
 )
 from authapi.identity import Identity
 from authapi.strategies.base import Authorization, Challenge, Revocable, Strategy
-from authapi.web.challenges import challenges_of
+from authapi.web.challenges import build_challenges
 from authapi.web.context import RequestContext, Runtime
 
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]++"
@@ -32,64 +32,69 @@ PROXY_SCHEMES = {
     "negotiate": _TOKEN68,
     "ntlm": _TOKEN68,
 }
-"""The schemes that proxies in front of a service authenticate callers by themselves with, and the
-form of one credential of each (RFC 9110, section 11.4)."""
+"""The authentication schemes of reverse proxies, each with the syntax of one credential (RFC 9110,
+section 11.4)."""
 
 Writes: TypeAlias = Literal["by_account", "by_session", "uncounted"]
-"""`by_session` is for changes that an owner must be able to make while a thief of another session
-uses up the limit. `uncounted` is for routes that write nothing lasting, or only end something."""
+"""How `limit_writes` counts a request. `by_session` is for changes that an account's owner must be
+able to make while an attacker with another session exhausts the limit. `uncounted` is for routes
+that store nothing or only end something."""
 
 
 @dataclass(frozen=True, slots=True)
 class Requirements:
-    """What a route asks of its caller."""
+    """The requirements that a gate checks."""
 
     strategies: tuple[str, ...] = ()
-    """Names; none means all."""
+    """Names of strategies; empty means all of the settings."""
     scopes: tuple[str, ...] = ()
     verified: bool = False
     superuser: bool = False
     fresh: timedelta | Literal[True] | None = None
     optional: bool = False
     revocable: bool = False
-    """Only strategies that can log out. One that is over is passed over for another."""
-    lenient: bool = False
-    """A caller with a bad credential is a stranger, and not refused."""
+    """Accept `Revocable` strategies only. A valid credential is accepted beside an invalid one."""
+    ignores_invalid_credential: bool = False
+    """Treat a request with an invalid credential as anonymous instead of refusing it."""
     if_configured: bool = False
-    """Names that the settings do not have are left out instead of being an error."""
-    open_to_headers: bool = False
-    """A caller whose Authorization header no strategy reads is a stranger, and not refused."""
+    """Ignore names of strategies that the settings do not have instead of raising an error."""
+    ignores_unread_header: bool = False
+    """Treat a request whose Authorization header no strategy reads as anonymous."""
     exchangeable: tuple[str, ...] = ()
-    """Names besides, where the settings have other services to exchange a credential for."""
+    """Further strategies, accepted if `jwt_audiences` names services to exchange a token for."""
     writes: Writes | None = None
-    """How `limit_writes` counts a request to this route of ours; None for one that only reads."""
+    """How `limit_writes` counts a request to this route; None if the route only reads."""
 
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """What requirements mean in one installation."""
+    """Requirements, resolved against the strategies of one installation."""
 
     strategies: tuple[Strategy, ...]
     schemes: frozenset[str]
-    """Authorization schemes, in lower case, that the strategies understand."""
+    """The authentication schemes of these strategies, in lower case."""
     proxy_schemes: frozenset[str]
-    """Those of `PROXY_SCHEMES` that no strategy of the installation understands."""
+    """The `PROXY_SCHEMES` that no strategy of the installation uses."""
     challenges: tuple[Challenge, ...]
 
-    def leaves_to_proxy(self, sent: Authorization) -> bool:
-        """Whether `sent` is one credential, and meant for a proxy in front of this service."""
-        if sent.scheme not in self.proxy_schemes:
+    def is_for_proxy(self, authorization: Authorization) -> bool:
+        """Whether the header has one well-formed credential for a reverse proxy."""
+        if authorization.scheme not in self.proxy_schemes:
             return False
-        return PROXY_SCHEMES[sent.scheme].fullmatch(sent.credential) is not None
+        return PROXY_SCHEMES[authorization.scheme].fullmatch(authorization.credential) is not None
 
 
-def check(wanted: Requirements, identity: Identity, context: RequestContext) -> None:
-    """Return if `identity` is enough. Raises, in this order, the refusals below."""
+def check_requirements(wanted: Requirements, identity: Identity, context: RequestContext) -> None:
+    """Checks that `identity` meets the requirements.
+
+    Raises InactiveAccount, StaleAuthentication, InsufficientScope, UnconfirmedEmail or
+    SuperuserRequired, checked in this order.
+    """
     if not identity.user.is_active:
         raise InactiveAccount
     if wanted.fresh is not None:
         limit = context.runtime.settings.fresh_max_age if wanted.fresh is True else wanted.fresh
-        # A personal access token has no `amr`: nobody logged in with it, however young it is.
+        # A personal access token has no `amr`: creating one is not a login.
         if not identity.amr or now() - identity.auth_time > limit:
             raise StaleAuthentication(max_age=int(limit.total_seconds()))
     if not identity.scopes.issuperset(wanted.scopes):
@@ -100,7 +105,7 @@ def check(wanted: Requirements, identity: Identity, context: RequestContext) -> 
         raise SuperuserRequired
 
 
-def requirements(
+def normalized_requirements(
     strategies: tuple[str, ...],
     scopes: Collection[str],
     verified: bool,
@@ -108,9 +113,12 @@ def requirements(
     fresh: timedelta | Literal[True] | None,
     optional: bool,
 ) -> Requirements:
-    """Those that somebody wrote, in one order: equal ones are to be equal."""
+    """Returns requirements in a normal form, so that equal arguments give equal gates.
+
+    Raises TypeError if `scopes` is a string.
+    """
     if isinstance(scopes, str):
-        raise TypeError("scopes takes a collection of names, not one string")
+        raise TypeError("scopes must be a collection of names, not a string")
     return Requirements(
         strategies=tuple(dict.fromkeys(strategies)),
         scopes=tuple(sorted(set(scopes))),
@@ -121,14 +129,17 @@ def requirements(
     )
 
 
-def bind(wanted: Requirements, runtime: Runtime) -> Binding:
-    """What they mean there. Raises ConfigurationError for a strategy that there is not."""
+def bind_requirements(wanted: Requirements, runtime: Runtime) -> Binding:
+    """Resolves requirements against the strategies of an installation.
+
+    Raises ConfigurationError if a strategy is unknown, unless they are `if_configured`.
+    """
     registry = runtime.registry
-    asked = wanted.strategies
+    requested = wanted.strategies
     if wanted.exchangeable and runtime.services.settings.jwt_audiences:
-        asked += wanted.exchangeable
-    unknown = [name for name in asked if name not in registry]
-    names = [name for name in asked or registry.names if name in registry]
+        requested += wanted.exchangeable
+    unknown = [name for name in requested if name not in registry]
+    names = [name for name in requested or registry.names if name in registry]
     if unknown and not wanted.if_configured:
         raise ConfigurationError(
             f"unknown strategy {unknown[0]!r}; the settings have {', '.join(registry.names)}"
@@ -140,7 +151,7 @@ def bind(wanted: Requirements, runtime: Runtime) -> Binding:
         strategies=strategies,
         schemes=_schemes(strategies),
         proxy_schemes=frozenset(PROXY_SCHEMES) - _schemes(registry),
-        challenges=challenges_of(strategies, runtime),
+        challenges=build_challenges(strategies, runtime),
     )
 
 

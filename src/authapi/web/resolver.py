@@ -1,15 +1,14 @@
-"""`current_user` and `current_identity`: who is calling, asked of a route's strategies in order.
+"""`current_user` and `current_identity`: dependencies that authenticate and authorize a request.
 
-Both are free functions that give a dependency, so a router module needs no configured object, and
-equal arguments give the same dependency, so `app.dependency_overrides` finds it. What it stands for
-is looked up in the application that the request runs in.
+Both return a gate, so a router module needs no configured object. Equal arguments return the same
+gate, so `app.dependency_overrides` finds it. A gate looks up its strategies in the application that
+handles the request.
 
-The order: credentials that a caller sends on purpose (headers) before what a browser sends by
-itself (the cookie); within that, the order given. The first strategy that recognises its kind of
-credential decides. An Authorization header that none of them recognises is a bad credential, unless
-it is for a proxy in front (`PROXY_SCHEMES`): the cookie does not stand in for it. Then the gates:
-active, fresh, scopes, verified, superuser. At last, on routes of ours that change something, the
-change is counted (`limit_writes`).
+The resolver tries each strategy in order, ambient ones (the cookie) last. The first strategy that
+finds its kind of credential decides. An Authorization header that no strategy reads is an invalid
+credential, and the cookie does not replace it, unless it is for a reverse proxy (`PROXY_SCHEMES`).
+Then the gate checks, in this order: active account, fresh login, scopes, confirmed address,
+superuser. Routes of authapi that change data finally count the change (`limit_writes`).
 """
 
 from collections.abc import Collection, Iterator
@@ -21,44 +20,46 @@ from fastapi.dependencies.models import Dependant
 from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
-from authapi.errors import (
-    Forbidden,
-    InvalidCredential,
-    NotFound,
-    Unauthenticated,
-)
+from authapi.errors import Forbidden, InvalidCredential, NotFound, Unauthenticated
 from authapi.identity import Identity, User
-from authapi.strategies.base import Authorization, Challenge, Strategy, authorization
-from authapi.web.challenges import extended
+from authapi.strategies.base import Authorization, Challenge, Strategy, read_authorization
+from authapi.web.challenges import with_parameters
 from authapi.web.context import RequestContext, Runtime, context_of
-from authapi.web.csrf import check_ambient
-from authapi.web.requirements import Binding, Requirements, Writes, bind, check, requirements
+from authapi.web.csrf import check_browser_request
+from authapi.web.requirements import (
+    Binding,
+    Requirements,
+    Writes,
+    bind_requirements,
+    check_requirements,
+    normalized_requirements,
+)
 
 T_co = TypeVar("T_co", covariant=True)
-_UNASKED = object()
+_NOT_TRIED = object()
 _EMPTY = Authorization("", "")
 
 
 class Gate(Generic[T_co]):
-    """A dependency that lets a request through, or refuses it."""
+    """A dependency that accepts or refuses a request."""
 
     def __init__(self, requirements: Requirements) -> None:
         self.requirements = requirements
 
     async def __call__(self, connection: HTTPConnection) -> T_co:
-        """What the handler receives. Subclasses say what that is."""
+        """Returns the value for the handler. Raises as `current_user` describes."""
         raise TypeError("use current_user or current_identity")
 
     def bind(self, runtime: Runtime) -> Binding:
-        """The strategies behind this gate. Raises ConfigurationError for unknown names."""
-        found = runtime.bindings.get(self)
-        if not isinstance(found, Binding):
-            found = runtime.bindings[self] = bind(self.requirements, runtime)
-        return found
+        """Returns the cached binding. Raises ConfigurationError if a strategy is unknown."""
+        binding = runtime.bindings.get(self)
+        if not isinstance(binding, Binding):
+            binding = runtime.bindings[self] = bind_requirements(self.requirements, runtime)
+        return binding
 
 
 class UserGate(Gate[User | None]):
-    """Gives the user, or None where that is allowed."""
+    """Returns the user, or None if the gate is optional."""
 
     async def __call__(self, connection: HTTPConnection) -> User | None:
         identity = await resolve(self, connection)
@@ -66,7 +67,7 @@ class UserGate(Gate[User | None]):
 
 
 class IdentityGate(Gate[Identity | None]):
-    """Gives the identity, or None where that is allowed."""
+    """Returns the identity, or None if the gate is optional."""
 
     async def __call__(self, connection: HTTPConnection) -> Identity | None:
         return await resolve(self, connection)
@@ -98,24 +99,21 @@ def current_user(
     fresh: timedelta | Literal[True] | None = None,
     optional: bool = False,
 ) -> Gate[User] | Gate[User | None]:
-    """A dependency that gives the calling `User`.
+    """Returns a dependency that provides the calling `User`.
 
-    `strategies` are names, tried with headers before the cookie; none means all that the settings
-    have. `scopes` must all be held by the credential, `verified` wants a confirmed e-mail address,
-    `superuser` a superuser. `fresh` bounds how far back the login may lie: a timedelta, or True for
-    the setting `fresh_max_age`. With `optional`, a caller without credential gives None; one with a
-    bad credential is refused all the same, except for a dead cookie, which browsers send unasked.
-    An Authorization header that the route does not take is a bad credential.
+    `strategies` are names; without any, all strategies of the settings are accepted. The credential
+    must have all `scopes`. `verified` requires a confirmed e-mail address, `superuser` a superuser.
+    `fresh` is the maximum age of the login: a timedelta, or True for the setting `fresh_max_age`.
+    With `optional`, a request without a credential provides None. An invalid credential is refused
+    also then, except for an ambient one: browsers send an expired cookie by themselves.
 
     The dependency raises Unauthenticated, InactiveAccount, StaleAuthentication, InsufficientScope,
-    UnconfirmedEmail or SuperuserRequired, checked in this order. On a WebSocket route the handshake
-    gets the same answer as a request, status, problem document and challenges, where the server has
-    the ASGI extension `websocket.http.response` (uvicorn has it), else 403. After the handshake is
-    accepted, the close code is 4401 for what is 401 elsewhere, 1013 for 503, and 1008 otherwise. A
-    cookie is accepted there only from pages of our own or an allowed origin. An unknown name stops
-    the start-up, naming the route.
+    UnconfirmedEmail or SuperuserRequired, checked in this order; ForeignOrigin or WrongDestination
+    for a credential that a browser attached for another page (`web.csrf`); and Unavailable if a
+    backend does not answer. `web.answers.websocket_refusals` describes refused WebSockets. The
+    start of the application fails with ConfigurationError if a name is unknown.
     """
-    wanted = requirements(strategies, scopes, verified, superuser, fresh, optional)
+    wanted = normalized_requirements(strategies, scopes, verified, superuser, fresh, optional)
     return _user_gate(wanted)
 
 
@@ -145,28 +143,27 @@ def current_identity(
     fresh: timedelta | Literal[True] | None = None,
     optional: bool = False,
 ) -> Gate[Identity] | Gate[Identity | None]:
-    """A dependency that gives the `Identity`: the user, and how they were recognised.
+    """Returns a dependency that provides the `Identity`: the user and the credential's properties.
 
-    Takes, does and raises the same as `current_user`; both together cost one look-up.
+    Arguments and errors are those of `current_user`. Both in one route cost one lookup.
     """
-    wanted = requirements(strategies, scopes, verified, superuser, fresh, optional)
+    wanted = normalized_requirements(strategies, scopes, verified, superuser, fresh, optional)
     return _identity_gate(wanted)
 
 
 def revocable_identity() -> Gate[Identity]:
-    """A dependency for logout: any credential that can be ended.
+    """Returns a dependency for logout, which accepts credentials of `Revocable` strategies.
 
-    One that is over beside a good one is passed over. What no strategy reads is refused.
+    It ignores an invalid credential beside a valid one.
     """
     return _identity_gate(Requirements(revocable=True, writes="uncounted"))  # type: ignore[return-value]  # not optional
 
 
-def identity_if_good() -> Gate[Identity | None]:
-    """A dependency for routes that end what is in the body: the caller, if the credential is good.
-
-    None for a caller without a credential and for one whose credential is bad.
-    """
-    return _identity_gate(Requirements(optional=True, lenient=True, writes="uncounted"))
+def identity_if_valid() -> Gate[Identity | None]:
+    """Returns a dependency that provides None if the credential is absent or invalid."""
+    return _identity_gate(
+        Requirements(optional=True, ignores_invalid_credential=True, writes="uncounted")
+    )
 
 
 def identity_if_configured(
@@ -176,10 +173,10 @@ def identity_if_configured(
     exchangeable: tuple[str, ...] = (),
     writes: Writes | None = None,
 ) -> Gate[Identity]:
-    """A dependency for our own routes: `current_identity` of those strategies that there are.
+    """Returns `current_identity` for authapi's routes; it skips strategies that are not configured.
 
-    Without names, all of the settings. `writes` says how a change is counted; the dependency then
-    raises TooManyRequests too.
+    Without names, it accepts all strategies of the settings. `writes` states how a change is
+    counted. The dependency also raises TooManyRequests, and NotFound if no strategy is left.
     """
     wanted = Requirements(
         strategies=strategies,
@@ -192,16 +189,16 @@ def identity_if_configured(
     return _identity_gate(wanted)  # type: ignore[return-value]  # not optional
 
 
-def identity_if_any(*strategies: str) -> Gate[Identity | None]:
-    """The same for routes that strangers may use too: None for those.
+def optional_identity_if_configured(*strategies: str) -> Gate[Identity | None]:
+    """Returns an optional `identity_if_configured`.
 
-    Where only the cookie is taken, which is on pages for browsers, a caller with an Authorization
-    header is a stranger: the page stays open, and the cookie does not speak for them.
+    Pages for browsers accept only the cookie. A request with an Authorization header is anonymous
+    there: it can use the page, but the cookie is ignored.
     """
     wanted = Requirements(
         strategies=strategies,
         optional=True,
-        open_to_headers=strategies == ("session",),
+        ignores_unread_header=strategies == ("session",),
         if_configured=True,
     )
     return _identity_gate(wanted)
@@ -218,92 +215,96 @@ def _identity_gate(requirements: Requirements) -> IdentityGate:
 
 
 def gates_of(dependant: Dependant) -> Iterator[Gate[object]]:
-    """The gates that a request passes on its way to a handler."""
+    """Yields the gates among the dependencies of a route."""
     if isinstance(dependant.call, Gate):
         yield dependant.call
-    for inner in dependant.dependencies:
-        yield from gates_of(inner)
+    for dependency in dependant.dependencies:
+        yield from gates_of(dependency)
 
 
 async def resolve(gate: Gate[object], connection: HTTPConnection) -> Identity | None:
-    """Who is calling, if the gate lets them through; None if it is optional and nobody is."""
+    """Returns the caller's identity; None if the gate is optional and the request is anonymous.
+
+    Raises as `current_user`: Unauthenticated without a credential, InvalidCredential, NotFound if
+    none of the strategies of the route is configured. Raises RuntimeError if authapi is not
+    installed.
+    """
     context = context_of(connection)
     binding, wanted = gate.bind(context.runtime), gate.requirements
     if not binding.strategies:
         if gate.requirements.optional:
             return None
-        # A route of ours whose strategies are all switched off: no credential could open it, and a
-        # 401 would have no challenge to offer.
+        # None of the strategies of this route is configured, so a 401 would have no challenge.
         raise NotFound
     context.challenges = binding.challenges
-    identity = _recall(binding, connection, context)
+    identity = _resolve_from_cache(binding, connection, context)
     if identity is None:
         try:
-            identity = await _recognise(binding, wanted, connection, context)
+            identity = await _authenticate(binding, wanted, connection, context)
         except InvalidCredential:
-            if not wanted.lenient:
+            if not wanted.ignores_invalid_credential:
                 raise
     if identity is None:
         if wanted.optional:
             return None
         raise Unauthenticated
     context.identity = identity
-    check(wanted, identity, context)
+    check_requirements(wanted, identity, context)
     if wanted.writes is not None:
-        await _count(wanted.writes, identity, context)
+        await _count_write(wanted.writes, identity, context)
     return identity
 
 
-async def _count(writes: Writes, identity: Identity, context: RequestContext) -> None:
-    """Count a change by this caller. Raises TooManyRequests."""
-    throttle = context.runtime.services.throttle
+async def _count_write(writes: Writes, identity: Identity, context: RequestContext) -> None:
+    """Counts a change by this caller. Raises TooManyRequests."""
+    rate_limits = context.runtime.services.rate_limits
     if writes == "by_account":
-        await throttle.write(identity.user.id)
+        await rate_limits.consume_write(identity.user.id)
     elif writes == "by_session":
-        await throttle.write(identity.user.id, identity.session_id)
+        await rate_limits.consume_write(identity.user.id, identity.session_id)
 
 
-def _recall(
+def _resolve_from_cache(
     binding: Binding, connection: HTTPConnection, context: RequestContext
 ) -> Identity | None:
-    # The same way through the strategies as `_recognise`, left at the first doubt.
+    # Tries the strategies in the order of `_authenticate`. Returns None where that must decide.
     if context.outcomes:
         return None
     for strategy in binding.strategies:
-        if strategy.ambient and authorization(connection) is not None:
+        if strategy.ambient and read_authorization(connection) is not None:
             return None
-        found = strategy.recall(connection)
-        if isinstance(found, Identity):
+        cached = strategy.recall(connection)
+        if isinstance(cached, Identity):
             if strategy.ambient or strategy.kept_by_browsers:
-                _check_ambient(connection, context, found)
-            context.outcomes[strategy.name] = found
-            _tell(context, strategy, "known")
-            return found
-        if found is not None:
+                _check_csrf(connection, context, cached)
+            context.outcomes[strategy.name] = cached
+            _record_outcome(context, strategy, "cached")
+            return cached
+        if cached is not None:
             return None
     return None
 
 
-async def _recognise(
+async def _authenticate(
     binding: Binding, wanted: Requirements, connection: HTTPConnection, context: RequestContext
 ) -> Identity | None:
     explicit_done, refused = False, False
     for strategy in binding.strategies:
         if strategy.ambient and not explicit_done:
-            if not refused and not _may_stand_in(binding, wanted, connection, context):
+            if not refused and not _may_use_ambient(binding, wanted, connection, context):
                 return None
             explicit_done = True
-        outcome = context.outcomes.get(strategy.name, _UNASKED)
-        if outcome is _UNASKED:
-            outcome = await _ask(strategy, connection, context)
+        outcome = context.outcomes.get(strategy.name, _NOT_TRIED)
+        if outcome is _NOT_TRIED:
+            outcome = await _try_strategy(strategy, connection, context)
             context.outcomes[strategy.name] = outcome
             if outcome is not None:
-                recognised = isinstance(outcome, Identity)
-                _tell(context, strategy, "recognised" if recognised else "refused")
+                succeeded = isinstance(outcome, Identity)
+                _record_outcome(context, strategy, "authenticated" if succeeded else "refused")
         if isinstance(outcome, InvalidCredential):
             if strategy.ambient and wanted.optional:
                 continue
-            context.challenges = _marked(binding.challenges, strategy.challenge().scheme)
+            context.challenges = _with_error(binding.challenges, strategy.challenge().scheme)
             if not wanted.revocable:
                 raise InvalidCredential
             refused = True
@@ -312,11 +313,11 @@ async def _recognise(
     if refused:
         raise InvalidCredential
     if not explicit_done:
-        _may_stand_in(binding, wanted, connection, context)
+        _may_use_ambient(binding, wanted, connection, context)  # raises for an unread header
     return None
 
 
-async def _ask(
+async def _try_strategy(
     strategy: Strategy, connection: HTTPConnection, context: RequestContext
 ) -> Identity | InvalidCredential | None:
     try:
@@ -325,66 +326,65 @@ async def _ask(
         context.discards += refusal.headers
         return refusal
     if outcome is not None and (strategy.ambient or strategy.kept_by_browsers):
-        _check_ambient(connection, context, outcome)
+        _check_csrf(connection, context, outcome)
     return outcome
 
 
-def _check_ambient(connection: HTTPConnection, context: RequestContext, identity: Identity) -> None:
+def _check_csrf(connection: HTTPConnection, context: RequestContext, identity: Identity) -> None:
     try:
-        check_ambient(connection)
+        check_browser_request(connection)
     except Forbidden:
-        context.misused = identity
+        context.csrf_target = identity
         raise
 
 
-def _tell(context: RequestContext, strategy: Strategy, outcome: str) -> None:
+def _record_outcome(context: RequestContext, strategy: Strategy, outcome: str) -> None:
     metrics = context.runtime.metrics
     if metrics is not None:
-        metrics.authentication(strategy.name, outcome)
+        metrics.count_authentication(strategy.name, outcome)
     if context.span is not None:
-        # Never who, only how.
+        # A trace must not identify the user.
         context.span.set_attribute("authapi.strategy", strategy.name)
         context.span.set_attribute("authapi.outcome", outcome)
 
 
-def _may_stand_in(
+def _may_use_ambient(
     binding: Binding, wanted: Requirements, connection: HTTPConnection, context: RequestContext
 ) -> bool:
-    # Whether the cookie may answer once no strategy has recognised the Authorization header. What
-    # was sent on purpose is a bad credential then, not an absent one, in whichever spelling.
-    sent = authorization(connection)
-    if sent is None or binding.leaves_to_proxy(sent):
+    # Whether the cookie may authenticate a request when no strategy has read its Authorization
+    # header. An unread header is an invalid credential, also if it is malformed.
+    sent = read_authorization(connection)
+    if sent is None or binding.is_for_proxy(sent):
         return True
     if _is_for_another_gate(binding, sent, connection, context):
         return True
-    if wanted.open_to_headers:
+    if wanted.ignores_unread_header:
         return False
     if wanted.optional and sent == _EMPTY and not _has_ambient(binding, connection):
         return False
-    context.challenges = _marked(binding.challenges, sent.scheme.partition("\t")[0])
+    context.challenges = _with_error(binding.challenges, sent.scheme.partition("\t")[0])
     raise InvalidCredential
 
 
 def _is_for_another_gate(
     binding: Binding, sent: Authorization, connection: HTTPConnection, context: RequestContext
 ) -> bool:
-    # A route may have one gate for the cookie and one for a token, with no strategy in common: it
-    # asks for one credential each then. The other gate refuses what is not good.
+    # A route with a gate for the cookie and one for a token requires both. The other one checks it.
     if sent.scheme in binding.schemes:
         return False
-    found = [gate.bind(context.runtime) for gate in _gates_on_the_way(connection.scope)]
-    if not any(item is binding for item in found):
+    bindings = [gate.bind(context.runtime) for gate in _gates_of_route(connection.scope)]
+    if not any(item is binding for item in bindings):
         return False
-    mine = set(binding.strategies)
-    return any(sent.scheme in item.schemes and mine.isdisjoint(item.strategies) for item in found)
+    own = set(binding.strategies)
+    return any(sent.scheme in item.schemes and own.isdisjoint(item.strategies) for item in bindings)
 
 
-def _gates_on_the_way(scope: Scope) -> Iterator[Gate[object]]:
-    # An HTTP route in `scope["route"]` lacks the dependencies of the routers that include its own:
-    # FastAPI's context of the route has them. Of a WebSocket route it is the other way round.
+def _gates_of_route(scope: Scope) -> Iterator[Gate[object]]:
+    # For HTTP, `scope["route"]` lacks the dependencies of including routers, and FastAPI's route
+    # context has them. For WebSockets it is the other way round.
     context = scope.get("fastapi", {}).get("effective_route_context")
-    found = (getattr(item, "dependant", None) for item in (context, scope.get("route")))
-    dependant = next((item for item in found if item is not None), None)
+    candidates = (getattr(item, "dependant", None) for item in (context, scope.get("route")))
+    dependant = next((item for item in candidates if item is not None), None)
     return iter(()) if dependant is None else gates_of(dependant)
 
 
@@ -393,8 +393,8 @@ def _has_ambient(binding: Binding, connection: HTTPConnection) -> bool:
     return any(strategy.recall(connection) is not None for strategy in ambient)
 
 
-def _marked(challenges: tuple[Challenge, ...], scheme: str) -> tuple[Challenge, ...]:
-    # RFC 6750, section 3.1: `error` only where a token was sent; other schemes have no such word.
+def _with_error(challenges: tuple[Challenge, ...], scheme: str) -> tuple[Challenge, ...]:
+    # RFC 6750, section 3.1: `error` is for requests with a bearer token only.
     if scheme.lower() != "bearer":
         return challenges
-    return tuple(extended(item, {"error": "invalid_token"}) for item in challenges)
+    return tuple(with_parameters(item, {"error": "invalid_token"}) for item in challenges)

@@ -1,10 +1,10 @@
-"""The routes of authapi itself: how they read a body, and that none is open by mistake.
+"""Router and route classes of authapi: limits for request bodies, and mandatory gates.
 
-`OwnRoutes` refuses a body that announces too much, whether its route reads one or not; what an
-importing application takes is its own affair (`FastAPI(max_body_size=...)`). `AuthAPIRoute` reads
-bodies of bounded length, in bounded time, of the right content type, and JSON with one meaning
-only. `ProtectedRoute` is the same and cannot be defined without a gate: what is
-public has to say so by being on a router that is.
+`AuthAPIRouter` refuses a request whose `Content-Length` exceeds the limit, also for routes that
+read no body. An importing application limits its own routes (`FastAPI(max_body_size=...)`).
+`AuthAPIRoute` limits the length of a body and the time to read it, checks its content type, and
+refuses ambiguous JSON. `ProtectedRoute` also requires a gate, so a route cannot become public by
+mistake: public routes are defined on a router with another route class.
 """
 
 import asyncio
@@ -27,43 +27,49 @@ from authapi.errors import (
     RequestTimeout,
 )
 from authapi.web.context import context_of
-from authapi.web.errors import Refused
 from authapi.web.media_types import FORM, JSON, require_media_type
 from authapi.web.openapi import problems
+from authapi.web.problems import RefusalHTTPException
 from authapi.web.resolver import Gate, gates_of
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 _MAX_LENGTH_DIGITS = 18
 MAX_FIELDS = 50
-"""Of one form."""
+"""Fields of a form."""
 MAX_VALUE = 16384
-"""Characters of one field of a form, whatever it is called."""
+"""Characters of the value of a form field."""
 
 
 class StrictRequest(Request):
-    """A request whose body is bounded and whose JSON is read by `strict_json`."""
+    """A request with a limited body, which parses JSON with `strict_json`.
+
+    Reading the body raises RefusalHTTPException if it is too large or arrives too slowly.
+    """
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
         settings = context_of(Request(scope)).runtime.settings
-        bounded = _bounded(receive, settings.max_body_bytes, settings.body_timeout)
-        super().__init__(scope, bounded)
+        limited = _with_limits(receive, settings.max_body_bytes, settings.body_timeout)
+        super().__init__(scope, limited)
 
     async def json(self) -> Any:
-        """The value of the body. Raises Refused for what has no single meaning."""
+        """Returns the parsed body. Raises RefusalHTTPException for malformed or ambiguous JSON."""
         settings = context_of(self).runtime.settings
         try:
             return strict_json.loads(await self.body(), max_depth=settings.max_json_depth)
         except ValueError:
-            # Neither the text nor the position is told: both come from the caller.
-            raise Refused(MalformedJSON()) from None
+            # Neither text nor position of the error: both are input of the client.
+            raise RefusalHTTPException(MalformedJSON()) from None
 
 
 class AuthAPIRoute(APIRoute):
-    """A route that reads its body strictly."""
+    """A route that limits and checks the request body.
+
+    A request raises UnsupportedMediaType if its body is not JSON in UTF-8.
+    """
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
-        # Also where none is read: `OwnRoutes` does not ask which route a body is for.
+        # Also for routes without a body: `AuthAPIRouter` checks `Content-Length` before routing.
         options["responses"] = problems(413) | (options.get("responses") or {})
         super().__init__(path, endpoint, **options)
 
@@ -72,53 +78,56 @@ class AuthAPIRoute(APIRoute):
         if self.body_field is None:
             return handle
 
-        async def strict(request: Request) -> Response:
+        async def handle_strictly(request: Request) -> Response:
             if has_body(request):
-                # A form or text/plain needs no preflight from a foreign page, JSON does (Fetch
-                # standard, "CORS-safelisted request-header").
+                # A page of a foreign origin can send a form or text/plain without a preflight, but
+                # not JSON (Fetch standard, "CORS-safelisted request-header").
                 require_media_type(request, JSON)
             return await handle(StrictRequest(request.scope, request.receive))
 
-        return strict
+        return handle_strictly
 
 
 class ProtectedRoute(AuthAPIRoute):
-    """A route that somebody must be authenticated for."""
+    """A route that requires authentication.
+
+    Raises TypeError if the route has no gate, or optional gates only.
+    """
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         super().__init__(path, endpoint, **options)
         if not any(not gate.requirements.optional for gate in gates_of(self.dependant)):
-            raise TypeError(f"{endpoint.__name__} at {path} lacks a gate: it would be open")
+            raise TypeError(f"{endpoint.__name__} at {path} has no gate: it would be public")
 
     def get_route_handler(self) -> Handler:
         handle, endpoint = super().get_route_handler(), self.endpoint
-        gate = _only_gate(self.dependant)
-        if gate is None or get_type_hints(endpoint).get("return") is not Response:
+        single_gate = _single_gate(self.dependant)
+        if single_gate is None or get_type_hints(endpoint).get("return") is not Response:
             return handle
-        name, ask = gate
+        name, gate = single_gate
 
-        async def lean(request: Request) -> Response:
+        async def handle_directly(request: Request) -> Response:
             if request.app.dependency_overrides:
                 return await handle(request)
-            # There is nothing else to solve: what FastAPI does for it would cost more than all.
-            response: Response = await endpoint(**{name: await ask(request), "request": request})
+            # No other dependency exists. FastAPI's resolution would cost more than the handler.
+            response: Response = await endpoint(**{name: await gate(request), "request": request})
             return response
 
-        return lean
+        return handle_directly
 
 
-class OwnRoutes(APIRouter):
-    """Routes of ours as one group, which tells by the first segment of a path that it has none.
+class AuthAPIRouter(APIRouter):
+    """The routes of authapi as one router, which rejects foreign paths by their first segment.
 
-    Each request of an importing application passes by all of our routes on its way to its own.
+    Every request to an importing application passes this router, so a mismatch must be cheap.
     """
 
     def __init__(self, units: Iterable[APIRouter], *, max_body_bytes: int) -> None:
         super().__init__()
         self._max_body_bytes = max_body_bytes
-        # Taken over as they are: a router inside a router would be searched twice for each request.
+        # Copied, since each request would search a router inside a router twice.
         self.routes.extend(route for unit in units for route in unit.routes)
-        # A mount or a nested router has no path to index: this fails on the first of them.
+        # Units have routes only: a mount or a nested router fails here.
         paths = [cast("Route", route).path for route in self.routes]
         self._first_segments = frozenset(path.split("/", 2)[1] for path in paths)
 
@@ -130,9 +139,13 @@ class OwnRoutes(APIRouter):
         return super().matches(scope)
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        # A body is refused on the length that it announces, before a byte of it is read.
+        """Passes a request to its route.
+
+        Raises BodyTooLarge if `Content-Length` is above the limit or malformed, before the body is
+        read.
+        """
         for name, value in scope["headers"]:
-            # Python refuses to convert thousands of digits, so they are counted first.
+            # int() raises ValueError for thousands of digits.
             if name == b"content-length" and (
                 not value.isdigit()
                 or len(value) > _MAX_LENGTH_DIGITS
@@ -142,36 +155,38 @@ class OwnRoutes(APIRouter):
         await super().handle(scope, receive, send)
 
 
-def _only_gate(dependant: Dependant) -> tuple[str, Gate[object]] | None:
-    """The parameter and gate of a handler that takes these and `request`, and nothing else."""
+def _single_gate(dependant: Dependant) -> tuple[str, Gate[object]] | None:
+    """Returns parameter name and gate of a handler with no parameters but these and `request`."""
     if len(dependant.dependencies) != 1 or dependant.request_param_name != "request":
         return None
-    inner = dependant.dependencies[0]
-    takes_more = (
+    dependency = dependant.dependencies[0]
+    other_parameters = (
         dependant.path_params
         + dependant.query_params
         + dependant.header_params
         + dependant.cookie_params
         + dependant.body_params
     )
-    if takes_more or inner.name is None or not isinstance(inner.call, Gate):
+    if other_parameters or dependency.name is None or not isinstance(dependency.call, Gate):
         return None
-    return inner.name, inner.call
+    return dependency.name, dependency.call
 
 
 async def read_form(request: Request) -> dict[str, str]:
-    """The fields of a form (application/x-www-form-urlencoded, UTF-8), each given once.
+    """Returns the fields of a form (application/x-www-form-urlencoded, UTF-8).
 
-    Raises UnsupportedMediaType, BodyTooLarge, or MalformedRequest for what has no single meaning.
+    Raises UnsupportedMediaType for another content type, MalformedRequest if the form is malformed,
+    a field occurs twice or a limit on fields is exceeded, and RefusalHTTPException if the body is
+    too large or arrives too slowly.
     """
     require_media_type(request, FORM)
     try:
         body = await StrictRequest(request.scope, request.receive).body()
-        # As browsers read it (URL standard, section 5.1): nothing between two `&` is no field, and
-        # a name without `=` has an empty value.
-        written = [part for part in body.decode("ascii").split("&") if part not in {"", "="}]
+        # URL standard, section 5.1: empty parts are skipped, and a name without `=` has an empty
+        # value.
+        parts = [part for part in body.decode("ascii").split("&") if part not in {"", "="}]
         pairs = parse_qsl(
-            "&".join(written), keep_blank_values=True, errors="strict", max_num_fields=MAX_FIELDS
+            "&".join(parts), keep_blank_values=True, errors="strict", max_num_fields=MAX_FIELDS
         )
     except (ClientDisconnect, ValueError):
         raise MalformedRequest from None
@@ -184,28 +199,29 @@ async def read_form(request: Request) -> dict[str, str]:
 
 
 def has_body(request: Request) -> bool:
-    """Whether a body was announced."""
+    """Whether the headers announce a body."""
     headers = request.headers
     return headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
 
 
-def _bounded(receive: Receive, limit: int, seconds: float) -> Receive:
-    read = 0
-    # For all of it: one byte now and then would else hold the connection for ever.
+def _with_limits(receive: Receive, max_bytes: int, seconds: float) -> Receive:
+    received = 0
+    # One deadline for the whole body. With a timeout for each part, a client that sends single
+    # bytes could keep the connection open.
     deadline: float | None = asyncio.get_running_loop().time() + seconds
 
-    async def bounded() -> Message:
-        nonlocal read, deadline
+    async def receive_with_limits() -> Message:
+        nonlocal received, deadline
         try:
             async with asyncio.timeout_at(deadline):
                 message = await receive()
         except TimeoutError:
-            raise Refused(RequestTimeout()) from None
+            raise RefusalHTTPException(RequestTimeout()) from None
         if not message.get("more_body", False):
             deadline = None
-        read += len(message.get("body", b""))
-        if read > limit:
-            raise Refused(BodyTooLarge())
+        received += len(message.get("body", b""))
+        if received > max_bytes:
+            raise RefusalHTTPException(BodyTooLarge())
         return message
 
-    return bounded
+    return receive_with_limits

@@ -13,7 +13,7 @@ from tests.storage.rows import store_login
 PASSWORD = "correct horse battery staple"
 
 
-def test_events_are_listed_and_written_out(run: Run) -> None:
+def test_list_and_export(run: Run) -> None:
     def rows(*options: str) -> list[dict[str, Any]]:
         done = run("events", "list", "--json", *options)
         assert done.returncode == 0, done.stderr
@@ -40,12 +40,12 @@ def test_events_are_listed_and_written_out(run: Run) -> None:
     assert [json.loads(line)["type"] for line in lines] == ["token_created", "account_registered"]
     table = list(csv.DictReader(io.StringIO(run("events", "export", "--format", "csv").stdout)))
     assert [row["type"] for row in table] == kinds
-    # Also those of an account that is gone.
+    # Also events of a deleted account.
     run("users", "delete", alice, "--yes")
     assert rows("--user", alice)[0]["type"] == "account_deleted"
 
 
-def test_what_cannot_be_is_one_line(run: Run) -> None:
+def test_invalid_filters_are_one_line_errors(run: Run) -> None:
     for option, value, words in (
         ("--since", "yesterday", "2026-11-23T08:00:00Z"),
         ("--until", "2026-13-01", "2026-11-23T08:00:00Z"),
@@ -53,7 +53,7 @@ def test_what_cannot_be_is_one_line(run: Run) -> None:
         ("--until", "2026-11-23T08:00:00", "2026-11-23T08:00:00Z"),
         ("--since", "20261123", "2026-11-23T08:00:00Z"),
         ("--since", "2026-W48-1", "2026-11-23T08:00:00Z"),
-        ("--user", "nobody@example.com", "there is no user"),
+        ("--user", "nobody@example.com", "user not found"),
         ("--user", "nobody", "neither"),
     ):
         assert words in failed_with_one_line(run("events", "list", option, value)), option
@@ -61,7 +61,7 @@ def test_what_cannot_be_is_one_line(run: Run) -> None:
     assert run("events", "list", "--type", "nope").returncode == 2
 
 
-def test_an_address_is_found_in_every_spelling(run: Run, sqlite_url: str) -> None:
+def test_ip_filter_accepts_every_notation(run: Run, sqlite_url: str) -> None:
     for ip in ("2001:db8::1", "192.0.2.1"):
         asyncio.run(store_login(sqlite_url, Client(ip=ip)))
     for ip, asked in (
@@ -76,7 +76,7 @@ def test_an_address_is_found_in_every_spelling(run: Run, sqlite_url: str) -> Non
         assert [json.loads(line)["ip"] for line in done.stdout.splitlines()] == [ip], asked
 
 
-def test_what_is_no_address_is_one_line(run: Run) -> None:
+def test_invalid_ip_is_a_one_line_error(run: Run) -> None:
     for text in ("x", "", "192.0.2.1:80", "2001:db8::/32"):
         for command in ("list", "export"):
             line = failed_with_one_line(run("events", command, "--ip", text))

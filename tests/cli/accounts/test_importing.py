@@ -1,4 +1,4 @@
-"""`authapi users import`, as a real process."""
+"""`authapi users import` as a real process."""
 
 import json
 import os
@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Run, failed_with_one_line
-from tests.crypto.foreign_vectors import CHEAP
+from tests.crypto.imported_hash_vectors import CHEAP
 from tests.storage.rows import sql
-from tests.storage.test_foreign import ROWS, TABLE
+from tests.storage.test_import_sources import ROWS, TABLE
 
 BCRYPT = CHEAP["bcrypt: 2b"]
 LINE = json.dumps({"email": "alice@example.com", "password_hash": BCRYPT, "name": "Alice"})
@@ -21,7 +21,7 @@ def summary(added: int, skipped: int, *, dry_run: bool = False) -> dict[str, obj
     return {**counts, "dry_run": dry_run}
 
 
-def test_a_file_and_standard_input(run: Run, tmp_path: Path) -> None:
+def test_import_from_a_file_and_standard_input(run: Run, tmp_path: Path) -> None:
     (tmp_path / "users.jsonl").write_text(LINE + "\n")
     looked = run("users", "import", "users.jsonl", "--dry-run", "--json")
     assert (looked.returncode, looked.stderr) == (0, "")
@@ -44,7 +44,7 @@ def test_a_file_and_standard_input(run: Run, tmp_path: Path) -> None:
     )
 
 
-def test_what_is_refused_is_told_by_line_and_field(run: Run) -> None:
+def test_rejected_lines_are_printed_with_line_and_field(run: Run) -> None:
     lines = [
         LINE,
         '{"email":"a@example.com","email":"b@example.com"}',
@@ -56,10 +56,10 @@ def test_what_is_refused_is_told_by_line_and_field(run: Run) -> None:
     assert done.returncode == 1
     assert json.loads(done.stdout) == {**summary(0, 0), "lines": 5, "refused": 4}
     assert done.stderr.splitlines() == [
-        "line 2: is not one JSON object in UTF-8 that names each member once",
+        "line 2: must be one JSON object in UTF-8 without repeated members",
         "line 3: is_superuser: superusers are only imported with --allow-superusers",
-        "line 4: password_hash: is of no kind that is read here: argon2, bcrypt, pbkdf2 or scrypt",
-        "line 4: ?[2Jx: is nothing that a line says of an account",
+        "line 4: password_hash: has an unsupported format: use argon2, bcrypt, pbkdf2 or scrypt",
+        "line 4: ?[2Jx: unknown field",
         "line 5: roles.1: Input should be a valid string",
     ]
     assert json.loads(run("users", "list", "--json").stdout) == []
@@ -69,7 +69,7 @@ def test_what_is_refused_is_told_by_line_and_field(run: Run) -> None:
     assert row["superuser"] is True
 
 
-def test_of_very_many_refusals_a_hundred_are_told(run: Run) -> None:
+def test_at_most_one_hundred_rejected_lines_are_printed(run: Run) -> None:
     done = run("users", "import", "-", text="x\n" * 250)
     assert done.returncode == 1
     told = done.stderr.splitlines()
@@ -77,7 +77,7 @@ def test_of_very_many_refusals_a_hundred_are_told(run: Run) -> None:
     assert "refused  250\n" in done.stdout
 
 
-def test_a_pipe_is_read_like_a_file(run: Run, tmp_path: Path) -> None:
+def test_import_from_a_pipe(run: Run, tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     writer = threading.Thread(target=pipe.write_text, args=(LINE,))
@@ -87,7 +87,7 @@ def test_a_pipe_is_read_like_a_file(run: Run, tmp_path: Path) -> None:
     assert json.loads(done.stdout) == summary(1, 0)
 
 
-def test_what_cannot_be_read_is_one_line(run: Run, tmp_path: Path) -> None:
+def test_unreadable_sources_are_one_line_errors(run: Run, tmp_path: Path) -> None:
     assert "No such file" in failed_with_one_line(run("users", "import", "none.jsonl"))
     assert "directory" in failed_with_one_line(run("users", "import", str(tmp_path)))
     line = failed_with_one_line(
@@ -102,7 +102,7 @@ def test_what_cannot_be_read_is_one_line(run: Run, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("given", ["argument", "input"])
-def test_a_database_of_fastapi_users(run: Run, database_url: str, given: str) -> None:
+def test_import_from_a_fastapi_users_database(run: Run, database_url: str, given: str) -> None:
     hashes = [CHEAP["argon2-cffi: argon2id"], CHEAP["pwdlib: bcrypt"]]
     rows = ROWS.replace("$2b$12$abc", hashes[1]).replace("$argon2id$", hashes[0])
     sql(database_url, TABLE, rows)

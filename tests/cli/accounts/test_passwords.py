@@ -20,7 +20,7 @@ def calibrate(run: Run) -> Run:
 
 
 @pytest.mark.slow
-def test_what_it_proposes_is_accepted_by_the_settings(
+def test_proposed_values_are_valid_settings(
     calibrate: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done = calibrate("--milliseconds", "200", "--memory", "40000", "--json")
@@ -37,12 +37,12 @@ def test_what_it_proposes_is_accepted_by_the_settings(
     settings = load_settings()
     assert 19456 <= settings.argon2_memory <= 40000
     assert (settings.argon2_passes >= 2, settings.argon2_lanes >= 1) == (True, True)
-    # Memory first: passes are only added where there is no more of it.
+    # Memory first: passes grow only when memory is at its maximum.
     assert settings.argon2_passes == 2 or settings.argon2_memory * 5 // 4 > 40000
 
 
 @pytest.mark.slow
-def test_for_people_it_prints_lines_to_copy(calibrate: Run) -> None:
+def test_text_output_has_one_setting_per_line(calibrate: Run) -> None:
     done = calibrate("--milliseconds", "200", "--memory", "19456")
     assert (done.returncode, done.stderr) == (0, "")
     names = [line.split()[0] for line in done.stdout.splitlines()]
@@ -54,11 +54,11 @@ def test_for_people_it_prints_lines_to_copy(calibrate: Run) -> None:
     ]
 
 
-def test_it_proposes_nothing_below_the_floor(calibrate: Run) -> None:
-    # No machine does two passes over 19 MiB in five milliseconds.
+def test_too_short_target_time_is_an_error(calibrate: Run) -> None:
+    # No machine does two passes over 19 MiB in 5 ms.
     done = calibrate("--milliseconds", "5")
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith("authapi: the least that is accepted takes ")
+    assert done.stderr.startswith("authapi: the minimum parameters take ")
     assert done.stderr.count("\n") == 1
 
 
@@ -66,7 +66,7 @@ def test_it_proposes_nothing_below_the_floor(calibrate: Run) -> None:
     ("option", "value"),
     [("--milliseconds", "4"), ("--memory", "19455"), ("--memory", "1048577"), ("--memory", "x")],
 )
-def test_options_out_of_bounds_are_refused(calibrate: Run, option: str, value: str) -> None:
+def test_options_out_of_bounds_are_rejected(calibrate: Run, option: str, value: str) -> None:
     done = calibrate(option, value)
     assert (done.returncode, done.stdout) == (2, "")
     assert option in done.stderr
@@ -79,7 +79,7 @@ def test_options_out_of_bounds_are_refused(calibrate: Run, option: str, value: s
     [lambda work: work, lambda work: work**0.8 * 6, lambda work: work**1.2 / 8],
     ids=["in proportion", "less", "more"],
 )
-def test_it_proposes_the_last_that_fits(
+def test_proposes_the_largest_candidate_within_the_target_time(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     took: Callable[[int], float],
@@ -106,7 +106,7 @@ def test_it_proposes_the_last_that_fits(
         fitting[-1].memory,
         fitting[-1].passes,
     )
-    # Those far away from it are not measured, which would take most of the time.
+    # Distant candidates are not measured: that would take most of the time.
     assert len(measured) <= len(fitting) + 1
     if took(1) == 1:
         assert len(measured) <= 3

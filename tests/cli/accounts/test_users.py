@@ -19,7 +19,7 @@ SETTINGS = {"scopes": "a=A;b=B", "roles": "reader=a;editor=a b"}
 
 @pytest.fixture
 def people(run: Run) -> dict[str, dict[str, Any]]:
-    """Root, a superuser; Alice and Bob."""
+    """Creates the superuser root, and the users alice and bob."""
     found = {}
     for name, options in (("root", ["--superuser"]), ("alice", []), ("bob", [])):
         done = run("users", "create", f"{name}@example.com", "--json", *options, text=PASSWORD)
@@ -34,7 +34,7 @@ def names(run: Run, *options: str) -> list[str]:
     return [user["email"].partition("@")[0] for user in json.loads(done.stdout)]
 
 
-def test_a_list_has_filters_and_an_order(run: Run, people: dict[str, dict[str, Any]]) -> None:
+def test_list_filters_and_sorts(run: Run, people: dict[str, dict[str, Any]]) -> None:
     assert run("users", "roles", "alice@example.com", "reader", **SETTINGS).returncode == 0
     assert run("users", "deactivate", "bob@example.com").returncode == 0
     assert names(run) == ["root", "alice", "bob"]
@@ -52,7 +52,7 @@ def test_a_list_has_filters_and_an_order(run: Run, people: dict[str, dict[str, A
     assert "nobody@" in failed_with_one_line(run("users", "list", "--after", "nobody@example.com"))
 
 
-def test_roles_are_given_and_taken(run: Run, people: dict[str, dict[str, Any]]) -> None:
+def test_roles_are_granted_and_revoked(run: Run, people: dict[str, dict[str, Any]]) -> None:
     def roles(*given: str) -> list[str]:
         done = run("users", "roles", "alice@example.com", *given, "--json", **SETTINGS)
         assert done.returncode == 0, done.stderr
@@ -66,7 +66,7 @@ def test_roles_are_given_and_taken(run: Run, people: dict[str, dict[str, Any]]) 
     beyond = run(
         *("tokens", "create", "alice@example.com", "--name", "x", "--scope", "b"), **SETTINGS
     )
-    assert "do not hold" in failed_with_one_line(beyond)
+    assert "do not have" in failed_with_one_line(beyond)
     assert roles() == []
     done = run("users", "roles", "alice@example.com", "nope", **SETTINGS)
     assert "AUTHAPI_ROLES" in failed_with_one_line(done)
@@ -74,34 +74,36 @@ def test_roles_are_given_and_taken(run: Run, people: dict[str, dict[str, Any]]) 
     assert token["scopes"] == []
 
 
-def test_the_last_superuser_stays(run: Run, people: dict[str, dict[str, Any]]) -> None:
+def test_last_superuser_cannot_be_demoted_or_deleted(
+    run: Run, people: dict[str, dict[str, Any]]
+) -> None:
     for command in (
         ("superuser", "root@example.com", "--off"),
         ("delete", "root@example.com", "--yes"),
     ):
-        assert "no other superuser" in failed_with_one_line(run("users", *command))
+        assert "last active superuser" in failed_with_one_line(run("users", *command))
     done = run("users", "superuser", "alice@example.com", "--json")
     assert json.loads(done.stdout)["superuser"] is True
     done = run("users", "superuser", people["root"]["id"], "--off", "--json")
     assert json.loads(done.stdout)["superuser"] is False
     assert run("users", "delete", people["root"]["id"], "--yes").stdout == "Deleted.\n"
-    assert "there is no user" in failed_with_one_line(run("users", "delete", "root@example.com"))
+    assert "user not found" in failed_with_one_line(run("users", "delete", "root@example.com"))
     assert names(run) == ["alice", "bob"]
 
 
-def test_an_invitation(run: Run) -> None:
+def test_invite_and_invite_again(run: Run) -> None:
     done = run("users", "invite", "carol@example.com", "--name", "Carol", "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["email"] == "carol@example.com"
     again = run("users", "invite", "CAROL@example.com")
-    assert "already" in failed_with_one_line(again)
+    assert "is in use" in failed_with_one_line(again)
     done = run("users", "invite-again", "CAROL@example.com", "--json")
     assert json.loads(done.stdout)["email"] == "carol@example.com"
     waiting = json.loads(run("mail", "list", "--json").stdout)
     assert [entry["purpose"] for entry in waiting] == ["invitation", "invitation"]
     run("users", "set-password", "carol@example.com", text=f"{PASSWORD}\n")
     again = run("users", "invite-again", "carol@example.com")
-    assert "does not wait" in failed_with_one_line(again)
+    assert "cannot be invited" in failed_with_one_line(again)
     assert "sends no mail" in failed_with_one_line(
         run("users", "invite", "dan@example.com", mail_url="none:")
     )
@@ -110,7 +112,7 @@ def test_an_invitation(run: Run) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_all_sessions_of_a_user_end(run: Run, people: dict[str, dict[str, Any]]) -> None:
+def test_end_all_sessions_of_a_user(run: Run, people: dict[str, dict[str, Any]]) -> None:
     for name in ("x", "y"):
         run("tokens", "create", "alice@example.com", "--name", name)
     run("tokens", "create", "bob@example.com", "--name", "z")
@@ -119,7 +121,7 @@ def test_all_sessions_of_a_user_end(run: Run, people: dict[str, dict[str, Any]])
     assert len(json.loads(run("sessions", "list", "bob@example.com", "--json").stdout)) == 1
 
 
-def test_a_password_from_standard_input_fits_in_each_encoding(run: Run) -> None:
+def test_password_from_standard_input_is_normalized(run: Run) -> None:
     composed = "crème brûlée à la carte 47"
     decomposed = unicodedata.normalize("NFD", composed)
 

@@ -1,7 +1,7 @@
-"""Gives a whole process another clock: on `PYTHONPATH`, with the seconds in FAULT_CLOCK_OFFSET.
+"""Shifts the clock of a process by FAULT_CLOCK_OFFSET seconds; its folder is on `PYTHONPATH`.
 
-`authapi.clock` is the one place that reads the time, so its clock is the one to move. It needs no
-library of the system, which libfaketime would; the log and the Date header stay right.
+`authapi.clock` is the only module that reads the time, so only its clock is replaced. Unlike
+libfaketime this needs no system library, and the log and the Date header stay correct.
 """
 
 import os
@@ -10,8 +10,8 @@ from datetime import datetime, timedelta, tzinfo
 _offset = timedelta(seconds=float(os.environ.get("FAULT_CLOCK_OFFSET", "0")))
 
 
-class Moved:
-    """Tells another time."""
+class OffsetClock:
+    """Returns the shifted time."""
 
     @staticmethod
     def now(tz: tzinfo | None = None) -> datetime:
@@ -21,4 +21,4 @@ class Moved:
 if _offset:
     import authapi.clock
 
-    authapi.clock.datetime = Moved  # type: ignore[attr-defined,assignment]  # only now() is used
+    authapi.clock.datetime = OffsetClock  # type: ignore[attr-defined,assignment]  # only now() is used

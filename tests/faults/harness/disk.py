@@ -1,4 +1,4 @@
-"""Two ways to have no room left: a small file system, and a limit on the size of files."""
+"""Two ways to fill a disk: a small file system, and a limit on the size of files."""
 
 import resource
 import subprocess
@@ -12,17 +12,17 @@ _SIZE = 20 << 20
 
 @dataclass(frozen=True)
 class Disk:
-    """Where a database may live, and how its disk becomes full and free again."""
+    """A directory for a database, and functions that fill and free its disk."""
 
     directory: Path
     fill: Callable[[int], None]
-    """Takes the process that writes there."""
+    """Its argument is the id of the process that writes there."""
     free: Callable[[int], None]
 
 
 @contextmanager
 def tmpfs(directory: Path) -> Iterator[Disk]:
-    """A file system of 20 MB. Raises PermissionError where this process may not mount."""
+    """A file system of 20 MB. Raises PermissionError if this process may not mount."""
     directory.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", f"size={_SIZE}", "tmpfs", str(directory)]
     done = subprocess.run(command, capture_output=True, check=False)
@@ -43,7 +43,7 @@ def tmpfs(directory: Path) -> Iterator[Disk]:
 
 @contextmanager
 def limited(directory: Path) -> Iterator[Disk]:
-    """A directory in which the process may not make files longer: every growth fails."""
+    """A directory, and a limit of the process that makes every growth of a file fail."""
     directory.mkdir()
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     yield Disk(

@@ -1,4 +1,4 @@
-"""A TCP proxy that can be slow, or swallow everything; and a balancer between two services."""
+"""A TCP proxy that can delay or drop traffic, and balances between services."""
 
 import asyncio
 import contextlib
@@ -11,25 +11,25 @@ from tests.servers.process import free_port
 
 
 class Proxy:
-    """Stands on `port` and passes bytes on to one of the ports that `targets()` names, in turns.
+    """Listens on `port` and forwards connections to the ports of `targets()`, round robin.
 
-    A target that refuses the connection is passed over, as any balancer would.
+    Skips a target that refuses the connection.
     """
 
     def __init__(self, targets: Callable[[], list[int]]) -> None:
         self.port = free_port()
         self.delay = 0.0
-        """Seconds that each piece waits, in each direction."""
-        self.loses_answers = False
-        """Whether a connection is cut in place of an answer: the request has arrived."""
-        self.lost = 0
-        """How many answers were lost so."""
+        """Delay of each chunk in seconds, in both directions."""
+        self.drops_responses = False
+        """Whether connections are closed instead of forwarding a response to a request."""
+        self.dropped = 0
+        """Number of responses dropped this way."""
         self._targets = targets
         self.open = Counter[int]()
-        """How many connections there are to each target."""
-        self._turn = 0
-        self._passes = asyncio.Event()
-        self._passes.set()
+        """Open connections to each target."""
+        self._next = 0
+        self._is_open = asyncio.Event()
+        self._is_open.set()
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -49,14 +49,14 @@ class Proxy:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def swallow(self) -> None:
-        """From now on connections are accepted and nothing comes through: a black hole."""
-        self._passes.clear()
+    def black_hole(self) -> None:
+        """From now on, accepts connections and forwards nothing."""
+        self._is_open.clear()
 
-    def heal(self) -> None:
-        """What was swallowed arrives after all, as after a partition."""
+    def restore(self) -> None:
+        """Forwards traffic again, also what was held back, as after a network partition."""
         self.delay = 0.0
-        self._passes.set()
+        self._is_open.set()
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.create_task(self._serve(reader, writer))
@@ -65,18 +65,18 @@ class Proxy:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.closing(writer):
-            await self._passes.wait()
+            await self._is_open.wait()
             for _ in self._targets():
                 targets = self._targets()
-                self._turn += 1
-                target = targets[self._turn % len(targets)]
+                self._next += 1
+                target = targets[self._next % len(targets)]
                 self.open[target] += 1
                 try:
                     there, back = await asyncio.open_connection("127.0.0.1", target)
                     with contextlib.closing(back):
                         async with asyncio.TaskGroup() as group:
                             group.create_task(self._pass(reader, back))
-                            group.create_task(self._pass(there, writer, is_answer=True))
+                            group.create_task(self._pass(there, writer, is_response=True))
                 except OSError:
                     continue
                 finally:
@@ -84,15 +84,15 @@ class Proxy:
                 return
 
     async def _pass(
-        self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, is_answer: bool = False
+        self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, is_response: bool = False
     ) -> None:
         with contextlib.suppress(OSError):
             while data := await source.read(65536):
                 if self.delay:
                     await asyncio.sleep(self.delay)
-                await self._passes.wait()
-                if is_answer and self.loses_answers:
-                    self.lost += 1
+                await self._is_open.wait()
+                if is_response and self.drops_responses:
+                    self.dropped += 1
                     break
                 sink.write(data)
                 await sink.drain()

@@ -1,4 +1,4 @@
-"""`authapi serve` as it is run: real processes, any number of them on one database."""
+"""Real `authapi serve` processes, any number of them on one database."""
 
 import os
 import subprocess
@@ -18,21 +18,21 @@ ARGON2_KIB = 19456
 
 @dataclass(frozen=True)
 class Running:
-    """One running `authapi serve`; its own workers, if it has several, belong to it."""
+    """One running `authapi serve`, with its workers."""
 
     process: ServeProcess
     port: int
 
     def ready(self, timeout: float = 60) -> float:
-        """Seconds waited until it was ready."""
-        began = time.monotonic()
+        """Waits until it is ready. Returns the seconds."""
+        started_at = time.monotonic()
         self.process.wait_ready(f"http://127.0.0.1:{self.port}/health/ready", timeout=timeout)
-        return time.monotonic() - began
+        return time.monotonic() - started_at
 
 
 @dataclass
 class Service:
-    """One database, one secret, and whatever runs on them."""
+    """One database, one secret, and the processes that use them."""
 
     directory: Path
     database_url: str
@@ -47,12 +47,12 @@ class Service:
         return self.database_url.startswith("sqlite")
 
     def environment(self, **settings: str) -> dict[str, str]:
-        """What a process is started with; nothing of ours but the way to Python's packages."""
+        """The environment of a process: of this one, only the paths of programs and packages."""
         chosen = {
             "DATABASE_URL": self.database_url,
             "DATA_DIR": str(self.directory / "data"),
             "SECRET": "f0b6d1c7e95a428d3b8e1f6a7c0d2945",
-            # One issuer, whichever process signs.
+            # All processes have the same issuer.
             "PUBLIC_URL": "http://127.0.0.1:8000",
             **{f"LIMIT_{name}": UNLIMITED for name in LIMITS},
             **self.settings,
@@ -72,12 +72,12 @@ class Service:
         *,
         port: int | None = None,
         workers: int = 1,
-        waits: bool = True,
+        wait: bool = True,
         prefix: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
         settings: Mapping[str, str] | None = None,
     ) -> Running:
-        """Start a process, and wait until it is ready unless told otherwise."""
+        """Starts a process, and waits until it is ready unless `wait` is False."""
         port = port or free_port()
         arguments = ["serve", "--port", str(port), "--workers", str(workers)]
         process = ServeProcess(
@@ -87,19 +87,19 @@ class Service:
         )
         self.stack.enter_context(process)
         running = Running(process, port)
-        if waits:
+        if wait:
             running.ready()
         return running
 
     def start_many(self, count: int, settings: Mapping[str, str] | None = None) -> list[Running]:
-        """Start several at once, and wait for all of them."""
-        found = [self.start(waits=False, settings=settings) for _ in range(count)]
+        """Starts several processes together, and waits until all are ready."""
+        found = [self.start(wait=False, settings=settings) for _ in range(count)]
         for running in found:
             running.ready(timeout=120)
         return found
 
     def command(self, *arguments: str, **settings: str) -> ServeProcess:
-        """Start `authapi ...` beside the rest."""
+        """Starts the command `authapi ...` without waiting for its end."""
         process = ServeProcess(
             [sys.executable, "-m", "authapi", *arguments],
             self.environment(**settings),
@@ -110,7 +110,7 @@ class Service:
     def run(
         self, *arguments: str, timeout: float = 60, stdin: str | None = None, **settings: str
     ) -> str:
-        """Run `authapi ...` to its end, which has to be a good one; what it printed."""
+        """Runs the command `authapi ...`, which must succeed. Returns its output."""
         done = subprocess.run(
             [sys.executable, "-m", "authapi", *arguments],
             cwd=self.directory,

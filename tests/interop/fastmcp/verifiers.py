@@ -1,6 +1,6 @@
-"""Asks FastMCP's token verifiers about tokens: one JSON object from stdin, one to stdout.
+"""Verifies tokens with the verifiers of FastMCP: one JSON object from stdin, one to stdout.
 
-It runs in an environment of its own, as FastMCP asks for other versions than the tests.
+Runs in its own virtual environment, because FastMCP requires other versions than the tests.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from fastmcp.server.auth.providers.jwt import (  # type: ignore[import-not-found
 
 
 async def told(given: dict[str, Any]) -> dict[str, list[dict[str, Any] | None]]:
-    """What each verifier makes of each token: its client and claims, or None for a refusal."""
+    """Returns, per verifier and token, the client and the claims, or None for a rejection."""
     introspection = {
         method: IntrospectionTokenVerifier(
             introspection_url=given["introspection_endpoint"],

@@ -1,4 +1,4 @@
-// Protects a route of Express with express-oauth2-jwt-bearer in its strict mode (RFC 9068), and asks
+// Protects a route of Express with express-oauth2-jwt-bearer in its strict mode (RFC 9068), and requests
 // it with each token. Reads one JSON object from stdin and writes one to stdout.
 import { once } from 'node:events'
 import { text } from 'node:stream/consumers'

@@ -1,5 +1,5 @@
-// Drives oauth4webapi through what a client and a resource server do with an issuer. Reads one JSON
-// object from stdin and writes one to stdout.
+// Runs oauth4webapi as a client and as a resource server of an issuer. Reads one JSON object from
+// stdin and writes one to stdout.
 import { text } from 'node:stream/consumers'
 import * as oauth from 'oauth4webapi'
 

@@ -1,6 +1,6 @@
-// Verifies JWTs with npm's jose: the issuer is the first argument, the tokens come one a line, and
-// for each one line of JSON goes back, its claims or the code of the error. The key set is read from
-// where the metadata of the issuer say, once, as long as it has every key that is asked for.
+// Verifies JWTs with jose (npm). The issuer is the first argument. Each line of stdin is a token; each
+// line of stdout is JSON with its claims or the error code. The key set is read from the `jwks_uri` in
+// the metadata, once as long as it contains every requested key.
 import { createInterface } from 'node:readline'
 import { createRemoteJWKSet, customFetch, jwtVerify } from 'jose'
 

@@ -1,7 +1,7 @@
 // An OpenID provider that issues JWT access tokens in every algorithm; its port is the first argument.
-// A client gets them by the grant client_credentials (RFC 6749, section 4.4), for a resource whose
+// A client gets them with the grant client_credentials (RFC 6749, section 4.4), for a resource whose
 // name ends in the algorithm (RFC 8707), such as urn:orders:PS256. Tokens for urn:unusual:ALGORITHM
-// name no key, and have members in the header that no standard knows.
+// have no kid, and have header members that no standard defines.
 import { generateKeyPairSync, randomBytes } from 'node:crypto'
 import Provider from 'oidc-provider'
 

@@ -1,4 +1,4 @@
-"""Accounts: the same work for whoever asks, and nothing that a race could slip through."""
+"""Accounts: logins and changes of accounts, also under concurrency."""
 
 import asyncio
 from collections import Counter
@@ -26,7 +26,7 @@ from authapi.errors import (
 from authapi.identity import Identity, Session, SessionKind, User
 from authapi.services import Lifetime, Login, Services
 from authapi.services.accounts import Accounts
-from authapi.services.addresses import EmailAddress, parse_email
+from authapi.services.email_address import EmailAddress, parse_email
 from authapi.services.passwords import Passwords
 from authapi.settings import Settings
 from authapi.testing import PASSWORD
@@ -42,7 +42,7 @@ NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
 
 @pytest.fixture
 def work(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The argon2 verifications that were done, each by its cost."""
+    """The costs of the argon2 verifications so far."""
     done: list[str] = []
     verify_secret = low_level.verify_secret
 
@@ -60,9 +60,9 @@ def work(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 async def log_in(services: Services, login: Login) -> tuple[Session, str]:
-    """A cookie session for a proved login, and its secret."""
+    """A cookie session for `login`, and its secret."""
     secret = new_secret()
-    session = await services.sessions.begin(
+    session = await services.sessions.create(
         login,
         SessionKind.SESSION,
         lifetime=Lifetime(timedelta(days=1)),
@@ -72,7 +72,7 @@ async def log_in(services: Services, login: Login) -> tuple[Session, str]:
 
 
 async def identify(services: Services, secret: str) -> Identity | None:
-    return await services.sessions.identify_secret(
+    return await services.sessions.identify_by_secret(
         hash_secret(secret), SessionKind.SESSION, strategy="session"
     )
 
@@ -85,10 +85,10 @@ async def hash_in(services: Services, user: User) -> str:
     return found[1].text
 
 
-async def test_the_right_password_proves_the_account(services_on_each: Services) -> None:
+async def test_authenticate_accepts_the_right_password(services_on_each: Services) -> None:
     accounts = services_on_each.accounts
     user = await accounts.create(ALICE, PASSWORD, name="Alice")
-    login = await accounts.prove(parse_email("ALICE@EXAMPLE.COM"), PASSWORD)
+    login = await accounts.authenticate(parse_email("ALICE@EXAMPLE.COM"), PASSWORD)
     assert login.user == user
     assert login.amr == ("pwd",)
     assert (user.email, user.name, user.is_active, user.is_superuser) == (
@@ -98,7 +98,7 @@ async def test_the_right_password_proves_the_account(services_on_each: Services)
     assert "argon2" not in repr(login)
 
 
-async def test_every_refusal_of_a_login_is_the_same_work_and_the_same_answer(
+async def test_every_refused_login_costs_the_same_work_and_raises_the_same_error(
     services: Services, work: list[str]
 ) -> None:
     accounts = services.accounts
@@ -120,19 +120,19 @@ async def test_every_refusal_of_a_login_is_the_same_work_and_the_same_answer(
     ]:
         work.clear()
         with pytest.raises(InvalidCredentials) as caught:
-            await accounts.prove(parse_email(address), password)
+            await accounts.authenticate(parse_email(address), password)
         assert work == ["m=19456,t=2,p=1"]
         refusals.add((type(caught.value), str(caught.value), caught.value.detail))
     assert len(refusals) == 1
 
 
-async def test_a_damaged_hash_is_a_refusal_of_the_same_work(
+async def test_a_damaged_hash_is_refused_with_the_same_work(
     services: Services, sqlite_url: str, work: list[str]
 ) -> None:
     await services.accounts.create(ALICE, PASSWORD)
     sql(sqlite_url, "UPDATE users SET password_hash = substr(password_hash, 1, 60)")
     with pytest.raises(InvalidCredentials):
-        await services.accounts.prove(ALICE, PASSWORD)
+        await services.accounts.authenticate(ALICE, PASSWORD)
     assert work == ["m=19456,t=2,p=1"]
 
 
@@ -145,7 +145,7 @@ async def test_a_damaged_hash_is_a_refusal_of_the_same_work(
     ],
     ids=["stronger", "weaker", "neither"],
 )
-async def test_a_login_strengthens_a_hash_and_never_weakens_it(
+async def test_a_login_rehashes_with_stronger_parameters_only(
     sqlite_url: str,
     before: tuple[int, int, int],
     after: tuple[int, int, int],
@@ -164,19 +164,19 @@ async def test_a_login_strengthens_a_hash_and_never_weakens_it(
         await services.start()
         if not hashes:
             await services.accounts.create(ALICE, PASSWORD)
-        login = await services.accounts.prove(ALICE, PASSWORD)
-        # What the login goes on with is what is stored now, or it would be refused.
+        login = await services.accounts.authenticate(ALICE, PASSWORD)
+        # The login holds the hash that is stored now: with any other, creating a session fails.
         await log_in(services, login)
         hashes.append(await hash_in(services, login.user))
         with pytest.raises(InvalidCredentials):
-            await services.accounts.prove(ALICE, OTHER)
+            await services.accounts.authenticate(ALICE, OTHER)
         await services.stop()
     assert hashes[1].split("$")[3] == expected
     assert hashes[2] == hashes[1]
     assert (hashes[0] == hashes[1]) == (expected == hashes[0].split("$")[3])
 
 
-async def test_a_hash_that_cannot_be_strengthened_now_does_not_stop_the_login(
+async def test_a_failed_rehash_does_not_fail_the_login(
     services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     user = await services.accounts.create(ALICE, PASSWORD)
@@ -188,13 +188,13 @@ async def test_a_hash_that_cannot_be_strengthened_now_does_not_stop_the_login(
     async def overloaded(*_: object) -> None:
         raise Overloaded
 
-    monkeypatch.setattr(Passwords, "is_outdated", outdated)
+    monkeypatch.setattr(Passwords, "needs_rehash", outdated)
     monkeypatch.setattr(Passwords, "hash", overloaded)
-    await log_in(services, await services.accounts.prove(ALICE, PASSWORD))
+    await log_in(services, await services.accounts.authenticate(ALICE, PASSWORD))
     assert await hash_in(services, user) == old
 
 
-async def test_logins_that_strengthen_one_hash_at_once_all_succeed(
+async def test_concurrent_logins_that_rehash_all_succeed(
     services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     user = await services.accounts.create(ALICE, PASSWORD)
@@ -203,16 +203,16 @@ async def test_logins_that_strengthen_one_hash_at_once_all_succeed(
     def outdated(_: Passwords, stored: PasswordHash) -> bool:
         return stored.text == old
 
-    monkeypatch.setattr(Passwords, "is_outdated", outdated)
-    proved = await asyncio.gather(
-        *(services.accounts.prove(ALICE, PASSWORD) for _ in range(4)),
+    monkeypatch.setattr(Passwords, "needs_rehash", outdated)
+    logins = await asyncio.gather(
+        *(services.accounts.authenticate(ALICE, PASSWORD) for _ in range(4)),
     )
-    for login in proved:
+    for login in logins:
         await log_in(services, login)
     assert await hash_in(services, user) != old
 
 
-async def test_a_login_that_the_password_overtakes_while_it_strengthens_is_refused(
+async def test_a_login_is_refused_if_the_password_changes_during_its_rehash(
     services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     user = await services.accounts.create(ALICE, PASSWORD)
@@ -226,11 +226,11 @@ async def test_a_login_that_the_password_overtakes_while_it_strengthens_is_refus
         await services.accounts.set_password(user.id, OTHER)
         return await self.hash(password)
 
-    monkeypatch.setattr(Passwords, "is_outdated", outdated)
+    monkeypatch.setattr(Passwords, "needs_rehash", outdated)
     monkeypatch.setattr(Passwords, "hash", overtaken)
     with pytest.raises(InvalidCredentials):
-        await services.accounts.prove(ALICE, PASSWORD)
-    await log_in(services, await services.accounts.prove(ALICE, OTHER))
+        await services.accounts.authenticate(ALICE, PASSWORD)
+    await log_in(services, await services.accounts.authenticate(ALICE, OTHER))
 
 
 Change = Callable[[Accounts, User], Awaitable[object]]
@@ -245,69 +245,71 @@ Change = Callable[[Accounts, User], Awaitable[object]]
     ],
     ids=["password", "deactivated", "deleted"],
 )
-async def test_no_login_slips_past_what_changes_while_it_is_proved(
+async def test_a_login_is_refused_if_the_account_changes_during_authentication(
     api_on_each: HTTPClient, monkeypatch: pytest.MonkeyPatch, strategy: str, change: Change
 ) -> None:
     user = await api_on_each.create_user("alice@example.com")
-    prove = Accounts.prove
+    authenticate = Accounts.authenticate
 
     async def overtaken(
         self: Accounts, email: EmailAddress, password: str, *, strategy: str | None = None
     ) -> Login:
-        login = await prove(self, email, password, strategy=strategy)
+        login = await authenticate(self, email, password, strategy=strategy)
         await change(self, user)
         return login
 
-    monkeypatch.setattr(Accounts, "prove", overtaken)
+    monkeypatch.setattr(Accounts, "authenticate", overtaken)
     body = {"email": "alice@example.com", "password": PASSWORD, "strategy": strategy}
     answer = await api_on_each.post("/login", json=body)
     assert answer.status_code == 401
     assert answer.json()["code"] == "invalid_credentials"
     assert "set-cookie" not in answer.headers
-    assert await api_on_each.services.sessions.list_of(user.id) == []
+    assert await api_on_each.services.sessions.list_for_user(user.id) == []
 
 
-async def test_of_two_changes_of_one_password_one_is_made(services_on_each: Services) -> None:
+async def test_one_of_concurrent_password_changes_succeeds(services_on_each: Services) -> None:
     accounts = services_on_each.accounts
     await accounts.create(ALICE, PASSWORD)
-    session, secret = await log_in(services_on_each, await accounts.prove(ALICE, PASSWORD))
+    session, secret = await log_in(services_on_each, await accounts.authenticate(ALICE, PASSWORD))
     caller = await identify(services_on_each, secret)
     assert caller is not None
     outcomes = await asyncio.gather(
         *(
-            accounts.change_password(caller, current=PASSWORD, new=f"{OTHER} {n}", renewed=None)
+            accounts.change_password(
+                caller, current=PASSWORD, new=f"{OTHER} {n}", new_secret_hash=None
+            )
             for n in range(5)
         ),
         return_exceptions=True,
     )
     assert Counter(type(outcome) for outcome in outcomes) == {type(None): 1, WrongPassword: 4}
-    await accounts.prove(ALICE, f"{OTHER} {outcomes.index(None)}")
-    assert [found.id for found in await services_on_each.sessions.list_of(caller.user.id)] == [
-        session.id
-    ]
+    await accounts.authenticate(ALICE, f"{OTHER} {outcomes.index(None)}")
+    assert [
+        found.id for found in await services_on_each.sessions.list_for_user(caller.user.id)
+    ] == [session.id]
 
 
-async def test_changing_the_password_ends_everything_but_the_session_in_use(
+async def test_change_password_ends_all_sessions_but_the_current_one(
     services_on_each: Services,
 ) -> None:
     services = services_on_each
     await services.accounts.create(ALICE, PASSWORD)
-    login = await services.accounts.prove(ALICE, PASSWORD)
+    login = await services.accounts.authenticate(ALICE, PASSWORD)
     session, secret = await log_in(services, login)
     _, other = await log_in(services, login)
     caller = await identify(services, secret)
     assert caller is not None
-    await services.tokens.create(caller, name="script", scopes=None, lifetime=None)
+    await services.personal_tokens.create(caller, name="script", scopes=None, lifetime=None)
     stranger = await services.accounts.create(parse_email("bob@example.com"), PASSWORD)
     strangers = await log_in(
-        services, await services.accounts.prove(parse_email("bob@example.com"), PASSWORD)
+        services, await services.accounts.authenticate(parse_email("bob@example.com"), PASSWORD)
     )
 
     await services.accounts.change_password(
-        caller, current=PASSWORD, new=OTHER, renewed=hash_secret("renewed")
+        caller, current=PASSWORD, new=OTHER, new_secret_hash=hash_secret("renewed")
     )
     assert await identify(services, other) is None
-    # A request with the secret before may still be under way: it is refused in a way of its own.
+    # A concurrent request may still use the previous secret. It is refused as out of date.
     with pytest.raises(InvalidCredential):
         await identify(services, secret)
     with time_machine.travel(datetime.now(UTC) + timedelta(minutes=2), tick=False):
@@ -315,17 +317,19 @@ async def test_changing_the_password_ends_everything_but_the_session_in_use(
     renewed = await identify(services, "renewed")
     assert renewed is not None
     assert renewed.session_id == session.id
-    assert await services.tokens.list_of(caller.user.id) == []
-    assert [found.id for found in await services.sessions.list_of(stranger.id)] == [strangers[0].id]
-    await services.accounts.prove(ALICE, OTHER)
+    assert await services.personal_tokens.list_of(caller.user.id) == []
+    assert [found.id for found in await services.sessions.list_for_user(stranger.id)] == [
+        strangers[0].id
+    ]
+    await services.accounts.authenticate(ALICE, OTHER)
     with pytest.raises(InvalidCredentials):
-        await services.accounts.prove(ALICE, PASSWORD)
+        await services.accounts.authenticate(ALICE, PASSWORD)
 
 
-async def test_a_refused_change_of_password_changes_nothing(services: Services) -> None:
+async def test_a_refused_password_change_changes_nothing(services: Services) -> None:
     accounts = services.accounts
     user = await accounts.create(ALICE, PASSWORD)
-    _, secret = await log_in(services, await accounts.prove(ALICE, PASSWORD))
+    _, secret = await log_in(services, await accounts.authenticate(ALICE, PASSWORD))
     caller = await identify(services, secret)
     assert caller is not None
     before = await hash_in(services, user)
@@ -337,54 +341,56 @@ async def test_a_refused_change_of_password_changes_nothing(services: Services) 
         (PASSWORD, PASSWORD, InvalidInput),
     ]:
         with pytest.raises(refusal):
-            await accounts.change_password(caller, current=current, new=new, renewed=None)
+            await accounts.change_password(caller, current=current, new=new, new_secret_hash=None)
     assert await hash_in(services, user) == before
     assert await identify(services, secret) is not None
 
 
-async def test_an_operator_sets_a_password_and_everything_ends(services: Services) -> None:
+async def test_set_password_ends_all_sessions(services: Services) -> None:
     user = await services.accounts.create(ALICE, None)
     await services.accounts.set_password(user.id, PASSWORD)
-    _, secret = await log_in(services, await services.accounts.prove(ALICE, PASSWORD))
+    _, secret = await log_in(services, await services.accounts.authenticate(ALICE, PASSWORD))
     with pytest.raises(InvalidInput):
         await services.accounts.set_password(user.id, "short")
     assert await identify(services, secret) is not None
     await services.accounts.set_password(user.id, OTHER)
     assert await identify(services, secret) is None
-    await services.accounts.prove(ALICE, OTHER)
+    await services.accounts.authenticate(ALICE, OTHER)
 
 
-async def test_deactivating_ends_everything_and_activating_brings_nothing_back(
+async def test_deactivation_ends_all_sessions_and_activation_restores_none(
     services_on_each: Services,
 ) -> None:
     services = services_on_each
     user = await services.accounts.create(ALICE, PASSWORD)
-    _, secret = await log_in(services, await services.accounts.prove(ALICE, PASSWORD))
+    _, secret = await log_in(services, await services.accounts.authenticate(ALICE, PASSWORD))
     assert not (await services.accounts.set_active(user.id, False)).is_active
     assert await identify(services, secret) is None
     with pytest.raises(InvalidCredentials):
-        await services.accounts.prove(ALICE, PASSWORD)
+        await services.accounts.authenticate(ALICE, PASSWORD)
     assert (await services.accounts.set_active(user.id, True)).is_active
     assert await identify(services, secret) is None
-    await services.accounts.prove(ALICE, PASSWORD)
+    await services.accounts.authenticate(ALICE, PASSWORD)
 
 
-async def test_each_change_is_later_than_the_one_before(services: Services) -> None:
-    # An entity tag is made from it, and the clock may stand still or be set back.
+async def test_updated_at_strictly_increases(services: Services) -> None:
+    # ETags are derived from `updated_at`, and the clock may stand still or be set back.
     with time_machine.travel(NOON, tick=False) as clock:
         user = await services.accounts.create(ALICE, PASSWORD)
         seen = [user.updated_at]
         for name, step in (("a", 0), ("b", 0), ("a", -3600), (None, 0)):
             clock.shift(step)
-            changed = await services.accounts.edit(user.id, {"name": name}, unless=lambda _: False)
+            changed = await services.accounts.edit(
+                user.id, {"name": name}, is_stale=lambda _: False
+            )
             assert changed.name == name
             seen.append(changed.updated_at)
-        unchanged = await services.accounts.edit(user.id, {"name": None}, unless=lambda _: False)
+        unchanged = await services.accounts.edit(user.id, {"name": None}, is_stale=lambda _: False)
     assert seen == sorted(set(seen))
     assert unchanged.updated_at == seen[-1]
 
 
-async def test_what_has_changed_meanwhile_is_not_renamed(services: Services) -> None:
+async def test_edit_refuses_a_stale_version(services: Services) -> None:
     user = await services.accounts.create(ALICE, PASSWORD, name="before")
     asked: list[User] = []
 
@@ -393,12 +399,12 @@ async def test_what_has_changed_meanwhile_is_not_renamed(services: Services) -> 
         return True
 
     with pytest.raises(PreconditionFailed):
-        await services.accounts.edit(user.id, {"name": "after"}, unless=changed)
+        await services.accounts.edit(user.id, {"name": "after"}, is_stale=changed)
     assert asked == [user]
     assert (await services.accounts.find(user.id)).name == "before"
 
 
-async def test_a_closed_registration_is_open_to_operators(sqlite_url: str) -> None:
+async def test_operators_create_accounts_while_registration_is_closed(sqlite_url: str) -> None:
     services = Services.build(Settings(database_url=sqlite_url, registration="closed"))  # type: ignore[arg-type]
     await services.start()
     with pytest.raises(RegistrationClosed):
@@ -409,7 +415,7 @@ async def test_a_closed_registration_is_open_to_operators(sqlite_url: str) -> No
     await services.stop()
 
 
-async def test_who_is_gone_is_not_found(services_on_each: Services) -> None:
+async def test_calls_on_a_deleted_account_raise_not_found(services_on_each: Services) -> None:
     accounts = services_on_each.accounts
     user = await accounts.create(ALICE, PASSWORD)
     assert await accounts.find_by_email(parse_email("alice@example.com")) == user
@@ -419,7 +425,7 @@ async def test_who_is_gone_is_not_found(services_on_each: Services) -> None:
     for attempt in (
         accounts.find(user.id),
         accounts.find_by_email(ALICE),
-        accounts.edit(user.id, {"name": "x"}, unless=lambda _: False),
+        accounts.edit(user.id, {"name": "x"}, is_stale=lambda _: False),
         accounts.set_active(user.id, True),
         accounts.set_password(user.id, PASSWORD),
     ):

@@ -1,4 +1,4 @@
-"""Administration: pages that leave nobody out, and superusers of whom one is always left."""
+"""Administration: lists of accounts, changes by superusers, and invitations."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -23,11 +23,11 @@ from authapi.errors import (
 )
 from authapi.identity import EventType, Identity, User
 from authapi.services import Services
-from authapi.services.accounts.administration import Changes
-from authapi.services.addresses import email_prefix, parse_email
+from authapi.services.accounts.administration import AccountChanges
+from authapi.services.email_address import canonical_prefix, parse_email
 from authapi.settings import Settings
+from authapi.storage.tables.email_tokens import EmailToken, Purpose
 from authapi.storage.tables.events import EventFilter
-from authapi.storage.tables.one_time_secrets import OneTimeSecret, Purpose
 from authapi.storage.tables.users import UserFilter, UserOrder
 from tests.storage.rows import HASH, sql
 from tests.web.logins import sign_in
@@ -73,7 +73,7 @@ async def last_events(
 async def add_many(services: Services, count: int) -> list[User]:
     at, made = now(), []
     for number in range(count):
-        # Three at each moment: the id decides between them.
+        # Three accounts per time, so the id decides their order.
         begun = at + timedelta(microseconds=number // 3)
         name = f"{'ABC'[number % 3]}{number % 7}_{number}"
         user = User(
@@ -86,9 +86,7 @@ async def add_many(services: Services, count: int) -> list[User]:
 
 
 @pytest.mark.parametrize("order", UserOrder)
-async def test_pages_tell_everybody_once_in_their_order(
-    services: Services, order: UserOrder
-) -> None:
+async def test_pages_list_every_account_once_in_order(services: Services, order: UserOrder) -> None:
     made = await add_many(services, 31)
     seen: list[User] = []
     after = None
@@ -98,7 +96,7 @@ async def test_pages_tell_everybody_once_in_their_order(
         if page.next is None:
             break
         after = page.next
-        # Others come and go meanwhile, the one behind whom the list goes on too.
+        # Accounts are added and deleted between pages, also the last account of a page.
         await services.accounts.delete(page.items[-1].id)
         async with services.database.transaction() as store:
             early, late = now() - timedelta(days=9), now() + timedelta(days=9)
@@ -114,7 +112,7 @@ async def test_pages_tell_everybody_once_in_their_order(
     else:
         emails = [user.email.lower() for user in seen]
         both = [list(emails), sorted(emails)]
-        # Databases disagree about what an underscore sorts before; not about the direction.
+        # Databases sort underscores differently, so only the direction is compared.
         assert (emails[0] > emails[-1]) == (order is UserOrder.EMAIL_DESCENDING), both
 
 
@@ -133,14 +131,14 @@ async def test_pages_tell_everybody_once_in_their_order(
         ("back\\", 0),
         ("u@b\u00fccher.", 1),
         ("U@B\u00fccher.example", 1),
-        ("u@b\u00fc", 0),  # a label is found once it is whole
+        ("u@b\u00fc", 0),  # an internationalized label matches once it is complete
         ("u@xn--", 1),
         ("\u0430l", 0),
         ("' OR 1=1 --", 0),
         ("quote'", 1),
     ],
 )
-async def test_a_prefix_is_a_text_and_no_pattern(
+async def test_a_prefix_is_matched_literally(
     services: Services, prefix: str, expected: int
 ) -> None:
     for email in (
@@ -148,12 +146,12 @@ async def test_a_prefix_is_a_text_and_no_pattern(
         *("xal@example.com", "u@b\u00fccher.example", "quote'@example.com", "zoe@example.com"),
     ):
         await services.accounts.create(parse_email(email), None)
-    wanted = UserFilter(email_prefix=email_prefix(prefix))
+    wanted = UserFilter(email_prefix=canonical_prefix(prefix))
     found = (await services.administration.page(wanted, limit=100)).items
     assert len(found) == expected, [user.email for user in found]
 
 
-async def test_filters_are_met_all_together(services: Services) -> None:
+async def test_filters_combine_with_and(services: Services) -> None:
     ada = await a_superuser(services, "ada@example.com")
     bob, cleo, _ = [
         await services.accounts.create(parse_email(f"{name}@example.com"), None)
@@ -180,7 +178,7 @@ async def test_filters_are_met_all_together(services: Services) -> None:
     assert (
         await emails(role="read") == await emails(role="%") == await emails(role="_eader") == set()
     )
-    # Everybody has this one, without its being written down anywhere.
+    # Every account has the default role, which is not stored.
     assert await emails(role="base") == {"ada", "bob", "cleo", "dan"}
     assert await emails(role="reader", active=True, email_prefix="b") == {"bob"}
     assert ada.is_superuser
@@ -189,16 +187,16 @@ async def test_filters_are_met_all_together(services: Services) -> None:
 # Superusers.
 
 
-async def test_of_two_who_take_it_from_one_another_one_is_left(services: Services) -> None:
+async def test_one_of_two_mutual_demotions_succeeds(services: Services) -> None:
     ada, bob = [await a_superuser(services, f"{name}@example.com") for name in ("ada", "bob")]
     change = services.administration.change
     for _ in range(25):
         results = await asyncio.gather(
-            change(bob.id, {"is_superuser": False}, by=acting(ada)),
-            change(ada.id, {"is_superuser": False}, by=acting(bob)),
+            change(bob.id, {"is_superuser": False}, actor=acting(ada)),
+            change(ada.id, {"is_superuser": False}, actor=acting(bob)),
             return_exceptions=True,
         )
-        # One was first; who had lost the rank then could not take it from the other.
+        # The first demotion succeeded, and the second actor was no longer a superuser.
         refused = [item for item in results if isinstance(item, BaseException)]
         assert [type(item) for item in refused] == [SuperuserRequired], results
         [left] = await superusers(services)
@@ -208,8 +206,10 @@ async def test_of_two_who_take_it_from_one_another_one_is_left(services: Service
 
 
 @pytest.mark.parametrize("how", ["command", "own hand"])
-async def test_of_two_who_go_at_one_moment_one_stays(services: Services, how: str) -> None:
-    """Neither holds what the other has, so that only their turn keeps one of them."""
+async def test_one_of_two_concurrent_removals_of_the_last_superusers_succeeds(
+    services: Services, how: str
+) -> None:
+    """The transactions lock different rows, so only the advisory lock orders them."""
     for number in range(10):
         pair = [await a_superuser(services, f"{name}{number}@example.com") for name in "ab"]
         others = await superusers(services) - {user.id for user in pair}
@@ -228,8 +228,8 @@ async def test_of_two_who_go_at_one_moment_one_stays(services: Services, how: st
         assert len(await superusers(services)) == 1
 
 
-async def test_however_they_go_at_one_moment_one_is_left(services: Services) -> None:
-    """By command, by their own hand and by one another: demoted, deactivated, deleted."""
+async def test_one_superuser_remains_after_any_concurrent_removals(services: Services) -> None:
+    """Demoted, deactivated and deleted: by operators, by themselves and by each other."""
     administration, accounts = services.administration, services.accounts
     for number in range(8):
         crowd = [await a_superuser(services, f"{n}-{number}@example.com") for n in range(6)]
@@ -243,7 +243,7 @@ async def test_however_they_go_at_one_moment_one_is_left(services: Services) -> 
             administration.delete(third.id),
             accounts.delete(fourth.id, caller=acting(fourth)),
             accounts.set_active(fifth.id, False),
-            administration.change(sixth.id, {"is_superuser": False}, by=acting(first)),
+            administration.change(sixth.id, {"is_superuser": False}, actor=acting(first)),
             *(administration.delete(user_id) for user_id in rest),
             return_exceptions=True,
         )
@@ -253,12 +253,12 @@ async def test_however_they_go_at_one_moment_one_is_left(services: Services) -> 
         assert len(left) == 1 or (len(left) == 2 and sixth.id in left), results
 
 
-async def test_the_last_superuser_stays_one(services: Services) -> None:
+async def test_the_last_superuser_cannot_be_removed(services: Services) -> None:
     ada, bob = [await a_superuser(services, f"{name}@example.com") for name in ("ada", "bob")]
     administration = services.administration
-    # One who is deactivated looks after nobody.
+    # A deactivated superuser does not count.
     await administration.change(bob.id, {"is_active": False})
-    tries: list[Changes] = [{"is_superuser": False}, {"is_active": False}]
+    tries: list[AccountChanges] = [{"is_superuser": False}, {"is_active": False}]
     tries.append({"is_active": True, "is_superuser": False, "name": "changed"})
     for changes in tries:
         with pytest.raises(LastSuperuser):
@@ -276,10 +276,10 @@ async def test_the_last_superuser_stays_one(services: Services) -> None:
     assert await superusers(services) == {bob.id}
 
 
-async def test_nobody_acts_on_their_own_account(services: Services) -> None:
+async def test_a_superuser_cannot_act_on_their_own_account(services: Services) -> None:
     ada, _ = [await a_superuser(services, f"{name}@example.com") for name in ("ada", "bob")]
     administration, me = services.administration, acting(ada)
-    tries: list[Changes] = [
+    tries: list[AccountChanges] = [
         {"is_superuser": False},
         {"is_superuser": True},
         {"is_active": False},
@@ -288,25 +288,25 @@ async def test_nobody_acts_on_their_own_account(services: Services) -> None:
     ]
     for changes in tries:
         with pytest.raises(OwnAccount):
-            await administration.change(ada.id, changes, by=me)
+            await administration.change(ada.id, changes, actor=me)
     with pytest.raises(OwnAccount):
-        await administration.delete(ada.id, by=me)
+        await administration.delete(ada.id, actor=me)
     assert await services.accounts.find(ada.id) == ada
-    assert (await administration.change(ada.id, {"name": "Ada"}, by=me)).name == "Ada"
+    assert (await administration.change(ada.id, {"name": "Ada"}, actor=me)).name == "Ada"
 
 
-async def test_a_rank_that_was_lost_a_moment_ago_gives_nothing(services: Services) -> None:
-    """The caller was recognised before; inside the transaction they are asked for it again."""
+async def test_a_demoted_superuser_is_refused_inside_the_transaction(services: Services) -> None:
+    """The identity is from before the demotion; the transaction checks the flag again."""
     ada, bob = [await a_superuser(services, f"{name}@example.com") for name in ("ada", "bob")]
     carol = await services.accounts.create(parse_email("carol@example.com"), None)
     administration, former = services.administration, acting(bob)
     acts: list[Callable[[], Awaitable[object]]] = [
-        lambda: administration.change(carol.id, {"name": "x"}, by=former),
-        lambda: administration.end_sessions(carol.id, by=former),
-        lambda: administration.delete(carol.id, by=former),
-        lambda: administration.invite(parse_email("x@example.com"), by=former),
+        lambda: administration.change(carol.id, {"name": "x"}, actor=former),
+        lambda: administration.end_sessions(carol.id, actor=former),
+        lambda: administration.delete(carol.id, actor=former),
+        lambda: administration.invite(parse_email("x@example.com"), actor=former),
     ]
-    await administration.change(bob.id, {"is_superuser": False}, by=acting(ada))
+    await administration.change(bob.id, {"is_superuser": False}, actor=acting(ada))
     for act in acts:
         with pytest.raises(SuperuserRequired):
             await act()
@@ -322,12 +322,14 @@ async def test_a_rank_that_was_lost_a_moment_ago_gives_nothing(services: Service
     assert len((await administration.page(UserFilter())).items) == 2
 
 
-async def test_each_change_names_who_made_it(services: Services) -> None:
+async def test_each_event_names_the_actor(services: Services) -> None:
     ada = await a_superuser(services, "ada@example.com")
     administration, me = services.administration, acting(ada)
-    carol = await administration.invite(parse_email("carol@example.com"), roles=["reader"], by=me)
+    carol = await administration.invite(
+        parse_email("carol@example.com"), roles=["reader"], actor=me
+    )
     assert carol.roles == {"reader"}
-    steps: list[tuple[Changes, EventType]] = [
+    steps: list[tuple[AccountChanges, EventType]] = [
         ({"name": "Carol"}, EventType.ACCOUNT_RENAMED),
         ({"roles": frozenset()}, EventType.ROLES_CHANGED),
         ({"is_superuser": True}, EventType.SUPERUSER_GRANTED),
@@ -337,17 +339,17 @@ async def test_each_change_names_who_made_it(services: Services) -> None:
     ]
     assert await last_events(services, carol.id, 9) == [(EventType.ACCOUNT_INVITED, ada.id)]
     for count, (changes, kind) in enumerate(steps):
-        for _ in range(2):  # what is so already is no event
-            await administration.change(carol.id, changes, by=me)
+        for _ in range(2):  # a change without effect records no event
+            await administration.change(carol.id, changes, actor=me)
         assert len(await last_events(services, carol.id, 99)) == count + 2
         assert await last_events(services, carol.id, 1) == [(kind, ada.id)]
-    await administration.delete(carol.id, by=me)
+    await administration.delete(carol.id, actor=me)
     assert await last_events(services, carol.id, 1) == [(EventType.ACCOUNT_DELETED, ada.id)]
     with pytest.raises(NotFound):
-        await administration.delete(carol.id, by=me)
+        await administration.delete(carol.id, actor=me)
 
 
-async def test_all_of_several_changes_happens_or_nothing(services: Services) -> None:
+async def test_change_applies_all_changes_or_none(services: Services) -> None:
     ada = await a_superuser(services, "ada@example.com")
     with pytest.raises(InvalidInput):
         await services.administration.change(ada.id, {"name": "x", "roles": frozenset({"nope"})})
@@ -361,12 +363,12 @@ async def test_all_of_several_changes_happens_or_nothing(services: Services) -> 
 # Invitations.
 
 
-async def test_an_invitation_is_an_account_a_secret_and_a_mail_or_none_of_them(
+async def test_invite_creates_account_token_and_mail_or_nothing(
     services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = services.settings.resolved_database_url
     carol = await services.administration.invite(parse_email("Carol@example.com"), name="Carol")
-    [row] = sql(url, "SELECT purpose, email, email_given, password_version FROM one_time_secrets")
+    [row] = sql(url, "SELECT purpose, email, email_given, password_version FROM email_tokens")
     assert tuple(row) == ("invitation", "carol@example.com", "Carol@example.com", 0)
     assert sql(url, "SELECT kind, purpose FROM outbox") == [("mail", "invitation")]
     assert sql(url, "SELECT password_hash FROM users") == [(None,)]
@@ -381,39 +383,47 @@ async def test_an_invitation_is_an_account_a_secret_and_a_mail_or_none_of_them(
         with pytest.raises(RuntimeError):
             await services.administration.invite(parse_email("dan@example.com"))
     assert len(sql(url, "SELECT id FROM users")) == 1
-    assert len(sql(url, "SELECT id FROM one_time_secrets")) == 1
+    assert len(sql(url, "SELECT id FROM email_tokens")) == 1
     await services.administration.delete(carol.id)
-    assert sql(url, "SELECT id FROM one_time_secrets") == []
+    assert sql(url, "SELECT id FROM email_tokens") == []
 
 
-async def test_an_address_that_somebody_can_take_back_is_taken(services: Services) -> None:
+async def test_a_reserved_address_counts_as_taken(services: Services) -> None:
     bob = await services.accounts.create(parse_email("bob@example.com"), None)
-    secret = OneTimeSecret(
-        *(new_id(), bob.id, Purpose.UNDO, "old@example.com", "old@example.com", 0, now()),
+    secret = EmailToken(
+        *(
+            new_id(),
+            bob.id,
+            Purpose.REVERT_EMAIL_CHANGE,
+            "old@example.com",
+            "old@example.com",
+            0,
+            now(),
+        ),
         now() + timedelta(days=1),
     )
     async with services.database.transaction() as store:
-        await store.one_time_secrets.add(secret, hash_secret("x"))
+        await store.email_tokens.add(secret, hash_secret("x"))
     with pytest.raises(EmailTaken):
         await services.administration.invite(parse_email("old@example.com"))
 
 
-async def test_who_is_deactivated_has_no_link_that_works(services: Services) -> None:
+async def test_deactivation_revokes_the_links_in_mails(services: Services) -> None:
     bob = await services.accounts.create(parse_email("bob@example.com"), None)
     async with services.database.transaction() as store:
         for purpose in Purpose:
-            secret = OneTimeSecret(
+            secret = EmailToken(
                 *(new_id(), bob.id, purpose, "bob@example.com", "bob@example.com", 0, now()),
                 now() + timedelta(days=1),
             )
-            await store.one_time_secrets.add(secret, hash_secret(purpose))
+            await store.email_tokens.add(secret, hash_secret(purpose))
     await services.administration.change(bob.id, {"is_active": False})
     url = services.settings.resolved_database_url
-    # An owner from whom the account was stolen can still take it back.
-    assert sql(url, "SELECT purpose FROM one_time_secrets") == [("undo",)]
+    # The owner of a stolen account can still revert the change of address.
+    assert sql(url, "SELECT purpose FROM email_tokens") == [("revert_email_change",)]
 
 
-async def test_nobody_is_invited_where_no_mail_is_sent(sqlite_url: str) -> None:
+async def test_invite_is_refused_if_mail_is_disabled(sqlite_url: str) -> None:
     services = Services.build(Settings(database_url=sqlite_url, mail_url="none:"))  # type: ignore[arg-type]
     await services.start()
     with pytest.raises(MailDisabled):
@@ -422,7 +432,7 @@ async def test_nobody_is_invited_where_no_mail_is_sent(sqlite_url: str) -> None:
     await services.stop()
 
 
-async def test_ending_sessions_ends_all_and_says_how_many(services: Services) -> None:
+async def test_end_sessions_returns_the_number_of_sessions(services: Services) -> None:
     await a_superuser(services, "ada@example.com")
     bob = await services.accounts.create(
         parse_email("bob@example.com"), "correct horse battery staple"
@@ -431,4 +441,4 @@ async def test_ending_sessions_ends_all_and_says_how_many(services: Services) ->
         await sign_in(services, bob, name)
     assert await services.administration.end_sessions(bob.id) == 3
     assert await services.administration.end_sessions(bob.id) == 0
-    assert await services.sessions.list_of(bob.id) == []
+    assert await services.sessions.list_for_user(bob.id) == []

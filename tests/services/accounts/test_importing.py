@@ -1,4 +1,4 @@
-"""Imports: what a line may say, all lines or none, and what is there already stays as it is."""
+"""Imports: validation of lines, all lines or none, and accounts that exist already."""
 
 import gc
 import io
@@ -12,30 +12,30 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic_core import PydanticCustomError
 
-from authapi.errors import LineRefused, StorageUnavailable
+from authapi.errors import InvalidImportLine, StorageUnavailable
 from authapi.identity import EventType
 from authapi.services import Services
 from authapi.services.accounts import importing as module
-from authapi.services.accounts.importing import MAX_LINE, Importing, Summary
-from authapi.services.accounts.one_time import OneTimeSecrets
-from authapi.services.addresses import parse_email
+from authapi.services.accounts.email_tokens import EmailTokens
+from authapi.services.accounts.importing import MAX_LINE, AccountImporter, Summary
+from authapi.services.email_address import parse_email
 from authapi.settings import Settings
-from authapi.storage.tables.one_time_secrets import Purpose
-from authapi.storage.tables.users import Newcomer
-from tests.crypto.foreign_vectors import CHEAP, UNUSABLE
+from authapi.storage.tables.email_tokens import Purpose
+from authapi.storage.tables.users import NewUser
+from tests.crypto.imported_hash_vectors import CHEAP, UNUSABLE
 
 BCRYPT = CHEAP["bcrypt: 2b"]
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
 Line = Mapping[str, object]
 
 
-def reader(*, allow_superusers: bool = False) -> Importing:
-    """One that reads lines; what it would need to write is not there."""
+def reader(*, allow_superusers: bool = False) -> AccountImporter:
+    """An importer that can parse lines; it has no database."""
     settings = Settings(
         scopes={"reports:read": "Read reports"}, roles={"editor": frozenset({"reports:read"})}
     )
     nothing: dict[str, object] = {"database": None, "audit": None}
-    return Importing(**nothing, settings=settings, allow_superusers=allow_superusers)  # type: ignore[arg-type]
+    return AccountImporter(**nothing, settings=settings, allow_superusers=allow_superusers)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -50,18 +50,18 @@ def file_of(*lines: Line | bytes) -> io.BytesIO:
 
 def wrong_fields(line: Line | bytes) -> list[str]:
     encoded = line if isinstance(line, bytes) else json.dumps(line).encode()
-    with pytest.raises(LineRefused) as caught:
+    with pytest.raises(InvalidImportLine) as caught:
         reader().read(encoded)
-    assert all(reason for _, reason in caught.value.faults)
-    return [field for field, _ in caught.value.faults]
+    assert all(reason for _, reason in caught.value.field_errors)
+    return [field for field, _ in caught.value.field_errors]
 
 
-def read(line: Line, **options: bool) -> Newcomer:
+def read(line: Line, **options: bool) -> NewUser:
     return reader(**options).read(json.dumps(line).encode())
 
 
 @pytest.mark.usefixtures("noon")
-def test_a_line_says_all_that_an_account_has() -> None:
+def test_a_line_sets_every_field_of_an_account() -> None:
     found = read(
         {
             "email": "Alice@Example.com",
@@ -89,7 +89,7 @@ def test_a_line_says_all_that_an_account_has() -> None:
 
 
 @pytest.mark.usefixtures("noon")
-def test_what_a_line_does_not_say() -> None:
+def test_omitted_members_have_defaults() -> None:
     found = read({"email": "a@example.com"})
     assert (found.user.is_active, found.user.is_superuser) == (True, False)
     assert (found.user.email_confirmed_at, found.user.created_at) == (None, NOW)
@@ -137,26 +137,26 @@ WRONG: dict[str, tuple[Line, str]] = {
 
 
 @pytest.mark.parametrize(("changes", "where"), WRONG.values(), ids=WRONG.keys())
-def test_what_is_wrong_is_told_by_its_field(changes: Line, where: str) -> None:
+def test_an_invalid_member_is_reported_by_field(changes: Line, where: str) -> None:
     line = changes if where == "email" else {"email": "a@example.com", **changes}
     assert wrong_fields(line) == [where]
 
 
-def test_all_that_is_wrong_is_told_at_once() -> None:
+def test_all_errors_of_a_line_are_reported() -> None:
     line = {"email": "a", "name": "", "x": 1, "created_at": 5}
     assert wrong_fields(line) == ["email", "name", "created_at", "x"]
 
 
-def test_no_message_repeats_an_address_or_a_hash() -> None:
+def test_no_error_message_contains_an_address_or_a_hash() -> None:
     line = {
         "email": "secret@@secret",
         "password_hash": "secret",
         "locale": "secret!",
         "name": "secret\n",
     }
-    with pytest.raises(LineRefused) as caught:
+    with pytest.raises(InvalidImportLine) as caught:
         read(line)
-    assert len(caught.value.faults) == 4
+    assert len(caught.value.field_errors) == 4
     assert "secret" not in str(caught.value)
 
 
@@ -180,11 +180,11 @@ def test_no_message_repeats_an_address_or_a_hash() -> None:
     ],
     ids=range(14),
 )
-def test_what_is_not_one_object_is_refused_whole(line: bytes) -> None:
+def test_a_line_that_is_not_one_object_is_refused(line: bytes) -> None:
     assert wrong_fields(line) == [""]
 
 
-def test_a_line_may_have_so_many_bytes() -> None:
+def test_the_length_of_a_line_is_bounded() -> None:
     head = b'{"email":"a@example.com"'
     reader().read(head + b" " * (MAX_LINE - len(head) - 1) + b"}")
     assert wrong_fields(head + b" " * (MAX_LINE - len(head)) + b"}") == [""]
@@ -197,23 +197,23 @@ FIELDS = st.sampled_from([*module._Line.model_fields, "hash", "id"])
 
 
 @given(st.dictionaries(FIELDS, JSON | st.sampled_from([*CHEAP.values(), "a@example.com"])))
-def test_any_object_is_read_or_refused(line: dict[str, object]) -> None:
+def test_any_object_is_parsed_or_refused(line: dict[str, object]) -> None:
     try:
         found = reader().read(json.dumps(line).encode())
-    except LineRefused:
+    except InvalidImportLine:
         return
     assert found.user.email == line["email"]
 
 
 @given(st.binary(max_size=200))
-def test_any_bytes_are_read_or_refused(line: bytes) -> None:
-    with pytest.raises(LineRefused) as caught:
+def test_any_bytes_are_parsed_or_refused(line: bytes) -> None:
+    with pytest.raises(InvalidImportLine) as caught:
         reader().read(line)
-    assert caught.value.faults
+    assert caught.value.field_errors
 
 
 @given(st.text("0123456789-+:.TZ ", max_size=32))
-def test_any_time_is_read_or_refused(text: str) -> None:
+def test_any_time_is_parsed_or_refused(text: str) -> None:
     try:
         at = module._time(text)
     except PydanticCustomError:
@@ -232,7 +232,7 @@ def run(services_on_each: Services) -> Run:
     ) -> tuple[Summary, Refused]:
         told: Refused = []
         services = services_on_each
-        importing = Importing(
+        importing = AccountImporter(
             services.database, services.audit, services.settings, allow_superusers=allow_superusers
         )
         summary = await importing.run(
@@ -259,19 +259,19 @@ async def imported(services: Services) -> int:
     return kinds.count(EventType.ACCOUNT_IMPORTED)
 
 
-async def test_accounts_come_in_each_with_its_event(services_on_each: Services, run: Run) -> None:
+async def test_each_imported_account_has_an_event(services_on_each: Services, run: Run) -> None:
     lines = [{"email": f"{n}@example.com", "password_hash": BCRYPT} for n in range(7)]
     assert await run(*lines) == (Summary(lines=7, added=7, skipped=0, refused=0), [])
     assert await addresses(services_on_each) == [line["email"] for line in lines]
     assert await imported(services_on_each) == 7
-    # The same again changes nothing.
+    # A second import changes nothing.
     before = await services_on_each.accounts.page()
     assert await run(*lines) == (Summary(lines=7, added=0, skipped=7, refused=0), [])
     assert await services_on_each.accounts.page() == before
     assert await imported(services_on_each) == 7
 
 
-async def test_of_an_address_in_two_lines_the_first_counts(
+async def test_the_first_of_two_lines_with_one_address_is_imported(
     services_on_each: Services, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_BATCH", 3)
@@ -284,7 +284,7 @@ async def test_of_an_address_in_two_lines_the_first_counts(
     assert await imported(services_on_each) == 4
 
 
-async def test_whoever_is_there_stays_as_they_are(services_on_each: Services, run: Run) -> None:
+async def test_existing_accounts_are_unchanged(services_on_each: Services, run: Run) -> None:
     address = parse_email("Alice@example.com")
     alice = await services_on_each.accounts.create(address, "a password of long standing")
     line = {
@@ -296,10 +296,10 @@ async def test_whoever_is_there_stays_as_they_are(services_on_each: Services, ru
     summary, _ = await run(line, {"email": "bob@example.com"}, allow_superusers=True)
     assert (summary.added, summary.skipped) == (1, 1)
     assert await services_on_each.accounts.find(alice.id) == alice
-    await services_on_each.accounts.prove(address, "a password of long standing")
+    await services_on_each.accounts.authenticate(address, "a password of long standing")
 
 
-async def test_one_refused_line_keeps_all_out(services_on_each: Services, run: Run) -> None:
+async def test_one_invalid_line_prevents_the_import(services_on_each: Services, run: Run) -> None:
     good = [{"email": f"{n}@example.com"} for n in range(300)]
     summary, told = await run(*good, {"email": "x", "name": ""}, b"{", *good, {"email": ""})
     assert summary == Summary(lines=603, added=0, skipped=0, refused=3)
@@ -323,23 +323,23 @@ async def test_a_dry_run_counts_and_writes_nothing(services_on_each: Services, r
 
 
 @pytest.mark.parametrize("dry_run", [True, False])
-async def test_an_address_that_somebody_can_take_back_is_theirs(
+async def test_a_reserved_address_is_skipped(
     services_on_each: Services, run: Run, dry_run: bool
 ) -> None:
     services = services_on_each
     [reserved, free] = [parse_email(f"{name}@example.com") for name in ("reserved", "free")]
     owner = await services.accounts.create(parse_email("moved@example.com"), None)
-    one_time = OneTimeSecrets(services.database, services.settings)
+    email_tokens = EmailTokens(services.database, services.settings)
     async with services.database.transaction() as store:
-        await one_time.make(store, owner, Purpose.UNDO, email=reserved)
+        await email_tokens.issue(store, owner, Purpose.REVERT_EMAIL_CHANGE, email=reserved)
     for emails, counts in (([reserved, free], (1, 1)), ([reserved], (0, 1))):
-        lines = [{"email": email.given} for email in emails]
+        lines = [{"email": email.original} for email in emails]
         summary, _ = await run(*lines, dry_run=dry_run)
         assert (summary.added, summary.skipped) == counts
     assert reserved.canonical not in await addresses(services)
 
 
-async def test_what_broke_off_is_begun_again(
+async def test_an_interrupted_import_can_be_repeated(
     services_on_each: Services, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_BATCH", 2)
@@ -357,7 +357,7 @@ async def test_what_broke_off_is_begun_again(
         patch.setattr(services_on_each.audit, "record_each", fails_at_the_second)
         with pytest.raises(StorageUnavailable):
             await run(*lines)
-    # A batch is there with its events, or is not there.
+    # A batch and its events are committed together.
     assert await addresses(services_on_each) == ["0@example.com", "1@example.com"]
     assert await imported(services_on_each) == 2
     summary, _ = await run(*lines)
@@ -365,18 +365,18 @@ async def test_what_broke_off_is_begun_again(
     assert await imported(services_on_each) == 6
 
 
-async def test_nothing_at_all_is_nothing_to_do(run: Run) -> None:
+async def test_an_empty_file_imports_nothing(run: Run) -> None:
     assert await run() == (Summary(lines=0, added=0, skipped=0, refused=0), [])
 
 
-async def test_the_last_line_may_end_without_its_end(services: Services) -> None:
-    importing = Importing(services.database, services.audit, services.settings)
+async def test_the_last_line_may_lack_a_line_feed(services: Services) -> None:
+    importing = AccountImporter(services.database, services.audit, services.settings)
     file = io.BytesIO(b'{"email":"a@example.com"}\n{"email":"b@example.com"}')
     assert (await importing.run(file, _unexpected)).added == 2
 
 
-async def test_a_line_without_end_is_one_refused_line(services: Services) -> None:
-    importing, told = Importing(services.database, services.audit, services.settings), []
+async def test_an_endless_line_is_one_invalid_line(services: Services) -> None:
+    importing, told = AccountImporter(services.database, services.audit, services.settings), []
     file = io.BytesIO(b"x" * 10_000_000 + b'\n{"email":"a@example.com"}\n')
     tracemalloc.start()
     try:
@@ -390,11 +390,11 @@ async def test_a_line_without_end_is_one_refused_line(services: Services) -> Non
 
 
 @pytest.mark.slow
-async def test_memory_does_not_grow_with_the_lines(
+async def test_memory_use_does_not_grow_with_the_number_of_lines(
     services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_BATCH", 20)
-    importing = Importing(services.database, services.audit, services.settings)
+    importing = AccountImporter(services.database, services.audit, services.settings)
 
     async def peak(tag: str, count: int) -> int:
         file = file_of(
@@ -406,19 +406,19 @@ async def test_memory_does_not_grow_with_the_lines(
         assert (await importing.run(file, _unexpected)).added == count
         return tracemalloc.get_traced_memory()[1] - before
 
-    # What counts is what is held, and not what waits for the collector. All of it is traced, or
-    # what takes the place of something older would count as more.
+    # Garbage is collected first, so that only live objects count. Tracing starts before the import,
+    # because an object that replaces an untraced one would count as growth.
     thresholds = gc.get_threshold()
     gc.set_threshold(100)
     tracemalloc.start()
     try:
-        # What is made once, such as the hundred cancelled timers that asyncio keeps, comes before.
+        # The first import allocates what is kept once, such as cancelled timers of asyncio.
         await peak("warm", 1800)
         few, many = await peak("few", 600), await peak("many", 1800)
     finally:
         tracemalloc.stop()
         gc.set_threshold(*thresholds)
-    # A name alone, kept for each line, would be 250 kB more.
+    # One name kept per line would add 250 kB.
     assert many < few + 150_000
 
 

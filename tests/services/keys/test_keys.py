@@ -1,5 +1,6 @@
-"""What one process signs and verifies with."""
+"""Signing and verifying of access tokens in one and in several processes."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -21,7 +22,7 @@ ALICE = a_user()
 
 
 @asynccontextmanager
-async def running(url: str, **settings: Any) -> AsyncIterator[Services]:
+async def run_services(url: str, **settings: Any) -> AsyncIterator[Services]:
     services = Services.build(Settings(database_url=url, **settings))  # type: ignore[arg-type]
     await services.start()
     yield services
@@ -34,9 +35,11 @@ async def token(keys: Keys, user: User = ALICE, **session: Any) -> str:
     )
 
 
-async def test_our_own_token_is_good_until_it_ends(sqlite_url: str) -> None:
+async def test_an_access_token_is_valid_until_it_expires(sqlite_url: str) -> None:
     session: Session = a_session(ALICE)
-    async with running(sqlite_url, public_url="https://auth.example", jwt_audience="api") as found:
+    async with run_services(
+        sqlite_url, public_url="https://auth.example", jwt_audience="api"
+    ) as found:
         keys = found.keys
         signed = await keys.sign_access_token(ALICE, session, issued=AT, expires=AT + 10 * MINUTE)
         verified = await keys.verify_access_token(signed, now=AT + 5 * MINUTE)
@@ -53,7 +56,7 @@ async def test_our_own_token_is_good_until_it_ends(sqlite_url: str) -> None:
             "amr": ["pwd"],
             "scope": "a b",
         }
-        assert verified.key.kid == (await keys.ring()).signing.verifying.kid  # type: ignore[union-attr]  # it has one
+        assert verified.key.kid == (await keys.key_set()).signing.verifying.kid  # type: ignore[union-attr]  # it has one
         with pytest.raises(TokenError):
             await keys.verify_access_token(signed, now=datetime.fromtimestamp(second + 600, UTC))
         plain = await keys.verify_access_token(await token(keys, scopes=frozenset()), now=AT)
@@ -61,7 +64,7 @@ async def test_our_own_token_is_good_until_it_ends(sqlite_url: str) -> None:
         assert await token(keys) != await token(keys)
 
 
-async def test_a_token_for_another_service_is_none_for_us(services: Services) -> None:
+async def test_a_token_for_another_audience_is_rejected(services: Services) -> None:
     keys, session = services.keys, a_session(ALICE)
     signed = await keys.sign_access_token(
         ALICE,
@@ -77,8 +80,11 @@ async def test_a_token_for_another_service_is_none_for_us(services: Services) ->
     assert (verified.claims["aud"], verified.claims["scope"]) == ("reports", "a")
 
 
-async def test_nothing_longer_than_a_lifetime_is_ours(sqlite_url: str) -> None:
-    async with running(sqlite_url) as found, running(sqlite_url, jwt_lifetime=MINUTE) as strict:
+async def test_a_token_that_lives_longer_than_jwt_lifetime_is_rejected(sqlite_url: str) -> None:
+    async with (
+        run_services(sqlite_url) as found,
+        run_services(sqlite_url, jwt_lifetime=MINUTE) as strict,
+    ):
         signed = await token(found.keys)
         await found.keys.verify_access_token(signed, now=AT)
         with pytest.raises(TokenError):
@@ -86,52 +92,52 @@ async def test_nothing_longer_than_a_lifetime_is_ours(sqlite_url: str) -> None:
 
 
 @pytest.mark.parametrize("algorithm", ["ES256", "RS256"])
-async def test_either_algorithm(sqlite_url: str, algorithm: str) -> None:
-    async with running(sqlite_url, jwt_algorithm=algorithm) as found:
+async def test_both_algorithms_sign_and_verify(sqlite_url: str, algorithm: str) -> None:
+    async with run_services(sqlite_url, jwt_algorithm=algorithm) as found:
         verified = await found.keys.verify_access_token(await token(found.keys), now=AT)
         assert verified.key.algorithm == algorithm
         assert {key["alg"] for key in (await found.keys.jwk_set())["keys"]} == {algorithm}
 
 
-async def test_processes_on_one_database_have_one_key(database_url: str) -> None:
-    async with running(database_url) as one, running(database_url) as other:
+async def test_processes_on_one_database_share_the_keys(database_url: str) -> None:
+    async with run_services(database_url) as one, run_services(database_url) as other:
         assert await one.keys.jwk_set() == await other.keys.jwk_set()
         await other.keys.verify_access_token(await token(one.keys), now=AT)
 
 
-async def test_another_secret_is_refused_at_the_start(database_url: str) -> None:
-    async with running(database_url, secret="x" * 32) as found:
+async def test_a_start_with_another_secret_fails(database_url: str) -> None:
+    async with run_services(database_url, secret="x" * 32) as found:
         before = await found.keys.jwk_set()
     other = Services.build(Settings(database_url=database_url, secret="y" * 32))  # type: ignore[arg-type]
     with pytest.raises(ConfigurationError, match="another secret") as caught:
         await other.start()
     assert "\n" not in str(caught.value)
     assert "y" * 32 not in str(caught.value)
-    async with running(database_url, secret="x" * 32) as again:
-        assert await again.keys.jwk_set() == before, "no new key was made"
+    async with run_services(database_url, secret="x" * 32) as again:
+        assert await again.keys.jwk_set() == before, "no key was created"
 
 
-async def test_a_key_of_another_process_is_found(database_url: str) -> None:
-    async with running(database_url) as one, running(database_url) as other:
-        for _ in range(2):  # the second new key is one that `other` has not read
+async def test_a_new_key_of_another_process_is_read(database_url: str) -> None:
+    async with run_services(database_url) as one, run_services(database_url) as other:
+        for _ in range(2):  # `other` has not read the second new key
             await one.keys.rotate(early=True)
             signed = await token(one.keys)
             await other.keys.verify_access_token(signed, now=AT)
-            # The next unknown key is not looked for within the same second.
-            other.keys._asked_at = -10
+            # An unknown key is queried once a second: skip that time.
+            other.keys._unknown_key_at = -10
         assert await one.keys.jwk_set() == await other.keys.jwk_set()
 
 
-async def test_what_signs_follows_a_rotation_elsewhere(sqlite_url: str) -> None:
-    async with running(sqlite_url) as one, running(sqlite_url) as other:
+async def test_a_process_signs_with_the_key_that_another_activated(sqlite_url: str) -> None:
+    async with run_services(sqlite_url) as one, run_services(sqlite_url) as other:
         active = await one.keys.rotate(early=True)
-        other.known.forget()
+        other.identity_cache.clear()
         signed = await other.keys.verify_access_token(await token(other.keys), now=AT)
         assert signed.key.kid == active.kid
 
 
-async def test_without_the_database_what_is_known_goes_on(sqlite_url: str) -> None:
-    async with running(sqlite_url) as found:
+async def test_without_the_database_keys_in_memory_still_work(sqlite_url: str) -> None:
+    async with run_services(sqlite_url) as found:
         signed = await token(found.keys)
 
         def broken() -> Any:
@@ -145,19 +151,19 @@ async def test_without_the_database_what_is_known_goes_on(sqlite_url: str) -> No
             await found.keys.verify_access_token(f"{head}.e30.AAAA", now=AT)
 
 
-async def test_after_a_rewrap_a_running_process_verifies_and_then_signs_no_more(
+async def test_after_a_rewrap_a_running_process_verifies_but_cannot_sign_after_a_rotation(
     sqlite_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with running(sqlite_url, secret="x" * 32) as old:
+    async with run_services(sqlite_url, secret="x" * 32) as old:
         signed = await token(old.keys)
         assert await old.keys.lifecycle.rewrap(b"y" * 32) == 2
-        old.known.forget()
-        assert await token(old.keys), "it has the key in memory"
-        async with running(sqlite_url, secret="y" * 32) as new:
+        old.identity_cache.clear()
+        assert await token(old.keys), "the key is in memory"
+        async with run_services(sqlite_url, secret="y" * 32) as new:
             await new.keys.verify_access_token(signed, now=AT)
             await new.keys.rotate(early=True)
             theirs = await token(new.keys)
-        old.known.forget()
+        old.identity_cache.clear()
         with pytest.raises(Unavailable):
             await token(old.keys)
         assert "another secret" in caplog.text
@@ -167,40 +173,38 @@ async def test_after_a_rewrap_a_running_process_verifies_and_then_signs_no_more(
             await old.keys.rotate(early=True)
 
 
-async def test_all_at_once_read_once(services: Services) -> None:
-    services.known.forget()
+async def test_concurrent_callers_share_one_read(services: Services) -> None:
+    services.identity_cache.clear()
     reads = 0
     read = services.database.read
 
-    def counted() -> Any:
+    def count_reads() -> Any:
         nonlocal reads
         reads += 1
         return read()
 
-    services.database.read = counted  # type: ignore[method-assign]
-    import asyncio
-
-    await asyncio.gather(*(services.keys.ring() for _ in range(20)))
+    services.database.read = count_reads  # type: ignore[method-assign]
+    await asyncio.gather(*(services.keys.key_set() for _ in range(20)))
     assert reads == 1
 
 
-async def test_a_damaged_row_is_refused_at_the_start(services: Services, sqlite_url: str) -> None:
+async def test_a_start_with_a_damaged_row_fails(services: Services, sqlite_url: str) -> None:
     async with services.database.transaction() as store:
         for key in await store.signing_keys.all():
             if key.state is KeyState.ACTIVE:
                 assert key.private_key
-                await store.signing_keys.reseal(key.kid, key.private_key[:-1] + b"\0")
+                await store.signing_keys.reencrypt(key.kid, key.private_key[:-1] + b"\0")
     other = Services.build(services.settings)
     with pytest.raises(ConfigurationError, match="another secret"):
         await other.start()
 
 
-async def test_a_ring_says_how_old_it_is(services: Services) -> None:
-    ring = await services.keys.ring()
-    assert 0 <= ring.age < time.monotonic()
+async def test_a_key_set_has_an_age(services: Services) -> None:
+    key_set = await services.keys.key_set()
+    assert 0 <= key_set.age < time.monotonic()
 
 
-async def test_what_is_not_started_says_so(services: Services) -> None:
+async def test_keys_cannot_be_used_before_the_start(services: Services) -> None:
     fresh = Services.build(services.settings)
     with pytest.raises(RuntimeError, match="lifespan"):
         await token(fresh.keys)
@@ -211,11 +215,11 @@ async def test_what_is_not_started_says_so(services: Services) -> None:
     await fresh.stop()
 
 
-async def test_rows_that_are_damaged_meanwhile_take_nothing_else_along(
+async def test_a_row_damaged_at_run_time_does_not_affect_other_keys(
     services: Services, sqlite_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     signed = await token(services.keys)
-    active = (await services.keys.ring()).signing
+    active = (await services.keys.key_set()).signing
     assert active
     sql(
         sqlite_url,
@@ -223,7 +227,7 @@ async def test_rows_that_are_damaged_meanwhile_take_nothing_else_along(
         "VALUES ('x', 'ES256', 'next', '{}', '2026-01-01'), "
         "('y', 'ES256', 'asleep', '{}', '2026-01-01')",
     )
-    services.known.forget()
+    services.identity_cache.clear()
     kids = {key["kid"] for key in (await services.keys.jwk_set())["keys"]}
     assert active.verifying.kid in kids
     assert kids.isdisjoint({"x", "y"})

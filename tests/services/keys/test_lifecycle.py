@@ -1,4 +1,4 @@
-"""The life of a key: next, active, retired, gone; of any number of processes, one moves it."""
+"""The lifecycle of signing keys, with one and with several processes."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import time_machine
 
-from authapi.crypto.sealing import Sealer
-from authapi.errors import ConfigurationError, KeyRefused, NotFound
+from authapi.crypto.encryption import Cipher
+from authapi.errors import ConfigurationError, NotFound, UnsupportedKey
 from authapi.services import Services
-from authapi.services.keys.ring import context_of, opened
+from authapi.services.keys.key_set import decrypt_private_key, private_key_context
 from authapi.settings import Settings
 from authapi.storage.tables.signing_keys import KeyState, StoredKey
 from tests.storage.rows import sql
@@ -31,7 +31,7 @@ async def states(services: Services) -> dict[str, KeyState]:
     return {key.kid: key.state for key in await stored(services)}
 
 
-async def only(services: Services, state: KeyState) -> StoredKey:
+async def key_in_state(services: Services, state: KeyState) -> StoredKey:
     [found] = [key for key in await stored(services) if key.state is state]
     return found
 
@@ -53,26 +53,26 @@ async def clock() -> AsyncIterator[time_machine.Traveller]:
 
 @pytest.fixture
 async def found(clock: time_machine.Traveller, database_url: str) -> AsyncIterator[Services]:
-    """Services at a time that stands still, on each database."""
+    """Started services with a stopped clock, on each database."""
     services = Services.build(Settings(database_url=database_url))  # type: ignore[arg-type]
     await services.start()
     yield services
     await services.stop()
 
 
-async def test_the_first_start_makes_one_that_signs_and_one_that_waits(found: Services) -> None:
-    active, waiting = await only(found, ACTIVE), await only(found, NEXT)
+async def test_the_first_start_creates_an_active_and_a_next_key(found: Services) -> None:
+    active, upcoming = await key_in_state(found, ACTIVE), await key_in_state(found, NEXT)
     assert len(await stored(found)) == 2
     assert (active.created_at, active.activated_at, active.retired_at) == (START, START, None)
-    assert (waiting.created_at, waiting.activated_at) == (START, None)
-    for key in (active, waiting):
+    assert (upcoming.created_at, upcoming.activated_at) == (START, None)
+    for key in (active, upcoming):
         assert "d" not in key.public_jwk
         assert key.public_jwk["kid"] == key.kid
         assert key.private_key
         assert not key.kid.startswith("-")
 
 
-async def test_processes_that_start_at_once_make_one_pair(database_url: str) -> None:
+async def test_processes_that_start_together_create_one_pair(database_url: str) -> None:
     built = [Services.build(Settings(database_url=database_url)) for _ in range(4)]  # type: ignore[arg-type]
     await asyncio.gather(*(services.keys.open() for services in built))
     try:
@@ -84,46 +84,50 @@ async def test_processes_that_start_at_once_make_one_pair(database_url: str) -> 
             await services.stop()
 
 
-async def test_private_keys_are_sealed_each_for_its_own_row(found: Services) -> None:
+async def test_private_keys_are_encrypted_for_their_row(found: Services) -> None:
     own = (found.settings.data_dir / "secret").read_text().strip().encode()
-    active, waiting = await only(found, ACTIVE), await only(found, NEXT)
-    for key in (active, waiting):
-        assert opened(key, Sealer(own)).verifying.kid == key.kid
+    active, upcoming = await key_in_state(found, ACTIVE), await key_in_state(found, NEXT)
+    for key in (active, upcoming):
+        assert decrypt_private_key(key, Cipher(own)).verifying.kid == key.kid
         assert b"PRIVATE" not in (key.private_key or b"")
     async with found.database.transaction() as store:
-        await store.signing_keys.reseal(active.kid, waiting.private_key or b"")
+        await store.signing_keys.reencrypt(active.kid, upcoming.private_key or b"")
     with pytest.raises(ConfigurationError):
         await Services.build(found.settings).start()
-    # Nor is a key that was sealed for this row, and is another's, taken for it.
-    der = Sealer(own).open(waiting.private_key or b"", context=context_of(waiting.kid))
-    forged = Sealer(own).seal(der, context=context_of(active.kid))
+    # A private key of another row, encrypted for this one, is rejected too.
+    der = Cipher(own).decrypt(
+        upcoming.private_key or b"", context=private_key_context(upcoming.kid)
+    )
+    forged = Cipher(own).encrypt(der, context=private_key_context(active.kid))
     async with found.database.transaction() as store:
-        await store.signing_keys.reseal(active.kid, forged)
-    with pytest.raises(KeyRefused):
-        opened(await only(found, ACTIVE), Sealer(own))
+        await store.signing_keys.reencrypt(active.kid, forged)
+    with pytest.raises(UnsupportedKey):
+        decrypt_private_key(await key_in_state(found, ACTIVE), Cipher(own))
     with pytest.raises(ConfigurationError):
         await Services.build(found.settings).start()
 
 
-async def test_a_rotation_moves_each_one_on(found: Services, clock: time_machine.Traveller) -> None:
-    active, waiting = await only(found, ACTIVE), await only(found, NEXT)
+async def test_a_rotation_advances_every_key(
+    found: Services, clock: time_machine.Traveller
+) -> None:
+    active, upcoming = await key_in_state(found, ACTIVE), await key_in_state(found, NEXT)
     clock.shift(6 * MINUTE)
-    assert (await found.keys.rotate()).kid == waiting.kid
-    retired, signs = await only(found, RETIRED), await only(found, ACTIVE)
-    assert (retired.kid, signs.kid) == (active.kid, waiting.kid)
+    assert (await found.keys.rotate()).kid == upcoming.kid
+    retired, signs = await key_in_state(found, RETIRED), await key_in_state(found, ACTIVE)
+    assert (retired.kid, signs.kid) == (active.kid, upcoming.kid)
     assert signs.activated_at == retired.retired_at == START + 6 * MINUTE
-    assert retired.private_key is None, "nobody needs it any more"
+    assert retired.private_key is None, "a retired key does not sign"
     assert retired.published_until
     assert retired.published_until - START - 6 * MINUTE > found.settings.jwt_lifetime
-    fresh = await only(found, NEXT)
-    assert fresh.kid not in {active.kid, waiting.kid}
-    assert (await found.keys.ring()).signing.verifying.kid == waiting.kid  # type: ignore[union-attr]
+    fresh = await key_in_state(found, NEXT)
+    assert fresh.kid not in {active.kid, upcoming.kid}
+    assert (await found.keys.key_set()).signing.verifying.kid == upcoming.kid  # type: ignore[union-attr]
     published = {key["kid"] for key in (await found.keys.jwk_set())["keys"]}
-    assert published == {active.kid, waiting.kid, fresh.kid}
+    assert published == {active.kid, upcoming.kid, fresh.kid}
     assert events(found) == ["key_rotated"]
 
 
-async def test_a_key_waits_until_everybody_has_heard_of_it(
+async def test_a_key_is_not_activated_before_all_verifiers_have_read_it(
     found: Services, clock: time_machine.Traveller
 ) -> None:
     before = await states(found)
@@ -137,44 +141,47 @@ async def test_a_key_waits_until_everybody_has_heard_of_it(
     await found.keys.rotate()
 
 
-async def test_what_a_retired_key_signed_is_good_until_it_ends_and_then_it_is_gone(
+async def test_a_retired_key_is_published_until_its_tokens_expire(
     found: Services, clock: time_machine.Traveller
 ) -> None:
-    old = await only(found, ACTIVE)
+    old = await key_in_state(found, ACTIVE)
     clock.shift(DAY)
     await found.keys.rotate()
-    until = (await only(found, RETIRED)).published_until
+    until = (await key_in_state(found, RETIRED)).published_until
     assert until
     for moment, there in ((until - timedelta(seconds=1), True), (until, False)):
         clock.move_to(moment, tick=False)
-        found.known.forget()
+        found.identity_cache.clear()
         kids = {key["kid"] for key in (await found.keys.jwk_set())["keys"]}
         assert (old.kid in kids) == there
     clock.shift(timedelta(seconds=1))
-    assert (await found.housekeeping.work())["signing keys"] == 1
+    assert (await found.cleanup.run_once())["signing keys"] == 1
     assert sorted((await states(found)).values()) == [ACTIVE, NEXT]
 
 
-async def test_a_key_that_signs_and_is_ended_is_followed_at_once(found: Services) -> None:
-    active, waiting = await only(found, ACTIVE), await only(found, NEXT)
+async def test_retiring_the_active_key_activates_the_next_one(found: Services) -> None:
+    active, upcoming = await key_in_state(found, ACTIVE), await key_in_state(found, NEXT)
     await found.keys.lifecycle.retire(active.kid)
-    assert await states(found) == {waiting.kid: ACTIVE, (await only(found, NEXT)).kid: NEXT}
-    ring = await found.keys.ring()
-    assert ring.signing.verifying.kid == waiting.kid  # type: ignore[union-attr]
-    assert active.kid not in ring.verifying
+    assert await states(found) == {
+        upcoming.kid: ACTIVE,
+        (await key_in_state(found, NEXT)).kid: NEXT,
+    }
+    key_set = await found.keys.key_set()
+    assert key_set.signing.verifying.kid == upcoming.kid  # type: ignore[union-attr]
+    assert active.kid not in key_set.verifying
     assert events(found) == ["key_rotated", "key_retired"]
 
 
-async def test_a_key_that_waits_and_is_ended_is_replaced(found: Services) -> None:
-    active, waiting = await only(found, ACTIVE), await only(found, NEXT)
-    await found.keys.lifecycle.retire(waiting.kid)
-    assert (await only(found, ACTIVE)).kid == active.kid
-    assert (await only(found, NEXT)).kid != waiting.kid
+async def test_retiring_the_next_key_replaces_it(found: Services) -> None:
+    active, upcoming = await key_in_state(found, ACTIVE), await key_in_state(found, NEXT)
+    await found.keys.lifecycle.retire(upcoming.kid)
+    assert (await key_in_state(found, ACTIVE)).kid == active.kid
+    assert (await key_in_state(found, NEXT)).kid != upcoming.kid
     assert events(found) == ["key_retired"]
 
 
-async def test_a_retired_key_can_be_ended_before_its_time(found: Services) -> None:
-    old = await only(found, ACTIVE)
+async def test_a_retired_key_can_be_removed_early(found: Services) -> None:
+    old = await key_in_state(found, ACTIVE)
     await found.keys.rotate(early=True)
     await found.keys.lifecycle.retire(old.kid)
     assert old.kid not in await states(found)
@@ -182,20 +189,20 @@ async def test_a_retired_key_can_be_ended_before_its_time(found: Services) -> No
         await found.keys.lifecycle.retire(old.kid)
 
 
-async def test_age_rotates_and_one_process_does_it(
+async def test_one_process_rotates_a_key_by_age(
     found: Services, clock: time_machine.Traveller
 ) -> None:
     others = [Services.build(found.settings) for _ in range(3)]
     for other in others:
         await other.open()
-    everybody = [found, *others]
+    processes = [found, *others]
     try:
-        waiting = await only(found, NEXT)
+        upcoming = await key_in_state(found, NEXT)
         clock.shift(90 * DAY - timedelta(seconds=1))
         assert await found.keys.lifecycle.maintain() is None
         clock.shift(timedelta(seconds=1))
-        done = await asyncio.gather(*(one.keys.lifecycle.maintain() for one in everybody))
-        assert [key.kid for key in done if key] == [waiting.kid]
+        done = await asyncio.gather(*(one.keys.lifecycle.maintain() for one in processes))
+        assert [key.kid for key in done if key] == [upcoming.kid]
         assert sorted((await states(found)).values()) == [ACTIVE, NEXT, RETIRED]
         assert await found.keys.lifecycle.maintain() is None
     finally:
@@ -203,7 +210,7 @@ async def test_age_rotates_and_one_process_does_it(
             await other.stop()
 
 
-async def test_age_never_hurries_a_key_that_nobody_has_heard_of(
+async def test_a_rotation_by_age_waits_for_the_publication(
     clock: time_machine.Traveller, sqlite_url: str
 ) -> None:
     settings = Settings(database_url=sqlite_url, key_rotation=MINUTE)  # type: ignore[arg-type]
@@ -219,7 +226,7 @@ async def test_age_never_hurries_a_key_that_nobody_has_heard_of(
         await services.stop()
 
 
-async def test_another_algorithm_comes_with_the_next_key(
+async def test_the_next_key_has_the_algorithm_of_the_settings(
     found: Services, clock: time_machine.Traveller
 ) -> None:
     settings = found.settings.model_copy(update={"jwt_algorithm": "RS256"})
@@ -228,24 +235,24 @@ async def test_another_algorithm_comes_with_the_next_key(
     try:
         assert {key.algorithm for key in await stored(found)} == {"ES256"}
         assert await services.keys.lifecycle.maintain() is None
-        assert (await only(found, ACTIVE)).algorithm == "ES256"
-        assert (await only(found, NEXT)).algorithm == "RS256"
+        assert (await key_in_state(found, ACTIVE)).algorithm == "ES256"
+        assert (await key_in_state(found, NEXT)).algorithm == "RS256"
         clock.shift(6 * MINUTE)
         assert (await services.keys.rotate()).algorithm == "RS256"
-        verifying = (await services.keys.ring()).verifying
+        verifying = (await services.keys.key_set()).verifying
         assert sorted(key.algorithm for key in verifying.values()) == ["ES256", "RS256", "RS256"]
     finally:
         await services.stop()
 
 
-async def test_a_rewrap_changes_the_secret_and_no_key(database_url: str) -> None:
+async def test_rewrap_changes_the_secret_and_no_key(database_url: str) -> None:
     def build(letter: str) -> Services:
         return Services.build(Settings(database_url=database_url, secret=letter * 32))  # type: ignore[arg-type]
 
     old, new = build("x"), build("y")
     await old.open()
     before = await old.keys.jwk_set()
-    new.keys.unlock()
+    new.keys.load_secret()
     with pytest.raises(ConfigurationError, match="another secret"):
         await new.keys.lifecycle.rewrap(b"z" * 32)
     assert await old.keys.lifecycle.rewrap(b"y" * 32) == 2
@@ -258,7 +265,7 @@ async def test_a_rewrap_changes_the_secret_and_no_key(database_url: str) -> None
     assert events(new) == ["keys_rewrapped"]
 
 
-async def test_a_lost_secret_can_be_left_behind(database_url: str) -> None:
+async def test_retire_all_allows_a_start_with_a_new_secret(database_url: str) -> None:
     def build(letter: str) -> Services:
         return Services.build(Settings(database_url=database_url, secret=letter * 32))  # type: ignore[arg-type]
 
@@ -266,14 +273,14 @@ async def test_a_lost_secret_can_be_left_behind(database_url: str) -> None:
     await old.open()
     gone = set(await states(old))
     await old.stop()
-    new.keys.unlock()
-    assert await new.keys.lifecycle.discard() == 2
+    new.keys.load_secret()
+    assert await new.keys.lifecycle.retire_all() == 2
     await new.open()
     assert gone.isdisjoint(await states(new))
     await new.stop()
 
 
-async def test_the_background_reads_and_outlives_failures(
+async def test_the_task_refreshes_the_keys_and_survives_failures(
     found: Services, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     rounds: list[str] = []
@@ -288,7 +295,7 @@ async def test_the_background_reads_and_outlives_failures(
     async def maintain() -> None:
         rounds.append("maintain")
         if len(rounds) == 1:
-            raise RuntimeError("a driver's own")
+            raise RuntimeError("driver error")
         if len(rounds) == 2:
             raise ConfigurationError("another secret")
 
@@ -296,13 +303,13 @@ async def test_the_background_reads_and_outlives_failures(
     monkeypatch.setattr("authapi.services.keys.asyncio.sleep", sleep)
     monkeypatch.setattr(found.keys.lifecycle, "maintain", maintain)
     await found.keys.start()
-    before: Any = found.keys._ring
+    before: Any = found.keys._key_set
     for _ in range(3):
         await asleep.wait()
         asleep.clear()
         go.set()
     await asleep.wait()
     assert rounds == ["maintain"] * 3
-    assert found.keys._ring is not before
-    assert "not read again yet" in caplog.text
+    assert found.keys._key_set is not before
+    assert "signing keys not refreshed, will retry" in caplog.text
     assert "another secret" in caplog.text

@@ -1,4 +1,4 @@
-"""What signing keys are sealed under: a configured secret, or one that is made once and kept."""
+"""The secret that encrypts signing keys: configured, or generated once and kept."""
 
 import os
 import stat
@@ -12,16 +12,16 @@ from typing import Any
 import pytest
 
 from authapi.errors import ConfigurationError
-from authapi.services.keys.secret import prepare_data_dir, secret_of
+from authapi.services.keys.secret import prepare_data_dir, read_secret
 from authapi.settings import Settings
 from tests.servers.process import ServeProcess
 
 
 def secret(**settings: Any) -> bytes:
-    return secret_of(Settings(**settings))
+    return read_secret(Settings(**settings))
 
 
-def test_without_a_secret_one_is_made_and_kept(tmp_path: Path) -> None:
+def test_without_a_secret_one_is_generated_and_kept(tmp_path: Path) -> None:
     folder = tmp_path / "a" / "b"
     made = secret(data_dir=folder)
     path = folder / "secret"
@@ -40,11 +40,11 @@ def test_a_configured_secret_touches_no_file(tmp_path: Path) -> None:
     assert not (tmp_path / "unused").exists()
 
 
-def test_processes_that_start_at_once_have_one_secret(tmp_path: Path) -> None:
+def test_processes_that_start_together_share_one_secret(tmp_path: Path) -> None:
     code = """
-from authapi.services.keys.secret import secret_of
+from authapi.services.keys.secret import read_secret
 from authapi.settings import Settings
-print(secret_of(Settings()).decode())
+print(read_secret(Settings()).decode())
 """
     folder = tmp_path / "shared"
     environment = {**os.environ, "AUTHAPI_DATA_DIR": str(folder)}
@@ -58,23 +58,23 @@ print(secret_of(Settings()).decode())
     assert [path.name for path in folder.iterdir()] == ["secret"]
 
 
-def test_losing_the_race_for_the_file_reads_the_winner(
+def test_a_process_that_loses_the_race_reads_the_file_of_the_winner(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     winner = "w" * 43
     link = os.link
 
-    def another_was_first(source: Path, target: Path) -> None:
+    def link_after_another(source: Path, target: Path) -> None:
         Path(target).write_text(winner)
         link(source, target)
 
-    monkeypatch.setattr(os, "link", another_was_first)
+    monkeypatch.setattr(os, "link", link_after_another)
     assert secret(data_dir=tmp_path) == winner.encode()
     assert [path.name for path in tmp_path.iterdir()] == ["secret"]
 
 
 @pytest.mark.parametrize("content", [b"", b"\n", b"x" * 31, b"\xff" * 64, b" " * 64], ids=range(5))
-def test_a_damaged_file_is_refused_and_left_alone(tmp_path: Path, content: bytes) -> None:
+def test_a_damaged_file_is_refused_and_not_changed(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "secret").write_bytes(content)
     with pytest.raises(ConfigurationError, match="secret file") as caught:
         secret(data_dir=tmp_path)
@@ -88,7 +88,7 @@ def test_a_folder_in_place_of_the_file_is_refused(tmp_path: Path) -> None:
         secret(data_dir=tmp_path)
 
 
-def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_created_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for folder in (tmp_path / "file", tmp_path / "file" / "below", Path("/proc/authapi")):
         with pytest.raises(ConfigurationError, match="data folder") as caught:
@@ -104,13 +104,13 @@ def test_a_folder_that_cannot_be_written_is_refused(
         prepare_data_dir(tmp_path)
 
 
-def test_containers_that_start_at_once_have_one_secret(
+def test_containers_that_start_together_share_one_secret(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Each is process 1. All have found no file before the first one links its draft.
-    many = 16
+    # Each has process id 1. All find no file before the first one links its temporary file.
+    count = 16
     monkeypatch.setattr(os, "getpid", lambda: 1)
-    together = threading.Barrier(many, timeout=30)
+    together = threading.Barrier(count, timeout=30)
     exists = Path.exists
 
     def exists_not_yet(path: Path, **options: Any) -> bool:
@@ -120,17 +120,17 @@ def test_containers_that_start_at_once_have_one_secret(
         return found
 
     monkeypatch.setattr(Path, "exists", exists_not_yet)
-    with ThreadPoolExecutor(many) as pool:
-        found = set(pool.map(lambda _: secret(data_dir=tmp_path), range(many)))
+    with ThreadPoolExecutor(count) as pool:
+        found = set(pool.map(lambda _: secret(data_dir=tmp_path), range(count)))
     monkeypatch.undo()
     assert found == {secret(data_dir=tmp_path)}
     assert [path.name for path in tmp_path.iterdir()] == ["secret"]
 
 
-def test_a_container_that_comes_later_leaves_the_secret_that_is_linked(
+def test_a_container_that_starts_later_keeps_the_linked_secret(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # It begins its draft after another one has linked its own, and before that one tidies up.
+    # It starts after another one has linked its temporary file, and before that file is deleted.
     monkeypatch.setattr(os, "getpid", lambda: 1)
     link, exists, others = os.link, Path.exists, list[bytes]()
 
@@ -148,10 +148,10 @@ def test_a_container_that_comes_later_leaves_the_secret_that_is_linked(
 
 
 @pytest.mark.parametrize("step", ["write", "fsync", "link"])
-def test_what_is_cut_off_half_way_is_no_secret(
+def test_an_interrupted_creation_leaves_no_secret(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
-    # As if the power went: nothing is tidied up.
+    # As in a power failure: no file is deleted.
     def cut_off(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
@@ -168,7 +168,7 @@ def test_what_is_cut_off_half_way_is_no_secret(
     assert secret(data_dir=tmp_path) == made
 
 
-def test_a_draft_is_not_written_through_a_link_of_another(tmp_path: Path) -> None:
+def test_a_symbolic_link_at_a_guessed_name_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "target").write_text("untouched")
     (tmp_path / f"secret.{os.getpid()}").symlink_to(tmp_path / "target")
     assert len(secret(data_dir=tmp_path)) == 43

@@ -1,4 +1,4 @@
-"""Mail queued with a change, and delivered once that is committed."""
+"""Mail is queued in the transaction of a change, and delivered after its commit."""
 
 import email
 import email.policy
@@ -14,26 +14,26 @@ import pytest
 from authapi.errors import ConfigurationError
 from authapi.identity import Client, User, on_behalf_of
 from authapi.services import Services
-from authapi.services.mail import Occasion
-from authapi.services.mail.transports import transport_of
+from authapi.services.mail import MailKind
+from authapi.services.mail.transports import create_transport
 from authapi.settings import Settings
 from tests.conftest import SettingsFactory
 from tests.storage.rows import a_user, sql, store_user
 
 CONFIRMED = datetime(2026, 1, 1, tzinfo=UTC)
-STRANGERS_CAUSE = (
-    Occasion.CONFIRM,
-    Occasion.RESET,
-    Occasion.CHANGE,
-    Occasion.EMAIL_CHANGED,
-    Occasion.INVITATION,
-    Occasion.ADDRESS_TAKEN,
+CAUSED_BY_CLIENTS = (
+    MailKind.CONFIRM,
+    MailKind.RESET,
+    MailKind.CHANGE,
+    MailKind.EMAIL_CHANGED,
+    MailKind.INVITATION,
+    MailKind.ADDRESS_TAKEN,
 )
 EVIL = "Win a prize at evil.example"
 
 
 def sent(settings: Settings) -> Sequence[EmailMessage]:
-    """The mails in the default folder, in the order that they were queued in."""
+    """The messages in the default folder, in the order in which they were queued."""
     found = []
     for path in sorted((settings.data_dir / "mail").glob("*.eml")):
         message = email.message_from_bytes(path.read_bytes(), policy=email.policy.default)
@@ -42,38 +42,38 @@ def sent(settings: Settings) -> Sequence[EmailMessage]:
     return found
 
 
-async def told(services: Services, user: User, occasion: Occasion, **about: Any) -> str:
-    """Everything that one mail says, head and both bodies."""
+async def text_of_mail(services: Services, user: User, kind: MailKind, **about: Any) -> str:
+    """The complete text of one mail: headers and both bodies."""
     async with services.database.transaction() as store:
-        await services.mail.queue(store, occasion, user, **about)
-    await services.outbox.settle()
+        await services.mail.queue(store, kind, user, **about)
+    await services.outbox.drain()
     message = sent(services.settings)[-1]
     parts = [part.get_content() for part in message.walk() if not part.is_multipart()]
     return "\n".join([*map(str, message.values()), *parts])
 
 
-async def test_a_mail_is_sent_once_what_it_tells_of_is_committed(
+async def test_mail_is_sent_after_the_commit_of_its_transaction(
     services_on_each: Services,
 ) -> None:
     services = services_on_each
     alice = await store_user(services.database, a_user())
 
-    async def taken_back() -> None:
+    async def roll_back() -> None:
         async with services.database.transaction() as store:
-            await services.mail.queue(store, Occasion.PASSWORD_CHANGED, alice)
+            await services.mail.queue(store, MailKind.PASSWORD_CHANGED, alice)
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        await taken_back()
-    assert await services.outbox.settle() == 0
+        await roll_back()
+    assert await services.outbox.drain() == 0
     assert sent(services.settings) == []
     ends = datetime.now(UTC) + timedelta(minutes=30)
     with on_behalf_of(lambda: Client(ip="192.0.2.7")):
         async with services.database.transaction() as store:
             await services.mail.queue(
-                store, Occasion.RESET, alice, secret="the-secret", expires_at=ends
+                store, MailKind.RESET, alice, secret="the-secret", expires_at=ends
             )
-    await services.outbox.settle()
+    await services.outbox.drain()
     (message,) = sent(services.settings)
     assert message["To"] == "Alice@example.com"
     text = message.get_body(("plain",))
@@ -85,90 +85,88 @@ async def test_a_mail_is_sent_once_what_it_tells_of_is_committed(
     assert file.stem == message["Message-ID"].strip("<>").partition("@")[0]
 
 
-async def test_what_is_queued_is_sealed(services: Services, sqlite_url: str) -> None:
+async def test_queued_mail_is_encrypted(services: Services, sqlite_url: str) -> None:
     await services.outbox.stop()
     alice = await store_user(services.database, a_user())
     async with services.database.transaction() as store:
-        await services.mail.queue(store, Occasion.RESET, alice, secret="the-secret")
+        await services.mail.queue(store, MailKind.RESET, alice, secret="the-secret")
     ((payload,),) = sql(sqlite_url, "SELECT payload FROM outbox")
     for plain in ("the-secret", "example.com", "Alice"):
         assert plain.encode() not in payload
 
 
-@pytest.mark.parametrize("occasion", STRANGERS_CAUSE)
-async def test_no_words_of_an_account_in_mail_that_strangers_cause(
-    services: Services, occasion: Occasion
+@pytest.mark.parametrize("kind", CAUSED_BY_CLIENTS)
+async def test_mail_caused_by_unauthenticated_clients_contains_no_account_text(
+    services: Services, kind: MailKind
 ) -> None:
     alice = await store_user(services.database, a_user(name=EVIL, email_confirmed_at=CONFIRMED))
     ends = datetime.now(UTC) + timedelta(hours=1)
-    told_all = await told(services, alice, occasion, secret="s", expires_at=ends)
-    assert "evil" not in told_all
+    text = await text_of_mail(services, alice, kind, secret="s", expires_at=ends)
+    assert "evil" not in text
 
 
-@pytest.mark.parametrize("occasion", [*Occasion][:-1])
-async def test_no_words_of_whoever_took_an_address_that_nobody_confirmed(
-    services: Services, occasion: Occasion
+@pytest.mark.parametrize("kind", [*MailKind][:-1])
+async def test_mail_to_an_unconfirmed_address_contains_no_account_text(
+    services: Services, kind: MailKind
 ) -> None:
     mallory = await store_user(services.database, a_user(name=EVIL))
     ends = datetime.now(UTC) + timedelta(hours=1)
-    told_all = await told(services, mallory, occasion, secret="s", expires_at=ends, token=EVIL)
-    assert "evil" not in told_all
+    text = await text_of_mail(services, mallory, kind, secret="s", expires_at=ends, token=EVIL)
+    assert "evil" not in text
 
 
-async def test_the_owner_is_called_by_name_and_told_what_happened(services: Services) -> None:
+async def test_notice_contains_the_name_and_facts_for_the_owner(services: Services) -> None:
     alice = await store_user(services.database, a_user(email_confirmed_at=CONFIRMED))
     with on_behalf_of(lambda: Client(ip="192.0.2.7", user_agent=EVIL)):
-        told_all = await told(services, alice, Occasion.TOKEN_CREATED, token="backup script")
-    assert "Hello Alice," in told_all
-    assert "backup script" in told_all
-    assert "192.0.2.7" in told_all
-    assert "evil" not in told_all, "a user agent is whatever somebody writes"
-    assert "Hello" not in await told(
-        services, replace(alice, locale="ko"), Occasion.TOKEN_CREATED, token="x"
+        text = await text_of_mail(services, alice, MailKind.TOKEN_CREATED, token="backup script")
+    assert "Hello Alice," in text
+    assert "backup script" in text
+    assert "192.0.2.7" in text
+    assert "evil" not in text, "the client chooses its user agent"
+    assert "Hello" not in await text_of_mail(
+        services, replace(alice, locale="ko"), MailKind.TOKEN_CREATED, token="x"
     )
 
 
-async def test_another_address_than_that_of_the_account_hears_no_name(services: Services) -> None:
+async def test_mail_to_another_address_contains_no_name(services: Services) -> None:
     alice = await store_user(services.database, a_user(email_confirmed_at=CONFIRMED))
-    told_all = await told(services, alice, Occasion.PASSWORD_CHANGED, to="old@example.com")
-    assert "old@example.com" in told_all
-    assert "Alice" not in told_all
+    text = await text_of_mail(services, alice, MailKind.PASSWORD_CHANGED, to="old@example.com")
+    assert "old@example.com" in text
+    assert "Alice" not in text
 
 
-async def test_a_link_whose_time_is_over_is_not_sent(services: Services, sqlite_url: str) -> None:
+async def test_mail_with_an_expired_link_is_not_sent(services: Services, sqlite_url: str) -> None:
     await services.outbox.stop()
     alice = await store_user(services.database, a_user())
     async with services.database.transaction() as store:
         ends = datetime.now(UTC) - timedelta(seconds=1)
-        await services.mail.queue(store, Occasion.RESET, alice, secret="s", expires_at=ends)
-    await services.outbox.settle()
+        await services.mail.queue(store, MailKind.RESET, alice, secret="s", expires_at=ends)
+    await services.outbox.drain()
     assert sent(services.settings) == []
-    assert sql(sqlite_url, "SELECT error FROM outbox WHERE failed_at IS NOT NULL") == [
-        ("its time was over",)
-    ]
+    assert sql(sqlite_url, "SELECT error FROM outbox WHERE failed_at IS NOT NULL") == [("expired",)]
 
 
-async def test_nothing_is_queued_where_no_mail_is_sent(
+async def test_nothing_is_queued_if_mail_is_disabled(
     make_settings: SettingsFactory, sqlite_url: str
 ) -> None:
     services = Services.build(make_settings(mail_url="none:"))
     await services.start()
     alice = await store_user(services.database, a_user())
     async with services.database.transaction() as store:
-        await services.mail.queue(store, Occasion.PASSWORD_CHANGED, alice)
+        await services.mail.queue(store, MailKind.PASSWORD_CHANGED, alice)
     assert sql(sqlite_url, "SELECT count(*) FROM outbox") == [(0,)]
     with pytest.raises(ConfigurationError, match="AUTHAPI_MAIL_URL"):
-        await services.mail.test("a@example.com")
-    assert await services.mail.check() == "off: nobody is written to"
+        await services.mail.send_test("a@example.com")
+    assert await services.mail.check() == "off: no mail is sent"
     await services.stop()
 
 
-async def test_the_same_mail_again_is_the_same_file(
+async def test_repeated_delivery_replaces_the_file(
     make_settings: SettingsFactory, tmp_path: Path
 ) -> None:
     folder = tmp_path / "a b"
     settings = make_settings(mail_url=f"folder:{folder.as_posix().replace(' ', '%20')}")
-    transport = transport_of(settings)
+    transport = create_transport(settings)
     assert transport is not None
     message = EmailMessage()
     message["Message-ID"], message["To"] = "<the-id@example.com>", "a@example.com"
@@ -182,19 +180,19 @@ async def test_the_same_mail_again_is_the_same_file(
     assert await transport.check() == f"written into {folder}"
 
 
-async def test_the_console_shows_what_can_be_clicked(
+async def test_console_transport_prints_the_link(
     make_settings: SettingsFactory, capsys: pytest.CaptureFixture[str]
 ) -> None:
     services = Services.build(make_settings(mail_url="console:"))
     await services.start()
-    await services.mail.test("Alice@example.com", locale="ko")
+    await services.mail.send_test("Alice@example.com", locale="ko")
     printed = capsys.readouterr().out
     assert "To: Alice@example.com" in printed
     assert "하실 일은 없습니다." in printed
     await services.stop()
 
 
-def test_production_prints_no_mail(make_settings: SettingsFactory, sqlite_url: str) -> None:
+def test_production_does_not_print_mail(make_settings: SettingsFactory, sqlite_url: str) -> None:
     with pytest.raises(ValueError, match="production does not print mail"):
         make_settings(
             env="production",
@@ -205,11 +203,11 @@ def test_production_prints_no_mail(make_settings: SettingsFactory, sqlite_url: s
         )
 
 
-async def test_templates_of_ones_own_are_tried_at_the_start(
+async def test_custom_templates_are_rendered_at_start(
     make_settings: SettingsFactory, tmp_path: Path
 ) -> None:
     (tmp_path / "t/en").mkdir(parents=True)
-    (tmp_path / "t/en/reset.txt").write_text("Subject: s\n\n{{ nobody }}\n")
+    (tmp_path / "t/en/reset.txt").write_text("Subject: s\n\n{{ unknown }}\n")
     services = Services.build(make_settings(mail_templates=tmp_path / "t"))
     with pytest.raises(ConfigurationError, match=r"the mail template en/reset.txt"):
         await services.start()

@@ -1,4 +1,4 @@
-"""What the owner of an account is told of, in the transaction that did it (OWASP ASVS 6.3.7)."""
+"""Notices to the owner, queued in the transaction of the change (OWASP ASVS 6.3.7)."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -16,7 +16,7 @@ async def subjects(api: Client) -> list[str]:
     return [f"{message['To']}: {message['Subject']}" for message in await api.outbox()]
 
 
-async def test_a_changed_password(api_on_each: Client) -> None:
+async def test_changed_password_is_notified(api_on_each: Client) -> None:
     api = api_on_each
     alice = await api.create_user("alice@example.com")
     await api.login(alice)
@@ -32,7 +32,7 @@ async def test_a_changed_password(api_on_each: Client) -> None:
     assert await subjects(api) == ["alice@example.com: Your password was changed"] * 2
 
 
-async def test_a_refused_change_of_the_password_tells_nobody(api_on_each: Client) -> None:
+async def test_rejected_password_change_sends_no_notice(api_on_each: Client) -> None:
     api = api_on_each
     await api.login(await api.create_user())
     body = {"current_password": "wrong horse battery", "new_password": NEW}
@@ -40,18 +40,20 @@ async def test_a_refused_change_of_the_password_tells_nobody(api_on_each: Client
     assert await api.outbox() == []
 
 
-async def test_a_personal_access_token(api_on_each: Client) -> None:
+async def test_new_personal_access_token_is_notified(api_on_each: Client) -> None:
     api = api_on_each
     alice = await api.create_user("alice@example.com")
     headers = await sign_in(api.services, alice)
     answer = await api.post("/me/tokens", json={"name": "nightly backup"}, headers=headers)
     assert answer.status_code == 201
-    assert await subjects(api) == ["alice@example.com: An access token was made for your account"]
+    assert await subjects(api) == [
+        "alice@example.com: An access token was created for your account"
+    ]
     (message,) = await api.outbox()
     assert answer.json()["access_token"] not in message.as_string()
 
 
-async def test_a_token_that_is_refused_tells_nobody(api_on_each: Client) -> None:
+async def test_rejected_token_creation_sends_no_notice(api_on_each: Client) -> None:
     api = api_on_each
     headers = await sign_in(api.services, await api.create_user())
     body = {"name": "x", "scopes": ["nowhere"]}
@@ -59,7 +61,7 @@ async def test_a_token_that_is_refused_tells_nobody(api_on_each: Client) -> None
     assert await api.outbox() == []
 
 
-async def test_a_refresh_token_that_comes_twice(api_on_each: Client) -> None:
+async def test_reused_refresh_token_is_notified(api_on_each: Client) -> None:
     api = api_on_each
     alice = await api.create_user("alice@example.com")
     first = (await api.login(alice, strategy="jwt")).json()["refresh_token"]
@@ -70,21 +72,21 @@ async def test_a_refresh_token_that_comes_twice(api_on_each: Client) -> None:
         assert await subjects(api) == ["alice@example.com: A login to your account was ended"]
 
 
-async def test_whoever_took_the_address_of_another_cannot_flood_them(api: Client) -> None:
+async def test_account_with_a_foreign_address_cannot_flood_its_owner(api: Client) -> None:
     mallory = await api.create_user("victim@example.com")
     headers = await sign_in(api.services, mallory)
     for number in range(8):
         body = {"name": f"{number}"}
         assert (await api.post("/me/tokens", json=body, headers=headers)).status_code == 201
-    assert len(await api.outbox()) == 5, "as many as limit_mails says"
+    assert len(await api.outbox()) == 5, "the limit of limit_mails"
     url = api.services.settings.resolved_database_url
     sql(url, "UPDATE users SET email_confirmed_at = created_at")
     for number in range(8):
         await api.post("/me/tokens", json={"name": f"{number}"}, headers=headers)
-    assert len(await api.outbox()) == 13, "an owner is told of each"
+    assert len(await api.outbox()) == 13, "a confirmed owner gets every notice"
 
 
-async def test_a_change_that_is_not_committed_tells_nobody(
+async def test_rolled_back_change_sends_no_notice(
     api_on_each: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     api = api_on_each
@@ -93,14 +95,14 @@ async def test_a_change_that_is_not_committed_tells_nobody(
     async def fails(*_: object, **__: object) -> None:
         raise OSError("at the last moment")
 
-    # The last thing that the transaction does.
-    monkeypatch.setattr(api.services.database.changes, "announce", fails)
+    # The last step of the transaction.
+    monkeypatch.setattr(api.services.database.notifications, "notify", fails)
     body = {"current_password": PASSWORD, "new_password": NEW}
     assert (await api.post("/me/password", json=body)).status_code == 500
     assert await api.outbox() == []
 
 
-async def test_an_account_that_goes_takes_its_mail_along(
+async def test_deleting_an_account_deletes_its_queued_mail(
     api_on_each: Client, database_url: str
 ) -> None:
     api = api_on_each

@@ -1,4 +1,4 @@
-"""Mail by SMTP to a real server: encrypted or not at all, refused, slow, away, back again."""
+"""Mail by SMTP to a real server: TLS, rejections, slow servers, outages and recovery."""
 
 import asyncio
 import logging
@@ -18,8 +18,8 @@ import time_machine
 
 from authapi import create_app
 from authapi.errors import ConfigurationError, DeliveryFailed
-from authapi.services.mail import Occasion
-from authapi.services.mail.transports import Transport, transport_of
+from authapi.services.mail import MailKind
+from authapi.services.mail.transports import Transport, create_transport
 from authapi.settings import Settings
 from authapi.testing import PASSWORD as LOGIN
 from authapi.testing import Client, client
@@ -49,14 +49,14 @@ def settings_of(server: SMTPServer, **changes: Any) -> Settings:
 
 
 def smtp(server: SMTPServer, **changes: Any) -> Transport:
-    found = transport_of(settings_of(server, **changes))
+    found = create_transport(settings_of(server, **changes))
     assert found is not None
     return found
 
 
 @asynccontextmanager
 async def served(server: SMTPServer, url: str, **changes: Any) -> AsyncIterator[Client]:
-    """The shipped app, which sends to `server`."""
+    """The application, which sends its mail to `server`."""
     app = create_app(settings_of(server, database_url=url, **changes))
     async with client(app, delivers_mail=True) as api:
         yield api
@@ -76,8 +76,8 @@ def message_to(address: str) -> EmailMessage:
 
 
 @pytest.mark.parametrize("security", SECURITIES)
-@pytest.mark.parametrize("needs_login", [False, True], ids=["nobody", "user"])
-async def test_a_mail_arrives(
+@pytest.mark.parametrize("needs_login", [False, True], ids=["anonymous", "user"])
+async def test_smtp_delivers_mail(
     certificate: Certificate, security: Security, needs_login: bool
 ) -> None:
     with SMTPServer(certificate, security, needs_login) as server:
@@ -89,7 +89,7 @@ async def test_a_mail_arrives(
     assert message.get_content() == "안녕하세요\n"
 
 
-async def test_a_password_that_is_wrong_may_be_put_right(certificate: Certificate) -> None:
+async def test_wrong_smtp_password_is_a_temporary_failure(certificate: Certificate) -> None:
     with SMTPServer(certificate, needs_login=True) as server:
         wrong = server.url.replace("authapi:", "authapi:not")
         refused = await failure(smtp(server, mail_url=wrong))
@@ -99,7 +99,7 @@ async def test_a_password_that_is_wrong_may_be_put_right(certificate: Certificat
 
 
 @pytest.mark.parametrize("security", ["starttls", "tls"])
-async def test_a_certificate_that_nobody_trusts_gets_no_mail(
+async def test_untrusted_certificate_is_rejected(
     certificate: Certificate, security: Security
 ) -> None:
     with SMTPServer(certificate, security, needs_login=True) as server:
@@ -112,9 +112,7 @@ async def test_a_certificate_that_nobody_trusts_gets_no_mail(
 
 
 @pytest.mark.parametrize("security", ["starttls", "tls"])
-async def test_a_certificate_of_another_host_gets_no_mail(
-    tmp_path: Path, security: Security
-) -> None:
+async def test_certificate_of_another_host_is_rejected(tmp_path: Path, security: Security) -> None:
     other = new_certificate(tmp_path, "mail.example")
     with SMTPServer(other, security) as server:
         refused = await failure(smtp(server))
@@ -124,14 +122,14 @@ async def test_a_certificate_of_another_host_gets_no_mail(
     assert (server.envelopes, server.attempts) == ([], 0)
 
 
-async def test_a_server_without_starttls_gets_no_mail(certificate: Certificate) -> None:
+async def test_server_without_starttls_is_rejected(certificate: Certificate) -> None:
     with SMTPServer(certificate, "plain") as server:
         refused = await failure(smtp(server, mail_url=server.url.replace("smtp+plain", "smtp")))
     assert not refused.permanent
     assert (server.envelopes, server.attempts) == ([], 0)
 
 
-async def test_plain_where_tls_is_asked_for_and_the_reverse(certificate: Certificate) -> None:
+async def test_wrong_tls_mode_is_a_temporary_failure(certificate: Certificate) -> None:
     with SMTPServer(certificate, "plain") as server:
         assert not (
             await failure(smtp(server, mail_url=f"smtps://127.0.0.1:{server.port}"))
@@ -142,16 +140,14 @@ async def test_plain_where_tls_is_asked_for_and_the_reverse(certificate: Certifi
     assert server.envelopes == []
 
 
-def test_certificates_that_are_none(server: SMTPServer, tmp_path: Path) -> None:
+def test_invalid_ca_file_is_a_configuration_error(server: SMTPServer, tmp_path: Path) -> None:
     (tmp_path / "ca.pem").write_text("nothing")
     for path in (tmp_path / "ca.pem", tmp_path / "missing.pem"):
         with pytest.raises(ConfigurationError, match="AUTHAPI_MAIL_CA_FILE"):
             smtp(server, mail_ca_file=path).open()
 
 
-def test_the_extra_is_named_where_it_is_missing(
-    server: SMTPServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_missing_mail_extra_is_named(server: SMTPServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "aiosmtplib", None)
     with pytest.raises(ConfigurationError, match=r"pip install 'fastapi-authapi\[mail\]'"):
         smtp(server)
@@ -167,7 +163,7 @@ def test_the_extra_is_named_where_it_is_missing(
         ("MAIL", "550 not you", ": SenderRefused (550)", False),
     ],
 )
-async def test_what_the_server_refuses(
+async def test_server_rejections_are_classified(
     server: SMTPServer, what: str, answer: str, reason: str, permanent: bool
 ) -> None:
     server.refused[what] = answer
@@ -176,7 +172,7 @@ async def test_what_the_server_refuses(
     assert refused.permanent is permanent
 
 
-async def test_a_server_that_is_away_or_silent(server: SMTPServer) -> None:
+async def test_unreachable_or_silent_server_is_a_temporary_failure(server: SMTPServer) -> None:
     server.stop()
     refused = await failure(smtp(server))
     assert (str(refused), refused.permanent) == ("the mail server: SMTPConnectError", False)
@@ -188,13 +184,13 @@ async def test_a_server_that_is_away_or_silent(server: SMTPServer) -> None:
     assert (str(refused), refused.permanent) == ("the mail server: SMTPReadTimeoutError", False)
 
 
-async def test_from_a_request_to_the_mailbox(server: SMTPServer, database_url: str) -> None:
+async def test_request_leads_to_mail_in_the_mailbox(server: SMTPServer, database_url: str) -> None:
     async with served(server, database_url) as api:
         alice = await api.create_user("Alice@example.com")
         headers = await sign_in(api.services, alice)
         body = {"name": "nightly"}
         assert (await api.post("/me/tokens", json=body, headers=headers)).status_code == 201
-        await api.services.outbox.settle()
+        await api.services.outbox.drain()
     ((sender, recipients, message),) = server.envelopes
     assert (sender, recipients) == ("no-reply@mail.example", ["Alice@example.com"])
     assert message["From"] == FROM
@@ -203,7 +199,7 @@ async def test_from_a_request_to_the_mailbox(server: SMTPServer, database_url: s
     assert sql(database_url, "SELECT count(*) FROM outbox") == [(0,)]
 
 
-async def test_while_the_server_is_away_requests_are_as_quick_and_nothing_is_lost(
+async def test_mail_server_outage_slows_no_request_and_loses_no_mail(
     server: SMTPServer, database_url: str
 ) -> None:
     server.stop()
@@ -217,21 +213,23 @@ async def test_while_the_server_is_away_requests_are_as_quick_and_nothing_is_los
         assert await api.outbox() == []
         ((waiting,),) = sql(database_url, "SELECT count(*) FROM outbox WHERE failed_at IS NULL")
         assert waiting == 12
-    # Restarted, the service finds what it had to send.
+    # After a restart, the service sends the queued mail.
     async with served(server, database_url) as api:
         server.start()
         with time_machine.travel(datetime.now(UTC) + timedelta(minutes=20), tick=True):
-            await api.services.outbox.settle()
+            await api.services.outbox.drain()
             with anyio.fail_after(30):
-                while len(server.messages) < 12:  # noqa: ASYNC110  # a thread of its own takes them
+                while len(server.messages) < 12:  # noqa: ASYNC110  # another thread receives them
                     await asyncio.sleep(0.05)
     ids = [message["Message-ID"] for message in server.messages]
-    assert len(ids) == len(set(ids)) == 12, "each once"
+    assert len(ids) == len(set(ids)) == 12, "each mail arrives once"
     assert sql(database_url, "SELECT count(*) FROM outbox") == [(0,)]
 
 
 @pytest.mark.slow
-async def test_no_request_waits_for_a_slow_server(server: SMTPServer, database_url: str) -> None:
+async def test_requests_do_not_wait_for_a_slow_mail_server(
+    server: SMTPServer, database_url: str
+) -> None:
     server.dawdles = 2.0
     async with served(server, database_url) as api:
         alice = await api.create_user("alice@example.com")
@@ -242,13 +240,13 @@ async def test_no_request_waits_for_a_slow_server(server: SMTPServer, database_u
             answer = await api.post("/me/tokens", json={"name": f"{number}"}, headers=headers)
             assert answer.status_code == 201
             took.append(time.monotonic() - began)
-        assert server.messages == [], "the server has taken none yet"
+        assert server.messages == [], "the server has not accepted any mail yet"
         assert sum(took) < server.dawdles
-        await api.services.outbox.settle()
+        await api.services.outbox.drain()
     assert len(server.messages) == 5
 
 
-async def test_what_is_refused_for_good_is_kept_to_be_seen_without_names(
+async def test_permanently_failed_mail_is_kept_without_personal_data(
     server: SMTPServer, database_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     server.refused["alice@example.com"] = "550 <alice@example.com>: no such mailbox"
@@ -258,7 +256,7 @@ async def test_what_is_refused_for_good_is_kept_to_be_seen_without_names(
             for name in ("alice", "bob", "carol"):
                 user = await api.create_user(f"{name}@example.com")
                 await api.services.accounts.set_password(user.id, NEW)
-            await api.services.outbox.settle()
+            await api.services.outbox.drain()
             rows = sql(database_url, "SELECT error, failed_at IS NULL FROM outbox ORDER BY id")
             assert [(error, bool(waits)) for error, waits in rows] == [
                 ("the mail server refused the recipient (550)", False),
@@ -266,7 +264,7 @@ async def test_what_is_refused_for_good_is_kept_to_be_seen_without_names(
             ]
             del server.refused["bob@example.com"]
             with time_machine.travel(datetime.now(UTC) + timedelta(minutes=1), tick=True):
-                await api.services.outbox.settle()
+                await api.services.outbox.drain()
     assert [message["To"] for message in server.messages] == [
         "carol@example.com",
         "bob@example.com",
@@ -277,7 +275,7 @@ async def test_what_is_refused_for_good_is_kept_to_be_seen_without_names(
         assert secret not in logged
 
 
-async def test_a_mail_again_after_a_crash_has_the_same_id(
+async def test_mail_resent_after_a_crash_has_the_same_id(
     server: SMTPServer, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with served(server, database_url) as api:
@@ -289,24 +287,24 @@ async def test_a_mail_again_after_a_crash_has_the_same_id(
             async def crashes(*_: object) -> None:
                 raise ZeroDivisionError
 
-            patch.setattr("authapi.storage.tables.outbox.OutboxTable.done", crashes)
+            patch.setattr("authapi.storage.tables.outbox.OutboxTable.complete", crashes)
             with pytest.raises(ZeroDivisionError):
-                await api.services.outbox.settle()
+                await api.services.outbox.drain()
         with time_machine.travel(datetime.now(UTC) + timedelta(minutes=2), tick=True):
-            await api.services.outbox.settle()
+            await api.services.outbox.drain()
     first, second = server.messages
     assert first["Message-ID"] == second["Message-ID"]
     assert first["Date"] == second["Date"]
 
 
-async def test_nothing_is_injected_on_the_wire(server: SMTPServer, sqlite_url: str) -> None:
+async def test_facts_cannot_inject_smtp_commands(server: SMTPServer, sqlite_url: str) -> None:
     evil = "Eve\r\nBcc: victim@example.com\r\n\r\n<img src=x>{{7*7}}"
     async with served(server, sqlite_url) as api:
         eve = await api.create_user("eve@example.com")
         named = replace(eve, name=evil, email_confirmed_at=datetime.now(UTC))
         async with api.services.database.transaction() as store:
-            await api.services.mail.queue(store, Occasion.TOKEN_CREATED, named, token=evil)
-        await api.services.outbox.settle()
+            await api.services.mail.queue(store, MailKind.TOKEN_CREATED, named, token=evil)
+        await api.services.outbox.drain()
     ((_, recipients, message),) = server.envelopes
     assert recipients == ["eve@example.com"]
     assert message["Bcc"] is None

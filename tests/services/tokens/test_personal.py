@@ -1,4 +1,4 @@
-"""Personal access tokens: never more than their owner, never for longer than the settings."""
+"""Personal access tokens: limits on scopes and lifetime, and their owner."""
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -20,7 +20,7 @@ SECOND, DAY = timedelta(seconds=1), timedelta(days=1)
 
 @pytest.fixture
 async def services(database_url: str) -> AsyncIterator[Services]:
-    """Services on each database; nothing is hashed here, so they need no start."""
+    """Services on each database. No password is hashed, so they are not started."""
     found = Services.build(
         Settings(
             database_url=database_url,  # type: ignore[arg-type]
@@ -47,7 +47,7 @@ async def owner(services: Services) -> Identity:
 
 
 async def identify(services: Services, secret: str) -> Identity | None:
-    return await services.sessions.identify_secret(
+    return await services.sessions.identify_by_secret(
         hash_secret(secret), SessionKind.TOKEN, strategy="token"
     )
 
@@ -62,11 +62,11 @@ async def identify(services: Services, secret: str) -> Identity | None:
     ],
     ids=range(4),
 )
-async def test_it_holds_what_was_asked_for(
+async def test_a_token_has_the_requested_scopes(
     services: Services, owner: Identity, asked: list[str] | None, given: set[str]
 ) -> None:
     with on_behalf_of(lambda: Client("::1", "curl")):
-        token, secret = await services.tokens.create(
+        token, secret = await services.personal_tokens.create(
             owner, name="script", scopes=asked, lifetime=None
         )
     assert is_opaque_token(secret)
@@ -79,78 +79,82 @@ async def test_it_holds_what_was_asked_for(
     assert found is not None
     assert found.scopes == given
     assert found.user == owner.user
-    # Nobody logged in with it: it is as old as the login of its maker, and never proves a person.
+    # Its `auth_time` is that of the login of its owner, and its `amr` is empty: never fresh.
     assert (found.auth_time, found.amr) == (AT, ())
-    assert await services.tokens.list_of(owner.user.id) == [token]
+    assert await services.personal_tokens.list_of(owner.user.id) == [token]
 
 
 @pytest.mark.parametrize("scopes", [["admin"], ["read", "admin"], ["unknown"], ["READ"], [""]])
-async def test_it_never_holds_more_than_its_maker(
+async def test_scopes_are_limited_to_those_of_the_owner(
     services: Services, owner: Identity, scopes: list[str]
 ) -> None:
     with pytest.raises(InvalidInput) as caught:
-        await services.tokens.create(owner, name="x", scopes=scopes, lifetime=None)
+        await services.personal_tokens.create(owner, name="x", scopes=scopes, lifetime=None)
     [problem] = caught.value.errors
     assert (problem.loc, problem.code) == (("body", "scopes"), "scope_not_allowed")
-    assert await services.tokens.list_of(owner.user.id) == []
+    assert await services.personal_tokens.list_of(owner.user.id) == []
 
 
 @pytest.mark.parametrize(
     ("asked", "given"), [(None, 30 * DAY), (60 * DAY, 60 * DAY), (SECOND, SECOND)], ids=range(3)
 )
-async def test_it_lasts_as_long_as_asked(
+async def test_a_token_has_the_requested_lifetime(
     services: Services, owner: Identity, asked: timedelta | None, given: timedelta
 ) -> None:
     with time_machine.travel(NOON, tick=False) as clock:
-        token, secret = await services.tokens.create(owner, name="x", scopes=None, lifetime=asked)
+        token, secret = await services.personal_tokens.create(
+            owner, name="x", scopes=None, lifetime=asked
+        )
         assert token.expires_at == NOON + given
         clock.move_to(NOON + given - timedelta(microseconds=1))
         assert await identify(services, secret) is not None
         clock.move_to(NOON + given)
         assert await identify(services, secret) is None
-        assert await services.tokens.list_of(owner.user.id) == []
+        assert await services.personal_tokens.list_of(owner.user.id) == []
 
 
-async def test_it_never_lasts_longer_than_the_settings(services: Services, owner: Identity) -> None:
+async def test_a_lifetime_above_the_setting_is_refused(services: Services, owner: Identity) -> None:
     for lifetime in (60 * DAY + SECOND, timedelta(seconds=10**10)):
         with pytest.raises(InvalidInput) as caught:
-            await services.tokens.create(owner, name="x", scopes=None, lifetime=lifetime)
+            await services.personal_tokens.create(owner, name="x", scopes=None, lifetime=lifetime)
         [problem] = caught.value.errors
         assert (problem.loc, problem.code) == (("body", "expires_in"), "lifetime_too_long")
 
 
-async def test_the_secret_is_kept_nowhere(
+async def test_the_secret_is_not_stored(
     services: Services, owner: Identity, database_url: str
 ) -> None:
-    _, secret = await services.tokens.create(owner, name="x", scopes=None, lifetime=None)
+    _, secret = await services.personal_tokens.create(owner, name="x", scopes=None, lifetime=None)
     for table in ("sessions", "users"):
         for row in sql(database_url, f"SELECT * FROM {table}"):
             assert secret not in str(row)
             assert secret.encode().hex() not in str(row)
 
 
-async def test_nobody_makes_one_who_is_gone_or_deactivated(
+async def test_create_is_refused_for_deleted_and_deactivated_accounts(
     services: Services, owner: Identity
 ) -> None:
     await services.accounts.set_active(owner.user.id, False)
     stranger = replace(owner, user=a_user())
     for maker in (owner, stranger):
         with pytest.raises(NotFound):
-            await services.tokens.create(maker, name="x", scopes=None, lifetime=None)
+            await services.personal_tokens.create(maker, name="x", scopes=None, lifetime=None)
 
 
-async def test_only_its_owner_ends_it(services: Services, owner: Identity) -> None:
+async def test_only_the_owner_can_end_a_token(services: Services, owner: Identity) -> None:
     bob = await store_user(services.database, a_user(), email="bob@example.com")
-    token, secret = await services.tokens.create(owner, name="x", scopes=None, lifetime=None)
+    token, secret = await services.personal_tokens.create(
+        owner, name="x", scopes=None, lifetime=None
+    )
     for attempt in (
-        services.tokens.end_own(token.id, replace(owner, user=bob, session_id=None)),
+        services.personal_tokens.end_own(token.id, replace(owner, user=bob, session_id=None)),
         services.sessions.end_own(token.id, owner),
-        services.tokens.end_own(bob.id, owner),
+        services.personal_tokens.end_own(bob.id, owner),
     ):
         with pytest.raises(NotFound):
             await attempt
     assert await identify(services, secret) is not None
-    await services.tokens.end_own(token.id, owner)
+    await services.personal_tokens.end_own(token.id, owner)
     assert await identify(services, secret) is None
     with pytest.raises(NotFound):
-        await services.tokens.end_own(token.id, owner)
+        await services.personal_tokens.end_own(token.id, owner)

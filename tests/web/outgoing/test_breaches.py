@@ -1,4 +1,4 @@
-"""The check of breached passwords, against a server on loopback (OWASP ASVS 6.2.12)."""
+"""The breach check, with a range API on loopback (OWASP ASVS 6.2.12)."""
 
 import hashlib
 import logging
@@ -21,9 +21,9 @@ from authapi.web.outgoing import breaches
 from tests.conftest import SettingsFactory
 
 BREACHED = "a horse that has been seen before"
-FRESH = "a horse that nobody has ever seen"
-BREACH_BOUND, TIMEOUT = passwords._BREACH_BOUND, breaches._TIMEOUT
-WARNING = "the breach check did not answer: a new password was not checked"
+FRESH = "a horse that was never leaked"
+BREACH_BOUND, TIMEOUT = passwords._BREACH_TIMEOUT, breaches._TIMEOUT
+WARNING = "breach check failed: new password accepted without it"
 
 
 def sha1(password: str) -> str:
@@ -31,7 +31,7 @@ def sha1(password: str) -> str:
 
 
 class RangeServer:
-    """A range API. `answer` says what it does with a request; `seen` holds all of them."""
+    """A range API. `answer` handles each request; `seen` records them."""
 
     def __init__(self) -> None:
         self.seen: list[tuple[str, dict[str, str]]] = []
@@ -65,7 +65,7 @@ class RangeServer:
         self._thread.join(10)
 
     def known(self, handler: BaseHTTPRequestHandler, count: str = "7") -> None:
-        """Other people's suffixes, and that of BREACHED."""
+        """Send some other suffixes, and that of BREACHED."""
         others = [f"{number:035X}:{number + 1}" for number in range(500)]
         text = "\r\n".join([*others[:250], f"{sha1(BREACHED)[5:]}:{count}", *others[250:]])
         self.send(handler, text.encode())
@@ -88,11 +88,11 @@ class RangeServer:
 
 @pytest.fixture
 def ranges(monkeypatch: pytest.MonkeyPatch) -> Iterator[RangeServer]:
-    """A range API that knows BREACHED."""
-    # Whoever runs the tests may have a proxy; it has no business on loopback.
+    """A range API that contains BREACHED."""
+    # A proxy in the environment must not be used for loopback.
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    # A machine that is busy with other tests may need longer than the second that the service has.
-    monkeypatch.setattr(passwords, "_BREACH_BOUND", 30.0)
+    # On a machine that is busy with other tests, one second may not be enough.
+    monkeypatch.setattr(passwords, "_BREACH_TIMEOUT", 30.0)
     monkeypatch.setattr(breaches, "_TIMEOUT", 30.0)
     server = RangeServer()
     yield server
@@ -121,7 +121,7 @@ async def test_a_breached_password_is_refused(checked: Client) -> None:
     assert (error["code"], error["loc"]) == ("password_breached", ["body", "password"])
 
 
-async def test_a_breached_password_is_refused_at_a_change(checked: Client) -> None:
+async def test_a_breached_password_is_refused_by_a_password_change(checked: Client) -> None:
     alice = await checked.create_user("alice@example.com")
     await checked.login(alice)
     body = {"current_password": PASSWORD, "new_password": BREACHED}
@@ -131,7 +131,7 @@ async def test_a_breached_password_is_refused_at_a_change(checked: Client) -> No
     assert (error["code"], error["loc"]) == ("password_breached", ["body", "new_password"])
 
 
-async def test_only_five_digits_leave_and_padding_is_asked_for(
+async def test_request_contains_five_digits_and_asks_for_padding(
     checked: Client, ranges: RangeServer
 ) -> None:
     assert (await register(checked, FRESH)).status_code == 201
@@ -144,14 +144,14 @@ async def test_only_five_digits_leave_and_padding_is_asked_for(
     assert FRESH not in everything
 
 
-async def test_a_login_asks_nobody(checked: Client, ranges: RangeServer) -> None:
+async def test_a_login_does_not_query_the_api(checked: Client, ranges: RangeServer) -> None:
     alice = await checked.create_user("alice@example.com")
     ranges.seen.clear()
     await checked.login(alice)
     assert ranges.seen == []
 
 
-async def test_what_the_policy_refuses_is_not_asked_about(
+async def test_passwords_refused_by_the_policy_are_not_queried(
     checked: Client, ranges: RangeServer
 ) -> None:
     for password in ("short", "passwordpassword", "bob@example.com bob"):
@@ -159,12 +159,14 @@ async def test_what_the_policy_refuses_is_not_asked_about(
     assert ranges.seen == []
 
 
-async def test_padding_with_count_0_is_no_hit(checked: Client, ranges: RangeServer) -> None:
+async def test_padding_lines_do_not_match(checked: Client, ranges: RangeServer) -> None:
     ranges.answer = lambda handler: ranges.known(handler, count="0")
     assert (await register(checked, BREACHED)).status_code == 201
 
 
-async def test_an_answer_of_another_form_is_read_too(checked: Client, ranges: RangeServer) -> None:
+async def test_lower_case_and_empty_lines_are_accepted(
+    checked: Client, ranges: RangeServer
+) -> None:
     suffix = sha1(BREACHED)[5:].lower()
     ranges.answer = lambda handler: ranges.send(handler, f"\n{suffix}:3".encode())
     assert (await register(checked, BREACHED)).status_code == 422
@@ -191,7 +193,7 @@ def sends_too_much(handler: BaseHTTPRequestHandler) -> None:
             handler.wfile.write(line)
         handler.wfile.write((sha1(BREACHED)[5:] + ":1\r\n").encode())
     except OSError:
-        pass  # nobody listens any longer, which is what is wanted
+        pass  # the client has closed the connection, as expected
 
 
 def speaks_no_http(handler: BaseHTTPRequestHandler) -> None:
@@ -202,7 +204,7 @@ def claims_to_be_compressed(handler: BaseHTTPRequestHandler) -> None:
     RangeServer.send(handler, b"not gzip at all", encoding="gzip")
 
 
-def hangs_up(handler: BaseHTTPRequestHandler) -> None:
+def disconnects(handler: BaseHTTPRequestHandler) -> None:
     handler.connection.shutdown(socket.SHUT_RDWR)
 
 
@@ -215,11 +217,11 @@ def hangs_up(handler: BaseHTTPRequestHandler) -> None:
         sends_too_much,
         speaks_no_http,
         claims_to_be_compressed,
-        hangs_up,
+        disconnects,
     ],
     ids=lambda answer: answer.__name__,
 )
-async def test_without_an_answer_the_password_is_accepted_and_the_log_told(
+async def test_without_a_valid_response_the_password_is_accepted_and_logged(
     checked: Client,
     ranges: RangeServer,
     caplog: pytest.LogCaptureFixture,
@@ -233,25 +235,27 @@ async def test_without_an_answer_the_password_is_accepted_and_the_log_told(
 
 
 @pytest.mark.parametrize("body", [b"", b"\x00\xff\xfe" * 1000, b"<html>" * 100, b":::\n\n:"])
-async def test_garbage_is_no_hit(checked: Client, ranges: RangeServer, body: bytes) -> None:
+async def test_malformed_responses_do_not_match(
+    checked: Client, ranges: RangeServer, body: bytes
+) -> None:
     ranges.answer = lambda handler: ranges.send(handler, body)
     assert (await register(checked, BREACHED)).status_code == 201
 
 
 @pytest.mark.parametrize("drips", [False, True], ids=["silent", "dripping"])
-async def test_a_server_that_never_answers_is_given_up_after_a_second(
+async def test_a_request_times_out_after_one_second(
     checked: Client,
     ranges: RangeServer,
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
     drips: bool,
 ) -> None:
-    monkeypatch.setattr(passwords, "_BREACH_BOUND", BREACH_BOUND)
+    monkeypatch.setattr(passwords, "_BREACH_TIMEOUT", BREACH_BOUND)
     monkeypatch.setattr(breaches, "_TIMEOUT", TIMEOUT)
 
     def never(handler: BaseHTTPRequestHandler) -> None:
         if drips:
-            # Each byte comes in time, so only a bound on the whole ends it.
+            # Each byte arrives in time, so only a timeout of the whole request ends it.
             handler.send_response(200)
             handler.end_headers()
         while not ranges.released.wait(0.1):
@@ -270,11 +274,11 @@ async def test_a_server_that_never_answers_is_given_up_after_a_second(
     assert warnings(caplog) == [WARNING]
 
 
-async def test_nobody_listening_is_no_reason_to_refuse(
+async def test_a_refused_connection_does_not_refuse_the_password(
     make_settings: SettingsFactory, caplog: pytest.LogCaptureFixture, ranges: RangeServer
 ) -> None:
     with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))  # and does not listen
+        bound.bind(("127.0.0.1", 0))  # bound, but not listening
         url = f"http://127.0.0.1:{bound.getsockname()[1]}/"
         async with client(create_app(make_settings(breached_passwords_url=url))) as api:
             assert (await register(api, BREACHED)).status_code == 201
@@ -282,7 +286,7 @@ async def test_nobody_listening_is_no_reason_to_refuse(
 
 
 @pytest.mark.parametrize("url", ["http://[::1/", "http://a:b/", "http://\u2603\u2603:99999/"])
-async def test_a_url_that_is_none_is_no_reason_to_fail(
+async def test_an_invalid_url_does_not_refuse_the_password(
     make_settings: SettingsFactory, caplog: pytest.LogCaptureFixture, url: str
 ) -> None:
     async with client(create_app(make_settings(breached_passwords_url=url))) as api:
@@ -290,7 +294,7 @@ async def test_a_url_that_is_none_is_no_reason_to_fail(
     assert warnings(caplog) == [WARNING]
 
 
-async def test_it_is_off_by_default(api: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_check_is_off_by_default(api: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     def connect(*_: object) -> None:
         raise AssertionError("something connects")
 
@@ -299,13 +303,13 @@ async def test_it_is_off_by_default(api: Client, monkeypatch: pytest.MonkeyPatch
     assert (await register(api, BREACHED)).status_code == 201
 
 
-def test_the_url_must_be_one_of_http(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_url_must_be_http_or_https(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AUTHAPI_BREACHED_PASSWORDS_URL", "file:///etc/passwd?")
     with pytest.raises(ConfigurationError, match="AUTHAPI_BREACHED_PASSWORDS_URL"):
         load_settings()
 
 
-async def test_one_client_asks_for_all_and_is_closed_at_the_end(
+async def test_one_client_is_reused_and_closed_at_shutdown(
     make_settings: SettingsFactory, ranges: RangeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[httpx.AsyncClient] = []
@@ -326,7 +330,7 @@ async def test_one_client_asks_for_all_and_is_closed_at_the_end(
     assert kept.is_closed
 
 
-async def test_a_kept_connection_that_is_closed_in_this_moment_is_no_answer(
+async def test_a_closed_keep_alive_connection_is_retried(
     checked: Client, ranges: RangeServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     def keeps(handler: BaseHTTPRequestHandler) -> None:
@@ -336,7 +340,7 @@ async def test_a_kept_connection_that_is_closed_in_this_moment_is_no_answer(
 
     def once_hanging_up(handler: BaseHTTPRequestHandler) -> None:
         ranges.answer = ranges.known
-        hangs_up(handler)
+        disconnects(handler)
 
     ranges.answer = keeps
     for _ in range(2):

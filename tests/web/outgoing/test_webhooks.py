@@ -1,4 +1,4 @@
-"""Webhooks: signed, from the transaction of the event, at least once, to configured URLs alone."""
+"""Webhooks: signatures, the outbox, retries, and delivery to configured URLs only."""
 
 import asyncio
 import time
@@ -41,19 +41,19 @@ def types(receiver: Receiver) -> list[str]:
 
 
 async def later(api: Client, **span: float) -> None:
-    """What is due then is done."""
+    """Run the deliveries that are due after this time."""
     with time_machine.travel(datetime.now(UTC) + timedelta(**span), tick=True):
-        await api.services.outbox.settle()
+        await api.services.outbox.drain()
 
 
-async def test_an_event_arrives_signed_and_names_nobody(
+async def test_an_event_is_signed_and_contains_no_personal_data(
     receiver: Receiver, database_url: str
 ) -> None:
     async with served(database_url, receiver) as api:
         alice = await api.create_user("alice@example.com", name="Alice Liddell")
-        await api.services.outbox.settle()
+        await api.services.outbox.drain()
         answer = await api.login(alice)
-        await api.services.outbox.settle()
+        await api.services.outbox.drain()
     assert types(receiver) == ["account_registered", "login"]
     assert all(found.is_signed for found in receiver.received)
     login = receiver.received[1]
@@ -78,50 +78,52 @@ async def test_an_event_arrives_signed_and_names_nobody(
     assert sql(database_url, "SELECT count(*) FROM outbox") == [(0,)]
 
 
-async def test_a_changed_byte_is_not_signed(receiver: Receiver, sqlite_url: str) -> None:
+async def test_a_modified_body_has_an_invalid_signature(
+    receiver: Receiver, sqlite_url: str
+) -> None:
     async with served(sqlite_url, receiver) as api:
         await api.create_user()
-        await api.services.outbox.settle()
+        await api.services.outbox.drain()
     (found,) = receiver.received
     assert found.is_signed
     found.body = found.body.replace(b"account", b"Account")
     assert not found.is_signed
 
 
-async def test_what_is_taken_back_is_not_told(
+async def test_a_rolled_back_event_is_not_sent(
     receiver: Receiver, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with served(database_url, receiver) as api:
         alice = await api.create_user()
-        await api.services.outbox.settle()
+        await api.services.outbox.drain()
 
         async def fails(*_: object, **__: object) -> None:
             raise OSError("at the last moment")
 
-        monkeypatch.setattr(api.services.database.changes, "announce", fails)
+        monkeypatch.setattr(api.services.database.notifications, "notify", fails)
         with pytest.raises(OSError, match="last moment"):
             await api.services.accounts.set_password(alice.id, NEW)
-        await api.services.outbox.settle()
+        await api.services.outbox.drain()
     assert types(receiver) == ["account_registered"]
 
 
-async def test_an_account_that_goes_is_told_of(receiver: Receiver, database_url: str) -> None:
+async def test_deleting_an_account_sends_an_event(receiver: Receiver, database_url: str) -> None:
     async with served(database_url, receiver) as api:
         alice = await api.create_user()
         await api.services.accounts.delete(alice.id)
-        await api.services.outbox.settle()
+        await api.services.outbox.drain()
     assert sorted(types(receiver)) == ["account_deleted", "account_registered"]
     assert {found.document["data"]["user_id"] for found in receiver.received} == {str(alice.id)}
 
 
-async def test_a_receiver_that_is_away_loses_nothing_and_keeps_no_other_waiting(
+async def test_an_unavailable_receiver_gets_all_events_and_delays_no_other(
     receiver: Receiver, database_url: str
 ) -> None:
     with Receiver() as other:
         receiver.stop()
         async with served(database_url, receiver, other) as api:
             await api.create_user()
-            await api.services.outbox.settle()
+            await api.services.outbox.drain()
             assert types(other) == ["account_registered"]
             assert sql(database_url, "SELECT error FROM outbox") == [
                 ("the receiver: ConnectError",)
@@ -129,19 +131,17 @@ async def test_a_receiver_that_is_away_loses_nothing_and_keeps_no_other_waiting(
             receiver.start()
             await later(api, minutes=1)
         assert types(receiver) == ["account_registered"]
-        assert types(other) == ["account_registered"], "once is enough"
+        assert types(other) == ["account_registered"], "each event is delivered once"
         assert receiver.received[0].headers["webhook-id"] != other.received[0].headers["webhook-id"]
     assert sql(database_url, "SELECT count(*) FROM outbox") == [(0,)]
 
 
 @pytest.mark.parametrize("status", [500, 503, 429, 400, 301])
-async def test_it_comes_again_under_the_same_id(
-    receiver: Receiver, sqlite_url: str, status: int
-) -> None:
+async def test_a_retry_has_the_same_id(receiver: Receiver, sqlite_url: str, status: int) -> None:
     receiver.status, receiver.location = status, receiver.url + "/elsewhere"
     async with served(sqlite_url, receiver) as api:
         await api.create_user()
-        await api.services.outbox.settle()
+        await api.services.outbox.drain()
         assert sql(sqlite_url, "SELECT error, failed_at FROM outbox") == [
             (f"the receiver answered {status}", None)
         ]
@@ -157,25 +157,27 @@ async def test_it_comes_again_under_the_same_id(
     assert second.is_signed
 
 
-async def test_whoever_is_gone_is_left_alone(receiver: Receiver, sqlite_url: str) -> None:
+async def test_status_410_ends_deliveries(receiver: Receiver, sqlite_url: str) -> None:
     receiver.status = 410
     async with served(sqlite_url, receiver) as api:
         await api.create_user()
-        await api.services.outbox.settle()
+        await api.services.outbox.drain()
         await later(api, hours=1)
     assert len(receiver.received) == 1
     rows = sql(sqlite_url, "SELECT error FROM outbox WHERE failed_at IS NOT NULL")
     assert rows == [("the receiver answered 410",)]
 
 
-async def test_no_request_waits_for_a_slow_receiver(receiver: Receiver, database_url: str) -> None:
+async def test_requests_do_not_wait_for_a_slow_receiver(
+    receiver: Receiver, database_url: str
+) -> None:
     receiver.released.clear()
     async with served(database_url, receiver, mail_timeout=0.5) as api:
         began = time.monotonic()
         alice = await api.create_user()
         await api.login(alice)
         assert time.monotonic() - began < 0.5 * 4
-        await api.services.outbox.settle()
+        await api.services.outbox.drain()
         errors = {row[0] for row in sql(database_url, "SELECT error FROM outbox")}
         assert errors <= {"the receiver: TimeoutError", "the receiver: ReadTimeout"}
         assert len(sql(database_url, "SELECT id FROM outbox")) == 2
@@ -184,30 +186,28 @@ async def test_no_request_waits_for_a_slow_receiver(receiver: Receiver, database
     assert sql(database_url, "SELECT count(*) FROM outbox") == [(0,)]
 
 
-async def test_a_url_that_is_configured_no_more_gets_nothing(
-    receiver: Receiver, sqlite_url: str
-) -> None:
+async def test_a_removed_url_receives_nothing(receiver: Receiver, sqlite_url: str) -> None:
     receiver.stop()
     async with served(sqlite_url, receiver) as api:
         await api.create_user()
-        await api.services.outbox.settle()
+        await api.services.outbox.drain()
     receiver.start()
     with Receiver() as other:
         async with served(sqlite_url, other) as api:
             await later(api, minutes=1)
     assert receiver.received == other.received == []
     assert sql(sqlite_url, "SELECT error FROM outbox WHERE failed_at IS NOT NULL") == [
-        ("its URL is not configured any more",)
+        ("the URL is no longer configured",)
     ]
 
 
-async def test_what_strangers_cause_is_sent_only_if_it_is_named(
+async def test_events_of_unauthenticated_callers_are_sent_only_if_configured(
     receiver: Receiver, sqlite_url: str
 ) -> None:
     async def wrong(api: Client) -> None:
         body = {"email": "alice@example.com", "password": "wrong horse battery"}
         assert (await api.post("/login", json=body)).status_code == 401
-        await api.services.outbox.settle()
+        await api.services.outbox.drain()
 
     async with served(sqlite_url, receiver) as api:
         await api.create_user("alice@example.com")
@@ -220,17 +220,17 @@ async def test_what_strangers_cause_is_sent_only_if_it_is_named(
     assert receiver.received[1].document["data"]["outcome"] == "refused"
 
 
-def test_events_that_there_are_not_are_refused_at_the_start(
+def test_unknown_events_are_refused_at_startup(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("AUTHAPI_WEBHOOK_EVENTS", "login,logged_in")
-    with pytest.raises(ConfigurationError, match="there is no event logged_in; there are access_"):
+    with pytest.raises(ConfigurationError, match="unknown event logged_in; known are access_"):
         load_settings()
     monkeypatch.setenv("AUTHAPI_WEBHOOK_EVENTS", ",".join(kind.value for kind in EventType))
     assert len(load_settings().webhook_events) == len(EventType)
 
 
-async def test_a_change_of_the_secret_takes_its_own_event_along(
+async def test_rotating_the_secret_keeps_its_own_event_deliverable(
     receiver: Receiver, database_url: str
 ) -> None:
     receiver.stop()

@@ -1,4 +1,4 @@
-"""The pages that links in mail lead to, without a browser."""
+"""The pages of the links in mails, tested without a browser."""
 
 import re
 from collections.abc import AsyncIterator
@@ -7,14 +7,14 @@ import pytest
 from fastapi import FastAPI
 
 from authapi import AuthAPI, Settings, create_app
-from authapi.services.addresses import parse_email
+from authapi.services.email_address import parse_email
 from authapi.testing import PASSWORD, Client, client
 from authapi.web.pages.forms import PAGES
 from authapi.web.pages.texts import ENGLISH, KOREAN, language_of
 from tests.conftest import SettingsFactory
 from tests.web.logins import sign_in
-from tests.web.mailbox import client_with_mailbox, letters, occasions, secret_in
-from tests.web.pages.looks import check_page
+from tests.web.mailbox import client_with_mailbox, mail_kinds, secret_in, sent_mail
+from tests.web.pages.checks import check_page
 
 ALICE = "alice@example.com"
 OTHER = "another horse, another battery"
@@ -31,10 +31,10 @@ async def reset_secret(api: Client) -> str:
     return await secret_in(api.services, "reset", ALICE)
 
 
-async def test_a_password_is_reset_on_a_page(api: Client) -> None:
+async def test_a_password_is_reset(api: Client) -> None:
     await api.create_user(ALICE)
     secret = await reset_secret(api)
-    for _ in range(2):  # looking changes nothing
+    for _ in range(2):  # GET does not use up the link
         shown = await api.get("/account/reset", params={"token": secret})
         check_page(shown, 200, ENGLISH["reset.title"])
         assert f'value="{secret}"' in shown.text
@@ -53,21 +53,21 @@ async def test_a_password_is_reset_on_a_page(api: Client) -> None:
     assert (await api.post("/login", json=body)).status_code == 200
 
 
-async def test_a_forgotten_password_is_asked_for_on_a_page(api: Client) -> None:
+async def test_a_reset_mail_is_requested(api: Client) -> None:
     await api.create_user(ALICE)
     check_page(await api.get("/account/forgot"), 200, ENGLISH["forgot.title"])
     wrong = await api.post("/account/forgot", data={"email": '"><script>'})
-    check_page(wrong, 422, "Type one e-mail address", is_error=True)
+    check_page(wrong, 422, "Enter one e-mail address", is_error=True)
     assert "&#34;&gt;&lt;script&gt;" in wrong.text
     bodies = [
         (await api.post("/account/forgot", data={"email": email})).text
-        for email in (ALICE, "nobody@example.com")
+        for email in (ALICE, "unknown@example.com")
     ]
     assert bodies[0] == bodies[1]
-    assert await occasions(api.services) == ["reset"]
+    assert await mail_kinds(api.services) == ["reset"]
 
 
-async def test_an_address_is_confirmed_on_a_page(api: Client) -> None:
+async def test_an_address_is_confirmed_with_the_password(api: Client) -> None:
     await api.create_user(ALICE, name="Alice")
     await api.post("/email/confirm/request", json={"email": ALICE})
     form = {"token": await secret_in(api.services, "confirm", ALICE), "action": "go"}
@@ -82,7 +82,7 @@ async def test_an_address_is_confirmed_on_a_page(api: Client) -> None:
     assert user.name == "Alice"
 
 
-async def test_who_is_logged_in_needs_no_password(api: Client) -> None:
+async def test_a_logged_in_user_needs_no_password(api: Client) -> None:
     alice, bob = await api.create_user(ALICE), await api.create_user()
     await api.post("/email/confirm/request", json={"email": ALICE})
     form = {"token": await secret_in(api.services, "confirm", ALICE), "password": ""}
@@ -94,17 +94,17 @@ async def test_who_is_logged_in_needs_no_password(api: Client) -> None:
     assert (await api.get("/me", headers=headers)).json()["email_confirmed_at"] is not None
 
 
-async def test_an_account_of_a_stranger_is_emptied_by_its_own_button(api: Client) -> None:
+async def test_confirming_without_password_resets_the_account(api: Client) -> None:
     await api.create_user(ALICE, name="Mallory")
     await api.post("/email/confirm/request", json={"email": ALICE})
-    form = {"token": await secret_in(api.services, "confirm", ALICE), "action": "drop"}
+    form = {"token": await secret_in(api.services, "confirm", ALICE), "action": "without_password"}
     done = await api.post("/account/confirm", data={**form, "email": ALICE})
-    check_page(done, 200, ENGLISH["drop.done"])
+    check_page(done, 200, ENGLISH["without_password.done"])
     assert (await api.services.accounts.find_by_email(parse_email(ALICE))).name is None
-    assert await occasions(api.services, ALICE) == ["confirm", "reset"]
+    assert await mail_kinds(api.services, ALICE) == ["confirm", "reset"]
 
 
-async def test_an_account_is_taken_back_on_a_page(api: Client) -> None:
+async def test_an_email_change_is_reverted(api: Client) -> None:
     alice = await api.create_user(ALICE)
     headers = await sign_in(api.services, alice)
     await api.post("/email/confirm/request", json={"email": ALICE})
@@ -119,15 +119,15 @@ async def test_an_account_is_taken_back_on_a_page(api: Client) -> None:
     check_page(shown, 200, ENGLISH["undo.title"])
     assert (await api.services.accounts.find(alice.id)).email == new
     done = await api.post("/account/undo", data={"token": secret, "email": ALICE})
-    check_page(done, 200, "its old address again")
+    check_page(done, 200, "its previous e-mail address again")
     assert (await api.services.accounts.find(alice.id)).email == ALICE
 
 
-async def test_an_invitation_is_accepted_on_a_page(api: Client) -> None:
+async def test_an_invitation_is_accepted(api: Client) -> None:
     services = api.services
     user = await services.accounts.create(parse_email(ALICE), None)
     async with services.database.transaction() as store:
-        await services.invitations.invite(store, user)
+        await services.invitations.send(store, user)
     secret = await secret_in(services, "invitation", ALICE)
     form = {"token": secret, "password": PASSWORD}
     done = await api.post("/account/invitation", data=form)
@@ -137,7 +137,7 @@ async def test_an_invitation_is_accepted_on_a_page(api: Client) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in PAGES if name != "forgot"])
-async def test_a_link_that_is_none(api: Client, name: str) -> None:
+async def test_an_invalid_link_shows_an_error(api: Client, name: str) -> None:
     for token in ("", "x" * 201):
         shown = await api.get(f"/account/{name}", params={"token": token})
         check_page(shown, 400, ENGLISH["invalid_one_time_secret"], is_error=True)
@@ -153,7 +153,7 @@ async def test_a_link_that_is_none(api: Client, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", PAGES)
-async def test_a_page_of_another_origin_sends_nothing(api: Client, name: str) -> None:
+async def test_cross_origin_forms_are_refused(api: Client, name: str) -> None:
     form = {"token": "x" * 43, "email": ALICE, "password": OTHER}
     for headers in (
         {"sec-fetch-site": "cross-site", "origin": "https://evil.example"},
@@ -162,7 +162,7 @@ async def test_a_page_of_another_origin_sends_nothing(api: Client, name: str) ->
     ):
         answer = await api.post(f"/account/{name}", data=form, headers=headers)
         check_page(answer, 403, ENGLISH["foreign_origin"], is_error=True)
-    assert await letters(api.services) == []
+    assert await sent_mail(api.services) == []
     own = await api.post(
         f"/account/{name}", data=form, headers={"sec-fetch-site": "same-origin", "origin": "null"}
     )
@@ -170,7 +170,7 @@ async def test_a_page_of_another_origin_sends_nothing(api: Client, name: str) ->
     assert (await api.post(f"/account/{name}", json=form)).status_code == 415
 
 
-async def test_guesses_on_the_page_are_counted(api: Client) -> None:
+async def test_password_attempts_are_limited(api: Client) -> None:
     await api.create_user(ALICE)
     await api.post("/email/confirm/request", json={"email": ALICE})
     form = {"token": await secret_in(api.services, "confirm", ALICE)}
@@ -182,7 +182,7 @@ async def test_guesses_on_the_page_are_counted(api: Client) -> None:
     assert int(sent.headers["retry-after"]) > 0
 
 
-async def test_a_page_speaks_the_language_of_its_reader(api: Client) -> None:
+async def test_pages_are_translated(api: Client) -> None:
     shown = await api.get("/account/forgot", headers={"accept-language": "ko-KR,ko;q=0.9,en;q=0.8"})
     check_page(shown, 200, KOREAN["forgot.title"])
     assert shown.headers["content-language"] == "ko"
@@ -205,22 +205,22 @@ async def test_a_page_speaks_the_language_of_its_reader(api: Client) -> None:
     ],
     ids=range(10),
 )
-def test_the_language_is_the_best_liked(accepted: str | None, language: str) -> None:
+def test_accept_language_is_negotiated(accepted: str | None, language: str) -> None:
     assert language_of(accepted, fallback="de") == language
 
 
-def test_each_language_says_everything() -> None:
+def test_translations_have_the_same_keys() -> None:
     assert ENGLISH.keys() == KOREAN.keys()
 
 
-async def test_the_style_is_a_file(api: Client) -> None:
+async def test_the_stylesheet_is_served(api: Client) -> None:
     answer = await api.get("/account/page.css")
     assert answer.headers["content-type"] == "text/css; charset=utf-8"
     assert "url(" not in answer.text
     assert "@import" not in answer.text
 
 
-async def test_they_may_be_left_out(make_settings: SettingsFactory) -> None:
+async def test_pages_can_be_left_out(make_settings: SettingsFactory) -> None:
     auth = AuthAPI(make_settings())
     app = FastAPI(lifespan=auth.lifespan)
     auth.install(app, include=["me", "recovery"])
@@ -231,15 +231,15 @@ async def test_they_may_be_left_out(make_settings: SettingsFactory) -> None:
         assert (await api.get("/account/forgot")).status_code == 404
 
 
-async def test_looking_changes_nothing(api: Client) -> None:
+async def test_get_and_head_change_nothing(api: Client) -> None:
     await api.create_user(ALICE)
     secret = await reset_secret(api)
     async with api.services.database.read() as store:
-        before = await store.users.find_by_email(ALICE), await letters(api.services)
+        before = await store.users.find_by_email(ALICE), await sent_mail(api.services)
     for name in PAGES:
         for method in ("GET", "HEAD"):
             await api.request(method, f"/account/{name}", params={"token": secret})
     async with api.services.database.read() as store:
-        assert (await store.users.find_by_email(ALICE), await letters(api.services)) == before
+        assert (await store.users.find_by_email(ALICE), await sent_mail(api.services)) == before
     form = {"token": secret, "new_password": OTHER}
-    check_page(await api.post("/account/reset", data=form), 200, "Your password is changed")
+    check_page(await api.post("/account/reset", data=form), 200, "Your password has been changed")

@@ -1,4 +1,4 @@
-"""Programs that check mail open links and submit the forms behind them: nothing may come of it."""
+"""Mail scanners open links and submit the forms of the pages. This must not change anything."""
 
 import re
 from collections.abc import AsyncIterator
@@ -12,15 +12,15 @@ import pytest
 from authapi import Settings
 from authapi.clock import now
 from authapi.identity import User
-from authapi.services.addresses import parse_email
+from authapi.services.email_address import parse_email
 from authapi.testing import PASSWORD, Client
 from authapi.web.pages.forms import PAGES
 from authapi.web.pages.texts import ENGLISH, KOREAN
-from tests.clocks import time_passes
-from tests.web.answers import problem
+from tests.clocks import travel_to
 from tests.web.logins import Headers, sign_in
-from tests.web.mailbox import client_with_mailbox, occasions, secret_in
-from tests.web.pages.looks import check_page
+from tests.web.mailbox import client_with_mailbox, mail_kinds, secret_in
+from tests.web.pages.checks import check_page
+from tests.web.responses import problem
 
 ALICE, NEW = "alice@example.com", "alice@example.org"
 OTHER = "another horse, another battery"
@@ -33,7 +33,7 @@ async def api(database_url: str) -> AsyncIterator[Client]:
 
 
 class Forms(HTMLParser):
-    """Finds the forms of a page: each button of each, with all that the page fills in."""
+    """Parses the forms of a page: for each button, the fields with their values."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -58,10 +58,10 @@ class Forms(HTMLParser):
 
 
 async def scan(api: Client, page: str, secret: str) -> list[httpx.Response]:
-    """Open the link, then press every button of the page, as it is and with what can be guessed."""
+    """Open the link, then press each button of the page, with its values and with guessed ones."""
     opened = await api.get(f"/account/{page}", params={"token": secret})
     assert opened.status_code == 200
-    assert "@example" not in opened.text, "the page tells what is to be typed"
+    assert "@example" not in opened.text, "the page contains the input that it asks for"
     forms = Forms(opened.text).submits
     assert forms
     answers: list[httpx.Response] = []
@@ -76,7 +76,7 @@ async def scan(api: Client, page: str, secret: str) -> list[httpx.Response]:
 
 
 async def moved(api: Client) -> tuple[User, Headers, str]:
-    """An account that has moved to `NEW`: a session of it, and what undoes that."""
+    """An account whose address was changed to `NEW`: user, session, and the revert token."""
     alice = await api.create_user(ALICE)
     async with api.services.database.transaction() as store:
         await store.users.confirm_email(alice.id, at=now())
@@ -89,7 +89,7 @@ async def moved(api: Client) -> tuple[User, Headers, str]:
 
 
 @pytest.mark.parametrize("page", [name for name, (page, _) in PAGES.items() if page.needs_token])
-async def test_a_scanner_changes_nothing(api: Client, page: str) -> None:
+async def test_a_mail_scanner_changes_nothing(api: Client, page: str) -> None:
     services = api.services
     if page == "undo":
         alice, headers, secret = await moved(api)
@@ -98,16 +98,16 @@ async def test_a_scanner_changes_nothing(api: Client, page: str) -> None:
         headers = await sign_in(services, alice)
         if page == "invitation":
             async with services.database.transaction() as store:
-                await services.invitations.invite(store, alice)
+                await services.invitations.send(store, alice)
         else:
             path = {"confirm": "/email/confirm/request", "reset": "/password/forgot"}[page]
             assert (await api.post(path, json={"email": ALICE})).status_code == 202
         secret = await secret_in(services, page, ALICE)
-    before, sent = await services.accounts.find(alice.id), await occasions(services)
+    before, sent = await services.accounts.find(alice.id), await mail_kinds(services)
     for answer in await scan(api, page, secret):
         assert answer.status_code in {403, 422, 429}
     assert await services.accounts.find(alice.id) == before
-    assert await occasions(services) == sent
+    assert await mail_kinds(services) == sent
     assert (await api.get("/me", headers=headers)).status_code == 200
     login = {"email": before.email, "password": PASSWORD}
     assert (await api.post("/login", json=login)).status_code == 200
@@ -115,32 +115,32 @@ async def test_a_scanner_changes_nothing(api: Client, page: str) -> None:
 
 
 @pytest.mark.parametrize("language", ["en", "ko"])
-async def test_the_page_says_what_to_type(api: Client, language: str) -> None:
+async def test_the_page_describes_the_input(api: Client, language: str) -> None:
     texts = {"en": ENGLISH, "ko": KOREAN}[language]
-    said = {"accept-language": language}
+    headers = {"accept-language": language}
     alice, _, secret = await moved(api)
-    shown = await api.get("/account/undo", params={"token": secret}, headers=said)
+    shown = await api.get("/account/undo", params={"token": secret}, headers=headers)
     check_page(shown, 200, texts["undo.email"])
     form = {"token": secret, "email": NEW}
-    wrong = await api.post("/account/undo", data=form, headers=said)
+    wrong = await api.post("/account/undo", data=form, headers=headers)
     check_page(wrong, 422, texts["email_mismatch"], is_error=True)
     assert re.search(
         r'name="email"[^>]*value="alice@example.org"[^>]*aria-invalid="true"', wrong.text
     )
-    empty = await api.post("/account/undo", data={**form, "email": ""}, headers=said)
+    empty = await api.post("/account/undo", data={**form, "email": ""}, headers=headers)
     check_page(empty, 422, texts["email_invalid"], is_error=True)
-    # Another spelling of the same address is the same address.
+    # The address is compared in its canonical form.
     done = await api.post(
-        "/account/undo", data={**form, "email": "ALICE@Example.com"}, headers=said
+        "/account/undo", data={**form, "email": "ALICE@Example.com"}, headers=headers
     )
     check_page(done, 200, texts["undo.done"])
     assert (await api.services.accounts.find(alice.id)).email == ALICE
 
 
-async def test_an_account_is_emptied_by_who_types_its_address(api: Client) -> None:
+async def test_typing_the_address_resets_the_account(api: Client) -> None:
     alice = await api.create_user(ALICE, name="Mallory")
     await api.post("/email/confirm/request", json={"email": ALICE})
-    form = {"token": await secret_in(api.services, "confirm", ALICE), "action": "drop"}
+    form = {"token": await secret_in(api.services, "confirm", ALICE), "action": "without_password"}
     for email, text in ((NEW, "email_mismatch"), ("", "email_invalid"), ("x", "email_invalid")):
         wrong = await api.post("/account/confirm", data={**form, "email": email})
         check_page(wrong, 422, ENGLISH[text], is_error=True)
@@ -150,11 +150,11 @@ async def test_an_account_is_emptied_by_who_types_its_address(api: Client) -> No
     check_page(missing, 422, ENGLISH["email_invalid"], is_error=True)
     assert (await api.services.accounts.find(alice.id)).name == "Mallory"
     done = await api.post("/account/confirm", data={**form, "email": ALICE})
-    check_page(done, 200, ENGLISH["drop.done"])
+    check_page(done, 200, ENGLISH["without_password.done"])
     assert (await api.services.accounts.find(alice.id)).name is None
 
 
-async def test_the_json_routes_ask_for_the_same(api: Client) -> None:
+async def test_the_json_routes_require_the_same_input(api: Client) -> None:
     alice, headers, secret = await moved(api)
     answer = await api.post("/email/undo", json={"token": secret})
     problem(answer, 422, "validation_failed")
@@ -170,7 +170,7 @@ async def test_the_json_routes_ask_for_the_same(api: Client) -> None:
     problem(await api.post("/email/undo", json=body), 400, "invalid_one_time_secret")
 
 
-async def test_a_first_address_is_not_handed_over_by_the_link_alone(api: Client) -> None:
+async def test_a_first_address_needs_more_than_the_link(api: Client) -> None:
     bob = await api.create_user("bob@example.com", name="Mallory")
     await api.post("/email/confirm/request", json={"email": bob.email})
     body = {"token": await secret_in(api.services, "confirm", bob.email)}
@@ -184,7 +184,7 @@ async def test_a_first_address_is_not_handed_over_by_the_link_alone(api: Client)
     assert (await api.services.accounts.find(bob.id)).name is None
 
 
-async def test_an_address_is_no_proof_for_a_change(api: Client) -> None:
+async def test_the_address_does_not_confirm_an_email_change(api: Client) -> None:
     alice = await api.create_user(ALICE)
     headers = await sign_in(api.services, alice)
     await api.post("/me/email", json={"email": NEW}, headers=headers)
@@ -193,13 +193,13 @@ async def test_an_address_is_no_proof_for_a_change(api: Client) -> None:
     for email in (NEW, ALICE):
         answer = await api.post("/email/confirm", json={**body, "email": email})
         problem(answer, 403, "proof_required")
-        form = {**body, "email": email, "action": "drop"}
+        form = {**body, "email": email, "action": "without_password"}
         answer = await api.post("/account/confirm", data=form)
         check_page(answer, 403, ENGLISH["proof_required"], is_error=True)
 
 
 @pytest.mark.parametrize("is_page", [True, False])
-async def test_tries_are_limited_for_each_link(api: Client, is_page: bool) -> None:
+async def test_attempts_are_limited_for_each_link(api: Client, is_page: bool) -> None:
     alice, _, secret = await moved(api)
 
     async def type_in(email: str) -> httpx.Response:
@@ -208,14 +208,14 @@ async def test_tries_are_limited_for_each_link(api: Client, is_page: bool) -> No
             return await api.post("/account/undo", data=form)
         return await api.post("/email/undo", json=form)
 
-    with time_passes(now()) as clock:
+    with travel_to(now()) as clock:
         for number in range(10):
             assert (await type_in(f"alice{number}@example.com")).status_code == 422
         for email in (NEW, ALICE):
             refused = await type_in(email)
             assert refused.status_code == 429
             assert int(refused.headers["retry-after"]) > 0
-        # No login is kept from its owner by that.
+        # The limit does not block logins of the owner.
         login = {"email": NEW, "password": PASSWORD}
         assert (await api.post("/login", json=login)).status_code == 200
         clock.shift(timedelta(minutes=2))

@@ -1,4 +1,4 @@
-"""The docs page and its files, as they go out."""
+"""The docs page and its files: headers, references, caching."""
 
 import re
 from collections.abc import Callable
@@ -20,7 +20,7 @@ FILES = {
 
 
 class Elements(HTMLParser):
-    """The elements of a page, with their attributes and the text right inside."""
+    """Collects the elements of a page, with their attributes and their text."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class Elements(HTMLParser):
             self.found[-1][2].append(data)
 
 
-async def test_the_page_comes_with_a_policy_of_its_own(api: Client) -> None:
+async def test_the_page_has_its_own_csp(api: Client) -> None:
     response = await api.get("/docs")
     assert response.status_code == 200
     assert response.headers["content-type"] == "text/html; charset=utf-8"
@@ -50,7 +50,7 @@ async def test_the_page_comes_with_a_policy_of_its_own(api: Client) -> None:
     assert response.headers["cache-control"] == "no-cache"
 
 
-async def test_nothing_on_the_page_is_inline_or_from_elsewhere(api: Client) -> None:
+async def test_the_page_has_no_inline_or_foreign_resources(api: Client) -> None:
     page = (await api.get("/docs")).text
     loaded = set()
     for tag, attributes, text in Elements(page).found:
@@ -60,30 +60,30 @@ async def test_nothing_on_the_page_is_inline_or_from_elsewhere(api: Client) -> N
             assert not text
             assert attributes["src"]
         loaded |= {attributes[name] for name in ("src", "href") if name in attributes}
-    # Relative to the page, and not to the host, or it would not work below a prefix.
+    # Absolute paths would not work below a path prefix.
     assert {f"/{name}" for name in loaded} == {*FILES, "/openapi.json"}
     assert "://" not in page
 
 
 @pytest.mark.parametrize("name", ["page.css", "page.js"])
-async def test_our_files_name_no_other_host(api: Client, name: str) -> None:
+async def test_files_contain_no_foreign_hosts(api: Client, name: str) -> None:
     assert "://" not in (await api.get(f"/docs/{name}")).text
 
 
 @pytest.mark.parametrize(("path", "media_type"), FILES.items(), ids=lambda value: value)
-async def test_the_files_of_the_page(api: Client, path: str, media_type: str) -> None:
+async def test_files_have_their_media_types(api: Client, path: str, media_type: str) -> None:
     response = await api.get(path)
     assert response.status_code == 200
     assert response.content
     assert response.headers["content-type"] == media_type
     assert response.headers["x-content-type-options"] == "nosniff"
     assert response.headers["cache-control"] == "no-cache"
-    # Opened by itself, it is as powerless as every other answer.
+    # A file that is opened directly has the default policy of all responses.
     assert response.headers["content-security-policy"].endswith("sandbox")
 
 
 @pytest.mark.parametrize("path", ["/docs", *FILES])
-async def test_who_has_it_already_is_told_so(api: Client, path: str) -> None:
+async def test_an_unchanged_file_is_a_304(api: Client, path: str) -> None:
     etag = (await api.get(path)).headers["etag"]
     unchanged = await api.get(path, headers={"If-None-Match": etag})
     assert (unchanged.status_code, unchanged.content) == (304, b"")
@@ -106,25 +106,25 @@ async def test_who_has_it_already_is_told_so(api: Client, path: str) -> None:
         "%2e%2e/%2e%2e/settings.py",
     ],
 )
-async def test_no_other_name_is_served(api: Client, name: str) -> None:
+async def test_other_names_are_not_served(api: Client, name: str) -> None:
     response = await api.get(f"/docs/{name}")
     assert response.status_code == 404
     assert response.headers["content-type"] == "application/problem+json"
     assert response.json()["code"] == "not_found"
 
 
-async def test_the_page_is_not_part_of_the_api(api: Client) -> None:
+async def test_the_page_is_not_in_the_openapi_document(api: Client) -> None:
     document = (await api.get("/openapi.json")).json()
     assert not any(path.startswith("/docs") for path in document["paths"])
 
 
 @pytest.mark.parametrize("path", ["/docs", *FILES, "/openapi.json"])
-async def test_off_means_off(make_settings: Callable[..., Settings], path: str) -> None:
+async def test_docs_can_be_disabled(make_settings: Callable[..., Settings], path: str) -> None:
     async with client(create_app(make_settings(docs=False))) as api:
         assert (await api.get(path)).status_code == 404
 
 
-async def test_the_page_names_the_document_of_its_application(
+async def test_the_page_links_the_openapi_document(
     make_settings: Callable[..., Settings],
 ) -> None:
     auth = AuthAPI(make_settings())
@@ -135,7 +135,7 @@ async def test_the_page_names_the_document_of_its_application(
     assert re.search(r'rel="service-desc" [^>]*href="api/v1/openapi.json"', page)
 
 
-async def test_there_is_no_page_about_an_application_without_document(
+async def test_without_an_openapi_document_there_is_no_page(
     make_settings: Callable[..., Settings],
 ) -> None:
     auth = AuthAPI(make_settings())

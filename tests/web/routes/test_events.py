@@ -1,4 +1,4 @@
-"""GET /me/events: mine only, in pages."""
+"""GET /me/events lists the events of the own account, in pages."""
 
 from typing import Any
 from uuid import UUID
@@ -37,7 +37,7 @@ async def write(api: Client, owner: UUID | None, count: int) -> None:
             await audit.record(store, EventType.ACCOUNT_RENAMED, user_id=owner)
 
 
-async def test_an_event_says_what_when_where_and_by_which_request(api: Client, alice: User) -> None:
+async def test_an_event_is_complete(api: Client, alice: User) -> None:
     api.headers["user-agent"] = "a browser/1.0"
     response = await api.patch("/me", json={"name": "Alice"})
     newest = (await page(api))["items"][0]
@@ -55,7 +55,7 @@ async def test_an_event_says_what_when_where_and_by_which_request(api: Client, a
     }
 
 
-async def test_mine_are_shown_and_nobody_elses(api: Client, alice: User) -> None:
+async def test_only_own_events_are_listed(api: Client, alice: User) -> None:
     bob = await api.create_user("bob@example.com")
     await write(api, bob.id, 3)
     await write(api, None, 3)
@@ -64,7 +64,7 @@ async def test_mine_are_shown_and_nobody_elses(api: Client, alice: User) -> None
     assert sorted(kinds) == ["account_registered", "login", "login_refused"]
 
 
-async def test_all_pages_while_new_ones_arrive(api: Client, alice: User) -> None:
+async def test_pages_are_stable_while_events_arrive(api: Client, alice: User) -> None:
     await write(api, alice.id, 23)
     before = {item["id"] for item in (await page(api, limit=200))["items"]}
     assert len(before) == 25
@@ -81,9 +81,7 @@ async def test_all_pages_while_new_ones_arrive(api: Client, alice: User) -> None
     assert seen == sorted(seen, reverse=True)
 
 
-async def test_a_last_page_that_is_full_is_followed_by_an_empty_one(
-    api: Client, alice: User
-) -> None:
+async def test_a_full_last_page_is_followed_by_an_empty_page(api: Client, alice: User) -> None:
     await write(api, alice.id, 4)  # six, with registration and login
     first = await page(api, limit=6)
     assert (len(first["items"]), first["next"]) == (6, first["items"][-1]["id"])
@@ -98,20 +96,20 @@ async def test_limits_out_of_bounds_are_refused(api: Client, alice: User, limit:
 
 
 @pytest.mark.parametrize("before", ["nonsense", "1 or 1=1", "00000000-0000-0000-0000-00000000000g"])
-async def test_cursors_that_are_no_ids_are_refused(api: Client, alice: User, before: str) -> None:
+async def test_invalid_cursors_are_refused(api: Client, alice: User, before: str) -> None:
     response = await api.get("/me/events", params={"before": before})
     assert response.status_code == 422
     assert before not in response.text
 
 
-async def test_limits_at_the_bounds(api: Client, alice: User) -> None:
+async def test_limits_at_the_bounds_are_accepted(api: Client, alice: User) -> None:
     await write(api, alice.id, 210)
     assert len((await page(api, limit=1))["items"]) == 1
     assert len((await page(api, limit=200))["items"]) == 200
     assert len((await page(api))["items"]) == 50
 
 
-async def test_somebody_elses_cursor_is_harmless(api: Client, alice: User) -> None:
+async def test_a_cursor_of_another_account_reveals_nothing(api: Client, alice: User) -> None:
     await write(api, alice.id, 2)
     mine = (await page(api))["items"]
     bob = await api.create_user("bob@example.com")
@@ -124,7 +122,7 @@ async def test_somebody_elses_cursor_is_harmless(api: Client, alice: User) -> No
 
 
 @pytest.mark.parametrize("strategy", ["session", "jwt"])
-async def test_each_kind_of_login_may_read_them(api: Client, strategy: str) -> None:
+async def test_each_kind_of_login_can_list_events(api: Client, strategy: str) -> None:
     alice = await api.create_user("alice@example.com")
     await api.login(alice, strategy=strategy)
     assert [item["strategy"] for item in (await page(api))["items"] if item["strategy"]] == [
@@ -132,20 +130,20 @@ async def test_each_kind_of_login_may_read_them(api: Client, strategy: str) -> N
     ]
 
 
-async def test_strangers_and_tokens_may_not(api: Client) -> None:
+async def test_personal_tokens_and_unauthenticated_callers_are_refused(api: Client) -> None:
     assert (await api.get("/me/events")).status_code == 401
     alice = await api.create_user("alice@example.com")
     await api.login(alice, strategy="token")
     assert (await api.get("/me/events")).status_code == 401
 
 
-async def test_they_are_not_stored_on_the_way(api: Client, alice: User) -> None:
+async def test_responses_are_not_cached(api: Client, alice: User) -> None:
     response = await api.get("/me/events")
     assert response.headers["cache-control"] == "no-store"
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
-async def test_nobody_can_change_them(api: Client, alice: User, method: str) -> None:
+async def test_events_cannot_be_changed(api: Client, alice: User, method: str) -> None:
     response = await api.request(method, "/me/events")
     assert response.status_code == 405
     assert response.headers["allow"] == "GET, HEAD"

@@ -1,4 +1,4 @@
-"""POST /me/tokens with `kind` of `jwt`: whoever is here gets a JWT for another service."""
+"""POST /me/tokens with the `kind` `jwt`: an authenticated caller gets a JWT for another service."""
 
 import base64
 import json
@@ -13,8 +13,8 @@ from authapi import Settings, create_app
 from authapi.testing import PASSWORD, Client, acting_as, client
 from tests.conftest import SettingsFactory
 from tests.strategies.contract import statements
-from tests.web.answers import check_headers, input_errors, problem, unnamed
 from tests.web.logins import STRATEGIES, Headers, sign_in
+from tests.web.responses import check_headers, input_errors, problem, unnamed
 
 SCOPES = {"reports:read": "Read reports", "reports:write": "Write reports"}
 MEMBERS = {
@@ -30,8 +30,8 @@ EXCHANGE = {"kind": "jwt", "audience": "billing"}
 
 
 @pytest.fixture
-async def house(database_url: str) -> AsyncIterator[Client]:
-    """A service beside others, once on SQLite and once on PostgreSQL."""
+async def api_on_both(database_url: str) -> AsyncIterator[Client]:
+    """A service with audiences, on SQLite and on PostgreSQL."""
     settings = Settings(
         database_url=database_url,  # type: ignore[arg-type]  # pydantic converts
         scopes=SCOPES,
@@ -43,7 +43,7 @@ async def house(database_url: str) -> AsyncIterator[Client]:
 
 @pytest.fixture
 async def api(make_settings: SettingsFactory) -> AsyncIterator[Client]:
-    """The same, on SQLite alone, with HTTP Basic."""
+    """The same on SQLite only, with HTTP Basic."""
     settings = make_settings(
         scopes=SCOPES,
         jwt_audiences=("billing", "urn:reports"),
@@ -58,8 +58,8 @@ async def exchange(api: Client, headers: Headers, **members: object) -> httpx.Re
 
 
 async def personal(api: Client, headers: Headers, **members: object) -> Headers:
-    made = await api.post("/me/tokens", json={"name": "x", **members}, headers=headers)
-    return {"authorization": f"Bearer {made.json()['access_token']}"}
+    created = await api.post("/me/tokens", json={"name": "x", **members}, headers=headers)
+    return {"authorization": f"Bearer {created.json()['access_token']}"}
 
 
 def claims_of(token: str) -> dict[str, object]:
@@ -69,15 +69,15 @@ def claims_of(token: str) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("strategy", [*STRATEGIES, "personal"])
-async def test_whoever_is_here_gets_one(house: Client, strategy: str) -> None:
-    alice = await house.create_user()
+async def test_each_credential_gets_a_jwt(api_on_both: Client, strategy: str) -> None:
+    alice = await api_on_both.create_user()
     if strategy == "personal":
-        headers = await personal(house, await sign_in(house.services, alice))
+        headers = await personal(api_on_both, await sign_in(api_on_both.services, alice))
     else:
-        headers = await sign_in(house.services, alice, strategy)
-    identity = (await house.get("/me/identity", headers=headers)).json()
-    with statements(house) as seen:
-        response = await exchange(house, headers, audience="urn:reports")
+        headers = await sign_in(api_on_both.services, alice, strategy)
+    identity = (await api_on_both.get("/me/identity", headers=headers)).json()
+    with statements(api_on_both) as seen:
+        response = await exchange(api_on_both, headers, audience="urn:reports")
     assert response.status_code == 201
     check_headers(response)
     assert all(text.startswith("SELECT") for text in seen.texts), "nothing is written"
@@ -85,15 +85,15 @@ async def test_whoever_is_here_gets_one(house: Client, strategy: str) -> None:
     assert body.keys() == MEMBERS
     assert (body["kind"], body["token_type"]) == ("jwt", "bearer")
     assert (body["audience"], body["scopes"]) == ("urn:reports", sorted(SCOPES))
-    told = claims_of(body["access_token"])
-    assert (told["aud"], told["sub"]) == ("urn:reports", str(alice.id))
-    assert told["sid"] == identity["session_id"]
-    assert told["amr"] == ([] if strategy == "personal" else ["pwd"])
-    assert told["exp"] == int(datetime.fromisoformat(body["expires_at"]).timestamp())
-    assert int(str(told["exp"])) - int(str(told["iat"])) == body["expires_in"] <= 600
+    claims = claims_of(body["access_token"])
+    assert (claims["aud"], claims["sub"]) == ("urn:reports", str(alice.id))
+    assert claims["sid"] == identity["session_id"]
+    assert claims["amr"] == ([] if strategy == "personal" else ["pwd"])
+    assert claims["exp"] == int(datetime.fromisoformat(body["expires_at"]).timestamp())
+    assert int(str(claims["exp"])) - int(str(claims["iat"])) == body["expires_in"] <= 600
 
 
-async def test_it_is_no_login_here(api: Client) -> None:
+async def test_an_exchanged_jwt_is_not_accepted_by_this_service(api: Client) -> None:
     headers = await sign_in(api.services, await api.create_user())
     token = (await exchange(api, headers)).json()["access_token"]
     garbage = unnamed(await api.get("/me", headers={"authorization": "Bearer a.b.c"}))
@@ -106,7 +106,7 @@ async def test_it_is_no_login_here(api: Client) -> None:
     assert (await api.get("/me", headers=headers)).status_code == 200
 
 
-async def test_it_asks_for_no_fresh_login_and_a_token_to_keep_does(api: Client) -> None:
+async def test_a_jwt_needs_no_recent_login_but_a_personal_token_does(api: Client) -> None:
     alice = await api.create_user()
     for strategy in ("session", "jwt"):
         headers = await sign_in(api.services, alice, strategy)
@@ -119,7 +119,7 @@ async def test_it_asks_for_no_fresh_login_and_a_token_to_keep_does(api: Client) 
                 assert 'error="insufficient_user_authentication", max_age="300"' in challenge
 
 
-async def test_a_token_makes_no_other_token(api: Client) -> None:
+async def test_a_personal_token_cannot_create_a_personal_token(api: Client) -> None:
     alice = await api.create_user()
     login = await sign_in(api.services, alice)
     for headers in (await sign_in(api.services, alice, "token"), await personal(api, login)):
@@ -127,27 +127,27 @@ async def test_a_token_makes_no_other_token(api: Client) -> None:
         for kind in ({}, {"kind": "token"}):
             refused = await api.post("/me/tokens", json={"name": "x", **kind}, headers=headers)
             problem(refused, 401, "unauthenticated")
-            # The same that a token meets where it may do nothing at all.
+            # The same response as on other routes that do not accept tokens.
             elsewhere = await api.get("/me/tokens", headers=headers)
             assert unnamed(refused) == unnamed(elsewhere)
 
 
-async def test_not_by_basic_nor_by_nobody(api: Client) -> None:
+async def test_basic_and_unauthenticated_callers_are_refused(api: Client) -> None:
     alice = await api.create_user()
-    proof = base64.b64encode(f"{alice.email}:{PASSWORD}".encode()).decode()
-    for headers in ({"authorization": f"Basic {proof}"}, {}):
+    credentials = base64.b64encode(f"{alice.email}:{PASSWORD}".encode()).decode()
+    for headers in ({"authorization": f"Basic {credentials}"}, {}):
         problem(await exchange(api, headers), 401, "unauthenticated")
-    with acting_as(alice):  # nobody has logged in, so there is no session to vouch for
+    with acting_as(alice):  # HTTP Basic has no session
         problem(await exchange(api, {}), 401, "unauthenticated")
 
 
-async def test_not_for_a_page_of_somebody_else(api: Client) -> None:
+async def test_cross_origin_requests_are_refused(api: Client) -> None:
     headers = await sign_in(api.services, await api.create_user())
     foreign = {**headers, "sec-fetch-site": "cross-site", "origin": "https://evil.example"}
     problem(await exchange(api, foreign), 403, "foreign_origin")
 
 
-async def test_no_more_than_the_credential_holds(api: Client) -> None:
+async def test_scopes_are_limited_to_those_of_the_credential(api: Client) -> None:
     login = await sign_in(api.services, await api.create_user())
     reader = await personal(api, login, scopes=["reports:read"])
     assert (await exchange(api, reader)).json()["scopes"] == ["reports:read"]
@@ -161,7 +161,7 @@ async def test_no_more_than_the_credential_holds(api: Client) -> None:
     assert claims_of(narrowed["access_token"])["scope"] == "reports:write"
 
 
-async def test_never_longer_than_the_credential(api: Client) -> None:
+async def test_the_lifetime_is_limited_to_that_of_the_credential(api: Client) -> None:
     login = await sign_in(api.services, await api.create_user())
     brief = await personal(api, login, expires_in=20)
     body = (await exchange(api, brief)).json()
@@ -170,14 +170,14 @@ async def test_never_longer_than_the_credential(api: Client) -> None:
     assert (await exchange(api, login)).json()["expires_in"] == 600
 
 
-async def test_not_once_its_session_is_over(house: Client) -> None:
-    alice = await house.create_user()
-    manager = await sign_in(house.services, alice)
+async def test_an_ended_session_is_refused(api_on_both: Client) -> None:
+    alice = await api_on_both.create_user()
+    manager = await sign_in(api_on_both.services, alice)
     for strategy in STRATEGIES:
-        headers = await sign_in(house.services, alice, strategy)
-        assert (await exchange(house, headers)).status_code == 201
-        assert (await house.delete("/me/sessions", headers=manager)).status_code == 204
-        problem(await exchange(house, headers), 401, "unauthenticated")
+        headers = await sign_in(api_on_both.services, alice, strategy)
+        assert (await exchange(api_on_both, headers)).status_code == 201
+        assert (await api_on_both.delete("/me/sessions", headers=manager)).status_code == 204
+        problem(await exchange(api_on_both, headers), 401, "unauthenticated")
 
 
 NO_EXCHANGES: list[tuple[dict[str, object], tuple[tuple[object, ...], str]]] = [
@@ -198,13 +198,13 @@ NO_EXCHANGES: list[tuple[dict[str, object], tuple[tuple[object, ...], str]]] = [
 ]
 
 
-async def test_what_no_exchange_can_be(api: Client) -> None:
+async def test_invalid_requests_are_refused(api: Client) -> None:
     headers = await sign_in(api.services, await api.create_user())
     for change, expected in NO_EXCHANGES:
         assert expected in input_errors(await exchange(api, headers, **change)), change
 
 
-async def test_where_there_are_no_others(make_settings: SettingsFactory) -> None:
+async def test_without_audiences_there_is_no_exchange(make_settings: SettingsFactory) -> None:
     async with client(create_app(make_settings())) as api:
         login = await sign_in(api.services, await api.create_user())
         response = await exchange(api, login)
@@ -213,7 +213,7 @@ async def test_where_there_are_no_others(make_settings: SettingsFactory) -> None
 
 
 @pytest.mark.parametrize(("audiences", "status"), [((), 404), (("billing",), 201)], ids=range(2))
-async def test_where_there_are_only_tokens(
+async def test_exchange_works_with_the_strategy_token_only(
     make_settings: SettingsFactory, audiences: tuple[str, ...], status: int
 ) -> None:
     settings = make_settings(
@@ -222,11 +222,11 @@ async def test_where_there_are_only_tokens(
     async with client(create_app(settings)) as api:
         headers = await sign_in(api.services, await api.create_user(), "token")
         assert (await exchange(api, headers)).status_code == status
-        # Nobody can log in freshly by a token alone, so there is nothing to make one with.
-        made = await api.post("/me/tokens", json={"name": "x"}, headers=headers)
-        problem(made, 404, "not_found")
+        # An opaque token is never a recent login, so it cannot create a personal token.
+        created = await api.post("/me/tokens", json={"name": "x"}, headers=headers)
+        problem(created, 404, "not_found")
 
 
-def test_a_jwt_for_ourselves_would_be_a_login(make_settings: SettingsFactory) -> None:
-    with pytest.raises(ValueError, match="jwt_audiences names jwt_audience"):
+def test_the_service_itself_is_not_an_audience(make_settings: SettingsFactory) -> None:
+    with pytest.raises(ValueError, match="jwt_audiences must not contain jwt_audience"):
         make_settings(jwt_audiences=("billing", "authapi"))

@@ -1,4 +1,4 @@
-"""GET /me/export, and what it shares with the files of /admin/events."""
+"""GET /me/export, and the streaming that it shares with GET /admin/events/export."""
 
 import asyncio
 import json
@@ -19,15 +19,15 @@ from authapi.identity import Event, EventType, User
 from authapi.storage.tables.events import EventFilter, EventTable
 from authapi.testing import Client, client
 from tests.storage.rows import sql
-from tests.web.answers import check_headers, problem
+from tests.web.asgi import scope_of
 from tests.web.logins import Headers, sign_in
-from tests.web.raw import scope_of
+from tests.web.responses import check_headers, problem
 
 
-async def test_everything_of_mine_and_nothing_of_others(
+async def test_the_export_contains_all_own_data_only(
     api_on_each: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("authapi.web.routes.export._PAGE", 2)  # so that there are several
+    monkeypatch.setattr("authapi.web.routes.export._PAGE", 2)  # so that there are several pages
     api = api_on_each
     alice, bob = await api.create_user("alice@example.com", name="Alice"), await api.create_user()
     headers = await sign_in(api.services, alice)
@@ -53,7 +53,7 @@ async def test_everything_of_mine_and_nothing_of_others(
     assert not any(secret in text for secret in secrets)
 
 
-async def test_a_token_exports_nothing(api: Client) -> None:
+async def test_a_personal_token_is_refused(api: Client) -> None:
     headers = await sign_in(api.services, await api.create_user(), "token")
     problem(await api.get("/me/export", headers=headers), 401, "unauthenticated")
 
@@ -81,7 +81,7 @@ PATHS = (b"/me/export", b"/admin/events/export", b"/admin/events/export?format=c
 
 
 class Download:
-    """A download over ASGI by a client that takes a part when the test lets it."""
+    """A download over ASGI. The test decides when the client receives the next part."""
 
     def __init__(self, app: FastAPI, path: bytes, headers: Headers) -> None:
         path, _, query = path.partition(b"?")
@@ -107,7 +107,7 @@ class Download:
         self.messages.append(message)
 
     def take(self, count: int) -> None:
-        """Take so many parts."""
+        """Receive `count` parts."""
         for _ in range(count):
             self.takes.release()
 
@@ -127,9 +127,9 @@ Prepared = tuple[FastAPI, Client, Headers]
 async def pages_of_ten(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Prepared]:
-    """A superuser with a hundred events, which are read ten at a time."""
+    """A superuser with a hundred events; the export reads ten in each query."""
     monkeypatch.setattr("authapi.web.routes.export._PAGE", 10)
-    monkeypatch.setattr("authapi.services.audit._EXPORT_PAGE", 10)
+    monkeypatch.setattr("authapi.services.audit._EXPORT_PAGE_SIZE", 10)
     app = create_app(Settings(database_url=database_url))  # type: ignore[arg-type]
     async with client(app) as api:
         root = await api.create_user("root@example.com", is_superuser=True)
@@ -139,7 +139,7 @@ async def pages_of_ten(
 
 
 @pytest.mark.parametrize("path", PATHS)
-async def test_a_slow_client_holds_nothing(pages_of_ten: Prepared, path: bytes) -> None:
+async def test_a_slow_client_holds_no_connection(pages_of_ten: Prepared, path: bytes) -> None:
     app, api, headers = pages_of_ten
     slow = Download(app, path, headers)
     slow.take(3)  # the head of the response, and two pages
@@ -163,12 +163,12 @@ async def test_a_slow_client_holds_nothing(pages_of_ten: Prepared, path: bytes) 
 
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("how", ["goes", "stalls"])
-async def test_a_client_that_goes_or_takes_nothing_ends_the_export(
+async def test_a_disconnected_or_stalled_client_ends_the_export(
     pages_of_ten: Prepared, path: bytes, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app, api, headers = pages_of_ten
     if how == "stalls":
-        monkeypatch.setattr("authapi.web.exports._STALLED_AFTER", 0.05)
+        monkeypatch.setattr("authapi.web.answers.event_files._SEND_TIMEOUT", 0.05)
     searches = count_searches(monkeypatch)
     slow = Download(app, path, headers)
     slow.take(3)
@@ -181,27 +181,27 @@ async def test_a_client_that_goes_or_takes_nothing_ends_the_export(
             slow.gone.set()
         await slow.task
     assert not slow.is_complete
-    assert len(searches) <= 4, "no more is read for it"
+    assert len(searches) <= 4, "nothing more is read for this client"
     assert api.services.database.connections_in_use == 0
     assert (await api.get(path.decode(), headers=headers)).status_code == 200
 
 
 def count_searches(monkeypatch: pytest.MonkeyPatch, fails_at: int | None = None) -> list[int]:
-    """The searches for pages of events from now on, of which one fails."""
+    """Record the limit of each search for events. The search number `fails_at` fails."""
     made, search = list[int](), EventTable.search
 
-    async def counted(self: EventTable, wanted: EventFilter, **more: Any) -> Any:
-        made.append(more["limit"])
+    async def counted(self: EventTable, wanted: EventFilter, **kwargs: Any) -> Any:
+        made.append(kwargs["limit"])
         if len(made) == fails_at:
             raise StorageUnavailable
-        return await search(self, wanted, **more)
+        return await search(self, wanted, **kwargs)
 
     monkeypatch.setattr(EventTable, "search", counted)
     return made
 
 
 @pytest.mark.parametrize("path", PATHS)
-async def test_an_error_in_the_middle_leaves_the_file_incomplete(
+async def test_an_error_while_streaming_leaves_the_file_incomplete(
     pages_of_ten: Prepared,
     path: bytes,
     monkeypatch: pytest.MonkeyPatch,
@@ -222,7 +222,7 @@ async def test_an_error_in_the_middle_leaves_the_file_incomplete(
 
 
 @pytest.mark.parametrize("path", PATHS)
-async def test_a_database_that_is_away_is_a_503(
+async def test_an_unavailable_database_is_a_503(
     pages_of_ten: Prepared, path: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, api, headers = pages_of_ten
@@ -236,7 +236,9 @@ async def _end_session(api: Client, headers: Headers) -> None:
 
 
 async def _delete_account(api: Client, headers: Headers) -> None:
-    await api.create_user("other@example.com", is_superuser=True)  # one has to be left
+    await api.create_user(
+        "other@example.com", is_superuser=True
+    )  # the last superuser cannot be deleted
     assert (await api.delete("/me", headers=headers)).status_code == 204
 
 
@@ -253,7 +255,7 @@ async def _deactivate(api: Client, headers: Headers) -> None:
 
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("end", [_end_session, _delete_account, _deactivate])
-async def test_an_export_ends_with_what_allowed_it(
+async def test_an_export_ends_with_its_session_or_account(
     pages_of_ten: Prepared, path: bytes, end: Callable[[Client, Headers], Awaitable[None]]
 ) -> None:
     app, api, headers = pages_of_ten
@@ -266,10 +268,10 @@ async def test_an_export_ends_with_what_allowed_it(
         cut.take(1000)
         await cut.task
     assert not cut.is_complete
-    assert cut.body.count(b"account_renamed") <= 40, "what was read before"
+    assert cut.body.count(b"account_renamed") <= 40, "the parts that were read before"
 
 
-async def test_an_account_has_so_many_exports_at_one_time(pages_of_ten: Prepared) -> None:
+async def test_concurrent_exports_of_an_account_are_limited(pages_of_ten: Prepared) -> None:
     app, api, headers = pages_of_ten
     under_way = [Download(app, path, headers) for path in PATHS]
     with anyio.fail_after(20):
@@ -291,7 +293,7 @@ async def test_an_account_has_so_many_exports_at_one_time(pages_of_ten: Prepared
     assert (await api.get("/me/export", headers=headers)).status_code == 200
 
 
-async def test_exports_take_turns_page_by_page(
+async def test_exports_query_one_page_at_a_time(
     pages_of_ten: Prepared, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, api, headers = pages_of_ten
@@ -301,12 +303,12 @@ async def test_exports_take_turns_page_by_page(
         callers.append(await sign_in(api.services, user))
     at_once, most, search = 0, 0, EventTable.search
 
-    async def counted(self: EventTable, wanted: EventFilter, **more: Any) -> Any:
+    async def counted(self: EventTable, wanted: EventFilter, **kwargs: Any) -> Any:
         nonlocal at_once, most
         at_once += 1
         most = max(most, at_once)
         try:
-            return await search(self, wanted, **more)
+            return await search(self, wanted, **kwargs)
         finally:
             at_once -= 1
 
@@ -318,14 +320,14 @@ async def test_exports_take_turns_page_by_page(
     assert most == 1
 
 
-async def test_an_account_without_events_and_one_with_a_full_page(
+async def test_exports_without_events_and_with_a_full_page(
     api: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("authapi.web.routes.export._PAGE", 2)
     user = await api.create_user()
     headers = await sign_in(api.services, user)
-    for more in (0, 1, 1, 1):
-        await fill(api, user, more)
+    for kwargs in (0, 1, 1, 1):
+        await fill(api, user, kwargs)
         found = (await api.get("/me/export", headers=headers)).json()
         listed = (await api.get("/me/events", headers=headers)).json()["items"]
         assert found["events"] == listed

@@ -1,13 +1,13 @@
-"""/health: alive, and ready."""
+"""/health: liveness and readiness."""
 
 from authapi import create_app
 from authapi.testing import Client, client
 from tests.conftest import SettingsFactory
 from tests.servers.postgres import PostgresServer
-from tests.web.answers import check_headers, problem
+from tests.web.responses import check_headers, problem
 
 
-async def test_a_healthy_service_says_so_and_no_more(api_on_each: Client) -> None:
+async def test_health_responses_contain_only_the_status(api_on_each: Client) -> None:
     for path in ("/health/live", "/health/ready"):
         response = await api_on_each.get(path)
         assert response.status_code == 200
@@ -15,7 +15,7 @@ async def test_a_healthy_service_says_so_and_no_more(api_on_each: Client) -> Non
         assert response.content == b'{"status":"ok"}'
 
 
-async def test_ready_tells_the_truth_about_the_database(
+async def test_ready_reflects_the_state_of_the_database(
     make_settings: SettingsFactory, postgres: PostgresServer, fresh_postgres_url: str
 ) -> None:
     app = create_app(make_settings(database_url=fresh_postgres_url, database_pool_timeout=1))
@@ -32,7 +32,7 @@ async def test_ready_tells_the_truth_about_the_database(
         problem(await api.get("/me", headers=token), 503, "database_unavailable")
 
 
-async def test_live_asks_no_database(api: Client) -> None:
+async def test_live_does_not_query_the_database(api: Client) -> None:
     await api.services.database.close()
 
     async def fail() -> None:

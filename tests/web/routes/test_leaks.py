@@ -1,4 +1,4 @@
-"""POST /tokens/leaked: what a secret scanner reports is dead, and nobody else can report."""
+"""POST /tokens/leaked revokes reported tokens, and accepts only reports of configured scanners."""
 
 import hashlib
 import json
@@ -16,8 +16,8 @@ from authapi.errors import ConfigurationError
 from authapi.identity import EventType
 from authapi.testing import Client, client
 from tests.conftest import SettingsFactory
-from tests.web.answers import check_headers, input_errors, problem
 from tests.web.logins import Headers, sign_in
+from tests.web.responses import check_headers, input_errors, problem
 from tests.web.scanners import (
     IDENTIFIER,
     PATH,
@@ -46,8 +46,8 @@ async def opened(settings: Settings, path: Path, *scanners: Scanner) -> AsyncIte
 
 
 @pytest.fixture
-async def house(database_url: str, scanner: Scanner, tmp_path: Path) -> AsyncIterator[Client]:
-    """A service that believes `scanner`, once on SQLite and once on PostgreSQL."""
+async def api_on_both(database_url: str, scanner: Scanner, tmp_path: Path) -> AsyncIterator[Client]:
+    """A service that has the key of `scanner`, on SQLite and on PostgreSQL."""
     settings = Settings(database_url=database_url)  # type: ignore[arg-type]  # pydantic converts
     async with opened(settings, tmp_path, scanner) as found:
         yield found
@@ -57,7 +57,7 @@ async def house(database_url: str, scanner: Scanner, tmp_path: Path) -> AsyncIte
 async def api(
     make_settings: SettingsFactory, scanner: Scanner, tmp_path: Path
 ) -> AsyncIterator[Client]:
-    """The same, on SQLite alone."""
+    """The same on SQLite only."""
     async with opened(make_settings(), tmp_path, scanner) as found:
         yield found
 
@@ -85,7 +85,7 @@ async def status(api: Client, headers: Headers) -> int:
 
 
 async def login(api: Client, email: str, strategy: str) -> dict[str, str]:
-    """The answer of a login over HTTP, whose cookie is not kept."""
+    """The response body of a login over HTTP. The cookie is discarded."""
     credentials = {"email": email, "password": "correct horse battery staple"}
     answer = await api.post("/login", json={**credentials, "strategy": strategy})
     api.cookies.clear()
@@ -93,21 +93,26 @@ async def login(api: Client, email: str, strategy: str) -> dict[str, str]:
     return body
 
 
-# What a report does ---------------------------------------------------------------------------
+# Effects of a report --------------------------------------------------------------------------
 
 
-async def test_what_leaked_is_dead_and_its_owner_is_told(house: Client, scanner: Scanner) -> None:
-    alice = await house.create_user()
-    session = await sign_in(house.services, alice)
-    made = await house.post("/me/tokens", json={"name": "script"}, headers=session)
-    personal, opaque = made.json()["access_token"], await sign_in(house.services, alice, "token")
-    signed = await login(house, alice.email, "jwt")
-    other = await sign_in(house.services, alice, "token")
+async def test_leaked_tokens_are_revoked_and_the_owner_notified(
+    api_on_both: Client, scanner: Scanner
+) -> None:
+    alice = await api_on_both.create_user()
+    session = await sign_in(api_on_both.services, alice)
+    created = await api_on_both.post("/me/tokens", json={"name": "script"}, headers=session)
+    personal, opaque = (
+        created.json()["access_token"],
+        await sign_in(api_on_both.services, alice, "token"),
+    )
+    signed = await login(api_on_both, alice.email, "jwt")
+    other = await sign_in(api_on_both.services, alice, "token")
     leaked = [personal, text_of(opaque), signed["refresh_token"]]
     credentials = [bearer(personal), opaque, bearer(signed["access_token"])]
     for headers in (*credentials, session, other):
-        assert await status(house, headers) == 200
-    response = await send(house, scanner, report(*leaked))
+        assert await status(api_on_both, headers) == 200
+    response = await send(api_on_both, scanner, report(*leaked))
     assert response.status_code == 200
     check_headers(response)
     assert response.json() == [
@@ -119,67 +124,67 @@ async def test_what_leaked_is_dead_and_its_owner_is_told(house: Client, scanner:
         for token in leaked
     ]
     for headers in credentials:
-        assert await status(house, headers) == 401
+        assert await status(api_on_both, headers) == 401
     grant = {"grant_type": "refresh_token", "refresh_token": signed["refresh_token"]}
-    problem(await house.post("/token", data=grant), 400, "invalid_grant")
+    problem(await api_on_both.post("/token", data=grant), 400, "invalid_grant")
     for headers in (session, other):
-        assert await status(house, headers) == 200, "what did not leak lives on"
+        assert await status(api_on_both, headers) == 200, "tokens that did not leak stay valid"
 
-    told = (await house.get("/me/events", headers=session)).json()["items"][:3]
-    assert {item["type"] for item in told} == {"token_leaked"}
-    assert {item["outcome"] for item in told} == {"success"}
-    assert [item["detail"] for item in told] == [{"source": "content", "url": URL}] * 3
-    assert sorted(item["strategy"] for item in told) == ["jwt", "token", "token"]
-    assert (await house.get("/me/tokens", headers=session)).json() == []
+    events = (await api_on_both.get("/me/events", headers=session)).json()["items"][:3]
+    assert {item["type"] for item in events} == {"token_leaked"}
+    assert {item["outcome"] for item in events} == {"success"}
+    assert [item["detail"] for item in events] == [{"source": "content", "url": URL}] * 3
+    assert sorted(item["strategy"] for item in events) == ["jwt", "token", "token"]
+    assert (await api_on_both.get("/me/tokens", headers=session)).json() == []
 
 
-async def test_whatever_came_of_a_login_ends_it(house: Client, scanner: Scanner) -> None:
+async def test_every_token_of_a_login_revokes_it(api_on_both: Client, scanner: Scanner) -> None:
     for kind in ("access", "used up"):
-        await _leak(house, scanner, kind)
+        await _leak(api_on_both, scanner, kind)
 
 
-async def _leak(house: Client, scanner: Scanner, kind: str) -> None:
-    alice = await house.create_user()
-    first = await login(house, alice.email, "jwt")
+async def _leak(api_on_both: Client, scanner: Scanner, kind: str) -> None:
+    alice = await api_on_both.create_user()
+    first = await login(api_on_both, alice.email, "jwt")
     grant = {"grant_type": "refresh_token", "refresh_token": first["refresh_token"]}
-    second = (await house.post("/token", data=grant)).json()
+    second = (await api_on_both.post("/token", data=grant)).json()
     live = bearer(second["access_token"])
     leaked = {"access": second["access_token"], "used up": first["refresh_token"]}
-    assert await status(house, live) == 200
-    assert await labels(house, scanner, leaked[kind]) == [REAL]
-    assert await status(house, live) == 401
+    assert await status(api_on_both, live) == 200
+    assert await labels(api_on_both, scanner, leaked[kind]) == [REAL]
+    assert await status(api_on_both, live) == 401
 
 
 @pytest.mark.parametrize("origin", ["session", "token", "jwt", "personal"])
-async def test_a_jwt_for_others_ends_alone(house: Client, scanner: Scanner, origin: str) -> None:
-    alice = await house.create_user()
-    headers = await sign_in(house.services, alice, "jwt" if origin == "personal" else origin)
+async def test_a_jwt_for_another_service_is_revoked_alone(
+    api_on_both: Client, scanner: Scanner, origin: str
+) -> None:
+    alice = await api_on_both.create_user()
+    headers = await sign_in(api_on_both.services, alice, "jwt" if origin == "personal" else origin)
     if origin == "personal":
-        made = await house.post("/me/tokens", json={"name": "script"}, headers=headers)
-        headers = bearer(made.json()["access_token"])
+        created = await api_on_both.post("/me/tokens", json={"name": "script"}, headers=headers)
+        headers = bearer(created.json()["access_token"])
     body = {"kind": "jwt", "audience": "billing"}
     leaked, kept = [
-        (await house.post("/me/tokens", json=body, headers=headers)).json()["access_token"]
+        (await api_on_both.post("/me/tokens", json=body, headers=headers)).json()["access_token"]
         for _ in range(2)
     ]
-    assert await labels(house, scanner, leaked, leaked) == [REAL, REAL]
-    assert await status(house, headers) == 200
-    assert await house.services.token_states.introspect(leaked) is None
-    assert await house.services.token_states.introspect(kept) is not None
-    assert await labels(house, scanner, leaked) == [NOT_OURS]
-    found = await house.services.audit.page(alice.id, before=None, limit=50)
+    assert await labels(api_on_both, scanner, leaked, leaked) == [REAL, REAL]
+    assert await status(api_on_both, headers) == 200
+    assert await api_on_both.services.introspection.introspect(leaked) is None
+    assert await api_on_both.services.introspection.introspect(kept) is not None
+    assert await labels(api_on_both, scanner, leaked) == [NOT_OURS]
+    found = await api_on_both.services.audit.page(alice.id, before=None, limit=50)
     [event] = [event for event in found if event.type is EventType.TOKEN_LEAKED]
     assert event.detail["audience"] == "billing"
-    # What leaks beside the credential that it was exchanged for ends with that.
+    # A JWT that leaks together with the credential it was issued from ends with it.
     if origin != "session":
-        assert await labels(house, scanner, kept, text_of(headers)) == [REAL, REAL]
-        assert await status(house, headers) == 401
-        assert await house.services.token_states.introspect(kept) is None
+        assert await labels(api_on_both, scanner, kept, text_of(headers)) == [REAL, REAL]
+        assert await status(api_on_both, headers) == 401
+        assert await api_on_both.services.introspection.introspect(kept) is None
 
 
-async def test_tokens_of_one_login_are_one_event_and_all_real(
-    api: Client, scanner: Scanner
-) -> None:
+async def test_tokens_of_one_login_cause_one_event(api: Client, scanner: Scanner) -> None:
     alice = await api.create_user()
     cookie = await sign_in(api.services, alice)
     answer = await login(api, alice.email, "jwt")
@@ -189,22 +194,22 @@ async def test_tokens_of_one_login_are_one_event_and_all_real(
     assert [item["type"] for item in events].count("token_leaked") == 1
 
 
-async def test_a_replayed_report_changes_nothing(house: Client, scanner: Scanner) -> None:
-    alice = await house.create_user()
-    session = await sign_in(house.services, alice)
-    token = await sign_in(house.services, alice, "token")
+async def test_a_replayed_report_changes_nothing(api_on_both: Client, scanner: Scanner) -> None:
+    alice = await api_on_both.create_user()
+    session = await sign_in(api_on_both.services, alice)
+    token = await sign_in(api_on_both.services, alice, "token")
     body = report(text_of(token))
     headers = scanner.headers(body)
     expected = [REAL, NOT_OURS, NOT_OURS]
     for label in expected:
-        response = await house.post(PATH, content=body, headers=headers)
+        response = await api_on_both.post(PATH, content=body, headers=headers)
         assert [item["label"] for item in response.json()] == [label]
-    events = (await house.get("/me/events", headers=session)).json()["items"]
+    events = (await api_on_both.get("/me/events", headers=session)).json()["items"]
     assert [item["type"] for item in events].count("token_leaked") == 1
-    assert await status(house, session) == 200
+    assert await status(api_on_both, session) == 200
 
 
-async def test_what_is_not_ours_is_a_false_positive(api: Client, scanner: Scanner) -> None:
+async def test_unknown_strings_are_false_positives(api: Client, scanner: Scanner) -> None:
     alice = await api.create_user()
     cookie = await sign_in(api.services, alice)
     secret = cookie["cookie"].partition("=")[2]
@@ -215,10 +220,10 @@ async def test_what_is_not_ours_is_a_false_positive(api: Client, scanner: Scanne
     assert await labels(api, scanner, *texts) == [NOT_OURS] * len(texts)
     assert await status(api, cookie) == 200
     with time_machine.travel(datetime.now(UTC) + timedelta(minutes=11)):
-        assert await labels(api, scanner, signed) == [NOT_OURS], "it is over"
+        assert await labels(api, scanner, signed) == [NOT_OURS], "it is revoked"
 
 
-async def test_the_form_is_somebody_elses(api: Client, scanner: Scanner) -> None:
+async def test_unknown_members_of_a_report_are_ignored(api: Client, scanner: Scanner) -> None:
     token = await sign_in(api.services, await api.create_user(), "token")
     body = encoded([{"token": text_of(token), "type": "t", "new": {"a": [1]}, "url": ""}])
     response = await send(api, scanner, body)
@@ -226,7 +231,7 @@ async def test_the_form_is_somebody_elses(api: Client, scanner: Scanner) -> None
     assert await status(api, token) == 401
 
 
-# What of a report is kept ---------------------------------------------------------------------
+# Data of a report that is stored --------------------------------------------------------------
 
 
 PLACES: list[tuple[dict[str, str | None], set[str]]] = [
@@ -250,21 +255,21 @@ PLACES: list[tuple[dict[str, str | None], set[str]]] = [
 ]
 
 
-async def test_an_event_holds_no_hostile_place(api: Client, scanner: Scanner) -> None:
+async def test_the_url_in_an_event_is_sanitized(api: Client, scanner: Scanner) -> None:
     alice = await api.create_user()
     cookie = await sign_in(api.services, alice)
     for members, kept in PLACES:
         token = await sign_in(api.services, alice, "token")
         body = report(text_of(token), **members)
         response = await send(api, scanner, body)
-        assert [item["label"] for item in response.json()] == [REAL], "it is dead all the same"
+        assert [item["label"] for item in response.json()] == [REAL], "it is revoked in any case"
         newest = (await api.get("/me/events", headers=cookie)).json()["items"][0]
         assert newest["type"] == "token_leaked"
         [sent] = json.loads(body)
         assert newest["detail"] == {name: sent[name] for name in kept}, members
 
 
-async def test_no_token_is_in_the_log(
+async def test_the_log_contains_no_token(
     api: Client, scanner: Scanner, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("DEBUG")
@@ -276,7 +281,7 @@ async def test_no_token_is_in_the_log(
     assert token not in "".join(str(record.__dict__) for record in caplog.records)
 
 
-# Who may report -------------------------------------------------------------------------------
+# Authentication of a report -------------------------------------------------------------------
 
 Attack = Callable[[Scanner, bytes], tuple[bytes, list[tuple[str, str]]]]
 
@@ -290,7 +295,7 @@ def signed(body: bytes, **changes: str) -> Attack:
 
 
 def changed(**changes: str) -> Attack:
-    """The true report, with headers that are another's, or `none` at all."""
+    """A valid report with some headers replaced, or without headers."""
     return lambda scanner, body: signed(body, **changes)(scanner, body)
 
 
@@ -338,7 +343,7 @@ ATTACKS: dict[str, Attack] = {
 }
 
 
-async def test_nobody_else_may_report(api: Client, scanner: Scanner) -> None:
+async def test_unsigned_reports_are_refused(api: Client, scanner: Scanner) -> None:
     token = await sign_in(api.services, await api.create_user(), "token")
     for name, attack in ATTACKS.items():
         body, headers = attack(scanner, report(text_of(token)))
@@ -348,7 +353,7 @@ async def test_nobody_else_may_report(api: Client, scanner: Scanner) -> None:
     assert await labels(api, scanner, text_of(token)) == [REAL]
 
 
-async def test_two_headers_are_two_readings(api: Client, scanner: Scanner) -> None:
+async def test_duplicate_signature_headers_are_refused(api: Client, scanner: Scanner) -> None:
     token = await sign_in(api.services, await api.create_user(), "token")
     body = report(text_of(token))
     right = scanner.headers(body)
@@ -359,13 +364,13 @@ async def test_two_headers_are_two_readings(api: Client, scanner: Scanner) -> No
     assert await status(api, token) == 200
 
 
-async def test_nothing_is_read_before_the_signature(api: Client) -> None:
+async def test_the_body_is_not_parsed_before_the_signature(api: Client) -> None:
     for body in (b"", b"{", b"[" * 60_000, b"[1]", b"\xff", b'[{"token": "\\ud800"}]'):
         headers = Scanner().headers(body)
         problem(await api.post(PATH, content=body, headers=headers), 403, "report_not_signed")
 
 
-async def test_signed_nonsense_is_refused(api: Client, scanner: Scanner) -> None:
+async def test_signed_malformed_bodies_are_refused(api: Client, scanner: Scanner) -> None:
     for body, code, number in (
         (b"{", "malformed_json", 400),
         (b"[" * 60_000, "malformed_json", 400),
@@ -391,23 +396,23 @@ NO_REPORTS: list[tuple[object, tuple[object, ...], str]] = [
 ]
 
 
-async def test_what_no_report_can_be(api: Client, scanner: Scanner) -> None:
+async def test_invalid_reports_are_refused(api: Client, scanner: Scanner) -> None:
     for value, where, code in NO_REPORTS:
         body = json.dumps(value, separators=(",", ":")).encode()
         assert input_errors(await send(api, scanner, body)) == [(where, code)]
 
 
-async def test_a_report_is_json(api: Client, scanner: Scanner) -> None:
+async def test_other_content_types_are_refused(api: Client, scanner: Scanner) -> None:
     body = report("x")
     for kind in ("text/plain", "application/json; charset=latin-1"):
         headers = {**scanner.headers(body), "Content-Type": kind}
         problem(await api.post(PATH, content=body, headers=headers), 415, "unsupported_media_type")
 
 
-# Whom the operator believes -------------------------------------------------------------------
+# Configuration --------------------------------------------------------------------------------
 
 
-async def test_without_keys_there_is_no_such_route(make_settings: SettingsFactory) -> None:
+async def test_without_keys_the_route_does_not_exist(make_settings: SettingsFactory) -> None:
     app = create_app(make_settings())
     assert PATH not in app.openapi()["paths"]
     async with client(app) as api:
@@ -416,7 +421,7 @@ async def test_without_keys_there_is_no_such_route(make_settings: SettingsFactor
         problem(response, 404, "not_found")
 
 
-async def test_each_key_of_the_file_is_believed(
+async def test_each_key_of_the_file_is_accepted(
     make_settings: SettingsFactory, tmp_path: Path
 ) -> None:
     old, new = Scanner("old"), Scanner("new")
@@ -428,7 +433,7 @@ async def test_each_key_of_the_file_is_believed(
         problem(await api.post(PATH, content=body, headers=headers), 403, "report_not_signed")
 
 
-async def test_the_document_describes_it(api: Client) -> None:
+async def test_the_openapi_document_describes_the_route(api: Client) -> None:
     operation = (await api.get("/openapi.json")).json()["paths"][PATH]["post"]
     assert "security" not in operation
     headers = {item["name"]: item["required"] for item in operation["parameters"]}
@@ -438,7 +443,7 @@ async def test_the_document_describes_it(api: Client) -> None:
     assert operation["responses"].keys() >= {"200", "400", "403", "408", "413", "415", "422", "503"}
 
 
-async def test_an_unusable_file_stops_the_start(
+async def test_an_invalid_key_file_is_a_configuration_error(
     make_settings: SettingsFactory, tmp_path: Path
 ) -> None:
     app = create_app(make_settings(leak_report_keys=tmp_path / "none.json"))

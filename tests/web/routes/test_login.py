@@ -1,4 +1,4 @@
-"""POST /login and POST /logout, by each strategy."""
+"""POST /login and POST /logout, with each strategy."""
 
 from datetime import UTC, datetime, timedelta
 from http.cookies import SimpleCookie
@@ -10,8 +10,8 @@ from authapi import create_app
 from authapi.crypto.secrets import new_opaque_token
 from authapi.testing import PASSWORD, Client, client
 from tests.conftest import SettingsFactory
-from tests.web.answers import BEARER, check_headers, input_errors, problem, unnamed
 from tests.web.logins import sign_in
+from tests.web.responses import BEARER, check_headers, input_errors, problem, unnamed
 
 STRATEGIES = ["session", "token", "jwt"]
 MEMBERS = {
@@ -35,7 +35,9 @@ async def whoami(api: Client, cookie: str) -> int:
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-async def test_login_answers_what_its_strategy_promises(api_on_each: Client, strategy: str) -> None:
+async def test_login_returns_the_credential_of_its_strategy(
+    api_on_each: Client, strategy: str
+) -> None:
     alice = await api_on_each.create_user("alice@example.com")
     before = datetime.now(UTC)
     response = await api_on_each.post("/login", json={**ALICE, "strategy": strategy})
@@ -68,7 +70,7 @@ async def test_login_answers_what_its_strategy_promises(api_on_each: Client, str
     assert "set-cookie" not in response.headers
 
 
-async def test_the_secret_of_a_session_is_in_its_cookie_only(api: Client) -> None:
+async def test_the_session_secret_is_only_in_the_cookie(api: Client) -> None:
     await api.create_user("alice@example.com")
     response = await api.post("/login", json=ALICE)
     assert len(response.headers.get_list("set-cookie")) == 1
@@ -84,7 +86,7 @@ async def test_the_secret_of_a_session_is_in_its_cookie_only(api: Client) -> Non
     assert not cookie["expires"]
 
 
-async def test_over_https_the_cookie_is_bound_to_this_host(make_settings: SettingsFactory) -> None:
+async def test_over_https_the_cookie_has_the_host_prefix(make_settings: SettingsFactory) -> None:
     app = create_app(make_settings(public_url="https://auth.example.com"))
     async with client(app, base_url="https://auth.example.com") as api:
         await api.create_user("alice@example.com")
@@ -100,7 +102,7 @@ async def test_over_https_the_cookie_is_bound_to_this_host(make_settings: Settin
         ]
 
 
-async def test_a_remembered_login_outlives_the_browser(make_settings: SettingsFactory) -> None:
+async def test_a_remembered_login_sets_a_persistent_cookie(make_settings: SettingsFactory) -> None:
     settings = make_settings(remember_idle=timedelta(days=2), remember_absolute=timedelta(days=3))
     async with client(create_app(settings)) as api:
         await api.create_user("alice@example.com")
@@ -114,11 +116,11 @@ async def test_a_remembered_login_outlives_the_browser(make_settings: SettingsFa
                 assert await whoami(api, cookie.value) == status
 
 
-async def test_the_default_strategy_is_a_setting(make_settings: SettingsFactory) -> None:
+async def test_the_default_strategy_is_configurable(make_settings: SettingsFactory) -> None:
     async with client(create_app(make_settings(default_strategy="token"))) as api:
         await api.create_user("alice@example.com")
-        for more in ({}, {"strategy": None}):
-            response = await api.post("/login", json={**ALICE, **more})
+        for members in ({}, {"strategy": None}):
+            response = await api.post("/login", json={**ALICE, **members})
             assert response.json()["strategy"] == "token"
 
 
@@ -128,7 +130,7 @@ async def test_the_default_strategy_is_a_setting(make_settings: SettingsFactory)
     [{"password": "x" + PASSWORD}, {"password": PASSWORD.upper()}, {"email": "bob@example.com"}],
     ids=["wrong", "case", "unknown"],
 )
-async def test_what_does_not_fit_is_refused_alike(
+async def test_wrong_credentials_are_refused_alike(
     api: Client, strategy: str, change: dict[str, str]
 ) -> None:
     await api.create_user("alice@example.com")
@@ -143,7 +145,7 @@ async def test_what_does_not_fit_is_refused_alike(
     assert "set-cookie" not in response.headers
 
 
-async def test_an_account_that_is_off_or_has_no_password_is_refused_alike(api: Client) -> None:
+async def test_accounts_that_cannot_log_in_are_refused_alike(api: Client) -> None:
     alice = await api.create_user("alice@example.com")
     wrong = await api.post("/login", json={**ALICE, "password": "wrong"})
     await api.services.accounts.set_active(alice.id, False)
@@ -153,9 +155,7 @@ async def test_an_account_that_is_off_or_has_no_password_is_refused_alike(api: C
 
 
 @pytest.mark.parametrize("spelling", ["Alice@example.com", "alice@EXAMPLE.com"])
-async def test_an_address_has_one_account_however_it_is_written(
-    api_on_each: Client, spelling: str
-) -> None:
+async def test_every_spelling_of_an_address_logs_in(api_on_each: Client, spelling: str) -> None:
     await api_on_each.create_user("alice@example.com")
     response = await api_on_each.post("/login", json={**ALICE, "email": spelling})
     assert response.status_code == 200
@@ -175,7 +175,7 @@ async def test_an_address_has_one_account_however_it_is_written(
         ({"remember": 1}, ("remember", "bool_type")),
     ],
 )
-async def test_what_no_login_can_be(
+async def test_invalid_requests_are_refused(
     api: Client, change: dict[str, object], expected: tuple[str, str]
 ) -> None:
     field, code = expected
@@ -183,7 +183,7 @@ async def test_what_no_login_can_be(
     assert input_errors(response) == [(("body", field), code)]
 
 
-async def test_a_new_login_ends_the_session_that_it_came_with(api: Client) -> None:
+async def test_a_login_ends_the_session_of_the_request(api: Client) -> None:
     alice = await api.create_user("alice@example.com")
     await api.login(alice)
     old = api.cookies["authapi"]
@@ -195,7 +195,7 @@ async def test_a_new_login_ends_the_session_that_it_came_with(api: Client) -> No
     assert await whoami(api, old) == 401
 
 
-async def test_a_planted_cookie_never_becomes_a_session(api: Client) -> None:
+async def test_a_planted_cookie_does_not_become_a_session(api: Client) -> None:
     await api.create_user("alice@example.com")
     planted = "A" * 43
     await api.post("/login", json=ALICE, headers={"cookie": f"authapi={planted}"})
@@ -207,7 +207,7 @@ async def test_a_planted_cookie_never_becomes_a_session(api: Client) -> None:
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-async def test_logout_ends_what_login_began(api_on_each: Client, strategy: str) -> None:
+async def test_logout_revokes_the_credential(api_on_each: Client, strategy: str) -> None:
     alice = await api_on_each.create_user("alice@example.com")
     await api_on_each.login(alice, strategy=strategy)
     assert (await api_on_each.get("/me")).json()["id"] == str(alice.id)
@@ -230,19 +230,19 @@ async def test_logout_ends_what_login_began(api_on_each: Client, strategy: str) 
     problem(await api_on_each.post("/logout", headers=again), 401, "unauthenticated")
 
 
-async def test_logout_ends_only_what_was_presented(api: Client) -> None:
+async def test_logout_revokes_only_the_credential_of_the_request(api: Client) -> None:
     alice = await api.create_user("alice@example.com")
     await api.login(alice)
     token = (await api.post("/login", json={**ALICE, "strategy": "token"})).json()["access_token"]
     bearer = {"authorization": f"Bearer {token}"}
-    # A header counts before the cookie.
+    # The header takes precedence over the cookie.
     assert (await api.post("/logout", headers=bearer)).status_code == 204
     assert (await api.get("/me", headers=bearer)).status_code == 401
     assert (await api.get("/me")).status_code == 200
 
 
 @pytest.mark.parametrize("path", ["/login", "/logout", "/register", "/token", "/me/password"])
-async def test_nothing_changes_by_reading(api: Client, path: str) -> None:
+async def test_get_and_head_are_refused_by_post_routes(api: Client, path: str) -> None:
     alice = await api.create_user("alice@example.com")
     await api.login(alice)
     for method in ("GET", "HEAD"):
@@ -253,7 +253,7 @@ async def test_nothing_changes_by_reading(api: Client, path: str) -> None:
     assert (await api.get("/me")).status_code == 200
 
 
-async def test_logout_without_a_credential_says_what_would_do(api: Client) -> None:
+async def test_logout_without_a_credential_is_a_401(api: Client) -> None:
     response = await api.post("/logout")
     problem(response, 401, "unauthenticated")
     assert response.headers.get_list("www-authenticate") == [
@@ -276,7 +276,7 @@ async def test_basic_cannot_log_out(make_settings: SettingsFactory) -> None:
     ["expired", "Bearer e30.e30.e30", f"Bearer {new_opaque_token()}", "Bearer aat_x", "Basic YTpi"],
     ids=range(5),
 )
-async def test_a_dead_credential_beside_a_cookie_does_not_keep_it_alive(
+async def test_logout_with_an_invalid_credential_revokes_the_cookie(
     api_on_each: Client, authorization: str
 ) -> None:
     api = api_on_each
@@ -292,7 +292,7 @@ async def test_a_dead_credential_beside_a_cookie_does_not_keep_it_alive(
         assert "Max-Age=0" in answer.headers["set-cookie"]
         api.cookies.clear()
         problem(await api.get("/me", headers=cookie), 401, "unauthenticated")
-        # With nothing left to end, it is refused, and the cookie removed.
+        # Without a valid credential, the logout is refused and the cookie deleted.
         answer = await api.post("/logout", headers=cookie | bearer)
         problem(answer, 401, "unauthenticated")
         assert answer.headers.get_list("set-cookie") == [
@@ -300,7 +300,7 @@ async def test_a_dead_credential_beside_a_cookie_does_not_keep_it_alive(
         ]
 
 
-async def test_a_live_bearer_beside_a_dead_cookie_ends(api: Client) -> None:
+async def test_logout_with_an_invalid_cookie_revokes_the_bearer_token(api: Client) -> None:
     alice = await api.create_user("alice@example.com")
     bearer = await sign_in(api.services, alice, "jwt")
     headers = bearer | {"cookie": "authapi=" + "A" * 43}
@@ -308,7 +308,7 @@ async def test_a_live_bearer_beside_a_dead_cookie_ends(api: Client) -> None:
     problem(await api.get("/me", headers=bearer), 401, "unauthenticated")
 
 
-async def test_a_dead_bearer_lets_no_other_page_log_out(api: Client) -> None:
+async def test_an_invalid_bearer_token_does_not_bypass_the_origin_check(api: Client) -> None:
     cookie = await sign_in(api.services, await api.create_user("alice@example.com"))
     headers = cookie | {"authorization": "Bearer aat_x", "sec-fetch-site": "cross-site"}
     problem(await api.post("/logout", headers=headers), 403, "foreign_origin")

@@ -14,8 +14,8 @@ import time_machine
 
 from authapi.identity import User
 from authapi.testing import PASSWORD, Client
-from tests.web.answers import BEARER, check_headers, input_errors, problem, unnamed
 from tests.web.logins import STRATEGIES, Headers, sign_in
+from tests.web.responses import BEARER, check_headers, input_errors, problem, unnamed
 
 REVALIDATE = "private, no-cache"
 NEW_PASSWORD = "another horse, another battery"
@@ -52,7 +52,7 @@ async def rows(api: Client, table: str) -> int:
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-async def test_my_account(api_on_each: Client, strategy: str) -> None:
+async def test_the_own_account_is_returned(api_on_each: Client, strategy: str) -> None:
     alice = await api_on_each.create_user("Alice@example.com", name="Alice", is_superuser=True)
     headers = await login(api_on_each, alice, strategy)
     response = await api_on_each.get("/me", headers=headers)
@@ -74,7 +74,7 @@ async def test_my_account(api_on_each: Client, strategy: str) -> None:
     }
 
 
-async def test_an_unchanged_account_is_not_sent_again(api_on_each: Client) -> None:
+async def test_an_unchanged_account_is_a_304(api_on_each: Client) -> None:
     alice = await api_on_each.create_user()
     headers = await login(api_on_each, alice)
     first = await api_on_each.get("/me", headers=headers)
@@ -96,20 +96,20 @@ async def test_an_unchanged_account_is_not_sent_again(api_on_each: Client) -> No
 
 
 @pytest.mark.parametrize("path", ["/me", "/me/identity"])
-async def test_nobody_is_unauthenticated(api: Client, path: str) -> None:
+async def test_callers_without_a_credential_are_refused(api: Client, path: str) -> None:
     response = await api.get(path)
     problem(response, 401, "unauthenticated")
     assert response.headers.get_list("www-authenticate") == CHALLENGES
 
 
-async def test_a_token_in_the_url_is_no_credential(api: Client) -> None:
+async def test_a_token_in_the_url_is_ignored(api: Client) -> None:
     alice = await api.create_user()
     token = (await login(api, alice, "token"))["authorization"].removeprefix("Bearer ")
     response = await api.get(f"/me?access_token={token}&token={token}")
     problem(response, 401, "unauthenticated")
 
 
-async def test_unknown_and_repeated_parameters_change_nothing(api: Client) -> None:
+async def test_unknown_and_repeated_parameters_are_ignored(api: Client) -> None:
     headers = await login(api, await api.create_user(), "token")
     plain = await api.get("/me", headers=headers)
     for query in ("callback=x", "id=1&id=2", "email=a@example.com&email=", "a[]=1;b=2", "%00=%ff"):
@@ -118,16 +118,16 @@ async def test_unknown_and_repeated_parameters_change_nothing(api: Client) -> No
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-async def test_how_i_was_recognised(api_on_each: Client, strategy: str) -> None:
+async def test_identity_describes_the_credential(api_on_each: Client, strategy: str) -> None:
     alice = await api_on_each.create_user()
     headers = await login(api_on_each, alice, strategy)
     response = await api_on_each.get("/me/identity", headers=headers)
     assert response.status_code == 200
     check_headers(response)
     body = response.json()
-    sessions = await api_on_each.services.sessions.list_of(alice.id)
+    sessions = await api_on_each.services.sessions.list_for_user(alice.id)
     ends = sessions[0].expires_at
-    if strategy == "jwt":  # the credential in hand ends before its session does
+    if strategy == "jwt":  # the JWT expires before its session
         ends = (sessions[0].created_at + timedelta(minutes=10)).replace(microsecond=0)
     assert body == {
         "user_id": str(alice.id),
@@ -140,7 +140,7 @@ async def test_how_i_was_recognised(api_on_each: Client, strategy: str) -> None:
     }
 
 
-async def test_a_personal_token_says_that_nobody_logged_in(api: Client) -> None:
+async def test_a_personal_token_has_no_amr(api: Client) -> None:
     alice = await api.create_user()
     headers = await personal_token(api, await login(api, alice))
     body = (await api.get("/me/identity", headers=headers)).json()
@@ -150,7 +150,7 @@ async def test_a_personal_token_says_that_nobody_logged_in(api: Client) -> None:
 # Changing
 
 
-async def test_the_name_changes_and_nothing_else(api_on_each: Client) -> None:
+async def test_the_name_can_be_changed(api_on_each: Client) -> None:
     headers = await login(api_on_each, await api_on_each.create_user(name="Alice"))
     before = (await api_on_each.get("/me", headers=headers)).json()
     response = await api_on_each.patch("/me", json={"name": "Al 🦉"}, headers=headers)
@@ -163,7 +163,7 @@ async def test_the_name_changes_and_nothing_else(api_on_each: Client) -> None:
     assert (read.content, read.headers["etag"]) == (response.content, response.headers["etag"])
 
 
-async def test_null_removes_the_name_and_absence_keeps_it(api_on_each: Client) -> None:
+async def test_null_removes_the_name_and_omission_keeps_it(api_on_each: Client) -> None:
     headers = await login(api_on_each, await api_on_each.create_user(name="Alice"))
     before = await api_on_each.get("/me", headers=headers)
     kept = await api_on_each.patch("/me", json={}, headers=headers)
@@ -176,7 +176,7 @@ async def test_null_removes_the_name_and_absence_keeps_it(api_on_each: Client) -
     assert removed.json()["name"] is None
 
 
-async def test_an_empty_change_undoes_nobody_elses(
+async def test_an_empty_change_does_not_revert_a_concurrent_change(
     api: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alice = await api.create_user(name="Alice")
@@ -185,14 +185,14 @@ async def test_an_empty_change_undoes_nobody_elses(
     find, edit = accounts.find, accounts.edit
 
     async def late_find(user_id: UUID) -> User:
-        await edit(alice.id, {"name": "Meanwhile"}, unless=lambda _: False)
+        await edit(alice.id, {"name": "Meanwhile"}, is_stale=lambda _: False)
         return await find(user_id)
 
     async def late_edit(
-        user_id: UUID, changes: Mapping[str, str | None], *, unless: Callable[[User], bool]
+        user_id: UUID, changes: Mapping[str, str | None], *, is_stale: Callable[[User], bool]
     ) -> User:
-        await edit(alice.id, {"name": "Meanwhile"}, unless=lambda _: False)
-        return await edit(user_id, changes, unless=unless)
+        await edit(alice.id, {"name": "Meanwhile"}, is_stale=lambda _: False)
+        return await edit(user_id, changes, is_stale=is_stale)
 
     monkeypatch.setattr(accounts, "find", late_find)
     monkeypatch.setattr(accounts, "edit", late_edit)
@@ -200,7 +200,7 @@ async def test_an_empty_change_undoes_nobody_elses(
     assert response.json()["name"] == "Meanwhile"
 
 
-async def test_a_change_can_ask_for_the_state_that_was_read(api_on_each: Client) -> None:
+async def test_if_match_is_honoured(api_on_each: Client) -> None:
     headers = await login(api_on_each, await api_on_each.create_user(name="Alice"))
     etag = (await api_on_each.get("/me", headers=headers)).headers["etag"]
 
@@ -218,7 +218,7 @@ async def test_a_change_can_ask_for_the_state_that_was_read(api_on_each: Client)
     assert (await patch("*", {"name": "Al"})).status_code == 200
 
 
-async def test_of_many_changes_to_one_state_one_wins(api_on_each: Client) -> None:
+async def test_one_of_many_conditional_changes_succeeds(api_on_each: Client) -> None:
     headers = await login(api_on_each, await api_on_each.create_user(name="Alice"), "token")
     for _ in range(3):
         etag = (await api_on_each.get("/me", headers=headers)).headers["etag"]
@@ -235,7 +235,7 @@ async def test_of_many_changes_to_one_state_one_wins(api_on_each: Client) -> Non
         assert (await api_on_each.get("/me", headers=headers)).content == winner.content
 
 
-async def test_going_back_to_an_old_name_does_not_bring_back_its_etag(api: Client) -> None:
+async def test_restoring_a_name_does_not_restore_the_etag(api: Client) -> None:
     headers = await login(api, await api.create_user(name="a"))
     seen = [(await api.get("/me", headers=headers)).headers["etag"]]
     with time_machine.travel(datetime.now(UTC), tick=False):
@@ -256,7 +256,7 @@ async def test_going_back_to_an_old_name_does_not_bring_back_its_etag(api: Clien
         (None, (("body",), "missing")),
     ],
 )
-async def test_what_a_name_cannot_be(
+async def test_invalid_names_are_refused(
     api: Client, body: object, expected: tuple[tuple[str, ...], str]
 ) -> None:
     headers = await login(api, await api.create_user(name="Alice"), "token")
@@ -269,7 +269,7 @@ async def test_what_a_name_cannot_be(
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-async def test_removing_my_account_leaves_nothing(api_on_each: Client, strategy: str) -> None:
+async def test_deleting_the_account_deletes_all_data(api_on_each: Client, strategy: str) -> None:
     bob = await api_on_each.create_user("bob@example.com")
     bystander = await login(api_on_each, bob)
     alice = await api_on_each.create_user("alice@example.com")
@@ -298,7 +298,7 @@ async def test_removing_my_account_leaves_nothing(api_on_each: Client, strategy:
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-async def test_removing_asks_for_a_fresh_login(api: Client, strategy: str) -> None:
+async def test_deletion_requires_a_recent_login(api: Client, strategy: str) -> None:
     alice = await api.create_user()
     headers = await login(api, alice, strategy)
     start = datetime.now(UTC)
@@ -311,7 +311,7 @@ async def test_removing_asks_for_a_fresh_login(api: Client, strategy: str) -> No
         assert (await api.delete("/me", headers=headers)).status_code == 204
 
 
-async def test_a_personal_token_is_never_fresh(api: Client) -> None:
+async def test_a_personal_token_never_counts_as_recent_login(api: Client) -> None:
     headers = await personal_token(api, await login(api, await api.create_user()))
     response = await api.delete("/me", headers=headers)
     problem(response, 401, "stale_authentication")
@@ -327,7 +327,7 @@ async def change(api: Client, headers: Headers, **changes: object) -> httpx.Resp
     return await api.post("/me/password", json=body, headers=headers)
 
 
-async def test_a_new_password_ends_everything_but_this_cookie(api_on_each: Client) -> None:
+async def test_a_password_change_ends_all_other_sessions(api_on_each: Client) -> None:
     alice = await api_on_each.create_user("alice@example.com")
     others = [await login(api_on_each, alice, name) for name in STRATEGIES]
     others.append(await personal_token(api_on_each, others[0]))
@@ -352,7 +352,7 @@ async def test_a_new_password_ends_everything_but_this_cookie(api_on_each: Clien
         assert (await api_on_each.post("/login", json=body)).status_code == status
 
 
-async def test_a_new_password_leaves_the_jwt_in_use(api_on_each: Client) -> None:
+async def test_a_password_change_keeps_the_jwt_of_the_request(api_on_each: Client) -> None:
     alice = await api_on_each.create_user()
     mine = await login(api_on_each, alice, "jwt")
     others = [await login(api_on_each, alice, name) for name in STRATEGIES]
@@ -362,7 +362,7 @@ async def test_a_new_password_leaves_the_jwt_in_use(api_on_each: Client) -> None
     assert await statuses(api_on_each, mine, *others) == [200, 401, 401, 401]
 
 
-async def test_a_new_password_of_mine_is_none_of_others_business(api: Client) -> None:
+async def test_a_password_change_does_not_affect_other_accounts(api: Client) -> None:
     bystander = await login(api, await api.create_user())
     assert (await change(api, await login(api, await api.create_user()))).status_code == 204
     assert await statuses(api, bystander) == [200]
@@ -400,7 +400,7 @@ async def test_a_wrong_current_password_changes_nothing(api: Client, strategy: s
         ({"current_password": ""}, ("current_password", "string_too_short")),
     ],
 )
-async def test_what_no_new_password_can_be(
+async def test_invalid_passwords_are_refused(
     api: Client, changes: dict[str, object], expected: tuple[str, str]
 ) -> None:
     alice = await api.create_user()
@@ -410,17 +410,17 @@ async def test_what_no_new_password_can_be(
     assert await statuses(api, headers, other) == [200, 200]
 
 
-async def test_whether_the_current_password_is_right_is_not_told_by_the_new_one(
+async def test_policy_errors_do_not_reveal_the_current_password(
     api: Client,
 ) -> None:
-    # Only who knows the password learns that the new one is the same.
+    # Only a caller who knows the password learns that the new password is the same.
     headers = await login(api, await api.create_user())
     wrong = await change(api, headers, current_password=NEW_PASSWORD, new_password=NEW_PASSWORD)
     problem(wrong, 403, "wrong_password")
     assert unnamed(wrong) == unnamed(await change(api, headers, current_password="wrong"))
 
 
-async def test_of_two_changes_at_once_one_wins(api_on_each: Client) -> None:
+async def test_one_of_two_concurrent_changes_succeeds(api_on_each: Client) -> None:
     alice = await api_on_each.create_user()
     logins = [await login(api_on_each, alice, "jwt") for _ in range(4)]
     responses = await asyncio.gather(
@@ -429,7 +429,7 @@ async def test_of_two_changes_at_once_one_wins(api_on_each: Client) -> None:
             for n, headers in enumerate(logins)
         )
     )
-    # A loser was proved against a password that is gone, or has lost its session meanwhile.
+    # The losing requests were verified against the old password, or lost their session meanwhile.
     counted = Counter(r.status_code for r in responses)
     assert counted[204] == 1
     assert counted[401] + counted[403] == 3

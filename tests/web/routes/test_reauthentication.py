@@ -1,4 +1,4 @@
-"""POST /me/reauthenticate, and leaving."""
+"""POST /me/reauthenticate, renewed cookies, and the deletion of an account."""
 
 from datetime import timedelta
 from http.cookies import SimpleCookie
@@ -13,15 +13,15 @@ from authapi import Settings, create_app
 from authapi.clock import now
 from authapi.storage.models import events
 from authapi.testing import PASSWORD, Client, client
-from tests.web.answers import input_errors, problem
 from tests.web.logins import Headers, sign_in
+from tests.web.responses import input_errors, problem
 
 OTHER = "another horse, another battery"
 LATER = timedelta(minutes=6)
 
 
 async def prove(api: Client, headers: Headers, password: str = PASSWORD) -> Headers:
-    """The headers to go on with."""
+    """Reauthenticate, and return the headers for further requests."""
     body = {"password": password}
     answer = await api.post("/me/reauthenticate", json=body, headers=headers)
     assert (answer.status_code, answer.content) == (204, b"")
@@ -31,7 +31,7 @@ async def prove(api: Client, headers: Headers, password: str = PASSWORD) -> Head
 
 
 @pytest.mark.parametrize("strategy", ["session", "jwt"])
-async def test_a_login_is_fresh_again(api_on_each: Client, strategy: str) -> None:
+async def test_reauthentication_makes_a_login_recent(api_on_each: Client, strategy: str) -> None:
     api = api_on_each
     alice = await api.create_user()
     headers = await sign_in(api.services, alice, strategy)
@@ -43,7 +43,7 @@ async def test_a_login_is_fresh_again(api_on_each: Client, strategy: str) -> Non
         problem(await api.delete("/me", headers=headers), 401, "stale_authentication")
         renewed = await prove(api, headers)
         if strategy == "session":
-            # Whoever had copied the cookie is out, and does not become fresh along with it.
+            # A stolen copy of the old cookie stops working, so it does not become a recent login.
             assert renewed != headers
             problem(await api.get("/me", headers=headers), 401, "unauthenticated")
         before = (await api.get("/me/identity", headers=renewed)).json()["auth_time"]
@@ -51,7 +51,7 @@ async def test_a_login_is_fresh_again(api_on_each: Client, strategy: str) -> Non
         assert (await api.delete("/me", headers=renewed)).status_code == 204
 
 
-async def test_only_this_session_is_fresh(api_on_each: Client) -> None:
+async def test_only_the_current_session_becomes_recent(api_on_each: Client) -> None:
     api = api_on_each
     alice = await api.create_user()
     one, other = [await sign_in(api.services, alice) for _ in range(2)]
@@ -60,7 +60,7 @@ async def test_only_this_session_is_fresh(api_on_each: Client) -> None:
         problem(await api.delete("/me", headers=other), 401, "stale_authentication")
 
 
-async def test_passwords_are_not_guessed_with_a_session(api: Client) -> None:
+async def test_password_attempts_with_a_session_are_limited(api: Client) -> None:
     headers = await sign_in(api.services, await api.create_user())
     statuses = [
         (await api.post("/me/reauthenticate", json={"password": f"guess {n}"}, headers=headers))
@@ -69,14 +69,14 @@ async def test_passwords_are_not_guessed_with_a_session(api: Client) -> None:
     assert [answer.status_code for answer in statuses] == [403] * 10 + [429]
 
 
-async def test_a_token_is_not_made_fresh(api: Client) -> None:
+async def test_an_opaque_token_cannot_reauthenticate(api: Client) -> None:
     headers = await sign_in(api.services, await api.create_user(), "token")
     answer = await api.post("/me/reauthenticate", json={"password": PASSWORD}, headers=headers)
     problem(answer, 401, "unauthenticated")
 
 
 @pytest.mark.parametrize("what", ["anonymise", "erase"])
-async def test_who_leaves_leaves_nothing_of_theirs(database_url: str, what: str) -> None:
+async def test_deletion_anonymises_or_erases_events(database_url: str, what: str) -> None:
     settings = Settings(database_url=database_url, deleted_events=what)  # type: ignore[arg-type]
     async with client(create_app(settings)) as api:
         api.headers["user-agent"] = "alices-browser/1"
@@ -104,13 +104,13 @@ async def test_who_leaves_leaves_nothing_of_theirs(database_url: str, what: str)
         his = [row for row in rows if row["user_id"] == bob.id and row["type"] == "login"]
         assert his[0]["user_agent"] == "alices-browser/1"
         problem(await api.get("/me"), 401, "unauthenticated")
-        # The address is free, and whoever has it now is somebody else.
+        # The address is free again, and belongs to a new account.
         answer = await api.post("/register", json={"email": email, "password": PASSWORD})
         assert answer.status_code == 201
         assert answer.json()["id"] != str(alice.id)
 
 
-async def test_the_language_is_one_of_the_settings(api_on_each: Client) -> None:
+async def test_the_locale_must_be_configured(api_on_each: Client) -> None:
     api = api_on_each
     headers = await sign_in(api.services, await api.create_user(name="Alice"))
     changed = await api.patch("/me", json={"locale": "ko"}, headers=headers)
@@ -126,10 +126,10 @@ async def test_the_language_is_one_of_the_settings(api_on_each: Client) -> None:
 
 @pytest.mark.parametrize("path", ["/me/reauthenticate", "/me/password"])
 @pytest.mark.parametrize("remember", [True, False])
-async def test_a_cookie_is_kept_for_as_long_as_the_one_before(
+async def test_a_renewed_cookie_keeps_its_expiry(
     database_url: str, path: str, remember: bool
 ) -> None:
-    # Both kinds of login last equally long, so what is told apart is what was asked for.
+    # Both kinds of session have the same lifetime, so only `remember` makes a difference.
     days: dict[str, Any] = {
         f"{kind}_{end}": timedelta(days=3 if end == "absolute" else 2)
         for kind in ("session", "remember")
@@ -156,7 +156,7 @@ async def test_a_cookie_is_kept_for_as_long_as_the_one_before(
                 if not remember:
                     assert cookie["max-age"] == ""
                     continue
-                # The session ends when it would have ended, and the cookie with it.
+                # The renewal does not extend the session, and the cookie expires with it.
                 assert 2 * 86400 - 60 < int(cookie["max-age"]) <= 2 * 86400
         api.cookies.clear()
         headers = {"cookie": f"authapi={cookie.value}"}
@@ -166,7 +166,7 @@ async def test_a_cookie_is_kept_for_as_long_as_the_one_before(
             assert (await api.get("/me", headers=headers)).status_code == 401
 
 
-async def test_a_cookie_renewed_at_once_is_kept_as_long_as_at_the_login(api: Client) -> None:
+async def test_a_cookie_renewed_at_once_keeps_its_max_age(api: Client) -> None:
     alice = await api.create_user()
     with time_machine.travel(now(), tick=False):
         body = {"email": alice.email, "password": PASSWORD, "remember": True}

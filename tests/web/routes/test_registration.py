@@ -8,7 +8,7 @@ import pytest
 from authapi import create_app
 from authapi.testing import PASSWORD, Client, client
 from tests.conftest import SettingsFactory
-from tests.web.answers import check_headers, input_errors, problem
+from tests.web.responses import check_headers, input_errors, problem
 
 USER_MEMBERS = {
     "id",
@@ -24,7 +24,7 @@ USER_MEMBERS = {
 }
 
 
-async def test_a_new_account_is_answered_as_it_is_stored(api_on_each: Client) -> None:
+async def test_registration_returns_the_stored_account(api_on_each: Client) -> None:
     response = await api_on_each.post(
         "/register",
         json={"email": "Alice@Example.com", "password": PASSWORD, "name": "Alice Ünïcode 🦉"},
@@ -47,9 +47,9 @@ async def test_a_new_account_is_answered_as_it_is_stored(api_on_each: Client) ->
     assert (await api_on_each.get("/me")).json() == user
 
 
-async def test_the_name_may_be_left_out_or_null(api: Client) -> None:
-    for number, more in enumerate([{}, {"name": None}]):
-        body = {"email": f"a{number}@example.com", "password": PASSWORD, **more}
+async def test_the_name_is_optional(api: Client) -> None:
+    for number, members in enumerate([{}, {"name": None}]):
+        body = {"email": f"a{number}@example.com", "password": PASSWORD, **members}
         response = await api.post("/register", json=body)
         assert response.status_code == 201
         assert response.json()["name"] is None
@@ -62,7 +62,7 @@ async def test_a_taken_address_is_a_conflict(api_on_each: Client, spelling: str)
     problem(response, 409, "email_taken")
 
 
-async def test_of_many_at_once_one_gets_the_address(api_on_each: Client) -> None:
+async def test_one_of_many_concurrent_registrations_succeeds(api_on_each: Client) -> None:
     spellings = ["alice@example.com", "Alice@example.com", "ALICE@EXAMPLE.COM"] * 5
     responses = await asyncio.gather(
         *(
@@ -106,7 +106,7 @@ async def test_closed_registration_is_forbidden(make_settings: SettingsFactory) 
         ({"name": 7}, ("name", "string_type")),
     ],
 )
-async def test_what_may_not_be_registered(
+async def test_invalid_registrations_are_refused(
     api: Client, change: dict[str, object], expected: tuple[str, str]
 ) -> None:
     body: dict[str, object] = {"email": "a@example.com", "password": PASSWORD, **change}
@@ -116,7 +116,7 @@ async def test_what_may_not_be_registered(
     assert await api.services.accounts.page() == []
 
 
-async def test_what_is_missing_is_named(api: Client) -> None:
+async def test_missing_members_are_named(api: Client) -> None:
     assert input_errors(await api.post("/register", json={})) == [
         (("body", "email"), "missing"),
         (("body", "password"), "missing"),
@@ -125,19 +125,19 @@ async def test_what_is_missing_is_named(api: Client) -> None:
 
 
 def _text(length: int) -> str:
-    # Not one character over and over: that would be refused for another reason.
+    # Different characters: a repeated character would be refused as guessable.
     return ("🦉🐎🐄🐖🐏🐐🐕🐈🐓" + "🦆🦢🦉🐇🦔🐁🐿🐎🐄🐖🐏🐐" * 100)[:length]
 
 
 @pytest.mark.parametrize("length", [15, 1024])
-async def test_length_is_counted_in_characters(api: Client, length: int) -> None:
+async def test_password_length_is_counted_in_characters(api: Client, length: int) -> None:
     response = await api.post(
         "/register", json={"email": "a@example.com", "password": _text(length)}
     )
     assert response.status_code == 201
 
 
-async def test_the_shortest_password_is_a_setting(make_settings: SettingsFactory) -> None:
+async def test_the_minimum_password_length_is_configurable(make_settings: SettingsFactory) -> None:
     async with client(create_app(make_settings(password_min_length=8))) as api:
         for password, status in [(_text(7), 422), (_text(8), 201)]:
             body = {"email": "a@example.com", "password": password}

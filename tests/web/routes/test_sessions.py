@@ -17,8 +17,8 @@ from authapi.crypto.ids import new_id
 from authapi.testing import Client, client
 from tests.conftest import SettingsFactory
 from tests.storage.rows import in_background
-from tests.web.answers import BEARER, check_headers, input_errors, problem, unnamed
 from tests.web.logins import STRATEGIES, Headers, sign_in
+from tests.web.responses import BEARER, check_headers, input_errors, problem, unnamed
 
 SESSION_MEMBERS = {
     "id",
@@ -35,7 +35,7 @@ SESSION_MEMBERS = {
 
 @contextmanager
 def statements(api: Client) -> Iterator[list[str]]:
-    """The SQL that this client's application runs meanwhile."""
+    """Collects the SQL statements of the application inside the block."""
     seen: list[str] = []
 
     def note(_: object, __: object, statement: str, *___: object) -> None:
@@ -51,7 +51,7 @@ def statements(api: Client) -> Iterator[list[str]]:
 
 
 async def identifier(api: Client, headers: Headers) -> str:
-    """The id of the session behind these headers."""
+    """The id of the session of these headers."""
     return str((await api.get("/me/identity", headers=headers)).json()["session_id"])
 
 
@@ -62,7 +62,7 @@ async def statuses(api: Client, *credentials: Headers) -> list[int]:
 # The list
 
 
-async def test_my_logins_the_newest_first(api_on_each: Client) -> None:
+async def test_own_logins_are_listed_newest_first(api_on_each: Client) -> None:
     alice = await api_on_each.create_user()
     await sign_in(api_on_each.services, await api_on_each.create_user(), "token")
     logins = [await sign_in(api_on_each.services, alice, strategy) for strategy in STRATEGIES]
@@ -90,22 +90,22 @@ async def test_my_logins_the_newest_first(api_on_each: Client) -> None:
             assert value.removeprefix("authapi=").removeprefix("Bearer ") not in response.text
 
 
-async def test_the_list_is_one_statement_however_long(api_on_each: Client) -> None:
+async def test_listing_sessions_is_one_statement(api_on_each: Client) -> None:
     alice = await api_on_each.create_user()
     headers = await sign_in(api_on_each.services, alice)
     counts = []
-    for more in (0, 5):
-        for _ in range(more):
+    for count in (0, 5):
+        for _ in range(count):
             await sign_in(api_on_each.services, alice, "token")
-        api_on_each.services.known.forget()
+        api_on_each.services.identity_cache.clear()
         with statements(api_on_each) as seen:
             listed = (await api_on_each.get("/me/sessions", headers=headers)).json()
         counts.append((len(listed), len(seen)))
-    # One says who is asking, one lists.
+    # One statement authenticates the caller, one lists the sessions.
     assert counts == [(1, 2), (6, 2)]
 
 
-async def test_what_is_over_is_not_listed(api: Client) -> None:
+async def test_expired_sessions_are_not_listed(api: Client) -> None:
     alice = await api.create_user()
     for strategy in STRATEGIES:
         await sign_in(api.services, alice, strategy)
@@ -115,7 +115,7 @@ async def test_what_is_over_is_not_listed(api: Client) -> None:
     assert [item["current"] for item in listed] == [True]
 
 
-async def test_a_use_counts_before_it_is_written_down(api: Client) -> None:
+async def test_last_use_is_current_before_it_is_stored(api: Client) -> None:
     alice = await api.create_user()
     headers = await sign_in(api.services, alice)
     with time_machine.travel(datetime.now(UTC) + timedelta(hours=1), tick=False):
@@ -137,7 +137,7 @@ async def test_a_use_counts_before_it_is_written_down(api: Client) -> None:
         ("DELETE", f"/me/tokens/{uuid.UUID(int=0)}"),
     ],
 )
-async def test_opaque_tokens_manage_neither_sessions_nor_tokens(
+async def test_opaque_tokens_cannot_manage_sessions_or_tokens(
     api: Client, method: str, path: str
 ) -> None:
     headers = await sign_in(api.services, await api.create_user(), "token")
@@ -154,7 +154,7 @@ async def test_opaque_tokens_manage_neither_sessions_nor_tokens(
 
 
 @pytest.mark.parametrize("strategy", ["session", "jwt"])
-async def test_ending_one_login(api_on_each: Client, strategy: str) -> None:
+async def test_one_login_can_be_ended(api_on_each: Client, strategy: str) -> None:
     alice = await api_on_each.create_user()
     mine, *others = [
         await sign_in(api_on_each.services, alice, name) for name in (strategy, *STRATEGIES)
@@ -172,7 +172,7 @@ async def test_ending_one_login(api_on_each: Client, strategy: str) -> None:
     assert await statuses(api_on_each, mine) == [401]
 
 
-async def test_somebody_elses_session_looks_like_none(api_on_each: Client) -> None:
+async def test_a_session_of_another_account_is_not_found(api_on_each: Client) -> None:
     alice, bob = await api_on_each.create_user(), await api_on_each.create_user()
     hers = [await sign_in(api_on_each.services, alice, name) for name in STRATEGIES]
     his = await sign_in(api_on_each.services, bob)
@@ -189,7 +189,7 @@ async def test_somebody_elses_session_looks_like_none(api_on_each: Client) -> No
     assert len((await api_on_each.get("/me/tokens", headers=hers[0])).json()) == 1
 
 
-async def test_a_personal_token_is_no_login_to_end_here(api_on_each: Client) -> None:
+async def test_a_personal_token_is_not_found_among_sessions(api_on_each: Client) -> None:
     headers = await sign_in(api_on_each.services, await api_on_each.create_user())
     made = await api_on_each.post("/me/tokens", json={"name": "x"}, headers=headers)
     token = made.json()
@@ -200,7 +200,7 @@ async def test_a_personal_token_is_no_login_to_end_here(api_on_each: Client) -> 
 
 
 @pytest.mark.parametrize("strategy", ["session", "jwt"])
-async def test_ending_all_other_logins(api_on_each: Client, strategy: str) -> None:
+async def test_all_other_logins_can_be_ended(api_on_each: Client, strategy: str) -> None:
     alice, bob = await api_on_each.create_user(), await api_on_each.create_user()
     mine, *others = [
         await sign_in(api_on_each.services, alice, name) for name in (strategy, *STRATEGIES)
@@ -220,17 +220,17 @@ async def test_ending_all_other_logins(api_on_each: Client, strategy: str) -> No
 @pytest.mark.parametrize(
     "given", ["x", "1", "%00", "%ff", "' OR 1=1 --", f"{uuid.UUID(int=7)}x", "null"]
 )
-async def test_an_id_that_is_none(api: Client, what: str, given: str) -> None:
+async def test_invalid_ids_are_refused(api: Client, what: str, given: str) -> None:
     headers = await sign_in(api.services, await api.create_user())
     response = await api.delete(f"/me/{what}/{given}", headers=headers)
     name = f"{what[:-1]}_id"
     assert input_errors(response) == [(("path", name), "uuid_parsing")]
 
 
-# What is kept with a session
+# Session data
 
 
-async def test_this_session_and_its_data(api_on_each: Client) -> None:
+async def test_session_data_can_be_read_and_merged(api_on_each: Client) -> None:
     headers = await sign_in(api_on_each.services, await api_on_each.create_user())
     response = await api_on_each.get("/me/session", headers=headers)
     assert response.status_code == 200
@@ -244,7 +244,7 @@ async def test_this_session_and_its_data(api_on_each: Client) -> None:
         ({"theme": "dark", "": "🦉", "n": 1}, {"theme": "dark", "": "🦉", "n": 1}),
         ({}, {"theme": "dark", "": "🦉", "n": 1}),
         ({"n": None, "nothing": None, "": [None]}, {"theme": "dark", "": [None]}),
-        # Members are replaced whole: only the uppermost object is merged.
+        # Only the top-level object is merged: members are replaced as a whole.
         ({"theme": {"a": 1.5, "b": None}}, {"theme": {"a": 1.5, "b": None}, "": [None]}),
         ({"theme": {"c": True}}, {"theme": {"c": True}, "": [None]}),
         ({"theme": None, "": None}, {}),
@@ -266,7 +266,7 @@ async def test_data_belongs_to_one_session(api_on_each: Client) -> None:
     assert (await api_on_each.get("/me/session", headers=two)).json()["data"] == {}
 
 
-async def test_changes_at_once_are_all_kept(api_on_each: Client) -> None:
+async def test_concurrent_changes_are_all_stored(api_on_each: Client) -> None:
     headers = await sign_in(api_on_each.services, await api_on_each.create_user())
     await asyncio.gather(
         *(api_on_each.patch("/me/session", json={f"k{n}": n}, headers=headers) for n in range(10))
@@ -276,7 +276,7 @@ async def test_changes_at_once_are_all_kept(api_on_each: Client) -> None:
 
 
 @pytest.mark.parametrize("letter", ["x", "ü", "🦉"])
-async def test_data_has_4_kib_in_utf_8(api_on_each: Client, letter: str) -> None:
+async def test_data_is_limited_to_4_kib_of_utf_8(api_on_each: Client, letter: str) -> None:
     headers = await sign_in(api_on_each.services, await api_on_each.create_user())
 
     async def keep(name: str, size: int) -> httpx.Response:
@@ -288,14 +288,14 @@ async def test_data_has_4_kib_in_utf_8(api_on_each: Client, letter: str) -> None
     assert input_errors(await keep("b", 1)) == [(("body",), "session_data_too_large")]
     kept = (await api_on_each.get("/me/session", headers=headers)).json()["data"]
     assert kept == {"a": letter * fits}
-    # What is removed in the same step makes room.
+    # Members that the same request removes do not count.
     both = await api_on_each.patch(
         "/me/session", json={"a": None, "b": letter * fits}, headers=headers
     )
     assert both.status_code == 200
 
 
-async def test_how_much_data_is_a_setting(make_settings: SettingsFactory) -> None:
+async def test_the_data_limit_is_configurable(make_settings: SettingsFactory) -> None:
     async with client(create_app(make_settings(session_data_bytes=16))) as api:
         headers = await sign_in(api.services, await api.create_user())
         for size, status in [(8, 200), (9, 422)]:
@@ -304,7 +304,7 @@ async def test_how_much_data_is_a_setting(make_settings: SettingsFactory) -> Non
 
 
 @pytest.mark.parametrize("body", [[], "x", 1, True, [["a", 1]]])
-async def test_data_is_an_object(api: Client, body: object) -> None:
+async def test_data_must_be_an_object(api: Client, body: object) -> None:
     headers = await sign_in(api.services, await api.create_user())
     response = await api.patch(
         "/me/session",
@@ -315,7 +315,7 @@ async def test_data_is_an_object(api: Client, body: object) -> None:
 
 
 @pytest.mark.parametrize("method", ["GET", "PATCH"])
-async def test_only_a_session_has_data(api: Client, method: str) -> None:
+async def test_only_cookie_sessions_have_data(api: Client, method: str) -> None:
     alice = await api.create_user()
     cookie_only = 'Cookie realm="authapi", cookie-name="authapi"'
     json_body: dict[str, object] | None = {} if method == "PATCH" else None
@@ -326,7 +326,7 @@ async def test_only_a_session_has_data(api: Client, method: str) -> None:
         assert response.headers.get_list("www-authenticate") == [cookie_only]
 
 
-async def test_data_ends_with_its_session(api: Client) -> None:
+async def test_data_is_deleted_with_its_session(api: Client) -> None:
     headers = await sign_in(api.services, await api.create_user())
     await api.patch("/me/session", json={"a": 1}, headers=headers)
     await api.post("/logout", headers=headers)

@@ -1,4 +1,4 @@
-"""/me/tokens: personal access tokens; test_exchange has JWTs for others."""
+"""/me/tokens: personal access tokens. `test_exchange` tests JWTs for other services."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -11,8 +11,8 @@ from authapi.crypto.ids import new_id
 from authapi.testing import Client, acting_as, client
 from tests.conftest import SettingsFactory
 from tests.strategies.contract import statements
-from tests.web.answers import BEARER, check_headers, input_errors, problem
 from tests.web.logins import Headers, sign_in
+from tests.web.responses import BEARER, check_headers, input_errors, problem
 
 SCOPES = {"reports:read": "Read reports", "reports:write": "Write reports"}
 MEMBERS = {"id", "name", "scopes", "created_at", "last_used_at", "expires_at"}
@@ -51,7 +51,7 @@ async def test_the_secret_is_shown_once(api_on_each: Client, strategy: str) -> N
                 assert secret.removeprefix("aat_")[:43] not in str(row)
 
 
-async def test_tokens_the_newest_first_without_logins(api_on_each: Client) -> None:
+async def test_tokens_are_listed_newest_first_without_logins(api_on_each: Client) -> None:
     alice, bob = await api_on_each.create_user(), await api_on_each.create_user()
     hers = await sign_in(api_on_each.services, alice)
     his = await sign_in(api_on_each.services, bob)
@@ -63,7 +63,7 @@ async def test_tokens_the_newest_first_without_logins(api_on_each: Client) -> No
     assert [item["id"] for item in listed] == sorted((i["id"] for i in listed), reverse=True)
 
 
-async def test_a_token_opens_what_it_may(make_settings: SettingsFactory) -> None:
+async def test_a_token_has_only_its_scopes(make_settings: SettingsFactory) -> None:
     async with client(create_app(make_settings(scopes=SCOPES))) as api:
         headers = await sign_in(api.services, await api.create_user())
         granted = {}
@@ -81,7 +81,7 @@ async def test_a_token_opens_what_it_may(make_settings: SettingsFactory) -> None
         }
 
 
-async def test_nobody_grants_what_they_do_not_hold(make_settings: SettingsFactory) -> None:
+async def test_scopes_of_the_caller_limit_those_of_a_token(make_settings: SettingsFactory) -> None:
     async with client(create_app(make_settings(scopes=SCOPES))) as api:
         alice = await api.create_user()
         not_allowed = [(("body", "scopes"), "scope_not_allowed")]
@@ -94,7 +94,7 @@ async def test_nobody_grants_what_they_do_not_hold(make_settings: SettingsFactor
 
 
 @pytest.mark.parametrize("seconds", [1, 3600, 366 * 86400])
-async def test_a_token_lasts_as_long_as_asked(api: Client, seconds: int) -> None:
+async def test_a_token_has_the_requested_lifetime(api: Client, seconds: int) -> None:
     headers = await sign_in(api.services, await api.create_user())
     start = datetime.now(UTC)
     with time_machine.travel(start, tick=False):
@@ -107,7 +107,7 @@ async def test_a_token_lasts_as_long_as_asked(api: Client, seconds: int) -> None
             assert response.status_code == status
 
 
-async def test_a_number_may_be_written_with_a_point(api: Client) -> None:
+async def test_integral_floats_are_accepted(api: Client) -> None:
     headers = await sign_in(api.services, await api.create_user())
     content = b'{"name": "x", "expires_in": 6.0e1}'
     typed = {**headers, "content-type": "application/json"}
@@ -116,36 +116,39 @@ async def test_a_number_may_be_written_with_a_point(api: Client) -> None:
     assert lasts == timedelta(seconds=60)
 
 
-async def test_when_a_token_was_last_used(api_on_each: Client) -> None:
+async def test_last_used_at_is_updated(api_on_each: Client) -> None:
     headers = await sign_in(api_on_each.services, await api_on_each.create_user())
     made = (await api_on_each.post("/me/tokens", json={"name": "x"}, headers=headers)).json()
     used = datetime.now(UTC) + timedelta(minutes=1)
     with time_machine.travel(used, tick=False):
         await api_on_each.get("/me", headers=bearer(made["access_token"]))
-    await api_on_each.services.activity.flush()
+    await api_on_each.services.last_used.flush()
     [listed] = (await api_on_each.get("/me/tokens", headers=headers)).json()
     assert datetime.fromisoformat(listed["last_used_at"]) == used
 
 
-async def test_using_one_writes_nothing(api_on_each: Client) -> None:
+async def test_using_a_token_writes_nothing(api_on_each: Client) -> None:
     headers = await sign_in(api_on_each.services, await api_on_each.create_user())
     made = (await api_on_each.post("/me/tokens", json={"name": "x"}, headers=headers)).json()
     with time_machine.travel(datetime.now(UTC) + timedelta(seconds=2)):
-        for expected in (1, 0):  # one look; after that, it is known
+        for expected in (
+            1,
+            0,
+        ):  # the first request reads the database; later ones use the identity cache
             with statements(api_on_each) as seen:
                 answer = await api_on_each.get("/me", headers=bearer(made["access_token"]))
             assert answer.status_code == 200
             assert len(seen) == expected
             assert all(text.startswith("SELECT") for text in seen.texts)
         [before] = (await api_on_each.get("/me/tokens", headers=headers)).json()
-        await api_on_each.services.activity.flush()
+        await api_on_each.services.last_used.flush()
         [after] = (await api_on_each.get("/me/tokens", headers=headers)).json()
     assert before["last_used_at"] is None
     assert after["last_used_at"] is not None
 
 
 @pytest.mark.parametrize("strategy", ["session", "jwt"])
-async def test_making_one_asks_for_a_fresh_login(api: Client, strategy: str) -> None:
+async def test_creating_a_token_requires_a_recent_login(api: Client, strategy: str) -> None:
     headers = await sign_in(api.services, await api.create_user(), strategy)
     with time_machine.travel(datetime.now(UTC) + timedelta(seconds=310)):
         response = await api.post("/me/tokens", json={"name": "x"}, headers=headers)
@@ -157,7 +160,7 @@ async def test_making_one_asks_for_a_fresh_login(api: Client, strategy: str) -> 
         assert (await api.get("/me/tokens", headers=headers)).json() == []
 
 
-async def test_ending_a_token(api_on_each: Client) -> None:
+async def test_a_token_can_be_revoked(api_on_each: Client) -> None:
     headers = await sign_in(api_on_each.services, await api_on_each.create_user())
     doomed, kept = [
         (await api_on_each.post("/me/tokens", json={"name": "x"}, headers=headers)).json()
@@ -177,7 +180,7 @@ async def test_ending_a_token(api_on_each: Client) -> None:
     assert [item["id"] for item in listed] == [kept["id"]]
 
 
-async def test_a_login_is_no_token_to_end_here(api_on_each: Client) -> None:
+async def test_a_login_is_not_found_among_tokens(api_on_each: Client) -> None:
     alice = await api_on_each.create_user()
     headers = await sign_in(api_on_each.services, alice)
     other = await sign_in(api_on_each.services, alice, "token")
@@ -188,7 +191,7 @@ async def test_a_login_is_no_token_to_end_here(api_on_each: Client) -> None:
     assert (await api_on_each.get("/me", headers=other)).status_code == 200
 
 
-async def test_a_token_can_log_itself_out(api: Client) -> None:
+async def test_a_token_can_log_out(api: Client) -> None:
     headers = await sign_in(api.services, await api.create_user())
     made = (await api.post("/me/tokens", json={"name": "x"}, headers=headers)).json()
     token = bearer(made["access_token"])
@@ -224,7 +227,7 @@ async def test_a_token_can_log_itself_out(api: Client) -> None:
         ({"expires_in": 10**4000}, [(("body", "expires_in"), "less_than_equal")]),
     ],
 )
-async def test_what_no_token_can_be(
+async def test_invalid_requests_are_refused(
     api: Client, change: dict[str, object], expected: list[tuple[tuple[object, ...], str]]
 ) -> None:
     headers = await sign_in(api.services, await api.create_user())

@@ -1,4 +1,4 @@
-"""No byte of a body, or behind it, is read as a request: any framing, any cut into packets."""
+"""Each request is parsed once, with any framing of its body and any split into packets."""
 
 import asyncio
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ METHODS = ("POST", "PUT", "PATCH", "DELETE", "OPTIONS", "HEAD", "GET", "TRACE", 
 
 @dataclass(frozen=True)
 class Sent:
-    """A request as a client writes it."""
+    """A request of a client."""
 
     method: str
     path: str
@@ -35,13 +35,13 @@ class Sent:
     token: bytes | None
     connection: bytes
     chunks: int
-    """How many chunks the body comes in; 0 for a counted body."""
+    """The number of chunks; 0 for a body with Content-Length."""
     expects: bool
     version: str
     upgrade_last: bool
 
     def raw(self) -> bytes:
-        """The bytes of it."""
+        """The bytes of the request."""
         upgrade = [b"Connection: " + self.connection]
         if self.token is not None:
             upgrade.append(b"Upgrade: " + self.token)
@@ -64,7 +64,7 @@ class Sent:
 
     @property
     def is_websocket(self) -> bool:
-        """Whether it asks for a WebSocket in a way that a server takes."""
+        """Whether it is a valid WebSocket handshake."""
         return (
             (self.token or b"").lower() == b"websocket"
             and b"upgrade" in self.connection.lower()
@@ -74,12 +74,12 @@ class Sent:
 
     @property
     def ends(self) -> bool:
-        """Whether the connection ends with its answer."""
+        """Whether the connection ends after the response."""
         return self.version == "1.0" or self.connection == b"close"
 
     @property
     def is_refused(self) -> bool:
-        """Whether it has no one meaning."""
+        """Whether it is refused as ambiguous."""
         return self.version == "1.0" and self.chunks > 0
 
 
@@ -98,7 +98,7 @@ sent = st.builds(
 
 
 def packets(data: bytes, cuts: Sequence[float]) -> list[bytes]:
-    """`data`, cut at these fractions of its length."""
+    """Splits `data` at these fractions of its length."""
     places = sorted({0, len(data), *(int(cut * len(data)) for cut in cuts)})
     return [data[a:b] for a, b in pairwise(places)]
 
@@ -119,14 +119,14 @@ def expected(requests: Sequence[Sent]) -> list[tuple[str, str, bytes]]:
     cuts=st.lists(st.floats(0, 1), max_size=6),
     at_once=st.booleans(),
 )
-def test_each_request_is_seen_once_with_its_own_body(
+def test_each_request_is_parsed_once_with_its_own_body(
     requests: list[Sent], cuts: list[float], at_once: bool
 ) -> None:
     data = b"".join(request.raw() for request in requests)
 
     async def run() -> None:
         wire = Wire()
-        if at_once:  # all packets before the application does anything
+        if at_once:  # all packets before the application runs
             for packet in packets(data, cuts):
                 wire.feed(packet)
         await wire.send(packets(data, cuts) if not at_once else [b""])
@@ -147,7 +147,7 @@ def test_each_request_is_seen_once_with_its_own_body(
 
 
 @given(body=st.sampled_from(INNER), chunks=st.integers(0, 2), cut=st.integers(0, 400))
-def test_every_cut_of_one_request(body: bytes, chunks: int, cut: int) -> None:
+def test_request_split_at_every_byte(body: bytes, chunks: int, cut: int) -> None:
     request = Sent("POST", "/a", body, b"h2c", b"Upgrade", chunks, False, "1.1", False)
     follower = Sent("GET", "/b", b"", None, b"keep-alive", 0, False, "1.1", False)
     data = request.raw() + follower.raw()
@@ -163,7 +163,7 @@ def test_every_cut_of_one_request(body: bytes, chunks: int, cut: int) -> None:
 
 @pytest.mark.parametrize("reads_body", [True, False])
 @pytest.mark.parametrize("pause", [True, False])
-async def test_the_attack_of_the_report(reads_body: bool, pause: bool) -> None:
+async def test_smuggling_attack_of_the_report_fails(reads_body: bool, pause: bool) -> None:
     head = (
         b"POST /logout HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: foo\r\n"
         b"Content-Length: 6050\r\n\r\n"
@@ -172,7 +172,7 @@ async def test_the_attack_of_the_report(reads_body: bool, pause: bool) -> None:
     wire = Wire(reads_body=reads_body)
     parts = [head + b"a" * 6000, rest] if pause else [head + b"a" * 6000 + rest]
     await wire.send([*parts, b"GET /me HTTP/1.1\r\nHost: x\r\nCookie: authapi=victim\r\n\r\n"])
-    # 50 bytes of the body are still to come when the victim's request begins: they are the body's.
+    # The first 50 bytes of the victim's request complete the body of the attacker's.
     assert [item[:2] for item in wire.requests] == [("POST", "/logout")]
 
 
@@ -193,7 +193,7 @@ async def test_other_versions_are_refused(line: bytes) -> None:
     assert (wire.requests, wire.statuses) == ([], [505])
 
 
-async def test_refusals_wait_for_the_answers_before_them() -> None:
+async def test_refusals_wait_for_earlier_responses() -> None:
     wire = Wire()
     wire.gate.clear()
     first = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\nGET /b HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -205,7 +205,7 @@ async def test_refusals_wait_for_the_answers_before_them() -> None:
     assert wire.statuses == [200, 200, 400]
 
 
-async def test_a_body_that_breaks_off_badly_is_refused_in_its_turn() -> None:
+async def test_malformed_body_is_refused_after_earlier_responses() -> None:
     chunked = b"POST /b HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
     wire = Wire()
     wire.gate.clear()
@@ -220,14 +220,16 @@ async def test_a_body_that_breaks_off_badly_is_refused_in_its_turn() -> None:
     assert (alone.seen[0].body, alone.seen[0].ended) == (b"abcde", False)
     early = Wire(reads_body=False)
     await early.send([chunked, b"5\r\nabcde", b"NONSENSE"])
-    assert early.statuses == [200]  # it has its answer; the connection goes
+    assert early.statuses == [200]  # its response is complete; the connection closes
     assert early.transport.half_closed
 
 
 @pytest.mark.parametrize("is_read", [True, False])
 @pytest.mark.parametrize("cut", [False, True])
-async def test_a_trailer_that_ends_the_connection_ends_it(is_read: bool, cut: bool) -> None:
-    """llhttp reads nothing more after it, so that the next request would wait for ever."""
+async def test_connection_close_in_a_trailer_closes_the_connection(
+    is_read: bool, cut: bool
+) -> None:
+    """llhttp ignores all further data, so the next request would never get a response."""
     head = b"POST /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n"
     trailer = b"Connection: close\r\n\r\n"
     wire = Wire(reads_body=is_read)

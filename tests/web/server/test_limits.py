@@ -1,4 +1,4 @@
-"""Heads, trailers and framing are bounded while they are read: in bytes, fields and time."""
+"""Limits of header sections, trailers and framing while they are read: bytes, fields, time."""
 
 import asyncio
 import json
@@ -13,7 +13,7 @@ from authapi.web.server.limits import (
     LIMITS_KEY,
     MAX_FIELDS,
     ReadingLimits,
-    Sender,
+    RefusedClient,
     default_limits,
 )
 from tests.web.server.wire import Wire, settled
@@ -26,7 +26,7 @@ GET = b"GET /a HTTP/1.1\r\nHost: x\r\n"
 CHUNKED = b"POST /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 ENDLESS = {
-    # What comes first, what is repeated until the connection is closed, and the status.
+    # The first bytes, the bytes repeated until the connection closes, and the status.
     "value": (GET + b"X-A: ", b"a", 431),
     "name": (GET, b"a", 431),
     "white space before a value": (GET + b"X-A:", b" ", 431),
@@ -56,7 +56,7 @@ def endless(first: bytes, repeated: bytes, total: int) -> Iterator[bytes]:
 
 
 @pytest.mark.parametrize("name", ENDLESS)
-async def test_what_never_ends_is_refused_at_the_limit(name: str) -> None:
+async def test_endless_input_is_refused_at_the_limit(name: str) -> None:
     first, repeated, status = ENDLESS[name]
     wire = Wire()
     fed = 0
@@ -68,7 +68,7 @@ async def test_what_never_ends_is_refused_at_the_limit(name: str) -> None:
         if wire.statuses and wire.statuses[-1] >= 400:
             break
     assert wire.statuses[-1] == status, wire.statuses
-    # One packet may hold more than the limit; what comes after it is not read to learn that.
+    # One packet may exceed the limit, but no further packet is read.
     assert fed <= len(first) + LIMIT + 2 * PACKET
     assert wire.transport.half_closed
     assert not wire.transport.closed
@@ -78,11 +78,11 @@ async def test_what_never_ends_is_refused_at_the_limit(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ENDLESS)
-async def test_memory_stays_flat(name: str) -> None:
+async def test_memory_use_is_constant(name: str) -> None:
     first, repeated, _ = ENDLESS[name]
     packets = endless(first, repeated, HUGE)
     wires = [Wire() for _ in range(4)]
-    wires.pop().feed(GET + b"\r\n")  # what is made once
+    wires.pop().feed(GET + b"\r\n")  # allocations that happen once
     await settled()
     wire = wires.pop()
     wire.feed(next(packets))
@@ -95,7 +95,7 @@ async def test_memory_stays_flat(name: str) -> None:
     assert peak < 2_000_000
 
 
-async def test_the_limits_are_exact_for_what_comes_bit_by_bit() -> None:
+async def test_limits_are_exact_for_single_bytes() -> None:
     for size, status in ((LIMIT, []), (LIMIT + 100, [431])):
         wire = Wire()
         wire.feed(GET + b"X: ")
@@ -110,7 +110,7 @@ async def test_the_limits_are_exact_for_what_comes_bit_by_bit() -> None:
         assert wire.statuses == status
 
 
-async def test_the_target_and_the_number_of_fields_of_a_whole_head() -> None:
+async def test_target_and_field_limits_of_a_complete_header_section() -> None:
     for size, status in ((LIMIT, 200), (LIMIT + 1, 414)):
         wire = Wire()
         await wire.send([b"GET /" + b"a" * (size - 1) + b" HTTP/1.1\r\nHost: x\r\n\r\n"])
@@ -121,14 +121,14 @@ async def test_the_target_and_the_number_of_fields_of_a_whole_head() -> None:
         assert wire.statuses == [status]
 
 
-async def test_a_body_of_small_chunks_is_no_attack() -> None:
+async def test_body_in_small_chunks_is_accepted() -> None:
     wire = Wire()
     await wire.send([CHUNKED, *([b"1\r\nx\r\n" * 1000] * 60), b"0\r\nX-T: 1\r\n\r\n"])
     assert wire.statuses == [200]
     assert wire.requests == [("POST", "/a", b"x" * 60_000)]
 
 
-async def test_a_large_body_is_read_as_before() -> None:
+async def test_large_body_is_read() -> None:
     wire = Wire()
     await wire.send([b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n"])
     await wire.send([b"b" * 250_000] * 4)
@@ -136,7 +136,7 @@ async def test_a_large_body_is_read_as_before() -> None:
     assert wire.requests == [("POST", "/a", b"b" * 1_000_000)]
 
 
-async def test_a_body_after_its_answer_is_read_within_a_bound() -> None:
+async def test_body_after_the_response_is_discarded_up_to_a_limit() -> None:
     head = b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
     wire = Wire(reads_body=False)
     await wire.send([head % 60_000, b"x" * 30_000, b"x" * 30_000, GET + b"\r\n"])
@@ -148,7 +148,7 @@ async def test_a_body_after_its_answer_is_read_within_a_bound() -> None:
 
 
 @pytest.mark.parametrize(("size", "cut"), [(1500, None), (3000, None), (1500, 40), (1500, 700)])
-async def test_each_head_of_a_connection_is_counted_anew(size: int, cut: int | None) -> None:
+async def test_limits_apply_to_each_request_of_a_connection(size: int, cut: int | None) -> None:
     head = GET + b"X-A: " + b"a" * size + b"\r\n\r\n"
     wire = Wire()
     for _ in range(100):
@@ -156,7 +156,7 @@ async def test_each_head_of_a_connection_is_counted_anew(size: int, cut: int | N
     assert wire.statuses == [200] * 100
 
 
-async def test_few_pipelined_requests_are_parsed_ahead_of_their_answers() -> None:
+async def test_number_of_parsed_pipelined_requests_is_limited() -> None:
     number = 3000
     requests = b"GET / HTTP/1.1\r\nHost:\r\n\r\n" * number
     wire = Wire(reads_body=False)
@@ -196,7 +196,7 @@ def patient(seconds: float) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("sent", [b"GET", GET, GET + b"X-A: a", b"GET /a"])
-async def test_a_head_has_to_arrive_in_time(sent: bytes) -> None:
+async def test_header_section_has_a_timeout(sent: bytes) -> None:
     wire = Wire(state=patient(0.01))
     wire.feed(sent)
     await asyncio.wait_for(wire.transport.is_half_closed.wait(), 10)
@@ -204,14 +204,14 @@ async def test_a_head_has_to_arrive_in_time(sent: bytes) -> None:
 
 
 @pytest.mark.parametrize("sent", [b"", b"\r\n"])
-async def test_a_connection_on_which_nothing_comes_is_closed_in_silence(sent: bytes) -> None:
+async def test_idle_connection_is_closed_without_a_response(sent: bytes) -> None:
     wire = Wire(state=patient(0.01))
     wire.feed(sent)
     await asyncio.wait_for(wire.transport.is_closed.wait(), 10)
     assert wire.statuses == []
 
 
-async def test_a_head_behind_a_slow_answer_has_the_time_that_this_takes() -> None:
+async def test_pipelined_header_section_does_not_time_out_before_the_response() -> None:
     wire = Wire(state=patient(0.01))
     wire.gate.clear()
     await wire.send([GET + b"\r\n" + b"GET /b"])
@@ -224,7 +224,7 @@ async def test_a_head_behind_a_slow_answer_has_the_time_that_this_takes() -> Non
 
 @pytest.mark.parametrize("framing", [b"Content-Length: 500", b"Transfer-Encoding: chunked"])
 @pytest.mark.parametrize("begun", [b"", b"1\r\n{"])
-async def test_a_body_that_stands_still_ends(framing: bytes, begun: bytes) -> None:
+async def test_stalled_body_times_out(framing: bytes, begun: bytes) -> None:
     wire = Wire(state=patient(0.02))
     await wire.send([b"POST /a HTTP/1.1\r\nHost: x\r\n" + framing + b"\r\n\r\n"])
     if begun:
@@ -233,7 +233,7 @@ async def test_a_body_that_stands_still_ends(framing: bytes, begun: bytes) -> No
     assert wire.statuses == [408]
 
 
-async def test_an_answer_may_take_longer_than_a_body_may_stand_still() -> None:
+async def test_slow_response_does_not_time_out() -> None:
     wire = Wire(state=patient(0.01))
     wire.gate.clear()
     await wire.send([b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n", b"{}"])
@@ -244,21 +244,21 @@ async def test_an_answer_may_take_longer_than_a_body_may_stand_still() -> None:
     assert wire.statuses == [200]
 
 
-async def test_a_client_that_does_not_close_is_closed() -> None:
+async def test_client_that_keeps_the_connection_open_is_disconnected() -> None:
     wire = Wire()
     wire.feed(b"nonsense\r\n\r\n")
     assert wire.transport.half_closed
     await asyncio.wait_for(wire.transport.is_closed.wait(), 10)  # after a second
 
 
-# Answers
+# Responses
 
 
-async def test_the_application_makes_the_answer() -> None:
-    seen: list[tuple[Refusal, Sender]] = []
+async def test_response_to_a_refused_request_comes_from_the_application() -> None:
+    seen: list[tuple[Refusal, RefusedClient]] = []
     plain = default_limits()
 
-    def answer(refusal: Refusal, client: Sender) -> object:
+    def answer(refusal: Refusal, client: RefusedClient) -> object:
         seen.append((refusal, client))
         return plain.answer(refusal, client)
 
@@ -270,7 +270,7 @@ async def test_the_application_makes_the_answer() -> None:
     ]
 
 
-async def test_an_answer_is_a_problem_document_that_repeats_nothing() -> None:
+async def test_refusal_is_a_problem_document_without_client_input() -> None:
     wire = Wire()
     await wire.send([GET + b"Authorization: secret\r\nBad header\r\n\r\n"])
     head, _, body = bytes(wire.transport.sent).partition(b"\r\n\r\n")
@@ -292,7 +292,7 @@ async def test_an_answer_is_a_problem_document_that_repeats_nothing() -> None:
         b"HEAD /a HTTP/2.0\r\n\r\n",
     ],
 )
-async def test_head_gets_no_body(sent: bytes) -> None:
+async def test_refusal_of_head_has_no_body(sent: bytes) -> None:
     wire = Wire()
     await wire.send([sent])
     assert wire.statuses[0] >= 400
@@ -300,13 +300,13 @@ async def test_head_gets_no_body(sent: bytes) -> None:
 
 
 @pytest.mark.parametrize("version", [b"0.9", b"1.2", b"2.0", b"9.9"])
-async def test_each_other_version_is_505(version: bytes) -> None:
+async def test_unsupported_versions_are_505(version: bytes) -> None:
     wire = Wire()
     await wire.send([b"GET /a HTTP/" + version + b"\r\nHost: x\r\n\r\n"])
     assert wire.statuses == [505]
 
 
-async def test_the_connection_is_said_to_close_once() -> None:
+async def test_connection_close_occurs_once() -> None:
     wire = Wire(state=patient(0.01))
     wire.feed(GET)
     await asyncio.wait_for(wire.transport.is_half_closed.wait(), 10)

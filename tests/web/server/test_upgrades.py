@@ -1,4 +1,4 @@
-"""The one upgrade that is taken: WebSocket (RFC 6455)."""
+"""WebSocket is the only supported upgrade (RFC 6455)."""
 
 import pytest
 
@@ -13,7 +13,7 @@ TEXT = b"\x81\x85\x00\x00\x00\x00hello"
 
 
 @pytest.mark.parametrize("cut", [0, 1, 40, len(SHAKE), len(SHAKE) + 1, len(SHAKE) + 2])
-async def test_a_handshake_is_taken(cut: int) -> None:
+async def test_websocket_handshake_is_accepted(cut: int) -> None:
     wire = Wire()
     await wire.send(
         [(SHAKE + b"\r\n")[:cut], (SHAKE + b"\r\n")[cut:]] if cut else [SHAKE + b"\r\n"]
@@ -29,7 +29,7 @@ async def test_a_handshake_is_taken(cut: int) -> None:
     "connection",
     [b"upgrade", b"UPGRADE", b"keep-alive, Upgrade", b"keep-alive\r\nConnection: Upgrade"],
 )
-async def test_every_spelling_of_it(connection: bytes) -> None:
+async def test_websocket_handshake_is_accepted_in_every_spelling(connection: bytes) -> None:
     head = SHAKE.replace(b"Connection: Upgrade", b"Connection: " + connection)
     wire = Wire()
     await wire.send([head.replace(b": websocket", b": WebSocket") + b"\r\n"])
@@ -37,7 +37,7 @@ async def test_every_spelling_of_it(connection: bytes) -> None:
 
 
 @pytest.mark.parametrize("rest", [TEXT, b"GET /stolen HTTP/1.1\r\nHost: x\r\n\r\n"])
-async def test_nothing_comes_with_a_handshake(rest: bytes) -> None:
+async def test_data_after_the_handshake_is_refused(rest: bytes) -> None:
     wire = Wire()
     await wire.send([SHAKE + b"\r\n" + rest])
     assert (wire.statuses, wire.requests) == ([400], [])
@@ -47,7 +47,7 @@ async def test_nothing_comes_with_a_handshake(rest: bytes) -> None:
     "framing", [b"Content-Length: 40", b"Transfer-Encoding: chunked", b"Content-Length: 1"]
 )
 @pytest.mark.parametrize("first", [True, False])
-async def test_a_handshake_with_a_body_is_refused(framing: bytes, first: bool) -> None:
+async def test_handshake_with_a_body_is_refused(framing: bytes, first: bool) -> None:
     head = b"GET /ws HTTP/1.1\r\n" + (framing + b"\r\n" + KEY if first else KEY + framing + b"\r\n")
     wire = Wire()
     await wire.send([head + b"\r\n", b"GET /stolen HTTP/1.1\r\nHost: x\r\n\r\n"])
@@ -55,7 +55,7 @@ async def test_a_handshake_with_a_body_is_refused(framing: bytes, first: bool) -
     assert wire.transport.half_closed
 
 
-async def test_a_handshake_behind_an_unanswered_request_is_refused() -> None:
+async def test_pipelined_handshake_is_refused() -> None:
     wire = Wire()
     wire.gate.clear()
     await wire.send([b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n" + SHAKE + b"\r\n"])
@@ -72,7 +72,7 @@ async def test_a_handshake_behind_an_unanswered_request_is_refused() -> None:
 @pytest.mark.parametrize(
     ("line", "status"), [(b"POST /ws HTTP/1.1", 200), (b"GET /ws HTTP/1.0", 200)]
 )
-async def test_what_is_no_handshake_is_read_as_it_stands(line: bytes, status: int) -> None:
+async def test_other_upgrades_are_ignored(line: bytes, status: int) -> None:
     wire = Wire()
     head = line + b"\r\n" + KEY + b"Content-Length: 5\r\n\r\n"
     await wire.send([head, b"hello", b"GET /b HTTP/1.1\r\nHost: x\r\n\r\n"])
@@ -82,7 +82,7 @@ async def test_what_is_no_handshake_is_read_as_it_stands(line: bytes, status: in
     assert len(wire.requests) == (1 if line.endswith(b"1.0") else 2)
 
 
-async def test_without_a_websocket_library_it_is_read_as_it_stands() -> None:
+async def test_without_a_websocket_library_the_upgrade_is_ignored() -> None:
     wire = Wire(ws="none")
     await wire.send([SHAKE + b"Content-Length: 5\r\n\r\n", b"hello" + b"GET /b HTTP/1.1\r\n\r\n"])
     assert wire.requests == [("GET", "/ws", b"hello"), ("GET", "/b", b"")]
@@ -107,7 +107,7 @@ async def test_without_a_websocket_library_it_is_read_as_it_stands() -> None:
         (b"GET /ws", b"GET /ws?" + b"q" * 9000, 414),
     ],
 )
-async def test_a_bad_handshake_is_answered_at_once_and_not_repeated(
+async def test_malformed_handshake_is_refused_without_repeating_it(
     old: bytes, new: bytes, status: int
 ) -> None:
     wire = Wire()
@@ -117,8 +117,8 @@ async def test_a_bad_handshake_is_answered_at_once_and_not_repeated(
     assert b"no-store" in wire.transport.sent
     # RFC 6455, section 4.4.
     assert (b"sec-websocket-version: 13\r\n" in wire.transport.sent) is (b"Version" in new)
-    for told in (b"<script>", b"<b>", b"<<"):
-        assert told not in wire.transport.sent
+    for sent_text in (b"<script>", b"<b>", b"<<"):
+        assert sent_text not in wire.transport.sent
     assert wire.transport.half_closed
 
 
@@ -133,7 +133,7 @@ async def test_a_bad_handshake_is_answered_at_once_and_not_repeated(
         b"Cookie: " + b"c" * 7000 + b"\r\n",
     ],
 )
-async def test_what_clients_offer_in_a_handshake_is_taken(more: bytes) -> None:
+async def test_offered_extensions_and_protocols_are_accepted(more: bytes) -> None:
     wire = Wire()
     await wire.send([SHAKE + more + b"\r\n"])
     assert wire.statuses == [101]

@@ -1,4 +1,4 @@
-"""`HTTPProtocol` on a connection in memory, in front of an application that records requests."""
+"""`HTTPProtocol` on an in-memory connection, with an application that records requests."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -16,18 +16,18 @@ Answer = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 @dataclass
 class Seen:
-    """One request, as the application got it."""
+    """A request as the application received it."""
 
     method: str
     path: str
     headers: list[tuple[bytes, bytes]]
     body: bytes = b""
     ended: bool = False
-    """Whether the body was received to its end."""
+    """Whether the whole body was received."""
 
 
 class Memory(asyncio.Transport):
-    """The server's end of a connection; what is written stays in `sent`."""
+    """The server's end of a connection; `sent` has the written bytes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -84,7 +84,7 @@ class Memory(asyncio.Transport):
 
 @dataclass
 class Wire:
-    """A connection that is open. Made inside a running event loop."""
+    """An open connection. Create it inside a running event loop."""
 
     state: dict[str, Any] = field(default_factory=dict)
     reads_body: bool = True
@@ -93,7 +93,7 @@ class Wire:
     kind: type[asyncio.Protocol] = HTTPProtocol
     seen: list[Seen] = field(default_factory=list)
     gate: asyncio.Event = field(default_factory=asyncio.Event)
-    """No request is answered before it is set."""
+    """The application answers no request before this is set."""
 
     def __post_init__(self) -> None:
         self.gate.set()
@@ -131,7 +131,7 @@ class Wire:
         await send({"type": "http.response.body", "body": b"ok"})
 
     def feed(self, data: bytes) -> bool:
-        """Let the protocol have `data`; False if the connection is closed."""
+        """Passes `data` to the protocol; returns False if the connection is closed."""
         if self.transport.closed:
             return False
         assert self.transport.protocol is not None
@@ -139,7 +139,7 @@ class Wire:
         return True
 
     async def send(self, packets: Iterable[bytes]) -> None:
-        """Feed `packets`, each followed by all that the application does about it."""
+        """Feeds `packets`, and lets the application run after each."""
         for packet in packets:
             if not self.feed(packet):
                 return
@@ -147,17 +147,17 @@ class Wire:
 
     @property
     def statuses(self) -> list[int]:
-        """The status of each answer, in order."""
+        """The status of each response, in order."""
         lines = bytes(self.transport.sent).split(b"HTTP/1.1 ")[1:]
         return [int(line[:3]) for line in lines]
 
     @property
     def requests(self) -> Sequence[tuple[str, str, bytes]]:
-        """Method, path and body of what the application has seen."""
+        """Method, path and body of each request that the application received."""
         return [(item.method, item.path, item.body) for item in self.seen]
 
 
 async def settled() -> None:
-    """Return when the loop has done all that is ready; nothing here waits for a clock."""
+    """Runs the event loop until all ready callbacks are done; no timer is awaited."""
     for _ in range(12):
         await asyncio.sleep(0)

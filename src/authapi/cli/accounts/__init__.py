@@ -1,1 +1,1 @@
-"""Commands on accounts and what is theirs: `users`, `sessions`, `tokens`, `events`, `passwords`."""
+"""Commands on accounts and their data: `users`, `sessions`, `tokens`, `events`, `passwords`."""

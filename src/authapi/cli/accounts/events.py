@@ -1,4 +1,4 @@
-"""`authapi events`: what happened to accounts."""
+"""`authapi events`: lists and exports security events."""
 
 import re
 import sys
@@ -7,31 +7,28 @@ from typing import Annotated, Literal
 
 import typer
 
-from authapi.cli.running import (
-    JSONOption,
-    find_user,
-    parse_id,
-    print_rows,
-    with_services,
-)
+from authapi.cli.services import find_user, parse_id, run_with_services
+from authapi.cli.terminal import JSONOption, print_rows
 from authapi.clock import parse_time
 from authapi.crypto.ids import first_id_at
 from authapi.errors import ConfigurationError
 from authapi.identity import Event, EventType, canonical_ip
 from authapi.services import Services
 from authapi.storage.tables.events import EventFilter
-from authapi.web.exports import EXPORTS
+from authapi.web.answers.event_files import EVENT_FILE_FORMATS
 
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
-app = typer.Typer(help="What happened to accounts.", no_args_is_help=True)
+app = typer.Typer(help="List and export security events.", no_args_is_help=True)
 
 UserOption = Annotated[
     str | None,
-    typer.Option(metavar="USER", help="Whose account: address, or id, also of the gone."),
+    typer.Option(metavar="USER", help="E-mail address or id; by id also a deleted account."),
 ]
-TypeOption = Annotated[EventType | None, typer.Option("--type", metavar="TYPE", help="Which.")]
-IPOption = Annotated[str | None, typer.Option(help="From this address, in any spelling.")]
+TypeOption = Annotated[
+    EventType | None, typer.Option("--type", metavar="TYPE", help="Type of event.")
+]
+IPOption = Annotated[str | None, typer.Option(help="IP address, in any notation.")]
 SinceOption = Annotated[str | None, typer.Option(metavar="TIME", help="2026-11-23T08:00:00Z")]
 UntilOption = Annotated[str | None, typer.Option(metavar="TIME", help="Exclusive.")]
 
@@ -46,13 +43,13 @@ def list_events(
     limit: Annotated[int, typer.Option(min=1, max=10_000)] = 100,
     as_json: JSONOption = False,
 ) -> None:
-    """List events, the newest first."""
+    """List events, newest first."""
 
     async def work(services: Services) -> list[Event]:
-        wanted = await _wanted(services, user, kind, ip, since, until)
-        return list(await services.audit.search(wanted, limit=limit))
+        event_filter = await _event_filter(services, user, kind, ip, since, until)
+        return list(await services.audit.search(event_filter, limit=limit))
 
-    print_rows([_row(event) for event in with_services(work)], as_json=as_json)
+    print_rows([_row(event) for event in run_with_services(work)], as_json=as_json)
 
 
 @app.command()
@@ -64,19 +61,19 @@ def export(
     until: UntilOption = None,
     form: Annotated[Literal["csv", "jsonl"], typer.Option("--format")] = "jsonl",
 ) -> None:
-    """Write all events to standard output, the newest first, however many."""
-    chosen = EXPORTS[form]
+    """Write all events to standard output, newest first."""
+    chosen = EVENT_FILE_FORMATS[form]
 
     async def work(services: Services) -> None:
-        wanted = await _wanted(services, user, kind, ip, since, until)
+        event_filter = await _event_filter(services, user, kind, ip, since, until)
         sys.stdout.write(chosen.head)
-        async for text in services.audit.export(wanted, chosen.write):
+        async for text in services.audit.export(event_filter, chosen.write):
             sys.stdout.write(text)
 
-    with_services(work)
+    run_with_services(work)
 
 
-async def _wanted(
+async def _event_filter(
     services: Services,
     user: str | None,
     kind: EventType | None,
@@ -86,31 +83,31 @@ async def _wanted(
 ) -> EventFilter:
     owner = None
     if user is not None:
-        # By id, also those of an account that is gone.
+        # An id is not looked up, so that events of a deleted account are address too.
         owner = (await find_user(services, user)).id if "@" in user else parse_id(user)
     return EventFilter(
         user_id=owner,
         type=kind,
-        ip=None if ip is None else _address(ip),
-        since=None if since is None else first_id_at(_moment(since)),
-        until=None if until is None else first_id_at(_moment(until)),
+        ip=None if ip is None else _parse_ip(ip),
+        since=None if since is None else first_id_at(_parse_time(since)),
+        until=None if until is None else first_id_at(_parse_time(until)),
     )
 
 
-def _address(text: str) -> str:
-    found = canonical_ip(text)
-    if found is None:
+def _parse_ip(text: str) -> str:
+    address = canonical_ip(text)
+    if address is None:
         raise ConfigurationError("ip: must be an IPv4 or IPv6 address")
-    return found
+    return address
 
 
-def _moment(text: str) -> datetime:
+def _parse_time(text: str) -> datetime:
     try:
-        # A date alone (`full-date` of RFC 3339) is its first moment in UTC.
+        # A date without a time (`full-date` of RFC 3339) means midnight UTC.
         return parse_time(f"{text}T00:00:00Z" if _DATE.fullmatch(text) else text)
     except ValueError:
         raise ConfigurationError(
-            "a time is written like 2026-11-23T08:00:00Z (RFC 3339), or as a date: 2026-11-23"
+            "times must be like 2026-11-23T08:00:00Z (RFC 3339) or a date like 2026-11-23"
         ) from None
 
 

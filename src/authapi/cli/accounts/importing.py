@@ -1,4 +1,4 @@
-"""`authapi users import`: accounts of other systems."""
+"""`authapi users import`: imports accounts of other systems."""
 
 import json
 import shutil
@@ -12,74 +12,75 @@ from typing import Annotated, BinaryIO, Literal
 
 import typer
 
-from authapi.cli.running import JSONOption, print_one, printable, with_services
+from authapi.cli.services import run_with_services
+from authapi.cli.terminal import JSONOption, print_one, printable
 from authapi.errors import ConfigurationError
 from authapi.services import Services
-from authapi.services.accounts.importing import Importing, Summary
+from authapi.services.accounts.importing import AccountImporter, Summary
 
-_TOLD = 100
-"""Refused lines that are told one by one."""
-_LONGEST_NAME = 40
+_MAX_PRINTED = 100
+"""Rejected lines that are printed; of further ones only the number is printed."""
+_MAX_FIELD_LENGTH = 40
 
 
 def import_users(
     source: Annotated[
-        str, typer.Argument(metavar="FILE", help="JSON lines; - for standard input; or a URL.")
+        str, typer.Argument(metavar="FILE", help="JSON lines; - is standard input; or a URL.")
     ],
     origin: Annotated[
         Literal["fastapi-users"] | None,
         typer.Option("--from", help="FILE is the URL of a database of this system."),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only look, and count.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only validate and count.")] = False,
     allow_superusers: Annotated[
-        bool, typer.Option("--allow-superusers", help="Without it, a superuser is refused.")
+        bool, typer.Option("--allow-superusers", help="Accept lines of superusers.")
     ] = False,
     as_json: JSONOption = False,
 ) -> None:
-    """Bring accounts in, with the password hashes of another system: all of them, or none.
+    """Import accounts with password hashes of another system: all of them or none.
 
-    An address that somebody has is passed over. See docs/import.md for what a line may say.
+    A line whose e-mail address is in use is skipped. docs/import.md describes the fields.
     """
-    told = _Told()
-    with _spooled(source, origin) as lines:
+    report = _RejectedLines()
+    with _spool(source, origin) as lines:
 
         async def work(services: Services) -> Summary:
-            importing = Importing(
+            importing = AccountImporter(
                 services.database,
                 services.audit,
                 services.settings,
                 allow_superusers=allow_superusers,
             )
-            return await importing.run(lines, told, dry_run=dry_run)
+            return await importing.run(lines, report, dry_run=dry_run)
 
-        summary = with_services(work, keys="locked")
-    told.finish()
+        summary = run_with_services(work, keys="locked")
+    report.finish()
     print_one({**asdict(summary), "dry_run": dry_run}, as_json=as_json)
     if summary.refused:
         raise typer.Exit(1)
 
 
-class _Told:
-    """Says on standard error which lines are refused, and why; of very many, how many."""
+class _RejectedLines:
+    """Prints rejected lines and the reasons on standard error, up to `_MAX_PRINTED`."""
 
     def __init__(self) -> None:
         self._count = 0
 
     def __call__(self, line: int, field: str, reason: str) -> None:
         self._count += 1
-        if self._count <= _TOLD:
-            said = (f"line {line}", printable(field)[:_LONGEST_NAME], reason)
-            print(": ".join(filter(None, said)), file=sys.stderr)
+        if self._count <= _MAX_PRINTED:
+            parts = (f"line {line}", printable(field)[:_MAX_FIELD_LENGTH], reason)
+            print(": ".join(filter(None, parts)), file=sys.stderr)
 
     def finish(self) -> None:
-        if self._count > _TOLD:
-            print(f"and {self._count - _TOLD} more", file=sys.stderr)
+        if self._count > _MAX_PRINTED:
+            print(f"and {self._count - _MAX_PRINTED} more", file=sys.stderr)
 
 
 @contextmanager
-def _spooled(source: str, origin: str | None) -> Iterator[BinaryIO]:
-    # It is read twice, and what is imported has to be what was looked at: so it is kept, in a file
-    # that has no name and goes with the process.
+def _spool(source: str, origin: str | None) -> Iterator[BinaryIO]:
+    # The lines are read twice, first to validate and then to import. A temporary file without a
+    # name guarantees that both passes read the same bytes; it is removed when the process ends.
     with tempfile.TemporaryFile() as spool:
         try:
             if origin is not None:
@@ -91,15 +92,15 @@ def _spooled(source: str, origin: str | None) -> Iterator[BinaryIO]:
                     shutil.copyfileobj(file, spool)
             spool.flush()
         except OSError as error:
-            why = error.strerror or type(error).__name__
-            raise ConfigurationError(f"the lines cannot be read: {why}") from None
+            cause = error.strerror or type(error).__name__
+            raise ConfigurationError(f"cannot read the lines: {cause}") from None
         yield spool
 
 
 def _write_accounts(url: str, spool: BinaryIO) -> None:
-    from authapi.storage.foreign import fastapi_users
+    from authapi.storage.import_sources import fastapi_users
 
-    if url == "-":  # for who does not want a password among the arguments
+    if url == "-":  # a URL in the arguments would expose its password to other processes
         url = sys.stdin.readline().strip()
     spool.writelines(
         json.dumps(account, default=str).encode() + b"\n" for account in fastapi_users(url)

@@ -1,4 +1,4 @@
-"""`authapi passwords`: what a hash costs on this machine."""
+"""`authapi passwords`: measures password hashing on this machine."""
 
 import time
 from collections.abc import Iterator
@@ -6,71 +6,75 @@ from typing import Annotated
 
 import typer
 
-from authapi.cli.running import JSONOption, print_one
+from authapi.cli.terminal import JSONOption, print_one
 from authapi.crypto.passwords import Cost, PasswordHasher
 from authapi.errors import ConfigurationError
 
 app = typer.Typer(help="Password hashing.", no_args_is_help=True)
 
-_LEAST = Cost(memory=19456, passes=2, lanes=1)
-_TRIES = 3
+_MINIMUM = Cost(memory=19456, passes=2, lanes=1)
+_ATTEMPTS = 3
 
 
 @app.command()
 def calibrate(
-    milliseconds: Annotated[int, typer.Option(min=5, max=5000, help="Time for one hash.")] = 100,
-    memory: Annotated[int, typer.Option(min=19456, max=1 << 20, help="Most KiB for one hash.")] = (
-        262144
-    ),
+    milliseconds: Annotated[
+        int, typer.Option(min=5, max=5000, help="Target time for one hash.")
+    ] = 100,
+    memory: Annotated[
+        int, typer.Option(min=19456, max=1 << 20, help="Largest memory for one hash, in KiB.")
+    ] = (262144),
     as_json: JSONOption = False,
 ) -> None:
-    """Propose argon2id parameters that take the wanted time, memory first."""
-    wanted, least = milliseconds / 1000, _measure(_LEAST)
-    if least > wanted:
+    """Propose argon2id parameters for the target time, with as much memory as possible."""
+    target, minimum_time = milliseconds / 1000, _measure(_MINIMUM)
+    if minimum_time > target:
         raise ConfigurationError(
-            f"the least that is accepted takes {least * 1000:.0f} ms here: nothing below it is safe"
+            f"the minimum parameters take {minimum_time * 1000:.0f} ms here, and less is not safe"
         )
-    candidates = [_LEAST, *_candidates(memory)]
-    # Where the answer should be; it is measured from there on, down or up.
-    affordable = _work(_LEAST) * wanted / least
-    at = sum(_work(candidate) <= affordable for candidate in candidates) - 1
-    took = _measure(candidates[at]) if at else least
-    while took > wanted:
-        at -= 1
-        took = _measure(candidates[at]) if at else least
-    while at + 1 < len(candidates) and (more := _measure(candidates[at + 1])) <= wanted:
-        at, took = at + 1, more
-    best = candidates[at]
+    candidates = [_MINIMUM, *_candidates(memory)]
+    # Start with the candidate of the estimated time, then measure down or up from there.
+    affordable_work = _work(_MINIMUM) * target / minimum_time
+    index = sum(_work(candidate) <= affordable_work for candidate in candidates) - 1
+    duration = _measure(candidates[index]) if index else minimum_time
+    while duration > target:
+        index -= 1
+        duration = _measure(candidates[index]) if index else minimum_time
+    while (
+        index + 1 < len(candidates) and (next_duration := _measure(candidates[index + 1])) <= target
+    ):
+        index, duration = index + 1, next_duration
+    best = candidates[index]
     row: dict[str, object] = {
         "AUTHAPI_ARGON2_MEMORY": best.memory,
         "AUTHAPI_ARGON2_PASSES": best.passes,
         "AUTHAPI_ARGON2_LANES": best.lanes,
-        "milliseconds": round(took * 1000, 1),
+        "milliseconds": round(duration * 1000, 1),
     }
     print_one(row, as_json=as_json)
 
 
-def _candidates(most: int) -> Iterator[Cost]:
-    # Memory is what makes guessing on graphics cards dear; passes only when there is no more of it.
-    memory = _LEAST.memory
-    while memory * 5 // 4 <= most:
+def _candidates(max_memory: int) -> Iterator[Cost]:
+    # Memory makes guessing on GPUs expensive, so passes grow only when memory is at its maximum.
+    memory = _MINIMUM.memory
+    while memory * 5 // 4 <= max_memory:
         memory = memory * 5 // 4
-        yield Cost(memory, _LEAST.passes, _LEAST.lanes)
-    for passes in range(_LEAST.passes + 1, 65):
-        yield Cost(memory, passes, _LEAST.lanes)
+        yield Cost(memory, _MINIMUM.passes, _MINIMUM.lanes)
+    for passes in range(_MINIMUM.passes + 1, 65):
+        yield Cost(memory, passes, _MINIMUM.lanes)
 
 
 def _work(cost: Cost) -> int:
-    """What the time of a hash is nearly in proportion to."""
+    """Returns a value that is roughly proportional to the time of a hash."""
     return cost.memory * cost.passes
 
 
 def _measure(cost: Cost) -> float:
-    """Seconds that one hash takes; the least of a few, for the machine does other work too."""
+    """Returns the seconds for one hash: the fastest of several, to exclude other load."""
     hasher = PasswordHasher(cost)
     times = []
-    for _ in range(_TRIES):
-        began = time.perf_counter()
+    for _ in range(_ATTEMPTS):
+        started_at = time.perf_counter()
         hasher.hash("correct horse battery staple")
-        times.append(time.perf_counter() - began)
+        times.append(time.perf_counter() - started_at)
     return min(times)

@@ -1,53 +1,47 @@
-"""`authapi sessions`: logins and tokens that are alive."""
+"""`authapi sessions`: lists and ends logins and personal access tokens."""
 
 from functools import partial
 from typing import Annotated
 
 import typer
 
-from authapi.cli.confirming import YesOption, confirm, counted
-from authapi.cli.running import (
-    JSONOption,
-    UserArgument,
-    find_user,
-    parse_id,
-    print_rows,
-    printable,
-    with_services,
-)
+from authapi.cli.services import UserArgument, find_user, parse_id, run_with_services
+from authapi.cli.terminal import JSONOption, YesOption, confirm, pluralize, print_rows, printable
 from authapi.errors import ConfigurationError
 from authapi.identity import Session
 from authapi.services import Services
 from authapi.services.scopes import effective_scopes
 
-app = typer.Typer(help="Logins and tokens that are alive.", no_args_is_help=True)
+app = typer.Typer(help="List and end logins and personal access tokens.", no_args_is_help=True)
 
 
 @app.command("list")
 def list_sessions(user: UserArgument, as_json: JSONOption = False) -> None:
-    """List the logins and personal access tokens of a user, the newest first."""
+    """List the active logins and personal access tokens of a user, newest first."""
 
     async def work(services: Services) -> list[dict[str, object]]:
         owner = await find_user(services, user)
-        logins = await services.sessions.list_of(owner.id)
-        found = [*logins, *await services.tokens.list_of(owner.id)]
+        logins = await services.sessions.list_for_user(owner.id)
+        sessions = [*logins, *await services.personal_tokens.list_of(owner.id)]
         settings = services.settings
-        return [_row(it, effective_scopes(it.scopes, owner, settings)) for it in found]
+        return [
+            _row(session, effective_scopes(session.scopes, owner, settings)) for session in sessions
+        ]
 
-    print_rows(with_services(work), as_json=as_json)
+    print_rows(run_with_services(work), as_json=as_json)
 
 
 @app.command()
 def end(
-    session: Annotated[str | None, typer.Argument(help="The id of one session or token.")] = None,
-    user: Annotated[str | None, typer.Option(help="End everything of this user.")] = None,
+    session: Annotated[str | None, typer.Argument(help="Id of a session or token.")] = None,
+    user: Annotated[str | None, typer.Option(help="End all of this user.")] = None,
     yes: YesOption = False,
 ) -> None:
-    """End one session or token, or everything of a user. Asks before it ends everything."""
+    """End one session or token, or all of a user. Ending all asks for confirmation."""
     if (session is None) == (user is None):
-        raise ConfigurationError("name one session, or --user")
+        raise ConfigurationError("give either a session or --user")
     if user is not None and not yes:
-        confirm(f"This ends {with_services(partial(held_by, text=user))}")
+        confirm(f"This ends {run_with_services(partial(describe_sessions, text=user))}")
 
     async def work(services: Services) -> int:
         if user is not None:
@@ -55,22 +49,22 @@ def end(
             return await services.administration.end_sessions(owner.id)
         return await services.sessions.end(parse_id(session or ""))
 
-    print(f"Ended: {with_services(work)}")
+    print(f"Ended: {run_with_services(work)}")
 
 
 @app.command()
 def prune() -> None:
-    """Remove the rows of sessions that ended an hour ago or longer."""
-    print(f"Removed: {with_services(lambda services: services.sessions.prune())}")
+    """Delete sessions that ended at least one hour ago from the database."""
+    print(f"Removed: {run_with_services(lambda services: services.sessions.prune())}")
 
 
-async def held_by(services: Services, text: str) -> str:
-    """How many logins and personal access tokens a user has, in words."""
+async def describe_sessions(services: Services, text: str) -> str:
+    """Describes how many sessions and personal access tokens a user has, for a question."""
     owner = await find_user(services, text)
-    logins = await services.sessions.list_of(owner.id)
-    tokens = await services.tokens.list_of(owner.id)
-    words = counted(len(logins), "session"), counted(len(tokens), "personal access token")
-    return f"{' and '.join(words)} of {printable(owner.email)}"
+    logins = await services.sessions.list_for_user(owner.id)
+    tokens = await services.personal_tokens.list_of(owner.id)
+    counts = pluralize(len(logins), "session"), pluralize(len(tokens), "personal access token")
+    return f"{' and '.join(counts)} of {printable(owner.email)}"
 
 
 def _row(session: Session, scopes: frozenset[str]) -> dict[str, object]:

@@ -1,59 +1,57 @@
-"""`authapi tokens`: personal access tokens."""
+"""`authapi tokens`: creates personal access tokens."""
 
 from datetime import timedelta
 from typing import Annotated
 
 import typer
 
-from authapi.cli.running import (
-    JSONOption,
-    UserArgument,
-    find_user,
-    parse_name,
-    print_one,
-    with_services,
-)
+from authapi.cli.services import UserArgument, find_user, parse_name, run_with_services
+from authapi.cli.terminal import JSONOption, print_one
 from authapi.clock import now
 from authapi.identity import Identity, Session
 from authapi.services import Services
-from authapi.services.scopes import existing_scopes, scopes_of_login
+from authapi.services.scopes import login_scopes, supported_scopes
 from authapi.settings.durations import parse_duration
 
-app = typer.Typer(help="Personal access tokens.", no_args_is_help=True)
+app = typer.Typer(help="Create personal access tokens.", no_args_is_help=True)
 
-_SHORTEST, _LONGEST = timedelta(seconds=1), timedelta(seconds=10**10)
+_MIN_LIFETIME, _MAX_LIFETIME = timedelta(seconds=1), timedelta(seconds=10**10)
 
 
-def _lifetime(text: str) -> timedelta:
+def _parse_lifetime(text: str) -> timedelta:
     try:
-        found = parse_duration(text)
+        lifetime = parse_duration(text)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
-    if not _SHORTEST <= found <= _LONGEST:
-        raise typer.BadParameter("must be at least a second, and at most 10000000000 seconds")
-    return found
+    if not _MIN_LIFETIME <= lifetime <= _MAX_LIFETIME:
+        raise typer.BadParameter("must be from 1 to 10000000000 seconds")
+    return lifetime
 
 
 @app.command()
 def create(
     user: UserArgument,
-    name: Annotated[str, typer.Option(help="What the token is for.")],
-    scope: Annotated[list[str] | None, typer.Option(help="Repeatable; without, all.")] = None,
+    name: Annotated[str, typer.Option(help="Name of the token.")],
+    scope: Annotated[
+        list[str] | None, typer.Option(help="Scope; repeatable. Default: all.")
+    ] = None,
     expires_in: Annotated[
         timedelta | None,
-        typer.Option(parser=_lifetime, metavar="TIME", help="Seconds, or like 90s, 1h, 14d."),
+        typer.Option(
+            parser=_parse_lifetime, metavar="TIME", help="Lifetime: seconds, or like 90s, 1h, 14d."
+        ),
     ] = None,
     as_json: JSONOption = False,
 ) -> None:
-    """Make a personal access token for a user. Its secret is printed this once."""
-    checked = parse_name(name, longest=100)
+    """Create a personal access token for a user. Its secret is printed only once."""
+    token_name = parse_name(name, max_length=100)
 
     async def work(services: Services) -> tuple[Session, str]:
         holder = await find_user(services, user)
-        # An operator may give whatever there is, and by default what a login of theirs holds.
-        scopes = scopes_of_login(holder, services.settings)
+        # By default the scopes of a login of the user. An operator may grant every existing scope.
+        scopes = login_scopes(holder, services.settings)
         if scope:
-            scopes = frozenset(existing_scopes(services.settings))
+            scopes = frozenset(supported_scopes(services.settings))
         owner = Identity(
             user=holder,
             strategy="cli",
@@ -63,14 +61,14 @@ def create(
             amr=(),
             expires_at=None,
         )
-        return await services.tokens.create(
+        return await services.personal_tokens.create(
             owner,
-            name=checked,
+            name=token_name,
             scopes=scope,
             lifetime=expires_in,
         )
 
-    token, secret = with_services(work)
+    token, secret = run_with_services(work)
     row: dict[str, object] = {
         "id": token.id,
         "name": token.name,

@@ -1,4 +1,4 @@
-"""`authapi users`: accounts."""
+"""`authapi users`: manages accounts."""
 
 import getpass
 import sys
@@ -9,204 +9,200 @@ from typing import Annotated
 import typer
 
 from authapi.cli.accounts.importing import import_users
-from authapi.cli.accounts.sessions import held_by
-from authapi.cli.confirming import YesOption, confirm
-from authapi.cli.running import (
-    JSONOption,
-    UserArgument,
-    find_user,
-    parse_name,
-    print_one,
-    print_rows,
-    with_services,
-)
+from authapi.cli.accounts.sessions import describe_sessions
+from authapi.cli.services import UserArgument, find_user, parse_name, run_with_services
+from authapi.cli.terminal import JSONOption, YesOption, confirm, print_one, print_rows
 from authapi.errors import ConfigurationError, EmailTaken
 from authapi.identity import User
 from authapi.services import Services
-from authapi.services.accounts.administration import Changes
-from authapi.services.accounts.cursors import cursor_behind
-from authapi.services.addresses import email_prefix, parse_email
+from authapi.services.accounts.administration import AccountChanges
+from authapi.services.accounts.cursors import encode_cursor
+from authapi.services.email_address import canonical_prefix, parse_email
 from authapi.storage.tables.users import UserFilter, UserOrder
 
-app = typer.Typer(help="Accounts.", no_args_is_help=True)
+app = typer.Typer(help="Manage accounts.", no_args_is_help=True)
 app.command("import")(import_users)
 
 
 @app.command()
 def create(
     email: Annotated[str, typer.Argument(help="E-mail address.")],
-    name: Annotated[str | None, typer.Option(help="What to call them.")] = None,
-    superuser: Annotated[bool, typer.Option("--superuser", help="May do everything.")] = False,
+    name: Annotated[str | None, typer.Option(help="Display name.")] = None,
+    superuser: Annotated[bool, typer.Option("--superuser", help="Create a superuser.")] = False,
     as_json: JSONOption = False,
 ) -> None:
-    """Make an account. The password is asked, or read from standard input; never an argument."""
-    checked = None if name is None else parse_name(name, longest=200)
+    """Create an account. The password is prompted for, or read from standard input."""
+    display_name = None if name is None else parse_name(name, max_length=200)
     password = _read_password()
 
     async def work(services: Services) -> User:
         address = parse_email(email, loc=("email",))
         try:
             return await services.accounts.create(
-                address, password, name=checked, is_superuser=superuser
+                address, password, name=display_name, is_superuser=superuser
             )
         except EmailTaken:
-            raise ConfigurationError(f"there is a user {email} already") from None
+            raise ConfigurationError(f"the e-mail address {email} is in use") from None
 
-    print_one(_row(with_services(work)), as_json=as_json)
+    print_one(_row(run_with_services(work)), as_json=as_json)
 
 
 @app.command("list")
 def list_users(
-    email: Annotated[str | None, typer.Option(help="What the address begins with.")] = None,
+    email: Annotated[str | None, typer.Option(help="Prefix of the e-mail address.")] = None,
     active: Annotated[bool | None, typer.Option("--active/--inactive")] = None,
     confirmed: Annotated[bool | None, typer.Option("--confirmed/--unconfirmed")] = None,
     superuser: Annotated[bool | None, typer.Option("--superuser/--no-superuser")] = None,
-    role: Annotated[str | None, typer.Option(help="Who has this role.")] = None,
-    sort: Annotated[UserOrder, typer.Option(help="A minus is the other direction.")] = (
+    role: Annotated[str | None, typer.Option(help="Role of the account.")] = None,
+    sort: Annotated[UserOrder, typer.Option(help="Order; a minus reverses it.")] = (
         UserOrder.OLDEST
     ),
     after: Annotated[
-        str | None, typer.Option(metavar="USER", help="Begin behind this address or id.")
+        str | None, typer.Option(metavar="USER", help="Start after this user.")
     ] = None,
     limit: Annotated[int, typer.Option(min=1, max=10_000)] = 100,
     as_json: JSONOption = False,
 ) -> None:
-    """List accounts, the oldest first. Filters are met all together."""
-    prefix = None if email is None else email_prefix(parse_name(email, longest=254))
-    wanted = UserFilter(prefix, active, confirmed, superuser, role)
+    """List accounts, oldest first. Filters are combined with AND."""
+    prefix = None if email is None else canonical_prefix(parse_name(email, max_length=254))
+    filters = UserFilter(prefix, active, confirmed, superuser, role)
 
     async def work(services: Services) -> Sequence[User]:
-        behind = None
+        cursor = None
         if after is not None:
-            behind = cursor_behind(await find_user(services, after), sort)
-        page = await services.administration.page(wanted, order=sort, after=behind, limit=limit)
+            cursor = encode_cursor(await find_user(services, after), sort)
+        page = await services.administration.page(filters, order=sort, after=cursor, limit=limit)
         return page.items
 
-    print_rows([_row(user) for user in with_services(work)], as_json=as_json)
+    print_rows([_row(user) for user in run_with_services(work)], as_json=as_json)
 
 
 @app.command()
 def invite(
     email: Annotated[str, typer.Argument(help="E-mail address.")],
-    name: Annotated[str | None, typer.Option(help="What to call them.")] = None,
+    name: Annotated[str | None, typer.Option(help="Display name.")] = None,
     role: Annotated[list[str] | None, typer.Option(help="Repeatable.")] = None,
     as_json: JSONOption = False,
 ) -> None:
-    """Make an account without a password, and invite its owner by mail to choose one.
+    """Create an account without a password, and invite its owner by mail to set one.
 
-    The mail is sent by the running service.
+    The running service sends the mail.
     """
-    checked = None if name is None else parse_name(name, longest=200)
+    display_name = None if name is None else parse_name(name, max_length=200)
 
     async def work(services: Services) -> User:
         address = parse_email(email, loc=("email",))
         try:
-            return await services.administration.invite(address, name=checked, roles=role or ())
+            return await services.administration.invite(
+                address, name=display_name, roles=role or ()
+            )
         except EmailTaken:
-            raise ConfigurationError(f"there is a user {email} already") from None
+            raise ConfigurationError(f"the e-mail address {email} is in use") from None
 
-    print_one(_row(with_services(work)), as_json=as_json)
+    print_one(_row(run_with_services(work)), as_json=as_json)
 
 
 @app.command()
 def invite_again(user: UserArgument, as_json: JSONOption = False) -> None:
-    """Send another invitation to who has not accepted the first; that one ends."""
+    """Send another invitation to a user who has not accepted one. The earlier one expires."""
 
     async def work(services: Services) -> User:
-        found = await find_user(services, user)
-        return await services.administration.invite_again(found.id)
+        target = await find_user(services, user)
+        return await services.administration.resend_invitation(target.id)
 
-    print_one(_row(with_services(work)), as_json=as_json)
+    print_one(_row(run_with_services(work)), as_json=as_json)
 
 
 @app.command()
 def roles(
     user: UserArgument,
-    role: Annotated[list[str] | None, typer.Argument(help="Names; none takes all away.")] = None,
+    role: Annotated[
+        list[str] | None, typer.Argument(help="Role names; without any, all are removed.")
+    ] = None,
     as_json: JSONOption = False,
 ) -> None:
-    """Give an account these roles, and no others. They count at its next request."""
-    changes = Changes(roles=frozenset(role or ()))
+    """Replace the roles of an account. They apply from its next request on."""
+    changes = AccountChanges(roles=frozenset(role or ()))
     print_one(_row(_change(user, changes)), as_json=as_json)
 
 
 @app.command()
 def superuser(
     user: UserArgument,
-    off: Annotated[bool, typer.Option("--off", help="Not any more.")] = False,
+    off: Annotated[bool, typer.Option("--off", help="Revoke superuser.")] = False,
     as_json: JSONOption = False,
 ) -> None:
-    """Make an account a superuser's. The last one that is active stays one."""
-    print_one(_row(_change(user, Changes(is_superuser=not off))), as_json=as_json)
+    """Grant superuser. The last active superuser cannot be demoted."""
+    print_one(_row(_change(user, AccountChanges(is_superuser=not off))), as_json=as_json)
 
 
 @app.command()
 def delete(user: UserArgument, yes: YesOption = False) -> None:
-    """Remove an account and everything that belongs to it. Its id is never used again."""
+    """Delete an account and all its data. Its id is never reused."""
     if not yes:
-        held = with_services(partial(held_by, text=user))
-        confirm(f"This removes the account with {held}, and cannot be undone")
+        sessions = run_with_services(partial(describe_sessions, text=user))
+        confirm(f"This deletes the account with {sessions} permanently")
 
     async def work(services: Services) -> None:
         await services.administration.delete((await find_user(services, user)).id)
 
-    with_services(work)
+    run_with_services(work)
     print("Deleted.")
 
 
 @app.command()
 def show(user: UserArgument, as_json: JSONOption = False) -> None:
     """Show one account."""
-    print_one(_row(with_services(lambda services: find_user(services, user))), as_json=as_json)
+    print_one(_row(run_with_services(lambda services: find_user(services, user))), as_json=as_json)
 
 
 @app.command()
 def deactivate(user: UserArgument, as_json: JSONOption = False) -> None:
-    """Deactivate an account: all its sessions and tokens end now."""
-    print_one(_row(_change(user, Changes(is_active=False))), as_json=as_json)
+    """Deactivate an account. All its sessions and tokens end now."""
+    print_one(_row(_change(user, AccountChanges(is_active=False))), as_json=as_json)
 
 
 @app.command()
 def activate(user: UserArgument, as_json: JSONOption = False) -> None:
-    """Activate an account again. Its old sessions stay dead."""
-    print_one(_row(_change(user, Changes(is_active=True))), as_json=as_json)
+    """Reactivate an account. Its old sessions stay ended."""
+    print_one(_row(_change(user, AccountChanges(is_active=True))), as_json=as_json)
 
 
 @app.command("set-password")
 def set_password(user: UserArgument) -> None:
-    """Give an account another password: all its sessions and tokens end now."""
+    """Set the password of an account. All its sessions and tokens end now."""
     password = _read_password()
 
     async def work(services: Services) -> None:
-        found = await find_user(services, user)
-        await services.accounts.set_password(found.id, password)
+        target = await find_user(services, user)
+        await services.accounts.set_password(target.id, password)
 
-    with_services(work)
-    print("The password is set; all sessions and tokens have ended.")
+    run_with_services(work)
+    print("Password set. All sessions and tokens have ended.")
 
 
-def _change(text: str, changes: Changes) -> User:
+def _change(text: str, changes: AccountChanges) -> User:
     async def work(services: Services) -> User:
-        found = await find_user(services, text)
-        return await services.administration.change(found.id, changes)
+        target = await find_user(services, text)
+        return await services.administration.change(target.id, changes)
 
-    return with_services(work)
+    return run_with_services(work)
 
 
 def _read_password() -> str:
-    # Arguments are seen by every process of the machine and kept in the shell's history.
+    # Arguments are visible to other processes and kept in the history of the shell.
     if not sys.stdin.isatty():
         try:
-            # As UTF-8 whatever the locale says, for that is what the API reads.
+            # UTF-8 regardless of the locale, as in the API.
             line = sys.stdin.buffer.readline().rstrip(b"\r\n").decode("utf-8")
         except UnicodeDecodeError:
             raise ConfigurationError("the password is not UTF-8") from None
         if "\0" in line:
-            raise ConfigurationError("the password holds a NUL, which the API does not take")
+            raise ConfigurationError("the password must not contain a NUL")
         return line
     password = getpass.getpass("Password: ")
     if getpass.getpass("Again: ") != password:
-        raise ConfigurationError("the two passwords differ")
+        raise ConfigurationError("the passwords do not match")
     return password
 
 

@@ -1,11 +1,11 @@
-"""Accounts: registered, proved by password, changed and removed."""
+"""Accounts: authentication, passwords, profile, lookup and deletion."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from uuid import UUID
 
 from authapi.clock import now
-from authapi.crypto.password_text import opaque_string
+from authapi.crypto.password_normalization import opaque_string
 from authapi.crypto.passwords import PasswordHash
 from authapi.crypto.secrets import SecretHash
 from authapi.errors import (
@@ -27,47 +27,51 @@ from authapi.identity import (
     current_client,
     on_behalf_of,
 )
-from authapi.services.accounts import standing
-from authapi.services.accounts.changes import (
-    MOMENT,
+from authapi.services.accounts import administration
+from authapi.services.accounts.authentication import PasswordConfirmation, known_network
+from authapi.services.accounts.users import (
+    TIME_RESOLUTION,
     add_user,
-    after,
     check_locale,
-    locked,
+    lock_user,
     new_user,
+    next_update_time,
 )
-from authapi.services.accounts.proof import PasswordProof, at_home
-from authapi.services.addresses import EmailAddress, parse_email
-from authapi.services.alive import require_alive
 from authapi.services.audit import Audit
-from authapi.services.mail import Mail, Occasion
+from authapi.services.email_address import EmailAddress, parse_email
+from authapi.services.mail import Mail, MailKind
 from authapi.services.passwords import Passwords
-from authapi.services.sessions import Login
-from authapi.services.throttle import Throttle
+from authapi.services.rate_limits import RateLimits
+from authapi.services.sessions.login import Login
+from authapi.services.sessions.revalidation import require_live_session
 from authapi.settings import Settings
 from authapi.storage import Database
-from authapi.storage.conflicts import retried
+from authapi.storage.conflicts import retry_on_conflict
 
 _log = logging.getLogger(__name__)
 
 
 class Accounts:
-    """Accounts, and the proof that a caller owns one."""
+    """Authenticates users by password, and creates, changes and deletes accounts.
+
+    Each call raises StorageUnavailable if the database does not answer. A call that hashes or
+    verifies a password also raises Overloaded if too many hashes are waiting.
+    """
 
     def __init__(
         self,
         database: Database,
         passwords: Passwords,
-        proof: PasswordProof,
-        throttle: Throttle,
+        password_confirmation: PasswordConfirmation,
+        rate_limits: RateLimits,
         audit: Audit,
         mail: Mail,
         settings: Settings,
     ) -> None:
         self._database = database
         self._passwords = passwords
-        self._proof = proof
-        self._throttle = throttle
+        self._password_confirmation = password_confirmation
+        self._rate_limits = rate_limits
         self._audit = audit
         self._mail = mail
         self._settings = settings
@@ -80,72 +84,79 @@ class Accounts:
         name: str | None = None,
         is_superuser: bool = False,
     ) -> User:
-        """A new account, made by an operator. Without a password nobody can log in to it.
+        """Creates an account for an operator. An account without a password cannot log in.
 
-        Raises InvalidInput for a password that may not be chosen, EmailTaken.
+        Raises InvalidInput if the password policy rejects `password`, EmailTaken.
         """
-        stored = None
+        hashed = None
         if password is not None:
-            await self._passwords.check_new(password, email=email.canonical)
-            stored = await self._passwords.hash(password)
+            await self._passwords.check_policy(password, email=email.canonical)
+            hashed = await self._passwords.hash(password)
         user = new_user(email, name=name, is_superuser=is_superuser)
         async with self._database.transaction() as store:
-            await store.users.wait_for_addresses(email.canonical)
-            await add_user(store, user, email, stored)
+            await store.users.lock_addresses(email.canonical)
+            await add_user(store, user, email, hashed)
             await self._audit.record(store, EventType.ACCOUNT_REGISTERED, user_id=user.id)
         return user
 
-    async def prove(
+    async def authenticate(
         self, email: EmailAddress, password: str, *, strategy: str | None = None
     ) -> Login:
-        """A login, if the password belongs to the address; else InvalidCredentials.
+        """Authenticates a user by address and password.
 
-        An unknown address, an account without password, a deactivated one and, where registration
-        asks for that, one that is not confirmed cost the same work and give the same error. No
-        connection is held while the password is hashed. Raises TooManyAttempts, before any of that,
-        where guessing is suspected. `strategy` is what the login is for, and goes into the event of
-        a refusal.
+        An unknown address, an account without a password, a deactivated account and, with
+        `registration=confirm`, an unconfirmed address cost the same work as a wrong password and
+        raise the same error. No database connection is held while the password is hashed.
+        `strategy` is the name of the strategy that the login is for; a refusal is recorded with it.
+
+        Raises InvalidCredentials; TooManyAttempts, before the password is verified, if the client
+        or the account is over a rate limit.
         """
         client = current_client()
-        home = at_home(self._database, email.canonical, client)
+        is_known = known_network(self._database, email.canonical, client)
         async with (
-            self._audit.throttling(email.canonical),
-            self._throttle.attempt(email.canonical, client, at_home=home),
+            self._audit.recording_throttled(email.canonical),
+            self._rate_limits.login_attempt(email.canonical, client, known_network=is_known),
         ):
-            return await self._prove(email, password, strategy)
+            return await self._authenticate(email, password, strategy)
 
-    async def _prove(self, email: EmailAddress, password: str, strategy: str | None) -> Login:
+    async def _authenticate(
+        self, email: EmailAddress, password: str, strategy: str | None
+    ) -> Login:
         async with self._database.read() as store:
-            found = await store.users.find_credentials_by_email(email.canonical)
-        user, stored = found or (None, None)
+            row = await store.users.find_credentials_by_email(email.canonical)
+        user, stored = row or (None, None)
         try:
             await self._passwords.verify(password, stored)
         except PasswordMismatch:
             stored = None
         if user is None or stored is None or not self._may_log_in(user):
-            await self._audit.record_alone(
+            await self._audit.record_separately(
                 EventType.LOGIN_REFUSED, user_id=user.id if user else None, strategy=strategy
             )
             raise InvalidCredentials
-        proved = await self._strengthen(user, password, stored)
-        return Login(user=user, proved=proved, auth_time=now())
+        verified_hash = await self._rehash(user, password, stored)
+        return Login(user=user, verified_hash=verified_hash, auth_time=now())
 
     def _may_log_in(self, user: User) -> bool:
-        confirmed = user.email_confirmed_at is not None
-        return user.is_active and (confirmed or self._settings.registration != "confirm")
+        is_confirmed = user.email_confirmed_at is not None
+        return user.is_active and (is_confirmed or self._settings.registration != "confirm")
 
     async def change_password(
-        self, identity: Identity, *, current: str, new: str, renewed: SecretHash | None
+        self, identity: Identity, *, current: str, new: str, new_secret_hash: SecretHash | None
     ) -> None:
-        """Change the caller's password, and end everything of theirs but the session in use.
+        """Changes the password of the caller, and ends all sessions but the one of the caller.
 
-        `renewed` is another secret for that session, so that whoever had copied the old one is out;
-        with it, the session counts as freshly logged in. Raises InvalidInput for a new password
-        that may not be chosen, WrongPassword, InvalidCredential if that session has ended.
+        `new_secret_hash` replaces the secret of that session: an attacker who has copied the old
+        secret is logged out, and the session counts as freshly logged in. Refresh tokens end.
+
+        Raises InvalidInput if the password policy rejects `new` or it equals `current`,
+        WrongPassword, TooManyAttempts, NotFound if the account is deleted, InvalidCredential if
+        the session of the caller has ended.
         """
         account = parse_email(identity.user.email).canonical
-        await self._passwords.check_new(new, field="new_password", email=account)
-        stored = await self._proof.require(
+        await self._passwords.check_policy(new, field="new_password", email=account)
+        verified_hash = await self._password_confirmation.confirm_password(
             identity.user,
             current,
             caller=identity,
@@ -154,24 +165,26 @@ class Accounts:
         if opaque_string(new) == opaque_string(current):
             message = "must differ from the current password"
             raise InvalidInput(InputError(("body", "new_password"), "password_unchanged", message))
-        replacement = await self._passwords.hash(new)
+        hashed = await self._passwords.hash(new)
         async with self._database.transaction() as store:
-            user, latest = await locked(store, identity.user.id)
-            if latest != stored:
-                # Somebody changed it while we were hashing: what was proved is no longer true.
-                raise WrongPassword
-            session = await require_alive(store, identity)
-            await store.users.set_password(user.id, replacement, at=after(user))
+            user, current_hash = await lock_user(store, identity.user.id)
+            if current_hash != verified_hash:
+                raise WrongPassword  # the password was changed during the verification
+            session = await require_live_session(store, identity)
+            await store.users.set_password(user.id, hashed, at=next_update_time(user))
             keep = () if identity.session_id is None else (identity.session_id,)
             await store.sessions.end_all(user.id, keep=keep)
-            await store.refresh_families.end_of(user.id)
+            await store.refresh_families.delete_for_user(user.id)
             if session is not None and session.kind is SessionKind.JWT:
-                # Nothing can renew it any more: it ends with the access token in hand.
-                await store.sessions.end_at(session.id, now() + self._settings.jwt_lifetime)
-            if renewed is not None and identity.session_id is not None:
-                # Later than before in any case: it tells the two secrets apart (`require_alive`).
-                at = max(now(), identity.auth_time + MOMENT)
-                await store.sessions.replace_secret(identity.session_id, renewed, auth_time=at)
+                # Without a refresh token, the session cannot outlive its current access token.
+                await store.sessions.limit_expiry(session.id, now() + self._settings.jwt_lifetime)
+            if new_secret_hash is not None and identity.session_id is not None:
+                # Strictly later than before: `require_live_session` tells holders of the old
+                # secret from those of the new one by this time.
+                at = max(now(), identity.auth_time + TIME_RESOLUTION)
+                await store.sessions.replace_secret(
+                    identity.session_id, new_secret_hash, auth_time=at
+                )
             await self._audit.record(
                 store,
                 EventType.PASSWORD_CHANGED,
@@ -179,28 +192,32 @@ class Accounts:
                 session_id=identity.session_id,
                 strategy=identity.strategy,
             )
-            await self._mail.queue(store, Occasion.PASSWORD_CHANGED, user)
+            await self._mail.queue(store, MailKind.PASSWORD_CHANGED, user)
 
     async def reauthenticate(
-        self, identity: Identity, password: str, *, renewed: SecretHash | None
+        self, identity: Identity, password: str, *, new_secret_hash: SecretHash | None
     ) -> None:
-        """Let the session of the caller count as freshly logged in.
+        """Verifies the password of the caller; their session then counts as freshly logged in.
 
-        `renewed` is another secret for it, as in `change_password`. Raises WrongPassword,
-        TooManyAttempts, InvalidCredential if the session has ended.
+        `new_secret_hash` replaces the secret of the session, as in `change_password`.
+
+        Raises WrongPassword, TooManyAttempts, NotFound if the account is deleted,
+        InvalidCredential if the session of the caller has ended.
         """
-        stored = await self._proof.require(identity.user, password, caller=identity)
+        verified_hash = await self._password_confirmation.confirm_password(
+            identity.user, password, caller=identity
+        )
         async with self._database.transaction() as store:
-            user, latest = await locked(store, identity.user.id)
-            if latest != stored:
+            user, current_hash = await lock_user(store, identity.user.id)
+            if current_hash != verified_hash:
                 raise WrongPassword
-            session = await require_alive(store, identity)
+            session = await require_live_session(store, identity)
             if session is not None:
-                at = max(now(), identity.auth_time + MOMENT)
-                if renewed is None:
-                    await store.sessions.prove_again(session.id, auth_time=at)
+                at = max(now(), identity.auth_time + TIME_RESOLUTION)
+                if new_secret_hash is None:
+                    await store.sessions.set_auth_time(session.id, auth_time=at)
                 else:
-                    await store.sessions.replace_secret(session.id, renewed, auth_time=at)
+                    await store.sessions.replace_secret(session.id, new_secret_hash, auth_time=at)
             await self._audit.record(
                 store,
                 EventType.REAUTHENTICATED,
@@ -210,89 +227,94 @@ class Accounts:
             )
 
     async def set_password(self, user_id: UUID, password: str) -> None:
-        """Give an account a password, by an operator; everything of its sessions ends."""
+        """Sets the password of an account for an operator, and ends all its sessions.
+
+        Raises NotFound, InvalidInput if the password policy rejects `password`.
+        """
         account = parse_email((await self.find(user_id)).email).canonical
-        await self._passwords.check_new(password, email=account)
-        replacement = await self._passwords.hash(password)
+        await self._passwords.check_policy(password, email=account)
+        hashed = await self._passwords.hash(password)
         async with self._database.transaction() as store:
-            user, _ = await locked(store, user_id)
-            await store.users.set_password(user.id, replacement, at=after(user))
+            user, _ = await lock_user(store, user_id)
+            await store.users.set_password(user.id, hashed, at=next_update_time(user))
             await store.sessions.end_all(user.id)
             await self._audit.record(store, EventType.PASSWORD_CHANGED, user_id=user.id)
-            await self._mail.queue(store, Occasion.PASSWORD_CHANGED, user)
+            await self._mail.queue(store, MailKind.PASSWORD_CHANGED, user)
 
-    @retried
+    @retry_on_conflict
     async def edit(
         self,
         user_id: UUID,
         changes: Mapping[str, str | None],
         *,
-        unless: Callable[[User], bool],
+        is_stale: Callable[[User], bool],
         caller: Identity | None = None,
     ) -> User:
-        """Change `name`, `locale` or both, unless `unless` says of the account, as it is now, that
-        it has changed.
+        """Changes the `name` or `locale` of an account, or both; returns the account.
 
-        Raises PreconditionFailed then, NotFound if the account is gone, InvalidInput for a language
-        that the settings do not have, InvalidCredential if the session of `caller`, who asks for
-        it, has ended.
+        `is_stale` gets the current account and returns whether it differs from the version that
+        the client has seen. `caller` is the identity of the request, if it has one.
+
+        Raises PreconditionFailed if `is_stale` returns True, NotFound, InvalidInput if the locale
+        is not one of the settings, InvalidCredential if the session of `caller` has ended.
         """
         locale = changes.get("locale")
         check_locale(locale, self._settings)
         async with self._database.transaction() as store:
-            user, _ = await locked(store, user_id)
+            user, _ = await lock_user(store, user_id)
             if caller is not None:
-                await require_alive(store, caller)
-            if unless(user):
+                await require_live_session(store, caller)
+            if is_stale(user):
                 raise PreconditionFailed
             if "name" in changes and changes["name"] != user.name:
-                await store.users.set_name(user_id, changes["name"], at=after(user))
+                await store.users.set_name(user_id, changes["name"], at=next_update_time(user))
                 await self._audit.record(store, EventType.ACCOUNT_RENAMED, user_id=user_id)
             if "locale" in changes and locale != user.locale:
-                await store.users.set_locale(user_id, locale, at=after(user))
+                await store.users.set_locale(user_id, locale, at=next_update_time(user))
             changed = await store.users.find(user_id)
         if changed is None:
             raise NotFound
         return changed
 
-    @retried
+    @retry_on_conflict
     async def set_active(self, user_id: UUID, active: bool) -> User:
-        """Activate or deactivate an account. Deactivating ends everything of it.
+        """Activates or deactivates an account for an operator.
 
-        Raises LastSuperuser.
+        Deactivation ends all its sessions and tokens. Raises NotFound, LastSuperuser.
         """
         async with self._database.transaction() as store:
-            await standing.superusers_turn(store)
-            user, _ = await locked(store, user_id)
-            await standing.set_active(store, self._audit, user, active)
+            await administration.lock_superusers(store)
+            user, _ = await lock_user(store, user_id)
+            await administration.set_active(store, self._audit, user, active)
             changed = await store.users.find(user_id)
         if changed is None:
             raise NotFound
         return changed
 
-    @retried
+    @retry_on_conflict
     async def delete(self, user_id: UUID, *, caller: Identity | None = None) -> None:
-        """Remove an account and everything that belongs to it. Its id is never used again.
+        """Deletes an account with all that belongs to it, if it exists. Ids are never reused.
 
-        Its events go as well, or lose what tells of a person, as the settings say; that it was
-        removed stays, and if `caller` did that, not where from. Raises InvalidCredential if the
-        session of `caller`, who asks for it, has ended; LastSuperuser.
+        The setting `deleted_events` says whether its events are erased or anonymised. The event of
+        the deletion is kept; if `caller`, the owner, deletes the account, without address and user
+        agent of the client. Raises InvalidCredential if the session of `caller` has ended,
+        LastSuperuser.
         """
         client = current_client()
         if caller is not None:
             client = Client(request_id=client.request_id)
         async with self._database.transaction() as store:
-            await standing.superusers_turn(store)
-            found = await store.users.lock(user_id)
+            await administration.lock_superusers(store)
+            row = await store.users.lock(user_id)
             if caller is not None:
-                await require_alive(store, caller)
-            if found is None:
+                await require_live_session(store, caller)
+            if row is None:
                 return
             with on_behalf_of(lambda: client):
-                await standing.remove(store, self._audit, found[0], self._settings)
+                await administration.delete_account(store, self._audit, row[0], self._settings)
 
     async def find(self, user_id: UUID) -> User:
-        """The account with this id. Raises NotFound."""
+        """Returns the account with this id. Raises NotFound."""
         async with self._database.read() as store:
             user = await store.users.find(user_id)
         if user is None:
@@ -300,7 +322,7 @@ class Accounts:
         return user
 
     async def find_by_email(self, email: EmailAddress) -> User:
-        """The account with this address. Raises NotFound."""
+        """Returns the account with this address. Raises NotFound."""
         async with self._database.read() as store:
             user = await store.users.find_by_email(email.canonical)
         if user is None:
@@ -308,27 +330,30 @@ class Accounts:
         return user
 
     async def page(self, *, after: UUID | None = None, limit: int = 100) -> Sequence[User]:
-        """Up to `limit` accounts, the oldest first, beginning behind the id `after`."""
+        """Returns up to `limit` accounts that follow the id `after`, oldest first."""
         async with self._database.read() as store:
             return await store.users.page(after=after, limit=limit)
 
-    async def _strengthen(self, user: User, password: str, stored: PasswordHash) -> PasswordHash:
-        # A login must not fail because its hash could not be made stronger this time.
-        if not self._passwords.is_outdated(stored):
+    async def _rehash(self, user: User, password: str, stored: PasswordHash) -> PasswordHash:
+        """Replaces `stored` by a hash with the current parameters; returns the hash now stored.
+
+        If the database or the hashing is unavailable, the hash stays and the login succeeds.
+        """
+        if not self._passwords.needs_rehash(stored):
             return stored
         try:
-            stronger = await self._passwords.hash(password)
+            rehashed = await self._passwords.hash(password)
             async with self._database.transaction() as store:
-                if await store.users.replace_hash(user.id, stored, stronger):
-                    return stronger
-                held = await store.users.lock(user.id)
+                if await store.users.replace_hash(user.id, stored, rehashed):
+                    return rehashed
+                row = await store.users.lock(user.id)
         except Unavailable:
-            _log.warning("a password hash was not strengthened this time")
+            _log.warning("password hash not upgraded: service unavailable")
             return stored
-        # Another login has made it stronger meanwhile, or the password was changed.
-        other = None if held is None else held[1]
+        # A concurrent login has replaced the hash, or the password was changed.
+        current_hash = None if row is None else row[1]
         try:
-            await self._passwords.verify(password, other)
+            await self._passwords.verify(password, current_hash)
         except PasswordMismatch:
             raise InvalidCredentials from None
-        return stronger if other is None else other
+        return rehashed if current_hash is None else current_hash

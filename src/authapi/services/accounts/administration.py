@@ -1,9 +1,10 @@
-"""Administration: what superusers, and operators at the command line, do with accounts of others.
+"""Administration of accounts by superusers, and by operators at the command line.
 
-A superuser acts on accounts that are not their own, and is asked for their rank once more inside
-the transaction: two who take it from one another at the same moment cannot both succeed. Whatever
-is done is written down with the name of who did it. Operators have no account, and may do
-everything but take away the last superuser.
+The functions at the end change the status of one account: active, superuser, roles, deleted. Each
+runs in a transaction that has locked the account, and records its event.
+
+At least one active superuser always remains. A transaction that may remove one first takes an
+advisory lock, before it locks any row, and then looks for another superuser.
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -11,10 +12,12 @@ from dataclasses import dataclass, replace
 from typing import TypedDict
 from uuid import UUID
 
+from authapi.clock import now
 from authapi.errors import (
     InputError,
     InvalidCredential,
     InvalidInput,
+    LastSuperuser,
     MailDisabled,
     NotFound,
     NotInvited,
@@ -23,21 +26,22 @@ from authapi.errors import (
     SuperuserRequired,
 )
 from authapi.identity import EventType, Identity, User
-from authapi.services.accounts import standing
-from authapi.services.accounts.changes import add_user, after, locked, new_user
-from authapi.services.accounts.cursors import cursor_behind, position_of
+from authapi.services.accounts.cursors import decode_cursor, encode_cursor
+from authapi.services.accounts.email_tokens import REVOKED_ON_ACCOUNT_CHANGE
 from authapi.services.accounts.invitations import Invitations
-from authapi.services.addresses import EmailAddress
-from authapi.services.alive import require_alive
+from authapi.services.accounts.users import add_user, lock_user, new_user, next_update_time
 from authapi.services.audit import Audit
+from authapi.services.email_address import EmailAddress
+from authapi.services.scopes import INTROSPECT, login_scopes
+from authapi.services.sessions.revalidation import require_live_session
 from authapi.settings import Settings
 from authapi.storage import Database, Store
-from authapi.storage.conflicts import retried
+from authapi.storage.conflicts import retry_on_conflict
 from authapi.storage.tables.users import UserFilter, UserOrder
 
 
-class Changes(TypedDict, total=False):
-    """What to change of an account; what is left out stays."""
+class AccountChanges(TypedDict, total=False):
+    """Changes of an account. Members that are left out keep their values."""
 
     name: str | None
     is_active: bool
@@ -47,18 +51,27 @@ class Changes(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class UserPage:
-    """Some accounts, and where to go on: None on the last page."""
+    """One page of a list of accounts, and the cursor of the next page; None on the last page."""
 
     items: Sequence[User]
     next: str | None
 
 
-def _never(_: User) -> bool:
+def _never_stale(_: User) -> bool:
     return False
 
 
 class Administration:
-    """Accounts, as those who look after them see them. `by` is None for an operator."""
+    """Lists, invites, changes and deletes accounts on behalf of `actor`.
+
+    `actor` is a superuser, or None for an operator at the command line, who has no account. The
+    events name the actor. Each change checks inside its transaction that the actor still is a
+    superuser: of two superusers who demote each other at the same time, one succeeds.
+
+    With an actor, each change raises InvalidCredential if their session has ended, and
+    SuperuserRequired if they are no longer a superuser. Each call raises StorageUnavailable if the
+    database does not answer.
+    """
 
     def __init__(
         self, database: Database, audit: Audit, invitations: Invitations, settings: Settings
@@ -70,159 +83,272 @@ class Administration:
 
     async def page(
         self,
-        wanted: UserFilter,
+        filters: UserFilter,
         *,
         order: UserOrder = UserOrder.OLDEST,
         after: str | None = None,
         limit: int = 50,
     ) -> UserPage:
-        """Up to `limit` accounts, beginning behind the cursor `after`: one statement.
+        """Returns up to `limit` accounts that follow the cursor `after`, with one query.
 
-        Raises InvalidInput for a cursor that is none.
+        Raises InvalidInput if `after` is not a cursor of a list in this order.
         """
-        position = None if after is None else position_of(after, order)
-        if wanted.role in self._settings.default_roles:
-            wanted = replace(wanted, role=None)  # everybody has it
+        position = None if after is None else decode_cursor(after, order)
+        if filters.role in self._settings.default_roles:
+            filters = replace(filters, role=None)  # every user has a default role
         async with self._database.read() as store:
-            found = await store.users.search(wanted, order=order, after=position, limit=limit)
-        is_full = len(found) == limit
-        return UserPage(found, cursor_behind(found[-1], order) if is_full else None)
+            users = await store.users.search(filters, order=order, after=position, limit=limit)
+        is_full = len(users) == limit
+        return UserPage(users, encode_cursor(users[-1], order) if is_full else None)
 
-    @retried
+    @retry_on_conflict
     async def invite(
         self,
         email: EmailAddress,
         *,
         name: str | None = None,
         roles: Collection[str] = (),
-        by: Identity | None = None,
+        actor: Identity | None = None,
     ) -> User:
-        """A new account without a password, and a mail to its owner-to-be, who will choose one.
+        """Creates an account without a password, and mails its owner a link to choose one.
 
-        Raises MailDisabled where none is sent, InvalidInput for a role that there is not,
+        Raises MailDisabled if the settings disable mail, InvalidInput for an unknown role,
         EmailTaken.
         """
         if not self._settings.sends_mail:
             raise MailDisabled
-        user = replace(new_user(email, name=name), roles=self._existing(roles))
+        user = replace(new_user(email, name=name), roles=self._known_roles(roles))
         async with self._database.transaction() as store:
-            await store.users.wait_for_addresses(email.canonical)
-            await self._hold(store, by=by)
+            await store.users.lock_addresses(email.canonical)
+            await self._lock_users(store, actor=actor)
             await add_user(store, user, email, None)
-            await self._invitations.invite(store, user)
+            await self._invitations.send(store, user)
             kind = EventType.ACCOUNT_INVITED
-            await self._audit.record(store, kind, user_id=user.id, actor=by)
+            await self._audit.record(store, kind, user_id=user.id, actor=actor)
         return user
 
-    @retried
-    async def invite_again(self, user_id: UUID, *, by: Identity | None = None) -> User:
-        """Send another invitation, which ends the one before, to who has not accepted it.
+    @retry_on_conflict
+    async def resend_invitation(self, user_id: UUID, *, actor: Identity | None = None) -> User:
+        """Mails another invitation to an account without a password and without confirmed address.
 
-        Whoever else has no password and no confirmed address, after an import for instance, can be
-        invited so too. Raises MailDisabled where no mail is sent, NotInvited, else as `change`.
+        The earlier invitation stops working. An imported account can be invited in this way too.
+
+        Raises MailDisabled if the settings disable mail, NotInvited if the account has a password
+        or a confirmed address or is deactivated, OwnAccount if it is that of `actor`, NotFound.
         """
         if not self._settings.sends_mail:
             raise MailDisabled
         async with self._database.transaction() as store:
-            await self._held(store, user_id, by=by, also_own=False)
-            user, password = await locked(store, user_id)
+            await self._lock_target(store, user_id, actor=actor, allow_own=False)
+            user, password = await lock_user(store, user_id)
             if password is not None or user.email_confirmed_at is not None or not user.is_active:
                 raise NotInvited
-            await self._invitations.invite(store, user)
+            await self._invitations.send(store, user)
             kind = EventType.ACCOUNT_INVITED
-            await self._audit.record(store, kind, user_id=user_id, actor=by)
+            await self._audit.record(store, kind, user_id=user_id, actor=actor)
         return user
 
-    @retried
+    @retry_on_conflict
     async def change(
         self,
         user_id: UUID,
-        changes: Changes,
+        changes: AccountChanges,
         *,
-        by: Identity | None = None,
-        unless: Callable[[User], bool] = _never,
+        actor: Identity | None = None,
+        is_stale: Callable[[User], bool] = _never_stale,
     ) -> User:
-        """All of `changes` at once, unless `unless` says that the account has changed meanwhile.
+        """Applies all of `changes` in one transaction; returns the account.
 
-        Deactivating ends everything of it, on every process. Raises PreconditionFailed then,
-        InvalidInput for a role that there is not, LastSuperuser, OwnAccount for more than one's own
-        name, NotFound, and, of `by`, SuperuserRequired and InvalidCredential.
+        `is_stale` gets the current account and returns whether it differs from the version that
+        the client has seen. Deactivation ends all sessions and tokens of the account.
+
+        Raises PreconditionFailed if `is_stale` returns True, InvalidInput for an unknown role,
+        LastSuperuser if the change would leave no active superuser, OwnAccount if `actor` changes
+        more than the name of their own account, NotFound.
         """
-        roles = self._existing(changes["roles"]) if "roles" in changes else None
+        roles = self._known_roles(changes["roles"]) if "roles" in changes else None
         async with self._database.transaction() as store:
-            await standing.superusers_turn(store)
-            user = await self._held(store, user_id, by=by, also_own=changes.keys() <= {"name"})
-            if unless(user):
+            await lock_superusers(store)
+            allow_own = changes.keys() <= {"name"}
+            user = await self._lock_target(store, user_id, actor=actor, allow_own=allow_own)
+            if is_stale(user):
                 raise PreconditionFailed
             if "name" in changes and changes["name"] != user.name:
-                await store.users.set_name(user_id, changes["name"], at=after(user))
+                await store.users.set_name(user_id, changes["name"], at=next_update_time(user))
                 kind = EventType.ACCOUNT_RENAMED
-                await self._audit.record(store, kind, user_id=user_id, actor=by)
+                await self._audit.record(store, kind, user_id=user_id, actor=actor)
             if roles is not None:
-                await standing.set_roles(store, self._audit, user, roles, actor=by)
+                await set_roles(store, self._audit, user, roles, actor=actor)
             if "is_superuser" in changes:
-                await standing.set_superuser(
+                await set_superuser(
                     store,
                     self._audit,
                     user,
                     changes["is_superuser"],
                     settings=self._settings,
-                    actor=by,
+                    actor=actor,
                 )
                 user = replace(user, is_superuser=changes["is_superuser"])
             if "is_active" in changes:
-                active = changes["is_active"]
-                await standing.set_active(store, self._audit, user, active, actor=by)
+                await set_active(store, self._audit, user, changes["is_active"], actor=actor)
             changed = await store.users.find(user_id)
         if changed is None:
             raise NotFound
         return changed
 
-    @retried
-    async def end_sessions(self, user_id: UUID, *, by: Identity | None = None) -> int:
-        """End every login and token of an account; how many they were. Raises as `change`."""
+    @retry_on_conflict
+    async def end_sessions(self, user_id: UUID, *, actor: Identity | None = None) -> int:
+        """Ends all sessions and tokens of an account; returns their number. Raises NotFound."""
         async with self._database.transaction() as store:
-            await self._held(store, user_id, by=by, also_own=True)
+            await self._lock_target(store, user_id, actor=actor, allow_own=True)
             count = await store.sessions.end_all(user_id)
             if count:
                 kind = EventType.SESSIONS_ENDED
-                await self._audit.record(store, kind, user_id=user_id, actor=by, count=count)
+                await self._audit.record(store, kind, user_id=user_id, actor=actor, count=count)
         return count
 
-    @retried
-    async def delete(self, user_id: UUID, *, by: Identity | None = None) -> None:
-        """Remove an account and everything that belongs to it. Raises as `change`."""
-        async with self._database.transaction() as store:
-            await standing.superusers_turn(store)
-            user = await self._held(store, user_id, by=by, also_own=False)
-            await standing.remove(store, self._audit, user, self._settings, actor=by)
+    @retry_on_conflict
+    async def delete(self, user_id: UUID, *, actor: Identity | None = None) -> None:
+        """Deletes an account with all that belongs to it.
 
-    async def _held(
-        self, store: Store, user_id: UUID, *, by: Identity | None, also_own: bool
+        Raises LastSuperuser, OwnAccount if it is the account of `actor`, NotFound.
+        """
+        async with self._database.transaction() as store:
+            await lock_superusers(store)
+            user = await self._lock_target(store, user_id, actor=actor, allow_own=False)
+            await delete_account(store, self._audit, user, self._settings, actor=actor)
+
+    async def _lock_target(
+        self, store: Store, user_id: UUID, *, actor: Identity | None, allow_own: bool
     ) -> User:
-        """The account, held until the commit, if `by` may act on it."""
-        user = (await self._hold(store, user_id, by=by)).get(user_id)
+        """Locks and returns the account that `actor` acts on. Raises NotFound, OwnAccount."""
+        user = (await self._lock_users(store, user_id, actor=actor)).get(user_id)
         if user is None:
             raise NotFound
-        if by is not None and by.user.id == user_id and not also_own:
+        if actor is not None and actor.user.id == user_id and not allow_own:
             raise OwnAccount
         return user
 
-    async def _hold(self, store: Store, *user_ids: UUID, by: Identity | None) -> "dict[UUID, User]":
-        """Hold these accounts and that of `by`, who is a superuser still, in this very moment."""
-        if by is None:
+    async def _lock_users(
+        self, store: Store, *user_ids: UUID, actor: Identity | None
+    ) -> "dict[UUID, User]":
+        """Locks and returns these accounts and that of `actor`, who must still be a superuser."""
+        if actor is None:
             return dict(await store.users.lock_all(user_ids))
-        held = dict(await store.users.lock_all({*user_ids, by.user.id}))
-        actor = held.get(by.user.id)
-        if actor is None or not actor.is_active:
+        locked = dict(await store.users.lock_all({*user_ids, actor.user.id}))
+        user = locked.get(actor.user.id)
+        if user is None or not user.is_active:
             raise InvalidCredential
-        await require_alive(store, by)
-        if not actor.is_superuser:
+        await require_live_session(store, actor)
+        if not user.is_superuser:
             raise SuperuserRequired
-        return held
+        return locked
 
-    def _existing(self, roles: Collection[str]) -> frozenset[str]:
+    def _known_roles(self, roles: Collection[str]) -> frozenset[str]:
         if not self._settings.roles.keys() >= set(roles):
-            message = "names a role that AUTHAPI_ROLES does not have"
+            message = "includes a role that AUTHAPI_ROLES does not define"
             raise InvalidInput(InputError(("body", "roles"), "role_unknown", message))
         return frozenset(roles)
+
+
+async def lock_superusers(store: Store) -> None:
+    """Waits for other transactions that may remove a superuser. Call it before locking any row."""
+    await store.advisory_lock("superusers")
+
+
+async def _check_not_last_superuser(store: Store, user: User) -> None:
+    """Checks that another active superuser exists if `user` is one. Raises LastSuperuser."""
+    if not user.is_superuser or not user.is_active:
+        return
+    if not await store.users.has_other_superuser(user.id):
+        raise LastSuperuser
+
+
+async def set_active(
+    store: Store, audit: Audit, user: User, active: bool, *, actor: Identity | None = None
+) -> None:
+    """Activates or deactivates an account. Raises LastSuperuser.
+
+    Deactivation ends all sessions and tokens of the account, and the links in mails.
+    """
+    if not active:
+        await _check_not_last_superuser(store, user)
+        await store.sessions.end_all(user.id)
+        await store.email_tokens.delete_for_user(user.id, REVOKED_ON_ACCOUNT_CHANGE)
+    if user.is_active != active:
+        await store.users.set_active(user.id, active, at=next_update_time(user))
+        kind = EventType.ACCOUNT_ACTIVATED if active else EventType.ACCOUNT_DEACTIVATED
+        await audit.record(store, kind, user_id=user.id, actor=actor)
+
+
+async def set_superuser(
+    store: Store,
+    audit: Audit,
+    user: User,
+    superuser: bool,
+    *,
+    settings: Settings,
+    actor: Identity | None = None,
+) -> None:
+    """Grants or revokes superuser. Raises LastSuperuser."""
+    if user.is_superuser == superuser:
+        return
+    if not superuser:
+        await _check_not_last_superuser(store, user)
+        await _end_introspecting_sessions(store, audit, user, settings, actor)
+    await store.users.set_superuser(user.id, superuser, at=next_update_time(user))
+    kind = EventType.SUPERUSER_GRANTED if superuser else EventType.SUPERUSER_REVOKED
+    await audit.record(store, kind, user_id=user.id, actor=actor)
+
+
+async def _end_introspecting_sessions(
+    store: Store, audit: Audit, user: User, settings: Settings, actor: Identity | None
+) -> None:
+    # Without roles in the settings, a session keeps the scopes that it was created with
+    # (`services/scopes`). The scope `introspect` came from being a superuser.
+    remaining = login_scopes(replace(user, is_superuser=False), settings)
+    if settings.roles or INTROSPECT in remaining:
+        return
+    ended = 0
+    for personal in (True, False):
+        for session in await store.sessions.list_for_user(user.id, personal=personal, now=now()):
+            if INTROSPECT in (session.scopes or ()):
+                ended += await store.sessions.end(session.id)
+    if ended:
+        kind = EventType.SESSIONS_ENDED
+        await audit.record(store, kind, user_id=user.id, actor=actor, count=ended)
+
+
+async def set_roles(
+    store: Store,
+    audit: Audit,
+    user: User,
+    roles: frozenset[str],
+    *,
+    actor: Identity | None = None,
+) -> None:
+    """Replaces the roles of an account."""
+    if roles != user.roles:
+        await store.users.set_roles(user.id, roles, at=next_update_time(user))
+        kind = EventType.ROLES_CHANGED
+        await audit.record(store, kind, user_id=user.id, actor=actor, roles=sorted(roles))
+
+
+async def delete_account(
+    store: Store, audit: Audit, user: User, settings: Settings, *, actor: Identity | None = None
+) -> None:
+    """Deletes an account with all that belongs to it. Raises LastSuperuser.
+
+    Its events are erased or anonymised, as the setting `deleted_events` says; the event of the
+    deletion is kept.
+    """
+    await _check_not_last_superuser(store, user)
+    # Explicitly, because the foreign keys would lock and delete the rows in another order.
+    await store.sessions.end_all(user.id)
+    await store.email_tokens.delete_for_user(user.id)
+    await store.users.delete(user.id)
+    if settings.deleted_events == "anonymise":
+        await store.events.anonymise(user.id)
+    else:
+        await store.events.erase(user.id)
+    await audit.record(store, EventType.ACCOUNT_DELETED, user_id=user.id, actor=actor)

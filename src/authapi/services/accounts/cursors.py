@@ -1,9 +1,9 @@
-"""Where a list of accounts goes on: a text for clients, who hand it back and need not read it.
+"""Cursors of the lists of accounts.
 
-It says in which order the list is and behind what it goes on, by the values of that account and not
-by its number: accounts come and go between two pages, and none is left out or told twice. It is no
-secret and proves nothing. What comes back is read as strictly as if it were a stranger's, for it is
-one's; all that it can do is to say where to begin.
+A cursor is an opaque text for clients. It holds the order of the list and the sort value and id of
+the last account of a page, not an offset: accounts that are added or deleted between two requests
+neither hide nor repeat others. A cursor is not secret and grants nothing. It is decoded strictly,
+because clients can send any text; a forged cursor can only start the list elsewhere.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -12,33 +12,33 @@ from uuid import UUID
 from authapi.crypto import base64url
 from authapi.errors import InputError, InvalidInput
 from authapi.identity import User
-from authapi.services.addresses import parse_email
+from authapi.services.email_address import parse_email
 from authapi.storage.tables.users import UserOrder, UserPosition
 
 MAX_LENGTH = 512
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-_LONGEST = 17
-"""Digits of a time in microseconds: until the year 5138."""
+_MAX_DIGITS = 17
+"""Of a time in microseconds: enough until the year 5138."""
 
 
-def cursor_behind(user: User, order: UserOrder) -> str:
-    """The text that goes on behind `user`."""
-    text = "\n".join((order, user.id.hex, *_value(user, order)))
+def encode_cursor(user: User, order: UserOrder) -> str:
+    """Returns the cursor of the page that follows `user` in this order."""
+    text = "\n".join((order, user.id.hex, _sort_value(user, order)))
     return base64url.encode(text.encode())
 
 
-def _value(user: User, order: UserOrder) -> tuple[str]:
+def _sort_value(user: User, order: UserOrder) -> str:
     if order in (UserOrder.OLDEST, UserOrder.NEWEST):
-        return (str((user.created_at - _EPOCH) // _MICROSECOND),)
-    return (parse_email(user.email).canonical,)
+        return str((user.created_at - _EPOCH) // _MICROSECOND)
+    return parse_email(user.email).canonical
 
 
-def position_of(cursor: str, order: UserOrder) -> UserPosition:
-    """Where `cursor` goes on. Raises InvalidInput for one that is not of a list in this order."""
+def decode_cursor(cursor: str, order: UserOrder) -> UserPosition:
+    """Returns the position of `cursor`. Raises InvalidInput if it is not one of this order."""
     try:
-        written, user_id, value = _lines(cursor)
-        if written != order or UUID(user_id).hex != user_id:
+        cursor_order, user_id, value = _lines(cursor)
+        if cursor_order != order or UUID(user_id).hex != user_id:
             raise ValueError
         if order in (UserOrder.OLDEST, UserOrder.NEWEST):
             return UserPosition(UUID(user_id), created_at=_time(value))
@@ -46,7 +46,7 @@ def position_of(cursor: str, order: UserOrder) -> UserPosition:
             raise ValueError
         return UserPosition(UUID(user_id), email=value)
     except (ValueError, InvalidInput):
-        message = "is no `next` of a list in this order"
+        message = "is not the `next` of a list in this order"
         raise InvalidInput(InputError(("query", "after"), "cursor_invalid", message)) from None
 
 
@@ -57,7 +57,7 @@ def _lines(cursor: str) -> list[str]:
 
 
 def _time(text: str) -> datetime:
-    # Only what `cursor_behind` writes: `int` reads signs, spaces and digits of any script as well.
-    if not 0 < len(text) <= _LONGEST or str(int(text)) != text or text.startswith("-"):
+    # `int` alone would also accept signs, spaces, underscores and digits of other scripts.
+    if not 0 < len(text) <= _MAX_DIGITS or str(int(text)) != text or text.startswith("-"):
         raise ValueError
     return _EPOCH + int(text) * _MICROSECOND

@@ -1,8 +1,9 @@
-"""Accounts of other systems, brought in from JSON lines: all of them, or none.
+"""Import of the accounts of another system, from a file of JSON lines.
 
-Every line is looked at before the first account is made. Then they are made in batches, each with
-its events in one transaction; a run that breaks off in the middle is begun again, for an address
-that somebody has is passed over. Memory does not grow with the number of lines. No mail is sent.
+All lines are validated first; if one is invalid, no account is created. The accounts are then
+inserted in batches, each with its events in one transaction. An interrupted import can be repeated,
+because lines with an address that already has an account are skipped. Memory use does not depend on
+the number of lines. No mail is sent.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -25,54 +26,54 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 from authapi.clock import now, parse_time
 from authapi.crypto import strict_json
 from authapi.crypto.ids import new_id
-from authapi.crypto.passwords import PasswordHash, foreign_hash
-from authapi.errors import HashRefused, InvalidInput, LineRefused
+from authapi.crypto.passwords import PasswordHash, imported_hash
+from authapi.errors import InvalidImportLine, InvalidInput, UnsupportedHash
 from authapi.identity import EventType, User
-from authapi.services.addresses import EmailAddress, parse_email
 from authapi.services.audit import Audit
-from authapi.services.names import is_name, is_printable
+from authapi.services.display_names import is_display_name, is_single_line
+from authapi.services.email_address import EmailAddress, parse_email
 from authapi.settings import Settings
 from authapi.settings.mail import is_locale
 from authapi.storage import Database
-from authapi.storage.conflicts import retried
-from authapi.storage.tables.users import Newcomer
+from authapi.storage.conflicts import retry_on_conflict
+from authapi.storage.tables.users import NewUser
 
 MAX_LINE = 16_384
-"""Bytes of one line, without its end."""
+"""Bytes of one line, without the line feed."""
 _BATCH = 200
-"""Accounts in one transaction, which other writers wait for on SQLite."""
-_OURS = "refused"
-"""What pydantic calls the rules that are not its own; nobody is told."""
+"""Accounts in one transaction. On SQLite, other writers wait for it."""
+_ERROR_TYPE = "invalid"
+"""The pydantic error type of the rules below. It is not shown to users."""
 _EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def _address(value: object) -> EmailAddress:
     try:
         return parse_email(value if isinstance(value, str) else "")
-    except InvalidInput as refusal:
-        raise _wrong(refusal.errors[0].message) from None
+    except InvalidInput as error:
+        raise _error(error.errors[0].message) from None
 
 
 def _hash(value: object) -> PasswordHash | None:
     if value is None:
         return None
     try:
-        return foreign_hash(value if isinstance(value, str) else "")
-    except HashRefused as refusal:
-        raise _wrong(str(refusal)) from None
+        return imported_hash(value if isinstance(value, str) else "")
+    except UnsupportedHash as error:
+        raise _error(str(error)) from None
 
 
 def _name(value: str) -> str:
-    if not is_printable(value):
-        raise _wrong("must not hold control characters")
-    if not is_name(value):
-        raise _wrong("must have a character that can be seen")
+    if not is_single_line(value):
+        raise _error("must not contain control characters")
+    if not is_display_name(value):
+        raise _error("must contain a visible character")
     return value
 
 
 def _locale(value: str) -> str:
     if not is_locale(value):
-        raise _wrong("must be a language tag such as en, ko or pt-BR")
+        raise _error("must be a language tag such as en, ko or pt-BR")
     return value
 
 
@@ -85,54 +86,54 @@ def _time(value: object) -> datetime:
             raise ValueError
         return at
     except ValueError:
-        message = "must be a time since 1970 that is over, with its zone: 2026-01-31T12:00:00Z"
-        raise _wrong(message) from None
+        message = "must be a time between 1970 and now with a time zone: 2026-01-31T12:00:00Z"
+        raise _error(message) from None
 
 
-def _confirmed(value: object) -> datetime | None:
+def _confirmed_at(value: object) -> datetime | None:
     if isinstance(value, bool):
         return now() if value else None
     return _time(value)
 
 
-def _wrong(reason: str) -> PydanticCustomError:
-    return PydanticCustomError(_OURS, "{reason}", {"reason": reason})
+def _error(reason: str) -> PydanticCustomError:
+    return PydanticCustomError(_ERROR_TYPE, "{reason}", {"reason": reason})
 
 
-_Moment = Annotated[datetime, BeforeValidator(_time)]
+_Time = Annotated[datetime, BeforeValidator(_time)]
 _Role = Annotated[str, Field(max_length=40)]
 
 
 class _Line(BaseModel):
-    """What a line may say of an account, and what is so where it says nothing."""
+    """The members of a line, with their defaults."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
     email: Annotated[EmailAddress, PlainValidator(_address)]
     password_hash: Annotated[PasswordHash | None, PlainValidator(_hash)] = None
     name: Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_name)] | None = None
-    email_confirmed: Annotated[datetime | None, PlainValidator(_confirmed)] = None
+    email_confirmed: Annotated[datetime | None, PlainValidator(_confirmed_at)] = None
     is_active: bool = True
     is_superuser: bool = False
     locale: Annotated[str, AfterValidator(_locale)] | None = None
     roles: Annotated[list[_Role], Field(max_length=20)] = []
-    created_at: _Moment | None = None
+    created_at: _Time | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What became of the lines of an import."""
+    """The number of lines of an import, by result."""
 
     lines: int
     added: int
     skipped: int
-    """Of which somebody has the address, who stays as they are."""
+    """Lines with an address that already has an account, which is left unchanged."""
     refused: int
-    """If there are any, nothing was added."""
+    """Invalid lines. If there are any, no account was added."""
 
 
-class Importing:
-    """One import. Superusers are only made if that is said."""
+class AccountImporter:
+    """Imports accounts. Superusers are only imported with `allow_superusers`."""
 
     def __init__(
         self,
@@ -150,87 +151,91 @@ class Importing:
     async def run(
         self,
         file: BinaryIO,
-        refused: Callable[[int, str, str], None],
+        report: Callable[[int, str, str], None],
         *,
         dry_run: bool = False,
     ) -> Summary:
-        """Look at every line of `file`, and make the accounts if none is refused.
+        """Validates all lines of `file`, and imports the accounts if every line is valid.
 
-        `file` is read twice, from its beginning, and must not change meanwhile. `refused` is told
-        the number of a line, the field, if it is one that is wrong, and why. A dry run says what
-        would be added, counting an address twice that is in two lines far apart.
+        `file` is read twice from its start, and must not change in between. `report` is called for
+        each error of a line, with the number of the line, the field (empty for errors of the whole
+        line) and the reason. A dry run only counts; it may count an address that occurs twice in
+        the file twice.
+
+        Raises StorageUnavailable if the database does not answer. The batches before stay imported.
         """
-        lines = bad = 0
+        lines = invalid = 0
         for lines, line in enumerate(_lines(file), 1):
             try:
                 self.read(line)
-            except LineRefused as refusal:
-                bad += 1
-                for field, reason in refusal.faults:
-                    refused(lines, field, reason)
-        if bad:
-            return Summary(lines=lines, added=0, skipped=0, refused=bad)
-        added, rest = 0, _lines(file)
-        make = self._would_add if dry_run else self._add
-        while batch := [self.read(line) for line in islice(rest, _BATCH)]:
-            added += await make(batch)
+            except InvalidImportLine as error:
+                invalid += 1
+                for field, reason in error.field_errors:
+                    report(lines, field, reason)
+        if invalid:
+            return Summary(lines=lines, added=0, skipped=0, refused=invalid)
+        added, remaining = 0, _lines(file)
+        add = self._count_new if dry_run else self._add
+        while batch := [self.read(line) for line in islice(remaining, _BATCH)]:
+            added += await add(batch)
         return Summary(lines=lines, added=added, skipped=lines - added, refused=0)
 
-    def read(self, line: bytes) -> Newcomer:
-        """The account that a line describes. Raises LineRefused, with all that is wrong."""
+    def read(self, line: bytes) -> NewUser:
+        """Parses a line. Raises InvalidImportLine with all errors of the line."""
         if len(line) > MAX_LINE:
-            raise LineRefused(("", f"is longer than {MAX_LINE} bytes"))
+            raise InvalidImportLine(("", f"is longer than {MAX_LINE} bytes"))
         try:
             members = strict_json.loads(line, max_depth=3)
             if not isinstance(members, dict):
                 raise ValueError
-            found = _Line.model_validate(members)
+            parsed = _Line.model_validate(members)
         except ValidationError as error:
-            problems = error.errors(include_url=False, include_input=False)
-            raise LineRefused(*map(_fault, problems)) from None
+            details = error.errors(include_url=False, include_input=False)
+            raise InvalidImportLine(*map(_field_error, details)) from None
         except ValueError:
-            reason = "is not one JSON object in UTF-8 that names each member once"
-            raise LineRefused(("", reason)) from None
-        if found.is_superuser and not self._allow_superusers:
+            reason = "must be one JSON object in UTF-8 without repeated members"
+            raise InvalidImportLine(("", reason)) from None
+        if parsed.is_superuser and not self._allow_superusers:
             reason = "superusers are only imported with --allow-superusers"
-            raise LineRefused(("is_superuser", reason))
-        if not self._roles.keys() >= set(found.roles):
-            raise LineRefused(("roles", "names a role that AUTHAPI_ROLES does not have"))
-        return _newcomer(found)
+            raise InvalidImportLine(("is_superuser", reason))
+        if not self._roles.keys() >= set(parsed.roles):
+            reason = "includes a role that AUTHAPI_ROLES does not define"
+            raise InvalidImportLine(("roles", reason))
+        return _new_user(parsed)
 
-    @retried
-    async def _add(self, batch: Sequence[Newcomer]) -> int:
-        emails = {newcomer.email for newcomer in batch}
+    @retry_on_conflict
+    async def _add(self, batch: Sequence[NewUser]) -> int:
+        emails = {new.email for new in batch}
         async with self._database.transaction() as store:
-            await store.users.wait_for_addresses(*emails)
+            await store.users.lock_addresses(*emails)
             added = await store.users.add_missing(batch)
-            # Asked after the insert, which waits for accounts that leave one of these addresses.
-            reserved = await store.one_time_secrets.reserved(emails, now=now())
-            for newcomer in batch:
-                if newcomer.email in reserved and newcomer.user.id in added:
-                    added.remove(newcomer.user.id)
-                    await store.users.delete(newcomer.user.id)
+            # After the insert, which has waited for transactions that free one of these addresses.
+            reserved = await store.email_tokens.find_reserved(emails, now=now())
+            for new in batch:
+                if new.email in reserved and new.user.id in added:
+                    added.remove(new.user.id)
+                    await store.users.delete(new.user.id)
             await self._audit.record_each(store, EventType.ACCOUNT_IMPORTED, sorted(added))
         return len(added)
 
-    async def _would_add(self, batch: Sequence[Newcomer]) -> int:
-        emails = {newcomer.email for newcomer in batch}
+    async def _count_new(self, batch: Sequence[NewUser]) -> int:
+        emails = {new.email for new in batch}
         async with self._database.read() as store:
-            reserved = await store.one_time_secrets.reserved(emails, now=now())
-            return len(emails - reserved - await store.users.taken(emails))
+            reserved = await store.email_tokens.find_reserved(emails, now=now())
+            return len(emails - reserved - await store.users.find_existing_emails(emails))
 
 
-def _fault(problem: ErrorDetails) -> tuple[str, str]:
-    is_extra = problem["type"] == "extra_forbidden"
-    reason = "is nothing that a line says of an account" if is_extra else problem["msg"]
-    return ".".join(map(str, problem["loc"])), reason
+def _field_error(details: ErrorDetails) -> tuple[str, str]:
+    is_unknown = details["type"] == "extra_forbidden"
+    reason = "unknown field" if is_unknown else details["msg"]
+    return ".".join(map(str, details["loc"])), reason
 
 
-def _newcomer(line: _Line) -> Newcomer:
+def _new_user(line: _Line) -> NewUser:
     at = now()
     user = User(
         id=new_id(),
-        email=line.email.given,
+        email=line.email.original,
         name=line.name,
         is_active=line.is_active,
         is_superuser=line.is_superuser,
@@ -240,11 +245,11 @@ def _newcomer(line: _Line) -> Newcomer:
         locale=line.locale,
         roles=frozenset(line.roles),
     )
-    return Newcomer(user, line.email.canonical, line.password_hash)
+    return NewUser(user, line.email.canonical, line.password_hash)
 
 
 def _lines(file: BinaryIO) -> Iterator[bytes]:
-    # Of a line without end no more is held than shows that it is too long.
+    # Too long a line is cut just above the limit, so that memory use stays bounded.
     file.seek(0)
     while line := file.readline(MAX_LINE + 2):
         rest = line

@@ -1,25 +1,60 @@
-"""Invitations: an account is made for somebody, who takes it over with what came by mail."""
+"""Invitations: a mailed link with which the owner of an address takes over a new account."""
 
-from authapi.identity import User
-from authapi.services.accounts.one_time import OneTimeSecrets
-from authapi.services.mail import Mail, Occasion
-from authapi.storage import Store
-from authapi.storage.tables.one_time_secrets import Purpose
+from authapi.identity import EventType, User
+from authapi.services.accounts.email_tokens import EmailTokens
+from authapi.services.accounts.passwords import transfer_to_mailbox_owner
+from authapi.services.accounts.users import next_update_time
+from authapi.services.audit import Audit
+from authapi.services.email_address import parse_email
+from authapi.services.mail import Mail, MailKind
+from authapi.services.passwords import Passwords
+from authapi.storage import Database, Store
+from authapi.storage.tables.email_tokens import Purpose
 
 
 class Invitations:
-    """Sends them; `Recovery.accept` is the other end."""
+    """Sends and accepts invitations."""
 
-    def __init__(self, one_time: OneTimeSecrets, mail: Mail) -> None:
-        self._one_time = one_time
+    def __init__(
+        self,
+        database: Database,
+        passwords: Passwords,
+        email_tokens: EmailTokens,
+        mail: Mail,
+        audit: Audit,
+    ) -> None:
+        self._database = database
+        self._passwords = passwords
+        self._email_tokens = email_tokens
         self._mail = mail
+        self._audit = audit
 
-    async def invite(self, store: Store, user: User) -> None:
-        """Invite `user`, who is locked or new, in the transaction of `store`.
+    async def send(self, store: Store, user: User) -> None:
+        """Queues an invitation to `user`, who is locked or new, in the transaction of `store`.
 
-        An invitation that was sent before ends.
+        An earlier invitation stops working.
         """
-        made = await self._one_time.make(store, user, Purpose.INVITATION)
+        issued = await self._email_tokens.issue(store, user, Purpose.INVITATION)
         await self._mail.queue(
-            store, Occasion.INVITATION, user, secret=made.text, expires_at=made.expires_at
+            store, MailKind.INVITATION, user, secret=issued.text, expires_at=issued.expires_at
         )
+
+    async def accept(self, token: str, password: str, *, name: str | None) -> None:
+        """Sets the first password of the account that `token` invites to, and confirms its address.
+
+        `name` replaces the name of the account, if it is not None. Raises InvalidOneTimeSecret;
+        InvalidInput if the password policy rejects `password`, after which `token` still works;
+        Overloaded if too many hashes are waiting; and StorageUnavailable if the database does not
+        answer.
+        """
+        # Hashing takes long and the policy may reject the password: both precede the redemption.
+        _, user = await self._email_tokens.peek(token, Purpose.INVITATION)
+        email = parse_email(user.email).canonical
+        await self._passwords.check_policy(password, email=email, field="password")
+        hashed = await self._passwords.hash(password)
+        async with self._database.transaction() as store:
+            user = (await self._email_tokens.redeem(store, token, Purpose.INVITATION)).user
+            changed = await transfer_to_mailbox_owner(store, user, hashed, keep_name=True)
+            if name is not None:
+                await store.users.set_name(user.id, name, at=next_update_time(changed))
+            await self._audit.record(store, EventType.INVITATION_ACCEPTED, user_id=user.id)

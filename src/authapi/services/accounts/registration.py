@@ -1,39 +1,39 @@
-"""Registration: how strangers come to an account, as the settings allow."""
+"""Registration of accounts by their owners, as the setting `registration` allows."""
 
 from authapi.errors import RegistrationClosed
 from authapi.identity import EventType, User, current_client
-from authapi.services.accounts.changes import add_user, check_locale, new_user
-from authapi.services.accounts.one_time import OneTimeSecrets
-from authapi.services.accounts.requests import Requests
-from authapi.services.addresses import EmailAddress
+from authapi.services.accounts.deferred import DeferredRequests
+from authapi.services.accounts.email_tokens import EmailTokens
+from authapi.services.accounts.users import add_user, check_locale, new_user
 from authapi.services.audit import Audit
-from authapi.services.mail import Mail, Occasion
+from authapi.services.email_address import EmailAddress
+from authapi.services.mail import Mail, MailKind
 from authapi.services.passwords import Passwords
-from authapi.services.throttle import Throttle
+from authapi.services.rate_limits import RateLimits
 from authapi.settings import Settings
 from authapi.storage import Database
-from authapi.storage.tables.one_time_secrets import Purpose
+from authapi.storage.tables.email_tokens import Purpose
 
 
 class Registration:
-    """Makes accounts for strangers."""
+    """Registers accounts for unauthenticated clients."""
 
     def __init__(
         self,
         database: Database,
         passwords: Passwords,
-        requests: Requests,
-        one_time: OneTimeSecrets,
-        throttle: Throttle,
+        deferred_requests: DeferredRequests,
+        email_tokens: EmailTokens,
+        rate_limits: RateLimits,
         mail: Mail,
         audit: Audit,
         settings: Settings,
     ) -> None:
         self._database = database
         self._passwords = passwords
-        self._requests = requests
-        self._one_time = one_time
-        self._throttle = throttle
+        self._deferred_requests = deferred_requests
+        self._email_tokens = email_tokens
+        self._rate_limits = rate_limits
         self._mail = mail
         self._audit = audit
         self._settings = settings
@@ -41,38 +41,42 @@ class Registration:
     async def register(
         self, email: EmailAddress, password: str, *, name: str | None, locale: str | None = None
     ) -> User | None:
-        """A new account for a stranger, or None where its address has to be confirmed first.
+        """Registers an account; returns it, or None if its address must be confirmed first.
 
-        Then nobody learns whether the address is taken: the work is the same, and the mail tells.
-        Raises RegistrationClosed, TooManyAttempts, InvalidInput, EmailTaken.
+        With `registration=confirm`, the client does not learn whether the address is taken: the
+        work is the same in both cases, and a mail tells the owner of the address.
+
+        Raises RegistrationClosed; TooManyAttempts; InvalidInput if the locale is unknown or the
+        password policy rejects `password`; Overloaded if too many hashes are waiting; EmailTaken,
+        only with `registration=open`; and StorageUnavailable if the database does not answer.
         """
         if self._settings.registration not in {"open", "confirm"}:
             raise RegistrationClosed
         check_locale(locale, self._settings)
-        async with self._audit.throttling():
-            await self._throttle.registration(current_client())
-        await self._passwords.check_new(password, email=email.canonical)
-        stored = await self._passwords.hash(password)
+        async with self._audit.recording_throttled():
+            await self._rate_limits.consume_registration(current_client())
+        await self._passwords.check_policy(password, email=email.canonical)
+        hashed = await self._passwords.hash(password)
         if self._settings.registration == "confirm":
-            more = {"name": name, "locale": locale, "password_hash": stored.text}
-            await self._requests.put("register", email, more)
+            details = {"name": name, "locale": locale, "password_hash": hashed.text}
+            await self._deferred_requests.enqueue("register", email, details)
             return None
         user = new_user(email, name=name, locale=locale)
         async with (
-            self._throttle.mail("register", email.canonical) as turn,
+            self._rate_limits.allow_mail("register", email.canonical) as allowance,
             self._database.transaction() as store,
         ):
-            await store.users.wait_for_addresses(email.canonical)
-            await add_user(store, user, email, stored)
+            await store.users.lock_addresses(email.canonical)
+            await add_user(store, user, email, hashed)
             await self._audit.record(store, EventType.ACCOUNT_REGISTERED, user_id=user.id)
-            if self._settings.sends_mail and turn.is_admitted:
-                made = await self._one_time.make(store, user, Purpose.CONFIRM)
+            if self._settings.sends_mail and allowance.is_allowed:
+                issued = await self._email_tokens.issue(store, user, Purpose.CONFIRM)
                 await self._mail.queue(
                     store,
-                    Occasion.CONFIRM,
+                    MailKind.CONFIRM,
                     user,
-                    secret=made.text,
-                    expires_at=made.expires_at,
+                    secret=issued.text,
+                    expires_at=issued.expires_at,
                 )
-                turn.is_used = True
+                allowance.is_used = True
         return user

@@ -1,8 +1,8 @@
-"""What happened to accounts, written down in the transaction that made it happen.
+"""Security events of accounts, recorded in the transaction of the change that they report.
 
-An event and the change it tells of are committed together or not at all. The log hears of it after
-the commit, so that it never tells of something that was taken back. Of what strangers cause, so
-many rows a minute are written and no more (`floods`).
+An event and its change are committed together or not at all. The log line of an event is written
+after the commit, so that the log reports no change that was rolled back. `rate_limiter` bounds the
+number of events that unauthenticated clients can cause.
 """
 
 import asyncio
@@ -28,46 +28,54 @@ from authapi.clock import now
 from authapi.crypto.ids import first_id_at, new_id
 from authapi.errors import StorageUnavailable, TooManyAttempts, TooManyRequests
 from authapi.identity import Event, EventType, Identity, current_client
-from authapi.services.alive import require_still
-from authapi.services.audit.floods import Floods
-from authapi.services.background.pruning import prune
+from authapi.services.audit.rate_limiter import EventRateLimiter
+from authapi.services.jobs.pruning import prune_in_batches
+from authapi.services.sessions.revalidation import revalidate_caller
 from authapi.settings import Settings
 from authapi.storage import Database, Store
 from authapi.storage.tables.events import EventFilter
 
 _log = logging.getLogger("authapi.events")
 
-_EXPORT_PAGE = 100
-"""Events of one page: to read and write so many holds the event loop for a few milliseconds."""
-_EXPORTS_OF_ONE = 3
-"""Exports of one account at one time, in one process."""
-_EXPORT_AGAIN = 10
-"""Seconds until another one may be tried."""
-_SAMPLING = 60.0
-"""Seconds in which what one network is refused again and again is written down once: a flood is not
-to fill the table that is to tell of it."""
-_ONCE_A_DAY = 86400.0
+_EXPORT_PAGE_SIZE = 100
+"""Events of one page. Reading and formatting a page blocks the event loop for some milliseconds."""
+_MAX_EXPORTS = 3
+"""Concurrent exports of one account, in one process."""
+_EXPORT_RETRY_AFTER = 10
+"""Seconds after which a client may try another export."""
+_SAMPLING_SECONDS = 60.0
+"""Repeated refusals of one network are recorded once in this time: the attack that they report must
+not fill the table."""
+_DAY_SECONDS = 86400.0
 
 
 class Audit:
-    """Writes events down, and reads them back to their owner."""
+    """Records events, and reads them for their owner and for operators.
+
+    Every method that writes to a `store`, or reads, raises StorageUnavailable if the database does
+    not answer.
+    """
 
     def __init__(self, database: Database, settings: Settings) -> None:
         self._database = database
         self._retention = settings.events_retention
-        self.floods = Floods()
-        self._told: TTLCache[tuple[str, ...], bool] = TTLCache(maxsize=10_000, ttl=_SAMPLING)
-        self._logins: TTLCache[tuple[str, ...], bool] = TTLCache(maxsize=10_000, ttl=_ONCE_A_DAY)
-        self._exporting = asyncio.Lock()
+        self.rate_limiter = EventRateLimiter()
+        self._recent: TTLCache[tuple[str, ...], bool] = TTLCache(
+            maxsize=10_000, ttl=_SAMPLING_SECONDS
+        )
+        self._recent_logins: TTLCache[tuple[str, ...], bool] = TTLCache(
+            maxsize=10_000, ttl=_DAY_SECONDS
+        )
+        self._export_lock = asyncio.Lock()
         self._exports = Counter[UUID | None]()
-        """How many exports of each account are under way."""
-        database.on_commit = _to_log
-        self.on_event: Callable[[Store, Event], Awaitable[None]] = _nobody
-        """Told of each event in the transaction that writes it down."""
+        """Exports in progress, by account."""
+        database.on_commit = _log_event
+        self.on_event: Callable[[Store, Event], Awaitable[None]] = _ignore
+        """Called with each event, in the transaction that records it."""
 
     def open(self) -> None:
-        """Begin in the event loop that runs now: a lock belongs to one."""
-        self._exporting = asyncio.Lock()
+        """Prepares for the running event loop, as a lock belongs to one."""
+        self._export_lock = asyncio.Lock()
         self._exports.clear()
 
     async def record(
@@ -81,11 +89,12 @@ class Audit:
         actor: Identity | None = None,
         **detail: object,
     ) -> None:
-        """Write down an event in the transaction of `store`, with where the request came from.
+        """Records an event of the current client in the transaction of `store`.
 
-        `actor` is the superuser who did it, where that is not whose account it is.
+        `user_id` is the account concerned. `actor` is the superuser who made the change, if that is
+        not the owner of the account.
         """
-        if not self.floods.admit(kind, names_account=user_id is not None):
+        if not self.rate_limiter.allow(kind, names_account=user_id is not None):
             return
         event = _event(kind, user_id, session_id, strategy, detail)
         if actor is not None:
@@ -93,10 +102,13 @@ class Audit:
         await self._add(store, event)
 
     async def record_each(self, store: Store, kind: EventType, user_ids: Collection[UUID]) -> None:
-        """Write down the same of many accounts, in the transaction of `store`."""
+        """Records one event of this type for each account, in the transaction of `store`.
+
+        `on_event` is not called.
+        """
         await store.events.add_all([_event(kind, user_id, None, None, {}) for user_id in user_ids])
 
-    async def record_alone(
+    async def record_separately(
         self,
         kind: EventType,
         *,
@@ -105,30 +117,30 @@ class Audit:
         strategy: str | None = None,
         **detail: object,
     ) -> bool:
-        """Write down an event in a transaction of its own: nothing else has changed.
+        """Records an event that changes nothing else, in a transaction of its own.
 
-        What it tells of stands even if it cannot be written down: otherwise a database that only
-        answers reads would turn a wrong guess into an outage, which costs the guesser nothing.
-        False if it was to be written down and could not be.
+        Returns False if the event could not be stored, and raises no StorageUnavailable: the
+        refusal that it reports stands. Otherwise an attacker could turn wrong guesses into server
+        errors while the database is read-only. Returns True for an event beyond the rate limit.
         """
         names_account = user_id is not None
-        if not self.floods.admit(kind, names_account=names_account):
+        if not self.rate_limiter.allow(kind, names_account=names_account):
             return True
         event = _event(kind, user_id, session_id, strategy, detail)
 
         async def write(store: Store) -> None:
-            await store.events.add_alone(event)
+            await store.events.add_without_lock(event)
             await self.on_event(store, event)
 
         return await self._try(kind, write, names_account=names_account)
 
-    async def throttled(self, account: str | None = None) -> None:
-        """Write down that attempts are being throttled, once a minute and network.
+    async def record_throttled(self, account: str | None = None) -> None:
+        """Records that attempts are being throttled, once a minute for each network.
 
-        `account` is the canonical address that they are at, whether there is such an account or
-        not: its owner is told. Once for each account would let one network write a row for each
-        address that it makes up. The owner of an account that is guessed at hears of it from the
-        `login_refused` before.
+        `account` is the canonical email address that the attempts are for, whether an account has
+        it or not; its owner sees the event. The limit is by network, not by account: otherwise one
+        network could store a row for each address that it invents. The owner of an account under
+        attack also sees the `login_refused` events before. Raises no StorageUnavailable.
         """
         event = _event(EventType.THROTTLED, None, None, None, {})
 
@@ -136,35 +148,35 @@ class Audit:
             if account is None:
                 await self._add(store, event)
             else:
-                await store.events.add_for(event, email=account)
+                await store.events.add_for_email(event, email=account)
                 await self.on_event(store, event)
 
-        async def tell() -> bool:
-            if not self.floods.admit(event.type, names_account=False):
+        async def record() -> bool:
+            if not self.rate_limiter.allow(event.type, names_account=False):
                 return True
             return await self._try(event.type, write, names_account=False)
 
-        await _once(self._told, tell, event.type)
+        await _once(self._recent, record, event.type)
 
     @asynccontextmanager
-    async def throttling(self, account: str | None = None) -> AsyncIterator[None]:
-        """Write down what is refused inside of it for being too much, as `throttled` does."""
+    async def recording_throttled(self, account: str | None = None) -> AsyncIterator[None]:
+        """Calls `record_throttled` if the block raises TooManyAttempts, which is raised again."""
         try:
             yield
         except TooManyAttempts:
-            await self.throttled(account)
+            await self.record_throttled(account)
             raise
 
-    async def access_refused(self, code: str, identity: Identity | None) -> None:
-        """Write down that somebody may not do what they asked for, and why: `code`.
+    async def record_access_refused(self, code: str, identity: Identity | None) -> None:
+        """Records that a request was refused with the problem code `code`.
 
-        `identity` is whose credential came along, if any did, whoever was behind the request. Once
-        a minute for each code, caller and network.
+        `identity` belongs to the credential of the request, if there was one. Recorded once a
+        minute for each code, user and network. Raises no StorageUnavailable.
         """
         user_id = identity.user.id if identity else None
 
-        async def tell() -> bool:
-            return await self.record_alone(
+        async def record() -> bool:
+            return await self.record_separately(
                 EventType.ACCESS_REFUSED,
                 user_id=user_id,
                 session_id=identity.session_id if identity else None,
@@ -172,18 +184,18 @@ class Audit:
                 code=code,
             )
 
-        await _once(self._told, tell, EventType.ACCESS_REFUSED, code, str(user_id))
+        await _once(self._recent, record, EventType.ACCESS_REFUSED, code, str(user_id))
 
-    async def login_without_session(self, user_id: UUID, strategy: str) -> None:
-        """Write down a login that begins no session, once a day for each account and network.
+    async def record_login_without_session(self, user_id: UUID, strategy: str) -> None:
+        """Records a login that creates no session, once a day for each account and network.
 
-        Each request of such a caller is a login.
+        Every request of such a client is a login. Raises no StorageUnavailable.
         """
 
-        async def tell() -> bool:
-            return await self.record_alone(EventType.LOGIN, user_id=user_id, strategy=strategy)
+        async def record() -> bool:
+            return await self.record_separately(EventType.LOGIN, user_id=user_id, strategy=strategy)
 
-        await _once(self._logins, tell, str(user_id), strategy)
+        await _once(self._recent_logins, record, str(user_id), strategy)
 
     async def _add(self, store: Store, event: Event) -> None:
         await store.events.add(event)
@@ -196,7 +208,7 @@ class Audit:
         *,
         names_account: bool,
     ) -> bool:
-        """Whether `write` is committed."""
+        """Runs `write` in a transaction. Returns whether it was committed."""
         is_committed = False
         try:
             async with self._database.transaction() as store:
@@ -204,15 +216,15 @@ class Audit:
             is_committed = True
         except StorageUnavailable:
             request_id = current_client().request_id
-            _log.error("%s could not be written down", kind.value, extra={"request_id": request_id})
+            _log.error("%s event not recorded", kind.value, extra={"request_id": request_id})
         finally:
-            if not is_committed:  # cancelled as well: it takes no place of one that is written
-                self.floods.withdraw(kind, names_account=names_account)
+            if not is_committed:  # also if this task was cancelled: the limit counts stored rows
+                self.rate_limiter.refund(kind, names_account=names_account)
         return is_committed
 
     async def prune(self) -> int:
-        """Remove events older than `events_retention`, in small batches; how many."""
-        return await prune(
+        """Deletes events older than `events_retention`, in batches. Returns their number."""
+        return await prune_in_batches(
             self._database,
             "events",
             lambda store, limit: store.events.prune(
@@ -221,14 +233,17 @@ class Audit:
         )
 
     async def page(self, user_id: UUID, *, before: UUID | None, limit: int) -> Sequence[Event]:
-        """Up to `limit` events of a user, the newest first, beginning behind the id `before`."""
+        """Returns up to `limit` events of a user that are older than the event `before`.
+
+        The newest event comes first; None begins with the newest of all.
+        """
         async with self._database.read() as store:
             return await store.events.page(user_id, before=before, limit=limit)
 
     async def search(
         self, wanted: EventFilter, *, before: UUID | None = None, limit: int = 50
     ) -> Sequence[Event]:
-        """Up to `limit` events of anybody, the newest first, beginning behind the id `before`."""
+        """Returns up to `limit` events of all users that match, as `page` does."""
         async with self._database.read() as store:
             return await store.events.search(wanted, before=before, limit=limit)
 
@@ -241,35 +256,37 @@ class Audit:
         superuser: bool = False,
         page_size: int | None = None,
     ) -> AsyncGenerator[str]:
-        """All events that match, the newest first, as text: `write` makes it of one page each.
+        """Yields all matching events as text, the newest first; `write` formats one page.
 
-        After each page, and at the end, `caller` has to be one who may still read them, a superuser
-        where that is asked for. Raises InvalidCredential, and TooManyRequests for a caller who has
-        three exports under way in this process.
+        The caller is authorised again after each page and at the end, as a superuser if `superuser`
+        is true. Raises InvalidCredential if the caller's session or account has ended,
+        TooManyRequests if the caller has three exports in progress in this process. An export
+        without a `caller` (the command line) is neither authorised nor limited.
 
-        One page is in memory at a time. No connection is held between two pages, and events that
-        are written meanwhile are not included. In one process one page of all exports is read and
-        written at a time, so that other requests run in between.
+        One page is in memory at a time, and no database connection is held between pages. Events
+        recorded meanwhile are not included. A process reads and formats one page of all its exports
+        at a time, so that other requests run in between.
         """
         before = None
-        with self._counted(caller):
+        with self._count_export(caller):
             while True:
-                async with self._exporting:
-                    limit = page_size or _EXPORT_PAGE
+                async with self._export_lock:
+                    limit = page_size or _EXPORT_PAGE_SIZE
                     page = await self.search(wanted, before=before, limit=limit)
                     text, before = (write(page), page[-1].id) if page else ("", before)
                     if caller is not None:
-                        # After the page was read: a deleted account has none, or anonymous ones.
-                        await require_still(self._database, caller, superuser=superuser)
+                        # After the page was read: the events of an account that was deleted in
+                        # between are gone or anonymous.
+                        await revalidate_caller(self._database, caller, superuser=superuser)
                 if not page:
                     return
                 yield text
 
     @contextmanager
-    def _counted(self, caller: Identity | None) -> Iterator[None]:
+    def _count_export(self, caller: Identity | None) -> Iterator[None]:
         owner = None if caller is None else caller.user.id
-        if owner is not None and self._exports[owner] >= _EXPORTS_OF_ONE:
-            raise TooManyRequests(retry_after=_EXPORT_AGAIN)
+        if owner is not None and self._exports[owner] >= _MAX_EXPORTS:
+            raise TooManyRequests(retry_after=_EXPORT_RETRY_AFTER)
         self._exports[owner] += 1
         try:
             yield
@@ -280,22 +297,22 @@ class Audit:
 
 
 async def _once(
-    told: TTLCache[tuple[str, ...], bool], tell: Callable[[], Awaitable[bool]], *what: str
+    recent: TTLCache[tuple[str, ...], bool], record: Callable[[], Awaitable[bool]], *key: str
 ) -> None:
-    """Call `tell` unless that was done for `what` and this network lately.
+    """Calls `record` unless it was called for `key` and the network of the client recently.
 
-    What is not told after all, because `tell` is cancelled or gives False, is told the next time.
+    If `record` is cancelled or returns False, the next call tries again.
     """
-    key = (*what, current_client().network)
-    if key in told:
+    key = (*key, current_client().network)
+    if key in recent:
         return
-    told[key] = True
-    is_told = False
+    recent[key] = True
+    is_recorded = False
     try:
-        is_told = await tell()
+        is_recorded = await record()
     finally:
-        if not is_told:
-            told.pop(key, None)
+        if not is_recorded:
+            recent.pop(key, None)
 
 
 def _event(
@@ -317,11 +334,11 @@ def _event(
     )
 
 
-async def _nobody(_: Store, __: Event) -> None:
+async def _ignore(_: Store, __: Event) -> None:
     return None
 
 
-def _to_log(event: Event) -> None:
+def _log_event(event: Event) -> None:
     _log.info(
         "%s",
         event.type.value,

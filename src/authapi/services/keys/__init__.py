@@ -1,8 +1,8 @@
-"""The keys that sign our JWTs: rows of the database, sealed under one configured secret.
+"""Signing keys of access tokens: rows of the database, encrypted with one configured secret.
 
-`Keys` signs and verifies with what this process has in memory (`ring`), and reads that again in the
-background; `lifecycle` moves keys from state to state; `secret` is what they are sealed under. See
-`docs/decisions/0013-signing-keys-as-rows.md`.
+`Keys` signs and verifies with the keys in the memory of this process (`key_set`), and reads them
+again in the background. `lifecycle` moves keys from state to state, and `secret` reads the secret
+that encrypts them. See `docs/decisions/0013-signing-keys-as-rows.md`.
 """
 
 import asyncio
@@ -13,41 +13,41 @@ from datetime import datetime
 
 from authapi.clock import now
 from authapi.crypto import jws, secrets
-from authapi.crypto.sealing import Sealer
+from authapi.crypto.encryption import Cipher
 from authapi.errors import (
     ConfigurationError,
-    KeyRefused,
-    SealBroken,
+    DecryptionFailed,
     TokenError,
     Unavailable,
     UnknownKey,
+    UnsupportedKey,
 )
-from authapi.identity import OWN_CLIENT, Session, User
+from authapi.identity import FIRST_PARTY_CLIENT_ID, Session, User
 from authapi.services.audit import Audit
-from authapi.services.background.task import BackgroundTask
-from authapi.services.callers import Coherence, KnownCallers
+from authapi.services.identity_cache import CacheInvalidation, IdentityCache
+from authapi.services.jobs.background_task import BackgroundTask
+from authapi.services.keys.key_set import KeySet, load_key_set
 from authapi.services.keys.lifecycle import (
-    OUTBOX,
-    PUBLISHED_FOR,
-    REREAD,
+    JWKS_MAX_AGE,
+    OUTBOX_USE,
+    REFRESH_INTERVAL,
     WRONG_SECRET,
     KeyLifecycle,
     outbox_context,
 )
-from authapi.services.keys.ring import KeyRing, ring_of
-from authapi.services.keys.secret import prepare_data_dir, secret_of
+from authapi.services.keys.secret import prepare_data_dir, read_secret
 from authapi.services.scopes import effective_scopes
 from authapi.settings import Settings
 from authapi.storage import Database
 from authapi.storage.tables.signing_keys import StoredKey
 
-__all__ = ["PUBLISHED_FOR", "Keys", "outbox_context", "prepare_data_dir"]
+__all__ = ["JWKS_MAX_AGE", "Keys", "outbox_context", "prepare_data_dir"]
 
 _log = logging.getLogger(__name__)
 
 _NOT_STARTED = "authapi is not started: run the application's lifespan"
-_ASK_AGAIN_AFTER = 1.0
-"""Seconds: a key that nobody knows is looked for in the table once in so long."""
+_UNKNOWN_KEY_INTERVAL = 1.0
+"""Seconds between two queries for a `kid` that is not in memory."""
 
 
 class Keys:
@@ -56,74 +56,78 @@ class Keys:
     def __init__(
         self,
         database: Database,
-        known: KnownCallers,
-        coherence: Coherence,
+        identity_cache: IdentityCache,
+        invalidation: CacheInvalidation,
         audit: Audit,
         settings: Settings,
     ) -> None:
         self._database = database
-        self._known = known
-        self._coherence = coherence
+        self._identity_cache = identity_cache
+        self._invalidation = invalidation
         self._audit = audit
         self._settings = settings
-        self._bound = settings.known_callers_bound.total_seconds()
-        self._ring: KeyRing | None = None
+        self._max_staleness = settings.identity_cache_max_staleness.total_seconds()
+        self._key_set: KeySet | None = None
         self._lifecycle: KeyLifecycle | None = None
-        self._sealer: Sealer | None = None
-        self._outbox_sealer: Sealer | None = None
-        self._asked_at = -_ASK_AGAIN_AFTER
-        self._reading = asyncio.Lock()
+        self._cipher: Cipher | None = None
+        self._outbox_cipher: Cipher | None = None
+        self._unknown_key_at = -_UNKNOWN_KEY_INTERVAL
+        self._read_lock = asyncio.Lock()
         self._task = BackgroundTask("keys", self._run)
 
     async def open(self) -> None:
-        """Read the keys; make the first ones if there are none.
+        """Reads the keys, and creates the first ones if there are none.
 
-        Raises ConfigurationError if the secret cannot be had, or is not the one that they are
-        sealed with.
+        Raises ConfigurationError if the secret cannot be read, or another one encrypted the keys.
+        Raises StorageUnavailable if the database does not answer.
         """
-        self.unlock()
-        self._reading = asyncio.Lock()  # it belongs to the event loop that runs now
-        self._ring = None
+        self.load_secret()
+        self._read_lock = asyncio.Lock()  # a lock belongs to one event loop
+        self._key_set = None
         await self.lifecycle.ensure()
         try:
             await self._read()
-        except (SealBroken, KeyRefused):
+        except (DecryptionFailed, UnsupportedKey):
             raise ConfigurationError(WRONG_SECRET) from None
 
-    def unlock(self) -> None:
-        """Take the secret of the settings: enough for `lifecycle`.
+    def load_secret(self) -> None:
+        """Reads the secret. `lifecycle` needs no more; signing needs `open`.
 
-        Raises ConfigurationError if it cannot be had.
+        Raises ConfigurationError if the secret cannot be read.
         """
-        secret = secret_of(self._settings)
-        self._sealer = Sealer(secret)
-        self._outbox_sealer = Sealer(secret, use=OUTBOX)
+        secret = read_secret(self._settings)
+        self._cipher = Cipher(secret)
+        self._outbox_cipher = Cipher(secret, use=OUTBOX_USE)
         self._lifecycle = KeyLifecycle(
-            self._database, self._audit, self._settings, self._sealer, self._outbox_sealer
+            self._database, self._audit, self._settings, self._cipher, self._outbox_cipher
         )
 
     @property
     def lifecycle(self) -> KeyLifecycle:
-        """What moves keys from state to state."""
+        """The key lifecycle. Raises RuntimeError before `load_secret` or `open`."""
         if self._lifecycle is None:
             raise RuntimeError(_NOT_STARTED)
         return self._lifecycle
 
     @property
-    def outbox_sealer(self) -> Sealer:
-        """What the payloads of the outbox are sealed with."""
-        if self._outbox_sealer is None:
-            # A command may have something to tell, and need no key that signs.
-            self._outbox_sealer = Sealer(secret_of(self._settings), use=OUTBOX)
-        return self._outbox_sealer
+    def outbox_cipher(self) -> Cipher:
+        """The cipher of outbox payloads. Raises ConfigurationError if the secret cannot be read."""
+        if self._outbox_cipher is None:
+            # A command may queue mail without opening the signing keys.
+            self._outbox_cipher = Cipher(read_secret(self._settings), use=OUTBOX_USE)
+        return self._outbox_cipher
 
     async def start(self) -> None:
-        """Read them once more, now that changes are heard, and again and again from here on."""
+        """Reads the keys again, and starts the background task that does so every 30 seconds.
+
+        Call it after change notifications have started, so that no retired key is missed. Raises
+        StorageUnavailable.
+        """
         await self._read()
         self._task.start()
 
     async def stop(self) -> None:
-        """End that."""
+        """Stops the background task."""
         await self._task.stop()
 
     async def sign_access_token(
@@ -136,10 +140,11 @@ class Keys:
         scopes: Collection[str] | None = None,
         audience: str | None = None,
     ) -> str:
-        """A JWT for `session`, whose `sid` makes a logout real.
+        """Returns an access token for `session` (RFC 9068), which ends with that session (`sid`).
 
-        `scopes` are what the session may do now unless given, `audience` is ourselves. Raises
-        Unavailable if this process can open no key that signs.
+        `scopes` are by default the effective scopes of the session; `audience` is by default this
+        service (`jwt_audience`). Raises Unavailable if this process cannot decrypt the active key,
+        StorageUnavailable if it must read the keys and the database does not answer.
         """
         claims: dict[str, object] = {
             "iss": self._settings.issuer,
@@ -148,7 +153,7 @@ class Keys:
             "exp": int(expires.timestamp()),
             "iat": int(issued.timestamp()),
             "jti": secrets.new_secret(),
-            "client_id": OWN_CLIENT,
+            "client_id": FIRST_PARTY_CLIENT_ID,
             "sid": str(session.id),
             "auth_time": int(session.auth_time.timestamp()),
             "amr": list(session.amr),
@@ -157,7 +162,7 @@ class Keys:
             scopes = effective_scopes(session.scopes, user, self._settings)
         if scopes:
             claims["scope"] = " ".join(sorted(scopes))
-        signing = (await self.ring()).signing
+        signing = (await self.key_set()).signing
         if signing is None:
             _log.error("%s", WRONG_SECRET)
             raise Unavailable
@@ -165,88 +170,103 @@ class Keys:
 
     async def verify_access_token(
         self, token: str, *, now: datetime, audiences: Collection[str] | None = None
-    ) -> jws.Verified:
-        """What an access token that we signed says, for ourselves unless `audiences` are given.
+    ) -> jws.VerifiedToken:
+        """Returns the verified claims of an access token that this service signed.
 
-        Raises TokenError for every refusal. The key may have been retired a moment ago by another
-        process: whoever looks up the session asks for the key in the same statement.
+        `audiences` is by default this service (`jwt_audience`). Raises TokenError for every token
+        that it rejects, StorageUnavailable if the `kid` is unknown and the database does not
+        answer. Another process may have retired the key a moment ago: the caller must check the
+        key again in the statement that reads the session.
         """
-        expected = jws.Expected(
+        expected = jws.ValidationRules(
             issuer=self._settings.issuer,
             audiences=audiences or (self._settings.jwt_audience,),
             max_lifetime=int(self._settings.jwt_lifetime.total_seconds()),
             max_length=max(jws.MAX_LENGTH, self._settings.max_credential_bytes),
         )
-        moment, ring = now.timestamp(), self._require()
+        moment, key_set = now.timestamp(), self._require()
         try:
-            return jws.verify(token, keys=ring.verifying, expected=expected, now=moment)
+            return jws.verify(token, keys=key_set.verifying, expected=expected, now=moment)
         except UnknownKey:
-            # Made by another process since we read them, or by nobody: many may claim it.
-            if time.monotonic() - self._asked_at < _ASK_AGAIN_AFTER:
+            # Another process may have created the key since, or the `kid` is forged. Limit the
+            # queries: an attacker may send any number of tokens.
+            if time.monotonic() - self._unknown_key_at < _UNKNOWN_KEY_INTERVAL:
                 raise TokenError from None
-        self._asked_at = time.monotonic()
+        self._unknown_key_at = time.monotonic()
         try:
-            newer = (await self._read()).verifying
-            return jws.verify(token, keys=newer, expected=expected, now=moment)
+            refreshed = (await self._read()).verifying
+            return jws.verify(token, keys=refreshed, expected=expected, now=moment)
         except UnknownKey:
             raise TokenError from None
 
     async def jwk_set(self) -> dict[str, list[dict[str, str]]]:
-        """The public keys, as a JWK set (RFC 7517, section 5)."""
-        return (await self.ring()).jwk_set()
+        """Returns the public keys as a JWK Set (RFC 7517, section 5). Raises as `key_set`."""
+        return (await self.key_set()).jwk_set()
 
-    async def ring(self) -> KeyRing:
-        """The keys to sign with and to publish.
+    async def key_set(self) -> KeySet:
+        """Returns the keys to sign with and to publish.
 
-        Those in memory, as long as none can have been retired at once unheard: like what is known
-        of callers, and by the same announcements.
+        Returns those in memory unless another process may have removed a key since: they are
+        invalidated by the same notifications as cached identities. Raises StorageUnavailable if it
+        must read the keys and the database does not answer.
         """
-        ring = self._require()
-        hears = self._coherence.holds()  # first: asking may tell that everybody has changed
-        if ring.number >= self._known.floor and (hears or ring.age < self._bound):
-            return ring
-        return await self._read(after=ring)
+        key_set = self._require()
+        # Call this first: it may clear the cache, which changes `flushed_at`.
+        is_current = self._invalidation.is_current()
+        if key_set.snapshot >= self._identity_cache.flushed_at and (
+            is_current or key_set.age < self._max_staleness
+        ):
+            return key_set
+        return await self._read(after=key_set)
 
     async def rotate(self, *, early: bool = False) -> StoredKey:
-        """Let the key that waits sign from now on; that key. Raises as `KeyLifecycle.rotate`."""
+        """Activates the next key and returns it. Raises as `KeyLifecycle.rotate`."""
         try:
             return await self.lifecycle.rotate(early=early)
         finally:
-            self._known.forget()
+            self._identity_cache.clear()
 
     async def prune(self) -> int:
-        """Remove retired keys that nobody needs any more; how many they were."""
+        """Deletes retired keys whose tokens have all expired. Returns the number of keys.
+
+        Raises StorageUnavailable.
+        """
         return await self.lifecycle.prune()
 
-    def _require(self) -> KeyRing:
-        if self._ring is None:
+    def _require(self) -> KeySet:
+        if self._key_set is None:
             raise RuntimeError(_NOT_STARTED)
-        return self._ring
+        return self._key_set
 
-    async def _read(self, *, after: KeyRing | None = None) -> KeyRing:
-        async with self._reading:
-            ring = self._ring
-            if after is not None and ring is not None and ring is not after:
-                return ring  # somebody read them while we waited
-            number, read_at = self._known.number(), time.monotonic()
+    async def _read(self, *, after: KeySet | None = None) -> KeySet:
+        async with self._read_lock:
+            key_set = self._key_set
+            if after is not None and key_set is not None and key_set is not after:
+                return key_set  # another task read the keys while this one waited for the lock
+            snapshot, read_at = self._identity_cache.snapshot(), time.monotonic()
             async with self._database.read() as store:
                 stored = await store.signing_keys.all()
-            if self._sealer is None:
+            if self._cipher is None:
                 raise RuntimeError(_NOT_STARTED)
-            self._ring = ring_of(
-                stored, self._sealer, before=ring, number=number, read_at=read_at, now=now()
+            self._key_set = load_key_set(
+                stored,
+                self._cipher,
+                previous=key_set,
+                snapshot=snapshot,
+                read_at=read_at,
+                now=now(),
             )
-            return self._ring
+            return self._key_set
 
     async def _run(self) -> None:
         while True:
-            await asyncio.sleep(REREAD.total_seconds())
+            await asyncio.sleep(REFRESH_INTERVAL.total_seconds())
             try:
-                async with self._task.whole:
+                async with self._task.uninterrupted:
                     await self.lifecycle.maintain()
                     await self._read()
             except ConfigurationError as error:
                 _log.error("%s", error)
             except Exception:
-                # This task must outlive every failure of the database.
-                _log.warning("signing keys not read again yet", exc_info=True)
+                # This task must survive every failure of the database.
+                _log.warning("signing keys not refreshed, will retry", exc_info=True)

@@ -1,9 +1,11 @@
-"""The life of a signing key: made, published, signing, retired, gone.
+"""The lifecycle of signing keys: creation, publication, activation, retirement, removal.
 
-There is always a key that signs and one that waits. The one that waits has been published long
-before it is needed, so that whoever verifies has heard of it when it begins to sign, and a rotation
-can be done at any time. All of it happens in transactions that take turns: any number of processes
-may want the same at once, and one does it.
+There is always one active key, which signs, and one next key. The next key is published long before
+it signs, so that every verifier has read it by then and a rotation is possible at any time. Every
+change runs in a transaction under one advisory lock: several processes may attempt the same change,
+and one of them makes it.
+
+Every method raises StorageUnavailable if the database does not answer.
 """
 
 import asyncio
@@ -16,261 +18,272 @@ from uuid import UUID
 
 from authapi.clock import now
 from authapi.crypto import jwk
-from authapi.crypto.sealing import Sealer
-from authapi.errors import ConfigurationError, KeyRefused, NotFound, SealBroken
+from authapi.crypto.encryption import Cipher
+from authapi.errors import ConfigurationError, DecryptionFailed, NotFound, UnsupportedKey
 from authapi.identity import EventType
 from authapi.services.audit import Audit
-from authapi.services.keys.ring import context_of, opened
+from authapi.services.keys.key_set import decrypt_private_key, private_key_context
 from authapi.settings import Settings
 from authapi.storage import Database, Store
-from authapi.storage.changes import EVERYBODY
+from authapi.storage.notifications import ALL_USERS
 from authapi.storage.tables.signing_keys import KeyState, StoredKey
 
-PUBLISHED_FOR = timedelta(seconds=300)
-"""How long a verifier may keep what it has read from us (`max-age`)."""
-REREAD = timedelta(seconds=30)
-"""How often each of our own processes reads the keys again."""
-_NOTICE = PUBLISHED_FOR + 2 * REREAD
-"""How long a key is published before it may sign: everybody has heard of it then."""
-_SLACK = 2 * REREAD + timedelta(seconds=30)
-"""How long another process may go on to sign with a key that is retired, and clocks may differ."""
+JWKS_MAX_AGE = timedelta(seconds=300)
+"""How long a verifier may cache the JWK Set (`max-age`)."""
+REFRESH_INTERVAL = timedelta(seconds=30)
+"""How often each process of this service reads the keys again."""
+_MIN_PUBLICATION = JWKS_MAX_AGE + 2 * REFRESH_INTERVAL
+"""How long a key is published before it may sign, so that every verifier has read it."""
+_RETIREMENT_MARGIN = 2 * REFRESH_INTERVAL + timedelta(seconds=30)
+"""How long another process may still sign with a retired key, plus the skew of its clock."""
 
 WRONG_SECRET = (
-    "the signing keys in the database are sealed with another secret than AUTHAPI_SECRET: "
-    "configure that one, or, if it is lost, `authapi keys retire --all` ends all JWTs and lets the "
-    "next start make new keys"
+    "the signing keys in the database are encrypted with another secret than AUTHAPI_SECRET: "
+    "configure that secret. If it is lost, `authapi keys retire --all` ends all JWTs, and the next "
+    "start creates new keys"
 )
-_TURN = "signing keys"
-_PAGE = 500
-OUTBOX = "outbox 1"
-"""What the key is derived for that seals the outbox."""
+_LOCK = "signing keys"
+_PAGE_SIZE = 500
+OUTBOX_USE = "outbox 1"
+"""The `use` of the cipher that encrypts outbox payloads."""
 
 
 def outbox_context(entry_id: UUID) -> str:
-    """Where the payload of an entry of the outbox stands."""
+    """Returns the associated data of an encrypted outbox payload, which names its entry."""
     return f"outbox {entry_id}"
 
 
 class KeyLifecycle:
-    """Moves keys from state to state. Both sealers hold the secret of this process."""
+    """Moves signing keys from state to state. Both ciphers use the secret of this process."""
 
     def __init__(
         self,
         database: Database,
         audit: Audit,
         settings: Settings,
-        sealer: Sealer,
-        outbox_sealer: Sealer,
+        cipher: Cipher,
+        outbox_cipher: Cipher,
     ) -> None:
         self._database = database
         self._audit = audit
         self._settings = settings
-        self._sealer = sealer
-        self._outbox_sealer = outbox_sealer
+        self._cipher = cipher
+        self._outbox_cipher = outbox_cipher
 
     async def ensure(self) -> Sequence[StoredKey]:
-        """The keys that there are; the first ones are made, by one process, if there are none."""
+        """Creates an active and a next key where they are missing. Returns all keys."""
         async with self._database.read() as store:
-            found = await store.signing_keys.all()
-        if _one(found, KeyState.ACTIVE) and _one(found, KeyState.NEXT):
-            return found
-        # Made before the transaction: an RSA key takes long, and others wait for the only writer.
-        made = [await self._new() for _ in range(2)]
+            keys = await store.signing_keys.all()
+        if _one(keys, KeyState.ACTIVE) and _one(keys, KeyState.NEXT):
+            return keys
+        # Outside of the transaction: generating an RSA key would block the only writer on SQLite.
+        new_keys = [await self._new_key() for _ in range(2)]
         async with self._database.transaction() as store:
-            await store.wait_turn(_TURN)
-            found = await store.signing_keys.all()
-            if _one(found, KeyState.ACTIVE) is None:
-                first = made.pop(0)
+            await store.advisory_lock(_LOCK)
+            keys = await store.signing_keys.all()
+            if _one(keys, KeyState.ACTIVE) is None:
+                first = new_keys.pop(0)
                 await store.signing_keys.add(first)
                 await store.signing_keys.activate(first.kid, at=first.created_at)
-            if _one(found, KeyState.NEXT) is None:
-                await store.signing_keys.add(made.pop())
+            if _one(keys, KeyState.NEXT) is None:
+                await store.signing_keys.add(new_keys.pop())
             return await store.signing_keys.all()
 
     async def check(self) -> Sequence[StoredKey]:
-        """The keys that there are. Raises ConfigurationError if another secret seals them."""
+        """Returns all keys. Raises ConfigurationError if another secret encrypted them."""
         async with self._database.read() as store:
-            found = await store.signing_keys.all()
-        self._require_own_secret(found)
-        return found
+            keys = await store.signing_keys.all()
+        self._require_own_secret(keys)
+        return keys
 
     async def rotate(self, *, early: bool = False) -> StoredKey:
-        """Let the key that waits sign, and the one that signed retire; the key that signs now.
+        """Activates the next key, retires the active one, and creates a new next key.
 
-        Raises ConfigurationError if the one that waits is so young that somebody may not have heard
-        of it, unless `early`, and if another secret seals the keys.
+        Returns the key that signs now. Raises ConfigurationError if there is no next key, if
+        verifiers may not have read it yet and `early` is False, or if another secret encrypted the
+        keys.
         """
-        async with self._changing() as (store, keys, made):
-            return await self._rotate(store, keys, made, early=early)
+        async with self._locked_keys() as (store, keys, new_key):
+            return await self._rotate(store, keys, new_key, early=early)
 
     async def retire(self, kid: str) -> None:
-        """End a key now: nothing that it signed is accepted from here on.
+        """Removes a key at once: tokens that it signed are rejected from now on.
 
-        If it signs, the one that waits takes its place, however young it is. Raises NotFound,
-        ConfigurationError if another secret seals the keys.
+        The next key replaces an active one, even if verifiers may not have read it yet. Raises
+        NotFound if no key has this `kid`, ConfigurationError if there is no next key or another
+        secret encrypted the keys.
         """
-        async with self._changing() as (store, keys, made):
+        async with self._locked_keys() as (store, keys, new_key):
             key = next((key for key in keys if key.kid == kid), None)
             if key is None:
                 raise NotFound
             if key.state is KeyState.ACTIVE:
-                await self._rotate(store, keys, made, early=True)
+                await self._rotate(store, keys, new_key, early=True)
             elif key.state is KeyState.NEXT:
-                await store.signing_keys.add(made)
+                await store.signing_keys.add(new_key)
             await store.signing_keys.remove(kid)
-            # Known callers may have come with what it signed.
-            store.changed.add(EVERYBODY)
+            # Cached identities may rest on tokens that this key signed.
+            store.changed.add(ALL_USERS)
             await self._record(store, EventType.KEY_RETIRED, kid)
 
     async def maintain(self) -> StoredKey | None:
-        """Do what has come due, if no other process is at it; the key that signs since, if any.
+        """Rotates the keys if `key_rotation` has passed. Returns the newly active key, if any.
 
-        A key that signed for `key_rotation` is followed by the next, and a key that waits for
-        another algorithm than the settings have is replaced by one that fits.
+        Replaces the next key if its algorithm differs from the settings. Does nothing if another
+        process is changing keys. Raises ConfigurationError if another secret encrypted the keys.
         """
         async with self._database.read() as store:
             keys = await store.signing_keys.all()
-        if not self._is_due(keys) and not self._is_of_another_kind(keys):
+        if not self._is_due(keys) and not self._has_other_algorithm(keys):
             return None
-        made = await self._new()
+        new_key = await self._new_key()
         async with self._database.transaction() as store:
-            if not await store.take_turn(_TURN):
+            if not await store.try_advisory_lock(_LOCK):
                 return None
             keys = await store.signing_keys.all()
             self._require_own_secret(keys)
-            waiting = _one(keys, KeyState.NEXT)
-            if waiting is not None and self._is_of_another_kind(keys):
-                await store.signing_keys.remove(waiting.kid)
-                await store.signing_keys.add(made)
+            upcoming = _one(keys, KeyState.NEXT)
+            if upcoming is not None and self._has_other_algorithm(keys):
+                await store.signing_keys.remove(upcoming.kid)
+                await store.signing_keys.add(new_key)
                 return None
-            return await self._rotate(store, keys, made) if self._is_due(keys) else None
+            return await self._rotate(store, keys, new_key) if self._is_due(keys) else None
 
     async def rewrap(self, secret: bytes) -> int:
-        """Seal every private key, and what waits in the outbox, under another secret.
+        """Encrypts every private key and outbox payload with another secret.
 
-        How many keys they are. An entry of the outbox that another secret seals stays as it is.
-        Raises ConfigurationError if it is not this process's own that seals them now.
+        Returns the number of keys. An outbox payload that this process cannot decrypt stays as it
+        is. Raises ConfigurationError if this process cannot decrypt the keys.
         """
-        other = Sealer(secret)
+        new_cipher = Cipher(secret)
         async with self._database.transaction() as store:
-            await store.wait_turn(_TURN)
+            await store.advisory_lock(_LOCK)
             count = 0
             for key in await store.signing_keys.all():
                 if key.private_key is None:
                     continue
-                context = context_of(key.kid)
+                context = private_key_context(key.kid)
                 try:
-                    plain = self._sealer.open(key.private_key, context=context)
-                except SealBroken:
+                    plaintext = self._cipher.decrypt(key.private_key, context=context)
+                except DecryptionFailed:
                     raise ConfigurationError(WRONG_SECRET) from None
-                await store.signing_keys.reseal(key.kid, other.seal(plain, context=context))
+                encrypted = new_cipher.encrypt(plaintext, context=context)
+                await store.signing_keys.reencrypt(key.kid, encrypted)
                 count += 1
-            # Before: what is told of it waits in the outbox too.
+            # Record the event before the outbox is encrypted: its webhooks are outbox entries too.
             await self._record(store, EventType.KEYS_REWRAPPED, None)
-            await self._reseal_outbox(store, Sealer(secret, use=OUTBOX))
+            await self._reencrypt_outbox(store, Cipher(secret, use=OUTBOX_USE))
         return count
 
-    async def _reseal_outbox(self, store: Store, other: Sealer) -> None:
+    async def _reencrypt_outbox(self, store: Store, new_cipher: Cipher) -> None:
         last = None
-        while entries := await store.outbox.page(after=last, limit=_PAGE):
+        while entries := await store.outbox.page(after=last, limit=_PAGE_SIZE):
             for entry in entries:
                 context = outbox_context(entry.id)
-                with contextlib.suppress(SealBroken):
-                    plain = self._outbox_sealer.open(entry.payload, context=context)
-                    await store.outbox.reseal(entry.id, other.seal(plain, context=context))
+                with contextlib.suppress(DecryptionFailed):
+                    plaintext = self._outbox_cipher.decrypt(entry.payload, context=context)
+                    encrypted = new_cipher.encrypt(plaintext, context=context)
+                    await store.outbox.reencrypt(entry.id, encrypted)
             last = entries[-1].id
 
-    async def discard(self) -> int:
-        """Remove every key, for when the secret is lost: all JWTs end; how many they were."""
+    async def retire_all(self) -> int:
+        """Removes every key, for a secret that is lost. All JWTs end. Returns the number of keys.
+
+        Needs no secret: `ensure` creates new keys at the next start.
+        """
         async with self._database.transaction() as store:
-            await store.wait_turn(_TURN)
+            await store.advisory_lock(_LOCK)
             keys = await store.signing_keys.all()
             for key in keys:
                 await store.signing_keys.remove(key.kid)
                 await self._record(store, EventType.KEY_RETIRED, key.kid)
-            store.changed.add(EVERYBODY)
+            store.changed.add(ALL_USERS)
         return len(keys)
 
     async def prune(self) -> int:
-        """Remove retired keys that nobody needs any more; how many they were."""
+        """Deletes retired keys whose tokens have all expired. Returns the number of keys.
+
+        Does nothing if another process is changing keys.
+        """
         async with self._database.transaction() as store:
-            if not await store.take_turn(_TURN):
+            if not await store.try_advisory_lock(_LOCK):
                 return 0
             return await store.signing_keys.prune(before=now())
 
     @asynccontextmanager
-    async def _changing(self) -> AsyncIterator[tuple[Store, Sequence[StoredKey], StoredKey]]:
-        """A transaction that has the turn, the keys in it, and a new one to put in."""
-        made = await self._new()
+    async def _locked_keys(self) -> AsyncIterator[tuple[Store, Sequence[StoredKey], StoredKey]]:
+        """Yields a transaction that holds the lock, the keys, and a new key to insert."""
+        new_key = await self._new_key()
         async with self._database.transaction() as store:
-            await store.wait_turn(_TURN)
+            await store.advisory_lock(_LOCK)
             keys = await store.signing_keys.all()
             self._require_own_secret(keys)
-            yield store, keys, made
+            yield store, keys, new_key
 
     async def _rotate(
-        self, store: Store, keys: Sequence[StoredKey], made: StoredKey, *, early: bool = False
+        self, store: Store, keys: Sequence[StoredKey], new_key: StoredKey, *, early: bool = False
     ) -> StoredKey:
         at = now()
-        active, waiting = _one(keys, KeyState.ACTIVE), _one(keys, KeyState.NEXT)
-        if waiting is None:
-            raise ConfigurationError("there is no key that waits: start the service once")
-        known_for = at - waiting.created_at
-        if known_for < _NOTICE and not early:
+        active, upcoming = _one(keys, KeyState.ACTIVE), _one(keys, KeyState.NEXT)
+        if upcoming is None:
+            raise ConfigurationError("there is no next key: start the service once to create it")
+        published_for = at - upcoming.created_at
+        if published_for < _MIN_PUBLICATION and not early:
             raise ConfigurationError(
-                f"the next key is published since {int(known_for.total_seconds())} s, and others "
-                f"may not have read it before {int(_NOTICE.total_seconds())} s: wait, or --early"
+                f"the next key has been published for {int(published_for.total_seconds())} s, and "
+                f"verifiers may take {int(_MIN_PUBLICATION.total_seconds())} s to read it: wait, "
+                "or use --early"
             )
         if active is not None:
-            until = at + self._settings.jwt_lifetime + _SLACK
+            until = at + self._settings.jwt_lifetime + _RETIREMENT_MARGIN
             await store.signing_keys.retire(active.kid, at=at, published_until=until)
-        await store.signing_keys.activate(waiting.kid, at=at)
-        await store.signing_keys.add(made)
-        await self._record(store, EventType.KEY_ROTATED, waiting.kid)
-        return waiting
+        await store.signing_keys.activate(upcoming.kid, at=at)
+        await store.signing_keys.add(new_key)
+        await self._record(store, EventType.KEY_ROTATED, upcoming.kid)
+        return upcoming
 
-    async def _new(self) -> StoredKey:
+    async def _new_key(self) -> StoredKey:
         while True:
-            # In a thread: an RSA key takes a good part of a second.
+            # In a thread: generating an RSA key takes a good part of a second.
             der = await asyncio.to_thread(jwk.new_private_key, self._settings.jwt_algorithm)
             verifying = jwk.read_private_key(der).verifying
-            if not verifying.kid.startswith("-"):  # the command line would take it for an option
+            if not verifying.kid.startswith("-"):  # the command line would read it as an option
                 break
         return StoredKey(
             kid=verifying.kid,
             algorithm=verifying.algorithm,
             state=KeyState.NEXT,
             public_jwk=verifying.jwk,
-            private_key=self._sealer.seal(der, context=context_of(verifying.kid)),
+            private_key=self._cipher.encrypt(der, context=private_key_context(verifying.kid)),
             created_at=now(),
         )
 
     def _require_own_secret(self, keys: Sequence[StoredKey]) -> None:
-        # What a process with an outdated secret seals, the others could not open.
+        # A process with an outdated secret must not encrypt keys that the others cannot decrypt.
         try:
             for key in keys:
                 if key.private_key is not None:
-                    opened(key, self._sealer)
-        except (SealBroken, KeyRefused):
+                    decrypt_private_key(key, self._cipher)
+        except (DecryptionFailed, UnsupportedKey):
             raise ConfigurationError(WRONG_SECRET) from None
 
     def _is_due(self, keys: Sequence[StoredKey]) -> bool:
-        active, waiting, at = _one(keys, KeyState.ACTIVE), _one(keys, KeyState.NEXT), now()
+        active, upcoming, at = _one(keys, KeyState.ACTIVE), _one(keys, KeyState.NEXT), now()
         return (
             active is not None
             and active.activated_at is not None
             and at - active.activated_at >= self._settings.key_rotation
-            and waiting is not None
-            and at - waiting.created_at >= _NOTICE
+            and upcoming is not None
+            and at - upcoming.created_at >= _MIN_PUBLICATION
         )
 
-    def _is_of_another_kind(self, keys: Sequence[StoredKey]) -> bool:
-        waiting = _one(keys, KeyState.NEXT)
-        return waiting is not None and waiting.algorithm != self._settings.jwt_algorithm
+    def _has_other_algorithm(self, keys: Sequence[StoredKey]) -> bool:
+        upcoming = _one(keys, KeyState.NEXT)
+        return upcoming is not None and upcoming.algorithm != self._settings.jwt_algorithm
 
     async def _record(self, store: Store, kind: EventType, kid: str | None) -> None:
-        about: dict[str, Any] = {"user_id": None} | ({} if kid is None else {"kid": kid})
-        await self._audit.record(store, kind, **about)
+        fields: dict[str, Any] = {"user_id": None} | ({} if kid is None else {"kid": kid})
+        await self._audit.record(store, kind, **fields)
 
 
 def _one(keys: Sequence[StoredKey], state: KeyState) -> StoredKey | None:

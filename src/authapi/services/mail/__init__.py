@@ -1,7 +1,9 @@
-"""Mail to the owners of accounts, queued in the transaction of what it tells of.
+"""Mail to the owners of accounts, queued in the transaction of the change that causes it.
 
-What is queued says who is written to and about what (`Mail.queue`); the text is made when it is
-sent (`letters`, from `templates`, with `links`), and leaves by one of `transports`.
+`Mail.queue` writes an entry into the outbox: the recipient, the kind of mail and its values. When
+the entry is delivered, `rendering` makes the message from `templates` and `links`, and one of
+`transports` sends it. Each method that takes a `Store` or delivers raises StorageUnavailable if the
+database does not answer.
 """
 
 from dataclasses import dataclass
@@ -15,33 +17,34 @@ from authapi.clock import now
 from authapi.crypto.ids import new_id
 from authapi.errors import ConfigurationError, DeliveryFailed
 from authapi.identity import User, current_client
-from authapi.services.addresses import parse_email
-from authapi.services.background.outbox import Outbox, Payload
-from authapi.services.mail.letters import Letters, example
-from authapi.services.mail.occasions import Occasion
-from authapi.services.mail.transports import Transport, transport_of
+from authapi.services.email_address import parse_email
+from authapi.services.jobs.outbox import Outbox, Payload
+from authapi.services.mail.kinds import MailKind
+from authapi.services.mail.rendering import MailRenderer, example_payload
+from authapi.services.mail.transports import Transport, create_transport
 from authapi.settings import Settings
 from authapi.storage import Store
-from authapi.storage.tables.outbox import Entry
+from authapi.storage.tables.outbox import OutboxEntry
 
-__all__ = ["KIND", "Mail", "Occasion"]
+__all__ = ["OUTBOX_KIND", "Mail", "MailKind"]
 
-KIND = "mail"
-"""Of entries in the outbox."""
+OUTBOX_KIND = "mail"
+"""The kind of the outbox entries that hold mail."""
 
-_NAMES_ITS_READER = frozenset(
-    {Occasion.PASSWORD_CHANGED, Occasion.TOKEN_CREATED, Occasion.REFRESH_REUSE}
+PERSONALISED = frozenset(
+    {MailKind.PASSWORD_CHANGED, MailKind.TOKEN_CREATED, MailKind.REFRESH_REUSE}
 )
-"""Occasions that need a login to the account, and are told at its own address. A stranger can cause
-every other mail, and to any address: a name in it would be whatever text they want read there."""
+"""Notices that contain the name of the user. They require a login to the account, and are sent to
+its own address. An unauthenticated client can cause every other kind of mail, to any address: with
+a name in it, an attacker could send text of their choice to a victim."""
 
 
 @dataclass(slots=True)
-class _Count:
+class _Counter:
     mails: int = 0
 
-    def ended(self, is_committed: bool) -> None:
-        """Take back the mail of a transaction that is not committed."""
+    def on_transaction_end(self, is_committed: bool) -> None:
+        """Uncounts the mail of a transaction that was not committed."""
         self.mails -= not is_committed
 
 
@@ -51,32 +54,32 @@ class Mail:
     def __init__(self, outbox: Outbox, settings: Settings) -> None:
         self._outbox = outbox
         self._settings = settings
-        self._letters = Letters(settings)
+        self._renderer = MailRenderer(settings)
         limit = parse_rate(settings.limit_mails)
-        self._most = limit.amount
-        self._told: TTLCache[tuple[Occasion, str], _Count] = TTLCache(
+        self._max_notices = limit.amount
+        self._notices: TTLCache[tuple[MailKind, str], _Counter] = TTLCache(
             maxsize=10_000, ttl=limit.get_expiry()
         )
-        """By occasion and canonical address. A window begins with its first mail."""
-        self.transport: Transport | None = transport_of(settings)
-        """How mail leaves; tests put something else here."""
+        """By kind and canonical address. A window begins with its first mail."""
+        self.transport: Transport | None = create_transport(settings)
+        """None if the settings disable mail. Tests replace it."""
         if self.transport is not None:
-            outbox.on(KIND, self.deliver)
+            outbox.register(OUTBOX_KIND, self.deliver)
 
     def open(self) -> None:
-        """Find out whether mail can be written. Blocks.
+        """Checks the operator's templates, and reads the certificates of the transport. Blocks.
 
-        Raises ConfigurationError if templates or certificates cannot be used.
+        Raises ConfigurationError if a template or the certificates cannot be used.
         """
         if self.transport is not None:
             if self._settings.mail_templates is not None:
-                self._letters.check()
+                self._renderer.check()
             self.transport.open()
 
     async def queue(
         self,
         store: Store,
-        occasion: Occasion,
+        kind: MailKind,
         user: User,
         *,
         to: str | None = None,
@@ -84,78 +87,86 @@ class Mail:
         expires_at: datetime | None = None,
         **facts: str,
     ) -> None:
-        """Write to `user`, at their address or at `to`, once `store` is committed.
+        """Queues a mail to `user`, or to the address `to`; it is sent once `store` is committed.
 
-        `secret` is what the link in it proves, until `expires_at`; `facts` are what else the
-        template may tell. Their own words, name and facts, are told to those only whose address is
-        confirmed. Nothing happens where the settings send no mail, nor where an address that was
-        never confirmed, and may not be that of `user`, has had `limit_mails` of these notices.
+        The link in the mail contains `secret` and works until `expires_at`. `facts` are further
+        values for the template. The name of the user and `facts` are text that the user chose: they
+        are in the mail only if the address of the user is confirmed.
+
+        Nothing is queued if the settings disable mail. Personalised notices to an unconfirmed
+        address, which may belong to another person, are limited to `limit_mails` for each kind.
         """
-        is_owner = user.email_confirmed_at is not None
-        is_notice = occasion in _NAMES_ITS_READER
+        is_confirmed = user.email_confirmed_at is not None
+        is_personalised = kind in PERSONALISED
         if not self._settings.sends_mail or (
-            is_notice and not is_owner and self._is_flood(store, occasion, user)
+            is_personalised and not is_confirmed and self._over_limit(store, kind, user)
         ):
             return
         payload = {
             "to": user.email if to is None else to,
-            "name": user.name if is_owner and is_notice and to is None else None,
+            "name": user.name if is_confirmed and is_personalised and to is None else None,
             "locale": user.locale,
             "secret": secret,
             "expires_at": expires_at.isoformat() if expires_at else None,
             "at": now().isoformat(),
             "ip": current_client().ip,
-            "facts": facts if is_owner else {},
+            "facts": facts if is_confirmed else {},
         }
         lifetime: timedelta | None = None if expires_at is None else expires_at - now()
-        await self._outbox.put(
-            store, KIND, occasion.value, payload, user_id=user.id, lifetime=lifetime
+        await self._outbox.enqueue(
+            store, OUTBOX_KIND, kind.value, payload, user_id=user.id, lifetime=lifetime
         )
 
-    def _is_flood(self, store: Store, occasion: Occasion, user: User) -> bool:
-        """Whether this notice is over the limit. If not, it is counted once `store` is committed.
+    def _over_limit(self, store: Store, kind: MailKind, user: User) -> bool:
+        """Whether this notice exceeds `limit_mails`. If not, count it.
 
-        A transaction that is run again, or ends without a commit, sends no mail. Each process
-        counts for itself.
+        The count is undone if the transaction of `store` is retried or rolled back, as it sends no
+        mail then. Each process counts its own notices.
         """
-        key = occasion, parse_email(user.email).canonical
-        count = self._told.get(key)
-        if count is None:
-            count = self._told[key] = _Count()
-        if count.mails >= self._most:
+        key = kind, parse_email(user.email).canonical
+        counter = self._notices.get(key)
+        if counter is None:
+            counter = self._notices[key] = _Counter()
+        if counter.mails >= self._max_notices:
             return True
-        count.mails += 1
-        store.on_end.append(count.ended)
+        counter.mails += 1
+        store.on_end.append(counter.on_transaction_end)
         return False
 
-    async def deliver(self, entry: Entry, payload: Payload) -> None:
-        """Send what was queued. Raises DeliveryFailed."""
-        ends = payload["expires_at"]
-        if ends is not None and datetime.fromisoformat(ends) <= now():
-            raise DeliveryFailed("the time of its link was over", permanent=True)
-        await self._send(self._letters.write(entry, payload))
+    async def deliver(self, entry: OutboxEntry, payload: Payload) -> None:
+        """Sends a queued mail.
 
-    async def test(self, to: str, *, locale: str | None = None) -> None:
-        """Send a mail to the address `to`, now and without the outbox.
+        Raises DeliveryFailed if the transport does not accept it, its link has expired or its
+        recipient is invalid, and EntryFailed if the server rejects the message or a template cannot
+        be rendered.
+        """
+        expires_at = payload["expires_at"]
+        if expires_at is not None and datetime.fromisoformat(expires_at) <= now():
+            raise DeliveryFailed("the link has expired", permanent=True)
+        await self._send(self._renderer.render(entry, payload))
 
-        Raises DeliveryFailed, ConfigurationError where the settings send no mail.
+    async def send_test(self, to: str, *, locale: str | None = None) -> None:
+        """Sends a mail to the address `to` at once, without the outbox.
+
+        Raises DeliveryFailed as `deliver`, and ConfigurationError if the settings disable mail.
         """
         at = now()
-        entry = Entry(new_id(), KIND, Occasion.TEST.value, None, b"", at, at, at)
-        await self._send(self._letters.write(entry, example(locale, to=to)))
+        entry = OutboxEntry(new_id(), OUTBOX_KIND, MailKind.TEST.value, None, b"", at, at, at)
+        await self._send(self._renderer.render(entry, example_payload(locale, to=to)))
 
     async def check(self) -> str:
-        """Whether the templates can be written and the transport can be reached; what it says.
+        """Renders all templates and connects to the transport. Returns a text for operators.
 
-        Raises ConfigurationError for what the settings are to change, DeliveryFailed.
+        Raises ConfigurationError if the settings or templates cannot be used, DeliveryFailed if the
+        transport cannot be reached.
         """
         if self.transport is None:
-            return "off: nobody is written to"
-        self._letters.check()
+            return "off: no mail is sent"
+        self._renderer.check()
         self.transport.open()
         return await self.transport.check()
 
-    async def _send(self, letter: EmailMessage) -> None:
+    async def _send(self, message: EmailMessage) -> None:
         if self.transport is None:
-            raise ConfigurationError("no mail is sent: set AUTHAPI_MAIL_URL")
-        await self.transport.send(letter)
+            raise ConfigurationError("mail is disabled: set AUTHAPI_MAIL_URL")
+        await self.transport.send(message)

@@ -1,25 +1,28 @@
-"""The links in mail, built from the settings alone: no request says where they lead."""
+"""The links in mail. They depend on the settings alone, never on a request."""
 
 from urllib.parse import quote
 
-from authapi.services.mail.occasions import Occasion
+from authapi.services.mail.kinds import MailKind
 from authapi.settings import Settings
 from authapi.settings.accounts import PLACEHOLDER
 
 _PAGES = {
-    Occasion.CONFIRM: "confirm",
-    Occasion.CHANGE: "confirm",
-    Occasion.RESET: "reset",
-    Occasion.EMAIL_CHANGED: "undo",
-    Occasion.INVITATION: "invitation",
+    MailKind.CONFIRM: "confirm",
+    MailKind.CHANGE: "confirm",
+    MailKind.RESET: "reset",
+    MailKind.EMAIL_CHANGED: "undo",
+    MailKind.INVITATION: "invitation",
 }
 
 
-def link_of(occasion: Occasion, secret: str, settings: Settings) -> str | None:
-    """Where the reader takes `secret`: a page of the application, or ours; None if nowhere."""
-    page = _PAGES.get(occasion)
+def link_for(kind: MailKind, secret: str, settings: Settings) -> str | None:
+    """The URL of the page that redeems `secret`; None if this kind of mail has no link.
+
+    The page is that of the settings (`<page>_link`), or else the one that authapi serves.
+    """
+    page = _PAGES.get(kind)
     if page is None:
         return None
     configured: str | None = getattr(settings, f"{page}_link")
-    address = configured or f"{settings.issuer}/account/{page}?token={PLACEHOLDER}"
-    return address.replace(PLACEHOLDER, quote(secret, safe=""))
+    template = configured or f"{settings.issuer}/account/{page}?token={PLACEHOLDER}"
+    return template.replace(PLACEHOLDER, quote(secret, safe=""))

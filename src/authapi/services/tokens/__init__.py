@@ -1,29 +1,35 @@
-"""Tokens beside those that a login gives at once.
+"""Tokens: personal access tokens, refresh tokens, token exchange, and what ends them.
 
-Personal ones, those that renew a login, those that a credential is exchanged for, and what is done
-about any that leaked.
+`introspection` finds out what a token stands for (RFC 7662), `revocation` ends one (RFC 7009), and
+`secret_scanning` ends those that were found in public.
 """
 
-from authapi.services.tokens.exchange import Exchange, ExchangedToken
-from authapi.services.tokens.leaks import Leak, Leaks, Verdict
-from authapi.services.tokens.personal import Tokens
-from authapi.services.tokens.presented import Presented, PresentedTokens, TokenKind
-from authapi.services.tokens.refresh import RefreshTokens, Renewed
-from authapi.services.tokens.scanners import read_scanners
-from authapi.services.tokens.state import TokenStates
+from authapi.services.tokens.exchange import ExchangedToken, TokenExchange
+from authapi.services.tokens.introspection import (
+    TokenInfo,
+    TokenIntrospection,
+    TokenKind,
+    TokenLookup,
+)
+from authapi.services.tokens.personal import PersonalTokens
+from authapi.services.tokens.refresh import RefreshedSession, RefreshTokens
+from authapi.services.tokens.revocation import TokenRevocation
+from authapi.services.tokens.scanner_keys import read_scanner_keys
+from authapi.services.tokens.secret_scanning import ReportedToken, SecretScanning, Verdict
 
 __all__ = [
-    "Exchange",
     "ExchangedToken",
-    "Leak",
-    "Leaks",
-    "Presented",
-    "PresentedTokens",
+    "PersonalTokens",
     "RefreshTokens",
-    "Renewed",
+    "RefreshedSession",
+    "ReportedToken",
+    "SecretScanning",
+    "TokenExchange",
+    "TokenInfo",
+    "TokenIntrospection",
     "TokenKind",
-    "TokenStates",
-    "Tokens",
+    "TokenLookup",
+    "TokenRevocation",
     "Verdict",
-    "read_scanners",
+    "read_scanner_keys",
 ]

@@ -1,43 +1,43 @@
-"""What the claims of an access token of ours stand for."""
+"""The claims of the access tokens that this service signs."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID
 
-from authapi.crypto.jws import Verified
+from authapi.crypto.jws import VerifiedToken
 from authapi.errors import TokenError
 
 
 @dataclass(frozen=True, slots=True)
 class AccessClaims:
-    """What `Keys.sign_access_token` wrote, in our own types."""
+    """The claims that `Keys.sign_access_token` writes, as Python types."""
 
     session_id: UUID
     user_id: UUID
     scopes: frozenset[str]
     audience: object
-    """One name, or a list of them, as it is written."""
+    """`aud` as in the token: a string or a list of strings."""
     issued_at: datetime
     expires_at: datetime
     jti: str
     kid: str
-    """Of the key that vouches for all this; it may have been retired a moment ago."""
+    """Of the key that verified the signature. The key may have been retired since."""
 
 
-def access_claims(verified: Verified) -> AccessClaims:
-    """What a token says that `Keys.verify_access_token` let pass.
+def parse_access_claims(verified: VerifiedToken) -> AccessClaims:
+    """Parses the claims of a token that `Keys.verify_access_token` has verified.
 
-    Raises TokenError for claims that we have not written.
+    Raises TokenError if a claim does not have the form that `Keys.sign_access_token` writes.
     """
     claims = verified.claims
     try:
         return AccessClaims(
-            session_id=_id(claims.get("sid")),
-            user_id=_id(claims["sub"]),
+            session_id=_uuid(claims.get("sid")),
+            user_id=_uuid(claims["sub"]),
             scopes=frozenset(str(claims.get("scope", "")).split()),
             audience=claims["aud"],
-            issued_at=_moment(claims["iat"]),
-            expires_at=_moment(claims["exp"]),
+            issued_at=_time(claims["iat"]),
+            expires_at=_time(claims["exp"]),
             jti=str(claims["jti"]),
             kid=verified.key.kid,
         )
@@ -45,13 +45,14 @@ def access_claims(verified: Verified) -> AccessClaims:
         raise TokenError from None
 
 
-def _id(text: object) -> UUID:
-    # `UUID` also reads braces, `urn:uuid:` and blanks in place of digits, which we do not write.
-    found = UUID(str(text))
-    if str(found) != text:
+def _uuid(text: object) -> UUID:
+    # `UUID` also accepts braces, `urn:uuid:` and whitespace. Accepting them here would give one
+    # session several spellings.
+    parsed = UUID(str(text))
+    if str(parsed) != text:
         raise ValueError
-    return found
+    return parsed
 
 
-def _moment(numeric_date: object) -> datetime:
+def _time(numeric_date: object) -> datetime:
     return datetime.fromtimestamp(float(str(numeric_date)), UTC)

@@ -1,9 +1,9 @@
-"""Token exchange: whoever is logged in gets a short JWT for another service, with fewer scopes.
+"""Token exchange: a caller gets a short-lived JWT for another service, with at most its scopes.
 
-The other service verifies it by our public keys and its own name in `aud`, and never sees the
-credential that it was minted from. We refuse it ourselves, so it cannot come back as a login. Its
-`sid` names the session of the caller: introspection says that it is dead when that ends. Nothing is
-written. The idea is that of RFC 8693, without its grant.
+The other service verifies the JWT with the public keys of this one and finds its own name in `aud`;
+it never sees the credential of the caller. This service does not accept the JWT as a login. Its
+`sid` is the session of the caller, so introspection reports it as inactive once that session has
+ended. The database is only read. This is the idea of RFC 8693 without its grant type.
 """
 
 from collections.abc import Collection
@@ -13,17 +13,17 @@ from datetime import datetime, timedelta
 from authapi.clock import now
 from authapi.errors import InputError, InvalidCredential, InvalidInput
 from authapi.identity import Identity, Session, User
-from authapi.services.alive import require_same
-from authapi.services.callers import Activity
+from authapi.services.identity_cache import LastUsed
 from authapi.services.keys import Keys
 from authapi.services.scopes import effective_scopes
+from authapi.services.sessions.revalidation import check_same_login
 from authapi.settings import Settings
 from authapi.storage import Database
 
 
 @dataclass(frozen=True, slots=True)
 class ExchangedToken:
-    """A JWT for another service."""
+    """A JWT for another service, as issued."""
 
     text: str = field(repr=False)
     audience: str
@@ -32,18 +32,18 @@ class ExchangedToken:
     expires_at: datetime
 
 
-class Exchange:
-    """Mints JWTs for other services."""
+class TokenExchange:
+    """Issues JWTs for other services."""
 
     def __init__(
-        self, database: Database, keys: Keys, activity: Activity, settings: Settings
+        self, database: Database, keys: Keys, last_used: LastUsed, settings: Settings
     ) -> None:
         self._database = database
         self._keys = keys
-        self._activity = activity
+        self._last_used = last_used
         self._settings = settings
 
-    async def mint(
+    async def exchange(
         self,
         caller: Identity,
         *,
@@ -51,51 +51,57 @@ class Exchange:
         scopes: Collection[str] | None = None,
         lifetime: timedelta | None = None,
     ) -> ExchangedToken:
-        """A JWT of the session of `caller` for `audience`, which `jwt_audiences` must name.
+        """Issues a JWT for `audience` that belongs to the session of `caller`.
 
-        `scopes` must lie within those that `caller` holds, and None means all of them; `lifetime`
-        is `jwt_lifetime` at most, and by default. It never outlives the credential or the session
-        of `caller`. How and when that was proved goes along, so that what a personal access token
-        is exchanged for is fresh nowhere either. Raises InvalidInput for what may not be,
-        InvalidCredential if `caller` came without a session or it has ended.
+        `audience` is one of the setting `jwt_audiences`. `scopes` is a subset of the scopes of
+        `caller`; None means all of them. `lifetime` is at most the setting `jwt_lifetime`, which
+        is the default; the JWT expires no later than the credential and the session of `caller`.
+        It carries `auth_time` and `amr` of the session, so a JWT that a personal access token was
+        exchanged for does not count as a fresh login at the other service.
+
+        Raises InvalidInput if `audience`, `scopes` or `lifetime` is not allowed, InvalidCredential
+        if `caller` has no session or it has ended, StorageUnavailable if the database does not
+        answer.
         """
         if audience not in self._settings.jwt_audiences:
-            raise _refused("audience", "audience_not_allowed", "is no service that JWTs are for")
-        session, user = await self._alive(caller)
-        # The caller may have been recognised from memory, a moment before they lost a role.
+            message = "is not an audience that AUTHAPI_JWT_AUDIENCES allows"
+            raise _invalid("audience", "audience_not_allowed", message)
+        session, user = await self._live_session(caller)
+        # The identity may come from the cache, from before the user lost a role.
         held = caller.scopes & effective_scopes(session.scopes, user, self._settings)
         granted = held if scopes is None else frozenset(scopes)
         if not granted <= held:
-            message = "names a scope that does not exist or that you do not hold"
-            raise _refused("scopes", "scope_not_allowed", message)
+            message = "includes a scope that does not exist or that you do not have"
+            raise _invalid("scopes", "scope_not_allowed", message)
         span = lifetime or self._settings.jwt_lifetime
         if span > self._settings.jwt_lifetime:
             longest = int(self._settings.jwt_lifetime.total_seconds())
-            raise _refused("expires_in", "lifetime_too_long", f"at most {longest} seconds")
-        # NumericDate is written in whole seconds: what we promise must not outlive what we sign.
+            raise _invalid("expires_in", "lifetime_too_long", f"at most {longest} seconds")
+        # A NumericDate is in whole seconds: `expires_at` of the answer must equal `exp`.
         issued = now().replace(microsecond=0)
         ends = min(session.expires_at, caller.expires_at or session.expires_at)
         expires = min(issued + span, ends.replace(microsecond=0))
         if expires <= issued:
-            raise InvalidCredential  # it ends within this second
+            raise InvalidCredential  # the session ends within this second
         text = await self._keys.sign_access_token(
             user, session, issued=issued, expires=expires, scopes=granted, audience=audience
         )
         return ExchangedToken(text, audience, granted, issued, expires)
 
-    async def _alive(self, caller: Identity) -> tuple[Session, User]:
-        """The session of `caller` as the database has it now: memory is not enough to vouch for it
-        to others. One statement.
+    async def _live_session(self, caller: Identity) -> tuple[Session, User]:
+        """Reads the session of `caller` and its user from the database, in one statement.
+
+        The cached identity does not suffice: the other service trusts the JWT until it expires.
         """
         if caller.session_id is None:
             raise InvalidCredential
         async with self._database.read() as store:
-            found = await store.sessions.find_with_user(caller.session_id)
-        session = require_same(None if found is None else found[0], caller)
-        if found is None or not found[1].is_active or self._activity.is_over(session, now()):
+            row = await store.sessions.find_with_user(caller.session_id)
+        session = check_same_login(None if row is None else row[0], caller)
+        if row is None or not row[1].is_active or self._last_used.is_over(session, now()):
             raise InvalidCredential
-        return session, found[1]
+        return session, row[1]
 
 
-def _refused(member: str, code: str, message: str) -> InvalidInput:
+def _invalid(member: str, code: str, message: str) -> InvalidInput:
     return InvalidInput(InputError(("body", member), code, message))

@@ -1,4 +1,4 @@
-"""Personal access tokens: made by their owner, named, with fewer scopes and a life of their own."""
+"""Personal access tokens: named, long-lived tokens with scopes that their owner chooses."""
 
 from collections.abc import Collection, Sequence
 from datetime import timedelta
@@ -9,17 +9,17 @@ from authapi.crypto.ids import new_id
 from authapi.crypto.secrets import hash_secret, new_opaque_token
 from authapi.errors import InputError, InvalidInput, NotFound, TooManyTokens
 from authapi.identity import EventType, Identity, Session, SessionKind, current_client
-from authapi.services.alive import require_alive
 from authapi.services.audit import Audit
-from authapi.services.mail import Mail, Occasion
+from authapi.services.mail import Mail, MailKind
 from authapi.services.scopes import effective_scopes
+from authapi.services.sessions.revalidation import require_live_session
 from authapi.settings import Settings
 from authapi.storage import Database
-from authapi.storage.conflicts import retried
+from authapi.storage.conflicts import retry_on_conflict
 
 
-class Tokens:
-    """Personal access tokens."""
+class PersonalTokens:
+    """Personal access tokens. Calls raise StorageUnavailable if the database does not answer."""
 
     def __init__(self, database: Database, audit: Audit, mail: Mail, settings: Settings) -> None:
         self._database = database
@@ -27,7 +27,7 @@ class Tokens:
         self._mail = mail
         self._settings = settings
 
-    @retried
+    @retry_on_conflict
     async def create(
         self,
         owner: Identity,
@@ -36,22 +36,24 @@ class Tokens:
         scopes: Collection[str] | None,
         lifetime: timedelta | None,
     ) -> tuple[Session, str]:
-        """A new token and its secret, which is shown this once and kept nowhere.
+        """Creates a token; returns it with its secret, of which only the hash is stored.
 
-        `scopes` must lie within those that `owner` holds, and None means all of them; where there
-        are roles, also within those of the user, whoever asks for it; `lifetime`
-        defaults to `personal_token_lifetime`. Nobody logged in with it, so its `amr` is empty and
-        it never counts as fresh. Raises InvalidInput for a scope or lifetime that may not be,
-        TooManyTokens beyond `max_personal_tokens`, InvalidCredential if the session of `owner` has
-        ended, NotFound if the account is gone.
+        `scopes` is a subset of the scopes of `owner`, and of those of the roles of the user where
+        the settings define roles; None means all scopes of `owner`. `lifetime` is at most the
+        setting `personal_token_max_lifetime`, and `personal_token_lifetime` by default. The `amr`
+        of the token is empty, so its use never counts as a fresh login. The owner gets a mail.
+
+        Raises InvalidInput if a scope or the lifetime is not allowed, TooManyTokens at the limit
+        `max_personal_tokens`, InvalidCredential if the session of `owner` has ended, NotFound if
+        the account is deleted or deactivated.
         """
-        chosen = owner.scopes if scopes is None else frozenset(scopes)
-        if not chosen <= owner.scopes:
-            raise _not_held()
-        longest = self._settings.personal_token_max_lifetime
+        granted = owner.scopes if scopes is None else frozenset(scopes)
+        if not granted <= owner.scopes:
+            raise _scope_not_allowed()
+        max_lifetime = self._settings.personal_token_max_lifetime
         span = lifetime or self._settings.personal_token_lifetime
-        if span > longest:
-            message = f"at most {int(longest.total_seconds())} seconds"
+        if span > max_lifetime:
+            message = f"at most {int(max_lifetime.total_seconds())} seconds"
             raise InvalidInput(InputError(("body", "expires_in"), "lifetime_too_long", message))
         secret, at = new_opaque_token(), now()
         token = Session(
@@ -59,7 +61,7 @@ class Tokens:
             user_id=owner.user.id,
             kind=SessionKind.TOKEN,
             name=name,
-            scopes=chosen,
+            scopes=granted,
             created_at=at,
             last_seen_at=at,
             idle_expires_at=None,
@@ -70,14 +72,14 @@ class Tokens:
             data={},
         )
         async with self._database.transaction() as store:
-            found = await store.users.lock(owner.user.id)
-            await require_alive(store, owner)
-            if found is None or not found[0].is_active:
+            row = await store.users.lock(owner.user.id)
+            await require_live_session(store, owner)
+            if row is None or not row[0].is_active:
                 raise NotFound
-            if chosen != effective_scopes(chosen, found[0], self._settings):
-                raise _not_held()
-            held = await store.sessions.count_personal(owner.user.id, now=at)
-            if held >= self._settings.max_personal_tokens:
+            if granted != effective_scopes(granted, row[0], self._settings):
+                raise _scope_not_allowed()
+            count = await store.sessions.count_personal(owner.user.id, now=at)
+            if count >= self._settings.max_personal_tokens:
                 raise TooManyTokens
             await store.sessions.add(token, hash_secret(secret))
             await self._audit.record(
@@ -87,32 +89,32 @@ class Tokens:
                 session_id=token.id,
                 strategy=owner.strategy,
             )
-            await self._mail.queue(store, Occasion.TOKEN_CREATED, found[0], token=name)
+            await self._mail.queue(store, MailKind.TOKEN_CREATED, row[0], token=name)
         return token, secret
 
     async def list_of(self, user_id: UUID) -> Sequence[Session]:
-        """The live personal access tokens of a user, the newest first."""
+        """Returns the unexpired personal access tokens of a user, newest first."""
         async with self._database.read() as store:
-            return await store.sessions.list_of(user_id, personal=True, now=now())
+            return await store.sessions.list_for_user(user_id, personal=True, now=now())
 
-    @retried
+    @retry_on_conflict
     async def end_own(self, token_id: UUID, caller: Identity) -> None:
-        """End one token of the caller.
+        """Ends a token of the caller.
 
-        Raises NotFound, also if it is somebody else's, InvalidCredential if the session of
+        Raises NotFound if the caller has no such token, InvalidCredential if the session of
         `caller` has ended.
         """
         user_id = caller.user.id
         async with self._database.transaction() as store:
             await store.users.lock(user_id)
-            await require_alive(store, caller)
-            if not await store.sessions.end_own(token_id, user_id, personal=True):
+            await require_live_session(store, caller)
+            if not await store.sessions.end_for_user(token_id, user_id, personal=True):
                 raise NotFound
             await self._audit.record(
                 store, EventType.TOKEN_ENDED, user_id=user_id, session_id=token_id
             )
 
 
-def _not_held() -> InvalidInput:
-    message = "names a scope that does not exist or that you do not hold"
+def _scope_not_allowed() -> InvalidInput:
+    message = "includes a scope that does not exist or that you do not have"
     return InvalidInput(InputError(("body", "scopes"), "scope_not_allowed", message))

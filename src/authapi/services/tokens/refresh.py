@@ -1,11 +1,12 @@
-"""Refresh tokens: each is good once, and a second use is either a lost answer or theft.
+"""Refresh token rotation with reuse detection (RFC 9700, section 4.14.2; OWASP ASVS 10.4.5).
 
-A family is the refresh tokens of one session; one of them is current. Whoever presents that rotates
-it: one statement compares and swaps, so of any number at the same moment one wins. The others, and
-whoever did not hear the answer, hold the token before. For `refresh_grace` they are given the same
-successor again, which only they and the row together can make; so nobody is logged out by a second
-tab, and no second chain begins. After that, or with a token from before that, somebody has a copy:
-the session ends, with all that came of it (RFC 9700, section 4.14.2; OWASP ASVS 10.4.5).
+The refresh tokens of one session form a family, and one of them is current. A client that presents
+the current token rotates it: one compare-and-swap statement replaces it by its successor, so one of
+several concurrent requests wins. The other requests, and a client that lost the response, present
+the previous token. During `refresh_grace` they get the same successor again; it can only be derived
+from the previous token and the nonce in the row together. So a second browser tab does not log the
+user out and does not start a second chain. After the grace period, or with a token older than the
+previous one, the token has been copied: its session ends with all tokens of it.
 """
 
 from collections.abc import Collection
@@ -13,95 +14,100 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from authapi.clock import now
-from authapi.crypto.refresh import RefreshToken, new_nonce, parse_refresh_token
+from authapi.crypto.refresh_tokens import RefreshToken, new_nonce, parse_refresh_token
 from authapi.errors import InvalidGrant, InvalidScope
 from authapi.identity import EventType, Session, User
 from authapi.services.audit import Audit
-from authapi.services.callers import Activity
-from authapi.services.mail import Mail, Occasion
+from authapi.services.identity_cache import LastUsed
+from authapi.services.mail import Mail, MailKind
 from authapi.services.scopes import effective_scopes
 from authapi.settings import Settings
 from authapi.storage import Database, Store
-from authapi.storage.conflicts import retried
+from authapi.storage.conflicts import retry_on_conflict
 from authapi.storage.tables.refresh_families import RefreshFamily
 
 
 @dataclass(frozen=True, slots=True)
-class Renewed:
-    """What a refresh token was exchanged for."""
+class RefreshedSession:
+    """The result of a refresh: a session and its next refresh token."""
 
     user: User
     session: Session
     scopes: frozenset[str]
-    """Of the access token to be: those of the session, or fewer."""
+    """Of the access token to issue: those of the session, or fewer."""
     refresh_token: str = field(repr=False)
     at: datetime
 
 
 class RefreshTokens:
-    """Exchanges refresh tokens."""
+    """Rotates refresh tokens and detects their reuse."""
 
     def __init__(
         self,
         database: Database,
-        activity: Activity,
+        last_used: LastUsed,
         audit: Audit,
         mail: Mail,
         settings: Settings,
     ) -> None:
         self._database = database
-        self._activity = activity
+        self._last_used = last_used
         self._audit = audit
         self._mail = mail
         self._settings = settings
 
-    @retried
-    async def exchange(self, text: str, *, scopes: Collection[str] | None = None) -> Renewed:
-        """The session behind a refresh token, and the token that follows it.
+    @retry_on_conflict
+    async def refresh(
+        self, refresh_token: str, *, scopes: Collection[str] | None = None
+    ) -> RefreshedSession:
+        """Rotates `refresh_token` and returns its session with the next refresh token.
 
-        `scopes` must lie within what the session may do now, and None means all of them. Raises
-        InvalidScope, and then nothing has changed; InvalidGrant for every other reason, be it
-        unknown, over, or used before.
+        `scopes` is a subset of what the session grants now; None means all of it. The use counts
+        as a use of the session.
+
+        Raises InvalidScope if `scopes` exceeds the session (the token is not rotated then),
+        InvalidGrant if the token is unknown, expired or reused or the account is deactivated,
+        StorageUnavailable if the database does not answer.
         """
-        token = parse_refresh_token(text)
+        token = parse_refresh_token(refresh_token)
         if token is None:
             raise InvalidGrant
         async with self._database.transaction() as store:
-            # The session before its family, as everywhere else. Its user is not locked: nothing
-            # but the family is waited for after it.
-            found = await store.sessions.lock_by_family(token.family_hash)
-            if found is None:
+            # The session is locked before its family, as in every transaction. The user need not
+            # be locked: this transaction locks nothing else but the family.
+            row = await store.sessions.lock_by_family(token.family_hash)
+            if row is None:
                 raise InvalidGrant
-            session, user = found
+            session, user = row
             at = now()
-            if self._activity.is_over(session, at) or not user.is_active:
+            if self._last_used.is_over(session, at) or not user.is_active:
                 raise InvalidGrant
             held = effective_scopes(session.scopes, user, self._settings)
             granted = held if scopes is None else frozenset(scopes)
             if not granted <= held:
                 raise InvalidScope
-            following = await self._rotate(store, token, at)
-        if following is None:
-            await self._end_reused(token, at)
+            successor = await self._rotate(store, token, at)
+        if successor is None:
+            await self._end_reused_session(token, at)
             raise InvalidGrant
-        self._activity.saw(session.id, at, idle=self._settings.refresh_idle)
-        return Renewed(user, session, granted, following.text, at)
+        self._last_used.record(session.id, at, idle=self._settings.refresh_idle)
+        return RefreshedSession(user, session, granted, successor.text, at)
 
-    async def _end_reused(self, token: RefreshToken, at: datetime) -> None:
-        """End the session of `token`, which was used before, at `at` too late for the grace.
+    async def _end_reused_session(self, token: RefreshToken, at: datetime) -> None:
+        """Ends the session of `token`, which was reused at `at`, and mails its owner.
 
-        In a transaction of its own, after one that changed nothing: the mail to the user refers to
-        the account, which has to be locked before the session. So the family is looked at again.
+        This takes a second transaction, because the mail needs a lock on the user, and users are
+        locked before sessions. The first transaction changed nothing, so the family is read again.
         """
         async with self._database.transaction() as store:
-            found = await store.sessions.find_by_family(token.family_hash)
-            if found is None or await store.users.lock(found[1].id) is None:
+            row = await store.sessions.find_by_family(token.family_hash)
+            if row is None or await store.users.lock(row[1].id) is None:
                 return
-            found = await store.sessions.lock_by_family(token.family_hash)
+            row = await store.sessions.lock_by_family(token.family_hash)
             family = await store.refresh_families.find(token.family_hash)
-            if found is None or family is None or not self._is_reuse(family, token, at):
-                return  # another transaction has ended the session or its family meanwhile
-            session, user = found
+            if row is None or family is None or not self._is_reuse(family, token, at):
+                return  # another transaction has ended the session or its family
+            session, user = row
             await store.sessions.end(session.id)
             await self._audit.record(
                 store,
@@ -110,30 +116,30 @@ class RefreshTokens:
                 session_id=session.id,
                 strategy=session.kind.value,
             )
-            await self._mail.queue(store, Occasion.REFRESH_REUSE, user)
+            await self._mail.queue(store, MailKind.REFRESH_REUSE, user)
 
     async def _rotate(self, store: Store, token: RefreshToken, at: datetime) -> RefreshToken | None:
-        """The token that follows, or None if this one was used before and that is too long ago.
+        """Returns the successor of `token`, or None if `token` is reused after the grace period.
 
-        Raises InvalidGrant if the family has ended while this waited.
+        Raises InvalidGrant if the family ended while this transaction waited for its lock.
         """
         nonce = new_nonce()
-        following = token.successor(nonce)
+        successor = token.successor(nonce)
         if await store.refresh_families.rotate(
-            token.family_hash, presented=token.hash, successor=following.hash, nonce=nonce, at=at
+            token.family_hash, current=token.hash, successor=successor.hash, nonce=nonce, at=at
         ):
-            return following
+            return successor
         family = await store.refresh_families.find(token.family_hash)
         if family is None:
-            # It was there when we began to wait for the session, and a change of the password has
-            # ended it meanwhile: that is nobody's theft, and the session lives on.
+            # A change of the password ended the family while this transaction waited for the lock
+            # on the session. That is no reuse, and the session stays.
             raise InvalidGrant
         if family.nonce is None or self._is_reuse(family, token, at):
             return None
         return token.successor(family.nonce)
 
     def _is_reuse(self, family: RefreshFamily, token: RefreshToken, at: datetime) -> bool:
-        """Whether `token` was exchanged before, and `at` is too late to be given its successor."""
+        """Whether `token` was used before and `at` is after its grace period."""
         if family.current == token.hash:
             return False
         return (

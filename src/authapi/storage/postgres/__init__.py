@@ -1,1 +1,1 @@
-"""What only PostgreSQL has: parameters of a session, privileges of a role."""
+"""PostgreSQL: connections, session parameters, URL parameters, poolers, privileges."""

@@ -1,4 +1,4 @@
-"""Whether the role of a connection may do what the service does, and what to grant if not."""
+"""The database privileges that the service needs, and the `GRANT` for each missing one."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -6,25 +6,25 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from authapi.storage.migrations import connected
+from authapi.storage.migrations import connect
 from authapi.storage.models import events, metadata
 from authapi.storage.urls import parse_url
 
 _CHANGED = ("SELECT", "INSERT", "UPDATE", "DELETE")
 _ANONYMISED = ("ip", "network", "user_agent", "request_id", "detail")
-"""Columns of `events` that lose what tells of a person when an account is deleted."""
+"""The columns of `events` with personal data, which is removed when an account is deleted."""
 _FUNCTIONS = (
     "pg_notify(text,text)",
     "hashtextextended(text,bigint)",
     "pg_advisory_xact_lock(bigint)",
     "pg_try_advisory_xact_lock(bigint)",
 )
-"""Everybody may execute them until that is revoked."""
+"""PUBLIC has the privilege to execute them by default; an operator may have revoked it."""
 
 _READ: Mapping[str, Sequence[str]] = {"alembic_version": ("SELECT",), "events": _CHANGED[:2]}
 _TABLES = {name: _READ.get(name, _CHANGED) for name in ("alembic_version", *metadata.tables)}
-"""The privileges on each table; those on columns of `events` are asked for besides. A row that is
-locked needs UPDATE (PostgreSQL, SELECT, The Locking Clause)."""
+"""The privileges on each table; those on columns of `events` are checked separately. Locking a row
+needs UPDATE (PostgreSQL, SELECT, The Locking Clause)."""
 
 _ROLE = sa.text("SELECT quote_ident(current_user)")
 _CLOSED_SCHEMAS = sa.text(
@@ -43,80 +43,86 @@ _ON_FUNCTION = sa.text("SELECT has_function_privilege(:name, 'EXECUTE')")
 
 
 @dataclass(frozen=True, slots=True)
-class Lack:
-    """Something that the role may not do."""
+class MissingPrivilege:
+    """A privilege that the role lacks, or a row-level security policy that applies to it."""
 
-    what: str
-    """In words, with the name of the table, schema or function."""
-    remedy: str
-    """The statement to run."""
+    message: str
+    """What is missing, with the name of the table, schema or function."""
+    grant: str
+    """The SQL statement that an operator has to run."""
     fails_requests: bool = True
-    """Whether requests fail without it; otherwise housekeeping does."""
+    """Whether requests fail without the privilege; otherwise only the cleanup jobs fail."""
 
 
-def lacking(url: str, *, erases: bool) -> Sequence[Lack] | None:
-    """What the role of `url` may not do in a current schema; None on SQLite, which has no roles.
+def missing_privileges(url: str, *, erases: bool) -> Sequence[MissingPrivilege] | None:
+    """Returns the privileges that the role of `url` lacks; None on SQLite, which has no roles.
 
-    `erases` says whether events are removed with their account, rather than anonymised. Raises as
-    `migrations.connected`.
+    The schema must be current. `erases` is True if the events of a deleted account are removed, and
+    False if they are anonymised. Raises the errors of `migrations.connect`.
     """
     if parse_url(url).get_backend_name() == "sqlite":
         return None
-    with connected(url) as connection:
-        return list(_Looking(connection, erases=erases).all())
+    with connect(url) as connection:
+        return list(_PrivilegeCheck(connection, erases=erases).all())
 
 
-class _Looking:
+class _PrivilegeCheck:
     def __init__(self, connection: Connection, *, erases: bool) -> None:
         self._connection = connection
         self._role = connection.scalar(_ROLE)
         self._erases = erases
 
-    def all(self) -> Iterator[Lack]:
+    def all(self) -> Iterator[MissingPrivilege]:
         for schema in self._connection.scalars(_CLOSED_SCHEMAS).all():
-            yield self._lack("use", f"USAGE ON SCHEMA {schema}", f"the schema {schema}")
+            yield self._missing("use", f"USAGE ON SCHEMA {schema}", f"the schema {schema}")
         for name, privileges in _TABLES.items():
             yield from self._on_table(name, privileges)
         for function in _FUNCTIONS:
-            if not self._may(_ON_FUNCTION, name=function):
-                yield self._lack("call", f"EXECUTE ON FUNCTION {function}", function)
+            if not self._has(_ON_FUNCTION, name=function):
+                yield self._missing("call", f"EXECUTE ON FUNCTION {function}", function)
 
-    def _on_table(self, name: str, privileges: Sequence[str]) -> Iterator[Lack]:
-        found = self._connection.execute(_TABLE, {"name": name}).one_or_none()
-        if found is None:
-            return  # the check of the schema says so
-        quoted, table, hides_rows = found
+    def _on_table(self, name: str, privileges: Sequence[str]) -> Iterator[MissingPrivilege]:
+        row = self._connection.execute(_TABLE, {"name": name}).one_or_none()
+        if row is None:
+            return  # the schema check reports a missing table
+        quoted, table, hides_rows = row
         if hides_rows:
-            yield Lack(
+            yield MissingPrivilege(
                 f"row-level security hides rows of {quoted} from the role {self._role}",
                 f"ALTER TABLE {quoted} DISABLE ROW LEVEL SECURITY",
             )
-        missing = [it for it in privileges if not self._may(_ON_TABLE, table=table, privilege=it)]
+        missing = [
+            privilege
+            for privilege in privileges
+            if not self._has(_ON_TABLE, table=table, privilege=privilege)
+        ]
         if missing:
-            yield self._lack(_listed(missing), f"{', '.join(missing)} ON {quoted}", name)
+            yield self._missing(_listed(missing), f"{', '.join(missing)} ON {quoted}", name)
         if name == events.name:
             yield from self._on_events(quoted, table)
 
-    def _on_events(self, quoted: str, table: int) -> Iterator[Lack]:
-        if not self._may(_ON_TABLE, table=table, privilege="DELETE"):
+    def _on_events(self, quoted: str, table: int) -> Iterator[MissingPrivilege]:
+        if not self._has(_ON_TABLE, table=table, privilege="DELETE"):
             grant = f"DELETE ON {quoted}"
-            yield self._lack("DELETE", grant, events.name, fails_requests=self._erases)
+            yield self._missing("DELETE", grant, events.name, fails_requests=self._erases)
         if self._erases:
             return
         columns = [
             column
             for column in _ANONYMISED
-            if not self._may(_ON_COLUMN, table=table, column=column, privilege="UPDATE")
+            if not self._has(_ON_COLUMN, table=table, column=column, privilege="UPDATE")
         ]
         if columns:
             names = ", ".join(columns)
-            yield self._lack("UPDATE", f"UPDATE ({names}) ON {quoted}", f"{names} of events")
+            yield self._missing("UPDATE", f"UPDATE ({names}) ON {quoted}", f"{names} of events")
 
-    def _may(self, question: sa.TextClause, **values: object) -> bool:
-        return bool(self._connection.scalar(question, values))
+    def _has(self, query: sa.TextClause, **values: object) -> bool:
+        return bool(self._connection.scalar(query, values))
 
-    def _lack(self, verb: str, grant: str, object_: str, *, fails_requests: bool = True) -> Lack:
-        return Lack(
+    def _missing(
+        self, verb: str, grant: str, object_: str, *, fails_requests: bool = True
+    ) -> MissingPrivilege:
+        return MissingPrivilege(
             f"the role {self._role} may not {verb} {object_}",
             f"GRANT {grant} TO {self._role}",
             fails_requests,

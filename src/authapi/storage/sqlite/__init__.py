@@ -1,1 +1,1 @@
-"""What is particular about SQLite."""
+"""SQLite: connections."""

@@ -1,8 +1,8 @@
-"""SQLite connections whose end can be awaited.
+"""SQLite connections whose closing can be awaited.
 
-aiosqlite runs the calls of a connection one after the other in a thread. A task that is cancelled
-stops waiting for its call; the thread goes on with it, and may hold the write lock of the file
-until it has closed the connection.
+aiosqlite runs the calls of a connection in a thread, one after the other. A cancelled task stops
+waiting for its call, but the thread continues it, and may hold the write lock of the file until it
+has closed the connection.
 """
 
 import asyncio
@@ -12,16 +12,16 @@ from typing import Any
 
 import aiosqlite
 
-_ROWS_A_CHUNK = 64  # of an iteration over a cursor, as aiosqlite has it by default
-_PATIENCE = 2.0
-"""Seconds that `close` waits for the thread: a disk that hangs must not hang the caller."""
+_ITER_CHUNK_SIZE = 64  # rows per chunk of a cursor iteration: aiosqlite's default
+_CLOSE_TIMEOUT = 2.0
+"""Seconds that `close` waits for the thread: a disk that hangs must not block the caller."""
 
 
-class RollingBack(sqlite3.Connection):
-    """Rolls back what is open before it closes.
+class RollbackOnClose(sqlite3.Connection):
+    """A connection that rolls back an open transaction before it closes.
 
-    SQLite does so by itself, but not before the last cursor of the connection is gone; that of a
-    cancelled statement is held by its traceback.
+    SQLite itself rolls back only after the last cursor of the connection is finalized. The
+    traceback of a cancelled statement still references its cursor.
     """
 
     is_closed = False
@@ -32,7 +32,7 @@ class RollingBack(sqlite3.Connection):
         self.is_closed = True
         try:
             if self.in_transaction:
-                # If it fails, the connection is closed all the same, and its thread has to end.
+                # Even if the rollback fails, the connection is closed and its thread has to end.
                 with suppress(sqlite3.Error):
                     self.rollback()
         finally:
@@ -40,41 +40,42 @@ class RollingBack(sqlite3.Connection):
 
 
 class StoppableConnection(aiosqlite.Connection):
-    """A connection of aiosqlite whose thread is stopped once, however often that is asked for.
+    """An aiosqlite connection whose `stop` can be called several times.
 
-    aiosqlite queues each `stop` behind the last, and the thread ends at the first: a task that
-    waits for a later one waits for ever. SQLAlchemy asks twice when it is cancelled while it closes
-    a connection.
+    aiosqlite queues every `stop`, and its thread ends at the first one, so a task that awaits a
+    later one waits forever. SQLAlchemy calls `stop` twice if it is cancelled while it closes a
+    connection.
     """
 
     def __init__(self, path: str, **options: Any) -> None:
         def connect() -> sqlite3.Connection:
-            made: sqlite3.Connection = sqlite3.connect(path, **{**options, "factory": RollingBack})
-            return made
+            options["factory"] = RollbackOnClose
+            connection: sqlite3.Connection = sqlite3.connect(path, **options)
+            return connection
 
-        super().__init__(connect, _ROWS_A_CHUNK)
-        self._thread.daemon = True  # as SQLAlchemy sets it for connections that it makes itself
+        super().__init__(connect, _ITER_CHUNK_SIZE)
+        self._thread.daemon = True  # SQLAlchemy sets it on the connections that it creates itself
         self._is_stopping = False
         self._end: asyncio.Future[Any] | None = None
 
     def stop(self) -> asyncio.Future[Any] | None:
-        """Close the connection behind the calls that are queued, and end its thread.
+        """Closes the connection after the queued calls, and ends its thread.
 
-        The future is done then. It is None without an event loop.
+        The returned future is done when the thread has ended. It is None without an event loop.
         """
         if not self._is_stopping:
             self._is_stopping = True
             self._end = super().stop()
-        # Each caller has a future of its own: one that is cancelled takes nothing from the others.
+        # Each caller gets its own future, so that cancelling one does not cancel the others.
         return None if self._end is None else asyncio.shield(self._end)
 
     async def close(self) -> None:
-        """Stop, and wait two seconds at most until the connection is closed."""
+        """Stops, and waits at most two seconds until the connection is closed."""
         end = self.stop()
         if end is not None:
-            await asyncio.wait([end], timeout=_PATIENCE)
+            await asyncio.wait([end], timeout=_CLOSE_TIMEOUT)
 
-    async def stopped(self) -> None:
-        """Return once the thread has ended; at once if nothing has stopped it."""
+    async def wait_stopped(self) -> None:
+        """Waits until the thread has ended; returns at once if `stop` was not called."""
         if self._end is not None:
             await asyncio.shield(self._end)

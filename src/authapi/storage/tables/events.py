@@ -9,7 +9,7 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from authapi.identity import NO_NETWORK, Client, Event, EventType, read_address
+from authapi.identity import UNKNOWN_NETWORK, Client, Event, EventType, parse_ip
 from authapi.storage.models import events, users
 
 _COLUMNS = (
@@ -29,94 +29,96 @@ _COLUMNS = (
 
 @dataclass(frozen=True, slots=True)
 class EventFilter:
-    """Which events are asked for; None stands for any."""
+    """The conditions of a search for events; None matches every event."""
 
     user_id: UUID | None = None
     actor_id: UUID | None = None
     type: EventType | None = None
     ip: str | None = None
-    """In any spelling; what is no address finds nothing."""
+    """An IP address in any notation; an invalid one matches no event."""
     since: UUID | None = None
-    """The least id."""
+    """The lowest id, inclusive."""
     until: UUID | None = None
-    """The id that all are less than."""
+    """The highest id, exclusive."""
 
     def conditions(self) -> Sequence[sa.ColumnElement[bool]]:
-        """The same, as SQL: values are bound, never written into it."""
+        """Returns the conditions as SQL with bound parameters."""
         equal = {name: getattr(self, name) for name in ("user_id", "actor_id", "type")}
-        found: list[sa.ColumnElement[bool]] = [
+        conditions: list[sa.ColumnElement[bool]] = [
             events.c[name] == value for name, value in equal.items() if value is not None
         ]
         if self.ip is not None:
-            found.append(events.c.ip.in_(_spellings(self.ip)))
+            conditions.append(events.c.ip.in_(_notations(self.ip)))
         if self.since is not None:
-            found.append(events.c.id >= self.since)
+            conditions.append(events.c.id >= self.since)
         if self.until is not None:
-            found.append(events.c.id < self.until)
-        return found
+            conditions.append(events.c.id < self.until)
+        return conditions
 
 
 class EventTable:
-    """What happened, inside one transaction.
+    """The events, inside one transaction.
 
-    Rows are added and read, and not changed as long as the account is there that they tell of.
+    Rows are inserted and read. They change only when their account is deleted.
     """
 
     def __init__(self, connection: AsyncConnection) -> None:
         self._connection = connection
         self.added: list[Event] = []
-        """What this transaction adds; told to the log once it is committed."""
+        """The events that this transaction has added. They are logged after the commit."""
 
     async def add(self, event: Event) -> None:
-        """Write down an event."""
+        """Inserts an event."""
         await self._connection.execute(sa.insert(events).values(_row(event)))
         self.added.append(event)
 
     async def add_all(self, several: Sequence[Event]) -> None:
-        """Write down many events in few statements."""
+        """Inserts many events in few statements."""
         if several:
             await self._connection.execute(sa.insert(events), [_row(event) for event in several])
             self.added.extend(several)
 
-    async def add_for(self, event: Event, *, email: str) -> None:
-        """Write down an event of the account with this canonical `email`, or of nobody's.
+    async def add_for_email(self, event: Event, *, email: str) -> None:
+        """Inserts an event of the account with this canonical `email`, or of no account.
 
-        One statement finds the account and writes, so that one that there is and one that there is
-        not cost the same work.
+        One statement looks up the account and inserts the event, so that the time does not depend
+        on whether the account exists.
         """
-        await self._add_of(users.c.email == email, event)
+        await self._add_for_owner(users.c.email == email, event)
 
-    async def add_alone(self, event: Event) -> None:
-        """Write down an event whose account this transaction does not hold.
+    async def add_without_lock(self, event: Event) -> None:
+        """Inserts an event whose account this transaction has not locked.
 
-        If that was deleted meanwhile, the event names no account: what tells of its owner was
-        taken out then, and must not come in again. The work is the same for an event of no account.
+        If the account was deleted in the meantime, the event is stored without a user id, because
+        the personal data of the account was already removed and must not be stored again. An event
+        without an account takes the same statement.
         """
-        await self._add_of(users.c.id == event.user_id, event)
+        await self._add_for_owner(users.c.id == event.user_id, event)
 
-    async def _add_of(self, owner: sa.ColumnElement[bool], event: Event) -> None:
-        # The account is not locked: that would take longer for one that there is.
-        found = sa.select(users.c.id).where(owner).scalar_subquery()
-        statement = sa.insert(events).values(_row(event) | {"user_id": found})
+    async def _add_for_owner(self, owner: sa.ColumnElement[bool], event: Event) -> None:
+        # The account is not locked, because a lock would take more time if the account exists.
+        owner_id = sa.select(users.c.id).where(owner).scalar_subquery()
+        statement = sa.insert(events).values(_row(event) | {"user_id": owner_id})
         rows = await self._connection.execute(statement.returning(events.c.user_id))
         self.added.append(replace(event, user_id=rows.scalar_one()))
 
     async def prune(self, *, before: UUID, limit: int) -> int:
-        """Remove up to `limit` events with lesser ids than `before`; how many they were.
+        """Deletes up to `limit` events with ids lower than `before`. Returns their number.
 
-        Passes over rows that a change of their account holds, as a batch over many accounts must.
+        Skips locked rows: a batch over many accounts must not wait for the transaction of one.
         """
         batch = sa.select(events.c.id).where(events.c.id < before).limit(limit)
         rows = await self._connection.execute(batch.with_for_update(skip_locked=True))
         ids = rows.scalars().all()
-        # Also without any: a role that may not remove events is to notice before there are some.
+        # Also for an empty batch, so that a missing DELETE privilege shows before there are old
+        # events.
         await self._connection.execute(sa.delete(events).where(events.c.id.in_(ids)))
         return len(ids)
 
-    async def without_address(self, *, since: UUID) -> int:
-        """How many events with ids from `since` on come from a request without a readable address.
+    async def count_without_address(self, *, since: UUID) -> int:
+        """Returns the number of events since the id `since` whose request had no valid IP address.
 
-        What happened at the command line has no request.
+        Events of commands do not count, because they have no request.
         """
         statement = sa.select(sa.func.count()).where(
             events.c.id >= since, events.c.ip.is_(None), events.c.request_id.is_not(None)
@@ -124,22 +126,22 @@ class EventTable:
         return int((await self._connection.execute(statement)).scalar_one())
 
     async def anonymise(self, user_id: UUID) -> None:
-        """Take out of the events of a user what tells of a person; what happened stays."""
+        """Removes the personal data from the events of a user, and keeps the events."""
         await self._connection.execute(
             sa.update(events)
             .where(events.c.user_id == user_id)
-            .values(ip=None, network=NO_NETWORK, user_agent=None, request_id=None, detail={})
+            .values(ip=None, network=UNKNOWN_NETWORK, user_agent=None, request_id=None, detail={})
         )
 
     async def erase(self, user_id: UUID) -> None:
-        """Remove the events of a user."""
+        """Deletes the events of a user."""
         await self._connection.execute(sa.delete(events).where(events.c.user_id == user_id))
 
     async def has_login(self, email: str, *, network: str, since: UUID) -> bool:
-        """Whether the account with this canonical `email` was logged in to from `network`.
+        """Returns whether the account with this canonical `email` has a login from `network`.
 
-        Counts logins with ids from `since` on. An address without account takes the same statement,
-        and the same look into the same index.
+        Considers logins since the id `since`. An address without an account takes the same
+        statement and the same index lookup.
         """
         owner = sa.select(users.c.id).where(users.c.email == email).scalar_subquery()
         statement = (
@@ -155,23 +157,23 @@ class EventTable:
         return (await self._connection.execute(statement)).first() is not None
 
     async def page(self, user_id: UUID, *, before: UUID | None, limit: int) -> Sequence[Event]:
-        """Up to `limit` events of a user, the newest first, beginning behind the id `before`."""
+        """Returns up to `limit` events of a user with ids lower than `before`, the newest first."""
         return await self.search(EventFilter(user_id=user_id), before=before, limit=limit)
 
     async def search(
-        self, wanted: EventFilter, *, before: UUID | None, limit: int
+        self, filters: EventFilter, *, before: UUID | None, limit: int
     ) -> Sequence[Event]:
-        """Up to `limit` events of anybody, the newest first, beginning behind the id `before`."""
-        statement = sa.select(*_COLUMNS).where(*wanted.conditions())
+        """Returns up to `limit` matching events with ids lower than `before`, the newest first."""
+        statement = sa.select(*_COLUMNS).where(*filters.conditions())
         if before is not None:
             statement = statement.where(events.c.id < before)
         statement = statement.order_by(events.c.id.desc()).limit(limit)
         return [_event(row) for row in await self._connection.execute(statement)]
 
 
-def _spellings(ip: str) -> Sequence[str]:
-    """How rows may spell the address: rows of older releases hold IPv4-mapped IPv6 as well."""
-    address = read_address(ip)
+def _notations(ip: str) -> Sequence[str]:
+    """Returns the notations of `ip` in rows: older releases also stored IPv4-mapped IPv6."""
+    address = parse_ip(ip)
     if not isinstance(address, IPv4Address):
         return [] if address is None else [str(address)]
     high, low = divmod(int(address), 1 << 16)

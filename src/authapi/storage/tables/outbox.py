@@ -8,34 +8,34 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from authapi.storage.column_types import UTCDateTime
 from authapi.storage.models import outbox
-from authapi.storage.types import UTCDateTime
 
-_IDS_A_STATEMENT = 500
+_IDS_PER_STATEMENT = 500
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """Something to be done after the commit, at least once."""
+class OutboxEntry:
+    """A job that runs at least once after the commit of the transaction that created it."""
 
     id: UUID
-    """Stays the same however often it is tried."""
+    """The same in every attempt."""
     kind: str
-    """Who does it."""
+    """Which worker runs it, such as mail or webhooks."""
     purpose: str
     user_id: UUID | None
     payload: bytes = field(repr=False)
-    """Sealed (`crypto/sealing`)."""
+    """Encrypted (`crypto/encryption`)."""
     created_at: datetime
     due_at: datetime
     expires_at: datetime
-    """When trying has no sense any more."""
+    """The end of all attempts."""
     attempts: int = 0
     error: str | None = None
-    """What went wrong the last time, in words of ours; never an address or a secret."""
+    """The reason for the last failure. It contains no address and no secret."""
     failed_at: datetime | None = None
     receiver: str = ""
-    """To whom it is delivered, as a digest or a word; empty where a kind has one receiver."""
+    """The receiver, as a digest or a name; empty if the kind has a single receiver."""
 
 
 _COLUMNS = (
@@ -55,36 +55,38 @@ _COLUMNS = (
 
 
 def _due_receivers() -> sa.Select[str]:
-    """Receivers with due entries, found by two steps in the index for each receiver.
+    """Returns the query for receivers with due entries: two index lookups for each receiver.
 
-    `SELECT DISTINCT` would read every entry that waits, and so does PostgreSQL for `EXISTS` when it
-    has no statistics: it makes a join of that, which it does not of a subquery with a limit.
+    `SELECT DISTINCT` would read all pending entries. PostgreSQL would do the same for `EXISTS` if
+    it has no statistics, because it plans a join. It does not for a subquery with a limit.
     """
     kind, now = sa.bindparam("kind", type_=sa.String), sa.bindparam("now", type_=UTCDateTime)
-    waiting = (outbox.c.kind == kind, outbox.c.failed_at.is_(None))
-    in_order = (outbox.c.failed_at, outbox.c.receiver, outbox.c.due_at)
-    names = sa.select(outbox.c.receiver).where(*waiting).order_by(*in_order).limit(1)
-    found = sa.select(names.scalar_subquery().label("name")).cte("receivers", recursive=True)
-    following = names.where(outbox.c.receiver > found.c.name).scalar_subquery()
-    found = found.union_all(sa.select(following).where(found.c.name.is_not(None)))
-    its_own = sa.select(outbox.c.due_at).where(*waiting, outbox.c.receiver == found.c.name)
-    first = its_own.order_by(*in_order).limit(1).scalar_subquery()
-    return sa.select(found.c.name).where(first <= now)
+    is_pending = (outbox.c.kind == kind, outbox.c.failed_at.is_(None))
+    index_order = (outbox.c.failed_at, outbox.c.receiver, outbox.c.due_at)
+    first_name = sa.select(outbox.c.receiver).where(*is_pending).order_by(*index_order).limit(1)
+    receivers = sa.select(first_name.scalar_subquery().label("name")).cte(
+        "receivers", recursive=True
+    )
+    next_name = first_name.where(outbox.c.receiver > receivers.c.name).scalar_subquery()
+    receivers = receivers.union_all(sa.select(next_name).where(receivers.c.name.is_not(None)))
+    due_times = sa.select(outbox.c.due_at).where(*is_pending, outbox.c.receiver == receivers.c.name)
+    first_due = due_times.order_by(*index_order).limit(1).scalar_subquery()
+    return sa.select(receivers.c.name).where(first_due <= now)
 
 
 _DUE_RECEIVERS = _due_receivers()
 
 
 class OutboxTable:
-    """What is to be done, inside one transaction."""
+    """The outbox, inside one transaction."""
 
     def __init__(self, connection: AsyncConnection) -> None:
         self._connection = connection
         self.added = 0
-        """How many entries this transaction has added."""
+        """The number of entries that this transaction has added or made due."""
 
-    async def add(self, entry: Entry) -> None:
-        """Insert `entry`: it will be done once the transaction is committed."""
+    async def add(self, entry: OutboxEntry) -> None:
+        """Inserts `entry`. It can be claimed after the commit."""
         self.added += 1
         await self._connection.execute(
             sa.insert(outbox).values(
@@ -103,11 +105,11 @@ class OutboxTable:
 
     async def claim(
         self, kind: str, receiver: str = "", *, now: datetime, until: datetime, limit: int
-    ) -> Sequence[Entry]:
-        """Up to `limit` entries of `kind` for `receiver` that are due, put off to `until`.
+    ) -> Sequence[OutboxEntry]:
+        """Claims up to `limit` due entries of `kind` for `receiver` until `until`; returns them.
 
-        Until then no other process claims them. An entry whose process has died is due again then.
-        On PostgreSQL, rows that another process is claiming are passed over, not waited for.
+        No other process can claim them before `until`. If the process dies, they become due again
+        then. On PostgreSQL, the query skips rows that another transaction has locked.
         """
         due = (
             sa.select(outbox.c.id)
@@ -130,55 +132,65 @@ class OutboxTable:
             .values(due_at=until, attempts=outbox.c.attempts + 1)
             .returning(*_COLUMNS)
         )
-        return sorted((Entry(*row) for row in claimed), key=lambda entry: entry.id)
+        return sorted((OutboxEntry(*row) for row in claimed), key=lambda entry: entry.id)
 
     async def due_receivers(self, kind: str, *, now: datetime) -> Sequence[str]:
-        """The receivers of `kind` that have due entries; asked before a transaction is begun."""
-        found = await self._connection.execute(_DUE_RECEIVERS, {"kind": kind, "now": now})
-        return found.scalars().all()
+        """Returns the receivers of `kind` with due entries. Needs no transaction."""
+        names = await self._connection.execute(_DUE_RECEIVERS, {"kind": kind, "now": now})
+        return names.scalars().all()
 
-    async def done(self, entry_id: UUID) -> bool:
-        """Remove an entry; whether it was still there."""
+    async def complete(self, entry_id: UUID) -> bool:
+        """Deletes an entry. Returns False if it did not exist any more."""
         result = await self._connection.execute(sa.delete(outbox).where(outbox.c.id == entry_id))
         return result.rowcount == 1
 
-    async def put_off(self, entry: Entry, *, until: datetime, error: str) -> None:
-        """Try it again at `until`, or at once if that has passed."""
+    async def reschedule(self, entry: OutboxEntry, *, until: datetime, error: str) -> None:
+        """Sets the time of the next attempt, unless another process has claimed the entry since."""
         await self._connection.execute(
             sa.update(outbox).where(*_as_claimed(entry)).values(due_at=until, error=error[:200])
         )
 
-    async def give_up(self, entry: Entry, *, at: datetime, error: str) -> None:
-        """Do not try it any more, and keep it for somebody to look at."""
+    async def mark_failed(self, entry: OutboxEntry, *, at: datetime, error: str) -> None:
+        """Ends the attempts and keeps the entry for an operator to inspect.
+
+        Does nothing if another process has claimed the entry since.
+        """
         await self._connection.execute(
             sa.update(outbox).where(*_as_claimed(entry)).values(failed_at=at, error=error[:200])
         )
 
-    async def revive(self, kind: str, *, at: datetime, expires_at: datetime) -> int:
-        """Try what was given up of `kind` again, from `at` to `expires_at`; how many entries."""
-        ids = await self._free(outbox.c.kind == kind, outbox.c.failed_at.is_not(None))
+    async def requeue(self, kind: str, *, at: datetime, expires_at: datetime) -> int:
+        """Makes the failed entries of `kind` due at `at`, and expire at `expires_at`.
+
+        Returns their number.
+        """
+        ids = await self._lock_unlocked(outbox.c.kind == kind, outbox.c.failed_at.is_not(None))
         await self._update(ids, failed_at=None, due_at=at, expires_at=expires_at, attempts=0)
         self.added += len(ids)
         return len(ids)
 
-    async def hurry(self, kind: str, *, at: datetime, unless_before: datetime) -> int:
-        """Try what waits for its next attempt at `at`; how many entries of `kind`.
+    async def retry_now(self, kind: str, *, at: datetime, unless_before: datetime) -> int:
+        """Makes the pending entries of `kind` due at `at`. Returns their number.
 
-        Those that are due before `unless_before` may be in the hands of somebody.
+        Leaves out entries that are due before `unless_before`: a process may be running them.
         """
-        ids = await self._free(
+        ids = await self._lock_unlocked(
             outbox.c.kind == kind, outbox.c.failed_at.is_(None), outbox.c.due_at > unless_before
         )
         await self._update(ids, due_at=at)
         self.added += len(ids)
         return len(ids)
 
-    async def has_later(self, kind: str, *, latest: Sequence[datetime]) -> bool:
-        """Whether entries of `kind` that wait are due later than `latest` of their attempts."""
-        found = sa.select(outbox.c.id).where(*_later(kind, latest)).limit(1)
-        return (await self._connection.execute(found)).first() is not None
+    async def has_due_after(self, kind: str, *, latest: Sequence[datetime]) -> bool:
+        """Returns whether a pending entry of `kind` is due after the limit in `latest`.
 
-    async def recall(
+        `latest[n]` is the limit for entries with `n` attempts; the last one is also the limit for
+        more attempts.
+        """
+        late = sa.select(outbox.c.id).where(*_due_after(kind, latest)).limit(1)
+        return (await self._connection.execute(late)).first() is not None
+
+    async def bring_forward(
         self,
         kind: str,
         *,
@@ -187,11 +199,12 @@ class OutboxTable:
         until: datetime,
         expires_at: datetime,
     ) -> int:
-        """Put these off to `until`, or those without an attempt to `now`; how many entries.
+        """Makes the entries that `has_due_after` finds due at `until`. Returns their number.
 
-        They expire at `expires_at`, if not before.
+        Entries without an attempt become due at `now`. All of them expire at `expires_at` at the
+        latest.
         """
-        ids = await self._free(*_later(kind, latest))
+        ids = await self._lock_unlocked(*_due_after(kind, latest))
         due_at = sa.case((outbox.c.attempts == 0, _moment(now)), else_=_moment(until))
         expires = sa.case(
             (outbox.c.expires_at > expires_at, _moment(expires_at)), else_=outbox.c.expires_at
@@ -199,27 +212,30 @@ class OutboxTable:
         await self._update(ids, due_at=due_at, expires_at=expires)
         return len(ids)
 
-    async def reseal(self, entry_id: UUID, payload: bytes) -> None:
-        """Replace the payload by the same under another secret."""
+    async def reencrypt(self, entry_id: UUID, payload: bytes) -> None:
+        """Replaces the payload by the same payload, encrypted under another secret."""
         await self._connection.execute(
             sa.update(outbox).where(outbox.c.id == entry_id).values(payload=payload)
         )
 
     async def page(
         self, kind: str | None = None, *, after: UUID | None = None, limit: int
-    ) -> Sequence[Entry]:
-        """Up to `limit` entries, the oldest first, of `kind` or of all, behind the id `after`."""
+    ) -> Sequence[OutboxEntry]:
+        """Returns up to `limit` entries with ids greater than `after`, the oldest first.
+
+        With `kind`, only entries of that kind.
+        """
         statement = sa.select(*_COLUMNS).order_by(outbox.c.id).limit(limit)
         if kind is not None:
             statement = statement.where(outbox.c.kind == kind)
         if after is not None:
             statement = statement.where(outbox.c.id > after)
-        return [Entry(*row) for row in await self._connection.execute(statement)]
+        return [OutboxEntry(*row) for row in await self._connection.execute(statement)]
 
     async def prune(self, *, before: datetime, limit: int) -> int:
-        """Remove up to `limit` entries that ended before `before`; how many they were.
+        """Deletes up to `limit` entries that ended before `before`. Returns their number.
 
-        They were given up then, or their time was over and nobody here does their kind any more.
+        An entry ends when it fails, or when it expires in a service without a worker for its kind.
         """
         ended = sa.func.coalesce(outbox.c.failed_at, outbox.c.expires_at) < before
         batch = sa.select(outbox.c.id).where(ended).limit(limit)
@@ -228,32 +244,32 @@ class OutboxTable:
             await self._connection.execute(sa.delete(outbox).where(outbox.c.id.in_(ids)))
         return len(ids)
 
-    async def _free(self, *conditions: sa.ColumnElement[bool]) -> Sequence[UUID]:
-        """Lock the entries with these conditions that no other transaction holds: their ids."""
+    async def _lock_unlocked(self, *conditions: sa.ColumnElement[bool]) -> Sequence[UUID]:
+        """Locks the matching entries that no other transaction has locked; returns their ids."""
         statement = sa.select(outbox.c.id).where(*conditions).order_by(outbox.c.id)
         rows = await self._connection.execute(statement.with_for_update(skip_locked=True))
         return rows.scalars().all()
 
     async def _update(self, ids: Sequence[UUID], **values: object) -> None:
-        # Some at a time: a statement has a limit of parameters, and these may be all there are.
-        for first in range(0, len(ids), _IDS_A_STATEMENT):
-            chosen = ids[first : first + _IDS_A_STATEMENT]
+        # In batches: the number of parameters of a statement is limited, the number of ids is not.
+        for start in range(0, len(ids), _IDS_PER_STATEMENT):
+            batch = ids[start : start + _IDS_PER_STATEMENT]
             await self._connection.execute(
-                sa.update(outbox).where(outbox.c.id.in_(chosen)).values(**values)
+                sa.update(outbox).where(outbox.c.id.in_(batch)).values(**values)
             )
 
 
-def _as_claimed(entry: Entry) -> Sequence[sa.ColumnElement[bool]]:
-    # Whoever was slow and has lost it to somebody else has nothing to say about it any more.
+def _as_claimed(entry: OutboxEntry) -> Sequence[sa.ColumnElement[bool]]:
+    # A worker whose lease has ended must not change an entry that another worker has claimed since.
     return (outbox.c.id == entry.id, outbox.c.attempts == entry.attempts)
 
 
-def _later(kind: str, latest: Sequence[datetime]) -> Sequence[sa.ColumnElement[bool]]:
-    # The last of `latest` is that of all further attempts.
+def _due_after(kind: str, latest: Sequence[datetime]) -> Sequence[sa.ColumnElement[bool]]:
     *each, last = enumerate(latest)
     bounds = [sa.and_(outbox.c.attempts == n, outbox.c.due_at > at) for n, at in each]
     bounds.append(sa.and_(outbox.c.attempts >= last[0], outbox.c.due_at > last[1]))
-    # The first is the earliest: few entries are later, and most need no other comparison.
+    # The first limit is the earliest one. Few entries are due after it, and only for these does the
+    # database compare the other limits.
     earliest = outbox.c.due_at > latest[0]
     return (outbox.c.kind == kind, outbox.c.failed_at.is_(None), earliest, sa.or_(*bounds))
 

@@ -13,14 +13,14 @@ from authapi.storage.models import refresh_families, sessions
 
 @dataclass(frozen=True, slots=True)
 class RefreshFamily:
-    """The refresh tokens of one session, of which one is current."""
+    """The state of the refresh tokens of one session."""
 
     session_id: UUID
     current: SecretHash
     previous: SecretHash | None
-    """The token before that; None until the first rotation."""
+    """The hash of the token before the current one; None until the first rotation."""
     nonce: bytes | None = field(repr=False)
-    """What the current token follows from the previous one by."""
+    """Derives the current token from the previous one (`crypto.refresh_tokens`)."""
     rotated_at: datetime | None
 
 
@@ -40,7 +40,7 @@ class RefreshFamilyTable:
         self._connection = connection
 
     async def add(self, session_id: UUID, *, family: SecretHash, current: SecretHash) -> None:
-        """Insert the family of a session, with its first token."""
+        """Inserts the family of a session, with the hash of its first token."""
         await self._connection.execute(
             sa.insert(refresh_families).values(
                 session_id=session_id, family_hash=family, current_hash=current
@@ -48,7 +48,7 @@ class RefreshFamilyTable:
         )
 
     async def find(self, family: SecretHash) -> RefreshFamily | None:
-        """The family whose tokens share what `family` is the hash of."""
+        """Returns the family with this family hash, or None."""
         statement = sa.select(*_COLUMNS).where(refresh_families.c.family_hash == family)
         row = (await self._connection.execute(statement)).one_or_none()
         return None if row is None else RefreshFamily(*row)
@@ -57,27 +57,27 @@ class RefreshFamilyTable:
         self,
         family: SecretHash,
         *,
-        presented: SecretHash,
+        current: SecretHash,
         successor: SecretHash,
         nonce: bytes,
         at: datetime,
     ) -> bool:
-        """Put `successor` in the place of `presented`, if that is current; whether it was.
+        """Replaces `current` by `successor`. Returns False if `current` is not the current token.
 
-        One statement compares and swaps, so that of any number at the same moment one wins.
+        One statement compares and swaps, so that only one of several concurrent calls succeeds.
         """
-        found = await self._connection.execute(
+        result = await self._connection.execute(
             sa.update(refresh_families)
             .where(
                 refresh_families.c.family_hash == family,
-                refresh_families.c.current_hash == presented,
+                refresh_families.c.current_hash == current,
             )
-            .values(current_hash=successor, previous_hash=presented, nonce=nonce, rotated_at=at)
+            .values(current_hash=successor, previous_hash=current, nonce=nonce, rotated_at=at)
         )
-        return found.rowcount == 1
+        return result.rowcount == 1
 
-    async def end_of(self, user_id: UUID) -> None:
-        """Remove every family of a user; the sessions live on."""
+    async def delete_for_user(self, user_id: UUID) -> None:
+        """Deletes every family of a user, but not the sessions."""
         owned = sa.select(sessions.c.id).where(sessions.c.user_id == user_id)
         await self._connection.execute(
             sa.delete(refresh_families).where(refresh_families.c.session_id.in_(owned))

@@ -32,29 +32,33 @@ _COLUMNS = (
     sessions.c.remembered,
 )
 _WITH_USER = sa.select(*_COLUMNS, *USER_COLUMNS).join(users, users.c.id == sessions.c.user_id)
-_BY_SECRET = _WITH_USER.where(
-    sessions.c.secret_hash == sa.bindparam("secret"), sessions.c.kind == sa.bindparam("kind")
-)
 _OF_KIND = sessions.c.kind == sa.bindparam("kind")
 _IS_CURRENT = sessions.c.secret_hash == sa.bindparam("secret")
-_WAS_REPLACED = (sessions.c.replaced_hash == sa.bindparam("secret")) & (
+_BY_SECRET = _WITH_USER.where(_IS_CURRENT, _OF_KIND)
+_IS_PREVIOUS = (sessions.c.previous_secret_hash == sa.bindparam("secret")) & (
     sessions.c.auth_time >= sa.bindparam("since")
 )
-_COOKIE = _WITH_USER.add_columns(_IS_CURRENT).where(_OF_KIND, _IS_CURRENT | _WAS_REPLACED)
+_BY_CURRENT_OR_PREVIOUS = _WITH_USER.add_columns(_IS_CURRENT).where(
+    _OF_KIND, _IS_CURRENT | _IS_PREVIOUS
+)
 _BY_ID = _WITH_USER.where(sessions.c.id == sa.bindparam("id"))
 _BY_ID_AND_KIND = _BY_ID.where(_OF_KIND)
 _BY_SIGNED_ID = _BY_ID.where(
     sa.exists().where(signing_keys.c.kid == sa.bindparam("kid")).correlate(None)
 )
 _BY_SIGNED_ID_AND_KIND = _BY_SIGNED_ID.where(_OF_KIND)
-_AMONG = sa.select(sessions.c.id).where(
+_EXISTING = sa.select(sessions.c.id).where(
     sessions.c.id == sa.any_(sa.bindparam("ids", type_=postgresql.ARRAY(sa.Uuid)))
 )
-_AMONG_FREE = _AMONG.with_for_update(key_share=True, skip_locked=True)
+_LOCK_UNLOCKED = _EXISTING.with_for_update(key_share=True, skip_locked=True)
 
 
 class SessionTable:
-    """Login sessions of every kind, inside one transaction."""
+    """The sessions of every kind, inside one transaction.
+
+    Every method that changes how a session authenticates adds its user to the changed users of the
+    transaction.
+    """
 
     def __init__(self, connection: AsyncConnection, changed: set[UUID]) -> None:
         self._connection = connection
@@ -63,9 +67,9 @@ class SessionTable:
     async def add(
         self, session: Session, secret: SecretHash | None, *, replaces: SecretHash | None = None
     ) -> None:
-        """Insert `session`, found later by the hash of its secret, or by its id if it has none.
+        """Inserts `session`. It is looked up by the hash of its secret, or by its id without one.
 
-        `replaces` is the hash of the secret that its client presented before.
+        `replaces` is the hash of the secret that the client used before.
         """
         await self._connection.execute(
             sa.insert(sessions).values(
@@ -74,7 +78,7 @@ class SessionTable:
                 kind=session.kind,
                 secret_hash=secret,
                 name=session.name,
-                # JSON's null for a login: all that its user may do.
+                # JSON's null for a login: all scopes of the user.
                 scopes=None if session.scopes is None else sorted(session.scopes),
                 created_at=session.created_at,
                 last_seen_at=session.last_seen_at,
@@ -86,28 +90,28 @@ class SessionTable:
                 user_agent=session.client.user_agent,
                 data=dict(session.data),
                 remembered=session.remembered,
-                replaced_hash=replaces,
+                previous_secret_hash=replaces,
             )
         )
 
     async def find_by_secret(
         self, secret: SecretHash, kind: SessionKind
     ) -> tuple[Session, User] | None:
-        """The session with this secret, and its user: one statement."""
+        """Returns the session with this secret and its user, or None. One statement."""
         return await self._one(_BY_SECRET, {"secret": secret, "kind": kind})
 
-    async def find_presented(
+    async def find_by_current_or_previous_secret(
         self, secret: SecretHash, kind: SessionKind, *, since: datetime
     ) -> tuple[tuple[Session, User] | None, bool]:
-        """The session with this secret, and its user: one statement.
+        """Returns the session with this secret and its user, or None. One statement.
 
-        Where there is none, also whether a cookie session has got another secret in the place of
-        this one since then.
+        The Boolean is True if there is no such session, but the secret is the previous one of a
+        cookie session whose secret was replaced after `since`.
         """
         if kind is not SessionKind.SESSION:
             return await self.find_by_secret(secret, kind), False
         values = {"secret": secret, "kind": kind, "since": since}
-        rows = (await self._connection.execute(_COOKIE, values)).all()
+        rows = (await self._connection.execute(_BY_CURRENT_OR_PREVIOUS, values)).all()
         for row in rows:
             if row[-1]:
                 return (_session(row[: len(_COLUMNS)]), User(*row[len(_COLUMNS) : -1])), False
@@ -116,82 +120,90 @@ class SessionTable:
     async def find_with_user(
         self, session_id: UUID, kind: SessionKind | None = None
     ) -> tuple[Session, User] | None:
-        """The session with this id, of this kind if one is given, and its user: one statement."""
+        """Returns the session with this id and its user, or None. One statement.
+
+        With `kind`, only a session of that kind.
+        """
         if kind is None:
             return await self._one(_BY_ID, {"id": session_id})
         return await self._one(_BY_ID_AND_KIND, {"id": session_id, "kind": kind})
 
-    async def find_signed(
+    async def find_by_signed_id(
         self, session_id: UUID, kind: SessionKind | None, *, kid: str
     ) -> tuple[Session, User] | None:
-        """The same, if the key is still there that has signed the id: one statement."""
+        """Returns `find_with_user`, or None if the key `kid` was deleted. One statement.
+
+        `kid` is the key that signed the id.
+        """
         if kind is None:
             return await self._one(_BY_SIGNED_ID, {"id": session_id, "kid": kid})
         values = {"id": session_id, "kind": kind, "kid": kid}
         return await self._one(_BY_SIGNED_ID_AND_KIND, values)
 
     async def lock(self, session_id: UUID) -> Session | None:
-        """The session, held against other writers until the commit."""
+        """Locks the session against other writers until the commit, and returns it, or None."""
         statement = sa.select(*_COLUMNS).where(sessions.c.id == session_id).with_for_update()
         row = (await self._connection.execute(statement)).one_or_none()
         return None if row is None else _session(row)
 
-    async def lock_of(self, user_id: UUID) -> None:
-        """Hold every session of this user, who is held already, until the commit."""
+    async def lock_for_user(self, user_id: UUID) -> None:
+        """Locks every session of this user until the commit. The user must be locked already."""
         statement = sa.select(sessions.c.id).where(_of(user_id)).order_by(sessions.c.id)
         await self._connection.execute(statement.with_for_update())
 
     async def lock_by_family(self, family: SecretHash) -> tuple[Session, User] | None:
-        """The session that this refresh family renews, held until the commit, and its user."""
+        """Locks the session of this refresh family until the commit; returns `find_by_family`."""
         return await self._one(_of_family(family).with_for_update(of=sessions), {})
 
     async def find_by_family(self, family: SecretHash) -> tuple[Session, User] | None:
-        """The session that this refresh family renews, and its user."""
+        """Returns the session of this refresh family and its user, or None."""
         return await self._one(_of_family(family), {})
 
-    async def find_owner(self, secret: SecretHash, kind: SessionKind) -> UUID | None:
-        """Whose session has this secret."""
+    async def find_owner_by_secret(self, secret: SecretHash, kind: SessionKind) -> UUID | None:
+        """Returns the id of the user whose session has this secret, or None."""
         statement = sa.select(sessions.c.user_id).where(
             sessions.c.secret_hash == secret, sessions.c.kind == kind
         )
         return (await self._connection.execute(statement)).scalar_one_or_none()
 
-    async def find_owner_of(self, session_id: UUID) -> UUID | None:
-        """Whose session has this id."""
+    async def find_owner_by_id(self, session_id: UUID) -> UUID | None:
+        """Returns the id of the user whose session has this id, or None."""
         statement = sa.select(sessions.c.user_id).where(sessions.c.id == session_id)
         return (await self._connection.execute(statement)).scalar_one_or_none()
 
-    async def ended_jwts(self, session_id: UUID) -> dict[str, float]:
-        """The JWTs of this session that were ended: the NumericDate of their `exp`, by `jti`."""
-        statement = sa.select(sessions.c.ended_jwts).where(sessions.c.id == session_id)
+    async def revoked_jwts(self, session_id: UUID) -> dict[str, float]:
+        """Returns the revoked JWTs of this session: their `exp` as NumericDate, by `jti`."""
+        statement = sa.select(sessions.c.revoked_jwts).where(sessions.c.id == session_id)
         return dict((await self._connection.execute(statement)).scalar_one_or_none() or {})
 
-    async def set_ended_jwts(self, session_id: UUID, ended: Mapping[str, float]) -> None:
-        """Replace what `ended_jwts` gives."""
+    async def set_revoked_jwts(self, session_id: UUID, jwts: Mapping[str, float]) -> None:
+        """Replaces the revoked JWTs of this session, in the form of `revoked_jwts`."""
         await self._connection.execute(
-            sa.update(sessions).where(sessions.c.id == session_id).values(ended_jwts=dict(ended))
+            sa.update(sessions).where(sessions.c.id == session_id).values(revoked_jwts=dict(jwts))
         )
 
     async def find_data(self, session_id: UUID) -> Mapping[str, object] | None:
-        """The data kept with a session."""
+        """Returns the data of the session, or None if there is no such session."""
         statement = sa.select(sessions.c.data).where(sessions.c.id == session_id)
         return (await self._connection.execute(statement)).scalar_one_or_none()
 
-    async def list_of(
+    async def list_for_user(
         self, user_id: UUID, *, personal: bool, now: datetime, limit: int = 1000
     ) -> Sequence[Session]:
-        """What is alive at `now`: personal access tokens, or logins; the newest first."""
-        named = sessions.c.name.is_not(None) if personal else sessions.c.name.is_(None)
+        """Returns up to `limit` sessions of a user that are not expired at `now`, the newest first.
+
+        With `personal`, these are personal access tokens, otherwise logins.
+        """
         statement = (
             sa.select(*_COLUMNS)
-            .where(sessions.c.user_id == user_id, named, _alive(now))
+            .where(_of(user_id), _is_personal(personal), _is_live(now))
             .order_by(sessions.c.id.desc())
             .limit(limit)
         )
         return [_session(row) for row in await self._connection.execute(statement)]
 
     async def set_data(self, session_id: UUID, data: Mapping[str, object]) -> None:
-        """Replace the data kept with a session."""
+        """Replaces the data of a session."""
         await self._connection.execute(
             sa.update(sessions).where(sessions.c.id == session_id).values(data=dict(data))
         )
@@ -199,46 +211,37 @@ class SessionTable:
     async def replace_secret(
         self, session_id: UUID, secret: SecretHash, *, auth_time: datetime
     ) -> None:
-        """Give a session another secret, for a proof at `auth_time`; the old one is dead."""
-        statement = sa.update(sessions).where(sessions.c.id == session_id)
-        renewed = statement.values(
-            secret_hash=secret, replaced_hash=sessions.c.secret_hash, auth_time=auth_time
+        """Replaces the secret of a session, whose user authenticated at `auth_time`."""
+        previous = sessions.c.secret_hash
+        values = {"secret_hash": secret, "previous_secret_hash": previous, "auth_time": auth_time}
+        await self._update(values, sessions.c.id == session_id)
+
+    async def set_auth_time(self, session_id: UUID, *, auth_time: datetime) -> None:
+        """Sets the time at which the user last authenticated in this session."""
+        await self._update({"auth_time": auth_time}, sessions.c.id == session_id)
+
+    async def limit_expiry(self, session_id: UUID, moment: datetime) -> None:
+        """Makes a session expire at `moment`, unless it expires earlier."""
+        await self._update(
+            {"expires_at": moment}, sessions.c.id == session_id, sessions.c.expires_at > moment
         )
-        found = await self._connection.execute(renewed.returning(sessions.c.user_id))
-        self._changed.update(found.scalars())
 
-    async def prove_again(self, session_id: UUID, *, auth_time: datetime) -> None:
-        """Note that the owner of a session proved who they are at `auth_time`."""
-        statement = sa.update(sessions).where(sessions.c.id == session_id)
-        found = await self._connection.execute(
-            statement.values(auth_time=auth_time).returning(sessions.c.user_id)
-        )
-        self._changed.update(found.scalars())
+    async def record_uses(
+        self, seen: Iterable[tuple[UUID, datetime, datetime | None]]
+    ) -> set[UUID]:
+        """Stores uses of sessions: (session id, time of use, new idle expiry).
 
-    async def end_at(self, session_id: UUID, moment: datetime) -> None:
-        """Let a session end at `moment`, used or not, if it does not end before."""
-        statement = sa.update(sessions).where(sessions.c.id == session_id)
-        found = await self._connection.execute(
-            statement.where(sessions.c.expires_at > moment)
-            .values(expires_at=moment)
-            .returning(sessions.c.user_id)
-        )
-        self._changed.update(found.scalars())
-
-    async def saw(self, seen: Iterable[tuple[UUID, datetime, datetime | None]]) -> set[UUID]:
-        """Write down uses: (session, when, when it now expires for idleness). Never backwards.
-
-        Waits for no other transaction: on PostgreSQL, sessions that another one holds are passed
-        over, and their ids returned. Many sessions of many users are locked here, whose users are
-        not held, so to wait for one of them could be a deadlock.
+        Ignores a use that is older than the stored one. Does not wait for other transactions: on
+        PostgreSQL it skips sessions that another transaction has locked, and returns their ids.
+        It locks sessions of many users without their users, so waiting for one could deadlock.
         """
         uses = {key: (at, idle) for key, at, idle in seen}
         keys, busy = set(uses), set[UUID]()
         if keys and self._connection.dialect.name == "postgresql":
-            free = await self._among(_AMONG_FREE, keys)
-            if left := keys - free:
-                busy = await self._among(_AMONG, left)  # the others have ended
-            keys = free
+            locked = await self._select_ids(_LOCK_UNLOCKED, keys)
+            if skipped := keys - locked:
+                busy = await self._select_ids(_EXISTING, skipped)  # the others were deleted
+            keys = locked
         if keys:
             await self._connection.execute(
                 sa.update(sessions)
@@ -252,11 +255,13 @@ class SessionTable:
         return busy
 
     async def end(self, session_id: UUID) -> bool:
-        """Remove one session; whether it was there."""
+        """Deletes a session. Returns False if there was none."""
         return await self._delete(sessions.c.id == session_id) == 1
 
-    async def end_secret(self, secret: SecretHash, kind: SessionKind) -> tuple[UUID, UUID] | None:
-        """Remove the session with this secret: its id and that of its user, if there was one."""
+    async def end_by_secret(
+        self, secret: SecretHash, kind: SessionKind
+    ) -> tuple[UUID, UUID] | None:
+        """Deletes the session with this secret. Returns its id and its user's id, or None."""
         statement = (
             sa.delete(sessions)
             .where(sessions.c.secret_hash == secret, sessions.c.kind == kind)
@@ -269,27 +274,38 @@ class SessionTable:
         self._changed.add(owner)
         return session_id, owner
 
-    async def end_own(self, session_id: UUID, user_id: UUID, *, personal: bool) -> bool:
-        """Remove a personal access token or a login of this user; whether it was there."""
-        named = sessions.c.name.is_not(None) if personal else sessions.c.name.is_(None)
-        return await self._delete(sessions.c.id == session_id, _of(user_id), named) == 1
+    async def end_for_user(self, session_id: UUID, user_id: UUID, *, personal: bool) -> bool:
+        """Deletes a personal access token or a login of this user.
+
+        Returns False if the user has no such session, or if it is of the other sort.
+        """
+        conditions = (sessions.c.id == session_id, _of(user_id), _is_personal(personal))
+        return await self._delete(*conditions) == 1
 
     async def end_all(
         self, user_id: UUID, *, keep: Collection[UUID] = (), logins_only: bool = False
     ) -> int:
-        """Remove every session of this user but `keep`; how many they were."""
+        """Deletes every session of this user except `keep`. Returns their number.
+
+        With `logins_only`, personal access tokens are not deleted.
+        """
         conditions = [_of(user_id), sessions.c.id.not_in(keep)]
         if logins_only:
             conditions.append(sessions.c.name.is_(None))
         return await self._delete(*conditions)
 
-    async def end_unused(self, user_id: UUID, *, leave: int, now: datetime) -> Sequence[UUID]:
-        """Remove the live logins of this user but the `leave` used last; the ids of the others."""
+    async def end_least_recently_used(
+        self, user_id: UUID, *, keep: int, now: datetime
+    ) -> Sequence[UUID]:
+        """Deletes the live logins of this user except the `keep` most recently used ones.
+
+        Returns the ids of the deleted logins.
+        """
         surplus = (
             sa.select(sessions.c.id)
-            .where(_of(user_id), sessions.c.name.is_(None), _alive(now))
+            .where(_of(user_id), sessions.c.name.is_(None), _is_live(now))
             .order_by(sessions.c.last_seen_at.desc(), sessions.c.id.desc())
-            .offset(leave)
+            .offset(keep)
         )
         ended = (await self._connection.execute(surplus)).scalars().all()
         if ended:
@@ -297,33 +313,29 @@ class SessionTable:
         return ended
 
     async def count_personal(self, user_id: UUID, *, now: datetime) -> int:
-        """How many personal access tokens of this user are alive."""
+        """Returns the number of personal access tokens of this user that are not expired."""
         statement = sa.select(sa.func.count()).where(
-            _of(user_id), sessions.c.name.is_not(None), _alive(now)
+            _of(user_id), sessions.c.name.is_not(None), _is_live(now)
         )
         return (await self._connection.execute(statement)).scalar_one()
 
     async def prune(self, *, now: datetime, grace: timedelta, limit: int) -> int:
-        """Remove up to `limit` sessions that ended more than `grace` ago; how many they were.
+        """Deletes up to `limit` sessions that expired more than `grace` ago. Returns their number.
 
-        Those that another transaction holds are passed over, as in `saw`.
+        Skips sessions that another transaction has locked, as `record_uses` does.
         """
         batch = sa.select(sessions.c.id).where(sessions.c.expires_at < now - grace).limit(limit)
         if self._connection.dialect.name == "postgresql":
-            # Both clocks have to agree that it is over: ours may be wrong.
+            # The clocks of this host and of the database must agree: this host's may be wrong.
             batch = batch.where(sessions.c.expires_at < sa.func.now() - grace)
-        ended = (
-            (await self._connection.execute(batch.with_for_update(skip_locked=True)))
-            .scalars()
-            .all()
-        )
-        if ended:
-            # No caller can be known by one of these any more, so there is nothing to announce.
+        rows = await self._connection.execute(batch.with_for_update(skip_locked=True))
+        if ended := rows.scalars().all():
+            # No identity of these sessions is cached any more, so no notification is needed.
             await self._connection.execute(sa.delete(sessions).where(sessions.c.id.in_(ended)))
         return len(ended)
 
-    async def _among(self, statement: sa.Select[UUID], keys: Collection[UUID]) -> set[UUID]:
-        return set((await self._connection.execute(statement, {"ids": list(keys)})).scalars())
+    async def _select_ids(self, statement: sa.Select[UUID], ids: Collection[UUID]) -> set[UUID]:
+        return set((await self._connection.execute(statement, {"ids": list(ids)})).scalars())
 
     async def _one(
         self, statement: sa.Select[Any], values: Mapping[str, object]
@@ -332,6 +344,13 @@ class SessionTable:
         if row is None:
             return None
         return _session(row[: len(_COLUMNS)]), User(*row[len(_COLUMNS) :])
+
+    async def _update(
+        self, values: Mapping[str, object], *conditions: sa.ColumnElement[bool]
+    ) -> None:
+        statement = sa.update(sessions).where(*conditions).values(values)
+        owners = await self._connection.execute(statement.returning(sessions.c.user_id))
+        self._changed.update(owners.scalars())
 
     async def _delete(self, *conditions: sa.ColumnElement[bool]) -> int:
         statement = sa.delete(sessions).where(*conditions).returning(sessions.c.user_id)
@@ -349,15 +368,20 @@ def _of(user_id: UUID) -> sa.ColumnElement[bool]:
     return sessions.c.user_id == user_id
 
 
-def _alive(now: datetime) -> sa.ColumnElement[bool]:
+def _is_personal(personal: bool) -> sa.ColumnElement[bool]:
+    # Only personal access tokens have a name.
+    return sessions.c.name.is_not(None) if personal else sessions.c.name.is_(None)
+
+
+def _is_live(now: datetime) -> sa.ColumnElement[bool]:
     return (sessions.c.expires_at > now) & (
         sessions.c.idle_expires_at.is_(None) | (sessions.c.idle_expires_at > now)
     )
 
 
 def _session(row: Sequence[Any]) -> Session:
-    key, user_id, kind, name, scopes, created, seen, idle, expires, auth, *more = row
-    amr, ip, agent, data, remembered = more
+    key, user_id, kind, name, scopes, created, seen, idle, expires, auth, *rest = row
+    amr, ip, agent, data, remembered = rest
     return Session(
         id=key,
         user_id=user_id,

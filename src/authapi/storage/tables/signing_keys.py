@@ -12,14 +12,14 @@ from authapi.storage.models import signing_keys
 
 
 class KeyState(StrEnum):
-    """Where a key is in its life."""
+    """The state of a signing key."""
 
     NEXT = "next"
-    """Published, so that others know it before it signs."""
+    """Published, but does not sign yet, so that other services load it before its first use."""
     ACTIVE = "active"
     """Signs."""
     RETIRED = "retired"
-    """Signs no more; what it has signed is good until it ends."""
+    """Does not sign any more. Tokens that it signed stay valid until they expire."""
 
 
 _STATES = frozenset(KeyState)
@@ -27,20 +27,20 @@ _STATES = frozenset(KeyState)
 
 @dataclass(frozen=True, slots=True)
 class StoredKey:
-    """A signing key as it is kept."""
+    """A signing key as stored in the database."""
 
     kid: str
     algorithm: str
     state: KeyState
     public_jwk: Mapping[str, str]
     private_key: bytes | None = field(repr=False)
-    """Sealed; None once it signs no more."""
+    """Encrypted PKCS #8; None for a retired key."""
     created_at: datetime
-    """Since when it is published."""
+    """The start of its publication."""
     activated_at: datetime | None = None
     retired_at: datetime | None = None
     published_until: datetime | None = None
-    """When the last token that it signed has ended; set when it retires."""
+    """The expiry of the last token that it signed; set when it is retired."""
 
 
 _COLUMNS = tuple(signing_keys.c[name] for name in StoredKey.__slots__)
@@ -53,26 +53,28 @@ class SigningKeyTable:
         self._connection = connection
 
     async def all(self) -> Sequence[StoredKey]:
-        """Every key that there is, the oldest first: there are few."""
+        """Returns all keys, the oldest first. Skips keys whose state this release does not know."""
         statement = sa.select(*_COLUMNS).order_by(signing_keys.c.created_at, signing_keys.c.kid)
-        found = []
-        for kid, algorithm, state, jwk, sealed, *times in await self._connection.execute(statement):
+        keys = []
+        for kid, algorithm, state, jwk, private, *times in await self._connection.execute(
+            statement
+        ):
             if state not in _STATES:
-                continue  # of a release to come, or nobody's: not ours to use
-            found.append(StoredKey(kid, algorithm, KeyState(state), jwk, sealed, *times))
-        return found
+                continue  # probably written by a later release
+            keys.append(StoredKey(kid, algorithm, KeyState(state), jwk, private, *times))
+        return keys
 
     async def add(self, key: StoredKey) -> None:
-        """Insert a key."""
+        """Inserts a key."""
         values = {name: getattr(key, name) for name in StoredKey.__slots__}
         await self._connection.execute(sa.insert(signing_keys).values(values))
 
     async def activate(self, kid: str, *, at: datetime) -> None:
-        """Let a key sign from now on."""
+        """Makes a key the active one, which signs."""
         await self._update(kid, state=KeyState.ACTIVE, activated_at=at)
 
     async def retire(self, kid: str, *, at: datetime, published_until: datetime) -> None:
-        """Let a key sign no more, and forget its private half."""
+        """Retires a key and deletes its private key."""
         await self._update(
             kid,
             state=KeyState.RETIRED,
@@ -81,20 +83,20 @@ class SigningKeyTable:
             private_key=None,
         )
 
-    async def reseal(self, kid: str, private_key: bytes) -> None:
-        """Replace the sealed private half."""
+    async def reencrypt(self, kid: str, private_key: bytes) -> None:
+        """Replaces the private key by the same key, encrypted under another secret."""
         await self._update(kid, private_key=private_key)
 
     async def remove(self, kid: str) -> None:
-        """Remove a key: nothing that it signed is good any more."""
+        """Deletes a key. This invalidates every token that it signed."""
         await self._connection.execute(sa.delete(signing_keys).where(signing_keys.c.kid == kid))
 
     async def prune(self, *, before: datetime) -> int:
-        """Remove keys that are not published any more since `before`; how many they were."""
-        found = await self._connection.execute(
+        """Deletes the keys whose publication ended before `before`. Returns their number."""
+        result = await self._connection.execute(
             sa.delete(signing_keys).where(signing_keys.c.published_until < before)
         )
-        return found.rowcount
+        return result.rowcount
 
     async def _update(self, kid: str, **values: object) -> None:
         await self._connection.execute(

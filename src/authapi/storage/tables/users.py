@@ -29,22 +29,22 @@ USER_COLUMNS = (
     users.c.locale,
     users.c.roles,
 )
-"""What a `User` is made of, in the order of its fields."""
+"""The columns of a `User`, in the order of its fields."""
 
 _Insert = Callable[[sa.Table], sqlite.Insert | postgresql.Insert]
 _INSERTS: Mapping[str, _Insert] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
-"""An insert that may find that somebody was faster is no part of standard SQL."""
+"""`ON CONFLICT DO NOTHING` is not standard SQL: each dialect has its own insert."""
 
 _ADDRESS_LOCKS = sa.text(
     "SELECT pg_advisory_xact_lock(hashtextextended('authapi address ' || email, 0))"
     " FROM unnest(CAST(:emails AS text[])) AS email"
 )
-"""In the order of the array: `unnest` gives its members one after another."""
+"""Takes the locks in the order of the array, because `unnest` returns its elements in order."""
 
 
 @dataclass(frozen=True, slots=True)
-class Newcomer:
-    """An account to be: with its canonical address, and what its password is proved by."""
+class NewUser:
+    """An account to insert, with its canonical address and password hash."""
 
     user: User
     email: str
@@ -52,7 +52,7 @@ class Newcomer:
 
 
 class UserOrder(StrEnum):
-    """How accounts are listed; a minus stands for the other direction."""
+    """The sort order of a list of accounts; a minus means descending."""
 
     OLDEST = "created_at"
     NEWEST = "-created_at"
@@ -62,133 +62,140 @@ class UserOrder(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class UserFilter:
-    """Which accounts are asked for; None stands for any."""
+    """The conditions of a search for accounts; None matches every account."""
 
     email_prefix: str | None = None
-    """What the canonical address begins with."""
+    """A prefix of the canonical address."""
     active: bool | None = None
     confirmed: bool | None = None
     superuser: bool | None = None
     role: str | None = None
 
     def conditions(self) -> Sequence[sa.ColumnElement[bool]]:
-        """The same, as SQL: values are bound, and what LIKE reads as a sign is escaped."""
-        found: list[sa.ColumnElement[bool]] = []
+        """Returns the conditions as SQL, with bound parameters and escaped LIKE wildcards."""
+        conditions: list[sa.ColumnElement[bool]] = []
         if self.email_prefix:
-            found.append(users.c.email.startswith(self.email_prefix, autoescape=True))
+            conditions.append(users.c.email.startswith(self.email_prefix, autoescape=True))
         if self.active is not None:
-            found.append(users.c.is_active.is_(self.active))
+            conditions.append(users.c.is_active.is_(self.active))
         if self.confirmed is not None:
             confirmed = users.c.email_confirmed_at.is_not(None)
-            found.append(confirmed if self.confirmed else sa.not_(confirmed))
+            conditions.append(confirmed if self.confirmed else sa.not_(confirmed))
         if self.superuser is not None:
-            found.append(users.c.is_superuser.is_(self.superuser))
+            conditions.append(users.c.is_superuser.is_(self.superuser))
         if self.role is not None:
             text = sa.type_coerce(users.c.roles, sa.String)
-            found.append(text.contains(f",{self.role},", autoescape=True))
-        return found
+            conditions.append(text.contains(f",{self.role},", autoescape=True))
+        return conditions
 
 
 @dataclass(frozen=True, slots=True)
 class UserPosition:
-    """Where in a list of accounts to go on: behind this one, be it still there or not."""
+    """The last account of the previous page. It may have been deleted since."""
 
     id: UUID
     created_at: datetime | None = None
-    """In a list by age."""
+    """Set in a list that is sorted by age."""
     email: str | None = None
-    """The canonical address, in a list by address."""
+    """The canonical address; set in a list that is sorted by address."""
 
 
 class UserTable:
-    """Accounts, inside one transaction."""
+    """The accounts, inside one transaction.
+
+    Every method that changes an account adds it to the changed users of the transaction, except
+    `add`, `add_missing` and `replace_hash`: no process has cached an account that did not exist,
+    and a cached identity does not contain the hash.
+    """
 
     def __init__(self, connection: AsyncConnection, changed: set[UUID]) -> None:
         self._connection = connection
         self._changed = changed
 
-    async def wait_for_addresses(self, *emails: str) -> None:
-        """Hold these canonical addresses until the commit: wait for who else gives or frees them.
+    async def lock_addresses(self, *emails: str) -> None:
+        """Locks these canonical addresses until the commit, against transactions that use them too.
 
-        Called before any row is locked. The unique index on the address makes transactions wait
-        too, but in the order of their statements; this takes advisory locks in the order of the
-        text, so that two that are about the same addresses do not wait for one another.
+        Must be called before any row is locked. The unique index on the address also makes
+        transactions wait, but in the order of their statements. This method takes advisory locks in
+        alphabetical order, so that two transactions with the same addresses do not deadlock. Does
+        nothing on SQLite.
         """
         if self._connection.dialect.name == "postgresql":
             await self._connection.execute(_ADDRESS_LOCKS, {"emails": sorted(set(emails))})
 
     async def add(self, user: User, *, email: str, password_hash: PasswordHash | None) -> None:
-        """Insert `user` under the canonical `email`. Raises EmailTaken."""
+        """Inserts `user` with the canonical `email`. Raises EmailTaken if an account has it."""
         try:
             await self._connection.execute(
                 sa.insert(users).values(_values(user, email, password_hash))
             )
         except IntegrityError:
-            # The unique index decides, not a look beforehand: of two at the same time one wins.
+            # The unique index decides, not a query before: one of two concurrent inserts succeeds.
             raise EmailTaken from None
 
-    async def add_missing(self, newcomers: Sequence[Newcomer]) -> set[UUID]:
-        """Insert those whose address no account has; the ids of those that were inserted.
+    async def add_missing(self, new_users: Sequence[NewUser]) -> set[UUID]:
+        """Inserts the users whose address no account has. Returns the ids of the inserted users.
 
-        In the order of the addresses, as each insert waits for others of its address.
+        Inserts in the order of the addresses, because an insert waits for a concurrent insert of
+        the same address.
         """
-        if not newcomers:
+        if not new_users:
             return set()
         insert = _INSERTS[self._connection.dialect.name](users)
-        found = await self._connection.execute(
+        inserted = await self._connection.execute(
             insert.on_conflict_do_nothing(index_elements=[users.c.email]).returning(users.c.id),
             [
-                _values(it.user, it.email, it.password_hash)
-                for it in sorted(newcomers, key=lambda it: it.email)
+                _values(new.user, new.email, new.password_hash)
+                for new in sorted(new_users, key=lambda new: new.email)
             ],
         )
-        return set(found.scalars())
+        return set(inserted.scalars())
 
-    async def taken(self, emails: Collection[str]) -> set[str]:
-        """Which of these canonical addresses somebody has."""
-        found = await self._connection.execute(
+    async def find_existing_emails(self, emails: Collection[str]) -> set[str]:
+        """Returns those of these canonical addresses that accounts have."""
+        rows = await self._connection.execute(
             sa.select(users.c.email).where(users.c.email.in_(emails))
         )
-        return set(found.scalars())
+        return set(rows.scalars())
 
     async def find(self, user_id: UUID) -> User | None:
-        """The account with this id."""
+        """Returns the account with this id, or None."""
         return await self._one(sa.select(*USER_COLUMNS).where(users.c.id == user_id))
 
     async def find_by_email(self, email: str) -> User | None:
-        """The account with this canonical address."""
+        """Returns the account with this canonical address, or None."""
         return await self._one(sa.select(*USER_COLUMNS).where(users.c.email == email))
 
     async def find_credentials(self, user_id: UUID) -> tuple[User, PasswordHash | None] | None:
-        """The account with this id, and its password hash."""
+        """Returns the account with this id and its password hash, or None."""
         return await self._credentials(users.c.id == user_id)
 
     async def find_credentials_by_email(
         self, email: str
     ) -> tuple[User, PasswordHash | None] | None:
-        """The account with this canonical address, and its password hash."""
+        """Returns the account with this canonical address and its password hash, or None."""
         return await self._credentials(users.c.email == email)
 
     async def lock(self, user_id: UUID) -> tuple[User, PasswordHash | None] | None:
-        """The account and its password hash, held against other writers until the commit.
+        """Locks the account against other writers until the commit, and returns `find_credentials`.
 
-        `FOR NO KEY UPDATE`: rows of other tables that refer to the account can still be inserted,
-        whose foreign key is checked by a lock `FOR KEY SHARE`. An account is held before its
-        sessions and all else that belongs to it.
+        The lock is `FOR NO KEY UPDATE`, so that other transactions can still insert rows that refer
+        to the account: their foreign key check takes `FOR KEY SHARE`. An account is always locked
+        before its sessions and other rows.
         """
         return await self._credentials(users.c.id == user_id, lock=True)
 
     async def lock_all(self, user_ids: Collection[UUID]) -> Mapping[UUID, User]:
-        """Those of these accounts that there are, held against other writers until the commit.
+        """Locks the existing accounts among `user_ids` until the commit, and returns them by id.
 
-        In the order of their ids, so that no two who hold several wait for one another.
+        Locks in the order of the ids, so that concurrent calls do not deadlock.
         """
         statement = sa.select(*USER_COLUMNS).where(users.c.id.in_(user_ids)).order_by(users.c.id)
         rows = await self._connection.execute(statement.with_for_update(key_share=True))
         return {user.id: user for user in map(_user, rows)}
 
     async def page(self, *, after: UUID | None, limit: int) -> Sequence[User]:
-        """Up to `limit` accounts whose ids follow `after`, by id, which is by age."""
+        """Returns up to `limit` accounts with ids greater than `after`, the oldest first."""
         statement = sa.select(*USER_COLUMNS).order_by(users.c.id).limit(limit)
         if after is not None:
             statement = statement.where(users.c.id > after)
@@ -196,47 +203,53 @@ class UserTable:
 
     async def search(
         self,
-        wanted: UserFilter,
+        filters: UserFilter,
         *,
         order: UserOrder,
         after: UserPosition | None,
         limit: int,
     ) -> Sequence[User]:
-        """Up to `limit` accounts behind `after`."""
-        statement = sa.select(*USER_COLUMNS).where(*wanted.conditions())
+        """Returns up to `limit` matching accounts that come after `after` in `order`."""
+        statement = sa.select(*USER_COLUMNS).where(*filters.conditions())
         by_age = order in (UserOrder.OLDEST, UserOrder.NEWEST)
-        # Addresses are unique; two accounts may have begun in the same microsecond.
+        # Addresses are unique, but two accounts can have the same creation time.
         columns = (users.c.created_at, users.c.id) if by_age else (users.c.email,)
-        downwards = order.startswith("-")
+        is_descending = order.startswith("-")
         if after is not None:
             values = (after.created_at, after.id) if by_age else (after.email,)
             pairs = zip(values, columns, strict=True)
-            here, there = sa.tuple_(*columns), sa.tuple_(*(sa.literal(v, c.type) for v, c in pairs))
-            statement = statement.where(here < there if downwards else here > there)
-        statement = statement.order_by(*(c.desc() if downwards else c.asc() for c in columns))
+            row = sa.tuple_(*columns)
+            last = sa.tuple_(*(sa.literal(value, column.type) for value, column in pairs))
+            statement = statement.where(row < last if is_descending else row > last)
+        statement = statement.order_by(
+            *(column.desc() if is_descending else column.asc() for column in columns)
+        )
         return [_user(row) for row in await self._connection.execute(statement.limit(limit))]
 
-    async def has_superuser_besides(self, user_id: UUID) -> bool:
-        """Whether anybody else is a superuser who can log in."""
+    async def has_other_superuser(self, user_id: UUID) -> bool:
+        """Returns whether there is another active superuser."""
         statement = sa.select(
             sa.exists().where(users.c.is_superuser, users.c.is_active, users.c.id != user_id)
         )
         return bool(await self._connection.scalar(statement))
 
     async def set_name(self, user_id: UUID, name: str | None, *, at: datetime) -> None:
-        """Change the name."""
+        """Changes the name."""
         await self._update(user_id, name=name, updated_at=at)
 
     async def set_locale(self, user_id: UUID, locale: str | None, *, at: datetime) -> None:
-        """Change the language that they are written to in."""
+        """Changes the language of mails to the user."""
         await self._update(user_id, locale=locale, updated_at=at)
 
     async def confirm_email(self, user_id: UUID, *, at: datetime) -> None:
-        """Note that the address was found to be its owner's."""
+        """Sets the time at which the user confirmed the address."""
         await self._update(user_id, email_confirmed_at=at, updated_at=at)
 
     async def set_email(self, user_id: UUID, *, email: str, given: str, at: datetime) -> None:
-        """Change the address to the canonical `email`, confirmed. Raises EmailTaken."""
+        """Changes the address to `email` (canonical) and `given` (as entered), confirmed at `at`.
+
+        Raises EmailTaken if another account has it.
+        """
         values = {"email": email, "email_given": given, "email_confirmed_at": at}
         try:
             await self._update(user_id, **values, updated_at=at)
@@ -246,44 +259,44 @@ class UserTable:
     async def set_password(
         self, user_id: UUID, password: PasswordHash | None, *, at: datetime
     ) -> None:
-        """Change the password hash, and with it what was sent by mail before."""
+        """Changes the password hash, which invalidates the tokens that were mailed before."""
         version = users.c.password_version + 1
         await self._update(user_id, password_hash=password, password_version=version, updated_at=at)
 
     async def password_version(self, user_id: UUID) -> int | None:
-        """How often the password was changed; None if there is no such account."""
+        """Returns the number of password changes, or None if there is no such account."""
         statement = sa.select(users.c.password_version).where(users.c.id == user_id)
         return (await self._connection.execute(statement)).scalar_one_or_none()
 
     async def replace_hash(self, user_id: UUID, old: PasswordHash, new: PasswordHash) -> bool:
-        """Store the same password under a stronger hash, unless `old` was replaced meanwhile.
+        """Replaces the hash `old` by a stronger hash of the same password.
 
-        Whether it is stored.
+        Returns False if `old` was replaced in the meantime.
         """
-        found = await self._connection.execute(
+        result = await self._connection.execute(
             sa.update(users)
             .where(users.c.id == user_id, users.c.password_hash == old)
             .values(password_hash=new)
         )
-        return found.rowcount == 1
+        return result.rowcount == 1
 
     async def set_active(self, user_id: UUID, active: bool, *, at: datetime) -> None:
-        """Activate or deactivate the account."""
+        """Activates or deactivates the account."""
         await self._update(user_id, is_active=active, updated_at=at)
 
     async def set_superuser(self, user_id: UUID, superuser: bool, *, at: datetime) -> None:
-        """Make the account a superuser's, or not any more."""
+        """Grants or revokes the rights of a superuser."""
         await self._update(user_id, is_superuser=superuser, updated_at=at)
 
     async def set_roles(self, user_id: UUID, roles: frozenset[str], *, at: datetime) -> None:
-        """Give the account these roles and no others."""
+        """Replaces the roles of the account."""
         await self._update(user_id, roles=roles, updated_at=at)
 
     async def delete(self, user_id: UUID) -> bool:
-        """Remove the account and, by the foreign key, all that is its own; whether it was there.
+        """Deletes the account and, by the foreign keys, its sessions, tokens and outbox entries.
 
-        Its entries in the outbox are locked by their ids first: others lock several of those in
-        this order too, and the foreign key would take them in any.
+        Returns False if there was no such account. Locks the outbox entries first, in the order of
+        their ids as other transactions do, because the foreign key would lock them in any order.
         """
         self._changed.add(user_id)
         await self._connection.execute(

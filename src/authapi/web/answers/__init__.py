@@ -1,1 +1,1 @@
-"""How refusals look where a problem document alone does not do: OAuth endpoints, WebSockets."""
+"""Representations of responses: OAuth errors, WebSocket refusals, entity tags, event files."""

@@ -1,4 +1,4 @@
-// The docs page: Swagger UI, and above it a panel for what Swagger UI cannot do, which is to be signed in by a cookie.
+// The docs page: Swagger UI, and a panel that signs in with a cookie, which Swagger UI cannot do.
 
 "use strict";
 
@@ -10,10 +10,10 @@ let swagger;
 let schemes;
 let changing = false;
 
-// Swagger UI brings its dark colours, but leaves it to the page when to show them.
-const paint = () => document.documentElement.classList.toggle("dark-mode", dark.matches);
-dark.addEventListener("change", paint);
-paint();
+// Swagger UI has a dark theme, but the page must enable it.
+const applyTheme = () => document.documentElement.classList.toggle("dark-mode", dark.matches);
+dark.addEventListener("change", applyTheme);
+applyTheme();
 
 start().catch(() => { $("swagger-ui").textContent = "The documentation could not be loaded."; });
 
@@ -22,8 +22,8 @@ async function start() {
   const api = await (await fetch(source)).json();
   schemes = api.components?.securitySchemes ?? {};
   document.title = `${api.info.title}: documentation`;
-  resolve(api);
-  offerWhatThereIs(api);
+  resolveURLs(api);
+  showAvailableControls(api);
   swagger = SwaggerUIBundle({
     spec: api,
     domNode: $("swagger-ui"),
@@ -40,8 +40,8 @@ async function start() {
   await showCaller();
 }
 
-// Relative to the server's address, which Swagger UI would cut at its last slash; below a prefix that loses the prefix.
-function resolve(api) {
+// Swagger UI resolves token URLs against the server URL without its last segment, which would remove a path prefix.
+function resolveURLs(api) {
   for (const scheme of Object.values(schemes)) {
     for (const flow of Object.values(scheme.flows ?? {})) {
       if (flow.tokenUrl) flow.tokenUrl = new URL(flow.tokenUrl, document.baseURI).href;
@@ -51,12 +51,12 @@ function resolve(api) {
   if (pathname !== "/") api.servers ??= [{ url: pathname.slice(0, -1) }];
 }
 
-function offerWhatThereIs(api) {
-  const there = new Set(api.paths["/login"] ? Object.keys(schemes) : []);
-  if (api.paths["/register"]) there.add("register");
+function showAvailableControls(api) {
+  const available = new Set(api.paths["/login"] ? Object.keys(schemes) : []);
+  if (api.paths["/register"]) available.add("register");
   for (const element of document.querySelectorAll("[data-needs]")) {
-    // Removed and not hidden: Enter presses the first button that there is, seen or not.
-    if (!element.dataset.needs.split(" ").some((need) => there.has(need))) element.remove();
+    // Removed, because Enter submits with the first button of the form even if it is hidden.
+    if (!element.dataset.needs.split(" ").some((need) => available.has(need))) element.remove();
   }
   const { minLength } = api.components?.schemas?.Registration?.properties?.password ?? {};
   if (minLength) form.elements.password.placeholder = `at least ${minLength} characters`;
@@ -69,7 +69,7 @@ form.addEventListener("submit", (event) => {
   const fields = form.elements;
   const email = fields.email.value.trim();
   const password = fields.password.value;
-  busy(async () => {
+  run(async () => {
     if (action === "register") {
       const user = await call("POST", "register", { email, password, name: fields.name.value.trim() || null });
       return `Registered ${user.email}.`;
@@ -84,7 +84,7 @@ form.addEventListener("submit", (event) => {
   });
 });
 
-$("sign-out").addEventListener("click", () => busy(async () => {
+$("sign-out").addEventListener("click", () => run(async () => {
   try {
     await call("POST", "logout");
   } finally {
@@ -94,12 +94,12 @@ $("sign-out").addEventListener("click", () => busy(async () => {
   return "Signed out.";
 }));
 
-// One at a time: two schemes that want the same header would overwrite each other.
+// Only one scheme is authorized at a time: several could set the same header.
 function authorize(name, issued) {
   const { authActions, authSelectors } = swagger;
   const schema = schemes[name];
-  const held = authSelectors.authorized();
-  if (held.size) authActions.logout([...held.keys()]);
+  const authorized = authSelectors.authorized();
+  if (authorized.size) authActions.logout([...authorized.keys()]);
   if (schema.type === "oauth2") {
     authActions.authorizeOauth2({ auth: { name, schema, flow: "password" }, token: issued });
   } else {
@@ -110,21 +110,21 @@ function authorize(name, issued) {
 async function showCaller() {
   const caller = $("caller");
   if (caller === null) return;
-  let text = "Nobody is signed in.";
-  let known = false;
+  let text = "Not signed in.";
+  let signedIn = false;
   try {
     const user = await call("GET", "me");
     text = `${user.email}, by the session cookie`;
-    known = true;
+    signedIn = true;
   } catch (error) {
-    if (error.status !== 401) text = "The service does not say.";
+    if (error.status !== 401) text = "The service is not available.";
   }
   caller.textContent = text;
-  caller.classList.toggle("known", known);
-  $("sign-out").hidden = !known;
+  caller.classList.toggle("signed-in", signedIn);
+  $("sign-out").hidden = !signedIn;
 }
 
-// What is executed below may sign in or out.
+// Requests that are executed in Swagger UI may sign in or out.
 function beforeRequest(request) {
   changing = request.method !== "GET";
   return request;
@@ -135,7 +135,7 @@ function afterResponse(response) {
   return response;
 }
 
-// Swagger UI would ask for the value of the cookie and then not be able to send it.
+// Swagger UI would ask for the value of the cookie, but pages cannot set the header Cookie.
 function cookieSchemes() {
   const wrap = (Original, { React }) => (props) => {
     if (props.schema.get("in") !== "cookie") return React.createElement(Original, props);
@@ -150,12 +150,12 @@ async function call(method, path, body) {
   const headers = body ? { "content-type": "application/json" } : {};
   const url = new URL(path, document.baseURI);
   const response = await fetch(url, { method, headers, body: JSON.stringify(body) });
-  const answer = response.status === 204 ? null : await response.json();
-  if (!response.ok) throw new Refusal(answer);
-  return answer;
+  const result = response.status === 204 ? null : await response.json();
+  if (!response.ok) throw new ProblemError(result);
+  return result;
 }
 
-class Refusal extends Error {
+class ProblemError extends Error {
   constructor(problem) {
     const errors = problem.errors?.map(({ loc, message }) => `${loc.at(-1)}: ${message}`);
     super(errors?.join("; ") || problem.detail);
@@ -163,21 +163,21 @@ class Refusal extends Error {
   }
 }
 
-// Buttons are not disabled meanwhile: that would take the keyboard's focus away from the one just pressed.
-async function busy(work) {
+// The buttons stay enabled while an action runs: disabling the pressed button would remove its focus.
+async function run(action) {
   if (panel.ariaBusy === "true") return;
   panel.ariaBusy = "true";
-  say("");
+  showStatus("");
   try {
-    say(await work(), "done");
+    showStatus(await action(), "done");
   } catch (error) {
-    say(error instanceof Refusal ? error.message : "The service does not answer.", "error");
+    showStatus(error instanceof ProblemError ? error.message : "The service does not answer.", "error");
   } finally {
     panel.ariaBusy = "false";
   }
 }
 
-function say(text, kind = "") {
+function showStatus(text, kind = "") {
   $("status").textContent = text;
   $("status").className = kind;
 }

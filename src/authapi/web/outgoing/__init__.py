@@ -1,1 +1,1 @@
-"""Requests of ours to others: a range API of breached passwords, receivers of webhooks."""
+"""HTTP requests to other services: the Pwned Passwords range API, and webhook endpoints."""

@@ -1,7 +1,8 @@
-"""Asks a k-anonymity range API whether a password is known from a breach (OWASP ASVS 6.2.12).
+"""Checks passwords against the Pwned Passwords range API (k-anonymity; OWASP ASVS 6.2.12).
 
-Five digits of the password's SHA-1 leave this machine, and some hundred candidates come back; which
-of them was meant stays here. Off unless `breached_passwords_url` is set.
+The request contains the first five hexadecimal digits of the SHA-1 of the password. The response
+lists the suffixes of several hundred hashes, so the API does not learn the password. The check is
+off unless `breached_passwords_url` is set.
 """
 
 import asyncio
@@ -10,18 +11,19 @@ from typing import TYPE_CHECKING
 
 from authapi.services.passwords import BreachCheck
 from authapi.settings import Settings
-from authapi.web.outgoing.connections import looking_up_alone
+from authapi.web.outgoing.isolated_lookups import isolate_lookups
 
 if TYPE_CHECKING:
     import httpx
 
-_PREFIX = 5
+_PREFIX_LENGTH = 5
 _TIMEOUT = 1.0
+"""Seconds."""
 _MAX_BYTES = 1 << 20
 
 
-class RangeCheck:
-    """Asks the API at `url`, over connections that it keeps until it is closed."""
+class PwnedPasswordsCheck:
+    """Queries the range API at `url`. Connections are kept open until `close`."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -29,45 +31,48 @@ class RangeCheck:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def __call__(self, password: str) -> bool:
-        """Whether `password` is known from a breach. Raises OSError if the API cannot tell."""
-        import httpx  # noqa: PLC0415  # a tenth of the import of authapi, and off by default
+        """Whether `password` is known from a data breach.
 
-        # The API is keyed by SHA-1; nothing rests on its strength here.
+        Raises OSError if the API does not answer with a valid response.
+        """
+        import httpx  # noqa: PLC0415  # a tenth of the import time of authapi, off by default
+
+        # The API requires SHA-1; the check does not depend on its strength.
         data = password.encode("utf-8", "surrogatepass")
         digest = hashlib.sha1(data, usedforsecurity=False).hexdigest().upper()
-        prefix = digest[:_PREFIX]
+        prefix, suffix = digest[:_PREFIX_LENGTH], digest[_PREFIX_LENGTH:]
         if self._loop is not asyncio.get_running_loop():
-            self._http = None  # its connections belong to an event loop that is over
-        has_kept_one = self._http is not None
+            self._http = None  # its connections belong to a closed event loop
+        may_reuse_connection = self._http is not None
         try:
             try:
-                lines = await self._range(prefix)
+                lines = await self._fetch_range(prefix)
             except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
-                if not has_kept_one:
+                if not may_reuse_connection:
                     raise
-                # A connection from before, which the other end closed in this very moment.
-                lines = await self._range(prefix)
+                # The API may have closed a kept connection at the moment of the request.
+                lines = await self._fetch_range(prefix)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise OSError("no answer from the range API") from error
-        return any(_names(line, digest[_PREFIX:]) for line in lines)
+        return any(_matches(line, suffix) for line in lines)
 
     async def close(self) -> None:
-        """Close the connections. What is asked after that opens new ones."""
+        """Closes the connections. Later calls open new ones."""
         http, self._http = self._http, None
         if http is not None:
             await http.aclose()
 
-    async def _range(self, prefix: str) -> list[str]:
+    async def _fetch_range(self, prefix: str) -> list[str]:
         import httpx  # noqa: PLC0415
 
         if self._http is None:
-            # Not before it is asked: its certificates take a while to load, and it belongs to the
-            # event loop that runs now.
+            # Created on first use: loading the CA certificates takes time, and the connections
+            # belong to the running event loop.
             self._loop = asyncio.get_running_loop()
-            self._http = looking_up_alone(
+            self._http = isolate_lookups(
                 httpx.AsyncClient(timeout=_TIMEOUT, follow_redirects=False)
             )
-        # Padding keeps the length of the answer from telling which range was asked for.
+        # With padding, the length of the response does not reveal the range.
         headers = {"Add-Padding": "true"}
         async with self._http.stream("GET", self._url + prefix, headers=headers) as response:
             response.raise_for_status()
@@ -75,16 +80,17 @@ class RangeCheck:
             async for chunk in response.aiter_bytes():
                 body += chunk
                 if len(body) > _MAX_BYTES:
-                    raise OSError("the answer of the range API is too long")
+                    raise OSError("the response of the range API is too long")
         return body.decode("ascii", "replace").splitlines()
 
 
-def range_check(settings: Settings) -> BreachCheck | None:
-    """The check that the settings ask for, or None."""
+def build_breach_check(settings: Settings) -> BreachCheck | None:
+    """The breach check, or None if `breached_passwords_url` is not set."""
     url = settings.breached_passwords_url
-    return None if url is None else RangeCheck(url)
+    return None if url is None else PwnedPasswordsCheck(url)
 
 
-def _names(line: str, suffix: str) -> bool:
-    found, _, count = line.partition(":")
-    return found.strip().upper() == suffix and count.strip() != "0"
+def _matches(line: str, suffix: str) -> bool:
+    # Padding lines have the count 0.
+    candidate, _, count = line.partition(":")
+    return candidate.strip().upper() == suffix and count.strip() != "0"

@@ -1,4 +1,4 @@
-"""Sends webhooks: bounded in time, never redirected, and of the answer only the status is read."""
+"""Sends webhooks. Redirects are not followed, and only the status of the response is read."""
 
 import asyncio
 from collections.abc import Mapping
@@ -6,36 +6,42 @@ from typing import TYPE_CHECKING
 
 from authapi.services.webhooks import Post
 from authapi.settings import Settings
-from authapi.web.outgoing.connections import looking_up_alone
+from authapi.web.outgoing.isolated_lookups import isolate_lookups
 
 if TYPE_CHECKING:
     import httpx
 
 
 class WebhookPost:
-    """Posts over connections of its own; `timeout` is seconds for all of one request."""
+    """Posts to webhook endpoints. `timeout` limits a whole request, in seconds."""
 
     def __init__(self, *, timeout: float) -> None:
         self._timeout = timeout
         self._http: httpx.AsyncClient | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        """In which the client is used: its connections belong to that."""
+        """The event loop that the connections of the client belong to."""
 
     def open(self) -> None:
-        """Import and read what requests need: else the first request waits for it. Blocks."""
+        """Imports httpx and loads the CA certificates, which the first request would wait for.
+
+        Blocks: call it in a thread.
+        """
         self._client()
 
     async def __call__(self, url: str, *, headers: Mapping[str, str], body: bytes) -> int:
-        """The status of the answer. Raises OSError if there is none."""
-        import httpx  # noqa: PLC0415  # a tenth of the import of authapi
+        """POST `body` to `url` and return the status code.
+
+        Raises OSError if there is no response within the timeout.
+        """
+        import httpx  # noqa: PLC0415  # a tenth of the import time of authapi
 
         loop = asyncio.get_running_loop()
         if self._loop not in (None, loop):
-            self._http = None  # of an event loop that is over
+            self._http = None  # its connections belong to a closed event loop
         self._loop = loop
         client = self._client()
         try:
-            # httpx bounds each step; this bounds all of them together.
+            # The timeout of httpx applies to each step; this one to the whole request.
             async with (
                 asyncio.timeout(self._timeout),
                 client.stream("POST", url, content=body, headers=dict(headers)) as response,
@@ -48,21 +54,21 @@ class WebhookPost:
         import httpx  # noqa: PLC0415
 
         if self._http is None:
-            # The outbox bounds the deliveries to each receiver. A bound on all connections
-            # together would let receivers that do not answer take those of the others.
+            # The outbox limits concurrent deliveries to each endpoint. With a limit on the total,
+            # endpoints that do not answer could use up the connections of the others.
             unbounded = httpx.Limits(max_connections=None, max_keepalive_connections=None)
-            self._http = looking_up_alone(
+            self._http = isolate_lookups(
                 httpx.AsyncClient(timeout=self._timeout, follow_redirects=False, limits=unbounded)
             )
         return self._http
 
     async def close(self) -> None:
-        """Close the connections. What is asked after that opens new ones."""
+        """Closes the connections. Later requests open new ones."""
         http, self._http, self._loop = self._http, None, None
         if http is not None:
             await http.aclose()
 
 
-def webhook_post(settings: Settings) -> Post | None:
-    """What sends the webhooks that the settings ask for, or None."""
+def build_webhook_post(settings: Settings) -> Post | None:
+    """The sender of webhooks, or None if `webhook_urls` is empty."""
     return WebhookPost(timeout=settings.mail_timeout) if settings.webhook_urls else None

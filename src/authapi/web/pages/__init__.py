@@ -1,7 +1,7 @@
-"""/account: plain pages where the links in mail lead, for applications that have none of their own.
+"""/account: HTML pages for the links in mails, for applications that have no such pages.
 
-They need no script. A GET changes nothing, as programs that check mail follow links too. They also
-submit forms, so each form asks for something that is typed: a password, or an address that the page
-does not show. `texts` are what they say, `page.html` is their form, `forms` what each of them does,
-`refusals` how errors look there.
+The pages use no JavaScript. A GET request changes nothing, because mail scanners follow links. Some
+scanners also submit forms, so each form requires typed input: a password, or an address that the
+page does not contain. `texts` has the texts, `page.html` is the template, `forms` handles the
+forms, `error_pages` renders errors.
 """

@@ -1,4 +1,4 @@
-"""GET /account/... shows a form; POST does what it is for, and shows what came of it."""
+"""GET /account/... shows a form; POST performs its action, and shows the result."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Annotated
@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
-from authapi.crypto.password_text import is_too_long
+from authapi.crypto.password_normalization import is_too_long
 from authapi.errors import (
     EmailTaken,
     InputError,
@@ -19,55 +19,62 @@ from authapi.errors import (
 )
 from authapi.identity import Identity
 from authapi.services import Services
-from authapi.services.addresses import EmailAddress, parse_email
-from authapi.services.alive import has_ended
+from authapi.services.email_address import EmailAddress, parse_email
+from authapi.services.sessions.revalidation import has_session_ended
 from authapi.web.context import context_of
 from authapi.web.csrf import check_origin
-from authapi.web.edge.link_secrets import link_secret
-from authapi.web.errors import status_of
-from authapi.web.pages.rendering import At, Page, render, style
-from authapi.web.resolver import identity_if_any
+from authapi.web.middleware.link_secrets import link_secret
+from authapi.web.pages.rendering import ErrorField, Page, render, stylesheet_response
+from authapi.web.problems import status_of
+from authapi.web.resolver import optional_identity_if_configured
 from authapi.web.routing import AuthAPIRoute, read_form
 
 router = APIRouter(route_class=AuthAPIRoute, include_in_schema=False, prefix="/account")
 
-Reader = Annotated[Identity | None, Depends(identity_if_any("session"))]
-Deed = Callable[[Services, Mapping[str, str], Identity | None], Awaitable[str]]
-"""Does what a form asks for; the name of the text that says so."""
+OptionalCaller = Annotated[Identity | None, Depends(optional_identity_if_configured("session"))]
+FormAction = Callable[[Services, Mapping[str, str], Identity | None], Awaitable[str]]
+"""Performs the action of a form, and returns the name of the text that confirms it."""
 
-_MAX_TOKEN = 200
+_MAX_TOKEN_LENGTH = 200
+_WITHOUT_PASSWORD = "without_password"
+"""Value of the second button of the page `confirm`."""
 
 
 async def _confirm(services: Services, form: Mapping[str, str], caller: Identity | None) -> str:
-    if form.get("action") == "drop":
-        await services.emails.confirm(form["token"], typed=await _typed(services, form))
-        return "drop.done"
+    if form.get("action") == _WITHOUT_PASSWORD:
+        await services.email_changes.confirm_email(
+            form["token"], entered_email=await _typed(services, form)
+        )
+        return "without_password.done"
     password = form.get("password") or None
     if password is None and caller is None:
-        # An empty field must not cost somebody what is in their account.
-        raise _refusal("password", "password_needed")
+        # Without this check, submitting an empty field by mistake would remove the content of the
+        # account.
+        raise _invalid("password", "password_needed")
     proof = caller if password is None else None
-    await services.emails.confirm(form["token"], password=password, caller=proof)
+    await services.email_changes.confirm_email(form["token"], password=password, caller=proof)
     return "confirm.done"
 
 
 async def _reset(services: Services, form: Mapping[str, str], _: Identity | None) -> str:
-    await services.recovery.reset(form["token"], form.get("new_password", ""))
+    await services.password_reset.reset(form["token"], form.get("new_password", ""))
     return "reset.done"
 
 
 async def _undo(services: Services, form: Mapping[str, str], _: Identity | None) -> str:
-    await services.emails.undo(form["token"], typed=await _typed(services, form))
+    await services.email_changes.revert_email_change(
+        form["token"], entered_email=await _typed(services, form)
+    )
     return "undo.done"
 
 
 async def _accept(services: Services, form: Mapping[str, str], _: Identity | None) -> str:
-    await services.recovery.accept(form["token"], form.get("password", ""), name=None)
+    await services.invitations.accept(form["token"], form.get("password", ""), name=None)
     return "invitation.done"
 
 
 async def _forgot(services: Services, form: Mapping[str, str], _: Identity | None) -> str:
-    await services.requests.ask("reset", parse_email(form.get("email", "")))
+    await services.deferred_requests.submit("reset", parse_email(form.get("email", "")))
     return "forgot.done"
 
 
@@ -75,22 +82,22 @@ async def _typed(services: Services, form: Mapping[str, str]) -> EmailAddress:
     try:
         return parse_email(form.get("email", ""))
     except InvalidInput:
-        # No second try at an address helps where the link is dead.
-        await services.emails.require_link(form["token"])
+        # If the link is no longer valid, that is the error to show.
+        await services.email_changes.check_token(form["token"])
         raise
 
 
-def _refusal(field: str, code: str) -> InvalidInput:
-    return InvalidInput(InputError(("body", field), code, "is refused"))
+def _invalid(field: str, code: str) -> InvalidInput:
+    return InvalidInput(InputError(("body", field), code, "is not valid"))
 
 
-def _choosing(name: str, field: str) -> Page:
+def _password_page(name: str, field: str) -> Page:
     return Page(name, field, "new_password", autocomplete="new-password", hint="at_least")
 
 
-PAGES: Mapping[str, tuple[Page, Deed]] = {
-    page.name: (page, deed)
-    for page, deed in (
+PAGES: Mapping[str, tuple[Page, FormAction]] = {
+    page.name: (page, action)
+    for page, action in (
         (
             Page(
                 "confirm",
@@ -98,13 +105,13 @@ PAGES: Mapping[str, tuple[Page, Deed]] = {
                 "password",
                 autocomplete="current-password",
                 required=False,
-                drops=True,
+                allows_no_password=True,
             ),
             _confirm,
         ),
-        (_choosing("reset", "new_password"), _reset),
+        (_password_page("reset", "new_password"), _reset),
         (Page("undo", "email", "undo.email", type="email", autocomplete="email"), _undo),
-        (_choosing("invitation", "password"), _accept),
+        (_password_page("invitation", "password"), _accept),
         (
             Page("forgot", "email", "email", type="email", autocomplete="email", needs_token=False),
             _forgot,
@@ -113,36 +120,42 @@ PAGES: Mapping[str, tuple[Page, Deed]] = {
 }
 
 
-def _add(page: Page, deed: Deed) -> None:
+def _add_routes(page: Page, action: FormAction) -> None:
     async def show(request: Request) -> Response:
         token = link_secret(request)
-        if page.needs_token and not 0 < len(token) <= _MAX_TOKEN:
-            return render(request, page, status=400, error="invalid_one_time_secret", usable=False)
+        if page.needs_token and not 0 < len(token) <= _MAX_TOKEN_LENGTH:
+            return render(
+                request, page, status=400, error="invalid_one_time_secret", shows_form=False
+            )
         return render(request, page, token=token)
 
-    async def submit(request: Request, caller: Reader) -> Response:
+    async def submit(request: Request, caller: OptionalCaller) -> Response:
         check_origin(request)
         form = await read_form(request)
         token = form.get("token", "")
         typed = form.get("email", "")
-        at: At = "drop" if form.get("action") == "drop" else "field"
+        field: ErrorField = "address" if form.get("action") == _WITHOUT_PASSWORD else "field"
         services = context_of(request).runtime.services
         try:
             if page.type == "password" and is_too_long(form.get(page.field or "", "")):
-                raise _refusal(page.field or "", "password_too_long")
-            if page.needs_token and not 0 < len(token) <= _MAX_TOKEN:
+                raise _invalid(page.field or "", "password_too_long")
+            if page.needs_token and not 0 < len(token) <= _MAX_TOKEN_LENGTH:
                 raise InvalidOneTimeSecret
-            done = await deed(services, form | {"token": token}, caller)
+            done = await action(services, form | {"token": token}, caller)
         except InvalidInput as refusal:
             code = refusal.errors[0].code
-            return render(request, page, status=422, token=token, typed=typed, error=code, at=at)
+            return render(
+                request, page, status=422, token=token, typed=typed, error=code, error_field=field
+            )
         except (WrongPassword, ProofRequired) as refusal:
-            return render(request, page, status=403, token=token, error=refusal.code, at="field")
+            return render(
+                request, page, status=403, token=token, error=refusal.code, error_field="field"
+            )
         except (InvalidOneTimeSecret, EmailTaken) as refusal:
             status = status_of(refusal)
-            return render(request, page, status=status, error=refusal.code, usable=False)
+            return render(request, page, status=status, error=refusal.code, shows_form=False)
         except (TooManyAttempts, Unavailable) as refusal:
-            answer = render(
+            response = render(
                 request,
                 page,
                 status=status_of(refusal),
@@ -150,9 +163,9 @@ def _add(page: Page, deed: Deed) -> None:
                 typed=typed,
                 error=refusal.code,
             )
-            answer.headers["retry-after"] = str(refusal.retry_after)
-            return answer
-        if caller is not None and await has_ended(services.database, caller):
+            response.headers["retry-after"] = str(refusal.retry_after)
+            return response
+        if caller is not None and await has_session_ended(services.database, caller):
             context_of(request).discard(caller)
         return render(request, page, done=done)
 
@@ -160,11 +173,11 @@ def _add(page: Page, deed: Deed) -> None:
     router.add_api_route(f"/{page.name}", submit, methods=["POST"])
 
 
-for _page, _deed in PAGES.values():
-    _add(_page, _deed)
+for _page, _action in PAGES.values():
+    _add_routes(_page, _action)
 
 
 @router.get("/page.css")
 async def stylesheet() -> Response:
-    """The style of the pages."""
-    return style()
+    """The stylesheet of the pages."""
+    return stylesheet_response()

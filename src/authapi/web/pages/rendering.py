@@ -1,4 +1,4 @@
-"""Pages as answers: in the language of their reader, and with nothing in them that could run."""
+"""Renders the pages: in the language of the user, and without scripts."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 
 from authapi.services import Services
-from authapi.strategies.base import header
+from authapi.strategies.base import read_header
 from authapi.web.context import context_of
 from authapi.web.pages.texts import LANGUAGES, language_of
 
@@ -21,19 +21,19 @@ CSP = (
     "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; "
     "frame-ancestors 'none'"
 )
-"""No script at all; the one style is a file of ours, and forms go to us."""
+"""No scripts; one stylesheet and forms of the same origin."""
 
 REFERRER_POLICY = "strict-origin"
-"""The origin and no path, so the token in a query is not told.
+"""The referrer is the origin without path and query, so the token in the query does not leak.
 
-With `no-referrer`, the default of all other answers, browsers send `Origin: null` with a form
-(Fetch, "append a request Origin header"), and over plain http nothing else tells its origin.
+With `no-referrer`, the policy of all other responses, browsers would send `Origin: null` with a
+form (Fetch, "append a request Origin header"). Over plain HTTP, no other header has the origin.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """What a page asks for. Its name is the end of its path, and where its texts are."""
+    """A page and its form. `name` is the last segment of its path, and the prefix of its texts."""
 
     name: str
     field: str | None = None
@@ -43,46 +43,48 @@ class Page:
     hint: str | None = None
     required: bool = True
     needs_token: bool = True
-    drops: bool = False
-    """Whether one may go on without the field, at the cost of what is in the account. A second
-    form asks for the address then."""
+    allows_no_password: bool = False
+    """Whether a second form asks for the address instead of the password. That form removes the
+    content of the account."""
 
 
-At = Literal["field", "drop"]
-"""Which input an error is about: that of the page, or that of its second form."""
+ErrorField = Literal["field", "address"]
+"""The id of the input with an error: in the first form, or in the second."""
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
-    """A link that leads on from a refusal."""
+class Link:
+    """A link on an error page."""
 
-    address: str
+    href: str
     label: str
-    """The name of its text."""
+    """The name of the text."""
 
 
 @dataclass(frozen=True, slots=True)
-class Wording:
-    """The texts of one language, as one service says them."""
+class Translation:
+    """The texts in one language, with the values of the settings filled in."""
 
     language: str
-    say: Callable[[str], str]
-    """The text of a name; the text `other` for a name without one."""
-    knows: Callable[[str], bool]
-    """Whether a name has a text."""
+    text: Callable[[str], str]
+    """Returns the text with this name, or the text `other` if there is none."""
+    has_text: Callable[[str], bool]
+    """Whether there is a text with this name."""
 
 
-def wording_for(connection: HTTPConnection) -> Wording:
-    """The wording in the language that suits the reader best (RFC 9110, section 12.5.4)."""
+def translation_for(connection: HTTPConnection) -> Translation:
+    """The translation that `Accept-Language` prefers (RFC 9110, section 12.5.4)."""
     services: Services = context_of(connection).runtime.services
     settings = services.settings
-    language = language_of(header(connection, b"accept-language"), fallback=settings.locales[0])
-    texts, least = LANGUAGES[language], settings.password_min_length
+    language = language_of(
+        read_header(connection, b"accept-language"), fallback=settings.locales[0]
+    )
+    texts, min_length = LANGUAGES[language], settings.password_min_length
 
-    def say(name: str) -> str:
-        return texts.get(name, texts["other"]).format(least=least)
+    def text(name: str) -> str:
+        return texts.get(name, texts["other"]).format(min_length=min_length)
 
-    return Wording(language, say, texts.__contains__)
+    return Translation(language, text, texts.__contains__)
 
 
 def render(
@@ -93,55 +95,66 @@ def render(
     token: str = "",
     typed: str = "",
     error: str | None = None,
-    at: At | None = None,
-    usable: bool = True,
+    error_field: ErrorField | None = None,
+    shows_form: bool = True,
     done: str | None = None,
 ) -> Response:
-    """`page` as an answer. `error` and `done` name texts; without `usable`, there is no form."""
-    wording = wording_for(request)
+    """The response with `page`. `error` and `done` are names of texts.
+
+    Without `shows_form`, the page has a link to request another mail instead of its form.
+    """
+    translation = translation_for(request)
     return html(
-        wording,
+        translation,
         status,
-        title=wording.say(f"{page.name}.title"),
+        title=translation.text(f"{page.name}.title"),
         page=page,
         token=token,
         typed=typed,
-        error=None if error is None else wording.say(error),
-        at=at,
-        usable=usable,
-        done=None if done is None else wording.say(done),
-        way=Way("forgot", "another" if page.name == "reset" else "to_reset"),
+        error=None if error is None else translation.text(error),
+        error_field=error_field,
+        shows_form=shows_form,
+        done=None if done is None else translation.text(done),
+        link=Link("forgot", "another" if page.name == "reset" else "to_reset"),
     )
 
 
-def html(wording: Wording, status: int, *, title: str, **shown: object) -> Response:
-    """`page.html` as an answer with the headers of all pages; `shown` are its variables."""
-    unsaid: dict[str, object] = {"base": "", "done": None, "usable": False, "reference": None}
+def html(translation: Translation, status: int, *, title: str, **variables: object) -> Response:
+    """The response with `page.html`, rendered with `variables`, and the headers of all pages."""
+    defaults: dict[str, object] = {
+        "base": "",
+        "done": None,
+        "shows_form": False,
+        "reference": None,
+    }
     body = _template().render(
-        unsaid | shown, title=title, language=wording.language, say=wording.say
+        defaults | variables,
+        title=title,
+        language=translation.language,
+        text=translation.text,
     )
     headers = {
         "content-security-policy": CSP,
         "cross-origin-opener-policy": "same-origin",
-        "content-language": wording.language,
+        "content-language": translation.language,
         "referrer-policy": REFERRER_POLICY,
     }
     return Response(body, status, headers=headers, media_type="text/html")
 
 
-def style() -> Response:
-    """The style of all pages."""
+def stylesheet_response() -> Response:
+    """The response with the stylesheet of all pages."""
     return Response(_read("page.css"), headers={"cache-control": "no-cache"}, media_type="text/css")
 
 
 @cache
 def _template() -> "Template":
-    from jinja2 import Environment, StrictUndefined  # noqa: PLC0415  # of no use to most processes
+    from jinja2 import Environment, StrictUndefined  # noqa: PLC0415  # imported on first use: most processes never render a page
 
-    made = Environment(
+    environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    return made.from_string(_read("page.html"))
+    return environment.from_string(_read("page.html"))
 
 
 @cache

@@ -1,6 +1,6 @@
-"""The routes, one file a resource. Handlers are thin: one service call and back.
+"""The routes, one module for each resource. Handlers call a service and return its result.
 
-`UNITS` names them, so that an application can include only some.
+`UNITS` maps names to groups of routes, so that an application can install some of them.
 """
 
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ from authapi.web.routes.admin import users as admin_users
 from authapi.web.routes.oauth import grants, introspection, revocation, well_known
 
 _admin = APIRouter()
-# As they are: a router inside a router would be searched twice (`web/routing`).
+# `include_router` would nest the routers, and requests would be matched twice (`web/routing`).
 _admin.routes.extend([*admin_users.router.routes, *admin_events.router.routes])
 
 UNITS: Mapping[str, APIRouter] = {

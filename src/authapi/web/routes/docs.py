@@ -1,4 +1,4 @@
-"""/docs: a page to read and try the API, made of files of our own, so that it needs no network."""
+"""/docs: a page to read and try the API. It loads no files from other hosts."""
 
 import html
 from dataclasses import dataclass
@@ -10,8 +10,8 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from authapi.errors import NotFound
-from authapi.strategies.base import header
-from authapi.web.caching import etag_of, matches
+from authapi.strategies.base import read_header
+from authapi.web.answers.conditional import etag_of, matches
 
 router = APIRouter(include_in_schema=False, prefix="/docs")
 
@@ -19,7 +19,7 @@ CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-"""What the page loads is all ours. The `data:` images are the icons in Swagger UI's stylesheet."""
+"""All files are of the same origin. The stylesheet of Swagger UI contains icons as `data:` URLs."""
 
 _TYPES = {
     "icon.svg": "image/svg+xml",
@@ -29,12 +29,12 @@ _TYPES = {
     "swagger-ui/swagger-ui-bundle.js": "text/javascript; charset=utf-8",
 }
 _PATHS = {path.rpartition("/")[2]: path for path in _TYPES}
-"""Only these names are served, so no name can lead out of the folder."""
+"""Maps the names that are served to paths. No other file can be requested (path traversal)."""
 
 
 @dataclass(frozen=True, slots=True)
 class StaticFile:
-    """A file of the page, as it goes out."""
+    """A file of the docs page, with its headers."""
 
     body: bytes
     media_type: str
@@ -43,10 +43,10 @@ class StaticFile:
 
 @router.get("")
 def page(request: Request) -> Response:
-    """The page itself. It names everything relative to itself, so it works below any prefix."""
+    """The docs page. Its links are relative, so it works below any path prefix."""
     if request.app.openapi_url is None:
         raise NotFound
-    response = _answer(request, _page(request.app.openapi_url))
+    response = _file_response(request, _page(request.app.openapi_url))
     response.headers["content-security-policy"] = CSP
     response.headers["cross-origin-opener-policy"] = "same-origin"
     return response
@@ -54,16 +54,16 @@ def page(request: Request) -> Response:
 
 @router.get("/{name}")
 def static_file(name: str, request: Request) -> Response:
-    """A file that the page loads."""
+    """A file of the docs page."""
     if name not in _PATHS:
         raise NotFound
-    return _answer(request, _load(_PATHS[name]))
+    return _file_response(request, _load(_PATHS[name]))
 
 
-def _answer(request: Request, file: StaticFile) -> Response:
-    # Asked for again each time, since names stay the same when a new version changes the content.
+def _file_response(request: Request, file: StaticFile) -> Response:
+    # Browsers must revalidate: a new version has other content under the same names.
     headers = {"etag": file.etag, "cache-control": "no-cache"}
-    if matches(header(request, b"if-none-match"), file.etag, weak=True):
+    if matches(read_header(request, b"if-none-match"), file.etag, weak=True):
         return Response(status_code=304, headers=headers)
     return Response(file.body, media_type=file.media_type, headers=headers)
 

@@ -1,4 +1,4 @@
-"""/me/events: what happened to my account."""
+"""/me/events: audit events of the account of the caller."""
 
 from typing import Annotated
 from uuid import UUID
@@ -15,7 +15,7 @@ from authapi.web.schemas import EventOut, EventPage
 router = APIRouter(route_class=ProtectedRoute, tags=["account"], prefix="/me")
 
 Owner = Annotated[Identity, Depends(identity_if_configured("session", "jwt"))]
-Before = Annotated[UUID | None, Query(description="`next` of the page before this one.")]
+Before = Annotated[UUID | None, Query(description="The `next` of the previous page.")]
 Limit = Annotated[int, Query(ge=1, le=200)]
 
 
@@ -23,10 +23,10 @@ Limit = Annotated[int, Query(ge=1, le=200)]
 async def list_events(
     identity: Owner, request: Request, before: Before = None, limit: Limit = 50
 ) -> EventPage:
-    """What happened to my account, the newest first, in pages."""
+    """List the events of your account, the newest first."""
     audit = context_of(request).runtime.services.audit
-    found = await audit.page(identity.user.id, before=before, limit=limit)
+    events = await audit.page(identity.user.id, before=before, limit=limit)
     return EventPage(
-        items=[EventOut.of(event) for event in found],
-        next=found[-1].id if len(found) == limit else None,
+        items=[EventOut.of(event) for event in events],
+        next=events[-1].id if len(events) == limit else None,
     )

@@ -1,4 +1,4 @@
-"""GET /me/export: everything of mine, to take along."""
+"""GET /me/export: all data of the account of the caller."""
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
@@ -10,8 +10,8 @@ from starlette.responses import Response
 from authapi.clock import now
 from authapi.identity import Event, Identity
 from authapi.storage.tables.events import EventFilter
+from authapi.web.answers.event_files import Download
 from authapi.web.context import context_of
-from authapi.web.exports import Download
 from authapi.web.openapi import problems
 from authapi.web.resolver import identity_if_configured
 from authapi.web.routing import ProtectedRoute
@@ -22,36 +22,38 @@ router = APIRouter(route_class=ProtectedRoute, tags=["account"], prefix="/me")
 Owner = Annotated[Identity, Depends(identity_if_configured("session", "jwt"))]
 
 _PAGE = 100
-"""Events that are read at once."""
+"""Events in one database query."""
 
 
 @router.get("/export", response_model=ExportOut, responses=problems(401, 404, 429, 503))
-async def export(identity: Owner, request: Request) -> Response:
-    """Everything of mine as JSON: account, logins, tokens and events; no secrets, nor hashes.
+async def export_account(identity: Owner, request: Request) -> Response:
+    """Export all data of your account as JSON: account, logins, tokens and events.
 
-    It is sent as it is read, however long it is. A file that ends before its last brace is not
-    complete: so it ends if the login or the account ends meanwhile.
+    The file contains no secrets and no hashes. It is streamed. If your session or account ends
+    during the export, the file stops early, and is not valid JSON.
     """
     services, user_id = context_of(request).runtime.services, identity.user.id
-    logins = await services.sessions.list_of(user_id)
-    rest = ExportOut(
+    sessions = await services.sessions.list_for_user(user_id)
+    document = ExportOut(
         exported_at=now(),
         account=UserOut.of(await services.accounts.find(user_id)),
-        sessions=[SessionOut.of(session, identity) for session in logins],
-        tokens=[PersonalTokenOut.of(token) for token in await services.tokens.list_of(user_id)],
+        sessions=[SessionOut.of(session, identity) for session in sessions],
+        tokens=[
+            PersonalTokenOut.of(token) for token in await services.personal_tokens.list_of(user_id)
+        ],
         events=[],
     )
-    mine = EventFilter(user_id=user_id)
-    pages = services.audit.export(mine, _events, caller=identity, page_size=_PAGE)
-    # Before the answer begins: a database that is away is a 503 still.
+    own_events = EventFilter(user_id=user_id)
+    pages = services.audit.export(own_events, _to_json, caller=identity, page_size=_PAGE)
+    # Read before the response starts: if the database is not available, the status can be 503.
     first = await anext(pages, "")
-    parts = _parts(rest.model_dump_json(), first, pages)
+    parts = _parts(document.model_dump_json(), first, pages)
     return Download(parts, name="account.json", media_type="application/json")
 
 
-async def _parts(rest: str, first: str, pages: AsyncGenerator[str]) -> AsyncGenerator[str]:
-    """The document `rest`, with all events in the array at its end."""
-    head, end = rest[:-2], rest[-2:]  # "]}"
+async def _parts(document: str, first: str, pages: AsyncGenerator[str]) -> AsyncGenerator[str]:
+    """`document` with the events inserted into its last member, an empty array."""
+    head, end = document[:-2], document[-2:]  # "]}"
     async with aclosing(pages):
         yield head + first
         async for page in pages:
@@ -59,5 +61,5 @@ async def _parts(rest: str, first: str, pages: AsyncGenerator[str]) -> AsyncGene
     yield end
 
 
-def _events(page: Sequence[Event]) -> str:
+def _to_json(page: Sequence[Event]) -> str:
     return ",".join(EventOut.of(event).model_dump_json() for event in page)

@@ -1,4 +1,4 @@
-"""/health: whether the process lives, and whether it can do its work."""
+"""/health: liveness and readiness of the process; and the metrics for Prometheus."""
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
@@ -14,20 +14,25 @@ router = APIRouter(route_class=AuthAPIRoute, tags=["health"], prefix="/health")
 
 @router.get("/live")
 async def live() -> HealthOut:
-    """The process answers. Says nothing of the database: restarting would not bring it back."""
+    """Check that the process is running.
+
+    It does not check the database, because restarting the process would not repair it.
+    """
     return HealthOut(status="ok")
 
 
 @router.get("/ready", responses=problems(503))
 async def ready(request: Request) -> HealthOut:
-    """The database answers too; 503 while it does not."""
+    """Check that the process can serve requests: 503 if the database is not available, or during
+    shutdown.
+    """
     await context_of(request).runtime.services.database.ping()
     return HealthOut(status="ok")
 
 
-async def metrics_of(request: Request) -> Response:
-    """What Prometheus scrapes, at `metrics_path`."""
+async def read_metrics(request: Request) -> Response:
+    """The metrics in the format of Prometheus, at `metrics_path`."""
     metrics = context_of(request).runtime.services.metrics
     if metrics is None:
         raise NotFound
-    return Response(metrics.text(), headers={"content-type": metrics.content_type})
+    return Response(metrics.render(), headers={"content-type": metrics.content_type})

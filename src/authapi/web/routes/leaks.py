@@ -1,7 +1,7 @@
-"""POST /tokens/leaked: a secret scanner reports tokens of ours that it has found in public.
+"""POST /tokens/leaked: a secret scanner reports tokens that it found in public places.
 
-In the form of GitHub's secret scanning partner programme. The report proves itself by a signature
-over its bytes, which is looked at before anything in it is read.
+The format is that of GitHub's secret scanning partner programme. The scanner signs the body of the
+report. The signature is verified before the body is parsed.
 """
 
 from typing import Annotated
@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.types import Message
 
 from authapi.errors import DuplicateHeader, MalformedRequest, ReportNotSigned
-from authapi.services.tokens import Leak
+from authapi.services.tokens import ReportedToken
 from authapi.web.context import context_of
 from authapi.web.media_types import JSON, require_media_type
 from authapi.web.openapi import problems, request_headers
@@ -24,20 +24,22 @@ _MAX_REPORTS = 500
 
 
 class SignedRoute(AuthAPIRoute):
-    """A route that reads its body only if a scanner that is known here has signed it."""
+    """A route that parses its body only if it has a valid signature of a known scanner key."""
 
     def get_route_handler(self) -> Handler:
         handle = super().get_route_handler()
 
-        async def signed(request: Request) -> Response:
+        async def verify_and_handle(request: Request) -> Response:
             if has_body(request):
                 require_media_type(request, JSON)
             try:
                 body = await StrictRequest(request.scope, request.receive).body()
             except ClientDisconnect:
                 raise MalformedRequest from None
-            context_of(request).runtime.services.leaks.require_signed(
-                body, identifier=_only(request, _IDENTIFIER), signature=_only(request, _SIGNATURE)
+            context_of(request).runtime.services.secret_scanning.verify_signature(
+                body,
+                identifier=_single(request, _IDENTIFIER),
+                signature=_single(request, _SIGNATURE),
             )
 
             async def replay() -> Message:
@@ -45,7 +47,7 @@ class SignedRoute(AuthAPIRoute):
 
             return await handle(Request(request.scope, replay))
 
-        return signed
+        return verify_and_handle
 
 
 router = APIRouter(route_class=SignedRoute, tags=["tokens"])
@@ -58,26 +60,27 @@ Reports = Annotated[list[LeakReport], Body(min_length=1, max_length=_MAX_REPORTS
     responses=problems(400, 403, 408, 415, 422, 503),
     openapi_extra=request_headers(
         {
-            _IDENTIFIER: "Which key of the scanner has signed the body.",
-            _SIGNATURE: "Base64 of an ECDSA signature (P-256, SHA-256, DER) over the body.",
+            _IDENTIFIER: "The identifier of the key that the scanner signed the body with.",
+            _SIGNATURE: "An ECDSA signature (P-256, SHA-256) of the body, as Base64 of DER.",
         },
         required=True,
     ),
 )
 async def report_leaked(reports: Reports, request: Request) -> list[LeakFeedback]:
-    """End every token that was found in public, with its session, and say which were ours.
+    """Revoke tokens that a secret scanner found in public, with their sessions.
 
-    For secret scanners, in the form of GitHub's partner programme; see docs/secret-scanning.md.
+    The response says for each report whether the token was valid. The format is that of GitHub's
+    secret scanning partner programme; see docs/secret-scanning.md.
     """
-    leaks = [Leak(item.token, item.url, item.source) for item in reports]
-    verdicts = await context_of(request).runtime.services.leaks.end(leaks)
+    leaks = [ReportedToken(item.token, item.url, item.source) for item in reports]
+    verdicts = await context_of(request).runtime.services.secret_scanning.revoke_leaked(leaks)
     return [LeakFeedback.of(*pair) for pair in zip(reports, verdicts, strict=True)]
 
 
-def _only(request: Request, name: str) -> str:
+def _single(request: Request, name: str) -> str:
     values = request.headers.getlist(name)
     if len(values) > 1:
-        # Which of them a proxy has looked at, and which we would, cannot be known.
+        # A proxy may have checked another value than the one that would be used here.
         raise DuplicateHeader
     if not values:
         raise ReportNotSigned

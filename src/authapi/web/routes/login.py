@@ -1,4 +1,4 @@
-"""POST /login and POST /logout: a password becomes a credential, and a credential ends."""
+"""POST /login issues a credential for a password; POST /logout revokes a credential."""
 
 from typing import Annotated, Any
 
@@ -20,10 +20,10 @@ protected = APIRouter(route_class=ProtectedRoute, tags=["login"])
 
 
 _COOKIE: dict[int | str, dict[str, Any]] = {
-    200: response_header("Set-Cookie", "The cookie of `session`; other strategies set none.")
+    200: response_header("Set-Cookie", "The session cookie, with the strategy `session`.")
 }
 _CLEARED: dict[int | str, dict[str, Any]] = {
-    204: response_header("Set-Cookie", "Removes the cookie, if the request came with one.")
+    204: response_header("Set-Cookie", "Deletes the cookie, if the request had one.")
 }
 
 
@@ -33,19 +33,20 @@ _CLEARED: dict[int | str, dict[str, Any]] = {
     responses=_COOKIE | problems(400, 401, 403, 408, 415, 422, 429, 503),
 )
 async def login(body: LoginRequest, request: Request) -> Response:
-    """Turn e-mail address and password into a credential of the chosen strategy.
+    """Log in with e-mail address and password, and get a credential of the chosen strategy.
 
-    `session` answers with a cookie and no secret in the body; `token` and `jwt` answer with an
-    `access_token` for the Authorization header.
+    `session` sets a cookie, and the body contains no secret. `token` and `jwt` return an
+    `access_token` for the header Authorization.
     """
-    # A page that logs its visitor in to somebody else's account would read along from then on.
+    # Login CSRF: a page of another origin could log its visitor in to the account of an attacker,
+    # who would then see what the visitor does.
     check_origin(request)
     runtime = context_of(request).runtime
     name = body.strategy or runtime.services.settings.default_strategy
     issuer = runtime.registry.issuers.get(name)
     if issuer is None:
-        raise _no_such_strategy(runtime)
-    proved = await runtime.services.accounts.prove(body.email, body.password, strategy=name)
+        raise _unknown_strategy(runtime)
+    proved = await runtime.services.accounts.authenticate(body.email, body.password, strategy=name)
     issued = await issuer.issue(proved, request, remember=body.remember)
     members = {"user": UserOut.of(proved.user), "strategy": name, "expires_at": issued.expires_at}
     answer = LoginOut.model_validate({**issued.body, **members})
@@ -59,16 +60,17 @@ async def login(body: LoginRequest, request: Request) -> Response:
 async def logout(
     identity: Annotated[Identity, Depends(revocable_identity())], request: Request
 ) -> Response:
-    """End the credential that this request came with, at once and everywhere."""
+    """Revoke the credential of this request. It stops working at once, in all processes."""
     strategy = context_of(request).runtime.registry[identity.strategy]
-    if not isinstance(strategy, Revocable):  # the gate lets no other through
+    if not isinstance(strategy, Revocable):  # the gate accepts only revocable strategies
         raise TypeError(f"{identity.strategy} cannot log out")
     return _with_headers(Response(status_code=204), await strategy.revoke(identity))
 
 
-def _no_such_strategy(runtime: Runtime) -> InvalidInput:
+def _unknown_strategy(runtime: Runtime) -> InvalidInput:
     names = ", ".join(runtime.registry.issuers)
-    return InvalidInput(InputError(("body", "strategy"), "unknown_strategy", f"one of {names}"))
+    message = f"must be one of {names}"
+    return InvalidInput(InputError(("body", "strategy"), "unknown_strategy", message))
 
 
 def _with_headers(response: Response, headers: tuple[tuple[str, str], ...]) -> Response:

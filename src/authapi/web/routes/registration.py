@@ -1,4 +1,4 @@
-"""POST /register."""
+"""POST /register creates an account."""
 
 from typing import Any
 
@@ -14,8 +14,8 @@ router = APIRouter(route_class=AuthAPIRoute, tags=["account"])
 
 _ACCEPTED: dict[int | str, dict[str, Any]] = {
     202: {
-        "description": "Read your mail. With `registration=confirm`, whether the address is taken "
-        "or not."
+        "description": "With `registration=confirm`: a mail was sent to the address. The response "
+        "does not reveal whether the address already has an account."
     }
 }
 
@@ -27,8 +27,8 @@ _ACCEPTED: dict[int | str, dict[str, Any]] = {
     responses=_ACCEPTED | problems(400, 403, 408, 409, 415, 422, 429, 503),
 )
 async def register(body: Registration, request: Request) -> UserOut | Response:
-    """Make an account."""
-    made = await context_of(request).runtime.services.registration.register(
+    """Create an account."""
+    user = await context_of(request).runtime.services.registration.register(
         body.email, body.password, name=body.name, locale=body.locale
     )
-    return Response(status_code=202) if made is None else UserOut.of(made)
+    return Response(status_code=202) if user is None else UserOut.of(user)

@@ -1,4 +1,4 @@
-"""/me/sessions: my logins, and ending them; /me/session: what is kept with this one."""
+"""/me/sessions: list and end the sessions of the caller; /me/session: data of this session."""
 
 from typing import Annotated, Any
 from uuid import UUID
@@ -17,24 +17,26 @@ from authapi.web.schemas import SessionDataOut, SessionOut, session_data_out
 router = APIRouter(route_class=ProtectedRoute, tags=["sessions"], prefix="/me")
 
 _DISCARDED: dict[int | str, dict[str, Any]] = {
-    204: response_header("Set-Cookie", "Removes the cookie, if its session is the one that ended.")
+    204: response_header("Set-Cookie", "Deletes the cookie, if its session is the one that ended.")
 }
 Owner = Annotated[Identity, Depends(identity_if_configured("session", "jwt"))]
-Ender = Annotated[Identity, Depends(identity_if_configured("session", "jwt", writes="uncounted"))]
-Visitor = Annotated[Identity, Depends(identity_if_configured("session"))]
-Writer = Annotated[Identity, Depends(identity_if_configured("session", writes="by_account"))]
+OwnerUncounted = Annotated[
+    Identity, Depends(identity_if_configured("session", "jwt", writes="uncounted"))
+]
+SessionOwner = Annotated[Identity, Depends(identity_if_configured("session"))]
+SessionWriter = Annotated[Identity, Depends(identity_if_configured("session", writes="by_account"))]
 
 
 @router.get("/sessions", responses=problems(401, 503))
 async def list_sessions(identity: Owner, request: Request) -> list[SessionOut]:
-    """My logins, the newest first, with the one in use marked."""
-    found = await context_of(request).runtime.services.sessions.list_of(identity.user.id)
-    return [SessionOut.of(session, identity) for session in found]
+    """List your logins, the newest first. `current` marks the one of this request."""
+    sessions = await context_of(request).runtime.services.sessions.list_for_user(identity.user.id)
+    return [SessionOut.of(session, identity) for session in sessions]
 
 
 @router.delete("/sessions", status_code=204, responses=problems(401, 503))
-async def end_others(identity: Ender, request: Request) -> None:
-    """End all my logins but this one."""
+async def end_other_sessions(identity: OwnerUncounted, request: Request) -> None:
+    """End all your logins except the current one."""
     await context_of(request).runtime.services.sessions.end_others(identity)
 
 
@@ -43,8 +45,8 @@ async def end_others(identity: Ender, request: Request) -> None:
     status_code=204,
     responses=_DISCARDED | problems(401, 404, 422, 503),
 )
-async def end_session(session_id: UUID, identity: Ender, request: Request) -> None:
-    """End one of my logins."""
+async def end_session(session_id: UUID, identity: OwnerUncounted, request: Request) -> None:
+    """End one of your logins."""
     context = context_of(request)
     await context.runtime.services.sessions.end_own(session_id, identity)
     if session_id == identity.session_id:
@@ -52,23 +54,23 @@ async def end_session(session_id: UUID, identity: Ender, request: Request) -> No
 
 
 @router.get("/session", responses=problems(401, 404, 503))
-async def read_session(identity: Visitor, request: Request) -> SessionDataOut:
-    """This session, and the data kept with it."""
-    if identity.session_id is None:  # as in tests that act as somebody
+async def read_session(identity: SessionOwner, request: Request) -> SessionDataOut:
+    """Get the current session, and the data stored in it."""
+    if identity.session_id is None:  # in tests that use `acting_as`
         raise NotFound
     sessions = context_of(request).runtime.services.sessions
-    return session_data_out(identity, await sessions.data_of(identity.session_id))
+    return session_data_out(identity, await sessions.get_data(identity.session_id))
 
 
 @router.patch("/session", responses=problems(400, 401, 404, 408, 415, 422, 429, 503))
-async def merge_session(
+async def update_session(
     changes: Annotated[
         dict[str, JsonValue],
-        Body(description="Members to keep; null removes one.", examples=[{"theme": "dark"}]),
+        Body(description="Members to set; null deletes a member.", examples=[{"theme": "dark"}]),
     ],
-    identity: Writer,
+    identity: SessionWriter,
     request: Request,
 ) -> SessionDataOut:
-    """Merge members into the data kept with this session; it ends with the session."""
+    """Update the data of the current session. It is deleted when the session ends."""
     sessions = context_of(request).runtime.services.sessions
     return session_data_out(identity, await sessions.merge_data(identity, changes))

@@ -1,4 +1,4 @@
-"""/me/tokens: my personal access tokens, and JWTs for other services."""
+"""/me/tokens: personal access tokens of the caller, and JWTs for other services."""
 
 from datetime import timedelta
 from typing import Annotated
@@ -23,8 +23,10 @@ from authapi.web.schemas import (
 router = APIRouter(route_class=ProtectedRoute, tags=["tokens"], prefix="/me/tokens")
 
 Owner = Annotated[Identity, Depends(identity_if_configured("session", "jwt"))]
-Ender = Annotated[Identity, Depends(identity_if_configured("session", "jwt", writes="uncounted"))]
-# A JWT is no row; a personal access token is counted by the gate that it asks besides.
+OwnerUncounted = Annotated[
+    Identity, Depends(identity_if_configured("session", "jwt", writes="uncounted"))
+]
+# Issuing a JWT writes no row, so it is not counted. `_fresh_owner` counts new personal tokens.
 Holder = Annotated[
     Identity,
     Depends(identity_if_configured("session", "jwt", exchangeable=("token",), writes="uncounted")),
@@ -34,43 +36,43 @@ _fresh_owner = identity_if_configured("session", "jwt", fresh=True, writes="by_a
 
 @router.get("", responses=problems(401, 503))
 async def list_tokens(identity: Owner, request: Request) -> list[PersonalTokenOut]:
-    """My personal access tokens, the newest first."""
-    found = await context_of(request).runtime.services.tokens.list_of(identity.user.id)
-    return [PersonalTokenOut.of(token) for token in found]
+    """List your personal access tokens, the newest first."""
+    tokens = await context_of(request).runtime.services.personal_tokens.list_of(identity.user.id)
+    return [PersonalTokenOut.of(token) for token in tokens]
 
 
 @router.post("", status_code=201, responses=problems(400, 401, 404, 408, 409, 415, 422, 429, 503))
 async def create_token(
     body: NewCredential, holder: Holder, request: Request
 ) -> NewTokenOut | NewJWTOut:
-    """Make a personal access token, or, where `kind` is `jwt`, a short JWT for another service.
+    """Create a personal access token, or a JWT for another service (`kind`: `jwt`).
 
-    A personal access token asks for a fresh login by session or JWT; its secret is in this answer
-    and nowhere else. A JWT for one of the services in the settings is had for any of my
-    credentials, and never outlives that.
+    A personal access token requires a recent login by session or JWT. The response contains its
+    secret, which is not shown again. A JWT is issued for each of your credentials, for an audience
+    that the operator allows. It does not outlive that credential.
     """
     if isinstance(body, NewJWT):
         return await _exchange(body, holder, request)
-    # Asked only now, for what is more than the gate of the route asks for.
+    # Only this case requires more than the gate of the route.
     return await _create(body, await _fresh_owner(request), request)
 
 
 @router.delete("/{token_id}", status_code=204, responses=problems(401, 404, 422, 503))
-async def end_token(token_id: UUID, identity: Ender, request: Request) -> None:
-    """End one of my personal access tokens."""
-    await context_of(request).runtime.services.tokens.end_own(token_id, identity)
+async def end_token(token_id: UUID, identity: OwnerUncounted, request: Request) -> None:
+    """Revoke one of your personal access tokens."""
+    await context_of(request).runtime.services.personal_tokens.end_own(token_id, identity)
 
 
 async def _create(body: NewToken, owner: Identity, request: Request) -> NewTokenOut:
-    token, secret = await context_of(request).runtime.services.tokens.create(
+    token, secret = await context_of(request).runtime.services.personal_tokens.create(
         owner, name=body.name, scopes=body.scopes, lifetime=_seconds(body.expires_in)
     )
-    shown = PersonalTokenOut.of(token).model_dump()
-    return NewTokenOut(**shown, access_token=secret)
+    members = PersonalTokenOut.of(token).model_dump()
+    return NewTokenOut(**members, access_token=secret)
 
 
 async def _exchange(body: NewJWT, caller: Identity, request: Request) -> NewJWTOut:
-    token = await context_of(request).runtime.services.exchange.mint(
+    token = await context_of(request).runtime.services.token_exchange.exchange(
         caller, audience=body.audience, scopes=body.scopes, lifetime=_seconds(body.expires_in)
     )
     return NewJWTOut.of(token)

@@ -1,23 +1,23 @@
-"""The JSON that goes in and out: `fields` are its parts, the others its documents."""
+"""Pydantic models of request and response bodies. `fields` has their field types."""
 
 from authapi.web.schemas.administration import (
     AccountChange,
     AccountOut,
     AccountPage,
-    AnyEventOut,
-    AnyEventPage,
+    AdminEventOut,
+    AdminEventPage,
     Invitation,
     Role,
 )
 from authapi.web.schemas.fields import Input, Output
 from authapi.web.schemas.inputs import (
-    AddressOnly,
     EmailChange,
+    EmailChangeReversal,
     EmailConfirmation,
-    EmailUndo,
     InvitationAcceptance,
     LeakReport,
     LoginRequest,
+    MailRequest,
     NewCredential,
     NewJWT,
     NewToken,
@@ -62,13 +62,12 @@ __all__ = [
     "AccountOut",
     "AccountPage",
     "ActiveToken",
-    "AddressOnly",
-    "AnyEventOut",
-    "AnyEventPage",
+    "AdminEventOut",
+    "AdminEventPage",
     "AuthorizationServer",
     "EmailChange",
+    "EmailChangeReversal",
     "EmailConfirmation",
-    "EmailUndo",
     "EventOut",
     "EventPage",
     "ExportOut",
@@ -83,6 +82,7 @@ __all__ = [
     "LeakReport",
     "LoginOut",
     "LoginRequest",
+    "MailRequest",
     "NewCredential",
     "NewJWT",
     "NewJWTOut",

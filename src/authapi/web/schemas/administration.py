@@ -1,4 +1,4 @@
-"""The JSON of administration: accounts and events as superusers see and change them."""
+"""Models of the administration API: accounts and events for superusers."""
 
 from typing import Annotated
 from uuid import UUID
@@ -6,7 +6,7 @@ from uuid import UUID
 from pydantic import AfterValidator, Field
 
 from authapi.identity import Event, User
-from authapi.services.accounts.administration import Changes, UserPage
+from authapi.services.accounts.administration import AccountChanges, UserPage
 from authapi.web.schemas.fields import Email, Input, Name, Output, limit, no_duplicates
 from authapi.web.schemas.outputs import EventOut, UserOut
 
@@ -15,16 +15,18 @@ Roles = Annotated[
     list[Role],
     Field(
         max_length=20,
-        description="Names of roles that the settings have.",
+        description="Names of roles. The operator defines the roles and their scopes.",
         json_schema_extra={"uniqueItems": True, **limit("roles")},
     ),
     AfterValidator(no_duplicates),
 ]
-Cursor = Annotated[str | None, Field(description="For `after`; null on the last page.")]
+Cursor = Annotated[
+    str | None, Field(description="Value of `after` for the next page; null on the last page.")
+]
 
 
 class Invitation(Input):
-    """An account to be, whose owner is invited to it by mail."""
+    """A new account. Its owner receives an invitation by mail."""
 
     email: Email
     name: Name | None = None
@@ -32,66 +34,79 @@ class Invitation(Input):
 
 
 class AccountChange(Input):
-    """What to change of an account; what is left out stays."""
+    """Changes of an account. Members that are left out keep their values."""
 
     name: Name | None = None
-    is_active: Annotated[bool, Field(description="False ends all its sessions and tokens.")] = True
+    is_active: Annotated[
+        bool, Field(description="`false` deactivates the account and ends its sessions and tokens.")
+    ] = True
     is_superuser: bool = False
-    roles: Annotated[Roles, Field(description="In place of those that it has.")] = []  # noqa: RUF012  # pydantic copies it
+    roles: Annotated[Roles, Field(description="Replaces all roles of the account.")] = []  # noqa: RUF012  # pydantic copies it
 
-    def changes(self) -> Changes:
-        """Those that were sent."""
-        sent = Changes()
+    def changes(self) -> AccountChanges:
+        """The members that the client sent."""
+        changes = AccountChanges()
         if "name" in self.model_fields_set:
-            sent["name"] = self.name
+            changes["name"] = self.name
         if "is_active" in self.model_fields_set:
-            sent["is_active"] = self.is_active
+            changes["is_active"] = self.is_active
         if "is_superuser" in self.model_fields_set:
-            sent["is_superuser"] = self.is_superuser
+            changes["is_superuser"] = self.is_superuser
         if "roles" in self.model_fields_set:
-            sent["roles"] = frozenset(self.roles)
-        return sent
+            changes["roles"] = frozenset(self.roles)
+        return changes
 
 
 class AccountOut(UserOut):
-    """An account, with what its owner need not see."""
+    """An account, as superusers see it."""
 
-    roles: Annotated[list[str], Field(description="Besides those that everybody has.")]
+    roles: Annotated[
+        list[str],
+        Field(description="The roles of this account, without the default roles of all accounts."),
+    ]
 
     @classmethod
     def of(cls, user: User) -> "AccountOut":
-        """The account as superusers see it."""
+        """The representation of `user` for superusers."""
         return cls(**UserOut.of(user).model_dump())
 
 
 class AccountPage(Output):
-    """Some accounts, and where to go on."""
+    """A page of accounts."""
 
     items: list[AccountOut]
     next: Cursor
 
     @classmethod
     def of(cls, page: UserPage) -> "AccountPage":
-        """The page as superusers see it."""
+        """The representation of `page` for superusers."""
         return cls(items=[AccountOut.of(user) for user in page.items], next=page.next)
 
 
-class AnyEventOut(EventOut):
-    """Something that happened to an account, or was tried."""
+class AdminEventOut(EventOut):
+    """An audit event, as superusers see it."""
 
-    user_id: Annotated[UUID | None, Field(description="Whose account; null: nobody's.")]
-    actor_id: Annotated[UUID | None, Field(description="The superuser who did it to them.")]
+    user_id: Annotated[
+        UUID | None, Field(description="The account; null if the event has no account.")
+    ]
+    actor_id: Annotated[
+        UUID | None,
+        Field(description="The superuser who changed the account of another user; else null."),
+    ]
 
     @classmethod
-    def of(cls, event: Event) -> "AnyEventOut":
-        """The event as superusers see it."""
-        shown = EventOut.of(event).model_dump()
-        shown |= {"ip": event.client.ip, "user_agent": event.client.user_agent}
-        return cls(**shown, user_id=event.user_id, actor_id=event.actor_id)
+    def of(cls, event: Event) -> "AdminEventOut":
+        """The representation of `event` for superusers."""
+        members = EventOut.of(event).model_dump()
+        members |= {"ip": event.client.ip, "user_agent": event.client.user_agent}
+        return cls(**members, user_id=event.user_id, actor_id=event.actor_id)
 
 
-class AnyEventPage(Output):
-    """Some events, and where to go on."""
+class AdminEventPage(Output):
+    """A page of audit events."""
 
-    items: list[AnyEventOut]
-    next: Annotated[UUID | None, Field(description="For `before`; null on the last page.")]
+    items: list[AdminEventOut]
+    next: Annotated[
+        UUID | None,
+        Field(description="Value of `before` for the next page; null on the last page."),
+    ]

@@ -1,4 +1,4 @@
-"""The fields that JSON is made of, with their limits, formats and examples."""
+"""Field types of the models, with their limits, formats and examples."""
 
 from datetime import UTC, datetime
 from typing import Annotated
@@ -15,12 +15,12 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from authapi.crypto.password_text import MAX_LENGTH as MAX_PASSWORD_LENGTH
-from authapi.crypto.password_text import MAX_TYPED, is_too_long
+from authapi.crypto.password_normalization import MAX_INPUT_LENGTH, is_too_long
+from authapi.crypto.password_normalization import MAX_LENGTH as MAX_PASSWORD_LENGTH
 from authapi.errors import InvalidInput
-from authapi.services.addresses import MAX_LENGTH as MAX_EMAIL_LENGTH
-from authapi.services.addresses import EmailAddress, parse_email
-from authapi.services.names import NAME, PRINTABLE
+from authapi.services.display_names import DISPLAY_NAME_PATTERN, SINGLE_LINE_PATTERN
+from authapi.services.email_address import MAX_LENGTH as MAX_EMAIL_LENGTH
+from authapi.services.email_address import EmailAddress, parse_email
 
 
 def _email(value: object) -> EmailAddress:
@@ -38,7 +38,7 @@ def _email(value: object) -> EmailAddress:
 
 
 def _password(value: str) -> str:
-    # As it was typed: hashes of other systems are verified in that form too.
+    # The value is not normalized: imported hashes are also verified against the typed text.
     if is_too_long(value):
         reason = "String should have at most {max_length} characters"
         raise PydanticCustomError("string_too_long", reason, {"max_length": MAX_PASSWORD_LENGTH})
@@ -50,7 +50,7 @@ def _rfc3339(value: datetime) -> str:
 
 
 def limit(name: str) -> dict[str, JsonValue]:
-    """Marks a field whose limit is a setting: `web/openapi.py` writes it into the document."""
+    """Marks a field whose limit is a setting. `web/openapi.py` replaces it with the value."""
     return {"x-limit": name}
 
 
@@ -63,7 +63,7 @@ Email = Annotated[
             "format": "email",
             "maxLength": MAX_EMAIL_LENGTH,
             "examples": ["alice@example.com"],
-            "description": "One address; its local part is ASCII.",
+            "description": "One address with an ASCII local part.",
         }
     ),
 ]
@@ -77,7 +77,7 @@ Password = Annotated[
     str,
     Field(
         min_length=1,
-        max_length=MAX_TYPED,
+        max_length=MAX_INPUT_LENGTH,
         json_schema_extra=_PASSWORD,
         examples=["correct horse battery staple"],
     ),
@@ -86,14 +86,17 @@ Password = Annotated[
 NewPassword = Annotated[
     str,
     Field(
-        max_length=MAX_TYPED,
-        # `Passwords.check_new` holds it against this, with a code of its own.
-        json_schema_extra={**_PASSWORD, **limit("new_password"), "pattern": PRINTABLE},
+        max_length=MAX_INPUT_LENGTH,
+        # Only for the OpenAPI document: `Passwords.check_policy` enforces it, with its own codes.
+        json_schema_extra={**_PASSWORD, **limit("new_password"), "pattern": SINGLE_LINE_PATTERN},
         examples=["correct horse battery staple"],
     ),
     _LENGTH,
 ]
-Name = Annotated[str, Field(min_length=1, max_length=200, pattern=NAME, examples=["Alice Example"])]
+Name = Annotated[
+    str,
+    Field(min_length=1, max_length=200, pattern=DISPLAY_NAME_PATTERN, examples=["Alice Example"]),
+]
 Locale = Annotated[
     str, Field(min_length=2, max_length=35, pattern="^[a-z][A-Za-z0-9-]+$", examples=["en"])
 ]
@@ -103,12 +106,13 @@ OneTimeSecret = Annotated[
         min_length=1,
         max_length=200,
         pattern=r"^[\x21-\x7e]+$",
-        description="What the link in the mail ends in; it works once.",
+        description="The token from the link in the mail. It can be used once.",
         examples=["vGf5C2n1q0bIu3Jp8mX7sYkLw4TzRdEaHhNoPiQrStU"],
     ),
 ]
 TokenName = Annotated[
-    str, Field(min_length=1, max_length=100, pattern=NAME, examples=["backup script"])
+    str,
+    Field(min_length=1, max_length=100, pattern=DISPLAY_NAME_PATTERN, examples=["backup script"]),
 ]
 Scope = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[\x21\x23-\x5b\x5d-\x7e]+$")]
 Time = Annotated[
@@ -121,27 +125,27 @@ Time = Annotated[
 
 
 def no_duplicates(value: list[str]) -> list[str]:
-    """`value`, if it names nothing twice."""
+    """Returns `value`, or raises PydanticCustomError (`duplicate_items`) if it has duplicates."""
     if len(set(value)) != len(value):
-        raise PydanticCustomError("duplicate_items", "names an item twice")
+        raise PydanticCustomError("duplicate_items", "contains an item twice")
     return value
 
 
-def _whole(value: object) -> object:
+def _integer(value: object) -> object:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-# JSON has one kind of number: 60 and 60.0 are the same (JSON Schema, core, section 4.2.2).
-Seconds = Annotated[int, Field(ge=1, le=10**10, examples=[2592000]), BeforeValidator(_whole)]
+# JSON has one number type: 60 and 60.0 are the same number (JSON Schema Core, section 4.2.2).
+Seconds = Annotated[int, Field(ge=1, le=10**10, examples=[2592000]), BeforeValidator(_integer)]
 
 
 class Input(BaseModel):
-    """What comes in."""
+    """Base of request bodies: unknown members are refused, and values are not converted."""
 
     model_config = ConfigDict(extra="forbid", strict=True, arbitrary_types_allowed=True)
 
 
 class Output(BaseModel):
-    """What goes out."""
+    """Base of response bodies: they contain only the declared members."""
 
     model_config = ConfigDict(extra="forbid")

@@ -1,4 +1,4 @@
-"""The JSON that comes in: strict, no unknown members, no conversions."""
+"""Models of request bodies. They refuse unknown members, and do not convert values."""
 
 from typing import Annotated, Literal
 
@@ -10,7 +10,7 @@ from pydantic import (
     PlainValidator,
 )
 
-from authapi.services.names import PRINTABLE
+from authapi.services.display_names import SINGLE_LINE_PATTERN
 from authapi.web.schemas.fields import (
     Email,
     Input,
@@ -29,12 +29,12 @@ from authapi.web.schemas.fields import (
 OwnLocale = Annotated[
     Locale | None,
     Field(
-        description="The language to be written to in; null for that of the service.",
+        description="The language of mails; null for the default language of the service.",
         json_schema_extra=limit("locale"),
     ),
 ]
 
-PasswordIfAny = Annotated[
+OptionalPassword = Annotated[
     Password | None, Field(json_schema_extra={"format": "password", "writeOnly": True})
 ]
 
@@ -48,50 +48,56 @@ class Registration(Input):
     locale: OwnLocale = None
 
 
-class AddressOnly(Input):
-    """An address that something is asked about."""
+class MailRequest(Input):
+    """The address that a mail is requested for."""
 
     email: Email
 
 
 class EmailConfirmation(Input):
-    """What came by mail, and that the account is the reader's."""
+    """The token from a mail, and proof that the account belongs to the caller."""
 
     token: OneTimeSecret
     password: Annotated[
-        PasswordIfAny, Field(description="That of the account, if nobody is logged in to it.")
+        OptionalPassword,
+        Field(description="The password of the account. Not needed with a login to it."),
     ] = None
     email: Annotated[
         Email | None,
-        Field(description="Typed by the reader, if there is neither a login nor a password."),
+        Field(
+            description="The address of the account, typed by the user. Needed only without a "
+            "login and a password."
+        ),
     ] = None
 
 
 class EmailChange(Input):
-    """The address to be."""
+    """The new address of the account."""
 
     email: Email
     current_password: Annotated[
-        PasswordIfAny, Field(description="Not needed after a fresh login.")
+        OptionalPassword, Field(description="Not needed after a recent login.")
     ] = None
 
 
-class EmailUndo(Input):
-    """What came by mail, and the address that is to come back."""
+class EmailChangeReversal(Input):
+    """The token from a mail, and the previous address of the account."""
 
     token: OneTimeSecret
-    email: Annotated[Email, Field(description="Typed by the reader; the mail was sent there.")]
+    email: Annotated[
+        Email, Field(description="The address that the mail was sent to, typed by the user.")
+    ]
 
 
 class PasswordReset(Input):
-    """What came by mail, and the password to be."""
+    """The token from a mail, and the new password."""
 
     token: OneTimeSecret
     new_password: Annotated[NewPassword, Field(examples=["another horse, another battery"])]
 
 
 class InvitationAcceptance(Input):
-    """What came by mail, and what the account is to have."""
+    """The token from a mail, and the password and name of the account."""
 
     token: OneTimeSecret
     password: NewPassword
@@ -99,13 +105,13 @@ class InvitationAcceptance(Input):
 
 
 class Reauthentication(Input):
-    """The password in use."""
+    """The current password."""
 
     password: Password
 
 
 class LoginRequest(Input):
-    """A login: whose, and in which envelope the credential should come."""
+    """The e-mail address and password of an account, and the kind of credential to issue."""
 
     email: Email
     password: Password
@@ -114,24 +120,25 @@ class LoginRequest(Input):
         Field(
             max_length=64,
             pattern="^[a-z][a-z0-9_]*$",
-            description="One of the strategies that can log in; by default that of the settings.",
+            description="The strategy that issues the credential. The operator sets the default.",
             json_schema_extra=limit("strategy"),
         ),
     ] = None
     remember: Annotated[
-        bool, Field(description="Keep the cookie when the browser closes (session only).")
+        bool,
+        Field(description="Keep the cookie after the browser is closed (strategy `session` only)."),
     ] = False
 
 
 class Profile(Input):
-    """What one may change of one's account."""
+    """Changes of the own account. Members that are left out keep their values."""
 
     name: Name | None = None
     locale: OwnLocale = None
 
 
 class PasswordChange(Input):
-    """The password in use, and the one to be."""
+    """The current password, and the new password."""
 
     current_password: Password
     new_password: Annotated[NewPassword, Field(examples=["another horse, another battery"])]
@@ -141,7 +148,7 @@ OwnScopes = Annotated[
     list[Scope] | None,
     Field(
         max_length=100,
-        description="Some of your own scopes; all of them if left out.",
+        description="A subset of the scopes of the caller; by default all of them.",
         json_schema_extra={"uniqueItems": True, **limit("scopes")},
     ),
     AfterValidator(lambda value: value and no_duplicates(value)),
@@ -149,18 +156,19 @@ OwnScopes = Annotated[
 
 
 class NewToken(Input):
-    """A personal access token to be."""
+    """A request for a personal access token."""
 
     kind: Annotated[Literal["token"], Field(examples=["token"])] = "token"
     name: TokenName
     scopes: OwnScopes = None
     expires_in: Annotated[
-        Seconds | None, Field(description="Seconds.", json_schema_extra=limit("expires_in"))
+        Seconds | None,
+        Field(description="Lifetime in seconds.", json_schema_extra=limit("expires_in")),
     ] = None
 
 
 class NewJWT(Input):
-    """A JWT for another service to be."""
+    """A request for a JWT for another service."""
 
     model_config = ConfigDict(json_schema_extra=limit("jwt_audiences"))
 
@@ -170,7 +178,7 @@ class NewJWT(Input):
         Field(
             min_length=1,
             max_length=255,
-            description="The service that it is for: what that asks to find in `aud`.",
+            description="The service that the JWT is for: the value of `aud` that it expects.",
             json_schema_extra=limit("audience"),
         ),
     ]
@@ -178,14 +186,15 @@ class NewJWT(Input):
     expires_in: Annotated[
         Seconds | None,
         Field(
-            description="Seconds; less where the credential in use or its session ends before.",
+            description="Lifetime in seconds. It is shortened if the credential or the session of "
+            "the request expires earlier.",
             json_schema_extra=limit("jwt_expires_in"),
         ),
     ] = None
 
 
 def _by_kind(value: object) -> NewToken | NewJWT:
-    # By hand, so that what is wrong is told of the member and not of an alternative of the body.
+    # pydantic would add the name of the union member to the `loc` of each error.
     is_jwt = isinstance(value, dict) and value.get("kind") == "jwt"
     return (NewJWT if is_jwt else NewToken).model_validate(value, from_attributes=True)
 
@@ -195,30 +204,32 @@ NewCredential = Annotated[
 ]
 
 
-FoundText = Annotated[str, Field(max_length=1 << 16, pattern=r"^[^\u0000]*$")]
-"""Any text at all: a link that we do not like must not keep a token alive that came beside it."""
+ReportedText = Annotated[str, Field(max_length=1 << 16, pattern=r"^[^\u0000]*$")]
+"""Any text without NUL: an invalid URL must not prevent the revocation of the reported token."""
 
 
 class LeakReport(BaseModel):
-    """What a secret scanner takes for a token of ours.
+    """A string that a secret scanner found and takes for a token of this service.
 
-    The format is somebody else's: members that we do not know are none of our business.
+    The scanner defines the format, so unknown members are ignored.
     """
 
     model_config = ConfigDict(extra="ignore", strict=True)
 
-    token: FoundText
+    token: ReportedText
     type: Annotated[
         str,
         Field(
             min_length=1,
             max_length=255,
-            pattern=PRINTABLE,
-            description="The name under which the scanner keeps the pattern.",
+            pattern=SINGLE_LINE_PATTERN,
+            description="The name of the token pattern at the scanner.",
             examples=["authapi_access_token"],
         ),
     ]
-    url: Annotated[FoundText | None, Field(description="Where it was found; may be empty.")] = None
+    url: Annotated[
+        ReportedText | None, Field(description="Where the token was found; may be empty.")
+    ] = None
     source: Annotated[
-        FoundText | None, Field(description="In what kind of place.", examples=["content"])
+        ReportedText | None, Field(description="The kind of place.", examples=["content"])
     ] = None

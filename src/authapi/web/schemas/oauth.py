@@ -1,45 +1,53 @@
-"""The JSON of OAuth: what is told of tokens (RFC 7662), of ourselves (RFC 8414, RFC 9728)."""
+"""Models of OAuth responses: token introspection (RFC 7662) and metadata (RFC 8414, RFC 9728)."""
 
 from typing import Annotated, Literal
 from uuid import UUID
 
 from pydantic import Field
 
-from authapi.identity import OWN_CLIENT
-from authapi.services.tokens import Presented, TokenKind
+from authapi.identity import FIRST_PARTY_CLIENT_ID
+from authapi.services.tokens import TokenInfo, TokenKind
 from authapi.web.schemas.fields import Output
 
-NumericDate = Annotated[int, Field(description="Seconds since 1970.", examples=[1795507200])]
+NumericDate = Annotated[
+    int, Field(description="Seconds since 1970-01-01T00:00:00Z.", examples=[1795507200])
+]
 
 
 class ActiveToken(Output):
-    """What a good token stands for. Members without a value are left out."""
+    """The response for an active token (RFC 7662, section 2.2); empty members are omitted."""
 
     active: Literal[True]
     token_type: Annotated[
         Literal["Bearer", "refresh_token"],
-        Field(description="A refresh token is nothing that a resource may accept."),
+        Field(description="A resource server must not accept a refresh token."),
     ]
     iss: str
-    sub: Annotated[UUID, Field(description="The account.")]
+    sub: Annotated[UUID, Field(description="The id of the account.")]
     client_id: Annotated[
-        str, Field(description="Which client the token was given to.", examples=[OWN_CLIENT])
+        str,
+        Field(
+            description="The client that the token was issued to.",
+            examples=[FIRST_PARTY_CLIENT_ID],
+        ),
     ]
     aud: str | list[str]
     exp: NumericDate
     iat: NumericDate
-    sid: Annotated[UUID, Field(description="The session: the same in all tokens of one login.")]
-    scope: Annotated[str | None, Field(description="Names with a space between them.")] = None
-    jti: Annotated[str | None, Field(description="Of a JWT.")] = None
+    sid: Annotated[
+        UUID, Field(description="The id of the session. All tokens of one login have the same.")
+    ]
+    scope: Annotated[str | None, Field(description="Scopes, separated by spaces.")] = None
+    jti: Annotated[str | None, Field(description="The id of a JWT.")] = None
     auth_time: Annotated[
         NumericDate | None,
-        Field(description="When its owner logged in; not for personal access tokens."),
+        Field(description="When the user last authenticated; not for personal access tokens."),
     ] = None
     amr: list[str] | None = None
 
     @classmethod
-    def of(cls, token: Presented, issuer: str) -> "ActiveToken":
-        """The token as the API tells of it: whose it is by id, and by nothing else."""
+    def of(cls, token: TokenInfo, issuer: str) -> "ActiveToken":
+        """The representation of `token`. It identifies the account only by its id."""
         session = token.session
         return cls.model_validate(
             {
@@ -47,14 +55,14 @@ class ActiveToken(Output):
                 "token_type": "Bearer" if token.kind is TokenKind.ACCESS else "refresh_token",
                 "iss": issuer,
                 "sub": token.user.id,
-                "client_id": OWN_CLIENT,
+                "client_id": FIRST_PARTY_CLIENT_ID,
                 "aud": token.audience,
                 "exp": int(token.expires_at.timestamp()),
                 "iat": int(token.issued_at.timestamp()),
                 "sid": session.id,
                 "scope": " ".join(sorted(token.scopes)) or None,
                 "jti": token.jti,
-                # Nobody logged in with a personal access token, so nothing was proved lately.
+                # A personal access token is not the result of a login, so it has no `auth_time`.
                 "auth_time": int(session.auth_time.timestamp()) if session.amr else None,
                 "amr": list(session.amr) or None,
             }
@@ -62,7 +70,7 @@ class ActiveToken(Output):
 
 
 class InactiveToken(Output):
-    """Whatever is no good token, for any reason."""
+    """The response for an inactive or unknown token. It does not contain a reason."""
 
     active: Literal[False]
 
@@ -71,7 +79,7 @@ INACTIVE = InactiveToken(active=False).model_dump_json()
 
 
 class AuthorizationServer(Output):
-    """What clients need to know of us (RFC 8414, section 2)."""
+    """Metadata of the authorization server (RFC 8414, section 2)."""
 
     issuer: str
     jwks_uri: str
@@ -90,7 +98,7 @@ class AuthorizationServer(Output):
 
 
 class ProtectedResource(Output):
-    """Who gives the tokens that this resource takes (RFC 9728, section 2)."""
+    """Metadata of the protected resource (RFC 9728, section 2)."""
 
     resource: str
     authorization_servers: list[str] | None = None

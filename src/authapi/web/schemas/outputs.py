@@ -1,4 +1,4 @@
-"""The JSON that goes out: only what is named here."""
+"""Models of response bodies."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
@@ -25,7 +25,9 @@ class UserOut(Output):
     """An account."""
 
     id: UUID
-    email: Annotated[str, Field(description="As its owner wrote it.", examples=["a@example.com"])]
+    email: Annotated[
+        str, Field(description="In the spelling of its owner.", examples=["a@example.com"])
+    ]
     name: str | None
     is_active: bool
     is_superuser: bool
@@ -34,13 +36,13 @@ class UserOut(Output):
     updated_at: Time
     locale: Annotated[
         str | None,
-        Field(description="The language they are written to in; null: that of the service."),
+        Field(description="The language of mails; null for the default language of the service."),
     ]
     roles: list[str]
 
     @classmethod
     def of(cls, user: User) -> "UserOut":
-        """The account as the API shows it."""
+        """The representation of `user`."""
         return cls(
             id=user.id,
             email=user.email,
@@ -56,7 +58,7 @@ class UserOut(Output):
 
 
 class LoginOut(Output):
-    """A session that has begun. Which members follow depends on the strategy."""
+    """The result of a login. The optional members depend on the strategy."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -64,29 +66,34 @@ class LoginOut(Output):
     strategy: Annotated[str, Field(examples=["token"])]
     expires_at: Time
     access_token: Annotated[
-        str | None, Field(description="For bearer strategies; shown this once.")
+        str | None,
+        Field(description="The credential of a bearer strategy. It is not shown again."),
     ] = None
     token_type: Literal["bearer"] | None = None
-    expires_in: Annotated[int | None, Field(description="Seconds until it ends.")] = None
+    expires_in: Annotated[
+        int | None, Field(description="Seconds until `access_token` expires.")
+    ] = None
     refresh_token: Annotated[
-        str | None, Field(description="With `jwt`: for POST /token, once.")
+        str | None,
+        Field(description="With the strategy `jwt`: for POST /token. It can be used once."),
     ] = None
     refresh_expires_in: Annotated[
-        int | None, Field(description="Seconds until that ends if it is not used.")
+        int | None, Field(description="Seconds until `refresh_token` expires if it is not used.")
     ] = None
 
 
 class TokenOut(Output):
-    """The answer of the token endpoint (RFC 6749, section 5.1)."""
+    """The response of the token endpoint (RFC 6749, section 5.1)."""
 
     access_token: str
     token_type: Literal["bearer"]
-    expires_in: Annotated[int, Field(description="Seconds.")]
+    expires_in: Annotated[int, Field(description="Seconds until `access_token` expires.")]
     refresh_token: Annotated[
-        str | None, Field(description="For the next time; the one that was sent is used up.")
+        str | None,
+        Field(description="The next refresh token. It replaces the one of the request."),
     ] = None
     refresh_expires_in: Annotated[
-        int | None, Field(description="Seconds until that ends if it is not used.")
+        int | None, Field(description="Seconds until `refresh_token` expires if it is not used.")
     ] = None
     scope: str
 
@@ -98,13 +105,19 @@ class IdentityOut(Output):
     strategy: Annotated[str, Field(examples=["session"])]
     session_id: UUID | None
     scopes: list[str]
-    auth_time: Annotated[Time, Field(description="When the caller last proved who they are.")]
-    amr: Annotated[list[str], Field(description="How, in words of RFC 8176.", examples=[["pwd"]])]
+    auth_time: Annotated[Time, Field(description="When the user last authenticated.")]
+    amr: Annotated[
+        list[str],
+        Field(
+            description="The authentication methods (RFC 8176); empty for a personal access token.",
+            examples=[["pwd"]],
+        ),
+    ]
     expires_at: Time | None
 
     @classmethod
     def of(cls, identity: Identity) -> "IdentityOut":
-        """The identity as the API shows it."""
+        """The representation of `identity`."""
         return cls(
             user_id=identity.user.id,
             strategy=identity.strategy,
@@ -117,21 +130,23 @@ class IdentityOut(Output):
 
 
 class SessionOut(Output):
-    """A login of mine."""
+    """A login session of the caller."""
 
     id: UUID
     kind: SessionKind
-    current: Annotated[bool, Field(description="Whether this request came with it.")]
+    current: Annotated[bool, Field(description="Whether this request belongs to the session.")]
     created_at: Time
     last_seen_at: Time
-    idle_expires_at: Annotated[Time | None, Field(description="When it ends if not used.")]
+    idle_expires_at: Annotated[
+        Time | None, Field(description="When the session expires if it is not used.")
+    ]
     expires_at: Time
     ip: str | None
     user_agent: str | None
 
     @classmethod
     def of(cls, session: Session, identity: Identity) -> "SessionOut":
-        """The session as the API shows it to `identity`."""
+        """The representation of `session`; `current` is set if it is the session of `identity`."""
         return cls(
             id=session.id,
             kind=session.kind,
@@ -146,7 +161,7 @@ class SessionOut(Output):
 
 
 class SessionDataOut(Output):
-    """This session, and what is kept with it."""
+    """The current session, and the data that the application stores in it."""
 
     id: UUID
     expires_at: Time
@@ -165,7 +180,7 @@ class PersonalTokenOut(Output):
 
     @classmethod
     def of(cls, token: Session) -> "PersonalTokenOut":
-        """The token as the API shows it."""
+        """The representation of `token`, which must be a personal access token."""
         return cls(
             id=token.id,
             name=token.name or "",
@@ -177,7 +192,7 @@ class PersonalTokenOut(Output):
 
 
 class NewTokenOut(PersonalTokenOut):
-    """A personal access token with its secret, which is never shown again."""
+    """A new personal access token with its secret. The secret is not shown again."""
 
     access_token: str
     token_type: Literal["bearer"] = "bearer"
@@ -189,16 +204,16 @@ class NewJWTOut(Output):
     model_config = ConfigDict(json_schema_extra=limit("jwt_audiences"))
 
     kind: Literal["jwt"] = "jwt"
-    access_token: Annotated[str, Field(description="Kept nowhere here.")]
+    access_token: Annotated[str, Field(description="The JWT. The service does not store it.")]
     token_type: Literal["bearer"] = "bearer"
-    expires_in: Annotated[int, Field(description="Seconds.")]
+    expires_in: Annotated[int, Field(description="Seconds until the JWT expires.")]
     expires_at: Time
-    audience: Annotated[str, Field(description="Its `aud`.")]
+    audience: Annotated[str, Field(description="The claim `aud` of the JWT.")]
     scopes: list[str]
 
     @classmethod
     def of(cls, token: ExchangedToken) -> "NewJWTOut":
-        """The token as the API shows it."""
+        """The representation of `token`."""
         return cls(
             access_token=token.text,
             expires_in=int((token.expires_at - token.issued_at).total_seconds()),
@@ -209,23 +224,26 @@ class NewJWTOut(Output):
 
 
 class LeakFeedback(Output):
-    """What came of a report, in the form that GitHub's partner programme takes."""
+    """The result of a report, in the format of GitHub's secret scanning partner programme."""
 
-    token_hash: Annotated[str, Field(description="The SHA-256 of the text, in hexadecimal.")]
-    token_type: Annotated[str, Field(description="As it was reported.")]
+    token_hash: Annotated[
+        str, Field(description="The SHA-256 of the reported token, in hexadecimal.")
+    ]
+    token_type: Annotated[str, Field(description="The `type` of the report.")]
     label: Annotated[
-        Verdict, Field(description="A true positive was a live credential, and is dead now.")
+        Verdict,
+        Field(description="`true_positive` if the token was valid; it is revoked now."),
     ]
 
     @classmethod
     def of(cls, report: LeakReport, verdict: Verdict) -> "LeakFeedback":
-        """The answer to a report; it never repeats the token."""
+        """The feedback for `report`. It does not contain the token."""
         digest = hash_secret(report.token).digest
         return cls(token_hash=digest.hex(), token_type=report.type, label=verdict)
 
 
 class EventOut(Output):
-    """Something that happened to my account."""
+    """An audit event of the account of the caller."""
 
     id: UUID
     at: Time
@@ -240,7 +258,7 @@ class EventOut(Output):
 
     @classmethod
     def of(cls, event: Event) -> "EventOut":
-        """The event as the API shows it."""
+        """The representation of `event` for the owner of the account."""
         return cls.model_validate(
             {
                 "id": event.id,
@@ -249,7 +267,7 @@ class EventOut(Output):
                 "outcome": event.outcome,
                 "session_id": event.session_id,
                 "strategy": event.strategy,
-                # Of a superuser who did it, their network and browser are nobody else's business.
+                # The address and user agent of a superuser are personal data of the superuser.
                 "ip": event.client.ip if event.actor_id is None else None,
                 "user_agent": event.client.user_agent if event.actor_id is None else None,
                 "request_id": event.client.request_id,
@@ -259,24 +277,27 @@ class EventOut(Output):
 
 
 class EventPage(Output):
-    """Some events, and where to go on."""
+    """A page of audit events."""
 
     items: list[EventOut]
-    next: Annotated[UUID | None, Field(description="For `before`; null on the last page.")]
+    next: Annotated[
+        UUID | None,
+        Field(description="Value of `before` for the next page; null on the last page."),
+    ]
 
 
 class ExportOut(Output):
-    """Everything of mine."""
+    """All data of the account of the caller."""
 
     exported_at: Time
     account: UserOut
-    sessions: Annotated[list[SessionOut], Field(description="Logins that are alive.")]
+    sessions: Annotated[list[SessionOut], Field(description="The active login sessions.")]
     tokens: list[PersonalTokenOut]
     events: list[EventOut]
 
 
 class HealthOut(Output):
-    """Whether the service works."""
+    """The result of a health check."""
 
     status: Literal["ok"]
 
@@ -288,7 +309,7 @@ class JWKSetOut(Output):
 
 
 class ProblemError(Output):
-    """One thing wrong with the input."""
+    """One invalid value of the input."""
 
     loc: list[str | int]
     code: str
@@ -296,7 +317,7 @@ class ProblemError(Output):
 
 
 class Problem(Output):
-    """A refusal (RFC 9457)."""
+    """An error, as a problem document (RFC 9457)."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -304,13 +325,18 @@ class Problem(Output):
     title: str
     status: Annotated[int, Field(ge=400, le=599)]
     detail: Any
-    code: Annotated[str, Field(description="Stable; see docs/errors.md.", examples=["not_found"])]
+    code: Annotated[
+        str,
+        Field(
+            description="The stable code of the error; see docs/errors.md.", examples=["not_found"]
+        ),
+    ]
     request_id: str
     errors: list[ProblemError] | None = None
 
 
 class OAuthError(Problem):
-    """A refusal of an OAuth endpoint (RFC 6749, section 5.2)."""
+    """An error of an OAuth endpoint (RFC 6749, section 5.2)."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -325,14 +351,17 @@ class OAuthError(Problem):
     error_description: Annotated[
         str,
         Field(
-            description="For developers; it may change.",
+            description="A description for developers. It may change.",
             pattern=r"^[\x20\x21\x23-\x5b\x5d-\x7e]+$",
         ),
     ]
 
 
 def session_data_out(identity: Identity, data: Mapping[str, Any]) -> SessionDataOut:
-    """The session of `identity` with `data`. Only for identities that have a session."""
+    """The representation of the session of `identity`, with `data`.
+
+    Raises TypeError if `identity` has no session.
+    """
     if identity.session_id is None or identity.expires_at is None:
         raise TypeError("this identity has no session")
     return SessionDataOut(id=identity.session_id, expires_at=identity.expires_at, data=dict(data))

@@ -1,6 +1,7 @@
-"""How the bytes of a connection become requests: the HTTP/1.1 protocol that uvicorn runs.
+"""The HTTP/1.1 protocol for uvicorn: parses requests and limits what a client can send.
 
-`protocol` is the class that `authapi serve` names, and that other applications may name as
-`authapi:HTTPProtocol`; `limits` is what it asks of a request, `closing` how it ends a connection,
-`resumed` how it reads on after an upgrade that is not taken.
+`protocol` has `HTTPProtocol`, which `authapi serve` uses; other applications start uvicorn with
+`--http authapi:HTTPProtocol`. `limits` has the limits and the response to a refused request,
+`lingering_close` the close of a connection, `declined_upgrade` the parsing of a request with a
+declined upgrade, and `websocket_handshake` the checks of a WebSocket handshake.
 """

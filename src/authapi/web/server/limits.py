@@ -1,7 +1,7 @@
-"""What the protocol bounds while it reads, and how it answers a request that it does not read.
+"""The limits of the protocol, and the response to a request that it refuses.
 
-The edge middleware hands `ReadingLimits` to the protocol in the state of the ASGI lifespan, the one
-channel from an application to its server that needs no configuration.
+`RequestMiddleware` passes `ReadingLimits` to the protocol in the state of the ASGI lifespan. No
+other channel from an application to its server works without configuration.
 """
 
 from collections.abc import Callable
@@ -14,40 +14,40 @@ from authapi.crypto.ids import RequestIds
 from authapi.errors import Refusal
 from authapi.identity import Client
 from authapi.settings import EdgeSettings
-from authapi.web.errors import problem, status_of, understood_by
+from authapi.web.problems import problem, status_of, websocket_version_header
 
 LIMITS_KEY: Final = "authapi.limits"
-"""Where `ReadingLimits` lie in the lifespan state."""
+"""The key of `ReadingLimits` in the lifespan state."""
 PROTOCOL_KEY: Final = "authapi.protocol"
-"""The ASGI extension by which the scope of a request says that `HTTPProtocol` has read it."""
+"""The ASGI extension in the scope of every request that `HTTPProtocol` has read."""
 MAX_FIELDS: Final = 1024
-"""Header fields of one request."""
+"""The maximum number of header fields in a request."""
 
 
 @dataclass(frozen=True, slots=True)
-class Sender(Client):
-    """Who sent a request that is refused unread, and for which target."""
+class RefusedClient(Client):
+    """The client and target of a request that the protocol refuses."""
 
     target: bytes = b""
-    """As far as it was read."""
+    """The request target, or the part of it that was read."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReadingLimits:
-    """The bounds of one installation.
+    """The limits of one installation.
 
-    `max_header_bytes` bounds the names and values of all fields, the request target, and the
-    trailers and chunk framing of a body, each on its own. `timeout` is the time in seconds for a
-    head to arrive. `answer` makes the response to a request that is refused unread.
+    `max_header_bytes` limits the names and values of all fields, the request target, and the
+    trailer section with the chunk framing of a body, each separately. `timeout` is the time in
+    seconds to receive the header section. `answer` returns the response to a refused request.
     """
 
     max_header_bytes: int
     timeout: float
-    answer: Callable[[Refusal, Sender], Response]
+    answer: Callable[[Refusal, RefusedClient], Response]
 
 
 def default_limits() -> ReadingLimits:
-    """The defaults of the settings, for an application whose lifespan has not said otherwise."""
+    """Returns the defaults of the settings, for an application whose lifespan does not run."""
     fields = EdgeSettings.model_fields
     return ReadingLimits(
         max_header_bytes=fields["max_header_bytes"].default,
@@ -59,7 +59,7 @@ def default_limits() -> ReadingLimits:
 _new_id = RequestIds()
 
 
-def _plain_answer(refusal: Refusal, _: Sender) -> Response:
+def _plain_answer(refusal: Refusal, _: RefusedClient) -> Response:
     return problem(
         status_of(refusal),
         refusal.code,
@@ -69,6 +69,6 @@ def _plain_answer(refusal: Refusal, _: Sender) -> Response:
         headers=[
             ("cache-control", "no-store"),
             ("x-content-type-options", "nosniff"),
-            *understood_by(refusal),
+            *websocket_version_header(refusal),
         ],
     )

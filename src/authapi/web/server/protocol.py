@@ -1,4 +1,4 @@
-"""`HTTPProtocol`: uvicorn's HTTP/1.1, bounded, and with one meaning for each byte."""
+"""`HTTPProtocol`: uvicorn's HTTP/1.1 protocol with limits and without ambiguous framing."""
 
 import asyncio
 from http import HTTPStatus
@@ -17,55 +17,55 @@ from authapi.errors import (
     RequestTimeout,
     TargetTooLong,
 )
-from authapi.web.server.closing import ClosingTransport, HeldFlow
-from authapi.web.server.handshake import fault_of
+from authapi.web.server.declined_upgrade import resume
 from authapi.web.server.limits import (
     LIMITS_KEY,
     MAX_FIELDS,
     PROTOCOL_KEY,
     ReadingLimits,
-    Sender,
+    RefusedClient,
     default_limits,
 )
-from authapi.web.server.resumed import resume
+from authapi.web.server.lingering_close import LingeringTransport, PausableFlowControl
+from authapi.web.server.websocket_handshake import check_handshake
 
 _SLICE: Final = 16384
-"""Bytes that the parser is given at a time; what it has read is looked at in between."""
+"""Bytes that the parser receives at a time; the limits are checked after each slice."""
 _FIRST_SLICE: Final = 2048
-"""The same for the beginning of what arrives: nearly every request, and few of the smallest."""
+"""The first slice of received data: it holds most requests, and few of the smallest ones."""
 _PIPELINED_SLICE: Final = 512
-"""The same behind an unanswered request."""
+"""A slice while an earlier request has no complete response."""
 _MAX_PIPELINED: Final = 4
-"""Requests that wait for the answers before them; what comes after is not parsed meanwhile."""
+"""Parsed requests that wait for earlier responses; further data waits unparsed."""
 _FIELD_FRAMING: Final = 4
-"""Bytes of a field besides its name and value: a colon, a space and the line end."""
+"""Bytes of a field line besides name and value: a colon, a space and CRLF."""
 _LINE_FRAMING: Final = 64
-"""Bytes of a request line besides its target, generously counted."""
+"""Bytes of a request line besides its target (upper bound)."""
 _CHUNK_FRAMING: Final = 8
-"""Bytes that frame a chunk of one byte, generously counted."""
+"""Bytes that frame a chunk with one byte of data (upper bound)."""
 
 
 class HTTPProtocol(HttpToolsProtocol):
-    """One connection. `authapi serve` runs it, and so does `uvicorn --http authapi:HTTPProtocol`.
+    """One connection of `authapi serve` or `uvicorn --http authapi:HTTPProtocol`.
 
-    It differs from uvicorn's own protocol in this:
+    It differs from uvicorn's protocol as follows:
 
-    * A request that asks for an upgrade which is not taken is read as if it had not asked
-      (RFC 9110, section 7.8): its body stays a body. Only WebSocket is taken.
-    * Fields after the end of the head are dropped: a trailer is no header (RFC 9110, 6.5.1).
-    * The head, the trailers and the framing of chunks are bounded while they are read, in bytes,
-      fields and time. Beyond that the answer is 431, 414 for the target, or 408.
-    * Pipelined requests are parsed a few at a time: the rest stays bytes until those are answered.
-    * What is refused unread is answered as a problem document, in its turn behind the answers to
-      earlier requests, and the connection is closed once the client had time to read it.
-    * CONNECT, versions other than 1.0 and 1.1, chunks in HTTP/1.0, and a WebSocket handshake with a
-      body or behind an unanswered request are refused.
+    * It ignores `Upgrade` except for WebSocket (RFC 9110, section 7.8). The body of such a request
+      is parsed as a body.
+    * It discards trailer fields instead of treating them as headers (RFC 9110, section 6.5.1).
+    * It limits the header section, the trailer section and the chunk framing in bytes, fields and
+      time while it reads them. The response is 431, 414 for the request target, or 408.
+    * It parses a few pipelined requests at a time. Further data waits for their responses.
+    * It answers a refused request with a problem document, after the responses to earlier requests,
+      and then closes the connection with a lingering close.
+    * It refuses CONNECT, versions other than 1.0 and 1.1, chunked bodies in HTTP/1.0, and a
+      WebSocket handshake with a body or before the response to an earlier request.
 
-    The bounds are `max_header_bytes` and `body_timeout` of the application's settings, or their
-    defaults where its lifespan does not run.
+    The limits are the settings `max_header_bytes` and `body_timeout` of the application, or their
+    defaults if its lifespan does not run.
     """
 
-    transport: ClosingTransport
+    transport: LingeringTransport
 
     def __init__(
         self,
@@ -79,86 +79,86 @@ class HTTPProtocol(HttpToolsProtocol):
         self._limits = limits if isinstance(limits, ReadingLimits) else default_limits()
         self._timer: asyncio.TimerHandle | None = None
         self._in_head = True
-        """Whether the next byte belongs to a head, and not to a body."""
-        self._dropped_fields: list[tuple[bytes, bytes]] = []
-        self.headers = self._dropped_fields  # until a request line begins, and for trailers
-        self._has_turned = False
-        """Whether a head or a body ended in the bytes that were parsed last."""
+        """Whether the next byte belongs to a header section, and not to a body."""
+        self._discarded_fields: list[tuple[bytes, bytes]] = []
+        self.headers = self._discarded_fields  # before a request line, and for trailers
+        self._passed_boundary = False
+        """Whether a header section or a body ended in the slice that was parsed last."""
         self._head_bytes = 0
         self._body_bytes = 0
         self._framing_bytes = 0
-        """Bytes of the current body that are not its content: chunk sizes and trailers."""
-        self._held = b""
-        """What was received and is not parsed yet."""
+        """Bytes of the current body that are not content: chunk sizes and trailers."""
+        self._unparsed = b""
+        """Received data that is not parsed yet."""
         self._refusal: Refusal | None = None
-        """Why nothing more of this connection is read."""
-        self._successor: asyncio.Protocol | None = None
-        """Who reads the connection after an upgrade."""
+        """The reason to stop reading this connection."""
+        self._websocket: asyncio.Protocol | None = None
+        """The protocol that reads the connection after an upgrade."""
 
     def connection_made(  # type: ignore[override]  # as uvicorn declares it
         self, transport: asyncio.Transport
     ) -> None:
         super().connection_made(transport)
-        self.transport = ClosingTransport(transport, self.loop, self._is_unread)
-        self.flow = self._flow = HeldFlow(transport)
+        self.transport = LingeringTransport(transport, self.loop, self._is_unread)
+        self.flow = self._flow = PausableFlowControl(transport)
         self._start_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
         super().connection_lost(exc)
-        self.transport.lost()
+        self.transport.release()
 
     @property
     def _has_begun(self) -> bool:
-        """Whether a request line has begun whose head is not complete."""
-        return self.headers is not self._dropped_fields
+        """Whether a request line has begun whose header section is incomplete."""
+        return self.headers is not self._discarded_fields
 
     # Reading
 
     def data_received(self, data: bytes) -> None:
         self._unset_keepalive_if_required()
-        if self._held:
-            self._hold(self._held + data)
+        if self._unparsed:
+            self._defer(self._unparsed + data)
         elif len(data) <= _FIRST_SLICE:
-            self._read(data)
+            self._parse(data)
         else:
-            self._read_slices(data)
+            self._parse_slices(data)
 
-    def _read_slices(self, data: bytes) -> None:
+    def _parse_slices(self, data: bytes) -> None:
         start = 0
         while start < len(data):
             if len(self.pipeline) >= _MAX_PIPELINED:
-                self._hold(data[start:])
+                self._defer(data[start:])
                 return
-            is_behind = self._in_head and self._unanswered() is not None
-            size = _PIPELINED_SLICE if is_behind else _SLICE if start else _FIRST_SLICE
-            self._read(data[start : start + size])
+            is_pipelined = self._in_head and self._unanswered() is not None
+            size = _PIPELINED_SLICE if is_pipelined else _SLICE if start else _FIRST_SLICE
+            self._parse(data[start : start + size])
             start += size
 
-    def _hold(self, data: bytes) -> None:
-        self._held = data
+    def _defer(self, data: bytes) -> None:
+        self._unparsed = data
         self.flow.pause_reading()
-        self._flow.is_held = True
+        self._flow.is_paused = True
 
-    def _go_on(self) -> None:
-        """Parse what is held, now that the requests before it are answered."""
-        data, self._held = self._held, b""
-        self._flow.is_held = False
+    def _parse_deferred(self) -> None:
+        """Parses the deferred data, after the responses to earlier requests are complete."""
+        data, self._unparsed = self._unparsed, b""
+        self._flow.is_paused = False
         self._unset_keepalive_if_required()
         if data and not self.transport.is_closing():
-            self._read_slices(data)
-        if not self._held:
+            self._parse_slices(data)
+        if not self._unparsed:
             self.flow.resume_reading()
 
-    def _read(self, data: bytes) -> None:
+    def _parse(self, data: bytes) -> None:
         while data:
-            if self._successor is not None:
-                self._successor.data_received(data)
+            if self._websocket is not None:
+                self._websocket.data_received(data)
                 return
             if self._refusal is not None or self.transport.is_closing():
-                self.transport.drop(len(data))
+                self.transport.discard(len(data))
                 return
-            self._has_turned = False
+            self._passed_boundary = False
             body_bytes = self._body_bytes
             try:
                 self.parser.feed_data(data)
@@ -171,40 +171,40 @@ class HTTPProtocol(HttpToolsProtocol):
                 self._refuse(HTTPVersionNotSupported() if is_version else MalformedRequest())
                 return
             if not self._in_head:
-                if self._has_turned:
+                if self._passed_boundary:
                     self._restart_timer()
                 else:
                     self._check_body(len(data) - (self._body_bytes - body_bytes), len(data))
-            elif self._has_begun or not self._has_turned:
+            elif self._has_begun or not self._passed_boundary:
                 self._check_head(len(data))
             return
 
     def _check_head(self, size: int) -> None:
-        # How much of `size` belongs to it is unknown where another request ended on the way.
-        self._head_bytes = 0 if self._has_turned else self._head_bytes + size
+        # If another request ended in this slice, its share of `size` is unknown.
+        self._head_bytes = 0 if self._passed_boundary else self._head_bytes + size
         if not self._has_begun:
-            if self._head_bytes > _LINE_FRAMING:  # of empty lines (RFC 9112, section 2.2)
+            if self._head_bytes > _LINE_FRAMING:  # empty lines (RFC 9112, section 2.2)
                 self._refuse(MalformedRequest())
             elif self._head_bytes and self._timer is None:
                 self._start_timer()
             return
-        most, fields, target = self._limits.max_header_bytes, len(self.headers), len(self.url)
+        limit, fields, target = self._limits.max_header_bytes, len(self.headers), len(self.url)
         framing = _LINE_FRAMING + _FIELD_FRAMING * fields
-        if target > most:
+        if target > limit:
             self._refuse(TargetTooLong())
-        elif fields > MAX_FIELDS or self._head_bytes - target - framing > most:
+        elif fields > MAX_FIELDS or self._head_bytes - target - framing > limit:
             self._refuse(HeadersTooLarge())
         elif self._timer is None:
             self._start_timer()
 
     def _check_body(self, framing: int, size: int) -> None:
-        self._dropped_fields.clear()
+        self._discarded_fields.clear()
         self._framing_bytes += framing
-        most = self._limits.max_header_bytes + _CHUNK_FRAMING * self._body_bytes
-        if self._framing_bytes > most:
+        limit = self._limits.max_header_bytes + _CHUNK_FRAMING * self._body_bytes
+        if self._framing_bytes > limit:
             self._refuse(HeadersTooLarge())
         elif self.cycle.response_complete:
-            self.transport.drop(size)
+            self.transport.discard(size)
         else:
             self._restart_timer()
 
@@ -218,17 +218,17 @@ class HTTPProtocol(HttpToolsProtocol):
             or parser.should_upgrade()
             or parser.get_http_version() != "1.1"
         ):
-            self._look_closer()
+            self._check_unusual_head()
         self.scope["extensions"] = {PROTOCOL_KEY: {}}
         HttpToolsProtocol.on_headers_complete(self)
         self._in_head = False
-        self._has_turned = True
+        self._passed_boundary = True
         self._head_bytes = self._body_bytes = self._framing_bytes = 0
         if self._timer is not None:
             self._stop_timer()
         if not parser.should_upgrade():
-            # The application has the list of the head; what follows is not for it.
-            self.headers = self._dropped_fields
+            # The application has the list of headers. Trailers must not be added to it.
+            self.headers = self._discarded_fields
 
     def on_body(self, body: bytes) -> None:
         self._body_bytes += len(body)
@@ -236,49 +236,49 @@ class HTTPProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         if self.parser.should_upgrade():
-            return  # llhttp says so of a body that it has not read
+            return  # with an upgrade, llhttp calls this before the body is read
         HttpToolsProtocol.on_message_complete(self)
-        self._in_head = self._has_turned = True
+        self._in_head = self._passed_boundary = True
         if self._timer is not None:
             self._stop_timer()
-        if self._dropped_fields:
-            self._dropped_fields.clear()
+        if self._discarded_fields:
+            self._discarded_fields.clear()
         if self.cycle.keep_alive and not self.parser.should_keep_alive():
-            self._end_with_answer()
+            self._close_after_response()
 
-    def _end_with_answer(self) -> None:
-        # A trailer has said so to llhttp, which ignores all that follows: so must the client.
+    def _close_after_response(self) -> None:
+        # llhttp has read `Connection: close` in a trailer, and ignores all further data.
         self.cycle.keep_alive = False
         if self.cycle.response_complete:
             self.transport.close()
 
-    def _look_closer(self) -> None:
-        """Stop the parser with _NotRead if the request is refused by its head."""
-        refusal = self._fault()
+    def _check_unusual_head(self) -> None:
+        """Stops the parser with _RequestRefused if the header section causes a refusal."""
+        refusal = self._head_refusal()
         if refusal is not None:
             self._refuse(refusal)
-            raise _NotRead
+            raise _RequestRefused
         if self.parser.get_http_version() == "1.0":
             self.expect_100_continue = False  # RFC 9110, section 10.1.1
 
-    def _fault(self) -> Refusal | None:
+    def _head_refusal(self) -> Refusal | None:
         version = self.parser.get_http_version()
         if version not in ("1.0", "1.1"):
             return HTTPVersionNotSupported()
         if self.parser.get_method() == b"CONNECT":
-            return MalformedRequest("This is no proxy")
+            return MalformedRequest("CONNECT is not supported")
         if len(self.url) > self._limits.max_header_bytes:
             return TargetTooLong()
         if len(self.headers) > MAX_FIELDS:
             return HeadersTooLarge()
         if version == "1.0" and any(name == b"transfer-encoding" for name, _ in self.headers):
-            return MalformedRequest("HTTP/1.0 has no chunks")  # RFC 9112, section 6.1
+            return MalformedRequest("Transfer-Encoding needs HTTP/1.1")  # RFC 9112, section 6.1
         return None
 
     # Upgrades
 
     def _should_upgrade(self) -> bool:
-        # RFC 6455, section 4.2.1, and RFC 9110, section 7.8, for HTTP/1.0.
+        # RFC 6455, section 4.2.1; for HTTP/1.0, RFC 9110, section 7.8.
         scope = self.scope
         if self.ws_protocol_class is None or scope["method"] != "GET":
             return False
@@ -292,25 +292,25 @@ class HTTPProtocol(HttpToolsProtocol):
                 resume(self, self.scope["http_version"], headers)
             except httptools.HttpParserError:
                 self._refuse(MalformedRequest())
-            self.headers = self._dropped_fields
+            self.headers = self._discarded_fields
             return
         self._in_head = True
-        refusal = fault_of(self.url, headers)
+        refusal = check_handshake(self.url, headers)
         if refusal is None and (self._unanswered() is not None or rest):
-            # A client waits for the answer before it sends frames (RFC 6455, section 4.1).
-            refusal = MalformedRequest("A WebSocket handshake stands alone")
+            # A client must wait for the response before it sends data (RFC 6455, section 4.1).
+            refusal = MalformedRequest("Send no other data before the WebSocket handshake ends")
         if refusal is not None:
             self._refuse(refusal)
             return
         raw = self.transport.raw
-        self.transport = raw  # type: ignore[assignment]  # no part of ours in what follows
+        self.transport = raw  # type: ignore[assignment]  # WebSockets need no lingering close
         self.handle_websocket_upgrade()
-        self._successor = raw.get_protocol()  # type: ignore[assignment]  # asyncio: BaseProtocol
+        self._websocket = raw.get_protocol()  # type: ignore[assignment]  # asyncio: BaseProtocol
 
     # Refusals
 
     def _refuse(self, refusal: Refusal) -> None:
-        """Read nothing more, and answer that once earlier requests are answered."""
+        """Stops reading, and answers with `refusal` after the responses to earlier requests."""
         if self._refusal is not None:
             return
         self._refusal = refusal
@@ -322,9 +322,9 @@ class HTTPProtocol(HttpToolsProtocol):
             else:
                 self.transport.close()
         elif self._in_head:
-            return  # `on_response_complete` answers, after that request
+            return  # `on_response_complete` answers later
         elif self.pipeline:
-            self.pipeline.popleft()  # the request with this body; one before it is being answered
+            self.pipeline.popleft()  # the request with this body, which waits for an earlier one
         elif cycle.response_started:
             self.transport.raw.close()
         else:
@@ -333,15 +333,15 @@ class HTTPProtocol(HttpToolsProtocol):
             self._answer(refusal)
 
     def _unanswered(self) -> RequestResponseCycle | None:
-        """The latest request, unless its answer is complete."""
+        """Returns the latest request, or None if its response is complete."""
         cycle = cast("RequestResponseCycle | None", self.cycle)  # None before the first request
         return None if cycle is None or cycle.response_complete else cycle
 
     def on_response_complete(self) -> None:
         is_last = not self.pipeline
         HttpToolsProtocol.on_response_complete(self)
-        if self._held and not self.pipeline:
-            self.loop.call_soon(self._go_on)
+        if self._unparsed and not self.pipeline:
+            self.loop.call_soon(self._parse_deferred)
         if self._in_head and self._refusal is None:
             return
         if self.transport.is_closing() or not is_last:
@@ -353,7 +353,7 @@ class HTTPProtocol(HttpToolsProtocol):
 
     def _answer(self, refusal: Refusal) -> None:
         target = self.url if self._has_begun or not self._in_head else b""
-        sender = Sender(ip=self.client[0] if self.client else None, target=target)
+        sender = RefusedClient(ip=self.client[0] if self.client else None, target=target)
         response = self._limits.answer(refusal, sender)
         status = HTTPStatus(response.status_code)
         fields = [field for field in response.raw_headers if field[0] != b"connection"]
@@ -387,8 +387,8 @@ class HTTPProtocol(HttpToolsProtocol):
         self._timer = None
         if self.transport.is_closing():
             return
-        waits_for_us = self._unanswered() is not None and (self._in_head or self.flow.read_paused)
-        if waits_for_us:
+        waits = self._unanswered() is not None and (self._in_head or self.flow.read_paused)
+        if waits:  # the client waits for a response, or the application does not read
             self._start_timer()
         elif self._has_begun or self._unanswered() is not None:
             self._refuse(RequestTimeout())
@@ -396,5 +396,5 @@ class HTTPProtocol(HttpToolsProtocol):
             self.transport.close()
 
 
-class _NotRead(Exception):
-    """Stops the parser, as the request is refused."""
+class _RequestRefused(Exception):
+    """Stops the parser after a request was refused."""

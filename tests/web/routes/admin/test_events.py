@@ -1,4 +1,4 @@
-"""/admin/events: filters, pages, and files of any length."""
+"""/admin/events: filters, pages and files."""
 
 import csv
 import io
@@ -17,8 +17,8 @@ from authapi.identity import Event, EventType
 from authapi.services import audit as audit_module
 from authapi.storage.tables.events import EventFilter, EventTable
 from authapi.testing import Client
-from tests.web.answers import check_headers, input_errors, problem
 from tests.web.logins import sign_in
+from tests.web.responses import check_headers, input_errors, problem
 
 DAY = timedelta(days=1)
 
@@ -59,7 +59,7 @@ async def found(api: Client, **parameters: object) -> list[dict[str, Any]]:
     return items
 
 
-async def test_filters_are_met_all_together(api: Client) -> None:
+async def test_filters_are_combined(api: Client) -> None:
     alice, bob = await api.create_user("alice@example.com"), await api.create_user("b@example.com")
     at = datetime(2026, 1, 10, tzinfo=UTC)
     mine = an_event(at, user_id=alice.id, client=Place(ip="192.0.2.1"))
@@ -78,7 +78,7 @@ async def test_filters_are_met_all_together(api: Client) -> None:
     assert await ids(actor=bob.id) == await ids(type="session_ended") == [second]
     assert await ids(ip="192.0.2.1") == [third, first]
     assert await ids(ip="192.0.2.9") == await ids(user=new_id()) == []
-    # A moment belongs to what it begins; offsets count.
+    # `since` is inclusive, `until` exclusive; offsets are converted.
     assert await ids(since="2026-01-11T00:00:00Z") == [third, second]
     assert await ids(until="2026-01-11T00:00:00Z") == [first]
     assert await ids(since="2026-01-11T09:00:00+09:00", until="2026-01-11T00:00:00.001Z") == [
@@ -86,7 +86,7 @@ async def test_filters_are_met_all_together(api: Client) -> None:
     ]
 
 
-async def test_an_address_is_found_in_every_spelling(api: Client) -> None:
+async def test_ip_filter_accepts_every_notation(api: Client) -> None:
     at = datetime(2026, 1, 10, tzinfo=UTC)
     six = an_event(at, client=Place(ip="2001:db8::1"))
     four = an_event(at, client=Place(ip="192.0.2.1"))
@@ -103,7 +103,7 @@ async def test_an_address_is_found_in_every_spelling(api: Client) -> None:
             assert [json.loads(line)["id"] for line in answer.text.splitlines()] == [str(event.id)]
 
 
-async def test_pages_hold_everything_once(api: Client) -> None:
+async def test_pages_contain_each_event_once(api: Client) -> None:
     at = datetime(2026, 1, 10, tzinfo=UTC)
     made = [an_event(at + timedelta(seconds=number // 2)) for number in range(25)]
     await write(api, *made)
@@ -112,7 +112,7 @@ async def test_pages_hold_everything_once(api: Client) -> None:
         parameters = {"until": "2026-02-01T00:00:00Z", "limit": "4", **before}
         page = (await api.get("/admin/events", params=parameters)).json()
         seen += [item["id"] for item in page["items"]]
-        await write(api, an_event(at + DAY))  # newer than where the list goes on
+        await write(api, an_event(at + DAY))  # newer than the next page
         if page["next"] is None:
             break
         before = {"before": page["next"]}
@@ -130,7 +130,7 @@ async def test_pages_hold_everything_once(api: Client) -> None:
         *(("ip", ip) for ip in ("", "unknown", "192.0.2", "2001:db8::/32", "1:2", "192.0.2.1:80")),
     ],
 )
-async def test_a_parameter_that_is_wrong_is_said(api: Client, name: str, value: str) -> None:
+async def test_invalid_parameters_are_refused(api: Client, name: str, value: str) -> None:
     for path in ("/admin/events", "/admin/events/export"):
         if name in ("before", "limit") and path.endswith("export"):
             continue
@@ -138,13 +138,13 @@ async def test_a_parameter_that_is_wrong_is_said(api: Client, name: str, value: 
         assert [where for where, _ in input_errors(answer)] == [("query", name)], path
 
 
-async def test_times_far_away_are_times(api: Client) -> None:
+async def test_extreme_times_are_accepted(api: Client) -> None:
     assert await found(api, since="9999-12-31T23:59:59.999999Z") == []
     assert await found(api, until="0001-01-01T00:00:00+14:00") == []
     assert len(await found(api, since="0001-01-01T00:00:00-12:00")) > 0
 
 
-async def test_times_in_each_form_of_rfc_3339(api: Client) -> None:
+async def test_all_rfc_3339_forms_are_accepted(api: Client) -> None:
     for text in (
         *("2026-01-01T00:00:00z", "2026-01-01t00:00:00Z", "2026-01-01t00:00:00-00:00"),
         *("2026-01-01T00:00:00." + "9" * 60 + "Z", "2016-12-31T23:59:60Z"),
@@ -157,7 +157,7 @@ async def test_times_in_each_form_of_rfc_3339(api: Client) -> None:
 FORMULAS = ["=1+1", "+1", "-1", "@SUM(A1)", "\tx", '=HYPERLINK("https://x")']
 
 
-async def test_no_cell_of_csv_is_a_formula(api: Client) -> None:
+async def test_csv_cells_are_not_formulas(api: Client) -> None:
     agents = [*FORMULAS, 'a "quoted", one', "plain"]
     events = [
         an_event(now() - timedelta(minutes=number + 1), client=Place(user_agent=agent))
@@ -169,21 +169,21 @@ async def test_no_cell_of_csv_is_a_formula(api: Client) -> None:
     assert answer.headers["content-type"] == "text/csv; charset=utf-8; header=present"
     assert answer.headers["content-disposition"] == 'attachment; filename="events.csv"'
     rows = list(csv.DictReader(io.StringIO(answer.text)))
-    told = {row["id"]: row for row in rows}
+    exported = {row["id"]: row for row in rows}
     for event, agent in zip(events, agents, strict=True):
         expected = f"'{agent}" if agent in FORMULAS else agent
-        assert told[str(event.id)]["user_agent"] == expected
+        assert exported[str(event.id)]["user_agent"] == expected
     for row in rows:
         assert not any(cell.startswith(("=", "+", "-", "@", "\t", "\r")) for cell in row.values())
-    # Whoever wants the very value takes the other form.
+    # JSON lines contain the unchanged values.
     answer = await api.get("/admin/events/export")
     assert answer.headers["content-type"] == "application/jsonl"
     lines = {row["id"]: row for row in map(json.loads, answer.text.splitlines())}
     assert [lines[str(event.id)]["user_agent"] for event in events] == agents
-    assert lines.keys() == told.keys()
+    assert lines.keys() == exported.keys()
 
 
-async def test_a_file_is_what_the_pages_say_with_the_same_filters(api: Client) -> None:
+async def test_files_and_pages_contain_the_same_events(api: Client) -> None:
     alice = await api.create_user("alice@example.com")
     await write(api, *(an_event(now(), user_id=alice.id) for _ in range(3)))
     answer = await api.get("/admin/events/export", params={"user": str(alice.id)})
@@ -194,11 +194,11 @@ async def test_a_file_is_what_the_pages_say_with_the_same_filters(api: Client) -
     assert (answer.status_code, answer.text) == (200, "")
     parameters = {"user": str(new_id()), "format": "csv"}
     answer = await api.get("/admin/events/export", params=parameters)
-    assert len(list(csv.reader(io.StringIO(answer.text)))) == 1  # the names of the columns
+    assert len(list(csv.reader(io.StringIO(answer.text)))) == 1  # the header row
 
 
-async def test_a_long_file_is_read_in_pages(api: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(audit_module, "_EXPORT_PAGE", 10)
+async def test_long_files_are_read_in_pages(api: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audit_module, "_EXPORT_PAGE_SIZE", 10)
     await write(api, *(an_event(now() - DAY) for _ in range(95)))
     limits, search = list[int](), EventTable.search
 
@@ -214,12 +214,12 @@ async def test_a_long_file_is_read_in_pages(api: Client, monkeypatch: pytest.Mon
     assert ids == sorted(set(ids), reverse=True)
     assert len(ids) >= 95
     assert set(limits) == {10}
-    assert len(limits) == -(-len(ids) // 10) + 1  # the last finds nothing
-    # Nothing is held between two pages, nor after the last.
+    assert len(limits) == -(-len(ids) // 10) + 1  # the last query is empty
+    # No connection is held between two pages or after the last.
     assert api.services.database.connections_in_use == 0
 
 
-async def test_a_database_that_is_away_is_a_503_and_no_empty_file(
+async def test_an_unavailable_database_is_a_503(
     api: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def away(*_: object, **__: object) -> None:
@@ -229,8 +229,8 @@ async def test_a_database_that_is_away_is_a_503_and_no_empty_file(
     problem(await api.get("/admin/events/export"), 503, "database_unavailable")
 
 
-async def test_what_happens_to_nobody_is_there_too(api: Client) -> None:
-    body = {"email": "nobody@example.com", "password": "x"}
+async def test_events_without_an_account_are_listed(api: Client) -> None:
+    body = {"email": "unknown@example.com", "password": "x"}
     assert (await api.post("/login", json=body, headers={"cookie": ""})).status_code == 401
     newest = (await found(api, type="login_refused"))[0]
     assert (newest["user_id"], newest["actor_id"]) == (None, None)

@@ -14,8 +14,8 @@ from authapi.identity import User
 from authapi.testing import PASSWORD, Client, client
 from tests.conftest import SettingsFactory
 from tests.security.attack import claims_of
-from tests.web.answers import BEARER, problem
 from tests.web.logins import sign_in
+from tests.web.responses import BEARER, problem
 from tests.web.tokens import bearer, login
 
 PATH = "/token/introspect"
@@ -26,15 +26,15 @@ Pair = tuple[str, str]
 
 
 @pytest.fixture
-async def house(database_url: str) -> AsyncIterator[Client]:
-    """On each database."""
+async def api_on_both(database_url: str) -> AsyncIterator[Client]:
+    """The service on each database."""
     settings = Settings(database_url=database_url)  # type: ignore[arg-type]  # a text, as in the environment
     async with client(create_app(settings)) as api:
         yield api
 
 
-async def made(api: Client, owner: User, scopes: list[str] | None = None) -> Pair:
-    """Id and secret of a new personal access token; with `scopes` None, all of its owner."""
+async def create_client(api: Client, owner: User, scopes: list[str] | None = None) -> Pair:
+    """Id and secret of a new personal access token; by default with all scopes of its owner."""
     headers = await sign_in(api.services, owner, "jwt")
     body = {"name": "gateway"} | ({} if scopes is None else {"scopes": scopes})
     answer = await api.post("/me/tokens", json=body, headers=headers)
@@ -43,16 +43,16 @@ async def made(api: Client, owner: User, scopes: list[str] | None = None) -> Pai
 
 
 def basic(name: str, secret: str) -> dict[str, str]:
-    """An Authorization header, with both parts as they are."""
+    """A header Authorization with these parts, without form encoding."""
     return {"authorization": "Basic " + base64.b64encode(f"{name}:{secret}".encode()).decode()}
 
 
 def requests(pair: Pair) -> Iterator[tuple[dict[str, str], dict[str, str]]]:
-    """Headers and further fields of the form, by each method and in each spelling."""
+    """Headers and form parameters of each method, in each encoding."""
     name, secret = pair
     yield basic(name, secret), {}
     yield basic(quote_plus(name), quote_plus(secret)), {}
-    # openid-client escapes more than it must.
+    # openid-client escapes more characters than necessary.
     escaped = [quote(part, safe="").replace("-", "%2D").replace("_", "%5F") for part in pair]
     yield basic(*escaped), {}
     yield basic(name.upper(), secret), {}
@@ -67,12 +67,12 @@ def requests(pair: Pair) -> Iterator[tuple[dict[str, str], dict[str, str]]]:
 async def ask(
     api: Client, token: str, headers: dict[str, str], fields: dict[str, str]
 ) -> httpx.Response:
-    """The answer to a question about `token`."""
+    """The response of an introspection of `token`."""
     return await api.post(PATH, data={"token": token, **fields}, headers=headers)
 
 
-def refused(answer: httpx.Response) -> None:
-    """Hold the refusal of a client against RFC 6749, section 5.2."""
+def check_refusal(answer: httpx.Response) -> None:
+    """Check that the response is `invalid_client` as in RFC 6749, section 5.2."""
     body = problem(answer, 401, "invalid_client")
     assert body["error"] == "invalid_client"
     challenges = answer.headers.get_list("www-authenticate")
@@ -80,24 +80,24 @@ def refused(answer: httpx.Response) -> None:
     assert challenges.count(BASIC) == 1
 
 
-async def test_by_both_methods_in_every_spelling(house: Client) -> None:
-    root = await house.create_user(is_superuser=True)
-    alice = await login(house, await house.create_user(), "jwt")
+async def test_both_methods_are_accepted_in_every_encoding(api_on_both: Client) -> None:
+    root = await api_on_both.create_user(is_superuser=True)
+    alice = await login(api_on_both, await api_on_both.create_user(), "jwt")
     token = alice["access_token"]
     for scopes in (["introspect"], None):
-        pair = await made(house, root, scopes)
+        pair = await create_client(api_on_both, root, scopes)
         for headers, fields in requests(pair):
-            for _ in range(2):  # by memory as well
-                answer = await ask(house, token, headers, fields)
+            for _ in range(2):  # the second time from the identity cache
+                answer = await ask(api_on_both, token, headers, fields)
                 assert answer.status_code == 200, (headers, fields, answer.text)
                 assert answer.json()["sub"] == claims_of(token)["sub"]
-            assert (await ask(house, "x", headers, fields)).content == DEAD
+            assert (await ask(api_on_both, "x", headers, fields)).content == DEAD
 
 
-async def test_what_is_wrong_is_invalid_client(house: Client) -> None:
-    root = await house.create_user(is_superuser=True)
-    name, secret = await made(house, root, ["introspect"])
-    other, _ = await made(house, root, ["introspect"])
+async def test_wrong_client_credentials_are_invalid_client(api_on_both: Client) -> None:
+    root = await api_on_both.create_user(is_superuser=True)
+    name, secret = await create_client(api_on_both, root, ["introspect"])
+    other, _ = await create_client(api_on_both, root, ["introspect"])
     strangers = [
         (other, secret),  # another token of the same account
         (UNKNOWN_ID, secret),
@@ -114,25 +114,27 @@ async def test_what_is_wrong_is_invalid_client(house: Client) -> None:
         (secret, name),
     ]
     for pair in strangers:
-        refused(await ask(house, "x", basic(*pair), {}))
-        refused(await ask(house, "x", {}, {"client_id": pair[0], "client_secret": pair[1]}))
-    refused(await ask(house, "x", {}, {"client_secret": secret}))
-    refused(await ask(house, "x", basic(name, ""), {}))
+        check_refusal(await ask(api_on_both, "x", basic(*pair), {}))
+        check_refusal(
+            await ask(api_on_both, "x", {}, {"client_id": pair[0], "client_secret": pair[1]})
+        )
+    check_refusal(await ask(api_on_both, "x", {}, {"client_secret": secret}))
+    check_refusal(await ask(api_on_both, "x", basic(name, ""), {}))
     for value in ("Basic", "Basic !!", "Basic " + "x" * 51, "Basic " + "a" * 40):
-        refused(await ask(house, "x", {"authorization": value}, {}))
+        check_refusal(await ask(api_on_both, "x", {"authorization": value}, {}))
     not_utf8 = base64.b64encode(b"\xff:" + secret.encode()).decode()
-    refused(await ask(house, "x", {"authorization": f"Basic {not_utf8}"}, {}))
+    check_refusal(await ask(api_on_both, "x", {"authorization": f"Basic {not_utf8}"}, {}))
     percent = base64.b64encode(f"%ff:{secret}".encode()).decode()
-    refused(await ask(house, "x", {"authorization": f"Basic {percent}"}, {}))
-    # The first of them, and the answer by memory, are the same.
-    assert (await ask(house, "x", basic(name, secret), {})).status_code == 200
-    refused(await ask(house, "x", basic(other, secret), {}))
+    check_refusal(await ask(api_on_both, "x", {"authorization": f"Basic {percent}"}, {}))
+    # The response of the identity cache is the same.
+    assert (await ask(api_on_both, "x", basic(name, secret), {})).status_code == 200
+    check_refusal(await ask(api_on_both, "x", basic(other, secret), {}))
 
 
-async def test_two_methods_at_once_are_refused(house: Client) -> None:
-    root = await house.create_user(is_superuser=True)
-    name, secret = pair = await made(house, root, ["introspect"])
-    other = await made(house, root, ["introspect"])
+async def test_two_methods_in_one_request_are_refused(api_on_both: Client) -> None:
+    root = await api_on_both.create_user(is_superuser=True)
+    name, secret = pair = await create_client(api_on_both, root, ["introspect"])
+    other = await create_client(api_on_both, root, ["introspect"])
     posted = {"client_id": name, "client_secret": secret}
     for _ in range(2):
         for headers, fields in (
@@ -143,82 +145,82 @@ async def test_two_methods_at_once_are_refused(house: Client) -> None:
             (basic(*pair), {"client_secret": secret}),
             (bearer(secret), posted),
         ):
-            answer = await ask(house, "x", headers, fields)
+            answer = await ask(api_on_both, "x", headers, fields)
             assert problem(answer, 400, "invalid_request")["error"] == "invalid_request"
-        assert (await ask(house, "x", basic(*pair), {})).status_code == 200
-    # An id alone proves nothing, and does not disturb another credential.
-    assert (await ask(house, "x", bearer(secret), {"client_id": "any"})).status_code == 200
-    answer = await ask(house, "x", {}, {"client_id": name})
+        assert (await ask(api_on_both, "x", basic(*pair), {})).status_code == 200
+    # A `client_id` without a secret is ignored beside another credential.
+    assert (await ask(api_on_both, "x", bearer(secret), {"client_id": "any"})).status_code == 200
+    answer = await ask(api_on_both, "x", {}, {"client_id": name})
     assert problem(answer, 401, "unauthenticated")["error"] == "invalid_client"
 
 
-async def test_a_client_without_the_scope_may_not(house: Client) -> None:
-    alice = await house.create_user()
-    for headers, fields in requests(await made(house, alice)):
-        answer = await ask(house, "x", headers, fields)
+async def test_a_client_without_the_scope_is_refused(api_on_both: Client) -> None:
+    alice = await api_on_both.create_user()
+    for headers, fields in requests(await create_client(api_on_both, alice)):
+        answer = await ask(api_on_both, "x", headers, fields)
         assert problem(answer, 403, "insufficient_scope")["error"] == "insufficient_scope"
 
 
-async def test_a_login_is_no_client(house: Client) -> None:
-    root = await house.create_user(is_superuser=True)
-    told = await login(house, root, "token")
-    secret = told["access_token"]
-    assert (await ask(house, "x", bearer(secret), {})).status_code == 200
-    identity = (await house.get("/me/identity", headers=bearer(secret))).json()
+async def test_login_tokens_are_not_clients(api_on_both: Client) -> None:
+    root = await api_on_both.create_user(is_superuser=True)
+    issued = await login(api_on_both, root, "token")
+    secret = issued["access_token"]
+    assert (await ask(api_on_both, "x", bearer(secret), {})).status_code == 200
+    identity = (await api_on_both.get("/me/identity", headers=bearer(secret))).json()
     for headers, fields in requests((identity["session_id"], secret)):
-        refused(await ask(house, "x", headers, fields))
+        check_refusal(await ask(api_on_both, "x", headers, fields))
 
 
-async def test_a_client_ends_with_its_token(house: Client) -> None:
-    root = await house.create_user(is_superuser=True)
-    pair = await made(house, root, ["introspect"])
-    assert (await ask(house, "x", basic(*pair), {})).status_code == 200
-    headers = await sign_in(house.services, root, "jwt")
-    assert (await house.delete(f"/me/tokens/{pair[0]}", headers=headers)).status_code == 204
+async def test_a_client_is_revoked_with_its_token(api_on_both: Client) -> None:
+    root = await api_on_both.create_user(is_superuser=True)
+    pair = await create_client(api_on_both, root, ["introspect"])
+    assert (await ask(api_on_both, "x", basic(*pair), {})).status_code == 200
+    headers = await sign_in(api_on_both.services, root, "jwt")
+    assert (await api_on_both.delete(f"/me/tokens/{pair[0]}", headers=headers)).status_code == 204
     for method, fields in requests(pair):
-        refused(await ask(house, "x", method, fields))
-    other = await made(house, root, ["introspect"])
-    assert (await ask(house, "x", basic(*other), {})).status_code == 200
-    await house.create_user(is_superuser=True)
-    await house.services.accounts.set_active(root.id, False)
+        check_refusal(await ask(api_on_both, "x", method, fields))
+    other = await create_client(api_on_both, root, ["introspect"])
+    assert (await ask(api_on_both, "x", basic(*other), {})).status_code == 200
+    await api_on_both.create_user(is_superuser=True)
+    await api_on_both.services.accounts.set_active(root.id, False)
     for method, fields in requests(other):
-        refused(await ask(house, "x", method, fields))
+        check_refusal(await ask(api_on_both, "x", method, fields))
 
 
-async def test_a_client_counts_as_no_caller_elsewhere(api: Client) -> None:
+async def test_client_credentials_are_refused_by_other_routes(api: Client) -> None:
     root = await api.create_user(is_superuser=True)
-    name, secret = await made(api, root, ["introspect"])
+    name, secret = await create_client(api, root, ["introspect"])
     for path in ("/me", "/me/sessions"):
         answer = await api.get(path, headers=basic(name, secret))
         problem(answer, 401, "unauthenticated")
 
 
-async def test_a_browser_of_another_page_is_refused(api: Client) -> None:
+async def test_cross_origin_requests_are_refused(api: Client) -> None:
     root = await api.create_user(is_superuser=True)
-    pair = await made(api, root, ["introspect"])
+    pair = await create_client(api, root, ["introspect"])
     for headers, fields in requests(pair):
         foreign = {**headers, "sec-fetch-site": "cross-site"}
         answer = await ask(api, "x", foreign, fields)
         problem(answer, 403, "foreign_origin")
 
 
-async def test_beside_the_strategy_basic(make_settings: SettingsFactory) -> None:
+async def test_clients_work_with_the_strategy_basic(make_settings: SettingsFactory) -> None:
     settings = make_settings(strategies=("session", "token", "jwt", "basic"))
     async with client(create_app(settings)) as api:
         root = await api.create_user("root@example.com", is_superuser=True)
-        pair = await made(api, root, ["introspect"])
+        pair = await create_client(api, root, ["introspect"])
         for headers, fields in requests(pair):
             assert (await ask(api, "x", headers, fields)).status_code == 200
         good = basic("root@example.com", PASSWORD)
         assert (await ask(api, "x", good, {})).status_code == 200
-        refused(await ask(api, "x", basic("root@example.com", "wrong"), {}))
-        refused(await ask(api, "x", basic(UNKNOWN_ID, pair[1]), {}))
+        check_refusal(await ask(api, "x", basic("root@example.com", "wrong"), {}))
+        check_refusal(await ask(api, "x", basic(UNKNOWN_ID, pair[1]), {}))
 
 
 async def test_without_personal_tokens_there_are_no_clients(make_settings: SettingsFactory) -> None:
     async with client(create_app(make_settings())) as api:
         root = await api.create_user(is_superuser=True)
-        pair = await made(api, root, ["introspect"])
+        pair = await create_client(api, root, ["introspect"])
     settings = make_settings(strategies=("session", "jwt"))
     async with client(create_app(settings)) as api:
         for headers, fields in requests(pair):
@@ -230,10 +232,10 @@ async def test_without_personal_tokens_there_are_no_clients(make_settings: Setti
         assert "client_secret" not in json.dumps(create_app(settings).openapi()["components"])
 
 
-async def test_whoever_revokes_as_a_client_is_heard(api: Client) -> None:
-    # Clients that have an id and a secret send them there too; the token to be ended is enough.
+async def test_revocation_accepts_client_credentials(api: Client) -> None:
+    # Confidential clients also send their credentials here, although the token is sufficient.
     root = await api.create_user(is_superuser=True)
-    pair = await made(api, root, ["introspect"])
+    pair = await create_client(api, root, ["introspect"])
     for method, fields in [*requests(pair), (basic("any", "secret"), {})]:
         held = await login(api, await api.create_user(), "jwt")
         form = {"token": held["refresh_token"], **fields}
@@ -243,12 +245,12 @@ async def test_whoever_revokes_as_a_client_is_heard(api: Client) -> None:
         assert answer.status_code == 401
 
 
-async def test_no_secret_is_in_an_answer_or_a_log(
+async def test_responses_and_logs_contain_no_secret(
     api: Client, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("DEBUG")
     root = await api.create_user(is_superuser=True)
-    name, secret = await made(api, root, ["introspect"])
+    name, secret = await create_client(api, root, ["introspect"])
     for headers, fields in requests((UNKNOWN_ID, secret)):
         answer = await ask(api, "x", headers, fields)
         assert secret not in answer.text

@@ -1,4 +1,4 @@
-"""Every refusal of an OAuth endpoint is the JSON of RFC 6749, from every part of the service."""
+"""All errors of OAuth endpoints have the JSON of RFC 6749, whichever component raises them."""
 
 import json
 from collections.abc import AsyncIterator
@@ -12,8 +12,8 @@ from authapi.crypto.secrets import new_opaque_token
 from authapi.errors import StorageUnavailable, TooManyAttempts
 from authapi.testing import PASSWORD, Client, client
 from tests.conftest import SettingsFactory
-from tests.web.answers import DESCRIPTION, check_headers, problem
 from tests.web.logins import sign_in
+from tests.web.responses import DESCRIPTION, check_headers, problem
 from tests.web.tokens import bearer
 
 TOKEN, REVOKE, INTROSPECT = ENDPOINTS = ("/token", "/token/revoke", "/token/introspect")
@@ -22,24 +22,24 @@ PAGE = "https://app.example.com"
 
 
 @pytest.fixture
-async def house(database_url: str) -> AsyncIterator[Client]:
-    """On each database."""
+async def api_on_both(database_url: str) -> AsyncIterator[Client]:
+    """The service on each database."""
     settings = Settings(database_url=database_url)  # type: ignore[arg-type]  # a text, as in the environment
     async with client(create_app(settings)) as api:
         yield api
 
 
-def refused(answer: httpx.Response, status: int, code: str, error: str) -> None:
-    """Hold a refusal against RFC 6749, section 5.2, and against our own members."""
+def check_error(answer: httpx.Response, status: int, code: str, error: str) -> None:
+    """Check an error against RFC 6749, section 5.2, and the members of a problem document."""
     assert (answer.status_code, answer.json()["error"]) == (status, error), answer.text
     problem(answer, status, code)
     assert answer.headers.get_list("content-type") == ["application/json"]
     assert answer.headers.get_list("cache-control") == ["no-store"]
 
 
-async def test_what_a_refresh_token_client_reads(house: Client) -> None:
+async def test_a_refused_refresh_token_is_an_oauth_error(api_on_both: Client) -> None:
     form = {"grant_type": "refresh_token", "refresh_token": "art_x"}
-    answer = await house.post(TOKEN, data=form)
+    answer = await api_on_both.post(TOKEN, data=form)
     body = problem(answer, 400, "invalid_grant")
     assert answer.headers["content-type"] == "application/json"
     assert body["error"] == body["code"] == "invalid_grant"
@@ -60,12 +60,14 @@ async def test_what_a_refresh_token_client_reads(house: Client) -> None:
         ),
     ],
 )
-async def test_the_errors_of_a_grant(api: Client, form: dict[str, str], error: str) -> None:
-    refused(await api.post(TOKEN, data=form), 400, error, error)
+async def test_refused_grants_are_oauth_errors(
+    api: Client, form: dict[str, str], error: str
+) -> None:
+    check_error(await api.post(TOKEN, data=form), 400, error, error)
 
 
 @pytest.mark.parametrize("path", ENDPOINTS)
-async def test_what_the_edge_and_the_router_refuse(api: Client, path: str) -> None:
+async def test_errors_of_middleware_and_router_are_oauth_errors(api: Client, path: str) -> None:
     root = await api.create_user(is_superuser=True)
     headers = await sign_in(api.services, root)
     token = {"token": "x", "grant_type": "refresh_token"}
@@ -110,73 +112,80 @@ async def test_what_the_edge_and_the_router_refuse(api: Client, path: str) -> No
             assert answer.json()["error"] == "invalid_request"
             assert answer.headers["content-type"] == "application/json"
         else:
-            refused(answer, status, code, "invalid_request")
+            check_error(answer, status, code, "invalid_request")
     head = await api.head(path)
     assert (head.status_code, head.content) == (405, b"")
     assert head.headers["content-type"] == "application/json"
 
 
 @pytest.mark.parametrize("path", ENDPOINTS)
-async def test_what_is_away_or_fails(
-    house: Client, path: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+async def test_unavailable_and_failing_services_are_oauth_errors(
+    api_on_both: Client,
+    path: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    headers = await sign_in(house.services, await house.create_user(is_superuser=True), "jwt")
-    await house.get("/me", headers=headers)
+    headers = await sign_in(
+        api_on_both.services, await api_on_both.create_user(is_superuser=True), "jwt"
+    )
+    await api_on_both.get("/me", headers=headers)
     token = new_opaque_token()
     form = {"grant_type": "password", "username": "a@example.com", "password": "x", "token": token}
 
-    def away() -> None:
+    def fail_unavailable() -> None:
         raise StorageUnavailable
 
     def fail() -> None:
         raise LookupError("CANARY")
 
     for kind, status, code, error in (
-        (away, 503, "database_unavailable", "temporarily_unavailable"),
+        (fail_unavailable, 503, "database_unavailable", "temporarily_unavailable"),
         (fail, 500, "internal_error", "server_error"),
     ):
-        monkeypatch.setattr(house.services.database, "read", kind)
-        answer = await house.post(path, data=form, headers=headers)
-        refused(answer, status, code, error)
+        monkeypatch.setattr(api_on_both.services.database, "read", kind)
+        answer = await api_on_both.post(path, data=form, headers=headers)
+        check_error(answer, status, code, error)
         assert "CANARY" not in answer.text
 
 
-async def test_too_many_attempts(api: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def prove(*_: object, **__: object) -> None:
+async def test_too_many_attempts_are_oauth_errors(
+    api: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def authenticate(*_: object, **__: object) -> None:
         raise TooManyAttempts(retry_after=7)
 
-    monkeypatch.setattr(api.services.accounts, "prove", prove)
+    monkeypatch.setattr(api.services.accounts, "authenticate", authenticate)
     form = {"grant_type": "password", "username": "a@example.com", "password": "x"}
     answer = await api.post(TOKEN, data=form)
-    refused(answer, 429, "too_many_attempts", "temporarily_unavailable")
+    check_error(answer, 429, "too_many_attempts", "temporarily_unavailable")
     assert answer.headers["retry-after"] == "7"
 
 
-async def test_who_may_not_introspect(api: Client) -> None:
+async def test_refused_introspection_callers_are_oauth_errors(api: Client) -> None:
     form = {"token": "x"}
-    refused(await api.post(INTROSPECT, data=form), 401, "unauthenticated", "invalid_client")
+    check_error(await api.post(INTROSPECT, data=form), 401, "unauthenticated", "invalid_client")
     for token in (new_opaque_token(), "a.b.c", "x"):
         answer = await api.post(INTROSPECT, data=form, headers=bearer(token))
-        refused(answer, 401, "unauthenticated", "invalid_token")
+        check_error(answer, 401, "unauthenticated", "invalid_token")
         assert 'error="invalid_token"' in answer.headers["www-authenticate"]
     headers = await sign_in(api.services, await api.create_user())
     answer = await api.post(INTROSPECT, data=form, headers=headers)
-    refused(answer, 403, "insufficient_scope", "insufficient_scope")
+    check_error(answer, 403, "insufficient_scope", "insufficient_scope")
     foreign = {**headers, "sec-fetch-site": "cross-site"}
     answer = await api.post(INTROSPECT, data=form, headers=foreign)
-    refused(answer, 403, "foreign_origin", "invalid_request")
+    check_error(answer, 403, "foreign_origin", "invalid_request")
 
 
-async def test_in_the_clear(make_settings: SettingsFactory) -> None:
+async def test_plain_http_is_an_oauth_error(make_settings: SettingsFactory) -> None:
     settings = make_settings(public_url="https://auth.example.com", trusted_proxies=("127.0.0.1",))
     async with client(create_app(settings)) as api:
         for path in ENDPOINTS:
             headers = {"x-forwarded-proto": "http"}
             answer = await api.post(path, data={"token": "x"}, headers=headers)
-            refused(answer, 403, "https_required", "invalid_request")
+            check_error(answer, 403, "https_required", "invalid_request")
 
 
-async def test_a_preflight_that_is_refused(make_settings: SettingsFactory) -> None:
+async def test_a_refused_preflight_is_an_oauth_error(make_settings: SettingsFactory) -> None:
     async with client(create_app(make_settings(allowed_origins=(PAGE,)))) as api:
         asked = {"origin": "https://evil.example", "access-control-request-method": "POST"}
         for path in ENDPOINTS:
@@ -187,13 +196,13 @@ async def test_a_preflight_that_is_refused(make_settings: SettingsFactory) -> No
 
 
 @pytest.mark.parametrize("detail", ['a "b" \\ c', "größe\n\0", {"a": 1}, "plain"])
-async def test_a_description_has_only_characters_of_rfc_6749(
+async def test_error_description_has_only_allowed_characters(
     api: Client, monkeypatch: pytest.MonkeyPatch, detail: object
 ) -> None:
     async def fail(*_: object, **__: object) -> None:
         raise HTTPException(418, detail)
 
-    monkeypatch.setattr(api.services.token_states, "revoke", fail)
+    monkeypatch.setattr(api.services.revocation, "revoke", fail)
     answer = await api.post(REVOKE, data={"token": "x"})
     body = answer.json()
     assert (answer.status_code, body["error"]) == (418, "invalid_request")
@@ -210,7 +219,7 @@ async def test_routes_of_the_application_keep_problem_documents(
     @app.get("/token/mine")
     @app.get("/tokens")
     @app.get("/tokenizer")
-    def mine() -> None:
+    def protected() -> None:
         raise HTTPException(418)
 
     auth.install(app)
@@ -238,7 +247,7 @@ async def test_without_oauth_endpoints_there_are_no_oauth_errors(
             assert answer.headers["content-type"] == "application/problem+json"
 
 
-async def test_below_a_prefix(make_settings: SettingsFactory) -> None:
+async def test_oauth_errors_work_below_a_prefix(make_settings: SettingsFactory) -> None:
     inner = create_app(make_settings())
     outer = FastAPI()
     outer.mount("/auth", inner)
@@ -253,7 +262,7 @@ async def test_below_a_prefix(make_settings: SettingsFactory) -> None:
             assert answer.json()["error"] == "invalid_request"
 
 
-async def test_what_is_good_looks_as_before(api: Client) -> None:
+async def test_successful_responses_are_unchanged(api: Client) -> None:
     await api.create_user("alice@example.com")
     form = {"grant_type": "password", "username": "alice@example.com", "password": PASSWORD}
     answer = await api.post(TOKEN, data=form)

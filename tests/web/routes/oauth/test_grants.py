@@ -1,4 +1,4 @@
-"""POST /token: the password grant, which goes with the docs page."""
+"""POST /token: the password grant, which requires the docs page."""
 
 import json
 
@@ -9,13 +9,13 @@ from authapi import create_app
 from authapi.testing import PASSWORD, Client, client
 from tests.conftest import SettingsFactory
 from tests.security.attack import claims_of
-from tests.web.answers import check_headers, problem, unnamed
+from tests.web.responses import check_headers, problem, unnamed
 
 GRANT = {"grant_type": "password", "username": "alice@example.com", "password": PASSWORD}
 FORM = {"content-type": "application/x-www-form-urlencoded"}
 
 
-async def test_a_password_becomes_a_jwt(api_on_each: Client) -> None:
+async def test_a_password_grant_issues_a_jwt(api_on_each: Client) -> None:
     alice = await api_on_each.create_user("alice@example.com")
     response = await api_on_each.post("/token", data={**GRANT, "username": "Alice@example.com"})
     assert response.status_code == 200
@@ -46,14 +46,14 @@ SCOPES = {"b:write": "Write", "a:read": "Read"}
     ("asked", "granted"),
     [
         ({}, {"a:read", "b:write"}),
-        # RFC 6749, section 3.2: without a value is left out.
+        # RFC 6749, section 3.2: a parameter without a value is treated as omitted.
         ({"scope": ""}, {"a:read", "b:write"}),
         ({"scope": "a:read"}, {"a:read"}),
         ({"scope": "b:write a:read"}, {"a:read", "b:write"}),
     ],
     ids=range(4),
 )
-async def test_just_the_scopes_asked_for_are_granted(
+async def test_only_requested_scopes_are_granted(
     make_settings: SettingsFactory, asked: dict[str, str], granted: set[str]
 ) -> None:
     async with client(create_app(make_settings(scopes=SCOPES))) as api:
@@ -64,11 +64,11 @@ async def test_just_the_scopes_asked_for_are_granted(
         headers = {"authorization": f"Bearer {body['access_token']}"}
         identity = (await api.get("/me/identity", headers=headers)).json()
         assert set(identity["scopes"]) == granted
-        # Nor does it make a token that may do more.
+        # It cannot create a token with more scopes.
         made = await api.post("/me/tokens", json={"name": "x"}, headers=headers)
         assert set(made.json()["scopes"]) == granted
-        [session] = await api.services.sessions.list_of(alice.id)
-        # None was asked for: this login may do what its user may, whenever it is used.
+        [session] = await api.services.sessions.list_for_user(alice.id)
+        # No scope was requested: the login has all scopes that its user has at the time of use.
         assert session.scopes == (granted if asked.get("scope") else None)
 
 
@@ -76,7 +76,7 @@ async def test_just_the_scopes_asked_for_are_granted(
     "scope",
     ["A:READ", "a:read x", "admin", " ", "a:read ", " a:read", "a:read  b:write", "a:read a:read"],
 )
-async def test_a_scope_that_there_is_not_is_refused_before_the_password(
+async def test_unknown_scopes_are_refused_before_the_password(
     make_settings: SettingsFactory, scope: str
 ) -> None:
     async with client(create_app(make_settings(scopes=SCOPES))) as api:
@@ -86,11 +86,11 @@ async def test_a_scope_that_there_is_not_is_refused_before_the_password(
             answer = await api.post("/token", data=form)
             problem(answer, 400, "invalid_scope")
             assert answer.json()["error"] == "invalid_scope"
-        assert await api.services.sessions.list_of(alice.id) == []
+        assert await api.services.sessions.list_for_user(alice.id) == []
 
 
-async def test_an_empty_scope_and_fields_of_others_are_ignored(api: Client) -> None:
-    # RFC 6749, section 3.2: unrecognised parameters must be ignored.
+async def test_empty_scopes_and_unknown_parameters_are_ignored(api: Client) -> None:
+    # RFC 6749, section 3.2: unrecognized parameters must be ignored.
     await api.create_user("alice@example.com")
     more = {"scope": "", "client_id": "swagger", "client_secret": "x", "audience": "y"}
     assert (await api.post("/token", data={**GRANT, **more})).status_code == 200
@@ -106,7 +106,7 @@ async def test_an_empty_scope_and_fields_of_others_are_ignored(api: Client) -> N
         {"username": "alice@example.com "},
     ],
 )
-async def test_what_does_not_fit_is_refused_alike(api: Client, change: dict[str, str]) -> None:
+async def test_wrong_credentials_are_refused_alike(api: Client, change: dict[str, str]) -> None:
     await api.create_user("alice@example.com")
     reference = await api.post("/token", data={**GRANT, "password": "wrong password"})
     response = await api.post("/token", data={**GRANT, **change})
@@ -157,7 +157,7 @@ async def test_a_deactivated_account_is_refused_alike(api: Client) -> None:
         ("grant_type=authorization_code&code=x", "unsupported_grant_type"),
     ],
 )
-async def test_what_is_no_grant(api: Client, form: str, code: str) -> None:
+async def test_invalid_grants_are_refused(api: Client, form: str, code: str) -> None:
     problem(await api.post("/token", content=form.encode(), headers=FORM), 400, code)
 
 
@@ -165,7 +165,7 @@ async def test_what_is_no_grant(api: Client, form: str, code: str) -> None:
     "content_type",
     [None, "", "application/json", "text/plain", "multipart/form-data; boundary=x", "*/*", "form"],
 )
-async def test_only_a_form_is_read(api: Client, content_type: str | None) -> None:
+async def test_other_content_types_are_refused(api: Client, content_type: str | None) -> None:
     await api.create_user("alice@example.com")
     headers = {} if content_type is None else {"content-type": content_type}
     for content in (httpx.QueryParams(GRANT), json.dumps(GRANT)):
@@ -173,20 +173,20 @@ async def test_only_a_form_is_read(api: Client, content_type: str | None) -> Non
         problem(response, 415, "unsupported_media_type")
 
 
-async def test_the_content_type_may_name_a_charset(api: Client) -> None:
+async def test_the_content_type_may_have_a_charset(api: Client) -> None:
     await api.create_user("alice@example.com")
     headers = {"content-type": "Application/X-WWW-Form-Urlencoded; charset=UTF-8"}
     body = str(httpx.QueryParams(GRANT)).encode()
     assert (await api.post("/token", content=body, headers=headers)).status_code == 200
 
 
-async def test_the_grant_goes_with_the_docs_page(make_settings: SettingsFactory) -> None:
+async def test_the_password_grant_requires_the_docs_page(make_settings: SettingsFactory) -> None:
     async with client(create_app(make_settings(docs=False))) as api:
         await api.create_user("alice@example.com")
         problem(await api.post("/token", data=GRANT), 400, "unsupported_grant_type")
 
 
-async def test_there_is_no_grant_without_jwts(make_settings: SettingsFactory) -> None:
+async def test_without_jwts_there_are_no_grants(make_settings: SettingsFactory) -> None:
     settings = make_settings(strategies=("session", "token"))
     async with client(create_app(settings)) as api:
         await api.create_user("alice@example.com")

@@ -1,4 +1,4 @@
-"""Forgotten passwords, and invitations."""
+"""Password resets and invitations."""
 
 import base64
 import hashlib
@@ -14,13 +14,13 @@ import time_machine
 
 from authapi import Settings
 from authapi.clock import now
-from authapi.services.addresses import parse_email
-from authapi.storage.models import one_time_secrets, outbox
+from authapi.services.email_address import parse_email
+from authapi.storage.models import email_tokens, outbox
 from authapi.testing import PASSWORD, Client
 from tests.conftest import SettingsFactory
-from tests.web.answers import check_headers, input_errors, problem
 from tests.web.logins import sign_in
-from tests.web.mailbox import client_with_mailbox, letters, occasions, secret_in
+from tests.web.mailbox import client_with_mailbox, mail_kinds, secret_in, sent_mail
+from tests.web.responses import check_headers, input_errors, problem
 
 ALICE = "alice@example.com"
 OTHER = "another horse, another battery"
@@ -53,7 +53,7 @@ async def events(api: Client, email: str = ALICE) -> list[str]:
     return [event.type.value for event in found]
 
 
-async def test_a_forgotten_password_is_replaced(api: Client) -> None:
+async def test_a_forgotten_password_is_reset(api: Client) -> None:
     alice = await api.create_user(ALICE, name="Alice")
     sessions = [await sign_in(api.services, alice, name) for name in ("session", "token", "jwt")]
     personal = await api.post("/me/tokens", json={"name": "script"}, headers=sessions[0])
@@ -64,7 +64,7 @@ async def test_a_forgotten_password_is_replaced(api: Client) -> None:
 
     answer = await reset(api, await reset_secret(api))
     assert (answer.status_code, answer.content) == (204, b"")
-    assert "set-cookie" not in answer.headers, "a reset never logs in"
+    assert "set-cookie" not in answer.headers, "a reset does not log in"
     check_headers(answer)
 
     for headers in sessions:
@@ -73,32 +73,32 @@ async def test_a_forgotten_password_is_replaced(api: Client) -> None:
     problem(await api.post("/token", data=form), 400, "invalid_grant")
     problem(await login(api, PASSWORD), 401, "invalid_credentials")
     assert (await login(api, OTHER)).status_code == 200
-    assert "password_changed" in await occasions(api.services, ALICE)
+    assert "password_changed" in await mail_kinds(api.services, ALICE)
     assert {"password_reset", "password_reset_requested"} <= set(await events(api))
 
 
-async def test_mail_goes_to_the_address_that_is_stored(api: Client) -> None:
+async def test_mail_is_sent_to_the_stored_address(api: Client) -> None:
     await api.create_user("Alice@Example.com")
     await forget(api, "aLICE@EXAMPLE.COM")
-    assert [letter.to for letter in await letters(api.services)] == ["Alice@Example.com"]
+    assert [letter.to for letter in await sent_mail(api.services)] == ["Alice@Example.com"]
 
 
-async def test_nobody_learns_who_has_an_account(api: Client) -> None:
+async def test_responses_do_not_reveal_accounts(api: Client) -> None:
     await api.create_user(ALICE)
-    gone = await api.create_user("gone@example.com")
-    await api.services.accounts.set_active(gone.id, False)
+    deactivated = await api.create_user("gone@example.com")
+    await api.services.accounts.set_active(deactivated.id, False)
     for path in ("/password/forgot", "/email/confirm/request"):
         shapes = []
-        for email in (ALICE, gone.email, "nobody@example.com"):
+        for email in (ALICE, deactivated.email, "unknown@example.com"):
             answer = await api.post(path, json={"email": email})
             headers = [item for item in answer.headers.multi_items() if item[0] != "x-request-id"]
             shapes.append((answer.status_code, headers, answer.content))
         assert shapes[0][0] == 202
         assert shapes[0] == shapes[1] == shapes[2]
-    assert {letter.to for letter in await letters(api.services)} == {ALICE}
+    assert {letter.to for letter in await sent_mail(api.services)} == {ALICE}
 
 
-async def test_a_link_works_once_and_only_the_newest(api: Client) -> None:
+async def test_only_the_newest_link_works_once(api: Client) -> None:
     await api.create_user(ALICE)
     older, newer = await reset_secret(api), await reset_secret(api)
     problem(await reset(api, older), 400, "invalid_one_time_secret")
@@ -107,7 +107,7 @@ async def test_a_link_works_once_and_only_the_newest(api: Client) -> None:
     assert (await login(api, OTHER)).status_code == 200
 
 
-async def test_a_password_that_may_not_be_chosen_uses_nothing_up(api: Client) -> None:
+async def test_a_refused_password_does_not_use_up_the_link(api: Client) -> None:
     await api.create_user(ALICE)
     secret = await reset_secret(api)
     for password, code in {"short": "password_too_short", ALICE * 2: "password_guessable"}.items():
@@ -116,7 +116,7 @@ async def test_a_password_that_may_not_be_chosen_uses_nothing_up(api: Client) ->
     assert (await reset(api, secret)).status_code == 204
 
 
-async def test_fifty_at_once_and_one_succeeds(api: Client) -> None:
+async def test_fifty_concurrent_resets_succeed_once(api: Client) -> None:
     alice = await api.create_user(ALICE)
     secret = await reset_secret(api)
     answers: list[httpx.Response] = []
@@ -139,38 +139,38 @@ async def test_fifty_at_once_and_one_succeeds(api: Client) -> None:
 @pytest.mark.parametrize(
     "path", ["/password/reset", "/invitation/accept", "/email/confirm", "/email/undo"]
 )
-async def test_what_is_no_secret_is_refused_alike(api: Client, path: str) -> None:
+async def test_invalid_tokens_are_refused_alike(api: Client, path: str) -> None:
     await api.create_user(ALICE)
-    more: Mapping[str, Any] = {
+    members: Mapping[str, Any] = {
         "/password/reset": {"new_password": OTHER},
         "/invitation/accept": {"password": OTHER},
         "/email/undo": {"email": ALICE},
     }.get(path, {})
     bodies = []
     for token in ("x", "x" * 43, "vGf5C2n1q0bIu3Jp8mX7sYkLw4TzRdEaHhNoPiQrStU", "../../etc/passwd"):
-        answer = await api.post(path, json={"token": token, **more})
+        answer = await api.post(path, json={"token": token, **members})
         body = problem(answer, 400, "invalid_one_time_secret")
         bodies.append({name: value for name, value in body.items() if name != "request_id"})
     assert bodies == [bodies[0]] * len(bodies)
     malformed: list[object] = [None, 1, [], {"$ne": None}, "", "x" * 201, "a b"]
     for wrong in malformed:
-        assert (await api.post(path, json={"token": wrong, **more})).status_code == 422
+        assert (await api.post(path, json={"token": wrong, **members})).status_code == 422
 
 
-async def test_a_secret_is_for_one_purpose(api: Client) -> None:
+async def test_a_token_is_bound_to_its_purpose(api: Client) -> None:
     await api.create_user(ALICE)
     secret = await reset_secret(api)
-    for path, more in {
+    for path, members in {
         "/invitation/accept": {"password": OTHER},
         "/email/confirm": {},
         "/email/undo": {"email": ALICE},
     }.items():
-        answer = await api.post(path, json={"token": secret, **more})
+        answer = await api.post(path, json={"token": secret, **members})
         problem(answer, 400, "invalid_one_time_secret")
     assert (await reset(api, secret)).status_code == 204
 
 
-async def test_a_secret_is_random_and_kept_as_a_hash(api: Client) -> None:
+async def test_a_token_is_random_and_stored_as_a_hash(api: Client) -> None:
     await api.create_user(ALICE)
     secrets = [await reset_secret(api) for _ in range(20)]
     assert len({secret[:8] for secret in secrets}) == 20
@@ -178,15 +178,15 @@ async def test_a_secret_is_random_and_kept_as_a_hash(api: Client) -> None:
         assert len(base64.urlsafe_b64decode(secret + "=")) * 8 == 256
     kept = b""
     async with api.services.database.engine.connect() as connection:
-        for table in (one_time_secrets, outbox):
+        for table in (email_tokens, outbox):
             rows = (await connection.execute(sa.select(table))).all()
             kept += repr(rows).encode()
-        [digest] = (await connection.execute(sa.select(one_time_secrets.c.secret_hash))).scalars()
+        [digest] = (await connection.execute(sa.select(email_tokens.c.secret_hash))).scalars()
     assert digest.digest == hashlib.sha256(secrets[-1].encode()).digest()
     assert not any(secret.encode() in kept for secret in secrets)
 
 
-async def test_a_link_has_its_time(api: Client) -> None:
+async def test_a_link_expires(api: Client) -> None:
     await api.create_user(ALICE)
     secret = await reset_secret(api)
     with time_machine.travel(now() + timedelta(minutes=30, seconds=1), tick=True):
@@ -195,7 +195,7 @@ async def test_a_link_has_its_time(api: Client) -> None:
         assert (await reset(api, secret)).status_code == 204
 
 
-async def test_a_deactivated_account_is_not_recovered(api: Client) -> None:
+async def test_a_deactivated_account_gets_no_link(api: Client) -> None:
     alice = await api.create_user(ALICE)
     secret = await reset_secret(api)
     await api.services.accounts.set_active(alice.id, False)
@@ -204,26 +204,26 @@ async def test_a_deactivated_account_is_not_recovered(api: Client) -> None:
     problem(await reset(api, secret), 400, "invalid_one_time_secret")
 
 
-async def test_strangers_cause_few_mails_to_one_address(database_url: str) -> None:
+async def test_mails_to_one_address_are_limited(database_url: str) -> None:
     settings = Settings(database_url=database_url, limit_mails="2/hour")  # type: ignore[arg-type]
     async with client_with_mailbox(settings) as api:
         await api.create_user(ALICE)
         for email in (ALICE, ALICE.upper(), "Alice@example.com", ALICE):
             await forget(api, email)
-        assert await occasions(api.services) == ["reset", "reset"]
+        assert await mail_kinds(api.services) == ["reset", "reset"]
 
 
-async def test_one_network_may_not_ask_for_ever(make_settings: SettingsFactory) -> None:
+async def test_requests_of_one_network_are_limited(make_settings: SettingsFactory) -> None:
     settings = make_settings(limit_registrations="2/minute")
     async with client_with_mailbox(settings) as api:
         for number in range(2):
-            await forget(api, f"nobody{number}@example.com")
+            await forget(api, f"unknown{number}@example.com")
         for path in ("/password/forgot", "/email/confirm/request"):
             answer = await api.post(path, json={"email": ALICE})
             problem(answer, 429, "too_many_attempts")
 
 
-async def test_without_mail_there_is_no_recovery(make_settings: SettingsFactory) -> None:
+async def test_without_mail_there_are_no_recovery_routes(make_settings: SettingsFactory) -> None:
     settings = make_settings(mail_url="none:")
     async with client_with_mailbox(settings) as api:
         document = (await api.get("/openapi.json")).json()
@@ -248,11 +248,11 @@ async def invited(api: Client, email: str = ALICE) -> str:
     services = api.services
     user = await services.accounts.create(parse_email(email), None, name="Alice")
     async with services.database.transaction() as store:
-        await services.invitations.invite(store, user)
+        await services.invitations.send(store, user)
     return await secret_in(services, "invitation", email)
 
 
-async def test_of_fifty_who_accept_at_once_one_has_the_account(api: Client) -> None:
+async def test_fifty_concurrent_acceptances_succeed_once(api: Client) -> None:
     secret, statuses = await invited(api), list[int]()
 
     async def accept(number: int) -> None:
@@ -277,24 +277,24 @@ async def test_an_invitation_is_accepted(api: Client) -> None:
     assert "invitation_accepted" in await events(api)
 
 
-async def test_who_is_invited_may_have_another_name(api: Client) -> None:
+async def test_the_name_can_be_changed_at_acceptance(api: Client) -> None:
     body = {"token": await invited(api), "password": PASSWORD, "name": "A. Lice"}
     assert (await api.post("/invitation/accept", json=body)).status_code == 204
     assert (await login(api, PASSWORD)).json()["user"]["name"] == "A. Lice"
 
 
-async def test_a_newer_invitation_ends_the_older(api: Client) -> None:
+async def test_a_newer_invitation_invalidates_the_older(api: Client) -> None:
     older = await invited(api)
     user = await api.services.accounts.find_by_email(parse_email(ALICE))
     async with api.services.database.transaction() as store:
-        await api.services.invitations.invite(store, user)
+        await api.services.invitations.send(store, user)
     body = {"token": older, "password": PASSWORD}
     problem(await api.post("/invitation/accept", json=body), 400, "invalid_one_time_secret")
     newer = await secret_in(api.services, "invitation", ALICE)
     assert (await api.post("/invitation/accept", json={**body, "token": newer})).status_code == 204
 
 
-async def test_a_refused_first_password_keeps_the_invitation(api: Client) -> None:
+async def test_a_refused_password_keeps_the_invitation(api: Client) -> None:
     secret = await invited(api)
     answer = await api.post("/invitation/accept", json={"token": secret, "password": "short"})
     assert input_errors(answer) == [(("body", "password"), "password_too_short")]

@@ -1,4 +1,4 @@
-"""How mail leaves: by SMTP, into a folder, onto the console."""
+"""Transports for mail: SMTP, a folder, standard output."""
 
 from email.message import EmailMessage
 from typing import Protocol
@@ -9,22 +9,33 @@ from authapi.settings import Settings
 
 
 class Transport(Protocol):
-    """Takes one mail at a time."""
+    """Sends messages."""
 
     def open(self) -> None:
-        """Read what it needs. Blocks. Raises ConfigurationError if that cannot be."""
+        """Reads the files that the transport needs. Blocks.
+
+        Raises ConfigurationError if that fails.
+        """
 
     async def send(self, message: EmailMessage) -> None:
-        """Return once somebody else is responsible for `message`. Raises DeliveryFailed."""
+        """Returns once another program is responsible for `message`.
+
+        Raises DeliveryFailed if no program has accepted it. If the reason is the message or its
+        recipient, the error is an EntryFailed.
+        """
 
     async def check(self) -> str:
-        """Where mail goes, in words, if it can be reached now. Raises DeliveryFailed."""
+        """Connects, without sending a message. Returns where mail goes, as a text for operators.
+
+        Raises DeliveryFailed if the transport cannot be reached, ConfigurationError if its settings
+        cannot be used.
+        """
 
 
-def transport_of(settings: Settings) -> Transport | None:
-    """That of the settings; None where they send no mail.
+def create_transport(settings: Settings) -> Transport | None:
+    """The transport of the settings; None if they disable mail.
 
-    Raises ConfigurationError if it needs what is not installed.
+    Raises ConfigurationError if the transport needs an extra that is not installed.
     """
     match settings.mail_transport:
         case "none":
@@ -34,7 +45,7 @@ def transport_of(settings: Settings) -> Transport | None:
         case "folder":
             return Folder(settings)
         case _:
-            # Only here: whoever sends none by SMTP need not have what that imports.
+            # Imported here because its dependency is an optional extra.
             from authapi.services.mail.transports.smtp import SMTP  # noqa: PLC0415
 
             return SMTP(settings)

@@ -1,17 +1,17 @@
-"""Mail onto standard output, for development: links can be clicked where the server runs."""
+"""Mail on standard output, for development: the terminal of the server shows the links."""
 
 import sys
 from email.message import EmailMessage
 
 
 class Console:
-    """Prints mail."""
+    """Prints messages."""
 
     def open(self) -> None:
-        """Nothing is needed."""
+        """Does nothing: standard output needs no preparation."""
 
     async def send(self, message: EmailMessage) -> None:
-        """Print the headers that people read, and the text."""
+        """Prints the main headers and the plain text."""
         lines = [f"{name}: {message[name]}" for name in ("To", "Subject", "Message-ID")]
         text = message.get_body(("plain",))
         body = "" if text is None else text.get_content()
@@ -19,5 +19,5 @@ class Console:
         sys.stdout.flush()
 
     async def check(self) -> str:
-        """It is always there."""
+        """Always succeeds."""
         return "printed on standard output"

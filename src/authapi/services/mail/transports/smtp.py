@@ -1,6 +1,7 @@
-"""Mail by SMTP, in TLS: from the first byte (RFC 8314) or after STARTTLS (RFC 3207), never without.
+"""Mail by SMTP, over implicit TLS (RFC 8314) or STARTTLS (RFC 3207).
 
-Whatever the server says, only its code is repeated: its text may hold an address.
+`smtp+plain` is the only scheme without TLS. Error texts contain the reply codes of the server, but
+not its reply texts: these may contain an address.
 """
 
 import asyncio
@@ -15,9 +16,9 @@ from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import unquote, urlsplit
 
 from authapi.errors import ConfigurationError, DeliveryFailed
-from authapi.lookups import connected_socket
-from authapi.services.background.receivers import EntryFailed
-from authapi.services.mail.transports.handover import GOODBYE, Handover
+from authapi.name_resolution import connect_socket
+from authapi.services.jobs.receivers import EntryFailed
+from authapi.services.mail.transports.smtp_data import QUIT_TIMEOUT, SMTPDataTransfer
 from authapi.settings import Settings
 
 if TYPE_CHECKING:
@@ -25,20 +26,21 @@ if TYPE_CHECKING:
 
 _PORTS = {"smtp": 587, "smtps": 465, "smtp+plain": 25}
 _START_INPUT = 354
-"""The server waits for the mail (RFC 5321, section 4.1.1.4)."""
+"""The reply to DATA: the server is ready for the mail data (RFC 5321, section 4.1.1.4)."""
 _CLOSING = 421
-"""The server closes the connection, in place of any answer (RFC 5321, section 3.8)."""
+"""The server closes the connection; possible as a reply to any command (RFC 5321, section 3.8)."""
 
 
 class SMTP:
-    """Hands mail to the server of `mail_url`, over a connection for each."""
+    """Sends messages to the server of `mail_url`, over one connection each."""
 
     def __init__(self, settings: Settings) -> None:
+        """Raises ConfigurationError if the extra `mail` is not installed."""
         try:
             import aiosmtplib  # noqa: F401, PLC0415  # an extra
         except ImportError:
             raise ConfigurationError(
-                "mail by SMTP needs the extra: pip install 'fastapi-authapi[mail]'"
+                "SMTP mail needs an extra: pip install 'fastapi-authapi[mail]'"
             ) from None
         assert settings.mail_url is not None  # noqa: S101  # without it, mail goes elsewhere
         parts = urlsplit(settings.mail_url.get_secret_value())
@@ -53,35 +55,42 @@ class SMTP:
         self._tls: ssl.SSLContext | None = None
 
     def open(self) -> None:
-        """Read the certificates to trust. Raises ConfigurationError if they cannot be."""
+        """Reads the trusted certificates. Raises ConfigurationError if that fails."""
         if self._scheme == "smtp+plain" or self._tls is not None:
             return
         try:
             self._tls = ssl.create_default_context(cafile=self._ca_file)
-        except OSError:  # of which an error in the file is one
+        except OSError:  # ssl.SSLError, for an invalid file, is a subclass
             raise ConfigurationError(
                 f"AUTHAPI_MAIL_CA_FILE holds no certificates: {self._ca_file}"
             ) from None
 
     async def send(self, message: EmailMessage) -> None:
-        """Return once the server has taken it."""
+        """Returns once the server has accepted `message`.
+
+        Raises EntryFailed if the server rejects the recipient or the message, DeliveryFailed for
+        other failures, ConfigurationError if the trusted certificates cannot be read.
+        """
         to = message["To"].addresses[0].addr_spec
-        # Text of 8 bits is not everywhere passed on, and was encoded when it was written.
+        # Not every server supports 8BITMIME. The message was encoded for 7 bits when it was made.
         raw = message.as_bytes(policy=email.policy.SMTP.clone(cte_type="7bit"))
         async with self._connected() as server:
             await _greet(server)
-            # RFC 1870, section 3: the server may refuse what is too long before it is sent.
+            # With the size, the server can reject a message that is too long at once (RFC 1870).
             size = [f"size={len(raw)}"] if server.supports_extension("size") else []
             await server.mail(self._sender, options=size)
             await server.rcpt(to)
-            handover = await _begin_data(server)
-            code = await handover.deliver(raw, timeout=self._timeout)
+            transfer = await _start_data(server)
+            code = await transfer.send(raw, timeout=self._timeout)
             if not 200 <= code < 300:
-                raise _refused("the mail", code)
-            await handover.quit(timeout=self._timeout)
+                raise _rejected("the mail", code)
+            await transfer.quit(timeout=self._timeout)
 
     async def check(self) -> str:
-        """Connect, encrypt and log in, without sending anything."""
+        """Connects, starts TLS and authenticates, without sending a message.
+
+        Raises DeliveryFailed if one of these fails, ConfigurationError as `open`.
+        """
         async with self._connected() as server:
             await _quit(server, self._timeout)
             return f"{self._host}:{self._port} answers"
@@ -97,7 +106,7 @@ class SMTP:
             username=self._user,
             password=self._password if self._user else None,
             timeout=self._timeout,
-            # As finding out what this machine is called may take as long as DNS does.
+            # The default is the name of this host, which may take a DNS lookup.
             local_hostname=self._sender.rpartition("@")[2],
             use_tls=self._scheme == "smtps",
             start_tls=self._scheme == "smtp",
@@ -109,34 +118,34 @@ class SMTP:
             connection = server.transport
             yield server
         except aiosmtplib.SMTPRecipientRefused as error:
-            raise _refused("the recipient", error.code) from None
+            raise _rejected("the recipient", error.code) from None
         except aiosmtplib.SMTPDataError as error:
-            raise _refused("the mail", error.code) from None
+            raise _rejected("the mail", error.code) from None
         except aiosmtplib.SMTPResponseException as error:
-            # Ours to mend, not the recipient's fault: a wrong password, a sender that may not be.
+            # The configuration is wrong, not the entry: a wrong password, a sender not permitted.
             kind = type(error).__name__.removeprefix("SMTP")
             raise DeliveryFailed(f"the mail server: {kind} ({error.code})") from None
         except (aiosmtplib.SMTPException, OSError) as error:
             raise DeliveryFailed(f"the mail server: {_reason(error)}") from None
         finally:
-            # Only closed, it would wait for the end of TLS from the other side, which takes half a
-            # minute where that is silent. uvloop's transports are no subclasses of asyncio's.
+            # `close()` alone would wait for the server to close TLS, which takes 30 seconds if the
+            # server does not answer. uvloop's transports are not subclasses of asyncio's.
             if connection is not None:
                 cast("asyncio.WriteTransport", connection).abort()
             server.close()
 
     async def _socket(self) -> socket.socket:
-        # aiosmtplib would look the name up in the threads that everything else shares.
+        # aiosmtplib would resolve the name in the default executor, which other work shares.
         import aiosmtplib  # noqa: PLC0415
 
-        at = f"{self._host} on port {self._port}"
+        server = f"{self._host} on port {self._port}"
         try:
             async with asyncio.timeout(self._timeout):
-                return await connected_socket(self._host, self._port)
+                return await connect_socket(self._host, self._port)
         except TimeoutError as error:
-            raise aiosmtplib.SMTPConnectTimeoutError(f"timed out connecting to {at}") from error
+            raise aiosmtplib.SMTPConnectTimeoutError(f"timed out connecting to {server}") from error
         except OSError as error:
-            raise aiosmtplib.SMTPConnectError(f"error connecting to {at}") from error
+            raise aiosmtplib.SMTPConnectError(f"error connecting to {server}") from error
 
 
 async def _greet(server: "aiosmtplib.SMTP") -> None:
@@ -149,7 +158,7 @@ async def _greet(server: "aiosmtplib.SMTP") -> None:
             await server.helo()
 
 
-async def _begin_data(server: "aiosmtplib.SMTP") -> Handover:
+async def _start_data(server: "aiosmtplib.SMTP") -> SMTPDataTransfer:
     import aiosmtplib  # noqa: PLC0415
 
     response = await server.execute_command(b"DATA")
@@ -157,25 +166,25 @@ async def _begin_data(server: "aiosmtplib.SMTP") -> Handover:
         raise aiosmtplib.SMTPDataError(response.code, response.message)
     if server.transport is None:
         raise aiosmtplib.SMTPServerDisconnected("Connection lost")
-    return Handover(cast("asyncio.WriteTransport", server.transport))
+    return SMTPDataTransfer(cast("asyncio.WriteTransport", server.transport))
 
 
 async def _quit(server: "aiosmtplib.SMTP", timeout: float) -> None:  # noqa: ASYNC109
     import aiosmtplib  # noqa: PLC0415
 
     with suppress(aiosmtplib.SMTPException, OSError):
-        await server.quit(timeout=min(timeout, GOODBYE))
+        await server.quit(timeout=min(timeout, QUIT_TIMEOUT))
 
 
-def _refused(what: str, code: int) -> DeliveryFailed:
+def _rejected(subject: str, code: int) -> DeliveryFailed:
     kind = DeliveryFailed if code == _CLOSING else EntryFailed
-    return kind(f"the mail server refused {what} ({code})", permanent=code >= 500)
+    return kind(f"the mail server refused {subject} ({code})", permanent=code >= 500)
 
 
 def _reason(error: BaseException | None) -> str:
-    named = type(error).__name__
+    name = type(error).__name__
     while error is not None:
         if isinstance(error, ssl.SSLCertVerificationError):
             return f"its certificate is not trusted ({error.verify_message.split(',')[0]})"
         error = error.__cause__ or error.__context__
-    return named
+    return name

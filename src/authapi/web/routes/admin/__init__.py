@@ -1,8 +1,9 @@
-"""/admin: the accounts and events of everybody, for superusers.
+"""/admin: all accounts and events, for superusers.
 
-By cookie or JWT only. A personal access token holds some of its owner's scopes, and to be a
-superuser is no scope: it would hold all or nothing, for months, in a file of some script. What
-changes something asks for a fresh login besides, so that a copied cookie takes nobody's account.
+The routes accept session cookies and JWTs, but no personal access tokens. These are limited by
+scopes, and there is no scope for superuser rights, so a token in the file of a script would have
+them without limit for months. Routes that change something also require a recent login, so that a
+stolen cookie is not enough to take over accounts.
 """
 
 from typing import Annotated
@@ -20,9 +21,9 @@ FreshSuperuser = Annotated[
         identity_if_configured("session", "jwt", superuser=True, fresh=True, writes="by_session")
     ),
 ]
-"""Of routes that change something."""
+"""For routes that change something."""
 
 
 def router_for(prefix: str) -> APIRouter:
-    """A router of routes below `prefix`; each of them needs a gate."""
+    """A router for routes below `prefix`. Each route must have a gate."""
     return APIRouter(route_class=ProtectedRoute, tags=["administration"], prefix=prefix)

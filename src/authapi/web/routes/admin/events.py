@@ -1,4 +1,4 @@
-"""/admin/events: what happened to the accounts of everybody, in pages or as a file."""
+"""/admin/events: the events of all accounts, in pages or as a file."""
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -15,45 +15,45 @@ from authapi.clock import parse_time
 from authapi.crypto.ids import first_id_at
 from authapi.identity import EventType, canonical_ip
 from authapi.storage.tables.events import EventFilter
+from authapi.web.answers.event_files import EVENT_FILE_FORMATS, Download
 from authapi.web.context import context_of
-from authapi.web.exports import EXPORTS, Download
 from authapi.web.openapi import problems
 from authapi.web.routes.admin import Superuser, router_for
-from authapi.web.schemas import AnyEventOut, AnyEventPage
+from authapi.web.schemas import AdminEventOut, AdminEventPage
 
 router = router_for("/admin/events")
 
 _FILE: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "All of them, the newest first.",
+        "description": "All matching events, the newest first.",
         "content": {"text/csv": {}, "application/jsonl": {}},
     }
 }
 
 
-def _moment(value: object) -> datetime:
-    # pydantic reads numbers, and dates alone, as moments too.
+def _timestamp(value: object) -> datetime:
+    # pydantic would also accept numbers, and dates without a time.
     try:
         if isinstance(value, str):
             return parse_time(value)
     except ValueError:  # such as the 31st of February
         pass
     raise PydanticCustomError(
-        "time_invalid", "must be a time of RFC 3339, with its offset (in a query, + is %2B)"
+        "time_invalid", "must be an RFC 3339 time with an offset (in a query, encode + as %2B)"
     )
 
 
-Moment = Annotated[
+Timestamp = Annotated[
     datetime,
-    BeforeValidator(_moment),
+    BeforeValidator(_timestamp),
     WithJsonSchema({"type": "string", "format": "date-time"}),
 ]
 
 
 def _address(value: object) -> str:
-    # Rows hold one spelling of each address.
-    if isinstance(value, str) and (found := canonical_ip(value)) is not None:
-        return found
+    # The database contains addresses in canonical form.
+    if isinstance(value, str) and (address := canonical_ip(value)) is not None:
+        return address
     raise PydanticCustomError("ip_invalid", "must be an IPv4 or IPv6 address")
 
 
@@ -71,13 +71,22 @@ IP = Annotated[
 ]
 
 
-def _wanted(
-    user: Annotated[UUID | None, Query(description="Whose account.")] = None,
-    actor: Annotated[UUID | None, Query(description="The superuser who did it.")] = None,
+def _event_filter(
+    user: Annotated[UUID | None, Query(description="The id of the account.")] = None,
+    actor: Annotated[
+        UUID | None, Query(description="The id of the superuser who changed the account.")
+    ] = None,
     type: Annotated[EventType | None, Query()] = None,  # noqa: A002  # the name of the parameter
-    ip: Annotated[IP | None, Query(description="In any spelling.", examples=["192.0.2.1"])] = None,
-    since: Annotated[Moment | None, Query(description="To the millisecond.")] = None,
-    until: Annotated[Moment | None, Query(description="Exclusive; to the millisecond.")] = None,
+    ip: Annotated[
+        IP | None,
+        Query(description="The IP address of the client, in any notation.", examples=["192.0.2.1"]),
+    ] = None,
+    since: Annotated[
+        Timestamp | None, Query(description="Start, inclusive. The resolution is 1 ms.")
+    ] = None,
+    until: Annotated[
+        Timestamp | None, Query(description="End, exclusive. The resolution is 1 ms.")
+    ] = None,
 ) -> EventFilter:
     return EventFilter(
         user_id=user,
@@ -89,47 +98,47 @@ def _wanted(
     )
 
 
-Wanted = Annotated[EventFilter, Depends(_wanted)]
+Filter = Annotated[EventFilter, Depends(_event_filter)]
 
 
 @router.get("", responses=problems(401, 403, 404, 422, 503))
 async def list_events(
     superuser: Superuser,
     request: Request,
-    wanted: Wanted,
-    before: Annotated[UUID | None, Query(description="`next` of the page before this one.")] = None,
+    event_filter: Filter,
+    before: Annotated[UUID | None, Query(description="The `next` of the previous page.")] = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
-) -> AnyEventPage:
-    """What happened, the newest first, in pages."""
+) -> AdminEventPage:
+    """List the events of all accounts, the newest first."""
     audit = context_of(request).runtime.services.audit
-    found = await audit.search(wanted, before=before, limit=limit)
-    items = [AnyEventOut.of(event) for event in found]
-    return AnyEventPage(items=items, next=found[-1].id if len(found) == limit else None)
+    events = await audit.search(event_filter, before=before, limit=limit)
+    items = [AdminEventOut.of(event) for event in events]
+    return AdminEventPage(items=items, next=events[-1].id if len(events) == limit else None)
 
 
 @router.get(
     "/export", response_class=Response, responses=_FILE | problems(401, 403, 404, 422, 429, 503)
 )
-async def export(
+async def export_events(
     superuser: Superuser,
     request: Request,
-    wanted: Wanted,
+    event_filter: Filter,
     format: Literal["csv", "jsonl"] = "jsonl",  # noqa: A002  # the name of the parameter
 ) -> StreamingResponse:
-    """What happened, as a file. It is sent as it is read, however long it is.
+    """Export the events of all accounts as a file, which is streamed.
 
-    In CSV, a cell that a spreadsheet would compute has a quote before it.
+    In CSV, cells that a spreadsheet would evaluate as formulas start with an apostrophe.
     """
-    chosen = EXPORTS[format]
+    file_format = EVENT_FILE_FORMATS[format]
     audit = context_of(request).runtime.services.audit
-    pages = audit.export(wanted, chosen.write, caller=superuser, superuser=True)
-    # Before the answer begins: a database that is away is a 503 still.
+    pages = audit.export(event_filter, file_format.write, caller=superuser, superuser=True)
+    # Read before the response starts: if the database is not available, the status can be 503.
     first = await anext(pages, "")
 
     async def text() -> AsyncGenerator[str]:
         async with aclosing(pages):
-            yield chosen.head + first
+            yield file_format.head + first
             async for page in pages:
                 yield page
 
-    return Download(text(), name=f"events.{format}", media_type=chosen.media_type)
+    return Download(text(), name=f"events.{format}", media_type=file_format.media_type)

@@ -1,4 +1,4 @@
-"""/admin/users: the accounts of everybody."""
+"""/admin/users: list, invite, change and delete accounts."""
 
 from typing import Annotated, Any
 from uuid import UUID
@@ -8,11 +8,11 @@ from starlette.responses import Response
 
 from authapi.identity import User
 from authapi.services.accounts.cursors import MAX_LENGTH as MAX_CURSOR_LENGTH
-from authapi.services.addresses import MAX_LENGTH as MAX_EMAIL_LENGTH
-from authapi.services.addresses import email_prefix
+from authapi.services.email_address import MAX_LENGTH as MAX_EMAIL_LENGTH
+from authapi.services.email_address import canonical_prefix
 from authapi.storage.tables.users import UserFilter, UserOrder
-from authapi.strategies.base import header
-from authapi.web.caching import cacheable_json, etag_of, matches
+from authapi.strategies.base import read_header
+from authapi.web.answers.conditional import conditional_json, etag_of, matches
 from authapi.web.context import context_of
 from authapi.web.openapi import problems, request_header, response_header
 from authapi.web.routes.admin import FreshSuperuser, Superuser, router_for
@@ -28,13 +28,13 @@ _READ: dict[int | str, dict[str, Any]] = {200: _ETAG, 304: {"description": "Unch
 Flag = Annotated[bool | None, Query()]
 
 
-def _wanted(
+def _user_filter(
     email: Annotated[
         str | None,
         Query(
             max_length=MAX_EMAIL_LENGTH,
             pattern=r"^[^\u0000]*$",
-            description="What the address begins with, in any spelling.",
+            description="The beginning of the address, in any spelling.",
             examples=["alice@"],
         ),
     ] = None,
@@ -43,7 +43,7 @@ def _wanted(
     superuser: Flag = None,
     role: Annotated[Role | None, Query()] = None,
 ) -> UserFilter:
-    prefix = None if email is None else email_prefix(email)
+    prefix = None if email is None else canonical_prefix(email)
     return UserFilter(prefix, active, confirmed, superuser, role)
 
 
@@ -51,71 +51,77 @@ def _wanted(
 async def list_users(
     superuser_: Superuser,
     request: Request,
-    wanted: Annotated[UserFilter, Depends(_wanted)],
+    user_filter: Annotated[UserFilter, Depends(_user_filter)],
     sort: UserOrder = UserOrder.OLDEST,
     after: Annotated[
         str | None,
         Query(
             max_length=MAX_CURSOR_LENGTH,
             pattern="^[A-Za-z0-9_-]*$",
-            description="`next` of the page before this one, in the same order.",
+            description="The `next` of the previous page, with the same `sort`.",
         ),
     ] = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> AccountPage:
-    """The accounts, in pages; accounts that come and go meanwhile leave none of the others out."""
+    """List accounts in pages.
+
+    Accounts that are created or deleted between two requests do not shift the pages: each other
+    account is listed once.
+    """
     administration = context_of(request).runtime.services.administration
-    page = await administration.page(wanted, order=sort, after=after, limit=limit)
+    page = await administration.page(user_filter, order=sort, after=after, limit=limit)
     return AccountPage.of(page)
 
 
 @router.post(
     "", status_code=201, responses=problems(400, 401, 403, 404, 408, 409, 415, 422, 429, 503)
 )
-async def invite(body: Invitation, superuser: FreshSuperuser, request: Request) -> AccountOut:
-    """Make an account and invite its owner by mail: they choose the password, and nobody else."""
+async def invite_user(body: Invitation, superuser: FreshSuperuser, request: Request) -> AccountOut:
+    """Create an account without a password, and invite its owner by mail to choose one."""
     administration = context_of(request).runtime.services.administration
-    made = await administration.invite(body.email, name=body.name, roles=body.roles, by=superuser)
-    return AccountOut.of(made)
+    user = await administration.invite(
+        body.email, name=body.name, roles=body.roles, actor=superuser
+    )
+    return AccountOut.of(user)
 
 
 @router.get(
     "/{user_id}",
     response_model=AccountOut,
     responses=_READ | problems(401, 403, 404, 422, 503),
-    openapi_extra=request_header("If-None-Match", "An ETag; 304 if it is still the same."),
+    openapi_extra=request_header("If-None-Match", "An ETag; 304 if it is current."),
 )
-async def show(user_id: UUID, superuser: Superuser, request: Request) -> Response:
-    """One account. With `If-None-Match`, 304 if it is unchanged."""
+async def read_user(user_id: UUID, superuser: Superuser, request: Request) -> Response:
+    """Get an account. With `If-None-Match`, the response is 304 if it has not changed."""
     user = await context_of(request).runtime.services.accounts.find(user_id)
     body, etag = _representation(user)
-    return cacheable_json(request, body, etag=etag, cache_control=_REVALIDATE)
+    return conditional_json(request, body, etag=etag, cache_control=_REVALIDATE)
 
 
 @router.patch(
     "/{user_id}",
     response_model=AccountOut,
     responses=_CHANGED | problems(400, 401, 403, 404, 408, 409, 412, 415, 422, 429, 503),
-    openapi_extra=request_header("If-Match", "An ETag; 412 if it is not the same any more."),
+    openapi_extra=request_header("If-Match", "An ETag; 412 if it is out of date."),
 )
-async def change(
+async def update_user(
     user_id: UUID, body: AccountChange, superuser: FreshSuperuser, request: Request
 ) -> Response:
-    """Change an account: all that is named, or nothing. Of my own, only the name.
+    """Update an account. All changes are applied, or none.
 
-    To deactivate it ends all its sessions and tokens, on every process, before this is answered.
+    You can change only the name of your own account. Deactivating an account ends its sessions and
+    tokens in all processes before the response is sent. The last active superuser cannot be demoted
+    or deactivated.
     """
-    condition = header(request, b"if-match")
+    if_match = read_header(request, b"if-match")
 
-    def changed_meanwhile(current: User) -> bool:
+    def is_stale(current: User) -> bool:
         etag = _representation(current)[1]
-        return condition is not None and not matches(condition, etag, weak=False)
+        return if_match is not None and not matches(if_match, etag, weak=False)
 
     administration = context_of(request).runtime.services.administration
-    changed = await administration.change(
-        user_id, body.changes(), by=superuser, unless=changed_meanwhile
-    )
-    result, etag = _representation(changed)
+    user = await administration.change(user_id, body.changes(), actor=superuser, is_stale=is_stale)
+    result, etag = _representation(user)
     headers = {"etag": etag, "cache-control": _REVALIDATE}
     return Response(result, media_type="application/json", headers=headers)
 
@@ -123,10 +129,10 @@ async def change(
 @router.delete(
     "/{user_id}/sessions", status_code=204, responses=problems(401, 403, 404, 422, 429, 503)
 )
-async def end_sessions(user_id: UUID, superuser: FreshSuperuser, request: Request) -> None:
-    """End every login and personal access token of an account."""
+async def end_user_sessions(user_id: UUID, superuser: FreshSuperuser, request: Request) -> None:
+    """End all logins of an account, and revoke its personal access tokens."""
     context = context_of(request)
-    await context.runtime.services.administration.end_sessions(user_id, by=superuser)
+    await context.runtime.services.administration.end_sessions(user_id, actor=superuser)
     if user_id == superuser.user.id:
         context.discard(superuser)
 
@@ -134,15 +140,20 @@ async def end_sessions(user_id: UUID, superuser: FreshSuperuser, request: Reques
 @router.post(
     "/{user_id}/invitation", status_code=204, responses=problems(401, 403, 404, 409, 422, 429, 503)
 )
-async def invite_again(user_id: UUID, superuser: FreshSuperuser, request: Request) -> None:
-    """Send another invitation to who has not accepted the first; that one ends."""
-    await context_of(request).runtime.services.administration.invite_again(user_id, by=superuser)
+async def resend_invitation(user_id: UUID, superuser: FreshSuperuser, request: Request) -> None:
+    """Send a new invitation for an account whose owner has not accepted the last one.
+
+    The link of the last invitation stops working.
+    """
+    await context_of(request).runtime.services.administration.resend_invitation(
+        user_id, actor=superuser
+    )
 
 
 @router.delete("/{user_id}", status_code=204, responses=problems(401, 403, 404, 409, 422, 429, 503))
-async def delete(user_id: UUID, superuser: FreshSuperuser, request: Request) -> None:
-    """Remove an account, not my own, and everything that belongs to it."""
-    await context_of(request).runtime.services.administration.delete(user_id, by=superuser)
+async def delete_user(user_id: UUID, superuser: FreshSuperuser, request: Request) -> None:
+    """Delete an account and all its data. You cannot delete your own account here."""
+    await context_of(request).runtime.services.administration.delete(user_id, actor=superuser)
 
 
 def _representation(user: User) -> tuple[bytes, str]:

@@ -1,1 +1,1 @@
-"""What OAuth clients and resource servers ask for: tokens, their end, their state, and metadata."""
+"""OAuth 2.0 endpoints: token, revocation, introspection, JWKS and metadata."""

@@ -1,4 +1,4 @@
-"""The forms of OAuth: read as RFC 6749 wants it, and described in the OpenAPI document."""
+"""Form bodies of the OAuth endpoints (RFC 6749), and their schemas for the OpenAPI document."""
 
 import re
 from collections.abc import Mapping
@@ -11,24 +11,24 @@ from authapi.web.routing import MAX_FIELDS, MAX_VALUE, read_form
 
 Form = Mapping[str, str]
 
-_KEY = "authapi.form"
-"""Where the form of a request lies once it is read: client authentication and handler share it."""
+_SCOPE_KEY = "authapi.form"
+"""Key of the parsed form in the ASGI scope: client authentication and the handler both use it."""
 
 _MAX_TOKEN = 8192
-"""Characters: no token of ours is longer."""
+"""Characters. The service issues no longer tokens."""
 _MAX_HINT = 255
 _OTHER = {"type": "string", "maxLength": MAX_VALUE, "pattern": r"^[^\x00]*$"}
 _HINT = r"[\x20-\x7e]*"
 
 
 def form_body(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """The `openapi_extra` of a route that reads a form."""
-    kinds = schema.get("oneOf", [schema])
-    # RFC 6749, section 3.1: what is not known is ignored, and still nothing comes twice.
-    others = {"maxProperties": MAX_FIELDS, "additionalProperties": _OTHER}
-    described = [{**kind, **others} for kind in kinds]
-    found = described[0] if len(described) == 1 else {"oneOf": described}
-    content = {"application/x-www-form-urlencoded": {"schema": found}}
+    """The `openapi_extra` of a route that reads a form with this schema."""
+    alternatives = schema.get("oneOf", [schema])
+    # RFC 6749, section 3.1: unknown parameters are ignored.
+    additional = {"maxProperties": MAX_FIELDS, "additionalProperties": _OTHER}
+    described = [{**alternative, **additional} for alternative in alternatives]
+    complete = described[0] if len(described) == 1 else {"oneOf": described}
+    content = {"application/x-www-form-urlencoded": {"schema": complete}}
     return {"requestBody": {"required": True, "content": content}}
 
 
@@ -49,41 +49,46 @@ _TOKEN: Mapping[str, Any] = {
             "maxLength": _MAX_HINT,
             "pattern": f"^{_HINT}$",
             "examples": ["refresh_token"],
-            "description": "Not needed: a token says what it is.",
+            "description": "Ignored: the service recognises the type of a token by its format.",
         },
     },
 }
 _CLIENT = {
     "client_id": {**_OTHER, "description": "The id of a personal access token."},
-    "client_secret": {**_OTHER, "format": "password", "description": "The token with this id."},
+    "client_secret": {**_OTHER, "format": "password", "description": "The token with that id."},
 }
 TOKEN_BODY = form_body(_TOKEN)
-"""The body of a route that is about one token (RFC 7009, section 2.1; RFC 7662, section 2.1)."""
+"""A form with a token (RFC 7009, section 2.1; RFC 7662, section 2.1)."""
 CLIENT_BODY = form_body({**_TOKEN, "properties": {**_TOKEN["properties"], **_CLIENT}})
-"""The same, with client authentication in it (RFC 6749, section 2.3.1)."""
+"""A form with a token and client authentication (RFC 6749, section 2.3.1)."""
 
 
 async def oauth_form(request: Request) -> Form:
-    """The fields of a form. Raises InvalidTokenRequest for one that has no single meaning,
-    UnsupportedMediaType and BodyTooLarge.
+    """The parameters of the form body.
+
+    Raises InvalidTokenRequest if the form is malformed or repeats a parameter,
+    UnsupportedMediaType for another content type, and RefusalHTTPException if the body is too large
+    or arrives too slowly.
     """
-    if _KEY in request.scope:
-        found: Form = request.scope[_KEY]
-        return found
+    if _SCOPE_KEY in request.scope:
+        cached: Form = request.scope[_SCOPE_KEY]
+        return cached
     try:
-        form = request.scope[_KEY] = await read_form(request)
+        form = request.scope[_SCOPE_KEY] = await read_form(request)
         return form
     except MalformedRequest:
-        raise InvalidTokenRequest("The form cannot be read, or names a field twice") from None
+        raise InvalidTokenRequest("The form is malformed, or repeats a parameter") from None
 
 
-async def presented_token(request: Request) -> str:
-    """The `token` of a form. Raises InvalidTokenRequest if there is none that could be one, and as
-    `oauth_form`.
+async def token_parameter(request: Request) -> str:
+    """The parameter `token` of the form body.
+
+    Raises InvalidTokenRequest if it is missing or too long, or if `token_type_hint` is malformed,
+    and as `oauth_form`.
     """
     form = await oauth_form(request)
     token, hint = form.get("token"), form.get("token_type_hint", "")
-    # RFC 6749, section 3.1: without a value it counts as left out.
+    # RFC 6749, section 3.1: a parameter without a value is treated as omitted.
     if not token or len(token) > _MAX_TOKEN:
         raise InvalidTokenRequest("token is missing or too long")
     if len(hint) > _MAX_HINT or not re.fullmatch(_HINT, hint):

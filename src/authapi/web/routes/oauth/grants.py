@@ -1,9 +1,9 @@
 """POST /token: the token endpoint (RFC 6749, section 3.2).
 
-A refresh token is exchanged for an access token and the next refresh token. The password grant is
-there for the Authorize dialog of the docs page and goes with it: OAuth 2.1 has dropped it, and a
-first-party login is `POST /login`. Nobody has to be authenticated: our clients are public, and a
-grant proves itself.
+A refresh token is exchanged for an access token and the next refresh token. The password grant
+exists only for the Authorize dialog of the docs page, and is disabled with that page: OAuth 2.1
+removes it, and first-party logins use `POST /login`. Clients do not authenticate, because they are
+public clients (RFC 6749, section 2.1).
 """
 
 from collections.abc import Awaitable, Callable, Collection, Mapping
@@ -12,7 +12,7 @@ from dataclasses import replace
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from authapi.crypto.password_text import MAX_LENGTH, is_too_long
+from authapi.crypto.password_normalization import MAX_LENGTH, is_too_long
 from authapi.errors import (
     InvalidCredentials,
     InvalidGrant,
@@ -21,8 +21,8 @@ from authapi.errors import (
     InvalidTokenRequest,
     UnsupportedGrantType,
 )
-from authapi.services.addresses import parse_email
-from authapi.services.scopes import existing_scopes, scopes_of_login
+from authapi.services.email_address import parse_email
+from authapi.services.scopes import login_scopes, supported_scopes
 from authapi.strategies.base import Issued, Refreshable
 from authapi.web.context import Runtime, context_of
 from authapi.web.openapi import problems
@@ -34,7 +34,7 @@ router = APIRouter(route_class=AuthAPIRoute, tags=["login"])
 
 _MAX_SCOPE = 8192
 _SCOPE = r"[\x20\x21\x23-\x5b\x5d-\x7e]*"
-"""What a scope may be made of (RFC 6749, section 3.3)."""
+"""The characters of a scope parameter (RFC 6749, section 3.3)."""
 _SCOPE_FIELD = {"type": "string", "maxLength": _MAX_SCOPE, "pattern": f"^{_SCOPE}$"}
 
 _REFRESH = {
@@ -47,14 +47,17 @@ _REFRESH = {
             "type": "string",
             "format": "password",
             "maxLength": 255,
-            "description": "As the last answer gave it; good once.",
+            "description": "The refresh token of the last response. It can be used once.",
         },
-        "scope": {**_SCOPE_FIELD, "description": "May only narrow; left out, all of the login."},
+        "scope": {
+            **_SCOPE_FIELD,
+            "description": "A subset of the scopes of the login; by default all of them.",
+        },
     },
 }
 _PASSWORD = {
     "type": "object",
-    "title": "Password grant, while the docs page is on",
+    "title": "Password grant, only with the docs page",
     "required": ["grant_type", "username", "password"],
     "properties": {
         "grant_type": {"type": "string", "enum": ["password"]},
@@ -83,13 +86,13 @@ _PASSWORD = {
     openapi_extra=form_body({"oneOf": [_REFRESH, _PASSWORD]}),
 )
 async def token(request: Request) -> Response:
-    """Exchange a grant for a JWT. Errors carry `error` as in RFC 6749, section 5.2."""
+    """Exchange a grant for a JWT. Errors contain `error` as in RFC 6749, section 5.2."""
     runtime = context_of(request).runtime
     form = await oauth_form(request)
     name = form.get("grant_type")
-    if not name:  # without a value it counts as left out (RFC 6749, section 3.2)
+    if not name:  # a parameter without a value is treated as omitted (RFC 6749, section 3.2)
         raise InvalidTokenRequest("grant_type is missing")
-    grant = grants_of(runtime).get(name)
+    grant = supported_grants(runtime).get(name)
     if grant is None:
         raise UnsupportedGrantType
     issued = await grant(runtime, request, form)
@@ -101,14 +104,14 @@ async def token(request: Request) -> Response:
 Grant = Callable[[Runtime, Request, Form], Awaitable[Issued]]
 
 
-def grants_of(runtime: Runtime) -> Mapping[str, Grant]:
-    """The grants that this installation knows, by their `grant_type`."""
-    known: dict[str, Grant] = {}
+def supported_grants(runtime: Runtime) -> Mapping[str, Grant]:
+    """The grants that this installation supports, by their `grant_type`."""
+    grants: dict[str, Grant] = {}
     if _refreshable(runtime) is not None:
-        known["refresh_token"] = _refresh_token_grant
+        grants["refresh_token"] = _refresh_token_grant
         if runtime.settings.docs_enabled:
-            known["password"] = _password_grant
-    return known
+            grants["password"] = _password_grant
+    return grants
 
 
 def _refreshable(runtime: Runtime) -> Refreshable | None:
@@ -116,37 +119,37 @@ def _refreshable(runtime: Runtime) -> Refreshable | None:
 
 
 async def _refresh_token_grant(runtime: Runtime, request: Request, form: Form) -> Issued:
-    issuer, presented = _refreshable(runtime), form.get("refresh_token")
+    issuer, refresh_token = _refreshable(runtime), form.get("refresh_token")
     if issuer is None:
         raise UnsupportedGrantType
-    if not presented:
+    if not refresh_token:
         raise InvalidTokenRequest("refresh_token is missing")
-    return await issuer.refresh(presented, scopes=_asked(form))
+    return await issuer.refresh(refresh_token, scopes=_requested_scopes(form))
 
 
 async def _password_grant(runtime: Runtime, request: Request, form: Form) -> Issued:
     issuer = _refreshable(runtime)
     if issuer is None:
         raise UnsupportedGrantType
-    asked = _asked(form)
-    _require(asked, within=existing_scopes(runtime.settings))
+    requested = _requested_scopes(form)
+    _require_subset(requested, of=supported_scopes(runtime.settings))
     username, password = form.get("username"), form.get("password")
     if not username or not password or is_too_long(password):
         raise InvalidTokenRequest("username or password is missing or too long")
     try:
-        proved = await runtime.services.accounts.prove(
+        proved = await runtime.services.accounts.authenticate(
             parse_email(username), password, strategy=issuer.name
         )
     except (InvalidInput, InvalidCredentials):
         raise InvalidGrant from None
-    # What only others may is told to nobody but the owner of the password.
-    _require(asked, within=scopes_of_login(proved.user, runtime.services.settings))
-    return await issuer.issue(replace(proved, scopes=asked), request)
+    # Checked after the password: the error reveals which scopes the account has.
+    _require_subset(requested, of=login_scopes(proved.user, runtime.services.settings))
+    return await issuer.issue(replace(proved, scopes=requested), request)
 
 
-def _asked(form: Form) -> frozenset[str] | None:
-    # RFC 6749, section 3.2: a parameter without a value is one that was left out. Swagger UI sends
-    # it so where nothing is ticked.
+def _requested_scopes(form: Form) -> frozenset[str] | None:
+    # RFC 6749, section 3.2: a parameter without a value is treated as omitted. Swagger UI sends an
+    # empty scope if none is selected.
     text = form.get("scope")
     if not text:
         return None
@@ -156,6 +159,6 @@ def _asked(form: Form) -> frozenset[str] | None:
     return frozenset(names)
 
 
-def _require(asked: frozenset[str] | None, *, within: Collection[str]) -> None:
-    if asked is not None and not asked.issubset(within):
+def _require_subset(requested: frozenset[str] | None, *, of: Collection[str]) -> None:
+    if requested is not None and not requested.issubset(of):
         raise InvalidScope

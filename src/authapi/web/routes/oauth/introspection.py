@@ -1,4 +1,4 @@
-"""POST /token/introspect: a resource server asks what a token stands for (RFC 7662)."""
+"""POST /token/introspect: token introspection for resource servers (RFC 7662)."""
 
 from typing import Annotated
 
@@ -10,13 +10,13 @@ from authapi.services.scopes import INTROSPECT
 from authapi.web.context import context_of
 from authapi.web.openapi import problems
 from authapi.web.routes.oauth.clients import client_gate, require_one_method
-from authapi.web.routes.oauth.forms import CLIENT_BODY, oauth_form, presented_token
+from authapi.web.routes.oauth.forms import CLIENT_BODY, oauth_form, token_parameter
 from authapi.web.routing import ProtectedRoute
 from authapi.web.schemas import INACTIVE, ActiveToken, InactiveToken
 
 router = APIRouter(route_class=ProtectedRoute, tags=["login"])
 
-Inspector = Annotated[Identity, Depends(client_gate(INTROSPECT))]
+ResourceServer = Annotated[Identity, Depends(client_gate(INTROSPECT))]
 
 
 @router.post(
@@ -25,19 +25,21 @@ Inspector = Annotated[Identity, Depends(client_gate(INTROSPECT))]
     responses=problems(400, 401, 403, 408, 415, 503),
     openapi_extra=CLIENT_BODY,
 )
-async def introspect(inspector: Inspector, request: Request) -> Response:
-    """What a token stands for. Asks for the scope `introspect`, which logins of superusers hold.
+async def introspect(resource_server: ResourceServer, request: Request) -> Response:
+    """Introspect a token. Requires the scope `introspect`, which logins of superusers have.
 
-    A resource server authenticates by a personal access token with that scope: as a bearer token,
-    or as the client whose id is that of the token (`client_secret_basic`, `client_secret_post`).
-    What is no good token is not active: no reason is told.
+    A resource server authenticates with a personal access token that has this scope, either as a
+    bearer token or as client secret with the id of the token as client id (`client_secret_basic`,
+    `client_secret_post`). For a token that is not valid, the response is only `active: false`.
     """
     require_one_method(request, await oauth_form(request))
-    runtime, token = context_of(request).runtime, await presented_token(request)
-    found = await runtime.services.token_states.introspect(token)
-    # What no strategy of ours would let in is not alive for others either.
-    if found is None or found.session.kind.value not in runtime.registry:
-        answer = INACTIVE
+    runtime, token = context_of(request).runtime, await token_parameter(request)
+    token_info = await runtime.services.introspection.introspect(token)
+    # If the strategy for this kind of token is not installed, this service does not accept the
+    # token, so it is not active.
+    if token_info is None or token_info.session.kind.value not in runtime.registry:
+        body = INACTIVE
     else:
-        answer = ActiveToken.of(found, runtime.settings.issuer).model_dump_json(exclude_none=True)
-    return Response(answer, media_type="application/json")
+        active = ActiveToken.of(token_info, runtime.settings.issuer)
+        body = active.model_dump_json(exclude_none=True)
+    return Response(body, media_type="application/json")

@@ -1,19 +1,19 @@
-"""What this installation tells of itself: nothing that it does not have (RFC 8414, RFC 9728)."""
+"""Builds the OAuth metadata of this installation (RFC 8414, RFC 9728)."""
 
-from authapi.services.scopes import INTROSPECT, existing_scopes
+from authapi.services.scopes import INTROSPECT, supported_scopes
 from authapi.strategies.base import Issuer
 from authapi.web.challenges import is_bearer
 from authapi.web.context import Runtime
 from authapi.web.routes.oauth.clients import METHODS, has_clients
-from authapi.web.routes.oauth.grants import grants_of
+from authapi.web.routes.oauth.grants import supported_grants
 from authapi.web.schemas import AuthorizationServer, ProtectedResource
 
 
 def authorization_server(runtime: Runtime) -> AuthorizationServer:
-    """Where tokens are to be had, ended and asked about."""
+    """The metadata of the authorization server. It contains only installed endpoints."""
     issuer, units = runtime.settings.issuer, runtime.units
-    grants = list(grants_of(runtime)) if "grants" in units else []
-    # Clients are public: they have no secret, and a token proves itself.
+    grants = list(supported_grants(runtime)) if "grants" in units else []
+    # Public clients have no secret (RFC 6749, section 2.1).
     public = ["none"]
     return AuthorizationServer(
         issuer=issuer,
@@ -26,7 +26,7 @@ def authorization_server(runtime: Runtime) -> AuthorizationServer:
         revocation_endpoint_auth_methods_supported=public if "revocation" in units else None,
         introspection_endpoint=f"{issuer}/token/introspect" if "introspection" in units else None,
         introspection_endpoint_auth_methods_supported=(
-            _ways_to_introspect(runtime) if "introspection" in units else None
+            _introspection_auth_methods(runtime) if "introspection" in units else None
         ),
         scopes_supported=_scopes(runtime),
         service_documentation=_documentation(runtime),
@@ -34,9 +34,10 @@ def authorization_server(runtime: Runtime) -> AuthorizationServer:
 
 
 def protected_resource(runtime: Runtime, name: str) -> ProtectedResource:
-    """Who gives the tokens that `name`, for people, takes: ourselves, and whom a strategy trusts.
+    """The metadata of the protected resource, with the human-readable `name`.
 
-    No `jwks_uri`: that would be keys with which a resource signs its answers.
+    The authorization servers are this service and the issuers that strategies trust. The document
+    has no `jwks_uri`, because that names keys that the resource signs responses with.
     """
     issuer = runtime.settings.issuer
     servers = [
@@ -47,25 +48,25 @@ def protected_resource(runtime: Runtime, name: str) -> ProtectedResource:
     return ProtectedResource(
         resource=issuer,
         authorization_servers=list(dict.fromkeys(servers)) or None,
-        bearer_methods_supported=["header"] if _takes_bearer_tokens(runtime) else [],
+        bearer_methods_supported=["header"] if _accepts_bearer_tokens(runtime) else [],
         scopes_supported=_scopes(runtime),
         resource_name=name,
         resource_documentation=_documentation(runtime),
     )
 
 
-def _takes_bearer_tokens(runtime: Runtime) -> bool:
+def _accepts_bearer_tokens(runtime: Runtime) -> bool:
     return any(is_bearer(strategy.challenge()) for strategy in runtime.registry)
 
 
-def _ways_to_introspect(runtime: Runtime) -> list[str] | None:
+def _introspection_auth_methods(runtime: Runtime) -> list[str] | None:
     methods = list(METHODS) if has_clients(runtime) else []
-    # RFC 8414, section 2: an access token of this type is such a method too.
-    return [*methods, "Bearer"] if _takes_bearer_tokens(runtime) else methods or None
+    # RFC 8414, section 2, allows access token types as methods.
+    return [*methods, "Bearer"] if _accepts_bearer_tokens(runtime) else methods or None
 
 
 def _scopes(runtime: Runtime) -> list[str] | None:
-    scopes = dict(existing_scopes(runtime.settings))
+    scopes = dict(supported_scopes(runtime.settings))
     if "introspection" not in runtime.units and INTROSPECT not in runtime.settings.scopes:
         del scopes[INTROSPECT]
     return list(scopes) or None

@@ -1,4 +1,4 @@
-"""POST /token/revoke: a token, and the session that it stands for, ends (RFC 7009)."""
+"""POST /token/revoke: revokes a token and its session (RFC 7009)."""
 
 from typing import Annotated
 
@@ -8,13 +8,13 @@ from starlette.responses import Response
 from authapi.identity import Identity
 from authapi.web.context import context_of
 from authapi.web.openapi import problems
-from authapi.web.resolver import identity_if_good
-from authapi.web.routes.oauth.forms import TOKEN_BODY, presented_token
+from authapi.web.resolver import identity_if_valid
+from authapi.web.routes.oauth.forms import TOKEN_BODY, token_parameter
 from authapi.web.routing import AuthAPIRoute
 
 router = APIRouter(route_class=AuthAPIRoute, tags=["login"])
 
-Caller = Annotated[Identity | None, Depends(identity_if_good())]
+Caller = Annotated[Identity | None, Depends(identity_if_valid())]
 
 
 @router.post(
@@ -24,14 +24,15 @@ Caller = Annotated[Identity | None, Depends(identity_if_good())]
     openapi_extra=TOKEN_BODY,
 )
 async def revoke(caller: Caller, request: Request) -> Response:
-    """End a token with all that belongs to its session; 200 as well for what is no token.
+    """Revoke a token, and all other tokens of its session. The response is also 200 for an invalid
+    token.
 
-    Nobody has to be authenticated: whoever holds a token may end it. A request that comes with a
-    credential ends tokens of that account only; a credential that is not good counts as none. A JWT
-    for another service ends alone, and not the session that it came from.
+    The request needs no authentication: the token itself authorizes its revocation. A request with
+    a credential can revoke only tokens of that account; an invalid credential is ignored. Revoking
+    a JWT for another service does not end the session that it was issued from.
     """
-    token = await presented_token(request)
-    await context_of(request).runtime.services.token_states.revoke(token, caller=caller)
-    # RFC 7009, section 2.2: clients ignore the body, so there is none. Some, such as simple-oauth2,
-    # read no answer without this type.
+    token = await token_parameter(request)
+    await context_of(request).runtime.services.revocation.revoke(token, caller=caller)
+    # RFC 7009, section 2.2: clients ignore the body, so it is empty. Some clients, such as
+    # simple-oauth2, fail without this media type.
     return Response(media_type="application/json")

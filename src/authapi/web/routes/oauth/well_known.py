@@ -1,4 +1,4 @@
-"""/.well-known: what others need to verify our JWTs, and to find their way around here."""
+"""/.well-known: the public keys of JWTs, and OAuth metadata."""
 
 import json
 
@@ -6,8 +6,8 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel
 from starlette.responses import Response
 
-from authapi.services.keys import PUBLISHED_FOR
-from authapi.web.caching import cacheable_json
+from authapi.services.keys import JWKS_MAX_AGE
+from authapi.web.answers.conditional import conditional_json
 from authapi.web.context import context_of
 from authapi.web.openapi import problems, request_header, response_header
 from authapi.web.routes.oauth.metadata import authorization_server, protected_resource
@@ -16,13 +16,13 @@ from authapi.web.schemas import AuthorizationServer, JWKSetOut, ProtectedResourc
 
 router = APIRouter(route_class=AuthAPIRoute, tags=["metadata"], prefix="/.well-known")
 
-_CACHE_CONTROL = f"public, max-age={int(PUBLISHED_FOR.total_seconds())}"
+_CACHE_CONTROL = f"public, max-age={int(JWKS_MAX_AGE.total_seconds())}"
 _ETAG = response_header("ETag", "For If-None-Match.", required=True)
 _RESPONSES: dict[int | str, dict[str, object]] = {
     200: _ETAG,
     304: {"description": "Unchanged", **_ETAG},
 }
-_CONDITION = request_header("If-None-Match", "An ETag; 304 if it is still the same.")
+_CONDITION = request_header("If-None-Match", "An ETag; 304 if it is current.")
 
 
 @router.get(
@@ -32,9 +32,9 @@ _CONDITION = request_header("If-None-Match", "An ETag; 304 if it is still the sa
     openapi_extra=_CONDITION,
 )
 async def jwks(request: Request) -> Response:
-    """The public keys of our JWTs (RFC 7517)."""
+    """Get the public keys that verify JWTs of this service (RFC 7517)."""
     body = json.dumps(await context_of(request).runtime.services.keys.jwk_set()).encode()
-    return cacheable_json(request, body, cache_control=_CACHE_CONTROL)
+    return conditional_json(request, body, cache_control=_CACHE_CONTROL)
 
 
 @router.get(
@@ -44,18 +44,18 @@ async def jwks(request: Request) -> Response:
     openapi_extra=_CONDITION,
 )
 async def server_metadata(request: Request) -> Response:
-    """Where tokens are to be had, ended and asked about (RFC 8414)."""
-    return _published(request, authorization_server(context_of(request).runtime))
+    """Get the metadata of the authorization server (RFC 8414)."""
+    return _document_response(request, authorization_server(context_of(request).runtime))
 
 
 async def resource_metadata(request: Request) -> Response:
-    """Who gives the tokens that are taken here (RFC 9728); each Bearer challenge points to it."""
+    """Get the metadata of the protected resource (RFC 9728). Bearer challenges link to it."""
     name = request.app.title
-    return _published(request, protected_resource(context_of(request).runtime, name))
+    return _document_response(request, protected_resource(context_of(request).runtime, name))
 
 
 def add_resource_metadata(router: APIRouter, path: str) -> None:
-    """Let `router` tell at `path` who gives the tokens that are taken here."""
+    """Add the route of the protected resource metadata to `router`, at `path`."""
     router.add_api_route(
         path,
         resource_metadata,
@@ -69,6 +69,6 @@ def add_resource_metadata(router: APIRouter, path: str) -> None:
 add_resource_metadata(router, "/oauth-protected-resource")
 
 
-def _published(request: Request, document: BaseModel) -> Response:
+def _document_response(request: Request, document: BaseModel) -> Response:
     body = document.model_dump_json(exclude_none=True).encode()
-    return cacheable_json(request, body, cache_control=_CACHE_CONTROL)
+    return conditional_json(request, body, cache_control=_CACHE_CONTROL)

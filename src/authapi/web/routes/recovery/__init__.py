@@ -1,11 +1,11 @@
-"""What is done with mail: addresses confirmed and changed, passwords chosen, invitations accepted.
+"""Routes that depend on mail: e-mail addresses, password resets, invitations.
 
-One unit: where no mail is sent, none of it is there.
+They are one unit, which is not installed if the service sends no mail.
 """
 
 from fastapi import APIRouter
 
-from authapi.web.routes.recovery import addresses, passwords
+from authapi.web.routes.recovery import email_addresses, passwords
 
 router = APIRouter()
-router.routes.extend([*addresses.router.routes, *passwords.router.routes])
+router.routes.extend([*email_addresses.router.routes, *passwords.router.routes])

@@ -1,4 +1,4 @@
-"""/password and /invitation: choose a password with what came by mail."""
+"""/password and /invitation: choose a password with a token from a mail."""
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
@@ -6,7 +6,7 @@ from starlette.responses import Response
 from authapi.web.context import context_of
 from authapi.web.openapi import problems
 from authapi.web.routing import AuthAPIRoute
-from authapi.web.schemas import AddressOnly, InvitationAcceptance, PasswordReset
+from authapi.web.schemas import InvitationAcceptance, MailRequest, PasswordReset
 
 router = APIRouter(route_class=AuthAPIRoute, tags=["recovery"])
 
@@ -17,20 +17,26 @@ router = APIRouter(route_class=AuthAPIRoute, tags=["recovery"])
     response_class=Response,
     responses=problems(400, 408, 415, 422, 429, 503),
 )
-async def forgot(body: AddressOnly, request: Request) -> Response:
-    """Ask for a mail to choose another password with. The answer is the same for each address."""
-    await context_of(request).runtime.services.requests.ask("reset", body.email)
+async def forgot_password(body: MailRequest, request: Request) -> Response:
+    """Request a mail with a link to choose a new password.
+
+    The response does not reveal whether the address has an account.
+    """
+    await context_of(request).runtime.services.deferred_requests.submit("reset", body.email)
     return Response(status_code=202)
 
 
 @router.post("/password/reset", status_code=204, responses=problems(400, 408, 415, 422, 503))
-async def reset(body: PasswordReset, request: Request) -> None:
-    """Choose another password. All sessions and tokens of the account end, and none begins."""
-    await context_of(request).runtime.services.recovery.reset(body.token, body.new_password)
+async def reset_password(body: PasswordReset, request: Request) -> None:
+    """Choose a new password with the token from a mail.
+
+    All sessions and tokens of the account end. The request does not log you in.
+    """
+    await context_of(request).runtime.services.password_reset.reset(body.token, body.new_password)
 
 
 @router.post("/invitation/accept", status_code=204, responses=problems(400, 408, 415, 422, 503))
-async def accept(body: InvitationAcceptance, request: Request) -> None:
-    """Take over an account that was made for you. Log in afterwards."""
-    recovery = context_of(request).runtime.services.recovery
-    await recovery.accept(body.token, body.password, name=body.name)
+async def accept_invitation(body: InvitationAcceptance, request: Request) -> None:
+    """Accept an invitation: choose the password of the account. The request does not log you in."""
+    invitations = context_of(request).runtime.services.invitations
+    await invitations.accept(body.token, body.password, name=body.name)

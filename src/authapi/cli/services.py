@@ -1,0 +1,86 @@
+"""Opens the services for one command, and parses the arguments of commands."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Literal, TypeVar
+from uuid import UUID
+
+import typer
+
+from authapi.errors import ConfigurationError, InvalidInput, NotFound
+from authapi.identity import User
+from authapi.services import Services, prepare
+from authapi.services.display_names import is_display_name, is_single_line
+from authapi.services.email_address import parse_email
+from authapi.settings import load_settings
+from authapi.web.outgoing.breaches import build_breach_check
+from authapi.web.outgoing.webhooks import build_webhook_post
+
+T = TypeVar("T")
+
+UserArgument = Annotated[str, typer.Argument(metavar="USER", help="E-mail address or id.")]
+
+
+def run_with_services(
+    work: Callable[[Services], Awaitable[T]],
+    *,
+    keys: Literal["open", "unlocked", "locked"] = "open",
+) -> T:
+    """Runs `work` with open services, closes them, and returns its result.
+
+    `keys` is how far the signing keys are opened: `open` loads them, `unlocked` loads only the
+    secret, `locked` loads neither. Raises ConfigurationError if the configuration or the input is
+    invalid, StorageUnavailable if the database does not respond, and the errors of `work`.
+    """
+
+    async def run() -> T:
+        settings = load_settings()
+        services = Services.build(
+            settings, breached=build_breach_check(settings), post=build_webhook_post(settings)
+        )
+        try:
+            if keys == "open":
+                await services.open()
+            else:
+                await asyncio.to_thread(prepare, settings)
+            if keys == "unlocked":
+                services.keys.load_secret()
+            return await work(services)
+        except InvalidInput as error:
+            # InvalidInput has its details in members of a JSON response; here they become one line.
+            details = "; ".join(f"{item.loc[-1]}: {item.message}" for item in error.errors)
+            raise ConfigurationError(details) from None
+        finally:
+            await services.stop()
+
+    return asyncio.run(run())
+
+
+async def find_user(services: Services, text: str) -> User:
+    """Returns the user with this e-mail address or id. Raises ConfigurationError if none exists."""
+    try:
+        if "@" in text:
+            return await services.accounts.find_by_email(parse_email(text))
+        return await services.accounts.find(parse_id(text))
+    except NotFound:
+        raise ConfigurationError(f"user not found: {text}") from None
+
+
+def parse_id(text: str) -> UUID:
+    """Parses a UUID. Raises ConfigurationError if `text` is none."""
+    try:
+        return UUID(text)
+    except ValueError:
+        raise ConfigurationError(f"neither an e-mail address nor an id: {text}") from None
+
+
+def parse_name(text: str, *, max_length: int) -> str:
+    """Checks a name by the rules of the API (`services/display_names`).
+
+    Raises ConfigurationError if it is empty, too long, invisible or has control characters.
+    """
+    if not 0 < len(text) <= max_length or not is_single_line(text):
+        raise ConfigurationError(f"name: 1 to {max_length} characters, and no control characters")
+    if not is_display_name(text):
+        raise ConfigurationError("name: must contain a visible character")
+    return text

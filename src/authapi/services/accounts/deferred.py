@@ -1,0 +1,231 @@
+"""Requests about an e-mail address that a background job answers.
+
+An unauthenticated client must not learn whether an address has an account. So the request only
+inserts an outbox entry, which is the same for every address. A job looks the account up later, and
+mails the result to the address. Neither the response nor its timing depends on the accounts.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from typing import Any, Literal
+from uuid import UUID
+
+from authapi.clock import now
+from authapi.crypto.passwords import PasswordHash
+from authapi.identity import Client, EventType, User, current_client, on_behalf_of
+from authapi.services.accounts.email_tokens import EmailTokens
+from authapi.services.accounts.users import add_user, new_user
+from authapi.services.audit import Audit
+from authapi.services.email_address import EmailAddress, parse_email
+from authapi.services.jobs.outbox import Outbox, Payload
+from authapi.services.mail import Mail, MailKind
+from authapi.services.rate_limits import MailAllowance, RateLimits
+from authapi.storage import Database, Store
+from authapi.storage.tables.email_tokens import Purpose
+from authapi.storage.tables.outbox import OutboxEntry
+
+KIND = "request"
+"""The kind of these outbox entries."""
+
+_Handler = Callable[[Store, Payload, bool], Awaitable[bool]]
+"""Called with whether the address is over its limit of mails. Returns whether it queued a mail."""
+
+
+class _AlreadyDone(Exception):
+    """Another process has handled the entry: rolls this transaction back."""
+
+
+class DeferredRequests:
+    """Queues requests, and handles them in a background job.
+
+    Each call raises StorageUnavailable if the database does not answer.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        outbox: Outbox,
+        email_tokens: EmailTokens,
+        mail: Mail,
+        rate_limits: RateLimits,
+        audit: Audit,
+    ) -> None:
+        self._database = database
+        self._outbox = outbox
+        self._email_tokens = email_tokens
+        self._mail = mail
+        self._rate_limits = rate_limits
+        self._audit = audit
+        self._handlers: dict[str, tuple[Purpose, _Handler]] = {
+            "reset": (Purpose.RESET, self._send_reset),
+            "confirm": (Purpose.CONFIRM, self._send_confirmation),
+            "register": (Purpose.CONFIRM, self._register),
+            "change": (Purpose.CHANGE, self._send_change),
+        }
+        outbox.register(KIND, self.handle)
+
+    async def submit(self, request: Literal["reset", "confirm"], email: EmailAddress) -> None:
+        """Queues a mail with a link to reset the password of `email`, or to confirm the address.
+
+        Raises TooManyAttempts if the client is over its rate limit.
+        """
+        async with self._audit.recording_throttled():
+            await self._rate_limits.consume_mail_request(current_client())
+        await self.enqueue(request, email, {})
+
+    async def enqueue(
+        self, request: str, email: EmailAddress, details: Mapping[str, str | None]
+    ) -> None:
+        """Queues `request`, a key of the handlers, in a transaction of its own.
+
+        `details` are further values for the handler.
+        """
+        async with self._database.transaction() as store:
+            await self._outbox.enqueue(store, KIND, request, _payload(email, details))
+
+    async def submit_email_change(self, store: Store, user: User, email: EmailAddress) -> None:
+        """Queues a mail to `email` with which it becomes the address of `user`, who is locked."""
+        version = await store.users.password_version(user.id)
+        payload = _payload(email, {"user_id": str(user.id), "password_version": version})
+        await self._outbox.enqueue(store, KIND, "change", payload, user_id=user.id)
+
+    async def handle(self, entry: OutboxEntry, payload: Payload) -> None:
+        """Handles an entry and deletes it, in one transaction.
+
+        Over the limit `limit_mails` of this request and address, an account with a valid link gets
+        no other one, and its link stays valid. An account without a valid link still gets one per
+        lifetime of a link: an attacker who uses up the limit cannot keep the owner from a link.
+        """
+        client = Client(**payload["client"])
+        with on_behalf_of(lambda: client), suppress(_AlreadyDone):
+            async with self._rate_limits.allow_mail(entry.purpose, payload["email"]) as allowance:
+                if allowance.is_allowed:
+                    await self._run_handler(entry, payload, allowance, is_over_limit=False)
+            if not allowance.is_allowed:
+                await self._handle_over_limit(entry, payload)
+
+    async def _handle_over_limit(self, entry: OutboxEntry, payload: Payload) -> None:
+        purpose, _ = self._handlers[entry.purpose]
+        # By address, because an attacker can register and delete accounts with it. Requests of an
+        # account are also counted by account, so that accounts do not use up each other's mail.
+        key = " ".join((payload["email"], payload.get("user_id") or ""))
+        lifetime = self._email_tokens.lifetime(purpose)
+        async with self._rate_limits.allow_mail(
+            purpose.value, key, extra_per=lifetime
+        ) as allowance:
+            if allowance.is_allowed:
+                await self._run_handler(entry, payload, allowance, is_over_limit=True)
+
+    async def _run_handler(
+        self, entry: OutboxEntry, payload: Payload, allowance: MailAllowance, *, is_over_limit: bool
+    ) -> None:
+        _, handler = self._handlers[entry.purpose]
+        async with self._database.transaction() as store:
+            allowance.is_used = await handler(store, payload, is_over_limit)
+            # Last, because users are locked before outbox entries: deleting a user deletes entries.
+            if not await store.outbox.complete(entry.id):
+                raise _AlreadyDone
+
+    async def _send_reset(self, store: Store, payload: Payload, is_over_limit: bool) -> bool:
+        user = await _lock_owner(store, payload["email"])
+        if user is None or not user.is_active:
+            return False
+        if is_over_limit and await _has_link(store, user, Purpose.RESET, payload["email"]):
+            return False
+        await self._send(store, user, Purpose.RESET, MailKind.RESET)
+        await self._audit.record(store, EventType.PASSWORD_RESET_REQUESTED, user_id=user.id)
+        return True
+
+    async def _send_confirmation(self, store: Store, payload: Payload, is_over_limit: bool) -> bool:
+        user = await _lock_owner(store, payload["email"])
+        if user is None or not user.is_active or user.email_confirmed_at is not None:
+            return False
+        if is_over_limit and await _has_link(store, user, Purpose.CONFIRM, payload["email"]):
+            return False
+        await self._send(store, user, Purpose.CONFIRM, MailKind.CONFIRM)
+        return True
+
+    async def _register(self, store: Store, payload: Payload, is_over_limit: bool) -> bool:
+        await store.users.lock_addresses(payload["email"])
+        owner = await _lock_owner(store, payload["email"])
+        if owner is not None and owner.email_confirmed_at is None:
+            # The earlier registration stays with its password, which may be of another person. The
+            # confirmation removes the password unless the owner of the mailbox knows it.
+            return await self._send_confirmation(store, payload, is_over_limit)
+        if is_over_limit:
+            return False  # there is no account that lacks a link
+        if owner is not None:
+            return await self._send_address_taken(store, owner)
+        address = EmailAddress(payload["original"], payload["email"])
+        user = new_user(address, name=payload["name"], locale=payload["locale"])
+        if await store.email_tokens.is_reserved(payload["email"], except_user=user.id, now=now()):
+            return False  # another account can still revert to this address
+        await add_user(store, user, address, PasswordHash(payload["password_hash"]))
+        await self._audit.record(store, EventType.ACCOUNT_REGISTERED, user_id=user.id)
+        await self._send(store, user, Purpose.CONFIRM, MailKind.CONFIRM)
+        return True
+
+    async def _send_change(self, store: Store, payload: Payload, is_over_limit: bool) -> bool:
+        address = EmailAddress(payload["original"], payload["email"])
+        user_id = UUID(payload["user_id"])
+        holder = await store.users.find_by_email(address.canonical)
+        # Both users at once: `lock_all` locks in the order of ids.
+        locked = await store.users.lock_all({user_id} | ({holder.id} if holder else set()))
+        user, owner = locked.get(user_id), locked.get(holder.id) if holder else None
+        if user is None or not user.is_active:
+            return False
+        if await store.users.password_version(user.id) != payload["password_version"]:
+            return False  # the password was changed after it had authorised this request
+        if owner is not None and owner.id != user.id and _has_address(owner, address.canonical):
+            return not is_over_limit and await self._send_address_taken(store, owner)
+        if await store.email_tokens.is_reserved(address.canonical, except_user=user.id, now=now()):
+            return False
+        # An attacker can register any number of accounts with unconfirmed addresses.
+        if is_over_limit and (
+            user.email_confirmed_at is None
+            or await _has_link(store, user, Purpose.CHANGE, address.canonical)
+        ):
+            return False
+        issued = await self._email_tokens.issue(store, user, Purpose.CHANGE, email=address)
+        await self._mail.queue(
+            store,
+            MailKind.CHANGE,
+            user,
+            to=address.original,
+            secret=issued.text,
+            expires_at=issued.expires_at,
+        )
+        return True
+
+    async def _send_address_taken(self, store: Store, owner: User) -> bool:
+        if owner.is_active:
+            await self._mail.queue(store, MailKind.ADDRESS_TAKEN, owner)
+        return owner.is_active
+
+    async def _send(self, store: Store, user: User, purpose: Purpose, kind: MailKind) -> None:
+        issued = await self._email_tokens.issue(store, user, purpose)
+        await self._mail.queue(store, kind, user, secret=issued.text, expires_at=issued.expires_at)
+
+
+def _payload(email: EmailAddress, details: Mapping[str, Any]) -> Payload:
+    client = current_client()
+    origin = {"ip": client.ip, "user_agent": client.user_agent, "request_id": client.request_id}
+    return {"email": email.canonical, "original": email.original, "client": origin, **details}
+
+
+def _has_address(user: User, email: str) -> bool:
+    return parse_email(user.email).canonical == email
+
+
+async def _has_link(store: Store, user: User, purpose: Purpose, email: str) -> bool:
+    return await store.email_tokens.has_valid(user.id, purpose, email, now=now())
+
+
+async def _lock_owner(store: Store, email: str) -> User | None:
+    """Locks and returns the account with this canonical address."""
+    found = await store.users.find_by_email(email)
+    if found is None:
+        return None
+    row = await store.users.lock(found.id)
+    # The address may have changed before the lock.
+    return row[0] if row is not None and _has_address(row[0], email) else None

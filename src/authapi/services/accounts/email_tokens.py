@@ -1,0 +1,137 @@
+"""Single-use tokens in the links of mails.
+
+A token is bound to a purpose, an account, an address and a password: it stops working if one of
+these changes. The database stores its hash only. A token is redeemed in the transaction that uses
+it, with the account locked. So one of several concurrent requests succeeds, and a request that
+fails for another reason leaves the token usable.
+"""
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from authapi.clock import now
+from authapi.crypto.ids import new_id
+from authapi.crypto.passwords import PasswordHash
+from authapi.crypto.secrets import hash_secret, is_secret, new_secret
+from authapi.errors import InvalidOneTimeSecret
+from authapi.identity import User
+from authapi.services.email_address import EmailAddress, parse_email
+from authapi.settings import Settings
+from authapi.storage import Database, Store
+from authapi.storage.tables.email_tokens import EmailToken, Purpose
+
+REVOKED_ON_ACCOUNT_CHANGE = tuple(
+    purpose for purpose in Purpose if purpose is not Purpose.REVERT_EMAIL_CHANGE
+)
+"""Purposes of the tokens that end when the password, address or owner of the account changes. A
+token that reverts a change of address must survive these: an attacker may have made the change."""
+
+
+@dataclass(frozen=True, slots=True)
+class IssuedEmailToken:
+    """A new token, to be put into a mail."""
+
+    text: str = field(repr=False)
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class RedeemedEmailToken:
+    """A token that was just redeemed, and its account, locked."""
+
+    token: EmailToken
+    user: User
+    password: PasswordHash | None
+
+
+class EmailTokens:
+    """Issues and redeems e-mail tokens."""
+
+    def __init__(self, database: Database, settings: Settings) -> None:
+        self._database = database
+        self._lifetimes: dict[Purpose, timedelta] = {
+            Purpose.CONFIRM: settings.confirm_lifetime,
+            Purpose.CHANGE: settings.confirm_lifetime,
+            Purpose.RESET: settings.reset_lifetime,
+            Purpose.REVERT_EMAIL_CHANGE: settings.undo_lifetime,
+            Purpose.INVITATION: settings.invitation_lifetime,
+        }
+
+    def lifetime(self, purpose: Purpose) -> timedelta:
+        """Returns the lifetime of tokens for `purpose`, from the settings."""
+        return self._lifetimes[purpose]
+
+    async def issue(
+        self, store: Store, user: User, purpose: Purpose, *, email: EmailAddress | None = None
+    ) -> IssuedEmailToken:
+        """Issues a token for `user`, who is locked; earlier tokens for `purpose` end.
+
+        `email` is the address that the token is bound to, by default that of the account. Tokens
+        that revert a change of address do not end each other: after two changes by an attacker,
+        the first token is the one that helps the owner.
+        """
+        if purpose is not Purpose.REVERT_EMAIL_CHANGE:
+            await store.email_tokens.delete_for_user(user.id, [purpose])
+        address, at, text = email or parse_email(user.email), now(), new_secret()
+        token = EmailToken(
+            id=new_id(),
+            user_id=user.id,
+            purpose=purpose,
+            email=address.canonical,
+            email_given=address.original,
+            password_version=await store.users.password_version(user.id) or 0,
+            created_at=at,
+            expires_at=at + self._lifetimes[purpose],
+        )
+        await store.email_tokens.add(token, hash_secret(text))
+        return IssuedEmailToken(text, token.expires_at)
+
+    async def peek(self, text: str, *purposes: Purpose) -> tuple[EmailToken, User]:
+        """Returns a token for one of `purposes` and its user, without redeeming it.
+
+        Raises InvalidOneTimeSecret if it is unknown or expired, StorageUnavailable if the database
+        does not answer.
+        """
+        async with self._database.read() as store:
+            token = await _find(store, text, purposes)
+            user = await store.users.find(token.user_id)
+        if user is None:
+            raise InvalidOneTimeSecret
+        return token, user
+
+    async def redeem(self, store: Store, text: str, *purposes: Purpose) -> RedeemedEmailToken:
+        """Redeems a token in the transaction of `store`, which uses it. Locks the user.
+
+        Also locks the sessions of the user, which most uses end: sessions are locked before tokens
+        in every transaction. Raises InvalidOneTimeSecret if the token is unknown, expired, redeemed
+        or bound to another password or address, or if the account is deactivated.
+        """
+        token = await _find(store, text, purposes)
+        row = await store.users.lock(token.user_id)
+        if row is None:
+            raise InvalidOneTimeSecret
+        user, password = row
+        if not user.is_active or not await _is_bound_to(store, token, user):
+            raise InvalidOneTimeSecret
+        await store.sessions.lock_for_user(user.id)
+        if not await store.email_tokens.consume(token.id):
+            raise InvalidOneTimeSecret  # a concurrent request has redeemed it
+        return RedeemedEmailToken(token, user, password)
+
+
+async def _find(store: Store, text: str, purposes: tuple[Purpose, ...]) -> EmailToken:
+    if not is_secret(text):
+        raise InvalidOneTimeSecret
+    token = await store.email_tokens.find(hash_secret(text), purposes, now=now())
+    if token is None:
+        raise InvalidOneTimeSecret
+    return token
+
+
+async def _is_bound_to(store: Store, token: EmailToken, user: User) -> bool:
+    if token.purpose is Purpose.REVERT_EMAIL_CHANGE:
+        return True
+    if token.password_version != await store.users.password_version(user.id):
+        return False
+    # A token for a change of address is bound to the new address, not to that of the account.
+    return token.purpose is Purpose.CHANGE or token.email == parse_email(user.email).canonical

@@ -1,0 +1,78 @@
+"""Rows of `users`, as several account services create, lock and change them."""
+
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from authapi.clock import now
+from authapi.crypto.ids import new_id
+from authapi.crypto.passwords import PasswordHash
+from authapi.errors import EmailTaken, InputError, InvalidInput, NotFound
+from authapi.identity import User
+from authapi.services.email_address import EmailAddress
+from authapi.settings import Settings
+from authapi.storage import Store
+
+TIME_RESOLUTION = timedelta(microseconds=1)
+"""The smallest difference between two times that the database can store."""
+
+
+async def lock_user(store: Store, user_id: UUID) -> tuple[User, PasswordHash | None]:
+    """Locks the user until the commit; returns it with its password hash. Raises NotFound."""
+    row = await store.users.lock(user_id)
+    if row is None:
+        raise NotFound
+    return row
+
+
+def new_user(
+    email: EmailAddress, *, name: str | None, locale: str | None = None, is_superuser: bool = False
+) -> User:
+    """Returns a new active user with an unconfirmed address, which `add_user` inserts."""
+    at = now()
+    return User(
+        id=new_id(),
+        email=email.original,
+        name=name,
+        is_active=True,
+        is_superuser=is_superuser,
+        email_confirmed_at=None,
+        created_at=at,
+        updated_at=at,
+        locale=locale,
+    )
+
+
+async def add_user(
+    store: Store, user: User, email: EmailAddress, password: PasswordHash | None
+) -> None:
+    """Inserts `user`. The transaction has locked the address with `lock_addresses`.
+
+    Raises EmailTaken if an account has the address, or can still revert to it.
+    """
+    await store.users.add(user, email=email.canonical, password_hash=password)
+    await check_not_reserved(store, user, email.canonical)
+
+
+async def check_not_reserved(store: Store, user: User, email: str) -> None:
+    """Checks that no other account can revert to the canonical `email`. Raises EmailTaken.
+
+    `user` already has the address in this transaction. A check before that could miss a
+    reservation that another transaction is about to commit.
+    """
+    if await store.email_tokens.is_reserved(email, except_user=user.id, now=now()):
+        raise EmailTaken
+
+
+def check_locale(locale: str | None, settings: Settings) -> None:
+    """Checks that `locale` is None or one of the settings. Raises InvalidInput."""
+    if locale is not None and locale not in settings.locales:
+        message = f"one of {', '.join(settings.locales)}"
+        raise InvalidInput(InputError(("body", "locale"), "unknown_locale", message))
+
+
+def next_update_time(user: User) -> datetime:
+    """Returns the current time, or just after the last change of `user` if the clock was set back.
+
+    The ETag of an account is derived from this time, and must never repeat.
+    """
+    return max(now(), user.updated_at + TIME_RESOLUTION)

@@ -1,1 +1,0 @@
-"""What goes on between requests: a `task` from start to stop, and `housekeeping` in one."""

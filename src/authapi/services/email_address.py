@@ -1,0 +1,80 @@
+"""Parses e-mail addresses into a canonical form, by which accounts are looked up.
+
+If one mailbox has two accounts, or two mailboxes have one account, an attacker can take over an
+account. Known causes are a dotless i that is mapped to i, full-width letters, a display name before
+the address, and a domain in two scripts. Therefore the local part must be ASCII, and the domain
+must be valid under IDNA 2008 without any mapping. The canonical form is in lower case, with the
+domain as A-labels; only this module computes it.
+"""
+
+import string
+from dataclasses import dataclass
+
+import idna
+from email_validator import EmailNotValidError, validate_email
+
+from authapi.errors import InputError, InvalidInput
+
+MAX_LENGTH = 254
+_MAX_LOCAL_LENGTH = 64
+"""RFC 5321, section 4.5.3.1.1."""
+_ASCII_LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
+_OTHER_DOTS = frozenset("\u3002\uff0e\uff61")
+
+
+@dataclass(frozen=True, slots=True)
+class EmailAddress:
+    """An address as its owner spelled it (`original`), and its `canonical` form."""
+
+    original: str
+    canonical: str
+
+
+def parse_email(text: str, *, loc: tuple[str, ...] = ("body", "email")) -> EmailAddress:
+    """Parses `text`, without trimming or mapping it.
+
+    Raises InvalidInput with the location `loc` if `text` is not exactly one valid address.
+    """
+    try:
+        return EmailAddress(original=text, canonical=_canonical(text))
+    except ValueError:
+        message = "must be one e-mail address, with an ASCII local part and a public domain"
+        raise InvalidInput(InputError(loc, "email_invalid", message)) from None
+
+
+def canonical_prefix(text: str) -> str:
+    """The canonical form of `text`, the beginning of an address.
+
+    Canonical addresses that begin with the result are those that match `text`. Internationalized
+    labels of the domain match only if they are complete. A text that no address can begin with is
+    returned unchanged and matches no address.
+    """
+    local, at, domain = text.partition("@")
+    labels = domain.translate(_ASCII_LOWER).split(".")
+    try:
+        encoded = [
+            label if label.isascii() else idna.encode(label).decode("ascii") for label in labels
+        ]
+    except (ValueError, idna.IDNAError):
+        return text
+    return f"{local.translate(_ASCII_LOWER)}{at}{'.'.join(encoded)}"
+
+
+def _canonical(text: str) -> str:
+    if len(text) > MAX_LENGTH or text.count("@") != 1:
+        raise ValueError
+    local, _, domain = text.partition("@")
+    if not local.isascii() or len(local) > _MAX_LOCAL_LENGTH or not _OTHER_DOTS.isdisjoint(domain):
+        raise ValueError
+    try:
+        # Only ASCII letters are changed to lower case: `str.lower` maps the Kelvin sign to k, and a
+        # capital sigma to one of two letters. IDNA 2008 rejects all other capitals.
+        lower = domain.translate(_ASCII_LOWER)
+        ascii_domain = idna.encode(lower).decode("ascii") if domain else ""
+        checked = validate_email(f"{local}@{ascii_domain}", check_deliverability=False)
+    except (idna.IDNAError, EmailNotValidError) as error:
+        raise ValueError from error
+    canonical = f"{checked.ascii_local_part or local}@{checked.ascii_domain}".lower()
+    if len(canonical) > MAX_LENGTH:
+        raise ValueError
+    return canonical

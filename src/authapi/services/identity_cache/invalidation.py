@@ -1,0 +1,170 @@
+"""Invalidates cached identities when another process changes the same database.
+
+PostgreSQL: one connection listens for the notifications that commits send. Heartbeats prove that it
+still receives them. PostgreSQL delivers notifications in the order of commits, so a heartbeat that
+comes back has passed every notification committed before it was sent: the cache is current for
+`max_staleness` from the moment at which that heartbeat was sent. Without a heartbeat the cache is
+not used, until the connection is back and the cache has been cleared. This detects every failure of
+the channel: a closed connection, a silent one, and a pooler that does not pass on `LISTEN`.
+
+SQLite: the header of the database file is read, and its answer is exact. It is read at most once in
+5 ms.
+"""
+
+import asyncio
+import itertools
+import logging
+import time
+from abc import ABC, abstractmethod
+from datetime import timedelta
+from uuid import UUID
+
+from authapi.crypto.ids import new_id
+from authapi.errors import StorageUnavailable
+from authapi.services.identity_cache.cache import IdentityCache
+from authapi.services.jobs.background_task import BackgroundTask
+from authapi.storage import Database
+from authapi.storage.notifications import Listener, PostgresNotifications, SQLiteNotifications
+
+_log = logging.getLogger(__name__)
+
+_HEARTBEATS_PER_STALENESS = 4
+_HEARTBEAT = "heartbeat"
+_CHECK_INTERVAL = 0.005
+"""Seconds. A check is two system calls, a tenth of the cost of a cache hit under load."""
+
+
+class CacheInvalidation(ABC):
+    """Tells whether the identity cache is current, and invalidates it when it is not."""
+
+    @classmethod
+    def of(
+        cls, database: Database, cache: IdentityCache, max_staleness: timedelta
+    ) -> "CacheInvalidation":
+        """Returns the implementation for the kind of `database`."""
+        notifications = database.notifications
+        if isinstance(notifications, PostgresNotifications):
+            return PostgresInvalidation(notifications, cache, max_staleness.total_seconds())
+        if isinstance(notifications, SQLiteNotifications):
+            return SQLiteInvalidation(notifications, cache)
+        raise TypeError(type(notifications).__name__)
+
+    @abstractmethod
+    def is_current(self) -> bool:
+        """Whether the cache has seen all changes. Call it before each use of the cache.
+
+        It may clear the cache first.
+        """
+
+    @abstractmethod
+    async def start(self) -> None:
+        """Begins to receive changes."""
+
+    @abstractmethod
+    async def stop(self) -> None:
+        """Stops receiving changes."""
+
+
+class SQLiteInvalidation(CacheInvalidation):
+    """Reads the change counter of the SQLite file."""
+
+    def __init__(self, notifications: SQLiteNotifications, cache: IdentityCache) -> None:
+        self._notifications = notifications
+        self._cache = cache
+        self._next_check = 0.0
+
+    def is_current(self) -> bool:
+        at = time.monotonic()
+        if at >= self._next_check:
+            self._next_check = at + _CHECK_INTERVAL
+            if self._notifications.has_new():
+                self._cache.clear()
+        return True
+
+    async def start(self) -> None:
+        self._notifications.close()  # still open if an earlier run ended without `stop`
+        self._notifications.open()
+        self.is_current()  # the first check always reports a change
+
+    async def stop(self) -> None:
+        self._notifications.close()
+        self._cache.clear()
+
+
+class PostgresInvalidation(CacheInvalidation):
+    """Listens for notifications of PostgreSQL in a background task.
+
+    `max_staleness`, in seconds, bounds how long the cache may miss a change.
+    """
+
+    def __init__(
+        self, notifications: PostgresNotifications, cache: IdentityCache, max_staleness: float
+    ) -> None:
+        self._notifications = notifications
+        self._cache = cache
+        self._max_staleness = max_staleness
+        self._heartbeat_interval = max_staleness / _HEARTBEATS_PER_STALENESS
+        self._current_until = 0.0
+        self._is_listening = asyncio.Event()
+        self._task = BackgroundTask("cache-invalidation", self._run)
+
+    def is_current(self) -> bool:
+        return time.monotonic() < self._current_until
+
+    async def start(self) -> None:
+        # An event belongs to one event loop; the next start may run in another one.
+        self._is_listening = asyncio.Event()
+        self._task.start()
+        # Wait, so that the cache works from the first request on. The service starts without it.
+        try:
+            async with asyncio.timeout(self._max_staleness):
+                await self._is_listening.wait()
+        except TimeoutError:
+            _log.warning("change notifications not available: identity cache disabled")
+
+    async def stop(self) -> None:
+        await self._task.stop()
+        self._current_until = 0.0
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                async with self._notifications.listen(
+                    operation_timeout=self._max_staleness
+                ) as listener:
+                    await self._receive(listener)
+            except StorageUnavailable as error:
+                if self._is_listening.is_set():
+                    _log.warning("change notifications lost: %s", type(error.__cause__).__name__)
+            except Exception:
+                # If this task ended, the cache would stay disabled until a restart.
+                _log.exception("change notifications failed")
+            self._current_until = 0.0
+            self._is_listening.clear()
+            await asyncio.sleep(self._heartbeat_interval)
+
+    async def _receive(self, listener: Listener) -> None:
+        # Entries read before this connection listened may have missed a notification.
+        self._cache.clear()
+        # A new name for each connection: a heartbeat of an earlier one proves nothing for this one.
+        name = new_id().hex
+        for number in itertools.count():
+            heartbeat, sent_at = f"{_HEARTBEAT} {name} {number}", time.monotonic()
+            async with self._task.uninterrupted:
+                await listener.send(heartbeat)
+            async for message in listener.receive(max_wait=self._heartbeat_interval):
+                if message == heartbeat:
+                    self._current_until = sent_at + self._max_staleness
+                    self._is_listening.set()
+                elif not message.startswith(_HEARTBEAT):
+                    self._apply(message)
+
+    def _apply(self, message: str) -> None:
+        try:
+            users = [UUID(text) for text in message.split()]
+        except ValueError:
+            # Any client of the database may send on the channel.
+            _log.warning("malformed change notification: identity cache cleared")
+            self._cache.clear()
+        else:
+            self._cache.invalidate(users)

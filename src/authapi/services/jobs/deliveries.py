@@ -1,0 +1,136 @@
+"""Delivers the outbox entries of one kind: claims them per receiver, and runs each in a task.
+
+Each receiver has slots of its own (`receivers`), so that receivers do not wait for each other. A
+slot is filled again when its delivery ends. The entries in memory are thus bounded by the slots of
+the receivers.
+"""
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
+
+from authapi.services.jobs.receivers import Receiver
+from authapi.services.jobs.slewed_clock import SlewedClock
+from authapi.storage import Database
+from authapi.storage.tables.outbox import OutboxEntry
+
+_GRACE = 1.0
+"""Seconds that `stop` waits for deliveries before it cancels them."""
+
+Deliver = Callable[[OutboxEntry, Receiver], Coroutine[Any, Any, None]]
+"""Delivers an entry, stores the result, and records success or failure of the receiver."""
+Delivery = asyncio.Task[None]
+
+
+class Deliveries:
+    """Claims the entries of `kind` and passes each to `deliver`.
+
+    `on_error` is called with the error of a delivery whose result could not be stored.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        database: Database,
+        clock: SlewedClock,
+        deliver: Deliver,
+        on_error: Callable[[BaseException], None],
+    ) -> None:
+        self.kind = kind
+        self._database = database
+        self._clock = clock
+        self._deliver = deliver
+        self._on_error = on_error
+        self._receivers: defaultdict[str, Receiver] = defaultdict(Receiver)
+        self._running: set[Delivery] = set()
+        self.started = 0
+        """Number of deliveries that this process has started."""
+        self.claiming = asyncio.Lock()
+        """Held from the query for due entries until the claimed ones are started."""
+        self.wakeup = asyncio.Event()
+        """Set when entries may be due."""
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no delivery is running or about to start."""
+        return not self._running and not self.claiming.locked()
+
+    async def start_due(
+        self, lease: timedelta, *, ignore_delays: bool = False
+    ) -> Sequence[Delivery]:
+        """Claims the due entries for which there are free slots, for `lease`, and starts them.
+
+        With `ignore_delays`, probes start at once, and entries count as due that are due only by
+        the system clock after it was set ahead. Returns the tasks. Raises StorageUnavailable.
+        """
+        async with self.claiming:
+            at = self._clock.latest() if ignore_delays else self._clock.now()
+            slots = await self._free_slots(at, ignore_delays=ignore_delays)
+            if not slots:
+                return ()
+            claimed: dict[str, Sequence[OutboxEntry]] = {}
+            async with self._database.transaction() as store:
+                for name, free in slots.items():
+                    claimed[name] = await store.outbox.claim(
+                        self.kind, name, now=at, until=at + lease, limit=free
+                    )
+            for name, entries in claimed.items():
+                self._receivers[name].has_more = len(entries) == slots[name]
+            return [
+                self._start(entry, self._receivers[name])
+                for name, entries in claimed.items()
+                for entry in entries
+            ]
+
+    async def wait(self) -> None:
+        """Waits until the deliveries that are running now have ended."""
+        if self._running:
+            await asyncio.wait(self._running)
+
+    async def stop(self) -> None:
+        """Waits one second for running deliveries, then cancels them.
+
+        A cancelled entry is due again after its lease, for any process.
+        """
+        if self._running:
+            await asyncio.wait(self._running, timeout=_GRACE)
+        cancelled = list(self._running)
+        for delivery in cancelled:
+            delivery.cancel()
+        await asyncio.gather(*cancelled, return_exceptions=True)
+
+    def reset(self) -> None:
+        """Returns to the initial state, for an event loop that may be another one."""
+        self.claiming, self.wakeup = asyncio.Lock(), asyncio.Event()
+        self._receivers.clear()
+        self._running = set()
+
+    async def _free_slots(self, due_at: datetime, *, ignore_delays: bool) -> Mapping[str, int]:
+        async with self._database.read() as store:
+            due = await store.outbox.due_receivers(self.kind, now=due_at)
+        at = time.monotonic()
+        slots = {
+            name: self._receivers[name].free_slots(at, ignore_delays=ignore_delays) for name in due
+        }
+        return {name: free for name, free in slots.items() if free > 0}
+
+    def _start(self, entry: OutboxEntry, receiver: Receiver) -> Delivery:
+        name = f"authapi-outbox-{self.kind}"
+        delivery: Delivery = asyncio.create_task(self._deliver(entry, receiver), name=name)
+        self._running.add(delivery)
+        self.started += 1
+        receiver.deliveries += 1
+        delivery.add_done_callback(partial(self._ended, receiver))
+        return delivery
+
+    def _ended(self, receiver: Receiver, delivery: Delivery) -> None:
+        self._running.discard(delivery)  # `reset` may have removed it already
+        receiver.deliveries -= 1
+        if receiver.has_more:
+            self.wakeup.set()
+        if not delivery.cancelled() and (error := delivery.exception()) is not None:
+            self._on_error(error)

@@ -1,0 +1,26 @@
+"""The kinds of mail."""
+
+from enum import StrEnum
+
+
+class MailKind(StrEnum):
+    """What a mail is about. The value is also the name of its template."""
+
+    CONFIRM = "confirm"
+    """Asks the recipient to confirm that the address of the account is theirs."""
+    RESET = "reset"
+    """Contains a link that sets a new password."""
+    CHANGE = "change"
+    """To a new address: asks the recipient to confirm it as the address of the account."""
+    EMAIL_CHANGED = "email_changed"
+    """To the old address: tells the owner of the change, with a link that reverts it."""
+    PASSWORD_CHANGED = "password_changed"
+    TOKEN_CREATED = "token_created"
+    REFRESH_REUSE = "refresh_reuse"
+    """A refresh token was used twice, so it may have been stolen."""
+    INVITATION = "invitation"
+    """An operator has created the account: contains a link that accepts it."""
+    ADDRESS_TAKEN = "address_taken"
+    """A client tried to register with the address of this account, or to change to it."""
+    TEST = "test"
+    """Sent by an operator to check that mail arrives."""

@@ -1,0 +1,1 @@
+"""Sessions: creation by a login, lookup, and revalidation inside transactions."""

@@ -1,0 +1,79 @@
+"""Checks in the database that a caller is still valid.
+
+The identity of a caller may come from the cache, or may have been read before the transaction. That
+is sufficient to answer the request, but not for changes that outlive it, such as new credentials.
+"""
+
+from uuid import UUID
+
+from authapi.clock import now
+from authapi.crypto.secrets import SecretHash
+from authapi.errors import InvalidCredential
+from authapi.identity import Identity, Session, SessionKind
+from authapi.storage import Database, Store
+
+
+async def require_live_session(store: Store, identity: Identity) -> Session | None:
+    """Locks the session of the caller until the transaction ends, and returns it.
+
+    Returns None if the credential of the caller has no session. Call this before writing anything
+    that depends on the session: it may have ended, or its secret may have been replaced, since the
+    caller was authenticated. Lock the user first, as all other code does: another order can lead to
+    a deadlock. Raises InvalidCredential if the session is not valid for the caller any longer.
+    """
+    if identity.session_id is None:
+        return None
+    return check_same_login(await store.sessions.lock(identity.session_id), identity)
+
+
+def check_same_login(session: Session | None, identity: Identity) -> Session:
+    """Returns `session` if it is live, and still the login that authenticated the caller.
+
+    Raises InvalidCredential otherwise.
+    """
+    if session is None or session.user_id != identity.user.id or session.expires_at <= now():
+        raise InvalidCredential
+    if session.auth_time != identity.auth_time:
+        # The user has confirmed the password and received a new secret; the caller has the old one.
+        raise InvalidCredential
+    return session
+
+
+async def lock_session_owners(
+    store: Store, user_id: UUID, secret: SecretHash, kind: SessionKind
+) -> None:
+    """Locks the user and, if it is another user, the owner of the session with this secret.
+
+    Call this before a change that ends sessions of two accounts. The rows are locked in the order
+    of their ids, which prevents deadlocks. If the owner is the same user, or there is no such
+    session, nothing is locked.
+    """
+    owner = await store.sessions.find_owner_by_secret(secret, kind)
+    if owner is not None and owner != user_id:
+        await store.users.lock_all({owner, user_id})
+
+
+async def revalidate_caller(
+    database: Database, identity: Identity, *, superuser: bool = False
+) -> None:
+    """Checks that the account and the session of the caller are still valid.
+
+    With `superuser`, also check that the caller is still a superuser. For responses that are
+    streamed over a longer time. Raises InvalidCredential if a check fails.
+    """
+    async with database.read() as store:
+        user = await store.users.find(identity.user.id)
+        has_ended = (
+            identity.session_id is not None
+            and await store.sessions.find_owner_by_id(identity.session_id) is None
+        )
+    if user is None or not user.is_active or has_ended or (superuser and not user.is_superuser):
+        raise InvalidCredential
+
+
+async def has_session_ended(database: Database, identity: Identity) -> bool:
+    """Whether the session of the caller has ended since the caller was authenticated."""
+    if identity.session_id is None:
+        return False
+    async with database.read() as store:
+        return await store.sessions.find_owner_by_id(identity.session_id) is None

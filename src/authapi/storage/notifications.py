@@ -1,0 +1,213 @@
+"""Notifications between processes: which users changed in a committed transaction.
+
+A transaction sends its notification itself, so the notification exists exactly if the change was
+committed. PostgreSQL delivers a `NOTIFY` at the commit, in the order of commits. On SQLite,
+`PRAGMA user_version` is part of the database file and so of the transaction. See
+`docs/decisions/0011-identity-cache.md` for the alternatives (a table, Redis).
+"""
+
+import asyncio
+import sqlite3
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.engine import URL
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from authapi.errors import StorageUnavailable
+from authapi.storage.postgres.connection import connect
+from authapi.storage.postgres.session_parameters import command_parameters
+
+if TYPE_CHECKING:
+    from psycopg import AsyncConnection as ListeningConnection
+
+_CHANNEL = "authapi_changes"
+_USERS_PER_MESSAGE = 200  # a payload has at most 8,000 bytes; an id takes 33
+_VERSIONS = 1 << 31
+
+ALL_USERS: Final = UUID(int=0)
+"""Stands for every user in a notification. No user has this id: ids of users are UUIDv7."""
+
+
+class Notifications(ABC):
+    """Sends a notification in each transaction that changes users."""
+
+    @abstractmethod
+    async def notify(self, connection: AsyncConnection, users: Collection[UUID]) -> None:
+        """Notifies other processes, at the commit, that `users` or their sessions have changed."""
+
+    @abstractmethod
+    def committed(self) -> None:
+        """Records that the last notifying transaction of this process was committed."""
+
+
+class PostgresNotifications(Notifications):
+    """Notifies with `NOTIFY`. Any number of processes on any number of hosts can listen."""
+
+    def __init__(self, url: URL) -> None:
+        from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg  # noqa: PLC0415  # slow
+
+        # The same arguments as the pool's: SQLAlchemy and libpq read some URLs differently.
+        dialect = PGDialect_psycopg()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it open
+        _, self._options = dialect.create_connect_args(url)  # type: ignore[no-untyped-call]
+        self._parameters = command_parameters(url)
+
+    async def notify(self, connection: AsyncConnection, users: Collection[UUID]) -> None:
+        ids = sorted(user.hex for user in users)
+        for start in range(0, len(ids), _USERS_PER_MESSAGE):
+            message = " ".join(ids[start : start + _USERS_PER_MESSAGE])
+            await connection.execute(_NOTIFY, {"channel": _CHANNEL, "message": message})
+
+    def committed(self) -> None:
+        return None
+
+    @asynccontextmanager
+    async def listen(self, *, operation_timeout: float) -> AsyncIterator["Listener"]:
+        """Opens a connection outside of the pool that receives every notification from now on.
+
+        `operation_timeout`, in seconds, bounds every wait for the server: to connect, to listen and
+        to send. Raises StorageUnavailable if the connection cannot be made or is lost.
+        """
+        import psycopg  # noqa: PLC0415  # an extra, installed wherever PostgreSQL is used
+
+        # Behind a pooler, a prepared statement could run as a statement of another client.
+        options = {**self._options, "prepare_threshold": None}
+        try:
+            async with asyncio.timeout(operation_timeout):
+                connection = await connect(self._parameters, **options)
+            try:
+                async with asyncio.timeout(operation_timeout):
+                    await connection.execute(f"LISTEN {_CHANNEL}")
+                yield Listener(connection, operation_timeout)
+            finally:
+                await connection.close()
+        except (psycopg.Error, OSError, TimeoutError) as error:
+            raise StorageUnavailable from error
+
+
+_NOTIFY = sa.text("SELECT pg_notify(:channel, :message)")
+
+
+class Listener:
+    """One listening connection to PostgreSQL.
+
+    Both methods raise psycopg.Error or OSError if the connection is lost; `listen` turns them into
+    StorageUnavailable.
+    """
+
+    def __init__(self, connection: "ListeningConnection", operation_timeout: float) -> None:
+        self._connection = connection
+        self._operation_timeout = operation_timeout
+
+    async def send(self, message: str) -> None:
+        """Sends `message` to every listener including this one.
+
+        It arrives after the notifications of all transactions that were committed before. Raises
+        ConnectionError if a pooler is in front of the server, TimeoutError after the operation
+        timeout.
+        """
+        async with asyncio.timeout(self._operation_timeout):
+            result = await self._connection.execute(
+                "SELECT pg_notify(%s, %s), pg_backend_pid()", [_CHANNEL, message]
+            )
+            row = await result.fetchone()
+        # A pooler may drop notifications that arrive while this connection is idle, and still
+        # deliver those that this connection sent itself.
+        if row is None or row[1] != self._connection.info.backend_pid:
+            raise ConnectionError("a connection pooler is between this process and the server")
+
+    async def receive(self, *, max_wait: float) -> AsyncIterator[str]:
+        """Yields each message on its arrival, and ends after `max_wait` seconds."""
+        async for notification in self._connection.notifies(timeout=max_wait):
+            yield notification.payload
+
+
+class SQLiteNotifications(Notifications):
+    """Notifies by incrementing `PRAGMA user_version`, an application's number in the file header.
+
+    `has_new` first asks SQLite whether the file has changed at all, which SQLite answers from
+    shared memory in microseconds, and reads the number only if it has. A process therefore sees a
+    notification of another process before its next response. Notifications of this process do not
+    count as new, and commits without a notification do not either.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = Path(path)
+        self._cursor: sqlite3.Cursor | None = None
+        self._file: object = None
+        self._data_version = -1
+        self._number = -1
+        """The latest notification that this process sent or received."""
+        self._own = -1
+
+    async def notify(self, connection: AsyncConnection, users: Collection[UUID]) -> None:
+        # The transaction holds the only write lock of the file: no other process increments now.
+        number = await connection.scalar(sa.text("PRAGMA user_version"))
+        self._own = (int(number or 0) + 1) % _VERSIONS
+        await connection.exec_driver_sql(f"PRAGMA user_version = {self._own}")
+
+    def committed(self) -> None:
+        # If another process notified in between, the next `has_new` has to return True.
+        if (self._number + 1) % _VERSIONS == self._own:
+            self._number = self._own
+
+    def open(self) -> None:
+        """Starts to watch the file. Raises sqlite3.OperationalError if it cannot be opened."""
+        self._file = file_identity(self._path)
+        # The connection never waits for a lock: `has_new` counts an unanswered query as a change.
+        self._cursor = sqlite3.connect(
+            self._path, isolation_level=None, check_same_thread=False, timeout=0
+        ).cursor()
+
+    def has_new(self) -> bool:
+        """Returns whether another process has notified since the last call.
+
+        Also returns True on the first call, before `open`, when the file is missing or was
+        replaced, and when SQLite does not answer.
+        """
+        if self._cursor is None or self._is_replaced():
+            return True
+        try:
+            version = self._cursor.execute("PRAGMA data_version").fetchone()[0]
+            if version == self._data_version:
+                return False
+            number = self._cursor.execute("PRAGMA user_version").fetchone()[0]
+        except sqlite3.Error:
+            self._data_version = -1
+            return True
+        self._data_version = version
+        if number == self._number:
+            return False
+        self._number = number
+        return True
+
+    def _is_replaced(self) -> bool:
+        """Returns whether the file is missing or another one; in that case, watches the new one."""
+        identity = file_identity(self._path)
+        if identity == self._file:
+            return False
+        if identity is not None:
+            self.close()
+            self.open()
+        return True
+
+    def close(self) -> None:
+        """Stops watching."""
+        if self._cursor is not None:
+            self._cursor.connection.close()
+            self._cursor = None
+        self._data_version = self._number = -1
+
+
+def file_identity(path: Path) -> tuple[int, int] | None:
+    """Returns the device and inode of the file at `path`, or None if it cannot be found."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino

@@ -1,0 +1,131 @@
+"""PostgreSQL connections: aborted on cancellation, with session parameters, safe behind poolers."""
+
+from collections.abc import Awaitable, Callable
+from secrets import randbits
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+
+from authapi.errors import ConfigurationError
+from authapi.storage.postgres.session_parameters import SessionParameters
+
+if TYPE_CHECKING:
+    from psycopg import AsyncConnection, Connection
+
+
+def aborting_connection_class() -> "type[AsyncConnection]":
+    """Returns a connection class that drops the connection when a statement is cancelled.
+
+    A statement is cancelled when it exceeds the timeout of the settings. psycopg would then ask the
+    server to cancel it, and wait for both responses, which a silent server does not send. The
+    `statement_timeout` of the server ends the statement.
+
+    Raises ConfigurationError without the extra `postgres`.
+    """
+    try:
+        from psycopg import AsyncConnection  # noqa: PLC0415  # an extra
+    except ImportError:
+        raise ConfigurationError(
+            "PostgreSQL needs the extra: pip install 'fastapi-authapi[postgres]'"
+        ) from None
+
+    class AbortingConnection(AsyncConnection):
+        async def cancel_safe(self, *, timeout: float = 30.0) -> None:  # noqa: ASYNC109
+            self.pgconn.finish()
+
+    return AbortingConnection
+
+
+async def connect(
+    parameters: SessionParameters, conninfo: str = "", **arguments: Any
+) -> "AsyncConnection":
+    """Opens a connection in autocommit mode and sets `parameters` on it.
+
+    Behind a pooler, no statement is prepared: the session that prepared it may serve another client
+    by now. Without a pooler, the names of prepared statements start at a random number. A statement
+    that reaches a session of another client then fails there with SQLSTATE 26000, instead of
+    running a statement of that client.
+
+    Raises ConfigurationError without the extra `postgres`, psycopg.Error if the server refuses the
+    connection or a parameter, OSError if the server cannot be reached.
+    """
+    merged = {**arguments, **parameters.arguments(), "autocommit": True}
+    connection = await aborting_connection_class().connect(conninfo, **merged)
+    try:
+        # One statement sets the parameters and detects a pooler: one round trip.
+        statement = parameters.statement(connection.info.server_version)
+        result = await connection.execute(statement.encode(), prepare=False)
+        row = await result.fetchone()
+        if row is not None and row[0] == connection.info.backend_pid:
+            connection._prepared._prepared_idx = randbits(62)  # psycopg numbers from here
+        else:
+            connection.prepare_threshold = None
+            url_statement = parameters.url_statement()
+            if url_statement is not None:
+                await connection.execute(url_statement[0].encode(), url_statement[1], prepare=False)
+    except BaseException:
+        await connection.close()
+        raise
+    return connection
+
+
+def pool_connection_factory(
+    parameters: SessionParameters,
+) -> "Callable[..., Awaitable[AsyncConnection]]":
+    """Returns the function with which SQLAlchemy's pool opens connections; it raises as `connect`.
+
+    Raises ConfigurationError without the extra `postgres`.
+    """
+    aborting_connection_class()  # fails here, not at the first connection, if the extra is missing
+
+    async def open_connection(conninfo: str = "", **arguments: Any) -> "AsyncConnection":
+        connection = await connect(parameters, conninfo, **arguments)
+        # SQLAlchemy expects psycopg's default mode. The change costs no round trip.
+        await connection.set_autocommit(False)
+        return connection
+
+    return open_connection
+
+
+def apply_on_connect(
+    engine: Engine, parameters: SessionParameters, *, require_utf8: bool = True
+) -> None:
+    """Sets `parameters` on each new connection of `engine`, a synchronous one.
+
+    With `require_utf8`, connecting raises ConfigurationError if the encoding of the database is not
+    UTF8: a database with our tables must accept every character. Connecting also raises
+    psycopg.Error if the server refuses a parameter.
+    """
+
+    def prepare(connection: "Connection", _: object) -> None:
+        try:
+            connection.autocommit = True
+            encoding = _set_parameters(connection, parameters)
+            connection.autocommit = False
+            if require_utf8 and encoding != "UTF8":
+                raise _unsupported_encoding(connection.info.dbname, encoding)
+        except BaseException:
+            connection.close()
+            raise
+
+    # Runs before SQLAlchemy's own listener, which reads values.
+    event.listen(engine, "connect", prepare, insert=True)
+
+
+def _set_parameters(connection: "Connection", parameters: SessionParameters) -> str:
+    """Returns the encoding of the database."""
+    statement = parameters.statement(connection.info.server_version)
+    row = connection.execute(statement.encode(), prepare=False).fetchone()
+    backend_pid, encoding = (0, "") if row is None else (row[0], str(row[1]))
+    url_statement = parameters.url_statement()
+    if url_statement is not None and backend_pid != connection.info.backend_pid:
+        connection.execute(url_statement[0].encode(), url_statement[1], prepare=False)
+    return encoding
+
+
+def _unsupported_encoding(database: str, encoding: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"the database {database} has the encoding {encoding}, but UTF8 is required: create another"
+        " database with CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0"
+    )

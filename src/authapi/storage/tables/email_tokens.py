@@ -1,0 +1,175 @@
+"""Queries on `email_tokens`."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from authapi.crypto.secrets import SecretHash
+from authapi.storage.models import email_tokens as table
+
+
+class Purpose(StrEnum):
+    """The one purpose that an e-mail token can be redeemed for."""
+
+    CONFIRM = "confirm"
+    """Confirms the address of the account."""
+    RESET = "reset"
+    """Resets the password."""
+    CHANGE = "change"
+    """Confirms the new address of the account, and changes to it."""
+    REVERT_EMAIL_CHANGE = "revert_email_change"
+    """Gives the account its previous address back."""
+    INVITATION = "invitation"
+    """Accepts an invitation: sets the first password of an account."""
+
+
+@dataclass(frozen=True, slots=True)
+class EmailToken:
+    """An issued e-mail token, without its secret text."""
+
+    id: UUID
+    user_id: UUID
+    purpose: Purpose
+    email: str
+    """The canonical address that the token is bound to."""
+    email_given: str
+    """The same address, as its owner spelled it."""
+    password_version: int
+    """Of the account when the token was issued. Each change of the password increments it."""
+    created_at: datetime
+    expires_at: datetime
+
+
+_COLUMNS = (
+    table.c.id,
+    table.c.user_id,
+    table.c.purpose,
+    table.c.email,
+    table.c.email_given,
+    table.c.password_version,
+    table.c.created_at,
+    table.c.expires_at,
+)
+
+
+class EmailTokenTable:
+    """Queries on `email_tokens`, in one transaction."""
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
+
+    async def add(self, token: EmailToken, hashed: SecretHash) -> None:
+        """Inserts `token`. `hashed` is the hash of its text, by which `find` looks it up."""
+        await self._connection.execute(
+            sa.insert(table).values(
+                id=token.id,
+                user_id=token.user_id,
+                purpose=token.purpose,
+                secret_hash=hashed,
+                email=token.email,
+                email_given=token.email_given,
+                password_version=token.password_version,
+                created_at=token.created_at,
+                expires_at=token.expires_at,
+            )
+        )
+
+    async def find(
+        self, hashed: SecretHash, purposes: Collection[Purpose], *, now: datetime
+    ) -> EmailToken | None:
+        """Returns the unexpired token with this hash for one of `purposes`."""
+        statement = sa.select(*_COLUMNS).where(
+            table.c.secret_hash == hashed,
+            table.c.purpose.in_(purposes),
+            table.c.expires_at > now,
+        )
+        row = (await self._connection.execute(statement)).one_or_none()
+        if row is None:
+            return None
+        token_id, user_id, purpose, *rest = row
+        return EmailToken(token_id, user_id, Purpose(purpose), *rest)
+
+    async def has_valid(
+        self, user_id: UUID, purpose: Purpose, email: str, *, now: datetime
+    ) -> bool:
+        """Whether the user has an unexpired token for `purpose` and this canonical address."""
+        statement = sa.select(
+            sa.exists().where(
+                table.c.user_id == user_id,
+                table.c.purpose == purpose,
+                table.c.email == email,
+                table.c.expires_at > now,
+            )
+        )
+        return bool(await self._connection.scalar(statement))
+
+    async def consume(self, token_id: UUID) -> bool:
+        """Deletes a token; False if it was deleted already.
+
+        Of several concurrent transactions, one gets True. The use of the token belongs in the same
+        transaction, so that both are committed or neither is.
+        """
+        result = await self._connection.execute(sa.delete(table).where(table.c.id == token_id))
+        return result.rowcount == 1
+
+    async def delete_for_user(
+        self,
+        user_id: UUID,
+        purposes: Collection[Purpose] = tuple(Purpose),
+        *,
+        since: datetime | None = None,
+    ) -> None:
+        """Deletes the tokens of a user for `purposes`; with `since`, those created from then on."""
+        conditions = [table.c.user_id == user_id, table.c.purpose.in_(purposes)]
+        if since is not None:
+            conditions.append(table.c.created_at >= since)
+        await self._connection.execute(sa.delete(table).where(*conditions))
+
+    async def is_reserved(self, email: str, *, except_user: UUID, now: datetime) -> bool:
+        """Whether a user other than `except_user` can revert to this canonical address.
+
+        Call it after the address was set for `except_user` in the same transaction. The unique
+        index on addresses has then waited for a transaction that frees the address, and this query
+        sees the reservation that it committed.
+        """
+        statement = sa.select(
+            sa.exists().where(
+                table.c.email == email,
+                table.c.purpose == Purpose.REVERT_EMAIL_CHANGE,
+                table.c.user_id != except_user,
+                table.c.expires_at > now,
+            )
+        )
+        return bool(await self._connection.scalar(statement))
+
+    async def find_reserved(self, emails: Collection[str], *, now: datetime) -> set[str]:
+        """Returns those of these canonical addresses that a user can still revert to."""
+        unexpired = (table.c.purpose == Purpose.REVERT_EMAIL_CHANGE, table.c.expires_at > now)
+        # Usually there is no reservation at all, and this query avoids the one with all addresses.
+        if not await self._connection.scalar(sa.select(sa.exists().where(*unexpired))):
+            return set()
+        rows = await self._connection.execute(
+            sa.select(table.c.email).where(table.c.email.in_(emails), *unexpired)
+        )
+        return set(rows.scalars())
+
+    async def prune(self, *, now: datetime, limit: int) -> int:
+        """Deletes up to `limit` expired tokens; returns their number.
+
+        Rows that another transaction has locked are skipped: this transaction locks many rows
+        without locking their users first, so waiting for one of them could deadlock.
+        """
+        expired = sa.select(table.c.id).where(table.c.expires_at <= now).limit(limit)
+        ids = (
+            (await self._connection.execute(expired.with_for_update(skip_locked=True)))
+            .scalars()
+            .all()
+        )
+        if ids:
+            await self._connection.execute(sa.delete(table).where(table.c.id.in_(ids)))
+        return len(ids)

@@ -1,0 +1,34 @@
+"""Finds out whether a request is for a route of authapi or of the importing application."""
+
+from typing import Final
+
+from fastapi.routing import RouteContext, iter_route_contexts
+from starlette._utils import get_route_path
+from starlette.types import Scope
+
+ROUTES: Final = f"{__package__.rpartition('.')[0]}.routes."
+"""The prefix of the names of modules with routes of authapi."""
+
+
+def is_own_route(scope: Scope, package: str = ROUTES) -> bool:
+    """Whether the route for this path and method is defined below `package`.
+
+    True also if no route has this path, or if the scope has no application yet. If no route has the
+    method, the first route with the path decides: it answers 405.
+    """
+    path, method = get_route_path(scope), scope["method"]
+    first_with_path: RouteContext | None = None
+    for route in iter_route_contexts(getattr(scope.get("app"), "routes", ())):
+        pattern = getattr(route, "path_regex", None)
+        if pattern is None or not pattern.match(path):
+            continue
+        if not route.methods or method in route.methods:
+            return is_defined_in(package, route)
+        first_with_path = first_with_path or route
+    return first_with_path is None or is_defined_in(package, first_with_path)
+
+
+def is_defined_in(package: str, route: RouteContext) -> bool:
+    """Whether the handler of `route` is in a module below `package`."""
+    endpoint = getattr(route, "endpoint", None)
+    return str(getattr(endpoint, "__module__", None)).startswith(package)

@@ -1,1 +1,0 @@
-"""The edge: what stands around every request, ours or of the importing application."""

@@ -1,0 +1,1 @@
+"""ASGI middleware around every route, of authapi and of the importing application."""

@@ -1,0 +1,379 @@
+"""Error responses: problem documents (RFC 9457), and the exception handlers that send them.
+
+The class of an error decides the status. Refusals of one kind have the same body, and no body
+repeats input of the client. `error_response` selects the representation: a page for browsers on the
+form pages (`web.pages.error_pages`), the JSON of RFC 6749 on the OAuth endpoints
+(`web.answers.oauth_errors`), and a problem document elsewhere.
+"""
+
+import json
+import logging
+import re
+from collections.abc import Iterable, Mapping
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.exception_handlers import (
+    http_exception_handler,
+    request_validation_exception_handler,
+    websocket_request_validation_exception_handler,
+)
+from fastapi.exceptions import RequestValidationError, WebSocketRequestValidationError
+from fastapi.routing import iter_route_contexts
+from starlette._utils import get_route_path
+from starlette.exceptions import HTTPException
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import Response
+from starlette.types import Scope
+from starlette.websockets import WebSocket
+
+from authapi import errors
+from authapi.errors import AuthAPIError, InputError, InvalidInput, Refusal, Unavailable
+from authapi.identity import current_client
+from authapi.strategies.base import Challenge
+from authapi.web.answers import oauth_errors, websocket_refusals
+from authapi.web.challenges import build_challenges, is_bearer, with_parameters
+from authapi.web.context import RequestContext, context_of
+from authapi.web.pages.error_pages import error_page, wants_page
+
+PROBLEM = "application/problem+json"
+
+STATUS: Mapping[type[AuthAPIError], int] = {
+    errors.Unavailable: 503,
+    errors.Unauthenticated: 401,
+    errors.Forbidden: 403,
+    errors.NotFound: 404,
+    errors.RequestTimeout: 408,
+    errors.EmailTaken: 409,
+    errors.LastSuperuser: 409,
+    errors.NotInvited: 409,
+    errors.TooManyTokens: 409,
+    errors.PreconditionFailed: 412,
+    errors.BodyTooLarge: 413,
+    errors.UnsupportedMediaType: 415,
+    errors.InvalidInput: 422,
+    errors.TooManyAttempts: 429,
+    errors.TooManyRequests: 429,
+    errors.HeadersTooLarge: 431,
+    errors.TargetTooLong: 414,
+    errors.HTTPVersionNotSupported: 505,
+    errors.MalformedRequest: 400,
+    errors.PreflightRefused: 400,
+    errors.InvalidOneTimeSecret: 400,
+    errors.InvalidGrant: 400,
+}
+"""The status of an error class and its subclasses."""
+
+_LOGGED = (
+    errors.Forbidden,
+    errors.InvalidCredential,
+    errors.InactiveAccount,
+    errors.StaleAuthentication,
+    errors.TooManyAttempts,
+    errors.TooManyRequests,
+    errors.MalformedRequest,
+    errors.HeadersTooLarge,
+    errors.TargetTooLong,
+    errors.HTTPVersionNotSupported,
+    errors.Unavailable,
+)
+"""Errors that are logged."""
+
+_AUDITED = (
+    errors.InsufficientScope,
+    errors.UnconfirmedEmail,
+    errors.SuperuserRequired,
+    errors.ForeignOrigin,
+)
+"""Errors that are recorded as events, for investigations (OWASP ASVS 16.3.2, 16.3.3)."""
+
+_log = logging.getLogger("authapi.refusals")
+
+_MAX_ERRORS = 100
+_MESSAGES = {
+    "uuid_parsing": "must be a UUID",
+    "union_tag_invalid": "must be one of the defined kinds",
+    "literal_error": "must be one of the defined values",
+}
+"""Replace pydantic's messages, which repeat parts of the input."""
+_BODY_HEADERS = frozenset({b"content-type", b"content-length"})
+_PLAIN_CODE = re.compile(r"[^a-z]+")
+
+
+class RefusalHTTPException(HTTPException):
+    """Wraps a Refusal raised while FastAPI reads a body: FastAPI turns other errors into 400."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(status_of(refusal), refusal.title)
+        self.refusal = refusal
+
+
+class ProblemDocument(Response):
+    """A response with a problem document (RFC 9457); `code` identifies the error."""
+
+    media_type = PROBLEM
+
+    def __init__(self, content: Mapping[str, object], status: int, code: str) -> None:
+        super().__init__(json.dumps(content).encode(), status)
+        self.content = content
+        self.code = code
+
+
+def status_of(error: AuthAPIError) -> int:
+    """Returns the HTTP status of an error; 500 for an internal error."""
+    return next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), 500)
+
+
+def websocket_version_header(error: Refusal) -> list[tuple[str, str]]:
+    """Returns the header with the supported WebSocket version, if `error` is about the version.
+
+    See RFC 6455, section 4.4.
+    """
+    version = error.websocket_version if isinstance(error, errors.MalformedRequest) else None
+    return [] if version is None else [("sec-websocket-version", version)]
+
+
+def problem(
+    status: int,
+    code: str,
+    title: str,
+    *,
+    request_id: str,
+    detail: object = None,
+    headers: Iterable[tuple[str, str]] = (),
+    **members: object,
+) -> ProblemDocument:
+    """Returns a problem document (RFC 9457). `code` is stable; each code has one `title`."""
+    body = {
+        "type": f"urn:authapi:error:{code}",
+        "title": title,
+        "status": status,
+        "detail": title if detail is None else detail,
+        "code": code,
+        "request_id": request_id,
+        **members,
+    }
+    response = ProblemDocument(body, status, code)
+    for name, value in headers:
+        response.headers.append(name, value)
+    return response
+
+
+def error_response(error: Exception, scope: Scope) -> Response:
+    """Returns the response to an error: a page, an OAuth error or a problem document.
+
+    An exception that is no AuthAPIError becomes `internal_error`. Raises RuntimeError if authapi is
+    not installed.
+    """
+    context = context_of(HTTPConnection(scope))
+    if isinstance(error, AuthAPIError):
+        return _represent(problem_from_error(error, context), scope)
+    return _represent(internal_error(context.request_id), scope)
+
+
+def error_document(error: AuthAPIError, scope: Scope) -> Response:
+    """Returns the response to an error for a program: an OAuth error or a problem document.
+
+    Raises RuntimeError if authapi is not installed.
+    """
+    return _represent_as_json(problem_from_error(error, context_of(HTTPConnection(scope))), scope)
+
+
+def _represent(document: ProblemDocument, scope: Scope) -> Response:
+    if wants_page(scope):
+        return error_page(document, document.code, scope)
+    return _represent_as_json(document, scope)
+
+
+def _represent_as_json(document: ProblemDocument, scope: Scope) -> Response:
+    if not oauth_errors.wants_oauth_error(scope, context_of(HTTPConnection(scope)).runtime.units):
+        return document
+    challenges = document.headers.getlist("www-authenticate")
+    content = {**document.content, **oauth_errors.oauth_members(document.content, challenges)}
+    response = Response(
+        json.dumps(content).encode(), document.status_code, media_type=oauth_errors.MEDIA_TYPE
+    )
+    others = [pair for pair in document.raw_headers if pair[0] not in _BODY_HEADERS]
+    response.raw_headers.extend(others)
+    return response
+
+
+def problem_from_error(error: AuthAPIError, context: RequestContext) -> ProblemDocument:
+    """Returns the problem document for an error of this request, and logs the error."""
+    status, headers, members = status_of(error), [], dict[str, object]()
+    _log_error(error, context)
+    if isinstance(error, Unavailable | errors.TooManyAttempts | errors.TooManyRequests):
+        headers.append(("retry-after", str(error.retry_after)))
+    elif isinstance(error, errors.RequestTimeout):
+        # RFC 9110, section 15.5.9. The server would parse the rest of the body as a request.
+        headers.append(("connection", "close"))
+    elif isinstance(error, errors.UnsupportedMediaType):
+        if error.accept_encoding is not None:
+            headers.append(("accept-encoding", error.accept_encoding))
+    elif isinstance(error, errors.MalformedRequest):
+        headers += websocket_version_header(error)
+    elif not isinstance(error, Refusal):
+        return internal_error(context.request_id)
+    elif isinstance(error, InvalidInput):
+        members["errors"] = [
+            {"loc": list(item.loc), "code": item.code, "message": item.message}
+            for item in error.errors
+        ]
+    elif isinstance(error, errors.InvalidGrant):
+        members["error"] = error.code
+    headers += [("www-authenticate", str(item)) for item in _challenges(error, context)]
+    headers += context.discards
+    return problem(
+        status,
+        error.code,
+        error.title,
+        request_id=context.request_id,
+        detail=error.detail if isinstance(error, Refusal) else None,
+        headers=headers,
+        **members,
+    )
+
+
+def _log_error(error: AuthAPIError, context: RequestContext) -> None:
+    # Refused access and unavailable backends are logged. Invalid input is not: it would hide them.
+    # NotFound is logged for authenticated callers, who may have tried ids of other accounts.
+    if isinstance(error, _LOGGED) or (isinstance(error, errors.NotFound) and context.identity):
+        identity, cause = context.identity, error.__cause__
+        is_unavailable = isinstance(error, Unavailable)
+        _log.log(
+            logging.WARNING if is_unavailable else logging.INFO,
+            "unavailable" if is_unavailable else "refused",
+            extra={
+                "code": getattr(error, "code", None),
+                # The class only: the message of a driver may contain values.
+                "cause": type(cause).__name__ if cause else None,
+                "request_id": context.request_id,
+                "user_id": str(identity.user.id) if identity else None,
+                "strategy": identity.strategy if identity else None,
+                "ip": current_client().ip,
+            },
+        )
+
+
+def internal_error(request_id: str) -> ProblemDocument:
+    """Returns the problem document for an unhandled exception, which the log has by request id."""
+    return problem(500, "internal_error", "Internal server error", request_id=request_id)
+
+
+def install(app: FastAPI) -> None:
+    """Adds the exception handlers to `app`. They replace FastAPI's, but no handler of the app."""
+    handlers = {
+        HTTPException: (http_exception_handler, _on_http_exception),
+        RequestValidationError: (request_validation_exception_handler, _on_invalid_request),
+        WebSocketRequestValidationError: (
+            websocket_request_validation_exception_handler,
+            _on_invalid_websocket,
+        ),
+    }
+    for kind, (default, replacement) in handlers.items():
+        if app.exception_handlers.get(kind) in (default, None):
+            app.exception_handlers[kind] = replacement  # type: ignore[assignment]  # Starlette: Request only
+    app.exception_handlers[AuthAPIError] = _on_authapi_error  # type: ignore[assignment]  # the same
+
+
+def allowed_methods(request: HTTPConnection) -> str:
+    """Returns the methods of all routes with this path, for `Allow`.
+
+    Starlette's own 405 response has the methods of one route only.
+    """
+    path = get_route_path(request.scope)
+    methods: set[str] = set()
+    for route in iter_route_contexts(request.app.routes):
+        pattern = getattr(route, "path_regex", None)
+        if route.methods and pattern is not None and pattern.match(path):
+            methods |= route.methods
+    if "GET" in methods:
+        methods.add("HEAD")
+    return ", ".join(sorted(methods))
+
+
+async def _on_authapi_error(connection: HTTPConnection, error: AuthAPIError) -> Response | None:
+    context = context_of(connection)
+    if isinstance(error, _AUDITED):
+        account = context.identity or context.csrf_target
+        await context.runtime.record_access_refused(error.code, account)
+    if isinstance(connection, WebSocket):
+        return await _refuse_websocket(problem_from_error(error, context), connection)
+    return error_response(error, connection.scope)
+
+
+async def _refuse_websocket(document: ProblemDocument, websocket: WebSocket) -> Response | None:
+    is_accepted = context_of(websocket).is_accepted
+    if websocket_refusals.can_send_response(websocket.scope, is_accepted=is_accepted):
+        return document
+    await websocket.send(websocket_refusals.close_message(document.status_code, document.code))
+    return None
+
+
+async def _on_http_exception(connection: HTTPConnection, error: HTTPException) -> Response | None:
+    if isinstance(connection, WebSocket):
+        return await _refuse_websocket(_problem_from_http(error, connection), connection)
+    if error.status_code < 400:
+        return Response(status_code=error.status_code, headers=error.headers)
+    return _represent(_problem_from_http(error, connection), connection.scope)
+
+
+def _problem_from_http(error: HTTPException, connection: HTTPConnection) -> ProblemDocument:
+    context = context_of(connection)
+    if isinstance(error, RefusalHTTPException):
+        return problem_from_error(error.refusal, context)
+    status, headers = error.status_code, dict(error.headers or {})
+    if status == 404:
+        # The response must not show whether a row of another account exists.
+        return problem_from_error(errors.NotFound(), context)
+    if status < 400:
+        return problem_from_error(errors.Forbidden(), context)  # WebSockets only
+    phrase = HTTPStatus(status).phrase if status in HTTPStatus._value2member_map_ else "Error"
+    if status == 405:
+        headers["Allow"] = allowed_methods(connection)
+    detail = error.detail if error.detail != phrase else None
+    code = _PLAIN_CODE.sub("_", phrase.lower()).strip("_")
+    return problem(
+        status, code, phrase, request_id=context.request_id, detail=detail, headers=headers.items()
+    )
+
+
+async def _on_invalid_request(request: Request, error: RequestValidationError) -> Response:
+    # A body with thousands of unknown members must not cause a response of that size.
+    details = error.errors()[:_MAX_ERRORS]
+    return error_response(InvalidInput(*map(_input_error, details)), request.scope)
+
+
+async def _on_invalid_websocket(
+    websocket: WebSocket, error: WebSocketRequestValidationError
+) -> Response | None:
+    details = error.errors()[:_MAX_ERRORS]
+    refusal = InvalidInput(*map(_input_error, details))
+    return await _refuse_websocket(problem_from_error(refusal, context_of(websocket)), websocket)
+
+
+def _input_error(error: Mapping[str, Any]) -> InputError:
+    loc, code = tuple(error["loc"]), error["type"]
+    if code == "extra_forbidden":
+        # The name of an unknown member is input of the client.
+        loc = (*loc[:-1], "?")
+    message = _MESSAGES.get(code) or error["msg"].removeprefix("Value error, ")
+    return InputError(loc, code, message)
+
+
+def _challenges(error: AuthAPIError, context: RequestContext) -> tuple[Challenge, ...]:
+    if not isinstance(error, errors.Unauthenticated | errors.InsufficientScope):
+        return ()
+    challenges = context.challenges
+    if challenges is None:
+        challenges = build_challenges(context.runtime.registry, context.runtime)
+    if isinstance(error, errors.StaleAuthentication):
+        # RFC 9470, section 3.
+        extra = {"error": "insufficient_user_authentication", "max_age": str(error.max_age)}
+        return tuple(with_parameters(item, extra) for item in challenges)
+    if isinstance(error, errors.InsufficientScope):
+        # RFC 6750, section 3.1: only bearer credentials have a challenge in a 403 response.
+        extra = {"error": "insufficient_scope", "scope": " ".join(error.required)}
+        return tuple(with_parameters(item, extra) for item in challenges if is_bearer(item))
+    return challenges

@@ -1,0 +1,489 @@
+"""Every service call that writes, as operations on accounts that are created for them.
+
+Tests of lock order, races and conflicts run these operations, alone and in pairs.
+"""
+
+import io
+import json
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from email.message import EmailMessage
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from authapi.clock import now
+from authapi.crypto.passwords import PasswordHash
+from authapi.crypto.refresh_tokens import new_refresh_token, parse_refresh_token
+from authapi.crypto.secrets import hash_secret, new_opaque_token, new_secret
+from authapi.errors import DeliveryFailed, InvalidGrant, InvalidOneTimeSecret
+from authapi.identity import EventType, Identity, Session, SessionKind, User
+from authapi.services import Lifetime, Login, Services
+from authapi.services.accounts.email_tokens import IssuedEmailToken
+from authapi.services.accounts.importing import AccountImporter
+from authapi.services.email_address import EmailAddress, parse_email
+from authapi.services.keys import lifecycle
+from authapi.services.keys.lifecycle import KeyLifecycle
+from authapi.services.keys.secret import read_secret
+from authapi.services.passwords import Passwords
+from authapi.services.tokens import ReportedToken
+from authapi.settings import Settings
+from authapi.storage.tables.email_tokens import Purpose
+from authapi.testing import PASSWORD
+
+DAY = timedelta(days=1)
+MAX_SESSIONS = 4
+
+
+def new_address() -> EmailAddress:
+    """An address without an account."""
+    return parse_email(f"{secrets.token_hex(8)}@example.com")
+
+
+@dataclass
+class Person:
+    """An account, and one credential of each kind."""
+
+    user: User
+    stored: PasswordHash
+    caller: Identity
+    """Of the cookie session."""
+    cookie: str
+    opaque: str
+    refresh: str
+    refreshable: Session
+    """The session of `refresh`."""
+
+    @property
+    def id(self) -> UUID:
+        return self.user.id
+
+    @property
+    def session_id(self) -> UUID:
+        assert self.caller.session_id is not None
+        return self.caller.session_id
+
+    @property
+    def login(self) -> Login:
+        return Login(user=self.user, verified_hash=self.stored, auth_time=now())
+
+
+@dataclass
+class Harness:
+    """Services without background tasks, and a superuser."""
+
+    services: Services
+    root: Identity
+
+    async def create_session(self, login: Login, kind: SessionKind, **more: Any) -> Session:
+        lifetime = Lifetime(DAY, timedelta(hours=1))
+        return await self.services.sessions.create(login, kind, lifetime=lifetime, **more)
+
+    async def person(self, *, confirmed: bool = True) -> Person:
+        """A new account, with a session of each kind and a personal access token."""
+        return await create_person(self.services, confirmed=confirmed)
+
+    async def link(
+        self, person: Person, purpose: Purpose, email: EmailAddress | None = None
+    ) -> str:
+        """A new e-mail token of the account, for the address `email` or its own."""
+        async with self.services.database.transaction() as store:
+            if await store.users.lock(person.id) is None:
+                raise InvalidOneTimeSecret  # the account is gone: no mail is sent
+            issued: IssuedEmailToken = await self.services.email_changes._email_tokens.issue(
+                store, person.user, purpose, email=email
+            )
+        return issued.text
+
+    async def handle_requests(self) -> None:
+        """Handle the queued requests."""
+        await self.services.outbox.run_due("request")
+
+
+class FakeTransport:
+    """A mail transport that accepts every message, or refuses every message."""
+
+    accepts = True
+
+    def open(self) -> None:
+        return None
+
+    async def send(self, message: EmailMessage) -> None:
+        if not self.accepts:
+            raise DeliveryFailed("away")
+
+    async def check(self) -> str:
+        return "kept"
+
+
+@asynccontextmanager
+async def open_harness(url: str, **changes: Any) -> AsyncIterator[Harness]:
+    """Services on the database at `url`, without background tasks."""
+    chosen = {"max_sessions": MAX_SESSIONS, **changes}
+    settings = Settings(
+        database_url=url,  # type: ignore[arg-type]  # pydantic converts
+        limit_mails="100000/hour",
+        limit_network="100000/minute",
+        limit_total="100000/minute",
+        limit_registrations="100000/minute",
+        scopes={"a": "A"},
+        jwt_audiences=("reports",),
+        refresh_grace=timedelta(0),
+        **chosen,
+    )
+    services = Services.build(settings)
+    services.mail.transport = FakeTransport()
+    await services.open()
+    try:
+        root = await services.accounts.create(new_address(), None, is_superuser=True)
+        yield Harness(services, Identity(root, "basic", None, frozenset(), now(), ("pwd",), None))
+    finally:
+        await services.stop()
+
+
+async def create_person(services: Services, *, confirmed: bool) -> Person:
+    email = new_address()
+    user = await services.accounts.create(email, PASSWORD)
+    async with services.database.transaction() as store:
+        if confirmed:
+            await store.users.confirm_email(user.id, at=now())
+        found = await store.users.find_credentials(user.id)
+    assert found is not None
+    assert found[1] is not None
+    user, stored = found[0], found[1]
+    login = Login(user=user, verified_hash=stored, auth_time=now())
+    lifetime, cookie, opaque = Lifetime(DAY, timedelta(hours=1)), new_secret(), new_opaque_token()
+    refresh = new_refresh_token()
+    create = services.sessions.create
+    await create(login, SessionKind.SESSION, lifetime=lifetime, secret=hash_secret(cookie))
+    await create(login, SessionKind.TOKEN, lifetime=lifetime, secret=hash_secret(opaque))
+    refreshable = await create(login, SessionKind.JWT, lifetime=lifetime, refresh=refresh)
+    caller = await services.sessions.identify_by_secret(
+        hash_secret(cookie), SessionKind.SESSION, strategy="session"
+    )
+    assert caller is not None
+    await services.personal_tokens.create(caller, name="script", scopes=None, lifetime=None)
+    return Person(user, stored, caller, cookie, opaque, refresh.text, refreshable)
+
+
+Operation = Callable[[Harness, Person, Person], Awaitable[object]]
+"""Acts on the first account, and on the second where the operation involves two."""
+
+
+async def log_in_over_another_account(harness: Harness, one: Person, two: Person) -> None:
+    """Log in with the cookie of the second account, at the limit of sessions."""
+    for _ in range(2):
+        await harness.create_session(one.login, SessionKind.TOKEN, secret=hash_secret(new_secret()))
+    cookie = hash_secret(two.cookie)
+    kind, secret = SessionKind.SESSION, hash_secret(new_secret())
+    await harness.create_session(one.login, kind, secret=secret, replaces=cookie)
+
+
+async def log_in_again(harness: Harness, one: Person, _: Person) -> None:
+    cookie = hash_secret(one.cookie)
+    kind, secret = SessionKind.SESSION, hash_secret(new_secret())
+    await harness.create_session(one.login, kind, secret=secret, replaces=cookie)
+
+
+async def end_own_login(harness: Harness, one: Person, _: Person) -> None:
+    await harness.services.sessions.end_own(one.refreshable.id, one.caller)
+
+
+async def end_own_token(harness: Harness, one: Person, _: Person) -> None:
+    for token in await harness.services.personal_tokens.list_of(one.id):
+        await harness.services.personal_tokens.end_own(token.id, one.caller)
+
+
+async def use_and_flush(harness: Harness, one: Person, two: Person) -> None:
+    for person in (two, one):
+        for key in (person.session_id, person.refreshable.id):
+            harness.services.last_used.record(key, now(), idle=DAY)
+    await harness.services.last_used.flush()
+
+
+async def rehash(harness: Harness, one: Person, _: Person) -> None:
+    await harness.services.accounts._rehash(one.user, PASSWORD, one.stored)
+
+
+async def change_password(harness: Harness, one: Person, _: Person) -> None:
+    secret_hash = hash_secret(new_secret())
+    new = PASSWORD + secrets.token_hex(4)
+    accounts = harness.services.accounts
+    await accounts.change_password(
+        one.caller, current=PASSWORD, new=new, new_secret_hash=secret_hash
+    )
+
+
+async def rename(harness: Harness, one: Person, _: Person) -> None:
+    changes: Mapping[str, str | None] = {"name": new_secret()[:9], "locale": None}
+    edit = harness.services.accounts.edit
+    await edit(one.id, changes, is_stale=lambda _: False, caller=one.caller)
+
+
+async def confirm_with_password(harness: Harness, one: Person, _: Person) -> None:
+    await harness.services.email_changes.confirm_email(
+        await harness.link(one, Purpose.CONFIRM), password=PASSWORD
+    )
+
+
+async def confirm_and_transfer(harness: Harness, one: Person, _: Person) -> None:
+    link = await harness.link(one, Purpose.CONFIRM)
+    await harness.services.email_changes.confirm_email(
+        link, entered_email=parse_email(one.user.email)
+    )
+
+
+async def change_email(harness: Harness, one: Person, _: Person) -> None:
+    link = await harness.link(one, Purpose.CHANGE, new_address())
+    await harness.services.email_changes.confirm_email(link, caller=one.caller)
+
+
+async def revert_email_change(harness: Harness, one: Person, _: Person) -> None:
+    old = new_address()
+    link = await harness.link(one, Purpose.REVERT_EMAIL_CHANGE, old)
+    await harness.services.email_changes.revert_email_change(link, entered_email=old)
+
+
+async def request_free_address(harness: Harness, one: Person, _: Person) -> None:
+    email_changes = harness.services.email_changes
+    await email_changes.request_email_change(one.caller, new_address(), password=PASSWORD)
+    await harness.handle_requests()
+
+
+async def request_taken_address(harness: Harness, one: Person, two: Person) -> None:
+    email_changes = harness.services.email_changes
+    await email_changes.request_email_change(one.caller, parse_email(two.user.email), password=None)
+    await harness.handle_requests()
+
+
+async def reset(harness: Harness, one: Person, _: Person) -> None:
+    link = await harness.link(one, Purpose.RESET)
+    await harness.services.password_reset.reset(link, PASSWORD + secrets.token_hex(4))
+
+
+async def accept_invitation(harness: Harness, one: Person, _: Person) -> None:
+    link = await harness.link(one, Purpose.INVITATION)
+    await harness.services.invitations.accept(link, PASSWORD + secrets.token_hex(4), name="x")
+
+
+def submitting(request: Any) -> Operation:
+    async def submit(harness: Harness, one: Person, _: Person) -> None:
+        await harness.services.deferred_requests.submit(request, parse_email(one.user.email))
+        await harness.handle_requests()
+
+    return submit
+
+
+async def register_by_mail(harness: Harness, email: EmailAddress, one: Person) -> None:
+    details = {"name": "x", "locale": None, "password_hash": one.stored.text}
+    await harness.services.deferred_requests.enqueue("register", email, details)
+    await harness.handle_requests()
+
+
+async def invite(harness: Harness, *_: Person) -> User:
+    return await harness.services.administration.invite(new_address(), actor=harness.root)
+
+
+async def resend_invitation(harness: Harness, *_: Person) -> None:
+    user = await invite(harness)
+    await harness.services.administration.resend_invitation(user.id, actor=harness.root)
+
+
+def administering(superuser: bool, active: bool) -> Operation:
+    async def change(harness: Harness, one: Person, _: Person) -> None:
+        changes: Any = {"name": new_secret()[:9], "is_active": active, "is_superuser": superuser}
+        await harness.services.administration.change(one.id, changes, actor=harness.root)
+
+    return change
+
+
+async def administer_one_another(harness: Harness, one: Person, two: Person) -> None:
+    administration = harness.services.administration
+    await administration.change(one.id, {"is_superuser": True})
+    actor = replace(one.caller, user=replace(one.user, is_superuser=True))
+    await administration.end_sessions(two.id, actor=actor)
+    await administration.change(two.id, {"is_active": False}, actor=actor)
+
+
+async def delete_another(harness: Harness, one: Person, two: Person) -> None:
+    administration = harness.services.administration
+    await administration.change(one.id, {"is_superuser": True})
+    actor = replace(one.caller, user=replace(one.user, is_superuser=True))
+    await administration.delete(two.id, actor=actor)
+
+
+async def import_accounts(harness: Harness, one: Person, two: Person) -> None:
+    emails = [one.user.email, new_address().original, two.user.email, new_address().original]
+    text = "".join(json.dumps({"email": email}) + "\n" for email in emails)
+    services = harness.services
+    importing = AccountImporter(services.database, services.audit, services.settings)
+    await importing.run(io.BytesIO(text.encode()), lambda *_: None)
+
+
+async def refresh(harness: Harness, one: Person, _: Person) -> None:
+    one.refresh = (await harness.services.refresh_tokens.refresh(one.refresh)).refresh_token
+
+
+async def use_refresh_token_again(harness: Harness, one: Person, two: Person) -> None:
+    used = one.refresh
+    await refresh(harness, one, two)
+    await refresh(harness, one, two)
+    with pytest.raises(InvalidGrant):
+        await harness.services.refresh_tokens.refresh(used)
+
+
+async def report_leaked(harness: Harness, one: Person, _: Person) -> None:
+    assert parse_refresh_token(one.refresh)
+    await harness.services.secret_scanning.revoke_leaked(
+        [ReportedToken(one.opaque), ReportedToken(one.refresh)]
+    )
+
+
+async def report_exchanged(harness: Harness, one: Person, _: Person) -> None:
+    await harness.services.secret_scanning.revoke_leaked(
+        [ReportedToken(await exchanged(harness, one))]
+    )
+
+
+async def revoke_exchanged(harness: Harness, one: Person, _: Person) -> None:
+    await harness.services.revocation.revoke(await exchanged(harness, one), caller=None)
+
+
+async def exchanged(harness: Harness, one: Person) -> str:
+    """A JWT for another service, of the cookie session."""
+    return (await harness.services.token_exchange.exchange(one.caller, audience="reports")).text
+
+
+async def deliver(harness: Harness, *_: Person) -> None:
+    await harness.services.outbox.run_due("mail")
+
+
+async def deliver_and_retry(harness: Harness, *_: Person) -> None:
+    transport = harness.services.mail.transport
+    assert isinstance(transport, FakeTransport)
+    transport.accepts = False
+    await harness.services.outbox.run_due("mail")
+    transport.accepts = True
+    await harness.services.outbox.retry_now("mail")
+
+
+async def bring_forward(harness: Harness, *_: Person) -> None:
+    async with harness.services.database.transaction() as store:
+        for entry in await store.outbox.page("mail", limit=1):
+            await store.outbox.reschedule(entry, until=entry.due_at + timedelta(days=400), error="")
+    await harness.services.outbox.bring_forward("mail")
+
+
+async def prune(harness: Harness, *_: Person) -> None:
+    await harness.services.cleanup.run_once()
+
+
+OPERATIONS: dict[str, Operation] = {
+    "log in over another account": log_in_over_another_account,
+    "log in again": log_in_again,
+    "log out": lambda harness, one, _: harness.services.sessions.logout(one.caller),
+    "end": lambda harness, one, _: harness.services.sessions.end(one.session_id),
+    "end own login": end_own_login,
+    "end own token": end_own_token,
+    "end others": lambda harness, one, _: harness.services.sessions.end_others(one.caller),
+    "end all": lambda harness, one, _: harness.services.sessions.end_all(one.id),
+    "merge data": lambda harness, one, _: harness.services.sessions.merge_data(
+        one.caller, {"a": 1}
+    ),
+    "flush": use_and_flush,
+    "rehash": rehash,
+    "change password": change_password,
+    "reauthenticate": lambda harness, one, _: harness.services.accounts.reauthenticate(
+        one.caller, PASSWORD, new_secret_hash=hash_secret(new_secret())
+    ),
+    "set password": lambda harness, one, _: harness.services.accounts.set_password(
+        one.id, PASSWORD + secrets.token_hex(4)
+    ),
+    "rename": rename,
+    "deactivate": lambda harness, one, _: harness.services.accounts.set_active(one.id, False),
+    "activate": lambda harness, one, _: harness.services.accounts.set_active(one.id, True),
+    "delete": lambda harness, one, _: harness.services.accounts.delete(one.id, caller=one.caller),
+    "create": lambda harness, *_: harness.services.accounts.create(new_address(), None),
+    "register": lambda harness, *_: harness.services.registration.register(
+        new_address(), PASSWORD, name="x"
+    ),
+    "register by mail": lambda harness, one, _: register_by_mail(harness, new_address(), one),
+    "register a taken address": lambda harness, one, _: register_by_mail(
+        harness, parse_email(one.user.email), one
+    ),
+    "confirm with password": confirm_with_password,
+    "confirm and transfer": confirm_and_transfer,
+    "change email": change_email,
+    "revert email change": revert_email_change,
+    "request a free address": request_free_address,
+    "request a taken address": request_taken_address,
+    "reset": reset,
+    "accept invitation": accept_invitation,
+    "request a reset": submitting("reset"),
+    "request a confirmation": submitting("confirm"),
+    "invite": invite,
+    "resend invitation": resend_invitation,
+    "promote": administering(superuser=True, active=True),
+    "demote and deactivate": administering(superuser=False, active=False),
+    "end sessions": lambda harness, one, _: harness.services.administration.end_sessions(
+        one.id, actor=harness.root
+    ),
+    "administer one another": administer_one_another,
+    "delete by a superuser": lambda harness, one, _: harness.services.administration.delete(
+        one.id, actor=harness.root
+    ),
+    "delete another": delete_another,
+    "import": import_accounts,
+    "create token": lambda harness, one, _: harness.services.personal_tokens.create(
+        one.caller, name="x", scopes=None, lifetime=None
+    ),
+    "refresh": refresh,
+    "reuse": use_refresh_token_again,
+    "revoke": lambda harness, one, _: harness.services.revocation.revoke(
+        one.opaque, caller=one.caller
+    ),
+    "leak": report_leaked,
+    "leak a JWT for another service": report_exchanged,
+    "revoke a JWT for another service": revoke_exchanged,
+    "record event": lambda harness, one, _: harness.services.audit.record_separately(
+        EventType.LOGIN_REFUSED, user_id=one.id
+    ),
+    "record throttled": lambda harness, one, _: harness.services.audit.record_throttled(
+        one.user.email
+    ),
+    "deliver": deliver,
+    "deliver and retry": deliver_and_retry,
+    "bring mail forward": bring_forward,
+    "prune": prune,
+    "rotate": lambda harness, *_: harness.services.keys.lifecycle.rotate(early=True),
+    "maintain": lambda harness, *_: harness.services.keys.lifecycle.maintain(),
+    "rewrap": lambda harness, *_: harness.services.keys.lifecycle.rewrap(
+        read_secret(harness.services.settings)
+    ),
+}
+"""By name. Each can run on any two accounts, at any time."""
+
+
+async def retire(harness: Harness, *_: Person) -> None:
+    keys = await harness.services.keys.lifecycle.check()
+    await harness.services.keys.lifecycle.retire(keys[0].kid)
+
+
+async def discard(harness: Harness, *_: Person) -> None:
+    await harness.services.keys.lifecycle.retire_all()
+    await harness.services.keys.open()
+
+
+EXCLUSIVE_OPERATIONS: dict[str, Operation] = {"retire": retire, "discard": discard}
+"""Operations after which other operations have no keys for a moment."""
+
+
+def make_everything_due(patch: pytest.MonkeyPatch) -> None:
+    """Make each maintenance rotate the keys, and each login replace its hash."""
+    patch.setattr(lifecycle, "_MIN_PUBLICATION", timedelta(0))
+    patch.setattr(KeyLifecycle, "_is_due", lambda *_: True)
+    patch.setattr(Passwords, "needs_rehash", lambda *_: True)
