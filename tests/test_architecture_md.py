@@ -60,7 +60,7 @@ def test_every_package_is_named() -> None:
 def test_the_layers_are_those_that_import_linter_checks() -> None:
     config = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     contracts = config["tool"]["importlinter"]["contracts"]
-    layers = next(contract["layers"] for contract in contracts if contract["id"] == "floors")
+    layers = next(contract["layers"] for contract in contracts if contract["id"] == "layers")
     block = section("Layers").partition("```\n")[2].partition("```")[0]
     assert [re.split(r"  +", line)[0] for line in block.splitlines()] == layers
 

@@ -189,7 +189,7 @@ def delete_account(service: Service, account: Account) -> list[Credential]:
 
 
 def leak(service: Service, account: Account) -> list[Credential]:
-    # Scanners do not recognise cookies. The other two credentials are revoked without a logout.
+    # Scanners do not recognize cookies. The other two credentials are revoked without a logout.
     _, *bearers = account.credentials
     texts = [item.headers["Authorization"].removeprefix("Bearer ") for item in bearers]
     body = report(*texts)

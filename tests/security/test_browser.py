@@ -149,11 +149,11 @@ async def test_bearer_credential_is_accepted_from_any_origin(
     # browser sends as well, does not authenticate the request.
     body = {"email": "alice@example.com", "password": PASSWORD, "strategy": strategy}
     token = (await service.at(HERE).post("/login", json=body)).json()["access_token"]
-    authorised = {**headers, "authorization": f"Bearer {token}"}
+    authorized = {**headers, "authorization": f"Bearer {token}"}
     for caller in (visitor, service.at(HERE)):
-        answer = await caller.patch("/me", json={"name": "Alicia"}, headers=authorised)
+        answer = await caller.patch("/me", json={"name": "Alicia"}, headers=authorized)
         assert answer.status_code == 200
-        identity = await caller.get("/me/identity", headers=authorised)
+        identity = await caller.get("/me/identity", headers=authorized)
         assert identity.json()["strategy"] == strategy
 
 

@@ -187,7 +187,7 @@ def test_erasing_events_requires_the_delete_privilege(
     assert message.endswith(f"GRANT DELETE ON public.events TO {name}")
     sql(fresh_postgres_url, f"REVOKE UPDATE ({', '.join(ANONYMISED)}) ON events FROM {name}")
     sql(fresh_postgres_url, f"GRANT DELETE ON events TO {name}")
-    assert errors() == []  # nothing is anonymised in this case
+    assert errors() == []  # nothing is anonymized in this case
 
 
 def test_names_are_quoted_if_necessary(

@@ -278,7 +278,7 @@ class AuthenticationContract(ABC):
             pytest.fail(f"{reason}: {answer}, where it should refuse")
 
     async def test_absent_credential_tries_the_next_strategy(self, harness: Harness) -> None:
-        assert await self.recognised(harness, None) is None
+        assert await self.recognized(harness, None) is None
         assert harness.recording.calls == 1
         harness.recording.result = _identity(harness.alice)
         answer = await harness.get("/either")
@@ -346,7 +346,7 @@ class AuthenticationContract(ABC):
             await harness.get("/async", headers)
         assert good.secret not in caplog.text
 
-    async def recognised(
+    async def recognized(
         self, harness: Harness, credential: Credential | Headers | None
     ) -> str | None:
         """Returns the name of the strategy that accepts it at /either, or None."""
@@ -492,7 +492,7 @@ class IssuerContract(StrategyContract):
                 clock.move_to(ends, tick=False)
                 refused = await harness.get("/async", good)
                 assert refusal(refused) == refusal(await harness.get("/async"))
-                assert await self.recognised(harness, good) is None
+                assert await self.recognized(harness, good) is None
                 assert harness.recording.calls == 0, "an expired credential is invalid, not absent"
 
     async def test_each_login_issues_a_new_credential(self, harness: Harness) -> None:

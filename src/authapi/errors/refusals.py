@@ -29,7 +29,7 @@ class Unauthenticated(Refusal):
 
 
 class InvalidCredential(Unauthenticated):
-    """A strategy recognised the credential and rejected it.
+    """A strategy recognized the credential and rejected it.
 
     The response is the same as for a request without a credential, so it does not reveal the
     reason. `headers` are added to the response, for example to make the client delete its cookie.

@@ -49,11 +49,12 @@ from authapi.storage.urls import parse_url
 _log = logging.getLogger(__name__)
 
 _WRITE = "authapi_write"
+"""The execution option of connections whose transactions write."""
 _PING_TIMEOUT = 2.0
 """Seconds."""
 _WAL_TIMEOUT, _WAL_PAUSE = 5.0, 0.02
 """Seconds to retry the switch of a new SQLite file to a write-ahead log, and between retries."""
-_IS_READ_ONLY = "SELECT current_setting('transaction_read_only')::boolean"
+_READ_ONLY_QUERY = "SELECT current_setting('transaction_read_only')::boolean"
 """Also true on a standby (PostgreSQL, Hot Standby Parameter Reference)."""
 NOOP_WRITE = "DELETE FROM users WHERE 0"
 """Fails on a read-only SQLite file, where `BEGIN IMMEDIATE` succeeds."""
@@ -118,7 +119,7 @@ class Database:
     ) -> None:
         self._url = parse_url(url)
         self._is_sqlite = self._url.get_backend_name() == "sqlite"
-        self._file = Path(self._url.database or "")  # of SQLite
+        self._file = Path(self._url.database or "")  # for SQLite only
         options: dict[str, Any] = {"pool_size": pool_size, "max_overflow": 0}
         options |= {"pool_timeout": pool_timeout, "hide_parameters": True}
         if self._is_sqlite:
@@ -171,7 +172,7 @@ class Database:
     @property
     def description(self) -> str:
         """The URL of the database for logs, without its password."""
-        # Without its query too, which may hold a password.
+        # The query is removed too: it may contain a password.
         plain = self._url.set(drivername=self._url.get_backend_name(), query={})
         return plain.render_as_string()
 
@@ -243,7 +244,7 @@ class Database:
                     await lease.connection.exec_driver_sql(NOOP_WRITE)
                     return
             async with self._leases.acquire(self._reader, max_duration=_PING_TIMEOUT) as lease:
-                if await lease.connection.scalar(sa.text(_IS_READ_ONLY)):
+                if await lease.connection.scalar(sa.text(_READ_ONLY_QUERY)):
                     raise StorageUnavailable
 
     def _note_file(self, _: object, record: ConnectionPoolEntry) -> None:

@@ -32,7 +32,7 @@ from authapi.storage.urls import parse_url
 
 _LOCK_KEY = 0x61757468617069
 """The advisory lock of migrations: `authapi` in ASCII, which other programs hardly use."""
-_IS_READ_ONLY = "SELECT current_setting('transaction_read_only')::boolean"
+_READ_ONLY_QUERY = "SELECT current_setting('transaction_read_only')::boolean"
 _LOCK_TIMEOUT = 60
 """Seconds that a migration waits for another one."""
 _CONNECT_TIMEOUT = 10
@@ -145,7 +145,7 @@ def require_writable(url: str) -> None:
     with connect(url, writes=True) as connection:
         if connection.dialect.name == "sqlite":
             connection.exec_driver_sql(NOOP_WRITE)
-        elif connection.scalar(sa.text(_IS_READ_ONLY)):
+        elif connection.scalar(sa.text(_READ_ONLY_QUERY)):
             raise ConfigurationError(
                 "the database is read-only, as a standby is: connect to the primary server, or"
                 " reset default_transaction_read_only for the database and its role"

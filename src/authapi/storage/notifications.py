@@ -53,7 +53,7 @@ class PostgresNotifications(Notifications):
         from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg  # noqa: PLC0415  # slow
 
         # The same arguments as the pool's: SQLAlchemy and libpq read some URLs differently.
-        dialect = PGDialect_psycopg()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it open
+        dialect = PGDialect_psycopg()  # type: ignore[no-untyped-call]  # SQLAlchemy
         _, self._options = dialect.create_connect_args(url)  # type: ignore[no-untyped-call]
         self._parameters = command_parameters(url)
 
@@ -144,6 +144,7 @@ class SQLiteNotifications(Notifications):
         self._number = -1
         """The latest notification that this process sent or received."""
         self._own = -1
+        """The number that the last transaction of this process wrote, committed or not."""
 
     async def notify(self, connection: AsyncConnection, users: Collection[UUID]) -> None:
         # The transaction holds the only write lock of the file: no other process increments now.

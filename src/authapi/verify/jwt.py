@@ -172,13 +172,13 @@ class RemoteJWT(Strategy):
         if token is None or token.count(".") != 2:
             return None
         credential = hash_secret(token)
-        found = self.cached_identity(credential)
-        if found is None:
+        cached = self.cached_identity(credential)
+        if cached is None:
             if any(other.cached_identity(credential) for other in self._other_strategies):
                 return None
             return Unknown.ASK
         # Only `authenticate` reads the keys again, so it must run although the token is cached.
-        return Unknown.ASK if self._keys.is_refresh_due else found
+        return Unknown.ASK if self._keys.is_refresh_due else cached
 
     def cached_identity(self, credential: SecretHash) -> Identity | None:
         """Returns the cached identity, if the key set that verified its token is still in use."""
@@ -198,7 +198,7 @@ class RemoteJWT(Strategy):
         return self._verify_signature(token, self._keys.cached())
 
     async def check_signature_with_refresh(self, token: str) -> jws.VerifiedToken | None:
-        """Does the same, and reads the keys again if no cached key has signed the token.
+        """Like `check_signature`, but reads the keys again if no cached key has signed the token.
 
         Returns None if the issuer is unavailable.
         """

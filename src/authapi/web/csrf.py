@@ -43,7 +43,7 @@ def check_origin(connection: HTTPConnection) -> None:
 
 
 def is_cross_origin(connection: HTTPConnection) -> bool:
-    """Whether a page of a foreign origin, which is not allowed either, has caused the request."""
+    """Whether a page of an origin that is neither own nor allowed has caused the request."""
     # Two lines of one header are joined, and the joined value equals no allowed value.
     origin, site = read_header(connection, b"origin"), read_header(connection, b"sec-fetch-site")
     settings = context_of(connection).runtime.settings

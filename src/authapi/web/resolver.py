@@ -105,7 +105,7 @@ def current_user(
     must have all `scopes`. `verified` requires a confirmed e-mail address, `superuser` a superuser.
     `fresh` is the maximum age of the login: a timedelta, or True for the setting `fresh_max_age`.
     With `optional`, a request without a credential provides None. An invalid credential is refused
-    also then, except for an ambient one: browsers send an expired cookie by themselves.
+    even then, except for an ambient one: browsers send an expired cookie by themselves.
 
     The dependency raises Unauthenticated, InactiveAccount, StaleAuthentication, InsufficientScope,
     UnconfirmedEmail or SuperuserRequired, checked in this order; ForeignOrigin or WrongDestination
@@ -226,8 +226,8 @@ async def resolve(gate: Gate[object], connection: HTTPConnection) -> Identity | 
     """Returns the caller's identity; None if the gate is optional and the request is anonymous.
 
     Raises as `current_user`: Unauthenticated without a credential, InvalidCredential, NotFound if
-    none of the strategies of the route is configured. Raises RuntimeError if authapi is not
-    installed.
+    none of the strategies of the route is configured, TooManyRequests if the caller is over
+    `limit_writes`. Raises RuntimeError if authapi is not installed.
     """
     context = context_of(connection)
     binding, wanted = gate.bind(context.runtime), gate.requirements
@@ -267,7 +267,7 @@ async def _count_write(writes: Writes, identity: Identity, context: RequestConte
 def _resolve_from_cache(
     binding: Binding, connection: HTTPConnection, context: RequestContext
 ) -> Identity | None:
-    # Tries the strategies in the order of `_authenticate`. Returns None where that must decide.
+    # Tries the strategies in the order of `_authenticate`. Returns None if that function must run.
     if context.outcomes:
         return None
     for strategy in binding.strategies:
@@ -288,12 +288,12 @@ def _resolve_from_cache(
 async def _authenticate(
     binding: Binding, wanted: Requirements, connection: HTTPConnection, context: RequestContext
 ) -> Identity | None:
-    explicit_done, refused = False, False
+    tried_explicit, refused = False, False
     for strategy in binding.strategies:
-        if strategy.ambient and not explicit_done:
+        if strategy.ambient and not tried_explicit:
             if not refused and not _may_use_ambient(binding, wanted, connection, context):
                 return None
-            explicit_done = True
+            tried_explicit = True
         outcome = context.outcomes.get(strategy.name, _NOT_TRIED)
         if outcome is _NOT_TRIED:
             outcome = await _try_strategy(strategy, connection, context)
@@ -312,7 +312,7 @@ async def _authenticate(
             return outcome
     if refused:
         raise InvalidCredential
-    if not explicit_done:
+    if not tried_explicit:
         _may_use_ambient(binding, wanted, connection, context)  # raises for an unread header
     return None
 

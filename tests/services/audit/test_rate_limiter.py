@@ -235,7 +235,7 @@ async def test_a_sampled_event_that_could_not_be_stored_is_recorded_the_next_tim
 async def test_a_refusal_after_the_deletion_of_the_account_names_no_account(
     service: Service,
 ) -> None:
-    """The deletion has anonymised the events of the account; none may name it afterwards."""
+    """The deletion has anonymized the events of the account; none may name it afterwards."""
     user = await service.api.create_user()
     await service.api.services.accounts.delete(user.id)
     audit = service.api.services.audit

@@ -244,6 +244,7 @@ async def test_deliveries_that_end_together_leave_connections_to_requests(
     names = [f"r{number}" for number in range(12)]
     handler.hang = set(names)
     handler.fail = dict.fromkeys(names[:6], DeliveryFailed("503"))
+    services.outbox._handlers.clear()  # each other kind has a worker, with claims of its own
     services.outbox.register("test", handler)
     services.outbox.start()
     await enqueue(services, **dict.fromkeys(names, SLOTS))

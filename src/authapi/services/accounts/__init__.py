@@ -148,7 +148,7 @@ class Accounts:
         """Changes the password of the caller, and ends all sessions but the one of the caller.
 
         `new_secret_hash` replaces the secret of that session: an attacker who has copied the old
-        secret is logged out, and the session counts as freshly logged in. Refresh tokens end.
+        secret is logged out, and the session counts as freshly logged in. All refresh tokens end.
 
         Raises InvalidInput if the password policy rejects `new` or it equals `current`,
         WrongPassword, TooManyAttempts, NotFound if the account is deleted, InvalidCredential if
@@ -295,7 +295,7 @@ class Accounts:
     async def delete(self, user_id: UUID, *, caller: Identity | None = None) -> None:
         """Deletes an account with all that belongs to it, if it exists. Ids are never reused.
 
-        The setting `deleted_events` says whether its events are erased or anonymised. The event of
+        The setting `deleted_events` says whether its events are erased or anonymized. The event of
         the deletion is kept; if `caller`, the owner, deletes the account, without address and user
         agent of the client. Raises InvalidCredential if the session of `caller` has ended,
         LastSuperuser.

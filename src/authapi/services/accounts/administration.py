@@ -339,7 +339,7 @@ async def delete_account(
 ) -> None:
     """Deletes an account with all that belongs to it. Raises LastSuperuser.
 
-    Its events are erased or anonymised, as the setting `deleted_events` says; the event of the
+    Its events are erased or anonymized, as the setting `deleted_events` says; the event of the
     deletion is kept.
     """
     await _check_not_last_superuser(store, user)

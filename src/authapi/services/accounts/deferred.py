@@ -175,7 +175,7 @@ class DeferredRequests:
         if user is None or not user.is_active:
             return False
         if await store.users.password_version(user.id) != payload["password_version"]:
-            return False  # the password was changed after it had authorised this request
+            return False  # the password was changed after it had authorized this request
         if owner is not None and owner.id != user.id and _has_address(owner, address.canonical):
             return not is_over_limit and await self._send_address_taken(store, owner)
         if await store.email_tokens.is_reserved(address.canonical, except_user=user.id, now=now()):

@@ -91,6 +91,7 @@ class Audit:
     ) -> None:
         """Records an event of the current client in the transaction of `store`.
 
+        Records nothing if the event is over the limit of its type (`rate_limiter`).
         `user_id` is the account concerned. `actor` is the superuser who made the change, if that is
         not the owner of the account.
         """
@@ -117,11 +118,11 @@ class Audit:
         strategy: str | None = None,
         **detail: object,
     ) -> bool:
-        """Records an event that changes nothing else, in a transaction of its own.
+        """Records an event that reports no change, in a transaction of its own.
 
         Returns False if the event could not be stored, and raises no StorageUnavailable: the
-        refusal that it reports stands. Otherwise an attacker could turn wrong guesses into server
-        errors while the database is read-only. Returns True for an event beyond the rate limit.
+        request is refused all the same. Otherwise an attacker could turn wrong guesses into server
+        errors while the database is read-only. Returns True for an event over the rate limit.
         """
         names_account = user_id is not None
         if not self.rate_limiter.allow(kind, names_account=names_account):
@@ -132,7 +133,7 @@ class Audit:
             await store.events.add_without_lock(event)
             await self.on_event(store, event)
 
-        return await self._try(kind, write, names_account=names_account)
+        return await self._try_write(kind, write, names_account=names_account)
 
     async def record_throttled(self, account: str | None = None) -> None:
         """Records that attempts are being throttled, once a minute for each network.
@@ -140,7 +141,7 @@ class Audit:
         `account` is the canonical email address that the attempts are for, whether an account has
         it or not; its owner sees the event. The limit is by network, not by account: otherwise one
         network could store a row for each address that it invents. The owner of an account under
-        attack also sees the `login_refused` events before. Raises no StorageUnavailable.
+        attack also sees the earlier `login_refused` events. Raises no StorageUnavailable.
         """
         event = _event(EventType.THROTTLED, None, None, None, {})
 
@@ -154,7 +155,7 @@ class Audit:
         async def record() -> bool:
             if not self.rate_limiter.allow(event.type, names_account=False):
                 return True
-            return await self._try(event.type, write, names_account=False)
+            return await self._try_write(event.type, write, names_account=False)
 
         await _once(self._recent, record, event.type)
 
@@ -201,7 +202,7 @@ class Audit:
         await store.events.add(event)
         await self.on_event(store, event)
 
-    async def _try(
+    async def _try_write(
         self,
         kind: EventType,
         write: Callable[[Store], Awaitable[None]],
@@ -243,7 +244,7 @@ class Audit:
     async def search(
         self, wanted: EventFilter, *, before: UUID | None = None, limit: int = 50
     ) -> Sequence[Event]:
-        """Returns up to `limit` events of all users that match, as `page` does."""
+        """Returns up to `limit` events of all users that match `wanted`, as `page` does."""
         async with self._database.read() as store:
             return await store.events.search(wanted, before=before, limit=limit)
 
@@ -258,10 +259,10 @@ class Audit:
     ) -> AsyncGenerator[str]:
         """Yields all matching events as text, the newest first; `write` formats one page.
 
-        The caller is authorised again after each page and at the end, as a superuser if `superuser`
+        The caller is authorized again after each page and at the end, as a superuser if `superuser`
         is true. Raises InvalidCredential if the caller's session or account has ended,
         TooManyRequests if the caller has three exports in progress in this process. An export
-        without a `caller` (the command line) is neither authorised nor limited.
+        without a `caller` (the command line) is neither authorized nor limited.
 
         One page is in memory at a time, and no database connection is held between pages. Events
         recorded meanwhile are not included. A process reads and formats one page of all its exports

@@ -3,7 +3,7 @@
 Any client on the internet can cause these events, from as many networks as it controls, so limits
 by account and by network do not bound the table. Each event type therefore has a limit of rows a
 minute. A request beyond it is refused as before, but its event is only counted: in the metric
-`authapi_events_dropped`, and in one log line a minute. Each process has limits of its own.
+`authapi_events_dropped_total`, and in one log line a minute. Each process has limits of its own.
 """
 
 import logging
@@ -26,8 +26,8 @@ LIMITED_TYPES: Final = frozenset(
         EventType.PASSWORD_RESET_REQUESTED,
     }
 )
-"""Event types that need no account, or only any account, and change none. Every other event reports
-a change that is committed together with it, and is always recorded."""
+"""Event types that clients can cause without an account, or with any account of their own, and that
+report no change. Every other event is committed together with a change, and always recorded."""
 MAX_ROWS: Final = 100
 """Rows of one type in one window."""
 MAX_ROWS_WITHOUT_ACCOUNT: Final = MAX_ROWS // 2

@@ -182,14 +182,14 @@ class Outbox:
         """
         total = 0
         while True:
-            kinds = [self._deliveries[kind] for kind in self._handlers]
-            before = sum(deliveries.started for deliveries in kinds)
+            workers = [self._deliveries[kind] for kind in self._handlers]
+            before = sum(deliveries.started for deliveries in workers)
             total += sum([await self.run_due(kind) for kind in self._handlers])
-            for deliveries in kinds:
+            for deliveries in workers:
                 await deliveries.wait()
             # The deliveries of the workers may have queued more entries.
-            is_idle = not await self._any_due() and all(each.is_idle for each in kinds)
-            if is_idle and sum(deliveries.started for deliveries in kinds) == before:
+            is_idle = not await self._any_due() and all(each.is_idle for each in workers)
+            if is_idle and sum(deliveries.started for deliveries in workers) == before:
                 return total
 
     async def _any_due(self) -> bool:

@@ -47,7 +47,7 @@ from authapi.storage.conflicts import retry_on_conflict
 _ZERO, _SECOND = timedelta(0), timedelta(seconds=1)
 _PRUNE_GRACE = timedelta(hours=1)
 _REPLACED_SECRET_GRACE = timedelta(minutes=1)
-"""How long requests may be in transit that were sent before their secret was replaced."""
+"""How long after its secret was replaced a request with the old one may still arrive."""
 
 
 class Sessions:
@@ -135,7 +135,7 @@ class Sessions:
         return session
 
     def get_cached(self, credential: SecretHash, *, strategy: str) -> Identity | None:
-        """The cached identity of a credential, without a query.
+        """Returns the cached identity of a credential, without a query.
 
         Returns None if the credential is not in the cache, which does not mean that it is invalid:
         call `identify_by_secret` or `identify_by_id` then.
@@ -158,7 +158,7 @@ class Sessions:
         return cached.identity
 
     def snapshot(self) -> int:
-        """The state of the identity cache, for `identify_by_id`.
+        """Returns the state of the identity cache, for `identify_by_id`.
 
         Take the snapshot before reading anything that the identity depends on. Otherwise, a change
         made in between would not remove the identity from the cache.
@@ -168,7 +168,7 @@ class Sessions:
     async def identify_by_secret(
         self, secret: SecretHash, kind: SessionKind, *, strategy: str
     ) -> Identity | None:
-        """The identity of the session with this secret, in one statement.
+        """Returns the identity of the session with this secret, in one statement.
 
         Returns None if there is no such session or it has ended. Raises InvalidCredential if the
         secret is that of a cookie which was replaced within the last minute, by a renewal or a
@@ -196,7 +196,7 @@ class Sessions:
         scopes: Collection[str],
         snapshot: int,
     ) -> Identity | None:
-        """The identity of the session with this id and user, in one statement.
+        """Returns the identity of the session with this id and user, in one statement.
 
         An id alone proves nothing: call this only with claims of a token whose signature by the key
         `kid` was verified. Returns None if there is no such session, it has ended, or the key has
@@ -213,7 +213,7 @@ class Sessions:
         )
 
     async def list_for_user(self, user_id: UUID) -> Sequence[Session]:
-        """The live logins of a user, newest first, in one statement."""
+        """Returns the live logins of a user, newest first, in one statement."""
         at = now()
         async with self._database.read() as store:
             sessions = await store.sessions.list_for_user(user_id, personal=False, now=at)
@@ -240,7 +240,7 @@ class Sessions:
 
     @retry_on_conflict
     async def end(self, session_id: UUID) -> int:
-        """Ends one session of any account. Returns 1, or 0 if it has ended already."""
+        """Ends one session of any account. Returns 1, or 0 if there is no such session."""
         async with self._database.transaction() as store:
             session = await store.sessions.lock(session_id)
             if session is None:
@@ -288,7 +288,7 @@ class Sessions:
             return count
 
     async def get_data(self, session_id: UUID) -> Mapping[str, object]:
-        """The data stored with a session. Raises NotFound if the session has ended."""
+        """Returns the data stored with a session. Raises NotFound if the session has ended."""
         async with self._database.read() as store:
             data = await store.sessions.find_data(session_id)
         if data is None:

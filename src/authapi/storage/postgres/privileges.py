@@ -58,7 +58,7 @@ def missing_privileges(url: str, *, erases: bool) -> Sequence[MissingPrivilege] 
     """Returns the privileges that the role of `url` lacks; None on SQLite, which has no roles.
 
     The schema must be current. `erases` is True if the events of a deleted account are removed, and
-    False if they are anonymised. Raises the errors of `migrations.connect`.
+    False if they are anonymized. Raises the errors of `migrations.connect`.
     """
     if parse_url(url).get_backend_name() == "sqlite":
         return None

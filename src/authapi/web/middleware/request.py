@@ -86,8 +86,8 @@ class RequestMiddleware:
         self._own_paths = own_paths
         self._new_id = RequestIds()
         self._origins = frozenset(runtime.settings.allowed_origins)
-        self._max_all = runtime.settings.max_header_bytes
-        self._max_one = runtime.settings.max_credential_bytes
+        self._max_header_bytes = runtime.settings.max_header_bytes
+        self._max_credential_bytes = runtime.settings.max_credential_bytes
         self._https = runtime.settings.cookie_secure
         self._trusted = tuple(
             ipaddress.ip_network(text) for text in runtime.settings.trusted_proxies
@@ -98,7 +98,7 @@ class RequestMiddleware:
         self._security_headers = _security_headers(https=self._https)
         self._security_names = frozenset(name for name, _ in self._security_headers)
         self._reading_limits = ReadingLimits(
-            max_header_bytes=self._max_all,
+            max_header_bytes=self._max_header_bytes,
             timeout=runtime.settings.body_timeout,
             answer=self._answer_refused,
         )
@@ -209,7 +209,7 @@ class RequestMiddleware:
     ) -> None:
         """Refuses a WebSocket whose handshake is not accepted yet."""
         if not can_send_response(scope, is_accepted=False):
-            # The server answers 403, with any code and reason.
+            # The server answers 403, and sends neither code nor reason.
             await send({"type": "websocket.close", "code": POLICY_VIOLATION, "reason": "headers"})
             return
         request_id = (b"x-request-id", scope[SCOPE_KEY].request_id.encode())
@@ -236,7 +236,7 @@ class RequestMiddleware:
         for name, value in scope["headers"]:
             total += len(name) + len(value)
             if name in _CHECKED:
-                if len(value) > self._max_one:
+                if len(value) > self._max_credential_bytes:
                     return HeadersTooLarge(), True
                 if name in seen and name not in _REPEATABLE:
                     # A proxy in front may use the other one of the two values.
@@ -246,7 +246,7 @@ class RequestMiddleware:
                     return MalformedRequest("The only supported transfer coding is chunked"), True
                 seen[name] = value
         has_body = b"transfer-encoding" in seen or seen.get(b"content-length", b"0") != b"0"
-        if total > self._max_all:
+        if total > self._max_header_bytes:
             return HeadersTooLarge(), has_body
         return self._refusal(scope, seen, has_body=has_body), has_body
 
@@ -260,11 +260,12 @@ class RequestMiddleware:
         raw_path = scope.get("raw_path")
         if raw_path and b"%" in raw_path and self._has_encoded_slash(scope, raw_path):
             return NotFound()
-        if has_body and b"upgrade" in seen and self._has_lost_body(scope):
+        if has_body and b"upgrade" in seen and self._may_lose_body(scope):
             return MalformedRequest("A request with a body must not have the Upgrade header")
         return None
 
-    def _has_lost_body(self, scope: Scope) -> bool:
+    def _may_lose_body(self, scope: Scope) -> bool:
+        # Uvicorn's own protocol parses such a body as the next request (`middleware.upgrades`).
         # Own routes only: the importing application decides about its routes.
         if scope["type"] != "http" or is_read_by_http_protocol(scope):
             return False

@@ -32,9 +32,9 @@ from authapi.web.server.websocket_handshake import check_handshake
 _SLICE: Final = 16384
 """Bytes that the parser receives at a time; the limits are checked after each slice."""
 _FIRST_SLICE: Final = 2048
-"""The first slice of received data: it holds most requests, and few of the smallest ones."""
+"""The first slice of received data: large enough for most requests, small enough to hold few."""
 _PIPELINED_SLICE: Final = 512
-"""A slice while an earlier request has no complete response."""
+"""The slice while the response to an earlier request is incomplete."""
 _MAX_PIPELINED: Final = 4
 """Parsed requests that wait for earlier responses; further data waits unparsed."""
 _FIELD_FRAMING: Final = 4

@@ -49,7 +49,7 @@ _TOKEN: Mapping[str, Any] = {
             "maxLength": _MAX_HINT,
             "pattern": f"^{_HINT}$",
             "examples": ["refresh_token"],
-            "description": "Ignored: the service recognises the type of a token by its format.",
+            "description": "Ignored: the service recognizes the type of a token by its format.",
         },
     },
 }
