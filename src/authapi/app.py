@@ -9,14 +9,14 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
+from authapi.outbound.breaches import build_breach_check
+from authapi.outbound.webhooks import build_webhook_post
 from authapi.services import Services
 from authapi.services.jobs.shutdown import close_after_failure
 from authapi.settings import Settings, load_settings, warn_unknown_settings
 from authapi.strategies.registry import Registry
 from authapi.web.context import Runtime
 from authapi.web.installation import Installation, select_units
-from authapi.web.outgoing.breaches import build_breach_check
-from authapi.web.outgoing.webhooks import build_webhook_post
 from authapi.web.routes import UNITS
 from authapi.web.routes.health import read_metrics
 

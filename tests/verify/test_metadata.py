@@ -7,8 +7,8 @@ from datetime import timedelta
 import pytest
 
 from authapi.errors import ConfigurationError
+from authapi.outbound.http_client import HTTPClient, RequestFailed, Response
 from authapi.verify import RemoteIntrospection, RemoteJWT
-from authapi.verify.http_client import HTTPClient, RequestFailed, Response
 from authapi.verify.metadata import KeySource, check_issuer, check_url, metadata_urls
 from tests.crypto import forgery
 from tests.verify.conftest import Clock, Open, bearer

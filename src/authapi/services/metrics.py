@@ -23,7 +23,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from authapi.errors import ConfigurationError
-from authapi.services.jobs.background_task import BackgroundTask
+from authapi.services.jobs.periodic_task import PeriodicTask
 
 MULTIPROCESS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 """Environment variable with the folder that workers share. prometheus_client reads it at import."""
@@ -76,7 +76,7 @@ class Metrics:
             for name, meaning in _GAUGES.items()
         }
         self._is_multiprocess = MULTIPROCESS_FOLDER in os.environ
-        self._task = BackgroundTask("metrics", self._update_gauges)
+        self._task = PeriodicTask("metrics", self._update_gauges)
 
     @property
     def registry(self) -> CollectorRegistry:

@@ -22,7 +22,7 @@ from uuid import UUID
 from authapi.crypto.ids import new_id
 from authapi.errors import StorageUnavailable
 from authapi.services.identity_cache.cache import IdentityCache
-from authapi.services.jobs.background_task import BackgroundTask
+from authapi.services.jobs.periodic_task import PeriodicTask
 from authapi.storage import Database
 from authapi.storage.notifications import Listener, PostgresNotifications, SQLiteNotifications
 
@@ -106,7 +106,7 @@ class PostgresInvalidation(CacheInvalidation):
         self._heartbeat_interval = max_staleness / _HEARTBEATS_PER_STALENESS
         self._current_until = 0.0
         self._is_listening = asyncio.Event()
-        self._task = BackgroundTask("cache-invalidation", self._run)
+        self._task = PeriodicTask("cache-invalidation", self._run)
 
     def is_current(self) -> bool:
         return time.monotonic() < self._current_until

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from authapi.identity import Session
-from authapi.services.jobs.background_task import BackgroundTask
+from authapi.services.jobs.periodic_task import PeriodicTask
 from authapi.settings import Settings
 from authapi.storage import Database
 
@@ -36,7 +36,7 @@ class LastUsed:
         self._pending: _Uses = {}
         self._written: _Uses = {}
         """The uses that the last flush wrote."""
-        self._task = BackgroundTask("last-used", self._run)
+        self._task = PeriodicTask("last-used", self._run)
 
     def record(self, session_id: UUID, at: datetime, *, idle: timedelta | None) -> None:
         """Records a use at `at`. `idle` is the idle timeout of the session; None for none."""

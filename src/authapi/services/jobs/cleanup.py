@@ -12,8 +12,8 @@ from datetime import timedelta
 
 from authapi.clock import now
 from authapi.services.audit import Audit
-from authapi.services.jobs.background_task import BackgroundTask
 from authapi.services.jobs.outbox import Outbox
+from authapi.services.jobs.periodic_task import PeriodicTask
 from authapi.services.jobs.pruning import prune_in_batches
 from authapi.services.keys import Keys
 from authapi.services.sessions.service import Sessions
@@ -44,7 +44,7 @@ class Cleanup:
             "outbox entries": outbox.prune,
             "email tokens": self._prune_email_tokens,
         }
-        self._background = BackgroundTask("cleanup", self._run)
+        self._background = PeriodicTask("cleanup", self._run)
 
     def start(self) -> None:
         """Starts the background task."""

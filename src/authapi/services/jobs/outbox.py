@@ -21,8 +21,8 @@ from uuid import UUID
 
 from authapi.crypto.ids import new_id
 from authapi.errors import DecryptionFailed, DeliveryFailed, StorageUnavailable
-from authapi.services.jobs.background_task import BackgroundTask
 from authapi.services.jobs.deliveries import Deliveries
+from authapi.services.jobs.periodic_task import PeriodicTask
 from authapi.services.jobs.pruning import prune_in_batches
 from authapi.services.jobs.receivers import EntryFailed, Receiver
 from authapi.services.jobs.slewed_clock import SlewedClock
@@ -70,7 +70,7 @@ class Outbox:
         self._handlers: dict[str, Handler] = {}
         self._prepare: dict[str, Prepare] = {}
         self._deliveries: dict[str, Deliveries] = {}
-        self._tasks: list[BackgroundTask] = []
+        self._tasks: list[PeriodicTask] = []
         self._is_storage_down = False
         self._clock = SlewedClock()
         self._create_locks()
@@ -138,7 +138,7 @@ class Outbox:
                 prepare()
             deliveries = self._deliveries[kind]
             deliveries.reset()
-            task = BackgroundTask(f"outbox-{kind}", partial(self._run, deliveries))
+            task = PeriodicTask(f"outbox-{kind}", partial(self._run, deliveries))
             self._tasks.append(task)
             task.start()
             # A stop between the claim and the start of the deliveries waits for that start.

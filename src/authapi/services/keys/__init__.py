@@ -25,7 +25,7 @@ from authapi.errors import (
 from authapi.identity import FIRST_PARTY_CLIENT_ID, Session, User
 from authapi.services.audit import Audit
 from authapi.services.identity_cache import CacheInvalidation, IdentityCache
-from authapi.services.jobs.background_task import BackgroundTask
+from authapi.services.jobs.periodic_task import PeriodicTask
 from authapi.services.keys.key_set import KeySet, load_key_set
 from authapi.services.keys.lifecycle import (
     JWKS_MAX_AGE,
@@ -73,7 +73,7 @@ class Keys:
         self._outbox_cipher: Cipher | None = None
         self._unknown_key_at = -_UNKNOWN_KEY_INTERVAL
         self._read_lock = asyncio.Lock()
-        self._task = BackgroundTask("keys", self._run)
+        self._task = PeriodicTask("keys", self._run)
 
     async def open(self) -> None:
         """Reads the keys, and creates the first ones if there are none.

@@ -10,7 +10,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from authapi.crypto import strict_json
-from authapi.web.outgoing.isolated_lookups import isolate_lookups
+from authapi.outbound.isolated_lookups import isolate_lookups
 
 if TYPE_CHECKING:
     import ssl

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from authapi.services.jobs.background_task import BackgroundTask
+from authapi.services.jobs.periodic_task import PeriodicTask
 
 
 def names() -> set[str]:
@@ -19,7 +19,7 @@ async def test_a_task_runs_from_start_to_stop_and_again() -> None:
         begun += 1
         await asyncio.Event().wait()
 
-    task = BackgroundTask("test", work)
+    task = PeriodicTask("test", work)
     await task.stop()  # before the first start
     for turn in (1, 2):
         task.start()
@@ -42,7 +42,7 @@ async def test_stop_waits_for_the_finally_blocks_of_the_work() -> None:
             await asyncio.sleep(0)
             has_cleaned_up = True
 
-    task = BackgroundTask("test", work)
+    task = PeriodicTask("test", work)
     task.start()
     await asyncio.sleep(0)
     await task.stop()
@@ -53,7 +53,7 @@ async def test_stop_raises_the_error_of_the_work() -> None:
     async def work() -> None:
         raise OSError("a full disk")
 
-    task = BackgroundTask("test", work)
+    task = PeriodicTask("test", work)
     task.start()
     await asyncio.sleep(0)
     with pytest.raises(OSError, match="a full disk"):
@@ -62,7 +62,7 @@ async def test_stop_raises_the_error_of_the_work() -> None:
 
 async def test_stop_waits_for_an_uninterrupted_block() -> None:
     finished = False
-    task: BackgroundTask
+    task: PeriodicTask
 
     async def work() -> None:
         nonlocal finished
@@ -71,7 +71,7 @@ async def test_stop_waits_for_an_uninterrupted_block() -> None:
             finished = True
         await asyncio.Event().wait()
 
-    task = BackgroundTask("test", work)
+    task = PeriodicTask("test", work)
     task.start()
     await asyncio.sleep(0)
     await task.stop()
@@ -79,14 +79,14 @@ async def test_stop_waits_for_an_uninterrupted_block() -> None:
 
 
 async def test_stop_waits_for_a_limited_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("authapi.services.jobs.background_task._GRACE", 0.01)
-    task: BackgroundTask
+    monkeypatch.setattr("authapi.services.jobs.periodic_task._GRACE", 0.01)
+    task: PeriodicTask
 
     async def work() -> None:
         async with task.uninterrupted:
             await asyncio.Event().wait()
 
-    task = BackgroundTask("test", work)
+    task = PeriodicTask("test", work)
     task.start()
     await asyncio.sleep(0)
     await task.stop()
@@ -97,20 +97,20 @@ async def test_a_task_stopped_before_its_first_step_does_not_run() -> None:
     async def work() -> None:
         raise OSError("it has run")
 
-    task = BackgroundTask("test", work)
+    task = PeriodicTask("test", work)
     task.start()
     await task.stop()
     assert "authapi-test" not in names()
 
 
 async def test_a_cancelled_stop_still_ends_the_work() -> None:
-    task: BackgroundTask
+    task: PeriodicTask
 
     async def work() -> None:
         async with task.uninterrupted:
             await asyncio.Event().wait()
 
-    task = BackgroundTask("test", work)
+    task = PeriodicTask("test", work)
     task.start()
     await asyncio.sleep(0)
     stopping = asyncio.create_task(task.stop())
@@ -130,7 +130,7 @@ async def test_a_cancellation_of_stop_during_a_finally_block_is_raised() -> None
         finally:
             await go_on.wait()
 
-    task = BackgroundTask("test", work)
+    task = PeriodicTask("test", work)
     task.start()
     await asyncio.sleep(0)
     stopping = asyncio.create_task(task.stop())

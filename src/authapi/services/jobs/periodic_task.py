@@ -9,7 +9,7 @@ _GRACE = 1.0
 """Seconds that `stop` waits for an `uninterrupted` block before it cancels the task."""
 
 
-class BackgroundTask:
+class PeriodicTask:
     """Runs `work()` from `start` to `stop`, in a task named `authapi-<name>`.
 
     `work` must not return, and must handle the errors that it can survive: nothing restarts it.

@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from authapi.outbound.isolated_lookups import isolate_lookups
 from authapi.services.webhooks import Post
 from authapi.settings import Settings
-from authapi.web.outgoing.isolated_lookups import isolate_lookups
 
 if TYPE_CHECKING:
     import httpx

@@ -9,9 +9,9 @@ import asyncio
 import hashlib
 from typing import TYPE_CHECKING
 
+from authapi.outbound.isolated_lookups import isolate_lookups
 from authapi.services.passwords import BreachCheck
 from authapi.settings import Settings
-from authapi.web.outgoing.isolated_lookups import isolate_lookups
 
 if TYPE_CHECKING:
     import httpx
