@@ -176,7 +176,7 @@ class Cluster(HTTPClient):
         super().__init__(timeout=timedelta(seconds=1))
         self.documents = documents
 
-    async def get(self, url: str) -> Response:
+    async def get(self, url: str, *, headers: Mapping[str, str] | None = None) -> Response:
         found = self.documents.get(url)
         return Response(404 if found is None else 200, "", json.dumps(found).encode())
 

@@ -1,1 +1,1 @@
-"""HTTP requests to other services: the Pwned Passwords range API, and webhook endpoints."""
+"""HTTP requests to other services: issuers, the Pwned Passwords range API, webhook endpoints."""

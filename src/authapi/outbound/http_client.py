@@ -1,13 +1,12 @@
-"""HTTP requests to an issuer, with limits on time and size and without redirects."""
+"""HTTP requests to other services, with limits on time and size and without redirects."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cache
-from math import ceil
-from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from authapi.crypto import strict_json
 from authapi.outbound.isolated_lookups import isolate_lookups
@@ -21,8 +20,15 @@ MAX_CONNECTIONS = 100
 _MAX_BYTES = 512 * 1024
 
 
-class RequestFailed(Exception):
+class RequestFailed(OSError):
     """There is no response, or no usable one. The text never repeats what the server sent."""
+
+
+class ConnectionLost(RequestFailed):
+    """The connection ended during the request.
+
+    If it was kept from an earlier request, the server may have closed it for being idle.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,74 +55,119 @@ class Response:
 class HTTPClient:
     """Sends requests over pooled connections, which it opens at the first request.
 
-    `timeout` bounds one request as a whole.
+    `timeout` bounds one request as a whole, and `max_bytes` the body of its response. Requests
+    beyond `max_connections` wait for a connection; None means no limit. `accept` is the default of
+    the header Accept. Redirects are not followed, and each host name is resolved in a thread of its
+    own.
     """
 
-    def __init__(self, *, timeout: timedelta) -> None:
+    def __init__(
+        self,
+        *,
+        timeout: timedelta,
+        max_bytes: int = _MAX_BYTES,
+        max_connections: int | None = MAX_CONNECTIONS,
+        accept: str = "application/json",
+    ) -> None:
         self._timeout = timeout.total_seconds()
+        self._max_bytes = max_bytes
+        self._max_connections = max_connections
+        # Uncompressed, so that the limit on the body holds: no decompression bombs.
+        self._headers = {"Accept": accept, "Accept-Encoding": "identity"}
         self._http: httpx.AsyncClient | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        """The event loop that the connections belong to. None before the first request."""
 
-    async def get(self, url: str) -> Response:
-        """Sends a GET request. Raises RequestFailed, also after the timeout."""
-        return await self._send("GET", url, {})
+    @property
+    def may_have_connections(self) -> bool:
+        """Whether the next request may use a connection that an earlier one has opened."""
+        return self._http is not None and self._loop is asyncio.get_running_loop()
+
+    def open(self) -> None:
+        """Imports httpx and loads the CA certificates, which the first request would wait for.
+
+        Blocks: call it in a thread.
+        """
+        if self._http is None:
+            self._http = self._create()
+
+    async def close(self) -> None:
+        """Closes the connections. A later request opens new ones."""
+        http, self._http, self._loop = self._http, None, None
+        if http is not None:
+            await http.aclose()
+
+    async def get(self, url: str, *, headers: Mapping[str, str] | None = None) -> Response:
+        """Sends a GET request.
+
+        Raises RequestFailed, also after the timeout: its subclass ConnectionLost if the connection
+        ended meanwhile.
+        """
+        async with self._stream("GET", url, headers or {}) as response:
+            return await self._read(response)
 
     async def post(
         self, url: str, form: Mapping[str, str], *, headers: Mapping[str, str]
     ) -> Response:
-        """Sends `form` as application/x-www-form-urlencoded.
+        """Sends `form` as application/x-www-form-urlencoded. Raises as `get`."""
+        async with self._stream("POST", url, headers, data=form) as response:
+            return await self._read(response)
 
-        Raises RequestFailed, also after the timeout.
+    async def post_bytes(self, url: str, body: bytes, *, headers: Mapping[str, str]) -> int:
+        """Sends `body`. Returns the status of the response, whose body is not read.
+
+        Raises as `get`.
         """
-        return await self._send("POST", url, headers, form)
+        async with self._stream("POST", url, headers, content=body) as response:
+            return response.status_code
 
-    async def close(self) -> None:
-        """Closes the connections. A later request opens new ones."""
-        http, self._http = self._http, None
-        if http is not None:
-            await http.aclose()
-
-    async def _send(
-        self,
-        method: str,
-        url: str,
-        headers: Mapping[str, str],
-        form: Mapping[str, str] | None = None,
-    ) -> Response:
-        import httpx  # noqa: PLC0415  # a tenth of the import of authapi
+    @asynccontextmanager
+    async def _stream(
+        self, method: str, url: str, headers: Mapping[str, str], **content: Any
+    ) -> AsyncIterator["httpx.Response"]:
+        import httpx  # noqa: PLC0415  # a tenth of the import time of authapi
 
         loop = asyncio.get_running_loop()
-        if self._http is None or self._loop is not loop:
-            # Opened lazily, because connections belong to the event loop that is running. The
-            # connections of a loop that has ended cannot be closed any more.
-            self._loop = loop
-            self._http = isolate_lookups(
-                httpx.AsyncClient(
-                    timeout=self._timeout,
-                    verify=_tls_context(),
-                    follow_redirects=False,
-                    limits=httpx.Limits(max_connections=MAX_CONNECTIONS),
-                )
-            )
-        # Uncompressed, so that the limit on the body holds: no decompression bombs.
-        sent = {"Accept": "application/json", "Accept-Encoding": "identity", **headers}
+        if self._loop not in (None, loop):
+            self._http = None  # the connections of a loop that has ended cannot be closed any more
+        self._loop = loop
+        self._http = self._http or self._create()
+        sent = self._headers | dict(headers)
         try:
             # The timeout of httpx bounds each step; this one bounds the request as a whole.
             async with (
                 asyncio.timeout(self._timeout),
-                self._http.stream(method, url, headers=sent, data=form) as response,
+                self._http.stream(method, url, headers=sent, **content) as response,
             ):
-                if response.headers.get("content-encoding", "identity") != "identity":
-                    raise RequestFailed("compressed")
-                body = b""
-                async for chunk in response.aiter_raw():
-                    body += chunk
-                    if len(body) > _MAX_BYTES:
-                        raise RequestFailed("too long")
-                cache_control = response.headers.get("cache-control", "")
-                return Response(response.status_code, cache_control, body)
+                yield response
+        except RequestFailed:
+            raise
+        except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError) as error:
+            raise ConnectionLost(type(error).__name__) from None
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
             raise RequestFailed(type(error).__name__) from None
+
+    async def _read(self, response: "httpx.Response") -> Response:
+        if response.headers.get("content-encoding", "identity") != "identity":
+            raise RequestFailed("compressed")
+        body = b""
+        async for chunk in response.aiter_raw():
+            body += chunk
+            if len(body) > self._max_bytes:
+                raise RequestFailed("too long")
+        return Response(response.status_code, response.headers.get("cache-control", ""), body)
+
+    def _create(self) -> "httpx.AsyncClient":
+        import httpx  # noqa: PLC0415
+
+        return isolate_lookups(
+            httpx.AsyncClient(
+                timeout=self._timeout,
+                verify=_tls_context(),
+                follow_redirects=False,
+                limits=httpx.Limits(max_connections=self._max_connections),
+            )
+        )
 
 
 @cache
@@ -125,34 +176,3 @@ def _tls_context() -> "ssl.SSLContext":
     import httpx  # noqa: PLC0415
 
     return httpx.create_ssl_context()
-
-
-class Backoff:
-    """Exponential backoff: 1 second after the first failure, then 2, 4, up to `max_delay`."""
-
-    def __init__(self, *, max_delay: float) -> None:
-        self._max_delay = max_delay
-        self.failures = 0
-        """Consecutive failures."""
-        self._until = 0.0
-
-    def record_success(self) -> None:
-        """Resets the delay."""
-        self.failures = 0
-        self._until = 0.0
-
-    def record_failure(self) -> None:
-        """Doubles the delay, up to `max_delay` seconds, and starts it."""
-        self.failures += 1
-        # The exponent is bounded: a long outage would overflow a float.
-        self._until = monotonic() + min(2.0 ** min(self.failures - 1, 32), self._max_delay)
-
-    @property
-    def is_elapsed(self) -> bool:
-        """Whether the delay has passed, so that a new attempt may start."""
-        return monotonic() >= self._until
-
-    @property
-    def retry_after(self) -> int:
-        """Whole seconds until the next attempt, at least 1: the value of Retry-After."""
-        return max(ceil(round(self._until - monotonic(), 3)), 1)
