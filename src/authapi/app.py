@@ -6,6 +6,7 @@ importing application can use.
 
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
+from importlib.metadata import version
 
 from fastapi import FastAPI
 
@@ -92,7 +93,7 @@ def create_service(settings: Settings | None = None) -> tuple[AuthAPI, FastAPI]:
     app = FastAPI(
         title="authapi",
         summary="Authentication with cookie sessions, opaque tokens and JWT.",
-        version="0.1.0",
+        version=version("fastapi-authapi"),
         lifespan=auth.lifespan,
         openapi_url="/openapi.json" if auth.settings.docs_enabled else None,
         docs_url=None,
