@@ -6,17 +6,18 @@ importing application can use.
 
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
+from importlib.metadata import version
 
 from fastapi import FastAPI
 
+from authapi.outbound.breaches import build_breach_check
+from authapi.outbound.webhooks import build_webhook_post
 from authapi.services import Services
 from authapi.services.jobs.shutdown import close_after_failure
 from authapi.settings import Settings, load_settings, warn_unknown_settings
 from authapi.strategies.registry import Registry
 from authapi.web.context import Runtime
 from authapi.web.installation import Installation, select_units
-from authapi.web.outgoing.breaches import build_breach_check
-from authapi.web.outgoing.webhooks import build_webhook_post
 from authapi.web.routes import UNITS
 from authapi.web.routes.health import read_metrics
 
@@ -92,7 +93,7 @@ def create_service(settings: Settings | None = None) -> tuple[AuthAPI, FastAPI]:
     app = FastAPI(
         title="authapi",
         summary="Authentication with cookie sessions, opaque tokens and JWT.",
-        version="0.1.0",
+        version=version("fastapi-authapi"),
         lifespan=auth.lifespan,
         openapi_url="/openapi.json" if auth.settings.docs_enabled else None,
         docs_url=None,

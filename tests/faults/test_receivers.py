@@ -17,7 +17,7 @@ from authapi.crypto.ids import new_id
 from authapi.identity import Client as Origin
 from authapi.identity import Event, EventType
 from authapi.services import Services
-from authapi.services.keys import outbox_context
+from authapi.services.jobs.encryption import outbox_context
 from authapi.settings import Settings
 from authapi.storage.models import outbox
 from tests.faults.conftest import NewService, Report

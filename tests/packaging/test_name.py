@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from authapi import create_app
+from tests.conftest import SettingsFactory
+
 ROOT = Path(__file__).resolve().parents[2]
 NAME = "fastapi-authapi"
 _INSTALLERS = r"(?:pip3?|pipx|uv|uvx|poetry|pdm|rye|conda|hatch)"
@@ -36,6 +39,11 @@ def test_project_name() -> None:
     assert project["name"] == NAME
     assert project["scripts"] == {"authapi": "authapi.__main__:main"}
     assert distribution(NAME).metadata["Name"] == NAME
+
+
+def test_the_api_has_the_version_of_the_project(make_settings: SettingsFactory) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert create_app(make_settings()).openapi()["info"]["version"] == project["version"]
 
 
 @pytest.mark.parametrize(

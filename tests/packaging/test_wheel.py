@@ -1,5 +1,6 @@
 """The wheel in a new venv, run from an empty folder."""
 
+import json
 import os
 import re
 import subprocess
@@ -104,6 +105,11 @@ def test_wheel_contains_exactly_the_package_and_its_data(wheel: Path) -> None:
     assert any(re.fullmatch(r"authapi/alembic/versions/\w+\.py", name) for name in names)
     for suffix in (".js", ".css"):
         assert any(name.startswith("authapi/web/docs/") and name.endswith(suffix) for name in names)
+
+
+def test_the_api_has_the_version_of_the_wheel(authapi: Path, place: Place, wheel: Path) -> None:
+    document = json.loads(place.run(authapi, "openapi"))
+    assert wheel.name.split("-")[1] == document["info"]["version"]
 
 
 def test_migrations_run_from_the_wheel(authapi: Path, place: Place) -> None:

@@ -210,7 +210,7 @@ async def test_v11_1_2_cryptographic_inventory_is_complete(api: Client) -> None:
     assert not {"random", "bcrypt"} & set().union(*using.values())
     assert {module for module, found in using.items() if "ssl" in found} == {
         "services/mail/transports/smtp.py",
-        "verify/http_client.py",
+        "outbound/http_client.py",
     }
     for module, uses in documented.items():
         text = (package / module).read_text(encoding="utf-8")

@@ -47,7 +47,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
     moment = datetime.fromtimestamp(forgery.NOW, UTC)
     with time_machine.travel(moment, tick=False) as traveller:
         found = Clock(traveller)
-        for module in ("keys", "ttl_cache", "http_client"):
+        for module in ("keys", "ttl_cache", "backoff"):
             monkeypatch.setattr(f"authapi.verify.{module}.monotonic", found)
         yield found
 

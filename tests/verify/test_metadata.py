@@ -7,8 +7,8 @@ from datetime import timedelta
 import pytest
 
 from authapi.errors import ConfigurationError
+from authapi.outbound.http_client import HTTPClient, RequestFailed, Response
 from authapi.verify import RemoteIntrospection, RemoteJWT
-from authapi.verify.http_client import HTTPClient, RequestFailed, Response
 from authapi.verify.metadata import KeySource, check_issuer, check_url, metadata_urls
 from tests.crypto import forgery
 from tests.verify.conftest import Clock, Open, bearer
@@ -176,7 +176,7 @@ class Cluster(HTTPClient):
         super().__init__(timeout=timedelta(seconds=1))
         self.documents = documents
 
-    async def get(self, url: str) -> Response:
+    async def get(self, url: str, *, headers: Mapping[str, str] | None = None) -> Response:
         found = self.documents.get(url)
         return Response(404 if found is None else 200, "", json.dumps(found).encode())
 

@@ -9,12 +9,12 @@ import typer
 
 from authapi.errors import ConfigurationError, InvalidInput, NotFound
 from authapi.identity import User
+from authapi.outbound.breaches import build_breach_check
+from authapi.outbound.webhooks import build_webhook_post
 from authapi.services import Services, prepare
 from authapi.services.display_names import is_display_name, is_single_line
 from authapi.services.email_address import parse_email
 from authapi.settings import load_settings
-from authapi.web.outgoing.breaches import build_breach_check
-from authapi.web.outgoing.webhooks import build_webhook_post
 
 T = TypeVar("T")
 

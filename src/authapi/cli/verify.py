@@ -11,9 +11,9 @@ import typer
 from authapi.cli.terminal import JSONOption, print_one, print_rows, printable
 from authapi.crypto.jws import CLIENT_CLAIMS, MAX_LENGTH
 from authapi.errors import ConfigurationError
+from authapi.outbound.http_client import HTTPClient, RequestFailed
 from authapi.verify.claims import SCOPE_CLAIMS
 from authapi.verify.diagnostics import Finding, diagnose
-from authapi.verify.http_client import HTTPClient, RequestFailed
 from authapi.verify.metadata import Published
 from authapi.verify.policy import ACCESS_TOKEN_TYPES, TokenPolicy
 

@@ -112,7 +112,7 @@ class Services:
         audit = Audit(database, settings)
         sessions = Sessions(database, identity_cache, invalidation, last_used, audit, settings)
         keys = Keys(database, identity_cache, invalidation, audit, settings)
-        outbox = Outbox(database, keys, settings)
+        outbox = Outbox(database, lambda: keys.outbox_cipher, settings)
         mail = Mail(outbox, settings)
         webhooks = Webhooks(outbox, settings, post)
         audit.on_event = webhooks.queue
@@ -125,6 +125,12 @@ class Services:
             database, outbox, email_tokens, mail, rate_limits, audit
         )
         invitations = Invitations(database, passwords, email_tokens, mail, audit)
+        cleanup = Cleanup(settings.prune_interval)
+        cleanup.register("sessions", sessions.prune)
+        cleanup.register("events", audit.prune)
+        cleanup.register("signing keys", keys.prune)
+        cleanup.register("outbox entries", outbox.prune)
+        cleanup.register("email tokens", email_tokens.prune)
         return cls(
             settings=settings,
             database=database,
@@ -146,7 +152,7 @@ class Services:
                 settings,
             ),
             token_exchange=TokenExchange(database, keys, last_used, settings),
-            cleanup=Cleanup(database, sessions, audit, keys, outbox, settings),
+            cleanup=cleanup,
             invitations=invitations,
             keys=keys,
             identity_cache=identity_cache,

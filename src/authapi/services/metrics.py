@@ -5,7 +5,7 @@ their values to files of one folder, and the process that is scraped adds them u
 value that a client can choose: labels are route patterns, strategy names and status codes.
 """
 
-import asyncio
+import logging
 import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -23,7 +23,9 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from authapi.errors import ConfigurationError
-from authapi.services.jobs.background_task import BackgroundTask
+from authapi.services.jobs.periodic_task import PeriodicTask
+
+_log = logging.getLogger(__name__)
 
 MULTIPROCESS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 """Environment variable with the folder that workers share. prometheus_client reads it at import."""
@@ -76,7 +78,13 @@ class Metrics:
             for name, meaning in _GAUGES.items()
         }
         self._is_multiprocess = MULTIPROCESS_FOLDER in os.environ
-        self._task = BackgroundTask("metrics", self._update_gauges)
+        self._task = PeriodicTask(
+            "metrics",
+            self._update_gauges,
+            interval=_GAUGE_INTERVAL,
+            on_error=self._log_failure,
+            at_once=True,
+        )
 
     @property
     def registry(self) -> CollectorRegistry:
@@ -122,10 +130,12 @@ class Metrics:
                 _remove_gauges(os.getpid())
 
     async def _update_gauges(self) -> None:
-        while True:
-            for name, read in self._readers.items():
-                self._gauges[name].set(read())
-            await asyncio.sleep(_GAUGE_INTERVAL)
+        for name, read in self._readers.items():
+            self._gauges[name].set(read())
+
+    @staticmethod
+    def _log_failure(error: Exception) -> None:
+        _log.warning("gauges not updated, will retry", exc_info=error)
 
 
 def serve_metrics(registry: CollectorRegistry, *, host: str, port: int) -> Callable[[], None]:

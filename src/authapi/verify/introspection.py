@@ -17,9 +17,10 @@ from authapi.clock import now
 from authapi.crypto.secrets import SecretHash, hash_secret
 from authapi.errors import ConfigurationError, InvalidCredential, IssuerUnavailable, TokenError
 from authapi.identity import Identity
+from authapi.outbound.http_client import MAX_CONNECTIONS, HTTPClient, RequestFailed
 from authapi.strategies.base import REALM, Challenge, Strategy, Unknown, bearer_credential
+from authapi.verify.backoff import Backoff
 from authapi.verify.claims import SCOPE_CLAIMS, ClaimsReader, nonempty_tuple
-from authapi.verify.http_client import MAX_CONNECTIONS, Backoff, HTTPClient, RequestFailed
 from authapi.verify.metadata import check_issuer, check_url
 from authapi.verify.ttl_cache import TTLCache
 

@@ -13,9 +13,9 @@ from authapi.crypto.jwk import VERIFIED_ALGORITHMS
 from authapi.crypto.secrets import SecretHash, hash_secret
 from authapi.errors import InvalidCredential, IssuerUnavailable, TokenError, UnknownKey
 from authapi.identity import Identity
+from authapi.outbound.http_client import HTTPClient
 from authapi.strategies.base import REALM, Challenge, Strategy, Unknown, bearer_credential
 from authapi.verify.claims import SCOPE_CLAIMS, ClaimsReader, nonempty_tuple
-from authapi.verify.http_client import HTTPClient
 from authapi.verify.keys import KeyCache, KeySet, RemoteKeys
 from authapi.verify.policy import ACCESS_TOKEN_TYPES, TokenPolicy
 from authapi.verify.ttl_cache import TTLCache

@@ -20,7 +20,8 @@ from time import monotonic
 
 from authapi.crypto.jwk import VerifyingKey
 from authapi.errors import ConfigurationError, IssuerUnavailable
-from authapi.verify.http_client import Backoff, RequestFailed
+from authapi.outbound.http_client import RequestFailed
+from authapi.verify.backoff import Backoff
 from authapi.verify.metadata import KeySource, Published
 
 _log = logging.getLogger("authapi.verify")

@@ -15,7 +15,7 @@ from urllib.parse import SplitResult, urlsplit
 from authapi.crypto.jwk import VERIFIED_ALGORITHMS, VerifyingKey, keys_by_kid, read_jwk
 from authapi.crypto.jws import TENANT
 from authapi.errors import ConfigurationError, UnsupportedKey
-from authapi.verify.http_client import HTTPClient, RequestFailed, Response
+from authapi.outbound.http_client import HTTPClient, RequestFailed, Response
 
 MAX_KEYS = 100
 """Keys in one JWK set. Parsing one key takes about ten microseconds."""

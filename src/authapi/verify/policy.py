@@ -9,8 +9,8 @@ from authapi.crypto import jws
 from authapi.crypto.ids import read_uuid
 from authapi.crypto.jwk import VERIFIED_ALGORITHMS
 from authapi.errors import ConfigurationError
+from authapi.outbound.http_client import HTTPClient
 from authapi.verify.claims import SCOPE_CLAIMS, nonempty_tuple
-from authapi.verify.http_client import HTTPClient
 from authapi.verify.metadata import KeySource, check_issuer, check_url
 
 ACCESS_TOKEN_TYPES = ("at+jwt", "application/at+jwt")

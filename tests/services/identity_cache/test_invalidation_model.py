@@ -47,7 +47,7 @@ from authapi.services.identity_cache import (
     invalidation,
 )
 from authapi.services.identity_cache.invalidation import PostgresInvalidation
-from authapi.services.jobs import background_task
+from authapi.services.jobs import periodic_task
 from authapi.services.sessions.service import Sessions
 from authapi.settings import Settings
 from authapi.storage import Database, Store
@@ -565,7 +565,7 @@ class CurrentModel:
 def current_model(monkeypatch: pytest.MonkeyPatch) -> CurrentModel:
     """The current model."""
     # The last message of a model never arrives: do not wait for it.
-    monkeypatch.setattr(background_task, "_GRACE", 0)
+    monkeypatch.setattr(periodic_task, "_GRACE", 0)
     return CurrentModel(monkeypatch)
 
 

@@ -12,12 +12,12 @@ import pytest
 
 from authapi import create_app
 from authapi.errors import DeliveryFailed
+from authapi.outbound.webhooks import WebhookPost
 from authapi.services.jobs import deliveries
 from authapi.services.jobs.receivers import EntryFailed
 from authapi.services.mail.transports import Transport, create_transport
 from authapi.settings import Settings
 from authapi.testing import Client, client
-from authapi.web.outgoing.webhooks import WebhookPost
 from tests.servers.process import free_port
 from tests.servers.webhooks import SECRET, Receiver
 from tests.storage.rows import sql

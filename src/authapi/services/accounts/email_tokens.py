@@ -16,6 +16,7 @@ from authapi.crypto.secrets import hash_secret, is_secret, new_secret
 from authapi.errors import InvalidOneTimeSecret
 from authapi.identity import User
 from authapi.services.email_address import EmailAddress, parse_email
+from authapi.services.jobs.pruning import prune_in_batches
 from authapi.settings import Settings
 from authapi.storage import Database, Store
 from authapi.storage.tables.email_tokens import EmailToken, Purpose
@@ -117,6 +118,14 @@ class EmailTokens:
         if not await store.email_tokens.consume(token.id):
             raise InvalidOneTimeSecret  # a concurrent request has redeemed it
         return RedeemedEmailToken(token, user, password)
+
+    async def prune(self) -> int:
+        """Deletes expired tokens in batches. Returns their number. Raises StorageUnavailable."""
+        return await prune_in_batches(
+            self._database,
+            "email tokens",
+            lambda store, limit: store.email_tokens.prune(now=now(), limit=limit),
+        )
 
 
 async def _find(store: Store, text: str, purposes: tuple[Purpose, ...]) -> EmailToken:

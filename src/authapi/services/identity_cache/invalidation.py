@@ -22,7 +22,7 @@ from uuid import UUID
 from authapi.crypto.ids import new_id
 from authapi.errors import StorageUnavailable
 from authapi.services.identity_cache.cache import IdentityCache
-from authapi.services.jobs.background_task import BackgroundTask
+from authapi.services.jobs.periodic_task import PeriodicTask
 from authapi.storage import Database
 from authapi.storage.notifications import Listener, PostgresNotifications, SQLiteNotifications
 
@@ -106,7 +106,13 @@ class PostgresInvalidation(CacheInvalidation):
         self._heartbeat_interval = max_staleness / _HEARTBEATS_PER_STALENESS
         self._current_until = 0.0
         self._is_listening = asyncio.Event()
-        self._task = BackgroundTask("cache-invalidation", self._run)
+        self._task = PeriodicTask(
+            "cache-invalidation",
+            self._listen,
+            interval=self._heartbeat_interval,
+            on_error=self._log_failure,
+            at_once=True,
+        )
 
     def is_current(self) -> bool:
         return time.monotonic() < self._current_until
@@ -126,22 +132,23 @@ class PostgresInvalidation(CacheInvalidation):
         await self._task.stop()
         self._current_until = 0.0
 
-    async def _run(self) -> None:
-        while True:
-            try:
-                async with self._notifications.listen(
-                    operation_timeout=self._max_staleness
-                ) as listener:
-                    await self._receive(listener)
-            except StorageUnavailable as error:
-                if self._is_listening.is_set():
-                    _log.warning("change notifications lost: %s", type(error.__cause__).__name__)
-            except Exception:
-                # If this task ended, the cache would stay disabled until a restart.
-                _log.exception("change notifications failed")
+    async def _listen(self) -> None:
+        # One run lasts as long as one connection.
+        try:
+            async with self._notifications.listen(
+                operation_timeout=self._max_staleness
+            ) as listener:
+                await self._receive(listener)
+        except StorageUnavailable as error:
+            if self._is_listening.is_set():
+                _log.warning("change notifications lost: %s", type(error.__cause__).__name__)
+        finally:
             self._current_until = 0.0
             self._is_listening.clear()
-            await asyncio.sleep(self._heartbeat_interval)
+
+    @staticmethod
+    def _log_failure(error: Exception) -> None:
+        _log.error("change notifications failed", exc_info=error)
 
     async def _receive(self, listener: Listener) -> None:
         # Entries read before this connection listened may have missed a notification.

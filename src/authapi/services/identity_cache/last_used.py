@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from authapi.identity import Session
-from authapi.services.jobs.background_task import BackgroundTask
+from authapi.services.jobs.periodic_task import PeriodicTask
 from authapi.settings import Settings
 from authapi.storage import Database
 
@@ -32,11 +32,15 @@ class LastUsed:
 
     def __init__(self, database: Database, settings: Settings) -> None:
         self._database = database
-        self._interval = settings.last_seen_interval.total_seconds()
         self._pending: _Uses = {}
         self._written: _Uses = {}
         """The uses that the last flush wrote."""
-        self._task = BackgroundTask("last-used", self._run)
+        self._task = PeriodicTask(
+            "last-used",
+            self._flush_uninterrupted,
+            interval=settings.last_seen_interval.total_seconds(),
+            on_error=self._log_failure,
+        )
 
     def record(self, session_id: UUID, at: datetime, *, idle: timedelta | None) -> None:
         """Records a use at `at`. `idle` is the idle timeout of the session; None for none."""
@@ -106,12 +110,10 @@ class LastUsed:
             message = "last uses of %d sessions not written"
             _log.warning(message, len(self._pending), exc_info=failure)
 
-    async def _run(self) -> None:
-        while True:
-            await asyncio.sleep(self._interval)
-            try:
-                async with self._task.uninterrupted:
-                    await self.flush()
-            except Exception:
-                # This task must survive every failure of the database.
-                _log.warning("last uses of sessions not written, will retry", exc_info=True)
+    async def _flush_uninterrupted(self) -> None:
+        async with self._task.uninterrupted:
+            await self.flush()
+
+    @staticmethod
+    def _log_failure(error: Exception) -> None:
+        _log.warning("last uses of sessions not written, will retry", exc_info=error)

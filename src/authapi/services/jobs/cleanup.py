@@ -1,50 +1,37 @@
-"""Deletes expired rows of every table at intervals.
+"""Deletes what has expired at intervals: each service that keeps rows has a task of its own.
 
-Every process of a service runs this task; a lock for each table lets one of them delete at a time.
+Every process of a service runs the tasks; a lock for each table lets one of them delete at a time.
 Rows are deleted in short transactions, so that requests do not wait for them and a process that
 dies in between leaves nothing half done.
 """
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
-from authapi.clock import now
-from authapi.services.audit import Audit
-from authapi.services.jobs.background_task import BackgroundTask
-from authapi.services.jobs.outbox import Outbox
-from authapi.services.jobs.pruning import prune_in_batches
-from authapi.services.keys import Keys
-from authapi.services.sessions.service import Sessions
-from authapi.settings import Settings
-from authapi.storage import Database
+from authapi.services.jobs.periodic_task import PeriodicTask
 
 _log = logging.getLogger(__name__)
 
+Prune = Callable[[], Awaitable[int]]
+"""Deletes what has expired, and returns how many rows it deleted."""
+
 
 class Cleanup:
-    """Deletes the expired rows of every table, every `prune_interval`."""
+    """Runs the registered tasks, every `interval`."""
 
-    def __init__(
-        self,
-        database: Database,
-        sessions: Sessions,
-        audit: Audit,
-        keys: Keys,
-        outbox: Outbox,
-        settings: Settings,
-    ) -> None:
-        self._database = database
-        self._interval: timedelta = settings.prune_interval
-        self._tasks: dict[str, Callable[[], Awaitable[int]]] = {
-            "sessions": sessions.prune,
-            "events": audit.prune,
-            "signing keys": keys.prune,
-            "outbox entries": outbox.prune,
-            "email tokens": self._prune_email_tokens,
-        }
-        self._background = BackgroundTask("cleanup", self._run)
+    def __init__(self, interval: timedelta) -> None:
+        self._tasks: dict[str, Prune] = {}
+        self._background = PeriodicTask(
+            "cleanup",
+            self._run_and_log,
+            interval=interval.total_seconds(),
+            on_error=self._log_failure,
+        )
+
+    def register(self, name: str, prune: Prune) -> None:
+        """Registers a task. `name` says in logs what it deletes, such as "sessions"."""
+        self._tasks[name] = prune
 
     def start(self) -> None:
         """Starts the background task."""
@@ -64,20 +51,15 @@ class Cleanup:
             try:
                 removed[name] = await task()
             except Exception:
-                # One failure must not keep the other tasks from running, nor end the background.
+                # One failure must not keep the other tasks from running.
                 _log.warning("cleanup of %s failed, will retry", name, exc_info=True)
         return removed
 
-    async def _prune_email_tokens(self) -> int:
-        return await prune_in_batches(
-            self._database,
-            "email tokens",
-            lambda store, limit: store.email_tokens.prune(now=now(), limit=limit),
-        )
+    async def _run_and_log(self) -> None:
+        removed = await self.run_once()
+        if any(removed.values()):
+            _log.info("expired rows deleted", extra={"removed": removed})
 
-    async def _run(self) -> None:
-        while True:
-            await asyncio.sleep(self._interval.total_seconds())
-            removed = await self.run_once()
-            if any(removed.values()):
-                _log.info("expired rows deleted", extra={"removed": removed})
+    @staticmethod
+    def _log_failure(error: Exception) -> None:
+        _log.warning("cleanup failed, will retry", exc_info=error)

@@ -6,6 +6,7 @@ the receivers.
 """
 
 import asyncio
+import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -53,6 +54,8 @@ class Deliveries:
         """Held from the query for due entries until the claimed ones are started."""
         self.wakeup = asyncio.Event()
         """Set when entries may be due."""
+        self.skew_checked_at = -math.inf
+        """When due times were last corrected (`Outbox.bring_forward`), by `time.monotonic`."""
 
     @property
     def is_idle(self) -> bool:
@@ -108,6 +111,7 @@ class Deliveries:
         self.claiming, self.wakeup = asyncio.Lock(), asyncio.Event()
         self._receivers.clear()
         self._running = set()
+        self.skew_checked_at = -math.inf
 
     async def _free_slots(self, due_at: datetime, *, ignore_delays: bool) -> Mapping[str, int]:
         async with self._database.read() as store:

@@ -8,10 +8,8 @@ always under the same id.
 """
 
 import asyncio
-import contextlib
 import json
 import logging
-import math
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
@@ -19,14 +17,15 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
+from authapi.crypto.encryption import Cipher
 from authapi.crypto.ids import new_id
 from authapi.errors import DecryptionFailed, DeliveryFailed, StorageUnavailable
-from authapi.services.jobs.background_task import BackgroundTask
 from authapi.services.jobs.deliveries import Deliveries
+from authapi.services.jobs.encryption import outbox_context
+from authapi.services.jobs.periodic_task import PeriodicTask
 from authapi.services.jobs.pruning import prune_in_batches
 from authapi.services.jobs.receivers import EntryFailed, Receiver
 from authapi.services.jobs.slewed_clock import SlewedClock
-from authapi.services.keys import Keys, outbox_context
 from authapi.settings import Settings
 from authapi.storage import Database, Store
 from authapi.storage.tables.outbox import OutboxEntry
@@ -60,17 +59,23 @@ Prepare = Callable[[], None]
 
 
 class Outbox:
-    """Queues entries, and runs the handler of their kind."""
+    """Queues entries, and runs the handler of their kind.
 
-    def __init__(self, database: Database, keys: Keys, settings: Settings) -> None:
+    `cipher` returns the cipher of payloads. It raises ConfigurationError if the secret cannot be
+    read.
+    """
+
+    def __init__(
+        self, database: Database, cipher: Callable[[], Cipher], settings: Settings
+    ) -> None:
         self._database = database
-        self._keys = keys
+        self._cipher = cipher
         self._lifetime = settings.mail_lifetime
         self._delivery_timeout = _TIMEOUT_STEPS * settings.mail_timeout
         self._handlers: dict[str, Handler] = {}
         self._prepare: dict[str, Prepare] = {}
         self._deliveries: dict[str, Deliveries] = {}
-        self._tasks: list[BackgroundTask] = []
+        self._tasks: list[PeriodicTask] = []
         self._is_storage_down = False
         self._clock = SlewedClock()
         self._create_locks()
@@ -104,7 +109,7 @@ class Outbox:
         the slots of that receiver. Raises ConfigurationError if the secret cannot be read.
         """
         at, entry_id = self._clock.now(), new_id()
-        encrypted = self._keys.outbox_cipher.encrypt(
+        encrypted = self._cipher().encrypt(
             json.dumps(payload).encode(), context=outbox_context(entry_id)
         )
         lifetime = self._lifetime if lifetime is None else min(lifetime, self._lifetime)
@@ -138,7 +143,13 @@ class Outbox:
                 prepare()
             deliveries = self._deliveries[kind]
             deliveries.reset()
-            task = BackgroundTask(f"outbox-{kind}", partial(self._run, deliveries))
+            task = PeriodicTask(
+                f"outbox-{kind}",
+                partial(self._deliver_due, deliveries),
+                interval=_POLL_INTERVAL,
+                on_error=self._log_iteration_error,
+                wakeup=deliveries.wakeup,
+            )
             self._tasks.append(task)
             task.start()
             # A stop between the claim and the start of the deliveries waits for that start.
@@ -248,22 +259,12 @@ class Outbox:
         if count:
             _log.warning("corrected due times set by a clock that was ahead: %d", count)
 
-    async def _run(self, deliveries: Deliveries) -> None:
-        checked_at = -math.inf
-        while True:
-            # Not `wait_for`, which loses a cancellation that arrives together with the event.
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_POLL_INTERVAL):
-                    await deliveries.wakeup.wait()
-            deliveries.wakeup.clear()
-            try:
-                if time.monotonic() - checked_at >= _SKEW_CHECK_INTERVAL:
-                    await self.bring_forward(deliveries.kind)
-                    checked_at = time.monotonic()
-                await deliveries.start_due(self._lease)
-                self._is_storage_down = False
-            except Exception as error:
-                self._log_iteration_error(error)  # nothing restarts a worker: it must go on
+    async def _deliver_due(self, deliveries: Deliveries) -> None:
+        if time.monotonic() - deliveries.skew_checked_at >= _SKEW_CHECK_INTERVAL:
+            await self.bring_forward(deliveries.kind)
+            deliveries.skew_checked_at = time.monotonic()
+        await deliveries.start_due(self._lease)
+        self._is_storage_down = False
 
     def _log_iteration_error(self, error: BaseException) -> None:
         if not isinstance(error, StorageUnavailable):
@@ -301,9 +302,7 @@ class Outbox:
         Raises DecryptionFailed if another secret encrypted it, ConfigurationError if the secret
         cannot be read.
         """
-        plaintext = self._keys.outbox_cipher.decrypt(
-            entry.payload, context=outbox_context(entry.id)
-        )
+        plaintext = self._cipher().decrypt(entry.payload, context=outbox_context(entry.id))
         payload: Payload = json.loads(plaintext)
         return payload
 

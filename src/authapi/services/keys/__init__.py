@@ -25,15 +25,14 @@ from authapi.errors import (
 from authapi.identity import FIRST_PARTY_CLIENT_ID, Session, User
 from authapi.services.audit import Audit
 from authapi.services.identity_cache import CacheInvalidation, IdentityCache
-from authapi.services.jobs.background_task import BackgroundTask
+from authapi.services.jobs.encryption import OUTBOX_USE
+from authapi.services.jobs.periodic_task import PeriodicTask
 from authapi.services.keys.key_set import KeySet, load_key_set
 from authapi.services.keys.lifecycle import (
     JWKS_MAX_AGE,
-    OUTBOX_USE,
     REFRESH_INTERVAL,
     WRONG_SECRET,
     KeyLifecycle,
-    outbox_context,
 )
 from authapi.services.keys.secret import prepare_data_dir, read_secret
 from authapi.services.scopes import effective_scopes
@@ -41,7 +40,7 @@ from authapi.settings import Settings
 from authapi.storage import Database
 from authapi.storage.tables.signing_keys import StoredKey
 
-__all__ = ["JWKS_MAX_AGE", "Keys", "outbox_context", "prepare_data_dir"]
+__all__ = ["JWKS_MAX_AGE", "Keys", "prepare_data_dir"]
 
 _log = logging.getLogger(__name__)
 
@@ -73,7 +72,12 @@ class Keys:
         self._outbox_cipher: Cipher | None = None
         self._unknown_key_at = -_UNKNOWN_KEY_INTERVAL
         self._read_lock = asyncio.Lock()
-        self._task = BackgroundTask("keys", self._run)
+        self._task = PeriodicTask(
+            "keys",
+            self._refresh,
+            interval=REFRESH_INTERVAL.total_seconds(),
+            on_error=self._log_failure,
+        )
 
     async def open(self) -> None:
         """Reads the keys, and creates the first ones if there are none.
@@ -258,15 +262,14 @@ class Keys:
             )
             return self._key_set
 
-    async def _run(self) -> None:
-        while True:
-            await asyncio.sleep(REFRESH_INTERVAL.total_seconds())
-            try:
-                async with self._task.uninterrupted:
-                    await self.lifecycle.maintain()
-                    await self._read()
-            except ConfigurationError as error:
-                _log.error("%s", error)
-            except Exception:
-                # This task must survive every failure of the database.
-                _log.warning("signing keys not refreshed, will retry", exc_info=True)
+    async def _refresh(self) -> None:
+        async with self._task.uninterrupted:
+            await self.lifecycle.maintain()
+            await self._read()
+
+    @staticmethod
+    def _log_failure(error: Exception) -> None:
+        if isinstance(error, ConfigurationError):
+            _log.error("%s", error)
+        else:
+            _log.warning("signing keys not refreshed, will retry", exc_info=error)

@@ -14,7 +14,6 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
-from uuid import UUID
 
 from authapi.clock import now
 from authapi.crypto import jwk
@@ -22,6 +21,7 @@ from authapi.crypto.encryption import Cipher
 from authapi.errors import ConfigurationError, DecryptionFailed, NotFound, UnsupportedKey
 from authapi.identity import EventType
 from authapi.services.audit import Audit
+from authapi.services.jobs.encryption import OUTBOX_USE, outbox_context
 from authapi.services.keys.key_set import decrypt_private_key, private_key_context
 from authapi.settings import Settings
 from authapi.storage import Database, Store
@@ -44,13 +44,6 @@ WRONG_SECRET = (
 )
 _LOCK = "signing keys"
 _PAGE_SIZE = 500
-OUTBOX_USE = "outbox 1"
-"""The `use` of the cipher that encrypts outbox payloads."""
-
-
-def outbox_context(entry_id: UUID) -> str:
-    """Returns the associated data of an encrypted outbox payload, which names its entry."""
-    return f"outbox {entry_id}"
 
 
 class KeyLifecycle:

@@ -14,10 +14,10 @@ import pytest
 
 from authapi import create_app
 from authapi.errors import ConfigurationError
+from authapi.outbound import breaches
 from authapi.services import passwords
 from authapi.settings import load_settings
 from authapi.testing import PASSWORD, Client, client
-from authapi.web.outgoing import breaches
 from tests.conftest import SettingsFactory
 
 BREACHED = "a horse that has been seen before"

@@ -1,0 +1,86 @@
+"""An asyncio task that repeats its work from the start of a service to its shutdown."""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from typing import NoReturn
+
+_GRACE = 1.0
+"""Seconds that `stop` waits for an `uninterrupted` block before it cancels the task."""
+
+
+class PeriodicTask:
+    """Runs `work()` from `start` to `stop`, in a task named `authapi-<name>`.
+
+    Between the end of a run and the next one are `interval` seconds. They end early when `wakeup`
+    is set, which the task then clears. The first run follows after such a pause, or at once with
+    `at_once`. An error of a run is passed to `on_error`, which logs it, and the next run follows as
+    usual.
+
+    `stop` lets a block inside of `uninterrupted`, an asynchronous context manager, finish if that
+    takes a second at most. Statements belong into such a block, as a cancelled statement costs its
+    database connection.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        work: Callable[[], Awaitable[None]],
+        *,
+        interval: float,
+        on_error: Callable[[Exception], None],
+        at_once: bool = False,
+        wakeup: asyncio.Event | None = None,
+    ) -> None:
+        self._name = name
+        self._work = work
+        self._interval = interval
+        self._on_error = on_error
+        self._at_once = at_once
+        self._wakeup = wakeup
+        self._task: asyncio.Task[None] | None = None
+        self.uninterrupted = asyncio.Lock()
+
+    def start(self) -> None:
+        """Starts the task in the running event loop."""
+        self.uninterrupted = asyncio.Lock()  # a lock belongs to the loop that first waits for it
+        self._task = asyncio.create_task(self._run(), name=f"authapi-{self._name}")
+
+    async def stop(self) -> None:
+        """Cancels the task and waits for its end. Does nothing if the task was never started.
+
+        Raises the error that ended the task, if there was one: no `Exception` of `work`.
+        """
+        task, self._task = self._task, None
+        if task is None or task.get_loop() is not asyncio.get_running_loop():
+            return  # the task ended with its event loop, which is closed
+        try:
+            if not task.done():
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_GRACE):
+                        await self.uninterrupted.acquire()
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
+        if not task.cancelled() and (error := task.exception()) is not None:
+            raise error
+
+    async def _run(self) -> NoReturn:
+        if not self._at_once:
+            await self._pause()
+        while True:
+            try:
+                await self._work()
+            except Exception as error:
+                self._on_error(error)  # nothing restarts the task: it must go on
+            await self._pause()
+
+    async def _pause(self) -> None:
+        if self._wakeup is None:
+            await asyncio.sleep(self._interval)
+            return
+        # Not `wait_for`, which loses a cancellation that arrives together with the event.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._interval):
+                await self._wakeup.wait()
+        self._wakeup.clear()

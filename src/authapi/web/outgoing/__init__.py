@@ -1,1 +1,0 @@
-"""HTTP requests to other services: the Pwned Passwords range API, and webhook endpoints."""
