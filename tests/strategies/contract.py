@@ -47,7 +47,7 @@ from authapi.services.email_address import parse_email
 from authapi.strategies.registry import Registry
 from authapi.testing import PASSWORD, Client, client
 from authapi.web.challenges import with_parameters
-from authapi.web.schemas import IdentityOut
+from authapi.web.schemas.login import IdentityOut
 from tests.storage.rows import in_background
 from tests.web.responses import METADATA
 

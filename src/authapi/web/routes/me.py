@@ -14,7 +14,8 @@ from authapi.web.context import Runtime, context_of
 from authapi.web.openapi import problems, request_header, response_header
 from authapi.web.resolver import current_identity, current_user, identity_if_configured
 from authapi.web.routing import ProtectedRoute
-from authapi.web.schemas import IdentityOut, PasswordChange, Profile, Reauthentication, UserOut
+from authapi.web.schemas.login import IdentityOut, Reauthentication
+from authapi.web.schemas.user import PasswordChange, Profile, UserOut
 
 router = APIRouter(route_class=ProtectedRoute, tags=["account"], prefix="/me")
 

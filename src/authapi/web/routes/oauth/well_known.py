@@ -12,7 +12,7 @@ from authapi.web.context import context_of
 from authapi.web.openapi import problems, request_header, response_header
 from authapi.web.routes.oauth.metadata import authorization_server, protected_resource
 from authapi.web.routing import AuthAPIRoute
-from authapi.web.schemas import AuthorizationServer, JWKSetOut, ProtectedResource
+from authapi.web.schemas.oauth import AuthorizationServer, JWKSetOut, ProtectedResource
 
 router = APIRouter(route_class=AuthAPIRoute, tags=["metadata"], prefix="/.well-known")
 
