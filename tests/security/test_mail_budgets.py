@@ -158,7 +158,7 @@ async def test_requests_for_a_deactivated_account_consume_no_mails(api: Client) 
 
 async def test_requests_for_a_reserved_address_consume_no_mails(api: Client) -> None:
     other = await account(api, "other@example.com")
-    email_tokens = EmailTokens(api.services.database, api.services.settings)
+    email_tokens = EmailTokens(api.services.database, api.services.mail, api.services.settings)
     async with api.services.database.transaction() as store:
         await store.users.lock(other.id)
         await email_tokens.issue(

@@ -108,7 +108,7 @@ async def test_an_outdated_email_change_sends_no_mail(services: Services, what: 
 
         bob = await services.accounts.create(BOB, PASSWORD)
         async with services.database.transaction() as store:
-            email_tokens = EmailTokens(services.database, Settings())
+            email_tokens = EmailTokens(services.database, services.mail, Settings())
             await email_tokens.issue(store, bob, Purpose.REVERT_EMAIL_CHANGE, email=NEW)
     assert "change" not in await mail_kinds(services)
     assert await requests_of(services) == []

@@ -329,7 +329,7 @@ async def test_a_reserved_address_is_skipped(
     services = services_on_each
     [reserved, free] = [parse_email(f"{name}@example.com") for name in ("reserved", "free")]
     owner = await services.accounts.create(parse_email("moved@example.com"), None)
-    email_tokens = EmailTokens(services.database, services.settings)
+    email_tokens = EmailTokens(services.database, services.mail, services.settings)
     async with services.database.transaction() as store:
         await email_tokens.issue(store, owner, Purpose.REVERT_EMAIL_CHANGE, email=reserved)
     for emails, counts in (([reserved, free], (1, 1)), ([reserved], (0, 1))):
