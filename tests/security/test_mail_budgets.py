@@ -146,11 +146,11 @@ async def test_requests_for_an_unknown_address_consume_no_mails(api: Client, ask
 
 async def test_requests_for_a_deactivated_account_consume_no_mails(api: Client) -> None:
     user = await account(api)
-    await api.services.accounts.set_active(user.id, False)
+    await api.services.administration.change(user.id, {"is_active": False})
     for ask in (forgot, register, change):
         await several(api, ask)
     assert await mails(api) == {}
-    await api.services.accounts.set_active(user.id, True)
+    await api.services.administration.change(user.id, {"is_active": True})
     for ask in (forgot, register, change):
         await ask(api)
     assert await mails(api) == {"reset": 1, "address_taken": 2}

@@ -215,7 +215,6 @@ NO_CHANGE: dict[str, Act] = {
     "users.find_existing_emails": lambda store, it: store.users.find_existing_emails(
         ["0@example.com", "x@example.com"]
     ),
-    "users.page": lambda store, it: store.users.page(after=None, limit=9),
     # Pruned sessions expired before, and a cache rejects expired sessions.
     "sessions.prune": lambda store, it: store.sessions.prune(
         now=AT + 999 * DAY, grace=DAY, limit=99

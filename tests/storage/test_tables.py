@@ -9,8 +9,8 @@ from authapi.crypto.passwords import PasswordHash
 from authapi.crypto.secrets import hash_secret
 from authapi.identity import Client, Session, SessionKind, User
 from authapi.storage import Database
-from authapi.storage.tables.users import NewUser
-from tests.storage.rows import AT, HASH, SECRET, a_session, a_user, sql, store_user
+from authapi.storage.tables.users import NewUser, UserFilter, UserOrder, UserPosition
+from tests.storage.rows import AT, HASH, SECRET, a_session, a_user, sql, store_user, stored_users
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 
@@ -88,7 +88,12 @@ async def test_pages_have_no_gap_or_overlap(database: Database) -> None:
     users = [await store_user(database, a_user(), email=f"{n}@example.com") for n in range(7)]
     found: list[User] = []
     async with database.read() as store:
-        while page := await store.users.page(after=found[-1].id if found else None, limit=3):
+        while page := await store.users.search(
+            UserFilter(),
+            order=UserOrder.OLDEST,
+            after=UserPosition(found[-1].id, created_at=AT) if found else None,
+            limit=3,
+        ):
             assert len(page) <= 3
             found += page
     assert found == sorted(users, key=lambda user: user.id.bytes)
@@ -137,9 +142,9 @@ async def test_add_missing_skips_existing_addresses(database: Database) -> None:
         assert await store.users.find_credentials_by_email("bob@x.org") == (bob, hashed)
         assert await store.users.find_credentials_by_email("alice@x.org") == (alice, HASH)
         assert await store.users.find_credentials_by_email("without@x.org") == (without, None)
-        assert len(await store.users.page(after=None, limit=9)) == 3
         found = await store.users.find_existing_emails(["bob@x.org", "alice@x.org", "carol@x.org"])
         assert found == {"bob@x.org", "alice@x.org"}
+    assert len(await stored_users(database)) == 3
 
 
 async def test_add_missing_inserts_many_users(database: Database) -> None:

@@ -438,7 +438,7 @@ class StrategyContract(AuthenticationContract):
         harness = each_house
         good = await self.obtain(harness, harness.alice)
         assert (await harness.get("/async", good)).status_code == 200
-        await harness.api.services.accounts.set_active(harness.alice.id, active=False)
+        await harness.api.services.administration.change(harness.alice.id, {"is_active": False})
         assert (await harness.get("/async", good)).status_code == 401
         assert (await harness.get("/sync", good)).status_code == 401
 
@@ -518,7 +518,7 @@ class IssuerContract(StrategyContract):
             for user in (harness.alice, bob)
         ]
         await accounts.set_password(harness.alice.id, NEW_PASSWORD)
-        await accounts.set_active(bob.id, active=False)
+        await harness.api.services.administration.change(bob.id, {"is_active": False})
         for proof in proofs:
             with pytest.raises(InvalidCredentials):
                 await harness.strategy.issue(proof, connection({}))

@@ -194,13 +194,6 @@ class UserTable:
         rows = await self._connection.execute(statement.with_for_update(key_share=True))
         return {user.id: user for user in map(_user, rows)}
 
-    async def page(self, *, after: UUID | None, limit: int) -> Sequence[User]:
-        """Returns up to `limit` accounts with ids greater than `after`, the oldest first."""
-        statement = sa.select(*USER_COLUMNS).order_by(users.c.id).limit(limit)
-        if after is not None:
-            statement = statement.where(users.c.id > after)
-        return [_user(row) for row in await self._connection.execute(statement)]
-
     async def search(
         self,
         filters: UserFilter,
