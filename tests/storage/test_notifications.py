@@ -94,7 +94,9 @@ ALICE: dict[str, Act] = {
         it.login.id, auth_time=AT + DAY
     ),
     "users.set_name": lambda store, it: store.users.set_name(it.alice.id, "Al", at=AT + DAY),
-    "users.set_locale": lambda store, it: store.users.set_locale(it.alice.id, "ko", at=AT + DAY),
+    "users.set_profile": lambda store, it: store.users.set_profile(
+        it.alice.id, {"locale": "ko"}, at=AT + DAY
+    ),
     "users.confirm_email": lambda store, it: store.users.confirm_email(it.alice.id, at=AT + DAY),
     "users.set_email": lambda store, it: store.users.set_email(
         it.alice.id, email="al@example.com", given="Al@example.com", at=AT + DAY

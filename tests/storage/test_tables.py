@@ -112,6 +112,20 @@ async def test_update_changes_one_user_only(database: Database) -> None:
         assert await store.users.find_credentials(bob.id) == (bob, HASH)
 
 
+async def test_owner_changes_columns_of_the_profile_only(database: Database) -> None:
+    alice, bob = await two_users(database)
+    later = AT + HOUR
+    async with database.transaction() as store:
+        await store.users.set_profile(alice.id, {"name": "Al", "locale": "ko"}, at=later)
+        assert await store.users.find(alice.id) == replace(
+            alice, name="Al", locale="ko", updated_at=later
+        )
+        assert await store.users.find(bob.id) == bob
+        for column in ("id", "is_superuser", "roles", "password_hash", "email_confirmed_at", "x"):
+            with pytest.raises(ValueError, match="owner does not change"):
+                await store.users.set_profile(alice.id, {"name": "A", column: None}, at=later)
+
+
 async def test_hash_is_replaced_only_if_unchanged(database: Database) -> None:
     user = await store_user(database, a_user())
     chosen, stronger = (PasswordHash(f"$argon2id$v=19$m=64,t={n},p=1$x$x") for n in (2, 3))

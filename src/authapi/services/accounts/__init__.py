@@ -251,27 +251,27 @@ class Accounts:
         is_stale: Callable[[User], bool],
         caller: Identity | None = None,
     ) -> User:
-        """Changes the `name` or `locale` of an account, or both; returns the account.
+        """Changes the profile of an account; returns the account.
 
-        `is_stale` gets the current account and returns whether it differs from the version that
-        the client has seen. `caller` is the identity of the request, if it has one.
+        `changes` maps fields of `User` that its owner changes, such as `name`, to values.
+        `is_stale` gets the current account and returns whether it differs from the version that the
+        client has seen. `caller` is the identity of the request, if it has one.
 
         Raises PreconditionFailed if `is_stale` returns True, NotFound, InvalidInput if the locale
         is not one of the settings, InvalidCredential if the session of `caller` has ended.
         """
-        locale = changes.get("locale")
-        check_locale(locale, self._settings)
+        check_locale(changes.get("locale"), self._settings)
         async with self._database.transaction() as store:
             user, _ = await lock_user(store, user_id)
             if caller is not None:
                 await require_live_session(store, caller)
             if is_stale(user):
                 raise PreconditionFailed
-            if "name" in changes and changes["name"] != user.name:
-                await store.users.set_name(user_id, changes["name"], at=next_update_time(user))
+            new = {key: value for key, value in changes.items() if value != getattr(user, key)}
+            if new:
+                await store.users.set_profile(user_id, new, at=next_update_time(user))
+            if "name" in new:
                 await self._audit.record(store, EventType.ACCOUNT_RENAMED, user_id=user_id)
-            if "locale" in changes and locale != user.locale:
-                await store.users.set_locale(user_id, locale, at=next_update_time(user))
             changed = await store.users.find(user_id)
         if changed is None:
             raise NotFound
