@@ -148,7 +148,9 @@ class Accounts:
 
     async def _secret(self, purpose: Purpose) -> tuple[str, str]:
         user = await self._add()
-        email_tokens = EmailTokens(self._services.database, self._services.settings)
+        email_tokens = EmailTokens(
+            self._services.database, self._services.mail, self._services.settings
+        )
         async with self._services.database.transaction() as store:
             return (await email_tokens.issue(store, user, purpose)).text, user.email
 

@@ -6,6 +6,7 @@ import pytest
 
 from tests.hostile.checked_app import JSON, CheckedApp, raw
 from tests.hostile.nasty_json import CANARY, MALFORMED, WELL_FORMED
+from tests.storage.rows import stored_users
 from tests.web.logins import sign_in
 from tests.web.responses import problem
 
@@ -112,7 +113,7 @@ async def test_unexpected_json_changes_nothing(app: CheckedApp) -> None:
             optional = not operation.body["application/json"].get("required")
             if not (isinstance(members, dict) and optional and (not closed or not members)):
                 assert response.status_code == 422, (operation, name)
-    [unchanged] = await app.api.services.accounts.page()
+    [unchanged] = await stored_users(app.api.services.database)
     assert unchanged == user
 
 

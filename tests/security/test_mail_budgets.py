@@ -146,11 +146,11 @@ async def test_requests_for_an_unknown_address_consume_no_mails(api: Client, ask
 
 async def test_requests_for_a_deactivated_account_consume_no_mails(api: Client) -> None:
     user = await account(api)
-    await api.services.accounts.set_active(user.id, False)
+    await api.services.administration.change(user.id, {"is_active": False})
     for ask in (forgot, register, change):
         await several(api, ask)
     assert await mails(api) == {}
-    await api.services.accounts.set_active(user.id, True)
+    await api.services.administration.change(user.id, {"is_active": True})
     for ask in (forgot, register, change):
         await ask(api)
     assert await mails(api) == {"reset": 1, "address_taken": 2}
@@ -158,7 +158,7 @@ async def test_requests_for_a_deactivated_account_consume_no_mails(api: Client) 
 
 async def test_requests_for_a_reserved_address_consume_no_mails(api: Client) -> None:
     other = await account(api, "other@example.com")
-    email_tokens = EmailTokens(api.services.database, api.services.settings)
+    email_tokens = EmailTokens(api.services.database, api.services.mail, api.services.settings)
     async with api.services.database.transaction() as store:
         await store.users.lock(other.id)
         await email_tokens.issue(

@@ -216,7 +216,7 @@ async def test_row_42_every_refused_login_costs_the_same_and_says_the_same(
 ) -> None:
     known = await every.create_user()
     off = await every.create_user()
-    await every.services.accounts.set_active(off.id, False)
+    await every.services.administration.change(off.id, {"is_active": False})
     bare = parse_email("bare@example.com")
     await every.services.accounts.create(bare, None)
     broken = await every.create_user()

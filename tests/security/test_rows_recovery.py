@@ -314,7 +314,7 @@ async def test_row_43_responses_do_not_reveal_accounts(database_url: str) -> Non
         victim, attacker = await confirmed(api, VICTIM), await confirmed(api, ATTACKER)
         await api.create_user("unconfirmed@example.com")
         gone = await confirmed(api, "gone@example.com")
-        await api.services.accounts.set_active(gone.id, False)
+        await api.services.administration.change(gone.id, {"is_active": False})
         headers = await sign_in(api.services, attacker)
         addresses = (victim.email, "unconfirmed@example.com", gone.email, "unknown@example.com")
         requests: dict[str, tuple[dict[str, str], Headers]] = {

@@ -47,7 +47,7 @@ async def test_failed_logins_are_indistinguishable(
     async with client(create_app(settings)) as api:
         known = await api.create_user("known@example.com")
         gone = await api.create_user("deactivated@example.com")
-        await api.services.accounts.set_active(gone.id, False)
+        await api.services.administration.change(gone.id, {"is_active": False})
         await api.services.accounts.create(parse_email("bare@example.com"), None)
         kinds = {
             "known": (known.email, WRONG),

@@ -404,8 +404,12 @@ OPERATIONS: dict[str, Operation] = {
         one.id, PASSWORD + secrets.token_hex(4)
     ),
     "rename": rename,
-    "deactivate": lambda harness, one, _: harness.services.accounts.set_active(one.id, False),
-    "activate": lambda harness, one, _: harness.services.accounts.set_active(one.id, True),
+    "deactivate": lambda harness, one, _: harness.services.administration.change(
+        one.id, {"is_active": False}
+    ),
+    "activate": lambda harness, one, _: harness.services.administration.change(
+        one.id, {"is_active": True}
+    ),
     "delete": lambda harness, one, _: harness.services.accounts.delete(one.id, caller=one.caller),
     "create": lambda harness, *_: harness.services.accounts.create(new_address(), None),
     "register": lambda harness, *_: harness.services.registration.register(

@@ -150,7 +150,7 @@ async def test_refused_logins(api: Client, alice: User, watch: EventWatcher) -> 
     found = await watch.one(EventType.LOGIN_REFUSED, response)
     assert (found["user_id"], found["outcome"]) == (None, "refused")
     assert "unknown" not in repr(found)
-    await api.services.accounts.set_active(alice.id, False)
+    await api.services.administration.change(alice.id, {"is_active": False})
     await watch.since()
     response = await api.post("/login", json=credentials(alice.email, PASSWORD))
     found = await watch.one(EventType.LOGIN_REFUSED, response)
@@ -311,12 +311,12 @@ async def test_operations_of_operators(api: Client, alice: User, watch: EventWat
         (False, EventType.ACCOUNT_DEACTIVATED),
         (True, EventType.ACCOUNT_ACTIVATED),
     ):
-        await accounts.set_active(alice.id, active)
+        await api.services.administration.change(alice.id, {"is_active": active})
         assert (await watch.one(kind))["user_id"] == alice.id
-        await accounts.set_active(alice.id, active)
+        await api.services.administration.change(alice.id, {"is_active": active})
         assert await watch.since() == []
     with pytest.raises(NotFound):
-        await accounts.set_active(UUID(int=1), False)
+        await api.services.administration.change(UUID(int=1), {"is_active": False})
     assert await watch.since() == []
 
 

@@ -61,8 +61,12 @@ ENDINGS: dict[str, Operation] = {
     "all ended": lambda services, caller: services.sessions.end_all(caller.user.id),
     "password changed here": change_password,
     "password changed elsewhere": change_password_elsewhere,
-    "deactivated": lambda services, caller: services.accounts.set_active(caller.user.id, False),
-    "on and off": lambda services, caller: services.accounts.set_active(caller.user.id, False),
+    "deactivated": lambda services, caller: services.administration.change(
+        caller.user.id, {"is_active": False}
+    ),
+    "on and off": lambda services, caller: services.administration.change(
+        caller.user.id, {"is_active": False}
+    ),
     "password set": lambda services, caller: services.accounts.set_password(caller.user.id, OTHER),
 }
 WRITES: dict[str, Operation] = {
@@ -102,7 +106,7 @@ async def test_no_write_for_a_session_that_has_ended(
     caller = await log_in(services)
     await ENDINGS[ending](services, caller)
     if ending == "on and off":
-        await services.accounts.set_active(account.id, True)
+        await services.administration.change(account.id, {"is_active": True})
     with pytest.raises((InvalidCredential, WrongPassword)):
         await WRITES[write](services, caller)
     assert await services.personal_tokens.list_of(account.id) == []

@@ -15,6 +15,7 @@ from authapi.crypto.passwords import PasswordHash
 from authapi.crypto.secrets import hash_secret
 from authapi.identity import Client, Event, EventType, Session, SessionKind, User
 from authapi.storage import Database
+from authapi.storage.tables.users import UserFilter, UserOrder
 
 AT = datetime(2026, 3, 4, 5, 6, 7, 891011, tzinfo=UTC)
 HASH = PasswordHash("$argon2id$v=19$m=64,t=1,p=1$c29tZXNhbHQ$AAAA")
@@ -62,6 +63,13 @@ async def store_user(database: Database, user: User, *, email: str | None = None
     async with database.transaction() as store:
         await store.users.add(user, email=email or user.email.lower(), password_hash=HASH)
     return user
+
+
+async def stored_users(database: Database) -> list[User]:
+    """Returns all accounts, the oldest first."""
+    async with database.read() as store:
+        order = UserOrder.OLDEST
+        return list(await store.users.search(UserFilter(), order=order, after=None, limit=1000))
 
 
 async def store_login(url: str, client: Client, *, at: datetime | None = None) -> None:

@@ -94,7 +94,9 @@ ALICE: dict[str, Act] = {
         it.login.id, auth_time=AT + DAY
     ),
     "users.set_name": lambda store, it: store.users.set_name(it.alice.id, "Al", at=AT + DAY),
-    "users.set_locale": lambda store, it: store.users.set_locale(it.alice.id, "ko", at=AT + DAY),
+    "users.set_profile": lambda store, it: store.users.set_profile(
+        it.alice.id, {"locale": "ko"}, at=AT + DAY
+    ),
     "users.confirm_email": lambda store, it: store.users.confirm_email(it.alice.id, at=AT + DAY),
     "users.set_email": lambda store, it: store.users.set_email(
         it.alice.id, email="al@example.com", given="Al@example.com", at=AT + DAY
@@ -215,7 +217,6 @@ NO_CHANGE: dict[str, Act] = {
     "users.find_existing_emails": lambda store, it: store.users.find_existing_emails(
         ["0@example.com", "x@example.com"]
     ),
-    "users.page": lambda store, it: store.users.page(after=None, limit=9),
     # Pruned sessions expired before, and a cache rejects expired sessions.
     "sessions.prune": lambda store, it: store.sessions.prune(
         now=AT + 999 * DAY, grace=DAY, limit=99

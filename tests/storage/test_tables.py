@@ -9,8 +9,8 @@ from authapi.crypto.passwords import PasswordHash
 from authapi.crypto.secrets import hash_secret
 from authapi.identity import Client, Session, SessionKind, User
 from authapi.storage import Database
-from authapi.storage.tables.users import NewUser
-from tests.storage.rows import AT, HASH, SECRET, a_session, a_user, sql, store_user
+from authapi.storage.tables.users import NewUser, UserFilter, UserOrder, UserPosition
+from tests.storage.rows import AT, HASH, SECRET, a_session, a_user, sql, store_user, stored_users
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 
@@ -88,7 +88,12 @@ async def test_pages_have_no_gap_or_overlap(database: Database) -> None:
     users = [await store_user(database, a_user(), email=f"{n}@example.com") for n in range(7)]
     found: list[User] = []
     async with database.read() as store:
-        while page := await store.users.page(after=found[-1].id if found else None, limit=3):
+        while page := await store.users.search(
+            UserFilter(),
+            order=UserOrder.OLDEST,
+            after=UserPosition(found[-1].id, created_at=AT) if found else None,
+            limit=3,
+        ):
             assert len(page) <= 3
             found += page
     assert found == sorted(users, key=lambda user: user.id.bytes)
@@ -105,6 +110,20 @@ async def test_update_changes_one_user_only(database: Database) -> None:
         changed = replace(alice, name=None, is_active=False, updated_at=later)
         assert await store.users.find_credentials(alice.id) == (changed, other)
         assert await store.users.find_credentials(bob.id) == (bob, HASH)
+
+
+async def test_owner_changes_columns_of_the_profile_only(database: Database) -> None:
+    alice, bob = await two_users(database)
+    later = AT + HOUR
+    async with database.transaction() as store:
+        await store.users.set_profile(alice.id, {"name": "Al", "locale": "ko"}, at=later)
+        assert await store.users.find(alice.id) == replace(
+            alice, name="Al", locale="ko", updated_at=later
+        )
+        assert await store.users.find(bob.id) == bob
+        for column in ("id", "is_superuser", "roles", "password_hash", "email_confirmed_at", "x"):
+            with pytest.raises(ValueError, match="owner does not change"):
+                await store.users.set_profile(alice.id, {"name": "A", column: None}, at=later)
 
 
 async def test_hash_is_replaced_only_if_unchanged(database: Database) -> None:
@@ -137,9 +156,9 @@ async def test_add_missing_skips_existing_addresses(database: Database) -> None:
         assert await store.users.find_credentials_by_email("bob@x.org") == (bob, hashed)
         assert await store.users.find_credentials_by_email("alice@x.org") == (alice, HASH)
         assert await store.users.find_credentials_by_email("without@x.org") == (without, None)
-        assert len(await store.users.page(after=None, limit=9)) == 3
         found = await store.users.find_existing_emails(["bob@x.org", "alice@x.org", "carol@x.org"])
         assert found == {"bob@x.org", "alice@x.org"}
+    assert len(await stored_users(database)) == 3
 
 
 async def test_add_missing_inserts_many_users(database: Database) -> None:

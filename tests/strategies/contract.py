@@ -47,7 +47,7 @@ from authapi.services.email_address import parse_email
 from authapi.strategies.registry import Registry
 from authapi.testing import PASSWORD, Client, client
 from authapi.web.challenges import with_parameters
-from authapi.web.schemas import IdentityOut
+from authapi.web.schemas.login import IdentityOut
 from tests.storage.rows import in_background
 from tests.web.responses import METADATA
 
@@ -438,7 +438,7 @@ class StrategyContract(AuthenticationContract):
         harness = each_house
         good = await self.obtain(harness, harness.alice)
         assert (await harness.get("/async", good)).status_code == 200
-        await harness.api.services.accounts.set_active(harness.alice.id, active=False)
+        await harness.api.services.administration.change(harness.alice.id, {"is_active": False})
         assert (await harness.get("/async", good)).status_code == 401
         assert (await harness.get("/sync", good)).status_code == 401
 
@@ -518,7 +518,7 @@ class IssuerContract(StrategyContract):
             for user in (harness.alice, bob)
         ]
         await accounts.set_password(harness.alice.id, NEW_PASSWORD)
-        await accounts.set_active(bob.id, active=False)
+        await harness.api.services.administration.change(bob.id, {"is_active": False})
         for proof in proofs:
             with pytest.raises(InvalidCredentials):
                 await harness.strategy.issue(proof, connection({}))

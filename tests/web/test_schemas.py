@@ -12,7 +12,13 @@ from pydantic import BaseModel, ValidationError
 from authapi import create_app
 from authapi.testing import client
 from authapi.web import schemas
-from authapi.web.schemas import HealthOut, Input, NewToken, Output, Registration, UserOut
+from authapi.web.schemas.fields import Input, Output
+from authapi.web.schemas.health import HealthOut
+from authapi.web.schemas.login import LoginOut
+from authapi.web.schemas.problem import Problem
+from authapi.web.schemas.registration import Registration
+from authapi.web.schemas.token import NewToken
+from authapi.web.schemas.user import UserOut
 from tests.conftest import SettingsFactory
 
 EMAIL = {"email": "a@example.com", "password": "correct horse battery staple"}
@@ -55,10 +61,7 @@ def test_inputs_are_strict_and_forbid_extra_members() -> None:
 
 def test_outputs_forbid_extra_members() -> None:
     for kind in subclasses(Output):
-        if kind.__module__.startswith(schemas.__name__) and kind not in (
-            schemas.LoginOut,
-            schemas.Problem,
-        ):
+        if kind.__module__.startswith(schemas.__name__) and kind not in (LoginOut, Problem):
             assert kind.model_config["extra"] == "forbid"
     with pytest.raises(ValidationError):
         HealthOut(status="ok", version="1")  # type: ignore[call-arg]  # which is the point

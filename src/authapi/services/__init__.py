@@ -119,12 +119,12 @@ class Services:
         token_lookup = TokenLookup(database, keys, last_used, settings)
         revocation = TokenRevocation(database, token_lookup, audit)
         rate_limits = RateLimits(settings)
-        email_tokens = EmailTokens(database, settings)
+        email_tokens = EmailTokens(database, mail, settings)
         password_confirmation = PasswordConfirmation(database, passwords, rate_limits, audit)
         deferred_requests = DeferredRequests(
             database, outbox, email_tokens, mail, rate_limits, audit
         )
-        invitations = Invitations(database, passwords, email_tokens, mail, audit)
+        invitations = Invitations(database, passwords, email_tokens, audit)
         cleanup = Cleanup(settings.prune_interval)
         cleanup.register("sessions", sessions.prune)
         cleanup.register("events", audit.prune)
@@ -168,7 +168,6 @@ class Services:
                 deferred_requests,
                 email_tokens,
                 rate_limits,
-                mail,
                 audit,
                 settings,
             ),

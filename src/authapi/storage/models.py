@@ -14,6 +14,9 @@ metadata = sa.MetaData(
     }
 )
 
+OWNER_CHANGES = {"owner_changes": True}
+"""The `info` of a column that the owner of the account changes with `UserTable.set_profile`."""
+
 users = sa.Table(
     "users",
     metadata,
@@ -23,7 +26,7 @@ users = sa.Table(
     sa.Column("email", sa.String(254), nullable=False, unique=True),
     # The address as the user entered it.
     sa.Column("email_given", sa.String(254), nullable=False),
-    sa.Column("name", sa.String(200)),
+    sa.Column("name", sa.String(200), info=OWNER_CHANGES),
     sa.Column("password_hash", PasswordHashType),
     sa.Column("is_active", sa.Boolean, nullable=False),
     sa.Column("is_superuser", sa.Boolean, nullable=False),
@@ -31,7 +34,7 @@ users = sa.Table(
     sa.Column("created_at", UTCDateTime, nullable=False),
     sa.Column("updated_at", UTCDateTime, nullable=False),
     # Null if the user has not chosen one: the default of the service applies.
-    sa.Column("locale", sa.String(35)),
+    sa.Column("locale", sa.String(35), info=OWNER_CHANGES),
     sa.Column("roles", RolesType, nullable=False, server_default=""),
     # The number of password changes. A change invalidates the tokens that were mailed before.
     sa.Column("password_version", sa.Integer, nullable=False, server_default="0"),

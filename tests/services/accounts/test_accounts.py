@@ -31,7 +31,7 @@ from authapi.services.passwords import Passwords
 from authapi.settings import Settings
 from authapi.testing import PASSWORD
 from authapi.testing import Client as HTTPClient
-from tests.storage.rows import sql
+from tests.storage.rows import sql, stored_users
 
 pytestmark = pytest.mark.real_hashes
 
@@ -104,7 +104,7 @@ async def test_every_refused_login_costs_the_same_work_and_raises_the_same_error
     accounts = services.accounts
     await accounts.create(ALICE, PASSWORD)
     gone = await accounts.create(parse_email("gone@example.com"), PASSWORD)
-    await accounts.set_active(gone.id, False)
+    await services.administration.change(gone.id, {"is_active": False})
     await accounts.create(parse_email("invited@example.com"), None)
     refusals = set()
     for address, password in [
@@ -233,15 +233,18 @@ async def test_a_login_is_refused_if_the_password_changes_during_its_rehash(
     await log_in(services, await services.accounts.authenticate(ALICE, OTHER))
 
 
-Change = Callable[[Accounts, User], Awaitable[object]]
+Change = Callable[[Services, User], Awaitable[object]]
 
 
 @pytest.mark.parametrize(
     ("strategy", "change"),
     [
-        ("session", lambda accounts, user: accounts.set_password(user.id, OTHER)),
-        ("token", lambda accounts, user: accounts.set_active(user.id, False)),
-        ("jwt", lambda accounts, user: accounts.delete(user.id)),
+        ("session", lambda services, user: services.accounts.set_password(user.id, OTHER)),
+        (
+            "token",
+            lambda services, user: services.administration.change(user.id, {"is_active": False}),
+        ),
+        ("jwt", lambda services, user: services.accounts.delete(user.id)),
     ],
     ids=["password", "deactivated", "deleted"],
 )
@@ -255,7 +258,7 @@ async def test_a_login_is_refused_if_the_account_changes_during_authentication(
         self: Accounts, email: EmailAddress, password: str, *, strategy: str | None = None
     ) -> Login:
         login = await authenticate(self, email, password, strategy=strategy)
-        await change(self, user)
+        await change(api_on_each.services, user)
         return login
 
     monkeypatch.setattr(Accounts, "authenticate", overtaken)
@@ -364,11 +367,11 @@ async def test_deactivation_ends_all_sessions_and_activation_restores_none(
     services = services_on_each
     user = await services.accounts.create(ALICE, PASSWORD)
     _, secret = await log_in(services, await services.accounts.authenticate(ALICE, PASSWORD))
-    assert not (await services.accounts.set_active(user.id, False)).is_active
+    assert not (await services.administration.change(user.id, {"is_active": False})).is_active
     assert await identify(services, secret) is None
     with pytest.raises(InvalidCredentials):
         await services.accounts.authenticate(ALICE, PASSWORD)
-    assert (await services.accounts.set_active(user.id, True)).is_active
+    assert (await services.administration.change(user.id, {"is_active": True})).is_active
     assert await identify(services, secret) is None
     await services.accounts.authenticate(ALICE, PASSWORD)
 
@@ -419,18 +422,18 @@ async def test_calls_on_a_deleted_account_raise_not_found(services_on_each: Serv
     accounts = services_on_each.accounts
     user = await accounts.create(ALICE, PASSWORD)
     assert await accounts.find_by_email(parse_email("alice@example.com")) == user
-    assert await accounts.page() == [user]
+    assert await stored_users(services_on_each.database) == [user]
     await accounts.delete(user.id)
     await accounts.delete(user.id)
     for attempt in (
         accounts.find(user.id),
         accounts.find_by_email(ALICE),
         accounts.edit(user.id, {"name": "x"}, is_stale=lambda _: False),
-        accounts.set_active(user.id, True),
+        services_on_each.administration.change(user.id, {"is_active": True}),
         accounts.set_password(user.id, PASSWORD),
     ):
         with pytest.raises(NotFound):
             await attempt
-    assert await accounts.page() == []
+    assert await stored_users(services_on_each.database) == []
     again = await accounts.create(ALICE, PASSWORD)
     assert again.id != user.id

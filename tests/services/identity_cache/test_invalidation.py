@@ -196,7 +196,9 @@ ENDS: dict[str, Change] = {
     "end_all": lambda services, it: services.sessions.end_all(it.user.id),
     "a login in its place": log_in_over,
     "set_password": set_password,
-    "deactivation": lambda services, it: services.accounts.set_active(it.user.id, False),
+    "deactivation": lambda services, it: services.administration.change(
+        it.user.id, {"is_active": False}
+    ),
     "delete": delete,
 }
 REPLACES = {"a login in its place"}

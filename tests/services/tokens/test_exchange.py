@@ -177,7 +177,7 @@ async def test_a_deactivated_or_idle_caller_is_refused(
         await services.token_exchange.exchange(idle, audience="billing")
     with time_machine.travel(now() + 2 * DAY), pytest.raises(InvalidCredential):
         await services.token_exchange.exchange(caller, audience="billing")
-    await services.accounts.set_active(idle.user.id, False)
+    await services.administration.change(idle.user.id, {"is_active": False})
     with pytest.raises(InvalidCredential):
         await services.token_exchange.exchange(idle, audience="billing")
 

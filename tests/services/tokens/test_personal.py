@@ -134,7 +134,7 @@ async def test_the_secret_is_not_stored(
 async def test_create_is_refused_for_deleted_and_deactivated_accounts(
     services: Services, owner: Identity
 ) -> None:
-    await services.accounts.set_active(owner.user.id, False)
+    await services.administration.change(owner.user.id, {"is_active": False})
     stranger = replace(owner, user=a_user())
     for maker in (owner, stranger):
         with pytest.raises(NotFound):

@@ -285,7 +285,7 @@ async def set_password(harness: Harness, caller: Identity) -> None:
 
 
 async def deactivate(harness: Harness, caller: Identity) -> None:
-    await harness.services.accounts.set_active(caller.user.id, False)
+    await harness.services.administration.change(caller.user.id, {"is_active": False})
 
 
 async def delete(harness: Harness, caller: Identity) -> None:

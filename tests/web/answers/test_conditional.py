@@ -5,8 +5,14 @@ import time
 import pytest
 from starlette.requests import Request
 
-from authapi.web.answers.conditional import conditional_json, etag_of, matches
+from authapi.web.answers.conditional import (
+    Representation,
+    conditional_response,
+    etag_of,
+    matches,
+)
 
+EMPTY = Representation.of(b"{}")
 ETAG = '"0123456789abcdef"'
 
 
@@ -83,7 +89,7 @@ def test_several_header_lines_form_one_list() -> None:
     ):
         headers = [(b"if-none-match", line.encode()) for line in lines]
         request = Request({"type": "http", "headers": headers})
-        answer = conditional_json(request, b"{}", cache_control="no-cache")
+        answer = conditional_response(request, EMPTY, cache_control="no-cache")
         assert answer.status_code == status, lines
 
 
@@ -92,7 +98,7 @@ def test_matching_etag_returns_304_without_a_body() -> None:
     for condition, status, body in [(etag, 304, b""), ('"x"', 200, b"{}")]:
         headers = [(b"if-none-match", condition.encode())]
         request = Request({"type": "http", "headers": headers})
-        response = conditional_json(request, b"{}", cache_control="private, no-cache")
+        response = conditional_response(request, EMPTY, cache_control="private, no-cache")
         assert (response.status_code, response.body) == (status, body)
         assert response.headers["etag"] == etag
         assert response.headers["cache-control"] == "private, no-cache"

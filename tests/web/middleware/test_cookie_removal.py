@@ -197,7 +197,7 @@ async def test_cookie_is_removed_for_every_reason_of_its_end(api: Client, how: s
         case "absolute":
             later = services.settings.session_absolute + timedelta(minutes=1)
         case "deactivated":
-            await services.accounts.set_active(alice.id, False)
+            await services.administration.change(alice.id, {"is_active": False})
         case "deleted":
             await services.accounts.delete(alice.id)
         case "ended":

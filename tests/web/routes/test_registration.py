@@ -8,6 +8,7 @@ import pytest
 from authapi import create_app
 from authapi.testing import PASSWORD, Client, client
 from tests.conftest import SettingsFactory
+from tests.storage.rows import stored_users
 from tests.web.responses import check_headers, input_errors, problem
 
 USER_MEMBERS = {
@@ -71,7 +72,7 @@ async def test_one_of_many_concurrent_registrations_succeeds(api_on_each: Client
         )
     )
     assert Counter(r.status_code for r in responses) == {201: 1, 409: len(spellings) - 1}
-    users = await api_on_each.services.accounts.page()
+    users = await stored_users(api_on_each.services.database)
     assert len(users) == 1
 
 
@@ -81,7 +82,7 @@ async def test_closed_registration_is_forbidden(make_settings: SettingsFactory) 
             "/register", json={"email": "a@example.com", "password": PASSWORD}
         )
         problem(response, 403, "registration_closed")
-        assert await api.services.accounts.page() == []
+        assert await stored_users(api.services.database) == []
 
 
 @pytest.mark.parametrize(
@@ -113,7 +114,7 @@ async def test_invalid_registrations_are_refused(
     field, code = expected
     response = await api.post("/register", json=body)
     assert input_errors(response) == [(("body", field), code)]
-    assert await api.services.accounts.page() == []
+    assert await stored_users(api.services.database) == []
 
 
 async def test_missing_members_are_named(api: Client) -> None:

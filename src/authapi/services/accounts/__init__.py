@@ -1,7 +1,7 @@
 """Accounts: authentication, passwords, profile, lookup and deletion."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from uuid import UUID
 
 from authapi.clock import now
@@ -27,12 +27,13 @@ from authapi.identity import (
     current_client,
     on_behalf_of,
 )
-from authapi.services.accounts import administration
 from authapi.services.accounts.authentication import PasswordConfirmation, known_network
+from authapi.services.accounts.deletion import delete_account
 from authapi.services.accounts.users import (
     TIME_RESOLUTION,
     add_user,
     check_locale,
+    lock_superusers,
     lock_user,
     new_user,
     next_update_time,
@@ -250,42 +251,27 @@ class Accounts:
         is_stale: Callable[[User], bool],
         caller: Identity | None = None,
     ) -> User:
-        """Changes the `name` or `locale` of an account, or both; returns the account.
+        """Changes the profile of an account; returns the account.
 
-        `is_stale` gets the current account and returns whether it differs from the version that
-        the client has seen. `caller` is the identity of the request, if it has one.
+        `changes` maps fields of `User` that its owner changes, such as `name`, to values.
+        `is_stale` gets the current account and returns whether it differs from the version that the
+        client has seen. `caller` is the identity of the request, if it has one.
 
         Raises PreconditionFailed if `is_stale` returns True, NotFound, InvalidInput if the locale
         is not one of the settings, InvalidCredential if the session of `caller` has ended.
         """
-        locale = changes.get("locale")
-        check_locale(locale, self._settings)
+        check_locale(changes.get("locale"), self._settings)
         async with self._database.transaction() as store:
             user, _ = await lock_user(store, user_id)
             if caller is not None:
                 await require_live_session(store, caller)
             if is_stale(user):
                 raise PreconditionFailed
-            if "name" in changes and changes["name"] != user.name:
-                await store.users.set_name(user_id, changes["name"], at=next_update_time(user))
+            new = {key: value for key, value in changes.items() if value != getattr(user, key)}
+            if new:
+                await store.users.set_profile(user_id, new, at=next_update_time(user))
+            if "name" in new:
                 await self._audit.record(store, EventType.ACCOUNT_RENAMED, user_id=user_id)
-            if "locale" in changes and locale != user.locale:
-                await store.users.set_locale(user_id, locale, at=next_update_time(user))
-            changed = await store.users.find(user_id)
-        if changed is None:
-            raise NotFound
-        return changed
-
-    @retry_on_conflict
-    async def set_active(self, user_id: UUID, active: bool) -> User:
-        """Activates or deactivates an account for an operator.
-
-        Deactivation ends all its sessions and tokens. Raises NotFound, LastSuperuser.
-        """
-        async with self._database.transaction() as store:
-            await administration.lock_superusers(store)
-            user, _ = await lock_user(store, user_id)
-            await administration.set_active(store, self._audit, user, active)
             changed = await store.users.find(user_id)
         if changed is None:
             raise NotFound
@@ -304,14 +290,14 @@ class Accounts:
         if caller is not None:
             client = Client(request_id=client.request_id)
         async with self._database.transaction() as store:
-            await administration.lock_superusers(store)
+            await lock_superusers(store)
             row = await store.users.lock(user_id)
             if caller is not None:
                 await require_live_session(store, caller)
             if row is None:
                 return
             with on_behalf_of(lambda: client):
-                await administration.delete_account(store, self._audit, row[0], self._settings)
+                await delete_account(store, self._audit, row[0], self._settings)
 
     async def find(self, user_id: UUID) -> User:
         """Returns the account with this id. Raises NotFound."""
@@ -328,11 +314,6 @@ class Accounts:
         if user is None:
             raise NotFound
         return user
-
-    async def page(self, *, after: UUID | None = None, limit: int = 100) -> Sequence[User]:
-        """Returns up to `limit` accounts that follow the id `after`, oldest first."""
-        async with self._database.read() as store:
-            return await store.users.page(after=after, limit=limit)
 
     async def _rehash(self, user: User, password: str, stored: PasswordHash) -> PasswordHash:
         """Replaces `stored` by a hash with the current parameters; returns the hash now stored.

@@ -1,10 +1,7 @@
 """Administration of accounts by superusers, and by operators at the command line.
 
-The functions at the end change the status of one account: active, superuser, roles, deleted. Each
-runs in a transaction that has locked the account, and records its event.
-
-At least one active superuser always remains. A transaction that may remove one first takes an
-advisory lock, before it locks any row, and then looks for another superuser.
+The functions at the end change the status of one account: active, superuser, roles. Each runs in a
+transaction that has locked the account, and records its event.
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -17,7 +14,6 @@ from authapi.errors import (
     InputError,
     InvalidCredential,
     InvalidInput,
-    LastSuperuser,
     MailDisabled,
     NotFound,
     NotInvited,
@@ -27,9 +23,17 @@ from authapi.errors import (
 )
 from authapi.identity import EventType, Identity, User
 from authapi.services.accounts.cursors import decode_cursor, encode_cursor
+from authapi.services.accounts.deletion import delete_account
 from authapi.services.accounts.email_tokens import REVOKED_ON_ACCOUNT_CHANGE
 from authapi.services.accounts.invitations import Invitations
-from authapi.services.accounts.users import add_user, lock_user, new_user, next_update_time
+from authapi.services.accounts.users import (
+    add_user,
+    check_not_last_superuser,
+    lock_superusers,
+    lock_user,
+    new_user,
+    next_update_time,
+)
 from authapi.services.audit import Audit
 from authapi.services.email_address import EmailAddress
 from authapi.services.scopes import INTROSPECT, login_scopes
@@ -251,19 +255,6 @@ class Administration:
         return frozenset(roles)
 
 
-async def lock_superusers(store: Store) -> None:
-    """Waits for other transactions that may remove a superuser. Call it before locking any row."""
-    await store.advisory_lock("superusers")
-
-
-async def _check_not_last_superuser(store: Store, user: User) -> None:
-    """Checks that another active superuser exists if `user` is one. Raises LastSuperuser."""
-    if not user.is_superuser or not user.is_active:
-        return
-    if not await store.users.has_other_superuser(user.id):
-        raise LastSuperuser
-
-
 async def set_active(
     store: Store, audit: Audit, user: User, active: bool, *, actor: Identity | None = None
 ) -> None:
@@ -272,7 +263,7 @@ async def set_active(
     Deactivation ends all sessions and tokens of the account, and the links in mails.
     """
     if not active:
-        await _check_not_last_superuser(store, user)
+        await check_not_last_superuser(store, user)
         await store.sessions.end_all(user.id)
         await store.email_tokens.delete_for_user(user.id, REVOKED_ON_ACCOUNT_CHANGE)
     if user.is_active != active:
@@ -294,7 +285,7 @@ async def set_superuser(
     if user.is_superuser == superuser:
         return
     if not superuser:
-        await _check_not_last_superuser(store, user)
+        await check_not_last_superuser(store, user)
         await _end_introspecting_sessions(store, audit, user, settings, actor)
     await store.users.set_superuser(user.id, superuser, at=next_update_time(user))
     kind = EventType.SUPERUSER_GRANTED if superuser else EventType.SUPERUSER_REVOKED
@@ -332,23 +323,3 @@ async def set_roles(
         await store.users.set_roles(user.id, roles, at=next_update_time(user))
         kind = EventType.ROLES_CHANGED
         await audit.record(store, kind, user_id=user.id, actor=actor, roles=sorted(roles))
-
-
-async def delete_account(
-    store: Store, audit: Audit, user: User, settings: Settings, *, actor: Identity | None = None
-) -> None:
-    """Deletes an account with all that belongs to it. Raises LastSuperuser.
-
-    Its events are erased or anonymized, as the setting `deleted_events` says; the event of the
-    deletion is kept.
-    """
-    await _check_not_last_superuser(store, user)
-    # Explicitly, because the foreign keys would lock and delete the rows in another order.
-    await store.sessions.end_all(user.id)
-    await store.email_tokens.delete_for_user(user.id)
-    await store.users.delete(user.id)
-    if settings.deleted_events == "anonymise":
-        await store.events.anonymise(user.id)
-    else:
-        await store.events.erase(user.id)
-    await audit.record(store, EventType.ACCOUNT_DELETED, user_id=user.id, actor=actor)

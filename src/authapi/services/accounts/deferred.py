@@ -132,7 +132,7 @@ class DeferredRequests:
             return False
         if is_over_limit and await _has_link(store, user, Purpose.RESET, payload["email"]):
             return False
-        await self._send(store, user, Purpose.RESET, MailKind.RESET)
+        await self._email_tokens.send(store, user, MailKind.RESET)
         await self._audit.record(store, EventType.PASSWORD_RESET_REQUESTED, user_id=user.id)
         return True
 
@@ -142,7 +142,7 @@ class DeferredRequests:
             return False
         if is_over_limit and await _has_link(store, user, Purpose.CONFIRM, payload["email"]):
             return False
-        await self._send(store, user, Purpose.CONFIRM, MailKind.CONFIRM)
+        await self._email_tokens.send(store, user, MailKind.CONFIRM)
         return True
 
     async def _register(self, store: Store, payload: Payload, is_over_limit: bool) -> bool:
@@ -162,7 +162,7 @@ class DeferredRequests:
             return False  # another account can still revert to this address
         await add_user(store, user, address, PasswordHash(payload["password_hash"]))
         await self._audit.record(store, EventType.ACCOUNT_REGISTERED, user_id=user.id)
-        await self._send(store, user, Purpose.CONFIRM, MailKind.CONFIRM)
+        await self._email_tokens.send(store, user, MailKind.CONFIRM)
         return True
 
     async def _send_change(self, store: Store, payload: Payload, is_over_limit: bool) -> bool:
@@ -186,25 +186,13 @@ class DeferredRequests:
             or await _has_link(store, user, Purpose.CHANGE, address.canonical)
         ):
             return False
-        issued = await self._email_tokens.issue(store, user, Purpose.CHANGE, email=address)
-        await self._mail.queue(
-            store,
-            MailKind.CHANGE,
-            user,
-            to=address.original,
-            secret=issued.text,
-            expires_at=issued.expires_at,
-        )
+        await self._email_tokens.send(store, user, MailKind.CHANGE, email=address)
         return True
 
     async def _send_address_taken(self, store: Store, owner: User) -> bool:
         if owner.is_active:
             await self._mail.queue(store, MailKind.ADDRESS_TAKEN, owner)
         return owner.is_active
-
-    async def _send(self, store: Store, user: User, purpose: Purpose, kind: MailKind) -> None:
-        issued = await self._email_tokens.issue(store, user, purpose)
-        await self._mail.queue(store, kind, user, secret=issued.text, expires_at=issued.expires_at)
 
 
 def _payload(email: EmailAddress, details: Mapping[str, Any]) -> Payload:

@@ -24,7 +24,6 @@ from authapi.services.accounts.deferred import DeferredRequests
 from authapi.services.accounts.email_tokens import (
     REVOKED_ON_ACCOUNT_CHANGE,
     EmailTokens,
-    IssuedEmailToken,
     RedeemedEmailToken,
 )
 from authapi.services.accounts.passwords import transfer_to_mailbox_owner
@@ -190,7 +189,8 @@ class EmailChanges:
             )
             await self._audit.record(store, EventType.EMAIL_CHANGE_REVERTED, user_id=user.id)
             reverted, _ = await lock_user(store, user.id)
-            await self._send_reset(store, await transfer_to_mailbox_owner(store, reverted, None))
+            owned = await transfer_to_mailbox_owner(store, reverted, None)
+            await self._email_tokens.send(store, owned, MailKind.RESET)
 
     async def _check_entered_email(
         self, email_token: EmailToken, user: User, entered_email: EmailAddress
@@ -238,33 +238,18 @@ class EmailChanges:
         await self._audit.record(store, EventType.EMAIL_CHANGED, user_id=user.id)
         if old.canonical == token.email or not allowance.is_allowed:
             return
-        # An unconfirmed address may be a typing error and belong to another person, who must not
-        # get the account. So the mail to it has no link.
-        issued: IssuedEmailToken | None = None
         if user.email_confirmed_at is not None:
-            issued = await self._email_tokens.issue(
-                store, user, Purpose.REVERT_EMAIL_CHANGE, email=old
-            )
-        await self._mail.queue(
-            store,
-            MailKind.EMAIL_CHANGED,
-            user,
-            to=old.original,
-            secret=issued.text if issued else None,
-            expires_at=issued.expires_at if issued else None,
-        )
+            await self._email_tokens.send(store, user, MailKind.EMAIL_CHANGED, email=old)
+        else:
+            # An unconfirmed address may be a typing error and belong to another person, who must
+            # not get the account. So the mail to it has no link.
+            await self._mail.queue(store, MailKind.EMAIL_CHANGED, user, to=old.original)
         allowance.is_used = True
 
     async def _confirm_and_transfer(self, store: Store, redeemed: RedeemedEmailToken) -> None:
         user = await transfer_to_mailbox_owner(store, redeemed.user, None)
         await self._audit.record(store, EventType.EMAIL_CONFIRMED, user_id=user.id)
-        await self._send_reset(store, user)
-
-    async def _send_reset(self, store: Store, user: User) -> None:
-        issued = await self._email_tokens.issue(store, user, Purpose.RESET)
-        await self._mail.queue(
-            store, MailKind.RESET, user, secret=issued.text, expires_at=issued.expires_at
-        )
+        await self._email_tokens.send(store, user, MailKind.RESET)
 
 
 async def _lock_addresses(store: Store, email_token: EmailToken, user: User) -> None:

@@ -1,5 +1,6 @@
 """Single-use tokens in the links of mails.
 
+`EmailTokens.send` is the one place that issues a token and queues the mail with its link.
 A token is bound to a purpose, an account, an address and a password: it stops working if one of
 these changes. The database stores its hash only. A token is redeemed in the transaction that uses
 it, with the account locked. So one of several concurrent requests succeeds, and a request that
@@ -17,9 +18,19 @@ from authapi.errors import InvalidOneTimeSecret
 from authapi.identity import User
 from authapi.services.email_address import EmailAddress, parse_email
 from authapi.services.jobs.pruning import prune_in_batches
+from authapi.services.mail import Mail, MailKind
 from authapi.settings import Settings
 from authapi.storage import Database, Store
 from authapi.storage.tables.email_tokens import EmailToken, Purpose
+
+_PURPOSES = {
+    MailKind.CONFIRM: Purpose.CONFIRM,
+    MailKind.RESET: Purpose.RESET,
+    MailKind.CHANGE: Purpose.CHANGE,
+    MailKind.EMAIL_CHANGED: Purpose.REVERT_EMAIL_CHANGE,
+    MailKind.INVITATION: Purpose.INVITATION,
+}
+"""The kinds of mail with a link, and what the token in the link can be redeemed for."""
 
 REVOKED_ON_ACCOUNT_CHANGE = tuple(
     purpose for purpose in Purpose if purpose is not Purpose.REVERT_EMAIL_CHANGE
@@ -46,10 +57,11 @@ class RedeemedEmailToken:
 
 
 class EmailTokens:
-    """Issues and redeems e-mail tokens."""
+    """Mails, issues and redeems e-mail tokens."""
 
-    def __init__(self, database: Database, settings: Settings) -> None:
+    def __init__(self, database: Database, mail: Mail, settings: Settings) -> None:
         self._database = database
+        self._mail = mail
         self._lifetimes: dict[Purpose, timedelta] = {
             Purpose.CONFIRM: settings.confirm_lifetime,
             Purpose.CHANGE: settings.confirm_lifetime,
@@ -61,6 +73,27 @@ class EmailTokens:
     def lifetime(self, purpose: Purpose) -> timedelta:
         """Returns the lifetime of tokens for `purpose`, from the settings."""
         return self._lifetimes[purpose]
+
+    async def send(
+        self, store: Store, user: User, kind: MailKind, *, email: EmailAddress | None = None
+    ) -> None:
+        """Issues a token for `user`, who is locked or new, and queues a mail of `kind` with it.
+
+        The token is bound to `email`, and the mail goes there; by default to the address of the
+        account. The mail is sent once `store` is committed. Earlier tokens end as in `issue`.
+
+        Raises KeyError if a mail of `kind` has no link, StorageUnavailable if the database does
+        not answer.
+        """
+        issued = await self.issue(store, user, _PURPOSES[kind], email=email)
+        await self._mail.queue(
+            store,
+            kind,
+            user,
+            to=email.original if email else None,
+            secret=issued.text,
+            expires_at=issued.expires_at,
+        )
 
     async def issue(
         self, store: Store, user: User, purpose: Purpose, *, email: EmailAddress | None = None

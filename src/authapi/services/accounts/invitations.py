@@ -6,7 +6,7 @@ from authapi.services.accounts.passwords import transfer_to_mailbox_owner
 from authapi.services.accounts.users import next_update_time
 from authapi.services.audit import Audit
 from authapi.services.email_address import parse_email
-from authapi.services.mail import Mail, MailKind
+from authapi.services.mail import MailKind
 from authapi.services.passwords import Passwords
 from authapi.storage import Database, Store
 from authapi.storage.tables.email_tokens import Purpose
@@ -20,13 +20,11 @@ class Invitations:
         database: Database,
         passwords: Passwords,
         email_tokens: EmailTokens,
-        mail: Mail,
         audit: Audit,
     ) -> None:
         self._database = database
         self._passwords = passwords
         self._email_tokens = email_tokens
-        self._mail = mail
         self._audit = audit
 
     async def send(self, store: Store, user: User) -> None:
@@ -34,10 +32,7 @@ class Invitations:
 
         An earlier invitation stops working.
         """
-        issued = await self._email_tokens.issue(store, user, Purpose.INVITATION)
-        await self._mail.queue(
-            store, MailKind.INVITATION, user, secret=issued.text, expires_at=issued.expires_at
-        )
+        await self._email_tokens.send(store, user, MailKind.INVITATION)
 
     async def accept(self, token: str, password: str, *, name: str | None) -> None:
         """Sets the first password of the account that `token` invites to, and confirms its address.

@@ -7,12 +7,11 @@ from authapi.services.accounts.email_tokens import EmailTokens
 from authapi.services.accounts.users import add_user, check_locale, new_user
 from authapi.services.audit import Audit
 from authapi.services.email_address import EmailAddress
-from authapi.services.mail import Mail, MailKind
+from authapi.services.mail import MailKind
 from authapi.services.passwords import Passwords
 from authapi.services.rate_limits import RateLimits
 from authapi.settings import Settings
 from authapi.storage import Database
-from authapi.storage.tables.email_tokens import Purpose
 
 
 class Registration:
@@ -25,7 +24,6 @@ class Registration:
         deferred_requests: DeferredRequests,
         email_tokens: EmailTokens,
         rate_limits: RateLimits,
-        mail: Mail,
         audit: Audit,
         settings: Settings,
     ) -> None:
@@ -34,7 +32,6 @@ class Registration:
         self._deferred_requests = deferred_requests
         self._email_tokens = email_tokens
         self._rate_limits = rate_limits
-        self._mail = mail
         self._audit = audit
         self._settings = settings
 
@@ -70,13 +67,6 @@ class Registration:
             await add_user(store, user, email, hashed)
             await self._audit.record(store, EventType.ACCOUNT_REGISTERED, user_id=user.id)
             if self._settings.sends_mail and allowance.is_allowed:
-                issued = await self._email_tokens.issue(store, user, Purpose.CONFIRM)
-                await self._mail.queue(
-                    store,
-                    MailKind.CONFIRM,
-                    user,
-                    secret=issued.text,
-                    expires_at=issued.expires_at,
-                )
+                await self._email_tokens.send(store, user, MailKind.CONFIRM)
                 allowance.is_used = True
         return user

@@ -1,4 +1,8 @@
-"""Rows of `users`, as several account services create, lock and change them."""
+"""Rows of `users`, as several account services create, lock and change them.
+
+At least one active superuser always remains. A transaction that may remove one first takes an
+advisory lock, before it locks any row, and then looks for another superuser.
+"""
 
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -6,7 +10,7 @@ from uuid import UUID
 from authapi.clock import now
 from authapi.crypto.ids import new_id
 from authapi.crypto.passwords import PasswordHash
-from authapi.errors import EmailTaken, InputError, InvalidInput, NotFound
+from authapi.errors import EmailTaken, InputError, InvalidInput, LastSuperuser, NotFound
 from authapi.identity import User
 from authapi.services.email_address import EmailAddress
 from authapi.settings import Settings
@@ -22,6 +26,19 @@ async def lock_user(store: Store, user_id: UUID) -> tuple[User, PasswordHash | N
     if row is None:
         raise NotFound
     return row
+
+
+async def lock_superusers(store: Store) -> None:
+    """Waits for other transactions that may remove a superuser. Call it before locking any row."""
+    await store.advisory_lock("superusers")
+
+
+async def check_not_last_superuser(store: Store, user: User) -> None:
+    """Checks that another active superuser exists if `user` is one. Raises LastSuperuser."""
+    if not user.is_superuser or not user.is_active:
+        return
+    if not await store.users.has_other_superuser(user.id):
+        raise LastSuperuser
 
 
 def new_user(

@@ -1,7 +1,7 @@
 """Queries on `users`."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -15,21 +15,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from authapi.crypto.passwords import PasswordHash
 from authapi.errors import EmailTaken
 from authapi.identity import User
-from authapi.storage.models import outbox, users
+from authapi.storage.models import OWNER_CHANGES, outbox, users
 
-USER_COLUMNS = (
-    users.c.id,
-    users.c.email_given,
-    users.c.name,
-    users.c.is_active,
-    users.c.is_superuser,
-    users.c.email_confirmed_at,
-    users.c.created_at,
-    users.c.updated_at,
-    users.c.locale,
-    users.c.roles,
-)
-"""The columns of a `User`, in the order of its fields."""
+_FIELDS = tuple(field.name for field in fields(User))
+USER_COLUMNS = tuple(users.c["email_given" if name == "email" else name] for name in _FIELDS)
+"""The columns of a `User`, in the order of its fields. They have the names of the fields, except
+the address: the column `email` has its canonical form."""
+_PROFILE = frozenset(column.name for column in users.c if column.info == OWNER_CHANGES)
 
 _Insert = Callable[[sa.Table], sqlite.Insert | postgresql.Insert]
 _INSERTS: Mapping[str, _Insert] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
@@ -194,13 +186,6 @@ class UserTable:
         rows = await self._connection.execute(statement.with_for_update(key_share=True))
         return {user.id: user for user in map(_user, rows)}
 
-    async def page(self, *, after: UUID | None, limit: int) -> Sequence[User]:
-        """Returns up to `limit` accounts with ids greater than `after`, the oldest first."""
-        statement = sa.select(*USER_COLUMNS).order_by(users.c.id).limit(limit)
-        if after is not None:
-            statement = statement.where(users.c.id > after)
-        return [_user(row) for row in await self._connection.execute(statement)]
-
     async def search(
         self,
         filters: UserFilter,
@@ -237,9 +222,16 @@ class UserTable:
         """Changes the name."""
         await self._update(user_id, name=name, updated_at=at)
 
-    async def set_locale(self, user_id: UUID, locale: str | None, *, at: datetime) -> None:
-        """Changes the language of mails to the user."""
-        await self._update(user_id, locale=locale, updated_at=at)
+    async def set_profile(
+        self, user_id: UUID, changes: Mapping[str, object], *, at: datetime
+    ) -> None:
+        """Sets each column in `changes`, which maps names to values.
+
+        Raises ValueError for a column whose `info` is not `OWNER_CHANGES`.
+        """
+        if not changes.keys() <= _PROFILE:
+            raise ValueError("the owner does not change this column")
+        await self._update(user_id, **changes, updated_at=at)
 
     async def confirm_email(self, user_id: UUID, *, at: datetime) -> None:
         """Sets the time at which the user confirmed the address."""
@@ -329,20 +321,10 @@ class UserTable:
 
 
 def _values(user: User, email: str, password_hash: PasswordHash | None) -> dict[str, object]:
-    return {
-        "id": user.id,
-        "email": email,
-        "email_given": user.email,
-        "name": user.name,
-        "password_hash": password_hash,
-        "is_active": user.is_active,
-        "is_superuser": user.is_superuser,
-        "email_confirmed_at": user.email_confirmed_at,
-        "created_at": user.created_at,
-        "updated_at": user.updated_at,
-        "locale": user.locale,
-        "roles": user.roles,
+    values = {
+        column.name: getattr(user, name) for column, name in zip(USER_COLUMNS, _FIELDS, strict=True)
     }
+    return values | {"email": email, "password_hash": password_hash}
 
 
 def _user(row: Sequence[Any]) -> User:

@@ -1,16 +1,88 @@
-"""Entity tags and conditional requests (RFC 9110, sections 8.8.3 and 13.1)."""
+"""Entity tags and conditional requests (RFC 9110, sections 8.8.3 and 13.1).
+
+A route that reads a resource answers with `conditional_response`, and declares `READ_RESPONSES` and
+`IF_NONE_MATCH`. A route that changes it passes `staleness_check` to the service, and declares
+`CHANGE_RESPONSES` and `IF_MATCH`.
+"""
 
 import hashlib
 import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
+from authapi.identity import User
 from authapi.strategies.base import read_header
+from authapi.web.media_types import JSON
+from authapi.web.openapi import request_header, response_header
+
+REVALIDATE = "private, no-cache"
+"""The Cache-Control of an account: only the client may store it, and must ask before each use."""
+
+_ETAG = response_header("ETag", "For If-Match and If-None-Match.", required=True)
+_READ_ONLY_ETAG = response_header("ETag", "For If-None-Match.", required=True)
+_UNCHANGED = {"description": "Unchanged"}
+READ_RESPONSES: dict[int | str, dict[str, Any]] = {200: _ETAG, 304: _UNCHANGED | _ETAG}
+CHANGE_RESPONSES: dict[int | str, dict[str, Any]] = {200: _ETAG}
+READ_ONLY_RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: _READ_ONLY_ETAG,
+    304: _UNCHANGED | _READ_ONLY_ETAG,
+}
+"""As `READ_RESPONSES`, of a resource that no request can change."""
+IF_NONE_MATCH = request_header("If-None-Match", "An ETag; 304 if it is current.")
+IF_MATCH = request_header("If-Match", "An ETag; 412 if it is out of date.")
 
 _ELEMENT = re.compile(r'[ \t]*+(?:(W/)?("[!#-~\x80-\xff]*"))?[ \t]*+(?:,|\Z)')
 """An element of a list of entity tags, which may be empty (RFC 9110, sections 5.6.1 and 8.8.3).
 Possessive quantifiers prevent backtracking over long runs of blanks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Representation:
+    """The body of a resource, with its media type and entity tag."""
+
+    body: bytes
+    etag: str
+    media_type: str = JSON
+
+    @classmethod
+    def of(cls, body: bytes, *, media_type: str = JSON) -> "Representation":
+        """Returns the representation with this body."""
+        return cls(body, etag_of(body), media_type)
+
+    def response(self, *, cache_control: str) -> Response:
+        """Returns a response with the body and its entity tag."""
+        headers = {"etag": self.etag, "cache-control": cache_control}
+        return Response(self.body, media_type=self.media_type, headers=headers)
+
+
+def conditional_response(
+    request: Request, current: Representation, *, cache_control: str
+) -> Response:
+    """Returns a response with `current`, or 304 without a body if If-None-Match matches its tag."""
+    if matches(read_header(request, b"if-none-match"), current.etag, weak=True):
+        headers = {"etag": current.etag, "cache-control": cache_control}
+        return Response(status_code=304, headers=headers)
+    return current.response(cache_control=cache_control)
+
+
+def staleness_check(
+    request: Request, represent: Callable[[User], Representation]
+) -> Callable[[User], bool]:
+    """Returns a function that says whether the client has seen another version of an account.
+
+    It compares If-Match with the tag of the account, as `represent` represents it. A request
+    without If-Match accepts every version.
+    """
+    if_match = read_header(request, b"if-match")
+
+    def is_stale(user: User) -> bool:
+        return if_match is not None and not matches(if_match, represent(user).etag, weak=False)
+
+    return is_stale
 
 
 def etag_of(body: bytes) -> str:
@@ -38,17 +110,3 @@ def matches(header: str | None, etag: str, *, weak: bool) -> bool:
         if element[2] == etag and (weak or element[1] is None):
             is_match = True
     return is_match
-
-
-def conditional_json(
-    request: Request, body: bytes, *, cache_control: str, etag: str | None = None
-) -> Response:
-    """Returns `body` with its entity tag, or 304 without a body if If-None-Match matches.
-
-    `etag` is the tag of `body` unless it is given.
-    """
-    etag = etag or etag_of(body)
-    headers = {"etag": etag, "cache-control": cache_control}
-    if matches(read_header(request, b"if-none-match"), etag, weak=True):
-        return Response(status_code=304, headers=headers)
-    return Response(body, media_type="application/json", headers=headers)

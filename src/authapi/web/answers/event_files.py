@@ -21,7 +21,7 @@ from starlette.types import Message, Send
 
 from authapi.errors import InvalidCredential, Unavailable
 from authapi.identity import Event
-from authapi.web.schemas import AdminEventOut
+from authapi.web.schemas.administration import AdminEventOut
 
 _log = logging.getLogger("authapi")
 

@@ -1,7 +1,6 @@
 """/docs: a page to read and try the API. It loads no files from other hosts."""
 
 import html
-from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from string import Template
@@ -10,8 +9,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from authapi.errors import NotFound
-from authapi.strategies.base import read_header
-from authapi.web.answers.conditional import etag_of, matches
+from authapi.web.answers.conditional import Representation, conditional_response
 
 router = APIRouter(include_in_schema=False, prefix="/docs")
 
@@ -30,15 +28,6 @@ _TYPES = {
 }
 _PATHS = {path.rpartition("/")[2]: path for path in _TYPES}
 """Maps the names that are served to paths. No other file can be requested (path traversal)."""
-
-
-@dataclass(frozen=True, slots=True)
-class StaticFile:
-    """A file of the docs page, with its headers."""
-
-    body: bytes
-    media_type: str
-    etag: str
 
 
 @router.get("")
@@ -60,25 +49,21 @@ def static_file(name: str, request: Request) -> Response:
     return _file_response(request, _load(_PATHS[name]))
 
 
-def _file_response(request: Request, file: StaticFile) -> Response:
+def _file_response(request: Request, file: Representation) -> Response:
     # Browsers must revalidate: a new version has other content under the same names.
-    headers = {"etag": file.etag, "cache-control": "no-cache"}
-    if matches(read_header(request, b"if-none-match"), file.etag, weak=True):
-        return Response(status_code=304, headers=headers)
-    return Response(file.body, media_type=file.media_type, headers=headers)
+    return conditional_response(request, file, cache_control="no-cache")
 
 
 @cache
-def _page(openapi_url: str) -> StaticFile:
+def _page(openapi_url: str) -> Representation:
     template = Template(_read("index.html").decode())
     body = template.substitute(openapi_url=html.escape(openapi_url.lstrip("/"))).encode()
-    return StaticFile(body, "text/html; charset=utf-8", etag_of(body))
+    return Representation.of(body, media_type="text/html; charset=utf-8")
 
 
 @cache
-def _load(path: str) -> StaticFile:
-    body = _read(path)
-    return StaticFile(body, _TYPES[path], etag_of(body))
+def _load(path: str) -> Representation:
+    return Representation.of(_read(path), media_type=_TYPES[path])
 
 
 def _read(path: str) -> bytes:

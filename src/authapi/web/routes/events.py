@@ -10,7 +10,7 @@ from authapi.web.context import context_of
 from authapi.web.openapi import problems
 from authapi.web.resolver import identity_if_configured
 from authapi.web.routing import ProtectedRoute
-from authapi.web.schemas import EventOut, EventPage
+from authapi.web.schemas.event import EventOut, EventPage
 
 router = APIRouter(route_class=ProtectedRoute, tags=["account"], prefix="/me")
 

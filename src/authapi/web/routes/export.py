@@ -15,7 +15,10 @@ from authapi.web.context import context_of
 from authapi.web.openapi import problems
 from authapi.web.resolver import identity_if_configured
 from authapi.web.routing import ProtectedRoute
-from authapi.web.schemas import EventOut, ExportOut, PersonalTokenOut, SessionOut, UserOut
+from authapi.web.schemas.event import EventOut
+from authapi.web.schemas.session import SessionOut
+from authapi.web.schemas.token import PersonalTokenOut
+from authapi.web.schemas.user import ExportOut, UserOut
 
 router = APIRouter(route_class=ProtectedRoute, tags=["account"], prefix="/me")
 

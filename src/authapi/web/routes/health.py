@@ -7,7 +7,7 @@ from authapi.errors import NotFound
 from authapi.web.context import context_of
 from authapi.web.openapi import problems
 from authapi.web.routing import AuthAPIRoute
-from authapi.web.schemas import HealthOut
+from authapi.web.schemas.health import HealthOut
 
 router = APIRouter(route_class=AuthAPIRoute, tags=["health"], prefix="/health")
 

@@ -17,7 +17,7 @@ from authapi.web.context import context_of
 from authapi.web.media_types import JSON, require_media_type
 from authapi.web.openapi import problems, request_headers
 from authapi.web.routing import AuthAPIRoute, Handler, StrictRequest, has_body
-from authapi.web.schemas import LeakFeedback, LeakReport
+from authapi.web.schemas.token import LeakFeedback, LeakReport
 
 _IDENTIFIER, _SIGNATURE = "Github-Public-Key-Identifier", "Github-Public-Key-Signature"
 _MAX_REPORTS = 500

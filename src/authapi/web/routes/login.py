@@ -13,7 +13,8 @@ from authapi.web.csrf import check_origin
 from authapi.web.openapi import problems, response_header
 from authapi.web.resolver import revocable_identity
 from authapi.web.routing import AuthAPIRoute, ProtectedRoute
-from authapi.web.schemas import LoginOut, LoginRequest, UserOut
+from authapi.web.schemas.login import LoginOut, LoginRequest
+from authapi.web.schemas.user import UserOut
 
 router = APIRouter(route_class=AuthAPIRoute, tags=["login"])
 protected = APIRouter(route_class=ProtectedRoute, tags=["login"])

@@ -8,20 +8,26 @@ from starlette.responses import Response
 
 from authapi.errors import PreconditionFailed
 from authapi.identity import Identity, User
-from authapi.strategies.base import Renewable, Renewal, read_header
-from authapi.web.answers.conditional import conditional_json, etag_of, matches
+from authapi.strategies.base import Renewable, Renewal
+from authapi.web.answers.conditional import (
+    CHANGE_RESPONSES,
+    IF_MATCH,
+    IF_NONE_MATCH,
+    READ_RESPONSES,
+    REVALIDATE,
+    Representation,
+    conditional_response,
+    staleness_check,
+)
 from authapi.web.context import Runtime, context_of
-from authapi.web.openapi import problems, request_header, response_header
+from authapi.web.openapi import problems, response_header
 from authapi.web.resolver import current_identity, current_user, identity_if_configured
 from authapi.web.routing import ProtectedRoute
-from authapi.web.schemas import IdentityOut, PasswordChange, Profile, Reauthentication, UserOut
+from authapi.web.schemas.login import IdentityOut, Reauthentication
+from authapi.web.schemas.user import PasswordChange, Profile, UserOut
 
 router = APIRouter(route_class=ProtectedRoute, tags=["account"], prefix="/me")
 
-_REVALIDATE = "private, no-cache"
-_ETAG = response_header("ETag", "For If-Match and If-None-Match.", required=True)
-_CHANGED: dict[int | str, dict[str, Any]] = {200: _ETAG}
-_READ: dict[int | str, dict[str, Any]] = {200: _ETAG, 304: {"description": "Unchanged", **_ETAG}}
 _RENEWED: dict[int | str, dict[str, Any]] = {
     204: response_header("Set-Cookie", "The new cookie, if the request had one.")
 }
@@ -38,29 +44,23 @@ Owner = Annotated[Identity, Depends(identity_if_configured("session", "jwt", wri
 @router.get(
     "",
     response_model=UserOut,
-    responses=_READ | problems(401, 503),
-    openapi_extra=request_header("If-None-Match", "An ETag; 304 if it is current."),
+    responses=READ_RESPONSES | problems(401, 503),
+    openapi_extra=IF_NONE_MATCH,
 )
 async def read_account(user: CurrentUser, request: Request) -> Response:
     """Get your account. With `If-None-Match`, the response is 304 if it has not changed."""
-    body, etag = _representation(user)
-    return conditional_json(request, body, etag=etag, cache_control=_REVALIDATE)
+    return conditional_response(request, _representation(user), cache_control=REVALIDATE)
 
 
 @router.patch(
     "",
     response_model=UserOut,
-    responses=_CHANGED | problems(400, 401, 404, 408, 412, 415, 422, 429, 503),
-    openapi_extra=request_header("If-Match", "An ETag; 412 if it is out of date."),
+    responses=CHANGE_RESPONSES | problems(400, 401, 404, 408, 412, 415, 422, 429, 503),
+    openapi_extra=IF_MATCH,
 )
 async def update_account(body: Profile, caller: Writer, request: Request) -> Response:
     """Update your account. With `If-Match`, only if it has not changed since you read it."""
-    if_match = read_header(request, b"if-match")
-
-    def is_stale(current: User) -> bool:
-        etag = _representation(current)[1]
-        return if_match is not None and not matches(if_match, etag, weak=False)
-
+    is_stale = staleness_check(request, _representation)
     accounts = context_of(request).runtime.services.accounts
     changes = body.model_dump(exclude_unset=True)
     if changes:
@@ -70,9 +70,7 @@ async def update_account(body: Profile, caller: Writer, request: Request) -> Res
         user = await accounts.find(caller.user.id)
         if is_stale(user):
             raise PreconditionFailed
-    result, etag = _representation(user)
-    headers = {"etag": etag, "cache-control": _REVALIDATE}
-    return Response(result, media_type="application/json", headers=headers)
+    return _representation(user).response(cache_control=REVALIDATE)
 
 
 @router.delete("", status_code=204, responses=_DISCARDED | problems(401, 409, 503))
@@ -138,7 +136,6 @@ def _renewal_response(renewal: Renewal | None) -> Response:
 
 
 @lru_cache(maxsize=1024)
-def _representation(user: User) -> tuple[bytes, str]:
+def _representation(user: User) -> Representation:
     # Cached: the identity cache returns the same immutable `User` for each request of a caller.
-    body = UserOut.of(user).model_dump_json().encode()
-    return body, etag_of(body)
+    return Representation.of(UserOut.of(user).model_dump_json().encode())

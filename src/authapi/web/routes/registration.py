@@ -8,7 +8,8 @@ from starlette.responses import Response
 from authapi.web.context import context_of
 from authapi.web.openapi import problems
 from authapi.web.routing import AuthAPIRoute
-from authapi.web.schemas import Registration, UserOut
+from authapi.web.schemas.registration import Registration
+from authapi.web.schemas.user import UserOut
 
 router = APIRouter(route_class=AuthAPIRoute, tags=["account"])
 

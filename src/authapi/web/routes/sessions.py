@@ -12,7 +12,7 @@ from authapi.web.context import context_of
 from authapi.web.openapi import problems, response_header
 from authapi.web.resolver import identity_if_configured
 from authapi.web.routing import ProtectedRoute
-from authapi.web.schemas import SessionDataOut, SessionOut, session_data_out
+from authapi.web.schemas.session import SessionDataOut, SessionOut, session_data_out
 
 router = APIRouter(route_class=ProtectedRoute, tags=["sessions"], prefix="/me")
 

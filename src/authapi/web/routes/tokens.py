@@ -11,7 +11,7 @@ from authapi.web.context import context_of
 from authapi.web.openapi import problems
 from authapi.web.resolver import identity_if_configured
 from authapi.web.routing import ProtectedRoute
-from authapi.web.schemas import (
+from authapi.web.schemas.token import (
     NewCredential,
     NewJWT,
     NewJWTOut,

@@ -7,8 +7,9 @@ from pydantic import AfterValidator, Field
 
 from authapi.identity import Event, User
 from authapi.services.accounts.administration import AccountChanges, UserPage
+from authapi.web.schemas.event import EventOut
 from authapi.web.schemas.fields import Email, Input, Name, Output, limit, no_duplicates
-from authapi.web.schemas.outputs import EventOut, UserOut
+from authapi.web.schemas.user import UserOut
 
 Role = Annotated[str, Field(max_length=40, pattern="^[a-z][a-z0-9_-]*$", examples=["editor"])]
 Roles = Annotated[

@@ -100,6 +100,13 @@ Name = Annotated[
 Locale = Annotated[
     str, Field(min_length=2, max_length=35, pattern="^[a-z][A-Za-z0-9-]+$", examples=["en"])
 ]
+OwnLocale = Annotated[
+    Locale | None,
+    Field(
+        description="The language of mails; null for the default language of the service.",
+        json_schema_extra=limit("locale"),
+    ),
+]
 OneTimeSecret = Annotated[
     str,
     Field(

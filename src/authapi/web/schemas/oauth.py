@@ -106,3 +106,25 @@ class ProtectedResource(Output):
     scopes_supported: list[str] | None = None
     resource_name: str
     resource_documentation: str | None = None
+
+
+class TokenOut(Output):
+    """The response of the token endpoint (RFC 6749, section 5.1)."""
+
+    access_token: str
+    token_type: Literal["bearer"]
+    expires_in: Annotated[int, Field(description="Seconds until `access_token` expires.")]
+    refresh_token: Annotated[
+        str | None,
+        Field(description="The next refresh token. It replaces the one of the request."),
+    ] = None
+    refresh_expires_in: Annotated[
+        int | None, Field(description="Seconds until `refresh_token` expires if it is not used.")
+    ] = None
+    scope: str
+
+
+class JWKSetOut(Output):
+    """A JWK set (RFC 7517, section 5)."""
+
+    keys: list[dict[str, str]]

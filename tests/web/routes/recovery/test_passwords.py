@@ -86,7 +86,7 @@ async def test_mail_is_sent_to_the_stored_address(api: Client) -> None:
 async def test_responses_do_not_reveal_accounts(api: Client) -> None:
     await api.create_user(ALICE)
     deactivated = await api.create_user("gone@example.com")
-    await api.services.accounts.set_active(deactivated.id, False)
+    await api.services.administration.change(deactivated.id, {"is_active": False})
     for path in ("/password/forgot", "/email/confirm/request"):
         shapes = []
         for email in (ALICE, deactivated.email, "unknown@example.com"):
@@ -198,9 +198,9 @@ async def test_a_link_expires(api: Client) -> None:
 async def test_a_deactivated_account_gets_no_link(api: Client) -> None:
     alice = await api.create_user(ALICE)
     secret = await reset_secret(api)
-    await api.services.accounts.set_active(alice.id, False)
+    await api.services.administration.change(alice.id, {"is_active": False})
     problem(await reset(api, secret), 400, "invalid_one_time_secret")
-    await api.services.accounts.set_active(alice.id, True)
+    await api.services.administration.change(alice.id, {"is_active": True})
     problem(await reset(api, secret), 400, "invalid_one_time_secret")
 
 

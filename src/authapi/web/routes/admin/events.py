@@ -19,7 +19,7 @@ from authapi.web.answers.event_files import EVENT_FILE_FORMATS, Download
 from authapi.web.context import context_of
 from authapi.web.openapi import problems
 from authapi.web.routes.admin import Superuser, router_for
-from authapi.web.schemas import AdminEventOut, AdminEventPage
+from authapi.web.schemas.administration import AdminEventOut, AdminEventPage
 
 router = router_for("/admin/events")
 

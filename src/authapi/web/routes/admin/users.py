@@ -1,6 +1,6 @@
 """/admin/users: list, invite, change and delete accounts."""
 
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import UUID
 
 from fastapi import Depends, Query, Request
@@ -11,19 +11,28 @@ from authapi.services.accounts.cursors import MAX_LENGTH as MAX_CURSOR_LENGTH
 from authapi.services.email_address import MAX_LENGTH as MAX_EMAIL_LENGTH
 from authapi.services.email_address import canonical_prefix
 from authapi.storage.tables.users import UserFilter, UserOrder
-from authapi.strategies.base import read_header
-from authapi.web.answers.conditional import conditional_json, etag_of, matches
+from authapi.web.answers.conditional import (
+    CHANGE_RESPONSES,
+    IF_MATCH,
+    IF_NONE_MATCH,
+    READ_RESPONSES,
+    REVALIDATE,
+    Representation,
+    conditional_response,
+    staleness_check,
+)
 from authapi.web.context import context_of
-from authapi.web.openapi import problems, request_header, response_header
+from authapi.web.openapi import problems
 from authapi.web.routes.admin import FreshSuperuser, Superuser, router_for
-from authapi.web.schemas import AccountChange, AccountOut, AccountPage, Invitation, Role
+from authapi.web.schemas.administration import (
+    AccountChange,
+    AccountOut,
+    AccountPage,
+    Invitation,
+    Role,
+)
 
 router = router_for("/admin/users")
-
-_REVALIDATE = "private, no-cache"
-_ETAG = response_header("ETag", "For If-Match and If-None-Match.", required=True)
-_CHANGED: dict[int | str, dict[str, Any]] = {200: _ETAG}
-_READ: dict[int | str, dict[str, Any]] = {200: _ETAG, 304: {"description": "Unchanged", **_ETAG}}
 
 Flag = Annotated[bool | None, Query()]
 
@@ -88,21 +97,20 @@ async def invite_user(body: Invitation, superuser: FreshSuperuser, request: Requ
 @router.get(
     "/{user_id}",
     response_model=AccountOut,
-    responses=_READ | problems(401, 403, 404, 422, 503),
-    openapi_extra=request_header("If-None-Match", "An ETag; 304 if it is current."),
+    responses=READ_RESPONSES | problems(401, 403, 404, 422, 503),
+    openapi_extra=IF_NONE_MATCH,
 )
 async def read_user(user_id: UUID, superuser: Superuser, request: Request) -> Response:
     """Get an account. With `If-None-Match`, the response is 304 if it has not changed."""
     user = await context_of(request).runtime.services.accounts.find(user_id)
-    body, etag = _representation(user)
-    return conditional_json(request, body, etag=etag, cache_control=_REVALIDATE)
+    return conditional_response(request, _representation(user), cache_control=REVALIDATE)
 
 
 @router.patch(
     "/{user_id}",
     response_model=AccountOut,
-    responses=_CHANGED | problems(400, 401, 403, 404, 408, 409, 412, 415, 422, 429, 503),
-    openapi_extra=request_header("If-Match", "An ETag; 412 if it is out of date."),
+    responses=CHANGE_RESPONSES | problems(400, 401, 403, 404, 408, 409, 412, 415, 422, 429, 503),
+    openapi_extra=IF_MATCH,
 )
 async def update_user(
     user_id: UUID, body: AccountChange, superuser: FreshSuperuser, request: Request
@@ -113,17 +121,10 @@ async def update_user(
     tokens in all processes before the response is sent. The last active superuser cannot be demoted
     or deactivated.
     """
-    if_match = read_header(request, b"if-match")
-
-    def is_stale(current: User) -> bool:
-        etag = _representation(current)[1]
-        return if_match is not None and not matches(if_match, etag, weak=False)
-
+    is_stale = staleness_check(request, _representation)
     administration = context_of(request).runtime.services.administration
     user = await administration.change(user_id, body.changes(), actor=superuser, is_stale=is_stale)
-    result, etag = _representation(user)
-    headers = {"etag": etag, "cache-control": _REVALIDATE}
-    return Response(result, media_type="application/json", headers=headers)
+    return _representation(user).response(cache_control=REVALIDATE)
 
 
 @router.delete(
@@ -156,6 +157,5 @@ async def delete_user(user_id: UUID, superuser: FreshSuperuser, request: Request
     await context_of(request).runtime.services.administration.delete(user_id, actor=superuser)
 
 
-def _representation(user: User) -> tuple[bytes, str]:
-    body = AccountOut.of(user).model_dump_json().encode()
-    return body, etag_of(body)
+def _representation(user: User) -> Representation:
+    return Representation.of(AccountOut.of(user).model_dump_json().encode())

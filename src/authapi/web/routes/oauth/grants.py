@@ -28,7 +28,7 @@ from authapi.web.context import Runtime, context_of
 from authapi.web.openapi import problems
 from authapi.web.routes.oauth.forms import Form, form_body, oauth_form
 from authapi.web.routing import AuthAPIRoute
-from authapi.web.schemas import TokenOut
+from authapi.web.schemas.oauth import TokenOut
 
 router = APIRouter(route_class=AuthAPIRoute, tags=["login"])
 

@@ -12,7 +12,7 @@ from authapi.web.openapi import problems
 from authapi.web.routes.oauth.clients import client_gate, require_one_method
 from authapi.web.routes.oauth.forms import CLIENT_BODY, oauth_form, token_parameter
 from authapi.web.routing import ProtectedRoute
-from authapi.web.schemas import INACTIVE, ActiveToken, InactiveToken
+from authapi.web.schemas.oauth import INACTIVE, ActiveToken, InactiveToken
 
 router = APIRouter(route_class=ProtectedRoute, tags=["login"])
 

@@ -6,7 +6,7 @@ from authapi.web.challenges import is_bearer
 from authapi.web.context import Runtime
 from authapi.web.routes.oauth.clients import METHODS, has_clients
 from authapi.web.routes.oauth.grants import supported_grants
-from authapi.web.schemas import AuthorizationServer, ProtectedResource
+from authapi.web.schemas.oauth import AuthorizationServer, ProtectedResource
 
 
 def authorization_server(runtime: Runtime) -> AuthorizationServer:

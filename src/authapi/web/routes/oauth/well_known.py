@@ -7,41 +7,40 @@ from pydantic import BaseModel
 from starlette.responses import Response
 
 from authapi.services.keys import JWKS_MAX_AGE
-from authapi.web.answers.conditional import conditional_json
+from authapi.web.answers.conditional import (
+    IF_NONE_MATCH,
+    READ_ONLY_RESPONSES,
+    Representation,
+    conditional_response,
+)
 from authapi.web.context import context_of
-from authapi.web.openapi import problems, request_header, response_header
+from authapi.web.openapi import problems
 from authapi.web.routes.oauth.metadata import authorization_server, protected_resource
 from authapi.web.routing import AuthAPIRoute
-from authapi.web.schemas import AuthorizationServer, JWKSetOut, ProtectedResource
+from authapi.web.schemas.oauth import AuthorizationServer, JWKSetOut, ProtectedResource
 
 router = APIRouter(route_class=AuthAPIRoute, tags=["metadata"], prefix="/.well-known")
 
 _CACHE_CONTROL = f"public, max-age={int(JWKS_MAX_AGE.total_seconds())}"
-_ETAG = response_header("ETag", "For If-None-Match.", required=True)
-_RESPONSES: dict[int | str, dict[str, object]] = {
-    200: _ETAG,
-    304: {"description": "Unchanged", **_ETAG},
-}
-_CONDITION = request_header("If-None-Match", "An ETag; 304 if it is current.")
 
 
 @router.get(
     "/jwks.json",
     response_model=JWKSetOut,
-    responses=_RESPONSES | problems(503),
-    openapi_extra=_CONDITION,
+    responses=READ_ONLY_RESPONSES | problems(503),
+    openapi_extra=IF_NONE_MATCH,
 )
 async def jwks(request: Request) -> Response:
     """Get the public keys that verify JWTs of this service (RFC 7517)."""
     body = json.dumps(await context_of(request).runtime.services.keys.jwk_set()).encode()
-    return conditional_json(request, body, cache_control=_CACHE_CONTROL)
+    return conditional_response(request, Representation.of(body), cache_control=_CACHE_CONTROL)
 
 
 @router.get(
     "/oauth-authorization-server",
     response_model=AuthorizationServer,
-    responses=_RESPONSES,
-    openapi_extra=_CONDITION,
+    responses=READ_ONLY_RESPONSES,
+    openapi_extra=IF_NONE_MATCH,
 )
 async def server_metadata(request: Request) -> Response:
     """Get the metadata of the authorization server (RFC 8414)."""
@@ -61,8 +60,8 @@ def add_resource_metadata(router: APIRouter, path: str) -> None:
         resource_metadata,
         methods=["GET"],
         response_model=ProtectedResource,
-        responses=_RESPONSES,
-        openapi_extra=_CONDITION,
+        responses=READ_ONLY_RESPONSES,
+        openapi_extra=IF_NONE_MATCH,
     )
 
 
@@ -71,4 +70,4 @@ add_resource_metadata(router, "/oauth-protected-resource")
 
 def _document_response(request: Request, document: BaseModel) -> Response:
     body = document.model_dump_json(exclude_none=True).encode()
-    return conditional_json(request, body, cache_control=_CACHE_CONTROL)
+    return conditional_response(request, Representation.of(body), cache_control=_CACHE_CONTROL)

@@ -10,7 +10,12 @@ from authapi.web.context import context_of
 from authapi.web.openapi import problems
 from authapi.web.resolver import identity_if_configured, optional_identity_if_configured
 from authapi.web.routing import AuthAPIRoute, ProtectedRoute
-from authapi.web.schemas import EmailChange, EmailChangeReversal, EmailConfirmation, MailRequest
+from authapi.web.schemas.recovery import (
+    EmailChange,
+    EmailChangeReversal,
+    EmailConfirmation,
+    MailRequest,
+)
 
 router = APIRouter(route_class=AuthAPIRoute, tags=["recovery"])
 protected = APIRouter(route_class=ProtectedRoute, tags=["recovery"])

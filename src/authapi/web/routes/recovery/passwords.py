@@ -6,7 +6,8 @@ from starlette.responses import Response
 from authapi.web.context import context_of
 from authapi.web.openapi import problems
 from authapi.web.routing import AuthAPIRoute
-from authapi.web.schemas import InvitationAcceptance, MailRequest, PasswordReset
+from authapi.web.schemas.recovery import MailRequest, PasswordReset
+from authapi.web.schemas.registration import InvitationAcceptance
 
 router = APIRouter(route_class=AuthAPIRoute, tags=["recovery"])
 

@@ -1,0 +1,92 @@
+"""Models of logins, and of the identity of a request."""
+
+from typing import Annotated, Literal
+from uuid import UUID
+
+from pydantic import ConfigDict, Field
+
+from authapi.identity import Identity
+from authapi.web.schemas.fields import Email, Input, Output, Password, Time, limit
+from authapi.web.schemas.user import UserOut
+
+
+class LoginRequest(Input):
+    """The e-mail address and password of an account, and the kind of credential to issue."""
+
+    email: Email
+    password: Password
+    strategy: Annotated[
+        str | None,
+        Field(
+            max_length=64,
+            pattern="^[a-z][a-z0-9_]*$",
+            description="The strategy that issues the credential. The operator sets the default.",
+            json_schema_extra=limit("strategy"),
+        ),
+    ] = None
+    remember: Annotated[
+        bool,
+        Field(description="Keep the cookie after the browser is closed (strategy `session` only)."),
+    ] = False
+
+
+class LoginOut(Output):
+    """The result of a login. The optional members depend on the strategy."""
+
+    model_config = ConfigDict(extra="allow")
+
+    user: UserOut
+    strategy: Annotated[str, Field(examples=["token"])]
+    expires_at: Time
+    access_token: Annotated[
+        str | None,
+        Field(description="The credential of a bearer strategy. It is not shown again."),
+    ] = None
+    token_type: Literal["bearer"] | None = None
+    expires_in: Annotated[
+        int | None, Field(description="Seconds until `access_token` expires.")
+    ] = None
+    refresh_token: Annotated[
+        str | None,
+        Field(description="With the strategy `jwt`: for POST /token. It can be used once."),
+    ] = None
+    refresh_expires_in: Annotated[
+        int | None, Field(description="Seconds until `refresh_token` expires if it is not used.")
+    ] = None
+
+
+class Reauthentication(Input):
+    """The current password."""
+
+    password: Password
+
+
+class IdentityOut(Output):
+    """How a request was authenticated."""
+
+    user_id: UUID
+    strategy: Annotated[str, Field(examples=["session"])]
+    session_id: UUID | None
+    scopes: list[str]
+    auth_time: Annotated[Time, Field(description="When the user last authenticated.")]
+    amr: Annotated[
+        list[str],
+        Field(
+            description="The authentication methods (RFC 8176); empty for a personal access token.",
+            examples=[["pwd"]],
+        ),
+    ]
+    expires_at: Time | None
+
+    @classmethod
+    def of(cls, identity: Identity) -> "IdentityOut":
+        """The representation of `identity`."""
+        return cls(
+            user_id=identity.user.id,
+            strategy=identity.strategy,
+            session_id=identity.session_id,
+            scopes=sorted(identity.scopes),
+            auth_time=identity.auth_time,
+            amr=list(identity.amr),
+            expires_at=identity.expires_at,
+        )

@@ -1,0 +1,56 @@
+"""Models of error responses: problem documents (RFC 9457), and errors of OAuth endpoints."""
+
+from typing import Annotated, Any
+
+from pydantic import ConfigDict, Field
+
+from authapi.web.schemas.fields import Output
+
+
+class ProblemError(Output):
+    """One invalid value of the input."""
+
+    loc: list[str | int]
+    code: str
+    message: str
+
+
+class Problem(Output):
+    """An error, as a problem document (RFC 9457)."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: Annotated[str, Field(examples=["urn:authapi:error:not_found"])]
+    title: str
+    status: Annotated[int, Field(ge=400, le=599)]
+    detail: Any
+    code: Annotated[
+        str,
+        Field(
+            description="The stable code of the error; see docs/errors.md.", examples=["not_found"]
+        ),
+    ]
+    request_id: str
+    errors: list[ProblemError] | None = None
+
+
+class OAuthError(Problem):
+    """An error of an OAuth endpoint (RFC 6749, section 5.2)."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    error: Annotated[
+        str,
+        Field(
+            description="The error code of RFC 6749 or RFC 6750.",
+            examples=["invalid_grant"],
+            pattern=r"^[a-z_]+$",
+        ),
+    ]
+    error_description: Annotated[
+        str,
+        Field(
+            description="A description for developers. It may change.",
+            pattern=r"^[\x20\x21\x23-\x5b\x5d-\x7e]+$",
+        ),
+    ]
