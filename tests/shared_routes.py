@@ -16,7 +16,7 @@ from fastapi._body_limit import wrap_app_with_body_limit
 from fastapi.datastructures import DefaultPlaceholder
 from fastapi.routing import APIRoute
 
-from authapi.web.routes import UNITS
+from authapi.web.routes.units import UNITS
 
 _Context = routing._EffectiveRouteContext
 

@@ -17,8 +17,8 @@ from authapi.web.context import Runtime
 from authapi.web.installation import Installation, select_units
 from authapi.web.outgoing.breaches import build_breach_check
 from authapi.web.outgoing.webhooks import build_webhook_post
-from authapi.web.routes import UNITS
 from authapi.web.routes.health import read_metrics
+from authapi.web.routes.units import UNITS
 
 
 class AuthAPI:
@@ -46,7 +46,7 @@ class AuthAPI:
     def install(self, app: FastAPI, *, include: Collection[str] | None = None) -> None:
         """Adds the edge, the error handlers, the OpenAPI security and the routes to `app`.
 
-        `include` names the units of routes to add (`authapi.web.routes.UNITS`), by default all.
+        `include` names the units of routes to add (`authapi.web.routes.units`), by default all.
         `/docs` is left to an application that has a docs page of its own.
         """
         units = dict(select_units(UNITS, include, app, self.settings))

@@ -29,8 +29,9 @@ TIMEOUT = 60.0
 
 IMPORTED = (
     # Modules that commands import lazily, imported here for all children.
-    *("authapi.app", "authapi.cli.serve", "authapi.cli.doctor", "authapi.storage.migrations"),
+    *("authapi.app", "authapi.cli.serving.serve", "authapi.storage.migrations"),
     *("authapi.cli.accounts.users", "authapi.cli.keys", "authapi.cli.mail", "authapi.cli.webhooks"),
+    "authapi.cli.doctor",
     *("authapi.strategies.session", "authapi.strategies.token", "authapi.strategies.jwt"),
     *("sqlalchemy.dialects.sqlite.aiosqlite", "sqlalchemy.dialects.postgresql.psycopg"),
     *("aiosqlite", "psycopg", "argon2", "passlib.handlers.argon2"),

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from authapi.cli import _COMMANDS
+from authapi.cli.commands import _COMMANDS
 from authapi.crypto.jwk import VERIFIED_ALGORITHMS
 from tests.verify.test_token_shapes import PROVIDERS
 

@@ -15,7 +15,7 @@ from authapi.strategies.base import read_header
 from authapi.web.answers.conditional import conditional_json, etag_of, matches
 from authapi.web.context import context_of
 from authapi.web.openapi import problems, request_header, response_header
-from authapi.web.routes.admin import FreshSuperuser, Superuser, router_for
+from authapi.web.routes.admin.gates import FreshSuperuser, Superuser, router_for
 from authapi.web.schemas import AccountChange, AccountOut, AccountPage, Invitation, Role
 
 router = router_for("/admin/users")
