@@ -96,7 +96,11 @@ def _file_of(frame: FrameType) -> str | None:
     """The file of a function that counts, else None."""
     code = frame.f_code
     path = Path(code.co_filename)
-    if not path.is_relative_to(PACKAGE) or code.co_name.startswith(("__", "<")):
+    if (
+        path.suffix != ".py"
+        or not path.is_relative_to(PACKAGE)
+        or code.co_name.startswith(("__", "<"))
+    ):
         return None
     return None if _is_of_value(frame) else path.relative_to(PACKAGE).as_posix()
 
@@ -152,6 +156,7 @@ async def cached_caller(services: Services, client: httpx.AsyncClient) -> Reques
 async def login(services: Services, client: httpx.AsyncClient) -> Request:
     """`POST /login` for a cookie session."""
     body = {"email": (await _create_user(services)).email, "password": PASSWORD}
+    client.cookies.clear()
     return lambda: _send(client, "POST", "/login", json=body)
 
 

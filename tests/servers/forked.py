@@ -163,7 +163,7 @@ def serve() -> None:
     """
     for name in IMPORTED:
         importlib.import_module(name)
-    import authapi.cli
+    from authapi.cli.commands import main
 
     # Otherwise the garbage collector of each child would copy all pages: a tenth of a second.
     gc.freeze()
@@ -177,7 +177,7 @@ def serve() -> None:
         else:
             child = os.fork()
             if child == 0:
-                _become(request, authapi.cli.main)
+                _become(request, main)
             if request["do"] == "start":
                 # Parent and child both do this, so that the group exists before either continues.
                 with suppress(PermissionError, ProcessLookupError):
