@@ -96,11 +96,9 @@ def _file_of(frame: FrameType) -> str | None:
     """The file of a function that counts, else None."""
     code = frame.f_code
     path = Path(code.co_filename)
-    if (
-        path.suffix != ".py"
-        or not path.is_relative_to(PACKAGE)
-        or code.co_name.startswith(("__", "<"))
-    ):
+    if not path.is_relative_to(PACKAGE) or path.suffix != ".py":  # templates have code too
+        return None
+    if code.co_name.startswith(("__", "<")):
         return None
     return None if _is_of_value(frame) else path.relative_to(PACKAGE).as_posix()
 
