@@ -20,11 +20,26 @@ from authapi.testing import Client, client
 from tests.known_key import DER
 from tests.servers.postgres import PostgresServer
 
-pytest_plugins = ["tests.servers.plugin", "tests.shared_routes", "tests.shared_statements"]
+pytest_plugins = ["tests.servers.plugin"]
 
 _numbers = itertools.count(1)
 
 SettingsFactory = Callable[..., Settings]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`make test` passes this option. Without it, tests run FastAPI and SQLAlchemy unpatched."""
+    parser.addoption(
+        "--shared-analysis",
+        action="store_true",
+        help="share analysed routes and compiled statements between the tests of a worker (quick)",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--shared-analysis"):
+        for name in ("tests.shared_routes", "tests.shared_statements"):
+            config.pluginmanager.import_plugin(name)
 
 
 def pytest_collection_finish() -> None:

@@ -4,6 +4,8 @@ FastAPI analyses the signature of a route and builds models of its parameters fo
 that includes it, always with the same result. This takes 30 ms, and most tests create an
 application. The overrides of an application and the handler that reads them are still created for
 each. Routes that an application includes with a prefix or other options are left to FastAPI.
+
+This patches private names of FastAPI, so it is a plugin of the option `--shared-analysis` only.
 """
 
 from collections.abc import Iterator
@@ -16,7 +18,7 @@ from fastapi._body_limit import wrap_app_with_body_limit
 from fastapi.datastructures import DefaultPlaceholder
 from fastapi.routing import APIRoute
 
-from authapi.web.routes import UNITS
+from authapi.web.routes.units import UNITS
 
 _Context = routing._EffectiveRouteContext
 

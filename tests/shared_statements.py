@@ -3,7 +3,7 @@
 An engine keeps the SQL of its statements, and most tests make an engine: a tenth of their time was
 this work. The cache is SQLAlchemy's execution option `compiled_cache`. Its keys begin with the
 dialect object of the engine; the name of the dialect stands in its place here, because the engines
-of all tests are made with the same options.
+of all tests are made with the same options. It is a plugin of the option `--shared-analysis`.
 """
 
 from collections.abc import Iterator

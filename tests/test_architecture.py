@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,9 @@ PACKAGE = Path(authapi.__file__).parent
 TESTS = Path(__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 LONGEST = 400
+SUITES: dict[str, dict[str, list[str]]] = tomllib.loads(
+    (TESTS / "suites.toml").read_text(encoding="utf-8")
+)
 NAMES_THAT_MEAN_ANYTHING = {
     *(
         "utils",
@@ -73,6 +77,57 @@ def test_no_folder_has_more_than_twelve_modules() -> None:
     assert crowded == []
 
 
+def modules_and_packages() -> tuple[set[str], set[str]]:
+    """The modules and the packages below src/authapi, as paths without .py."""
+    paths = [module.relative_to(PACKAGE) for module in MODULES]
+    modules = {path.with_suffix("").as_posix() for path in paths if path.name != "__init__.py"}
+    packages = {path.parent.as_posix() for path in paths if path.name == "__init__.py"}
+    return modules, packages - {"."}
+
+
+def targets_by_name() -> dict[str, str]:
+    """Test modules in the folders that mirror the package, with what they test by their name."""
+    _, packages = modules_and_packages()
+    folders = {Path(package).parts[0] for package in packages}
+    found = {}
+    for path in (file.relative_to(TESTS).with_suffix("") for file in TESTS.rglob("test_*.py")):
+        if path.parts[0] in folders:
+            target = (path.parent / path.stem.removeprefix("test_")).as_posix()
+            # `storage/tables/test_tables` tests the package `storage/tables`.
+            is_of_folder = path.stem == f"test_{path.parent.name}"
+            of_package = is_of_folder and path.parent.as_posix() in packages
+            found[path.as_posix()] = path.parent.as_posix() if of_package else target
+    return found
+
+
+def test_tests_are_named_after_what_they_test() -> None:
+    """A test module with another name is listed in tests/suites.toml."""
+    modules, packages = modules_and_packages()
+    named = {test for test, target in targets_by_name().items() if target in {*modules, *packages}}
+    assert set(SUITES["suites"]) == targets_by_name().keys() - named
+
+
+def test_every_module_has_tests() -> None:
+    """In the mirrored place, by the tests of its package, or as tests/suites.toml lists."""
+    modules, packages = modules_and_packages()
+    at_top = {path.stem.removeprefix("test_") for path in TESTS.glob("test_*.py")}
+    targets = {*targets_by_name().values()} | at_top
+    tested = {
+        module
+        for module in modules
+        if module in targets or Path(module).parent.as_posix() in targets & packages
+    }
+    assert modules - tested == set(SUITES["covered_elsewhere"])
+
+
+def test_the_listed_suites_and_modules_exist() -> None:
+    modules, packages = modules_and_packages()
+    listed = {module for suite in SUITES["suites"].values() for module in suite}
+    assert listed - modules - packages == set()
+    suites = {suite for found in SUITES["covered_elsewhere"].values() for suite in found}
+    assert {suite for suite in suites if not (TESTS / f"{suite}.py").is_file()} == set()
+
+
 def test_only_the_settings_read_the_environment() -> None:
     readers = [
         module
@@ -85,7 +140,12 @@ def test_only_the_settings_read_the_environment() -> None:
         or any(name in {"os.environ", "os.getenv"} for name in imported(module))
     ]
     # `serve` hands what it was told to the processes that it starts, and where they count together.
-    assert names(readers) == ["cli/serve.py", "services/metrics.py", "settings/__init__.py"]
+    assert names(readers) == [
+        "cli/serving/serve.py",
+        "services/metrics.py",
+        "settings/issuer.py",
+        "settings/secret_files.py",
+    ]
 
 
 @pytest.mark.parametrize(

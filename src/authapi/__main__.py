@@ -1,6 +1,6 @@
 """Entry point of `python -m authapi`."""
 
-from authapi.cli import main
+from authapi.cli.commands import main
 
 if __name__ == "__main__":
     main()

@@ -18,8 +18,8 @@ from authapi.settings import Settings, load_settings, warn_unknown_settings
 from authapi.strategies.registry import Registry
 from authapi.web.context import Runtime
 from authapi.web.installation import Installation, select_units
-from authapi.web.routes import UNITS
 from authapi.web.routes.health import read_metrics
+from authapi.web.routes.units import UNITS
 
 
 class AuthAPI:
@@ -47,7 +47,7 @@ class AuthAPI:
     def install(self, app: FastAPI, *, include: Collection[str] | None = None) -> None:
         """Adds the edge, the error handlers, the OpenAPI security and the routes to `app`.
 
-        `include` names the units of routes to add (`authapi.web.routes.UNITS`), by default all.
+        `include` names the units of routes to add (`authapi.web.routes.units`), by default all.
         `/docs` is left to an application that has a docs page of its own.
         """
         units = dict(select_units(UNITS, include, app, self.settings))

@@ -13,11 +13,11 @@ from tests.servers.process import ServeProcess, free_port
 
 # Functions that are wrapped to send the signal first, as if it arrived at that moment.
 _STEPS = {
-    "settings": ("authapi.cli.serve", "load_settings"),
-    "listening": ("authapi.cli.serve", "_listen"),
-    "migrations": ("authapi.cli.serve", "prepare"),
-    "keys": ("authapi.cli.serve", "_open_keys"),
-    "report": ("authapi.cli.serve", "_report_start"),
+    "settings": ("authapi.cli.serving.serve", "load_settings"),
+    "listening": ("authapi.cli.serving.serve", "_listen"),
+    "migrations": ("authapi.cli.serving.serve", "prepare"),
+    "keys": ("authapi.cli.serving.serve", "_open_keys"),
+    "report": ("authapi.cli.serving.serve", "_report_start"),
     "event-loop": ("uvicorn.server", "asyncio_run"),
     "handlers": ("uvicorn.server.Server", "capture_signals"),
     "loading": ("uvicorn.config.Config", "load"),
@@ -47,7 +47,7 @@ def interrupted(*arguments, **options):
     return original(*arguments, **options)
 
 setattr(owner, name, interrupted)
-from authapi.cli import main
+from authapi.cli.commands import main
 sys.argv = ["authapi", "serve", *{arguments!r}]
 main()
 """
@@ -164,7 +164,7 @@ def test_ignored_signal_stays_ignored(tmp_path: Path) -> None:
     program = (
         "import atexit, signal, sys; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
         "atexit.register(lambda: print(signal.getsignal(signal.SIGHUP) is signal.SIG_IGN))\n"
-        "from authapi.cli import main; sys.argv = ['authapi', 'db', 'current']; main()"
+        "from authapi.cli.commands import main; sys.argv = ['authapi', 'db', 'current']; main()"
     )
     done = run_python("-c", program, folder=tmp_path)
     assert done.returncode == 0, done.stderr

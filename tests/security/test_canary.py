@@ -20,7 +20,7 @@ import pytest
 import sqlalchemy as sa
 
 from authapi import Settings, create_app
-from authapi.cli import logs
+from authapi.cli.serving import logs
 from authapi.services.accounts import Accounts
 from authapi.services.sessions.service import Sessions
 from authapi.services.tokens import PersonalTokens

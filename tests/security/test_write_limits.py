@@ -14,7 +14,7 @@ from authapi.identity import User
 from authapi.services.rate_limits import RateLimits
 from authapi.testing import PASSWORD, Client, client
 from authapi.web.resolver import gates_of
-from authapi.web.routes import UNITS
+from authapi.web.routes.units import UNITS
 from authapi.web.routing import ProtectedRoute
 from tests.clocks import travel_to
 from tests.conftest import SettingsFactory

@@ -29,8 +29,9 @@ TIMEOUT = 60.0
 
 IMPORTED = (
     # Modules that commands import lazily, imported here for all children.
-    *("authapi.app", "authapi.cli.serve", "authapi.cli.doctor", "authapi.storage.migrations"),
+    *("authapi.app", "authapi.cli.serving.serve", "authapi.storage.migrations"),
     *("authapi.cli.accounts.users", "authapi.cli.keys", "authapi.cli.mail", "authapi.cli.webhooks"),
+    "authapi.cli.doctor",
     *("authapi.strategies.session", "authapi.strategies.token", "authapi.strategies.jwt"),
     *("sqlalchemy.dialects.sqlite.aiosqlite", "sqlalchemy.dialects.postgresql.psycopg"),
     *("aiosqlite", "psycopg", "argon2", "passlib.handlers.argon2"),
@@ -162,7 +163,7 @@ def serve() -> None:
     """
     for name in IMPORTED:
         importlib.import_module(name)
-    import authapi.cli
+    from authapi.cli.commands import main
 
     # Otherwise the garbage collector of each child would copy all pages: a tenth of a second.
     gc.freeze()
@@ -176,7 +177,7 @@ def serve() -> None:
         else:
             child = os.fork()
             if child == 0:
-                _become(request, authapi.cli.main)
+                _become(request, main)
             if request["do"] == "start":
                 # Parent and child both do this, so that the group exists before either continues.
                 with suppress(PermissionError, ProcessLookupError):

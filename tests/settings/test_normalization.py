@@ -135,7 +135,7 @@ _WITHOUT_HOME = """
 import posixpath
 
 posixpath.expanduser = lambda path: path  # as without HOME and without a password entry
-from authapi.cli import main
+from authapi.cli.commands import main
 main()
 """
 

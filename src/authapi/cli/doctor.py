@@ -13,7 +13,6 @@ import typer
 from authapi.app import AuthAPI
 from authapi.cli.terminal import JSONOption, pluralize, print_rows
 from authapi.clock import now
-from authapi.crypto.ids import first_id_at
 from authapi.errors import AuthAPIError, ConfigurationError, StorageUnavailable
 from authapi.identity import parse_ip
 from authapi.services import Services
@@ -238,10 +237,7 @@ def _addresses(settings: Settings) -> Iterator[Finding]:
 async def _count_without_address(settings: Settings) -> int:
     services = Services.build(settings)
     try:
-        async with services.database.read() as store:
-            return await store.events.count_without_address(
-                since=first_id_at(now() - _EVENT_WINDOW)
-            )
+        return await services.audit.count_without_address(since=now() - _EVENT_WINDOW)
     finally:
         await services.stop()
 

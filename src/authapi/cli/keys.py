@@ -1,6 +1,7 @@
 """`authapi keys`: manages the keys that sign JWTs."""
 
 import sys
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -18,7 +19,7 @@ app = typer.Typer(help="Manage the keys that sign JWTs.", no_args_is_help=True)
 @app.command("list")
 def list_keys(as_json: JSONOption = False) -> None:
     """List the keys, oldest first. States: next (published), active (signs), retired."""
-    print_rows([_row(key) for key in run_with_services(_keys, keys="locked")], as_json=as_json)
+    print_rows([_row(key) for key in _stored_keys()], as_json=as_json)
 
 
 @app.command()
@@ -51,7 +52,7 @@ def retire(
     if (kid is None) != every:
         raise ConfigurationError("give either a key or --all")
     if every and not yes:
-        count = sum(key.state.value != "retired" for key in run_with_services(_keys, keys="locked"))
+        count = sum(key.state.value != "retired" for key in _stored_keys())
         confirm(f"This retires {pluralize(count, 'key')}. All JWTs signed with them are rejected")
 
     async def work(services: Services) -> int:
@@ -87,9 +88,8 @@ def rewrap() -> None:
     print(f"Encrypted: {count}. Restart every process with the new AUTHAPI_SECRET now.")
 
 
-async def _keys(services: Services) -> list[StoredKey]:
-    async with services.database.read() as store:
-        return list(await store.signing_keys.all())
+def _stored_keys() -> Sequence[StoredKey]:
+    return run_with_services(lambda services: services.keys.list_stored(), keys="locked")
 
 
 def _row(key: StoredKey) -> dict[str, object]:

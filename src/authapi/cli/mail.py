@@ -53,12 +53,9 @@ def retry(as_json: JSONOption = False) -> None:
 
 def list_entries(kind: str, limit: int, *, as_json: bool) -> None:
     """Prints the undelivered outbox entries of one kind."""
-
-    async def work(services: Services) -> list[OutboxEntry]:
-        async with services.database.read() as store:
-            return list(await store.outbox.page(kind, limit=limit))
-
-    entries = run_with_services(work, keys="locked")
+    entries = run_with_services(
+        lambda services: services.outbox.list_undelivered(kind, limit=limit), keys="locked"
+    )
     print_rows([_row(entry) for entry in entries], as_json=as_json)
 
 

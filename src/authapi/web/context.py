@@ -35,7 +35,7 @@ class Runtime:
     bindings: dict[object, object] = field(default_factory=dict, repr=False)
     """The `Binding` of each gate in this installation. The resolver fills it."""
     units: set[str] = field(default_factory=set)
-    """The names of the installed units of routes (`authapi.web.routes.UNITS`)."""
+    """The names of the installed units of routes (`authapi.web.routes.units`)."""
 
     @property
     def services(self) -> Services:

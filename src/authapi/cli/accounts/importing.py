@@ -1,6 +1,5 @@
 """`authapi users import`: imports accounts of other systems."""
 
-import json
 import shutil
 import sys
 import tempfile
@@ -16,7 +15,11 @@ from authapi.cli.services import run_with_services
 from authapi.cli.terminal import JSONOption, print_one, printable
 from authapi.errors import ConfigurationError
 from authapi.services import Services
-from authapi.services.accounts.importing import AccountImporter, Summary
+from authapi.services.accounts.importing import (
+    AccountImporter,
+    Summary,
+    lines_from_fastapi_users,
+)
 
 _MAX_PRINTED = 100
 """Rejected lines that are printed; of further ones only the number is printed."""
@@ -98,10 +101,6 @@ def _spool(source: str, origin: str | None) -> Iterator[BinaryIO]:
 
 
 def _write_accounts(url: str, spool: BinaryIO) -> None:
-    from authapi.storage.import_sources import fastapi_users
-
     if url == "-":  # a URL in the arguments would expose its password to other processes
         url = sys.stdin.readline().strip()
-    spool.writelines(
-        json.dumps(account, default=str).encode() + b"\n" for account in fastapi_users(url)
-    )
+    spool.writelines(lines_from_fastapi_users(url))

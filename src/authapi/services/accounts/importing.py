@@ -6,6 +6,7 @@ because lines with an address that already has an account are skipped. Memory us
 the number of lines. No mail is sent.
 """
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -36,6 +37,7 @@ from authapi.settings import Settings
 from authapi.settings.mail import is_locale
 from authapi.storage import Database
 from authapi.storage.conflicts import retry_on_conflict
+from authapi.storage.import_sources import fastapi_users
 from authapi.storage.tables.users import NewUser
 
 MAX_LINE = 16_384
@@ -130,6 +132,15 @@ class Summary:
     """Lines with an address that already has an account, which is left unchanged."""
     refused: int
     """Invalid lines. If there are any, no account was added."""
+
+
+def lines_from_fastapi_users(url: str) -> Iterator[bytes]:
+    """Yields a line for each account of a fastapi-users database, for `AccountImporter.run`.
+
+    Raises ConfigurationError if `url` is invalid or the table of users cannot be read.
+    """
+    for account in fastapi_users(url):
+        yield json.dumps(account, default=str).encode() + b"\n"
 
 
 class AccountImporter:

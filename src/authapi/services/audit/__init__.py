@@ -20,6 +20,7 @@ from collections.abc import (
 )
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
+from datetime import datetime
 from uuid import UUID
 
 from cachetools import TTLCache
@@ -247,6 +248,14 @@ class Audit:
         """Returns up to `limit` events of all users that match `wanted`, as `page` does."""
         async with self._database.read() as store:
             return await store.events.search(wanted, before=before, limit=limit)
+
+    async def count_without_address(self, *, since: datetime) -> int:
+        """Returns the number of events since this time whose request had no valid IP address.
+
+        Events of commands do not count, because they have no request. Raises StorageUnavailable.
+        """
+        async with self._database.read() as store:
+            return await store.events.count_without_address(since=first_id_at(since))
 
     async def export(
         self,

@@ -220,6 +220,11 @@ class Outbox:
             expires_at = at + self._lifetime
             return waiting + await store.outbox.requeue(kind, at=at, expires_at=expires_at)
 
+    async def list_undelivered(self, kind: str, *, limit: int) -> Sequence[OutboxEntry]:
+        """Returns up to `limit` entries of `kind`, the oldest first. Raises StorageUnavailable."""
+        async with self._database.read() as store:
+            return await store.outbox.page(kind, limit=limit)
+
     async def prune(self) -> int:
         """Deletes entries that failed seven days ago or earlier, in batches. Returns their number.
 

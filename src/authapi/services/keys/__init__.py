@@ -8,7 +8,7 @@ that encrypts them. See `docs/decisions/0013-signing-keys-as-rows.md`.
 import asyncio
 import logging
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import datetime
 
 from authapi.clock import now
@@ -222,6 +222,11 @@ class Keys:
         ):
             return key_set
         return await self._read(after=key_set)
+
+    async def list_stored(self) -> Sequence[StoredKey]:
+        """Returns all keys, the oldest first. Needs no secret. Raises StorageUnavailable."""
+        async with self._database.read() as store:
+            return await store.signing_keys.all()
 
     async def rotate(self, *, early: bool = False) -> StoredKey:
         """Activates the next key and returns it. Raises as `KeyLifecycle.rotate`."""

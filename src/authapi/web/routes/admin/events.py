@@ -18,7 +18,7 @@ from authapi.storage.tables.events import EventFilter
 from authapi.web.answers.event_files import EVENT_FILE_FORMATS, Download
 from authapi.web.context import context_of
 from authapi.web.openapi import problems
-from authapi.web.routes.admin import Superuser, router_for
+from authapi.web.routes.admin.gates import Superuser, router_for
 from authapi.web.schemas.administration import AdminEventOut, AdminEventPage
 
 router = router_for("/admin/events")

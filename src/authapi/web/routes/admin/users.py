@@ -23,7 +23,7 @@ from authapi.web.answers.conditional import (
 )
 from authapi.web.context import context_of
 from authapi.web.openapi import problems
-from authapi.web.routes.admin import FreshSuperuser, Superuser, router_for
+from authapi.web.routes.admin.gates import FreshSuperuser, Superuser, router_for
 from authapi.web.schemas.administration import (
     AccountChange,
     AccountOut,

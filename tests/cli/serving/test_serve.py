@@ -111,7 +111,7 @@ def test_missing_protocol_package_is_a_one_line_error(
     program = (
         f"import sys, types; sys.modules[{package!r}] = {replacement}\n"
         f"sys.argv = ['authapi', 'serve', '--port', '0', '--workers', {workers!r}]\n"
-        "from authapi.cli import main; main()"
+        "from authapi.cli.commands import main; main()"
     )
     done = run_python("-c", program, folder=tmp_path)
     [line] = done.stderr.splitlines()

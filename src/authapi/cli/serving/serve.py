@@ -17,7 +17,7 @@ import uvicorn
 from uvicorn.supervisors import Multiprocess
 
 from authapi.app import create_service
-from authapi.cli import graceful_shutdown, logs
+from authapi.cli.serving import graceful_shutdown, logs
 from authapi.errors import ConfigurationError
 from authapi.services import Services, prepare
 from authapi.settings import Settings, load_settings, warn_unknown_settings
@@ -66,7 +66,7 @@ def _serve(settings: Settings, server_socket: socket.socket, stack: ExitStack) -
     config = uvicorn.Config(
         graceful_shutdown.with_graceful_shutdown(app, settings)
         if settings.workers == 1
-        else "authapi.cli.graceful_shutdown:create_worker",
+        else "authapi.cli.serving.graceful_shutdown:create_worker",
         factory=settings.workers > 1,
         workers=settings.workers,
         http="authapi:HTTPProtocol",

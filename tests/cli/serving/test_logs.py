@@ -17,7 +17,7 @@ import pytest
 from fastapi import FastAPI
 
 from authapi import Settings, create_app
-from authapi.cli import logs
+from authapi.cli.serving import logs
 from authapi.testing import PASSWORD, Client, client
 from tests.servers.forked import Forking
 from tests.servers.process import ServeProcess, free_port

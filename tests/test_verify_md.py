@@ -3,11 +3,11 @@
 import re
 from pathlib import Path
 
-from authapi.cli import _COMMANDS
+from authapi.cli.commands import _COMMANDS
 from authapi.crypto.jwk import VERIFIED_ALGORITHMS
 from tests.verify.test_token_shapes import PROVIDERS
 
-PAGE = (Path(__file__).parents[2] / "docs" / "verify.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[1] / "docs" / "verify.md").read_text(encoding="utf-8")
 
 
 def rows() -> dict[str, str]:

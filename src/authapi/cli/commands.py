@@ -1,0 +1,74 @@
+"""The commands with their modules, and `main`, which runs one."""
+
+import signal
+import sys
+from collections.abc import Iterable
+from importlib import import_module
+
+import typer
+
+from authapi.cli.terminal import printable
+from authapi.errors import AuthAPIError
+
+_COMMANDS = {
+    "serve": "serving.serve",
+    "db": "db",
+    "users": "accounts.users",
+    "sessions": "accounts.sessions",
+    "tokens": "accounts.tokens",
+    "events": "accounts.events",
+    "keys": "keys",
+    "mail": "mail",
+    "webhooks": "webhooks",
+    "passwords": "accounts.passwords",
+    "doctor": "doctor",
+    "verify": "verify",
+    "strategies": "inspect",
+    "config": "inspect",
+    "openapi": "inspect",
+}
+"""Command names and their modules. A module has a group `app`, or a function of the same name."""
+_TERMINATION_SIGNALS = frozenset({signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM})
+"""Signals that terminate a process."""
+
+
+def main() -> None:
+    """Runs the command line. An AuthAPIError exits with 1 and prints one line on stderr."""
+    # `fork` and `execve` inherit the signal mask (signal(7)). If the parent has blocked one of
+    # these signals, only SIGKILL would end this process. Workers inherit the mask from it.
+    # Ignored signals stay ignored, as under nohup.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _TERMINATION_SIGNALS)
+    command = sys.argv[1:2]
+    # Imports only the module of the requested command: the whole service takes a second.
+    app = _application(command if command and command[0] in _COMMANDS else _COMMANDS)
+    try:
+        app()
+    except AuthAPIError as error:
+        detail = getattr(error, "title", None) if not str(error) else str(error)
+        print(f"authapi: {printable(detail or type(error).__name__)}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _application(names: Iterable[str]) -> typer.Typer:
+    application = typer.Typer(
+        name="authapi",
+        help="Run and administer authapi. Settings are AUTHAPI_* variables; see `authapi config`.",
+        callback=_no_operation,  # typer would make a single command the whole command line
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+    )
+    for name in names:
+        module = import_module(f"authapi.cli.{_COMMANDS[name]}")
+        if hasattr(module, "app"):
+            application.add_typer(module.app, name=name)
+        else:
+            application.command(name)(getattr(module, name))
+    return application
+
+
+def _no_operation() -> None:
+    pass

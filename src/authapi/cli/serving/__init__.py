@@ -1,0 +1,1 @@
+"""`authapi serve`: the server, its shutdown, and its logs."""

@@ -1,0 +1,83 @@
+"""Settings of credentials: sessions, tokens, signing keys and passwords."""
+
+import os
+from datetime import timedelta
+from typing import Literal
+
+from pydantic import Field
+
+from authapi.settings.field_types import Duration, FilePath, Names, ShortDuration
+from authapi.settings.issuer import IssuerSettings
+
+
+class CredentialSettings(IssuerSettings):
+    """Settings of credentials, and of the cache of their identities."""
+
+    session_idle: Duration = timedelta(days=1)
+    """A cookie session ends if it is unused for this time."""
+    session_absolute: Duration = timedelta(days=7)
+    """A cookie session ends this long after the login, even if it is in use."""
+    remember_idle: Duration = timedelta(days=14)
+    """`session_idle` for logins with `remember`."""
+    remember_absolute: Duration = timedelta(days=90)
+    """`session_absolute` for logins with `remember`, and the Max-Age of their cookie."""
+    session_data_bytes: int = Field(default=4096, ge=2, le=65536)
+    """Maximum size of the data of a session, in bytes of JSON."""
+    last_seen_interval: Duration = timedelta(seconds=30)
+    """Interval at which the last use of sessions is written to the database, in batches."""
+    identity_cache_size: int = Field(default=20_000, ge=0, le=10_000_000)
+    """Identities that each process caches; a cached caller costs no query. 0 disables the cache."""
+    identity_cache_ttl: Duration = timedelta(minutes=1)
+    """Maximum age of a cached identity, also after changes that authapi did not make."""
+    identity_cache_max_staleness: Duration = timedelta(seconds=2)
+    """On PostgreSQL, the cache is disabled after this time without contact to other processes."""
+    token_lifetime: Duration = timedelta(days=30)
+    """Lifetime of an opaque token of `POST /login`."""
+    personal_token_lifetime: Duration = timedelta(days=90)
+    """Lifetime of a personal access token if the request has no `expires_in`."""
+    personal_token_max_lifetime: Duration = timedelta(days=366)
+    """Maximum `expires_in` of a personal access token."""
+    jwt_lifetime: Duration = timedelta(minutes=10)
+    """Lifetime of a JWT."""
+    jwt_audience: str = Field(default="authapi", min_length=1, max_length=255)
+    """The `aud` of JWTs for this service itself."""
+    jwt_audiences: Names = ()
+    """The `aud` values of other services for which `POST /me/tokens` may issue JWTs."""
+    jwt_algorithm: Literal["ES256", "RS256"] = "ES256"
+    """Algorithm of new signing keys. RS256 is for verifiers that do not support ES256."""
+    key_rotation: Duration = timedelta(days=90)
+    """A signing key is replaced by the next after this time."""
+    refresh_idle: Duration = timedelta(days=14)
+    """A refresh token ends if it is unused for this time, and its login with it."""
+    refresh_absolute: Duration = timedelta(days=90)
+    """A login with `jwt` ends after this time, even if it is refreshed."""
+    refresh_grace: ShortDuration = timedelta(seconds=30)
+    """A refresh token that is used again within this time returns the same successor. A later use
+    counts as theft and ends the login."""
+    max_sessions: int = Field(default=100, ge=1, le=100_000)
+    """Maximum logins of one account. A further login ends the one that was unused for longest."""
+    max_personal_tokens: int = Field(default=100, ge=1, le=100_000)
+    """Maximum personal access tokens of one account. Creating a further one fails."""
+    leak_report_keys: FilePath | None = None
+    """File with the public keys of secret scanners that may report leaked tokens, in the format of
+    GitHub. Without it, `POST /tokens/leaked` does not exist."""
+
+    password_min_length: int = Field(default=15, ge=8, le=1024)
+    """Characters. NIST SP 800-63B-4 requires 15 if the password is the only factor."""
+    password_max_length: int = Field(default=1024, ge=64, le=1024)
+    """Characters."""
+    password_context_words: Names = ("authapi",)
+    """Words that do not count towards the strength of a new password: product, company, host."""
+    breached_passwords_url: str | None = Field(default=None, pattern=r"^(?i:https?)://")
+    """A k-anonymity range API for breached passwords; five digits of a SHA-1 are appended."""
+    argon2_memory: int = Field(default=19456, ge=19456, le=1 << 20)
+    """Memory for one hash in KiB. The default and lower bound is the minimum of OWASP."""
+    argon2_passes: int = Field(default=2, ge=2, le=64)
+    """Iterations of argon2id."""
+    argon2_lanes: int = Field(default=1, ge=1, le=16)
+    """Degree of parallelism of argon2id."""
+    hash_concurrency: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1, le=64)
+    """Hashes computed concurrently; each takes `argon2_memory`. Default: the number of CPUs."""
+    hash_queue: int = Field(default=64, ge=0, le=10_000)
+    """Hashes that may wait; further requests get 503. If the queue is full, the network with the
+    most hashes in it loses one to a network with fewer."""

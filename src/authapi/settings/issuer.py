@@ -1,0 +1,50 @@
+"""Settings of an issuer: its data, its strategies and its rate limits."""
+
+import os
+from pathlib import Path
+
+from pydantic import Field
+
+from authapi.settings.accounts import AccountSettings
+from authapi.settings.field_types import FilePath, Names, Rate, Rates, Secret, SecretURL
+
+
+def _default_data_dir() -> Path:
+    # The XDG Base Directory Specification requires ignoring a relative path.
+    base = Path(os.environ.get("XDG_DATA_HOME") or "~/.local/share")
+    return (base if base.is_absolute() else Path("~/.local/share")) / "authapi"
+
+
+class IssuerSettings(AccountSettings):
+    """Settings of an issuer."""
+
+    data_dir: FilePath = Field(default_factory=_default_data_dir)
+    """Folder of the embedded database and the generated secret, if these are not configured."""
+    database_url: SecretURL = None
+    """`postgresql://...` (a libpq connection URI) or `sqlite:///path`, both percent-encoded.
+    Default: SQLite in the data folder."""
+    secret: Secret = None
+    """Root of all keys, at least 32 characters. Default: a generated one in the data folder."""
+    workers: int = Field(default=1, ge=1, le=64)
+    """Number of server processes."""
+
+    strategies: Names = ("session", "token", "jwt")
+    """Strategies in the order in which they are tried: built-in names or `module:Class`."""
+    default_strategy: str = "session"
+    """Strategy of `POST /login` if the request names none."""
+
+    redis_url: SecretURL = None
+    """`redis://...` of a Redis or Valkey in which several processes share rate limit counters."""
+    limit_account_and_network: Rates = "10/minute;30/hour"
+    """Failed logins to one account from one network. The hourly rate is well below `limit_account`,
+    so that one network cannot exhaust that and lock the owner out in other networks."""
+    limit_account: Rate = "100/hour"
+    """Failed logins to one account from all networks together."""
+    limit_network: Rate = "100/minute"
+    """Failed logins from one network to all accounts together."""
+    limit_total: Rate = "3000/minute"
+    """Failed logins in total, and separately registrations in total."""
+    limit_registrations: Rate = "20/minute"
+    """Registrations from one network."""
+    limit_writes: Rates = "600/minute;6000/hour"
+    """Write requests of one account. Requests that only end logins and tokens do not count."""

@@ -1,0 +1,58 @@
+"""Loads the settings from the environment, the `.env` file and secret files."""
+
+from collections.abc import Mapping
+from typing import TypeVar
+
+from pydantic import ValidationError
+from pydantic_settings import SettingsError
+
+from authapi.errors import ConfigurationError
+from authapi.settings.http import EdgeSettings
+from authapi.settings.service import Settings
+from authapi.settings.unknown_variables import describe, find_unknown_variables, warn_once
+
+
+def load_settings(overrides: Mapping[str, object] | None = None) -> Settings:
+    """Reads the settings. `overrides` take precedence over the environment.
+
+    Raises ConfigurationError with one line that names each invalid setting, and never its value.
+    """
+    return _load(Settings, overrides or {})
+
+
+def load_edge_settings(overrides: Mapping[str, object] | None = None) -> EdgeSettings:
+    """Reads the settings of a resource server, as `load_settings` does."""
+    return _load(EdgeSettings, overrides or {})
+
+
+def unknown_settings(kind: type[EdgeSettings]) -> Mapping[str, str]:
+    """Returns a warning for each `AUTHAPI_*` variable that neither `kind` nor `Settings` reads."""
+    found = find_unknown_variables({kind, Settings})
+    return {name: describe(name, nearest) for name, nearest in found.items()}
+
+
+def warn_unknown_settings(kind: type[EdgeSettings], *, silently: bool = False) -> None:
+    """Logs these warnings once per process.
+
+    `silently` only marks them as logged, for a process whose parent has logged them.
+    """
+    warn_once(unknown_settings(kind), silently=silently)
+
+
+_Kind = TypeVar("_Kind", bound=EdgeSettings)
+
+
+def _load(kind: type[_Kind], overrides: Mapping[str, object]) -> _Kind:
+    try:
+        return kind(**dict(overrides))  # type: ignore[arg-type]  # pydantic validates
+    except ValidationError as error:
+        problems = []
+        for item in error.errors(include_input=False, include_url=False, include_context=False):
+            name = f"AUTHAPI_{str(item['loc'][0]).upper()}: " if item["loc"] else ""
+            problems.append(name + item["msg"].removeprefix("Value error, "))
+        raise ConfigurationError("; ".join(problems)) from None
+    except SettingsError as error:
+        # pydantic-settings wraps the errors of sources, also those of `SecretFilesSource`.
+        if isinstance(error.__cause__, ConfigurationError):
+            raise error.__cause__ from None
+        raise ConfigurationError(str(error)) from None

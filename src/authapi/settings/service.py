@@ -1,0 +1,153 @@
+"""`Settings`: all settings of the service, and the checks of their combination."""
+
+import os
+from datetime import timedelta
+from typing import ClassVar
+from urllib.parse import quote, unquote, urlsplit
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, DotEnvSettingsSource, PydanticBaseSettingsSource
+
+from authapi.settings.credentials import CredentialSettings
+from authapi.settings.field_types import Duration, Seconds, WholeSeconds
+from authapi.settings.secret_files import (
+    CHMOD_FIX,
+    SecretFilesSource,
+    other_readers,
+    secret_files,
+    secrets_in_dotenv,
+)
+
+
+def _is_guessable(secret: str) -> bool:
+    # 32 random characters of any alphabet contain far more than ten different ones. Examples in
+    # documentation contain one of these words.
+    words = ("change", "secret", "example", "password", "default")
+    return len(set(secret)) < 10 or any(word in secret.lower() for word in words)
+
+
+def _has_default_password(url: str) -> bool:
+    # Defaults of images and tutorials, or the name of the role as its password (ASVS 13.2.3).
+    try:
+        parts = urlsplit(url)
+        user, password = unquote(parts.username or ""), unquote(parts.password or "")
+    except ValueError:  # an invalid URL is reported where it is used
+        return False
+    defaults = {"admin", "authapi", "postgres", "redis", "root", "test", "valkey"}
+    return bool(password) and (
+        password.lower() in defaults | {user.lower()}
+        or password.startswith("change")
+        or password == "password"
+    )
+
+
+class Settings(CredentialSettings):
+    """All settings of an issuer. The defaults are for development on this machine.
+
+    Raises pydantic.ValidationError for invalid values; `load_settings` raises ConfigurationError.
+    """
+
+    _required: ClassVar[tuple[str, ...]] = ("secret", "public_url", "database_url")
+
+    prune_interval: Duration = timedelta(minutes=10)
+    """Interval at which one process deletes ended sessions and old events."""
+    events_retention: Duration = timedelta(days=365)
+    """Security events are deleted after this time."""
+
+    metrics_port: int | None = Field(default=None, ge=1, le=65535)
+    """Port of `host` for Prometheus metrics of all workers. Default: none."""
+    metrics_path: str | None = Field(default=None, pattern="^/[a-z0-9/_-]+$")
+    """Path of the service itself for Prometheus metrics, without authentication. Default: none."""
+
+    migrate: bool | None = None
+    """Upgrade the schema at start. Default: only on SQLite."""
+    allow_sqlite: bool = False
+    """Permit SQLite in production: one machine, one disk, no other host."""
+    database_pool_size: int = Field(default=10, ge=1, le=1000)
+    """Maximum database connections of each process."""
+    database_pool_timeout: Seconds = Field(default=5.0, gt=0, le=300)
+    """Seconds that a request waits for a connection; then it gets 503."""
+    database_timeout: Seconds = Field(default=5.0, gt=0, le=300)
+    """Seconds that one statement may take, or wait for a lock; then it is cancelled."""
+    shutdown_delay: Seconds = Field(default=0.0, ge=0, le=300)
+    """Seconds between SIGTERM, after which the service is not ready, and the shutdown."""
+    shutdown_timeout: WholeSeconds = Field(default=30, ge=1, le=3600)
+    """Seconds in which requests in progress must finish, after SIGTERM and `shutdown_delay`."""
+
+    def _check_consistency(self) -> None:
+        super()._check_consistency()
+        if self.password_min_length > self.password_max_length:
+            raise ValueError("password_min_length is greater than password_max_length")
+        for name in ("session", "remember", "refresh"):
+            if getattr(self, f"{name}_idle") > getattr(self, f"{name}_absolute"):
+                raise ValueError(f"{name}_idle is longer than {name}_absolute")
+        if self.personal_token_lifetime > self.personal_token_max_lifetime:
+            raise ValueError("personal_token_lifetime is longer than personal_token_max_lifetime")
+        if self.jwt_audience in self.jwt_audiences:
+            raise ValueError(
+                "jwt_audiences must not contain jwt_audience: a JWT for this service is a login"
+            )
+        if not self.strategies:
+            raise ValueError("strategies must not be empty")
+
+    def _check_production(self) -> None:
+        super()._check_production()
+        if self.is_embedded and not self.allow_sqlite:
+            raise ValueError("production on SQLite needs AUTHAPI_ALLOW_SQLITE=true")
+        if self.secret is not None and _is_guessable(self.secret.get_secret_value()):
+            raise ValueError("AUTHAPI_SECRET is not random: create one with `openssl rand -hex 32`")
+        for name in ("database_url", "redis_url"):
+            url: SecretStr | None = getattr(self, name)
+            if url is not None and _has_default_password(url.get_secret_value()):
+                raise ValueError(f"AUTHAPI_{name.upper()} contains a default password")
+        for variable, path in secret_files().items():
+            if readers := other_readers(path):
+                fix = CHMOD_FIX[readers]
+                raise ValueError(f"the file of {variable} is readable by {readers}: {fix}")
+        for path, names in secrets_in_dotenv().items():
+            if readers := other_readers(path):
+                contents = ", ".join(names)
+                raise ValueError(
+                    f"{path} contains {contents} and is readable by {readers}: {CHMOD_FIX[readers]}"
+                )
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether the database is SQLite, whose schema authapi upgrades itself by default."""
+        return self.resolved_database_url.startswith("sqlite")
+
+    @property
+    def metrics(self) -> bool:
+        """Whether Prometheus metrics are collected."""
+        return self.metrics_path is not None or self.metrics_port is not None
+
+    @property
+    def migrates(self) -> bool:
+        """Whether the schema is upgraded at start."""
+        return self.is_embedded if self.migrate is None else self.migrate
+
+    @property
+    def resolved_database_url(self) -> str:
+        """The database URL, by default that of SQLite in the data folder."""
+        if self.database_url is not None:
+            return self.database_url.get_secret_value()
+        # Symbolic links are not resolved, so that the path stays as configured.
+        return f"sqlite:///{quote(os.fsencode(self.data_dir.absolute() / 'authapi.db'))}"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        sources = [init_settings, env_settings]
+        # A source looks at each field, which takes a millisecond, also where it has no values.
+        files = SecretFilesSource(settings_cls)
+        if any(name.endswith("_file") for name in files.env_vars):
+            sources.append(files)
+        if isinstance(dotenv_settings, DotEnvSettingsSource) and dotenv_settings.env_vars:
+            sources.append(dotenv_settings)
+        return tuple(sources)

@@ -1,0 +1,52 @@
+"""`UNITS` maps names to groups of routes, so that an application can install some of them."""
+
+from collections.abc import Mapping
+
+from fastapi import APIRouter
+
+from authapi.web.pages import forms
+from authapi.web.routes import (
+    docs,
+    events,
+    export,
+    health,
+    leaks,
+    login,
+    me,
+    registration,
+    sessions,
+    tokens,
+)
+from authapi.web.routes.admin import events as admin_events
+from authapi.web.routes.admin import users as admin_users
+from authapi.web.routes.oauth import grants, introspection, revocation, well_known
+from authapi.web.routes.recovery import email_addresses, passwords
+
+
+def _joined(*routers: APIRouter) -> APIRouter:
+    # `include_router` would nest the routers, and requests would be matched twice (`web/routing`).
+    joined = APIRouter()
+    for router in routers:
+        joined.routes.extend(router.routes)
+    return joined
+
+
+UNITS: Mapping[str, APIRouter] = {
+    "me": me.router,
+    "export": export.router,
+    "registration": registration.router,
+    "recovery": _joined(email_addresses.router, passwords.router),
+    "pages": forms.router,
+    "login": login.router,
+    "grants": grants.router,
+    "revocation": revocation.router,
+    "introspection": introspection.router,
+    "sessions": sessions.router,
+    "tokens": tokens.router,
+    "leaks": leaks.router,
+    "events": events.router,
+    "admin": _joined(admin_users.router, admin_events.router),
+    "well_known": well_known.router,
+    "health": health.router,
+    "docs": docs.router,
+}
