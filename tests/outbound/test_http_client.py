@@ -182,10 +182,12 @@ def test_each_event_loop_has_connections_of_its_own() -> None:
         found.answers = [OK]
         async with await asyncio.start_server(found.serve, "127.0.0.1", 0) as listening:
             port = listening.sockets[0].getsockname()[1]
-            assert not client.may_have_connections
+            before = client.may_have_connections
             assert (await client.get(f"http://127.0.0.1:{port}/")).status == 200
-            assert client.may_have_connections
-            await client._http.aclose()  # type: ignore[union-attr]  # and it stays in `client`
+            assert (before, client.may_have_connections) == (False, True)
+            http = client._http
+            assert http is not None
+            await http.aclose()  # the closed client stays in `client`
 
     asyncio.run(ask())
     asyncio.run(ask())
