@@ -171,6 +171,8 @@ def settings(make_settings: SettingsFactory) -> Settings:
         secret=SecretStr("s" * 32),
         scopes={"reports:read": "Read reports", "b": "Another", "introspect": "Ask"},
         jwt_audiences=("billing", "urn:reports"),
+        # All examples come from one network: valid ones must not depend on how fast they come.
+        limit_registrations="10000/minute",
     )
 
 

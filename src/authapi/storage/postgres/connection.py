@@ -1,5 +1,6 @@
 """PostgreSQL connections: aborted on cancellation, with session parameters, safe behind poolers."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from secrets import randbits
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from authapi.storage.postgres.session_parameters import SessionParameters
 
 if TYPE_CHECKING:
     from psycopg import AsyncConnection, Connection
+    from psycopg.abc import RV, PQGen
 
 
 def aborting_connection_class() -> "type[AsyncConnection]":
@@ -24,15 +26,21 @@ def aborting_connection_class() -> "type[AsyncConnection]":
     Raises ConfigurationError without the extra `postgres`.
     """
     try:
-        from psycopg import AsyncConnection  # noqa: PLC0415  # an extra
+        from psycopg import AsyncConnection, pq, waiting  # noqa: PLC0415  # an extra
     except ImportError:
         raise ConfigurationError(
             "PostgreSQL needs the extra: pip install 'fastapi-authapi[postgres]'"
         ) from None
 
     class AbortingConnection(AsyncConnection):
-        async def cancel_safe(self, *, timeout: float = 30.0) -> None:  # noqa: ASYNC109
-            self.pgconn.finish()
+        async def wait(self, gen: "PQGen[RV]", *arguments: Any, **options: Any) -> "RV":
+            # psycopg's own method would also log each cancellation as a warning.
+            try:
+                return await waiting.wait_async(gen, self.pgconn.socket, *arguments, **options)
+            except asyncio.CancelledError:
+                if self.pgconn.transaction_status == pq.TransactionStatus.ACTIVE:
+                    self.pgconn.finish()
+                raise
 
     return AbortingConnection
 
