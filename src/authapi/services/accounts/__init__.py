@@ -28,7 +28,7 @@ from authapi.identity import (
     on_behalf_of,
 )
 from authapi.services.accounts import administration
-from authapi.services.accounts.authentication import PasswordConfirmation, known_network
+from authapi.services.accounts.password_confirmation import PasswordConfirmation, known_network
 from authapi.services.accounts.users import (
     TIME_RESOLUTION,
     add_user,

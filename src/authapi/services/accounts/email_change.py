@@ -19,7 +19,6 @@ from authapi.errors import (
     WrongPassword,
 )
 from authapi.identity import EventType, Identity, User, current_client
-from authapi.services.accounts.authentication import PasswordConfirmation
 from authapi.services.accounts.deferred import DeferredRequests
 from authapi.services.accounts.email_tokens import (
     REVOKED_ON_ACCOUNT_CHANGE,
@@ -27,6 +26,7 @@ from authapi.services.accounts.email_tokens import (
     IssuedEmailToken,
     RedeemedEmailToken,
 )
+from authapi.services.accounts.password_confirmation import PasswordConfirmation
 from authapi.services.accounts.passwords import transfer_to_mailbox_owner
 from authapi.services.accounts.users import check_not_reserved, lock_user, next_update_time
 from authapi.services.audit import Audit
