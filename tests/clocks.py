@@ -10,7 +10,7 @@ import time_machine
 from authapi.clock import now
 
 _MODULES = (
-    "authapi.services.audit.rate_limiter",
+    "authapi.services.audit.event_rate_limiter",
     "authapi.services.jobs.slewed_clock",
     "authapi.services.rate_limit_storage",
 )

@@ -12,11 +12,11 @@ from authapi.errors import ConfigurationError
 from authapi.identity import Event
 from authapi.services.accounts import Accounts
 from authapi.services.accounts.administration import Administration
-from authapi.services.accounts.authentication import PasswordConfirmation
 from authapi.services.accounts.deferred import DeferredRequests
 from authapi.services.accounts.email_change import EmailChanges
 from authapi.services.accounts.email_tokens import EmailTokens
 from authapi.services.accounts.invitations import Invitations
+from authapi.services.accounts.password_confirmation import PasswordConfirmation
 from authapi.services.accounts.passwords import PasswordReset
 from authapi.services.accounts.registration import Registration
 from authapi.services.audit import Audit

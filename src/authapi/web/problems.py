@@ -32,7 +32,7 @@ from authapi import errors
 from authapi.errors import AuthAPIError, InputError, InvalidInput, Refusal, Unavailable
 from authapi.identity import current_client
 from authapi.strategies.base import Challenge
-from authapi.web.answers import oauth_errors, websocket_refusals
+from authapi.web.answers import oauth_errors, websocket_messages
 from authapi.web.challenges import build_challenges, is_bearer, with_parameters
 from authapi.web.context import RequestContext, context_of
 from authapi.web.pages.error_pages import error_page, wants_page
@@ -305,9 +305,9 @@ async def _on_authapi_error(connection: HTTPConnection, error: AuthAPIError) -> 
 
 async def _refuse_websocket(document: ProblemDocument, websocket: WebSocket) -> Response | None:
     is_accepted = context_of(websocket).is_accepted
-    if websocket_refusals.can_send_response(websocket.scope, is_accepted=is_accepted):
+    if websocket_messages.can_send_response(websocket.scope, is_accepted=is_accepted):
         return document
-    await websocket.send(websocket_refusals.close_message(document.status_code, document.code))
+    await websocket.send(websocket_messages.close_message(document.status_code, document.code))
     return None
 
 

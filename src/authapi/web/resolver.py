@@ -110,7 +110,7 @@ def current_user(
     The dependency raises Unauthenticated, InactiveAccount, StaleAuthentication, InsufficientScope,
     UnconfirmedEmail or SuperuserRequired, checked in this order; ForeignOrigin or WrongDestination
     for a credential that a browser attached for another page (`web.csrf`); and Unavailable if a
-    backend does not answer. `web.answers.websocket_refusals` describes refused WebSockets. The
+    backend does not answer. `web.answers.websocket_messages` describes refused WebSockets. The
     start of the application fails with ConfigurationError if a name is unknown.
     """
     wanted = normalized_requirements(strategies, scopes, verified, superuser, fresh, optional)

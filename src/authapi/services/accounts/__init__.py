@@ -27,8 +27,8 @@ from authapi.identity import (
     current_client,
     on_behalf_of,
 )
-from authapi.services.accounts.authentication import PasswordConfirmation, known_network
 from authapi.services.accounts.deletion import delete_account
+from authapi.services.accounts.password_confirmation import PasswordConfirmation, known_network
 from authapi.services.accounts.users import (
     TIME_RESOLUTION,
     add_user,

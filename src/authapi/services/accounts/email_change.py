@@ -19,13 +19,13 @@ from authapi.errors import (
     WrongPassword,
 )
 from authapi.identity import EventType, Identity, User, current_client
-from authapi.services.accounts.authentication import PasswordConfirmation
 from authapi.services.accounts.deferred import DeferredRequests
 from authapi.services.accounts.email_tokens import (
     REVOKED_ON_ACCOUNT_CHANGE,
     EmailTokens,
     RedeemedEmailToken,
 )
+from authapi.services.accounts.password_confirmation import PasswordConfirmation
 from authapi.services.accounts.passwords import transfer_to_mailbox_owner
 from authapi.services.accounts.users import check_not_reserved, lock_user, next_update_time
 from authapi.services.audit import Audit

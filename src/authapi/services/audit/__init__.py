@@ -29,7 +29,7 @@ from authapi.clock import now
 from authapi.crypto.ids import first_id_at, new_id
 from authapi.errors import StorageUnavailable, TooManyAttempts, TooManyRequests
 from authapi.identity import Event, EventType, Identity, current_client
-from authapi.services.audit.rate_limiter import EventRateLimiter
+from authapi.services.audit.event_rate_limiter import EventRateLimiter
 from authapi.services.jobs.pruning import prune_in_batches
 from authapi.services.sessions.revalidation import revalidate_caller
 from authapi.settings import Settings

@@ -27,7 +27,7 @@ from authapi.errors import (
     Refusal,
 )
 from authapi.identity import on_behalf_of
-from authapi.web.answers.websocket_refusals import POLICY_VIOLATION, can_send_response, has_route
+from authapi.web.answers.websocket_messages import POLICY_VIOLATION, can_send_response, has_route
 from authapi.web.context import SCOPE_KEY, RequestContext, Runtime
 from authapi.web.middleware.client import arrived_over_http, read_client
 from authapi.web.middleware.cookie_removal import add_cookie_removal

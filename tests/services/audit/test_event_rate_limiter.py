@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from authapi.errors import StorageUnavailable
 from authapi.identity import Client, EventType, on_behalf_of
-from authapi.services.audit.rate_limiter import (
+from authapi.services.audit.event_rate_limiter import (
     LIMITED_TYPES,
     MAX_ROWS,
     MAX_ROWS_WITHOUT_ACCOUNT,
@@ -35,7 +35,7 @@ async def service(
     make_settings: SettingsFactory, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Service]:
     """The shipped application with metrics. The whole test runs in one window of the limiter."""
-    monkeypatch.setattr("authapi.services.audit.rate_limiter.monotonic", MonotonicClock())
+    monkeypatch.setattr("authapi.services.audit.event_rate_limiter.monotonic", MonotonicClock())
     async with serving(make_settings(metrics_path="/metrics")) as found:
         yield found
 
@@ -110,7 +110,9 @@ async def test_refused_logins_from_many_networks_are_limited(
     assert found["login_refused"] == MAX_ROWS
     assert await dropped(service, "login_refused") == FAR_MORE - MAX_ROWS
     lines = [
-        record for record in caplog.records if record.name == "authapi.services.audit.rate_limiter"
+        record
+        for record in caplog.records
+        if record.name == "authapi.services.audit.event_rate_limiter"
     ]
     assert len(lines) == 1
     assert alice.email not in caplog.text
