@@ -129,7 +129,7 @@ def test_missing_claim_is_rejected(name: str) -> None:
 
 
 def test_typ_must_match() -> None:
-    refresh = jws.sign(CLAIMS, KEY, typ="refresh+jwt")
+    refresh = forge(header={**HEADER, "typ": "refresh+jwt"})
     refused(refresh)
     theirs = expected(types=("refresh+jwt",))
     found = jws.verify(refresh, keys=RING, expected=theirs, now=NOW)

@@ -181,9 +181,7 @@ NO_CHANGE: dict[str, Act] = {
             hash_secret(secret_of(it.login)), it.login.kind, since=AT
         )
     ),
-    "sessions.find_with_user": lambda store, it: store.sessions.find_with_user(
-        it.login.id, it.login.kind
-    ),
+    "sessions.find_with_user": lambda store, it: store.sessions.find_with_user(it.login.id),
     "sessions.find_by_signed_id": lambda store, it: store.sessions.find_by_signed_id(
         it.login.id, it.login.kind, kid="any"
     ),

@@ -69,11 +69,16 @@ async def test_session_is_stored_and_returned_with_its_user(database: Database) 
         await store.sessions.add(empty, None)
     async with database.read() as store:
         assert await store.sessions.find_by_secret(SECRET, whole.kind) == (whole, user)
-        assert await store.sessions.find_with_user(empty.id, empty.kind) == (empty, user)
+        assert await store.sessions.find_with_user(empty.id) == (empty, user)
         assert await store.sessions.find_data(whole.id) == whole.data
 
 
-async def test_session_is_found_by_its_own_kind_only(database: Database) -> None:
+async def test_session_is_found_by_its_own_kind_only(database: Database, database_url: str) -> None:
+    sql(
+        database_url,
+        "INSERT INTO signing_keys (kid, algorithm, state, public_jwk, created_at) "
+        "VALUES ('a key', 'ES256', 'active', '{}', '2026-03-04 05:06:07')",
+    )
     user = await store_user(database, a_user())
     session = a_session(user)
     async with database.transaction() as store:
@@ -81,7 +86,10 @@ async def test_session_is_found_by_its_own_kind_only(database: Database) -> None
     async with database.read() as store:
         for kind in (SessionKind.TOKEN, SessionKind.JWT):
             assert await store.sessions.find_by_secret(SECRET, kind) is None
-            assert await store.sessions.find_with_user(session.id, kind) is None
+            assert await store.sessions.find_by_signed_id(session.id, kind, kid="a key") is None
+        for own in (session.kind, None):
+            found = await store.sessions.find_by_signed_id(session.id, own, kid="a key")
+            assert found == (session, user)
 
 
 async def test_pages_have_no_gap_or_overlap(database: Database) -> None:

@@ -120,13 +120,13 @@ class UnverifiedToken:
     """Header and payload as encoded (RFC 7515, section 5.1)."""
 
 
-def sign(claims: Mapping[str, object], key: SigningKey, *, typ: str = ACCESS_TOKEN) -> str:
-    """Returns `claims` as a compact JWS. Times must be integers, in seconds since 1970."""
+def sign(claims: Mapping[str, object], key: SigningKey) -> str:
+    """Returns an access token with `claims`. Times must be integers, in seconds since 1970."""
     return jwt.encode(
         dict(claims),  # python-jose modifies its argument
         key.key,
         algorithm=key.verifying.algorithm,
-        headers={"kid": key.verifying.kid, "typ": typ},
+        headers={"kid": key.verifying.kid, "typ": ACCESS_TOKEN},
     )
 
 

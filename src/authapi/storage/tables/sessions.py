@@ -42,7 +42,6 @@ _BY_CURRENT_OR_PREVIOUS = _WITH_USER.add_columns(_IS_CURRENT).where(
     _OF_KIND, _IS_CURRENT | _IS_PREVIOUS
 )
 _BY_ID = _WITH_USER.where(sessions.c.id == sa.bindparam("id"))
-_BY_ID_AND_KIND = _BY_ID.where(_OF_KIND)
 _BY_SIGNED_ID = _BY_ID.where(
     sa.exists().where(signing_keys.c.kid == sa.bindparam("kid")).correlate(None)
 )
@@ -117,23 +116,16 @@ class SessionTable:
                 return (_session(row[: len(_COLUMNS)]), User(*row[len(_COLUMNS) : -1])), False
         return None, bool(rows)
 
-    async def find_with_user(
-        self, session_id: UUID, kind: SessionKind | None = None
-    ) -> tuple[Session, User] | None:
-        """Returns the session with this id and its user, or None. One statement.
-
-        With `kind`, only a session of that kind.
-        """
-        if kind is None:
-            return await self._one(_BY_ID, {"id": session_id})
-        return await self._one(_BY_ID_AND_KIND, {"id": session_id, "kind": kind})
+    async def find_with_user(self, session_id: UUID) -> tuple[Session, User] | None:
+        """Returns the session with this id and its user, or None. One statement."""
+        return await self._one(_BY_ID, {"id": session_id})
 
     async def find_by_signed_id(
         self, session_id: UUID, kind: SessionKind | None, *, kid: str
     ) -> tuple[Session, User] | None:
         """Returns `find_with_user`, or None if the key `kid` was deleted. One statement.
 
-        `kid` is the key that signed the id.
+        `kid` is the key that signed the id. With `kind`, only a session of that kind.
         """
         if kind is None:
             return await self._one(_BY_SIGNED_ID, {"id": session_id, "kid": kid})
