@@ -67,6 +67,10 @@ class SecretFilesSource(EnvSettingsSource):
     """Reads a secret setting X from the file that `AUTHAPI_X_FILE` names."""
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        """Returns the content of the file of a setting, as `EnvSettingsSource` does a value.
+
+        Raises ConfigurationError if the file cannot be read or is larger than 64 KiB.
+        """
         path = self.env_vars.get(f"authapi_{field_name}_file")
         if path is None or "SecretStr" not in str(field.annotation):
             return None, field_name, False
