@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from authapi.verify import RemoteJWT
+from authapi.verify import RemoteJWT, TokenPolicy
 from tests.interop.issuers import ALGORITHMS, HERE, verifies
 from tests.servers.process import ServeProcess, free_port
 from tests.verify.conftest import bearer, open_app
@@ -66,7 +66,8 @@ async def test_every_algorithm_of_oidc_provider(provider: str) -> None:
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 async def test_pinned_algorithm(provider: str, algorithm: str) -> None:
     resources = [f"urn:orders:{name}" for name in ALGORITHMS]
-    async with open_app(RemoteJWT(provider, resources, algorithms=(algorithm,))) as api:
+    policy = TokenPolicy(algorithms=(algorithm,))
+    async with open_app(RemoteJWT(provider, resources, policy=policy)) as api:
         for name, resource in zip(ALGORITHMS, resources, strict=True):
             answer = await api.get("/who", headers=bearer(issued(provider, resource)))
             assert answer.status_code == (200 if name == algorithm else 401), name
@@ -75,7 +76,8 @@ async def test_pinned_algorithm(provider: str, algorithm: str) -> None:
 async def test_tokens_without_kid(provider: str) -> None:
     resources = [f"urn:unusual:{algorithm}" for algorithm in ALGORITHMS]
     for client, status in (("shop", 200), ("another", 401)):
-        async with open_app(RemoteJWT(provider, resources, client_ids=client)) as api:
+        policy = TokenPolicy(client_ids=client)
+        async with open_app(RemoteJWT(provider, resources, policy=policy)) as api:
             for resource in resources:
                 token = issued(provider, resource)
                 answer = await api.get("/who", headers=bearer(token))

@@ -212,24 +212,21 @@ HOSTILE_JSON: Mapping[str, bytes] = {
 """Unusual, ambiguous and invalid JSON, by description."""
 
 
-class Crashing(Issuer):
+class Crashing(Issuer[str]):
     """A custom strategy each method of which raises an error."""
 
     name = "crashing"
 
-    async def authenticate(self, connection: HTTPConnection) -> Identity | None:
-        if "x-crash" in connection.headers:
-            raise LookupError("a hook of the importing application failed")
-        return None
+    def read(self, connection: HTTPConnection) -> str | None:
+        return connection.headers.get("x-crash")
+
+    async def authenticate(self, credential: str, connection: HTTPConnection) -> Identity:
+        raise LookupError("a hook of the importing application failed")
 
     async def issue(
         self, login: Login, connection: HTTPConnection, *, remember: bool = False
     ) -> Issued:
         raise LookupError("a hook of the importing application failed")
-
-    @property
-    def issues(self) -> Mapping[str, str]:
-        return {}
 
     def challenge(self) -> Challenge:
         return Challenge("Crashing")

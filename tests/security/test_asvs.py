@@ -15,9 +15,9 @@ ROOT = Path(__file__).parents[2]
 _HTTP = (
     "httpx",
     "authapi.testing",
+    "authapi.testing.strategy_contract",
     "playwright.sync_api",
     "tests.servers.process",
-    "tests.strategies.contract",
     "tests.verify.conftest",
     "tests.web.asgi",
 )
@@ -61,6 +61,8 @@ def methods(path: Path, node: ast.ClassDef) -> dict[str, ast.FunctionDef | ast.A
         module = imported(parsed(path)).get(name)
         if module is not None:
             home = ROOT / f"{module.replace('.', '/')}.py"
+            if module.startswith("authapi."):
+                home = ROOT / "src" / home.relative_to(ROOT)
         if home.exists():
             for other in parsed(home).body:
                 if isinstance(other, ast.ClassDef) and other.name == name:

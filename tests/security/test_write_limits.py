@@ -13,7 +13,7 @@ from authapi.errors import TooManyRequests
 from authapi.identity import User
 from authapi.services.rate_limits import RateLimits
 from authapi.testing import PASSWORD, Client, client
-from authapi.web.resolver import gates_of
+from authapi.web.requirements import gates_of
 from authapi.web.routes.units import UNITS
 from authapi.web.routing import ProtectedRoute
 from tests.clocks import travel_to

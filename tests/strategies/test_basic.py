@@ -8,8 +8,10 @@ import pytest
 from authapi import Settings, User, create_app
 from authapi.services.email_address import parse_email
 from authapi.testing import PASSWORD, Client, client
+from authapi.testing.strategy_contract import StrategyContract
+from authapi.testing.strategy_harness import Credential, Harness, Headers, statements
 from tests.conftest import SettingsFactory
-from tests.strategies.contract import Credential, Harness, Headers, StrategyContract, statements
+from tests.strategies.on_each_database import OnEachDatabase
 
 pytestmark = pytest.mark.real_hashes
 
@@ -48,9 +50,10 @@ async def test_foreign_origin_cannot_use_remembered_credentials(
         assert (answer.status_code, answer.json()["code"]) == (403, "wrong_destination")
 
 
-class TestBasic(StrategyContract):
+class TestBasic(OnEachDatabase, StrategyContract):
     spec = "basic"
     has_session = False
+    records_refusals = True
 
     async def obtain(self, harness: Harness, user: User) -> Credential:
         # The first authentication of a day is recorded as a login, like those of other strategies.
@@ -189,4 +192,4 @@ async def test_weak_hash_is_rehashed(database_url: str) -> None:
         for expected in (["SELECT", "UPDATE", "INSERT"], ["SELECT"]):
             with statements(api) as seen:
                 assert (await api.get("/me", headers=basic(alice.email))).status_code == 200
-            assert [t.split()[0] for t in seen.texts if "BEGIN" not in t] == expected
+            assert [t.split()[0] for t in seen if "BEGIN" not in t] == expected

@@ -30,31 +30,29 @@ from authapi.errors import InvalidCredential
 from authapi.identity import SessionKind
 from authapi.services import Lifetime, Login
 from authapi.testing import PASSWORD, Client, client
+from authapi.testing.strategy_contract import RevocableContract, StrategyContract
+from authapi.testing.strategy_harness import Credential, Harness, Headers, statements
 from tests.conftest import SettingsFactory
-from tests.strategies.contract import (
-    Credential,
-    Harness,
-    Headers,
-    RevocableContract,
-    StrategyContract,
-    statements,
-)
+from tests.strategies.on_each_database import OnEachDatabase
 from tests.web.responses import BEARER
 
 
-class ApiKey(Strategy):
+class ApiKey(Strategy[str]):
     """A personal access token in its own header, for clients that cannot set Authorization."""
 
     name = "api_key"
 
-    async def authenticate(self, connection: HTTPConnection) -> Identity | None:
+    def read(self, connection: HTTPConnection) -> str | None:
         keys = connection.headers.getlist("x-api-key")
-        if not keys:
-            return None
-        if len(keys) > 1 or not is_opaque_token(keys[0]):
+        if len(keys) > 1:
+            raise InvalidCredential
+        return keys[0] if keys else None
+
+    async def authenticate(self, credential: str, connection: HTTPConnection) -> Identity:
+        if not is_opaque_token(credential):
             raise InvalidCredential
         identity = await self.services.sessions.identify_by_secret(
-            hash_secret(keys[0]), SessionKind.TOKEN, strategy=self.name
+            hash_secret(credential), SessionKind.TOKEN, strategy=self.name
         )
         if identity is None:
             raise InvalidCredential
@@ -67,19 +65,21 @@ class ApiKey(Strategy):
         return {"type": "apiKey", "in": "header", "name": "X-API-Key"}
 
 
-class Ticket(Revocable):
+class Ticket(Revocable[str]):
     """A secret with its own scheme, which a login issues and a logout ends."""
 
     name = "ticket"
 
-    async def authenticate(self, connection: HTTPConnection) -> Identity | None:
+    def read(self, connection: HTTPConnection) -> str | None:
         scheme, _, ticket = connection.headers.get("authorization", "").partition(" ")
-        if scheme.lower() != "ticket":
-            return None
-        if len(ticket) != 50 or not set(ticket) <= {*string.ascii_letters, *string.digits, *"-_"}:
+        return ticket if scheme.lower() == "ticket" else None
+
+    async def authenticate(self, credential: str, connection: HTTPConnection) -> Identity:
+        allowed = {*string.ascii_letters, *string.digits, *"-_"}
+        if len(credential) != 50 or not set(credential) <= allowed:
             raise InvalidCredential
         identity = await self.services.sessions.identify_by_secret(
-            hash_secret(ticket), SessionKind.TOKEN, strategy=self.name
+            hash_secret(credential), SessionKind.TOKEN, strategy=self.name
         )
         if identity is None:
             raise InvalidCredential
@@ -97,10 +97,6 @@ class Ticket(Revocable):
         )
         return Issued(session.id, session.expires_at, {"ticket": ticket})
 
-    @property
-    def issues(self) -> Mapping[str, str]:
-        return {"ticket": "The ticket. No other response contains it."}
-
     def challenge(self) -> Challenge:
         return Challenge("Ticket")
 
@@ -113,7 +109,7 @@ class Ticket(Revocable):
 HERE = "tests.strategies.test_custom_strategy"
 
 
-class TestApiKey(StrategyContract):
+class TestApiKey(OnEachDatabase, StrategyContract):
     spec = f"{HERE}:ApiKey"
     amr = ()
 
@@ -135,7 +131,7 @@ class TestApiKey(StrategyContract):
         return {"made up": {"X-API-Key": new_opaque_token()}}
 
 
-class TestTicket(RevocableContract):
+class TestTicket(OnEachDatabase, RevocableContract):
     spec = f"{HERE}:Ticket"
 
     def issued_credential(self, response: httpx.Response) -> Credential:

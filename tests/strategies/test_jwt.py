@@ -21,18 +21,18 @@ from authapi import create_app
 from authapi.crypto import jwk
 from authapi.errors import ConfigurationError
 from authapi.testing import PASSWORD, Client, client
-from tests.conftest import SettingsFactory
-from tests.known_key import FOREIGN, KEY
-from tests.strategies.contract import (
-    START,
+from authapi.testing.strategy_contract import START, RevocableContract
+from authapi.testing.strategy_harness import (
     Credential,
     Harness,
     Headers,
-    RevocableContract,
     bearer_of,
     refusal,
     statements,
 )
+from tests.conftest import SettingsFactory
+from tests.known_key import FOREIGN, KEY
+from tests.strategies.on_each_database import OnEachDatabase
 
 SECRET = "0123456789abcdef0123456789abcdef"
 ISSUER = "http://127.0.0.1:8000"
@@ -172,9 +172,9 @@ def algorithms(claims: Claims) -> dict[str, str]:
     return found
 
 
-class TestJWT(RevocableContract):
+class TestJWT(OnEachDatabase, RevocableContract):
     spec = "jwt"
-    remembered = True
+    is_cached = True
     settings: ClassVar[Mapping[str, object]] = {"secret": SECRET}
 
     def malformed(self, harness: Harness, good: Credential) -> dict[str, Headers]:
@@ -212,7 +212,7 @@ async def test_unknown_keys_are_looked_up_once_a_second(api: Client) -> None:
             answer = await api.get("/me", headers=_bearer(token))
             assert refusal(answer)["code"] == "unauthenticated"
     assert 1 <= len(seen) <= 1 + time.monotonic() - began
-    assert all("FROM signing_keys" in text for text in seen.texts)
+    assert all("FROM signing_keys" in text for text in seen)
 
 
 @pytest.fixture
@@ -354,7 +354,7 @@ async def test_changed_byte_invalidates_the_token(api: Client) -> None:
             other = "A" if char != "A" else "B"
             assert await status(api, token[:index] + other + token[index + 1 :]) == 401, index
     # Another process may have created an unknown key: looked up once a second.
-    assert all("FROM signing_keys" in text for text in seen.texts)
+    assert all("FROM signing_keys" in text for text in seen)
     assert len(seen) <= 1 + time.monotonic() - began
     assert await status(api, token) == 200
 

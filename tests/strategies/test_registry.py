@@ -18,11 +18,14 @@ HERE = "tests.strategies.test_registry"
 NO_STRATEGY = "text"
 
 
-class Named(Strategy):
+class Named(Strategy[str]):
     """A strategy that does nothing; its subclasses have names."""
 
-    async def authenticate(self, connection: HTTPConnection) -> Identity | None:
+    def read(self, connection: HTTPConnection) -> str | None:
         return None
+
+    async def authenticate(self, credential: str, connection: HTTPConnection) -> Identity:
+        raise NotImplementedError
 
     def challenge(self) -> Challenge:
         return Challenge("Named")

@@ -12,29 +12,28 @@ import time_machine
 
 from authapi import Settings, User, create_app
 from authapi.crypto.secrets import new_secret
+from authapi.storage.inspection import count_rows
 from authapi.storage.models import sessions
 from authapi.testing import PASSWORD, Client, client
-from tests.conftest import SettingsFactory
-from tests.strategies.contract import (
-    MOMENT,
-    START,
+from authapi.testing.strategy_contract import MOMENT, START, RevocableContract
+from authapi.testing.strategy_harness import (
     Credential,
     Harness,
     Headers,
-    RevocableContract,
     cookie_of,
-    count_sessions,
     refusal,
     statements,
 )
+from tests.conftest import SettingsFactory
+from tests.strategies.on_each_database import OnEachDatabase
 
 PUBLIC = "https://auth.example.com"
 DAY = timedelta(days=1)
 
 
-class TestSession(RevocableContract):
+class TestSession(OnEachDatabase, RevocableContract):
     spec = "session"
-    remembered = True
+    is_cached = True
 
     def issued_credential(self, response: httpx.Response) -> Credential:
         return cookie_of(response)
@@ -208,13 +207,13 @@ async def test_last_used_is_written_in_batches(database_url: str) -> None:
                 for cookie in cookies[:2] * 2:
                     assert await status(api, cookie) == 200
             assert len(seen) == 2, "each is cached from its first request on"
-            assert all(text.startswith("SELECT") for text in seen.texts)
+            assert all(text.startswith("SELECT") for text in seen)
             assert await _last_seen(api) == [START] * 3
             with statements(api) as seen:
                 await api.services.last_used.flush()
             # On PostgreSQL, unlocked sessions are locked first.
             around = ("BEGIN", "advisory", "SKIP LOCKED")
-            changes = [text for text in seen.texts if not any(word in text for word in around)]
+            changes = [text for text in seen if not any(word in text for word in around)]
             assert [text.split()[0] for text in changes] == ["UPDATE"]
             assert await _last_seen(api) == [START, used, used]
             with statements(api) as seen:
@@ -246,7 +245,7 @@ async def test_each_login_replaces_the_session(api_on_each: Client) -> None:
     assert second != first
     states = [await status(api, cookie) for cookie in (first, second, elsewhere)]
     assert states == [401, 200, 200]
-    assert await count_sessions(api) == 2
+    assert await count_rows(api.services.database, "sessions") == 2
 
 
 async def test_login_of_another_user_ends_the_previous_session(api: Client) -> None:

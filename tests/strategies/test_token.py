@@ -8,22 +8,23 @@ import sqlalchemy as sa
 from authapi.crypto.secrets import hash_secret, new_opaque_token
 from authapi.storage.models import sessions
 from authapi.testing import Client
-from tests.strategies.contract import (
+from authapi.testing.strategy_contract import RevocableContract
+from authapi.testing.strategy_harness import (
     Credential,
     Harness,
     Headers,
-    RevocableContract,
     bearer_of,
     refusal,
     statements,
 )
+from tests.strategies.on_each_database import OnEachDatabase
 
 ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 
 
-class TestToken(RevocableContract):
+class TestToken(OnEachDatabase, RevocableContract):
     spec = "token"
-    remembered = True
+    is_cached = True
 
     def malformed(self, harness: Harness, good: Credential) -> dict[str, Headers]:
         token = good.secret

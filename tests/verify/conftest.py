@@ -4,7 +4,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 import pytest
 import time_machine
@@ -56,7 +56,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
 def trusting(issuer: Issuer) -> Open:
     """Opens an application with the given strategies, by default one for the issuer."""
 
-    def opened(*strategies: Strategy, settings: EdgeSettings | None = None) -> Opened:
+    def opened(*strategies: Strategy[Any], settings: EdgeSettings | None = None) -> Opened:
         return open_app(*strategies or (RemoteJWT(issuer.url, AUDIENCE),), settings=settings)
 
     return opened
@@ -64,13 +64,13 @@ def trusting(issuer: Issuer) -> Open:
 
 @asynccontextmanager
 async def open_app(
-    *strategies: Strategy, settings: EdgeSettings | None = None
+    *strategies: Strategy[Any], settings: EdgeSettings | None = None
 ) -> AsyncIterator[Client]:
     async with client(application(*strategies, settings=settings)) as api:
         yield api
 
 
-def application(*strategies: Strategy, settings: EdgeSettings | None = None) -> FastAPI:
+def application(*strategies: Strategy[Any], settings: EdgeSettings | None = None) -> FastAPI:
     """Builds a resource server with one route per kind of gate."""
     auth = ResourceServer(*strategies, settings=settings)
     app = FastAPI(lifespan=auth.lifespan, docs_url=None)

@@ -15,12 +15,11 @@ from hypothesis import strategies as st
 
 from authapi.errors import InvalidCredential, TokenError
 from authapi.identity import NO_CLAIMS, Claims, Identity
+from authapi.testing.strategy_harness import connection
 from authapi.verify import RemoteJWT
 from authapi.verify.claims import ClaimsReader
 from authapi.verify.metadata import Published
 from tests.crypto import forgery
-from tests.strategies.contract import connection
-from tests.verify.conftest import bearer
 
 NOW = forgery.NOW
 ISSUER = "https://auth.example"
@@ -85,7 +84,7 @@ async def test_signed_token_with_arbitrary_claims_never_crashes(claims: dict[str
     token = forgery.forge(claims={**BASE, **claims})
     with time_machine.travel(NOW, tick=False):
         try:
-            identity = await strategy.authenticate(connection(bearer(token)))
+            identity = await strategy.authenticate(token, connection({}))
         except InvalidCredential:
             return
     assert isinstance(identity, Identity)

@@ -7,15 +7,15 @@ import pytest
 from fastapi import FastAPI
 
 from authapi import Strategy, User
-from authapi.verify import RemoteIntrospection, RemoteJWT, ResourceServer
-from tests.strategies.contract import (
-    AuthenticationContract,
+from authapi.testing.strategy_contract import AuthenticationContract
+from authapi.testing.strategy_harness import (
     Credential,
     Harness,
     Headers,
     RecordingStrategy,
     harness_for,
 )
+from authapi.verify import RemoteIntrospection, RemoteJWT, ResourceServer
 from tests.verify.conftest import Clock, bearer
 from tests.verify.issuer import AUDIENCE, INTROSPECT, Issuer, Reply
 
@@ -40,12 +40,12 @@ class RemoteContract(AuthenticationContract):
             yield found
 
     @abstractmethod
-    def strategy(self) -> Strategy:
+    def strategy(self) -> Strategy[str]:
         """The strategy under test."""
 
 
 class TestRemoteJWT(RemoteContract):
-    def strategy(self) -> Strategy:
+    def strategy(self) -> Strategy[str]:
         return RemoteJWT(self.issuer.url, AUDIENCE)
 
     async def obtain(self, harness: Harness, user: User) -> Credential:
@@ -65,7 +65,7 @@ class TestRemoteJWT(RemoteContract):
 
 
 class TestRemoteIntrospection(RemoteContract):
-    def strategy(self) -> Strategy:
+    def strategy(self) -> Strategy[str]:
         self.issuer.replies[INTROSPECT] = self.introspect
         return RemoteIntrospection(self.issuer.url + INTROSPECT, "credential-of-our-own")
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from authapi.errors import ConfigurationError
-from authapi.verify import RemoteJWT
+from authapi.verify import RemoteJWT, TokenPolicy
 from tests.verify.conftest import Clock, Open, bearer
 from tests.verify.issuer import AUDIENCE, JWKS, OPENID, SUBJECT, Issuer, Reply
 
@@ -30,7 +30,8 @@ def of_tenant(issuer: Issuer, tenant: object, **claims: Any) -> str:
 
 
 def strategy(issuer: Issuer, **options: Any) -> RemoteJWT:
-    return RemoteJWT(f"{issuer.url}/{{tenantid}}/v2.0", AUDIENCE, **{"types": ("JWT",), **options})
+    policy = TokenPolicy(**{"types": ("JWT",), **options})
+    return RemoteJWT(f"{issuer.url}/{{tenantid}}/v2.0", AUDIENCE, policy=policy)
 
 
 async def test_template_matches_every_tenant(entra: Issuer, clock: Clock, trusting: Open) -> None:
@@ -100,4 +101,4 @@ def test_invalid_templates_are_rejected(issuer: str) -> None:
 def test_tenants_must_be_uuids() -> None:
     for tenants in (TENANT, (TENANT.upper() + "A",), ("contoso.example",), ("",), (None,)):
         with pytest.raises(ConfigurationError, match="UUIDs"):
-            RemoteJWT("https://x/{tenantid}/v2.0", AUDIENCE, tenants=tenants)  # type: ignore[arg-type]  # wrong on purpose
+            TokenPolicy(tenants=tenants)  # type: ignore[arg-type]  # wrong on purpose

@@ -12,7 +12,7 @@ from starlette.types import Message, Scope
 from authapi.crypto import base64url, jws
 from authapi.errors import ConfigurationError
 from authapi.testing import Client, client
-from authapi.verify import RemoteJWT
+from authapi.verify import RemoteJWT, TokenPolicy
 from tests.crypto import forgery
 from tests.verify.conftest import Clock, Open, application, bearer
 from tests.verify.issuer import AUDIENCE, JWKS, SUBJECT, Issuer
@@ -89,7 +89,9 @@ async def test_gates_of_a_resource_server(issuer: Issuer, clock: Clock, trusting
 async def test_scope_claims_selects_other_claims(
     issuer: Issuer, clock: Clock, trusting: Open
 ) -> None:
-    strategy = RemoteJWT(issuer.url, AUDIENCE, scope_claims=("scope", "permissions"))
+    strategy = RemoteJWT(
+        issuer.url, AUDIENCE, policy=TokenPolicy(scope_claims=("scope", "permissions"))
+    )
     token = issuer.token(permissions=["orders:read"], scope="openid")
     async with trusting(strategy) as api:
         assert (await api.get("/orders", headers=bearer(token))).status_code == 200
@@ -183,7 +185,9 @@ async def test_identity_cache_is_bounded(issuer: Issuer, clock: Clock, trusting:
 async def test_times_with_leeway(issuer: Issuer, clock: Clock, trusting: Open) -> None:
     strict, lenient = (
         RemoteJWT(
-            issuer.url, AUDIENCE, leeway=timedelta(seconds=s), max_lifetime=timedelta(hours=1)
+            issuer.url,
+            AUDIENCE,
+            policy=TokenPolicy(leeway=timedelta(seconds=s), max_lifetime=timedelta(hours=1)),
         )
         for s in (0, 60)
     )
@@ -301,7 +305,7 @@ async def test_issuer_and_audience_are_compared_exactly(
 
 
 async def test_configured_types_are_accepted(issuer: Issuer, clock: Clock, trusting: Open) -> None:
-    strategy = RemoteJWT(issuer.url, {AUDIENCE, "other"}, types=("JWT", None))
+    strategy = RemoteJWT(issuer.url, {AUDIENCE, "other"}, policy=TokenPolicy(types=("JWT", None)))
     thumbprints = {"typ": "JWT", "x5t": "abc", "x5t#S256": "def"}
     async with trusting(strategy) as api:
         for token in (
@@ -387,8 +391,9 @@ async def test_no_token_is_logged(
     ids=range(16),
 )
 def test_invalid_remote_jwt_options_are_rejected(options: dict[str, Any]) -> None:
+    audience = options.pop("audience", AUDIENCE)
     with pytest.raises(ConfigurationError):
-        RemoteJWT("https://auth.example", **{"audience": AUDIENCE, **options})
+        RemoteJWT("https://auth.example", audience, policy=TokenPolicy(**options))
 
 
 def test_constructor_opens_no_connection(monkeypatch: pytest.MonkeyPatch) -> None:

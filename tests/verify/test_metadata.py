@@ -8,7 +8,7 @@ import pytest
 
 from authapi.errors import ConfigurationError
 from authapi.outbound.http_client import HTTPClient, RequestFailed, Response
-from authapi.verify import RemoteIntrospection, RemoteJWT
+from authapi.verify import RemoteIntrospection, RemoteJWT, TokenPolicy
 from authapi.verify.metadata import KeySource, check_issuer, check_url, metadata_urls
 from tests.crypto import forgery
 from tests.verify.conftest import Clock, Open, bearer
@@ -62,7 +62,7 @@ def test_forbidden_urls_are_rejected(url: str) -> None:
     with pytest.raises(ConfigurationError):
         RemoteJWT(url, AUDIENCE)
     with pytest.raises(ConfigurationError):
-        RemoteJWT("https://auth.example", AUDIENCE, jwks_url=url)
+        TokenPolicy(jwks_url=url)
     with pytest.raises(ConfigurationError):
         RemoteIntrospection(url, "credential")
 
@@ -89,7 +89,8 @@ async def test_either_kind_of_metadata_is_enough(issuer: Issuer, trusting: Open)
 
 
 async def test_configured_jwks_url_skips_discovery(issuer: Issuer, trusting: Open) -> None:
-    strategy = RemoteJWT(issuer.url, AUDIENCE, jwks_url=issuer.url + JWKS)
+    policy = TokenPolicy(jwks_url=issuer.url + JWKS)
+    strategy = RemoteJWT(issuer.url, AUDIENCE, policy=policy)
     async with trusting(strategy) as api:
         assert (await api.get("/who", headers=bearer(long_lived(issuer)))).status_code == 200
     assert issuer.asked == {JWKS: 1}
@@ -215,9 +216,10 @@ async def test_allow_http_permits_http_urls(
 def test_http_is_rejected_without_allow_http() -> None:
     inside = "http://idp.cluster:8080/realms/shop"
     for issuer, jwks_url in ((inside, None), ("https://idp.example", inside)):
-        RemoteJWT(issuer, AUDIENCE, jwks_url=jwks_url, allow_http=True)
+        policy = TokenPolicy(jwks_url=jwks_url, allow_http=True)
+        RemoteJWT(issuer, AUDIENCE, policy=policy)
         with pytest.raises(ConfigurationError, match="allow_http"):
-            RemoteJWT(issuer, AUDIENCE, jwks_url=jwks_url)
+            RemoteJWT(issuer, AUDIENCE, policy=TokenPolicy(jwks_url=jwks_url))
     for url in ("ftp://idp.cluster", "http://u@idp.cluster", "http://", "http://x/#a", "//x"):
         with pytest.raises(ConfigurationError):
             check_issuer(url, allow_http=True)

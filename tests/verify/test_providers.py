@@ -16,7 +16,7 @@ import pytest
 
 from authapi.errors import ConfigurationError
 from authapi.testing import PASSWORD
-from authapi.verify import RemoteIntrospection, RemoteJWT
+from authapi.verify import RemoteIntrospection, RemoteJWT, TokenPolicy
 from tests.servers.process import ServeProcess, free_port
 from tests.verify.conftest import bearer, open_app
 
@@ -57,7 +57,8 @@ def login(provider: str, client_id: str = CLIENT) -> str:
 
 async def test_openid_provider(provider: str) -> None:
     # Its only JWTs are ID tokens, with `typ` JWT: only the audience separates them.
-    strategy = RemoteJWT(provider, CLIENT, types=("JWT",), subjects_are_ids=False)
+    policy = TokenPolicy(types=("JWT",))
+    strategy = RemoteJWT(provider, CLIENT, policy=policy, subjects_are_ids=False)
     token = login(provider)
     async with open_app(strategy) as api:
         answer = await api.get("/who", headers=bearer(token))
@@ -131,7 +132,8 @@ async def served(tmp_path: Path) -> AsyncIterator[Served]:
 
 async def test_jwt_of_authapi_in_another_process(served: Served) -> None:
     token = await served.login("jwt")
-    async with open_app(RemoteJWT(served.url, "authapi", max_lifetime=timedelta(hours=1))) as api:
+    policy = TokenPolicy(max_lifetime=timedelta(hours=1))
+    async with open_app(RemoteJWT(served.url, "authapi", policy=policy)) as api:
         seen = await api.get("/who", headers=bearer(token))
         assert seen.status_code == 200, seen.text
         assert seen.json()["user_id"] == served.user["id"]

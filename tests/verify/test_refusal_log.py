@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from authapi.verify import RemoteJWT
+from authapi.verify import RemoteJWT, TokenPolicy
 from tests.crypto import forgery
 from tests.verify.conftest import Clock, Open, bearer
 from tests.verify.issuer import AUDIENCE, Issuer
@@ -52,10 +52,12 @@ def trusted(issuer: Issuer) -> RemoteJWT:
     return RemoteJWT(
         issuer.url,
         AUDIENCE,
-        client_ids="app",
-        required_claims={"token_use": "access"},
-        max_lifetime=timedelta(hours=1),
-        scope_claims=("realm_access.roles",),
+        policy=TokenPolicy(
+            client_ids="app",
+            required_claims={"token_use": "access"},
+            max_lifetime=timedelta(hours=1),
+            scope_claims=("realm_access.roles",),
+        ),
     )
 
 

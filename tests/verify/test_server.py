@@ -11,7 +11,7 @@ from starlette.requests import HTTPConnection
 
 from authapi import Challenge, Identity, Strategy, User, current_identity, current_user
 from authapi.clock import now
-from authapi.errors import ConfigurationError
+from authapi.errors import ConfigurationError, InvalidCredential
 from authapi.services.accounts.users import new_user
 from authapi.services.email_address import parse_email
 from authapi.settings import load_edge_settings
@@ -187,7 +187,7 @@ async def test_two_issuers_in_one_application(issuer: Issuer, clock: Clock) -> N
             assert await strategy_of(partner.token(header={"kid": "new"})) == 503
 
 
-class Cookie(Strategy):
+class Cookie(Strategy[str]):
     """A strategy for a cookie of another service."""
 
     name = "cookie"
@@ -196,9 +196,12 @@ class Cookie(Strategy):
     def __init__(self) -> None:
         """Without services."""
 
-    async def authenticate(self, connection: HTTPConnection) -> Identity | None:
-        if connection.cookies.get("theirs") != "good":
-            return None
+    def read(self, connection: HTTPConnection) -> str | None:
+        return connection.cookies.get("theirs")
+
+    async def authenticate(self, credential: str, connection: HTTPConnection) -> Identity:
+        if credential != "good":
+            raise InvalidCredential
         moment = now()
         return Identity(
             user=new_user(parse_email("alice@example.com"), name=None),
@@ -264,7 +267,7 @@ async def test_jwts_and_opaque_tokens_in_one_application(issuer: Issuer, clock: 
         assert refused.headers.get_list("www-authenticate") == [BEARER]
 
 
-class Opening(Strategy):
+class Opening(Strategy[str]):
     """Records calls of `start` and `stop`."""
 
     name = "opening"
@@ -281,8 +284,11 @@ class Opening(Strategy):
     async def stop(self) -> None:
         self.seen.append("stop")
 
-    async def authenticate(self, connection: HTTPConnection) -> Identity | None:
+    def read(self, connection: HTTPConnection) -> str | None:
         return None
+
+    async def authenticate(self, credential: str, connection: HTTPConnection) -> Identity:
+        raise NotImplementedError
 
     def challenge(self) -> Challenge:
         return Challenge("Opening")

@@ -7,7 +7,7 @@ from fastapi import Depends, FastAPI
 
 from authapi import Identity, current_identity
 from authapi.testing import Client, client
-from authapi.verify import RemoteJWT
+from authapi.verify import RemoteJWT, TokenPolicy
 from tests.crypto import forgery
 from tests.verify.conftest import Clock, application, bearer
 from tests.verify.issuer import JWKS, METADATA, OPENID, Issuer, Reply
@@ -85,7 +85,7 @@ async def test_two_strategies_of_one_issuer_with_different_audiences(
 ) -> None:
     both = [
         RemoteJWT(issuer.url, "orders", name="shop"),
-        RemoteJWT(issuer.url, "stock", name="store", scope_claims=("roles",)),
+        RemoteJWT(issuer.url, "stock", name="store", policy=TokenPolicy(scope_claims=("roles",))),
     ]
     if turned:
         both.reverse()

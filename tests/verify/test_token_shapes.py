@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from authapi.verify import EdgeSettings, RemoteJWT
+from authapi.verify import EdgeSettings, RemoteJWT, TokenPolicy
 from tests.crypto.external_signers import public_jwk, signed
 from tests.crypto.forgery import NOW, new_key
 from tests.verify.conftest import Clock, Open, bearer
@@ -15,7 +15,7 @@ from tests.verify.issuer import SUBJECT, Issuer
 
 @dataclass(frozen=True)
 class Provider:
-    """The tokens of one provider, and the options of `RemoteJWT` for them."""
+    """The tokens of one provider, with the audience and the policy of `RemoteJWT` for them."""
 
     header: Mapping[str, object]
     claims: Mapping[str, object]
@@ -199,12 +199,18 @@ def token(issuer: Issuer, provider: Provider, **changes: Any) -> str:
     return signed(provider.algorithm, provider.header, {**claims, **changes})
 
 
+def trusted(issuer: Issuer, options: Mapping[str, Any]) -> RemoteJWT:
+    """Returns a strategy with the audience and the policy of these options."""
+    policy = {name: value for name, value in options.items() if name != "audience"}
+    return RemoteJWT(issuer.url, options.get("audience"), policy=TokenPolicy(**policy))
+
+
 @pytest.mark.parametrize("provider", PROVIDERS.values(), ids=PROVIDERS.keys())
 async def test_access_token_of_each_provider_is_accepted(
     issuer: Issuer, clock: Clock, trusting: Open, provider: Provider
 ) -> None:
     issuer.publish(public_jwk(provider.algorithm, **provider.jwk))
-    strategy = RemoteJWT(issuer.url, **provider.options)
+    strategy = trusted(issuer, provider.options)
     async with trusting(strategy) as api:
         answer = await api.get("/who", headers=bearer(token(issuer, provider)))
         assert answer.status_code == 200, answer.text
@@ -234,8 +240,9 @@ async def test_id_token_of_cognito_is_rejected(
     provider = PROVIDERS["Amazon Cognito"]
     issuer.publish(public_jwk("RS256", kid="k1"))
     id_token = token(issuer, provider, token_use="id", aud="client-1", client_id="client-1")
-    for changes in ({}, {"required_claims": None}):
-        strategy = RemoteJWT(issuer.url, **{**provider.options, **changes})
+    changed: list[dict[str, Any]] = [{}, {"required_claims": {}}]
+    for changes in changed:
+        strategy = trusted(issuer, {**provider.options, **changes})
         async with trusting(strategy) as api:
             assert (await api.get("/who", headers=bearer(id_token))).status_code == 401
 
@@ -243,7 +250,8 @@ async def test_id_token_of_cognito_is_rejected(
 async def test_other_algorithms_are_rejected(issuer: Issuer, clock: Clock, trusting: Open) -> None:
     issuer.publish(public_jwk("RS256", kid="r"), public_jwk("ES384", kid="e"))
     claims = {"iss": issuer.url, "sub": "x", "aud": "orders", "iat": NOW, "exp": NOW + 600}
-    strategy = RemoteJWT(issuer.url, "orders", types=(None,), algorithms=("PS512", "ES384"))
+    policy = TokenPolicy(types=(None,), algorithms=("PS512", "ES384"))
+    strategy = RemoteJWT(issuer.url, "orders", policy=policy)
     async with trusting(strategy) as api:
         for algorithm, kid, status in (
             *(("PS512", "r", 200), ("ES384", "e", 200), ("RS256", "r", 401), ("PS256", "r", 401)),
@@ -300,7 +308,8 @@ async def test_scope_claim_paths(
     claims: dict[str, Any],
     scopes: set[str] | None,
 ) -> None:
-    async with trusting(RemoteJWT(issuer.url, "orders", scope_claims=(path,))) as api:
+    strategy = RemoteJWT(issuer.url, "orders", policy=TokenPolicy(scope_claims=(path,)))
+    async with trusting(strategy) as api:
         answer = await api.get("/who", headers=bearer(issuer.token(**claims)))
     assert answer.status_code == (401 if scopes is None else 200)
     assert scopes is None or set(answer.json()["scopes"]) == scopes

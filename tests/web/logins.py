@@ -13,7 +13,7 @@ from authapi.strategies.jwt import JWTStrategy
 from authapi.strategies.session import SessionStrategy
 from authapi.strategies.token import TokenStrategy
 
-ISSUERS: Mapping[str, type[Issuer]] = {
+ISSUERS: Mapping[str, type[Issuer[str]]] = {
     "session": SessionStrategy,
     "token": TokenStrategy,
     "jwt": JWTStrategy,

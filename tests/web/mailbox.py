@@ -10,7 +10,8 @@ from fastapi import FastAPI
 
 from authapi import Settings, create_app
 from authapi.services import Services
-from authapi.testing import Client, _runtime_of, client
+from authapi.testing import Client, client
+from authapi.testing.client import runtime_of
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ async def client_with_mailbox(
 ) -> AsyncIterator[Client]:
     """A client of the shipped app whose mail stays in the outbox."""
     found = app or create_app(settings)
-    keep_mail(_runtime_of(found).services)
+    keep_mail(runtime_of(found).services)
     async with client(found) as api:
         yield api
 

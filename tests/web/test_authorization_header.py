@@ -12,8 +12,8 @@ from starlette.requests import HTTPConnection
 from authapi import AuthAPI, Challenge, Identity, Settings, Strategy, User, current_user
 from authapi.crypto.secrets import new_opaque_token, new_secret
 from authapi.testing import PASSWORD, Client, client
+from authapi.testing.strategy_harness import statements
 from tests.conftest import SettingsFactory
-from tests.strategies.contract import statements
 from tests.strategies.test_basic import basic
 from tests.web.logins import sign_in
 from tests.web.mailbox import client_with_mailbox, mail_kinds, secret_in
@@ -52,13 +52,16 @@ OF_PROXIES = (
 )
 
 
-class Kerberos(Strategy):
+class Kerberos(Strategy[str]):
     """Uses a scheme that otherwise belongs to proxies; authenticates no request."""
 
     name = "kerberos"
 
-    async def authenticate(self, connection: HTTPConnection) -> Identity | None:
+    def read(self, connection: HTTPConnection) -> str | None:
         return None
+
+    async def authenticate(self, credential: str, connection: HTTPConnection) -> Identity:
+        raise NotImplementedError
 
     def challenge(self) -> Challenge:
         return Challenge("Negotiate")

@@ -15,7 +15,7 @@ from fastapi.security.base import SecurityBase
 
 from authapi import AuthAPI, Settings, User, create_app, current_identity, current_user
 from authapi.testing import acting_as, client
-from authapi.web.resolver import Gate
+from authapi.web.requirements import Gate
 from tests.conftest import SettingsFactory
 from tests.web.scanners import Scanner, publish
 

@@ -1,7 +1,7 @@
 """`current_user` and `current_identity`: order of strategies, refusals, number of queries."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -13,19 +13,27 @@ import time_machine
 from fastapi import APIRouter, Depends, FastAPI, HTTPException
 from starlette.requests import HTTPConnection
 
-from authapi import AuthAPI, Identity, Settings, User, current_identity, current_user
+from authapi import AuthAPI, Challenge, Identity, Settings, User, current_identity, current_user
 from authapi.crypto.secrets import new_opaque_token, new_secret
-from authapi.errors import ConfigurationError, StorageUnavailable
-from authapi.strategies.base import Strategy
+from authapi.errors import (
+    ConfigurationError,
+    InvalidCredential,
+    StorageUnavailable,
+    UnrecognizedCredential,
+)
+from authapi.services.accounts.users import new_user
+from authapi.services.email_address import parse_email
+from authapi.strategies.base import Strategy, bearer_credential
 from authapi.strategies.basic import BasicStrategy
 from authapi.strategies.jwt import JWTStrategy
 from authapi.strategies.session import SessionStrategy
 from authapi.strategies.token import TokenStrategy
 from authapi.testing import PASSWORD, Client, acting_as, client
-from authapi.web.resolver import Gate
+from authapi.testing.strategy_harness import bearer_of, cookie_of, refusal, statements
+from authapi.web.requirements import Gate
 from tests.conftest import SettingsFactory
-from tests.strategies.contract import bearer_of, cookie_of, refusal, statements
 from tests.strategies.test_basic import basic
+from tests.web.logins import sign_in
 from tests.web.responses import BEARER
 
 INVALID = f'{BEARER}, error="invalid_token"'
@@ -137,6 +145,71 @@ async def test_order_of_strategies_decides_among_header_credentials(
         await api.login(alice, strategy="jwt")
         assert (await api.get("/either", headers={"X-API-Key": key})).json() == first
         assert (await api.get("/either")).json() == "jwt"
+
+
+class Even(Strategy[str]):
+    """Reads every bearer token, and recognizes those of even length."""
+
+    name = "even"
+    rest = 0
+
+    def read(self, connection: HTTPConnection) -> str | None:
+        return bearer_credential(connection)
+
+    async def authenticate(self, credential: str, connection: HTTPConnection) -> Identity:
+        if len(credential) % 2 != self.rest:
+            raise UnrecognizedCredential
+        if not credential.startswith("good"):
+            raise InvalidCredential
+        moment = datetime.now(UTC)
+        return Identity(
+            user=new_user(parse_email("alice@example.com"), name=None),
+            strategy=self.name,
+            session_id=None,
+            scopes=frozenset(),
+            auth_time=moment,
+            amr=("pwd",),
+            expires_at=None,
+        )
+
+    def challenge(self) -> Challenge:
+        return Challenge("Bearer", {"realm": "authapi"})
+
+    def openapi(self) -> Mapping[str, object]:
+        return {"type": "http", "scheme": "bearer"}
+
+
+class Odd(Even):
+    name = "odd"
+    rest = 1
+
+
+async def test_unrecognized_credential_tries_the_next_strategy(
+    make_settings: SettingsFactory,
+) -> None:
+    own = [f"tests.web.test_resolver:{kind.__name__}" for kind in (Even, Odd)]
+    gates = {
+        "every": current_identity(),
+        "lax": current_identity(optional=True),
+        "even": current_identity("even", "session"),
+    }
+    async with opened(make_settings(strategies=(*own, "session")), **gates) as api:
+        cookie = (await sign_in(api.services, await api.create_user()))["cookie"]
+
+        async def answer(path: str, token: str) -> str | int:
+            headers = {"Authorization": f"Bearer {token}", "Cookie": cookie}
+            found = await api.get(path, headers=headers)
+            if found.status_code == 401:
+                assert challenges(found)[0] == INVALID
+            return str(found.json()) if found.is_success else found.status_code
+
+        for path in ("/every", "/lax"):
+            assert await answer(path, "good") == "even"
+            assert await answer(path, "good1") == "odd"
+            assert await answer(path, "bad1") == 401, "refused by the first"
+            assert await answer(path, "bad12") == 401, "refused by the second"
+        assert await answer("/even", "good") == "even"
+        assert await answer("/even", "good1") == 401, "the cookie does not replace the header"
 
 
 async def test_invalid_header_is_refused_beside_a_valid_cookie(
@@ -498,7 +571,7 @@ async def test_several_gates_authenticate_once(make_settings: SettingsFactory) -
             with statements(api) as seen:
                 answer = await api.get("/many", headers=good[name])
             assert answer.json() == [name]
-            assert len(seen) == 1, seen.texts
+            assert len(seen) == 1, seen
         for dead in (
             {"Cookie": f"authapi={new_secret()}"},
             {"Authorization": f"Bearer {new_opaque_token()}"},
@@ -705,15 +778,19 @@ async def test_mounted_application_without_gates_is_unchanged(
 @pytest.mark.parametrize(
     "kind", [SessionStrategy, TokenStrategy, JWTStrategy, BasicStrategy], ids=lambda kind: kind.name
 )
+@pytest.mark.parametrize("method", ["read", "authenticate"])
 async def test_exception_in_a_strategy_is_500(
-    make_settings: SettingsFactory, monkeypatch: pytest.MonkeyPatch, kind: type[Strategy]
+    make_settings: SettingsFactory,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: type[Strategy[str]],
+    method: str,
 ) -> None:
     unforeseen: list[Exception] = []
 
-    async def fail(self: Strategy, connection: HTTPConnection) -> Identity | None:
+    def fail(*_: object) -> None:
         raise unforeseen[-1]
 
-    monkeypatch.setattr(kind, "authenticate", fail)
+    monkeypatch.setattr(kind, method, fail)
     gates = {"strict": current_user(), "lax": current_user(optional=True)}
     async with opened(make_settings(strategies=ALL), **gates) as api:
         alice = await api.create_user()
@@ -721,7 +798,9 @@ async def test_exception_in_a_strategy_is_500(
         for error in (RuntimeError, ValueError, KeyError, TimeoutError, AssertionError):
             unforeseen.append(error("x"))
             for path in ("/strict", "/lax"):
-                for headers in ({}, good["session"], good[kind.name]):
+                # Each request is read, and only a credential of its kind is authenticated.
+                others = ({}, good["session"]) if method == "read" else ()
+                for headers in (*others, good[kind.name]):
                     answer = await api.get(path, headers=headers)
                     assert answer.status_code == 500, (path, error)
                     assert answer.json()["code"] == "internal_error"

@@ -15,7 +15,7 @@ from authapi.outbound.http_client import HTTPClient, RequestFailed
 from authapi.verify.claims import SCOPE_CLAIMS
 from authapi.verify.diagnostics import Finding, diagnose
 from authapi.verify.metadata import Published
-from authapi.verify.policy import ACCESS_TOKEN_TYPES, TokenPolicy
+from authapi.verify.policy import ACCESS_TOKEN_TYPES, TokenPolicy, TrustedIssuer
 
 _TIMEOUT = timedelta(seconds=5)
 _MAX_TOKEN_BYTES = 1 << 20
@@ -58,15 +58,13 @@ def verify(
 ) -> None:
     """Show which checks of RemoteJWT the token on standard input passes.
 
-    Options are the parameters of RemoteJWT; repeat an option for several values. The token is
-    never printed. Exit with 0 if the token is accepted, else with 1.
+    Options are the parameters of RemoteJWT and TokenPolicy; repeat an option for several values.
+    The token is never printed. Exit with 0 if the token is accepted, else with 1.
     """
     if arguments:
         # Declared only to be rejected: the message of typer would print the token.
         raise ConfigurationError("the token is read from standard input, never an argument")
     policy = TokenPolicy(
-        issuer=issuer,
-        audience=audience or None,
         client_ids=tuple(client_id or ()),
         client_claims=tuple(client_claim or CLIENT_CLAIMS),
         required_claims=_parse_claims(require or ()),
@@ -79,14 +77,15 @@ def verify(
         scope_claims=tuple(scope_claim or SCOPE_CLAIMS),
         **({"algorithms": tuple(algorithm)} if algorithm else {}),
     )
+    trusted = TrustedIssuer(issuer, audience or None, policy)
     token = _read_token(max_credential_bytes)
     try:
-        key_set = asyncio.run(_fetch_keys(policy)).keys
+        key_set = asyncio.run(_fetch_keys(trusted)).keys
         keys = Finding("keys", bool(key_set), f"the issuer publishes {len(key_set)} usable key(s)")
     except (ConfigurationError, RequestFailed, TimeoutError) as error:
         key_set, cause = {}, str(error) or "no response in time"
         keys = Finding("keys", False, f"not available: {cause}")
-    findings = [keys, *diagnose(token, key_set, policy, max_length=max_credential_bytes)]
+    findings = [keys, *diagnose(token, key_set, trusted, max_length=max_credential_bytes)]
     accepted = all(finding.holds for finding in findings)
     _print(findings, accepted=accepted, as_json=as_json)
     if not accepted:
@@ -113,11 +112,11 @@ def _read_token(max_bytes: int) -> str:
     return rest.strip() if space and scheme.lower() == "bearer" else text
 
 
-async def _fetch_keys(policy: TokenPolicy) -> Published:
+async def _fetch_keys(trusted: TrustedIssuer) -> Published:
     outgoing = HTTPClient(timeout=_TIMEOUT)
     try:
         async with asyncio.timeout(_TIMEOUT.total_seconds()):
-            return await policy.key_source(outgoing).read()
+            return await trusted.key_source(outgoing).read()
     finally:
         await outgoing.close()
 

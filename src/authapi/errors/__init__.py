@@ -19,6 +19,7 @@
     └── Refusal                       the response tells the client; `code` is stable
         ├── Unauthenticated           unauthenticated
         │   ├── InvalidCredential     unauthenticated: a strategy rejected the credential
+        │   │   └── UnrecognizedCredential  it may belong to another strategy
         │   ├── InvalidCredentials    invalid_credentials: wrong address or password at a login
         │   ├── InvalidClient         invalid_client: OAuth client authentication failed
         │   ├── InactiveAccount       inactive_account
@@ -125,6 +126,7 @@ from authapi.errors.refusals import (
     TooManyTokens,
     Unauthenticated,
     UnconfirmedEmail,
+    UnrecognizedCredential,
     UnsupportedGrantType,
     UnsupportedMediaType,
     WrongDestination,
@@ -187,6 +189,7 @@ __all__ = [
     "Unavailable",
     "UnconfirmedEmail",
     "UnknownKey",
+    "UnrecognizedCredential",
     "UnsupportedGrantType",
     "UnsupportedHash",
     "UnsupportedKey",

@@ -42,6 +42,13 @@ class InvalidCredential(Unauthenticated):
         self.headers = tuple(headers)
 
 
+class UnrecognizedCredential(InvalidCredential):
+    """A strategy rejected the credential, which may belong to another strategy.
+
+    The resolver tries the next strategy of the route.
+    """
+
+
 class InvalidCredentials(Unauthenticated):
     """The e-mail address or the password of a login is wrong."""
 

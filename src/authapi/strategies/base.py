@@ -1,27 +1,34 @@
 """Base classes for authentication strategies.
 
-A strategy authenticates requests by one kind of credential. To write one, subclass `Strategy` and
-implement `authenticate`:
+A strategy authenticates requests by one kind of credential. To write one, subclass `Strategy`, with
+the type of the credential, and implement `read` and `authenticate`:
 
-    class APIKeyStrategy(Strategy):
+    class APIKeyStrategy(Strategy[str]):
         name = "api_key"
 
-        async def authenticate(self, connection: HTTPConnection) -> Identity | None:
+        def read(self, connection: HTTPConnection) -> str | None:
             key = bearer_credential(connection)
-            if key is None or not key.startswith("key_"):
-                return None
+            return key if key is not None and key.startswith("key_") else None
+
+        async def authenticate(self, credential: str, connection: HTTPConnection) -> Identity:
             ...
 
-`authenticate` has three outcomes:
+For each request, the resolver calls the strategies of the route in order:
 
-* It returns an `Identity`: the credential is valid.
-* It returns None: the request carries no credential of this kind. The resolver tries the next
-  strategy.
-* It raises `InvalidCredential`: the request carries a credential of this kind, and it is invalid.
-  The resolver tries no other strategy. The response does not contain the reason.
+1. `read` finds the credential by its shape alone: scheme, prefix, number of segments. It sends no
+   query. None means that the request carries no credential of this kind, and the resolver tries the
+   next strategy.
+2. The resolver looks into the identity cache, if `cache_key` gives a key for the credential.
+3. `authenticate` verifies the credential and returns the `Identity`.
 
-Any other exception refuses the request too. Decide whether a credential is of your kind by its
-shape alone (scheme, prefix, number of segments), before the first query.
+So a strategy has three answers: not mine (`read` returns None), an `Identity`, or invalid. Both
+methods raise `InvalidCredential` for an invalid credential: `read` if it is ambiguous, such as two
+cookies of one name, and `authenticate` for every other reason. Then the resolver tries no other
+strategy. The response does not contain the reason. Any other exception refuses the request too.
+
+Strategies with credentials of one shape, such as JWTs of several issuers, may not know from `read`
+to which of them a credential belongs. `authenticate` then raises `UnrecognizedCredential`, and the
+resolver tries the next strategy. It refuses the request if no strategy accepts the credential.
 
 The base class states what a strategy can do:
 
@@ -35,8 +42,8 @@ Override `start` and `stop` to open and close resources such as connections to a
 lifespan of the application calls both.
 
 Name the class in `AUTHAPI_STRATEGIES` as `module:Class`. The registry loads the built-in strategies
-in the same way. `tests/strategies/contract.py` is a test suite for strategies, which every built-in
-strategy passes.
+in the same way. `authapi.testing.strategy_contract` is a test suite for strategies, which every
+built-in strategy passes. `examples/api_key` is a strategy with its tests.
 
 Storage calls in any of these methods raise StorageUnavailable if the database does not answer. The
 client receives 503.
@@ -46,8 +53,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import Enum
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, Generic, NamedTuple, TypeVar
 from uuid import UUID
 
 from starlette.requests import HTTPConnection
@@ -58,6 +64,9 @@ from authapi.services import Login, Services
 
 REALM = "authapi"
 _AUTHORIZATION = "authapi.authorization"
+
+C = TypeVar("C")
+"""The type of a credential, as `read` returns it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,13 +117,7 @@ class Authorization(NamedTuple):
     """The text after the first space, without surrounding spaces."""
 
 
-class Unknown(Enum):
-    """`Strategy.recall` cannot decide; the resolver has to call `authenticate`."""
-
-    ASK = "ask"
-
-
-class Strategy(ABC):
+class Strategy(ABC, Generic[C]):
     """Authenticates requests by one kind of credential."""
 
     name: str
@@ -147,20 +150,37 @@ class Strategy(ABC):
         return
 
     @abstractmethod
-    async def authenticate(self, connection: HTTPConnection) -> Identity | None:
-        """Returns the identity of the caller, or None if the credential is absent.
+    def read(self, connection: HTTPConnection) -> C | None:
+        """Returns the credential in the request, or None if the request has none of this kind.
 
-        Raises InvalidCredential if the credential is invalid, and a subclass of Unavailable if its
-        backend does not answer.
+        Decides by the shape alone. Raises InvalidCredential if the credential is ambiguous.
         """
 
-    def recall(self, connection: HTTPConnection) -> Identity | Unknown | None:
-        """Looks up the credential in the identity cache; the resolver calls this first.
+    def cache_key(self, credential: C) -> SecretHash | None:
+        """Returns the hash under which the identity cache has the credential; None for no cache.
 
-        An Identity and None mean the same as from `authenticate`. `Unknown.ASK` means that the
-        cache has no answer. A strategy that does not use the cache always returns it.
+        Return the hash that `authenticate` passes to `services.sessions`, which fills the cache.
         """
-        return Unknown.ASK
+        return None
+
+    def cached(self, credential: C) -> Identity | None:
+        """Returns the identity of the credential from the identity cache, or None.
+
+        None does not mean that the credential is invalid. A strategy that works without services
+        can override this to use a cache of its own.
+        """
+        key = self.cache_key(credential)
+        if key is None:
+            return None
+        return self.services.sessions.get_cached(key, strategy=self.name)
+
+    @abstractmethod
+    async def authenticate(self, credential: C, connection: HTTPConnection) -> Identity:
+        """Returns the identity of the caller.
+
+        Raises InvalidCredential if the credential is invalid, UnrecognizedCredential if it may
+        belong to another strategy, and a subclass of Unavailable if its backend does not answer.
+        """
 
     def discard(self) -> tuple[tuple[str, str], ...]:
         """Returns response headers that make the client delete a credential that has ended.
@@ -179,7 +199,7 @@ class Strategy(ABC):
         """Returns the Security Scheme Object for the OpenAPI document (OpenAPI 3.1)."""
 
 
-class Issuer(Strategy):
+class Issuer(Strategy[C]):
     """A strategy that issues a credential after a login."""
 
     @abstractmethod
@@ -193,13 +213,8 @@ class Issuer(Strategy):
         no key can sign a token.
         """
 
-    @property
-    @abstractmethod
-    def issues(self) -> Mapping[str, str]:
-        """The members of `Issued.body`, each with a description for the OpenAPI document."""
 
-
-class Revocable(Issuer):
+class Revocable(Issuer[C]):
     """A strategy whose credentials end at logout, at once and in every process."""
 
     async def revoke(self, identity: Identity) -> tuple[tuple[str, str], ...]:
@@ -211,7 +226,7 @@ class Revocable(Issuer):
         return ()
 
 
-class Refreshable(Revocable):
+class Refreshable(Revocable[C]):
     """A strategy that issues refresh tokens with its credentials (RFC 6749, section 6)."""
 
     @abstractmethod
@@ -224,7 +239,7 @@ class Refreshable(Revocable):
         """
 
 
-class Renewable(Revocable):
+class Renewable(Revocable[C]):
     """A strategy that can replace the secret of a live session."""
 
     @abstractmethod

@@ -20,7 +20,7 @@ from authapi.services.scopes import login_scopes
 from authapi.strategies.base import REALM, Challenge, Strategy, read_authorization
 
 
-class BasicStrategy(Strategy):
+class BasicStrategy(Strategy[str]):
     """Authenticates requests by HTTP Basic, in UTF-8.
 
     `authenticate` raises InvalidCredential, TooManyAttempts if a rate limit is reached, and
@@ -30,12 +30,13 @@ class BasicStrategy(Strategy):
     name = "basic"
     kept_by_browsers = True
 
-    async def authenticate(self, connection: HTTPConnection) -> Identity | None:
+    def read(self, connection: HTTPConnection) -> str | None:
         header = read_authorization(connection)
-        if header is None or header.scheme != "basic":
-            return None
+        return header.credential if header is not None and header.scheme == "basic" else None
+
+    async def authenticate(self, credential: str, connection: HTTPConnection) -> Identity:
         try:
-            address, password = _decode_credentials(header.credential)
+            address, password = _decode_credentials(credential)
             login = await self.services.accounts.authenticate(
                 parse_email(address), password, strategy=self.name
             )

@@ -11,36 +11,33 @@ from starlette.requests import HTTPConnection
 
 from authapi.clock import now
 from authapi.crypto.refresh_tokens import new_refresh_token
-from authapi.crypto.secrets import hash_secret
+from authapi.crypto.secrets import SecretHash, hash_secret
 from authapi.errors import InvalidCredential, TokenError
 from authapi.identity import Identity, SessionKind
 from authapi.services import Lifetime, Login
 from authapi.services.scopes import effective_scopes, supported_scopes
 from authapi.services.tokens import RefreshedSession
 from authapi.services.tokens.claims import parse_access_claims
-from authapi.strategies.base import (
-    REALM,
-    Challenge,
-    Issued,
-    Refreshable,
-    Unknown,
-    bearer_credential,
-)
+from authapi.strategies.base import REALM, Challenge, Issued, Refreshable, bearer_credential
 
 
-class JWTStrategy(Refreshable):
+class JWTStrategy(Refreshable[str]):
     """Authenticates requests by signed bearer tokens."""
 
     name = "jwt"
 
-    async def authenticate(self, connection: HTTPConnection) -> Identity | None:
+    def read(self, connection: HTTPConnection) -> str | None:
         token = bearer_credential(connection)
-        if token is None or token.count(".") != 2:
-            return None
+        return token if token is not None and token.count(".") == 2 else None
+
+    def cache_key(self, credential: str) -> SecretHash | None:
+        return hash_secret(credential)
+
+    async def authenticate(self, credential: str, connection: HTTPConnection) -> Identity:
         snapshot = self.services.sessions.snapshot()
         try:
             claims = parse_access_claims(
-                await self.services.keys.verify_access_token(token, now=now())
+                await self.services.keys.verify_access_token(credential, now=now())
             )
         except TokenError:
             raise InvalidCredential from None
@@ -49,7 +46,7 @@ class JWTStrategy(Refreshable):
             SessionKind.JWT,
             user_id=claims.user_id,
             strategy=self.name,
-            credential=hash_secret(token),
+            credential=hash_secret(credential),
             kid=claims.kid,
             expires_at=claims.expires_at,
             scopes=claims.scopes,
@@ -58,13 +55,6 @@ class JWTStrategy(Refreshable):
         if identity is None:
             raise InvalidCredential
         return identity
-
-    def recall(self, connection: HTTPConnection) -> Identity | Unknown | None:
-        token = bearer_credential(connection)
-        if token is None or token.count(".") != 2:
-            return None
-        cached = self.services.sessions.get_cached(hash_secret(token), strategy=self.name)
-        return cached or Unknown.ASK
 
     async def issue(
         self, login: Login, connection: HTTPConnection, *, remember: bool = False
@@ -108,16 +98,6 @@ class JWTStrategy(Refreshable):
             },
             scopes=renewed.scopes,
         )
-
-    @property
-    def issues(self) -> Mapping[str, str]:
-        return {
-            "access_token": "A JWT. /.well-known/jwks.json has the public keys.",
-            "token_type": "Always `bearer`.",
-            "expires_in": "Seconds until the access token expires.",
-            "refresh_token": "For one request to POST /token; the response has the next one.",
-            "refresh_expires_in": "Seconds until the refresh token expires if it is not used.",
-        }
 
     def challenge(self) -> Challenge:
         return Challenge("Bearer", {"realm": REALM})

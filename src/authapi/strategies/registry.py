@@ -3,6 +3,7 @@
 import importlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from authapi.errors import ConfigurationError
 from authapi.services import Services
@@ -24,8 +25,8 @@ class Registry:
     Raises ConfigurationError if a name is not snake_case or occurs twice.
     """
 
-    def __init__(self, strategies: Iterable[Strategy]) -> None:
-        self._by_name: dict[str, Strategy] = {}
+    def __init__(self, strategies: Iterable[Strategy[Any]]) -> None:
+        self._by_name: dict[str, Strategy[Any]] = {}
         for strategy in strategies:
             if not _NAME.fullmatch(strategy.name):
                 raise ConfigurationError(
@@ -51,13 +52,13 @@ class Registry:
             )
         return registry
 
-    def __iter__(self) -> Iterator[Strategy]:
+    def __iter__(self) -> Iterator[Strategy[Any]]:
         return iter(self._by_name.values())
 
     def __contains__(self, name: object) -> bool:
         return name in self._by_name
 
-    def __getitem__(self, name: str) -> Strategy:
+    def __getitem__(self, name: str) -> Strategy[Any]:
         return self._by_name[name]
 
     @property
@@ -66,11 +67,11 @@ class Registry:
         return tuple(self._by_name)
 
     @property
-    def issuers(self) -> Mapping[str, Issuer]:
+    def issuers(self) -> Mapping[str, Issuer[Any]]:
         """The strategies that issue credentials, by name."""
         return {name: item for name, item in self._by_name.items() if isinstance(item, Issuer)}
 
-    def in_order(self, names: Sequence[str]) -> tuple[Strategy, ...]:
+    def in_order(self, names: Sequence[str]) -> tuple[Strategy[Any], ...]:
         """Returns the strategies `names`, or all if `names` is empty; ambient ones come last.
 
         A client sends a header deliberately, while a browser attaches a cookie by itself. Raises
@@ -80,7 +81,7 @@ class Registry:
         return tuple(sorted(strategies, key=lambda strategy: strategy.ambient))
 
 
-def _load_class(name: str) -> type[Strategy]:
+def _load_class(name: str) -> type[Strategy[Any]]:
     path = BUILT_IN.get(name, name)
     module_name, colon, class_name = path.partition(":")
     if not colon:

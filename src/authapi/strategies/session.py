@@ -15,10 +15,10 @@ from authapi.crypto.secrets import SecretHash, hash_secret, is_secret, new_secre
 from authapi.errors import InvalidCredential
 from authapi.identity import Identity, SessionKind
 from authapi.services import Lifetime, Login, Services
-from authapi.strategies.base import REALM, Challenge, Issued, Renewable, Renewal, Unknown
+from authapi.strategies.base import REALM, Challenge, Issued, Renewable, Renewal
 
 
-class SessionStrategy(Renewable):
+class SessionStrategy(Renewable[str]):
     """Authenticates requests by a session cookie."""
 
     name = "session"
@@ -34,31 +34,28 @@ class SessionStrategy(Renewable):
             settings.remember_absolute, settings.remember_idle, remembered=True
         )
 
-    async def authenticate(self, connection: HTTPConnection) -> Identity | None:
+    def read(self, connection: HTTPConnection) -> str | None:
         values = self._cookie_values(connection)
-        if not values:
-            return None
         # With two cookies of this name, an attacker has planted one, and the request does not show
         # which. The response deletes neither: it could only delete the genuine one.
-        if len(values) > 1 or not is_secret(values[0]):
+        if len(values) > 1:
+            raise InvalidCredential
+        return values[0] if values else None
+
+    def cache_key(self, credential: str) -> SecretHash | None:
+        return hash_secret(credential)
+
+    async def authenticate(self, credential: str, connection: HTTPConnection) -> Identity:
+        if not is_secret(credential):
             raise InvalidCredential
         identity = await self.services.sessions.identify_by_secret(
-            hash_secret(values[0]), SessionKind.SESSION, strategy=self.name
+            hash_secret(credential), SessionKind.SESSION, strategy=self.name
         )
         if identity is None:
             # For a secret that was replaced just now, `identify_by_secret` raises without these
             # headers: this response may arrive after the one that sets the new cookie.
             raise InvalidCredential(headers=self.discard())
         return identity
-
-    def recall(self, connection: HTTPConnection) -> Identity | Unknown | None:
-        values = self._cookie_values(connection)
-        if not values:
-            return None
-        if len(values) > 1:
-            return Unknown.ASK
-        cached = self.services.sessions.get_cached(hash_secret(values[0]), strategy=self.name)
-        return cached or Unknown.ASK
 
     async def issue(
         self, login: Login, connection: HTTPConnection, *, remember: bool = False
@@ -77,10 +74,6 @@ class SessionStrategy(Renewable):
             expires_at=session.expires_at,
             headers=(("set-cookie", self._set_cookie(secret, max_age=age)),),
         )
-
-    @property
-    def issues(self) -> Mapping[str, str]:
-        return {}
 
     async def revoke(self, identity: Identity) -> tuple[tuple[str, str], ...]:
         await super().revoke(identity)

@@ -8,44 +8,40 @@ from collections.abc import Mapping
 
 from starlette.requests import HTTPConnection
 
-from authapi.crypto.secrets import OPAQUE_PREFIX, hash_secret, is_opaque_token, new_opaque_token
+from authapi.crypto.secrets import (
+    OPAQUE_PREFIX,
+    SecretHash,
+    hash_secret,
+    is_opaque_token,
+    new_opaque_token,
+)
 from authapi.errors import InvalidCredential
 from authapi.identity import Identity, SessionKind
 from authapi.services import Lifetime, Login
-from authapi.strategies.base import (
-    REALM,
-    Challenge,
-    Issued,
-    Revocable,
-    Unknown,
-    bearer_credential,
-)
+from authapi.strategies.base import REALM, Challenge, Issued, Revocable, bearer_credential
 
 
-class TokenStrategy(Revocable):
+class TokenStrategy(Revocable[str]):
     """Authenticates requests by opaque bearer tokens."""
 
     name = "token"
 
-    async def authenticate(self, connection: HTTPConnection) -> Identity | None:
+    def read(self, connection: HTTPConnection) -> str | None:
         token = bearer_credential(connection)
-        if token is None or not token.startswith(OPAQUE_PREFIX):
-            return None
-        if not is_opaque_token(token):
+        return token if token is not None and token.startswith(OPAQUE_PREFIX) else None
+
+    def cache_key(self, credential: str) -> SecretHash | None:
+        return hash_secret(credential)
+
+    async def authenticate(self, credential: str, connection: HTTPConnection) -> Identity:
+        if not is_opaque_token(credential):
             raise InvalidCredential
         identity = await self.services.sessions.identify_by_secret(
-            hash_secret(token), SessionKind.TOKEN, strategy=self.name
+            hash_secret(credential), SessionKind.TOKEN, strategy=self.name
         )
         if identity is None:
             raise InvalidCredential
         return identity
-
-    def recall(self, connection: HTTPConnection) -> Identity | Unknown | None:
-        token = bearer_credential(connection)
-        if token is None or not token.startswith(OPAQUE_PREFIX):
-            return None
-        cached = self.services.sessions.get_cached(hash_secret(token), strategy=self.name)
-        return cached or Unknown.ASK
 
     async def issue(
         self, login: Login, connection: HTTPConnection, *, remember: bool = False
@@ -66,14 +62,6 @@ class TokenStrategy(Revocable):
                 "expires_in": int((session.expires_at - session.created_at).total_seconds()),
             },
         )
-
-    @property
-    def issues(self) -> Mapping[str, str]:
-        return {
-            "access_token": "The token. No other response contains it.",
-            "token_type": "Always `bearer`.",
-            "expires_in": "Seconds until the token expires.",
-        }
 
     def challenge(self) -> Challenge:
         return Challenge("Bearer", {"realm": REALM})

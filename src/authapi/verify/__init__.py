@@ -16,6 +16,14 @@ from authapi.settings import EdgeSettings
 from authapi.verify.introspection import RemoteIntrospection
 from authapi.verify.jwt import RemoteJWT
 from authapi.verify.keys import KeyCache
+from authapi.verify.policy import TokenPolicy
 from authapi.verify.server import ResourceServer
 
-__all__ = ["EdgeSettings", "KeyCache", "RemoteIntrospection", "RemoteJWT", "ResourceServer"]
+__all__ = [
+    "EdgeSettings",
+    "KeyCache",
+    "RemoteIntrospection",
+    "RemoteJWT",
+    "ResourceServer",
+    "TokenPolicy",
+]

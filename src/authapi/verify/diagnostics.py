@@ -14,7 +14,7 @@ from authapi.crypto.jws import Check, UnverifiedToken, ValidationRules, Verified
 from authapi.errors import TokenError, UnknownKey
 from authapi.verify.claims import ClaimsReader, nonempty_tuple
 from authapi.verify.keys import KeySet
-from authapi.verify.policy import TokenPolicy
+from authapi.verify.policy import TrustedIssuer
 
 _MAX_SHOWN = 200
 
@@ -29,13 +29,13 @@ class Finding:
 
 
 def diagnose(
-    token: str, key_set: KeySet, policy: TokenPolicy, *, max_length: int
+    token: str, key_set: KeySet, trusted: TrustedIssuer, *, max_length: int
 ) -> Sequence[Finding]:
     """Runs every check on `token` with the keys of `key_set`. Never raises for a bad token.
 
     `RemoteJWT` accepts the token if every check holds.
     """
-    expected = policy.expected(max_length=max_length)
+    expected = trusted.expected(max_length=max_length)
     try:
         parts = jws.parse(token, expected)
     except TokenError:
@@ -48,7 +48,7 @@ def diagnose(
     return [
         Finding(Check.FORMAT, True, f"a JWT of {len(token)} characters"),
         *_check_header(parts, expected),
-        *_check_claims(parts, claims, key_set, expected, policy),
+        *_check_claims(parts, claims, key_set, expected, trusted),
     ]
 
 
@@ -69,7 +69,7 @@ def _check_claims(
     claims: Mapping[str, object],
     key_set: KeySet,
     expected: ValidationRules,
-    policy: TokenPolicy,
+    trusted: TrustedIssuer,
 ) -> Iterator[Finding]:
     key = None
     try:
@@ -89,10 +89,10 @@ def _check_claims(
     for check, holds in jws.CLAIM_CHECKS:
         if check in messages:
             yield Finding(check, holds(claims, expected, timestamp), messages[check])
-    if key is not None and key.issuer is not None and policy.is_template:
+    if key is not None and key.issuer is not None and trusted.is_template:
         fits = jws.is_key_for_issuer(VerifiedToken(claims, key), expected)
         yield Finding(Check.KEY_ISSUER, fits, "the issuer in the JWK matches iss")
-    yield _check_reading(claims, policy)
+    yield _check_reading(claims, trusted)
 
 
 _KEY_FAILURES = {
@@ -123,9 +123,12 @@ def _claim_messages(
     return messages
 
 
-def _check_reading(claims: Mapping[str, object], policy: TokenPolicy) -> Finding:
+def _check_reading(claims: Mapping[str, object], trusted: TrustedIssuer) -> Finding:
     reader = ClaimsReader(
-        "jwt", policy.issuer, False, nonempty_tuple(policy.scope_claims, "scope_claims")
+        "jwt",
+        trusted.issuer,
+        False,
+        nonempty_tuple(trusted.policy.scope_claims, "scope_claims"),
     )
     try:
         identity = reader.read_identity(claims)

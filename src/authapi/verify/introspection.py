@@ -18,7 +18,7 @@ from authapi.crypto.secrets import SecretHash, hash_secret
 from authapi.errors import ConfigurationError, InvalidCredential, IssuerUnavailable, TokenError
 from authapi.identity import Identity
 from authapi.outbound.http_client import MAX_CONNECTIONS, HTTPClient, RequestFailed
-from authapi.strategies.base import REALM, Challenge, Strategy, Unknown, bearer_credential
+from authapi.strategies.base import REALM, Challenge, Strategy, bearer_credential
 from authapi.verify.backoff import Backoff
 from authapi.verify.claims import SCOPE_CLAIMS, ClaimsReader, nonempty_tuple
 from authapi.verify.metadata import check_issuer, check_url
@@ -46,7 +46,7 @@ class _TokenRejected(RequestFailed):
     """The endpoint is available, and rejected the request with this token."""
 
 
-class RemoteIntrospection(Strategy):
+class RemoteIntrospection(Strategy[str]):
     """Authenticates callers by tokens that the introspection endpoint at `url` reports as active.
 
     `credential` authenticates this service at the endpoint: a bearer token, or a pair of client id
@@ -114,25 +114,23 @@ class RemoteIntrospection(Strategy):
         finally:
             await self._client.close()
 
-    async def authenticate(self, connection: HTTPConnection) -> Identity | None:
+    def read(self, connection: HTTPConnection) -> str | None:
         token = bearer_credential(connection)
-        if token is None or not self._handles(token):
-            return None
-        if not _TOKEN68.fullmatch(token):
+        return token if token is not None and self._handles(token) else None
+
+    def cached(self, credential: str) -> Identity | None:
+        return self._active.get(hash_secret(credential))
+
+    async def authenticate(self, credential: str, connection: HTTPConnection) -> Identity:
+        if not _TOKEN68.fullmatch(credential):
             raise InvalidCredential
-        credential = hash_secret(token)
-        if self._inactive.get(credential):
+        key = hash_secret(credential)
+        if self._inactive.get(key):
             raise InvalidCredential
-        result = self._active.get(credential) or await self._introspect_once(token, credential)
+        result = self._active.get(key) or await self._introspect_once(credential, key)
         if isinstance(result, Identity):
             return result
         raise result
-
-    def recall(self, connection: HTTPConnection) -> Identity | Unknown | None:
-        token = bearer_credential(connection)
-        if token is None or not self._handles(token):
-            return None
-        return self._active.get(hash_secret(token)) or Unknown.ASK
 
     def challenge(self) -> Challenge:
         return Challenge("Bearer", {"realm": REALM})

@@ -1,4 +1,4 @@
-"""The rules that a JWT of another issuer must meet: the validated parameters of `RemoteJWT`."""
+"""The rules that a JWT of another issuer must meet, validated."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -23,13 +23,29 @@ _DEFAULT_LEEWAY = timedelta(seconds=30)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenPolicy:
-    """The parameters of `RemoteJWT` that decide whether a token is accepted; documented there.
+    """What a token of an issuer must be, besides its issuer and its audience.
 
-    Raises ConfigurationError if a value is not permitted, or contradicts another.
+    **Client.** Each of `client_claims` that a token contains must be one of `client_ids`, and a
+    token must contain at least one of them. `required_claims` must be present with these values.
+    `tenants` restricts the tenants of Microsoft Entra: see `RemoteJWT`.
+
+    **Keys.** `jwks_url` is read from the metadata of the issuer unless it is set. The URLs must be
+    https, or http on loopback; `allow_http` permits http for other hosts, in networks where no
+    attacker can change traffic. Signatures must use one of `algorithms`. A key verifies the `alg`
+    of its JWK only, or without one, the algorithms that fit its type.
+
+    **Header and times.** `typ` must be one of `types`, compared without case and with or without
+    `application/`; None in `types` permits a missing `typ`. If `types` permit ID tokens, only the
+    audience excludes them: see docs/verify.md. `leeway`, at most one minute, is the permitted
+    clock difference for `exp`, `nbf` and `iat`. Without it, `exp` is exact, and `nbf` and `iat` may
+    be 30 seconds in the future. `max_lifetime` limits `exp - iat`.
+
+    **Scopes.** Scopes are read from `scope_claims`, each a string or a list. An entry is the name
+    of a claim, or else a dotted path such as `realm_access.roles`.
+
+    Raises ConfigurationError if a value is not permitted.
     """
 
-    issuer: str
-    audience: str | Collection[str] | None = None
     client_ids: str | Collection[str] = ()
     client_claims: Collection[str] = jws.CLIENT_CLAIMS
     required_claims: Mapping[str, str | int | bool] = field(default_factory=dict)
@@ -43,52 +59,84 @@ class TokenPolicy:
     scope_claims: Collection[str] = SCOPE_CLAIMS
 
     def __post_init__(self) -> None:
-        check_issuer(self.issuer, allow_http=self.allow_http)
         if self.jwks_url is not None:
             check_url(self.jwks_url, "jwks_url", allow_http=self.allow_http)
-        _check_template(self.issuer)
-        if self.audience is None and not self.client_ids:
-            raise ConfigurationError(
-                "a token must be for this service: set audience, or client_ids if the issuer"
-                " writes no aud"
-            )
         nonempty_tuple(self.types, "types")
         nonempty_tuple(self.scope_claims, "scope_claims")
         nonempty_tuple(self.client_claims, "client_claims")
         self._check_algorithms()
-        self._check_tenants()
-        self._check_required()
+        if isinstance(self.tenants, str) or not all(map(read_uuid, self.tenants)):
+            raise ConfigurationError("tenants must be a list of UUIDs in lower case")
+        for value in self.required_claims.values():
+            if not isinstance(value, str | int | bool):
+                raise ConfigurationError("required_claims must be strings, integers or booleans")
         if self.leeway is not None and not timedelta(0) <= self.leeway <= _MAX_LEEWAY:
             raise ConfigurationError("leeway must be between 0 and 60 seconds")
-
-    @property
-    def is_template(self) -> bool:
-        """Whether the issuer contains `{tenantid}`, and so matches one issuer per tenant."""
-        return jws.TENANT in self.issuer
 
     @property
     def exp_leeway(self) -> timedelta:
         """How long a token is accepted after its `exp`."""
         return self.leeway or timedelta(0)
 
+    def _check_algorithms(self) -> None:
+        named = nonempty_tuple(self.algorithms, "algorithms")
+        if unknown := [name for name in named if name not in VERIFIED_ALGORITHMS]:
+            raise ConfigurationError(
+                f"algorithms: {', '.join(unknown)} not supported; supported are "
+                + ", ".join(VERIFIED_ALGORITHMS)
+            )
+
+
+DEFAULT_POLICY = TokenPolicy()
+"""The policy for access tokens that follow RFC 9068, as those of authapi."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrustedIssuer:
+    """An issuer, the audience that its tokens must have here, and the policy for them.
+
+    Raises ConfigurationError if the issuer is not permitted, or contradicts the policy.
+    """
+
+    issuer: str
+    audience: str | Collection[str] | None = None
+    policy: TokenPolicy = DEFAULT_POLICY
+
+    def __post_init__(self) -> None:
+        check_issuer(self.issuer, allow_http=self.policy.allow_http)
+        _check_template(self.issuer)
+        if self.audience is None and not self.policy.client_ids:
+            raise ConfigurationError(
+                "a token must be for this service: set audience, or client_ids if the issuer"
+                " writes no aud"
+            )
+        if self.policy.tenants and not self.is_template:
+            raise ConfigurationError(f"tenants need an issuer with {jws.TENANT}")
+
+    @property
+    def is_template(self) -> bool:
+        """Whether the issuer contains `{tenantid}`, and so matches one issuer per tenant."""
+        return jws.TENANT in self.issuer
+
     def expected(self, *, max_length: int = jws.MAX_LENGTH) -> jws.ValidationRules:
         """Returns the rules in the form that `jws.verify` takes."""
-        future_leeway = (_DEFAULT_LEEWAY if self.leeway is None else self.leeway).total_seconds()
-        lifetime = self.max_lifetime
+        policy, lifetime = self.policy, self.policy.max_lifetime
+        leeway = _DEFAULT_LEEWAY if policy.leeway is None else policy.leeway
+        future_leeway = leeway.total_seconds()
         return jws.ValidationRules(
             issuer=self.issuer,
             audiences=None if self.audience is None else nonempty_tuple(self.audience, "audience"),
             types=tuple(
-                kind and jws.media_type(kind) for kind in nonempty_tuple(self.types, "types")
+                kind and jws.media_type(kind) for kind in nonempty_tuple(policy.types, "types")
             ),
             identifiers=("iss", "sub"),
-            algorithms=nonempty_tuple(self.algorithms, "algorithms"),
+            algorithms=nonempty_tuple(policy.algorithms, "algorithms"),
             external=True,
-            clients=nonempty_tuple(self.client_ids, "client_ids") if self.client_ids else (),
-            client_claims=tuple(self.client_claims),
-            claims=dict(self.required_claims),
-            tenants=frozenset(self.tenants),
-            leeway=self.exp_leeway.total_seconds(),
+            clients=nonempty_tuple(policy.client_ids, "client_ids") if policy.client_ids else (),
+            client_claims=tuple(policy.client_claims),
+            claims=dict(policy.required_claims),
+            tenants=frozenset(policy.tenants),
+            leeway=policy.exp_leeway.total_seconds(),
             nbf_leeway=future_leeway,
             iat_leeway=future_leeway,
             max_lifetime=None if lifetime is None else int(lifetime.total_seconds()),
@@ -99,30 +147,11 @@ class TokenPolicy:
         """Returns the reader of the keys of the issuer, which sends its requests with `client`."""
         return KeySource(
             self.issuer,
-            self.jwks_url,
+            self.policy.jwks_url,
             client,
-            algorithms=self.algorithms,
-            allow_http=self.allow_http,
+            algorithms=self.policy.algorithms,
+            allow_http=self.policy.allow_http,
         )
-
-    def _check_algorithms(self) -> None:
-        named = nonempty_tuple(self.algorithms, "algorithms")
-        if unknown := [name for name in named if name not in VERIFIED_ALGORITHMS]:
-            raise ConfigurationError(
-                f"algorithms: {', '.join(unknown)} not supported; supported are "
-                + ", ".join(VERIFIED_ALGORITHMS)
-            )
-
-    def _check_tenants(self) -> None:
-        if isinstance(self.tenants, str) or not all(map(read_uuid, self.tenants)):
-            raise ConfigurationError("tenants must be a list of UUIDs in lower case")
-        if self.tenants and not self.is_template:
-            raise ConfigurationError(f"tenants need an issuer with {jws.TENANT}")
-
-    def _check_required(self) -> None:
-        for value in self.required_claims.values():
-            if not isinstance(value, str | int | bool):
-                raise ConfigurationError("required_claims must be strings, integers or booleans")
 
 
 def _check_template(issuer: str) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
+from typing import Any
 
 from fastapi import APIRouter, FastAPI
 
@@ -11,6 +12,7 @@ from authapi.strategies.base import Strategy
 from authapi.strategies.registry import Registry
 from authapi.verify.introspection import RemoteIntrospection
 from authapi.verify.jwt import RemoteJWT
+from authapi.verify.several_issuers import with_others
 from authapi.web.challenges import RESOURCE_METADATA
 from authapi.web.context import Runtime
 from authapi.web.installation import Installation, select_units
@@ -46,17 +48,13 @@ class ResourceServer:
     two strategies have the same name or could give two users the same id.
     """
 
-    def __init__(self, *strategies: Strategy, settings: EdgeSettings | None = None) -> None:
+    def __init__(self, *strategies: Strategy[Any], settings: EdgeSettings | None = None) -> None:
         if not strategies:
             raise ConfigurationError("a resource server needs at least one strategy")
         self.settings = settings or load_edge_settings()
-        self.runtime = Runtime(self.settings, Registry(strategies))
+        self.runtime = Runtime(self.settings, Registry(with_others(strategies)))
         self._installation = Installation(self.runtime)
         _check_subjects(strategies)
-        remote = [strategy for strategy in strategies if isinstance(strategy, RemoteJWT)]
-        for strategy in remote:
-            strategy.set_other_strategies(other for other in remote if other is not strategy)
-            strategy.set_max_length(self.settings.max_credential_bytes)
 
     def install(self, app: FastAPI, *, include: Collection[str] | None = None) -> None:
         """Adds middleware, error handlers, OpenAPI security and the built-in routes to `app`.
@@ -80,7 +78,7 @@ class ResourceServer:
             yield
 
 
-def _check_subjects(strategies: Collection[Strategy]) -> None:
+def _check_subjects(strategies: Collection[Strategy[Any]]) -> None:
     # Two issuers could give the same id to two users (OWASP ASVS 6.8.1).
     issuers = {
         strategy.issuer or strategy.name  # an unnamed issuer counts as a separate one

@@ -1,6 +1,7 @@
 """Challenges in `WWW-Authenticate` (RFC 9110, section 11.6.1)."""
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from authapi.strategies.base import Challenge, Strategy
 from authapi.web.context import Runtime
@@ -9,7 +10,9 @@ RESOURCE_METADATA = "/.well-known/oauth-protected-resource"
 """The path of the protected resource metadata (RFC 9728, section 3)."""
 
 
-def build_challenges(strategies: Iterable[Strategy], runtime: Runtime) -> tuple[Challenge, ...]:
+def build_challenges(
+    strategies: Iterable[Strategy[Any]], runtime: Runtime
+) -> tuple[Challenge, ...]:
     """Returns the challenges of `strategies`, in order and without duplicates.
 
     Bearer challenges have the URL of the protected resource metadata (RFC 9728, section 5.1) if the

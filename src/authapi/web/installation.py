@@ -10,7 +10,7 @@ import re
 from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import cast
+from typing import Any, cast
 
 from fastapi import APIRouter, FastAPI
 from fastapi.routing import iter_route_contexts
@@ -77,7 +77,7 @@ class Installation:
 
         Raises ConfigurationError if a strategy cannot start; it stops those started before.
         """
-        started: list[Strategy] = []
+        started: list[Strategy[Any]] = []
         try:
             for strategy in self._runtime.registry:
                 started.insert(0, strategy)  # first: a strategy that fails to start is stopped too
@@ -133,7 +133,7 @@ class Installation:
                 )
 
 
-async def _stop(strategies: Iterable[Strategy]) -> None:
+async def _stop(strategies: Iterable[Strategy[Any]]) -> None:
     await close_all(*(strategy.stop for strategy in strategies))
 
 

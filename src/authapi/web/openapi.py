@@ -14,7 +14,7 @@ from fastapi.routing import RouteContext, iter_route_contexts
 
 from authapi.web.answers import oauth_errors
 from authapi.web.context import Runtime
-from authapi.web.resolver import Gate, gates_of
+from authapi.web.requirements import Gate, gates_of
 from authapi.web.schemas.problem import OAuthError, Problem
 
 Document = dict[str, Any]

@@ -1,10 +1,13 @@
-"""The requirements of a gate, and their binding to the strategies of an installation."""
+"""Gates: their requirements, and the binding to the strategies of an installation."""
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Literal, TypeAlias
+from typing import Any, Generic, Literal, TypeAlias, TypeVar
+
+from fastapi.dependencies.models import Dependant
+from starlette.requests import HTTPConnection
 
 from authapi.clock import now
 from authapi.errors import (
@@ -19,6 +22,8 @@ from authapi.identity import Identity
 from authapi.strategies.base import Authorization, Challenge, Revocable, Strategy
 from authapi.web.challenges import build_challenges
 from authapi.web.context import RequestContext, Runtime
+
+T_co = TypeVar("T_co", covariant=True)
 
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]++"
 _QUOTED = r'"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*+"'
@@ -70,7 +75,7 @@ class Requirements:
 class Binding:
     """Requirements, resolved against the strategies of one installation."""
 
-    strategies: tuple[Strategy, ...]
+    strategies: tuple[Strategy[Any], ...]
     schemes: frozenset[str]
     """The authentication schemes of these strategies, in lower case."""
     proxy_schemes: frozenset[str]
@@ -82,6 +87,32 @@ class Binding:
         if authorization.scheme not in self.proxy_schemes:
             return False
         return PROXY_SCHEMES[authorization.scheme].fullmatch(authorization.credential) is not None
+
+
+class Gate(Generic[T_co]):
+    """A dependency that accepts or refuses a request."""
+
+    def __init__(self, requirements: Requirements) -> None:
+        self.requirements = requirements
+
+    async def __call__(self, connection: HTTPConnection) -> T_co:
+        """Returns the value for the handler. Raises as `current_user` describes."""
+        raise TypeError("use current_user or current_identity")
+
+    def bind(self, runtime: Runtime) -> Binding:
+        """Returns the cached binding. Raises ConfigurationError if a strategy is unknown."""
+        binding = runtime.bindings.get(self)
+        if not isinstance(binding, Binding):
+            binding = runtime.bindings[self] = bind_requirements(self.requirements, runtime)
+        return binding
+
+
+def gates_of(dependant: Dependant) -> Iterator[Gate[object]]:
+    """Yields the gates among the dependencies of a route."""
+    if isinstance(dependant.call, Gate):
+        yield dependant.call
+    for dependency in dependant.dependencies:
+        yield from gates_of(dependency)
 
 
 def check_requirements(wanted: Requirements, identity: Identity, context: RequestContext) -> None:
@@ -155,6 +186,6 @@ def bind_requirements(wanted: Requirements, runtime: Runtime) -> Binding:
     )
 
 
-def _schemes(strategies: Iterable[Strategy]) -> frozenset[str]:
+def _schemes(strategies: Iterable[Strategy[Any]]) -> frozenset[str]:
     explicit = (item.challenge() for item in strategies if not item.ambient)
     return frozenset(challenge.scheme.lower() for challenge in explicit)

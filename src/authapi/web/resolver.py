@@ -4,58 +4,29 @@ Both return a gate, so a router module needs no configured object. Equal argumen
 gate, so `app.dependency_overrides` finds it. A gate looks up its strategies in the application that
 handles the request.
 
-The resolver tries each strategy in order, ambient ones (the cookie) last. The first strategy that
-finds its kind of credential decides. An Authorization header that no strategy reads is an invalid
-credential, and the cookie does not replace it, unless it is for a reverse proxy (`PROXY_SCHEMES`).
+The resolver finds the caller by the strategies of the route (`web.authentication`).
 Then the gate checks, in this order: active account, fresh login, scopes, confirmed address,
 superuser. Routes of authapi that change data finally count the change (`limit_writes`).
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from datetime import timedelta
 from functools import cache
-from typing import Generic, Literal, TypeVar, overload
+from typing import Literal, overload
 
-from fastapi.dependencies.models import Dependant
 from starlette.requests import HTTPConnection
-from starlette.types import Scope
 
-from authapi.errors import Forbidden, InvalidCredential, NotFound, Unauthenticated
+from authapi.errors import InvalidCredential, NotFound, Unauthenticated
 from authapi.identity import Identity, User
-from authapi.strategies.base import Authorization, Challenge, Strategy, read_authorization
-from authapi.web.challenges import with_parameters
-from authapi.web.context import RequestContext, Runtime, context_of
-from authapi.web.csrf import check_browser_request
+from authapi.web.authentication import find_identity
+from authapi.web.context import RequestContext, context_of
 from authapi.web.requirements import (
-    Binding,
+    Gate,
     Requirements,
     Writes,
-    bind_requirements,
     check_requirements,
     normalized_requirements,
 )
-
-T_co = TypeVar("T_co", covariant=True)
-_NOT_TRIED = object()
-_EMPTY = Authorization("", "")
-
-
-class Gate(Generic[T_co]):
-    """A dependency that accepts or refuses a request."""
-
-    def __init__(self, requirements: Requirements) -> None:
-        self.requirements = requirements
-
-    async def __call__(self, connection: HTTPConnection) -> T_co:
-        """Returns the value for the handler. Raises as `current_user` describes."""
-        raise TypeError("use current_user or current_identity")
-
-    def bind(self, runtime: Runtime) -> Binding:
-        """Returns the cached binding. Raises ConfigurationError if a strategy is unknown."""
-        binding = runtime.bindings.get(self)
-        if not isinstance(binding, Binding):
-            binding = runtime.bindings[self] = bind_requirements(self.requirements, runtime)
-        return binding
 
 
 class UserGate(Gate[User | None]):
@@ -214,14 +185,6 @@ def _identity_gate(requirements: Requirements) -> IdentityGate:
     return IdentityGate(requirements)
 
 
-def gates_of(dependant: Dependant) -> Iterator[Gate[object]]:
-    """Yields the gates among the dependencies of a route."""
-    if isinstance(dependant.call, Gate):
-        yield dependant.call
-    for dependency in dependant.dependencies:
-        yield from gates_of(dependency)
-
-
 async def resolve(gate: Gate[object], connection: HTTPConnection) -> Identity | None:
     """Returns the caller's identity; None if the gate is optional and the request is anonymous.
 
@@ -237,13 +200,12 @@ async def resolve(gate: Gate[object], connection: HTTPConnection) -> Identity | 
         # None of the strategies of this route is configured, so a 401 would have no challenge.
         raise NotFound
     context.challenges = binding.challenges
-    identity = _resolve_from_cache(binding, connection, context)
-    if identity is None:
-        try:
-            identity = await _authenticate(binding, wanted, connection, context)
-        except InvalidCredential:
-            if not wanted.ignores_invalid_credential:
-                raise
+    identity = None
+    try:
+        identity = await find_identity(binding, wanted, connection, context)
+    except InvalidCredential:
+        if not wanted.ignores_invalid_credential:
+            raise
     if identity is None:
         if wanted.optional:
             return None
@@ -262,139 +224,3 @@ async def _count_write(writes: Writes, identity: Identity, context: RequestConte
         await rate_limits.consume_write(identity.user.id)
     elif writes == "by_session":
         await rate_limits.consume_write(identity.user.id, identity.session_id)
-
-
-def _resolve_from_cache(
-    binding: Binding, connection: HTTPConnection, context: RequestContext
-) -> Identity | None:
-    # Tries the strategies in the order of `_authenticate`. Returns None if that function must run.
-    if context.outcomes:
-        return None
-    for strategy in binding.strategies:
-        if strategy.ambient and read_authorization(connection) is not None:
-            return None
-        cached = strategy.recall(connection)
-        if isinstance(cached, Identity):
-            if strategy.ambient or strategy.kept_by_browsers:
-                _check_csrf(connection, context, cached)
-            context.outcomes[strategy.name] = cached
-            _record_outcome(context, strategy, "cached")
-            return cached
-        if cached is not None:
-            return None
-    return None
-
-
-async def _authenticate(
-    binding: Binding, wanted: Requirements, connection: HTTPConnection, context: RequestContext
-) -> Identity | None:
-    tried_explicit, refused = False, False
-    for strategy in binding.strategies:
-        if strategy.ambient and not tried_explicit:
-            if not refused and not _may_use_ambient(binding, wanted, connection, context):
-                return None
-            tried_explicit = True
-        outcome = context.outcomes.get(strategy.name, _NOT_TRIED)
-        if outcome is _NOT_TRIED:
-            outcome = await _try_strategy(strategy, connection, context)
-            context.outcomes[strategy.name] = outcome
-            if outcome is not None:
-                succeeded = isinstance(outcome, Identity)
-                _record_outcome(context, strategy, "authenticated" if succeeded else "refused")
-        if isinstance(outcome, InvalidCredential):
-            if strategy.ambient and wanted.optional:
-                continue
-            context.challenges = _with_error(binding.challenges, strategy.challenge().scheme)
-            if not wanted.revocable:
-                raise InvalidCredential
-            refused = True
-        if isinstance(outcome, Identity):
-            return outcome
-    if refused:
-        raise InvalidCredential
-    if not tried_explicit:
-        _may_use_ambient(binding, wanted, connection, context)  # raises for an unread header
-    return None
-
-
-async def _try_strategy(
-    strategy: Strategy, connection: HTTPConnection, context: RequestContext
-) -> Identity | InvalidCredential | None:
-    try:
-        outcome = await strategy.authenticate(connection)
-    except InvalidCredential as refusal:
-        context.discards += refusal.headers
-        return refusal
-    if outcome is not None and (strategy.ambient or strategy.kept_by_browsers):
-        _check_csrf(connection, context, outcome)
-    return outcome
-
-
-def _check_csrf(connection: HTTPConnection, context: RequestContext, identity: Identity) -> None:
-    try:
-        check_browser_request(connection)
-    except Forbidden:
-        context.csrf_target = identity
-        raise
-
-
-def _record_outcome(context: RequestContext, strategy: Strategy, outcome: str) -> None:
-    metrics = context.runtime.metrics
-    if metrics is not None:
-        metrics.count_authentication(strategy.name, outcome)
-    if context.span is not None:
-        # A trace must not identify the user.
-        context.span.set_attribute("authapi.strategy", strategy.name)
-        context.span.set_attribute("authapi.outcome", outcome)
-
-
-def _may_use_ambient(
-    binding: Binding, wanted: Requirements, connection: HTTPConnection, context: RequestContext
-) -> bool:
-    # Whether the cookie may authenticate a request when no strategy has read its Authorization
-    # header. An unread header is an invalid credential, also if it is malformed.
-    sent = read_authorization(connection)
-    if sent is None or binding.is_for_proxy(sent):
-        return True
-    if _is_for_another_gate(binding, sent, connection, context):
-        return True
-    if wanted.ignores_unread_header:
-        return False
-    if wanted.optional and sent == _EMPTY and not _has_ambient(binding, connection):
-        return False
-    context.challenges = _with_error(binding.challenges, sent.scheme.partition("\t")[0])
-    raise InvalidCredential
-
-
-def _is_for_another_gate(
-    binding: Binding, sent: Authorization, connection: HTTPConnection, context: RequestContext
-) -> bool:
-    # A route with a gate for the cookie and one for a token requires both. The other one checks it.
-    if sent.scheme in binding.schemes:
-        return False
-    bindings = [gate.bind(context.runtime) for gate in _gates_of_route(connection.scope)]
-    if not any(item is binding for item in bindings):
-        return False
-    own = set(binding.strategies)
-    return any(sent.scheme in item.schemes and own.isdisjoint(item.strategies) for item in bindings)
-
-
-def _gates_of_route(scope: Scope) -> Iterator[Gate[object]]:
-    # For HTTP, `scope["route"]` lacks the dependencies of including routers, and FastAPI's route
-    # context has them. For WebSockets it is the other way round.
-    context = scope.get("fastapi", {}).get("effective_route_context")
-    candidates = (getattr(item, "dependant", None) for item in (context, scope.get("route")))
-    dependant = next((item for item in candidates if item is not None), None)
-    return iter(()) if dependant is None else gates_of(dependant)
-
-
-def _has_ambient(binding: Binding, connection: HTTPConnection) -> bool:
-    ambient = (strategy for strategy in binding.strategies if strategy.ambient)
-    return any(strategy.recall(connection) is not None for strategy in ambient)
-
-
-def _with_error(challenges: tuple[Challenge, ...], scheme: str) -> tuple[Challenge, ...]:
-    # RFC 6750, section 3.1: `error` is for requests with a bearer token only.
-    if scheme.lower() != "bearer":
-        return challenges
-    return tuple(with_parameters(item, {"error": "invalid_token"}) for item in challenges)

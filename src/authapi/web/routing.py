@@ -30,7 +30,7 @@ from authapi.web.context import context_of
 from authapi.web.media_types import FORM, JSON, require_media_type
 from authapi.web.openapi import problems
 from authapi.web.problems import RefusalHTTPException
-from authapi.web.resolver import Gate, gates_of
+from authapi.web.requirements import Gate, gates_of
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 

@@ -14,7 +14,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from authapi import AuthAPI, User, current_user
-from authapi.verify import RemoteJWT, ResourceServer
+from authapi.verify import RemoteJWT, ResourceServer, TokenPolicy
 
 METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 ORIGIN = "https://app.example.com"
@@ -84,7 +84,7 @@ def _surrounded() -> FastAPI:
 
 
 def _verifying() -> FastAPI:
-    auth = ResourceServer(RemoteJWT(ISSUER, "authapi", jwks_url=KEYS))
+    auth = ResourceServer(RemoteJWT(ISSUER, "authapi", policy=TokenPolicy(jwks_url=KEYS)))
     app = FastAPI(lifespan=auth.lifespan)
     auth.install(app)
     _add_routes(app)

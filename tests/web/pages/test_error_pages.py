@@ -264,7 +264,7 @@ async def test_an_unavailable_database_gets_an_error_page(
         raise StorageUnavailable
 
     if during == "strategy":
-        monkeypatch.setattr(SessionStrategy, "recall", lambda *_: None)
+        monkeypatch.setattr(SessionStrategy, "cached", lambda *_: None)
         monkeypatch.setattr(SessionStrategy, "authenticate", away)
     else:
         monkeypatch.setattr(DeferredRequests, "submit", away)

@@ -11,8 +11,8 @@ import time_machine
 
 from authapi import Settings, create_app
 from authapi.testing import PASSWORD, Client, acting_as, client
+from authapi.testing.strategy_harness import statements
 from tests.conftest import SettingsFactory
-from tests.strategies.contract import statements
 from tests.web.logins import STRATEGIES, Headers, sign_in
 from tests.web.responses import check_headers, input_errors, problem, unnamed
 
@@ -80,7 +80,7 @@ async def test_each_credential_gets_a_jwt(api_on_both: Client, strategy: str) ->
         response = await exchange(api_on_both, headers, audience="urn:reports")
     assert response.status_code == 201
     check_headers(response)
-    assert all(text.startswith("SELECT") for text in seen.texts), "nothing is written"
+    assert all(text.startswith("SELECT") for text in seen), "nothing is written"
     body = response.json()
     assert body.keys() == MEMBERS
     assert (body["kind"], body["token_type"]) == ("jwt", "bearer")

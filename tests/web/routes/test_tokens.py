@@ -9,8 +9,8 @@ import time_machine
 from authapi import create_app
 from authapi.crypto.ids import new_id
 from authapi.testing import Client, acting_as, client
+from authapi.testing.strategy_harness import statements
 from tests.conftest import SettingsFactory
-from tests.strategies.contract import statements
 from tests.web.logins import Headers, sign_in
 from tests.web.responses import BEARER, check_headers, input_errors, problem
 
@@ -139,7 +139,7 @@ async def test_using_a_token_writes_nothing(api_on_each: Client) -> None:
                 answer = await api_on_each.get("/me", headers=bearer(made["access_token"]))
             assert answer.status_code == 200
             assert len(seen) == expected
-            assert all(text.startswith("SELECT") for text in seen.texts)
+            assert all(text.startswith("SELECT") for text in seen)
         [before] = (await api_on_each.get("/me/tokens", headers=headers)).json()
         await api_on_each.services.last_used.flush()
         [after] = (await api_on_each.get("/me/tokens", headers=headers)).json()

@@ -18,13 +18,13 @@ from starlette.requests import HTTPConnection, Request
 from authapi.crypto.secrets import hash_secret, is_opaque_token
 from authapi.errors import InvalidClient, InvalidCredential, InvalidTokenRequest, Unauthenticated
 from authapi.identity import Identity, SessionKind
-from authapi.strategies.base import REALM, Challenge, Strategy, Unknown, read_authorization
+from authapi.strategies.base import REALM, Challenge, Strategy, read_authorization
 from authapi.web.challenges import build_challenges
 from authapi.web.context import Runtime, context_of
 from authapi.web.media_types import is_form
 from authapi.web.requirements import Binding, Requirements
 from authapi.web.resolver import IdentityGate
-from authapi.web.routes.oauth.forms import Form, oauth_form
+from authapi.web.routes.oauth.forms import Form, oauth_form, parsed_form
 
 METHODS = ("client_secret_basic", "client_secret_post")
 """The supported methods, with the names of the metadata (RFC 7591, section 2)."""
@@ -40,33 +40,29 @@ class ClientCredentials(NamedTuple):
     secret: str
 
 
-class ClientSecretStrategy(Strategy):
-    """Authenticates a client by its id and secret."""
+class ClientSecretStrategy(Strategy[ClientCredentials]):
+    """Authenticates a client by its id and secret. `ClientGate` parses the form before."""
 
     name = "client_secret"
     kept_by_browsers = True
 
-    async def authenticate(self, connection: HTTPConnection) -> Identity | None:
-        credentials = _from_header(connection)
-        if credentials is not None:
-            await _check_single_method(connection, credentials)
-        elif read_authorization(connection) is None:
-            credentials = await _from_form(connection)
-        if credentials is None:
-            return None
-        if not is_opaque_token(credentials.secret):
+    def read(self, connection: HTTPConnection) -> ClientCredentials | None:
+        if read_authorization(connection) is not None:
+            return _from_header(connection)
+        return _from_form(parsed_form(connection))
+
+    async def authenticate(
+        self, credential: ClientCredentials, connection: HTTPConnection
+    ) -> Identity:
+        _check_single_method(connection, credential)
+        if not is_opaque_token(credential.secret):
             raise InvalidCredential
         identity = await self.services.sessions.identify_by_secret(
-            hash_secret(credentials.secret), SessionKind.TOKEN, strategy=_TOKEN
+            hash_secret(credential.secret), SessionKind.TOKEN, strategy=_TOKEN
         )
-        if identity is None or not _matches(identity, credentials):
+        if identity is None or not _matches(identity, credential):
             raise InvalidCredential
         return identity
-
-    def recall(self, connection: HTTPConnection) -> Identity | Unknown | None:
-        # Other schemes belong to other strategies. The form has not been read at this point.
-        header = read_authorization(connection)
-        return None if header is not None and header.scheme != "basic" else Unknown.ASK
 
     def challenge(self) -> Challenge:
         return Challenge("Basic", {"realm": REALM, "charset": "UTF-8"})
@@ -102,12 +98,14 @@ class ClientGate(IdentityGate):
         Raises InvalidClient if client authentication fails, InvalidTokenRequest if the request uses
         two methods of client authentication, and as `current_identity`.
         """
+        context = context_of(connection)
+        if has_clients(context.runtime) and _may_have_client(connection):
+            await _parse_form(connection)
         try:
             identity = await super().__call__(connection)
         except Unauthenticated:
             if not await _uses_client_authentication(connection):
                 raise
-            context = context_of(connection)
             # RFC 6749, section 5.2: the challenge matches the scheme that the client used.
             context.challenges = tuple(sorted(context.challenges or (), key=_is_not_basic))
             raise InvalidClient from None
@@ -135,31 +133,35 @@ def require_one_method(connection: HTTPConnection, form: Form) -> None:
         raise InvalidTokenRequest("Two methods of client authentication")
 
 
-async def _check_single_method(connection: HTTPConnection, credentials: ClientCredentials) -> None:
-    form = await _form(connection)
+def _check_single_method(connection: HTTPConnection, credentials: ClientCredentials) -> None:
+    form = parsed_form(connection)
     require_one_method(connection, form)
     if form.get("client_id", credentials.id) not in ("", credentials.id):
         raise InvalidTokenRequest("client_id does not match the Authorization header")
 
 
-async def _from_form(connection: HTTPConnection) -> ClientCredentials | None:
-    form = await _form(connection)
+def _from_form(form: Form) -> ClientCredentials | None:
     secret = form.get("client_secret")
     # RFC 6749, section 3.1: a parameter without a value is treated as omitted.
     return ClientCredentials(form.get("client_id", ""), secret) if secret else None
 
 
-async def _form(connection: HTTPConnection) -> Form:
+async def _parse_form(connection: HTTPConnection) -> Form:
     if isinstance(connection, Request) and is_form(connection):
         return await oauth_form(connection)
     return {}
+
+
+def _may_have_client(connection: HTTPConnection) -> bool:
+    """Whether the header has a client, or the form may have one because there is no header."""
+    return read_authorization(connection) is None or _from_header(connection) is not None
 
 
 async def _uses_client_authentication(connection: HTTPConnection) -> bool:
     header = read_authorization(connection)
     if header is not None:
         return header.scheme == "basic"
-    return await _from_form(connection) is not None
+    return _from_form(await _parse_form(connection)) is not None
 
 
 def _from_header(connection: HTTPConnection) -> ClientCredentials | None:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 
 from authapi.errors import InvalidTokenRequest, MalformedRequest
 from authapi.web.routing import MAX_FIELDS, MAX_VALUE, read_form
@@ -78,6 +78,12 @@ async def oauth_form(request: Request) -> Form:
         return form
     except MalformedRequest:
         raise InvalidTokenRequest("The form is malformed, or repeats a parameter") from None
+
+
+def parsed_form(connection: HTTPConnection) -> Form:
+    """The result of `oauth_form` for this request, or an empty form if it was not called."""
+    form: Form = connection.scope.get(_SCOPE_KEY, {})
+    return form
 
 
 async def token_parameter(request: Request) -> str:

@@ -8,6 +8,7 @@ public clients (RFC 6749, section 2.1).
 
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import replace
+from typing import Any
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
@@ -114,7 +115,7 @@ def supported_grants(runtime: Runtime) -> Mapping[str, Grant]:
     return grants
 
 
-def _refreshable(runtime: Runtime) -> Refreshable | None:
+def _refreshable(runtime: Runtime) -> Refreshable[Any] | None:
     return next((item for item in runtime.registry if isinstance(item, Refreshable)), None)
 
 

@@ -1,52 +1,24 @@
-"""Helpers for tests of applications that use authapi: a client, users, and `acting_as`.
+"""A client of an application in this process, with users and the mail that was sent."""
 
-    async with client(app) as api:
-        alice = await api.create_user()
-        with acting_as(alice, scopes={"reports:read"}):
-            response = await api.get("/reports")
-
-`acting_as` replaces only the credential. The gates of the route still run, so a test fails if a
-scope is missing or the login is too old. Mail is not sent: `await api.outbox()` returns it.
-"""
-
-from collections.abc import AsyncIterator, Collection, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
-from contextvars import ContextVar
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from email.message import EmailMessage
 from itertools import count
-from types import MethodType
 
 import httpx
 from fastapi import FastAPI
-from starlette.requests import HTTPConnection
 
-from authapi.clock import now
-from authapi.identity import NO_CLAIMS, Claims, Identity, User
+from authapi.identity import User
 from authapi.services import Services
 from authapi.services.accounts.users import new_user
 from authapi.services.email_address import parse_email
-from authapi.strategies.base import Strategy, Unknown
+from authapi.testing.acting import let_act
 from authapi.web.context import Runtime
 
 PASSWORD = "correct horse battery staple"
 """The default password of users that `create_user` creates."""
 
 _numbers = count(1)
-
-
-@dataclass(frozen=True, slots=True)
-class _Acting:
-    user: User
-    scopes: frozenset[str]
-    strategy: str | None
-    auth_time: datetime
-    amr: tuple[str, ...]
-    claims: Claims
-
-
-_acting: ContextVar[_Acting | None] = ContextVar("authapi_acting_as", default=None)
 
 
 class Client(httpx.AsyncClient):
@@ -56,7 +28,7 @@ class Client(httpx.AsyncClient):
         super().__init__(
             transport=httpx.ASGITransport(app, raise_app_exceptions=False), base_url=base_url
         )
-        self._runtime = _runtime_of(app)
+        self._runtime = runtime_of(app)
         self._mail = _CapturedMail()
 
     @property
@@ -143,8 +115,8 @@ async def client(
     Mail is captured for `outbox`; with `delivers_mail`, it is sent as the settings define. Raises
     RuntimeError if authapi is not installed in `app`, and what the lifespan raises.
     """
-    for strategy in _runtime_of(app).registry:
-        _patch(strategy)
+    for strategy in runtime_of(app).registry:
+        let_act(strategy)
     result = Client(app, base_url=base_url)
     if not delivers_mail:
         result._capture_mail()
@@ -152,64 +124,8 @@ async def client(
         yield result
 
 
-@contextmanager
-def acting_as(
-    user: User,
-    scopes: Collection[str] = (),
-    *,
-    strategy: str | None = None,
-    auth_time: datetime | None = None,
-    amr: Collection[str] = ("pwd",),
-    claims: Mapping[str, object] = NO_CLAIMS,
-) -> Iterator[None]:
-    """Inside this block, requests of a `client` are authenticated as `user` with `scopes`.
-
-    They use the first strategy of the route, or only `strategy` if given. `auth_time` is the time
-    of the login, by default now. An empty `amr` stands for a personal access token. `claims` are
-    the claims of another issuer.
-    """
-    acting = _Acting(
-        user, frozenset(scopes), strategy, auth_time or now(), tuple(amr), Claims(claims)
-    )
-    token = _acting.set(acting)
-    try:
-        yield
-    finally:
-        _acting.reset(token)
-
-
-def _patch(strategy: Strategy) -> None:
-    """Makes `strategy` return the identity of `acting_as`, inside its block."""
-    if hasattr(strategy.authenticate, "is_patched"):
-        return
-    original_authenticate = strategy.authenticate
-
-    async def authenticate(self: Strategy, connection: HTTPConnection) -> Identity | None:
-        acting = _acting.get()
-        if acting is None or acting.strategy not in (None, self.name):
-            return await original_authenticate(connection)
-        return Identity(
-            user=acting.user,
-            strategy=self.name,
-            session_id=None,
-            scopes=acting.scopes,
-            auth_time=acting.auth_time,
-            amr=acting.amr,
-            expires_at=None,
-            claims=acting.claims,
-        )
-
-    original_recall = strategy.recall
-
-    def recall(self: Strategy, connection: HTTPConnection) -> Identity | Unknown | None:
-        return original_recall(connection) if _acting.get() is None else Unknown.ASK
-
-    strategy.recall = MethodType(recall, strategy)  # type: ignore[method-assign]  # tests only
-    authenticate.is_patched = True  # type: ignore[attr-defined]  # so that it is patched once
-    strategy.authenticate = MethodType(authenticate, strategy)  # type: ignore[method-assign]  # tests only
-
-
-def _runtime_of(app: FastAPI) -> Runtime:
+def runtime_of(app: FastAPI) -> Runtime:
+    """Returns the installation of authapi in `app`. Raises RuntimeError if there is none."""
     for middleware in app.user_middleware:
         runtime = middleware.kwargs.get("runtime")
         if isinstance(runtime, Runtime):

@@ -1,0 +1,52 @@
+"""What a test sees of the database: the executed statements, and the stored values."""
+
+import asyncio
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import event
+
+from authapi.storage.database import Database
+
+
+@contextmanager
+def record_statements(database: Database) -> Iterator[list[str]]:
+    """Records the SQL statements inside the block, without those of the outbox worker."""
+    engine, statements = database.engine.sync_engine, list[str]()
+
+    def record(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        task = asyncio.current_task()
+        if task is None or not task.get_name().startswith("authapi-outbox"):
+            statements.append(statement)
+
+    event.listen(engine, "before_cursor_execute", record)
+    try:
+        yield statements
+    finally:
+        event.remove(engine, "before_cursor_execute", record)
+
+
+async def count_rows(database: Database, table: str) -> int:
+    """Returns the number of rows in `table`."""
+    query = sa.select(sa.func.count()).select_from(sa.table(table))
+    async with database.engine.connect() as connection:
+        return int((await connection.execute(query)).scalar_one())
+
+
+async def stored_values(database: Database, *tables: str) -> list[bytes]:
+    """Returns every stored value of `tables`, in the form in which the database has it."""
+    found: list[bytes] = []
+    async with database.engine.connect() as connection:
+        for table in tables:
+            # Without the columns: their types would convert the values.
+            query: sa.Select[Any] = sa.select(sa.literal_column("*")).select_from(sa.table(table))
+            for row in await connection.execute(query):
+                found += [value if isinstance(value, bytes) else _plain(value) for value in row]
+    return found
+
+
+def _plain(value: object) -> bytes:
+    return (value if isinstance(value, str) else json.dumps(value, default=str)).encode()
