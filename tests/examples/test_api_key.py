@@ -1,4 +1,4 @@
-"""The example of a strategy of its own: the suite for strategies, and the commands of its README."""
+"""The example of an API-key strategy: the suite for strategies, and the commands of its README."""
 
 import os
 from collections.abc import Iterator

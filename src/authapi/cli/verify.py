@@ -58,8 +58,8 @@ def verify(
 ) -> None:
     """Show which checks of RemoteJWT the token on standard input passes.
 
-    Options are the parameters of RemoteJWT and TokenPolicy; repeat an option for several values. The token is
-    never printed. Exit with 0 if the token is accepted, else with 1.
+    Options are the parameters of RemoteJWT and TokenPolicy; repeat an option for several values.
+    The token is never printed. Exit with 0 if the token is accepted, else with 1.
     """
     if arguments:
         # Declared only to be rejected: the message of typer would print the token.
