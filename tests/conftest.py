@@ -22,6 +22,12 @@ from tests.servers.postgres import PostgresServer
 
 pytest_plugins = ["tests.servers.plugin"]
 
+pytest.register_assert_rewrite(
+    "authapi.testing.authentication_contract",
+    "authapi.testing.strategy_contract",
+    "authapi.testing.strategy_harness",
+)
+
 _numbers = itertools.count(1)
 
 SettingsFactory = Callable[..., Settings]

@@ -1,4 +1,4 @@
-"""The example with a strategy of its own: the suite of strategies, and its README."""
+"""The example of an API-key strategy: the suite for strategies, and the commands of its README."""
 
 import os
 from collections.abc import Iterator

@@ -96,6 +96,32 @@ async def test_two_strategies_of_one_issuer_with_different_audiences(
         assert await told(api, issuer.token(aud="other")) == 401
 
 
+async def test_each_of_two_strategies_accepts_a_token_for_both(
+    issuer: Issuer, clock: Clock
+) -> None:
+    shop = RemoteJWT(issuer.url, "orders", name="shop")
+    store = RemoteJWT(issuer.url, "stock", name="store")
+    async with client(named(application(shop, store), "shop", "store")) as api:
+        token = issuer.token(aud=["stock", "orders"])
+        for _ in range(2):  # the second time from the cache
+            assert await told(api, token, "/store") == "store"
+            assert await told(api, token, "/shop") == "shop"
+            assert await told(api, token) == "shop"
+
+
+async def test_token_of_another_strategy_is_verified_once(
+    issuer: Issuer, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop = RemoteJWT(issuer.url, "orders", name="shop")
+    store = RemoteJWT(issuer.url, "stock", name="store")
+    async with client(application(shop, store)) as api:
+        token = issuer.token(aud="stock")
+        assert await told(api, token) == "store"
+        monkeypatch.setattr(shop, "accept", None)
+        assert await told(api, token) == "store"
+        assert await told(api, issuer.token(aud="stock", jti="x")) == 500
+
+
 async def test_several_tenants_share_keys(shared: Issuer, clock: Clock) -> None:
     tenants = [f"{number}1111111-2222-3333-4444-555555555555" for number in range(1, 6)]
     strategies = []

@@ -23,8 +23,8 @@ stored rows on other databases too.
 `ResourceServer`. Define the fixture `harness` with `harness_for`.
 
 pytest shows the values of a failed assertion if `conftest.py` calls
-`pytest.register_assert_rewrite("authapi.testing")`. `examples/api_key` has a strategy with these
-tests.
+`pytest.register_assert_rewrite("authapi.testing")` before it imports `authapi.testing`.
+`examples/api_key` is a strategy with these tests.
 """
 
 import base64
