@@ -103,6 +103,9 @@ _BLOCKED = """
 import os, signal, sys
 
 signals = {signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM}
+for number in signals:
+    # A shell ignores SIGINT and SIGQUIT in the jobs that it starts in the background.
+    signal.signal(number, signal.SIG_DFL)
 signal.pthread_sigmask(signal.SIG_BLOCK, signals)
 print("blocked", flush=True)
 os.execv(sys.executable, [sys.executable, "-m", "authapi", *sys.argv[1:]])
