@@ -12,7 +12,7 @@ import authapi
 PACKAGE = Path(authapi.__file__).parent
 # Their docstrings are for other readers: descriptions in the OpenAPI document, and help texts.
 ELSEWHERE = ("web/routes/", "cli/")
-PROGRAMMING_ERRORS = {"AssertionError", "TypeError", "NotImplementedError"}
+PROGRAMMING_ERRORS = {"AssertionError", "TypeError"}
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 

@@ -31,6 +31,7 @@ def parsed(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
+@cache
 def imported(module: ast.Module) -> dict[str, str]:
     """Maps each name that a module imports to the module that it comes from."""
     return {
@@ -41,6 +42,7 @@ def imported(module: ast.Module) -> dict[str, str]:
     }
 
 
+@cache
 def declared_in(path: Path) -> dict[str, ast.FunctionDef | ast.AsyncFunctionDef]:
     """Every test in a file, as name or Class::name, with inherited ones."""
     found = {}

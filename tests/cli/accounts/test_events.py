@@ -53,7 +53,7 @@ def test_invalid_filters_are_one_line_errors(run: Run) -> None:
         ("--until", "2026-11-23T08:00:00", "2026-11-23T08:00:00Z"),
         ("--since", "20261123", "2026-11-23T08:00:00Z"),
         ("--since", "2026-W48-1", "2026-11-23T08:00:00Z"),
-        ("--user", "nobody@example.com", "user not found"),
+        ("--user", "unknown@example.com", "user not found"),
         ("--user", "nobody", "neither"),
     ):
         assert words in failed_with_one_line(run("events", "list", option, value)), option
