@@ -54,7 +54,7 @@ class AuthenticationContract(ABC):
             pytest.fail(f"{reason}: {answer}, where it should refuse")
 
     async def test_absent_credential_tries_the_next_strategy(self, harness: Harness) -> None:
-        assert await self.recognised(harness, None) is None
+        assert await self.recognized(harness, None) is None
         assert harness.recording.calls == 1
         harness.recording.caller = harness.alice
         answer = await harness.get("/either")
@@ -122,7 +122,7 @@ class AuthenticationContract(ABC):
             await harness.get("/async", headers)
         assert good.secret not in caplog.text
 
-    async def recognised(
+    async def recognized(
         self, harness: Harness, credential: Credential | Headers | None
     ) -> str | None:
         """Returns the name of the strategy that accepts it at /either, or None."""

@@ -224,7 +224,7 @@ class IssuerContract(StrategyContract):
                 clock.move_to(ends, tick=False)
                 refused = await harness.get("/async", good)
                 assert refusal(refused) == refusal(await harness.get("/async"))
-                assert await self.recognised(harness, good) is None
+                assert await self.recognized(harness, good) is None
                 assert harness.recording.calls == 0, "an expired credential is invalid, not absent"
 
     async def test_each_login_issues_a_new_credential(self, harness: Harness) -> None:

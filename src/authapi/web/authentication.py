@@ -34,12 +34,12 @@ async def find_identity(
     Raises InvalidCredential if a strategy refuses its credential, or none reads the Authorization
     header; Forbidden for a credential that a browser attached for another page.
     """
-    outcomes, header_done, refused = context.outcomes, False, False
+    outcomes, tried_explicit, refused = context.outcomes, False, False
     for strategy in binding.strategies:
-        if strategy.ambient and not header_done:
+        if strategy.ambient and not tried_explicit:
             if not refused and not _may_use_ambient(binding, wanted, connection, context):
                 return None
-            header_done = True
+            tried_explicit = True
         if strategy.name not in outcomes:
             outcome: Outcome = None
             try:
@@ -66,7 +66,7 @@ async def find_identity(
         refused = True
     if refused:
         raise InvalidCredential
-    if not header_done:
+    if not tried_explicit:
         _may_use_ambient(binding, wanted, connection, context)  # raises for an unread header
     return None
 
