@@ -152,7 +152,7 @@ class RemoteJWT(Strategy[str]):
         return self.signed(token, self.cached_keys())
 
     async def check_signature_with_refresh(self, token: str) -> jws.VerifiedToken | None:
-        """Does the same, and reads the keys again if no cached key has signed the token.
+        """Like `check_signature`, but reads the keys again if no cached key has signed the token.
 
         Returns None if the issuer is unavailable.
         """

@@ -7,7 +7,7 @@ replace it, unless it is for a reverse proxy (`PROXY_SCHEMES`).
 """
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeAlias
 
 from starlette.requests import HTTPConnection
 from starlette.types import Scope
@@ -22,6 +22,9 @@ from authapi.web.requirements import Binding, Gate, Requirements, gates_of
 
 _EMPTY = Authorization("", "")
 
+Outcome: TypeAlias = Identity | InvalidCredential | None
+"""The caller, the refusal, or None for a credential that may belong to another strategy."""
+
 
 async def find_identity(
     binding: Binding, wanted: Requirements, connection: HTTPConnection, context: RequestContext
@@ -31,20 +34,28 @@ async def find_identity(
     Raises InvalidCredential if a strategy refuses its credential, or none reads the Authorization
     header; Forbidden for a credential that a browser attached for another page.
     """
-    header_done, refused = False, False
+    outcomes, tried_explicit, refused = context.outcomes, False, False
     for strategy in binding.strategies:
-        if strategy.ambient and not header_done:
+        if strategy.ambient and not tried_explicit:
             if not refused and not _may_use_ambient(binding, wanted, connection, context):
                 return None
-            header_done = True
-        if strategy.name in context.outcomes:
-            outcome = context.outcomes[strategy.name]
-        else:
-            credential = _read(strategy, connection)
-            if credential is None:
-                continue
-            outcome = await _identify(strategy, credential, connection, context)
-            context.outcomes[strategy.name] = outcome
+            tried_explicit = True
+        if strategy.name not in outcomes:
+            outcome: Outcome = None
+            try:
+                credential = strategy.read(connection)
+                if credential is None:
+                    continue
+                source, outcome = "cached", strategy.cached(credential)
+                if outcome is None:
+                    source = "authenticated"
+                    outcome = await strategy.authenticate(credential, connection)
+            except UnrecognizedCredential:
+                source = None
+            except InvalidCredential as refusal:
+                source, outcome = "refused", refusal
+            _record_outcome(strategy, outcome, source, connection, context)
+        outcome = outcomes[strategy.name]
         if isinstance(outcome, Identity):
             return outcome
         if outcome is None or (strategy.ambient and wanted.optional):
@@ -55,40 +66,9 @@ async def find_identity(
         refused = True
     if refused:
         raise InvalidCredential
-    if not header_done:
+    if not tried_explicit:
         _may_use_ambient(binding, wanted, connection, context)  # raises for an unread header
     return None
-
-
-def _read(strategy: Strategy[Any], connection: HTTPConnection) -> object:
-    """Returns the credential in the request, None, or the refusal of an ambiguous one."""
-    try:
-        return strategy.read(connection)
-    except InvalidCredential as refusal:
-        return refusal
-
-
-async def _identify(
-    strategy: Strategy[Any], credential: object, connection: HTTPConnection, context: RequestContext
-) -> Identity | InvalidCredential | None:
-    """Returns the caller, the refusal, or None for a credential of another strategy."""
-    try:
-        if isinstance(credential, InvalidCredential):
-            raise credential
-        source, identity = "cached", strategy.cached(credential)
-        if identity is None:
-            source = "authenticated"
-            identity = await strategy.authenticate(credential, connection)
-    except UnrecognizedCredential:
-        return None
-    except InvalidCredential as refusal:
-        context.discards += refusal.headers
-        _record_outcome(context, strategy, "refused")
-        return refusal
-    if strategy.ambient or strategy.kept_by_browsers:
-        _check_csrf(connection, context, identity)
-    _record_outcome(context, strategy, source)
-    return identity
 
 
 def _check_csrf(connection: HTTPConnection, context: RequestContext, identity: Identity) -> None:
@@ -99,14 +79,27 @@ def _check_csrf(connection: HTTPConnection, context: RequestContext, identity: I
         raise
 
 
-def _record_outcome(context: RequestContext, strategy: Strategy[Any], outcome: str) -> None:
+def _record_outcome(
+    strategy: Strategy[Any],
+    outcome: Outcome,
+    source: str | None,
+    connection: HTTPConnection,
+    context: RequestContext,
+) -> None:
+    if isinstance(outcome, InvalidCredential):
+        context.discards += outcome.headers
+    elif outcome is not None and (strategy.ambient or strategy.kept_by_browsers):
+        _check_csrf(connection, context, outcome)
+    context.outcomes[strategy.name] = outcome
+    if source is None:
+        return
     metrics = context.runtime.metrics
     if metrics is not None:
-        metrics.count_authentication(strategy.name, outcome)
+        metrics.count_authentication(strategy.name, source)
     if context.span is not None:
         # A trace must not identify the user.
         context.span.set_attribute("authapi.strategy", strategy.name)
-        context.span.set_attribute("authapi.outcome", outcome)
+        context.span.set_attribute("authapi.outcome", source)
 
 
 def _may_use_ambient(
@@ -151,7 +144,10 @@ def _gates_of_route(scope: Scope) -> Iterator[Gate[object]]:
 
 def _has_ambient(binding: Binding, connection: HTTPConnection) -> bool:
     ambient = (strategy for strategy in binding.strategies if strategy.ambient)
-    return any(_read(strategy, connection) is not None for strategy in ambient)
+    try:
+        return any(strategy.read(connection) is not None for strategy in ambient)
+    except InvalidCredential:
+        return True  # an ambiguous one
 
 
 def _with_error(challenges: tuple[Challenge, ...], scheme: str) -> tuple[Challenge, ...]:
