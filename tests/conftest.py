@@ -13,9 +13,9 @@ import pytest
 from authapi import Settings, create_app
 from authapi.crypto import jwk
 from authapi.crypto.passwords import Cost, PasswordHasher
+from authapi.domain.signing_key import StoredKey
 from authapi.services.keys.lifecycle import KeyLifecycle
 from authapi.storage import migrations
-from authapi.storage.tables.signing_keys import StoredKey
 from authapi.testing import Client, client
 from tests.known_key import DER
 from tests.servers.postgres import PostgresServer

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from authapi.crypto.ids import new_id
+from authapi.domain.outbox import OutboxEntry
 from authapi.services.mail import MailKind
 from authapi.services.mail.rendering import MailRenderer, example_payload
 from authapi.services.webhooks import signature
-from authapi.storage.tables.outbox import OutboxEntry
 from tests.conftest import SettingsFactory
 from tests.console import run_page
 from tests.servers.webhooks import SECRET

@@ -27,12 +27,13 @@ from authapi import Settings, create_app
 from authapi.clock import now
 from authapi.crypto.ids import new_id
 from authapi.crypto.passwords import PasswordHash
-from authapi.identity import Identity, User
+from authapi.domain.email_token import Purpose
+from authapi.domain.identity import Identity
+from authapi.domain.user import User
+from authapi.domain.user_query import UserOrder
 from authapi.services import Services
-from authapi.services.accounts.cursors import encode_cursor
 from authapi.services.accounts.email_tokens import EmailTokens
-from authapi.storage.tables.email_tokens import Purpose
-from authapi.storage.tables.users import UserOrder
+from authapi.services.cursors import encode_cursor
 from authapi.testing import PASSWORD
 from tests.conftest import SettingsFactory
 from tests.web.logins import Headers, sign_in

@@ -7,7 +7,7 @@ from typing import get_type_hints
 
 import pytest
 
-from authapi.identity import REFUSALS, EventType
+from authapi.domain.events import REFUSALS, EventType
 from authapi.settings import MIN_SECRET_LENGTH, Settings
 from authapi.settings.field_types import Rate, Rates
 

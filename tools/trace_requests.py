@@ -32,8 +32,8 @@ from pydantic import BaseModel
 import authapi
 from authapi import Settings, User
 from authapi.app import create_service
+from authapi.domain.email_address import parse_email
 from authapi.services import Services
-from authapi.services.email_address import parse_email
 
 PACKAGE = Path(authapi.__file__).parent
 PASSWORD = "correct horse battery staple"

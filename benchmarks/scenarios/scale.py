@@ -18,7 +18,7 @@ from psycopg.rows import scalar_row
 from sqlalchemy import event
 
 from authapi.crypto.secrets import hash_secret
-from authapi.identity import SessionKind
+from authapi.domain.session import SessionKind
 from authapi.storage import Database, migrations
 from benchmarks import client, seed
 from benchmarks.bench import Bench

@@ -13,8 +13,8 @@ from starlette.requests import HTTPConnection
 
 from authapi import AuthAPI, Challenge, Identity, Settings, Strategy, User, current_user
 from authapi.crypto.secrets import SecretHash, hash_secret, is_opaque_token
+from authapi.domain.session import SessionKind
 from authapi.errors import InvalidCredential
-from authapi.identity import SessionKind
 
 
 class APIKeyStrategy(Strategy[str]):

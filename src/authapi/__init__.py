@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from authapi.app import AuthAPI, create_app
-    from authapi.identity import Identity, User
+    from authapi.domain.identity import Identity
+    from authapi.domain.user import User
     from authapi.settings import Settings
     from authapi.strategies.base import (
         Challenge,
@@ -45,7 +46,8 @@ __all__ = [
 
 _MODULES = {
     "app": ["AuthAPI", "create_app"],
-    "identity": ["Identity", "User"],
+    "domain.identity": ["Identity"],
+    "domain.user": ["User"],
     "settings": ["Settings"],
     "strategies.base": [
         "Challenge",

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from authapi.cli.doctor import Finding, examine
-from authapi.identity import Client
+from authapi.domain.client import Client
 from authapi.storage import migrations
 from tests.cli.conftest import Run
 from tests.servers.forked import Forking

@@ -14,8 +14,8 @@ import pytest
 import sqlalchemy as sa
 
 from authapi.crypto.ids import new_id
-from authapi.identity import Client as Origin
-from authapi.identity import Event, EventType
+from authapi.domain.client import Client as Origin
+from authapi.domain.events import Event, EventType
 from authapi.services import Services
 from authapi.services.jobs.encryption import outbox_context
 from authapi.settings import Settings

@@ -9,7 +9,7 @@ import pytest
 from fastapi import FastAPI
 
 from authapi import Settings, create_app
-from authapi.identity import User
+from authapi.domain.user import User
 from authapi.testing import PASSWORD, Client, client
 from tests.hostile.nasty_json import CANARY
 from tests.web.asgi import RawHeaders, ask

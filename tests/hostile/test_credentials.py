@@ -16,7 +16,7 @@ from authapi import Settings
 from authapi.clock import now
 from authapi.crypto import jwk
 from authapi.crypto.secrets import new_opaque_token, new_secret
-from authapi.identity import User
+from authapi.domain.user import User
 from authapi.testing import PASSWORD
 from tests.conftest import SettingsFactory
 from tests.hostile.checked_app import CheckedApp, open_checked_app, raw

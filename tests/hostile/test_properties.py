@@ -13,9 +13,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from authapi.domain.email_address import parse_email
+from authapi.domain.user import User
 from authapi.errors import NotFound
-from authapi.identity import User
-from authapi.services.email_address import parse_email
 from tests.hostile.checked_app import JSON, CheckedApp
 from tests.hostile.nasty_json import CANARY
 from tests.web.operations import Operation

@@ -13,8 +13,8 @@ import httpx
 import pytest
 
 from authapi import Settings
+from authapi.domain.email_address import parse_email
 from authapi.services import Services
-from authapi.services.email_address import parse_email
 from tests.servers.forked import Forking
 from tests.servers.process import ServeProcess, free_port
 from tests.web.logins import sign_in

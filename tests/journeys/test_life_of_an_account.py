@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from authapi import Settings, create_app
-from authapi.services.email_address import parse_email
+from authapi.domain.email_address import parse_email
 from authapi.testing import PASSWORD, Client, client
 from tests.servers.smtp import Certificate, SMTPServer, new_certificate
 from tests.web.responses import problem

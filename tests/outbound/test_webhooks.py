@@ -11,8 +11,8 @@ import pytest
 import time_machine
 
 from authapi import create_app
+from authapi.domain.events import EventType
 from authapi.errors import ConfigurationError
-from authapi.identity import EventType
 from authapi.settings import Settings, load_settings
 from authapi.testing import PASSWORD, Client, client
 from tests.servers.webhooks import SECRET, Receiver

@@ -8,7 +8,7 @@ import pytest
 
 import authapi
 from authapi import Settings, create_app
-from authapi.identity import EventType
+from authapi.domain.events import EventType
 from authapi.storage.models import metadata
 from authapi.testing import PASSWORD, Client, client
 from tests.conftest import SettingsFactory

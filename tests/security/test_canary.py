@@ -276,7 +276,7 @@ async def test_no_route_discloses_a_secret(api: Client, log: io.StringIO) -> Non
 
 
 def _address(email: str) -> Any:
-    from authapi.services.email_address import parse_email
+    from authapi.domain.email_address import parse_email
 
     return parse_email(email)
 

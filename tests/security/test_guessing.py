@@ -14,7 +14,7 @@ import pytest
 import sqlalchemy
 
 from authapi.crypto.passwords import PasswordHash, PasswordHasher
-from authapi.services.email_address import parse_email
+from authapi.domain.email_address import parse_email
 from authapi.testing import PASSWORD
 from tests.clocks import travel_to
 from tests.conftest import SettingsFactory

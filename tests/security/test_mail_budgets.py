@@ -8,12 +8,13 @@ from cachetools import TTLCache
 
 from authapi import Settings
 from authapi.clock import now
-from authapi.identity import User
+from authapi.domain.email_address import parse_email
+from authapi.domain.email_token import Purpose
+from authapi.domain.user import User
 from authapi.services.accounts.email_tokens import EmailTokens
-from authapi.services.email_address import parse_email
-from authapi.services.mail import MailKind, _Counter
+from authapi.services.mail import MailKind
+from authapi.services.mail.delivery import _Counter
 from authapi.storage import Store
-from authapi.storage.tables.email_tokens import Purpose
 from authapi.testing import PASSWORD, Client
 from tests.clocks import MonotonicClock
 from tests.web.logins import sign_in

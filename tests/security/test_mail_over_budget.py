@@ -8,8 +8,8 @@ import pytest
 
 from authapi import Settings, create_app
 from authapi.clock import now
-from authapi.identity import User
-from authapi.services.email_address import parse_email
+from authapi.domain.email_address import parse_email
+from authapi.domain.user import User
 from authapi.testing import PASSWORD, Client
 from tests.clocks import travel_to
 from tests.security.peers import Service

@@ -12,11 +12,11 @@ import pytest
 
 from authapi import Settings, create_app
 from authapi.crypto import base64url
+from authapi.domain.user_query import UserOrder
 from authapi.errors import ConfigurationError
-from authapi.services.accounts.cursors import encode_cursor
+from authapi.services.cursors import encode_cursor
 from authapi.settings import load_settings
 from authapi.storage.models import users
-from authapi.storage.tables.users import UserOrder
 from authapi.testing import PASSWORD, Client, client
 from tests.security.attack import SECRET, bearer, claims_of, credentials, forge, header
 from tests.storage.rows import sql

@@ -12,8 +12,8 @@ import sqlalchemy as sa
 from authapi import Settings, create_app
 from authapi.crypto.encryption import Cipher
 from authapi.crypto.passwords import PasswordHash, PasswordHasher
+from authapi.domain.email_address import parse_email
 from authapi.errors import DecryptionFailed
-from authapi.services.email_address import parse_email
 from authapi.services.keys.key_set import private_key_context
 from authapi.storage.models import users
 from authapi.testing import PASSWORD, Client, client

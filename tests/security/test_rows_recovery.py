@@ -10,7 +10,7 @@ import pytest
 
 from authapi import Settings, User, create_app
 from authapi.clock import now
-from authapi.services.email_address import parse_email
+from authapi.domain.email_address import parse_email
 from authapi.testing import PASSWORD, Client, client
 from tests.web.logins import Headers, sign_in
 from tests.web.mailbox import client_with_mailbox, mail_kinds, secret_in, sent_mail

@@ -13,7 +13,7 @@ import pytest
 
 from authapi import Settings, create_app
 from authapi.clock import now
-from authapi.services.email_address import parse_email
+from authapi.domain.email_address import parse_email
 from authapi.testing import PASSWORD, Client, client
 from tests.conftest import SettingsFactory
 

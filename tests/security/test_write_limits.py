@@ -9,8 +9,8 @@ from fastapi.routing import APIRoute
 
 from authapi import Settings, create_app
 from authapi.crypto.ids import new_id
+from authapi.domain.user import User
 from authapi.errors import TooManyRequests
-from authapi.identity import User
 from authapi.services.rate_limits import RateLimits
 from authapi.testing import PASSWORD, Client, client
 from authapi.web.requirements import gates_of

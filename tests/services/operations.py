@@ -20,19 +20,22 @@ from authapi.clock import now
 from authapi.crypto.passwords import PasswordHash
 from authapi.crypto.refresh_tokens import new_refresh_token, parse_refresh_token
 from authapi.crypto.secrets import hash_secret, new_opaque_token, new_secret
+from authapi.domain.email_address import EmailAddress, parse_email
+from authapi.domain.email_token import Purpose
+from authapi.domain.events import EventType
+from authapi.domain.identity import Identity
+from authapi.domain.session import Session, SessionKind
+from authapi.domain.user import User
 from authapi.errors import DeliveryFailed, InvalidGrant, InvalidOneTimeSecret
-from authapi.identity import EventType, Identity, Session, SessionKind, User
 from authapi.services import Lifetime, Login, Services
 from authapi.services.accounts.email_tokens import IssuedEmailToken
 from authapi.services.accounts.importing import AccountImporter
-from authapi.services.email_address import EmailAddress, parse_email
 from authapi.services.keys import lifecycle
 from authapi.services.keys.lifecycle import KeyLifecycle
 from authapi.services.keys.secret import read_secret
 from authapi.services.passwords import Passwords
 from authapi.services.tokens import ReportedToken
 from authapi.settings import Settings
-from authapi.storage.tables.email_tokens import Purpose
 from authapi.testing import PASSWORD
 
 DAY = timedelta(days=1)

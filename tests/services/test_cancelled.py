@@ -20,8 +20,8 @@ from pydantic import SecretStr
 
 from authapi import Settings, create_app
 from authapi.crypto.secrets import hash_secret
-from authapi.identity import Event
-from authapi.services.email_address import parse_email
+from authapi.domain.email_address import parse_email
+from authapi.domain.events import Event
 from authapi.testing import PASSWORD, Client, client
 from tests.storage.cancelling import Steps
 from tests.web.asgi import RawHeaders, ask

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from authapi.services.email_address import parse_email
+from authapi.domain.email_address import parse_email
 from authapi.storage.models import metadata
 from authapi.testing import PASSWORD
 from tests.services.locks import ORDER, OWNED, Lock, Recorder, Trace, transaction_functions

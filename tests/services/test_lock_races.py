@@ -17,13 +17,14 @@ import pytest
 
 from authapi.clock import now
 from authapi.crypto.secrets import hash_secret, new_secret
+from authapi.domain.email_address import EmailAddress, parse_email
+from authapi.domain.email_token import Purpose
+from authapi.domain.session import SessionKind
 from authapi.errors import AuthAPIError, EmailTaken, StorageUnavailable
-from authapi.identity import SessionKind
 from authapi.services.accounts.importing import AccountImporter
-from authapi.services.email_address import EmailAddress, parse_email
 from authapi.storage import conflicts
 from authapi.storage.conflicts import is_conflict
-from authapi.storage.tables.email_tokens import EmailTokenTable, Purpose
+from authapi.storage.tables.email_tokens import EmailTokenTable
 from authapi.storage.tables.sessions import SessionTable
 from authapi.testing import PASSWORD
 from tests.faults.harness.figures import scaled, spread

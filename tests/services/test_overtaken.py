@@ -11,10 +11,13 @@ import sqlalchemy as sa
 from authapi.clock import now
 from authapi.crypto.refresh_tokens import new_refresh_token
 from authapi.crypto.secrets import hash_secret, new_secret
+from authapi.domain.email_address import parse_email
+from authapi.domain.events import EventType
+from authapi.domain.identity import Identity
+from authapi.domain.session import Session, SessionKind
+from authapi.domain.user import User
 from authapi.errors import InvalidCredential, InvalidGrant, NotFound, WrongPassword
-from authapi.identity import EventType, Identity, Session, SessionKind, User
 from authapi.services import Lifetime, Services
-from authapi.services.email_address import parse_email
 from authapi.testing import PASSWORD
 from tests.storage.rows import a_session
 

@@ -9,7 +9,7 @@ import pytest
 
 from authapi import create_app
 from authapi.crypto.passwords import PasswordHasher
-from authapi.identity import User
+from authapi.domain.user import User
 from authapi.testing import PASSWORD, Client, client
 from tests.conftest import SettingsFactory
 from tests.servers.forked import Forking
@@ -242,7 +242,7 @@ async def test_each_login_verifies_the_password_once(
 
 
 async def test_account_without_password_cannot_log_in_with_one(api: Client) -> None:
-    from authapi.services.email_address import parse_email
+    from authapi.domain.email_address import parse_email
 
     await api.services.accounts.create(parse_email("bob@example.com"), None)
     assert await log_in(api, " ") == 401
@@ -263,7 +263,7 @@ async def test_passwords_do_not_expire(
     from datetime import timedelta
 
     from authapi.clock import now
-    from authapi.services import accounts
+    from authapi.services.accounts import service as accounts
     from authapi.services.sessions import service as sessions
 
     later = now() + timedelta(days=3653)

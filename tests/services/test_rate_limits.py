@@ -11,6 +11,7 @@ import pytest
 import time_machine
 
 from authapi import Settings
+from authapi.domain.client import Client, network_of
 from authapi.errors import (
     ConfigurationError,
     InvalidCredentials,
@@ -19,7 +20,6 @@ from authapi.errors import (
     TooManyAttempts,
     WrongPassword,
 )
-from authapi.identity import Client, network_of
 from authapi.services.rate_limit_storage import MemoryRateLimitStorage
 from authapi.services.rate_limits import RateLimits
 from tests.clocks import set_system_clock, travel_to

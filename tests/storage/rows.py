@@ -13,9 +13,12 @@ import sqlalchemy as sa
 from authapi.crypto.ids import first_id_at, new_id
 from authapi.crypto.passwords import PasswordHash
 from authapi.crypto.secrets import hash_secret
-from authapi.identity import Client, Event, EventType, Session, SessionKind, User
+from authapi.domain.client import Client
+from authapi.domain.events import Event, EventType
+from authapi.domain.session import Session, SessionKind
+from authapi.domain.user import User
+from authapi.domain.user_query import UserFilter, UserOrder
 from authapi.storage import Database
-from authapi.storage.tables.users import UserFilter, UserOrder
 
 AT = datetime(2026, 3, 4, 5, 6, 7, 891011, tzinfo=UTC)
 HASH = PasswordHash("$argon2id$v=19$m=64,t=1,p=1$c29tZXNhbHQ$AAAA")

@@ -10,9 +10,9 @@ import pytest
 import sqlalchemy as sa
 
 from authapi import Settings, create_app
+from authapi.domain.email_address import parse_email
 from authapi.errors import ConfigurationError, LastSuperuser
 from authapi.services.accounts.administration import AccountChanges
-from authapi.services.email_address import parse_email
 from authapi.storage import Database, migrations
 from authapi.storage.import_sources import _reader, fastapi_users
 from authapi.storage.migrations import connect

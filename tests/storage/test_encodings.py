@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from authapi import Settings, create_app
 from authapi.cli.doctor import examine
 from authapi.errors import ConfigurationError
-from authapi.services import prepare
+from authapi.services.schema import prepare
 from authapi.storage import migrations
 from authapi.storage.import_sources import fastapi_users
 from authapi.testing import client

@@ -19,12 +19,16 @@ from psycopg import sql as psql
 from authapi.crypto.ids import new_id
 from authapi.crypto.passwords import PasswordHash
 from authapi.crypto.secrets import hash_secret
+from authapi.domain.client import Client
+from authapi.domain.events import Event, EventType
+from authapi.domain.session import Session, SessionKind
+from authapi.domain.user import User
+from authapi.domain.user_query import UserFilter, UserOrder
 from authapi.errors import StorageUnavailable
-from authapi.identity import Client, Event, EventType, Session, SessionKind, User
 from authapi.storage import Database, Store, migrations
 from authapi.storage.notifications import Listener, PostgresNotifications, SQLiteNotifications
 from authapi.storage.tables.sessions import SessionTable
-from authapi.storage.tables.users import NewUser, UserFilter, UserOrder, UserTable
+from authapi.storage.tables.users import NewUser, UserTable
 from tests.servers.postgres import PostgresCluster
 from tests.storage.rows import AT, HASH, a_session, a_user, sql, store_user
 

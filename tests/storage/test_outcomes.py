@@ -13,15 +13,15 @@ import sqlalchemy as sa
 from sqlalchemy.exc import InvalidRequestError
 
 from authapi.crypto.ids import new_id
+from authapi.domain.client import Client as Peer
+from authapi.domain.events import Event, EventType
+from authapi.domain.outbox import OutboxEntry
 from authapi.errors import StorageUnavailable
-from authapi.identity import Client as Peer
-from authapi.identity import Event, EventType
 from authapi.storage import Database
 from authapi.storage.conflicts import retry_on_conflict
 from authapi.storage.driver_errors import TransactionOutcome, outcome_of_failed_commit
 from authapi.storage.notifications import SQLiteNotifications
 from authapi.storage.sqlite.connections import RollbackOnClose
-from authapi.storage.tables.outbox import OutboxEntry
 from tests.storage.cancelling import until
 from tests.storage.rows import AT, a_user, sql, store_user
 from tests.storage.serving import serving

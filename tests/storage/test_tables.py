@@ -7,9 +7,12 @@ import pytest
 
 from authapi.crypto.passwords import PasswordHash
 from authapi.crypto.secrets import hash_secret
-from authapi.identity import Client, Session, SessionKind, User
+from authapi.domain.client import Client
+from authapi.domain.session import Session, SessionKind
+from authapi.domain.user import User
+from authapi.domain.user_query import UserFilter, UserOrder, UserPosition
 from authapi.storage import Database
-from authapi.storage.tables.users import NewUser, UserFilter, UserOrder, UserPosition
+from authapi.storage.tables.users import NewUser
 from tests.storage.rows import AT, HASH, SECRET, a_session, a_user, sql, store_user, stored_users
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from authapi import Settings, User, create_app
-from authapi.services.email_address import parse_email
+from authapi.domain.email_address import parse_email
 from authapi.testing import PASSWORD, Client, client
 from authapi.testing.strategy_contract import StrategyContract
 from authapi.testing.strategy_harness import Credential, Harness, Headers, statements

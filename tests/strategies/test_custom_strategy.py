@@ -26,8 +26,8 @@ from authapi import (
     current_user,
 )
 from authapi.crypto.secrets import hash_secret, is_opaque_token, new_opaque_token, new_secret
+from authapi.domain.session import SessionKind
 from authapi.errors import InvalidCredential
-from authapi.identity import SessionKind
 from authapi.services import Lifetime, Login
 from authapi.testing import PASSWORD, Client, client
 from authapi.testing.strategy_contract import RevocableContract, StrategyContract

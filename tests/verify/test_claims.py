@@ -13,8 +13,8 @@ import time_machine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from authapi.domain.identity import NO_CLAIMS, Claims, Identity
 from authapi.errors import InvalidCredential, TokenError
-from authapi.identity import NO_CLAIMS, Claims, Identity
 from authapi.testing.strategy_harness import connection
 from authapi.verify import RemoteJWT
 from authapi.verify.claims import ClaimsReader

@@ -11,9 +11,9 @@ from starlette.requests import HTTPConnection
 
 from authapi import Challenge, Identity, Strategy, User, current_identity, current_user
 from authapi.clock import now
+from authapi.domain.email_address import parse_email
 from authapi.errors import ConfigurationError, InvalidCredential
 from authapi.services.accounts.users import new_user
-from authapi.services.email_address import parse_email
 from authapi.settings import load_edge_settings
 from authapi.testing import acting_as, client
 from authapi.verify import EdgeSettings, RemoteIntrospection, RemoteJWT, ResourceServer

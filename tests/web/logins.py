@@ -6,7 +6,8 @@ from http.cookies import SimpleCookie
 from starlette.requests import HTTPConnection
 
 from authapi.clock import now
-from authapi.identity import Client, User, on_behalf_of
+from authapi.domain.client import Client, on_behalf_of
+from authapi.domain.user import User
 from authapi.services import Login, Services
 from authapi.strategies.base import Issuer
 from authapi.strategies.jwt import JWTStrategy

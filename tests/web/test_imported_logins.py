@@ -5,9 +5,9 @@ import json
 
 import pytest
 
-from authapi.identity import EventType
+from authapi.domain.email_address import parse_email
+from authapi.domain.events import EventType
 from authapi.services.accounts.importing import AccountImporter, Summary
-from authapi.services.email_address import parse_email
 from authapi.testing import Client
 from tests.crypto.imported_hash_vectors import BCRYPT_OF_72, CHEAP, DEFAULT, PASSWORD
 from tests.web.responses import problem, unnamed

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from authapi import Settings
-from authapi.services.email_address import parse_email
+from authapi.domain.email_address import parse_email
 from authapi.testing import PASSWORD, Client
 from tests.web.logins import sign_in
 from tests.web.mailbox import client_with_mailbox, secret_in

@@ -15,6 +15,7 @@ from starlette.requests import HTTPConnection
 
 from authapi import AuthAPI, Challenge, Identity, Settings, User, current_identity, current_user
 from authapi.crypto.secrets import new_opaque_token, new_secret
+from authapi.domain.email_address import parse_email
 from authapi.errors import (
     ConfigurationError,
     InvalidCredential,
@@ -22,7 +23,6 @@ from authapi.errors import (
     UnrecognizedCredential,
 )
 from authapi.services.accounts.users import new_user
-from authapi.services.email_address import parse_email
 from authapi.strategies.base import Strategy, bearer_credential
 from authapi.strategies.basic import BasicStrategy
 from authapi.strategies.jwt import JWTStrategy

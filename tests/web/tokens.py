@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from authapi.clock import now
-from authapi.identity import User
+from authapi.domain.user import User
 from authapi.services import Services
 from authapi.testing import PASSWORD, Client
 

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from authapi.cli.terminal import YesOption, confirm, pluralize
-from authapi.services.keys import prepare_data_dir
+from authapi.services.keys.secret import prepare_data_dir
 from authapi.settings import load_settings
 from authapi.storage import migrations
 

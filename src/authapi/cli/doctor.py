@@ -13,8 +13,8 @@ import typer
 from authapi.app import AuthAPI
 from authapi.cli.terminal import JSONOption, pluralize, print_rows
 from authapi.clock import now
+from authapi.domain.client import parse_ip
 from authapi.errors import AuthAPIError, ConfigurationError, StorageUnavailable
-from authapi.identity import parse_ip
 from authapi.services import Services
 from authapi.services.rate_limits import RateLimits
 from authapi.services.tokens import read_scanner_keys

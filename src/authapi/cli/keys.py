@@ -8,10 +8,10 @@ import typer
 
 from authapi.cli.services import run_with_services
 from authapi.cli.terminal import JSONOption, YesOption, confirm, pluralize, print_one, print_rows
+from authapi.domain.signing_key import StoredKey
 from authapi.errors import ConfigurationError, NotFound
 from authapi.services import Services
 from authapi.settings import MIN_SECRET_LENGTH
-from authapi.storage.tables.signing_keys import StoredKey
 
 app = typer.Typer(help="Manage the keys that sign JWTs.", no_args_is_help=True)
 

@@ -6,11 +6,11 @@ import typer
 
 from authapi.cli.services import run_with_services
 from authapi.cli.terminal import JSONOption, print_one, print_rows
+from authapi.domain.email_address import parse_email
+from authapi.domain.outbox import OutboxEntry
 from authapi.errors import ConfigurationError, DeliveryFailed
 from authapi.services import Services
-from authapi.services.email_address import parse_email
 from authapi.services.mail import OUTBOX_KIND
-from authapi.storage.tables.outbox import OutboxEntry
 
 app = typer.Typer(help="Test mail, and manage undelivered mail.", no_args_is_help=True)
 

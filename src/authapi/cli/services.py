@@ -7,13 +7,14 @@ from uuid import UUID
 
 import typer
 
+from authapi.domain.display_names import is_display_name, is_single_line
+from authapi.domain.email_address import parse_email
+from authapi.domain.user import User
 from authapi.errors import ConfigurationError, InvalidInput, NotFound
-from authapi.identity import User
 from authapi.outbound.breaches import build_breach_check
 from authapi.outbound.webhooks import build_webhook_post
-from authapi.services import Services, prepare
-from authapi.services.display_names import is_display_name, is_single_line
-from authapi.services.email_address import parse_email
+from authapi.services import Services
+from authapi.services.schema import prepare
 from authapi.settings import load_settings
 
 T = TypeVar("T")
@@ -75,7 +76,7 @@ def parse_id(text: str) -> UUID:
 
 
 def parse_name(text: str, *, max_length: int) -> str:
-    """Checks a name by the rules of the API (`services/display_names`).
+    """Checks a name by the rules of the API (`domain/display_names`).
 
     Raises ConfigurationError if it is empty, too long, invisible or has control characters.
     """

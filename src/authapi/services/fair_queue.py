@@ -35,7 +35,7 @@ class FairQueue(Generic[T]):
     def put(self, network: str, entry: T) -> tuple[bool, T | None]:
         """Adds an entry. Returns whether it was admitted, and the entry that it replaced, if any.
 
-        `network` is a result of `authapi.identity.network_of`.
+        `network` is a result of `authapi.domain.client.network_of`.
         """
         with self._lock:
             removed = None

@@ -17,8 +17,8 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from authapi.crypto.password_normalization import has_control_characters, opaque_string
 from authapi.crypto.passwords import Cost, PasswordHash, PasswordHasher
+from authapi.domain.client import current_client
 from authapi.errors import InputError, InvalidInput, Overloaded
-from authapi.identity import current_client
 from authapi.services.common_passwords import fold, is_common
 from authapi.services.fair_queue import FairQueue
 from authapi.settings import Settings

@@ -29,13 +29,13 @@ from limits.aio.storage import RedisStorage
 from limits.aio.strategies import FixedWindowRateLimiter
 
 from authapi.clock import now
+from authapi.domain.client import Client
 from authapi.errors import (
     Overloaded,
     StorageUnavailable,
     TooManyAttempts,
     TooManyRequests,
 )
-from authapi.identity import Client
 from authapi.services.jobs.shutdown import run_to_completion
 from authapi.services.rate_limit_storage import (
     MemoryRateLimitStorage,

@@ -15,12 +15,12 @@ from typing import Protocol
 
 from authapi.clock import now
 from authapi.crypto.ids import new_id
+from authapi.domain.events import Event, EventType
+from authapi.domain.outbox import OutboxEntry
 from authapi.errors import DeliveryFailed
-from authapi.identity import Event, EventType
 from authapi.services.jobs.outbox import Outbox, Payload
 from authapi.settings import Settings
 from authapi.storage import Store
-from authapi.storage.tables.outbox import OutboxEntry
 
 KIND = "webhook"
 """The kind of the outbox entries that hold webhooks."""

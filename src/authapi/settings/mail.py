@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr
 
-from authapi.identity import EventType
+from authapi.domain.events import EventType
 from authapi.settings.field_types import Duration, FilePath, Names, Rate, Seconds, SecretURL
 from authapi.settings.http import EdgeSettings
 from authapi.settings.normalization import percent_decode

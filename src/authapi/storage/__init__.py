@@ -1,8 +1,8 @@
 """Storage: the only layer that uses SQL.
 
 `Database` opens transactions, `Store` holds the tables inside one, and `tables/` has a module of
-queries for each table. Queries return the frozen values of `identity.py` and of the table modules,
-never rows.
+queries for each table. Queries return the frozen values of `domain/` and of the table
+modules, never rows.
 """
 
 from authapi.storage.database import Database, Store

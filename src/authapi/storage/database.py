@@ -24,8 +24,9 @@ from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from authapi.domain.client import current_client
+from authapi.domain.events import Event
 from authapi.errors import StorageUnavailable
-from authapi.identity import Event, current_client
 from authapi.storage.driver_errors import TransactionOutcome, translate_driver_errors
 from authapi.storage.leases import Leases
 from authapi.storage.notifications import (

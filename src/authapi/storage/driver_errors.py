@@ -17,8 +17,8 @@ from types import TracebackType
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from authapi.domain.client import current_client
 from authapi.errors import StorageUnavailable
-from authapi.identity import current_client
 
 _log = logging.getLogger(__name__)
 

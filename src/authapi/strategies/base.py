@@ -59,7 +59,7 @@ from uuid import UUID
 from starlette.requests import HTTPConnection
 
 from authapi.crypto.secrets import SecretHash
-from authapi.identity import Identity
+from authapi.domain.identity import Identity
 from authapi.services import Login, Services
 
 REALM = "authapi"

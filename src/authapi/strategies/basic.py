@@ -13,10 +13,10 @@ from collections.abc import Mapping
 from starlette.requests import HTTPConnection
 
 from authapi.crypto.password_normalization import is_too_long
+from authapi.domain.email_address import parse_email
+from authapi.domain.identity import Identity
+from authapi.domain.scopes import login_scopes
 from authapi.errors import InvalidCredential, InvalidCredentials, InvalidInput
-from authapi.identity import Identity
-from authapi.services.email_address import parse_email
-from authapi.services.scopes import login_scopes
 from authapi.strategies.base import REALM, Challenge, Strategy, read_authorization
 
 

@@ -12,10 +12,11 @@ from starlette.requests import HTTPConnection
 from authapi.clock import now
 from authapi.crypto.refresh_tokens import new_refresh_token
 from authapi.crypto.secrets import SecretHash, hash_secret
+from authapi.domain.identity import Identity
+from authapi.domain.scopes import effective_scopes, supported_scopes
+from authapi.domain.session import SessionKind
 from authapi.errors import InvalidCredential, TokenError
-from authapi.identity import Identity, SessionKind
 from authapi.services import Lifetime, Login
-from authapi.services.scopes import effective_scopes, supported_scopes
 from authapi.services.tokens import RefreshedSession
 from authapi.services.tokens.claims import parse_access_claims
 from authapi.strategies.base import REALM, Challenge, Issued, Refreshable, bearer_credential

@@ -12,8 +12,9 @@ from starlette.requests import HTTPConnection
 
 from authapi.clock import now
 from authapi.crypto.secrets import SecretHash, hash_secret, is_secret, new_secret
+from authapi.domain.identity import Identity
+from authapi.domain.session import SessionKind
 from authapi.errors import InvalidCredential
-from authapi.identity import Identity, SessionKind
 from authapi.services import Lifetime, Login, Services
 from authapi.strategies.base import REALM, Challenge, Issued, Renewable, Renewal
 

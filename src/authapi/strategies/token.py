@@ -15,8 +15,9 @@ from authapi.crypto.secrets import (
     is_opaque_token,
     new_opaque_token,
 )
+from authapi.domain.identity import Identity
+from authapi.domain.session import SessionKind
 from authapi.errors import InvalidCredential
-from authapi.identity import Identity, SessionKind
 from authapi.services import Lifetime, Login
 from authapi.strategies.base import REALM, Challenge, Issued, Revocable, bearer_credential
 

@@ -11,7 +11,8 @@ from typing import Any
 from starlette.requests import HTTPConnection
 
 from authapi.clock import now
-from authapi.identity import NO_CLAIMS, Claims, Identity, User
+from authapi.domain.identity import NO_CLAIMS, Claims, Identity
+from authapi.domain.user import User
 from authapi.strategies.base import Strategy
 
 

@@ -8,10 +8,10 @@ from itertools import count
 import httpx
 from fastapi import FastAPI
 
-from authapi.identity import User
+from authapi.domain.email_address import parse_email
+from authapi.domain.user import User
 from authapi.services import Services
 from authapi.services.accounts.users import new_user
-from authapi.services.email_address import parse_email
 from authapi.testing.acting import let_act
 from authapi.web.context import Runtime
 

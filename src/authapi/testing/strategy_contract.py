@@ -39,8 +39,8 @@ import pytest
 import time_machine
 
 from authapi import Issuer, Revocable, User
+from authapi.domain.email_address import parse_email
 from authapi.errors import InvalidCredentials
-from authapi.services.email_address import parse_email
 from authapi.storage.inspection import count_rows, stored_values
 from authapi.testing.authentication_contract import AuthenticationContract
 from authapi.testing.client import PASSWORD

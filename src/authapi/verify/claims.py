@@ -13,8 +13,9 @@ from uuid import NAMESPACE_URL, UUID, uuid5
 from authapi.clock import now
 from authapi.crypto.ids import read_uuid
 from authapi.crypto.jws import TENANT
+from authapi.domain.identity import Claims, Identity
+from authapi.domain.user import User
 from authapi.errors import ConfigurationError, TokenError
-from authapi.identity import Claims, Identity, User
 
 T = TypeVar("T")
 

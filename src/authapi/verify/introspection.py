@@ -15,8 +15,8 @@ from starlette.requests import HTTPConnection
 
 from authapi.clock import now
 from authapi.crypto.secrets import SecretHash, hash_secret
+from authapi.domain.identity import Identity
 from authapi.errors import ConfigurationError, InvalidCredential, IssuerUnavailable, TokenError
-from authapi.identity import Identity
 from authapi.outbound.http_client import MAX_CONNECTIONS, HTTPClient, RequestFailed
 from authapi.strategies.base import REALM, Challenge, Strategy, bearer_credential
 from authapi.verify.backoff import Backoff

@@ -10,8 +10,8 @@ from starlette.requests import HTTPConnection
 from authapi.clock import now
 from authapi.crypto import jws
 from authapi.crypto.secrets import hash_secret
+from authapi.domain.identity import Identity
 from authapi.errors import InvalidCredential, IssuerUnavailable, TokenError, UnknownKey
-from authapi.identity import Identity
 from authapi.outbound.http_client import HTTPClient
 from authapi.strategies.base import REALM, Challenge, Strategy, bearer_credential
 from authapi.verify.claims import ClaimsReader, nonempty_tuple

@@ -17,6 +17,7 @@ from starlette.requests import HTTPConnection
 
 from authapi.crypto import jws
 from authapi.crypto.secrets import hash_secret
+from authapi.domain.identity import Identity
 from authapi.errors import (
     InvalidCredential,
     IssuerUnavailable,
@@ -24,7 +25,6 @@ from authapi.errors import (
     UnknownKey,
     UnrecognizedCredential,
 )
-from authapi.identity import Identity
 from authapi.strategies.base import Challenge, Strategy
 from authapi.verify.jwt import CACHE_TTL, DEFERRED, REJECTED, RemoteJWT
 from authapi.verify.keys import KeySet

@@ -12,8 +12,8 @@ from typing import Any, TypeAlias
 from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
+from authapi.domain.identity import Identity
 from authapi.errors import Forbidden, InvalidCredential, UnrecognizedCredential
-from authapi.identity import Identity
 from authapi.strategies.base import Authorization, Challenge, Strategy, read_authorization
 from authapi.web.challenges import with_parameters
 from authapi.web.context import RequestContext

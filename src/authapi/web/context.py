@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from opentelemetry.trace import Span
 from starlette.requests import HTTPConnection
 
+from authapi.domain.identity import Identity
 from authapi.errors import InvalidCredential
-from authapi.identity import Identity
 from authapi.services import Services
 from authapi.settings import EdgeSettings
 from authapi.strategies.base import Challenge

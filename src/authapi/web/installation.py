@@ -17,9 +17,9 @@ from fastapi.routing import iter_route_contexts
 from starlette.routing import Mount, Route
 from starlette.types import ASGIApp
 
+from authapi.domain.scopes import supported_scopes
 from authapi.errors import ConfigurationError
 from authapi.services.jobs.shutdown import close_after_failure, close_all
-from authapi.services.scopes import supported_scopes
 from authapi.settings import EdgeSettings
 from authapi.strategies.base import Strategy
 from authapi.web import openapi, problems

@@ -29,8 +29,8 @@ from starlette.types import Scope
 from starlette.websockets import WebSocket
 
 from authapi import errors
+from authapi.domain.client import current_client
 from authapi.errors import AuthAPIError, InputError, InvalidInput, Refusal, Unavailable
-from authapi.identity import current_client
 from authapi.strategies.base import Challenge
 from authapi.web.answers import oauth_errors, websocket_messages
 from authapi.web.challenges import build_challenges, is_bearer, with_parameters

@@ -10,6 +10,7 @@ from fastapi.dependencies.models import Dependant
 from starlette.requests import HTTPConnection
 
 from authapi.clock import now
+from authapi.domain.identity import Identity
 from authapi.errors import (
     ConfigurationError,
     InactiveAccount,
@@ -18,7 +19,6 @@ from authapi.errors import (
     SuperuserRequired,
     UnconfirmedEmail,
 )
-from authapi.identity import Identity
 from authapi.strategies.base import Authorization, Challenge, Revocable, Strategy
 from authapi.web.challenges import build_challenges
 from authapi.web.context import RequestContext, Runtime

@@ -16,8 +16,9 @@ from typing import Literal, overload
 
 from starlette.requests import HTTPConnection
 
+from authapi.domain.identity import Identity
+from authapi.domain.user import User
 from authapi.errors import InvalidCredential, NotFound, Unauthenticated
-from authapi.identity import Identity, User
 from authapi.web.authentication import find_identity
 from authapi.web.context import RequestContext, context_of
 from authapi.web.requirements import (

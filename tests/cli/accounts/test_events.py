@@ -6,7 +6,7 @@ import io
 import json
 from typing import Any
 
-from authapi.identity import Client
+from authapi.domain.client import Client
 from tests.cli.conftest import Run, failed_with_one_line
 from tests.storage.rows import store_login
 

@@ -10,6 +10,12 @@ import pytest
 from authapi.clock import now
 from authapi.crypto.ids import new_id
 from authapi.crypto.secrets import hash_secret
+from authapi.domain.email_address import canonical_prefix, parse_email
+from authapi.domain.email_token import EmailToken, Purpose
+from authapi.domain.events import EventFilter, EventType
+from authapi.domain.identity import Identity
+from authapi.domain.user import User
+from authapi.domain.user_query import UserFilter, UserOrder
 from authapi.errors import (
     EmailTaken,
     InvalidCredential,
@@ -21,14 +27,9 @@ from authapi.errors import (
     Refusal,
     SuperuserRequired,
 )
-from authapi.identity import EventType, Identity, User
 from authapi.services import Services
 from authapi.services.accounts.administration import AccountChanges
-from authapi.services.email_address import canonical_prefix, parse_email
 from authapi.settings import Settings
-from authapi.storage.tables.email_tokens import EmailToken, Purpose
-from authapi.storage.tables.events import EventFilter
-from authapi.storage.tables.users import UserFilter, UserOrder
 from tests.storage.rows import HASH, sql, stored_users
 from tests.web.logins import sign_in
 

@@ -6,11 +6,13 @@ from typing import Any
 import anyio
 import pytest
 
-from authapi.identity import Client, EventType, User, on_behalf_of
+from authapi.domain.client import Client, on_behalf_of
+from authapi.domain.email_address import parse_email
+from authapi.domain.events import EventType
+from authapi.domain.outbox import OutboxEntry
+from authapi.domain.user import User
 from authapi.services import Services
-from authapi.services.email_address import parse_email
 from authapi.settings import Settings
-from authapi.storage.tables.outbox import OutboxEntry
 from tests.storage.rows import stored_users
 from tests.web.mailbox import keep_mail, mail_kinds, sent_mail
 
@@ -104,8 +106,8 @@ async def test_an_outdated_email_change_sends_no_mail(services: Services, what: 
     elif what == "deactivated":
         await services.administration.change(alice.id, {"is_active": False})
     else:
+        from authapi.domain.email_token import Purpose
         from authapi.services.accounts.email_tokens import EmailTokens
-        from authapi.storage.tables.email_tokens import Purpose
 
         bob = await services.accounts.create(BOB, PASSWORD)
         async with services.database.transaction() as store:

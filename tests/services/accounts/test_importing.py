@@ -12,15 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic_core import PydanticCustomError
 
+from authapi.domain.email_address import parse_email
+from authapi.domain.email_token import Purpose
+from authapi.domain.events import EventType
 from authapi.errors import InvalidImportLine, StorageUnavailable
-from authapi.identity import EventType
 from authapi.services import Services
 from authapi.services.accounts import importing as module
 from authapi.services.accounts.email_tokens import EmailTokens
 from authapi.services.accounts.importing import MAX_LINE, AccountImporter, Summary
-from authapi.services.email_address import parse_email
 from authapi.settings import Settings
-from authapi.storage.tables.email_tokens import Purpose
 from authapi.storage.tables.users import NewUser
 from tests.crypto.imported_hash_vectors import CHEAP, UNUSABLE
 from tests.storage.rows import stored_users

@@ -10,8 +10,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import sqlalchemy as sa
 
+from authapi.domain.client import Client, on_behalf_of
+from authapi.domain.events import EventType
 from authapi.errors import StorageUnavailable
-from authapi.identity import Client, EventType, on_behalf_of
 from authapi.services.audit.event_rate_limiter import (
     LIMITED_TYPES,
     MAX_ROWS,

@@ -6,7 +6,8 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from authapi.identity import Identity, User
+from authapi.domain.identity import Identity
+from authapi.domain.user import User
 from authapi.services.identity_cache import cache as cache_module
 from authapi.services.identity_cache.cache import CachedIdentity, IdentityCache
 from authapi.storage.notifications import ALL_USERS

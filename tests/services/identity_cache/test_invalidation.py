@@ -22,8 +22,10 @@ from sqlalchemy import event
 
 from authapi.crypto.ids import new_id
 from authapi.crypto.secrets import SecretHash, hash_secret
+from authapi.domain.identity import Identity
+from authapi.domain.session import Session, SessionKind
+from authapi.domain.user import User
 from authapi.errors import InvalidCredential
-from authapi.identity import Identity, Session, SessionKind, User
 from authapi.services import Lifetime, Login, Services
 from authapi.services.identity_cache import IdentityCache
 from authapi.services.identity_cache import invalidation as invalidation_module

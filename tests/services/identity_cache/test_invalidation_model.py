@@ -36,8 +36,10 @@ from hypothesis.stateful import (
 
 from authapi.clock import now
 from authapi.crypto.secrets import SecretHash, hash_secret
+from authapi.domain.identity import Identity
+from authapi.domain.session import Session, SessionKind
+from authapi.domain.user import User
 from authapi.errors import StorageUnavailable
-from authapi.identity import Identity, Session, SessionKind, User
 from authapi.services.audit import Audit
 from authapi.services.identity_cache import (
     CacheInvalidation,

@@ -15,10 +15,10 @@ import sqlalchemy as sa
 import time_machine
 
 from authapi.crypto.secrets import hash_secret
+from authapi.domain.email_address import parse_email
+from authapi.domain.session import Session, SessionKind
 from authapi.errors import StorageUnavailable
-from authapi.identity import Session, SessionKind
 from authapi.services import Lifetime, Services
-from authapi.services.email_address import parse_email
 from authapi.services.identity_cache.last_used import LastUsed
 from authapi.settings import Settings
 from authapi.storage import Database, Store

@@ -13,12 +13,15 @@ import time_machine
 
 from authapi.crypto.ids import first_id_at, new_id
 from authapi.crypto.secrets import hash_secret
-from authapi.identity import Client, Event, EventType, Session, User
+from authapi.domain.client import Client
+from authapi.domain.email_token import EmailToken, Purpose
+from authapi.domain.events import Event, EventType
+from authapi.domain.session import Session
+from authapi.domain.user import User
 from authapi.services import Services
 from authapi.settings import Settings
 from authapi.storage import Database
 from authapi.storage.models import email_tokens, events, sessions
-from authapi.storage.tables.email_tokens import EmailToken, Purpose
 from tests.storage.rows import a_session, a_user, store_user
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)

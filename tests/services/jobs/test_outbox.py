@@ -15,13 +15,13 @@ import pytest
 import time_machine
 
 from authapi.crypto.ids import new_id
+from authapi.domain.outbox import OutboxEntry
 from authapi.errors import DeliveryFailed, StorageUnavailable
 from authapi.services import Services
 from authapi.services.jobs import outbox as outbox_module
 from authapi.services.jobs.deliveries import Deliveries, Delivery
 from authapi.services.jobs.outbox import Payload
 from authapi.settings import Settings
-from authapi.storage.tables.outbox import OutboxEntry
 from tests.storage.rows import a_user, sql, store_user
 
 START = datetime(2031, 5, 6, 7, 8, 9, tzinfo=UTC)

@@ -10,11 +10,11 @@ import pytest
 import time_machine
 
 from authapi.crypto.encryption import Cipher
+from authapi.domain.signing_key import KeyState, StoredKey
 from authapi.errors import ConfigurationError, NotFound, UnsupportedKey
 from authapi.services import Services
 from authapi.services.keys.key_set import decrypt_private_key, private_key_context
 from authapi.settings import Settings
-from authapi.storage.tables.signing_keys import KeyState, StoredKey
 from tests.storage.rows import sql
 
 START = datetime(2031, 5, 6, 7, 8, 9, tzinfo=UTC)

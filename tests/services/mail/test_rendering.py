@@ -12,6 +12,7 @@ import pytest
 import time_machine
 
 from authapi.crypto.ids import new_id
+from authapi.domain.outbox import OutboxEntry
 from authapi.errors import ConfigurationError, DeliveryFailed
 from authapi.services.mail.kinds import MailKind
 from authapi.services.mail.links import link_for
@@ -21,7 +22,6 @@ from authapi.services.mail.rendering import (
     example_payload,
     locale_fallbacks,
 )
-from authapi.storage.tables.outbox import OutboxEntry
 from tests.conftest import SettingsFactory
 
 AT = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)

@@ -12,8 +12,10 @@ import pytest
 import time_machine
 
 from authapi.crypto.secrets import SecretHash, hash_secret
+from authapi.domain.identity import Identity
+from authapi.domain.session import Session, SessionKind
+from authapi.domain.user import User
 from authapi.errors import InvalidCredential, InvalidInput, NotFound
-from authapi.identity import Identity, Session, SessionKind, User
 from authapi.services import Lifetime, Login, Services
 from authapi.services.jobs import pruning
 from authapi.settings import Settings

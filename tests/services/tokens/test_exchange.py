@@ -9,8 +9,9 @@ import time_machine
 
 from authapi.clock import now
 from authapi.crypto.secrets import hash_secret, new_secret
+from authapi.domain.identity import Identity
+from authapi.domain.session import SessionKind
 from authapi.errors import InvalidCredential, InvalidInput, TokenError
-from authapi.identity import Identity, SessionKind
 from authapi.services import Lifetime, Login, Services
 from authapi.services.tokens import ExchangedToken
 from authapi.settings import Settings

@@ -9,11 +9,12 @@ import pytest
 from authapi.clock import now
 from authapi.crypto.jwk import VerifyingKey
 from authapi.crypto.jws import VerifiedToken
+from authapi.domain.email_address import parse_email
+from authapi.domain.scopes import INTROSPECT, login_scopes, supported_scopes
+from authapi.domain.session import SessionKind
+from authapi.domain.user import User
 from authapi.errors import TokenError
-from authapi.identity import SessionKind, User
 from authapi.services import Lifetime, Login, Services
-from authapi.services.email_address import parse_email
-from authapi.services.scopes import INTROSPECT, login_scopes, supported_scopes
 from authapi.services.tokens import TokenKind
 from authapi.services.tokens.claims import parse_access_claims
 from authapi.settings import Settings

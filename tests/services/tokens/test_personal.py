@@ -8,8 +8,10 @@ import pytest
 import time_machine
 
 from authapi.crypto.secrets import hash_secret, is_opaque_token
+from authapi.domain.client import Client, on_behalf_of
+from authapi.domain.identity import Identity
+from authapi.domain.session import SessionKind
 from authapi.errors import InvalidInput, NotFound
-from authapi.identity import Client, Identity, SessionKind, on_behalf_of
 from authapi.services import Services
 from authapi.settings import Settings
 from tests.storage.rows import AT, a_user, sql, store_user

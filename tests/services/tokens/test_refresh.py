@@ -15,10 +15,11 @@ from sqlalchemy import event
 from starlette.requests import HTTPConnection
 
 from authapi.crypto.refresh_tokens import RefreshToken, new_refresh_token, parse_refresh_token
+from authapi.domain.email_address import parse_email
+from authapi.domain.identity import Identity
+from authapi.domain.user import User
 from authapi.errors import InvalidCredential, InvalidGrant, InvalidScope
-from authapi.identity import Identity, User
 from authapi.services import Services
-from authapi.services.email_address import parse_email
 from authapi.settings import Settings
 from authapi.strategies.jwt import JWTStrategy
 from authapi.testing import PASSWORD

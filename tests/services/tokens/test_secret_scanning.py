@@ -11,8 +11,10 @@ import pytest
 from authapi.clock import now
 from authapi.crypto.refresh_tokens import RefreshToken, new_refresh_token
 from authapi.crypto.secrets import hash_secret, new_opaque_token, new_secret
+from authapi.domain.events import EventType
+from authapi.domain.session import Session, SessionKind
+from authapi.domain.user import User
 from authapi.errors import ConfigurationError, ReportNotSigned, StorageUnavailable
-from authapi.identity import EventType, Session, SessionKind, User
 from authapi.services import Lifetime, Login, Services
 from authapi.services.tokens import ReportedToken, SecretScanning, TokenLookup, Verdict
 from authapi.settings import Settings

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from authapi import Settings, create_app
 from authapi.errors import ConfigurationError, StorageUnavailable
-from authapi.services import prepare
+from authapi.services.schema import prepare
 from authapi.storage import Database, migrations
 from authapi.storage.import_sources import fastapi_users
 from authapi.storage.notifications import PostgresNotifications

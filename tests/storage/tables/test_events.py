@@ -9,10 +9,10 @@ import pytest
 import sqlalchemy as sa
 
 from authapi.crypto.ids import first_id_at, new_id
-from authapi.identity import REFUSALS, Client, Event, EventType
+from authapi.domain.client import Client
+from authapi.domain.events import REFUSALS, Event, EventFilter, EventType
 from authapi.storage import Database
 from authapi.storage.models import events
-from authapi.storage.tables.events import EventFilter
 from tests.storage.rows import a_user, store_user
 
 AT = datetime(2026, 11, 23, 8, 0, 0, 123456, tzinfo=UTC)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.types import Scope
 
-from authapi.identity import canonical_ip
+from authapi.domain.client import canonical_ip
 from authapi.testing import PASSWORD
 from authapi.web.middleware.client import (
     _MalformedAddressWarning,

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from authapi import AuthAPI, Settings, User, create_app, current_identity, current_user
 from authapi.clock import now
 from authapi.crypto.secrets import new_secret
-from authapi.identity import Identity
+from authapi.domain.identity import Identity
 from authapi.testing import PASSWORD, Client, client
 from tests.conftest import SettingsFactory
 from tests.web.logins import Headers, sign_in

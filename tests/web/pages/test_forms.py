@@ -7,7 +7,7 @@ import pytest
 from fastapi import FastAPI
 
 from authapi import AuthAPI, Settings, create_app
-from authapi.services.email_address import parse_email
+from authapi.domain.email_address import parse_email
 from authapi.testing import PASSWORD, Client, client
 from authapi.web.pages.forms import PAGES
 from authapi.web.pages.texts import ENGLISH, KOREAN, language_of

@@ -11,8 +11,8 @@ import pytest
 
 from authapi import Settings
 from authapi.clock import now
-from authapi.identity import User
-from authapi.services.email_address import parse_email
+from authapi.domain.email_address import parse_email
+from authapi.domain.user import User
 from authapi.testing import PASSWORD, Client
 from authapi.web.pages.forms import PAGES
 from authapi.web.pages.texts import ENGLISH, KOREAN

@@ -6,7 +6,8 @@ from uuid import UUID
 import pytest
 
 from authapi.crypto.ids import new_id
-from authapi.identity import EventType, User
+from authapi.domain.events import EventType
+from authapi.domain.user import User
 from authapi.testing import PASSWORD, Client
 
 

@@ -13,10 +13,11 @@ from starlette.types import Message
 from authapi import Settings, create_app
 from authapi.clock import now
 from authapi.crypto.ids import new_id
+from authapi.domain.client import Client as Place
+from authapi.domain.events import Event, EventFilter, EventType
+from authapi.domain.user import User
 from authapi.errors import StorageUnavailable
-from authapi.identity import Client as Place
-from authapi.identity import Event, EventType, User
-from authapi.storage.tables.events import EventFilter, EventTable
+from authapi.storage.tables.events import EventTable
 from authapi.testing import Client, client
 from tests.storage.cancelling import until
 from tests.storage.rows import sql

@@ -12,8 +12,8 @@ import pytest
 import time_machine
 
 from authapi import Settings, create_app
+from authapi.domain.events import EventType
 from authapi.errors import ConfigurationError
-from authapi.identity import EventType
 from authapi.testing import Client, client
 from tests.conftest import SettingsFactory
 from tests.web.logins import Headers, sign_in

@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 import time_machine
 
-from authapi.identity import User
+from authapi.domain.user import User
 from authapi.testing import PASSWORD, Client
 from tests.web.logins import STRATEGIES, Headers, sign_in
 from tests.web.responses import BEARER, check_headers, input_errors, problem, unnamed

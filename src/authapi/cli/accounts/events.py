@@ -11,10 +11,10 @@ from authapi.cli.services import find_user, parse_id, run_with_services
 from authapi.cli.terminal import JSONOption, print_rows
 from authapi.clock import parse_time
 from authapi.crypto.ids import first_id_at
+from authapi.domain.client import canonical_ip
+from authapi.domain.events import Event, EventFilter, EventType
 from authapi.errors import ConfigurationError
-from authapi.identity import Event, EventType, canonical_ip
 from authapi.services import Services
-from authapi.storage.tables.events import EventFilter
 from authapi.web.answers.event_files import EVENT_FILE_FORMATS
 
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")

@@ -7,10 +7,10 @@ import typer
 
 from authapi.cli.services import UserArgument, find_user, parse_id, run_with_services
 from authapi.cli.terminal import JSONOption, YesOption, confirm, pluralize, print_rows, printable
+from authapi.domain.scopes import effective_scopes
+from authapi.domain.session import Session
 from authapi.errors import ConfigurationError
-from authapi.identity import Session
 from authapi.services import Services
-from authapi.services.scopes import effective_scopes
 
 app = typer.Typer(help="List and end logins and personal access tokens.", no_args_is_help=True)
 

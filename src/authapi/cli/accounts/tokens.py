@@ -8,9 +8,10 @@ import typer
 from authapi.cli.services import UserArgument, find_user, parse_name, run_with_services
 from authapi.cli.terminal import JSONOption, print_one
 from authapi.clock import now
-from authapi.identity import Identity, Session
+from authapi.domain.identity import Identity
+from authapi.domain.scopes import login_scopes, supported_scopes
+from authapi.domain.session import Session
 from authapi.services import Services
-from authapi.services.scopes import login_scopes, supported_scopes
 from authapi.settings.durations import parse_duration
 
 app = typer.Typer(help="Create personal access tokens.", no_args_is_help=True)

@@ -12,13 +12,13 @@ from authapi.cli.accounts.importing import import_users
 from authapi.cli.accounts.sessions import describe_sessions
 from authapi.cli.services import UserArgument, find_user, parse_name, run_with_services
 from authapi.cli.terminal import JSONOption, YesOption, confirm, print_one, print_rows
+from authapi.domain.email_address import canonical_prefix, parse_email
+from authapi.domain.user import User
+from authapi.domain.user_query import UserFilter, UserOrder
 from authapi.errors import ConfigurationError, EmailTaken
-from authapi.identity import User
 from authapi.services import Services
 from authapi.services.accounts.administration import AccountChanges
-from authapi.services.accounts.cursors import encode_cursor
-from authapi.services.email_address import canonical_prefix, parse_email
-from authapi.storage.tables.users import UserFilter, UserOrder
+from authapi.services.cursors import encode_cursor
 
 app = typer.Typer(help="Manage accounts.", no_args_is_help=True)
 app.command("import")(import_users)

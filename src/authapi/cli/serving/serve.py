@@ -19,7 +19,8 @@ from uvicorn.supervisors import Multiprocess
 from authapi.app import create_service
 from authapi.cli.serving import graceful_shutdown, logs
 from authapi.errors import ConfigurationError
-from authapi.services import Services, prepare
+from authapi.services import Services
+from authapi.services.schema import prepare
 from authapi.settings import Settings, load_settings, warn_unknown_settings
 
 _PROTOCOLS = {

@@ -10,6 +10,12 @@ from typing import TypedDict
 from uuid import UUID
 
 from authapi.clock import now
+from authapi.domain.email_address import EmailAddress
+from authapi.domain.events import EventType
+from authapi.domain.identity import Identity
+from authapi.domain.scopes import INTROSPECT, login_scopes
+from authapi.domain.user import User
+from authapi.domain.user_query import UserFilter, UserOrder
 from authapi.errors import (
     InputError,
     InvalidCredential,
@@ -21,8 +27,6 @@ from authapi.errors import (
     PreconditionFailed,
     SuperuserRequired,
 )
-from authapi.identity import EventType, Identity, User
-from authapi.services.accounts.cursors import decode_cursor, encode_cursor
 from authapi.services.accounts.deletion import delete_account
 from authapi.services.accounts.email_tokens import REVOKED_ON_ACCOUNT_CHANGE
 from authapi.services.accounts.invitations import Invitations
@@ -35,13 +39,11 @@ from authapi.services.accounts.users import (
     next_update_time,
 )
 from authapi.services.audit import Audit
-from authapi.services.email_address import EmailAddress
-from authapi.services.scopes import INTROSPECT, login_scopes
-from authapi.services.sessions.revalidation import require_live_session
+from authapi.services.cursors import decode_cursor, encode_cursor
+from authapi.services.revalidation import require_live_session
 from authapi.settings import Settings
 from authapi.storage import Database, Store
 from authapi.storage.conflicts import retry_on_conflict
-from authapi.storage.tables.users import UserFilter, UserOrder
 
 
 class AccountChanges(TypedDict, total=False):
@@ -296,7 +298,7 @@ async def _end_introspecting_sessions(
     store: Store, audit: Audit, user: User, settings: Settings, actor: Identity | None
 ) -> None:
     # Without roles in the settings, a session keeps the scopes that it was created with
-    # (`services/scopes`). The scope `introspect` came from being a superuser.
+    # (`domain/scopes`). The scope `introspect` came from being a superuser.
     remaining = login_scopes(replace(user, is_superuser=False), settings)
     if settings.roles or INTROSPECT in remaining:
         return

@@ -12,17 +12,19 @@ from uuid import UUID
 
 from authapi.clock import now
 from authapi.crypto.passwords import PasswordHash
-from authapi.identity import Client, EventType, User, current_client, on_behalf_of
+from authapi.domain.client import Client, current_client, on_behalf_of
+from authapi.domain.email_address import EmailAddress, parse_email
+from authapi.domain.email_token import Purpose
+from authapi.domain.events import EventType
+from authapi.domain.outbox import OutboxEntry
+from authapi.domain.user import User
 from authapi.services.accounts.email_tokens import EmailTokens
 from authapi.services.accounts.users import add_user, new_user
 from authapi.services.audit import Audit
-from authapi.services.email_address import EmailAddress, parse_email
 from authapi.services.jobs.outbox import Outbox, Payload
 from authapi.services.mail import Mail, MailKind
 from authapi.services.rate_limits import MailAllowance, RateLimits
 from authapi.storage import Database, Store
-from authapi.storage.tables.email_tokens import Purpose
-from authapi.storage.tables.outbox import OutboxEntry
 
 KIND = "request"
 """The kind of these outbox entries."""

@@ -1,6 +1,8 @@
 """Deletion of accounts, by their owners and by administrators."""
 
-from authapi.identity import EventType, Identity, User
+from authapi.domain.events import EventType
+from authapi.domain.identity import Identity
+from authapi.domain.user import User
 from authapi.services.accounts.users import check_not_last_superuser
 from authapi.services.audit import Audit
 from authapi.settings import Settings

@@ -11,6 +11,12 @@ from contextlib import asynccontextmanager
 
 from authapi.clock import now
 from authapi.crypto.passwords import PasswordHash
+from authapi.domain.client import current_client
+from authapi.domain.email_address import EmailAddress, parse_email
+from authapi.domain.email_token import EmailToken, Purpose
+from authapi.domain.events import EventType
+from authapi.domain.identity import Identity
+from authapi.domain.user import User
 from authapi.errors import (
     InputError,
     InvalidInput,
@@ -18,7 +24,6 @@ from authapi.errors import (
     StaleAuthentication,
     WrongPassword,
 )
-from authapi.identity import EventType, Identity, User, current_client
 from authapi.services.accounts.deferred import DeferredRequests
 from authapi.services.accounts.email_tokens import (
     REVOKED_ON_ACCOUNT_CHANGE,
@@ -29,14 +34,12 @@ from authapi.services.accounts.password_confirmation import PasswordConfirmation
 from authapi.services.accounts.passwords import transfer_to_mailbox_owner
 from authapi.services.accounts.users import check_not_reserved, lock_user, next_update_time
 from authapi.services.audit import Audit
-from authapi.services.email_address import EmailAddress, parse_email
 from authapi.services.mail import Mail, MailKind
 from authapi.services.rate_limits import MailAllowance, RateLimits
-from authapi.services.sessions.revalidation import require_live_session
+from authapi.services.revalidation import require_live_session
 from authapi.settings import Settings
 from authapi.storage import Database, Store
 from authapi.storage.conflicts import retry_on_conflict
-from authapi.storage.tables.email_tokens import EmailToken, Purpose
 
 
 class EmailChanges:

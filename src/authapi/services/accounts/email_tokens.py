@@ -14,14 +14,14 @@ from authapi.clock import now
 from authapi.crypto.ids import new_id
 from authapi.crypto.passwords import PasswordHash
 from authapi.crypto.secrets import hash_secret, is_secret, new_secret
+from authapi.domain.email_address import EmailAddress, parse_email
+from authapi.domain.email_token import EmailToken, Purpose
+from authapi.domain.user import User
 from authapi.errors import InvalidOneTimeSecret
-from authapi.identity import User
-from authapi.services.email_address import EmailAddress, parse_email
 from authapi.services.jobs.pruning import prune_in_batches
 from authapi.services.mail import Mail, MailKind
 from authapi.settings import Settings
 from authapi.storage import Database, Store
-from authapi.storage.tables.email_tokens import EmailToken, Purpose
 
 _PURPOSES = {
     MailKind.CONFIRM: Purpose.CONFIRM,

@@ -28,11 +28,12 @@ from authapi.clock import now, parse_time
 from authapi.crypto import strict_json
 from authapi.crypto.ids import new_id
 from authapi.crypto.passwords import PasswordHash, imported_hash
+from authapi.domain.display_names import is_display_name, is_single_line
+from authapi.domain.email_address import EmailAddress, parse_email
+from authapi.domain.events import EventType
+from authapi.domain.user import User
 from authapi.errors import InvalidImportLine, InvalidInput, UnsupportedHash
-from authapi.identity import EventType, User
 from authapi.services.audit import Audit
-from authapi.services.display_names import is_display_name, is_single_line
-from authapi.services.email_address import EmailAddress, parse_email
 from authapi.settings import Settings
 from authapi.settings.mail import is_locale
 from authapi.storage import Database

@@ -1,15 +1,16 @@
 """Invitations: a mailed link with which the owner of an address takes over a new account."""
 
-from authapi.identity import EventType, User
+from authapi.domain.email_address import parse_email
+from authapi.domain.email_token import Purpose
+from authapi.domain.events import EventType
+from authapi.domain.user import User
 from authapi.services.accounts.email_tokens import EmailTokens
 from authapi.services.accounts.passwords import transfer_to_mailbox_owner
 from authapi.services.accounts.users import next_update_time
 from authapi.services.audit import Audit
-from authapi.services.email_address import parse_email
 from authapi.services.mail import MailKind
 from authapi.services.passwords import Passwords
 from authapi.storage import Database, Store
-from authapi.storage.tables.email_tokens import Purpose
 
 
 class Invitations:

@@ -6,10 +6,13 @@ from uuid import UUID
 from authapi.clock import now
 from authapi.crypto.ids import first_id_at
 from authapi.crypto.passwords import PasswordHash
+from authapi.domain.client import UNKNOWN_NETWORK, Client, current_client
+from authapi.domain.email_address import parse_email
+from authapi.domain.events import EventType
+from authapi.domain.identity import Identity
+from authapi.domain.user import User
 from authapi.errors import PasswordMismatch, WrongPassword
-from authapi.identity import UNKNOWN_NETWORK, Client, EventType, Identity, User, current_client
 from authapi.services.audit import Audit
-from authapi.services.email_address import parse_email
 from authapi.services.passwords import Passwords
 from authapi.services.rate_limits import KnownNetworkCheck, RateLimits
 from authapi.storage import Database

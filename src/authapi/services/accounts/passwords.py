@@ -1,16 +1,17 @@
 """Password reset by e-mail, and the transfer of an account to the owner of its mailbox."""
 
 from authapi.crypto.passwords import PasswordHash
+from authapi.domain.email_address import parse_email
+from authapi.domain.email_token import Purpose
+from authapi.domain.events import EventType
+from authapi.domain.user import User
 from authapi.errors import NotFound
-from authapi.identity import EventType, User
 from authapi.services.accounts.email_tokens import REVOKED_ON_ACCOUNT_CHANGE, EmailTokens
 from authapi.services.accounts.users import next_update_time
 from authapi.services.audit import Audit
-from authapi.services.email_address import parse_email
 from authapi.services.mail import Mail, MailKind
 from authapi.services.passwords import Passwords
 from authapi.storage import Database, Store
-from authapi.storage.tables.email_tokens import Purpose
 
 
 class PasswordReset:

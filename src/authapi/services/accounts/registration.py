@@ -1,12 +1,14 @@
 """Registration of accounts by their owners, as the setting `registration` allows."""
 
+from authapi.domain.client import current_client
+from authapi.domain.email_address import EmailAddress
+from authapi.domain.events import EventType
+from authapi.domain.user import User
 from authapi.errors import RegistrationClosed
-from authapi.identity import EventType, User, current_client
 from authapi.services.accounts.deferred import DeferredRequests
 from authapi.services.accounts.email_tokens import EmailTokens
 from authapi.services.accounts.users import add_user, check_locale, new_user
 from authapi.services.audit import Audit
-from authapi.services.email_address import EmailAddress
 from authapi.services.mail import MailKind
 from authapi.services.passwords import Passwords
 from authapi.services.rate_limits import RateLimits

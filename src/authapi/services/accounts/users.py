@@ -10,9 +10,9 @@ from uuid import UUID
 from authapi.clock import now
 from authapi.crypto.ids import new_id
 from authapi.crypto.passwords import PasswordHash
+from authapi.domain.email_address import EmailAddress
+from authapi.domain.user import User
 from authapi.errors import EmailTaken, InputError, InvalidInput, LastSuperuser, NotFound
-from authapi.identity import User
-from authapi.services.email_address import EmailAddress
 from authapi.settings import Settings
 from authapi.storage import Store
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Final
 
-from authapi.identity import EventType
+from authapi.domain.events import EventType
 
 _log = logging.getLogger(__name__)
 

@@ -33,7 +33,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from authapi.identity import Identity
+from authapi.domain.identity import Identity
 from authapi.storage.notifications import ALL_USERS
 
 _MAX_USER_VERSIONS = 65_536

@@ -13,7 +13,7 @@ import logging
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from authapi.identity import Session
+from authapi.domain.session import Session
 from authapi.services.jobs.periodic_task import PeriodicTask
 from authapi.settings import Settings
 from authapi.storage import Database

@@ -14,10 +14,10 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
+from authapi.domain.outbox import OutboxEntry
 from authapi.services.jobs.receivers import Receiver
 from authapi.services.jobs.slewed_clock import SlewedClock
 from authapi.storage import Database
-from authapi.storage.tables.outbox import OutboxEntry
 
 _GRACE = 1.0
 """Seconds that `stop` waits for deliveries before it cancels them."""

@@ -19,6 +19,7 @@ from uuid import UUID
 
 from authapi.crypto.encryption import Cipher
 from authapi.crypto.ids import new_id
+from authapi.domain.outbox import OutboxEntry
 from authapi.errors import DecryptionFailed, DeliveryFailed, StorageUnavailable
 from authapi.services.jobs.deliveries import Deliveries
 from authapi.services.jobs.encryption import outbox_context
@@ -28,7 +29,6 @@ from authapi.services.jobs.receivers import EntryFailed, Receiver
 from authapi.services.jobs.slewed_clock import SlewedClock
 from authapi.settings import Settings
 from authapi.storage import Database, Store
-from authapi.storage.tables.outbox import OutboxEntry
 
 _log = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ from datetime import datetime
 
 from authapi.crypto import jwk
 from authapi.crypto.encryption import Cipher
+from authapi.domain.signing_key import KeyState, StoredKey
 from authapi.errors import DecryptionFailed, UnsupportedKey
-from authapi.storage.tables.signing_keys import KeyState, StoredKey
 
 _log = logging.getLogger(__name__)
 

@@ -18,15 +18,15 @@ from typing import Any
 from authapi.clock import now
 from authapi.crypto import jwk
 from authapi.crypto.encryption import Cipher
+from authapi.domain.events import EventType
+from authapi.domain.signing_key import KeyState, StoredKey
 from authapi.errors import ConfigurationError, DecryptionFailed, NotFound, UnsupportedKey
-from authapi.identity import EventType
 from authapi.services.audit import Audit
 from authapi.services.jobs.encryption import OUTBOX_USE, outbox_context
 from authapi.services.keys.key_set import decrypt_private_key, private_key_context
 from authapi.settings import Settings
 from authapi.storage import Database, Store
 from authapi.storage.notifications import ALL_USERS
-from authapi.storage.tables.signing_keys import KeyState, StoredKey
 
 JWKS_MAX_AGE = timedelta(seconds=300)
 """How long a verifier may cache the JWK Set (`max-age`)."""

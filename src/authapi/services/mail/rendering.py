@@ -22,13 +22,13 @@ from urllib.parse import urlsplit
 
 from authapi.clock import now
 from authapi.crypto.ids import new_id
+from authapi.domain.email_address import parse_email
+from authapi.domain.outbox import OutboxEntry
 from authapi.errors import ConfigurationError, DeliveryFailed, InvalidInput
-from authapi.services.email_address import parse_email
 from authapi.services.jobs.receivers import EntryFailed
 from authapi.services.mail.kinds import MailKind
 from authapi.services.mail.links import link_for
 from authapi.settings import Settings
-from authapi.storage.tables.outbox import OutboxEntry
 
 if TYPE_CHECKING:
     from jinja2 import Template

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from authapi.crypto.passwords import PasswordHash
-from authapi.identity import User
+from authapi.domain.user import User
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,20 +14,18 @@ from authapi.clock import now
 from authapi.crypto.ids import new_id
 from authapi.crypto.refresh_tokens import RefreshToken
 from authapi.crypto.secrets import SecretHash
+from authapi.domain.client import current_client
+from authapi.domain.events import EventType
+from authapi.domain.identity import Identity
+from authapi.domain.scopes import effective_scopes
+from authapi.domain.session import Session, SessionKind
+from authapi.domain.user import User
 from authapi.errors import (
     InputError,
     InvalidCredential,
     InvalidCredentials,
     InvalidInput,
     NotFound,
-)
-from authapi.identity import (
-    EventType,
-    Identity,
-    Session,
-    SessionKind,
-    User,
-    current_client,
 )
 from authapi.services.audit import Audit
 from authapi.services.identity_cache import (
@@ -37,9 +35,8 @@ from authapi.services.identity_cache import (
     LastUsed,
 )
 from authapi.services.jobs.pruning import prune_in_batches
-from authapi.services.scopes import effective_scopes
+from authapi.services.revalidation import lock_session_owners, require_live_session
 from authapi.services.sessions.login import Lifetime, Login
-from authapi.services.sessions.revalidation import lock_session_owners, require_live_session
 from authapi.settings import Settings
 from authapi.storage import Database, Store
 from authapi.storage.conflicts import retry_on_conflict

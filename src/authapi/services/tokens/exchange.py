@@ -11,12 +11,14 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from authapi.clock import now
+from authapi.domain.identity import Identity
+from authapi.domain.scopes import effective_scopes
+from authapi.domain.session import Session
+from authapi.domain.user import User
 from authapi.errors import InputError, InvalidCredential, InvalidInput
-from authapi.identity import Identity, Session, User
 from authapi.services.identity_cache import LastUsed
 from authapi.services.keys import Keys
-from authapi.services.scopes import effective_scopes
-from authapi.services.sessions.revalidation import check_same_login
+from authapi.services.revalidation import check_same_login
 from authapi.settings import Settings
 from authapi.storage import Database
 

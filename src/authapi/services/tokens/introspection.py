@@ -11,11 +11,12 @@ from enum import Enum
 from authapi.clock import now
 from authapi.crypto.refresh_tokens import REFRESH_PREFIX, parse_refresh_token
 from authapi.crypto.secrets import hash_secret, is_opaque_token
+from authapi.domain.scopes import effective_scopes
+from authapi.domain.session import Session, SessionKind
+from authapi.domain.user import User
 from authapi.errors import TokenError
-from authapi.identity import Session, SessionKind, User
 from authapi.services.identity_cache import LastUsed
 from authapi.services.keys import Keys
-from authapi.services.scopes import effective_scopes
 from authapi.services.tokens.claims import parse_access_claims
 from authapi.settings import Settings
 from authapi.storage import Database

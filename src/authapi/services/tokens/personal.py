@@ -7,12 +7,15 @@ from uuid import UUID
 from authapi.clock import now
 from authapi.crypto.ids import new_id
 from authapi.crypto.secrets import hash_secret, new_opaque_token
+from authapi.domain.client import current_client
+from authapi.domain.events import EventType
+from authapi.domain.identity import Identity
+from authapi.domain.scopes import effective_scopes
+from authapi.domain.session import Session, SessionKind
 from authapi.errors import InputError, InvalidInput, NotFound, TooManyTokens
-from authapi.identity import EventType, Identity, Session, SessionKind, current_client
 from authapi.services.audit import Audit
 from authapi.services.mail import Mail, MailKind
-from authapi.services.scopes import effective_scopes
-from authapi.services.sessions.revalidation import require_live_session
+from authapi.services.revalidation import require_live_session
 from authapi.settings import Settings
 from authapi.storage import Database
 from authapi.storage.conflicts import retry_on_conflict

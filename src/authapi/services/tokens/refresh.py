@@ -15,12 +15,14 @@ from datetime import datetime
 
 from authapi.clock import now
 from authapi.crypto.refresh_tokens import RefreshToken, new_nonce, parse_refresh_token
+from authapi.domain.events import EventType
+from authapi.domain.scopes import effective_scopes
+from authapi.domain.session import Session
+from authapi.domain.user import User
 from authapi.errors import InvalidGrant, InvalidScope
-from authapi.identity import EventType, Session, User
 from authapi.services.audit import Audit
 from authapi.services.identity_cache import LastUsed
 from authapi.services.mail import Mail, MailKind
-from authapi.services.scopes import effective_scopes
 from authapi.settings import Settings
 from authapi.storage import Database, Store
 from authapi.storage.conflicts import retry_on_conflict

@@ -9,8 +9,10 @@ resource that only verifies signatures does not learn of a revocation (RFC 7009,
 from typing import Any
 
 from authapi.clock import now
+from authapi.domain.events import EventType
+from authapi.domain.identity import Identity
+from authapi.domain.session import Session, SessionKind
 from authapi.errors import Overloaded
-from authapi.identity import EventType, Identity, Session, SessionKind
 from authapi.services.audit import Audit
 from authapi.services.tokens.introspection import TokenInfo, TokenLookup
 from authapi.storage import Database, Store

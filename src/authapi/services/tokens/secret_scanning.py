@@ -17,8 +17,9 @@ from uuid import UUID
 from authapi.crypto.detached_signatures import P256PublicKey
 from authapi.crypto.refresh_tokens import REFRESH_PREFIX
 from authapi.crypto.secrets import OPAQUE_PREFIX
+from authapi.domain.events import EventType
+from authapi.domain.session import Session
 from authapi.errors import ReportNotSigned, SignatureMismatch
-from authapi.identity import EventType, Session
 from authapi.services.audit import Audit
 from authapi.services.tokens.introspection import TokenLookup
 from authapi.services.tokens.revocation import TokenRevocation

@@ -1,49 +1,15 @@
 """Queries on `email_tokens`."""
 
 from collections.abc import Collection
-from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from authapi.crypto.secrets import SecretHash
+from authapi.domain.email_token import EmailToken, Purpose
 from authapi.storage.models import email_tokens as table
-
-
-class Purpose(StrEnum):
-    """The one purpose that an e-mail token can be redeemed for."""
-
-    CONFIRM = "confirm"
-    """Confirms the address of the account."""
-    RESET = "reset"
-    """Resets the password."""
-    CHANGE = "change"
-    """Confirms the new address of the account, and changes to it."""
-    REVERT_EMAIL_CHANGE = "revert_email_change"
-    """Gives the account its previous address back."""
-    INVITATION = "invitation"
-    """Accepts an invitation: sets the first password of an account."""
-
-
-@dataclass(frozen=True, slots=True)
-class EmailToken:
-    """An issued e-mail token, without its secret text."""
-
-    id: UUID
-    user_id: UUID
-    purpose: Purpose
-    email: str
-    """The canonical address that the token is bound to."""
-    email_given: str
-    """The same address, as its owner spelled it."""
-    password_version: int
-    """Of the account when the token was issued. Each change of the password increments it."""
-    created_at: datetime
-    expires_at: datetime
-
 
 _COLUMNS = (
     table.c.id,

@@ -1,7 +1,7 @@
 """Queries on `events`."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from ipaddress import IPv4Address
 from typing import Any
 from uuid import UUID
@@ -9,7 +9,8 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from authapi.identity import UNKNOWN_NETWORK, Client, Event, EventType, parse_ip
+from authapi.domain.client import UNKNOWN_NETWORK, Client, parse_ip
+from authapi.domain.events import Event, EventFilter, EventType
 from authapi.storage.models import events, users
 
 _COLUMNS = (
@@ -25,35 +26,6 @@ _COLUMNS = (
     events.c.detail,
     events.c.actor_id,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class EventFilter:
-    """The conditions of a search for events; None matches every event."""
-
-    user_id: UUID | None = None
-    actor_id: UUID | None = None
-    type: EventType | None = None
-    ip: str | None = None
-    """An IP address in any notation; an invalid one matches no event."""
-    since: UUID | None = None
-    """The lowest id, inclusive."""
-    until: UUID | None = None
-    """The highest id, exclusive."""
-
-    def conditions(self) -> Sequence[sa.ColumnElement[bool]]:
-        """Returns the conditions as SQL with bound parameters."""
-        equal = {name: getattr(self, name) for name in ("user_id", "actor_id", "type")}
-        conditions: list[sa.ColumnElement[bool]] = [
-            events.c[name] == value for name, value in equal.items() if value is not None
-        ]
-        if self.ip is not None:
-            conditions.append(events.c.ip.in_(_notations(self.ip)))
-        if self.since is not None:
-            conditions.append(events.c.id >= self.since)
-        if self.until is not None:
-            conditions.append(events.c.id < self.until)
-        return conditions
 
 
 class EventTable:
@@ -164,7 +136,7 @@ class EventTable:
         self, filters: EventFilter, *, before: UUID | None, limit: int
     ) -> Sequence[Event]:
         """Returns up to `limit` matching events with ids lower than `before`, the newest first."""
-        statement = sa.select(*_COLUMNS).where(*filters.conditions())
+        statement = sa.select(*_COLUMNS).where(*_conditions(filters))
         if before is not None:
             statement = statement.where(events.c.id < before)
         statement = statement.order_by(events.c.id.desc()).limit(limit)
@@ -211,3 +183,18 @@ def _row(event: Event) -> dict[str, Any]:
         "detail": dict(event.detail),
         "actor_id": event.actor_id,
     }
+
+
+def _conditions(filters: EventFilter) -> Sequence[sa.ColumnElement[bool]]:
+    """Returns the conditions as SQL with bound parameters."""
+    equal = {name: getattr(filters, name) for name in ("user_id", "actor_id", "type")}
+    conditions: list[sa.ColumnElement[bool]] = [
+        events.c[name] == value for name, value in equal.items() if value is not None
+    ]
+    if filters.ip is not None:
+        conditions.append(events.c.ip.in_(_notations(filters.ip)))
+    if filters.since is not None:
+        conditions.append(events.c.id >= filters.since)
+    if filters.until is not None:
+        conditions.append(events.c.id < filters.until)
+    return conditions

@@ -1,41 +1,17 @@
 """Queries on `outbox`."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from authapi.domain.outbox import OutboxEntry
 from authapi.storage.column_types import UTCDateTime
 from authapi.storage.models import outbox
 
 _IDS_PER_STATEMENT = 500
-
-
-@dataclass(frozen=True, slots=True)
-class OutboxEntry:
-    """A job that runs at least once after the commit of the transaction that created it."""
-
-    id: UUID
-    """The same in every attempt."""
-    kind: str
-    """Which worker runs it, such as mail or webhooks."""
-    purpose: str
-    user_id: UUID | None
-    payload: bytes = field(repr=False)
-    """Encrypted (`crypto/encryption`)."""
-    created_at: datetime
-    due_at: datetime
-    expires_at: datetime
-    """The end of all attempts."""
-    attempts: int = 0
-    error: str | None = None
-    """The reason for the last failure. It contains no address and no secret."""
-    failed_at: datetime | None = None
-    receiver: str = ""
-    """The receiver, as a digest or a name; empty if the kind has a single receiver."""
 
 
 _COLUMNS = (

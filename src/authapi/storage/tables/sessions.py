@@ -10,7 +10,9 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from authapi.crypto.secrets import SecretHash
-from authapi.identity import Client, Session, SessionKind, User
+from authapi.domain.client import Client
+from authapi.domain.session import Session, SessionKind
+from authapi.domain.user import User
 from authapi.storage.models import refresh_families, sessions, signing_keys, users
 from authapi.storage.tables.users import USER_COLUMNS
 

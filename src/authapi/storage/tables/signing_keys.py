@@ -1,46 +1,15 @@
 """Queries on `signing_keys`."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from datetime import datetime
-from enum import StrEnum
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from authapi.domain.signing_key import KeyState, StoredKey
 from authapi.storage.models import signing_keys
 
-
-class KeyState(StrEnum):
-    """The state of a signing key."""
-
-    NEXT = "next"
-    """Published, but does not sign yet, so that other services load it before its first use."""
-    ACTIVE = "active"
-    """Signs."""
-    RETIRED = "retired"
-    """Does not sign any more. Tokens that it signed stay valid until they expire."""
-
-
 _STATES = frozenset(KeyState)
-
-
-@dataclass(frozen=True, slots=True)
-class StoredKey:
-    """A signing key as stored in the database."""
-
-    kid: str
-    algorithm: str
-    state: KeyState
-    public_jwk: Mapping[str, str]
-    private_key: bytes | None = field(repr=False)
-    """Encrypted PKCS #8; None for a retired key."""
-    created_at: datetime
-    """The start of its publication."""
-    activated_at: datetime | None = None
-    retired_at: datetime | None = None
-    published_until: datetime | None = None
-    """The expiry of the last token that it signed; set when it is retired."""
 
 
 _COLUMNS = tuple(signing_keys.c[name] for name in StoredKey.__slots__)

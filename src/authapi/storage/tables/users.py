@@ -3,7 +3,6 @@
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
-from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
@@ -13,8 +12,9 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from authapi.crypto.passwords import PasswordHash
+from authapi.domain.user import User
+from authapi.domain.user_query import UserFilter, UserOrder, UserPosition
 from authapi.errors import EmailTaken
-from authapi.identity import User
 from authapi.storage.models import OWNER_CHANGES, outbox, users
 
 _FIELDS = tuple(field.name for field in fields(User))
@@ -41,55 +41,6 @@ class NewUser:
     user: User
     email: str
     password_hash: PasswordHash | None
-
-
-class UserOrder(StrEnum):
-    """The sort order of a list of accounts; a minus means descending."""
-
-    OLDEST = "created_at"
-    NEWEST = "-created_at"
-    EMAIL = "email"
-    EMAIL_DESCENDING = "-email"
-
-
-@dataclass(frozen=True, slots=True)
-class UserFilter:
-    """The conditions of a search for accounts; None matches every account."""
-
-    email_prefix: str | None = None
-    """A prefix of the canonical address."""
-    active: bool | None = None
-    confirmed: bool | None = None
-    superuser: bool | None = None
-    role: str | None = None
-
-    def conditions(self) -> Sequence[sa.ColumnElement[bool]]:
-        """Returns the conditions as SQL, with bound parameters and escaped LIKE wildcards."""
-        conditions: list[sa.ColumnElement[bool]] = []
-        if self.email_prefix:
-            conditions.append(users.c.email.startswith(self.email_prefix, autoescape=True))
-        if self.active is not None:
-            conditions.append(users.c.is_active.is_(self.active))
-        if self.confirmed is not None:
-            confirmed = users.c.email_confirmed_at.is_not(None)
-            conditions.append(confirmed if self.confirmed else sa.not_(confirmed))
-        if self.superuser is not None:
-            conditions.append(users.c.is_superuser.is_(self.superuser))
-        if self.role is not None:
-            text = sa.type_coerce(users.c.roles, sa.String)
-            conditions.append(text.contains(f",{self.role},", autoescape=True))
-        return conditions
-
-
-@dataclass(frozen=True, slots=True)
-class UserPosition:
-    """The last account of the previous page. It may have been deleted since."""
-
-    id: UUID
-    created_at: datetime | None = None
-    """Set in a list that is sorted by age."""
-    email: str | None = None
-    """The canonical address; set in a list that is sorted by address."""
 
 
 class UserTable:
@@ -195,7 +146,7 @@ class UserTable:
         limit: int,
     ) -> Sequence[User]:
         """Returns up to `limit` matching accounts that come after `after` in `order`."""
-        statement = sa.select(*USER_COLUMNS).where(*filters.conditions())
+        statement = sa.select(*USER_COLUMNS).where(*_conditions(filters))
         by_age = order in (UserOrder.OLDEST, UserOrder.NEWEST)
         # Addresses are unique, but two accounts can have the same creation time.
         columns = (users.c.created_at, users.c.id) if by_age else (users.c.email,)
@@ -329,3 +280,21 @@ def _values(user: User, email: str, password_hash: PasswordHash | None) -> dict[
 
 def _user(row: Sequence[Any]) -> User:
     return User(*row)
+
+
+def _conditions(filters: UserFilter) -> Sequence[sa.ColumnElement[bool]]:
+    """Returns the conditions as SQL, with bound parameters and escaped LIKE wildcards."""
+    conditions: list[sa.ColumnElement[bool]] = []
+    if filters.email_prefix:
+        conditions.append(users.c.email.startswith(filters.email_prefix, autoescape=True))
+    if filters.active is not None:
+        conditions.append(users.c.is_active.is_(filters.active))
+    if filters.confirmed is not None:
+        confirmed = users.c.email_confirmed_at.is_not(None)
+        conditions.append(confirmed if filters.confirmed else sa.not_(confirmed))
+    if filters.superuser is not None:
+        conditions.append(users.c.is_superuser.is_(filters.superuser))
+    if filters.role is not None:
+        text = sa.type_coerce(users.c.roles, sa.String)
+        conditions.append(text.contains(f",{filters.role},", autoescape=True))
+    return conditions

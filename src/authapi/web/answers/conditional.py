@@ -14,7 +14,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from authapi.identity import User
+from authapi.domain.user import User
 from authapi.strategies.base import read_header
 from authapi.web.media_types import JSON
 from authapi.web.openapi import request_header, response_header

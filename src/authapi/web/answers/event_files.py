@@ -19,8 +19,8 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import StreamingResponse
 from starlette.types import Message, Send
 
+from authapi.domain.events import Event
 from authapi.errors import InvalidCredential, Unavailable
-from authapi.identity import Event
 from authapi.web.schemas.administration import AdminEventOut
 
 _log = logging.getLogger("authapi")

@@ -15,7 +15,7 @@ from typing import TypeAlias
 
 from starlette.types import Scope
 
-from authapi.identity import Client, IPAddress, parse_ip
+from authapi.domain.client import Client, IPAddress, parse_ip
 
 _log = logging.getLogger("authapi")
 

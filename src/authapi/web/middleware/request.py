@@ -18,6 +18,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from authapi.crypto.ids import RequestIds
+from authapi.domain.client import on_behalf_of
 from authapi.errors import (
     DuplicateHeader,
     HeadersTooLarge,
@@ -26,7 +27,6 @@ from authapi.errors import (
     NotFound,
     Refusal,
 )
-from authapi.identity import on_behalf_of
 from authapi.web.answers.websocket_messages import POLICY_VIOLATION, can_send_response, has_route
 from authapi.web.context import SCOPE_KEY, RequestContext, Runtime
 from authapi.web.middleware.client import arrived_over_http, read_client

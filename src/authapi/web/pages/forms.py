@@ -7,6 +7,8 @@ from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
 from authapi.crypto.password_normalization import is_too_long
+from authapi.domain.email_address import EmailAddress, parse_email
+from authapi.domain.identity import Identity
 from authapi.errors import (
     EmailTaken,
     InputError,
@@ -17,10 +19,8 @@ from authapi.errors import (
     Unavailable,
     WrongPassword,
 )
-from authapi.identity import Identity
 from authapi.services import Services
-from authapi.services.email_address import EmailAddress, parse_email
-from authapi.services.sessions.revalidation import has_session_ended
+from authapi.services.revalidation import has_session_ended
 from authapi.web.context import context_of
 from authapi.web.csrf import check_origin
 from authapi.web.middleware.link_secrets import link_secret

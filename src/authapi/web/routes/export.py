@@ -8,8 +8,8 @@ from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
 from authapi.clock import now
-from authapi.identity import Event, Identity
-from authapi.storage.tables.events import EventFilter
+from authapi.domain.events import Event, EventFilter
+from authapi.domain.identity import Identity
 from authapi.web.answers.event_files import Download
 from authapi.web.context import context_of
 from authapi.web.openapi import problems

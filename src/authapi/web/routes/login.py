@@ -5,8 +5,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
+from authapi.domain.identity import Identity
 from authapi.errors import InputError, InvalidInput
-from authapi.identity import Identity
 from authapi.strategies.base import Revocable
 from authapi.web.context import Runtime, context_of
 from authapi.web.csrf import check_origin

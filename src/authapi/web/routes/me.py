@@ -6,8 +6,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
+from authapi.domain.identity import Identity
+from authapi.domain.user import User
 from authapi.errors import PreconditionFailed
-from authapi.identity import Identity, User
 from authapi.strategies.base import Renewable, Renewal
 from authapi.web.answers.conditional import (
     CHANGE_RESPONSES,

@@ -6,8 +6,8 @@ from uuid import UUID
 from fastapi import APIRouter, Body, Depends, Request
 from pydantic import JsonValue
 
+from authapi.domain.identity import Identity
 from authapi.errors import NotFound
-from authapi.identity import Identity
 from authapi.web.context import context_of
 from authapi.web.openapi import problems, response_header
 from authapi.web.resolver import identity_if_configured

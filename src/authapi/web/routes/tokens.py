@@ -6,7 +6,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Request
 
-from authapi.identity import Identity
+from authapi.domain.identity import Identity
 from authapi.web.context import context_of
 from authapi.web.openapi import problems
 from authapi.web.resolver import identity_if_configured

@@ -5,7 +5,8 @@ from uuid import UUID
 
 from pydantic import AfterValidator, Field
 
-from authapi.identity import Event, User
+from authapi.domain.events import Event
+from authapi.domain.user import User
 from authapi.services.accounts.administration import AccountChanges, UserPage
 from authapi.web.schemas.event import EventOut
 from authapi.web.schemas.fields import Email, Input, Name, Output, limit, no_duplicates

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from pydantic import Field, JsonValue
 
-from authapi.identity import Event, EventType
+from authapi.domain.events import Event, EventType
 from authapi.web.schemas.fields import Output, Time
 
 

@@ -17,10 +17,10 @@ from pydantic_core import PydanticCustomError
 
 from authapi.crypto.password_normalization import MAX_INPUT_LENGTH, is_too_long
 from authapi.crypto.password_normalization import MAX_LENGTH as MAX_PASSWORD_LENGTH
+from authapi.domain.display_names import DISPLAY_NAME_PATTERN, SINGLE_LINE_PATTERN
+from authapi.domain.email_address import MAX_LENGTH as MAX_EMAIL_LENGTH
+from authapi.domain.email_address import EmailAddress, parse_email
 from authapi.errors import InvalidInput
-from authapi.services.display_names import DISPLAY_NAME_PATTERN, SINGLE_LINE_PATTERN
-from authapi.services.email_address import MAX_LENGTH as MAX_EMAIL_LENGTH
-from authapi.services.email_address import EmailAddress, parse_email
 
 
 def _email(value: object) -> EmailAddress:

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from pydantic import ConfigDict, Field
 
-from authapi.identity import Identity
+from authapi.domain.identity import Identity
 from authapi.web.schemas.fields import Email, Input, Output, Password, Time, limit
 from authapi.web.schemas.user import UserOut
 

@@ -6,7 +6,8 @@ from uuid import UUID
 
 from pydantic import Field, JsonValue
 
-from authapi.identity import Identity, Session, SessionKind
+from authapi.domain.identity import Identity
+from authapi.domain.session import Session, SessionKind
 from authapi.web.schemas.fields import Output, Time
 
 

@@ -6,8 +6,8 @@ from uuid import UUID
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator
 
 from authapi.crypto.secrets import hash_secret
-from authapi.identity import Session
-from authapi.services.display_names import SINGLE_LINE_PATTERN
+from authapi.domain.display_names import SINGLE_LINE_PATTERN
+from authapi.domain.session import Session
 from authapi.services.tokens import ExchangedToken, Verdict
 from authapi.web.schemas.fields import (
     Input,

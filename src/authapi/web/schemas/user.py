@@ -5,7 +5,7 @@ from uuid import UUID
 
 from pydantic import Field
 
-from authapi.identity import User
+from authapi.domain.user import User
 from authapi.web.schemas.event import EventOut
 from authapi.web.schemas.fields import Input, Name, NewPassword, Output, OwnLocale, Password, Time
 from authapi.web.schemas.session import SessionOut

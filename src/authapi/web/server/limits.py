@@ -11,8 +11,8 @@ from typing import Final
 from starlette.responses import Response
 
 from authapi.crypto.ids import RequestIds
+from authapi.domain.client import Client
 from authapi.errors import Refusal
-from authapi.identity import Client
 from authapi.settings import EdgeSettings
 from authapi.web.problems import problem, status_of, websocket_version_header
 

@@ -11,11 +11,11 @@ import pytest
 
 from authapi.clock import now
 from authapi.crypto.ids import first_id_at, new_id
+from authapi.domain.client import Client as Place
+from authapi.domain.events import Event, EventFilter, EventType
 from authapi.errors import StorageUnavailable
-from authapi.identity import Client as Place
-from authapi.identity import Event, EventType
-from authapi.services import audit as audit_module
-from authapi.storage.tables.events import EventFilter, EventTable
+from authapi.services.audit import trail as audit_module
+from authapi.storage.tables.events import EventTable
 from authapi.testing import Client
 from tests.storage.cancelling import until
 from tests.web.logins import sign_in

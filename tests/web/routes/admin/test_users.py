@@ -14,7 +14,7 @@ import pytest
 from authapi import Settings, create_app
 from authapi.clock import now
 from authapi.crypto import base64url
-from authapi.identity import User
+from authapi.domain.user import User
 from authapi.testing import PASSWORD, Client, acting_as, client
 from tests.conftest import SettingsFactory
 from tests.storage.rows import sql

@@ -10,7 +10,7 @@ import pytest
 
 from authapi import Settings, create_app
 from authapi.crypto.secrets import new_opaque_token
-from authapi.identity import User
+from authapi.domain.user import User
 from authapi.testing import PASSWORD, Client, client
 from tests.conftest import SettingsFactory
 from tests.security.attack import claims_of

@@ -14,8 +14,8 @@ from authapi import Settings, create_app
 from authapi.clock import now
 from authapi.crypto.refresh_tokens import new_refresh_token
 from authapi.crypto.secrets import new_opaque_token
+from authapi.domain.user import User
 from authapi.errors import StorageUnavailable
-from authapi.identity import User
 from authapi.storage.models import sessions
 from authapi.testing import Client, client
 from tests.conftest import SettingsFactory

@@ -10,7 +10,7 @@ from fastapi import Depends
 
 from authapi import Settings, User, create_app, current_user
 from authapi.clock import now
-from authapi.services.email_address import parse_email
+from authapi.domain.email_address import parse_email
 from authapi.testing import PASSWORD, Client
 from tests.conftest import SettingsFactory
 from tests.web.logins import Headers, sign_in

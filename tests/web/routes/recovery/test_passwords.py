@@ -14,7 +14,7 @@ import time_machine
 
 from authapi import Settings
 from authapi.clock import now
-from authapi.services.email_address import parse_email
+from authapi.domain.email_address import parse_email
 from authapi.storage.models import email_tokens, outbox
 from authapi.testing import PASSWORD, Client
 from tests.conftest import SettingsFactory

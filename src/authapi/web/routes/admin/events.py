@@ -13,8 +13,8 @@ from starlette.responses import Response, StreamingResponse
 
 from authapi.clock import parse_time
 from authapi.crypto.ids import first_id_at
-from authapi.identity import EventType, canonical_ip
-from authapi.storage.tables.events import EventFilter
+from authapi.domain.client import canonical_ip
+from authapi.domain.events import EventFilter, EventType
 from authapi.web.answers.event_files import EVENT_FILE_FORMATS, Download
 from authapi.web.context import context_of
 from authapi.web.openapi import problems

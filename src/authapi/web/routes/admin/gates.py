@@ -10,7 +10,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends
 
-from authapi.identity import Identity
+from authapi.domain.identity import Identity
 from authapi.web.resolver import identity_if_configured
 from authapi.web.routing import ProtectedRoute
 

@@ -6,11 +6,11 @@ from uuid import UUID
 from fastapi import Depends, Query, Request
 from starlette.responses import Response
 
-from authapi.identity import User
-from authapi.services.accounts.cursors import MAX_LENGTH as MAX_CURSOR_LENGTH
-from authapi.services.email_address import MAX_LENGTH as MAX_EMAIL_LENGTH
-from authapi.services.email_address import canonical_prefix
-from authapi.storage.tables.users import UserFilter, UserOrder
+from authapi.domain.email_address import MAX_LENGTH as MAX_EMAIL_LENGTH
+from authapi.domain.email_address import canonical_prefix
+from authapi.domain.user import User
+from authapi.domain.user_query import UserFilter, UserOrder
+from authapi.services.cursors import MAX_LENGTH as MAX_CURSOR_LENGTH
 from authapi.web.answers.conditional import (
     CHANGE_RESPONSES,
     IF_MATCH,

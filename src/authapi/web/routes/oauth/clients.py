@@ -16,8 +16,9 @@ from urllib.parse import unquote_plus
 from starlette.requests import HTTPConnection, Request
 
 from authapi.crypto.secrets import hash_secret, is_opaque_token
+from authapi.domain.identity import Identity
+from authapi.domain.session import SessionKind
 from authapi.errors import InvalidClient, InvalidCredential, InvalidTokenRequest, Unauthenticated
-from authapi.identity import Identity, SessionKind
 from authapi.strategies.base import REALM, Challenge, Strategy, read_authorization
 from authapi.web.challenges import build_challenges
 from authapi.web.context import Runtime, context_of

@@ -14,6 +14,8 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from authapi.crypto.password_normalization import MAX_LENGTH, is_too_long
+from authapi.domain.email_address import parse_email
+from authapi.domain.scopes import login_scopes, supported_scopes
 from authapi.errors import (
     InvalidCredentials,
     InvalidGrant,
@@ -22,8 +24,6 @@ from authapi.errors import (
     InvalidTokenRequest,
     UnsupportedGrantType,
 )
-from authapi.services.email_address import parse_email
-from authapi.services.scopes import login_scopes, supported_scopes
 from authapi.strategies.base import Issued, Refreshable
 from authapi.web.context import Runtime, context_of
 from authapi.web.openapi import problems

@@ -5,8 +5,8 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
-from authapi.identity import Identity
-from authapi.services.scopes import INTROSPECT
+from authapi.domain.identity import Identity
+from authapi.domain.scopes import INTROSPECT
 from authapi.web.context import context_of
 from authapi.web.openapi import problems
 from authapi.web.routes.oauth.clients import client_gate, require_one_method

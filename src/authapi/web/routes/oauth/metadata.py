@@ -1,6 +1,6 @@
 """Builds the OAuth metadata of this installation (RFC 8414, RFC 9728)."""
 
-from authapi.services.scopes import INTROSPECT, supported_scopes
+from authapi.domain.scopes import INTROSPECT, supported_scopes
 from authapi.strategies.base import Issuer
 from authapi.web.challenges import is_bearer
 from authapi.web.context import Runtime

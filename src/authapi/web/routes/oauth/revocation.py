@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
-from authapi.identity import Identity
+from authapi.domain.identity import Identity
 from authapi.web.context import context_of
 from authapi.web.openapi import problems
 from authapi.web.resolver import identity_if_valid

@@ -10,10 +10,10 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from authapi.crypto import base64url
+from authapi.domain.email_address import parse_email
+from authapi.domain.user import User
+from authapi.domain.user_query import UserOrder, UserPosition
 from authapi.errors import InputError, InvalidInput
-from authapi.identity import User
-from authapi.services.email_address import parse_email
-from authapi.storage.tables.users import UserOrder, UserPosition
 
 MAX_LENGTH = 512
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

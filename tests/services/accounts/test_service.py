@@ -12,6 +12,10 @@ from argon2.exceptions import VerifyMismatchError
 
 from authapi.crypto.passwords import PasswordHash
 from authapi.crypto.secrets import hash_secret, new_secret
+from authapi.domain.email_address import EmailAddress, parse_email
+from authapi.domain.identity import Identity
+from authapi.domain.session import Session, SessionKind
+from authapi.domain.user import User
 from authapi.errors import (
     EmailTaken,
     InvalidCredential,
@@ -23,10 +27,8 @@ from authapi.errors import (
     RegistrationClosed,
     WrongPassword,
 )
-from authapi.identity import Identity, Session, SessionKind, User
 from authapi.services import Lifetime, Login, Services
 from authapi.services.accounts import Accounts
-from authapi.services.email_address import EmailAddress, parse_email
 from authapi.services.passwords import Passwords
 from authapi.settings import Settings
 from authapi.testing import PASSWORD

@@ -6,7 +6,7 @@ may have changed. The scopes stored with the credential are those granted when i
 
 from collections.abc import Mapping
 
-from authapi.identity import User
+from authapi.domain.user import User
 from authapi.settings import EdgeSettings, Settings
 
 INTROSPECT = "introspect"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from authapi.identity import canonical_ip, network_of, parse_ip
+from authapi.domain.client import canonical_ip, network_of, parse_ip
 
 
 @pytest.mark.parametrize(

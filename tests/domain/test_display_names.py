@@ -11,9 +11,9 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from authapi.cli.services import parse_name
+from authapi.domain.display_names import DISPLAY_NAME_PATTERN, is_display_name, is_single_line
 from authapi.errors import ConfigurationError, InvalidImportLine
 from authapi.services.accounts.importing import AccountImporter
-from authapi.services.display_names import DISPLAY_NAME_PATTERN, is_display_name, is_single_line
 from authapi.settings import Settings
 from authapi.testing import PASSWORD, Client
 from authapi.web.schemas.fields import Name, TokenName

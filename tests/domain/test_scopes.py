@@ -7,8 +7,8 @@ import pytest
 import sqlalchemy as sa
 
 from authapi import Settings, create_app
-from authapi.identity import User
-from authapi.services.scopes import INTROSPECT, effective_scopes, login_scopes
+from authapi.domain.scopes import INTROSPECT, effective_scopes, login_scopes
+from authapi.domain.user import User
 from authapi.testing import PASSWORD, Client, client
 from tests.security.attack import claims_of
 from tests.storage.rows import a_user

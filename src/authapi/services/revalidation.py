@@ -8,8 +8,9 @@ from uuid import UUID
 
 from authapi.clock import now
 from authapi.crypto.secrets import SecretHash
+from authapi.domain.identity import Identity
+from authapi.domain.session import Session, SessionKind
 from authapi.errors import InvalidCredential
-from authapi.identity import Identity, Session, SessionKind
 from authapi.storage import Database, Store
 
 

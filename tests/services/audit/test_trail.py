@@ -15,11 +15,12 @@ import time_machine
 from sqlalchemy import event as sql_event
 
 from authapi import Settings, create_app
+from authapi.domain.email_address import parse_email
+from authapi.domain.events import EventType
+from authapi.domain.user import User
 from authapi.errors import NotFound, StorageUnavailable
-from authapi.identity import EventType, User
 from authapi.services.accounts.administration import set_roles
 from authapi.services.accounts.importing import AccountImporter
-from authapi.services.email_address import parse_email
 from authapi.services.tokens import ReportedToken
 from authapi.storage import models
 from authapi.testing import PASSWORD, Client, client

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
+from authapi.domain.client import Client, on_behalf_of
+from authapi.domain.user import User
 from authapi.errors import ConfigurationError
-from authapi.identity import Client, User, on_behalf_of
 from authapi.services import Services
 from authapi.services.mail import MailKind
 from authapi.services.mail.transports import create_transport

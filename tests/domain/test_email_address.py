@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from authapi.domain.email_address import MAX_LENGTH, parse_email
 from authapi.errors import InvalidInput
-from authapi.services.email_address import MAX_LENGTH, parse_email
 from authapi.testing import Client
 
 LONGEST = "a@b" + "b." * 124 + "com"

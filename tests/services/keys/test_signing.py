@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
+from authapi.domain.session import Session
+from authapi.domain.signing_key import KeyState
+from authapi.domain.user import User
 from authapi.errors import ConfigurationError, StorageUnavailable, TokenError, Unavailable
-from authapi.identity import Session, User
 from authapi.services import Services
 from authapi.services.keys import Keys
 from authapi.settings import Settings
-from authapi.storage.tables.signing_keys import KeyState
 from tests.storage.rows import AT, a_session, a_user, sql
 
 MINUTE = timedelta(minutes=1)

@@ -1,0 +1,107 @@
+"""The client of a request, and its IP address and network."""
+
+import ipaddress
+from collections.abc import Callable
+from contextvars import ContextVar, Token
+from dataclasses import dataclass
+from typing import TypeAlias
+
+IPAddress: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """The origin of a request: address, user agent and request id."""
+
+    ip: str | None = None
+    """In the format of `canonical_ip`; None if the address is missing or not valid."""
+    user_agent: str | None = None
+    """Printable characters, at most 255."""
+    request_id: str | None = None
+    """Correlates the response, the log lines and the events of one request."""
+
+    @property
+    def network(self) -> str:
+        """The network of the client, which is the key of rate limits."""
+        return network_of(self.ip)
+
+
+UNKNOWN_NETWORK = "unknown"
+"""The result of `network_of` for a text that is not an IP address."""
+
+_MAX_ADDRESS_LENGTH = 45
+"""Characters of the longest IPv6 address, one that ends in dotted decimal notation."""
+
+
+def network_of(ip: str | None) -> str:
+    """The network of an address, for rate limits: the address for IPv4, the /64 for IPv6.
+
+    Providers assign a /64 or more to each customer, so a limit for each IPv6 address would not
+    limit an attacker. All clients without a valid address share one network, so they are limited
+    as well.
+    """
+    address = parse_ip(ip or "")
+    if address is None:
+        return UNKNOWN_NETWORK
+    if isinstance(address, ipaddress.IPv6Address):
+        return str(ipaddress.ip_network((address.packed, 64), strict=False))
+    return str(address)
+
+
+def parse_ip(text: str) -> IPAddress | None:
+    """Parses an IP address. Returns None if `text` is not one.
+
+    An IPv4-mapped IPv6 address (RFC 4291, section 2.5.5.2) becomes the IPv4 address, because a
+    dual-stack socket reports IPv4 peers in that form. The zone of an IPv6 address (RFC 4007) is
+    removed: it has a meaning only on the machine that wrote it, and can contain any text.
+    """
+    bare, zone, _ = text.partition("%")
+    if len(bare) > _MAX_ADDRESS_LENGTH:
+        return None
+    try:
+        if ":" not in bare:
+            return None if zone else ipaddress.IPv4Address(bare)
+        address = ipaddress.IPv6Address(bare)
+    except ValueError:
+        return None
+    return address if address.ipv4_mapped is None else address.ipv4_mapped
+
+
+def canonical_ip(text: str) -> str | None:
+    """The canonical text of an IP address, or None if `text` is not one.
+
+    IPv4 in dotted decimal notation, IPv6 as in RFC 5952.
+    """
+    address = parse_ip(text)
+    return None if address is None else str(address)
+
+
+_client: ContextVar[Callable[[], Client]] = ContextVar("authapi_client", default=Client)
+
+
+def current_client() -> Client:
+    """The client of the current request; an empty `Client` outside of a request.
+
+    The value is in a context variable, because every audit event contains it, and nearly every
+    function would need it as a parameter otherwise.
+    """
+    return _client.get()()
+
+
+class on_behalf_of:  # noqa: N801  # a context manager, used like a function
+    """Context manager that sets the result of `current_client` for its block.
+
+    `get_client` is called by `current_client` and not before, because most requests do not need
+    the client.
+    """
+
+    __slots__ = ("_get_client", "_token")
+
+    def __init__(self, get_client: Callable[[], Client]) -> None:
+        self._get_client = get_client
+
+    def __enter__(self) -> None:
+        self._token: Token[Callable[[], Client]] = _client.set(self._get_client)
+
+    def __exit__(self, *_: object) -> None:
+        _client.reset(self._token)

@@ -1,0 +1,103 @@
+"""Audit events, and the conditions of a search for them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+from authapi.domain.client import Client
+
+
+class EventType(StrEnum):
+    """The types of audit events, with the values that `GET /me/events` and the log contain."""
+
+    ACCOUNT_REGISTERED = "account_registered"
+    ACCOUNT_INVITED = "account_invited"
+    ACCOUNT_IMPORTED = "account_imported"
+    ACCOUNT_RENAMED = "account_renamed"
+    ACCOUNT_DEACTIVATED = "account_deactivated"
+    ACCOUNT_ACTIVATED = "account_activated"
+    ACCOUNT_DELETED = "account_deleted"
+    ROLES_CHANGED = "roles_changed"
+    SUPERUSER_GRANTED = "superuser_granted"
+    SUPERUSER_REVOKED = "superuser_revoked"
+    LOGIN = "login"
+    LOGIN_REFUSED = "login_refused"
+    LOGOUT = "logout"
+    PASSWORD_CHANGED = "password_changed"
+    PASSWORD_CHANGE_REFUSED = "password_change_refused"
+    PASSWORD_RESET_REQUESTED = "password_reset_requested"
+    PASSWORD_RESET = "password_reset"
+    REAUTHENTICATED = "reauthenticated"
+    REAUTHENTICATION_REFUSED = "reauthentication_refused"
+    EMAIL_CONFIRMED = "email_confirmed"
+    EMAIL_CHANGE_REQUESTED = "email_change_requested"
+    EMAIL_CHANGED = "email_changed"
+    EMAIL_CHANGE_REVERTED = "email_change_reverted"
+    INVITATION_ACCEPTED = "invitation_accepted"
+    SESSION_ENDED = "session_ended"
+    SESSIONS_ENDED = "sessions_ended"
+    TOKEN_CREATED = "token_created"
+    TOKEN_ENDED = "token_ended"
+    TOKEN_LEAKED = "token_leaked"
+    REFRESH_REUSE = "refresh_reuse"
+    KEY_ROTATED = "key_rotated"
+    KEY_RETIRED = "key_retired"
+    KEYS_REWRAPPED = "keys_rewrapped"
+    THROTTLED = "throttled"
+    ACCESS_REFUSED = "access_refused"
+
+
+REFUSALS = frozenset(
+    {
+        EventType.LOGIN_REFUSED,
+        EventType.PASSWORD_CHANGE_REFUSED,
+        EventType.REAUTHENTICATION_REFUSED,
+        EventType.REFRESH_REUSE,
+        EventType.THROTTLED,
+        EventType.ACCESS_REFUSED,
+    }
+)
+"""Event types with the outcome `refused`. All others have the outcome `success`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """An audit event: a change of an account, or a refused attempt."""
+
+    id: UUID
+    """UUIDv7: ids sort by time, with a resolution of one millisecond."""
+    at: datetime
+    type: EventType
+    user_id: UUID | None
+    """The account; None if it does not exist, as in a login with an unknown address."""
+    session_id: UUID | None
+    strategy: str | None
+    client: Client
+    detail: Mapping[str, object]
+    """Further members. They never contain a secret or text of an unauthenticated caller."""
+    actor_id: UUID | None = None
+    """The superuser who changed the account of another user. `client` is the client of that
+    superuser then. None in all other cases: the owner, an operator at the command line, an unknown
+    caller."""
+
+    @property
+    def outcome(self) -> str:
+        """`refused` or `success`."""
+        return "refused" if self.type in REFUSALS else "success"
+
+
+@dataclass(frozen=True, slots=True)
+class EventFilter:
+    """The conditions of a search for events; None matches every event."""
+
+    user_id: UUID | None = None
+    actor_id: UUID | None = None
+    type: EventType | None = None
+    ip: str | None = None
+    """An IP address in any notation; an invalid one matches no event."""
+    since: UUID | None = None
+    """The lowest id, inclusive."""
+    until: UUID | None = None
+    """The highest id, exclusive."""

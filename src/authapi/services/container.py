@@ -1,0 +1,272 @@
+"""The container of all services: creates them in the order of their dependencies."""
+
+import asyncio
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from authapi.domain.events import Event
+from authapi.errors import ConfigurationError
+from authapi.services.accounts import Accounts
+from authapi.services.accounts.administration import Administration
+from authapi.services.accounts.deferred import DeferredRequests
+from authapi.services.accounts.email_change import EmailChanges
+from authapi.services.accounts.email_tokens import EmailTokens
+from authapi.services.accounts.invitations import Invitations
+from authapi.services.accounts.password_confirmation import PasswordConfirmation
+from authapi.services.accounts.passwords import PasswordReset
+from authapi.services.accounts.registration import Registration
+from authapi.services.audit import Audit
+from authapi.services.identity_cache import CacheInvalidation, IdentityCache, LastUsed
+from authapi.services.jobs.cleanup import Cleanup
+from authapi.services.jobs.outbox import Outbox
+from authapi.services.jobs.shutdown import close_after_failure, close_all, run_to_completion
+from authapi.services.keys import Keys
+from authapi.services.mail import Mail
+from authapi.services.passwords import BreachCheck, Passwords
+from authapi.services.rate_limits import RateLimits
+from authapi.services.schema import prepare
+from authapi.services.sessions.service import Sessions
+from authapi.services.tokens import (
+    PersonalTokens,
+    RefreshTokens,
+    SecretScanning,
+    TokenExchange,
+    TokenIntrospection,
+    TokenLookup,
+    TokenRevocation,
+)
+from authapi.services.webhooks import Post, Webhooks
+from authapi.settings import Settings
+from authapi.storage import Database
+
+if TYPE_CHECKING:
+    from authapi.services.metrics import Metrics
+
+_prepare_lock = threading.Lock()
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """All services of one application. `build` creates them, `start` and `stop` run them."""
+
+    settings: Settings
+    database: Database
+    accounts: Accounts
+    last_used: LastUsed
+    administration: Administration
+    audit: Audit
+    invalidation: CacheInvalidation
+    email_changes: EmailChanges
+    token_exchange: TokenExchange
+    cleanup: Cleanup
+    invitations: Invitations
+    keys: Keys
+    identity_cache: IdentityCache
+    secret_scanning: SecretScanning
+    mail: Mail
+    metrics: "Metrics | None"
+    outbox: Outbox
+    passwords: Passwords
+    password_reset: PasswordReset
+    registration: Registration
+    deferred_requests: DeferredRequests
+    refresh_tokens: RefreshTokens
+    sessions: Sessions
+    rate_limits: RateLimits
+    introspection: TokenIntrospection
+    revocation: TokenRevocation
+    personal_tokens: PersonalTokens
+    webhooks: Webhooks
+
+    @classmethod
+    def build(
+        cls, settings: Settings, *, breached: BreachCheck | None = None, post: Post | None = None
+    ) -> "Services":
+        """Creates the services without opening, reading or writing anything.
+
+        `breached` looks up new passwords among breached ones; None disables the check. `post` sends
+        webhooks; None disables them. Raises ConfigurationError if the metrics are enabled and their
+        extra is not installed.
+        """
+        database = Database(
+            settings.resolved_database_url,
+            pool_size=settings.database_pool_size,
+            pool_timeout=settings.database_pool_timeout,
+            timeout=settings.database_timeout,
+        )
+        passwords = Passwords(settings, breached)
+        last_used = LastUsed(database, settings)
+        identity_cache = IdentityCache(
+            size=settings.identity_cache_size, ttl=settings.identity_cache_ttl
+        )
+        invalidation = CacheInvalidation.of(
+            database, identity_cache, settings.identity_cache_max_staleness
+        )
+        database.on_change = identity_cache.invalidate
+        audit = Audit(database, settings)
+        sessions = Sessions(database, identity_cache, invalidation, last_used, audit, settings)
+        keys = Keys(database, identity_cache, invalidation, audit, settings)
+        outbox = Outbox(database, lambda: keys.outbox_cipher, settings)
+        mail = Mail(outbox, settings)
+        webhooks = Webhooks(outbox, settings, post)
+        audit.on_event = webhooks.queue
+        token_lookup = TokenLookup(database, keys, last_used, settings)
+        revocation = TokenRevocation(database, token_lookup, audit)
+        rate_limits = RateLimits(settings)
+        email_tokens = EmailTokens(database, mail, settings)
+        password_confirmation = PasswordConfirmation(database, passwords, rate_limits, audit)
+        deferred_requests = DeferredRequests(
+            database, outbox, email_tokens, mail, rate_limits, audit
+        )
+        invitations = Invitations(database, passwords, email_tokens, audit)
+        cleanup = Cleanup(settings.prune_interval)
+        cleanup.register("sessions", sessions.prune)
+        cleanup.register("events", audit.prune)
+        cleanup.register("signing keys", keys.prune)
+        cleanup.register("outbox entries", outbox.prune)
+        cleanup.register("email tokens", email_tokens.prune)
+        return cls(
+            settings=settings,
+            database=database,
+            accounts=Accounts(
+                database, passwords, password_confirmation, rate_limits, audit, mail, settings
+            ),
+            last_used=last_used,
+            administration=Administration(database, audit, invitations, settings),
+            audit=audit,
+            invalidation=invalidation,
+            email_changes=EmailChanges(
+                database,
+                email_tokens,
+                deferred_requests,
+                password_confirmation,
+                rate_limits,
+                mail,
+                audit,
+                settings,
+            ),
+            token_exchange=TokenExchange(database, keys, last_used, settings),
+            cleanup=cleanup,
+            invitations=invitations,
+            keys=keys,
+            identity_cache=identity_cache,
+            secret_scanning=SecretScanning(database, token_lookup, revocation, audit, settings),
+            mail=mail,
+            metrics=_metrics(settings, database, passwords, identity_cache, audit),
+            outbox=outbox,
+            passwords=passwords,
+            password_reset=PasswordReset(database, passwords, email_tokens, mail, audit),
+            registration=Registration(
+                database,
+                passwords,
+                deferred_requests,
+                email_tokens,
+                rate_limits,
+                audit,
+                settings,
+            ),
+            deferred_requests=deferred_requests,
+            refresh_tokens=RefreshTokens(database, last_used, audit, mail, settings),
+            sessions=sessions,
+            rate_limits=rate_limits,
+            introspection=TokenIntrospection(token_lookup, last_used),
+            revocation=revocation,
+            personal_tokens=PersonalTokens(database, audit, mail, settings),
+            webhooks=webhooks,
+        )
+
+    async def open(self) -> None:
+        """Prepares the services for a command: checks or migrates the schema, loads the keys.
+
+        Creates the first signing keys. Binds the services to the running event loop, and drops
+        connections of an earlier one. Raises ConfigurationError if the schema, the secret, the keys
+        or the settings cannot be used, StorageUnavailable if the database does not answer.
+        """
+        await self.database.close()
+        self.rate_limits.open()
+        self.audit.open()
+        # Cancelling does not stop a thread: it must not still run at the next start.
+        await run_to_completion(asyncio.to_thread(_prepare_locked, self.settings))
+        await self.keys.open()
+        await self.passwords.start()
+
+    async def start(self) -> None:
+        """Calls `open`, and starts the background tasks of a service. Raises as `open` does.
+
+        Also raises ConfigurationError if mail templates, certificates or scanner keys cannot be
+        used. Closes everything again if it fails or is cancelled.
+        """
+        try:
+            self.secret_scanning.open()
+            await asyncio.to_thread(self.mail.open)
+            await self.open()
+            if self.settings.identity_cache_size:
+                await self.invalidation.start()
+            await self.keys.start()
+            self.last_used.start()
+            self.cleanup.start()
+            self.outbox.start()
+            if self.metrics is not None:
+                self.metrics.start()
+        except BaseException:
+            await close_after_failure(self.stop)
+            raise
+
+    async def stop(self) -> None:
+        """Writes pending data and closes everything, in the reverse order of `start`.
+
+        Closes all parts even if one fails, and then raises the first error.
+        """
+        await close_all(
+            *(() if self.metrics is None else (self.metrics.stop,)),
+            self.outbox.stop,
+            self.webhooks.close,
+            self.cleanup.stop,
+            self.last_used.stop,
+            self.keys.stop,
+            self.invalidation.stop,
+            self.passwords.stop,
+            self.rate_limits.close,
+            self.database.close,
+        )
+
+
+def _metrics(
+    settings: Settings,
+    database: Database,
+    passwords: Passwords,
+    identity_cache: IdentityCache,
+    audit: Audit,
+) -> "Metrics | None":
+    if not settings.metrics:
+        return None
+    try:
+        from authapi.services.metrics import Metrics  # noqa: PLC0415  # an extra
+    except ImportError:
+        raise ConfigurationError(
+            "metrics need the extra: pip install 'fastapi-authapi[metrics]'"
+        ) from None
+    metrics = Metrics(
+        {
+            "authapi_hashes_running": lambda: passwords.running,
+            "authapi_hashes_waiting": lambda: passwords.waiting,
+            "authapi_identity_cache_entries": lambda: len(identity_cache),
+            "authapi_database_connections": lambda: database.connections_in_use,
+        }
+    )
+    log_event = database.on_commit
+
+    def on_commit(event: Event) -> None:
+        log_event(event)
+        metrics.count_event(event.type.value)
+
+    database.on_commit = on_commit
+    audit.rate_limiter.on_drop = lambda kind: metrics.count_dropped_event(kind.value)
+    return metrics
+
+
+def _prepare_locked(settings: Settings) -> None:
+    # Alembic keeps its state in module attributes: one thread at a time.
+    with _prepare_lock:
+        prepare(settings)

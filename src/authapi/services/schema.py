@@ -1,0 +1,22 @@
+"""The schema of the database: migrated, or checked to be up to date, before a start."""
+
+from authapi.services.keys.secret import prepare_data_dir
+from authapi.settings import Settings
+
+
+def prepare(settings: Settings) -> None:
+    """Migrates the schema if `migrate` says so; otherwise checks that it is up to date. Blocks.
+
+    By default SQLite is migrated, as one service owns the file; PostgreSQL is not, as its operator
+    decides when. Creates the data folder for SQLite. Raises ConfigurationError if the schema is out
+    of date, or if the database or the data folder cannot be used.
+    """
+    from authapi.storage import migrations  # noqa: PLC0415  # a fifth of the import of authapi
+
+    url = settings.resolved_database_url
+    if settings.database_url is None:
+        prepare_data_dir(settings.data_dir)
+    if settings.migrates:
+        migrations.upgrade(url)
+    else:
+        migrations.require_current(url)
