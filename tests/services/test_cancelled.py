@@ -217,13 +217,13 @@ class Harness:
 
     def __post_init__(self) -> None:
         database = self.api.services.database
-        listener = database.on_commit
+        listener = database._on_commit
 
         def on_commit(event: Event) -> None:
             self.reported[f"event {event.type.value}"] += 1
             listener(event)
 
-        database.on_commit = on_commit
+        database._on_commit = on_commit
 
     async def outcome(self, name: str, steps: Steps) -> dict[str, int]:
         """Runs an operation with `steps`. Returns how many rows of each kind it has added.

@@ -254,11 +254,38 @@ async def known_of(database: Database, scene: Scene) -> list[object]:
     return found
 
 
+@pytest.fixture
+def heard() -> list[set[UUID]]:
+    """The users that `on_change` was called with."""
+    return []
+
+
+@pytest.fixture
+def committed() -> list[Event]:
+    """The events that `on_commit` was called with."""
+    return []
+
+
+@pytest.fixture
+async def database(
+    database_url: str, heard: list[set[UUID]], committed: list[Event]
+) -> AsyncIterator[Database]:
+    """An empty database, on SQLite and on PostgreSQL, that records its callbacks."""
+    found = Database(
+        database_url,
+        on_commit=committed.append,
+        on_change=lambda users: heard.append(set(users)),
+    )
+    yield found
+    await found.close()
+
+
 @pytest.mark.parametrize("name", ALICE)
-async def test_change_marks_its_user_only(database: Database, name: str) -> None:
+async def test_change_marks_its_user_only(
+    database: Database, heard: list[set[UUID]], name: str
+) -> None:
     await (scene := Scene()).store(database)
-    heard: list[set[UUID]] = []
-    database.on_change = lambda users: heard.append(set(users))
+    heard.clear()
     async with database.transaction() as store:
         await ALICE[name](store, scene)
         assert store.changed == {scene.alice.id}
@@ -267,13 +294,16 @@ async def test_change_marks_its_user_only(database: Database, name: str) -> None
 
 
 @pytest.mark.parametrize("name", NO_CHANGE)
-async def test_other_methods_mark_no_user(database: Database, name: str) -> None:
+async def test_other_methods_mark_no_user(
+    database: Database, heard: list[set[UUID]], name: str
+) -> None:
     await (scene := Scene()).store(database)
-    database.on_change = lambda users: pytest.fail(f"{users}")
+    heard.clear()
     before = await known_of(database, scene)
     async with database.transaction() as store:
         await NO_CHANGE[name](store, scene)
         assert store.changed == set()
+    assert heard == []
     if name != "sessions.prune":
         assert await known_of(database, scene) == before
 
@@ -308,25 +338,25 @@ async def test_on_change_is_called_once_after_the_commit(
         [[count]] = sql(database_url, "SELECT count(*) FROM sessions")
         seen.append((set(users), count))
 
-    database.on_change = on_change
-    async with database.transaction() as store:
+    other = Database(database_url, on_change=on_change)
+    async with other.transaction() as store:
         await store.sessions.end(scene.login.id)
         await store.sessions.end(scene.other.id)
         await store.users.set_name(scene.bob.id, "Rob", at=AT + DAY)
     assert seen == [({scene.alice.id, scene.bob.id}, 2)]
+    await other.close()
 
 
 async def test_rollback_calls_on_change_but_not_on_commit(
-    database: Database,
+    database: Database, heard: list[set[UUID]], committed: list[Event]
 ) -> None:
     await (scene := Scene()).store(database)
-    heard: list[set[UUID]] = []
-    database.on_change = lambda users: heard.append(set(users))
-    database.on_commit = lambda event: pytest.fail(f"{event}")
+    heard.clear()
+    committed.clear()
     async with rolled_back(database) as store:
         await store.events.add(an_event())
         await store.sessions.end(scene.login.id)
-    assert heard == [{scene.alice.id}]
+    assert (heard, committed) == ([{scene.alice.id}], [])
     async with database.read() as store:
         assert await store.sessions.find_data(scene.login.id) is not None
 
@@ -344,10 +374,11 @@ def an_event() -> Event:
     )
 
 
-async def test_failed_commit_calls_on_change(database: Database, database_url: str) -> None:
+async def test_failed_commit_calls_on_change(
+    database: Database, database_url: str, heard: list[set[UUID]]
+) -> None:
     await (scene := Scene()).store(database)
-    heard: list[set[UUID]] = []
-    database.on_change = lambda users: heard.append(set(users))
+    heard.clear()
     with failing_commits(database_url), pytest.raises(sa.exc.SQLAlchemyError):
         async with database.transaction() as store:
             await store.sessions.end(scene.login.id)
@@ -381,10 +412,11 @@ def failing_commits(url: str) -> Iterator[None]:
         sql(url, "DROP FUNCTION fail CASCADE")
 
 
-async def test_cancelled_transaction_calls_on_change(database: Database) -> None:
+async def test_cancelled_transaction_calls_on_change(
+    database: Database, heard: list[set[UUID]]
+) -> None:
     await (scene := Scene()).store(database)
-    heard: list[set[UUID]] = []
-    database.on_change = lambda users: heard.append(set(users))
+    heard.clear()
     ended, never = asyncio.Event(), asyncio.Event()
 
     async def work() -> None:

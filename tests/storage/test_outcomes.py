@@ -99,13 +99,19 @@ def line(postgres_url: str) -> Line:
 class Callbacks:
     """Records the callbacks of a database."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self) -> None:
         self.committed: list[Event] = []
         self.changed: list[Collection[UUID]] = []
         self.queued = 0
-        database.on_commit = self.committed.append
-        database.on_change = self.changed.append
-        database.on_queued = self._queue
+
+    def open(self, url: str, *, timeout: float = 5) -> Database:
+        return Database(
+            url,
+            timeout=timeout,
+            on_commit=self.committed.append,
+            on_change=self.changed.append,
+            on_queued=self._queue,
+        )
 
     def _queue(self) -> None:
         self.queued += 1
@@ -154,8 +160,8 @@ async def test_lost_response_is_reported_as_unknown(
     line: Line, postgres_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with line.running() as url:
-        database = Database(url)
-        callbacks, happened = Callbacks(database), an_event()
+        callbacks, happened = Callbacks(), an_event()
+        database = callbacks.open(url)
         await database.ping()
         line.cuts = True
         with pytest.raises(StorageUnavailable):
@@ -217,8 +223,8 @@ async def test_outcome_is_reported_if_the_caller_is_cancelled_at_the_commit(
     line: Line, postgres_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with line.running() as url:
-        database = Database(url)
-        callbacks, happened = Callbacks(database), an_event()
+        callbacks, happened = Callbacks(), an_event()
+        database = callbacks.open(url)
         line.holds = True
         task = asyncio.create_task(change(database, happened))
         with anyio.fail_after(5):
@@ -238,8 +244,8 @@ async def test_commit_timeout_is_an_unknown_outcome(
     line: Line, postgres_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with line.running() as url:
-        database = Database(url, timeout=0.5)
-        callbacks = Callbacks(database)
+        callbacks = Callbacks()
+        database = callbacks.open(url, timeout=0.5)
         await database.ping()
         line.holds = True
         with anyio.fail_after(10), pytest.raises(StorageUnavailable):
@@ -269,8 +275,8 @@ def slow_commit(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
 async def test_sqlite_commit_timeout_is_an_unknown_outcome(
     sqlite_url: str, slow_commit: threading.Event, caplog: pytest.LogCaptureFixture
 ) -> None:
-    database = Database(sqlite_url, timeout=0.05)
-    callbacks = Callbacks(database)
+    callbacks = Callbacks()
+    database = callbacks.open(sqlite_url, timeout=0.05)
     with anyio.fail_after(10), pytest.raises(StorageUnavailable):
         await change(database, an_event())
     assert (callbacks.committed, len(callbacks.changed), callbacks.queued) == ([], 1, 1)
@@ -292,8 +298,8 @@ async def test_refused_commit_is_rolled_back(
     postgres_url: str, caplog: pytest.LogCaptureFixture, code: str
 ) -> None:
     break_commit(postgres_url, code)
-    database = Database(postgres_url)
-    callbacks = Callbacks(database)
+    callbacks = Callbacks()
+    database = callbacks.open(postgres_url)
     with pytest.raises(Exception):  # noqa: B017, PT011  # 503 or 500: other tests say which
         await change(database, an_event())
     assert (callbacks.committed, len(callbacks.changed), callbacks.queued) == ([], 1, 0)
@@ -312,8 +318,8 @@ async def test_session_terminated_at_the_commit(
         "CREATE CONSTRAINT TRIGGER fail AFTER INSERT ON users DEFERRABLE INITIALLY DEFERRED"
         " FOR EACH ROW EXECUTE FUNCTION fail()",
     )
-    database = Database(postgres_url)
-    callbacks = Callbacks(database)
+    callbacks = Callbacks()
+    database = callbacks.open(postgres_url)
     with pytest.raises(StorageUnavailable):
         await change(database, an_event())
     assert (callbacks.committed, len(callbacks.changed)) == ([], 1)
@@ -324,8 +330,8 @@ async def test_session_terminated_at_the_commit(
 async def test_failure_before_the_commit_is_rolled_back(
     database_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    database = Database(database_url)
-    callbacks = Callbacks(database)
+    callbacks = Callbacks()
+    database = callbacks.open(database_url)
 
     async def fail() -> None:
         async with database.transaction() as store:

@@ -5,20 +5,40 @@ may have changed. The scopes stored with the credential are those granted when i
 """
 
 from collections.abc import Mapping
+from typing import Protocol
 
 from authapi.domain.user import User
-from authapi.settings import EdgeSettings, Settings
 
 INTROSPECT = "introspect"
 """Permits introspection of any token (RFC 7662)."""
 
 
-def supported_scopes(settings: EdgeSettings) -> Mapping[str, str]:
+class ScopeSettings(Protocol):
+    """The settings that define scopes."""
+
+    @property
+    def scopes(self) -> Mapping[str, str]:
+        """Scopes with their descriptions."""
+
+
+class RoleSettings(ScopeSettings, Protocol):
+    """The settings that define scopes and roles."""
+
+    @property
+    def roles(self) -> Mapping[str, frozenset[str]]:
+        """Names of roles, with the scopes of each. If empty, a login has all scopes."""
+
+    @property
+    def default_roles(self) -> tuple[str, ...]:
+        """Roles that every user has."""
+
+
+def supported_scopes(settings: ScopeSettings) -> Mapping[str, str]:
     """All scopes that a credential can have, with their descriptions."""
-    return {INTROSPECT: "Ask whether tokens are alive, and whose"} | settings.scopes
+    return {INTROSPECT: "Ask whether tokens are alive, and whose"} | dict(settings.scopes)
 
 
-def login_scopes(user: User, settings: Settings) -> frozenset[str]:
+def login_scopes(user: User, settings: RoleSettings) -> frozenset[str]:
     """The scopes of a login of `user`.
 
     These are the scopes of the user's roles, or all scopes of the settings if these define no
@@ -34,7 +54,7 @@ def login_scopes(user: User, settings: Settings) -> frozenset[str]:
 
 
 def effective_scopes(
-    granted: frozenset[str] | None, user: User, settings: Settings
+    granted: frozenset[str] | None, user: User, settings: RoleSettings
 ) -> frozenset[str]:
     """The scopes that a credential of `user` has now. None for `granted` means all of a login.
 

@@ -1,7 +1,7 @@
 """The container of all services: creates them in the order of their dependencies."""
 
 import asyncio
-import threading
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ from authapi.services.accounts.invitations import Invitations
 from authapi.services.accounts.password_confirmation import PasswordConfirmation
 from authapi.services.accounts.passwords import PasswordReset
 from authapi.services.accounts.registration import Registration
-from authapi.services.audit import Audit
+from authapi.services.audit import Audit, log_event
 from authapi.services.identity_cache import CacheInvalidation, IdentityCache, LastUsed
 from authapi.services.jobs.cleanup import Cleanup
 from authapi.services.jobs.outbox import Outbox
@@ -42,8 +42,6 @@ from authapi.storage import Database
 
 if TYPE_CHECKING:
     from authapi.services.metrics import Metrics
-
-_prepare_lock = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,28 +87,44 @@ class Services:
         webhooks; None disables them. Raises ConfigurationError if the metrics are enabled and their
         extra is not installed.
         """
+        passwords = Passwords(settings, breached)
+        identity_cache = IdentityCache(
+            size=settings.identity_cache_size, ttl=settings.identity_cache_ttl
+        )
+        # Services depend on one another in a circle: the lambdas name what is created below.
+        metrics = _metrics(
+            settings,
+            {
+                "authapi_hashes_running": lambda: passwords.running,
+                "authapi_hashes_waiting": lambda: passwords.waiting,
+                "authapi_identity_cache_entries": lambda: len(identity_cache),
+                "authapi_database_connections": lambda: database.connections_in_use,
+            },
+        )
         database = Database(
             settings.resolved_database_url,
             pool_size=settings.database_pool_size,
             pool_timeout=settings.database_pool_timeout,
             timeout=settings.database_timeout,
+            on_commit=_on_commit(metrics),
+            on_change=identity_cache.invalidate,
+            on_queued=lambda: outbox.wake(),  # noqa: PLW0108  # `outbox` is created below
         )
-        passwords = Passwords(settings, breached)
         last_used = LastUsed(database, settings)
-        identity_cache = IdentityCache(
-            size=settings.identity_cache_size, ttl=settings.identity_cache_ttl
-        )
         invalidation = CacheInvalidation.of(
             database, identity_cache, settings.identity_cache_max_staleness
         )
-        database.on_change = identity_cache.invalidate
-        audit = Audit(database, settings)
-        sessions = Sessions(database, identity_cache, invalidation, last_used, audit, settings)
-        keys = Keys(database, identity_cache, invalidation, audit, settings)
         outbox = Outbox(database, lambda: keys.outbox_cipher, settings)
         mail = Mail(outbox, settings)
         webhooks = Webhooks(outbox, settings, post)
-        audit.on_event = webhooks.queue
+        audit = Audit(
+            database,
+            settings,
+            on_event=webhooks.queue,
+            on_drop=None if metrics is None else metrics.count_dropped_event,
+        )
+        sessions = Sessions(database, identity_cache, invalidation, last_used, audit, settings)
+        keys = Keys(database, identity_cache, invalidation, audit, settings)
         token_lookup = TokenLookup(database, keys, last_used, settings)
         revocation = TokenRevocation(database, token_lookup, audit)
         rate_limits = RateLimits(settings)
@@ -153,7 +167,7 @@ class Services:
             identity_cache=identity_cache,
             secret_scanning=SecretScanning(database, token_lookup, revocation, audit, settings),
             mail=mail,
-            metrics=_metrics(settings, database, passwords, identity_cache, audit),
+            metrics=metrics,
             outbox=outbox,
             passwords=passwords,
             password_reset=PasswordReset(database, passwords, email_tokens, mail, audit),
@@ -187,7 +201,7 @@ class Services:
         self.rate_limits.open()
         self.audit.open()
         # Cancelling does not stop a thread: it must not still run at the next start.
-        await run_to_completion(asyncio.to_thread(_prepare_locked, self.settings))
+        await run_to_completion(asyncio.to_thread(prepare, self.settings))
         await self.keys.open()
         await self.passwords.start()
 
@@ -232,13 +246,7 @@ class Services:
         )
 
 
-def _metrics(
-    settings: Settings,
-    database: Database,
-    passwords: Passwords,
-    identity_cache: IdentityCache,
-    audit: Audit,
-) -> "Metrics | None":
+def _metrics(settings: Settings, gauges: Mapping[str, Callable[[], float]]) -> "Metrics | None":
     if not settings.metrics:
         return None
     try:
@@ -247,26 +255,15 @@ def _metrics(
         raise ConfigurationError(
             "metrics need the extra: pip install 'fastapi-authapi[metrics]'"
         ) from None
-    metrics = Metrics(
-        {
-            "authapi_hashes_running": lambda: passwords.running,
-            "authapi_hashes_waiting": lambda: passwords.waiting,
-            "authapi_identity_cache_entries": lambda: len(identity_cache),
-            "authapi_database_connections": lambda: database.connections_in_use,
-        }
-    )
-    log_event = database.on_commit
+    return Metrics(gauges)
+
+
+def _on_commit(metrics: "Metrics | None") -> Callable[[Event], None]:
+    if metrics is None:
+        return log_event
 
     def on_commit(event: Event) -> None:
         log_event(event)
         metrics.count_event(event.type.value)
 
-    database.on_commit = on_commit
-    audit.rate_limiter.on_drop = lambda kind: metrics.count_dropped_event(kind.value)
-    return metrics
-
-
-def _prepare_locked(settings: Settings) -> None:
-    # Alembic keeps its state in module attributes: one thread at a time.
-    with _prepare_lock:
-        prepare(settings)
+    return on_commit

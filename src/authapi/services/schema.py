@@ -1,7 +1,12 @@
 """The schema of the database: migrated, or checked to be up to date, before a start."""
 
+import threading
+
 from authapi.services.keys.secret import prepare_data_dir
 from authapi.settings import Settings
+
+_lock = threading.Lock()
+"""Alembic keeps its state in module attributes: one thread at a time."""
 
 
 def prepare(settings: Settings) -> None:
@@ -14,9 +19,10 @@ def prepare(settings: Settings) -> None:
     from authapi.storage import migrations  # noqa: PLC0415  # a fifth of the import of authapi
 
     url = settings.resolved_database_url
-    if settings.database_url is None:
-        prepare_data_dir(settings.data_dir)
-    if settings.migrates:
-        migrations.upgrade(url)
-    else:
-        migrations.require_current(url)
+    with _lock:
+        if settings.database_url is None:
+            prepare_data_dir(settings.data_dir)
+        if settings.migrates:
+            migrations.upgrade(url)
+        else:
+            migrations.require_current(url)

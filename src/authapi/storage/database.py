@@ -66,6 +66,14 @@ _FILE = "authapi_file"
 """The key in the `info` of a connection that holds the identity of its SQLite file."""
 
 
+def _ignore(_: object) -> None:
+    return None
+
+
+def _do_nothing() -> None:
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Store:
     """The tables inside one transaction."""
@@ -109,6 +117,10 @@ class Database:
     `pool_size` is the maximum number of connections. `pool_timeout` is the maximum wait for a
     connection, `timeout` the maximum time of a statement or a wait for a lock, both in seconds.
 
+    `on_commit` is called with each event after its transaction was committed; `on_change` with the
+    changed users after a transaction ended, even if it was rolled back; `on_queued` after a
+    transaction added outbox entries and was, or may have been, committed.
+
     The constructor raises ConfigurationError for an invalid `url`, and without the extra `postgres`
     for PostgreSQL. All other methods raise StorageUnavailable if the database is unreachable, does
     not respond, is locked or read-only, or if the pool is exhausted. They do so within a bound that
@@ -116,7 +128,15 @@ class Database:
     """
 
     def __init__(
-        self, url: str, *, pool_size: int = 10, pool_timeout: float = 5, timeout: float = 5
+        self,
+        url: str,
+        *,
+        pool_size: int = 10,
+        pool_timeout: float = 5,
+        timeout: float = 5,
+        on_commit: Callable[[Event], None] = _ignore,
+        on_change: Callable[[Collection[UUID]], None] = _ignore,
+        on_queued: Callable[[], None] = _do_nothing,
     ) -> None:
         self._url = parse_url(url)
         self._is_sqlite = self._url.get_backend_name() == "sqlite"
@@ -144,12 +164,7 @@ class Database:
         self._leases = Leases(self.engine, end_timeout=timeout + 1)
         self._read_timeout = pool_timeout + timeout + 1
         self._write_timeout = pool_timeout + 2 * timeout + 1
-        self.on_commit: Callable[[Event], None] = _ignore
-        """Called with each event after its transaction was committed."""
-        self.on_change: Callable[[Collection[UUID]], None] = _ignore
-        """Called with the changed users after a transaction ended, even if it was rolled back."""
-        self.on_queued: Callable[[], None] = _do_nothing
-        """Called after a transaction added outbox entries and was, or may have been, committed."""
+        self._on_commit, self._on_change, self._on_queued = on_commit, on_change, on_queued
         self.notifications: Notifications = (
             SQLiteNotifications(self._url.database or "")
             if self._is_sqlite
@@ -219,14 +234,14 @@ class Database:
         finally:
             # Even if the commit failed: the transaction may have been committed all the same.
             if store.changed:
-                self.on_change(store.changed)
+                self._on_change(store.changed)
         if outcome is TransactionOutcome.COMMITTED:
             for event_ in store.events.added:
-                self.on_commit(event_)
+                self._on_commit(event_)
         elif outcome is TransactionOutcome.UNKNOWN:
             _log_unknown_outcome(store.events.added)
         if store.outbox.added and outcome is not TransactionOutcome.ROLLED_BACK:
-            self.on_queued()
+            self._on_queued()
 
     async def ping(self) -> None:
         """Checks within two seconds, for readiness probes, that the database accepts writes.
@@ -296,14 +311,6 @@ def _log_unknown_outcome(events: Sequence[Event]) -> None:
 
 def _lock_key(name: str) -> sa.ColumnElement[int]:
     return sa.func.hashtextextended(f"authapi {name}", 0)
-
-
-def _ignore(_: object) -> None:
-    return None
-
-
-def _do_nothing() -> None:
-    return None
 
 
 def _invalidate_stale(context: ExceptionContext) -> None:

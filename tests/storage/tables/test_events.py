@@ -20,8 +20,14 @@ ALICE, BOB = new_id(), new_id()
 
 
 @pytest.fixture
-async def database(database_url: str) -> AsyncIterator[Database]:
-    found = Database(database_url)
+def told() -> list[Event]:
+    """The events that `on_commit` was called with."""
+    return []
+
+
+@pytest.fixture
+async def database(database_url: str, told: list[Event]) -> AsyncIterator[Database]:
+    found = Database(database_url, on_commit=told.append)
     yield found
     await found.close()
 
@@ -105,10 +111,8 @@ async def test_pages_are_contiguous_and_newest_first(database: Database) -> None
 
 
 async def test_failed_transaction_stores_and_logs_no_event(
-    database: Database,
+    database: Database, told: list[Event]
 ) -> None:
-    told: list[Event] = []
-    database.on_commit = told.append
 
     async def fail() -> None:
         async with database.transaction() as store:
@@ -123,10 +127,8 @@ async def test_failed_transaction_stores_and_logs_no_event(
     assert told == written
 
 
-async def test_event_is_logged_only_after_the_commit(database: Database) -> None:
+async def test_event_is_logged_only_after_the_commit(database: Database, told: list[Event]) -> None:
     # Inside the transaction, nothing is logged yet.
-    told: list[Event] = []
-    database.on_commit = told.append
     async with database.transaction() as store:
         await store.events.add(event())
         assert told == []
@@ -134,7 +136,7 @@ async def test_event_is_logged_only_after_the_commit(database: Database) -> None
 
 
 async def test_add_for_email_finds_the_account_in_one_statement(
-    database: Database,
+    database: Database, told: list[Event]
 ) -> None:
     user = await store_user(database, a_user(), email="alice@example.com")
     statements: list[str] = []
@@ -142,8 +144,6 @@ async def test_add_for_email_finds_the_account_in_one_statement(
     def note(_: object, __: object, statement: str, *___: object) -> None:
         statements.append(statement)
 
-    told: list[Event] = []
-    database.on_commit = told.append
     sa.event.listen(database.engine.sync_engine, "before_cursor_execute", note)
     for email in ("alice@example.com", "unknown@example.com"):
         async with database.transaction() as store:

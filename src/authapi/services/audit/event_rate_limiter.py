@@ -36,6 +36,8 @@ up the rows of events that the owner of an account is shown."""
 WINDOW: Final = 60.0
 """Seconds."""
 
+OnDrop = Callable[[EventType], None]
+
 
 @dataclass(slots=True)
 class _Window:
@@ -46,14 +48,16 @@ class _Window:
 
 
 class EventRateLimiter:
-    """Counts the events of `LIMITED_TYPES` in windows of 60 seconds, by type."""
+    """Counts the events of `LIMITED_TYPES` in windows of 60 seconds, by type.
 
-    def __init__(self) -> None:
+    `on_drop` is called with the type of each event that is not recorded.
+    """
+
+    def __init__(self, on_drop: OnDrop | None = None) -> None:
+        self._on_drop = on_drop
         self._windows: dict[EventType, _Window] = {}
         self.dropped = dict.fromkeys(LIMITED_TYPES, 0)
         """Number of events of each type that were not recorded since this process started."""
-        self.on_drop: Callable[[EventType], None] = _ignore
-        """Called with the type of each event that is not recorded."""
 
     def allow(self, kind: EventType, *, names_account: bool) -> bool:
         """Whether one more event of this type may be recorded. Counts it if so, or as dropped."""
@@ -81,7 +85,8 @@ class EventRateLimiter:
 
     def _drop(self, kind: EventType, window: _Window) -> None:
         self.dropped[kind] += 1
-        self.on_drop(kind)
+        if self._on_drop is not None:
+            self._on_drop(kind)
         if not window.has_dropped:
             window.has_dropped = True
             _log.warning(
@@ -89,7 +94,3 @@ class EventRateLimiter:
                 kind.value,
                 extra={"event_type": kind.value, "dropped": self.dropped[kind]},
             )
-
-
-def _ignore(_: EventType) -> None:
-    return None

@@ -31,7 +31,7 @@ from authapi.domain.client import current_client
 from authapi.domain.events import Event, EventFilter, EventType
 from authapi.domain.identity import Identity
 from authapi.errors import StorageUnavailable, TooManyAttempts, TooManyRequests
-from authapi.services.audit.event_rate_limiter import EventRateLimiter
+from authapi.services.audit.event_rate_limiter import EventRateLimiter, OnDrop
 from authapi.services.jobs.pruning import prune_in_batches
 from authapi.services.revalidation import revalidate_caller
 from authapi.settings import Settings
@@ -50,18 +50,29 @@ _SAMPLING_SECONDS = 60.0
 not fill the table."""
 _DAY_SECONDS = 86400.0
 
+OnEvent = Callable[[Store, Event], Awaitable[None]]
+
 
 class Audit:
     """Records events, and reads them for their owner and for operators.
 
-    Every method that writes to a `store`, or reads, raises StorageUnavailable if the database does
-    not answer.
+    `on_event` is called with each event, in the transaction that records it; `on_drop` with the
+    type of each event that exceeds its limit and is not recorded. Every method that writes to a
+    `store`, or reads, raises StorageUnavailable if the database does not answer.
     """
 
-    def __init__(self, database: Database, settings: Settings) -> None:
+    def __init__(
+        self,
+        database: Database,
+        settings: Settings,
+        *,
+        on_event: OnEvent,
+        on_drop: OnDrop | None = None,
+    ) -> None:
         self._database = database
         self._retention = settings.events_retention
-        self.rate_limiter = EventRateLimiter()
+        self._on_event = on_event
+        self.rate_limiter = EventRateLimiter(on_drop)
         self._recent: TTLCache[tuple[str, ...], bool] = TTLCache(
             maxsize=10_000, ttl=_SAMPLING_SECONDS
         )
@@ -71,9 +82,6 @@ class Audit:
         self._export_lock = asyncio.Lock()
         self._exports = Counter[UUID | None]()
         """Exports in progress, by account."""
-        database.on_commit = _log_event
-        self.on_event: Callable[[Store, Event], Awaitable[None]] = _ignore
-        """Called with each event, in the transaction that records it."""
 
     def open(self) -> None:
         """Prepares for the running event loop, as a lock belongs to one."""
@@ -133,7 +141,7 @@ class Audit:
 
         async def write(store: Store) -> None:
             await store.events.add_without_lock(event)
-            await self.on_event(store, event)
+            await self._on_event(store, event)
 
         return await self._try_write(kind, write, names_account=names_account)
 
@@ -152,7 +160,7 @@ class Audit:
                 await self._add(store, event)
             else:
                 await store.events.add_for_email(event, email=account)
-                await self.on_event(store, event)
+                await self._on_event(store, event)
 
         async def record() -> bool:
             if not self.rate_limiter.allow(event.type, names_account=False):
@@ -202,7 +210,7 @@ class Audit:
 
     async def _add(self, store: Store, event: Event) -> None:
         await store.events.add(event)
-        await self.on_event(store, event)
+        await self._on_event(store, event)
 
     async def _try_write(
         self,
@@ -345,11 +353,8 @@ def _event(
     )
 
 
-async def _ignore(_: Store, __: Event) -> None:
-    return None
-
-
-def _log_event(event: Event) -> None:
+def log_event(event: Event) -> None:
+    """Logs a committed event."""
     _log.info(
         "%s",
         event.type.value,

@@ -79,7 +79,6 @@ class Outbox:
         self._is_storage_down = False
         self._clock = SlewedClock()
         self._create_locks()
-        database.on_queued = self.wake
 
     def register(self, kind: str, handler: Handler, *, prepare: Prepare | None = None) -> None:
         """Registers the handler of entries of `kind`. `start` calls `prepare`, which may block."""
