@@ -169,6 +169,18 @@ def test_a_package_that_needs_care_has_one_home(package: str, homes: list[str]) 
     assert importers(package) == homes
 
 
+@pytest.mark.parametrize("package", ["domain", "services"])
+def test_an_init_only_imports(package: str) -> None:
+    with_code = [
+        module
+        for module in (PACKAGE / package).rglob("__init__.py")
+        for node in ast.parse(module.read_text()).body[1:]  # without the docstring
+        if not isinstance(node, ast.ImportFrom)
+        and not (isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__")
+    ]
+    assert names(with_code) == []
+
+
 def test_only_storage_speaks_sql() -> None:
     for package in ("sqlalchemy", "alembic"):
         assert all(name.startswith("storage/") for name in importers(package))
