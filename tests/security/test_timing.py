@@ -112,7 +112,7 @@ async def test_throttled_logins_are_indistinguishable(
         for email in times:
             assert (await attempt(api, email, WRONG))[1].status_code == 401
         # With one event a minute, only attempts without an event would be measured.
-        monkeypatch.setattr("authapi.services.audit._once", lambda _, tell, *__: tell())
+        monkeypatch.setattr("authapi.services.audit.trail._once", lambda _, tell, *__: tell())
         dice = random.Random(2)
         shapes = list[object]()
         for number in range(ROUNDS + 1):

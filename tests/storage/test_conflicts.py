@@ -142,7 +142,7 @@ def test_every_retried_call_is_covered() -> None:
     assert names == {
         *("Sessions.create", "Sessions.logout", "Sessions.end", "Sessions.end_own"),
         *("Sessions.end_others", "Sessions.end_all", "Sessions.merge_data"),
-        *("Accounts.edit", "Accounts.set_active", "Accounts.delete", "EmailChanges._revert"),
+        *("Accounts.edit", "Accounts.delete", "EmailChanges._revert"),
         *("Administration.invite", "Administration.resend_invitation", "Administration.change"),
         *("Administration.end_sessions", "Administration.delete", "AccountImporter._add"),
         *("PersonalTokens.create", "PersonalTokens.end_own", "RefreshTokens.refresh"),

@@ -300,7 +300,7 @@ async def test_the_task_refreshes_the_keys_and_survives_failures(
             raise ConfigurationError("another secret")
 
     await found.keys.stop()
-    monkeypatch.setattr("authapi.services.keys.asyncio.sleep", sleep)
+    monkeypatch.setattr("authapi.services.keys.signing.asyncio.sleep", sleep)
     monkeypatch.setattr(found.keys.lifecycle, "maintain", maintain)
     await found.keys.start()
     before: Any = found.keys._key_set
