@@ -4,6 +4,7 @@ import threading
 
 from authapi.services.keys.secret import prepare_data_dir
 from authapi.settings import Settings
+from authapi.storage.schema.names import TableNames
 
 _lock = threading.Lock()
 """Alembic keeps its state in module attributes: one thread at a time."""
@@ -18,11 +19,11 @@ def prepare(settings: Settings) -> None:
     """
     from authapi.storage import migrations  # noqa: PLC0415  # a fifth of the import of authapi
 
-    url = settings.resolved_database_url
+    url, names = settings.resolved_database_url, TableNames.of(settings)
     with _lock:
         if settings.database_url is None:
             prepare_data_dir(settings.data_dir)
         if settings.migrates:
-            migrations.upgrade(url)
+            migrations.upgrade(url, names=names)
         else:
-            migrations.require_current(url)
+            migrations.require_current(url, names=names)

@@ -59,6 +59,10 @@ class Settings(CredentialSettings):
     metrics_path: str | None = Field(default=None, pattern="^/[a-z0-9/_-]+$")
     """Path of the service itself for Prometheus metrics, without authentication. Default: none."""
 
+    table_prefix: str = Field(default="authapi_", pattern="^[a-z_][a-z0-9_]*$", max_length=20)
+    """Begins the names of all tables, indexes and constraints."""
+    database_schema: str | None = Field(default=None, pattern="^[a-z_][a-z0-9_]*$", max_length=63)
+    """PostgreSQL schema of the tables. Default: the first one of the `search_path`."""
     migrate: bool | None = None
     """Upgrade the schema at start. Default: only on SQLite."""
     allow_sqlite: bool = False
@@ -87,6 +91,12 @@ class Settings(CredentialSettings):
             raise ValueError(
                 "jwt_audiences must not contain jwt_audience: a JWT for this service is a login"
             )
+        if self.database_schema is not None and self.is_embedded:
+            raise ValueError(
+                "database_schema needs PostgreSQL: SQLite has no schemas, but table_prefix works"
+            )
+        if self.database_schema is not None and self.database_schema.startswith("pg_"):
+            raise ValueError("database_schema must not begin with pg_, which PostgreSQL reserves")
         if not self.strategies:
             raise ValueError("strategies must not be empty")
 
@@ -114,7 +124,7 @@ class Settings(CredentialSettings):
     @property
     def is_embedded(self) -> bool:
         """Whether the database is SQLite, whose schema authapi upgrades itself by default."""
-        return self.resolved_database_url.startswith("sqlite")
+        return self.resolved_database_url.strip().lower().startswith("sqlite")
 
     @property
     def metrics(self) -> bool:
