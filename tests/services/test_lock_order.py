@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator
 import pytest
 
 from authapi.domain.email_address import parse_email
-from authapi.storage.models import metadata
 from authapi.testing import PASSWORD
 from tests.services.locks import ORDER, OWNED, Lock, Recorder, Trace, transaction_functions
 from tests.services.operations import (
@@ -15,6 +14,7 @@ from tests.services.operations import (
     make_everything_due,
     open_harness,
 )
+from tests.tables import metadata
 
 
 @pytest.fixture
