@@ -59,10 +59,6 @@ class Settings(CredentialSettings):
     metrics_path: str | None = Field(default=None, pattern="^/[a-z0-9/_-]+$")
     """Path of the service itself for Prometheus metrics, without authentication. Default: none."""
 
-    table_prefix: str = Field(default="authapi_", pattern="^[a-z_][a-z0-9_]*$", max_length=20)
-    """Begins the names of all tables, indexes and constraints."""
-    database_schema: str | None = Field(default=None, pattern="^[a-z_][a-z0-9_]*$", max_length=63)
-    """PostgreSQL schema of the tables. Default: the first one of the `search_path`."""
     migrate: bool | None = None
     """Upgrade the schema at start. Default: only on SQLite."""
     allow_sqlite: bool = False

@@ -20,14 +20,18 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.engine import Connection, ExceptionContext
-from sqlalchemy.exc import DisconnectionError
+from sqlalchemy.exc import DisconnectionError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from authapi.domain.client import current_client
 from authapi.domain.events import Event
-from authapi.errors import StorageUnavailable
-from authapi.storage.driver_errors import TransactionOutcome, translate_driver_errors
+from authapi.errors import AccountInUse, StorageUnavailable
+from authapi.storage.driver_errors import (
+    TransactionOutcome,
+    is_reference_violation,
+    translate_driver_errors,
+)
 from authapi.storage.leases import Leases
 from authapi.storage.models import Tables, tables_of
 from authapi.storage.notifications import (
@@ -225,19 +229,28 @@ class Database:
         """Gives access to the tables inside one transaction.
 
         The transaction is committed at the end of the block, and rolled back if the block raises.
+
+        Raises AccountInUse if a row of another application refers to an account that the block
+        deletes. Such a foreign key may refuse at the statement, or at the commit if it is deferred.
         """
-        with translate_driver_errors():
-            async with self._leases.acquire(
-                self._writer,
-                max_duration=self._write_timeout,
-                begins=True,
-                write_lock=self._write_lock,
-            ) as lease:
-                store = _store(lease.connection, self.tables)
-                lease.on_end = partial(self._after_transaction, store)
-                yield store
-                if store.changed:
-                    await self.notifications.notify(lease.connection, store.changed)
+        store: Store | None = None
+        try:
+            with translate_driver_errors():
+                async with self._leases.acquire(
+                    self._writer,
+                    max_duration=self._write_timeout,
+                    begins=True,
+                    write_lock=self._write_lock,
+                ) as lease:
+                    store = _store(lease.connection, self.tables)
+                    lease.on_end = partial(self._after_transaction, store)
+                    yield store
+                    if store.changed:
+                        await self.notifications.notify(lease.connection, store.changed)
+        except IntegrityError as error:
+            if store is not None and store.users.has_deleted and is_reference_violation(error):
+                raise AccountInUse from error
+            raise
 
     def _after_transaction(self, store: Store, outcome: TransactionOutcome) -> None:
         # An unknown outcome counts as committed, so that mail that may be sent counts in its limit.

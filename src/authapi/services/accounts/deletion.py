@@ -14,6 +14,9 @@ async def delete_account(
 ) -> None:
     """Deletes an account with all that belongs to it. Raises LastSuperuser.
 
+    The transaction raises AccountInUse, at the latest when it is committed, if rows of the
+    application refer to the account.
+
     Its events are erased or anonymised, as the setting `deleted_events` says; the event of the
     deletion is kept.
     """

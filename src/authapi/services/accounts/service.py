@@ -280,7 +280,7 @@ class Accounts:
         The setting `deleted_events` says whether its events are erased or anonymized. The event of
         the deletion is kept; if `caller`, the owner, deletes the account, without address and user
         agent of the client. Raises InvalidCredential if the session of `caller` has ended,
-        LastSuperuser.
+        LastSuperuser, AccountInUse.
         """
         client = current_client()
         if caller is not None:

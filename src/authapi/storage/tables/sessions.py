@@ -318,9 +318,7 @@ class SessionTable:
             )
         return len(ended)
 
-    async def _select_ids(
-        self, statement: sa.Select[UUID], ids: Collection[UUID]
-    ) -> set[UUID]:
+    async def _select_ids(self, statement: sa.Select[UUID], ids: Collection[UUID]) -> set[UUID]:
         return set((await self._connection.execute(statement, {"ids": list(ids)})).scalars())
 
     async def _one(

@@ -64,6 +64,8 @@ class UserTable:
         self._connection = connection
         self._tables, self._users, self._outbox = tables, tables.users, tables.outbox
         self._changed = changed
+        self.has_deleted = False
+        """Whether this transaction has deleted an account, or tried to."""
 
     async def lock_addresses(self, *emails: str) -> None:
         """Locks these canonical addresses until the commit, against transactions that use them too.
@@ -264,7 +266,11 @@ class UserTable:
 
         Returns False if there was no such account. Locks the outbox entries first, in the order of
         their ids as other transactions do, because the foreign key would lock them in any order.
+
+        A foreign key of another application may refuse, here or at the commit:
+        `Database.transaction` raises AccountInUse then.
         """
+        self.has_deleted = True
         self._changed.add(user_id)
         await self._connection.execute(
             sa.select(self._outbox.c.id)
