@@ -1,10 +1,9 @@
 """Migrations: one chain for both databases, and the tables that it creates."""
 
-import itertools
 import os
 import stat
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -15,12 +14,9 @@ from authapi import Settings, create_app
 from authapi.errors import ConfigurationError, StorageUnavailable
 from authapi.storage import Database, migrations
 from authapi.testing import client
-from tests.servers.postgres import PostgresServer
 from tests.servers.process import ServeProcess
-from tests.storage.rows import SECRET, a_session, a_user, sql, store_user, sync_url
+from tests.storage.rows import SECRET, a_session, a_user, sql, store_user, sync_url, tables
 from tests.tables import PREFIX, metadata
-
-_numbers = itertools.count(1)
 
 CONSTRAINTS = {
     "users": {"pk_", "uq_email", "ix_created_at_id"},
@@ -37,42 +33,8 @@ CONSTRAINTS = {
     },
     "outbox": {"pk_", "fk_user_id", "ix_user_id", "ix_kind_failed_at_receiver_due_at_id"},
 }
-"""Named by the convention, here without the name of the table, so that a migration can drop them by name on both databases."""
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """A database without tables."""
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path / 'empty.db'}"
-        return
-    server: PostgresServer = request.getfixturevalue("postgres")
-    name = f"empty_{request.getfixturevalue('worker')}_{next(_numbers)}"
-    yield server.create_database(name)
-    server.drop_database(name)
-
-
-def tables(url: str) -> dict[str, object]:
-    """Returns the columns, keys, constraints and indexes of all tables."""
-    engine = sa.create_engine(sync_url(url), poolclass=sa.NullPool)
-    inspector = sa.inspect(engine)
-    found: dict[str, object] = {
-        name: {
-            "columns": [
-                (column["name"], str(column["type"]), column["nullable"], column["default"])
-                for column in inspector.get_columns(name)
-            ],
-            "primary key": inspector.get_pk_constraint(name),
-            "foreign keys": inspector.get_foreign_keys(name),
-            "unique": sorted(map(str, inspector.get_unique_constraints(name))),
-            "indexes": sorted(map(str, inspector.get_indexes(name))),
-            "checks": inspector.get_check_constraints(name),
-        }
-        for name in sorted(inspector.get_table_names())
-        if name not in {"authapi_version", "alembic_version"}
-    }
-    engine.dispose()
-    return found
+"""Named by the convention, so that a migration can drop them by name on both databases. Here they
+are without the name of the table."""
 
 
 def names_of_constraints(url: str) -> dict[str, set[str]]:

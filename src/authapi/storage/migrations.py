@@ -28,7 +28,12 @@ from authapi.storage.models import tables_of
 from authapi.storage.postgres import poolers
 from authapi.storage.postgres.connection import apply_on_connect
 from authapi.storage.postgres.session_parameters import command_parameters, service_parameters
-from authapi.storage.schema.adoption import adopt, require_free_names, require_schema
+from authapi.storage.schema.adoption import (
+    adopt,
+    require_free_names,
+    require_schema,
+    require_version_table,
+)
 from authapi.storage.schema.names import DEFAULT_NAMES, TableNames
 from authapi.storage.urls import parse_url
 
@@ -188,6 +193,7 @@ def _found(connection: Connection, names: TableNames) -> TableNames:
 
 
 def _revision(connection: Connection, names: TableNames) -> str | None:
+    require_version_table(connection, names)
     options = {"version_table": names.version, "version_table_schema": names.schema}
     return MigrationContext.configure(connection, opts=options).get_current_revision()
 

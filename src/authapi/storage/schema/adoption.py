@@ -65,6 +65,18 @@ def require_schema(connection: Connection, names: TableNames) -> None:
         connection.execute(sa.schema.CreateSchema(names.schema))
 
 
+def require_version_table(connection: Connection, names: TableNames) -> None:
+    """Checks that the table of the revision, if there is one, is not that of an application.
+
+    Raises ConfigurationError if it has other columns.
+    """
+    inspector = sa.inspect(connection)
+    if inspector.has_table(names.version, schema=names.schema):
+        columns = inspector.get_columns(names.version, schema=names.schema)
+        if _names(columns) != {"version_num"}:
+            raise _taken([names.version])
+
+
 def require_free_names(connection: Connection, names: TableNames) -> None:
     """Checks that no table has one of our names, before the first migration.
 
@@ -74,10 +86,7 @@ def require_free_names(connection: Connection, names: TableNames) -> None:
     ours = [table.name for table in tables_of(names).metadata.sorted_tables]
     taken = [name for name in ours if inspector.has_table(name, schema=names.schema)]
     if taken:
-        raise ConfigurationError(
-            f"the database already has {_listed(taken)}, which authapi did not create: choose"
-            " another AUTHAPI_TABLE_PREFIX"
-        )
+        raise _taken(taken)
 
 
 def adopt(connection: Connection, names: TableNames, scripts: ScriptDirectory) -> bool:
@@ -206,6 +215,9 @@ def _copy_on_sqlite(connection: Connection, names: TableNames, table: str) -> No
             connection.exec_driver_sql(renamed(sql))
 
 
-def _listed(tables: Sequence[str]) -> str:
+def _taken(tables: Sequence[str]) -> ConfigurationError:
     kind = "a table" if len(tables) == 1 else "tables"
-    return f"{kind} {', '.join(tables)}"
+    return ConfigurationError(
+        f"the database already has {kind} {', '.join(tables)}, which authapi did not create:"
+        " choose another AUTHAPI_TABLE_PREFIX"
+    )
