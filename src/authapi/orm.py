@@ -11,11 +11,9 @@ from typing import TYPE_CHECKING
 from authapi.storage.schema.orm import ORM, OnDelete, orm_of_environment
 
 if TYPE_CHECKING:
-    from sqlalchemy import Table
-
     from authapi.storage.schema.rows import UserRow
 
-    users: Table
+    users = orm_of_environment().users
     user_fk = orm_of_environment().user_fk
     include_name = orm_of_environment().include_name
     include_object = orm_of_environment().include_object

@@ -8,6 +8,7 @@ import time_machine
 
 from authapi import Settings, create_app
 from authapi.errors import ConfigurationError
+from authapi.orm import ORM
 from authapi.storage import migrations
 from authapi.storage.schema.names import DEFAULT_NAMES, TableNames
 from authapi.testing import PASSWORD, client
@@ -63,6 +64,7 @@ async def test_adopted_accounts_log_in_and_keep_their_tokens(
     former_url: str, names: TableNames
 ) -> None:
     await asyncio.to_thread(migrations.upgrade, former_url, names=names)
+    ORM(prefix=names.prefix, schema=names.schema)  # other tests have models with default names
     settings = Settings(
         database_url=former_url,  # type: ignore[arg-type]
         secret=former.SECRET,  # type: ignore[arg-type]

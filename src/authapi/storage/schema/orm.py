@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from functools import cache
-from typing import Literal
+from typing import Any, Literal
 
 import sqlalchemy as sa
 from sqlalchemy.sql.schema import SchemaItem
@@ -16,6 +16,23 @@ from authapi.storage.schema.rows import UserRow, map_users
 
 OnDelete = Literal["CASCADE", "SET NULL", "SET DEFAULT", "RESTRICT", "NO ACTION"]
 """What the database does with a row that refers to an account which is deleted."""
+
+
+class _UserForeignKey(sa.ForeignKey):
+    """A foreign key that keeps its column in copies.
+
+    SQLAlchemy copies the columns of a mixin, and its own copy would look for our table by its name
+    in the MetaData of the application.
+    """
+
+    def _copy(self, *, schema: str | None = None, **_: Any) -> "_UserForeignKey":
+        return _UserForeignKey(
+            self.column,
+            name=self.name,
+            ondelete=self.ondelete,
+            deferrable=self.deferrable,
+            initially=self.initially,
+        )
 
 
 class ORM:
@@ -47,7 +64,7 @@ class ORM:
         If `ondelete` is None, `RESTRICT` or `NO ACTION`, the database refuses to delete an account
         that has rows: `DELETE /me` and the other ways raise AccountInUse, 409 `account_in_use`.
         """
-        return sa.ForeignKey(
+        return _UserForeignKey(
             self.users.c.id,
             ondelete=ondelete,
             name=name,
