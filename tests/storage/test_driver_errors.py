@@ -101,9 +101,11 @@ async def test_failed_commit_is_no_success(database_url: str) -> None:
         before = rows(database_url)
         break_commit(database_url)
         changes = await each_kind_of_change(api)
-        assert {answer.status_code for answer in changes} == {500}
+        told = {(answer.status_code, answer.json()["code"]) for answer in changes}
+        # On SQLite, only a foreign key can fail at the commit: a deleted account counts as in use.
+        in_use = {(409, "account_in_use")} if kind_of(database_url) == "sqlite" else set()
+        assert told == {(500, "internal_error")} | in_use
         for answer in changes:
-            assert answer.json()["code"] == "internal_error"
             assert not {"set-cookie", "clear-site-data"} & answer.headers.keys()
             assert "access_token" not in answer.text
         assert rows(database_url) == before
