@@ -265,9 +265,10 @@ async def test_v13_2_2_service_needs_only_row_privileges(
         "CREATE ROLE {role} LOGIN PASSWORD 'app'",
         "REVOKE CREATE ON SCHEMA public FROM PUBLIC",
         "GRANT SELECT ON authapi_version TO {role}",
-        "GRANT SELECT, INSERT, UPDATE, DELETE ON authapi_users, sessions TO {role}",
-        "GRANT SELECT, INSERT, UPDATE, DELETE ON authapi_refresh_families, signing_keys TO {role}",
-        "GRANT SELECT, INSERT, UPDATE, DELETE ON authapi_email_tokens, outbox TO {role}",
+        "GRANT SELECT, INSERT, UPDATE, DELETE ON authapi_users, authapi_sessions TO {role}",
+        "GRANT SELECT, INSERT, UPDATE, DELETE ON authapi_refresh_families TO {role}",
+        "GRANT SELECT, INSERT, UPDATE, DELETE ON authapi_signing_keys TO {role}",
+        "GRANT SELECT, INSERT, UPDATE, DELETE ON authapi_email_tokens, authapi_outbox TO {role}",
         "GRANT SELECT, INSERT ON authapi_events TO {role}",
         "GRANT UPDATE (ip, network, user_agent, request_id, detail) ON authapi_events TO {role}",
     )

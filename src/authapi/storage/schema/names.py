@@ -45,7 +45,7 @@ class TableNames:
     @property
     def lock(self) -> str:
         """The word that keeps the advisory locks of two installations in one database apart."""
-        return self.place(self.prefix)
+        return ".".join(filter(None, (self.schema, self.prefix)))
 
 
 DEFAULT_NAMES = TableNames()

@@ -17,6 +17,7 @@ from authapi.domain.user import User
 from authapi.domain.user_query import UserFilter, UserOrder, UserPosition
 from authapi.errors import EmailTaken
 from authapi.storage.models import OWNER_CHANGES, Tables
+from authapi.storage.schema.names import TableNames
 
 _FIELDS = tuple(field.name for field in fields(User))
 _COLUMN_NAMES = tuple("email_given" if name == "email" else name for name in _FIELDS)
@@ -36,11 +37,18 @@ _Insert = Callable[[sa.Table], sqlite.Insert | postgresql.Insert]
 _INSERTS: Mapping[str, _Insert] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 """`ON CONFLICT DO NOTHING` is not standard SQL: each dialect has its own insert."""
 
-_ADDRESS_LOCKS = sa.text(
-    "SELECT pg_advisory_xact_lock(hashtextextended(CAST(:lock AS text) || ' address ' || email, 0))"
-    " FROM unnest(CAST(:emails AS text[])) AS email"
-)
-"""Takes the locks in the order of the array, because `unnest` returns its elements in order."""
+
+@cache
+def _address_locks(names: TableNames) -> sa.TextClause:
+    """Returns the statement that takes the locks in the order of the array of addresses.
+
+    `unnest` returns its elements in order.
+    """
+    # The names are validated settings without quotation marks.
+    return sa.text(
+        f"SELECT pg_advisory_xact_lock(hashtextextended('{names.lock} address ' || email, 0))"  # noqa: S608
+        " FROM unnest(CAST(:emails AS text[])) AS email"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +85,7 @@ class UserTable:
         """
         if self._connection.dialect.name == "postgresql":
             await self._connection.execute(
-                _ADDRESS_LOCKS, {"lock": self._tables.names.lock, "emails": sorted(set(emails))}
+                _address_locks(self._tables.names), {"emails": sorted(set(emails))}
             )
 
     async def add(self, user: User, *, email: str, password_hash: PasswordHash | None) -> None:
