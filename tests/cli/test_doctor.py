@@ -283,7 +283,7 @@ def test_old_schema_that_serve_upgrades_is_a_warning(
     production: pytest.MonkeyPatch, sqlite_url: str
 ) -> None:
     production.setenv("AUTHAPI_DATABASE_URL", sqlite_url)
-    migrations.downgrade(sqlite_url, "0001")
+    migrations.downgrade(sqlite_url, "base")
     finding = worst("database")
     assert finding.verdict == "warning"
     assert "is at nothing" in finding.message

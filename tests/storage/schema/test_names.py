@@ -111,9 +111,14 @@ async def test_two_installations_in_one_process_and_database(
 
 
 def test_no_name_is_longer_than_postgresql_allows() -> None:
-    found = tables_of(LONGEST).metadata.tables.values()
     names = [
-        str(item.name) for table in found for item in (table, *table.constraints, *table.indexes)
+        str(name)
+        for table in tables_of(LONGEST).metadata.tables.values()
+        for name in (
+            table.name,
+            *(constraint.name for constraint in table.constraints),
+            *(index.name for index in table.indexes),
+        )
     ]
     assert max(map(len, names)) == 63
     assert all(LONGEST.prefix in name for name in names)

@@ -46,7 +46,7 @@ def _address_locks(names: TableNames) -> sa.TextClause:
     """
     # The names are validated settings without quotation marks.
     return sa.text(
-        f"SELECT pg_advisory_xact_lock(hashtextextended('{names.lock} address ' || email, 0))"  # noqa: S608
+        f"SELECT pg_advisory_xact_lock(hashtextextended('{names.lock} address ' || email, 0))"  # noqa: S608  # validated
         " FROM unnest(CAST(:emails AS text[])) AS email"
     )
 
