@@ -39,7 +39,7 @@ def known_network_checks(service: Service) -> Counted:
     seen: list[str] = []
 
     def note(_c: object, _k: object, statement: str, *_: object) -> None:
-        if "events.network" in statement and "users.email" in statement:
+        if "authapi_events.network" in statement and "authapi_users.email" in statement:
             seen.append(statement)
 
     engine = service.api.services.database.engine.sync_engine
