@@ -197,7 +197,7 @@ REQUESTS: Mapping[str, Callable[[Services, httpx.AsyncClient], Awaitable[Request
 
 async def _create_user(services: Services, *, is_superuser: bool = False) -> User:
     address = parse_email(next(_emails))
-    return await services.accounts.create(address, PASSWORD, is_superuser=is_superuser)
+    return await services.accounts.registration.create(address, PASSWORD, is_superuser=is_superuser)
 
 
 async def _log_in(

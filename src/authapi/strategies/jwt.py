@@ -73,7 +73,7 @@ class JWTStrategy(Refreshable[str]):
         )
 
     async def refresh(self, refresh_token: str, *, scopes: Collection[str] | None) -> Issued:
-        renewed = await self.services.refresh_tokens.refresh(refresh_token, scopes=scopes)
+        renewed = await self.services.tokens.refresh.refresh(refresh_token, scopes=scopes)
         return await self._issued(renewed)
 
     async def _issued(self, renewed: RefreshedSession) -> Issued:

@@ -202,7 +202,7 @@ async def test_error_description_has_only_allowed_characters(
     async def fail(*_: object, **__: object) -> None:
         raise HTTPException(418, detail)
 
-    monkeypatch.setattr(api.services.revocation, "revoke", fail)
+    monkeypatch.setattr(api.services.tokens.revocation, "revoke", fail)
     answer = await api.post(REVOKE, data={"token": "x"})
     body = answer.json()
     assert (answer.status_code, body["error"]) == (418, "invalid_request")
