@@ -265,7 +265,7 @@ class RequestMiddleware:
         return None
 
     def _may_lose_body(self, scope: Scope) -> bool:
-        # Uvicorn's own protocol parses such a body as the next request (`middleware.preprocessing`).
+        # Uvicorn's own protocol parses such a body as the next request (`preprocessing`).
         # Own routes only: the importing application decides about its routes.
         if scope["type"] != "http" or is_read_by_http_protocol(scope):
             return False
