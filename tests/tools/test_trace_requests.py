@@ -48,10 +48,11 @@ def test_a_request_enters_no_more_files(counts: Mapping[str, tuple[int, int]], n
 
 
 def test_a_part_of_the_name_selects_a_request_and_files_come_in_order() -> None:
-    title, *lines = run("cached").splitlines()
+    output = run("cached")
+    title, *lines = output.splitlines()
     assert title.startswith("GET /me, cached caller: ")
     files = [line.partition(": ")[0].strip() for line in lines]
-    assert title.endswith(f": {len(files)} files, {run('cached').count('(leaf)')} of them leaves")
+    assert title.endswith(f": {len(files)} files, {output.count('(leaf)')} of them leaves")
     handler = files.index("web/routes/me.py")
     assert files.index("web/middleware/request.py") < files.index("web/resolver.py") < handler
     assert all(re.fullmatch(r"  [a-z0-9_/]+\.py( \(leaf\))?: [a-z0-9_, ]+", line) for line in lines)
