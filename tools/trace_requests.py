@@ -8,9 +8,9 @@ another account goes first, so that nothing is built for the first time. A file 
 of it runs. Constructors, properties, the methods of values (frozen dataclasses, named tuples,
 enumerations, pydantic models) and expressions do not count: a reader does not open a file for them.
 
-Of these files, some only answer: none of their functions that run calls a function of another file,
-as with `now()` and `hash_secret()`. They are marked `leaf`. A reader who follows the request passes
-through the others.
+Of these files, some only answer in this request: none of their functions that run calls a function
+of another file, as with `now()` and `hash_secret()`. They are marked `leaf`. A reader who follows
+the request passes through the others.
 """
 
 import argparse
