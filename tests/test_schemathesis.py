@@ -136,7 +136,7 @@ class Accounts:
         await sign_in(self._services, self._user, "token")
         [session, *_] = await self._services.sessions.list_for_user(self._user.id)
         owner = Identity(self._user, "session", None, frozenset(), now(), ("pwd",), None)
-        token, _ = await self._services.personal_tokens.create(
+        token, _ = await self._services.tokens.personal.create(
             owner, name="x", scopes=None, lifetime=None
         )
         other = await self._add(waits=True)

@@ -340,7 +340,7 @@ async def test_mail_is_captured(make_settings: SettingsFactory, tmp_path: Path) 
     async with client(create_app(settings)) as api:
         alice = await api.create_user("alice@example.com")
         assert await api.outbox() == []
-        await api.services.accounts.set_password(alice.id, "another horse battery staple")
+        await api.services.accounts.passwords.set(alice.id, "another horse battery staple")
         (message,) = await api.outbox()
         assert message["To"] == "alice@example.com"
         assert await api.outbox() == [message], "the mail is kept"
@@ -353,7 +353,7 @@ async def test_mail_is_sent_with_delivers_mail(
     settings = make_settings(mail_url=f"folder:{tmp_path / 'mail'}")
     async with client(create_app(settings), delivers_mail=True) as api:
         alice = await api.create_user()
-        await api.services.accounts.set_password(alice.id, "another horse battery staple")
+        await api.services.accounts.passwords.set(alice.id, "another horse battery staple")
         assert await api.outbox() == []
     (file,) = (tmp_path / "mail").iterdir()
     assert file.suffix == ".eml"

@@ -73,7 +73,7 @@ async def api(database_url: str) -> AsyncIterator[Client]:
 
 
 async def give(api: Client, user: User, *roles: str) -> None:
-    await api.services.administration.change(user.id, {"roles": frozenset(roles)})
+    await api.services.accounts.administration.change(user.id, {"roles": frozenset(roles)})
 
 
 async def held(api: Client, headers: dict[str, str]) -> set[str]:
@@ -176,7 +176,7 @@ async def test_former_superuser_cannot_introspect(api: Client) -> None:
     personal = {"authorization": f"Bearer {made.json()['access_token']}"}
     for headers in (login, personal):
         assert await held(api, headers) == {INTROSPECT}
-    await api.services.administration.change(bob.id, {"is_superuser": False})
+    await api.services.accounts.administration.change(bob.id, {"is_superuser": False})
     for headers in (login, personal):
         answer = await api.post("/token/introspect", data={"token": "x"}, headers=headers)
         problem(answer, 403, "insufficient_scope")
@@ -189,7 +189,7 @@ async def test_former_superuser_cannot_introspect_without_roles(api_on_each: Cli
     made = await api.post("/me/tokens", json={"name": "x"}, headers=login)
     other = await api.post("/me/tokens", json={"name": "y", "scopes": []}, headers=login)
     personal = {"authorization": f"Bearer {made.json()['access_token']}"}
-    await api.services.administration.change(bob.id, {"is_superuser": False})
+    await api.services.accounts.administration.change(bob.id, {"is_superuser": False})
     answer = await api.post("/token/introspect", data={"token": "x"}, headers=login)
     problem(answer, 403, "insufficient_scope")
     # The token had this scope only through the superuser flag, so it ended with the flag.

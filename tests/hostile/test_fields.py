@@ -265,6 +265,6 @@ async def test_only_the_credential_selects_the_account(app: CheckedApp) -> None:
     headers = [*raw(await sign_in(app.api.services, bob)), (b"x-user-id", str(alice.id).encode())]
     me = await app.ask("GET", "/me", headers=headers, query=query)
     assert me.json()["id"] == str(bob.id)
-    assert await app.api.services.accounts.find(alice.id) == alice
+    assert await app.api.services.accounts.profiles.find(alice.id) == alice
     assert await app.api.services.sessions.list_for_user(alice.id) == []
-    assert await app.api.services.personal_tokens.list_of(alice.id) == []
+    assert await app.api.services.tokens.personal.list_of(alice.id) == []

@@ -192,6 +192,6 @@ async def shared_user(app: CheckedApp) -> User:
     """The account of this test, which all its examples share."""
     address = parse_email("user@example.com")
     try:
-        return await app.api.services.accounts.find_by_email(address)
+        return await app.api.services.accounts.profiles.find_by_email(address)
     except NotFound:
         return await app.api.create_user(address.original)

@@ -76,7 +76,7 @@ class Served:
             await services.open()
             await services.keys.rotate(early=True)
             address = parse_email(f"user{next(_numbers)}@example.com")
-            user = await services.accounts.create(address, PASSWORD)
+            user = await services.accounts.registration.create(address, PASSWORD)
             headers = await sign_in(services, user, "jwt")
             return headers["authorization"].removeprefix("Bearer ")
         finally:

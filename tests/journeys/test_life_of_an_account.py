@@ -14,6 +14,7 @@ import pytest
 
 from authapi import Settings, create_app
 from authapi.domain.email_address import parse_email
+from authapi.services.mail import MailKind
 from authapi.testing import PASSWORD, Client, client
 from tests.servers.smtp import Certificate, SMTPServer, new_certificate
 from tests.web.responses import problem
@@ -141,9 +142,9 @@ async def test_life_of_an_account(person: Person) -> None:
 
 async def test_an_invitation_is_accepted(person: Person) -> None:
     services = person.api.services
-    user = await services.accounts.create(parse_email(ALICE), None, name="Alice")
+    user = await services.accounts.registration.create(parse_email(ALICE), None, name="Alice")
     async with services.database.transaction() as store:
-        await services.invitations.send(store, user)
+        await services.accounts.email_tokens.send(store, user, MailKind.INVITATION)
     secret = await person.link(ALICE, "invitation")
     answer = await person.post("/invitation/accept", token=secret, password=PASSWORD)
     assert answer.status_code == 204

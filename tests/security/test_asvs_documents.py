@@ -116,7 +116,7 @@ async def test_v6_1_3_each_authentication_method_has_the_documented_controls(
     )
     async with client(create_app(settings)) as api:
         alice, off = await api.create_user(), await api.create_user()
-        await api.services.administration.change(off.id, {"is_active": False})
+        await api.services.accounts.administration.change(off.id, {"is_active": False})
 
         async def attempt(email: str, password: str) -> int:
             if way.startswith("Basic"):

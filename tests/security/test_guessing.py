@@ -475,9 +475,11 @@ async def test_concurrent_successful_logins_do_not_block_others(start: Start, ga
 async def test_rejection_does_not_reveal_whether_the_account_exists(start: Start) -> None:
     service = await start(limit_account_and_network="2/minute")
     await service.api.create_user("sleeper@example.com")
-    sleeper = await service.api.services.accounts.find_by_email(parse_email("sleeper@example.com"))
-    await service.api.services.administration.change(sleeper.id, {"is_active": False})
-    await service.api.services.accounts.create(parse_email("guest@example.com"), None)
+    sleeper = await service.api.services.accounts.profiles.find_by_email(
+        parse_email("sleeper@example.com")
+    )
+    await service.api.services.accounts.administration.change(sleeper.id, {"is_active": False})
+    await service.api.services.accounts.registration.create(parse_email("guest@example.com"), None)
     emails = [VICTIM, "unknown@example.com", "sleeper@example.com", "guest@example.com"]
     with travel_to(NOON):
         for email in emails:

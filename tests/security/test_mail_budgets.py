@@ -52,7 +52,7 @@ async def account(api: Client, email: str = ALICE, *, confirmed: bool = True) ->
     if confirmed:
         async with api.services.database.transaction() as store:
             await store.users.confirm_email(user.id, at=now())
-    return await api.services.accounts.find(user.id)
+    return await api.services.accounts.profiles.find(user.id)
 
 
 async def forgot(api: Client) -> None:
@@ -81,7 +81,7 @@ async def change(api: Client) -> None:
 
 async def notice(api: Client) -> None:
     """The account that registered the address creates a token."""
-    user = await api.services.accounts.find_by_email(parse_email(ALICE))
+    user = await api.services.accounts.profiles.find_by_email(parse_email(ALICE))
     headers = await sign_in(api.services, user)
     answer = await api.post("/me/tokens", json={"name": "script"}, headers=headers)
     assert answer.status_code == 201
@@ -147,11 +147,11 @@ async def test_requests_for_an_unknown_address_consume_no_mails(api: Client, ask
 
 async def test_requests_for_a_deactivated_account_consume_no_mails(api: Client) -> None:
     user = await account(api)
-    await api.services.administration.change(user.id, {"is_active": False})
+    await api.services.accounts.administration.change(user.id, {"is_active": False})
     for ask in (forgot, register, change):
         await several(api, ask)
     assert await mails(api) == {}
-    await api.services.administration.change(user.id, {"is_active": True})
+    await api.services.accounts.administration.change(user.id, {"is_active": True})
     for ask in (forgot, register, change):
         await ask(api)
     assert await mails(api) == {"reset": 1, "address_taken": 2}
@@ -179,7 +179,7 @@ async def test_requests_for_a_reserved_address_consume_no_mails(api: Client) -> 
 async def test_rejected_open_registration_consumes_no_mail(open_api: Client) -> None:
     user = await account(open_api)
     await several(open_api, register)
-    await open_api.services.accounts.delete(user.id)
+    await open_api.services.accounts.administration.delete(user.id)
     await register(open_api)
     assert await mails(open_api) == {"confirm": 1}
 
@@ -189,8 +189,8 @@ async def test_repeated_registrations_of_an_address_send_limited_mails(open_api:
     for _ in range(LIMIT + 3):
         await register(open_api)
         sent += (await mails(open_api))["confirm"]
-        found = await open_api.services.accounts.find_by_email(parse_email(ALICE))
-        await open_api.services.accounts.delete(found.id)
+        found = await open_api.services.accounts.profiles.find_by_email(parse_email(ALICE))
+        await open_api.services.accounts.administration.delete(found.id)
     assert sent == LIMIT
 
 
@@ -217,9 +217,9 @@ async def test_retried_request_counts_once(api: Client, monkeypatch: pytest.Monk
         patch.setattr("authapi.storage.tables.outbox.OutboxTable.complete", fails)
         for _ in range(LIMIT + 3):
             with pytest.raises(OSError, match="before the commit"):
-                await api.services.deferred_requests.handle(entry, payload)
+                await api.services.accounts.deferred_requests.handle(entry, payload)
     for _ in range(3):  # two of them exceed the limit
-        await api.services.deferred_requests.handle(entry, payload)
+        await api.services.accounts.deferred_requests.handle(entry, payload)
     await several(api, forgot)
     assert await mails(api) == {"reset": LIMIT}
 
@@ -239,7 +239,7 @@ async def test_notices_to_an_unconfirmed_address_are_limited(api: Client) -> Non
 async def test_each_kind_of_notice_has_its_own_limit(api: Client) -> None:
     user = await account(api, confirmed=False)
     await several(api, notice)
-    await api.services.accounts.set_password(user.id, NEW)
+    await api.services.accounts.passwords.set(user.id, NEW)
     assert await mails(api) == {"token_created": LIMIT, "password_changed": 1}
 
 
@@ -249,7 +249,7 @@ async def test_notices_are_counted_by_address_and_not_by_account(api: Client) ->
         user = await account(api, confirmed=False)
         await notice(api)
         notices += (await mails(api))["token_created"]
-        await api.services.accounts.delete(user.id)
+        await api.services.accounts.administration.delete(user.id)
     assert notices == LIMIT
 
 

@@ -43,7 +43,7 @@ async def account(api: Client, email: str, *, confirmed: bool = True) -> User:
     if confirmed:
         async with api.services.database.transaction() as store:
             await store.users.confirm_email(user.id, at=now())
-    return await api.services.accounts.find(user.id)
+    return await api.services.accounts.profiles.find(user.id)
 
 
 async def ask(api: Client, path: str, count: int = LIMIT + 2) -> int:
@@ -110,7 +110,7 @@ async def test_recreated_accounts_get_one_mail_over_the_limit(api: Client) -> No
             user = await account(api, ALICE)
             await ask(api, "/password/forgot", 1)
             sent = len(await mail_kinds(api.services, ALICE))
-            await api.services.accounts.delete(user.id)
+            await api.services.accounts.administration.delete(user.id)
             assert sent <= 1
         user = await account(api, ALICE)
         assert await ask(api, "/password/forgot") == 0, "the extra mail of this half hour is used"
@@ -127,7 +127,7 @@ async def test_address_change_limit_does_not_block_another_account(api: Client) 
     assert await changes(api) == LIMIT + 1
     secret = await secret_in(api.services, "change", NEW)
     assert (await api.post("/email/confirm", json={"token": secret}, headers=bob)).is_success
-    assert (await api.services.accounts.find_by_email(parse_email(NEW))).email == NEW
+    assert (await api.services.accounts.profiles.find_by_email(parse_email(NEW))).email == NEW
 
 
 async def test_alternating_addresses_does_not_send_more_mails(api: Client) -> None:

@@ -98,7 +98,7 @@ async def test_row_40_tampered_cursor_is_rejected(
     url = api.services.settings.resolved_database_url
     assert len(sql(url, "SELECT id FROM authapi_users")) == 2
     # A cursor grants nothing: a forged one only changes where the list begins.
-    made = encode_cursor(await api.services.accounts.find(alice.id), order)
+    made = encode_cursor(await api.services.accounts.profiles.find(alice.id), order)
     assert made == genuine
 
 
@@ -147,7 +147,7 @@ async def test_row_56_columns_cannot_be_set_through_admin_routes(
     for column in columns - {"name", "email", "roles"}:
         answer = await api.post(USERS, json={"email": "x@example.com", column: "x"}, headers=root)
         assert answer.status_code == 422, column
-    found = await api.services.accounts.find(alice.id)
+    found = await api.services.accounts.profiles.find(alice.id)
     assert (found.is_superuser, found.is_active, found.roles) == (False, True, frozenset())
 
 
@@ -185,7 +185,7 @@ async def test_v8_3_1_claims_and_headers_do_not_make_a_superuser(api: Client) ->
     identity = (await api.get("/me/identity", headers=bearer(signed))).json()
     assert identity["scopes"] == []
     # A scope or role of that name does not make a superuser.
-    await api.services.administration.change(alice.id, {"roles": frozenset({"admin"})})
+    await api.services.accounts.administration.change(alice.id, {"roles": frozenset({"admin"})})
     login = await sign_in(api.services, alice)
     assert (await api.get("/me/identity", headers=login)).json()["scopes"] == ["admin"]
     problem(await api.get(USERS, headers=login), 403, "superuser_required")

@@ -216,9 +216,9 @@ async def test_row_42_every_refused_login_costs_the_same_and_says_the_same(
 ) -> None:
     known = await every.create_user()
     off = await every.create_user()
-    await every.services.administration.change(off.id, {"is_active": False})
+    await every.services.accounts.administration.change(off.id, {"is_active": False})
     bare = parse_email("bare@example.com")
-    await every.services.accounts.create(bare, None)
+    await every.services.accounts.registration.create(bare, None)
     broken = await every.create_user()
     async with every.services.database.engine.begin() as connection:
         damaged = PasswordHash("$argon2id$v=19$m=19456,t=2,p=1$damaged$damaged")
@@ -366,7 +366,7 @@ async def test_row_47_registrations_have_their_own_limit(
 
 async def test_row_48_missing_password_is_not_an_empty_password(every: Client) -> None:
     bare = parse_email("bare@example.com")
-    await every.services.accounts.create(bare, None)
+    await every.services.accounts.registration.create(bare, None)
     for password in ("", " ", "null", "None", "!", "*"):
         body = {"email": bare.original, "password": password}
         assert (await every.post("/login", json=body)).status_code in (401, 422)

@@ -302,7 +302,7 @@ async def test_row_64_faults_do_not_authenticate(
             await connection.execute(sa.text("ALTER TABLE authapi_users RENAME TO gone_too"))
     elif fault == "clock":
         monkeypatch.setattr("authapi.services.sessions.service.now", broken)
-        monkeypatch.setattr("authapi.services.accounts.service.now", broken)
+        monkeypatch.setattr("authapi.services.accounts.authentication.now", broken)
     else:
         monkeypatch.setattr(every.services.sessions, "identify_by_secret", broken)
         monkeypatch.setattr(every.services.sessions, "identify_by_id", broken)

@@ -11,6 +11,7 @@ import pytest
 from authapi import Settings, User, create_app
 from authapi.clock import now
 from authapi.domain.email_address import parse_email
+from authapi.services.mail import MailKind
 from authapi.testing import PASSWORD, Client, client
 from tests.web.logins import Headers, sign_in
 from tests.web.mailbox import client_with_mailbox, mail_kinds, secret_in, sent_mail
@@ -115,7 +116,7 @@ async def attack_beforehand(api: Client) -> tuple[list[Headers], str]:
     """An attacker registers with the address of the victim, and creates credentials."""
     body = {"email": VICTIM, "password": PASSWORD, "name": "Attacker"}
     assert (await api.post("/register", json=body)).status_code == 201
-    user = await api.services.accounts.find_by_email(parse_email(VICTIM))
+    user = await api.services.accounts.profiles.find_by_email(parse_email(VICTIM))
     held = [await sign_in(api.services, user, name) for name in ("session", "token", "jwt")]
     answer = await api.post("/me/tokens", json={"name": "x"}, headers=held[0])
     held.append({"authorization": f"Bearer {answer.json()['access_token']}"})
@@ -219,7 +220,7 @@ async def test_row_35_change_invalidates_earlier_links(api: Client, change: str)
         body = {"current_password": PASSWORD, "new_password": OTHER}
         answer = await api.post("/me/password", json=body, headers=headers)
     else:
-        await api.services.accounts.set_password(victim.id, OTHER)
+        await api.services.accounts.passwords.set(victim.id, OTHER)
         answer = await api.get("/health/live")
     assert answer.is_success
     problem(await reset(api, secret, "a third horse, a third"), 400, "invalid_one_time_secret")
@@ -285,11 +286,11 @@ async def test_row_38_only_the_newest_link_works_and_only_once(api: Client) -> N
 
 async def test_row_39_only_the_newest_link_of_the_same_account_works(api: Client) -> None:
     services = api.services
-    user = await services.accounts.create(parse_email(VICTIM), None)
+    user = await services.accounts.registration.create(parse_email(VICTIM), None)
     secrets = []
     for _ in range(2):
         async with services.database.transaction() as store:
-            await services.invitations.send(store, user)
+            await services.accounts.email_tokens.send(store, user, MailKind.INVITATION)
         secrets.append(await secret_in(services, "invitation", VICTIM))
     body = {"token": secrets[0], "password": OTHER}
     problem(await api.post("/invitation/accept", json=body), 400, "invalid_one_time_secret")
@@ -299,7 +300,7 @@ async def test_row_39_only_the_newest_link_of_the_same_account_works(api: Client
     headers = await sign_in(services, attacker)
     answer = await api.post("/email/confirm", json={"token": secret}, headers=headers)
     problem(answer, 403, "proof_required")
-    assert (await services.accounts.find(user.id)).email_confirmed_at is None
+    assert (await services.accounts.profiles.find(user.id)).email_confirmed_at is None
     body = {"token": secrets[1], "password": OTHER}
     assert (await api.post("/invitation/accept", json=body)).status_code == 204
 
@@ -314,7 +315,7 @@ async def test_row_43_responses_do_not_reveal_accounts(database_url: str) -> Non
         victim, attacker = await confirmed(api, VICTIM), await confirmed(api, ATTACKER)
         await api.create_user("unconfirmed@example.com")
         gone = await confirmed(api, "gone@example.com")
-        await api.services.administration.change(gone.id, {"is_active": False})
+        await api.services.accounts.administration.change(gone.id, {"is_active": False})
         headers = await sign_in(api.services, attacker)
         addresses = (victim.email, "unconfirmed@example.com", gone.email, "unknown@example.com")
         requests: dict[str, tuple[dict[str, str], Headers]] = {

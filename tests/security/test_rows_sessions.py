@@ -201,7 +201,7 @@ async def test_row_23_ended_credential_is_rejected_by_every_route(
             for headers in held.values():
                 assert (await api.post("/logout", headers=headers)).status_code == 204
         elif end == "deactivate":
-            await api.services.administration.change(alice.id, {"is_active": False})
+            await api.services.accounts.administration.change(alice.id, {"is_active": False})
         else:
             fresh = held["session"]
             assert (await api.delete("/me", headers=fresh)).status_code == 204

@@ -47,8 +47,8 @@ async def test_failed_logins_are_indistinguishable(
     async with client(create_app(settings)) as api:
         known = await api.create_user("known@example.com")
         gone = await api.create_user("deactivated@example.com")
-        await api.services.administration.change(gone.id, {"is_active": False})
-        await api.services.accounts.create(parse_email("bare@example.com"), None)
+        await api.services.accounts.administration.change(gone.id, {"is_active": False})
+        await api.services.accounts.registration.create(parse_email("bare@example.com"), None)
         kinds = {
             "known": (known.email, WRONG),
             "unknown": ("unknown@example.com", WRONG),

@@ -97,8 +97,10 @@ class Harness:
         async with self.services.database.transaction() as store:
             if await store.users.lock(person.id) is None:
                 raise InvalidOneTimeSecret  # the account is gone: no mail is sent
-            issued: IssuedEmailToken = await self.services.email_changes._email_tokens.issue(
-                store, person.user, purpose, email=email
+            issued: IssuedEmailToken = (
+                await self.services.accounts.email_changes._email_tokens.issue(
+                    store, person.user, purpose, email=email
+                )
             )
         return issued.text
 
@@ -142,7 +144,7 @@ async def open_harness(url: str, **changes: Any) -> AsyncIterator[Harness]:
     services.mail.transport = FakeTransport()
     await services.open()
     try:
-        root = await services.accounts.create(new_address(), None, is_superuser=True)
+        root = await services.accounts.registration.create(new_address(), None, is_superuser=True)
         yield Harness(services, Identity(root, "basic", None, frozenset(), now(), ("pwd",), None))
     finally:
         await services.stop()
@@ -150,7 +152,7 @@ async def open_harness(url: str, **changes: Any) -> AsyncIterator[Harness]:
 
 async def create_person(services: Services, *, confirmed: bool) -> Person:
     email = new_address()
-    user = await services.accounts.create(email, PASSWORD)
+    user = await services.accounts.registration.create(email, PASSWORD)
     async with services.database.transaction() as store:
         if confirmed:
             await store.users.confirm_email(user.id, at=now())
@@ -169,7 +171,7 @@ async def create_person(services: Services, *, confirmed: bool) -> Person:
         hash_secret(cookie), SessionKind.SESSION, strategy="session"
     )
     assert caller is not None
-    await services.personal_tokens.create(caller, name="script", scopes=None, lifetime=None)
+    await services.tokens.personal.create(caller, name="script", scopes=None, lifetime=None)
     return Person(user, stored, caller, cookie, opaque, refresh.text, refreshable)
 
 
@@ -197,8 +199,8 @@ async def end_own_login(harness: Harness, one: Person, _: Person) -> None:
 
 
 async def end_own_token(harness: Harness, one: Person, _: Person) -> None:
-    for token in await harness.services.personal_tokens.list_of(one.id):
-        await harness.services.personal_tokens.end_own(token.id, one.caller)
+    for token in await harness.services.tokens.personal.list_of(one.id):
+        await harness.services.tokens.personal.end_own(token.id, one.caller)
 
 
 async def use_and_flush(harness: Harness, one: Person, two: Person) -> None:
@@ -209,73 +211,77 @@ async def use_and_flush(harness: Harness, one: Person, two: Person) -> None:
 
 
 async def rehash(harness: Harness, one: Person, _: Person) -> None:
-    await harness.services.accounts._rehash(one.user, PASSWORD, one.stored)
+    await harness.services.accounts.authentication._rehash(one.user, PASSWORD, one.stored)
 
 
 async def change_password(harness: Harness, one: Person, _: Person) -> None:
     secret_hash = hash_secret(new_secret())
     new = PASSWORD + secrets.token_hex(4)
     accounts = harness.services.accounts
-    await accounts.change_password(
+    await accounts.passwords.change(
         one.caller, current=PASSWORD, new=new, new_secret_hash=secret_hash
     )
 
 
 async def rename(harness: Harness, one: Person, _: Person) -> None:
     changes: Mapping[str, str | None] = {"name": new_secret()[:9], "locale": None}
-    edit = harness.services.accounts.edit
+    edit = harness.services.accounts.profiles.edit
     await edit(one.id, changes, is_stale=lambda _: False, caller=one.caller)
 
 
 async def confirm_with_password(harness: Harness, one: Person, _: Person) -> None:
-    await harness.services.email_changes.confirm_email(
+    await harness.services.accounts.email_changes.confirm_email(
         await harness.link(one, Purpose.CONFIRM), password=PASSWORD
     )
 
 
 async def confirm_and_transfer(harness: Harness, one: Person, _: Person) -> None:
     link = await harness.link(one, Purpose.CONFIRM)
-    await harness.services.email_changes.confirm_email(
+    await harness.services.accounts.email_changes.confirm_email(
         link, entered_email=parse_email(one.user.email)
     )
 
 
 async def change_email(harness: Harness, one: Person, _: Person) -> None:
     link = await harness.link(one, Purpose.CHANGE, new_address())
-    await harness.services.email_changes.confirm_email(link, caller=one.caller)
+    await harness.services.accounts.email_changes.confirm_email(link, caller=one.caller)
 
 
 async def revert_email_change(harness: Harness, one: Person, _: Person) -> None:
     old = new_address()
     link = await harness.link(one, Purpose.REVERT_EMAIL_CHANGE, old)
-    await harness.services.email_changes.revert_email_change(link, entered_email=old)
+    await harness.services.accounts.email_changes.revert_email_change(link, entered_email=old)
 
 
 async def request_free_address(harness: Harness, one: Person, _: Person) -> None:
-    email_changes = harness.services.email_changes
+    email_changes = harness.services.accounts.email_changes
     await email_changes.request_email_change(one.caller, new_address(), password=PASSWORD)
     await harness.handle_requests()
 
 
 async def request_taken_address(harness: Harness, one: Person, two: Person) -> None:
-    email_changes = harness.services.email_changes
+    email_changes = harness.services.accounts.email_changes
     await email_changes.request_email_change(one.caller, parse_email(two.user.email), password=None)
     await harness.handle_requests()
 
 
 async def reset(harness: Harness, one: Person, _: Person) -> None:
     link = await harness.link(one, Purpose.RESET)
-    await harness.services.password_reset.reset(link, PASSWORD + secrets.token_hex(4))
+    await harness.services.accounts.passwords.reset(link, PASSWORD + secrets.token_hex(4))
 
 
 async def accept_invitation(harness: Harness, one: Person, _: Person) -> None:
     link = await harness.link(one, Purpose.INVITATION)
-    await harness.services.invitations.accept(link, PASSWORD + secrets.token_hex(4), name="x")
+    await harness.services.accounts.invitations.accept(
+        link, PASSWORD + secrets.token_hex(4), name="x"
+    )
 
 
 def submitting(request: Any) -> Operation:
     async def submit(harness: Harness, one: Person, _: Person) -> None:
-        await harness.services.deferred_requests.submit(request, parse_email(one.user.email))
+        await harness.services.accounts.deferred_requests.submit(
+            request, parse_email(one.user.email)
+        )
         await harness.handle_requests()
 
     return submit
@@ -283,29 +289,29 @@ def submitting(request: Any) -> Operation:
 
 async def register_by_mail(harness: Harness, email: EmailAddress, one: Person) -> None:
     details = {"name": "x", "locale": None, "password_hash": one.stored.text}
-    await harness.services.deferred_requests.enqueue("register", email, details)
+    await harness.services.accounts.deferred_requests.enqueue("register", email, details)
     await harness.handle_requests()
 
 
 async def invite(harness: Harness, *_: Person) -> User:
-    return await harness.services.administration.invite(new_address(), actor=harness.root)
+    return await harness.services.accounts.administration.invite(new_address(), actor=harness.root)
 
 
 async def resend_invitation(harness: Harness, *_: Person) -> None:
     user = await invite(harness)
-    await harness.services.administration.resend_invitation(user.id, actor=harness.root)
+    await harness.services.accounts.administration.resend_invitation(user.id, actor=harness.root)
 
 
 def administering(superuser: bool, active: bool) -> Operation:
     async def change(harness: Harness, one: Person, _: Person) -> None:
         changes: Any = {"name": new_secret()[:9], "is_active": active, "is_superuser": superuser}
-        await harness.services.administration.change(one.id, changes, actor=harness.root)
+        await harness.services.accounts.administration.change(one.id, changes, actor=harness.root)
 
     return change
 
 
 async def administer_one_another(harness: Harness, one: Person, two: Person) -> None:
-    administration = harness.services.administration
+    administration = harness.services.accounts.administration
     await administration.change(one.id, {"is_superuser": True})
     actor = replace(one.caller, user=replace(one.user, is_superuser=True))
     await administration.end_sessions(two.id, actor=actor)
@@ -313,7 +319,7 @@ async def administer_one_another(harness: Harness, one: Person, two: Person) -> 
 
 
 async def delete_another(harness: Harness, one: Person, two: Person) -> None:
-    administration = harness.services.administration
+    administration = harness.services.accounts.administration
     await administration.change(one.id, {"is_superuser": True})
     actor = replace(one.caller, user=replace(one.user, is_superuser=True))
     await administration.delete(two.id, actor=actor)
@@ -328,7 +334,7 @@ async def import_accounts(harness: Harness, one: Person, two: Person) -> None:
 
 
 async def refresh(harness: Harness, one: Person, _: Person) -> None:
-    one.refresh = (await harness.services.refresh_tokens.refresh(one.refresh)).refresh_token
+    one.refresh = (await harness.services.tokens.refresh.refresh(one.refresh)).refresh_token
 
 
 async def use_refresh_token_again(harness: Harness, one: Person, two: Person) -> None:
@@ -336,29 +342,29 @@ async def use_refresh_token_again(harness: Harness, one: Person, two: Person) ->
     await refresh(harness, one, two)
     await refresh(harness, one, two)
     with pytest.raises(InvalidGrant):
-        await harness.services.refresh_tokens.refresh(used)
+        await harness.services.tokens.refresh.refresh(used)
 
 
 async def report_leaked(harness: Harness, one: Person, _: Person) -> None:
     assert parse_refresh_token(one.refresh)
-    await harness.services.secret_scanning.revoke_leaked(
+    await harness.services.tokens.secret_scanning.revoke_leaked(
         [ReportedToken(one.opaque), ReportedToken(one.refresh)]
     )
 
 
 async def report_exchanged(harness: Harness, one: Person, _: Person) -> None:
-    await harness.services.secret_scanning.revoke_leaked(
+    await harness.services.tokens.secret_scanning.revoke_leaked(
         [ReportedToken(await exchanged(harness, one))]
     )
 
 
 async def revoke_exchanged(harness: Harness, one: Person, _: Person) -> None:
-    await harness.services.revocation.revoke(await exchanged(harness, one), caller=None)
+    await harness.services.tokens.revocation.revoke(await exchanged(harness, one), caller=None)
 
 
 async def exchanged(harness: Harness, one: Person) -> str:
     """A JWT for another service, of the cookie session."""
-    return (await harness.services.token_exchange.exchange(one.caller, audience="reports")).text
+    return (await harness.services.tokens.exchange.exchange(one.caller, audience="reports")).text
 
 
 async def deliver(harness: Harness, *_: Person) -> None:
@@ -400,22 +406,26 @@ OPERATIONS: dict[str, Operation] = {
     "flush": use_and_flush,
     "rehash": rehash,
     "change password": change_password,
-    "reauthenticate": lambda harness, one, _: harness.services.accounts.reauthenticate(
-        one.caller, PASSWORD, new_secret_hash=hash_secret(new_secret())
+    "reauthenticate": lambda harness, one, _: (
+        harness.services.accounts.authentication.reauthenticate(
+            one.caller, PASSWORD, new_secret_hash=hash_secret(new_secret())
+        )
     ),
-    "set password": lambda harness, one, _: harness.services.accounts.set_password(
+    "set password": lambda harness, one, _: harness.services.accounts.passwords.set(
         one.id, PASSWORD + secrets.token_hex(4)
     ),
     "rename": rename,
-    "deactivate": lambda harness, one, _: harness.services.administration.change(
+    "deactivate": lambda harness, one, _: harness.services.accounts.administration.change(
         one.id, {"is_active": False}
     ),
-    "activate": lambda harness, one, _: harness.services.administration.change(
+    "activate": lambda harness, one, _: harness.services.accounts.administration.change(
         one.id, {"is_active": True}
     ),
-    "delete": lambda harness, one, _: harness.services.accounts.delete(one.id, caller=one.caller),
-    "create": lambda harness, *_: harness.services.accounts.create(new_address(), None),
-    "register": lambda harness, *_: harness.services.registration.register(
+    "delete": lambda harness, one, _: harness.services.accounts.deletion.delete_own(one.caller),
+    "create": lambda harness, *_: harness.services.accounts.registration.create(
+        new_address(), None
+    ),
+    "register": lambda harness, *_: harness.services.accounts.registration.register(
         new_address(), PASSWORD, name="x"
     ),
     "register by mail": lambda harness, one, _: register_by_mail(harness, new_address(), one),
@@ -436,21 +446,21 @@ OPERATIONS: dict[str, Operation] = {
     "resend invitation": resend_invitation,
     "promote": administering(superuser=True, active=True),
     "demote and deactivate": administering(superuser=False, active=False),
-    "end sessions": lambda harness, one, _: harness.services.administration.end_sessions(
+    "end sessions": lambda harness, one, _: harness.services.accounts.administration.end_sessions(
         one.id, actor=harness.root
     ),
     "administer one another": administer_one_another,
-    "delete by a superuser": lambda harness, one, _: harness.services.administration.delete(
-        one.id, actor=harness.root
+    "delete by a superuser": lambda harness, one, _: (
+        harness.services.accounts.administration.delete(one.id, actor=harness.root)
     ),
     "delete another": delete_another,
     "import": import_accounts,
-    "create token": lambda harness, one, _: harness.services.personal_tokens.create(
+    "create token": lambda harness, one, _: harness.services.tokens.personal.create(
         one.caller, name="x", scopes=None, lifetime=None
     ),
     "refresh": refresh,
     "reuse": use_refresh_token_again,
-    "revoke": lambda harness, one, _: harness.services.revocation.revoke(
+    "revoke": lambda harness, one, _: harness.services.tokens.revocation.revoke(
         one.opaque, caller=one.caller
     ),
     "leak": report_leaked,

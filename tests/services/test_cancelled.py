@@ -138,7 +138,7 @@ async def request_change(api: Client) -> Request:
 async def deactivate(api: Client) -> Request:
     email, token, _ = await create_account(api)
     _, admin, _ = await create_account(api, "jwt", is_superuser=True)
-    user = await api.services.accounts.find_by_email(parse_email(email))
+    user = await api.services.accounts.profiles.find_by_email(parse_email(email))
     found = make_request("PATCH", f"/admin/users/{user.id}", admin, {"is_active": False})
     found.bearer = token
     return found

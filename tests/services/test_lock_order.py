@@ -36,7 +36,9 @@ async def test_every_transaction_takes_its_locks_in_one_order(harness: Harness) 
         await OPERATIONS["register a taken address"](harness, newcomer, newcomer)
         await harness.services.keys.lifecycle.retire_all()
         await harness.services.keys.lifecycle.ensure()
-        await harness.services.accounts.authenticate(parse_email(newcomer.user.email), PASSWORD)
+        await harness.services.accounts.authentication.authenticate(
+            parse_email(newcomer.user.email), PASSWORD
+        )
     assert recorder.violations() == []
     assert transaction_functions() - recorder.callers == set(), (
         "not recorded: add it to the operations"

@@ -120,15 +120,15 @@ async def import_accounts(harness: Harness, email: EmailAddress, _: Person) -> N
 
 async def change_address(harness: Harness, email: EmailAddress, other: Person) -> None:
     link = await harness.link(other, Purpose.CHANGE, email)
-    await harness.services.email_changes.confirm_email(link, caller=other.caller)
+    await harness.services.accounts.email_changes.confirm_email(link, caller=other.caller)
 
 
 ASSIGNMENTS: dict[str, AssignAddress] = {
-    "register": lambda harness, email, _: harness.services.registration.register(
+    "register": lambda harness, email, _: harness.services.accounts.registration.register(
         email, PASSWORD, name=None
     ),
-    "create": lambda harness, email, _: harness.services.accounts.create(email, None),
-    "invite": lambda harness, email, _: harness.services.administration.invite(
+    "create": lambda harness, email, _: harness.services.accounts.registration.create(email, None),
+    "invite": lambda harness, email, _: harness.services.accounts.administration.invite(
         email, actor=harness.root
     ),
     "register by mail": register_by_mail,
@@ -138,16 +138,16 @@ ASSIGNMENTS: dict[str, AssignAddress] = {
 
 
 async def leave(harness: Harness, person: Person, link: str) -> None:
-    await harness.services.email_changes.confirm_email(link, caller=person.caller)
+    await harness.services.accounts.email_changes.confirm_email(link, caller=person.caller)
 
 
 async def check_revert(harness: Harness, url: str, person: Person, old: EmailAddress) -> None:
     """Checks that the previous address is free, and that its owner can restore it."""
     assert accounts_at(url, old) == 0
-    await harness.services.email_changes.revert_email_change(
+    await harness.services.accounts.email_changes.revert_email_change(
         await revert_token_in_mail(harness, person), entered_email=old
     )
-    assert (await harness.services.accounts.find_by_email(old)).id == person.id
+    assert (await harness.services.accounts.profiles.find_by_email(old)).id == person.id
 
 
 @pytest.mark.parametrize("assignment", ASSIGNMENTS)
@@ -255,7 +255,7 @@ ENDS = ("deactivate", "delete", "set password", "end all", "end sessions", "chan
 async def test_reuse_of_a_refresh_token_concurrent_with_the_end_of_its_session(
     harness: Harness, end: str, rounds: int
 ) -> None:
-    race, refresh_tokens = Race(), harness.services.refresh_tokens
+    race, refresh_tokens = Race(), harness.services.tokens.refresh
     for _ in range(rounds):
         person = await harness.person()
         used = person.refresh

@@ -32,7 +32,7 @@ def session_of(caller: Identity) -> UUID:
 
 
 async def change_password(services: Services, caller: Identity) -> None:
-    await services.accounts.change_password(
+    await services.accounts.passwords.change(
         caller, current=PASSWORD, new=OTHER, new_secret_hash=hash_secret(new_secret())
     )
 
@@ -48,7 +48,7 @@ async def end_all_from_elsewhere(services: Services, caller: Identity) -> None:
 async def log_in(services: Services) -> Identity:
     """The identity of a new cookie session, as the next request would authenticate it."""
     secret = hash_secret(new_secret())
-    login = await services.accounts.authenticate(ALICE, PASSWORD)
+    login = await services.accounts.authentication.authenticate(ALICE, PASSWORD)
     lifetime = Lifetime(timedelta(days=1))
     kind = SessionKind.SESSION
     await services.sessions.create(login, kind, lifetime=lifetime, secret=secret)
@@ -64,27 +64,27 @@ ENDINGS: dict[str, Operation] = {
     "all ended": lambda services, caller: services.sessions.end_all(caller.user.id),
     "password changed here": change_password,
     "password changed elsewhere": change_password_elsewhere,
-    "deactivated": lambda services, caller: services.administration.change(
+    "deactivated": lambda services, caller: services.accounts.administration.change(
         caller.user.id, {"is_active": False}
     ),
-    "on and off": lambda services, caller: services.administration.change(
+    "on and off": lambda services, caller: services.accounts.administration.change(
         caller.user.id, {"is_active": False}
     ),
-    "password set": lambda services, caller: services.accounts.set_password(caller.user.id, OTHER),
+    "password set": lambda services, caller: services.accounts.passwords.set(caller.user.id, OTHER),
 }
 WRITES: dict[str, Operation] = {
-    "token": lambda services, caller: services.personal_tokens.create(
+    "token": lambda services, caller: services.tokens.personal.create(
         caller, name="x", scopes=None, lifetime=None
     ),
-    "name": lambda services, caller: services.accounts.edit(
+    "name": lambda services, caller: services.accounts.profiles.edit(
         caller.user.id, {"name": "x"}, is_stale=lambda _: False, caller=caller
     ),
-    "deletion": lambda services, caller: services.accounts.delete(caller.user.id, caller=caller),
+    "deletion": lambda services, caller: services.accounts.deletion.delete_own(caller),
     "password": change_password,
-    "reauthentication": lambda services, caller: services.accounts.reauthenticate(
+    "reauthentication": lambda services, caller: services.accounts.authentication.reauthenticate(
         caller, PASSWORD, new_secret_hash=None
     ),
-    "address": lambda services, caller: services.email_changes.request_email_change(
+    "address": lambda services, caller: services.accounts.email_changes.request_email_change(
         caller, parse_email("new@example.com"), password=None
     ),
     "data": lambda services, caller: services.sessions.merge_data(caller, {"a": 1}),
@@ -93,7 +93,7 @@ End = Callable[[Services, Identity, Session, Session], Awaitable[object]]
 ENDS: dict[str, End] = {
     "one login": lambda services, caller, login, _: services.sessions.end_own(login.id, caller),
     "all other logins": lambda services, caller, *_: services.sessions.end_others(caller),
-    "a token": lambda services, caller, _, token: services.personal_tokens.end_own(
+    "a token": lambda services, caller, _, token: services.tokens.personal.end_own(
         token.id, caller
     ),
 }
@@ -105,15 +105,15 @@ async def test_no_write_for_a_session_that_has_ended(
     services_on_each: Services, ending: str, write: str
 ) -> None:
     services = services_on_each
-    account = await services.accounts.create(ALICE, PASSWORD, name="Alice")
+    account = await services.accounts.registration.create(ALICE, PASSWORD, name="Alice")
     caller = await log_in(services)
     await ENDINGS[ending](services, caller)
     if ending == "on and off":
-        await services.administration.change(account.id, {"is_active": True})
+        await services.accounts.administration.change(account.id, {"is_active": True})
     with pytest.raises((InvalidCredential, WrongPassword)):
         await WRITES[write](services, caller)
-    assert await services.personal_tokens.list_of(account.id) == []
-    assert (await services.accounts.find(account.id)).name == "Alice"
+    assert await services.tokens.personal.list_of(account.id) == []
+    assert (await services.accounts.profiles.find(account.id)).name == "Alice"
     async with services.database.read() as store:
         assert await store.sessions.find_data(session_of(caller)) in (None, {})
 
@@ -132,7 +132,7 @@ async def another_login_and_a_token(services: Services, user: User) -> tuple[Ses
 
 async def remaining(services: Services, user: User) -> set[UUID]:
     logins = await services.sessions.list_for_user(user.id)
-    return {session.id for session in [*logins, *await services.personal_tokens.list_of(user.id)]}
+    return {session.id for session in [*logins, *await services.tokens.personal.list_of(user.id)]}
 
 
 @pytest.mark.parametrize("end", ENDS)
@@ -141,7 +141,7 @@ async def test_a_session_that_has_ended_ends_no_other(
     services_on_each: Services, ending: str, end: str
 ) -> None:
     services = services_on_each
-    account = await services.accounts.create(ALICE, PASSWORD)
+    account = await services.accounts.registration.create(ALICE, PASSWORD)
     caller = await log_in(services)
     await ENDINGS[ending](services, caller)
     login, token = await another_login_and_a_token(services, account)
@@ -152,7 +152,7 @@ async def test_a_session_that_has_ended_ends_no_other(
 
 @pytest.mark.parametrize("end", ENDS)
 async def test_a_live_session_can_end_others(services_on_each: Services, end: str) -> None:
-    account = await services_on_each.accounts.create(ALICE, PASSWORD)
+    account = await services_on_each.accounts.registration.create(ALICE, PASSWORD)
     caller = await log_in(services_on_each)
     login, token = await another_login_and_a_token(services_on_each, account)
     await ENDS[end](services_on_each, caller, login, token)
@@ -163,23 +163,23 @@ async def test_a_live_session_can_end_others(services_on_each: Services, end: st
 
 @pytest.mark.parametrize("write", WRITES)
 async def test_a_live_session_can_write(services_on_each: Services, write: str) -> None:
-    await services_on_each.accounts.create(ALICE, PASSWORD)
+    await services_on_each.accounts.registration.create(ALICE, PASSWORD)
     await WRITES[write](services_on_each, await log_in(services_on_each))
 
 
 @pytest.mark.parametrize("write", ["token", "name", "deletion"])
 async def test_no_write_for_a_deleted_account(services_on_each: Services, write: str) -> None:
-    account = await services_on_each.accounts.create(ALICE, PASSWORD)
+    account = await services_on_each.accounts.registration.create(ALICE, PASSWORD)
     caller = await log_in(services_on_each)
-    await services_on_each.accounts.delete(account.id)
+    await services_on_each.accounts.administration.delete(account.id)
     with pytest.raises((InvalidCredential, NotFound)):
         await WRITES[write](services_on_each, caller)
 
 
 async def test_a_change_of_password_renews_the_auth_time(services_on_each: Services) -> None:
-    await services_on_each.accounts.create(ALICE, PASSWORD)
+    await services_on_each.accounts.registration.create(ALICE, PASSWORD)
     caller, secret = await log_in(services_on_each), hash_secret(new_secret())
-    await services_on_each.accounts.change_password(
+    await services_on_each.accounts.passwords.change(
         caller, current=PASSWORD, new=OTHER, new_secret_hash=secret
     )
     renewed = await services_on_each.sessions.identify_by_secret(
@@ -200,8 +200,8 @@ async def test_a_refresh_concurrent_with_a_change_of_password_is_not_reported_as
     services_on_each: Services,
 ) -> None:
     services, first = services_on_each, new_refresh_token()
-    account = await services.accounts.create(ALICE, PASSWORD)
-    login = await services.accounts.authenticate(ALICE, PASSWORD)
+    account = await services.accounts.registration.create(ALICE, PASSWORD)
+    login = await services.accounts.authentication.authenticate(ALICE, PASSWORD)
     lifetime = Lifetime(timedelta(days=1))
     session = await services.sessions.create(
         login, SessionKind.JWT, lifetime=lifetime, refresh=first
@@ -209,7 +209,7 @@ async def test_a_refresh_concurrent_with_a_change_of_password_is_not_reported_as
     async with services.database.transaction() as store:
         # Like `change_password`: the refresh has found the family, and waits for this lock.
         await store.sessions.lock(session.id)
-        refreshing = asyncio.create_task(services.refresh_tokens.refresh(first.text))
+        refreshing = asyncio.create_task(services.tokens.refresh.refresh(first.text))
         if store.connection.dialect.name == "postgresql":
             for _ in range(500):
                 if await store.connection.scalar(BLOCKED_BY_THIS_TRANSACTION):

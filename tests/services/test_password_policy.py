@@ -244,7 +244,7 @@ async def test_each_login_verifies_the_password_once(
 async def test_account_without_password_cannot_log_in_with_one(api: Client) -> None:
     from authapi.domain.email_address import parse_email
 
-    await api.services.accounts.create(parse_email("bob@example.com"), None)
+    await api.services.accounts.registration.create(parse_email("bob@example.com"), None)
     assert await log_in(api, " ") == 401
     for empty in ("", None):
         body = {"email": "bob@example.com", "password": empty}
@@ -263,11 +263,11 @@ async def test_passwords_do_not_expire(
     from datetime import timedelta
 
     from authapi.clock import now
-    from authapi.services.accounts import service as accounts
+    from authapi.services.accounts import authentication, passwords
     from authapi.services.sessions import service as sessions
 
     later = now() + timedelta(days=3653)
-    for module in (accounts, sessions):
+    for module in (authentication, passwords, sessions):
         monkeypatch.setattr(module, "now", lambda: later)
     assert await log_in(api, PASSWORD, alice.email) == 200
 

@@ -98,7 +98,9 @@ async def prepared(
     if name == "revert email change":
         old = new_address()
         link = await harness.link(person, Purpose.REVERT_EMAIL_CHANGE, old)
-        return lambda: harness.services.email_changes.revert_email_change(link, entered_email=old)
+        return lambda: harness.services.accounts.email_changes.revert_email_change(
+            link, entered_email=old
+        )
     return lambda: OPERATIONS[name](harness, person, other)
 
 
@@ -142,7 +144,7 @@ def test_every_retried_call_is_covered() -> None:
     assert names == {
         *("Sessions.create", "Sessions.logout", "Sessions.end", "Sessions.end_own"),
         *("Sessions.end_others", "Sessions.end_all", "Sessions.merge_data"),
-        *("Accounts.edit", "Accounts.delete", "EmailChanges._revert"),
+        *("Profiles.edit", "Deletion.delete_own", "EmailChanges._revert"),
         *("Administration.invite", "Administration.resend_invitation", "Administration.change"),
         *("Administration.end_sessions", "Administration.delete", "AccountImporter._add"),
         *("PersonalTokens.create", "PersonalTokens.end_own", "RefreshTokens.refresh"),

@@ -188,9 +188,11 @@ async def test_last_superuser_is_kept_under_any_default(fresh_postgres_url: str)
         services = api.services
 
         async def demote(address: str) -> bool:
-            user = await services.accounts.find_by_email(parse_email(address))
+            user = await services.accounts.profiles.find_by_email(parse_email(address))
             with suppress(LastSuperuser):
-                await services.administration.change(user.id, AccountChanges(is_superuser=False))
+                await services.accounts.administration.change(
+                    user.id, AccountChanges(is_superuser=False)
+                )
                 return True
             return False
 

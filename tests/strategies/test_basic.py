@@ -176,7 +176,7 @@ async def test_logout_is_refused(api: Client) -> None:
 
 
 async def test_account_without_password_is_refused(api: Client) -> None:
-    await api.services.accounts.create(parse_email("invited@example.com"), None)
+    await api.services.accounts.registration.create(parse_email("invited@example.com"), None)
     for password in (PASSWORD, "None", "!", "x"):
         answer = await api.get("/me", headers=basic("invited@example.com", password))
         assert answer.status_code == 401

@@ -95,7 +95,7 @@ async def test_imported_account_without_hash_cannot_log_in(api: Client) -> None:
 
 async def test_owner_sees_the_import_event(api_on_each: Client) -> None:
     await bring_in(api_on_each, CHEAP["Django: pbkdf2_sha256"])
-    user = await api_on_each.services.accounts.find_by_email(parse_email(EMAIL))
+    user = await api_on_each.services.accounts.profiles.find_by_email(parse_email(EMAIL))
     await api_on_each.login(user, password=PASSWORD)
     events = (await api_on_each.get("/me/events")).json()["items"]
     assert [event["type"] for event in events] == [EventType.LOGIN, EventType.ACCOUNT_IMPORTED]

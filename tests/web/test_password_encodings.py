@@ -46,7 +46,7 @@ async def by_basic(api: Client, password: str) -> httpx.Response:
 
 
 async def headers_of(api: Client) -> dict[str, str]:
-    alice = await api.services.accounts.find_by_email(parse_email(ALICE))
+    alice = await api.services.accounts.profiles.find_by_email(parse_email(ALICE))
     return dict(await sign_in(api.services, alice))
 
 
@@ -121,7 +121,7 @@ async def test_password_reset_accepts_each_encoding(api: Client, chosen: str, pa
 
 @pytest.mark.parametrize("chosen", FORMS)
 async def test_invitation_accepts_each_encoding(api: Client, chosen: str) -> None:
-    await api.services.administration.invite(parse_email(ALICE), name=None, roles=())
+    await api.services.accounts.administration.invite(parse_email(ALICE), name=None, roles=())
     body = {"token": await secret_in(api.services, "invitation", ALICE), "password": chosen}
     assert (await api.post("/invitation/accept", json=body)).status_code == 204
     await every_form_works(api)

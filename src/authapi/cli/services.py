@@ -61,8 +61,8 @@ async def find_user(services: Services, text: str) -> User:
     """Returns the user with this e-mail address or id. Raises ConfigurationError if none exists."""
     try:
         if "@" in text:
-            return await services.accounts.find_by_email(parse_email(text))
-        return await services.accounts.find(parse_id(text))
+            return await services.accounts.profiles.find_by_email(parse_email(text))
+        return await services.accounts.profiles.find(parse_id(text))
     except NotFound:
         raise ConfigurationError(f"user not found: {text}") from None
 

@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING
 
 from authapi.domain.events import Event
 from authapi.errors import ConfigurationError
-from authapi.services.accounts import Accounts
 from authapi.services.accounts.administration import Administration
+from authapi.services.accounts.authentication import Authentication
 from authapi.services.accounts.deferred import DeferredRequests
+from authapi.services.accounts.deletion import Deletion
 from authapi.services.accounts.email_change import EmailChanges
 from authapi.services.accounts.email_tokens import EmailTokens
 from authapi.services.accounts.invitations import Invitations
-from authapi.services.accounts.password_confirmation import PasswordConfirmation
-from authapi.services.accounts.passwords import PasswordReset
+from authapi.services.accounts.passwords import PasswordChanges
+from authapi.services.accounts.profile import Profiles
 from authapi.services.accounts.registration import Registration
 from authapi.services.audit import Audit, log_event
 from authapi.services.identity_cache import CacheInvalidation, IdentityCache, LastUsed
@@ -46,37 +47,54 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
+class AccountServices:
+    """What the service does with accounts, one service for each verb."""
+
+    administration: Administration
+    authentication: Authentication
+    deferred_requests: DeferredRequests
+    deletion: Deletion
+    email_changes: EmailChanges
+    email_tokens: EmailTokens
+    invitations: Invitations
+    passwords: PasswordChanges
+    profiles: Profiles
+    registration: Registration
+
+
+@dataclass(frozen=True, slots=True)
+class TokenServices:
+    """What the service does with tokens, besides issuing them at a login."""
+
+    exchange: TokenExchange
+    introspection: TokenIntrospection
+    personal: PersonalTokens
+    refresh: RefreshTokens
+    revocation: TokenRevocation
+    secret_scanning: SecretScanning
+
+
+@dataclass(frozen=True, slots=True)
 class Services:
     """All services of one application. `build` creates them, `start` and `stop` run them."""
 
     settings: Settings
     database: Database
-    accounts: Accounts
-    last_used: LastUsed
-    administration: Administration
-    audit: Audit
-    invalidation: CacheInvalidation
-    email_changes: EmailChanges
-    token_exchange: TokenExchange
-    cleanup: Cleanup
-    invitations: Invitations
-    keys: Keys
-    identity_cache: IdentityCache
-    secret_scanning: SecretScanning
-    mail: Mail
-    metrics: "Metrics | None"
-    outbox: Outbox
-    passwords: Passwords
-    password_reset: PasswordReset
-    registration: Registration
-    deferred_requests: DeferredRequests
-    refresh_tokens: RefreshTokens
+    accounts: AccountServices
+    tokens: TokenServices
     sessions: Sessions
+    keys: Keys
+    audit: Audit
+    passwords: Passwords
     rate_limits: RateLimits
-    introspection: TokenIntrospection
-    revocation: TokenRevocation
-    personal_tokens: PersonalTokens
+    identity_cache: IdentityCache
+    invalidation: CacheInvalidation
+    last_used: LastUsed
+    outbox: Outbox
+    cleanup: Cleanup
+    mail: Mail
     webhooks: Webhooks
+    metrics: "Metrics | None"
 
     @classmethod
     def build(
@@ -131,48 +149,31 @@ class Services:
         revocation = TokenRevocation(database, token_lookup, audit)
         rate_limits = RateLimits(settings)
         email_tokens = EmailTokens(database, mail, settings)
-        password_confirmation = PasswordConfirmation(database, passwords, rate_limits, audit)
+        authentication = Authentication(database, passwords, rate_limits, audit, settings)
         deferred_requests = DeferredRequests(
             database, outbox, email_tokens, mail, rate_limits, audit
         )
-        invitations = Invitations(database, passwords, email_tokens, audit)
-        cleanup = Cleanup(settings.prune_interval)
-        cleanup.register("sessions", sessions.prune)
-        cleanup.register("events", audit.prune)
-        cleanup.register("signing keys", keys.prune)
-        cleanup.register("outbox entries", outbox.prune)
-        cleanup.register("email tokens", email_tokens.prune)
-        return cls(
-            settings=settings,
-            database=database,
-            accounts=Accounts(
-                database, passwords, password_confirmation, rate_limits, audit, mail, settings
-            ),
-            last_used=last_used,
-            administration=Administration(database, audit, invitations, settings),
-            audit=audit,
-            invalidation=invalidation,
+        accounts = AccountServices(
+            administration=Administration(database, audit, email_tokens, settings),
+            authentication=authentication,
+            deferred_requests=deferred_requests,
+            deletion=Deletion(database, audit, settings),
             email_changes=EmailChanges(
                 database,
                 email_tokens,
                 deferred_requests,
-                password_confirmation,
+                authentication,
                 rate_limits,
                 mail,
                 audit,
                 settings,
             ),
-            token_exchange=TokenExchange(database, keys, last_used, settings),
-            cleanup=cleanup,
-            invitations=invitations,
-            keys=keys,
-            identity_cache=identity_cache,
-            secret_scanning=SecretScanning(database, token_lookup, revocation, audit, settings),
-            mail=mail,
-            metrics=metrics,
-            outbox=outbox,
-            passwords=passwords,
-            password_reset=PasswordReset(database, passwords, email_tokens, mail, audit),
+            email_tokens=email_tokens,
+            invitations=Invitations(database, passwords, email_tokens, audit),
+            passwords=PasswordChanges(
+                database, passwords, authentication, email_tokens, mail, audit, settings
+            ),
+            profiles=Profiles(database, audit, settings),
             registration=Registration(
                 database,
                 passwords,
@@ -182,14 +183,39 @@ class Services:
                 audit,
                 settings,
             ),
-            deferred_requests=deferred_requests,
-            refresh_tokens=RefreshTokens(database, last_used, audit, mail, settings),
-            sessions=sessions,
-            rate_limits=rate_limits,
+        )
+        tokens = TokenServices(
+            exchange=TokenExchange(database, keys, last_used, settings),
             introspection=TokenIntrospection(token_lookup, last_used),
+            personal=PersonalTokens(database, audit, mail, settings),
+            refresh=RefreshTokens(database, last_used, audit, mail, settings),
             revocation=revocation,
-            personal_tokens=PersonalTokens(database, audit, mail, settings),
+            secret_scanning=SecretScanning(database, token_lookup, revocation, audit, settings),
+        )
+        cleanup = Cleanup(settings.prune_interval)
+        cleanup.register("sessions", sessions.prune)
+        cleanup.register("events", audit.prune)
+        cleanup.register("signing keys", keys.prune)
+        cleanup.register("outbox entries", outbox.prune)
+        cleanup.register("email tokens", email_tokens.prune)
+        return cls(
+            settings=settings,
+            database=database,
+            accounts=accounts,
+            tokens=tokens,
+            sessions=sessions,
+            keys=keys,
+            audit=audit,
+            passwords=passwords,
+            rate_limits=rate_limits,
+            identity_cache=identity_cache,
+            invalidation=invalidation,
+            last_used=last_used,
+            outbox=outbox,
+            cleanup=cleanup,
+            mail=mail,
             webhooks=webhooks,
+            metrics=metrics,
         )
 
     async def open(self) -> None:
@@ -214,7 +240,7 @@ class Services:
         used. Closes everything again if it fails or is cancelled.
         """
         try:
-            self.secret_scanning.open()
+            self.tokens.secret_scanning.open()
             await asyncio.to_thread(self.mail.open)
             await self.open()
             if self.settings.identity_cache_size:

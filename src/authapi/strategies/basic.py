@@ -37,7 +37,7 @@ class BasicStrategy(Strategy[str]):
     async def authenticate(self, credential: str, connection: HTTPConnection) -> Identity:
         try:
             address, password = _decode_credentials(credential)
-            login = await self.services.accounts.authenticate(
+            login = await self.services.accounts.authentication.authenticate(
                 parse_email(address), password, strategy=self.name
             )
         except (ValueError, InvalidInput, InvalidCredentials):

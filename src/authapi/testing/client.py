@@ -58,7 +58,7 @@ class Client(httpx.AsyncClient):
         address = parse_email(email or f"user{next(_numbers)}@example.com")
         if self._runtime.services_if_any is None:
             return new_user(address, name=name, is_superuser=is_superuser)
-        return await self.services.accounts.create(
+        return await self.services.accounts.registration.create(
             address, password, name=name, is_superuser=is_superuser
         )
 

@@ -170,7 +170,9 @@ class StrategyContract(AuthenticationContract):
         harness = each_harness
         good = await self.obtain(harness, harness.alice)
         assert (await harness.get("/async", good)).status_code == 200
-        await harness.api.services.administration.change(harness.alice.id, {"is_active": False})
+        await harness.api.services.accounts.administration.change(
+            harness.alice.id, {"is_active": False}
+        )
         assert (await harness.get("/async", good)).status_code == 401
         assert (await harness.get("/sync", good)).status_code == 401
 
@@ -178,7 +180,7 @@ class StrategyContract(AuthenticationContract):
         harness = each_harness
         good = await self.obtain(harness, harness.alice)
         assert (await harness.get("/async", good)).status_code == 200
-        await harness.api.services.accounts.delete(harness.alice.id)
+        await harness.api.services.accounts.administration.delete(harness.alice.id)
         refused = await harness.get("/async", good)
         assert refusal(refused) == refusal(await harness.get("/async"))
 
@@ -246,11 +248,11 @@ class IssuerContract(StrategyContract):
         accounts = harness.api.services.accounts
         bob = await harness.api.create_user()
         proofs = [
-            await accounts.authenticate(parse_email(user.email), PASSWORD)
+            await accounts.authentication.authenticate(parse_email(user.email), PASSWORD)
             for user in (harness.alice, bob)
         ]
-        await accounts.set_password(harness.alice.id, NEW_PASSWORD)
-        await harness.api.services.administration.change(bob.id, {"is_active": False})
+        await accounts.passwords.set(harness.alice.id, NEW_PASSWORD)
+        await harness.api.services.accounts.administration.change(bob.id, {"is_active": False})
         for proof in proofs:
             with pytest.raises(InvalidCredentials):
                 await harness.strategy.issue(proof, connection({}))

@@ -49,7 +49,7 @@ async def services(database_url: str) -> AsyncIterator[Services]:
 
 
 async def a_superuser(services: Services, email: str) -> User:
-    return await services.accounts.create(parse_email(email), None, is_superuser=True)
+    return await services.accounts.registration.create(parse_email(email), None, is_superuser=True)
 
 
 def acting(user: User) -> Identity:
@@ -57,7 +57,9 @@ def acting(user: User) -> Identity:
 
 
 async def superusers(services: Services) -> set[UUID]:
-    page = await services.administration.page(UserFilter(superuser=True, active=True), limit=200)
+    page = await services.accounts.administration.page(
+        UserFilter(superuser=True, active=True), limit=200
+    )
     return {user.id for user in page.items}
 
 
@@ -92,13 +94,15 @@ async def test_pages_list_every_account_once_in_order(services: Services, order:
     seen: list[User] = []
     after = None
     while True:
-        page = await services.administration.page(UserFilter(), order=order, after=after, limit=7)
+        page = await services.accounts.administration.page(
+            UserFilter(), order=order, after=after, limit=7
+        )
         seen += page.items
         if page.next is None:
             break
         after = page.next
         # Accounts are added and deleted between pages, also the last account of a page.
-        await services.accounts.delete(page.items[-1].id)
+        await services.accounts.administration.delete(page.items[-1].id)
         async with services.database.transaction() as store:
             early, late = now() - timedelta(days=9), now() + timedelta(days=9)
             for name, at in ((f"0{len(seen)}", early), (f"zz{len(seen)}", late)):
@@ -146,19 +150,19 @@ async def test_a_prefix_is_matched_literally(
         *("al_@example.com", "al%x@example.com", "ALX@example.com", "bob@example.com"),
         *("xal@example.com", "u@b\u00fccher.example", "quote'@example.com", "zoe@example.com"),
     ):
-        await services.accounts.create(parse_email(email), None)
+        await services.accounts.registration.create(parse_email(email), None)
     wanted = UserFilter(email_prefix=canonical_prefix(prefix))
-    found = (await services.administration.page(wanted, limit=100)).items
+    found = (await services.accounts.administration.page(wanted, limit=100)).items
     assert len(found) == expected, [user.email for user in found]
 
 
 async def test_filters_combine_with_and(services: Services) -> None:
     ada = await a_superuser(services, "ada@example.com")
     bob, cleo, _ = [
-        await services.accounts.create(parse_email(f"{name}@example.com"), None)
+        await services.accounts.registration.create(parse_email(f"{name}@example.com"), None)
         for name in ("bob", "cleo", "dan")
     ]
-    administration = services.administration
+    administration = services.accounts.administration
     await administration.change(bob.id, {"roles": frozenset({"reader"})})
     await administration.change(cleo.id, {"roles": frozenset({"reader"}), "is_active": False})
     url = services.settings.resolved_database_url
@@ -193,7 +197,7 @@ async def test_filters_combine_with_and(services: Services) -> None:
 
 async def test_one_of_two_mutual_demotions_succeeds(services: Services) -> None:
     ada, bob = [await a_superuser(services, f"{name}@example.com") for name in ("ada", "bob")]
-    change = services.administration.change
+    change = services.accounts.administration.change
     for _ in range(25):
         results = await asyncio.gather(
             change(bob.id, {"is_superuser": False}, actor=acting(ada)),
@@ -218,14 +222,14 @@ async def test_one_of_two_concurrent_removals_of_the_last_superusers_succeeds(
         pair = [await a_superuser(services, f"{name}{number}@example.com") for name in "ab"]
         others = await superusers(services) - {user.id for user in pair}
         for user_id in others:
-            await services.administration.delete(user_id)
+            await services.accounts.administration.delete(user_id)
         going: list[Awaitable[object]]
         if how == "command":
-            change = services.administration.change
+            change = services.accounts.administration.change
             going = [change(user.id, {"is_superuser": False}) for user in pair]
         else:
-            delete = services.accounts.delete
-            going = [delete(user.id, caller=acting(user)) for user in pair]
+            delete_own = services.accounts.deletion.delete_own
+            going = [delete_own(acting(user)) for user in pair]
         results = await asyncio.gather(*going, return_exceptions=True)
         refused = [type(item) for item in results if isinstance(item, BaseException)]
         assert refused == [LastSuperuser], results
@@ -234,7 +238,7 @@ async def test_one_of_two_concurrent_removals_of_the_last_superusers_succeeds(
 
 async def test_one_superuser_remains_after_any_concurrent_removals(services: Services) -> None:
     """Demoted, deactivated and deleted: by operators, by themselves and by each other."""
-    administration, accounts = services.administration, services.accounts
+    administration, accounts = services.accounts.administration, services.accounts
     for number in range(8):
         crowd = [await a_superuser(services, f"{n}-{number}@example.com") for n in range(6)]
         present = await superusers(services)
@@ -245,7 +249,7 @@ async def test_one_superuser_remains_after_any_concurrent_removals(services: Ser
             administration.change(first.id, {"is_superuser": False}),
             administration.change(second.id, {"is_active": False}),
             administration.delete(third.id),
-            accounts.delete(fourth.id, caller=acting(fourth)),
+            accounts.deletion.delete_own(acting(fourth)),
             administration.change(fifth.id, {"is_active": False}),
             administration.change(sixth.id, {"is_superuser": False}, actor=acting(first)),
             *(administration.delete(user_id) for user_id in rest),
@@ -259,7 +263,7 @@ async def test_one_superuser_remains_after_any_concurrent_removals(services: Ser
 
 async def test_the_last_superuser_cannot_be_removed(services: Services) -> None:
     ada, bob = [await a_superuser(services, f"{name}@example.com") for name in ("ada", "bob")]
-    administration = services.administration
+    administration = services.accounts.administration
     # A deactivated superuser does not count.
     await administration.change(bob.id, {"is_active": False})
     tries: list[AccountChanges] = [{"is_superuser": False}, {"is_active": False}]
@@ -270,10 +274,10 @@ async def test_the_last_superuser_cannot_be_removed(services: Services) -> None:
     with pytest.raises(LastSuperuser):
         await administration.delete(ada.id)
     with pytest.raises(LastSuperuser):
-        await services.accounts.delete(ada.id, caller=acting(ada))
+        await services.accounts.deletion.delete_own(acting(ada))
     with pytest.raises(LastSuperuser):
-        await services.administration.change(ada.id, {"is_active": False})
-    assert await services.accounts.find(ada.id) == ada
+        await services.accounts.administration.change(ada.id, {"is_active": False})
+    assert await services.accounts.profiles.find(ada.id) == ada
     assert await last_events(services, ada.id, 9) == [(EventType.ACCOUNT_REGISTERED, None)]
     await administration.change(bob.id, {"is_active": True})
     await administration.change(ada.id, {"is_superuser": False, "is_active": False})
@@ -282,7 +286,7 @@ async def test_the_last_superuser_cannot_be_removed(services: Services) -> None:
 
 async def test_a_superuser_cannot_act_on_their_own_account(services: Services) -> None:
     ada, _ = [await a_superuser(services, f"{name}@example.com") for name in ("ada", "bob")]
-    administration, me = services.administration, acting(ada)
+    administration, me = services.accounts.administration, acting(ada)
     tries: list[AccountChanges] = [
         {"is_superuser": False},
         {"is_superuser": True},
@@ -295,15 +299,15 @@ async def test_a_superuser_cannot_act_on_their_own_account(services: Services) -
             await administration.change(ada.id, changes, actor=me)
     with pytest.raises(OwnAccount):
         await administration.delete(ada.id, actor=me)
-    assert await services.accounts.find(ada.id) == ada
+    assert await services.accounts.profiles.find(ada.id) == ada
     assert (await administration.change(ada.id, {"name": "Ada"}, actor=me)).name == "Ada"
 
 
 async def test_a_demoted_superuser_is_refused_inside_the_transaction(services: Services) -> None:
     """The identity is from before the demotion; the transaction checks the flag again."""
     ada, bob = [await a_superuser(services, f"{name}@example.com") for name in ("ada", "bob")]
-    carol = await services.accounts.create(parse_email("carol@example.com"), None)
-    administration, former = services.administration, acting(bob)
+    carol = await services.accounts.registration.create(parse_email("carol@example.com"), None)
+    administration, former = services.accounts.administration, acting(bob)
     acts: list[Callable[[], Awaitable[object]]] = [
         lambda: administration.change(carol.id, {"name": "x"}, actor=former),
         lambda: administration.end_sessions(carol.id, actor=former),
@@ -322,13 +326,13 @@ async def test_a_demoted_superuser_is_refused_inside_the_transaction(services: S
     for act in acts:
         with pytest.raises(InvalidCredential):
             await act()
-    assert (await services.accounts.find(carol.id)) == carol
+    assert (await services.accounts.profiles.find(carol.id)) == carol
     assert len((await administration.page(UserFilter())).items) == 2
 
 
 async def test_each_event_names_the_actor(services: Services) -> None:
     ada = await a_superuser(services, "ada@example.com")
-    administration, me = services.administration, acting(ada)
+    administration, me = services.accounts.administration, acting(ada)
     carol = await administration.invite(
         parse_email("carol@example.com"), roles=["reader"], actor=me
     )
@@ -356,12 +360,14 @@ async def test_each_event_names_the_actor(services: Services) -> None:
 async def test_change_applies_all_changes_or_none(services: Services) -> None:
     ada = await a_superuser(services, "ada@example.com")
     with pytest.raises(InvalidInput):
-        await services.administration.change(ada.id, {"name": "x", "roles": frozenset({"nope"})})
+        await services.accounts.administration.change(
+            ada.id, {"name": "x", "roles": frozenset({"nope"})}
+        )
     with pytest.raises(LastSuperuser):
-        await services.administration.change(
+        await services.accounts.administration.change(
             ada.id, {"name": "x", "roles": frozenset({"reader"}), "is_active": False}
         )
-    assert await services.accounts.find(ada.id) == ada
+    assert await services.accounts.profiles.find(ada.id) == ada
 
 
 # Invitations.
@@ -371,7 +377,9 @@ async def test_invite_creates_account_token_and_mail_or_nothing(
     services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = services.settings.resolved_database_url
-    carol = await services.administration.invite(parse_email("Carol@example.com"), name="Carol")
+    carol = await services.accounts.administration.invite(
+        parse_email("Carol@example.com"), name="Carol"
+    )
     [row] = sql(
         url, "SELECT purpose, email, email_given, password_version FROM authapi_email_tokens"
     )
@@ -379,7 +387,7 @@ async def test_invite_creates_account_token_and_mail_or_nothing(
     assert sql(url, "SELECT kind, purpose FROM authapi_outbox") == [("mail", "invitation")]
     assert sql(url, "SELECT password_hash FROM authapi_users") == [(None,)]
     with pytest.raises(EmailTaken):
-        await services.administration.invite(parse_email("CAROL@example.com"))
+        await services.accounts.administration.invite(parse_email("CAROL@example.com"))
 
     async def fail(*_: object, **__: object) -> None:
         raise RuntimeError("the outbox is full")
@@ -387,15 +395,15 @@ async def test_invite_creates_account_token_and_mail_or_nothing(
     with monkeypatch.context() as patch:
         patch.setattr(services.mail, "queue", fail)
         with pytest.raises(RuntimeError):
-            await services.administration.invite(parse_email("dan@example.com"))
+            await services.accounts.administration.invite(parse_email("dan@example.com"))
     assert len(sql(url, "SELECT id FROM authapi_users")) == 1
     assert len(sql(url, "SELECT id FROM authapi_email_tokens")) == 1
-    await services.administration.delete(carol.id)
+    await services.accounts.administration.delete(carol.id)
     assert sql(url, "SELECT id FROM authapi_email_tokens") == []
 
 
 async def test_a_reserved_address_counts_as_taken(services: Services) -> None:
-    bob = await services.accounts.create(parse_email("bob@example.com"), None)
+    bob = await services.accounts.registration.create(parse_email("bob@example.com"), None)
     secret = EmailToken(
         *(
             new_id(),
@@ -411,11 +419,11 @@ async def test_a_reserved_address_counts_as_taken(services: Services) -> None:
     async with services.database.transaction() as store:
         await store.email_tokens.add(secret, hash_secret("x"))
     with pytest.raises(EmailTaken):
-        await services.administration.invite(parse_email("old@example.com"))
+        await services.accounts.administration.invite(parse_email("old@example.com"))
 
 
 async def test_deactivation_revokes_the_links_in_mails(services: Services) -> None:
-    bob = await services.accounts.create(parse_email("bob@example.com"), None)
+    bob = await services.accounts.registration.create(parse_email("bob@example.com"), None)
     async with services.database.transaction() as store:
         for purpose in Purpose:
             secret = EmailToken(
@@ -423,7 +431,7 @@ async def test_deactivation_revokes_the_links_in_mails(services: Services) -> No
                 now() + timedelta(days=1),
             )
             await store.email_tokens.add(secret, hash_secret(purpose))
-    await services.administration.change(bob.id, {"is_active": False})
+    await services.accounts.administration.change(bob.id, {"is_active": False})
     url = services.settings.resolved_database_url
     # The owner of a stolen account can still revert the change of address.
     assert sql(url, "SELECT purpose FROM authapi_email_tokens") == [("revert_email_change",)]
@@ -433,18 +441,18 @@ async def test_invite_is_refused_if_mail_is_disabled(sqlite_url: str) -> None:
     services = Services.build(Settings(database_url=sqlite_url, mail_url="none:"))  # type: ignore[arg-type]
     await services.start()
     with pytest.raises(MailDisabled):
-        await services.administration.invite(parse_email("carol@example.com"))
+        await services.accounts.administration.invite(parse_email("carol@example.com"))
     assert await stored_users(services.database) == []
     await services.stop()
 
 
 async def test_end_sessions_returns_the_number_of_sessions(services: Services) -> None:
     await a_superuser(services, "ada@example.com")
-    bob = await services.accounts.create(
+    bob = await services.accounts.registration.create(
         parse_email("bob@example.com"), "correct horse battery staple"
     )
     for name in ("session", "token", "jwt"):
         await sign_in(services, bob, name)
-    assert await services.administration.end_sessions(bob.id) == 3
-    assert await services.administration.end_sessions(bob.id) == 0
+    assert await services.accounts.administration.end_sessions(bob.id) == 3
+    assert await services.accounts.administration.end_sessions(bob.id) == 0
     assert await services.sessions.list_for_user(bob.id) == []

@@ -40,14 +40,16 @@ async def requests_of(services: Services) -> list[OutboxEntry]:
 async def ask_change(services: Services, user: User, **kwargs: Any) -> None:
     async with services.database.transaction() as store:
         await store.users.lock(user.id)
-        await services.deferred_requests.submit_email_change(store, user, kwargs.get("email", NEW))
+        await services.accounts.deferred_requests.submit_email_change(
+            store, user, kwargs.get("email", NEW)
+        )
 
 
 @pytest.mark.parametrize("email", [ALICE, BOB], ids=["known", "unknown"])
 async def test_submit_inserts_one_row_and_reads_nothing(
     services: Services, email: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await services.accounts.create(ALICE, PASSWORD)
+    await services.accounts.registration.create(ALICE, PASSWORD)
     statements: list[str] = []
     execute = type(services.database.engine.sync_engine.dialect).do_execute
 
@@ -58,7 +60,7 @@ async def test_submit_inserts_one_row_and_reads_nothing(
     dialect = type(services.database.engine.sync_engine.dialect)
     with monkeypatch.context() as patch:
         patch.setattr(dialect, "do_execute", told)
-        await services.deferred_requests.submit("reset", email)
+        await services.accounts.deferred_requests.submit("reset", email)
     assert [text for text in statements if not text.startswith("BEGIN")] == [
         "INSERT INTO authapi_outbox"
     ]
@@ -68,32 +70,32 @@ async def test_submit_inserts_one_row_and_reads_nothing(
 
 
 async def test_events_name_the_client_of_the_request(services: Services) -> None:
-    alice = await services.accounts.create(ALICE, PASSWORD)
+    alice = await services.accounts.registration.create(ALICE, PASSWORD)
     with on_behalf_of(lambda: SOMEWHERE):
-        await services.deferred_requests.submit("reset", ALICE)
+        await services.accounts.deferred_requests.submit("reset", ALICE)
     await services.outbox.drain()
     [event] = (await services.audit.page(alice.id, before=None, limit=1))[:1]
     assert (event.type, event.client) == (EventType.PASSWORD_RESET_REQUESTED, SOMEWHERE)
 
 
 async def test_concurrent_handling_takes_effect_once(services: Services) -> None:
-    await services.accounts.create(ALICE, PASSWORD)
-    await services.deferred_requests.submit("reset", ALICE)
+    await services.accounts.registration.create(ALICE, PASSWORD)
+    await services.accounts.deferred_requests.submit("reset", ALICE)
     [entry] = await requests_of(services)
     payload = services.outbox.decrypt_payload(entry)
     async with anyio.create_task_group() as group:
         for _ in range(5):
-            group.start_soon(services.deferred_requests.handle, entry, payload)
+            group.start_soon(services.accounts.deferred_requests.handle, entry, payload)
     assert await mail_kinds(services) == ["reset"]
-    await services.deferred_requests.handle(entry, payload)
+    await services.accounts.deferred_requests.handle(entry, payload)
     assert await mail_kinds(services) == ["reset"]
 
 
 async def test_requests_for_a_deleted_account_send_no_mail(services: Services) -> None:
-    alice = await services.accounts.create(ALICE, PASSWORD)
-    await services.deferred_requests.submit("reset", ALICE)
+    alice = await services.accounts.registration.create(ALICE, PASSWORD)
+    await services.accounts.deferred_requests.submit("reset", ALICE)
     await ask_change(services, alice)
-    await services.accounts.delete(alice.id)
+    await services.accounts.administration.delete(alice.id)
     # The entry of the account was deleted with it. The other entry finds no account.
     assert len(await requests_of(services)) == 1
     assert await sent_mail(services) == []
@@ -101,17 +103,17 @@ async def test_requests_for_a_deleted_account_send_no_mail(services: Services) -
 
 @pytest.mark.parametrize("what", ["password", "deactivated", "address reserved"])
 async def test_an_outdated_email_change_sends_no_mail(services: Services, what: str) -> None:
-    alice = await services.accounts.create(ALICE, PASSWORD)
+    alice = await services.accounts.registration.create(ALICE, PASSWORD)
     await ask_change(services, alice)
     if what == "password":
-        await services.accounts.set_password(alice.id, "another horse, another battery")
+        await services.accounts.passwords.set(alice.id, "another horse, another battery")
     elif what == "deactivated":
-        await services.administration.change(alice.id, {"is_active": False})
+        await services.accounts.administration.change(alice.id, {"is_active": False})
     else:
         from authapi.domain.email_token import Purpose
         from authapi.services.accounts.email_tokens import EmailTokens
 
-        bob = await services.accounts.create(BOB, PASSWORD)
+        bob = await services.accounts.registration.create(BOB, PASSWORD)
         async with services.database.transaction() as store:
             email_tokens = EmailTokens(services.database, services.mail, Settings())
             await email_tokens.issue(store, bob, Purpose.REVERT_EMAIL_CHANGE, email=NEW)
@@ -125,7 +127,7 @@ async def test_two_registrations_of_one_address_create_one_account(database_url:
     keep_mail(services)
     await services.open()
     for name in ("first", "second"):
-        assert await services.registration.register(ALICE, PASSWORD, name=name) is None
+        assert await services.accounts.registration.register(ALICE, PASSWORD, name=name) is None
     # Both are handled concurrently: the one that fails is retried, and finds the other account.
     assert await mail_kinds(services, ALICE.original) == ["confirm", "confirm"]
     assert len(await stored_users(services.database)) == 1

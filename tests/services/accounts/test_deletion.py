@@ -90,12 +90,12 @@ async def test_account_of_another_user(api_on_each: Client, user: User) -> None:
     assert (await api_on_each.delete(f"/admin/users/{user.id}")).status_code == 204
 
 
-async def test_services_raise(api_on_each: Client, user: User) -> None:
-    services = api_on_each.services
-    for delete in (services.accounts.delete, services.administration.delete):
-        with pytest.raises(AccountInUse):
-            await delete(user.id)
-    assert await services.accounts.find(user.id) == user
+async def test_service_raises(api_on_each: Client, user: User) -> None:
+    accounts = api_on_each.services.accounts
+    with pytest.raises(AccountInUse):
+        await accounts.administration.delete(user.id)
+    async with api_on_each.services.database.read() as store:
+        assert await store.users.find(user.id) == user
 
 
 async def test_command(api_on_each: Client, user: User, forking: Forking, tmp_path: Path) -> None:

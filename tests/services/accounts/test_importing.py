@@ -287,7 +287,9 @@ async def test_the_first_of_two_lines_with_one_address_is_imported(
 
 async def test_existing_accounts_are_unchanged(services_on_each: Services, run: Run) -> None:
     address = parse_email("Alice@example.com")
-    alice = await services_on_each.accounts.create(address, "a password of long standing")
+    alice = await services_on_each.accounts.registration.create(
+        address, "a password of long standing"
+    )
     line = {
         "email": "alice@EXAMPLE.com",
         "password_hash": BCRYPT,
@@ -296,8 +298,10 @@ async def test_existing_accounts_are_unchanged(services_on_each: Services, run: 
     }
     summary, _ = await run(line, {"email": "bob@example.com"}, allow_superusers=True)
     assert (summary.added, summary.skipped) == (1, 1)
-    assert await services_on_each.accounts.find(alice.id) == alice
-    await services_on_each.accounts.authenticate(address, "a password of long standing")
+    assert await services_on_each.accounts.profiles.find(alice.id) == alice
+    await services_on_each.accounts.authentication.authenticate(
+        address, "a password of long standing"
+    )
 
 
 async def test_one_invalid_line_prevents_the_import(services_on_each: Services, run: Run) -> None:
@@ -329,7 +333,7 @@ async def test_a_reserved_address_is_skipped(
 ) -> None:
     services = services_on_each
     [reserved, free] = [parse_email(f"{name}@example.com") for name in ("reserved", "free")]
-    owner = await services.accounts.create(parse_email("moved@example.com"), None)
+    owner = await services.accounts.registration.create(parse_email("moved@example.com"), None)
     email_tokens = EmailTokens(services.database, services.mail, services.settings)
     async with services.database.transaction() as store:
         await email_tokens.issue(store, owner, Purpose.REVERT_EMAIL_CHANGE, email=reserved)

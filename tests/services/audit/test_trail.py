@@ -21,6 +21,7 @@ from authapi.domain.user import User
 from authapi.errors import NotFound, StorageUnavailable
 from authapi.services.accounts.administration import set_roles
 from authapi.services.accounts.importing import AccountImporter
+from authapi.services.mail import MailKind
 from authapi.services.tokens import ReportedToken
 from authapi.testing import PASSWORD, Client, client
 from tests.tables import events as event_rows
@@ -151,7 +152,7 @@ async def test_refused_logins(api: Client, alice: User, watch: EventWatcher) -> 
     found = await watch.one(EventType.LOGIN_REFUSED, response)
     assert (found["user_id"], found["outcome"]) == (None, "refused")
     assert "unknown" not in repr(found)
-    await api.services.administration.change(alice.id, {"is_active": False})
+    await api.services.accounts.administration.change(alice.id, {"is_active": False})
     await watch.since()
     response = await api.post("/login", json=credentials(alice.email, PASSWORD))
     found = await watch.one(EventType.LOGIN_REFUSED, response)
@@ -288,7 +289,8 @@ async def test_rename_and_deletion(api: Client, alice: User, watch: EventWatcher
     assert (found["ip"], found["user_agent"]) == (None, None)
     assert found["request_id"] == response.headers["x-request-id"]
     # A second deletion records nothing.
-    await api.services.accounts.delete(alice.id)
+    with pytest.raises(NotFound):
+        await api.services.accounts.administration.delete(alice.id)
     assert await watch.since() == []
 
 
@@ -306,18 +308,18 @@ async def test_operations_of_operators(api: Client, alice: User, watch: EventWat
     await watch.since()
     assert await sessions.end_all(alice.id) == 1
     assert (await watch.one(EventType.SESSIONS_ENDED))["detail"] == {"count": 1}
-    await accounts.set_password(alice.id, OTHER)
+    await accounts.passwords.set(alice.id, OTHER)
     assert (await watch.one(EventType.PASSWORD_CHANGED))["user_id"] == alice.id
     for active, kind in (
         (False, EventType.ACCOUNT_DEACTIVATED),
         (True, EventType.ACCOUNT_ACTIVATED),
     ):
-        await api.services.administration.change(alice.id, {"is_active": active})
+        await api.services.accounts.administration.change(alice.id, {"is_active": active})
         assert (await watch.one(kind))["user_id"] == alice.id
-        await api.services.administration.change(alice.id, {"is_active": active})
+        await api.services.accounts.administration.change(alice.id, {"is_active": active})
         assert await watch.since() == []
     with pytest.raises(NotFound):
-        await api.services.administration.change(UUID(int=1), {"is_active": False})
+        await api.services.accounts.administration.change(UUID(int=1), {"is_active": False})
     assert await watch.since() == []
 
 
@@ -550,9 +552,9 @@ async def test_reauthentication(api: Client, alice: User, watch: EventWatcher) -
 
 
 async def test_an_invitation(api: Client, watch: EventWatcher) -> None:
-    bob = await api.services.accounts.create(parse_email("bob@example.com"), None)
+    bob = await api.services.accounts.registration.create(parse_email("bob@example.com"), None)
     async with api.services.database.transaction() as store:
-        await api.services.invitations.send(store, bob)
+        await api.services.accounts.email_tokens.send(store, bob, MailKind.INVITATION)
     await watch.since()
     body = {"token": await link_in_mail(api, bob.email), "password": PASSWORD}
     response = await api.post("/invitation/accept", json=body)
@@ -579,7 +581,9 @@ async def test_a_cross_site_request_is_recorded(
 
 
 async def test_accounts_created_by_operators_are_recorded(api: Client, watch: EventWatcher) -> None:
-    await api.services.accounts.create(parse_email("bob@example.com"), None, is_superuser=True)
+    await api.services.accounts.registration.create(
+        parse_email("bob@example.com"), None, is_superuser=True
+    )
     await watch.one(EventType.ACCOUNT_REGISTERED)
 
 
@@ -590,7 +594,7 @@ async def test_each_imported_account_is_recorded_once(api: Client, watch: EventW
     for _ in range(2):
         await importing.run(BytesIO(lines), lambda *_: None)
     found = await watch.one(EventType.ACCOUNT_IMPORTED)
-    bob = await services.accounts.find_by_email(parse_email("bob@example.com"))
+    bob = await services.accounts.profiles.find_by_email(parse_email("bob@example.com"))
     assert (found["user_id"], found["outcome"], found["ip"]) == (bob.id, "success", None)
 
 
@@ -627,7 +631,7 @@ async def test_a_leaked_token_is_recorded(api: Client, alice: User, watch: Event
     token = (await api.login(alice, strategy="token")).json()["access_token"]
     await watch.one(EventType.LOGIN)
     place = {"url": "https://example.com/file", "source": "content"}
-    await api.services.secret_scanning.revoke_leaked([ReportedToken(token, **place)])
+    await api.services.tokens.secret_scanning.revoke_leaked([ReportedToken(token, **place)])
     found = await watch.one(EventType.TOKEN_LEAKED)
     assert (found["user_id"], found["strategy"], found["detail"]) == (alice.id, "token", place)
 
@@ -661,6 +665,8 @@ async def test_changes_by_operators_have_no_actor(
     for roles in (frozenset({"reader"}), frozenset[str]()):
         async with api.services.database.transaction() as store:
             audit = api.services.audit
-            await set_roles(store, audit, await api.services.accounts.find(alice.id), roles)
+            await set_roles(
+                store, audit, await api.services.accounts.profiles.find(alice.id), roles
+            )
         found = await watch.one(EventType.ROLES_CHANGED)
         assert (found["actor_id"], found["detail"]) == (None, {"roles": sorted(roles)})

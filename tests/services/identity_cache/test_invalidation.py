@@ -154,7 +154,7 @@ Change = Callable[[Services, Caller], Awaitable[object]]
 
 
 async def delete(services: Services, caller: Caller) -> None:
-    await services.accounts.delete(caller.user.id)
+    await services.accounts.administration.delete(caller.user.id)
 
 
 async def identity(services: Services, caller: Caller) -> Identity:
@@ -187,7 +187,7 @@ async def log_in_over(services: Services, caller: Caller) -> None:
 
 
 async def set_password(services: Services, caller: Caller) -> None:
-    await services.accounts.set_password(caller.user.id, "a long new pass phrase")
+    await services.accounts.passwords.set(caller.user.id, "a long new pass phrase")
 
 
 ENDS: dict[str, Change] = {
@@ -198,7 +198,7 @@ ENDS: dict[str, Change] = {
     "end_all": lambda services, it: services.sessions.end_all(it.user.id),
     "a login in its place": log_in_over,
     "set_password": set_password,
-    "deactivation": lambda services, it: services.administration.change(
+    "deactivation": lambda services, it: services.accounts.administration.change(
         it.user.id, {"is_active": False}
     ),
     "delete": delete,

@@ -220,8 +220,12 @@ async def test_a_used_session_stays_valid_while_another_writer_holds_the_lock(
     other = Database(database_url)
     with time_machine.travel(AT, tick=False) as clock:
         await services.open()
-        user = await services.accounts.create(parse_email("alice@example.com"), PASSWORD)
-        login = await services.accounts.authenticate(parse_email(user.email), PASSWORD)
+        user = await services.accounts.registration.create(
+            parse_email("alice@example.com"), PASSWORD
+        )
+        login = await services.accounts.authentication.authenticate(
+            parse_email(user.email), PASSWORD
+        )
         secret, kind = hash_secret("a secret"), SessionKind.SESSION
         lifetime = Lifetime(DAY, idle_after)
         await services.sessions.create(login, kind, lifetime=lifetime, secret=secret)

@@ -28,7 +28,7 @@ async def test_changed_password_is_notified(api_on_each: Client) -> None:
     assert text is not None
     assert "from 127.0.0.1" in text.get_content()
     assert NEW not in message.as_string()
-    await api.services.accounts.set_password(alice.id, PASSWORD)
+    await api.services.accounts.passwords.set(alice.id, PASSWORD)
     assert await subjects(api) == ["alice@example.com: Your password was changed"] * 2
 
 
@@ -108,7 +108,7 @@ async def test_deleting_an_account_deletes_its_queued_mail(
     api = api_on_each
     alice = await api.create_user()
     await api.services.outbox.stop()
-    await api.services.accounts.set_password(alice.id, NEW)
+    await api.services.accounts.passwords.set(alice.id, NEW)
     assert sql(database_url, "SELECT count(*) FROM authapi_outbox") == [(1,)]
-    await api.services.accounts.delete(alice.id)
+    await api.services.accounts.administration.delete(alice.id)
     assert sql(database_url, "SELECT count(*) FROM authapi_outbox") == [(0,)]

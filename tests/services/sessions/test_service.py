@@ -172,7 +172,7 @@ async def test_login_replaces_the_session_of_the_browser(services: Services, ali
     async with services.database.transaction() as store:
         await store.sessions.add(token, first)
     await create(services, alice, secret=hash_secret("third"), replaces=first)
-    assert [found.id for found in await services.personal_tokens.list_of(alice.id)] == []
+    assert [found.id for found in await services.tokens.personal.list_of(alice.id)] == []
     async with services.database.read() as store:
         assert await store.sessions.find_by_secret(first, SessionKind.TOKEN) is not None
 
@@ -232,7 +232,7 @@ async def test_only_the_owner_can_end_a_session(services: Services, alice: User)
     for attempt in (
         services.sessions.end_own(session.id, his),
         services.sessions.end_own(bob.id, hers),
-        services.personal_tokens.end_own(session.id, hers),
+        services.tokens.personal.end_own(session.id, hers),
     ):
         with pytest.raises(NotFound):
             await attempt
@@ -249,10 +249,10 @@ async def test_end_others_keeps_the_current_session_and_tokens(
         await create(services, alice, secret=hash_secret(str(number)))
     caller = await identify(services)
     assert caller is not None
-    await services.personal_tokens.create(caller, name="x", scopes=None, lifetime=None)
+    await services.tokens.personal.create(caller, name="x", scopes=None, lifetime=None)
     assert await services.sessions.end_others(caller) == 3
     assert [found.id for found in await services.sessions.list_for_user(alice.id)] == [kept.id]
-    assert len(await services.personal_tokens.list_of(alice.id)) == 1
+    assert len(await services.tokens.personal.list_of(alice.id)) == 1
     without_session = replace(caller, session_id=None)
     assert await services.sessions.end_others(without_session) == 1
     assert await services.sessions.end_all(alice.id) == 1

@@ -64,7 +64,7 @@ async def claims(services: Services, token: ExchangedToken) -> Mapping[str, obje
 
 
 async def test_the_jwt_names_the_caller(services: Services, caller: Identity) -> None:
-    token = await services.token_exchange.exchange(caller, audience="billing")
+    token = await services.tokens.exchange.exchange(caller, audience="billing")
     told = await claims(services, token)
     assert told.keys() == {
         *("iss", "sub", "aud", "exp", "iat", "jti", "client_id"),
@@ -78,7 +78,7 @@ async def test_the_jwt_names_the_caller(services: Services, caller: Identity) ->
     for other in ("reports", "authapi"):
         with pytest.raises(TokenError):
             await services.keys.verify_access_token(token.text, now=now(), audiences=(other,))
-    again = await services.token_exchange.exchange(caller, audience="billing")
+    again = await services.tokens.exchange.exchange(caller, audience="billing")
     assert (await claims(services, again))["jti"] != told["jti"]
 
 
@@ -87,7 +87,7 @@ async def test_other_audiences_are_refused(
     services: Services, caller: Identity, audience: str
 ) -> None:
     with pytest.raises(InvalidInput) as caught:
-        await services.token_exchange.exchange(caller, audience=audience)
+        await services.tokens.exchange.exchange(caller, audience=audience)
     [problem] = caught.value.errors
     assert (problem.loc, problem.code) == (("body", "audience"), "audience_not_allowed")
     assert audience not in problem.message or not audience
@@ -98,14 +98,14 @@ async def test_scopes_are_limited_to_those_of_the_caller(
 ) -> None:
     for scopes in (["admin"], ["read", "admin"], ["unknown"], [""]):
         with pytest.raises(InvalidInput) as caught:
-            await services.token_exchange.exchange(caller, audience="billing", scopes=scopes)
+            await services.tokens.exchange.exchange(caller, audience="billing", scopes=scopes)
         assert caught.value.errors[0].code == "scope_not_allowed"
     # A JWT that was narrowed at its refresh has fewer scopes than its session.
     narrow = replace(caller, scopes=frozenset({"read"}))
     with pytest.raises(InvalidInput):
-        await services.token_exchange.exchange(narrow, audience="billing", scopes=["write"])
-    assert (await services.token_exchange.exchange(narrow, audience="billing")).scopes == {"read"}
-    none = await services.token_exchange.exchange(caller, audience="billing", scopes=[])
+        await services.tokens.exchange.exchange(narrow, audience="billing", scopes=["write"])
+    assert (await services.tokens.exchange.exchange(narrow, audience="billing")).scopes == {"read"}
+    none = await services.tokens.exchange.exchange(caller, audience="billing", scopes=[])
     assert "scope" not in await claims(services, none)
 
 
@@ -117,13 +117,13 @@ async def test_the_lifetime_is_limited_by_the_settings(
 ) -> None:
     with time_machine.travel(NOON, tick=False):
         caller = await log_in(services)
-        token = await services.token_exchange.exchange(caller, audience="billing", lifetime=asked)
+        token = await services.tokens.exchange.exchange(caller, audience="billing", lifetime=asked)
         told = await claims(services, token)
         assert told["iat"] == int(NOON.timestamp())
         assert told["exp"] == int(NOON.timestamp()) + given
         assert token.expires_at - token.issued_at == given * SECOND
         with pytest.raises(InvalidInput) as caught:
-            await services.token_exchange.exchange(
+            await services.tokens.exchange.exchange(
                 caller, audience="billing", lifetime=601 * SECOND
             )
         assert caught.value.errors[0].code == "lifetime_too_long"
@@ -132,25 +132,25 @@ async def test_the_lifetime_is_limited_by_the_settings(
 async def test_the_jwt_expires_no_later_than_its_session_and_credential(services: Services) -> None:
     with time_machine.travel(NOON, tick=False) as clock:
         caller = await log_in(services, Lifetime(MINUTE))
-        token = await services.token_exchange.exchange(caller, audience="billing")
+        token = await services.tokens.exchange.exchange(caller, audience="billing")
         assert token.expires_at == (NOON + MINUTE).replace(microsecond=0)
         # An access token expires before its session.
         brief = replace(caller, expires_at=NOON + 5 * SECOND)
-        token = await services.token_exchange.exchange(brief, audience="billing")
+        token = await services.tokens.exchange.exchange(brief, audience="billing")
         assert token.expires_at == (NOON + 5 * SECOND).replace(microsecond=0)
         # A JWT that would expire at once is not issued.
         clock.shift(59 * SECOND + timedelta(milliseconds=500))
         with pytest.raises(InvalidCredential):
-            await services.token_exchange.exchange(caller, audience="billing")
+            await services.tokens.exchange.exchange(caller, audience="billing")
 
 
 async def test_an_ended_session_is_refused(services: Services, caller: Identity) -> None:
-    await services.token_exchange.exchange(caller, audience="billing")
+    await services.tokens.exchange.exchange(caller, audience="billing")
     assert caller.session_id is not None
     await services.sessions.end(caller.session_id)
     # The identity is from before the end of the session, as in the cache of another process.
     with pytest.raises(InvalidCredential):
-        await services.token_exchange.exchange(caller, audience="billing")
+        await services.tokens.exchange.exchange(caller, audience="billing")
 
 
 async def test_a_replaced_secret_is_refused(services: Services, caller: Identity) -> None:
@@ -160,7 +160,7 @@ async def test_a_replaced_secret_is_refused(services: Services, caller: Identity
             caller.session_id, hash_secret("another"), auth_time=now() + SECOND
         )
     with pytest.raises(InvalidCredential):
-        await services.token_exchange.exchange(caller, audience="billing")
+        await services.tokens.exchange.exchange(caller, audience="billing")
 
 
 async def test_a_deactivated_or_idle_caller_is_refused(
@@ -173,20 +173,20 @@ async def test_a_deactivated_or_idle_caller_is_refused(
         replace(idle, session_id=caller.session_id),
     ):
         with pytest.raises(InvalidCredential):
-            await services.token_exchange.exchange(stranger, audience="billing")
+            await services.tokens.exchange.exchange(stranger, audience="billing")
     with time_machine.travel(now() + 2 * MINUTE), pytest.raises(InvalidCredential):
-        await services.token_exchange.exchange(idle, audience="billing")
+        await services.tokens.exchange.exchange(idle, audience="billing")
     with time_machine.travel(now() + 2 * DAY), pytest.raises(InvalidCredential):
-        await services.token_exchange.exchange(caller, audience="billing")
-    await services.administration.change(idle.user.id, {"is_active": False})
+        await services.tokens.exchange.exchange(caller, audience="billing")
+    await services.accounts.administration.change(idle.user.id, {"is_active": False})
     with pytest.raises(InvalidCredential):
-        await services.token_exchange.exchange(idle, audience="billing")
+        await services.tokens.exchange.exchange(idle, audience="billing")
 
 
 async def test_a_jwt_for_a_personal_access_token_is_not_fresh(
     services: Services, caller: Identity
 ) -> None:
-    _, secret = await services.personal_tokens.create(
+    _, secret = await services.tokens.personal.create(
         caller, name="x", scopes=["read"], lifetime=None
     )
     personal = await services.sessions.identify_by_secret(
@@ -194,7 +194,7 @@ async def test_a_jwt_for_a_personal_access_token_is_not_fresh(
     )
     assert personal is not None
     told = await claims(
-        services, await services.token_exchange.exchange(personal, audience="billing")
+        services, await services.tokens.exchange.exchange(personal, audience="billing")
     )
     assert (told["amr"], told["scope"], told["sid"]) == ([], "read", str(personal.session_id))
 
@@ -202,5 +202,5 @@ async def test_a_jwt_for_a_personal_access_token_is_not_fresh(
 async def test_nothing_is_written(services: Services, caller: Identity, database_url: str) -> None:
     tables = ("sessions", "events", "refresh_families", "users")
     before = [sql(database_url, f"SELECT * FROM authapi_{table}") for table in tables]
-    await services.token_exchange.exchange(caller, audience="billing")
+    await services.tokens.exchange.exchange(caller, audience="billing")
     assert [sql(database_url, f"SELECT * FROM authapi_{table}") for table in tables] == before

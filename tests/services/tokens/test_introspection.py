@@ -25,8 +25,10 @@ PASSWORD = "correct horse battery staple"
 
 async def new_login(services: Services, email: str = "alice@example.com") -> Login:
     """A login of a new account."""
-    await services.accounts.create(parse_email(email), PASSWORD)
-    return await services.accounts.authenticate(parse_email(email), PASSWORD, strategy="jwt")
+    await services.accounts.registration.create(parse_email(email), PASSWORD)
+    return await services.accounts.authentication.authenticate(
+        parse_email(email), PASSWORD, strategy="jwt"
+    )
 
 
 async def signed(services: Services, login: Login, kind: SessionKind, audience: str) -> str:
@@ -64,7 +66,7 @@ async def test_a_jwt_for_this_service_needs_a_jwt_session(
         ("third", SessionKind.JWT, False),
     ):
         text = await signed(services, login, kind, audience)
-        found = await services.introspection.introspect(text)
+        found = await services.tokens.introspection.introspect(text)
         assert (found is not None) is is_one, (audience, kind)
         if found:
             assert (found.kind, found.audience) == (TokenKind.ACCESS, audience)
@@ -78,20 +80,20 @@ async def test_a_jwt_for_a_session_of_another_user_is_unknown(services: Services
     text = await services.keys.sign_access_token(
         bob.user, session, issued=now(), expires=now() + timedelta(minutes=5)
     )
-    assert await services.introspection.introspect(text) is None
-    await services.revocation.revoke(text, caller=None)
+    assert await services.tokens.introspection.introspect(text) is None
+    await services.tokens.revocation.revoke(text, caller=None)
     assert await services.sessions.list_for_user(alice.user.id)
 
 
 async def test_a_jwt_of_a_retired_key_is_unknown(services: Services) -> None:
     login = await new_login(services)
     text = await signed(services, login, SessionKind.JWT, "authapi")
-    found = await services.introspection.introspect(text)
+    found = await services.tokens.introspection.introspect(text)
     assert found
     [active, _] = (await services.keys.key_set()).stored
     await services.keys.lifecycle.retire(active.kid)
-    assert await services.introspection.introspect(text) is None
-    await services.revocation.revoke(text, caller=None)
+    assert await services.tokens.introspection.introspect(text) is None
+    await services.tokens.revocation.revoke(text, caller=None)
     assert await services.sessions.list_for_user(login.user.id), "the session lives on"
 
 

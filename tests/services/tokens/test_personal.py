@@ -68,7 +68,7 @@ async def test_a_token_has_the_requested_scopes(
     services: Services, owner: Identity, asked: list[str] | None, given: set[str]
 ) -> None:
     with on_behalf_of(lambda: Client("::1", "curl")):
-        token, secret = await services.personal_tokens.create(
+        token, secret = await services.tokens.personal.create(
             owner, name="script", scopes=asked, lifetime=None
         )
     assert is_opaque_token(secret)
@@ -83,7 +83,7 @@ async def test_a_token_has_the_requested_scopes(
     assert found.user == owner.user
     # Its `auth_time` is that of the login of its owner, and its `amr` is empty: never fresh.
     assert (found.auth_time, found.amr) == (AT, ())
-    assert await services.personal_tokens.list_of(owner.user.id) == [token]
+    assert await services.tokens.personal.list_of(owner.user.id) == [token]
 
 
 @pytest.mark.parametrize("scopes", [["admin"], ["read", "admin"], ["unknown"], ["READ"], [""]])
@@ -91,10 +91,10 @@ async def test_scopes_are_limited_to_those_of_the_owner(
     services: Services, owner: Identity, scopes: list[str]
 ) -> None:
     with pytest.raises(InvalidInput) as caught:
-        await services.personal_tokens.create(owner, name="x", scopes=scopes, lifetime=None)
+        await services.tokens.personal.create(owner, name="x", scopes=scopes, lifetime=None)
     [problem] = caught.value.errors
     assert (problem.loc, problem.code) == (("body", "scopes"), "scope_not_allowed")
-    assert await services.personal_tokens.list_of(owner.user.id) == []
+    assert await services.tokens.personal.list_of(owner.user.id) == []
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ async def test_a_token_has_the_requested_lifetime(
     services: Services, owner: Identity, asked: timedelta | None, given: timedelta
 ) -> None:
     with time_machine.travel(NOON, tick=False) as clock:
-        token, secret = await services.personal_tokens.create(
+        token, secret = await services.tokens.personal.create(
             owner, name="x", scopes=None, lifetime=asked
         )
         assert token.expires_at == NOON + given
@@ -112,13 +112,13 @@ async def test_a_token_has_the_requested_lifetime(
         assert await identify(services, secret) is not None
         clock.move_to(NOON + given)
         assert await identify(services, secret) is None
-        assert await services.personal_tokens.list_of(owner.user.id) == []
+        assert await services.tokens.personal.list_of(owner.user.id) == []
 
 
 async def test_a_lifetime_above_the_setting_is_refused(services: Services, owner: Identity) -> None:
     for lifetime in (60 * DAY + SECOND, timedelta(seconds=10**10)):
         with pytest.raises(InvalidInput) as caught:
-            await services.personal_tokens.create(owner, name="x", scopes=None, lifetime=lifetime)
+            await services.tokens.personal.create(owner, name="x", scopes=None, lifetime=lifetime)
         [problem] = caught.value.errors
         assert (problem.loc, problem.code) == (("body", "expires_in"), "lifetime_too_long")
 
@@ -126,7 +126,7 @@ async def test_a_lifetime_above_the_setting_is_refused(services: Services, owner
 async def test_the_secret_is_not_stored(
     services: Services, owner: Identity, database_url: str
 ) -> None:
-    _, secret = await services.personal_tokens.create(owner, name="x", scopes=None, lifetime=None)
+    _, secret = await services.tokens.personal.create(owner, name="x", scopes=None, lifetime=None)
     for table in ("sessions", "users"):
         for row in sql(database_url, f"SELECT * FROM authapi_{table}"):
             assert secret not in str(row)
@@ -136,27 +136,27 @@ async def test_the_secret_is_not_stored(
 async def test_create_is_refused_for_deleted_and_deactivated_accounts(
     services: Services, owner: Identity
 ) -> None:
-    await services.administration.change(owner.user.id, {"is_active": False})
+    await services.accounts.administration.change(owner.user.id, {"is_active": False})
     stranger = replace(owner, user=a_user())
     for maker in (owner, stranger):
         with pytest.raises(NotFound):
-            await services.personal_tokens.create(maker, name="x", scopes=None, lifetime=None)
+            await services.tokens.personal.create(maker, name="x", scopes=None, lifetime=None)
 
 
 async def test_only_the_owner_can_end_a_token(services: Services, owner: Identity) -> None:
     bob = await store_user(services.database, a_user(), email="bob@example.com")
-    token, secret = await services.personal_tokens.create(
+    token, secret = await services.tokens.personal.create(
         owner, name="x", scopes=None, lifetime=None
     )
     for attempt in (
-        services.personal_tokens.end_own(token.id, replace(owner, user=bob, session_id=None)),
+        services.tokens.personal.end_own(token.id, replace(owner, user=bob, session_id=None)),
         services.sessions.end_own(token.id, owner),
-        services.personal_tokens.end_own(bob.id, owner),
+        services.tokens.personal.end_own(bob.id, owner),
     ):
         with pytest.raises(NotFound):
             await attempt
     assert await identify(services, secret) is not None
-    await services.personal_tokens.end_own(token.id, owner)
+    await services.tokens.personal.end_own(token.id, owner)
     assert await identify(services, secret) is None
     with pytest.raises(NotFound):
-        await services.personal_tokens.end_own(token.id, owner)
+        await services.tokens.personal.end_own(token.id, owner)

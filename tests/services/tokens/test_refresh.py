@@ -42,7 +42,9 @@ class Harness:
     async def login(self) -> tuple[UUID, str, str]:
         """Log in; return the id of the session, its access token and its first refresh token."""
 
-        login = await self.services.accounts.authenticate(parse_email(self.alice.email), PASSWORD)
+        login = await self.services.accounts.authentication.authenticate(
+            parse_email(self.alice.email), PASSWORD
+        )
         connection = HTTPConnection({"type": "http", "headers": [], "client": None})
         issued = await JWTStrategy(self.services).issue(login, connection)
         return (
@@ -52,11 +54,11 @@ class Harness:
         )
 
     async def refresh(self, text: str, **options: Any) -> str:
-        return (await self.services.refresh_tokens.refresh(text, **options)).refresh_token
+        return (await self.services.tokens.refresh.refresh(text, **options)).refresh_token
 
     async def assert_refused(self, text: str) -> None:
         with pytest.raises(InvalidGrant) as caught:
-            await self.services.refresh_tokens.refresh(text)
+            await self.services.tokens.refresh.refresh(text)
         assert type(caught.value) is InvalidGrant
         assert str(caught.value) == InvalidGrant.title
 
@@ -83,7 +85,9 @@ async def open_harness(url: str, **settings: Any) -> AsyncIterator[Harness]:
         services = Services.build(Settings(database_url=url, scopes=SCOPES, **settings))  # type: ignore[arg-type]
         await services.start()
         try:
-            alice = await services.accounts.create(parse_email("alice@example.com"), PASSWORD)
+            alice = await services.accounts.registration.create(
+                parse_email("alice@example.com"), PASSWORD
+            )
             yield Harness(services, clock, alice, url)
         finally:
             await services.stop()
@@ -100,7 +104,7 @@ async def test_each_refresh_token_is_used_once(harness: Harness) -> None:
     seen = [token]
     for _ in range(5):
         harness.clock.shift(MINUTE)
-        renewed = await harness.services.refresh_tokens.refresh(seen[-1])
+        renewed = await harness.services.tokens.refresh.refresh(seen[-1])
         assert (renewed.session.id, renewed.user.id) == (session_id, harness.alice.id)
         assert renewed.scopes == {"a", "b"}
         assert renewed.at == START + MINUTE * len(seen)
@@ -208,15 +212,15 @@ async def test_scopes_may_only_narrow_and_the_session_keeps_its_own(harness: Har
     _, _, token = await harness.login()
     for asked in ({"c"}, {"a", "c"}):
         with pytest.raises(InvalidScope):
-            await harness.services.refresh_tokens.refresh(token, scopes=asked)
-    renewed = await harness.services.refresh_tokens.refresh(token, scopes={"a"})
+            await harness.services.tokens.refresh.refresh(token, scopes=asked)
+    renewed = await harness.services.tokens.refresh.refresh(token, scopes={"a"})
     assert renewed.scopes == {"a"}
-    again = await harness.services.refresh_tokens.refresh(token, scopes={"b"})
+    again = await harness.services.tokens.refresh.refresh(token, scopes={"b"})
     assert (again.refresh_token, again.scopes) == (
         renewed.refresh_token,
         frozenset({"b"}),
     )
-    assert (await harness.services.refresh_tokens.refresh(renewed.refresh_token)).scopes == {
+    assert (await harness.services.tokens.refresh.refresh(renewed.refresh_token)).scopes == {
         "a",
         "b",
     }
@@ -239,7 +243,7 @@ async def test_a_family_ends_at_its_absolute_lifetime(harness: Harness) -> None:
         harness.clock.shift(9 * DAY)
         if datetime.now(UTC) >= START + 90 * DAY:
             break
-        renewed = await harness.services.refresh_tokens.refresh(token)
+        renewed = await harness.services.tokens.refresh.refresh(token)
         assert renewed.session.id == session_id
         token = renewed.refresh_token
     await harness.assert_refused(token)
@@ -275,21 +279,21 @@ async def end(harness: Harness, caller: Identity) -> None:
 
 
 async def change_password(harness: Harness, caller: Identity) -> None:
-    await harness.services.accounts.change_password(
+    await harness.services.accounts.passwords.change(
         caller, current=PASSWORD, new="another horse battery staple", new_secret_hash=None
     )
 
 
 async def set_password(harness: Harness, caller: Identity) -> None:
-    await harness.services.accounts.set_password(caller.user.id, "another horse battery staple")
+    await harness.services.accounts.passwords.set(caller.user.id, "another horse battery staple")
 
 
 async def deactivate(harness: Harness, caller: Identity) -> None:
-    await harness.services.administration.change(caller.user.id, {"is_active": False})
+    await harness.services.accounts.administration.change(caller.user.id, {"is_active": False})
 
 
 async def delete(harness: Harness, caller: Identity) -> None:
-    await harness.services.accounts.delete(caller.user.id, caller=caller)
+    await harness.services.accounts.deletion.delete_own(caller)
 
 
 @pytest.mark.parametrize(
@@ -324,7 +328,7 @@ async def test_fifty_concurrent_refreshes_get_one_successor(harness: Harness) ->
         assert times == 50
         assert harness.families == 1
     assert harness.reuses == 0
-    assert (await harness.services.refresh_tokens.refresh(token)).session.id == session_id
+    assert (await harness.services.tokens.refresh.refresh(token)).session.id == session_id
 
 
 async def test_concurrent_reuses_end_the_session_once(harness: Harness) -> None:

@@ -106,7 +106,7 @@ async def test_tokens_of_every_kind_are_found(services: Services, alice: User) -
         browser.id: await sign(services, alice, browser, audience="billing"),
     }
     assert (
-        await services.secret_scanning.revoke_leaked(
+        await services.tokens.secret_scanning.revoke_leaked(
             [ReportedToken(text) for text in texts.values()]
         )
         == [REAL] * 4
@@ -114,7 +114,7 @@ async def test_tokens_of_every_kind_are_found(services: Services, alice: User) -
     # A JWT for another service ends alone: the cookie that was exchanged for it has not leaked.
     assert await living(services, alice) == {kept.session.id, browser.id}
     for text in texts.values():
-        assert await services.introspection.introspect(text) is None
+        assert await services.tokens.introspection.introspect(text) is None
     assert set(await leaked(services, alice)) == texts.keys()
     assert len(await leaked(services, alice)) == 4
 
@@ -124,11 +124,11 @@ async def test_any_token_of_a_family_is_a_true_positive(services: Services, alic
         session, first = await create_refreshable(services, alice)
         texts = [first.text]
         for _ in range(3):
-            renewed = await services.refresh_tokens.refresh(texts[-1])
+            renewed = await services.tokens.refresh.refresh(texts[-1])
             texts.append(renewed.refresh_token)
-        assert await services.secret_scanning.revoke_leaked([ReportedToken(texts[generation])]) == [
-            REAL
-        ]
+        assert await services.tokens.secret_scanning.revoke_leaked(
+            [ReportedToken(texts[generation])]
+        ) == [REAL]
         assert session.id not in await living(services, alice)
 
 
@@ -140,7 +140,7 @@ async def test_unknown_tokens_change_nothing(services: Services, alice: User) ->
     foreign = await sign(services, alice, signed, audience="unknown")
     texts = [new_opaque_token(), new_refresh_token().text, crossed, foreign]
     texts += [mine.token[:-1], f"{mine.token} ", mine.token.upper(), "a.b.c"]
-    assert await services.secret_scanning.revoke_leaked(
+    assert await services.tokens.secret_scanning.revoke_leaked(
         [ReportedToken(text) for text in texts]
     ) == [NOT_OURS] * len(texts)
     assert await living(services, alice) == {mine.session.id, signed.id}
@@ -157,7 +157,7 @@ async def test_one_event_per_session_with_the_first_location(
         ReportedToken(first.text, "https://example.com/2", "npm"),
         ReportedToken(text),
     ]
-    assert await services.secret_scanning.revoke_leaked(leaks) == [REAL] * 3
+    assert await services.tokens.secret_scanning.revoke_leaked(leaks) == [REAL] * 3
     assert await leaked(services, alice) == [session.id]
     events = await services.audit.page(alice.id, before=None, limit=1)
     assert events[0].detail == {"url": "https://example.com/1", "source": "commit"}
@@ -175,9 +175,11 @@ async def test_the_session_and_the_event_are_committed_together(
     with monkeypatch.context() as patch:
         patch.setattr(services.audit, "record", away)
         with pytest.raises(StorageUnavailable):
-            await services.secret_scanning.revoke_leaked([ReportedToken(mine.token)])
+            await services.tokens.secret_scanning.revoke_leaked([ReportedToken(mine.token)])
     assert await living(services, alice) == {mine.session.id}
-    assert await services.secret_scanning.revoke_leaked([ReportedToken(mine.token)]) == [REAL]
+    assert await services.tokens.secret_scanning.revoke_leaked([ReportedToken(mine.token)]) == [
+        REAL
+    ]
 
 
 async def test_no_part_of_the_token_is_stored(
@@ -185,7 +187,7 @@ async def test_no_part_of_the_token_is_stored(
 ) -> None:
     mine = await create_opaque(services, alice)
     url = f"https://example.com/{mine.token}"
-    assert await services.secret_scanning.revoke_leaked(
+    assert await services.tokens.secret_scanning.revoke_leaked(
         [ReportedToken(mine.token, url, mine.token)]
     ) == [REAL]
     assert mine.token[4:20] not in str(sql(database_url, "SELECT * FROM authapi_events"))
@@ -195,14 +197,14 @@ async def test_no_part_of_the_token_is_stored(
 async def test_reports_are_refused_without_a_key_file(services: Services, tmp_path: Path) -> None:
     scanner, body = Scanner(), b"[]"
     signed = {"identifier": scanner.identifier, "signature": scanner.sign(body)}
-    services.secret_scanning.open()
+    services.tokens.secret_scanning.open()
     with pytest.raises(ReportNotSigned):
-        services.secret_scanning.verify_signature(body, **signed)
+        services.tokens.secret_scanning.verify_signature(body, **signed)
     path = publish(tmp_path / "keys.json", scanner)
     settings = services.settings.model_copy(update={"leak_report_keys": path})
     lookup = TokenLookup(services.database, services.keys, services.last_used, settings)
     scanning = SecretScanning(
-        services.database, lookup, services.revocation, services.audit, settings
+        services.database, lookup, services.tokens.revocation, services.audit, settings
     )
     with pytest.raises(ReportNotSigned):
         scanning.verify_signature(body, **signed)

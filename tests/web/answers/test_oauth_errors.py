@@ -154,7 +154,7 @@ async def test_too_many_attempts_are_oauth_errors(
     async def authenticate(*_: object, **__: object) -> None:
         raise TooManyAttempts(retry_after=7)
 
-    monkeypatch.setattr(api.services.accounts, "authenticate", authenticate)
+    monkeypatch.setattr(api.services.accounts.authentication, "authenticate", authenticate)
     form = {"grant_type": "password", "username": "a@example.com", "password": "x"}
     answer = await api.post(TOKEN, data=form)
     check_error(answer, 429, "too_many_attempts", "temporarily_unavailable")
@@ -202,7 +202,7 @@ async def test_error_description_has_only_allowed_characters(
     async def fail(*_: object, **__: object) -> None:
         raise HTTPException(418, detail)
 
-    monkeypatch.setattr(api.services.revocation, "revoke", fail)
+    monkeypatch.setattr(api.services.tokens.revocation, "revoke", fail)
     answer = await api.post(REVOKE, data={"token": "x"})
     body = answer.json()
     assert (answer.status_code, body["error"]) == (418, "invalid_request")

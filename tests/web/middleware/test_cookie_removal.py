@@ -197,13 +197,13 @@ async def test_cookie_is_removed_for_every_reason_of_its_end(api: Client, how: s
         case "absolute":
             later = services.settings.session_absolute + timedelta(minutes=1)
         case "deactivated":
-            await services.administration.change(alice.id, {"is_active": False})
+            await services.accounts.administration.change(alice.id, {"is_active": False})
         case "deleted":
-            await services.accounts.delete(alice.id)
+            await services.accounts.administration.delete(alice.id)
         case "ended":
             await services.sessions.end_all(alice.id)
         case "password":
-            await services.accounts.set_password(alice.id, OTHER)
+            await services.accounts.passwords.set(alice.id, OTHER)
         case _:
             await api.post("/password/forgot", json={"email": ALICE})
             body = {"token": await secret_in(services, "reset", ALICE), "new_password": OTHER}

@@ -8,6 +8,7 @@ from fastapi import FastAPI
 
 from authapi import AuthAPI, Settings, create_app
 from authapi.domain.email_address import parse_email
+from authapi.services.mail import MailKind
 from authapi.testing import PASSWORD, Client, client
 from authapi.web.pages.forms import PAGES
 from authapi.web.pages.texts import ENGLISH, KOREAN, language_of
@@ -77,7 +78,7 @@ async def test_an_address_is_confirmed_with_the_password(api: Client) -> None:
     check_page(wrong, 403, ENGLISH["wrong_password"], is_error=True)
     done = await api.post("/account/confirm", data={**form, "password": PASSWORD})
     check_page(done, 200, ENGLISH["confirm.done"])
-    user = await api.services.accounts.find_by_email(parse_email(ALICE))
+    user = await api.services.accounts.profiles.find_by_email(parse_email(ALICE))
     assert user.email_confirmed_at is not None
     assert user.name == "Alice"
 
@@ -100,7 +101,7 @@ async def test_confirming_without_password_resets_the_account(api: Client) -> No
     form = {"token": await secret_in(api.services, "confirm", ALICE), "action": "without_password"}
     done = await api.post("/account/confirm", data={**form, "email": ALICE})
     check_page(done, 200, ENGLISH["without_password.done"])
-    assert (await api.services.accounts.find_by_email(parse_email(ALICE))).name is None
+    assert (await api.services.accounts.profiles.find_by_email(parse_email(ALICE))).name is None
     assert await mail_kinds(api.services, ALICE) == ["confirm", "reset"]
 
 
@@ -117,17 +118,17 @@ async def test_an_email_change_is_reverted(api: Client) -> None:
     secret = await secret_in(api.services, "email_changed", ALICE)
     shown = await api.get("/account/undo", params={"token": secret})
     check_page(shown, 200, ENGLISH["undo.title"])
-    assert (await api.services.accounts.find(alice.id)).email == new
+    assert (await api.services.accounts.profiles.find(alice.id)).email == new
     done = await api.post("/account/undo", data={"token": secret, "email": ALICE})
     check_page(done, 200, "its previous e-mail address again")
-    assert (await api.services.accounts.find(alice.id)).email == ALICE
+    assert (await api.services.accounts.profiles.find(alice.id)).email == ALICE
 
 
 async def test_an_invitation_is_accepted(api: Client) -> None:
     services = api.services
-    user = await services.accounts.create(parse_email(ALICE), None)
+    user = await services.accounts.registration.create(parse_email(ALICE), None)
     async with services.database.transaction() as store:
-        await services.invitations.send(store, user)
+        await services.accounts.email_tokens.send(store, user, MailKind.INVITATION)
     secret = await secret_in(services, "invitation", ALICE)
     form = {"token": secret, "password": PASSWORD}
     done = await api.post("/account/invitation", data=form)

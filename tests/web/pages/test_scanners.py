@@ -13,6 +13,7 @@ from authapi import Settings
 from authapi.clock import now
 from authapi.domain.email_address import parse_email
 from authapi.domain.user import User
+from authapi.services.mail import MailKind
 from authapi.testing import PASSWORD, Client
 from authapi.web.pages.forms import PAGES
 from authapi.web.pages.texts import ENGLISH, KOREAN
@@ -98,15 +99,15 @@ async def test_a_mail_scanner_changes_nothing(api: Client, page: str) -> None:
         headers = await sign_in(services, alice)
         if page == "invitation":
             async with services.database.transaction() as store:
-                await services.invitations.send(store, alice)
+                await services.accounts.email_tokens.send(store, alice, MailKind.INVITATION)
         else:
             path = {"confirm": "/email/confirm/request", "reset": "/password/forgot"}[page]
             assert (await api.post(path, json={"email": ALICE})).status_code == 202
         secret = await secret_in(services, page, ALICE)
-    before, sent = await services.accounts.find(alice.id), await mail_kinds(services)
+    before, sent = await services.accounts.profiles.find(alice.id), await mail_kinds(services)
     for answer in await scan(api, page, secret):
         assert answer.status_code in {403, 422, 429}
-    assert await services.accounts.find(alice.id) == before
+    assert await services.accounts.profiles.find(alice.id) == before
     assert await mail_kinds(services) == sent
     assert (await api.get("/me", headers=headers)).status_code == 200
     login = {"email": before.email, "password": PASSWORD}
@@ -134,7 +135,7 @@ async def test_the_page_describes_the_input(api: Client, language: str) -> None:
         "/account/undo", data={**form, "email": "ALICE@Example.com"}, headers=headers
     )
     check_page(done, 200, texts["undo.done"])
-    assert (await api.services.accounts.find(alice.id)).email == ALICE
+    assert (await api.services.accounts.profiles.find(alice.id)).email == ALICE
 
 
 async def test_typing_the_address_resets_the_account(api: Client) -> None:
@@ -148,10 +149,10 @@ async def test_typing_the_address_resets_the_account(api: Client) -> None:
         assert not re.search(r'id="field"[^>]*aria-invalid', wrong.text)
     missing = await api.post("/account/confirm", data=form)
     check_page(missing, 422, ENGLISH["email_invalid"], is_error=True)
-    assert (await api.services.accounts.find(alice.id)).name == "Mallory"
+    assert (await api.services.accounts.profiles.find(alice.id)).name == "Mallory"
     done = await api.post("/account/confirm", data={**form, "email": ALICE})
     check_page(done, 200, ENGLISH["without_password.done"])
-    assert (await api.services.accounts.find(alice.id)).name is None
+    assert (await api.services.accounts.profiles.find(alice.id)).name is None
 
 
 async def test_the_json_routes_require_the_same_input(api: Client) -> None:
@@ -166,7 +167,7 @@ async def test_the_json_routes_require_the_same_input(api: Client) -> None:
     assert (await api.get("/me", headers=headers)).status_code == 200
     body = {"token": secret, "email": ALICE}
     assert (await api.post("/email/undo", json=body)).status_code == 204
-    assert (await api.services.accounts.find(alice.id)).email == ALICE
+    assert (await api.services.accounts.profiles.find(alice.id)).email == ALICE
     problem(await api.post("/email/undo", json=body), 400, "invalid_one_time_secret")
 
 
@@ -178,10 +179,10 @@ async def test_a_first_address_needs_more_than_the_link(api: Client) -> None:
     problem(await api.post("/email/confirm", json=body), 403, "proof_required")
     answer = await api.post("/email/confirm", json={**body, "email": ALICE})
     problem(answer, 422, "validation_failed")
-    assert (await api.services.accounts.find(bob.id)).name == "Mallory"
+    assert (await api.services.accounts.profiles.find(bob.id)).name == "Mallory"
     answer = await api.post("/email/confirm", json={**body, "email": bob.email})
     assert answer.status_code == 204
-    assert (await api.services.accounts.find(bob.id)).name is None
+    assert (await api.services.accounts.profiles.find(bob.id)).name is None
 
 
 async def test_the_address_does_not_confirm_an_email_change(api: Client) -> None:
@@ -220,4 +221,4 @@ async def test_attempts_are_limited_for_each_link(api: Client, is_page: bool) ->
         assert (await api.post("/login", json=login)).status_code == 200
         clock.shift(timedelta(minutes=2))
         assert (await type_in(ALICE)).is_success
-    assert (await api.services.accounts.find_by_email(parse_email(ALICE))).id == alice.id
+    assert (await api.services.accounts.profiles.find_by_email(parse_email(ALICE))).id == alice.id

@@ -131,7 +131,7 @@ async def pages_of_ten(
 ) -> AsyncIterator[Prepared]:
     """A superuser with a hundred events; the export reads ten in each query."""
     monkeypatch.setattr("authapi.web.routes.export._PAGE", 10)
-    monkeypatch.setattr("authapi.services.audit._EXPORT_PAGE_SIZE", 10)
+    monkeypatch.setattr("authapi.services.audit.trail._EXPORT_PAGE_SIZE", 10)
     app = create_app(Settings(database_url=database_url))  # type: ignore[arg-type]
     async with client(app) as api:
         root = await api.create_user("root@example.com", is_superuser=True)

@@ -171,8 +171,8 @@ async def test_a_jwt_for_another_service_is_revoked_alone(
     ]
     assert await labels(api_on_both, scanner, leaked, leaked) == [REAL, REAL]
     assert await status(api_on_both, headers) == 200
-    assert await api_on_both.services.introspection.introspect(leaked) is None
-    assert await api_on_both.services.introspection.introspect(kept) is not None
+    assert await api_on_both.services.tokens.introspection.introspect(leaked) is None
+    assert await api_on_both.services.tokens.introspection.introspect(kept) is not None
     assert await labels(api_on_both, scanner, leaked) == [NOT_OURS]
     found = await api_on_both.services.audit.page(alice.id, before=None, limit=50)
     [event] = [event for event in found if event.type is EventType.TOKEN_LEAKED]
@@ -181,7 +181,7 @@ async def test_a_jwt_for_another_service_is_revoked_alone(
     if origin != "session":
         assert await labels(api_on_both, scanner, kept, text_of(headers)) == [REAL, REAL]
         assert await status(api_on_both, headers) == 401
-        assert await api_on_both.services.introspection.introspect(kept) is None
+        assert await api_on_both.services.tokens.introspection.introspect(kept) is None
 
 
 async def test_tokens_of_one_login_cause_one_event(api: Client, scanner: Scanner) -> None:

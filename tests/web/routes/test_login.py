@@ -148,7 +148,7 @@ async def test_wrong_credentials_are_refused_alike(
 async def test_accounts_that_cannot_log_in_are_refused_alike(api: Client) -> None:
     alice = await api.create_user("alice@example.com")
     wrong = await api.post("/login", json={**ALICE, "password": "wrong"})
-    await api.services.administration.change(alice.id, {"is_active": False})
+    await api.services.accounts.administration.change(alice.id, {"is_active": False})
     off = await api.post("/login", json=ALICE)
     problem(off, 401, "invalid_credentials")
     assert unnamed(off) == unnamed(wrong)

@@ -181,8 +181,8 @@ async def test_an_empty_change_does_not_revert_a_concurrent_change(
 ) -> None:
     alice = await api.create_user(name="Alice")
     headers = await login(api, alice)
-    accounts = api.services.accounts
-    find, edit = accounts.find, accounts.edit
+    profiles = api.services.accounts.profiles
+    find, edit = profiles.find, profiles.edit
 
     async def late_find(user_id: UUID) -> User:
         await edit(alice.id, {"name": "Meanwhile"}, is_stale=lambda _: False)
@@ -194,8 +194,8 @@ async def test_an_empty_change_does_not_revert_a_concurrent_change(
         await edit(alice.id, {"name": "Meanwhile"}, is_stale=lambda _: False)
         return await edit(user_id, changes, is_stale=is_stale)
 
-    monkeypatch.setattr(accounts, "find", late_find)
-    monkeypatch.setattr(accounts, "edit", late_edit)
+    monkeypatch.setattr(profiles, "find", late_find)
+    monkeypatch.setattr(profiles, "edit", late_edit)
     response = await api.patch("/me", json={}, headers=headers)
     assert response.json()["name"] == "Meanwhile"
 

@@ -22,7 +22,7 @@ def list_sessions(user: UserArgument, as_json: JSONOption = False) -> None:
     async def work(services: Services) -> list[dict[str, object]]:
         owner = await find_user(services, user)
         logins = await services.sessions.list_for_user(owner.id)
-        sessions = [*logins, *await services.personal_tokens.list_of(owner.id)]
+        sessions = [*logins, *await services.tokens.personal.list_of(owner.id)]
         settings = services.settings
         return [
             _row(session, effective_scopes(session.scopes, owner, settings)) for session in sessions
@@ -46,7 +46,7 @@ def end(
     async def work(services: Services) -> int:
         if user is not None:
             owner = await find_user(services, user)
-            return await services.administration.end_sessions(owner.id)
+            return await services.accounts.administration.end_sessions(owner.id)
         return await services.sessions.end(parse_id(session or ""))
 
     print(f"Ended: {run_with_services(work)}")
@@ -62,7 +62,7 @@ async def describe_sessions(services: Services, text: str) -> str:
     """Describes how many sessions and personal access tokens a user has, for a question."""
     owner = await find_user(services, text)
     logins = await services.sessions.list_for_user(owner.id)
-    tokens = await services.personal_tokens.list_of(owner.id)
+    tokens = await services.tokens.personal.list_of(owner.id)
     counts = pluralize(len(logins), "session"), pluralize(len(tokens), "personal access token")
     return f"{' and '.join(counts)} of {printable(owner.email)}"
 

@@ -62,7 +62,7 @@ def create(
             amr=(),
             expires_at=None,
         )
-        return await services.personal_tokens.create(
+        return await services.tokens.personal.create(
             owner,
             name=token_name,
             scopes=scope,

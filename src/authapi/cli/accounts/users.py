@@ -38,7 +38,7 @@ def create(
     async def work(services: Services) -> User:
         address = parse_email(email, loc=("email",))
         try:
-            return await services.accounts.create(
+            return await services.accounts.registration.create(
                 address, password, name=display_name, is_superuser=superuser
             )
         except EmailTaken:
@@ -71,7 +71,9 @@ def list_users(
         cursor = None
         if after is not None:
             cursor = encode_cursor(await find_user(services, after), sort)
-        page = await services.administration.page(filters, order=sort, after=cursor, limit=limit)
+        page = await services.accounts.administration.page(
+            filters, order=sort, after=cursor, limit=limit
+        )
         return page.items
 
     print_rows([_row(user) for user in run_with_services(work)], as_json=as_json)
@@ -93,7 +95,7 @@ def invite(
     async def work(services: Services) -> User:
         address = parse_email(email, loc=("email",))
         try:
-            return await services.administration.invite(
+            return await services.accounts.administration.invite(
                 address, name=display_name, roles=role or ()
             )
         except EmailTaken:
@@ -108,7 +110,7 @@ def invite_again(user: UserArgument, as_json: JSONOption = False) -> None:
 
     async def work(services: Services) -> User:
         target = await find_user(services, user)
-        return await services.administration.resend_invitation(target.id)
+        return await services.accounts.administration.resend_invitation(target.id)
 
     print_one(_row(run_with_services(work)), as_json=as_json)
 
@@ -144,7 +146,7 @@ def delete(user: UserArgument, yes: YesOption = False) -> None:
         confirm(f"This deletes the account with {sessions} permanently")
 
     async def work(services: Services) -> None:
-        await services.administration.delete((await find_user(services, user)).id)
+        await services.accounts.administration.delete((await find_user(services, user)).id)
 
     run_with_services(work)
     print("Deleted.")
@@ -175,7 +177,7 @@ def set_password(user: UserArgument) -> None:
 
     async def work(services: Services) -> None:
         target = await find_user(services, user)
-        await services.accounts.set_password(target.id, password)
+        await services.accounts.passwords.set(target.id, password)
 
     run_with_services(work)
     print("Password set. All sessions and tokens have ended.")
@@ -184,7 +186,7 @@ def set_password(user: UserArgument) -> None:
 def _change(text: str, changes: AccountChanges) -> User:
     async def work(services: Services) -> User:
         target = await find_user(services, text)
-        return await services.administration.change(target.id, changes)
+        return await services.accounts.administration.change(target.id, changes)
 
     return run_with_services(work)
 

@@ -142,7 +142,7 @@ def _check_startup(settings: Settings) -> None:
     # The lifespan repeats this in each worker. Done here first, because here a failure is one line.
     prepare(settings)
     services = Services.build(settings)
-    services.secret_scanning.open()
+    services.tokens.secret_scanning.open()
     asyncio.run(_open_keys(services))
 
 

@@ -1,5 +1,1 @@
 """Accounts: registration, authentication, passwords, addresses, invitations, administration."""
-
-from authapi.services.accounts.service import Accounts
-
-__all__ = ["Accounts"]

@@ -28,8 +28,7 @@ from authapi.errors import (
     SuperuserRequired,
 )
 from authapi.services.accounts.deletion import delete_account
-from authapi.services.accounts.email_tokens import REVOKED_ON_ACCOUNT_CHANGE
-from authapi.services.accounts.invitations import Invitations
+from authapi.services.accounts.email_tokens import REVOKED_ON_ACCOUNT_CHANGE, EmailTokens
 from authapi.services.accounts.users import (
     add_user,
     check_not_last_superuser,
@@ -40,6 +39,7 @@ from authapi.services.accounts.users import (
 )
 from authapi.services.audit import Audit
 from authapi.services.cursors import decode_cursor, encode_cursor
+from authapi.services.mail import MailKind
 from authapi.services.revalidation import require_live_session
 from authapi.settings import Settings
 from authapi.storage import Database, Store
@@ -80,11 +80,11 @@ class Administration:
     """
 
     def __init__(
-        self, database: Database, audit: Audit, invitations: Invitations, settings: Settings
+        self, database: Database, audit: Audit, email_tokens: EmailTokens, settings: Settings
     ) -> None:
         self._database = database
         self._audit = audit
-        self._invitations = invitations
+        self._email_tokens = email_tokens
         self._settings = settings
 
     async def page(
@@ -128,7 +128,7 @@ class Administration:
             await store.users.lock_addresses(email.canonical)
             await self._lock_users(store, actor=actor)
             await add_user(store, user, email, None)
-            await self._invitations.send(store, user)
+            await self._email_tokens.send(store, user, MailKind.INVITATION)
             kind = EventType.ACCOUNT_INVITED
             await self._audit.record(store, kind, user_id=user.id, actor=actor)
         return user
@@ -149,7 +149,7 @@ class Administration:
             user, password = await lock_user(store, user_id)
             if password is not None or user.email_confirmed_at is not None or not user.is_active:
                 raise NotInvited
-            await self._invitations.send(store, user)
+            await self._email_tokens.send(store, user, MailKind.INVITATION)
             kind = EventType.ACCOUNT_INVITED
             await self._audit.record(store, kind, user_id=user_id, actor=actor)
         return user

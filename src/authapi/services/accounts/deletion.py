@@ -1,12 +1,42 @@
 """Deletion of accounts, by their owners and by administrators."""
 
+from authapi.domain.client import Client, current_client, on_behalf_of
 from authapi.domain.events import EventType
 from authapi.domain.identity import Identity
 from authapi.domain.user import User
-from authapi.services.accounts.users import check_not_last_superuser
+from authapi.services.accounts.users import check_not_last_superuser, lock_superusers
 from authapi.services.audit import Audit
+from authapi.services.revalidation import require_live_session
 from authapi.settings import Settings
-from authapi.storage import Store
+from authapi.storage import Database, Store
+from authapi.storage.conflicts import retry_on_conflict
+
+
+class Deletion:
+    """Deletes accounts for their owners."""
+
+    def __init__(self, database: Database, audit: Audit, settings: Settings) -> None:
+        self._database = database
+        self._audit = audit
+        self._settings = settings
+
+    @retry_on_conflict
+    async def delete_own(self, caller: Identity) -> None:
+        """Deletes the account of `caller`, if it still exists. Ids are never reused.
+
+        The event of the deletion has no address and user agent of the client. Raises
+        InvalidCredential if the session of `caller` has ended, LastSuperuser, AccountInUse, and
+        StorageUnavailable if the database does not answer.
+        """
+        client = Client(request_id=current_client().request_id)
+        async with self._database.transaction() as store:
+            await lock_superusers(store)
+            row = await store.users.lock(caller.user.id)
+            await require_live_session(store, caller)
+            if row is None:
+                return
+            with on_behalf_of(lambda: client):
+                await delete_account(store, self._audit, row[0], self._settings)
 
 
 async def delete_account(

@@ -24,13 +24,13 @@ from authapi.errors import (
     StaleAuthentication,
     WrongPassword,
 )
+from authapi.services.accounts.authentication import Authentication
 from authapi.services.accounts.deferred import DeferredRequests
 from authapi.services.accounts.email_tokens import (
     REVOKED_ON_ACCOUNT_CHANGE,
     EmailTokens,
     RedeemedEmailToken,
 )
-from authapi.services.accounts.password_confirmation import PasswordConfirmation
 from authapi.services.accounts.passwords import transfer_to_mailbox_owner
 from authapi.services.accounts.users import check_not_reserved, lock_user, next_update_time
 from authapi.services.audit import Audit
@@ -53,7 +53,7 @@ class EmailChanges:
         database: Database,
         email_tokens: EmailTokens,
         deferred_requests: DeferredRequests,
-        password_confirmation: PasswordConfirmation,
+        authentication: Authentication,
         rate_limits: RateLimits,
         mail: Mail,
         audit: Audit,
@@ -62,7 +62,7 @@ class EmailChanges:
         self._database = database
         self._email_tokens = email_tokens
         self._deferred_requests = deferred_requests
-        self._password_confirmation = password_confirmation
+        self._authentication = authentication
         self._rate_limits = rate_limits
         self._mail = mail
         self._audit = audit
@@ -93,7 +93,7 @@ class EmailChanges:
             raise ProofRequired
         verified_hash: PasswordHash | None = None
         if caller is None and password is not None:
-            verified_hash = await self._password_confirmation.confirm_password(user, password)
+            verified_hash = await self._authentication.confirm_password(user, password)
         is_owner = caller is not None or password is not None
         if not is_owner:
             if entered_email is None or email_token.purpose is Purpose.CHANGE:
@@ -133,7 +133,7 @@ class EmailChanges:
         """
         verified_hash: PasswordHash | None = None
         if password is not None:
-            verified_hash = await self._password_confirmation.confirm_password(
+            verified_hash = await self._authentication.confirm_password(
                 caller.user, password, caller=caller
             )
         elif not caller.amr or now() - caller.auth_time > self._fresh_max_age:

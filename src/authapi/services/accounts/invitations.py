@@ -3,18 +3,16 @@
 from authapi.domain.email_address import parse_email
 from authapi.domain.email_token import Purpose
 from authapi.domain.events import EventType
-from authapi.domain.user import User
 from authapi.services.accounts.email_tokens import EmailTokens
 from authapi.services.accounts.passwords import transfer_to_mailbox_owner
 from authapi.services.accounts.users import next_update_time
 from authapi.services.audit import Audit
-from authapi.services.mail import MailKind
 from authapi.services.passwords import Passwords
-from authapi.storage import Database, Store
+from authapi.storage import Database
 
 
 class Invitations:
-    """Sends and accepts invitations."""
+    """Accepts invitations, which `Administration` sends."""
 
     def __init__(
         self,
@@ -27,13 +25,6 @@ class Invitations:
         self._passwords = passwords
         self._email_tokens = email_tokens
         self._audit = audit
-
-    async def send(self, store: Store, user: User) -> None:
-        """Queues an invitation to `user`, who is locked or new, in the transaction of `store`.
-
-        An earlier invitation stops working.
-        """
-        await self._email_tokens.send(store, user, MailKind.INVITATION)
 
     async def accept(self, token: str, password: str, *, name: str | None) -> None:
         """Sets the first password of the account that `token` invites to, and confirms its address.

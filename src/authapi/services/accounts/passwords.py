@@ -1,35 +1,121 @@
-"""Password reset by e-mail, and the transfer of an account to the owner of its mailbox."""
+"""Changes of passwords, and the transfer of an account to the owner of its mailbox."""
 
+from uuid import UUID
+
+from authapi.clock import now
+from authapi.crypto.password_normalization import opaque_string
 from authapi.crypto.passwords import PasswordHash
+from authapi.crypto.secrets import SecretHash
 from authapi.domain.email_address import parse_email
 from authapi.domain.email_token import Purpose
 from authapi.domain.events import EventType
+from authapi.domain.identity import Identity
+from authapi.domain.session import SessionKind
 from authapi.domain.user import User
-from authapi.errors import NotFound
+from authapi.errors import InputError, InvalidInput, NotFound, WrongPassword
+from authapi.services.accounts.authentication import Authentication
 from authapi.services.accounts.email_tokens import REVOKED_ON_ACCOUNT_CHANGE, EmailTokens
-from authapi.services.accounts.users import next_update_time
+from authapi.services.accounts.users import TIME_RESOLUTION, find_user, lock_user, next_update_time
 from authapi.services.audit import Audit
 from authapi.services.mail import Mail, MailKind
 from authapi.services.passwords import Passwords
+from authapi.services.revalidation import require_live_session
+from authapi.settings import Settings
 from authapi.storage import Database, Store
 
 
-class PasswordReset:
-    """Resets passwords. A reset never logs its user in."""
+class PasswordChanges:
+    """Changes passwords for their owners and operators, and resets them by mail.
+
+    Each call raises Overloaded if too many hashes are waiting, and StorageUnavailable if the
+    database does not answer.
+    """
 
     def __init__(
         self,
         database: Database,
         passwords: Passwords,
+        authentication: Authentication,
         email_tokens: EmailTokens,
         mail: Mail,
         audit: Audit,
+        settings: Settings,
     ) -> None:
         self._database = database
         self._passwords = passwords
+        self._authentication = authentication
         self._email_tokens = email_tokens
         self._mail = mail
         self._audit = audit
+        self._settings = settings
+
+    async def change(
+        self, identity: Identity, *, current: str, new: str, new_secret_hash: SecretHash | None
+    ) -> None:
+        """Changes the password of the caller, and ends all sessions but the one of the caller.
+
+        `new_secret_hash` replaces the secret of that session: an attacker who has copied the old
+        secret is logged out, and the session counts as freshly logged in. All refresh tokens end.
+
+        Raises InvalidInput if the password policy rejects `new` or it equals `current`,
+        WrongPassword, TooManyAttempts, NotFound if the account is deleted, InvalidCredential if
+        the session of the caller has ended.
+        """
+        account = parse_email(identity.user.email).canonical
+        await self._passwords.check_policy(new, field="new_password", email=account)
+        verified_hash = await self._authentication.confirm_password(
+            identity.user,
+            current,
+            caller=identity,
+            refusal=EventType.PASSWORD_CHANGE_REFUSED,
+        )
+        if opaque_string(new) == opaque_string(current):
+            message = "must differ from the current password"
+            raise InvalidInput(InputError(("body", "new_password"), "password_unchanged", message))
+        hashed = await self._passwords.hash(new)
+        async with self._database.transaction() as store:
+            user, current_hash = await lock_user(store, identity.user.id)
+            if current_hash != verified_hash:
+                raise WrongPassword  # the password was changed during the verification
+            session = await require_live_session(store, identity)
+            await store.users.set_password(user.id, hashed, at=next_update_time(user))
+            keep = () if identity.session_id is None else (identity.session_id,)
+            await store.sessions.end_all(user.id, keep=keep)
+            await store.refresh_families.delete_for_user(user.id)
+            if session is not None and session.kind is SessionKind.JWT:
+                # Without a refresh token, the session cannot outlive its current access token.
+                await store.sessions.limit_expiry(session.id, now() + self._settings.jwt_lifetime)
+            if new_secret_hash is not None and identity.session_id is not None:
+                # Strictly later than before: `require_live_session` tells holders of the old
+                # secret from those of the new one by this time.
+                at = max(now(), identity.auth_time + TIME_RESOLUTION)
+                await store.sessions.replace_secret(
+                    identity.session_id, new_secret_hash, auth_time=at
+                )
+            await self._audit.record(
+                store,
+                EventType.PASSWORD_CHANGED,
+                user_id=user.id,
+                session_id=identity.session_id,
+                strategy=identity.strategy,
+            )
+            await self._mail.queue(store, MailKind.PASSWORD_CHANGED, user)
+
+    async def set(self, user_id: UUID, password: str) -> None:
+        """Sets the password of an account for an operator, and ends all its sessions.
+
+        Raises NotFound, InvalidInput if the password policy rejects `password`.
+        """
+        async with self._database.read() as store:
+            account = parse_email((await find_user(store, user_id)).email).canonical
+        await self._passwords.check_policy(password, email=account)
+        hashed = await self._passwords.hash(password)
+        async with self._database.transaction() as store:
+            user, _ = await lock_user(store, user_id)
+            await store.users.set_password(user.id, hashed, at=next_update_time(user))
+            await store.sessions.end_all(user.id)
+            await self._audit.record(store, EventType.PASSWORD_CHANGED, user_id=user.id)
+            await self._mail.queue(store, MailKind.PASSWORD_CHANGED, user)
 
     async def reset(self, token: str, password: str) -> None:
         """Sets the password of the account that `token` was issued for.

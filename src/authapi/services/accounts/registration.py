@@ -1,4 +1,4 @@
-"""Registration of accounts by their owners, as the setting `registration` allows."""
+"""Creation of accounts: by their owners, as the setting `registration` allows, and by operators."""
 
 from authapi.domain.client import current_client
 from authapi.domain.email_address import EmailAddress
@@ -17,7 +17,7 @@ from authapi.storage import Database
 
 
 class Registration:
-    """Registers accounts for unauthenticated clients."""
+    """Registers accounts for unauthenticated clients, and creates accounts for operators."""
 
     def __init__(
         self,
@@ -71,4 +71,27 @@ class Registration:
             if self._settings.sends_mail and allowance.is_allowed:
                 await self._email_tokens.send(store, user, MailKind.CONFIRM)
                 allowance.is_used = True
+        return user
+
+    async def create(
+        self,
+        email: EmailAddress,
+        password: str | None,
+        *,
+        name: str | None = None,
+        is_superuser: bool = False,
+    ) -> User:
+        """Creates an account for an operator. An account without a password cannot log in.
+
+        Raises InvalidInput if the password policy rejects `password`, EmailTaken.
+        """
+        hashed = None
+        if password is not None:
+            await self._passwords.check_policy(password, email=email.canonical)
+            hashed = await self._passwords.hash(password)
+        user = new_user(email, name=name, is_superuser=is_superuser)
+        async with self._database.transaction() as store:
+            await store.users.lock_addresses(email.canonical)
+            await add_user(store, user, email, hashed)
+            await self._audit.record(store, EventType.ACCOUNT_REGISTERED, user_id=user.id)
         return user

@@ -20,6 +20,14 @@ TIME_RESOLUTION = timedelta(microseconds=1)
 """The smallest difference between two times that the database can store."""
 
 
+async def find_user(store: Store, user_id: UUID) -> User:
+    """Returns the account with this id. Raises NotFound."""
+    user = await store.users.find(user_id)
+    if user is None:
+        raise NotFound
+    return user
+
+
 async def lock_user(store: Store, user_id: UUID) -> tuple[User, PasswordHash | None]:
     """Locks the user until the commit; returns it with its password hash. Raises NotFound."""
     row = await store.users.lock(user_id)

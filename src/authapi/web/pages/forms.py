@@ -42,7 +42,7 @@ _WITHOUT_PASSWORD = "without_password"
 
 async def _confirm(services: Services, form: Mapping[str, str], caller: Identity | None) -> str:
     if form.get("action") == _WITHOUT_PASSWORD:
-        await services.email_changes.confirm_email(
+        await services.accounts.email_changes.confirm_email(
             form["token"], entered_email=await _typed(services, form)
         )
         return "without_password.done"
@@ -52,29 +52,31 @@ async def _confirm(services: Services, form: Mapping[str, str], caller: Identity
         # account.
         raise _invalid("password", "password_needed")
     proof = caller if password is None else None
-    await services.email_changes.confirm_email(form["token"], password=password, caller=proof)
+    await services.accounts.email_changes.confirm_email(
+        form["token"], password=password, caller=proof
+    )
     return "confirm.done"
 
 
 async def _reset(services: Services, form: Mapping[str, str], _: Identity | None) -> str:
-    await services.password_reset.reset(form["token"], form.get("new_password", ""))
+    await services.accounts.passwords.reset(form["token"], form.get("new_password", ""))
     return "reset.done"
 
 
 async def _undo(services: Services, form: Mapping[str, str], _: Identity | None) -> str:
-    await services.email_changes.revert_email_change(
+    await services.accounts.email_changes.revert_email_change(
         form["token"], entered_email=await _typed(services, form)
     )
     return "undo.done"
 
 
 async def _accept(services: Services, form: Mapping[str, str], _: Identity | None) -> str:
-    await services.invitations.accept(form["token"], form.get("password", ""), name=None)
+    await services.accounts.invitations.accept(form["token"], form.get("password", ""), name=None)
     return "invitation.done"
 
 
 async def _forgot(services: Services, form: Mapping[str, str], _: Identity | None) -> str:
-    await services.deferred_requests.submit("reset", parse_email(form.get("email", "")))
+    await services.accounts.deferred_requests.submit("reset", parse_email(form.get("email", "")))
     return "forgot.done"
 
 
@@ -83,7 +85,7 @@ async def _typed(services: Services, form: Mapping[str, str]) -> EmailAddress:
         return parse_email(form.get("email", ""))
     except InvalidInput:
         # If the link is no longer valid, that is the error to show.
-        await services.email_changes.check_token(form["token"])
+        await services.accounts.email_changes.check_token(form["token"])
         raise
 
 

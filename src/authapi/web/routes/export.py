@@ -39,10 +39,10 @@ async def export_account(identity: Owner, request: Request) -> Response:
     sessions = await services.sessions.list_for_user(user_id)
     document = ExportOut(
         exported_at=now(),
-        account=UserOut.of(await services.accounts.find(user_id)),
+        account=UserOut.of(await services.accounts.profiles.find(user_id)),
         sessions=[SessionOut.of(session, identity) for session in sessions],
         tokens=[
-            PersonalTokenOut.of(token) for token in await services.personal_tokens.list_of(user_id)
+            PersonalTokenOut.of(token) for token in await services.tokens.personal.list_of(user_id)
         ],
         events=[],
     )

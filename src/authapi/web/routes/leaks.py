@@ -36,7 +36,7 @@ class SignedRoute(AuthAPIRoute):
                 body = await StrictRequest(request.scope, request.receive).body()
             except ClientDisconnect:
                 raise MalformedRequest from None
-            context_of(request).runtime.services.secret_scanning.verify_signature(
+            context_of(request).runtime.services.tokens.secret_scanning.verify_signature(
                 body,
                 identifier=_single(request, _IDENTIFIER),
                 signature=_single(request, _SIGNATURE),
@@ -73,7 +73,9 @@ async def report_leaked(reports: Reports, request: Request) -> list[LeakFeedback
     secret scanning partner programme; see docs/secret-scanning.md.
     """
     leaks = [ReportedToken(item.token, item.url, item.source) for item in reports]
-    verdicts = await context_of(request).runtime.services.secret_scanning.revoke_leaked(leaks)
+    verdicts = await context_of(request).runtime.services.tokens.secret_scanning.revoke_leaked(
+        leaks
+    )
     return [LeakFeedback.of(*pair) for pair in zip(reports, verdicts, strict=True)]
 
 

@@ -47,7 +47,9 @@ async def login(body: LoginRequest, request: Request) -> Response:
     issuer = runtime.registry.issuers.get(name)
     if issuer is None:
         raise _unknown_strategy(runtime)
-    proved = await runtime.services.accounts.authenticate(body.email, body.password, strategy=name)
+    proved = await runtime.services.accounts.authentication.authenticate(
+        body.email, body.password, strategy=name
+    )
     issued = await issuer.issue(proved, request, remember=body.remember)
     members = {"user": UserOut.of(proved.user), "strategy": name, "expires_at": issued.expires_at}
     answer = LoginOut.model_validate({**issued.body, **members})

@@ -65,10 +65,12 @@ async def update_account(body: Profile, caller: Writer, request: Request) -> Res
     accounts = context_of(request).runtime.services.accounts
     changes = body.model_dump(exclude_unset=True)
     if changes:
-        user = await accounts.edit(caller.user.id, changes, is_stale=is_stale, caller=caller)
+        user = await accounts.profiles.edit(
+            caller.user.id, changes, is_stale=is_stale, caller=caller
+        )
     else:
         # Nothing to write. Writing the values of a snapshot could revert a concurrent change.
-        user = await accounts.find(caller.user.id)
+        user = await accounts.profiles.find(caller.user.id)
         if is_stale(user):
             raise PreconditionFailed
     return _representation(user).response(cache_control=REVALIDATE)
@@ -78,7 +80,7 @@ async def update_account(body: Profile, caller: Writer, request: Request) -> Res
 async def delete_account(identity: FreshCaller, request: Request) -> None:
     """Delete your account and all its data. Requires a recent login."""
     context = context_of(request)
-    await context.runtime.services.accounts.delete(identity.user.id, caller=identity)
+    await context.runtime.services.accounts.deletion.delete_own(identity)
     context.discard(identity)
 
 
@@ -91,7 +93,7 @@ async def change_password(body: PasswordChange, identity: Owner, request: Reques
     """Change your password. All other sessions and tokens end. A session cookie is replaced."""
     runtime = context_of(request).runtime
     renewal = _renewal(runtime, identity)
-    await runtime.services.accounts.change_password(
+    await runtime.services.accounts.passwords.change(
         identity,
         current=body.current_password,
         new=body.new_password,
@@ -112,7 +114,7 @@ async def reauthenticate(body: Reauthentication, identity: Owner, request: Reque
     """
     runtime = context_of(request).runtime
     renewal = _renewal(runtime, identity)
-    await runtime.services.accounts.reauthenticate(
+    await runtime.services.accounts.authentication.reauthenticate(
         identity, body.password, new_secret_hash=renewal.secret if renewal else None
     )
     return _renewal_response(renewal)

@@ -37,7 +37,7 @@ _fresh_owner = identity_if_configured("session", "jwt", fresh=True, writes="by_a
 @router.get("", responses=problems(401, 503))
 async def list_tokens(identity: Owner, request: Request) -> list[PersonalTokenOut]:
     """List your personal access tokens, the newest first."""
-    tokens = await context_of(request).runtime.services.personal_tokens.list_of(identity.user.id)
+    tokens = await context_of(request).runtime.services.tokens.personal.list_of(identity.user.id)
     return [PersonalTokenOut.of(token) for token in tokens]
 
 
@@ -60,11 +60,11 @@ async def create_token(
 @router.delete("/{token_id}", status_code=204, responses=problems(401, 404, 422, 503))
 async def end_token(token_id: UUID, identity: OwnerUncounted, request: Request) -> None:
     """Revoke one of your personal access tokens."""
-    await context_of(request).runtime.services.personal_tokens.end_own(token_id, identity)
+    await context_of(request).runtime.services.tokens.personal.end_own(token_id, identity)
 
 
 async def _create(body: NewToken, owner: Identity, request: Request) -> NewTokenOut:
-    token, secret = await context_of(request).runtime.services.personal_tokens.create(
+    token, secret = await context_of(request).runtime.services.tokens.personal.create(
         owner, name=body.name, scopes=body.scopes, lifetime=_seconds(body.expires_in)
     )
     members = PersonalTokenOut.of(token).model_dump()
@@ -72,7 +72,7 @@ async def _create(body: NewToken, owner: Identity, request: Request) -> NewToken
 
 
 async def _exchange(body: NewJWT, caller: Identity, request: Request) -> NewJWTOut:
-    token = await context_of(request).runtime.services.token_exchange.exchange(
+    token = await context_of(request).runtime.services.tokens.exchange.exchange(
         caller, audience=body.audience, scopes=body.scopes, lifetime=_seconds(body.expires_in)
     )
     return NewJWTOut.of(token)

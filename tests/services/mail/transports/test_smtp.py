@@ -258,7 +258,7 @@ async def test_permanently_failed_mail_is_kept_without_personal_data(
         async with served(server, database_url) as api:
             for name in ("alice", "bob", "carol"):
                 user = await api.create_user(f"{name}@example.com")
-                await api.services.accounts.set_password(user.id, NEW)
+                await api.services.accounts.passwords.set(user.id, NEW)
             await api.services.outbox.drain()
             rows = sql(
                 database_url, "SELECT error, failed_at IS NULL FROM authapi_outbox ORDER BY id"
@@ -286,7 +286,7 @@ async def test_mail_resent_after_a_crash_has_the_same_id(
     async with served(server, database_url) as api:
         await api.services.outbox.stop()
         alice = await api.create_user()
-        await api.services.accounts.set_password(alice.id, NEW)
+        await api.services.accounts.passwords.set(alice.id, NEW)
         with monkeypatch.context() as patch:
 
             async def crashes(*_: object) -> None:

@@ -185,7 +185,7 @@ async def test_accepted_mail_is_not_sent_again(database_url: str) -> None:
         app = create_app(server.settings(database_url=database_url))
         async with client(app, delivers_mail=True) as api:
             user = await api.create_user("alice@example.com")
-            await api.services.accounts.set_password(user.id, "another horse battery staple")
+            await api.services.accounts.passwords.set(user.id, "another horse battery staple")
             await api.services.outbox.drain()
     assert len(server.mails) == 1
     assert sql(database_url, "SELECT count(*) FROM authapi_outbox") == [(0,)]

@@ -114,7 +114,7 @@ async def test_only_superusers_are_allowed(admin: AdminAPI, operation: str) -> N
             problem(answer, 404, "not_found")
         else:
             assert answer.status_code in (200, 201, 409), answer.text
-    assert await services.accounts.find(admin.alice.id) == admin.alice
+    assert await services.accounts.profiles.find(admin.alice.id) == admin.alice
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
@@ -391,7 +391,7 @@ async def test_concurrent_demotions_leave_one_superuser(admin: AdminAPI) -> None
         )
         assert rows == [("root@example.com" if one.status_code == 200 else "spare@example.com",)]
         for user in (admin.root, admin.spare):
-            await admin.api.services.administration.change(user.id, {"is_superuser": True})
+            await admin.api.services.accounts.administration.change(user.id, {"is_superuser": True})
 
 
 @pytest.mark.parametrize(
@@ -405,7 +405,7 @@ async def test_concurrent_demotions_leave_one_superuser(admin: AdminAPI) -> None
 )
 async def test_other_members_cannot_be_changed(admin: AdminAPI, body: dict[str, object]) -> None:
     input_errors(await admin.patch(admin.alice, **body))
-    assert await admin.api.services.accounts.find(admin.alice.id) == admin.alice
+    assert await admin.api.services.accounts.profiles.find(admin.alice.id) == admin.alice
 
 
 async def test_a_stale_if_match_is_refused(admin: AdminAPI) -> None:

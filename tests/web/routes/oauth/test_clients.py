@@ -182,7 +182,7 @@ async def test_a_client_is_revoked_with_its_token(api_on_both: Client) -> None:
     other = await create_client(api_on_both, root, ["introspect"])
     assert (await ask(api_on_both, "x", basic(*other), {})).status_code == 200
     await api_on_both.create_user(is_superuser=True)
-    await api_on_both.services.administration.change(root.id, {"is_active": False})
+    await api_on_both.services.accounts.administration.change(root.id, {"is_active": False})
     for method, fields in requests(other):
         check_refusal(await ask(api_on_both, "x", method, fields))
 

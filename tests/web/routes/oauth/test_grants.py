@@ -117,7 +117,7 @@ async def test_wrong_credentials_are_refused_alike(api: Client, change: dict[str
 async def test_a_deactivated_account_is_refused_alike(api: Client) -> None:
     alice = await api.create_user("alice@example.com")
     reference = await api.post("/token", data={**GRANT, "password": "wrong password"})
-    await api.services.administration.change(alice.id, {"is_active": False})
+    await api.services.accounts.administration.change(alice.id, {"is_active": False})
     assert unnamed(await api.post("/token", data=GRANT)) == unnamed(reference)
 
 

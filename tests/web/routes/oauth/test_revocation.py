@@ -59,7 +59,7 @@ def check_response(answer: httpx.Response) -> None:
 async def active_kinds(api: Client, tokens: Held) -> set[str]:
     """The kinds of tokens that are still active."""
     # Introspection, because using a refresh token would replace it.
-    introspection = api.services.introspection
+    introspection = api.services.tokens.introspection
     found = {name for name, token in tokens.all().items() if await introspection.introspect(token)}
     for name in ("jwt", "opaque", "personal"):
         answer = await api.get("/me", headers=bearer(tokens.all()[name]))
@@ -202,7 +202,7 @@ async def test_a_jwt_for_another_service_is_revoked_alone(api_on_both: Client, o
         (await api_on_both.post("/me/tokens", json=body, headers=headers)).json()["access_token"]
         for _ in range(2)
     ]
-    introspection = api_on_both.services.introspection
+    introspection = api_on_both.services.tokens.introspection
     for _ in range(2):
         await revoke(api_on_both, revoke_new_jwt)
         assert await introspection.introspect(revoke_new_jwt) is None

@@ -27,7 +27,7 @@ async def account(api: Client, email: str = ALICE, *, confirmed: bool = True) ->
     if confirmed:
         async with api.services.database.transaction() as store:
             await store.users.confirm_email(user.id, at=now())
-    return await api.services.accounts.find(user.id)
+    return await api.services.accounts.profiles.find(user.id)
 
 
 async def confirmation(api: Client, email: str = ALICE) -> str:
@@ -77,7 +77,7 @@ async def test_registration_sends_a_link(api: Client) -> None:
     assert (letter.kind, letter.to, letter.locale) == ("confirm", ALICE, "ko")
     assert letter.secret is not None
     assert (await confirm(api, letter.secret, password=PASSWORD)).status_code == 204
-    user = await api.services.accounts.find_by_email(parse_email(ALICE))
+    user = await api.services.accounts.profiles.find_by_email(parse_email(ALICE))
     assert user.email_confirmed_at is not None
     assert user.name == "Alice"
     assert "email_confirmed" in await events(api, user)
@@ -99,7 +99,7 @@ async def test_a_wrong_password_does_not_use_up_the_link(api: Client) -> None:
     alice = await account(api, confirmed=False)
     secret = await confirmation(api)
     problem(await confirm(api, secret, password=OTHER), 403, "wrong_password")
-    assert (await api.services.accounts.find(alice.id)).email_confirmed_at is None
+    assert (await api.services.accounts.profiles.find(alice.id)).email_confirmed_at is None
     assert "reauthentication_refused" in await events(api, alice)
     assert (await confirm(api, secret, password=PASSWORD)).status_code == 204
     problem(await confirm(api, secret, password=PASSWORD), 400, "invalid_one_time_secret")
@@ -132,7 +132,7 @@ async def test_confirming_with_the_address_resets_the_account(api: Client) -> No
         assert (await api.get("/me", headers=headers)).status_code == 401
     body = {"email": ALICE, "password": PASSWORD}
     problem(await api.post("/login", json=body), 401, "invalid_credentials")
-    user = await api.services.accounts.find(alice.id)
+    user = await api.services.accounts.profiles.find(alice.id)
     assert (user.name, user.email_confirmed_at is not None) == (None, True)
     secret = await secret_in(api.services, "reset", ALICE)
     body = {"token": secret, "new_password": OTHER}
@@ -249,9 +249,9 @@ async def test_a_password_change_invalidates_pending_requests(api: Client) -> No
     thief = await sign_in(api.services, alice)
     await request_change(api, thief)
     secret = await secret_in(api.services, "change", NEW)
-    await api.services.accounts.set_password(alice.id, OTHER)
+    await api.services.accounts.passwords.set(alice.id, OTHER)
     problem(await confirm(api, secret, password=OTHER), 400, "invalid_one_time_secret")
-    assert (await api.services.accounts.find(alice.id)).email == ALICE
+    assert (await api.services.accounts.profiles.find(alice.id)).email == ALICE
 
 
 async def test_a_change_of_spelling_needs_no_confirmation(api: Client) -> None:
@@ -289,7 +289,7 @@ async def test_the_old_address_can_revert_a_change(api: Client) -> None:
     assert answer.status_code == 204
 
     assert (await undo(api, first)).status_code == 204
-    user = await api.services.accounts.find(alice.id)
+    user = await api.services.accounts.profiles.find(alice.id)
     assert user.email == ALICE
     for path in ("/me", "/me/sessions"):
         assert (await api.get(path, headers=thief)).status_code == 401
@@ -377,7 +377,9 @@ async def test_registration_does_not_reveal_taken_addresses(database_url: str) -
         assert await mail_kinds(api.services, ALICE) == ["address_taken"]
         assert await mail_kinds(api.services, BOB) == ["confirm"]
         assert await mail_kinds(api.services, NEW) == ["confirm"]
-        assert (await api.services.accounts.find_by_email(parse_email(BOB))).name == "Alice"
+        assert (
+            await api.services.accounts.profiles.find_by_email(parse_email(BOB))
+        ).name == "Alice"
         problem(
             await api.post("/register", json={"email": NEW, "password": "short"}),
             422,

@@ -15,6 +15,7 @@ import time_machine
 from authapi import Settings
 from authapi.clock import now
 from authapi.domain.email_address import parse_email
+from authapi.services.mail import MailKind
 from authapi.testing import PASSWORD, Client
 from tests.conftest import SettingsFactory
 from tests.tables import email_tokens, outbox
@@ -48,7 +49,7 @@ async def login(api: Client, password: str, email: str = ALICE) -> httpx.Respons
 
 
 async def events(api: Client, email: str = ALICE) -> list[str]:
-    user = await api.services.accounts.find_by_email(parse_email(email))
+    user = await api.services.accounts.profiles.find_by_email(parse_email(email))
     found = await api.services.audit.page(user.id, before=None, limit=100)
     return [event.type.value for event in found]
 
@@ -86,7 +87,7 @@ async def test_mail_is_sent_to_the_stored_address(api: Client) -> None:
 async def test_responses_do_not_reveal_accounts(api: Client) -> None:
     await api.create_user(ALICE)
     deactivated = await api.create_user("gone@example.com")
-    await api.services.administration.change(deactivated.id, {"is_active": False})
+    await api.services.accounts.administration.change(deactivated.id, {"is_active": False})
     for path in ("/password/forgot", "/email/confirm/request"):
         shapes = []
         for email in (ALICE, deactivated.email, "unknown@example.com"):
@@ -198,9 +199,9 @@ async def test_a_link_expires(api: Client) -> None:
 async def test_a_deactivated_account_gets_no_link(api: Client) -> None:
     alice = await api.create_user(ALICE)
     secret = await reset_secret(api)
-    await api.services.administration.change(alice.id, {"is_active": False})
+    await api.services.accounts.administration.change(alice.id, {"is_active": False})
     problem(await reset(api, secret), 400, "invalid_one_time_secret")
-    await api.services.administration.change(alice.id, {"is_active": True})
+    await api.services.accounts.administration.change(alice.id, {"is_active": True})
     problem(await reset(api, secret), 400, "invalid_one_time_secret")
 
 
@@ -246,9 +247,9 @@ async def test_without_mail_there_are_no_recovery_routes(make_settings: Settings
 
 async def invited(api: Client, email: str = ALICE) -> str:
     services = api.services
-    user = await services.accounts.create(parse_email(email), None, name="Alice")
+    user = await services.accounts.registration.create(parse_email(email), None, name="Alice")
     async with services.database.transaction() as store:
-        await services.invitations.send(store, user)
+        await services.accounts.email_tokens.send(store, user, MailKind.INVITATION)
     return await secret_in(services, "invitation", email)
 
 
@@ -285,9 +286,9 @@ async def test_the_name_can_be_changed_at_acceptance(api: Client) -> None:
 
 async def test_a_newer_invitation_invalidates_the_older(api: Client) -> None:
     older = await invited(api)
-    user = await api.services.accounts.find_by_email(parse_email(ALICE))
+    user = await api.services.accounts.profiles.find_by_email(parse_email(ALICE))
     async with api.services.database.transaction() as store:
-        await api.services.invitations.send(store, user)
+        await api.services.accounts.email_tokens.send(store, user, MailKind.INVITATION)
     body = {"token": older, "password": PASSWORD}
     problem(await api.post("/invitation/accept", json=body), 400, "invalid_one_time_secret")
     newer = await secret_in(api.services, "invitation", ALICE)

@@ -77,7 +77,7 @@ async def list_users(
     Accounts that are created or deleted between two requests do not shift the pages: each other
     account is listed once.
     """
-    administration = context_of(request).runtime.services.administration
+    administration = context_of(request).runtime.services.accounts.administration
     page = await administration.page(user_filter, order=sort, after=after, limit=limit)
     return AccountPage.of(page)
 
@@ -87,7 +87,7 @@ async def list_users(
 )
 async def invite_user(body: Invitation, superuser: FreshSuperuser, request: Request) -> AccountOut:
     """Create an account without a password, and invite its owner by mail to choose one."""
-    administration = context_of(request).runtime.services.administration
+    administration = context_of(request).runtime.services.accounts.administration
     user = await administration.invite(
         body.email, name=body.name, roles=body.roles, actor=superuser
     )
@@ -102,7 +102,7 @@ async def invite_user(body: Invitation, superuser: FreshSuperuser, request: Requ
 )
 async def read_user(user_id: UUID, superuser: Superuser, request: Request) -> Response:
     """Get an account. With `If-None-Match`, the response is 304 if it has not changed."""
-    user = await context_of(request).runtime.services.accounts.find(user_id)
+    user = await context_of(request).runtime.services.accounts.profiles.find(user_id)
     return conditional_response(request, _representation(user), cache_control=REVALIDATE)
 
 
@@ -122,7 +122,7 @@ async def update_user(
     or deactivated.
     """
     is_stale = staleness_check(request, _representation)
-    administration = context_of(request).runtime.services.administration
+    administration = context_of(request).runtime.services.accounts.administration
     user = await administration.change(user_id, body.changes(), actor=superuser, is_stale=is_stale)
     return _representation(user).response(cache_control=REVALIDATE)
 
@@ -133,7 +133,7 @@ async def update_user(
 async def end_user_sessions(user_id: UUID, superuser: FreshSuperuser, request: Request) -> None:
     """End all logins of an account, and revoke its personal access tokens."""
     context = context_of(request)
-    await context.runtime.services.administration.end_sessions(user_id, actor=superuser)
+    await context.runtime.services.accounts.administration.end_sessions(user_id, actor=superuser)
     if user_id == superuser.user.id:
         context.discard(superuser)
 
@@ -146,7 +146,7 @@ async def resend_invitation(user_id: UUID, superuser: FreshSuperuser, request: R
 
     The link of the last invitation stops working.
     """
-    await context_of(request).runtime.services.administration.resend_invitation(
+    await context_of(request).runtime.services.accounts.administration.resend_invitation(
         user_id, actor=superuser
     )
 
@@ -154,7 +154,9 @@ async def resend_invitation(user_id: UUID, superuser: FreshSuperuser, request: R
 @router.delete("/{user_id}", status_code=204, responses=problems(401, 403, 404, 409, 422, 429, 503))
 async def delete_user(user_id: UUID, superuser: FreshSuperuser, request: Request) -> None:
     """Delete an account and all its data. You cannot delete your own account here."""
-    await context_of(request).runtime.services.administration.delete(user_id, actor=superuser)
+    await context_of(request).runtime.services.accounts.administration.delete(
+        user_id, actor=superuser
+    )
 
 
 def _representation(user: User) -> Representation:

@@ -138,7 +138,7 @@ async def _password_grant(runtime: Runtime, request: Request, form: Form) -> Iss
     if not username or not password or is_too_long(password):
         raise InvalidTokenRequest("username or password is missing or too long")
     try:
-        proved = await runtime.services.accounts.authenticate(
+        proved = await runtime.services.accounts.authentication.authenticate(
             parse_email(username), password, strategy=issuer.name
         )
     except (InvalidInput, InvalidCredentials):

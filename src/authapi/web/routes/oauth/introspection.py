@@ -34,7 +34,7 @@ async def introspect(resource_server: ResourceServer, request: Request) -> Respo
     """
     require_one_method(request, await oauth_form(request))
     runtime, token = context_of(request).runtime, await token_parameter(request)
-    token_info = await runtime.services.introspection.introspect(token)
+    token_info = await runtime.services.tokens.introspection.introspect(token)
     # If the strategy for this kind of token is not installed, this service does not accept the
     # token, so it is not active.
     if token_info is None or token_info.session.kind.value not in runtime.registry:

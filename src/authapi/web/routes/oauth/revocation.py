@@ -32,7 +32,7 @@ async def revoke(caller: Caller, request: Request) -> Response:
     a JWT for another service does not end the session that it was issued from.
     """
     token = await token_parameter(request)
-    await context_of(request).runtime.services.revocation.revoke(token, caller=caller)
+    await context_of(request).runtime.services.tokens.revocation.revoke(token, caller=caller)
     # RFC 7009, section 2.2: clients ignore the body, so it is empty. Some clients, such as
     # simple-oauth2, fail without this media type.
     return Response(media_type="application/json")

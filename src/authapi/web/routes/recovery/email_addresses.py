@@ -39,7 +39,7 @@ async def confirm_email(body: EmailConfirmation, caller: OptionalCaller, request
     tokens end, and you receive a mail to choose a password. A new address cannot be confirmed in
     this way.
     """
-    email_changes = context_of(request).runtime.services.email_changes
+    email_changes = context_of(request).runtime.services.accounts.email_changes
     await email_changes.confirm_email(
         body.token, password=body.password, caller=caller, entered_email=body.email
     )
@@ -56,7 +56,9 @@ async def request_confirmation(body: MailRequest, request: Request) -> Response:
 
     The response does not reveal whether the address has an account.
     """
-    await context_of(request).runtime.services.deferred_requests.submit("confirm", body.email)
+    await context_of(request).runtime.services.accounts.deferred_requests.submit(
+        "confirm", body.email
+    )
     return Response(status_code=202)
 
 
@@ -67,7 +69,7 @@ async def revert_email_change(body: EmailChangeReversal, request: Request) -> No
     All sessions and tokens of the account end, and its password is removed. You receive a mail at
     the previous address to choose a new password.
     """
-    await context_of(request).runtime.services.email_changes.revert_email_change(
+    await context_of(request).runtime.services.accounts.email_changes.revert_email_change(
         body.token, entered_email=body.email
     )
 
@@ -85,7 +87,7 @@ async def request_email_change(body: EmailChange, identity: Owner, request: Requ
     Requires the password or a recent login. The response does not reveal whether another account
     has the address.
     """
-    email_changes = context_of(request).runtime.services.email_changes
+    email_changes = context_of(request).runtime.services.accounts.email_changes
     await email_changes.request_email_change(identity, body.email, password=body.current_password)
     return Response(status_code=202)
 

@@ -23,7 +23,9 @@ async def forgot_password(body: MailRequest, request: Request) -> Response:
 
     The response does not reveal whether the address has an account.
     """
-    await context_of(request).runtime.services.deferred_requests.submit("reset", body.email)
+    await context_of(request).runtime.services.accounts.deferred_requests.submit(
+        "reset", body.email
+    )
     return Response(status_code=202)
 
 
@@ -33,11 +35,13 @@ async def reset_password(body: PasswordReset, request: Request) -> None:
 
     All sessions and tokens of the account end. The request does not log you in.
     """
-    await context_of(request).runtime.services.password_reset.reset(body.token, body.new_password)
+    await context_of(request).runtime.services.accounts.passwords.reset(
+        body.token, body.new_password
+    )
 
 
 @router.post("/invitation/accept", status_code=204, responses=problems(400, 408, 415, 422, 503))
 async def accept_invitation(body: InvitationAcceptance, request: Request) -> None:
     """Accept an invitation: choose the password of the account. The request does not log you in."""
-    invitations = context_of(request).runtime.services.invitations
+    invitations = context_of(request).runtime.services.accounts.invitations
     await invitations.accept(body.token, body.password, name=body.name)

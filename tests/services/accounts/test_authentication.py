@@ -28,7 +28,7 @@ from authapi.errors import (
     WrongPassword,
 )
 from authapi.services import Lifetime, Login, Services
-from authapi.services.accounts import Accounts
+from authapi.services.accounts.authentication import Authentication
 from authapi.services.passwords import Passwords
 from authapi.settings import Settings
 from authapi.testing import PASSWORD
@@ -89,8 +89,8 @@ async def hash_in(services: Services, user: User) -> str:
 
 async def test_authenticate_accepts_the_right_password(services_on_each: Services) -> None:
     accounts = services_on_each.accounts
-    user = await accounts.create(ALICE, PASSWORD, name="Alice")
-    login = await accounts.authenticate(parse_email("ALICE@EXAMPLE.COM"), PASSWORD)
+    user = await accounts.registration.create(ALICE, PASSWORD, name="Alice")
+    login = await accounts.authentication.authenticate(parse_email("ALICE@EXAMPLE.COM"), PASSWORD)
     assert login.user == user
     assert login.amr == ("pwd",)
     assert (user.email, user.name, user.is_active, user.is_superuser) == (
@@ -104,10 +104,10 @@ async def test_every_refused_login_costs_the_same_work_and_raises_the_same_error
     services: Services, work: list[str]
 ) -> None:
     accounts = services.accounts
-    await accounts.create(ALICE, PASSWORD)
-    gone = await accounts.create(parse_email("gone@example.com"), PASSWORD)
-    await services.administration.change(gone.id, {"is_active": False})
-    await accounts.create(parse_email("invited@example.com"), None)
+    await accounts.registration.create(ALICE, PASSWORD)
+    gone = await accounts.registration.create(parse_email("gone@example.com"), PASSWORD)
+    await services.accounts.administration.change(gone.id, {"is_active": False})
+    await accounts.registration.create(parse_email("invited@example.com"), None)
     refusals = set()
     for address, password in [
         ("alice@example.com", "wrong"),
@@ -122,7 +122,7 @@ async def test_every_refused_login_costs_the_same_work_and_raises_the_same_error
     ]:
         work.clear()
         with pytest.raises(InvalidCredentials) as caught:
-            await accounts.authenticate(parse_email(address), password)
+            await accounts.authentication.authenticate(parse_email(address), password)
         assert work == ["m=19456,t=2,p=1"]
         refusals.add((type(caught.value), str(caught.value), caught.value.detail))
     assert len(refusals) == 1
@@ -131,10 +131,10 @@ async def test_every_refused_login_costs_the_same_work_and_raises_the_same_error
 async def test_a_damaged_hash_is_refused_with_the_same_work(
     services: Services, sqlite_url: str, work: list[str]
 ) -> None:
-    await services.accounts.create(ALICE, PASSWORD)
+    await services.accounts.registration.create(ALICE, PASSWORD)
     sql(sqlite_url, "UPDATE authapi_users SET password_hash = substr(password_hash, 1, 60)")
     with pytest.raises(InvalidCredentials):
-        await services.accounts.authenticate(ALICE, PASSWORD)
+        await services.accounts.authentication.authenticate(ALICE, PASSWORD)
     assert work == ["m=19456,t=2,p=1"]
 
 
@@ -165,13 +165,13 @@ async def test_a_login_rehashes_with_stronger_parameters_only(
         )
         await services.start()
         if not hashes:
-            await services.accounts.create(ALICE, PASSWORD)
-        login = await services.accounts.authenticate(ALICE, PASSWORD)
+            await services.accounts.registration.create(ALICE, PASSWORD)
+        login = await services.accounts.authentication.authenticate(ALICE, PASSWORD)
         # The login holds the hash that is stored now: with any other, creating a session fails.
         await log_in(services, login)
         hashes.append(await hash_in(services, login.user))
         with pytest.raises(InvalidCredentials):
-            await services.accounts.authenticate(ALICE, OTHER)
+            await services.accounts.authentication.authenticate(ALICE, OTHER)
         await services.stop()
     assert hashes[1].split("$")[3] == expected
     assert hashes[2] == hashes[1]
@@ -181,7 +181,7 @@ async def test_a_login_rehashes_with_stronger_parameters_only(
 async def test_a_failed_rehash_does_not_fail_the_login(
     services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    user = await services.accounts.create(ALICE, PASSWORD)
+    user = await services.accounts.registration.create(ALICE, PASSWORD)
     old = await hash_in(services, user)
 
     def outdated(*_: object) -> bool:
@@ -192,14 +192,14 @@ async def test_a_failed_rehash_does_not_fail_the_login(
 
     monkeypatch.setattr(Passwords, "needs_rehash", outdated)
     monkeypatch.setattr(Passwords, "hash", overloaded)
-    await log_in(services, await services.accounts.authenticate(ALICE, PASSWORD))
+    await log_in(services, await services.accounts.authentication.authenticate(ALICE, PASSWORD))
     assert await hash_in(services, user) == old
 
 
 async def test_concurrent_logins_that_rehash_all_succeed(
     services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    user = await services.accounts.create(ALICE, PASSWORD)
+    user = await services.accounts.registration.create(ALICE, PASSWORD)
     old = await hash_in(services, user)
 
     def outdated(_: Passwords, stored: PasswordHash) -> bool:
@@ -207,7 +207,7 @@ async def test_concurrent_logins_that_rehash_all_succeed(
 
     monkeypatch.setattr(Passwords, "needs_rehash", outdated)
     logins = await asyncio.gather(
-        *(services.accounts.authenticate(ALICE, PASSWORD) for _ in range(4)),
+        *(services.accounts.authentication.authenticate(ALICE, PASSWORD) for _ in range(4)),
     )
     for login in logins:
         await log_in(services, login)
@@ -217,7 +217,7 @@ async def test_concurrent_logins_that_rehash_all_succeed(
 async def test_a_login_is_refused_if_the_password_changes_during_its_rehash(
     services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    user = await services.accounts.create(ALICE, PASSWORD)
+    user = await services.accounts.registration.create(ALICE, PASSWORD)
     old, hash_now = await hash_in(services, user), Passwords.hash
 
     def outdated(_: Passwords, stored: PasswordHash) -> bool:
@@ -225,14 +225,14 @@ async def test_a_login_is_refused_if_the_password_changes_during_its_rehash(
 
     async def overtaken(self: Passwords, password: str) -> PasswordHash:
         monkeypatch.setattr(Passwords, "hash", hash_now)
-        await services.accounts.set_password(user.id, OTHER)
+        await services.accounts.passwords.set(user.id, OTHER)
         return await self.hash(password)
 
     monkeypatch.setattr(Passwords, "needs_rehash", outdated)
     monkeypatch.setattr(Passwords, "hash", overtaken)
     with pytest.raises(InvalidCredentials):
-        await services.accounts.authenticate(ALICE, PASSWORD)
-    await log_in(services, await services.accounts.authenticate(ALICE, OTHER))
+        await services.accounts.authentication.authenticate(ALICE, PASSWORD)
+    await log_in(services, await services.accounts.authentication.authenticate(ALICE, OTHER))
 
 
 Change = Callable[[Services, User], Awaitable[object]]
@@ -241,12 +241,14 @@ Change = Callable[[Services, User], Awaitable[object]]
 @pytest.mark.parametrize(
     ("strategy", "change"),
     [
-        ("session", lambda services, user: services.accounts.set_password(user.id, OTHER)),
+        ("session", lambda services, user: services.accounts.passwords.set(user.id, OTHER)),
         (
             "token",
-            lambda services, user: services.administration.change(user.id, {"is_active": False}),
+            lambda services, user: services.accounts.administration.change(
+                user.id, {"is_active": False}
+            ),
         ),
-        ("jwt", lambda services, user: services.accounts.delete(user.id)),
+        ("jwt", lambda services, user: services.accounts.administration.delete(user.id)),
     ],
     ids=["password", "deactivated", "deleted"],
 )
@@ -254,16 +256,16 @@ async def test_a_login_is_refused_if_the_account_changes_during_authentication(
     api_on_each: HTTPClient, monkeypatch: pytest.MonkeyPatch, strategy: str, change: Change
 ) -> None:
     user = await api_on_each.create_user("alice@example.com")
-    authenticate = Accounts.authenticate
+    authenticate = Authentication.authenticate
 
     async def overtaken(
-        self: Accounts, email: EmailAddress, password: str, *, strategy: str | None = None
+        self: Authentication, email: EmailAddress, password: str, *, strategy: str | None = None
     ) -> Login:
         login = await authenticate(self, email, password, strategy=strategy)
         await change(api_on_each.services, user)
         return login
 
-    monkeypatch.setattr(Accounts, "authenticate", overtaken)
+    monkeypatch.setattr(Authentication, "authenticate", overtaken)
     body = {"email": "alice@example.com", "password": PASSWORD, "strategy": strategy}
     answer = await api_on_each.post("/login", json=body)
     assert answer.status_code == 401
@@ -274,13 +276,15 @@ async def test_a_login_is_refused_if_the_account_changes_during_authentication(
 
 async def test_one_of_concurrent_password_changes_succeeds(services_on_each: Services) -> None:
     accounts = services_on_each.accounts
-    await accounts.create(ALICE, PASSWORD)
-    session, secret = await log_in(services_on_each, await accounts.authenticate(ALICE, PASSWORD))
+    await accounts.registration.create(ALICE, PASSWORD)
+    session, secret = await log_in(
+        services_on_each, await accounts.authentication.authenticate(ALICE, PASSWORD)
+    )
     caller = await identify(services_on_each, secret)
     assert caller is not None
     outcomes = await asyncio.gather(
         *(
-            accounts.change_password(
+            accounts.passwords.change(
                 caller, current=PASSWORD, new=f"{OTHER} {n}", new_secret_hash=None
             )
             for n in range(5)
@@ -288,7 +292,7 @@ async def test_one_of_concurrent_password_changes_succeeds(services_on_each: Ser
         return_exceptions=True,
     )
     assert Counter(type(outcome) for outcome in outcomes) == {type(None): 1, WrongPassword: 4}
-    await accounts.authenticate(ALICE, f"{OTHER} {outcomes.index(None)}")
+    await accounts.authentication.authenticate(ALICE, f"{OTHER} {outcomes.index(None)}")
     assert [
         found.id for found in await services_on_each.sessions.list_for_user(caller.user.id)
     ] == [session.id]
@@ -298,19 +302,22 @@ async def test_change_password_ends_all_sessions_but_the_current_one(
     services_on_each: Services,
 ) -> None:
     services = services_on_each
-    await services.accounts.create(ALICE, PASSWORD)
-    login = await services.accounts.authenticate(ALICE, PASSWORD)
+    await services.accounts.registration.create(ALICE, PASSWORD)
+    login = await services.accounts.authentication.authenticate(ALICE, PASSWORD)
     session, secret = await log_in(services, login)
     _, other = await log_in(services, login)
     caller = await identify(services, secret)
     assert caller is not None
-    await services.personal_tokens.create(caller, name="script", scopes=None, lifetime=None)
-    stranger = await services.accounts.create(parse_email("bob@example.com"), PASSWORD)
+    await services.tokens.personal.create(caller, name="script", scopes=None, lifetime=None)
+    stranger = await services.accounts.registration.create(parse_email("bob@example.com"), PASSWORD)
     strangers = await log_in(
-        services, await services.accounts.authenticate(parse_email("bob@example.com"), PASSWORD)
+        services,
+        await services.accounts.authentication.authenticate(
+            parse_email("bob@example.com"), PASSWORD
+        ),
     )
 
-    await services.accounts.change_password(
+    await services.accounts.passwords.change(
         caller, current=PASSWORD, new=OTHER, new_secret_hash=hash_secret("renewed")
     )
     assert await identify(services, other) is None
@@ -322,19 +329,19 @@ async def test_change_password_ends_all_sessions_but_the_current_one(
     renewed = await identify(services, "renewed")
     assert renewed is not None
     assert renewed.session_id == session.id
-    assert await services.personal_tokens.list_of(caller.user.id) == []
+    assert await services.tokens.personal.list_of(caller.user.id) == []
     assert [found.id for found in await services.sessions.list_for_user(stranger.id)] == [
         strangers[0].id
     ]
-    await services.accounts.authenticate(ALICE, OTHER)
+    await services.accounts.authentication.authenticate(ALICE, OTHER)
     with pytest.raises(InvalidCredentials):
-        await services.accounts.authenticate(ALICE, PASSWORD)
+        await services.accounts.authentication.authenticate(ALICE, PASSWORD)
 
 
 async def test_a_refused_password_change_changes_nothing(services: Services) -> None:
     accounts = services.accounts
-    user = await accounts.create(ALICE, PASSWORD)
-    _, secret = await log_in(services, await accounts.authenticate(ALICE, PASSWORD))
+    user = await accounts.registration.create(ALICE, PASSWORD)
+    _, secret = await log_in(services, await accounts.authentication.authenticate(ALICE, PASSWORD))
     caller = await identify(services, secret)
     assert caller is not None
     before = await hash_in(services, user)
@@ -346,57 +353,65 @@ async def test_a_refused_password_change_changes_nothing(services: Services) -> 
         (PASSWORD, PASSWORD, InvalidInput),
     ]:
         with pytest.raises(refusal):
-            await accounts.change_password(caller, current=current, new=new, new_secret_hash=None)
+            await accounts.passwords.change(caller, current=current, new=new, new_secret_hash=None)
     assert await hash_in(services, user) == before
     assert await identify(services, secret) is not None
 
 
 async def test_set_password_ends_all_sessions(services: Services) -> None:
-    user = await services.accounts.create(ALICE, None)
-    await services.accounts.set_password(user.id, PASSWORD)
-    _, secret = await log_in(services, await services.accounts.authenticate(ALICE, PASSWORD))
+    user = await services.accounts.registration.create(ALICE, None)
+    await services.accounts.passwords.set(user.id, PASSWORD)
+    _, secret = await log_in(
+        services, await services.accounts.authentication.authenticate(ALICE, PASSWORD)
+    )
     with pytest.raises(InvalidInput):
-        await services.accounts.set_password(user.id, "short")
+        await services.accounts.passwords.set(user.id, "short")
     assert await identify(services, secret) is not None
-    await services.accounts.set_password(user.id, OTHER)
+    await services.accounts.passwords.set(user.id, OTHER)
     assert await identify(services, secret) is None
-    await services.accounts.authenticate(ALICE, OTHER)
+    await services.accounts.authentication.authenticate(ALICE, OTHER)
 
 
 async def test_deactivation_ends_all_sessions_and_activation_restores_none(
     services_on_each: Services,
 ) -> None:
     services = services_on_each
-    user = await services.accounts.create(ALICE, PASSWORD)
-    _, secret = await log_in(services, await services.accounts.authenticate(ALICE, PASSWORD))
-    assert not (await services.administration.change(user.id, {"is_active": False})).is_active
+    user = await services.accounts.registration.create(ALICE, PASSWORD)
+    _, secret = await log_in(
+        services, await services.accounts.authentication.authenticate(ALICE, PASSWORD)
+    )
+    assert not (
+        await services.accounts.administration.change(user.id, {"is_active": False})
+    ).is_active
     assert await identify(services, secret) is None
     with pytest.raises(InvalidCredentials):
-        await services.accounts.authenticate(ALICE, PASSWORD)
-    assert (await services.administration.change(user.id, {"is_active": True})).is_active
+        await services.accounts.authentication.authenticate(ALICE, PASSWORD)
+    assert (await services.accounts.administration.change(user.id, {"is_active": True})).is_active
     assert await identify(services, secret) is None
-    await services.accounts.authenticate(ALICE, PASSWORD)
+    await services.accounts.authentication.authenticate(ALICE, PASSWORD)
 
 
 async def test_updated_at_strictly_increases(services: Services) -> None:
     # ETags are derived from `updated_at`, and the clock may stand still or be set back.
     with time_machine.travel(NOON, tick=False) as clock:
-        user = await services.accounts.create(ALICE, PASSWORD)
+        user = await services.accounts.registration.create(ALICE, PASSWORD)
         seen = [user.updated_at]
         for name, step in (("a", 0), ("b", 0), ("a", -3600), (None, 0)):
             clock.shift(step)
-            changed = await services.accounts.edit(
+            changed = await services.accounts.profiles.edit(
                 user.id, {"name": name}, is_stale=lambda _: False
             )
             assert changed.name == name
             seen.append(changed.updated_at)
-        unchanged = await services.accounts.edit(user.id, {"name": None}, is_stale=lambda _: False)
+        unchanged = await services.accounts.profiles.edit(
+            user.id, {"name": None}, is_stale=lambda _: False
+        )
     assert seen == sorted(set(seen))
     assert unchanged.updated_at == seen[-1]
 
 
 async def test_edit_refuses_a_stale_version(services: Services) -> None:
-    user = await services.accounts.create(ALICE, PASSWORD, name="before")
+    user = await services.accounts.registration.create(ALICE, PASSWORD, name="before")
     asked: list[User] = []
 
     def changed(current: User) -> bool:
@@ -404,38 +419,38 @@ async def test_edit_refuses_a_stale_version(services: Services) -> None:
         return True
 
     with pytest.raises(PreconditionFailed):
-        await services.accounts.edit(user.id, {"name": "after"}, is_stale=changed)
+        await services.accounts.profiles.edit(user.id, {"name": "after"}, is_stale=changed)
     assert asked == [user]
-    assert (await services.accounts.find(user.id)).name == "before"
+    assert (await services.accounts.profiles.find(user.id)).name == "before"
 
 
 async def test_operators_create_accounts_while_registration_is_closed(sqlite_url: str) -> None:
     services = Services.build(Settings(database_url=sqlite_url, registration="closed"))  # type: ignore[arg-type]
     await services.start()
     with pytest.raises(RegistrationClosed):
-        await services.registration.register(ALICE, PASSWORD, name=None)
-    await services.accounts.create(ALICE, PASSWORD)
+        await services.accounts.registration.register(ALICE, PASSWORD, name=None)
+    await services.accounts.registration.create(ALICE, PASSWORD)
     with pytest.raises(EmailTaken):
-        await services.accounts.create(parse_email("alice@EXAMPLE.com"), PASSWORD)
+        await services.accounts.registration.create(parse_email("alice@EXAMPLE.com"), PASSWORD)
     await services.stop()
 
 
 async def test_calls_on_a_deleted_account_raise_not_found(services_on_each: Services) -> None:
     accounts = services_on_each.accounts
-    user = await accounts.create(ALICE, PASSWORD)
-    assert await accounts.find_by_email(parse_email("alice@example.com")) == user
+    user = await accounts.registration.create(ALICE, PASSWORD)
+    assert await accounts.profiles.find_by_email(parse_email("alice@example.com")) == user
     assert await stored_users(services_on_each.database) == [user]
-    await accounts.delete(user.id)
-    await accounts.delete(user.id)
+    await accounts.administration.delete(user.id)
     for attempt in (
-        accounts.find(user.id),
-        accounts.find_by_email(ALICE),
-        accounts.edit(user.id, {"name": "x"}, is_stale=lambda _: False),
-        services_on_each.administration.change(user.id, {"is_active": True}),
-        accounts.set_password(user.id, PASSWORD),
+        accounts.profiles.find(user.id),
+        accounts.profiles.find_by_email(ALICE),
+        accounts.profiles.edit(user.id, {"name": "x"}, is_stale=lambda _: False),
+        accounts.administration.change(user.id, {"is_active": True}),
+        accounts.passwords.set(user.id, PASSWORD),
+        accounts.administration.delete(user.id),
     ):
         with pytest.raises(NotFound):
             await attempt
     assert await stored_users(services_on_each.database) == []
-    again = await accounts.create(ALICE, PASSWORD)
+    again = await accounts.registration.create(ALICE, PASSWORD)
     assert again.id != user.id

@@ -1,0 +1,211 @@
+"""Verification of passwords: at a login, and again for a user who is already identified."""
+
+import logging
+from datetime import timedelta
+from uuid import UUID
+
+from authapi.clock import now
+from authapi.crypto.ids import first_id_at
+from authapi.crypto.passwords import PasswordHash
+from authapi.crypto.secrets import SecretHash
+from authapi.domain.client import UNKNOWN_NETWORK, Client, current_client
+from authapi.domain.email_address import EmailAddress, parse_email
+from authapi.domain.events import EventType
+from authapi.domain.identity import Identity
+from authapi.domain.user import User
+from authapi.errors import InvalidCredentials, PasswordMismatch, Unavailable, WrongPassword
+from authapi.services.accounts.users import TIME_RESOLUTION, lock_user
+from authapi.services.audit import Audit
+from authapi.services.passwords import Passwords
+from authapi.services.rate_limits import KnownNetworkCheck, RateLimits
+from authapi.services.revalidation import require_live_session
+from authapi.services.sessions.login import Login
+from authapi.settings import Settings
+from authapi.storage import Database
+
+_KNOWN_NETWORK_LIFETIME = timedelta(days=90)
+"""How long after a login its network counts as known for the account."""
+
+_log = logging.getLogger(__name__)
+
+
+class Authentication:
+    """Authenticates users by password, within the rate limits.
+
+    Each call raises Overloaded if too many hashes are waiting, and StorageUnavailable if the
+    database does not answer. No database connection is held while a password is hashed.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        passwords: Passwords,
+        rate_limits: RateLimits,
+        audit: Audit,
+        settings: Settings,
+    ) -> None:
+        self._database = database
+        self._passwords = passwords
+        self._rate_limits = rate_limits
+        self._audit = audit
+        self._settings = settings
+
+    async def authenticate(
+        self, email: EmailAddress, password: str, *, strategy: str | None = None
+    ) -> Login:
+        """Authenticates a user by address and password.
+
+        An unknown address, an account without a password, a deactivated account and, with
+        `registration=confirm`, an unconfirmed address cost the same work as a wrong password and
+        raise the same error. No database connection is held while the password is hashed.
+        `strategy` is the name of the strategy that the login is for; a refusal is recorded with it.
+
+        Raises InvalidCredentials; TooManyAttempts, before the password is verified, if the client
+        or the account is over a rate limit.
+        """
+        client = current_client()
+        is_known = known_network(self._database, email.canonical, client)
+        async with (
+            self._audit.recording_throttled(email.canonical),
+            self._rate_limits.login_attempt(email.canonical, client, known_network=is_known),
+        ):
+            return await self._authenticate(email, password, strategy)
+
+    async def confirm_password(
+        self,
+        user: User,
+        password: str,
+        *,
+        caller: Identity | None = None,
+        refusal: EventType = EventType.REAUTHENTICATION_REFUSED,
+    ) -> PasswordHash | None:
+        """Verifies `password` and returns the hash that it matches.
+
+        The caller of this method compares that hash again once it holds the lock on the user: the
+        password may change in between. `caller` is the identity of the request, if it has one;
+        `refusal` is the event to record for a wrong password. No connection is held while the
+        password is hashed.
+
+        Raises WrongPassword, TooManyAttempts, Overloaded if too many hashes are waiting, and
+        StorageUnavailable if the database does not answer.
+        """
+        account, client = parse_email(user.email).canonical, current_client()
+        session_id = caller.session_id if caller else None
+        is_known = known_network(self._database, account, client)
+        async with (
+            self._audit.recording_throttled(account),
+            self._rate_limits.confirmation_attempt(
+                account, session_id, client, known_network=is_known
+            ),
+        ):
+            return await self._verify(user.id, password, caller, refusal)
+
+    async def reauthenticate(
+        self, identity: Identity, password: str, *, new_secret_hash: SecretHash | None
+    ) -> None:
+        """Verifies the password of the caller; their session then counts as freshly logged in.
+
+        `new_secret_hash` replaces the secret of the session, as in `change_password`.
+
+        Raises WrongPassword, TooManyAttempts, NotFound if the account is deleted,
+        InvalidCredential if the session of the caller has ended.
+        """
+        verified_hash = await self.confirm_password(identity.user, password, caller=identity)
+        async with self._database.transaction() as store:
+            user, current_hash = await lock_user(store, identity.user.id)
+            if current_hash != verified_hash:
+                raise WrongPassword
+            session = await require_live_session(store, identity)
+            if session is not None:
+                at = max(now(), identity.auth_time + TIME_RESOLUTION)
+                if new_secret_hash is None:
+                    await store.sessions.set_auth_time(session.id, auth_time=at)
+                else:
+                    await store.sessions.replace_secret(session.id, new_secret_hash, auth_time=at)
+            await self._audit.record(
+                store,
+                EventType.REAUTHENTICATED,
+                user_id=user.id,
+                session_id=identity.session_id,
+                strategy=identity.strategy,
+            )
+
+    async def _authenticate(
+        self, email: EmailAddress, password: str, strategy: str | None
+    ) -> Login:
+        async with self._database.read() as store:
+            row = await store.users.find_credentials_by_email(email.canonical)
+        user, stored = row or (None, None)
+        try:
+            await self._passwords.verify(password, stored)
+        except PasswordMismatch:
+            stored = None
+        if user is None or stored is None or not self._may_log_in(user):
+            await self._audit.record_separately(
+                EventType.LOGIN_REFUSED, user_id=user.id if user else None, strategy=strategy
+            )
+            raise InvalidCredentials
+        verified_hash = await self._rehash(user, password, stored)
+        return Login(user=user, verified_hash=verified_hash, auth_time=now())
+
+    def _may_log_in(self, user: User) -> bool:
+        is_confirmed = user.email_confirmed_at is not None
+        return user.is_active and (is_confirmed or self._settings.registration != "confirm")
+
+    async def _rehash(self, user: User, password: str, stored: PasswordHash) -> PasswordHash:
+        """Replaces `stored` by a hash with the current parameters; returns the hash now stored.
+
+        If the database or the hashing is unavailable, the hash stays and the login succeeds.
+        """
+        if not self._passwords.needs_rehash(stored):
+            return stored
+        try:
+            rehashed = await self._passwords.hash(password)
+            async with self._database.transaction() as store:
+                if await store.users.replace_hash(user.id, stored, rehashed):
+                    return rehashed
+                row = await store.users.lock(user.id)
+        except Unavailable:
+            _log.warning("password hash not upgraded: service unavailable")
+            return stored
+        # A concurrent login has replaced the hash, or the password was changed.
+        current_hash = None if row is None else row[1]
+        try:
+            await self._passwords.verify(password, current_hash)
+        except PasswordMismatch:
+            raise InvalidCredentials from None
+        return rehashed if current_hash is None else current_hash
+
+    async def _verify(
+        self, user_id: UUID, password: str, caller: Identity | None, refusal: EventType
+    ) -> PasswordHash | None:
+        async with self._database.read() as store:
+            row = await store.users.find_credentials(user_id)
+        stored = None if row is None else row[1]
+        try:
+            await self._passwords.verify(password, stored)
+        except PasswordMismatch:
+            await self._audit.record_separately(
+                refusal,
+                user_id=user_id,
+                session_id=caller.session_id if caller else None,
+                strategy=caller.strategy if caller else None,
+            )
+            raise WrongPassword from None
+        return stored
+
+
+def known_network(database: Database, account: str, client: Client) -> KnownNetworkCheck:
+    """Returns a check whether `account` was logged in to from the network of `client`.
+
+    `account` is the canonical address. Logins of the last 90 days count. The check is one query;
+    it raises StorageUnavailable if the database does not answer.
+    """
+
+    async def check() -> bool:
+        network, since = client.network, first_id_at(now() - _KNOWN_NETWORK_LIFETIME)
+        async with database.read() as store:
+            has_login = await store.events.has_login(account, network=network, since=since)
+        return has_login and network != UNKNOWN_NETWORK
+
+    return check
