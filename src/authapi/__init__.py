@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from authapi.app import AuthAPI, create_app
+    from authapi.domain.events import Event, EventType
     from authapi.domain.identity import Identity
     from authapi.domain.user import User
+    from authapi.errors import PasswordRefused
     from authapi.settings import Settings
     from authapi.storage.transaction import Transaction
     from authapi.strategies.base import (
@@ -30,10 +32,13 @@ if TYPE_CHECKING:
 __all__ = [
     "AuthAPI",
     "Challenge",
+    "Event",
+    "EventType",
     "HTTPProtocol",
     "Identity",
     "Issued",
     "Issuer",
+    "PasswordRefused",
     "Renewable",
     "Renewal",
     "Revocable",
@@ -48,8 +53,10 @@ __all__ = [
 
 _MODULES = {
     "app": ["AuthAPI", "create_app"],
+    "domain.events": ["Event", "EventType"],
     "domain.identity": ["Identity"],
     "domain.user": ["User"],
+    "errors": ["PasswordRefused"],
     "settings": ["Settings"],
     "strategies.base": [
         "Challenge",

@@ -1,10 +1,12 @@
 """What an application can do in a transaction of authapi, on both databases."""
 
+from collections.abc import Awaitable, Callable
+
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from authapi.storage import Database
+from authapi.storage import Database, Transaction
 
 pytestmark = pytest.mark.anyio
 
@@ -39,6 +41,12 @@ async def texts(database: Database) -> list[str]:
         return list(await store.connection.scalars(sa.select(notes.c.text).order_by(notes.c.id)))
 
 
+async def run(database: Database, work: Callable[[Transaction], Awaitable[None]]) -> None:
+    """Runs `work` in a transaction of its own."""
+    async with database.transaction() as store:
+        await work(store.transaction)
+
+
 async def test_statements_are_committed_with_the_transaction(
     database_with_notes: Database,
 ) -> None:
@@ -51,12 +59,14 @@ async def test_statements_are_committed_with_the_transaction(
 
 
 async def test_an_error_undoes_statements_and_objects(database_with_notes: Database) -> None:
+    async def work(tx: Transaction) -> None:
+        await tx.execute(sa.insert(notes).values(id=1, text="a"))
+        tx.session.add(Note(id=2, text="b"))
+        await tx.flush()
+        raise LookupError
+
     with pytest.raises(LookupError):
-        async with database_with_notes.transaction() as store:
-            await store.transaction.execute(sa.insert(notes).values(id=1, text="a"))
-            store.transaction.session.add(Note(id=2, text="b"))
-            await store.transaction.flush()
-            raise LookupError
+        await run(database_with_notes, work)
     assert await texts(database_with_notes) == []
 
 
@@ -80,22 +90,26 @@ async def test_statements_see_pending_objects(database_with_notes: Database) -> 
 
 
 async def test_an_object_that_cannot_be_written_undoes_all(database_with_notes: Database) -> None:
+    async def work(tx: Transaction) -> None:
+        await tx.execute(sa.insert(notes).values(id=1, text="a"))
+        tx.session.add(Note(id=2, text="a"))
+
     with pytest.raises(sa.exc.IntegrityError):
-        async with database_with_notes.transaction() as store:
-            await store.transaction.execute(sa.insert(notes).values(id=1, text="a"))
-            store.transaction.session.add(Note(id=2, text="a"))
+        await run(database_with_notes, work)
     assert await texts(database_with_notes) == []
 
 
 async def test_a_swallowed_error_of_the_session_commits_nothing(
     database_with_notes: Database,
 ) -> None:
+    async def work(tx: Transaction) -> None:
+        await tx.execute(sa.insert(notes).values(id=1, text="a"))
+        tx.session.add(Note(id=2, text="a"))
+        with pytest.raises(sa.exc.IntegrityError):
+            await tx.flush()
+
     with pytest.raises(sa.exc.InvalidRequestError):
-        async with database_with_notes.transaction() as store:
-            await store.transaction.execute(sa.insert(notes).values(id=1, text="a"))
-            store.transaction.session.add(Note(id=2, text="a"))
-            with pytest.raises(sa.exc.IntegrityError):
-                await store.transaction.flush()
+        await run(database_with_notes, work)
     assert await texts(database_with_notes) == []
 
 
@@ -115,18 +129,22 @@ async def test_a_savepoint_can_be_rolled_back_alone(database_with_notes: Databas
 async def test_the_session_cannot_end_the_transaction(
     database_with_notes: Database, method: str
 ) -> None:
+    async def work(tx: Transaction) -> None:
+        tx.session.add(Note(id=1, text="a"))
+        await getattr(tx.session, method)()
+
     with pytest.raises(RuntimeError, match="authapi ends this transaction"):
-        async with database_with_notes.transaction() as store:
-            store.transaction.session.add(Note(id=1, text="a"))
-            await getattr(store.transaction.session, method)()
+        await run(database_with_notes, work)
     assert await texts(database_with_notes) == []
 
 
 async def test_a_rollback_behind_our_back_commits_nothing(database_with_notes: Database) -> None:
+    async def work(tx: Transaction) -> None:
+        tx.session.add(Note(id=1, text="a"))
+        await tx.flush()
+        await tx.session.run_sync(lambda session: session.rollback())
+        await tx.session.run_sync(lambda session: session.commit())
+
     with pytest.raises(sa.exc.InvalidRequestError):
-        async with database_with_notes.transaction() as store:
-            store.transaction.session.add(Note(id=1, text="a"))
-            await store.transaction.flush()
-            await store.transaction.session.run_sync(lambda session: session.rollback())
-            await store.transaction.session.run_sync(lambda session: session.commit())
+        await run(database_with_notes, work)
     assert await texts(database_with_notes) == []

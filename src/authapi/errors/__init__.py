@@ -8,6 +8,7 @@
     ├── DecryptionFailed              a ciphertext has another key or context, or was modified
     ├── SignatureMismatch             a detached signature does not match the signed bytes
     ├── PasswordMismatch              a password does not match the stored hash
+    ├── PasswordRefused               a password rule of the application refuses a password
     ├── UnsupportedHash               a password hash of another system cannot be verified
     ├── InvalidImportLine             a line of an import file does not describe an account
     ├── DeliveryFailed                a mail or webhook was not delivered
@@ -75,6 +76,7 @@ from authapi.errors.failures import (
     IssuerUnavailable,
     Overloaded,
     PasswordMismatch,
+    PasswordRefused,
     ShuttingDown,
     SignatureMismatch,
     StorageUnavailable,
@@ -168,6 +170,7 @@ __all__ = [
     "Overloaded",
     "OwnAccount",
     "PasswordMismatch",
+    "PasswordRefused",
     "PreconditionFailed",
     "PreflightRefused",
     "ProofRequired",

@@ -298,7 +298,7 @@ def _store(connection: AsyncConnection) -> Store:
         outbox=OutboxTable(connection),
         changed=changed,
         connection=connection,
-        transaction=Transaction(connection),
+        transaction=Transaction(connection, changed),
         on_end=[],
     )
 

@@ -5,6 +5,7 @@ committed together with the change of authapi, or not at all.
 """
 
 from typing import Any, NoReturn
+from uuid import UUID
 
 from sqlalchemy.engine import CursorResult
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
@@ -20,10 +21,11 @@ class Transaction:
     errors of SQLAlchemy that a statement raises reach the caller unchanged.
     """
 
-    __slots__ = ("_connection", "_session")
+    __slots__ = ("_changed", "_connection", "_session")
 
-    def __init__(self, connection: AsyncConnection) -> None:
+    def __init__(self, connection: AsyncConnection, changed: set[UUID]) -> None:
         self._connection = connection
+        self._changed = changed
         self._session: AsyncSession | None = None
 
     async def execute(self, statement: Executable, parameters: Any = None) -> CursorResult[Any]:
@@ -48,6 +50,13 @@ class Transaction:
                 self._connection, expire_on_commit=False, join_transaction_mode="rollback_only"
             )
         return self._session
+
+    def changed(self, *user_ids: UUID) -> None:
+        """Makes every process forget cached callers of these users, after the commit.
+
+        Call this if the transaction changes what `AuthAPI.on_scopes` returns for a user.
+        """
+        self._changed.update(user_ids)
 
     async def flush(self) -> None:
         """Writes the pending changes of `session`, if there are any. Raises as `execute`."""
