@@ -294,6 +294,9 @@ class Outbox:
         except Exception as error:
             if isinstance(error, TimeoutError):
                 receiver.record_failure(time.monotonic())
+            if (hook := hook_of(error)) is not None:
+                # No response reports this error: its author needs the traceback.
+                _log.error("the hook %s failed in a job", hook, exc_info=error)
             await self._store_failure(entry, _reason(error), permanent=False)
         else:
             receiver.record_success()
