@@ -224,13 +224,15 @@ class Database:
                 store = _store(lease.connection)
                 lease.on_end = partial(self._after_transaction, store)
                 yield store
-                await store.transaction.flush()
+                if store.transaction.has_session:
+                    await store.transaction.flush()
                 if store.changed:
                     await self.notifications.notify(lease.connection, store.changed)
 
     def _after_transaction(self, store: Store, outcome: TransactionOutcome) -> None:
         # An unknown outcome counts as committed, so that mail that may be sent counts in its limit.
-        store.transaction.detach()
+        if store.transaction.has_session:
+            store.transaction.detach()
         for callback in store.on_end:
             callback(outcome is not TransactionOutcome.ROLLED_BACK)
         try:

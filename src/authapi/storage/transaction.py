@@ -58,6 +58,11 @@ class Transaction:
         """
         self._changed.update(user_ids)
 
+    @property
+    def has_session(self) -> bool:
+        """Whether `session` was used, so that `flush` and `detach` have something to do."""
+        return self._session is not None
+
     async def flush(self) -> None:
         """Writes the pending changes of `session`, if there are any. Raises as `execute`."""
         if self._session is not None:

@@ -78,7 +78,8 @@ class Authentication:
             self._audit.recording_throttled(email.canonical),
             self._rate_limits.login_attempt(email.canonical, client, known_network=is_known),
         ):
-            await self._hooks.run_before_login(request, email.canonical)
+            if self._hooks.checks_logins:
+                await self._hooks.run_before_login(request, email.canonical)
             return await self._authenticate(email, password, strategy)
 
     async def confirm_password(

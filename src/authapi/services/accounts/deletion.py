@@ -57,7 +57,8 @@ async def delete_account(
     the errors of the hooks.
     """
     await check_not_last_superuser(store, user)
-    await hooks.run_before_delete(user, store.transaction)
+    if hooks.checks_deletions:
+        await hooks.run_before_delete(user, store.transaction)
     # Explicitly, because the foreign keys would lock and delete the rows in another order.
     await store.sessions.end_all(user.id)
     await store.email_tokens.delete_for_user(user.id)

@@ -128,7 +128,7 @@ class Audit:
 
     def has_hooks(self, kind: EventType) -> bool:
         """Whether a hook of the application runs at events of this type."""
-        return self._hooks.has_event_hooks(kind)
+        return kind in self._hooks.event_types
 
     async def record_separately(
         self,
@@ -225,7 +225,8 @@ class Audit:
 
     async def _announce(self, store: Store, event: Event) -> None:
         await self._on_event(store, event)
-        await self._hooks.run_event(event, store.transaction)
+        if event.type in self._hooks.event_types:
+            await self._hooks.run_event(event, store.transaction)
 
     async def _try_write(
         self,

@@ -86,9 +86,25 @@ class Hooks:
         """Whether the application adds scopes to those of the settings."""
         return bool(self._scopes)
 
-    def has_event_hooks(self, kind: EventType) -> bool:
-        """Whether a hook runs at events of this type."""
-        return kind in self._events
+    @property
+    def adds_claims(self) -> bool:
+        """Whether the application adds members to JWTs."""
+        return bool(self._claims)
+
+    @property
+    def checks_logins(self) -> bool:
+        """Whether hooks run before logins."""
+        return bool(self._before_login)
+
+    @property
+    def checks_deletions(self) -> bool:
+        """Whether hooks run before deletions."""
+        return bool(self._before_delete)
+
+    @property
+    def event_types(self) -> Collection[EventType]:
+        """The types of events at which hooks run."""
+        return self._events.keys()
 
     async def run_event(self, event: Event, tx: Transaction) -> None:
         """Runs the hooks of the type of `event`, in the order of their registration."""

@@ -169,7 +169,8 @@ class Keys:
             scopes = effective_scopes(session.scopes, user, self._settings, own)
         if scopes:
             claims["scope"] = " ".join(sorted(scopes))
-        claims = {**await self._hooks.own_claims(user), **claims}
+        if self._hooks.adds_claims:
+            claims = {**await self._hooks.own_claims(user), **claims}
         signing = (await self.key_set()).signing
         if signing is None:
             _log.error("%s", WRONG_SECRET)

@@ -355,7 +355,7 @@ class Sessions:
         if row is None:
             return None
         session, user = row
-        own = await self._hooks.own_scopes(user)
+        own = await self._hooks.own_scopes(user) if self._hooks.adds_scopes else None
         granted = effective_scopes(session.scopes, user, self._settings, own)
         end = session.expires_at if expires_at is None else min(session.expires_at, expires_at)
         cached = CachedIdentity(
