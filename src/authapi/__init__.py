@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from authapi.app import AuthAPI, create_app
+    from authapi.domain.events import Event, EventType
     from authapi.domain.identity import Identity
     from authapi.domain.user import User
+    from authapi.errors import PasswordRefused
     from authapi.settings import Settings
+    from authapi.storage.transaction import Transaction
     from authapi.strategies.base import (
         Challenge,
         Issued,
@@ -29,15 +32,19 @@ if TYPE_CHECKING:
 __all__ = [
     "AuthAPI",
     "Challenge",
+    "Event",
+    "EventType",
     "HTTPProtocol",
     "Identity",
     "Issued",
     "Issuer",
+    "PasswordRefused",
     "Renewable",
     "Renewal",
     "Revocable",
     "Settings",
     "Strategy",
+    "Transaction",
     "User",
     "create_app",
     "current_identity",
@@ -46,8 +53,10 @@ __all__ = [
 
 _MODULES = {
     "app": ["AuthAPI", "create_app"],
+    "domain.events": ["Event", "EventType"],
     "domain.identity": ["Identity"],
     "domain.user": ["User"],
+    "errors": ["PasswordRefused"],
     "settings": ["Settings"],
     "strategies.base": [
         "Challenge",
@@ -58,6 +67,7 @@ _MODULES = {
         "Revocable",
         "Strategy",
     ],
+    "storage.transaction": ["Transaction"],
     "web.resolver": ["current_identity", "current_user"],
     "web.server.protocol": ["HTTPProtocol"],
 }

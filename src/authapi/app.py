@@ -13,16 +13,18 @@ from fastapi import FastAPI
 from authapi.outbound.breaches import build_breach_check
 from authapi.outbound.webhooks import build_webhook_post
 from authapi.services import Services
+from authapi.services.hooks import Hooks
 from authapi.services.jobs.shutdown import close_after_failure
 from authapi.settings import Settings, load_settings, warn_unknown_settings
 from authapi.strategies.registry import Registry
 from authapi.web.context import Runtime
+from authapi.web.hooks import HookDecorators
 from authapi.web.installation import Installation, select_units
 from authapi.web.routes.health import read_metrics
 from authapi.web.routes.units import UNITS
 
 
-class AuthAPI:
+class AuthAPI(HookDecorators):
     """Authentication for one application.
 
         auth = AuthAPI()
@@ -32,16 +34,20 @@ class AuthAPI:
     `settings` defaults to the environment (`AUTHAPI_*`). The constructor opens no connections or
     files of the data folder; `lifespan` does. Raises ConfigurationError if the settings are not
     valid or a strategy cannot be loaded.
+
+    The decorators of `HookDecorators` register functions that authapi calls.
     """
 
     def __init__(self, settings: Settings | None = None) -> None:
         self.settings = settings or load_settings()
-        services = Services.build(
+        self._hooks = Hooks(self.settings.database_timeout)
+        self._services = Services.build(
             self.settings,
             breached=build_breach_check(self.settings),
             post=build_webhook_post(self.settings),
+            hooks=self._hooks,
         )
-        self.runtime = Runtime(self.settings, Registry.load(services), services)
+        self.runtime = Runtime(self.settings, Registry.load(self._services), self._services)
         self._installation = Installation(self.runtime)
 
     def install(self, app: FastAPI, *, include: Collection[str] | None = None) -> None:

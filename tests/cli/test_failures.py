@@ -6,7 +6,10 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+import typer
+from fastapi import HTTPException
 
+from authapi.cli import commands
 from tests.cli.conftest import Run, failed_with_one_line
 from tests.servers.process import free_port
 
@@ -35,6 +38,25 @@ def test_password_is_the_first_line_as_utf8_in_any_locale(run: Run) -> None:
     assert "ä" not in made.stdout
     same = run("users", "set-password", "alice@example.com", text=password)
     assert same.stdout == "Password set. All sessions and tokens have ended.\n"
+
+
+def test_the_answer_of_a_hook_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    application = typer.Typer(pretty_exceptions_enable=False)
+    raised: list[Exception] = [HTTPException(409, "invoices are open"), LookupError("a defect")]
+
+    @application.command()
+    def delete() -> None:
+        raise raised.pop(0)
+
+    monkeypatch.setattr(commands, "_application", lambda _: application)
+    monkeypatch.setattr("sys.argv", ["authapi"])
+    with pytest.raises(SystemExit, match="1"):
+        commands.main()
+    assert capsys.readouterr().err == "authapi: 409: invoices are open\n"
+    with pytest.raises(LookupError, match="a defect"):
+        commands.main()
 
 
 def test_invalid_names_and_ids_are_rejected(run: Run) -> None:

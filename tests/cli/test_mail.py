@@ -4,7 +4,10 @@ import json
 from email import message_from_bytes
 from pathlib import Path
 
+from authapi.domain.email_address import parse_email
+from authapi.services import Services
 from tests.cli.conftest import Run, failed_with_one_line
+from tests.conftest import SettingsFactory
 from tests.servers.process import free_port
 from tests.servers.smtp import SMTPServer, new_certificate
 from tests.servers.webhooks import SECRET, Receiver
@@ -64,6 +67,17 @@ def test_list_and_retry_undelivered_mail(run: Run) -> None:
     assert (row["purpose"], row["state"], row["attempts"]) == ("password_changed", "pending", 0)
     assert "alice" not in run("mail", "list", **away).stdout
     assert json.loads(run("mail", "retry", "--json", **away).stdout) == {"retried": 0}
+
+
+async def test_list_and_retry_requests(run: Run, make_settings: SettingsFactory) -> None:
+    services = Services.build(make_settings())
+    await services.accounts.deferred_requests.submit("reset", parse_email("alice@example.com"))
+    await services.stop()
+    url = {"database_url": str(services.settings.resolved_database_url)}
+    (row,) = json.loads(run("mail", "list", "--requests", "--json", **url).stdout)
+    assert (row["purpose"], row["state"], row["error"]) == ("reset", "pending", None)
+    assert json.loads(run("mail", "list", "--json", **url).stdout) == []
+    assert json.loads(run("mail", "retry", "--requests", "--json", **url).stdout) == {"retried": 0}
 
 
 def test_send_a_test_event_to_webhooks(run: Run) -> None:

@@ -30,6 +30,8 @@ from authapi.errors import DeliveryFailed, InvalidGrant, InvalidOneTimeSecret
 from authapi.services import Lifetime, Login, Services
 from authapi.services.accounts.email_tokens import IssuedEmailToken
 from authapi.services.accounts.importing import AccountImporter
+from authapi.services.hooks import Hooks
+from authapi.services.identity_cache import announce_changes
 from authapi.services.keys import lifecycle
 from authapi.services.keys.lifecycle import KeyLifecycle
 from authapi.services.keys.secret import read_secret
@@ -126,7 +128,9 @@ class FakeTransport:
 
 
 @asynccontextmanager
-async def open_harness(url: str, **changes: Any) -> AsyncIterator[Harness]:
+async def open_harness(
+    url: str, *, hooks: Hooks | None = None, **changes: Any
+) -> AsyncIterator[Harness]:
     """Services on the database at `url`, without background tasks."""
     chosen = {"max_sessions": MAX_SESSIONS, **changes}
     settings = Settings(
@@ -140,7 +144,7 @@ async def open_harness(url: str, **changes: Any) -> AsyncIterator[Harness]:
         refresh_grace=timedelta(0),
         **chosen,
     )
-    services = Services.build(settings)
+    services = Services.build(settings, hooks=hooks)
     services.mail.transport = FakeTransport()
     await services.open()
     try:
@@ -224,7 +228,7 @@ async def change_password(harness: Harness, one: Person, _: Person) -> None:
 
 
 async def rename(harness: Harness, one: Person, _: Person) -> None:
-    changes: Mapping[str, str | None] = {"name": new_secret()[:9], "locale": None}
+    changes: Mapping[str, str | None] = {"name": new_secret()[:9], "locale": "en"}
     edit = harness.services.accounts.profiles.edit
     await edit(one.id, changes, is_stale=lambda _: False, caller=one.caller)
 
@@ -475,6 +479,9 @@ OPERATIONS: dict[str, Operation] = {
     "deliver": deliver,
     "deliver and retry": deliver_and_retry,
     "bring mail forward": bring_forward,
+    "announce a change": lambda harness, one, _: announce_changes(
+        harness.services.database, [one.id]
+    ),
     "prune": prune,
     "rotate": lambda harness, *_: harness.services.keys.lifecycle.rotate(early=True),
     "maintain": lambda harness, *_: harness.services.keys.lifecycle.maintain(),

@@ -49,6 +49,19 @@ def main() -> None:
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
+    except Exception as error:
+        # A hook of an application may refuse a change as in a request. Nothing was written.
+        if (detail := _http_detail(error)) is None:
+            raise
+        print(f"authapi: {printable(detail)}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _http_detail(error: Exception) -> str | None:
+    """Returns the text of an HTTPException, without an import that takes a second."""
+    module = sys.modules.get("starlette.exceptions")
+    is_http = module is not None and isinstance(error, module.HTTPException)
+    return str(error) if is_http else None
 
 
 def _application(names: Iterable[str]) -> typer.Typer:

@@ -10,10 +10,14 @@ from authapi.domain.email_address import parse_email
 from authapi.domain.outbox import OutboxEntry
 from authapi.errors import ConfigurationError, DeliveryFailed
 from authapi.services import Services
+from authapi.services.accounts.deferred import KIND as REQUEST_KIND
 from authapi.services.mail import OUTBOX_KIND
 
 app = typer.Typer(help="Test mail, and manage undelivered mail.", no_args_is_help=True)
 
+RequestsOption = Annotated[
+    bool, typer.Option("--requests", help="Requests that a job answers, such as registrations.")
+]
 LimitOption = Annotated[int, typer.Option(min=1, max=10_000, help="Maximum number of entries.")]
 
 
@@ -40,15 +44,17 @@ def send_test(
 
 
 @app.command("list")
-def list_mail(limit: LimitOption = 100, as_json: JSONOption = False) -> None:
+def list_mail(
+    limit: LimitOption = 100, requests: RequestsOption = False, as_json: JSONOption = False
+) -> None:
     """List undelivered mail, oldest first, with its state and last error."""
-    list_entries(OUTBOX_KIND, limit, as_json=as_json)
+    list_entries(REQUEST_KIND if requests else OUTBOX_KIND, limit, as_json=as_json)
 
 
 @app.command()
-def retry(as_json: JSONOption = False) -> None:
+def retry(requests: RequestsOption = False, as_json: JSONOption = False) -> None:
     """Retry all undelivered mail now, also if its delivery has failed for good."""
-    retry_entries(OUTBOX_KIND, as_json=as_json)
+    retry_entries(REQUEST_KIND if requests else OUTBOX_KIND, as_json=as_json)
 
 
 def list_entries(kind: str, limit: int, *, as_json: bool) -> None:

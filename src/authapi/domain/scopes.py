@@ -54,14 +54,23 @@ def login_scopes(user: User, settings: RoleSettings) -> frozenset[str]:
 
 
 def effective_scopes(
-    granted: frozenset[str] | None, user: User, settings: RoleSettings
+    granted: frozenset[str] | None,
+    user: User,
+    settings: RoleSettings,
+    own: frozenset[str] | None = None,
 ) -> frozenset[str]:
     """The scopes that a credential of `user` has now. None for `granted` means all of a login.
 
     With roles, these are the granted scopes that a login of the user has as well. Without roles,
     all users have the same scopes, and the granted ones remain valid: an operator may have granted
     a token more than a login has.
+
+    `own` are the scopes that the application gives to the user now; None if the application adds no
+    scopes. A granted scope that is not one of the settings ends when the application withdraws it.
     """
+    held = login_scopes(user, settings) | (own or frozenset())
     if granted is None:
-        return login_scopes(user, settings)
-    return granted & login_scopes(user, settings) if settings.roles else granted
+        return held
+    if settings.roles:
+        return granted & held
+    return granted if own is None else granted & held.union(supported_scopes(settings))

@@ -9,6 +9,7 @@
     ├── ReadOnlyRow                   an application changed an account through its ORM session
     ├── SignatureMismatch             a detached signature does not match the signed bytes
     ├── PasswordMismatch              a password does not match the stored hash
+    ├── PasswordRefused               a password rule of the application refuses a password
     ├── UnsupportedHash               a password hash of another system cannot be verified
     ├── InvalidImportLine             a line of an import file does not describe an account
     ├── DeliveryFailed                a mail or webhook was not delivered
@@ -77,6 +78,7 @@ from authapi.errors.failures import (
     IssuerUnavailable,
     Overloaded,
     PasswordMismatch,
+    PasswordRefused,
     ReadOnlyRow,
     ShuttingDown,
     SignatureMismatch,
@@ -173,6 +175,7 @@ __all__ = [
     "Overloaded",
     "OwnAccount",
     "PasswordMismatch",
+    "PasswordRefused",
     "PreconditionFailed",
     "PreflightRefused",
     "ProofRequired",

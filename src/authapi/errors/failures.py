@@ -1,6 +1,9 @@
 """Errors that are not refusals of a request: failures of the process, its data or its backends."""
 
+import re
 from typing import ClassVar
+
+_CODE = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
 
 class AuthAPIError(Exception):
@@ -45,6 +48,22 @@ class SignatureMismatch(AuthAPIError):
 
 class PasswordMismatch(AuthAPIError):
     """The password does not match the stored hash, or the account has no hash."""
+
+
+class PasswordRefused(AuthAPIError):
+    """A password rule of the application refuses a new password (`AuthAPI.password_policy`).
+
+    The response is `validation_failed`, with `code` and `message` among its `errors`. `code` is
+    stable, in snake_case; `message` is for people, and contains no part of the password. Raises
+    ValueError if `code` is not snake_case.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        if not _CODE.fullmatch(code):
+            raise ValueError(f"the code {code!r} is not snake_case")
+        super().__init__(message)
+        self.code = code
+        self.message = message
 
 
 class UnsupportedHash(AuthAPIError):

@@ -18,6 +18,7 @@ from authapi.services.accounts.passwords import PasswordChanges
 from authapi.services.accounts.profile import Profiles
 from authapi.services.accounts.registration import Registration
 from authapi.services.audit import Audit, log_event
+from authapi.services.hooks import Hooks
 from authapi.services.identity_cache import CacheInvalidation, IdentityCache, LastUsed
 from authapi.services.jobs.cleanup import Cleanup
 from authapi.services.jobs.outbox import Outbox
@@ -80,6 +81,7 @@ class Services:
 
     settings: Settings
     database: Database
+    hooks: Hooks
     accounts: AccountServices
     tokens: TokenServices
     sessions: Sessions
@@ -98,15 +100,22 @@ class Services:
 
     @classmethod
     def build(
-        cls, settings: Settings, *, breached: BreachCheck | None = None, post: Post | None = None
+        cls,
+        settings: Settings,
+        *,
+        breached: BreachCheck | None = None,
+        post: Post | None = None,
+        hooks: Hooks | None = None,
     ) -> "Services":
         """Creates the services without opening, reading or writing anything.
 
+        `hooks` are those of the application, which registers them before the start.
         `breached` looks up new passwords among breached ones; None disables the check. `post` sends
         webhooks; None disables them. Raises ConfigurationError if the metrics are enabled and their
         extra is not installed.
         """
-        passwords = Passwords(settings, breached)
+        hooks = hooks or Hooks(settings.database_timeout)
+        passwords = Passwords(settings, breached, own_rules=hooks.check_password)
         identity_cache = IdentityCache(
             size=settings.identity_cache_size, ttl=settings.identity_cache_ttl
         )
@@ -141,23 +150,26 @@ class Services:
             database,
             settings,
             on_event=webhooks.queue,
+            hooks=hooks,
             on_drop=None if metrics is None else metrics.count_dropped_event,
         )
-        sessions = Sessions(database, identity_cache, invalidation, last_used, audit, settings)
-        keys = Keys(database, identity_cache, invalidation, audit, settings)
-        token_lookup = TokenLookup(database, keys, last_used, settings)
+        sessions = Sessions(
+            database, identity_cache, invalidation, last_used, audit, hooks, settings
+        )
+        keys = Keys(database, identity_cache, invalidation, audit, hooks, settings)
+        token_lookup = TokenLookup(database, keys, last_used, hooks, settings)
         revocation = TokenRevocation(database, token_lookup, audit)
         rate_limits = RateLimits(settings)
         email_tokens = EmailTokens(database, mail, settings)
-        authentication = Authentication(database, passwords, rate_limits, audit, settings)
+        authentication = Authentication(database, passwords, rate_limits, audit, hooks, settings)
         deferred_requests = DeferredRequests(
             database, outbox, email_tokens, mail, rate_limits, audit
         )
         accounts = AccountServices(
-            administration=Administration(database, audit, email_tokens, settings),
+            administration=Administration(database, audit, email_tokens, hooks, settings),
             authentication=authentication,
             deferred_requests=deferred_requests,
-            deletion=Deletion(database, audit, settings),
+            deletion=Deletion(database, audit, hooks, settings),
             email_changes=EmailChanges(
                 database,
                 email_tokens,
@@ -181,14 +193,15 @@ class Services:
                 email_tokens,
                 rate_limits,
                 audit,
+                hooks,
                 settings,
             ),
         )
         tokens = TokenServices(
-            exchange=TokenExchange(database, keys, last_used, settings),
+            exchange=TokenExchange(database, keys, last_used, hooks, settings),
             introspection=TokenIntrospection(token_lookup, last_used),
-            personal=PersonalTokens(database, audit, mail, settings),
-            refresh=RefreshTokens(database, last_used, audit, mail, settings),
+            personal=PersonalTokens(database, audit, mail, hooks, settings),
+            refresh=RefreshTokens(database, last_used, audit, mail, hooks, settings),
             revocation=revocation,
             secret_scanning=SecretScanning(database, token_lookup, revocation, audit, settings),
         )
@@ -201,6 +214,7 @@ class Services:
         return cls(
             settings=settings,
             database=database,
+            hooks=hooks,
             accounts=accounts,
             tokens=tokens,
             sessions=sessions,
@@ -225,6 +239,7 @@ class Services:
         connections of an earlier one. Raises ConfigurationError if the schema, the secret, the keys
         or the settings cannot be used, StorageUnavailable if the database does not answer.
         """
+        self.hooks.close()
         await self.database.close()
         self.rate_limits.open()
         self.audit.open()

@@ -11,14 +11,14 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Generic, Protocol, TypeVar
 
 from authapi.crypto.password_normalization import has_control_characters, opaque_string
 from authapi.crypto.passwords import Cost, PasswordHash, PasswordHasher
 from authapi.domain.client import current_client
-from authapi.errors import InputError, InvalidInput, Overloaded
+from authapi.errors import InputError, InvalidInput, Overloaded, PasswordRefused
 from authapi.services.common_passwords import fold, is_common
 from authapi.services.fair_queue import FairQueue
 from authapi.settings import Settings
@@ -48,12 +48,22 @@ _NICENESS = 10
 class Passwords:
     """The password policy, and a bounded pool of threads that hash.
 
+    `own_rules` gets each new password in its normalized form, and the canonical address of the
+    account; it raises PasswordRefused.
+
     `hash` and `verify` raise RuntimeError while the pool is not started.
     """
 
-    def __init__(self, settings: Settings, breached: BreachCheck | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        breached: BreachCheck | None = None,
+        *,
+        own_rules: Callable[[str, str], Awaitable[None]] | None = None,
+    ) -> None:
         self._settings = settings
         self._breached = breached
+        self._own_rules = own_rules
         self._limit = settings.hash_concurrency + settings.hash_queue
         self._queue: FairQueue[_Job[Any]] = FairQueue(self._limit)
         self._pool: ThreadPoolExecutor | None = None
@@ -63,10 +73,10 @@ class Passwords:
         """Checks the policy for a new password of the account with the address `email`.
 
         Raises InvalidInput, with the location `field`, if the password contains control characters,
-        is too short, too long or common, consists mostly of context words, or is known from a
-        breach. There are no composition rules (OWASP ASVS 6.2.1 to 6.2.12). All rules apply to the
-        normalized password (`crypto.password_normalization`). If the breach check does not answer
-        within one second, it is skipped, with a line in the log.
+        is too short, too long or common, consists mostly of context words, is refused by a rule of
+        the application, or is known from a breach. There are no composition rules (OWASP ASVS 6.2.1
+        to 6.2.12). All rules apply to the normalized password (`crypto.password_normalization`). If
+        the breach check does not answer within one second, it is skipped, with a line in the log.
         """
         if has_control_characters(password):
             message = "contains a control character"
@@ -83,6 +93,11 @@ class Passwords:
         if _length_without(words, fold(password)) < minimum * 2 // 3:
             message = "consists mostly of your address or of words that belong to this service"
             raise _invalid(field, "password_guessable", message)
+        if self._own_rules is not None:
+            try:
+                await self._own_rules(password, email)
+            except PasswordRefused as refusal:
+                raise _invalid(field, refusal.code, refusal.message) from None
         if await self._is_breached(password):
             raise _invalid(field, "password_breached", "known from a breach of another service")
 

@@ -6,5 +6,6 @@ modules, never rows.
 """
 
 from authapi.storage.database import Database, Store
+from authapi.storage.transaction import Transaction
 
-__all__ = ["Database", "Store"]
+__all__ = ["Database", "Store", "Transaction"]

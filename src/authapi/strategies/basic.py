@@ -10,12 +10,12 @@ import base64
 import binascii
 from collections.abc import Mapping
 
-from starlette.requests import HTTPConnection
+from starlette.requests import HTTPConnection, Request
 
 from authapi.crypto.password_normalization import is_too_long
 from authapi.domain.email_address import parse_email
 from authapi.domain.identity import Identity
-from authapi.domain.scopes import login_scopes
+from authapi.domain.scopes import effective_scopes
 from authapi.errors import InvalidCredential, InvalidCredentials, InvalidInput
 from authapi.strategies.base import REALM, Challenge, Strategy, read_authorization
 
@@ -37,17 +37,22 @@ class BasicStrategy(Strategy[str]):
     async def authenticate(self, credential: str, connection: HTTPConnection) -> Identity:
         try:
             address, password = _decode_credentials(credential)
-            login = await self.services.accounts.authentication.authenticate(
-                parse_email(address), password, strategy=self.name
-            )
-        except (ValueError, InvalidInput, InvalidCredentials):
+            email = parse_email(address)
+        except (ValueError, InvalidInput):
             raise InvalidCredential from None
+        try:
+            login = await self.services.accounts.authentication.authenticate(
+                email, password, strategy=self.name, request=_as_request(connection)
+            )
+        except InvalidCredentials:
+            raise InvalidCredential from None
+        own = await self.services.hooks.own_scopes(login.user)
         await self.services.audit.record_login_without_session(login.user.id, self.name)
         return Identity(
             user=login.user,
             strategy=self.name,
             session_id=None,
-            scopes=login_scopes(login.user, self.services.settings),
+            scopes=effective_scopes(None, login.user, self.services.settings, own),
             auth_time=login.auth_time,
             amr=login.amr,
             expires_at=None,
@@ -62,6 +67,15 @@ class BasicStrategy(Strategy[str]):
             "scheme": "basic",
             "description": "E-mail address and password in every request. Prefer another scheme.",
         }
+
+
+def _as_request(connection: HTTPConnection) -> Request:
+    """Returns the request for hooks. A WebSocket handshake is a GET request (RFC 6455, 4.1)."""
+    return Request(
+        {**connection.scope, "type": "http", "method": "GET"}
+        if connection.scope["type"] == "websocket"
+        else connection.scope
+    )
 
 
 def _decode_credentials(credential: str) -> tuple[str, str]:

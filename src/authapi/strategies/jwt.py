@@ -66,7 +66,9 @@ class JWTStrategy(BearerStrategy, Refreshable[str]):
             lifetime=Lifetime(settings.refresh_absolute, settings.refresh_idle),
             refresh=first,
         )
-        scopes = effective_scopes(session.scopes, login.user, settings)
+        hooks = self.services.hooks
+        own = await hooks.own_scopes(login.user) if hooks.adds_scopes else None
+        scopes = effective_scopes(session.scopes, login.user, settings, own)
         return await self._issued(
             RefreshedSession(login.user, session, scopes, first.text, session.created_at)
         )

@@ -120,8 +120,11 @@ class Installation:
                 self._check_scopes(gate.requirements.scopes, path)
 
     def _check_scopes(self, scopes: Iterable[str], path: str) -> None:
+        services = self._runtime.services_if_any
+        if services is not None and services.hooks.adds_scopes:
+            return  # the application defines scopes of its own
         known = supported_scopes(self._runtime.settings)
-        if not self._runtime.settings.scopes and self._runtime.services_if_any is None:
+        if not self._runtime.settings.scopes and services is None:
             return  # a resource server: the issuer defines the scopes
         for scope in scopes:
             if scope not in known:

@@ -41,6 +41,7 @@ from authapi.domain.session import Session, SessionKind
 from authapi.domain.user import User
 from authapi.errors import StorageUnavailable
 from authapi.services.audit import Audit
+from authapi.services.hooks import Hooks
 from authapi.services.identity_cache import (
     CacheInvalidation,
     IdentityCache,
@@ -177,6 +178,7 @@ class Caller:
             invalidation,
             LastUsed(database, SETTINGS),
             cast(Audit, None),
+            Hooks(timeout=1),
             SETTINGS,
         )
 

@@ -202,7 +202,9 @@ async def test_reports_are_refused_without_a_key_file(services: Services, tmp_pa
         services.tokens.secret_scanning.verify_signature(body, **signed)
     path = publish(tmp_path / "keys.json", scanner)
     settings = services.settings.model_copy(update={"leak_report_keys": path})
-    lookup = TokenLookup(services.database, services.keys, services.last_used, settings)
+    lookup = TokenLookup(
+        services.database, services.keys, services.last_used, services.hooks, settings
+    )
     scanning = SecretScanning(
         services.database, lookup, services.tokens.revocation, services.audit, settings
     )

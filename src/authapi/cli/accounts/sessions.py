@@ -23,9 +23,10 @@ def list_sessions(user: UserArgument, as_json: JSONOption = False) -> None:
         owner = await find_user(services, user)
         logins = await services.sessions.list_for_user(owner.id)
         sessions = [*logins, *await services.tokens.personal.list_of(owner.id)]
-        settings = services.settings
+        settings, own = services.settings, await services.hooks.own_scopes(owner)
         return [
-            _row(session, effective_scopes(session.scopes, owner, settings)) for session in sessions
+            _row(session, effective_scopes(session.scopes, owner, settings, own))
+            for session in sessions
         ]
 
     print_rows(run_with_services(work), as_json=as_json)

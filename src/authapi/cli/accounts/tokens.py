@@ -9,7 +9,7 @@ from authapi.cli.services import UserArgument, find_user, parse_name, run_with_s
 from authapi.cli.terminal import JSONOption, print_one
 from authapi.clock import now
 from authapi.domain.identity import Identity
-from authapi.domain.scopes import login_scopes, supported_scopes
+from authapi.domain.scopes import effective_scopes, supported_scopes
 from authapi.domain.session import Session
 from authapi.services import Services
 from authapi.settings.durations import parse_duration
@@ -50,9 +50,10 @@ def create(
     async def work(services: Services) -> tuple[Session, str]:
         holder = await find_user(services, user)
         # By default the scopes of a login of the user. An operator may grant every existing scope.
-        scopes = login_scopes(holder, services.settings)
+        own = await services.hooks.own_scopes(holder)
+        scopes = effective_scopes(None, holder, services.settings, own)
         if scope:
-            scopes = frozenset(supported_scopes(services.settings))
+            scopes = scopes.union(supported_scopes(services.settings))
         owner = Identity(
             user=holder,
             strategy="cli",

@@ -39,6 +39,7 @@ from authapi.services.accounts.users import (
 )
 from authapi.services.audit import Audit
 from authapi.services.cursors import decode_cursor, encode_cursor
+from authapi.services.hooks import Hooks
 from authapi.services.mail import MailKind
 from authapi.services.revalidation import require_live_session
 from authapi.settings import Settings
@@ -80,10 +81,16 @@ class Administration:
     """
 
     def __init__(
-        self, database: Database, audit: Audit, email_tokens: EmailTokens, settings: Settings
+        self,
+        database: Database,
+        audit: Audit,
+        email_tokens: EmailTokens,
+        hooks: Hooks,
+        settings: Settings,
     ) -> None:
         self._database = database
         self._audit = audit
+        self._hooks = hooks
         self._email_tokens = email_tokens
         self._settings = settings
 
@@ -150,7 +157,7 @@ class Administration:
             if password is not None or user.email_confirmed_at is not None or not user.is_active:
                 raise NotInvited
             await self._email_tokens.send(store, user, MailKind.INVITATION)
-            kind = EventType.ACCOUNT_INVITED
+            kind = EventType.INVITATION_RESENT
             await self._audit.record(store, kind, user_id=user_id, actor=actor)
         return user
 
@@ -217,12 +224,13 @@ class Administration:
     async def delete(self, user_id: UUID, *, actor: Identity | None = None) -> None:
         """Deletes an account with all that belongs to it.
 
-        Raises LastSuperuser, AccountInUse, OwnAccount if it is the account of `actor`, NotFound.
+        Raises LastSuperuser, AccountInUse, OwnAccount if it is the account of `actor`, NotFound,
+        and the errors of the hooks.
         """
         async with self._database.transaction() as store:
             await lock_superusers(store)
             user = await self._lock_target(store, user_id, actor=actor, allow_own=False)
-            await delete_account(store, self._audit, user, self._settings, actor=actor)
+            await delete_account(store, self._audit, self._hooks, user, self._settings, actor=actor)
 
     async def _lock_target(
         self, store: Store, user_id: UUID, *, actor: Identity | None, allow_own: bool

@@ -16,6 +16,7 @@ from authapi.domain.user import User
 from authapi.errors import InvalidCredentials, PasswordMismatch, Unavailable, WrongPassword
 from authapi.services.accounts.users import TIME_RESOLUTION, lock_user
 from authapi.services.audit import Audit
+from authapi.services.hooks import Hooks
 from authapi.services.passwords import Passwords
 from authapi.services.rate_limits import KnownNetworkCheck, RateLimits
 from authapi.services.revalidation import require_live_session
@@ -42,16 +43,23 @@ class Authentication:
         passwords: Passwords,
         rate_limits: RateLimits,
         audit: Audit,
+        hooks: Hooks,
         settings: Settings,
     ) -> None:
         self._database = database
         self._passwords = passwords
         self._rate_limits = rate_limits
         self._audit = audit
+        self._hooks = hooks
         self._settings = settings
 
     async def authenticate(
-        self, email: EmailAddress, password: str, *, strategy: str | None = None
+        self,
+        email: EmailAddress,
+        password: str,
+        *,
+        strategy: str | None = None,
+        request: object = None,
     ) -> Login:
         """Authenticates a user by address and password.
 
@@ -59,9 +67,10 @@ class Authentication:
         `registration=confirm`, an unconfirmed address cost the same work as a wrong password and
         raise the same error. No database connection is held while the password is hashed.
         `strategy` is the name of the strategy that the login is for; a refusal is recorded with it.
+        The hooks `before_login` get `request`, and do not run if it is None.
 
-        Raises InvalidCredentials; TooManyAttempts, before the password is verified, if the client
-        or the account is over a rate limit.
+        Raises the errors of the hooks; InvalidCredentials; TooManyAttempts, before the password is
+        verified, if the client or the account is over a rate limit.
         """
         client = current_client()
         is_known = known_network(self._database, email.canonical, client)
@@ -69,6 +78,8 @@ class Authentication:
             self._audit.recording_throttled(email.canonical),
             self._rate_limits.login_attempt(email.canonical, client, known_network=is_known),
         ):
+            if self._hooks.checks_logins:
+                await self._hooks.run_before_login(request, email.canonical)
             return await self._authenticate(email, password, strategy)
 
     async def confirm_password(

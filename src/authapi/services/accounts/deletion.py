@@ -6,6 +6,7 @@ from authapi.domain.identity import Identity
 from authapi.domain.user import User
 from authapi.services.accounts.users import check_not_last_superuser, lock_superusers
 from authapi.services.audit import Audit
+from authapi.services.hooks import Hooks
 from authapi.services.revalidation import require_live_session
 from authapi.settings import Settings
 from authapi.storage import Database, Store
@@ -15,9 +16,10 @@ from authapi.storage.conflicts import retry_on_conflict
 class Deletion:
     """Deletes accounts for their owners."""
 
-    def __init__(self, database: Database, audit: Audit, settings: Settings) -> None:
+    def __init__(self, database: Database, audit: Audit, hooks: Hooks, settings: Settings) -> None:
         self._database = database
         self._audit = audit
+        self._hooks = hooks
         self._settings = settings
 
     @retry_on_conflict
@@ -25,8 +27,8 @@ class Deletion:
         """Deletes the account of `caller`, if it still exists. Ids are never reused.
 
         The event of the deletion has no address and user agent of the client. Raises
-        InvalidCredential if the session of `caller` has ended, LastSuperuser, AccountInUse, and
-        StorageUnavailable if the database does not answer.
+        InvalidCredential if the session of `caller` has ended, LastSuperuser, AccountInUse, the
+        errors of the hooks, and StorageUnavailable if the database does not answer.
         """
         client = Client(request_id=current_client().request_id)
         async with self._database.transaction() as store:
@@ -36,21 +38,29 @@ class Deletion:
             if row is None:
                 return
             with on_behalf_of(lambda: client):
-                await delete_account(store, self._audit, row[0], self._settings)
+                await delete_account(store, self._audit, self._hooks, row[0], self._settings)
 
 
 async def delete_account(
-    store: Store, audit: Audit, user: User, settings: Settings, *, actor: Identity | None = None
+    store: Store,
+    audit: Audit,
+    hooks: Hooks,
+    user: User,
+    settings: Settings,
+    *,
+    actor: Identity | None = None,
 ) -> None:
-    """Deletes an account with all that belongs to it. Raises LastSuperuser.
+    """Deletes an account with all that belongs to it.
 
-    The transaction raises AccountInUse, at the latest when it is committed, if rows of the
-    application refer to the account.
+    The hooks of the application run before. The transaction raises AccountInUse, at the latest
+    when it is committed, if rows of the application refer to the account.
 
-    Its events are erased or anonymised, as the setting `deleted_events` says; the event of the
-    deletion is kept.
+    The events of the account are erased or anonymised, as the setting `deleted_events` says; the
+    event of the deletion is kept. Raises LastSuperuser, and the errors of the hooks.
     """
     await check_not_last_superuser(store, user)
+    if hooks.checks_deletions:
+        await hooks.run_before_delete(user, store.transaction)
     # Explicitly, because the foreign keys would lock and delete the rows in another order.
     await store.sessions.end_all(user.id)
     await store.email_tokens.delete_for_user(user.id)

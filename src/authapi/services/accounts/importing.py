@@ -45,6 +45,8 @@ MAX_LINE = 16_384
 """Bytes of one line, without the line feed."""
 _BATCH = 200
 """Accounts in one transaction. On SQLite, other writers wait for it."""
+_BATCH_WITH_HOOKS = 20
+"""The same, if a hook of the application runs for each account: a transaction has a time limit."""
 _ERROR_TYPE = "invalid"
 """The pydantic error type of the rules below. It is not shown to users."""
 _EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
@@ -174,7 +176,8 @@ class AccountImporter:
         line) and the reason. A dry run only counts; it may count an address that occurs twice in
         the file twice.
 
-        Raises StorageUnavailable if the database does not answer. The batches before stay imported.
+        Raises StorageUnavailable if the database does not answer, and the errors of the hooks. The
+        batches before stay imported.
         """
         lines = invalid = 0
         for lines, line in enumerate(_lines(file), 1):
@@ -188,7 +191,9 @@ class AccountImporter:
             return Summary(lines=lines, added=0, skipped=0, refused=invalid)
         added, remaining = 0, _lines(file)
         add = self._count_new if dry_run else self._add
-        while batch := [self.read(line) for line in islice(remaining, _BATCH)]:
+        has_hooks = self._audit.has_hooks(EventType.ACCOUNT_IMPORTED)
+        size = _BATCH_WITH_HOOKS if has_hooks and not dry_run else _BATCH
+        while batch := [self.read(line) for line in islice(remaining, size)]:
             added += await add(batch)
         return Summary(lines=lines, added=added, skipped=lines - added, refused=0)
 

@@ -70,4 +70,6 @@ class Profiles:
                 await store.users.set_profile(user_id, new, at=next_update_time(user))
             if "name" in new:
                 await self._audit.record(store, EventType.ACCOUNT_RENAMED, user_id=user_id)
+            if "locale" in new:
+                await self._audit.record(store, EventType.LOCALE_CHANGED, user_id=user_id)
             return await find_user(store, user_id)

@@ -9,6 +9,7 @@ from authapi.services.accounts.deferred import DeferredRequests
 from authapi.services.accounts.email_tokens import EmailTokens
 from authapi.services.accounts.users import add_user, check_locale, new_user
 from authapi.services.audit import Audit
+from authapi.services.hooks import Hooks
 from authapi.services.mail import MailKind
 from authapi.services.passwords import Passwords
 from authapi.services.rate_limits import RateLimits
@@ -27,6 +28,7 @@ class Registration:
         email_tokens: EmailTokens,
         rate_limits: RateLimits,
         audit: Audit,
+        hooks: Hooks,
         settings: Settings,
     ) -> None:
         self._database = database
@@ -35,25 +37,35 @@ class Registration:
         self._email_tokens = email_tokens
         self._rate_limits = rate_limits
         self._audit = audit
+        self._hooks = hooks
         self._settings = settings
 
     async def register(
-        self, email: EmailAddress, password: str, *, name: str | None, locale: str | None = None
+        self,
+        email: EmailAddress,
+        password: str,
+        *,
+        name: str | None,
+        locale: str | None = None,
+        request: object = None,
     ) -> User | None:
         """Registers an account; returns it, or None if its address must be confirmed first.
 
         With `registration=confirm`, the client does not learn whether the address is taken: the
-        work is the same in both cases, and a mail tells the owner of the address.
+        work is the same in both cases, and a mail tells the owner of the address. The hooks
+        `before_register` get `request`, and do not run if it is None.
 
-        Raises RegistrationClosed; TooManyAttempts; InvalidInput if the locale is unknown or the
-        password policy rejects `password`; Overloaded if too many hashes are waiting; EmailTaken,
-        only with `registration=open`; and StorageUnavailable if the database does not answer.
+        Raises the errors of the hooks; RegistrationClosed; TooManyAttempts; InvalidInput if the
+        locale is unknown or the password policy rejects `password`; Overloaded if too many hashes
+        are waiting; EmailTaken, only with `registration=open`; and StorageUnavailable if the
+        database does not answer.
         """
         if self._settings.registration not in {"open", "confirm"}:
             raise RegistrationClosed
         check_locale(locale, self._settings)
         async with self._audit.recording_throttled():
             await self._rate_limits.consume_registration(current_client())
+        await self._hooks.run_before_register(request, email.canonical)
         await self._passwords.check_policy(password, email=email.canonical)
         hashed = await self._passwords.hash(password)
         if self._settings.registration == "confirm":

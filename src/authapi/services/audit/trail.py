@@ -32,6 +32,7 @@ from authapi.domain.events import Event, EventFilter, EventType
 from authapi.domain.identity import Identity
 from authapi.errors import StorageUnavailable, TooManyAttempts, TooManyRequests
 from authapi.services.audit.event_rate_limiter import EventRateLimiter, OnDrop
+from authapi.services.hooks import Hooks
 from authapi.services.jobs.pruning import prune_in_batches
 from authapi.services.revalidation import revalidate_caller
 from authapi.settings import Settings
@@ -56,9 +57,10 @@ OnEvent = Callable[[Store, Event], Awaitable[None]]
 class Audit:
     """Records events, and reads them for their owner and for operators.
 
-    `on_event` is called with each event, in the transaction that records it; `on_drop` with the
-    type of each event that exceeds its limit and is not recorded. Every method that writes to a
-    `store`, or reads, raises StorageUnavailable if the database does not answer.
+    `on_event` is called with each event, in the transaction that records it; then its `hooks` run.
+    `on_drop` is called with the type of each event that exceeds its limit and is not recorded.
+    Every method that writes to a `store`, or reads, raises StorageUnavailable if the database does
+    not answer, and every method that records raises the errors of the hooks.
     """
 
     def __init__(
@@ -67,11 +69,13 @@ class Audit:
         settings: Settings,
         *,
         on_event: OnEvent,
+        hooks: Hooks,
         on_drop: OnDrop | None = None,
     ) -> None:
         self._database = database
         self._retention = settings.events_retention
         self._on_event = on_event
+        self._hooks = hooks
         self.rate_limiter = EventRateLimiter(on_drop)
         self._recent: TTLCache[tuple[str, ...], bool] = TTLCache(
             maxsize=10_000, ttl=_SAMPLING_SECONDS
@@ -115,9 +119,16 @@ class Audit:
     async def record_each(self, store: Store, kind: EventType, user_ids: Collection[UUID]) -> None:
         """Records one event of this type for each account, in the transaction of `store`.
 
-        `on_event` is not called.
+        `on_event` is not called; the hooks run.
         """
-        await store.events.add_all([_event(kind, user_id, None, None, {}) for user_id in user_ids])
+        several = [_event(kind, user_id, None, None, {}) for user_id in user_ids]
+        await store.events.add_all(several)
+        for event in several:
+            await self._hooks.run_event(event, store.transaction)
+
+    def has_hooks(self, kind: EventType) -> bool:
+        """Whether a hook of the application runs at events of this type."""
+        return kind in self._hooks.event_types
 
     async def record_separately(
         self,
@@ -141,7 +152,7 @@ class Audit:
 
         async def write(store: Store) -> None:
             await store.events.add_without_lock(event)
-            await self._on_event(store, event)
+            await self._announce(store, event)
 
         return await self._try_write(kind, write, names_account=names_account)
 
@@ -160,7 +171,7 @@ class Audit:
                 await self._add(store, event)
             else:
                 await store.events.add_for_email(event, email=account)
-                await self._on_event(store, event)
+                await self._announce(store, event)
 
         async def record() -> bool:
             if not self.rate_limiter.allow(event.type, names_account=False):
@@ -210,7 +221,12 @@ class Audit:
 
     async def _add(self, store: Store, event: Event) -> None:
         await store.events.add(event)
+        await self._announce(store, event)
+
+    async def _announce(self, store: Store, event: Event) -> None:
         await self._on_event(store, event)
+        if event.type in self._hooks.event_types:
+            await self._hooks.run_event(event, store.transaction)
 
     async def _try_write(
         self,

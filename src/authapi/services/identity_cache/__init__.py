@@ -5,7 +5,13 @@ process has changed, and `last_used` writes the time of the last use of each ses
 """
 
 from authapi.services.identity_cache.cache import CachedIdentity, IdentityCache
-from authapi.services.identity_cache.invalidation import CacheInvalidation
+from authapi.services.identity_cache.invalidation import CacheInvalidation, announce_changes
 from authapi.services.identity_cache.last_used import LastUsed
 
-__all__ = ["CacheInvalidation", "CachedIdentity", "IdentityCache", "LastUsed"]
+__all__ = [
+    "CacheInvalidation",
+    "CachedIdentity",
+    "IdentityCache",
+    "LastUsed",
+    "announce_changes",
+]

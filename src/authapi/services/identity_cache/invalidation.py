@@ -16,6 +16,7 @@ import itertools
 import logging
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Collection
 from datetime import timedelta
 from uuid import UUID
 
@@ -32,6 +33,17 @@ _HEARTBEATS_PER_STALENESS = 4
 _HEARTBEAT = "heartbeat"
 _CHECK_INTERVAL = 0.005
 """Seconds. A check is two system calls, a tenth of the cost of a cache hit under load."""
+
+
+async def announce_changes(database: Database, user_ids: Collection[UUID]) -> None:
+    """Makes every process forget its cached identities of these users, before this call returns.
+
+    Other processes follow as after a change of the account. Raises StorageUnavailable if the
+    database does not answer.
+    """
+    if user_ids:
+        async with database.transaction() as store:
+            store.transaction.changed(*user_ids)
 
 
 class CacheInvalidation(ABC):

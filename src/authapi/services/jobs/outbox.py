@@ -21,6 +21,7 @@ from authapi.crypto.encryption import Cipher
 from authapi.crypto.ids import new_id
 from authapi.domain.outbox import OutboxEntry
 from authapi.errors import DecryptionFailed, DeliveryFailed, StorageUnavailable
+from authapi.services.hooks import hook_of
 from authapi.services.jobs.deliveries import Deliveries
 from authapi.services.jobs.encryption import outbox_context
 from authapi.services.jobs.periodic_task import PeriodicTask
@@ -293,8 +294,10 @@ class Outbox:
         except Exception as error:
             if isinstance(error, TimeoutError):
                 receiver.record_failure(time.monotonic())
-            # Only the type: the message may contain an address, or a password of the mail server.
-            await self._store_failure(entry, type(error).__name__, permanent=False)
+            if (hook := hook_of(error)) is not None:
+                # No response reports this error: its author needs the traceback.
+                _log.error("the hook %s failed in a job", hook, exc_info=error)
+            await self._store_failure(entry, _reason(error), permanent=False)
         else:
             receiver.record_success()
             async with self._success_lock, self._database.transaction() as store:
@@ -324,6 +327,12 @@ class Outbox:
             _log.error("delivery failed permanently: %s", reason, extra=extra)
         else:
             _log.warning("delivery failed, will retry: %s", reason, extra=extra)
+
+
+def _reason(error: Exception) -> str:
+    # Only the type: the message may contain an address, or a password of the mail server.
+    hook = hook_of(error)
+    return type(error).__name__ if hook is None else f"{type(error).__name__} in the hook {hook}"
 
 
 def _retry_delay(attempts: int) -> timedelta:

@@ -26,6 +26,7 @@ from authapi.errors import (
     UnsupportedKey,
 )
 from authapi.services.audit import Audit
+from authapi.services.hooks import Hooks
 from authapi.services.identity_cache import CacheInvalidation, IdentityCache
 from authapi.services.jobs.encryption import OUTBOX_USE
 from authapi.services.jobs.periodic_task import PeriodicTask
@@ -55,12 +56,14 @@ class Keys:
         identity_cache: IdentityCache,
         invalidation: CacheInvalidation,
         audit: Audit,
+        hooks: Hooks,
         settings: Settings,
     ) -> None:
         self._database = database
         self._identity_cache = identity_cache
         self._invalidation = invalidation
         self._audit = audit
+        self._hooks = hooks
         self._settings = settings
         self._max_staleness = settings.identity_cache_max_staleness.total_seconds()
         self._key_set: KeySet | None = None
@@ -144,7 +147,9 @@ class Keys:
         """Returns an access token for `session` (RFC 9068), which ends with that session (`sid`).
 
         `scopes` are by default the effective scopes of the session; `audience` is by default this
-        service (`jwt_audience`). Raises Unavailable if this process cannot decrypt the active key,
+        service (`jwt_audience`). The application adds members (`AuthAPI.claims`).
+
+        Raises Unavailable if this process cannot decrypt the active key, the errors of the hooks,
         StorageUnavailable if it must read the keys and the database does not answer.
         """
         claims: dict[str, object] = {
@@ -160,9 +165,12 @@ class Keys:
             "amr": list(session.amr),
         }
         if scopes is None:
-            scopes = effective_scopes(session.scopes, user, self._settings)
+            own = await self._hooks.own_scopes(user)
+            scopes = effective_scopes(session.scopes, user, self._settings, own)
         if scopes:
             claims["scope"] = " ".join(sorted(scopes))
+        if self._hooks.adds_claims:
+            claims = {**await self._hooks.own_claims(user), **claims}
         signing = (await self.key_set()).signing
         if signing is None:
             _log.error("%s", WRONG_SECRET)

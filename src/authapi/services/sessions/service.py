@@ -28,6 +28,7 @@ from authapi.errors import (
     NotFound,
 )
 from authapi.services.audit import Audit
+from authapi.services.hooks import Hooks
 from authapi.services.identity_cache import (
     CachedIdentity,
     CacheInvalidation,
@@ -57,6 +58,7 @@ class Sessions:
         invalidation: CacheInvalidation,
         last_used: LastUsed,
         audit: Audit,
+        hooks: Hooks,
         settings: Settings,
     ) -> None:
         self._database = database
@@ -64,6 +66,7 @@ class Sessions:
         self._invalidation = invalidation
         self._last_used = last_used
         self._audit = audit
+        self._hooks = hooks
         self._settings = settings
 
     @retry_on_conflict
@@ -178,7 +181,7 @@ class Sessions:
             )
         if was_replaced:
             raise InvalidCredential
-        return self._identity(row, strategy, secret, snapshot)
+        return await self._identity(row, strategy, secret, snapshot)
 
     async def identify_by_id(
         self,
@@ -205,7 +208,7 @@ class Sessions:
             row = await store.sessions.find_by_signed_id(session_id, kind, kid=kid)
         if row is not None and row[1].id != user_id:
             return None
-        return self._identity(
+        return await self._identity(
             row, strategy, credential, snapshot, expires_at=expires_at, scopes=scopes
         )
 
@@ -339,7 +342,7 @@ class Sessions:
             kind = EventType.SESSIONS_ENDED
             await self._audit.record(store, kind, user_id=user_id, count=count)
 
-    def _identity(
+    async def _identity(
         self,
         row: tuple[Session, User] | None,
         strategy: str,
@@ -352,7 +355,8 @@ class Sessions:
         if row is None:
             return None
         session, user = row
-        granted = effective_scopes(session.scopes, user, self._settings)
+        own = await self._hooks.own_scopes(user) if self._hooks.adds_scopes else None
+        granted = effective_scopes(session.scopes, user, self._settings, own)
         end = session.expires_at if expires_at is None else min(session.expires_at, expires_at)
         cached = CachedIdentity(
             identity=Identity(

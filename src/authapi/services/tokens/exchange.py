@@ -16,6 +16,7 @@ from authapi.domain.scopes import effective_scopes
 from authapi.domain.session import Session
 from authapi.domain.user import User
 from authapi.errors import InputError, InvalidCredential, InvalidInput
+from authapi.services.hooks import Hooks
 from authapi.services.identity_cache import LastUsed
 from authapi.services.keys import Keys
 from authapi.services.revalidation import check_same_login
@@ -38,9 +39,10 @@ class TokenExchange:
     """Issues JWTs for other services."""
 
     def __init__(
-        self, database: Database, keys: Keys, last_used: LastUsed, settings: Settings
+        self, database: Database, keys: Keys, last_used: LastUsed, hooks: Hooks, settings: Settings
     ) -> None:
         self._database = database
+        self._hooks = hooks
         self._keys = keys
         self._last_used = last_used
         self._settings = settings
@@ -70,7 +72,8 @@ class TokenExchange:
             raise _invalid("audience", "audience_not_allowed", message)
         session, user = await self._live_session(caller)
         # The identity may come from the cache, from before the user lost a role.
-        held = caller.scopes & effective_scopes(session.scopes, user, self._settings)
+        own = await self._hooks.own_scopes(user)
+        held = caller.scopes & effective_scopes(session.scopes, user, self._settings, own)
         granted = held if scopes is None else frozenset(scopes)
         if not granted <= held:
             message = "includes a scope that does not exist or that you do not have"

@@ -15,6 +15,7 @@ from authapi.domain.scopes import effective_scopes
 from authapi.domain.session import Session, SessionKind
 from authapi.domain.user import User
 from authapi.errors import TokenError
+from authapi.services.hooks import Hooks
 from authapi.services.identity_cache import LastUsed
 from authapi.services.keys import Keys
 from authapi.services.tokens.claims import parse_access_claims
@@ -58,9 +59,10 @@ class TokenLookup:
     """Looks tokens up without using, rotating or ending them."""
 
     def __init__(
-        self, database: Database, keys: Keys, last_used: LastUsed, settings: Settings
+        self, database: Database, keys: Keys, last_used: LastUsed, hooks: Hooks, settings: Settings
     ) -> None:
         self._database = database
+        self._hooks = hooks
         self._keys = keys
         self._last_used = last_used
         self._settings = settings
@@ -96,7 +98,7 @@ class TokenLookup:
             kind=TokenKind.REFRESH if token.hash == family.current else TokenKind.ROTATED,
             session=session,
             user=user,
-            scopes=self._scopes(session, user),
+            scopes=await self._scopes(session, user),
             audience=self._settings.issuer,
             issued_at=family.rotated_at or session.created_at,
             expires_at=self._last_used.ends_at(session),
@@ -112,7 +114,7 @@ class TokenLookup:
             kind=TokenKind.ACCESS,
             session=session,
             user=user,
-            scopes=self._scopes(session, user),
+            scopes=await self._scopes(session, user),
             audience=self._settings.jwt_audience,
             issued_at=session.created_at,
             expires_at=session.expires_at,
@@ -141,7 +143,7 @@ class TokenLookup:
             kind=TokenKind.ACCESS,
             session=session,
             user=user,
-            scopes=self._scopes(session, user) & claims.scopes,
+            scopes=await self._scopes(session, user) & claims.scopes,
             audience=claims.audience,
             issued_at=claims.issued_at,
             expires_at=min(claims.expires_at, session.expires_at),
@@ -149,8 +151,9 @@ class TokenLookup:
             is_exchanged=kind is None,
         )
 
-    def _scopes(self, session: Session, user: User) -> frozenset[str]:
-        return effective_scopes(session.scopes, user, self._settings)
+    async def _scopes(self, session: Session, user: User) -> frozenset[str]:
+        own = await self._hooks.own_scopes(user)
+        return effective_scopes(session.scopes, user, self._settings, own)
 
 
 class TokenIntrospection:

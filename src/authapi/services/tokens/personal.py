@@ -14,6 +14,7 @@ from authapi.domain.scopes import effective_scopes
 from authapi.domain.session import Session, SessionKind
 from authapi.errors import InputError, InvalidInput, NotFound, TooManyTokens
 from authapi.services.audit import Audit
+from authapi.services.hooks import Hooks
 from authapi.services.mail import Mail, MailKind
 from authapi.services.revalidation import require_live_session
 from authapi.settings import Settings
@@ -24,9 +25,12 @@ from authapi.storage.conflicts import retry_on_conflict
 class PersonalTokens:
     """Personal access tokens. Calls raise StorageUnavailable if the database does not answer."""
 
-    def __init__(self, database: Database, audit: Audit, mail: Mail, settings: Settings) -> None:
+    def __init__(
+        self, database: Database, audit: Audit, mail: Mail, hooks: Hooks, settings: Settings
+    ) -> None:
         self._database = database
         self._audit = audit
+        self._hooks = hooks
         self._mail = mail
         self._settings = settings
 
@@ -74,12 +78,13 @@ class PersonalTokens:
             client=current_client(),
             data={},
         )
+        own = await self._hooks.own_scopes(owner.user)
         async with self._database.transaction() as store:
             row = await store.users.lock(owner.user.id)
             await require_live_session(store, owner)
             if row is None or not row[0].is_active:
                 raise NotFound
-            if granted != effective_scopes(granted, row[0], self._settings):
+            if granted != effective_scopes(granted, row[0], self._settings, own):
                 raise _scope_not_allowed()
             count = await store.sessions.count_personal(owner.user.id, now=at)
             if count >= self._settings.max_personal_tokens:

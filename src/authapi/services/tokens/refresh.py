@@ -21,6 +21,7 @@ from authapi.domain.session import Session
 from authapi.domain.user import User
 from authapi.errors import InvalidGrant, InvalidScope
 from authapi.services.audit import Audit
+from authapi.services.hooks import Hooks
 from authapi.services.identity_cache import LastUsed
 from authapi.services.mail import Mail, MailKind
 from authapi.settings import Settings
@@ -50,12 +51,14 @@ class RefreshTokens:
         last_used: LastUsed,
         audit: Audit,
         mail: Mail,
+        hooks: Hooks,
         settings: Settings,
     ) -> None:
         self._database = database
         self._last_used = last_used
         self._audit = audit
         self._mail = mail
+        self._hooks = hooks
         self._settings = settings
 
     @retry_on_conflict
@@ -74,6 +77,7 @@ class RefreshTokens:
         token = parse_refresh_token(refresh_token)
         if token is None:
             raise InvalidGrant
+        own = await self._own_scopes(token)
         async with self._database.transaction() as store:
             # The session is locked before its family, as in every transaction. The user need not
             # be locked: this transaction locks nothing else but the family.
@@ -84,7 +88,7 @@ class RefreshTokens:
             at = now()
             if self._last_used.is_over(session, at) or not user.is_active:
                 raise InvalidGrant
-            held = effective_scopes(session.scopes, user, self._settings)
+            held = effective_scopes(session.scopes, user, self._settings, own)
             granted = held if scopes is None else frozenset(scopes)
             if not granted <= held:
                 raise InvalidScope
@@ -94,6 +98,16 @@ class RefreshTokens:
             raise InvalidGrant
         self._last_used.record(session.id, at, idle=self._settings.refresh_idle)
         return RefreshedSession(user, session, granted, successor.text, at)
+
+    async def _own_scopes(self, token: RefreshToken) -> frozenset[str] | None:
+        # Before the transaction: the application may need a connection of the same pool.
+        if not self._hooks.adds_scopes:
+            return None
+        async with self._database.read() as store:
+            row = await store.sessions.find_by_family(token.family_hash)
+        if row is None:
+            raise InvalidGrant
+        return await self._hooks.own_scopes(row[1])
 
     async def _end_reused_session(self, token: RefreshToken, at: datetime) -> None:
         """Ends the session of `token`, which was reused at `at`, and mails its owner.

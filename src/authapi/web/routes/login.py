@@ -48,7 +48,7 @@ async def login(body: LoginRequest, request: Request) -> Response:
     if issuer is None:
         raise _unknown_strategy(runtime)
     proved = await runtime.services.accounts.authentication.authenticate(
-        body.email, body.password, strategy=name
+        body.email, body.password, strategy=name, request=request
     )
     issued = await issuer.issue(proved, request, remember=body.remember)
     members = {"user": UserOut.of(proved.user), "strategy": name, "expires_at": issued.expires_at}

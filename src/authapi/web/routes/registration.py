@@ -30,6 +30,6 @@ _ACCEPTED: dict[int | str, dict[str, Any]] = {
 async def register(body: Registration, request: Request) -> UserOut | Response:
     """Create an account."""
     user = await context_of(request).runtime.services.accounts.registration.register(
-        body.email, body.password, name=body.name, locale=body.locale
+        body.email, body.password, name=body.name, locale=body.locale, request=request
     )
     return Response(status_code=202) if user is None else UserOut.of(user)

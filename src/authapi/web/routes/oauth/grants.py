@@ -15,7 +15,7 @@ from starlette.responses import Response
 
 from authapi.crypto.password_normalization import MAX_LENGTH, is_too_long
 from authapi.domain.email_address import parse_email
-from authapi.domain.scopes import login_scopes, supported_scopes
+from authapi.domain.scopes import effective_scopes, supported_scopes
 from authapi.errors import (
     InvalidCredentials,
     InvalidGrant,
@@ -133,18 +133,26 @@ async def _password_grant(runtime: Runtime, request: Request, form: Form) -> Iss
     if issuer is None:
         raise UnsupportedGrantType
     requested = _requested_scopes(form)
-    _require_subset(requested, of=supported_scopes(runtime.settings))
+    hooks = runtime.services.hooks
+    if not hooks.adds_scopes:
+        _require_subset(requested, of=supported_scopes(runtime.settings))
     username, password = form.get("username"), form.get("password")
     if not username or not password or is_too_long(password):
         raise InvalidTokenRequest("username or password is missing or too long")
     try:
+        email = parse_email(username)
+    except InvalidInput:
+        raise InvalidGrant from None
+    try:
         proved = await runtime.services.accounts.authentication.authenticate(
-            parse_email(username), password, strategy=issuer.name
+            email, password, strategy=issuer.name, request=request
         )
-    except (InvalidInput, InvalidCredentials):
+    except InvalidCredentials:
         raise InvalidGrant from None
     # Checked after the password: the error reveals which scopes the account has.
-    _require_subset(requested, of=login_scopes(proved.user, runtime.services.settings))
+    own = await hooks.own_scopes(proved.user)
+    held = effective_scopes(None, proved.user, runtime.services.settings, own)
+    _require_subset(requested, of=held)
     return await issuer.issue(replace(proved, scopes=requested), request)
 
 
