@@ -1,6 +1,6 @@
 """What an application can do in a transaction of authapi, on both databases."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 import sqlalchemy as sa
@@ -28,11 +28,13 @@ notes = Base.metadata.tables["test_notes"]
 
 
 @pytest.fixture
-async def database_with_notes(database: Database) -> Database:
+async def database_with_notes(database: Database) -> AsyncIterator[Database]:
     """A database of authapi with one table of an application."""
     async with database.transaction() as store:
         await store.transaction.execute(sa.schema.CreateTable(notes))
-    return database
+    yield database
+    async with database.transaction() as store:  # on PostgreSQL, tests share a database
+        await store.transaction.execute(sa.schema.DropTable(notes))
 
 
 async def texts(database: Database) -> list[str]:

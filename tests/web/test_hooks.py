@@ -49,9 +49,14 @@ async def running(auth: AuthAPI) -> AsyncIterator[Client]:
         return "welcome"
 
     async with client(app) as api:
-        async with api.services.database.transaction() as store:
+        database = api.services.database
+        async with database.transaction() as store:
             await store.transaction.execute(sa.schema.CreateTable(profiles))
-        yield api
+        try:
+            yield api
+        finally:  # on PostgreSQL, the tests of a worker share one database
+            async with database.transaction() as store:
+                await store.transaction.execute(sa.schema.DropTable(profiles))
 
 
 async def stored(api: Client) -> tuple[list[str], list[str]]:
@@ -258,7 +263,7 @@ async def test_a_password_rule_refuses_with_its_own_code(database_url: str) -> N
         assert (await api.post("/register", json=BODY)).status_code == 201
         assert seen[-1] == (PASSWORD, "ada@example.com")
         user = await api.services.accounts.profiles.find_by_email(parse_email("ada@example.com"))
-        await api.login(user, strategy="token")
+        await api.login(user, strategy="jwt")
         change = {"current_password": PASSWORD, "new_password": "the quarterly plan of ours"}
         response = await api.post("/me/password", json=change)
         assert response.json()["errors"][0]["loc"] == ["body", "new_password"]

@@ -121,3 +121,5 @@ async def test_hooks_run_on_every_way_and_undo_it(database_url: str) -> None:
                 assert {row[0] for row in noted if row[1] == what} == earlier - ids, name
             async with database.transaction() as store:
                 await store.transaction.execute(sa.delete(notes))
+        async with database.transaction() as store:  # on PostgreSQL, tests share a database
+            await store.transaction.execute(sa.schema.DropTable(notes))
