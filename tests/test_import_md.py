@@ -12,8 +12,8 @@ import pytest
 
 from authapi.crypto import imported_hashes
 from authapi.errors import InvalidImportLine
-from authapi.services.accounts import importing
-from authapi.settings import Settings
+from authapi.services.accounts.importing import importer
+from authapi.services.accounts.importing import lines as import_lines
 from tests.console import run_page
 from tests.crypto.imported_hash_vectors import CHEAP, DEFAULT
 from tests.test_readme import ROOT, blocks, service
@@ -41,7 +41,7 @@ def test_commands_print_the_documented_output(service: str, tmp_path: Path) -> N
 
 def test_documented_fields_match_the_code() -> None:
     fields = [row[0].strip("`") for row in rows("Format of a line")]
-    assert fields == list(importing._Line.model_fields)
+    assert fields == list(import_lines.Line.model_fields)
 
 
 def test_documented_bounds_match_the_code() -> None:
@@ -52,8 +52,8 @@ def test_documented_bounds_match_the_code() -> None:
     assert f"cost {imported_hashes._MAX_BCRYPT_COST}" in bounds
     assert f"{imported_hashes._MAX_ITERATIONS:,} iterations" in bounds
     assert f"{imported_hashes._MAX_SCRYPT_MEMORY >> 20} MiB, 1 GiB times p" in bounds
-    assert f"{importing.MAX_LINE:,} bytes" in PAGE
-    assert f"batches of\n  {importing._BATCH}," in PAGE
+    assert f"{import_lines.MAX_LINE:,} bytes" in PAGE
+    assert f"batches of\n  {importer._BATCH}," in PAGE
 
 
 def test_documented_hash_formats_are_accepted() -> None:
@@ -71,11 +71,10 @@ def test_documented_hash_formats_are_accepted() -> None:
 
 def read_all(lines: str) -> list[dict[str, object]]:
     """Parses each line as an import does."""
-    nothing: dict[str, object] = {"database": None, "audit": None}
-    reader = importing.AccountImporter(**nothing, settings=Settings(), allow_superusers=True)  # type: ignore[arg-type]
+    parser = import_lines.LineParser({}, allow_superusers=True)
     for line in lines.splitlines():
         try:
-            reader.read(line.encode())
+            parser.parse(line.encode())
         except InvalidImportLine as refusal:
             pytest.fail(f"{line}: {refusal}")
     return [json.loads(line) for line in lines.splitlines()]
