@@ -19,9 +19,9 @@ from authapi.storage.migrations import connect
 from authapi.storage.notifications import PostgresNotifications
 from authapi.storage.urls import parse_url
 from authapi.testing import Client, client
+from tests.storage.imports.test_sources import ROWS, TABLE
 from tests.storage.pooling import pooling
 from tests.storage.rows import sql
-from tests.storage.test_import_sources import ROWS, TABLE
 
 REQUIRED = {
     "default_transaction_isolation": "read committed",

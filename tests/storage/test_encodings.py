@@ -20,7 +20,7 @@ from authapi.testing import client
 from tests.servers.forked import Forking
 from tests.servers.postgres import PostgresServer
 from tests.servers.process import free_port
-from tests.storage.test_import_sources import TABLE
+from tests.storage.imports.test_sources import TABLE
 
 _numbers = itertools.count(1)
 
