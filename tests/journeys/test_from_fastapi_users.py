@@ -71,6 +71,7 @@ def foreign_url(
     [before] = [line for line in text.splitlines() if line.startswith("DATABASE_URL = ")]
     if request.param == "sqlite":
         assert before == 'DATABASE_URL = "sqlite+aiosqlite:///./test.db"'
+        (peer / "example/test.db").unlink(missing_ok=True)
         yield f"sqlite+aiosqlite:///{peer}/example/test.db"
         return
     name = f"fastapi_users_{worker}"
@@ -162,7 +163,7 @@ def test_imported_users_log_in_with_their_passwords(
         ServeProcess(serve, environment, tmp_path) as server,
         httpx.Client(base_url=url, trust_env=False, timeout=30) as http,
     ):
-        server.wait_ready(f"{url}/health/ready", timeout=30)
+        server.wait_ready(f"{url}/health/ready", timeout=60)
 
         def log_in(email: str, password: str) -> int:
             body = {"email": email, "password": password, "strategy": "token"}
@@ -188,7 +189,6 @@ def test_imported_users_log_in_with_their_passwords(
 def test_page_moves_the_example_route_by_route(
     peer: Path, foreign_url: str, tmp_path: Path
 ) -> None:
-    (peer / "example/test.db").unlink(missing_ok=True)
     passwords = dict(list(PASSWORDS.items())[::2])
     register(peer, passwords)
     environment = {"PATH": f"{peer}/venv/bin", "AUTHAPI_DATA_DIR": str(tmp_path / "data")}
