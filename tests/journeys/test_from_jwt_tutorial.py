@@ -52,8 +52,8 @@ def peer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An interpreter with SQLModel and the libraries that the tutorial hashes with."""
     python = tmp_path_factory.mktemp("tutorial") / "venv/bin/python"
     uv = str(Path(sys.executable).with_name("uv"))
-    subprocess.run([uv, "venv", "--quiet", python.parents[1]], check=True, timeout=60)
-    command = [uv, "pip", "install", "--quiet", "--python", python, *NEEDS]
+    subprocess.run([uv, "venv", "--quiet", str(python.parents[1])], check=True, timeout=60)
+    command = [uv, "pip", "install", "--quiet", "--python", str(python), *NEEDS]
     subprocess.run(command, check=True, timeout=300)
     return python
 
