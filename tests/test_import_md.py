@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from authapi.crypto import imported_hashes
+from authapi.crypto import imported_hashes, passwords
 from authapi.errors import InvalidImportLine
 from authapi.services.accounts.importing import importer
 from authapi.services.accounts.importing import lines as import_lines
@@ -21,7 +21,10 @@ from tests.test_readme import ROOT, blocks, service
 __all__ = ["service"]
 
 PAGE = (ROOT / "docs" / "import.md").read_text("utf-8")
-PEERS = ("django==5.2.19", "flask-sqlalchemy==3.1.1", "werkzeug==3.1.9", "argon2-cffi==25.1.0")
+PEERS = (
+    *("django==5.2.19", "flask-sqlalchemy==3.1.1", "werkzeug==3.1.9", "argon2-cffi==25.1.0"),
+    *("flask-security[common,fsqla]==5.9.2",),
+)
 
 
 def rows(heading: str) -> list[list[str]]:
@@ -36,7 +39,7 @@ def test_commands_print_the_documented_output(service: str, tmp_path: Path) -> N
     ran = run_page(PAGE, service, tmp_path, may_fail=True)
     for command, expected, output in ran:
         assert output.strip() == expected.strip(), command
-    assert len(ran) == 7
+    assert len(ran) == 11
 
 
 def test_documented_fields_match_the_code() -> None:
@@ -158,8 +161,52 @@ with app.app_context():
 
 @pytest.mark.slow
 def test_flask_export_can_be_imported(run: Callable[..., str], tmp_path: Path) -> None:
-    [program] = [text for text in blocks("python", PAGE) if "yourapp" in text]
+    programs = [text for text in blocks("python", PAGE) if "yourapp" in text]
+    [program] = [text for text in programs if "flask_security" not in text]
     (tmp_path / "yourapp.py").write_text(YOUR_APP)
     (tmp_path / "export.py").write_text(program)
     lines = read_all(run("export.py"))
     assert [line["email"] for line in lines] == ["scrypt@example.com", "pbkdf2@example.com"]
+
+
+FLASK_SECURITY = """
+from flask import Flask
+from flask_security import Security, SQLAlchemyUserDatastore, hash_password
+from flask_security.models import fsqla_v3 as fsqla
+from flask_sqlalchemy import SQLAlchemy
+app = Flask(__name__)
+app.config.update(SECRET_KEY="a secret key", SECURITY_PASSWORD_SALT="1234567890")
+app.config.update(SQLALCHEMY_DATABASE_URI="sqlite://", SECURITY_PASSWORD_HASH="argon2")
+app.config["SECURITY_PASSWORD_SINGLE_HASH"] = {single}
+db = SQLAlchemy(app)
+fsqla.FsModels.set_db_info(db)
+class Role(db.Model, fsqla.FsRoleMixin):
+    pass
+class User(db.Model, fsqla.FsUserMixin):
+    pass
+users = SQLAlchemyUserDatastore(db, User, Role)
+app.security = Security(app, users)
+context = app.app_context()
+context.push()
+db.create_all()
+users.create_user(email="alice@example.com", password=hash_password("old password"))
+db.session.commit()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("is_single", [True, False])
+def test_flask_security_export_has_plain_hashes_only(
+    run: Callable[..., str], tmp_path: Path, is_single: bool
+) -> None:
+    [program] = [text for text in blocks("python", PAGE) if "flask_security" in text]
+    (tmp_path / "yourapp.py").write_text(FLASK_SECURITY.replace("{single}", str(is_single)))
+    # Its database is in memory, and belongs to the context of the module.
+    (tmp_path / "export.py").write_text(program.replace("with app.app_context():", "if app:"))
+    [line] = read_all(run("export.py"))
+    assert (line["email"], line["is_active"]) == ("alice@example.com", True)
+    hashed = line["password_hash"]
+    assert hashed is None if not is_single else str(hashed).startswith("$argon2id$")
+    if is_single:
+        stored = passwords.imported_hash(str(hashed))
+        passwords.PasswordHasher(passwords.Cost(64, 1, 1)).verify("old password", stored)
