@@ -99,7 +99,7 @@ class UserTable:
             raise EmailTaken from None
 
     async def add_missing(self, new_users: Sequence[NewUser]) -> set[UUID]:
-        """Inserts the users whose address no account has. Returns the ids of the inserted users.
+        """Inserts the users whose address and id no account has. Returns the ids of those.
 
         Inserts in the order of the addresses, because an insert waits for a concurrent insert of
         the same address.
@@ -108,9 +108,7 @@ class UserTable:
             return set()
         insert = _INSERTS[self._connection.dialect.name](self._users)
         inserted = await self._connection.execute(
-            insert.on_conflict_do_nothing(index_elements=[self._users.c.email]).returning(
-                self._users.c.id
-            ),
+            insert.on_conflict_do_nothing().returning(self._users.c.id),
             [
                 _values(new.user, new.email, new.password_hash)
                 for new in sorted(new_users, key=lambda new: new.email)
@@ -124,6 +122,17 @@ class UserTable:
             sa.select(self._users.c.email).where(self._users.c.email.in_(emails))
         )
         return set(rows.scalars())
+
+    async def find_owners(
+        self, user_ids: Collection[UUID], emails: Collection[str]
+    ) -> Sequence[tuple[UUID, str]]:
+        """Returns id and canonical address of each account that has one of the ids or addresses."""
+        rows = await self._connection.execute(
+            sa.select(self._users.c.id, self._users.c.email).where(
+                self._users.c.id.in_(user_ids) | self._users.c.email.in_(emails)
+            )
+        )
+        return [(row.id, row.email) for row in rows]
 
     async def find(self, user_id: UUID) -> User | None:
         """Returns the account with this id, or None."""
