@@ -16,6 +16,7 @@ class EventType(StrEnum):
     ACCOUNT_INVITED = "account_invited"
     ACCOUNT_IMPORTED = "account_imported"
     ACCOUNT_RENAMED = "account_renamed"
+    USERNAME_CHANGED = "username_changed"
     ACCOUNT_DEACTIVATED = "account_deactivated"
     ACCOUNT_ACTIVATED = "account_activated"
     ACCOUNT_DELETED = "account_deleted"

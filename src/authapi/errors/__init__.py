@@ -20,7 +20,7 @@
         ├── Unauthenticated           unauthenticated
         │   ├── InvalidCredential     unauthenticated: a strategy rejected the credential
         │   │   └── UnrecognizedCredential  it may belong to another strategy
-        │   ├── InvalidCredentials    invalid_credentials: wrong address or password at a login
+        │   ├── InvalidCredentials    invalid_credentials: wrong name or password at a login
         │   ├── InvalidClient         invalid_client: OAuth client authentication failed
         │   ├── InactiveAccount       inactive_account
         │   └── StaleAuthentication   stale_authentication
@@ -41,6 +41,7 @@
         ├── TooManyRequests           too_many_requests
         ├── NotFound                  not_found
         ├── EmailTaken                email_taken
+        ├── UsernameTaken             username_taken
         ├── TooManyTokens             too_many_tokens
         ├── LastSuperuser             last_superuser
         ├── NotInvited                not_invited
@@ -129,6 +130,7 @@ from authapi.errors.refusals import (
     UnrecognizedCredential,
     UnsupportedGrantType,
     UnsupportedMediaType,
+    UsernameTaken,
     WrongDestination,
     WrongPassword,
 )
@@ -194,6 +196,7 @@ __all__ = [
     "UnsupportedHash",
     "UnsupportedKey",
     "UnsupportedMediaType",
+    "UsernameTaken",
     "WrongDestination",
     "WrongPassword",
 ]

@@ -50,7 +50,7 @@ class UnrecognizedCredential(InvalidCredential):
 
 
 class InvalidCredentials(Unauthenticated):
-    """The e-mail address or the password of a login is wrong."""
+    """The e-mail address or user name, or the password, of a login is wrong."""
 
     code = "invalid_credentials"
     title = "E-mail address or password is wrong"
@@ -213,6 +213,13 @@ class EmailTaken(Refusal):
 
     code = "email_taken"
     title = "The e-mail address is taken"
+
+
+class UsernameTaken(Refusal):
+    """The user name is not free: another account has it, or had it until recently."""
+
+    code = "username_taken"
+    title = "The user name is taken"
 
 
 class LastSuperuser(Refusal):

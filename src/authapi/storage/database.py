@@ -44,6 +44,7 @@ from authapi.storage.tables.outbox import OutboxTable
 from authapi.storage.tables.refresh_families import RefreshFamilyTable
 from authapi.storage.tables.sessions import SessionTable
 from authapi.storage.tables.signing_keys import SigningKeyTable
+from authapi.storage.tables.usernames import UsernameTable
 from authapi.storage.tables.users import UserTable
 from authapi.storage.urls import parse_url
 
@@ -79,6 +80,7 @@ class Store:
     """The tables inside one transaction."""
 
     users: UserTable
+    usernames: UsernameTable
     sessions: SessionTable
     events: EventTable
     refresh_families: RefreshFamilyTable
@@ -285,6 +287,7 @@ def _store(connection: AsyncConnection) -> Store:
     changed: set[UUID] = set()
     return Store(
         users=UserTable(connection, changed),
+        usernames=UsernameTable(connection),
         sessions=SessionTable(connection, changed),
         events=EventTable(connection),
         refresh_families=RefreshFamilyTable(connection),

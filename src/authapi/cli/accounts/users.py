@@ -13,8 +13,7 @@ from authapi.cli.accounts.sessions import describe_sessions
 from authapi.cli.services import UserArgument, find_user, parse_name, run_with_services
 from authapi.cli.terminal import JSONOption, YesOption, confirm, print_one, print_rows
 from authapi.domain.email_address import canonical_prefix, parse_email
-from authapi.domain.user import User
-from authapi.domain.user_query import UserFilter, UserOrder
+from authapi.domain.user import User, UserFilter, UserOrder
 from authapi.errors import ConfigurationError, EmailTaken
 from authapi.services import Services
 from authapi.services.accounts.administration import AccountChanges

@@ -7,6 +7,7 @@ from authapi.domain.user import User
 from authapi.services.accounts.users import check_not_last_superuser, lock_superusers
 from authapi.services.audit import Audit
 from authapi.services.revalidation import require_live_session
+from authapi.services.usernames import release_username
 from authapi.settings import Settings
 from authapi.storage import Database, Store
 from authapi.storage.conflicts import retry_on_conflict
@@ -48,6 +49,7 @@ async def delete_account(
     deletion is kept.
     """
     await check_not_last_superuser(store, user)
+    await release_username(store, user)
     # Explicitly, because the foreign keys would lock and delete the rows in another order.
     await store.sessions.end_all(user.id)
     await store.email_tokens.delete_for_user(user.id)
