@@ -24,6 +24,7 @@ from authapi.storage.models import metadata
 ORDER = (
     "advisory",
     "users",
+    "usernames",
     "sessions",
     "email_tokens",
     "signing_keys",

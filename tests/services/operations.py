@@ -229,6 +229,12 @@ async def rename(harness: Harness, one: Person, _: Person) -> None:
     await edit(one.id, changes, is_stale=lambda _: False, caller=one.caller)
 
 
+async def change_username(harness: Harness, one: Person, _: Person) -> None:
+    edit = harness.services.accounts.profiles.edit
+    for name in (new_secret()[:9].strip("-_") + "x1", new_secret()[:9].strip("-_") + "x2"):
+        await edit(one.id, {}, username=parse_username(name), is_stale=lambda _: False)
+
+
 async def confirm_with_password(harness: Harness, one: Person, _: Person) -> None:
     await harness.services.accounts.email_changes.confirm_email(
         await harness.link(one, Purpose.CONFIRM), password=PASSWORD
@@ -327,7 +333,7 @@ async def delete_another(harness: Harness, one: Person, two: Person) -> None:
 
 async def import_accounts(harness: Harness, one: Person, two: Person) -> None:
     emails = [one.user.email, new_address().original, two.user.email, new_address().original]
-    text = "".join(json.dumps({"email": email}) + "\n" for email in emails)
+    text = "".join(json.dumps({"email": email, "username": f"u{new_id().hex}"}) + "\n" for email in emails)
     services = harness.services
     importing = AccountImporter(services.database, services.audit, services.settings)
     await importing.run(io.BytesIO(text.encode()), lambda *_: None)
@@ -415,6 +421,7 @@ OPERATIONS: dict[str, Operation] = {
         one.id, PASSWORD + secrets.token_hex(4)
     ),
     "rename": rename,
+    "change user name": change_username,
     "deactivate": lambda harness, one, _: harness.services.accounts.administration.change(
         one.id, {"is_active": False}
     ),

@@ -23,7 +23,8 @@ from tests.storage.rows import SECRET, a_session, a_user, sql, store_user, sync_
 _numbers = itertools.count(1)
 
 CONSTRAINTS = {
-    "users": {"pk_users", "uq_users_email", "ix_users_created_at_id"},
+    "users": {"pk_users", "uq_users_email", "ix_users_created_at_id", "ix_users_username"},
+    "usernames": {"pk_usernames", "ix_usernames_expires_at"},
     "events": {"pk_events", "ix_events_user_id_id", "ix_events_user_id_type_network_id"},
     "sessions": {
         *("pk_sessions", "uq_sessions_secret_hash", "fk_sessions_user_id_users"),
@@ -144,6 +145,7 @@ def test_migrations_create_exactly_the_tables_of_the_models(empty_url: str) -> N
     assert migrated == tables(empty_url)
     assert migrated.keys() == {
         "users",
+        "usernames",
         "sessions",
         "events",
         "signing_keys",
@@ -177,7 +179,7 @@ def test_postgresql_column_types_match_the_models(postgres_url: str) -> None:
     assert columns["refresh_families", "current_hash"] == ("bytea", None, "NO")
     ends = ("_at", "_time", "_until")
     times = [kind for (_, name), (kind, *_) in columns.items() if name.endswith(ends)]
-    assert times == ["timestamp with time zone"] * 19
+    assert times == ["timestamp with time zone"] * 20
 
 
 def test_check_passes_for_a_migrated_database(database_url: str) -> None:

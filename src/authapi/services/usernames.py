@@ -4,6 +4,7 @@ The table `usernames` decides who has a name. A released name stays reserved for
 login, a mention or a link that still uses it must not lead to another account.
 """
 
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import Enum
 from typing import Final
@@ -14,14 +15,17 @@ from authapi.domain.events import EventType
 from authapi.domain.identity import Identity
 from authapi.domain.user import User
 from authapi.domain.username import Username, parse_username
-from authapi.errors import InputError, InvalidInput
+from authapi.errors import InputError, InvalidInput, UsernameTaken
 from authapi.services.audit import Audit
 from authapi.services.jobs.pruning import prune_in_batches
 from authapi.settings import Settings
 from authapi.storage import Database, Store
+from authapi.storage.tables.users import NewUser
 
 RESERVATION = timedelta(days=90)
 """How long only the account that released a name can take it again."""
+_LOOKUP = 200
+"""Names of an import that are looked up by one query."""
 
 
 class Unchanged(Enum):
@@ -93,6 +97,82 @@ async def reserve_username(store: Store, username: Username, user_id: UUID) -> N
 async def pass_on_reservation(store: Store, username: Username, user_id: UUID) -> None:
     """Passes a name that was reserved with `reserve_username` to the account `user_id`."""
     await _release(store, username, user_id)
+
+
+class ImportedUsernames:
+    """Finds the lines of an import whose user name belongs to another account, or another line.
+
+    The name of a line whose address has an account does not matter: the line is skipped.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._seen: dict[str, str] = {}
+        self._pending: list[tuple[int, str, str]] = []
+        self._taken: list[int] = []
+
+    def add(self, number: int, new: NewUser) -> None:
+        """Adds a line that is valid by itself."""
+        if new.user.username is None:
+            return
+        name = parse_username(new.user.username).canonical
+        if self._seen.setdefault(name, new.email) != new.email:
+            self._taken.append(number)
+        else:
+            self._pending.append((number, name, new.email))
+
+    async def find_taken(self, *, is_last: bool = False) -> Sequence[int]:
+        """Returns the numbers of lines whose name is taken, each once, as they become known.
+
+        The names are looked up in batches, and `is_last` looks up the rest. Raises
+        StorageUnavailable.
+        """
+        if len(self._pending) >= _LOOKUP or (is_last and self._pending):
+            async with self._database.read() as store:
+                emails = {email for _, _, email in self._pending}
+                existing = await store.users.find_existing_emails(emails)
+                taken = await store.usernames.find_taken(
+                    {name for _, name, _ in self._pending}, now=now()
+                )
+            self._taken += [
+                number
+                for number, name, email in self._pending
+                if name in taken and email not in existing
+            ]
+            self._pending.clear()
+        found, self._taken = self._taken, []
+        return found
+
+
+async def claim_imported(store: Store, batch: Sequence[NewUser]) -> Mapping[str, UUID]:
+    """Claims the names of those accounts of `batch` whose address has no account.
+
+    Returns the names with the ids of the accounts. The transaction has locked the addresses. Raises
+    UsernameTaken.
+    """
+    named = [new for new in batch if new.user.username is not None]
+    if not named:
+        return {}
+    existing = await store.users.find_existing_emails({new.email for new in named})
+    claims: dict[str, NewUser] = {}
+    for new in named:
+        if new.email in existing or new.user.username is None:
+            continue
+        name = parse_username(new.user.username).canonical
+        if claims.setdefault(name, new).email != new.email:
+            raise UsernameTaken
+    owners = {name: new.user.id for name, new in claims.items()}
+    await store.usernames.claim(owners, now=now())
+    return owners
+
+
+async def drop_claims(
+    store: Store, claims: Mapping[str, UUID], *, except_for: Collection[UUID]
+) -> None:
+    """Frees those names of `claims` whose accounts were not created."""
+    unused = [name for name, user_id in claims.items() if user_id not in except_for]
+    if unused:
+        await store.usernames.delete(unused)
 
 
 async def prune_usernames(database: Database) -> int:

@@ -13,7 +13,7 @@ import typer
 
 from authapi.cli.services import run_with_services
 from authapi.cli.terminal import JSONOption, print_one, printable
-from authapi.errors import ConfigurationError
+from authapi.errors import ConfigurationError, UsernameTaken
 from authapi.services import Services
 from authapi.services.accounts.importing import (
     AccountImporter,
@@ -54,7 +54,12 @@ def import_users(
                 services.settings,
                 allow_superusers=allow_superusers,
             )
-            return await importing.run(lines, report, dry_run=dry_run)
+            try:
+                return await importing.run(lines, report, dry_run=dry_run)
+            except UsernameTaken:
+                raise ConfigurationError(
+                    "an account took one of the user names during the import: run it again"
+                ) from None
 
         summary = run_with_services(work, keys="locked")
     report.finish()

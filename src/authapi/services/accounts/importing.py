@@ -2,8 +2,8 @@
 
 All lines are validated first; if one is invalid, no account is created. The accounts are then
 inserted in batches, each with its events in one transaction. An interrupted import can be repeated,
-because lines with an address that already has an account are skipped. Memory use does not depend on
-the number of lines. No mail is sent.
+because lines with an address that already has an account are skipped. Memory use depends on the
+number of lines only by their user names. No mail is sent.
 """
 
 import json
@@ -32,8 +32,15 @@ from authapi.domain.display_names import is_display_name, is_single_line
 from authapi.domain.email_address import EmailAddress, parse_email
 from authapi.domain.events import EventType
 from authapi.domain.user import User
+from authapi.domain.username import Username, parse_username
 from authapi.errors import InvalidImportLine, InvalidInput, UnsupportedHash
 from authapi.services.audit import Audit
+from authapi.services.usernames import (
+    ImportedUsernames,
+    check_username,
+    claim_imported,
+    drop_claims,
+)
 from authapi.settings import Settings
 from authapi.settings.mail import is_locale
 from authapi.storage import Database
@@ -53,6 +60,15 @@ _EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 def _address(value: object) -> EmailAddress:
     try:
         return parse_email(value if isinstance(value, str) else "")
+    except InvalidInput as error:
+        raise _error(error.errors[0].message) from None
+
+
+def _username(value: object) -> Username | None:
+    if value is None:
+        return None
+    try:
+        return parse_username(value if isinstance(value, str) else "")
     except InvalidInput as error:
         raise _error(error.errors[0].message) from None
 
@@ -115,6 +131,7 @@ class _Line(BaseModel):
     email: Annotated[EmailAddress, PlainValidator(_address)]
     password_hash: Annotated[PasswordHash | None, PlainValidator(_hash)] = None
     name: Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_name)] | None = None
+    username: Annotated[Username | None, PlainValidator(_username)] = None
     email_confirmed: Annotated[datetime | None, PlainValidator(_confirmed_at)] = None
     is_active: bool = True
     is_superuser: bool = False
@@ -157,7 +174,7 @@ class AccountImporter:
     ) -> None:
         self._database = database
         self._audit = audit
-        self._roles = settings.roles
+        self._settings = settings
         self._allow_superusers = allow_superusers
 
     async def run(
@@ -174,16 +191,20 @@ class AccountImporter:
         line) and the reason. A dry run only counts; it may count an address that occurs twice in
         the file twice.
 
-        Raises StorageUnavailable if the database does not answer. The batches before stay imported.
+        Raises StorageUnavailable if the database does not answer, and UsernameTaken if another
+        account takes one of the user names during the import. The batches before stay imported.
         """
         lines = invalid = 0
+        names = ImportedUsernames(self._database)
         for lines, line in enumerate(_lines(file), 1):
             try:
-                self.read(line)
+                names.add(lines, self.read(line))
             except InvalidImportLine as error:
                 invalid += 1
                 for field, reason in error.field_errors:
                     report(lines, field, reason)
+            invalid += _report_taken(await names.find_taken(), report)
+        invalid += _report_taken(await names.find_taken(is_last=True), report)
         if invalid:
             return Summary(lines=lines, added=0, skipped=0, refused=invalid)
         added, remaining = 0, _lines(file)
@@ -210,9 +231,13 @@ class AccountImporter:
         if parsed.is_superuser and not self._allow_superusers:
             reason = "superusers are only imported with --allow-superusers"
             raise InvalidImportLine(("is_superuser", reason))
-        if not self._roles.keys() >= set(parsed.roles):
+        if not self._settings.roles.keys() >= set(parsed.roles):
             reason = "includes a role that AUTHAPI_ROLES does not define"
             raise InvalidImportLine(("roles", reason))
+        try:
+            check_username(parsed.username, self._settings, loc=("username",))
+        except InvalidInput as error:
+            raise InvalidImportLine(("username", error.errors[0].message)) from None
         return _new_user(parsed)
 
     @retry_on_conflict
@@ -220,6 +245,7 @@ class AccountImporter:
         emails = {new.email for new in batch}
         async with self._database.transaction() as store:
             await store.users.lock_addresses(*emails)
+            claims = await claim_imported(store, batch)
             added = await store.users.add_missing(batch)
             # After the insert, which has waited for transactions that free one of these addresses.
             reserved = await store.email_tokens.find_reserved(emails, now=now())
@@ -227,6 +253,7 @@ class AccountImporter:
                 if new.email in reserved and new.user.id in added:
                     added.remove(new.user.id)
                     await store.users.delete(new.user.id)
+            await drop_claims(store, claims, except_for=added)
             await self._audit.record_each(store, EventType.ACCOUNT_IMPORTED, sorted(added))
         return len(added)
 
@@ -235,6 +262,12 @@ class AccountImporter:
         async with self._database.read() as store:
             reserved = await store.email_tokens.find_reserved(emails, now=now())
             return len(emails - reserved - await store.users.find_existing_emails(emails))
+
+
+def _report_taken(numbers: Sequence[int], report: Callable[[int, str, str], None]) -> int:
+    for number in numbers:
+        report(number, "username", "belongs to another account, or did until recently")
+    return len(numbers)
 
 
 def _field_error(details: ErrorDetails) -> tuple[str, str]:
@@ -255,6 +288,7 @@ def _new_user(line: _Line) -> NewUser:
         created_at=line.created_at or at,
         updated_at=at,
         locale=line.locale,
+        username=None if line.username is None else line.username.original,
         roles=frozenset(line.roles),
     )
     return NewUser(user, line.email.canonical, line.password_hash)

@@ -70,6 +70,10 @@ class UsernameTable:
             .values(user_id=user_id, expires_at=until)
         )
 
+    async def delete(self, names: Collection[str]) -> None:
+        """Frees names that this transaction has claimed."""
+        await self._connection.execute(sa.delete(table).where(table.c.username.in_(names)))
+
     async def prune(self, *, now: datetime, limit: int) -> int:
         """Deletes up to `limit` names that are free again; returns their number.
 
@@ -82,5 +86,5 @@ class UsernameTable:
             .all()
         )
         if names:
-            await self._connection.execute(sa.delete(table).where(table.c.username.in_(names)))
+            await self.delete(names)
         return len(names)

@@ -23,7 +23,10 @@ class LoginRequest(Input):
     The operator decides whether accounts log in with their address, their user name, or either.
     """
 
-    email: Annotated[Email, Field(json_schema_extra=limit("login_email"))] = _NO_ADDRESS
+    email: Annotated[
+        Email,
+        Field(default_factory=lambda: _NO_ADDRESS, json_schema_extra=limit("login_email")),
+    ]
     username: Annotated[
         str,
         Field(

@@ -2,8 +2,8 @@
 
 A refresh token is exchanged for an access token and the next refresh token. By default, the
 password grant exists only for the Authorize dialog of the docs page, and is disabled with that page
-(setting `password_grant`): OAuth 2.1 removes it, and first-party logins use `POST /login`. Clients do not authenticate, because they are
-public clients (RFC 6749, section 2.1).
+(setting `password_grant`): OAuth 2.1 removes it, and first-party logins use `POST /login`. Clients
+do not authenticate, because they are public clients (RFC 6749, section 2.1).
 """
 
 from collections.abc import Awaitable, Callable, Collection, Mapping
