@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from authapi.crypto import base64url
 from authapi.crypto.secrets import (
     SecretHash,
     hash_secret,
@@ -124,3 +125,23 @@ def test_hash_is_sha256_of_the_text() -> None:
 
 def test_hash_is_not_in_its_repr() -> None:
     assert repr(hash_secret("abc")) == "SecretHash()"
+
+
+@given(st.text(alphabet=st.sampled_from("ABCZaz09-_+/= \n."), min_size=40, max_size=46))
+def test_is_secret_accepts_exactly_the_canonical_base64url_of_32_bytes(text: str) -> None:
+    try:
+        is_canonical = len(base64url.decode(text)) == 32
+    except ValueError:
+        is_canonical = False
+    assert is_secret(text) == is_canonical
+
+
+@given(st.binary(min_size=32, max_size=32), st.characters(codec="utf-8"))
+def test_is_secret_accepts_one_last_character_of_each_group(data: bytes, last: str) -> None:
+    text = base64url.encode(data)
+    assert is_secret(text)
+    try:
+        is_canonical = base64url.encode(base64url.decode(text[:-1] + last)) == text[:-1] + last
+    except ValueError:
+        is_canonical = False
+    assert is_secret(text[:-1] + last) == is_canonical

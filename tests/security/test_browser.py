@@ -290,12 +290,12 @@ async def test_v3_4_every_response_has_the_security_headers(
         await visitor.get("/me", headers=duplicate),
         await visitor.get("/.well-known/jwks.json"),
     ]
-    accounts = service.api.services.accounts
+    profiles = service.api.services.accounts.profiles
 
     async def crash(*_: object, **__: object) -> None:
         raise ZeroDivisionError("secret")
 
-    monkeypatch.setattr(type(accounts), "edit", crash)
+    monkeypatch.setattr(type(profiles), "edit", crash)
     answers[500] = await visitor.patch("/me", json={"name": "x"})
     monkeypatch.setattr(type(service.api.services.database), "ping", unavailable)
     answers[503] = await visitor.get("/health/ready")

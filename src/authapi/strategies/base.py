@@ -199,6 +199,18 @@ class Strategy(ABC, Generic[C]):
         """Returns the Security Scheme Object for the OpenAPI document (OpenAPI 3.1)."""
 
 
+class BearerStrategy(Strategy[str]):
+    """A strategy for bearer tokens (RFC 6750) of one shape."""
+
+    def read(self, connection: HTTPConnection) -> str | None:
+        token = bearer_credential(connection)
+        return token if token is not None and self.has_shape(token) else None
+
+    @abstractmethod
+    def has_shape(self, token: str) -> bool:
+        """Returns whether `token` has the shape of the tokens of this strategy."""
+
+
 class Issuer(Strategy[C]):
     """A strategy that issues a credential after a login."""
 

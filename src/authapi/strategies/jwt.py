@@ -19,17 +19,16 @@ from authapi.errors import InvalidCredential, TokenError
 from authapi.services import Lifetime, Login
 from authapi.services.tokens import RefreshedSession
 from authapi.services.tokens.claims import parse_access_claims
-from authapi.strategies.base import REALM, Challenge, Issued, Refreshable, bearer_credential
+from authapi.strategies.base import REALM, BearerStrategy, Challenge, Issued, Refreshable
 
 
-class JWTStrategy(Refreshable[str]):
+class JWTStrategy(BearerStrategy, Refreshable[str]):
     """Authenticates requests by signed bearer tokens."""
 
     name = "jwt"
 
-    def read(self, connection: HTTPConnection) -> str | None:
-        token = bearer_credential(connection)
-        return token if token is not None and token.count(".") == 2 else None
+    def has_shape(self, token: str) -> bool:
+        return token.count(".") == 2
 
     def cache_key(self, credential: str) -> SecretHash | None:
         return hash_secret(credential)

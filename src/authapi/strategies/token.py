@@ -19,17 +19,16 @@ from authapi.domain.identity import Identity
 from authapi.domain.session import SessionKind
 from authapi.errors import InvalidCredential
 from authapi.services import Lifetime, Login
-from authapi.strategies.base import REALM, Challenge, Issued, Revocable, bearer_credential
+from authapi.strategies.base import REALM, BearerStrategy, Challenge, Issued, Revocable
 
 
-class TokenStrategy(Revocable[str]):
+class TokenStrategy(BearerStrategy, Revocable[str]):
     """Authenticates requests by opaque bearer tokens."""
 
     name = "token"
 
-    def read(self, connection: HTTPConnection) -> str | None:
-        token = bearer_credential(connection)
-        return token if token is not None and token.startswith(OPAQUE_PREFIX) else None
+    def has_shape(self, token: str) -> bool:
+        return token.startswith(OPAQUE_PREFIX)
 
     def cache_key(self, credential: str) -> SecretHash | None:
         return hash_secret(credential)

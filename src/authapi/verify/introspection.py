@@ -18,7 +18,7 @@ from authapi.crypto.secrets import SecretHash, hash_secret
 from authapi.domain.identity import Identity
 from authapi.errors import ConfigurationError, InvalidCredential, IssuerUnavailable, TokenError
 from authapi.outbound.http_client import MAX_CONNECTIONS, HTTPClient, RequestFailed
-from authapi.strategies.base import REALM, Challenge, Strategy, bearer_credential
+from authapi.strategies.base import REALM, BearerStrategy, Challenge
 from authapi.verify.backoff import Backoff
 from authapi.verify.claims import SCOPE_CLAIMS, ClaimsReader, nonempty_tuple
 from authapi.verify.metadata import check_issuer, check_url
@@ -46,7 +46,7 @@ class _TokenRejected(RequestFailed):
     """The endpoint is available, and rejected the request with this token."""
 
 
-class RemoteIntrospection(Strategy[str]):
+class RemoteIntrospection(BearerStrategy):
     """Authenticates callers by tokens that the introspection endpoint at `url` reports as active.
 
     `credential` authenticates this service at the endpoint: a bearer token, or a pair of client id
@@ -114,9 +114,8 @@ class RemoteIntrospection(Strategy[str]):
         finally:
             await self._client.close()
 
-    def read(self, connection: HTTPConnection) -> str | None:
-        token = bearer_credential(connection)
-        return token if token is not None and self._handles(token) else None
+    def has_shape(self, token: str) -> bool:
+        return self._accepts_jwts or token.count(".") != 2
 
     def cached(self, credential: str) -> Identity | None:
         return self._active.get(hash_secret(credential))
@@ -139,9 +138,6 @@ class RemoteIntrospection(Strategy[str]):
         issuer = self.issuer or "the issuer that this service trusts"
         kind = "Token" if self._accepts_jwts else "Opaque token"
         return {"type": "http", "scheme": "bearer", "description": f"{kind} issued by {issuer}."}
-
-    def _handles(self, token: str) -> bool:
-        return self._accepts_jwts or token.count(".") != 2
 
     async def _introspect_once(self, token: str, credential: SecretHash) -> Identity | Exception:
         task = self._in_flight.get(credential)

@@ -441,13 +441,13 @@ async def test_calls_on_a_deleted_account_raise_not_found(services_on_each: Serv
     assert await accounts.profiles.find_by_email(parse_email("alice@example.com")) == user
     assert await stored_users(services_on_each.database) == [user]
     await accounts.administration.delete(user.id)
-    await accounts.administration.delete(user.id)
     for attempt in (
         accounts.profiles.find(user.id),
         accounts.profiles.find_by_email(ALICE),
         accounts.profiles.edit(user.id, {"name": "x"}, is_stale=lambda _: False),
         accounts.administration.change(user.id, {"is_active": True}),
         accounts.passwords.set(user.id, PASSWORD),
+        accounts.administration.delete(user.id),
     ):
         with pytest.raises(NotFound):
             await attempt

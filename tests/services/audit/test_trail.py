@@ -289,7 +289,8 @@ async def test_rename_and_deletion(api: Client, alice: User, watch: EventWatcher
     assert (found["ip"], found["user_agent"]) == (None, None)
     assert found["request_id"] == response.headers["x-request-id"]
     # A second deletion records nothing.
-    await api.services.accounts.administration.delete(alice.id)
+    with pytest.raises(NotFound):
+        await api.services.accounts.administration.delete(alice.id)
     assert await watch.since() == []
 
 

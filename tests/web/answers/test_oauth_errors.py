@@ -154,7 +154,7 @@ async def test_too_many_attempts_are_oauth_errors(
     async def authenticate(*_: object, **__: object) -> None:
         raise TooManyAttempts(retry_after=7)
 
-    monkeypatch.setattr(api.services.accounts, "authenticate", authenticate)
+    monkeypatch.setattr(api.services.accounts.authentication, "authenticate", authenticate)
     form = {"grant_type": "password", "username": "a@example.com", "password": "x"}
     answer = await api.post(TOKEN, data=form)
     check_error(answer, 429, "too_many_attempts", "temporarily_unavailable")

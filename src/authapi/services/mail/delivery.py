@@ -21,7 +21,7 @@ from authapi.domain.outbox import OutboxEntry
 from authapi.domain.user import User
 from authapi.errors import ConfigurationError, DeliveryFailed
 from authapi.services.jobs.outbox import Outbox, Payload
-from authapi.services.mail.kinds import MailKind
+from authapi.services.mail.kinds import PERSONALISED, MailKind
 from authapi.services.mail.rendering import MailRenderer, example_payload
 from authapi.services.mail.transports import Transport, create_transport
 from authapi.settings import Settings
@@ -29,13 +29,6 @@ from authapi.storage import Store
 
 OUTBOX_KIND = "mail"
 """The kind of the outbox entries that hold mail."""
-
-PERSONALISED = frozenset(
-    {MailKind.PASSWORD_CHANGED, MailKind.TOKEN_CREATED, MailKind.REFRESH_REUSE}
-)
-"""Notices that contain the name of the user. They require a login to the account, and are sent to
-its own address. An unauthenticated client can cause every other kind of mail, to any address: with
-a name in it, an attacker could send text of their choice to a victim."""
 
 
 @dataclass(slots=True)

@@ -24,3 +24,11 @@ class MailKind(StrEnum):
     """A client tried to register with the address of this account, or to change to it."""
     TEST = "test"
     """Sent by an operator to check that mail arrives."""
+
+
+PERSONALISED = frozenset(
+    {MailKind.PASSWORD_CHANGED, MailKind.TOKEN_CREATED, MailKind.REFRESH_REUSE}
+)
+"""Notices that contain the name of the user. They require a login to the account, and are sent to
+its own address. An unauthenticated client can cause every other kind of mail, to any address: with
+a name in it, an attacker could send text of their choice to a victim."""

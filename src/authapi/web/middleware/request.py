@@ -31,12 +31,12 @@ from authapi.web.answers.websocket_messages import POLICY_VIOLATION, can_send_re
 from authapi.web.context import SCOPE_KEY, RequestContext, Runtime
 from authapi.web.middleware.client import arrived_over_http, read_client
 from authapi.web.middleware.cookie_removal import add_cookie_removal
+from authapi.web.middleware.preprocessing import is_read_by_http_protocol
 from authapi.web.middleware.public_documents import (
     PREFIX,
     public_preflight_response,
     with_cors_headers,
 )
-from authapi.web.middleware.upgrades import is_read_by_http_protocol
 from authapi.web.problems import (
     ProblemDocument,
     error_document,
@@ -265,7 +265,7 @@ class RequestMiddleware:
         return None
 
     def _may_lose_body(self, scope: Scope) -> bool:
-        # Uvicorn's own protocol parses such a body as the next request (`middleware.upgrades`).
+        # Uvicorn's own protocol parses such a body as the next request (`preprocessing`).
         # Own routes only: the importing application decides about its routes.
         if scope["type"] != "http" or is_read_by_http_protocol(scope):
             return False
