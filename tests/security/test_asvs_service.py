@@ -265,7 +265,7 @@ async def test_v13_2_2_service_needs_only_row_privileges(
         "CREATE ROLE {role} LOGIN PASSWORD 'app'",
         "REVOKE CREATE ON SCHEMA public FROM PUBLIC",
         "GRANT SELECT ON alembic_version TO {role}",
-        "GRANT SELECT, INSERT, UPDATE, DELETE ON users, sessions TO {role}",
+        "GRANT SELECT, INSERT, UPDATE, DELETE ON users, usernames, sessions TO {role}",
         "GRANT SELECT, INSERT, UPDATE, DELETE ON refresh_families, signing_keys TO {role}",
         "GRANT SELECT, INSERT, UPDATE, DELETE ON email_tokens, outbox TO {role}",
         "GRANT SELECT, INSERT ON events TO {role}",

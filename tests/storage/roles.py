@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from tests.storage.rows import sql
 
 CHANGED = (
-    *("users", "sessions", "refresh_families"),
+    *("users", "usernames", "sessions", "refresh_families"),
     *("signing_keys", "email_tokens", "outbox"),
 )
 ANONYMISED = ("ip", "network", "user_agent", "request_id", "detail")

@@ -53,7 +53,7 @@ class InvalidCredentials(Unauthenticated):
     """The e-mail address or user name, or the password, of a login is wrong."""
 
     code = "invalid_credentials"
-    title = "E-mail address or password is wrong"
+    title = "The name or the password is wrong"
 
 
 class InvalidClient(Unauthenticated):

@@ -92,6 +92,7 @@ UserName = Annotated[
             "type": "string",
             "minLength": MIN_USERNAME_LENGTH,
             "maxLength": MAX_USERNAME_LENGTH,
+            "pattern": r"^[^\u0000-\u0020@]+$",
             "examples": ["alice"],
             "description": "Letters of one script, digits, `.`, `_` and `-`. Case does not matter.",
         }

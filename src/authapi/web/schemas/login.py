@@ -34,7 +34,7 @@ class LoginRequest(Input):
             max_length=MAX_EMAIL_LENGTH,
             examples=["alice"],
             description="The user name. If the service accepts both, also the e-mail address.",
-            json_schema_extra=limit("login_username"),
+            json_schema_extra={"pattern": r"^[^\u0000-\u0020]+$", **limit("login_username")},
         ),
     ] = ""
     password: Password

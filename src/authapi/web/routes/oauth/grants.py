@@ -67,6 +67,7 @@ _PASSWORD = {
             "type": "string",
             "maxLength": 254,
             "examples": ["alice@example.com"],
+            "pattern": r"^[^\x00]*$",
             "description": "The e-mail address or the user name, as for `POST /login`.",
         },
         "password": {
