@@ -105,7 +105,7 @@ class DeferredRequests:
         async with self._database.transaction() as store:
             if username is not None:
                 await reserve_username(store, username, user_id)
-            await self._outbox.enqueue(store, KIND, "register", _payload(email, details | own))
+            await self._outbox.enqueue(store, KIND, "register", _payload(email, {**details, **own}))
 
     async def submit_email_change(self, store: Store, user: User, email: EmailAddress) -> None:
         """Queues a mail to `email` with which it becomes the address of `user`, who is locked."""
