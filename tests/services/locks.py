@@ -24,6 +24,7 @@ from tests.tables import PREFIX, metadata
 ORDER = (
     "advisory",
     "users",
+    "usernames",
     "sessions",
     "email_tokens",
     "signing_keys",

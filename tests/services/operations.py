@@ -17,6 +17,7 @@ from uuid import UUID
 import pytest
 
 from authapi.clock import now
+from authapi.crypto.ids import new_id
 from authapi.crypto.passwords import PasswordHash
 from authapi.crypto.refresh_tokens import new_refresh_token, parse_refresh_token
 from authapi.crypto.secrets import hash_secret, new_opaque_token, new_secret
@@ -26,6 +27,7 @@ from authapi.domain.events import EventType
 from authapi.domain.identity import Identity
 from authapi.domain.session import Session, SessionKind
 from authapi.domain.user import User
+from authapi.domain.username import parse_username
 from authapi.errors import DeliveryFailed, InvalidGrant, InvalidOneTimeSecret
 from authapi.services import Lifetime, Login, Services
 from authapi.services.accounts.email_tokens import IssuedEmailToken
@@ -132,7 +134,7 @@ async def open_harness(
     url: str, *, hooks: Hooks | None = None, **changes: Any
 ) -> AsyncIterator[Harness]:
     """Services on the database at `url`, without background tasks."""
-    chosen = {"max_sessions": MAX_SESSIONS, **changes}
+    chosen = {"max_sessions": MAX_SESSIONS, "login_identifier": "both", **changes}
     settings = Settings(
         database_url=url,  # type: ignore[arg-type]  # pydantic converts
         limit_mails="100000/hour",
@@ -156,7 +158,8 @@ async def open_harness(
 
 async def create_person(services: Services, *, confirmed: bool) -> Person:
     email = new_address()
-    user = await services.accounts.registration.create(email, PASSWORD)
+    username = parse_username(f"u{new_id().hex}")
+    user = await services.accounts.registration.create(email, PASSWORD, username=username)
     async with services.database.transaction() as store:
         if confirmed:
             await store.users.confirm_email(user.id, at=now())
@@ -231,6 +234,12 @@ async def rename(harness: Harness, one: Person, _: Person) -> None:
     changes: Mapping[str, str | None] = {"name": new_secret()[:9], "locale": "en"}
     edit = harness.services.accounts.profiles.edit
     await edit(one.id, changes, is_stale=lambda _: False, caller=one.caller)
+
+
+async def change_username(harness: Harness, one: Person, _: Person) -> None:
+    edit = harness.services.accounts.profiles.edit
+    for name in (new_secret()[:9].strip("-_") + "x1", new_secret()[:9].strip("-_") + "x2"):
+        await edit(one.id, {}, username=parse_username(name), is_stale=lambda _: False)
 
 
 async def confirm_with_password(harness: Harness, one: Person, _: Person) -> None:
@@ -331,7 +340,9 @@ async def delete_another(harness: Harness, one: Person, two: Person) -> None:
 
 async def import_accounts(harness: Harness, one: Person, two: Person) -> None:
     emails = [one.user.email, new_address().original, two.user.email, new_address().original]
-    text = "".join(json.dumps({"email": email}) + "\n" for email in emails)
+    text = "".join(
+        json.dumps({"email": email, "username": f"u{new_id().hex}"}) + "\n" for email in emails
+    )
     services = harness.services
     importing = AccountImporter(services.database, services.audit, services.settings)
     await importing.run(io.BytesIO(text.encode()), lambda *_: None)
@@ -419,6 +430,7 @@ OPERATIONS: dict[str, Operation] = {
         one.id, PASSWORD + secrets.token_hex(4)
     ),
     "rename": rename,
+    "change user name": change_username,
     "deactivate": lambda harness, one, _: harness.services.accounts.administration.change(
         one.id, {"is_active": False}
     ),

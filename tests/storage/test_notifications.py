@@ -22,8 +22,7 @@ from authapi.crypto.secrets import hash_secret
 from authapi.domain.client import Client
 from authapi.domain.events import Event, EventType
 from authapi.domain.session import Session, SessionKind
-from authapi.domain.user import User
-from authapi.domain.user_query import UserFilter, UserOrder
+from authapi.domain.user import User, UserFilter, UserOrder
 from authapi.errors import StorageUnavailable
 from authapi.storage import Database, Store, migrations
 from authapi.storage.notifications import Listener, PostgresNotifications, SQLiteNotifications

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from authapi.domain.events import Event
@@ -38,6 +39,7 @@ from authapi.services.tokens import (
     TokenLookup,
     TokenRevocation,
 )
+from authapi.services.usernames import prune_usernames
 from authapi.services.webhooks import Post, Webhooks
 from authapi.settings import Settings
 from authapi.storage import Database
@@ -211,6 +213,7 @@ class Services:
         cleanup.register("signing keys", keys.prune)
         cleanup.register("outbox entries", outbox.prune)
         cleanup.register("email tokens", email_tokens.prune)
+        cleanup.register("user names", partial(prune_usernames, database))
         return cls(
             settings=settings,
             database=database,

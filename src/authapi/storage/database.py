@@ -50,6 +50,7 @@ from authapi.storage.tables.outbox import OutboxTable
 from authapi.storage.tables.refresh_families import RefreshFamilyTable
 from authapi.storage.tables.sessions import SessionTable
 from authapi.storage.tables.signing_keys import SigningKeyTable
+from authapi.storage.tables.usernames import UsernameTable
 from authapi.storage.tables.users import UserTable
 from authapi.storage.transaction import Transaction
 from authapi.storage.urls import parse_url
@@ -92,6 +93,7 @@ class Store:
     """The tables inside one transaction."""
 
     users: UserTable
+    usernames: UsernameTable
     sessions: SessionTable
     events: EventTable
     refresh_families: RefreshFamilyTable
@@ -320,6 +322,7 @@ def _store(connection: AsyncConnection, tables: Tables) -> Store:
     changed: set[UUID] = set()
     return Store(
         users=UserTable(connection, tables, changed),
+        usernames=UsernameTable(connection, tables),
         sessions=SessionTable(connection, tables, changed),
         events=EventTable(connection, tables),
         refresh_families=RefreshFamilyTable(connection, tables),

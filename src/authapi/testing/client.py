@@ -10,6 +10,7 @@ from fastapi import FastAPI
 
 from authapi.domain.email_address import parse_email
 from authapi.domain.user import User
+from authapi.domain.username import parse_username
 from authapi.services import Services
 from authapi.services.accounts.users import new_user
 from authapi.testing.acting import let_act
@@ -46,20 +47,22 @@ class Client(httpx.AsyncClient):
         *,
         password: str = PASSWORD,
         name: str | None = None,
+        username: str | None = None,
         is_superuser: bool = False,
     ) -> User:
         """Creates a user in the database of the application; by default with a new, unique address.
 
         An application that only verifies credentials of other issuers has no users; the result can
-        be used with `acting_as`. Raises InvalidInput for an address or password that is not valid,
-        EmailTaken if another account has the address, Overloaded if the queue of password hashes is
-        full.
+        be used with `acting_as`. Raises InvalidInput for an address, user name or password that is
+        not valid, EmailTaken or UsernameTaken if another account has it, Overloaded if the queue of
+        password hashes is full.
         """
         address = parse_email(email or f"user{next(_numbers)}@example.com")
+        login = None if username is None else parse_username(username)
         if self._runtime.services_if_any is None:
-            return new_user(address, name=name, is_superuser=is_superuser)
+            return new_user(address, name=name, username=login, is_superuser=is_superuser)
         return await self.services.accounts.registration.create(
-            address, password, name=name, is_superuser=is_superuser
+            address, password, name=name, username=login, is_superuser=is_superuser
         )
 
     async def login(
@@ -69,8 +72,10 @@ class Client(httpx.AsyncClient):
 
         Raises httpx.HTTPStatusError if the login is refused.
         """
+        accepted = self.services.settings.login_identifier
+        name = {"username": user.username} if accepted == "username" else {"email": user.email}
         response = await self.post(
-            "/login", json={"email": user.email, "password": password, "strategy": strategy}
+            "/login", json={**name, "password": password, "strategy": strategy}
         )
         response.raise_for_status()
         if token := response.json().get("access_token"):

@@ -14,8 +14,8 @@ from authapi.domain.email_address import EmailAddress
 from authapi.domain.events import EventType
 from authapi.domain.identity import Identity
 from authapi.domain.scopes import INTROSPECT, login_scopes
-from authapi.domain.user import User
-from authapi.domain.user_query import UserFilter, UserOrder
+from authapi.domain.user import User, UserFilter, UserOrder
+from authapi.domain.username import Username
 from authapi.errors import (
     InputError,
     InvalidCredential,
@@ -42,6 +42,7 @@ from authapi.services.cursors import decode_cursor, encode_cursor
 from authapi.services.hooks import Hooks
 from authapi.services.mail import MailKind
 from authapi.services.revalidation import require_live_session
+from authapi.services.usernames import check_username, set_username
 from authapi.settings import Settings
 from authapi.storage import Database, Store
 from authapi.storage.conflicts import retry_on_conflict
@@ -51,6 +52,7 @@ class AccountChanges(TypedDict, total=False):
     """Changes of an account. Members that are left out keep their values."""
 
     name: str | None
+    username: Username | None
     is_active: bool
     is_superuser: bool
     roles: frozenset[str]
@@ -120,17 +122,21 @@ class Administration:
         email: EmailAddress,
         *,
         name: str | None = None,
+        username: Username | None = None,
         roles: Collection[str] = (),
         actor: Identity | None = None,
     ) -> User:
         """Creates an account without a password, and mails its owner a link to choose one.
 
-        Raises MailDisabled if the settings disable mail, InvalidInput for an unknown role,
-        EmailTaken.
+        Raises MailDisabled if the settings disable mail, InvalidInput for an unknown role or if the
+        setting `login_identifier` does not allow the user name, EmailTaken, UsernameTaken.
         """
         if not self._settings.sends_mail:
             raise MailDisabled
-        user = replace(new_user(email, name=name), roles=self._known_roles(roles))
+        check_username(username, self._settings.login_identifier)
+        user = replace(
+            new_user(email, name=name, username=username), roles=self._known_roles(roles)
+        )
         async with self._database.transaction() as store:
             await store.users.lock_addresses(email.canonical)
             await self._lock_users(store, actor=actor)
@@ -175,14 +181,17 @@ class Administration:
         `is_stale` gets the current account and returns whether it differs from the version that
         the client has seen. Deactivation ends all sessions and tokens of the account.
 
-        Raises PreconditionFailed if `is_stale` returns True, InvalidInput for an unknown role,
-        LastSuperuser if the change would leave no active superuser, OwnAccount if `actor` changes
-        more than the name of their own account, NotFound.
+        Raises PreconditionFailed if `is_stale` returns True, InvalidInput for an unknown role or if
+        the setting `login_identifier` does not allow the user name, UsernameTaken, LastSuperuser if
+        the change would leave no active superuser, OwnAccount if `actor` changes more than the
+        names of their own account, NotFound.
         """
+        if "username" in changes:
+            check_username(changes["username"], self._settings.login_identifier)
         roles = self._known_roles(changes["roles"]) if "roles" in changes else None
         async with self._database.transaction() as store:
             await lock_superusers(store)
-            allow_own = changes.keys() <= {"name"}
+            allow_own = changes.keys() <= {"name", "username"}
             user = await self._lock_target(store, user_id, actor=actor, allow_own=allow_own)
             if is_stale(user):
                 raise PreconditionFailed
@@ -190,6 +199,15 @@ class Administration:
                 await store.users.set_name(user_id, changes["name"], at=next_update_time(user))
                 kind = EventType.ACCOUNT_RENAMED
                 await self._audit.record(store, kind, user_id=user_id, actor=actor)
+            if "username" in changes:
+                await set_username(
+                    store,
+                    self._audit,
+                    user,
+                    changes["username"],
+                    at=next_update_time(user),
+                    actor=actor,
+                )
             if roles is not None:
                 await set_roles(store, self._audit, user, roles, actor=actor)
             if "is_superuser" in changes:

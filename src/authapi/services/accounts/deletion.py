@@ -8,6 +8,7 @@ from authapi.services.accounts.users import check_not_last_superuser, lock_super
 from authapi.services.audit import Audit
 from authapi.services.hooks import Hooks
 from authapi.services.revalidation import require_live_session
+from authapi.services.usernames import release_username
 from authapi.settings import Settings
 from authapi.storage import Database, Store
 from authapi.storage.conflicts import retry_on_conflict
@@ -61,6 +62,7 @@ async def delete_account(
     await check_not_last_superuser(store, user)
     if hooks.checks_deletions:
         await hooks.run_before_delete(user, store.transaction)
+    await release_username(store, user)
     # Explicitly, because the foreign keys would lock and delete the rows in another order.
     await store.sessions.end_all(user.id)
     await store.email_tokens.delete_for_user(user.id)

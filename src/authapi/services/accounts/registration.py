@@ -1,9 +1,11 @@
 """Creation of accounts: by their owners, as the setting `registration` allows, and by operators."""
 
+from authapi.crypto.passwords import PasswordHash
 from authapi.domain.client import current_client
 from authapi.domain.email_address import EmailAddress
 from authapi.domain.events import EventType
 from authapi.domain.user import User
+from authapi.domain.username import Username
 from authapi.errors import RegistrationClosed
 from authapi.services.accounts.deferred import DeferredRequests
 from authapi.services.accounts.email_tokens import EmailTokens
@@ -13,6 +15,7 @@ from authapi.services.hooks import Hooks
 from authapi.services.mail import MailKind
 from authapi.services.passwords import Passwords
 from authapi.services.rate_limits import RateLimits
+from authapi.services.usernames import check_username
 from authapi.settings import Settings
 from authapi.storage import Database
 
@@ -47,32 +50,34 @@ class Registration:
         *,
         name: str | None,
         locale: str | None = None,
+        username: Username | None = None,
         request: object = None,
     ) -> User | None:
         """Registers an account; returns it, or None if its address must be confirmed first.
 
         With `registration=confirm`, the client does not learn whether the address is taken: the
-        work is the same in both cases, and a mail tells the owner of the address. The hooks
+        work is the same in both cases, and a mail tells the owner of the address. The user name is
+        taken from this moment on, in both cases: otherwise it would tell them apart. The hooks
         `before_register` get `request`, and do not run if it is None.
 
         Raises the errors of the hooks; RegistrationClosed; TooManyAttempts; InvalidInput if the
-        locale is unknown or the password policy rejects `password`; Overloaded if too many hashes
-        are waiting; EmailTaken, only with `registration=open`; and StorageUnavailable if the
-        database does not answer.
+        locale is unknown, the password policy rejects `password`, or the setting `login_identifier`
+        the user name; Overloaded if too many hashes are waiting; UsernameTaken; EmailTaken, only
+        with `registration=open`; and StorageUnavailable if the database does not answer.
         """
         if self._settings.registration not in {"open", "confirm"}:
             raise RegistrationClosed
         check_locale(locale, self._settings)
+        check_username(username, self._settings.login_identifier)
         async with self._audit.recording_throttled():
             await self._rate_limits.consume_registration(current_client())
         await self._hooks.run_before_register(request, email.canonical)
-        await self._passwords.check_policy(password, email=email.canonical)
-        hashed = await self._passwords.hash(password)
+        hashed = await self._hash_new(password, email, username)
         if self._settings.registration == "confirm":
             details = {"name": name, "locale": locale, "password_hash": hashed.text}
-            await self._deferred_requests.enqueue("register", email, details)
+            await self._deferred_requests.submit_registration(email, details, username=username)
             return None
-        user = new_user(email, name=name, locale=locale)
+        user = new_user(email, name=name, username=username, locale=locale)
         async with (
             self._rate_limits.allow_mail("register", email.canonical) as allowance,
             self._database.transaction() as store,
@@ -91,19 +96,28 @@ class Registration:
         password: str | None,
         *,
         name: str | None = None,
+        username: Username | None = None,
         is_superuser: bool = False,
     ) -> User:
         """Creates an account for an operator. An account without a password cannot log in.
 
-        Raises InvalidInput if the password policy rejects `password`, EmailTaken.
+        Raises InvalidInput if the password policy rejects `password`, or the setting
+        `login_identifier` the user name; EmailTaken; UsernameTaken.
         """
+        check_username(username, self._settings.login_identifier)
         hashed = None
         if password is not None:
-            await self._passwords.check_policy(password, email=email.canonical)
-            hashed = await self._passwords.hash(password)
-        user = new_user(email, name=name, is_superuser=is_superuser)
+            hashed = await self._hash_new(password, email, username)
+        user = new_user(email, name=name, username=username, is_superuser=is_superuser)
         async with self._database.transaction() as store:
             await store.users.lock_addresses(email.canonical)
             await add_user(store, user, email, hashed)
             await self._audit.record(store, EventType.ACCOUNT_REGISTERED, user_id=user.id)
         return user
+
+    async def _hash_new(
+        self, password: str, email: EmailAddress, username: Username | None
+    ) -> PasswordHash:
+        name = None if username is None else username.canonical
+        await self._passwords.check_policy(password, email=email.canonical, username=name)
+        return await self._passwords.hash(password)

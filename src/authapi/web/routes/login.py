@@ -34,7 +34,7 @@ _CLEARED: dict[int | str, dict[str, Any]] = {
     responses=_COOKIE | problems(400, 401, 403, 408, 415, 422, 429, 503),
 )
 async def login(body: LoginRequest, request: Request) -> Response:
-    """Log in with e-mail address and password, and get a credential of the chosen strategy.
+    """Log in with e-mail address or user name, and password, and get a credential.
 
     `session` sets a cookie, and the body contains no secret. `token` and `jwt` return an
     `access_token` for the header Authorization.
@@ -48,7 +48,10 @@ async def login(body: LoginRequest, request: Request) -> Response:
     if issuer is None:
         raise _unknown_strategy(runtime)
     proved = await runtime.services.accounts.authentication.authenticate(
-        body.email, body.password, strategy=name, request=request
+        body.login_name(runtime.services.settings.login_identifier),
+        body.password,
+        strategy=name,
+        request=request,
     )
     issued = await issuer.issue(proved, request, remember=body.remember)
     members = {"user": UserOut.of(proved.user), "strategy": name, "expires_at": issued.expires_at}

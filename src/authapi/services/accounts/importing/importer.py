@@ -2,20 +2,21 @@
 
 All lines are validated first; if one is invalid, no account is created. The accounts are then
 inserted in batches, each with its events in one transaction. An interrupted import can be repeated,
-because lines with an address that already has an account are skipped. Memory use does not depend on
-the number of lines. No mail is sent.
+because lines with an address that already has an account are skipped. Memory use depends on the
+number of lines only by their user names. No mail is sent.
 """
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from typing import BinaryIO
+from uuid import UUID
 
 from authapi.clock import now
 from authapi.domain.events import EventType
-from authapi.errors import InvalidImportLine
+from authapi.errors import InvalidImportLine, UsernameTaken
 from authapi.services.accounts.importing.id_map import IdMap
 from authapi.services.accounts.importing.lines import (
     Ids,
@@ -24,6 +25,12 @@ from authapi.services.accounts.importing.lines import (
     numbered_lines,
 )
 from authapi.services.audit import Audit
+from authapi.services.usernames import (
+    ImportedUsernames,
+    claim_imported,
+    drop_claims,
+    find_lost_claims,
+)
 from authapi.settings import Settings
 from authapi.storage import Database, Store
 from authapi.storage.conflicts import retry_on_conflict
@@ -38,6 +45,9 @@ _BATCH_WITH_HOOKS = 20
 Report = Callable[[int, str, str], None]
 """Gets each error of a line: the number of the line, the field (empty for errors of the whole line)
 and the reason."""
+_LineError = tuple[int, str, str]
+"""The arguments of a `Report`."""
+_NAME_TAKEN = "belongs to another account, or did until recently"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +62,10 @@ class Summary:
     """Invalid lines. If there are any, no account was added."""
 
 
-class _IdConflicts(Exception):
-    """Ids or addresses of lines belong to other accounts, with the number of each line."""
+class _Conflicts(Exception):
+    """Ids, addresses or user names of lines belong to other accounts."""
 
-    def __init__(self, errors: Sequence[tuple[int, str]]) -> None:
+    def __init__(self, errors: Sequence[_LineError]) -> None:
         super().__init__()
         self.errors = errors
 
@@ -92,15 +102,20 @@ class AccountImporter:
         self._audit = audit
         self._ids = ids
         self._id_map = id_map
-        self._parser = LineParser(settings.roles, allow_superusers=allow_superusers, ids=ids)
+        self._parser = LineParser(
+            settings.roles,
+            login_identifier=settings.login_identifier,
+            allow_superusers=allow_superusers,
+            ids=ids,
+        )
 
     async def run(self, file: BinaryIO, report: Report, *, dry_run: bool = False) -> Summary:
         """Validates all lines of `file`, and imports the accounts if every line is valid.
 
         `file` is read twice from its start, and must not change in between. `report` is called for
         each error of a line. A dry run only counts; it may count an address that occurs twice in
-        the file twice. If another process takes a kept id during the import, the import ends with
-        that line as refused, and the batches before stay imported.
+        the file twice. If another process takes a kept id or a user name during the import, the
+        import ends with that line as refused, and the batches before stay imported.
 
         Raises StorageUnavailable if the database does not answer, ConfigurationError if the file
         of the ids or a temporary file cannot be written, and the errors of the hooks. The batches
@@ -117,7 +132,7 @@ class AccountImporter:
         while batch := list(islice(remaining, size)):
             try:
                 added += await add(batch)
-            except _IdConflicts as conflicts:
+            except _Conflicts as conflicts:
                 refused = _report_conflicts(conflicts.errors, report)
                 return Summary(lines=lines, added=added, skipped=read - added, refused=refused)
             read += len(batch)
@@ -129,6 +144,7 @@ class AccountImporter:
         # Returns the number of lines and of refused lines.
         lines = refused = 0
         batch: list[ParsedLine] = []
+        names = ImportedUsernames()
         with nullcontext() if self._ids is Ids.NEW else SeenLines() as seen:
             for number, text in numbered_lines(file):
                 lines += 1
@@ -141,23 +157,28 @@ class AccountImporter:
                     for field, reason in error.field_errors:
                         report(number, field, reason)
                     continue
-                if self._ids is not Ids.KEPT:
-                    continue
-                batch.append(line)
+                if self._ids is Ids.KEPT or line.new.user.username is not None:
+                    batch.append(line)
                 if len(batch) == _BATCH:
-                    refused += await self._report_taken(batch, report)
+                    refused += await self._report_taken(batch, names, report)
                     batch.clear()
-        return lines, refused + await self._report_taken(batch, report)
+        return lines, refused + await self._report_taken(batch, names, report)
 
-    async def _report_taken(self, batch: Sequence[ParsedLine], report: Report) -> int:
-        if not batch:
-            return 0
+    async def _report_taken(
+        self, batch: Sequence[ParsedLine], names: ImportedUsernames, report: Report
+    ) -> int:
         async with self._database.read() as store:
-            return _report_conflicts(await self._conflicts(store, batch), report)
+            taken = set(await names.find_taken(store, [line.new for line in batch]))
+            errors = [
+                (line.number, "username", _NAME_TAKEN)
+                for line in batch
+                if line.new.user.id in taken
+            ]
+            if self._ids is Ids.KEPT:
+                errors += await self._conflicts(store, batch)
+        return _report_conflicts(errors, report)
 
-    async def _conflicts(
-        self, store: Store, batch: Sequence[ParsedLine]
-    ) -> Sequence[tuple[int, str]]:
+    async def _conflicts(self, store: Store, batch: Sequence[ParsedLine]) -> Sequence[_LineError]:
         # Returns the number of each line whose id or address belongs to another account. A reserved
         # address is skipped, whatever the id is.
         emails = {line.new.email for line in batch}
@@ -167,9 +188,9 @@ class AccountImporter:
         for line in batch:
             user_id, email = line.new.user.id, line.new.email
             if id_of.get(email, user_id) != user_id:
-                errors.append((line.number, "is not the id of the account with this address"))
+                errors.append((line.number, "id", "is not the id of the account with this address"))
             elif email_of.get(user_id, email) != email:
-                errors.append((line.number, "is the id of an account with another address"))
+                errors.append((line.number, "id", "is the id of an account with another address"))
         if errors:
             reserved = await store.email_tokens.find_reserved(emails, now=now())
             skipped = {line.number for line in batch if line.new.email in reserved}
@@ -181,6 +202,7 @@ class AccountImporter:
         emails = {line.new.email for line in batch}
         async with self._database.transaction() as store:
             await store.users.lock_addresses(*emails)
+            claims = await self._claim_usernames(store, batch)
             added = await store.users.add_missing([line.new for line in batch])
             # After the insert, which has waited for transactions that free one of these addresses.
             reserved = await store.email_tokens.find_reserved(emails, now=now())
@@ -189,7 +211,8 @@ class AccountImporter:
                     added.remove(new.user.id)
                     await store.users.delete(new.user.id)
             if self._ids is Ids.KEPT and (conflicts := await self._conflicts(store, batch)):
-                raise _IdConflicts(conflicts)
+                raise _Conflicts(conflicts)
+            await drop_claims(store, claims, except_for=added)
             await self._audit.record_each(store, EventType.ACCOUNT_IMPORTED, sorted(added))
             if self._id_map is not None:
                 # Before the commit, so that no account is without its row.
@@ -201,6 +224,21 @@ class AccountImporter:
         if self._id_map is not None:
             self._id_map.commit()
         return len(added)
+
+    async def _claim_usernames(
+        self, store: Store, batch: Sequence[ParsedLine]
+    ) -> Mapping[str, UUID]:
+        try:
+            return await claim_imported(store, [line.new for line in batch])
+        except UsernameTaken:
+            lost = await find_lost_claims(store, [line.new for line in batch])
+            raise _Conflicts(
+                [
+                    (line.number, "username", _NAME_TAKEN)
+                    for line in batch
+                    if line.new.user.id in lost
+                ]
+            ) from None
 
     async def _count_new(self, batch: Sequence[ParsedLine]) -> int:
         emails = {line.new.email for line in batch}
@@ -223,7 +261,8 @@ def _require_unseen(line: ParsedLine, seen: SeenLines) -> None:
         raise InvalidImportLine(("id", reason))
 
 
-def _report_conflicts(errors: Sequence[tuple[int, str]], report: Report) -> int:
-    for number, reason in errors:
-        report(number, "id", reason)
-    return len(errors)
+def _report_conflicts(errors: Sequence[_LineError], report: Report) -> int:
+    # Returns the number of lines.
+    for error in errors:
+        report(*error)
+    return len({number for number, *_ in errors})

@@ -26,7 +26,9 @@ from authapi.crypto.passwords import PasswordHash, imported_hash
 from authapi.domain.display_names import is_display_name, is_single_line
 from authapi.domain.email_address import EmailAddress, parse_email
 from authapi.domain.user import User
+from authapi.domain.username import LoginIdentifier, Username, parse_username
 from authapi.errors import InvalidImportLine, InvalidInput, UnsupportedHash
+from authapi.services.usernames import check_username
 from authapi.settings.mail import is_locale
 from authapi.storage.tables.users import NewUser
 
@@ -76,6 +78,15 @@ def _id(value: object) -> str | None:
 def _address(value: object) -> EmailAddress:
     try:
         return parse_email(value if isinstance(value, str) else "")
+    except InvalidInput as error:
+        raise _error(error.errors[0].message) from None
+
+
+def _username(value: object) -> Username | None:
+    if value is None:
+        return None
+    try:
+        return parse_username(value if isinstance(value, str) else "")
     except InvalidInput as error:
         raise _error(error.errors[0].message) from None
 
@@ -139,6 +150,7 @@ class Line(BaseModel):
     email: Annotated[EmailAddress, PlainValidator(_address)]
     password_hash: Annotated[PasswordHash | None, PlainValidator(_hash)] = None
     name: Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_name)] | None = None
+    username: Annotated[Username | None, PlainValidator(_username)] = None
     email_confirmed: Annotated[datetime | None, PlainValidator(_confirmed_at)] = None
     is_active: bool = True
     is_superuser: bool = False
@@ -148,12 +160,21 @@ class Line(BaseModel):
 
 
 class LineParser:
-    """Parses lines. Superusers are only accepted with `allow_superusers`."""
+    """Parses lines. Superusers are only accepted with `allow_superusers`.
+
+    `login_identifier` is the setting, which says whether a line must or may have a user name.
+    """
 
     def __init__(
-        self, roles: Mapping[str, object], *, allow_superusers: bool = False, ids: Ids = Ids.NEW
+        self,
+        roles: Mapping[str, object],
+        *,
+        login_identifier: LoginIdentifier = "email",
+        allow_superusers: bool = False,
+        ids: Ids = Ids.NEW,
     ) -> None:
         self._roles = roles
+        self._login_identifier = login_identifier
         self._allow_superusers = allow_superusers
         self._ids = ids
 
@@ -178,6 +199,10 @@ class LineParser:
         if not self._roles.keys() >= set(line.roles):
             reason = "includes a role that AUTHAPI_ROLES does not define"
             raise InvalidImportLine(("roles", reason))
+        try:
+            check_username(line.username, self._login_identifier, loc=("username",))
+        except InvalidInput as error:
+            raise InvalidImportLine(("username", error.errors[0].message)) from None
         user_id = self._user_id(line.id)
         old_id = str(user_id) if self._ids is Ids.KEPT else line.id
         return ParsedLine(number, _new_user(line, user_id), old_id)
@@ -239,6 +264,7 @@ def _new_user(line: Line, user_id: UUID) -> NewUser:
         created_at=line.created_at or at,
         updated_at=at,
         locale=line.locale,
+        username=None if line.username is None else line.username.original,
         roles=frozenset(line.roles),
     )
     return NewUser(user, line.email.canonical, line.password_hash)
