@@ -16,6 +16,7 @@ from authapi.domain.email_address import EmailAddress, parse_email
 from authapi.domain.identity import Identity
 from authapi.domain.session import Session, SessionKind
 from authapi.domain.user import User
+from authapi.domain.username import Username
 from authapi.errors import (
     EmailTaken,
     InvalidCredential,
@@ -259,9 +260,14 @@ async def test_a_login_is_refused_if_the_account_changes_during_authentication(
     authenticate = Authentication.authenticate
 
     async def overtaken(
-        self: Authentication, email: EmailAddress, password: str, *, strategy: str | None = None
+        self: Authentication,
+        login_name: EmailAddress | Username,
+        password: str,
+        *,
+        strategy: str | None = None,
+        request: object = None,
     ) -> Login:
-        login = await authenticate(self, email, password, strategy=strategy)
+        login = await authenticate(self, login_name, password, strategy=strategy, request=request)
         await change(api_on_each.services, user)
         return login
 
