@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from authapi.domain.identity import Identity
     from authapi.domain.user import User
     from authapi.settings import Settings
+    from authapi.storage.transaction import Transaction
     from authapi.strategies.base import (
         Challenge,
         Issued,
@@ -38,6 +39,7 @@ __all__ = [
     "Revocable",
     "Settings",
     "Strategy",
+    "Transaction",
     "User",
     "create_app",
     "current_identity",
@@ -58,6 +60,7 @@ _MODULES = {
         "Revocable",
         "Strategy",
     ],
+    "storage.transaction": ["Transaction"],
     "web.resolver": ["current_identity", "current_user"],
     "web.server.protocol": ["HTTPProtocol"],
 }

@@ -45,6 +45,7 @@ from authapi.storage.tables.refresh_families import RefreshFamilyTable
 from authapi.storage.tables.sessions import SessionTable
 from authapi.storage.tables.signing_keys import SigningKeyTable
 from authapi.storage.tables.users import UserTable
+from authapi.storage.transaction import Transaction
 from authapi.storage.urls import parse_url
 
 _log = logging.getLogger(__name__)
@@ -88,6 +89,8 @@ class Store:
     changed: set[UUID]
     """Users that this transaction changed, or whose sessions it changed. The tables add to it."""
     connection: AsyncConnection
+    transaction: Transaction
+    """For statements of the application, in the same transaction."""
     on_end: list[Callable[[bool], None]]
     """Called at the end of the transaction: with False if it was rolled back, True otherwise."""
 
@@ -221,11 +224,13 @@ class Database:
                 store = _store(lease.connection)
                 lease.on_end = partial(self._after_transaction, store)
                 yield store
+                await store.transaction.flush()
                 if store.changed:
                     await self.notifications.notify(lease.connection, store.changed)
 
     def _after_transaction(self, store: Store, outcome: TransactionOutcome) -> None:
         # An unknown outcome counts as committed, so that mail that may be sent counts in its limit.
+        store.transaction.detach()
         for callback in store.on_end:
             callback(outcome is not TransactionOutcome.ROLLED_BACK)
         try:
@@ -293,6 +298,7 @@ def _store(connection: AsyncConnection) -> Store:
         outbox=OutboxTable(connection),
         changed=changed,
         connection=connection,
+        transaction=Transaction(connection),
         on_end=[],
     )
 

@@ -111,6 +111,8 @@ class Lease:
                 await self._release()
 
     async def _roll_back(self, transaction: AsyncTransaction) -> None:
+        if self.connection.get_transaction() is None:
+            return  # the session of an application has rolled it back, after a failed flush
         try:
             async with asyncio.timeout(self._end_timeout):
                 await transaction.rollback()
