@@ -13,6 +13,7 @@ from importlib.metadata import version
 from fastapi import FastAPI, Request
 from pydantic import SecretStr
 
+from authapi.errors import ConfigurationError
 from authapi.facade.accounts import Accounts, AccountTransaction, open_transaction
 from authapi.facade.home import Home
 from authapi.facade.sync import Sync
@@ -63,16 +64,16 @@ class AuthAPI:
         self.runtime = Runtime(self.settings, Registry.load(services), services)
         self._installation = Installation(self.runtime)
         self.sync = Sync(
-            ServiceThread(self._home, partial(self.build_services, in_thread=True)), self.runtime
+            ServiceThread(self._home, partial(self.build_services, own_pool=True)), self.runtime
         )
 
-    def build_services(self, *, in_thread: bool = False) -> Services:
+    def build_services(self, *, own_pool: bool = False) -> Services:
         """Creates services with the settings, hooks and engine of this application, for a command.
 
-        With `in_thread`, they get a pool of their own: one event loop cannot use that of another.
+        With `own_pool`, they do not share the pool of an engine: it belongs to one event loop.
         """
         engine = self._engine
-        if in_thread and engine is not None:
+        if own_pool and engine is not None:
             engine = application_engine.sibling(engine)
         return Services.build(
             self.settings,
@@ -80,6 +81,14 @@ class AuthAPI:
             post=build_webhook_post(self.settings),
             engine=engine,
         )
+
+    @property
+    def installed_app(self) -> FastAPI:
+        """The application in which this is installed. Raises ConfigurationError without one."""
+        apps = self._installation.apps
+        if not apps:
+            raise ConfigurationError("authapi is not installed: call AuthAPI().install(app)")
+        return apps[0]
 
     def install(self, app: FastAPI, *, include: Collection[str] | None = None) -> None:
         """Adds the edge, the error handlers, the OpenAPI security and the routes to `app`.

@@ -1,5 +1,6 @@
 """`auth.sync`: the facade for `def` handlers, task queues and management commands."""
 
+import logging
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
     from authapi.web.context import Runtime
     from authapi.web.login import LogIn
+
+_log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -149,7 +152,11 @@ class Sync:
             async def follow(services: Services) -> None:
                 services.database.end_borrowed(store, is_committed=is_committed)
 
-            target.run(follow)
+            try:
+                target.run(follow)
+            except RuntimeError:
+                # The Session has ended, which must not look as if it had failed.
+                _log.exception("events and caches could not follow the end of a Session")
 
         session_joins.on_end(session, end)
         run = _Joined(target, caller, store, session)

@@ -238,8 +238,7 @@ class Services:
         self.audit.open()
         # Cancelling does not stop a thread: it must not still run at the next start.
         await run_to_completion(asyncio.to_thread(prepare, self.settings))
-        if limitations := await self.database.limitations():
-            _log.warning("authapi uses the engine of the application: %s", "; ".join(limitations))
+        await self.database.limitations()
         await self.keys.open()
         await self.passwords.start()
 
@@ -253,6 +252,8 @@ class Services:
             self.tokens.secret_scanning.open()
             await asyncio.to_thread(self.mail.open)
             await self.open()
+            if limits := await self.database.limitations():
+                _log.warning("authapi uses the engine of the application: %s", "; ".join(limits))
             if self.settings.identity_cache_size:
                 await self.invalidation.start()
             await self.keys.start()

@@ -25,7 +25,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from authapi.domain.client import current_client
 from authapi.domain.events import Event
 from authapi.errors import StorageUnavailable
-from authapi.storage.application.engine import ApplicationEngine
+from authapi.storage.application.engine import ApplicationEngine, SiblingEngine
 from authapi.storage.application.joining import joined_store, savepoint
 from authapi.storage.application.session import BorrowedConnection, BorrowedTransaction
 from authapi.storage.driver_errors import TransactionOutcome, translate_driver_errors
@@ -325,7 +325,7 @@ class Database:
         Later calls open new ones.
         """
         await self._leases.wait_released()
-        if self._theirs is None:
+        if self._theirs is None or isinstance(self.engine, SiblingEngine):
             await self.engine.dispose()
         if self.is_sqlite:
             # A lock is bound to the event loop that first waited for it; the next may be another.

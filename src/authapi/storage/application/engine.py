@@ -122,7 +122,11 @@ def check_engine(engine: AsyncEngine) -> None:
     """Checks that authapi can use `engine`. Raises ConfigurationError."""
     if not isinstance(engine, AsyncEngine):
         raise ConfigurationError("engine= takes an AsyncEngine of create_async_engine()")
-    name, driver = engine.dialect.name, engine.dialect.driver
+    check_driver(engine.dialect.name, engine.dialect.driver)
+
+
+def check_driver(name: str, driver: str) -> None:
+    """Checks that authapi can use a driver of SQLAlchemy. Raises ConfigurationError."""
     if _DRIVERS.get(name) != driver:
         raise ConfigurationError(
             "engine= needs the driver postgresql+psycopg or sqlite+aiosqlite, and this engine has"
@@ -165,13 +169,17 @@ def check_same_database(engine: AsyncEngine, url: str) -> None:
         raise ConfigurationError("engine= and AUTHAPI_DATABASE_URL name different databases")
 
 
-def sibling(engine: AsyncEngine) -> AsyncEngine:
+class SiblingEngine(AsyncEngine):
+    """An engine of ours that connects as an engine of the application does."""
+
+
+def sibling(engine: AsyncEngine) -> SiblingEngine:
     """Returns an engine with a pool of its own, whose connections are made as those of `engine`.
 
     A pool of asynchronous connections belongs to one event loop, and to one process.
     """
     theirs = engine.sync_engine
-    return AsyncEngine(
+    return SiblingEngine(
         Engine(theirs.pool.recreate(), theirs.dialect, theirs.url, hide_parameters=True)
     )
 

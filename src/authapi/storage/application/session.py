@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.engine import Connection, CursorResult, Dialect
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, SessionTransaction
 
 from authapi.errors import ConfigurationError
 from authapi.storage.transaction import Transaction
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _DRIVERS = {"postgresql": "psycopg", "sqlite": "pysqlite"}
+_ENDS = "authapi_ends"
+"""The key in the `info` of a Session that holds what follows its transaction."""
 _POLL = 1.0
 """Seconds between two looks at the event loop, which may have ended without an answer."""
 _IDENTITY = sa.text("SELECT current_database(), pg_postmaster_start_time()")
@@ -164,7 +166,9 @@ def _check_type(session: object) -> None:
 
 
 def _check_sqlite(connection: Connection, raw: Any) -> None:
-    if getattr(raw, "autocommit", -1) is True:
+    # A driver in manual mode whose transaction the application begins itself can be joined.
+    is_manual = getattr(raw, "autocommit", -1) is True or raw.isolation_level is None
+    if is_manual and not raw.in_transaction:
         raise _refused("is in autocommit mode, which has no transaction")
     if not connection.exec_driver_sql("PRAGMA foreign_keys").scalar_one():
         raise _refused("has foreign keys off: execute PRAGMA foreign_keys=ON on each connection")
@@ -218,22 +222,32 @@ def check_same(theirs: object, ours: object) -> None:
 
 def on_end(session: Session, callback: Callable[[bool], None]) -> None:
     """Calls `callback` once, at the end of the transaction of `session`: True if committed."""
-    is_committed = False
+    ends = session.info.get(_ENDS)
+    if ends is None:
+        ends = session.info[_ENDS] = _Ends()
+        event.listen(session, "after_commit", ends.note_commit)
+        event.listen(session, "after_transaction_end", ends.end)
+    ends.callbacks.append(callback)
 
-    def note_commit(_: Session) -> None:
-        nonlocal is_committed
+
+class _Ends:
+    """What follows the transaction of a Session. SQLAlchemy cannot remove a running listener."""
+
+    def __init__(self) -> None:
+        self.callbacks: list[Callable[[bool], None]] = []
+        self._is_committed = False
+
+    def note_commit(self, session: Session) -> None:
         # Also called for savepoints, whose end decides nothing.
-        is_committed = session.get_nested_transaction() is None
+        self._is_committed = session.get_nested_transaction() is None
 
-    def end(_: Session, transaction: Any) -> None:
+    def end(self, _: Session, transaction: SessionTransaction) -> None:
         if transaction.parent is not None:
             return
-        event.remove(session, "after_commit", note_commit)
-        event.remove(session, "after_transaction_end", end)
-        callback(is_committed)
-
-    event.listen(session, "after_commit", note_commit)
-    event.listen(session, "after_transaction_end", end)
+        callbacks, is_committed = self.callbacks, self._is_committed
+        self.callbacks, self._is_committed = [], False
+        for callback in callbacks:
+            callback(is_committed)
 
 
 def _refused(reason: str) -> ConfigurationError:
