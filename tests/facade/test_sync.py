@@ -77,7 +77,7 @@ def test_a_script_without_an_event_loop(closing: AuthAPI) -> None:
 
 
 async def test_a_running_event_loop_is_refused(auth: AuthAPI, session: Session) -> None:
-    with pytest.raises(RuntimeError, match="in `async def`, await auth.accounts"):
+    with pytest.raises(RuntimeError, match=r"in `async def`, await auth\.accounts"):
         auth.sync.accounts.create("a@example.com", PASSWORD)
     with (
         pytest.raises(RuntimeError, match="in `async def`"),

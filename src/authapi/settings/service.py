@@ -1,6 +1,7 @@
 """`Settings`: all settings of the service, and the checks of their combination."""
 
 import os
+from contextvars import ContextVar
 from datetime import timedelta
 from typing import Any, ClassVar, Self
 from urllib.parse import quote, unquote, urlsplit
@@ -13,7 +14,6 @@ from pydantic_settings import (
     PydanticBaseSettingsSource,
 )
 
-from authapi.settings.arguments import check_names, only_arguments, reads_only_arguments
 from authapi.settings.credentials import CredentialSettings
 from authapi.settings.field_types import Duration, Seconds, WholeSeconds
 from authapi.settings.secret_files import (
@@ -23,6 +23,10 @@ from authapi.settings.secret_files import (
     secret_files,
     secrets_in_dotenv,
 )
+from authapi.settings.unknown_variables import check_names
+
+_only_arguments: ContextVar[bool] = ContextVar("authapi_only_arguments", default=False)
+"""Whether the settings that are being built read no environment, `.env` file and secret file."""
 
 
 def _is_guessable(secret: str) -> bool:
@@ -89,8 +93,11 @@ class Settings(CredentialSettings):
 
         It is for tests. Raises as the class does.
         """
-        with only_arguments():
+        token = _only_arguments.set(True)
+        try:
             return cls(**values)
+        finally:
+            _only_arguments.reset(token)
 
     def _check_consistency(self) -> None:
         super()._check_consistency()
@@ -118,7 +125,7 @@ class Settings(CredentialSettings):
             url: SecretStr | None = getattr(self, name)
             if url is not None and _has_default_password(url.get_secret_value()):
                 raise ValueError(f"AUTHAPI_{name.upper()} contains a default password")
-        if reads_only_arguments():
+        if _only_arguments.get():
             return
         for variable, path in secret_files().items():
             if readers := other_readers(path):
@@ -165,7 +172,7 @@ class Settings(CredentialSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         if isinstance(init_settings, InitSettingsSource):
             check_names(init_settings.init_kwargs, cls.model_fields)
-        if reads_only_arguments():
+        if _only_arguments.get():
             return (init_settings,)
         sources = [init_settings, env_settings]
         # A source looks at each field, which takes a millisecond, also where it has no values.

@@ -168,7 +168,7 @@ def test_an_engine_that_cannot_be_used_is_refused(sqlite_url: str) -> None:
     for engine, message in cases:
         with pytest.raises(ConfigurationError, match=message):
             AuthAPI(engine=engine)
-    with pytest.raises(ConfigurationError, match="needs the driver postgresql[+]psycopg"):
+    with pytest.raises(ConfigurationError, match=r"needs the driver postgresql\+psycopg"):
         application_engine.check_driver("postgresql", "asyncpg")
     own = create_async_engine(driver_url(sqlite_url, "async"))
     with pytest.raises(ConfigurationError, match="name different databases"):
