@@ -1,6 +1,7 @@
 """Finds names that are not settings, which are probably misspelled.
 
-Variables `AUTHAPI_*` of the environment are not an error, because an older release must start with the settings of a newer one.
+Variables `AUTHAPI_*` of the environment are not an error, because an older release must start with
+the settings of a newer one.
 """
 
 import logging
