@@ -247,6 +247,12 @@ async def change_email(harness: Harness, one: Person, _: Person) -> None:
     await harness.services.accounts.email_changes.confirm_email(link, caller=one.caller)
 
 
+async def change_email_for_operator(harness: Harness, one: Person, _: Person) -> None:
+    email_changes = harness.services.accounts.email_changes
+    await email_changes.confirm_for_operator(one.user.id)
+    await email_changes.change_for_operator(one.user.id, new_address())
+
+
 async def revert_email_change(harness: Harness, one: Person, _: Person) -> None:
     old = new_address()
     link = await harness.link(one, Purpose.REVERT_EMAIL_CHANGE, old)
@@ -435,6 +441,7 @@ OPERATIONS: dict[str, Operation] = {
     "confirm with password": confirm_with_password,
     "confirm and transfer": confirm_and_transfer,
     "change email": change_email,
+    "change email for an operator": change_email_for_operator,
     "revert email change": revert_email_change,
     "request a free address": request_free_address,
     "request a taken address": request_taken_address,
