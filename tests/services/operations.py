@@ -29,6 +29,7 @@ from authapi.domain.session import Session, SessionKind
 from authapi.domain.user import User
 from authapi.domain.username import parse_username
 from authapi.errors import DeliveryFailed, InvalidGrant, InvalidOneTimeSecret
+from authapi.facade.accounts import open_transaction
 from authapi.services import Lifetime, Login, Services
 from authapi.services.accounts.email_tokens import IssuedEmailToken
 from authapi.services.accounts.importing import AccountImporter
@@ -260,6 +261,18 @@ async def change_email(harness: Harness, one: Person, _: Person) -> None:
     await harness.services.accounts.email_changes.confirm_email(link, caller=one.caller)
 
 
+async def open_for_application(harness: Harness, one: Person, _: Person) -> None:
+    # Its calls join this transaction; each of them is an operation of its own here.
+    async with open_transaction(harness.services) as tx:
+        await tx.flush()
+
+
+async def change_email_for_operator(harness: Harness, one: Person, _: Person) -> None:
+    email_changes = harness.services.accounts.email_changes
+    await email_changes.confirm_for_operator(one.user.id)
+    await email_changes.change_for_operator(one.user.id, new_address())
+
+
 async def revert_email_change(harness: Harness, one: Person, _: Person) -> None:
     old = new_address()
     link = await harness.link(one, Purpose.REVERT_EMAIL_CHANGE, old)
@@ -451,6 +464,8 @@ OPERATIONS: dict[str, Operation] = {
     "confirm with password": confirm_with_password,
     "confirm and transfer": confirm_and_transfer,
     "change email": change_email,
+    "transaction of an application": open_for_application,
+    "change email for an operator": change_email_for_operator,
     "revert email change": revert_email_change,
     "request a free address": request_free_address,
     "request a taken address": request_taken_address,

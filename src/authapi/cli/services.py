@@ -7,16 +7,14 @@ from uuid import UUID
 
 import typer
 
+from authapi.cli.application import build_services, settings_of
 from authapi.domain.display_names import is_display_name, is_single_line
 from authapi.domain.email_address import parse_email
 from authapi.domain.user import User
 from authapi.domain.username import parse_username
 from authapi.errors import ConfigurationError, InvalidInput, NotFound
-from authapi.outbound.breaches import build_breach_check
-from authapi.outbound.webhooks import build_webhook_post
 from authapi.services import Services
 from authapi.services.schema import prepare
-from authapi.settings import load_settings
 
 T = TypeVar("T")
 
@@ -38,10 +36,8 @@ def run_with_services(
     """
 
     async def run() -> T:
-        settings = load_settings()
-        services = Services.build(
-            settings, breached=build_breach_check(settings), post=build_webhook_post(settings)
-        )
+        settings = settings_of()
+        services = build_services(settings)
         try:
             if keys == "open":
                 await services.open()

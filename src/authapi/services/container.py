@@ -1,6 +1,7 @@
 """The container of all services: creates them in the order of their dependencies."""
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -42,11 +43,13 @@ from authapi.services.tokens import (
 from authapi.services.usernames import prune_usernames
 from authapi.services.webhooks import Post, Webhooks
 from authapi.settings import Settings
-from authapi.storage import Database
+from authapi.storage import AsyncEngine, Database
 from authapi.storage.schema.names import TableNames
 
 if TYPE_CHECKING:
     from authapi.services.metrics import Metrics
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,12 +111,14 @@ class Services:
         breached: BreachCheck | None = None,
         post: Post | None = None,
         hooks: Hooks | None = None,
+        engine: AsyncEngine | None = None,
     ) -> "Services":
         """Creates the services without opening, reading or writing anything.
 
         `hooks` are those of the application, which registers them before the start.
         `breached` looks up new passwords among breached ones; None disables the check. `post` sends
-        webhooks; None disables them. Raises ConfigurationError if the metrics are enabled and their
+        webhooks; None disables them. `engine` is one of the application; by default, the services
+        have their own. Raises ConfigurationError if the metrics are enabled and their
         extra is not installed.
         """
         hooks = hooks or Hooks(settings.database_timeout)
@@ -137,6 +142,7 @@ class Services:
             pool_size=settings.database_pool_size,
             pool_timeout=settings.database_pool_timeout,
             timeout=settings.database_timeout,
+            engine=engine,
             on_commit=_on_commit(metrics),
             on_change=identity_cache.invalidate,
             on_queued=lambda: outbox.wake(),  # noqa: PLW0108  # `outbox` is created below
@@ -248,6 +254,7 @@ class Services:
         self.audit.open()
         # Cancelling does not stop a thread: it must not still run at the next start.
         await run_to_completion(asyncio.to_thread(prepare, self.settings))
+        await self.database.limitations()
         await self.keys.open()
         await self.passwords.start()
 
@@ -261,6 +268,8 @@ class Services:
             self.tokens.secret_scanning.open()
             await asyncio.to_thread(self.mail.open)
             await self.open()
+            if limits := await self.database.limitations():
+                _log.warning("authapi uses the engine of the application: %s", "; ".join(limits))
             if self.settings.identity_cache_size:
                 await self.invalidation.start()
             await self.keys.start()
