@@ -102,6 +102,7 @@ __all__ = [
     "Unauthenticated",
     "Unavailable",
     "User",
+    "UsernameTaken",
     "create_app",
     "current_identity",
     "current_user",
