@@ -52,7 +52,7 @@ def test_every_method_is_mirrored_with_its_arguments_and_result() -> None:
         return {name: inspect.signature(call) for name, call in found if name[0] != "_"}
 
     assert methods(SyncAccounts) == methods(Accounts)
-    assert len(methods(Accounts)) == 14
+    assert len(methods(Accounts)) == 16
 
 
 def test_a_script_without_an_event_loop(closing: AuthAPI) -> None:
