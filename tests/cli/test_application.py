@@ -10,15 +10,19 @@ import pytest
 from tests.facade.notes import driver_url
 
 MODULE = """
-from fastapi import FastAPI
+from fastapi import FastAPI, HTTPException
 from sqlalchemy.ext.asyncio import create_async_engine
-from authapi import AuthAPI, Settings
+from authapi import AuthAPI, EventType, Settings
 
 engine = create_async_engine({url!r})
 auth = AuthAPI(Settings(jwt_audience="from-code"), engine=engine)
 app = FastAPI(title="Shop", lifespan=auth.lifespan)
 auth.install(app)
 other = 7
+
+@auth.on(EventType.SUPERUSER_GRANTED)
+async def refuse(event, tx):
+    raise HTTPException(409, "no superusers in this shop")
 """
 
 
@@ -57,6 +61,16 @@ def test_commands_use_the_settings_and_the_database_of_the_application(folder: P
     document = json.loads(run(folder, *use, "openapi").stdout)
     assert document["info"]["title"] == "Shop"
     assert "settings" in run(folder, *use, "doctor").stdout
+
+
+def test_commands_run_the_hooks_of_the_application(folder: Path) -> None:
+    use = ("--app", "shop.main:auth", "users")
+    assert run(folder, *use, "create", "a@example.com", text="correct horse battery\n").stderr == ""
+    refused = run(folder, *use, "superuser", "a@example.com")
+    assert refused.returncode == 1
+    assert refused.stderr.count("no superusers in this shop") == 1
+    shown = json.loads(run(folder, *use, "show", "a@example.com", "--json").stdout)
+    assert shown["is_superuser"] is False
 
 
 @pytest.mark.parametrize(

@@ -24,8 +24,8 @@ from tests.tables import PREFIX, metadata
 ORDER = (
     "advisory",
     "users",
-    "usernames",
     "sessions",
+    "usernames",
     "email_tokens",
     "signing_keys",
     "outbox",

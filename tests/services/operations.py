@@ -315,7 +315,9 @@ def submitting(request: Any) -> Operation:
 
 async def register_by_mail(harness: Harness, email: EmailAddress, one: Person) -> None:
     details = {"name": "x", "locale": None, "password_hash": one.stored.text}
-    await harness.services.accounts.deferred_requests.enqueue("register", email, details)
+    username = parse_username(f"u{new_id().hex}")
+    deferred_requests = harness.services.accounts.deferred_requests
+    await deferred_requests.submit_registration(email, details, username=username)
     await harness.handle_requests()
 
 

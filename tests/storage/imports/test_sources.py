@@ -89,7 +89,7 @@ def test_source_is_opened_read_only(database_url: str) -> None:
 
     engine = _reader(parse_url(database_url))
     with pytest.raises(Exception, match=r"read-?only"), engine.connect() as connection:
-        connection.exec_driver_sql("DELETE FROM users")
+        connection.exec_driver_sql("DELETE FROM authapi_users")
     engine.dispose()
 
 

@@ -62,9 +62,9 @@ async def delete_account(
     await check_not_last_superuser(store, user)
     if hooks.checks_deletions:
         await hooks.run_before_delete(user, store.transaction)
-    await release_username(store, user)
     # Explicitly, because the foreign keys would lock and delete the rows in another order.
     await store.sessions.end_all(user.id)
+    await release_username(store, user)
     await store.email_tokens.delete_for_user(user.id)
     await store.users.delete(user.id)
     if settings.deleted_events == "anonymise":

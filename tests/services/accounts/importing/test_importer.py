@@ -14,6 +14,7 @@ import pytest
 from authapi.domain.email_address import parse_email
 from authapi.domain.email_token import Purpose
 from authapi.domain.events import EventType
+from authapi.domain.username import parse_username
 from authapi.errors import ConfigurationError, StorageUnavailable
 from authapi.services import Services
 from authapi.services.accounts.email_tokens import EmailTokens
@@ -352,6 +353,54 @@ async def test_an_id_that_is_taken_during_the_import_is_refused(
         "1@example.com",
         "other@example.com",
     ]
+
+
+@pytest.mark.parametrize("ids", [Ids.NEW, Ids.KEPT])
+async def test_a_user_name_that_is_taken_during_the_import_is_refused(
+    services_on_each: Services, run: Run, monkeypatch: pytest.MonkeyPatch, ids: Ids
+) -> None:
+    monkeypatch.setattr(module, "_BATCH", 2)
+    monkeypatch.setitem(vars(services_on_each.settings), "login_identifier", "both")
+    lines: list[dict[str, object]] = [
+        {"email": f"{number}@example.com", "username": f"Name{number}"} for number in range(6)
+    ]
+    if ids is Ids.KEPT:
+        lines = [{**line, "id": text} for line, text in zip(lines, uuids(6), strict=True)]
+    validate = AccountImporter._validate
+
+    async def validated_before_another_account(
+        importer: AccountImporter, *arguments: object
+    ) -> tuple[int, int]:
+        result = await validate(importer, *arguments)  # type: ignore[arg-type]
+        await services_on_each.accounts.registration.create(
+            parse_email("other@example.com"), None, username=parse_username("name3")
+        )
+        return result
+
+    monkeypatch.setattr(AccountImporter, "_validate", validated_before_another_account)
+    summary, told = await run(*lines, ids=ids)
+    assert summary == Summary(lines=6, added=2, skipped=0, refused=1)
+    assert told == [(4, "username", "belongs to another account, or did until recently")]
+    assert await addresses(services_on_each) == [
+        "0@example.com",
+        "1@example.com",
+        "other@example.com",
+    ]
+    monkeypatch.setattr(AccountImporter, "_validate", validate)
+    # The name of the other line of that batch is free.
+    assert (await run(lines[2], ids=ids))[0].added == 1
+
+
+async def test_a_line_with_two_conflicts_counts_once(
+    services_on_each: Services, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(vars(services_on_each.settings), "login_identifier", "both")
+    create = services_on_each.accounts.registration.create
+    await create(parse_email("a@example.com"), None, username=parse_username("taken"))
+    other = await create(parse_email("b@example.com"), None)
+    line = {"email": "new@example.com", "username": "taken", "id": str(other.id)}
+    summary, told = await run(line, ids=Ids.KEPT)
+    assert (summary.refused, [field for _, field, _ in told]) == (1, ["username", "id"])
 
 
 async def test_a_reserved_address_is_skipped_with_its_id(
