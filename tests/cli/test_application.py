@@ -70,7 +70,7 @@ def test_commands_run_the_hooks_of_the_application(folder: Path) -> None:
     assert refused.returncode == 1
     assert refused.stderr.count("no superusers in this shop") == 1
     shown = json.loads(run(folder, *use, "show", "a@example.com", "--json").stdout)
-    assert shown["is_superuser"] is False
+    assert shown["superuser"] is False
 
 
 @pytest.mark.parametrize(
