@@ -34,7 +34,7 @@ PASSWORDS = {
 }
 OLD_BCRYPT = "before there was argon2"
 INSTALL_BOUND = 300
-IDS_HERE = "SELECT id, email_given FROM users"
+IDS_HERE = "SELECT id, email_given FROM authapi_users"
 IDS_THERE = 'SELECT id, email FROM "user"'
 PAGE = (ROOT / "docs" / "from-fastapi-users.md").read_text("utf-8")
 

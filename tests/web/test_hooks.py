@@ -62,7 +62,7 @@ async def running(auth: AuthAPI) -> AsyncIterator[Client]:
 async def stored(api: Client) -> tuple[list[str], list[str]]:
     """The names of all accounts, and the plans of all profiles."""
     async with api.services.database.read() as store:
-        names = await store.connection.scalars(sa.text("SELECT name FROM users"))
+        names = await store.connection.scalars(sa.text("SELECT name FROM authapi_users"))
         plans = await store.connection.scalars(sa.select(profiles.c.plan))
         return sorted(names), sorted(plans)
 

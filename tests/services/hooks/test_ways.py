@@ -102,7 +102,7 @@ async def test_hooks_run_on_every_way_and_undo_it(database_url: str) -> None:
                 assert left == before, name
             assert await rows_of(database, notes) == [], name
             async with database.transaction() as store:
-                await store.connection.execute(sa.text("DELETE FROM outbox"))
+                await store.connection.execute(sa.text("DELETE FROM authapi_outbox"))
 
             application.is_noting = True
             await operation(harness, one, two)
