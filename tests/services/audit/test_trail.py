@@ -281,6 +281,9 @@ async def test_rename_and_deletion(api: Client, alice: User, watch: EventWatcher
     assert "Alice" not in repr(found)
     await api.patch("/me", json={"name": "Alice"})
     assert await watch.since() == []
+    response = await api.patch("/me", json={"locale": "ko"})
+    found = await watch.one(EventType.LOCALE_CHANGED, response)
+    assert found["user_id"] == alice.id
     response = await api.delete("/me")
     assert response.status_code == 204
     found = await watch.one(EventType.ACCOUNT_DELETED)
@@ -634,6 +637,33 @@ async def test_a_leaked_token_is_recorded(api: Client, alice: User, watch: Event
     await api.services.tokens.secret_scanning.revoke_leaked([ReportedToken(token, **place)])
     found = await watch.one(EventType.TOKEN_LEAKED)
     assert (found["user_id"], found["strategy"], found["detail"]) == (alice.id, "token", place)
+
+
+async def test_a_repeated_invitation_is_recorded(api: Client, watch: EventWatcher) -> None:
+    administration = api.services.accounts.administration
+    carol = await administration.invite(parse_email("carol@example.com"))
+    assert (await watch.one(EventType.ACCOUNT_INVITED))["user_id"] == carol.id
+    await administration.resend_invitation(carol.id)
+    assert (await watch.one(EventType.INVITATION_RESENT))["user_id"] == carol.id
+
+
+async def test_a_change_of_the_user_name_is_recorded(
+    database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = Settings(database_url=database_url, login_identifier="both")  # type: ignore[arg-type]
+    caplog.set_level(logging.INFO, "authapi")
+    async with client(create_app(settings)) as api:
+        api.headers["user-agent"] = AGENT
+        alice = await api.create_user("alice@example.com")
+        await api.login(alice)
+        watch = EventWatcher(api, caplog)
+        await watch.since()
+        for name in ("Alice", None):
+            response = await api.patch("/me", json={"username": name})
+            assert response.status_code == 200
+            found = await watch.one(EventType.USERNAME_CHANGED, response)
+            assert (found["user_id"], found["actor_id"]) == (alice.id, None)
+            assert "Alice" not in repr(found)
 
 
 async def test_changes_by_superusers_are_recorded_with_the_actor(
