@@ -54,7 +54,6 @@ class AccountServices:
     deferred_requests: DeferredRequests
     deletion: Deletion
     email_changes: EmailChanges
-    email_tokens: EmailTokens
     invitations: Invitations
     passwords: PasswordChanges
     profiles: Profiles
@@ -166,7 +165,6 @@ class Services:
                 audit,
                 settings,
             ),
-            email_tokens=email_tokens,
             invitations=Invitations(database, passwords, email_tokens, audit),
             passwords=PasswordChanges(
                 database, passwords, authentication, email_tokens, mail, audit, settings
