@@ -61,7 +61,6 @@ class AccountServices:
     deferred_requests: DeferredRequests
     deletion: Deletion
     email_changes: EmailChanges
-    email_tokens: EmailTokens
     invitations: Invitations
     passwords: PasswordChanges
     profiles: Profiles
@@ -188,7 +187,6 @@ class Services:
                 audit,
                 settings,
             ),
-            email_tokens=email_tokens,
             invitations=Invitations(database, passwords, email_tokens, audit),
             passwords=PasswordChanges(
                 database, passwords, authentication, email_tokens, mail, audit, settings

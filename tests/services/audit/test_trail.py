@@ -20,6 +20,7 @@ from authapi.domain.events import EventType
 from authapi.domain.user import User
 from authapi.errors import NotFound, StorageUnavailable
 from authapi.services.accounts.administration import set_roles
+from authapi.services.accounts.email_tokens import EmailTokens
 from authapi.services.accounts.importing import AccountImporter
 from authapi.services.mail import MailKind
 from authapi.services.tokens import ReportedToken
@@ -557,7 +558,9 @@ async def test_reauthentication(api: Client, alice: User, watch: EventWatcher) -
 async def test_an_invitation(api: Client, watch: EventWatcher) -> None:
     bob = await api.services.accounts.registration.create(parse_email("bob@example.com"), None)
     async with api.services.database.transaction() as store:
-        await api.services.accounts.email_tokens.send(store, bob, MailKind.INVITATION)
+        await EmailTokens(api.services.database, api.services.mail, api.services.settings).send(
+            store, bob, MailKind.INVITATION
+        )
     await watch.since()
     body = {"token": await link_in_mail(api, bob.email), "password": PASSWORD}
     response = await api.post("/invitation/accept", json=body)
