@@ -13,8 +13,8 @@ from sqlalchemy.types import TypeDecorator
 from authapi.settings import load_settings
 from authapi.storage.migrations import connect
 from authapi.storage.models import tables_of
+from authapi.storage.names import TableNames
 from authapi.storage.schema.filters import OwnNames
-from authapi.storage.schema.names import TableNames
 
 
 def render_plain_type(kind: str, item: Any, _: Any) -> str | bool:

@@ -1,7 +1,7 @@
 """The tables with their default names, as the tests see them."""
 
 from authapi.storage.models import tables_of
-from authapi.storage.schema.names import DEFAULT_NAMES
+from authapi.storage.names import DEFAULT_NAMES
 
 PREFIX = DEFAULT_NAMES.prefix
 TABLES = tables_of(DEFAULT_NAMES)

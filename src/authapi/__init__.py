@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from authapi.facade.accounts import Accounts, AccountTransaction
     from authapi.facade.sync import Sync, SyncAccounts, SyncTransaction
     from authapi.settings import Settings
-    from authapi.storage.transaction import Transaction
+    from authapi.storage.application.transaction import Transaction
     from authapi.strategies.base import (
         Challenge,
         Issued,

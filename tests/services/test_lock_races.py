@@ -23,7 +23,7 @@ from authapi.domain.session import SessionKind
 from authapi.errors import AuthAPIError, EmailTaken, StorageUnavailable
 from authapi.services.accounts.importing import AccountImporter
 from authapi.storage import conflicts
-from authapi.storage.conflicts import is_conflict
+from authapi.storage.database import is_conflict
 from authapi.storage.tables.email_tokens import EmailTokenTable
 from authapi.storage.tables.sessions import SessionTable
 from authapi.testing import PASSWORD

@@ -14,7 +14,7 @@ from sqlalchemy import event
 from authapi.domain.email_token import Purpose
 from authapi.errors import InvalidGrant, StorageUnavailable
 from authapi.storage import Database, conflicts
-from authapi.storage.conflicts import is_conflict, retry_on_conflict
+from authapi.storage.database import is_conflict, retry_on_conflict
 from tests.services.locks import PACKAGE
 from tests.services.operations import OPERATIONS, Harness, Person, new_address, open_harness
 from tests.storage.rows import sql

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy import event
 
 from authapi.storage import Database
-from authapi.storage.sqlite.connections import RollbackOnClose, StoppableConnection
+from authapi.storage.sqlite import RollbackOnClose, StoppableConnection
 from tests.storage.cancelling import Steps, until
 from tests.storage.rows import a_user, sql, store_user
 

@@ -26,7 +26,8 @@ from authapi.domain.user import User, UserFilter, UserOrder
 from authapi.domain.username import parse_username
 from authapi.errors import StorageUnavailable
 from authapi.storage import Database, Store, migrations
-from authapi.storage.notifications import Listener, PostgresNotifications, SQLiteNotifications
+from authapi.storage.notifications import Listener, PostgresNotifications
+from authapi.storage.sqlite import SQLiteNotifications
 from authapi.storage.tables.sessions import SessionTable
 from authapi.storage.tables.users import NewUser, UserTable
 from tests.servers.postgres import PostgresCluster

@@ -18,10 +18,9 @@ from authapi.domain.events import Event, EventType
 from authapi.domain.outbox import OutboxEntry
 from authapi.errors import StorageUnavailable
 from authapi.storage import Database
-from authapi.storage.conflicts import retry_on_conflict
+from authapi.storage.database import retry_on_conflict
 from authapi.storage.driver_errors import TransactionOutcome, outcome_of_failed_commit
-from authapi.storage.notifications import SQLiteNotifications
-from authapi.storage.sqlite.connections import RollbackOnClose
+from authapi.storage.sqlite import RollbackOnClose, SQLiteNotifications
 from tests.storage.cancelling import until
 from tests.storage.rows import AT, a_user, sql, store_user
 from tests.storage.serving import serving

@@ -8,7 +8,7 @@ from authapi.cli.application import settings_of
 from authapi.cli.terminal import YesOption, confirm, pluralize
 from authapi.services.keys.secret import prepare_data_dir
 from authapi.storage import migrations
-from authapi.storage.schema.names import TableNames
+from authapi.storage.names import TableNames
 
 app = typer.Typer(help="Manage the database schema.", no_args_is_help=True)
 

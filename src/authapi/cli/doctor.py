@@ -26,8 +26,8 @@ from authapi.settings import (
     unknown_settings,
 )
 from authapi.storage import migrations
+from authapi.storage.names import TableNames
 from authapi.storage.postgres import privileges
-from authapi.storage.schema.names import TableNames
 
 Verdict = Literal["ok", "warning", "error"]
 _EVENT_WINDOW = timedelta(days=1)
@@ -120,9 +120,10 @@ def _check_writable(settings: Settings) -> str:
 def _privileges(settings: Settings) -> Iterator[Finding]:
     erases = settings.deleted_events == "erase"
     try:
-        found = privileges.missing_privileges(
-            settings.resolved_database_url, names=TableNames.of(settings), erases=erases
-        )
+        with migrations.connect(settings.resolved_database_url) as connection:
+            found = privileges.missing_privileges(
+                connection, names=TableNames.of(settings), erases=erases
+            )
     except AuthAPIError:
         return  # the finding on the database says so
     if found is None:

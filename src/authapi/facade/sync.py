@@ -162,7 +162,7 @@ class Sync:
         """
         target = self._thread.target()
         connection = session_joins.connection_of(session)
-        ours = target.run(lambda services: session_joins.identity(services.database))
+        ours = target.run(lambda services: services.database.identity())
         session_joins.check_same(session_joins.identity_of(connection), ours)
         session_joins.begin(connection)
         caller = CallerThread()

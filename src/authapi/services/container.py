@@ -44,7 +44,7 @@ from authapi.services.usernames import prune_usernames
 from authapi.services.webhooks import Post, Webhooks
 from authapi.settings import Settings
 from authapi.storage import AsyncEngine, Database
-from authapi.storage.schema.names import TableNames
+from authapi.storage.names import TableNames
 
 if TYPE_CHECKING:
     from authapi.services.metrics import Metrics

@@ -4,8 +4,8 @@ import threading
 
 from authapi.services.keys.secret import prepare_data_dir
 from authapi.settings import Settings
+from authapi.storage.names import TableNames
 from authapi.storage.schema.described import require_described
-from authapi.storage.schema.names import TableNames
 
 _lock = threading.Lock()
 """Alembic keeps its state in module attributes: one thread at a time."""

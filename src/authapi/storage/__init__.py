@@ -10,10 +10,10 @@ from sqlalchemy.orm import Session
 
 from authapi.storage.application import engine as application_engine
 from authapi.storage.application import session as session_joins
-from authapi.storage.application.joining import joining, savepoint
 from authapi.storage.application.session import BorrowedConnection, CallerThread
-from authapi.storage.database import Database, Store
-from authapi.storage.transaction import Transaction
+from authapi.storage.application.transaction import Transaction
+from authapi.storage.database import Database
+from authapi.storage.store import Store, joining, savepoint
 
 __all__ = [
     "AsyncEngine",

@@ -3,16 +3,22 @@
 A transaction is committed at the end of its block, so before the service returns and before a
 response is sent. If the commit fails, the request fails. See
 `docs/decisions/0004-commit-before-the-response.md`.
+
+All transactions of this package take their locks in the same order, so they do not deadlock with
+each other. A transaction of another program may use a different order. A distributed database may
+also abort a transaction with a serialization failure in READ COMMITTED. `retry_on_conflict` repeats
+a transaction after either.
 """
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import replace
+from functools import partial, wraps
 from pathlib import Path
-from typing import Any, cast
+from secrets import randbelow
+from typing import Any, Final, ParamSpec, TypeVar, cast
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -26,8 +32,12 @@ from authapi.domain.client import current_client
 from authapi.domain.events import Event
 from authapi.errors import AccountInUse, StorageUnavailable
 from authapi.storage.application.engine import ApplicationEngine, SiblingEngine
-from authapi.storage.application.joining import joined_store, savepoint
-from authapi.storage.application.session import BorrowedConnection, BorrowedTransaction
+from authapi.storage.application.session import (
+    IDENTITY_QUERY,
+    BorrowedConnection,
+    BorrowedTransaction,
+    path_identity,
+)
 from authapi.storage.driver_errors import (
     TransactionOutcome,
     is_reference_violation,
@@ -35,27 +45,24 @@ from authapi.storage.driver_errors import (
 )
 from authapi.storage.leases import Leases
 from authapi.storage.models import Tables, tables_of
-from authapi.storage.notifications import (
-    Notifications,
-    PostgresNotifications,
-    SQLiteNotifications,
-    file_identity,
-)
+from authapi.storage.names import DEFAULT_NAMES, TableNames
+from authapi.storage.notifications import Notifications, PostgresNotifications
 from authapi.storage.postgres.connection import pool_connection_factory
 from authapi.storage.postgres.session_parameters import service_parameters
-from authapi.storage.schema.names import DEFAULT_NAMES, TableNames
-from authapi.storage.sqlite.connections import StoppableConnection
-from authapi.storage.sqlite.preparation import WRITES, begin_sqlite, prepare_sqlite, require_file
-from authapi.storage.tables.email_tokens import EmailTokenTable
-from authapi.storage.tables.events import EventTable
-from authapi.storage.tables.outbox import OutboxTable
-from authapi.storage.tables.refresh_families import RefreshFamilyTable
-from authapi.storage.tables.sessions import SessionTable
-from authapi.storage.tables.signing_keys import SigningKeyTable
-from authapi.storage.tables.usernames import UsernameTable
-from authapi.storage.tables.users import UserTable
-from authapi.storage.transaction import Transaction
+from authapi.storage.sqlite import (
+    WRITES,
+    SQLiteNotifications,
+    StoppableConnection,
+    begin_sqlite,
+    file_identity,
+    prepare_sqlite,
+    require_file,
+)
+from authapi.storage.store import JOINED, Store, savepoint
 from authapi.storage.urls import parse_url
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 
 _log = logging.getLogger(__name__)
 
@@ -67,6 +74,13 @@ _STALE_STATEMENTS = frozenset({"26000", "0A000"})
 """SQLSTATEs of a prepared statement that is unknown, or whose table was altered since."""
 _FILE = "authapi_file"
 """The key in the `info` of a connection that holds the identity of its SQLite file."""
+
+_CONFLICTS = frozenset({"40001", "40P01"})
+"""SQLSTATE `serialization_failure` and `deadlock_detected`: the transaction was rolled back, and a
+retry may succeed (PostgreSQL manual, section 13.5)."""
+
+_PAUSES: Final = (0.02, 0.1)
+"""Seconds before the second and the third attempt, on average."""
 
 
 def noop_write(tables: Tables) -> sa.Delete:
@@ -83,51 +97,6 @@ def _ignore(_: object) -> None:
 
 def _do_nothing() -> None:
     return None
-
-
-@dataclass(frozen=True, slots=True)
-class Store:
-    """The tables inside one transaction."""
-
-    users: UserTable
-    usernames: UsernameTable
-    sessions: SessionTable
-    events: EventTable
-    refresh_families: RefreshFamilyTable
-    signing_keys: SigningKeyTable
-    email_tokens: EmailTokenTable
-    outbox: OutboxTable
-    tables: Tables
-    changed: set[UUID]
-    """Users that this transaction changed, or whose sessions it changed. The tables add to it."""
-    connection: AsyncConnection
-    transaction: Transaction
-    """For statements of the application, in the same transaction."""
-    on_end: list[Callable[[bool], None]]
-    """Called at the end of the transaction: with False if it was rolled back, True otherwise."""
-
-    async def try_advisory_lock(self, name: str) -> bool:
-        """Takes the advisory lock `name` until the transaction ends, without waiting.
-
-        Returns whether it was taken. On SQLite, always: it has a single writer.
-        """
-        if self.connection.dialect.name == "sqlite":
-            return True
-        locked = sa.func.pg_try_advisory_xact_lock(self._lock_key(name))
-        return bool(await self.connection.scalar(sa.select(locked)))
-
-    async def advisory_lock(self, name: str) -> None:
-        """Takes the advisory lock `name` until the transaction ends.
-
-        Waits for it up to the `timeout` of the database. Does nothing on SQLite, which has a single
-        writer.
-        """
-        if self.connection.dialect.name != "sqlite":
-            locked = sa.func.pg_advisory_xact_lock(self._lock_key(name))
-            await self.connection.execute(sa.select(locked))
-
-    def _lock_key(self, name: str) -> sa.ColumnElement[int]:
-        return sa.func.hashtextextended(f"{self.tables.names.lock} {name}", 0)
 
 
 class Database:
@@ -233,15 +202,20 @@ class Database:
         pool = self.engine.pool
         return pool.checkedout() if isinstance(pool, sa.QueuePool) else 0
 
+    @property
+    def _joined_store(self) -> Store | None:
+        joined = JOINED.get()
+        return joined[1] if joined is not None and joined[0] is self else None
+
     @asynccontextmanager
     async def read(self) -> AsyncIterator[Store]:
         """Gives access to the tables outside of a transaction, for a single query."""
         with translate_driver_errors():
-            if (joined := joined_store(self)) is not None:
+            if (joined := self._joined_store) is not None:
                 yield joined
                 return
             async with self._leases.acquire(self._reader, max_duration=self._read_timeout) as lease:
-                yield _store(lease.connection, self.tables)
+                yield Store.of(lease.connection, self.tables)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Store]:
@@ -256,7 +230,7 @@ class Database:
         store: Store | None = None
         try:
             with translate_driver_errors():
-                if (store := joined_store(self)) is not None:
+                if (store := self._joined_store) is not None:
                     async with savepoint(store):
                         yield store
                     return
@@ -266,7 +240,7 @@ class Database:
                     begins=True,
                     write_lock=self._write_lock,
                 ) as lease:
-                    store = _store(lease.connection, self.tables)
+                    store = Store.of(lease.connection, self.tables)
                     lease.on_end = partial(self._after_transaction, store)
                     yield store
                     if store.transaction.has_session:
@@ -304,7 +278,7 @@ class Database:
 
         Each change of the tables is made inside `joining`, and followed by a notification.
         """
-        store = _store(cast("AsyncConnection", connection), self.tables)
+        store = Store.of(cast("AsyncConnection", connection), self.tables)
         return replace(store, transaction=BorrowedTransaction(connection, store.changed))
 
     def end_borrowed(self, store: Store, *, is_committed: bool) -> None:
@@ -331,6 +305,16 @@ class Database:
             async with self._leases.acquire(self._reader, max_duration=_PING_TIMEOUT) as lease:
                 if await lease.connection.scalar(sa.text(_READ_ONLY_QUERY)):
                     raise StorageUnavailable
+
+    async def identity(self) -> object:
+        """Returns a value that equals that of another connection to the same database.
+
+        Raises StorageUnavailable if the database does not answer.
+        """
+        if self.is_sqlite:
+            return path_identity(self.file)
+        async with self.read() as store:
+            return tuple((await store.connection.execute(IDENTITY_QUERY)).one())
 
     async def limitations(self) -> Sequence[str]:
         """Returns what cannot be set on connections of an engine of the application, as clauses.
@@ -362,25 +346,6 @@ class Database:
             self._write_lock = asyncio.Lock()
 
 
-def _store(connection: AsyncConnection, tables: Tables) -> Store:
-    changed: set[UUID] = set()
-    return Store(
-        users=UserTable(connection, tables, changed),
-        usernames=UsernameTable(connection, tables),
-        sessions=SessionTable(connection, tables, changed),
-        events=EventTable(connection, tables),
-        refresh_families=RefreshFamilyTable(connection, tables),
-        signing_keys=SigningKeyTable(connection, tables),
-        email_tokens=EmailTokenTable(connection, tables),
-        outbox=OutboxTable(connection, tables),
-        tables=tables,
-        changed=changed,
-        connection=connection,
-        transaction=Transaction(connection, changed),
-        on_end=[],
-    )
-
-
 def _log_unknown_outcome(events: Sequence[Event]) -> None:
     # The events are in the table exactly if the transaction was committed: an operator can look up
     # their ids.
@@ -398,3 +363,36 @@ def _invalidate_stale(context: ExceptionContext) -> None:
     # in front of the server. The pool replaces all its connections, and each detects the pooler.
     if getattr(context.original_exception, "sqlstate", "") in _STALE_STATEMENTS:
         context.is_disconnect = True
+
+
+def is_conflict(error: StorageUnavailable) -> bool:
+    """Returns whether `error` reports a conflict, after which the transaction can be retried.
+
+    A lost connection is not a conflict, because its transaction may have been committed.
+    """
+    cause = error.__cause__
+    return getattr(getattr(cause, "orig", None), "sqlstate", None) in _CONFLICTS
+
+
+def retry_on_conflict(call: Callable[_P, Awaitable[_R]]) -> Callable[_P, Coroutine[Any, Any, _R]]:
+    """Decorates `call` so that it runs up to three times while its transaction ends in a conflict.
+
+    Suitable only for calls whose effects are all in the transaction: other effects, such as a
+    counted login attempt, would be repeated. Raises the error of the last attempt, and every error
+    that is not a conflict.
+    """
+
+    @wraps(call)
+    async def run(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        for pause in _PAUSES:
+            try:
+                return await call(*args, **kwargs)
+            except StorageUnavailable as error:
+                if not is_conflict(error):
+                    raise
+            _log.warning("retrying %s after a conflict in the database", call.__qualname__)
+            # 50 to 150 % of the pause, so that two conflicting calls do not collide again.
+            await asyncio.sleep(pause * (0.5 + randbelow(1000) / 1000))
+        return await call(*args, **kwargs)
+
+    return run

@@ -49,7 +49,7 @@ _STATES = frozenset(
 )
 """SQLSTATEs for which psycopg raises no OperationalError (PostgreSQL, Appendix A)."""
 _EXPECTED = frozenset({"40001", "40P01", "55P03", "57014"})
-"""Conflicts (`storage.conflicts`), lock timeouts and statement timeouts. Load causes them, so the
+"""Conflicts (`retry_on_conflict`), lock timeouts and statement timeouts. Load causes them, so the
 log does not report them: an operator has nothing to fix."""
 
 _REFERENCES = frozenset({"23001", "23503"})

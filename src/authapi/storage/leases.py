@@ -21,7 +21,7 @@ from sqlalchemy.pool import PoolProxiedConnection
 from sqlalchemy.util import greenlet_spawn
 
 from authapi.storage.driver_errors import TransactionOutcome, outcome_of_failed_commit
-from authapi.storage.sqlite.connections import StoppableConnection
+from authapi.storage.sqlite import StoppableConnection
 
 
 class Lease:

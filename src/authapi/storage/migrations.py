@@ -25,6 +25,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from authapi.errors import AuthAPIError, ConfigurationError, StorageUnavailable
 from authapi.storage.database import noop_write
 from authapi.storage.models import tables_of
+from authapi.storage.names import DEFAULT_NAMES, TableNames
 from authapi.storage.postgres import poolers
 from authapi.storage.postgres.connection import apply_on_connect
 from authapi.storage.postgres.session_parameters import command_parameters, service_parameters
@@ -34,7 +35,6 @@ from authapi.storage.schema.adoption import (
     require_schema,
     require_version_table,
 )
-from authapi.storage.schema.names import DEFAULT_NAMES, TableNames
 from authapi.storage.urls import parse_url
 
 _LOCK_KEY = 0x61757468617069

@@ -6,7 +6,7 @@ from functools import cache
 import sqlalchemy as sa
 
 from authapi.storage.column_types import PasswordHashType, RolesType, SecretHashType, UTCDateTime
-from authapi.storage.schema.names import TableNames
+from authapi.storage.names import TableNames
 
 _CONVENTION = {
     "pk": "pk_%(table_name)s",

@@ -7,11 +7,9 @@ committed. PostgreSQL delivers a `NOTIFY` at the commit, in the order of commits
 """
 
 import asyncio
-import sqlite3
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
@@ -28,7 +26,6 @@ if TYPE_CHECKING:
 
 _CHANNEL = "authapi_changes"
 _USERS_PER_MESSAGE = 200  # a payload has at most 8,000 bytes; an id takes 33
-_VERSIONS = 1 << 31
 
 ALL_USERS: Final = UUID(int=0)
 """Stands for every user in a notification. No user has this id: ids of users are UUIDv7."""
@@ -125,90 +122,3 @@ class Listener:
         """Yields each message on its arrival, and ends after `max_wait` seconds."""
         async for notification in self._connection.notifies(timeout=max_wait):
             yield notification.payload
-
-
-class SQLiteNotifications(Notifications):
-    """Notifies by incrementing `PRAGMA user_version`, an application's number in the file header.
-
-    `has_new` first asks SQLite whether the file has changed at all, which SQLite answers from
-    shared memory in microseconds, and reads the number only if it has. A process therefore sees a
-    notification of another process before its next response. Notifications of this process do not
-    count as new, and commits without a notification do not either.
-    """
-
-    def __init__(self, path: str) -> None:
-        self._path = Path(path)
-        self._cursor: sqlite3.Cursor | None = None
-        self._file: object = None
-        self._data_version = -1
-        self._number = -1
-        """The latest notification that this process sent or received."""
-        self._own = -1
-        """The number that the last transaction of this process wrote, committed or not."""
-
-    async def notify(self, connection: AsyncConnection, users: Collection[UUID]) -> None:
-        # The transaction holds the only write lock of the file: no other process increments now.
-        number = await connection.scalar(sa.text("PRAGMA user_version"))
-        self._own = (int(number or 0) + 1) % _VERSIONS
-        await connection.exec_driver_sql(f"PRAGMA user_version = {self._own}")
-
-    def committed(self) -> None:
-        # If another process notified in between, the next `has_new` has to return True.
-        if (self._number + 1) % _VERSIONS == self._own:
-            self._number = self._own
-
-    def open(self) -> None:
-        """Starts to watch the file. Raises sqlite3.OperationalError if it cannot be opened."""
-        self._file = file_identity(self._path)
-        # The connection never waits for a lock: `has_new` counts an unanswered query as a change.
-        self._cursor = sqlite3.connect(
-            self._path, isolation_level=None, check_same_thread=False, timeout=0
-        ).cursor()
-
-    def has_new(self) -> bool:
-        """Returns whether another process has notified since the last call.
-
-        Also returns True on the first call, before `open`, when the file is missing or was
-        replaced, and when SQLite does not answer.
-        """
-        if self._cursor is None or self._is_replaced():
-            return True
-        try:
-            version = self._cursor.execute("PRAGMA data_version").fetchone()[0]
-            if version == self._data_version:
-                return False
-            number = self._cursor.execute("PRAGMA user_version").fetchone()[0]
-        except sqlite3.Error:
-            self._data_version = -1
-            return True
-        self._data_version = version
-        if number == self._number:
-            return False
-        self._number = number
-        return True
-
-    def _is_replaced(self) -> bool:
-        """Returns whether the file is missing or another one; in that case, watches the new one."""
-        identity = file_identity(self._path)
-        if identity == self._file:
-            return False
-        if identity is not None:
-            self.close()
-            self.open()
-        return True
-
-    def close(self) -> None:
-        """Stops watching."""
-        if self._cursor is not None:
-            self._cursor.connection.close()
-            self._cursor = None
-        self._data_version = self._number = -1
-
-
-def file_identity(path: Path) -> tuple[int, int] | None:
-    """Returns the device and inode of the file at `path`, or None if it cannot be found."""
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino

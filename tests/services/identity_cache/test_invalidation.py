@@ -37,7 +37,8 @@ from authapi.services.identity_cache.invalidation import (
 )
 from authapi.settings import Settings
 from authapi.storage import Database, migrations
-from authapi.storage.notifications import PostgresNotifications, SQLiteNotifications
+from authapi.storage.notifications import PostgresNotifications
+from authapi.storage.sqlite import SQLiteNotifications
 from tests.servers.postgres import PostgresCluster, PostgresServer
 from tests.servers.process import free_port
 from tests.storage.rows import HASH, a_user, in_background, sql, store_user

@@ -10,7 +10,7 @@ from authapi import Settings, create_app
 from authapi.errors import ConfigurationError
 from authapi.orm import ORM
 from authapi.storage import migrations
-from authapi.storage.schema.names import DEFAULT_NAMES, TableNames
+from authapi.storage.names import DEFAULT_NAMES, TableNames
 from authapi.testing import PASSWORD, client
 from tests.storage.rows import sql, tables
 from tests.storage.schema import former

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from authapi.errors import ConfigurationError
 from authapi.orm import ORM
 from authapi.storage import migrations
-from authapi.storage.schema.names import DEFAULT_NAMES, TableNames
+from authapi.storage.names import DEFAULT_NAMES, TableNames
 from tests.storage.rows import sql, tables
 from tests.storage.schema.guests import Guest, add_items, tables_with
 

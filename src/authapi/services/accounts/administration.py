@@ -45,7 +45,7 @@ from authapi.services.revalidation import require_live_session
 from authapi.services.usernames import check_username, set_username
 from authapi.settings import Settings
 from authapi.storage import Database, Store
-from authapi.storage.conflicts import retry_on_conflict
+from authapi.storage.database import retry_on_conflict
 
 
 class AccountChanges(TypedDict, total=False):

@@ -11,7 +11,7 @@ from authapi.services.revalidation import require_live_session
 from authapi.services.usernames import release_username
 from authapi.settings import Settings
 from authapi.storage import Database, Store
-from authapi.storage.conflicts import retry_on_conflict
+from authapi.storage.database import retry_on_conflict
 
 
 class Deletion:

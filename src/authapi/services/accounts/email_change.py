@@ -46,7 +46,7 @@ from authapi.services.rate_limits import MailAllowance, RateLimits
 from authapi.services.revalidation import require_live_session
 from authapi.settings import Settings
 from authapi.storage import Database, Store
-from authapi.storage.conflicts import retry_on_conflict
+from authapi.storage.database import retry_on_conflict
 
 
 class EmailChanges:

@@ -20,7 +20,7 @@ from authapi.services.usernames import (
 )
 from authapi.settings import Settings
 from authapi.storage import Database
-from authapi.storage.conflicts import retry_on_conflict
+from authapi.storage.database import retry_on_conflict
 
 
 class Profiles:

@@ -25,7 +25,8 @@ from authapi.errors import StorageUnavailable
 from authapi.services.identity_cache.cache import IdentityCache
 from authapi.services.jobs.periodic_task import PeriodicTask
 from authapi.storage import Database
-from authapi.storage.notifications import Listener, PostgresNotifications, SQLiteNotifications
+from authapi.storage.notifications import Listener, PostgresNotifications
+from authapi.storage.sqlite import SQLiteNotifications
 
 _log = logging.getLogger(__name__)
 

@@ -40,7 +40,7 @@ from authapi.services.revalidation import lock_session_owners, require_live_sess
 from authapi.services.sessions.login import Lifetime, Login
 from authapi.settings import Settings
 from authapi.storage import Database, Store
-from authapi.storage.conflicts import retry_on_conflict
+from authapi.storage.database import retry_on_conflict
 
 _ZERO, _SECOND = timedelta(0), timedelta(seconds=1)
 _PRUNE_GRACE = timedelta(hours=1)

@@ -19,7 +19,7 @@ from authapi.services.mail import Mail, MailKind
 from authapi.services.revalidation import require_live_session
 from authapi.settings import Settings
 from authapi.storage import Database
-from authapi.storage.conflicts import retry_on_conflict
+from authapi.storage.database import retry_on_conflict
 
 
 class PersonalTokens:

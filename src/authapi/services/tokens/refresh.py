@@ -26,7 +26,7 @@ from authapi.services.identity_cache import LastUsed
 from authapi.services.mail import Mail, MailKind
 from authapi.settings import Settings
 from authapi.storage import Database, Store
-from authapi.storage.conflicts import retry_on_conflict
+from authapi.storage.database import retry_on_conflict
 from authapi.storage.tables.refresh_families import RefreshFamily
 
 

@@ -16,7 +16,7 @@ from authapi.errors import Overloaded
 from authapi.services.audit import Audit
 from authapi.services.tokens.introspection import TokenInfo, TokenLookup
 from authapi.storage import Database, Store
-from authapi.storage.conflicts import retry_on_conflict
+from authapi.storage.database import retry_on_conflict
 
 _MAX_REVOKED_JWTS = 1000
 """Stored for one session at a time."""

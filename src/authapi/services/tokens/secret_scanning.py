@@ -26,7 +26,7 @@ from authapi.services.tokens.revocation import TokenRevocation
 from authapi.services.tokens.scanner_keys import read_scanner_keys
 from authapi.settings import Settings
 from authapi.storage import Database
-from authapi.storage.conflicts import retry_on_conflict
+from authapi.storage.database import retry_on_conflict
 
 _MAX_SOURCE_LENGTH = 64
 _MAX_URL_LENGTH = 1024

@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import Any, TypeVar, cast
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -21,10 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from sqlalchemy.orm import Session, SessionTransaction
 
 from authapi.errors import ConfigurationError
-from authapi.storage.transaction import Transaction
-
-if TYPE_CHECKING:
-    from authapi.storage.database import Database
+from authapi.storage.application.transaction import Transaction
 
 T = TypeVar("T")
 
@@ -33,7 +30,7 @@ _ENDS = "authapi_ends"
 """The key in the `info` of a Session that holds what follows its transaction."""
 _POLL = 1.0
 """Seconds between two looks at the event loop, which may have ended without an answer."""
-_IDENTITY = sa.text("SELECT current_database(), pg_postmaster_start_time()")
+IDENTITY_QUERY = sa.text("SELECT current_database(), pg_postmaster_start_time()")
 
 
 class CallerThread:
@@ -186,28 +183,18 @@ def begin(connection: Connection) -> None:
 
 
 def identity_of(connection: Connection) -> object:
-    """Returns a value that equals that of `identity` for the same database.
+    """Returns a value that equals that of `Database.identity` for the same database.
 
     Raises the errors of SQLAlchemy.
     """
     if connection.dialect.name == "sqlite":
         rows = connection.exec_driver_sql("PRAGMA database_list").all()
-        return _file_identity(next(str(row[2]) for row in rows if row[1] == "main"))
-    return tuple(connection.execute(_IDENTITY).one())
+        return path_identity(next(str(row[2]) for row in rows if row[1] == "main"))
+    return tuple(connection.execute(IDENTITY_QUERY).one())
 
 
-async def identity(database: "Database") -> object:
-    """Returns a value that equals that of another connection to the same database.
-
-    Raises StorageUnavailable if the database does not answer.
-    """
-    if database.is_sqlite:
-        return _file_identity(database.file)
-    async with database.read() as store:
-        return tuple((await store.connection.execute(_IDENTITY)).one())
-
-
-def _file_identity(path: str | Path) -> object:
+def path_identity(path: str | Path) -> object:
+    """Returns the device and inode of a file; a value that equals no other if it is missing."""
     try:
         status = os.stat(path)  # noqa: PTH116  # an empty path is that of an in-memory database
     except OSError:

@@ -6,10 +6,8 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from authapi.storage.migrations import connect
 from authapi.storage.models import tables_of
-from authapi.storage.schema.names import TableNames
-from authapi.storage.urls import parse_url
+from authapi.storage.names import TableNames
 
 _CHANGED = ("SELECT", "INSERT", "UPDATE", "DELETE")
 _ANONYMISED = ("ip", "network", "user_agent", "request_id", "detail")
@@ -52,17 +50,16 @@ class MissingPrivilege:
 
 
 def missing_privileges(
-    url: str, *, names: TableNames, erases: bool
+    connection: Connection, *, names: TableNames, erases: bool
 ) -> Sequence[MissingPrivilege] | None:
-    """Returns the privileges that the role of `url` lacks; None on SQLite, which has no roles.
+    """Returns the privileges that our role lacks; None on SQLite, which has no roles.
 
     The schema must be current. `erases` is True if the events of a deleted account are removed, and
-    False if they are anonymized. Raises the errors of `migrations.connect`.
+    False if they are anonymized. Raises the errors of SQLAlchemy.
     """
-    if parse_url(url).get_backend_name() == "sqlite":
+    if connection.dialect.name == "sqlite":
         return None
-    with connect(url) as connection:
-        return list(_PrivilegeCheck(connection, names, erases=erases).all())
+    return list(_PrivilegeCheck(connection, names, erases=erases).all())
 
 
 class _PrivilegeCheck:

@@ -15,7 +15,7 @@ from sqlalchemy.engine import Connection
 
 from authapi.errors import ConfigurationError
 from authapi.storage.models import tables_of
-from authapi.storage.schema.names import TableNames
+from authapi.storage.names import TableNames
 
 _VERSIONS, _LAST = "alembic_version", "0009"
 """The former table of the revision, and the last revision of that time."""

@@ -1,7 +1,7 @@
 """The names of tables for which the application uses `authapi.orm` in this process."""
 
 from authapi.errors import ConfigurationError
-from authapi.storage.schema.names import TableNames
+from authapi.storage.names import TableNames
 
 _from_environment: set[TableNames] = set()
 _from_code: set[TableNames] = set()

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.sql.schema import SchemaItem
 
 from authapi.storage.models import tables_of
-from authapi.storage.schema.names import TableNames
+from authapi.storage.names import TableNames
 
 Kind = Literal["schema", "table", "column", "index", "unique_constraint", "foreign_key_constraint"]
 """What Alembic asks about."""

@@ -16,7 +16,7 @@ from authapi.domain.user import User, UserFilter, UserOrder, UserPosition
 from authapi.domain.username import Username, parse_username
 from authapi.errors import EmailTaken
 from authapi.storage.models import OWNER_CHANGES, Tables
-from authapi.storage.schema.names import TableNames
+from authapi.storage.names import TableNames
 from authapi.storage.tables.dialects import INSERTS
 
 _FIELDS = tuple(field.name for field in fields(User))

@@ -496,7 +496,7 @@ async def test_a_retried_batch_is_in_the_file_once(
     services_on_each: Services, run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     tries = 0
-    monkeypatch.setattr("authapi.storage.conflicts.is_conflict", lambda error: True)
+    monkeypatch.setattr("authapi.storage.database.is_conflict", lambda error: True)
     write = IdMap.write
 
     def conflicts_once(id_map: IdMap, rows: object) -> None:

@@ -33,7 +33,7 @@ from authapi.services.usernames import (
 )
 from authapi.settings import Settings
 from authapi.storage import Database, Store
-from authapi.storage.conflicts import retry_on_conflict
+from authapi.storage.database import retry_on_conflict
 from authapi.storage.imports.seen import SeenLine, SeenLines
 from authapi.storage.imports.sources import fastapi_users
 

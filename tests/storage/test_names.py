@@ -13,7 +13,7 @@ from authapi.orm import ORM
 from authapi.settings import load_settings
 from authapi.storage import migrations
 from authapi.storage.models import tables_of
-from authapi.storage.schema.names import DEFAULT_NAMES, TableNames
+from authapi.storage.names import DEFAULT_NAMES, TableNames
 from authapi.testing import PASSWORD, Client, client
 from tests.cli.conftest import failed_with_one_line
 from tests.servers.forked import Forking
