@@ -118,16 +118,16 @@ def _check_writable(settings: Settings) -> str:
 
 
 def _privileges(settings: Settings) -> Iterator[Finding]:
-    erases = settings.deleted_events == "erase"
+    erases, url = settings.deleted_events == "erase", settings.resolved_database_url
+    if not url.startswith("postgres"):
+        return  # SQLite has no roles
     try:
-        with migrations.connect(settings.resolved_database_url) as connection:
+        with migrations.connect(url) as connection:
             found = privileges.missing_privileges(
                 connection, names=TableNames.of(settings), erases=erases
             )
     except AuthAPIError:
         return  # the finding on the database says so
-    if found is None:
-        return
     for lack in found:
         message = f"{lack.message}: {lack.grant}"
         if lack.fails_requests:

@@ -51,14 +51,12 @@ class MissingPrivilege:
 
 def missing_privileges(
     connection: Connection, *, names: TableNames, erases: bool
-) -> Sequence[MissingPrivilege] | None:
-    """Returns the privileges that our role lacks; None on SQLite, which has no roles.
+) -> Sequence[MissingPrivilege]:
+    """Returns the privileges that the role of a connection to PostgreSQL lacks.
 
     The schema must be current. `erases` is True if the events of a deleted account are removed, and
     False if they are anonymized. Raises the errors of SQLAlchemy.
     """
-    if connection.dialect.name == "sqlite":
-        return None
     return list(_PrivilegeCheck(connection, names, erases=erases).all())
 
 
