@@ -13,28 +13,10 @@ from fastapi import FastAPI
 from fastapi.routing import RouteContext, iter_route_contexts
 
 from authapi.web.answers import oauth_errors
+from authapi.web.answers.descriptions import DESCRIPTIONS, Document
 from authapi.web.context import Runtime
 from authapi.web.requirements import Gate, gates_of
 from authapi.web.schemas.problem import OAuthError, Problem
-
-Document = dict[str, Any]
-
-_DESCRIPTIONS = {
-    400: "The request is malformed.",
-    401: "The request has no valid credential; `WWW-Authenticate` lists the accepted schemes.",
-    403: "Not allowed.",
-    404: "Not found, or not accessible to the caller.",
-    408: "The body did not arrive in time.",
-    409: "Conflict with existing data, or a limit is reached.",
-    412: "The resource has changed.",
-    413: "The body is too large.",
-    415: "The content type is not supported.",
-    422: "The input is invalid; `errors` has the details.",
-    429: "Too many attempts; `Retry-After` has the seconds to wait.",
-    431: "The request headers are too large.",
-    503: "Temporarily unavailable; `Retry-After` has the seconds to wait.",
-}
-
 
 _HEADERS: Mapping[str, Document] = {
     "X-Request-ID": {
@@ -71,41 +53,6 @@ _NAMES = frozenset({"login_email", "login_username", "new_username", "username"}
 """Marks of fields that depend on the setting `login_identifier`."""
 LIMIT = "x-limit"
 """Marks a field of a schema whose limit is a setting. The finished document does not have it."""
-
-
-def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Returns the `responses` of a route for error responses with these statuses.
-
-    Raises KeyError for a status without a description.
-    """
-    return {status: {"description": _DESCRIPTIONS[status]} for status in statuses}
-
-
-def request_header(name: str, description: str) -> Document:
-    """Returns the `openapi_extra` of a route that reads an optional header from the request."""
-    return request_headers({name: description}, required=False)
-
-
-def request_headers(descriptions: Mapping[str, str], *, required: bool) -> Document:
-    """Returns the `openapi_extra` of a route that reads headers from the request."""
-    return {
-        "parameters": [
-            {
-                "name": name,
-                "in": "header",
-                "required": required,
-                "schema": {"type": "string"},
-                "description": description,
-            }
-            for name, description in descriptions.items()
-        ]
-    }
-
-
-def response_header(name: str, description: str, *, required: bool = False) -> Document:
-    """Returns the `headers` of an entry of `responses`."""
-    header = {"description": description, "required": required, "schema": {"type": "string"}}
-    return {"headers": {name: header}}
 
 
 def install(app: FastAPI, runtime: Runtime) -> None:
@@ -216,7 +163,7 @@ def _add_schema(model: type[Problem], schemas: Document) -> None:
 
 def _describe_responses(responses: Document, content: Document) -> None:
     for common in (400, 431):  # any route: ambiguous or too large headers
-        responses.setdefault(str(common), {"description": _DESCRIPTIONS[common]})
+        responses.setdefault(str(common), {"description": DESCRIPTIONS[common]})
     for status, response in responses.items():
         names = ("X-Request-ID", *_HEADERS_OF.get(status, ()))
         headers = {name: {"$ref": f"#/components/headers/{name}"} for name in names}

@@ -26,9 +26,9 @@ from authapi.errors import (
     MalformedRequest,
     RequestTimeout,
 )
+from authapi.web.answers.descriptions import problems
 from authapi.web.context import context_of
 from authapi.web.media_types import FORM, JSON, require_media_type
-from authapi.web.openapi import problems
 from authapi.web.problems import RefusalHTTPException
 from authapi.web.requirements import Gate, gates_of
 

@@ -16,8 +16,8 @@ from authapi.domain.user import User
 from authapi.services.accounts.email_tokens import EmailTokens
 from authapi.services.mail import MailKind
 from authapi.testing import PASSWORD, Client
-from authapi.web.pages.forms import PAGES
 from authapi.web.pages.texts import ENGLISH, KOREAN
+from authapi.web.routes.forms import PAGES
 from tests.clocks import travel_to
 from tests.web.logins import Headers, sign_in
 from tests.web.mailbox import client_with_mailbox, mail_kinds, secret_in

@@ -16,8 +16,8 @@ from starlette.responses import Response
 
 from authapi.domain.user import User
 from authapi.strategies.base import read_header
+from authapi.web.answers.descriptions import request_header, response_header
 from authapi.web.media_types import JSON
-from authapi.web.openapi import request_header, response_header
 
 REVALIDATE = "private, no-cache"
 """The Cache-Control of an account: only the client may store it, and must ask before each use."""

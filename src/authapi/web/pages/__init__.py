@@ -2,6 +2,6 @@
 
 The pages use no JavaScript. A GET request changes nothing, because mail scanners follow links. Some
 scanners also submit forms, so each form requires typed input: a password, or an address that the
-page does not contain. `texts` has the texts, `page.html` is the template, `forms` handles the
-forms, `error_pages` renders errors.
+page does not contain. `texts` has the texts, `page.html` is the template, `error_pages` renders
+errors, `web.routes.forms` handles the forms.
 """

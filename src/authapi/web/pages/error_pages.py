@@ -13,11 +13,14 @@ from starlette.requests import HTTPConnection
 from starlette.responses import Response
 from starlette.types import Scope
 
+from authapi.web.answers.route_ownership import ROUTES
 from authapi.web.context import context_of
 from authapi.web.pages.rendering import Link, html, translation_for
 
 PREFIX = "/account"
 
+_FORMS = f"{ROUTES}forms"
+"""The module with the routes of the pages."""
 _HTML = frozenset({"text/html", "application/xhtml+xml", "text/*", "*/*"})
 _MAX_ACCEPT = 1000
 _NEEDS_PUBLIC_URL = frozenset({"foreign_origin", "https_required"})
@@ -88,7 +91,7 @@ def _belongs_to_pages(scope: Scope, path: str) -> bool:
 
 
 def _is_page(endpoint: object) -> bool:
-    return str(getattr(endpoint, "__module__", None)).startswith(f"{__package__}.")
+    return getattr(endpoint, "__module__", None) == _FORMS
 
 
 def _accepts_html(scope: Scope) -> bool:

@@ -10,9 +10,9 @@ from starlette.responses import Response
 from authapi.clock import now
 from authapi.domain.events import Event, EventFilter
 from authapi.domain.identity import Identity
+from authapi.web.answers.descriptions import problems
 from authapi.web.answers.event_files import Download
 from authapi.web.context import context_of
-from authapi.web.openapi import problems
 from authapi.web.resolver import identity_if_configured
 from authapi.web.routing import ProtectedRoute
 from authapi.web.schemas.event import EventOut

@@ -4,8 +4,8 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from authapi.errors import NotFound
+from authapi.web.answers.descriptions import problems
 from authapi.web.context import context_of
-from authapi.web.openapi import problems
 from authapi.web.routing import AuthAPIRoute
 from authapi.web.schemas.health import HealthOut
 

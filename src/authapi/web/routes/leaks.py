@@ -13,9 +13,9 @@ from starlette.types import Message
 
 from authapi.errors import DuplicateHeader, MalformedRequest, ReportNotSigned
 from authapi.services.tokens import ReportedToken
+from authapi.web.answers.descriptions import problems, request_headers
 from authapi.web.context import context_of
 from authapi.web.media_types import JSON, require_media_type
-from authapi.web.openapi import problems, request_headers
 from authapi.web.routing import AuthAPIRoute, Handler, StrictRequest, has_body
 from authapi.web.schemas.token import LeakFeedback, LeakReport
 

@@ -7,9 +7,9 @@ from starlette.responses import Response
 
 from authapi.domain.identity import Identity
 from authapi.strategies.base import Revocable
+from authapi.web.answers.descriptions import problems, response_header
 from authapi.web.context import context_of
 from authapi.web.login import log_in
-from authapi.web.openapi import problems, response_header
 from authapi.web.resolver import revocable_identity
 from authapi.web.routing import AuthAPIRoute, ProtectedRoute
 from authapi.web.schemas.login import LoginOut, LoginRequest

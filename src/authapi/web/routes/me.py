@@ -21,8 +21,8 @@ from authapi.web.answers.conditional import (
     conditional_response,
     staleness_check,
 )
+from authapi.web.answers.descriptions import problems, response_header
 from authapi.web.context import Runtime, context_of
-from authapi.web.openapi import problems, response_header
 from authapi.web.resolver import current_identity, current_user, identity_if_configured
 from authapi.web.routing import ProtectedRoute
 from authapi.web.schemas.fields import check_username_member

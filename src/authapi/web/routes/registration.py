@@ -5,8 +5,8 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from authapi.web.answers.descriptions import problems
 from authapi.web.context import context_of
-from authapi.web.openapi import problems
 from authapi.web.routing import AuthAPIRoute
 from authapi.web.schemas.fields import check_username_member
 from authapi.web.schemas.registration import Registration

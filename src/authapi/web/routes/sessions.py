@@ -8,8 +8,8 @@ from pydantic import JsonValue
 
 from authapi.domain.identity import Identity
 from authapi.errors import NotFound
+from authapi.web.answers.descriptions import problems, response_header
 from authapi.web.context import context_of
-from authapi.web.openapi import problems, response_header
 from authapi.web.resolver import identity_if_configured
 from authapi.web.routing import ProtectedRoute
 from authapi.web.schemas.session import SessionDataOut, SessionOut, session_data_out

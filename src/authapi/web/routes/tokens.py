@@ -7,8 +7,8 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Request
 
 from authapi.domain.identity import Identity
+from authapi.web.answers.descriptions import problems
 from authapi.web.context import context_of
-from authapi.web.openapi import problems
 from authapi.web.resolver import identity_if_configured
 from authapi.web.routing import ProtectedRoute
 from authapi.web.schemas.token import (

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 
 from fastapi import APIRouter
 
-from authapi.web.pages import forms
 from authapi.web.routes import (
     docs,
     events,
     export,
+    forms,
     health,
     leaks,
     login,

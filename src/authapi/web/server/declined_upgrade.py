@@ -6,17 +6,32 @@ parses the body as a body.
 """
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 import httptools
-
-if TYPE_CHECKING:
-    from authapi.web.server.protocol import HTTPProtocol
 
 _FRAMING = frozenset({b"connection", b"content-length", b"transfer-encoding"})
 
 
-def resume(protocol: "HTTPProtocol", version: str, headers: Iterable[tuple[bytes, bytes]]) -> None:
+class Resumable(Protocol):
+    """The part of `HTTPProtocol` that `resume` uses: its parser, and the callbacks of a parser."""
+
+    parser: Any
+
+    def on_message_begin(self) -> None: ...
+
+    def on_url(self, url: bytes) -> None: ...
+
+    def on_header(self, name: bytes, value: bytes) -> None: ...
+
+    def on_headers_complete(self) -> None: ...
+
+    def on_body(self, body: bytes) -> None: ...
+
+    def on_message_complete(self) -> None: ...
+
+
+def resume(protocol: Resumable, version: str, headers: Iterable[tuple[bytes, bytes]]) -> None:
     """Gives `protocol` a parser that has read a header section with these `headers`.
 
     Raises httptools.HttpParserError if the parser rejects them.
@@ -36,7 +51,7 @@ def resume(protocol: "HTTPProtocol", version: str, headers: Iterable[tuple[bytes
 class _BodyCallbacks:
     """Forwards parser callbacks to the protocol, except those of the replayed header section."""
 
-    def __init__(self, protocol: "HTTPProtocol") -> None:
+    def __init__(self, protocol: Resumable) -> None:
         self._protocol = protocol
         self.is_replaying_head = True
         self.on_body = protocol.on_body

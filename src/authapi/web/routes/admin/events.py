@@ -15,9 +15,9 @@ from authapi.clock import parse_time
 from authapi.crypto.ids import first_id_at
 from authapi.domain.client import canonical_ip
 from authapi.domain.events import EventFilter, EventType
+from authapi.web.answers.descriptions import problems
 from authapi.web.answers.event_files import EVENT_FILE_FORMATS, Download
 from authapi.web.context import context_of
-from authapi.web.openapi import problems
 from authapi.web.routes.admin.gates import Superuser, router_for
 from authapi.web.schemas.administration import AdminEventOut, AdminEventPage
 

@@ -22,8 +22,8 @@ from authapi.web.answers.conditional import (
     conditional_response,
     staleness_check,
 )
+from authapi.web.answers.descriptions import problems
 from authapi.web.context import context_of
-from authapi.web.openapi import problems
 from authapi.web.routes.admin.gates import FreshSuperuser, Superuser, router_for
 from authapi.web.schemas.administration import (
     AccountChange,

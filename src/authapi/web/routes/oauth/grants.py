@@ -25,8 +25,9 @@ from authapi.errors import (
     UnsupportedGrantType,
 )
 from authapi.strategies.base import Issued, Refreshable
+from authapi.web.answers.descriptions import problems
 from authapi.web.context import Runtime, context_of
-from authapi.web.openapi import LIMIT, problems
+from authapi.web.openapi import LIMIT
 from authapi.web.routes.oauth.forms import Form, form_body, oauth_form
 from authapi.web.routing import AuthAPIRoute
 from authapi.web.schemas.oauth import TokenOut

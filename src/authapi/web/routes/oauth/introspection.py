@@ -7,8 +7,8 @@ from starlette.responses import Response
 
 from authapi.domain.identity import Identity
 from authapi.domain.scopes import INTROSPECT
+from authapi.web.answers.descriptions import problems
 from authapi.web.context import context_of
-from authapi.web.openapi import problems
 from authapi.web.routes.oauth.clients import client_gate, require_one_method
 from authapi.web.routes.oauth.forms import CLIENT_BODY, oauth_form, token_parameter
 from authapi.web.routing import ProtectedRoute

@@ -13,8 +13,8 @@ from authapi.web.answers.conditional import (
     Representation,
     conditional_response,
 )
+from authapi.web.answers.descriptions import problems
 from authapi.web.context import context_of
-from authapi.web.openapi import problems
 from authapi.web.routes.oauth.metadata import authorization_server, protected_resource
 from authapi.web.routing import AuthAPIRoute
 from authapi.web.schemas.oauth import AuthorizationServer, JWKSetOut, ProtectedResource

@@ -6,8 +6,8 @@ from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
 from authapi.domain.identity import Identity
+from authapi.web.answers.descriptions import problems
 from authapi.web.context import context_of
-from authapi.web.openapi import problems
 from authapi.web.resolver import identity_if_configured, optional_identity_if_configured
 from authapi.web.routing import AuthAPIRoute, ProtectedRoute
 from authapi.web.schemas.recovery import (

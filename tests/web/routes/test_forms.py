@@ -11,8 +11,8 @@ from authapi.domain.email_address import parse_email
 from authapi.services.accounts.email_tokens import EmailTokens
 from authapi.services.mail import MailKind
 from authapi.testing import PASSWORD, Client, client
-from authapi.web.pages.forms import PAGES
 from authapi.web.pages.texts import ENGLISH, KOREAN, language_of
+from authapi.web.routes.forms import PAGES
 from tests.conftest import SettingsFactory
 from tests.web.logins import sign_in
 from tests.web.mailbox import client_with_mailbox, mail_kinds, secret_in, sent_mail
