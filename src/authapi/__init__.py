@@ -53,8 +53,8 @@ if TYPE_CHECKING:
         Revocable,
         Strategy,
     )
-    from authapi.web.login import LogIn
     from authapi.web.resolver import current_identity, current_user
+    from authapi.web.routes.login import LogIn
     from authapi.web.server.protocol import HTTPProtocol
 
 __all__ = [
@@ -143,7 +143,7 @@ _MODULES = {
     "facade.accounts": ["AccountTransaction", "Accounts"],
     "facade.sync": ["Sync", "SyncAccounts", "SyncTransaction"],
     "settings": ["Settings"],
-    "storage.transaction": ["Transaction"],
+    "storage.application.transaction": ["Transaction"],
     "strategies.base": [
         "Challenge",
         "Issued",
@@ -153,7 +153,7 @@ _MODULES = {
         "Revocable",
         "Strategy",
     ],
-    "web.login": ["LogIn"],
+    "web.routes.login": ["LogIn"],
     "web.resolver": ["current_identity", "current_user"],
     "web.server.protocol": ["HTTPProtocol"],
 }

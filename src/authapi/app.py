@@ -29,8 +29,8 @@ from authapi.strategies.registry import Registry
 from authapi.web.context import Runtime
 from authapi.web.hooks import HookDecorators
 from authapi.web.installation import Installation, select_units
-from authapi.web.login import LogIn, log_in_by_form
 from authapi.web.routes.health import read_metrics
+from authapi.web.routes.login import LogIn, log_in_by_form
 from authapi.web.routes.units import UNITS
 
 

@@ -6,7 +6,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
@@ -17,7 +17,6 @@ from authapi.crypto.ids import new_id
 from authapi.domain.client import Client as Origin
 from authapi.domain.events import Event, EventType
 from authapi.services import Services
-from authapi.services.jobs.encryption import outbox_context
 from authapi.settings import Settings
 from tests.faults.conftest import NewService, Report
 from tests.faults.harness.figures import scaled, spread
@@ -175,7 +174,8 @@ async def _queue(url: str, secret: str, to: str, count: int) -> None:
         rows = []
         for _ in range(min(1000, count - begin)):
             key = new_id()
-            encrypted = services.keys.outbox_cipher.encrypt(payload, context=outbox_context(key))
+            context = replace(first, id=key).context
+            encrypted = services.keys.outbox_cipher.encrypt(payload, context=context)
             rows.append(asdict(first) | {"id": key, "payload": encrypted, "due_at": due})
         async with services.database.transaction() as store:
             await store.connection.execute(sa.insert(outbox), rows)

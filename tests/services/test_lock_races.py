@@ -22,7 +22,7 @@ from authapi.domain.email_token import Purpose
 from authapi.domain.session import SessionKind
 from authapi.errors import AuthAPIError, EmailTaken, StorageUnavailable
 from authapi.services.accounts.importing import AccountImporter
-from authapi.storage import conflicts
+from authapi.storage import database
 from authapi.storage.database import is_conflict
 from authapi.storage.tables.email_tokens import EmailTokenTable
 from authapi.storage.tables.sessions import SessionTable
@@ -46,7 +46,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture
 async def harness(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Harness]:
     """Services that do not retry after a conflict, so that every conflict is seen."""
-    monkeypatch.setattr(conflicts, "_PAUSES", ())
+    monkeypatch.setattr(database, "_RETRY_PAUSES", ())
     async with open_harness(postgres_url, undo_lifetime=DAY) as found:
         yield found
 
@@ -284,7 +284,7 @@ async def test_reuse_of_a_refresh_token_concurrent_with_the_end_of_its_session(
 async def test_a_flush_concurrent_with_the_end_of_many_sessions(
     postgres_url: str, end: str, rounds: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(conflicts, "_PAUSES", ())
+    monkeypatch.setattr(database, "_RETRY_PAUSES", ())
     race = Race()
     async with open_harness(postgres_url, max_sessions=1000) as harness:
         last_used = harness.services.last_used
@@ -353,7 +353,7 @@ async def test_no_two_operations_deadlock(
     fresh_postgres_url: str, share: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_everything_due(monkeypatch)
-    monkeypatch.setattr(conflicts, "_PAUSES", ())
+    monkeypatch.setattr(database, "_RETRY_PAUSES", ())
     seed = secrets.randbits(32)
     print(f"seed {seed}")  # noqa: T201  # pytest shows it with the failure
     pairs = random.Random(seed).sample(PAIRS, share)  # no secret

@@ -13,7 +13,7 @@ from sqlalchemy import event
 
 from authapi.domain.email_token import Purpose
 from authapi.errors import InvalidGrant, StorageUnavailable
-from authapi.storage import Database, conflicts
+from authapi.storage import Database, database
 from authapi.storage.database import is_conflict, retry_on_conflict
 from tests.services.locks import PACKAGE
 from tests.services.operations import OPERATIONS, Harness, Person, new_address, open_harness
@@ -41,7 +41,7 @@ def conflict(state: str) -> sa.exc.OperationalError:
 
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(conflicts, "_PAUSES", (0.0, 0.0))
+    monkeypatch.setattr(database, "_RETRY_PAUSES", (0.0, 0.0))
 
 
 @pytest.fixture

@@ -2,7 +2,11 @@
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Final
 from uuid import UUID
+
+OUTBOX_USE: Final = "outbox 1"
+"""The `use` of the cipher that encrypts payloads (`crypto/encryption`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +20,7 @@ class OutboxEntry:
     purpose: str
     user_id: UUID | None
     payload: bytes = field(repr=False)
-    """Encrypted (`crypto/encryption`)."""
+    """Encrypted, with `context` as the associated data."""
     created_at: datetime
     due_at: datetime
     expires_at: datetime
@@ -27,3 +31,8 @@ class OutboxEntry:
     failed_at: datetime | None = None
     receiver: str = ""
     """The receiver, as a digest or a name; empty if the kind has a single receiver."""
+
+    @property
+    def context(self) -> str:
+        """What the encrypted payload is bound to: this entry."""
+        return f"outbox {self.id}"

@@ -82,10 +82,9 @@ async def set_username(
     await audit.record(store, kind, user_id=user.id, actor=actor)
 
 
-async def release_username(store: Store, user: User) -> None:
+async def release_username(store: Store, username: str, user_id: UUID) -> None:
     """Releases the user name of an account that this transaction deletes."""
-    if user.username is not None:
-        await _release(store, parse_username(user.username), user.id)
+    await _release(store, parse_username(username), user_id)
 
 
 async def reserve_username(store: Store, username: Username, user_id: UUID) -> None:

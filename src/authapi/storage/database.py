@@ -75,11 +75,11 @@ _STALE_STATEMENTS = frozenset({"26000", "0A000"})
 _FILE = "authapi_file"
 """The key in the `info` of a connection that holds the identity of its SQLite file."""
 
-_CONFLICTS = frozenset({"40001", "40P01"})
+_CONFLICT_STATES = frozenset({"40001", "40P01"})
 """SQLSTATE `serialization_failure` and `deadlock_detected`: the transaction was rolled back, and a
 retry may succeed (PostgreSQL manual, section 13.5)."""
 
-_PAUSES: Final = (0.02, 0.1)
+_RETRY_PAUSES: Final = (0.02, 0.1)
 """Seconds before the second and the third attempt, on average."""
 
 
@@ -371,7 +371,7 @@ def is_conflict(error: StorageUnavailable) -> bool:
     A lost connection is not a conflict, because its transaction may have been committed.
     """
     cause = error.__cause__
-    return getattr(getattr(cause, "orig", None), "sqlstate", None) in _CONFLICTS
+    return getattr(getattr(cause, "orig", None), "sqlstate", None) in _CONFLICT_STATES
 
 
 def retry_on_conflict(call: Callable[_P, Awaitable[_R]]) -> Callable[_P, Coroutine[Any, Any, _R]]:
@@ -384,7 +384,7 @@ def retry_on_conflict(call: Callable[_P, Awaitable[_R]]) -> Callable[_P, Corouti
 
     @wraps(call)
     async def run(*args: _P.args, **kwargs: _P.kwargs) -> _R:
-        for pause in _PAUSES:
+        for pause in _RETRY_PAUSES:
             try:
                 return await call(*args, **kwargs)
             except StorageUnavailable as error:

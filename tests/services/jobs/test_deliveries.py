@@ -17,8 +17,8 @@ from authapi.domain.outbox import OutboxEntry
 from authapi.errors import DeliveryFailed
 from authapi.services import Services
 from authapi.services.jobs import outbox as outbox_module
+from authapi.services.jobs.deliveries import SLOTS, EntryFailed
 from authapi.services.jobs.outbox import Payload
-from authapi.services.jobs.receivers import SLOTS, EntryFailed
 from tests.services.jobs.test_outbox import open_services
 from tests.storage.rows import sql
 

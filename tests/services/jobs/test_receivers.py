@@ -2,7 +2,7 @@
 
 import pytest
 
-from authapi.services.jobs.receivers import SLOTS, Receiver
+from authapi.services.jobs.deliveries import SLOTS, Receiver
 
 
 def failing(times: int, *, at: float = 0.0) -> Receiver:

@@ -14,7 +14,7 @@ from authapi import create_app
 from authapi.errors import DeliveryFailed
 from authapi.outbound.webhooks import WebhookPost
 from authapi.services.jobs import deliveries
-from authapi.services.jobs.receivers import EntryFailed
+from authapi.services.jobs.deliveries import EntryFailed
 from authapi.services.mail.transports import Transport, create_transport
 from authapi.settings import Settings
 from authapi.testing import Client, client

@@ -64,7 +64,8 @@ async def delete_account(
         await hooks.run_before_delete(user, store.transaction)
     # Explicitly, because the foreign keys would lock and delete the rows in another order.
     await store.sessions.end_all(user.id)
-    await release_username(store, user)
+    if user.username is not None:
+        await release_username(store, user.username, user.id)
     await store.email_tokens.delete_for_user(user.id)
     await store.users.delete(user.id)
     if settings.deleted_events == "anonymise":

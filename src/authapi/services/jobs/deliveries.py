@@ -1,8 +1,8 @@
 """Delivers the outbox entries of one kind: claims them per receiver, and runs each in a task.
 
-Each receiver has slots of its own (`receivers`), so that receivers do not wait for each other. A
-slot is filled again when its delivery ends. The entries in memory are thus bounded by the slots of
-the receivers.
+Each receiver has slots and a circuit breaker of its own, so that receivers do not wait for each
+other. A slot is filled again when its delivery ends. The entries in memory are thus bounded by the
+slots of the receivers.
 """
 
 import asyncio
@@ -15,16 +15,67 @@ from functools import partial
 from typing import Any
 
 from authapi.domain.outbox import OutboxEntry
-from authapi.services.jobs.receivers import Receiver
+from authapi.errors import DeliveryFailed
 from authapi.services.jobs.slewed_clock import SlewedClock
 from authapi.storage import Database
 
+SLOTS = 5
+"""Concurrent deliveries to one receiver, in one process."""
+_FAILURE_THRESHOLD = 5
+"""Consecutive failures after which the circuit opens: the receiver is only probed."""
+_MAX_PROBE_DELAY = 30.0
+"""Longest delay between two probes, in seconds."""
+_MAX_EXPONENT = 20
+"""2.0 to this power is far above any delay, and far below the largest float."""
 _GRACE = 1.0
 """Seconds that `stop` waits for deliveries before it cancels them."""
 
-Deliver = Callable[[OutboxEntry, Receiver], Coroutine[Any, Any, None]]
+Deliver = Callable[[OutboxEntry, "Receiver"], Coroutine[Any, Any, None]]
 """Delivers an entry, stores the result, and records success or failure of the receiver."""
 Delivery = asyncio.Task[None]
+
+
+class EntryFailed(DeliveryFailed):
+    """A delivery failed because of the entry itself; the receiver accepts other entries."""
+
+
+class Receiver:
+    """The state of one receiver in this process. Times are those of `time.monotonic`.
+
+    A receiver has `SLOTS` slots for concurrent deliveries. After several consecutive failures the
+    circuit opens: one delivery at a time probes the receiver, with delays of 1, 2, 4 seconds and so
+    on between probes. The first successful delivery closes the circuit.
+    """
+
+    def __init__(self) -> None:
+        self.deliveries = 0
+        """Deliveries in progress."""
+        self.has_more = False
+        """Whether the last claim filled all free slots, so that more entries may be due."""
+        self._failures = 0
+        self._next_probe_at = 0.0
+
+    def free_slots(self, at: float, *, ignore_delays: bool = False) -> int:
+        """Returns how many deliveries may begin at the time `at`.
+
+        With `ignore_delays`, the next probe may begin before its delay has passed.
+        """
+        if self._failures < _FAILURE_THRESHOLD:
+            return SLOTS - self.deliveries
+        if at < self._next_probe_at and not ignore_delays:
+            return 0
+        return max(0, 1 - self.deliveries)
+
+    def record_success(self) -> None:
+        """Records a successful delivery, which closes the circuit."""
+        self._failures = 0
+
+    def record_failure(self, at: float) -> None:
+        """Records a failed delivery at the time `at`."""
+        self._failures += 1
+        exponent = min(self._failures - _FAILURE_THRESHOLD, _MAX_EXPONENT)
+        if exponent >= 0:
+            self._next_probe_at = at + min(2.0**exponent, _MAX_PROBE_DELAY)
 
 
 class Deliveries:

@@ -12,6 +12,7 @@ import json
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -22,11 +23,9 @@ from authapi.crypto.ids import new_id
 from authapi.domain.outbox import OutboxEntry
 from authapi.errors import DecryptionFailed, DeliveryFailed, StorageUnavailable
 from authapi.services.hooks import hook_of
-from authapi.services.jobs.deliveries import Deliveries
-from authapi.services.jobs.encryption import outbox_context
+from authapi.services.jobs.deliveries import Deliveries, EntryFailed, Receiver
 from authapi.services.jobs.periodic_task import PeriodicTask
 from authapi.services.jobs.pruning import prune_in_batches
-from authapi.services.jobs.receivers import EntryFailed, Receiver
 from authapi.services.jobs.slewed_clock import SlewedClock
 from authapi.settings import Settings
 from authapi.storage import Database, Store
@@ -108,25 +107,23 @@ class Outbox:
         with that account. Entries of one kind with the same `receiver`, up to 64 characters, share
         the slots of that receiver. Raises ConfigurationError if the secret cannot be read.
         """
-        at, entry_id = self._clock.now(), new_id()
-        encrypted = self._cipher().encrypt(
-            json.dumps(payload).encode(), context=outbox_context(entry_id)
-        )
+        at = self._clock.now()
         lifetime = self._lifetime if lifetime is None else min(lifetime, self._lifetime)
-        await store.outbox.add(
-            OutboxEntry(
-                id=entry_id,
-                kind=kind,
-                purpose=purpose,
-                user_id=user_id,
-                payload=encrypted,
-                created_at=at,
-                due_at=at,
-                expires_at=at + lifetime,
-                receiver=receiver,
-            )
+        entry = OutboxEntry(
+            id=new_id(),
+            kind=kind,
+            purpose=purpose,
+            user_id=user_id,
+            payload=b"",
+            created_at=at,
+            due_at=at,
+            expires_at=at + lifetime,
+            receiver=receiver,
         )
-        return entry_id
+        plaintext = json.dumps(payload).encode()
+        encrypted = self._cipher().encrypt(plaintext, context=entry.context)
+        await store.outbox.add(replace(entry, payload=encrypted))
+        return entry.id
 
     def wake(self) -> None:
         """Makes the workers query for entries now: this process has queued some."""
@@ -309,7 +306,7 @@ class Outbox:
         Raises DecryptionFailed if another secret encrypted it, ConfigurationError if the secret
         cannot be read.
         """
-        plaintext = self._cipher().decrypt(entry.payload, context=outbox_context(entry.id))
+        plaintext = self._cipher().decrypt(entry.payload, context=entry.context)
         payload: Payload = json.loads(plaintext)
         return payload
 

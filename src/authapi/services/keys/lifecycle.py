@@ -19,10 +19,10 @@ from authapi.clock import now
 from authapi.crypto import jwk
 from authapi.crypto.encryption import Cipher
 from authapi.domain.events import EventType
+from authapi.domain.outbox import OUTBOX_USE
 from authapi.domain.signing_key import KeyState, StoredKey
 from authapi.errors import ConfigurationError, DecryptionFailed, NotFound, UnsupportedKey
 from authapi.services.audit import Audit
-from authapi.services.jobs.encryption import OUTBOX_USE, outbox_context
 from authapi.services.keys.key_set import decrypt_private_key, private_key_context
 from authapi.settings import Settings
 from authapi.storage import Database, Store
@@ -172,10 +172,9 @@ class KeyLifecycle:
         last = None
         while entries := await store.outbox.page(after=last, limit=_PAGE_SIZE):
             for entry in entries:
-                context = outbox_context(entry.id)
                 with contextlib.suppress(DecryptionFailed):
-                    plaintext = self._outbox_cipher.decrypt(entry.payload, context=context)
-                    encrypted = new_cipher.encrypt(plaintext, context=context)
+                    plaintext = self._outbox_cipher.decrypt(entry.payload, context=entry.context)
+                    encrypted = new_cipher.encrypt(plaintext, context=entry.context)
                     await store.outbox.reencrypt(entry.id, encrypted)
             last = entries[-1].id
 

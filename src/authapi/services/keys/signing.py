@@ -13,6 +13,7 @@ from authapi.clock import now
 from authapi.crypto import jws, secrets
 from authapi.crypto.encryption import Cipher
 from authapi.domain.identity import FIRST_PARTY_CLIENT_ID
+from authapi.domain.outbox import OUTBOX_USE
 from authapi.domain.scopes import effective_scopes
 from authapi.domain.session import Session
 from authapi.domain.signing_key import StoredKey
@@ -28,7 +29,6 @@ from authapi.errors import (
 from authapi.services.audit import Audit
 from authapi.services.hooks import Hooks
 from authapi.services.identity_cache import CacheInvalidation, IdentityCache
-from authapi.services.jobs.encryption import OUTBOX_USE
 from authapi.services.jobs.periodic_task import PeriodicTask
 from authapi.services.keys.key_set import KeySet, load_key_set
 from authapi.services.keys.lifecycle import (

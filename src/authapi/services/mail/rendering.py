@@ -25,7 +25,7 @@ from authapi.crypto.ids import new_id
 from authapi.domain.email_address import parse_email
 from authapi.domain.outbox import OutboxEntry
 from authapi.errors import ConfigurationError, DeliveryFailed, InvalidInput
-from authapi.services.jobs.receivers import EntryFailed
+from authapi.services.jobs.deliveries import EntryFailed
 from authapi.services.mail.kinds import MailKind
 from authapi.services.mail.links import link_for
 from authapi.settings import Settings

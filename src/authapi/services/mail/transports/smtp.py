@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 
 from authapi.errors import ConfigurationError, DeliveryFailed
 from authapi.name_resolution import connect_socket
-from authapi.services.jobs.receivers import EntryFailed
+from authapi.services.jobs.deliveries import EntryFailed
 from authapi.services.mail.transports.smtp_data import QUIT_TIMEOUT, SMTPDataTransfer
 from authapi.settings import Settings
 
