@@ -11,12 +11,12 @@ import pytest
 SCRIPT = Path(__file__).parents[2] / "tools" / "trace_requests.py"
 
 MAXIMA = {
-    "GET /me, unknown caller": (27, 13),
+    "GET /me, unknown caller": (24, 13),
     "GET /me, cached caller": (18, 10),
-    "POST /login": (41, 19),
-    "POST /token, refresh": (28, 14),
-    "POST /password/forgot, until the mail is sent": (42, 20),
-    "DELETE /admin/users/{id}": (42, 23),
+    "POST /login": (36, 17),
+    "POST /token, refresh": (24, 13),
+    "POST /password/forgot, until the mail is sent": (37, 20),
+    "DELETE /admin/users/{id}": (37, 22),
 }
 """All files, and those that are not leaves."""
 
