@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from authapi import Settings, create_app
@@ -43,6 +44,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # On a busy machine, an example takes any time.
+    hypothesis.settings.register_profile(
+        "authapi", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+    )
+    hypothesis.settings.load_profile("authapi")
     if config.getoption("--shared-analysis"):
         for name in ("tests.shared_routes", "tests.shared_statements"):
             config.pluginmanager.import_plugin(name)

@@ -188,6 +188,31 @@ async def test_a_hook_keeps_an_account_from_deletion(database_url: str) -> None:
         assert [each.id for each in deleted] == [user.id] * 3
 
 
+async def test_a_row_of_a_hook_is_no_row_that_refuses_the_deletion(database_url: str) -> None:
+    auth = application(database_url)
+
+    @auth.on(EventType.ACCOUNT_DELETED)
+    async def remember(event: Event, tx: Transaction) -> None:
+        await tx.execute(sa.text("INSERT INTO test_farewells VALUES (1)"))
+
+    async with running(auth) as api:
+        async with api.services.database.transaction() as store:
+            for statement in (
+                "CREATE TABLE test_towns (id INTEGER PRIMARY KEY)",
+                "CREATE TABLE test_farewells (town INTEGER REFERENCES test_towns (id))",
+            ):
+                await store.transaction.execute(sa.text(statement))
+        try:
+            await api.login(await api.create_user(name="Ada"), strategy="jwt")
+            response = await api.delete("/me")
+            assert (response.status_code, response.json()["code"]) == (500, "internal_error")
+            assert await stored(api) == (["Ada"], [])
+        finally:
+            async with api.services.database.transaction() as store:
+                for name in ("test_farewells", "test_towns"):
+                    await store.transaction.execute(sa.text(f"DROP TABLE {name}"))
+
+
 @pytest.mark.parametrize("route", ["/register", "/login", "/token", "basic"])
 async def test_a_request_is_refused_before_any_hash(
     sqlite_url: str, monkeypatch: pytest.MonkeyPatch, route: str

@@ -81,7 +81,8 @@ def test_no_output_has_a_secret_member() -> None:
 
 
 def test_times_are_utc_to_the_microsecond() -> None:
-    ids = {"id": "01a206a0-003a-773f-bb91-a1591df407d1", "email": "a@example.com", "name": None}
+    names = {"email": "a@example.com", "username": None, "name": None}
+    ids = {"id": "01a206a0-003a-773f-bb91-a1591df407d1", **names}
     at = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone(timedelta(hours=9)))
     times = {"created_at": at, "updated_at": at, "email_confirmed_at": at.astimezone(UTC)}
     more: dict[str, object] = {

@@ -224,8 +224,7 @@ class Database:
         The transaction is committed at the end of the block, and rolled back if the block raises.
         Inside `joining`, the block is a savepoint of the joined transaction.
 
-        Raises AccountInUse if a row of the application refers to an account that the block deletes:
-        at the statement, or at the commit if its foreign key is deferred.
+        Raises AccountInUse if a deferred foreign key of the application refers to a deleted account.
         """
         store: Store | None = None
         try:
@@ -248,7 +247,8 @@ class Database:
                     if store.changed:
                         await self.notifications.notify(lease.connection, store.changed)
         except IntegrityError as error:
-            if store is not None and store.users.has_deleted and is_reference_violation(error):
+            at_commit = error.statement is None
+            if at_commit and store and store.users.has_deleted and is_reference_violation(error):
                 raise AccountInUse from error
             raise
 

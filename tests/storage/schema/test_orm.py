@@ -18,7 +18,6 @@ from sqlalchemy.orm import (
     relationship,
     selectinload,
 )
-from sqlmodel import Field, Relationship, SQLModel
 
 from authapi import Settings, create_app, orm
 from authapi.domain.user import User
@@ -59,13 +58,6 @@ class Comment(Owned, Base):
     id: Mapped[int] = mapped_column(primary_key=True)
 
 
-class Note(SQLModel, table=True):
-    id: int | None = Field(default=None, primary_key=True)
-    text: str
-    owner_id: UUID = Field(sa_column=sa.Column(sa.Uuid, user_fk(ondelete="CASCADE")))
-    owner: UserRow = Relationship(sa_relationship=relationship(UserRow, backref="notes"))
-
-
 @pytest.fixture
 async def user(database: Database) -> User:
     return await store_user(database, a_user(roles=frozenset({"editor"})))
@@ -75,11 +67,9 @@ async def user(database: Database) -> User:
 def theirs(database_url: str) -> Iterator[Session]:
     engine = sa.create_engine(sync_url(database_url), poolclass=sa.NullPool)
     Base.metadata.create_all(engine)
-    SQLModel.metadata.create_all(engine)
     with Session(engine) as found:
         yield found
     Base.metadata.drop_all(engine)
-    SQLModel.metadata.drop_all(engine)
     engine.dispose()
 
 
@@ -111,18 +101,6 @@ async def test_relationships_and_joins_of_sqlalchemy(user: User, theirs: Session
     joined = sa.select(Item.title).join(users, users.c.id == Item.owner_id)
     assert theirs.scalars(joined).one() == "mine"
     assert theirs.scalars(sa.select(Comment)).one().owner.id == user.id
-
-
-async def test_relationships_of_sqlmodel(user: User, theirs: Session) -> None:
-    theirs.add(Note(text="hello", owner_id=user.id))
-    theirs.commit()
-    note = theirs.scalars(sa.select(Note)).one()
-    assert note.owner.name == "Alice"
-    row: Any = theirs.get_one(UserRow, user.id)
-    assert [each.text for each in row.notes] == ["hello"]
-    row.notes.append(Note(text="second", owner_id=user.id))  # changes a row of theirs only
-    theirs.commit()
-    assert len(row.notes) == 2
 
 
 @pytest.mark.parametrize("change", ["insert", "update", "delete"])

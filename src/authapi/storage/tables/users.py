@@ -14,7 +14,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from authapi.crypto.passwords import PasswordHash
 from authapi.domain.user import User, UserFilter, UserOrder, UserPosition
 from authapi.domain.username import Username, parse_username
-from authapi.errors import EmailTaken
+from authapi.errors import AccountInUse, EmailTaken
+from authapi.storage.driver_errors import is_reference_violation
 from authapi.storage.models import OWNER_CHANGES, Tables
 from authapi.storage.names import TableNames
 from authapi.storage.tables.dialects import INSERTS
@@ -302,8 +303,8 @@ class UserTable:
         Returns False if there was no such account. Locks the outbox entries first, in the order of
         their ids as other transactions do, because the foreign key would lock them in any order.
 
-        A foreign key of another application may refuse, here or at the commit:
-        `Database.transaction` raises AccountInUse then.
+        Raises AccountInUse if a row of the application refers to it. If that foreign key is
+        deferred, `Database.transaction` raises it at the commit.
         """
         self.has_deleted = True
         self._changed.add(user_id)
@@ -313,9 +314,13 @@ class UserTable:
             .order_by(self._outbox.c.id)
             .with_for_update()
         )
-        result = await self._connection.execute(
-            sa.delete(self._users).where(self._users.c.id == user_id)
-        )
+        statement = sa.delete(self._users).where(self._users.c.id == user_id)
+        try:
+            result = await self._connection.execute(statement)
+        except IntegrityError as error:
+            if is_reference_violation(error):
+                raise AccountInUse from error
+            raise
         return result.rowcount == 1
 
     async def _one(self, statement: sa.Select[Any]) -> User | None:
