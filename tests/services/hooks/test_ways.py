@@ -15,7 +15,7 @@ from authapi.domain.user import User
 from authapi.errors import Forbidden
 from authapi.services.hooks import Hooks
 from authapi.storage import Database, Transaction
-from authapi.storage.models import users
+from authapi.storage.models import outbox, users
 from tests.services.operations import EXCLUSIVE_OPERATIONS, OPERATIONS, open_harness
 
 MAKING = {EventType.ACCOUNT_REGISTERED, EventType.ACCOUNT_INVITED, EventType.ACCOUNT_IMPORTED}
@@ -102,7 +102,7 @@ async def test_hooks_run_on_every_way_and_undo_it(database_url: str) -> None:
                 assert left == before, name
             assert await rows_of(database, notes) == [], name
             async with database.transaction() as store:
-                await store.connection.execute(sa.text("DELETE FROM outbox"))
+                await store.connection.execute(sa.delete(outbox))
 
             application.is_noting = True
             await operation(harness, one, two)
