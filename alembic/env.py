@@ -1,7 +1,7 @@
 """Runs the migrations on the connection of `authapi.storage.migrations`.
 
-The `alembic` command passes no connection: then the database of the service's settings is used, so
-that it is configured in one place.
+The `alembic` command passes no connection: then the database and the names of the service's
+settings are used, so that they are configured in one place.
 """
 
 from typing import Any
@@ -12,7 +12,9 @@ from sqlalchemy.types import TypeDecorator
 
 from authapi.settings import load_settings
 from authapi.storage.migrations import connect
-from authapi.storage.models import metadata
+from authapi.storage.models import tables_of
+from authapi.storage.schema.filters import OwnNames
+from authapi.storage.schema.names import TableNames
 
 
 def render_plain_type(kind: str, item: Any, _: Any) -> str | bool:
@@ -22,11 +24,16 @@ def render_plain_type(kind: str, item: Any, _: Any) -> str | bool:
     return False
 
 
-def run(connection: sa.Connection) -> None:
+def run(connection: sa.Connection, names: TableNames) -> None:
     """Migrates in one transaction, so that a failed migration is rolled back."""
     context.configure(
         connection=connection,
-        target_metadata=metadata,
+        target_metadata=tables_of(names).metadata,
+        version_table=names.version,
+        version_table_schema=names.schema,
+        include_schemas=names.schema is not None,
+        include_name=OwnNames(names).include_name,
+        table_names=names,  # the migrations read it
         render_item=render_plain_type,
         render_as_batch=connection.dialect.name == "sqlite",
         compare_type=True,
@@ -37,9 +44,10 @@ def run(connection: sa.Connection) -> None:
     connection.commit()
 
 
-connection = context.config.attributes.get("connection")
-if connection is not None:
-    run(connection)
+attributes = context.config.attributes
+if "connection" in attributes:
+    run(attributes["connection"], attributes["table_names"])
 else:
-    with connect(load_settings().resolved_database_url, writes=True) as new_connection:
-        run(new_connection)
+    settings = load_settings()
+    with connect(settings.resolved_database_url, writes=True) as new_connection:
+        run(new_connection, TableNames.of(settings))

@@ -10,9 +10,11 @@ import psycopg
 from authapi.crypto.secrets import hash_secret
 
 _BLOCK = 5_000
-_USERS = "COPY users (id, email, email_given, is_active, is_superuser, created_at, updated_at)"
+_USERS = (
+    "COPY authapi_users (id, email, email_given, is_active, is_superuser, created_at, updated_at)"
+)
 _SESSIONS = (
-    "COPY sessions (id, user_id, kind, secret_hash, scopes, created_at, last_seen_at,"
+    "COPY authapi_sessions (id, user_id, kind, secret_hash, scopes, created_at, last_seen_at,"
     " idle_expires_at, expires_at, auth_time, amr, data)"
 )
 

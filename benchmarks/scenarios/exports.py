@@ -52,7 +52,7 @@ def measure(bench: Bench) -> dict[str, Any]:
 def _log_in(http: httpx.Client, url: str) -> None:
     body = {"email": "root@example.com", "password": PASSWORD}
     http.post("/register", json=body).raise_for_status()
-    sql(url, "UPDATE users SET is_superuser = TRUE")
+    sql(url, "UPDATE authapi_users SET is_superuser = TRUE")
     http.post("/login", json=body).raise_for_status()
 
 

@@ -87,10 +87,10 @@ async def _until_refused(client: Client, credential: Credential) -> tuple[float,
 
 
 async def _prune_in_the_past(service: Service, url: str) -> int:
-    before = len(sql(url, "SELECT id FROM sessions"))
+    before = len(sql(url, "SELECT id FROM authapi_sessions"))
     service.extra = {**service.extra, **_clock("-3600")}
     await asyncio.to_thread(service.run, "sessions", "prune")
-    return before - len(sql(url, "SELECT id FROM sessions"))
+    return before - len(sql(url, "SELECT id FROM authapi_sessions"))
 
 
 async def _create_account(client: Client, chance: random.Random) -> Account:

@@ -10,7 +10,6 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
-from authapi.storage.models import signing_keys
 from tests.faults.conftest import NewService, Report
 from tests.faults.harness.actors import Actor
 from tests.faults.harness.checker import check_rows
@@ -28,6 +27,7 @@ from tests.faults.harness.refresh_families import TokenChain
 from tests.faults.harness.service import Service
 from tests.faults.harness.verification import Verification, kid_of, until_all, verifying
 from tests.storage.rows import sql, sync_url
+from tests.tables import signing_keys
 
 pytestmark = pytest.mark.faults
 
@@ -161,12 +161,12 @@ async def _chains(clients: Sequence[Client], chance: random.Random) -> list[Toke
 
 
 def _kid(url: str, state: str) -> str:
-    ((kid,),) = sql(url, f"SELECT kid FROM signing_keys WHERE state = '{state}'")
+    ((kid,),) = sql(url, f"SELECT kid FROM authapi_signing_keys WHERE state = '{state}'")
     return str(kid)
 
 
 def _rotations(url: str) -> int:
-    ((count,),) = sql(url, "SELECT count(*) FROM events WHERE type = 'key_rotated'")
+    ((count,),) = sql(url, "SELECT count(*) FROM authapi_events WHERE type = 'key_rotated'")
     return int(count)
 
 

@@ -83,12 +83,12 @@ async def test_34_kill_9_between_commit_and_mail(
                     await asyncio.sleep(0.001)
                 await asyncio.sleep(chance.uniform(0, 0.2))
                 running.process.kill()
-            waiting.append(sql(url, "SELECT count(*) FROM outbox")[0][0])
+            waiting.append(sql(url, "SELECT count(*) FROM authapi_outbox")[0][0])
             running = await asyncio.to_thread(service.start, port=port)
         started_at = time.monotonic()
-        while sql(url, "SELECT count(*) FROM outbox") != [(0,)]:
+        while sql(url, "SELECT count(*) FROM authapi_outbox") != [(0,)]:
             assert time.monotonic() - started_at < 120, sql(
-                url, "SELECT attempts, error FROM outbox"
+                url, "SELECT attempts, error FROM authapi_outbox"
             )
             await asyncio.sleep(0.1)
         duration = time.monotonic() - started_at
@@ -113,7 +113,7 @@ async def _logged_in(port: int, url: str) -> Headers:
     async with Client(port) as client:
         assert (await client.post("/register", body)).status == 201
         # Only a mail to a confirmed address contains the name of the token.
-        sql(url, "UPDATE users SET email_confirmed_at = created_at")
+        sql(url, "UPDATE authapi_users SET email_confirmed_at = created_at")
         response = await client.post("/login", body)
         assert response.status == 200
         return {"Cookie": response.headers["set-cookie"].partition(";")[0]}

@@ -137,7 +137,7 @@ def insert(url: str, revision: str) -> Rows:
     rows: Rows = {}
     with engine.begin() as connection:
         for table in metadata.sorted_tables:
-            if table.name == "alembic_version":
+            if table.name == "authapi_version":
                 continue
             row = {column.name: known.get(column.name, _value(column)) for column in table.columns}
             if "user_id" in row:
@@ -145,7 +145,7 @@ def insert(url: str, revision: str) -> Rows:
             if "session_id" in row:
                 row["session_id"] = _id(table.c.session_id, session)
             for name, own in (("users", user), ("sessions", session)):
-                if table.name == name:
+                if table.name == f"authapi_{name}":
                     row["id"] = _id(table.c.id, own)
             connection.execute(sa.insert(table).values(row))
             rows[table.name] = [row]

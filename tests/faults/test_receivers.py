@@ -19,13 +19,13 @@ from authapi.domain.events import Event, EventType
 from authapi.services import Services
 from authapi.services.jobs.encryption import outbox_context
 from authapi.settings import Settings
-from authapi.storage.models import outbox
 from tests.faults.conftest import NewService, Report
 from tests.faults.harness.figures import scaled, spread
 from tests.faults.harness.http_client import Client
 from tests.faults.harness.polling import until
 from tests.servers.webhooks import SECRET, Manner, Receiver
 from tests.storage.rows import sql
+from tests.tables import outbox
 
 pytestmark = pytest.mark.faults
 
@@ -149,7 +149,7 @@ async def test_35_sixty_events_behind_the_queue_of_another_receiver(
         arrived = partial(len, healthy.received)
         await _until_all(arrived)
         waits = [_delay(healthy, number) for number in range(arrived())]
-        tried = sql(url, "SELECT sum(attempts) FROM outbox")[0][0]
+        tried = sql(url, "SELECT sum(attempts) FROM authapi_outbox")[0][0]
     report(
         f"{queued} entries of an unreachable receiver, older than the events: {arrived()} of "
         f"{_EVENTS} arrived, {spread(waits, 1, 2)} s after their event; attempts at the other "

@@ -90,8 +90,8 @@ async def test_21_theft(
             statuses.update(response.status for response in responses)
             usable += await history.usable(clients)
             alarms += count_reuse_events(url) == len(stale) // len(used)
-    ((sessions,),) = sql(url, "SELECT count(*) FROM sessions")
-    ((families,),) = sql(url, "SELECT count(*) FROM refresh_families")
+    ((sessions,),) = sql(url, "SELECT count(*) FROM authapi_sessions")
+    ((families,),) = sql(url, "SELECT count(*) FROM authapi_refresh_families")
     late = sum(seconds > bound + CLOCK_TOLERANCE for seconds in stale)
     report(
         f"{3 * rounds} thefts (the token before, an older one, two thieves and the owner at once), "

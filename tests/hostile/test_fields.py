@@ -8,11 +8,11 @@ from urllib.parse import quote, quote_plus
 import pytest
 import sqlalchemy as sa
 
-from authapi.storage.models import sessions, users
 from authapi.testing import PASSWORD
 from tests.hostile.checked_app import JSON, CheckedApp, raw
 from tests.hostile.nasty_json import CANARY
 from tests.storage.rows import stored_users
+from tests.tables import sessions, users
 from tests.web.logins import sign_in
 from tests.web.operations import Operation
 from tests.web.responses import input_errors, problem

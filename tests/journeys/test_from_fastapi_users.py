@@ -108,7 +108,7 @@ def old_hash(peer: Path) -> str:
 
 def stored_hashes(url: str) -> dict[str, str]:
     """Maps the address of each account to its hash."""
-    return {row[0]: row[1] for row in sql(url, "SELECT email, password_hash FROM users")}
+    return {row[0]: row[1] for row in sql(url, "SELECT email, password_hash FROM authapi_users")}
 
 
 def test_imported_users_log_in_with_their_passwords(

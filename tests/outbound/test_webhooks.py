@@ -63,7 +63,9 @@ async def test_an_event_is_signed_and_contains_no_personal_data(
     data = login.document["data"]
     assert login.document.keys() == {"type", "timestamp", "data"}
     assert datetime.fromisoformat(login.document["timestamp"]).tzinfo is not None
-    ((session_id,),) = sql(database_url, "SELECT session_id FROM events WHERE type = 'login'")
+    ((session_id,),) = sql(
+        database_url, "SELECT session_id FROM authapi_events WHERE type = 'login'"
+    )
     assert data["session_id"].replace("-", "") == str(session_id).replace("-", "")
     assert data["user_id"] == str(alice.id)
     assert data["outcome"] == "success"
@@ -75,7 +77,7 @@ async def test_an_event_is_signed_and_contains_no_personal_data(
     for found in receiver.received:
         for word in (b"alice", b"Liddell", PASSWORD.encode(), b"127.0.0.1"):
             assert word not in found.body
-    assert sql(database_url, "SELECT count(*) FROM outbox") == [(0,)]
+    assert sql(database_url, "SELECT count(*) FROM authapi_outbox") == [(0,)]
 
 
 async def test_a_modified_body_has_an_invalid_signature(
@@ -125,7 +127,7 @@ async def test_an_unavailable_receiver_gets_all_events_and_delays_no_other(
             await api.create_user()
             await api.services.outbox.drain()
             assert types(other) == ["account_registered"]
-            assert sql(database_url, "SELECT error FROM outbox") == [
+            assert sql(database_url, "SELECT error FROM authapi_outbox") == [
                 ("the receiver: ConnectError",)
             ]
             receiver.start()
@@ -133,7 +135,7 @@ async def test_an_unavailable_receiver_gets_all_events_and_delays_no_other(
         assert types(receiver) == ["account_registered"]
         assert types(other) == ["account_registered"], "each event is delivered once"
         assert receiver.received[0].headers["webhook-id"] != other.received[0].headers["webhook-id"]
-    assert sql(database_url, "SELECT count(*) FROM outbox") == [(0,)]
+    assert sql(database_url, "SELECT count(*) FROM authapi_outbox") == [(0,)]
 
 
 @pytest.mark.parametrize("status", [500, 503, 429, 400, 301])
@@ -142,12 +144,12 @@ async def test_a_retry_has_the_same_id(receiver: Receiver, sqlite_url: str, stat
     async with served(sqlite_url, receiver) as api:
         await api.create_user()
         await api.services.outbox.drain()
-        assert sql(sqlite_url, "SELECT error, failed_at FROM outbox") == [
+        assert sql(sqlite_url, "SELECT error, failed_at FROM authapi_outbox") == [
             (f"the receiver answered {status}", None)
         ]
         receiver.status = 200
         await later(api, seconds=30)
-        assert sql(sqlite_url, "SELECT count(*) FROM outbox") == [(0,)]
+        assert sql(sqlite_url, "SELECT count(*) FROM authapi_outbox") == [(0,)]
     first, second = receiver.received
     assert {found.path for found in receiver.received} == {"/hooks"}, "no redirect is followed"
     assert first.headers["webhook-id"] == second.headers["webhook-id"]
@@ -164,7 +166,7 @@ async def test_status_410_ends_deliveries(receiver: Receiver, sqlite_url: str) -
         await api.services.outbox.drain()
         await later(api, hours=1)
     assert len(receiver.received) == 1
-    rows = sql(sqlite_url, "SELECT error FROM outbox WHERE failed_at IS NOT NULL")
+    rows = sql(sqlite_url, "SELECT error FROM authapi_outbox WHERE failed_at IS NOT NULL")
     assert rows == [("the receiver answered 410",)]
 
 
@@ -178,12 +180,12 @@ async def test_requests_do_not_wait_for_a_slow_receiver(
         await api.login(alice)
         assert time.monotonic() - began < 0.5 * 4
         await api.services.outbox.drain()
-        errors = {row[0] for row in sql(database_url, "SELECT error FROM outbox")}
+        errors = {row[0] for row in sql(database_url, "SELECT error FROM authapi_outbox")}
         assert errors <= {"the receiver: TimeoutError", "the receiver: ReadTimeout"}
-        assert len(sql(database_url, "SELECT id FROM outbox")) == 2
+        assert len(sql(database_url, "SELECT id FROM authapi_outbox")) == 2
         receiver.released.set()
         await later(api, minutes=1)
-    assert sql(database_url, "SELECT count(*) FROM outbox") == [(0,)]
+    assert sql(database_url, "SELECT count(*) FROM authapi_outbox") == [(0,)]
 
 
 async def test_a_removed_url_receives_nothing(receiver: Receiver, sqlite_url: str) -> None:
@@ -196,7 +198,7 @@ async def test_a_removed_url_receives_nothing(receiver: Receiver, sqlite_url: st
         async with served(sqlite_url, other) as api:
             await later(api, minutes=1)
     assert receiver.received == other.received == []
-    assert sql(sqlite_url, "SELECT error FROM outbox WHERE failed_at IS NOT NULL") == [
+    assert sql(sqlite_url, "SELECT error FROM authapi_outbox WHERE failed_at IS NOT NULL") == [
         ("the URL is no longer configured",)
     ]
 
@@ -248,4 +250,4 @@ async def test_nothing_is_queued_without_urls(sqlite_url: str) -> None:
         await api.services.outbox.stop()
         await api.create_user()
         await asyncio.sleep(0)
-    assert sql(sqlite_url, "SELECT count(*) FROM outbox") == [(0,)]
+    assert sql(sqlite_url, "SELECT count(*) FROM authapi_outbox") == [(0,)]

@@ -31,9 +31,8 @@ def fill(url: str, user_id: str) -> None:
         f"{key}, '2026-01-01 00:00:00', 'account_renamed', 'success', {owner}, 'session', "
         f"'{'0' * 32}', '192.0.2.1', '{'a browser ' * 12}', '{{}}'"
     )
-    statement = (
-        f"{numbers} INSERT INTO events ({columns}) SELECT {values} FROM {source}"  # constants
-    )
+    # The parts are constants.
+    statement = f"{numbers} INSERT INTO authapi_events ({columns}) SELECT {values} FROM {source}"
     synchronous = parse_url(url).set(
         drivername="sqlite" if url.startswith("sqlite") else "postgresql+psycopg"
     )

@@ -9,10 +9,10 @@ import pytest
 import authapi
 from authapi import Settings, create_app
 from authapi.domain.events import EventType
-from authapi.storage.models import metadata
 from authapi.testing import PASSWORD, Client, client
 from tests.conftest import SettingsFactory
 from tests.security.attack import basic, bearer, credentials, operations
+from tests.tables import PREFIX, metadata
 
 ROOT = Path(__file__).parents[2]
 NEW = "another horse battery staple"
@@ -256,7 +256,11 @@ async def test_v13_1_1_outgoing_connections_are_documented(api: Client) -> None:
 
 async def test_v14_1_stored_data_is_classified(api: Client) -> None:
     rows = {column: level for column, level, _, _ in table("Data classification")}
-    columns = {f"{item.name}.{column.name}" for item in metadata.sorted_tables for column in item.c}
+    columns = {
+        f"{item.name.removeprefix(PREFIX)}.{column.name}"
+        for item in metadata.sorted_tables
+        for column in item.c
+    }
     assert rows.keys() == columns
     assert set(rows.values()) == {"secret", "personal", "internal"}
     alice, bob = await api.create_user(name="Alice A."), await api.create_user()

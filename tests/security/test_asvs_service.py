@@ -11,7 +11,6 @@ from psycopg import sql
 from starlette.types import Message, Scope
 
 from authapi import Settings, create_app
-from authapi.storage.models import users
 from authapi.testing import PASSWORD, Client, client
 from tests.conftest import SettingsFactory
 from tests.security.attack import (
@@ -26,6 +25,7 @@ from tests.security.attack import (
     operations,
 )
 from tests.servers.postgres import PostgresServer
+from tests.tables import users
 
 NEW = "another horse battery staple"
 
@@ -264,12 +264,13 @@ async def test_v13_2_2_service_needs_only_row_privileges(
     grants = (
         "CREATE ROLE {role} LOGIN PASSWORD 'app'",
         "REVOKE CREATE ON SCHEMA public FROM PUBLIC",
-        "GRANT SELECT ON alembic_version TO {role}",
-        "GRANT SELECT, INSERT, UPDATE, DELETE ON users, sessions TO {role}",
-        "GRANT SELECT, INSERT, UPDATE, DELETE ON refresh_families, signing_keys TO {role}",
-        "GRANT SELECT, INSERT, UPDATE, DELETE ON email_tokens, outbox TO {role}",
-        "GRANT SELECT, INSERT ON events TO {role}",
-        "GRANT UPDATE (ip, network, user_agent, request_id, detail) ON events TO {role}",
+        "GRANT SELECT ON authapi_version TO {role}",
+        "GRANT SELECT, INSERT, UPDATE, DELETE ON authapi_users, authapi_sessions TO {role}",
+        "GRANT SELECT, INSERT, UPDATE, DELETE ON authapi_refresh_families TO {role}",
+        "GRANT SELECT, INSERT, UPDATE, DELETE ON authapi_signing_keys TO {role}",
+        "GRANT SELECT, INSERT, UPDATE, DELETE ON authapi_email_tokens, authapi_outbox TO {role}",
+        "GRANT SELECT, INSERT ON authapi_events TO {role}",
+        "GRANT UPDATE (ip, network, user_agent, request_id, detail) ON authapi_events TO {role}",
     )
     with psycopg.connect(fresh_postgres_url, autocommit=True) as connection:
         for grant in grants:
@@ -290,12 +291,12 @@ async def test_v13_2_2_service_needs_only_row_privileges(
             assert (await api.delete("/me", headers=held["jwt"])).status_code == 204
         with psycopg.connect(url, autocommit=True) as connection:
             for statement in (
-                "UPDATE events SET outcome = 'success'",
-                "UPDATE events SET type = 'login'",
-                "UPDATE events SET user_id = NULL",
-                "UPDATE events SET at = now()",
-                "DELETE FROM events",
-                "DROP TABLE users",
+                "UPDATE authapi_events SET outcome = 'success'",
+                "UPDATE authapi_events SET type = 'login'",
+                "UPDATE authapi_events SET user_id = NULL",
+                "UPDATE authapi_events SET at = now()",
+                "DELETE FROM authapi_events",
+                "DROP TABLE authapi_users",
                 "CREATE TABLE mine (x int)",
             ):
                 with pytest.raises(psycopg.errors.InsufficientPrivilege):

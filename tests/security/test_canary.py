@@ -28,11 +28,11 @@ from authapi.services.accounts.profile import Profiles
 from authapi.services.accounts.registration import Registration
 from authapi.services.sessions.service import Sessions
 from authapi.services.tokens import PersonalTokens
-from authapi.storage import models
 from authapi.storage.tables.sessions import SessionTable
 from authapi.storage.tables.users import UserTable
 from authapi.testing import Client, client
 from tests.servers.process import ServeProcess, free_port
+from tests.tables import events as event_rows
 
 CANARY = "Kanarienvogel-7"
 # Unlike a member name: responses repeat unknown members of lower-case letters.
@@ -248,7 +248,7 @@ def check(canaries: Canaries, response: httpx.Response) -> None:
 
 async def stored_events(api: Client) -> str:
     async with api.services.database.engine.connect() as connection:
-        return repr((await connection.execute(sa.select(models.events))).all())
+        return repr((await connection.execute(sa.select(event_rows))).all())
 
 
 @pytest.mark.slow

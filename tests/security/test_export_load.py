@@ -48,7 +48,7 @@ def serving(url: str, folder: Path) -> Iterator[tuple[ServeProcess, httpx.Client
         server.wait_ready(f"{base}/health/ready", timeout=60)
         body = {"email": ROOT, "password": PASSWORD}
         assert http.post("/register", json=body).status_code == 201
-        sql(url, "UPDATE users SET is_superuser = TRUE")
+        sql(url, "UPDATE authapi_users SET is_superuser = TRUE")
         assert http.post("/login", json=body).status_code == 200
         yield server, http
         assert server.terminate() == 0

@@ -113,7 +113,7 @@ def events(url: str) -> list[tuple[str, str]]:
     assert path is not None
     connection = sqlite3.connect(path)
     try:
-        return connection.execute("select type, ip from events order by id").fetchall()
+        return connection.execute("select type, ip from authapi_events order by id").fetchall()
     finally:
         connection.close()
 

@@ -39,7 +39,7 @@ def known_network_checks(service: Service) -> Counted:
     seen: list[str] = []
 
     def note(_c: object, _k: object, statement: str, *_: object) -> None:
-        if "events.network" in statement and "users.email" in statement:
+        if "authapi_events.network" in statement and "authapi_users.email" in statement:
             seen.append(statement)
 
     engine = service.api.services.database.engine.sync_engine
@@ -123,7 +123,9 @@ async def test_basic_makes_a_network_known_and_records_it_once_a_day(database_ur
         script = service.at(KNOWN)
         for _ in range(3):
             assert (await script.get("/me", auth=(OWNER, PASSWORD))).status_code == 200
-        events = sql(service.database, "SELECT strategy, network FROM events WHERE type = 'login'")
+        events = sql(
+            service.database, "SELECT strategy, network FROM authapi_events WHERE type = 'login'"
+        )
         assert [tuple(row) for row in events] == [("basic", KNOWN)]
         await use_up(service)
         assert (await script.get("/me", auth=(OWNER, PASSWORD))).status_code == 200
@@ -208,7 +210,7 @@ async def test_guesses_with_a_stolen_session_do_not_block_other_sessions(
     thief, owner = service.at(KNOWN), service.at(KNOWN)
     assert (await log_in(thief)).status_code == 200
     assert (await log_in(owner)).status_code == 200
-    sql(service.database, "DELETE FROM events")
+    sql(service.database, "DELETE FROM authapi_events")
     wrong = {"current_password": WRONG, "new_password": NEW}
     # The limit of the account, for all its sessions together, is the lower one here.
     answers = [(await thief.post("/me/password", json=wrong)).status_code for _ in range(8)]
@@ -237,7 +239,8 @@ async def test_known_network_query_uses_the_index(
 ) -> None:
     settings = Settings(database_url=request.getfixturevalue(fresh))
     query = (
-        "SELECT id FROM events WHERE user_id = (SELECT id FROM users WHERE email = 'x') "
+        "SELECT id FROM authapi_events WHERE user_id ="
+        " (SELECT id FROM authapi_users WHERE email = 'x') "
         "AND type = 'login' AND network = '192.0.2.1' LIMIT 1"
     )
     async with (
@@ -250,7 +253,7 @@ async def test_known_network_query_uses_the_index(
             await connection.execute(sa.text("SET enable_seqscan = off"))
             explain = "EXPLAIN"
         plan = await connection.execute(sa.text(f"{explain} {query}"))
-        assert "ix_events_user_id_type_network_id" in str(plan.all())
+        assert "ix_authapi_events_user_id_type_network_id" in str(plan.all())
 
 
 async def log_in(visitor: httpx.AsyncClient, email: str = OWNER) -> httpx.Response:

@@ -16,10 +16,10 @@ from authapi.domain.user_query import UserOrder
 from authapi.errors import ConfigurationError
 from authapi.services.cursors import encode_cursor
 from authapi.settings import load_settings
-from authapi.storage.models import users
 from authapi.testing import PASSWORD, Client, client
 from tests.security.attack import SECRET, bearer, claims_of, credentials, forge, header
 from tests.storage.rows import sql
+from tests.tables import users
 from tests.web.logins import Headers, sign_in
 from tests.web.responses import input_errors, problem
 
@@ -96,7 +96,7 @@ async def test_row_40_tampered_cursor_is_rejected(
             input_errors(answer)
             assert "UNION" not in answer.text
     url = api.services.settings.resolved_database_url
-    assert len(sql(url, "SELECT id FROM users")) == 2
+    assert len(sql(url, "SELECT id FROM authapi_users")) == 2
     # A cursor grants nothing: a forged one only changes where the list begins.
     made = encode_cursor(await api.services.accounts.profiles.find(alice.id), order)
     assert made == genuine
@@ -156,7 +156,7 @@ async def test_v6_4_1_invited_user_sets_the_initial_password(api: Client, root: 
     assert answer.status_code == 201
     assert not {"password", "token", "secret"} & answer.json().keys()
     url = api.services.settings.resolved_database_url
-    rows = sql(url, "SELECT password_hash FROM users WHERE email = 'carol@example.com'")
+    rows = sql(url, "SELECT password_hash FROM authapi_users WHERE email = 'carol@example.com'")
     assert rows == [(None,)]
     for password in ("", " ", "carol@example.com", "None"):
         login = {"email": "carol@example.com", "password": password}

@@ -15,7 +15,6 @@ from authapi.crypto.passwords import PasswordHash, PasswordHasher
 from authapi.domain.email_address import parse_email
 from authapi.errors import DecryptionFailed
 from authapi.services.keys.key_set import private_key_context
-from authapi.storage.models import users
 from authapi.testing import PASSWORD, Client, client
 from tests.conftest import SettingsFactory
 from tests.security.attack import (
@@ -29,6 +28,7 @@ from tests.security.attack import (
     header,
     operations,
 )
+from tests.tables import users
 
 NEW = "another horse battery staple"
 

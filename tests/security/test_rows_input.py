@@ -13,7 +13,6 @@ import sqlalchemy as sa
 
 from authapi import Settings, create_app
 from authapi.errors import ConfigurationError
-from authapi.storage.models import sessions, users
 from authapi.testing import PASSWORD, Client, client
 from tests.conftest import SettingsFactory
 from tests.security.attack import (
@@ -25,6 +24,7 @@ from tests.security.attack import (
     operations,
 )
 from tests.servers.forked import Forking
+from tests.tables import sessions, users
 
 NEW = "another horse battery staple"
 JSON = {b"content-type": b"application/json"}
@@ -298,8 +298,8 @@ async def test_row_64_faults_do_not_authenticate(
         untouched = {"session", "token", "basic"}
     elif fault == "tables":
         async with every.services.database.engine.begin() as connection:
-            await connection.execute(sa.text("ALTER TABLE sessions RENAME TO gone"))
-            await connection.execute(sa.text("ALTER TABLE users RENAME TO gone_too"))
+            await connection.execute(sa.text("ALTER TABLE authapi_sessions RENAME TO gone"))
+            await connection.execute(sa.text("ALTER TABLE authapi_users RENAME TO gone_too"))
     elif fault == "clock":
         monkeypatch.setattr("authapi.services.sessions.service.now", broken)
         monkeypatch.setattr("authapi.services.accounts.authentication.now", broken)

@@ -76,7 +76,7 @@ class House:
         assert answer.headers["cache-control"] == "no-store"
 
     def count(self, table: str) -> int:
-        [(found,)] = sql(self.url, f"SELECT count(*) FROM {table}")
+        [(found,)] = sql(self.url, f"SELECT count(*) FROM authapi_{table}")
         return int(found)
 
 
@@ -295,7 +295,7 @@ async def test_v11_1_1_ended_key_is_rejected_at_once(house: House) -> None:
 async def test_v11_3_private_keys_are_encrypted_and_authenticated(
     house: House,
 ) -> None:
-    for name, sealed in sql(house.url, "SELECT kid, private_key FROM signing_keys"):
+    for name, sealed in sql(house.url, "SELECT kid, private_key FROM authapi_signing_keys"):
         data = bytes(sealed)
         assert b"PRIVATE KEY" not in data
         assert name.encode() not in data

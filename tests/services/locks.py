@@ -19,7 +19,7 @@ from sqlalchemy import event
 
 import authapi
 from authapi.storage import Database, Store
-from authapi.storage.models import metadata
+from tests.tables import PREFIX, metadata
 
 ORDER = (
     "advisory",
@@ -233,34 +233,34 @@ class _StatementInspector:
         keys = self._note(table, query, how=how)
         if how == "delete":
             self._cascade(table, keys)
-        if how == "update" and table.name == "users" and "email" in _given(statement):
+        if how == "update" and _name(table) == "users" and "email" in _given(statement):
             self._check_address(_given(statement)["email"])
 
     def _note(self, table: Any, query: Any, *, how: str, waits: bool = True) -> list[Any]:
         rows = self.connection.execute(query, self.values).all()
         for key, owner in rows:
-            self.trace.take(Lock(table.name, key, owner, waits, how))
+            self.trace.take(Lock(_name(table), key, owner, waits, how))
         return [key for key, _ in rows]
 
     def _cascade(self, table: Any, keys: Sequence[Any]) -> None:
         order = [*OWNED, *ORDER]
-        for child in sorted(metadata.tables.values(), key=lambda it: order.index(it.name)):
+        for child in sorted(metadata.tables.values(), key=lambda it: order.index(_name(it))):
             for reference in child.foreign_keys:
                 if keys and reference.column.table is table:
                     query = sa.select(*_columns(child)).where(reference.parent.in_(keys))
-                    below = self._note(child, query, how=f"deleted with {table.name}")
+                    below = self._note(child, query, how=f"deleted with {_name(table)}")
                     self._cascade(child, below)
 
     def _insert(self, statement: Any) -> None:
         table, given = statement.table, {**_given(statement), **self.values}
         for reference in table.foreign_keys:
-            parent, key = reference.column.table.name, given.get(reference.parent.name)
+            parent, key = _name(reference.column.table), given.get(reference.parent.name)
             if key is not None and not self.trace.holds(parent, key):
                 self.trace.problems.append(
-                    f"refers from {table.name} to {parent}, which is not locked"
+                    f"refers from {_name(table)} to {parent}, which is not locked"
                 )
-        self.trace.own.add((table.name, given[_columns(table)[0].name]))
-        if table.name == "users":
+        self.trace.own.add((_name(table), given[_columns(table)[0].name]))
+        if _name(table) == "users":
             self._check_address(given["email"])
 
     def _check_address(self, email: str) -> None:
@@ -268,9 +268,13 @@ class _StatementInspector:
             self.trace.problems.append("assigns an address without its advisory lock")
 
 
+def _name(table: Any) -> str:
+    return str(table.name).removeprefix(PREFIX)
+
+
 def _columns(table: Any) -> tuple[Any, Any]:
     [key] = table.primary_key.columns
-    return key, table.c.get("user_id", key if table.name == "refresh_families" else sa.null())
+    return key, table.c.get("user_id", key if _name(table) == "refresh_families" else sa.null())
 
 
 def _given(statement: Any) -> dict[str, Any]:

@@ -197,9 +197,9 @@ OPERATIONS: dict[str, Prepare] = {
 TABLES = ("users", "sessions", "refresh_families", "email_tokens", "outbox")
 COUNTS = " UNION ALL ".join(
     [
-        *(f"SELECT '{table}', count(*) FROM {table}" for table in TABLES),
-        "SELECT 'renamed', count(*) FROM users WHERE name = 'Robert'",
-        "SELECT 'event ' || type, count(*) FROM events GROUP BY type",
+        *(f"SELECT '{table}', count(*) FROM authapi_{table}" for table in TABLES),
+        "SELECT 'renamed', count(*) FROM authapi_users WHERE name = 'Robert'",
+        "SELECT 'event ' || type, count(*) FROM authapi_events GROUP BY type",
     ]
 )
 
@@ -291,7 +291,7 @@ class Harness:
         else:
             claims = json.loads(base64.urlsafe_b64decode(token.split(".")[1] + "==="))
             one = f"s.id = '{UUID(claims['sid']).hex}'"
-        join = "SELECT count(*) FROM sessions s JOIN users u ON u.id = s.user_id"
+        join = "SELECT count(*) FROM authapi_sessions s JOIN authapi_users u ON u.id = s.user_id"
         [[number]] = self.observer.execute(f"{join} WHERE u.is_active AND {one}")
         return int(str(number)) == 1
 

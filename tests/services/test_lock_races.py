@@ -90,7 +90,7 @@ class Race:
 
 
 def accounts_at(url: str, email: EmailAddress) -> int:
-    [[count]] = sql(url, f"SELECT count(*) FROM users WHERE email = '{email.canonical}'")
+    [[count]] = sql(url, f"SELECT count(*) FROM authapi_users WHERE email = '{email.canonical}'")
     return int(count)
 
 

@@ -28,10 +28,11 @@ def shared_postgres_url(
 def emptied_postgres_url(shared_postgres_url: str) -> str:
     """The shared database, without rows."""
     with psycopg.connect(shared_postgres_url, options="-c lock_timeout=30s") as connection:
-        connection.execute("DELETE FROM users")
-        connection.execute("DELETE FROM outbox")  # entries without an account
-        connection.execute("DELETE FROM events")  # they outlive their accounts
-        connection.execute("DELETE FROM signing_keys")  # encrypted under the secret of another test
+        connection.execute("DELETE FROM authapi_users")
+        connection.execute("DELETE FROM authapi_outbox")  # entries without an account
+        connection.execute("DELETE FROM authapi_events")  # they outlive their accounts
+        # They are encrypted under the secret of another test.
+        connection.execute("DELETE FROM authapi_signing_keys")
     return shared_postgres_url
 
 

@@ -8,8 +8,8 @@ import sqlalchemy as sa
 from tests.storage.rows import sql
 
 CHANGED = (
-    *("users", "sessions", "refresh_families"),
-    *("signing_keys", "email_tokens", "outbox"),
+    *("authapi_users", "authapi_sessions", "authapi_refresh_families"),
+    *("authapi_signing_keys", "authapi_email_tokens", "authapi_outbox"),
 )
 ANONYMISED = ("ip", "network", "user_agent", "request_id", "detail")
 
@@ -20,9 +20,9 @@ def restricted(url: str, name: str) -> Iterator[str]:
     sql(
         url,
         f"CREATE ROLE {name} LOGIN PASSWORD 'canary'",
-        f"GRANT SELECT ON alembic_version TO {name}",
+        f"GRANT SELECT ON authapi_version TO {name}",
         f"GRANT SELECT, INSERT, UPDATE, DELETE ON {', '.join(CHANGED)} TO {name}",
-        f"GRANT SELECT, INSERT, UPDATE ({', '.join(ANONYMISED)}) ON events TO {name}",
+        f"GRANT SELECT, INSERT, UPDATE ({', '.join(ANONYMISED)}) ON authapi_events TO {name}",
     )
     try:
         own = sa.make_url(url).set(username=name, password="canary")

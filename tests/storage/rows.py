@@ -117,3 +117,26 @@ def sql(url: str, *statements: str) -> Sequence[Sequence[Any]]:
             rows = [tuple(row) for row in result] if result.returns_rows else []
     engine.dispose()
     return rows
+
+
+def tables(url: str) -> dict[str, object]:
+    """Returns the columns, keys, constraints and indexes of all tables."""
+    engine = sa.create_engine(sync_url(url), poolclass=sa.NullPool)
+    inspector = sa.inspect(engine)
+    found: dict[str, object] = {
+        name: {
+            "columns": [
+                (column["name"], str(column["type"]), column["nullable"], column["default"])
+                for column in inspector.get_columns(name)
+            ],
+            "primary key": inspector.get_pk_constraint(name),
+            "foreign keys": inspector.get_foreign_keys(name),
+            "unique": sorted(map(str, inspector.get_unique_constraints(name))),
+            "indexes": sorted(map(str, inspector.get_indexes(name))),
+            "checks": inspector.get_check_constraints(name),
+        }
+        for name in sorted(inspector.get_table_names())
+        if name not in {"authapi_version", "alembic_version"}
+    }
+    engine.dispose()
+    return found

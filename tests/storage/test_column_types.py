@@ -70,7 +70,7 @@ async def test_secret_column_accepts_only_a_secret_hash(
         async with database.transaction() as store:
             await store.sessions.add(a_session(user), value)
     assert "canary" not in str(caught.value)
-    assert sql(database_url, "SELECT count(*) FROM sessions") == [(0,)]
+    assert sql(database_url, "SELECT count(*) FROM authapi_sessions") == [(0,)]
     with pytest.raises(sa.exc.StatementError):
         async with database.read() as store:
             await store.sessions.find_by_secret(value, a_session(user).kind)
@@ -90,7 +90,7 @@ async def test_password_column_accepts_only_a_password_hash(
     with pytest.raises(sa.exc.StatementError):
         async with database.transaction() as store:
             await store.users.set_password(user.id, value, at=AT)
-    assert sql(database_url, "SELECT password_hash FROM users") == [(HASH.text,)]
+    assert sql(database_url, "SELECT password_hash FROM authapi_users") == [(HASH.text,)]
 
 
 async def test_hashes_are_returned_unchanged(database: Database, database_url: str) -> None:
@@ -102,7 +102,7 @@ async def test_hashes_are_returned_unchanged(database: Database, database_url: s
         assert found[1] == HASH
         assert await store.sessions.find_by_secret(SECRET, a_session(user).kind) is not None
         assert await store.sessions.find_by_secret(hash_secret("x"), a_session(user).kind) is None
-    [(kept,)] = sql(database_url, "SELECT secret_hash FROM sessions")
+    [(kept,)] = sql(database_url, "SELECT secret_hash FROM authapi_sessions")
     assert bytes(kept) == SECRET.digest
 
 

@@ -37,38 +37,38 @@ async def api(role_url: str) -> AsyncIterator[Client]:
     ("statement", "words", "mended"),
     [
         (
-            "ALTER TABLE users RENAME TO gone",
-            'relation "users" does not exist',
-            "ALTER TABLE gone RENAME TO users",
+            "ALTER TABLE authapi_users RENAME TO gone",
+            'relation "authapi_users" does not exist',
+            "ALTER TABLE gone RENAME TO authapi_users",
         ),
         (
-            "ALTER TABLE events RENAME TO gone",
-            'relation "events" does not exist',
-            "ALTER TABLE gone RENAME TO events",
+            "ALTER TABLE authapi_events RENAME TO gone",
+            'relation "authapi_events" does not exist',
+            "ALTER TABLE gone RENAME TO authapi_events",
         ),
         (
-            "ALTER TABLE users RENAME COLUMN roles TO gone",
+            "ALTER TABLE authapi_users RENAME COLUMN roles TO gone",
             "roles does not exist",
-            "ALTER TABLE users RENAME COLUMN gone TO roles",
+            "ALTER TABLE authapi_users RENAME COLUMN gone TO roles",
         ),
         (
-            "ALTER TABLE events ALTER COLUMN detail TYPE bytea USING 'x'",
+            "ALTER TABLE authapi_events ALTER COLUMN detail TYPE bytea USING 'x'",
             'column "detail" is of type bytea',
-            "ALTER TABLE events ALTER COLUMN detail TYPE json USING '{}'",
+            "ALTER TABLE authapi_events ALTER COLUMN detail TYPE json USING '{}'",
         ),
         (
-            "ALTER TABLE users ENABLE ROW LEVEL SECURITY",
-            'row-level security policy for table "users"',
-            "ALTER TABLE users DISABLE ROW LEVEL SECURITY",
+            "ALTER TABLE authapi_users ENABLE ROW LEVEL SECURITY",
+            'row-level security policy for table "authapi_users"',
+            "ALTER TABLE authapi_users DISABLE ROW LEVEL SECURITY",
         ),
         (
             "ALTER SCHEMA public RENAME TO gone",
-            'relation "sessions" does not exist',
+            'relation "authapi_sessions" does not exist',
             "ALTER SCHEMA gone RENAME TO public",
         ),
         (
             "REVOKE USAGE ON SCHEMA public FROM PUBLIC",
-            'relation "sessions" does not exist',
+            'relation "authapi_sessions" does not exist',
             "GRANT USAGE ON SCHEMA public TO PUBLIC",
         ),
         (
@@ -97,7 +97,7 @@ async def test_changed_column_type_under_prepared_statements_is_recovered(
 ) -> None:
     for _ in range(8):  # psycopg prepares a statement after five executions
         assert (await api.patch("/me", json={"name": "x"})).status_code == 200
-    sql(fresh_postgres_url, "ALTER TABLE users ALTER COLUMN name TYPE text")
+    sql(fresh_postgres_url, "ALTER TABLE authapi_users ALTER COLUMN name TYPE text")
     statuses = [(await api.patch("/me", json={"name": "x"})).status_code for _ in range(4)]
     assert set(statuses) <= {200, 503}
     assert statuses[-1] == 200

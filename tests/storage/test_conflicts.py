@@ -107,12 +107,12 @@ async def prepared(
 def row_counts(harness: Harness) -> list[int]:
     tables = ("users", "sessions", "refresh_families", "email_tokens", "outbox", "events")
     url = harness.services.settings.resolved_database_url
-    return [int(sql(url, f"SELECT count(*) FROM {table}")[0][0]) for table in tables]
+    return [int(sql(url, f"SELECT count(*) FROM authapi_{table}")[0][0]) for table in tables]
 
 
 def events_of(harness: Harness, person: Person) -> list[Any]:
     url = harness.services.settings.resolved_database_url
-    query = f"SELECT type FROM events WHERE user_id = '{person.id}' ORDER BY id"
+    query = f"SELECT type FROM authapi_events WHERE user_id = '{person.id}' ORDER BY id"
     return [row[0] for row in sql(url, query)]
 
 

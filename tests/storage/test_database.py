@@ -17,7 +17,7 @@ from authapi.storage import Database
 from authapi.storage.urls import parse_url
 from tests.storage.rows import HASH, a_user, sql, store_user
 
-USERS = "SELECT email FROM users ORDER BY email"
+USERS = "SELECT email FROM authapi_users ORDER BY email"
 
 
 @pytest.fixture
@@ -87,8 +87,8 @@ async def test_sqlite_enforces_foreign_keys(sqlite_url: str) -> None:
     with pytest.raises(sa.exc.IntegrityError, match="FOREIGN KEY"):
         async with database.engine.begin() as connection:
             await connection.exec_driver_sql(
-                "INSERT INTO sessions VALUES ('s', 'unknown', 'jwt', NULL, NULL, '[]', '', '', '',"
-                " '', '', '[]', NULL, NULL, '{}', 0, NULL, NULL)"
+                "INSERT INTO authapi_sessions VALUES ('s', 'unknown', 'jwt', NULL, NULL, '[]', '',"
+                " '', '', '', '', '[]', NULL, NULL, '{}', 0, NULL, NULL)"
             )
     await database.close()
 
@@ -167,7 +167,7 @@ async def test_second_insert_of_an_address_raises_email_taken(
     with pytest.raises(EmailTaken) as caught:
         await store_user(database, a_user(name="second"))
     assert "alice" not in str(caught.value)
-    assert sql(database_url, "SELECT name FROM users") == [("first",)]
+    assert sql(database_url, "SELECT name FROM authapi_users") == [("first",)]
 
 
 async def test_concurrent_writers_are_serialized(database: Database, database_url: str) -> None:

@@ -198,13 +198,13 @@ async def test_last_superuser_is_kept_under_any_default(fresh_postgres_url: str)
 
         for number in range(8):
             addresses = [f"{name}{number}@example.com" for name in "ab"]
-            sql(fresh_postgres_url, "UPDATE users SET is_superuser = false")
+            sql(fresh_postgres_url, "UPDATE authapi_users SET is_superuser = false")
             for address in addresses:
                 await api.create_user(address, is_superuser=True)
             with anyio.fail_after(30):
                 done = await asyncio.gather(*map(demote, addresses))
             assert sorted(done) == [False, True]
-            left = sql(fresh_postgres_url, "SELECT count(*) FROM users WHERE is_superuser")
+            left = sql(fresh_postgres_url, "SELECT count(*) FROM authapi_users WHERE is_superuser")
             assert left == [(1,)]
 
 
@@ -311,7 +311,7 @@ async def test_service_uses_the_schema_of_its_url(
     fresh_postgres_url: str, from_environment: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     migrations.downgrade(fresh_postgres_url, "base")
-    sql(fresh_postgres_url, "DROP TABLE alembic_version", "CREATE SCHEMA auth")
+    sql(fresh_postgres_url, "DROP TABLE authapi_version", "CREATE SCHEMA auth")
     url = f"{fresh_postgres_url}?options=-csearch_path%3Dauth"
     if from_environment:
         url = fresh_postgres_url
@@ -323,10 +323,10 @@ async def test_service_uses_the_schema_of_its_url(
     tables = sql(
         fresh_postgres_url,
         "SELECT DISTINCT table_schema FROM information_schema.tables WHERE table_name IN"
-        " ('users', 'alembic_version', 'outbox')",
+        " ('authapi_users', 'authapi_version', 'authapi_outbox')",
     )
     assert tables == [("auth",)]
-    assert sql(fresh_postgres_url, "SELECT count(*) FROM auth.users") == [(1,)]
+    assert sql(fresh_postgres_url, "SELECT count(*) FROM auth.authapi_users") == [(1,)]
 
 
 async def test_pooler_that_refuses_url_options_is_reported(

@@ -24,7 +24,7 @@ FAILING_COMMIT = {
         "CREATE TABLE parents (id INTEGER PRIMARY KEY)",
         "CREATE TABLE orphans (id REFERENCES parents (id) DEFERRABLE INITIALLY DEFERRED)",
         *(
-            f"CREATE TRIGGER fail_{table}_{event} AFTER {event} ON {table}"
+            f"CREATE TRIGGER fail_{table}_{event} AFTER {event} ON authapi_{table}"
             " BEGIN INSERT INTO orphans VALUES (1); END"
             for table in ("users", "sessions")
             for event in ("INSERT", "UPDATE", "DELETE")
@@ -36,7 +36,7 @@ FAILING_COMMIT = {
         $$ BEGIN RAISE EXCEPTION 'no' USING ERRCODE = '%s'; END $$
         """,
         *(
-            f"CREATE CONSTRAINT TRIGGER fail AFTER INSERT OR UPDATE OR DELETE ON {table}"
+            f"CREATE CONSTRAINT TRIGGER fail AFTER INSERT OR UPDATE OR DELETE ON authapi_{table}"
             " DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION fail()"
             for table in ("users", "sessions")
         ),
@@ -66,8 +66,8 @@ def break_commit(url: str, code: str = "P0001") -> None:
 
 def rows(url: str) -> list[Sequence[Sequence[object]]]:
     return [
-        sql(url, "SELECT email, name, password_hash, is_active FROM users ORDER BY id"),
-        sql(url, "SELECT id, secret_hash FROM sessions ORDER BY id"),
+        sql(url, "SELECT email, name, password_hash, is_active FROM authapi_users ORDER BY id"),
+        sql(url, "SELECT id, secret_hash FROM authapi_sessions ORDER BY id"),
     ]
 
 
@@ -101,9 +101,11 @@ async def test_failed_commit_is_no_success(database_url: str) -> None:
         before = rows(database_url)
         break_commit(database_url)
         changes = await each_kind_of_change(api)
-        assert {answer.status_code for answer in changes} == {500}
+        told = {(answer.status_code, answer.json()["code"]) for answer in changes}
+        # On SQLite, only a foreign key can fail at the commit: a deleted account counts as in use.
+        in_use = {(409, "account_in_use")} if kind_of(database_url) == "sqlite" else set()
+        assert told == {(500, "internal_error")} | in_use
         for answer in changes:
-            assert answer.json()["code"] == "internal_error"
             assert not {"set-cookie", "clear-site-data"} & answer.headers.keys()
             assert "access_token" not in answer.text
         assert rows(database_url) == before

@@ -17,7 +17,7 @@ from authapi.storage.sqlite.connections import RollbackOnClose, StoppableConnect
 from tests.storage.cancelling import Steps, until
 from tests.storage.rows import a_user, sql, store_user
 
-USERS = "SELECT email FROM users ORDER BY email"
+USERS = "SELECT email FROM authapi_users ORDER BY email"
 
 
 @pytest.fixture(autouse=True)

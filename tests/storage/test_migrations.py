@@ -1,10 +1,9 @@
 """Migrations: one chain for both databases, and the tables that it creates."""
 
-import itertools
 import os
 import stat
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -14,76 +13,31 @@ import sqlalchemy as sa
 from authapi import Settings, create_app
 from authapi.errors import ConfigurationError, StorageUnavailable
 from authapi.storage import Database, migrations
-from authapi.storage.models import metadata
 from authapi.testing import client
-from tests.servers.postgres import PostgresServer
 from tests.servers.process import ServeProcess
-from tests.storage.rows import SECRET, a_session, a_user, sql, store_user, sync_url
-
-_numbers = itertools.count(1)
+from tests.storage.rows import SECRET, a_session, a_user, sql, store_user, sync_url, tables
+from tests.tables import PREFIX, metadata
 
 CONSTRAINTS = {
-    "users": {"pk_users", "uq_users_email", "ix_users_created_at_id"},
-    "events": {"pk_events", "ix_events_user_id_id", "ix_events_user_id_type_network_id"},
+    "users": {"pk_", "uq_email", "ix_created_at_id"},
+    "events": {"pk_", "ix_user_id_id", "ix_user_id_type_network_id"},
     "sessions": {
-        *("pk_sessions", "uq_sessions_secret_hash", "fk_sessions_user_id_users"),
-        *("ix_sessions_user_id", "ix_sessions_expires_at"),
-        "ix_sessions_previous_secret_hash",
+        *("pk_", "uq_secret_hash", "fk_user_id"),
+        *("ix_user_id", "ix_expires_at", "ix_previous_secret_hash"),
     },
-    "refresh_families": {
-        *("pk_refresh_families", "uq_refresh_families_family_hash"),
-        "fk_refresh_families_session_id_sessions",
-    },
-    "signing_keys": {"pk_signing_keys"},
+    "refresh_families": {"pk_", "uq_family_hash", "fk_session_id"},
+    "signing_keys": {"pk_"},
     "email_tokens": {
-        *("pk_email_tokens", "uq_email_tokens_secret_hash"),
-        *("fk_email_tokens_user_id_users", "ix_email_tokens_user_id"),
-        *("ix_email_tokens_email", "ix_email_tokens_expires_at"),
+        *("pk_", "uq_secret_hash", "fk_user_id"),
+        *("ix_user_id", "ix_email", "ix_expires_at"),
     },
-    "outbox": {
-        *("pk_outbox", "fk_outbox_user_id_users", "ix_outbox_user_id"),
-        "ix_outbox_kind_failed_at_receiver_due_at_id",
-    },
+    "outbox": {"pk_", "fk_user_id", "ix_user_id", "ix_kind_failed_at_receiver_due_at_id"},
 }
-"""Named by the convention, so that a migration can drop them by name on both databases."""
+"""Named by the convention, so that a migration can drop them by name on both databases. Here they
+are without the name of the table."""
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """A database without tables."""
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path / 'empty.db'}"
-        return
-    server: PostgresServer = request.getfixturevalue("postgres")
-    name = f"empty_{request.getfixturevalue('worker')}_{next(_numbers)}"
-    yield server.create_database(name)
-    server.drop_database(name)
-
-
-def tables(url: str) -> dict[str, object]:
-    """Returns the columns, keys, constraints and indexes of all tables."""
-    engine = sa.create_engine(sync_url(url), poolclass=sa.NullPool)
-    inspector = sa.inspect(engine)
-    found: dict[str, object] = {
-        name: {
-            "columns": [
-                (column["name"], str(column["type"]), column["nullable"], column["default"])
-                for column in inspector.get_columns(name)
-            ],
-            "primary key": inspector.get_pk_constraint(name),
-            "foreign keys": inspector.get_foreign_keys(name),
-            "unique": sorted(map(str, inspector.get_unique_constraints(name))),
-            "indexes": sorted(map(str, inspector.get_indexes(name))),
-            "checks": inspector.get_check_constraints(name),
-        }
-        for name in sorted(inspector.get_table_names())
-        if name != "alembic_version"
-    }
-    engine.dispose()
-    return found
-
-
-def names_of_constraints(url: str) -> dict[str, set[str | None]]:
+def names_of_constraints(url: str) -> dict[str, set[str]]:
     engine = sa.create_engine(sync_url(url), poolclass=sa.NullPool)
     inspector = sa.inspect(engine)
     found = {}
@@ -95,7 +49,9 @@ def names_of_constraints(url: str) -> dict[str, set[str | None]]:
             *inspector.get_indexes(table),
             *inspector.get_check_constraints(table),
         ]
-        found[table] = {item["name"] for item in named}
+        found[table.removeprefix(PREFIX)] = {
+            (item["name"] or "").replace(f"_{table}", "", 1).ljust(3, "_") for item in named
+        }
     engine.dispose()
     return found
 
@@ -110,7 +66,7 @@ async def test_upgrade_downgrade_upgrade_with_rows(empty_url: str) -> None:
         async with database.transaction() as store:
             await store.sessions.add(a_session(user), SECRET)
         await database.close()
-        assert sql(empty_url, "SELECT count(*) FROM sessions") == [(1,)]
+        assert sql(empty_url, "SELECT count(*) FROM authapi_sessions") == [(1,)]
         migrations.downgrade(empty_url, "base")
         assert migrations.current(empty_url) is None
         assert tables(empty_url) == {}
@@ -143,13 +99,8 @@ def test_migrations_create_exactly_the_tables_of_the_models(empty_url: str) -> N
     engine.dispose()
     assert migrated == tables(empty_url)
     assert migrated.keys() == {
-        "users",
-        "sessions",
-        "events",
-        "signing_keys",
-        "refresh_families",
-        "email_tokens",
-        "outbox",
+        *("authapi_users", "authapi_sessions", "authapi_events", "authapi_signing_keys"),
+        *("authapi_refresh_families", "authapi_email_tokens", "authapi_outbox"),
     }
 
 
@@ -168,13 +119,13 @@ def test_postgresql_column_types_match_the_models(postgres_url: str) -> None:
             " FROM information_schema.columns WHERE table_schema = 'public'",
         )
     }
-    assert columns["users", "id"] == ("uuid", None, "NO")
-    assert columns["users", "email"] == ("character varying", 254, "NO")
-    assert columns["users", "password_hash"] == ("character varying", 255, "YES")
-    assert columns["sessions", "secret_hash"] == ("bytea", None, "YES")
-    assert columns["sessions", "data"] == ("json", None, "NO")
-    assert columns["signing_keys", "private_key"] == ("bytea", None, "YES")
-    assert columns["refresh_families", "current_hash"] == ("bytea", None, "NO")
+    assert columns["authapi_users", "id"] == ("uuid", None, "NO")
+    assert columns["authapi_users", "email"] == ("character varying", 254, "NO")
+    assert columns["authapi_users", "password_hash"] == ("character varying", 255, "YES")
+    assert columns["authapi_sessions", "secret_hash"] == ("bytea", None, "YES")
+    assert columns["authapi_sessions", "data"] == ("json", None, "NO")
+    assert columns["authapi_signing_keys", "private_key"] == ("bytea", None, "YES")
+    assert columns["authapi_refresh_families", "current_hash"] == ("bytea", None, "NO")
     ends = ("_at", "_time", "_until")
     times = [kind for (_, name), (kind, *_) in columns.items() if name.endswith(ends)]
     assert times == ["timestamp with time zone"] * 19
@@ -187,17 +138,18 @@ def test_check_passes_for_a_migrated_database(database_url: str) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        "ALTER TABLE users ADD COLUMN shoe_size INTEGER",
-        "ALTER TABLE users DROP COLUMN name",
-        "DROP INDEX ix_sessions_expires_at",
-        "CREATE TABLE shoes (id INTEGER PRIMARY KEY)",
+        "ALTER TABLE authapi_users ADD COLUMN shoe_size INTEGER",
+        "ALTER TABLE authapi_users DROP COLUMN name",
+        "DROP INDEX ix_authapi_sessions_expires_at",
     ],
 )
 def test_check_reports_differences(database_url: str, change: str) -> None:
     sql(database_url, change)
     with pytest.raises(ConfigurationError, match="differs") as caught:
         migrations.check(database_url)
-    assert any(word in str(caught.value) for word in ("shoe", "name", "ix_sessions_expires_at"))
+    assert any(
+        word in str(caught.value) for word in ("shoe", "name", "ix_authapi_sessions_expires_at")
+    )
 
 
 def test_old_schema_is_reported_with_the_command_to_run(database_url: str) -> None:
@@ -210,7 +162,7 @@ def test_old_schema_is_reported_with_the_command_to_run(database_url: str) -> No
 
 
 def test_newer_schema_is_rejected(database_url: str) -> None:
-    sql(database_url, "UPDATE alembic_version SET version_num = 'f00d'")
+    sql(database_url, "UPDATE authapi_version SET version_num = 'f00d'")
     with pytest.raises(ConfigurationError, match="is at f00d"):
         migrations.require_current(database_url)
     with pytest.raises(ConfigurationError, match="f00d"):
@@ -241,12 +193,12 @@ async def test_app_migrates_sqlite_at_the_start(tmp_path: Path) -> None:
 
 
 def test_failed_migration_is_rolled_back(empty_url: str) -> None:
-    sql(
-        empty_url, "CREATE TABLE sessions (id INTEGER PRIMARY KEY)"
-    )  # conflicts with the second table
+    # The name of an index of the last table. Names of tables are checked before.
+    index = "ix_authapi_sessions_user_id"
+    sql(empty_url, "CREATE TABLE theirs (id INTEGER)", f"CREATE INDEX {index} ON theirs (id)")
     with pytest.raises(ConfigurationError, match="already exists"):
         migrations.upgrade(empty_url)
-    assert list(tables(empty_url)) == ["sessions"]
+    assert list(tables(empty_url)) == ["theirs"]
     assert migrations.current(empty_url) is None
 
 
@@ -287,7 +239,7 @@ def test_new_sqlite_file_is_readable_by_its_owner_only(tmp_path: Path) -> None:
     migrations.upgrade(url)
     keeping_the_journals = sa.create_engine(url, poolclass=sa.NullPool).connect()
     keeping_the_journals.exec_driver_sql("PRAGMA journal_mode=WAL")
-    keeping_the_journals.exec_driver_sql("UPDATE users SET name = 'x'")
+    keeping_the_journals.exec_driver_sql("UPDATE authapi_users SET name = 'x'")
     keeping_the_journals.commit()
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()}
     keeping_the_journals.close()

@@ -335,7 +335,7 @@ async def test_on_change_is_called_once_after_the_commit(
     seen: list[tuple[set[UUID], int]] = []
 
     def on_change(users: Collection[UUID]) -> None:
-        [[count]] = sql(database_url, "SELECT count(*) FROM sessions")
+        [[count]] = sql(database_url, "SELECT count(*) FROM authapi_sessions")
         seen.append((set(users), count))
 
     other = Database(database_url, on_change=on_change)
@@ -393,8 +393,8 @@ def failing_commits(url: str) -> Iterator[None]:
             url,
             "CREATE TABLE parents (id INTEGER PRIMARY KEY)",
             "CREATE TABLE orphans (id REFERENCES parents (id) DEFERRABLE INITIALLY DEFERRED)",
-            "CREATE TRIGGER fail AFTER DELETE ON sessions BEGIN INSERT INTO orphans VALUES (1);"
-            " END",
+            "CREATE TRIGGER fail AFTER DELETE ON authapi_sessions BEGIN"
+            " INSERT INTO orphans VALUES (1); END",
         )
         yield
         sql(url, "DROP TRIGGER fail")
@@ -403,7 +403,7 @@ def failing_commits(url: str) -> Iterator[None]:
         url,
         "CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS"
         " $$ BEGIN RAISE EXCEPTION 'no'; END $$",
-        "CREATE CONSTRAINT TRIGGER fail AFTER DELETE ON sessions"
+        "CREATE CONSTRAINT TRIGGER fail AFTER DELETE ON authapi_sessions"
         " DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION fail()",
     )
     try:

@@ -28,7 +28,7 @@ from tests.storage.serving import serving
 from tests.storage.test_driver_errors import break_commit
 
 UNKNOWN = "the response to COMMIT was lost"
-EMAILS = "SELECT email FROM users ORDER BY email"
+EMAILS = "SELECT email FROM authapi_users ORDER BY email"
 
 
 class Line:
@@ -196,7 +196,7 @@ async def test_request_with_lost_commit_response_is_503(
         [named] = record.__dict__["events"]
         assert named.startswith("account_renamed ")
         assert not [it for it in caplog.records if it.name == "authapi.events"]
-        assert sql(postgres_url, "SELECT name FROM users") == [("Robert",)]
+        assert sql(postgres_url, "SELECT name FROM authapi_users") == [("Robert",)]
         assert (await api.get("/me")).json()["name"] == "Robert"
         assert (await api.patch("/me", json={"name": "Rob"})).status_code == 200
 
@@ -315,7 +315,7 @@ async def test_session_terminated_at_the_commit(
         postgres_url,
         "CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS"
         " $$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END $$",
-        "CREATE CONSTRAINT TRIGGER fail AFTER INSERT ON users DEFERRABLE INITIALLY DEFERRED"
+        "CREATE CONSTRAINT TRIGGER fail AFTER INSERT ON authapi_users DEFERRABLE INITIALLY DEFERRED"
         " FOR EACH ROW EXECUTE FUNCTION fail()",
     )
     callbacks = Callbacks()

@@ -56,7 +56,7 @@ async def test_one_of_fifty_concurrent_registrations_of_an_address_succeeds(
     assert {answer.json()["code"] for answer in answers if answer.status_code == 409} == {
         "email_taken"
     }
-    assert sql(database_url, "SELECT email FROM users") == [("alice@example.com",)]
+    assert sql(database_url, "SELECT email FROM authapi_users") == [("alice@example.com",)]
 
 
 async def test_one_of_many_concurrent_name_changes_succeeds(api: Client) -> None:

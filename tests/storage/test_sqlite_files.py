@@ -181,7 +181,7 @@ async def test_removed_file_loses_no_write(
             assert (await api.get("/me")).status_code == 503
         assert (await api.get("/me")).json()["name"] == "before"
         assert (await api.patch("/me", json={"name": "after"})).status_code == 200
-        assert sql(f"sqlite:///{file}", "SELECT name FROM users") == [("after",)]
+        assert sql(f"sqlite:///{file}", "SELECT name FROM authapi_users") == [("after",)]
 
 
 async def test_restored_backup_is_served(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,9 +190,9 @@ async def test_restored_backup_is_served(sqlite_url: str, monkeypatch: pytest.Mo
     path = Path(sa.make_url(sqlite_url).database or "")
     async with serving(sqlite_url) as api:
         assert (await api.get("/me")).status_code == 200  # cached from now on
-        replace_by_backup(path, "UPDATE users SET name = 'from the backup'")
+        replace_by_backup(path, "UPDATE authapi_users SET name = 'from the backup'")
         assert (await api.get("/me")).json()["name"] == "from the backup"
         assert (await api.patch("/me", json={"name": "new"})).status_code == 200
-        assert sql(sqlite_url, "SELECT name FROM users") == [("new",)]
-        replace_by_backup(path, "DELETE FROM sessions")
+        assert sql(sqlite_url, "SELECT name FROM authapi_users") == [("new",)]
+        replace_by_backup(path, "DELETE FROM authapi_sessions")
         assert (await api.get("/me")).status_code == 401

@@ -79,7 +79,7 @@ async def test_session_is_stored_and_returned_with_its_user(database: Database) 
 async def test_session_is_found_by_its_own_kind_only(database: Database, database_url: str) -> None:
     sql(
         database_url,
-        "INSERT INTO signing_keys (kid, algorithm, state, public_jwk, created_at) "
+        "INSERT INTO authapi_signing_keys (kid, algorithm, state, public_jwk, created_at) "
         "VALUES ('a key', 'ES256', 'active', '{}', '2026-03-04 05:06:07')",
     )
     user = await store_user(database, a_user())
@@ -185,7 +185,7 @@ async def test_deleting_a_user_deletes_its_rows(database: Database, database_url
     async with database.transaction() as store:
         await store.users.delete(alice.id)
         assert await store.users.find(alice.id) is None
-    assert sql(database_url, "SELECT count(*) FROM sessions") == [(1,)]
+    assert sql(database_url, "SELECT count(*) FROM authapi_sessions") == [(1,)]
     assert await all_ids(database, bob) == {kept.id}
 
 

@@ -212,7 +212,7 @@ async def test_unknown_keys_are_looked_up_once_a_second(api: Client) -> None:
             answer = await api.get("/me", headers=_bearer(token))
             assert refusal(answer)["code"] == "unauthenticated"
     assert 1 <= len(seen) <= 1 + time.monotonic() - began
-    assert all("FROM signing_keys" in text for text in seen)
+    assert all("FROM authapi_signing_keys" in text for text in seen)
 
 
 @pytest.fixture
@@ -354,7 +354,7 @@ async def test_changed_byte_invalidates_the_token(api: Client) -> None:
             other = "A" if char != "A" else "B"
             assert await status(api, token[:index] + other + token[index + 1 :]) == 401, index
     # Another process may have created an unknown key: looked up once a second.
-    assert all("FROM signing_keys" in text for text in seen)
+    assert all("FROM authapi_signing_keys" in text for text in seen)
     assert len(seen) <= 1 + time.monotonic() - began
     assert await status(api, token) == 200
 

@@ -13,7 +13,6 @@ import time_machine
 from authapi import Settings, User, create_app
 from authapi.crypto.secrets import new_secret
 from authapi.storage.inspection import count_rows
-from authapi.storage.models import sessions
 from authapi.testing import PASSWORD, Client, client
 from authapi.testing.strategy_contract import MOMENT, START, RevocableContract
 from authapi.testing.strategy_harness import (
@@ -26,6 +25,7 @@ from authapi.testing.strategy_harness import (
 )
 from tests.conftest import SettingsFactory
 from tests.strategies.on_each_database import OnEachDatabase
+from tests.tables import sessions
 
 PUBLIC = "https://auth.example.com"
 DAY = timedelta(days=1)

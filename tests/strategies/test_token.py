@@ -6,7 +6,6 @@ import pytest
 import sqlalchemy as sa
 
 from authapi.crypto.secrets import hash_secret, new_opaque_token
-from authapi.storage.models import sessions
 from authapi.testing import Client
 from authapi.testing.strategy_contract import RevocableContract
 from authapi.testing.strategy_harness import (
@@ -18,6 +17,7 @@ from authapi.testing.strategy_harness import (
     statements,
 )
 from tests.strategies.on_each_database import OnEachDatabase
+from tests.tables import sessions
 
 ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 

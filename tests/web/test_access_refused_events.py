@@ -40,7 +40,10 @@ async def api(database_url: str) -> AsyncIterator[Client]:
 
 def access_refused_events(url: str) -> list[tuple[str, bool, str]]:
     """Returns outcome, whether an account is named, and detail of each `access_refused` event."""
-    query = "SELECT outcome, user_id, detail FROM events WHERE type = 'access_refused' ORDER BY id"
+    query = (
+        "SELECT outcome, user_id, detail FROM authapi_events"
+        " WHERE type = 'access_refused' ORDER BY id"
+    )
     return [(outcome, who is not None, str(detail)) for outcome, who, detail in sql(url, query)]
 
 
@@ -146,7 +149,7 @@ async def test_event_of_a_refused_login_names_the_strategy(api: Client, database
     await api.post("/login", json=wrong)
     form = {"grant_type": "password", "username": alice.email, "password": "not this one"}
     await api.post("/token", data=form)
-    query = "SELECT strategy FROM events WHERE type = 'login_refused' ORDER BY id"
+    query = "SELECT strategy FROM authapi_events WHERE type = 'login_refused' ORDER BY id"
     names = [name for (name,) in sql(database_url, query)]
     assert names == ["session", "token", "jwt", "session", "jwt"]
 

@@ -22,8 +22,8 @@ from authapi import (
 )
 from authapi.domain.email_address import parse_email
 from authapi.errors import ConfigurationError, Forbidden
+from authapi.orm import users
 from authapi.services.passwords import Passwords
-from authapi.storage.models import users
 from authapi.testing import PASSWORD, Client, client
 
 BODY = {"email": "Ada@Example.com", "password": PASSWORD, "name": "Ada"}

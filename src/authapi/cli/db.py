@@ -8,6 +8,7 @@ from authapi.cli.terminal import YesOption, confirm, pluralize
 from authapi.services.keys.secret import prepare_data_dir
 from authapi.settings import load_settings
 from authapi.storage import migrations
+from authapi.storage.schema.names import TableNames
 
 app = typer.Typer(help="Manage the database schema.", no_args_is_help=True)
 
@@ -19,31 +20,33 @@ Revision = Annotated[
 @app.command()
 def upgrade(revision: Revision = "head") -> None:
     """Upgrade the schema to a revision, by default the newest."""
-    url = _url()
-    migrations.upgrade(url, revision)
-    print(f"The schema is at {migrations.current(url) or 'nothing'}.")
+    url, names = _place()
+    migrations.upgrade(url, revision, names=names)
+    print(f"The schema is at {migrations.current(url, names=names) or 'nothing'}.")
 
 
 @app.command(context_settings={"ignore_unknown_options": True})
 def downgrade(revision: Revision, yes: YesOption = False) -> None:
     """Downgrade the schema to a revision. Data that only newer revisions have is lost."""
-    url = _url()
+    url, names = _place()
     if not yes:
-        _confirm(migrations.downgrade_plan(url, revision))
-    migrations.downgrade(url, revision)
-    print(f"The schema is at {migrations.current(url) or 'nothing'}.")
+        _confirm(migrations.downgrade_plan(url, revision, names=names))
+    migrations.downgrade(url, revision, names=names)
+    print(f"The schema is at {migrations.current(url, names=names) or 'nothing'}.")
 
 
 @app.command()
 def current() -> None:
     """Print the current revision of the database."""
-    print(migrations.current(_url()) or "nothing")
+    url, names = _place()
+    print(migrations.current(url, names=names) or "nothing")
 
 
 @app.command()
 def check() -> None:
     """Check that the schema is exactly that of this version. Exit with 1 if not."""
-    migrations.check(_url())
+    url, names = _place()
+    migrations.check(url, names=names)
     print(f"The schema is at {migrations.head()} and matches this version.")
 
 
@@ -64,8 +67,8 @@ def _confirm(plan: migrations.DowngradePlan) -> None:
     )
 
 
-def _url() -> str:
+def _place() -> tuple[str, TableNames]:
     settings = load_settings()
     if settings.database_url is None:
         prepare_data_dir(settings.data_dir)
-    return settings.resolved_database_url
+    return settings.resolved_database_url, TableNames.of(settings)

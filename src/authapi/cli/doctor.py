@@ -28,6 +28,7 @@ from authapi.settings import (
 )
 from authapi.storage import migrations
 from authapi.storage.postgres import privileges
+from authapi.storage.schema.names import TableNames
 
 Verdict = Literal["ok", "warning", "error"]
 _EVENT_WINDOW = timedelta(days=1)
@@ -88,7 +89,7 @@ def _database(settings: Settings) -> Iterator[Finding]:
         url = settings.resolved_database_url
         if settings.database_url is None and not settings.data_dir.exists():
             return "SQLite, not created yet: authapi serve creates it"
-        migrations.require_current(url)
+        migrations.require_current(url, names=TableNames.of(settings))
         return f"reachable, schema at {migrations.head()}"
 
     finding = _run_check("database", check)
@@ -113,14 +114,16 @@ def _database(settings: Settings) -> Iterator[Finding]:
 
 
 def _check_writable(settings: Settings) -> str:
-    migrations.require_writable(settings.resolved_database_url)
+    migrations.require_writable(settings.resolved_database_url, names=TableNames.of(settings))
     return "writable"
 
 
 def _privileges(settings: Settings) -> Iterator[Finding]:
     erases = settings.deleted_events == "erase"
     try:
-        found = privileges.missing_privileges(settings.resolved_database_url, erases=erases)
+        found = privileges.missing_privileges(
+            settings.resolved_database_url, names=TableNames.of(settings), erases=erases
+        )
     except AuthAPIError:
         return  # the finding on the database says so
     if found is None:
@@ -141,7 +144,7 @@ def _database_exists(settings: Settings) -> bool:
 
 def _is_reachable(settings: Settings) -> bool:
     try:
-        migrations.current(settings.resolved_database_url)
+        migrations.current(settings.resolved_database_url, names=TableNames.of(settings))
     except AuthAPIError:
         return False
     return True
@@ -156,7 +159,7 @@ def _is_pooled(url: str) -> bool:
 
 def _is_current(settings: Settings) -> bool:
     try:
-        migrations.require_current(settings.resolved_database_url)
+        migrations.require_current(settings.resolved_database_url, names=TableNames.of(settings))
     except AuthAPIError:
         return False
     return True

@@ -6,6 +6,7 @@
     │   └── UnknownKey                the key set has no key for the token
     ├── UnsupportedKey                a key cannot be used to sign tokens
     ├── DecryptionFailed              a ciphertext has another key or context, or was modified
+    ├── ReadOnlyRow                   an application changed an account through its ORM session
     ├── SignatureMismatch             a detached signature does not match the signed bytes
     ├── PasswordMismatch              a password does not match the stored hash
     ├── PasswordRefused               a password rule of the application refuses a password
@@ -43,6 +44,7 @@
         ├── NotFound                  not_found
         ├── EmailTaken                email_taken
         ├── TooManyTokens             too_many_tokens
+        ├── AccountInUse              account_in_use
         ├── LastSuperuser             last_superuser
         ├── NotInvited                not_invited
         ├── PreconditionFailed        precondition_failed
@@ -77,6 +79,7 @@ from authapi.errors.failures import (
     Overloaded,
     PasswordMismatch,
     PasswordRefused,
+    ReadOnlyRow,
     ShuttingDown,
     SignatureMismatch,
     StorageUnavailable,
@@ -87,6 +90,7 @@ from authapi.errors.failures import (
     UnsupportedKey,
 )
 from authapi.errors.refusals import (
+    AccountInUse,
     BodyTooLarge,
     DuplicateHeader,
     EmailTaken,
@@ -136,6 +140,7 @@ from authapi.errors.refusals import (
 )
 
 __all__ = [
+    "AccountInUse",
     "AuthAPIError",
     "BodyTooLarge",
     "ConfigurationError",
@@ -174,6 +179,7 @@ __all__ = [
     "PreconditionFailed",
     "PreflightRefused",
     "ProofRequired",
+    "ReadOnlyRow",
     "Refusal",
     "RegistrationClosed",
     "ReportNotSigned",

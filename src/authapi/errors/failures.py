@@ -38,6 +38,10 @@ class DecryptionFailed(AuthAPIError):
     """A ciphertext was encrypted with another key, for another context, or was modified."""
 
 
+class ReadOnlyRow(AuthAPIError):
+    """An ORM session of the application flushes a change of `authapi.orm.UserRow`."""
+
+
 class SignatureMismatch(AuthAPIError):
     """A detached signature is malformed, or does not match the signed bytes."""
 

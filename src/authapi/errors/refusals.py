@@ -215,6 +215,13 @@ class EmailTaken(Refusal):
     title = "The e-mail address is taken"
 
 
+class AccountInUse(Refusal):
+    """A row of the application refers to the account, and its foreign key refuses the deletion."""
+
+    code = "account_in_use"
+    title = "The account is in use"
+
+
 class LastSuperuser(Refusal):
     """The last active superuser cannot be demoted, deactivated or deleted."""
 

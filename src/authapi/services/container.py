@@ -41,6 +41,7 @@ from authapi.services.tokens import (
 from authapi.services.webhooks import Post, Webhooks
 from authapi.settings import Settings
 from authapi.storage import Database
+from authapi.storage.schema.names import TableNames
 
 if TYPE_CHECKING:
     from authapi.services.metrics import Metrics
@@ -130,6 +131,7 @@ class Services:
         )
         database = Database(
             settings.resolved_database_url,
+            names=TableNames.of(settings),
             pool_size=settings.database_pool_size,
             pool_timeout=settings.database_pool_timeout,
             timeout=settings.database_timeout,

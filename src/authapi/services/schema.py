@@ -4,6 +4,8 @@ import threading
 
 from authapi.services.keys.secret import prepare_data_dir
 from authapi.settings import Settings
+from authapi.storage.schema.described import require_described
+from authapi.storage.schema.names import TableNames
 
 _lock = threading.Lock()
 """Alembic keeps its state in module attributes: one thread at a time."""
@@ -14,15 +16,17 @@ def prepare(settings: Settings) -> None:
 
     By default SQLite is migrated, as one service owns the file; PostgreSQL is not, as its operator
     decides when. Creates the data folder for SQLite. Raises ConfigurationError if the schema is out
-    of date, or if the database or the data folder cannot be used.
+    of date, if the application uses `authapi.orm` with other names, or if the database or the data
+    folder cannot be used.
     """
     from authapi.storage import migrations  # noqa: PLC0415  # a fifth of the import of authapi
 
-    url = settings.resolved_database_url
+    url, names = settings.resolved_database_url, TableNames.of(settings)
+    require_described(names)
     with _lock:
         if settings.database_url is None:
             prepare_data_dir(settings.data_dir)
         if settings.migrates:
-            migrations.upgrade(url)
+            migrations.upgrade(url, names=names)
         else:
-            migrations.require_current(url)
+            migrations.require_current(url, names=names)

@@ -9,6 +9,7 @@ from authapi.settings.http import EdgeSettings
 from authapi.settings.loading import (
     load_edge_settings,
     load_settings,
+    load_table_settings,
     unknown_settings,
     warn_unknown_settings,
 )
@@ -23,6 +24,7 @@ __all__ = [
     "has_unexpanded_home",
     "load_edge_settings",
     "load_settings",
+    "load_table_settings",
     "other_readers",
     "secret_files",
     "secrets_in_dotenv",

@@ -4,9 +4,11 @@ import os
 from pathlib import Path
 
 from pydantic import Field
+from pydantic_settings import BaseSettings
 
 from authapi.settings.accounts import AccountSettings
 from authapi.settings.field_types import FilePath, Names, Rate, Rates, Secret, SecretURL
+from authapi.settings.http import EdgeSettings
 
 
 def _default_data_dir() -> Path:
@@ -15,7 +17,18 @@ def _default_data_dir() -> Path:
     return (base if base.is_absolute() else Path("~/.local/share")) / "authapi"
 
 
-class IssuerSettings(AccountSettings):
+class TableSettings(BaseSettings):
+    """The names of the tables. `authapi.orm` reads only these."""
+
+    model_config = EdgeSettings.model_config
+
+    table_prefix: str = Field(default="authapi_", pattern="^[a-z_][a-z0-9_]*$", max_length=20)
+    """Begins the names of all tables, and is part of the names of indexes and constraints."""
+    database_schema: str | None = Field(default=None, pattern="^[a-z_][a-z0-9_]*$", max_length=63)
+    """PostgreSQL schema of the tables. Default: the first one of the `search_path`."""
+
+
+class IssuerSettings(AccountSettings, TableSettings):
     """Settings of an issuer."""
 
     data_dir: FilePath = Field(default_factory=_default_data_dir)

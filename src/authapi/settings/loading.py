@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from typing import TypeVar
 
 from pydantic import ValidationError
-from pydantic_settings import SettingsError
+from pydantic_settings import BaseSettings, SettingsError
 
 from authapi.errors import ConfigurationError
 from authapi.settings.http import EdgeSettings
+from authapi.settings.issuer import TableSettings
 from authapi.settings.service import Settings
 from authapi.settings.unknown_variables import describe, find_unknown_variables, warn_once
 
@@ -25,6 +26,11 @@ def load_edge_settings(overrides: Mapping[str, object] | None = None) -> EdgeSet
     return _load(EdgeSettings, overrides or {})
 
 
+def load_table_settings() -> TableSettings:
+    """Reads the names of the tables only, as `load_settings` does."""
+    return _load(TableSettings, {})
+
+
 def unknown_settings(kind: type[EdgeSettings]) -> Mapping[str, str]:
     """Returns a warning for each `AUTHAPI_*` variable that neither `kind` nor `Settings` reads."""
     found = find_unknown_variables({kind, Settings})
@@ -39,7 +45,7 @@ def warn_unknown_settings(kind: type[EdgeSettings], *, silently: bool = False) -
     warn_once(unknown_settings(kind), silently=silently)
 
 
-_Kind = TypeVar("_Kind", bound=EdgeSettings)
+_Kind = TypeVar("_Kind", bound=BaseSettings)
 
 
 def _load(kind: type[_Kind], overrides: Mapping[str, object]) -> _Kind:

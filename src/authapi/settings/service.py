@@ -87,6 +87,12 @@ class Settings(CredentialSettings):
             raise ValueError(
                 "jwt_audiences must not contain jwt_audience: a JWT for this service is a login"
             )
+        if self.database_schema is not None and self.is_embedded:
+            raise ValueError(
+                "database_schema needs PostgreSQL: SQLite has no schemas, but table_prefix works"
+            )
+        if self.database_schema is not None and self.database_schema.startswith("pg_"):
+            raise ValueError("database_schema must not begin with pg_, which PostgreSQL reserves")
         if not self.strategies:
             raise ValueError("strategies must not be empty")
 
@@ -114,7 +120,7 @@ class Settings(CredentialSettings):
     @property
     def is_embedded(self) -> bool:
         """Whether the database is SQLite, whose schema authapi upgrades itself by default."""
-        return self.resolved_database_url.startswith("sqlite")
+        return self.resolved_database_url.strip().lower().startswith("sqlite")
 
     @property
     def metrics(self) -> bool:

@@ -20,15 +20,20 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.engine import Connection, ExceptionContext
-from sqlalchemy.exc import DisconnectionError
+from sqlalchemy.exc import DisconnectionError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from authapi.domain.client import current_client
 from authapi.domain.events import Event
-from authapi.errors import StorageUnavailable
-from authapi.storage.driver_errors import TransactionOutcome, translate_driver_errors
+from authapi.errors import AccountInUse, StorageUnavailable
+from authapi.storage.driver_errors import (
+    TransactionOutcome,
+    is_reference_violation,
+    translate_driver_errors,
+)
 from authapi.storage.leases import Leases
+from authapi.storage.models import Tables, tables_of
 from authapi.storage.notifications import (
     Notifications,
     PostgresNotifications,
@@ -37,6 +42,7 @@ from authapi.storage.notifications import (
 )
 from authapi.storage.postgres.connection import pool_connection_factory
 from authapi.storage.postgres.session_parameters import service_parameters
+from authapi.storage.schema.names import DEFAULT_NAMES, TableNames
 from authapi.storage.sqlite.connections import StoppableConnection
 from authapi.storage.tables.email_tokens import EmailTokenTable
 from authapi.storage.tables.events import EventTable
@@ -58,13 +64,19 @@ _WAL_TIMEOUT, _WAL_PAUSE = 5.0, 0.02
 """Seconds to retry the switch of a new SQLite file to a write-ahead log, and between retries."""
 _READ_ONLY_QUERY = "SELECT current_setting('transaction_read_only')::boolean"
 """Also true on a standby (PostgreSQL, Hot Standby Parameter Reference)."""
-NOOP_WRITE = "DELETE FROM users WHERE 0"
-"""Fails on a read-only SQLite file, where `BEGIN IMMEDIATE` succeeds."""
 _STALE_STATEMENTS = frozenset({"26000", "0A000"})
 """SQLSTATEs of a prepared statement that is unknown, or whose result type changed since a table was
 altered."""
 _FILE = "authapi_file"
 """The key in the `info` of a connection that holds the identity of its SQLite file."""
+
+
+def noop_write(tables: Tables) -> sa.Delete:
+    """Returns a write without effect.
+
+    It fails on a read-only SQLite file, where `BEGIN IMMEDIATE` succeeds.
+    """
+    return sa.delete(tables.users).where(sa.false())
 
 
 def _ignore(_: object) -> None:
@@ -86,6 +98,7 @@ class Store:
     signing_keys: SigningKeyTable
     email_tokens: EmailTokenTable
     outbox: OutboxTable
+    tables: Tables
     changed: set[UUID]
     """Users that this transaction changed, or whose sessions it changed. The tables add to it."""
     connection: AsyncConnection
@@ -101,7 +114,7 @@ class Store:
         """
         if self.connection.dialect.name == "sqlite":
             return True
-        locked = sa.func.pg_try_advisory_xact_lock(_lock_key(name))
+        locked = sa.func.pg_try_advisory_xact_lock(self._lock_key(name))
         return bool(await self.connection.scalar(sa.select(locked)))
 
     async def advisory_lock(self, name: str) -> None:
@@ -111,11 +124,15 @@ class Store:
         writer.
         """
         if self.connection.dialect.name != "sqlite":
-            await self.connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_lock_key(name))))
+            locked = sa.func.pg_advisory_xact_lock(self._lock_key(name))
+            await self.connection.execute(sa.select(locked))
+
+    def _lock_key(self, name: str) -> sa.ColumnElement[int]:
+        return sa.func.hashtextextended(f"{self.tables.names.lock} {name}", 0)
 
 
 class Database:
-    """A database, accessed through a connection pool.
+    """A database, accessed through a connection pool. Its tables have the names `names`.
 
     `pool_size` is the maximum number of connections. `pool_timeout` is the maximum wait for a
     connection, `timeout` the maximum time of a statement or a wait for a lock, both in seconds.
@@ -134,6 +151,7 @@ class Database:
         self,
         url: str,
         *,
+        names: TableNames = DEFAULT_NAMES,
         pool_size: int = 10,
         pool_timeout: float = 5,
         timeout: float = 5,
@@ -142,6 +160,7 @@ class Database:
         on_queued: Callable[[], None] = _do_nothing,
     ) -> None:
         self._url = parse_url(url)
+        self.tables = tables_of(names)
         self._is_sqlite = self._url.get_backend_name() == "sqlite"
         self._file = Path(self._url.database or "")  # for SQLite only
         options: dict[str, Any] = {"pool_size": pool_size, "max_overflow": 0}
@@ -206,28 +225,37 @@ class Database:
         """Gives access to the tables outside of a transaction, for a single query."""
         with translate_driver_errors():
             async with self._leases.acquire(self._reader, max_duration=self._read_timeout) as lease:
-                yield _store(lease.connection)
+                yield _store(lease.connection, self.tables)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Store]:
         """Gives access to the tables inside one transaction.
 
         The transaction is committed at the end of the block, and rolled back if the block raises.
+
+        Raises AccountInUse if a row of another application refers to an account that the block
+        deletes. Such a foreign key may refuse at the statement, or at the commit if it is deferred.
         """
-        with translate_driver_errors():
-            async with self._leases.acquire(
-                self._writer,
-                max_duration=self._write_timeout,
-                begins=True,
-                write_lock=self._write_lock,
-            ) as lease:
-                store = _store(lease.connection)
-                lease.on_end = partial(self._after_transaction, store)
-                yield store
-                if store.transaction.has_session:
-                    await store.transaction.flush()
-                if store.changed:
-                    await self.notifications.notify(lease.connection, store.changed)
+        store: Store | None = None
+        try:
+            with translate_driver_errors():
+                async with self._leases.acquire(
+                    self._writer,
+                    max_duration=self._write_timeout,
+                    begins=True,
+                    write_lock=self._write_lock,
+                ) as lease:
+                    store = _store(lease.connection, self.tables)
+                    lease.on_end = partial(self._after_transaction, store)
+                    yield store
+                    if store.transaction.has_session:
+                        await store.transaction.flush()
+                    if store.changed:
+                        await self.notifications.notify(lease.connection, store.changed)
+        except IntegrityError as error:
+            if store is not None and store.users.has_deleted and is_reference_violation(error):
+                raise AccountInUse from error
+            raise
 
     def _after_transaction(self, store: Store, outcome: TransactionOutcome) -> None:
         # An unknown outcome counts as committed, so that mail that may be sent counts in its limit.
@@ -264,7 +292,7 @@ class Database:
                     begins=True,
                     write_lock=self._write_lock,
                 ) as lease:
-                    await lease.connection.exec_driver_sql(NOOP_WRITE)
+                    await lease.connection.execute(noop_write(self.tables))
                     return
             async with self._leases.acquire(self._reader, max_duration=_PING_TIMEOUT) as lease:
                 if await lease.connection.scalar(sa.text(_READ_ONLY_QUERY)):
@@ -288,16 +316,17 @@ class Database:
             self._write_lock = asyncio.Lock()
 
 
-def _store(connection: AsyncConnection) -> Store:
+def _store(connection: AsyncConnection, tables: Tables) -> Store:
     changed: set[UUID] = set()
     return Store(
-        users=UserTable(connection, changed),
-        sessions=SessionTable(connection, changed),
-        events=EventTable(connection),
-        refresh_families=RefreshFamilyTable(connection),
-        signing_keys=SigningKeyTable(connection),
-        email_tokens=EmailTokenTable(connection),
-        outbox=OutboxTable(connection),
+        users=UserTable(connection, tables, changed),
+        sessions=SessionTable(connection, tables, changed),
+        events=EventTable(connection, tables),
+        refresh_families=RefreshFamilyTable(connection, tables),
+        signing_keys=SigningKeyTable(connection, tables),
+        email_tokens=EmailTokenTable(connection, tables),
+        outbox=OutboxTable(connection, tables),
+        tables=tables,
         changed=changed,
         connection=connection,
         transaction=Transaction(connection, changed),
@@ -315,10 +344,6 @@ def _log_unknown_outcome(events: Sequence[Event]) -> None:
             "events": [f"{event.type.value} {event.id}" for event in events] or None,
         },
     )
-
-
-def _lock_key(name: str) -> sa.ColumnElement[int]:
-    return sa.func.hashtextextended(f"authapi {name}", 0)
 
 
 def _invalidate_stale(context: ExceptionContext) -> None:

@@ -14,7 +14,13 @@ import sqlite3
 from enum import Enum
 from types import TracebackType
 
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import (
+    DBAPIError,
+    IntegrityError,
+    InterfaceError,
+    OperationalError,
+    SQLAlchemyError,
+)
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from authapi.domain.client import current_client
@@ -45,6 +51,13 @@ _STATES = frozenset(
 _EXPECTED = frozenset({"40001", "40P01", "55P03", "57014"})
 """Conflicts (`storage.conflicts`), lock timeouts and statement timeouts. Load causes them, so the
 log does not report them: an operator has nothing to fix."""
+
+_REFERENCES = frozenset({"23001", "23503"})
+"""Restrict violation, which PostgreSQL 18 reports for RESTRICT, and foreign key violation."""
+_SQLITE_REFERENCES = frozenset(
+    {sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY, sqlite3.SQLITE_CONSTRAINT_TRIGGER}
+)
+"""SQLite reports RESTRICT as the error of a trigger."""
 
 _SQLITE = frozenset(
     {
@@ -116,6 +129,14 @@ def reason(error: DBAPIError) -> str:
     diagnosis = getattr(error.orig, "diag", None)
     primary = getattr(diagnosis, "message_primary", None)
     return " ".join(str(primary or error.orig).split())
+
+
+def is_reference_violation(error: IntegrityError) -> bool:
+    """Returns whether a foreign key refused the statement or the commit."""
+    state = sqlstate(error)
+    if state is not None:
+        return state in _REFERENCES
+    return getattr(error.orig, "sqlite_errorcode", None) in _SQLITE_REFERENCES
 
 
 def _is_unavailable(error: DBAPIError) -> bool:

@@ -30,22 +30,32 @@ def record_statements(database: Database) -> Iterator[list[str]]:
 
 
 async def count_rows(database: Database, table: str) -> int:
-    """Returns the number of rows in `table`."""
-    query = sa.select(sa.func.count()).select_from(sa.table(table))
+    """Returns the number of rows in `table`, named without its prefix."""
+    query = sa.select(sa.func.count()).select_from(_bare(database, table))
     async with database.engine.connect() as connection:
         return int((await connection.execute(query)).scalar_one())
 
 
 async def stored_values(database: Database, *tables: str) -> list[bytes]:
-    """Returns every stored value of `tables`, in the form in which the database has it."""
+    """Returns every stored value of `tables`, in the form in which the database has it.
+
+    `tables` are named without their prefix.
+    """
     found: list[bytes] = []
     async with database.engine.connect() as connection:
         for table in tables:
             # Without the columns: their types would convert the values.
-            query: sa.Select[Any] = sa.select(sa.literal_column("*")).select_from(sa.table(table))
+            query: sa.Select[Any] = sa.select(sa.literal_column("*")).select_from(
+                _bare(database, table)
+            )
             for row in await connection.execute(query):
                 found += [value if isinstance(value, bytes) else _plain(value) for value in row]
     return found
+
+
+def _bare(database: Database, table: str) -> sa.TableClause:
+    names = database.tables.names
+    return sa.table(names.table(table), schema=names.schema)
 
 
 def _plain(value: object) -> bytes:

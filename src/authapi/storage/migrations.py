@@ -7,7 +7,7 @@ of `connect`, and ConfigurationError if the migrations are missing from the inst
 import contextlib
 import io
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -23,11 +23,18 @@ from sqlalchemy.engine import URL, Connection
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from authapi.errors import AuthAPIError, ConfigurationError, StorageUnavailable
-from authapi.storage.database import NOOP_WRITE
-from authapi.storage.models import metadata
+from authapi.storage.database import noop_write
+from authapi.storage.models import tables_of
 from authapi.storage.postgres import poolers
 from authapi.storage.postgres.connection import apply_on_connect
 from authapi.storage.postgres.session_parameters import command_parameters, service_parameters
+from authapi.storage.schema.adoption import (
+    adopt,
+    require_free_names,
+    require_schema,
+    require_version_table,
+)
+from authapi.storage.schema.names import DEFAULT_NAMES, TableNames
 from authapi.storage.urls import parse_url
 
 _LOCK_KEY = 0x61757468617069
@@ -39,23 +46,33 @@ _CONNECT_TIMEOUT = 10
 """Seconds."""
 
 
-def upgrade(url: str, revision: str = "head") -> None:
+def upgrade(url: str, revision: str = "head", *, names: TableNames = DEFAULT_NAMES) -> None:
     """Upgrades the schema to `revision`. Concurrent upgrades run one after the other.
 
-    Raises ConfigurationError for an unknown revision and for a migration that fails,
+    Creates the schema of `names` if it does not exist. Tables that a version of authapi without
+    prefixes has created are renamed first, with their rows.
+
+    Raises ConfigurationError for an unknown revision, for a migration that fails, and if another
+    application has a table with one of our names; nothing is changed then. Raises
     StorageUnavailable after 60 seconds of waiting for another migration.
     """
     with _migration_lock(url), connect(url, writes=True, check_pooler=False) as connection:
-        _run(connection, "upgrade", revision)
+        require_schema(connection, names)
+        names = _found(connection, names)
+        if _revision(connection, names) is None:
+            scripts = ScriptDirectory.from_config(_config())
+            if not adopt(connection, names, scripts):
+                require_free_names(connection, names)
+        _run(connection, names, "upgrade", revision)
 
 
-def downgrade(url: str, revision: str) -> None:
+def downgrade(url: str, revision: str, *, names: TableNames = DEFAULT_NAMES) -> None:
     """Downgrades the schema to `revision`. `base` drops all tables with their data.
 
     Raises the errors of `upgrade`.
     """
     with _migration_lock(url), connect(url, writes=True, check_pooler=False) as connection:
-        _run(connection, "downgrade", revision)
+        _run(connection, _found(connection, names), "downgrade", revision)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +85,15 @@ class DowngradePlan:
     steps: Sequence[str]
     """The revisions that are reverted, the newest first."""
     rows: Mapping[str, int]
-    """The present number of rows of each table, by its name."""
+    """The present number of rows of each table, by its name without the prefix."""
 
 
-def downgrade_plan(url: str, revision: str) -> DowngradePlan:
+def downgrade_plan(url: str, revision: str, *, names: TableNames = DEFAULT_NAMES) -> DowngradePlan:
     """Returns what `downgrade` would do, without any change. Raises the errors of `downgrade`."""
     scripts = ScriptDirectory.from_config(_config())
     with connect(url) as connection:
-        current_revision = MigrationContext.configure(connection).get_current_revision()
+        names = _found(connection, names)
+        current_revision = _revision(connection, names)
         try:
             path = list(
                 scripts.iterate_revisions(current_revision, revision, select_for_downgrade=True)
@@ -84,10 +102,13 @@ def downgrade_plan(url: str, revision: str) -> DowngradePlan:
             )
         except (CommandError, RevisionError) as error:
             raise ConfigurationError(str(error)) from None
-        existing = set(sa.inspect(connection).get_table_names())
+        existing = set(sa.inspect(connection).get_table_names(names.schema))
         rows = {
-            table.name: connection.scalar(sa.select(sa.func.count()).select_from(table)) or 0
-            for table in metadata.sorted_tables
+            table.name.removeprefix(names.prefix): connection.scalar(
+                sa.select(sa.func.count()).select_from(table)
+            )
+            or 0
+            for table in tables_of(names).metadata.sorted_tables
             if table.name in existing
         }
     steps = [script.revision for script in path]
@@ -95,10 +116,10 @@ def downgrade_plan(url: str, revision: str) -> DowngradePlan:
     return DowngradePlan(current_revision, target if isinstance(target, str) else None, steps, rows)
 
 
-def current(url: str) -> str | None:
+def current(url: str, *, names: TableNames = DEFAULT_NAMES) -> str | None:
     """Returns the revision of the database, or None if it has no schema of this service yet."""
     with connect(url) as connection:
-        return MigrationContext.configure(connection).get_current_revision()
+        return _revision(connection, _found(connection, names))
 
 
 @cache
@@ -113,26 +134,26 @@ def head() -> str:
     return revision
 
 
-def check(url: str) -> None:
-    """Checks that the tables in the database match `models.py`.
+def check(url: str, *, names: TableNames = DEFAULT_NAMES) -> None:
+    """Checks that our tables in the database match `models.py`. Ignores all other tables.
 
     Raises ConfigurationError, with the difference, if they do not, and the errors of
     `require_current`.
     """
-    require_current(url)
+    require_current(url, names=names)
     with connect(url) as connection:
         try:
-            _run(connection, "check")
+            _run(connection, _found(connection, names), "check")
         except AutogenerateDiffsDetected as error:
             raise ConfigurationError(f"the schema differs from the models: {error}") from None
 
 
-def require_current(url: str) -> None:
+def require_current(url: str, *, names: TableNames = DEFAULT_NAMES) -> None:
     """Checks that the database is at the revision that this code needs.
 
     Raises ConfigurationError, with the command to run, if it is not.
     """
-    actual, needed = current(url), head()
+    actual, needed = current(url, names=names), head()
     if actual != needed:
         raise ConfigurationError(
             f"the database schema is at {actual or 'nothing'}, this version needs {needed}: "
@@ -140,11 +161,11 @@ def require_current(url: str) -> None:
         )
 
 
-def require_writable(url: str) -> None:
+def require_writable(url: str, *, names: TableNames = DEFAULT_NAMES) -> None:
     """Checks that the database accepts writes. Raises ConfigurationError if it is read-only."""
     with connect(url, writes=True) as connection:
         if connection.dialect.name == "sqlite":
-            connection.exec_driver_sql(NOOP_WRITE)
+            connection.execute(noop_write(tables_of(names)))
         elif connection.scalar(sa.text(_READ_ONLY_QUERY)):
             raise ConfigurationError(
                 "the database is read-only, as a standby is: connect to the primary server, or"
@@ -165,9 +186,21 @@ def _config() -> Config:
     return config
 
 
-def _run(connection: Connection, name: str, *arguments: str) -> None:
+def _found(connection: Connection, names: TableNames) -> TableNames:
+    # Alembic and the inspector call the first schema of the `search_path` None.
+    is_default = names.schema == connection.dialect.default_schema_name
+    return replace(names, schema=None) if is_default else names
+
+
+def _revision(connection: Connection, names: TableNames) -> str | None:
+    require_version_table(connection, names)
+    options = {"version_table": names.version, "version_table_schema": names.schema}
+    return MigrationContext.configure(connection, opts=options).get_current_revision()
+
+
+def _run(connection: Connection, names: TableNames, name: str, *arguments: str) -> None:
     config = _config()
-    config.attributes["connection"] = connection
+    config.attributes.update(connection=connection, table_names=names)
     try:
         getattr(command, name)(config, *arguments)
     except AutogenerateDiffsDetected:

@@ -46,6 +46,7 @@ STATUS: Mapping[type[AuthAPIError], int] = {
     errors.NotFound: 404,
     errors.RequestTimeout: 408,
     errors.EmailTaken: 409,
+    errors.AccountInUse: 409,
     errors.LastSuperuser: 409,
     errors.NotInvited: 409,
     errors.TooManyTokens: 409,

@@ -9,7 +9,7 @@ from tests.faults.harness.http_client import Client
 from tests.faults.harness.ledger import Account, Credential
 from tests.storage.rows import sql
 
-_SIGNED = "SELECT id, user_id FROM sessions WHERE kind = 'jwt'"
+_SIGNED = "SELECT id, user_id FROM authapi_sessions WHERE kind = 'jwt'"
 _CONCURRENCY = 4
 _GRACE = 25
 """Seconds: less than `refresh_grace`, which begins somewhat before the client can know."""
@@ -128,9 +128,11 @@ def check_rows(url: str) -> list[str]:
 
     An event is stored in the transaction of its change: one without the other is a partial change.
     """
-    events = sql(url, "SELECT type, user_id, session_id FROM events WHERE user_id IS NOT NULL")
-    users = {row[0] for row in sql(url, "SELECT id FROM users")}
-    sessions = {row[0]: row[1] for row in sql(url, "SELECT id, user_id FROM sessions")}
+    events = sql(
+        url, "SELECT type, user_id, session_id FROM authapi_events WHERE user_id IS NOT NULL"
+    )
+    users = {row[0] for row in sql(url, "SELECT id FROM authapi_users")}
+    sessions = {row[0]: row[1] for row in sql(url, "SELECT id, user_id FROM authapi_sessions")}
     by_type: dict[str, list[object]] = {}
     for kind, user, session in events:
         by_type.setdefault(kind, []).append(user)
@@ -155,7 +157,7 @@ def check_rows(url: str) -> list[str]:
     if "refresh_reuse" in by_type:
         # The clients of the tests repeat a token once at most, within the grace period.
         problems.append("reuse of a refresh token was reported")
-    families = {row[0] for row in sql(url, "SELECT session_id FROM refresh_families")}
+    families = {row[0] for row in sql(url, "SELECT session_id FROM authapi_refresh_families")}
     if families & set(by_type.get("password_changed of", [])):
         problems.append("a refresh family survived a change of password")
     signed = {row[0]: row[1] for row in sql(url, _SIGNED)}

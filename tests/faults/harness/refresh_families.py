@@ -6,7 +6,7 @@ from authapi.crypto.secrets import hash_secret
 from tests.faults.harness.http_client import Client, Lost, Response
 from tests.storage.rows import sql
 
-_TOKENS = "SELECT current_hash, previous_hash FROM refresh_families"
+_TOKENS = "SELECT current_hash, previous_hash FROM authapi_refresh_families"
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class FamilyRows:
     @classmethod
     def of(cls, url: str) -> "FamilyRows":
         found = sql(url, _TOKENS)
-        ((sessions,),) = sql(url, "SELECT count(*) FROM sessions WHERE kind = 'jwt'")
+        ((sessions,),) = sql(url, "SELECT count(*) FROM authapi_sessions WHERE kind = 'jwt'")
         previous = [None if row[1] is None else bytes(row[1]) for row in found]
         return cls([bytes(row[0]) for row in found], previous, sessions)
 
@@ -32,7 +32,7 @@ def digest(refresh_token: str) -> bytes:
 
 def count_reuse_events(url: str) -> int:
     """Returns how many times reuse of a token was reported."""
-    ((count,),) = sql(url, "SELECT count(*) FROM events WHERE type = 'refresh_reuse'")
+    ((count,),) = sql(url, "SELECT count(*) FROM authapi_events WHERE type = 'refresh_reuse'")
     return int(count)
 
 

@@ -166,7 +166,10 @@ async def test_filters_combine_with_and(services: Services) -> None:
     await administration.change(bob.id, {"roles": frozenset({"reader"})})
     await administration.change(cleo.id, {"roles": frozenset({"reader"}), "is_active": False})
     url = services.settings.resolved_database_url
-    sql(url, "UPDATE users SET email_confirmed_at = created_at WHERE email = 'dan@example.com'")
+    sql(
+        url,
+        "UPDATE authapi_users SET email_confirmed_at = created_at WHERE email = 'dan@example.com'",
+    )
 
     async def emails(**wanted: object) -> set[str]:
         page = await administration.page(UserFilter(**wanted))  # type: ignore[arg-type]
@@ -377,10 +380,12 @@ async def test_invite_creates_account_token_and_mail_or_nothing(
     carol = await services.accounts.administration.invite(
         parse_email("Carol@example.com"), name="Carol"
     )
-    [row] = sql(url, "SELECT purpose, email, email_given, password_version FROM email_tokens")
+    [row] = sql(
+        url, "SELECT purpose, email, email_given, password_version FROM authapi_email_tokens"
+    )
     assert tuple(row) == ("invitation", "carol@example.com", "Carol@example.com", 0)
-    assert sql(url, "SELECT kind, purpose FROM outbox") == [("mail", "invitation")]
-    assert sql(url, "SELECT password_hash FROM users") == [(None,)]
+    assert sql(url, "SELECT kind, purpose FROM authapi_outbox") == [("mail", "invitation")]
+    assert sql(url, "SELECT password_hash FROM authapi_users") == [(None,)]
     with pytest.raises(EmailTaken):
         await services.accounts.administration.invite(parse_email("CAROL@example.com"))
 
@@ -391,10 +396,10 @@ async def test_invite_creates_account_token_and_mail_or_nothing(
         patch.setattr(services.mail, "queue", fail)
         with pytest.raises(RuntimeError):
             await services.accounts.administration.invite(parse_email("dan@example.com"))
-    assert len(sql(url, "SELECT id FROM users")) == 1
-    assert len(sql(url, "SELECT id FROM email_tokens")) == 1
+    assert len(sql(url, "SELECT id FROM authapi_users")) == 1
+    assert len(sql(url, "SELECT id FROM authapi_email_tokens")) == 1
     await services.accounts.administration.delete(carol.id)
-    assert sql(url, "SELECT id FROM email_tokens") == []
+    assert sql(url, "SELECT id FROM authapi_email_tokens") == []
 
 
 async def test_a_reserved_address_counts_as_taken(services: Services) -> None:
@@ -429,7 +434,7 @@ async def test_deactivation_revokes_the_links_in_mails(services: Services) -> No
     await services.accounts.administration.change(bob.id, {"is_active": False})
     url = services.settings.resolved_database_url
     # The owner of a stolen account can still revert the change of address.
-    assert sql(url, "SELECT purpose FROM email_tokens") == [("revert_email_change",)]
+    assert sql(url, "SELECT purpose FROM authapi_email_tokens") == [("revert_email_change",)]
 
 
 async def test_invite_is_refused_if_mail_is_disabled(sqlite_url: str) -> None:

@@ -132,7 +132,7 @@ async def test_a_damaged_hash_is_refused_with_the_same_work(
     services: Services, sqlite_url: str, work: list[str]
 ) -> None:
     await services.accounts.registration.create(ALICE, PASSWORD)
-    sql(sqlite_url, "UPDATE users SET password_hash = substr(password_hash, 1, 60)")
+    sql(sqlite_url, "UPDATE authapi_users SET password_hash = substr(password_hash, 1, 60)")
     with pytest.raises(InvalidCredentials):
         await services.accounts.authentication.authenticate(ALICE, PASSWORD)
     assert work == ["m=19456,t=2,p=1"]

@@ -61,7 +61,9 @@ async def test_submit_inserts_one_row_and_reads_nothing(
     with monkeypatch.context() as patch:
         patch.setattr(dialect, "do_execute", told)
         await services.accounts.deferred_requests.submit("reset", email)
-    assert [text for text in statements if not text.startswith("BEGIN")] == ["INSERT INTO outbox"]
+    assert [text for text in statements if not text.startswith("BEGIN")] == [
+        "INSERT INTO authapi_outbox"
+    ]
     [entry] = await requests_of(services)
     assert entry.user_id is None
     assert email.original.encode() not in entry.payload

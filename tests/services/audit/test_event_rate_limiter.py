@@ -19,12 +19,12 @@ from authapi.services.audit.event_rate_limiter import (
     MAX_ROWS_WITHOUT_ACCOUNT,
     EventRateLimiter,
 )
-from authapi.storage import models
 from authapi.storage.tables.events import EventTable
 from authapi.testing import PASSWORD
 from tests.clocks import MonotonicClock, set_system_clock
 from tests.conftest import SettingsFactory
 from tests.security.peers import Service, guess, serving
+from tests.tables import events as event_rows
 
 NOON = datetime(2031, 5, 6, 12, tzinfo=UTC)
 FAR_MORE = 395
@@ -43,7 +43,7 @@ async def service(
 
 async def rows(service: Service) -> Counter[str]:
     """The number of stored events of each type."""
-    query = sa.select(models.events.c.type, sa.func.count()).group_by(models.events.c.type)
+    query = sa.select(event_rows.c.type, sa.func.count()).group_by(event_rows.c.type)
     async with service.api.services.database.engine.connect() as connection:
         return Counter({kind: count async for kind, count in await connection.stream(query)})
 
@@ -243,6 +243,6 @@ async def test_a_refusal_after_the_deletion_of_the_account_names_no_account(
     await service.api.services.accounts.administration.delete(user.id)
     audit = service.api.services.audit
     assert await audit.record_separately(EventType.LOGIN_REFUSED, user_id=user.id)
-    query = sa.select(models.events.c.user_id).where(models.events.c.type == "login_refused")
+    query = sa.select(event_rows.c.user_id).where(event_rows.c.type == "login_refused")
     async with service.api.services.database.engine.connect() as connection:
         assert (await connection.execute(query)).scalars().all() == [None]

@@ -23,8 +23,8 @@ from authapi.services.accounts.administration import set_roles
 from authapi.services.accounts.importing import AccountImporter
 from authapi.services.mail import MailKind
 from authapi.services.tokens import ReportedToken
-from authapi.storage import models
 from authapi.testing import PASSWORD, Client, client
+from tests.tables import events as event_rows
 
 AGENT = "a browser/1.0"
 OTHER = "another horse, another battery"
@@ -32,7 +32,7 @@ OTHER = "another horse, another battery"
 
 async def rows(api: Client) -> list[dict[str, Any]]:
     """All events, the oldest first."""
-    statement = sa.select(models.events).order_by(models.events.c.id)
+    statement = sa.select(event_rows).order_by(event_rows.c.id)
     async with api.services.database.engine.connect() as connection:
         return [dict(row) for row in (await connection.execute(statement)).mappings()]
 

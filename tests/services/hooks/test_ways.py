@@ -13,9 +13,10 @@ import sqlalchemy as sa
 from authapi.domain.events import Event, EventType
 from authapi.domain.user import User
 from authapi.errors import Forbidden
+from authapi.orm import users
 from authapi.services.hooks import Hooks
 from authapi.storage import Database, Transaction
-from authapi.storage.models import outbox, users
+from authapi.storage.models import outbox
 from tests.services.operations import EXCLUSIVE_OPERATIONS, OPERATIONS, open_harness
 
 MAKING = {EventType.ACCOUNT_REGISTERED, EventType.ACCOUNT_INVITED, EventType.ACCOUNT_IMPORTED}

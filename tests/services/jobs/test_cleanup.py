@@ -21,8 +21,8 @@ from authapi.domain.user import User
 from authapi.services import Services
 from authapi.settings import Settings
 from authapi.storage import Database
-from authapi.storage.models import email_tokens, events, sessions
 from tests.storage.rows import a_session, a_user, store_user
+from tests.tables import email_tokens, events, sessions
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 

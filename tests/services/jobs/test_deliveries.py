@@ -73,7 +73,7 @@ async def enqueue(services: Services, **counts: int) -> None:
 
 def remaining(services: Services) -> Counter[str]:
     url = services.settings.resolved_database_url
-    found = sql(url, "SELECT receiver, count(*) FROM outbox GROUP BY receiver")
+    found = sql(url, "SELECT receiver, count(*) FROM authapi_outbox GROUP BY receiver")
     return Counter({str(receiver): int(number) for receiver, number in found})
 
 
@@ -207,7 +207,7 @@ async def test_a_process_claims_only_entries_for_free_slots(services: Services) 
     await enqueue(services, **dict.fromkeys(sorted(handler.hang), 25))
     await handler.until(lambda: handler.attempts.total() == 8 * SLOTS)
     url = services.settings.resolved_database_url
-    [(claimed,)] = sql(url, "SELECT count(*) FROM outbox WHERE attempts > 0")
+    [(claimed,)] = sql(url, "SELECT count(*) FROM authapi_outbox WHERE attempts > 0")
     assert claimed == 8 * SLOTS
     await services.outbox.stop()
 
@@ -216,7 +216,7 @@ async def test_entries_without_a_receiver_are_delivered(services: Services) -> N
     handler = FakeReceivers()
     services.outbox.register("test", handler)
     await enqueue(services, one=3)
-    sql(services.settings.resolved_database_url, "UPDATE outbox SET receiver = ''")
+    sql(services.settings.resolved_database_url, "UPDATE authapi_outbox SET receiver = ''")
     assert await services.outbox.drain() == 3
     assert handler.done["one"] == 3
 
@@ -228,8 +228,8 @@ async def test_due_receivers_returns_only_receivers_with_due_entries(services: S
     later = (at + timedelta(hours=1)).strftime("%Y-%m-%d %H:%M:%S.%f")
     sql(
         url,
-        f"UPDATE outbox SET due_at = '{later}' WHERE receiver = 'b'",
-        f"UPDATE outbox SET failed_at = '{later}' WHERE receiver = 'c'",
+        f"UPDATE authapi_outbox SET due_at = '{later}' WHERE receiver = 'b'",
+        f"UPDATE authapi_outbox SET failed_at = '{later}' WHERE receiver = 'c'",
     )
     async with services.database.read() as store:
         assert await store.outbox.due_receivers("test", now=at + timedelta(seconds=1)) == ["a", "d"]
@@ -270,13 +270,13 @@ async def test_the_queue_of_one_receiver_does_not_slow_down_others_on_postgresql
 ) -> None:
     sql(
         fresh_postgres_url,
-        "ALTER TABLE outbox SET (autovacuum_enabled = false)",  # it would analyse the table
-        "INSERT INTO outbox (id, kind, purpose, payload, created_at, due_at, expires_at, attempts,"
-        " failed_at, receiver) SELECT gen_random_uuid(), 'webhook', 'x', '', now(),"
+        "ALTER TABLE authapi_outbox SET (autovacuum_enabled = false)",  # it would analyse the table
+        "INSERT INTO authapi_outbox (id, kind, purpose, payload, created_at, due_at, expires_at,"
+        " attempts, failed_at, receiver) SELECT gen_random_uuid(), 'webhook', 'x', '', now(),"
         " now() - n * interval '1 second', now(), 0, CASE WHEN mod(n, 3) = 1 THEN now() END,"
         " CASE WHEN mod(n, 1000) = 0 THEN 'good' WHEN mod(n, 3) = 1 THEN 'gone' ELSE 'bad' END"
         f" FROM generate_series(1, {MANY}) AS n",
-        *(["ANALYZE outbox"] if has_statistics else []),
+        *(["ANALYZE authapi_outbox"] if has_statistics else []),
     )
     for statement in await _statements(fresh_postgres_url):
         [(plan,)] = sql(fresh_postgres_url, f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}")
@@ -284,7 +284,7 @@ async def test_the_queue_of_one_receiver_does_not_slow_down_others_on_postgresql
         nodes = list(_nodes(found[0]["Plan"]))
         assert "Sort" not in {node["Node Type"] for node in nodes}, statement
         assert sum(node["Actual Rows"] * node["Actual Loops"] for node in nodes) < 100, statement
-        assert "ix_outbox_kind_failed_at_receiver_due_at_id" in json.dumps(found), statement
+        assert "ix_authapi_outbox_kind_failed_at_receiver_due_at_id" in json.dumps(found), statement
 
 
 async def test_the_queue_of_one_receiver_does_not_slow_down_others_on_sqlite(
@@ -292,11 +292,11 @@ async def test_the_queue_of_one_receiver_does_not_slow_down_others_on_sqlite(
 ) -> None:
     for statement in await _statements(sqlite_url):
         plan = [row[3] for row in sql(sqlite_url, f"EXPLAIN QUERY PLAN {statement}")]
-        steps = [step for step in plan if "outbox" in step]
+        steps = [step for step in plan if "authapi_outbox" in step]
         assert steps
         for step in steps:
-            assert step.startswith("SEARCH outbox USING"), plan
-            index = "ix_outbox_kind_failed_at_receiver_due_at_id"
+            assert step.startswith("SEARCH authapi_outbox USING"), plan
+            index = "ix_authapi_outbox_kind_failed_at_receiver_due_at_id"
             assert f"{index} (kind=? AND failed_at=?" in step, plan
         assert not any("TEMP B-TREE" in step for step in plan), plan
 

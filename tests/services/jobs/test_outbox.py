@@ -77,7 +77,9 @@ def rows(services: Services, what: str = "count(*)") -> list[Any]:
     url = services.settings.resolved_database_url
     return [
         row[0]
-        for row in sql(url, f"SELECT {what} FROM (SELECT * FROM outbox ORDER BY id) AS entries")
+        for row in sql(
+            url, f"SELECT {what} FROM (SELECT * FROM authapi_outbox ORDER BY id) AS entries"
+        )
     ]
 
 

@@ -82,7 +82,7 @@ async def test_an_unreachable_receiver_delays_no_other(database_url: str) -> Non
         async with serve(database_url, Receiver(), good, mail_url="none:") as api:
             await register(api)
             await until(lambda: len(good.received) == EVENTS)
-            tried = "SELECT count(*) FROM outbox WHERE attempts > 0"
+            tried = "SELECT count(*) FROM authapi_outbox WHERE attempts > 0"
             assert sql(database_url, tried)[0][0] < EVENTS, "it is probed by one entry at a time"
 
 
@@ -234,7 +234,7 @@ async def test_the_timeout_of_a_delivery_includes_all_steps(sqlite_url: str) -> 
             body = {"email": "alice@example.com", "password": "correct horse one"}
             assert (await api.post("/register", json=body)).status_code == 201
             await api.services.outbox.drain()
-            assert sql(sqlite_url, "SELECT error FROM outbox") == [("TimeoutError",)]
+            assert sql(sqlite_url, "SELECT error FROM authapi_outbox") == [("TimeoutError",)]
 
 
 @pytest.mark.parametrize("drips", [False, True], ids=["silent", "drips"])

@@ -40,7 +40,8 @@ def events(services: Services) -> list[str]:
     return [
         row[0]
         for row in sql(
-            services.settings.resolved_database_url, "SELECT type FROM events ORDER BY type DESC"
+            services.settings.resolved_database_url,
+            "SELECT type FROM authapi_events ORDER BY type DESC",
         )
     ]
 

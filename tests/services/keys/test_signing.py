@@ -224,7 +224,7 @@ async def test_a_row_damaged_at_run_time_does_not_affect_other_keys(
     assert active
     sql(
         sqlite_url,
-        "INSERT INTO signing_keys (kid, algorithm, state, public_jwk, created_at) "
+        "INSERT INTO authapi_signing_keys (kid, algorithm, state, public_jwk, created_at) "
         "VALUES ('x', 'ES256', 'next', '{}', '2026-01-01'), "
         "('y', 'ES256', 'asleep', '{}', '2026-01-01')",
     )

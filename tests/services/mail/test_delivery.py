@@ -91,7 +91,7 @@ async def test_queued_mail_is_encrypted(services: Services, sqlite_url: str) -> 
     alice = await store_user(services.database, a_user())
     async with services.database.transaction() as store:
         await services.mail.queue(store, MailKind.RESET, alice, secret="the-secret")
-    ((payload,),) = sql(sqlite_url, "SELECT payload FROM outbox")
+    ((payload,),) = sql(sqlite_url, "SELECT payload FROM authapi_outbox")
     for plain in ("the-secret", "example.com", "Alice"):
         assert plain.encode() not in payload
 
@@ -144,7 +144,9 @@ async def test_mail_with_an_expired_link_is_not_sent(services: Services, sqlite_
         await services.mail.queue(store, MailKind.RESET, alice, secret="s", expires_at=ends)
     await services.outbox.drain()
     assert sent(services.settings) == []
-    assert sql(sqlite_url, "SELECT error FROM outbox WHERE failed_at IS NOT NULL") == [("expired",)]
+    assert sql(sqlite_url, "SELECT error FROM authapi_outbox WHERE failed_at IS NOT NULL") == [
+        ("expired",)
+    ]
 
 
 async def test_nothing_is_queued_if_mail_is_disabled(
@@ -155,7 +157,7 @@ async def test_nothing_is_queued_if_mail_is_disabled(
     alice = await store_user(services.database, a_user())
     async with services.database.transaction() as store:
         await services.mail.queue(store, MailKind.PASSWORD_CHANGED, alice)
-    assert sql(sqlite_url, "SELECT count(*) FROM outbox") == [(0,)]
+    assert sql(sqlite_url, "SELECT count(*) FROM authapi_outbox") == [(0,)]
     with pytest.raises(ConfigurationError, match="AUTHAPI_MAIL_URL"):
         await services.mail.send_test("a@example.com")
     assert await services.mail.check() == "off: no mail is sent"

@@ -80,7 +80,7 @@ async def test_account_with_a_foreign_address_cannot_flood_its_owner(api: Client
         assert (await api.post("/me/tokens", json=body, headers=headers)).status_code == 201
     assert len(await api.outbox()) == 5, "the limit of limit_mails"
     url = api.services.settings.resolved_database_url
-    sql(url, "UPDATE users SET email_confirmed_at = created_at")
+    sql(url, "UPDATE authapi_users SET email_confirmed_at = created_at")
     for number in range(8):
         await api.post("/me/tokens", json={"name": f"{number}"}, headers=headers)
     assert len(await api.outbox()) == 13, "a confirmed owner gets every notice"
@@ -109,6 +109,6 @@ async def test_deleting_an_account_deletes_its_queued_mail(
     alice = await api.create_user()
     await api.services.outbox.stop()
     await api.services.accounts.passwords.set(alice.id, NEW)
-    assert sql(database_url, "SELECT count(*) FROM outbox") == [(1,)]
+    assert sql(database_url, "SELECT count(*) FROM authapi_outbox") == [(1,)]
     await api.services.accounts.administration.delete(alice.id)
-    assert sql(database_url, "SELECT count(*) FROM outbox") == [(0,)]
+    assert sql(database_url, "SELECT count(*) FROM authapi_outbox") == [(0,)]

@@ -201,6 +201,6 @@ async def test_a_jwt_for_a_personal_access_token_is_not_fresh(
 
 async def test_nothing_is_written(services: Services, caller: Identity, database_url: str) -> None:
     tables = ("sessions", "events", "refresh_families", "users")
-    before = [sql(database_url, f"SELECT * FROM {table}") for table in tables]
+    before = [sql(database_url, f"SELECT * FROM authapi_{table}") for table in tables]
     await services.tokens.exchange.exchange(caller, audience="billing")
-    assert [sql(database_url, f"SELECT * FROM {table}") for table in tables] == before
+    assert [sql(database_url, f"SELECT * FROM authapi_{table}") for table in tables] == before

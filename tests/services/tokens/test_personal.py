@@ -128,7 +128,7 @@ async def test_the_secret_is_not_stored(
 ) -> None:
     _, secret = await services.tokens.personal.create(owner, name="x", scopes=None, lifetime=None)
     for table in ("sessions", "users"):
-        for row in sql(database_url, f"SELECT * FROM {table}"):
+        for row in sql(database_url, f"SELECT * FROM authapi_{table}"):
             assert secret not in str(row)
             assert secret.encode().hex() not in str(row)
 

@@ -67,15 +67,15 @@ class Harness:
 
     @property
     def families(self) -> int:
-        return len(self.rows("SELECT session_id FROM refresh_families"))
+        return len(self.rows("SELECT session_id FROM authapi_refresh_families"))
 
     @property
     def sessions(self) -> int:
-        return len(self.rows("SELECT id FROM sessions"))
+        return len(self.rows("SELECT id FROM authapi_sessions"))
 
     @property
     def reuses(self) -> int:
-        return len(self.rows("SELECT id FROM events WHERE type = 'refresh_reuse'"))
+        return len(self.rows("SELECT id FROM authapi_events WHERE type = 'refresh_reuse'"))
 
 
 @asynccontextmanager
@@ -116,7 +116,7 @@ async def test_each_refresh_token_is_used_once(harness: Harness) -> None:
 async def test_the_row_contains_no_token_and_no_means_to_derive_one(harness: Harness) -> None:
     _, _, first = await harness.login()
     second = await harness.refresh(first)
-    [row] = sql(harness.url, "SELECT * FROM refresh_families")
+    [row] = sql(harness.url, "SELECT * FROM authapi_refresh_families")
     for value in row:
         if isinstance(value, bytes | memoryview):
             data = bytes(value)
@@ -356,7 +356,7 @@ async def test_without_grace_one_concurrent_refresh_wins_and_the_session_ends(
 async def test_a_refresh_writes_two_statements_and_no_event(harness: Harness) -> None:
 
     _, _, token = await harness.login()
-    events, seen = harness.rows("SELECT count(*) FROM events"), []
+    events, seen = harness.rows("SELECT count(*) FROM authapi_events"), []
     engine = harness.services.database.engine.sync_engine
 
     def note(_: Any, __: Any, statement: str, *___: Any) -> None:
@@ -367,7 +367,7 @@ async def test_a_refresh_writes_two_statements_and_no_event(harness: Harness) ->
     await harness.refresh(token)
     event.remove(engine, "before_cursor_execute", note)
     assert [word for word in seen if word != "BEGIN"] == ["SELECT", "UPDATE"]
-    assert harness.rows("SELECT count(*) FROM events") == events
+    assert harness.rows("SELECT count(*) FROM authapi_events") == events
 
 
 async def test_a_refresh_counts_as_a_use_of_the_session(harness: Harness) -> None:

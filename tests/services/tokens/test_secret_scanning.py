@@ -190,7 +190,7 @@ async def test_no_part_of_the_token_is_stored(
     assert await services.tokens.secret_scanning.revoke_leaked(
         [ReportedToken(mine.token, url, mine.token)]
     ) == [REAL]
-    assert mine.token[4:20] not in str(sql(database_url, "SELECT * FROM events"))
+    assert mine.token[4:20] not in str(sql(database_url, "SELECT * FROM authapi_events"))
     assert mine.token not in repr(ReportedToken(mine.token))
 
 

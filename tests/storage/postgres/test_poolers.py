@@ -311,7 +311,7 @@ async def test_import_through_a_pooler_cannot_write(postgres_url: str) -> None:
                     pytest.raises(sa.exc.DBAPIError, match="read-only"),
                     engine.connect() as connection,
                 ):
-                    connection.exec_driver_sql("DELETE FROM users")
+                    connection.exec_driver_sql("DELETE FROM authapi_users")
             finally:
                 engine.dispose()
 

@@ -76,14 +76,16 @@ async def test_documented_role_can_do_everything_except_delete_events(role_url: 
     assert set(answers.values()) <= {200, 201, 202, 204}, answers
     [finding] = await asyncio.to_thread(found)
     assert finding.verdict == "warning"
-    assert "may not DELETE events: GRANT DELETE ON public.events TO" in finding.message
+    assert (
+        "may not DELETE authapi_events: GRANT DELETE ON public.authapi_events TO" in finding.message
+    )
     assert CLEAN in finding.message
 
 
 def test_role_with_all_privileges_has_no_findings(
     role_url: str, fresh_postgres_url: str, name: str
 ) -> None:
-    sql(fresh_postgres_url, f"GRANT DELETE ON events TO {name}")
+    sql(fresh_postgres_url, f"GRANT DELETE ON authapi_events TO {name}")
     assert [item.verdict for item in found()] == ["ok"]
 
 
@@ -124,7 +126,7 @@ async def test_logout_without_delete_privilege_fails(
 ) -> None:
     async with app_on(role_url) as api:
         await api.login(await api.create_user(), strategy="token")
-        sql(fresh_postgres_url, f"REVOKE DELETE ON sessions FROM {name}")
+        sql(fresh_postgres_url, f"REVOKE DELETE ON authapi_sessions FROM {name}")
         answer = await api.post("/logout")
         assert (answer.status_code, answer.json()["code"]) == (503, "database_unavailable")
         assert "permission denied" not in answer.text
@@ -133,7 +135,7 @@ async def test_logout_without_delete_privilege_fails(
         assert "sessions" in line.getMessage()
         assert line.__dict__["request_id"] == answer.json()["request_id"]
         assert "alice" not in line.getMessage()
-        sql(fresh_postgres_url, f"GRANT DELETE ON sessions TO {name}")
+        sql(fresh_postgres_url, f"GRANT DELETE ON authapi_sessions TO {name}")
         assert (await api.post("/logout")).status_code == 204
         assert (await api.get("/me")).status_code == 401
 
@@ -142,18 +144,27 @@ async def test_logout_without_delete_privilege_fails(
 @pytest.mark.parametrize(
     ("statement", "words"),
     [
-        ("REVOKE SELECT ON events FROM {}", "may not SELECT events"),
-        ("REVOKE INSERT ON events FROM {}", "may not INSERT events"),
-        ("REVOKE UPDATE (ip) ON events FROM {}", "UPDATE (ip) ON public.events"),
+        ("REVOKE SELECT ON authapi_events FROM {}", "may not SELECT authapi_events"),
+        ("REVOKE INSERT ON authapi_events FROM {}", "may not INSERT authapi_events"),
+        ("REVOKE UPDATE (ip) ON authapi_events FROM {}", "UPDATE (ip) ON public.authapi_events"),
         (
-            f"REVOKE UPDATE ({', '.join(ANONYMISED)}) ON events FROM {{}}",
-            f"GRANT UPDATE ({', '.join(ANONYMISED)}) ON public.events",
+            f"REVOKE UPDATE ({', '.join(ANONYMISED)}) ON authapi_events FROM {{}}",
+            f"GRANT UPDATE ({', '.join(ANONYMISED)}) ON public.authapi_events",
         ),
-        ("REVOKE SELECT, DELETE ON users FROM {}", "may not SELECT or DELETE users"),
-        ("REVOKE ALL ON sessions FROM {}", "SELECT, INSERT, UPDATE, DELETE ON public.sessions"),
-        ("REVOKE SELECT ON alembic_version FROM {}", "SELECT ON public.alembic_version"),
+        (
+            "REVOKE SELECT, DELETE ON authapi_users FROM {}",
+            "may not SELECT or DELETE authapi_users",
+        ),
+        (
+            "REVOKE ALL ON authapi_sessions FROM {}",
+            "SELECT, INSERT, UPDATE, DELETE ON public.authapi_sessions",
+        ),
+        ("REVOKE SELECT ON authapi_version FROM {}", "SELECT ON public.authapi_version"),
         ("REVOKE EXECUTE ON FUNCTION pg_notify FROM PUBLIC", "call pg_notify(text,text)"),
-        ("ALTER TABLE sessions ENABLE ROW LEVEL SECURITY", "hides rows of public.sessions"),
+        (
+            "ALTER TABLE authapi_sessions ENABLE ROW LEVEL SECURITY",
+            "hides rows of public.authapi_sessions",
+        ),
     ],
 )
 def test_doctor_names_the_grant(
@@ -184,9 +195,11 @@ def test_erasing_events_requires_the_delete_privilege(
 ) -> None:
     monkeypatch.setenv("AUTHAPI_DELETED_EVENTS", "erase")
     [message] = errors()
-    assert message.endswith(f"GRANT DELETE ON public.events TO {name}")
-    sql(fresh_postgres_url, f"REVOKE UPDATE ({', '.join(ANONYMISED)}) ON events FROM {name}")
-    sql(fresh_postgres_url, f"GRANT DELETE ON events TO {name}")
+    assert message.endswith(f"GRANT DELETE ON public.authapi_events TO {name}")
+    sql(
+        fresh_postgres_url, f"REVOKE UPDATE ({', '.join(ANONYMISED)}) ON authapi_events FROM {name}"
+    )
+    sql(fresh_postgres_url, f"GRANT DELETE ON authapi_events TO {name}")
     assert errors() == []  # nothing is anonymized in this case
 
 
@@ -205,7 +218,7 @@ def test_names_are_quoted_if_necessary(
         )
         messages = errors()
         assert len(messages) == 9
-        assert messages[0].endswith(f'GRANT SELECT ON "My schema".alembic_version TO {name}')
+        assert messages[0].endswith(f'GRANT SELECT ON "My schema".authapi_version TO {name}')
         for message in messages:
             sql(fresh_postgres_url, message.rpartition(": ")[2])
         assert errors() == []
@@ -217,11 +230,11 @@ def test_names_are_quoted_if_necessary(
 @pytest.mark.parametrize(
     ("table", "command"),
     [
-        ("users", ["users", "list"]),
-        ("signing_keys", ["keys", "list"]),
-        ("signing_keys", ["serve", "--port", "0"]),
-        ("alembic_version", ["db", "current"]),
-        ("alembic_version", ["users", "list"]),
+        ("authapi_users", ["users", "list"]),
+        ("authapi_signing_keys", ["keys", "list"]),
+        ("authapi_signing_keys", ["serve", "--port", "0"]),
+        ("authapi_version", ["db", "current"]),
+        ("authapi_version", ["users", "list"]),
     ],
 )
 def test_command_names_the_table_in_one_line(

@@ -12,8 +12,8 @@ from authapi.crypto.ids import first_id_at, new_id
 from authapi.domain.client import Client
 from authapi.domain.events import REFUSALS, Event, EventFilter, EventType
 from authapi.storage import Database
-from authapi.storage.models import events
 from tests.storage.rows import a_user, store_user
+from tests.tables import events
 
 AT = datetime(2026, 11, 23, 8, 0, 0, 123456, tzinfo=UTC)
 ALICE, BOB = new_id(), new_id()

@@ -324,7 +324,7 @@ async def test_a_refused_origin_is_audited(
     async with client(create_app(make_settings())) as api:
         answer = await api.post("/account/forgot", headers={"origin": "null"})
         check_refusal(answer, 403, "foreign_origin")
-    query = "SELECT detail FROM events WHERE type = 'access_refused'"
+    query = "SELECT detail FROM authapi_events WHERE type = 'access_refused'"
     assert [str(detail) for (detail,) in sql(sqlite_url, query)] == ['{"code": "foreign_origin"}']
     [record] = [it for it in caplog.records if it.name == "authapi.refusals"]
     assert getattr(record, "code", None) == "foreign_origin"

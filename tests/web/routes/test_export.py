@@ -336,5 +336,5 @@ async def test_exports_without_events_and_with_a_full_page(
         found = (await api.get("/me/export", headers=headers)).json()
         listed = (await api.get("/me/events", headers=headers)).json()["items"]
         assert found["events"] == listed
-    sql(api.services.settings.resolved_database_url, "DELETE FROM events")
+    sql(api.services.settings.resolved_database_url, "DELETE FROM authapi_events")
     assert (await api.get("/me/export", headers=headers)).json()["events"] == []

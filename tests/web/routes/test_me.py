@@ -44,7 +44,7 @@ async def statuses(api: Client, *credentials: Headers) -> list[int]:
 
 async def rows(api: Client, table: str) -> int:
     async with api.services.database.engine.connect() as connection:
-        found = await connection.execute(sa.text(f"SELECT count(*) FROM {table}"))
+        found = await connection.execute(sa.text(f"SELECT count(*) FROM authapi_{table}"))
         return int(found.scalar_one())
 
 

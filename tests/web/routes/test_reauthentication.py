@@ -11,8 +11,8 @@ import time_machine
 
 from authapi import Settings, create_app
 from authapi.clock import now
-from authapi.storage.models import events
 from authapi.testing import PASSWORD, Client, client
+from tests.tables import events
 from tests.web.logins import Headers, sign_in
 from tests.web.responses import input_errors, problem
 

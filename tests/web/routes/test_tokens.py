@@ -46,7 +46,7 @@ async def test_the_secret_is_shown_once(api_on_each: Client, strategy: str) -> N
     assert secret not in listed.text
     async with api_on_each.services.database.engine.connect() as connection:
         for table in ("users", "sessions"):
-            for row in await connection.execute(sa.text(f"SELECT * FROM {table}")):
+            for row in await connection.execute(sa.text(f"SELECT * FROM authapi_{table}")):
                 assert secret not in str(row)
                 assert secret.removeprefix("aat_")[:43] not in str(row)
 

@@ -224,8 +224,8 @@ class Administration:
     async def delete(self, user_id: UUID, *, actor: Identity | None = None) -> None:
         """Deletes an account with all that belongs to it.
 
-        Raises LastSuperuser, OwnAccount if it is the account of `actor`, NotFound, and the errors
-        of the hooks.
+        Raises LastSuperuser, AccountInUse, OwnAccount if it is the account of `actor`, NotFound,
+        and the errors of the hooks.
         """
         async with self._database.transaction() as store:
             await lock_superusers(store)

@@ -27,8 +27,8 @@ class Deletion:
         """Deletes the account of `caller`, if it still exists. Ids are never reused.
 
         The event of the deletion has no address and user agent of the client. Raises
-        InvalidCredential if the session of `caller` has ended, LastSuperuser, the errors of the
-        hooks, and StorageUnavailable if the database does not answer.
+        InvalidCredential if the session of `caller` has ended, LastSuperuser, AccountInUse, the
+        errors of the hooks, and StorageUnavailable if the database does not answer.
         """
         client = Client(request_id=current_client().request_id)
         async with self._database.transaction() as store:
@@ -52,9 +52,11 @@ async def delete_account(
 ) -> None:
     """Deletes an account with all that belongs to it.
 
-    The hooks of the application run before. The events of the account are erased or anonymised, as
-    the setting `deleted_events` says; the event of the deletion is kept. Raises LastSuperuser, and
-    the errors of the hooks.
+    The hooks of the application run before. The transaction raises AccountInUse, at the latest
+    when it is committed, if rows of the application refer to the account.
+
+    The events of the account are erased or anonymised, as the setting `deleted_events` says; the
+    event of the deletion is kept. Raises LastSuperuser, and the errors of the hooks.
     """
     await check_not_last_superuser(store, user)
     if hooks.checks_deletions:

@@ -1,13 +1,14 @@
 """The database privileges that the service needs, and the `GRANT` for each missing one."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from authapi.storage.migrations import connect
-from authapi.storage.models import events, metadata
+from authapi.storage.models import tables_of
+from authapi.storage.schema.names import TableNames
 from authapi.storage.urls import parse_url
 
 _CHANGED = ("SELECT", "INSERT", "UPDATE", "DELETE")
@@ -21,15 +22,11 @@ _FUNCTIONS = (
 )
 """PUBLIC has the privilege to execute them by default; an operator may have revoked it."""
 
-_READ: Mapping[str, Sequence[str]] = {"alembic_version": ("SELECT",), "events": _CHANGED[:2]}
-_TABLES = {name: _READ.get(name, _CHANGED) for name in ("alembic_version", *metadata.tables)}
-"""The privileges on each table; those on columns of `events` are checked separately. Locking a row
-needs UPDATE (PostgreSQL, SELECT, The Locking Clause)."""
-
 _ROLE = sa.text("SELECT quote_ident(current_user)")
 _CLOSED_SCHEMAS = sa.text(
     "SELECT quote_ident(nspname) FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace"
-    " WHERE relname = 'alembic_version' AND to_regclass('alembic_version') IS NULL"
+    " WHERE relname = :table AND nspname = coalesce(:schema, nspname)"
+    " AND (CAST(:schema AS text) IS NOT NULL OR to_regclass(:table) IS NULL)"
     " AND NOT has_schema_privilege(n.oid, 'USAGE')"
 )
 _TABLE = sa.text(
@@ -54,7 +51,9 @@ class MissingPrivilege:
     """Whether requests fail without the privilege; otherwise only the cleanup jobs fail."""
 
 
-def missing_privileges(url: str, *, erases: bool) -> Sequence[MissingPrivilege] | None:
+def missing_privileges(
+    url: str, *, names: TableNames, erases: bool
+) -> Sequence[MissingPrivilege] | None:
     """Returns the privileges that the role of `url` lacks; None on SQLite, which has no roles.
 
     The schema must be current. `erases` is True if the events of a deleted account are removed, and
@@ -63,26 +62,30 @@ def missing_privileges(url: str, *, erases: bool) -> Sequence[MissingPrivilege] 
     if parse_url(url).get_backend_name() == "sqlite":
         return None
     with connect(url) as connection:
-        return list(_PrivilegeCheck(connection, erases=erases).all())
+        return list(_PrivilegeCheck(connection, names, erases=erases).all())
 
 
 class _PrivilegeCheck:
-    def __init__(self, connection: Connection, *, erases: bool) -> None:
-        self._connection = connection
+    def __init__(self, connection: Connection, names: TableNames, *, erases: bool) -> None:
+        self._connection, self._names = connection, names
+        self._tables, self._events = tables_of(names), names.table("events")
         self._role = connection.scalar(_ROLE)
         self._erases = erases
 
     def all(self) -> Iterator[MissingPrivilege]:
-        for schema in self._connection.scalars(_CLOSED_SCHEMAS).all():
+        place = {"table": self._names.version, "schema": self._names.schema}
+        for schema in self._connection.scalars(_CLOSED_SCHEMAS, place).all():
             yield self._missing("use", f"USAGE ON SCHEMA {schema}", f"the schema {schema}")
-        for name, privileges in _TABLES.items():
-            yield from self._on_table(name, privileges)
+        read_only = {self._names.version: _CHANGED[:1], self._events: _CHANGED[:2]}
+        tables = (table.name for table in self._tables.metadata.tables.values())
+        for name in (self._names.version, *tables):
+            yield from self._on_table(name, read_only.get(name, _CHANGED))
         for function in _FUNCTIONS:
             if not self._has(_ON_FUNCTION, name=function):
                 yield self._missing("call", f"EXECUTE ON FUNCTION {function}", function)
 
     def _on_table(self, name: str, privileges: Sequence[str]) -> Iterator[MissingPrivilege]:
-        row = self._connection.execute(_TABLE, {"name": name}).one_or_none()
+        row = self._connection.execute(_TABLE, {"name": self._names.place(name)}).one_or_none()
         if row is None:
             return  # the schema check reports a missing table
         quoted, table, hides_rows = row
@@ -98,13 +101,13 @@ class _PrivilegeCheck:
         ]
         if missing:
             yield self._missing(_listed(missing), f"{', '.join(missing)} ON {quoted}", name)
-        if name == events.name:
+        if name == self._events:
             yield from self._on_events(quoted, table)
 
     def _on_events(self, quoted: str, table: int) -> Iterator[MissingPrivilege]:
         if not self._has(_ON_TABLE, table=table, privilege="DELETE"):
             grant = f"DELETE ON {quoted}"
-            yield self._missing("DELETE", grant, events.name, fails_requests=self._erases)
+            yield self._missing("DELETE", grant, self._events, fails_requests=self._erases)
         if self._erases:
             return
         columns = [
@@ -114,7 +117,9 @@ class _PrivilegeCheck:
         ]
         if columns:
             names = ", ".join(columns)
-            yield self._missing("UPDATE", f"UPDATE ({names}) ON {quoted}", f"{names} of events")
+            yield self._missing(
+                "UPDATE", f"UPDATE ({names}) ON {quoted}", f"{names} of {self._events}"
+            )
 
     def _has(self, query: sa.TextClause, **values: object) -> bool:
         return bool(self._connection.scalar(query, values))

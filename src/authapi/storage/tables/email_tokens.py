@@ -9,30 +9,31 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from authapi.crypto.secrets import SecretHash
 from authapi.domain.email_token import EmailToken, Purpose
-from authapi.storage.models import email_tokens as table
+from authapi.storage.models import Tables
 
 _COLUMNS = (
-    table.c.id,
-    table.c.user_id,
-    table.c.purpose,
-    table.c.email,
-    table.c.email_given,
-    table.c.password_version,
-    table.c.created_at,
-    table.c.expires_at,
+    "id",
+    "user_id",
+    "purpose",
+    "email",
+    "email_given",
+    "password_version",
+    "created_at",
+    "expires_at",
 )
 
 
 class EmailTokenTable:
     """Queries on `email_tokens`, in one transaction."""
 
-    def __init__(self, connection: AsyncConnection) -> None:
+    def __init__(self, connection: AsyncConnection, tables: Tables) -> None:
         self._connection = connection
+        self._table = tables.email_tokens
 
     async def add(self, token: EmailToken, hashed: SecretHash) -> None:
         """Inserts `token`. `hashed` is the hash of its text, by which `find` looks it up."""
         await self._connection.execute(
-            sa.insert(table).values(
+            sa.insert(self._table).values(
                 id=token.id,
                 user_id=token.user_id,
                 purpose=token.purpose,
@@ -49,10 +50,10 @@ class EmailTokenTable:
         self, hashed: SecretHash, purposes: Collection[Purpose], *, now: datetime
     ) -> EmailToken | None:
         """Returns the unexpired token with this hash for one of `purposes`."""
-        statement = sa.select(*_COLUMNS).where(
-            table.c.secret_hash == hashed,
-            table.c.purpose.in_(purposes),
-            table.c.expires_at > now,
+        statement = sa.select(*(self._table.c[name] for name in _COLUMNS)).where(
+            self._table.c.secret_hash == hashed,
+            self._table.c.purpose.in_(purposes),
+            self._table.c.expires_at > now,
         )
         row = (await self._connection.execute(statement)).one_or_none()
         if row is None:
@@ -66,10 +67,10 @@ class EmailTokenTable:
         """Whether the user has an unexpired token for `purpose` and this canonical address."""
         statement = sa.select(
             sa.exists().where(
-                table.c.user_id == user_id,
-                table.c.purpose == purpose,
-                table.c.email == email,
-                table.c.expires_at > now,
+                self._table.c.user_id == user_id,
+                self._table.c.purpose == purpose,
+                self._table.c.email == email,
+                self._table.c.expires_at > now,
             )
         )
         return bool(await self._connection.scalar(statement))
@@ -80,7 +81,9 @@ class EmailTokenTable:
         Of several concurrent transactions, one gets True. The use of the token belongs in the same
         transaction, so that both are committed or neither is.
         """
-        result = await self._connection.execute(sa.delete(table).where(table.c.id == token_id))
+        result = await self._connection.execute(
+            sa.delete(self._table).where(self._table.c.id == token_id)
+        )
         return result.rowcount == 1
 
     async def delete_for_user(
@@ -91,10 +94,10 @@ class EmailTokenTable:
         since: datetime | None = None,
     ) -> None:
         """Deletes the tokens of a user for `purposes`; with `since`, those created from then on."""
-        conditions = [table.c.user_id == user_id, table.c.purpose.in_(purposes)]
+        conditions = [self._table.c.user_id == user_id, self._table.c.purpose.in_(purposes)]
         if since is not None:
-            conditions.append(table.c.created_at >= since)
-        await self._connection.execute(sa.delete(table).where(*conditions))
+            conditions.append(self._table.c.created_at >= since)
+        await self._connection.execute(sa.delete(self._table).where(*conditions))
 
     async def is_reserved(self, email: str, *, except_user: UUID, now: datetime) -> bool:
         """Whether a user other than `except_user` can revert to this canonical address.
@@ -105,22 +108,25 @@ class EmailTokenTable:
         """
         statement = sa.select(
             sa.exists().where(
-                table.c.email == email,
-                table.c.purpose == Purpose.REVERT_EMAIL_CHANGE,
-                table.c.user_id != except_user,
-                table.c.expires_at > now,
+                self._table.c.email == email,
+                self._table.c.purpose == Purpose.REVERT_EMAIL_CHANGE,
+                self._table.c.user_id != except_user,
+                self._table.c.expires_at > now,
             )
         )
         return bool(await self._connection.scalar(statement))
 
     async def find_reserved(self, emails: Collection[str], *, now: datetime) -> set[str]:
         """Returns those of these canonical addresses that a user can still revert to."""
-        unexpired = (table.c.purpose == Purpose.REVERT_EMAIL_CHANGE, table.c.expires_at > now)
+        unexpired = (
+            self._table.c.purpose == Purpose.REVERT_EMAIL_CHANGE,
+            self._table.c.expires_at > now,
+        )
         # Usually there is no reservation at all, and this query avoids the one with all addresses.
         if not await self._connection.scalar(sa.select(sa.exists().where(*unexpired))):
             return set()
         rows = await self._connection.execute(
-            sa.select(table.c.email).where(table.c.email.in_(emails), *unexpired)
+            sa.select(self._table.c.email).where(self._table.c.email.in_(emails), *unexpired)
         )
         return set(rows.scalars())
 
@@ -130,12 +136,12 @@ class EmailTokenTable:
         Rows that another transaction has locked are skipped: this transaction locks many rows
         without locking their users first, so waiting for one of them could deadlock.
         """
-        expired = sa.select(table.c.id).where(table.c.expires_at <= now).limit(limit)
+        expired = sa.select(self._table.c.id).where(self._table.c.expires_at <= now).limit(limit)
         ids = (
             (await self._connection.execute(expired.with_for_update(skip_locked=True)))
             .scalars()
             .all()
         )
         if ids:
-            await self._connection.execute(sa.delete(table).where(table.c.id.in_(ids)))
+            await self._connection.execute(sa.delete(self._table).where(self._table.c.id.in_(ids)))
         return len(ids)

@@ -11,20 +11,20 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from authapi.domain.client import UNKNOWN_NETWORK, Client, parse_ip
 from authapi.domain.events import Event, EventFilter, EventType
-from authapi.storage.models import events, users
+from authapi.storage.models import Tables
 
 _COLUMNS = (
-    events.c.id,
-    events.c.at,
-    events.c.type,
-    events.c.user_id,
-    events.c.session_id,
-    events.c.strategy,
-    events.c.request_id,
-    events.c.ip,
-    events.c.user_agent,
-    events.c.detail,
-    events.c.actor_id,
+    "id",
+    "at",
+    "type",
+    "user_id",
+    "session_id",
+    "strategy",
+    "request_id",
+    "ip",
+    "user_agent",
+    "detail",
+    "actor_id",
 )
 
 
@@ -34,20 +34,23 @@ class EventTable:
     Rows are inserted and read. They change only when their account is deleted.
     """
 
-    def __init__(self, connection: AsyncConnection) -> None:
+    def __init__(self, connection: AsyncConnection, tables: Tables) -> None:
         self._connection = connection
+        self._events, self._users = tables.events, tables.users
         self.added: list[Event] = []
         """The events that this transaction has added. They are logged after the commit."""
 
     async def add(self, event: Event) -> None:
         """Inserts an event."""
-        await self._connection.execute(sa.insert(events).values(_row(event)))
+        await self._connection.execute(sa.insert(self._events).values(_row(event)))
         self.added.append(event)
 
     async def add_all(self, several: Sequence[Event]) -> None:
         """Inserts many events in few statements."""
         if several:
-            await self._connection.execute(sa.insert(events), [_row(event) for event in several])
+            await self._connection.execute(
+                sa.insert(self._events), [_row(event) for event in several]
+            )
             self.added.extend(several)
 
     async def add_for_email(self, event: Event, *, email: str) -> None:
@@ -56,7 +59,7 @@ class EventTable:
         One statement looks up the account and inserts the event, so that the time does not depend
         on whether the account exists.
         """
-        await self._add_for_owner(users.c.email == email, event)
+        await self._add_for_owner(self._users.c.email == email, event)
 
     async def add_without_lock(self, event: Event) -> None:
         """Inserts an event whose account this transaction has not locked.
@@ -65,13 +68,13 @@ class EventTable:
         the personal data of the account was already removed and must not be stored again. An event
         without an account takes the same statement.
         """
-        await self._add_for_owner(users.c.id == event.user_id, event)
+        await self._add_for_owner(self._users.c.id == event.user_id, event)
 
     async def _add_for_owner(self, owner: sa.ColumnElement[bool], event: Event) -> None:
         # The account is not locked, because a lock would take more time if the account exists.
-        owner_id = sa.select(users.c.id).where(owner).scalar_subquery()
-        statement = sa.insert(events).values(_row(event) | {"user_id": owner_id})
-        rows = await self._connection.execute(statement.returning(events.c.user_id))
+        owner_id = sa.select(self._users.c.id).where(owner).scalar_subquery()
+        statement = sa.insert(self._events).values(_row(event) | {"user_id": owner_id})
+        rows = await self._connection.execute(statement.returning(self._events.c.user_id))
         self.added.append(replace(event, user_id=rows.scalar_one()))
 
     async def prune(self, *, before: UUID, limit: int) -> int:
@@ -79,12 +82,12 @@ class EventTable:
 
         Skips locked rows: a batch over many accounts must not wait for the transaction of one.
         """
-        batch = sa.select(events.c.id).where(events.c.id < before).limit(limit)
+        batch = sa.select(self._events.c.id).where(self._events.c.id < before).limit(limit)
         rows = await self._connection.execute(batch.with_for_update(skip_locked=True))
         ids = rows.scalars().all()
         # Also for an empty batch, so that a missing DELETE privilege shows before there are old
         # events.
-        await self._connection.execute(sa.delete(events).where(events.c.id.in_(ids)))
+        await self._connection.execute(sa.delete(self._events).where(self._events.c.id.in_(ids)))
         return len(ids)
 
     async def count_without_address(self, *, since: UUID) -> int:
@@ -93,21 +96,25 @@ class EventTable:
         Events of commands do not count, because they have no request.
         """
         statement = sa.select(sa.func.count()).where(
-            events.c.id >= since, events.c.ip.is_(None), events.c.request_id.is_not(None)
+            self._events.c.id >= since,
+            self._events.c.ip.is_(None),
+            self._events.c.request_id.is_not(None),
         )
         return int((await self._connection.execute(statement)).scalar_one())
 
     async def anonymise(self, user_id: UUID) -> None:
         """Removes the personal data from the events of a user, and keeps the events."""
         await self._connection.execute(
-            sa.update(events)
-            .where(events.c.user_id == user_id)
+            sa.update(self._events)
+            .where(self._events.c.user_id == user_id)
             .values(ip=None, network=UNKNOWN_NETWORK, user_agent=None, request_id=None, detail={})
         )
 
     async def erase(self, user_id: UUID) -> None:
         """Deletes the events of a user."""
-        await self._connection.execute(sa.delete(events).where(events.c.user_id == user_id))
+        await self._connection.execute(
+            sa.delete(self._events).where(self._events.c.user_id == user_id)
+        )
 
     async def has_login(self, email: str, *, network: str, since: UUID) -> bool:
         """Returns whether the account with this canonical `email` has a login from `network`.
@@ -115,14 +122,14 @@ class EventTable:
         Considers logins since the id `since`. An address without an account takes the same
         statement and the same index lookup.
         """
-        owner = sa.select(users.c.id).where(users.c.email == email).scalar_subquery()
+        owner = sa.select(self._users.c.id).where(self._users.c.email == email).scalar_subquery()
         statement = (
-            sa.select(events.c.id)
+            sa.select(self._events.c.id)
             .where(
-                events.c.user_id == owner,
-                events.c.type == EventType.LOGIN,
-                events.c.network == network,
-                events.c.id >= since,
+                self._events.c.user_id == owner,
+                self._events.c.type == EventType.LOGIN,
+                self._events.c.network == network,
+                self._events.c.id >= since,
             )
             .limit(1)
         )
@@ -136,10 +143,12 @@ class EventTable:
         self, filters: EventFilter, *, before: UUID | None, limit: int
     ) -> Sequence[Event]:
         """Returns up to `limit` matching events with ids lower than `before`, the newest first."""
-        statement = sa.select(*_COLUMNS).where(*_conditions(filters))
+        statement = sa.select(*(self._events.c[name] for name in _COLUMNS)).where(
+            *_conditions(self._events, filters)
+        )
         if before is not None:
-            statement = statement.where(events.c.id < before)
-        statement = statement.order_by(events.c.id.desc()).limit(limit)
+            statement = statement.where(self._events.c.id < before)
+        statement = statement.order_by(self._events.c.id.desc()).limit(limit)
         return [_event(row) for row in await self._connection.execute(statement)]
 
 
@@ -185,7 +194,7 @@ def _row(event: Event) -> dict[str, Any]:
     }
 
 
-def _conditions(filters: EventFilter) -> Sequence[sa.ColumnElement[bool]]:
+def _conditions(events: sa.Table, filters: EventFilter) -> Sequence[sa.ColumnElement[bool]]:
     """Returns the conditions as SQL with bound parameters."""
     equal = {name: getattr(filters, name) for name in ("user_id", "actor_id", "type")}
     conditions: list[sa.ColumnElement[bool]] = [

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from functools import cache
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -9,28 +10,29 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from authapi.domain.outbox import OutboxEntry
 from authapi.storage.column_types import UTCDateTime
-from authapi.storage.models import outbox
+from authapi.storage.models import Tables
 
 _IDS_PER_STATEMENT = 500
 
 
 _COLUMNS = (
-    outbox.c.id,
-    outbox.c.kind,
-    outbox.c.purpose,
-    outbox.c.user_id,
-    outbox.c.payload,
-    outbox.c.created_at,
-    outbox.c.due_at,
-    outbox.c.expires_at,
-    outbox.c.attempts,
-    outbox.c.error,
-    outbox.c.failed_at,
-    outbox.c.receiver,
+    "id",
+    "kind",
+    "purpose",
+    "user_id",
+    "payload",
+    "created_at",
+    "due_at",
+    "expires_at",
+    "attempts",
+    "error",
+    "failed_at",
+    "receiver",
 )
 
 
-def _due_receivers() -> sa.Select[str]:
+@cache
+def _due_receivers(outbox: sa.Table) -> sa.Select[str]:
     """Returns the query for receivers with due entries: two index lookups for each receiver.
 
     `SELECT DISTINCT` would read all pending entries. PostgreSQL would do the same for `EXISTS` if
@@ -50,14 +52,12 @@ def _due_receivers() -> sa.Select[str]:
     return sa.select(receivers.c.name).where(first_due <= now)
 
 
-_DUE_RECEIVERS = _due_receivers()
-
-
 class OutboxTable:
     """The outbox, inside one transaction."""
 
-    def __init__(self, connection: AsyncConnection) -> None:
+    def __init__(self, connection: AsyncConnection, tables: Tables) -> None:
         self._connection = connection
+        self._outbox = tables.outbox
         self.added = 0
         """The number of entries that this transaction has added or made due."""
 
@@ -65,7 +65,7 @@ class OutboxTable:
         """Inserts `entry`. It can be claimed after the commit."""
         self.added += 1
         await self._connection.execute(
-            sa.insert(outbox).values(
+            sa.insert(self._outbox).values(
                 id=entry.id,
                 kind=entry.kind,
                 purpose=entry.purpose,
@@ -88,14 +88,14 @@ class OutboxTable:
         then. On PostgreSQL, the query skips rows that another transaction has locked.
         """
         due = (
-            sa.select(outbox.c.id)
+            sa.select(self._outbox.c.id)
             .where(
-                outbox.c.kind == kind,
-                outbox.c.receiver == receiver,
-                outbox.c.failed_at.is_(None),
-                outbox.c.due_at <= now,
+                self._outbox.c.kind == kind,
+                self._outbox.c.receiver == receiver,
+                self._outbox.c.failed_at.is_(None),
+                self._outbox.c.due_at <= now,
             )
-            .order_by(outbox.c.failed_at, outbox.c.due_at, outbox.c.id)
+            .order_by(self._outbox.c.failed_at, self._outbox.c.due_at, self._outbox.c.id)
             .limit(limit)
             .with_for_update(skip_locked=True)
         )
@@ -103,27 +103,33 @@ class OutboxTable:
         if not ids:
             return ()
         claimed = await self._connection.execute(
-            sa.update(outbox)
-            .where(outbox.c.id.in_(ids))
-            .values(due_at=until, attempts=outbox.c.attempts + 1)
-            .returning(*_COLUMNS)
+            sa.update(self._outbox)
+            .where(self._outbox.c.id.in_(ids))
+            .values(due_at=until, attempts=self._outbox.c.attempts + 1)
+            .returning(*(self._outbox.c[name] for name in _COLUMNS))
         )
         return sorted((OutboxEntry(*row) for row in claimed), key=lambda entry: entry.id)
 
     async def due_receivers(self, kind: str, *, now: datetime) -> Sequence[str]:
         """Returns the receivers of `kind` with due entries. Needs no transaction."""
-        names = await self._connection.execute(_DUE_RECEIVERS, {"kind": kind, "now": now})
+        names = await self._connection.execute(
+            _due_receivers(self._outbox), {"kind": kind, "now": now}
+        )
         return names.scalars().all()
 
     async def complete(self, entry_id: UUID) -> bool:
         """Deletes an entry. Returns False if it did not exist any more."""
-        result = await self._connection.execute(sa.delete(outbox).where(outbox.c.id == entry_id))
+        result = await self._connection.execute(
+            sa.delete(self._outbox).where(self._outbox.c.id == entry_id)
+        )
         return result.rowcount == 1
 
     async def reschedule(self, entry: OutboxEntry, *, until: datetime, error: str) -> None:
         """Sets the time of the next attempt, unless another process has claimed the entry since."""
         await self._connection.execute(
-            sa.update(outbox).where(*_as_claimed(entry)).values(due_at=until, error=error[:200])
+            sa.update(self._outbox)
+            .where(*_as_claimed(self._outbox, entry))
+            .values(due_at=until, error=error[:200])
         )
 
     async def mark_failed(self, entry: OutboxEntry, *, at: datetime, error: str) -> None:
@@ -132,7 +138,9 @@ class OutboxTable:
         Does nothing if another process has claimed the entry since.
         """
         await self._connection.execute(
-            sa.update(outbox).where(*_as_claimed(entry)).values(failed_at=at, error=error[:200])
+            sa.update(self._outbox)
+            .where(*_as_claimed(self._outbox, entry))
+            .values(failed_at=at, error=error[:200])
         )
 
     async def requeue(self, kind: str, *, at: datetime, expires_at: datetime) -> int:
@@ -140,7 +148,9 @@ class OutboxTable:
 
         Returns their number.
         """
-        ids = await self._lock_unlocked(outbox.c.kind == kind, outbox.c.failed_at.is_not(None))
+        ids = await self._lock_unlocked(
+            self._outbox.c.kind == kind, self._outbox.c.failed_at.is_not(None)
+        )
         await self._update(ids, failed_at=None, due_at=at, expires_at=expires_at, attempts=0)
         self.added += len(ids)
         return len(ids)
@@ -151,7 +161,9 @@ class OutboxTable:
         Leaves out entries that are due before `unless_before`: a process may be running them.
         """
         ids = await self._lock_unlocked(
-            outbox.c.kind == kind, outbox.c.failed_at.is_(None), outbox.c.due_at > unless_before
+            self._outbox.c.kind == kind,
+            self._outbox.c.failed_at.is_(None),
+            self._outbox.c.due_at > unless_before,
         )
         await self._update(ids, due_at=at)
         self.added += len(ids)
@@ -163,7 +175,7 @@ class OutboxTable:
         `latest[n]` is the limit for entries with `n` attempts; the last one is also the limit for
         more attempts.
         """
-        late = sa.select(outbox.c.id).where(*_due_after(kind, latest)).limit(1)
+        late = sa.select(self._outbox.c.id).where(*_due_after(self._outbox, kind, latest)).limit(1)
         return (await self._connection.execute(late)).first() is not None
 
     async def bring_forward(
@@ -180,10 +192,11 @@ class OutboxTable:
         Entries without an attempt become due at `now`. All of them expire at `expires_at` at the
         latest.
         """
-        ids = await self._lock_unlocked(*_due_after(kind, latest))
-        due_at = sa.case((outbox.c.attempts == 0, _moment(now)), else_=_moment(until))
+        ids = await self._lock_unlocked(*_due_after(self._outbox, kind, latest))
+        due_at = sa.case((self._outbox.c.attempts == 0, _moment(now)), else_=_moment(until))
         expires = sa.case(
-            (outbox.c.expires_at > expires_at, _moment(expires_at)), else_=outbox.c.expires_at
+            (self._outbox.c.expires_at > expires_at, _moment(expires_at)),
+            else_=self._outbox.c.expires_at,
         )
         await self._update(ids, due_at=due_at, expires_at=expires)
         return len(ids)
@@ -191,7 +204,7 @@ class OutboxTable:
     async def reencrypt(self, entry_id: UUID, payload: bytes) -> None:
         """Replaces the payload by the same payload, encrypted under another secret."""
         await self._connection.execute(
-            sa.update(outbox).where(outbox.c.id == entry_id).values(payload=payload)
+            sa.update(self._outbox).where(self._outbox.c.id == entry_id).values(payload=payload)
         )
 
     async def page(
@@ -201,11 +214,15 @@ class OutboxTable:
 
         With `kind`, only entries of that kind.
         """
-        statement = sa.select(*_COLUMNS).order_by(outbox.c.id).limit(limit)
+        statement = (
+            sa.select(*(self._outbox.c[name] for name in _COLUMNS))
+            .order_by(self._outbox.c.id)
+            .limit(limit)
+        )
         if kind is not None:
-            statement = statement.where(outbox.c.kind == kind)
+            statement = statement.where(self._outbox.c.kind == kind)
         if after is not None:
-            statement = statement.where(outbox.c.id > after)
+            statement = statement.where(self._outbox.c.id > after)
         return [OutboxEntry(*row) for row in await self._connection.execute(statement)]
 
     async def prune(self, *, before: datetime, limit: int) -> int:
@@ -213,16 +230,18 @@ class OutboxTable:
 
         An entry ends when it fails, or when it expires in a service without a worker for its kind.
         """
-        ended = sa.func.coalesce(outbox.c.failed_at, outbox.c.expires_at) < before
-        batch = sa.select(outbox.c.id).where(ended).limit(limit)
+        ended = sa.func.coalesce(self._outbox.c.failed_at, self._outbox.c.expires_at) < before
+        batch = sa.select(self._outbox.c.id).where(ended).limit(limit)
         rows = await self._connection.execute(batch.with_for_update(skip_locked=True))
         if ids := rows.scalars().all():
-            await self._connection.execute(sa.delete(outbox).where(outbox.c.id.in_(ids)))
+            await self._connection.execute(
+                sa.delete(self._outbox).where(self._outbox.c.id.in_(ids))
+            )
         return len(ids)
 
     async def _lock_unlocked(self, *conditions: sa.ColumnElement[bool]) -> Sequence[UUID]:
         """Locks the matching entries that no other transaction has locked; returns their ids."""
-        statement = sa.select(outbox.c.id).where(*conditions).order_by(outbox.c.id)
+        statement = sa.select(self._outbox.c.id).where(*conditions).order_by(self._outbox.c.id)
         rows = await self._connection.execute(statement.with_for_update(skip_locked=True))
         return rows.scalars().all()
 
@@ -231,16 +250,18 @@ class OutboxTable:
         for start in range(0, len(ids), _IDS_PER_STATEMENT):
             batch = ids[start : start + _IDS_PER_STATEMENT]
             await self._connection.execute(
-                sa.update(outbox).where(outbox.c.id.in_(batch)).values(**values)
+                sa.update(self._outbox).where(self._outbox.c.id.in_(batch)).values(**values)
             )
 
 
-def _as_claimed(entry: OutboxEntry) -> Sequence[sa.ColumnElement[bool]]:
+def _as_claimed(outbox: sa.Table, entry: OutboxEntry) -> Sequence[sa.ColumnElement[bool]]:
     # A worker whose lease has ended must not change an entry that another worker has claimed since.
     return (outbox.c.id == entry.id, outbox.c.attempts == entry.attempts)
 
 
-def _due_after(kind: str, latest: Sequence[datetime]) -> Sequence[sa.ColumnElement[bool]]:
+def _due_after(
+    outbox: sa.Table, kind: str, latest: Sequence[datetime]
+) -> Sequence[sa.ColumnElement[bool]]:
     *each, last = enumerate(latest)
     bounds = [sa.and_(outbox.c.attempts == n, outbox.c.due_at > at) for n, at in each]
     bounds.append(sa.and_(outbox.c.attempts >= last[0], outbox.c.due_at > last[1]))

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from authapi.crypto.secrets import SecretHash
-from authapi.storage.models import refresh_families, sessions
+from authapi.storage.models import Tables
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,32 +24,29 @@ class RefreshFamily:
     rotated_at: datetime | None
 
 
-_COLUMNS = (
-    refresh_families.c.session_id,
-    refresh_families.c.current_hash,
-    refresh_families.c.previous_hash,
-    refresh_families.c.nonce,
-    refresh_families.c.rotated_at,
-)
+_COLUMNS = ("session_id", "current_hash", "previous_hash", "nonce", "rotated_at")
 
 
 class RefreshFamilyTable:
     """Refresh families, inside one transaction."""
 
-    def __init__(self, connection: AsyncConnection) -> None:
+    def __init__(self, connection: AsyncConnection, tables: Tables) -> None:
         self._connection = connection
+        self._families, self._sessions = tables.refresh_families, tables.sessions
 
     async def add(self, session_id: UUID, *, family: SecretHash, current: SecretHash) -> None:
         """Inserts the family of a session, with the hash of its first token."""
         await self._connection.execute(
-            sa.insert(refresh_families).values(
+            sa.insert(self._families).values(
                 session_id=session_id, family_hash=family, current_hash=current
             )
         )
 
     async def find(self, family: SecretHash) -> RefreshFamily | None:
         """Returns the family with this family hash, or None."""
-        statement = sa.select(*_COLUMNS).where(refresh_families.c.family_hash == family)
+        statement = sa.select(*(self._families.c[name] for name in _COLUMNS)).where(
+            self._families.c.family_hash == family
+        )
         row = (await self._connection.execute(statement)).one_or_none()
         return None if row is None else RefreshFamily(*row)
 
@@ -67,10 +64,10 @@ class RefreshFamilyTable:
         One statement compares and swaps, so that only one of several concurrent calls succeeds.
         """
         result = await self._connection.execute(
-            sa.update(refresh_families)
+            sa.update(self._families)
             .where(
-                refresh_families.c.family_hash == family,
-                refresh_families.c.current_hash == current,
+                self._families.c.family_hash == family,
+                self._families.c.current_hash == current,
             )
             .values(current_hash=successor, previous_hash=current, nonce=nonce, rotated_at=at)
         )
@@ -78,7 +75,7 @@ class RefreshFamilyTable:
 
     async def delete_for_user(self, user_id: UUID) -> None:
         """Deletes every family of a user, but not the sessions."""
-        owned = sa.select(sessions.c.id).where(sessions.c.user_id == user_id)
+        owned = sa.select(self._sessions.c.id).where(self._sessions.c.user_id == user_id)
         await self._connection.execute(
-            sa.delete(refresh_families).where(refresh_families.c.session_id.in_(owned))
+            sa.delete(self._families).where(self._families.c.session_id.in_(owned))
         )

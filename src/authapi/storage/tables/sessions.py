@@ -6,52 +6,14 @@ from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from authapi.crypto.secrets import SecretHash
 from authapi.domain.client import Client
 from authapi.domain.session import Session, SessionKind
 from authapi.domain.user import User
-from authapi.storage.models import refresh_families, sessions, signing_keys, users
-from authapi.storage.tables.users import USER_COLUMNS
-
-_COLUMNS = (
-    sessions.c.id,
-    sessions.c.user_id,
-    sessions.c.kind,
-    sessions.c.name,
-    sessions.c.scopes,
-    sessions.c.created_at,
-    sessions.c.last_seen_at,
-    sessions.c.idle_expires_at,
-    sessions.c.expires_at,
-    sessions.c.auth_time,
-    sessions.c.amr,
-    sessions.c.ip,
-    sessions.c.user_agent,
-    sessions.c.data,
-    sessions.c.remembered,
-)
-_WITH_USER = sa.select(*_COLUMNS, *USER_COLUMNS).join(users, users.c.id == sessions.c.user_id)
-_OF_KIND = sessions.c.kind == sa.bindparam("kind")
-_IS_CURRENT = sessions.c.secret_hash == sa.bindparam("secret")
-_BY_SECRET = _WITH_USER.where(_IS_CURRENT, _OF_KIND)
-_IS_PREVIOUS = (sessions.c.previous_secret_hash == sa.bindparam("secret")) & (
-    sessions.c.auth_time >= sa.bindparam("since")
-)
-_BY_CURRENT_OR_PREVIOUS = _WITH_USER.add_columns(_IS_CURRENT).where(
-    _OF_KIND, _IS_CURRENT | _IS_PREVIOUS
-)
-_BY_ID = _WITH_USER.where(sessions.c.id == sa.bindparam("id"))
-_BY_SIGNED_ID = _BY_ID.where(
-    sa.exists().where(signing_keys.c.kid == sa.bindparam("kid")).correlate(None)
-)
-_BY_SIGNED_ID_AND_KIND = _BY_SIGNED_ID.where(_OF_KIND)
-_EXISTING = sa.select(sessions.c.id).where(
-    sessions.c.id == sa.any_(sa.bindparam("ids", type_=postgresql.ARRAY(sa.Uuid)))
-)
-_LOCK_UNLOCKED = _EXISTING.with_for_update(key_share=True, skip_locked=True)
+from authapi.storage.models import Tables
+from authapi.storage.tables.session_statements import COLUMNS, session_statements
 
 
 class SessionTable:
@@ -61,8 +23,9 @@ class SessionTable:
     transaction.
     """
 
-    def __init__(self, connection: AsyncConnection, changed: set[UUID]) -> None:
+    def __init__(self, connection: AsyncConnection, tables: Tables, changed: set[UUID]) -> None:
         self._connection = connection
+        self._sessions, self._statements = tables.sessions, session_statements(tables)
         self._changed = changed
 
     async def add(
@@ -73,7 +36,7 @@ class SessionTable:
         `replaces` is the hash of the secret that the client used before.
         """
         await self._connection.execute(
-            sa.insert(sessions).values(
+            sa.insert(self._sessions).values(
                 id=session.id,
                 user_id=session.user_id,
                 kind=session.kind,
@@ -99,7 +62,7 @@ class SessionTable:
         self, secret: SecretHash, kind: SessionKind
     ) -> tuple[Session, User] | None:
         """Returns the session with this secret and its user, or None. One statement."""
-        return await self._one(_BY_SECRET, {"secret": secret, "kind": kind})
+        return await self._one(self._statements.by_secret, {"secret": secret, "kind": kind})
 
     async def find_by_current_or_previous_secret(
         self, secret: SecretHash, kind: SessionKind, *, since: datetime
@@ -112,15 +75,17 @@ class SessionTable:
         if kind is not SessionKind.SESSION:
             return await self.find_by_secret(secret, kind), False
         values = {"secret": secret, "kind": kind, "since": since}
-        rows = (await self._connection.execute(_BY_CURRENT_OR_PREVIOUS, values)).all()
+        rows = (
+            await self._connection.execute(self._statements.by_current_or_previous, values)
+        ).all()
         for row in rows:
             if row[-1]:
-                return (_session(row[: len(_COLUMNS)]), User(*row[len(_COLUMNS) : -1])), False
+                return (_session(row[: len(COLUMNS)]), User(*row[len(COLUMNS) : -1])), False
         return None, bool(rows)
 
     async def find_with_user(self, session_id: UUID) -> tuple[Session, User] | None:
         """Returns the session with this id and its user, or None. One statement."""
-        return await self._one(_BY_ID, {"id": session_id})
+        return await self._one(self._statements.by_id, {"id": session_id})
 
     async def find_by_signed_id(
         self, session_id: UUID, kind: SessionKind | None, *, kid: str
@@ -130,55 +95,65 @@ class SessionTable:
         `kid` is the key that signed the id. With `kind`, only a session of that kind.
         """
         if kind is None:
-            return await self._one(_BY_SIGNED_ID, {"id": session_id, "kid": kid})
+            return await self._one(self._statements.by_signed_id, {"id": session_id, "kid": kid})
         values = {"id": session_id, "kind": kind, "kid": kid}
-        return await self._one(_BY_SIGNED_ID_AND_KIND, values)
+        return await self._one(self._statements.by_signed_id_and_kind, values)
 
     async def lock(self, session_id: UUID) -> Session | None:
         """Locks the session against other writers until the commit, and returns it, or None."""
-        statement = sa.select(*_COLUMNS).where(sessions.c.id == session_id).with_for_update()
+        statement = (
+            sa.select(*self._statements.columns)
+            .where(self._sessions.c.id == session_id)
+            .with_for_update()
+        )
         row = (await self._connection.execute(statement)).one_or_none()
         return None if row is None else _session(row)
 
     async def lock_for_user(self, user_id: UUID) -> None:
         """Locks every session of this user until the commit. The user must be locked already."""
-        statement = sa.select(sessions.c.id).where(_of(user_id)).order_by(sessions.c.id)
+        statement = (
+            sa.select(self._sessions.c.id).where(self._of(user_id)).order_by(self._sessions.c.id)
+        )
         await self._connection.execute(statement.with_for_update())
 
     async def lock_by_family(self, family: SecretHash) -> tuple[Session, User] | None:
         """Locks the session of this refresh family until the commit; returns `find_by_family`."""
-        return await self._one(_of_family(family).with_for_update(of=sessions), {})
+        return await self._one(self._of_family(family).with_for_update(of=self._sessions), {})
 
     async def find_by_family(self, family: SecretHash) -> tuple[Session, User] | None:
         """Returns the session of this refresh family and its user, or None."""
-        return await self._one(_of_family(family), {})
+        return await self._one(self._of_family(family), {})
 
     async def find_owner_by_secret(self, secret: SecretHash, kind: SessionKind) -> UUID | None:
         """Returns the id of the user whose session has this secret, or None."""
-        statement = sa.select(sessions.c.user_id).where(
-            sessions.c.secret_hash == secret, sessions.c.kind == kind
+        statement = sa.select(self._sessions.c.user_id).where(
+            self._sessions.c.secret_hash == secret, self._sessions.c.kind == kind
         )
         return (await self._connection.execute(statement)).scalar_one_or_none()
 
     async def find_owner_by_id(self, session_id: UUID) -> UUID | None:
         """Returns the id of the user whose session has this id, or None."""
-        statement = sa.select(sessions.c.user_id).where(sessions.c.id == session_id)
+        statement = sa.select(self._sessions.c.user_id).where(self._sessions.c.id == session_id)
         return (await self._connection.execute(statement)).scalar_one_or_none()
 
     async def revoked_jwts(self, session_id: UUID) -> dict[str, float]:
         """Returns the revoked JWTs of this session: their `exp` as NumericDate, by `jti`."""
-        statement = sa.select(sessions.c.revoked_jwts).where(sessions.c.id == session_id)
+        statement = sa.select(self._sessions.c.revoked_jwts).where(
+            self._sessions.c.id == session_id
+        )
         return dict((await self._connection.execute(statement)).scalar_one_or_none() or {})
 
     async def set_revoked_jwts(self, session_id: UUID, jwts: Mapping[str, float]) -> None:
         """Replaces the revoked JWTs of this session, in the form of `revoked_jwts`."""
         await self._connection.execute(
-            sa.update(sessions).where(sessions.c.id == session_id).values(revoked_jwts=dict(jwts))
+            sa.update(self._sessions)
+            .where(self._sessions.c.id == session_id)
+            .values(revoked_jwts=dict(jwts))
         )
 
     async def find_data(self, session_id: UUID) -> Mapping[str, object] | None:
         """Returns the data of the session, or None if there is no such session."""
-        statement = sa.select(sessions.c.data).where(sessions.c.id == session_id)
+        statement = sa.select(self._sessions.c.data).where(self._sessions.c.id == session_id)
         return (await self._connection.execute(statement)).scalar_one_or_none()
 
     async def list_for_user(
@@ -189,9 +164,9 @@ class SessionTable:
         With `personal`, these are personal access tokens, otherwise logins.
         """
         statement = (
-            sa.select(*_COLUMNS)
-            .where(_of(user_id), _is_personal(personal), _is_live(now))
-            .order_by(sessions.c.id.desc())
+            sa.select(*self._statements.columns)
+            .where(self._of(user_id), self._is_personal(personal), self._is_live(now))
+            .order_by(self._sessions.c.id.desc())
             .limit(limit)
         )
         return [_session(row) for row in await self._connection.execute(statement)]
@@ -199,25 +174,29 @@ class SessionTable:
     async def set_data(self, session_id: UUID, data: Mapping[str, object]) -> None:
         """Replaces the data of a session."""
         await self._connection.execute(
-            sa.update(sessions).where(sessions.c.id == session_id).values(data=dict(data))
+            sa.update(self._sessions)
+            .where(self._sessions.c.id == session_id)
+            .values(data=dict(data))
         )
 
     async def replace_secret(
         self, session_id: UUID, secret: SecretHash, *, auth_time: datetime
     ) -> None:
         """Replaces the secret of a session, whose user authenticated at `auth_time`."""
-        previous = sessions.c.secret_hash
+        previous = self._sessions.c.secret_hash
         values = {"secret_hash": secret, "previous_secret_hash": previous, "auth_time": auth_time}
-        await self._update(values, sessions.c.id == session_id)
+        await self._update(values, self._sessions.c.id == session_id)
 
     async def set_auth_time(self, session_id: UUID, *, auth_time: datetime) -> None:
         """Sets the time at which the user last authenticated in this session."""
-        await self._update({"auth_time": auth_time}, sessions.c.id == session_id)
+        await self._update({"auth_time": auth_time}, self._sessions.c.id == session_id)
 
     async def limit_expiry(self, session_id: UUID, moment: datetime) -> None:
         """Makes a session expire at `moment`, unless it expires earlier."""
         await self._update(
-            {"expires_at": moment}, sessions.c.id == session_id, sessions.c.expires_at > moment
+            {"expires_at": moment},
+            self._sessions.c.id == session_id,
+            self._sessions.c.expires_at > moment,
         )
 
     async def record_uses(
@@ -232,16 +211,17 @@ class SessionTable:
         uses = {key: (at, idle) for key, at, idle in seen}
         keys, busy = set(uses), set[UUID]()
         if keys and self._connection.dialect.name == "postgresql":
-            locked = await self._select_ids(_LOCK_UNLOCKED, keys)
+            locked = await self._select_ids(self._statements.lock_unlocked, keys)
             if skipped := keys - locked:
-                busy = await self._select_ids(_EXISTING, skipped)  # the others were deleted
+                # The others were deleted.
+                busy = await self._select_ids(self._statements.existing, skipped)
             keys = locked
         if keys:
             await self._connection.execute(
-                sa.update(sessions)
+                sa.update(self._sessions)
                 .where(
-                    sessions.c.id == sa.bindparam("b_id"),
-                    sessions.c.last_seen_at < sa.bindparam("b_at"),
+                    self._sessions.c.id == sa.bindparam("b_id"),
+                    self._sessions.c.last_seen_at < sa.bindparam("b_at"),
                 )
                 .values(last_seen_at=sa.bindparam("b_at"), idle_expires_at=sa.bindparam("b_idle")),
                 [{"b_id": k, "b_at": uses[k][0], "b_idle": uses[k][1]} for k in sorted(keys)],
@@ -250,16 +230,16 @@ class SessionTable:
 
     async def end(self, session_id: UUID) -> bool:
         """Deletes a session. Returns False if there was none."""
-        return await self._delete(sessions.c.id == session_id) == 1
+        return await self._delete(self._sessions.c.id == session_id) == 1
 
     async def end_by_secret(
         self, secret: SecretHash, kind: SessionKind
     ) -> tuple[UUID, UUID] | None:
         """Deletes the session with this secret. Returns its id and its user's id, or None."""
         statement = (
-            sa.delete(sessions)
-            .where(sessions.c.secret_hash == secret, sessions.c.kind == kind)
-            .returning(sessions.c.id, sessions.c.user_id)
+            sa.delete(self._sessions)
+            .where(self._sessions.c.secret_hash == secret, self._sessions.c.kind == kind)
+            .returning(self._sessions.c.id, self._sessions.c.user_id)
         )
         row = (await self._connection.execute(statement)).one_or_none()
         if row is None:
@@ -273,7 +253,11 @@ class SessionTable:
 
         Returns False if the user has no such session, or if it is of the other sort.
         """
-        conditions = (sessions.c.id == session_id, _of(user_id), _is_personal(personal))
+        conditions = (
+            self._sessions.c.id == session_id,
+            self._of(user_id),
+            self._is_personal(personal),
+        )
         return await self._delete(*conditions) == 1
 
     async def end_all(
@@ -283,9 +267,9 @@ class SessionTable:
 
         With `logins_only`, personal access tokens are not deleted.
         """
-        conditions = [_of(user_id), sessions.c.id.not_in(keep)]
+        conditions = [self._of(user_id), self._sessions.c.id.not_in(keep)]
         if logins_only:
-            conditions.append(sessions.c.name.is_(None))
+            conditions.append(self._sessions.c.name.is_(None))
         return await self._delete(*conditions)
 
     async def end_least_recently_used(
@@ -296,20 +280,20 @@ class SessionTable:
         Returns the ids of the deleted logins.
         """
         surplus = (
-            sa.select(sessions.c.id)
-            .where(_of(user_id), sessions.c.name.is_(None), _is_live(now))
-            .order_by(sessions.c.last_seen_at.desc(), sessions.c.id.desc())
+            sa.select(self._sessions.c.id)
+            .where(self._of(user_id), self._sessions.c.name.is_(None), self._is_live(now))
+            .order_by(self._sessions.c.last_seen_at.desc(), self._sessions.c.id.desc())
             .offset(keep)
         )
         ended = (await self._connection.execute(surplus)).scalars().all()
         if ended:
-            await self._delete(sessions.c.id.in_(ended))
+            await self._delete(self._sessions.c.id.in_(ended))
         return ended
 
     async def count_personal(self, user_id: UUID, *, now: datetime) -> int:
         """Returns the number of personal access tokens of this user that are not expired."""
         statement = sa.select(sa.func.count()).where(
-            _of(user_id), sessions.c.name.is_not(None), _is_live(now)
+            self._of(user_id), self._sessions.c.name.is_not(None), self._is_live(now)
         )
         return (await self._connection.execute(statement)).scalar_one()
 
@@ -318,14 +302,20 @@ class SessionTable:
 
         Skips sessions that another transaction has locked, as `record_uses` does.
         """
-        batch = sa.select(sessions.c.id).where(sessions.c.expires_at < now - grace).limit(limit)
+        batch = (
+            sa.select(self._sessions.c.id)
+            .where(self._sessions.c.expires_at < now - grace)
+            .limit(limit)
+        )
         if self._connection.dialect.name == "postgresql":
             # The clocks of this host and of the database must agree: this host's may be wrong.
-            batch = batch.where(sessions.c.expires_at < sa.func.now() - grace)
+            batch = batch.where(self._sessions.c.expires_at < sa.func.now() - grace)
         rows = await self._connection.execute(batch.with_for_update(skip_locked=True))
         if ended := rows.scalars().all():
             # No identity of these sessions is cached any more, so no notification is needed.
-            await self._connection.execute(sa.delete(sessions).where(sessions.c.id.in_(ended)))
+            await self._connection.execute(
+                sa.delete(self._sessions).where(self._sessions.c.id.in_(ended))
+            )
         return len(ended)
 
     async def _select_ids(self, statement: sa.Select[UUID], ids: Collection[UUID]) -> set[UUID]:
@@ -337,40 +327,35 @@ class SessionTable:
         row = (await self._connection.execute(statement, values)).one_or_none()
         if row is None:
             return None
-        return _session(row[: len(_COLUMNS)]), User(*row[len(_COLUMNS) :])
+        return _session(row[: len(COLUMNS)]), User(*row[len(COLUMNS) :])
 
     async def _update(
         self, values: Mapping[str, object], *conditions: sa.ColumnElement[bool]
     ) -> None:
-        statement = sa.update(sessions).where(*conditions).values(values)
-        owners = await self._connection.execute(statement.returning(sessions.c.user_id))
+        statement = sa.update(self._sessions).where(*conditions).values(values)
+        owners = await self._connection.execute(statement.returning(self._sessions.c.user_id))
         self._changed.update(owners.scalars())
 
     async def _delete(self, *conditions: sa.ColumnElement[bool]) -> int:
-        statement = sa.delete(sessions).where(*conditions).returning(sessions.c.user_id)
+        statement = sa.delete(self._sessions).where(*conditions).returning(self._sessions.c.user_id)
         owners = (await self._connection.execute(statement)).scalars().all()
         self._changed.update(owners)
         return len(owners)
 
+    def _of_family(self, family: SecretHash) -> sa.Select[Any]:
+        return self._statements.with_family.where(self._statements.family_hash == family)
 
-def _of_family(family: SecretHash) -> sa.Select[Any]:
-    joined = _WITH_USER.join(refresh_families, refresh_families.c.session_id == sessions.c.id)
-    return joined.where(refresh_families.c.family_hash == family)
+    def _of(self, user_id: UUID) -> sa.ColumnElement[bool]:
+        return self._sessions.c.user_id == user_id
 
+    def _is_personal(self, personal: bool) -> sa.ColumnElement[bool]:
+        # Only personal access tokens have a name.
+        name = self._sessions.c.name
+        return name.is_not(None) if personal else name.is_(None)
 
-def _of(user_id: UUID) -> sa.ColumnElement[bool]:
-    return sessions.c.user_id == user_id
-
-
-def _is_personal(personal: bool) -> sa.ColumnElement[bool]:
-    # Only personal access tokens have a name.
-    return sessions.c.name.is_not(None) if personal else sessions.c.name.is_(None)
-
-
-def _is_live(now: datetime) -> sa.ColumnElement[bool]:
-    return (sessions.c.expires_at > now) & (
-        sessions.c.idle_expires_at.is_(None) | (sessions.c.idle_expires_at > now)
-    )
+    def _is_live(self, now: datetime) -> sa.ColumnElement[bool]:
+        idle = self._sessions.c.idle_expires_at
+        return (self._sessions.c.expires_at > now) & (idle.is_(None) | (idle > now))
 
 
 def _session(row: Sequence[Any]) -> Session:

@@ -7,23 +7,23 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from authapi.domain.signing_key import KeyState, StoredKey
-from authapi.storage.models import signing_keys
+from authapi.storage.models import Tables
 
 _STATES = frozenset(KeyState)
-
-
-_COLUMNS = tuple(signing_keys.c[name] for name in StoredKey.__slots__)
 
 
 class SigningKeyTable:
     """Signing keys, inside one transaction."""
 
-    def __init__(self, connection: AsyncConnection) -> None:
+    def __init__(self, connection: AsyncConnection, tables: Tables) -> None:
         self._connection = connection
+        self._keys = tables.signing_keys
 
     async def all(self) -> Sequence[StoredKey]:
         """Returns all keys, the oldest first. Skips keys whose state this release does not know."""
-        statement = sa.select(*_COLUMNS).order_by(signing_keys.c.created_at, signing_keys.c.kid)
+        statement = sa.select(*(self._keys.c[name] for name in StoredKey.__slots__)).order_by(
+            self._keys.c.created_at, self._keys.c.kid
+        )
         keys = []
         for kid, algorithm, state, jwk, private, *times in await self._connection.execute(
             statement
@@ -36,7 +36,7 @@ class SigningKeyTable:
     async def add(self, key: StoredKey) -> None:
         """Inserts a key."""
         values = {name: getattr(key, name) for name in StoredKey.__slots__}
-        await self._connection.execute(sa.insert(signing_keys).values(values))
+        await self._connection.execute(sa.insert(self._keys).values(values))
 
     async def activate(self, kid: str, *, at: datetime) -> None:
         """Makes a key the active one, which signs."""
@@ -58,16 +58,16 @@ class SigningKeyTable:
 
     async def remove(self, kid: str) -> None:
         """Deletes a key. This invalidates every token that it signed."""
-        await self._connection.execute(sa.delete(signing_keys).where(signing_keys.c.kid == kid))
+        await self._connection.execute(sa.delete(self._keys).where(self._keys.c.kid == kid))
 
     async def prune(self, *, before: datetime) -> int:
         """Deletes the keys whose publication ended before `before`. Returns their number."""
         result = await self._connection.execute(
-            sa.delete(signing_keys).where(signing_keys.c.published_until < before)
+            sa.delete(self._keys).where(self._keys.c.published_until < before)
         )
         return result.rowcount
 
     async def _update(self, kid: str, **values: object) -> None:
         await self._connection.execute(
-            sa.update(signing_keys).where(signing_keys.c.kid == kid).values(**values)
+            sa.update(self._keys).where(self._keys.c.kid == kid).values(**values)
         )

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
+from functools import cache
 from typing import Any
 from uuid import UUID
 
@@ -15,23 +16,39 @@ from authapi.crypto.passwords import PasswordHash
 from authapi.domain.user import User
 from authapi.domain.user_query import UserFilter, UserOrder, UserPosition
 from authapi.errors import EmailTaken
-from authapi.storage.models import OWNER_CHANGES, outbox, users
+from authapi.storage.models import OWNER_CHANGES, Tables
+from authapi.storage.schema.names import TableNames
 
 _FIELDS = tuple(field.name for field in fields(User))
-USER_COLUMNS = tuple(users.c["email_given" if name == "email" else name] for name in _FIELDS)
-"""The columns of a `User`, in the order of its fields. They have the names of the fields, except
-the address: the column `email` has its canonical form."""
-_PROFILE = frozenset(column.name for column in users.c if column.info == OWNER_CHANGES)
+_COLUMN_NAMES = tuple("email_given" if name == "email" else name for name in _FIELDS)
+
+
+@cache
+def user_columns(users: sa.Table) -> Sequence[sa.Column[Any]]:
+    """Returns the columns of a `User`, in the order of its fields.
+
+    They have the names of the fields, except the address: the column `email` has its canonical
+    form.
+    """
+    return tuple(users.c[name] for name in _COLUMN_NAMES)
+
 
 _Insert = Callable[[sa.Table], sqlite.Insert | postgresql.Insert]
 _INSERTS: Mapping[str, _Insert] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 """`ON CONFLICT DO NOTHING` is not standard SQL: each dialect has its own insert."""
 
-_ADDRESS_LOCKS = sa.text(
-    "SELECT pg_advisory_xact_lock(hashtextextended('authapi address ' || email, 0))"
-    " FROM unnest(CAST(:emails AS text[])) AS email"
-)
-"""Takes the locks in the order of the array, because `unnest` returns its elements in order."""
+
+@cache
+def _address_locks(names: TableNames) -> sa.TextClause:
+    """Returns the statement that takes the locks in the order of the array of addresses.
+
+    `unnest` returns its elements in order.
+    """
+    # The names are validated settings without quotation marks.
+    return sa.text(
+        f"SELECT pg_advisory_xact_lock(hashtextextended('{names.lock} address ' || email, 0))"  # noqa: S608  # validated
+        " FROM unnest(CAST(:emails AS text[])) AS email"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +68,12 @@ class UserTable:
     and a cached identity does not contain the hash.
     """
 
-    def __init__(self, connection: AsyncConnection, changed: set[UUID]) -> None:
+    def __init__(self, connection: AsyncConnection, tables: Tables, changed: set[UUID]) -> None:
         self._connection = connection
+        self._tables, self._users, self._outbox = tables, tables.users, tables.outbox
         self._changed = changed
+        self.has_deleted = False
+        """Whether this transaction has deleted an account, or tried to."""
 
     async def lock_addresses(self, *emails: str) -> None:
         """Locks these canonical addresses until the commit, against transactions that use them too.
@@ -64,13 +84,15 @@ class UserTable:
         nothing on SQLite.
         """
         if self._connection.dialect.name == "postgresql":
-            await self._connection.execute(_ADDRESS_LOCKS, {"emails": sorted(set(emails))})
+            await self._connection.execute(
+                _address_locks(self._tables.names), {"emails": sorted(set(emails))}
+            )
 
     async def add(self, user: User, *, email: str, password_hash: PasswordHash | None) -> None:
         """Inserts `user` with the canonical `email`. Raises EmailTaken if an account has it."""
         try:
             await self._connection.execute(
-                sa.insert(users).values(_values(user, email, password_hash))
+                sa.insert(self._users).values(_values(user, email, password_hash))
             )
         except IntegrityError:
             # The unique index decides, not a query before: one of two concurrent inserts succeeds.
@@ -84,9 +106,11 @@ class UserTable:
         """
         if not new_users:
             return set()
-        insert = _INSERTS[self._connection.dialect.name](users)
+        insert = _INSERTS[self._connection.dialect.name](self._users)
         inserted = await self._connection.execute(
-            insert.on_conflict_do_nothing(index_elements=[users.c.email]).returning(users.c.id),
+            insert.on_conflict_do_nothing(index_elements=[self._users.c.email]).returning(
+                self._users.c.id
+            ),
             [
                 _values(new.user, new.email, new.password_hash)
                 for new in sorted(new_users, key=lambda new: new.email)
@@ -97,27 +121,31 @@ class UserTable:
     async def find_existing_emails(self, emails: Collection[str]) -> set[str]:
         """Returns those of these canonical addresses that accounts have."""
         rows = await self._connection.execute(
-            sa.select(users.c.email).where(users.c.email.in_(emails))
+            sa.select(self._users.c.email).where(self._users.c.email.in_(emails))
         )
         return set(rows.scalars())
 
     async def find(self, user_id: UUID) -> User | None:
         """Returns the account with this id, or None."""
-        return await self._one(sa.select(*USER_COLUMNS).where(users.c.id == user_id))
+        return await self._one(
+            sa.select(*user_columns(self._users)).where(self._users.c.id == user_id)
+        )
 
     async def find_by_email(self, email: str) -> User | None:
         """Returns the account with this canonical address, or None."""
-        return await self._one(sa.select(*USER_COLUMNS).where(users.c.email == email))
+        return await self._one(
+            sa.select(*user_columns(self._users)).where(self._users.c.email == email)
+        )
 
     async def find_credentials(self, user_id: UUID) -> tuple[User, PasswordHash | None] | None:
         """Returns the account with this id and its password hash, or None."""
-        return await self._credentials(users.c.id == user_id)
+        return await self._credentials(self._users.c.id == user_id)
 
     async def find_credentials_by_email(
         self, email: str
     ) -> tuple[User, PasswordHash | None] | None:
         """Returns the account with this canonical address and its password hash, or None."""
-        return await self._credentials(users.c.email == email)
+        return await self._credentials(self._users.c.email == email)
 
     async def lock(self, user_id: UUID) -> tuple[User, PasswordHash | None] | None:
         """Locks the account against other writers until the commit, and returns `find_credentials`.
@@ -126,14 +154,18 @@ class UserTable:
         to the account: their foreign key check takes `FOR KEY SHARE`. An account is always locked
         before its sessions and other rows.
         """
-        return await self._credentials(users.c.id == user_id, lock=True)
+        return await self._credentials(self._users.c.id == user_id, lock=True)
 
     async def lock_all(self, user_ids: Collection[UUID]) -> Mapping[UUID, User]:
         """Locks the existing accounts among `user_ids` until the commit, and returns them by id.
 
         Locks in the order of the ids, so that concurrent calls do not deadlock.
         """
-        statement = sa.select(*USER_COLUMNS).where(users.c.id.in_(user_ids)).order_by(users.c.id)
+        statement = (
+            sa.select(*user_columns(self._users))
+            .where(self._users.c.id.in_(user_ids))
+            .order_by(self._users.c.id)
+        )
         rows = await self._connection.execute(statement.with_for_update(key_share=True))
         return {user.id: user for user in map(_user, rows)}
 
@@ -146,10 +178,10 @@ class UserTable:
         limit: int,
     ) -> Sequence[User]:
         """Returns up to `limit` matching accounts that come after `after` in `order`."""
-        statement = sa.select(*USER_COLUMNS).where(*_conditions(filters))
+        statement = sa.select(*user_columns(self._users)).where(*_conditions(self._users, filters))
         by_age = order in (UserOrder.OLDEST, UserOrder.NEWEST)
         # Addresses are unique, but two accounts can have the same creation time.
-        columns = (users.c.created_at, users.c.id) if by_age else (users.c.email,)
+        columns = (self._users.c.created_at, self._users.c.id) if by_age else (self._users.c.email,)
         is_descending = order.startswith("-")
         if after is not None:
             values = (after.created_at, after.id) if by_age else (after.email,)
@@ -165,7 +197,9 @@ class UserTable:
     async def has_other_superuser(self, user_id: UUID) -> bool:
         """Returns whether there is another active superuser."""
         statement = sa.select(
-            sa.exists().where(users.c.is_superuser, users.c.is_active, users.c.id != user_id)
+            sa.exists().where(
+                self._users.c.is_superuser, self._users.c.is_active, self._users.c.id != user_id
+            )
         )
         return bool(await self._connection.scalar(statement))
 
@@ -180,7 +214,7 @@ class UserTable:
 
         Raises ValueError for a column whose `info` is not `OWNER_CHANGES`.
         """
-        if not changes.keys() <= _PROFILE:
+        if not changes.keys() <= {c.name for c in self._users.c if c.info == OWNER_CHANGES}:
             raise ValueError("the owner does not change this column")
         await self._update(user_id, **changes, updated_at=at)
 
@@ -203,12 +237,12 @@ class UserTable:
         self, user_id: UUID, password: PasswordHash | None, *, at: datetime
     ) -> None:
         """Changes the password hash, which invalidates the tokens that were mailed before."""
-        version = users.c.password_version + 1
+        version = self._users.c.password_version + 1
         await self._update(user_id, password_hash=password, password_version=version, updated_at=at)
 
     async def password_version(self, user_id: UUID) -> int | None:
         """Returns the number of password changes, or None if there is no such account."""
-        statement = sa.select(users.c.password_version).where(users.c.id == user_id)
+        statement = sa.select(self._users.c.password_version).where(self._users.c.id == user_id)
         return (await self._connection.execute(statement)).scalar_one_or_none()
 
     async def replace_hash(self, user_id: UUID, old: PasswordHash, new: PasswordHash) -> bool:
@@ -217,8 +251,8 @@ class UserTable:
         Returns False if `old` was replaced in the meantime.
         """
         result = await self._connection.execute(
-            sa.update(users)
-            .where(users.c.id == user_id, users.c.password_hash == old)
+            sa.update(self._users)
+            .where(self._users.c.id == user_id, self._users.c.password_hash == old)
             .values(password_hash=new)
         )
         return result.rowcount == 1
@@ -240,15 +274,21 @@ class UserTable:
 
         Returns False if there was no such account. Locks the outbox entries first, in the order of
         their ids as other transactions do, because the foreign key would lock them in any order.
+
+        A foreign key of another application may refuse, here or at the commit:
+        `Database.transaction` raises AccountInUse then.
         """
+        self.has_deleted = True
         self._changed.add(user_id)
         await self._connection.execute(
-            sa.select(outbox.c.id)
-            .where(outbox.c.user_id == user_id)
-            .order_by(outbox.c.id)
+            sa.select(self._outbox.c.id)
+            .where(self._outbox.c.user_id == user_id)
+            .order_by(self._outbox.c.id)
             .with_for_update()
         )
-        result = await self._connection.execute(sa.delete(users).where(users.c.id == user_id))
+        result = await self._connection.execute(
+            sa.delete(self._users).where(self._users.c.id == user_id)
+        )
         return result.rowcount == 1
 
     async def _one(self, statement: sa.Select[Any]) -> User | None:
@@ -258,7 +298,9 @@ class UserTable:
     async def _credentials(
         self, condition: sa.ColumnElement[bool], *, lock: bool = False
     ) -> tuple[User, PasswordHash | None] | None:
-        statement = sa.select(*USER_COLUMNS, users.c.password_hash).where(condition)
+        statement = sa.select(*user_columns(self._users), self._users.c.password_hash).where(
+            condition
+        )
         if lock:
             statement = statement.with_for_update(key_share=True)
         row = (await self._connection.execute(statement)).one_or_none()
@@ -267,14 +309,13 @@ class UserTable:
     async def _update(self, user_id: UUID, **values: object) -> None:
         self._changed.add(user_id)
         await self._connection.execute(
-            sa.update(users).where(users.c.id == user_id).values(**values)
+            sa.update(self._users).where(self._users.c.id == user_id).values(**values)
         )
 
 
 def _values(user: User, email: str, password_hash: PasswordHash | None) -> dict[str, object]:
-    values = {
-        column.name: getattr(user, name) for column, name in zip(USER_COLUMNS, _FIELDS, strict=True)
-    }
+    names = zip(_COLUMN_NAMES, _FIELDS, strict=True)
+    values = {column: getattr(user, field) for column, field in names}
     return values | {"email": email, "password_hash": password_hash}
 
 
@@ -282,7 +323,7 @@ def _user(row: Sequence[Any]) -> User:
     return User(*row)
 
 
-def _conditions(filters: UserFilter) -> Sequence[sa.ColumnElement[bool]]:
+def _conditions(users: sa.Table, filters: UserFilter) -> Sequence[sa.ColumnElement[bool]]:
     """Returns the conditions as SQL, with bound parameters and escaped LIKE wildcards."""
     conditions: list[sa.ColumnElement[bool]] = []
     if filters.email_prefix:

@@ -196,7 +196,7 @@ async def test_request_leads_to_mail_in_the_mailbox(server: SMTPServer, database
     assert message["From"] == FROM
     assert message["Message-ID"].endswith("@mail.example>")
     assert message.get_content_type() == "multipart/alternative"
-    assert sql(database_url, "SELECT count(*) FROM outbox") == [(0,)]
+    assert sql(database_url, "SELECT count(*) FROM authapi_outbox") == [(0,)]
 
 
 async def test_mail_server_outage_slows_no_request_and_loses_no_mail(
@@ -205,13 +205,15 @@ async def test_mail_server_outage_slows_no_request_and_loses_no_mail(
     server.stop()
     async with served(server, database_url) as api:
         alice = await api.create_user("alice@example.com")
-        sql(database_url, "UPDATE users SET email_confirmed_at = created_at")
+        sql(database_url, "UPDATE authapi_users SET email_confirmed_at = created_at")
         headers = await sign_in(api.services, alice)
         for number in range(12):
             body = {"name": f"script {number}"}
             assert (await api.post("/me/tokens", json=body, headers=headers)).status_code == 201
         assert await api.outbox() == []
-        ((waiting,),) = sql(database_url, "SELECT count(*) FROM outbox WHERE failed_at IS NULL")
+        ((waiting,),) = sql(
+            database_url, "SELECT count(*) FROM authapi_outbox WHERE failed_at IS NULL"
+        )
         assert waiting == 12
     # After a restart, the service sends the queued mail.
     async with served(server, database_url) as api:
@@ -224,7 +226,7 @@ async def test_mail_server_outage_slows_no_request_and_loses_no_mail(
             await api.services.outbox.drain()  # the last results are stored too
     ids = [message["Message-ID"] for message in server.messages]
     assert len(ids) == len(set(ids)) == 12, "each mail arrives once"
-    assert sql(database_url, "SELECT count(*) FROM outbox") == [(0,)]
+    assert sql(database_url, "SELECT count(*) FROM authapi_outbox") == [(0,)]
 
 
 @pytest.mark.slow
@@ -258,7 +260,9 @@ async def test_permanently_failed_mail_is_kept_without_personal_data(
                 user = await api.create_user(f"{name}@example.com")
                 await api.services.accounts.passwords.set(user.id, NEW)
             await api.services.outbox.drain()
-            rows = sql(database_url, "SELECT error, failed_at IS NULL FROM outbox ORDER BY id")
+            rows = sql(
+                database_url, "SELECT error, failed_at IS NULL FROM authapi_outbox ORDER BY id"
+            )
             assert [(error, bool(waits)) for error, waits in rows] == [
                 ("the mail server refused the recipient (550)", False),
                 ("the mail server refused the recipient (450)", True),

@@ -188,7 +188,7 @@ async def test_accepted_mail_is_not_sent_again(database_url: str) -> None:
             await api.services.accounts.passwords.set(user.id, "another horse battery staple")
             await api.services.outbox.drain()
     assert len(server.mails) == 1
-    assert sql(database_url, "SELECT count(*) FROM outbox") == [(0,)]
+    assert sql(database_url, "SELECT count(*) FROM authapi_outbox") == [(0,)]
 
 
 async def test_cancellation_after_acceptance_is_ignored() -> None:

@@ -315,8 +315,8 @@ async def test_an_invalid_invitation_creates_nothing(
     answer = await admin.request("POST", json=body)
     assert [place[1] for place, _ in input_errors(answer)] == [where]
     url = admin.api.services.settings.resolved_database_url
-    assert len(sql(url, "SELECT id FROM users")) == 3
-    assert sql(url, "SELECT id FROM outbox") == []
+    assert len(sql(url, "SELECT id FROM authapi_users")) == 3
+    assert sql(url, "SELECT id FROM authapi_outbox") == []
 
 
 # Change
@@ -387,7 +387,7 @@ async def test_concurrent_demotions_leave_one_superuser(admin: AdminAPI) -> None
         assert sorted((one.status_code, other.status_code)) == [200, 403]
         rows = sql(
             admin.api.services.settings.resolved_database_url,
-            "SELECT email FROM users WHERE is_superuser",
+            "SELECT email FROM authapi_users WHERE is_superuser",
         )
         assert rows == [("root@example.com" if one.status_code == 200 else "spare@example.com",)]
         for user in (admin.root, admin.spare):

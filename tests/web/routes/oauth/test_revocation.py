@@ -16,9 +16,9 @@ from authapi.crypto.refresh_tokens import new_refresh_token
 from authapi.crypto.secrets import new_opaque_token
 from authapi.domain.user import User
 from authapi.errors import StorageUnavailable
-from authapi.storage.models import sessions
 from authapi.testing import Client, client
 from tests.conftest import SettingsFactory
+from tests.tables import sessions
 from tests.web.logins import sign_in
 from tests.web.responses import check_headers, problem
 from tests.web.tokens import GARBAGE, OTHER, Held, bearer, few, login, minted, refreshed, tokens_of

@@ -16,9 +16,9 @@ from authapi import Settings
 from authapi.clock import now
 from authapi.domain.email_address import parse_email
 from authapi.services.mail import MailKind
-from authapi.storage.models import email_tokens, outbox
 from authapi.testing import PASSWORD, Client
 from tests.conftest import SettingsFactory
+from tests.tables import email_tokens, outbox
 from tests.web.logins import sign_in
 from tests.web.mailbox import client_with_mailbox, mail_kinds, secret_in, sent_mail
 from tests.web.responses import check_headers, input_errors, problem
