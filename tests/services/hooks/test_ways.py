@@ -16,7 +16,6 @@ from authapi.errors import Forbidden
 from authapi.orm import users
 from authapi.services.hooks import Hooks
 from authapi.storage import Database, Transaction
-from authapi.storage.models import outbox
 from tests.services.operations import EXCLUSIVE_OPERATIONS, OPERATIONS, open_harness
 
 MAKING = {EventType.ACCOUNT_REGISTERED, EventType.ACCOUNT_INVITED, EventType.ACCOUNT_IMPORTED}
@@ -103,7 +102,7 @@ async def test_hooks_run_on_every_way_and_undo_it(database_url: str) -> None:
                 assert left == before, name
             assert await rows_of(database, notes) == [], name
             async with database.transaction() as store:
-                await store.connection.execute(sa.delete(outbox))
+                await store.connection.execute(sa.text("DELETE FROM authapi_outbox"))
 
             application.is_noting = True
             await operation(harness, one, two)
