@@ -51,6 +51,7 @@
         ├── InvalidOneTimeSecret      invalid_one_time_secret
         ├── PreflightRefused          preflight_refused
         ├── InvalidInput              validation_failed
+        │   └── ProfileTaken          profile_taken
         ├── MalformedRequest          malformed_request
         │   ├── MalformedJSON         malformed_json
         │   └── DuplicateHeader       duplicate_header
@@ -119,6 +120,7 @@ from authapi.errors.refusals import (
     OwnAccount,
     PreconditionFailed,
     PreflightRefused,
+    ProfileTaken,
     ProofRequired,
     Refusal,
     RegistrationClosed,
@@ -178,6 +180,7 @@ __all__ = [
     "PasswordRefused",
     "PreconditionFailed",
     "PreflightRefused",
+    "ProfileTaken",
     "ProofRequired",
     "ReadOnlyRow",
     "Refusal",
