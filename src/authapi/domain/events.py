@@ -17,6 +17,7 @@ class EventType(StrEnum):
     ACCOUNT_IMPORTED = "account_imported"
     ACCOUNT_RENAMED = "account_renamed"
     LOCALE_CHANGED = "locale_changed"
+    PROFILE_CHANGED = "profile_changed"
     ACCOUNT_DEACTIVATED = "account_deactivated"
     ACCOUNT_ACTIVATED = "account_activated"
     ACCOUNT_DELETED = "account_deleted"

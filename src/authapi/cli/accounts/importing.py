@@ -53,6 +53,7 @@ def import_users(
                 services.audit,
                 services.settings,
                 allow_superusers=allow_superusers,
+                own_columns=services.own_columns,
             )
             return await importing.run(lines, report, dry_run=dry_run)
 

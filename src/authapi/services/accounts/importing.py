@@ -7,7 +7,7 @@ the number of lines. No mail is sent.
 """
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
@@ -32,11 +32,12 @@ from authapi.domain.display_names import is_display_name, is_single_line
 from authapi.domain.email_address import EmailAddress, parse_email
 from authapi.domain.events import EventType
 from authapi.domain.user import User
-from authapi.errors import InvalidImportLine, InvalidInput, UnsupportedHash
+from authapi.errors import ConfigurationError, InvalidImportLine, InvalidInput, UnsupportedHash
 from authapi.services.audit import Audit
+from authapi.services.own_columns import OwnColumns, ProfileInput, ProfileModels
 from authapi.settings import Settings
 from authapi.settings.mail import is_locale
-from authapi.storage import Database
+from authapi.storage import Database, Store
 from authapi.storage.conflicts import retry_on_conflict
 from authapi.storage.import_sources import fastapi_users
 from authapi.storage.tables.users import NewUser
@@ -47,6 +48,8 @@ _BATCH = 200
 """Accounts in one transaction. On SQLite, other writers wait for it."""
 _BATCH_WITH_HOOKS = 20
 """The same, if a hook of the application runs for each account: a transaction has a time limit."""
+_MAX_PROFILE_DEPTH = 20
+"""Levels of JSON in a line with own columns."""
 _ERROR_TYPE = "invalid"
 """The pydantic error type of the rules below. It is not shown to users."""
 _EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
@@ -147,7 +150,10 @@ def lines_from_fastapi_users(url: str) -> Iterator[bytes]:
 
 
 class AccountImporter:
-    """Imports accounts. Superusers are only imported with `allow_superusers`."""
+    """Imports accounts. Superusers are only imported with `allow_superusers`.
+
+    With `own_columns`, a line may have the member `profile`.
+    """
 
     def __init__(
         self,
@@ -156,11 +162,13 @@ class AccountImporter:
         settings: Settings,
         *,
         allow_superusers: bool = False,
+        own_columns: OwnColumns | None = None,
     ) -> None:
         self._database = database
         self._audit = audit
         self._roles = settings.roles
         self._allow_superusers = allow_superusers
+        self._own_columns = own_columns
 
     async def run(
         self,
@@ -176,8 +184,8 @@ class AccountImporter:
         line) and the reason. A dry run only counts; it may count an address that occurs twice in
         the file twice.
 
-        Raises StorageUnavailable if the database does not answer, and the errors of the hooks. The
-        batches before stay imported.
+        Raises StorageUnavailable if the database does not answer, ConfigurationError if it refuses
+        a profile, and the errors of the hooks. The batches before stay imported.
         """
         lines = invalid = 0
         for lines, line in enumerate(_lines(file), 1):
@@ -201,24 +209,50 @@ class AccountImporter:
         """Parses a line. Raises InvalidImportLine with all errors of the line."""
         if len(line) > MAX_LINE:
             raise InvalidImportLine(("", f"is longer than {MAX_LINE} bytes"))
+        wrong: Sequence[tuple[str, str]] = ()
         try:
-            members = strict_json.loads(line, max_depth=3)
+            members = strict_json.loads(line, max_depth=self._max_depth)
             if not isinstance(members, dict):
                 raise ValueError
+            profile, wrong = self._profile(members)
             parsed = _Line.model_validate(members)
         except ValidationError as error:
             details = error.errors(include_url=False, include_input=False)
-            raise InvalidImportLine(*map(_field_error, details)) from None
+            raise InvalidImportLine(*map(_field_error, details), *wrong) from None
         except ValueError:
             reason = "must be one JSON object in UTF-8 without repeated members"
             raise InvalidImportLine(("", reason)) from None
+        if wrong:
+            raise InvalidImportLine(*wrong)
         if parsed.is_superuser and not self._allow_superusers:
             reason = "superusers are only imported with --allow-superusers"
             raise InvalidImportLine(("is_superuser", reason))
         if not self._roles.keys() >= set(parsed.roles):
             reason = "includes a role that AUTHAPI_ROLES does not define"
             raise InvalidImportLine(("roles", reason))
-        return _new_user(parsed)
+        return NewUser(_new_user(parsed), parsed.email.canonical, parsed.password_hash, profile)
+
+    @property
+    def _max_depth(self) -> int:
+        return 3 if self._models is None else _MAX_PROFILE_DEPTH
+
+    @property
+    def _models(self) -> ProfileModels | None:
+        return None if self._own_columns is None else self._own_columns.models
+
+    def _profile(
+        self, members: dict[str, object]
+    ) -> tuple[Mapping[str, object] | None, Sequence[tuple[str, str]]]:
+        """Removes the member `profile`; returns its values, and its errors by field."""
+        if self._models is None:
+            return None, ()
+        try:
+            return self._models.new(members.pop("profile", {})).values, ()
+        except InvalidInput as error:
+            return None, [
+                (".".join(map(str, item.loc[1:])), _reason(item.code, item.message))
+                for item in error.errors
+            ]
 
     @retry_on_conflict
     async def _add(self, batch: Sequence[NewUser]) -> int:
@@ -232,8 +266,21 @@ class AccountImporter:
                 if new.email in reserved and new.user.id in added:
                     added.remove(new.user.id)
                     await store.users.delete(new.user.id)
+            for new in batch:
+                if new.profile is not None and new.user.id in added:
+                    await self._add_profile(store, new)
             await self._audit.record_each(store, EventType.ACCOUNT_IMPORTED, sorted(added))
         return len(added)
+
+    async def _add_profile(self, store: Store, new: NewUser) -> None:
+        if self._own_columns is None or new.profile is None:
+            return
+        try:
+            await self._own_columns.add(store, new.user, ProfileInput(None, new.profile))
+        except InvalidInput as error:
+            # The refusal does not say which line it is.
+            details = "; ".join(f"{item.loc[-1]} {item.message}" for item in error.errors)
+            raise ConfigurationError(f"the profile of {new.email}: {details}") from None
 
     async def _count_new(self, batch: Sequence[NewUser]) -> int:
         emails = {new.email for new in batch}
@@ -243,14 +290,16 @@ class AccountImporter:
 
 
 def _field_error(details: ErrorDetails) -> tuple[str, str]:
-    is_unknown = details["type"] == "extra_forbidden"
-    reason = "unknown field" if is_unknown else details["msg"]
-    return ".".join(map(str, details["loc"])), reason
+    return ".".join(map(str, details["loc"])), _reason(details["type"], details["msg"])
 
 
-def _new_user(line: _Line) -> NewUser:
+def _reason(code: str, message: str) -> str:
+    return "unknown field" if code == "extra_forbidden" else message
+
+
+def _new_user(line: _Line) -> User:
     at = now()
-    user = User(
+    return User(
         id=new_id(),
         email=line.email.original,
         name=line.name,
@@ -262,7 +311,6 @@ def _new_user(line: _Line) -> NewUser:
         locale=line.locale,
         roles=frozenset(line.roles),
     )
-    return NewUser(user, line.email.canonical, line.password_hash)
 
 
 def _lines(file: BinaryIO) -> Iterator[bytes]:

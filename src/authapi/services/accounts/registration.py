@@ -11,6 +11,7 @@ from authapi.services.accounts.users import add_user, check_locale, new_user
 from authapi.services.audit import Audit
 from authapi.services.hooks import Hooks
 from authapi.services.mail import MailKind
+from authapi.services.own_columns import OwnColumns, ProfileInput
 from authapi.services.passwords import Passwords
 from authapi.services.rate_limits import RateLimits
 from authapi.settings import Settings
@@ -29,6 +30,7 @@ class Registration:
         rate_limits: RateLimits,
         audit: Audit,
         hooks: Hooks,
+        own_columns: OwnColumns,
         settings: Settings,
     ) -> None:
         self._database = database
@@ -38,6 +40,7 @@ class Registration:
         self._rate_limits = rate_limits
         self._audit = audit
         self._hooks = hooks
+        self._own_columns = own_columns
         self._settings = settings
 
     async def register(
@@ -47,29 +50,40 @@ class Registration:
         *,
         name: str | None,
         locale: str | None = None,
+        profile: ProfileInput | None = None,
         request: object = None,
     ) -> User | None:
         """Registers an account; returns it, or None if its address must be confirmed first.
 
         With `registration=confirm`, the client does not learn whether the address is taken: the
         work is the same in both cases, and a mail tells the owner of the address. The hooks
-        `before_register` get `request`, and do not run if it is None.
+        `before_register` get `request`, and do not run if it is None. `profile` are own columns;
+        None stands for the defaults of the application.
 
         Raises the errors of the hooks; RegistrationClosed; TooManyAttempts; InvalidInput if the
-        locale is unknown or the password policy rejects `password`; Overloaded if too many hashes
-        are waiting; EmailTaken, only with `registration=open`; and StorageUnavailable if the
-        database does not answer.
+        locale is unknown, the password policy rejects `password` or the profile is incomplete or
+        cannot be stored; ProfileTaken; Overloaded if too many hashes are waiting; EmailTaken, only
+        with `registration=open`; and StorageUnavailable if the database does not answer.
         """
         if self._settings.registration not in {"open", "confirm"}:
             raise RegistrationClosed
         check_locale(locale, self._settings)
+        profile = self._own_columns.new(profile)
         async with self._audit.recording_throttled():
             await self._rate_limits.consume_registration(current_client())
         await self._hooks.run_before_register(request, email.canonical)
         await self._passwords.check_policy(password, email=email.canonical)
+        # Also a conflict that the job would find, because the job answers no client.
+        await self._own_columns.check_free(profile)
         hashed = await self._passwords.hash(password)
         if self._settings.registration == "confirm":
-            details = {"name": name, "locale": locale, "password_hash": hashed.text}
+            details: dict[str, object] = {
+                "name": name,
+                "locale": locale,
+                "password_hash": hashed.text,
+            }
+            if profile is not None:
+                details["profile"] = profile.raw
             await self._deferred_requests.enqueue("register", email, details)
             return None
         user = new_user(email, name=name, locale=locale)
@@ -79,6 +93,7 @@ class Registration:
         ):
             await store.users.lock_addresses(email.canonical)
             await add_user(store, user, email, hashed)
+            user = await self._own_columns.add(store, user, profile)
             await self._audit.record(store, EventType.ACCOUNT_REGISTERED, user_id=user.id)
             if self._settings.sends_mail and allowance.is_allowed:
                 await self._email_tokens.send(store, user, MailKind.CONFIRM)
@@ -92,11 +107,14 @@ class Registration:
         *,
         name: str | None = None,
         is_superuser: bool = False,
+        profile: ProfileInput | None = None,
     ) -> User:
         """Creates an account for an operator. An account without a password cannot log in.
 
-        Raises InvalidInput if the password policy rejects `password`, EmailTaken.
+        Raises InvalidInput if the password policy rejects `password` or the profile is incomplete
+        or cannot be stored, ProfileTaken, EmailTaken.
         """
+        profile = self._own_columns.new(profile)
         hashed = None
         if password is not None:
             await self._passwords.check_policy(password, email=email.canonical)
@@ -105,5 +123,6 @@ class Registration:
         async with self._database.transaction() as store:
             await store.users.lock_addresses(email.canonical)
             await add_user(store, user, email, hashed)
+            user = await self._own_columns.add(store, user, profile)
             await self._audit.record(store, EventType.ACCOUNT_REGISTERED, user_id=user.id)
         return user
