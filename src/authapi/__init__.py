@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from authapi.domain.user import User
     from authapi.errors import PasswordRefused
     from authapi.settings import Settings
+    from authapi.storage.schema.profile import Profile
     from authapi.storage.transaction import Transaction
     from authapi.strategies.base import (
         Challenge,
@@ -39,6 +40,7 @@ __all__ = [
     "Issued",
     "Issuer",
     "PasswordRefused",
+    "Profile",
     "Renewable",
     "Renewal",
     "Revocable",
@@ -67,6 +69,7 @@ _MODULES = {
         "Revocable",
         "Strategy",
     ],
+    "storage.schema.profile": ["Profile"],
     "storage.transaction": ["Transaction"],
     "web.resolver": ["current_identity", "current_user"],
     "web.server.protocol": ["HTTPProtocol"],

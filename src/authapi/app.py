@@ -16,10 +16,12 @@ from authapi.services import Services
 from authapi.services.hooks import Hooks
 from authapi.services.jobs.shutdown import close_after_failure
 from authapi.settings import Settings, load_settings, warn_unknown_settings
+from authapi.storage.schema.profile import Profile
 from authapi.strategies.registry import Registry
 from authapi.web.context import Runtime
 from authapi.web.hooks import HookDecorators
 from authapi.web.installation import Installation, select_units
+from authapi.web.own_columns import with_own_columns
 from authapi.web.routes.health import read_metrics
 from authapi.web.routes.units import UNITS
 
@@ -33,12 +35,14 @@ class AuthAPI(HookDecorators):
 
     `settings` defaults to the environment (`AUTHAPI_*`). The constructor opens no connections or
     files of the data folder; `lifespan` does. Raises ConfigurationError if the settings are not
-    valid or a strategy cannot be loaded.
+    valid, a strategy cannot be loaded or `profile` cannot be used.
+
+    `profile` declares a table of the application with own members of accounts.
 
     The decorators of `HookDecorators` register functions that authapi calls.
     """
 
-    def __init__(self, settings: Settings | None = None) -> None:
+    def __init__(self, settings: Settings | None = None, *, profile: Profile | None = None) -> None:
         self.settings = settings or load_settings()
         self._hooks = Hooks(self.settings.database_timeout)
         self._services = Services.build(
@@ -46,6 +50,7 @@ class AuthAPI(HookDecorators):
             breached=build_breach_check(self.settings),
             post=build_webhook_post(self.settings),
             hooks=self._hooks,
+            profile=profile,
         )
         self.runtime = Runtime(self.settings, Registry.load(self._services), self._services)
         self._installation = Installation(self.runtime)
@@ -63,6 +68,7 @@ class AuthAPI(HookDecorators):
         if not self.settings.sends_mail:
             units.pop("recovery", None)
             units.pop("pages", None)
+        units = dict(with_own_columns(units, self._services.own_columns.models))
         metrics_path = self.settings.metrics_path
         self._installation.install(app, units, other_paths=[metrics_path] if metrics_path else ())
         if metrics_path is not None:

@@ -7,6 +7,7 @@ from starlette.responses import Response
 
 from authapi.web.context import context_of
 from authapi.web.openapi import problems
+from authapi.web.own_columns import profile_of
 from authapi.web.routing import AuthAPIRoute
 from authapi.web.schemas.registration import Registration
 from authapi.web.schemas.user import UserOut
@@ -30,6 +31,11 @@ _ACCEPTED: dict[int | str, dict[str, Any]] = {
 async def register(body: Registration, request: Request) -> UserOut | Response:
     """Create an account."""
     user = await context_of(request).runtime.services.accounts.registration.register(
-        body.email, body.password, name=body.name, locale=body.locale, request=request
+        body.email,
+        body.password,
+        name=body.name,
+        locale=body.locale,
+        profile=profile_of(body),
+        request=request,
     )
     return Response(status_code=202) if user is None else UserOut.of(user)

@@ -23,6 +23,7 @@ from authapi.web.answers.conditional import (
 )
 from authapi.web.context import context_of
 from authapi.web.openapi import problems
+from authapi.web.own_columns import profile_of
 from authapi.web.routes.admin.gates import FreshSuperuser, Superuser, router_for
 from authapi.web.schemas.administration import (
     AccountChange,
@@ -89,7 +90,7 @@ async def invite_user(body: Invitation, superuser: FreshSuperuser, request: Requ
     """Create an account without a password, and invite its owner by mail to choose one."""
     administration = context_of(request).runtime.services.accounts.administration
     user = await administration.invite(
-        body.email, name=body.name, roles=body.roles, actor=superuser
+        body.email, name=body.name, roles=body.roles, actor=superuser, profile=profile_of(body)
     )
     return AccountOut.of(user)
 
@@ -123,7 +124,9 @@ async def update_user(
     """
     is_stale = staleness_check(request, _representation)
     administration = context_of(request).runtime.services.accounts.administration
-    user = await administration.change(user_id, body.changes(), actor=superuser, is_stale=is_stale)
+    user = await administration.change(
+        user_id, body.changes(), actor=superuser, is_stale=is_stale, profile=profile_of(body)
+    )
     return _representation(user).response(cache_control=REVALIDATE)
 
 
@@ -160,4 +163,4 @@ async def delete_user(user_id: UUID, superuser: FreshSuperuser, request: Request
 
 
 def _representation(user: User) -> Representation:
-    return Representation.of(AccountOut.of(user).model_dump_json().encode())
+    return Representation.of(AccountOut.of(user).model_dump_json(by_alias=True).encode())
