@@ -259,9 +259,14 @@ async def test_a_login_is_refused_if_the_account_changes_during_authentication(
     authenticate = Authentication.authenticate
 
     async def overtaken(
-        self: Authentication, email: EmailAddress, password: str, *, strategy: str | None = None
+        self: Authentication,
+        email: EmailAddress,
+        password: str,
+        *,
+        strategy: str | None = None,
+        request: object = None,
     ) -> Login:
-        login = await authenticate(self, email, password, strategy=strategy)
+        login = await authenticate(self, email, password, strategy=strategy, request=request)
         await change(api_on_each.services, user)
         return login
 
