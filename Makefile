@@ -23,12 +23,14 @@ TEST_PROCESSES = $(shell cores=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 
 # names of FastAPI patched. `make test SHARED=` runs the tests without it.
 SHARED ?= --shared-analysis
 
+EXTRAS := --extra postgres --extra redis --extra metrics --extra mail --extra bcrypt
+
 # Passed to the program that a target runs: make test ARGS="-k login", make run ARGS="--port 9000"
 ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test test-slow test-matrix test-browser test-packaging faults bench asvs check fmt lock clean
+.PHONY: help run test test-lowest test-newest test-slow test-matrix test-browser test-packaging faults bench asvs check fmt lock clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +44,27 @@ run: $(VENV)/.installed-run ## start the service on an embedded database in .dat
 test: $(VENV)/.installed-dev ## run the tests, on SQLite and on a temporary PostgreSQL
 	@echo "==> tests, without browser, wheel and npm (see make test-slow)"
 	@TMPDIR=$(TEST_TMPDIR) $(BIN)/pytest -n $(TEST_PROCESSES) --dist worksteal -m "not ($(SLOW))" $(SHARED) $(ARGS)
+
+# The parts of the suite that use other packages most: the databases, rate limits in Valkey, mail, signatures, hashes, the
+# routes, the command line. Each leg takes at most three minutes.
+LEG := tests/domain tests/storage tests/strategies tests/crypto/test_passwords.py tests/crypto/test_imported_hashes.py \
+	tests/crypto/test_jws.py tests/services/accounts tests/services/mail tests/services/test_rate_limits.py \
+	tests/web/routes/test_login.py tests/web/test_openapi.py tests/cli/accounts
+RUN_LEG = TMPDIR=$(TEST_TMPDIR) $(1)/bin/python -m pytest -n $(TEST_PROCESSES) --dist worksteal -m "not ($(SLOW))" \
+	$(SHARED) -p no:cacheprovider $(LEG) $(ARGS)
+
+test-lowest: $(VENV)-lowest/.installed ## run a part of the tests with the lowest versions that pyproject.toml allows
+	@echo "==> tests with the packages of requirements/lowest.txt"
+	@$(call RUN_LEG,$(VENV)-lowest)
+
+test-newest: $(VENV)/.installed-dev ## run a part of the tests with the newest versions that pyproject.toml allows today
+	@echo "==> installing the newest packages in $(VENV)-newest"
+	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(VENV)-newest
+	@$(BIN)/uv pip compile --quiet --generate-hashes --no-header $(EXTRAS) --group build --group test pyproject.toml \
+		-o $(VENV)-newest/newest.txt
+	@$(call INSTALL_LEG,$(VENV)-newest,$(VENV)-newest/newest.txt)
+	@echo "==> tests with the newest packages: $$(grep -iE '^(fastapi|sqlalchemy|redis)(\[[a-z]*\])?==' $(VENV)-newest/newest.txt | tr -d ' \\' | tr '\n' ' ')"
+	@$(call RUN_LEG,$(VENV)-newest)
 
 test-slow: $(VENV)/.installed-dev ## run the slow tests: browser, wheel, npm, proxies, schemathesis, races
 	@$(PARTS) chromium caddy nginx haproxy pgbouncer node npm
@@ -100,17 +123,19 @@ fmt: $(VENV)/.installed-dev ## format the code and apply the fixes of ruff
 	@$(BIN)/ruff format
 
 LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-annotate --no-emit-index-url --no-strip-extras \
-	--python-version 3.11 pyproject.toml --extra postgres --extra redis --extra metrics --extra mail --extra bcrypt --group build
+	--python-version 3.11 pyproject.toml $(EXTRAS) --group build
 
 lock: $(VENV)/.installed-dev ## regenerate requirements/*.txt from pyproject.toml (ARGS=--upgrade for newer versions)
 	@echo "==> requirements/run.txt: packages for the service"
 	@$(LOCK) -o requirements/run.txt $(ARGS)
 	@echo "==> requirements/dev.txt: packages for the service and for development"
 	@$(LOCK) --group dev -c requirements/run.txt -o requirements/dev.txt $(ARGS)
+	@echo "==> requirements/lowest.txt: the lowest versions of the declared packages, for make test-lowest"
+	@$(LOCK) --group test --resolution lowest-direct -o requirements/lowest.txt $(ARGS)
 
 clean: ## remove .venv and all caches, but not .data
 	@echo "==> removing .venv, caches and build results"
-	@rm -rf $(VENV) dist htmlcov .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .import_linter_cache \
+	@rm -rf $(VENV) $(VENV)-lowest $(VENV)-newest dist htmlcov .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .import_linter_cache \
 		.hypothesis .schemathesis
 	@find src tests tools benchmarks alembic -type d -name __pycache__ -exec rm -rf {} +
 
@@ -133,3 +158,12 @@ $(VENV)/.installed-dev: requirements/dev.txt requirements/run.txt pyproject.toml
 	@$(PIP) install --require-hashes -r requirements/dev.txt
 	@$(PIP) install --no-deps --no-build-isolation -e .
 	@touch $(VENV)/.installed-run $@
+
+INSTALL_LEG = $(BIN)/uv pip sync --quiet --require-hashes --python $(1)/bin/python $(2) \
+	&& $(BIN)/uv pip install --quiet --no-deps --no-build-isolation --python $(1)/bin/python -e .
+
+$(VENV)-lowest/.installed: requirements/lowest.txt pyproject.toml $(VENV)/.installed-dev
+	@echo "==> installing the lowest packages in $(VENV)-lowest"
+	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(VENV)-lowest
+	@$(call INSTALL_LEG,$(VENV)-lowest,requirements/lowest.txt)
+	@touch $@

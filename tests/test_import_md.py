@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from authapi.crypto import imported_hashes
+from authapi.crypto import imported_hashes, passwords
 from authapi.errors import InvalidImportLine
-from authapi.services.accounts import importing
-from authapi.settings import Settings
+from authapi.services.accounts.importing import importer
+from authapi.services.accounts.importing import lines as import_lines
 from tests.console import run_page
 from tests.crypto.imported_hash_vectors import CHEAP, DEFAULT
 from tests.test_readme import ROOT, blocks, service
@@ -21,7 +21,10 @@ from tests.test_readme import ROOT, blocks, service
 __all__ = ["service"]
 
 PAGE = (ROOT / "docs" / "import.md").read_text("utf-8")
-PEERS = ("django==5.2.19", "flask-sqlalchemy==3.1.1", "werkzeug==3.1.9", "argon2-cffi==25.1.0")
+PEERS = (
+    *("django==5.2.19", "flask-sqlalchemy==3.1.1", "werkzeug==3.1.9", "argon2-cffi==25.1.0"),
+    *("flask-security[common,fsqla]==5.9.2",),
+)
 
 
 def rows(heading: str) -> list[list[str]]:
@@ -36,12 +39,12 @@ def test_commands_print_the_documented_output(service: str, tmp_path: Path) -> N
     ran = run_page(PAGE, service, tmp_path, may_fail=True)
     for command, expected, output in ran:
         assert output.strip() == expected.strip(), command
-    assert len(ran) == 7
+    assert len(ran) == 11
 
 
 def test_documented_fields_match_the_code() -> None:
     fields = [row[0].strip("`") for row in rows("Format of a line")]
-    assert fields == list(importing._Line.model_fields)
+    assert fields == list(import_lines.Line.model_fields)
 
 
 def test_documented_bounds_match_the_code() -> None:
@@ -52,8 +55,8 @@ def test_documented_bounds_match_the_code() -> None:
     assert f"cost {imported_hashes._MAX_BCRYPT_COST}" in bounds
     assert f"{imported_hashes._MAX_ITERATIONS:,} iterations" in bounds
     assert f"{imported_hashes._MAX_SCRYPT_MEMORY >> 20} MiB, 1 GiB times p" in bounds
-    assert f"{importing.MAX_LINE:,} bytes" in PAGE
-    assert f"batches of\n  {importing._BATCH}," in PAGE
+    assert f"{import_lines.MAX_LINE:,} bytes" in PAGE
+    assert f"batches of\n  {importer._BATCH}," in PAGE
 
 
 def test_documented_hash_formats_are_accepted() -> None:
@@ -71,11 +74,10 @@ def test_documented_hash_formats_are_accepted() -> None:
 
 def read_all(lines: str) -> list[dict[str, object]]:
     """Parses each line as an import does."""
-    nothing: dict[str, object] = {"database": None, "audit": None}
-    reader = importing.AccountImporter(**nothing, settings=Settings(), allow_superusers=True)  # type: ignore[arg-type]
+    parser = import_lines.LineParser({}, allow_superusers=True)
     for line in lines.splitlines():
         try:
-            reader.read(line.encode())
+            parser.parse(line.encode())
         except InvalidImportLine as refusal:
             pytest.fail(f"{line}: {refusal}")
     return [json.loads(line) for line in lines.splitlines()]
@@ -159,8 +161,52 @@ with app.app_context():
 
 @pytest.mark.slow
 def test_flask_export_can_be_imported(run: Callable[..., str], tmp_path: Path) -> None:
-    [program] = [text for text in blocks("python", PAGE) if "yourapp" in text]
+    programs = [text for text in blocks("python", PAGE) if "yourapp" in text]
+    [program] = [text for text in programs if "flask_security" not in text]
     (tmp_path / "yourapp.py").write_text(YOUR_APP)
     (tmp_path / "export.py").write_text(program)
     lines = read_all(run("export.py"))
     assert [line["email"] for line in lines] == ["scrypt@example.com", "pbkdf2@example.com"]
+
+
+FLASK_SECURITY = """
+from flask import Flask
+from flask_security import Security, SQLAlchemyUserDatastore, hash_password
+from flask_security.models import fsqla_v3 as fsqla
+from flask_sqlalchemy import SQLAlchemy
+app = Flask(__name__)
+app.config.update(SECRET_KEY="a secret key", SECURITY_PASSWORD_SALT="1234567890")
+app.config.update(SQLALCHEMY_DATABASE_URI="sqlite://", SECURITY_PASSWORD_HASH="argon2")
+app.config["SECURITY_PASSWORD_SINGLE_HASH"] = {single}
+db = SQLAlchemy(app)
+fsqla.FsModels.set_db_info(db)
+class Role(db.Model, fsqla.FsRoleMixin):
+    pass
+class User(db.Model, fsqla.FsUserMixin):
+    pass
+users = SQLAlchemyUserDatastore(db, User, Role)
+app.security = Security(app, users)
+context = app.app_context()
+context.push()
+db.create_all()
+users.create_user(email="alice@example.com", password=hash_password("old password"))
+db.session.commit()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("is_single", [True, False])
+def test_flask_security_export_has_plain_hashes_only(
+    run: Callable[..., str], tmp_path: Path, is_single: bool
+) -> None:
+    [program] = [text for text in blocks("python", PAGE) if "flask_security" in text]
+    (tmp_path / "yourapp.py").write_text(FLASK_SECURITY.replace("{single}", str(is_single)))
+    # Its database is in memory, and belongs to the context of the module.
+    (tmp_path / "export.py").write_text(program.replace("with app.app_context():", "if app:"))
+    [line] = read_all(run("export.py"))
+    assert (line["email"], line["is_active"]) == ("alice@example.com", True)
+    hashed = line["password_hash"]
+    assert hashed is None if not is_single else str(hashed).startswith("$argon2id$")
+    if is_single:
+        stored = passwords.imported_hash(str(hashed))
+        passwords.PasswordHasher(passwords.Cost(64, 1, 1)).verify("old password", stored)

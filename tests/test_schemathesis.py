@@ -29,8 +29,7 @@ from authapi.crypto.ids import new_id
 from authapi.crypto.passwords import PasswordHash
 from authapi.domain.email_token import Purpose
 from authapi.domain.identity import Identity
-from authapi.domain.user import User
-from authapi.domain.user_query import UserOrder
+from authapi.domain.user import User, UserOrder
 from authapi.services import Services
 from authapi.services.accounts.email_tokens import EmailTokens
 from authapi.services.cursors import encode_cursor

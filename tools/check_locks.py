@@ -48,13 +48,16 @@ def main() -> int:
         + extras["metrics"]
         + groups["build"]
     )
+    test = groups["test"]
+    own = [item for item in groups["dev"] if isinstance(item, str)]  # others include a group
     # Every pin of run.txt is also a requirement of dev.txt.
     run_lock = (ROOT / "requirements/run.txt").read_text()
     pinned = re.findall(NAME + r"([^ ;]+)", run_lock, re.MULTILINE)
-    dev = run + groups["dev"] + [f"{name}=={version}" for name, version in pinned]
+    dev = run + test + own + [f"{name}=={version}" for name, version in pinned]
 
     has_problems = False
-    for name, requirements in ("run.txt", run), ("dev.txt", dev):
+    locks = (("run.txt", run), ("dev.txt", dev), ("lowest.txt", run + test))
+    for name, requirements in locks:
         for problem in problems(requirements, (ROOT / "requirements" / name).read_text()):
             print(f"requirements/{name}: {problem} (make lock?)", file=sys.stderr)
             has_problems = True

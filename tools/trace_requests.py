@@ -120,11 +120,11 @@ class Trace:
     def _file_of(self, frame: FrameType) -> str | None:
         code = frame.f_code
         if code not in self._files:
-            self._files[code] = _file_of(frame)
+            self._files[code] = _counted_file(frame)
         return self._files[code]
 
 
-def _file_of(frame: FrameType) -> str | None:
+def _counted_file(frame: FrameType) -> str | None:
     """The file of a function that counts, else None."""
     code = frame.f_code
     path = Path(code.co_filename)

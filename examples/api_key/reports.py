@@ -11,10 +11,20 @@ from typing import Annotated
 from fastapi import Depends, FastAPI
 from starlette.requests import HTTPConnection
 
-from authapi import AuthAPI, Challenge, Identity, Settings, Strategy, User, current_user
-from authapi.crypto.secrets import SecretHash, hash_secret, is_opaque_token
-from authapi.domain.session import SessionKind
-from authapi.errors import InvalidCredential
+from authapi import (
+    AuthAPI,
+    Challenge,
+    Identity,
+    InvalidCredential,
+    SecretHash,
+    SessionKind,
+    Settings,
+    Strategy,
+    User,
+    current_user,
+    hash_secret,
+    is_opaque_token,
+)
 
 
 class APIKeyStrategy(Strategy[str]):

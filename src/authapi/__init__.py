@@ -3,18 +3,45 @@
 Applications import the names below. `AuthAPI` installs authapi into an application, `current_user`
 and `current_identity` protect its routes, and `HTTPProtocol` is the protocol class for uvicorn
 (`--http authapi:HTTPProtocol`). `strategies/base.py` explains how to write a strategy, `settings/`
-defines the settings, and `errors/` the errors.
+defines the settings, and `errors/` the errors. `Accounts`, `AccountTransaction` and `Sync` are what
+code of the application calls; `AuthAPI` has one of each.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from authapi.app import AuthAPI, create_app
+    from authapi.app import AuthAPI, Service, create_app
+    from authapi.crypto.secrets import SecretHash, hash_secret, is_opaque_token
     from authapi.domain.events import Event, EventType
     from authapi.domain.identity import Identity
+    from authapi.domain.session import SessionKind
     from authapi.domain.user import User
-    from authapi.errors import PasswordRefused
+    from authapi.errors import (
+        AccountInUse,
+        AuthAPIError,
+        ConfigurationError,
+        EmailTaken,
+        Forbidden,
+        InputError,
+        InvalidCredential,
+        InvalidCredentials,
+        InvalidInput,
+        LastSuperuser,
+        MailDisabled,
+        NotFound,
+        Overloaded,
+        PasswordRefused,
+        PreconditionFailed,
+        Refusal,
+        StorageUnavailable,
+        TooManyAttempts,
+        Unauthenticated,
+        Unavailable,
+        UsernameTaken,
+    )
+    from authapi.facade.accounts import Accounts, AccountTransaction
+    from authapi.facade.sync import Sync, SyncAccounts, SyncTransaction
     from authapi.settings import Settings
     from authapi.storage.schema.profile import Profile
     from authapi.storage.transaction import Transaction
@@ -27,39 +54,98 @@ if TYPE_CHECKING:
         Revocable,
         Strategy,
     )
+    from authapi.web.login import LogIn
     from authapi.web.resolver import current_identity, current_user
     from authapi.web.server.protocol import HTTPProtocol
 
 __all__ = [
+    "AccountInUse",
+    "AccountTransaction",
+    "Accounts",
     "AuthAPI",
+    "AuthAPIError",
     "Challenge",
+    "ConfigurationError",
+    "EmailTaken",
     "Event",
     "EventType",
+    "Forbidden",
     "HTTPProtocol",
     "Identity",
+    "InputError",
+    "InvalidCredential",
+    "InvalidCredentials",
+    "InvalidInput",
     "Issued",
     "Issuer",
+    "LastSuperuser",
+    "LogIn",
+    "MailDisabled",
+    "NotFound",
+    "Overloaded",
     "PasswordRefused",
+    "PreconditionFailed",
     "Profile",
+    "Refusal",
     "Renewable",
     "Renewal",
     "Revocable",
+    "SecretHash",
+    "Service",
+    "SessionKind",
     "Settings",
+    "StorageUnavailable",
     "Strategy",
+    "Sync",
+    "SyncAccounts",
+    "SyncTransaction",
+    "TooManyAttempts",
     "Transaction",
+    "Unauthenticated",
+    "Unavailable",
     "User",
+    "UsernameTaken",
     "create_app",
     "current_identity",
     "current_user",
+    "hash_secret",
+    "is_opaque_token",
 ]
 
 _MODULES = {
-    "app": ["AuthAPI", "create_app"],
+    "app": ["AuthAPI", "Service", "create_app"],
+    "crypto.secrets": ["SecretHash", "hash_secret", "is_opaque_token"],
     "domain.events": ["Event", "EventType"],
     "domain.identity": ["Identity"],
+    "domain.session": ["SessionKind"],
     "domain.user": ["User"],
-    "errors": ["PasswordRefused"],
+    "errors": [
+        "AccountInUse",
+        "AuthAPIError",
+        "ConfigurationError",
+        "EmailTaken",
+        "Forbidden",
+        "InputError",
+        "InvalidCredential",
+        "InvalidCredentials",
+        "InvalidInput",
+        "LastSuperuser",
+        "MailDisabled",
+        "NotFound",
+        "Overloaded",
+        "PasswordRefused",
+        "PreconditionFailed",
+        "Refusal",
+        "StorageUnavailable",
+        "TooManyAttempts",
+        "Unauthenticated",
+        "Unavailable",
+        "UsernameTaken",
+    ],
+    "facade.accounts": ["AccountTransaction", "Accounts"],
+    "facade.sync": ["Sync", "SyncAccounts", "SyncTransaction"],
     "settings": ["Settings"],
+    "storage.transaction": ["Transaction"],
     "strategies.base": [
         "Challenge",
         "Issued",
@@ -70,7 +156,7 @@ _MODULES = {
         "Strategy",
     ],
     "storage.schema.profile": ["Profile"],
-    "storage.transaction": ["Transaction"],
+    "web.login": ["LogIn"],
     "web.resolver": ["current_identity", "current_user"],
     "web.server.protocol": ["HTTPProtocol"],
 }

@@ -4,26 +4,44 @@ The service is an empty FastAPI application with `AuthAPI` installed. `create_ap
 importing application can use.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
+from functools import partial
 from importlib.metadata import version
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
+from pydantic import SecretStr
 
+from authapi.errors import ConfigurationError
+from authapi.facade.accounts import Accounts, AccountTransaction, open_transaction
+from authapi.facade.home import Home
+from authapi.facade.sync import Sync
+from authapi.facade.threads import ServiceThread
 from authapi.outbound.breaches import build_breach_check
 from authapi.outbound.webhooks import build_webhook_post
 from authapi.services import Services
 from authapi.services.hooks import Hooks
 from authapi.services.jobs.shutdown import close_after_failure
 from authapi.settings import Settings, load_settings, warn_unknown_settings
+from authapi.storage import AsyncEngine, application_engine
 from authapi.storage.schema.profile import Profile
 from authapi.strategies.registry import Registry
 from authapi.web.context import Runtime
 from authapi.web.hooks import HookDecorators
 from authapi.web.installation import Installation, select_units
+from authapi.web.login import LogIn, log_in_by_form
 from authapi.web.own_columns import with_own_columns
 from authapi.web.routes.health import read_metrics
 from authapi.web.routes.units import UNITS
+
+
+class Service:
+    """Open services, for scripts, workers and seeds. `AuthAPI.running` opens them."""
+
+    def __init__(self, auth: "AuthAPI") -> None:
+        self.accounts = auth.accounts
+        self.transaction = auth.transaction
 
 
 class AuthAPI(HookDecorators):
@@ -33,27 +51,58 @@ class AuthAPI(HookDecorators):
         app = FastAPI(lifespan=auth.lifespan)
         auth.install(app)
 
-    `settings` defaults to the environment (`AUTHAPI_*`). The constructor opens no connections or
-    files of the data folder; `lifespan` does. Raises ConfigurationError if the settings are not
-    valid, a strategy cannot be loaded or `profile` cannot be used.
-
-    `profile` declares a table of the application with own members of accounts.
+    `settings` defaults to the environment (`AUTHAPI_*`). `engine` is an AsyncEngine of the
+    application whose pool authapi uses; by default, authapi has its own. `profile` declares a table
+    of the application with own members of accounts. The constructor opens no connections or files
+    of the data folder; `lifespan` does. Raises ConfigurationError if the settings are not valid, a
+    strategy cannot be loaded, or `engine` or `profile` cannot be used.
 
     The decorators of `HookDecorators` register functions that authapi calls.
     """
 
-    def __init__(self, settings: Settings | None = None, *, profile: Profile | None = None) -> None:
-        self.settings = settings or load_settings()
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        *,
+        engine: AsyncEngine | None = None,
+        profile: Profile | None = None,
+    ) -> None:
+        self.settings = _on_engine(settings or load_settings(), engine)
+        self._engine, self._profile = engine, profile
         self._hooks = Hooks(self.settings.database_timeout)
-        self._services = Services.build(
+        self._services = services = self.build_services()
+        self._home = Home(services)
+        self.accounts = Accounts(services)
+        self.runtime = Runtime(self.settings, Registry.load(services), services)
+        self._installation = Installation(self.runtime)
+        self.sync = Sync(
+            ServiceThread(self._home, partial(self.build_services, own_pool=True)), self.runtime
+        )
+
+    def build_services(self, *, own_pool: bool = False) -> Services:
+        """Creates services with the settings, hooks and engine of this application, for a command.
+
+        With `own_pool`, they do not share the pool of an engine: it belongs to one event loop.
+        """
+        engine = self._engine
+        if own_pool and engine is not None:
+            engine = application_engine.sibling(engine)
+        return Services.build(
             self.settings,
             breached=build_breach_check(self.settings),
             post=build_webhook_post(self.settings),
             hooks=self._hooks,
-            profile=profile,
+            engine=engine,
+            profile=self._profile,
         )
-        self.runtime = Runtime(self.settings, Registry.load(self._services), self._services)
-        self._installation = Installation(self.runtime)
+
+    @property
+    def installed_app(self) -> FastAPI:
+        """The application in which this is installed. Raises ConfigurationError without one."""
+        apps = self._installation.apps
+        if not apps:
+            raise ConfigurationError("authapi is not installed: call AuthAPI().install(app)")
+        return apps[0]
 
     def install(self, app: FastAPI, *, include: Collection[str] | None = None) -> None:
         """Adds the edge, the error handlers, the OpenAPI security and the routes to `app`.
@@ -84,14 +133,80 @@ class AuthAPI(HookDecorators):
         self._installation.check()
         warn_unknown_settings(type(self.settings))
         services = self.runtime.services
-        await services.start()
-        try:
-            async with self._installation.started():
-                yield
-        except BaseException:
-            await close_after_failure(services.stop)
-            raise
-        await services.stop()
+        await asyncio.to_thread(self.sync.close)  # calls of a script before the start
+        async with self._home.serving():
+            await services.start()
+            try:
+                async with self._installation.started():
+                    yield
+            except BaseException:
+                await close_after_failure(services.stop)
+                raise
+            await services.stop()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Service]:
+        """Opens the services for a script, a worker or a seed, without background tasks.
+
+        Mail is queued; the running application sends it. Inside a running application, the block
+        uses its services. Raises ConfigurationError if the schema, the secret, the keys or the
+        settings cannot be used, StorageUnavailable if the database does not answer, RuntimeError if
+        the services are open on another event loop.
+        """
+        async with self._home.open():
+            yield Service(self)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AccountTransaction]:
+        """Opens one transaction for accounts and for tables of the application.
+
+        It is committed at the end of the block, and rolled back if the block raises. It may last as
+        long as a request waits for the database: `database_pool_timeout` and twice
+        `database_timeout`. On SQLite, other writers wait for it.
+
+        Raises RuntimeError outside of a running application and of `running()`, and inside another
+        block; StorageUnavailable if the database does not answer or the block takes too long.
+        """
+        if not self._home.is_here:
+            raise RuntimeError("authapi is not open here: use auth.running() around the block")
+        async with open_transaction(self.runtime.services) as transaction:
+            yield transaction
+
+    async def log_in(
+        self,
+        request: Request,
+        email: str,
+        password: str,
+        *,
+        strategy: str | None = None,
+        remember: bool = False,
+    ) -> LogIn:
+        """Logs a user in for a login form of the application, as `POST /login` does.
+
+        `email` is an address or a user name, as the setting `login_identifier` says. The rate
+        limits, the hooks, the events, the protection against cross-site requests and the cookie are
+        the same. `strategy` defaults to that of the settings. Call `set_on(response)` of the result
+        for the cookie.
+
+        Raises InvalidCredentials, TooManyAttempts, ForeignOrigin, InvalidInput for an address or
+        name that is not valid or an unknown strategy, Overloaded, Unavailable, the errors of the
+        hooks, and RuntimeError if authapi is not installed in the application of `request`.
+        """
+        return await log_in_by_form(
+            self.runtime, request, email, password, strategy=strategy, remember=remember
+        )
+
+
+def _on_engine(settings: Settings, engine: AsyncEngine | None) -> Settings:
+    """Returns the settings with the database of `engine`. Raises ConfigurationError."""
+    if engine is None:
+        return settings
+    if settings.database_url is not None:
+        url = settings.database_url.get_secret_value()
+        application_engine.check_same_database(engine, url)
+        return settings
+    url = application_engine.url_of(engine)
+    return settings.model_copy(update={"database_url": SecretStr(url)})
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:

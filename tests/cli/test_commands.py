@@ -88,7 +88,7 @@ def test_invalid_arguments_are_one_line_errors(run: Run) -> None:
     assert run("users", "create", "a@example.com", text=PASSWORD).returncode == 0
     again = run("users", "create", "A@example.com", text=PASSWORD)
     assert "is in use" in failed_with_one_line(again)
-    assert "neither" in failed_with_one_line(run("sessions", "end", "not-an-id"))
+    assert "not an id" in failed_with_one_line(run("sessions", "end", "not-an-id"))
     assert "--user" in failed_with_one_line(run("sessions", "end"))
     assert run("users", "frobnicate").returncode == 2
 

@@ -67,7 +67,7 @@ def state_of(run: Run) -> tuple[list[str], int, str]:
         (("keys", "retire", "--all"), ("2 keys", "JWT")),
         (("db", "downgrade", "base"), ("2 accounts", "2 sessions and tokens", "to nothing")),
         (("db", "downgrade", "-1"), ("2 accounts", "1 revision ")),
-        (("db", "downgrade", "0002"), ("2 accounts", "to 0002", "revisions")),
+        (("db", "downgrade", "0001"), ("2 accounts", "to 0001", "revision")),
     ],
     ids=" ".join,
 )

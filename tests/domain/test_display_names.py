@@ -4,8 +4,6 @@ import json
 import re
 import unicodedata
 from io import BytesIO
-from pathlib import Path
-from typing import Any, cast
 
 import pytest
 from pydantic import TypeAdapter, ValidationError
@@ -14,7 +12,7 @@ from authapi.cli.services import parse_name
 from authapi.domain.display_names import DISPLAY_NAME_PATTERN, is_display_name, is_single_line
 from authapi.errors import ConfigurationError, InvalidImportLine
 from authapi.services.accounts.importing import AccountImporter
-from authapi.settings import Settings
+from authapi.services.accounts.importing.lines import LineParser
 from authapi.testing import PASSWORD, Client
 from authapi.web.schemas.fields import Name, TokenName
 from tests.web.logins import sign_in
@@ -67,7 +65,7 @@ async def test_invisible_name_is_rejected_everywhere(api: Client, name: str) -> 
     with pytest.raises(ConfigurationError, match="visible character"):
         parse_name(name, max_length=200)
     with pytest.raises(InvalidImportLine) as refused:
-        importing().read(json.dumps({"email": "new@example.com", "name": name}).encode())
+        LineParser({}).parse(json.dumps({"email": "new@example.com", "name": name}).encode())
     assert refused.value.field_errors == (("name", "must contain a visible character"),)
 
 
@@ -77,7 +75,7 @@ def test_visible_name_is_accepted_everywhere(name: str) -> None:
         assert TypeAdapter[str](kind).validate_python(name) == name
     assert parse_name(name, max_length=200) == name
     line = json.dumps({"email": "new@example.com", "name": name}).encode()
-    assert importing().read(line).user.name == name
+    assert LineParser({}).parse(line).new.user.name == name
 
 
 def test_openapi_and_validation_use_one_pattern() -> None:
@@ -89,11 +87,6 @@ def test_openapi_and_validation_use_one_pattern() -> None:
         except ValidationError:
             found = False
         assert found is is_display_name(text) is bool(re.search(DISPLAY_NAME_PATTERN, text))
-
-
-def importing() -> AccountImporter:
-    nothing = cast("Any", None)
-    return AccountImporter(nothing, nothing, Settings(data_dir=Path("data")))
 
 
 async def test_import_rejects_an_invisible_name(api: Client) -> None:

@@ -1,8 +1,8 @@
 """Migration from fastapi-users, with its own example application and database.
 
-The example is part of the source distribution of the release, and runs in a virtual environment.
-Users register with the example over HTTP. After the import, they log in to authapi with the same
-passwords.
+The example is part of the source distribution of the release, and runs in a virtual environment
+that has authapi too. Users register with the example over HTTP. After the import, they log in to
+authapi with the same passwords, and have the same ids.
 """
 
 import os
@@ -10,8 +10,10 @@ import subprocess
 import sys
 import tarfile
 import venv
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from uuid import UUID
 
 import httpx
 import pytest
@@ -20,6 +22,7 @@ from tests.servers.forked import Forking
 from tests.servers.postgres import PostgresServer
 from tests.servers.process import ServeProcess, free_port
 from tests.storage.rows import sql
+from tests.test_readme import ROOT, blocks, steps
 
 pytestmark = pytest.mark.slow
 
@@ -31,6 +34,9 @@ PASSWORDS = {
 }
 OLD_BCRYPT = "before there was argon2"
 INSTALL_BOUND = 300
+IDS_HERE = "SELECT id, email_given FROM authapi_users"
+IDS_THERE = 'SELECT id, email FROM "user"'
+PAGE = (ROOT / "docs" / "from-fastapi-users.md").read_text("utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -43,8 +49,10 @@ def peer(tmp_path_factory: pytest.TempPathFactory) -> Path:
         command = [str(folder / "venv/bin/python"), "-m", "pip", "--quiet", *arguments]
         subprocess.run(command, check=True, timeout=INSTALL_BOUND)
 
-    needs = ("aiosqlite", "psycopg[binary]", "uvicorn", "hatchling", "hatch-regex-commit")
-    pip("install", f"fastapi-users[sqlalchemy]=={RELEASE}", *needs)
+    pip("install", "hatchling", "hatch-regex-commit", "editables")
+    both = (f"fastapi-users[sqlalchemy]=={RELEASE}", "-e", f"{ROOT}[postgres,bcrypt]")
+    pip("install", "--no-build-isolation", *both)
+    pip("check")
     source = ("--no-deps", "--no-build-isolation", "--no-binary", "fastapi-users")
     pip("download", *source, "--dest", str(folder), f"fastapi-users=={RELEASE}")
     [archive] = folder.glob("*.tar.gz")
@@ -63,6 +71,7 @@ def foreign_url(
     [before] = [line for line in text.splitlines() if line.startswith("DATABASE_URL = ")]
     if request.param == "sqlite":
         assert before == 'DATABASE_URL = "sqlite+aiosqlite:///./test.db"'
+        (peer / "example/test.db").unlink(missing_ok=True)
         yield f"sqlite+aiosqlite:///{peer}/example/test.db"
         return
     name = f"fastapi_users_{worker}"
@@ -74,21 +83,29 @@ def foreign_url(
     postgres.drop_database(name)
 
 
-def register(peer: Path) -> None:
-    """Run the example, and register the users of PASSWORDS."""
+@contextmanager
+def running(peer: Path, app: str, **variables: str) -> Iterator[httpx.Client]:
+    """Run an application in the folder of the example; yield a client of it."""
     port = free_port()
     python = str(peer / "venv/bin/python")
-    command = [python, "-m", "uvicorn", "app.app:app", "--port", str(port)]
-    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(peer / "example")}
+    command = [python, "-m", "uvicorn", app, "--port", str(port)]
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(peer / "example"), **variables}
     here = Path.cwd()
     os.chdir(peer / "example")  # the path of its SQLite file is relative
     try:
         server = ServeProcess(command, environment, peer)
     finally:
         os.chdir(here)
-    with server, httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as http:
-        server.wait_ready(f"http://127.0.0.1:{port}/openapi.json", timeout=60)
-        for email, password in PASSWORDS.items():
+    url = f"http://127.0.0.1:{port}"
+    with server, httpx.Client(base_url=url, trust_env=False, timeout=30) as http:
+        server.wait_ready(f"{url}/openapi.json", timeout=60)
+        yield http
+
+
+def register(peer: Path, accounts: Mapping[str, str] = PASSWORDS) -> None:
+    """Run the example, and register users."""
+    with running(peer, "app.app:app") as http:
+        for email, password in accounts.items():
             made = http.post("/auth/register", json={"email": email, "password": password})
             assert made.status_code == 201, made.text
             form = {"username": email, "password": password}
@@ -130,11 +147,13 @@ def test_imported_users_log_in_with_their_passwords(
     port = free_port()
     url, database = f"http://127.0.0.1:{port}", f"sqlite:///{tmp_path}/data/authapi.db"
     environment = {"PATH": os.environ["PATH"], "AUTHAPI_DATA_DIR": str(tmp_path / "data")}
-    command = ("users", "import", foreign_url, "--from", "fastapi-users", "--json")
+    command = ("users", "import", foreign_url, "--from", "fastapi-users", "--keep-ids", "--json")
     done = forking.run(command, environment, tmp_path, "")
     assert (done.returncode, done.stderr) == (0, "")
     assert '"added": 5' in done.stdout
     assert sql(foreign_url, 'SELECT * FROM "user" ORDER BY id') == before
+    kept = {email: UUID(str(user_id)) for user_id, email in sql(database, IDS_HERE)}
+    assert kept == {email: UUID(str(user_id)) for user_id, email in sql(foreign_url, IDS_THERE)}
     hashes = stored_hashes(database)
     assert len(hashes) == 5
     assert all(text.startswith("foreign:") for text in hashes.values())
@@ -144,7 +163,7 @@ def test_imported_users_log_in_with_their_passwords(
         ServeProcess(serve, environment, tmp_path) as server,
         httpx.Client(base_url=url, trust_env=False, timeout=30) as http,
     ):
-        server.wait_ready(f"{url}/health/ready", timeout=30)
+        server.wait_ready(f"{url}/health/ready", timeout=60)
 
         def log_in(email: str, password: str) -> int:
             body = {"email": email, "password": password, "strategy": "token"}
@@ -164,3 +183,35 @@ def test_imported_users_log_in_with_their_passwords(
         assert server.terminate() == 0
         assert "Traceback" not in server.output()
         assert "trapped" not in server.output()
+
+
+@pytest.mark.parametrize("foreign_url", ["sqlite"], indirect=True)
+def test_page_moves_the_example_route_by_route(
+    peer: Path, foreign_url: str, tmp_path: Path
+) -> None:
+    passwords = dict(list(PASSWORDS.items())[::2])
+    register(peer, passwords)
+    environment = {"PATH": f"{peer}/venv/bin", "AUTHAPI_DATA_DIR": str(tmp_path / "data")}
+    [(command, printed)] = [step for text in blocks("console", PAGE) for step in steps(text)]
+    done = subprocess.run(
+        command.split(), check=True, cwd=peer / "example", env=environment, capture_output=True
+    )
+    assert (done.stdout.decode().strip(), done.stderr) == (printed.strip(), b"")
+    [program] = blocks("python", PAGE)
+    (peer / "example/app/moving.py").write_text(program)
+    with running(peer, "app.moving:app", AUTHAPI_DATA_DIR=str(tmp_path / "data")) as http:
+        for email, password in passwords.items():
+            form = {"username": email, "password": password}
+            there = http.post("/auth/jwt/login", data=form).json()["access_token"]
+            body = {"email": email, "password": password, "strategy": "jwt"}
+            here = http.post("/login", json=body).json()["access_token"]
+            answers = [
+                http.get(path, headers={"Authorization": f"Bearer {token}"})
+                for path, token in (("/authenticated-route", there), ("/moved-route", here))
+            ]
+            assert [answer.status_code for answer in answers] == [200, 200]
+            assert answers[0].json() == answers[1].json()
+            for path, token in (("/authenticated-route", here), ("/moved-route", there)):
+                refused = http.get(path, headers={"Authorization": f"Bearer {token}"})
+                assert refused.status_code == 401
+        assert "/auth/register" not in http.get("/openapi.json").json()["paths"]

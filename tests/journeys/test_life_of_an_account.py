@@ -14,6 +14,7 @@ import pytest
 
 from authapi import Settings, create_app
 from authapi.domain.email_address import parse_email
+from authapi.services.accounts.email_tokens import EmailTokens
 from authapi.services.mail import MailKind
 from authapi.testing import PASSWORD, Client, client
 from tests.servers.smtp import Certificate, SMTPServer, new_certificate
@@ -144,7 +145,9 @@ async def test_an_invitation_is_accepted(person: Person) -> None:
     services = person.api.services
     user = await services.accounts.registration.create(parse_email(ALICE), None, name="Alice")
     async with services.database.transaction() as store:
-        await services.accounts.email_tokens.send(store, user, MailKind.INVITATION)
+        await EmailTokens(services.database, services.mail, services.settings).send(
+            store, user, MailKind.INVITATION
+        )
     secret = await person.link(ALICE, "invitation")
     answer = await person.post("/invitation/accept", token=secret, password=PASSWORD)
     assert answer.status_code == 204

@@ -12,7 +12,7 @@ import pytest
 
 from authapi import Settings, create_app
 from authapi.crypto import base64url
-from authapi.domain.user_query import UserOrder
+from authapi.domain.user import UserOrder
 from authapi.errors import ConfigurationError
 from authapi.services.cursors import encode_cursor
 from authapi.settings import load_settings

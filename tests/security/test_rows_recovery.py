@@ -11,6 +11,7 @@ import pytest
 from authapi import Settings, User, create_app
 from authapi.clock import now
 from authapi.domain.email_address import parse_email
+from authapi.services.accounts.email_tokens import EmailTokens
 from authapi.services.mail import MailKind
 from authapi.testing import PASSWORD, Client, client
 from tests.web.logins import Headers, sign_in
@@ -290,7 +291,9 @@ async def test_row_39_only_the_newest_link_of_the_same_account_works(api: Client
     secrets = []
     for _ in range(2):
         async with services.database.transaction() as store:
-            await services.accounts.email_tokens.send(store, user, MailKind.INVITATION)
+            await EmailTokens(services.database, services.mail, services.settings).send(
+                store, user, MailKind.INVITATION
+            )
         secrets.append(await secret_in(services, "invitation", VICTIM))
     body = {"token": secrets[0], "password": OTHER}
     problem(await api.post("/invitation/accept", json=body), 400, "invalid_one_time_secret")

@@ -1,6 +1,7 @@
 """A command as a real process, which tests observe by its socket and its exit code."""
 
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -10,17 +11,27 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Final, Protocol, Self
 
 import httpx
 
+# Below the ports that Linux, macOS and Windows give to outgoing connections. Such a port can be
+# taken by a connection of another test between the choice and the start of the server.
+PORTS: Final = range(20_000, 32_768)
+
 
 def free_port() -> int:
-    """Returns a TCP port on loopback that is currently unused."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Returns a TCP port of `PORTS` that is unused on every address.
+
+    The choice is random and does not depend on the seed of the tests, so that parallel processes
+    choose different ports.
+    """
+    choice = random.SystemRandom()
+    while True:
+        port = choice.choice(PORTS)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("", port))
+            return port
 
 
 class Child(Protocol):

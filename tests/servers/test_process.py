@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.servers.process import ServeProcess, free_port
+from tests.servers.process import PORTS, ServeProcess, free_port
 
 
 def python(code: str, directory: Path, **environment: str) -> ServeProcess:
@@ -30,6 +30,18 @@ def eventually(condition: Callable[[], bool]) -> None:
 def refuses(port: int) -> bool:
     with socket.socket() as client:
         return client.connect_ex(("127.0.0.1", port)) != 0
+
+
+def test_a_free_port_is_none_that_a_connection_can_take() -> None:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", free_port()))
+        listening.listen()
+        taken = listening.getsockname()[1]
+        with socket.create_connection(("127.0.0.1", taken)) as outgoing:
+            found = {free_port() for _ in range(200)}
+            assert outgoing.getsockname()[1] not in PORTS
+    assert found <= set(PORTS) - {taken}
+    assert len(found) > 150
 
 
 def test_server_becomes_ready_and_stops_on_sigterm(tmp_path: Path) -> None:

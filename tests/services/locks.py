@@ -25,6 +25,7 @@ ORDER = (
     "advisory",
     "users",
     "sessions",
+    "usernames",
     "email_tokens",
     "signing_keys",
     "outbox",

@@ -17,6 +17,7 @@ from uuid import UUID
 import pytest
 
 from authapi.clock import now
+from authapi.crypto.ids import new_id
 from authapi.crypto.passwords import PasswordHash
 from authapi.crypto.refresh_tokens import new_refresh_token, parse_refresh_token
 from authapi.crypto.secrets import hash_secret, new_opaque_token, new_secret
@@ -26,7 +27,9 @@ from authapi.domain.events import EventType
 from authapi.domain.identity import Identity
 from authapi.domain.session import Session, SessionKind
 from authapi.domain.user import User
+from authapi.domain.username import parse_username
 from authapi.errors import DeliveryFailed, InvalidGrant, InvalidOneTimeSecret
+from authapi.facade.accounts import open_transaction
 from authapi.services import Lifetime, Login, Services
 from authapi.services.accounts.email_tokens import IssuedEmailToken
 from authapi.services.accounts.importing import AccountImporter
@@ -132,7 +135,7 @@ async def open_harness(
     url: str, *, hooks: Hooks | None = None, **changes: Any
 ) -> AsyncIterator[Harness]:
     """Services on the database at `url`, without background tasks."""
-    chosen = {"max_sessions": MAX_SESSIONS, **changes}
+    chosen = {"max_sessions": MAX_SESSIONS, "login_identifier": "both", **changes}
     settings = Settings(
         database_url=url,  # type: ignore[arg-type]  # pydantic converts
         limit_mails="100000/hour",
@@ -156,7 +159,8 @@ async def open_harness(
 
 async def create_person(services: Services, *, confirmed: bool) -> Person:
     email = new_address()
-    user = await services.accounts.registration.create(email, PASSWORD)
+    username = parse_username(f"u{new_id().hex}")
+    user = await services.accounts.registration.create(email, PASSWORD, username=username)
     async with services.database.transaction() as store:
         if confirmed:
             await store.users.confirm_email(user.id, at=now())
@@ -233,6 +237,12 @@ async def rename(harness: Harness, one: Person, _: Person) -> None:
     await edit(one.id, changes, is_stale=lambda _: False, caller=one.caller)
 
 
+async def change_username(harness: Harness, one: Person, _: Person) -> None:
+    edit = harness.services.accounts.profiles.edit
+    for name in (new_secret()[:9].strip("-_") + "x1", new_secret()[:9].strip("-_") + "x2"):
+        await edit(one.id, {}, username=parse_username(name), is_stale=lambda _: False)
+
+
 async def confirm_with_password(harness: Harness, one: Person, _: Person) -> None:
     await harness.services.accounts.email_changes.confirm_email(
         await harness.link(one, Purpose.CONFIRM), password=PASSWORD
@@ -249,6 +259,18 @@ async def confirm_and_transfer(harness: Harness, one: Person, _: Person) -> None
 async def change_email(harness: Harness, one: Person, _: Person) -> None:
     link = await harness.link(one, Purpose.CHANGE, new_address())
     await harness.services.accounts.email_changes.confirm_email(link, caller=one.caller)
+
+
+async def open_for_application(harness: Harness, one: Person, _: Person) -> None:
+    # Its calls join this transaction; each of them is an operation of its own here.
+    async with open_transaction(harness.services) as tx:
+        await tx.flush()
+
+
+async def change_email_for_operator(harness: Harness, one: Person, _: Person) -> None:
+    email_changes = harness.services.accounts.email_changes
+    await email_changes.confirm_for_operator(one.user.id)
+    await email_changes.change_for_operator(one.user.id, new_address())
 
 
 async def revert_email_change(harness: Harness, one: Person, _: Person) -> None:
@@ -293,7 +315,9 @@ def submitting(request: Any) -> Operation:
 
 async def register_by_mail(harness: Harness, email: EmailAddress, one: Person) -> None:
     details = {"name": "x", "locale": None, "password_hash": one.stored.text}
-    await harness.services.accounts.deferred_requests.enqueue("register", email, details)
+    username = parse_username(f"u{new_id().hex}")
+    deferred_requests = harness.services.accounts.deferred_requests
+    await deferred_requests.submit_registration(email, details, username=username)
     await harness.handle_requests()
 
 
@@ -331,7 +355,9 @@ async def delete_another(harness: Harness, one: Person, two: Person) -> None:
 
 async def import_accounts(harness: Harness, one: Person, two: Person) -> None:
     emails = [one.user.email, new_address().original, two.user.email, new_address().original]
-    text = "".join(json.dumps({"email": email}) + "\n" for email in emails)
+    text = "".join(
+        json.dumps({"email": email, "username": f"u{new_id().hex}"}) + "\n" for email in emails
+    )
     services = harness.services
     importing = AccountImporter(services.database, services.audit, services.settings)
     await importing.run(io.BytesIO(text.encode()), lambda *_: None)
@@ -419,6 +445,7 @@ OPERATIONS: dict[str, Operation] = {
         one.id, PASSWORD + secrets.token_hex(4)
     ),
     "rename": rename,
+    "change user name": change_username,
     "deactivate": lambda harness, one, _: harness.services.accounts.administration.change(
         one.id, {"is_active": False}
     ),
@@ -439,6 +466,8 @@ OPERATIONS: dict[str, Operation] = {
     "confirm with password": confirm_with_password,
     "confirm and transfer": confirm_and_transfer,
     "change email": change_email,
+    "transaction of an application": open_for_application,
+    "change email for an operator": change_email_for_operator,
     "revert email change": revert_email_change,
     "request a free address": request_free_address,
     "request a taken address": request_taken_address,

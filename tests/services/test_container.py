@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from authapi.strategies.session import SessionStrategy
 from authapi.testing import PASSWORD, client
 
 STEPS = (
-    "secret_scanning.open",
+    "tokens.secret_scanning.open",
     "mail.open",
     "rate_limits.open",
     "keys.open",
@@ -51,8 +52,8 @@ def settings(database_url: str, **more: Any) -> Settings:
 
 def method(services: Services, name: str) -> tuple[type[Any], str]:
     """The class of a service, and the name of the method."""
-    part, _, called = name.partition(".")
-    return type(getattr(services, part)), called
+    part, _, called = name.rpartition(".")
+    return type(attrgetter(part)(services)), called
 
 
 def connections(url: str) -> int:

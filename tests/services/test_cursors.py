@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from authapi.crypto import base64url
 from authapi.domain.email_address import canonical_prefix, parse_email
-from authapi.domain.user_query import UserOrder
+from authapi.domain.user import UserOrder
 from authapi.errors import InvalidInput
 from authapi.services.cursors import MAX_LENGTH, decode_cursor, encode_cursor
 from tests.storage.rows import a_user

@@ -29,6 +29,7 @@ def emptied_postgres_url(shared_postgres_url: str) -> str:
     """The shared database, without rows."""
     with psycopg.connect(shared_postgres_url, options="-c lock_timeout=30s") as connection:
         connection.execute("DELETE FROM authapi_users")
+        connection.execute("DELETE FROM authapi_usernames")  # they outlive their accounts
         connection.execute("DELETE FROM authapi_outbox")  # entries without an account
         connection.execute("DELETE FROM authapi_events")  # they outlive their accounts
         # They are encrypted under the secret of another test.

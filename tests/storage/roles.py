@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from tests.storage.rows import sql
 
 CHANGED = (
-    *("authapi_users", "authapi_sessions", "authapi_refresh_families"),
+    *("authapi_users", "authapi_usernames", "authapi_sessions", "authapi_refresh_families"),
     *("authapi_signing_keys", "authapi_email_tokens", "authapi_outbox"),
 )
 ANONYMISED = ("ip", "network", "user_agent", "request_id", "detail")

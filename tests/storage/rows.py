@@ -16,8 +16,7 @@ from authapi.crypto.secrets import hash_secret
 from authapi.domain.client import Client
 from authapi.domain.events import Event, EventType
 from authapi.domain.session import Session, SessionKind
-from authapi.domain.user import User
-from authapi.domain.user_query import UserFilter, UserOrder
+from authapi.domain.user import User, UserFilter, UserOrder
 from authapi.storage import Database
 
 AT = datetime(2026, 3, 4, 5, 6, 7, 891011, tzinfo=UTC)

@@ -14,14 +14,14 @@ from authapi.domain.email_address import parse_email
 from authapi.errors import ConfigurationError, LastSuperuser
 from authapi.services.accounts.administration import AccountChanges
 from authapi.storage import Database, migrations
-from authapi.storage.import_sources import _reader, fastapi_users
+from authapi.storage.imports.sources import _reader, fastapi_users
 from authapi.storage.migrations import connect
 from authapi.storage.notifications import PostgresNotifications
 from authapi.storage.urls import parse_url
 from authapi.testing import Client, client
+from tests.storage.imports.test_sources import ROWS, TABLE
 from tests.storage.pooling import pooling
 from tests.storage.rows import sql
-from tests.storage.test_import_sources import ROWS, TABLE
 
 REQUIRED = {
     "default_transaction_isolation": "read committed",

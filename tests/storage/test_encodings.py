@@ -15,12 +15,12 @@ from authapi.cli.doctor import examine
 from authapi.errors import ConfigurationError
 from authapi.services.schema import prepare
 from authapi.storage import migrations
-from authapi.storage.import_sources import fastapi_users
+from authapi.storage.imports.sources import fastapi_users
 from authapi.testing import client
 from tests.servers.forked import Forking
 from tests.servers.postgres import PostgresServer
 from tests.servers.process import free_port
-from tests.storage.test_import_sources import TABLE
+from tests.storage.imports.test_sources import TABLE
 
 _numbers = itertools.count(1)
 

@@ -19,7 +19,8 @@ from tests.storage.rows import SECRET, a_session, a_user, sql, store_user, sync_
 from tests.tables import PREFIX, metadata
 
 CONSTRAINTS = {
-    "users": {"pk_", "uq_email", "ix_created_at_id"},
+    "users": {"pk_", "uq_email", "ix_created_at_id", "ix_username"},
+    "usernames": {"pk_", "ix_expires_at"},
     "events": {"pk_", "ix_user_id_id", "ix_user_id_type_network_id"},
     "sessions": {
         *("pk_", "uq_secret_hash", "fk_user_id"),
@@ -99,8 +100,9 @@ def test_migrations_create_exactly_the_tables_of_the_models(empty_url: str) -> N
     engine.dispose()
     assert migrated == tables(empty_url)
     assert migrated.keys() == {
-        *("authapi_users", "authapi_sessions", "authapi_events", "authapi_signing_keys"),
-        *("authapi_refresh_families", "authapi_email_tokens", "authapi_outbox"),
+        *("authapi_users", "authapi_usernames", "authapi_sessions", "authapi_events"),
+        *("authapi_signing_keys", "authapi_refresh_families", "authapi_email_tokens"),
+        "authapi_outbox",
     }
 
 
@@ -128,7 +130,7 @@ def test_postgresql_column_types_match_the_models(postgres_url: str) -> None:
     assert columns["authapi_refresh_families", "current_hash"] == ("bytea", None, "NO")
     ends = ("_at", "_time", "_until")
     times = [kind for (_, name), (kind, *_) in columns.items() if name.endswith(ends)]
-    assert times == ["timestamp with time zone"] * 19
+    assert times == ["timestamp with time zone"] * 20
 
 
 def test_check_passes_for_a_migrated_database(database_url: str) -> None:

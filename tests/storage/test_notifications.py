@@ -22,8 +22,8 @@ from authapi.crypto.secrets import hash_secret
 from authapi.domain.client import Client
 from authapi.domain.events import Event, EventType
 from authapi.domain.session import Session, SessionKind
-from authapi.domain.user import User
-from authapi.domain.user_query import UserFilter, UserOrder
+from authapi.domain.user import User, UserFilter, UserOrder
+from authapi.domain.username import parse_username
 from authapi.errors import StorageUnavailable
 from authapi.storage import Database, Store, migrations
 from authapi.storage.notifications import Listener, PostgresNotifications, SQLiteNotifications
@@ -98,6 +98,9 @@ ALICE: dict[str, Act] = {
         it.login.id, auth_time=AT + DAY
     ),
     "users.set_name": lambda store, it: store.users.set_name(it.alice.id, "Al", at=AT + DAY),
+    "users.set_username": lambda store, it: store.users.set_username(
+        it.alice.id, parse_username("Alice"), at=AT + DAY
+    ),
     "users.set_profile": lambda store, it: store.users.set_profile(
         it.alice.id, {"locale": "ko"}, at=AT + DAY
     ),
@@ -202,6 +205,12 @@ NO_CHANGE: dict[str, Act] = {
     ),
     "users.find": lambda store, it: store.users.find(it.alice.id),
     "users.find_by_email": lambda store, it: store.users.find_by_email("0@example.com"),
+    "users.find_by_username": lambda store, it: store.users.find_by_username("alice"),
+    "users.find_email_by_username": lambda store, it: store.users.find_email_by_username("alice"),
+    "users.find_credentials_by_username": lambda store, it: (
+        store.users.find_credentials_by_username("alice")
+    ),
+    "users.find_owners": lambda store, it: store.users.find_owners([it.alice.id], []),
     "users.find_credentials": lambda store, it: store.users.find_credentials(it.alice.id),
     "users.find_credentials_by_email": lambda store, it: store.users.find_credentials_by_email(
         "0@example.com"

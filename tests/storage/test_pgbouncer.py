@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from authapi.cli.doctor import examine
 from authapi.errors import ConfigurationError
 from authapi.storage import Database, migrations
-from authapi.storage.import_sources import fastapi_users
+from authapi.storage.imports.sources import fastapi_users
 from authapi.testing import PASSWORD
 from tests.servers.forked import Forking
 from tests.servers.pgbouncer import PgBouncer, PoolMode

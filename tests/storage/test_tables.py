@@ -9,8 +9,7 @@ from authapi.crypto.passwords import PasswordHash
 from authapi.crypto.secrets import hash_secret
 from authapi.domain.client import Client
 from authapi.domain.session import Session, SessionKind
-from authapi.domain.user import User
-from authapi.domain.user_query import UserFilter, UserOrder, UserPosition
+from authapi.domain.user import User, UserFilter, UserOrder, UserPosition
 from authapi.storage import Database
 from authapi.storage.tables.users import NewUser
 from tests.storage.rows import AT, HASH, SECRET, a_session, a_user, sql, store_user, stored_users

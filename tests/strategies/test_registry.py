@@ -25,7 +25,7 @@ class Named(Strategy[str]):
         return None
 
     async def authenticate(self, credential: str, connection: HTTPConnection) -> Identity:
-        raise NotImplementedError
+        raise AssertionError("`read` finds no credential, so there is none to authenticate")
 
     def challenge(self) -> Challenge:
         return Challenge("Named")

@@ -11,12 +11,12 @@ import pytest
 SCRIPT = Path(__file__).parents[2] / "tools" / "trace_requests.py"
 
 MAXIMA = {
-    "GET /me, unknown caller": (25, 13),
+    "GET /me, unknown caller": (27, 13),
     "GET /me, cached caller": (18, 10),
-    "POST /login": (38, 18),
-    "POST /token, refresh": (26, 14),
-    "POST /password/forgot, until the mail is sent": (40, 20),
-    "DELETE /admin/users/{id}": (39, 23),
+    "POST /login": (41, 19),
+    "POST /token, refresh": (28, 14),
+    "POST /password/forgot, until the mail is sent": (42, 20),
+    "DELETE /admin/users/{id}": (42, 23),
 }
 """All files, and those that are not leaves."""
 

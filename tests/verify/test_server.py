@@ -288,7 +288,7 @@ class Opening(Strategy[str]):
         return None
 
     async def authenticate(self, credential: str, connection: HTTPConnection) -> Identity:
-        raise NotImplementedError
+        raise AssertionError("`read` finds no credential, so there is none to authenticate")
 
     def challenge(self) -> Challenge:
         return Challenge("Opening")

@@ -22,7 +22,6 @@ from authapi import (
 )
 from authapi.domain.email_address import parse_email
 from authapi.errors import ConfigurationError, Forbidden
-from authapi.orm import users
 from authapi.services.passwords import Passwords
 from authapi.testing import PASSWORD, Client, client
 
@@ -63,7 +62,7 @@ async def running(auth: AuthAPI) -> AsyncIterator[Client]:
 async def stored(api: Client) -> tuple[list[str], list[str]]:
     """The names of all accounts, and the plans of all profiles."""
     async with api.services.database.read() as store:
-        names = await store.connection.scalars(sa.select(users.c.name))
+        names = await store.connection.scalars(sa.text("SELECT name FROM authapi_users"))
         plans = await store.connection.scalars(sa.select(profiles.c.plan))
         return sorted(names), sorted(plans)
 

@@ -2,13 +2,14 @@
 
 import signal
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib import import_module
+from typing import Annotated
 
 import typer
 
 from authapi.cli.terminal import printable
-from authapi.errors import AuthAPIError
+from authapi.errors import AuthAPIError, ConfigurationError
 
 _COMMANDS = {
     "serve": "serving.serve",
@@ -38,11 +39,21 @@ def main() -> None:
     # these signals, only SIGKILL would end this process. Workers inherit the mask from it.
     # Ignored signals stay ignored, as under nohup.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _TERMINATION_SIGNALS)
-    command = sys.argv[1:2]
+    arguments, path = _split_app(sys.argv[1:])
+    command = arguments[:1]
     # Imports only the module of the requested command: the whole service takes a second.
     app = _application(command if command and command[0] in _COMMANDS else _COMMANDS)
     try:
-        app()
+        if path is not None:
+            if command == ["serve"]:
+                raise ConfigurationError(
+                    "serve runs the service alone: run an application with uvicorn, and"
+                    " --http authapi:HTTPProtocol"
+                )
+            from authapi.cli.application import select
+
+            select(path)
+        app(arguments)
     except AuthAPIError as error:
         detail = getattr(error, "title", None) if not str(error) else str(error)
         print(f"authapi: {printable(detail or type(error).__name__)}", file=sys.stderr)
@@ -68,7 +79,7 @@ def _application(names: Iterable[str]) -> typer.Typer:
     application = typer.Typer(
         name="authapi",
         help="Run and administer authapi. Settings are AUTHAPI_* variables; see `authapi config`.",
-        callback=_no_operation,  # typer would make a single command the whole command line
+        callback=_describe_app,  # typer would make a single command the whole command line
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
@@ -83,5 +94,25 @@ def _application(names: Iterable[str]) -> typer.Typer:
     return application
 
 
-def _no_operation() -> None:
-    pass
+def _split_app(arguments: Sequence[str]) -> tuple[list[str], str | None]:
+    """Returns the arguments without a leading `--app`, and its value; None without it."""
+    first, rest = arguments[:1], list(arguments[1:])
+    if first == ["--app"]:
+        return rest[1:], rest[0] if rest else ""
+    if first and first[0].startswith("--app="):
+        return rest, first[0].removeprefix("--app=")
+    return list(arguments), None
+
+
+def _describe_app(
+    _: Annotated[
+        str | None,
+        typer.Option(
+            "--app",
+            metavar="MODULE:NAME",
+            help="Use the settings, hooks and engine of this AuthAPI. It precedes the command.",
+        ),
+    ] = None,
+) -> None:
+    # `main` has read the option before it imported the module of the command.
+    return None

@@ -4,9 +4,9 @@ from typing import Annotated
 
 import typer
 
+from authapi.cli.application import settings_of
 from authapi.cli.terminal import YesOption, confirm, pluralize
 from authapi.services.keys.secret import prepare_data_dir
-from authapi.settings import load_settings
 from authapi.storage import migrations
 from authapi.storage.schema.names import TableNames
 
@@ -68,7 +68,7 @@ def _confirm(plan: migrations.DowngradePlan) -> None:
 
 
 def _place() -> tuple[str, TableNames]:
-    settings = load_settings()
+    settings = settings_of()
     if settings.database_url is None:
         prepare_data_dir(settings.data_dir)
     return settings.resolved_database_url, TableNames.of(settings)

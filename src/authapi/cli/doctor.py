@@ -11,16 +11,15 @@ from typing import Literal
 import typer
 
 from authapi.app import AuthAPI
+from authapi.cli.application import build_services, settings_of
 from authapi.cli.terminal import JSONOption, pluralize, print_rows
 from authapi.clock import now
 from authapi.domain.client import parse_ip
 from authapi.errors import AuthAPIError, ConfigurationError, StorageUnavailable
-from authapi.services import Services
 from authapi.services.rate_limits import RateLimits
 from authapi.services.tokens import read_scanner_keys
 from authapi.settings import (
     Settings,
-    load_settings,
     other_readers,
     secret_files,
     secrets_in_dotenv,
@@ -58,7 +57,7 @@ def doctor(as_json: JSONOption = False) -> None:
 def examine() -> Iterator[Finding]:
     """Yields the findings in order. If the settings are invalid, no other check runs."""
     try:
-        settings = load_settings()
+        settings = settings_of()
     except AuthAPIError as error:
         yield Finding("settings", "error", str(error))
         yield from _unknown_settings()
@@ -183,7 +182,7 @@ def _signing_keys(settings: Settings) -> Iterator[Finding]:
 
 
 async def _check_keys(settings: Settings) -> str:
-    services = Services.build(settings)
+    services = build_services(settings)
     try:
         services.keys.load_secret()
         keys = await services.keys.lifecycle.check()
@@ -238,7 +237,7 @@ def _addresses(settings: Settings) -> Iterator[Finding]:
 
 
 async def _count_without_address(settings: Settings) -> int:
-    services = Services.build(settings)
+    services = build_services(settings)
     try:
         return await services.audit.count_without_address(since=now() - _EVENT_WINDOW)
     finally:
@@ -281,7 +280,7 @@ def _mail(settings: Settings) -> Iterator[Finding]:
 
 
 async def _check_mail(settings: Settings) -> str:
-    services = Services.build(settings)
+    services = build_services(settings)
     try:
         return await services.mail.check()
     finally:

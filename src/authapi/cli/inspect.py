@@ -6,14 +6,14 @@ from datetime import timedelta
 from pydantic import SecretStr
 
 from authapi.app import AuthAPI, create_app
+from authapi.cli.application import selected, settings_of
 from authapi.cli.terminal import JSONOption, print_one, print_rows
-from authapi.settings import load_settings
 from authapi.strategies.base import Issuer, Renewable, Revocable
 
 
 def strategies(as_json: JSONOption = False) -> None:
     """List the strategies in the order in which they are tried."""
-    auth = AuthAPI(load_settings())
+    auth = selected() or AuthAPI(settings_of())
     rows: list[dict[str, object]] = [
         {
             "name": strategy.name,
@@ -30,14 +30,15 @@ def strategies(as_json: JSONOption = False) -> None:
 
 def config(as_json: JSONOption = False) -> None:
     """Print every setting with its effective value. Secrets are hidden."""
-    settings = load_settings()
+    settings = settings_of()
     row = {name: _to_json(getattr(settings, name)) for name in type(settings).model_fields}
     print_one(row, as_json=as_json)
 
 
 def openapi() -> None:
     """Print the OpenAPI document."""
-    app = create_app(load_settings())
+    auth = selected()
+    app = create_app(settings_of()) if auth is None else auth.installed_app
     print(json.dumps(app.openapi(), indent=2))
 
 

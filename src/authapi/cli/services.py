@@ -7,19 +7,20 @@ from uuid import UUID
 
 import typer
 
+from authapi.cli.application import build_services, settings_of
 from authapi.domain.display_names import is_display_name, is_single_line
 from authapi.domain.email_address import parse_email
 from authapi.domain.user import User
+from authapi.domain.username import parse_username
 from authapi.errors import ConfigurationError, InvalidInput, NotFound
-from authapi.outbound.breaches import build_breach_check
-from authapi.outbound.webhooks import build_webhook_post
 from authapi.services import Services
 from authapi.services.schema import prepare
-from authapi.settings import load_settings
 
 T = TypeVar("T")
 
-UserArgument = Annotated[str, typer.Argument(metavar="USER", help="E-mail address or id.")]
+UserArgument = Annotated[
+    str, typer.Argument(metavar="USER", help="E-mail address, user name or id.")
+]
 
 
 def run_with_services(
@@ -35,10 +36,8 @@ def run_with_services(
     """
 
     async def run() -> T:
-        settings = load_settings()
-        services = Services.build(
-            settings, breached=build_breach_check(settings), post=build_webhook_post(settings)
-        )
+        settings = settings_of()
+        services = build_services(settings)
         try:
             if keys == "open":
                 await services.open()
@@ -58,21 +57,35 @@ def run_with_services(
 
 
 async def find_user(services: Services, text: str) -> User:
-    """Returns the user with this e-mail address or id. Raises ConfigurationError if none exists."""
+    """Returns the user with this e-mail address, id or user name.
+
+    A text that is an id is never a user name. Raises ConfigurationError if there is no such user.
+    """
+    profiles = services.accounts.profiles
     try:
         if "@" in text:
-            return await services.accounts.profiles.find_by_email(parse_email(text))
-        return await services.accounts.profiles.find(parse_id(text))
+            return await profiles.find_by_email(parse_email(text))
+        if (user_id := as_id(text)) is not None:
+            return await profiles.find(user_id)
+        return await profiles.find_by_username(parse_username(text))
     except NotFound:
         raise ConfigurationError(f"user not found: {text}") from None
 
 
-def parse_id(text: str) -> UUID:
-    """Parses a UUID. Raises ConfigurationError if `text` is none."""
+def as_id(text: str) -> UUID | None:
+    """Returns the UUID that `text` is, or None if it is none."""
     try:
         return UUID(text)
     except ValueError:
-        raise ConfigurationError(f"neither an e-mail address nor an id: {text}") from None
+        return None
+
+
+def parse_id(text: str) -> UUID:
+    """Parses a UUID. Raises ConfigurationError if `text` is none."""
+    found = as_id(text)
+    if found is None:
+        raise ConfigurationError(f"not an id: {text}")
+    return found
 
 
 def parse_name(text: str, *, max_length: int) -> str:

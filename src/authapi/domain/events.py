@@ -18,6 +18,7 @@ class EventType(StrEnum):
     ACCOUNT_RENAMED = "account_renamed"
     LOCALE_CHANGED = "locale_changed"
     PROFILE_CHANGED = "profile_changed"
+    USERNAME_CHANGED = "username_changed"
     ACCOUNT_DEACTIVATED = "account_deactivated"
     ACCOUNT_ACTIVATED = "account_activated"
     ACCOUNT_DELETED = "account_deleted"

@@ -1,7 +1,8 @@
-"""A user account."""
+"""A user account, and a search for accounts: its conditions, its order, and where a page begins."""
 
 from dataclasses import dataclass, fields
 from datetime import datetime
+from enum import StrEnum
 from uuid import UUID
 
 
@@ -23,6 +24,8 @@ class User:
     """The language of mails to the user; None for the default language of the service."""
     roles: frozenset[str] = frozenset()
     """Names of roles. The setting `roles` maps each to scopes."""
+    username: str | None = None
+    """The user name in the case that its owner chose. It is unique in its canonical form."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,3 +40,37 @@ class UserWithProfile(User):
         """Returns `user` with this profile."""
         members = {field.name: getattr(user, field.name) for field in fields(User)}
         return cls(**members, profile=profile)
+
+
+class UserOrder(StrEnum):
+    """The sort order of a list of accounts; a minus means descending."""
+
+    OLDEST = "created_at"
+    NEWEST = "-created_at"
+    EMAIL = "email"
+    EMAIL_DESCENDING = "-email"
+
+
+@dataclass(frozen=True, slots=True)
+class UserFilter:
+    """The conditions of a search for accounts; None matches every account."""
+
+    email_prefix: str | None = None
+    """A prefix of the canonical address."""
+    active: bool | None = None
+    confirmed: bool | None = None
+    superuser: bool | None = None
+    role: str | None = None
+    username_prefix: str | None = None
+    """A prefix of the canonical user name."""
+
+
+@dataclass(frozen=True, slots=True)
+class UserPosition:
+    """The last account of the previous page. It may have been deleted since."""
+
+    id: UUID
+    created_at: datetime | None = None
+    """Set in a list that is sorted by age."""
+    email: str | None = None
+    """The canonical address; set in a list that is sorted by address."""

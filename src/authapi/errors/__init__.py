@@ -22,7 +22,7 @@
         ├── Unauthenticated           unauthenticated
         │   ├── InvalidCredential     unauthenticated: a strategy rejected the credential
         │   │   └── UnrecognizedCredential  it may belong to another strategy
-        │   ├── InvalidCredentials    invalid_credentials: wrong address or password at a login
+        │   ├── InvalidCredentials    invalid_credentials: wrong name or password at a login
         │   ├── InvalidClient         invalid_client: OAuth client authentication failed
         │   ├── InactiveAccount       inactive_account
         │   └── StaleAuthentication   stale_authentication
@@ -43,6 +43,7 @@
         ├── TooManyRequests           too_many_requests
         ├── NotFound                  not_found
         ├── EmailTaken                email_taken
+        ├── UsernameTaken             username_taken
         ├── TooManyTokens             too_many_tokens
         ├── AccountInUse              account_in_use
         ├── LastSuperuser             last_superuser
@@ -137,6 +138,7 @@ from authapi.errors.refusals import (
     UnrecognizedCredential,
     UnsupportedGrantType,
     UnsupportedMediaType,
+    UsernameTaken,
     WrongDestination,
     WrongPassword,
 )
@@ -206,6 +208,7 @@ __all__ = [
     "UnsupportedHash",
     "UnsupportedKey",
     "UnsupportedMediaType",
+    "UsernameTaken",
     "WrongDestination",
     "WrongPassword",
 ]

@@ -50,10 +50,10 @@ class UnrecognizedCredential(InvalidCredential):
 
 
 class InvalidCredentials(Unauthenticated):
-    """The e-mail address or the password of a login is wrong."""
+    """The e-mail address or user name, or the password, of a login is wrong."""
 
     code = "invalid_credentials"
-    title = "E-mail address or password is wrong"
+    title = "The name or the password is wrong"
 
 
 class InvalidClient(Unauthenticated):
@@ -220,6 +220,13 @@ class AccountInUse(Refusal):
 
     code = "account_in_use"
     title = "The account is in use"
+
+
+class UsernameTaken(Refusal):
+    """The user name is not free: another account has it, or had it until recently."""
+
+    code = "username_taken"
+    title = "The user name is taken"
 
 
 class LastSuperuser(Refusal):

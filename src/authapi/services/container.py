@@ -1,8 +1,10 @@
 """The container of all services: creates them in the order of their dependencies."""
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from authapi.domain.events import Event
@@ -39,14 +41,17 @@ from authapi.services.tokens import (
     TokenLookup,
     TokenRevocation,
 )
+from authapi.services.usernames import prune_usernames
 from authapi.services.webhooks import Post, Webhooks
 from authapi.settings import Settings
-from authapi.storage import Database
+from authapi.storage import AsyncEngine, Database
 from authapi.storage.schema.names import TableNames
 from authapi.storage.schema.profile import Profile
 
 if TYPE_CHECKING:
     from authapi.services.metrics import Metrics
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +63,6 @@ class AccountServices:
     deferred_requests: DeferredRequests
     deletion: Deletion
     email_changes: EmailChanges
-    email_tokens: EmailTokens
     invitations: Invitations
     passwords: PasswordChanges
     profiles: Profiles
@@ -109,6 +113,7 @@ class Services:
         breached: BreachCheck | None = None,
         post: Post | None = None,
         hooks: Hooks | None = None,
+        engine: AsyncEngine | None = None,
         profile: Profile | None = None,
     ) -> "Services":
         """Creates the services without opening, reading or writing anything.
@@ -116,8 +121,9 @@ class Services:
         `hooks` are those of the application, which registers them before the start; `profile` are
         its own columns.
         `breached` looks up new passwords among breached ones; None disables the check. `post` sends
-        webhooks; None disables them. Raises ConfigurationError if the metrics are enabled and their
-        extra is not installed, or `profile` cannot be used.
+        webhooks; None disables them. `engine` is one of the application; by default, the services
+        have their own. Raises ConfigurationError if the metrics are enabled and their extra is not
+        installed, or `profile` cannot be used.
         """
         hooks = hooks or Hooks(settings.database_timeout)
         passwords = Passwords(settings, breached, own_rules=hooks.check_password)
@@ -140,6 +146,7 @@ class Services:
             pool_size=settings.database_pool_size,
             pool_timeout=settings.database_pool_timeout,
             timeout=settings.database_timeout,
+            engine=engine,
             on_commit=_on_commit(metrics),
             on_change=identity_cache.invalidate,
             on_queued=lambda: outbox.wake(),  # noqa: PLW0108  # `outbox` is created below
@@ -189,7 +196,6 @@ class Services:
                 own_columns,
                 settings,
             ),
-            email_tokens=email_tokens,
             invitations=Invitations(database, passwords, email_tokens, audit),
             passwords=PasswordChanges(
                 database,
@@ -228,6 +234,7 @@ class Services:
         cleanup.register("signing keys", keys.prune)
         cleanup.register("outbox entries", outbox.prune)
         cleanup.register("email tokens", email_tokens.prune)
+        cleanup.register("user names", partial(prune_usernames, database))
         return cls(
             settings=settings,
             database=database,
@@ -263,6 +270,7 @@ class Services:
         self.audit.open()
         # Cancelling does not stop a thread: it must not still run at the next start.
         await run_to_completion(asyncio.to_thread(prepare, self.settings))
+        await self.database.limitations()
         await self.keys.open()
         await self.passwords.start()
 
@@ -276,6 +284,8 @@ class Services:
             self.tokens.secret_scanning.open()
             await asyncio.to_thread(self.mail.open)
             await self.open()
+            if limits := await self.database.limitations():
+                _log.warning("authapi uses the engine of the application: %s", "; ".join(limits))
             if self.settings.identity_cache_size:
                 await self.invalidation.start()
             await self.keys.start()

@@ -11,8 +11,7 @@ from uuid import UUID
 
 from authapi.crypto import base64url
 from authapi.domain.email_address import parse_email
-from authapi.domain.user import User
-from authapi.domain.user_query import UserOrder, UserPosition
+from authapi.domain.user import User, UserOrder, UserPosition
 from authapi.errors import InputError, InvalidInput
 
 MAX_LENGTH = 512

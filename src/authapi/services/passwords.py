@@ -69,8 +69,15 @@ class Passwords:
         self._pool: ThreadPoolExecutor | None = None
         self._hasher: PasswordHasher | None = None
 
-    async def check_policy(self, password: str, *, email: str, field: str = "password") -> None:
-        """Checks the policy for a new password of the account with the address `email`.
+    async def check_policy(
+        self,
+        password: str,
+        *,
+        email: str,
+        username: str | None = None,
+        field: str = "password",
+    ) -> None:
+        """Checks the policy for a new password of the account with this address and user name.
 
         Raises InvalidInput, with the location `field`, if the password contains control characters,
         is too short, too long or common, consists mostly of context words, is refused by a rule of
@@ -89,9 +96,11 @@ class Passwords:
             raise _invalid(field, "password_too_long", f"at most {maximum} characters")
         if is_common(password):
             raise _invalid(field, "password_common", "this password is too common")
-        words = (*self._settings.password_context_words, *_words_of(email))
+        words = [*self._settings.password_context_words, *_words_of(email)]
+        if username is not None:
+            words.append(username)
         if _length_without(words, fold(password)) < minimum * 2 // 3:
-            message = "consists mostly of your address or of words that belong to this service"
+            message = "consists mostly of your address, your name or words of this service"
             raise _invalid(field, "password_guessable", message)
         if self._own_rules is not None:
             try:

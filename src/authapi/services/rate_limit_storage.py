@@ -111,6 +111,8 @@ def redis_storage(settings: Settings) -> RedisStorage | None:
             # After a restart of Redis, pooled connections are dead while Redis is available: one
             # retry opens a new connection. A command that timed out is not retried.
             retry=Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),  # type: ignore[arg-type]  # for redis
+            # redis 5 retries only the errors that are named here too.
+            retry_on_error=[RedisConnectionError],  # type: ignore[arg-type]  # for redis
         )
     except Exception:
         # The messages of the library may repeat the URL, and with it the password.

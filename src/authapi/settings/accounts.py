@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_settings import NoDecode
 
+from authapi.domain.username import LoginIdentifier
 from authapi.settings.field_types import Duration, Names
 from authapi.settings.mail import MailSettings
 
@@ -69,6 +70,10 @@ class AccountSettings(MailSettings):
     """Who may register. `open`: any client. `confirm`: any client, but the account is usable only
     after its e-mail address is confirmed, and the response does not tell whether an address is in
     use. `invite`: only invited users. `closed`: no client."""
+    login_identifier: LoginIdentifier = "email"
+    """What a login names an account by. `email`: its e-mail address; there are no user names.
+    `username`: its user name, which every new account has. `both`: either; a text with an `@` is an
+    address."""
     roles: Roles = Field(default_factory=dict)
     """Named sets of scopes. If there are no roles, a login has all scopes."""
     default_roles: Names = ()

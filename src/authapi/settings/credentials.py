@@ -54,6 +54,9 @@ class CredentialSettings(IssuerSettings):
     refresh_grace: ShortDuration = timedelta(seconds=30)
     """A refresh token that is used again within this time returns the same successor. A later use
     counts as theft and ends the login."""
+    password_grant: Literal["docs", "on", "off"] = "docs"
+    """The password grant of `POST /token`, which OAuth 2.1 removes. `docs`: only while the docs
+    page, whose dialog uses it, is served. `on`: always. `off`: never."""
     max_sessions: int = Field(default=100, ge=1, le=100_000)
     """Maximum logins of one account. A further login ends the one that was unused for longest."""
     max_personal_tokens: int = Field(default=100, ge=1, le=100_000)
@@ -81,3 +84,8 @@ class CredentialSettings(IssuerSettings):
     hash_queue: int = Field(default=64, ge=0, le=10_000)
     """Hashes that may wait; further requests get 503. If the queue is full, the network with the
     most hashes in it loses one to a network with fewer."""
+
+    @property
+    def allows_password_grant(self) -> bool:
+        """Whether `POST /token` accepts the password grant."""
+        return self.password_grant == "on" or (self.password_grant == "docs" and self.docs_enabled)

@@ -1,12 +1,18 @@
 """`Settings`: all settings of the service, and the checks of their combination."""
 
 import os
+from contextvars import ContextVar
 from datetime import timedelta
-from typing import ClassVar
+from typing import Any, ClassVar, Self
 from urllib.parse import quote, unquote, urlsplit
 
 from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, DotEnvSettingsSource, PydanticBaseSettingsSource
+from pydantic_settings import (
+    BaseSettings,
+    DotEnvSettingsSource,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+)
 
 from authapi.settings.credentials import CredentialSettings
 from authapi.settings.field_types import Duration, Seconds, WholeSeconds
@@ -17,6 +23,10 @@ from authapi.settings.secret_files import (
     secret_files,
     secrets_in_dotenv,
 )
+from authapi.settings.unknown_variables import check_names
+
+_only_arguments: ContextVar[bool] = ContextVar("authapi_only_arguments", default=False)
+"""Whether the settings that are being built read no environment, `.env` file and secret file."""
 
 
 def _is_guessable(secret: str) -> bool:
@@ -44,7 +54,10 @@ def _has_default_password(url: str) -> bool:
 class Settings(CredentialSettings):
     """All settings of an issuer. The defaults are for development on this machine.
 
-    Raises pydantic.ValidationError for invalid values; `load_settings` raises ConfigurationError.
+    `Settings(name=value)` takes its arguments first, then the environment, secret files and `.env`.
+
+    Raises pydantic.ValidationError for invalid values, and ConfigurationError for an argument that
+    is not a setting; `load_settings` raises only ConfigurationError.
     """
 
     _required: ClassVar[tuple[str, ...]] = ("secret", "public_url", "database_url")
@@ -73,6 +86,18 @@ class Settings(CredentialSettings):
     """Seconds between SIGTERM, after which the service is not ready, and the shutdown."""
     shutdown_timeout: WholeSeconds = Field(default=30, ge=1, le=3600)
     """Seconds in which requests in progress must finish, after SIGTERM and `shutdown_delay`."""
+
+    @classmethod
+    def isolated(cls, **values: Any) -> Self:
+        """Returns settings of these arguments and the defaults, without environment and `.env`.
+
+        It is for tests. Raises as the class does.
+        """
+        token = _only_arguments.set(True)
+        try:
+            return cls(**values)
+        finally:
+            _only_arguments.reset(token)
 
     def _check_consistency(self) -> None:
         super()._check_consistency()
@@ -106,6 +131,8 @@ class Settings(CredentialSettings):
             url: SecretStr | None = getattr(self, name)
             if url is not None and _has_default_password(url.get_secret_value()):
                 raise ValueError(f"AUTHAPI_{name.upper()} contains a default password")
+        if _only_arguments.get():
+            return
         for variable, path in secret_files().items():
             if readers := other_readers(path):
                 fix = CHMOD_FIX[readers]
@@ -149,6 +176,10 @@ class Settings(CredentialSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
+        if isinstance(init_settings, InitSettingsSource):
+            check_names(init_settings.init_kwargs, cls.model_fields)
+        if _only_arguments.get():
+            return (init_settings,)
         sources = [init_settings, env_settings]
         # A source looks at each field, which takes a millisecond, also where it has no values.
         files = SecretFilesSource(settings_cls)

@@ -1,6 +1,7 @@
-"""Finds `AUTHAPI_*` variables that are not settings, which are probably misspelled.
+"""Finds names that are not settings, which are probably misspelled.
 
-They are not an error, because an older release must start with the settings of a newer one.
+Variables `AUTHAPI_*` of the environment are not an error, because an older release must start with
+the settings of a newer one.
 """
 
 import logging
@@ -9,6 +10,8 @@ from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSource
+
+from authapi.errors import ConfigurationError
 
 _log = logging.getLogger("authapi.settings")
 
@@ -37,6 +40,22 @@ def find_unknown_variables(kinds: Iterable[type[BaseSettings]]) -> Mapping[str, 
         if name.startswith(_PREFIX)
         and not _KUBERNETES_SERVICE.fullmatch(name.removeprefix(_PREFIX))
     }
+
+
+def check_names(given: Iterable[str], known: Iterable[str]) -> None:
+    """Checks that each argument is a setting.
+
+    Raises ConfigurationError with the most similar name of a setting, if there is one. An unknown
+    variable of the environment is a warning only; an argument is written for this version.
+    """
+    names = sorted(known)
+    problems = []
+    for name in sorted(set(given) - set(names)):
+        nearest = get_close_matches(name.lower().removeprefix("authapi_"), names, n=1, cutoff=0.7)
+        hint = f": did you mean {nearest[0]}?" if nearest else ""
+        problems.append(f"Settings has no argument {name[:80]!r}{hint}")
+    if problems:
+        raise ConfigurationError("; ".join(problems))
 
 
 def describe(name: str, nearest: str | None) -> str:

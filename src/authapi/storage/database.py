@@ -7,19 +7,17 @@ response is sent. If the commit fails, the request fails. See
 
 import asyncio
 import logging
-import sqlite3
-import time
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy import event
-from sqlalchemy.engine import Connection, ExceptionContext
+from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DisconnectionError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
@@ -27,6 +25,9 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from authapi.domain.client import current_client
 from authapi.domain.events import Event
 from authapi.errors import AccountInUse, StorageUnavailable
+from authapi.storage.application.engine import ApplicationEngine, SiblingEngine
+from authapi.storage.application.joining import joined_store, savepoint
+from authapi.storage.application.session import BorrowedConnection, BorrowedTransaction
 from authapi.storage.driver_errors import (
     TransactionOutcome,
     is_reference_violation,
@@ -44,29 +45,26 @@ from authapi.storage.postgres.connection import pool_connection_factory
 from authapi.storage.postgres.session_parameters import service_parameters
 from authapi.storage.schema.names import DEFAULT_NAMES, TableNames
 from authapi.storage.sqlite.connections import StoppableConnection
+from authapi.storage.sqlite.preparation import WRITES, begin_sqlite, prepare_sqlite, require_file
 from authapi.storage.tables.email_tokens import EmailTokenTable
 from authapi.storage.tables.events import EventTable
 from authapi.storage.tables.outbox import OutboxTable
 from authapi.storage.tables.refresh_families import RefreshFamilyTable
 from authapi.storage.tables.sessions import SessionTable
 from authapi.storage.tables.signing_keys import SigningKeyTable
+from authapi.storage.tables.usernames import UsernameTable
 from authapi.storage.tables.users import UserTable
 from authapi.storage.transaction import Transaction
 from authapi.storage.urls import parse_url
 
 _log = logging.getLogger(__name__)
 
-_WRITE = "authapi_write"
-"""The execution option of connections whose transactions write."""
 _PING_TIMEOUT = 2.0
 """Seconds."""
-_WAL_TIMEOUT, _WAL_PAUSE = 5.0, 0.02
-"""Seconds to retry the switch of a new SQLite file to a write-ahead log, and between retries."""
 _READ_ONLY_QUERY = "SELECT current_setting('transaction_read_only')::boolean"
 """Also true on a standby (PostgreSQL, Hot Standby Parameter Reference)."""
 _STALE_STATEMENTS = frozenset({"26000", "0A000"})
-"""SQLSTATEs of a prepared statement that is unknown, or whose result type changed since a table was
-altered."""
+"""SQLSTATEs of a prepared statement that is unknown, or whose table was altered since."""
 _FILE = "authapi_file"
 """The key in the `info` of a connection that holds the identity of its SQLite file."""
 
@@ -92,6 +90,7 @@ class Store:
     """The tables inside one transaction."""
 
     users: UserTable
+    usernames: UsernameTable
     sessions: SessionTable
     events: EventTable
     refresh_families: RefreshFamilyTable
@@ -134,8 +133,10 @@ class Store:
 class Database:
     """A database, accessed through a connection pool. Its tables have the names `names`.
 
-    `pool_size` is the maximum number of connections. `pool_timeout` is the maximum wait for a
-    connection, `timeout` the maximum time of a statement or a wait for a lock, both in seconds.
+    `engine` is one of the application, which is used as it is and not closed; by default, the
+    database has its own. `pool_size` is the maximum number of connections. `pool_timeout` is the
+    maximum wait for a connection, `timeout` the maximum time of a statement or a wait for a lock,
+    both in seconds.
 
     `on_commit` is called with each event after its transaction was committed; `on_change` with the
     changed users after a transaction ended, even if it was rolled back; `on_queued` after a
@@ -155,57 +156,69 @@ class Database:
         pool_size: int = 10,
         pool_timeout: float = 5,
         timeout: float = 5,
+        engine: AsyncEngine | None = None,
         on_commit: Callable[[Event], None] = _ignore,
         on_change: Callable[[Collection[UUID]], None] = _ignore,
         on_queued: Callable[[], None] = _do_nothing,
     ) -> None:
         self._url = parse_url(url)
         self.tables = tables_of(names)
-        self._is_sqlite = self._url.get_backend_name() == "sqlite"
-        self._file = Path(self._url.database or "")  # for SQLite only
-        options: dict[str, Any] = {"pool_size": pool_size, "max_overflow": 0}
-        options |= {"pool_timeout": pool_timeout, "hide_parameters": True}
-        if self._is_sqlite:
-            options["connect_args"] = {
-                "timeout": timeout,
-                "async_creator_fn": StoppableConnection,
-            }
+        self.is_sqlite = self._url.get_backend_name() == "sqlite"
+        self.file = Path(self._url.database or "")  # for SQLite only
+        longest_transaction = pool_timeout + 3 * timeout + 2  # seconds, with its commit
+        self._theirs = None
+        if engine is not None:
+            self._theirs = ApplicationEngine(engine, timeout=timeout, max_idle=longest_transaction)
+            self.engine = engine
+            self._reader, self._writer = self._theirs.reader, self._theirs.writer
         else:
-            milliseconds = int(timeout * 1000)
-            options["pool_pre_ping"] = True
-            longest_transaction = pool_timeout + 3 * timeout + 2  # seconds, with its commit
-            parameters = service_parameters(
-                self._url, timeout=timeout, max_idle=longest_transaction
-            )
-            options["connect_args"] = {
-                "connect_timeout": max(2, int(timeout)),
-                "tcp_user_timeout": milliseconds,
-                "async_creator_fn": pool_connection_factory(parameters),
-            }
-        self.engine: AsyncEngine = create_async_engine(self._url, **options)
-        self._leases = Leases(self.engine, end_timeout=timeout + 1)
+            options = {"pool_size": pool_size, "pool_timeout": pool_timeout}
+            self.engine = self._own_engine(options, timeout, max_idle=longest_transaction)
+            # A single statement needs no transaction: on PostgreSQL that saves two round trips.
+            self._reader = self.engine.execution_options(isolation_level="AUTOCOMMIT")
+            self._writer = self.engine.execution_options(**{WRITES: True})
+        self._leases = Leases(
+            end_timeout=timeout + 1, restore=None if self._theirs is None else self._theirs.restore
+        )
         self._read_timeout = pool_timeout + timeout + 1
         self._write_timeout = pool_timeout + 2 * timeout + 1
         self._on_commit, self._on_change, self._on_queued = on_commit, on_change, on_queued
         self.notifications: Notifications = (
             SQLiteNotifications(self._url.database or "")
-            if self._is_sqlite
+            if self.is_sqlite
             else PostgresNotifications(self._url)
         )
-        # A single statement needs no transaction: on PostgreSQL that saves two round trips.
-        self._reader = self.engine.execution_options(isolation_level="AUTOCOMMIT")
-        self._writer = self.engine.execution_options(**{_WRITE: True})
         # SQLite has a single writer, and its own lock is not fair: with many writers, some of them
         # time out. This lock is first come, first served.
-        self._write_lock = asyncio.Lock() if self._is_sqlite else None
-        if self._is_sqlite:
-            event.listen(self.engine.sync_engine, "do_connect", _require_file)
-            event.listen(self.engine.sync_engine, "connect", self._note_file)
-            event.listen(self.engine.sync_engine, "checkout", self._require_same_file)
-            event.listen(self.engine.sync_engine, "connect", _prepare_sqlite)
-            event.listen(self.engine.sync_engine, "begin", _begin_sqlite)
+        self._write_lock = asyncio.Lock() if self.is_sqlite else None
+
+    def _own_engine(
+        self, pool_options: dict[str, Any], timeout: float, *, max_idle: float
+    ) -> AsyncEngine:
+        options: dict[str, Any] = {"max_overflow": 0, "hide_parameters": True, **pool_options}
+        if self.is_sqlite:
+            options["connect_args"] = {
+                "timeout": timeout,
+                "async_creator_fn": StoppableConnection,
+            }
         else:
-            event.listen(self.engine.sync_engine, "handle_error", _invalidate_stale)
+            options["pool_pre_ping"] = True
+            parameters = service_parameters(self._url, timeout=timeout, max_idle=max_idle)
+            options["connect_args"] = {
+                "connect_timeout": max(2, int(timeout)),
+                "tcp_user_timeout": int(timeout * 1000),
+                "async_creator_fn": pool_connection_factory(parameters),
+            }
+        engine = create_async_engine(self._url, **options)
+        if self.is_sqlite:
+            event.listen(engine.sync_engine, "do_connect", require_file)
+            event.listen(engine.sync_engine, "connect", self._note_file)
+            event.listen(engine.sync_engine, "checkout", self._require_same_file)
+            event.listen(engine.sync_engine, "connect", prepare_sqlite)
+            event.listen(engine.sync_engine, "begin", begin_sqlite)
+        else:
+            event.listen(engine.sync_engine, "handle_error", _invalidate_stale)
+        return engine
 
     @property
     def description(self) -> str:
@@ -224,6 +237,9 @@ class Database:
     async def read(self) -> AsyncIterator[Store]:
         """Gives access to the tables outside of a transaction, for a single query."""
         with translate_driver_errors():
+            if (joined := joined_store(self)) is not None:
+                yield joined
+                return
             async with self._leases.acquire(self._reader, max_duration=self._read_timeout) as lease:
                 yield _store(lease.connection, self.tables)
 
@@ -232,13 +248,18 @@ class Database:
         """Gives access to the tables inside one transaction.
 
         The transaction is committed at the end of the block, and rolled back if the block raises.
+        Inside `joining`, the block is a savepoint of the joined transaction.
 
-        Raises AccountInUse if a row of another application refers to an account that the block
-        deletes. Such a foreign key may refuse at the statement, or at the commit if it is deferred.
+        Raises AccountInUse if a row of the application refers to an account that the block deletes:
+        at the statement, or at the commit if its foreign key is deferred.
         """
         store: Store | None = None
         try:
             with translate_driver_errors():
+                if (store := joined_store(self)) is not None:
+                    async with savepoint(store):
+                        yield store
+                    return
                 async with self._leases.acquire(
                     self._writer,
                     max_duration=self._write_timeout,
@@ -278,6 +299,19 @@ class Database:
         if store.outbox.added and outcome is not TransactionOutcome.ROLLED_BACK:
             self._on_queued()
 
+    def borrow(self, connection: BorrowedConnection) -> Store:
+        """Returns the tables in a transaction that the application ends. Then call `end_borrowed`.
+
+        Each change of the tables is made inside `joining`, and followed by a notification.
+        """
+        store = _store(cast("AsyncConnection", connection), self.tables)
+        return replace(store, transaction=BorrowedTransaction(connection, store.changed))
+
+    def end_borrowed(self, store: Store, *, is_committed: bool) -> None:
+        """Does what follows a transaction of `borrow`, on the event loop of this database."""
+        outcome = TransactionOutcome.COMMITTED if is_committed else TransactionOutcome.ROLLED_BACK
+        self._after_transaction(store, outcome)
+
     async def ping(self) -> None:
         """Checks within two seconds, for readiness probes, that the database accepts writes.
 
@@ -285,7 +319,7 @@ class Database:
         whether transactions are read-only.
         """
         with translate_driver_errors():
-            if self._is_sqlite:
+            if self.is_sqlite:
                 async with self._leases.acquire(
                     self._writer,
                     max_duration=_PING_TIMEOUT,
@@ -298,20 +332,32 @@ class Database:
                 if await lease.connection.scalar(sa.text(_READ_ONLY_QUERY)):
                     raise StorageUnavailable
 
+    async def limitations(self) -> Sequence[str]:
+        """Returns what cannot be set on connections of an engine of the application, as clauses.
+
+        Raises ConfigurationError if no transaction can work on them.
+        """
+        with translate_driver_errors():
+            return [] if self._theirs is None else await self._theirs.limitations()
+
     def _note_file(self, _: object, record: ConnectionPoolEntry) -> None:
-        record.info[_FILE] = file_identity(self._file)
+        record.info[_FILE] = file_identity(self.file)
 
     def _require_same_file(self, _: object, record: ConnectionPoolEntry, __: object) -> None:
         # A connection keeps the file that it has opened, even after the file was removed or
         # replaced; its writes would be lost. The pool opens a new connection.
-        if record.info[_FILE] != file_identity(self._file):
+        if record.info[_FILE] != file_identity(self.file):
             raise DisconnectionError
 
     async def close(self) -> None:
-        """Closes every connection. Later calls open new ones."""
+        """Closes every connection, except those of an engine of the application.
+
+        Later calls open new ones.
+        """
         await self._leases.wait_released()
-        await self.engine.dispose()
-        if self._is_sqlite:
+        if self._theirs is None or isinstance(self.engine, SiblingEngine):
+            await self.engine.dispose()
+        if self.is_sqlite:
             # A lock is bound to the event loop that first waited for it; the next may be another.
             self._write_lock = asyncio.Lock()
 
@@ -320,6 +366,7 @@ def _store(connection: AsyncConnection, tables: Tables) -> Store:
     changed: set[UUID] = set()
     return Store(
         users=UserTable(connection, tables, changed),
+        usernames=UsernameTable(connection, tables),
         sessions=SessionTable(connection, tables, changed),
         events=EventTable(connection, tables),
         refresh_families=RefreshFamilyTable(connection, tables),
@@ -351,41 +398,3 @@ def _invalidate_stale(context: ExceptionContext) -> None:
     # in front of the server. The pool replaces all its connections, and each detects the pooler.
     if getattr(context.original_exception, "sqlstate", "") in _STALE_STATEMENTS:
         context.is_disconnect = True
-
-
-def _require_file(_: object, __: object, arguments: Sequence[str], ___: object) -> None:
-    # SQLite would create an empty file. The migrations create it, with its mode and tables.
-    if file_identity(Path(arguments[0])) is None:
-        raise sqlite3.OperationalError("the database file is missing")
-
-
-def _prepare_sqlite(connection: Any, _: object) -> None:
-    # `_begin_sqlite` sends BEGIN. sqlite3 would send a deferred one, whose upgrade to a write fails
-    # without waiting if another transaction is writing.
-    connection.isolation_level = None
-    cursor = connection.cursor()
-    _enable_wal(connection, cursor)
-    cursor.execute("PRAGMA synchronous=FULL")  # a committed write survives a power failure
-    cursor.execute("PRAGMA foreign_keys=ON")
-    cursor.close()
-
-
-def _enable_wal(connection: Any, cursor: Any) -> None:
-    # The first process that opens a new file switches its journal mode permanently. SQLite does not
-    # wait for this while another process writes: of several processes that start at the same time,
-    # all but one would fail.
-    deadline = time.monotonic() + _WAL_TIMEOUT
-    while True:
-        try:
-            cursor.execute("PRAGMA journal_mode=WAL")
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
-                raise
-            connection.run_async(lambda _: asyncio.sleep(_WAL_PAUSE))
-        else:
-            return
-
-
-def _begin_sqlite(connection: Connection) -> None:
-    if connection.get_execution_options().get(_WRITE):
-        connection.exec_driver_sql("BEGIN IMMEDIATE")

@@ -10,12 +10,11 @@ Cancelling a statement closes its connection.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
-from contextvars import ContextVar
 from typing import Any
 
-from sqlalchemy import event
+from sqlalchemy.engine import Connection
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncTransaction
 from sqlalchemy.pool import PoolProxiedConnection
@@ -37,8 +36,10 @@ class Lease:
         *,
         deadline: float,
         end_timeout: float,
+        restore: Callable[[AsyncConnection], Awaitable[None]],
     ) -> None:
         self._engine = engine
+        self._restore = restore
         self._write_lock = write_lock
         self._deadline = deadline
         self._end_timeout = end_timeout
@@ -76,14 +77,23 @@ class Lease:
     async def _check_out(self, *, begins: bool) -> None:
         # Pushed first, so that it runs last, but before the write lock is released.
         self._resources.push_async_callback(self._discard_lost)
-        token = _acquiring.set(self)
-        try:
-            self.connection = await self._engine.connect()
-        finally:
-            _acquiring.reset(token)
+        connection = await greenlet_spawn(self._connect)
+        self.connection = AsyncConnection(self._engine, connection)
         self._resources.push_async_callback(self.connection.close)
+        self._resources.push_async_callback(self._restore, self.connection)
         if begins:
             self._transaction = await self.connection.begin()
+
+    def _connect(self) -> Connection:
+        # Noted here, because the pool may be that of the application, where we set no listener.
+        engine, dialect = self._engine.sync_engine, self._engine.dialect
+        try:
+            self.checked_out = engine.raw_connection()
+        except dialect.loaded_dbapi.Error as error:  # as `Connection` does for its own checkout
+            Connection._handle_dbapi_exception_noconnection(error, dialect, engine)
+            raise
+        self.driver = self.checked_out.driver_connection
+        return Connection(engine, self.checked_out)
 
     async def end(self, *, commits: bool) -> None:
         """Commits or rolls back, each within `end_timeout`, and releases the connection.
@@ -166,16 +176,22 @@ class Lease:
 
 
 class Leases:
-    """Leases the connections of an engine.
+    """Leases connections of engines.
 
-    `end_timeout`, in seconds, bounds a commit and a rollback, each on its own.
+    `end_timeout`, in seconds, bounds a commit and a rollback, each on its own. `restore` is called
+    with each connection before it returns to its pool.
     """
 
-    def __init__(self, engine: AsyncEngine, *, end_timeout: float) -> None:
+    def __init__(
+        self,
+        *,
+        end_timeout: float,
+        restore: Callable[[AsyncConnection], Awaitable[None]] | None = None,
+    ) -> None:
         self._end_timeout = end_timeout
+        self._restore = restore or _keep
         self._tasks = set[asyncio.Task[None]]()
         self._leases = set[Lease]()
-        event.listen(engine.sync_engine, "checkout", _note_checkout)
 
     @asynccontextmanager
     async def acquire(
@@ -195,7 +211,13 @@ class Leases:
         Raises TimeoutError after `max_duration`, and the errors of SQLAlchemy.
         """
         deadline = asyncio.get_running_loop().time() + max_duration
-        lease = Lease(engine, write_lock, deadline=deadline, end_timeout=self._end_timeout)
+        lease = Lease(
+            engine,
+            write_lock,
+            deadline=deadline,
+            end_timeout=self._end_timeout,
+            restore=self._restore,
+        )
         self._leases.add(lease)
         acquiring = self._start(lease, lease.acquire(begins=begins))
         try:
@@ -251,13 +273,8 @@ class Leases:
             task.exception()
 
 
-_acquiring: ContextVar[Lease | None] = ContextVar("authapi_acquiring", default=None)
-
-
-def _note_checkout(_: object, __: object, proxied: PoolProxiedConnection) -> None:
-    lease = _acquiring.get()
-    if lease is not None:
-        lease.checked_out, lease.driver = proxied, proxied.driver_connection
+async def _keep(_: AsyncConnection) -> None:
+    return None
 
 
 def _ignore(_: TransactionOutcome) -> None:

@@ -28,6 +28,7 @@ class Tables:
     names: TableNames
     metadata: sa.MetaData
     users: sa.Table
+    usernames: sa.Table
     sessions: sa.Table
     events: sa.Table
     signing_keys: sa.Table
@@ -66,8 +67,26 @@ def tables_of(names: TableNames) -> Tables:
         sa.Column("roles", RolesType, nullable=False, server_default=""),
         # The number of password changes. A change invalidates the tokens that were mailed before.
         sa.Column("password_version", sa.Integer, nullable=False, server_default="0"),
+        # The canonical form of the user name, and the name in the case that the owner chose. Each
+        # name also has a row in `usernames`.
+        sa.Column("username", sa.String(40)),
+        sa.Column("username_given", sa.String(40)),
+        sa.Index(None, "username", unique=True),
         # For the paginated list of accounts.
         sa.Index(None, "created_at", "id"),
+    )
+
+    # The user names that are not free. The primary key decides who has a name.
+    usernames = sa.Table(
+        names.table("usernames"),
+        metadata,
+        # The canonical form.
+        sa.Column("username", sa.String(40), primary_key=True),
+        # The account that has the name, or may take it back. No foreign key: a name is reserved
+        # before its account is created, and after its account is deleted.
+        sa.Column("user_id", sa.Uuid, nullable=False),
+        # Null while an account has the name; then the time from which every account can have it.
+        sa.Column("expires_at", UTCDateTime, index=True),
     )
 
     sessions = sa.Table(
@@ -220,6 +239,7 @@ def tables_of(names: TableNames) -> Tables:
         names=names,
         metadata=metadata,
         users=users,
+        usernames=usernames,
         sessions=sessions,
         events=events,
         signing_keys=signing_keys,

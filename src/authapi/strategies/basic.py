@@ -1,4 +1,6 @@
-"""HTTP Basic: the e-mail address and password of the account in every request (RFC 7617).
+"""HTTP Basic: the name and password of the account in every request (RFC 7617).
+
+The name is the e-mail address or the user name, as the setting `login_identifier` says.
 
 This is the weakest strategy, and off by default. Every request carries the password and costs a
 password hash, and a client cannot log out. An attacker who reads one request has the account. Use
@@ -13,9 +15,9 @@ from collections.abc import Mapping
 from starlette.requests import HTTPConnection, Request
 
 from authapi.crypto.password_normalization import is_too_long
-from authapi.domain.email_address import parse_email
 from authapi.domain.identity import Identity
 from authapi.domain.scopes import effective_scopes
+from authapi.domain.username import parse_login_name
 from authapi.errors import InvalidCredential, InvalidCredentials, InvalidInput
 from authapi.strategies.base import REALM, Challenge, Strategy, read_authorization
 
@@ -36,13 +38,13 @@ class BasicStrategy(Strategy[str]):
 
     async def authenticate(self, credential: str, connection: HTTPConnection) -> Identity:
         try:
-            address, password = _decode_credentials(credential)
-            email = parse_email(address)
+            name, password = _decode_credentials(credential)
+            login_name = parse_login_name(name, self.services.settings.login_identifier)
         except (ValueError, InvalidInput):
             raise InvalidCredential from None
         try:
             login = await self.services.accounts.authentication.authenticate(
-                email, password, strategy=self.name, request=_as_request(connection)
+                login_name, password, strategy=self.name, request=_as_request(connection)
             )
         except InvalidCredentials:
             raise InvalidCredential from None
@@ -65,7 +67,7 @@ class BasicStrategy(Strategy[str]):
         return {
             "type": "http",
             "scheme": "basic",
-            "description": "E-mail address and password in every request. Prefer another scheme.",
+            "description": "Name and password in every request. Prefer another scheme.",
         }
 
 
@@ -79,12 +81,12 @@ def _as_request(connection: HTTPConnection) -> Request:
 
 
 def _decode_credentials(credential: str) -> tuple[str, str]:
-    """Returns address and password. Raises ValueError unless `credential` follows RFC 7617."""
+    """Returns name and password. Raises ValueError unless `credential` follows RFC 7617."""
     try:
         raw = base64.b64decode(credential, validate=True)
     except binascii.Error:
         raise ValueError("not base64") from None
-    address, colon, password = raw.decode("utf-8").partition(":")
-    if not colon or "\0" in address + password or not password or is_too_long(password):
+    name, colon, password = raw.decode("utf-8").partition(":")
+    if not colon or "\0" in name + password or not password or is_too_long(password):
         raise ValueError("invalid credentials")
-    return address, password
+    return name, password

@@ -107,8 +107,7 @@ class JWTStrategy(BearerStrategy, Refreshable[str]):
     def openapi(self) -> Mapping[str, object]:
         settings = self.services.settings
         description = "A JWT from POST /login with `strategy: jwt`, signed with ES256."
-        if not settings.docs_enabled:
-            # The password grant exists for the Authorize dialog of the docs page only.
+        if not settings.allows_password_grant:
             return {
                 "type": "http",
                 "scheme": "bearer",

@@ -10,6 +10,7 @@ from fastapi import FastAPI
 
 from authapi.domain.email_address import parse_email
 from authapi.domain.user import User
+from authapi.domain.username import parse_username
 from authapi.services import Services
 from authapi.services.accounts.users import new_user
 from authapi.testing.acting import let_act
@@ -46,6 +47,7 @@ class Client(httpx.AsyncClient):
         *,
         password: str = PASSWORD,
         name: str | None = None,
+        username: str | None = None,
         is_superuser: bool = False,
         profile: Mapping[str, object] | None = None,
     ) -> User:
@@ -54,16 +56,22 @@ class Client(httpx.AsyncClient):
         `profile` has the JSON of own columns, which by default have the defaults of their model.
 
         An application that only verifies credentials of other issuers has no users; the result can
-        be used with `acting_as`. Raises InvalidInput for an address, password or profile that is
-        not valid, ProfileTaken, EmailTaken if another account has the address, Overloaded if the
-        queue of password hashes is full.
+        be used with `acting_as`. Raises InvalidInput for an address, user name, password or profile
+        that is not valid, EmailTaken, UsernameTaken or ProfileTaken if another account has it,
+        Overloaded if the queue of password hashes is full.
         """
         address = parse_email(email or f"user{next(_numbers)}@example.com")
+        login = None if username is None else parse_username(username)
         if self._runtime.services_if_any is None:
-            return new_user(address, name=name, is_superuser=is_superuser)
+            return new_user(address, name=name, username=login, is_superuser=is_superuser)
         given = None if profile is None else self.services.own_columns.parse(profile)
         return await self.services.accounts.registration.create(
-            address, password, name=name, is_superuser=is_superuser, profile=given
+            address,
+            password,
+            name=name,
+            username=login,
+            is_superuser=is_superuser,
+            profile=given,
         )
 
     async def login(
@@ -73,8 +81,10 @@ class Client(httpx.AsyncClient):
 
         Raises httpx.HTTPStatusError if the login is refused.
         """
+        accepted = self.services.settings.login_identifier
+        name = {"username": user.username} if accepted == "username" else {"email": user.email}
         response = await self.post(
-            "/login", json={"email": user.email, "password": password, "strategy": strategy}
+            "/login", json={**name, "password": password, "strategy": strategy}
         )
         response.raise_for_status()
         if token := response.json().get("access_token"):

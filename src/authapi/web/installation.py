@@ -37,7 +37,8 @@ class Installation:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
-        self._apps: list[FastAPI] = []
+        self.apps: list[FastAPI] = []
+        """The applications that have called `install`, in order."""
         self._mounted: list[FastAPI] = []
 
     def install(
@@ -69,7 +70,7 @@ class Installation:
         problems.install(app)
         app.include_router(own)
         openapi.install(app, self._runtime)
-        self._apps.append(app)
+        self.apps.append(app)
 
     @asynccontextmanager
     async def started(self) -> AsyncIterator[None]:
@@ -93,7 +94,7 @@ class Installation:
 
         Raises ConfigurationError if a route requires an unknown strategy.
         """
-        for installed in self._apps:
+        for installed in self.apps:
             self._check_routes(installed)
             for prefix, mounted in _mounted_below(installed):
                 self._install_in_mounted(mounted)
@@ -103,7 +104,7 @@ class Installation:
         # A mounted application has its own exception handlers and OpenAPI document. Without gates
         # it needs neither.
         has_gates = any(gates for _, gates in openapi.gated_routes(app))
-        if has_gates and app not in self._apps and app not in self._mounted:
+        if has_gates and app not in self.apps and app not in self._mounted:
             self._mounted.append(app)
             problems.install(app)
             openapi.install(app, self._runtime)

@@ -67,6 +67,8 @@ _SCHEMAS = "#/components/schemas/"
 _PROBLEM_CONTENT = {"application/problem+json": {"schema": {"$ref": f"{_SCHEMAS}Problem"}}}
 _OAUTH_CONTENT = {oauth_errors.MEDIA_TYPE: {"schema": {"$ref": f"{_SCHEMAS}OAuthError"}}}
 
+_NAMES = frozenset({"login_email", "login_username", "new_username", "username"})
+"""Marks of fields that depend on the setting `login_identifier`."""
 LIMIT = "x-limit"
 """Marks a field of a schema whose limit is a setting. The finished document does not have it."""
 
@@ -196,7 +198,12 @@ def _complete(document: Document, app: FastAPI, runtime: Runtime) -> None:
     for name in [name for name, schema in schemas.items() if not _is_enabled(schema, runtime)]:
         del schemas[name]
         _remove_alternative(document, {"$ref": f"#/components/schemas/{name}"})
+    for path in paths.values():
+        for operation in path.values():
+            if isinstance(operation, dict):
+                _choose_grants(operation, runtime)
     for schema in schemas.values():
+        _choose_names(schema, runtime)
         for field in schema.get("properties", {}).values():
             _write_limit(field, runtime)
 
@@ -234,6 +241,42 @@ def _remove_alternative(node: Any, alternative: Document) -> None:
     for child in node.values() if isinstance(node, dict) else node:
         if isinstance(child, dict | list):
             _remove_alternative(child, alternative)
+
+
+def _choose_grants(operation: Document, runtime: Runtime) -> None:
+    """Removes the password grant from the body of an operation if the settings disable it."""
+    for content in operation.get("requestBody", {}).get("content", {}).values():
+        schema = content.get("schema", {})
+        choices = [dict(choice) for choice in schema.get("oneOf", ())]
+        if not any(LIMIT in choice for choice in choices):
+            continue
+        is_allowed = runtime.services.settings.allows_password_grant
+        kept = [choice for choice in choices if choice.pop(LIMIT, None) is None or is_allowed]
+        content["schema"] = kept[0] if len(kept) == 1 else {**schema, "oneOf": kept}
+
+
+def _choose_names(schema: Document, runtime: Runtime) -> None:
+    """Keeps the addresses and user names of a schema that the setting `login_identifier` allows."""
+    fields = schema.get("properties", {})
+    marked = {name: field[LIMIT] for name, field in fields.items() if field.get(LIMIT) in _NAMES}
+    if not marked:
+        return
+    accepted = runtime.services.settings.login_identifier
+    is_login = "login_email" in marked.values()
+    for name, limit in marked.items():
+        field = fields.pop(name)
+        del field[LIMIT]
+        if not (accepted in ("both", name) if is_login else accepted != "email"):
+            continue
+        fields[name] = field
+        if is_login:
+            field.pop("default", None)
+        if accepted == "username":
+            _remove_alternative(field, {"type": "null"})
+        if accepted != "both" and limit != "username":
+            schema["required"] = sorted({*schema.get("required", ()), name})
+    if is_login and accepted == "both":
+        schema["oneOf"] = [{"required": [name]} for name in marked]
 
 
 def _write_limit(field: Document, runtime: Runtime) -> None:

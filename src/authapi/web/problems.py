@@ -48,6 +48,7 @@ STATUS: Mapping[type[AuthAPIError], int] = {
     errors.EmailTaken: 409,
     errors.AccountInUse: 409,
     errors.ProfileTaken: 409,
+    errors.UsernameTaken: 409,
     errors.LastSuperuser: 409,
     errors.NotInvited: 409,
     errors.TooManyTokens: 409,

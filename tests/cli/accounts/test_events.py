@@ -54,7 +54,8 @@ def test_invalid_filters_are_one_line_errors(run: Run) -> None:
         ("--since", "20261123", "2026-11-23T08:00:00Z"),
         ("--since", "2026-W48-1", "2026-11-23T08:00:00Z"),
         ("--user", "unknown@example.com", "user not found"),
-        ("--user", "nobody", "neither"),
+        ("--user", "nemo", "user not found"),
+        ("--user", "no name", "must be a user name"),
     ):
         assert words in failed_with_one_line(run("events", "list", option, value)), option
         assert words in failed_with_one_line(run("events", "export", option, value)), option

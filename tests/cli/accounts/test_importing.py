@@ -9,8 +9,8 @@ import pytest
 
 from tests.cli.conftest import Run, failed_with_one_line
 from tests.crypto.imported_hash_vectors import CHEAP
+from tests.storage.imports.test_sources import ROWS, TABLE
 from tests.storage.rows import sql
-from tests.storage.test_import_sources import ROWS, TABLE
 
 BCRYPT = CHEAP["bcrypt: 2b"]
 LINE = json.dumps({"email": "alice@example.com", "password_hash": BCRYPT, "name": "Alice"})
@@ -121,3 +121,65 @@ def test_import_from_a_fastapi_users_database(run: Run, database_url: str, given
     assert (alice["active"], alice["superuser"]) == (True, False)
     assert alice["email_confirmed_at"]
     assert (bob["active"], bob["superuser"], bob["email_confirmed_at"]) == (False, True, None)
+
+
+KEPT = "2f4b7c1a-0d3e-4a57-9c1b-6f2e8d5a4b3c"
+
+
+def test_ids_are_kept_on_request(run: Run) -> None:
+    line = json.dumps({"email": "alice@example.com", "id": KEPT})
+    refused = run("users", "import", "-", text=line)
+    assert (refused.returncode, refused.stderr) == (
+        1,
+        "line 1: id: needs --keep-ids or --ids-out\n",
+    )
+    for counts in (summary(1, 0), summary(0, 1)):
+        done = run("users", "import", "-", "--keep-ids", "--json", text=line)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert json.loads(done.stdout) == counts
+    [row] = json.loads(run("users", "list", "--json").stdout)
+    assert row["id"] == KEPT
+    other = line.replace("alice", "bob")
+    refused = run("users", "import", "-", "--keep-ids", text=other)
+    assert refused.stderr == "line 1: id: is the id of an account with another address\n"
+    assert refused.returncode == 1
+
+
+def test_ids_of_another_kind_are_written_to_a_file(run: Run, tmp_path: Path) -> None:
+    text = "".join(f'{{"email":"{n}@example.com","id":{n}}}\n' for n in (1, 2))
+    command = ("users", "import", "-", "--ids-out", "map.csv", "--json")
+    assert run(*command, "--dry-run", text=text).returncode == 0
+    assert run(*command, text=text + "{}").returncode == 1
+    assert not (tmp_path / "map.csv").exists()
+    done = run(*command, text=text)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "map.csv").stat().st_mode & 0o777 == 0o600
+    header, *rows = (tmp_path / "map.csv").read_text().splitlines()
+    users = json.loads(run("users", "list", "--json").stdout)
+    assert header == "old_id,new_id"
+    assert sorted(rows) == sorted(f"{row['email'][0]},{row['id']}" for row in users)
+    before = (tmp_path / "map.csv").read_text()
+    for more in ((), ("--dry-run",)):
+        again = failed_with_one_line(run(*command, *more, text=text))
+        assert "map.csv exists: name a new file for the ids" in again
+    assert (tmp_path / "map.csv").read_text() == before
+
+
+def test_options_that_contradict_are_refused(run: Run) -> None:
+    both = run("users", "import", "-", "--keep-ids", "--ids-out", "map.csv")
+    assert "exclude each other" in failed_with_one_line(both)
+    alone = run("users", "import", "-", "--table", "users")
+    assert "--table needs --from fastapi-users" in failed_with_one_line(alone)
+
+
+def test_ids_of_a_fastapi_users_database_are_kept(run: Run, database_url: str) -> None:
+    row = ROWS.split(",\n")[0].replace("$2b$12$abc", BCRYPT).replace("'1'", f"'{KEPT}'")
+    sql(database_url, TABLE.replace('"user"', "members"), row.replace('"user"', "members"))
+    command = ("users", "import", database_url, "--from", "fastapi-users", "--keep-ids")
+    assert "a table named user with" in failed_with_one_line(run(*command))
+    done = run(*command, "--table", "members")
+    assert (done.returncode, done.stderr) == (0, "")
+    [user] = json.loads(run("users", "list", "--json").stdout)
+    assert (user["id"], user["email"]) == (KEPT, "a@example.com")
+    numbers = [*command[:-1], "--ids-out", "map.csv", "--table", "members"]
+    assert run(*numbers).returncode == 0

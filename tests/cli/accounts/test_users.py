@@ -141,3 +141,38 @@ def test_password_from_standard_input_is_normalized(run: Run) -> None:
     assert "control character" in failed_with_one_line(
         run("users", "set-password", ALICE, text="by the sea,\tby the blue sea\n")
     )
+
+
+def test_user_names(run: Run) -> None:
+    both = {"login_identifier": "both"}
+    for name, username in (("alice", "Alice"), ("bob", None)):
+        options = ["--username", username] if username else []
+        done = run(
+            "users", "create", f"{name}@example.com", "--json", *options, text=PASSWORD, **both
+        )
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["username"] == username
+    taken = "the user name ALICE is taken: another account has it, or had it until recently"
+    done = run("users", "username", "bob@example.com", "ALICE", **both)
+    assert failed_with_one_line(done) == f"authapi: {taken}"
+    done = run("users", "create", "c@example.com", "--username", "ALICE", text=PASSWORD, **both)
+    assert failed_with_one_line(done) == f"authapi: {taken}"
+    done = run("users", "username", "bob@example.com", "a b", **both)
+    assert failed_with_one_line(done).startswith("authapi: username: must be a user name:")
+    shown = json.loads(run("users", "username", "alice", "Carol", "--json", **both).stdout)
+    assert (shown["email"], shown["username"]) == ("alice@example.com", "Carol")
+    assert json.loads(run("users", "show", "CAROL", "--json", **both).stdout) == shown
+    found = json.loads(run("users", "list", "--username", "CA", "--json", **both).stdout)
+    assert found == [shown]
+    assert failed_with_one_line(run("users", "show", "alice", **both)) == (
+        "authapi: user not found: alice"
+    )
+    events = run(
+        "events", "list", "--user", "carol", "--type", "username_changed", "--json", **both
+    )
+    assert len(json.loads(events.stdout)) == 1
+    assert (
+        json.loads(run("users", "username", "carol", "--json", **both).stdout)["username"] is None
+    )
+    done = run("users", "username", "bob@example.com", "dan")
+    assert "AUTHAPI_LOGIN_IDENTIFIER" in failed_with_one_line(done)

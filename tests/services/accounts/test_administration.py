@@ -14,8 +14,7 @@ from authapi.domain.email_address import canonical_prefix, parse_email
 from authapi.domain.email_token import EmailToken, Purpose
 from authapi.domain.events import EventFilter, EventType
 from authapi.domain.identity import Identity
-from authapi.domain.user import User
-from authapi.domain.user_query import UserFilter, UserOrder
+from authapi.domain.user import User, UserFilter, UserOrder
 from authapi.errors import (
     EmailTaken,
     InvalidCredential,

@@ -16,6 +16,7 @@ from authapi.domain.email_address import EmailAddress, parse_email
 from authapi.domain.identity import Identity
 from authapi.domain.session import Session, SessionKind
 from authapi.domain.user import User
+from authapi.domain.username import Username
 from authapi.errors import (
     EmailTaken,
     InvalidCredential,
@@ -260,13 +261,13 @@ async def test_a_login_is_refused_if_the_account_changes_during_authentication(
 
     async def overtaken(
         self: Authentication,
-        email: EmailAddress,
+        login_name: EmailAddress | Username,
         password: str,
         *,
         strategy: str | None = None,
         request: object = None,
     ) -> Login:
-        login = await authenticate(self, email, password, strategy=strategy, request=request)
+        login = await authenticate(self, login_name, password, strategy=strategy, request=request)
         await change(api_on_each.services, user)
         return login
 

@@ -20,6 +20,7 @@ from authapi.domain.events import EventType
 from authapi.domain.user import User
 from authapi.errors import NotFound, StorageUnavailable
 from authapi.services.accounts.administration import set_roles
+from authapi.services.accounts.email_tokens import EmailTokens
 from authapi.services.accounts.importing import AccountImporter
 from authapi.services.mail import MailKind
 from authapi.services.tokens import ReportedToken
@@ -317,6 +318,9 @@ async def test_rename_and_deletion(api: Client, alice: User, watch: EventWatcher
     assert "Alice" not in repr(found)
     await api.patch("/me", json={"name": "Alice"})
     assert await watch.since() == []
+    response = await api.patch("/me", json={"locale": "ko"})
+    found = await watch.one(EventType.LOCALE_CHANGED, response)
+    assert found["user_id"] == alice.id
     response = await api.delete("/me")
     assert response.status_code == 204
     found = await watch.one(EventType.ACCOUNT_DELETED)
@@ -590,7 +594,9 @@ async def test_reauthentication(api: Client, alice: User, watch: EventWatcher) -
 async def test_an_invitation(api: Client, watch: EventWatcher) -> None:
     bob = await api.services.accounts.registration.create(parse_email("bob@example.com"), None)
     async with api.services.database.transaction() as store:
-        await api.services.accounts.email_tokens.send(store, bob, MailKind.INVITATION)
+        await EmailTokens(api.services.database, api.services.mail, api.services.settings).send(
+            store, bob, MailKind.INVITATION
+        )
     await watch.since()
     body = {"token": await link_in_mail(api, bob.email), "password": PASSWORD}
     response = await api.post("/invitation/accept", json=body)
@@ -670,6 +676,33 @@ async def test_a_leaked_token_is_recorded(api: Client, alice: User, watch: Event
     await api.services.tokens.secret_scanning.revoke_leaked([ReportedToken(token, **place)])
     found = await watch.one(EventType.TOKEN_LEAKED)
     assert (found["user_id"], found["strategy"], found["detail"]) == (alice.id, "token", place)
+
+
+async def test_a_repeated_invitation_is_recorded(api: Client, watch: EventWatcher) -> None:
+    administration = api.services.accounts.administration
+    carol = await administration.invite(parse_email("carol@example.com"))
+    assert (await watch.one(EventType.ACCOUNT_INVITED))["user_id"] == carol.id
+    await administration.resend_invitation(carol.id)
+    assert (await watch.one(EventType.INVITATION_RESENT))["user_id"] == carol.id
+
+
+async def test_a_change_of_the_user_name_is_recorded(
+    database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = Settings(database_url=database_url, login_identifier="both")  # type: ignore[arg-type]
+    caplog.set_level(logging.INFO, "authapi")
+    async with client(create_app(settings)) as api:
+        api.headers["user-agent"] = AGENT
+        alice = await api.create_user("alice@example.com")
+        await api.login(alice)
+        watch = EventWatcher(api, caplog)
+        await watch.since()
+        for name in ("Alice", None):
+            response = await api.patch("/me", json={"username": name})
+            assert response.status_code == 200
+            found = await watch.one(EventType.USERNAME_CHANGED, response)
+            assert (found["user_id"], found["actor_id"]) == (alice.id, None)
+            assert "Alice" not in repr(found)
 
 
 async def test_changes_by_superusers_are_recorded_with_the_actor(

@@ -10,7 +10,7 @@ from authapi import Settings, create_app
 from authapi.errors import ConfigurationError, StorageUnavailable
 from authapi.services.schema import prepare
 from authapi.storage import Database, migrations
-from authapi.storage.import_sources import fastapi_users
+from authapi.storage.imports.sources import fastapi_users
 from authapi.storage.notifications import PostgresNotifications
 from authapi.testing import client
 from tests.storage.pooling import pooling
@@ -299,7 +299,7 @@ async def test_new_connection_is_not_in_a_transaction(postgres_url: str) -> None
 
 
 async def test_import_through_a_pooler_cannot_write(postgres_url: str) -> None:
-    from authapi.storage.import_sources import _reader
+    from authapi.storage.imports.sources import _reader
     from authapi.storage.urls import parse_url
 
     async with pooling(postgres_url, mode="session") as pooler:

@@ -42,13 +42,14 @@ def prefix_of(names: TableNames) -> str:
 def test_former_tables_are_renamed_with_every_row(former_url: str, names: TableNames) -> None:
     before = former.contents(former_url)
     assert all(before.values()), "rows in every table"
+    with_names = {**before, "users": [(*row, None, None) for row in before["users"]]}
     migrations.upgrade(former_url, names=names)
-    assert former.contents(former_url, prefix_of(names)) == before
+    assert former.contents(former_url, prefix_of(names)) == with_names
     assert migrations.current(former_url, names=names) == migrations.head()
     migrations.check(former_url, names=names)
     assert tables(former_url).keys().isdisjoint({*former.TABLES, "alembic_version"})
     migrations.upgrade(former_url, names=names)
-    assert former.contents(former_url, prefix_of(names)) == before
+    assert former.contents(former_url, prefix_of(names)) == with_names
 
 
 def test_the_names_are_those_of_new_tables(former_url: str) -> None:

@@ -89,7 +89,8 @@ async def test_a_row_has_the_fields_of_a_user(user: User, theirs: Session) -> No
         name: getattr(user, name) for name in User.__slots__
     }
     assert row.canonical_email == "alice@example.com"
-    assert get_type_hints(Columns).keys() == {*User.__slots__, "canonical_email"}
+    canonical = {"canonical_email", "canonical_username"}
+    assert get_type_hints(Columns).keys() == {*User.__slots__, *canonical}
     assert set(sa.inspect(UserRow).all_orm_descriptors.keys()) >= get_type_hints(Columns).keys()
     assert not hasattr(row, "password_hash")
 

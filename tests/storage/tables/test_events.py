@@ -195,6 +195,7 @@ async def test_requests_without_an_ip_address_are_counted(database: Database) ->
         *(replace(event(), client=request) for _ in range(2)),
         replace(event(), client=request, id=first_id_at(AT)),
         replace(event(), client=Client()),  # the command line
+        replace(event(), client=request, type=EventType.ACCOUNT_DELETED),  # by its owner
         event(),
         event(user_id=gone),
     )

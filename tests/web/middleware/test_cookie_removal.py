@@ -131,7 +131,7 @@ async def test_response_to_an_ended_cookie_removes_it(api: Client, method: str, 
 async def test_removal_over_https_uses_the_host_prefix_and_secure(
     make_settings: SettingsFactory,
 ) -> None:
-    settings = make_settings(cookie_secure=True, public_url="https://auth.example.com")
+    settings = make_settings(public_url="https://auth.example.com")
     async with client(create_app(settings)) as api:
         headers = {"cookie": f"__Host-authapi={new_secret()}", "x-forwarded-proto": "https"}
         answer = await api.get("/me", headers=headers)

@@ -8,6 +8,7 @@ from fastapi import FastAPI
 
 from authapi import AuthAPI, Settings, create_app
 from authapi.domain.email_address import parse_email
+from authapi.services.accounts.email_tokens import EmailTokens
 from authapi.services.mail import MailKind
 from authapi.testing import PASSWORD, Client, client
 from authapi.web.pages.forms import PAGES
@@ -128,7 +129,9 @@ async def test_an_invitation_is_accepted(api: Client) -> None:
     services = api.services
     user = await services.accounts.registration.create(parse_email(ALICE), None)
     async with services.database.transaction() as store:
-        await services.accounts.email_tokens.send(store, user, MailKind.INVITATION)
+        await EmailTokens(services.database, services.mail, services.settings).send(
+            store, user, MailKind.INVITATION
+        )
     secret = await secret_in(services, "invitation", ALICE)
     form = {"token": secret, "password": PASSWORD}
     done = await api.post("/account/invitation", data=form)

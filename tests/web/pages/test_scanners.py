@@ -13,6 +13,7 @@ from authapi import Settings
 from authapi.clock import now
 from authapi.domain.email_address import parse_email
 from authapi.domain.user import User
+from authapi.services.accounts.email_tokens import EmailTokens
 from authapi.services.mail import MailKind
 from authapi.testing import PASSWORD, Client
 from authapi.web.pages.forms import PAGES
@@ -99,7 +100,9 @@ async def test_a_mail_scanner_changes_nothing(api: Client, page: str) -> None:
         headers = await sign_in(services, alice)
         if page == "invitation":
             async with services.database.transaction() as store:
-                await services.accounts.email_tokens.send(store, alice, MailKind.INVITATION)
+                await EmailTokens(services.database, services.mail, services.settings).send(
+                    store, alice, MailKind.INVITATION
+                )
         else:
             path = {"confirm": "/email/confirm/request", "reset": "/password/forgot"}[page]
             assert (await api.post(path, json={"email": ALICE})).status_code == 202

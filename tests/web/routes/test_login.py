@@ -50,6 +50,7 @@ async def test_login_returns_the_credential_of_its_strategy(
         "id": str(alice.id),
         "email": "alice@example.com",
         "name": None,
+        "username": None,
         "is_active": True,
         "is_superuser": False,
         "email_confirmed_at": None,

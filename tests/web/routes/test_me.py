@@ -64,6 +64,7 @@ async def test_the_own_account_is_returned(api_on_each: Client, strategy: str) -
         "id": str(alice.id),
         "email": "Alice@example.com",
         "name": "Alice",
+        "username": None,
         "is_active": True,
         "is_superuser": True,
         "email_confirmed_at": None,

@@ -15,6 +15,7 @@ USER_MEMBERS = {
     "id",
     "email",
     "name",
+    "username",
     "is_active",
     "is_superuser",
     "locale",

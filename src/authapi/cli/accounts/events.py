@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from authapi.cli.services import find_user, parse_id, run_with_services
+from authapi.cli.services import as_id, find_user, run_with_services
 from authapi.cli.terminal import JSONOption, print_rows
 from authapi.clock import parse_time
 from authapi.crypto.ids import first_id_at
@@ -84,7 +84,7 @@ async def _event_filter(
     owner = None
     if user is not None:
         # An id is not looked up, so that events of a deleted account are address too.
-        owner = (await find_user(services, user)).id if "@" in user else parse_id(user)
+        owner = as_id(user) or (await find_user(services, user)).id
     return EventFilter(
         user_id=owner,
         type=kind,

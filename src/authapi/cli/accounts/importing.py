@@ -4,8 +4,8 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, BinaryIO, Literal
 
@@ -20,6 +20,8 @@ from authapi.services.accounts.importing import (
     Summary,
     lines_from_fastapi_users,
 )
+from authapi.services.accounts.importing.id_map import IdMap, require_absent
+from authapi.services.accounts.importing.lines import Ids
 
 _MAX_PRINTED = 100
 """Rejected lines that are printed; of further ones only the number is printed."""
@@ -34,6 +36,17 @@ def import_users(
         Literal["fastapi-users"] | None,
         typer.Option("--from", help="FILE is the URL of a database of this system."),
     ] = None,
+    table: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="The table of its accounts, if it is not user."),
+    ] = None,
+    keep_ids: Annotated[
+        bool, typer.Option("--keep-ids", help="The id of a line, a UUID, is the id of its account.")
+    ] = False,
+    ids_out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write the id of each line, and its new id, to it."),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only validate and count.")] = False,
     allow_superusers: Annotated[
         bool, typer.Option("--allow-superusers", help="Accept lines of superusers.")
@@ -42,10 +55,21 @@ def import_users(
 ) -> None:
     """Import accounts with password hashes of another system: all of them or none.
 
-    A line whose e-mail address is in use is skipped. docs/import.md describes the fields.
+    A line whose e-mail address is in use is skipped. docs/import.md describes the fields and ids.
     """
+    if keep_ids and ids_out is not None:
+        raise ConfigurationError("--keep-ids and --ids-out exclude each other")
+    if table is not None and origin is None:
+        raise ConfigurationError("--table needs --from fastapi-users")
+    ids = Ids.KEPT if keep_ids else Ids.NEW if ids_out is None else Ids.MAPPED
+    if ids_out is not None:
+        require_absent(ids_out)
     report = _RejectedLines()
-    with _spool(source, origin) as lines:
+    foreign = None if origin is None else _ForeignTable(table or "user", ids is not Ids.NEW)
+    with (
+        _spool(source, foreign) as lines,
+        nullcontext() if ids_out is None or dry_run else IdMap(ids_out) as id_map,
+    ):
 
         async def work(services: Services) -> Summary:
             importing = AccountImporter(
@@ -54,6 +78,8 @@ def import_users(
                 services.settings,
                 allow_superusers=allow_superusers,
                 own_columns=services.own_columns,
+                ids=ids,
+                id_map=id_map,
             )
             return await importing.run(lines, report, dry_run=dry_run)
 
@@ -62,6 +88,12 @@ def import_users(
     print_one({**asdict(summary), "dry_run": dry_run}, as_json=as_json)
     if summary.refused:
         raise typer.Exit(1)
+
+
+@dataclass(frozen=True, slots=True)
+class _ForeignTable:
+    name: str
+    with_ids: bool
 
 
 class _RejectedLines:
@@ -82,13 +114,13 @@ class _RejectedLines:
 
 
 @contextmanager
-def _spool(source: str, origin: str | None) -> Iterator[BinaryIO]:
+def _spool(source: str, foreign: _ForeignTable | None) -> Iterator[BinaryIO]:
     # The lines are read twice, first to validate and then to import. A temporary file without a
     # name guarantees that both passes read the same bytes; it is removed when the process ends.
     with tempfile.TemporaryFile() as spool:
         try:
-            if origin is not None:
-                _write_accounts(source, spool)
+            if foreign is not None:
+                _write_accounts(source, foreign, spool)
             elif source == "-":
                 shutil.copyfileobj(sys.stdin.buffer, spool)
             else:
@@ -101,7 +133,7 @@ def _spool(source: str, origin: str | None) -> Iterator[BinaryIO]:
         yield spool
 
 
-def _write_accounts(url: str, spool: BinaryIO) -> None:
+def _write_accounts(url: str, table: _ForeignTable, spool: BinaryIO) -> None:
     if url == "-":  # a URL in the arguments would expose its password to other processes
         url = sys.stdin.readline().strip()
-    spool.writelines(lines_from_fastapi_users(url))
+    spool.writelines(lines_from_fastapi_users(url, table.name, with_ids=table.with_ids))

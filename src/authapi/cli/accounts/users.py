@@ -13,12 +13,14 @@ from authapi.cli.accounts.sessions import describe_sessions
 from authapi.cli.services import UserArgument, find_user, parse_name, run_with_services
 from authapi.cli.terminal import JSONOption, YesOption, confirm, print_one, print_rows
 from authapi.domain.email_address import canonical_prefix, parse_email
-from authapi.domain.user import User
-from authapi.domain.user_query import UserFilter, UserOrder
-from authapi.errors import ConfigurationError, EmailTaken
+from authapi.domain.user import User, UserFilter, UserOrder
+from authapi.domain.username import Username, canonical_username_prefix, parse_username
+from authapi.errors import ConfigurationError, EmailTaken, UsernameTaken
 from authapi.services import Services
 from authapi.services.accounts.administration import AccountChanges
 from authapi.services.cursors import encode_cursor
+
+UsernameOption = Annotated[str | None, typer.Option(help="User name, to log in with.")]
 
 app = typer.Typer(help="Manage accounts.", no_args_is_help=True)
 app.command("import")(import_users)
@@ -28,6 +30,7 @@ app.command("import")(import_users)
 def create(
     email: Annotated[str, typer.Argument(help="E-mail address.")],
     name: Annotated[str | None, typer.Option(help="Display name.")] = None,
+    username: UsernameOption = None,
     superuser: Annotated[bool, typer.Option("--superuser", help="Create a superuser.")] = False,
     as_json: JSONOption = False,
 ) -> None:
@@ -39,10 +42,16 @@ def create(
         address = parse_email(email, loc=("email",))
         try:
             return await services.accounts.registration.create(
-                address, password, name=display_name, is_superuser=superuser
+                address,
+                password,
+                name=display_name,
+                username=_parse_username(username),
+                is_superuser=superuser,
             )
         except EmailTaken:
             raise ConfigurationError(f"the e-mail address {email} is in use") from None
+        except UsernameTaken:
+            raise _username_taken(username) from None
 
     print_one(_row(run_with_services(work)), as_json=as_json)
 
@@ -50,6 +59,7 @@ def create(
 @app.command("list")
 def list_users(
     email: Annotated[str | None, typer.Option(help="Prefix of the e-mail address.")] = None,
+    username: Annotated[str | None, typer.Option(help="Prefix of the user name.")] = None,
     active: Annotated[bool | None, typer.Option("--active/--inactive")] = None,
     confirmed: Annotated[bool | None, typer.Option("--confirmed/--unconfirmed")] = None,
     superuser: Annotated[bool | None, typer.Option("--superuser/--no-superuser")] = None,
@@ -65,7 +75,8 @@ def list_users(
 ) -> None:
     """List accounts, oldest first. Filters are combined with AND."""
     prefix = None if email is None else canonical_prefix(parse_name(email, max_length=254))
-    filters = UserFilter(prefix, active, confirmed, superuser, role)
+    name = None if username is None else canonical_username_prefix(username)
+    filters = UserFilter(prefix, active, confirmed, superuser, role, username_prefix=name)
 
     async def work(services: Services) -> Sequence[User]:
         cursor = None
@@ -83,6 +94,7 @@ def list_users(
 def invite(
     email: Annotated[str, typer.Argument(help="E-mail address.")],
     name: Annotated[str | None, typer.Option(help="Display name.")] = None,
+    username: UsernameOption = None,
     role: Annotated[list[str] | None, typer.Option(help="Repeatable.")] = None,
     as_json: JSONOption = False,
 ) -> None:
@@ -96,10 +108,15 @@ def invite(
         address = parse_email(email, loc=("email",))
         try:
             return await services.accounts.administration.invite(
-                address, name=display_name, roles=role or ()
+                address,
+                name=display_name,
+                username=_parse_username(username),
+                roles=role or (),
             )
         except EmailTaken:
             raise ConfigurationError(f"the e-mail address {email} is in use") from None
+        except UsernameTaken:
+            raise _username_taken(username) from None
 
     print_one(_row(run_with_services(work)), as_json=as_json)
 
@@ -111,6 +128,27 @@ def invite_again(user: UserArgument, as_json: JSONOption = False) -> None:
     async def work(services: Services) -> User:
         target = await find_user(services, user)
         return await services.accounts.administration.resend_invitation(target.id)
+
+    print_one(_row(run_with_services(work)), as_json=as_json)
+
+
+@app.command("username")
+def set_username(
+    user: UserArgument,
+    username: Annotated[
+        str | None, typer.Argument(help="User name; without one, it is removed.")
+    ] = None,
+    as_json: JSONOption = False,
+) -> None:
+    """Change the user name of an account. Its old name stays reserved for it for 90 days."""
+
+    async def work(services: Services) -> User:
+        target, name = await find_user(services, user), _parse_username(username)
+        changes = AccountChanges(username=name)
+        try:
+            return await services.accounts.administration.change(target.id, changes)
+        except UsernameTaken:
+            raise _username_taken(username) from None
 
     print_one(_row(run_with_services(work)), as_json=as_json)
 
@@ -191,6 +229,16 @@ def _change(text: str, changes: AccountChanges) -> User:
     return run_with_services(work)
 
 
+def _parse_username(text: str | None) -> Username | None:
+    return None if text is None else parse_username(text, loc=("username",))
+
+
+def _username_taken(username: str | None) -> ConfigurationError:
+    return ConfigurationError(
+        f"the user name {username} is taken: another account has it, or had it until recently"
+    )
+
+
 def _read_password() -> str:
     # Arguments are visible to other processes and kept in the history of the shell.
     if not sys.stdin.isatty():
@@ -213,6 +261,7 @@ def _row(user: User) -> dict[str, object]:
         "id": user.id,
         "email": user.email,
         "name": user.name,
+        "username": user.username,
         "active": user.is_active,
         "superuser": user.is_superuser,
         "roles": sorted(user.roles),

@@ -14,8 +14,8 @@ from authapi.domain.email_address import EmailAddress
 from authapi.domain.events import EventType
 from authapi.domain.identity import Identity
 from authapi.domain.scopes import INTROSPECT, login_scopes
-from authapi.domain.user import User
-from authapi.domain.user_query import UserFilter, UserOrder
+from authapi.domain.user import User, UserFilter, UserOrder
+from authapi.domain.username import Username
 from authapi.errors import (
     InputError,
     InvalidCredential,
@@ -44,6 +44,7 @@ from authapi.services.hooks import Hooks
 from authapi.services.mail import MailKind
 from authapi.services.own_columns import OwnColumns, ProfileInput
 from authapi.services.revalidation import require_live_session
+from authapi.services.usernames import check_username, set_username
 from authapi.settings import Settings
 from authapi.storage import Database, Store
 from authapi.storage.conflicts import retry_on_conflict
@@ -53,6 +54,7 @@ class AccountChanges(TypedDict, total=False):
     """Changes of an account. Members that are left out keep their values."""
 
     name: str | None
+    username: Username | None
     is_active: bool
     is_superuser: bool
     roles: frozenset[str]
@@ -127,6 +129,7 @@ class Administration:
         email: EmailAddress,
         *,
         name: str | None = None,
+        username: Username | None = None,
         roles: Collection[str] = (),
         actor: Identity | None = None,
         profile: ProfileInput | None = None,
@@ -134,13 +137,17 @@ class Administration:
         """Creates an account without a password, and mails its owner a link to choose one.
 
         `profile` are own columns; None stands for the defaults of the application. Raises
-        MailDisabled if the settings disable mail, InvalidInput for an unknown role or a profile
-        that is incomplete or cannot be stored, ProfileTaken, EmailTaken.
+        MailDisabled if the settings disable mail, InvalidInput for an unknown role, if the setting
+        `login_identifier` does not allow the user name, or for a profile that is incomplete or
+        cannot be stored, ProfileTaken, EmailTaken, UsernameTaken.
         """
         if not self._settings.sends_mail:
             raise MailDisabled
+        check_username(username, self._settings.login_identifier)
         profile = self._own_columns.new(profile)
-        user = replace(new_user(email, name=name), roles=self._known_roles(roles))
+        user = replace(
+            new_user(email, name=name, username=username), roles=self._known_roles(roles)
+        )
         async with self._database.transaction() as store:
             await store.users.lock_addresses(email.canonical)
             await self._lock_users(store, actor=actor)
@@ -188,15 +195,18 @@ class Administration:
         the client has seen. Deactivation ends all sessions and tokens of the account. `profile`
         are changes of own columns.
 
-        Raises PreconditionFailed if `is_stale` returns True, InvalidInput for an unknown role or a
-        value of `profile` that cannot be stored, ProfileTaken, LastSuperuser if the change would
-        leave no active superuser, OwnAccount if `actor` changes more than name and own columns of
+        Raises PreconditionFailed if `is_stale` returns True, InvalidInput for an unknown role, if
+        the setting `login_identifier` does not allow the user name, or for a value of `profile`
+        that cannot be stored, ProfileTaken, UsernameTaken, LastSuperuser if the change would leave
+        no active superuser, OwnAccount if `actor` changes more than the names and own columns of
         their own account, NotFound.
         """
+        if "username" in changes:
+            check_username(changes["username"], self._settings.login_identifier)
         roles = self._known_roles(changes["roles"]) if "roles" in changes else None
         async with self._database.transaction() as store:
             await lock_superusers(store)
-            allow_own = changes.keys() <= {"name"}
+            allow_own = changes.keys() <= {"name", "username"}
             user = await self._lock_target(store, user_id, actor=actor, allow_own=allow_own)
             if is_stale(await self._own_columns.load(store, user, lock=True)):
                 raise PreconditionFailed
@@ -208,6 +218,15 @@ class Administration:
                 await store.users.set_name(user_id, changes["name"], at=next_update_time(user))
                 kind = EventType.ACCOUNT_RENAMED
                 await self._audit.record(store, kind, user_id=user_id, actor=actor)
+            if "username" in changes:
+                await set_username(
+                    store,
+                    self._audit,
+                    user,
+                    changes["username"],
+                    at=next_update_time(user),
+                    actor=actor,
+                )
             if roles is not None:
                 await set_roles(store, self._audit, user, roles, actor=actor)
             if "is_superuser" in changes:

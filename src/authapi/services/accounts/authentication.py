@@ -13,6 +13,7 @@ from authapi.domain.email_address import EmailAddress, parse_email
 from authapi.domain.events import EventType
 from authapi.domain.identity import Identity
 from authapi.domain.user import User
+from authapi.domain.username import Username
 from authapi.errors import InvalidCredentials, PasswordMismatch, Unavailable, WrongPassword
 from authapi.services.accounts.users import TIME_RESOLUTION, lock_user
 from authapi.services.audit import Audit
@@ -55,32 +56,34 @@ class Authentication:
 
     async def authenticate(
         self,
-        email: EmailAddress,
+        login_name: EmailAddress | Username,
         password: str,
         *,
         strategy: str | None = None,
         request: object = None,
     ) -> Login:
-        """Authenticates a user by address and password.
+        """Authenticates a user by address or user name, and password.
 
-        An unknown address, an account without a password, a deactivated account and, with
+        An unknown name or address, an account without a password, a deactivated account and, with
         `registration=confirm`, an unconfirmed address cost the same work as a wrong password and
-        raise the same error. No database connection is held while the password is hashed.
+        raise the same error. The attempts of an account are counted together, by either name. No
+        database connection is held while the password is hashed.
         `strategy` is the name of the strategy that the login is for; a refusal is recorded with it.
-        The hooks `before_login` get `request`, and do not run if it is None.
+        The hooks `before_login` get `request`, and do not run if it is None. They get the canonical
+        address of the account, or an unknown user name as it is.
 
         Raises the errors of the hooks; InvalidCredentials; TooManyAttempts, before the password is
         verified, if the client or the account is over a rate limit.
         """
-        client = current_client()
-        is_known = known_network(self._database, email.canonical, client)
+        client, account = current_client(), await self._account_of(login_name)
+        is_known = known_network(self._database, account, client)
         async with (
-            self._audit.recording_throttled(email.canonical),
-            self._rate_limits.login_attempt(email.canonical, client, known_network=is_known),
+            self._audit.recording_throttled(account),
+            self._rate_limits.login_attempt(account, client, known_network=is_known),
         ):
             if self._hooks.checks_logins:
-                await self._hooks.run_before_login(request, email.canonical)
-            return await self._authenticate(email, password, strategy)
+                await self._hooks.run_before_login(request, account)
+            return await self._authenticate(login_name, password, strategy)
 
     async def confirm_password(
         self,
@@ -141,11 +144,25 @@ class Authentication:
                 strategy=identity.strategy,
             )
 
+    async def _account_of(self, login_name: EmailAddress | Username) -> str:
+        """Returns the name that the attempts of an account are counted by: its canonical address.
+
+        An unknown user name is counted by itself. It has no `@`, so it differs from every address.
+        """
+        if isinstance(login_name, EmailAddress):
+            return login_name.canonical
+        async with self._database.read() as store:
+            email = await store.users.find_email_by_username(login_name.canonical)
+        return login_name.canonical if email is None else email
+
     async def _authenticate(
-        self, email: EmailAddress, password: str, strategy: str | None
+        self, login_name: EmailAddress | Username, password: str, strategy: str | None
     ) -> Login:
         async with self._database.read() as store:
-            row = await store.users.find_credentials_by_email(email.canonical)
+            if isinstance(login_name, Username):
+                row = await store.users.find_credentials_by_username(login_name.canonical)
+            else:
+                row = await store.users.find_credentials_by_email(login_name.canonical)
         user, stored = row or (None, None)
         try:
             await self._passwords.verify(password, stored)

@@ -7,10 +7,12 @@ mails the result to the address. Neither the response nor its timing depends on 
 
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, Literal
 from uuid import UUID
 
 from authapi.clock import now
+from authapi.crypto.ids import new_id
 from authapi.crypto.passwords import PasswordHash
 from authapi.domain.client import Client, current_client, on_behalf_of
 from authapi.domain.email_address import EmailAddress, parse_email
@@ -18,6 +20,7 @@ from authapi.domain.email_token import Purpose
 from authapi.domain.events import EventType
 from authapi.domain.outbox import OutboxEntry
 from authapi.domain.user import User
+from authapi.domain.username import Username, parse_username
 from authapi.services.accounts.email_tokens import EmailTokens
 from authapi.services.accounts.users import add_user, new_user
 from authapi.services.audit import Audit
@@ -25,6 +28,7 @@ from authapi.services.jobs.outbox import Outbox, Payload
 from authapi.services.mail import Mail, MailKind
 from authapi.services.own_columns import OwnColumns
 from authapi.services.rate_limits import MailAllowance, RateLimits
+from authapi.services.usernames import pass_on_reservation, reserve_username
 from authapi.storage import Database, Store
 
 KIND = "request"
@@ -87,6 +91,24 @@ class DeferredRequests:
         """
         async with self._database.transaction() as store:
             await self._outbox.enqueue(store, KIND, request, _payload(email, details))
+
+    async def submit_registration(
+        self,
+        email: EmailAddress,
+        details: Mapping[str, object],
+        *,
+        username: Username | None,
+    ) -> None:
+        """Queues a registration, and reserves its user name for the account that it may create.
+
+        The name is reserved even if the address has an account. Raises UsernameTaken.
+        """
+        user_id = new_id()
+        own = {"new_id": str(user_id), "username": None if username is None else username.original}
+        async with self._database.transaction() as store:
+            if username is not None:
+                await reserve_username(store, username, user_id)
+            await self._outbox.enqueue(store, KIND, "register", _payload(email, {**details, **own}))
 
     async def submit_email_change(self, store: Store, user: User, email: EmailAddress) -> None:
         """Queues a mail to `email` with which it becomes the address of `user`, who is locked."""
@@ -153,6 +175,9 @@ class DeferredRequests:
     async def _register(self, store: Store, payload: Payload, is_over_limit: bool) -> bool:
         await store.users.lock_addresses(payload["email"])
         owner = await _lock_owner(store, payload["email"])
+        username = None if payload["username"] is None else parse_username(payload["username"])
+        if owner is not None and username is not None:
+            await pass_on_reservation(store, username, owner.id)
         if owner is not None and owner.email_confirmed_at is None:
             # The earlier registration stays with its password, which may be of another person. The
             # confirmation removes the password unless the owner of the mailbox knows it.
@@ -162,7 +187,8 @@ class DeferredRequests:
         if owner is not None:
             return await self._send_address_taken(store, owner)
         address = EmailAddress(payload["original"], payload["email"])
-        user = new_user(address, name=payload["name"], locale=payload["locale"])
+        new = new_user(address, name=payload["name"], username=username, locale=payload["locale"])
+        user = replace(new, id=UUID(payload["new_id"]))
         if await store.email_tokens.is_reserved(payload["email"], except_user=user.id, now=now()):
             return False  # another account can still revert to this address
         await add_user(store, user, address, PasswordHash(payload["password_hash"]))

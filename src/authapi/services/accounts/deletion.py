@@ -8,6 +8,7 @@ from authapi.services.accounts.users import check_not_last_superuser, lock_super
 from authapi.services.audit import Audit
 from authapi.services.hooks import Hooks
 from authapi.services.revalidation import require_live_session
+from authapi.services.usernames import release_username
 from authapi.settings import Settings
 from authapi.storage import Database, Store
 from authapi.storage.conflicts import retry_on_conflict
@@ -63,6 +64,7 @@ async def delete_account(
         await hooks.run_before_delete(user, store.transaction)
     # Explicitly, because the foreign keys would lock and delete the rows in another order.
     await store.sessions.end_all(user.id)
+    await release_username(store, user)
     await store.email_tokens.delete_for_user(user.id)
     await store.users.delete(user.id)
     if settings.deleted_events == "anonymise":

@@ -8,6 +8,7 @@ mailbox: its password, sessions, tokens, name and own columns are removed.
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from uuid import UUID
 
 from authapi.clock import now
 from authapi.crypto.passwords import PasswordHash
@@ -20,6 +21,7 @@ from authapi.domain.user import User
 from authapi.errors import (
     InputError,
     InvalidInput,
+    PreconditionFailed,
     ProofRequired,
     StaleAuthentication,
     WrongPassword,
@@ -32,7 +34,12 @@ from authapi.services.accounts.email_tokens import (
     RedeemedEmailToken,
 )
 from authapi.services.accounts.passwords import transfer_to_mailbox_owner
-from authapi.services.accounts.users import check_not_reserved, lock_user, next_update_time
+from authapi.services.accounts.users import (
+    check_not_reserved,
+    find_user,
+    lock_user,
+    next_update_time,
+)
 from authapi.services.audit import Audit
 from authapi.services.mail import Mail, MailKind
 from authapi.services.own_columns import OwnColumns
@@ -70,6 +77,7 @@ class EmailChanges:
         self._audit = audit
         self._own_columns = own_columns
         self._fresh_max_age = settings.fresh_max_age
+        self._sends_mail = settings.sends_mail
 
     async def confirm_email(
         self,
@@ -170,6 +178,46 @@ class EmailChanges:
         email_token, user = await self._email_tokens.peek(token, Purpose.REVERT_EMAIL_CHANGE)
         await self._check_entered_email(email_token, user, entered_email)
         await self._revert(token, email_token, user)
+
+    @retry_on_conflict
+    async def confirm_for_operator(self, user_id: UUID) -> User:
+        """Marks the address of an account as confirmed, without a mail; returns the account.
+
+        Raises NotFound.
+        """
+        async with self._database.transaction() as store:
+            user, _ = await lock_user(store, user_id)
+            if user.email_confirmed_at is None:
+                await store.users.confirm_email(user.id, at=next_update_time(user))
+                await self._audit.record(store, EventType.EMAIL_CONFIRMED, user_id=user.id)
+            return await find_user(store, user_id)
+
+    @retry_on_conflict
+    async def change_for_operator(self, user_id: UUID, email: EmailAddress) -> User:
+        """Gives an account another address, which counts as confirmed; returns the account.
+
+        Mailed links of the account end. A confirmed previous address gets a mail with a link that
+        reverts the change. Raises NotFound, EmailTaken, and PreconditionFailed if the account gets
+        another address at the same time.
+        """
+        async with self._database.read() as store:
+            previous = parse_email((await find_user(store, user_id)).email)
+        async with self._database.transaction() as store:
+            await store.users.lock_addresses(previous.canonical, email.canonical)
+            user, _ = await lock_user(store, user_id)
+            old = parse_email(user.email)
+            if old.canonical != previous.canonical:
+                raise PreconditionFailed
+            await store.users.set_email(
+                user.id, email=email.canonical, given=email.original, at=next_update_time(user)
+            )
+            await check_not_reserved(store, user, email.canonical)
+            await store.email_tokens.delete_for_user(user.id, REVOKED_ON_ACCOUNT_CHANGE)
+            await self._audit.record(store, EventType.EMAIL_CHANGED, user_id=user.id)
+            is_other = old.canonical != email.canonical
+            if is_other and user.email_confirmed_at is not None and self._sends_mail:
+                await self._email_tokens.send(store, user, MailKind.EMAIL_CHANGED, email=old)
+            return await find_user(store, user_id)
 
     async def check_token(self, token: str) -> None:
         """Checks that `token` can confirm or revert an address now. Raises InvalidOneTimeSecret."""

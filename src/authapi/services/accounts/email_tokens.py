@@ -62,6 +62,7 @@ class EmailTokens:
     def __init__(self, database: Database, mail: Mail, settings: Settings) -> None:
         self._database = database
         self._mail = mail
+        self._has_usernames = settings.login_identifier != "email"
         self._lifetimes: dict[Purpose, timedelta] = {
             Purpose.CONFIRM: settings.confirm_lifetime,
             Purpose.CHANGE: settings.confirm_lifetime,
@@ -86,6 +87,9 @@ class EmailTokens:
         not answer.
         """
         issued = await self.issue(store, user, _PURPOSES[kind], email=email)
+        facts: dict[str, str] = {}
+        if kind is MailKind.RESET and self._has_usernames and user.username is not None:
+            facts["username"] = user.username  # the owner may have forgotten it too
         await self._mail.queue(
             store,
             kind,
@@ -93,6 +97,7 @@ class EmailTokens:
             to=email.original if email else None,
             secret=issued.text,
             expires_at=issued.expires_at,
+            **facts,
         )
 
     async def issue(

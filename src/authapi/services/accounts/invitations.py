@@ -37,7 +37,9 @@ class Invitations:
         # Hashing takes long and the policy may reject the password: both precede the redemption.
         _, user = await self._email_tokens.peek(token, Purpose.INVITATION)
         email = parse_email(user.email).canonical
-        await self._passwords.check_policy(password, email=email, field="password")
+        await self._passwords.check_policy(
+            password, email=email, username=user.username, field="password"
+        )
         hashed = await self._passwords.hash(password)
         async with self._database.transaction() as store:
             user = (await self._email_tokens.redeem(store, token, Purpose.INVITATION)).user

@@ -65,7 +65,9 @@ class PasswordChanges:
         the session of the caller has ended.
         """
         account = parse_email(identity.user.email).canonical
-        await self._passwords.check_policy(new, field="new_password", email=account)
+        await self._passwords.check_policy(
+            new, field="new_password", email=account, username=identity.user.username
+        )
         verified_hash = await self._authentication.confirm_password(
             identity.user,
             current,
@@ -110,8 +112,10 @@ class PasswordChanges:
         Raises NotFound, InvalidInput if the password policy rejects `password`.
         """
         async with self._database.read() as store:
-            account = parse_email((await find_user(store, user_id)).email).canonical
-        await self._passwords.check_policy(password, email=account)
+            account = await find_user(store, user_id)
+        await self._passwords.check_policy(
+            password, email=parse_email(account.email).canonical, username=account.username
+        )
         hashed = await self._passwords.hash(password)
         async with self._database.transaction() as store:
             user, _ = await lock_user(store, user_id)
@@ -131,7 +135,9 @@ class PasswordChanges:
         # Hashing takes long and the policy may reject the password: both precede the redemption.
         _, user = await self._email_tokens.peek(token, Purpose.RESET)
         email = parse_email(user.email).canonical
-        await self._passwords.check_policy(password, email=email, field="new_password")
+        await self._passwords.check_policy(
+            password, email=email, username=user.username, field="new_password"
+        )
         hashed = await self._passwords.hash(password)
         async with self._database.transaction() as store:
             user = (await self._email_tokens.redeem(store, token, Purpose.RESET)).user

@@ -4,6 +4,7 @@ from authapi.domain.client import current_client
 from authapi.domain.email_address import EmailAddress
 from authapi.domain.events import EventType
 from authapi.domain.user import User
+from authapi.domain.username import Username
 from authapi.errors import RegistrationClosed
 from authapi.services.accounts.deferred import DeferredRequests
 from authapi.services.accounts.email_tokens import EmailTokens
@@ -14,6 +15,7 @@ from authapi.services.mail import MailKind
 from authapi.services.own_columns import OwnColumns, ProfileInput
 from authapi.services.passwords import Passwords
 from authapi.services.rate_limits import RateLimits
+from authapi.services.usernames import check_username
 from authapi.settings import Settings
 from authapi.storage import Database
 
@@ -50,29 +52,33 @@ class Registration:
         *,
         name: str | None,
         locale: str | None = None,
+        username: Username | None = None,
         profile: ProfileInput | None = None,
         request: object = None,
     ) -> User | None:
         """Registers an account; returns it, or None if its address must be confirmed first.
 
         With `registration=confirm`, the client does not learn whether the address is taken: the
-        work is the same in both cases, and a mail tells the owner of the address. The hooks
+        work is the same in both cases, and a mail tells the owner of the address. The user name is
+        taken from this moment on, in both cases: otherwise it would tell them apart. The hooks
         `before_register` get `request`, and do not run if it is None. `profile` are own columns;
         None stands for the defaults of the application.
 
         Raises the errors of the hooks; RegistrationClosed; TooManyAttempts; InvalidInput if the
-        locale is unknown, the password policy rejects `password` or the profile is incomplete or
-        cannot be stored; ProfileTaken; Overloaded if too many hashes are waiting; EmailTaken, only
+        locale is unknown, the password policy rejects `password`, the setting `login_identifier`
+        the user name, or the profile is incomplete or cannot be stored; ProfileTaken; Overloaded if
+        too many hashes are waiting; UsernameTaken; EmailTaken, only
         with `registration=open`; and StorageUnavailable if the database does not answer.
         """
         if self._settings.registration not in {"open", "confirm"}:
             raise RegistrationClosed
         check_locale(locale, self._settings)
+        check_username(username, self._settings.login_identifier)
         profile = self._own_columns.new(profile)
         async with self._audit.recording_throttled():
             await self._rate_limits.consume_registration(current_client())
         await self._hooks.run_before_register(request, email.canonical)
-        await self._passwords.check_policy(password, email=email.canonical)
+        await self._check_password(password, email, username)
         # Also a conflict that the job would find, because the job answers no client.
         await self._own_columns.check_free(profile)
         hashed = await self._passwords.hash(password)
@@ -84,9 +90,9 @@ class Registration:
             }
             if profile is not None:
                 details["profile"] = profile.raw
-            await self._deferred_requests.enqueue("register", email, details)
+            await self._deferred_requests.submit_registration(email, details, username=username)
             return None
-        user = new_user(email, name=name, locale=locale)
+        user = new_user(email, name=name, username=username, locale=locale)
         async with (
             self._rate_limits.allow_mail("register", email.canonical) as allowance,
             self._database.transaction() as store,
@@ -106,23 +112,32 @@ class Registration:
         password: str | None,
         *,
         name: str | None = None,
+        username: Username | None = None,
         is_superuser: bool = False,
         profile: ProfileInput | None = None,
     ) -> User:
         """Creates an account for an operator. An account without a password cannot log in.
 
-        Raises InvalidInput if the password policy rejects `password` or the profile is incomplete
-        or cannot be stored, ProfileTaken, EmailTaken.
+        Raises InvalidInput if the password policy rejects `password`, the setting
+        `login_identifier` the user name, or the profile is incomplete or cannot be stored;
+        ProfileTaken; EmailTaken; UsernameTaken.
         """
+        check_username(username, self._settings.login_identifier)
         profile = self._own_columns.new(profile)
         hashed = None
         if password is not None:
-            await self._passwords.check_policy(password, email=email.canonical)
+            await self._check_password(password, email, username)
             hashed = await self._passwords.hash(password)
-        user = new_user(email, name=name, is_superuser=is_superuser)
+        user = new_user(email, name=name, username=username, is_superuser=is_superuser)
         async with self._database.transaction() as store:
             await store.users.lock_addresses(email.canonical)
             await add_user(store, user, email, hashed)
             user = await self._own_columns.add(store, user, profile)
             await self._audit.record(store, EventType.ACCOUNT_REGISTERED, user_id=user.id)
         return user
+
+    async def _check_password(
+        self, password: str, email: EmailAddress, username: Username | None
+    ) -> None:
+        name = None if username is None else username.canonical
+        await self._passwords.check_policy(password, email=email.canonical, username=name)

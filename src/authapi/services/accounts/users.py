@@ -12,6 +12,7 @@ from authapi.crypto.ids import new_id
 from authapi.crypto.passwords import PasswordHash
 from authapi.domain.email_address import EmailAddress
 from authapi.domain.user import User
+from authapi.domain.username import Username, parse_username
 from authapi.errors import EmailTaken, InputError, InvalidInput, LastSuperuser, NotFound
 from authapi.settings import Settings
 from authapi.storage import Store
@@ -50,7 +51,12 @@ async def check_not_last_superuser(store: Store, user: User) -> None:
 
 
 def new_user(
-    email: EmailAddress, *, name: str | None, locale: str | None = None, is_superuser: bool = False
+    email: EmailAddress,
+    *,
+    name: str | None,
+    username: Username | None = None,
+    locale: str | None = None,
+    is_superuser: bool = False,
 ) -> User:
     """Returns a new active user with an unconfirmed address, which `add_user` inserts."""
     at = now()
@@ -64,6 +70,7 @@ def new_user(
         created_at=at,
         updated_at=at,
         locale=locale,
+        username=None if username is None else username.original,
     )
 
 
@@ -72,8 +79,12 @@ async def add_user(
 ) -> None:
     """Inserts `user`. The transaction has locked the address with `lock_addresses`.
 
-    Raises EmailTaken if an account has the address, or can still revert to it.
+    Raises EmailTaken if an account has the address, or can still revert to it, and UsernameTaken if
+    the user name is not free.
     """
+    if user.username is not None:
+        name = parse_username(user.username).canonical
+        await store.usernames.claim({name: user.id}, now=now())
     await store.users.add(user, email=email.canonical, password_hash=password)
     await check_not_reserved(store, user, email.canonical)
 

@@ -34,13 +34,17 @@ class UserRow:
     updated_at: Mapped[datetime]
     locale: Mapped[str | None]
     roles: Mapped[frozenset[str]]
+    username: Mapped[str | None]
+    """The user name in the case that its owner chose, as in `User.username`."""
+    canonical_username: Mapped[str | None]
+    """The form of the user name that is unique and by which authapi looks it up."""
 
 
 def map_users(users: sa.Table) -> type[UserRow]:
     """Returns a new subclass of `UserRow` that is mapped to `users`."""
     row = type("UserRow", (UserRow,), {"__module__": "authapi.orm", "__doc__": UserRow.__doc__})
     columns = dict(zip(User.__slots__, user_columns(users), strict=True))
-    columns["canonical_email"] = users.c.email
+    columns |= {"canonical_email": users.c.email, "canonical_username": users.c.username}
     registry().map_imperatively(
         row,
         users,

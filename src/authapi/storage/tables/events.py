@@ -93,12 +93,14 @@ class EventTable:
     async def count_without_address(self, *, since: UUID) -> int:
         """Returns the number of events since the id `since` whose request had no valid IP address.
 
-        Events of commands do not count, because they have no request.
+        Events of commands do not count, because they have no request. Neither do deletions of
+        accounts, because an owner's deletion is recorded without the address.
         """
         statement = sa.select(sa.func.count()).where(
             self._events.c.id >= since,
             self._events.c.ip.is_(None),
             self._events.c.request_id.is_not(None),
+            self._events.c.type != EventType.ACCOUNT_DELETED.value,
         )
         return int((await self._connection.execute(statement)).scalar_one())
 

@@ -1,6 +1,6 @@
 """Queries on `users`."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from functools import cache
@@ -8,34 +8,30 @@ from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from authapi.crypto.passwords import PasswordHash
-from authapi.domain.user import User
-from authapi.domain.user_query import UserFilter, UserOrder, UserPosition
+from authapi.domain.user import User, UserFilter, UserOrder, UserPosition
+from authapi.domain.username import Username, parse_username
 from authapi.errors import EmailTaken
 from authapi.storage.models import OWNER_CHANGES, Tables
 from authapi.storage.schema.names import TableNames
+from authapi.storage.tables.dialects import INSERTS
 
 _FIELDS = tuple(field.name for field in fields(User))
-_COLUMN_NAMES = tuple("email_given" if name == "email" else name for name in _FIELDS)
+_GIVEN = {"email": "email_given", "username": "username_given"}
+_COLUMN_NAMES = tuple(_GIVEN.get(name, name) for name in _FIELDS)
 
 
 @cache
 def user_columns(users: sa.Table) -> Sequence[sa.Column[Any]]:
     """Returns the columns of a `User`, in the order of its fields.
 
-    They have the names of the fields, except the address: the column `email` has its canonical
-    form.
+    They have the names of the fields, except the address and the user name: the columns `email` and
+    `username` have their canonical forms.
     """
     return tuple(users.c[name] for name in _COLUMN_NAMES)
-
-
-_Insert = Callable[[sa.Table], sqlite.Insert | postgresql.Insert]
-_INSERTS: Mapping[str, _Insert] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
-"""`ON CONFLICT DO NOTHING` is not standard SQL: each dialect has its own insert."""
 
 
 @cache
@@ -101,18 +97,16 @@ class UserTable:
             raise EmailTaken from None
 
     async def add_missing(self, new_users: Sequence[NewUser]) -> set[UUID]:
-        """Inserts the users whose address no account has. Returns the ids of the inserted users.
+        """Inserts the users whose address and id no account has. Returns the ids of those.
 
         Inserts in the order of the addresses, because an insert waits for a concurrent insert of
         the same address.
         """
         if not new_users:
             return set()
-        insert = _INSERTS[self._connection.dialect.name](self._users)
+        insert = INSERTS[self._connection.dialect.name](self._users)
         inserted = await self._connection.execute(
-            insert.on_conflict_do_nothing(index_elements=[self._users.c.email]).returning(
-                self._users.c.id
-            ),
+            insert.on_conflict_do_nothing().returning(self._users.c.id),
             [
                 _values(new.user, new.email, new.password_hash)
                 for new in sorted(new_users, key=lambda new: new.email)
@@ -126,6 +120,17 @@ class UserTable:
             sa.select(self._users.c.email).where(self._users.c.email.in_(emails))
         )
         return set(rows.scalars())
+
+    async def find_owners(
+        self, user_ids: Collection[UUID], emails: Collection[str]
+    ) -> Sequence[tuple[UUID, str]]:
+        """Returns id and canonical address of each account that has one of the ids or addresses."""
+        rows = await self._connection.execute(
+            sa.select(self._users.c.id, self._users.c.email).where(
+                self._users.c.id.in_(user_ids) | self._users.c.email.in_(emails)
+            )
+        )
+        return [(row.id, row.email) for row in rows]
 
     async def find(self, user_id: UUID) -> User | None:
         """Returns the account with this id, or None."""
@@ -148,6 +153,23 @@ class UserTable:
     ) -> tuple[User, PasswordHash | None] | None:
         """Returns the account with this canonical address and its password hash, or None."""
         return await self._credentials(self._users.c.email == email)
+
+    async def find_credentials_by_username(
+        self, username: str
+    ) -> tuple[User, PasswordHash | None] | None:
+        """Returns the account with this canonical user name and its password hash, or None."""
+        return await self._credentials(self._users.c.username == username)
+
+    async def find_by_username(self, username: str) -> User | None:
+        """Returns the account with this canonical user name, or None."""
+        return await self._one(
+            sa.select(*user_columns(self._users)).where(self._users.c.username == username)
+        )
+
+    async def find_email_by_username(self, username: str) -> str | None:
+        """Returns the canonical address of the account with this canonical user name, or None."""
+        statement = sa.select(self._users.c.email).where(self._users.c.username == username)
+        return (await self._connection.execute(statement)).scalar_one_or_none()
 
     async def lock(self, user_id: UUID) -> tuple[User, PasswordHash | None] | None:
         """Locks the account against other writers until the commit, and returns `find_credentials`.
@@ -219,6 +241,11 @@ class UserTable:
         if not changes.keys() <= {c.name for c in self._users.c if c.info == OWNER_CHANGES}:
             raise ValueError("the owner does not change this column")
         await self._update(user_id, **changes, updated_at=at)
+
+    async def set_username(self, user_id: UUID, username: Username | None, *, at: datetime) -> None:
+        """Changes the user name, which the account has claimed with `UsernameTable.claim`."""
+        values = _username_values(username)
+        await self._update(user_id, **values, updated_at=at)
 
     async def confirm_email(self, user_id: UUID, *, at: datetime) -> None:
         """Sets the time at which the user confirmed the address."""
@@ -318,7 +345,15 @@ class UserTable:
 def _values(user: User, email: str, password_hash: PasswordHash | None) -> dict[str, object]:
     names = zip(_COLUMN_NAMES, _FIELDS, strict=True)
     values = {column: getattr(user, field) for column, field in names}
-    return values | {"email": email, "password_hash": password_hash}
+    name = None if user.username is None else parse_username(user.username)
+    return values | _username_values(name) | {"email": email, "password_hash": password_hash}
+
+
+def _username_values(name: Username | None) -> dict[str, object]:
+    return {
+        "username": None if name is None else name.canonical,
+        "username_given": None if name is None else name.original,
+    }
 
 
 def _user(row: Sequence[Any]) -> User:
@@ -330,6 +365,8 @@ def _conditions(users: sa.Table, filters: UserFilter) -> Sequence[sa.ColumnEleme
     conditions: list[sa.ColumnElement[bool]] = []
     if filters.email_prefix:
         conditions.append(users.c.email.startswith(filters.email_prefix, autoescape=True))
+    if filters.username_prefix:
+        conditions.append(users.c.username.startswith(filters.username_prefix, autoescape=True))
     if filters.active is not None:
         conditions.append(users.c.is_active.is_(filters.active))
     if filters.confirmed is not None:

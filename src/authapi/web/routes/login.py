@@ -6,10 +6,9 @@ from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
 from authapi.domain.identity import Identity
-from authapi.errors import InputError, InvalidInput
 from authapi.strategies.base import Revocable
-from authapi.web.context import Runtime, context_of
-from authapi.web.csrf import check_origin
+from authapi.web.context import context_of
+from authapi.web.login import log_in
 from authapi.web.openapi import problems, response_header
 from authapi.web.resolver import revocable_identity
 from authapi.web.routing import AuthAPIRoute, ProtectedRoute
@@ -34,28 +33,28 @@ _CLEARED: dict[int | str, dict[str, Any]] = {
     responses=_COOKIE | problems(400, 401, 403, 408, 415, 422, 429, 503),
 )
 async def login(body: LoginRequest, request: Request) -> Response:
-    """Log in with e-mail address and password, and get a credential of the chosen strategy.
+    """Log in with e-mail address or user name, and password, and get a credential.
 
     `session` sets a cookie, and the body contains no secret. `token` and `jwt` return an
     `access_token` for the header Authorization.
     """
-    # Login CSRF: a page of another origin could log its visitor in to the account of an attacker,
-    # who would then see what the visitor does.
-    check_origin(request)
-    runtime = context_of(request).runtime
-    name = body.strategy or runtime.services.settings.default_strategy
-    issuer = runtime.registry.issuers.get(name)
-    if issuer is None:
-        raise _unknown_strategy(runtime)
-    proved = await runtime.services.accounts.authentication.authenticate(
-        body.email, body.password, strategy=name, request=request
+    settings = context_of(request).runtime.services.settings
+    done = await log_in(
+        request,
+        body.login_name(settings.login_identifier),
+        body.password,
+        strategy=body.strategy,
+        remember=body.remember,
     )
-    issued = await issuer.issue(proved, request, remember=body.remember)
-    members = {"user": UserOut.of(proved.user), "strategy": name, "expires_at": issued.expires_at}
-    answer = LoginOut.model_validate({**issued.body, **members})
+    members = {
+        "user": UserOut.of(done.user),
+        "strategy": done.strategy,
+        "expires_at": done.expires_at,
+    }
+    answer = LoginOut.model_validate({**done.body, **members})
     return _with_headers(
         Response(answer.model_dump_json(exclude_unset=True), media_type="application/json"),
-        issued.headers,
+        done.issued.headers,
     )
 
 
@@ -68,12 +67,6 @@ async def logout(
     if not isinstance(strategy, Revocable):  # the gate accepts only revocable strategies
         raise TypeError(f"{identity.strategy} cannot log out")
     return _with_headers(Response(status_code=204), await strategy.revoke(identity))
-
-
-def _unknown_strategy(runtime: Runtime) -> InvalidInput:
-    names = ", ".join(runtime.registry.issuers)
-    message = f"must be one of {names}"
-    return InvalidInput(InputError(("body", "strategy"), "unknown_strategy", message))
 
 
 def _with_headers(response: Response, headers: tuple[tuple[str, str], ...]) -> Response:

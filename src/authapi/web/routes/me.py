@@ -9,6 +9,7 @@ from starlette.responses import Response
 from authapi.domain.identity import Identity
 from authapi.domain.user import User, UserWithProfile
 from authapi.errors import PreconditionFailed
+from authapi.services.usernames import UNCHANGED
 from authapi.strategies.base import Renewable, Renewal
 from authapi.web.answers.conditional import (
     CHANGE_RESPONSES,
@@ -25,6 +26,7 @@ from authapi.web.openapi import problems, response_header
 from authapi.web.own_columns import profile_of
 from authapi.web.resolver import current_identity, current_user, identity_if_configured
 from authapi.web.routing import ProtectedRoute
+from authapi.web.schemas.fields import check_username_member
 from authapi.web.schemas.login import IdentityOut, Reauthentication
 from authapi.web.schemas.user import OwnChange, PasswordChange, UserOut
 
@@ -60,18 +62,23 @@ async def read_account(user: CurrentUser, request: Request) -> Response:
 @router.patch(
     "",
     response_model=UserOut,
-    responses=CHANGE_RESPONSES | problems(400, 401, 404, 408, 412, 415, 422, 429, 503),
+    responses=CHANGE_RESPONSES | problems(400, 401, 404, 408, 409, 412, 415, 422, 429, 503),
     openapi_extra=IF_MATCH,
 )
 async def update_account(body: OwnChange, caller: Writer, request: Request) -> Response:
     """Update your account. With `If-Match`, only if it has not changed since you read it."""
     is_stale = staleness_check(request, _representation)
-    accounts = context_of(request).runtime.services.accounts
-    changes = body.model_dump(exclude_unset=True, exclude={"profile"})
-    profile = profile_of(body)
-    if changes or profile is not None:
+    services = context_of(request).runtime.services
+    check_username_member(body, services.settings.login_identifier)
+    accounts, given = services.accounts, body.model_fields_set
+    if given:
         user = await accounts.profiles.edit(
-            caller.user.id, changes, is_stale=is_stale, caller=caller, profile=profile
+            caller.user.id,
+            body.model_dump(include=given - {"username", "profile"}),
+            username=body.username if "username" in given else UNCHANGED,
+            is_stale=is_stale,
+            caller=caller,
+            profile=profile_of(body),
         )
     else:
         # Nothing to write. Writing the values of a snapshot could revert a concurrent change.

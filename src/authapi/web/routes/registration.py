@@ -9,6 +9,7 @@ from authapi.web.context import context_of
 from authapi.web.openapi import problems
 from authapi.web.own_columns import profile_of
 from authapi.web.routing import AuthAPIRoute
+from authapi.web.schemas.fields import check_username_member
 from authapi.web.schemas.registration import Registration
 from authapi.web.schemas.user import UserOut
 
@@ -30,10 +31,13 @@ _ACCEPTED: dict[int | str, dict[str, Any]] = {
 )
 async def register(body: Registration, request: Request) -> UserOut | Response:
     """Create an account."""
-    user = await context_of(request).runtime.services.accounts.registration.register(
+    services = context_of(request).runtime.services
+    check_username_member(body, services.settings.login_identifier)
+    user = await services.accounts.registration.register(
         body.email,
         body.password,
         name=body.name,
+        username=body.username,
         locale=body.locale,
         profile=profile_of(body),
         request=request,

@@ -9,7 +9,16 @@ from authapi.domain.events import Event
 from authapi.domain.user import User
 from authapi.services.accounts.administration import AccountChanges, UserPage
 from authapi.web.schemas.event import EventOut
-from authapi.web.schemas.fields import Email, Input, Name, Output, limit, no_duplicates
+from authapi.web.schemas.fields import (
+    Email,
+    Input,
+    Name,
+    NewUserName,
+    Output,
+    OwnUserName,
+    limit,
+    no_duplicates,
+)
 from authapi.web.schemas.user import UserOut
 
 Role = Annotated[str, Field(max_length=40, pattern="^[a-z][a-z0-9_-]*$", examples=["editor"])]
@@ -32,6 +41,7 @@ class Invitation(Input):
 
     email: Email
     name: Name | None = None
+    username: NewUserName = None
     roles: Roles = []  # noqa: RUF012  # pydantic copies it
 
 
@@ -39,6 +49,7 @@ class AccountChange(Input):
     """Changes of an account. Members that are left out keep their values."""
 
     name: Name | None = None
+    username: OwnUserName = None
     is_active: Annotated[
         bool, Field(description="`false` deactivates the account and ends its sessions and tokens.")
     ] = True
@@ -50,6 +61,8 @@ class AccountChange(Input):
         changes = AccountChanges()
         if "name" in self.model_fields_set:
             changes["name"] = self.name
+        if "username" in self.model_fields_set:
+            changes["username"] = self.username
         if "is_active" in self.model_fields_set:
             changes["is_active"] = self.is_active
         if "is_superuser" in self.model_fields_set:

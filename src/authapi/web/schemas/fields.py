@@ -20,7 +20,10 @@ from authapi.crypto.password_normalization import MAX_LENGTH as MAX_PASSWORD_LEN
 from authapi.domain.display_names import DISPLAY_NAME_PATTERN, SINGLE_LINE_PATTERN
 from authapi.domain.email_address import MAX_LENGTH as MAX_EMAIL_LENGTH
 from authapi.domain.email_address import EmailAddress, parse_email
-from authapi.errors import InvalidInput
+from authapi.domain.username import MAX_LENGTH as MAX_USERNAME_LENGTH
+from authapi.domain.username import MIN_LENGTH as MIN_USERNAME_LENGTH
+from authapi.domain.username import LoginIdentifier, Username, parse_username
+from authapi.errors import InputError, InvalidInput
 
 
 def _email(value: object) -> EmailAddress:
@@ -34,6 +37,20 @@ def _email(value: object) -> EmailAddress:
         problem = refusal.errors[0]
         raise PydanticCustomError(
             "email_invalid", "{reason}", {"reason": problem.message}
+        ) from None
+
+
+def _username(value: object) -> Username:
+    if isinstance(value, Username):
+        return value
+    if not isinstance(value, str):
+        raise PydanticCustomError("string_type", "Input should be a valid string")
+    try:
+        return parse_username(value)
+    except InvalidInput as refusal:
+        problem = refusal.errors[0]
+        raise PydanticCustomError(
+            "username_invalid", "{reason}", {"reason": problem.message}
         ) from None
 
 
@@ -65,6 +82,29 @@ Email = Annotated[
             "examples": ["alice@example.com"],
             "description": "One address with an ASCII local part.",
         }
+    ),
+]
+UserName = Annotated[
+    Username,
+    BeforeValidator(_username),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "minLength": MIN_USERNAME_LENGTH,
+            "maxLength": MAX_USERNAME_LENGTH,
+            "pattern": r"^[^\u0000-\u0020@]+$",
+            "examples": ["alice"],
+            "description": "Letters of one script, digits, `.`, `_` and `-`. Case does not matter.",
+        }
+    ),
+]
+NewUserName = Annotated[UserName | None, Field(json_schema_extra=limit("new_username"))]
+"""The user name of a new account."""
+OwnUserName = Annotated[
+    UserName | None,
+    Field(
+        description="Null removes it. A name that you gave up stays reserved for you for 90 days.",
+        json_schema_extra=limit("username"),
     ),
 ]
 _LENGTH = AfterValidator(_password)
@@ -156,3 +196,15 @@ class Output(BaseModel):
     """Base of response bodies: they contain only the declared members."""
 
     model_config = ConfigDict(extra="forbid")
+
+
+def unknown_member(name: str) -> InvalidInput:
+    """Returns the error of a member that the settings do not allow: that of an unknown member."""
+    message = "Extra inputs are not permitted"
+    return InvalidInput(InputError(("body", name), "extra_forbidden", message))
+
+
+def check_username_member(body: Input, accepted: LoginIdentifier) -> None:
+    """Raises InvalidInput if `body` has a user name, and accounts have none."""
+    if accepted == "email" and "username" in body.model_fields_set:
+        raise unknown_member("username")

@@ -5,15 +5,38 @@ from uuid import UUID
 
 from pydantic import ConfigDict, Field
 
+from authapi.domain.email_address import MAX_LENGTH as MAX_EMAIL_LENGTH
+from authapi.domain.email_address import EmailAddress
 from authapi.domain.identity import Identity
-from authapi.web.schemas.fields import Email, Input, Output, Password, Time, limit
+from authapi.domain.username import LoginIdentifier, Username, parse_login_name
+from authapi.errors import InputError, InvalidInput
+from authapi.web.schemas.fields import Email, Input, Output, Password, Time, limit, unknown_member
 from authapi.web.schemas.user import UserOut
+
+_NO_ADDRESS = EmailAddress("", "")
+"""Stands for a member that is left out."""
 
 
 class LoginRequest(Input):
-    """The e-mail address and password of an account, and the kind of credential to issue."""
+    """The name and password of an account, and the kind of credential to issue.
 
-    email: Email
+    The operator decides whether accounts log in with their address, their user name, or either.
+    """
+
+    email: Annotated[
+        Email,
+        Field(default_factory=lambda: _NO_ADDRESS, json_schema_extra=limit("login_email")),
+    ]
+    username: Annotated[
+        str,
+        Field(
+            min_length=1,
+            max_length=MAX_EMAIL_LENGTH,
+            examples=["alice"],
+            description="The user name. If the service accepts both, also the e-mail address.",
+            json_schema_extra={"pattern": r"^[^\u0000-\u0020]+$", **limit("login_username")},
+        ),
+    ] = ""
     password: Password
     strategy: Annotated[
         str | None,
@@ -28,6 +51,21 @@ class LoginRequest(Input):
         bool,
         Field(description="Keep the cookie after the browser is closed (strategy `session` only)."),
     ] = False
+
+    def login_name(self, accepted: LoginIdentifier) -> EmailAddress | Username:
+        """What names the account: exactly one of the members that are `accepted`.
+
+        Raises InvalidInput if it is missing, not valid or not accepted.
+        """
+        given = self.model_fields_set & {"email", "username"}
+        if accepted != "both" and (refused := given - {accepted}):
+            raise unknown_member(min(refused))
+        if not given:
+            name = "email" if accepted == "email" else "username"
+            raise InvalidInput(InputError(("body", name), "missing", "Field required"))
+        if len(given) > 1:
+            raise unknown_member("email")
+        return self.email if "email" in given else parse_login_name(self.username, accepted)
 
 
 class LoginOut(Output):

@@ -1,6 +1,14 @@
 """Models of registrations, and of invitations that are accepted."""
 
-from authapi.web.schemas.fields import Email, Input, Name, NewPassword, OneTimeSecret, OwnLocale
+from authapi.web.schemas.fields import (
+    Email,
+    Input,
+    Name,
+    NewPassword,
+    NewUserName,
+    OneTimeSecret,
+    OwnLocale,
+)
 
 
 class Registration(Input):
@@ -9,6 +17,7 @@ class Registration(Input):
     email: Email
     password: NewPassword
     name: Name | None = None
+    username: NewUserName = None
     locale: OwnLocale = None
 
 

@@ -7,7 +7,16 @@ from pydantic import Field, SerializeAsAny
 
 from authapi.domain.user import User, UserWithProfile
 from authapi.web.schemas.event import EventOut
-from authapi.web.schemas.fields import Input, Name, NewPassword, Output, OwnLocale, Password, Time
+from authapi.web.schemas.fields import (
+    Input,
+    Name,
+    NewPassword,
+    Output,
+    OwnLocale,
+    OwnUserName,
+    Password,
+    Time,
+)
 from authapi.web.schemas.session import SessionOut
 from authapi.web.schemas.token import PersonalTokenOut
 
@@ -20,6 +29,12 @@ class UserOut(Output):
         str, Field(description="In the spelling of its owner.", examples=["a@example.com"])
     ]
     name: str | None
+    username: Annotated[
+        str | None,
+        Field(
+            description="In the case that its owner chose; null without one.", examples=["alice"]
+        ),
+    ]
     is_active: bool
     is_superuser: bool
     email_confirmed_at: Time | None
@@ -38,6 +53,7 @@ class UserOut(Output):
             id=user.id,
             email=user.email,
             name=user.name,
+            username=user.username,
             is_active=user.is_active,
             is_superuser=user.is_superuser,
             email_confirmed_at=user.email_confirmed_at,
@@ -61,6 +77,7 @@ class OwnChange(Input):
     """Changes of the own account. Members that are left out keep their values."""
 
     name: Name | None = None
+    username: OwnUserName = None
     locale: OwnLocale = None
 
 

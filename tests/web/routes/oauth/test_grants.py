@@ -186,6 +186,33 @@ async def test_the_password_grant_requires_the_docs_page(make_settings: Settings
         problem(await api.post("/token", data=GRANT), 400, "unsupported_grant_type")
 
 
+@pytest.mark.parametrize(
+    ("password_grant", "docs", "is_allowed"),
+    [
+        *(("docs", True, True), ("docs", False, False), ("on", False, True), ("on", True, True)),
+        *(("off", True, False), ("off", False, False)),
+    ],
+)
+async def test_the_setting_of_the_password_grant(
+    make_settings: SettingsFactory, password_grant: str, docs: bool, is_allowed: bool
+) -> None:
+    app = create_app(make_settings(docs=docs, password_grant=password_grant))
+    async with client(app) as api:
+        await api.create_user("alice@example.com")
+        answer = await api.post("/token", data=GRANT)
+        if is_allowed:
+            assert answer.status_code == 200
+        else:
+            problem(answer, 400, "unsupported_grant_type")
+        metadata = (await api.get("/.well-known/oauth-authorization-server")).json()
+        assert ("password" in metadata["grant_types_supported"]) == is_allowed
+        document = app.openapi()
+        assert ("Password grant" in json.dumps(document["paths"]["/token"])) == is_allowed
+        flows = document["components"]["securitySchemes"]["jwt"].get("flows", {})
+        assert ("password" in flows) == is_allowed
+        assert "x-limit" not in json.dumps(document)
+
+
 async def test_without_jwts_there_are_no_grants(make_settings: SettingsFactory) -> None:
     settings = make_settings(strategies=("session", "token"))
     async with client(create_app(settings)) as api:

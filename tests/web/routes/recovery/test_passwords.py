@@ -15,6 +15,7 @@ import time_machine
 from authapi import Settings
 from authapi.clock import now
 from authapi.domain.email_address import parse_email
+from authapi.services.accounts.email_tokens import EmailTokens
 from authapi.services.mail import MailKind
 from authapi.testing import PASSWORD, Client
 from tests.conftest import SettingsFactory
@@ -249,7 +250,9 @@ async def invited(api: Client, email: str = ALICE) -> str:
     services = api.services
     user = await services.accounts.registration.create(parse_email(email), None, name="Alice")
     async with services.database.transaction() as store:
-        await services.accounts.email_tokens.send(store, user, MailKind.INVITATION)
+        await EmailTokens(services.database, services.mail, services.settings).send(
+            store, user, MailKind.INVITATION
+        )
     return await secret_in(services, "invitation", email)
 
 
@@ -288,7 +291,9 @@ async def test_a_newer_invitation_invalidates_the_older(api: Client) -> None:
     older = await invited(api)
     user = await api.services.accounts.profiles.find_by_email(parse_email(ALICE))
     async with api.services.database.transaction() as store:
-        await api.services.accounts.email_tokens.send(store, user, MailKind.INVITATION)
+        await EmailTokens(api.services.database, api.services.mail, api.services.settings).send(
+            store, user, MailKind.INVITATION
+        )
     body = {"token": older, "password": PASSWORD}
     problem(await api.post("/invitation/accept", json=body), 400, "invalid_one_time_secret")
     newer = await secret_in(api.services, "invitation", ALICE)

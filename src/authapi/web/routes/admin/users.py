@@ -8,8 +8,9 @@ from starlette.responses import Response
 
 from authapi.domain.email_address import MAX_LENGTH as MAX_EMAIL_LENGTH
 from authapi.domain.email_address import canonical_prefix
-from authapi.domain.user import User
-from authapi.domain.user_query import UserFilter, UserOrder
+from authapi.domain.user import User, UserFilter, UserOrder
+from authapi.domain.username import MAX_LENGTH as MAX_USERNAME_LENGTH
+from authapi.domain.username import canonical_username_prefix
 from authapi.services.cursors import MAX_LENGTH as MAX_CURSOR_LENGTH
 from authapi.web.answers.conditional import (
     CHANGE_RESPONSES,
@@ -32,6 +33,7 @@ from authapi.web.schemas.administration import (
     Invitation,
     Role,
 )
+from authapi.web.schemas.fields import check_username_member
 
 router = router_for("/admin/users")
 
@@ -48,13 +50,23 @@ def _user_filter(
             examples=["alice@"],
         ),
     ] = None,
+    username: Annotated[
+        str | None,
+        Query(
+            max_length=MAX_USERNAME_LENGTH,
+            pattern=r"^[^\u0000]*$",
+            description="The beginning of the user name, in any case.",
+            examples=["ali"],
+        ),
+    ] = None,
     active: Flag = None,
     confirmed: Flag = None,
     superuser: Flag = None,
     role: Annotated[Role | None, Query()] = None,
 ) -> UserFilter:
     prefix = None if email is None else canonical_prefix(email)
-    return UserFilter(prefix, active, confirmed, superuser, role)
+    name = None if username is None else canonical_username_prefix(username)
+    return UserFilter(prefix, active, confirmed, superuser, role, username_prefix=name)
 
 
 @router.get("", responses=problems(401, 403, 404, 422, 503))
@@ -88,9 +100,15 @@ async def list_users(
 )
 async def invite_user(body: Invitation, superuser: FreshSuperuser, request: Request) -> AccountOut:
     """Create an account without a password, and invite its owner by mail to choose one."""
-    administration = context_of(request).runtime.services.accounts.administration
-    user = await administration.invite(
-        body.email, name=body.name, roles=body.roles, actor=superuser, profile=profile_of(body)
+    services = context_of(request).runtime.services
+    check_username_member(body, services.settings.login_identifier)
+    user = await services.accounts.administration.invite(
+        body.email,
+        name=body.name,
+        username=body.username,
+        roles=body.roles,
+        actor=superuser,
+        profile=profile_of(body),
     )
     return AccountOut.of(user)
 
@@ -118,13 +136,14 @@ async def update_user(
 ) -> Response:
     """Update an account. All changes are applied, or none.
 
-    You can change only the name of your own account. Deactivating an account ends its sessions and
+    You can change only the names of your own account. Deactivating an account ends its sessions and
     tokens in all processes before the response is sent. The last active superuser cannot be demoted
     or deactivated.
     """
     is_stale = staleness_check(request, _representation)
-    administration = context_of(request).runtime.services.accounts.administration
-    user = await administration.change(
+    services = context_of(request).runtime.services
+    check_username_member(body, services.settings.login_identifier)
+    user = await services.accounts.administration.change(
         user_id, body.changes(), actor=superuser, is_stale=is_stale, profile=profile_of(body)
     )
     return _representation(user).response(cache_control=REVALIDATE)

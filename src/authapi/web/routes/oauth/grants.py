@@ -1,9 +1,9 @@
 """POST /token: the token endpoint (RFC 6749, section 3.2).
 
-A refresh token is exchanged for an access token and the next refresh token. The password grant
-exists only for the Authorize dialog of the docs page, and is disabled with that page: OAuth 2.1
-removes it, and first-party logins use `POST /login`. Clients do not authenticate, because they are
-public clients (RFC 6749, section 2.1).
+A refresh token is exchanged for an access token and the next refresh token. By default, the
+password grant exists only for the Authorize dialog of the docs page, and is disabled with that page
+(setting `password_grant`): OAuth 2.1 removes it, and first-party logins use `POST /login`. Clients
+do not authenticate, because they are public clients (RFC 6749, section 2.1).
 """
 
 from collections.abc import Awaitable, Callable, Collection, Mapping
@@ -14,8 +14,8 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from authapi.crypto.password_normalization import MAX_LENGTH, is_too_long
-from authapi.domain.email_address import parse_email
 from authapi.domain.scopes import effective_scopes, supported_scopes
+from authapi.domain.username import parse_login_name
 from authapi.errors import (
     InvalidCredentials,
     InvalidGrant,
@@ -26,7 +26,7 @@ from authapi.errors import (
 )
 from authapi.strategies.base import Issued, Refreshable
 from authapi.web.context import Runtime, context_of
-from authapi.web.openapi import problems
+from authapi.web.openapi import LIMIT, problems
 from authapi.web.routes.oauth.forms import Form, form_body, oauth_form
 from authapi.web.routing import AuthAPIRoute
 from authapi.web.schemas.oauth import TokenOut
@@ -58,15 +58,17 @@ _REFRESH = {
 }
 _PASSWORD = {
     "type": "object",
-    "title": "Password grant, only with the docs page",
+    "title": "Password grant",
+    LIMIT: "password_grant",
     "required": ["grant_type", "username", "password"],
     "properties": {
         "grant_type": {"type": "string", "enum": ["password"]},
         "username": {
             "type": "string",
-            "format": "email",
             "maxLength": 254,
             "examples": ["alice@example.com"],
+            "pattern": r"^[^\x00]*$",
+            "description": "The e-mail address or the user name, as for `POST /login`.",
         },
         "password": {
             "type": "string",
@@ -110,7 +112,7 @@ def supported_grants(runtime: Runtime) -> Mapping[str, Grant]:
     grants: dict[str, Grant] = {}
     if _refreshable(runtime) is not None:
         grants["refresh_token"] = _refresh_token_grant
-        if runtime.settings.docs_enabled:
+        if runtime.services.settings.allows_password_grant:
             grants["password"] = _password_grant
     return grants
 
@@ -139,13 +141,14 @@ async def _password_grant(runtime: Runtime, request: Request, form: Form) -> Iss
     username, password = form.get("username"), form.get("password")
     if not username or not password or is_too_long(password):
         raise InvalidTokenRequest("username or password is missing or too long")
+    accepted = runtime.services.settings.login_identifier
     try:
-        email = parse_email(username)
+        login_name = parse_login_name(username, accepted)
     except InvalidInput:
         raise InvalidGrant from None
     try:
         proved = await runtime.services.accounts.authentication.authenticate(
-            email, password, strategy=issuer.name, request=request
+            login_name, password, strategy=issuer.name, request=request
         )
     except InvalidCredentials:
         raise InvalidGrant from None

@@ -19,33 +19,31 @@ _CHUNK_SIZE = 500
 _CONNECT_TIMEOUT = 10
 """Seconds."""
 
-_users_of_fastapi_users = sa.table(
-    "user",
+_COLUMNS_OF_FASTAPI_USERS = (
     sa.column("email", sa.String),
-    sa.column("hashed_password", sa.String),
+    sa.column("hashed_password", sa.String).label("password_hash"),
     sa.column("is_active", sa.Boolean),
     sa.column("is_superuser", sa.Boolean),
-    sa.column("is_verified", sa.Boolean),
+    sa.column("is_verified", sa.Boolean).label("email_confirmed"),
 )
 
 
-def fastapi_users(url: str) -> Iterator[Mapping[str, object]]:
+def fastapi_users(
+    url: str, table: str = "user", *, with_ids: bool = False
+) -> Iterator[Mapping[str, object]]:
     """Yields each account of a fastapi-users database, as the members of one import line.
 
-    `url` is the URL that the application uses; its driver does not matter. The source is the `user`
-    table of the SQLAlchemy adapter. One statement reads it, so all rows are of the same moment.
+    `url` is the URL that the application uses; its driver does not matter. `table` is the table of
+    the SQLAlchemy adapter, with or without its schema. One statement reads it, so all rows are of
+    the same moment. With `with_ids`, the lines have the member `id`.
 
-    Raises ConfigurationError if `url` is invalid or the table cannot be read. The message does not
-    contain the password of `url`.
+    Raises ConfigurationError if `url` or `table` is invalid or the table cannot be read. The
+    message does not contain the password of `url`.
     """
-    columns = _users_of_fastapi_users.c
-    statement = sa.select(
-        columns.email,
-        columns.hashed_password.label("password_hash"),
-        columns.is_active,
-        columns.is_superuser,
-        columns.is_verified.label("email_confirmed"),
-    )
+    columns = [*_COLUMNS_OF_FASTAPI_USERS]
+    if with_ids:
+        columns.insert(0, sa.column("id").label("id"))
+    statement = sa.select(*columns).select_from(_table(table))
     parsed = parse_url(url)
     engine = _reader(parsed)
     try:
@@ -53,15 +51,23 @@ def fastapi_users(url: str) -> Iterator[Mapping[str, object]]:
             rows = connection.execution_options(stream_results=True, yield_per=_CHUNK_SIZE)
             for row in rows.execute(statement):
                 yield row._asdict()
-    except (SQLAlchemyError, StorageUnavailable, UnicodeDecodeError):
+    except (SQLAlchemyError, StorageUnavailable, UnicodeError):
         # The error itself is not reported: drivers include connection arguments in their messages.
+        names = ["id"] * with_ids + ["email", "hashed_password", "is_active", "is_superuser"]
         raise ConfigurationError(
-            "the table of fastapi-users cannot be read: a table named user with the columns email,"
-            " hashed_password, is_active, is_superuser and is_verified is required in "
+            f"the table of fastapi-users cannot be read: a table named {table} with the columns"
+            f" {', '.join(names)} and is_verified is required in "
             + parsed.set(drivername=parsed.get_backend_name(), query={}).render_as_string()
         ) from None
     finally:
         engine.dispose()
+
+
+def _table(name: str) -> sa.TableClause:
+    schema, _, table = name.rpartition(".")
+    if not table or (not schema and "." in name):
+        raise ConfigurationError(f"not the name of a table: {name}")
+    return sa.table(table, schema=schema or None)
 
 
 def _reader(url: URL) -> Engine:

@@ -1,0 +1,1 @@
+"""The services of authapi for code of the application: in scripts, handlers and transactions."""

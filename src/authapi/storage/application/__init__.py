@@ -1,0 +1,1 @@
+"""Connections that belong to the application: its engine, its Session, and joined transactions."""

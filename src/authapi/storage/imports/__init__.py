@@ -1,0 +1,1 @@
+"""What an import reads: tables of other systems, and the ids of its lines."""
