@@ -166,6 +166,10 @@ async def test_code_of_the_application_creates_accounts_with_profiles(database_u
     async with running(auth) as api:
         created = await auth.accounts.create("ada@example.com", profile=MappingProxyType(BERN))
         assert created == await auth.accounts.find_by_email("ada@example.com")
+        confirmed = await auth.accounts.confirm_email(created.id)
+        assert confirmed == await auth.accounts.find(created.id)
+        moved = await auth.accounts.change_email(created.id, "ada@example.org")
+        assert moved == await auth.accounts.find_by_email("ada@example.org")
         invited = await auth.accounts.invite("eve@example.com", profile={"city": "Chur"})
         refused: Sequence[Any] = ({}, {"city": ""}, {"city": "A", "x": 1}, None, [], "Bern")
         for wrong in refused:
