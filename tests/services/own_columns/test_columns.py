@@ -247,7 +247,7 @@ async def test_a_line_whose_profile_the_database_refuses_is_refused(database_url
         await api.create_user("ada@example.com", profile=BERN)
         for wrong, field, reason in (
             (BERN, "profile.handle", "is in use by another account"),
-            ({"city": "Chur", "team_id": 7}, "profile.team_id", "is refused by the database"),
+            ({"city": "Chur", "age": 7}, "profile.age", "is refused by the database"),
         ):
             summary, told = await import_lines(
                 api,
