@@ -11,7 +11,7 @@ from fastapi import FastAPI
 
 from authapi.testing import Client, client
 
-FOLDER = Path(__file__).parents[1]
+EXAMPLES = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="session")
@@ -26,12 +26,11 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> FastAPI:
     folder = tmp_path_factory.mktemp("async_app")
     os.environ.setdefault("DATABASE_URL", f"sqlite+aiosqlite:///{folder}/test.db")
     os.environ["AUTHAPI_DATA_DIR"] = str(folder)
-    environment = {**os.environ, "PYTHONPATH": str(FOLDER.parent)}
     for command in (
         ["authapi", "--app", "async_app.main:auth", "db", "upgrade"],
-        ["alembic", "-c", f"{FOLDER}/alembic.ini", "upgrade", "head"],
+        ["alembic", "-c", "async_app/alembic.ini", "upgrade", "head"],
     ):
-        subprocess.run([sys.executable, "-m", *command], env=environment, check=True)
+        subprocess.run([sys.executable, "-m", *command], cwd=EXAMPLES, check=True)
     from async_app import main  # noqa: PLC0415  # reads DATABASE_URL
 
     return main.app
