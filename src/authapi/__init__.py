@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from authapi.facade.accounts import Accounts, AccountTransaction
     from authapi.facade.sync import Sync, SyncAccounts, SyncTransaction
     from authapi.settings import Settings
+    from authapi.storage.schema.profile import Profile
     from authapi.storage.transaction import Transaction
     from authapi.strategies.base import (
         Challenge,
@@ -84,6 +85,7 @@ __all__ = [
     "Overloaded",
     "PasswordRefused",
     "PreconditionFailed",
+    "Profile",
     "Refusal",
     "Renewable",
     "Renewal",
@@ -153,6 +155,7 @@ _MODULES = {
         "Revocable",
         "Strategy",
     ],
+    "storage.schema.profile": ["Profile"],
     "web.login": ["LogIn"],
     "web.resolver": ["current_identity", "current_user"],
     "web.server.protocol": ["HTTPProtocol"],
