@@ -31,7 +31,7 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> FastAPI:
         ["alembic", "-c", "async_app/alembic.ini", "upgrade", "head"],
     ):
         subprocess.run([sys.executable, "-m", *command], cwd=EXAMPLES, check=True)
-    from async_app import main  # noqa: PLC0415  # reads DATABASE_URL
+    from async_app import main
 
     return main.app
 

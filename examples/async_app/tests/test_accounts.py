@@ -50,15 +50,13 @@ async def test_a_lent_item_keeps_the_account(api: Client) -> None:
 async def test_public_items_stay_when_their_owner_leaves(
     api: Client, is_public: bool, left: list[tuple[None]]
 ) -> None:
-    from async_app.database import open_session  # noqa: PLC0415  # after the fixtures
-    from async_app.models import Item  # noqa: PLC0415
+    from async_app.database import open_session
+    from async_app.models import Item
 
     await register(api, f"leaver_{is_public}".lower())
     [item] = (await api.get("/api/v1/items")).json()
     title = f"Ladder {is_public}"
-    await api.patch(
-        f"/api/v1/items/{item['id']}", json={"title": title, "is_public": is_public}
-    )
+    await api.patch(f"/api/v1/items/{item['id']}", json={"title": title, "is_public": is_public})
     assert (await api.delete("/me")).status_code == 204
     async with open_session() as session:
         found = await session.execute(select(Item.owner_id).where(Item.title == title))
