@@ -25,9 +25,7 @@ def upgrade() -> None:
         "item",
         sa.Column("id", sa.Uuid, primary_key=True),
         sa.Column("title", sa.String(255), nullable=False),
-        sa.Column(
-            "owner_id", GUID, sa.ForeignKey("user.id", name="fk_item_owner"), nullable=False
-        ),
+        sa.Column("owner_id", GUID, sa.ForeignKey("user.id", name="fk_item_owner"), nullable=False),
         sa.UniqueConstraint("owner_id", "title", name="uq_item_owner_title"),
     )
 
