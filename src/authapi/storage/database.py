@@ -224,7 +224,8 @@ class Database:
         The transaction is committed at the end of the block, and rolled back if the block raises.
         Inside `joining`, the block is a savepoint of the joined transaction.
 
-        Raises AccountInUse if a deferred foreign key of the application refers to a deleted account.
+        Raises AccountInUse if a deferred foreign key of the application refers to a deleted
+        account.
         """
         store: Store | None = None
         try:
