@@ -224,13 +224,8 @@ class Database:
         The transaction is committed at the end of the block, and rolled back if the block raises.
         Inside `joining`, the block is a savepoint of the joined transaction.
 
-<<<<<<< HEAD
         Raises AccountInUse if a deferred foreign key of the application refers to a deleted
         account.
-=======
-        Raises AccountInUse if a deferred foreign key of the application refers to an account
-        that the block deletes.
->>>>>>> guest
         """
         store: Store | None = None
         try:
