@@ -13,7 +13,6 @@ from authapi.domain.user import User
 from authapi.domain.username import parse_username
 from authapi.services import Services
 from authapi.services.accounts.users import new_user
-from authapi.testing.acting import let_act
 from authapi.web.context import Runtime
 
 PASSWORD = "correct horse battery staple"
@@ -129,8 +128,6 @@ async def client(
     Mail is captured for `outbox`; with `delivers_mail`, it is sent as the settings define. Raises
     RuntimeError if authapi is not installed in `app`, and what the lifespan raises.
     """
-    for strategy in runtime_of(app).registry:
-        let_act(strategy)
     result = Client(app, base_url=base_url)
     if not delivers_mail:
         result._capture_mail()

@@ -96,5 +96,11 @@ async def log_in_by_form(
     """
     if context_of(request).runtime is not runtime:
         raise RuntimeError("the request belongs to another installation of authapi")
-    login_name = parse_login_name(email, runtime.services.settings.login_identifier, loc=("email",))
+    settings = runtime.services.settings
+    login_name = parse_login_name(
+        email,
+        settings.login_identifier,
+        loc=("email",),
+        allow_reserved=settings.allow_reserved_addresses,
+    )
     return await log_in(request, login_name, password, strategy=strategy, remember=remember)

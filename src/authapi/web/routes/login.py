@@ -41,7 +41,9 @@ async def login(body: LoginRequest, request: Request) -> Response:
     settings = context_of(request).runtime.services.settings
     done = await log_in(
         request,
-        body.login_name(settings.login_identifier),
+        body.login_name(
+            settings.login_identifier, allow_reserved=settings.allow_reserved_addresses
+        ),
         body.password,
         strategy=body.strategy,
         remember=body.remember,
