@@ -75,8 +75,8 @@ class AccountSettings(MailSettings):
     `username`: its user name, which every new account has. `both`: either; a text with an `@` is an
     address."""
     allow_reserved_addresses: bool = False
-    """Accept addresses at `localhost`, `.test`, `.local` and `.localhost`, which no mail reaches. For
-    development and tests; refused in production."""
+    """Accept addresses at `localhost`, `.test`, `.local` and `.localhost`, which no mail reaches.
+    For development and tests; refused in production."""
     roles: Roles = Field(default_factory=dict)
     """Named sets of scopes. If there are no roles, a login has all scopes."""
     default_roles: Names = ()

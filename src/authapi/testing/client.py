@@ -59,7 +59,9 @@ class Client(httpx.AsyncClient):
         that is not valid, EmailTaken, UsernameTaken or ProfileTaken if another account has it,
         Overloaded if the queue of password hashes is full.
         """
-        address = parse_email(email or f"user{next(_numbers)}@example.com")
+        address = parse_email(
+            email or f"user{next(_numbers)}@example.com", allow_reserved=self._allows_reserved
+        )
         login = None if username is None else parse_username(username)
         if self._runtime.services_if_any is None:
             return new_user(address, name=name, username=login, is_superuser=is_superuser)
@@ -72,6 +74,11 @@ class Client(httpx.AsyncClient):
             is_superuser=is_superuser,
             profile=given,
         )
+
+    @property
+    def _allows_reserved(self) -> bool:
+        services = self._runtime.services_if_any
+        return services is None or services.settings.allow_reserved_addresses
 
     async def login(
         self, user: User, *, password: str = PASSWORD, strategy: str = "session"

@@ -4,26 +4,36 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+from authapi.errors import StorageUnavailable
+
+_TIMEOUT = 5.0
+"""Seconds that `restore` waits for a transaction of a test."""
+
 
 class SQLiteSnapshot:
-    """The tables and rows that the database at `path` had when this was created.
-
-    `restore` brings them back, also while an application has the database open. It raises
-    sqlite3.OperationalError if another connection is in a transaction for five seconds.
-    """
+    """The tables and rows that the database at `path` had when this was created, in memory."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._memory = sqlite3.connect(":memory:", check_same_thread=False)
+        self._copy = sqlite3.connect(":memory:", check_same_thread=False)
         with closing(sqlite3.connect(path)) as source:
-            source.backup(self._memory)
+            source.backup(self._copy)
 
     def restore(self) -> None:
-        """Replaces the content of the database by that of the snapshot."""
-        with closing(sqlite3.connect(self._path, timeout=5)) as target:
+        """Replaces the content of the database by that of the snapshot.
+
+        An application may have the database open. Raises StorageUnavailable after five seconds of
+        waiting for a transaction of a test.
+        """
+        with closing(sqlite3.connect(self._path, timeout=_TIMEOUT)) as target:
             target.execute("PRAGMA synchronous = OFF")  # the database of a test may be lost
-            self._memory.backup(target)
+            try:
+                # `backup` itself would retry for ever.
+                target.execute("BEGIN EXCLUSIVE").connection.rollback()
+                self._copy.backup(target)
+            except sqlite3.OperationalError as error:
+                raise StorageUnavailable(f"the database of the test is in use: {error}") from error
 
     def close(self) -> None:
-        """Frees the memory of the snapshot."""
-        self._memory.close()
+        """Frees the memory of the copy."""
+        self._copy.close()

@@ -57,8 +57,8 @@ class LoginRequest(Input):
     ) -> EmailAddress | Username:
         """What names the account: exactly one of the members that are `accepted`.
 
-        `allow_reserved` is that of `parse_email`. Raises InvalidInput if it is missing, not valid or
-        not accepted.
+        `allow_reserved` is that of `parse_email`. Raises InvalidInput if it is missing, not valid
+        or not accepted.
         """
         given = self.model_fields_set & {"email", "username"}
         if accepted != "both" and (refused := given - {accepted}):
