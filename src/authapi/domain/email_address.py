@@ -87,14 +87,13 @@ def _canonical(text: str, allow_reserved: bool) -> str:
         # capital sigma to one of two letters. IDNA 2008 rejects all other capitals.
         lower = domain.translate(_ASCII_LOWER)
         ascii_domain = idna.encode(lower).decode("ascii") if domain else ""
-        checked = validate_email(
-            f"{local}@{ascii_domain}",
-            check_deliverability=False,
-            globally_deliverable=not (allow_reserved and _is_reserved(ascii_domain)),
-        )
+        # The library refuses all reserved domains. Below a public one, it checks their labels.
+        suffix = ".com" if allow_reserved and _is_reserved(ascii_domain) else ""
+        checked = validate_email(f"{local}@{ascii_domain}{suffix}", check_deliverability=False)
     except (idna.IDNAError, EmailNotValidError) as error:
         raise ValueError from error
-    canonical = f"{checked.ascii_local_part or local}@{checked.ascii_domain}".lower()
+    domain = checked.ascii_domain.removesuffix(suffix)
+    canonical = f"{checked.ascii_local_part or local}@{domain}".lower()
     if len(canonical) > MAX_LENGTH:
         raise ValueError
     return canonical
