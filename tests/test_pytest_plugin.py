@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+_SLOW = ("hypothesispytest", "schemathesis", "pytest_cov")
 UNUSED = """
 import sys
 
@@ -40,7 +41,7 @@ def test_two(authapi_sync_client, other, number):
         api.login(user)
         assert api.get("/me").json()["id"] == str(user.id)
     with acting_as(users[0]):
-        assert other.get("/me/identity").json()["user"]["id"] == str(users[0].id)
+        assert other.get("/me").json()["id"] == str(users[0].id)
 """
 FIXTURES = """
 import pytest
@@ -82,9 +83,21 @@ def test_signed_in_sync(signed_in, authapi_sync_client):
 def run_pytest(
     folder: Path, *arguments: str, environment: Mapping[str, str] | None = None
 ) -> "subprocess.CompletedProcess[str]":
-    """Runs the tests in `folder` with the plugins that are installed, and warnings as errors."""
+    """Runs the tests in `folder` with warnings as errors, and without slow plugins of others."""
+    others = [part for name in _SLOW for part in ("-p", f"no:{name}")]
     return subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", *arguments],
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-W",
+            "error",
+            "-p",
+            "no:cacheprovider",
+            *others,
+            *arguments,
+        ],
         cwd=folder,
         env={"PATH": os.environ["PATH"], "TMPDIR": str(folder), **(environment or {})},
         capture_output=True,

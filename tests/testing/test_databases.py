@@ -25,8 +25,8 @@ TABLES = (
 POSTGRES_TABLES = (
     *TABLES,
     "ALTER TABLE teams ADD note integer REFERENCES notes",
-    "CREATE TABLE seen (id integer GENERATED ALWAYS AS IDENTITY, twice integer GENERATED ALWAYS"
-    ' AS (id * 2) STORED, "a column" text)',
+    "CREATE TABLE seen (id integer GENERATED ALWAYS AS IDENTITY,"
+    + ' twice integer GENERATED ALWAYS AS (id * 2) STORED, "a column" text)',
     """INSERT INTO seen ("a column") VALUES ('seed')""",
     "CREATE SCHEMA other",
     'CREATE TABLE other."Two words" (id serial)',
@@ -41,7 +41,7 @@ def run_statements(url: str, *statements: str) -> list[tuple[object, ...]]:
             lite.commit()
             return rows
     with psycopg.connect(url.replace("+psycopg", "")) as connection:
-        cursor = [connection.execute(text) for text in statements][-1]  # type: ignore[call-overload]  # literals
+        cursor = [connection.execute(text) for text in statements][-1]
         return cursor.fetchall() if cursor.description else []
 
 
@@ -103,7 +103,8 @@ def test_cleaning_takes_milliseconds(database: CleanDatabase) -> None:
         database.clean()
         spent.append((time.perf_counter() - began) * 1000)
     kind = database.url.partition(":")[0]
-    print(f"\n{kind}: clean() takes {sorted(spent)[5]:.1f} ms (median of 10), at most {max(spent):.1f}")
+    median = sorted(spent)[5]
+    print(f"\n{kind}: clean() takes {median:.1f} ms (median of 10), at most {max(spent):.1f}")  # noqa: T201  # the figure
 
 
 def test_sequences_and_generated_columns_are_restored(postgres: PostgresServer) -> None:

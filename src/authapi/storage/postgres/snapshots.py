@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import URL, Connection, Row
 
 from authapi.storage import migrations
+from authapi.storage.driver_errors import translate_driver_errors
 from authapi.storage.urls import parse_url
 
 _COPIES = "authapi_test_rows"
@@ -41,14 +42,14 @@ _SET_SEQUENCE = sa.text("SELECT setval(CAST(:name AS regclass), :value, :is_call
 class PostgresSnapshot:
     """The rows that the database at `url` had when this was created.
 
-    Their copies are in a schema of the database itself. The constructor and `restore` raise the
-    errors of `migrations.connect`.
+    Their copies are in a schema of the database itself. One connection stays open until `close`,
+    because to connect takes longer than to restore. The constructor raises StorageUnavailable.
     """
 
     def __init__(self, url: str) -> None:
-        self._url = url
+        self._engine = sa.create_engine(parse_url(url), pool_size=1, hide_parameters=True)
         self._copies: dict[int, str] = {}
-        with migrations.connect(url) as connection, connection.begin():
+        with translate_driver_errors(), self._engine.begin() as connection:
             connection.execute(sa.schema.CreateSchema(_COPIES))
             for table in _tables(connection):
                 copy = f"{_COPIES}.t{table.id}"
@@ -58,7 +59,8 @@ class PostgresSnapshot:
             self._values = {row.name: row.last_value for row in connection.execute(_SEQUENCES)}
 
     def close(self) -> None:
-        """Does nothing: the copies are dropped with the database."""
+        """Closes the connection. The copies are dropped with the database."""
+        self._engine.dispose()
 
     def restore(self) -> None:
         """Replaces the rows of all tables by those of the snapshot, and resets all sequences.
@@ -66,7 +68,7 @@ class PostgresSnapshot:
         An application may have the database open. Tables that were created later are emptied.
         Raises StorageUnavailable after five seconds of waiting for a transaction of a test.
         """
-        with migrations.connect(self._url, check_pooler=False) as connection, connection.begin():
+        with translate_driver_errors(), self._engine.begin() as connection:
             connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}s'")
             tables = _tables(connection)
             # One statement for all: PostgreSQL checks foreign keys at its end, so that the order of
