@@ -25,8 +25,8 @@ TABLES = (
 POSTGRES_TABLES = (
     *TABLES,
     "ALTER TABLE teams ADD note integer REFERENCES notes",
-    "CREATE TABLE seen (id integer GENERATED ALWAYS AS IDENTITY,"
-    + ' twice integer GENERATED ALWAYS AS (id * 2) STORED, "a column" text)',
+    """CREATE TABLE seen (id integer GENERATED ALWAYS AS IDENTITY,
+    twice integer GENERATED ALWAYS AS (id * 2) STORED, "a column" text)""",
     """INSERT INTO seen ("a column") VALUES ('seed')""",
     "CREATE SCHEMA other",
     'CREATE TABLE other."Two words" (id serial)',
