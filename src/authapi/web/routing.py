@@ -31,6 +31,7 @@ from authapi.web.context import context_of
 from authapi.web.media_types import FORM, JSON, require_media_type
 from authapi.web.problems import RefusalHTTPException
 from authapi.web.requirements import Gate, gates_of
+from authapi.web.schemas.fields import reserved_addresses_allowed
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
@@ -83,7 +84,12 @@ class AuthAPIRoute(APIRoute):
                 # A page of a foreign origin can send a form or text/plain without a preflight, but
                 # not JSON (Fetch standard, "CORS-safelisted request-header").
                 require_media_type(request, JSON)
-            return await handle(StrictRequest(request.scope, request.receive))
+            strict = StrictRequest(request.scope, request.receive)
+            services = context_of(request).runtime.services_if_any
+            if services is not None and services.settings.allow_reserved_addresses:
+                with reserved_addresses_allowed():
+                    return await handle(strict)
+            return await handle(strict)
 
         return handle_strictly
 

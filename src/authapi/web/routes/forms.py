@@ -76,13 +76,18 @@ async def _accept(services: Services, form: Mapping[str, str], _: Identity | Non
 
 
 async def _forgot(services: Services, form: Mapping[str, str], _: Identity | None) -> str:
-    await services.accounts.deferred_requests.submit("reset", parse_email(form.get("email", "")))
+    await services.accounts.deferred_requests.submit("reset", _address(services, form))
     return "forgot.done"
+
+
+def _address(services: Services, form: Mapping[str, str]) -> EmailAddress:
+    allow_reserved = services.settings.allow_reserved_addresses
+    return parse_email(form.get("email", ""), allow_reserved=allow_reserved)
 
 
 async def _typed(services: Services, form: Mapping[str, str]) -> EmailAddress:
     try:
-        return parse_email(form.get("email", ""))
+        return _address(services, form)
     except InvalidInput:
         # If the link is no longer valid, that is the error to show.
         await services.accounts.email_changes.check_token(form["token"])
