@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from authapi.settings import Settings
 from authapi.storage import migrations
-from authapi.storage.schema.names import TableNames
+from authapi.storage.names import TableNames
 from authapi.storage.snapshots.postgres import PostgresSnapshot, create_database, drop_database
 from authapi.storage.snapshots.sqlite import SQLiteSnapshot
 
