@@ -1,4 +1,4 @@
-"""The life of an account below a prefix, from the links in mails, in this process and over a socket.
+"""The life of an account below a prefix, by the links in mails, in process and over a socket.
 
 The client knows the URL of the metadata only. It follows the links, the forms and the endpoints.
 """
@@ -51,12 +51,7 @@ class Visitor:
 
     async def link(self, to: str) -> str:
         """The link in the next mail, which must be for this address and have a link."""
-        with anyio.fail_after(30):
-            while len(found := sorted(self.mails.glob("*.eml"))) <= self._read:
-                await anyio.sleep(0.02)
-        content = found[self._read].read_bytes()
-        self._read += 1
-        message = message_from_bytes(content, EmailMessage, policy=email.policy.default)
+        message = await self.mail()
         body = message.get_body(("plain",))
         assert body is not None
         assert message["to"] == to
@@ -66,12 +61,16 @@ class Visitor:
         assert link.startswith(f"{self.base}{PREFIX}/account/")
         return link
 
-    async def skip(self) -> None:
-        """Waits for the next mail, and ignores it."""
+    async def mail(self) -> EmailMessage:
+        """The next mail."""
         with anyio.fail_after(30):
-            while len(sorted(self.mails.glob("*.eml"))) <= self._read:
+            while True:
+                found = sorted(self.mails.glob("*.eml"))[self._read :]
+                if found:
+                    self._read += 1
+                    content = found[0].read_bytes()
+                    return message_from_bytes(content, EmailMessage, policy=email.policy.default)
                 await anyio.sleep(0.02)
-        self._read += 1
 
     async def fill_in(self, url: str, **fields: str) -> str:
         """Opens a page and sends its first form; returns the page of the result."""
@@ -120,7 +119,7 @@ async def live(visitor: Visitor) -> str:
     assert again is not None
     await visitor.fill_in(urljoin(str(refused.url), again[1]), email=ALICE)
     await visitor.fill_in(await visitor.link(ALICE), new_password=OTHER)
-    await visitor.skip()  # the notification about the new password
+    await visitor.mail()  # the notification about the new password
     assert (await visitor.call("GET", "/me")).status_code == 401
     assert (await visitor.login(ALICE, OTHER)).status_code == 200
 

@@ -117,7 +117,7 @@ async def test_paths_without_the_prefix_are_not_ours(make_settings: SettingsFact
 
 async def test_errors_fit_the_kind_of_path(make_settings: SettingsFactory) -> None:
     html = {"accept": "text/html"}
-    async with installed(make_settings) as (app, api):
+    async with installed(make_settings) as (_, api):
         page = await api.get(f"{PREFIX}/account/unknown/deeper", headers=html)
         assert (page.status_code, page.headers["content-type"]) == (404, "text/html; charset=utf-8")
         [style] = re.findall(r'<link rel="stylesheet" href="([^"]+)"', page.text)
@@ -205,7 +205,7 @@ async def test_application_may_name_operations_by_tags(make_settings: SettingsFa
         async with client(app) as api:
             assert (await api.get(f"{prefix}/docs")).status_code == 200
             document = (await api.get("/openapi.json")).json()
-            assert document["paths"][f"{prefix}/me"]["get"]["operationId"] == "account-get_me"
+            assert document["paths"][f"{prefix}/me"]["get"]["operationId"] == "account-read_account"
 
 
 async def test_route_of_the_application_below_the_prefix_wins(
