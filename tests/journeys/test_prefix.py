@@ -209,7 +209,7 @@ async def test_life_of_an_account_behind_a_proxy_that_adds_a_path(
     auth = AuthAPI(settings_for(sqlite_url, mails, base))
     app = FastAPI(lifespan=auth.lifespan)
     auth.install(app, prefix=PREFIX)
-    async with client(app):
+    async with client(app, delivers_mail=True):
         transport = _Proxy(app, strips=strips)
         async with httpx.AsyncClient(transport=transport, base_url=base) as http:
             await live(Visitor(http, base, mails))
