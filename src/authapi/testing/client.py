@@ -90,7 +90,8 @@ class Client(httpx.AsyncClient):
         accepted = self.services.settings.login_identifier
         name = {"username": user.username} if accepted == "username" else {"email": user.email}
         response = await self.post(
-            "/login", json={**name, "password": password, "strategy": strategy}
+            f"{self.services.settings.prefix}/login",
+            json={**name, "password": password, "strategy": strategy},
         )
         response.raise_for_status()
         if token := response.json().get("access_token"):

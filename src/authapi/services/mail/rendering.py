@@ -132,7 +132,7 @@ class MailRenderer:
         secret = payload["secret"]
         return {
             "service": self._service,
-            "url": self._settings.issuer,
+            "url": self._settings.base_url,
             "to": payload["to"],
             "name": _line(payload["name"]),
             "link": None if secret is None else link_for(kind, secret, self._settings),

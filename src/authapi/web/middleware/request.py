@@ -33,7 +33,7 @@ from authapi.web.middleware.client import arrived_over_http, read_client
 from authapi.web.middleware.cookie_removal import add_cookie_removal
 from authapi.web.middleware.preprocessing import is_read_by_http_protocol
 from authapi.web.middleware.public_documents import (
-    PREFIX,
+    is_public_path,
     public_preflight_response,
     with_cors_headers,
 )
@@ -288,7 +288,8 @@ class RequestMiddleware:
             response = error_document(refusal, scope)
         request_id = (b"x-request-id", context.request_id.encode())
         response.raw_headers = self._with_own_headers(response.raw_headers, request_id)
-        if path.startswith(PREFIX) and "well_known" in self._runtime.units:
+        prefix = self._runtime.settings.prefix
+        if is_public_path(path, prefix) and "well_known" in self._runtime.units:
             response.raw_headers = with_cors_headers(response.raw_headers)
         return response
 

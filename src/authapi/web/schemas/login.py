@@ -91,7 +91,7 @@ class LoginOut(Output):
     ] = None
     refresh_token: Annotated[
         str | None,
-        Field(description="With the strategy `jwt`: for POST /token. It can be used once."),
+        Field(description="With the strategy `jwt`: for the token endpoint. It can be used once."),
     ] = None
     refresh_expires_in: Annotated[
         int | None, Field(description="Seconds until `refresh_token` expires if it is not used.")

@@ -69,7 +69,7 @@ _PASSWORD = {
             "maxLength": 254,
             "examples": ["alice@example.com"],
             "pattern": r"^[^\x00]*$",
-            "description": "The e-mail address or the user name, as for `POST /login`.",
+            "description": "The e-mail address or the user name, as at a login.",
         },
         "password": {
             "type": "string",
