@@ -40,7 +40,7 @@ def both(
 async def closed(socket: ClientConnection, within: float = WITHIN) -> tuple[int, str]:
     """Returns the code and the reason with which the server closes the socket."""
     async with asyncio.timeout(within):
-        with pytest.raises(ConnectionClosed) as caught:
+        with pytest.raises(ConnectionClosed) as caught:  # noqa: PT012  # other messages come before
             while True:
                 await socket.recv()
     assert caught.value.rcvd is not None
@@ -56,7 +56,7 @@ async def echoes(socket: ClientConnection) -> None:
 async def handler_ended(both: Processes, account: Account) -> None:
     """Waits until a handler of this account has ended at the first process."""
     async with asyncio.timeout(WITHIN):
-        while account.id not in str(both.watched()["ended"]):
+        while account.id not in str(both.watched()["ended"]):  # noqa: ASYNC110  # in another process
             await asyncio.sleep(0.01)
 
 
@@ -176,7 +176,7 @@ async def test_200_sockets_end_together_and_200_others_stay(both: Processes) -> 
         await asyncio.gather(*map(echoes, staying))
         assert both.watched()["open"] == 200
     async with asyncio.timeout(WITHIN):
-        while both.watched()["open"]:
+        while both.watched()["open"]:  # noqa: ASYNC110  # in another process
             await asyncio.sleep(0.01)
 
 
