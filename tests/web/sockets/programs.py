@@ -20,6 +20,7 @@ from typing import Annotated
 from uuid import UUID
 
 import asyncio
+import os
 
 from fastapi import Depends, FastAPI, Request, WebSocket
 from fastapi.responses import StreamingResponse
@@ -31,6 +32,7 @@ app = FastAPI(lifespan=auth.lifespan)
 auth.install(app)
 Caller = Annotated[Identity, Depends(current_identity())]
 ended = []
+noise = os.urandom(1 << 20)  # does not get smaller when it is compressed
 
 
 @app.websocket("/live")
@@ -49,7 +51,7 @@ async def flood(websocket: WebSocket, caller: Caller) -> None:
     try:
         async for _ in live_messages(websocket, caller):
             while True:
-                await websocket.send_bytes(bytes(1 << 20))
+                await websocket.send_bytes(noise)
     finally:
         ended.append(str(caller.user.id))
 

@@ -79,7 +79,8 @@ class CallerTable:
         found: dict[UUID, int] = {}
         for batch in _batches(user_ids):
             rows = await self._connection.execute(statement.where(columns.id.in_(batch)))
-            found.update(dict(rows.tuples().all()))
+            for key, version in rows:
+                found[key] = version
         return found
 
     async def find_keys(self, kids: Collection[str]) -> set[str]:
