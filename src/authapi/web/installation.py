@@ -98,6 +98,8 @@ class Installation:
     async def started(self) -> AsyncIterator[None]:
         """Starts the strategies on entry and stops them on exit, in reverse order.
 
+        On exit, first ends the open WebSockets of `live_messages`.
+
         Raises ConfigurationError if a strategy cannot start; it stops those started before.
         """
         started: list[Strategy[Any]] = []
@@ -105,11 +107,17 @@ class Installation:
             for strategy in self._runtime.registry:
                 started.insert(0, strategy)  # first: a strategy that fails to start is stopped too
                 await strategy.start()
+            self._runtime.session_watch.start()
             yield
         except BaseException:
-            await close_after_failure(partial(_stop, started))
+            await close_after_failure(partial(self._stop, started))
             raise
-        await _stop(started)
+        await self._stop(started)
+
+    async def _stop(self, strategies: Iterable[Strategy[Any]]) -> None:
+        await close_all(
+            self._runtime.session_watch.stop, *(strategy.stop for strategy in strategies)
+        )
 
     def check(self) -> None:
         """Binds the gates of all routes, and installs authapi in mounted applications with gates.
@@ -157,10 +165,6 @@ class Installation:
                     path,
                     scope,
                 )
-
-
-async def _stop(strategies: Iterable[Strategy[Any]]) -> None:
-    await close_all(*(strategy.stop for strategy in strategies))
 
 
 def _wrap_middleware_stack(app: FastAPI, prefix: str, *, has_documents: bool) -> None:

@@ -27,6 +27,7 @@ from authapi.errors import (
     NotFound,
     Refusal,
 )
+from authapi.web.answers.open_socket import OpenSocket
 from authapi.web.answers.websocket_messages import POLICY_VIOLATION, can_send_response, has_route
 from authapi.web.context import SCOPE_KEY, RequestContext, Runtime
 from authapi.web.middleware.client import arrived_over_http, read_client
@@ -178,6 +179,7 @@ class RequestMiddleware:
     ) -> None:
         started = False
         request_id = (b"x-request-id", context.request_id.encode())
+        socket = context.socket = OpenSocket(send)
 
         async def send_with_headers(message: Message) -> None:
             nonlocal started
@@ -189,7 +191,7 @@ class RequestMiddleware:
             elif message["type"] == "websocket.close" and self._has_no_route(scope, context):
                 await self._refuse(problem_from_error(NotFound(), context), scope, receive, send)
                 return
-            await send(message)
+            await socket.send(message)
 
         refusal = self._inspect(scope)[0]
         try:
@@ -197,7 +199,9 @@ class RequestMiddleware:
                 await self.app(scope, receive, send_with_headers)
                 return
             document = problem_from_error(refusal, context)
-        except Exception:
+        except Exception as error:
+            if socket.is_caused_by_end(error):
+                return
             if started or not can_send_response(scope, is_accepted=context.is_accepted):
                 raise
             _log.exception("unhandled error", extra={"request_id": context.request_id})
