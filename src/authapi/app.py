@@ -104,11 +104,21 @@ class AuthAPI(HookDecorators):
             raise ConfigurationError("authapi is not installed: call AuthAPI().install(app)")
         return apps[0]
 
-    def install(self, app: FastAPI, *, include: Collection[str] | None = None) -> None:
-        """Adds the edge, the error handlers, the OpenAPI security and the routes to `app`.
+    def install(
+        self,
+        app: FastAPI,
+        *,
+        include: Collection[str] | None = None,
+        governs_app: bool = False,
+    ) -> None:
+        """Adds the routes, their layers and the OpenAPI security to `app`.
 
         `include` names the units of routes to add (`authapi.web.routes.units`), by default all.
-        `/docs` is left to an application that has a docs page of its own.
+        `/docs` is left to an application that has a docs page of its own. Other routes of `app`
+        stay as they are, unless they have a gate. With `governs_app`, the headers, limits, CORS
+        rules and error responses of authapi are for every path of `app`, as in the service.
+
+        Raises ConfigurationError for an unknown unit, and if authapi is installed in `app` already.
         """
         units = dict(select_units(UNITS, include, app, self.settings))
         if self.settings.leak_report_keys is None:
@@ -119,7 +129,12 @@ class AuthAPI(HookDecorators):
             units.pop("pages", None)
         units = dict(with_own_columns(units, self._services.own_columns.models))
         metrics_path = self.settings.metrics_path
-        self._installation.install(app, units, other_paths=[metrics_path] if metrics_path else ())
+        self._installation.install(
+            app,
+            units,
+            other_paths=[metrics_path] if metrics_path else (),
+            governs_app=governs_app,
+        )
         if metrics_path is not None:
             app.add_route(metrics_path, read_metrics, include_in_schema=False)
 
@@ -226,5 +241,5 @@ def create_service(settings: Settings | None = None) -> tuple[AuthAPI, FastAPI]:
         docs_url=None,
         redoc_url=None,
     )
-    auth.install(app)
+    auth.install(app, governs_app=True)
     return auth, app

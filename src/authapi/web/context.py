@@ -1,14 +1,18 @@
 """The context of a request: its installation, its id, its caller and the results of authentication.
 
 `RequestMiddleware` stores a `RequestContext` in `scope["authapi"]`. The resolver, the routes and
-the error handlers read it there, also in mounted applications.
+the error handlers read it there, also in mounted applications. For a route of an application in
+which authapi is a guest, `GuestMiddleware` stores a `Visit` instead, which creates the context when
+a gate asks for it.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from opentelemetry.trace import Span
 from starlette.requests import HTTPConnection
+from starlette.types import Scope
 
 from authapi.domain.identity import Identity
 from authapi.errors import InvalidCredential
@@ -36,6 +40,8 @@ class Runtime:
     """The `Binding` of each gate in this installation. The resolver fills it."""
     units: set[str] = field(default_factory=set)
     """The names of the installed units of routes (`authapi.web.routes.units`)."""
+    is_started: bool = False
+    """Whether the lifespan of the application has started the strategies."""
 
     @property
     def services(self) -> Services:
@@ -61,6 +67,8 @@ class RequestContext:
 
     runtime: Runtime
     request_id: str
+    own_path: str | None = None
+    """The path of the request if a route of authapi answers it; None for other routes."""
     outcomes: dict[str, Identity | InvalidCredential | None] = field(default_factory=dict)
     """The result of each strategy, so that several gates call each strategy once."""
     identity: Identity | None = None
@@ -76,6 +84,12 @@ class RequestContext:
     """Whether this is a WebSocket after its handshake was accepted."""
     challenges: tuple[Challenge, ...] | None = None
     """The challenges for a 401 or 403 response; None before a gate has set them."""
+    check_headers: Callable[[], None] | None = None
+    """Raises the refusal of headers that a gate must not read; None if they are checked already."""
+    is_gated: bool = False
+    """Whether a gate has looked for a caller: the response depends on the credential."""
+    is_private: bool = False
+    """Whether a gate has found or refused a caller: the response is for this client only."""
 
     def discard(self, identity: Identity) -> None:
         """Makes the client delete the credential of `identity`, which this request has ended."""
@@ -83,9 +97,37 @@ class RequestContext:
             self.discards = self.runtime.registry[identity.strategy].discard()
 
 
+class Visit:
+    """A request for a route of an application in which authapi is a guest.
+
+    Its context is created at the first use, because most requests need none.
+    """
+
+    __slots__ = ("_create", "context", "is_accepted", "scope")
+
+    def __init__(self, create: Callable[[Scope], RequestContext], scope: Scope) -> None:
+        self._create, self.scope = create, scope
+        self.context: RequestContext | None = None
+        self.is_accepted = False
+        """Whether this is a WebSocket after its handshake was accepted."""
+
+    def open(self) -> RequestContext:
+        """Returns the context of the request."""
+        if self.context is None:
+            self.context = self._create(self.scope)
+            self.context.is_accepted = self.is_accepted
+        return self.context
+
+
+NOT_INSTALLED = "authapi is not installed in this application: call AuthAPI().install(app)"
+NOT_STARTED = "authapi is not started: create the application with FastAPI(lifespan=auth.lifespan)"
+
+
 def context_of(connection: HTTPConnection) -> RequestContext:
     """Returns the context of a request. Raises RuntimeError if authapi is not installed."""
-    context = connection.scope.get(SCOPE_KEY)
-    if not isinstance(context, RequestContext):
-        raise RuntimeError("authapi is not installed: call AuthAPI().install(app)")
-    return context
+    found = connection.scope.get(SCOPE_KEY)
+    if isinstance(found, RequestContext):
+        return found
+    if isinstance(found, Visit):
+        return found.open()
+    raise RuntimeError(NOT_INSTALLED)

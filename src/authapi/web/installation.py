@@ -1,16 +1,27 @@
 """Installs authapi in an application, as an authentication service or as a resource server.
 
-An installation adds the middleware, the exception handlers, the security schemes in the OpenAPI
-document and the routes. Before the first request it checks the gates of all routes, also in mounted
-applications.
+An installation adds the routes of authapi, the layers around them, the handler for refusals and the
+security in the OpenAPI document. In the service, its layers and its error responses are for every
+path. In an application, authapi is a guest: they are for its own paths, and other routes stay as
+they are (`web.middleware.guest`). Before the first request it checks the gates of all routes, also
+in mounted applications.
 """
 
 import logging
 import re
-from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping
+from collections.abc import (
+    AsyncIterator,
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, cast
+from weakref import WeakKeyDictionary
 
 from fastapi import APIRouter, FastAPI
 from fastapi.routing import iter_route_contexts
@@ -23,13 +34,27 @@ from authapi.services.jobs.shutdown import close_after_failure, close_all
 from authapi.settings import EdgeSettings
 from authapi.strategies.base import Strategy
 from authapi.web import openapi, problems
-from authapi.web.context import Runtime
+from authapi.web.context import NOT_INSTALLED, NOT_STARTED, Runtime
 from authapi.web.middleware.cors import ProblemCORSMiddleware
+from authapi.web.middleware.guest import GuestMiddleware, OwnRoutes
+from authapi.web.middleware.own_paths import OwnPaths, replaced_routes
 from authapi.web.middleware.preprocessing import PreprocessingMiddleware
 from authapi.web.middleware.request import RequestMiddleware
 from authapi.web.routing import AuthAPIRouter
 
 _log = logging.getLogger("authapi")
+
+
+_installations: "WeakKeyDictionary[FastAPI, Runtime]" = WeakKeyDictionary()
+"""The installation in each application. An application has at most one."""
+
+
+def runtime_of(app: FastAPI) -> Runtime:
+    """Returns the installation of authapi in `app`. Raises RuntimeError if there is none."""
+    runtime = _installations.get(app)
+    if runtime is None:
+        raise RuntimeError(NOT_INSTALLED)
+    return runtime
 
 
 class Installation:
@@ -42,34 +67,35 @@ class Installation:
         self._mounted: list[FastAPI] = []
 
     def install(
-        self, app: FastAPI, units: Mapping[str, APIRouter], *, other_paths: Iterable[str] = ()
+        self,
+        app: FastAPI,
+        units: Mapping[str, APIRouter],
+        *,
+        other_paths: Sequence[str] = (),
+        governs_app: bool = False,
     ) -> None:
-        """Adds the middleware, the exception handlers, the OpenAPI security and the `units`.
+        """Adds the routes of the `units`, the layers around them and the OpenAPI security.
 
-        `other_paths` are paths of authapi for which the caller adds the routes.
+        `other_paths` are paths of authapi for which the caller adds the routes. With `governs_app`,
+        the layers and the error responses are for every path of `app`. Raises ConfigurationError if
+        authapi is installed in `app` already.
         """
-        settings = self._runtime.settings
-        if settings.allowed_origins:
-            app.add_middleware(
-                ProblemCORSMiddleware,
-                allow_origins=settings.allowed_origins,
-                allow_credentials=True,
-                allow_methods=["GET", "POST", "PATCH", "DELETE"],
-                allow_headers=["Authorization", "Content-Type", "If-Match", "If-None-Match"],
-                expose_headers=["ETag", "Retry-After", "WWW-Authenticate", "X-Request-ID"],
+        if app in _installations:
+            raise ConfigurationError(
+                "authapi is installed in this application already: call install(app) once"
             )
+        _installations[app] = self._runtime
         self._runtime.units.update(units)
-        own = AuthAPIRouter(units.values(), max_body_bytes=settings.max_body_bytes)
-        patterns = [cast("Route", route).path_regex for route in own.routes]
-        patterns += [re.compile(re.escape(path) + r"\Z") for path in other_paths]
-        app.add_middleware(RequestMiddleware, runtime=self._runtime, own_paths=patterns)
-        _wrap_middleware_stack(app, has_documents="well_known" in units)
-        # Starlette builds the redirect for a trailing slash from the Host header, which an attacker
-        # may control.
-        app.router.redirect_slashes = False
-        problems.install(app)
+        own = AuthAPIRouter(units.values(), max_body_bytes=self._runtime.settings.max_body_bytes)
+        layers = _Layers(self._runtime, app, own, other_paths, publishes="well_known" in units)
+        if governs_app:
+            layers.add_around_all()
+            problems.install(app)
+        else:
+            layers.add_around_own()
+            problems.install_for_gates(app)
         app.include_router(own)
-        openapi.install(app, self._runtime)
+        openapi.install(app, self._runtime, own, before=layers.replace_routes)
         self.apps.append(app)
 
     @asynccontextmanager
@@ -83,10 +109,13 @@ class Installation:
             for strategy in self._runtime.registry:
                 started.insert(0, strategy)  # first: a strategy that fails to start is stopped too
                 await strategy.start()
+            self._runtime.is_started = True
             yield
         except BaseException:
+            self._runtime.is_started = False
             await close_after_failure(partial(_stop, started))
             raise
+        self._runtime.is_started = False
         await _stop(started)
 
     def check(self) -> None:
@@ -104,9 +133,9 @@ class Installation:
         # A mounted application has its own exception handlers and OpenAPI document. Without gates
         # it needs neither.
         has_gates = any(gates for _, gates in openapi.gated_routes(app))
-        if has_gates and app not in self.apps and app not in self._mounted:
+        if has_gates and app not in _installations and app not in self._mounted:
             self._mounted.append(app)
-            problems.install(app)
+            problems.install_for_gates(app)
             openapi.install(app, self._runtime)
 
     def _check_routes(self, app: FastAPI, prefix: str = "") -> None:
@@ -141,15 +170,80 @@ async def _stop(strategies: Iterable[Strategy[Any]]) -> None:
     await close_all(*(strategy.stop for strategy in strategies))
 
 
-def _wrap_middleware_stack(app: FastAPI, *, has_documents: bool) -> None:
-    # With `add_middleware`, Starlette's ServerErrorMiddleware and middleware that the application
-    # adds later would be outside.
-    build = app.build_middleware_stack
+class _Layers:
+    """The ASGI layers that an installation adds to an application."""
 
-    def build_wrapped() -> ASGIApp:
-        return PreprocessingMiddleware(build(), publishes=has_documents)
+    def __init__(
+        self,
+        runtime: Runtime,
+        app: FastAPI,
+        own: AuthAPIRouter,
+        other_paths: Sequence[str],
+        *,
+        publishes: bool,
+    ) -> None:
+        self._runtime, self._app, self._own = runtime, app, own
+        self._other_paths, self._publishes = other_paths, publishes
+        # The routes of `own` before a prefix is added. Encoded slashes and upgrades
+        # are refused at these paths.
+        patterns = [cast("Route", route).path_regex for route in own.routes]
+        patterns += [re.compile(re.escape(path) + r"\Z") for path in other_paths]
+        self._patterns = patterns
+        origins = runtime.settings.allowed_origins
+        self._cors = _cors_options(origins) if origins else None
 
-    app.build_middleware_stack = build_wrapped  # type: ignore[method-assign]  # Starlette has no hook
+    def add_around_all(self) -> None:
+        """Adds the layers of the service, for every path."""
+        if self._cors is not None:
+            self._app.add_middleware(ProblemCORSMiddleware, **self._cors)
+        self._app.add_middleware(RequestMiddleware, runtime=self._runtime, own_paths=self._patterns)
+        # Starlette builds the redirect for a trailing slash from the Host header, which an attacker
+        # may control.
+        self._app.router.redirect_slashes = False
+        self._wrap(self._preprocessed)
+
+    def add_around_own(self) -> None:
+        """Adds the layers of a guest, for the paths of authapi."""
+        self._wrap(self._as_guest)
+
+    def replace_routes(self) -> None:
+        """Removes our routes that the application replaces by routes of its own."""
+        if replaced := replaced_routes(self._app, self._own):
+            self._own.remove(replaced)
+
+    def _as_guest(self, stack: ASGIApp) -> ASGIApp:
+        self.replace_routes()
+        paths = OwnPaths(self._app, self._own, self._other_paths)
+        own: ASGIApp = OwnRoutes(stack, paths=paths, replaces_cors=self._cors is not None)
+        if self._cors is not None:
+            own = ProblemCORSMiddleware(own, **self._cors)
+        own = self._preprocessed(RequestMiddleware(own, self._runtime, self._patterns))
+        return GuestMiddleware(stack, own=own, paths=paths, runtime=self._runtime)
+
+    def _preprocessed(self, app: ASGIApp) -> ASGIApp:
+        return PreprocessingMiddleware(
+            app, publishes=self._publishes, check_start=self._check_started
+        )
+
+    def _check_started(self) -> None:
+        if not self._runtime.is_started:
+            raise ConfigurationError(NOT_STARTED)
+
+    def _wrap(self, wrap: Callable[[ASGIApp], ASGIApp]) -> None:
+        # With `add_middleware`, Starlette's ServerErrorMiddleware and middleware that the
+        # application adds later would be outside.
+        build = self._app.build_middleware_stack
+        self._app.build_middleware_stack = lambda: wrap(build())  # type: ignore[method-assign]  # Starlette has no hook
+
+
+def _cors_options(origins: Sequence[str]) -> dict[str, Any]:
+    return {
+        "allow_origins": origins,
+        "allow_credentials": True,
+        "allow_methods": ["GET", "POST", "PATCH", "DELETE"],
+        "allow_headers": ["Authorization", "Content-Type", "If-Match", "If-None-Match"],
+        "expose_headers": ["ETag", "Retry-After", "WWW-Authenticate", "X-Request-ID"],
+    }
 
 
 def select_units(

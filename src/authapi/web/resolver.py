@@ -28,7 +28,7 @@ from authapi.errors import (
 )
 from authapi.strategies.base import Authorization, Challenge, Strategy, read_authorization
 from authapi.web.challenges import with_parameters
-from authapi.web.context import RequestContext, context_of
+from authapi.web.context import NOT_STARTED, RequestContext, context_of
 from authapi.web.csrf import check_browser_request
 from authapi.web.requirements import (
     Binding,
@@ -207,12 +207,21 @@ async def resolve(gate: Gate[object], connection: HTTPConnection) -> Identity | 
 
     Raises as `current_user`: Unauthenticated without a credential, InvalidCredential, NotFound if
     none of the strategies of the route is configured, TooManyRequests if the caller is over
-    `limit_writes`. Raises RuntimeError if authapi is not installed.
+    `limit_writes`. On a route of the application, raises the errors of
+    `HeaderInspection.check_for_gate`. Raises RuntimeError if authapi is not installed, or if its
+    lifespan has not started.
     """
     context = context_of(connection)
+    if not context.runtime.is_started:
+        raise RuntimeError(NOT_STARTED)
+    context.is_gated = context.is_private = True
+    if context.check_headers is not None:
+        context.check_headers()
+        context.check_headers = None
     binding, wanted = gate.bind(context.runtime), gate.requirements
     if not binding.strategies:
         if gate.requirements.optional:
+            context.is_private = context.identity is not None
             return None
         # None of the strategies of this route is configured, so a 401 would have no challenge.
         raise NotFound
@@ -225,6 +234,7 @@ async def resolve(gate: Gate[object], connection: HTTPConnection) -> Identity | 
             raise
     if identity is None:
         if wanted.optional:
+            context.is_private = context.identity is not None
             return None
         raise Unauthenticated
     context.identity = identity

@@ -8,7 +8,7 @@ mistake: public routes are defined on a router with another route class.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable
 from typing import Any, cast, get_type_hints
 from urllib.parse import parse_qsl
 
@@ -26,10 +26,10 @@ from authapi.errors import (
     MalformedRequest,
     RequestTimeout,
 )
-from authapi.web.context import context_of
+from authapi.web.context import SCOPE_KEY, RequestContext, context_of
 from authapi.web.media_types import FORM, JSON, require_media_type
 from authapi.web.openapi import problems
-from authapi.web.problems import RefusalHTTPException
+from authapi.web.problems import RefusalHTTPException, answer, own_handlers
 from authapi.web.requirements import Gate, gates_of
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
@@ -117,9 +117,11 @@ class ProtectedRoute(AuthAPIRoute):
 
 
 class AuthAPIRouter(APIRouter):
-    """The routes of authapi as one router, which rejects foreign paths by their first segment.
+    """The routes of authapi as one router, which takes a request only if it is for authapi.
 
-    Every request to an importing application passes this router, so a mismatch must be cheap.
+    Every request to an importing application passes this router, so a mismatch must be cheap. The
+    errors of its routes become responses here: the exception handlers of the application and its
+    `ServerErrorMiddleware` do not see them.
     """
 
     def __init__(self, units: Iterable[APIRouter], *, max_body_bytes: int) -> None:
@@ -130,8 +132,18 @@ class AuthAPIRouter(APIRouter):
         # Units have routes only: a mount or a nested router fails here.
         paths = [cast("Route", route).path for route in self.routes]
         self._first_segments = frozenset(path.split("/", 2)[1] for path in paths)
+        self._handlers = (own_handlers(), dict[int, object]())
+
+    def remove(self, routes: Collection[int]) -> None:
+        """Removes the routes with these `id`s, which the application replaces."""
+        self.routes[:] = [route for route in self.routes if id(route) not in routes]
+        self._mark_routes_changed()
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        context = scope.get(SCOPE_KEY)
+        # Another path: Starlette asks whether to redirect to a path with or without a slash.
+        if not isinstance(context, RequestContext) or context.own_path != scope["path"]:
+            return Match.NONE, {}
         path = scope["path"].removeprefix(scope.get("root_path", ""))
         segments = path.split("/", 2)
         if len(segments) < 2 or segments[1] not in self._first_segments:
@@ -139,11 +151,33 @@ class AuthAPIRouter(APIRouter):
         return super().matches(scope)
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Passes a request to its route.
+        """Passes a request to its route, and answers its errors.
 
-        Raises BodyTooLarge if `Content-Length` is above the limit or malformed, before the body is
-        read.
+        BodyTooLarge if `Content-Length` is above the limit or malformed, before the body is read.
         """
+        is_started = False
+
+        def send_and_note(message: Message) -> Awaitable[None]:
+            nonlocal is_started
+            is_started = True
+            return send(message)
+
+        scope["starlette.exception_handlers"] = self._handlers
+        try:
+            self._check_length(scope)
+            await super().handle(scope, receive, send_and_note)
+        except ClientDisconnect:
+            return  # no client reads a response, and the disconnect is not an error
+        except Exception as error:
+            if is_started:
+                raise
+            response = await answer(error, Request(scope, receive))
+        else:
+            return
+        if response is not None:
+            await response(scope, receive, send)
+
+    def _check_length(self, scope: Scope) -> None:
         for name, value in scope["headers"]:
             # int() raises ValueError for thousands of digits.
             if name == b"content-length" and (
@@ -152,7 +186,6 @@ class AuthAPIRouter(APIRouter):
                 or int(value) > self._max_body_bytes
             ):
                 raise BodyTooLarge
-        await super().handle(scope, receive, send)
 
 
 def _single_gate(dependant: Dependant) -> tuple[str, Gate[object]] | None:

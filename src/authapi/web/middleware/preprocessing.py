@@ -8,7 +8,7 @@ need this.
 """
 
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -26,13 +26,18 @@ class PreprocessingMiddleware:
     """Redacts link secrets, opens public documents to all origins, and closes unsafe connections.
 
     `publishes` tells whether the application has public documents (`public_documents`).
+    `check_start` is called after the lifespan of the application has started; its error fails the
+    start.
 
     Middleware that the application adds later, and Starlette's `ServerErrorMiddleware`, wrap
     `RequestMiddleware`. This class wraps all of them.
     """
 
-    def __init__(self, app: ASGIApp, *, publishes: bool = False) -> None:
+    def __init__(
+        self, app: ASGIApp, *, publishes: bool = False, check_start: Callable[[], None]
+    ) -> None:
         self.app = app
+        self._check_start = check_start
         self._publishes = publishes
         self._has_checked_server = False
 
@@ -49,7 +54,18 @@ class PreprocessingMiddleware:
                 and public_documents.is_public(scope)
             ):
                 scope, send = public_documents.allow_all_origins(scope, send)
+        elif scope["type"] == "lifespan":
+            send = self._with_check_of_start(send)
         return self.app(scope, receive, send)
+
+    def _with_check_of_start(self, send: Send) -> Send:
+        async def send_checked(message: Message) -> None:
+            if message["type"] == "lifespan.startup.complete":
+                # An error here fails the start: Starlette reports it to the server.
+                self._check_start()
+            await send(message)
+
+        return send_checked
 
     def _with_unsafe_server(self, scope: Scope, send: Send) -> Send:
         if not self._has_checked_server:

@@ -29,7 +29,9 @@ from authapi.web.problems import status_of
 from authapi.web.resolver import optional_identity_if_configured
 from authapi.web.routing import AuthAPIRoute, read_form
 
-router = APIRouter(route_class=AuthAPIRoute, include_in_schema=False, prefix="/account")
+router = APIRouter(
+    route_class=AuthAPIRoute, include_in_schema=False, prefix="/account", tags=["pages"]
+)
 
 OptionalCaller = Annotated[Identity | None, Depends(optional_identity_if_configured("session"))]
 FormAction = Callable[[Services, Mapping[str, str], Identity | None], Awaitable[str]]

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from authapi.errors import NotFound
 from authapi.web.answers.conditional import Representation, conditional_response
 
-router = APIRouter(include_in_schema=False, prefix="/docs")
+router = APIRouter(include_in_schema=False, prefix="/docs", tags=["docs"])
 
 CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
