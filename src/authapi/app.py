@@ -142,10 +142,11 @@ class AuthAPI(HookDecorators):
     async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
         """The lifespan of the application: opens the services, and closes them at shutdown.
 
-        Raises ConfigurationError if a route requires an unknown strategy, if a strategy cannot be
-        started, or if the database, the data folder or the signing keys cannot be used.
+        Raises ConfigurationError if a route requires an unknown strategy, if `app` has a gate where
+        authapi is not installed, if a strategy cannot be started, or if the database, the data
+        folder or the signing keys cannot be used.
         """
-        self._installation.check()
+        self._installation.check(app)
         warn_unknown_settings(type(self.settings))
         services = self.runtime.services
         await asyncio.to_thread(self.sync.close)  # calls of a script before the start

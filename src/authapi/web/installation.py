@@ -24,7 +24,7 @@ from typing import Any, cast
 from weakref import WeakKeyDictionary
 
 from fastapi import APIRouter, FastAPI
-from fastapi.routing import iter_route_contexts
+from fastapi.routing import RouteContext, iter_route_contexts
 from starlette.routing import Mount, Route
 from starlette.types import ASGIApp
 
@@ -118,22 +118,26 @@ class Installation:
         self._runtime.is_started = False
         await _stop(started)
 
-    def check(self) -> None:
-        """Binds the gates of all routes, and installs authapi in mounted applications with gates.
+    def check(self, app: object = None) -> None:
+        """Binds the gates of all routes, and prepares mounted applications with gates.
 
-        Raises ConfigurationError if a route requires an unknown strategy.
+        `app` is the application that starts. Raises ConfigurationError if a route requires an
+        unknown strategy, or if `app` has a gate outside of the applications in which authapi is
+        installed.
         """
+        _check_outside(app)
         for installed in self.apps:
             self._check_routes(installed)
             for prefix, mounted in _mounted_below(installed):
-                self._install_in_mounted(mounted)
-                self._check_routes(mounted, prefix)
+                if mounted not in _installations:
+                    self._install_in_mounted(mounted)
+                    self._check_routes(mounted, prefix)
 
     def _install_in_mounted(self, app: FastAPI) -> None:
         # A mounted application has its own exception handlers and OpenAPI document. Without gates
         # it needs neither.
         has_gates = any(gates for _, gates in openapi.gated_routes(app))
-        if has_gates and app not in _installations and app not in self._mounted:
+        if has_gates and app not in self._mounted:
             self._mounted.append(app)
             problems.install_for_gates(app)
             openapi.install(app, self._runtime)
@@ -145,8 +149,7 @@ class Installation:
                 try:
                     gate.bind(self._runtime)
                 except ConfigurationError as error:
-                    methods = " ".join(sorted(route.methods or {"WEBSOCKET"}))
-                    raise ConfigurationError(f"{methods} {path}: {error}") from None
+                    raise ConfigurationError(f"{_name_of(route, prefix)}: {error}") from None
                 self._check_scopes(gate.requirements.scopes, path)
 
     def _check_scopes(self, scopes: Iterable[str], path: str) -> None:
@@ -265,6 +268,23 @@ def select_units(
             )
     has_docs = settings.docs_enabled and app.docs_url is None
     return {name: units[name] for name in names if name != "docs" or has_docs}
+
+
+def _check_outside(app: object) -> None:
+    """Raises ConfigurationError for a gate in an application in which authapi is not installed."""
+    if not isinstance(app, FastAPI) or app in _installations:
+        return
+    for route, gates in openapi.gated_routes(app):
+        if gates:
+            raise ConfigurationError(f"{_name_of(route)} requires a caller, but {NOT_INSTALLED}")
+    for context in iter_route_contexts(app.routes):
+        if isinstance(context.original_route, Mount):
+            _check_outside(context.original_route.app)
+
+
+def _name_of(route: RouteContext, prefix: str = "") -> str:
+    """Returns the methods and the path of a route, for messages."""
+    return f"{' '.join(sorted(route.methods or {'WEBSOCKET'}))} {prefix}{route.path}"
 
 
 def _mounted_below(app: FastAPI, prefix: str = "") -> Iterator[tuple[str, FastAPI]]:

@@ -9,7 +9,7 @@ checks, in this order: active account, fresh login, scopes, confirmed address, s
 authapi that change data finally count the change (`limit_writes`).
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
 from functools import cache
 from typing import Any, Literal, TypeAlias, overload
@@ -34,6 +34,7 @@ from authapi.web.requirements import (
     Binding,
     Gate,
     Requirements,
+    Scopes,
     Writes,
     check_requirements,
     gates_of,
@@ -64,7 +65,7 @@ class IdentityGate(Gate[Identity | None]):
 @overload
 def current_user(
     *strategies: str,
-    scopes: Collection[str] = (),
+    scopes: Scopes = (),
     verified: bool = False,
     superuser: bool = False,
     fresh: timedelta | Literal[True] | None = None,
@@ -73,7 +74,7 @@ def current_user(
 @overload
 def current_user(
     *strategies: str,
-    scopes: Collection[str] = (),
+    scopes: Scopes = (),
     verified: bool = False,
     superuser: bool = False,
     fresh: timedelta | Literal[True] | None = None,
@@ -81,7 +82,7 @@ def current_user(
 ) -> Gate[User | None]: ...
 def current_user(
     *strategies: str,
-    scopes: Collection[str] = (),
+    scopes: Scopes = (),
     verified: bool = False,
     superuser: bool = False,
     fresh: timedelta | Literal[True] | None = None,
@@ -108,7 +109,7 @@ def current_user(
 @overload
 def current_identity(
     *strategies: str,
-    scopes: Collection[str] = (),
+    scopes: Scopes = (),
     verified: bool = False,
     superuser: bool = False,
     fresh: timedelta | Literal[True] | None = None,
@@ -117,7 +118,7 @@ def current_identity(
 @overload
 def current_identity(
     *strategies: str,
-    scopes: Collection[str] = (),
+    scopes: Scopes = (),
     verified: bool = False,
     superuser: bool = False,
     fresh: timedelta | Literal[True] | None = None,
@@ -125,7 +126,7 @@ def current_identity(
 ) -> Gate[Identity | None]: ...
 def current_identity(
     *strategies: str,
-    scopes: Collection[str] = (),
+    scopes: Scopes = (),
     verified: bool = False,
     superuser: bool = False,
     fresh: timedelta | Literal[True] | None = None,

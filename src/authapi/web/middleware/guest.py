@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from authapi.crypto.ids import RequestIds
 from authapi.domain.client import Client, on_behalf_of
 from authapi.errors import NotFound
-from authapi.web.context import SCOPE_KEY, RequestContext, Runtime, Visit
+from authapi.web.context import NOT_STARTED, SCOPE_KEY, RequestContext, Runtime, Visit
 from authapi.web.middleware.client import read_client
 from authapi.web.middleware.cookie_removal import add_cookie_removal
 from authapi.web.middleware.cors import without_cors_headers
@@ -39,7 +39,8 @@ _RESPONSES = ("http.response.start", "websocket.http.response.start")
 class GuestMiddleware:
     """Sends requests for `paths` through `own`, and all others to `app`, the application.
 
-    Requests that are not for a client, such as the lifespan, go through `own`.
+    The lifespan goes through `own`. A request for `paths` raises RuntimeError before the lifespan
+    has started.
     """
 
     def __init__(self, app: ASGIApp, *, own: ASGIApp, paths: OwnPaths, runtime: Runtime) -> None:
@@ -54,7 +55,11 @@ class GuestMiddleware:
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         kind = scope["type"]
-        if kind not in ("http", "websocket") or self._owns(scope):
+        if kind not in ("http", "websocket"):
+            return self._own(scope, receive, send)
+        if self._owns(scope):
+            if not self._runtime.is_started:
+                raise RuntimeError(NOT_STARTED)
             return self._own(scope, receive, send)
         if kind == "http" and not is_read_by_http_protocol(scope):
             if not self._has_checked_server:
