@@ -164,8 +164,7 @@ async def test_cors_on_own_paths(
                 assert answer.headers.get("access-control-allow-origin") == expected, origin
                 assert len(answer.headers.get_list("access-control-allow-origin")) < 2
             exposed = got.headers.get("access-control-expose-headers", "")
-            assert ("X-Total" in exposed) == (expected == ORIGIN)
-            assert ("X-Request-ID" in exposed) == (expected == OURS)
+            assert ("X-Request-ID" in exposed, "X-Total" in exposed) == (bool(origins), not origins)
             refused = await api.options(
                 "/login", headers={**asked, "access-control-request-headers": "x-shop"}
             )

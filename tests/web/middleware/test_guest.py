@@ -117,6 +117,8 @@ REQUESTS = [
     Asked("GET", "/redoc"),
 ]
 SOCKETS = ["/echo", "/closed", "/denied", "/refused", "/failing", "/numbered/x", "/numbered/1"]
+ACCEPTED = {"/echo": b"\x0f\xa0done", "/numbered/1": b"\x0f\xa01"}
+"""The WebSockets that are accepted, and the code and reason with which they are closed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,11 +219,14 @@ def test_bytes_on_the_wire(pair: Pair, protocol: str) -> None:
             expected = _exchange(without, asked)
             assert expected.startswith(b"HTTP/1.1 ")
             assert _exchange(installed, asked) == expected, asked
-        for path in [*SOCKETS, "/nothing"]:
-            handshake = Asked("GET", path, _HANDSHAKE)
-            expected = _exchange(without, handshake, connection="Upgrade", limit=200)
-            found = _exchange(installed, handshake, connection="Upgrade", limit=200)
-            assert found == expected, path
+        for path, end in ACCEPTED.items():
+            expected = _converse(without, path, end)
+            assert expected.startswith(b"HTTP/1.1 101 ")
+            assert _converse(installed, path, end) == expected, path
+        for path in [*sorted({*SOCKETS} - {*ACCEPTED}), "/nothing"]:
+            refused = Asked("GET", path, _HANDSHAKE)
+            expected = _exchange(without, refused, connection="Upgrade")
+            assert _exchange(installed, refused, connection="Upgrade") == expected, path
         endless = Asked("GET", "/endless")
         assert _exchange(installed, endless, limit=1000) == _exchange(without, endless, limit=1000)
 
@@ -273,10 +278,36 @@ def _served(app: FastAPI, protocol: str) -> Iterator[int]:
             thread.join(30)
 
 
+def _converse(port: int, path: str, end: bytes) -> bytes:
+    """Returns the bytes that a WebSocket receives until it is closed, after it has sent a text."""
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as wire:
+        wire.sendall(_head_of(Asked("GET", path, _HANDSHAKE), connection="Upgrade"))
+        found = wire.recv(65536)
+        if path == "/echo":
+            wire.sendall(b"\x81\x85\0\0\0\0hello")  # the mask is zero
+        while not found.endswith(end):
+            part = wire.recv(65536)
+            assert part, found
+            found += part
+    return found
+
+
 def _exchange(
     port: int, asked: Asked, *, connection: str | None = "close", limit: int | None = None
 ) -> bytes:
     """Returns the bytes of the response, at most `limit`."""
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as wire:
+        wire.sendall(_head_of(asked, connection=connection) + asked.body)
+        found = b""
+        while limit is None or len(found) < limit:
+            part = wire.recv(65536)
+            if not part:
+                break
+            found += part
+    return found if limit is None else found[:limit]
+
+
+def _head_of(asked: Asked, *, connection: str | None) -> bytes:
     lines = [f"{asked.method} {asked.path} HTTP/1.1"]
     if all(name != "host" for name, _ in asked.headers):
         lines.append("host: shop.example")
@@ -285,13 +316,4 @@ def _exchange(
     lines += [f"{name}: {value}" for name, value in asked.headers]
     if asked.body:
         lines.append(f"content-length: {len(asked.body)}")
-    head = "\r\n".join([*lines, "", ""]).encode()
-    with socket.create_connection(("127.0.0.1", port), timeout=30) as wire:
-        wire.sendall(head + asked.body)
-        found = b""
-        while limit is None or len(found) < limit:
-            part = wire.recv(65536)
-            if not part:
-                break
-            found += part
-    return found if limit is None else found[:limit]
+    return "\r\n".join([*lines, "", ""]).encode()
