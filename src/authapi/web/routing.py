@@ -26,7 +26,7 @@ from authapi.errors import (
     MalformedRequest,
     RequestTimeout,
 )
-from authapi.web.context import SCOPE_KEY, RequestContext, context_of
+from authapi.web.context import context_of, is_for_own_path
 from authapi.web.media_types import FORM, JSON, require_media_type
 from authapi.web.openapi import problems
 from authapi.web.problems import RefusalHTTPException, answer, own_handlers
@@ -140,9 +140,7 @@ class AuthAPIRouter(APIRouter):
         self._mark_routes_changed()
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        context = scope.get(SCOPE_KEY)
-        # Another path: Starlette asks whether to redirect to a path with or without a slash.
-        if not isinstance(context, RequestContext) or context.own_path != scope["path"]:
+        if not is_for_own_path(scope):
             return Match.NONE, {}
         path = scope["path"].removeprefix(scope.get("root_path", ""))
         segments = path.split("/", 2)

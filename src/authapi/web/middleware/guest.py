@@ -14,7 +14,7 @@ from starlette._utils import get_route_path
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from authapi.crypto.ids import RequestIds
-from authapi.domain.client import Client, on_behalf_of
+from authapi.domain.client import Client, reset_client, set_client
 from authapi.errors import NotFound
 from authapi.web.context import NOT_STARTED, SCOPE_KEY, RequestContext, Runtime, Visit
 from authapi.web.middleware.client import read_client
@@ -49,6 +49,7 @@ class GuestMiddleware:
         self._owns = paths.owns
         self._runtime = runtime
         self._new_id = RequestIds()
+        self._create = self._context_of  # bound once
         self._inspection = HeaderInspection(runtime.settings)
         self._trusted = trusted_networks(runtime.settings)
         self._has_checked_server = False
@@ -70,10 +71,15 @@ class GuestMiddleware:
         return self._visit(scope, receive, send)
 
     async def _visit(self, scope: Scope, receive: Receive, send: Send) -> None:
-        visit = _GuestVisit(self._context_of, scope, send)
+        # This runs in every request of the application: no object more than necessary.
+        is_http = scope["type"] == "http"
+        visit = _HTTPVisit(self._create, send) if is_http else _SocketVisit(self._create, send)
         scope[SCOPE_KEY] = visit
-        with on_behalf_of(partial(self._client_of, visit)):
+        token = set_client(partial(self._client_of, visit, scope))
+        try:
             await self.app(scope, receive, visit.send)
+        finally:
+            reset_client(token)
 
     def _context_of(self, scope: Scope) -> RequestContext:
         context = RequestContext(self._runtime, self._new_id())
@@ -82,30 +88,33 @@ class GuestMiddleware:
             context.span = trace.get_current_span()
         return context
 
-    def _client_of(self, visit: Visit) -> Client:
-        return read_client(visit.scope, self._trusted, visit.open().request_id)
+    def _client_of(self, visit: Visit, scope: Scope) -> Client:
+        return read_client(scope, self._trusted, visit.open(scope).request_id)
 
 
-class _GuestVisit(Visit):
-    """A visit that knows how its response is sent."""
+class _HTTPVisit(Visit):
+    """A visit that adds headers to its response if a gate has looked for the caller."""
 
-    __slots__ = ("_send",)
-
-    def __init__(self, create: Callable[[Scope], RequestContext], scope: Scope, send: Send) -> None:
-        super().__init__(create, scope)
-        self._send = send
+    def __init__(self, create: Callable[[Scope], RequestContext], send: Send) -> None:
+        self._create, self._send = create, send
 
     def send(self, message: Message) -> Awaitable[None]:
-        """Sends a message, with further headers if a gate has looked for the caller."""
         # Returns the awaitable of the server: a coroutine here would cost every message.
-        kind, context = message["type"], self.context
-        if kind == "websocket.accept":
-            self.is_accepted = True
-            if context is not None:
-                context.is_accepted = True
-        elif kind in _RESPONSES and context is not None and context.is_gated:
+        context = self.context
+        if context is not None and context.is_gated and message["type"] in _RESPONSES:
             message = {**message, "headers": _with_headers_of_gate(message, context)}
         return self._send(message)
+
+
+class _SocketVisit(_HTTPVisit):
+    """A visit that knows whether its handshake was accepted."""
+
+    def send(self, message: Message) -> Awaitable[None]:
+        if message["type"] == "websocket.accept":
+            self.is_accepted = True
+            if self.context is not None:
+                self.context.is_accepted = True
+        return super().send(message)
 
 
 def _with_headers_of_gate(message: Message, context: RequestContext) -> list[tuple[bytes, bytes]]:

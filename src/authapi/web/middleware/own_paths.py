@@ -74,7 +74,11 @@ class OwnPaths:
 
     def owns(self, scope: Scope) -> bool:
         """Whether authapi answers this request: a route of ours, or 404 for `is_missing`."""
-        path: str = get_route_path(scope) if scope.get("root_path") else scope["path"]
+        path: str = scope["path"]
+        if scope.get("root_path"):
+            path = get_route_path(scope)
+        elif path not in self._literal and not path.startswith(self._prefixes) and path[-1:] != "/":
+            return False  # nearly every request of the application
         methods = self._methods_at(path)
         if methods is None:
             return path.endswith("/") and self.is_missing(path)

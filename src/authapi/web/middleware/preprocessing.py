@@ -81,7 +81,10 @@ def is_read_by_http_protocol(scope: Scope) -> bool:
 
 def may_lose_body(scope: Scope) -> bool:
     """Whether an unsafe server may parse the body of this request as the next request."""
-    return scope["method"] == "CONNECT" or any(name == b"upgrade" for name, _ in scope["headers"])
+    for name, _ in scope["headers"]:  # `any` with a generator would cost every request more
+        if name == b"upgrade":
+            return True
+    return bool(scope["method"] == "CONNECT")
 
 
 def with_connection_close(send: Send) -> Send:
