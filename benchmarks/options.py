@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-SCENARIOS = ("routes", "storm", "grants", "cold", "scale", "memory", "exports", "startup")
+SCENARIOS = (
+    *("routes", "guest", "storm", "grants", "cold", "scale", "memory", "exports", "startup"),
+)
 ON_POSTGRES = frozenset({"cold", "scale", "memory"})
 """Scenarios that fill a database with COPY."""
 STACKS = ("bare", "authapi", "fastapi-users", "crudauth", "express")

@@ -50,6 +50,10 @@ TARGETS = (
         "GET /me, of a bare FastAPI route of the same body, slowest strategy",
         *("routes", lambda found: _least(found, "authapi serve", "to_bare_fastapi"), 0.65, True),
     ),
+    Target(
+        "an open route beside authapi, of the same without authapi",
+        *("guest", lambda found: float(found["ratio"]), 0.97, True),
+    ),
     Target("login storm: logins to hashes", "storm", _storm("logins_to_hashes"), 0.9, True),
     Target("login storm: p99 of a protected route, ms", "storm", _storm("storm_p99_ms"), 50, False),
     Target("login storm: the same, to idle", "storm", _storm_to_idle, 10, False),

@@ -14,7 +14,7 @@ auth.install(app)
 
 @app.get("/plain")
 async def plain() -> dict[str, str]:
-    """A route without authentication, behind the same middleware."""
+    """A route without authentication."""
     return BODY
 
 

@@ -53,7 +53,7 @@ def service(bench: Bench, database: str) -> Stack:
 
 
 def application(bench: Bench, database: str, *, identity_cache_size: int | None = None) -> Stack:
-    """Returns an application with authapi and all its middleware."""
+    """Returns an application in which authapi is installed."""
     port = free_port()
     return Stack(
         name="authapi in an application",

@@ -105,17 +105,25 @@ class AuthAPI(HookDecorators):
         return apps[0]
 
     def install(
-        self, app: FastAPI, *, prefix: str = "", include: Collection[str] | None = None
+        self,
+        app: FastAPI,
+        *,
+        prefix: str = "",
+        include: Collection[str] | None = None,
+        governs_app: bool = False,
     ) -> None:
-        """Adds the edge, the error handlers, the OpenAPI security and the routes to `app`.
+        """Adds the routes, their layers and the OpenAPI security to `app`.
 
         `prefix` is the path of the routes, such as `/api/v1/auth`. The issuer of tokens, the links
         in mails and the metadata have it too. `include` names the units of routes to add
-        (`authapi.web.routes.units`), by default all. `/docs` is left to an
-        application that has a docs page of its own.
+        (`authapi.web.routes.units`), by default all. `/docs` is left to an application that has a
+        docs page of its own. Other routes of `app` stay as they are, unless they have a gate. With
+        `governs_app`, the headers, limits, CORS rules and error responses of authapi are for every
+        path of `app`, as in the service.
 
         Raises ConfigurationError if `prefix` is no path, if the public URL ends with it, or if this
-        is installed with another one already; and for an unknown unit.
+        is installed with another one already; for an unknown unit; and if authapi is installed in
+        `app` already.
         """
         units = dict(select_units(UNITS, include, app, self.settings))
         if self.settings.leak_report_keys is None:
@@ -127,7 +135,11 @@ class AuthAPI(HookDecorators):
         units = dict(with_own_columns(units, self._services.own_columns.models))
         metrics_path = self.settings.metrics_path
         self._installation.install(
-            app, units, prefix=prefix, other_paths=[metrics_path] if metrics_path else ()
+            app,
+            units,
+            prefix=prefix,
+            other_paths=[metrics_path] if metrics_path else (),
+            governs_app=governs_app,
         )
         if metrics_path is not None:
             app.add_route(metrics_path, read_metrics, include_in_schema=False)
@@ -136,10 +148,11 @@ class AuthAPI(HookDecorators):
     async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
         """The lifespan of the application: opens the services, and closes them at shutdown.
 
-        Raises ConfigurationError if a route requires an unknown strategy, if a strategy cannot be
-        started, or if the database, the data folder or the signing keys cannot be used.
+        Raises ConfigurationError if a route requires an unknown strategy, if `app` has a gate where
+        authapi is not installed, if a strategy cannot be started, or if the database, the data
+        folder or the signing keys cannot be used.
         """
-        self._installation.check()
+        self._installation.check(app)
         warn_unknown_settings(type(self.settings))
         services = self.runtime.services
         await asyncio.to_thread(self.sync.close)  # calls of a script before the start
@@ -237,5 +250,5 @@ def create_service(settings: Settings | None = None) -> tuple[AuthAPI, FastAPI]:
         docs_url=None,
         redoc_url=None,
     )
-    auth.install(app)
+    auth.install(app, governs_app=True)
     return auth, app

@@ -141,7 +141,7 @@ def test_passwords_have_the_password_format(app: FastAPI) -> None:
 
 def test_document_has_limits_from_the_settings(app: FastAPI) -> None:
     found = app.openapi()["components"]["schemas"]
-    assert "x-limit" not in json.dumps(found)
+    assert "x-authapi-limit" not in json.dumps(found)
     for schema, field in (("Registration", "password"), ("PasswordChange", "new_password")):
         assert found[schema]["properties"][field]["minLength"] == 20
         assert found[schema]["properties"][field]["maxLength"] == 1024

@@ -88,6 +88,16 @@ def current_client() -> Client:
     return _client.get()()
 
 
+def set_client(get_client: Callable[[], Client]) -> Token[Callable[[], Client]]:
+    """Sets the result of `current_client`, and returns the token for `reset_client`."""
+    return _client.set(get_client)
+
+
+def reset_client(token: Token[Callable[[], Client]]) -> None:
+    """Restores the result of `current_client` before `set_client`."""
+    _client.reset(token)
+
+
 class on_behalf_of:  # noqa: N801  # a context manager, used like a function
     """Context manager that sets the result of `current_client` for its block.
 

@@ -13,7 +13,7 @@ from authapi.domain.user import User
 from authapi.domain.username import parse_username
 from authapi.services import Services
 from authapi.services.accounts.users import new_user
-from authapi.web.context import Runtime
+from authapi.web.installation import runtime_of
 
 PASSWORD = "correct horse battery staple"
 """The default password of users that `create_user` creates."""
@@ -141,12 +141,3 @@ async def client(
         result._capture_mail()
     async with app.router.lifespan_context(app), result:
         yield result
-
-
-def runtime_of(app: FastAPI) -> Runtime:
-    """Returns the installation of authapi in `app`. Raises RuntimeError if there is none."""
-    for middleware in app.user_middleware:
-        runtime = middleware.kwargs.get("runtime")
-        if isinstance(runtime, Runtime):
-            return runtime
-    raise RuntimeError("this application has no authapi: call AuthAPI().install(app)")

@@ -60,12 +60,13 @@ class ResourceServer:
     def install(
         self, app: FastAPI, *, prefix: str = "", include: Collection[str] | None = None
     ) -> None:
-        """Adds middleware, error handlers, OpenAPI security and the built-in routes to `app`.
+        """Adds the built-in routes, their layers and the OpenAPI security to `app`.
 
         `prefix` is the path of the routes, but for the metadata of the resource. `include` selects
         units of routes by name (`authapi.verify.server.UNITS`), by default all. `/docs` is not
-        added to an application that has its own docs page. Raises
-        ConfigurationError if `include` names an unknown unit, or as `AuthAPI.install` for `prefix`.
+        added to an application that has its own docs page. Other routes of `app` stay as they are,
+        unless they have a gate. Raises ConfigurationError if `include` names an unknown unit, if
+        authapi is installed in `app` already, or as `AuthAPI.install` for `prefix`.
         """
         units = select_units(UNITS, include, app, self.settings)
         self._installation.install(app, units, prefix=prefix)
@@ -75,9 +76,10 @@ class ResourceServer:
         """Starts the strategies, and stops them after the last request.
 
         An unavailable issuer is no error. Raises ConfigurationError if a route requires an unknown
-        strategy or scope, or the metadata of an issuer belongs to another issuer.
+        strategy or scope, if `app` has a gate where authapi is not installed, or if the metadata of
+        an issuer belongs to another issuer.
         """
-        self._installation.check()
+        self._installation.check(app)
         warn_unknown_settings(type(self.settings))
         async with self._installation.started():
             yield

@@ -1,14 +1,18 @@
 """The context of a request: its installation, its id, its caller and the results of authentication.
 
 `RequestMiddleware` stores a `RequestContext` in `scope["authapi"]`. The resolver, the routes and
-the error handlers read it there, also in mounted applications.
+the error handlers read it there, also in mounted applications. For a route of an application in
+which authapi is a guest, `GuestMiddleware` stores a `Visit` instead, which creates the context when
+a gate asks for it.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from opentelemetry.trace import Span
 from starlette.requests import HTTPConnection
+from starlette.types import Scope
 
 from authapi.domain.identity import Identity
 from authapi.errors import InvalidCredential
@@ -41,6 +45,8 @@ class Runtime:
     """The names of the installed units of routes (`authapi.web.routes.units`)."""
     _expiry_watch: SessionWatch = field(default_factory=SessionWatch, repr=False)
     """The `session_watch` of a resource server."""
+    is_started: bool = False
+    """Whether the lifespan of the application has started the strategies."""
 
     @property
     def services(self) -> Services:
@@ -80,6 +86,8 @@ class RequestContext:
 
     runtime: Runtime
     request_id: str
+    own_path: str | None = None
+    """The path of the request if a route of authapi answers it; None for other routes."""
     outcomes: dict[str, Identity | InvalidCredential | None] = field(default_factory=dict)
     """The result of each strategy, so that several gates call each strategy once."""
     identity: Identity | None = None
@@ -99,6 +107,12 @@ class RequestContext:
     """The last result of `identity_is_live`."""
     challenges: tuple[Challenge, ...] | None = None
     """The challenges for a 401 or 403 response; None before a gate has set them."""
+    check_headers: Callable[[], None] | None = None
+    """Raises the refusal of headers that a gate must not read; None if they are checked already."""
+    is_gated: bool = False
+    """Whether a gate has looked for a caller: the response depends on the credential."""
+    is_private: bool = False
+    """Whether a gate has found or refused a caller: the response is for this client only."""
 
     def discard(self, identity: Identity) -> None:
         """Makes the client delete the credential of `identity`, which this request has ended."""
@@ -106,9 +120,48 @@ class RequestContext:
             self.discards = self.runtime.registry[identity.strategy].discard()
 
 
+class Visit:
+    """A request for a route of an application in which authapi is a guest.
+
+    Its context is created at the first use, because most requests need none.
+    """
+
+    # No slots: an instance then needs no assignment for the defaults.
+    context: RequestContext | None = None
+    is_accepted = False
+    """Whether this is a WebSocket after its handshake was accepted."""
+
+    def __init__(self, create: Callable[[Scope], RequestContext]) -> None:
+        self._create = create
+
+    def open(self, scope: Scope) -> RequestContext:
+        """Returns the context of the request."""
+        # The scope is an argument: as an attribute, it would be a cycle for the garbage collector.
+        if self.context is None:
+            self.context = self._create(scope)
+            self.context.is_accepted = self.is_accepted
+        return self.context
+
+
+NOT_INSTALLED = "authapi is not installed in this application: call AuthAPI().install(app)"
+NOT_STARTED = "authapi is not started: create the application with FastAPI(lifespan=auth.lifespan)"
+
+
 def context_of(connection: HTTPConnection) -> RequestContext:
     """Returns the context of a request. Raises RuntimeError if authapi is not installed."""
-    context = connection.scope.get(SCOPE_KEY)
-    if not isinstance(context, RequestContext):
-        raise RuntimeError("authapi is not installed: call AuthAPI().install(app)")
-    return context
+    found = connection.scope.get(SCOPE_KEY)
+    if isinstance(found, RequestContext):
+        return found
+    if isinstance(found, Visit):
+        return found.open(connection.scope)
+    raise RuntimeError(NOT_INSTALLED)
+
+
+def is_for_own_path(scope: Scope) -> bool:
+    """Whether a route of authapi answers this request.
+
+    False for another path than that of the request: Starlette asks whether to redirect to a path
+    with or without a slash.
+    """
+    context = scope.get(SCOPE_KEY)
+    return isinstance(context, RequestContext) and context.own_path == scope["path"]

@@ -1,21 +1,32 @@
 """Installs authapi in an application, as an authentication service or as a resource server.
 
-An installation adds the middleware, the exception handlers, the security schemes in the OpenAPI
-document and the routes. Before the first request it checks the gates of all routes, also in mounted
-applications.
+An installation adds the routes of authapi, the layers around them, the handler for refusals and the
+security in the OpenAPI document. In the service, its layers and its error responses are for every
+path. In an application, authapi is a guest: they are for its own paths, and other routes stay as
+they are (`web.middleware.guest`). Before the first request it checks the gates of all routes, also
+in mounted applications.
 """
 
 import logging
 import re
-from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping
+from collections.abc import (
+    AsyncIterator,
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, cast
+from weakref import WeakKeyDictionary
 
 from fastapi import APIRouter, FastAPI
-from fastapi.routing import iter_route_contexts
-from starlette.routing import Mount, Route
-from starlette.types import ASGIApp
+from fastapi.routing import RouteContext, iter_route_contexts
+from starlette.routing import BaseRoute, Match, Mount, Route
+from starlette.types import ASGIApp, Scope
 
 from authapi.domain.scopes import supported_scopes
 from authapi.errors import ConfigurationError
@@ -23,13 +34,27 @@ from authapi.services.jobs.shutdown import close_after_failure, close_all
 from authapi.settings import EdgeSettings
 from authapi.strategies.base import Strategy
 from authapi.web import openapi, problems
-from authapi.web.context import Runtime
+from authapi.web.context import NOT_INSTALLED, NOT_STARTED, Runtime, is_for_own_path
 from authapi.web.middleware.cors import ProblemCORSMiddleware
+from authapi.web.middleware.guest import GuestMiddleware, OwnRoutes
+from authapi.web.middleware.own_paths import OwnPaths, replaced_routes
 from authapi.web.middleware.preprocessing import PreprocessingMiddleware
 from authapi.web.middleware.request import RequestMiddleware
 from authapi.web.routing import AuthAPIRouter, check_prefix
 
 _log = logging.getLogger("authapi")
+
+
+_installations: "WeakKeyDictionary[FastAPI, Runtime]" = WeakKeyDictionary()
+"""The installation in each application. An application has at most one."""
+
+
+def runtime_of(app: FastAPI) -> Runtime:
+    """Returns the installation of authapi in `app`. Raises RuntimeError if there is none."""
+    runtime = _installations.get(app)
+    if runtime is None:
+        raise RuntimeError(NOT_INSTALLED)
+    return runtime
 
 
 class Installation:
@@ -47,24 +72,23 @@ class Installation:
         units: Mapping[str, APIRouter],
         *,
         prefix: str = "",
-        other_paths: Iterable[str] = (),
+        other_paths: Sequence[str] = (),
+        governs_app: bool = False,
     ) -> None:
-        """Adds the middleware, the exception handlers, the OpenAPI security and the `units`.
+        """Adds the routes of the `units`, the layers around them and the OpenAPI security.
 
         The routes are below `prefix`. `other_paths` are paths of authapi for which the caller adds
-        the routes. Raises ConfigurationError if `prefix` is no path, or another one than before.
+        the routes. With `governs_app`, the layers and the error responses are for every path of
+        `app`. Raises ConfigurationError if `prefix` is no path, or another one than before, and if
+        authapi is installed in `app` already.
         """
-        settings = self._runtime.settings
-        self._set_prefix(prefix)
-        if settings.allowed_origins:
-            app.add_middleware(
-                ProblemCORSMiddleware,
-                allow_origins=settings.allowed_origins,
-                allow_credentials=True,
-                allow_methods=["GET", "POST", "PATCH", "DELETE"],
-                allow_headers=["Authorization", "Content-Type", "If-Match", "If-None-Match"],
-                expose_headers=["ETag", "Retry-After", "WWW-Authenticate", "X-Request-ID"],
+        if app in _installations:
+            raise ConfigurationError(
+                "authapi is installed in this application already: call install(app) once"
             )
+        self._set_prefix(prefix)
+        settings = self._runtime.settings
+        _installations[app] = self._runtime
         self._runtime.units.update(units)
         own = AuthAPIRouter(
             units.values(),
@@ -72,16 +96,16 @@ class Installation:
             prefix=settings.prefix,
             public_url=settings.public_url or "",
         )
-        patterns = [cast("Route", route).path_regex for route in own.routes]
-        patterns += [re.compile(re.escape(path) + r"\Z") for path in other_paths]
-        app.add_middleware(RequestMiddleware, runtime=self._runtime, own_paths=patterns)
-        _wrap_middleware_stack(app, settings.prefix, has_documents="well_known" in units)
-        # Starlette builds the redirect for a trailing slash from the Host header, which an attacker
-        # may control.
-        app.router.redirect_slashes = False
-        problems.install(app)
+        layers = _Layers(self._runtime, app, own, other_paths, publishes="well_known" in units)
+        if governs_app:
+            layers.add_around_all()
+            problems.install(app)
+        else:
+            layers.add_around_own()
+            problems.install_for_gates(app)
         app.include_router(own)
-        openapi.install(app, self._runtime)
+        _match_own_paths_only(app.router.routes[-1])
+        openapi.install(app, self._runtime, own, before=layers.replace_routes)
         self.apps.append(app)
 
     def _set_prefix(self, prefix: str) -> None:
@@ -108,10 +132,13 @@ class Installation:
                 started.insert(0, strategy)  # first: a strategy that fails to start is stopped too
                 await strategy.start()
             self._runtime.session_watch.start()
+            self._runtime.is_started = True
             yield
         except BaseException:
+            self._runtime.is_started = False
             await close_after_failure(partial(self._stop, started))
             raise
+        self._runtime.is_started = False
         await self._stop(started)
 
     async def _stop(self, strategies: Iterable[Strategy[Any]]) -> None:
@@ -119,24 +146,28 @@ class Installation:
             self._runtime.session_watch.stop, *(strategy.stop for strategy in strategies)
         )
 
-    def check(self) -> None:
-        """Binds the gates of all routes, and installs authapi in mounted applications with gates.
+    def check(self, app: object = None) -> None:
+        """Binds the gates of all routes, and prepares mounted applications with gates.
 
-        Raises ConfigurationError if a route requires an unknown strategy.
+        `app` is the application that starts. Raises ConfigurationError if a route requires an
+        unknown strategy, or if `app` has a gate outside of the applications in which authapi is
+        installed.
         """
+        _check_outside(app)
         for installed in self.apps:
             self._check_routes(installed)
             for prefix, mounted in _mounted_below(installed):
-                self._install_in_mounted(mounted)
-                self._check_routes(mounted, prefix)
+                if mounted not in _installations:
+                    self._install_in_mounted(mounted)
+                    self._check_routes(mounted, prefix)
 
     def _install_in_mounted(self, app: FastAPI) -> None:
         # A mounted application has its own exception handlers and OpenAPI document. Without gates
         # it needs neither.
         has_gates = any(gates for _, gates in openapi.gated_routes(app))
-        if has_gates and app not in self.apps and app not in self._mounted:
+        if has_gates and app not in self._mounted:
             self._mounted.append(app)
-            problems.install(app)
+            problems.install_for_gates(app)
             openapi.install(app, self._runtime)
 
     def _check_routes(self, app: FastAPI, prefix: str = "") -> None:
@@ -146,8 +177,7 @@ class Installation:
                 try:
                     gate.bind(self._runtime)
                 except ConfigurationError as error:
-                    methods = " ".join(sorted(route.methods or {"WEBSOCKET"}))
-                    raise ConfigurationError(f"{methods} {path}: {error}") from None
+                    raise ConfigurationError(f"{_name_of(route, prefix)}: {error}") from None
                 self._check_scopes(gate.requirements.scopes, path)
 
     def _check_scopes(self, scopes: Iterable[str], path: str) -> None:
@@ -167,15 +197,92 @@ class Installation:
                 )
 
 
-def _wrap_middleware_stack(app: FastAPI, prefix: str, *, has_documents: bool) -> None:
-    # With `add_middleware`, Starlette's ServerErrorMiddleware and middleware that the application
-    # adds later would be outside.
-    build = app.build_middleware_stack
+class _Layers:
+    """The ASGI layers that an installation adds to an application."""
 
-    def build_wrapped() -> ASGIApp:
-        return PreprocessingMiddleware(build(), publishes=has_documents, prefix=prefix)
+    def __init__(
+        self,
+        runtime: Runtime,
+        app: FastAPI,
+        own: AuthAPIRouter,
+        other_paths: Sequence[str],
+        *,
+        publishes: bool,
+    ) -> None:
+        self._runtime, self._app, self._own = runtime, app, own
+        self._other_paths, self._publishes = other_paths, publishes
+        # Encoded slashes and upgrades are refused at these paths.
+        patterns = [cast("Route", route).path_regex for route in own.routes]
+        patterns += [re.compile(re.escape(path) + r"\Z") for path in other_paths]
+        self._patterns = patterns
+        origins = runtime.settings.allowed_origins
+        self._cors = _cors_options(origins) if origins else None
 
-    app.build_middleware_stack = build_wrapped  # type: ignore[method-assign]  # Starlette has no hook
+    def add_around_all(self) -> None:
+        """Adds the layers of the service, for every path."""
+        if self._cors is not None:
+            self._app.add_middleware(ProblemCORSMiddleware, **self._cors)
+        self._app.add_middleware(RequestMiddleware, runtime=self._runtime, own_paths=self._patterns)
+        # Starlette builds the redirect for a trailing slash from the Host header, which an attacker
+        # may control.
+        self._app.router.redirect_slashes = False
+        self._wrap(self._preprocessed)
+
+    def add_around_own(self) -> None:
+        """Adds the layers of a guest, for the paths of authapi."""
+        self._wrap(self._as_guest)
+
+    def replace_routes(self) -> None:
+        """Removes our routes that the application replaces by routes of its own."""
+        if replaced := replaced_routes(self._app, self._own):
+            self._own.remove(replaced)
+
+    def _as_guest(self, stack: ASGIApp) -> ASGIApp:
+        self.replace_routes()
+        paths = OwnPaths(self._app, self._own, self._other_paths)
+        own: ASGIApp = OwnRoutes(stack, paths=paths, replaces_cors=self._cors is not None)
+        if self._cors is not None:
+            own = ProblemCORSMiddleware(own, **self._cors)
+        own = self._preprocessed(RequestMiddleware(own, self._runtime, self._patterns))
+        return GuestMiddleware(stack, own=own, paths=paths, runtime=self._runtime)
+
+    def _preprocessed(self, app: ASGIApp) -> ASGIApp:
+        return PreprocessingMiddleware(
+            app,
+            publishes=self._publishes,
+            prefix=self._runtime.settings.prefix,
+            check_start=self._check_started,
+        )
+
+    def _check_started(self) -> None:
+        if not self._runtime.is_started:
+            raise ConfigurationError(NOT_STARTED)
+
+    def _wrap(self, wrap: Callable[[ASGIApp], ASGIApp]) -> None:
+        # With `add_middleware`, Starlette's ServerErrorMiddleware and middleware that the
+        # application adds later would be outside.
+        build = self._app.build_middleware_stack
+        self._app.build_middleware_stack = lambda: wrap(build())  # type: ignore[method-assign]  # Starlette has no hook
+
+
+def _match_own_paths_only(included: BaseRoute) -> None:
+    """Makes the included router reject other paths before FastAPI prepares its search."""
+    matches = included.matches
+
+    def matches_own_path(scope: Scope) -> tuple[Match, Scope]:
+        return matches(scope) if is_for_own_path(scope) else (Match.NONE, {})
+
+    included.matches = matches_own_path  # type: ignore[method-assign]  # FastAPI has no hook
+
+
+def _cors_options(origins: Sequence[str]) -> dict[str, Any]:
+    return {
+        "allow_origins": origins,
+        "allow_credentials": True,
+        "allow_methods": ["GET", "POST", "PATCH", "DELETE"],
+        "allow_headers": ["Authorization", "Content-Type", "If-Match", "If-None-Match"],
+        "expose_headers": ["ETag", "Retry-After", "WWW-Authenticate", "X-Request-ID"],
+    }
 
 
 def select_units(
@@ -197,6 +304,23 @@ def select_units(
             )
     has_docs = settings.docs_enabled and app.docs_url is None
     return {name: units[name] for name in names if name != "docs" or has_docs}
+
+
+def _check_outside(app: object) -> None:
+    """Raises ConfigurationError for a gate in an application in which authapi is not installed."""
+    if not isinstance(app, FastAPI) or app in _installations:
+        return
+    for route, gates in openapi.gated_routes(app):
+        if gates:
+            raise ConfigurationError(f"{_name_of(route)} requires a caller, but {NOT_INSTALLED}")
+    for context in iter_route_contexts(app.routes):
+        if isinstance(context.original_route, Mount):
+            _check_outside(context.original_route.app)
+
+
+def _name_of(route: RouteContext, prefix: str = "") -> str:
+    """Returns the methods and the path of a route, for messages."""
+    return f"{' '.join(sorted(route.methods or {'WEBSOCKET'}))} {prefix}{route.path}"
 
 
 def _mounted_below(app: FastAPI, prefix: str = "") -> Iterator[tuple[str, FastAPI]]:

@@ -5,11 +5,12 @@ dependencies, which cost every request. This module writes it when the document 
 requests cost nothing.
 """
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import product
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from fastapi.routing import RouteContext, iter_route_contexts
 
 from authapi.web.answers import oauth_errors
@@ -46,26 +47,45 @@ _DEFAULT_CONTENT = {
 }
 """FastAPI's default content of a 422 response."""
 _SCHEMAS = "#/components/schemas/"
-_PROBLEM_CONTENT = {"application/problem+json": {"schema": {"$ref": f"{_SCHEMAS}Problem"}}}
-_OAUTH_CONTENT = {oauth_errors.MEDIA_TYPE: {"schema": {"$ref": f"{_SCHEMAS}OAuthError"}}}
+_SCHEMA_NAMES = frozenset(
+    {
+        *(Problem.__name__, OAuthError.__name__),
+        *Problem.model_json_schema().get("$defs", {}),
+        *OAuthError.model_json_schema().get("$defs", {}),
+    }
+)
+"""The names of the schemas of error responses."""
+_REFUSALS_OF_GATES = (400, 401, 403, 431, 503)
 
 _NAMES = frozenset({"login_email", "login_username", "new_username", "username"})
 """Marks of fields that depend on the setting `login_identifier`."""
-LIMIT = "x-limit"
+LIMIT = "x-authapi-limit"
 """Marks a field of a schema whose limit is a setting. The finished document does not have it."""
 
 
-def install(app: FastAPI, runtime: Runtime) -> None:
-    """Makes `app.openapi()` return a complete document."""
+def install(
+    app: FastAPI,
+    runtime: Runtime,
+    own: APIRouter | None = None,
+    *,
+    before: Callable[[], None] | None = None,
+) -> None:
+    """Makes `app.openapi()` return a complete document.
+
+    `own` has the routes of authapi. Other routes get their security and the refusals of their
+    gates, and stay as they are otherwise. `before` is called before the document is generated.
+    """
     generate: Callable[[], Document] = app.openapi
     finished: list[Document] = []
 
     def openapi() -> Document:
+        if before is not None:
+            before()
         document = generate()
         # FastAPI generates a new document after routes were added, and returns a cached one
         # otherwise.
         if not finished or finished[0] is not document:
-            _complete(document, app, runtime)
+            _complete(document, app, runtime, own)
             finished[:] = [document]
         return document
 
@@ -101,67 +121,109 @@ def requirements_of(
     return alternatives if strict else [*alternatives, {}]
 
 
-def _complete(document: Document, app: FastAPI, runtime: Runtime) -> None:
+def _complete(document: Document, app: FastAPI, runtime: Runtime, own: APIRouter | None) -> None:
     components = document.setdefault("components", {})
     schemas = components.setdefault("schemas", {})
     paths = document.setdefault("paths", {})
+    names = _Names(components)
     used: set[str] = set()
     strategies = {item.name: item for item in runtime.registry}
-    oauth_paths: set[str] = set()
+    ours = {id(route) for route in own.routes} if own is not None else frozenset()
     for route, gates in gated_routes(app):
-        if oauth_errors.is_endpoint(route, runtime.settings.prefix):
-            oauth_paths.add(str(route.path_format))
         path: Document = paths.get(route.path_format, {})
         security = requirements_of(gates, runtime)
+        is_oauth = oauth_errors.is_endpoint(route, runtime.settings.prefix)
+        content = names.oauth if is_oauth else names.problem
         for gate in gates:
             # Credentials of OAuth clients are a strategy that no setting names.
             strategies |= {item.name: item for item in gate.bind(runtime).strategies}
         for method in route.methods or ():
             operation = path.get(method.lower())
-            if operation is None or security is None:
+            if operation is None:
                 continue
-            if not security:
+            if security == []:
                 # Without any of its strategies, the route answers 404: the document omits it.
                 del path[method.lower()]
                 continue
-            operation["security"] = security
-            used.update(name for item in security for name in item)
+            if security is not None:
+                operation["security"] = [names.of_schemes(item) for item in security]
+                used.update(name for item in security for name in item)
+            responses = operation.setdefault("responses", {})
+            if id(route.original_route) in ours:
+                _describe_responses(responses, content)
+            elif security is not None:
+                _describe_refusals(responses, content)
         if not path:
             paths.pop(route.path_format, None)
     schemes = {name: dict(item.openapi()) for name, item in strategies.items() if name in used}
     if schemes:
-        components["securitySchemes"] = components.get("securitySchemes", {}) | schemes
-    _add_schema(Problem, schemas)
-    if not oauth_paths.isdisjoint(paths):
-        _add_schema(OAuthError, schemas)
-    components["headers"] = components.get("headers", {}) | _HEADERS
-    for name, path in paths.items():
-        content = _OAUTH_CONTENT if name in oauth_paths else _PROBLEM_CONTENT
-        for operation in path.values():
-            if isinstance(operation, dict) and "responses" in operation:
-                _describe_responses(operation["responses"], content)
-    schemas.pop("HTTPValidationError", None)
-    schemas.pop("ValidationError", None)
+        components["securitySchemes"] = components.get("securitySchemes", {}) | {
+            names.of_scheme(name): scheme for name, scheme in schemes.items()
+        }
+    text = json.dumps(document)
+    for model in (Problem, OAuthError):
+        if f'"{names.ref_of(model)}"' in text:
+            names.add_schema(model, schemas)
+    if "#/components/headers/" in text:
+        components["headers"] = _HEADERS | components.get("headers", {})
+    if f'"{_SCHEMAS}HTTPValidationError"' not in text:
+        schemas.pop("HTTPValidationError", None)
+        schemas.pop("ValidationError", None)
+    _apply_settings(document, schemas, runtime)
+
+
+def _apply_settings(document: Document, schemas: Document, runtime: Runtime) -> None:
+    """Replaces the marks in our schemas by what the settings allow."""
     for name in [name for name, schema in schemas.items() if not _is_enabled(schema, runtime)]:
         del schemas[name]
         _remove_alternative(document, {"$ref": f"#/components/schemas/{name}"})
-    for path in paths.values():
+    for path in document["paths"].values():
         for operation in path.values():
             if isinstance(operation, dict):
                 _choose_grants(operation, runtime)
     for schema in schemas.values():
         _choose_names(schema, runtime)
         for field in schema.get("properties", {}).values():
-            _write_limit(field, runtime)
+            if isinstance(field, dict):
+                _write_limit(field, runtime)
 
 
-def _add_schema(model: type[Problem], schemas: Document) -> None:
-    schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
-    schemas.update(schema.pop("$defs", {}))
-    schemas[model.__name__] = schema
+class _Names:
+    """The names of our components in a document that may have others with the same names."""
+
+    def __init__(self, components: Document) -> None:
+        taken = components.get("schemas", {})
+        self._prefix = "AuthAPI" if any(name in taken for name in _SCHEMA_NAMES) else ""
+        self._schemes = frozenset(components.get("securitySchemes", ()))
+        self.problem = _content("application/problem+json", self.ref_of(Problem))
+        self.oauth = _content(oauth_errors.MEDIA_TYPE, self.ref_of(OAuthError))
+
+    def ref_of(self, model: type[Problem]) -> str:
+        """Returns the reference to the schema of `model`."""
+        return f"{_SCHEMAS}{self._prefix}{model.__name__}"
+
+    def of_scheme(self, strategy: str) -> str:
+        """Returns the name of the security scheme of a strategy."""
+        return f"authapi_{strategy}" if strategy in self._schemes else strategy
+
+    def of_schemes(self, requirement: Mapping[str, list[str]]) -> dict[str, list[str]]:
+        """Returns a security requirement with the names of the schemes."""
+        return {self.of_scheme(name): scopes for name, scopes in requirement.items()}
+
+    def add_schema(self, model: type[Problem], schemas: Document) -> None:
+        """Adds the schema of `model`, and those that it refers to."""
+        schema = model.model_json_schema(ref_template=f"{_SCHEMAS}{self._prefix}{{model}}")
+        definitions = schema.pop("$defs", {})
+        for name, definition in {**definitions, model.__name__: schema}.items():
+            schemas[f"{self._prefix}{name}"] = definition
+
+
+def _content(media_type: str, ref: str) -> Document:
+    return {media_type: {"schema": {"$ref": ref}}}
 
 
 def _describe_responses(responses: Document, content: Document) -> None:
+    """Completes the responses of a route of authapi."""
     for common in (400, 431):  # any route: ambiguous or too large headers
         responses.setdefault(str(common), {"description": DESCRIPTIONS[common]})
     for status, response in responses.items():
@@ -170,6 +232,16 @@ def _describe_responses(responses: Document, content: Document) -> None:
         response["headers"] = response.get("headers", {}) | headers
         if status[0] in "45" and response.get("content", _DEFAULT_CONTENT) == _DEFAULT_CONTENT:
             response["content"] = content
+
+
+def _describe_refusals(responses: Document, content: Document) -> None:
+    """Adds the refusals of a gate to a route of the application, unless it describes them."""
+    for status in _REFUSALS_OF_GATES:
+        names = _HEADERS_OF.get(str(status), ())
+        refusal: Document = {"description": DESCRIPTIONS[status], "content": content}
+        if names:
+            refusal["headers"] = {name: {"$ref": f"#/components/headers/{name}"} for name in names}
+        responses.setdefault(str(status), refusal)
 
 
 def _is_enabled(schema: Document, runtime: Runtime) -> bool:
@@ -227,7 +299,7 @@ def _choose_names(schema: Document, runtime: Runtime) -> None:
 
 
 def _write_limit(field: Document, runtime: Runtime) -> None:
-    """Writes the limit that `x-limit` names from the settings into `field`."""
+    """Writes the limit that the mark names from the settings into `field`."""
     limit = field.pop(LIMIT, None)
     if limit is None:
         return

@@ -14,11 +14,6 @@ from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI
-from fastapi.exception_handlers import (
-    http_exception_handler,
-    request_validation_exception_handler,
-    websocket_request_validation_exception_handler,
-)
 from fastapi.exceptions import RequestValidationError, WebSocketRequestValidationError
 from fastapi.routing import iter_route_contexts
 from starlette._utils import get_route_path
@@ -30,9 +25,10 @@ from starlette.websockets import WebSocket
 
 from authapi import errors
 from authapi.domain.client import current_client
-from authapi.errors import AuthAPIError, InputError, InvalidInput, Refusal, Unavailable
+from authapi.errors import AuthAPIError, InvalidInput, Refusal, Unavailable
 from authapi.strategies.base import Challenge
 from authapi.web.answers import oauth_errors, websocket_messages
+from authapi.web.answers.validation import invalid_input
 from authapi.web.challenges import build_challenges, is_bearer, with_parameters
 from authapi.web.context import RequestContext, context_of
 from authapi.web.pages.error_pages import error_page, wants_page
@@ -92,14 +88,8 @@ _AUDITED = (
 """Errors that are recorded as events, for investigations (OWASP ASVS 16.3.2, 16.3.3)."""
 
 _log = logging.getLogger("authapi.refusals")
+_errors = logging.getLogger("authapi")
 
-_MAX_ERRORS = 100
-_MESSAGES = {
-    "uuid_parsing": "must be a UUID",
-    "union_tag_invalid": "must be one of the defined kinds",
-    "literal_error": "must be one of the defined values",
-}
-"""Replace pydantic's messages, which repeat parts of the input."""
 _BODY_HEADERS = frozenset({b"content-type", b"content-length"})
 _PLAIN_CODE = re.compile(r"[^a-z]+")
 
@@ -266,19 +256,48 @@ def internal_error(request_id: str) -> ProblemDocument:
 
 
 def install(app: FastAPI) -> None:
-    """Adds the exception handlers to `app`. They replace FastAPI's, but no handler of the app."""
-    handlers = {
-        HTTPException: (http_exception_handler, _on_http_exception),
-        RequestValidationError: (request_validation_exception_handler, _on_invalid_request),
-        WebSocketRequestValidationError: (
-            websocket_request_validation_exception_handler,
-            _on_invalid_websocket,
-        ),
+    """Adds the exception handlers of the service, which answers every path of `app`."""
+    app.exception_handlers.update(own_handlers())
+
+
+def install_for_gates(app: FastAPI) -> None:
+    """Adds the handler for refusals of gates to an application in which authapi is a guest.
+
+    A handler of the application for AuthAPIError or a subclass wins, also one that it adds later.
+    """
+    app.exception_handlers.setdefault(AuthAPIError, _on_error_of_gate)  # type: ignore[arg-type]  # Starlette: Request only
+
+
+def own_handlers() -> dict[Any, Any]:
+    """Returns the exception handlers for routes of authapi."""
+    return {
+        HTTPException: _on_http_exception,
+        RequestValidationError: _on_invalid_request,
+        WebSocketRequestValidationError: _on_invalid_websocket,
+        AuthAPIError: _on_authapi_error,
     }
-    for kind, (default, replacement) in handlers.items():
-        if app.exception_handlers.get(kind) in (default, None):
-            app.exception_handlers[kind] = replacement  # type: ignore[assignment]  # Starlette: Request only
-    app.exception_handlers[AuthAPIError] = _on_authapi_error  # type: ignore[assignment]  # the same
+
+
+async def answer(error: Exception, request: Request) -> Response | None:
+    """Returns the response of a route of authapi to an error that no handler has answered."""
+    if isinstance(error, AuthAPIError):
+        return await _on_authapi_error(request, error)
+    if isinstance(error, HTTPException):
+        return await _on_http_exception(request, error)
+    return unhandled_error(error, request.scope)
+
+
+def unhandled_error(error: Exception, scope: Scope) -> Response:
+    """Logs an unhandled exception, and returns the response 500 to its request.
+
+    Raises RuntimeError if authapi is not installed.
+    """
+    _errors.exception(
+        "unhandled error",
+        exc_info=error,
+        extra={"request_id": context_of(HTTPConnection(scope)).request_id},
+    )
+    return error_response(error, scope)
 
 
 def allowed_methods(request: HTTPConnection) -> str:
@@ -295,6 +314,14 @@ def allowed_methods(request: HTTPConnection) -> str:
     if "GET" in methods:
         methods.add("HEAD")
     return ", ".join(sorted(methods))
+
+
+async def _on_error_of_gate(connection: HTTPConnection, error: AuthAPIError) -> Response | None:
+    if not isinstance(error, Refusal | Unavailable):
+        raise error  # a failure of the process: the application handles its errors
+    context = context_of(connection)
+    context.is_gated = context.is_private = True
+    return await _on_authapi_error(connection, error)
 
 
 async def _on_authapi_error(connection: HTTPConnection, error: AuthAPIError) -> Response | None:
@@ -344,26 +371,14 @@ def _problem_from_http(error: HTTPException, connection: HTTPConnection) -> Prob
 
 
 async def _on_invalid_request(request: Request, error: RequestValidationError) -> Response:
-    # A body with thousands of unknown members must not cause a response of that size.
-    details = error.errors()[:_MAX_ERRORS]
-    return error_response(InvalidInput(*map(_input_error, details)), request.scope)
+    return error_response(invalid_input(error), request.scope)
 
 
 async def _on_invalid_websocket(
     websocket: WebSocket, error: WebSocketRequestValidationError
 ) -> Response | None:
-    details = error.errors()[:_MAX_ERRORS]
-    refusal = InvalidInput(*map(_input_error, details))
-    return await _refuse_websocket(problem_from_error(refusal, context_of(websocket)), websocket)
-
-
-def _input_error(error: Mapping[str, Any]) -> InputError:
-    loc, code = tuple(error["loc"]), error["type"]
-    if code == "extra_forbidden":
-        # The name of an unknown member is input of the client.
-        loc = (*loc[:-1], "?")
-    message = _MESSAGES.get(code) or error["msg"].removeprefix("Value error, ")
-    return InputError(loc, code, message)
+    document = problem_from_error(invalid_input(error), context_of(websocket))
+    return await _refuse_websocket(document, websocket)
 
 
 def _challenges(error: AuthAPIError, context: RequestContext) -> tuple[Challenge, ...]:

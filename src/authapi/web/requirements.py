@@ -4,7 +4,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Generic, Literal, TypeAlias, TypeVar
+from typing import Annotated, Any, Generic, Literal, NoReturn, TypeAlias, TypeVar
 
 from fastapi.dependencies.models import Dependant
 from starlette.requests import HTTPConnection
@@ -87,6 +87,24 @@ class Binding:
         if authorization.scheme not in self.proxy_schemes:
             return False
         return PROXY_SCHEMES[authorization.scheme].fullmatch(authorization.credential) is not None
+
+
+class NotCalled:
+    """Marks an argument of a function that returns a gate: the function itself is no dependency.
+
+    FastAPI asks pydantic for the schema of each parameter of a dependency, when the route is added.
+    """
+
+    def __get_pydantic_core_schema__(self, source: object, handler: object) -> NoReturn:
+        """Raises ConfigurationError."""
+        raise ConfigurationError(
+            "current_user and current_identity return the dependency: "
+            "write Depends(current_user()), not Depends(current_user)"
+        )
+
+
+Scopes: TypeAlias = Annotated[Collection[str], NotCalled()]
+"""Names of scopes."""
 
 
 class Gate(Generic[T_co]):

@@ -9,7 +9,7 @@ checks, in this order: active account, fresh login, scopes, confirmed address, s
 authapi that change data finally count the change (`limit_writes`).
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
 from functools import cache
 from typing import Any, Literal, TypeAlias, overload
@@ -28,12 +28,13 @@ from authapi.errors import (
 )
 from authapi.strategies.base import Authorization, Challenge, Strategy, read_authorization
 from authapi.web.challenges import with_parameters
-from authapi.web.context import RequestContext, context_of
+from authapi.web.context import NOT_STARTED, RequestContext, context_of
 from authapi.web.csrf import check_browser_request
 from authapi.web.requirements import (
     Binding,
     Gate,
     Requirements,
+    Scopes,
     Writes,
     check_requirements,
     gates_of,
@@ -64,7 +65,7 @@ class IdentityGate(Gate[Identity | None]):
 @overload
 def current_user(
     *strategies: str,
-    scopes: Collection[str] = (),
+    scopes: Scopes = (),
     verified: bool = False,
     superuser: bool = False,
     fresh: timedelta | Literal[True] | None = None,
@@ -73,7 +74,7 @@ def current_user(
 @overload
 def current_user(
     *strategies: str,
-    scopes: Collection[str] = (),
+    scopes: Scopes = (),
     verified: bool = False,
     superuser: bool = False,
     fresh: timedelta | Literal[True] | None = None,
@@ -81,7 +82,7 @@ def current_user(
 ) -> Gate[User | None]: ...
 def current_user(
     *strategies: str,
-    scopes: Collection[str] = (),
+    scopes: Scopes = (),
     verified: bool = False,
     superuser: bool = False,
     fresh: timedelta | Literal[True] | None = None,
@@ -108,7 +109,7 @@ def current_user(
 @overload
 def current_identity(
     *strategies: str,
-    scopes: Collection[str] = (),
+    scopes: Scopes = (),
     verified: bool = False,
     superuser: bool = False,
     fresh: timedelta | Literal[True] | None = None,
@@ -117,7 +118,7 @@ def current_identity(
 @overload
 def current_identity(
     *strategies: str,
-    scopes: Collection[str] = (),
+    scopes: Scopes = (),
     verified: bool = False,
     superuser: bool = False,
     fresh: timedelta | Literal[True] | None = None,
@@ -125,7 +126,7 @@ def current_identity(
 ) -> Gate[Identity | None]: ...
 def current_identity(
     *strategies: str,
-    scopes: Collection[str] = (),
+    scopes: Scopes = (),
     verified: bool = False,
     superuser: bool = False,
     fresh: timedelta | Literal[True] | None = None,
@@ -207,12 +208,21 @@ async def resolve(gate: Gate[object], connection: HTTPConnection) -> Identity | 
 
     Raises as `current_user`: Unauthenticated without a credential, InvalidCredential, NotFound if
     none of the strategies of the route is configured, TooManyRequests if the caller is over
-    `limit_writes`. Raises RuntimeError if authapi is not installed.
+    `limit_writes`. On a route of the application, raises the errors of
+    `HeaderInspection.check_for_gate`. Raises RuntimeError if authapi is not installed, or if its
+    lifespan has not started.
     """
     context = context_of(connection)
+    if not context.runtime.is_started:
+        raise RuntimeError(NOT_STARTED)
+    context.is_gated = context.is_private = True
+    if context.check_headers is not None:
+        context.check_headers()
+        context.check_headers = None
     binding, wanted = gate.bind(context.runtime), gate.requirements
     if not binding.strategies:
         if gate.requirements.optional:
+            context.is_private = context.identity is not None
             return None
         # None of the strategies of this route is configured, so a 401 would have no challenge.
         raise NotFound
@@ -225,6 +235,7 @@ async def resolve(gate: Gate[object], connection: HTTPConnection) -> Identity | 
             raise
     if identity is None:
         if wanted.optional:
+            context.is_private = context.identity is not None
             return None
         raise Unauthenticated
     context.identity = identity

@@ -9,7 +9,7 @@ mistake: public routes are defined on a router with another route class.
 
 import asyncio
 import re
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable
 from copy import copy
 from typing import Any, cast, get_type_hints
 from urllib.parse import parse_qsl, urlsplit
@@ -33,9 +33,9 @@ from authapi.errors import (
 from authapi.web.answers.descriptions import problems
 from authapi.web.answers.route_ownership import path_below
 from authapi.web.challenges import RESOURCE_METADATA
-from authapi.web.context import context_of
+from authapi.web.context import context_of, is_for_own_path
 from authapi.web.media_types import FORM, JSON, require_media_type
-from authapi.web.problems import RefusalHTTPException
+from authapi.web.problems import RefusalHTTPException, answer, own_handlers
 from authapi.web.requirements import Gate, gates_of
 from authapi.web.schemas.fields import reserved_addresses_allowed
 
@@ -136,9 +136,11 @@ class ProtectedRoute(AuthAPIRoute):
 
 
 class AuthAPIRouter(APIRouter):
-    """The routes of authapi as one router, which rejects foreign paths by their first segment.
+    """The routes of authapi as one router, which takes a request only if it is for authapi.
 
-    Every request to an importing application passes this router, so a mismatch must be cheap.
+    Every request to an importing application passes this router, so a mismatch must be cheap. The
+    errors of its routes become responses here: the exception handlers of the application and its
+    `ServerErrorMiddleware` do not see them.
 
     The routes are below `prefix`, but for the metadata of RFC 8414 and RFC 9728, which belong to
     the host. `public_url` is that of the application. Its path is a part of the path of these
@@ -169,8 +171,16 @@ class AuthAPIRouter(APIRouter):
                 alias = _placed(route, _path_in_application(path, prefix, public_path))
                 alias.include_in_schema = False
                 self.routes.append(alias)
+        self._handlers = (own_handlers(), dict[int, object]())
+
+    def remove(self, routes: Collection[int]) -> None:
+        """Removes the routes with these `id`s, which the application replaces."""
+        self.routes[:] = [route for route in self.routes if id(route) not in routes]
+        self._mark_routes_changed()
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        if not is_for_own_path(scope):
+            return Match.NONE, {}
         path: str = get_route_path(scope) if scope.get("root_path") else scope["path"]
         own = path if path.startswith(_HOST_DOCUMENTS) else path_below(self._prefix, path)
         segments = own.split("/", 2) if own else ()
@@ -179,11 +189,33 @@ class AuthAPIRouter(APIRouter):
         return super().matches(scope)
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Passes a request to its route.
+        """Passes a request to its route, and answers its errors.
 
-        Raises BodyTooLarge if `Content-Length` is above the limit or malformed, before the body is
-        read.
+        BodyTooLarge if `Content-Length` is above the limit or malformed, before the body is read.
         """
+        is_started = False
+
+        def send_and_note(message: Message) -> Awaitable[None]:
+            nonlocal is_started
+            is_started = True
+            return send(message)
+
+        scope["starlette.exception_handlers"] = self._handlers
+        try:
+            self._check_length(scope)
+            await super().handle(scope, receive, send_and_note)
+        except ClientDisconnect:
+            return  # no client reads a response, and the disconnect is not an error
+        except Exception as error:
+            if is_started:
+                raise
+            response = await answer(error, Request(scope, receive))
+        else:
+            return
+        if response is not None:
+            await response(scope, receive, send)
+
+    def _check_length(self, scope: Scope) -> None:
         for name, value in scope["headers"]:
             # int() raises ValueError for thousands of digits.
             if name == b"content-length" and (
@@ -192,7 +224,6 @@ class AuthAPIRouter(APIRouter):
                 or int(value) > self._max_body_bytes
             ):
                 raise BodyTooLarge
-        await super().handle(scope, receive, send)
 
 
 def check_prefix(prefix: str, base_url: str) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from authapi.errors import PreflightRefused
 from authapi.web.problems import error_document
@@ -35,3 +35,16 @@ class _PreflightRefusal(Response):
         response = error_document(PreflightRefused(), scope)
         response.headers.update(self._cors_headers)
         await response(scope, receive, send)
+
+
+def without_cors_headers(send: Send) -> Send:
+    """Returns a `send` that removes the headers of another CORS middleware from the response."""
+
+    async def send_without_cors_headers(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = message.get("headers", ())
+            kept = [pair for pair in headers if not pair[0].lower().startswith(b"access-control-")]
+            message = {**message, "headers": kept}
+        await send(message)
+
+    return send_without_cors_headers

@@ -8,7 +8,7 @@ need this.
 """
 
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -26,15 +26,24 @@ class PreprocessingMiddleware:
     """Redacts link secrets, opens public documents to all origins, and closes unsafe connections.
 
     `publishes` tells whether the application has public documents (`public_documents`); `prefix` is
-    the path of authapi.
+    the path of authapi. `check_start` is called after the lifespan of the application has started;
+    its error fails the start.
 
     Middleware that the application adds later, and Starlette's `ServerErrorMiddleware`, wrap
     `RequestMiddleware`. This class wraps all of them.
     """
 
-    def __init__(self, app: ASGIApp, *, publishes: bool = False, prefix: str = "") -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        publishes: bool = False,
+        prefix: str = "",
+        check_start: Callable[[], None],
+    ) -> None:
         self.app = app
         self._prefix = prefix
+        self._check_start = check_start
         self._publishes = publishes
         self._has_checked_server = False
 
@@ -51,7 +60,18 @@ class PreprocessingMiddleware:
                 and public_documents.is_public(scope, self._prefix)
             ):
                 scope, send = public_documents.allow_all_origins(scope, send)
+        elif scope["type"] == "lifespan":
+            send = self._with_check_of_start(send)
         return self.app(scope, receive, send)
+
+    def _with_check_of_start(self, send: Send) -> Send:
+        async def send_checked(message: Message) -> None:
+            if message["type"] == "lifespan.startup.complete":
+                # An error here fails the start: Starlette reports it to the server.
+                self._check_start()
+            await send(message)
+
+        return send_checked
 
     def _with_unsafe_server(self, scope: Scope, send: Send) -> Send:
         if not self._has_checked_server:
@@ -67,7 +87,10 @@ def is_read_by_http_protocol(scope: Scope) -> bool:
 
 def may_lose_body(scope: Scope) -> bool:
     """Whether an unsafe server may parse the body of this request as the next request."""
-    return scope["method"] == "CONNECT" or any(name == b"upgrade" for name, _ in scope["headers"])
+    for name, _ in scope["headers"]:  # `any` with a generator would cost every request more
+        if name == b"upgrade":
+            return True
+    return bool(scope["method"] == "CONNECT")
 
 
 def with_connection_close(send: Send) -> Send:

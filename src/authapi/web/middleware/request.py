@@ -3,36 +3,27 @@
 It is one pure ASGI class because each layer of middleware costs every request.
 """
 
-import ipaddress
 import logging
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from urllib.parse import unquote
 
 from opentelemetry import trace
-from starlette._utils import get_route_path
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from authapi.crypto.ids import RequestIds
 from authapi.domain.client import on_behalf_of
-from authapi.errors import (
-    DuplicateHeader,
-    HeadersTooLarge,
-    HTTPSRequired,
-    MalformedRequest,
-    NotFound,
-    Refusal,
-)
+from authapi.errors import NotFound, Refusal
 from authapi.web.answers.open_socket import OpenSocket
 from authapi.web.answers.websocket_messages import POLICY_VIOLATION, can_send_response, has_route
 from authapi.web.context import SCOPE_KEY, RequestContext, Runtime
-from authapi.web.middleware.client import arrived_over_http, read_client
+from authapi.web.middleware.client import read_client
 from authapi.web.middleware.cookie_removal import add_cookie_removal
-from authapi.web.middleware.preprocessing import is_read_by_http_protocol
+from authapi.web.middleware.inspection import HeaderInspection, trusted_networks
 from authapi.web.middleware.public_documents import (
     is_public_path,
     public_preflight_response,
@@ -44,6 +35,7 @@ from authapi.web.problems import (
     error_response,
     internal_error,
     problem_from_error,
+    unhandled_error,
 )
 from authapi.web.server.limits import LIMITS_KEY, ReadingLimits, RefusedClient
 
@@ -57,16 +49,6 @@ CSP = (
 """A response of the API is not a document: no part of it may run, load or be framed."""
 
 VARY = "Authorization, Cookie, Origin"
-
-_CHECKED = frozenset(
-    {
-        *(b"authorization", b"cookie", b"host", b"origin"),
-        *(b"content-length", b"content-type", b"transfer-encoding", b"upgrade"),
-    }
-)
-"""The header fields that this middleware checks."""
-_REPEATABLE = frozenset({b"cookie", b"upgrade"})
-"""Checked fields that may have several lines (RFC 9113, section 8.2.3; RFC 9110, section 7.8)."""
 
 
 class RequestMiddleware:
@@ -84,22 +66,17 @@ class RequestMiddleware:
     ) -> None:
         self.app = app
         self._runtime = runtime
-        self._own_paths = own_paths
+        self._inspection = HeaderInspection(runtime.settings, own_paths)
         self._new_id = RequestIds()
         self._origins = frozenset(runtime.settings.allowed_origins)
-        self._max_header_bytes = runtime.settings.max_header_bytes
-        self._max_credential_bytes = runtime.settings.max_credential_bytes
-        self._https = runtime.settings.cookie_secure
-        self._trusted = tuple(
-            ipaddress.ip_network(text) for text in runtime.settings.trusted_proxies
-        )
+        self._trusted = trusted_networks(runtime.settings)
         self._logs_access = runtime.settings.access_log
         self._metrics = runtime.metrics
         self._is_observed = self._logs_access or self._metrics is not None
-        self._security_headers = _security_headers(https=self._https)
+        self._security_headers = _security_headers(https=runtime.settings.cookie_secure)
         self._security_names = frozenset(name for name, _ in self._security_headers)
         self._reading_limits = ReadingLimits(
-            max_header_bytes=self._max_header_bytes,
+            max_header_bytes=runtime.settings.max_header_bytes,
             timeout=runtime.settings.body_timeout,
             answer=self._answer_refused,
         )
@@ -110,7 +87,7 @@ class RequestMiddleware:
                 state[LIMITS_KEY] = self._reading_limits
             await self.app(scope, receive, send)
             return
-        context = RequestContext(runtime=self._runtime, request_id=self._new_id())
+        context = RequestContext(self._runtime, self._new_id(), own_path=scope["path"])
         if scope.get("fastapi.telemetry") is not None:
             context.span = trace.get_current_span()
         scope[SCOPE_KEY] = context
@@ -130,7 +107,7 @@ class RequestMiddleware:
             scope = {**scope, "method": "GET"}
         started = False
         request_id = (b"x-request-id", context.request_id.encode())
-        refusal, has_body = self._inspect(scope)
+        refusal, has_body = self._inspection.inspect(scope)
         body = _Body(receive) if has_body else None
 
         async def send_with_headers(message: Message) -> None:
@@ -161,8 +138,7 @@ class RequestMiddleware:
         except Exception as error:
             if started:
                 raise
-            _log.exception("unhandled error", extra={"request_id": context.request_id})
-            response = error_response(error, scope)
+            response = unhandled_error(error, scope)
         self._add_cors_headers(response, scope)
         await response(scope, receive, send_with_headers)
 
@@ -193,7 +169,7 @@ class RequestMiddleware:
                 return
             await socket.send(message)
 
-        refusal = self._inspect(scope)[0]
+        refusal = self._inspection.inspect(scope)[0]
         try:
             if refusal is None:
                 await self.app(scope, receive, send_with_headers)
@@ -234,48 +210,6 @@ class RequestMiddleware:
         if self._logs_access:
             _log_access(scope["method"], route, context, status, seconds)
 
-    def _inspect(self, scope: Scope) -> tuple[Refusal | None, bool]:
-        """Returns the refusal of the headers, or None; and whether the request has a body."""
-        total, seen = 0, dict[bytes, bytes]()
-        for name, value in scope["headers"]:
-            total += len(name) + len(value)
-            if name in _CHECKED:
-                if len(value) > self._max_credential_bytes:
-                    return HeadersTooLarge(), True
-                if name in seen and name not in _REPEATABLE:
-                    # A proxy in front may use the other one of the two values.
-                    return DuplicateHeader(), True
-                if name == b"transfer-encoding" and value.lower() != b"chunked":
-                    # RFC 9112, section 6.1: with another coding, the body may end elsewhere.
-                    return MalformedRequest("The only supported transfer coding is chunked"), True
-                seen[name] = value
-        has_body = b"transfer-encoding" in seen or seen.get(b"content-length", b"0") != b"0"
-        if total > self._max_header_bytes:
-            return HeadersTooLarge(), has_body
-        return self._refusal(scope, seen, has_body=has_body), has_body
-
-    def _refusal(
-        self, scope: Scope, seen: Mapping[bytes, bytes], *, has_body: bool
-    ) -> Refusal | None:
-        if b"host" not in seen and scope.get("http_version") == "1.1":
-            return MalformedRequest("The Host header is missing")  # RFC 9112, section 3.2
-        if self._https and arrived_over_http(scope, self._trusted):
-            return HTTPSRequired()
-        raw_path = scope.get("raw_path")
-        if raw_path and b"%" in raw_path and self._has_encoded_slash(scope, raw_path):
-            return NotFound()
-        if has_body and b"upgrade" in seen and self._may_lose_body(scope):
-            return MalformedRequest("A request with a body must not have the Upgrade header")
-        return None
-
-    def _may_lose_body(self, scope: Scope) -> bool:
-        # Uvicorn's own protocol parses such a body as the next request (`preprocessing`).
-        # Own routes only: the importing application decides about its routes.
-        if scope["type"] != "http" or is_read_by_http_protocol(scope):
-            return False
-        path = get_route_path(scope)
-        return any(pattern.match(path) for pattern in self._own_paths)
-
     def _answer_refused(self, refusal: Refusal, sender: RefusedClient) -> Response:
         """Returns the response to a request that `HTTPProtocol` refuses before the application."""
         context = RequestContext(runtime=self._runtime, request_id=self._new_id())
@@ -296,15 +230,6 @@ class RequestMiddleware:
         if is_public_path(path, prefix) and "well_known" in self._runtime.units:
             response.raw_headers = with_cors_headers(response.raw_headers)
         return response
-
-    def _has_encoded_slash(self, scope: Scope, raw_path: bytes) -> bool:
-        # The server decodes %2F before routing, but a proxy that protects a prefix such as /me/ may
-        # not. With and without encoding these are different paths (RFC 3986, section 2.2). Routes
-        # of authapi have no encoded slash; routes of the importing application may.
-        if b"%2f" not in raw_path.lower():
-            return False
-        path = get_route_path(scope)
-        return any(pattern.match(path) for pattern in self._own_paths)
 
     def _with_own_headers(
         self, headers: Sequence[tuple[bytes, bytes]], request_id: tuple[bytes, bytes]

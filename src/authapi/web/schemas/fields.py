@@ -86,7 +86,7 @@ def _rfc3339(value: datetime) -> str:
 
 def limit(name: str) -> dict[str, JsonValue]:
     """Marks a field whose limit is a setting. `web/openapi.py` replaces it with the value."""
-    return {"x-limit": name}
+    return {"x-authapi-limit": name}
 
 
 Email = Annotated[

@@ -210,7 +210,7 @@ async def test_the_setting_of_the_password_grant(
         assert ("Password grant" in json.dumps(document["paths"]["/token"])) == is_allowed
         flows = document["components"]["securitySchemes"]["jwt"].get("flows", {})
         assert ("password" in flows) == is_allowed
-        assert "x-limit" not in json.dumps(document)
+        assert "x-authapi-limit" not in json.dumps(document)
 
 
 async def test_without_jwts_there_are_no_grants(make_settings: SettingsFactory) -> None:

@@ -1,0 +1,146 @@
+"""The outermost layer of an application in which authapi is a guest.
+
+A request for a path of authapi gets everything that the service does for its requests. For any
+other request, only what a gate needs is provided: a context, created at its first use, the client,
+and the headers that a response to a recognised caller needs. Status, headers and body of routes
+without a gate are those of the application alone.
+"""
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+from opentelemetry import trace
+from starlette._utils import get_route_path
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from authapi.crypto.ids import RequestIds
+from authapi.domain.client import Client, reset_client, set_client
+from authapi.errors import NotFound
+from authapi.web.context import NOT_STARTED, SCOPE_KEY, RequestContext, Runtime, Visit
+from authapi.web.middleware.client import read_client
+from authapi.web.middleware.cookie_removal import add_cookie_removal
+from authapi.web.middleware.cors import without_cors_headers
+from authapi.web.middleware.inspection import HeaderInspection, trusted_networks
+from authapi.web.middleware.own_paths import OwnPaths
+from authapi.web.middleware.preprocessing import (
+    is_read_by_http_protocol,
+    may_lose_body,
+    warn_about_server,
+    with_connection_close,
+)
+from authapi.web.middleware.request import VARY
+from authapi.web.problems import error_response
+
+_NO_STORE = (b"cache-control", b"no-store")
+_VARY = (b"vary", VARY.encode())
+_RESPONSES = ("http.response.start", "websocket.http.response.start")
+
+
+class GuestMiddleware:
+    """Sends requests for `paths` through `own`, and all others to `app`, the application.
+
+    The lifespan goes through `own`. A request for `paths` raises RuntimeError before the lifespan
+    has started.
+    """
+
+    def __init__(self, app: ASGIApp, *, own: ASGIApp, paths: OwnPaths, runtime: Runtime) -> None:
+        self.app = app
+        self._own = own
+        self._owns = paths.owns
+        self._runtime = runtime
+        self._new_id = RequestIds()
+        self._create = self._context_of  # bound once
+        self._inspection = HeaderInspection(runtime.settings)
+        self._trusted = trusted_networks(runtime.settings)
+        self._has_checked_server = False
+
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        kind = scope["type"]
+        if kind not in ("http", "websocket"):
+            return self._own(scope, receive, send)
+        if self._owns(scope):
+            if not self._runtime.is_started:
+                raise RuntimeError(NOT_STARTED)
+            return self._own(scope, receive, send)
+        if kind == "http" and not is_read_by_http_protocol(scope):
+            if not self._has_checked_server:
+                self._has_checked_server = True
+                warn_about_server(send)
+            if may_lose_body(scope):
+                send = with_connection_close(send)
+        return self._visit(scope, receive, send)
+
+    async def _visit(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # This runs in every request of the application: no object more than necessary.
+        is_http = scope["type"] == "http"
+        visit = _HTTPVisit(self._create, send) if is_http else _SocketVisit(self._create, send)
+        scope[SCOPE_KEY] = visit
+        token = set_client(partial(self._client_of, visit, scope))
+        try:
+            await self.app(scope, receive, visit.send)
+        finally:
+            reset_client(token)
+
+    def _context_of(self, scope: Scope) -> RequestContext:
+        context = RequestContext(self._runtime, self._new_id())
+        context.check_headers = partial(self._inspection.check_for_gate, scope)
+        if scope.get("fastapi.telemetry") is not None:
+            context.span = trace.get_current_span()
+        return context
+
+    def _client_of(self, visit: Visit, scope: Scope) -> Client:
+        return read_client(scope, self._trusted, visit.open(scope).request_id)
+
+
+class _HTTPVisit(Visit):
+    """A visit that adds headers to its response if a gate has looked for the caller."""
+
+    def __init__(self, create: Callable[[Scope], RequestContext], send: Send) -> None:
+        self._create, self._send = create, send
+
+    def send(self, message: Message) -> Awaitable[None]:
+        # Returns the awaitable of the server: a coroutine here would cost every message.
+        context = self.context
+        if context is not None and context.is_gated and message["type"] in _RESPONSES:
+            message = {**message, "headers": _with_headers_of_gate(message, context)}
+        return self._send(message)
+
+
+class _SocketVisit(_HTTPVisit):
+    """A visit that knows whether its handshake was accepted."""
+
+    def send(self, message: Message) -> Awaitable[None]:
+        if message["type"] == "websocket.accept":
+            self.is_accepted = True
+            if self.context is not None:
+                self.context.is_accepted = True
+        return super().send(message)
+
+
+def _with_headers_of_gate(message: Message, context: RequestContext) -> list[tuple[bytes, bytes]]:
+    headers = [*message.get("headers", ()), _VARY]
+    if context.is_private and all(name.lower() != b"cache-control" for name, _ in headers):
+        headers.append(_NO_STORE)
+    return add_cookie_removal(headers, context.discards) if context.discards else headers
+
+
+class OwnRoutes:
+    """The application, for requests that authapi answers.
+
+    It answers 404 for the paths that `paths` lists as missing. With `replaces_cors`, only the CORS
+    middleware of authapi decides, and headers of one inside the application are removed.
+    """
+
+    def __init__(self, app: ASGIApp, *, paths: OwnPaths, replaces_cors: bool) -> None:
+        self.app = app
+        self._paths = paths
+        self._replaces_cors = replaces_cors
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            if self._paths.is_missing(get_route_path(scope)):
+                await error_response(NotFound(), scope)(scope, receive, send)
+                return
+            if self._replaces_cors:
+                send = without_cors_headers(send)
+        await self.app(scope, receive, send)
