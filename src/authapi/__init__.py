@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from authapi.facade.accounts import Accounts, AccountTransaction
     from authapi.facade.sync import Sync, SyncAccounts, SyncTransaction
     from authapi.settings import Settings
+    from authapi.storage.application.profile import Profile
     from authapi.storage.application.transaction import Transaction
     from authapi.strategies.base import (
         Challenge,
@@ -84,6 +85,7 @@ __all__ = [
     "Overloaded",
     "PasswordRefused",
     "PreconditionFailed",
+    "Profile",
     "Refusal",
     "Renewable",
     "Renewal",
@@ -154,6 +156,7 @@ _MODULES = {
         "Strategy",
     ],
     "web.routes.login": ["LogIn"],
+    "storage.application.profile": ["Profile"],
     "web.resolver": ["current_identity", "current_user"],
     "web.server.protocol": ["HTTPProtocol"],
 }

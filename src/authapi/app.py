@@ -25,10 +25,12 @@ from authapi.services.hooks import Hooks
 from authapi.services.jobs.shutdown import close_after_failure
 from authapi.settings import Settings, load_settings, warn_unknown_settings
 from authapi.storage import AsyncEngine, application_engine
+from authapi.storage.application.profile import Profile
 from authapi.strategies.registry import Registry
 from authapi.web.context import Runtime
 from authapi.web.hooks import HookDecorators
 from authapi.web.installation import Installation, select_units
+from authapi.web.own_columns import with_own_columns
 from authapi.web.routes.health import read_metrics
 from authapi.web.routes.login import LogIn, log_in_by_form
 from authapi.web.routes.units import UNITS
@@ -50,18 +52,23 @@ class AuthAPI(HookDecorators):
         auth.install(app)
 
     `settings` defaults to the environment (`AUTHAPI_*`). `engine` is an AsyncEngine of the
-    application whose pool authapi uses; by default, authapi has its own. The constructor opens no
-    connections or files of the data folder; `lifespan` does. Raises ConfigurationError if the
-    settings are not valid, a strategy cannot be loaded, or `engine` cannot be used.
+    application whose pool authapi uses; by default, authapi has its own. `profile` declares a table
+    of the application with own members of accounts. The constructor opens no connections or files
+    of the data folder; `lifespan` does. Raises ConfigurationError if the settings are not valid, a
+    strategy cannot be loaded, or `engine` or `profile` cannot be used.
 
     The decorators of `HookDecorators` register functions that authapi calls.
     """
 
     def __init__(
-        self, settings: Settings | None = None, *, engine: AsyncEngine | None = None
+        self,
+        settings: Settings | None = None,
+        *,
+        engine: AsyncEngine | None = None,
+        profile: Profile | None = None,
     ) -> None:
         self.settings = _on_engine(settings or load_settings(), engine)
-        self._engine = engine
+        self._engine, self._profile = engine, profile
         self._hooks = Hooks(self.settings.database_timeout)
         self._services = services = self.build_services()
         self._home = Home(services)
@@ -86,6 +93,7 @@ class AuthAPI(HookDecorators):
             post=build_webhook_post(self.settings),
             hooks=self._hooks,
             engine=engine,
+            profile=self._profile,
         )
 
     @property
@@ -109,6 +117,7 @@ class AuthAPI(HookDecorators):
         if not self.settings.sends_mail:
             units.pop("recovery", None)
             units.pop("pages", None)
+        units = dict(with_own_columns(units, self._services.own_columns.models))
         metrics_path = self.settings.metrics_path
         self._installation.install(app, units, other_paths=[metrics_path] if metrics_path else ())
         if metrics_path is not None:

@@ -12,6 +12,7 @@ from tests.test_readme import blocks, comparable, steps
 
 ROOT = Path(__file__).parents[2]
 STARTED = {"authapi", "uvicorn"}
+PROGRAMS = STARTED | {"alembic"}
 _DONE = "<done>"
 
 
@@ -30,7 +31,7 @@ def prepare(folder: Path) -> None:
     """Links the examples and the programs into `folder`, as in a checkout."""
     (folder / "examples").symlink_to(ROOT / "examples")
     (folder / ".venv" / "bin").mkdir(parents=True)
-    for name in STARTED:
+    for name in PROGRAMS:
         (folder / ".venv" / "bin" / name).symlink_to(Path(sys.executable).parent / name)
 
 
@@ -59,7 +60,7 @@ def check_output(
         env={"PATH": os.environ["PATH"]},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")

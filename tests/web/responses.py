@@ -22,6 +22,7 @@ DOCUMENTED_INPUT_ERRORS = frozenset(
 PROBLEM_MEMBERS = {"type", "title", "status", "detail", "code", "request_id"}
 EXTRA_MEMBERS: Mapping[str, set[str]] = {
     "validation_failed": {"errors"},
+    "profile_taken": {"errors"},
     "invalid_grant": {"error"},
     "invalid_request": {"error"},
     "invalid_scope": {"error"},

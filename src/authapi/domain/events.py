@@ -17,6 +17,7 @@ class EventType(StrEnum):
     ACCOUNT_IMPORTED = "account_imported"
     ACCOUNT_RENAMED = "account_renamed"
     LOCALE_CHANGED = "locale_changed"
+    PROFILE_CHANGED = "profile_changed"
     USERNAME_CHANGED = "username_changed"
     ACCOUNT_DEACTIVATED = "account_deactivated"
     ACCOUNT_ACTIVATED = "account_activated"

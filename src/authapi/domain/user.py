@@ -1,6 +1,6 @@
 """A user account, and a search for accounts: its conditions, its order, and where a page begins."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
@@ -26,6 +26,20 @@ class User:
     """Names of roles. The setting `roles` maps each to scopes."""
     username: str | None = None
     """The user name in the case that its owner chose. It is unique in its canonical form."""
+
+
+@dataclass(frozen=True, slots=True)
+class UserWithProfile(User):
+    """A user with the members that the application adds to accounts (`authapi.Profile`)."""
+
+    profile: object = None
+    """An instance of the model `read` of the application; None if the account has no row."""
+
+    @classmethod
+    def of(cls, user: User, profile: object) -> "UserWithProfile":
+        """Returns `user` with this profile."""
+        members = {field.name: getattr(user, field.name) for field in fields(User)}
+        return cls(**members, profile=profile)
 
 
 class UserOrder(StrEnum):

@@ -52,6 +52,7 @@
         ├── InvalidOneTimeSecret      invalid_one_time_secret
         ├── PreflightRefused          preflight_refused
         ├── InvalidInput              validation_failed
+        │   └── ProfileTaken          profile_taken
         ├── MalformedRequest          malformed_request
         │   ├── MalformedJSON         malformed_json
         │   └── DuplicateHeader       duplicate_header
@@ -120,6 +121,7 @@ from authapi.errors.refusals import (
     OwnAccount,
     PreconditionFailed,
     PreflightRefused,
+    ProfileTaken,
     ProofRequired,
     Refusal,
     RegistrationClosed,
@@ -180,6 +182,7 @@ __all__ = [
     "PasswordRefused",
     "PreconditionFailed",
     "PreflightRefused",
+    "ProfileTaken",
     "ProofRequired",
     "ReadOnlyRow",
     "Refusal",

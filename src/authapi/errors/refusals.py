@@ -277,6 +277,13 @@ class InvalidInput(Refusal):
         self.errors = errors
 
 
+class ProfileTaken(InvalidInput):
+    """Another account has a value of the profile that must be unique."""
+
+    code = "profile_taken"
+    title = "A value of the profile is in use"
+
+
 class MalformedRequest(Refusal):
     """The request is ambiguous or cannot be parsed."""
 

@@ -1,6 +1,6 @@
 """`Accounts`: what code of the application does with accounts, without a request."""
 
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from contextvars import ContextVar
 from uuid import UUID
@@ -12,6 +12,7 @@ from authapi.domain.username import Username, parse_username
 from authapi.errors import InputError, InvalidInput
 from authapi.services import Services
 from authapi.services.accounts.administration import AccountChanges
+from authapi.services.own_columns import ProfileInput
 from authapi.storage import Store, Transaction, joining
 
 _MAX_NAME_LENGTH = 200
@@ -29,8 +30,8 @@ class Accounts:
     remaining superuser. Each change records its security event, and takes effect in all processes.
 
     Each call raises StorageUnavailable if the database does not answer, InvalidInput for an
-    address, name, role or password that is not valid, TypeError if `user_id` is not a UUID, and the
-    errors of the hooks of the application.
+    address, name, role, password or profile that is not valid, TypeError if `user_id` is not a
+    UUID, and the errors of the hooks of the application.
     Outside of `auth.transaction()`, each call is a transaction of its own, and raises RuntimeError
     inside such a block: `tx.accounts` is meant there.
     """
@@ -47,15 +48,24 @@ class Accounts:
         name: str | None = None,
         username: str | None = None,
         is_superuser: bool = False,
+        profile: Mapping[str, object] | None = None,
     ) -> User:
         """Creates an account; without a password, no login to it is possible.
 
-        Raises EmailTaken, UsernameTaken, and Overloaded if too many passwords are being hashed.
+        `profile` has the JSON of own columns, which by default have the defaults of their model.
+
+        Raises EmailTaken, UsernameTaken, ProfileTaken, and Overloaded if too many passwords are
+        being hashed.
         """
         address, checked, login_name = _address(email), _name(name), _username_or_none(username)
         async with self._joined() as services:
             return await services.accounts.registration.create(
-                address, password, name=checked, username=login_name, is_superuser=is_superuser
+                address,
+                password,
+                name=checked,
+                username=login_name,
+                is_superuser=is_superuser,
+                profile=_profile(services, profile),
             )
 
     async def invite(
@@ -65,15 +75,21 @@ class Accounts:
         name: str | None = None,
         username: str | None = None,
         roles: Collection[str] = (),
+        profile: Mapping[str, object] | None = None,
     ) -> User:
         """Creates an account without a password, and mails its owner a link to choose one.
 
-        Raises EmailTaken, UsernameTaken, and MailDisabled if the settings disable mail.
+        `profile` is that of `create`. Raises EmailTaken, UsernameTaken, ProfileTaken, and
+        MailDisabled if the settings disable mail.
         """
         address, checked, login_name = _address(email), _name(name), _username_or_none(username)
         async with self._joined() as services:
             return await services.accounts.administration.invite(
-                address, name=checked, username=login_name, roles=roles
+                address,
+                name=checked,
+                username=login_name,
+                roles=roles,
+                profile=_profile(services, profile),
             )
 
     async def find(self, user_id: UUID) -> User:
@@ -265,6 +281,13 @@ def _username(text: object) -> Username:
 
 def _username_or_none(text: object) -> Username | None:
     return None if text is None else _username(text)
+
+
+def _profile(services: Services, given: object) -> ProfileInput | None:
+    if given is None:
+        return None
+    # pydantic accepts no other mapping than a dict.
+    return services.own_columns.parse(dict(given) if isinstance(given, Mapping) else given)
 
 
 def _check_id(user_id: object) -> None:

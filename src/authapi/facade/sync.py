@@ -1,7 +1,7 @@
 """`auth.sync`: the facade for `def` handlers, task queues and management commands."""
 
 import logging
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
@@ -48,11 +48,17 @@ class SyncAccounts:
         name: str | None = None,
         username: str | None = None,
         is_superuser: bool = False,
+        profile: Mapping[str, object] | None = None,
     ) -> User:
-        """Creates an account. Raises EmailTaken, UsernameTaken, Overloaded."""
+        """Creates an account. Raises EmailTaken, UsernameTaken, ProfileTaken, Overloaded."""
         return self._run(
             lambda accounts: accounts.create(
-                email, password, name=name, username=username, is_superuser=is_superuser
+                email,
+                password,
+                name=name,
+                username=username,
+                is_superuser=is_superuser,
+                profile=profile,
             )
         )
 
@@ -63,10 +69,16 @@ class SyncAccounts:
         name: str | None = None,
         username: str | None = None,
         roles: Collection[str] = (),
+        profile: Mapping[str, object] | None = None,
     ) -> User:
-        """Invites the owner of an address. Raises EmailTaken, UsernameTaken, MailDisabled."""
+        """Invites the owner of an address.
+
+        Raises EmailTaken, UsernameTaken, ProfileTaken, MailDisabled.
+        """
         return self._run(
-            lambda accounts: accounts.invite(email, name=name, username=username, roles=roles)
+            lambda accounts: accounts.invite(
+                email, name=name, username=username, roles=roles, profile=profile
+            )
         )
 
     def find(self, user_id: UUID) -> User:

@@ -27,6 +27,7 @@ from authapi.services.jobs.outbox import Outbox
 from authapi.services.jobs.shutdown import close_after_failure, close_all, run_to_completion
 from authapi.services.keys import Keys
 from authapi.services.mail import Mail
+from authapi.services.own_columns import OwnColumns
 from authapi.services.passwords import BreachCheck, Passwords
 from authapi.services.rate_limits import RateLimits
 from authapi.services.schema import prepare
@@ -44,6 +45,7 @@ from authapi.services.usernames import prune_usernames
 from authapi.services.webhooks import Post, Webhooks
 from authapi.settings import Settings
 from authapi.storage import AsyncEngine, Database
+from authapi.storage.application.profile import Profile
 from authapi.storage.names import TableNames
 
 if TYPE_CHECKING:
@@ -86,6 +88,7 @@ class Services:
     settings: Settings
     database: Database
     hooks: Hooks
+    own_columns: OwnColumns
     accounts: AccountServices
     tokens: TokenServices
     sessions: Sessions
@@ -111,14 +114,16 @@ class Services:
         post: Post | None = None,
         hooks: Hooks | None = None,
         engine: AsyncEngine | None = None,
+        profile: Profile | None = None,
     ) -> "Services":
         """Creates the services without opening, reading or writing anything.
 
-        `hooks` are those of the application, which registers them before the start.
+        `hooks` are those of the application, which registers them before the start; `profile` are
+        its own columns.
         `breached` looks up new passwords among breached ones; None disables the check. `post` sends
         webhooks; None disables them. `engine` is one of the application; by default, the services
-        have their own. Raises ConfigurationError if the metrics are enabled and their
-        extra is not installed.
+        have their own. Raises ConfigurationError if the metrics are enabled and their extra is not
+        installed, or `profile` cannot be used.
         """
         hooks = hooks or Hooks(settings.database_timeout)
         passwords = Passwords(settings, breached, own_rules=hooks.check_password)
@@ -150,6 +155,7 @@ class Services:
         invalidation = CacheInvalidation.of(
             database, identity_cache, settings.identity_cache_max_staleness
         )
+        own_columns = OwnColumns(database, identity_cache, invalidation, settings, profile=profile)
         outbox = Outbox(database, lambda: keys.outbox_cipher, settings)
         mail = Mail(outbox, settings)
         webhooks = Webhooks(outbox, settings, post)
@@ -170,10 +176,12 @@ class Services:
         email_tokens = EmailTokens(database, mail, settings)
         authentication = Authentication(database, passwords, rate_limits, audit, hooks, settings)
         deferred_requests = DeferredRequests(
-            database, outbox, email_tokens, mail, rate_limits, audit
+            database, outbox, email_tokens, mail, rate_limits, audit, own_columns
         )
         accounts = AccountServices(
-            administration=Administration(database, audit, email_tokens, hooks, settings),
+            administration=Administration(
+                database, audit, email_tokens, hooks, own_columns, settings
+            ),
             authentication=authentication,
             deferred_requests=deferred_requests,
             deletion=Deletion(database, audit, hooks, settings),
@@ -185,13 +193,21 @@ class Services:
                 rate_limits,
                 mail,
                 audit,
+                own_columns,
                 settings,
             ),
             invitations=Invitations(database, passwords, email_tokens, audit),
             passwords=PasswordChanges(
-                database, passwords, authentication, email_tokens, mail, audit, settings
+                database,
+                passwords,
+                authentication,
+                email_tokens,
+                mail,
+                audit,
+                own_columns,
+                settings,
             ),
-            profiles=Profiles(database, audit, settings),
+            profiles=Profiles(database, audit, own_columns, settings),
             registration=Registration(
                 database,
                 passwords,
@@ -200,6 +216,7 @@ class Services:
                 rate_limits,
                 audit,
                 hooks,
+                own_columns,
                 settings,
             ),
         )
@@ -222,6 +239,7 @@ class Services:
             settings=settings,
             database=database,
             hooks=hooks,
+            own_columns=own_columns,
             accounts=accounts,
             tokens=tokens,
             sessions=sessions,

@@ -1,6 +1,6 @@
 """A client of an application in this process, with users and the mail that was sent."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from email.message import EmailMessage
 from itertools import count
@@ -49,20 +49,29 @@ class Client(httpx.AsyncClient):
         name: str | None = None,
         username: str | None = None,
         is_superuser: bool = False,
+        profile: Mapping[str, object] | None = None,
     ) -> User:
         """Creates a user in the database of the application; by default with a new, unique address.
 
+        `profile` has the JSON of own columns, which by default have the defaults of their model.
+
         An application that only verifies credentials of other issuers has no users; the result can
-        be used with `acting_as`. Raises InvalidInput for an address, user name or password that is
-        not valid, EmailTaken or UsernameTaken if another account has it, Overloaded if the queue of
-        password hashes is full.
+        be used with `acting_as`. Raises InvalidInput for an address, user name, password or profile
+        that is not valid, EmailTaken, UsernameTaken or ProfileTaken if another account has it,
+        Overloaded if the queue of password hashes is full.
         """
         address = parse_email(email or f"user{next(_numbers)}@example.com")
         login = None if username is None else parse_username(username)
         if self._runtime.services_if_any is None:
             return new_user(address, name=name, username=login, is_superuser=is_superuser)
+        given = None if profile is None else self.services.own_columns.parse(profile)
         return await self.services.accounts.registration.create(
-            address, password, name=name, username=login, is_superuser=is_superuser
+            address,
+            password,
+            name=name,
+            username=login,
+            is_superuser=is_superuser,
+            profile=given,
         )
 
     async def login(

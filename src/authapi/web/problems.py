@@ -47,6 +47,7 @@ STATUS: Mapping[type[AuthAPIError], int] = {
     errors.RequestTimeout: 408,
     errors.EmailTaken: 409,
     errors.AccountInUse: 409,
+    errors.ProfileTaken: 409,
     errors.UsernameTaken: 409,
     errors.LastSuperuser: 409,
     errors.NotInvited: 409,

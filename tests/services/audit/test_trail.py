@@ -25,6 +25,7 @@ from authapi.services.accounts.importing import AccountImporter
 from authapi.services.mail import MailKind
 from authapi.services.tokens import ReportedToken
 from authapi.testing import PASSWORD, Client, client
+from tests.profiles import application, running
 from tests.tables import events as event_rows
 
 AGENT = "a browser/1.0"
@@ -271,6 +272,41 @@ async def test_a_session_of_another_user_is_neither_ended_nor_recorded(
     await watch.since()
     assert (await api.delete(f"/me/sessions/{session}")).status_code == 404
     assert await watch.since() == []
+
+
+async def test_a_changed_language_is_recorded(
+    api: Client, alice: User, watch: EventWatcher
+) -> None:
+    await api.login(alice)
+    await watch.since()
+    response = await api.patch("/me", json={"locale": "ko"})
+    assert (await watch.one(EventType.LOCALE_CHANGED, response))["user_id"] == alice.id
+
+
+async def test_a_changed_profile_is_recorded(
+    database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "authapi")
+    async with running(application(database_url)) as api:
+        api.headers["user-agent"] = AGENT
+        bob = await api.create_user(profile={"city": "Bern"})
+        await api.login(bob)
+        watch = EventWatcher(api, caplog)
+        await watch.since()
+        response = await api.patch("/me", json={"profile": {"city": "Chur"}})
+        found = await watch.one(EventType.PROFILE_CHANGED, response)
+        assert (found["user_id"], found["outcome"]) == (bob.id, "success")
+        assert "Chur" not in repr(found)
+
+
+async def test_a_resent_invitation_is_recorded(
+    api: Client, alice: User, watch: EventWatcher
+) -> None:
+    administration = api.services.accounts.administration
+    bob = await administration.invite(parse_email("bob@example.com"))
+    assert (await watch.one(EventType.ACCOUNT_INVITED))["user_id"] == bob.id
+    await administration.resend_invitation(bob.id)
+    assert (await watch.one(EventType.INVITATION_RESENT))["user_id"] == bob.id
 
 
 async def test_rename_and_deletion(api: Client, alice: User, watch: EventWatcher) -> None:

@@ -77,6 +77,7 @@ def import_users(
                 services.audit,
                 services.settings,
                 allow_superusers=allow_superusers,
+                own_columns=services.own_columns,
                 ids=ids,
                 id_map=id_map,
             )

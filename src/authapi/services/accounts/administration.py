@@ -32,6 +32,7 @@ from authapi.services.accounts.email_tokens import REVOKED_ON_ACCOUNT_CHANGE, Em
 from authapi.services.accounts.users import (
     add_user,
     check_not_last_superuser,
+    find_user,
     lock_superusers,
     lock_user,
     new_user,
@@ -41,6 +42,7 @@ from authapi.services.audit import Audit
 from authapi.services.cursors import decode_cursor, encode_cursor
 from authapi.services.hooks import Hooks
 from authapi.services.mail import MailKind
+from authapi.services.own_columns import OwnColumns, ProfileInput
 from authapi.services.revalidation import require_live_session
 from authapi.services.usernames import check_username, set_username
 from authapi.settings import Settings
@@ -88,11 +90,13 @@ class Administration:
         audit: Audit,
         email_tokens: EmailTokens,
         hooks: Hooks,
+        own_columns: OwnColumns,
         settings: Settings,
     ) -> None:
         self._database = database
         self._audit = audit
         self._hooks = hooks
+        self._own_columns = own_columns
         self._email_tokens = email_tokens
         self._settings = settings
 
@@ -106,6 +110,8 @@ class Administration:
     ) -> UserPage:
         """Returns up to `limit` accounts that follow the cursor `after`, with one query.
 
+        Own columns take another query.
+
         Raises InvalidInput if `after` is not a cursor of a list in this order.
         """
         position = None if after is None else decode_cursor(after, order)
@@ -113,6 +119,7 @@ class Administration:
             filters = replace(filters, role=None)  # every user has a default role
         async with self._database.read() as store:
             users = await store.users.search(filters, order=order, after=position, limit=limit)
+            users = await self._own_columns.load_all(store, users)
         is_full = len(users) == limit
         return UserPage(users, encode_cursor(users[-1], order) if is_full else None)
 
@@ -125,15 +132,19 @@ class Administration:
         username: Username | None = None,
         roles: Collection[str] = (),
         actor: Identity | None = None,
+        profile: ProfileInput | None = None,
     ) -> User:
         """Creates an account without a password, and mails its owner a link to choose one.
 
-        Raises MailDisabled if the settings disable mail, InvalidInput for an unknown role or if the
-        setting `login_identifier` does not allow the user name, EmailTaken, UsernameTaken.
+        `profile` are own columns; None stands for the defaults of the application. Raises
+        MailDisabled if the settings disable mail, InvalidInput for an unknown role, if the setting
+        `login_identifier` does not allow the user name, or for a profile that is incomplete or
+        cannot be stored, ProfileTaken, EmailTaken, UsernameTaken.
         """
         if not self._settings.sends_mail:
             raise MailDisabled
         check_username(username, self._settings.login_identifier)
+        profile = self._own_columns.new(profile)
         user = replace(
             new_user(email, name=name, username=username), roles=self._known_roles(roles)
         )
@@ -141,6 +152,7 @@ class Administration:
             await store.users.lock_addresses(email.canonical)
             await self._lock_users(store, actor=actor)
             await add_user(store, user, email, None)
+            user = await self._own_columns.add(store, user, profile)
             await self._email_tokens.send(store, user, MailKind.INVITATION)
             kind = EventType.ACCOUNT_INVITED
             await self._audit.record(store, kind, user_id=user.id, actor=actor)
@@ -175,16 +187,19 @@ class Administration:
         *,
         actor: Identity | None = None,
         is_stale: Callable[[User], bool] = _never_stale,
+        profile: ProfileInput | None = None,
     ) -> User:
         """Applies all of `changes` in one transaction; returns the account.
 
         `is_stale` gets the current account and returns whether it differs from the version that
-        the client has seen. Deactivation ends all sessions and tokens of the account.
+        the client has seen. Deactivation ends all sessions and tokens of the account. `profile`
+        are changes of own columns.
 
-        Raises PreconditionFailed if `is_stale` returns True, InvalidInput for an unknown role or if
-        the setting `login_identifier` does not allow the user name, UsernameTaken, LastSuperuser if
-        the change would leave no active superuser, OwnAccount if `actor` changes more than the
-        names of their own account, NotFound.
+        Raises PreconditionFailed if `is_stale` returns True, InvalidInput for an unknown role, if
+        the setting `login_identifier` does not allow the user name, or for a value of `profile`
+        that cannot be stored, ProfileTaken, UsernameTaken, LastSuperuser if the change would leave
+        no active superuser, OwnAccount if `actor` changes more than the names and own columns of
+        their own account, NotFound.
         """
         if "username" in changes:
             check_username(changes["username"], self._settings.login_identifier)
@@ -193,8 +208,12 @@ class Administration:
             await lock_superusers(store)
             allow_own = changes.keys() <= {"name", "username"}
             user = await self._lock_target(store, user_id, actor=actor, allow_own=allow_own)
-            if is_stale(user):
+            if is_stale(await self._own_columns.load(store, user, lock=True)):
                 raise PreconditionFailed
+            if await self._own_columns.change(store, user, profile):
+                await store.users.set_profile(user_id, {}, at=next_update_time(user))
+                kind = EventType.PROFILE_CHANGED
+                await self._audit.record(store, kind, user_id=user_id, actor=actor)
             if "name" in changes and changes["name"] != user.name:
                 await store.users.set_name(user_id, changes["name"], at=next_update_time(user))
                 kind = EventType.ACCOUNT_RENAMED
@@ -222,10 +241,7 @@ class Administration:
                 user = replace(user, is_superuser=changes["is_superuser"])
             if "is_active" in changes:
                 await set_active(store, self._audit, user, changes["is_active"], actor=actor)
-            changed = await store.users.find(user_id)
-        if changed is None:
-            raise NotFound
-        return changed
+            return await self._own_columns.load(store, await find_user(store, user_id))
 
     @retry_on_conflict
     async def end_sessions(self, user_id: UUID, *, actor: Identity | None = None) -> int:

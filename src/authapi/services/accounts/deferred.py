@@ -26,6 +26,7 @@ from authapi.services.accounts.users import add_user, new_user
 from authapi.services.audit import Audit
 from authapi.services.jobs.outbox import Outbox, Payload
 from authapi.services.mail import Mail, MailKind
+from authapi.services.own_columns import OwnColumns
 from authapi.services.rate_limits import MailAllowance, RateLimits
 from authapi.services.usernames import pass_on_reservation, reserve_username
 from authapi.storage import Database, Store
@@ -55,6 +56,7 @@ class DeferredRequests:
         mail: Mail,
         rate_limits: RateLimits,
         audit: Audit,
+        own_columns: OwnColumns,
     ) -> None:
         self._database = database
         self._outbox = outbox
@@ -62,6 +64,7 @@ class DeferredRequests:
         self._mail = mail
         self._rate_limits = rate_limits
         self._audit = audit
+        self._own_columns = own_columns
         self._handlers: dict[str, tuple[Purpose, _Handler]] = {
             "reset": (Purpose.RESET, self._send_reset),
             "confirm": (Purpose.CONFIRM, self._send_confirmation),
@@ -80,7 +83,7 @@ class DeferredRequests:
         await self.enqueue(request, email, {})
 
     async def enqueue(
-        self, request: str, email: EmailAddress, details: Mapping[str, str | None]
+        self, request: str, email: EmailAddress, details: Mapping[str, object]
     ) -> None:
         """Queues `request`, a key of the handlers, in a transaction of its own.
 
@@ -92,7 +95,7 @@ class DeferredRequests:
     async def submit_registration(
         self,
         email: EmailAddress,
-        details: Mapping[str, str | None],
+        details: Mapping[str, object],
         *,
         username: Username | None,
     ) -> None:
@@ -189,6 +192,8 @@ class DeferredRequests:
         if await store.email_tokens.is_reserved(payload["email"], except_user=user.id, now=now()):
             return False  # another account can still revert to this address
         await add_user(store, user, address, PasswordHash(payload["password_hash"]))
+        profile = self._own_columns.parse(payload["profile"]) if "profile" in payload else None
+        await self._own_columns.add(store, user, self._own_columns.new(profile))
         await self._audit.record(store, EventType.ACCOUNT_REGISTERED, user_id=user.id)
         await self._email_tokens.send(store, user, MailKind.CONFIRM)
         return True

@@ -3,7 +3,7 @@
 A link in a mail authenticates the owner of the mailbox, not the owner of the account. A user who
 confirms an address also shows that the account is theirs, by a login or by its password. Without
 that, the account may have been registered by another person, and is transferred to the owner of the
-mailbox: its password, sessions, tokens and name are removed.
+mailbox: its password, sessions, tokens, name and own columns are removed.
 """
 
 from collections.abc import AsyncIterator
@@ -42,6 +42,7 @@ from authapi.services.accounts.users import (
 )
 from authapi.services.audit import Audit
 from authapi.services.mail import Mail, MailKind
+from authapi.services.own_columns import OwnColumns
 from authapi.services.rate_limits import MailAllowance, RateLimits
 from authapi.services.revalidation import require_live_session
 from authapi.settings import Settings
@@ -64,6 +65,7 @@ class EmailChanges:
         rate_limits: RateLimits,
         mail: Mail,
         audit: Audit,
+        own_columns: OwnColumns,
         settings: Settings,
     ) -> None:
         self._database = database
@@ -73,6 +75,7 @@ class EmailChanges:
         self._rate_limits = rate_limits
         self._mail = mail
         self._audit = audit
+        self._own_columns = own_columns
         self._fresh_max_age = settings.fresh_max_age
         self._sends_mail = settings.sends_mail
 
@@ -187,7 +190,7 @@ class EmailChanges:
             if user.email_confirmed_at is None:
                 await store.users.confirm_email(user.id, at=next_update_time(user))
                 await self._audit.record(store, EventType.EMAIL_CONFIRMED, user_id=user.id)
-            return await find_user(store, user_id)
+            return await self._own_columns.load(store, await find_user(store, user_id))
 
     @retry_on_conflict
     async def change_for_operator(self, user_id: UUID, email: EmailAddress) -> User:
@@ -214,7 +217,7 @@ class EmailChanges:
             is_other = old.canonical != email.canonical
             if is_other and user.email_confirmed_at is not None and self._sends_mail:
                 await self._email_tokens.send(store, user, MailKind.EMAIL_CHANGED, email=old)
-            return await find_user(store, user_id)
+            return await self._own_columns.load(store, await find_user(store, user_id))
 
     async def check_token(self, token: str) -> None:
         """Checks that `token` can confirm or revert an address now. Raises InvalidOneTimeSecret."""
@@ -240,7 +243,9 @@ class EmailChanges:
             )
             await self._audit.record(store, EventType.EMAIL_CHANGE_REVERTED, user_id=user.id)
             reverted, _ = await lock_user(store, user.id)
-            owned = await transfer_to_mailbox_owner(store, reverted, None)
+            owned = await transfer_to_mailbox_owner(
+                store, reverted, None, own_columns=self._own_columns
+            )
             await self._email_tokens.send(store, owned, MailKind.RESET)
 
     async def _check_entered_email(
@@ -298,7 +303,9 @@ class EmailChanges:
         allowance.is_used = True
 
     async def _confirm_and_transfer(self, store: Store, redeemed: RedeemedEmailToken) -> None:
-        user = await transfer_to_mailbox_owner(store, redeemed.user, None)
+        user = await transfer_to_mailbox_owner(
+            store, redeemed.user, None, own_columns=self._own_columns
+        )
         await self._audit.record(store, EventType.EMAIL_CONFIRMED, user_id=user.id)
         await self._email_tokens.send(store, user, MailKind.RESET)
 

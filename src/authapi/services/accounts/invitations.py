@@ -43,7 +43,7 @@ class Invitations:
         hashed = await self._passwords.hash(password)
         async with self._database.transaction() as store:
             user = (await self._email_tokens.redeem(store, token, Purpose.INVITATION)).user
-            changed = await transfer_to_mailbox_owner(store, user, hashed, keep_name=True)
+            changed = await transfer_to_mailbox_owner(store, user, hashed)
             if name is not None:
                 await store.users.set_name(user.id, name, at=next_update_time(changed))
             await self._audit.record(store, EventType.INVITATION_ACCEPTED, user_id=user.id)

@@ -18,6 +18,7 @@ from authapi.services.accounts.email_tokens import REVOKED_ON_ACCOUNT_CHANGE, Em
 from authapi.services.accounts.users import TIME_RESOLUTION, find_user, lock_user, next_update_time
 from authapi.services.audit import Audit
 from authapi.services.mail import Mail, MailKind
+from authapi.services.own_columns import OwnColumns
 from authapi.services.passwords import Passwords
 from authapi.services.revalidation import require_live_session
 from authapi.settings import Settings
@@ -39,6 +40,7 @@ class PasswordChanges:
         email_tokens: EmailTokens,
         mail: Mail,
         audit: Audit,
+        own_columns: OwnColumns,
         settings: Settings,
     ) -> None:
         self._database = database
@@ -47,6 +49,7 @@ class PasswordChanges:
         self._email_tokens = email_tokens
         self._mail = mail
         self._audit = audit
+        self._own_columns = own_columns
         self._settings = settings
 
     async def change(
@@ -138,27 +141,35 @@ class PasswordChanges:
         hashed = await self._passwords.hash(password)
         async with self._database.transaction() as store:
             user = (await self._email_tokens.redeem(store, token, Purpose.RESET)).user
-            changed = await transfer_to_mailbox_owner(store, user, hashed)
+            changed = await transfer_to_mailbox_owner(
+                store, user, hashed, own_columns=self._own_columns
+            )
             await self._mail.queue(store, MailKind.PASSWORD_CHANGED, changed)
             await self._audit.record(store, EventType.PASSWORD_RESET, user_id=user.id)
 
 
 async def transfer_to_mailbox_owner(
-    store: Store, user: User, password: PasswordHash | None, *, keep_name: bool = False
+    store: Store,
+    user: User,
+    password: PasswordHash | None,
+    *,
+    own_columns: OwnColumns | None = None,
 ) -> User:
     """Transfers the locked account to the person who reads mail at its address; returns it.
 
     Sets `password`, or removes the password, and ends every session, token and link, so that
-    no other person keeps access. The address counts as confirmed now. A name from before the first
-    confirmation may come from another person and is removed, unless `keep_name` is set. Raises
-    NotFound if the account is deleted.
+    no other person keeps access. The address counts as confirmed now. Name and own columns from
+    before the first confirmation may come from another person and are removed, except without
+    `own_columns`: a superuser has entered those of an invitation. Raises NotFound if the account is
+    deleted, AccountInUse as `OwnColumns.reset`.
     """
     at = next_update_time(user)
     await store.users.set_password(user.id, password, at=at)
     if user.email_confirmed_at is None:
         await store.users.confirm_email(user.id, at=at)
-        if not keep_name:
+        if own_columns is not None:
             await store.users.set_name(user.id, None, at=at)
+            await own_columns.reset(store, user)
     await store.sessions.end_all(user.id)  # deletes their refresh families too
     await store.email_tokens.delete_for_user(user.id, REVOKED_ON_ACCOUNT_CHANGE)
     changed = await store.users.find(user.id)

@@ -131,6 +131,10 @@ class IdentityCache:
         if len(self._user_versions) > _MAX_USER_VERSIONS:
             self.clear()
 
+    def has_changed(self, user: UUID, *, since: int) -> bool:
+        """Returns whether the user may have changed since the snapshot `since`."""
+        return since < self._version and since < self._min_version(user)
+
     @property
     def flushed_at(self) -> int:
         """The version of the last `clear()`. Data read under a lower snapshot may be out of date,

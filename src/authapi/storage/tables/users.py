@@ -55,6 +55,8 @@ class NewUser:
     user: User
     email: str
     password_hash: PasswordHash | None
+    profile: Mapping[str, object] | None = None
+    """The values of own columns of the application, in a table of its own."""
 
 
 class UserTable:

@@ -50,7 +50,7 @@ async def export_account(identity: Owner, request: Request) -> Response:
     pages = services.audit.export(own_events, _to_json, caller=identity, page_size=_PAGE)
     # Read before the response starts: if the database is not available, the status can be 503.
     first = await anext(pages, "")
-    parts = _parts(document.model_dump_json(), first, pages)
+    parts = _parts(document.model_dump_json(by_alias=True), first, pages)
     return Download(parts, name="account.json", media_type="application/json")
 
 

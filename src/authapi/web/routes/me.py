@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
 from authapi.domain.identity import Identity
-from authapi.domain.user import User
+from authapi.domain.user import User, UserWithProfile
 from authapi.errors import PreconditionFailed
 from authapi.services.usernames import UNCHANGED
 from authapi.strategies.base import Renewable, Renewal
@@ -23,11 +23,12 @@ from authapi.web.answers.conditional import (
 )
 from authapi.web.answers.descriptions import problems, response_header
 from authapi.web.context import Runtime, context_of
+from authapi.web.own_columns import profile_of
 from authapi.web.resolver import current_identity, current_user, identity_if_configured
 from authapi.web.routing import ProtectedRoute
 from authapi.web.schemas.fields import check_username_member
 from authapi.web.schemas.login import IdentityOut, Reauthentication
-from authapi.web.schemas.user import PasswordChange, Profile, UserOut
+from authapi.web.schemas.user import OwnChange, PasswordChange, UserOut
 
 router = APIRouter(route_class=ProtectedRoute, tags=["account"], prefix="/me")
 
@@ -52,6 +53,9 @@ Owner = Annotated[Identity, Depends(identity_if_configured("session", "jwt", wri
 )
 async def read_account(user: CurrentUser, request: Request) -> Response:
     """Get your account. With `If-None-Match`, the response is 304 if it has not changed."""
+    own_columns = context_of(request).runtime.services.own_columns
+    if own_columns.is_declared:
+        user = await own_columns.attach(user)
     return conditional_response(request, _representation(user), cache_control=REVALIDATE)
 
 
@@ -61,7 +65,7 @@ async def read_account(user: CurrentUser, request: Request) -> Response:
     responses=CHANGE_RESPONSES | problems(400, 401, 404, 408, 409, 412, 415, 422, 429, 503),
     openapi_extra=IF_MATCH,
 )
-async def update_account(body: Profile, caller: Writer, request: Request) -> Response:
+async def update_account(body: OwnChange, caller: Writer, request: Request) -> Response:
     """Update your account. With `If-Match`, only if it has not changed since you read it."""
     is_stale = staleness_check(request, _representation)
     services = context_of(request).runtime.services
@@ -70,10 +74,11 @@ async def update_account(body: Profile, caller: Writer, request: Request) -> Res
     if given:
         user = await accounts.profiles.edit(
             caller.user.id,
-            body.model_dump(include=given - {"username"}),
+            body.model_dump(include=given - {"username", "profile"}),
             username=body.username if "username" in given else UNCHANGED,
             is_stale=is_stale,
             caller=caller,
+            profile=profile_of(body),
         )
     else:
         # Nothing to write. Writing the values of a snapshot could revert a concurrent change.
@@ -145,7 +150,14 @@ def _renewal_response(renewal: Renewal | None) -> Response:
     return response
 
 
-@lru_cache(maxsize=1024)
 def _representation(user: User) -> Representation:
-    # Cached: the identity cache returns the same immutable `User` for each request of a caller.
-    return Representation.of(UserOut.of(user).model_dump_json().encode())
+    # The identity cache returns the same immutable `User` for each request of a caller. Own columns
+    # are read again.
+    return _represent(user) if isinstance(user, UserWithProfile) else _cached(user)
+
+
+def _represent(user: User) -> Representation:
+    return Representation.of(UserOut.of(user).model_dump_json(by_alias=True).encode())
+
+
+_cached = lru_cache(maxsize=1024)(_represent)

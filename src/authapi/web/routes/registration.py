@@ -7,6 +7,7 @@ from starlette.responses import Response
 
 from authapi.web.answers.descriptions import problems
 from authapi.web.context import context_of
+from authapi.web.own_columns import profile_of
 from authapi.web.routing import AuthAPIRoute
 from authapi.web.schemas.fields import check_username_member
 from authapi.web.schemas.registration import Registration
@@ -38,6 +39,7 @@ async def register(body: Registration, request: Request) -> UserOut | Response:
         name=body.name,
         username=body.username,
         locale=body.locale,
+        profile=profile_of(body),
         request=request,
     )
     return Response(status_code=202) if user is None else UserOut.of(user)

@@ -3,7 +3,7 @@
 from typing import Annotated
 from uuid import UUID
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, SerializeAsAny
 
 from authapi.domain.events import Event
 from authapi.domain.user import User
@@ -82,14 +82,21 @@ class AccountOut(UserOut):
 
     @classmethod
     def of(cls, user: User) -> "AccountOut":
-        """The representation of `user` for superusers."""
-        return cls(**UserOut.of(user).model_dump())
+        """The representation of `user` for superusers, with own columns if it has them."""
+        shown = dict(UserOut.of(user))
+        return AccountWithProfileOut(**shown) if "profile" in shown else AccountOut(**shown)
+
+
+class AccountWithProfileOut(AccountOut):
+    """An account with own columns. The document has a model with the type of `profile`."""
+
+    profile: SerializeAsAny[object]
 
 
 class AccountPage(Output):
     """A page of accounts."""
 
-    items: list[AccountOut]
+    items: list[SerializeAsAny[AccountOut]]
     next: Cursor
 
     @classmethod

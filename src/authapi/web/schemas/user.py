@@ -1,11 +1,11 @@
-"""Models of the account of the caller: its profile, its password, and the export of its data."""
+"""Models of the account of the caller: its changes, its password, and the export of its data."""
 
 from typing import Annotated
 from uuid import UUID
 
-from pydantic import Field
+from pydantic import Field, SerializeAsAny
 
-from authapi.domain.user import User
+from authapi.domain.user import User, UserWithProfile
 from authapi.web.schemas.event import EventOut
 from authapi.web.schemas.fields import (
     Input,
@@ -48,8 +48,8 @@ class UserOut(Output):
 
     @classmethod
     def of(cls, user: User) -> "UserOut":
-        """The representation of `user`."""
-        return cls(
+        """The representation of `user`, with own columns if it has them."""
+        shown = UserOut(
             id=user.id,
             email=user.email,
             name=user.name,
@@ -62,9 +62,18 @@ class UserOut(Output):
             locale=user.locale,
             roles=sorted(user.roles),
         )
+        if isinstance(user, UserWithProfile):
+            return WithProfileOut(**dict(shown), profile=user.profile)
+        return shown
 
 
-class Profile(Input):
+class WithProfileOut(UserOut):
+    """An account with own columns. The document has a model with the type of `profile`."""
+
+    profile: SerializeAsAny[object]
+
+
+class OwnChange(Input):
     """Changes of the own account. Members that are left out keep their values."""
 
     name: Name | None = None
@@ -83,7 +92,7 @@ class ExportOut(Output):
     """All data of the account of the caller."""
 
     exported_at: Time
-    account: UserOut
+    account: SerializeAsAny[UserOut]
     sessions: Annotated[list[SessionOut], Field(description="The active login sessions.")]
     tokens: list[PersonalTokenOut]
     events: list[EventOut]

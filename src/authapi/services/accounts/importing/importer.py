@@ -16,15 +16,17 @@ from uuid import UUID
 
 from authapi.clock import now
 from authapi.domain.events import EventType
-from authapi.errors import InvalidImportLine, UsernameTaken
+from authapi.errors import InvalidImportLine, InvalidInput, UsernameTaken
 from authapi.services.accounts.importing.id_map import IdMap
 from authapi.services.accounts.importing.lines import (
     Ids,
     LineParser,
     ParsedLine,
     numbered_lines,
+    profile_errors,
 )
 from authapi.services.audit import Audit
+from authapi.services.own_columns import OwnColumns, ProfileInput
 from authapi.services.usernames import (
     ImportedUsernames,
     claim_imported,
@@ -63,7 +65,10 @@ class Summary:
 
 
 class _Conflicts(Exception):
-    """Ids, addresses or user names of lines belong to other accounts."""
+    """Ids, addresses, user names or unique own columns of lines belong to other accounts.
+
+    Also if the database refuses another value of own columns.
+    """
 
     def __init__(self, errors: Sequence[_LineError]) -> None:
         super().__init__()
@@ -85,7 +90,8 @@ class AccountImporter:
     """Imports accounts. Superusers are only imported with `allow_superusers`.
 
     With `keep_ids`, each line has a UUID, which becomes the id of its account. With `id_map`, each
-    line has an id of any kind, which is written there with the new id of its account.
+    line has an id of any kind, which is written there with the new id of its account. With
+    `own_columns`, a line may have the member `profile`.
     """
 
     def __init__(
@@ -97,16 +103,19 @@ class AccountImporter:
         allow_superusers: bool = False,
         ids: Ids = Ids.NEW,
         id_map: IdMap | None = None,
+        own_columns: OwnColumns | None = None,
     ) -> None:
         self._database = database
         self._audit = audit
         self._ids = ids
         self._id_map = id_map
+        self._own_columns = own_columns
         self._parser = LineParser(
             settings.roles,
             login_identifier=settings.login_identifier,
             allow_superusers=allow_superusers,
             ids=ids,
+            profiles=None if own_columns is None else own_columns.models,
         )
 
     async def run(self, file: BinaryIO, report: Report, *, dry_run: bool = False) -> Summary:
@@ -114,8 +123,9 @@ class AccountImporter:
 
         `file` is read twice from its start, and must not change in between. `report` is called for
         each error of a line. A dry run only counts; it may count an address that occurs twice in
-        the file twice. If another process takes a kept id or a user name during the import, the
-        import ends with that line as refused, and the batches before stay imported.
+        the file twice. If another process takes a kept id or a user name during the import, or the
+        database refuses a profile, the import ends with that line as refused, and the batches
+        before stay imported.
 
         Raises StorageUnavailable if the database does not answer, ConfigurationError if the file
         of the ids or a temporary file cannot be written, and the errors of the hooks. The batches
@@ -213,6 +223,9 @@ class AccountImporter:
             if self._ids is Ids.KEPT and (conflicts := await self._conflicts(store, batch)):
                 raise _Conflicts(conflicts)
             await drop_claims(store, claims, except_for=added)
+            for line in batch:
+                if line.new.user.id in added:
+                    await self._add_profile(store, line)
             await self._audit.record_each(store, EventType.ACCOUNT_IMPORTED, sorted(added))
             if self._id_map is not None:
                 # Before the commit, so that no account is without its row.
@@ -224,6 +237,16 @@ class AccountImporter:
         if self._id_map is not None:
             self._id_map.commit()
         return len(added)
+
+    async def _add_profile(self, store: Store, line: ParsedLine) -> None:
+        new = line.new
+        if self._own_columns is None or new.profile is None:
+            return
+        try:
+            await self._own_columns.add(store, new.user, ProfileInput(None, new.profile))
+        except InvalidInput as refusal:
+            errors = [(line.number, *error) for error in profile_errors(refusal)]
+            raise _Conflicts(errors) from None
 
     async def _claim_usernames(
         self, store: Store, batch: Sequence[ParsedLine]

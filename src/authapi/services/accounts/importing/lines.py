@@ -1,7 +1,7 @@
 """The format of an import file: one JSON object in each line that is not blank."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum, auto
@@ -28,12 +28,17 @@ from authapi.domain.email_address import EmailAddress, parse_email
 from authapi.domain.user import User
 from authapi.domain.username import LoginIdentifier, Username, parse_username
 from authapi.errors import InvalidImportLine, InvalidInput, UnsupportedHash
+from authapi.services.own_columns import ProfileModels
 from authapi.services.usernames import check_username
 from authapi.settings.mail import is_locale
 from authapi.storage.tables.users import NewUser
 
 MAX_LINE = 16_384
 """Bytes of one line, without the line feed."""
+_MAX_DEPTH = 3
+"""Levels of JSON in a line."""
+_MAX_PROFILE_DEPTH = 20
+"""The same, in a line with own columns."""
 _ERROR_TYPE = "invalid"
 """The pydantic error type of the rules below. It is not shown to users."""
 _EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
@@ -162,7 +167,8 @@ class Line(BaseModel):
 class LineParser:
     """Parses lines. Superusers are only accepted with `allow_superusers`.
 
-    `login_identifier` is the setting, which says whether a line must or may have a user name.
+    `login_identifier` is the setting, which says whether a line must or may have a user name. With
+    `profiles`, the models of own columns, a line may have the member `profile`.
     """
 
     def __init__(
@@ -172,27 +178,34 @@ class LineParser:
         login_identifier: LoginIdentifier = "email",
         allow_superusers: bool = False,
         ids: Ids = Ids.NEW,
+        profiles: ProfileModels | None = None,
     ) -> None:
         self._roles = roles
         self._login_identifier = login_identifier
         self._allow_superusers = allow_superusers
         self._ids = ids
+        self._profiles = profiles
 
     def parse(self, text: bytes, number: int = 1) -> ParsedLine:
         """Returns the account of a line. Raises InvalidImportLine with all errors of the line."""
         if len(text) > MAX_LINE:
             raise InvalidImportLine(("", f"is longer than {MAX_LINE} bytes"))
+        wrong: Sequence[tuple[str, str]] = ()
+        max_depth = _MAX_DEPTH if self._profiles is None else _MAX_PROFILE_DEPTH
         try:
-            members = strict_json.loads(text, max_depth=3)
+            members = strict_json.loads(text, max_depth=max_depth)
             if not isinstance(members, dict):
                 raise ValueError
+            profile, wrong = self._profile(members)
             line = Line.model_validate(members)
         except ValidationError as error:
             details = error.errors(include_url=False, include_input=False)
-            raise InvalidImportLine(*map(_field_error, details)) from None
+            raise InvalidImportLine(*map(_field_error, details), *wrong) from None
         except ValueError:
             reason = "must be one JSON object in UTF-8 without repeated members"
             raise InvalidImportLine(("", reason)) from None
+        if wrong:
+            raise InvalidImportLine(*wrong)
         if line.is_superuser and not self._allow_superusers:
             reason = "superusers are only imported with --allow-superusers"
             raise InvalidImportLine(("is_superuser", reason))
@@ -205,7 +218,20 @@ class LineParser:
             raise InvalidImportLine(("username", error.errors[0].message)) from None
         user_id = self._user_id(line.id)
         old_id = str(user_id) if self._ids is Ids.KEPT else line.id
-        return ParsedLine(number, _new_user(line, user_id), old_id)
+        user = _new_user(line, user_id)
+        new = NewUser(user, line.email.canonical, line.password_hash, profile)
+        return ParsedLine(number, new, old_id)
+
+    def _profile(
+        self, members: dict[str, object]
+    ) -> tuple[Mapping[str, object] | None, Sequence[tuple[str, str]]]:
+        """Removes the member `profile`; returns its values, and its errors by field."""
+        if self._profiles is None:
+            return None, ()
+        try:
+            return self._profiles.new(members.pop("profile", {})).values, ()
+        except InvalidInput as error:
+            return None, profile_errors(error)
 
     def _user_id(self, text: str | None) -> UUID:
         if self._ids is Ids.NEW:
@@ -216,6 +242,14 @@ class LineParser:
         elif self._ids is Ids.KEPT:
             return _kept_id(text)
         return new_id()
+
+
+def profile_errors(refusal: InvalidInput) -> Sequence[tuple[str, str]]:
+    """Returns the errors of the own columns of a line: each field, and the reason."""
+    return [
+        (".".join(map(str, error.loc[1:])), _reason(error.code, error.message))
+        for error in refusal.errors
+    ]
 
 
 def numbered_lines(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
@@ -247,14 +281,16 @@ def _kept_id(text: str) -> UUID:
 
 
 def _field_error(details: ErrorDetails) -> tuple[str, str]:
-    is_unknown = details["type"] == "extra_forbidden"
-    reason = "unknown field" if is_unknown else details["msg"]
-    return ".".join(map(str, details["loc"])), reason
+    return ".".join(map(str, details["loc"])), _reason(details["type"], details["msg"])
 
 
-def _new_user(line: Line, user_id: UUID) -> NewUser:
+def _reason(code: str, message: str) -> str:
+    return "unknown field" if code == "extra_forbidden" else message
+
+
+def _new_user(line: Line, user_id: UUID) -> User:
     at = now()
-    user = User(
+    return User(
         id=user_id,
         email=line.email.original,
         name=line.name,
@@ -267,4 +303,3 @@ def _new_user(line: Line, user_id: UUID) -> NewUser:
         username=None if line.username is None else line.username.original,
         roles=frozenset(line.roles),
     )
-    return NewUser(user, line.email.canonical, line.password_hash)

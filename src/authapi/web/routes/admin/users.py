@@ -24,6 +24,7 @@ from authapi.web.answers.conditional import (
 )
 from authapi.web.answers.descriptions import problems
 from authapi.web.context import context_of
+from authapi.web.own_columns import profile_of
 from authapi.web.routes.admin.gates import FreshSuperuser, Superuser, router_for
 from authapi.web.schemas.administration import (
     AccountChange,
@@ -102,7 +103,12 @@ async def invite_user(body: Invitation, superuser: FreshSuperuser, request: Requ
     services = context_of(request).runtime.services
     check_username_member(body, services.settings.login_identifier)
     user = await services.accounts.administration.invite(
-        body.email, name=body.name, username=body.username, roles=body.roles, actor=superuser
+        body.email,
+        name=body.name,
+        username=body.username,
+        roles=body.roles,
+        actor=superuser,
+        profile=profile_of(body),
     )
     return AccountOut.of(user)
 
@@ -138,7 +144,7 @@ async def update_user(
     services = context_of(request).runtime.services
     check_username_member(body, services.settings.login_identifier)
     user = await services.accounts.administration.change(
-        user_id, body.changes(), actor=superuser, is_stale=is_stale
+        user_id, body.changes(), actor=superuser, is_stale=is_stale, profile=profile_of(body)
     )
     return _representation(user).response(cache_control=REVALIDATE)
 
@@ -176,4 +182,4 @@ async def delete_user(user_id: UUID, superuser: FreshSuperuser, request: Request
 
 
 def _representation(user: User) -> Representation:
-    return Representation.of(AccountOut.of(user).model_dump_json().encode())
+    return Representation.of(AccountOut.of(user).model_dump_json(by_alias=True).encode())

@@ -1,0 +1,1 @@
+"""An asynchronous application with tables of its own beside those of authapi."""
