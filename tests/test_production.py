@@ -249,3 +249,11 @@ def test_development_needs_no_settings(environment: dict[str, str], tmp_path: Pa
     data = tmp_path / "data"
     assert data.stat().st_mode & 0o777 == 0o700
     assert (data / "secret").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("name", ["AUTHAPI_ALLOW_RESERVED_ADDRESSES", "AUTHAPI_CHEAP_HASHES"])
+def test_a_setting_for_tests_is_refused(
+    environment: dict[str, str], name: str, refusal: Callable[[], str]
+) -> None:
+    environment[name] = "true"
+    assert refusal() == f"{name} is for tests, and refused in production"

@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from authapi.web.resolver import current_identity, current_user
     from authapi.web.routes.login import LogIn
     from authapi.web.server.protocol import HTTPProtocol
+    from authapi.web.sockets.live import identity_is_live, live_messages
 
 __all__ = [
     "AccountInUse",
@@ -109,7 +110,9 @@ __all__ = [
     "current_identity",
     "current_user",
     "hash_secret",
+    "identity_is_live",
     "is_opaque_token",
+    "live_messages",
 ]
 
 _MODULES = {
@@ -159,6 +162,7 @@ _MODULES = {
     "storage.application.profile": ["Profile"],
     "web.resolver": ["current_identity", "current_user"],
     "web.server.protocol": ["HTTPProtocol"],
+    "web.sockets.live": ["identity_is_live", "live_messages"],
 }
 
 if not TYPE_CHECKING:  # type checkers would accept every name as an attribute of this module

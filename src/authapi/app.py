@@ -104,11 +104,18 @@ class AuthAPI(HookDecorators):
             raise ConfigurationError("authapi is not installed: call AuthAPI().install(app)")
         return apps[0]
 
-    def install(self, app: FastAPI, *, include: Collection[str] | None = None) -> None:
+    def install(
+        self, app: FastAPI, *, prefix: str = "", include: Collection[str] | None = None
+    ) -> None:
         """Adds the edge, the error handlers, the OpenAPI security and the routes to `app`.
 
-        `include` names the units of routes to add (`authapi.web.routes.units`), by default all.
-        `/docs` is left to an application that has a docs page of its own.
+        `prefix` is the path of the routes, such as `/api/v1/auth`. The issuer of tokens, the links
+        in mails and the metadata have it too. `include` names the units of routes to add
+        (`authapi.web.routes.units`), by default all. `/docs` is left to an
+        application that has a docs page of its own.
+
+        Raises ConfigurationError if `prefix` is no path, if the public URL ends with it, or if this
+        is installed with another one already; and for an unknown unit.
         """
         units = dict(select_units(UNITS, include, app, self.settings))
         if self.settings.leak_report_keys is None:
@@ -119,7 +126,9 @@ class AuthAPI(HookDecorators):
             units.pop("pages", None)
         units = dict(with_own_columns(units, self._services.own_columns.models))
         metrics_path = self.settings.metrics_path
-        self._installation.install(app, units, other_paths=[metrics_path] if metrics_path else ())
+        self._installation.install(
+            app, units, prefix=prefix, other_paths=[metrics_path] if metrics_path else ()
+        )
         if metrics_path is not None:
             app.add_route(metrics_path, read_metrics, include_in_schema=False)
 
@@ -198,7 +207,9 @@ class AuthAPI(HookDecorators):
 
 
 def _on_engine(settings: Settings, engine: AsyncEngine | None) -> Settings:
-    """Returns the settings with the database of `engine`. Raises ConfigurationError."""
+    """Returns a copy of the settings with the database of `engine`. Raises ConfigurationError."""
+    settings = settings.model_copy()  # `install` sets the prefix of this installation only
+    settings.set_prefix("")
     if engine is None:
         return settings
     if settings.database_url is not None:

@@ -65,22 +65,25 @@ from authapi import AuthAPI
 
 auth = AuthAPI()
 inner = FastAPI(docs_url=None)
-auth.install(inner)
+auth.install(inner, prefix="{prefix}")
 app = FastAPI(lifespan=auth.lifespan, docs_url=None, openapi_url=None)
 app.mount("/accounts", inner)
 """
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", params=["", "/api/auth"])
 def prefixed_service(
-    environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[str]:
-    """The URL of an application that mounts authapi below a prefix."""
+    request: pytest.FixtureRequest,
+    environment: dict[str, str],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[tuple[str, str]]:
+    """The URL of a mounted application, and the prefix of authapi in it."""
+    prefix: str = request.param
     folder: Path = tmp_path_factory.mktemp("prefixed")
-    (folder / "prefixed.py").write_text(PREFIXED)
+    (folder / "prefixed.py").write_text(PREFIXED.format(prefix=prefix))
     port = free_port()
     url = f"http://127.0.0.1:{port}/accounts"
     command = [sys.executable, "-m", "uvicorn", "--app-dir", str(folder), "prefixed:app"]
     with ServeProcess([*command, "--port", str(port)], environment, folder) as process:
-        process.wait_ready(f"{url}/health/ready", timeout=30)
-        yield url
+        process.wait_ready(f"{url}{prefix}/health/ready", timeout=30)
+        yield url, prefix

@@ -63,6 +63,21 @@ def test_commands_use_the_settings_and_the_database_of_the_application(folder: P
     assert "settings" in run(folder, *use, "doctor").stdout
 
 
+def test_commands_know_the_prefix_of_the_application(folder: Path) -> None:
+    main = folder / "shop" / "main.py"
+    text = main.read_text().replace("auth.install(app)", 'auth.install(app, prefix="/api/auth")')
+    main.write_text(text)
+    use = ("--app", "shop.main:auth")
+    rows = json.loads(run(folder, *use, "doctor", "--json").stdout)
+    [message] = [row["message"] for row in rows if row["check"] == "routes"]
+    base = "http://127.0.0.1:8000"
+    assert message.startswith(f"{base}/api/auth; ")
+    assert f"{base}/.well-known/oauth-authorization-server/api/auth" in message
+    paths = json.loads(run(folder, *use, "openapi").stdout)["paths"]
+    assert "/api/auth/login" in paths
+    assert "/login" not in paths
+
+
 def test_commands_run_the_hooks_of_the_application(folder: Path) -> None:
     use = ("--app", "shop.main:auth", "users")
     assert run(folder, *use, "create", "a@example.com", text="correct horse battery\n").stderr == ""

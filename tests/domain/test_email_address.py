@@ -2,12 +2,15 @@
 
 import idna
 import pytest
+from fastapi import FastAPI
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from authapi.domain.email_address import MAX_LENGTH, parse_email
+from authapi import AuthAPI, create_app
+from authapi.domain.email_address import MAX_LENGTH, parse_email, stored_email
 from authapi.errors import InvalidInput
-from authapi.testing import Client
+from authapi.testing import PASSWORD, Client, client
+from tests.conftest import SettingsFactory
 
 LONGEST = "a@b" + "b." * 124 + "com"
 
@@ -182,3 +185,64 @@ async def test_lookalike_addresses_do_not_match_the_account(api_on_each: Client)
             answer = await api_on_each.post(path, json=body)
             assert answer.status_code == 422
             assert text not in answer.text
+
+
+@pytest.mark.parametrize(
+    ("text", "canonical"),
+    [
+        ("Ada@Shop.TEST", "ada@shop.test"),
+        ("ada@localhost", "ada@localhost"),
+        ("ada@box.localhost", "ada@box.localhost"),
+        ("ada@printer.local", "ada@printer.local"),
+        ("ada@bücher.test", "ada@xn--bcher-kva.test"),
+    ],
+)
+def test_a_reserved_address_needs_permission(text: str, canonical: str) -> None:
+    with pytest.raises(InvalidInput):
+        parse_email(text)
+    found = parse_email(text, allow_reserved=True)
+    assert (found.original, found.canonical) == (text, canonical)
+    assert stored_email(text) == found
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("a@test", "a@local", "a@host", "a@x.invalid", "a@x.onion", "a@x.arpa"),
+        *("a@.test", "a@x..test", "a@-x.test", "a@x-.test", "a b@x.test", "a@ab--cd.test"),
+        *("a@b@x.test", "a@Ⅷ.test", "ä@x.test", "a@" + "b." * 124 + "localhost"),
+    ],
+)
+def test_permission_for_reserved_addresses_permits_nothing_else(text: str) -> None:
+    with pytest.raises(InvalidInput):
+        parse_email(text, allow_reserved=True)
+
+
+async def test_the_setting_permits_reserved_addresses_everywhere(
+    make_settings: SettingsFactory,
+) -> None:
+    changes = {"strategies": ("session", "jwt", "basic"), "login_identifier": "both"}
+    allowing = make_settings(allow_reserved_addresses=True, password_grant="on", **changes)
+    body = {"email": "Ada@shop.test", "password": PASSWORD}
+    auth = AuthAPI(allowing)
+    app = FastAPI(lifespan=auth.lifespan)
+    auth.install(app)
+    async with client(app) as api:
+        registered = await api.post("/register", json={**body, "username": "ada"})
+        assert (registered.status_code, registered.json()["email"]) == (201, "Ada@shop.test")
+        assert (await api.post("/login", json=body)).status_code == 200
+        named = {"username": body["email"], "password": PASSWORD}
+        assert (await api.post("/login", json=named)).status_code == 200
+        api.cookies.clear()
+        form = {"grant_type": "password", **named}
+        assert (await api.post("/token", data=form)).status_code == 200
+        assert (await api.get("/me", auth=("ada@SHOP.test", PASSWORD))).status_code == 200
+        ada = await auth.accounts.find_by_email("ada@shop.test")
+        await auth.accounts.change_email(ada.id, "ada@localhost")
+    # The account stays usable for its owner after the setting is off; new input is refused.
+    async with client(create_app(make_settings(**changes))) as api:
+        refused = await api.post("/register", json={**body, "email": "bob@shop.test"})
+        assert refused.json()["errors"][0]["code"] == "email_invalid"
+        login = await api.post("/login", json={"username": "ada", "password": PASSWORD})
+        assert login.json()["user"]["email"] == "ada@localhost"
+        assert (await api.patch("/me", json={"name": "Ada"})).status_code == 200

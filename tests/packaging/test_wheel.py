@@ -14,6 +14,8 @@ import pytest
 from alembic.script import ScriptDirectory
 
 from tests.servers.process import ServeProcess, free_port
+from tests.test_pytest_plugin import outcome, run_pytest
+from tests.test_testing_md import write_files
 
 pytestmark = pytest.mark.packaging
 
@@ -121,6 +123,18 @@ def test_migrations_run_from_the_wheel(authapi: Path, place: Place) -> None:
     assert head in place.run(authapi, "db", "current")
     place.run(authapi, "db", "check")
     assert list(place.cwd.iterdir()) == []
+
+
+def test_pytest_loads_the_plugin_of_the_wheel(wheel: Path, tmp_path: Path) -> None:
+    site, folder = tmp_path / "site", tmp_path / "shop"
+    pip(Path(sys.executable), "install", "--no-deps", "--no-index", "--target", site, wheel)
+    folder.mkdir()
+    write_files(folder)
+    place = (
+        f"import authapi\ndef test_place():\n    assert authapi.__file__.startswith({str(site)!r})"
+    )
+    (folder / "test_place.py").write_text(place)
+    assert outcome(run_pytest(folder, environment={"PYTHONPATH": str(site)})) == "5 passed"
 
 
 def test_fresh_installation_serves_registration_login_and_logout(

@@ -320,3 +320,21 @@ async def test_full_queue_is_answered_503(make_settings: SettingsFactory) -> Non
     assert (refused.status_code, overloaded.status_code) == (401, 503)
     assert overloaded.json()["code"] == "overloaded"
     assert int(overloaded.headers["retry-after"]) >= 1
+
+
+async def test_cheap_hashes_are_replaced_when_the_setting_is_off(
+    make_settings: SettingsFactory,
+) -> None:
+    cheap, dear = Passwords(make_settings(cheap_hashes=True)), Passwords(make_settings())
+    await cheap.start()
+    await dear.start()
+    try:
+        stored = await cheap.hash(PASSWORD)
+        assert stored.text.startswith("$argon2id$v=19$m=8,t=1,p=1$")
+        assert not cheap.needs_rehash(stored)
+        await dear.verify(PASSWORD, stored)
+        assert dear.needs_rehash(stored)
+        assert (await dear.hash(PASSWORD)).text.startswith("$argon2id$v=19$m=19456,t=2,p=1$")
+    finally:
+        await cheap.stop()
+        await dear.stop()

@@ -28,6 +28,7 @@ from authapi.settings import (
 from authapi.storage import migrations
 from authapi.storage.names import TableNames
 from authapi.storage.postgres import privileges
+from authapi.verify.metadata import metadata_urls
 
 Verdict = Literal["ok", "warning", "error"]
 _EVENT_WINDOW = timedelta(days=1)
@@ -66,7 +67,7 @@ def examine() -> Iterator[Finding]:
     yield from _unknown_settings()
     for check in (
         *(_strategies, _database, _privileges, _secret_file, _signing_keys),
-        *(_data_dir, _limits, _addresses, _transport, _http, _docs, _leaks, _mail),
+        *(_data_dir, _limits, _addresses, _transport, _http, _routes, _docs, _leaks, _mail),
     ):
         yield from check(settings)
 
@@ -262,9 +263,17 @@ def _http(_: Settings) -> Iterator[Finding]:
     yield Finding("http", "ok", message)
 
 
+def _routes(settings: Settings) -> Iterator[Finding]:
+    # Without a prefix, the public URL says it all.
+    if settings.prefix:
+        metadata, _ = metadata_urls(settings.issuer)
+        message = f"{settings.issuer}; clients find it by {metadata}, which a proxy must pass on"
+        yield Finding("routes", "ok", message)
+
+
 def _docs(settings: Settings) -> Iterator[Finding]:
     if settings.env == "production" and settings.docs_enabled:
-        message = "/docs, /openapi.json and the password grant are public"
+        message = f"{settings.prefix}/docs, /openapi.json and the password grant are public"
         yield Finding("docs", "warning", message)
 
 

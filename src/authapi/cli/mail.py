@@ -34,7 +34,9 @@ def send_test(
     async def work(services: Services) -> str:
         try:
             transport = await services.mail.check()
-            await services.mail.send_test(parse_email(address).original, locale=locale)
+            allow_reserved = services.settings.allow_reserved_addresses
+            recipient = parse_email(address, allow_reserved=allow_reserved).original
+            await services.mail.send_test(recipient, locale=locale)
         except DeliveryFailed as failure:
             raise ConfigurationError(f"not sent: {failure}") from None
         return transport

@@ -9,7 +9,7 @@ import typer
 
 from authapi.cli.application import build_services, settings_of
 from authapi.domain.display_names import is_display_name, is_single_line
-from authapi.domain.email_address import parse_email
+from authapi.domain.email_address import stored_email
 from authapi.domain.user import User
 from authapi.domain.username import parse_username
 from authapi.errors import ConfigurationError, InvalidInput, NotFound
@@ -64,7 +64,7 @@ async def find_user(services: Services, text: str) -> User:
     profiles = services.accounts.profiles
     try:
         if "@" in text:
-            return await profiles.find_by_email(parse_email(text))
+            return await profiles.find_by_email(stored_email(text))
         if (user_id := as_id(text)) is not None:
             return await profiles.find(user_id)
         return await profiles.find_by_username(parse_username(text))

@@ -75,6 +75,10 @@ class Cost:
         return own != others and all(a >= b for a, b in zip(own, others, strict=True))
 
 
+LOWEST_COST = Cost(memory=8, passes=1, lanes=1)
+"""The lowest cost of argon2id (RFC 9106, section 3.1). It protects no password: for tests only."""
+
+
 class PasswordHasher:
     """Hashes with argon2id at a fixed cost, and verifies own and imported hashes."""
 

@@ -5,6 +5,9 @@ account. Known causes are a dotless i that is mapped to i, full-width letters, a
 the address, and a domain in two scripts. Therefore the local part must be ASCII, and the domain
 must be valid under IDNA 2008 without any mapping. The canonical form is in lower case, with the
 domain as A-labels; only this module computes it.
+
+No mail reaches a reserved domain (RFC 6761, RFC 6762), so such an address is refused, unless the
+setting `allow_reserved_addresses` permits it for development and tests.
 """
 
 import string
@@ -20,6 +23,7 @@ _MAX_LOCAL_LENGTH = 64
 """RFC 5321, section 4.5.3.1.1."""
 _ASCII_LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 _OTHER_DOTS = frozenset("\u3002\uff0e\uff61")
+_RESERVED = (".test", ".local", ".localhost")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,16 +34,28 @@ class EmailAddress:
     canonical: str
 
 
-def parse_email(text: str, *, loc: tuple[str, ...] = ("body", "email")) -> EmailAddress:
+def parse_email(
+    text: str, *, loc: tuple[str, ...] = ("body", "email"), allow_reserved: bool = False
+) -> EmailAddress:
     """Parses `text`, without trimming or mapping it.
 
-    Raises InvalidInput with the location `loc` if `text` is not exactly one valid address.
+    With `allow_reserved`, the domain may be `localhost`, or end with `.test`, `.local` or
+    `.localhost`. Raises InvalidInput with the location `loc` if `text` is not exactly one valid
+    address.
     """
     try:
-        return EmailAddress(original=text, canonical=_canonical(text))
+        return EmailAddress(original=text, canonical=_canonical(text, allow_reserved))
     except ValueError:
         message = "must be one e-mail address, with an ASCII local part and a public domain"
         raise InvalidInput(InputError(loc, "email_invalid", message)) from None
+
+
+def stored_email(text: str) -> EmailAddress:
+    """Parses the address of an account. It may be reserved whatever the setting is now.
+
+    Raises InvalidInput if `text` is not a valid address, which no account has.
+    """
+    return parse_email(text, allow_reserved=True)
 
 
 def canonical_prefix(text: str) -> str:
@@ -60,7 +76,7 @@ def canonical_prefix(text: str) -> str:
     return f"{local.translate(_ASCII_LOWER)}{at}{'.'.join(encoded)}"
 
 
-def _canonical(text: str) -> str:
+def _canonical(text: str, allow_reserved: bool) -> str:
     if len(text) > MAX_LENGTH or text.count("@") != 1:
         raise ValueError
     local, _, domain = text.partition("@")
@@ -71,10 +87,17 @@ def _canonical(text: str) -> str:
         # capital sigma to one of two letters. IDNA 2008 rejects all other capitals.
         lower = domain.translate(_ASCII_LOWER)
         ascii_domain = idna.encode(lower).decode("ascii") if domain else ""
-        checked = validate_email(f"{local}@{ascii_domain}", check_deliverability=False)
+        # The library refuses all reserved domains. Below a public one, it checks their labels.
+        suffix = ".com" if allow_reserved and _is_reserved(ascii_domain) else ""
+        checked = validate_email(f"{local}@{ascii_domain}{suffix}", check_deliverability=False)
     except (idna.IDNAError, EmailNotValidError) as error:
         raise ValueError from error
-    canonical = f"{checked.ascii_local_part or local}@{checked.ascii_domain}".lower()
+    domain = checked.ascii_domain.removesuffix(suffix)
+    canonical = f"{checked.ascii_local_part or local}@{domain}".lower()
     if len(canonical) > MAX_LENGTH:
         raise ValueError
     return canonical
+
+
+def _is_reserved(domain: str) -> bool:
+    return domain == "localhost" or domain.endswith(_RESERVED)

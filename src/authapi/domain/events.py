@@ -10,7 +10,7 @@ from authapi.domain.client import Client
 
 
 class EventType(StrEnum):
-    """The types of audit events, with the values that `GET /me/events` and the log contain."""
+    """The types of audit events, with the values that the API and the log contain."""
 
     ACCOUNT_REGISTERED = "account_registered"
     ACCOUNT_INVITED = "account_invited"

@@ -67,3 +67,5 @@ class Identity:
     """The verified claims of another issuer; empty for credentials that authapi issued."""
     remembered: bool = False
     """Whether the cookie is persistent, so that it survives closing the browser."""
+    key_id: str | None = None
+    """The `kid` of the key of this service that signed the credential; None if it is not signed."""

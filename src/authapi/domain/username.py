@@ -77,15 +77,22 @@ def canonical_username_prefix(text: str) -> str:
 
 
 def parse_login_name(
-    text: str, accepted: LoginIdentifier, *, loc: tuple[str, ...] = ("body", "username")
+    text: str,
+    accepted: LoginIdentifier,
+    *,
+    loc: tuple[str, ...] = ("body", "username"),
+    allow_reserved: bool = False,
 ) -> EmailAddress | Username:
     """Parses what a login names the account by.
 
-    If both are accepted, a text with an `@` is an address. Raises InvalidInput with the location
+    If both are accepted, a text with an `@` is an address; `allow_reserved` is that of
+    `parse_email`. Raises InvalidInput with the location
     `loc` if `text` is not what is accepted.
     """
     is_address = accepted == "email" or (accepted == "both" and "@" in text)
-    return parse_email(text, loc=loc) if is_address else parse_username(text, loc=loc)
+    if not is_address:
+        return parse_username(text, loc=loc)
+    return parse_email(text, loc=loc, allow_reserved=allow_reserved)
 
 
 def _parse(text: str) -> Username:

@@ -57,8 +57,9 @@ class Accounts:
         Raises EmailTaken, UsernameTaken, ProfileTaken, and Overloaded if too many passwords are
         being hashed.
         """
-        address, checked, login_name = _address(email), _name(name), _username_or_none(username)
+        checked, login_name = _name(name), _username_or_none(username)
         async with self._joined() as services:
+            address = _address(email, services)
             return await services.accounts.registration.create(
                 address,
                 password,
@@ -82,8 +83,9 @@ class Accounts:
         `profile` is that of `create`. Raises EmailTaken, UsernameTaken, ProfileTaken, and
         MailDisabled if the settings disable mail.
         """
-        address, checked, login_name = _address(email), _name(name), _username_or_none(username)
+        checked, login_name = _name(name), _username_or_none(username)
         async with self._joined() as services:
+            address = _address(email, services)
             return await services.accounts.administration.invite(
                 address,
                 name=checked,
@@ -100,8 +102,8 @@ class Accounts:
 
     async def find_by_email(self, email: str) -> User:
         """Returns the account with this address. Raises NotFound."""
-        address = _address(email)
         async with self._joined() as services:
+            address = _address(email, services)
             return await services.accounts.profiles.find_by_email(address)
 
     async def find_by_username(self, username: str) -> User:
@@ -160,8 +162,8 @@ class Accounts:
         the same time.
         """
         _check_id(user_id)
-        address = _address(email)
         async with self._joined() as services:
+            address = _address(email, services)
             return await services.accounts.email_changes.change_for_operator(user_id, address)
 
     async def set_password(self, user_id: UUID, password: str) -> None:
@@ -257,8 +259,10 @@ async def open_transaction(services: Services) -> AsyncIterator[AccountTransacti
             _open_transaction.reset(token)
 
 
-def _address(text: object) -> EmailAddress:
-    return parse_email(text if isinstance(text, str) else "", loc=("email",))
+def _address(text: object, services: Services) -> EmailAddress:
+    allow_reserved = services.settings.allow_reserved_addresses
+    given = text if isinstance(text, str) else ""
+    return parse_email(given, loc=("email",), allow_reserved=allow_reserved)
 
 
 def _name(text: object) -> str | None:

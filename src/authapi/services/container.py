@@ -31,7 +31,9 @@ from authapi.services.own_columns import OwnColumns
 from authapi.services.passwords import BreachCheck, Passwords
 from authapi.services.rate_limits import RateLimits
 from authapi.services.schema import prepare
+from authapi.services.sessions.liveness import Liveness
 from authapi.services.sessions.service import Sessions
+from authapi.services.sessions.watch import SessionWatch
 from authapi.services.tokens import (
     PersonalTokens,
     RefreshTokens,
@@ -92,6 +94,7 @@ class Services:
     accounts: AccountServices
     tokens: TokenServices
     sessions: Sessions
+    session_watch: SessionWatch
     keys: Keys
     audit: Audit
     passwords: Passwords
@@ -128,7 +131,9 @@ class Services:
         hooks = hooks or Hooks(settings.database_timeout)
         passwords = Passwords(settings, breached, own_rules=hooks.check_password)
         identity_cache = IdentityCache(
-            size=settings.identity_cache_size, ttl=settings.identity_cache_ttl
+            size=settings.identity_cache_size,
+            ttl=settings.identity_cache_ttl,
+            on_invalidate=lambda users: session_watch.changed(users),  # noqa: PLW0108  # see below
         )
         # Services depend on one another in a circle: the lambdas name what is created below.
         metrics = _metrics(
@@ -168,6 +173,9 @@ class Services:
         )
         sessions = Sessions(
             database, identity_cache, invalidation, last_used, audit, hooks, settings
+        )
+        session_watch = SessionWatch(
+            Liveness(database, identity_cache, invalidation, last_used, settings)
         )
         keys = Keys(database, identity_cache, invalidation, audit, hooks, settings)
         token_lookup = TokenLookup(database, keys, last_used, hooks, settings)
@@ -243,6 +251,7 @@ class Services:
             accounts=accounts,
             tokens=tokens,
             sessions=sessions,
+            session_watch=session_watch,
             keys=keys,
             audit=audit,
             passwords=passwords,

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from authapi.crypto import base64url
-from authapi.domain.email_address import parse_email
+from authapi.domain.email_address import stored_email
 from authapi.domain.user import User, UserOrder, UserPosition
 from authapi.errors import InputError, InvalidInput
 
@@ -30,7 +30,7 @@ def encode_cursor(user: User, order: UserOrder) -> str:
 def _sort_value(user: User, order: UserOrder) -> str:
     if order in (UserOrder.OLDEST, UserOrder.NEWEST):
         return str((user.created_at - _EPOCH) // _MICROSECOND)
-    return parse_email(user.email).canonical
+    return stored_email(user.email).canonical
 
 
 def decode_cursor(cursor: str, order: UserOrder) -> UserPosition:
@@ -41,7 +41,7 @@ def decode_cursor(cursor: str, order: UserOrder) -> UserPosition:
             raise ValueError
         if order in (UserOrder.OLDEST, UserOrder.NEWEST):
             return UserPosition(UUID(user_id), created_at=_time(value))
-        if parse_email(value).canonical != value:
+        if stored_email(value).canonical != value:
             raise ValueError
         return UserPosition(UUID(user_id), email=value)
     except (ValueError, InvalidInput):

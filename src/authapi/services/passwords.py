@@ -16,7 +16,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Generic, Protocol, TypeVar
 
 from authapi.crypto.password_normalization import has_control_characters, opaque_string
-from authapi.crypto.passwords import Cost, PasswordHash, PasswordHasher
+from authapi.crypto.passwords import LOWEST_COST, Cost, PasswordHash, PasswordHasher
 from authapi.domain.client import current_client
 from authapi.errors import InputError, InvalidInput, Overloaded, PasswordRefused
 from authapi.services.common_passwords import fold, is_common
@@ -143,6 +143,8 @@ class Passwords:
         """
         settings = self._settings
         cost = Cost(settings.argon2_memory, settings.argon2_passes, settings.argon2_lanes)
+        if settings.cheap_hashes:
+            cost = LOWEST_COST
         self._hasher = await asyncio.to_thread(PasswordHasher, cost)
         self._replace_pool()
 

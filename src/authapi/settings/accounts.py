@@ -74,6 +74,9 @@ class AccountSettings(MailSettings):
     """What a login names an account by. `email`: its e-mail address; there are no user names.
     `username`: its user name, which every new account has. `both`: either; a text with an `@` is an
     address."""
+    allow_reserved_addresses: bool = False
+    """Accept addresses at `localhost`, `.test`, `.local` and `.localhost`, which no mail reaches.
+    For development and tests; refused in production."""
     roles: Roles = Field(default_factory=dict)
     """Named sets of scopes. If there are no roles, a login has all scopes."""
     default_roles: Names = ()

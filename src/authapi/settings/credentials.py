@@ -73,6 +73,9 @@ class CredentialSettings(IssuerSettings):
     """Words that do not count towards the strength of a new password: product, company, host."""
     breached_passwords_url: str | None = Field(default=None, pattern=r"^(?i:https?)://")
     """A k-anonymity range API for breached passwords; five digits of a SHA-1 are appended."""
+    cheap_hashes: bool = False
+    """Hash passwords at the lowest cost that argon2id has, instead of the `argon2_` settings. For
+    tests; refused in production."""
     argon2_memory: int = Field(default=19456, ge=19456, le=1 << 20)
     """Memory for one hash in KiB. The default and lower bound is the minimum of OWASP."""
     argon2_passes: int = Field(default=2, ge=2, le=64)

@@ -6,7 +6,7 @@ A resource server (`authapi.verify`) has only these. `Settings` adds the setting
 from datetime import timedelta
 from typing import ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from authapi.settings.field_types import Duration, Networks, Origins, PublicURL, Scopes, Seconds
@@ -34,7 +34,7 @@ class EdgeSettings(BaseSettings):
     env: Literal["development", "production"] = "development"
     """`production` rejects settings that are safe only in development."""
     public_url: PublicURL | None = None
-    """Base URL of this service for clients: the issuer of its tokens and the base of its links."""
+    """URL of this application for clients. The issuer of tokens and the links begin with it."""
     host: str = "127.0.0.1"
     """Address to listen on."""
     port: int = Field(default=8000, ge=0, le=65535)
@@ -67,6 +67,8 @@ class EdgeSettings(BaseSettings):
     max_json_depth: int = Field(default=20, ge=4, le=200)
     """Maximum nesting of arrays and objects in a JSON body."""
 
+    _prefix: str = PrivateAttr(default="")
+
     @model_validator(mode="before")
     @classmethod
     def _strip_line_ends(cls, values: object) -> object:
@@ -96,14 +98,28 @@ class EdgeSettings(BaseSettings):
         return self.env == "development" if self.docs is None else self.docs
 
     @property
-    def issuer(self) -> str:
-        """The `iss` of issued tokens: the public URL, else the URL of host and port."""
+    def base_url(self) -> str:
+        """The URL of the application: the public URL, else the URL of host and port."""
         return self.public_url or f"http://{_bracket_ipv6(self.host)}:{self.port}"
+
+    @property
+    def prefix(self) -> str:
+        """The path of authapi in the application, such as `/api/v1/auth`; empty by default."""
+        return self._prefix
+
+    def set_prefix(self, prefix: str) -> None:
+        """Sets `prefix`. An installation calls this on its own copy, before the services start."""
+        self._prefix = prefix
+
+    @property
+    def issuer(self) -> str:
+        """The `iss` of issued tokens, and the base of links: `base_url` with the prefix."""
+        return self.base_url + self._prefix
 
     @property
     def cookie_secure(self) -> bool:
         """Whether cookies are Secure. False only in development on plain http."""
-        return self.issuer.startswith("https://")
+        return self.base_url.startswith("https://")
 
 
 def _bracket_ipv6(host: str) -> str:

@@ -123,6 +123,9 @@ class Settings(CredentialSettings):
 
     def _check_production(self) -> None:
         super()._check_production()
+        for name in ("allow_reserved_addresses", "cheap_hashes"):
+            if getattr(self, name):
+                raise ValueError(f"AUTHAPI_{name.upper()} is for tests, and refused in production")
         if self.is_embedded and not self.allow_sqlite:
             raise ValueError("production on SQLite needs AUTHAPI_ALLOW_SQLITE=true")
         if self.secret is not None and _is_guessable(self.secret.get_secret_value()):

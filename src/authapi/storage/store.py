@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from authapi.storage.application.transaction import Transaction
 from authapi.storage.models import Tables
+from authapi.storage.tables.callers import CallerTable
 from authapi.storage.tables.email_tokens import EmailTokenTable
 from authapi.storage.tables.events import EventTable
 from authapi.storage.tables.outbox import OutboxTable
@@ -33,6 +34,7 @@ class Store:
     users: UserTable
     usernames: UsernameTable
     sessions: SessionTable
+    callers: CallerTable
     events: EventTable
     refresh_families: RefreshFamilyTable
     signing_keys: SigningKeyTable
@@ -55,6 +57,7 @@ class Store:
             users=UserTable(connection, tables, changed),
             usernames=UsernameTable(connection, tables),
             sessions=SessionTable(connection, tables, changed),
+            callers=CallerTable(connection, tables),
             events=EventTable(connection, tables),
             refresh_families=RefreshFamilyTable(connection, tables),
             signing_keys=SigningKeyTable(connection, tables),

@@ -130,6 +130,9 @@ class Strategy(ABC, Generic[C]):
     """True if a browser remembers the credential and attaches it to later requests, also those that
     pages of other origins cause, as it does with HTTP Basic. Unsafe requests and WebSocket
     handshakes with it must come from the origin of this service or an allowed origin."""
+    users_are_accounts: ClassVar[bool] = True
+    """False if the users of the identities are no accounts of this service, so that the database
+    does not know when the credential of an open WebSocket ends."""
     authorization_server: str | None = None
     """The issuer of the accepted tokens, if it is another service. The protected resource metadata
     list it (RFC 9728, `authorization_servers`)."""

@@ -39,7 +39,12 @@ class BasicStrategy(Strategy[str]):
     async def authenticate(self, credential: str, connection: HTTPConnection) -> Identity:
         try:
             name, password = _decode_credentials(credential)
-            login_name = parse_login_name(name, self.services.settings.login_identifier)
+            settings = self.services.settings
+            login_name = parse_login_name(
+                name,
+                settings.login_identifier,
+                allow_reserved=settings.allow_reserved_addresses,
+            )
         except (ValueError, InvalidInput):
             raise InvalidCredential from None
         try:

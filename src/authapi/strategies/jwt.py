@@ -106,7 +106,8 @@ class JWTStrategy(BearerStrategy, Refreshable[str]):
 
     def openapi(self) -> Mapping[str, object]:
         settings = self.services.settings
-        description = "A JWT from POST /login with `strategy: jwt`, signed with ES256."
+        login = f"POST {settings.prefix}/login"
+        description = f"A JWT from {login} with `strategy: jwt`, signed with ES256."
         if not settings.allows_password_grant:
             return {
                 "type": "http",
@@ -114,5 +115,7 @@ class JWTStrategy(BearerStrategy, Refreshable[str]):
                 "bearerFormat": "JWT",
                 "description": description,
             }
-        flow = {"tokenUrl": "token", "scopes": dict(supported_scopes(settings))}
+        # Relative to the URL of the application: a proxy in front may add to the path.
+        token_url = f"{settings.prefix}/token".removeprefix("/")
+        flow = {"tokenUrl": token_url, "scopes": dict(supported_scopes(settings))}
         return {"type": "oauth2", "flows": {"password": flow}, "description": description}

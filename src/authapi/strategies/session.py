@@ -99,11 +99,12 @@ class SessionStrategy(Renewable[str]):
         return Challenge("Cookie", {"realm": REALM, "cookie-name": self._cookie})
 
     def openapi(self) -> Mapping[str, object]:
+        login = f"POST {self.services.settings.prefix}/login"
         return {
             "type": "apiKey",
             "in": "cookie",
             "name": self._cookie,
-            "description": "A session that POST /login begins with `strategy: session`. Browsers "
+            "description": f"A session that {login} begins with `strategy: session`. Browsers "
             "store and send the cookie by themselves.",
         }
 

@@ -67,10 +67,11 @@ class TokenStrategy(BearerStrategy, Revocable[str]):
         return Challenge("Bearer", {"realm": REALM})
 
     def openapi(self) -> Mapping[str, object]:
+        prefix = self.services.settings.prefix
         return {
             "type": "http",
             "scheme": "bearer",
             "bearerFormat": f"{OPAQUE_PREFIX}...",
-            "description": "An opaque token from POST /login with `strategy: token`, or a personal "
-            "access token from POST /me/tokens.",
+            "description": f"An opaque token from POST {prefix}/login with `strategy: token`, or a "
+            f"personal access token from POST {prefix}/me/tokens.",
         }

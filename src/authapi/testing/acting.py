@@ -1,10 +1,18 @@
-"""`acting_as`: requests of a test are authenticated as a user, without a credential."""
+"""`acting_as`: requests of a test are authenticated as a user, without a credential.
 
+The first block replaces `find_identity` of the resolver in this process. From then on, each
+strategy of a route is made able to act before the resolver asks it. So it matters neither which
+client sends the request, nor whether the application was created, started or changed before or
+inside the block. The package itself has no way to skip a credential.
+"""
+
+import asyncio
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
+from threading import current_thread, main_thread
 from types import MethodType
 from typing import Any
 
@@ -14,19 +22,30 @@ from authapi.clock import now
 from authapi.domain.identity import NO_CLAIMS, Claims, Identity
 from authapi.domain.user import User
 from authapi.strategies.base import Strategy
+from authapi.web import resolver
+from authapi.web.context import RequestContext
+from authapi.web.requirements import Binding, Requirements
 
 
-@dataclass(frozen=True, slots=True)
-class _Acting:
+@dataclass(slots=True, eq=False)
+class _Block:
+    """One block of `acting_as`. It is mutable: tasks that have copied a context see its end."""
+
     user: User
     scopes: frozenset[str]
     strategy: str | None
     auth_time: datetime
     amr: tuple[str, ...]
     claims: Claims
+    outer: "_Block | None" = field(default=None, repr=False)
+    is_over: bool = False
 
 
-_acting: ContextVar[_Acting | None] = ContextVar("authapi_acting_as", default=None)
+_of_context: ContextVar[_Block | None] = ContextVar("authapi_acting_as", default=None)
+_of_process: list[_Block] = []
+"""The blocks that synchronous code of the main thread has entered. They also hold in event loops
+and threads that were started before, as a fixture for the whole session starts them."""
+_find_identity = resolver.find_identity
 
 
 @contextmanager
@@ -39,41 +58,83 @@ def acting_as(
     amr: Collection[str] = ("pwd",),
     claims: Mapping[str, object] = NO_CLAIMS,
 ) -> Iterator[None]:
-    """Inside this block, requests of a `client` are authenticated as `user` with `scopes`.
+    """Inside this block, requests of this process are authenticated as `user` with `scopes`.
 
     They use the first strategy of the route, or only `strategy` if given. `auth_time` is the time
     of the login, by default now. An empty `amr` stands for a personal access token. `claims` are
     the claims of another issuer.
+
+    A block in a task holds for the requests of that task and of the tasks that it starts. A block
+    in synchronous code of the main thread, such as a fixture, holds for all requests that are in no
+    block of their own.
     """
-    acting = _Acting(
-        user, frozenset(scopes), strategy, auth_time or now(), tuple(amr), Claims(claims)
+    resolver.find_identity = _acting_find_identity
+    block = _Block(
+        user,
+        frozenset(scopes),
+        strategy,
+        auth_time or now(),
+        tuple(amr),
+        Claims(claims),
+        outer=_of_context.get(),
     )
-    token = _acting.set(acting)
+    is_of_process = current_thread() is main_thread() and not _is_in_task()
+    if is_of_process:
+        _of_process.append(block)
+    _of_context.set(block)
     try:
         yield
     finally:
-        _acting.reset(token)
+        block.is_over = True
+        if is_of_process:
+            _of_process.remove(block)
+        # Without a token: the end of a fixture may run in another context than its beginning.
+        if _of_context.get() is block:
+            _of_context.set(block.outer)
 
 
-def let_act(strategy: Strategy[Any]) -> None:
+def _current() -> _Block | None:
+    block = _of_context.get()
+    while block is not None and block.is_over:
+        block = block.outer
+    return block or (_of_process[-1] if _of_process else None)
+
+
+def _is_in_task() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+async def _acting_find_identity(
+    binding: Binding, wanted: Requirements, connection: HTTPConnection, context: RequestContext
+) -> Identity | None:
+    for strategy in binding.strategies:
+        _let_act(strategy)
+    return await _find_identity(binding, wanted, connection, context)
+
+
+def _let_act(strategy: Strategy[Any]) -> None:
     """Makes `strategy` read the caller of `acting_as` as its credential, inside its block."""
     if hasattr(strategy.read, "is_patched"):
         return
     read, cached, authenticate = strategy.read, strategy.cached, strategy.authenticate
 
     def acting_read(self: Strategy[Any], connection: HTTPConnection) -> object:
-        acting = _acting.get()
+        acting = _current()
         if acting is None or acting.strategy not in (None, self.name):
             return read(connection)
         return acting
 
     def acting_cached(self: Strategy[Any], credential: object) -> Identity | None:
-        return None if isinstance(credential, _Acting) else cached(credential)
+        return None if isinstance(credential, _Block) else cached(credential)
 
     async def acting_authenticate(
         self: Strategy[Any], credential: object, connection: HTTPConnection
     ) -> Identity:
-        if not isinstance(credential, _Acting):
+        if not isinstance(credential, _Block):
             return await authenticate(credential, connection)
         return Identity(
             user=credential.user,

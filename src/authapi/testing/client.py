@@ -13,7 +13,6 @@ from authapi.domain.user import User
 from authapi.domain.username import parse_username
 from authapi.services import Services
 from authapi.services.accounts.users import new_user
-from authapi.testing.acting import let_act
 from authapi.web.context import Runtime
 
 PASSWORD = "correct horse battery staple"
@@ -60,7 +59,9 @@ class Client(httpx.AsyncClient):
         that is not valid, EmailTaken, UsernameTaken or ProfileTaken if another account has it,
         Overloaded if the queue of password hashes is full.
         """
-        address = parse_email(email or f"user{next(_numbers)}@example.com")
+        address = parse_email(
+            email or f"user{next(_numbers)}@example.com", allow_reserved=self._allows_reserved
+        )
         login = None if username is None else parse_username(username)
         if self._runtime.services_if_any is None:
             return new_user(address, name=name, username=login, is_superuser=is_superuser)
@@ -74,6 +75,11 @@ class Client(httpx.AsyncClient):
             profile=given,
         )
 
+    @property
+    def _allows_reserved(self) -> bool:
+        services = self._runtime.services_if_any
+        return services is None or services.settings.allow_reserved_addresses
+
     async def login(
         self, user: User, *, password: str = PASSWORD, strategy: str = "session"
     ) -> httpx.Response:
@@ -84,7 +90,8 @@ class Client(httpx.AsyncClient):
         accepted = self.services.settings.login_identifier
         name = {"username": user.username} if accepted == "username" else {"email": user.email}
         response = await self.post(
-            "/login", json={**name, "password": password, "strategy": strategy}
+            f"{self.services.settings.prefix}/login",
+            json={**name, "password": password, "strategy": strategy},
         )
         response.raise_for_status()
         if token := response.json().get("access_token"):
@@ -129,8 +136,6 @@ async def client(
     Mail is captured for `outbox`; with `delivers_mail`, it is sent as the settings define. Raises
     RuntimeError if authapi is not installed in `app`, and what the lifespan raises.
     """
-    for strategy in runtime_of(app).registry:
-        let_act(strategy)
     result = Client(app, base_url=base_url)
     if not delivers_mail:
         result._capture_mail()

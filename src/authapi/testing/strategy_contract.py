@@ -39,7 +39,7 @@ import pytest
 import time_machine
 
 from authapi import Issuer, Revocable, User
-from authapi.domain.email_address import parse_email
+from authapi.domain.email_address import stored_email
 from authapi.errors import InvalidCredentials
 from authapi.storage.inspection import count_rows, stored_values
 from authapi.testing.authentication_contract import AuthenticationContract
@@ -248,7 +248,7 @@ class IssuerContract(StrategyContract):
         accounts = harness.api.services.accounts
         bob = await harness.api.create_user()
         proofs = [
-            await accounts.authentication.authenticate(parse_email(user.email), PASSWORD)
+            await accounts.authentication.authenticate(stored_email(user.email), PASSWORD)
             for user in (harness.alice, bob)
         ]
         await accounts.passwords.set(harness.alice.id, NEW_PASSWORD)

@@ -62,6 +62,8 @@ class RemoteIntrospection(BearerStrategy):
     Raises ConfigurationError if a parameter is not permitted.
     """
 
+    users_are_accounts = False
+
     def __init__(
         self,
         url: str,

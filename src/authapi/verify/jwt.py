@@ -48,6 +48,8 @@ class RemoteJWT(Strategy[str]):
     Raises ConfigurationError if a parameter is not permitted, or contradicts another.
     """
 
+    users_are_accounts = False
+
     def __init__(
         self,
         issuer: str,

@@ -51,19 +51,24 @@ class ResourceServer:
     def __init__(self, *strategies: Strategy[Any], settings: EdgeSettings | None = None) -> None:
         if not strategies:
             raise ConfigurationError("a resource server needs at least one strategy")
-        self.settings = settings or load_edge_settings()
+        self.settings = (settings or load_edge_settings()).model_copy()
+        self.settings.set_prefix("")  # `install` sets that of this installation
         self.runtime = Runtime(self.settings, Registry(with_others(strategies)))
         self._installation = Installation(self.runtime)
         _check_subjects(strategies)
 
-    def install(self, app: FastAPI, *, include: Collection[str] | None = None) -> None:
+    def install(
+        self, app: FastAPI, *, prefix: str = "", include: Collection[str] | None = None
+    ) -> None:
         """Adds middleware, error handlers, OpenAPI security and the built-in routes to `app`.
 
-        `include` selects units of routes by name (`authapi.verify.server.UNITS`), by default all.
-        `/docs` is not added to an application that has its own docs page. Raises
-        ConfigurationError if `include` names an unknown unit.
+        `prefix` is the path of the routes, but for the metadata of the resource. `include` selects
+        units of routes by name (`authapi.verify.server.UNITS`), by default all. `/docs` is not
+        added to an application that has its own docs page. Raises
+        ConfigurationError if `include` names an unknown unit, or as `AuthAPI.install` for `prefix`.
         """
-        self._installation.install(app, select_units(UNITS, include, app, self.settings))
+        units = select_units(UNITS, include, app, self.settings)
+        self._installation.install(app, units, prefix=prefix)
 
     @asynccontextmanager
     async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:

@@ -52,6 +52,8 @@ class OneOfSeveral(Strategy[str]):
     `authenticate` raises UnrecognizedCredential for a token that is left to the others.
     """
 
+    users_are_accounts = False
+
     def __init__(self, own: RemoteJWT, others: Sequence[RemoteJWT]) -> None:
         # Without services, as `RemoteJWT`.
         self.name = own.name

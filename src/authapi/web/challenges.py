@@ -20,7 +20,7 @@ def build_challenges(
     """
     parameters = {}
     if "well_known" in runtime.units:
-        parameters["resource_metadata"] = runtime.settings.issuer + RESOURCE_METADATA
+        parameters["resource_metadata"] = runtime.settings.base_url + RESOURCE_METADATA
     challenges = (with_parameters(strategy.challenge(), parameters) for strategy in strategies)
     return tuple({str(challenge): challenge for challenge in challenges}.values())
 

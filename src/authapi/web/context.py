@@ -13,9 +13,12 @@ from starlette.requests import HTTPConnection
 from authapi.domain.identity import Identity
 from authapi.errors import InvalidCredential
 from authapi.services import Services
+from authapi.services.sessions.liveness import CheckedIdentity
+from authapi.services.sessions.watch import SessionWatch
 from authapi.settings import EdgeSettings
 from authapi.strategies.base import Challenge
 from authapi.strategies.registry import Registry
+from authapi.web.answers.open_socket import OpenSocket
 
 if TYPE_CHECKING:
     from authapi.services.metrics import Metrics
@@ -36,6 +39,8 @@ class Runtime:
     """The `Binding` of each gate in this installation. The resolver fills it."""
     units: set[str] = field(default_factory=set)
     """The names of the installed units of routes (`authapi.web.routes.units`)."""
+    _expiry_watch: SessionWatch = field(default_factory=SessionWatch, repr=False)
+    """The `session_watch` of a resource server."""
 
     @property
     def services(self) -> Services:
@@ -43,6 +48,20 @@ class Runtime:
         if self.services_if_any is None:
             raise RuntimeError("this application is a resource server: it has no services")
         return self.services_if_any
+
+    @property
+    def session_watch(self) -> SessionWatch:
+        """The open connections of this application that end with their session."""
+        if self.services_if_any is None:
+            return self._expiry_watch
+        return self.services_if_any.session_watch
+
+    def is_account(self, identity: Identity) -> bool:
+        """Whether the user of this caller is an account of this service."""
+        if self.services_if_any is None:
+            return False
+        name = identity.strategy
+        return name not in self.registry or self.registry[name].users_are_accounts
 
     @property
     def metrics(self) -> "Metrics | None":
@@ -74,6 +93,10 @@ class RequestContext:
     """FastAPI's OpenTelemetry span of this request, if there is one."""
     is_accepted: bool = False
     """Whether this is a WebSocket after its handshake was accepted."""
+    socket: OpenSocket | None = None
+    """The WebSocket of this request; None for HTTP."""
+    checked: CheckedIdentity | None = None
+    """The last result of `identity_is_live`."""
     challenges: tuple[Challenge, ...] | None = None
     """The challenges for a 401 or 403 response; None before a gate has set them."""
 

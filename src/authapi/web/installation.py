@@ -27,7 +27,7 @@ from authapi.web.context import Runtime
 from authapi.web.middleware.cors import ProblemCORSMiddleware
 from authapi.web.middleware.preprocessing import PreprocessingMiddleware
 from authapi.web.middleware.request import RequestMiddleware
-from authapi.web.routing import AuthAPIRouter
+from authapi.web.routing import AuthAPIRouter, check_prefix
 
 _log = logging.getLogger("authapi")
 
@@ -42,13 +42,20 @@ class Installation:
         self._mounted: list[FastAPI] = []
 
     def install(
-        self, app: FastAPI, units: Mapping[str, APIRouter], *, other_paths: Iterable[str] = ()
+        self,
+        app: FastAPI,
+        units: Mapping[str, APIRouter],
+        *,
+        prefix: str = "",
+        other_paths: Iterable[str] = (),
     ) -> None:
         """Adds the middleware, the exception handlers, the OpenAPI security and the `units`.
 
-        `other_paths` are paths of authapi for which the caller adds the routes.
+        The routes are below `prefix`. `other_paths` are paths of authapi for which the caller adds
+        the routes. Raises ConfigurationError if `prefix` is no path, or another one than before.
         """
         settings = self._runtime.settings
+        self._set_prefix(prefix)
         if settings.allowed_origins:
             app.add_middleware(
                 ProblemCORSMiddleware,
@@ -59,11 +66,16 @@ class Installation:
                 expose_headers=["ETag", "Retry-After", "WWW-Authenticate", "X-Request-ID"],
             )
         self._runtime.units.update(units)
-        own = AuthAPIRouter(units.values(), max_body_bytes=settings.max_body_bytes)
+        own = AuthAPIRouter(
+            units.values(),
+            max_body_bytes=settings.max_body_bytes,
+            prefix=settings.prefix,
+            public_url=settings.public_url or "",
+        )
         patterns = [cast("Route", route).path_regex for route in own.routes]
         patterns += [re.compile(re.escape(path) + r"\Z") for path in other_paths]
         app.add_middleware(RequestMiddleware, runtime=self._runtime, own_paths=patterns)
-        _wrap_middleware_stack(app, has_documents="well_known" in units)
+        _wrap_middleware_stack(app, settings.prefix, has_documents="well_known" in units)
         # Starlette builds the redirect for a trailing slash from the Host header, which an attacker
         # may control.
         app.router.redirect_slashes = False
@@ -72,9 +84,21 @@ class Installation:
         openapi.install(app, self._runtime)
         self.apps.append(app)
 
+    def _set_prefix(self, prefix: str) -> None:
+        settings = self._runtime.settings
+        checked = check_prefix(prefix, settings.base_url)
+        if self.apps and checked != settings.prefix:
+            raise ConfigurationError(
+                f"authapi is installed with the prefix {settings.prefix!r} already: its tokens and"
+                " links have one; create another AuthAPI for another prefix"
+            )
+        settings.set_prefix(checked)
+
     @asynccontextmanager
     async def started(self) -> AsyncIterator[None]:
         """Starts the strategies on entry and stops them on exit, in reverse order.
+
+        On exit, first ends the open WebSockets of `live_messages`.
 
         Raises ConfigurationError if a strategy cannot start; it stops those started before.
         """
@@ -83,11 +107,17 @@ class Installation:
             for strategy in self._runtime.registry:
                 started.insert(0, strategy)  # first: a strategy that fails to start is stopped too
                 await strategy.start()
+            self._runtime.session_watch.start()
             yield
         except BaseException:
-            await close_after_failure(partial(_stop, started))
+            await close_after_failure(partial(self._stop, started))
             raise
-        await _stop(started)
+        await self._stop(started)
+
+    async def _stop(self, strategies: Iterable[Strategy[Any]]) -> None:
+        await close_all(
+            self._runtime.session_watch.stop, *(strategy.stop for strategy in strategies)
+        )
 
     def check(self) -> None:
         """Binds the gates of all routes, and installs authapi in mounted applications with gates.
@@ -137,17 +167,13 @@ class Installation:
                 )
 
 
-async def _stop(strategies: Iterable[Strategy[Any]]) -> None:
-    await close_all(*(strategy.stop for strategy in strategies))
-
-
-def _wrap_middleware_stack(app: FastAPI, *, has_documents: bool) -> None:
+def _wrap_middleware_stack(app: FastAPI, prefix: str, *, has_documents: bool) -> None:
     # With `add_middleware`, Starlette's ServerErrorMiddleware and middleware that the application
     # adds later would be outside.
     build = app.build_middleware_stack
 
     def build_wrapped() -> ASGIApp:
-        return PreprocessingMiddleware(build(), publishes=has_documents)
+        return PreprocessingMiddleware(build(), publishes=has_documents, prefix=prefix)
 
     app.build_middleware_stack = build_wrapped  # type: ignore[method-assign]  # Starlette has no hook
 

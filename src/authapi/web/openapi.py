@@ -109,7 +109,7 @@ def _complete(document: Document, app: FastAPI, runtime: Runtime) -> None:
     strategies = {item.name: item for item in runtime.registry}
     oauth_paths: set[str] = set()
     for route, gates in gated_routes(app):
-        if oauth_errors.is_endpoint(route):
+        if oauth_errors.is_endpoint(route, runtime.settings.prefix):
             oauth_paths.add(str(route.path_format))
         path: Document = paths.get(route.path_format, {})
         security = requirements_of(gates, runtime)

@@ -184,13 +184,14 @@ def error_document(error: AuthAPIError, scope: Scope) -> Response:
 
 
 def _represent(document: ProblemDocument, scope: Scope) -> Response:
-    if wants_page(scope):
+    if wants_page(scope, context_of(HTTPConnection(scope)).runtime.settings.prefix):
         return error_page(document, document.code, scope)
     return _represent_as_json(document, scope)
 
 
 def _represent_as_json(document: ProblemDocument, scope: Scope) -> Response:
-    if not oauth_errors.wants_oauth_error(scope, context_of(HTTPConnection(scope)).runtime.units):
+    runtime = context_of(HTTPConnection(scope)).runtime
+    if not oauth_errors.wants_oauth_error(scope, runtime.units, runtime.settings.prefix):
         return document
     challenges = document.headers.getlist("www-authenticate")
     content = {**document.content, **oauth_errors.oauth_members(document.content, challenges)}

@@ -8,32 +8,46 @@ mistake: public routes are defined on a router with another route class.
 """
 
 import asyncio
+import re
 from collections.abc import Callable, Coroutine, Iterable
+from copy import copy
 from typing import Any, cast, get_type_hints
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlsplit
 
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute, APIRouter
+from starlette._utils import get_route_path
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.routing import Match, Route
+from starlette.routing import BaseRoute, Match, Route, compile_path
 from starlette.types import Message, Receive, Scope, Send
 
 from authapi.crypto import strict_json
 from authapi.errors import (
     BodyTooLarge,
+    ConfigurationError,
     MalformedJSON,
     MalformedRequest,
     RequestTimeout,
 )
 from authapi.web.answers.descriptions import problems
+from authapi.web.answers.route_ownership import path_below
+from authapi.web.challenges import RESOURCE_METADATA
 from authapi.web.context import context_of
 from authapi.web.media_types import FORM, JSON, require_media_type
 from authapi.web.problems import RefusalHTTPException
 from authapi.web.requirements import Gate, gates_of
+from authapi.web.schemas.fields import reserved_addresses_allowed
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
+SERVER_METADATA = "/.well-known/oauth-authorization-server"
+"""The path of the metadata of an authorization server without a path (RFC 8414, section 3)."""
+
+_HOST_DOCUMENTS = "/.well-known/"
+_MAX_PREFIX_LENGTH = 100
+_SEGMENTS = re.compile(r"(/[A-Za-z0-9._~-]+)+")
+"""Segments of characters that no client encodes (RFC 3986, section 2.3)."""
 _MAX_LENGTH_DIGITS = 18
 MAX_FIELDS = 50
 """Fields of a form."""
@@ -83,7 +97,12 @@ class AuthAPIRoute(APIRoute):
                 # A page of a foreign origin can send a form or text/plain without a preflight, but
                 # not JSON (Fetch standard, "CORS-safelisted request-header").
                 require_media_type(request, JSON)
-            return await handle(StrictRequest(request.scope, request.receive))
+            strict = StrictRequest(request.scope, request.receive)
+            services = context_of(request).runtime.services_if_any
+            if services is not None and services.settings.allow_reserved_addresses:
+                with reserved_addresses_allowed():
+                    return await handle(strict)
+            return await handle(strict)
 
         return handle_strictly
 
@@ -120,20 +139,41 @@ class AuthAPIRouter(APIRouter):
     """The routes of authapi as one router, which rejects foreign paths by their first segment.
 
     Every request to an importing application passes this router, so a mismatch must be cheap.
+
+    The routes are below `prefix`, but for the metadata of RFC 8414 and RFC 9728, which belong to
+    the host. `public_url` is that of the application. Its path is a part of the path of these
+    documents on the host, and a proxy removes it or leaves it.
     """
 
-    def __init__(self, units: Iterable[APIRouter], *, max_body_bytes: int) -> None:
+    def __init__(
+        self,
+        units: Iterable[APIRouter],
+        *,
+        max_body_bytes: int,
+        prefix: str = "",
+        public_url: str = "",
+    ) -> None:
         super().__init__()
         self._max_body_bytes = max_body_bytes
+        self._prefix = prefix
+        public_path = urlsplit(public_url).path
+        has_aliases = _SEGMENTS.fullmatch(public_path) is not None
         # Copied, since each request would search a router inside a router twice.
-        self.routes.extend(route for unit in units for route in unit.routes)
+        routes = [route for unit in units for route in unit.routes]
         # Units have routes only: a mount or a nested router fails here.
-        paths = [cast("Route", route).path for route in self.routes]
+        paths = [cast("Route", route).path for route in routes]
         self._first_segments = frozenset(path.split("/", 2)[1] for path in paths)
+        for route, path in zip(routes, paths, strict=True):
+            self.routes.append(_placed(route, _path_in_application(path, prefix)))
+            if has_aliases and path in (SERVER_METADATA, RESOURCE_METADATA):
+                alias = _placed(route, _path_in_application(path, prefix, public_path))
+                alias.include_in_schema = False
+                self.routes.append(alias)
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        path = scope["path"].removeprefix(scope.get("root_path", ""))
-        segments = path.split("/", 2)
+        path: str = get_route_path(scope) if scope.get("root_path") else scope["path"]
+        own = path if path.startswith(_HOST_DOCUMENTS) else path_below(self._prefix, path)
+        segments = own.split("/", 2) if own else ()
         if len(segments) < 2 or segments[1] not in self._first_segments:
             return Match.NONE, {}
         return super().matches(scope)
@@ -153,6 +193,52 @@ class AuthAPIRouter(APIRouter):
             ):
                 raise BodyTooLarge
         await super().handle(scope, receive, send)
+
+
+def check_prefix(prefix: str, base_url: str) -> str:
+    """Returns the path of authapi in an application at `base_url`, or an empty path.
+
+    Raises ConfigurationError if it is not a path such as `/api/v1/auth`, or if `base_url` ends with
+    it.
+    """
+    if not prefix:
+        return ""
+    is_path = _SEGMENTS.fullmatch(prefix) is not None
+    if not is_path or not {".", ".."}.isdisjoint(prefix.split("/")):
+        raise ConfigurationError(
+            f"the prefix {prefix!r} is no path such as /api/v1/auth: it begins with a slash, does"
+            " not end with one, and has letters, digits and -._~ between them"
+        )
+    if len(prefix) > _MAX_PREFIX_LENGTH:
+        raise ConfigurationError(f"the prefix has more than {_MAX_PREFIX_LENGTH} characters")
+    if urlsplit(base_url).path.endswith(prefix):
+        raise ConfigurationError(
+            f"AUTHAPI_PUBLIC_URL ends with the prefix {prefix!r}, so links would have it twice:"
+            " set it to the URL of the application"
+        )
+    return prefix
+
+
+def _path_in_application(path: str, prefix: str, public_path: str = "") -> str:
+    """Returns the path of a route of authapi in an application.
+
+    The path of the issuer follows that of its metadata (RFC 8414, section 3.1). The protected
+    resource is the application (RFC 9728, section 3.1).
+    """
+    if path == SERVER_METADATA:
+        return path + public_path + prefix
+    return path + public_path if path == RESOURCE_METADATA else prefix + path
+
+
+def _placed(route: BaseRoute, path: str) -> Route:
+    """Returns `route` at `path`. It is a copy if it has another path."""
+    placed = cast("Route", route)
+    if placed.path == path:
+        return placed
+    placed = copy(placed)
+    placed.path = path
+    placed.path_regex, placed.path_format, placed.param_convertors = compile_path(path)
+    return placed
 
 
 def _single_gate(dependant: Dependant) -> tuple[str, Gate[object]] | None:

@@ -45,7 +45,9 @@ def create(
     password = _read_password()
 
     async def work(services: Services) -> User:
-        address = parse_email(email, loc=("email",))
+        address = parse_email(
+            email, loc=("email",), allow_reserved=services.settings.allow_reserved_addresses
+        )
         try:
             return await services.accounts.registration.create(
                 address,
@@ -113,7 +115,9 @@ def invite(
     display_name = None if name is None else parse_name(name, max_length=200)
 
     async def work(services: Services) -> User:
-        address = parse_email(email, loc=("email",))
+        address = parse_email(
+            email, loc=("email",), allow_reserved=services.settings.allow_reserved_addresses
+        )
         try:
             return await services.accounts.administration.invite(
                 address,

@@ -9,7 +9,7 @@ from authapi.crypto.ids import first_id_at
 from authapi.crypto.passwords import PasswordHash
 from authapi.crypto.secrets import SecretHash
 from authapi.domain.client import UNKNOWN_NETWORK, Client, current_client
-from authapi.domain.email_address import EmailAddress, parse_email
+from authapi.domain.email_address import EmailAddress, stored_email
 from authapi.domain.events import EventType
 from authapi.domain.identity import Identity
 from authapi.domain.user import User
@@ -103,7 +103,7 @@ class Authentication:
         Raises WrongPassword, TooManyAttempts, Overloaded if too many hashes are waiting, and
         StorageUnavailable if the database does not answer.
         """
-        account, client = parse_email(user.email).canonical, current_client()
+        account, client = stored_email(user.email).canonical, current_client()
         session_id = caller.session_id if caller else None
         is_known = known_network(self._database, account, client)
         async with (

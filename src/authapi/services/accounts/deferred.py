@@ -15,7 +15,7 @@ from authapi.clock import now
 from authapi.crypto.ids import new_id
 from authapi.crypto.passwords import PasswordHash
 from authapi.domain.client import Client, current_client, on_behalf_of
-from authapi.domain.email_address import EmailAddress, parse_email
+from authapi.domain.email_address import EmailAddress, stored_email
 from authapi.domain.email_token import Purpose
 from authapi.domain.events import EventType
 from authapi.domain.outbox import OutboxEntry
@@ -235,7 +235,7 @@ def _payload(email: EmailAddress, details: Mapping[str, Any]) -> Payload:
 
 
 def _has_address(user: User, email: str) -> bool:
-    return parse_email(user.email).canonical == email
+    return stored_email(user.email).canonical == email
 
 
 async def _has_link(store: Store, user: User, purpose: Purpose, email: str) -> bool:

@@ -13,7 +13,7 @@ from uuid import UUID
 from authapi.clock import now
 from authapi.crypto.passwords import PasswordHash
 from authapi.domain.client import current_client
-from authapi.domain.email_address import EmailAddress, parse_email
+from authapi.domain.email_address import EmailAddress, stored_email
 from authapi.domain.email_token import EmailToken, Purpose
 from authapi.domain.events import EventType
 from authapi.domain.identity import Identity
@@ -149,7 +149,7 @@ class EmailChanges:
             )
         elif not caller.amr or now() - caller.auth_time > self._fresh_max_age:
             raise StaleAuthentication(max_age=int(self._fresh_max_age.total_seconds()))
-        async with self._audit.recording_throttled(parse_email(caller.user.email).canonical):
+        async with self._audit.recording_throttled(stored_email(caller.user.email).canonical):
             await self._rate_limits.consume_mail_request(current_client())
         async with self._database.transaction() as store:
             user, current_hash = await lock_user(store, caller.user.id)
@@ -201,11 +201,11 @@ class EmailChanges:
         another address at the same time.
         """
         async with self._database.read() as store:
-            previous = parse_email((await find_user(store, user_id)).email)
+            previous = stored_email((await find_user(store, user_id)).email)
         async with self._database.transaction() as store:
             await store.users.lock_addresses(previous.canonical, email.canonical)
             user, _ = await lock_user(store, user_id)
-            old = parse_email(user.email)
+            old = stored_email(user.email)
             if old.canonical != previous.canonical:
                 raise PreconditionFailed
             await store.users.set_email(
@@ -258,7 +258,7 @@ class EmailChanges:
         InvalidInput, TooManyAttempts.
         """
         async with (
-            self._audit.recording_throttled(parse_email(user.email).canonical),
+            self._audit.recording_throttled(stored_email(user.email).canonical),
             self._rate_limits.login_attempt(str(email_token.id), current_client()),
         ):
             if entered_email.canonical != email_token.email:
@@ -277,7 +277,7 @@ class EmailChanges:
         if email_token.purpose is not Purpose.CHANGE or user.email_confirmed_at is not None:
             yield MailAllowance(is_allowed=True)
             return
-        address = parse_email(user.email).canonical
+        address = stored_email(user.email).canonical
         async with self._rate_limits.allow_mail(MailKind.EMAIL_CHANGED.value, address) as allowance:
             yield allowance
 
@@ -285,7 +285,7 @@ class EmailChanges:
         self, store: Store, redeemed: RedeemedEmailToken, allowance: MailAllowance
     ) -> None:
         user, token = redeemed.user, redeemed.token
-        old = parse_email(user.email)
+        old = stored_email(user.email)
         await store.users.set_email(
             user.id, email=token.email, given=token.email_given, at=next_update_time(user)
         )
@@ -316,4 +316,4 @@ async def _lock_addresses(store: Store, email_token: EmailToken, user: User) -> 
     If the account gets another address before it is locked, the token of a change ends with that,
     and redeeming it fails.
     """
-    await store.users.lock_addresses(parse_email(user.email).canonical, email_token.email)
+    await store.users.lock_addresses(stored_email(user.email).canonical, email_token.email)

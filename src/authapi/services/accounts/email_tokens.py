@@ -14,7 +14,7 @@ from authapi.clock import now
 from authapi.crypto.ids import new_id
 from authapi.crypto.passwords import PasswordHash
 from authapi.crypto.secrets import hash_secret, is_secret, new_secret
-from authapi.domain.email_address import EmailAddress, parse_email
+from authapi.domain.email_address import EmailAddress, stored_email
 from authapi.domain.email_token import EmailToken, Purpose
 from authapi.domain.user import User
 from authapi.errors import InvalidOneTimeSecret
@@ -111,7 +111,7 @@ class EmailTokens:
         """
         if purpose is not Purpose.REVERT_EMAIL_CHANGE:
             await store.email_tokens.delete_for_user(user.id, [purpose])
-        address, at, text = email or parse_email(user.email), now(), new_secret()
+        address, at, text = email or stored_email(user.email), now(), new_secret()
         token = EmailToken(
             id=new_id(),
             user_id=user.id,
@@ -181,4 +181,4 @@ async def _is_bound_to(store: Store, token: EmailToken, user: User) -> bool:
     if token.password_version != await store.users.password_version(user.id):
         return False
     # A token for a change of address is bound to the new address, not to that of the account.
-    return token.purpose is Purpose.CHANGE or token.email == parse_email(user.email).canonical
+    return token.purpose is Purpose.CHANGE or token.email == stored_email(user.email).canonical

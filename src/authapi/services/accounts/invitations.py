@@ -1,6 +1,6 @@
 """Invitations: a mailed link with which the owner of an address takes over a new account."""
 
-from authapi.domain.email_address import parse_email
+from authapi.domain.email_address import stored_email
 from authapi.domain.email_token import Purpose
 from authapi.domain.events import EventType
 from authapi.services.accounts.email_tokens import EmailTokens
@@ -36,7 +36,7 @@ class Invitations:
         """
         # Hashing takes long and the policy may reject the password: both precede the redemption.
         _, user = await self._email_tokens.peek(token, Purpose.INVITATION)
-        email = parse_email(user.email).canonical
+        email = stored_email(user.email).canonical
         await self._passwords.check_policy(
             password, email=email, username=user.username, field="password"
         )

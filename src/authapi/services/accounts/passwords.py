@@ -6,7 +6,7 @@ from authapi.clock import now
 from authapi.crypto.password_normalization import opaque_string
 from authapi.crypto.passwords import PasswordHash
 from authapi.crypto.secrets import SecretHash
-from authapi.domain.email_address import parse_email
+from authapi.domain.email_address import stored_email
 from authapi.domain.email_token import Purpose
 from authapi.domain.events import EventType
 from authapi.domain.identity import Identity
@@ -64,7 +64,7 @@ class PasswordChanges:
         WrongPassword, TooManyAttempts, NotFound if the account is deleted, InvalidCredential if
         the session of the caller has ended.
         """
-        account = parse_email(identity.user.email).canonical
+        account = stored_email(identity.user.email).canonical
         await self._passwords.check_policy(
             new, field="new_password", email=account, username=identity.user.username
         )
@@ -114,7 +114,7 @@ class PasswordChanges:
         async with self._database.read() as store:
             account = await find_user(store, user_id)
         await self._passwords.check_policy(
-            password, email=parse_email(account.email).canonical, username=account.username
+            password, email=stored_email(account.email).canonical, username=account.username
         )
         hashed = await self._passwords.hash(password)
         async with self._database.transaction() as store:
@@ -134,7 +134,7 @@ class PasswordChanges:
         """
         # Hashing takes long and the policy may reject the password: both precede the redemption.
         _, user = await self._email_tokens.peek(token, Purpose.RESET)
-        email = parse_email(user.email).canonical
+        email = stored_email(user.email).canonical
         await self._passwords.check_policy(
             password, email=email, username=user.username, field="new_password"
         )

@@ -16,7 +16,7 @@ from limits import parse as parse_rate
 from authapi.clock import now
 from authapi.crypto.ids import new_id
 from authapi.domain.client import current_client
-from authapi.domain.email_address import parse_email
+from authapi.domain.email_address import stored_email
 from authapi.domain.outbox import OutboxEntry
 from authapi.domain.user import User
 from authapi.errors import ConfigurationError, DeliveryFailed
@@ -115,7 +115,7 @@ class Mail:
         The count is undone if the transaction of `store` is retried or rolled back, as it sends no
         mail then. Each process counts its own notices.
         """
-        key = kind, parse_email(user.email).canonical
+        key = kind, stored_email(user.email).canonical
         counter = self._notices.get(key)
         if counter is None:
             counter = self._notices[key] = _Counter()

@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 
 from authapi.clock import now
 from authapi.crypto.ids import new_id
-from authapi.domain.email_address import parse_email
+from authapi.domain.email_address import stored_email
 from authapi.domain.outbox import OutboxEntry
 from authapi.errors import ConfigurationError, DeliveryFailed, InvalidInput
 from authapi.services.jobs.deliveries import EntryFailed
@@ -57,7 +57,7 @@ class MailRenderer:
         cannot be rendered.
         """
         try:
-            domain = parse_email(payload["to"]).canonical.rpartition("@")[2]
+            domain = stored_email(payload["to"]).canonical.rpartition("@")[2]
             local = payload["to"].rpartition("@")[0]  # the local part as the owner spelled it
         except InvalidInput:
             raise DeliveryFailed("invalid recipient address", permanent=True) from None
@@ -132,7 +132,7 @@ class MailRenderer:
         secret = payload["secret"]
         return {
             "service": self._service,
-            "url": self._settings.issuer,
+            "url": self._settings.base_url,
             "to": payload["to"],
             "name": _line(payload["name"]),
             "link": None if secret is None else link_for(kind, secret, self._settings),

@@ -209,7 +209,7 @@ class Sessions:
         if row is not None and row[1].id != user_id:
             return None
         return await self._identity(
-            row, strategy, credential, snapshot, expires_at=expires_at, scopes=scopes
+            row, strategy, credential, snapshot, expires_at=expires_at, scopes=scopes, kid=kid
         )
 
     async def list_for_user(self, user_id: UUID) -> Sequence[Session]:
@@ -351,6 +351,7 @@ class Sessions:
         *,
         expires_at: datetime | None = None,
         scopes: Collection[str] | None = None,
+        kid: str | None = None,
     ) -> Identity | None:
         if row is None:
             return None
@@ -367,6 +368,7 @@ class Sessions:
                 auth_time=session.auth_time,
                 amr=session.amr,
                 expires_at=end,
+                key_id=kid,
                 remembered=session.remembered,
             ),
             session_id=session.id,

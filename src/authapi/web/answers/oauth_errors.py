@@ -13,7 +13,12 @@ from fastapi.routing import RouteContext
 from starlette._utils import get_route_path
 from starlette.types import Scope
 
-from authapi.web.answers.route_ownership import ROUTES, is_defined_in, is_own_route
+from authapi.web.answers.route_ownership import (
+    ROUTES,
+    is_defined_in,
+    is_own_route,
+    path_below,
+)
 
 MEDIA_TYPE: Final = "application/json"
 PREFIX: Final = "/token"
@@ -37,24 +42,25 @@ _HTTP_VERSION: Final = 505
 _UNAVAILABLE: Final = frozenset({429, 503})
 
 
-def is_oauth_path(path: str) -> bool:
-    """Whether `path` is the token endpoint or below it."""
-    return path == PREFIX or path.startswith(f"{PREFIX}/")
+def is_oauth_path(path: str, prefix: str = "") -> bool:
+    """Whether `path` is the token endpoint or below it. `prefix` is the path of authapi."""
+    own = path_below(prefix, path)
+    return own is not None and (own == PREFIX or own.startswith(f"{PREFIX}/"))
 
 
-def is_endpoint(route: RouteContext) -> bool:
-    """Whether `route` is one of the OAuth endpoints."""
+def is_endpoint(route: RouteContext, prefix: str) -> bool:
+    """Whether `route` is one of the OAuth endpoints of the authapi with this `prefix`."""
     path = getattr(route, "path_format", None) or ""
-    return is_oauth_path(path) and is_defined_in(_PACKAGE, route)
+    return is_oauth_path(path, prefix) and is_defined_in(_PACKAGE, route)
 
 
-def wants_oauth_error(scope: Scope, units: Collection[str]) -> bool:
+def wants_oauth_error(scope: Scope, units: Collection[str], prefix: str) -> bool:
     """Whether the response to a refused request is for an OAuth client.
 
-    True for the OAuth endpoints and for unknown paths below them, if `units` contains one of them.
-    False for routes of the importing application.
+    `prefix` is the path of authapi. True for the OAuth endpoints and for unknown paths below them,
+    if `units` contains one of them. False for routes of the importing application.
     """
-    if not is_oauth_path(get_route_path(scope)) or UNITS.isdisjoint(units):
+    if not is_oauth_path(get_route_path(scope), prefix) or UNITS.isdisjoint(units):
         return False
     return is_own_route(scope, _PACKAGE)
 

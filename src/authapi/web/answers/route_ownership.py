@@ -28,6 +28,13 @@ def is_own_route(scope: Scope, package: str = ROUTES) -> bool:
     return first_with_path is None or is_defined_in(package, first_with_path)
 
 
+def path_below(prefix: str, path: str) -> str | None:
+    """Returns `path` without `prefix`, the path of authapi; None if it is not below it."""
+    if not prefix:
+        return path
+    return path.removeprefix(prefix) if path.startswith(f"{prefix}/") else None
+
+
 def is_defined_in(package: str, route: RouteContext) -> bool:
     """Whether the handler of `route` is in a module below `package`."""
     endpoint = getattr(route, "endpoint", None)

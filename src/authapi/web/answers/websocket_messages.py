@@ -17,7 +17,9 @@ EXTENSION: Final = "websocket.http.response"
 
 UNAUTHENTICATED: Final = 4401
 POLICY_VIOLATION: Final = 1008
-_CLOSE_CODES: Mapping[int, int] = {401: UNAUTHENTICATED, 500: 1011, 503: 1013}
+SERVICE_RESTART: Final = 1012
+TRY_AGAIN_LATER: Final = 1013
+_CLOSE_CODES: Mapping[int, int] = {401: UNAUTHENTICATED, 500: 1011, 503: TRY_AGAIN_LATER}
 
 
 def can_send_response(scope: Scope, *, is_accepted: bool) -> bool:

@@ -18,12 +18,12 @@ applyTheme();
 start().catch(() => { $("swagger-ui").textContent = "The documentation could not be loaded."; });
 
 async function start() {
-  const source = document.querySelector("link[rel=service-desc]").href;
-  const api = await (await fetch(source)).json();
+  const { href, dataset: { base, prefix } } = document.querySelector("link[rel=service-desc]");
+  const api = await (await fetch(href)).json();
   schemes = api.components?.securitySchemes ?? {};
   document.title = `${api.info.title}: documentation`;
-  resolveURLs(api);
-  showAvailableControls(api);
+  resolveURLs(api, new URL(base, document.baseURI));
+  showAvailableControls(api, prefix);
   swagger = SwaggerUIBundle({
     spec: api,
     domNode: $("swagger-ui"),
@@ -40,20 +40,20 @@ async function start() {
   await showCaller();
 }
 
-// Swagger UI resolves token URLs against the server URL without its last segment, which would remove a path prefix.
-function resolveURLs(api) {
+// Swagger UI resolves token URLs against the server URL without its last segment, which would remove a path that a proxy adds.
+function resolveURLs(api, application) {
   for (const scheme of Object.values(schemes)) {
     for (const flow of Object.values(scheme.flows ?? {})) {
-      if (flow.tokenUrl) flow.tokenUrl = new URL(flow.tokenUrl, document.baseURI).href;
+      if (flow.tokenUrl) flow.tokenUrl = new URL(flow.tokenUrl, application).href;
     }
   }
-  const { pathname } = new URL(".", document.baseURI);
+  const { pathname } = application;
   if (pathname !== "/") api.servers ??= [{ url: pathname.slice(0, -1) }];
 }
 
-function showAvailableControls(api) {
-  const available = new Set(api.paths["/login"] ? Object.keys(schemes) : []);
-  if (api.paths["/register"]) available.add("register");
+function showAvailableControls(api, prefix) {
+  const available = new Set(api.paths[`${prefix}/login`] ? Object.keys(schemes) : []);
+  if (api.paths[`${prefix}/register`]) available.add("register");
   for (const element of document.querySelectorAll("[data-needs]")) {
     // Removed, because Enter submits with the first button of the form even if it is hidden.
     if (!element.dataset.needs.split(" ").some((need) => available.has(need))) element.remove();

@@ -14,17 +14,23 @@ from starlette._utils import get_route_path
 from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
+from authapi.web.answers.route_ownership import path_below
+
 PREFIX: Final = "/account/"
-"""The path prefix of mailed links."""
+"""The beginning of the paths of mailed links, below the prefix of authapi."""
 _PARAMETER: Final = "token"
 """The query parameter with the secret."""
 _KEY: Final = "authapi.link_secret"
 _REDACTED: Final = "REDACTED"
 
 
-def redact_link_secret(scope: Scope) -> None:
-    """Moves the secret from the query to the scope, and redacts it in the current span."""
-    if not get_route_path(scope).startswith(PREFIX):
+def redact_link_secret(scope: Scope, prefix: str = "") -> None:
+    """Moves the secret from the query to the scope, and redacts it in the current span.
+
+    `prefix` is the path of authapi.
+    """
+    path = path_below(prefix, get_route_path(scope))
+    if path is None or not path.startswith(PREFIX):
         return
     fields = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
     secrets = [value for name, value in fields if name == _PARAMETER and value]

@@ -25,14 +25,16 @@ _UNSAFE = "uvicorn.protocols.http.httptools_impl"
 class PreprocessingMiddleware:
     """Redacts link secrets, opens public documents to all origins, and closes unsafe connections.
 
-    `publishes` tells whether the application has public documents (`public_documents`).
+    `publishes` tells whether the application has public documents (`public_documents`); `prefix` is
+    the path of authapi.
 
     Middleware that the application adds later, and Starlette's `ServerErrorMiddleware`, wrap
     `RequestMiddleware`. This class wraps all of them.
     """
 
-    def __init__(self, app: ASGIApp, *, publishes: bool = False) -> None:
+    def __init__(self, app: ASGIApp, *, publishes: bool = False, prefix: str = "") -> None:
         self.app = app
+        self._prefix = prefix
         self._publishes = publishes
         self._has_checked_server = False
 
@@ -40,13 +42,13 @@ class PreprocessingMiddleware:
         # Returns the awaitable of the application: a coroutine here would cost every request.
         if scope["type"] == "http":
             if scope["query_string"]:
-                redact_link_secret(scope)
+                redact_link_secret(scope, self._prefix)
             if not is_read_by_http_protocol(scope):
                 send = self._with_unsafe_server(scope, send)
             if (
                 self._publishes
                 and public_documents.PREFIX in scope["path"]
-                and public_documents.is_public(scope)
+                and public_documents.is_public(scope, self._prefix)
             ):
                 scope, send = public_documents.allow_all_origins(scope, send)
         return self.app(scope, receive, send)

@@ -13,10 +13,10 @@ from starlette._utils import get_route_path
 from starlette.responses import Response
 from starlette.types import Message, Scope, Send
 
-from authapi.web.answers.route_ownership import is_own_route
+from authapi.web.answers.route_ownership import is_own_route, path_below
 
 PREFIX: Final = "/.well-known/"
-"""The path prefix of the public documents (RFC 8615)."""
+"""The beginning of the paths of public documents (RFC 8615), of the host and below a prefix."""
 
 _KEY: Final = "authapi.public"
 _REPLACED: Final = b"cross-origin-resource-policy"
@@ -34,12 +34,19 @@ _PREFLIGHT_HEADERS: Final = {
 _ALLOWS: Final = tuple(name.encode() for name in _PREFLIGHT_HEADERS)
 
 
-def is_public(scope: Scope) -> bool:
+def is_public_path(path: str, prefix: str) -> bool:
+    """Whether `path` is below `/.well-known/`, of the host or of `prefix`, the path of authapi."""
+    own = path_below(prefix, path)
+    return path.startswith(PREFIX) or (own is not None and own.startswith(PREFIX))
+
+
+def is_public(scope: Scope, prefix: str) -> bool:
     """Whether the request is for a public document of authapi, or for a path without a route.
 
-    False for routes of the importing application below `/.well-known/`.
+    `prefix` is the path of authapi. False for routes of the importing application below
+    `/.well-known/`.
     """
-    return get_route_path(scope).startswith(PREFIX) and is_own_route(scope)
+    return is_public_path(get_route_path(scope), prefix) and is_own_route(scope)
 
 
 def allow_all_origins(scope: Scope, send: Send) -> tuple[Scope, Send]:

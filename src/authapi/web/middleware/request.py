@@ -27,13 +27,14 @@ from authapi.errors import (
     NotFound,
     Refusal,
 )
+from authapi.web.answers.open_socket import OpenSocket
 from authapi.web.answers.websocket_messages import POLICY_VIOLATION, can_send_response, has_route
 from authapi.web.context import SCOPE_KEY, RequestContext, Runtime
 from authapi.web.middleware.client import arrived_over_http, read_client
 from authapi.web.middleware.cookie_removal import add_cookie_removal
 from authapi.web.middleware.preprocessing import is_read_by_http_protocol
 from authapi.web.middleware.public_documents import (
-    PREFIX,
+    is_public_path,
     public_preflight_response,
     with_cors_headers,
 )
@@ -178,6 +179,7 @@ class RequestMiddleware:
     ) -> None:
         started = False
         request_id = (b"x-request-id", context.request_id.encode())
+        socket = context.socket = OpenSocket(send)
 
         async def send_with_headers(message: Message) -> None:
             nonlocal started
@@ -189,7 +191,7 @@ class RequestMiddleware:
             elif message["type"] == "websocket.close" and self._has_no_route(scope, context):
                 await self._refuse(problem_from_error(NotFound(), context), scope, receive, send)
                 return
-            await send(message)
+            await socket.send(message)
 
         refusal = self._inspect(scope)[0]
         try:
@@ -197,7 +199,9 @@ class RequestMiddleware:
                 await self.app(scope, receive, send_with_headers)
                 return
             document = problem_from_error(refusal, context)
-        except Exception:
+        except Exception as error:
+            if socket.is_caused_by_end(error):
+                return
             if started or not can_send_response(scope, is_accepted=context.is_accepted):
                 raise
             _log.exception("unhandled error", extra={"request_id": context.request_id})
@@ -288,7 +292,8 @@ class RequestMiddleware:
             response = error_document(refusal, scope)
         request_id = (b"x-request-id", context.request_id.encode())
         response.raw_headers = self._with_own_headers(response.raw_headers, request_id)
-        if path.startswith(PREFIX) and "well_known" in self._runtime.units:
+        prefix = self._runtime.settings.prefix
+        if is_public_path(path, prefix) and "well_known" in self._runtime.units:
             response.raw_headers = with_cors_headers(response.raw_headers)
         return response
 

@@ -1,4 +1,4 @@
-"""Errors below /account as HTML pages.
+"""Errors of the pages below /account as HTML pages.
 
 Users see these errors in a browser, where a problem document is of no use. `web.problems` creates
 the problem document of each error, and calls `wants_page` to find out whether to send a page.
@@ -13,7 +13,7 @@ from starlette.requests import HTTPConnection
 from starlette.responses import Response
 from starlette.types import Scope
 
-from authapi.web.answers.route_ownership import ROUTES
+from authapi.web.answers.route_ownership import ROUTES, path_below
 from authapi.web.context import context_of
 from authapi.web.pages.rendering import Link, html, translation_for
 
@@ -35,15 +35,16 @@ _TEXT_BY_STATUS: Mapping[int, str] = {
 """Texts for codes that have no text, such as those of errors of the framework."""
 
 
-def wants_page(scope: Scope) -> bool:
-    """Whether an error of this request is answered with a page.
+def wants_page(scope: Scope, prefix: str) -> bool:
+    """Whether an error of this request is answered with a page. `prefix` is the path of authapi.
 
-    True if the path is /account or below, belongs to the pages of authapi and not to a route of the
-    application, and `Accept` allows HTML. Browsers send `text/html` for links and forms. A client
-    that accepts only JSON gets the problem document.
+    True if the path below it is /account or below, belongs to the pages of authapi and not to a
+    route of the application, and `Accept` allows HTML. Browsers send `text/html` for links and
+    forms. A client that accepts only JSON gets the problem document.
     """
     path = get_route_path(scope)
-    if path != PREFIX and not path.startswith(f"{PREFIX}/"):
+    own = path_below(prefix, path)
+    if own is None or (own != PREFIX and not own.startswith(f"{PREFIX}/")):
         return False
     return _belongs_to_pages(scope, path) and _accepts_html(scope)
 
@@ -58,7 +59,7 @@ def error_page(document: Response, code: str, scope: Scope) -> Response:
     text = code
     if not translation.has_text(code):
         text = _TEXT_BY_STATUS.get(status, "other" if status >= 500 else "refused")
-    base = _relative_base(scope)
+    base = _relative_base(scope, context_of(connection).runtime.settings.prefix)
     page = html(
         translation,
         status,
@@ -113,21 +114,22 @@ def _is_zero(parameters: str) -> bool:
 
 
 def _link_for(code: str, base: str, connection: HTTPConnection) -> Link:
-    public_url = context_of(connection).runtime.settings.public_url
+    settings = context_of(connection).runtime.settings
     # A form at another origin than `public_url` would fail with the same error.
-    use_public = public_url is not None and code in _NEEDS_PUBLIC_URL
-    target = f"{public_url}{PREFIX}/" if use_public else base
-    is_forgot = get_route_path(connection.scope) == f"{PREFIX}/forgot"
+    use_public = settings.public_url is not None and code in _NEEDS_PUBLIC_URL
+    target = f"{settings.issuer}{PREFIX}/" if use_public else base
+    path = path_below(settings.prefix, get_route_path(connection.scope))
+    is_forgot = path == f"{PREFIX}/forgot"
     return Link(f"{target}forgot", "again" if is_forgot else "to_reset")
 
 
-def _relative_base(scope: Scope) -> str:
+def _relative_base(scope: Scope, prefix: str) -> str:
     """The folder of the pages, relative to the URL of the request.
 
-    A relative URL is correct below any path prefix, also one that a proxy has removed.
+    A relative URL is correct also if a proxy has removed the beginning of the path.
     """
     path: str = scope["path"]
     raw: bytes = scope.get("raw_path") or quote(path).encode()
     # Browsers do not treat %2F as a slash, but `path` contains it decoded.
-    prefix = path.count("/") - get_route_path(scope).count("/")
-    return "../" * (raw.count(b"/") - prefix - 1) + f"{PREFIX[1:]}/"
+    above = path.count("/") - get_route_path(scope).count("/") + prefix.count("/")
+    return "../" * (raw.count(b"/") - above - 1) + f"{PREFIX[1:]}/"

@@ -10,8 +10,9 @@ from starlette.responses import Response
 
 from authapi.errors import NotFound
 from authapi.web.answers.conditional import Representation, conditional_response
+from authapi.web.context import context_of
 
-router = APIRouter(include_in_schema=False, prefix="/docs")
+router = APIRouter(include_in_schema=False, prefix="/docs", tags=["docs"])
 
 CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
@@ -32,10 +33,11 @@ _PATHS = {path.rpartition("/")[2]: path for path in _TYPES}
 
 @router.get("")
 def page(request: Request) -> Response:
-    """The docs page. Its links are relative, so it works below any path prefix."""
+    """The docs page. Its links are relative, so it works also below a path that a proxy adds."""
     if request.app.openapi_url is None:
         raise NotFound
-    response = _file_response(request, _page(request.app.openapi_url))
+    prefix = context_of(request).runtime.settings.prefix
+    response = _file_response(request, _page(request.app.openapi_url, prefix))
     response.headers["content-security-policy"] = CSP
     response.headers["cross-origin-opener-policy"] = "same-origin"
     return response
@@ -55,10 +57,14 @@ def _file_response(request: Request, file: Representation) -> Response:
 
 
 @cache
-def _page(openapi_url: str) -> Representation:
+def _page(openapi_url: str, prefix: str) -> Representation:
     template = Template(_read("index.html").decode())
-    body = template.substitute(openapi_url=html.escape(openapi_url.lstrip("/"))).encode()
-    return Representation.of(body, media_type="text/html; charset=utf-8")
+    # The URL of the application, relative to that of the page.
+    base = "../" * prefix.count("/") or "./"
+    body = template.substitute(
+        base=base, openapi_url=html.escape(base + openapi_url.lstrip("/")), prefix=prefix
+    )
+    return Representation.of(body.encode(), media_type="text/html; charset=utf-8")
 
 
 @cache

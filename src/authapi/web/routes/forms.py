@@ -29,7 +29,9 @@ from authapi.web.problems import status_of
 from authapi.web.resolver import optional_identity_if_configured
 from authapi.web.routing import AuthAPIRoute, read_form
 
-router = APIRouter(route_class=AuthAPIRoute, include_in_schema=False, prefix="/account")
+router = APIRouter(
+    route_class=AuthAPIRoute, include_in_schema=False, prefix="/account", tags=["pages"]
+)
 
 OptionalCaller = Annotated[Identity | None, Depends(optional_identity_if_configured("session"))]
 FormAction = Callable[[Services, Mapping[str, str], Identity | None], Awaitable[str]]
@@ -76,13 +78,18 @@ async def _accept(services: Services, form: Mapping[str, str], _: Identity | Non
 
 
 async def _forgot(services: Services, form: Mapping[str, str], _: Identity | None) -> str:
-    await services.accounts.deferred_requests.submit("reset", parse_email(form.get("email", "")))
+    await services.accounts.deferred_requests.submit("reset", _address(services, form))
     return "forgot.done"
+
+
+def _address(services: Services, form: Mapping[str, str]) -> EmailAddress:
+    allow_reserved = services.settings.allow_reserved_addresses
+    return parse_email(form.get("email", ""), allow_reserved=allow_reserved)
 
 
 async def _typed(services: Services, form: Mapping[str, str]) -> EmailAddress:
     try:
-        return parse_email(form.get("email", ""))
+        return _address(services, form)
     except InvalidInput:
         # If the link is no longer valid, that is the error to show.
         await services.accounts.email_changes.check_token(form["token"])

@@ -81,7 +81,9 @@ async def login(body: LoginRequest, request: Request) -> Response:
     settings = context_of(request).runtime.services.settings
     done = await log_in(
         request,
-        body.login_name(settings.login_identifier),
+        body.login_name(
+            settings.login_identifier, allow_reserved=settings.allow_reserved_addresses
+        ),
         body.password,
         strategy=body.strategy,
         remember=body.remember,
@@ -159,7 +161,13 @@ async def log_in_by_form(
     """
     if context_of(request).runtime is not runtime:
         raise RuntimeError("the request belongs to another installation of authapi")
-    login_name = parse_login_name(email, runtime.services.settings.login_identifier, loc=("email",))
+    settings = runtime.services.settings
+    login_name = parse_login_name(
+        email,
+        settings.login_identifier,
+        loc=("email",),
+        allow_reserved=settings.allow_reserved_addresses,
+    )
     return await log_in(request, login_name, password, strategy=strategy, remember=remember)
 
 

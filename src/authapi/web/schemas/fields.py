@@ -1,5 +1,8 @@
 """Field types of the models, with their limits, formats and examples."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -25,6 +28,21 @@ from authapi.domain.username import MIN_LENGTH as MIN_USERNAME_LENGTH
 from authapi.domain.username import LoginIdentifier, Username, parse_username
 from authapi.errors import InputError, InvalidInput
 
+_allows_reserved: ContextVar[bool] = ContextVar("authapi_allows_reserved", default=False)
+
+
+@contextmanager
+def reserved_addresses_allowed() -> Iterator[None]:
+    """Makes `Email` accept reserved addresses inside the block.
+
+    The models of bodies are the same for all applications; the setting belongs to one of them.
+    """
+    token = _allows_reserved.set(True)
+    try:
+        yield
+    finally:
+        _allows_reserved.reset(token)
+
 
 def _email(value: object) -> EmailAddress:
     if isinstance(value, EmailAddress):
@@ -32,7 +50,7 @@ def _email(value: object) -> EmailAddress:
     if not isinstance(value, str):
         raise PydanticCustomError("string_type", "Input should be a valid string")
     try:
-        return parse_email(value)
+        return parse_email(value, allow_reserved=_allows_reserved.get())
     except InvalidInput as refusal:
         problem = refusal.errors[0]
         raise PydanticCustomError(

@@ -52,10 +52,13 @@ class LoginRequest(Input):
         Field(description="Keep the cookie after the browser is closed (strategy `session` only)."),
     ] = False
 
-    def login_name(self, accepted: LoginIdentifier) -> EmailAddress | Username:
+    def login_name(
+        self, accepted: LoginIdentifier, *, allow_reserved: bool = False
+    ) -> EmailAddress | Username:
         """What names the account: exactly one of the members that are `accepted`.
 
-        Raises InvalidInput if it is missing, not valid or not accepted.
+        `allow_reserved` is that of `parse_email`. Raises InvalidInput if it is missing, not valid
+        or not accepted.
         """
         given = self.model_fields_set & {"email", "username"}
         if accepted != "both" and (refused := given - {accepted}):
@@ -65,7 +68,9 @@ class LoginRequest(Input):
             raise InvalidInput(InputError(("body", name), "missing", "Field required"))
         if len(given) > 1:
             raise unknown_member("email")
-        return self.email if "email" in given else parse_login_name(self.username, accepted)
+        if "email" in given:
+            return self.email
+        return parse_login_name(self.username, accepted, allow_reserved=allow_reserved)
 
 
 class LoginOut(Output):
@@ -86,7 +91,7 @@ class LoginOut(Output):
     ] = None
     refresh_token: Annotated[
         str | None,
-        Field(description="With the strategy `jwt`: for POST /token. It can be used once."),
+        Field(description="With the strategy `jwt`: for the token endpoint. It can be used once."),
     ] = None
     refresh_expires_in: Annotated[
         int | None, Field(description="Seconds until `refresh_token` expires if it is not used.")

@@ -114,6 +114,7 @@ class AccountImporter:
             settings.roles,
             login_identifier=settings.login_identifier,
             allow_superusers=allow_superusers,
+            allow_reserved=settings.allow_reserved_addresses,
             ids=ids,
             profiles=None if own_columns is None else own_columns.models,
         )

@@ -16,6 +16,7 @@ from pydantic import (
     Field,
     PlainValidator,
     ValidationError,
+    ValidationInfo,
 )
 from pydantic_core import ErrorDetails, PydanticCustomError
 
@@ -80,9 +81,10 @@ def _id(value: object) -> str | None:
     return text
 
 
-def _address(value: object) -> EmailAddress:
+def _address(value: object, info: ValidationInfo) -> EmailAddress:
+    allow_reserved = bool(info.context and info.context["allow_reserved"])
     try:
-        return parse_email(value if isinstance(value, str) else "")
+        return parse_email(value if isinstance(value, str) else "", allow_reserved=allow_reserved)
     except InvalidInput as error:
         raise _error(error.errors[0].message) from None
 
@@ -165,7 +167,8 @@ class Line(BaseModel):
 
 
 class LineParser:
-    """Parses lines. Superusers are only accepted with `allow_superusers`.
+    """Parses lines. Superusers are only accepted with `allow_superusers`, reserved addresses only
+    with `allow_reserved`.
 
     `login_identifier` is the setting, which says whether a line must or may have a user name. With
     `profiles`, the models of own columns, a line may have the member `profile`.
@@ -177,12 +180,14 @@ class LineParser:
         *,
         login_identifier: LoginIdentifier = "email",
         allow_superusers: bool = False,
+        allow_reserved: bool = False,
         ids: Ids = Ids.NEW,
         profiles: ProfileModels | None = None,
     ) -> None:
         self._roles = roles
         self._login_identifier = login_identifier
         self._allow_superusers = allow_superusers
+        self._allow_reserved = allow_reserved
         self._ids = ids
         self._profiles = profiles
 
@@ -197,7 +202,8 @@ class LineParser:
             if not isinstance(members, dict):
                 raise ValueError
             profile, wrong = self._profile(members)
-            line = Line.model_validate(members)
+            context = {"allow_reserved": self._allow_reserved}
+            line = Line.model_validate(members, context=context)
         except ValidationError as error:
             details = error.errors(include_url=False, include_input=False)
             raise InvalidImportLine(*map(_field_error, details), *wrong) from None

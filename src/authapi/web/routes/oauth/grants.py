@@ -69,7 +69,7 @@ _PASSWORD = {
             "maxLength": 254,
             "examples": ["alice@example.com"],
             "pattern": r"^[^\x00]*$",
-            "description": "The e-mail address or the user name, as for `POST /login`.",
+            "description": "The e-mail address or the user name, as at a login.",
         },
         "password": {
             "type": "string",
@@ -142,9 +142,13 @@ async def _password_grant(runtime: Runtime, request: Request, form: Form) -> Iss
     username, password = form.get("username"), form.get("password")
     if not username or not password or is_too_long(password):
         raise InvalidTokenRequest("username or password is missing or too long")
-    accepted = runtime.services.settings.login_identifier
+    settings = runtime.services.settings
     try:
-        login_name = parse_login_name(username, accepted)
+        login_name = parse_login_name(
+            username,
+            settings.login_identifier,
+            allow_reserved=settings.allow_reserved_addresses,
+        )
     except InvalidInput:
         raise InvalidGrant from None
     try:

@@ -36,8 +36,9 @@ def authorization_server(runtime: Runtime) -> AuthorizationServer:
 def protected_resource(runtime: Runtime, name: str) -> ProtectedResource:
     """The metadata of the protected resource, with the human-readable `name`.
 
-    The authorization servers are this service and the issuers that strategies trust. The document
-    has no `jwks_uri`, because that names keys that the resource signs responses with.
+    The resource is the whole application, so its URL is without the prefix of authapi. The
+    authorization servers are this service and the issuers that strategies trust. The document has
+    no `jwks_uri`, because that names keys that the resource signs responses with.
     """
     issuer = runtime.settings.issuer
     servers = [
@@ -46,7 +47,7 @@ def protected_resource(runtime: Runtime, name: str) -> ProtectedResource:
         if item.authorization_server or (isinstance(item, Issuer) and is_bearer(item.challenge()))
     ]
     return ProtectedResource(
-        resource=issuer,
+        resource=runtime.settings.base_url,
         authorization_servers=list(dict.fromkeys(servers)) or None,
         bearer_methods_supported=["header"] if _accepts_bearer_tokens(runtime) else [],
         scopes_supported=_scopes(runtime),

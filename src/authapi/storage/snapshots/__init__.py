@@ -1,0 +1,1 @@
+"""Copies of the rows of a test database, to reset it between tests."""

@@ -1,0 +1,127 @@
+"""The client for tests without an event loop of their own."""
+
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from email.message import EmailMessage
+from typing import Any, TypeVar
+
+import httpx
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+from fastapi import FastAPI
+
+from authapi.domain.user import User
+from authapi.services import Services
+from authapi.testing.client import PASSWORD, Client, client
+
+T = TypeVar("T")
+
+
+class SyncClient:
+    """What `Client` does, for synchronous tests. `sync_client` creates it.
+
+    The application runs on an event loop in a thread. Requests take the arguments of httpx, and
+    each response is read to its end.
+    """
+
+    def __init__(self, client: Client, portal: BlockingPortal) -> None:
+        self._client, self._portal = client, portal
+
+    @property
+    def services(self) -> Services:
+        """The services of the application. Raises RuntimeError as `Client.services`."""
+        return self._client.services
+
+    @property
+    def cookies(self) -> httpx.Cookies:
+        """The cookies that the client sends."""
+        return self._client.cookies
+
+    @property
+    def headers(self) -> httpx.Headers:
+        """The headers that the client sends with each request."""
+        return self._client.headers
+
+    def call(self, function: Callable[[], Awaitable[T]]) -> T:
+        """Calls an asynchronous function on the event loop of the application.
+
+        Raises what it raises.
+        """
+        return self._portal.call(function)
+
+    def request(self, method: str, url: str, **options: Any) -> httpx.Response:
+        """Sends a request."""
+        return self.call(lambda: self._client.request(method, url, **options))
+
+    def get(self, url: str, **options: Any) -> httpx.Response:
+        """Sends GET."""
+        return self.request("GET", url, **options)
+
+    def head(self, url: str, **options: Any) -> httpx.Response:
+        """Sends HEAD."""
+        return self.request("HEAD", url, **options)
+
+    def options(self, url: str, **options: Any) -> httpx.Response:
+        """Sends OPTIONS."""
+        return self.request("OPTIONS", url, **options)
+
+    def post(self, url: str, **options: Any) -> httpx.Response:
+        """Sends POST."""
+        return self.request("POST", url, **options)
+
+    def put(self, url: str, **options: Any) -> httpx.Response:
+        """Sends PUT."""
+        return self.request("PUT", url, **options)
+
+    def patch(self, url: str, **options: Any) -> httpx.Response:
+        """Sends PATCH."""
+        return self.request("PATCH", url, **options)
+
+    def delete(self, url: str, **options: Any) -> httpx.Response:
+        """Sends DELETE."""
+        return self.request("DELETE", url, **options)
+
+    def create_user(
+        self,
+        email: str | None = None,
+        *,
+        password: str = PASSWORD,
+        name: str | None = None,
+        username: str | None = None,
+        is_superuser: bool = False,
+        profile: Mapping[str, object] | None = None,
+    ) -> User:
+        """Creates a user, and raises, as `Client.create_user`."""
+        return self.call(
+            lambda: self._client.create_user(
+                email,
+                password=password,
+                name=name,
+                username=username,
+                is_superuser=is_superuser,
+                profile=profile,
+            )
+        )
+
+    def login(
+        self, user: User, *, password: str = PASSWORD, strategy: str = "session"
+    ) -> httpx.Response:
+        """Logs in over HTTP, and raises, as `Client.login`."""
+        return self.call(lambda: self._client.login(user, password=password, strategy=strategy))
+
+    def outbox(self) -> list[EmailMessage]:
+        """All mails so far, as `Client.outbox`. Raises RuntimeError as that."""
+        return self.call(self._client.outbox)
+
+
+@contextmanager
+def sync_client(
+    app: FastAPI, *, base_url: str = "http://127.0.0.1:8000", delivers_mail: bool = False
+) -> Iterator[SyncClient]:
+    """A client for synchronous tests that calls `app` in this process, inside its lifespan.
+
+    The arguments and errors are those of `client`.
+    """
+    with start_blocking_portal("asyncio") as portal:
+        opened = client(app, base_url=base_url, delivers_mail=delivers_mail)
+        with portal.wrap_async_context_manager(opened) as found:
+            yield SyncClient(found, portal)

@@ -1,0 +1,1 @@
+"""WebSockets of an application that end with the session of their caller."""
