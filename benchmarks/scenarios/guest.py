@@ -33,14 +33,10 @@ def measure(bench: Bench) -> dict[str, Any]:
     rounds: list[list[float]] = []
     with ExitStack() as stack:
         servers = [stack.enter_context(bench.running(item)) for item in stacks]
-        wires = [
-            stack.enter_context(socket.create_connection(("127.0.0.1", item.port), timeout=30))
-            for item in stacks
-        ]
-        _measure_round(servers, wires)  # warms up
+        _measure_round(servers)  # warms up
         for number in range(bench.options.rounds):
             print(f"guest: round {number + 1} of {bench.options.rounds}", file=sys.stderr)
-            rounds.append(_measure_round(servers, wires))
+            rounds.append(_measure_round(servers))
     names = ("without", "control", "with")
     return {
         "microseconds": {
@@ -65,14 +61,17 @@ def _without(name: str) -> Stack:
     )
 
 
-def _measure_round(servers: Sequence[Running], wires: Sequence[socket.socket]) -> list[float]:
+def _measure_round(servers: Sequence[Running]) -> list[float]:
     """Returns the microseconds of CPU of each server for a request."""
     before = [processes.cpu_seconds(server.pid) for server in servers]
     for number in range(BATCHES):
         # In alternating order, so that no server always follows the same other one.
-        for wire in wires if number % 2 == 0 else reversed(wires):
-            for _ in range(BATCH):
-                _ask(wire)
+        for server in servers if number % 2 == 0 else reversed(servers):
+            # A new connection, because uvicorn closes one that waits for five seconds.
+            address = ("127.0.0.1", server.stack.port)
+            with socket.create_connection(address, timeout=30) as wire:
+                for _ in range(BATCH):
+                    _ask(wire)
     after = [processes.cpu_seconds(server.pid) for server in servers]
     return [(end - begin) / BATCH / BATCHES * 1e6 for begin, end in zip(before, after, strict=True)]
 
