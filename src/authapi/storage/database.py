@@ -46,7 +46,6 @@ from authapi.storage.postgres.session_parameters import service_parameters
 from authapi.storage.schema.names import DEFAULT_NAMES, TableNames
 from authapi.storage.sqlite.connections import StoppableConnection
 from authapi.storage.sqlite.preparation import WRITES, begin_sqlite, prepare_sqlite, require_file
-from authapi.storage.tables.callers import CallerTable
 from authapi.storage.tables.email_tokens import EmailTokenTable
 from authapi.storage.tables.events import EventTable
 from authapi.storage.tables.outbox import OutboxTable
@@ -93,7 +92,6 @@ class Store:
     users: UserTable
     usernames: UsernameTable
     sessions: SessionTable
-    callers: CallerTable
     events: EventTable
     refresh_families: RefreshFamilyTable
     signing_keys: SigningKeyTable
@@ -370,7 +368,6 @@ def _store(connection: AsyncConnection, tables: Tables) -> Store:
         users=UserTable(connection, tables, changed),
         usernames=UsernameTable(connection, tables),
         sessions=SessionTable(connection, tables, changed),
-        callers=CallerTable(connection, tables),
         events=EventTable(connection, tables),
         refresh_families=RefreshFamilyTable(connection, tables),
         signing_keys=SigningKeyTable(connection, tables),

@@ -18,7 +18,7 @@ from authapi.domain.session import SessionKind
 from authapi.services.identity_cache import CacheInvalidation, IdentityCache, LastUsed
 from authapi.settings import Settings
 from authapi.storage import Database
-from authapi.storage.tables.callers import CallerSession
+from authapi.storage.tables.callers import CallerSession, CallerTable
 
 _CHECKS_PER_STALENESS = 4
 
@@ -88,12 +88,13 @@ class Liveness:
         versions: dict[UUID, int] = {}
         keys = {identity.key_id for identity in identities if identity.key_id is not None}
         async with self._database.read() as store:
+            callers = CallerTable(store.connection, store.tables)
             if ids := [item.session_id for item in identities if item.session_id is not None]:
-                sessions = await store.callers.find_sessions(ids)
+                sessions = await callers.find_sessions(ids)
             if users := [item.user.id for item in identities if item.session_id is None]:
-                versions = await store.callers.find_password_versions(users)
+                versions = await callers.find_password_versions(users)
             if keys:
-                keys = await store.callers.find_keys(keys)
+                keys = await callers.find_keys(keys)
         found: list[Life | None] = []
         for identity in identities:
             if identity.key_id is not None and identity.key_id not in keys:
