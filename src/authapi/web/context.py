@@ -157,6 +157,13 @@ def context_of(connection: HTTPConnection) -> RequestContext:
     raise RuntimeError(NOT_INSTALLED)
 
 
+def disabled_members(scope: Scope) -> frozenset[str]:
+    """Returns the members of bodies that the settings do not allow, for a route of authapi."""
+    services = context_of(HTTPConnection(scope)).runtime.services_if_any
+    has_names = services is None or services.settings.login_identifier != "email"
+    return frozenset() if has_names or not is_for_own_path(scope) else frozenset({"username"})
+
+
 def is_for_own_path(scope: Scope) -> bool:
     """Whether a route of authapi answers this request.
 

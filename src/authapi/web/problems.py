@@ -30,7 +30,7 @@ from authapi.strategies.base import Challenge
 from authapi.web.answers import oauth_errors, websocket_messages
 from authapi.web.answers.validation import invalid_input
 from authapi.web.challenges import build_challenges, is_bearer, with_parameters
-from authapi.web.context import RequestContext, context_of
+from authapi.web.context import RequestContext, context_of, disabled_members
 from authapi.web.pages.error_pages import error_page, wants_page
 
 PROBLEM = "application/problem+json"
@@ -371,7 +371,8 @@ def _problem_from_http(error: HTTPException, connection: HTTPConnection) -> Prob
 
 
 async def _on_invalid_request(request: Request, error: RequestValidationError) -> Response:
-    return error_response(invalid_input(error), request.scope)
+    disabled = disabled_members(request.scope)
+    return error_response(invalid_input(error, disabled=disabled), request.scope)
 
 
 async def _on_invalid_websocket(
