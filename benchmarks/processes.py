@@ -15,6 +15,12 @@ def cpu_seconds(group: int) -> float:
     return sum(int(fields[11]) + int(fields[12]) for fields in _stats(group)) / _TICKS
 
 
+def exact_cpu_seconds(process: int) -> float:
+    """Returns the CPU time of all threads of one process, in nanoseconds of resolution."""
+    paths = Path(f"/proc/{process}/task").glob("*/schedstat")
+    return sum(int(path.read_text().split()[0]) for path in paths) / 1e9
+
+
 def resident_bytes(group: int) -> int:
     """Returns the resident memory of all processes in the group (field 24)."""
     return sum(int(fields[21]) for fields in _stats(group)) * _PAGE

@@ -6,7 +6,7 @@ and the headers that a response to a recognised caller needs. Status, headers an
 without a gate are those of the application alone.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from functools import partial
 
 from opentelemetry import trace
@@ -71,13 +71,16 @@ class GuestMiddleware:
         return self._visit(scope, receive, send)
 
     async def _visit(self, scope: Scope, receive: Receive, send: Send) -> None:
-        # This runs in every request of the application: no object more than necessary.
-        is_http = scope["type"] == "http"
-        visit = _HTTPVisit(self._create, send) if is_http else _SocketVisit(self._create, send)
-        scope[SCOPE_KEY] = visit
+        # This runs in every request of the application: no object more than necessary. The visit
+        # refers neither to the scope nor to `send`, because the garbage collector would have to
+        # find such a cycle after each request.
+        scope[SCOPE_KEY] = visit = Visit(self._create)
         token = set_client(partial(self._client_of, visit, scope))
         try:
-            await self.app(scope, receive, visit.send)
+            if scope["type"] == "http":
+                await self.app(scope, receive, _with_headers_of_gates(visit, send))
+            else:
+                await self.app(scope, receive, _noting_acceptance(visit, send))
         finally:
             reset_client(token)
 
@@ -92,32 +95,34 @@ class GuestMiddleware:
         return read_client(scope, self._trusted, visit.open(scope).request_id)
 
 
-class _HTTPVisit(Visit):
-    """A visit that adds headers to its response if a gate has looked for the caller."""
+def _with_headers_of_gates(visit: Visit, send: Send) -> Send:
+    """Returns a `send` that adds headers to the response if a gate has looked for the caller."""
 
-    def __init__(self, create: Callable[[Scope], RequestContext], send: Send) -> None:
-        self._create, self._send = create, send
-
-    def send(self, message: Message) -> Awaitable[None]:
+    def send_with_headers(message: Message) -> Awaitable[None]:
         # Returns the awaitable of the server: a coroutine here would cost every message.
-        context = self.context
+        context = visit.context
         if context is not None and context.is_gated and message["type"] in _RESPONSES:
-            message = {**message, "headers": _with_headers_of_gate(message, context)}
-        return self._send(message)
+            message = {**message, "headers": _headers_of_gate(message, context)}
+        return send(message)
+
+    return send_with_headers
 
 
-class _SocketVisit(_HTTPVisit):
-    """A visit that knows whether its handshake was accepted."""
+def _noting_acceptance(visit: Visit, send: Send) -> Send:
+    """Returns a `send` for a WebSocket, which also notes that its handshake is accepted."""
+    send_with_headers = _with_headers_of_gates(visit, send)
 
-    def send(self, message: Message) -> Awaitable[None]:
+    def send_and_note(message: Message) -> Awaitable[None]:
         if message["type"] == "websocket.accept":
-            self.is_accepted = True
-            if self.context is not None:
-                self.context.is_accepted = True
-        return super().send(message)
+            visit.is_accepted = True
+            if visit.context is not None:
+                visit.context.is_accepted = True
+        return send_with_headers(message)
+
+    return send_and_note
 
 
-def _with_headers_of_gate(message: Message, context: RequestContext) -> list[tuple[bytes, bytes]]:
+def _headers_of_gate(message: Message, context: RequestContext) -> list[tuple[bytes, bytes]]:
     headers = [*message.get("headers", ()), _VARY]
     if context.is_private and all(name.lower() != b"cache-control" for name, _ in headers):
         headers.append(_NO_STORE)
