@@ -156,7 +156,8 @@ async def test_changes_that_end_no_session_close_nothing(both: Processes) -> Non
         headers = both.login(account, strategy)
         async with both.open(headers) as (socket,):
             both.act("PATCH", "/me", headers, json={"name": strategy})
-            both.act("DELETE", "/me/sessions", headers)
+            if strategy != "token":
+                both.act("DELETE", "/me/sessions", headers)
             with pytest.raises(TimeoutError):
                 await closed(socket, within=0.7)
             await echoes(socket)
