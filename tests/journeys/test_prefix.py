@@ -223,13 +223,13 @@ class _Proxy(httpx.AsyncBaseTransport):
         self._strips = strips
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        path = request.url.path
+        path, url = request.url.path, request.url
         if not path.startswith("/.well-known/"):
             assert path.startswith("/shop/")
             if self._strips:
-                rest = request.url.raw_path.removeprefix(b"/shop")
-                request.url = request.url.copy_with(raw_path=rest)
-        return await self._inner.handle_async_request(request)
+                url = url.copy_with(raw_path=url.raw_path.removeprefix(b"/shop"))
+        passed = httpx.Request(request.method, url, headers=request.headers, stream=request.stream)
+        return await self._inner.handle_async_request(passed)
 
 
 @pytest.fixture

@@ -60,10 +60,9 @@ def _file_response(request: Request, file: Representation) -> Response:
 def _page(openapi_url: str, prefix: str) -> Representation:
     template = Template(_read("index.html").decode())
     # The URL of the application, relative to that of the page.
-    base = "../" * prefix.count("/") or "./"
-    body = template.substitute(
-        base=base, openapi_url=html.escape(base + openapi_url.lstrip("/")), prefix=prefix
-    )
+    base = "../" * prefix.count("/")
+    source = html.escape(base + openapi_url.lstrip("/"))
+    body = template.substitute(base=base or "./", openapi_url=source, prefix=prefix)
     return Representation.of(body.encode(), media_type="text/html; charset=utf-8")
 
 
