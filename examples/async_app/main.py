@@ -21,5 +21,5 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 app = FastAPI(title="Items", lifespan=lifespan)
-auth.install(app)
+auth.install(app, prefix="/api/v1/auth")
 app.include_router(items.router, prefix="/api/v1")

@@ -100,7 +100,7 @@ def api(
     command = [sys.executable, "-m", "uvicorn", "async_app.main:app", "--port", str(port)]
     given = {**environment, "AUTHAPI_PUBLIC_URL": address}
     with ServeProcess(command, given, tmp_path) as server:
-        server.wait_ready(f"{address}/health/ready", timeout=40)
+        server.wait_ready(f"{address}/api/v1/auth/health/ready", timeout=40)
         with httpx.Client(base_url=address, trust_env=False) as client:
             yield client
         assert server.terminate() == -signal.SIGTERM  # uvicorn stops, and raises it again
@@ -111,15 +111,15 @@ def test_accounts_and_items_over_a_socket(
     api: httpx.Client, authapi: Command, alembic: Command
 ) -> None:
     body = {**ACCOUNT, "profile": {"handle": "ada", "city": "Bern"}}
-    assert api.post("/register", json=body).status_code == 201
-    taken = api.post("/register", json={**body, "email": "bob@example.com"})
+    assert api.post("/api/v1/auth/register", json=body).status_code == 201
+    taken = api.post("/api/v1/auth/register", json={**body, "email": "bob@example.com"})
     assert (taken.status_code, taken.json()["code"]) == (409, "profile_taken")
-    assert api.post("/login", json=ACCOUNT).status_code == 200
-    assert api.get("/me").json()["profile"] == body["profile"]
+    assert api.post("/api/v1/auth/login", json=ACCOUNT).status_code == 200
+    assert api.get("/api/v1/auth/me").json()["profile"] == body["profile"]
     [first] = api.get("/api/v1/items").json()
     url = f"/api/v1/items/{first['id']}"
     assert api.patch(url, json={"lent_to": "Bob", "is_public": True}).status_code == 200
-    assert api.delete("/me").status_code == 409
+    assert api.delete("/api/v1/auth/me").status_code == 409
 
     # The commands run the hooks too, and each side's check sees only its own tables.
     refused = refusal_of(authapi, "users", "delete", ACCOUNT["email"], "--yes")
@@ -129,7 +129,7 @@ def test_accounts_and_items_over_a_socket(
     assert "No new upgrade operations" in alembic("check")
 
     assert api.patch(url, json={"lent_to": None}).status_code == 200
-    assert api.delete("/me").status_code == 204
+    assert api.delete("/api/v1/auth/me").status_code == 204
     assert api.get("/api/v1/items").status_code == 401
     assert api.get("/api/v1/public-items").json() == [{"title": first["title"], "owner": None}]
     document = api.get("/openapi.json").json()
@@ -161,7 +161,7 @@ def documented(tmp_path: Path) -> Iterator[str]:
     subprocess.run(["bash", "-euc", script], cwd=tmp_path, env=given, check=True)
     command = in_folder(tmp_path, f"{export}; {serve}".replace("8003", port))
     with ServeProcess(command, given, tmp_path) as server:
-        server.wait_ready(f"http://127.0.0.1:{port}/health/ready", timeout=40)
+        server.wait_ready(f"http://127.0.0.1:{port}/api/v1/auth/health/ready", timeout=40)
         yield f"http://127.0.0.1:{port}"
 
 
