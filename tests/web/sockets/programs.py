@@ -160,7 +160,7 @@ class Processes:
 
 @contextmanager
 def processes(folder: Path, settings: Mapping[str, str], *options: str) -> Iterator[Processes]:
-    """Runs the application twice. Neither may log an error."""
+    """Runs the application twice. No handler may fail."""
     (folder / "live.py").write_text(PROGRAM, encoding="utf-8")
     environment = {
         "PATH": os.environ["PATH"],
@@ -181,4 +181,4 @@ def processes(folder: Path, settings: Mapping[str, str], *options: str) -> Itera
         found = Processes(*services, settings)
         yield found
         for service in services:
-            assert "Traceback" not in service.process.output(), service.process.output()
+            assert "Exception in ASGI" not in service.process.output(), service.process.output()
