@@ -394,13 +394,13 @@ async def test_the_document_follows_the_setting(start: Start) -> None:
     document = await _schemas(await start("email"))
     assert "username" not in document["LoginRequest"]["properties"]
     assert document["LoginRequest"]["required"] == ["email", "password"]
-    for name in ("Registration", "Profile", "Invitation", "AccountChange"):
+    for name in ("Registration", "OwnChange", "Invitation", "AccountChange"):
         assert "username" not in document[name]["properties"], name
     document = await _schemas(await start("username"))
     assert "email" not in document["LoginRequest"]["properties"]
     assert document["LoginRequest"]["required"] == ["password", "username"]
     assert "username" in document["Registration"]["required"]
-    assert "anyOf" not in document["Profile"]["properties"]["username"]
+    assert "anyOf" not in document["OwnChange"]["properties"]["username"]
     document = await _schemas(await start("both"))
     assert document["LoginRequest"]["oneOf"] == [
         {"required": ["email"]},

@@ -33,9 +33,11 @@ from authapi.domain.client import current_client
 from authapi.errors import AuthAPIError, InputError, InvalidInput, Refusal, Unavailable
 from authapi.strategies.base import Challenge
 from authapi.web.answers import oauth_errors, websocket_messages
+from authapi.web.answers.route_ownership import is_own_route
 from authapi.web.challenges import build_challenges, is_bearer, with_parameters
 from authapi.web.context import RequestContext, context_of
 from authapi.web.pages.error_pages import error_page, wants_page
+from authapi.web.schemas.fields import disabled_member
 
 PROBLEM = "application/problem+json"
 
@@ -346,7 +348,21 @@ def _problem_from_http(error: HTTPException, connection: HTTPConnection) -> Prob
 async def _on_invalid_request(request: Request, error: RequestValidationError) -> Response:
     # A body with thousands of unknown members must not cause a response of that size.
     details = error.errors()[:_MAX_ERRORS]
-    return error_response(InvalidInput(*map(_input_error, details)), request.scope)
+    found = list(map(_input_error, details))
+    if not _has_usernames(request):
+        found = [disabled_member("username") if _is_of_username(item) else item for item in found]
+    return error_response(InvalidInput(*found), request.scope)
+
+
+def _has_usernames(request: Request) -> bool:
+    """Whether a route of authapi takes user names, or the route is one of the application."""
+    services = context_of(request).runtime.services_if_any
+    by_email = services is not None and services.settings.login_identifier == "email"
+    return not by_email or not is_own_route(request.scope)
+
+
+def _is_of_username(error: InputError) -> bool:
+    return error.loc[:2] == ("body", "username")
 
 
 async def _on_invalid_websocket(

@@ -178,7 +178,8 @@ def processes(folder: Path, settings: Mapping[str, str], *options: str) -> Itera
             service = WebSocketService(port, process)
             process.wait_ready(f"{service.origin}/health/ready", timeout=60)
             services.append(service)
-        found = Processes(*services, settings)
+        first, second = services
+        found = Processes(first, second, settings)
         yield found
         for service in services:
             assert "Traceback" not in service.process.output(), service.process.output()

@@ -79,8 +79,7 @@ class CallerTable:
         found: dict[UUID, int] = {}
         for batch in _batches(user_ids):
             rows = await self._connection.execute(statement.where(columns.id.in_(batch)))
-            for key, version in rows:
-                found[key] = version
+            found.update((key, version) for key, version in rows)
         return found
 
     async def find_keys(self, kids: Collection[str]) -> set[str]:

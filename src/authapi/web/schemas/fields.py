@@ -216,13 +216,12 @@ class Output(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-def unknown_member(name: str) -> InvalidInput:
+def disabled_member(name: str) -> InputError:
     """Returns the error of a member that the settings do not allow: that of an unknown member."""
-    message = "Extra inputs are not permitted"
-    return InvalidInput(InputError(("body", name), "extra_forbidden", message))
+    return InputError(("body", name), "extra_forbidden", "Extra inputs are not permitted")
 
 
 def check_username_member(body: Input, accepted: LoginIdentifier) -> None:
     """Raises InvalidInput if `body` has a user name, and accounts have none."""
     if accepted == "email" and "username" in body.model_fields_set:
-        raise unknown_member("username")
+        raise InvalidInput(disabled_member("username"))

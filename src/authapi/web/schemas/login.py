@@ -10,7 +10,7 @@ from authapi.domain.email_address import EmailAddress
 from authapi.domain.identity import Identity
 from authapi.domain.username import LoginIdentifier, Username, parse_login_name
 from authapi.errors import InputError, InvalidInput
-from authapi.web.schemas.fields import Email, Input, Output, Password, Time, limit, unknown_member
+from authapi.web.schemas.fields import Email, Input, Output, Password, Time, disabled_member, limit
 from authapi.web.schemas.user import UserOut
 
 _NO_ADDRESS = EmailAddress("", "")
@@ -62,12 +62,12 @@ class LoginRequest(Input):
         """
         given = self.model_fields_set & {"email", "username"}
         if accepted != "both" and (refused := given - {accepted}):
-            raise unknown_member(min(refused))
+            raise InvalidInput(disabled_member(min(refused)))
         if not given:
             name = "email" if accepted == "email" else "username"
             raise InvalidInput(InputError(("body", name), "missing", "Field required"))
         if len(given) > 1:
-            raise unknown_member("email")
+            raise InvalidInput(disabled_member("email"))
         if "email" in given:
             return self.email
         return parse_login_name(self.username, accepted, allow_reserved=allow_reserved)
