@@ -1,17 +1,21 @@
 """docs/websockets.md: its application runs, and its tables and links are true."""
 
 import re
+import warnings
 from pathlib import Path
 from typing import Any
 
 import pytest
-from fastapi.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
 from authapi.services.sessions.watch import Ending
 from authapi.testing import PASSWORD
 from authapi.web.sockets.live import _CODES
 from tests.test_readme import ROOT
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # Starlette prefers a successor of httpx
+    from starlette.testclient import TestClient
 
 PAGE = (ROOT / "docs" / "websockets.md").read_text("utf-8")
 
