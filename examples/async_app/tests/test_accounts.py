@@ -9,7 +9,9 @@ from authapi.testing import PASSWORD, Client
 async def register(api: Client, handle: str, **profile: str) -> str:
     """Registers an account and logs in; returns its address."""
     body: dict[str, object] = {"email": f"{handle}@example.com", "password": PASSWORD}
-    answer = await api.post("/api/v1/auth/register", json={**body, "profile": {"handle": handle, **profile}})
+    answer = await api.post(
+        "/api/v1/auth/register", json={**body, "profile": {"handle": handle, **profile}}
+    )
     assert answer.status_code == 201, answer.text
     login = await api.post("/api/v1/auth/login", json={**body, "strategy": "jwt"})
     api.headers["Authorization"] = f"Bearer {login.json()['access_token']}"
