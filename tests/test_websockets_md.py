@@ -1,47 +1,42 @@
-"""docs/websockets.md: its application runs, and its tables and links are true."""
+"""docs/websockets.md: its application runs under uvicorn, and its tables and links are true."""
 
+import asyncio
 import re
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
-from fastapi.testclient import TestClient
-from starlette.websockets import WebSocketDisconnect
+from websockets.exceptions import ConnectionClosed
 
 from authapi.services.sessions.watch import Ending
-from authapi.testing import PASSWORD
 from authapi.web.sockets.live import _CODES
 from tests.test_readme import ROOT
+from tests.web.websockets import WebSocketService, websocket_service
 
 PAGE = (ROOT / "docs" / "websockets.md").read_text("utf-8")
 
 
-@pytest.fixture
-def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """The names that the code of the page defines."""
-    monkeypatch.setenv("AUTHAPI_DATA_DIR", str(tmp_path / "data"))
-    namespace: dict[str, Any] = {"__name__": "page"}
-    for code in re.findall(r"^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE):
-        exec(compile(code, "websockets.md", "exec"), namespace)  # the page is part of this project
-    return namespace
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebSocketService]:
+    """The code of the page as one program."""
+    blocks = re.findall(r"^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
+    with websocket_service("\n".join(blocks), tmp_path_factory.mktemp("page")) as running:
+        yield running
+        assert "Traceback" not in running.process.output()
 
 
 @pytest.mark.parametrize("path", ["/chat", "/ticks"])
-def test_logout_closes_the_socket_of_the_page(page: dict[str, Any], path: str) -> None:
-    with TestClient(page["app"], base_url="http://127.0.0.1") as client:
-        body = {"email": "a@example.com", "password": PASSWORD}
-        client.post("/register", json=body)
-        token = client.post("/login", json={**body, "strategy": "token"}).json()["access_token"]
-        headers = {"Authorization": f"Bearer {token}"}
-        with client.websocket_connect(path, headers=headers) as websocket:
-            websocket.send_text("hello")
-            expected = "a@example.com: hello" if path == "/chat" else "tick"
-            assert websocket.receive_text() == expected
-            assert client.post("/logout", headers=headers).status_code == 204
-            with pytest.raises(WebSocketDisconnect) as caught:  # noqa: PT012  # ticks may come before
-                while True:
-                    websocket.receive_text()
-    assert (caught.value.code, caught.value.reason) == (4401, "session_ended")
+async def test_logout_closes_the_socket_of_the_page(service: WebSocketService, path: str) -> None:
+    headers = service.login("token")
+    async with service.open(path, headers) as websocket, asyncio.timeout(30):
+        await websocket.send("hello")
+        expected = f"{service.email}: hello" if path == "/chat" else "tick"
+        assert await websocket.recv() == expected
+        assert service.request("POST", "/logout", headers=headers).status_code == 204
+        with pytest.raises(ConnectionClosed) as caught:  # noqa: PT012  # ticks may come before
+            while True:
+                await websocket.recv()
+    assert caught.value.rcvd is not None
+    assert (caught.value.rcvd.code, caught.value.rcvd.reason) == (4401, "session_ended")
 
 
 def test_the_page_has_every_code_and_reason() -> None:

@@ -19,10 +19,14 @@ from authapi import *
 from authapi.testing import client
 from authapi.verify import ResourceServer
 
-TEST_SUITES = {"authapi.testing.authentication_contract", "authapi.testing.strategy_contract"}
+FOR_PYTEST = {
+    "authapi.pytest_plugin",
+    "authapi.testing.authentication_contract",
+    "authapi.testing.strategy_contract",
+}
 
 for module in walk_packages(authapi.__path__, "authapi."):
-    if module.name in TEST_SUITES and find_spec("pytest") is None:
+    if module.name in FOR_PYTEST and find_spec("pytest") is None:
         continue  # they need the extra `testing`
     if module.name != "authapi.__main__":
         import_module(module.name)

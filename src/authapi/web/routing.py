@@ -31,7 +31,6 @@ from authapi.errors import (
     RequestTimeout,
 )
 from authapi.web.answers.descriptions import problems
-from authapi.web.answers.route_ownership import path_below
 from authapi.web.challenges import RESOURCE_METADATA
 from authapi.web.context import context_of, is_for_own_path
 from authapi.web.media_types import FORM, JSON, require_media_type
@@ -157,7 +156,7 @@ class AuthAPIRouter(APIRouter):
     ) -> None:
         super().__init__()
         self._max_body_bytes = max_body_bytes
-        self._prefix = prefix
+        self._start = f"{prefix}/"
         public_path = urlsplit(public_url).path
         has_aliases = _SEGMENTS.fullmatch(public_path) is not None
         # Copied, since each request would search a router inside a router twice.
@@ -182,8 +181,12 @@ class AuthAPIRouter(APIRouter):
         if not is_for_own_path(scope):
             return Match.NONE, {}
         path: str = get_route_path(scope) if scope.get("root_path") else scope["path"]
-        own = path if path.startswith(_HOST_DOCUMENTS) else path_below(self._prefix, path)
-        segments = own.split("/", 2) if own else ()
+        if path.startswith(_HOST_DOCUMENTS):
+            segments = path.split("/", 2)
+        elif path.startswith(self._start):
+            segments = path[len(self._start) - 1 :].split("/", 2)
+        else:
+            return Match.NONE, {}
         if len(segments) < 2 or segments[1] not in self._first_segments:
             return Match.NONE, {}
         return super().matches(scope)
