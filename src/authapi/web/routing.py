@@ -167,8 +167,8 @@ class AuthAPIRouter(APIRouter):
         except ClientDisconnect:
             return  # no client reads a response, and the disconnect is not an error
         except Exception as error:
-            if is_started:
-                raise
+            if is_started or not context_of(Request(scope)).runtime.is_started:
+                raise  # without the lifespan, the developer sees the sentence that says so
             response = await answer(error, Request(scope, receive))
         else:
             return

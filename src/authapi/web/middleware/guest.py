@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from authapi.crypto.ids import RequestIds
 from authapi.domain.client import Client, reset_client, set_client
 from authapi.errors import NotFound
-from authapi.web.context import NOT_STARTED, SCOPE_KEY, RequestContext, Runtime, Visit
+from authapi.web.context import SCOPE_KEY, RequestContext, Runtime, Visit
 from authapi.web.middleware.client import read_client
 from authapi.web.middleware.cookie_removal import add_cookie_removal
 from authapi.web.middleware.cors import without_cors_headers
@@ -39,8 +39,7 @@ _RESPONSES = ("http.response.start", "websocket.http.response.start")
 class GuestMiddleware:
     """Sends requests for `paths` through `own`, and all others to `app`, the application.
 
-    The lifespan goes through `own`. A request for `paths` raises RuntimeError before the lifespan
-    has started.
+    The lifespan goes through `own`.
     """
 
     def __init__(self, app: ASGIApp, *, own: ASGIApp, paths: OwnPaths, runtime: Runtime) -> None:
@@ -56,11 +55,7 @@ class GuestMiddleware:
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         kind = scope["type"]
-        if kind not in ("http", "websocket"):
-            return self._own(scope, receive, send)
-        if self._owns(scope):
-            if not self._runtime.is_started:
-                raise RuntimeError(NOT_STARTED)
+        if kind not in ("http", "websocket") or self._owns(scope):
             return self._own(scope, receive, send)
         if kind == "http" and not is_read_by_http_protocol(scope):
             if not self._has_checked_server:

@@ -135,8 +135,8 @@ class RequestMiddleware:
         except ClientDisconnect:
             return  # no client reads a response, and the disconnect is not an error
         except Exception as error:
-            if started:
-                raise
+            if started or not self._runtime.is_started:
+                raise  # without the lifespan, the developer sees the sentence that says so
             response = unhandled_error(error, scope)
         self._add_cors_headers(response, scope)
         await response(scope, receive, send_with_headers)
