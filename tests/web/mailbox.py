@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from authapi import Settings, create_app
 from authapi.services import Services
 from authapi.testing import Client, client
-from authapi.testing.client import runtime_of
+from authapi.web.installation import runtime_of
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from tests.conftest import SettingsFactory
 from tests.strategies.test_basic import basic
 from tests.web.logins import sign_in
 from tests.web.mailbox import client_with_mailbox, mail_kinds, secret_in
-from tests.web.responses import BEARER
+from tests.web.responses import BEARER, gate_problem, problem
 
 INVALID = f'{BEARER}, error="invalid_token"'
 COOKIE = 'Cookie realm="authapi", cookie-name="authapi"'
@@ -148,7 +148,7 @@ async def test_valid_token_is_refused_by_cookie_only_routes(api: Client) -> None
         for method in ("GET", "PATCH"):
             body = {"json": {"theme": "dark"}} if method == "PATCH" else {}
             answer = await api.request(method, "/me/session", headers=token | cookie, **body)  # type: ignore[arg-type]  # one or none
-            gate_problem(answer, 401, "unauthenticated")
+            problem(answer, 401, "unauthenticated")
             answer = await api.request(method, "/me/session", headers=cookie, **body)  # type: ignore[arg-type]  # the same
             assert answer.status_code == 200
         # The scheme and a space behind it are required.
@@ -206,7 +206,7 @@ async def test_scheme_of_a_configured_strategy_is_not_for_a_proxy(
                     answer = await api.get(path, headers={**good, **cookie})
                     gate_problem(answer, 401, "unauthenticated")
                 answer = await api.post("/logout", headers={**good, **cookie})
-                gate_problem(answer, 401, "unauthenticated")
+                problem(answer, 401, "unauthenticated")
                 assert (await api.get("/cookie", headers=cookie)).json() == alice.email
 
 
@@ -214,7 +214,7 @@ async def test_logout_with_an_invalid_header_ends_no_session(api: Client) -> Non
     alice, cookie = await logged_in(api)
     for value in ("Bearer\tx", "DPoP abc", "", "Token x"):
         answer = await api.post("/logout", headers=with_header(value, cookie))
-        gate_problem(answer, 401, "unauthenticated")
+        problem(answer, 401, "unauthenticated")
     assert (await api.get("/every", headers=cookie)).json() == alice.email
     answer = await api.post("/logout", headers=with_header("Basic YTpi", cookie))
     assert answer.status_code == 204
@@ -260,7 +260,7 @@ async def test_pages_ignore_the_cookie_beside_a_header(
         assert asked.status_code == 422, "it asks for the password"
         # An anonymous confirmation would reset the account: it is refused.
         answer = await api.post("/email/confirm", json={"token": token}, headers=headers)
-        gate_problem(answer, 401, "unauthenticated")
+        problem(answer, 401, "unauthenticated")
         answer = await api.post("/account/confirm", data=form, headers=cookie)
         assert answer.status_code == 200
 
