@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable
 from typing import Any, cast, get_type_hints
 from urllib.parse import parse_qsl
 
+from fastapi import FastAPI
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute, APIRouter
 from starlette.requests import ClientDisconnect, Request
@@ -134,14 +135,24 @@ class AuthAPIRouter(APIRouter):
         self._first_segments = frozenset(path.split("/", 2)[1] for path in paths)
         self._handlers = (own_handlers(), dict[int, object]())
 
+    def include_in(self, app: FastAPI) -> None:
+        """Adds the routes to `app`. They match requests for paths of authapi only."""
+        app.include_router(self)
+        included = app.router.routes[-1]
+        matches = included.matches
+
+        def matches_own_path(scope: Scope) -> tuple[Match, Scope]:
+            return matches(scope) if is_for_own_path(scope) else (Match.NONE, {})
+
+        # FastAPI prepares its search before it asks this router, which costs more than the search.
+        included.matches = matches_own_path  # type: ignore[method-assign]  # FastAPI has no hook
+
     def remove(self, routes: Collection[int]) -> None:
         """Removes the routes with these `id`s, which the application replaces."""
         self.routes[:] = [route for route in self.routes if id(route) not in routes]
         self._mark_routes_changed()
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        if not is_for_own_path(scope):
-            return Match.NONE, {}
         path = scope["path"].removeprefix(scope.get("root_path", ""))
         segments = path.split("/", 2)
         if len(segments) < 2 or segments[1] not in self._first_segments:

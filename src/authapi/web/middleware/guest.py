@@ -20,7 +20,6 @@ from authapi.web.context import SCOPE_KEY, RequestContext, Runtime, Visit
 from authapi.web.middleware.client import read_client
 from authapi.web.middleware.cookie_removal import add_cookie_removal
 from authapi.web.middleware.cors import without_cors_headers
-from authapi.web.middleware.inspection import HeaderInspection, trusted_networks
 from authapi.web.middleware.own_paths import OwnPaths
 from authapi.web.middleware.preprocessing import (
     is_read_by_http_protocol,
@@ -28,7 +27,8 @@ from authapi.web.middleware.preprocessing import (
     warn_about_server,
     with_connection_close,
 )
-from authapi.web.middleware.request import VARY
+from authapi.web.middleware.request import HeaderInspection, trusted_networks
+from authapi.web.middleware.security_headers import VARY
 from authapi.web.problems import error_response
 
 _NO_STORE = (b"cache-control", b"no-store")
