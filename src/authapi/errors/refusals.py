@@ -372,9 +372,7 @@ class HTTPVersionNotSupported(Refusal):
 
 
 class InvalidGrant(Refusal):
-    """The token endpoint refused the grant. `code` is also the member `error` of the response
-    (RFC 6749, section 5.2).
-    """
+    """The token endpoint refused the grant, with `code` as `error` (RFC 6749, section 5.2)."""
 
     code = "invalid_grant"
     title = "The grant was refused"

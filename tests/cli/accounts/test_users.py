@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import sqlite3
 import unicodedata
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +12,28 @@ import pytest
 
 from authapi import Settings, create_app
 from authapi.testing import client
-from tests.cli.conftest import Run, failed_with_one_line
+from tests.cli.conftest import Result, Run, failed_with_one_line
 
 ALICE = "alice@example.com"
 PASSWORD = "correct horse battery staple"
+SHOP = """
+import sqlalchemy as sa
+from pydantic import BaseModel
+from authapi import AuthAPI, Profile
+from authapi.orm import user_fk
+
+class City(BaseModel):
+    city: str
+    size: int = 0
+
+profiles = sa.Table(
+    "profiles", sa.MetaData(),
+    sa.Column("user_id", sa.Uuid, user_fk(ondelete="CASCADE"), primary_key=True),
+    sa.Column("city", sa.String(20), nullable=False, unique=True),
+    sa.Column("size", sa.Integer, nullable=False),
+)
+auth = AuthAPI(profile=Profile(table=profiles, create=City, update=City, read=City))
+"""
 SETTINGS = {"scopes": "a=A;b=B", "roles": "reader=a;editor=a b"}
 
 
@@ -176,3 +196,39 @@ def test_user_names(run: Run) -> None:
     )
     done = run("users", "username", "bob@example.com", "dan")
     assert "AUTHAPI_LOGIN_IDENTIFIER" in failed_with_one_line(done)
+
+
+def test_accounts_get_own_columns(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "shop.py").write_text(SHOP)
+    settings = {"database_url": f"sqlite:///{tmp_path / 'shop.db'}"}
+    assert run("db", "upgrade", **settings).returncode == 0
+    with closing(sqlite3.connect(tmp_path / "shop.db")) as database:
+        database.execute("CREATE TABLE profiles (user_id, city UNIQUE, size)")
+
+        def users(*arguments: str) -> Result:
+            return run("--app", "shop:auth", "users", *arguments, text=PASSWORD, **settings)
+
+        for sent, error in {
+            "{": "--profile is not JSON, or has a member twice",
+            '{"city": "A", "city": "B"}': "--profile is not JSON, or has a member twice",
+            "7": "--profile: JSON: Input should be a valid dictionary",
+            "{}": "--profile: city: Field required",
+            '{"city": "Bern", "size": "L", "x": 1}': "--profile: size: Input should be a valid int",
+        }.items():
+            assert error in failed_with_one_line(users("create", ALICE, "--profile", sent))
+        assert "city: Field required" in failed_with_one_line(users("create", ALICE))
+        bern = '{"city": "Bern"}'
+        created = users("create", ALICE, "--profile", bern)
+        invited = users("invite", "bob@example.com", "--profile", '{"city": "Chur", "size": 3}')
+        assert (created.stderr, invited.stderr) == ("", "")
+        taken = users("invite", "eve@example.com", "--profile", bern)
+        assert "city: is in use by another account" in failed_with_one_line(taken)
+        rows = database.execute("SELECT city, size FROM profiles ORDER BY city").fetchall()
+        assert rows == [("Bern", 0), ("Chur", 3)]
+        accounts = database.execute("SELECT email FROM authapi_users ORDER BY email").fetchall()
+        assert accounts == [(ALICE,), ("bob@example.com",)]
+
+
+def test_own_columns_need_their_application(run: Run) -> None:
+    done = run("users", "create", ALICE, "--profile", "{}", text=PASSWORD)
+    assert "--profile needs an application with own columns" in failed_with_one_line(done)

@@ -5,8 +5,9 @@ import io
 import json
 import re
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -14,9 +15,12 @@ import sqlalchemy as sa
 from sqlalchemy import event
 
 from authapi import AuthAPI, Event, EventType, Transaction
+from authapi.crypto.ids import new_id
 from authapi.domain.email_address import parse_email
-from authapi.errors import ConfigurationError, InvalidInput, ProfileTaken
+from authapi.domain.username import parse_username
+from authapi.errors import InvalidInput, ProfileTaken
 from authapi.services.accounts.importing import AccountImporter, Summary
+from authapi.services.accounts.importing.lines import Ids
 from authapi.testing import PASSWORD, Client
 from tests.profiles import (
     DefaultsIn,
@@ -75,6 +79,18 @@ async def test_a_deferred_registration_carries_the_profile(database_url: str) ->
         for email in ("ada@example.com", "bob@example.com"):
             taken = await api.post("/register", json=body(email, profile=BERN))
             assert (taken.status_code, taken.json()["code"]) == (409, "profile_taken")
+
+
+async def test_a_deferred_registration_carries_the_user_name_too(database_url: str) -> None:
+    auth = application(database_url, registration="confirm", login_identifier="both")
+    async with running(auth) as api:
+        taken = body("bob@example.com", username="ada", profile={**BERN, "handle": "bob"})
+        for sent, status in ((body(username="Ada", profile=BERN), 202), (taken, 409)):
+            assert (await api.post("/register", json=sent)).status_code == status
+        await api.outbox()
+        found = await api.services.accounts.profiles.find_by_username(parse_username("ada"))
+        [row] = await stored(api)
+        assert (found.username, found.id, row["handle"]) == ("Ada", row["user_id"], "ada")
 
 
 async def test_a_value_that_is_taken_meanwhile_is_a_failed_job(
@@ -145,15 +161,57 @@ async def test_operators_create_accounts_with_defaults_or_get_one_sentence(
         assert [row["city"] for row in await stored(api)] == ["unknown"]
 
 
+async def test_code_of_the_application_creates_accounts_with_profiles(database_url: str) -> None:
+    auth = application(database_url)
+    async with running(auth) as api:
+        created = await auth.accounts.create("ada@example.com", profile=MappingProxyType(BERN))
+        assert created == await auth.accounts.find_by_email("ada@example.com")
+        confirmed = await auth.accounts.confirm_email(created.id)
+        assert confirmed == await auth.accounts.find(created.id)
+        moved = await auth.accounts.change_email(created.id, "ada@example.org")
+        assert moved == await auth.accounts.find_by_email("ada@example.org")
+        invited = await auth.accounts.invite("eve@example.com", profile={"city": "Chur"})
+        refused: Sequence[Any] = ({}, {"city": ""}, {"city": "A", "x": 1}, None, [], "Bern")
+        for wrong in refused:
+            with pytest.raises(InvalidInput):
+                await auth.accounts.create("bob@example.com", profile=wrong)
+        async with auth.transaction() as tx:
+            for create in (tx.accounts.create, tx.accounts.invite):
+                with pytest.raises(ProfileTaken):
+                    await create("bob@example.com", profile=BERN)
+            await tx.accounts.create("dan@example.com", profile={"city": "Davos"})
+        cities = {row["user_id"]: row["city"] for row in await stored(api)}
+        assert list(cities.values()) == ["Bern", "Chur", "Davos"]
+        assert (cities[created.id], cities[invited.id]) == ("Bern", "Chur")
+
+
+async def test_synchronous_code_creates_accounts_with_profiles(database_url: str) -> None:
+    auth = application(database_url)
+    async with running(auth) as api:
+        accounts = auth.sync.accounts
+        created = await asyncio.to_thread(accounts.create, "ada@example.com", profile=BERN)
+        await asyncio.to_thread(accounts.invite, "eve@example.com", profile={"city": "Chur"})
+        with pytest.raises(ProfileTaken):
+            await asyncio.to_thread(accounts.create, "bob@example.com", profile=BERN)
+        assert created == await auth.accounts.find(created.id)
+        assert [row["city"] for row in await stored(api)] == ["Bern", "Chur"]
+
+
 async def test_services_without_own_columns_refuse_a_profile(api: Client) -> None:
     with pytest.raises(InvalidInput):
         api.services.own_columns.parse({})
 
 
-async def import_lines(api: Client, *lines: dict[str, Any]) -> tuple[Summary, list[Any]]:
+async def import_lines(
+    api: Client, *lines: Mapping[str, Any], ids: Ids = Ids.NEW
+) -> tuple[Summary, list[Any]]:
     services, told = api.services, list[Any]()
     importing = AccountImporter(
-        services.database, services.audit, services.settings, own_columns=services.own_columns
+        services.database,
+        services.audit,
+        services.settings,
+        ids=ids,
+        own_columns=services.own_columns,
     )
     text = "\n".join(json.dumps(line) for line in lines)
     summary = await importing.run(io.BytesIO(text.encode()), lambda *error: told.append(error))
@@ -182,10 +240,48 @@ async def test_lines_of_an_import_have_profiles(database_url: str) -> None:
         summary, _ = await import_lines(api, good, good)
         assert (summary.added, summary.skipped) == (1, 1)
         assert [row["tags"] for row in await stored(api)] == [{"a": 1}]
-        message = re.escape("the profile of bob@example.com: handle is in use by another account")
-        with pytest.raises(ConfigurationError, match=message):
-            await import_lines(api, {"email": "bob@example.com", "profile": BERN})
-        assert len(await stored(api)) == 1
+
+
+async def test_a_line_whose_profile_the_database_refuses_is_refused(database_url: str) -> None:
+    async with running(application(database_url)) as api:
+        await api.create_user("ada@example.com", profile=BERN)
+        for wrong, field, reason in (
+            (BERN, "profile.handle", "is in use by another account"),
+            ({"city": "Chur", "age": 7}, "profile.age", "is refused by the database"),
+        ):
+            summary, told = await import_lines(
+                api,
+                {"email": "eve@example.com", "profile": {"city": "Basel"}},
+                {"email": "bob@example.com", "profile": wrong},
+            )
+            assert told == [(2, field, reason)]
+            assert (summary.lines, summary.added, summary.refused) == (2, 0, 1)
+            assert [row["city"] for row in await stored(api)] == ["Bern"]
+
+
+async def test_profiles_come_along_with_kept_ids_and_user_names(database_url: str) -> None:
+    auth = application(database_url, login_identifier="both")
+    async with running(auth) as api:
+        user_id = new_id()
+        line = {"id": str(user_id), "email": "ada@example.com", "username": "Ada", "profile": BERN}
+        for added in (1, 0):
+            summary, _ = await import_lines(api, line, ids=Ids.KEPT)
+            assert (summary.added, summary.refused) == (added, 0)
+        [row] = await stored(api)
+        assert (row["user_id"], row["handle"]) == (user_id, "ada")
+        found = await auth.accounts.find_by_username("ada")
+        assert (found.id, found) == (user_id, await auth.accounts.find(user_id))
+
+
+async def test_a_line_is_nested_as_deep_as_a_profile(sqlite_url: str) -> None:
+    async with running(application(sqlite_url)) as api:
+        deep: object = 1
+        for _ in range(20):
+            deep = [deep]
+        told = (await import_lines(api, {"email": "a@example.com", "profile": deep}))[1]
+        assert told == [(1, "", "must be one JSON object in UTF-8 without repeated members")]
+        told = (await import_lines(api, {"email": "a@example.com", "profile": [[[1]]]}))[1]
+        assert [(number, field) for number, field, _ in told] == [(1, "profile")]
 
 
 async def test_lines_without_a_profile_have_the_defaults(sqlite_url: str) -> None:

@@ -12,15 +12,20 @@ from authapi.cli.accounts.importing import import_users
 from authapi.cli.accounts.sessions import describe_sessions
 from authapi.cli.services import UserArgument, find_user, parse_name, run_with_services
 from authapi.cli.terminal import JSONOption, YesOption, confirm, print_one, print_rows
+from authapi.crypto import strict_json
 from authapi.domain.email_address import canonical_prefix, parse_email
 from authapi.domain.user import User, UserFilter, UserOrder
 from authapi.domain.username import Username, canonical_username_prefix, parse_username
-from authapi.errors import ConfigurationError, EmailTaken, UsernameTaken
+from authapi.errors import ConfigurationError, EmailTaken, InvalidInput, UsernameTaken
 from authapi.services import Services
 from authapi.services.accounts.administration import AccountChanges
 from authapi.services.cursors import encode_cursor
+from authapi.services.own_columns import ProfileInput
 
 UsernameOption = Annotated[str | None, typer.Option(help="User name, to log in with.")]
+ProfileOption = Annotated[
+    str | None, typer.Option(metavar="JSON", help="Own columns; needs authapi --app.")
+]
 
 app = typer.Typer(help="Manage accounts.", no_args_is_help=True)
 app.command("import")(import_users)
@@ -32,6 +37,7 @@ def create(
     name: Annotated[str | None, typer.Option(help="Display name.")] = None,
     username: UsernameOption = None,
     superuser: Annotated[bool, typer.Option("--superuser", help="Create a superuser.")] = False,
+    profile: ProfileOption = None,
     as_json: JSONOption = False,
 ) -> None:
     """Create an account. The password is prompted for, or read from standard input."""
@@ -47,6 +53,7 @@ def create(
                 name=display_name,
                 username=_parse_username(username),
                 is_superuser=superuser,
+                profile=_parse_profile(services, profile),
             )
         except EmailTaken:
             raise ConfigurationError(f"the e-mail address {email} is in use") from None
@@ -96,6 +103,7 @@ def invite(
     name: Annotated[str | None, typer.Option(help="Display name.")] = None,
     username: UsernameOption = None,
     role: Annotated[list[str] | None, typer.Option(help="Repeatable.")] = None,
+    profile: ProfileOption = None,
     as_json: JSONOption = False,
 ) -> None:
     """Create an account without a password, and invite its owner by mail to set one.
@@ -112,6 +120,7 @@ def invite(
                 name=display_name,
                 username=_parse_username(username),
                 roles=role or (),
+                profile=_parse_profile(services, profile),
             )
         except EmailTaken:
             raise ConfigurationError(f"the e-mail address {email} is in use") from None
@@ -231,6 +240,26 @@ def _change(text: str, changes: AccountChanges) -> User:
 
 def _parse_username(text: str | None) -> Username | None:
     return None if text is None else parse_username(text, loc=("username",))
+
+
+def _parse_profile(services: Services, text: str | None) -> ProfileInput | None:
+    """Returns the own columns of a new account. Raises ConfigurationError if they are refused."""
+    if text is None:
+        return None
+    if not services.own_columns.is_declared:
+        raise ConfigurationError("--profile needs an application with own columns: authapi --app")
+    try:
+        members = strict_json.loads(text.encode())
+    except ValueError:
+        raise ConfigurationError("--profile is not JSON, or has a member twice") from None
+    try:
+        return services.own_columns.parse(members)
+    except InvalidInput as refusal:
+        details = [
+            ": ".join((".".join(map(str, error.loc[2:])) or "JSON", error.message))
+            for error in refusal.errors
+        ]
+        raise ConfigurationError(f"--profile: {'; '.join(details)}") from None
 
 
 def _username_taken(username: str | None) -> ConfigurationError:

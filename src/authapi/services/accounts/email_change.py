@@ -190,7 +190,7 @@ class EmailChanges:
             if user.email_confirmed_at is None:
                 await store.users.confirm_email(user.id, at=next_update_time(user))
                 await self._audit.record(store, EventType.EMAIL_CONFIRMED, user_id=user.id)
-            return await find_user(store, user_id)
+            return await self._own_columns.load(store, await find_user(store, user_id))
 
     @retry_on_conflict
     async def change_for_operator(self, user_id: UUID, email: EmailAddress) -> User:
@@ -217,7 +217,7 @@ class EmailChanges:
             is_other = old.canonical != email.canonical
             if is_other and user.email_confirmed_at is not None and self._sends_mail:
                 await self._email_tokens.send(store, user, MailKind.EMAIL_CHANGED, email=old)
-            return await find_user(store, user_id)
+            return await self._own_columns.load(store, await find_user(store, user_id))
 
     async def check_token(self, token: str) -> None:
         """Checks that `token` can confirm or revert an address now. Raises InvalidOneTimeSecret."""
