@@ -62,8 +62,8 @@ def _without(name: str) -> Stack:
 
 
 def _measure_round(servers: Sequence[Running]) -> list[float]:
-    """Returns the microseconds of CPU of each server for a request."""
-    used = [0.0] * len(servers)
+    """Returns the microseconds of CPU of each server for a request, of its median batch."""
+    used: list[list[float]] = [[] for _ in servers]
     for number in range(BATCHES):
         # In alternating order, so that no server always follows the same other one.
         turns = list(enumerate(servers))
@@ -71,8 +71,8 @@ def _measure_round(servers: Sequence[Running]) -> list[float]:
             # Only during its own batch: authapi also has periodic tasks.
             before = processes.exact_cpu_seconds(server.pid)
             _batch(server.stack.port)
-            used[index] += processes.exact_cpu_seconds(server.pid) - before
-    return [seconds / BATCH / BATCHES * 1e6 for seconds in used]
+            used[index].append(processes.exact_cpu_seconds(server.pid) - before)
+    return [median(seconds) / BATCH * 1e6 for seconds in used]
 
 
 def _batch(port: int) -> None:

@@ -91,10 +91,33 @@ def check_headers(response: httpx.Response, *, cache_control: str = "no-store") 
     assert "location" not in headers
 
 
+def check_headers_of_gate(response: httpx.Response) -> None:
+    """Checks a response to a found or refused caller by a route of the importing application.
+
+    It has the headers that caches need, and none of those that only routes of authapi have.
+    """
+    headers = response.headers
+    assert headers.get_list("cache-control") == ["no-store"]
+    assert headers.get_list("vary") == [SECURITY_HEADERS["vary"]]
+    assert {"x-request-id", "location", *SECURITY_HEADERS}.intersection(headers) == {"vary"}
+
+
+def gate_problem(response: httpx.Response, status: int, code: str) -> dict[str, object]:
+    """Checks a refusal by a route of the importing application; returns its body."""
+    check_headers_of_gate(response)
+    return _problem(response, status, code)
+
+
 def problem(response: httpx.Response, status: int, code: str) -> dict[str, object]:
     """Checks an error response (RFC 9457; RFC 6749 at OAuth endpoints); returns its body."""
-    assert response.status_code == status, response.text
     check_headers(response)
+    body = _problem(response, status, code)
+    assert body["request_id"] == response.headers["x-request-id"]
+    return body
+
+
+def _problem(response: httpx.Response, status: int, code: str) -> dict[str, object]:
+    assert response.status_code == status, response.text
     assert response.headers.get_list("content-type") == [kind_of_error(response)]
     body: dict[str, object] = response.json()
     members = PROBLEM_MEMBERS | EXTRA_MEMBERS.get(code, set())
@@ -103,7 +126,7 @@ def problem(response: httpx.Response, status: int, code: str) -> dict[str, objec
     assert body["type"] == f"urn:authapi:error:{code}"
     assert body["status"] == status
     assert DOCUMENTED[code] == status
-    assert body["request_id"] == response.headers["x-request-id"]
+    assert re.fullmatch(r"[0-9a-f]{32}", str(body["request_id"]))
     assert isinstance(body["title"], str)
     assert isinstance(body["detail"], str)
     assert ("www-authenticate" in response.headers) == (

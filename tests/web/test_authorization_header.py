@@ -17,7 +17,7 @@ from tests.conftest import SettingsFactory
 from tests.strategies.test_basic import basic
 from tests.web.logins import sign_in
 from tests.web.mailbox import client_with_mailbox, mail_kinds, secret_in
-from tests.web.responses import BEARER, problem
+from tests.web.responses import BEARER, gate_problem, problem
 
 INVALID = f'{BEARER}, error="invalid_token"'
 COOKIE = 'Cookie realm="authapi", cookie-name="authapi"'
@@ -125,7 +125,7 @@ async def test_invalid_header_is_refused_beside_a_valid_cookie(api: Client) -> N
             for path in PATHS:
                 answer = await api.get(path, headers=with_header(value, cookie))
                 assert answer.status_code == 401, (path, value)
-                problem(answer, 401, "unauthenticated")
+                gate_problem(answer, 401, "unauthenticated")
                 challenges = answer.headers.get_list("www-authenticate")
                 if "cookie" in path:
                     assert challenges == [COOKIE], (path, value)
@@ -142,7 +142,7 @@ async def test_valid_token_is_refused_by_cookie_only_routes(api: Client) -> None
         assert (await api.get("/every", headers=token | cookie)).json() == alice.email
         for path in ("/cookie", "/lax-cookie"):
             answer = await api.get(path, headers=token | cookie)
-            problem(answer, 401, "unauthenticated")
+            gate_problem(answer, 401, "unauthenticated")
             assert answer.headers.get_list("www-authenticate") == [COOKIE]
         # The same on authapi's routes.
         for method in ("GET", "PATCH"):
@@ -168,7 +168,7 @@ async def test_credential_for_a_proxy_is_ignored(api: Client) -> None:
             if "lax" in path:
                 assert (answer.status_code, answer.json()) == (200, None), (path, value)
             else:
-                problem(answer, 401, "unauthenticated")
+                gate_problem(answer, 401, "unauthenticated")
                 assert "error=" not in str(answer.headers.get_list("www-authenticate"))
 
 
@@ -196,7 +196,7 @@ async def test_scheme_of_a_configured_strategy_is_not_for_a_proxy(
             alice, cookie = await logged_in(api)
             for path in PATHS:
                 answer = await api.get(path, headers=with_header(mine, cookie))
-                problem(answer, 401, "unauthenticated")
+                gate_problem(answer, 401, "unauthenticated")
                 answer = await api.get(path, headers=with_header(theirs, cookie))
                 assert (answer.status_code, answer.json()) == (200, alice.email)
             if strategy == "basic":
@@ -204,7 +204,7 @@ async def test_scheme_of_a_configured_strategy_is_not_for_a_proxy(
                 assert (await api.get("/every", headers=good)).json() == alice.email
                 for path in ("/cookie", "/lax-cookie"):
                     answer = await api.get(path, headers={**good, **cookie})
-                    problem(answer, 401, "unauthenticated")
+                    gate_problem(answer, 401, "unauthenticated")
                 answer = await api.post("/logout", headers={**good, **cookie})
                 problem(answer, 401, "unauthenticated")
                 assert (await api.get("/cookie", headers=cookie)).json() == alice.email

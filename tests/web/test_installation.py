@@ -1,6 +1,7 @@
 """authapi in an application: own paths, gates on its routes, replaced routes, mistakes."""
 
 import json
+import warnings
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -21,6 +22,10 @@ from authapi.testing import Client, acting_as, client
 from authapi.verify import RemoteJWT, ResourceServer
 from tests.conftest import SettingsFactory
 from tests.web.host_application import ORIGIN, build
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # Starlette prefers a fork of httpx
+    from starlette.testclient import TestClient, WebSocketDenialResponse
 
 OURS = "https://spa.example"
 PROBLEM = "application/problem+json"
@@ -209,9 +214,10 @@ async def test_an_ended_cookie_is_deleted(guest: Client) -> None:
     [cookie] = guest.cookies.items()
     await guest.post("/logout", headers={"sec-fetch-site": "same-origin"})
     guest.cookies.clear()
-    for path, is_removed in (("/mine", True), ("/maybe", False), ("/open", False)):
+    for path, is_removed in (("/mine", True), ("/maybe", True), ("/open", False)):
         answer = await guest.get(path, headers={"cookie": "=".join(cookie)})
         assert ("set-cookie" in answer.headers) == is_removed, path
+        assert answer.headers.get("cache-control") == ("no-store" if is_removed else None)
 
 
 @pytest.mark.parametrize(
@@ -294,6 +300,27 @@ async def test_events_name_the_client_of_a_route_of_the_application(
         with acting_as(await api.create_user(is_superuser=True)):
             listed = (await api.get("/admin/events?type=account_registered")).json()["items"]
     assert "shop/1" in {item["user_agent"] for item in listed}
+
+
+def test_gates_of_websockets(make_settings: SettingsFactory) -> None:
+    auth = AuthAPI(make_settings())
+    with TestClient(host(auth), base_url="http://127.0.0.1:8000") as api:
+        with (
+            pytest.raises(WebSocketDenialResponse) as refused,
+            api.websocket_connect("/socket"),
+        ):
+            pass
+        assert refused.value.status_code == 401
+        assert refused.value.headers["content-type"] == PROBLEM
+        assert refused.value.headers["cache-control"] == "no-store"
+        assert refused.value.headers["vary"] == "Authorization, Cookie, Origin"
+        assert "x-request-id" not in refused.value.headers
+        body = {"email": "a@example.com", "password": "correct horse battery"}
+        assert api.post("/register", json=body).status_code == 201
+        token = api.post("/login", json={**body, "strategy": "token"}).json()["access_token"]
+        headers = {"authorization": f"Bearer {token}"}
+        with api.websocket_connect("/socket", headers=headers) as found:
+            assert found.receive_text() == "a@example.com"
 
 
 # Replaced routes and the document -----------------------------------------------------------------
@@ -520,9 +547,11 @@ async def test_without_a_start_the_first_request_raises(make_settings: SettingsF
     app.exception_handlers.pop(Exception)
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000") as api:
-        for path in ("/mine", "/below/mine", "/me", "/health/live"):
+        for path in ("/mine", "/below/mine", "/me"):
             with pytest.raises(RuntimeError, match=r"FastAPI\(lifespan=auth.lifespan\)"):
                 await api.get(path)
+        with pytest.raises(RuntimeError, match="not started: run the application's lifespan"):
+            await api.post("/login", json={"email": "a@example.com", "password": "x" * 12})
         assert (await api.get("/open")).json() == "open"
         async with app.router.lifespan_context(app):
             assert (await api.get("/mine")).status_code == 401

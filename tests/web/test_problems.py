@@ -94,7 +94,7 @@ def app(make_settings: SettingsFactory) -> FastAPI:
     """An application with routes that raise each kind of error."""
     auth = AuthAPI(make_settings())
     found = FastAPI(lifespan=auth.lifespan)
-    auth.install(found)
+    auth.install(found, governs_app=True)
 
     @found.get("/refuse/{name}")
     async def refuse(name: str) -> None:

@@ -130,6 +130,8 @@ class Visit:
     context: RequestContext | None = None
     is_accepted = False
     """Whether this is a WebSocket after its handshake was accepted."""
+    socket: OpenSocket | None = None
+    """The WebSocket of this request; None for HTTP."""
 
     def __init__(self, create: Callable[[Scope], RequestContext]) -> None:
         self._create = create
@@ -140,6 +142,7 @@ class Visit:
         if self.context is None:
             self.context = self._create(scope)
             self.context.is_accepted = self.is_accepted
+            self.context.socket = self.socket
         return self.context
 
 

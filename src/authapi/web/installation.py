@@ -25,8 +25,8 @@ from weakref import WeakKeyDictionary
 
 from fastapi import APIRouter, FastAPI
 from fastapi.routing import RouteContext, iter_route_contexts
-from starlette.routing import BaseRoute, Match, Mount, Route
-from starlette.types import ASGIApp, Scope
+from starlette.routing import Mount, Route
+from starlette.types import ASGIApp
 
 from authapi.domain.scopes import supported_scopes
 from authapi.errors import ConfigurationError
@@ -34,7 +34,7 @@ from authapi.services.jobs.shutdown import close_after_failure, close_all
 from authapi.settings import EdgeSettings
 from authapi.strategies.base import Strategy
 from authapi.web import openapi, problems
-from authapi.web.context import NOT_INSTALLED, NOT_STARTED, Runtime, is_for_own_path
+from authapi.web.context import NOT_INSTALLED, NOT_STARTED, Runtime
 from authapi.web.middleware.cors import ProblemCORSMiddleware
 from authapi.web.middleware.guest import GuestMiddleware, OwnRoutes
 from authapi.web.middleware.own_paths import OwnPaths, replaced_routes
@@ -103,8 +103,7 @@ class Installation:
         else:
             layers.add_around_own()
             problems.install_for_gates(app)
-        app.include_router(own)
-        _match_own_paths_only(app.router.routes[-1])
+        own.include_in(app)
         openapi.install(app, self._runtime, own, before=layers.replace_routes)
         self.apps.append(app)
 
@@ -263,16 +262,6 @@ class _Layers:
         # application adds later would be outside.
         build = self._app.build_middleware_stack
         self._app.build_middleware_stack = lambda: wrap(build())  # type: ignore[method-assign]  # Starlette has no hook
-
-
-def _match_own_paths_only(included: BaseRoute) -> None:
-    """Makes the included router reject other paths before FastAPI prepares its search."""
-    matches = included.matches
-
-    def matches_own_path(scope: Scope) -> tuple[Match, Scope]:
-        return matches(scope) if is_for_own_path(scope) else (Match.NONE, {})
-
-    included.matches = matches_own_path  # type: ignore[method-assign]  # FastAPI has no hook
 
 
 def _cors_options(origins: Sequence[str]) -> dict[str, Any]:

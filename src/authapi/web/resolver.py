@@ -222,7 +222,7 @@ async def resolve(gate: Gate[object], connection: HTTPConnection) -> Identity | 
     binding, wanted = gate.bind(context.runtime), gate.requirements
     if not binding.strategies:
         if gate.requirements.optional:
-            context.is_private = context.identity is not None
+            _anonymous(context)
             return None
         # None of the strategies of this route is configured, so a 401 would have no challenge.
         raise NotFound
@@ -235,7 +235,7 @@ async def resolve(gate: Gate[object], connection: HTTPConnection) -> Identity | 
             raise
     if identity is None:
         if wanted.optional:
-            context.is_private = context.identity is not None
+            _anonymous(context)
             return None
         raise Unauthenticated
     context.identity = identity
@@ -243,6 +243,12 @@ async def resolve(gate: Gate[object], connection: HTTPConnection) -> Identity | 
     if wanted.writes is not None:
         await _count_write(wanted.writes, identity, context)
     return identity
+
+
+def _anonymous(context: RequestContext) -> None:
+    # A shared cache may store the response unless another gate has found a caller, or the response
+    # deletes a cookie.
+    context.is_private = context.identity is not None or bool(context.discards)
 
 
 async def _count_write(writes: Writes, identity: Identity, context: RequestContext) -> None:

@@ -14,6 +14,7 @@ from copy import copy
 from typing import Any, cast, get_type_hints
 from urllib.parse import parse_qsl, urlsplit
 
+from fastapi import FastAPI
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute, APIRouter
 from starlette._utils import get_route_path
@@ -172,14 +173,24 @@ class AuthAPIRouter(APIRouter):
                 self.routes.append(alias)
         self._handlers = (own_handlers(), dict[int, object]())
 
+    def include_in(self, app: FastAPI) -> None:
+        """Adds the routes to `app`. They match requests for paths of authapi only."""
+        app.include_router(self)
+        included = app.router.routes[-1]
+        matches = included.matches
+
+        def matches_own_path(scope: Scope) -> tuple[Match, Scope]:
+            return matches(scope) if is_for_own_path(scope) else (Match.NONE, {})
+
+        # FastAPI prepares its search before it asks this router, which costs more than the search.
+        included.matches = matches_own_path  # type: ignore[method-assign]  # FastAPI has no hook
+
     def remove(self, routes: Collection[int]) -> None:
         """Removes the routes with these `id`s, which the application replaces."""
         self.routes[:] = [route for route in self.routes if id(route) not in routes]
         self._mark_routes_changed()
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        if not is_for_own_path(scope):
-            return Match.NONE, {}
         path: str = get_route_path(scope) if scope.get("root_path") else scope["path"]
         if path.startswith(_HOST_DOCUMENTS):
             segments = path.split("/", 2)
@@ -210,8 +221,8 @@ class AuthAPIRouter(APIRouter):
         except ClientDisconnect:
             return  # no client reads a response, and the disconnect is not an error
         except Exception as error:
-            if is_started:
-                raise
+            if is_started or not context_of(Request(scope)).runtime.is_started:
+                raise  # without the lifespan, the developer sees the sentence that says so
             response = await answer(error, Request(scope, receive))
         else:
             return

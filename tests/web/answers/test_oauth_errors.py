@@ -222,7 +222,7 @@ async def test_routes_of_the_application_keep_problem_documents(
     def protected() -> None:
         raise HTTPException(418)
 
-    auth.install(app)
+    auth.install(app, governs_app=True)
     async with client(app) as api:
         for path in ("/token/mine", "/tokens", "/tokenizer"):
             answer = await api.get(path)
@@ -239,7 +239,7 @@ async def test_without_oauth_endpoints_there_are_no_oauth_errors(
 ) -> None:
     auth = AuthAPI(make_settings())
     app = FastAPI(lifespan=auth.lifespan)
-    auth.install(app, include=["me"])
+    auth.install(app, include=["me"], governs_app=True)
     async with client(app) as api:
         for path in ENDPOINTS:
             answer = await api.post(path, data={"token": "x"})

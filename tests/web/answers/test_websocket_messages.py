@@ -27,7 +27,7 @@ from authapi import AuthAPI, User, current_user
 
 auth = AuthAPI()
 app = FastAPI(lifespan=auth.lifespan)
-auth.install(app)
+auth.install(app, governs_app=True)
 
 
 async def accept(websocket: WebSocket) -> None:
@@ -245,7 +245,7 @@ async def app_and_api(make_settings: SettingsFactory) -> AsyncIterator[tuple[Fas
             await websocket.accept()
         raise LookupError
 
-    auth.install(app)
+    auth.install(app, governs_app=True)
     async with client(app) as api:
         yield app, api
 

@@ -186,7 +186,7 @@ def _by_client(client: TestClient, asked: Asked) -> object:
         response = client.request(
             asked.method,
             asked.path,
-            headers=list(asked.headers),  # the lines, as httpx takes them
+            headers=list(asked.headers),
             content=asked.body,
             follow_redirects=False,
         )

@@ -59,7 +59,7 @@ async def application(
     auth = AuthAPI(make_settings(allowed_origins=allowed))
     found = app or FastAPI()
     found.router.lifespan_context = auth.lifespan
-    auth.install(found, include=include)
+    auth.install(found, include=include, governs_app=True)
     async with client(found) as api:
         yield found, api
 

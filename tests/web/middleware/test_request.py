@@ -115,7 +115,7 @@ async def test_application_can_override_the_security_headers(
 ) -> None:
     auth = AuthAPI(make_settings())
     app = FastAPI(lifespan=auth.lifespan)
-    auth.install(app)
+    auth.install(app, governs_app=True)
     own = {"Cache-Control": "public", "Vary": "Accept", "Referrer-Policy": "origin"}
 
     @app.get("/own")

@@ -440,7 +440,7 @@ async def test_links_of_error_pages_work_below_a_prefix(
     make_settings: SettingsFactory, asked: str
 ) -> None:
     auth, inner = AuthAPI(make_settings()), FastAPI()
-    auth.install(inner)
+    auth.install(inner, governs_app=True)
     app = FastAPI(lifespan=auth.lifespan)
     app.mount("/a/b", inner)
     async with app.router.lifespan_context(app):
@@ -456,7 +456,7 @@ async def test_without_pages_errors_are_problem_documents(
     include = changes.pop("include", None)
     auth = AuthAPI(make_settings(**changes))
     app = FastAPI(lifespan=auth.lifespan)
-    auth.install(app, include=include)  # type: ignore[arg-type]  # a list of names
+    auth.install(app, include=include, governs_app=True)  # type: ignore[arg-type]  # a list of names
     async with client(app) as api:
         for path in ("/account", "/account/", "/account/x", "/account/forgot"):
             problem(await api.get(path, headers={"accept": "text/html"}), 404, "not_found")
@@ -477,7 +477,7 @@ async def test_routes_of_the_application_below_account_keep_problem_documents(
     auth = AuthAPI(make_settings())
     app = FastAPI(lifespan=auth.lifespan)
     if not is_first:
-        auth.install(app)
+        auth.install(app, governs_app=True)
 
     @app.get("/account/orders/{number}")
     async def orders(number: int) -> None:
@@ -488,7 +488,7 @@ async def test_routes_of_the_application_below_account_keep_problem_documents(
         return
 
     if is_first:
-        auth.install(app)
+        auth.install(app, governs_app=True)
     async with client(app) as api:
         assert (await api.get("/account/orders/1")).json()["code"] == "conflict"
         problem(await api.get("/account/orders/0"), 500, "internal_error")
@@ -506,7 +506,7 @@ async def test_a_mounted_application_keeps_its_errors(
 ) -> None:
     auth, inner = AuthAPI(make_settings()), FastAPI()
     app = FastAPI(lifespan=auth.lifespan)
-    auth.install(app)
+    auth.install(app, governs_app=True)
 
     @inner.get("/account/mine")
     async def mine(user: Annotated[User, Depends(current_user())]) -> None:

@@ -3,7 +3,7 @@
 The handler of the application may be anywhere at that moment: it waits for a message, sends one, or
 does other work. The close frame is sent by a task of its own, so that a client that does not read
 holds no other socket. A handler that sends afterwards gets `SocketEnded`, a WebSocketDisconnect as
-for a client that has left, and `RequestMiddleware` ends it without an entry in the log.
+for a client that has left, and the middleware ends it without an entry in the log.
 """
 
 import asyncio

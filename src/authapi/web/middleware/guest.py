@@ -16,11 +16,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from authapi.crypto.ids import RequestIds
 from authapi.domain.client import Client, reset_client, set_client
 from authapi.errors import NotFound
-from authapi.web.context import NOT_STARTED, SCOPE_KEY, RequestContext, Runtime, Visit
+from authapi.web.answers.open_socket import OpenSocket
+from authapi.web.context import SCOPE_KEY, RequestContext, Runtime, Visit
 from authapi.web.middleware.client import read_client
 from authapi.web.middleware.cookie_removal import add_cookie_removal
 from authapi.web.middleware.cors import without_cors_headers
-from authapi.web.middleware.inspection import HeaderInspection, trusted_networks
 from authapi.web.middleware.own_paths import OwnPaths
 from authapi.web.middleware.preprocessing import (
     is_read_by_http_protocol,
@@ -28,7 +28,8 @@ from authapi.web.middleware.preprocessing import (
     warn_about_server,
     with_connection_close,
 )
-from authapi.web.middleware.request import VARY
+from authapi.web.middleware.request import HeaderInspection, trusted_networks
+from authapi.web.middleware.security_headers import VARY
 from authapi.web.problems import error_response
 
 _NO_STORE = (b"cache-control", b"no-store")
@@ -39,8 +40,7 @@ _RESPONSES = ("http.response.start", "websocket.http.response.start")
 class GuestMiddleware:
     """Sends requests for `paths` through `own`, and all others to `app`, the application.
 
-    The lifespan goes through `own`. A request for `paths` raises RuntimeError before the lifespan
-    has started.
+    The lifespan goes through `own`.
     """
 
     def __init__(self, app: ASGIApp, *, own: ASGIApp, paths: OwnPaths, runtime: Runtime) -> None:
@@ -56,11 +56,7 @@ class GuestMiddleware:
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         kind = scope["type"]
-        if kind not in ("http", "websocket"):
-            return self._own(scope, receive, send)
-        if self._owns(scope):
-            if not self._runtime.is_started:
-                raise RuntimeError(NOT_STARTED)
+        if kind not in ("http", "websocket") or self._owns(scope):
             return self._own(scope, receive, send)
         if kind == "http" and not is_read_by_http_protocol(scope):
             if not self._has_checked_server:
@@ -80,9 +76,19 @@ class GuestMiddleware:
             if scope["type"] == "http":
                 await self.app(scope, receive, _with_headers_of_gates(visit, send))
             else:
-                await self.app(scope, receive, _noting_acceptance(visit, send))
+                await self._visit_by_websocket(scope, receive, send, visit)
         finally:
             reset_client(token)
+
+    async def _visit_by_websocket(
+        self, scope: Scope, receive: Receive, send: Send, visit: Visit
+    ) -> None:
+        visit.socket = socket = OpenSocket(send)
+        try:
+            await self.app(scope, receive, _noting_acceptance(visit, socket.send))
+        except Exception as error:
+            if not socket.is_caused_by_end(error):
+                raise
 
     def _context_of(self, scope: Scope) -> RequestContext:
         context = RequestContext(self._runtime, self._new_id())
