@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
@@ -112,7 +112,6 @@ class Processes:
 
     first: WebSocketService
     second: WebSocketService
-    settings: Mapping[str, str] = field(default_factory=dict)
 
     def account(self) -> Account:
         """Registers a new account."""
@@ -178,7 +177,7 @@ def processes(folder: Path, settings: Mapping[str, str], *options: str) -> Itera
             service = WebSocketService(port, process)
             process.wait_ready(f"{service.origin}/health/ready", timeout=60)
             services.append(service)
-        found = Processes(*services, settings)
-        yield found
+        first, second = services
+        yield Processes(first, second)
         for service in services:
             assert "Exception in ASGI" not in service.process.output(), service.process.output()

@@ -25,16 +25,18 @@ def both(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Processes]:
     """Two processes."""
-    settings, folder = dict[str, str](), tmp_path_factory.mktemp("live")
-    if request.param == "postgres":
-        server: PostgresServer = request.getfixturevalue("postgres")
-        template: str = request.getfixturevalue("postgres_template")
-        name = f"{template}_sockets"
-        settings["AUTHAPI_DATABASE_URL"] = server.create_database(name, template=template)
-    with processes(folder, settings) as found:
+    folder = tmp_path_factory.mktemp("live")
+    if request.param == "sqlite":
+        with processes(folder, {}) as found:
+            yield found
+        return
+    server: PostgresServer = request.getfixturevalue("postgres")
+    template: str = request.getfixturevalue("postgres_template")
+    name = f"{template}_sockets"
+    url = server.create_database(name, template=template)
+    with processes(folder, {"AUTHAPI_DATABASE_URL": url}) as found:
         yield found
-    if request.param == "postgres":
-        server.drop_database(name)
+    server.drop_database(name)
 
 
 async def closed(socket: ClientConnection, within: float = WITHIN) -> tuple[int, str]:
@@ -209,7 +211,7 @@ async def test_handler_that_sends_all_the_time_ends_cleanly(both: Processes) -> 
 async def test_streamed_response_ends_with_the_session(both: Processes) -> None:
     account = both.account()
     headers = both.login(account, "session")
-    lines = []
+    lines: list[str] = []
     async with (
         httpx.AsyncClient(base_url=both.first.origin, trust_env=False) as client,
         asyncio.timeout(2 * WITHIN),
