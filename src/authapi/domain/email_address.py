@@ -51,7 +51,7 @@ def parse_email(
 
 
 def stored_email(text: str) -> EmailAddress:
-    """Parses the address of an account. It may be reserved whatever the setting is now.
+    """Parses the address of an account. It may be reserved, also while the setting is off.
 
     Raises InvalidInput if `text` is not a valid address, which no account has.
     """

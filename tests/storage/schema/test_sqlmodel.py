@@ -6,12 +6,15 @@ from uuid import UUID
 
 import pytest
 import sqlalchemy as sa
+from pydantic import BaseModel
 from sqlalchemy.orm import Session, relationship
 from sqlmodel import Field, Relationship, SQLModel
 
 from authapi.domain.user import User
 from authapi.orm import UserRow, user_fk
 from authapi.storage import Database
+from authapi.storage.application.profile import Profile, key_of
+from authapi.storage.names import DEFAULT_NAMES
 from tests.storage.rows import a_user, store_user, sync_url
 
 
@@ -20,6 +23,15 @@ class Note(SQLModel, table=True):
     text: str
     owner_id: UUID = Field(sa_column=sa.Column(sa.Uuid, user_fk(ondelete="CASCADE")))
     owner: UserRow = Relationship(sa_relationship=relationship(UserRow, backref="notes"))
+
+
+class Card(SQLModel, table=True):
+    owner_id: UUID = Field(sa_column=sa.Column(sa.Uuid, user_fk(), primary_key=True))
+    city: str = ""
+
+
+class City(BaseModel):
+    city: str = ""
 
 
 @pytest.fixture
@@ -47,3 +59,8 @@ async def test_relationships_of_sqlmodel(user: User, theirs: Session) -> None:
     row.notes.append(Note(text="second", owner_id=user.id))  # changes a row of theirs only
     theirs.commit()
     assert len(row.notes) == 2
+
+
+def test_a_class_of_sqlmodel_can_be_a_profile() -> None:
+    profile = Profile(table=Card, create=City, update=City, read=City)
+    assert key_of(profile, DEFAULT_NAMES).name == "owner_id"

@@ -191,7 +191,7 @@ class AccountImporter:
 
     async def _conflicts(self, store: Store, batch: Sequence[ParsedLine]) -> Sequence[_LineError]:
         # Returns the number of each line whose id or address belongs to another account. A reserved
-        # address is skipped, whatever the id is.
+        # address is skipped with any id.
         emails = {line.new.email for line in batch}
         owners = await store.users.find_owners({line.new.user.id for line in batch}, emails)
         email_of, id_of = dict(owners), {email: user_id for user_id, email in owners}
