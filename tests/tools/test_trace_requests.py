@@ -16,7 +16,7 @@ MAXIMA = {
     "POST /login": (36, 17),
     "POST /token, refresh": (24, 13),
     "POST /password/forgot, until the mail is sent": (37, 20),
-    "DELETE /admin/users/{id}": (38, 22),  # it tells open WebSockets
+    "DELETE /admin/users/{id}": (38, 23),  # the cache tells open WebSockets
 }
 """All files, and those that are not leaves."""
 

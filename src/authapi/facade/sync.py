@@ -3,7 +3,7 @@
 import logging
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from uuid import UUID
 
 from authapi.domain.user import User
@@ -223,14 +223,13 @@ class Sync:
         self._thread.close()
 
 
-class _Run:
+class _Run(Protocol):
     """Runs one call of `Accounts` and waits for its result."""
 
-    def __call__(self, work: Callable[[Accounts], Coroutine[Any, Any, T]]) -> T:
-        raise NotImplementedError
+    def __call__(self, work: Callable[[Accounts], Coroutine[Any, Any, T]]) -> T: ...
 
 
-class _Direct(_Run):
+class _Direct:
     """Each call is a transaction of its own."""
 
     def __init__(self, thread: ServiceThread) -> None:
@@ -240,7 +239,7 @@ class _Direct(_Run):
         return self._thread.target().run(lambda services: work(Accounts(services)))
 
 
-class _Joined(_Run):
+class _Joined:
     """Each call is a savepoint in the transaction of a Session."""
 
     def __init__(

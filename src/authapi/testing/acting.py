@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import wraps
 from threading import current_thread, main_thread
 from types import MethodType
 from typing import Any
@@ -108,6 +109,7 @@ def _is_in_task() -> bool:
     return True
 
 
+@wraps(_find_identity)  # with its docstring, for tests that read it
 async def _acting_find_identity(
     binding: Binding, wanted: Requirements, connection: HTTPConnection, context: RequestContext
 ) -> Identity | None:
