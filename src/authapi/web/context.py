@@ -103,19 +103,17 @@ class Visit:
     Its context is created at the first use, because most requests need none.
     """
 
-    # No slots: an instance then needs no assignment for the defaults.
+    # Neither slots nor a constructor: an instance then costs no call and no assignment.
+    create: Callable[[Scope], RequestContext]
     context: RequestContext | None = None
     is_accepted = False
     """Whether this is a WebSocket after its handshake was accepted."""
-
-    def __init__(self, create: Callable[[Scope], RequestContext]) -> None:
-        self._create = create
 
     def open(self, scope: Scope) -> RequestContext:
         """Returns the context of the request."""
         # The scope is an argument: as an attribute, it would be a cycle for the garbage collector.
         if self.context is None:
-            self.context = self._create(scope)
+            self.context = self.create(scope)
             self.context.is_accepted = self.is_accepted
         return self.context
 
@@ -132,13 +130,3 @@ def context_of(connection: HTTPConnection) -> RequestContext:
     if isinstance(found, Visit):
         return found.open(connection.scope)
     raise RuntimeError(NOT_INSTALLED)
-
-
-def is_for_own_path(scope: Scope) -> bool:
-    """Whether a route of authapi answers this request.
-
-    False for another path than that of the request: Starlette asks whether to redirect to a path
-    with or without a slash.
-    """
-    context = scope.get(SCOPE_KEY)
-    return isinstance(context, RequestContext) and context.own_path == scope["path"]

@@ -27,7 +27,7 @@ from authapi.errors import (
     MalformedRequest,
     RequestTimeout,
 )
-from authapi.web.context import context_of, is_for_own_path
+from authapi.web.context import SCOPE_KEY, RequestContext, context_of
 from authapi.web.media_types import FORM, JSON, require_media_type
 from authapi.web.openapi import problems
 from authapi.web.problems import RefusalHTTPException, answer, own_handlers
@@ -142,7 +142,12 @@ class AuthAPIRouter(APIRouter):
         matches = included.matches
 
         def matches_own_path(scope: Scope) -> tuple[Match, Scope]:
-            return matches(scope) if is_for_own_path(scope) else (Match.NONE, {})
+            context = scope.get(SCOPE_KEY)
+            # Another path than that of the request: Starlette asks whether to redirect to a path
+            # with or without a slash.
+            if isinstance(context, RequestContext) and context.own_path == scope["path"]:
+                return matches(scope)
+            return Match.NONE, {}
 
         # FastAPI prepares its search before it asks this router, which costs more than the search.
         included.matches = matches_own_path  # type: ignore[method-assign]  # FastAPI has no hook
