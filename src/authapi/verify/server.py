@@ -56,15 +56,23 @@ class ResourceServer:
         self._installation = Installation(self.runtime)
         _check_subjects(strategies)
 
-    def install(self, app: FastAPI, *, include: Collection[str] | None = None) -> None:
+    def install(
+        self,
+        app: FastAPI,
+        *,
+        include: Collection[str] | None = None,
+        governs_app: bool = False,
+    ) -> None:
         """Adds the built-in routes, their layers and the OpenAPI security to `app`.
 
         `include` selects units of routes by name (`authapi.verify.server.UNITS`), by default all.
         `/docs` is not added to an application that has its own docs page. Other routes of `app`
-        stay as they are, unless they have a gate. Raises ConfigurationError if `include` names an
-        unknown unit, and if authapi is installed in `app` already.
+        stay as they are, unless they have a gate. With `governs_app`, the headers, limits, CORS
+        rules and error responses of authapi are for every path of `app`. Raises ConfigurationError
+        if `include` names an unknown unit, and if authapi is installed in `app` already.
         """
-        self._installation.install(app, select_units(UNITS, include, app, self.settings))
+        units = select_units(UNITS, include, app, self.settings)
+        self._installation.install(app, units, governs_app=governs_app)
 
     @asynccontextmanager
     async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
