@@ -20,8 +20,8 @@ from benchmarks.stacks.serving import uvicorn
 from benchmarks.tables import table
 from tests.servers.process import free_port
 
-BATCH = 200
-"""Requests of one server before the next one has its turn."""
+BATCH = 25
+"""Requests on each connection of one server before the next server has its turn."""
 BATCHES = 25
 """Batches of each server in a round."""
 _REQUEST = b"GET /plain HTTP/1.1\r\nhost: shop.example\r\n\r\n"
@@ -33,10 +33,10 @@ def measure(bench: Bench) -> dict[str, Any]:
     rounds: list[list[float]] = []
     with ExitStack() as stack:
         servers = [stack.enter_context(bench.running(item)) for item in stacks]
-        _measure_round(servers)  # warms up
+        _measure_round(servers, bench.options.connections)  # warms up
         for number in range(bench.options.rounds):
             print(f"guest: round {number + 1} of {bench.options.rounds}", file=sys.stderr)
-            rounds.append(_measure_round(servers))
+            rounds.append(_measure_round(servers, bench.options.connections))
     names = ("without", "control", "with")
     return {
         "microseconds": {
@@ -61,7 +61,7 @@ def _without(name: str) -> Stack:
     )
 
 
-def _measure_round(servers: Sequence[Running]) -> list[float]:
+def _measure_round(servers: Sequence[Running], connections: int) -> list[float]:
     """Returns the microseconds of CPU of each server for a request, of its median batch."""
     used: list[list[float]] = [[] for _ in servers]
     for number in range(BATCHES):
@@ -70,20 +70,28 @@ def _measure_round(servers: Sequence[Running]) -> list[float]:
         for index, server in turns if number % 2 == 0 else reversed(turns):
             # Only during its own batch: authapi also has periodic tasks.
             before = processes.exact_cpu_seconds(server.pid)
-            _batch(server.stack.port)
+            _batch(server.stack.port, connections)
             used[index].append(processes.exact_cpu_seconds(server.pid) - before)
-    return [median(seconds) / BATCH * 1e6 for seconds in used]
+    return [median(seconds) / BATCH / connections * 1e6 for seconds in used]
 
 
-def _batch(port: int) -> None:
-    # A new connection, because uvicorn closes one that waits for five seconds.
-    with socket.create_connection(("127.0.0.1", port), timeout=30) as wire:
+def _batch(port: int, connections: int) -> None:
+    """Sends `BATCH` requests on each of several connections, one after the other on each."""
+    with ExitStack() as stack:
+        # New connections, because uvicorn closes one that waits for five seconds.
+        wires = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=30))
+            for _ in range(connections)
+        ]
         for _ in range(BATCH):
-            _ask(wire)
+            # All at once: a server that waits for each request measures its cold caches.
+            for wire in wires:
+                wire.sendall(_REQUEST)
+            for wire in wires:
+                _receive(wire)
 
 
-def _ask(wire: socket.socket) -> None:
-    wire.sendall(_REQUEST)
+def _receive(wire: socket.socket) -> None:
     found = wire.recv(65536)
     while not found.endswith(EXPECTED):
         part = wire.recv(65536)

@@ -326,7 +326,7 @@ async def test_v3_4_3_page_keeps_its_own_content_security_policy(
 ) -> None:
     auth = AuthAPI(make_settings(public_url=OWN))
     app = FastAPI(lifespan=auth.lifespan)
-    auth.install(app)
+    auth.install(app, governs_app=True)
 
     @app.get("/page")
     async def page() -> HTMLResponse:

@@ -655,7 +655,8 @@ async def test_gate_without_installation_raises_runtime_error() -> None:
     app.get("/reports")(telling(current_user()))
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as plain:
-        with pytest.raises(RuntimeError, match=r"not installed: call AuthAPI\(\).install\(app\)"):
+        sentence = r"not installed in this application: call AuthAPI\(\).install\(app\)"
+        with pytest.raises(RuntimeError, match=sentence):
             await plain.get("/reports")
 
 
@@ -803,8 +804,13 @@ async def test_exception_in_a_strategy_is_500(
                 for headers in (*others, good[kind.name]):
                     answer = await api.get(path, headers=headers)
                     assert answer.status_code == 500, (path, error)
-                    assert answer.json()["code"] == "internal_error"
-                    assert answer.headers["content-type"] == "application/problem+json"
+                    # The application answers its errors, as those of its own dependencies.
+                    assert answer.text == "Internal Server Error"
+                    assert answer.headers["cache-control"] == "no-store"
+            if kind is not BasicStrategy:
+                answer = await api.get("/me", headers=good[kind.name])
+                assert (answer.status_code, answer.json()["code"]) == (500, "internal_error")
+                assert answer.headers["content-type"] == "application/problem+json"
 
 
 async def test_unavailable_database_is_503(

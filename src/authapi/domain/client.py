@@ -88,14 +88,10 @@ def current_client() -> Client:
     return _client.get()()
 
 
-def set_client(get_client: Callable[[], Client]) -> Token[Callable[[], Client]]:
-    """Sets the result of `current_client`, and returns the token for `reset_client`."""
-    return _client.set(get_client)
-
-
-def reset_client(token: Token[Callable[[], Client]]) -> None:
-    """Restores the result of `current_client` before `set_client`."""
-    _client.reset(token)
+set_client = _client.set
+"""Sets the result of `current_client` to that of a function; returns a token for `reset_client`."""
+reset_client = _client.reset
+"""Restores the result of `current_client` before `set_client`."""
 
 
 class on_behalf_of:  # noqa: N801  # a context manager, used like a function

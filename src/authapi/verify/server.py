@@ -58,18 +58,25 @@ class ResourceServer:
         _check_subjects(strategies)
 
     def install(
-        self, app: FastAPI, *, prefix: str = "", include: Collection[str] | None = None
+        self,
+        app: FastAPI,
+        *,
+        prefix: str = "",
+        include: Collection[str] | None = None,
+        governs_app: bool = False,
     ) -> None:
         """Adds the built-in routes, their layers and the OpenAPI security to `app`.
 
         `prefix` is the path of the routes, but for the metadata of the resource. `include` selects
         units of routes by name (`authapi.verify.server.UNITS`), by default all. `/docs` is not
         added to an application that has its own docs page. Other routes of `app` stay as they are,
-        unless they have a gate. Raises ConfigurationError if `include` names an unknown unit, if
-        authapi is installed in `app` already, or as `AuthAPI.install` for `prefix`.
+        unless they have a gate. With `governs_app`, the headers, limits, CORS rules and error
+        responses of authapi are for every path of `app`. Raises ConfigurationError if `include`
+        names an unknown unit, if authapi is installed in `app` already, or as `AuthAPI.install` for
+        `prefix`.
         """
         units = select_units(UNITS, include, app, self.settings)
-        self._installation.install(app, units, prefix=prefix)
+        self._installation.install(app, units, prefix=prefix, governs_app=governs_app)
 
     @asynccontextmanager
     async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:

@@ -126,21 +126,19 @@ class Visit:
     Its context is created at the first use, because most requests need none.
     """
 
-    # No slots: an instance then needs no assignment for the defaults.
+    # Neither slots nor a constructor: an instance then costs no call and no assignment.
+    create: Callable[[Scope], RequestContext]
     context: RequestContext | None = None
     is_accepted = False
     """Whether this is a WebSocket after its handshake was accepted."""
     socket: OpenSocket | None = None
     """The WebSocket of this request; None for HTTP."""
 
-    def __init__(self, create: Callable[[Scope], RequestContext]) -> None:
-        self._create = create
-
     def open(self, scope: Scope) -> RequestContext:
         """Returns the context of the request."""
         # The scope is an argument: as an attribute, it would be a cycle for the garbage collector.
         if self.context is None:
-            self.context = self._create(scope)
+            self.context = self.create(scope)
             self.context.is_accepted = self.is_accepted
             self.context.socket = self.socket
         return self.context

@@ -64,6 +64,7 @@ class Installation:
         self._runtime = runtime
         self.apps: list[FastAPI] = []
         """The applications that have called `install`, in order."""
+        self._governed: list[FastAPI] = []
         self._mounted: list[FastAPI] = []
 
     def install(
@@ -100,6 +101,7 @@ class Installation:
         if governs_app:
             layers.add_around_all()
             problems.install(app)
+            self._governed.append(app)
         else:
             layers.add_around_own()
             problems.install_for_gates(app)
@@ -157,16 +159,16 @@ class Installation:
             self._check_routes(installed)
             for prefix, mounted in _mounted_below(installed):
                 if mounted not in _installations:
-                    self._install_in_mounted(mounted)
+                    self._install_in_mounted(mounted, governs_app=installed in self._governed)
                     self._check_routes(mounted, prefix)
 
-    def _install_in_mounted(self, app: FastAPI) -> None:
+    def _install_in_mounted(self, app: FastAPI, *, governs_app: bool) -> None:
         # A mounted application has its own exception handlers and OpenAPI document. Without gates
         # it needs neither.
         has_gates = any(gates for _, gates in openapi.gated_routes(app))
         if has_gates and app not in self._mounted:
             self._mounted.append(app)
-            problems.install_for_gates(app)
+            (problems.install if governs_app else problems.install_for_gates)(app)
             openapi.install(app, self._runtime)
 
     def _check_routes(self, app: FastAPI, prefix: str = "") -> None:

@@ -71,7 +71,7 @@ def _add_routes(app: FastAPI) -> None:
 def _imported() -> FastAPI:
     auth = AuthAPI()
     app = FastAPI(lifespan=auth.lifespan)
-    auth.install(app)
+    auth.install(app, governs_app=True)
     _add_routes(app)
     return app
 
@@ -86,7 +86,7 @@ def _surrounded() -> FastAPI:
 def _verifying() -> FastAPI:
     auth = ResourceServer(RemoteJWT(ISSUER, "authapi", policy=TokenPolicy(jwks_url=KEYS)))
     app = FastAPI(lifespan=auth.lifespan)
-    auth.install(app)
+    auth.install(app, governs_app=True)
     _add_routes(app)
     return app
 

@@ -1,5 +1,6 @@
 """Routes of an application answer as without authapi: status, headers, body and exceptions."""
 
+import re
 import socket
 import threading
 import warnings
@@ -289,7 +290,7 @@ def _converse(port: int, path: str, end: bytes) -> bytes:
             part = wire.recv(65536)
             assert part, found
             found += part
-    return found
+    return _without_date(found)
 
 
 def _exchange(
@@ -304,7 +305,12 @@ def _exchange(
             if not part:
                 break
             found += part
-    return found if limit is None else found[:limit]
+    return _without_date(found if limit is None else found[:limit])
+
+
+def _without_date(response: bytes) -> bytes:
+    # The WebSocket protocols of uvicorn add one, whatever `date_header` says.
+    return re.sub(rb"\r\ndate: [^\r]*", b"", response, flags=re.IGNORECASE)
 
 
 def _head_of(asked: Asked, *, connection: str | None) -> bytes:

@@ -24,7 +24,6 @@ from authapi.web.middleware.cors import without_cors_headers
 from authapi.web.middleware.own_paths import OwnPaths
 from authapi.web.middleware.preprocessing import (
     is_read_by_http_protocol,
-    may_lose_body,
     warn_about_server,
     with_connection_close,
 )
@@ -46,7 +45,7 @@ class GuestMiddleware:
     def __init__(self, app: ASGIApp, *, own: ASGIApp, paths: OwnPaths, runtime: Runtime) -> None:
         self.app = app
         self._own = own
-        self._owns = paths.owns
+        self._paths = paths
         self._runtime = runtime
         self._new_id = RequestIds()
         self._create = self._context_of  # bound once
@@ -54,27 +53,32 @@ class GuestMiddleware:
         self._trusted = trusted_networks(runtime.settings)
         self._has_checked_server = False
 
-    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        kind = scope["type"]
-        if kind not in ("http", "websocket") or self._owns(scope):
-            return self._own(scope, receive, send)
-        if kind == "http" and not is_read_by_http_protocol(scope):
-            if not self._has_checked_server:
-                self._has_checked_server = True
-                warn_about_server(send)
-            if may_lose_body(scope):
-                send = with_connection_close(send)
-        return self._visit(scope, receive, send)
-
-    async def _visit(self, scope: Scope, receive: Receive, send: Send) -> None:
-        # This runs in every request of the application: no object more than necessary. The visit
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # This runs in every request of the application: with few calls and objects. The visit
         # refers neither to the scope nor to `send`, because the garbage collector would have to
         # find such a cycle after each request.
-        scope[SCOPE_KEY] = visit = Visit(self._create)
+        kind = scope["type"]
+        if kind not in ("http", "websocket") or self._paths.owns(scope):
+            await self._own(scope, receive, send)
+            return
+        visit = Visit()
+        visit.create = self._create
+        scope[SCOPE_KEY] = visit
+        if kind == "http":
+            for name, _ in scope["headers"]:
+                if name == b"upgrade":
+                    send = self._with_connection_close(scope, send)
+                    break
+            else:
+                if scope["method"] == "CONNECT":
+                    send = self._with_connection_close(scope, send)
+            if not self._has_checked_server:
+                self._check_server(scope, send)
+            send = _with_headers_of_gates(visit, send)
         token = set_client(partial(self._client_of, visit, scope))
         try:
-            if scope["type"] == "http":
-                await self.app(scope, receive, _with_headers_of_gates(visit, send))
+            if kind == "http":
+                await self.app(scope, receive, send)
             else:
                 await self._visit_by_websocket(scope, receive, send, visit)
         finally:
@@ -89,6 +93,14 @@ class GuestMiddleware:
         except Exception as error:
             if not socket.is_caused_by_end(error):
                 raise
+
+    def _with_connection_close(self, scope: Scope, send: Send) -> Send:
+        return send if is_read_by_http_protocol(scope) else with_connection_close(send)
+
+    def _check_server(self, scope: Scope, send: Send) -> None:
+        self._has_checked_server = True
+        if not is_read_by_http_protocol(scope):
+            warn_about_server(send)
 
     def _context_of(self, scope: Scope) -> RequestContext:
         context = RequestContext(self._runtime, self._new_id())
