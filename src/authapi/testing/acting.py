@@ -115,7 +115,9 @@ async def _acting_find_identity(
 ) -> Identity | None:
     for strategy in binding.strategies:
         _let_act(strategy)
-    return await _find_identity(binding, wanted, connection, context)
+    # A test client that runs no lifespan can act as a user, for which no strategy has to start.
+    find = _find_identity if _current() is None else resolver.ask_strategies
+    return await find(binding, wanted, connection, context)
 
 
 def _let_act(strategy: Strategy[Any]) -> None:

@@ -106,7 +106,9 @@ class Installation:
             layers.add_around_own()
             problems.install_for_gates(app)
         own.include_in(app)
-        openapi.install(app, self._runtime, own, before=layers.replace_routes)
+        openapi.install(
+            app, self._runtime, own, before=layers.replace_routes, governs_app=governs_app
+        )
         self.apps.append(app)
 
     def _set_prefix(self, prefix: str) -> None:
@@ -169,7 +171,7 @@ class Installation:
         if has_gates and app not in self._mounted:
             self._mounted.append(app)
             (problems.install if governs_app else problems.install_for_gates)(app)
-            openapi.install(app, self._runtime)
+            openapi.install(app, self._runtime, governs_app=governs_app)
 
     def _check_routes(self, app: FastAPI, prefix: str = "") -> None:
         for route, gates in openapi.gated_routes(app):

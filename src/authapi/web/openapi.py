@@ -69,11 +69,13 @@ def install(
     own: APIRouter | None = None,
     *,
     before: Callable[[], None] | None = None,
+    governs_app: bool = False,
 ) -> None:
     """Makes `app.openapi()` return a complete document.
 
     `own` has the routes of authapi. Other routes get their security and the refusals of their
-    gates, and stay as they are otherwise. `before` is called before the document is generated.
+    gates, and stay as they are otherwise; with `governs_app`, they get the error responses that
+    authapi sends for them. `before` is called before the document is generated.
     """
     generate: Callable[[], Document] = app.openapi
     finished: list[Document] = []
@@ -85,7 +87,8 @@ def install(
         # FastAPI generates a new document after routes were added, and returns a cached one
         # otherwise.
         if not finished or finished[0] is not document:
-            _complete(document, app, runtime, own)
+            described = None if governs_app else frozenset(map(id, own.routes if own else ()))
+            _complete(document, app, runtime, described)
             finished[:] = [document]
         return document
 
@@ -121,14 +124,19 @@ def requirements_of(
     return alternatives if strict else [*alternatives, {}]
 
 
-def _complete(document: Document, app: FastAPI, runtime: Runtime, own: APIRouter | None) -> None:
+def _complete(
+    document: Document, app: FastAPI, runtime: Runtime, described: frozenset[int] | None
+) -> None:
+    """Completes `document` in place.
+
+    `described` are the `id`s of the routes whose error responses authapi sends; None for all.
+    """
     components = document.setdefault("components", {})
     schemas = components.setdefault("schemas", {})
     paths = document.setdefault("paths", {})
     names = _Names(components)
     used: set[str] = set()
     strategies = {item.name: item for item in runtime.registry}
-    ours = {id(route) for route in own.routes} if own is not None else frozenset()
     for route, gates in gated_routes(app):
         path: Document = paths.get(route.path_format, {})
         security = requirements_of(gates, runtime)
@@ -149,7 +157,7 @@ def _complete(document: Document, app: FastAPI, runtime: Runtime, own: APIRouter
                 operation["security"] = [names.of_schemes(item) for item in security]
                 used.update(name for item in security for name in item)
             responses = operation.setdefault("responses", {})
-            if id(route.original_route) in ours:
+            if described is None or id(route.original_route) in described:
                 _describe_responses(responses, content)
             elif security is not None:
                 _describe_refusals(responses, content)

@@ -213,8 +213,6 @@ async def resolve(gate: Gate[object], connection: HTTPConnection) -> Identity | 
     lifespan has not started.
     """
     context = context_of(connection)
-    if not context.runtime.is_started:
-        raise RuntimeError(NOT_STARTED)
     context.is_gated = context.is_private = True
     if context.check_headers is not None:
         context.check_headers()
@@ -271,7 +269,20 @@ async def find_identity(
     the cookie does not replace it, unless it is for a reverse proxy (`PROXY_SCHEMES`).
 
     Raises InvalidCredential if a strategy refuses its credential, or none reads the Authorization
-    header; Forbidden for a credential that a browser attached for another page.
+    header; Forbidden for a credential that a browser attached for another page; RuntimeError if
+    the lifespan of authapi has not started.
+    """
+    if not context.runtime.is_started:
+        raise RuntimeError(NOT_STARTED)
+    return await ask_strategies(binding, wanted, connection, context)
+
+
+async def ask_strategies(
+    binding: Binding, wanted: Requirements, connection: HTTPConnection, context: RequestContext
+) -> Identity | None:
+    """Returns the identity as `find_identity`, also before the lifespan has started.
+
+    Raises InvalidCredential and Forbidden as `find_identity`.
     """
     outcomes, tried_explicit, refused = context.outcomes, False, False
     for strategy in binding.strategies:
