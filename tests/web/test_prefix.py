@@ -17,7 +17,6 @@ from authapi.testing import Client, client
 from authapi.verify import RemoteJWT, ResourceServer
 from tests.conftest import SettingsFactory
 from tests.web.asgi import ask
-from tests.web.responses import problem
 
 PREFIX = "/api/v1/auth"
 SERVER = "/.well-known/oauth-authorization-server"

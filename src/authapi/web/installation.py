@@ -220,6 +220,7 @@ class _Layers:
         self._patterns = patterns
         origins = runtime.settings.allowed_origins
         self._cors = _cors_options(origins) if origins else None
+        self._paths: OwnPaths | None = None
 
     def add_around_all(self) -> None:
         """Adds the layers of the service, for every path."""
@@ -242,12 +243,22 @@ class _Layers:
 
     def _as_guest(self, stack: ASGIApp) -> ASGIApp:
         self.replace_routes()
-        paths = OwnPaths(self._app, self._own, self._other_paths)
+        if self._paths is None:
+            self._paths = OwnPaths(self._app, self._own, self._other_paths)
+            self._own.move_last_in(self._app)
+        paths = self._paths
         own: ASGIApp = OwnRoutes(stack, paths=paths, replaces_cors=self._cors is not None)
         if self._cors is not None:
             own = ProblemCORSMiddleware(own, **self._cors)
         own = self._preprocessed(RequestMiddleware(own, self._runtime, self._patterns))
-        return GuestMiddleware(stack, own=own, paths=paths, runtime=self._runtime)
+        return GuestMiddleware(
+            stack,
+            own=own,
+            paths=paths,
+            runtime=self._runtime,
+            application=self._app,
+            router=self._own,
+        )
 
     def _preprocessed(self, app: ASGIApp) -> ASGIApp:
         return PreprocessingMiddleware(

@@ -33,7 +33,7 @@ from authapi.errors import (
 )
 from authapi.web.answers.descriptions import problems
 from authapi.web.challenges import RESOURCE_METADATA
-from authapi.web.context import context_of, is_for_own_path
+from authapi.web.context import SCOPE_KEY, RequestContext, context_of, is_for_own_path
 from authapi.web.media_types import FORM, JSON, require_media_type
 from authapi.web.problems import RefusalHTTPException, answer, own_handlers
 from authapi.web.requirements import Gate, gates_of
@@ -174,16 +174,38 @@ class AuthAPIRouter(APIRouter):
         self._handlers = (own_handlers(), dict[int, object]())
 
     def include_in(self, app: FastAPI) -> None:
-        """Adds the routes to `app`. They match requests for paths of authapi only."""
+        """Adds the routes to `app`. They answer requests for paths of authapi only."""
         app.include_router(self)
-        included = app.router.routes[-1]
-        matches = included.matches
+        self._included = included = app.router.routes[-1]
+        matches, no_match = included.matches, (Match.NONE, dict[str, Any]())
 
         def matches_own_path(scope: Scope) -> tuple[Match, Scope]:
-            return matches(scope) if is_for_own_path(scope) else (Match.NONE, {})
+            return matches(scope) if is_for_own_path(scope) else no_match
 
         # FastAPI prepares its search before it asks this router, which costs more than the search.
         included.matches = matches_own_path  # type: ignore[method-assign]  # FastAPI has no hook
+        entry, others = APIRouter(redirect_slashes=False), app.router.middleware_stack
+        entry.routes.append(included)
+        entry.default = others  # for a path of authapi whose route is added otherwise
+
+        def dispatch(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+            # As `is_for_own_path`, without a call in every request of the application.
+            context = scope.get(SCOPE_KEY)
+            if type(context) is not RequestContext or context.own_path != scope["path"]:
+                return others(scope, receive, send)
+            scope.setdefault("router", app.router)
+            return entry(scope, receive, send)
+
+        app.router.middleware_stack = dispatch  # type: ignore[assignment]  # awaited at once
+
+    def move_last_in(self, app: FastAPI) -> None:
+        """Moves the routes behind those of `app`, which then need not ask them.
+
+        It is for an application whose requests are dispatched by path, so that the order of the
+        routes decides nothing.
+        """
+        app.router.routes.remove(self._included)
+        app.router.routes.append(self._included)
 
     def remove(self, routes: Collection[int]) -> None:
         """Removes the routes with these `id`s, which the application replaces."""

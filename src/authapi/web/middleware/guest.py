@@ -9,6 +9,7 @@ without a gate are those of the application alone.
 from collections.abc import Awaitable
 from functools import partial
 
+from fastapi import APIRouter, FastAPI
 from opentelemetry import trace
 from starlette._utils import get_route_path
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -21,7 +22,7 @@ from authapi.web.context import SCOPE_KEY, RequestContext, Runtime, Visit
 from authapi.web.middleware.client import read_client
 from authapi.web.middleware.cookie_removal import add_cookie_removal
 from authapi.web.middleware.cors import without_cors_headers
-from authapi.web.middleware.own_paths import OwnPaths
+from authapi.web.middleware.own_paths import OwnPaths, open_paths
 from authapi.web.middleware.preprocessing import (
     is_read_by_http_protocol,
     warn_about_server,
@@ -39,14 +40,28 @@ _RESPONSES = ("http.response.start", "websocket.http.response.start")
 class GuestMiddleware:
     """Sends requests for `paths` through `own`, and all others to `app`, the application.
 
-    The lifespan goes through `own`.
+    The lifespan goes through `own`. `application` and `router` tell which paths have no gate.
     """
 
-    def __init__(self, app: ASGIApp, *, own: ASGIApp, paths: OwnPaths, runtime: Runtime) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        own: ASGIApp,
+        paths: OwnPaths,
+        runtime: Runtime,
+        application: FastAPI,
+        router: APIRouter,
+    ) -> None:
         self.app = app
         self._own = own
         self._paths = paths
         self._runtime = runtime
+        self._application, self._router = application, router
+        self._routes = application.router.routes
+        self._route_count = 0
+        self._open: frozenset[str] = frozenset()
+        self._find_open_paths()
         self._new_id = RequestIds()
         self._create = self._context_of  # bound once
         self._inspection = HeaderInspection(runtime.settings)
@@ -58,9 +73,18 @@ class GuestMiddleware:
         # refers neither to the scope nor to `send`, because the garbage collector would have to
         # find such a cycle after each request.
         kind = scope["type"]
-        if kind not in ("http", "websocket") or self._paths.owns(scope):
-            await self._own(scope, receive, send)
-            return
+        is_open = (
+            kind == "http"
+            and scope["path"] in self._open
+            and len(self._routes) == self._route_count
+            and not (scope.get("root_path") or self._application.dependency_overrides)
+        )
+        if not is_open:
+            if kind not in ("http", "websocket") or self._paths.owns(scope):
+                await self._own(scope, receive, send)
+                return
+            if len(self._routes) != self._route_count:
+                self._find_open_paths()
         visit = Visit()
         visit.create = self._create
         scope[SCOPE_KEY] = visit
@@ -74,7 +98,8 @@ class GuestMiddleware:
                     send = self._with_connection_close(scope, send)
             if not self._has_checked_server:
                 self._check_server(scope, send)
-            send = _with_headers_of_gates(visit, send)
+            if not is_open:
+                send = _with_headers_of_gates(visit, send)
         token = set_client(partial(self._client_of, visit, scope))
         try:
             if kind == "http":
@@ -83,6 +108,12 @@ class GuestMiddleware:
                 await self._visit_by_websocket(scope, receive, send, visit)
         finally:
             reset_client(token)
+        if is_open and visit.context is not None and visit.context.is_gated:
+            self._open = frozenset()  # a route has got a gate in a way that is not noticed
+
+    def _find_open_paths(self) -> None:
+        self._route_count = len(self._routes)
+        self._open = open_paths(self._application, self._router)
 
     async def _visit_by_websocket(
         self, scope: Scope, receive: Receive, send: Send, visit: Visit

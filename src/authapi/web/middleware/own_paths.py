@@ -15,6 +15,8 @@ from starlette._utils import get_route_path
 from starlette.routing import Mount, WebSocketRoute
 from starlette.types import Scope
 
+from authapi.web.requirements import gates_of
+
 _PARAMETER = re.compile(r"{[^}]*}")
 _SAMPLES = ("x", "1", "1.5", "00000000-0000-7000-8000-000000000000")
 """Values of the parameters of a path, one for each kind of convertor."""
@@ -127,6 +129,30 @@ def replaced_routes(app: FastAPI, own: APIRouter) -> frozenset[int]:
         for route in ours
         if route.methods and route.methods <= taken.get(_shape(route), set())
     )
+
+
+def open_paths(app: FastAPI, own: APIRouter) -> frozenset[str]:
+    """Returns the paths without parameters at which only routes of `app` without a gate answer.
+
+    A mounted application may have gates, so no path that a mount or a host takes is among them.
+    """
+    routes = list(_with_owner(app, own))
+    if any(getattr(route, "path_regex", None) is None for route, _ in routes):
+        return frozenset()  # a route for a host takes any path
+    paths = {str(route.path_format) for route, is_ours in routes if not is_ours and route.methods}
+    guarded = [route.path_regex for route, is_ours in routes if is_ours or _may_have_gate(route)]
+    return frozenset(
+        path
+        for path in paths
+        if "{" not in path and not any(pattern.match(path) for pattern in guarded)
+    )
+
+
+def _may_have_gate(route: RouteContext) -> bool:
+    if isinstance(route.original_route, Mount):
+        return True
+    dependant = getattr(route, "dependant", None)
+    return dependant is not None and any(True for _ in gates_of(dependant))
 
 
 def _shape(route: RouteContext) -> str:
