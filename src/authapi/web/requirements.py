@@ -8,6 +8,7 @@ from typing import Annotated, Any, Generic, Literal, NoReturn, TypeAlias, TypeVa
 
 from fastapi.dependencies.models import Dependant
 from starlette.requests import HTTPConnection
+from starlette.types import Scope
 
 from authapi.clock import now
 from authapi.domain.identity import Identity
@@ -131,6 +132,16 @@ def gates_of(dependant: Dependant) -> Iterator[Gate[object]]:
         yield dependant.call
     for dependency in dependant.dependencies:
         yield from gates_of(dependency)
+
+
+def gates_of_route(scope: Scope) -> Iterator[Gate[object]]:
+    """Yields the gates of the route that answers a request."""
+    # For HTTP, `scope["route"]` lacks the dependencies of including routers, and FastAPI's route
+    # context has them. For WebSockets it is the other way round.
+    context = scope.get("fastapi", {}).get("effective_route_context")
+    candidates = (getattr(item, "dependant", None) for item in (context, scope.get("route")))
+    dependant = next((item for item in candidates if item is not None), None)
+    return iter(()) if dependant is None else gates_of(dependant)
 
 
 def check_requirements(wanted: Requirements, identity: Identity, context: RequestContext) -> None:

@@ -9,13 +9,11 @@ checks, in this order: active account, fresh login, scopes, confirmed address, s
 authapi that change data finally count the change (`limit_writes`).
 """
 
-from collections.abc import Iterator
 from datetime import timedelta
 from functools import cache
 from typing import Any, Literal, TypeAlias, overload
 
 from starlette.requests import HTTPConnection
-from starlette.types import Scope
 
 from authapi.domain.identity import Identity
 from authapi.domain.user import User
@@ -37,7 +35,7 @@ from authapi.web.requirements import (
     Scopes,
     Writes,
     check_requirements,
-    gates_of,
+    gates_of_route,
     normalized_requirements,
 )
 
@@ -280,10 +278,7 @@ async def find_identity(
 async def ask_strategies(
     binding: Binding, wanted: Requirements, connection: HTTPConnection, context: RequestContext
 ) -> Identity | None:
-    """Returns the identity as `find_identity`, also before the lifespan has started.
-
-    Raises InvalidCredential and Forbidden as `find_identity`.
-    """
+    """Finds the identity, also before the start. Raises InvalidCredential and Forbidden."""
     outcomes, tried_explicit, refused = context.outcomes, False, False
     for strategy in binding.strategies:
         if strategy.ambient and not tried_explicit:
@@ -376,20 +371,11 @@ def _is_for_another_gate(
     # A route with a gate for the cookie and one for a token requires both. The other one checks it.
     if sent.scheme in binding.schemes:
         return False
-    bindings = [gate.bind(context.runtime) for gate in _gates_of_route(connection.scope)]
+    bindings = [gate.bind(context.runtime) for gate in gates_of_route(connection.scope)]
     if not any(item is binding for item in bindings):
         return False
     own = set(binding.strategies)
     return any(sent.scheme in item.schemes and own.isdisjoint(item.strategies) for item in bindings)
-
-
-def _gates_of_route(scope: Scope) -> Iterator[Gate[object]]:
-    # For HTTP, `scope["route"]` lacks the dependencies of including routers, and FastAPI's route
-    # context has them. For WebSockets it is the other way round.
-    context = scope.get("fastapi", {}).get("effective_route_context")
-    candidates = (getattr(item, "dependant", None) for item in (context, scope.get("route")))
-    dependant = next((item for item in candidates if item is not None), None)
-    return iter(()) if dependant is None else gates_of(dependant)
 
 
 def _has_ambient(binding: Binding, connection: HTTPConnection) -> bool:

@@ -16,7 +16,7 @@ OPTIONAL_CALLER = current_user(optional=True)
 
 
 async def open_route() -> str:
-    """Answers anybody."""
+    """Answers any client."""
     return "open"
 
 
@@ -88,7 +88,7 @@ async def test_a_gate_that_an_open_path_gets_later_adds_its_headers(
             changed = await api.post("/changed")
             assert (changed.json(), changed.headers["cache-control"]) == (user.email, "no-store")
             assert changed.headers["vary"] == "Authorization, Cookie, Origin"
-            # FastAPI tells no one that a nested router has changed: the second response knows.
+            # FastAPI does not report a change of a nested router: the second response knows.
             assert (await api.post("/nested")).json() == user.email
             assert (await api.post("/nested")).headers["cache-control"] == "no-store"
         assert "vary" not in (await api.get("/nested")).headers

@@ -16,6 +16,7 @@ from typing import TypeAlias
 from starlette.types import Scope
 
 from authapi.domain.client import Client, IPAddress, parse_ip
+from authapi.settings import EdgeSettings
 
 _log = logging.getLogger("authapi")
 
@@ -73,6 +74,11 @@ def read_client(scope: Scope, trusted: Sequence[Network], request_id: str) -> Cl
         user_agent=None if agent is None else _printable(agent[:_MAX_AGENT].decode("latin-1")),
         request_id=request_id,
     )
+
+
+def trusted_networks(settings: EdgeSettings) -> tuple[Network, ...]:
+    """Returns the networks of the proxies that the settings trust."""
+    return tuple(ipaddress.ip_network(text) for text in settings.trusted_proxies)
 
 
 def arrived_over_http(scope: Scope, trusted: Sequence[Network]) -> bool:

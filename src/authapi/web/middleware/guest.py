@@ -19,16 +19,16 @@ from authapi.domain.client import Client, reset_client, set_client
 from authapi.errors import NotFound
 from authapi.web.answers.open_socket import OpenSocket
 from authapi.web.context import SCOPE_KEY, RequestContext, Runtime, Visit
-from authapi.web.middleware.client import read_client
+from authapi.web.middleware.client import read_client, trusted_networks
 from authapi.web.middleware.cookie_removal import add_cookie_removal
 from authapi.web.middleware.cors import without_cors_headers
+from authapi.web.middleware.header_inspection import HeaderInspection
 from authapi.web.middleware.own_paths import OwnPaths, open_paths
 from authapi.web.middleware.preprocessing import (
     is_read_by_http_protocol,
     warn_about_server,
     with_connection_close,
 )
-from authapi.web.middleware.request import HeaderInspection, trusted_networks
 from authapi.web.middleware.security_headers import VARY
 from authapi.web.problems import error_response
 
