@@ -1,11 +1,11 @@
-"""The application: the routes of authapi and those of the items."""
+"""The application: the routes of authapi, those of the items, and the storefront."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
-from async_app import items
+from async_app import items, storefront
 from async_app.accounts import auth
 from async_app.database import engine
 
@@ -23,3 +23,4 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 app = FastAPI(title="Items", lifespan=lifespan)
 auth.install(app, prefix="/api/v1/auth")
 app.include_router(items.router, prefix="/api/v1")
+app.mount("/store", storefront.app)

@@ -83,9 +83,14 @@ def output_of(done: subprocess.CompletedProcess[str]) -> str:
 
 def test_tests_of_the_example_pass(environment: Environment, tmp_path: Path) -> None:
     # `--basetemp`, so that the inner run does not clean up folders of other runs.
-    options = ("-q", "-c", f"{FOLDER}/pytest.ini", "-p", "no:cacheprovider")
+    options: tuple[str, ...] = ("-q", "-c", f"{FOLDER}/pytest.ini", "-p", "no:cacheprovider")
     folder = f"--basetemp={tmp_path}/inner"
-    assert "9 passed" in run_module(environment, "pytest", *options, folder, f"{FOLDER}/tests")
+    given = dict(environment)
+    url = sa.make_url(given.pop("DATABASE_URL"))
+    if url.get_backend_name() == "postgresql":
+        server = url.set(drivername="postgresql").render_as_string(hide_password=False)
+        options = (*options, f"--authapi-server={server}")
+    assert "19 passed" in run_module(given, "pytest", *options, folder, f"{FOLDER}/tests")
 
 
 @pytest.fixture

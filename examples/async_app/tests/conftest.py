@@ -1,17 +1,19 @@
-"""A migrated database for all tests, and a client of the application for each test."""
+"""The application on a clean database for each test, with the fixtures of the plugin `authapi`."""
 
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from fastapi import FastAPI
+from sqlalchemy import make_url
 
-from authapi.testing import Client, client
+from authapi.testing import CleanDatabase, Client
 
 EXAMPLES = Path(__file__).parents[2]
+DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+psycopg"}
 
 
 @pytest.fixture(scope="session")
@@ -21,23 +23,29 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture(scope="session")
-def app(tmp_path_factory: pytest.TempPathFactory) -> FastAPI:
-    """The application on the database of DATABASE_URL, by default an empty SQLite file."""
-    folder = tmp_path_factory.mktemp("async_app")
-    os.environ.setdefault("DATABASE_URL", f"sqlite+aiosqlite:///{folder}/test.db")
-    os.environ["AUTHAPI_DATA_DIR"] = str(folder)
-    for command in (
-        ["authapi", "--app", "async_app.main:auth", "db", "upgrade"],
-        ["alembic", "-c", "async_app/alembic.ini", "upgrade", "head"],
-    ):
-        subprocess.run([sys.executable, "-m", *command], cwd=EXAMPLES, check=True)
+def authapi_prepare() -> Callable[[str], object]:
+    """Creates the tables of the application beside those of authapi."""
+
+    def prepare(url: str) -> None:
+        parsed = make_url(url)
+        engine_url = parsed.set(drivername=DRIVERS[parsed.get_backend_name()])
+        os.environ["DATABASE_URL"] = engine_url.render_as_string(hide_password=False)
+        command = "-m alembic -c async_app/alembic.ini upgrade head"
+        subprocess.run([sys.executable, *command.split()], cwd=EXAMPLES, check=True)
+
+    return prepare
+
+
+@pytest.fixture
+def authapi_app(authapi_database: CleanDatabase) -> FastAPI:
+    """The application, which reads its settings when it is imported."""
+    os.environ.update(authapi_database.environment)
     from async_app import main
 
     return main.app
 
 
 @pytest.fixture
-async def api(app: FastAPI) -> AsyncIterator[Client]:
+def api(authapi_client: Client) -> Client:
     """A client of the application, inside its lifespan."""
-    async with client(app) as found:
-        yield found
+    return authapi_client

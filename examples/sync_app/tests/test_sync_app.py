@@ -1,57 +1,50 @@
-"""The application in this process, on a migrated database.
-
-The database is a new SQLite file, or that of `TEST_DATABASE_URL`.
-"""
+"""The application, with the fixtures of the plugin `authapi`: a clean database for each test."""
 
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from itertools import count
 
 import pytest
 from fastapi import FastAPI
-from fastapi.testclient import TestClient
 from sqlmodel import Session, select
 
 from authapi import EmailTaken, NotFound, User
-from authapi.testing import PASSWORD
+from authapi.testing import PASSWORD, CleanDatabase, SyncClient
 
-MIGRATIONS = ("authapi --app sync_app:auth db upgrade", "alembic upgrade head")
-numbers = count(1)
-
-NewUser = Callable[..., User]
-"""Creates an account with an address of its own."""
 LogIn = Callable[[User], dict[str, str]]
 """Logs in by the form of the application; returns the headers of later requests."""
 
 
 @pytest.fixture(scope="session")
-def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FastAPI]:
-    """The application. Its database has all tables and no rows."""
-    folder = tmp_path_factory.mktemp("data")
-    with pytest.MonkeyPatch.context() as patch:
-        url = os.environ.get("TEST_DATABASE_URL", f"sqlite:///{folder}/test.db")
-        patch.setenv("DATABASE_URL", url)
-        patch.setenv("AUTHAPI_DATA_DIR", str(folder))
-        for command in MIGRATIONS:
-            subprocess.run([sys.executable, "-m", *command.split()], check=True)
+def authapi_prepare() -> Callable[[str], object]:
+    """Creates the tables of the application beside those of authapi."""
 
-        import sync_app  # reads the environment
+    def prepare(url: str) -> None:
+        os.environ["DATABASE_URL"] = url.replace("postgresql:", "postgresql+psycopg:")
+        subprocess.run([sys.executable, "-m", "alembic", "upgrade", "head"], check=True)
 
-        yield sync_app.app
+    return prepare
 
 
 @pytest.fixture
-def client(app: FastAPI) -> Iterator[TestClient]:
+def authapi_app(authapi_database: CleanDatabase) -> FastAPI:
+    """The application, which reads its settings when it is imported."""
+    os.environ.update(authapi_database.environment)
+    import sync_app
+
+    return sync_app.app
+
+
+@pytest.fixture
+def client(authapi_sync_client: SyncClient) -> SyncClient:
     """A client of the running application."""
-    with TestClient(app) as found:
-        yield found
+    return authapi_sync_client
 
 
 @pytest.fixture
-def session(app: FastAPI) -> Iterator[Session]:
-    """A Session of the application."""
+def session(authapi_database_url: str, authapi_app: FastAPI) -> Iterator[Session]:
+    """A Session of the application, on the clean database."""
     from sync_app.database import engine
 
     with Session(engine) as found:
@@ -59,19 +52,7 @@ def session(app: FastAPI) -> Iterator[Session]:
 
 
 @pytest.fixture
-def new_user(client: TestClient) -> NewUser:
-    """`auth.sync` creates accounts in the running application."""
-    from sync_app import auth
-
-    def create(*, is_superuser: bool = False) -> User:
-        email = f"user{next(numbers)}@example.com"
-        return auth.sync.accounts.create(email, PASSWORD, is_superuser=is_superuser)
-
-    return create
-
-
-@pytest.fixture
-def log_in(client: TestClient) -> LogIn:
+def log_in(client: SyncClient) -> LogIn:
     def post(user: User) -> dict[str, str]:
         form = {"username": user.email, "password": PASSWORD}
         answer = client.post("/login/access-token", data=form)
@@ -83,8 +64,8 @@ def log_in(client: TestClient) -> LogIn:
     return post
 
 
-def test_each_user_sees_own_items(client: TestClient, new_user: NewUser, log_in: LogIn) -> None:
-    alice, bob = log_in(new_user()), log_in(new_user())
+def test_each_user_sees_own_items(client: SyncClient, log_in: LogIn) -> None:
+    alice, bob = log_in(client.create_user()), log_in(client.create_user())
     made = client.post("/items", headers=alice, json={"title": "tea"})
     assert made.status_code == 201
     path = f"/items/{made.json()['id']}"
@@ -95,34 +76,30 @@ def test_each_user_sees_own_items(client: TestClient, new_user: NewUser, log_in:
     assert client.get("/items", headers=alice).json() == []
 
 
-def test_titles_of_an_owner_are_unique(
-    client: TestClient, new_user: NewUser, log_in: LogIn
-) -> None:
-    alice, bob = log_in(new_user()), log_in(new_user())
+def test_titles_of_an_owner_are_unique(client: SyncClient, log_in: LogIn) -> None:
+    alice, bob = log_in(client.create_user()), log_in(client.create_user())
     answers = [
         client.post("/items", headers=owner, json={"title": "tea"}) for owner in (alice, alice, bob)
     ]
     assert [answer.status_code for answer in answers] == [201, 409, 201]
 
 
-def test_the_gates_refuse(client: TestClient, new_user: NewUser, log_in: LogIn) -> None:
+def test_the_gates_refuse(client: SyncClient, log_in: LogIn) -> None:
     assert client.get("/items").status_code == 401
-    assert client.get("/users", headers=log_in(new_user())).status_code == 403
+    assert client.get("/users", headers=log_in(client.create_user())).status_code == 403
 
 
 @pytest.mark.parametrize(
     ("username", "status"), [("nobody@example.com", 401), ("no address", 422), ("", 422)]
 )
-def test_the_form_refuses(client: TestClient, username: str, status: int) -> None:
+def test_the_form_refuses(client: SyncClient, username: str, status: int) -> None:
     form = {"username": username, "password": "a wrong password"}
     answer = client.post("/login/access-token", data=form)
     assert answer.status_code == status
 
 
-def test_a_superuser_creates_an_account_with_items(
-    client: TestClient, new_user: NewUser, log_in: LogIn
-) -> None:
-    root = log_in(new_user(is_superuser=True))
+def test_a_superuser_creates_an_account_with_items(client: SyncClient, log_in: LogIn) -> None:
+    root = log_in(client.create_user(is_superuser=True))
     body = {"email": "new@example.com", "password": PASSWORD, "items": ["tea", "jam"]}
     made = client.post("/users", headers=root, json=body)
     assert (made.status_code, made.json()) == (201, {"email": "new@example.com", "items": 2})
@@ -133,12 +110,10 @@ def test_a_superuser_creates_an_account_with_items(
     assert made.json() in client.get("/users", headers=root).json()
 
 
-def test_a_refused_item_undoes_the_account(
-    client: TestClient, new_user: NewUser, log_in: LogIn
-) -> None:
+def test_a_refused_item_undoes_the_account(client: SyncClient, log_in: LogIn) -> None:
     from sync_app import auth
 
-    root = log_in(new_user(is_superuser=True))
+    root = log_in(client.create_user(is_superuser=True))
     body = {"email": "twice@example.com", "password": PASSWORD, "items": ["tea", "tea"]}
     assert client.post("/users", headers=root, json=body).status_code == 409
     with pytest.raises(NotFound):
@@ -146,10 +121,8 @@ def test_a_refused_item_undoes_the_account(
     assert client.post("/users", headers=root, json={**body, "items": ["tea"]}).status_code == 201
 
 
-def test_an_account_with_items_is_not_deleted(
-    client: TestClient, new_user: NewUser, log_in: LogIn
-) -> None:
-    alice = log_in(new_user())
+def test_an_account_with_items_is_not_deleted(client: SyncClient, log_in: LogIn) -> None:
+    alice = log_in(client.create_user())
     item = client.post("/items", headers=alice, json={"title": "tea"}).json()
     refused = client.delete("/me", headers=alice)
     assert (refused.status_code, refused.json()["code"]) == (409, "account_in_use")
