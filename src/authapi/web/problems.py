@@ -15,8 +15,6 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError, WebSocketRequestValidationError
-from fastapi.routing import iter_route_contexts
-from starlette._utils import get_route_path
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
@@ -28,9 +26,11 @@ from authapi.domain.client import current_client
 from authapi.errors import AuthAPIError, InvalidInput, Refusal, Unavailable
 from authapi.strategies.base import Challenge
 from authapi.web.answers import oauth_errors, websocket_messages
+from authapi.web.answers.route_ownership import allowed_methods
 from authapi.web.answers.validation import invalid_input
 from authapi.web.challenges import build_challenges, is_bearer, with_parameters
 from authapi.web.context import RequestContext, context_of, disabled_members
+from authapi.web.middleware.security_headers import with_headers_of_gate
 from authapi.web.pages.error_pages import error_page, wants_page
 
 PROBLEM = "application/problem+json"
@@ -300,28 +300,16 @@ def unhandled_error(error: Exception, scope: Scope) -> Response:
     return error_response(error, scope)
 
 
-def allowed_methods(request: HTTPConnection) -> str:
-    """Returns the methods of all routes with this path, for `Allow`.
-
-    Starlette's own 405 response has the methods of one route only.
-    """
-    path = get_route_path(request.scope)
-    methods: set[str] = set()
-    for route in iter_route_contexts(request.app.routes):
-        pattern = getattr(route, "path_regex", None)
-        if route.methods and pattern is not None and pattern.match(path):
-            methods |= route.methods
-    if "GET" in methods:
-        methods.add("HEAD")
-    return ", ".join(sorted(methods))
-
-
 async def _on_error_of_gate(connection: HTTPConnection, error: AuthAPIError) -> Response | None:
     if not isinstance(error, Refusal | Unavailable):
         raise error  # a failure of the process: the application handles its errors
     context = context_of(connection)
-    context.is_gated = context.is_private = True
-    return await _on_authapi_error(connection, error)
+    context.is_private = True
+    response = await _on_authapi_error(connection, error)
+    if response is not None and not context.is_gated:
+        # A call such as `auth.log_in` was refused, and no gate has marked the response.
+        response.raw_headers = with_headers_of_gate(response.raw_headers, is_private=True)
+    return response
 
 
 async def _on_authapi_error(connection: HTTPConnection, error: AuthAPIError) -> Response | None:

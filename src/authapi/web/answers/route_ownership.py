@@ -1,9 +1,10 @@
-"""Finds out whether a request is for a route of authapi or of the importing application."""
+"""Finds the routes of a path: whether authapi or the application answers, and the methods."""
 
 from typing import Final
 
 from fastapi.routing import RouteContext, iter_route_contexts
 from starlette._utils import get_route_path
+from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
 ROUTES: Final = f"{__package__.rpartition('.')[0]}.routes."
@@ -39,3 +40,19 @@ def is_defined_in(package: str, route: RouteContext) -> bool:
     """Whether the handler of `route` is in a module below `package`."""
     endpoint = getattr(route, "endpoint", None)
     return str(getattr(endpoint, "__module__", None)).startswith(package)
+
+
+def allowed_methods(request: HTTPConnection) -> str:
+    """Returns the methods of all routes with this path, for `Allow`.
+
+    Starlette's own 405 response has the methods of one route only.
+    """
+    path = get_route_path(request.scope)
+    methods: set[str] = set()
+    for route in iter_route_contexts(request.app.routes):
+        pattern = getattr(route, "path_regex", None)
+        if route.methods and pattern is not None and pattern.match(path):
+            methods |= route.methods
+    if "GET" in methods:
+        methods.add("HEAD")
+    return ", ".join(sorted(methods))

@@ -20,7 +20,6 @@ from authapi.errors import NotFound
 from authapi.web.answers.open_socket import OpenSocket
 from authapi.web.context import SCOPE_KEY, RequestContext, Runtime, Visit
 from authapi.web.middleware.client import read_client, trusted_networks
-from authapi.web.middleware.cookie_removal import add_cookie_removal
 from authapi.web.middleware.cors import without_cors_headers
 from authapi.web.middleware.header_inspection import HeaderInspection
 from authapi.web.middleware.own_paths import OwnPaths, open_paths
@@ -29,11 +28,9 @@ from authapi.web.middleware.preprocessing import (
     warn_about_server,
     with_connection_close,
 )
-from authapi.web.middleware.security_headers import VARY
+from authapi.web.middleware.security_headers import with_headers_of_gate
 from authapi.web.problems import error_response
 
-_NO_STORE = (b"cache-control", b"no-store")
-_VARY = (b"vary", VARY.encode())
 _RESPONSES = ("http.response.start", "websocket.http.response.start")
 
 
@@ -151,7 +148,12 @@ def _with_headers_of_gates(visit: Visit, send: Send) -> Send:
         # Returns the awaitable of the server: a coroutine here would cost every message.
         context = visit.context
         if context is not None and context.is_gated and message["type"] in _RESPONSES:
-            message = {**message, "headers": _headers_of_gate(message, context)}
+            headers = with_headers_of_gate(
+                message.get("headers", ()),
+                is_private=context.is_private,
+                discards=context.discards,
+            )
+            message = {**message, "headers": headers}
         return send(message)
 
     return send_with_headers
@@ -169,13 +171,6 @@ def _noting_acceptance(visit: Visit, send: Send) -> Send:
         return send_with_headers(message)
 
     return send_and_note
-
-
-def _headers_of_gate(message: Message, context: RequestContext) -> list[tuple[bytes, bytes]]:
-    headers = [*message.get("headers", ()), _VARY]
-    if context.is_private and all(name.lower() != b"cache-control" for name, _ in headers):
-        headers.append(_NO_STORE)
-    return add_cookie_removal(headers, context.discards) if context.discards else headers
 
 
 class OwnRoutes:
