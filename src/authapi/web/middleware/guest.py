@@ -21,13 +21,8 @@ from authapi.web.answers.open_socket import OpenSocket
 from authapi.web.context import SCOPE_KEY, RequestContext, Runtime, Visit
 from authapi.web.middleware.client import read_client, trusted_networks
 from authapi.web.middleware.cors import without_cors_headers
-from authapi.web.middleware.header_inspection import HeaderInspection
+from authapi.web.middleware.header_inspection import HeaderInspection, UpgradeProtection
 from authapi.web.middleware.own_paths import OwnPaths, open_paths
-from authapi.web.middleware.preprocessing import (
-    is_read_by_http_protocol,
-    warn_about_server,
-    with_connection_close,
-)
 from authapi.web.middleware.security_headers import with_headers_of_gate
 from authapi.web.problems import error_response
 
@@ -63,7 +58,7 @@ class GuestMiddleware:
         self._create = self._context_of  # bound once
         self._inspection = HeaderInspection(runtime.settings)
         self._trusted = trusted_networks(runtime.settings)
-        self._has_checked_server = False
+        self._server = UpgradeProtection()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         # This runs in every request of the application: with few calls and objects. The visit
@@ -88,13 +83,11 @@ class GuestMiddleware:
         if kind == "http":
             for name, _ in scope["headers"]:
                 if name == b"upgrade":
-                    send = self._with_connection_close(scope, send)
+                    send = self._server.protect(scope, send)
                     break
             else:
-                if scope["method"] == "CONNECT":
-                    send = self._with_connection_close(scope, send)
-            if not self._has_checked_server:
-                self._check_server(scope, send)
+                if scope["method"] == "CONNECT" or not self._server.knows_server:
+                    send = self._server.protect(scope, send)
             if not is_open:
                 send = _with_headers_of_gates(visit, send)
         token = set_client(partial(self._client_of, visit, scope))
@@ -121,14 +114,6 @@ class GuestMiddleware:
         except Exception as error:
             if not socket.is_caused_by_end(error):
                 raise
-
-    def _with_connection_close(self, scope: Scope, send: Send) -> Send:
-        return send if is_read_by_http_protocol(scope) else with_connection_close(send)
-
-    def _check_server(self, scope: Scope, send: Send) -> None:
-        self._has_checked_server = True
-        if not is_read_by_http_protocol(scope):
-            warn_about_server(send)
 
     def _context_of(self, scope: Scope) -> RequestContext:
         context = RequestContext(self._runtime, self._new_id())

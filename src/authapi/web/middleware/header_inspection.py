@@ -1,10 +1,17 @@
-"""Finds headers that are too large, ambiguous or unsafe, before other code reads them."""
+"""Finds headers that are too large, ambiguous or unsafe, before other code reads them.
 
+`Upgrade` is unsafe on some servers. For a request with it, and for CONNECT, uvicorn with httptools
+ignores the length of the body and parses the body as the next request of the connection
+(Kludex/uvicorn #2722). The application can only close the connection after its response.
+`authapi.HTTPProtocol` reads the body and does not need this.
+"""
+
+import logging
 import re
 from collections.abc import Mapping, Sequence
 
 from starlette._utils import get_route_path
-from starlette.types import Scope
+from starlette.types import Message, Scope, Send
 
 from authapi.errors import (
     DuplicateHeader,
@@ -16,8 +23,12 @@ from authapi.errors import (
 )
 from authapi.settings import EdgeSettings
 from authapi.web.middleware.client import arrived_over_http, trusted_networks
-from authapi.web.middleware.preprocessing import is_read_by_http_protocol
+from authapi.web.server.limits import PROTOCOL_KEY
 
+_log = logging.getLogger("authapi")
+
+_CLOSE = (b"connection", b"close")
+_UNSAFE = "uvicorn.protocols.http.httptools_impl"
 _CHECKED = frozenset(
     {
         *(b"authorization", b"cookie", b"host", b"origin"),
@@ -106,9 +117,9 @@ class HeaderInspection:
         return None
 
     def _may_lose_body(self, scope: Scope) -> bool:
-        # Uvicorn's own protocol parses such a body as the next request (`preprocessing`).
+        # Uvicorn's own protocol parses such a body as the next request.
         # Own routes only: the importing application decides about its routes.
-        if scope["type"] != "http" or is_read_by_http_protocol(scope):
+        if scope["type"] != "http" or _is_read_by_http_protocol(scope):
             return False
         path = get_route_path(scope)
         return any(pattern.match(path) for pattern in self._own_paths)
@@ -121,3 +132,56 @@ class HeaderInspection:
             return False
         path = get_route_path(scope)
         return any(pattern.match(path) for pattern in self._own_paths)
+
+
+class UpgradeProtection:
+    """Closes connections on which a server may parse a body as the next request."""
+
+    def __init__(self) -> None:
+        self.knows_server = False
+        """Whether a request has come, which shows the server of the application."""
+        self._has_checked_server = False
+
+    def protect(self, scope: Scope, send: Send) -> Send:
+        """Returns the `send` for an HTTP request."""
+        self.knows_server = True
+        if _is_read_by_http_protocol(scope):
+            return send
+        if not self._has_checked_server:
+            self._has_checked_server = True
+            _warn_about_server(send)
+        return _with_connection_close(send) if _may_lose_body(scope) else send
+
+
+def _is_read_by_http_protocol(scope: Scope) -> bool:
+    """Whether the server runs `authapi.HTTPProtocol`, which has read this request."""
+    return PROTOCOL_KEY in scope.get("extensions", ())
+
+
+def _may_lose_body(scope: Scope) -> bool:
+    for name, _ in scope["headers"]:  # `any` with a generator would cost every request more
+        if name == b"upgrade":
+            return True
+    return bool(scope["method"] == "CONNECT")
+
+
+def _with_connection_close(send: Send) -> Send:
+    async def send_and_close(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            others = [
+                pair for pair in message.get("headers", ()) if pair[0].lower() != b"connection"
+            ]
+            message = {**message, "headers": [*others, _CLOSE]}
+        await send(message)
+
+    return send_and_close
+
+
+def _warn_about_server(send: Send) -> None:
+    # `send` is a method of uvicorn's object. Other servers and tests pass other callables.
+    if type(getattr(send, "__self__", None)).__module__ == _UNSAFE:
+        _log.warning(
+            "uvicorn treats trailers as headers, does not limit the size of headers, and parses "
+            "the body of a request with Upgrade as the next request: start it with "
+            "--http authapi:HTTPProtocol (docs/proxies.md)"
+        )
