@@ -2,7 +2,6 @@
 
 import asyncio
 import sqlite3
-import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -91,20 +90,6 @@ async def test_a_running_application_survives(database: CleanDatabase, app: Fast
         second = await api.create_user("ada@shop.test")
         assert first.id != second.id
         assert (await api.login(second)).status_code == 200
-
-
-def test_cleaning_takes_milliseconds(database: CleanDatabase) -> None:
-    # The figure is printed (-s); a bound in a test would depend on the load of the machine.
-    database.clean()
-    spent = []
-    for number in range(10):
-        run_statements(database.url, f"INSERT INTO teams (id) VALUES ({number + 10})")
-        began = time.perf_counter()
-        database.clean()
-        spent.append((time.perf_counter() - began) * 1000)
-    kind = database.url.partition(":")[0]
-    median = sorted(spent)[5]
-    print(f"\n{kind}: clean() takes {median:.1f} ms (median of 10), at most {max(spent):.1f}")  # noqa: T201  # the figure
 
 
 def test_sequences_and_generated_columns_are_restored(postgres: PostgresServer) -> None:
