@@ -28,6 +28,9 @@ EXTRAS := --extra postgres --extra redis --extra metrics --extra mail --extra bc
 # Passed to the program that a target runs: make test ARGS="-k login", make run ARGS="--port 9000"
 ARGS ?=
 
+# Otherwise each worker of a run, and each interpreter that a test starts, compiles all modules again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help run test test-lowest test-newest test-slow test-matrix test-browser test-packaging faults bench asvs check fmt lock clean
