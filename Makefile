@@ -28,6 +28,9 @@ EXTRAS := --extra postgres --extra redis --extra metrics --extra mail --extra bc
 # Passed to the program that a target runs: make test ARGS="-k login", make run ARGS="--port 9000"
 ARGS ?=
 
+# Otherwise each worker of a run, and each interpreter that a test starts, compiles all modules again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help run test test-lowest test-newest test-slow test-matrix test-browser test-packaging faults bench asvs check fmt lock clean
@@ -45,11 +48,20 @@ test: $(VENV)/.installed-dev ## run the tests, on SQLite and on a temporary Post
 	@echo "==> tests, without browser, wheel and npm (see make test-slow)"
 	@TMPDIR=$(TEST_TMPDIR) $(BIN)/pytest -n $(TEST_PROCESSES) --dist worksteal -m "not ($(SLOW))" $(SHARED) $(ARGS)
 
-# The parts of the suite that use other packages most: the databases, rate limits in Valkey, mail, signatures, hashes, the
-# routes, the command line. Each leg takes at most three minutes.
-LEG := tests/domain tests/storage tests/strategies tests/crypto/test_passwords.py tests/crypto/test_imported_hashes.py \
-	tests/crypto/test_jws.py tests/services/accounts tests/services/mail tests/services/test_rate_limits.py \
-	tests/web/routes/test_login.py tests/web/test_openapi.py tests/cli/accounts
+# For each package, the tests with the most calls to it: a leg shows whether the code runs with other versions. What the
+# code itself decides, such as the arguments of a URL or the lines of an import, is not among them.
+# SQLAlchemy, Alembic, psycopg, aiosqlite:
+LEG := $(addprefix tests/storage/test_,database.py migrations.py tables.py column_types.py driver_errors.py outcomes.py \
+	conditions.py conflicts.py leases.py sqlite_files.py notifications.py)
+LEG += tests/storage/application tests/storage/postgres tests/storage/schema tests/storage/tables
+# argon2-cffi, bcrypt, passlib, python-jose, cryptography; email-validator, idna, precis-i18n:
+LEG += tests/crypto/test_passwords.py tests/crypto/test_imported_hashes.py tests/crypto/test_jws.py \
+	tests/domain/test_email_address.py tests/domain/test_username.py
+# limits, redis, aiosmtplib, Jinja2, typer:
+LEG += tests/services/accounts/test_authentication.py tests/services/test_rate_limits.py tests/services/mail \
+	tests/cli/accounts/test_users.py tests/cli/accounts/test_passwords.py
+# FastAPI, Starlette, pydantic, httpx:
+LEG += tests/strategies tests/web/routes/test_login.py tests/web/test_openapi.py
 # SQLModel decides which SQLAlchemy is installed beside it, so the legs do not have it.
 LEG += --ignore tests/storage/schema/test_sqlmodel.py
 RUN_LEG = TMPDIR=$(TEST_TMPDIR) $(1)/bin/python -m pytest -n $(TEST_PROCESSES) --dist worksteal -m "not ($(SLOW))" \
@@ -102,21 +114,42 @@ asvs: $(VENV)/.installed-dev ## print the coverage of OWASP ASVS 5.0, levels 1 a
 	@$(BIN)/python tools/asvs.py
 
 check: $(VENV)/.installed-dev ## lint, types, import contracts, dependencies, migrations, Dockerfile, locks
+	@$(MAKE) --no-print-directory -j 2 $(filter --output-sync,$(patsubst output-sync,--output-sync,$(.FEATURES))) $(CHECKS)
+
+# mypy is first, because it takes longer than all others together.
+CHECKS := $(addprefix check-,mypy ruff imports dependencies migrations dockerfile locks prose)
+.PHONY: $(CHECKS)
+
+check-mypy:
+	@echo "==> mypy --strict"
+	@$(BIN)/mypy
+
+check-ruff:
 	@echo "==> ruff: lint and format"
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
-	@echo "==> mypy --strict"
-	@$(BIN)/mypy
+
+check-imports:
 	@echo "==> import-linter: the layers of ARCHITECTURE.md"
 	@$(BIN)/lint-imports
+
+check-dependencies:
 	@echo "==> deptry: imported and declared packages match"
 	@$(BIN)/deptry src
+
+check-migrations:
 	@echo "==> alembic: the migrations create exactly the tables of the models"
 	@$(BIN)/python tools/check_migrations.py
+
+check-dockerfile:
 	@echo "==> hadolint: the Dockerfile"
 	@$(BIN)/hadolint Dockerfile
+
+check-locks:
 	@echo "==> locks: complete, hashed, and consistent with pyproject.toml"
 	@$(BIN)/python tools/check_locks.py
+
+check-prose:
 	@echo "==> prose: indefinite pronouns in documents, docstrings and comments"
 	@$(BIN)/python tools/prose.py
 

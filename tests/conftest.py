@@ -21,7 +21,7 @@ from authapi.testing import Client, client
 from tests.known_key import DER
 from tests.servers.postgres import PostgresServer
 
-pytest_plugins = ["tests.servers.plugin"]
+pytest_plugins = ["tests.servers.plugin", "tests.shared_imports"]
 
 pytest.register_assert_rewrite(
     "authapi.testing.authentication_contract",

@@ -61,6 +61,7 @@ def test_models_refer_to_accounts(project: Path) -> None:
     assert told == "authapi_users.id authapi_users.id auth.shop_users.id\n"
 
 
+@pytest.mark.slow
 def test_both_chains_in_one_database(project: Path, database_url: str) -> None:
     url = sync_url(database_url).render_as_string(hide_password=False)
     (project / "alembic.ini").write_text(

@@ -119,6 +119,7 @@ def test_the_service_is_not_imported_without_a_fixture(tmp_path: Path) -> None:
     assert outcome(run_pytest(tmp_path)) == "1 passed"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", ["1", "2"])
 def test_fixtures_work_in_any_order(tmp_path: Path, seed: str) -> None:
     (tmp_path / "test_two.py").write_text(TWO_APPLICATIONS)
@@ -135,6 +136,7 @@ def test_an_unreachable_server_is_one_clear_error(tmp_path: Path) -> None:
     assert "StorageUnavailable: the database is not available: connection" in done.stdout
 
 
+@pytest.mark.slow
 def test_each_worker_has_its_own_database(tmp_path: Path) -> None:
     (tmp_path / "test_two.py").write_text(TWO_APPLICATIONS)
     assert outcome(run_pytest(tmp_path, "-n", "2")) == "3 passed"

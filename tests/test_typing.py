@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow  # a type checker reads all packages that authapi imports
+
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
 

@@ -81,6 +81,7 @@ def output_of(done: subprocess.CompletedProcess[str]) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_tests_of_the_example_pass(environment: Environment, tmp_path: Path) -> None:
     # `--basetemp`, so that the inner run does not clean up folders of other runs.
     options: tuple[str, ...] = ("-q", "-c", f"{FOLDER}/pytest.ini", "-p", "no:cacheprovider")

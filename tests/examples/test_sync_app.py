@@ -127,6 +127,7 @@ def fill(url: str) -> None:
     sql(url, *users, *items)
 
 
+@pytest.mark.slow
 def test_its_own_tests_pass(run: Run, empty_url: str) -> None:
     [pytest_command] = [command for command, _ in CHECK if program_of(command) == "pytest"]
     server = f"--authapi-server='{empty_url}'" if empty_url.startswith("postgresql") else ""
@@ -148,6 +149,7 @@ def test_readme_commands_print_the_documented_output(folder: Path) -> None:
     check_output([there, steps[0], *checks], {}, folder)
 
 
+@pytest.mark.slow
 def test_a_database_of_fastapi_users_moves(run: Run, folder: Path, empty_url: str) -> None:
     assert run("alembic upgrade 0001").returncode == 0
     fill(empty_url)

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import count
@@ -16,7 +15,7 @@ from authapi import Settings
 from authapi.domain.email_address import parse_email
 from authapi.services import Services
 from tests.servers.forked import Forking
-from tests.servers.process import ServeProcess, free_port
+from tests.servers.process import free_port
 from tests.web.logins import sign_in
 
 PASSWORD = "correct horse battery staple"
@@ -110,12 +109,13 @@ def served(
     environment = {
         "PATH": os.environ["PATH"],
         "AUTHAPI_DATA_DIR": str(directory / "data"),
+        "AUTHAPI_CHEAP_HASHES": "true",
         "AUTHAPI_PUBLIC_URL": url,
         "AUTHAPI_JWT_ALGORITHM": request.param,
         "AUTHAPI_SCOPES": "reports:read",
     }
-    command = [sys.executable, "-m", "authapi", "serve", "--port", str(port)]
-    with ServeProcess(command, environment, directory) as server:
+    command = ["serve", "--port", str(port)]
+    with forking.start(command, environment, directory) as server:
         server.wait_ready(f"{url}/health/ready", timeout=30)
         yield Served(url, request.param, environment, directory, forking)
         assert server.terminate() == 0

@@ -13,8 +13,6 @@ from authapi.testing.strategy_harness import Credential, Harness, Headers, state
 from tests.conftest import SettingsFactory
 from tests.strategies.on_each_database import OnEachDatabase
 
-pytestmark = pytest.mark.real_hashes
-
 UTF8_PASSWORD = "pässwörter 日本語 \N{KEY} длинный"
 
 
@@ -182,6 +180,7 @@ async def test_account_without_password_is_refused(api: Client) -> None:
         assert answer.status_code == 401
 
 
+@pytest.mark.real_hashes
 async def test_weak_hash_is_rehashed(database_url: str) -> None:
     names = ("session", "basic")
     weak = Settings(database_url=database_url, strategies=names)  # type: ignore[arg-type]

@@ -17,6 +17,7 @@ import pytest
 from authapi.errors import ConfigurationError
 from authapi.testing import PASSWORD
 from authapi.verify import RemoteIntrospection, RemoteJWT, TokenPolicy
+from tests.servers.forked import Forking
 from tests.servers.process import ServeProcess, free_port
 from tests.verify.conftest import bearer, open_app
 
@@ -111,18 +112,18 @@ class Served:
 
 
 @pytest.fixture
-async def served(tmp_path: Path) -> AsyncIterator[Served]:
+async def served(tmp_path: Path, forking: Forking) -> AsyncIterator[Served]:
     """Runs authapi in another process."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     environment = {
         "PATH": os.environ["PATH"],
         "AUTHAPI_DATA_DIR": str(tmp_path / "data"),
+        "AUTHAPI_CHEAP_HASHES": "true",
         "AUTHAPI_PORT": str(port),
         "AUTHAPI_SCOPES": "orders:read=Read orders",
     }
-    command = [sys.executable, "-m", "authapi", "serve"]
-    with ServeProcess(command, environment, tmp_path) as process:
+    with forking.start(["serve"], environment, tmp_path) as process:
         process.wait_ready(f"{url}/health/ready", timeout=40)
         person = {"email": "alice@example.com", "password": PASSWORD}
         async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=30) as there:

@@ -100,6 +100,7 @@ def websocket_service(
     environment = {
         "PATH": os.environ["PATH"],
         "AUTHAPI_DATA_DIR": str(folder / "data"),
+        "AUTHAPI_CHEAP_HASHES": "true",
         **(settings or {}),
     }
     command = [sys.executable, "-m", "uvicorn", "live:app", "--app-dir", str(folder)]

@@ -36,8 +36,6 @@ from authapi.testing import PASSWORD
 from authapi.testing import Client as HTTPClient
 from tests.storage.rows import sql, stored_users
 
-pytestmark = pytest.mark.real_hashes
-
 ALICE = parse_email("Alice@example.com")
 OTHER = PASSWORD[::-1]
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
@@ -101,6 +99,7 @@ async def test_authenticate_accepts_the_right_password(services_on_each: Service
     assert "argon2" not in repr(login)
 
 
+@pytest.mark.real_hashes
 async def test_every_refused_login_costs_the_same_work_and_raises_the_same_error(
     services: Services, work: list[str]
 ) -> None:
@@ -129,6 +128,7 @@ async def test_every_refused_login_costs_the_same_work_and_raises_the_same_error
     assert len(refusals) == 1
 
 
+@pytest.mark.real_hashes
 async def test_a_damaged_hash_is_refused_with_the_same_work(
     services: Services, sqlite_url: str, work: list[str]
 ) -> None:
@@ -139,6 +139,7 @@ async def test_a_damaged_hash_is_refused_with_the_same_work(
     assert work == ["m=19456,t=2,p=1"]
 
 
+@pytest.mark.real_hashes
 @pytest.mark.parametrize(
     ("before", "after", "expected"),
     [

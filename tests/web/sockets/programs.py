@@ -164,6 +164,7 @@ def processes(folder: Path, settings: Mapping[str, str], *options: str) -> Itera
     environment = {
         "PATH": os.environ["PATH"],
         "AUTHAPI_DATA_DIR": str(folder / "data"),
+        "AUTHAPI_CHEAP_HASHES": "true",
         "AUTHAPI_LIMIT_REGISTRATIONS": "1000/minute",
         **settings,
     }
