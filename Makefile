@@ -52,7 +52,7 @@ test: $(VENV)/.installed-dev ## run the tests, on SQLite and on a temporary Post
 # code itself decides, such as the arguments of a URL or the lines of an import, is not among them.
 # SQLAlchemy, Alembic, psycopg, aiosqlite:
 LEG := $(addprefix tests/storage/test_,database.py migrations.py tables.py column_types.py driver_errors.py outcomes.py \
-	conditions.py conflicts.py leases.py sqlite_files.py notifications.py)
+	conditions.py conflicts.py leases.py sqlite_files.py notifications.py defaults.py encodings.py races.py)
 LEG += tests/storage/application tests/storage/postgres tests/storage/schema tests/storage/tables
 # argon2-cffi, bcrypt, passlib, python-jose, cryptography; email-validator, idna, precis-i18n:
 LEG += tests/crypto/test_passwords.py tests/crypto/test_imported_hashes.py tests/crypto/test_jws.py \

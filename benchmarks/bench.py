@@ -101,7 +101,7 @@ class Bench:
         environment = {"PATH": os.environ.get("PATH", os.defpath), **stack.environment}
         begun = time.perf_counter()
         with ServeProcess(list(stack.command), environment, self.folder) as process:
-            process.wait_ready(stack.base + stack.ready, timeout=30)
+            process.wait_ready(stack.base + stack.ready, timeout=60)
             seconds = time.perf_counter() - begun
             with httpx.Client(base_url=stack.base, trust_env=False, timeout=30) as client:
                 yield Running(stack, process.pid, client, seconds)

@@ -36,7 +36,7 @@ def service(tmp_path: Path) -> Iterator[str]:
     port = free_port()
     command = [sys.executable, "-m", "authapi", "serve", "--port", str(port)]
     with ServeProcess(command, environment(tmp_path) | variables(), tmp_path) as server:
-        server.wait_ready(f"http://127.0.0.1:{port}/health/ready", timeout=20)
+        server.wait_ready(f"http://127.0.0.1:{port}/health/ready", timeout=60)
         yield f"http://127.0.0.1:{port}"
 
 

@@ -21,6 +21,7 @@ from authapi.name_resolution import connect_socket, connect_to_host, resolve_hos
 from authapi.outbound.breaches import PwnedPasswordsCheck
 from authapi.outbound.http_client import HTTPClient, RequestFailed
 from authapi.outbound.webhooks import WebhookPost
+from authapi.services import rate_limit_storage
 from authapi.services.mail.transports.smtp import SMTP
 from authapi.services.rate_limits import RateLimits
 from tests.servers.smtp import new_certificate
@@ -280,8 +281,13 @@ async def test_a_hanging_redis_host_does_not_delay_others(resolver: Resolver, po
 
 @pytest.mark.parametrize(("named", "answers"), [(WORKS, True), ("other.example", False)])
 async def test_redis_over_tls_verifies_the_host_name(
-    resolver: Resolver, tmp_path: Path, named: str, answers: bool
+    resolver: Resolver,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    named: str,
+    answers: bool,
 ) -> None:
+    monkeypatch.setattr(rate_limit_storage, "_REDIS_TIMEOUT", 60)  # on a busy machine
     certificate = new_certificate(tmp_path, named)
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -69,7 +69,7 @@ def service(tmp_path: Path) -> Iterator[str]:
     environment = {"PATH": os.environ["PATH"], "AUTHAPI_DATA_DIR": str(tmp_path / "served")}
     command = [sys.executable, "-m", "authapi", "serve", "--port", str(port)]
     with ServeProcess(command, environment, tmp_path) as server:
-        server.wait_ready(f"http://127.0.0.1:{port}/health/ready", timeout=20)
+        server.wait_ready(f"http://127.0.0.1:{port}/health/ready", timeout=60)
         yield f"http://127.0.0.1:{port}"
 
 
@@ -95,7 +95,7 @@ def test_example_protects_a_route(tmp_path: Path) -> None:
     environment = {"PATH": os.environ["PATH"], "AUTHAPI_DATA_DIR": str(tmp_path / "served")}
     command = [sys.executable, "-m", "uvicorn", "yourmodule:app", "--port", str(port)]
     with ServeProcess(command, environment, tmp_path) as server:
-        server.wait_ready(f"http://127.0.0.1:{port}/health/ready", timeout=20)
+        server.wait_ready(f"http://127.0.0.1:{port}/health/ready", timeout=60)
         with httpx.Client(base_url=f"http://127.0.0.1:{port}") as http:
             assert http.get("/reports").status_code == 401
             account = {"email": "alice@example.com", "password": "correct horse battery staple"}

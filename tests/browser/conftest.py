@@ -54,7 +54,7 @@ def service(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactor
     url = f"http://127.0.0.1:{port}"
     command = [sys.executable, "-m", "authapi", "serve", "--port", str(port)]
     with ServeProcess(command, environment, tmp_path_factory.mktemp("serve")) as process:
-        process.wait_ready(f"{url}/health/ready", timeout=30)
+        process.wait_ready(f"{url}/health/ready", timeout=60)
         yield url
         assert process.terminate() == 0, process.output()
 
@@ -85,5 +85,5 @@ def prefixed_service(
     url = f"http://127.0.0.1:{port}/accounts"
     command = [sys.executable, "-m", "uvicorn", "--app-dir", str(folder), "prefixed:app"]
     with ServeProcess([*command, "--port", str(port)], environment, folder) as process:
-        process.wait_ready(f"{url}{prefix}/health/ready", timeout=30)
+        process.wait_ready(f"{url}{prefix}/health/ready", timeout=60)
         yield url, prefix

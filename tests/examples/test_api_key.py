@@ -56,7 +56,7 @@ def address(tmp_path: Path) -> Iterator[str]:
     command = in_folder(tmp_path, uvicorn.replace("8002", port))
     given = {"PATH": os.environ["PATH"], "AUTHAPI_PUBLIC_URL": f"http://127.0.0.1:{port}"}
     with ServeProcess(command, given, tmp_path) as server:
-        server.wait_ready(f"http://127.0.0.1:{port}/health/ready", timeout=40)
+        server.wait_ready(f"http://127.0.0.1:{port}/health/ready", timeout=60)
         yield f"http://127.0.0.1:{port}"
 
 

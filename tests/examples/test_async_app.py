@@ -106,7 +106,7 @@ def api(
     command = [sys.executable, "-m", "uvicorn", "async_app.main:app", "--port", str(port)]
     given = {**environment, "AUTHAPI_PUBLIC_URL": address}
     with ServeProcess(command, given, tmp_path) as server:
-        server.wait_ready(f"{address}/api/v1/auth/health/ready", timeout=40)
+        server.wait_ready(f"{address}/api/v1/auth/health/ready", timeout=60)
         with httpx.Client(base_url=address, trust_env=False) as client:
             yield client
         assert server.terminate() == -signal.SIGTERM  # uvicorn stops, and raises it again
@@ -167,7 +167,7 @@ def documented(tmp_path: Path) -> Iterator[str]:
     subprocess.run(["bash", "-euc", script], cwd=tmp_path, env=given, check=True)
     command = in_folder(tmp_path, f"{export}; {serve}".replace("8003", port))
     with ServeProcess(command, given, tmp_path) as server:
-        server.wait_ready(f"http://127.0.0.1:{port}/api/v1/auth/health/ready", timeout=40)
+        server.wait_ready(f"http://127.0.0.1:{port}/api/v1/auth/health/ready", timeout=60)
         yield f"http://127.0.0.1:{port}"
 
 

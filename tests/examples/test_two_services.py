@@ -34,10 +34,10 @@ def started(tmp_path: Path) -> Iterator[dict[str, str]]:
     }
     serve, uvicorn = [c for c, _ in commands(README) if program_of(c) in STARTED]
     with ServeProcess(in_folder(tmp_path, serve), given, tmp_path) as first:
-        first.wait_ready(f"{issuer}/health/ready", timeout=40)
+        first.wait_ready(f"{issuer}/health/ready", timeout=60)
         second = in_folder(tmp_path, uvicorn.replace("8001", ports["8001"]))
         with ServeProcess(second, given, tmp_path) as next_:
-            next_.wait_ready(f"{orders}/health/live", timeout=40)
+            next_.wait_ready(f"{orders}/health/live", timeout=60)
             yield hosts
 
 

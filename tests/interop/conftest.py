@@ -116,7 +116,7 @@ def served(
     }
     command = ["serve", "--port", str(port)]
     with forking.start(command, environment, directory) as server:
-        server.wait_ready(f"{url}/health/ready", timeout=30)
+        server.wait_ready(f"{url}/health/ready", timeout=60)
         yield Served(url, request.param, environment, directory, forking)
         assert server.terminate() == 0
         assert "Traceback" not in server.output()

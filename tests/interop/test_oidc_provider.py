@@ -28,7 +28,7 @@ def provider(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     command = ["node", str(folder / "provider.js"), str(port)]
     with ServeProcess(command, {"PATH": os.environ["PATH"]}, folder) as process:
         url = f"http://127.0.0.1:{port}"
-        process.wait_ready(f"{url}/jwks", timeout=40)
+        process.wait_ready(f"{url}/jwks", timeout=60)
         yield url
 
 

@@ -79,7 +79,7 @@ def service(
         for port, url in zip(ports, urls, strict=True):
             command = ["serve", "--port", str(port)]
             server = stack.enter_context(forking.start(command, environment, directory))
-            server.wait_ready(f"{url}/health/ready", timeout=30)
+            server.wait_ready(f"{url}/health/ready", timeout=60)
             servers.append(server)
         first, second = (stack.enter_context(httpx.Client(base_url=url)) for url in urls)
         yield Service(first, second, environment, directory, forking, request.param == "sqlite")

@@ -28,7 +28,7 @@ def service(request: pytest.FixtureRequest, tmp_path: Path, forking: Forking) ->
     if request.param == "postgres":
         environment["AUTHAPI_DATABASE_URL"] = request.getfixturevalue("postgres_url")
     with forking.start(["serve", "--port", str(port)], environment, tmp_path) as server:
-        server.wait_ready(f"http://127.0.0.1:{port}/health/ready", timeout=30)
+        server.wait_ready(f"http://127.0.0.1:{port}/health/ready", timeout=60)
         yield f"http://127.0.0.1:{port}"
         assert server.terminate() == 0
         assert "Traceback" not in server.output()

@@ -63,7 +63,7 @@ def production(tmp_path: Path, forking: Forking) -> Iterator[Served]:
     }
     url = f"http://127.0.0.1:{port}"
     with forking.start(["serve", "--port", str(port)], environment, tmp_path) as process:
-        process.wait_ready(f"{url}/health/ready", timeout=40)
+        process.wait_ready(f"{url}/health/ready", timeout=60)
         with httpx.Client(base_url=url, trust_env=False) as http:
             yield Served(http, port, folder, process)
 
@@ -119,7 +119,7 @@ def test_v13_3_secrets_are_read_from_files_and_not_disclosed(
     port, folder = free_port(), tmp_path / "own"
     environment = {"PATH": os.environ["PATH"], "AUTHAPI_DATA_DIR": str(folder)}
     with forking.start(["serve", "--port", str(port)], environment, tmp_path) as process:
-        process.wait_ready(f"http://127.0.0.1:{port}/health/ready", timeout=40)
+        process.wait_ready(f"http://127.0.0.1:{port}/health/ready", timeout=60)
         assert folder.stat().st_mode & 0o777 == 0o700
         assert (folder / "secret").stat().st_mode & 0o777 == 0o600
         assert (folder / "secret").read_text().strip() not in process.output()
@@ -194,7 +194,7 @@ def test_v13_1_1_service_connects_only_to_configured_hosts(
         forking.start(["serve", "--port", str(port)], environment, tmp_path) as process,
         httpx.Client(base_url=url, trust_env=False) as http,
     ):
-        process.wait_ready(f"{url}/health/ready", timeout=40)
+        process.wait_ready(f"{url}/health/ready", timeout=60)
         account = {"email": "alice@example.com", "password": PASSWORD}
         assert http.post("/register", json=account).status_code == 201
         assert http.post("/login", json=account).status_code == 200

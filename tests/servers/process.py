@@ -90,7 +90,7 @@ class ServeProcess:
             for file in (self.stdout, self.stderr)
         )
 
-    def wait_ready(self, url: str, timeout: float = 15.0) -> httpx.Response:
+    def wait_ready(self, url: str, timeout: float = 60.0) -> httpx.Response:
         """Polls ``url`` until the response is 2xx, and returns that response.
 
         Raises RuntimeError at once if the process exits, and TimeoutError after ``timeout``

@@ -285,7 +285,7 @@ def test_clients_read_their_own_rows_through_the_pooler(
     command = ["serve", "--port", str(port)]
     with forking.start(command, environment(tmp_path, kept), tmp_path) as server:
         at = f"http://127.0.0.1:{port}"
-        server.wait_ready(f"{at}/health/ready", timeout=30)
+        server.wait_ready(f"{at}/health/ready", timeout=60)
 
         async def client(number: int) -> int:
             account = {"email": f"{number}@example.com", "password": PASSWORD}

@@ -34,7 +34,7 @@ def provider(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     environment = {"PATH": os.environ["PATH"], "AUTHLIB_INSECURE_TRANSPORT": "1"}
     with ServeProcess(command, environment, folder) as process:
         url = f"http://127.0.0.1:{port}"
-        process.wait_ready(f"{url}/jwks", timeout=40)
+        process.wait_ready(f"{url}/jwks", timeout=60)
         yield url
 
 
@@ -124,7 +124,7 @@ async def served(tmp_path: Path, forking: Forking) -> AsyncIterator[Served]:
         "AUTHAPI_SCOPES": "orders:read=Read orders",
     }
     with forking.start(["serve"], environment, tmp_path) as process:
-        process.wait_ready(f"{url}/health/ready", timeout=40)
+        process.wait_ready(f"{url}/health/ready", timeout=60)
         person = {"email": "alice@example.com", "password": PASSWORD}
         async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=30) as there:
             user = (await there.post("/register", json=person)).json()

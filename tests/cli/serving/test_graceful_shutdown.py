@@ -38,7 +38,7 @@ def until_not_ready(port: int, times: int = 1) -> httpx.Response:
 def test_requests_are_served_during_the_delay_while_not_ready(tmp_path: Path) -> None:
     port = free_port()
     with serve(tmp_path, port, AUTHAPI_SHUTDOWN_DELAY=LONG) as server:
-        ready = server.wait_ready(f"http://127.0.0.1:{port}/health/ready", timeout=30)
+        ready = server.wait_ready(f"http://127.0.0.1:{port}/health/ready", timeout=60)
         assert "connection" not in ready.headers
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as kept:
             assert kept.post("/register", json=ACCOUNT).status_code == 201
@@ -56,7 +56,7 @@ def test_requests_are_served_during_the_delay_while_not_ready(tmp_path: Path) ->
 def test_service_stops_after_the_delay(tmp_path: Path) -> None:
     port = free_port()
     with serve(tmp_path, port, AUTHAPI_SHUTDOWN_DELAY="0.5") as server:
-        server.wait_ready(f"http://127.0.0.1:{port}/health/ready", timeout=30)
+        server.wait_ready(f"http://127.0.0.1:{port}/health/ready", timeout=60)
         began = time.monotonic()
         assert server.terminate() == 0
         assert time.monotonic() - began >= 0.5
@@ -83,6 +83,6 @@ def test_workers_delay_their_shutdown(tmp_path: Path) -> None:
 def test_sigint_stops_without_delay(tmp_path: Path) -> None:
     port = free_port()
     with serve(tmp_path, port, AUTHAPI_SHUTDOWN_DELAY=LONG) as server:
-        server.wait_ready(f"http://127.0.0.1:{port}/health/ready", timeout=30)
+        server.wait_ready(f"http://127.0.0.1:{port}/health/ready", timeout=60)
         os.kill(server.pid, signal.SIGINT)
         server.wait()

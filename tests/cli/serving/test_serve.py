@@ -22,7 +22,7 @@ def port() -> int:
 def server(tmp_path: Path, port: int, forking: Forking) -> Iterator[ServeProcess]:
     environment = environment_in(tmp_path)
     with forking.start(["serve", "--port", str(port)], environment, tmp_path) as process:
-        process.wait_ready(f"http://127.0.0.1:{port}/health/ready", timeout=30)
+        process.wait_ready(f"http://127.0.0.1:{port}/health/ready", timeout=60)
         yield process
 
 

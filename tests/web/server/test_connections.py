@@ -22,7 +22,7 @@ def port(tmp_path_factory: pytest.TempPathFactory, forking: Forking) -> Iterator
         "AUTHAPI_BODY_TIMEOUT": "0.3",
     }
     with forking.start(["serve", "--port", str(found)], environment, folder) as process:
-        process.wait_ready(f"http://127.0.0.1:{found}/health/ready", timeout=40)
+        process.wait_ready(f"http://127.0.0.1:{found}/health/ready", timeout=60)
         yield found
 
 
