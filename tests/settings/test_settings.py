@@ -341,11 +341,12 @@ def test_invalid_networks_are_rejected(written: str) -> None:
 @pytest.mark.parametrize("written", ["::ffff:10.0.0.0/104", "10.0.0.0/8", "::FFFF:A00:1"])
 def test_ipv4_mapped_proxy_is_trusted(written: str) -> None:
     networks = [ip_network(text) for text in Settings(trusted_proxies=(written,)).trusted_proxies]
+    headers = [(b"x-forwarded-for", b"192.0.2.1")]
     for peer in ("10.0.0.1", "::ffff:10.0.0.1"):
-        scope = {"client": (peer, 1), "headers": [(b"x-forwarded-for", b"192.0.2.1")]}
-        assert read_client(scope, networks, "id").ip == "192.0.2.1"
-    stranger = {"client": ("192.0.2.9", 1), "headers": [(b"x-forwarded-for", b"192.0.2.1")]}
-    assert read_client(stranger, networks, "id").ip == "192.0.2.9"
+        found = read_client(headers, (peer, 1), trusted=networks, request_id="id")
+        assert found.ip == "192.0.2.1"
+    stranger = read_client(headers, ("192.0.2.9", 1), trusted=networks, request_id="id")
+    assert stranger.ip == "192.0.2.9"
 
 
 @pytest.mark.parametrize("value", ["999999999999", "P99999999D", "3155760001"])

@@ -6,14 +6,15 @@ which authapi is a guest, `GuestMiddleware` stores a `Visit` instead, which crea
 a gate asks for it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from opentelemetry.trace import Span
 from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
+from authapi.domain.client import Client
 from authapi.domain.identity import Identity
 from authapi.errors import InvalidCredential
 from authapi.services import Services
@@ -107,7 +108,7 @@ class RequestContext:
     """The last result of `identity_is_live`."""
     challenges: tuple[Challenge, ...] | None = None
     """The challenges for a 401 or 403 response; None before a gate has set them."""
-    check_headers: Callable[[], None] | None = None
+    check_headers: Callable[[Scope], None] | None = None
     """Raises the refusal of headers that a gate must not read; None if they are checked already."""
     is_gated: bool = False
     """Whether a gate has looked for a caller: the response depends on the credential."""
@@ -120,28 +121,64 @@ class RequestContext:
             self.discards = self.runtime.registry[identity.strategy].discard()
 
 
+class Guest(Protocol):
+    """Where authapi is installed as a guest (`GuestMiddleware`)."""
+
+    @property
+    def new_request_id(self) -> Callable[[], str]:
+        """Returns a new request id."""
+
+    def create_context(self, scope: Scope, request_id: str) -> RequestContext:
+        """Returns the context of a request."""
+
+    def read_client(
+        self,
+        headers: Iterable[tuple[bytes, bytes]],
+        peer: Sequence[str | int] | None,
+        *,
+        request_id: str,
+    ) -> Client:
+        """Returns the client of a request."""
+
+
 class Visit:
     """A request for a route of an application in which authapi is a guest.
 
     Its context is created at the first use, because most requests need none.
     """
 
-    # Neither slots nor a constructor: an instance then costs no call and no assignment.
-    create: Callable[[Scope], RequestContext]
+    # Neither slots nor a constructor: an instance then costs no call and no assignment. It does not
+    # refer to the scope. That would be a cycle for the garbage collector; and timers of a server
+    # keep the context variables of a request, which lead to the visit, beyond its end.
+    guest: "Guest"
+    headers: Iterable[tuple[bytes, bytes]]
+    """The headers of the request."""
+    peer: Sequence[str | int] | None
+    """Host and port of the other end of the connection."""
     context: RequestContext | None = None
     is_accepted = False
     """Whether this is a WebSocket after its handshake was accepted."""
     socket: OpenSocket | None = None
     """The WebSocket of this request; None for HTTP."""
+    _request_id: str | None = None
 
     def open(self, scope: Scope) -> RequestContext:
         """Returns the context of the request."""
-        # The scope is an argument: as an attribute, it would be a cycle for the garbage collector.
         if self.context is None:
-            self.context = self.create(scope)
+            self.context = self.guest.create_context(scope, self.request_id())
             self.context.is_accepted = self.is_accepted
             self.context.socket = self.socket
         return self.context
+
+    def request_id(self) -> str:
+        """Returns the id of the request, which the first call assigns."""
+        if self._request_id is None:
+            self._request_id = self.guest.new_request_id()
+        return self._request_id
+
+    def client(self) -> Client:
+        """Returns the client of the request, also after its end."""
+        return self.guest.read_client(self.headers, self.peer, request_id=self.request_id())
 
 
 NOT_INSTALLED = "authapi is not installed in this application: call AuthAPI().install(app)"

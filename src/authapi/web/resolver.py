@@ -213,7 +213,7 @@ async def resolve(gate: Gate[object], connection: HTTPConnection) -> Identity | 
     context = context_of(connection)
     context.is_gated = context.is_private = True
     if context.check_headers is not None:
-        context.check_headers()
+        context.check_headers(connection.scope)
         context.check_headers = None
     binding, wanted = gate.bind(context.runtime), gate.requirements
     if not binding.strategies:

@@ -2,15 +2,17 @@
 
 import ipaddress
 import time
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from starlette.types import Scope
 
-from authapi.domain.client import canonical_ip
+from authapi.domain.client import Client, canonical_ip
 from authapi.testing import PASSWORD
 from authapi.web.middleware.client import (
+    Network,
     _MalformedAddressWarning,
     arrived_over_http,
     parse_forwarded_address,
@@ -33,8 +35,12 @@ def scope(peer: str | None, *forwarded: str, **headers: str) -> Scope:
     return {"client": None if peer is None else (peer, 4711), "headers": raw}
 
 
+def client_of(scope: Scope, trusted: Sequence[Network]) -> Client:
+    return read_client(scope["headers"], scope["client"], trusted=trusted, request_id="id")
+
+
 def ip_of(peer: str | None, *forwarded: str) -> str | None:
-    return read_client(scope(peer, *forwarded), PROXIES, "id").ip
+    return client_of(scope(peer, *forwarded), PROXIES).ip
 
 
 @pytest.mark.parametrize(
@@ -206,24 +212,24 @@ def test_malformed_address_is_logged_once_a_minute(
 
 def test_without_trusted_proxies_the_client_is_the_peer() -> None:
     for peer in ("127.0.0.1", "10.0.0.1", "::1"):
-        assert read_client(scope(peer, "203.0.113.9"), (), "id").ip == peer
+        assert client_of(scope(peer, "203.0.113.9"), ()).ip == peer
 
 
 @pytest.mark.parametrize("name", ["x_real_ip", "forwarded", "true_client_ip", "x_client_ip"])
 def test_other_forwarding_headers_are_ignored(name: str) -> None:
     headers = {name: "for=203.0.113.9" if name == "forwarded" else "203.0.113.9"}
-    assert read_client(scope("10.0.0.1", **headers), PROXIES, "id").ip == "10.0.0.1"
+    assert client_of(scope("10.0.0.1", **headers), PROXIES).ip == "10.0.0.1"
 
 
 def test_user_agent_is_truncated_and_printable() -> None:
-    agent = read_client(scope("10.0.0.1", user_agent="\x1b[31mred\r\n" + "x" * 999), (), "id")
+    agent = client_of(scope("10.0.0.1", user_agent="\x1b[31mred\r\n" + "x" * 999), ())
     assert agent.user_agent is not None
     assert agent.user_agent.isprintable()
     assert agent.user_agent.startswith("?[31mred??")
     assert len(agent.user_agent) == 255
-    assert read_client(scope("10.0.0.1"), (), "id").user_agent is None
+    assert client_of(scope("10.0.0.1"), ()).user_agent is None
     twice: Scope = {"client": None, "headers": [(b"user-agent", b"a"), (b"user-agent", b"b")]}
-    assert read_client(twice, (), "id").user_agent == "a, b"
+    assert client_of(twice, ()).user_agent == "a, b"
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import ipaddress
 import logging
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TypeAlias
 
 from starlette.types import Scope
@@ -21,6 +21,8 @@ from authapi.settings import EdgeSettings
 _log = logging.getLogger("authapi")
 
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
+Peer: TypeAlias = Sequence[str | int]
+"""Host and port of the other end of a connection."""
 
 _MAX_AGENT = 255
 _SECURE = frozenset({b"https", b"wss"})
@@ -52,18 +54,24 @@ class _MalformedAddressWarning:
 _malformed_address = _MalformedAddressWarning()
 
 
-def read_client(scope: Scope, trusted: Sequence[Network], request_id: str) -> Client:
+def read_client(
+    headers: Iterable[tuple[bytes, bytes]],
+    peer: Peer | None,
+    *,
+    trusted: Sequence[Network],
+    request_id: str,
+) -> Client:
     """Returns the client of a request. Its user agent is printable and at most 255 characters long.
 
-    The address is None if it is missing or malformed. `trusted` are the networks of the proxies.
+    `headers` and `peer` are `headers` and `client` of the ASGI scope. `trusted` are the networks of
+    the proxies. The address is None if it is missing or malformed.
     """
     agent = forwarded = None
-    for name, value in scope["headers"]:
+    for name, value in headers:
         if name == b"user-agent":
             agent = value if agent is None else agent + b", " + value
         elif name == b"x-forwarded-for":
             forwarded = value if forwarded is None else forwarded + b"," + value
-    peer = scope.get("client")
     address = None if peer is None else parse_forwarded_address(str(peer[0]))
     if trusted and forwarded is not None and _is_trusted(address, trusted):
         address, _ = _find_client(forwarded, trusted)

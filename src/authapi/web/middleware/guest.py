@@ -6,8 +6,7 @@ and the headers that a response to a recognised caller needs. Status, headers an
 without a gate are those of the application alone.
 """
 
-from collections.abc import Awaitable
-from functools import partial
+from collections.abc import Awaitable, Iterable
 
 from fastapi import APIRouter, FastAPI
 from opentelemetry import trace
@@ -19,7 +18,7 @@ from authapi.domain.client import Client, reset_client, set_client
 from authapi.errors import NotFound
 from authapi.web.answers.open_socket import OpenSocket
 from authapi.web.context import SCOPE_KEY, RequestContext, Runtime, Visit
-from authapi.web.middleware.client import read_client, trusted_networks
+from authapi.web.middleware.client import Peer, read_client, trusted_networks
 from authapi.web.middleware.cors import without_cors_headers
 from authapi.web.middleware.header_inspection import HeaderInspection, UpgradeProtection
 from authapi.web.middleware.own_paths import OwnPaths, open_paths
@@ -54,8 +53,7 @@ class GuestMiddleware:
         self._route_count = 0
         self._open: frozenset[str] = frozenset()
         self._find_open_paths()
-        self._new_id = RequestIds()
-        self._create = self._context_of  # bound once
+        self.new_request_id = RequestIds()
         self._inspection = HeaderInspection(runtime.settings)
         self._trusted = trusted_networks(runtime.settings)
         self._server = UpgradeProtection()
@@ -78,7 +76,7 @@ class GuestMiddleware:
             if len(self._routes) != self._route_count:
                 self._find_open_paths()
         visit = Visit()
-        visit.create = self._create
+        visit.guest, visit.headers, visit.peer = self, scope["headers"], scope.get("client")
         scope[SCOPE_KEY] = visit
         if kind == "http":
             for name, _ in scope["headers"]:
@@ -90,7 +88,7 @@ class GuestMiddleware:
                     send = self._server.protect(scope, send)
             if not is_open:
                 send = _with_headers_of_gates(visit, send)
-        token = set_client(partial(self._client_of, visit, scope))
+        token = set_client(visit.client)
         try:
             if kind == "http":
                 await self.app(scope, receive, send)
@@ -115,15 +113,19 @@ class GuestMiddleware:
             if not socket.is_caused_by_end(error):
                 raise
 
-    def _context_of(self, scope: Scope) -> RequestContext:
-        context = RequestContext(self._runtime, self._new_id())
-        context.check_headers = partial(self._inspection.check_for_gate, scope)
+    def create_context(self, scope: Scope, request_id: str) -> RequestContext:
+        """Returns the context of a request for a route of the application."""
+        context = RequestContext(self._runtime, request_id)
+        context.check_headers = self._inspection.check_for_gate
         if scope.get("fastapi.telemetry") is not None:
             context.span = trace.get_current_span()
         return context
 
-    def _client_of(self, visit: Visit, scope: Scope) -> Client:
-        return read_client(scope, self._trusted, visit.open(scope).request_id)
+    def read_client(
+        self, headers: Iterable[tuple[bytes, bytes]], peer: Peer | None, *, request_id: str
+    ) -> Client:
+        """Returns the client of a request."""
+        return read_client(headers, peer, trusted=self._trusted, request_id=request_id)
 
 
 def _with_headers_of_gates(visit: Visit, send: Send) -> Send:

@@ -84,7 +84,16 @@ class RequestMiddleware:
         if scope.get("fastapi.telemetry") is not None:
             context.span = trace.get_current_span()
         scope[SCOPE_KEY] = context
-        with on_behalf_of(partial(read_client, scope, self._trusted, context.request_id)):
+        client = partial(
+            read_client,
+            scope["headers"],
+            scope.get("client"),
+            trusted=self._trusted,
+            request_id=context.request_id,
+        )
+        # It does not refer to the scope: timers of a server keep the context variables of a request
+        # beyond its end.
+        with on_behalf_of(client):
             if scope["type"] == "websocket":
                 await self._websocket(scope, receive, send, context)
             else:
@@ -215,7 +224,10 @@ class RequestMiddleware:
             "client": (sender.ip, 0) if sender.ip else None,
             SCOPE_KEY: context,
         }
-        with on_behalf_of(partial(read_client, scope, (), context.request_id)):
+        client = partial(
+            read_client, (), scope["client"], trusted=(), request_id=context.request_id
+        )
+        with on_behalf_of(client):
             response = error_document(refusal, scope)
         request_id = (b"x-request-id", context.request_id.encode())
         response.raw_headers = self._with_own_headers(response.raw_headers, request_id)
