@@ -26,11 +26,11 @@ from authapi.domain.client import current_client
 from authapi.errors import AuthAPIError, InvalidInput, Refusal, Unavailable
 from authapi.strategies.base import Challenge
 from authapi.web.answers import oauth_errors, websocket_messages
+from authapi.web.answers.private_responses import with_headers_of_gate
 from authapi.web.answers.route_ownership import allowed_methods
 from authapi.web.answers.validation import invalid_input
 from authapi.web.challenges import build_challenges, is_bearer, with_parameters
 from authapi.web.context import RequestContext, context_of, disabled_members
-from authapi.web.middleware.security_headers import with_headers_of_gate
 from authapi.web.pages.error_pages import error_page, wants_page
 
 PROBLEM = "application/problem+json"

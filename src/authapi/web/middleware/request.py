@@ -19,10 +19,10 @@ from authapi.crypto.ids import RequestIds
 from authapi.domain.client import on_behalf_of
 from authapi.errors import NotFound, Refusal
 from authapi.web.answers.open_socket import OpenSocket
+from authapi.web.answers.private_responses import add_cookie_removal
 from authapi.web.answers.websocket_messages import POLICY_VIOLATION, can_send_response, has_route
 from authapi.web.context import SCOPE_KEY, RequestContext, Runtime
 from authapi.web.middleware.client import read_client, trusted_networks
-from authapi.web.middleware.cookie_removal import add_cookie_removal
 from authapi.web.middleware.header_inspection import HeaderInspection
 from authapi.web.middleware.public_documents import (
     is_public_path,

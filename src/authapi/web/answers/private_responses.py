@@ -1,9 +1,13 @@
-"""Adds the headers that delete an ended cookie to responses that may carry them."""
+"""The headers of responses that depend on a credential, or end one."""
 
 from collections.abc import Iterable, Sequence
 
 Fields = Sequence[tuple[bytes, bytes]]
 
+VARY = "Authorization, Cookie, Origin"
+"""The headers of a request that decide about its response."""
+NO_STORE = (b"cache-control", b"no-store")
+_VARY = (b"vary", VARY.encode())
 _NOT_SHARED = (b"no-store", b"private")
 
 
@@ -22,6 +26,20 @@ def add_cookie_removal(
     already_set = {_cookie_name(value) for name, value in headers if name.lower() == b"set-cookie"}
     removals = [(name.encode(), value.encode()) for name, value in discards]
     return [*headers, *(pair for pair in removals if _cookie_name(pair[1]) not in already_set)]
+
+
+def with_headers_of_gate(
+    headers: Fields, *, is_private: bool, discards: Sequence[tuple[str, str]] = ()
+) -> list[tuple[bytes, bytes]]:
+    """Returns the headers of a response of the application that depends on a credential.
+
+    No cache may store a private one, unless its route says so. `discards` make the client delete a
+    credential that has ended.
+    """
+    result = [*headers, _VARY]
+    if is_private and all(name.lower() != b"cache-control" for name, _ in result):
+        result.append(NO_STORE)
+    return add_cookie_removal(result, discards) if discards else result
 
 
 def _cookie_name(field: bytes) -> bytes:
