@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from psycopg.abc import RV, PQGen
 
 
+_WAKE_UP_INTERVAL = 0.1
+"""Seconds, the default of psycopg's connections. `wait_async` without it waits in a busy loop."""
+
+
 def aborting_connection_class() -> "type[AsyncConnection]":
     """Returns a connection class that drops the connection when a statement is cancelled.
 
@@ -33,10 +37,12 @@ def aborting_connection_class() -> "type[AsyncConnection]":
         ) from None
 
     class AbortingConnection(AsyncConnection):
-        async def wait(self, gen: "PQGen[RV]", *arguments: Any, **options: Any) -> "RV":
+        async def wait(  # type: ignore[override]  # versions of psycopg differ in its other arguments
+            self, gen: "PQGen[RV]", interval: float = _WAKE_UP_INTERVAL, **options: Any
+        ) -> "RV":
             # psycopg's own method would also log each cancellation as a warning.
             try:
-                return await waiting.wait_async(gen, self.pgconn.socket, *arguments, **options)
+                return await waiting.wait_async(gen, self.pgconn.socket, interval, **options)
             except asyncio.CancelledError:
                 if self.pgconn.transaction_status == pq.TransactionStatus.ACTIVE:
                     self.pgconn.finish()
