@@ -1,12 +1,14 @@
 """The client of a request, and its IP address and network."""
 
 import ipaddress
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar, Token
 from dataclasses import dataclass
 from typing import TypeAlias
 
 IPAddress: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
+Peer: TypeAlias = Sequence[str | int]
+"""Host and port of the other end of a connection."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ which authapi is a guest, `GuestMiddleware` stores a `Visit` instead, which crea
 a gate asks for it.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -14,7 +14,7 @@ from opentelemetry.trace import Span
 from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
-from authapi.domain.client import Client
+from authapi.domain.client import Client, Peer
 from authapi.domain.identity import Identity
 from authapi.errors import InvalidCredential
 from authapi.services import Services
@@ -134,7 +134,7 @@ class Guest(Protocol):
     def read_client(
         self,
         headers: Iterable[tuple[bytes, bytes]],
-        peer: Sequence[str | int] | None,
+        peer: Peer | None,
         *,
         request_id: str,
     ) -> Client:
@@ -153,8 +153,7 @@ class Visit:
     guest: "Guest"
     headers: Iterable[tuple[bytes, bytes]]
     """The headers of the request."""
-    peer: Sequence[str | int] | None
-    """Host and port of the other end of the connection."""
+    peer: Peer | None
     context: RequestContext | None = None
     is_accepted = False
     """Whether this is a WebSocket after its handshake was accepted."""

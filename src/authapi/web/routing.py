@@ -138,7 +138,7 @@ class ProtectedRoute(AuthAPIRoute):
 class AuthAPIRouter(APIRouter):
     """The routes of authapi as one router, which takes a request only if it is for authapi.
 
-    Every request to an importing application passes this router, so a mismatch must be cheap. The
+    It is dispatched by path before the routes of the application are searched (`include_in`). The
     errors of its routes become responses here: the exception handlers of the application and its
     `ServerErrorMiddleware` do not see them.
 

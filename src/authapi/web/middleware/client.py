@@ -15,14 +15,12 @@ from typing import TypeAlias
 
 from starlette.types import Scope
 
-from authapi.domain.client import Client, IPAddress, parse_ip
+from authapi.domain.client import Client, IPAddress, Peer, parse_ip
 from authapi.settings import EdgeSettings
 
 _log = logging.getLogger("authapi")
 
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
-Peer: TypeAlias = Sequence[str | int]
-"""Host and port of the other end of a connection."""
 
 _MAX_AGENT = 255
 _SECURE = frozenset({b"https", b"wss"})

@@ -14,12 +14,12 @@ from starlette._utils import get_route_path
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from authapi.crypto.ids import RequestIds
-from authapi.domain.client import Client, reset_client, set_client
+from authapi.domain.client import Client, Peer, reset_client, set_client
 from authapi.errors import NotFound
 from authapi.web.answers.open_socket import OpenSocket
 from authapi.web.answers.private_responses import with_headers_of_gate
 from authapi.web.context import SCOPE_KEY, RequestContext, Runtime, Visit
-from authapi.web.middleware.client import Peer, read_client, trusted_networks
+from authapi.web.middleware.client import read_client, trusted_networks
 from authapi.web.middleware.cors import without_cors_headers
 from authapi.web.middleware.header_inspection import HeaderInspection, UpgradeProtection
 from authapi.web.middleware.own_paths import OwnPaths, open_paths
