@@ -1,6 +1,7 @@
 """What the house promises about its own code, beyond what import-linter checks."""
 
 import ast
+import re
 import subprocess
 import sys
 import tomllib
@@ -222,3 +223,17 @@ assert threading.active_count() == 1
         timeout=60,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_no_pattern_has_a_possessive_group() -> None:
+    # Python 3.11 before 3.11.5 matches other texts with one (cpython gh-106052).
+    possessive = re.compile(r"\)(?:[*+?]|\{[0-9,]+\})\+")
+    found = [
+        f"{path.relative_to(PACKAGE)}:{node.lineno}"
+        for path in MODULES
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant)
+        and isinstance(node.value, str | bytes)
+        and possessive.search(ast.unparse(node)) is not None
+    ]
+    assert found == []

@@ -12,7 +12,7 @@ from typing import NoReturn
 
 # Possessive, without backtracking. It also matches an unterminated string: otherwise each quote in
 # one would be tried as the start of a string, which takes quadratic time.
-_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
+_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*"?', re.DOTALL)
 _BRACKET = re.compile(rb"[\[\]{}]")
 
 

@@ -26,11 +26,12 @@ from authapi.web.context import RequestContext, Runtime
 
 T_co = TypeVar("T_co", covariant=True)
 
+# No group is possessive: Python 3.11 before 3.11.5 accepts other texts then (cpython gh-106052).
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]++"
-_QUOTED = r'"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*+"'
+_QUOTED = r'"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*"'
 _PARAMETER = rf"{_TOKEN}[ \t]*+=[ \t]*+(?:{_TOKEN}|{_QUOTED})"
 _TOKEN68 = re.compile(r"[A-Za-z0-9._~+/-]++=*+")
-_PARAMETERS = re.compile(rf"{_PARAMETER}(?:[ \t]*+,[ \t]*+{_PARAMETER})*+")
+_PARAMETERS = re.compile(rf"{_PARAMETER}(?:[ \t]*+,[ \t]*+{_PARAMETER})*")
 
 PROXY_SCHEMES = {
     "basic": _TOKEN68,

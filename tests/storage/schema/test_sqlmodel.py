@@ -7,7 +7,7 @@ from uuid import UUID
 import pytest
 import sqlalchemy as sa
 from pydantic import BaseModel
-from sqlalchemy.orm import Session, relationship
+from sqlalchemy.orm import Session, backref, relationship
 from sqlmodel import Field, Relationship, SQLModel
 
 from authapi.domain.user import User
@@ -18,11 +18,15 @@ from authapi.storage.names import DEFAULT_NAMES
 from tests.storage.rows import a_user, store_user, sync_url
 
 
+# The other side stays on `UserRow` for all tests of the process, some of which have no such table.
+NOTES = backref("notes", passive_deletes="all")
+
+
 class Note(SQLModel, table=True):
     id: int | None = Field(default=None, primary_key=True)
     text: str
     owner_id: UUID = Field(sa_column=sa.Column(sa.Uuid, user_fk(ondelete="CASCADE")))
-    owner: UserRow = Relationship(sa_relationship=relationship(UserRow, backref="notes"))
+    owner: UserRow = Relationship(sa_relationship=relationship(UserRow, backref=NOTES))
 
 
 class Card(SQLModel, table=True):
