@@ -17,7 +17,6 @@ from authapi.storage.application.profile import Profile, key_of
 from authapi.storage.names import DEFAULT_NAMES
 from tests.storage.rows import a_user, store_user, sync_url
 
-
 # The other side stays on `UserRow` for all tests of the process, some of which have no such table.
 NOTES = backref("notes", passive_deletes="all")
 
