@@ -147,37 +147,53 @@ class Visit:
     Its context is created at the first use, because most requests need none.
     """
 
-    # Neither slots nor a constructor: an instance then costs no call and no assignment. It does not
-    # refer to the scope. That would be a cycle for the garbage collector; and timers of a server
-    # keep the context variables of a request, which lead to the visit, beyond its end.
+    # Every request of the application has one: without a constructor, which would be a call, and
+    # with slots. It does not refer to the scope. That would be a cycle for the garbage collector;
+    # and timers of a server keep the context variables of a request, which lead to the visit,
+    # beyond its end.
+    __slots__ = ("_request_id", "context", "guest", "headers", "peer")
+
     guest: "Guest"
     headers: Iterable[tuple[bytes, bytes]]
     """The headers of the request."""
     peer: Peer | None
-    context: RequestContext | None = None
-    is_accepted = False
-    """Whether this is a WebSocket after its handshake was accepted."""
-    socket: OpenSocket | None = None
-    """The WebSocket of this request; None for HTTP."""
-    _request_id: str | None = None
+    context: RequestContext | None
+    """None until the first use."""
+    _request_id: str
 
     def open(self, scope: Scope) -> RequestContext:
         """Returns the context of the request."""
         if self.context is None:
             self.context = self.guest.create_context(scope, self.request_id())
-            self.context.is_accepted = self.is_accepted
-            self.context.socket = self.socket
         return self.context
 
     def request_id(self) -> str:
         """Returns the id of the request, which the first call assigns."""
-        if self._request_id is None:
+        try:
+            return self._request_id
+        except AttributeError:
             self._request_id = self.guest.new_request_id()
-        return self._request_id
+            return self._request_id
 
-    def client(self) -> Client:
+    def __call__(self) -> Client:
         """Returns the client of the request, also after its end."""
         return self.guest.read_client(self.headers, self.peer, request_id=self.request_id())
+
+
+class VisitByWebSocket(Visit):
+    """A WebSocket at a route of the application."""
+
+    __slots__ = ("is_accepted", "socket")
+
+    is_accepted: bool
+    """Whether its handshake was accepted."""
+    socket: OpenSocket
+
+    def open(self, scope: Scope) -> RequestContext:
+        """Returns the context of the connection."""
+        context = super().open(scope)
+        context.is_accepted, context.socket = self.is_accepted, self.socket
+        return context
 
 
 NOT_INSTALLED = "authapi is not installed in this application: call AuthAPI().install(app)"

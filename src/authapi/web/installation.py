@@ -258,7 +258,7 @@ class _Layers:
             runtime=self._runtime,
             application=self._app,
             router=self._own,
-        )
+        ).with_open_paths()
 
     def _preprocessed(self, app: ASGIApp) -> ASGIApp:
         return PreprocessingMiddleware(

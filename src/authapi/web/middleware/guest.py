@@ -14,17 +14,18 @@ from starlette._utils import get_route_path
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from authapi.crypto.ids import RequestIds
-from authapi.domain.client import Client, Peer, reset_client, set_client
+from authapi.domain.client import Client, Peer, on_behalf_of, reset_client, set_client
 from authapi.errors import NotFound
 from authapi.web.answers.open_socket import OpenSocket
 from authapi.web.answers.private_responses import with_headers_of_gate
-from authapi.web.context import SCOPE_KEY, RequestContext, Runtime, Visit
+from authapi.web.context import SCOPE_KEY, RequestContext, Runtime, Visit, VisitByWebSocket
 from authapi.web.middleware.client import read_client, trusted_networks
 from authapi.web.middleware.cors import without_cors_headers
 from authapi.web.middleware.header_inspection import HeaderInspection, UpgradeProtection
 from authapi.web.middleware.own_paths import OwnPaths, open_paths
 from authapi.web.problems import error_response
 
+_NO_CONTEXT: RequestContext | None = None  # with this type, because a gate replaces it
 _RESPONSES = ("http.response.start", "websocket.http.response.start")
 
 
@@ -51,62 +52,80 @@ class GuestMiddleware:
         self._application, self._router = application, router
         self._routes = application.router.routes
         self._route_count = 0
-        self._open: frozenset[str] = frozenset()
+        self._open = set[str]()
         self._find_open_paths()
         self.new_request_id = RequestIds()
         self._inspection = HeaderInspection(runtime.settings)
         self._trusted = trusted_networks(runtime.settings)
         self._server = UpgradeProtection()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        # This runs in every request of the application: with few calls and objects. The visit
-        # refers neither to the scope nor to `send`, because the garbage collector would have to
-        # find such a cycle after each request.
-        kind = scope["type"]
-        is_open = (
-            kind == "http"
-            and scope["path"] in self._open
-            and len(self._routes) == self._route_count
-            and not (scope.get("root_path") or self._application.dependency_overrides)
-        )
-        if not is_open:
-            if kind not in ("http", "websocket") or self._paths.owns(scope):
-                await self._own(scope, receive, send)
+    def with_open_paths(self) -> ASGIApp:
+        """Returns this layer with a shorter way for the paths that have no gate."""
+        # This runs in every request of the application. A function costs less than an object with
+        # `__call__`, its variables less than attributes, and a visit without a reference to the
+        # scope or to `send` less than a cycle, which the garbage collector would have to find.
+        app, application, routes = self.app, self._application, self._routes
+        paths, server = self._open, self._server
+
+        async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+            if (
+                scope.get("path") not in paths
+                or scope["type"] != "http"
+                or len(routes) != self._route_count
+                or application.dependency_overrides
+                or scope.get("root_path")
+            ):
+                await self(scope, receive, send)
                 return
-            if len(self._routes) != self._route_count:
-                self._find_open_paths()
-        visit = Visit()
-        visit.guest, visit.headers, visit.peer = self, scope["headers"], scope.get("client")
-        scope[SCOPE_KEY] = visit
-        if kind == "http":
-            for name, _ in scope["headers"]:
+            visit = Visit()
+            visit.guest, visit.context = self, _NO_CONTEXT
+            visit.headers, visit.peer = scope["headers"], scope.get("client")
+            for name, _ in visit.headers:
                 if name == b"upgrade":
-                    send = self._server.protect(scope, send)
+                    send = server.protect(scope, send)
                     break
             else:
-                if scope["method"] == "CONNECT" or not self._server.knows_server:
-                    send = self._server.protect(scope, send)
-            if not is_open:
-                send = _with_headers_of_gates(visit, send)
-        token = set_client(visit.client)
-        try:
-            if kind == "http":
-                await self.app(scope, receive, send)
-            else:
+                if scope["method"] == "CONNECT" or not server.knows_server:
+                    send = server.protect(scope, send)
+            scope[SCOPE_KEY] = visit
+            token = set_client(visit)
+            try:
+                await app(scope, receive, send)
+            finally:
+                reset_client(token)
+            if visit.context is not None and visit.context.is_gated:
+                paths.clear()  # a route has got a gate in a way that is not noticed
+
+        return answer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        kind = scope["type"]
+        if kind not in ("http", "websocket") or self._paths.owns(scope):
+            await self._own(scope, receive, send)
+            return
+        if len(self._routes) != self._route_count:
+            self._find_open_paths()
+        visit = Visit() if kind == "http" else VisitByWebSocket()
+        visit.guest, visit.context = self, None
+        visit.headers, visit.peer = scope["headers"], scope.get("client")
+        scope[SCOPE_KEY] = visit
+        with on_behalf_of(visit):
+            if isinstance(visit, VisitByWebSocket):
                 await self._visit_by_websocket(scope, receive, send, visit)
-        finally:
-            reset_client(token)
-        if is_open and visit.context is not None and visit.context.is_gated:
-            self._open = frozenset()  # a route has got a gate in a way that is not noticed
+            else:
+                send = _with_headers_of_gates(visit, self._server.protect(scope, send))
+                await self.app(scope, receive, send)
 
     def _find_open_paths(self) -> None:
         self._route_count = len(self._routes)
-        self._open = open_paths(self._application, self._router)
+        self._open.clear()
+        self._open.update(open_paths(self._application, self._router))
 
     async def _visit_by_websocket(
-        self, scope: Scope, receive: Receive, send: Send, visit: Visit
+        self, scope: Scope, receive: Receive, send: Send, visit: VisitByWebSocket
     ) -> None:
         visit.socket = socket = OpenSocket(send)
+        visit.is_accepted = False
         try:
             await self.app(scope, receive, _noting_acceptance(visit, socket.send))
         except Exception as error:
@@ -146,7 +165,7 @@ def _with_headers_of_gates(visit: Visit, send: Send) -> Send:
     return send_with_headers
 
 
-def _noting_acceptance(visit: Visit, send: Send) -> Send:
+def _noting_acceptance(visit: VisitByWebSocket, send: Send) -> Send:
     """Returns a `send` for a WebSocket, which also notes that its handshake is accepted."""
     send_with_headers = _with_headers_of_gates(visit, send)
 
