@@ -36,8 +36,9 @@ from authapi.services.identity_cache import (
     LastUsed,
 )
 from authapi.services.jobs.pruning import prune_in_batches
+from authapi.services.logins.proved import Login
 from authapi.services.revalidation import lock_session_owners, require_live_session
-from authapi.services.sessions.login import Lifetime, Login
+from authapi.services.sessions.lifetime import Lifetime
 from authapi.settings import Settings
 from authapi.storage import Database, Store
 from authapi.storage.database import retry_on_conflict
@@ -87,8 +88,9 @@ class Sessions:
         `refresh` is the first refresh token of the session. If the account then has more than
         `max_sessions` logins, the least recently used ones end.
 
-        Raises InvalidCredentials if the account was deactivated or deleted, or its password
-        changed, since the password was verified.
+        Raises InvalidCredentials if the account was deactivated or deleted, or its credentials
+        changed, since the first factor was verified; LoginExpired or SecondFactorRefused if another
+        login has used its second factor up.
         """
         session = Session(
             id=new_id(),
@@ -105,7 +107,9 @@ class Sessions:
             client=current_client(),
             data={},
             remembered=lifetime.remembered,
+            mfa_at=login.mfa_at,
         )
+        use = login.second_factor
         async with self._database.transaction() as store:
             if replaces is not None:
                 await lock_session_owners(store, login.user.id, replaces, kind)
@@ -125,13 +129,18 @@ class Sessions:
                 await store.refresh_families.add(
                     session.id, family=refresh.family_hash, current=refresh.hash
                 )
+            if use is not None:
+                await use.apply(store)
             await self._audit.record(
                 store,
                 EventType.LOGIN,
                 user_id=session.user_id,
                 session_id=session.id,
                 strategy=kind.value,
+                amr=list(session.amr),
             )
+        if use is not None:
+            use.is_applied = True
         return session
 
     def get_cached(self, credential: SecretHash, *, strategy: str) -> Identity | None:
@@ -370,6 +379,7 @@ class Sessions:
                 expires_at=end,
                 key_id=kid,
                 remembered=session.remembered,
+                mfa_at=session.mfa_at,
             ),
             session_id=session.id,
             expires_at=end,
@@ -393,8 +403,9 @@ class Sessions:
 
 
 async def _require_unchanged(store: Store, login: Login) -> None:
-    # Since the password was verified, another transaction may have changed the password or
-    # deactivated the account, and ended all sessions. A session created now would survive that.
+    # Since the first factor was verified, another transaction may have changed the password or the
+    # second factors, or deactivated the account, and ended all sessions. A session created now
+    # would survive that.
     row = await store.users.lock(login.user.id)
-    if row is None or not row[0].is_active or row[1] != login.verified_hash:
+    if row is None or not row.user.is_active or row.version != login.credentials_version:
         raise InvalidCredentials

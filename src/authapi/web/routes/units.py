@@ -14,6 +14,7 @@ from authapi.web.routes import (
     login,
     me,
     registration,
+    second_factor,
     sessions,
     tokens,
 )
@@ -37,7 +38,7 @@ UNITS: Mapping[str, APIRouter] = {
     "registration": registration.router,
     "recovery": _joined(email_addresses.router, passwords.router),
     "pages": forms.router,
-    "login": login.router,
+    "login": _joined(login.router, second_factor.router),
     "grants": grants.router,
     "revocation": revocation.router,
     "introspection": introspection.router,
