@@ -11,6 +11,8 @@ _DATE_TIME = re.compile(
     r"(?P<offset>[Zz]|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])"
 )
 
+_RESOLUTION = timedelta(microseconds=1)
+"""The smallest difference between two times that the database can store."""
 _FIRST = datetime.min.replace(tzinfo=UTC)
 _LAST = datetime.max.replace(tzinfo=UTC)
 
@@ -18,6 +20,11 @@ _LAST = datetime.max.replace(tzinfo=UTC)
 def now() -> datetime:
     """The current time in UTC, with microseconds."""
     return datetime.now(UTC)
+
+
+def now_after(previous: datetime) -> datetime:
+    """Returns the current time, or just after `previous` if the clock was set back."""
+    return max(now(), previous + _RESOLUTION)
 
 
 def parse_time(text: str) -> datetime:

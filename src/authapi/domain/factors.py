@@ -56,7 +56,12 @@ class TOTPFactor:
     @property
     def context(self) -> str:
         """What the encrypted secret is bound to, so that another row cannot use it."""
-        return f"totp {self.id}"
+        return totp_context(self.id)
+
+
+def totp_context(factor_id: UUID) -> str:
+    """Returns what the encrypted secret of this authenticator app is bound to."""
+    return f"totp {factor_id}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,11 @@ from authapi.services.accounts.passwords import PasswordChanges
 from authapi.services.accounts.profile import Profiles
 from authapi.services.accounts.registration import Registration
 from authapi.services.audit import Audit, log_event
+from authapi.services.factors.changes import FactorChanges
+from authapi.services.factors.expiry import prune_enrolments, prune_login_tickets
 from authapi.services.factors.proofs import SecondFactorProofs
+from authapi.services.factors.step_up import StepUp
+from authapi.services.factors.totp import TOTPEnrolment
 from authapi.services.hooks import Hooks
 from authapi.services.identity_cache import CacheInvalidation, IdentityCache, LastUsed
 from authapi.services.jobs.cleanup import Cleanup
@@ -74,6 +78,15 @@ class AccountServices:
 
 
 @dataclass(frozen=True, slots=True)
+class FactorServices:
+    """What the service does with second factors of users who are logged in."""
+
+    changes: FactorChanges
+    step_up: StepUp
+    totp: TOTPEnrolment
+
+
+@dataclass(frozen=True, slots=True)
 class TokenServices:
     """What the service does with tokens, besides issuing them at a login."""
 
@@ -96,6 +109,7 @@ class Services:
     accounts: AccountServices
     logins: Logins
     second_factors: SecondFactorProofs
+    factors: FactorServices
     tokens: TokenServices
     sessions: Sessions
     session_watch: SessionWatch
@@ -194,6 +208,11 @@ class Services:
             mail,
             on_outcome=None if metrics is None else metrics.count_second_factor,
         )
+        factors = FactorServices(
+            changes=FactorChanges(database, audit, mail, settings),
+            step_up=StepUp(database, second_factors, audit),
+            totp=TOTPEnrolment(database, second_factors, audit, mail, settings),
+        )
         logins = Logins(database, second_factors, audit, settings)
         authentication = Authentication(database, passwords, rate_limits, audit, hooks, settings)
         deferred_requests = DeferredRequests(
@@ -256,6 +275,8 @@ class Services:
         cleanup.register("outbox entries", outbox.prune)
         cleanup.register("email tokens", email_tokens.prune)
         cleanup.register("user names", partial(prune_usernames, database))
+        cleanup.register("login tickets", partial(prune_login_tickets, database))
+        cleanup.register("enrolments", partial(prune_enrolments, database))
         return cls(
             settings=settings,
             database=database,
@@ -264,6 +285,7 @@ class Services:
             accounts=accounts,
             logins=logins,
             second_factors=second_factors,
+            factors=factors,
             tokens=tokens,
             sessions=sessions,
             session_watch=session_watch,

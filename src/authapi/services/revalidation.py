@@ -34,8 +34,8 @@ def check_same_login(session: Session | None, identity: Identity) -> Session:
     """
     if session is None or session.user_id != identity.user.id or session.expires_at <= now():
         raise InvalidCredential
-    if session.auth_time != identity.auth_time:
-        # The user has confirmed the password and received a new secret; the caller has the old one.
+    if (session.auth_time, session.mfa_at) != (identity.auth_time, identity.mfa_at):
+        # The user has proved a factor again and received a new secret; the caller has the old one.
         raise InvalidCredential
     return session
 

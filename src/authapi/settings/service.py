@@ -3,6 +3,7 @@
 import os
 from contextvars import ContextVar
 from datetime import timedelta
+from email.utils import parseaddr
 from typing import Any, ClassVar, Self
 from urllib.parse import quote, unquote, urlsplit
 
@@ -156,6 +157,12 @@ class Settings(FactorSettings):
     def metrics(self) -> bool:
         """Whether Prometheus metrics are collected."""
         return self.metrics_path is not None or self.metrics_port is not None
+
+    @property
+    def service_name(self) -> str:
+        """The name of this service for people: that in `mail_from`, or the host of the service."""
+        name, address = parseaddr(self.mail_from)
+        return name or urlsplit(self.issuer).hostname or address
 
     @property
     def migrates(self) -> bool:

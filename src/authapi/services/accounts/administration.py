@@ -310,6 +310,7 @@ async def set_active(
         await check_not_last_superuser(store, user)
         await store.sessions.end_all(user.id)
         await store.email_tokens.delete_for_user(user.id, REVOKED_ON_ACCOUNT_CHANGE)
+        await store.login_tickets.end_all(user.id)
     if user.is_active != active:
         await store.users.set_active(user.id, active, at=next_update_time(user))
         kind = EventType.ACCOUNT_ACTIVATED if active else EventType.ACCOUNT_DEACTIVATED

@@ -3,7 +3,7 @@
 import logging
 from uuid import UUID
 
-from authapi.clock import now
+from authapi.clock import now, now_after
 from authapi.crypto.passwords import PasswordHash
 from authapi.crypto.secrets import SecretHash
 from authapi.domain.client import current_client
@@ -13,7 +13,7 @@ from authapi.domain.identity import Identity
 from authapi.domain.user import User
 from authapi.domain.username import Username
 from authapi.errors import InvalidCredentials, PasswordMismatch, Unavailable, WrongPassword
-from authapi.services.accounts.users import TIME_RESOLUTION, lock_user
+from authapi.services.accounts.users import lock_user
 from authapi.services.audit import Audit
 from authapi.services.hooks import Hooks
 from authapi.services.known_networks import known_network
@@ -131,7 +131,7 @@ class Authentication:
                 raise WrongPassword
             session = await require_live_session(store, identity)
             if session is not None:
-                at = max(now(), identity.auth_time + TIME_RESOLUTION)
+                at = now_after(identity.auth_time)
                 if new_secret_hash is None:
                     await store.sessions.set_auth_time(session.id, auth_time=at)
                 else:
@@ -142,6 +142,7 @@ class Authentication:
                 user_id=user.id,
                 session_id=identity.session_id,
                 strategy=identity.strategy,
+                amr=["pwd"],
             )
 
     async def _account_of(self, login_name: EmailAddress | Username) -> str:

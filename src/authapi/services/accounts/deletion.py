@@ -6,6 +6,7 @@ from authapi.domain.identity import Identity
 from authapi.domain.user import User
 from authapi.services.accounts.users import check_not_last_superuser, lock_superusers
 from authapi.services.audit import Audit
+from authapi.services.factors.removal import remove_all_factors
 from authapi.services.hooks import Hooks
 from authapi.services.revalidation import require_live_session
 from authapi.services.usernames import release_username
@@ -67,6 +68,7 @@ async def delete_account(
     if user.username is not None:
         await release_username(store, user.username, user.id)
     await store.email_tokens.delete_for_user(user.id)
+    await remove_all_factors(store, user)
     await store.users.delete(user.id)
     if settings.deleted_events == "anonymise":
         await store.events.anonymise(user.id)

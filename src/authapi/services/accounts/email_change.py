@@ -8,9 +8,11 @@ mailbox: its password, sessions, tokens, name and own columns are removed.
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import datetime
 from uuid import UUID
 
 from authapi.clock import now
+from authapi.crypto.ids import first_id_at
 from authapi.crypto.passwords import PasswordHash
 from authapi.domain.client import current_client
 from authapi.domain.email_address import EmailAddress, stored_email
@@ -41,6 +43,7 @@ from authapi.services.accounts.users import (
     next_update_time,
 )
 from authapi.services.audit import Audit
+from authapi.services.factors.removal import remove_factors_since
 from authapi.services.mail import Mail, MailKind
 from authapi.services.own_columns import OwnColumns
 from authapi.services.rate_limits import MailAllowance, RateLimits
@@ -76,6 +79,7 @@ class EmailChanges:
         self._mail = mail
         self._audit = audit
         self._own_columns = own_columns
+        self._change_lifetime = settings.confirm_lifetime
         self._fresh_max_age = settings.fresh_max_age
         self._sends_mail = settings.sends_mail
 
@@ -242,11 +246,29 @@ class EmailChanges:
                 user.id, [Purpose.REVERT_EMAIL_CHANGE], since=email_token.created_at
             )
             await self._audit.record(store, EventType.EMAIL_CHANGE_REVERTED, user_id=user.id)
+            await self._remove_later_factors(store, user, email_token.created_at)
             reverted, _ = await lock_user(store, user.id)
             owned = await transfer_to_mailbox_owner(
                 store, reverted, None, own_columns=self._own_columns
             )
             await self._email_tokens.send(store, owned, MailKind.RESET)
+
+    async def _remove_later_factors(self, store: Store, user: User, changed_at: datetime) -> None:
+        """Removes the second factors that were added since a change of address was asked for.
+
+        Whoever has changed the address may have added them. `changed_at` is when it changed.
+        """
+        window = first_id_at(changed_at - self._change_lifetime)
+        kind = EventType.EMAIL_CHANGE_REQUESTED
+        asked_at = await store.events.first_since(user.id, kind, window)
+        since = changed_at if asked_at is None else min(asked_at, changed_at)
+        if await remove_factors_since(store, user, since):
+            await self._audit.record(
+                store,
+                EventType.FACTOR_REMOVED,
+                user_id=user.id,
+                because=EventType.EMAIL_CHANGE_REVERTED.value,
+            )
 
     async def _check_entered_email(
         self, email_token: EmailToken, user: User, entered_email: EmailAddress

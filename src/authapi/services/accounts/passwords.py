@@ -2,7 +2,7 @@
 
 from uuid import UUID
 
-from authapi.clock import now
+from authapi.clock import now, now_after
 from authapi.crypto.password_normalization import opaque_string
 from authapi.crypto.passwords import PasswordHash
 from authapi.crypto.secrets import SecretHash
@@ -15,8 +15,9 @@ from authapi.domain.user import User
 from authapi.errors import InputError, InvalidInput, NotFound, WrongPassword
 from authapi.services.accounts.authentication import Authentication
 from authapi.services.accounts.email_tokens import REVOKED_ON_ACCOUNT_CHANGE, EmailTokens
-from authapi.services.accounts.users import TIME_RESOLUTION, find_user, lock_user, next_update_time
+from authapi.services.accounts.users import find_user, lock_user, next_update_time
 from authapi.services.audit import Audit
+from authapi.services.factors.removal import remove_all_factors
 from authapi.services.mail import Mail, MailKind
 from authapi.services.own_columns import OwnColumns
 from authapi.services.passwords import Passwords
@@ -86,6 +87,7 @@ class PasswordChanges:
             await store.users.set_password(user.id, hashed, at=next_update_time(user))
             keep = () if identity.session_id is None else (identity.session_id,)
             await store.sessions.end_all(user.id, keep=keep)
+            await store.login_tickets.end_all(user.id)
             await store.refresh_families.delete_for_user(user.id)
             if session is not None and session.kind is SessionKind.JWT:
                 # Without a refresh token, the session cannot outlive its current access token.
@@ -93,7 +95,7 @@ class PasswordChanges:
             if new_secret_hash is not None and identity.session_id is not None:
                 # Strictly later than before: `require_live_session` tells holders of the old
                 # secret from those of the new one by this time.
-                at = max(now(), identity.auth_time + TIME_RESOLUTION)
+                at = now_after(identity.auth_time)
                 await store.sessions.replace_secret(
                     identity.session_id, new_secret_hash, auth_time=at
                 )
@@ -121,6 +123,7 @@ class PasswordChanges:
             user, _ = await lock_user(store, user_id)
             await store.users.set_password(user.id, hashed, at=next_update_time(user))
             await store.sessions.end_all(user.id)
+            await store.login_tickets.end_all(user.id)
             await self._audit.record(store, EventType.PASSWORD_CHANGED, user_id=user.id)
             await self._mail.queue(store, MailKind.PASSWORD_CHANGED, user)
 
@@ -158,20 +161,25 @@ async def transfer_to_mailbox_owner(
     """Transfers the locked account to the person who reads mail at its address; returns it.
 
     Sets `password`, or removes the password, and ends every session, token and link, so that
-    no other person keeps access. The address counts as confirmed now. Name and own columns from
-    before the first confirmation may come from another person and are removed, except without
-    `own_columns`: a superuser has entered those of an invitation. Raises NotFound if the account is
-    deleted, AccountInUse as `OwnColumns.reset`.
+    no other person keeps access. The address counts as confirmed now. Second factors, name and own
+    columns from before the first confirmation may come from another person and are removed, the
+    last two not without `own_columns`: a superuser has entered those of an invitation. Second
+    factors of an account whose address was confirmed stay: reading mail is one factor. Raises
+    NotFound if the account is deleted, AccountInUse as `OwnColumns.reset`.
     """
     at = next_update_time(user)
     await store.users.set_password(user.id, password, at=at)
-    if user.email_confirmed_at is None:
+    is_first = user.email_confirmed_at is None
+    if is_first:
         await store.users.confirm_email(user.id, at=at)
         if own_columns is not None:
             await store.users.set_name(user.id, None, at=at)
             await own_columns.reset(store, user)
     await store.sessions.end_all(user.id)  # deletes their refresh families too
     await store.email_tokens.delete_for_user(user.id, REVOKED_ON_ACCOUNT_CHANGE)
+    await store.login_tickets.end_all(user.id)
+    if is_first:
+        await remove_all_factors(store, user)
     changed = await store.users.find(user.id)
     if changed is None:
         raise NotFound

@@ -4,10 +4,10 @@ At least one active superuser always remains. A transaction that may remove one 
 advisory lock, before it locks any row, and then looks for another superuser.
 """
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from uuid import UUID
 
-from authapi.clock import now
+from authapi.clock import now, now_after
 from authapi.crypto.ids import new_id
 from authapi.crypto.passwords import PasswordHash
 from authapi.domain.email_address import EmailAddress
@@ -16,9 +16,6 @@ from authapi.domain.username import Username, parse_username
 from authapi.errors import EmailTaken, InputError, InvalidInput, LastSuperuser, NotFound
 from authapi.settings import Settings
 from authapi.storage import Store
-
-TIME_RESOLUTION = timedelta(microseconds=1)
-"""The smallest difference between two times that the database can store."""
 
 
 async def find_user(store: Store, user_id: UUID) -> User:
@@ -111,4 +108,4 @@ def next_update_time(user: User) -> datetime:
 
     The ETag of an account is derived from this time, and must never repeat.
     """
-    return max(now(), user.updated_at + TIME_RESOLUTION)
+    return now_after(user.updated_at)

@@ -24,6 +24,7 @@ LIMITED_TYPES: Final = frozenset(
         EventType.REAUTHENTICATION_REFUSED,
         EventType.PASSWORD_CHANGE_REFUSED,
         EventType.PASSWORD_RESET_REQUESTED,
+        EventType.SECOND_FACTOR_REFUSED,
     }
 )
 """Event types that clients can cause without an account, or with any account of their own, and that

@@ -19,7 +19,7 @@ from authapi.crypto.totp import clean_code, matching_steps
 from authapi.domain.client import current_client
 from authapi.domain.email_address import stored_email
 from authapi.domain.events import EventType
-from authapi.domain.factors import FactorMethod, TOTPFactor
+from authapi.domain.factors import FactorMethod, TOTPFactor, totp_context
 from authapi.domain.user import User
 from authapi.errors import AuthAPIError, DecryptionFailed
 from authapi.services.audit import Audit
@@ -146,6 +146,25 @@ class SecondFactorProofs:
             await self._mail.queue(store, MailKind.RECOVERY_CODE_USED, user, left=str(left))
         self._count(proof.method, is_right=True)
 
+    def encrypt(self, factor_id: UUID, secret: bytes) -> bytes:
+        """Returns the secret of an authenticator app as the row `factor_id` stores it."""
+        return self._cipher().encrypt(secret, context=totp_context(factor_id))
+
+    def matching_step(self, factor: TOTPFactor, code: str) -> int:
+        """Returns the time step that `code` belongs to, to be used up.
+
+        Raises WrongSecondFactor if the code is wrong or was used, or the app is closed.
+        """
+        digits = clean_code(code)
+        if digits is None or factor.failures >= MAX_FAILURES:
+            raise WrongSecondFactor
+        steps = matching_steps(self._decrypt(factor), digits, now().timestamp())
+        # A code can belong to several steps of the window: the latest one that is unused counts.
+        unused = [step for step in steps if step > factor.last_step]
+        if not unused:
+            raise WrongSecondFactor
+        return max(unused)
+
     def _decrypt(self, factor: TOTPFactor) -> bytes:
         try:
             return self._cipher().decrypt(factor.secret, context=factor.context)
@@ -159,18 +178,12 @@ class SecondFactorProofs:
             factor = await store.totp_factors.find(user.id)
         if factor is None:
             raise WrongSecondFactor
-        digits = clean_code(code)
-        steps = (
-            []
-            if digits is None or factor.failures >= MAX_FAILURES
-            else matching_steps(self._decrypt(factor), digits, now().timestamp())
-        )
-        # A code can belong to several steps of the window: the latest one that is unused counts.
-        unused = [step for step in steps if step > factor.last_step]
-        if not unused:
+        try:
+            step = self.matching_step(factor, code)
+        except WrongSecondFactor:
             await self._count_failure(user, factor)
-            raise WrongSecondFactor
-        return SecondFactorProof(user, FactorMethod.TOTP, factor_id=factor.id, step=max(unused))
+            raise
+        return SecondFactorProof(user, FactorMethod.TOTP, factor_id=factor.id, step=step)
 
     async def _check_recovery_code(self, user: User, text: str) -> SecondFactorProof:
         code = hash_recovery_code(text)

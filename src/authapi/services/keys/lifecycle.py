@@ -19,6 +19,7 @@ from authapi.clock import now
 from authapi.crypto import jwk
 from authapi.crypto.encryption import Cipher
 from authapi.domain.events import EventType
+from authapi.domain.factors import FACTOR_USE
 from authapi.domain.outbox import OUTBOX_USE
 from authapi.domain.signing_key import KeyState, StoredKey
 from authapi.errors import ConfigurationError, DecryptionFailed, NotFound, UnsupportedKey
@@ -145,14 +146,16 @@ class KeyLifecycle:
             return await self._rotate(store, keys, new_key) if self._is_due(keys) else None
 
     async def rewrap(self, secret: bytes) -> int:
-        """Encrypts every private key and outbox payload with another secret.
+        """Encrypts private keys, secrets of authenticator apps and the outbox with another secret.
 
-        Returns the number of keys. An outbox payload that this process cannot decrypt stays as it
-        is. Raises ConfigurationError if this process cannot decrypt the keys.
+        Returns the number of keys. A secret of an app, or an outbox payload, that this process
+        cannot decrypt stays as it is. Raises ConfigurationError if this process cannot decrypt the
+        keys.
         """
         new_cipher = Cipher(secret)
         async with self._database.transaction() as store:
             await store.advisory_lock(_LOCK)
+            await self._reencrypt_factors(store, Cipher(secret, use=FACTOR_USE))
             count = 0
             for key in await store.signing_keys.all():
                 if key.private_key is None:
@@ -169,6 +172,16 @@ class KeyLifecycle:
             await self._record(store, EventType.KEYS_REWRAPPED, None)
             await self._reencrypt_outbox(store, Cipher(secret, use=OUTBOX_USE))
         return count
+
+    async def _reencrypt_factors(self, store: Store, new_cipher: Cipher) -> None:
+        last = None
+        while factors := await store.totp_factors.page(after=last, limit=_PAGE_SIZE):
+            for factor in factors:
+                with contextlib.suppress(DecryptionFailed):
+                    plaintext = self._factor_cipher.decrypt(factor.secret, context=factor.context)
+                    encrypted = new_cipher.encrypt(plaintext, context=factor.context)
+                    await store.totp_factors.reencrypt(factor.id, encrypted)
+            last = factors[-1].id
 
     async def _reencrypt_outbox(self, store: Store, new_cipher: Cipher) -> None:
         last = None

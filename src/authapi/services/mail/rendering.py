@@ -18,7 +18,6 @@ from email.utils import format_datetime, parseaddr
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from authapi.clock import now
 from authapi.crypto.ids import new_id
@@ -48,7 +47,7 @@ class MailRenderer:
         self._settings = settings
         name, address = parseaddr(settings.mail_from)
         self._sender = Address(display_name=name, addr_spec=address)
-        self._service = name or urlsplit(settings.issuer).hostname or address
+        self._service = settings.service_name
 
     def render(self, entry: OutboxEntry, payload: Mapping[str, Any]) -> EmailMessage:
         """The message of an entry. The result is the same for each delivery of the entry.

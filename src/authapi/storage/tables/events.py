@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
 from ipaddress import IPv4Address
 from typing import Any
 from uuid import UUID
@@ -136,6 +137,16 @@ class EventTable:
             .limit(1)
         )
         return (await self._connection.execute(statement)).first() is not None
+
+    async def first_since(self, user_id: UUID, kind: EventType, since: UUID) -> datetime | None:
+        """Returns when the first event of this type since the id `since` was recorded, or None."""
+        statement = sa.select(sa.func.min(self._events.c.at)).where(
+            self._events.c.user_id == user_id,
+            self._events.c.type == kind.value,
+            self._events.c.id >= since,
+        )
+        found: datetime | None = (await self._connection.execute(statement)).scalar_one()
+        return found
 
     async def page(self, user_id: UUID, *, before: UUID | None, limit: int) -> Sequence[Event]:
         """Returns up to `limit` events of a user with ids lower than `before`, the newest first."""

@@ -63,6 +63,14 @@ class RecoveryCodeTable:
         count, made_at = (await self._connection.execute(statement)).one()
         return None if made_at is None else RecoveryCodesLeft(count, made_at)
 
+    async def remove_since(self, user_id: UUID, since: datetime) -> None:
+        """Deletes the codes of a user that were made at `since` or later."""
+        await self._connection.execute(
+            sa.delete(self._table).where(
+                self._table.c.user_id == user_id, self._table.c.created_at >= since
+            )
+        )
+
     async def remove_all(self, user_id: UUID) -> None:
         """Deletes all codes of a user."""
         await self._connection.execute(

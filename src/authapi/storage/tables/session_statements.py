@@ -58,9 +58,11 @@ def session_statements(tables: Tables) -> SessionStatements:
     )
     of_kind = sessions.c.kind == sa.bindparam("kind")
     is_current = sessions.c.secret_hash == sa.bindparam("secret")
-    is_previous = (sessions.c.previous_secret_hash == sa.bindparam("secret")) & (
-        sessions.c.auth_time >= sa.bindparam("since")
+    # A secret is replaced when the user proves the first factor again, or the second one.
+    is_recent = (sessions.c.auth_time >= sa.bindparam("since")) | (
+        sessions.c.mfa_at >= sa.bindparam("since")
     )
+    is_previous = (sessions.c.previous_secret_hash == sa.bindparam("secret")) & is_recent
     by_id = with_user.where(sessions.c.id == sa.bindparam("id"))
     by_signed_id = by_id.where(
         sa.exists().where(tables.signing_keys.c.kid == sa.bindparam("kid")).correlate(None)

@@ -192,6 +192,24 @@ class SessionTable:
         """Sets the time at which the user last authenticated in this session."""
         await self._update({"auth_time": auth_time}, self._sessions.c.id == session_id)
 
+    async def set_mfa(
+        self,
+        session_id: UUID,
+        *,
+        mfa_at: datetime,
+        amr: Collection[str],
+        secret: SecretHash | None = None,
+    ) -> None:
+        """Sets when the user proved a second factor, and all methods that the session has proved.
+
+        `secret` replaces that of the session; None keeps it.
+        """
+        values: dict[str, object] = {"mfa_at": mfa_at, "amr": list(amr)}
+        if secret is not None:
+            previous = self._sessions.c.secret_hash
+            values |= {"secret_hash": secret, "previous_secret_hash": previous}
+        await self._update(values, self._sessions.c.id == session_id)
+
     async def limit_expiry(self, session_id: UUID, moment: datetime) -> None:
         """Makes a session expire at `moment`, unless it expires earlier."""
         await self._update(

@@ -121,6 +121,18 @@ class TOTPFactorTable:
         rows = await self._connection.execute(statement.returning(self._table.c.confirmed_at))
         return any(confirmed_at is not None for confirmed_at in rows.scalars())
 
+    async def remove_since(self, user_id: UUID, since: datetime) -> bool:
+        """Deletes the factor of a user if it was confirmed at `since` or later, and enrolments.
+
+        Returns whether a confirmed factor was deleted.
+        """
+        confirmed_at = self._table.c.confirmed_at
+        statement = sa.delete(self._table).where(
+            self._table.c.user_id == user_id, confirmed_at.is_(None) | (confirmed_at >= since)
+        )
+        rows = await self._connection.execute(statement.returning(confirmed_at))
+        return any(found is not None for found in rows.scalars())
+
     async def page(self, *, after: UUID | None, limit: int) -> Sequence[TOTPFactor]:
         """Returns up to `limit` factors and enrolments with ids above `after`, locked, by id.
 

@@ -10,7 +10,6 @@ from authapi.domain.identity import Identity
 from authapi.domain.user import User, UserWithProfile
 from authapi.errors import PreconditionFailed
 from authapi.services.usernames import UNCHANGED
-from authapi.strategies.base import Renewable, Renewal
 from authapi.web.answers.conditional import (
     CHANGE_RESPONSES,
     IF_MATCH,
@@ -22,7 +21,8 @@ from authapi.web.answers.conditional import (
     staleness_check,
 )
 from authapi.web.answers.descriptions import problems, response_header
-from authapi.web.context import Runtime, context_of
+from authapi.web.answers.renewals import renewal_of, secret_of, with_renewal
+from authapi.web.context import context_of
 from authapi.web.own_columns import profile_of
 from authapi.web.resolver import current_identity, current_user, identity_if_configured
 from authapi.web.routing import ProtectedRoute
@@ -104,14 +104,14 @@ async def delete_account(identity: FreshCaller, request: Request) -> None:
 async def change_password(body: PasswordChange, identity: Owner, request: Request) -> Response:
     """Change your password. All other sessions and tokens end. A session cookie is replaced."""
     runtime = context_of(request).runtime
-    renewal = _renewal(runtime, identity)
+    renewal = renewal_of(runtime.registry, identity)
     await runtime.services.accounts.passwords.change(
         identity,
         current=body.current_password,
         new=body.new_password,
-        new_secret_hash=renewal.secret if renewal else None,
+        new_secret_hash=secret_of(renewal),
     )
-    return _renewal_response(renewal)
+    return with_renewal(Response(status_code=204), renewal)
 
 
 @router.post(
@@ -120,34 +120,30 @@ async def change_password(body: PasswordChange, identity: Owner, request: Reques
     responses=_RENEWED | problems(400, 401, 403, 404, 408, 415, 422, 429, 503),
 )
 async def reauthenticate(body: Reauthentication, identity: Owner, request: Request) -> Response:
-    """Confirm your password, so that this session counts as a recent login.
+    """Confirm your password, or prove your second factor again.
 
-    A session cookie is replaced. The new cookie expires when the old one would have.
+    The password makes this session count as a recent login. A code of the authenticator app, or a
+    recovery code, makes it count as one that has proved two factors just now. A session cookie is
+    replaced. The new cookie expires when the old one would have.
     """
     runtime = context_of(request).runtime
-    renewal = _renewal(runtime, identity)
-    await runtime.services.accounts.authentication.reauthenticate(
-        identity, body.password, new_secret_hash=renewal.secret if renewal else None
-    )
-    return _renewal_response(renewal)
+    renewal = renewal_of(runtime.registry, identity)
+    if "password" in body.model_fields_set:
+        await runtime.services.accounts.authentication.reauthenticate(
+            identity, body.password, new_secret_hash=secret_of(renewal)
+        )
+    else:
+        codes = body.model_dump(include=body.model_fields_set)
+        await runtime.services.factors.step_up.prove(
+            identity, **codes, new_secret_hash=secret_of(renewal)
+        )
+    return with_renewal(Response(status_code=204), renewal)
 
 
 @router.get("/identity", responses=problems(401, 503))
 async def read_identity(identity: CurrentIdentity) -> IdentityOut:
     """Get the identity that this request was authenticated as."""
     return IdentityOut.of(identity)
-
-
-def _renewal(runtime: Runtime, identity: Identity) -> Renewal | None:
-    strategy = runtime.registry[identity.strategy]
-    return strategy.renew(identity) if isinstance(strategy, Renewable) else None
-
-
-def _renewal_response(renewal: Renewal | None) -> Response:
-    response = Response(status_code=204)
-    for name, value in renewal.headers if renewal else ():
-        response.headers.append(name, value)
-    return response
 
 
 def _representation(user: User) -> Representation:

@@ -1,9 +1,10 @@
 """Models of logins, and of the identity of a request."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 from uuid import UUID
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from authapi.domain.email_address import MAX_LENGTH as MAX_EMAIL_LENGTH
 from authapi.domain.email_address import EmailAddress
@@ -11,6 +12,7 @@ from authapi.domain.identity import Identity
 from authapi.domain.username import LoginIdentifier, Username, parse_login_name
 from authapi.errors import InputError, InvalidInput
 from authapi.web.schemas.fields import Email, Input, Output, Password, Time, disabled_member, limit
+from authapi.web.schemas.second_factor import Code, RecoveryCode
 from authapi.web.schemas.user import UserOut
 
 _NO_ADDRESS = EmailAddress("", "")
@@ -99,9 +101,24 @@ class LoginOut(Output):
 
 
 class Reauthentication(Input):
-    """The current password."""
+    """The current password, a code of the authenticator app, or a recovery code: exactly one."""
 
-    password: Password
+    model_config = ConfigDict(
+        json_schema_extra={
+            "oneOf": [{"required": [name]} for name in ("password", "code", "recovery_code")]
+        }
+    )
+
+    password: Annotated[Password, Field(default_factory=str)]
+    code: Annotated[Code, Field(default_factory=str)]
+    recovery_code: Annotated[RecoveryCode, Field(default_factory=str)]
+
+    @model_validator(mode="after")
+    def _check_one_proof(self) -> Self:
+        if len(self.model_fields_set) != 1:
+            message = "send exactly one of password, code and recovery_code"
+            raise PydanticCustomError("one_proof", message)
+        return self
 
 
 class IdentityOut(Output):

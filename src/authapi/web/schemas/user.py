@@ -7,6 +7,7 @@ from pydantic import Field, SerializeAsAny
 
 from authapi.domain.user import User, UserWithProfile
 from authapi.web.schemas.event import EventOut
+from authapi.web.schemas.factors import FactorsOut
 from authapi.web.schemas.fields import (
     Input,
     Name,
@@ -95,4 +96,5 @@ class ExportOut(Output):
     account: SerializeAsAny[UserOut]
     sessions: Annotated[list[SessionOut], Field(description="The active login sessions.")]
     tokens: list[PersonalTokenOut]
+    factors: Annotated[FactorsOut, Field(description="The second factors, without secrets.")]
     events: list[EventOut]

@@ -1,0 +1,214 @@
+"""Enrolment of an authenticator app: a new secret, and a first code that confirms it.
+
+An enrolment gates nothing until it is confirmed, by the session that began it. The confirmation
+proves the second factor of that session. With the first factor of an account, all its other logins
+end, because they have proved less than the account asks for now.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from authapi.clock import now, now_after
+from authapi.crypto.ids import new_id
+from authapi.crypto.secrets import SecretHash
+from authapi.crypto.totp import as_base32, key_uri, new_totp_secret
+from authapi.domain.events import EventType
+from authapi.domain.factors import FactorMethod, TOTPFactor
+from authapi.domain.identity import Identity
+from authapi.domain.session import Session, SessionKind
+from authapi.errors import FactorExists, MFADisabled, NotFound, UnconfirmedEmail, WrongCode
+from authapi.services.audit import Audit
+from authapi.services.factors.proofs import SecondFactorProofs, WrongSecondFactor
+from authapi.services.factors.recovery_codes import replace_recovery_codes
+from authapi.services.factors.step_up import record_second_factor, require_second_factor
+from authapi.services.mail import Mail, MailKind
+from authapi.services.revalidation import require_live_session
+from authapi.settings import Settings
+from authapi.storage import Database, Store
+from authapi.storage.database import retry_on_conflict
+from authapi.storage.tables.users import Credentials
+
+LIFETIME = timedelta(minutes=10)
+"""How long an enrolment can be confirmed."""
+MAX_ATTEMPTS = 5
+"""How many codes one enrolment allows."""
+_NO_STEP = -1
+"""Lower than every time step."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewEnrolment:
+    """What an authenticator app needs. It is shown once."""
+
+    id: UUID
+    secret: str = field(repr=False)
+    """In base32."""
+    uri: str = field(repr=False)
+    """The `otpauth:` URI, which a QR code shows."""
+    expires_at: datetime
+
+
+class TOTPEnrolment:
+    """Enrols authenticator apps.
+
+    Each method raises InvalidCredential if the session of the caller has ended, NotFound if the
+    account is deleted, and StorageUnavailable if the database does not answer.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        proofs: SecondFactorProofs,
+        audit: Audit,
+        mail: Mail,
+        settings: Settings,
+    ) -> None:
+        self._database = database
+        self._proofs = proofs
+        self._audit = audit
+        self._mail = mail
+        self._settings = settings
+
+    @retry_on_conflict
+    async def begin(self, identity: Identity) -> NewEnrolment:
+        """Begins the enrolment of an authenticator app; an earlier enrolment ends.
+
+        Raises MFADisabled; FactorExists if the account has an app; UnconfirmedEmail where mail is
+        sent and the address is not confirmed: the account may be registered with the address of
+        another person, whom the factor would keep out. Raises InsufficientAuthentication if the
+        account has a second factor that the caller has not proved.
+        """
+        if self._settings.mfa == "off":
+            raise MFADisabled
+        secret, factor_id, at = new_totp_secret(), new_id(), now()
+        async with self._database.transaction() as store:
+            row = await self._lock(store, identity)
+            if await store.totp_factors.find(row.user.id) is not None:
+                raise FactorExists
+            if self._settings.sends_mail and row.user.email_confirmed_at is None:
+                raise UnconfirmedEmail
+            factor = TOTPFactor(
+                id=factor_id,
+                user_id=row.user.id,
+                secret=self._proofs.encrypt(factor_id, secret),
+                last_step=_NO_STEP,
+                session_id=identity.session_id,
+                credentials_version=row.version,
+                failures=0,
+                owner_told_at=None,
+                created_at=at,
+                confirmed_at=None,
+                last_used_at=None,
+                expires_at=at + LIFETIME,
+            )
+            await store.totp_factors.add(factor)
+        issuer = self._settings.totp_issuer or self._settings.service_name.replace(":", " ")
+        return NewEnrolment(
+            id=factor_id,
+            secret=as_base32(secret),
+            uri=key_uri(secret, issuer=issuer, account=row.user.email),
+            expires_at=at + LIFETIME,
+        )
+
+    async def confirm(
+        self, identity: Identity, code: str, *, new_secret_hash: SecretHash | None
+    ) -> Sequence[str] | None:
+        """Confirms the enrolment that this session began, by a code of the app.
+
+        Returns the recovery codes of the account if this is its first second factor, else None.
+        `new_secret_hash` replaces the secret of the session. After the first factor, all other
+        logins of the account end, and its refresh tokens; personal access tokens stay. The code is
+        used up. At most five codes are compared for one enrolment.
+
+        Raises WrongCode; FactorExists if the account has an app by now; MFADisabled; NotFound if
+        this session has no enrolment, it has expired or its attempts are used up, or the
+        credentials of the account have changed since it began.
+        """
+        if self._settings.mfa == "off":
+            raise MFADisabled
+        enrolment = await self._count_attempt(identity)
+        try:
+            step = self._proofs.matching_step(enrolment, code)
+        except WrongSecondFactor:
+            raise WrongCode from None
+        return await self._confirm(identity, enrolment.id, step, new_secret_hash)
+
+    @retry_on_conflict
+    async def _count_attempt(self, identity: Identity) -> TOTPFactor:
+        # Before the code is compared, and committed on its own: concurrent guesses are counted too.
+        async with self._database.transaction() as store:
+            row = await self._lock(store, identity)
+            enrolment = await _find(store, identity, row)
+            if enrolment.failures >= MAX_ATTEMPTS:
+                raise NotFound
+            await store.totp_factors.count_failure(enrolment.id)
+        return enrolment
+
+    @retry_on_conflict
+    async def _confirm(
+        self, identity: Identity, enrolment_id: UUID, step: int, secret: SecretHash | None
+    ) -> Sequence[str] | None:
+        at = now()
+        async with self._database.transaction() as store:
+            row = await self._lock(store, identity)
+            session = await require_live_session(store, identity)
+            user, is_first = row.user, not row.user.mfa
+            if (await _find(store, identity, row)).id != enrolment_id:
+                raise NotFound  # another enrolment has replaced it
+            since = at if is_first else user.mfa_since
+            await store.users.set_mfa(user.id, since, at=now_after(user.updated_at))
+            if is_first:
+                await self._end_other_logins(store, user.id, session)
+            if session is not None:
+                method = FactorMethod.TOTP.amr
+                await record_second_factor(store, session, method, secret=secret)
+            await store.login_tickets.end_all(user.id)
+            if not await store.totp_factors.confirm(enrolment_id, step=step, at=at):
+                raise NotFound  # it has expired since it was read
+            codes = None
+            if is_first:
+                count = self._settings.recovery_codes
+                codes = await replace_recovery_codes(store, user.id, count=count, at=at)
+            await self._audit.record(
+                store,
+                EventType.FACTOR_ADDED,
+                user_id=user.id,
+                session_id=identity.session_id,
+                strategy=identity.strategy,
+                method=FactorMethod.TOTP.value,
+            )
+            await self._mail.queue(store, MailKind.FACTOR_ADDED, user)
+        return codes
+
+    async def _lock(self, store: Store, identity: Identity) -> Credentials:
+        row = await store.users.lock(identity.user.id)
+        if row is None:
+            raise NotFound
+        await require_live_session(store, identity)
+        require_second_factor(row.user, identity.amr)
+        return row
+
+    async def _end_other_logins(self, store: Store, user_id: UUID, session: Session | None) -> None:
+        keep = () if session is None else (session.id,)
+        await store.sessions.end_all(user_id, keep=keep, logins_only=True)
+        # As after a change of the password: a copied refresh token must not outlive it.
+        await store.refresh_families.delete_for_user(user_id)
+        if session is not None and session.kind is SessionKind.JWT:
+            # Without a refresh token, the session cannot outlive its current access token.
+            await store.sessions.limit_expiry(session.id, now() + self._settings.jwt_lifetime)
+
+
+async def _find(store: Store, identity: Identity, row: Credentials) -> TOTPFactor:
+    """Returns the enrolment of this session. Raises FactorExists, or NotFound without one."""
+    if await store.totp_factors.find(row.user.id) is not None:
+        raise FactorExists
+    found = await store.totp_factors.find_enrolment(row.user.id, now=now())
+    if (
+        found is None
+        or found.session_id != identity.session_id
+        or found.credentials_version != row.version
+    ):
+        raise NotFound
+    return found
