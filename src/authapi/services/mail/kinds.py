@@ -34,8 +34,17 @@ class MailKind(StrEnum):
 
 
 PERSONALISED = frozenset(
-    {MailKind.PASSWORD_CHANGED, MailKind.TOKEN_CREATED, MailKind.REFRESH_REUSE}
+    {
+        MailKind.PASSWORD_CHANGED,
+        MailKind.TOKEN_CREATED,
+        MailKind.REFRESH_REUSE,
+        MailKind.FACTOR_ADDED,
+        MailKind.FACTOR_REMOVED,
+        MailKind.RECOVERY_CODES_MADE,
+        MailKind.RECOVERY_CODE_USED,
+        MailKind.SECOND_FACTOR_REFUSED,
+    }
 )
-"""Notices that contain the name of the user. They require a login to the account, and are sent to
-its own address. An unauthenticated client can cause every other kind of mail, to any address: with
+"""Notices that contain the name of the user. They require a login to the account, or its password,
+and are sent to its own address. An unauthenticated client can cause every other kind of mail, to any address: with
 a name in it, an attacker could send text of their choice to a victim."""
