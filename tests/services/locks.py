@@ -27,13 +27,16 @@ ORDER = (
     "sessions",
     "usernames",
     "email_tokens",
+    "login_tickets",
+    "totp_factors",
+    "recovery_codes",
     "signing_keys",
     "outbox",
     "events",
 )
 """The order in which every transaction takes its locks. ARCHITECTURE.md gives the reason."""
 
-OWNED = {"refresh_families": "sessions", "email_tokens": "users"}
+OWNED = {"refresh_families": "sessions", "email_tokens": "users", "recovery_codes": "users"}
 """Rows that are locked only while the row that they belong to is locked. This gives refresh
 families their position in the order: only a transaction that locks the session waits for one."""
 
@@ -274,7 +277,8 @@ def _name(table: Any) -> str:
 
 
 def _columns(table: Any) -> tuple[Any, Any]:
-    [key] = table.primary_key.columns
+    # The recovery codes of a user count as one row, because each is used alone.
+    key, *_ = table.primary_key.columns
     return key, table.c.get("user_id", key if _name(table) == "refresh_families" else sa.null())
 
 

@@ -28,7 +28,7 @@ from authapi.domain.identity import Identity
 from authapi.domain.session import Session, SessionKind
 from authapi.domain.user import User
 from authapi.domain.username import parse_username
-from authapi.errors import DeliveryFailed, InvalidGrant, InvalidOneTimeSecret
+from authapi.errors import DeliveryFailed, InvalidGrant, InvalidOneTimeSecret, WrongCode
 from authapi.facade.accounts import open_transaction
 from authapi.services import Lifetime, Login, Services
 from authapi.services.accounts.email_tokens import IssuedEmailToken
@@ -38,10 +38,12 @@ from authapi.services.identity_cache import announce_changes
 from authapi.services.keys import lifecycle
 from authapi.services.keys.lifecycle import KeyLifecycle
 from authapi.services.keys.secret import read_secret
+from authapi.services.logins.complete import PendingLogin
 from authapi.services.passwords import Passwords
 from authapi.services.tokens import ReportedToken
 from authapi.settings import Settings
 from authapi.testing import PASSWORD
+from tests.services.authenticators import add_authenticator, proved_password, wrong_code
 
 DAY = timedelta(days=1)
 MAX_SESSIONS = 4
@@ -421,6 +423,60 @@ async def bring_forward(harness: Harness, *_: Person) -> None:
     await harness.services.outbox.bring_forward("mail")
 
 
+async def add_app(harness: Harness, one: Person, _: Person) -> None:
+    await add_authenticator(harness.services, one.caller)
+
+
+async def remove_app(harness: Harness, one: Person, _: Person) -> None:
+    app = await add_authenticator(harness.services, one.caller)
+    await harness.services.factors.changes.remove_totp(app.caller)
+
+
+async def replace_recovery_codes(harness: Harness, one: Person, _: Person) -> None:
+    app = await add_authenticator(harness.services, one.caller)
+    await harness.services.factors.changes.new_recovery_codes(app.caller)
+
+
+def stepping_up(*, by: str) -> Operation:
+    async def step_up(harness: Harness, one: Person, _: Person) -> None:
+        app = await add_authenticator(harness.services, one.caller)
+        code = {"code": app.code()} if by == "code" else {"recovery_code": app.recovery_codes[0]}
+        secret = hash_secret(new_secret())
+        await harness.services.factors.step_up.prove(app.caller, **code, new_secret_hash=secret)
+
+    return step_up
+
+
+async def fail_at_step_up(harness: Harness, one: Person, _: Person) -> None:
+    app = await add_authenticator(harness.services, one.caller)
+    with pytest.raises(WrongCode):
+        await harness.services.factors.step_up.prove(
+            app.caller, code=wrong_code(app), new_secret_hash=None
+        )
+
+
+async def log_in_with_second_factor(harness: Harness, one: Person, _: Person) -> None:
+    app, logins = await add_authenticator(harness.services, one.caller), harness.services.logins
+    proved = await proved_password(harness.services, one.user)
+    pending = await logins.complete(proved, strategy="token", remember=False)
+    assert isinstance(pending, PendingLogin)
+    done = await logins.prove_second_factor(ticket=pending.ticket, code=app.code())
+    secret = hash_secret(new_secret())
+    await harness.create_session(done.login, SessionKind.TOKEN, secret=secret)
+
+
+async def log_in_without_session(harness: Harness, one: Person, _: Person) -> None:
+    """Log in in a browser, by a strategy that begins no session of ours, and begin once more."""
+    app, logins = await add_authenticator(harness.services, one.caller), harness.services.logins
+    proved = await proved_password(harness.services, one.user)
+    browser, code = new_secret(), app.recovery_codes[0]
+    await logins.complete(proved, strategy="own", remember=False, browser=browser)
+    done = await logins.prove_second_factor(browser=browser, recovery_code=code)
+    await logins.use_up(done.login)
+    await logins.complete(proved, strategy="own", remember=False, browser=browser)
+    await logins.abandon(browser)
+
+
 async def prune(harness: Harness, *_: Person) -> None:
     await harness.services.cleanup.run_once()
 
@@ -515,6 +571,14 @@ OPERATIONS: dict[str, Operation] = {
     "announce a change": lambda harness, one, _: announce_changes(
         harness.services.database, [one.id]
     ),
+    "add app": add_app,
+    "remove app": remove_app,
+    "replace recovery codes": replace_recovery_codes,
+    "step up by code": stepping_up(by="code"),
+    "step up by recovery code": stepping_up(by="recovery code"),
+    "fail at step-up": fail_at_step_up,
+    "log in with second factor": log_in_with_second_factor,
+    "log in without session": log_in_without_session,
     "prune": prune,
     "rotate": lambda harness, *_: harness.services.keys.lifecycle.rotate(early=True),
     "maintain": lambda harness, *_: harness.services.keys.lifecycle.maintain(),
