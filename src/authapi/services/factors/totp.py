@@ -104,11 +104,10 @@ class TOTPEnrolment:
                 expires_at=at + LIFETIME,
             )
             await store.totp_factors.add(factor)
-        issuer = self._settings.totp_issuer or self._settings.service_name.replace(":", " ")
         return NewEnrolment(
             id=factor_id,
             secret=as_base32(secret),
-            uri=key_uri(secret, issuer=issuer, account=row.user.email),
+            uri=key_uri(secret, issuer=self._issuer(), account=row.user.email),
             expires_at=at + LIFETIME,
         )
 
@@ -181,6 +180,11 @@ class TOTPEnrolment:
             )
             await self._mail.queue(store, MailKind.FACTOR_ADDED, user)
         return codes
+
+    def _issuer(self) -> str:
+        # In the label of the URI, a colon ends the name.
+        name = self._settings.totp_issuer or self._settings.service_name
+        return " ".join(name.replace(":", " ").split())
 
     async def _lock(self, store: Store, identity: Identity) -> Credentials:
         row = await store.users.lock(identity.user.id)

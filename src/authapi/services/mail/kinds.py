@@ -46,5 +46,5 @@ PERSONALISED = frozenset(
     }
 )
 """Notices that contain the name of the user. They require a login to the account, or its password,
-and are sent to its own address. An unauthenticated client can cause every other kind of mail, to any address: with
-a name in it, an attacker could send text of their choice to a victim."""
+and are sent to its own address. An unauthenticated client can cause every other kind of mail, to
+any address: with a name in it, an attacker could send text of their choice to a victim."""
