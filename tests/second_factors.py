@@ -56,6 +56,7 @@ async def add_second_factors(services: Services, user: User) -> SecondFactors:
     )
     async with services.database.transaction() as store:
         await store.users.lock(user.id)
+        await store.totp_factors.remove_all(user.id)
         await store.totp_factors.add(factor)
         hashes = [hash_recovery_code(code) for code in codes]
         await store.recovery_codes.replace(user.id, [code for code in hashes if code], at=at)
