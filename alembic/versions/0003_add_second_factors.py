@@ -82,7 +82,7 @@ def upgrade() -> None:
     op.create_index(f"ix_{totp}_expires_at", totp, ["expires_at"], schema=schema)
     is_confirmed = sa.text("confirmed_at IS NOT NULL")
     op.create_index(
-        f"uq_{totp}_confirmed",
+        f"ix_{totp}_confirmed",
         totp,
         ["user_id"],
         unique=True,

@@ -16,6 +16,7 @@ from authapi.clock import now
 from authapi.domain.email_address import parse_email
 from authapi.testing import PASSWORD, Client, client
 from tests.conftest import SettingsFactory
+from tests.second_factors import add_second_factors
 
 pytestmark = [pytest.mark.slow, pytest.mark.real_hashes]
 
@@ -49,9 +50,13 @@ async def test_failed_logins_are_indistinguishable(
         gone = await api.create_user("deactivated@example.com")
         await api.services.accounts.administration.change(gone.id, {"is_active": False})
         await api.services.accounts.registration.create(parse_email("bare@example.com"), None)
+        factors = await add_second_factors(
+            api.services, await api.create_user("factors@example.com")
+        )
         kinds = {
             "known": (known.email, WRONG),
             "unknown": ("unknown@example.com", WRONG),
+            "with a second factor": (factors.user.email, WRONG),
             "deactivated": (gone.email, WRONG),
             "deactivated, right password": (gone.email, PASSWORD),
             "without password": ("bare@example.com", WRONG),

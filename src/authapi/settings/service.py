@@ -15,7 +15,7 @@ from pydantic_settings import (
     PydanticBaseSettingsSource,
 )
 
-from authapi.settings.factors import FactorSettings
+from authapi.settings.credentials import FactorSettings
 from authapi.settings.field_types import Duration, Seconds, WholeSeconds
 from authapi.settings.secret_files import (
     CHMOD_FIX,

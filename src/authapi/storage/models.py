@@ -321,7 +321,7 @@ def _factor_tables(
     # One authenticator app for each account. Both databases have partial indexes.
     is_confirmed = totp_factors.c.confirmed_at.is_not(None)
     sa.Index(
-        f"uq_{totp_factors.name}_confirmed",
+        f"ix_{totp_factors.name}_confirmed",
         totp_factors.c.user_id,
         unique=True,
         postgresql_where=is_confirmed,

@@ -19,13 +19,13 @@ from authapi.storage.models import Tables
 from authapi.storage.tables.callers import CallerTable
 from authapi.storage.tables.email_tokens import EmailTokenTable
 from authapi.storage.tables.events import EventTable
-from authapi.storage.tables.login_tickets import LoginTicketTable
+from authapi.storage.tables.factors.login_tickets import LoginTicketTable
+from authapi.storage.tables.factors.recovery_codes import RecoveryCodeTable
+from authapi.storage.tables.factors.totp_factors import TOTPFactorTable
 from authapi.storage.tables.outbox import OutboxTable
-from authapi.storage.tables.recovery_codes import RecoveryCodeTable
 from authapi.storage.tables.refresh_families import RefreshFamilyTable
 from authapi.storage.tables.sessions import SessionTable
 from authapi.storage.tables.signing_keys import SigningKeyTable
-from authapi.storage.tables.totp_factors import TOTPFactorTable
 from authapi.storage.tables.usernames import UsernameTable
 from authapi.storage.tables.users import UserTable
 

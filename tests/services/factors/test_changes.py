@@ -8,7 +8,7 @@ import pytest
 
 from authapi.crypto.secrets import hash_secret, new_secret
 from authapi.domain.events import EventType
-from authapi.domain.factors import RecoveryCodesLeft
+from authapi.domain.factors.values import RecoveryCodesLeft
 from authapi.domain.identity import Identity
 from authapi.domain.session import SessionKind
 from authapi.errors import (

@@ -9,7 +9,7 @@ from authapi.crypto.secrets import hash_secret, new_secret
 from authapi.domain.email_address import parse_email
 from authapi.domain.email_token import Purpose
 from authapi.domain.events import EventType
-from authapi.domain.factors import FactorMethod
+from authapi.domain.factors.values import FactorMethod
 from authapi.domain.user import User
 from authapi.services.logins.complete import PendingLogin
 from authapi.testing import PASSWORD

@@ -13,7 +13,7 @@ from authapi.clock import now
 from authapi.crypto.refresh_tokens import new_refresh_token
 from authapi.crypto.secrets import hash_secret, new_secret
 from authapi.domain.events import Event, EventType
-from authapi.domain.factors import FactorMethod
+from authapi.domain.factors.values import FactorMethod
 from authapi.domain.session import SessionKind
 from authapi.errors import (
     AuthAPIError,

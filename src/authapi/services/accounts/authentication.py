@@ -15,8 +15,8 @@ from authapi.domain.username import Username
 from authapi.errors import InvalidCredentials, PasswordMismatch, Unavailable, WrongPassword
 from authapi.services.accounts.users import lock_user
 from authapi.services.audit import Audit
+from authapi.services.audit.known_networks import known_network
 from authapi.services.hooks import Hooks
-from authapi.services.known_networks import known_network
 from authapi.services.logins.proved import Proved
 from authapi.services.passwords import Passwords
 from authapi.services.rate_limits import RateLimits

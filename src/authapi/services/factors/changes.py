@@ -6,7 +6,7 @@ from typing import Any
 
 from authapi.clock import now
 from authapi.domain.events import EventType
-from authapi.domain.factors import FactorMethod, RecoveryCodesLeft, TOTPFactor
+from authapi.domain.factors.values import FactorMethod, RecoveryCodesLeft, TOTPFactor
 from authapi.domain.identity import Identity
 from authapi.domain.user import User
 from authapi.errors import NotFound

@@ -13,17 +13,17 @@ from uuid import UUID
 
 from authapi.clock import now
 from authapi.crypto.encryption import Cipher
-from authapi.crypto.recovery_codes import hash_recovery_code
+from authapi.crypto.factors.recovery_codes import hash_recovery_code
+from authapi.crypto.factors.totp import clean_code, matching_steps
 from authapi.crypto.secrets import SecretHash
-from authapi.crypto.totp import clean_code, matching_steps
 from authapi.domain.client import current_client
 from authapi.domain.email_address import stored_email
 from authapi.domain.events import EventType
-from authapi.domain.factors import FactorMethod, TOTPFactor, totp_context
+from authapi.domain.factors.values import FactorMethod, TOTPFactor, totp_context
 from authapi.domain.user import User
 from authapi.errors import AuthAPIError, DecryptionFailed
 from authapi.services.audit import Audit
-from authapi.services.known_networks import known_network
+from authapi.services.audit.known_networks import known_network
 from authapi.services.mail import Mail, MailKind
 from authapi.services.rate_limits import RateLimits
 from authapi.storage import Database, Store

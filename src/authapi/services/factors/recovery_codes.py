@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
-from authapi.crypto.recovery_codes import hash_recovery_code, new_recovery_code
+from authapi.crypto.factors.recovery_codes import hash_recovery_code, new_recovery_code
 from authapi.storage import Store
 
 

@@ -4,8 +4,8 @@ from collections.abc import Collection
 
 from authapi.clock import now, now_after
 from authapi.crypto.secrets import SecretHash
-from authapi.domain.authentication_context import MFA, TWO_FACTORS
 from authapi.domain.events import EventType
+from authapi.domain.factors.authentication_context import MFA, TWO_FACTORS
 from authapi.domain.identity import Identity
 from authapi.domain.session import Session
 from authapi.domain.user import User

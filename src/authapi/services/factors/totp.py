@@ -11,11 +11,11 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from authapi.clock import now, now_after
+from authapi.crypto.factors.totp import as_base32, key_uri, new_totp_secret
 from authapi.crypto.ids import new_id
 from authapi.crypto.secrets import SecretHash
-from authapi.crypto.totp import as_base32, key_uri, new_totp_secret
 from authapi.domain.events import EventType
-from authapi.domain.factors import FactorMethod, TOTPFactor
+from authapi.domain.factors.values import FactorMethod, TOTPFactor
 from authapi.domain.identity import Identity
 from authapi.domain.session import Session, SessionKind
 from authapi.errors import FactorExists, MFADisabled, NotFound, UnconfirmedEmail, WrongCode

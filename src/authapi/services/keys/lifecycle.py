@@ -19,7 +19,7 @@ from authapi.clock import now
 from authapi.crypto import jwk
 from authapi.crypto.encryption import Cipher
 from authapi.domain.events import EventType
-from authapi.domain.factors import FACTOR_USE
+from authapi.domain.factors.values import FACTOR_USE
 from authapi.domain.outbox import OUTBOX_USE
 from authapi.domain.signing_key import KeyState, StoredKey
 from authapi.errors import ConfigurationError, DecryptionFailed, NotFound, UnsupportedKey

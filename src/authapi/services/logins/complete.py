@@ -12,13 +12,14 @@ from functools import partial
 from authapi.clock import now
 from authapi.crypto.ids import new_id
 from authapi.crypto.secrets import SecretHash, hash_secret, is_secret, new_secret
-from authapi.domain.authentication_context import MFA
 from authapi.domain.events import EventType
-from authapi.domain.factors import FactorMethod, LoginTicket, TicketPurpose
+from authapi.domain.factors.authentication_context import MFA
+from authapi.domain.factors.values import FactorMethod, LoginTicket, TicketPurpose
 from authapi.errors import InvalidCredentials, LoginExpired, SecondFactorRefused
 from authapi.services.audit import Audit
 from authapi.services.factors.proofs import SecondFactorProof, SecondFactorProofs, WrongSecondFactor
 from authapi.services.logins.proved import Login, Proved, SecondFactorUse
+from authapi.services.revalidation import lock_unchanged_user
 from authapi.settings import Settings
 from authapi.storage import Database, Store
 from authapi.storage.database import retry_on_conflict
@@ -144,9 +145,7 @@ class Logins:
         if use is None or use.is_applied:
             return
         async with self._database.transaction() as store:
-            row = await store.users.lock(login.user.id)
-            if row is None or not row.user.is_active or row.version != login.credentials_version:
-                raise InvalidCredentials
+            await lock_unchanged_user(store, login.user.id, login.credentials_version)
             await use.apply(store)
         use.is_applied = True
 
@@ -189,9 +188,7 @@ class Logins:
         self, ticket: LoginTicket, secret: SecretHash, browser: SecretHash | None
     ) -> Sequence[FactorMethod]:
         async with self._database.transaction() as store:
-            row = await store.users.lock(ticket.user_id)
-            if row is None or not row.user.is_active or row.version != ticket.credentials_version:
-                raise InvalidCredentials
+            await lock_unchanged_user(store, ticket.user_id, ticket.credentials_version)
             await store.login_tickets.add(ticket, secret, browser=browser)
             return await self._proofs.methods(store, ticket.user_id)
 

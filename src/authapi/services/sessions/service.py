@@ -23,7 +23,6 @@ from authapi.domain.user import User
 from authapi.errors import (
     InputError,
     InvalidCredential,
-    InvalidCredentials,
     InvalidInput,
     NotFound,
 )
@@ -37,7 +36,11 @@ from authapi.services.identity_cache import (
 )
 from authapi.services.jobs.pruning import prune_in_batches
 from authapi.services.logins.proved import Login
-from authapi.services.revalidation import lock_session_owners, require_live_session
+from authapi.services.revalidation import (
+    lock_session_owners,
+    lock_unchanged_user,
+    require_live_session,
+)
 from authapi.services.sessions.lifetime import Lifetime
 from authapi.settings import Settings
 from authapi.storage import Database, Store
@@ -88,9 +91,8 @@ class Sessions:
         `refresh` is the first refresh token of the session. If the account then has more than
         `max_sessions` logins, the least recently used ones end.
 
-        Raises InvalidCredentials if the account was deactivated or deleted, or its credentials
-        changed, since the first factor was verified; LoginExpired or SecondFactorRefused if another
-        login has used its second factor up.
+        Raises InvalidCredentials if the account or its credentials changed since the first factor
+        was verified; LoginExpired or SecondFactorRefused if its second factor is used up.
         """
         session = Session(
             id=new_id(),
@@ -113,7 +115,7 @@ class Sessions:
         async with self._database.transaction() as store:
             if replaces is not None:
                 await lock_session_owners(store, login.user.id, replaces, kind)
-            await _require_unchanged(store, login)
+            await lock_unchanged_user(store, login.user.id, login.credentials_version)
             if replaces is not None:
                 replaced = await store.sessions.end_by_secret(replaces, kind)
                 if replaced is not None:
@@ -400,12 +402,3 @@ class Sessions:
             return False
         self._last_used.record(key, at, idle=idle)
         return True
-
-
-async def _require_unchanged(store: Store, login: Login) -> None:
-    # Since the first factor was verified, another transaction may have changed the password or the
-    # second factors, or deactivated the account, and ended all sessions. A session created now
-    # would survive that.
-    row = await store.users.lock(login.user.id)
-    if row is None or not row.user.is_active or row.version != login.credentials_version:
-        raise InvalidCredentials

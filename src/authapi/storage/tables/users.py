@@ -271,14 +271,10 @@ class UserTable:
         self, user_id: UUID, password: PasswordHash | None, *, at: datetime
     ) -> None:
         """Changes the password hash, which invalidates mailed tokens, and logins under way."""
-        version = self._users.c.password_version + 1
-        await self._update(
-            user_id,
-            password_hash=password,
-            password_version=version,
-            credentials_version=self._users.c.credentials_version + 1,
-            updated_at=at,
-        )
+        columns = self._users.c
+        changed = (columns.password_version, columns.credentials_version)
+        versions = {column.name: column + 1 for column in changed}
+        await self._update(user_id, password_hash=password, **versions, updated_at=at)
 
     async def set_mfa(self, user_id: UUID, since: datetime | None, *, at: datetime) -> None:
         """Sets since when the account has a second factor, or that it has none.

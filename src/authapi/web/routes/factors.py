@@ -12,13 +12,13 @@ from authapi.web.answers.renewals import renewal_of, secret_of, with_renewal
 from authapi.web.context import context_of
 from authapi.web.resolver import identity_if_configured
 from authapi.web.routing import ProtectedRoute
-from authapi.web.schemas.factors import (
+from authapi.web.schemas.factors.enrolment import (
     Confirmation,
     ConfirmedOut,
     EnrolmentOut,
-    FactorsOut,
     RecoveryCodesOut,
 )
+from authapi.web.schemas.factors.overview import FactorsOut
 
 router = APIRouter(route_class=ProtectedRoute, tags=["second factors"], prefix="/me/factors")
 

@@ -166,6 +166,25 @@ OwnLocale = Annotated[
         json_schema_extra=limit("locale"),
     ),
 ]
+_MAX_CODE = 64
+Code = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=_MAX_CODE,
+        examples=["123456"],
+        description="The six digits that the authenticator app shows.",
+    ),
+]
+RecoveryCode = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=_MAX_CODE,
+        examples=["7K2M-Q4XP-9RTD-3WHN"],
+        description="A recovery code. Case, dashes and spaces do not matter.",
+    ),
+]
 OneTimeSecret = Annotated[
     str,
     Field(

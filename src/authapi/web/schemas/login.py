@@ -11,10 +11,20 @@ from authapi.domain.email_address import EmailAddress
 from authapi.domain.identity import Identity
 from authapi.domain.username import LoginIdentifier, Username, parse_login_name
 from authapi.errors import InputError, InvalidInput
-from authapi.web.schemas.fields import Email, Input, Output, Password, Time, disabled_member, limit
-from authapi.web.schemas.second_factor import Code, RecoveryCode
+from authapi.web.schemas.fields import (
+    Code,
+    Email,
+    Input,
+    Output,
+    Password,
+    RecoveryCode,
+    Time,
+    disabled_member,
+    limit,
+)
 from authapi.web.schemas.user import UserOut
 
+_MAX_TICKET = 128
 _NO_ADDRESS = EmailAddress("", "")
 """Stands for a member that is left out."""
 
@@ -73,6 +83,37 @@ class LoginRequest(Input):
         if "email" in given:
             return self.email
         return parse_login_name(self.username, accepted, allow_reserved=allow_reserved)
+
+
+class SecondFactor(Input):
+    """The code of an authenticator app, or a recovery code: exactly one of the two."""
+
+    # A null member stands for one that is left out.
+    model_config = ConfigDict(
+        json_schema_extra={
+            "oneOf": [
+                {"required": [name], "properties": {name: {"type": "string"}}}
+                for name in ("code", "recovery_code")
+            ]
+        }
+    )
+
+    ticket: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            max_length=_MAX_TICKET,
+            description="The ticket of the first step. A browser has a cookie instead.",
+        ),
+    ] = None
+    code: Code | None = None
+    recovery_code: RecoveryCode | None = None
+
+    @model_validator(mode="after")
+    def _check_one_code(self) -> Self:
+        if (self.code is None) == (self.recovery_code is None):
+            raise PydanticCustomError("one_code", "send either code or recovery_code")
+        return self
 
 
 class LoginOut(Output):

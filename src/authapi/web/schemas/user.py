@@ -7,7 +7,7 @@ from pydantic import Field, SerializeAsAny
 
 from authapi.domain.user import User, UserWithProfile
 from authapi.web.schemas.event import EventOut
-from authapi.web.schemas.factors import FactorsOut
+from authapi.web.schemas.factors.overview import FactorsOut
 from authapi.web.schemas.fields import (
     Input,
     Name,

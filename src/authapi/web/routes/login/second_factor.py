@@ -10,10 +10,9 @@ from authapi.web.answers.descriptions import problems, response_header
 from authapi.web.context import context_of
 from authapi.web.csrf import check_origin
 from authapi.web.login_cookie import discarded_cookie, read_browser_id
-from authapi.web.routes.login import LogIn, login_response, with_headers
+from authapi.web.routes.login.password import LogIn, login_response, with_headers
 from authapi.web.routing import AuthAPIRoute
-from authapi.web.schemas.login import LoginOut
-from authapi.web.schemas.second_factor import SecondFactor
+from authapi.web.schemas.login import LoginOut, SecondFactor
 
 router = APIRouter(route_class=AuthAPIRoute, tags=["login"])
 

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from authapi.crypto.recovery_codes import hash_recovery_code, new_recovery_code
+from authapi.crypto.factors.recovery_codes import hash_recovery_code, new_recovery_code
 
 CODE = "7K2M-Q4XP-9RTD-01HN"
 

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from authapi.crypto.secrets import SecretHash
-from authapi.domain.factors import LoginTicket, TicketPurpose
+from authapi.domain.factors.values import LoginTicket, TicketPurpose
 from authapi.storage.models import Tables
 
 _COLUMNS = (

@@ -7,7 +7,7 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from authapi.domain.factors import TOTPFactor
+from authapi.domain.factors.values import TOTPFactor
 from authapi.storage.models import Tables
 
 _COLUMNS = (

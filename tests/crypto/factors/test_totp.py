@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authapi.crypto.totp import (
+from authapi.crypto.factors.totp import (
     PERIOD,
     as_base32,
     clean_code,
@@ -57,7 +57,7 @@ def test_one_step_before_and_after_is_accepted(
 
 
 def test_all_steps_that_a_code_belongs_to_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("authapi.crypto.totp.code_at", lambda *_: "123456")
+    monkeypatch.setattr("authapi.crypto.factors.totp.code_at", lambda *_: "123456")
     current = step_at(AT)
     assert matching_steps(RFC_SECRET, "123456", AT) == [current - 1, current, current + 1]
 

@@ -9,7 +9,7 @@ import pytest
 
 from authapi.crypto.ids import first_id_at, new_id
 from authapi.crypto.secrets import hash_secret
-from authapi.domain.factors import LoginTicket, TicketPurpose
+from authapi.domain.factors.values import LoginTicket, TicketPurpose
 from authapi.domain.user import User
 from authapi.storage import Database
 from tests.storage.emptied import emptied_postgres_url, shared_postgres_url

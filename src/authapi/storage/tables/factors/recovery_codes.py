@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from authapi.crypto.secrets import SecretHash
-from authapi.domain.factors import RecoveryCodesLeft
+from authapi.domain.factors.values import RecoveryCodesLeft
 from authapi.storage.models import Tables
 
 

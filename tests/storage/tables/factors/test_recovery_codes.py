@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from authapi.crypto.secrets import hash_secret
-from authapi.domain.factors import RecoveryCodesLeft
+from authapi.domain.factors.values import RecoveryCodesLeft
 from authapi.storage import Database
 from tests.storage.emptied import emptied_postgres_url, shared_postgres_url
 from tests.storage.rows import AT, a_user, store_user

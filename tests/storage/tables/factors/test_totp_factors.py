@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy.exc import IntegrityError
 
 from authapi.crypto.ids import new_id
-from authapi.domain.factors import TOTPFactor
+from authapi.domain.factors.values import TOTPFactor
 from authapi.domain.user import User
 from authapi.storage import Database
 from tests.storage.emptied import emptied_postgres_url, shared_postgres_url
