@@ -1,5 +1,8 @@
 """Accounts with second factors, for tests. pyotp is the authenticator app."""
 
+import logging
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import pyotp
@@ -34,6 +37,20 @@ class SecondFactors:
         """A code that the app shows in none of the steps around now."""
         shown = {self.code(steps=steps) for steps in range(-3, 4)}
         return next(text for text in map("{:06}".format, range(10)) if text not in shown)
+
+
+def words_of(records: Iterable[logging.LogRecord]) -> set[str]:
+    """The words of log records: of their messages, and of the texts that belong to them.
+
+    A part of a number, such as a time, can equal a code.
+    """
+    texts = [
+        text
+        for record in records
+        for text in (record.getMessage(), *record.__dict__.values())
+        if isinstance(text, str)
+    ]
+    return {word for text in texts for word in re.split(r"[^0-9A-Za-z-]", text)}
 
 
 async def add_second_factors(services: Services, user: User) -> SecondFactors:
