@@ -202,5 +202,5 @@ def example_payload(locale: str | None, *, to: str = "user@example.com") -> dict
         "expires_at": (at + timedelta(hours=1)).isoformat(),
         "at": at.isoformat(),
         "ip": "192.0.2.1",
-        "facts": {"token": "a script"},
+        "facts": {"token": "a script", "program": "Firefox", "system": "Windows"},
     }

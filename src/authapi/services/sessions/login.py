@@ -1,10 +1,17 @@
 """What a verified password leads to: a login, and the lifetime of its session."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import TypeAlias
 
 from authapi.crypto.passwords import PasswordHash
+from authapi.domain.session import Session
 from authapi.domain.user import User
+from authapi.storage import Store
+
+RecordLogin: TypeAlias = Callable[[Store, User, Session], Awaitable[None]]
+"""Records the login of a user, who is locked, in the transaction that creates its session."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,7 @@ from authapi.services.identity_cache import (
 )
 from authapi.services.jobs.pruning import prune_in_batches
 from authapi.services.revalidation import lock_session_owners, require_live_session
-from authapi.services.sessions.login import Lifetime, Login
+from authapi.services.sessions.login import Lifetime, Login, RecordLogin
 from authapi.settings import Settings
 from authapi.storage import Database, Store
 from authapi.storage.database import retry_on_conflict
@@ -57,6 +57,7 @@ class Sessions:
         identity_cache: IdentityCache,
         invalidation: CacheInvalidation,
         last_used: LastUsed,
+        record_login: RecordLogin,
         audit: Audit,
         hooks: Hooks,
         settings: Settings,
@@ -65,6 +66,7 @@ class Sessions:
         self._identity_cache = identity_cache
         self._invalidation = invalidation
         self._last_used = last_used
+        self._record_login = record_login
         self._audit = audit
         self._hooks = hooks
         self._settings = settings
@@ -109,7 +111,7 @@ class Sessions:
         async with self._database.transaction() as store:
             if replaces is not None:
                 await lock_session_owners(store, login.user.id, replaces, kind)
-            await _require_unchanged(store, login)
+            user = await _require_unchanged(store, login)
             if replaces is not None:
                 replaced = await store.sessions.end_by_secret(replaces, kind)
                 if replaced is not None:
@@ -125,13 +127,7 @@ class Sessions:
                 await store.refresh_families.add(
                     session.id, family=refresh.family_hash, current=refresh.hash
                 )
-            await self._audit.record(
-                store,
-                EventType.LOGIN,
-                user_id=session.user_id,
-                session_id=session.id,
-                strategy=kind.value,
-            )
+            await self._record_login(store, user, session)
         return session
 
     def get_cached(self, credential: SecretHash, *, strategy: str) -> Identity | None:
@@ -392,9 +388,10 @@ class Sessions:
         return True
 
 
-async def _require_unchanged(store: Store, login: Login) -> None:
+async def _require_unchanged(store: Store, login: Login) -> User:
     # Since the password was verified, another transaction may have changed the password or
     # deactivated the account, and ended all sessions. A session created now would survive that.
     row = await store.users.lock(login.user.id)
     if row is None or not row[0].is_active or row[1] != login.verified_hash:
         raise InvalidCredentials
+    return row[0]
