@@ -55,7 +55,7 @@ if TYPE_CHECKING:
         Strategy,
     )
     from authapi.web.resolver import current_identity, current_user
-    from authapi.web.routes.login import LogIn
+    from authapi.web.routes.login.password import LogIn
     from authapi.web.server.protocol import HTTPProtocol
     from authapi.web.sockets.live import identity_is_live, live_messages
 
@@ -158,7 +158,7 @@ _MODULES = {
         "Revocable",
         "Strategy",
     ],
-    "web.routes.login": ["LogIn"],
+    "web.routes.login.password": ["LogIn"],
     "storage.application.profile": ["Profile"],
     "web.resolver": ["current_identity", "current_user"],
     "web.server.protocol": ["HTTPProtocol"],

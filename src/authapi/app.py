@@ -32,7 +32,7 @@ from authapi.web.hooks import HookDecorators
 from authapi.web.installation import Installation, select_units
 from authapi.web.own_columns import with_own_columns
 from authapi.web.routes.health import read_metrics
-from authapi.web.routes.login import LogIn, log_in_by_form
+from authapi.web.routes.login.password import LogIn, log_in_by_form
 from authapi.web.routes.units import UNITS
 
 

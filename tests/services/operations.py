@@ -59,6 +59,8 @@ class Person:
 
     user: User
     stored: PasswordHash
+    version: int
+    """Of the credentials of the account."""
     caller: Identity
     """Of the cookie session."""
     cookie: str
@@ -78,7 +80,9 @@ class Person:
 
     @property
     def login(self) -> Login:
-        return Login(user=self.user, verified_hash=self.stored, auth_time=now())
+        return Login(
+            user=self.user, credentials_version=self.version, auth_time=now(), amr=("pwd",)
+        )
 
 
 @dataclass
@@ -173,7 +177,7 @@ async def create_person(services: Services, *, confirmed: bool) -> Person:
     assert found is not None
     assert found[1] is not None
     user, stored = found[0], found[1]
-    login = Login(user=user, verified_hash=stored, auth_time=now())
+    login = Login(user=user, credentials_version=found.version, auth_time=now(), amr=("pwd",))
     lifetime, cookie, opaque = Lifetime(DAY, timedelta(hours=1)), new_secret(), new_opaque_token()
     refresh = new_refresh_token()
     create = services.sessions.create
@@ -185,7 +189,7 @@ async def create_person(services: Services, *, confirmed: bool) -> Person:
     )
     assert caller is not None
     await services.tokens.personal.create(caller, name="script", scopes=None, lifetime=None)
-    return Person(user, stored, caller, cookie, opaque, refresh.text, refreshable)
+    return Person(user, stored, found.version, caller, cookie, opaque, refresh.text, refreshable)
 
 
 Operation = Callable[[Harness, Person, Person], Awaitable[object]]

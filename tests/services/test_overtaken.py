@@ -48,7 +48,8 @@ async def end_all_from_elsewhere(services: Services, caller: Identity) -> None:
 async def log_in(services: Services) -> Identity:
     """The identity of a new cookie session, as the next request would authenticate it."""
     secret = hash_secret(new_secret())
-    login = await services.accounts.authentication.authenticate(ALICE, PASSWORD)
+    proved = await services.accounts.authentication.authenticate(ALICE, PASSWORD)
+    login = services.logins.complete_at_once(proved)
     lifetime = Lifetime(timedelta(days=1))
     kind = SessionKind.SESSION
     await services.sessions.create(login, kind, lifetime=lifetime, secret=secret)
@@ -201,7 +202,8 @@ async def test_a_refresh_concurrent_with_a_change_of_password_is_not_reported_as
 ) -> None:
     services, first = services_on_each, new_refresh_token()
     account = await services.accounts.registration.create(ALICE, PASSWORD)
-    login = await services.accounts.authentication.authenticate(ALICE, PASSWORD)
+    proved = await services.accounts.authentication.authenticate(ALICE, PASSWORD)
+    login = services.logins.complete_at_once(proved)
     lifetime = Lifetime(timedelta(days=1))
     session = await services.sessions.create(
         login, SessionKind.JWT, lifetime=lifetime, refresh=first

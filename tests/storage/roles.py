@@ -10,6 +10,7 @@ from tests.storage.rows import sql
 CHANGED = (
     *("authapi_users", "authapi_usernames", "authapi_sessions", "authapi_refresh_families"),
     *("authapi_signing_keys", "authapi_email_tokens", "authapi_outbox"),
+    *("authapi_login_tickets", "authapi_totp_factors", "authapi_recovery_codes"),
 )
 ANONYMISED = ("ip", "network", "user_agent", "request_id", "detail")
 

@@ -32,6 +32,12 @@ CONSTRAINTS = {
         *("pk_", "uq_secret_hash", "fk_user_id"),
         *("ix_user_id", "ix_email", "ix_expires_at"),
     },
+    "login_tickets": {
+        *("pk_", "uq_secret_hash", "fk_user_id"),
+        *("ix_user_id", "ix_browser_hash", "ix_expires_at"),
+    },
+    "totp_factors": {"pk_", "fk_user_id", "ix_user_id", "ix_expires_at", "ix_confirmed"},
+    "recovery_codes": {"pk_", "fk_user_id"},
     "outbox": {"pk_", "fk_user_id", "ix_user_id", "ix_kind_failed_at_receiver_due_at_id"},
 }
 """Named by the convention, so that a migration can drop them by name on both databases. Here they
@@ -102,7 +108,8 @@ def test_migrations_create_exactly_the_tables_of_the_models(empty_url: str) -> N
     assert migrated.keys() == {
         *("authapi_users", "authapi_usernames", "authapi_sessions", "authapi_events"),
         *("authapi_signing_keys", "authapi_refresh_families", "authapi_email_tokens"),
-        "authapi_outbox",
+        *("authapi_outbox", "authapi_login_tickets", "authapi_totp_factors"),
+        "authapi_recovery_codes",
     }
 
 
@@ -130,7 +137,7 @@ def test_postgresql_column_types_match_the_models(postgres_url: str) -> None:
     assert columns["authapi_refresh_families", "current_hash"] == ("bytea", None, "NO")
     ends = ("_at", "_time", "_until")
     times = [kind for (_, name), (kind, *_) in columns.items() if name.endswith(ends)]
-    assert times == ["timestamp with time zone"] * 20
+    assert times == ["timestamp with time zone"] * 31
 
 
 def test_check_passes_for_a_migrated_database(database_url: str) -> None:

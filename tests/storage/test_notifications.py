@@ -125,6 +125,7 @@ ALICE: dict[str, Act] = {
     "users.set_superuser": lambda store, it: store.users.set_superuser(
         it.alice.id, True, at=AT + DAY
     ),
+    "users.set_mfa": lambda store, it: store.users.set_mfa(it.alice.id, AT, at=AT + DAY),
     "users.delete": lambda store, it: store.users.delete(it.alice.id),
 }
 """Methods that change Alice or end one of her credentials, and do not affect Bob."""

@@ -11,7 +11,7 @@ from authapi.domain.client import Client
 from authapi.domain.session import Session, SessionKind
 from authapi.domain.user import User, UserFilter, UserOrder, UserPosition
 from authapi.storage import Database
-from authapi.storage.tables.users import NewUser
+from authapi.storage.tables.users import Credentials, NewUser
 from tests.storage.rows import AT, HASH, SECRET, a_session, a_user, sql, store_user, stored_users
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -48,8 +48,10 @@ async def test_user_is_stored_and_returned(database: Database) -> None:
     async with database.read() as store:
         assert await store.users.find(user.id) == user
         assert await store.users.find_by_email("alice@example.com") == user
-        assert await store.users.find_credentials(user.id) == (user, HASH)
-        assert await store.users.find_credentials_by_email("alice@example.com") == (user, HASH)
+        assert await store.users.find_credentials(user.id) == Credentials(user, HASH, 0)
+        assert await store.users.find_credentials_by_email("alice@example.com") == Credentials(
+            user, HASH, 0
+        )
         # By the canonical address only, because databases differ in case conversion.
         assert await store.users.find_by_email("Alice@example.com") is None
 
@@ -118,8 +120,8 @@ async def test_update_changes_one_user_only(database: Database) -> None:
         await store.users.set_password(alice.id, other, at=later)
         await store.users.set_active(alice.id, False, at=later)
         changed = replace(alice, name=None, is_active=False, updated_at=later)
-        assert await store.users.find_credentials(alice.id) == (changed, other)
-        assert await store.users.find_credentials(bob.id) == (bob, HASH)
+        assert await store.users.find_credentials(alice.id) == Credentials(changed, other, 1)
+        assert await store.users.find_credentials(bob.id) == Credentials(bob, HASH, 0)
 
 
 async def test_owner_changes_columns_of_the_profile_only(database: Database) -> None:
@@ -142,9 +144,9 @@ async def test_hash_is_replaced_only_if_unchanged(database: Database) -> None:
     async with database.transaction() as store:
         await store.users.set_password(user.id, chosen, at=AT)
         await store.users.replace_hash(user.id, HASH, stronger)
-        assert await store.users.lock(user.id) == (user, chosen)
+        assert await store.users.lock(user.id) == Credentials(user, chosen, 1)
         await store.users.replace_hash(user.id, chosen, stronger)
-        assert await store.users.lock(user.id) == (user, stronger)
+        assert await store.users.lock(user.id) == Credentials(user, stronger, 1)
 
 
 async def test_add_missing_skips_existing_addresses(database: Database) -> None:
@@ -163,9 +165,15 @@ async def test_add_missing_skips_existing_addresses(database: Database) -> None:
         )
     assert added == {bob.id, without.id}
     async with database.read() as store:
-        assert await store.users.find_credentials_by_email("bob@x.org") == (bob, hashed)
-        assert await store.users.find_credentials_by_email("alice@x.org") == (alice, HASH)
-        assert await store.users.find_credentials_by_email("without@x.org") == (without, None)
+        assert await store.users.find_credentials_by_email("bob@x.org") == Credentials(
+            bob, hashed, 0
+        )
+        assert await store.users.find_credentials_by_email("alice@x.org") == Credentials(
+            alice, HASH, 0
+        )
+        assert await store.users.find_credentials_by_email("without@x.org") == Credentials(
+            without, None, 0
+        )
         found = await store.users.find_existing_emails(["bob@x.org", "alice@x.org", "carol@x.org"])
         assert found == {"bob@x.org", "alice@x.org"}
     assert len(await stored_users(database)) == 3

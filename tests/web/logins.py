@@ -31,7 +31,7 @@ async def sign_in(services: Services, user: User, strategy: str = "session") -> 
     assert found
     assert found[1], "this user has no password"
     connection = HTTPConnection({"type": "http", "headers": [], "client": ("127.0.0.1", 1)})
-    login = Login(user=found[0], verified_hash=found[1], auth_time=now())
+    login = Login(user=found.user, credentials_version=found.version, auth_time=now(), amr=("pwd",))
     with on_behalf_of(lambda: Client(ip="127.0.0.1")):
         issued = await ISSUERS[strategy](services).issue(login, connection)
     if strategy == "session":

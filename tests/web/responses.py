@@ -23,6 +23,8 @@ PROBLEM_MEMBERS = {"type", "title", "status", "detail", "code", "request_id"}
 EXTRA_MEMBERS: Mapping[str, set[str]] = {
     "validation_failed": {"errors"},
     "profile_taken": {"errors"},
+    "second_factor_refused": {"attempts_left"},
+    "second_factor_required": {"methods", "expires_at"},
     "invalid_grant": {"error"},
     "invalid_request": {"error"},
     "invalid_scope": {"error"},

@@ -41,6 +41,11 @@ class EventType(StrEnum):
     EMAIL_CHANGE_REVERTED = "email_change_reverted"
     INVITATION_RESENT = "invitation_resent"
     INVITATION_ACCEPTED = "invitation_accepted"
+    FACTOR_ADDED = "factor_added"
+    FACTOR_REMOVED = "factor_removed"
+    RECOVERY_CODES_MADE = "recovery_codes_made"
+    RECOVERY_CODE_USED = "recovery_code_used"
+    SECOND_FACTOR_REFUSED = "second_factor_refused"
     SESSION_ENDED = "session_ended"
     SESSIONS_ENDED = "sessions_ended"
     TOKEN_CREATED = "token_created"
@@ -59,6 +64,7 @@ REFUSALS = frozenset(
         EventType.LOGIN_REFUSED,
         EventType.PASSWORD_CHANGE_REFUSED,
         EventType.REAUTHENTICATION_REFUSED,
+        EventType.SECOND_FACTOR_REFUSED,
         EventType.REFRESH_REUSE,
         EventType.THROTTLED,
         EventType.ACCESS_REFUSED,

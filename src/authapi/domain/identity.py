@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
+from authapi.domain.factors.authentication_context import acr_of
 from authapi.domain.user import User
 
 FIRST_PARTY_CLIENT_ID = "authapi"
@@ -69,3 +70,10 @@ class Identity:
     """Whether the cookie is persistent, so that it survives closing the browser."""
     key_id: str | None = None
     """The `kid` of the key of this service that signed the credential; None if it is not signed."""
+    mfa_at: datetime | None = None
+    """When the user last proved a second factor in this session; None if the user has not."""
+
+    @property
+    def acr(self) -> str | None:
+        """The context class of the login (`domain/authentication_context`); None without `amr`."""
+        return acr_of(self.amr)

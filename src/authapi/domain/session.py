@@ -47,6 +47,8 @@ class Session:
     """Data of the application, stored for the lifetime of the session."""
     remembered: bool = False
     """Whether the cookie is persistent, so that it survives closing the browser."""
+    mfa_at: datetime | None = None
+    """When the user last proved a second factor in this session; None if the user has not."""
 
     @property
     def idle(self) -> timedelta | None:

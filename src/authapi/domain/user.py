@@ -26,6 +26,13 @@ class User:
     """Names of roles. The setting `roles` maps each to scopes."""
     username: str | None = None
     """The user name in the case that its owner chose. It is unique in its canonical form."""
+    mfa_since: datetime | None = None
+    """Since when the account has a second factor; None if it has none."""
+
+    @property
+    def mfa(self) -> bool:
+        """Whether the account has a second factor, which each of its logins must prove."""
+        return self.mfa_since is not None
 
 
 @dataclass(frozen=True, slots=True)

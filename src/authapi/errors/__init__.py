@@ -25,7 +25,11 @@
         │   ├── InvalidCredentials    invalid_credentials: wrong name or password at a login
         │   ├── InvalidClient         invalid_client: OAuth client authentication failed
         │   ├── InactiveAccount       inactive_account
-        │   └── StaleAuthentication   stale_authentication
+        │   ├── StaleAuthentication   stale_authentication
+        │   ├── InsufficientAuthentication  insufficient_authentication (RFC 9470)
+        │   ├── SecondFactorRequired  second_factor_required
+        │   ├── SecondFactorRefused   second_factor_refused
+        │   └── LoginExpired          login_expired
         ├── Forbidden                 forbidden
         │   ├── InsufficientScope     insufficient_scope
         │   ├── UnconfirmedEmail      email_not_confirmed
@@ -34,6 +38,8 @@
         │   ├── MailDisabled          mail_disabled
         │   ├── RegistrationClosed    registration_closed
         │   ├── WrongPassword         wrong_password
+        │   ├── WrongCode             wrong_code
+        │   ├── MFADisabled           mfa_disabled
         │   ├── ProofRequired         proof_required
         │   ├── ForeignOrigin         foreign_origin
         │   ├── WrongDestination      wrong_destination
@@ -46,6 +52,7 @@
         ├── UsernameTaken             username_taken
         ├── TooManyTokens             too_many_tokens
         ├── AccountInUse              account_in_use
+        ├── FactorExists              factor_exists
         ├── LastSuperuser             last_superuser
         ├── NotInvited                not_invited
         ├── PreconditionFailed        precondition_failed
@@ -132,6 +139,15 @@ from authapi.errors.refusals import (
     WrongDestination,
     WrongPassword,
 )
+from authapi.errors.second_factors import (
+    FactorExists,
+    InsufficientAuthentication,
+    LoginExpired,
+    MFADisabled,
+    SecondFactorRefused,
+    SecondFactorRequired,
+    WrongCode,
+)
 from authapi.errors.unreadable import (
     BodyTooLarge,
     DuplicateHeader,
@@ -154,6 +170,7 @@ __all__ = [
     "DeliveryFailed",
     "DuplicateHeader",
     "EmailTaken",
+    "FactorExists",
     "Forbidden",
     "ForeignOrigin",
     "HTTPSRequired",
@@ -161,6 +178,7 @@ __all__ = [
     "HeadersTooLarge",
     "InactiveAccount",
     "InputError",
+    "InsufficientAuthentication",
     "InsufficientScope",
     "InvalidClient",
     "InvalidCredential",
@@ -173,6 +191,8 @@ __all__ = [
     "InvalidTokenRequest",
     "IssuerUnavailable",
     "LastSuperuser",
+    "LoginExpired",
+    "MFADisabled",
     "MailDisabled",
     "MalformedJSON",
     "MalformedRequest",
@@ -191,6 +211,8 @@ __all__ = [
     "RegistrationClosed",
     "ReportNotSigned",
     "RequestTimeout",
+    "SecondFactorRefused",
+    "SecondFactorRequired",
     "ShuttingDown",
     "SignatureMismatch",
     "StaleAuthentication",
@@ -211,6 +233,7 @@ __all__ = [
     "UnsupportedKey",
     "UnsupportedMediaType",
     "UsernameTaken",
+    "WrongCode",
     "WrongDestination",
     "WrongPassword",
 ]

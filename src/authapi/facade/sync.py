@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from authapi.web.context import Runtime
-    from authapi.web.routes.login import LogIn
+    from authapi.web.routes.login.password import LogIn
 
 _log = logging.getLogger(__name__)
 
@@ -210,7 +210,7 @@ class Sync:
 
         Also raises RuntimeError if the application is not running in this process.
         """
-        from authapi.web.routes.login import log_in_by_form  # noqa: PLC0415  # with the web framework
+        from authapi.web.routes.login.password import log_in_by_form  # noqa: PLC0415  # with the web framework
 
         return self._thread.serving_target().run(
             lambda _: log_in_by_form(

@@ -4,6 +4,7 @@
 """
 
 from authapi.services.container import Services
-from authapi.services.sessions.login import Lifetime, Login
+from authapi.services.logins.proved import Login
+from authapi.services.sessions.lifetime import Lifetime
 
 __all__ = ["Lifetime", "Login", "Services"]

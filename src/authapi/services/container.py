@@ -21,12 +21,14 @@ from authapi.services.accounts.passwords import PasswordChanges
 from authapi.services.accounts.profile import Profiles
 from authapi.services.accounts.registration import Registration
 from authapi.services.audit import Audit, log_event
+from authapi.services.factors.proofs import SecondFactorProofs
 from authapi.services.hooks import Hooks
 from authapi.services.identity_cache import CacheInvalidation, IdentityCache, LastUsed
 from authapi.services.jobs.cleanup import Cleanup
 from authapi.services.jobs.outbox import Outbox
 from authapi.services.jobs.shutdown import close_after_failure, close_all, run_to_completion
 from authapi.services.keys import Keys
+from authapi.services.logins.complete import Logins
 from authapi.services.mail import Mail
 from authapi.services.own_columns import OwnColumns
 from authapi.services.passwords import BreachCheck, Passwords
@@ -94,6 +96,8 @@ class Services:
     hooks: Hooks
     own_columns: OwnColumns
     accounts: AccountServices
+    logins: Logins
+    second_factors: SecondFactorProofs
     tokens: TokenServices
     sessions: Sessions
     session_watch: SessionWatch
@@ -192,6 +196,15 @@ class Services:
         token_lookup = TokenLookup(database, keys, last_used, hooks, settings)
         revocation = TokenRevocation(database, token_lookup, audit)
         rate_limits = RateLimits(settings)
+        second_factors = SecondFactorProofs(
+            database,
+            lambda: keys.factor_cipher,
+            rate_limits,
+            audit,
+            mail,
+            on_outcome=None if metrics is None else metrics.count_second_factor,
+        )
+        logins = Logins(database, second_factors, audit, settings)
         authentication = Authentication(database, passwords, rate_limits, audit, hooks, settings)
         deferred_requests = DeferredRequests(
             database, outbox, email_tokens, mail, rate_limits, audit, own_columns
@@ -260,6 +273,8 @@ class Services:
             hooks=hooks,
             own_columns=own_columns,
             accounts=accounts,
+            logins=logins,
+            second_factors=second_factors,
             tokens=tokens,
             sessions=sessions,
             session_watch=session_watch,

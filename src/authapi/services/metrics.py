@@ -73,6 +73,12 @@ class Metrics:
             ["type"],
             registry=own,
         )
+        self._second_factors = Counter(
+            "authapi_second_factors",
+            "Second factors proved, by method and outcome.",
+            ["method", "outcome"],
+            registry=own,
+        )
         self._gauges = {
             name: Gauge(name, meaning, registry=own, multiprocess_mode="livesum")
             for name, meaning in _GAUGES.items()
@@ -108,6 +114,10 @@ class Metrics:
     def count_dropped_event(self, kind: str) -> None:
         """Counts a security event that exceeded the limit of its type and was not recorded."""
         self._dropped.labels(kind).inc()
+
+    def count_second_factor(self, method: str, is_right: bool) -> None:
+        """Counts a second factor that was proved or refused."""
+        self._second_factors.labels(method, "proved" if is_right else "refused").inc()
 
     def render(self) -> bytes:
         """Returns all metrics in the text format of Prometheus."""

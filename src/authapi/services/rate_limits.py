@@ -95,6 +95,8 @@ class RateLimits:
         self._registrations = parse(settings.limit_registrations)
         self._mails = parse(settings.limit_mails)
         self._writes = parse_many(settings.limit_writes)
+        self._second_factor = parse_many(settings.limit_second_factor)
+        self._second_factor_known = parse_many(settings.limit_second_factor_known)
         self._local = FixedWindowRateLimiter(MemoryRateLimitStorage())
         self._connect_shared()
 
@@ -162,6 +164,23 @@ class RateLimits:
             *self._total_and_network(client, known_network),
             _Limit(self._account, key),
             *(_Limit(item, (*key, str(session_id))) for item in self._account_and_network),
+        ):
+            yield
+
+    @asynccontextmanager
+    async def second_factor_attempt(
+        self, user_id: UUID, *, is_known_network: bool
+    ) -> AsyncIterator[None]:
+        """Context manager around the verification of a code that an authenticator app shows.
+
+        The attempts from networks that the account knows have counters of their own, so that an
+        attacker who has the password cannot lock the owner out. No network is exempt. The attempt
+        is refunded as that of `login_attempt`. Raises TooManyAttempts.
+        """
+        known = "known" if is_known_network else "unknown"
+        items = self._second_factor_known if is_known_network else self._second_factor
+        async with self._counted(
+            *(_Limit(item, ("second-factor", known, str(user_id))) for item in items)
         ):
             yield
 

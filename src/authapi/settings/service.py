@@ -14,7 +14,7 @@ from pydantic_settings import (
     PydanticBaseSettingsSource,
 )
 
-from authapi.settings.credentials import CredentialSettings
+from authapi.settings.credentials import FactorSettings
 from authapi.settings.field_types import Duration, Seconds, WholeSeconds
 from authapi.settings.secret_files import (
     CHMOD_FIX,
@@ -51,7 +51,7 @@ def _has_default_password(url: str) -> bool:
     )
 
 
-class Settings(CredentialSettings):
+class Settings(FactorSettings):
     """All settings of an issuer. The defaults are for development on this machine.
 
     `Settings(name=value)` takes its arguments first, then the environment, secret files and `.env`.

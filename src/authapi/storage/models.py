@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cache
+from uuid import UUID
 
 import sqlalchemy as sa
 
@@ -35,6 +36,9 @@ class Tables:
     refresh_families: sa.Table
     email_tokens: sa.Table
     outbox: sa.Table
+    login_tickets: sa.Table
+    totp_factors: sa.Table
+    recovery_codes: sa.Table
 
 
 @cache
@@ -71,6 +75,10 @@ def tables_of(names: TableNames) -> Tables:
         # name also has a row in `usernames`.
         sa.Column("username", sa.String(40)),
         sa.Column("username_given", sa.String(40)),
+        # Since when the account has a second factor; null if it has none.
+        sa.Column("mfa_since", UTCDateTime),
+        # The number of changes of what a login proves: the password and the second factors.
+        sa.Column("credentials_version", sa.Integer, nullable=False, server_default="0"),
         sa.Index(None, "username", unique=True),
         # For the paginated list of accounts.
         sa.Index(None, "created_at", "id"),
@@ -121,6 +129,8 @@ def tables_of(names: TableNames) -> Tables:
         sa.Column("previous_secret_hash", SecretHashType, index=True),
         # JWTs for other services that were revoked before they expired: their `exp`, by `jti`.
         sa.Column("revoked_jwts", sa.JSON(none_as_null=True)),
+        # When the user last proved a second factor in this session; null if the user has not.
+        sa.Column("mfa_at", UTCDateTime),
     )
 
     events = sa.Table(
@@ -236,6 +246,7 @@ def tables_of(names: TableNames) -> Tables:
     )
 
     return Tables(
+        **_factor_tables(names, metadata, users),
         names=names,
         metadata=metadata,
         users=users,
@@ -247,3 +258,87 @@ def tables_of(names: TableNames) -> Tables:
         email_tokens=email_tokens,
         outbox=outbox,
     )
+
+
+def _factor_tables(
+    names: TableNames, metadata: sa.MetaData, users: sa.Table
+) -> dict[str, sa.Table]:
+    """Returns the tables of second factors, and of logins that wait for one."""
+
+    def user_id(*, index: bool = False, primary_key: bool = False) -> sa.Column[UUID]:
+        reference = sa.ForeignKey(users.c.id, ondelete="CASCADE")
+        return sa.Column(
+            "user_id", sa.Uuid, reference, nullable=False, index=index, primary_key=primary_key
+        )
+
+    # A login whose first factor was proved, and whose second one is due. It is never a session.
+    login_tickets = sa.Table(
+        names.table("login_tickets"),
+        metadata,
+        sa.Column("id", sa.Uuid, primary_key=True),
+        user_id(index=True),
+        sa.Column("secret_hash", SecretHashType, nullable=False, unique=True),
+        sa.Column("purpose", sa.String(13), nullable=False),
+        # What the login asked for.
+        sa.Column("strategy", sa.String(64), nullable=False),
+        sa.Column("remember", sa.Boolean, nullable=False),
+        sa.Column("scopes", sa.JSON, nullable=False),
+        # What the first factor proved, and the state of the account at that time.
+        sa.Column("amr", sa.JSON, nullable=False),
+        sa.Column("auth_time", UTCDateTime, nullable=False),
+        sa.Column("credentials_version", sa.Integer, nullable=False),
+        # Counted before a code is compared.
+        sa.Column("attempts", sa.Integer, nullable=False),
+        # The hash of the cookie of the browser that began; null for logins without a cookie.
+        sa.Column("browser_hash", SecretHashType, index=True),
+        sa.Column("created_at", UTCDateTime, nullable=False),
+        sa.Column("expires_at", UTCDateTime, nullable=False, index=True),
+    )
+
+    # The authenticator app of an account. A row that is not confirmed gates nothing.
+    totp_factors = sa.Table(
+        names.table("totp_factors"),
+        metadata,
+        sa.Column("id", sa.Uuid, primary_key=True),
+        user_id(index=True),
+        # Encrypted under the configured secret.
+        sa.Column("secret", sa.LargeBinary, nullable=False),
+        # The time step of the last accepted code. A step is accepted once, in increasing order.
+        sa.Column("last_step", sa.BigInteger, nullable=False),
+        # The session and the state of the account that the enrolment began with.
+        sa.Column("session_id", sa.Uuid),
+        sa.Column("credentials_version", sa.Integer, nullable=False),
+        # Wrong codes since the last right one.
+        sa.Column("failures", sa.Integer, nullable=False),
+        # When the owner was last told of wrong codes.
+        sa.Column("owner_told_at", UTCDateTime),
+        sa.Column("created_at", UTCDateTime, nullable=False),
+        sa.Column("confirmed_at", UTCDateTime),
+        sa.Column("last_used_at", UTCDateTime),
+        # When an enrolment that is not confirmed ends; null once it is confirmed.
+        sa.Column("expires_at", UTCDateTime, index=True),
+    )
+    # One authenticator app for each account. Both databases have partial indexes.
+    is_confirmed = totp_factors.c.confirmed_at.is_not(None)
+    sa.Index(
+        f"ix_{totp_factors.name}_confirmed",
+        totp_factors.c.user_id,
+        unique=True,
+        postgresql_where=is_confirmed,
+        sqlite_where=is_confirmed,
+    )
+
+    recovery_codes = sa.Table(
+        names.table("recovery_codes"),
+        metadata,
+        user_id(primary_key=True),
+        sa.Column("code_hash", SecretHashType, primary_key=True),
+        sa.Column("created_at", UTCDateTime, nullable=False),
+        # Null until the code is used.
+        sa.Column("used_at", UTCDateTime),
+    )
+    return {
+        "login_tickets": login_tickets,
+        "totp_factors": totp_factors,
+        "recovery_codes": recovery_codes,
+    }

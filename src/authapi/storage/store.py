@@ -19,6 +19,9 @@ from authapi.storage.models import Tables
 from authapi.storage.tables.callers import CallerTable
 from authapi.storage.tables.email_tokens import EmailTokenTable
 from authapi.storage.tables.events import EventTable
+from authapi.storage.tables.factors.login_tickets import LoginTicketTable
+from authapi.storage.tables.factors.recovery_codes import RecoveryCodeTable
+from authapi.storage.tables.factors.totp_factors import TOTPFactorTable
 from authapi.storage.tables.outbox import OutboxTable
 from authapi.storage.tables.refresh_families import RefreshFamilyTable
 from authapi.storage.tables.sessions import SessionTable
@@ -40,6 +43,9 @@ class Store:
     signing_keys: SigningKeyTable
     email_tokens: EmailTokenTable
     outbox: OutboxTable
+    login_tickets: LoginTicketTable
+    totp_factors: TOTPFactorTable
+    recovery_codes: RecoveryCodeTable
     tables: Tables
     changed: set[UUID]
     """Users that this transaction changed, or whose sessions it changed. The tables add to it."""
@@ -63,6 +69,9 @@ class Store:
             signing_keys=SigningKeyTable(connection, tables),
             email_tokens=EmailTokenTable(connection, tables),
             outbox=OutboxTable(connection, tables),
+            login_tickets=LoginTicketTable(connection, tables),
+            totp_factors=TOTPFactorTable(connection, tables),
+            recovery_codes=RecoveryCodeTable(connection, tables),
             tables=tables,
             changed=changed,
             connection=connection,

@@ -48,9 +48,10 @@ class BasicStrategy(Strategy[str]):
         except (ValueError, InvalidInput):
             raise InvalidCredential from None
         try:
-            login = await self.services.accounts.authentication.authenticate(
+            proved = await self.services.accounts.authentication.authenticate(
                 login_name, password, strategy=self.name, request=_as_request(connection)
             )
+            login = self.services.logins.complete_at_once(proved)
         except InvalidCredentials:
             raise InvalidCredential from None
         own = await self.services.hooks.own_scopes(login.user)

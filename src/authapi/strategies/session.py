@@ -4,7 +4,6 @@ The cookie contains 256 random bits. It is HttpOnly and SameSite=Lax, and has no
 `__Host-` prefix, browsers accept it only from this host over TLS (RFC 6265bis, section 4.1.3).
 """
 
-import math
 from collections.abc import Mapping
 from datetime import timedelta
 
@@ -17,6 +16,7 @@ from authapi.domain.session import SessionKind
 from authapi.errors import InvalidCredential
 from authapi.services import Lifetime, Login, Services
 from authapi.strategies.base import REALM, Challenge, Issued, Renewable, Renewal
+from authapi.strategies.cookies import cookie_name, cookie_values, set_cookie
 
 
 class SessionStrategy(Renewable[str]):
@@ -29,14 +29,14 @@ class SessionStrategy(Renewable[str]):
         super().__init__(services)
         settings = services.settings
         self._secure = settings.cookie_secure
-        self._cookie = "__Host-authapi" if self._secure else "authapi"
+        self._cookie = cookie_name("authapi", secure=self._secure)
         self._session = Lifetime(settings.session_absolute, settings.session_idle)
         self._remembered = Lifetime(
             settings.remember_absolute, settings.remember_idle, remembered=True
         )
 
     def read(self, connection: HTTPConnection) -> str | None:
-        values = self._cookie_values(connection)
+        values = cookie_values(connection, self._cookie)
         # With two cookies of this name, an attacker has planted one, and the request does not show
         # which. The response deletes neither: it could only delete the genuine one.
         if len(values) > 1:
@@ -109,26 +109,8 @@ class SessionStrategy(Renewable[str]):
         }
 
     def _secret_to_replace(self, connection: HTTPConnection) -> SecretHash | None:
-        values = self._cookie_values(connection)
+        values = cookie_values(connection, self._cookie)
         return hash_secret(values[0]) if len(values) == 1 and is_secret(values[0]) else None
 
-    def _cookie_values(self, connection: HTTPConnection) -> list[str]:
-        # Common cookie parsers keep the last of two cookies, skip unusual names and unquote values.
-        # An attacker could use each of these to override the genuine cookie.
-        values = []
-        for field, header in connection.scope["headers"]:
-            if field != b"cookie":
-                continue
-            for pair in header.decode("latin-1").split(";"):
-                name, separator, value = pair.strip(" \t").partition("=")
-                if separator and name == self._cookie:
-                    values.append(value)
-        return values
-
     def _set_cookie(self, value: str, *, max_age: timedelta | None) -> str:
-        parts = [f"{self._cookie}={value}", "Path=/", "HttpOnly", "SameSite=Lax"]
-        if self._secure:
-            parts.append("Secure")
-        if max_age is not None:
-            parts.append(f"Max-Age={math.ceil(max_age.total_seconds())}")
-        return "; ".join(parts)
+        return set_cookie(self._cookie, value, secure=self._secure, max_age=max_age)

@@ -248,7 +248,9 @@ class IssuerContract(StrategyContract):
         accounts = harness.api.services.accounts
         bob = await harness.api.create_user()
         proofs = [
-            await accounts.authentication.authenticate(stored_email(user.email), PASSWORD)
+            harness.api.services.logins.complete_at_once(
+                await accounts.authentication.authenticate(stored_email(user.email), PASSWORD)
+            )
             for user in (harness.alice, bob)
         ]
         await accounts.passwords.set(harness.alice.id, NEW_PASSWORD)

@@ -28,6 +28,7 @@ from authapi.strategies.base import Challenge
 from authapi.web.answers import oauth_errors, websocket_messages
 from authapi.web.answers.private_responses import with_headers_of_gate
 from authapi.web.answers.route_ownership import allowed_methods
+from authapi.web.answers.second_factors import second_factor_members
 from authapi.web.answers.validation import invalid_input
 from authapi.web.challenges import build_challenges, is_bearer, with_parameters
 from authapi.web.context import RequestContext, context_of, disabled_members
@@ -43,6 +44,7 @@ STATUS: Mapping[type[AuthAPIError], int] = {
     errors.RequestTimeout: 408,
     errors.EmailTaken: 409,
     errors.AccountInUse: 409,
+    errors.FactorExists: 409,
     errors.ProfileTaken: 409,
     errors.UsernameTaken: 409,
     errors.LastSuperuser: 409,
@@ -216,6 +218,11 @@ def problem_from_error(error: AuthAPIError, context: RequestContext) -> ProblemD
         ]
     elif isinstance(error, errors.InvalidGrant):
         members["error"] = error.code
+    elif isinstance(error, errors.SecondFactorRequired):
+        members |= second_factor_members(error)
+        headers += error.headers
+    elif isinstance(error, errors.SecondFactorRefused):
+        members["attempts_left"] = error.attempts_left
     headers += [("www-authenticate", str(item)) for item in _challenges(error, context)]
     headers += context.discards
     return problem(

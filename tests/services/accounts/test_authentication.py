@@ -28,8 +28,9 @@ from authapi.errors import (
     RegistrationClosed,
     WrongPassword,
 )
-from authapi.services import Lifetime, Login, Services
+from authapi.services import Lifetime, Services
 from authapi.services.accounts.authentication import Authentication
+from authapi.services.logins.proved import Proved
 from authapi.services.passwords import Passwords
 from authapi.settings import Settings
 from authapi.testing import PASSWORD
@@ -60,11 +61,11 @@ def work(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return done
 
 
-async def log_in(services: Services, login: Login) -> tuple[Session, str]:
-    """A cookie session for `login`, and its secret."""
+async def log_in(services: Services, proved: Proved) -> tuple[Session, str]:
+    """A cookie session for `proved`, and its secret."""
     secret = new_secret()
     session = await services.sessions.create(
-        login,
+        services.logins.complete_at_once(proved),
         SessionKind.SESSION,
         lifetime=Lifetime(timedelta(days=1)),
         secret=hash_secret(secret),
@@ -265,12 +266,20 @@ async def test_a_login_is_refused_if_the_account_changes_during_authentication(
         login_name: EmailAddress | Username,
         password: str,
         *,
+        may_continue: bool = False,
         strategy: str | None = None,
         request: object = None,
-    ) -> Login:
-        login = await authenticate(self, login_name, password, strategy=strategy, request=request)
+    ) -> Proved:
+        proved = await authenticate(
+            self,
+            login_name,
+            password,
+            may_continue=may_continue,
+            strategy=strategy,
+            request=request,
+        )
         await change(api_on_each.services, user)
-        return login
+        return proved
 
     monkeypatch.setattr(Authentication, "authenticate", overtaken)
     body = {"email": "alice@example.com", "password": PASSWORD, "strategy": strategy}

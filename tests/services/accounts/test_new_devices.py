@@ -58,6 +58,13 @@ async def an_account(services: Services, *, confirmed: bool = True) -> User:
     return await services.accounts.profiles.find(user.id)
 
 
+async def a_login(services: Services, user: User) -> Login:
+    async with services.database.read() as store:
+        found = await store.users.find_credentials(user.id)
+    assert found is not None
+    return Login(user=user, credentials_version=found.version, auth_time=now(), amr=("pwd",))
+
+
 async def log_in(
     services: Services,
     user: User,
@@ -66,7 +73,7 @@ async def log_in(
     kind: SessionKind = SessionKind.TOKEN,
 ) -> UUID:
     """Creates a session for a request of this client; returns its id."""
-    login = Login(user=user, verified_hash=HASH, auth_time=now())
+    login = await a_login(services, user)
     with on_behalf_of(lambda: Client(ip=ip, user_agent=user_agent, request_id="0" * 32)):
         session = await services.sessions.create(
             login, kind, lifetime=Lifetime(30 * DAY), secret=hash_secret(new_secret())
@@ -195,7 +202,7 @@ async def test_nothing_is_mailed_where_no_mail_is_sent(database_url: str) -> Non
 
 async def test_login_without_a_request_is_not_told(services: Services, alice: User) -> None:
     await log_in(services, alice)
-    login = Login(user=alice, verified_hash=HASH, auth_time=now())
+    login = await a_login(services, alice)
     await services.sessions.create(login, SessionKind.TOKEN, lifetime=Lifetime(DAY))
     assert await told(services) == 0
 
@@ -426,8 +433,8 @@ async def test_each_login_has_its_own_link(services: Services, alice: User) -> N
         secrets.append(await secret_in(services, "new_device", ALICE))
     assert len({*secrets}) == 3
     async with services.database.transaction() as store:
-        user = (await store.users.lock(alice.id) or (alice,))[0]
-        await services.accounts.new_devices._email_tokens.send(store, user, MailKind.RESET)
+        await store.users.lock(alice.id)
+        await services.accounts.new_devices._email_tokens.send(store, alice, MailKind.RESET)
     for remaining, secret in zip((3, 2, 1), secrets, strict=True):
         await services.accounts.new_devices.disown(secret)
         assert len(await services.sessions.list_for_user(alice.id)) == remaining

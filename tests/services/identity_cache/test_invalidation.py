@@ -41,7 +41,7 @@ from authapi.storage.notifications import PostgresNotifications
 from authapi.storage.sqlite import SQLiteNotifications
 from tests.servers.postgres import PostgresCluster, PostgresServer
 from tests.servers.process import free_port
-from tests.storage.rows import HASH, a_user, in_background, sql, store_user
+from tests.storage.rows import a_user, in_background, sql, store_user
 
 DAY = timedelta(days=1)
 
@@ -85,7 +85,7 @@ async def log_in(services: Services, user: User | None = None) -> Caller:
         await store_user(services.database, user)
     secret = hash_secret(new_id().hex)
     session = await services.sessions.create(
-        Login(user=user, verified_hash=HASH, auth_time=datetime.now(UTC)),
+        Login(user=user, credentials_version=0, auth_time=datetime.now(UTC), amr=("pwd",)),
         SessionKind.SESSION,
         lifetime=Lifetime(DAY),
         secret=secret,
@@ -179,7 +179,7 @@ async def end_others(services: Services, caller: Caller) -> None:
 
 async def log_in_over(services: Services, caller: Caller) -> None:
     await services.sessions.create(
-        Login(user=caller.user, verified_hash=HASH, auth_time=datetime.now(UTC)),
+        Login(user=caller.user, credentials_version=0, auth_time=datetime.now(UTC), amr=("pwd",)),
         SessionKind.SESSION,
         lifetime=Lifetime(DAY),
         secret=hash_secret("the next"),

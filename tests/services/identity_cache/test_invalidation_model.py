@@ -51,8 +51,7 @@ from authapi.services.identity_cache import (
 )
 from authapi.services.identity_cache.invalidation import PostgresInvalidation
 from authapi.services.jobs import periodic_task
-from authapi.services.sessions.login import RecordLogin
-from authapi.services.sessions.service import Sessions
+from authapi.services.sessions.service import RecordLogin, Sessions
 from authapi.settings import Settings
 from authapi.storage import Database, Store
 from authapi.storage.notifications import Listener, PostgresNotifications

@@ -223,9 +223,10 @@ async def test_a_used_session_stays_valid_while_another_writer_holds_the_lock(
         user = await services.accounts.registration.create(
             parse_email("alice@example.com"), PASSWORD
         )
-        login = await services.accounts.authentication.authenticate(
+        proved = await services.accounts.authentication.authenticate(
             parse_email(user.email), PASSWORD
         )
+        login = services.logins.complete_at_once(proved)
         secret, kind = hash_secret("a secret"), SessionKind.SESSION
         lifetime = Lifetime(DAY, idle_after)
         await services.sessions.create(login, kind, lifetime=lifetime, secret=secret)

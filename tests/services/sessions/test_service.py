@@ -19,7 +19,7 @@ from authapi.errors import InvalidCredential, InvalidInput, NotFound
 from authapi.services import Lifetime, Login, Services
 from authapi.services.jobs import pruning
 from authapi.settings import Settings
-from tests.storage.rows import HASH, a_session, a_user, store_user
+from tests.storage.rows import a_session, a_user, store_user
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
 SECOND, MINUTE = timedelta(seconds=1), timedelta(minutes=1)
@@ -43,7 +43,7 @@ async def alice(services: Services) -> User:
 
 async def create(services: Services, user: User, **options: Any) -> Session:
     chosen: dict[str, Any] = {"lifetime": Lifetime(7 * DAY, DAY), "secret": SECRET}
-    login = Login(user=user, verified_hash=HASH, auth_time=datetime.now(UTC))
+    login = Login(user=user, credentials_version=0, auth_time=datetime.now(UTC), amr=("pwd",))
     return await services.sessions.create(login, SessionKind.SESSION, **(chosen | options))
 
 
@@ -74,7 +74,7 @@ async def test_secret_identifies_its_session(services: Services, alice: User) ->
 
 
 async def test_signed_session_is_identified_by_id_and_kind(services: Services, alice: User) -> None:
-    login = Login(user=alice, verified_hash=HASH, auth_time=datetime.now(UTC))
+    login = Login(user=alice, credentials_version=0, auth_time=datetime.now(UTC), amr=("pwd",))
     lifetime = Lifetime(DAY)
     signed = await services.sessions.create(login, SessionKind.JWT, lifetime=lifetime)
     cookie = await create(services, alice)

@@ -21,7 +21,7 @@ from authapi.services import Lifetime, Login, Services
 from authapi.services.sessions.liveness import Liveness
 from authapi.services.sessions.watch import Ending, SessionWatch
 from authapi.settings import Settings
-from tests.storage.rows import HASH, a_user, store_user
+from tests.storage.rows import a_user, store_user
 
 DAY = timedelta(days=1)
 WITHIN = 10.0
@@ -67,7 +67,7 @@ async def process(url: str, **changes: object) -> AsyncIterator[Services]:
 async def log_in(services: Services, number: int = 1, *, idle: timedelta | None = None) -> Identity:
     """Creates a user with a session; returns the identity of its holder."""
     user = await store_user(services.database, a_user(email=f"user{number}@example.com"))
-    login = Login(user=user, verified_hash=HASH, auth_time=now(), amr=("pwd",))
+    login = Login(user=user, credentials_version=0, auth_time=now(), amr=("pwd",))
     secret = hash_secret(f"secret {number}")
     await services.sessions.create(
         login, SessionKind.SESSION, lifetime=Lifetime(DAY, idle), secret=secret

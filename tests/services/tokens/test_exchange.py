@@ -15,7 +15,7 @@ from authapi.errors import InvalidCredential, InvalidInput, TokenError
 from authapi.services import Lifetime, Login, Services
 from authapi.services.tokens import ExchangedToken
 from authapi.settings import Settings
-from tests.storage.rows import HASH, a_user, sql, store_user
+from tests.storage.rows import a_user, sql, store_user
 
 NOON = datetime(2026, 5, 1, 12, 0, 0, 600_000, tzinfo=UTC)
 SECOND, MINUTE, DAY = timedelta(seconds=1), timedelta(minutes=1), timedelta(days=1)
@@ -48,7 +48,7 @@ async def log_in(
     """The identity of a new cookie session."""
     user = await store_user(services.database, a_user(), email=f"{new_secret()}@example.com")
     secret = hash_secret(new_secret())
-    login = Login(user, HASH, now(), scopes=scopes)
+    login = Login(user, 0, now(), ("pwd",), scopes=scopes)
     kind = SessionKind.SESSION
     await services.sessions.create(login, kind, lifetime=lifetime, secret=secret)
     found = await services.sessions.identify_by_secret(secret, kind, strategy="session")

@@ -26,9 +26,10 @@ PASSWORD = "correct horse battery staple"
 async def new_login(services: Services, email: str = "alice@example.com") -> Login:
     """A login of a new account."""
     await services.accounts.registration.create(parse_email(email), PASSWORD)
-    return await services.accounts.authentication.authenticate(
+    proved = await services.accounts.authentication.authenticate(
         parse_email(email), PASSWORD, strategy="jwt"
     )
+    return services.logins.complete_at_once(proved)
 
 
 async def signed(services: Services, login: Login, kind: SessionKind, audience: str) -> str:

@@ -42,9 +42,10 @@ class Harness:
     async def login(self) -> tuple[UUID, str, str]:
         """Log in; return the id of the session, its access token and its first refresh token."""
 
-        login = await self.services.accounts.authentication.authenticate(
+        proved = await self.services.accounts.authentication.authenticate(
             parse_email(self.alice.email), PASSWORD
         )
+        login = self.services.logins.complete_at_once(proved)
         connection = HTTPConnection({"type": "http", "headers": [], "client": None})
         issued = await JWTStrategy(self.services).issue(login, connection)
         return (

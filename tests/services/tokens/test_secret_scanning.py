@@ -19,7 +19,7 @@ from authapi.services import Lifetime, Login, Services
 from authapi.services.tokens import ReportedToken, SecretScanning, TokenLookup, Verdict
 from authapi.settings import Settings
 from authapi.storage import Store
-from tests.storage.rows import HASH, a_user, sql, store_user
+from tests.storage.rows import a_user, sql, store_user
 from tests.web.scanners import Scanner, publish
 
 REAL, NOT_OURS = Verdict.TRUE_POSITIVE, Verdict.FALSE_POSITIVE
@@ -70,7 +70,7 @@ async def create_session(
     refresh: RefreshToken | None = None,
 ) -> Session:
     return await services.sessions.create(
-        Login(user, HASH, now()),
+        Login(user, 0, now(), ("pwd",)),
         kind,
         lifetime=Lifetime(timedelta(days=1)),
         secret=None if secret is None else hash_secret(secret),

@@ -42,7 +42,11 @@ def prefix_of(names: TableNames) -> str:
 def test_former_tables_are_renamed_with_every_row(former_url: str, names: TableNames) -> None:
     before = former.contents(former_url)
     assert all(before.values()), "rows in every table"
-    with_names = {**before, "users": [(*row, None, None) for row in before["users"]]}
+    with_names = {
+        **before,
+        "users": [(*row, None, None, None, 0) for row in before["users"]],
+        "sessions": [(*row, None) for row in before["sessions"]],
+    }
     migrations.upgrade(former_url, names=names)
     assert former.contents(former_url, prefix_of(names)) == with_names
     assert migrations.current(former_url, names=names) == migrations.head()

@@ -1,14 +1,12 @@
 """Verification of passwords: at a login, and again for a user who is already identified."""
 
 import logging
-from datetime import timedelta
 from uuid import UUID
 
 from authapi.clock import now
-from authapi.crypto.ids import first_id_at
 from authapi.crypto.passwords import PasswordHash
 from authapi.crypto.secrets import SecretHash
-from authapi.domain.client import UNKNOWN_NETWORK, Client, current_client
+from authapi.domain.client import current_client
 from authapi.domain.email_address import EmailAddress, stored_email
 from authapi.domain.events import EventType
 from authapi.domain.identity import Identity
@@ -17,16 +15,14 @@ from authapi.domain.username import Username
 from authapi.errors import InvalidCredentials, PasswordMismatch, Unavailable, WrongPassword
 from authapi.services.accounts.users import TIME_RESOLUTION, lock_user
 from authapi.services.audit import Audit
+from authapi.services.audit.known_networks import known_network
 from authapi.services.hooks import Hooks
+from authapi.services.logins.proved import Proved
 from authapi.services.passwords import Passwords
-from authapi.services.rate_limits import KnownNetworkCheck, RateLimits
+from authapi.services.rate_limits import RateLimits
 from authapi.services.revalidation import require_live_session
-from authapi.services.sessions.login import Login
 from authapi.settings import Settings
 from authapi.storage import Database
-
-_KNOWN_NETWORK_LIFETIME = timedelta(days=90)
-"""How long after a login its network counts as known for the account."""
 
 _log = logging.getLogger(__name__)
 
@@ -59,10 +55,14 @@ class Authentication:
         login_name: EmailAddress | Username,
         password: str,
         *,
+        may_continue: bool = False,
         strategy: str | None = None,
         request: object = None,
-    ) -> Login:
-        """Authenticates a user by address or user name, and password.
+    ) -> Proved:
+        """Verifies the password of a user, who is named by address or user name.
+
+        `may_continue` is whether the client can go on with a second factor. If it cannot, an
+        account that has one is refused exactly as for a wrong password.
 
         An unknown name or address, an account without a password, a deactivated account and, with
         `registration=confirm`, an unconfirmed address cost the same work as a wrong password and
@@ -83,7 +83,7 @@ class Authentication:
         ):
             if self._hooks.checks_logins:
                 await self._hooks.run_before_login(request, account)
-            return await self._authenticate(login_name, password, strategy)
+            return await self._authenticate(login_name, password, strategy, may_continue)
 
     async def confirm_password(
         self,
@@ -156,53 +156,57 @@ class Authentication:
         return login_name.canonical if email is None else email
 
     async def _authenticate(
-        self, login_name: EmailAddress | Username, password: str, strategy: str | None
-    ) -> Login:
+        self,
+        login_name: EmailAddress | Username,
+        password: str,
+        strategy: str | None,
+        may_continue: bool,
+    ) -> Proved:
         async with self._database.read() as store:
             if isinstance(login_name, Username):
                 row = await store.users.find_credentials_by_username(login_name.canonical)
             else:
                 row = await store.users.find_credentials_by_email(login_name.canonical)
-        user, stored = row or (None, None)
+        user, stored, version = row or (None, None, 0)
         try:
             await self._passwords.verify(password, stored)
         except PasswordMismatch:
             stored = None
-        if user is None or stored is None or not self._may_log_in(user):
+        is_refused = user is not None and user.mfa and not may_continue
+        if user is None or stored is None or is_refused or not self._may_log_in(user):
             await self._audit.record_separately(
                 EventType.LOGIN_REFUSED, user_id=user.id if user else None, strategy=strategy
             )
             raise InvalidCredentials
-        verified_hash = await self._rehash(user, password, stored)
-        return Login(user=user, verified_hash=verified_hash, auth_time=now())
+        await self._rehash(user, password, stored)
+        return Proved(user=user, credentials_version=version, auth_time=now(), amr=("pwd",))
 
     def _may_log_in(self, user: User) -> bool:
         is_confirmed = user.email_confirmed_at is not None
         return user.is_active and (is_confirmed or self._settings.registration != "confirm")
 
-    async def _rehash(self, user: User, password: str, stored: PasswordHash) -> PasswordHash:
-        """Replaces `stored` by a hash with the current parameters; returns the hash now stored.
+    async def _rehash(self, user: User, password: str, stored: PasswordHash) -> None:
+        """Replaces `stored` by a hash with the current parameters.
 
-        If the database or the hashing is unavailable, the hash stays and the login succeeds.
+        If the database or the hashing is unavailable, the hash stays and the login succeeds. Raises
+        InvalidCredentials if the password was changed meanwhile.
         """
         if not self._passwords.needs_rehash(stored):
-            return stored
+            return
         try:
             rehashed = await self._passwords.hash(password)
             async with self._database.transaction() as store:
                 if await store.users.replace_hash(user.id, stored, rehashed):
-                    return rehashed
+                    return
                 row = await store.users.lock(user.id)
         except Unavailable:
             _log.warning("password hash not upgraded: service unavailable")
-            return stored
+            return
         # A concurrent login has replaced the hash, or the password was changed.
-        current_hash = None if row is None else row[1]
         try:
-            await self._passwords.verify(password, current_hash)
+            await self._passwords.verify(password, None if row is None else row.password_hash)
         except PasswordMismatch:
             raise InvalidCredentials from None
-        return rehashed if current_hash is None else current_hash
 
     async def _verify(
         self, user_id: UUID, password: str, caller: Identity | None, refusal: EventType
@@ -221,19 +225,3 @@ class Authentication:
             )
             raise WrongPassword from None
         return stored
-
-
-def known_network(database: Database, account: str, client: Client) -> KnownNetworkCheck:
-    """Returns a check whether `account` was logged in to from the network of `client`.
-
-    `account` is the canonical address. Logins of the last 90 days count. The check is one query;
-    it raises StorageUnavailable if the database does not answer.
-    """
-
-    async def check() -> bool:
-        network, since = client.network, first_id_at(now() - _KNOWN_NETWORK_LIFETIME)
-        async with database.read() as store:
-            has_login = await store.events.has_login(account, network=network, since=since)
-        return has_login and network != UNKNOWN_NETWORK
-
-    return check

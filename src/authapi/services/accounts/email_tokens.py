@@ -168,7 +168,7 @@ class EmailTokens:
         row = await store.users.lock(token.user_id)
         if row is None:
             raise InvalidOneTimeSecret
-        user, password = row
+        user, password, _ = row
         if not user.is_active or not await _is_bound_to(store, token, user):
             raise InvalidOneTimeSecret
         await store.sessions.lock_for_user(user.id)

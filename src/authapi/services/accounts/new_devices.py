@@ -4,6 +4,7 @@ The events of logins tell what is known, so there is no list of devices and no f
 """
 
 from datetime import timedelta
+from typing import Any
 
 from authapi.clock import now
 from authapi.crypto.ids import first_id_at
@@ -50,7 +51,7 @@ class NewDevices:
         """
         # Before the event of this login, by which the device is known from now on.
         should_tell = await self._should_tell(store, user, session)
-        await self._record(store, EventType.LOGIN, session)
+        await self._record(store, EventType.LOGIN, session, amr=list(session.amr))
         if should_tell:
             device = device_of(session.client.user_agent)
             known = {"program": device.program, "system": device.system}
@@ -98,11 +99,12 @@ class NewDevices:
         )
         return not is_first and mails < _MAX_MAILS_PER_DAY
 
-    async def _record(self, store: Store, kind: EventType, session: Session) -> None:
+    async def _record(self, store: Store, kind: EventType, session: Session, **detail: Any) -> None:
         await self._audit.record(
             store,
             kind,
             user_id=session.user_id,
             session_id=session.id,
             strategy=session.kind.value,
+            **detail,
         )

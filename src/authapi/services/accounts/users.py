@@ -34,7 +34,7 @@ async def lock_user(store: Store, user_id: UUID) -> tuple[User, PasswordHash | N
     row = await store.users.lock(user_id)
     if row is None:
         raise NotFound
-    return row
+    return row.user, row.password_hash
 
 
 async def lock_superusers(store: Store) -> None:

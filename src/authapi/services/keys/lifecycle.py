@@ -47,7 +47,7 @@ _PAGE_SIZE = 500
 
 
 class KeyLifecycle:
-    """Moves signing keys from state to state. Both ciphers use the secret of this process."""
+    """Moves signing keys from state to state. The ciphers use the secret of this process."""
 
     def __init__(
         self,
@@ -56,12 +56,14 @@ class KeyLifecycle:
         settings: Settings,
         cipher: Cipher,
         outbox_cipher: Cipher,
+        factor_cipher: Cipher,
     ) -> None:
         self._database = database
         self._audit = audit
         self._settings = settings
         self._cipher = cipher
         self._outbox_cipher = outbox_cipher
+        self._factor_cipher = factor_cipher
 
     async def ensure(self) -> Sequence[StoredKey]:
         """Creates an active and a next key where they are missing. Returns all keys."""

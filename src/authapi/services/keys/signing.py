@@ -12,6 +12,7 @@ from datetime import datetime
 from authapi.clock import now
 from authapi.crypto import jws, secrets
 from authapi.crypto.encryption import Cipher
+from authapi.domain.factors.values import FACTOR_USE
 from authapi.domain.identity import FIRST_PARTY_CLIENT_ID
 from authapi.domain.outbox import OUTBOX_USE
 from authapi.domain.scopes import effective_scopes
@@ -70,6 +71,7 @@ class Keys:
         self._lifecycle: KeyLifecycle | None = None
         self._cipher: Cipher | None = None
         self._outbox_cipher: Cipher | None = None
+        self._factor_cipher: Cipher | None = None
         self._unknown_key_at = -_UNKNOWN_KEY_INTERVAL
         self._read_lock = asyncio.Lock()
         self._task = PeriodicTask(
@@ -102,8 +104,14 @@ class Keys:
         secret = read_secret(self._settings)
         self._cipher = Cipher(secret)
         self._outbox_cipher = Cipher(secret, use=OUTBOX_USE)
+        self._factor_cipher = Cipher(secret, use=FACTOR_USE)
         self._lifecycle = KeyLifecycle(
-            self._database, self._audit, self._settings, self._cipher, self._outbox_cipher
+            self._database,
+            self._audit,
+            self._settings,
+            self._cipher,
+            self._outbox_cipher,
+            self._factor_cipher,
         )
 
     @property
@@ -120,6 +128,13 @@ class Keys:
             # A command may queue mail without opening the signing keys.
             self._outbox_cipher = Cipher(read_secret(self._settings), use=OUTBOX_USE)
         return self._outbox_cipher
+
+    @property
+    def factor_cipher(self) -> Cipher:
+        """The cipher of second factors. Raises ConfigurationError if the secret cannot be read."""
+        if self._factor_cipher is None:
+            self._factor_cipher = Cipher(read_secret(self._settings), use=FACTOR_USE)
+        return self._factor_cipher
 
     async def start(self) -> None:
         """Reads the keys again, and starts the background task that does so every 30 seconds.

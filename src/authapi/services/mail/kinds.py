@@ -24,6 +24,13 @@ class MailKind(StrEnum):
     """An operator has created the account: contains a link that accepts it."""
     ADDRESS_TAKEN = "address_taken"
     """A client tried to register with the address of this account, or to change to it."""
+    FACTOR_ADDED = "factor_added"
+    FACTOR_REMOVED = "factor_removed"
+    RECOVERY_CODES_MADE = "recovery_codes_made"
+    """The recovery codes of the account were replaced."""
+    RECOVERY_CODE_USED = "recovery_code_used"
+    SECOND_FACTOR_REFUSED = "second_factor_refused"
+    """A client that knows the password has failed at the second factor."""
     TEST = "test"
     """Sent by an operator to check that mail arrives."""
 

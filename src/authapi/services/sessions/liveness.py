@@ -91,7 +91,7 @@ class Liveness:
             if ids := [item.session_id for item in identities if item.session_id is not None]:
                 sessions = await store.callers.find_sessions(ids)
             if users := [item.user.id for item in identities if item.session_id is None]:
-                versions = await store.callers.find_password_versions(users)
+                versions = await store.callers.find_credentials_versions(users)
             if keys:
                 keys = await store.callers.find_keys(keys)
         found: list[Life | None] = []

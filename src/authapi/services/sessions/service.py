@@ -4,7 +4,7 @@ Each method that uses the database raises StorageUnavailable if it does not answ
 """
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -20,13 +20,7 @@ from authapi.domain.identity import Identity
 from authapi.domain.scopes import effective_scopes
 from authapi.domain.session import Session, SessionKind
 from authapi.domain.user import User
-from authapi.errors import (
-    InputError,
-    InvalidCredential,
-    InvalidCredentials,
-    InvalidInput,
-    NotFound,
-)
+from authapi.errors import InputError, InvalidCredential, InvalidInput, NotFound
 from authapi.services.audit import Audit
 from authapi.services.hooks import Hooks
 from authapi.services.identity_cache import (
@@ -36,11 +30,19 @@ from authapi.services.identity_cache import (
     LastUsed,
 )
 from authapi.services.jobs.pruning import prune_in_batches
-from authapi.services.revalidation import lock_session_owners, require_live_session
-from authapi.services.sessions.login import Lifetime, Login, RecordLogin
+from authapi.services.logins.proved import Login
+from authapi.services.revalidation import (
+    lock_session_owners,
+    lock_unchanged_user,
+    require_live_session,
+)
+from authapi.services.sessions.lifetime import Lifetime
 from authapi.settings import Settings
 from authapi.storage import Database, Store
 from authapi.storage.database import retry_on_conflict
+
+RecordLogin = Callable[[Store, User, Session], Awaitable[None]]
+"""Records the login of a user, who is locked, in the transaction that creates its session."""
 
 _ZERO, _SECOND = timedelta(0), timedelta(seconds=1)
 _PRUNE_GRACE = timedelta(hours=1)
@@ -89,8 +91,8 @@ class Sessions:
         `refresh` is the first refresh token of the session. If the account then has more than
         `max_sessions` logins, the least recently used ones end.
 
-        Raises InvalidCredentials if the account was deactivated or deleted, or its password
-        changed, since the password was verified.
+        Raises InvalidCredentials if the account or its credentials changed since the first factor
+        was verified; LoginExpired or SecondFactorRefused if its second factor is used up.
         """
         session = Session(
             id=new_id(),
@@ -107,11 +109,13 @@ class Sessions:
             client=current_client(),
             data={},
             remembered=lifetime.remembered,
+            mfa_at=login.mfa_at,
         )
+        use = login.second_factor
         async with self._database.transaction() as store:
             if replaces is not None:
                 await lock_session_owners(store, login.user.id, replaces, kind)
-            user = await _require_unchanged(store, login)
+            user = await lock_unchanged_user(store, login.user.id, login.credentials_version)
             if replaces is not None:
                 replaced = await store.sessions.end_by_secret(replaces, kind)
                 if replaced is not None:
@@ -127,7 +131,11 @@ class Sessions:
                 await store.refresh_families.add(
                     session.id, family=refresh.family_hash, current=refresh.hash
                 )
+            if use is not None:
+                await use.apply(store)
             await self._record_login(store, user, session)
+        if use is not None:
+            use.is_applied = True
         return session
 
     def get_cached(self, credential: SecretHash, *, strategy: str) -> Identity | None:
@@ -366,6 +374,7 @@ class Sessions:
                 expires_at=end,
                 key_id=kid,
                 remembered=session.remembered,
+                mfa_at=session.mfa_at,
             ),
             session_id=session.id,
             expires_at=end,
@@ -386,12 +395,3 @@ class Sessions:
             return False
         self._last_used.record(key, at, idle=idle)
         return True
-
-
-async def _require_unchanged(store: Store, login: Login) -> User:
-    # Since the password was verified, another transaction may have changed the password or
-    # deactivated the account, and ended all sessions. A session created now would survive that.
-    row = await store.users.lock(login.user.id)
-    if row is None or not row[0].is_active or row[1] != login.verified_hash:
-        raise InvalidCredentials
-    return row[0]

@@ -36,6 +36,8 @@ class UserRow:
     roles: Mapped[frozenset[str]]
     username: Mapped[str | None]
     """The user name in the case that its owner chose, as in `User.username`."""
+    mfa_since: Mapped[datetime | None]
+    """Since when the account has a second factor, as in `User.mfa_since`."""
     canonical_username: Mapped[str | None]
     """The form of the user name that is unique and by which authapi looks it up."""
 

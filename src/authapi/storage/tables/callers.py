@@ -72,14 +72,14 @@ class CallerTable:
                 found[key] = CallerSession(user_id, SessionKind(kind), *rest)
         return found
 
-    async def find_password_versions(self, user_ids: Collection[UUID]) -> dict[UUID, int]:
-        """Returns the number of password changes of those of these accounts that are active."""
+    async def find_credentials_versions(self, user_ids: Collection[UUID]) -> dict[UUID, int]:
+        """Returns the number of credential changes of those of these accounts that are active."""
         columns = self._users.c
-        statement = sa.select(columns.id, columns.password_version).where(columns.is_active)
+        statement = sa.select(columns.id, columns.credentials_version).where(columns.is_active)
         found: dict[UUID, int] = {}
         for batch in _batches(user_ids):
             rows = await self._connection.execute(statement.where(columns.id.in_(batch)))
-            found.update({row.id: row.password_version for row in rows})
+            found.update({row.id: row.credentials_version for row in rows})
         return found
 
     async def find_keys(self, kids: Collection[str]) -> set[str]:

@@ -27,6 +27,7 @@ COLUMNS = (
     "user_agent",
     "data",
     "remembered",
+    "mfa_at",
 )
 """The columns of a `Session`."""
 

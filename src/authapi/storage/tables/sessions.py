@@ -55,6 +55,7 @@ class SessionTable:
                 data=dict(session.data),
                 remembered=session.remembered,
                 previous_secret_hash=replaces,
+                mfa_at=session.mfa_at,
             )
         )
 
@@ -360,7 +361,7 @@ class SessionTable:
 
 def _session(row: Sequence[Any]) -> Session:
     key, user_id, kind, name, scopes, created, seen, idle, expires, auth, *rest = row
-    amr, ip, agent, data, remembered = rest
+    amr, ip, agent, data, remembered, mfa_at = rest
     return Session(
         id=key,
         user_id=user_id,
@@ -376,4 +377,5 @@ def _session(row: Sequence[Any]) -> Session:
         client=Client(ip=ip, user_agent=agent),
         data=data,
         remembered=remembered,
+        mfa_at=mfa_at,
     )

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -46,6 +46,14 @@ def _address_locks(names: TableNames) -> sa.TextClause:
         f"SELECT pg_advisory_xact_lock(hashtextextended('{names.lock} address ' || email, 0))"  # noqa: S608  # validated
         " FROM unnest(CAST(:emails AS text[])) AS email"
     )
+
+
+class Credentials(NamedTuple):
+    """An account with the hash of its password, and the number of changes of its credentials."""
+
+    user: User
+    password_hash: PasswordHash | None
+    version: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,19 +153,15 @@ class UserTable:
             sa.select(*user_columns(self._users)).where(self._users.c.email == email)
         )
 
-    async def find_credentials(self, user_id: UUID) -> tuple[User, PasswordHash | None] | None:
+    async def find_credentials(self, user_id: UUID) -> Credentials | None:
         """Returns the account with this id and its password hash, or None."""
         return await self._credentials(self._users.c.id == user_id)
 
-    async def find_credentials_by_email(
-        self, email: str
-    ) -> tuple[User, PasswordHash | None] | None:
+    async def find_credentials_by_email(self, email: str) -> Credentials | None:
         """Returns the account with this canonical address and its password hash, or None."""
         return await self._credentials(self._users.c.email == email)
 
-    async def find_credentials_by_username(
-        self, username: str
-    ) -> tuple[User, PasswordHash | None] | None:
+    async def find_credentials_by_username(self, username: str) -> Credentials | None:
         """Returns the account with this canonical user name and its password hash, or None."""
         return await self._credentials(self._users.c.username == username)
 
@@ -172,7 +176,7 @@ class UserTable:
         statement = sa.select(self._users.c.email).where(self._users.c.username == username)
         return (await self._connection.execute(statement)).scalar_one_or_none()
 
-    async def lock(self, user_id: UUID) -> tuple[User, PasswordHash | None] | None:
+    async def lock(self, user_id: UUID) -> Credentials | None:
         """Locks the account against other writers until the commit, and returns `find_credentials`.
 
         The lock is `FOR NO KEY UPDATE`, so that other transactions can still insert rows that refer
@@ -266,9 +270,19 @@ class UserTable:
     async def set_password(
         self, user_id: UUID, password: PasswordHash | None, *, at: datetime
     ) -> None:
-        """Changes the password hash, which invalidates the tokens that were mailed before."""
-        version = self._users.c.password_version + 1
-        await self._update(user_id, password_hash=password, password_version=version, updated_at=at)
+        """Changes the password hash, which invalidates mailed tokens, and logins under way."""
+        columns = self._users.c
+        changed = (columns.password_version, columns.credentials_version)
+        versions = {column.name: column + 1 for column in changed}
+        await self._update(user_id, password_hash=password, **versions, updated_at=at)
+
+    async def set_mfa(self, user_id: UUID, since: datetime | None, *, at: datetime) -> None:
+        """Sets since when the account has a second factor, or that it has none.
+
+        A login that began before cannot complete after it.
+        """
+        version = self._users.c.credentials_version + 1
+        await self._update(user_id, mfa_since=since, credentials_version=version, updated_at=at)
 
     async def password_version(self, user_id: UUID) -> int | None:
         """Returns the number of password changes, or None if there is no such account."""
@@ -331,14 +345,15 @@ class UserTable:
 
     async def _credentials(
         self, condition: sa.ColumnElement[bool], *, lock: bool = False
-    ) -> tuple[User, PasswordHash | None] | None:
-        statement = sa.select(*user_columns(self._users), self._users.c.password_hash).where(
-            condition
-        )
+    ) -> Credentials | None:
+        columns = self._users.c
+        statement = sa.select(
+            *user_columns(self._users), columns.password_hash, columns.credentials_version
+        ).where(condition)
         if lock:
             statement = statement.with_for_update(key_share=True)
         row = (await self._connection.execute(statement)).one_or_none()
-        return None if row is None else (_user(row[:-1]), row[-1])
+        return None if row is None else Credentials(_user(row[:-2]), row[-2], row[-1])
 
     async def _update(self, user_id: UUID, **values: object) -> None:
         self._changed.add(user_id)

@@ -11,7 +11,6 @@ from authapi.web.routes import (
     forms,
     health,
     leaks,
-    login,
     me,
     registration,
     sessions,
@@ -19,6 +18,7 @@ from authapi.web.routes import (
 )
 from authapi.web.routes.admin import events as admin_events
 from authapi.web.routes.admin import users as admin_users
+from authapi.web.routes.login import password, second_factor
 from authapi.web.routes.oauth import grants, introspection, revocation, well_known
 from authapi.web.routes.recovery import email_addresses, logins, passwords
 
@@ -37,7 +37,7 @@ UNITS: Mapping[str, APIRouter] = {
     "registration": registration.router,
     "recovery": _joined(email_addresses.router, passwords.router, logins.router),
     "pages": forms.router,
-    "login": login.router,
+    "login": _joined(password.router, second_factor.router),
     "grants": grants.router,
     "revocation": revocation.router,
     "introspection": introspection.router,

@@ -80,7 +80,8 @@ def _password(value: str) -> str:
     return value
 
 
-def _rfc3339(value: datetime) -> str:
+def format_time(value: datetime) -> str:
+    """Returns a time as the API writes it (RFC 3339, in UTC)."""
     return value.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
@@ -182,7 +183,7 @@ TokenName = Annotated[
 Scope = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[\x21\x23-\x5b\x5d-\x7e]+$")]
 Time = Annotated[
     datetime,
-    PlainSerializer(_rfc3339, return_type=str),
+    PlainSerializer(format_time, return_type=str),
     WithJsonSchema(
         {"type": "string", "format": "date-time", "examples": ["2026-11-23T08:00:00.000000Z"]}
     ),

@@ -1,9 +1,10 @@
 """Models of logins, and of the identity of a request."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 from uuid import UUID
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from authapi.domain.email_address import MAX_LENGTH as MAX_EMAIL_LENGTH
 from authapi.domain.email_address import EmailAddress
@@ -13,6 +14,8 @@ from authapi.errors import InputError, InvalidInput
 from authapi.web.schemas.fields import Email, Input, Output, Password, Time, disabled_member, limit
 from authapi.web.schemas.user import UserOut
 
+_MAX_TICKET = 128
+_MAX_CODE = 64
 _NO_ADDRESS = EmailAddress("", "")
 """Stands for a member that is left out."""
 
@@ -71,6 +74,43 @@ class LoginRequest(Input):
         if "email" in given:
             return self.email
         return parse_login_name(self.username, accepted, allow_reserved=allow_reserved)
+
+
+class SecondFactor(Input):
+    """The code of an authenticator app, or a recovery code: exactly one of the two."""
+
+    ticket: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            max_length=_MAX_TICKET,
+            description="The ticket of the first step. A browser has a cookie instead.",
+        ),
+    ] = None
+    code: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            max_length=_MAX_CODE,
+            examples=["123456"],
+            description="The six digits that the authenticator app shows.",
+        ),
+    ] = None
+    recovery_code: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            max_length=_MAX_CODE,
+            examples=["7K2M-Q4XP-9RTD-3WHN"],
+            description="A recovery code. Case, dashes and spaces do not matter.",
+        ),
+    ] = None
+
+    @model_validator(mode="after")
+    def _check_one_code(self) -> Self:
+        if (self.code is None) == (self.recovery_code is None):
+            raise PydanticCustomError("one_code", "send either code or recovery_code")
+        return self
 
 
 class LoginOut(Output):

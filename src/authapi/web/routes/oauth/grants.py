@@ -161,7 +161,8 @@ async def _password_grant(runtime: Runtime, request: Request, form: Form) -> Iss
     own = await hooks.own_scopes(proved.user)
     held = effective_scopes(None, proved.user, runtime.services.settings, own)
     _require_subset(requested, of=held)
-    return await issuer.issue(replace(proved, scopes=requested), request)
+    login = runtime.services.logins.complete_at_once(replace(proved, scopes=requested))
+    return await issuer.issue(login, request)
 
 
 def _requested_scopes(form: Form) -> frozenset[str] | None:

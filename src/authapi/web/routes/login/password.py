@@ -16,11 +16,19 @@ from authapi.domain.email_address import EmailAddress
 from authapi.domain.identity import Identity
 from authapi.domain.user import User
 from authapi.domain.username import Username, parse_login_name
-from authapi.errors import InputError, InvalidInput
-from authapi.strategies.base import Issued, Revocable
+from authapi.errors import InputError, InvalidInput, SecondFactorRequired
+from authapi.services.logins.complete import PendingLogin
+from authapi.services.logins.proved import Proved
+from authapi.strategies.base import Issued, Issuer, Revocable
 from authapi.web.answers.descriptions import problems, response_header
 from authapi.web.context import Runtime, context_of
 from authapi.web.csrf import check_origin
+from authapi.web.login_cookie import (
+    browser_cookie,
+    browser_id,
+    discarded_cookie,
+    read_browser_id,
+)
 from authapi.web.resolver import revocable_identity
 from authapi.web.routing import AuthAPIRoute, ProtectedRoute
 from authapi.web.schemas.login import LoginOut, LoginRequest
@@ -88,27 +96,54 @@ async def login(body: LoginRequest, request: Request) -> Response:
         strategy=body.strategy,
         remember=body.remember,
     )
+    return login_response(done)
+
+
+def login_response(done: LogIn) -> Response:
+    """Returns the response to a login that has succeeded."""
     members = {
         "user": UserOut.of(done.user),
         "strategy": done.strategy,
         "expires_at": done.expires_at,
     }
     answer = LoginOut.model_validate({**done.body, **members})
-    return _with_headers(
+    return with_headers(
         Response(answer.model_dump_json(exclude_unset=True), media_type="application/json"),
         done.issued.headers,
     )
 
 
-@protected.post("/logout", status_code=204, responses=_CLEARED | problems(401, 503))
+async def abandon_login(request: Request) -> None:
+    """Ends the login that waits for a second factor in this browser, if there is one."""
+    services = context_of(request).runtime.services
+    browser = read_browser_id(request, services.settings)
+    if browser is not None:
+        check_origin(request)
+        await services.logins.abandon(browser)
+        context_of(request).discards += discarded_cookie(request, services.settings)
+
+
+@protected.post(
+    "/logout",
+    status_code=204,
+    responses=_CLEARED | problems(401, 503),
+    dependencies=[Depends(abandon_login)],
+)
 async def logout(
     identity: Annotated[Identity, Depends(revocable_identity())], request: Request
 ) -> Response:
-    """Revoke the credential of this request. It stops working at once, in all processes."""
+    """Revoke the credential of this request. It stops working at once, in all processes.
+
+    A login that waits for a second factor in this browser ends too.
+    """
     strategy = context_of(request).runtime.registry[identity.strategy]
     if not isinstance(strategy, Revocable):  # the gate accepts only revocable strategies
         raise TypeError(f"{identity.strategy} cannot log out")
-    return _with_headers(Response(status_code=204), await strategy.revoke(identity))
+    headers = await strategy.revoke(identity)
+    return with_headers(
+        Response(status_code=204),
+        (*headers, *discarded_cookie(request, context_of(request).runtime.services.settings)),
+    )
 
 
 async def log_in(
@@ -121,9 +156,9 @@ async def log_in(
 ) -> LogIn:
     """Authenticates by password and issues a credential of `strategy`, by default of the settings.
 
-    Raises the errors of the hooks `before_login`, ForeignOrigin, InvalidInput for an unknown
-    strategy or a password that is too long, InvalidCredentials, TooManyAttempts, Overloaded, and
-    Unavailable if the database does not answer or no key can sign a token.
+    Raises the errors of the hooks `before_login`, SecondFactorRequired, ForeignOrigin, InvalidInput
+    for an unknown strategy or a password that is too long, InvalidCredentials, TooManyAttempts,
+    Overloaded, and Unavailable if the database does not answer or no key can sign a token.
     """
     # Login CSRF: a page of another origin could log its visitor in to the account of an attacker,
     # who would then see what the visitor does.
@@ -137,11 +172,33 @@ async def log_in(
     if is_too_long(password):
         message = f"must have at most {MAX_LENGTH} characters"
         raise InvalidInput(InputError(("body", "password"), "string_too_long", message))
-    login = await runtime.services.accounts.authentication.authenticate(
-        login_name, password, strategy=name, request=request
+    proved = await runtime.services.accounts.authentication.authenticate(
+        login_name, password, may_continue=True, strategy=name, request=request
     )
-    issued = await issuer.issue(login, request, remember=remember)
-    return LogIn(login.user, name, issued)
+    return await finish(request, proved, issuer, remember=remember)
+
+
+async def finish(request: Request, proved: Proved, issuer: Issuer[Any], *, remember: bool) -> LogIn:
+    """Issues a credential for a proved factor, or asks for the second one.
+
+    Raises SecondFactorRequired with the ticket, or with the cookie that stands for it if the
+    strategy uses cookies; InvalidCredentials if the account was changed meanwhile.
+    """
+    services = context_of(request).runtime.services
+    settings = services.settings
+    browser = browser_id(request, settings) if issuer.ambient else None
+    found = await services.logins.complete(
+        proved, strategy=issuer.name, remember=remember, browser=browser
+    )
+    if isinstance(found, PendingLogin):
+        raise SecondFactorRequired(
+            ticket=found.ticket,
+            methods=[method.value for method in found.methods],
+            expires_at=found.expires_at,
+            headers=() if browser is None else browser_cookie(browser, settings),
+        )
+    issued = await issuer.issue(found, request, remember=remember)
+    return LogIn(found.user, issuer.name, issued)
 
 
 async def log_in_by_form(
@@ -171,7 +228,8 @@ async def log_in_by_form(
     return await log_in(request, login_name, password, strategy=strategy, remember=remember)
 
 
-def _with_headers(response: Response, headers: tuple[tuple[str, str], ...]) -> Response:
+def with_headers(response: Response, headers: tuple[tuple[str, str], ...]) -> Response:
+    """Adds `headers` to `response`, and returns it."""
     for name, value in headers:
         response.headers.append(name, value)
     return response

@@ -1,0 +1,1 @@
+"""Second factors, and how strong a login by them is."""

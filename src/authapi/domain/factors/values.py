@@ -1,0 +1,90 @@
+"""Second factors of an account, and logins that wait for one."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+FACTOR_USE = "second factors 1"
+"""The use of the cipher of second factors, which gives it a key of its own."""
+
+
+class FactorMethod(StrEnum):
+    """How a second factor is proved, with the names that the API has for it."""
+
+    TOTP = "totp"
+    """A code of an authenticator app (RFC 6238)."""
+    RECOVERY = "recovery"
+    """One of the recovery codes of the account."""
+
+    @property
+    def amr(self) -> str:
+        """The authentication method (RFC 8176 has `otp`, and no name for recovery codes)."""
+        return "otp" if self is FactorMethod.TOTP else "recovery"
+
+
+class TicketPurpose(StrEnum):
+    """What a login waits for."""
+
+    SECOND_FACTOR = "second_factor"
+
+
+@dataclass(frozen=True, slots=True)
+class TOTPFactor:
+    """The authenticator app of an account, or an enrolment that is not confirmed yet."""
+
+    id: UUID
+    user_id: UUID
+    secret: bytes = field(repr=False)
+    """The encrypted secret."""
+    last_step: int
+    """The time step of the last accepted code; lower than every step if there is none."""
+    session_id: UUID | None
+    """The session that began the enrolment; None if its credential had no session."""
+    credentials_version: int
+    """The state of the account when the enrolment began."""
+    failures: int
+    """Wrong codes since the last right one."""
+    owner_told_at: datetime | None
+    """When the owner was last told of wrong codes."""
+    created_at: datetime
+    confirmed_at: datetime | None
+    last_used_at: datetime | None
+    expires_at: datetime | None
+    """When an enrolment that is not confirmed ends; None if it is confirmed."""
+
+    @property
+    def context(self) -> str:
+        """What the encrypted secret is bound to, so that another row cannot use it."""
+        return f"totp {self.id}"
+
+
+@dataclass(frozen=True, slots=True)
+class LoginTicket:
+    """A login whose first factor was proved, and whose second one is due. It is no session."""
+
+    id: UUID
+    user_id: UUID
+    purpose: TicketPurpose
+    strategy: str
+    """The name of the strategy that issues the credential."""
+    remember: bool
+    scopes: frozenset[str] | None
+    """As in `Proved`."""
+    amr: tuple[str, ...]
+    """The methods of the first factor."""
+    auth_time: datetime
+    """When the first factor was proved."""
+    credentials_version: int
+    attempts: int
+    """The codes that were tried, counted before they were compared."""
+    created_at: datetime
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class RecoveryCodesLeft:
+    """How many recovery codes of an account are unused, and when they were made."""
+
+    left: int
+    made_at: datetime

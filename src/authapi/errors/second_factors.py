@@ -1,0 +1,87 @@
+"""Refusals that concern second factors: of a login, of a gate, and of a change of factors."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from authapi.errors.refusals import Forbidden, Refusal, Unauthenticated
+
+
+class InsufficientAuthentication(Unauthenticated):
+    """The login is not strong enough for this operation, and perhaps too old (RFC 9470)."""
+
+    code = "insufficient_authentication"
+    title = "A stronger login is required"
+
+    def __init__(self, *, acr: str, max_age: int | None) -> None:
+        super().__init__()
+        self.acr = acr
+        """The context class that the login must have."""
+        self.max_age = max_age
+        """The maximum age of the authentication, in seconds; None if the age suffices."""
+
+
+class SecondFactorRequired(Unauthenticated):
+    """The first factor of a login is right, and the account has a second one.
+
+    `headers` are added to the response: the cookie of a browser in which the login goes on.
+    """
+
+    code = "second_factor_required"
+    title = "A second factor is required"
+
+    def __init__(
+        self,
+        *,
+        ticket: str | None,
+        methods: Sequence[str],
+        expires_at: datetime,
+        headers: Sequence[tuple[str, str]] = (),
+    ) -> None:
+        super().__init__()
+        self.ticket = ticket
+        """What the login goes on with; None if the browser has a cookie for it."""
+        self.methods = tuple(methods)
+        """How the second factor can be proved."""
+        self.expires_at = expires_at
+        """When the login has to begin again."""
+        self.headers = tuple(headers)
+
+
+class SecondFactorRefused(Unauthenticated):
+    """The second factor of a login is wrong, or was used before."""
+
+    code = "second_factor_refused"
+    title = "The second factor is wrong"
+
+    def __init__(self, *, attempts_left: int) -> None:
+        super().__init__()
+        self.attempts_left = attempts_left
+        """How many attempts this login has left."""
+
+
+class LoginExpired(Unauthenticated):
+    """The login that waited for a second factor has ended: it must begin again."""
+
+    code = "login_expired"
+    title = "The login has expired: begin again"
+
+
+class WrongCode(Forbidden):
+    """The code of a second factor that an authenticated caller sent is wrong, or was used."""
+
+    code = "wrong_code"
+    title = "The code is wrong"
+
+
+class MFADisabled(Forbidden):
+    """The operator has disabled second factors (`mfa=off`)."""
+
+    code = "mfa_disabled"
+    title = "This service has no second factors"
+
+
+class FactorExists(Refusal):
+    """The account has an authenticator app already."""
+
+    code = "factor_exists"
+    title = "The account has an authenticator app: remove it first"

@@ -1,0 +1,1 @@
+"""Second factors of accounts: authenticator apps and recovery codes."""

@@ -1,0 +1,232 @@
+"""The one place where a proved factor becomes a login, or a ticket for a second factor.
+
+Every way to log in ends here. `Logins.complete` is for clients that can go on with a second factor,
+`Logins.complete_at_once` for those that cannot.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
+
+from authapi.clock import now
+from authapi.crypto.ids import new_id
+from authapi.crypto.secrets import SecretHash, hash_secret, is_secret, new_secret
+from authapi.domain.events import EventType
+from authapi.domain.factors.authentication_context import MFA
+from authapi.domain.factors.values import FactorMethod, LoginTicket, TicketPurpose
+from authapi.errors import InvalidCredentials, LoginExpired, SecondFactorRefused
+from authapi.services.audit import Audit
+from authapi.services.factors.proofs import SecondFactorProof, SecondFactorProofs, WrongSecondFactor
+from authapi.services.logins.proved import Login, Proved, SecondFactorUse
+from authapi.services.revalidation import lock_unchanged_user
+from authapi.settings import Settings
+from authapi.storage import Database, Store
+from authapi.storage.database import retry_on_conflict
+
+MAX_ATTEMPTS = 5
+"""How many codes one ticket allows."""
+
+
+@dataclass(frozen=True, slots=True)
+class PendingLogin:
+    """A login that waits for a second factor."""
+
+    ticket: str | None = field(repr=False)
+    """The secret of the ticket; None if the cookie of the browser stands for it."""
+    methods: Sequence[FactorMethod]
+    """How the second factor can be proved."""
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class CompletedLogin:
+    """A login that has proved its second factor, and what it asked for when it began."""
+
+    login: Login
+    strategy: str
+    remember: bool
+
+
+class Logins:
+    """Completes logins.
+
+    Each method raises StorageUnavailable if the database does not answer.
+    """
+
+    def __init__(
+        self, database: Database, proofs: SecondFactorProofs, audit: Audit, settings: Settings
+    ) -> None:
+        self._database = database
+        self._proofs = proofs
+        self._audit = audit
+        self._lifetime = settings.login_ticket_lifetime
+
+    async def complete(
+        self, proved: Proved, *, strategy: str, remember: bool, browser: str | None = None
+    ) -> Login | PendingLogin:
+        """Returns the login, or a ticket if the account has a second factor.
+
+        `strategy` and `remember` are kept for the end of the login. `browser` is the value of the
+        cookie that stands for the ticket; None if the client receives the ticket itself.
+
+        Raises InvalidCredentials if the account was deactivated or deleted, or its credentials
+        changed, since the factor was verified.
+        """
+        if not proved.user.mfa:
+            return _login(proved)
+        return await self._begin(proved, strategy, remember, browser)
+
+    def complete_at_once(self, proved: Proved) -> Login:
+        """Returns the login of a client that cannot go on with a second factor.
+
+        Raises InvalidCredentials if the account has one.
+        """
+        if proved.user.mfa:
+            raise InvalidCredentials
+        return _login(proved)
+
+    async def prove_second_factor(
+        self,
+        *,
+        ticket: str | None = None,
+        browser: str | None = None,
+        code: str | None = None,
+        recovery_code: str | None = None,
+    ) -> CompletedLogin:
+        """Verifies the second factor of a login that waits for it.
+
+        The login is found by `ticket`, or by the cookie of the `browser`. The attempt is counted
+        before the code is compared. The ticket and the code are used up with the session, so of
+        several calls with the same ones, one begins a session.
+
+        Raises LoginExpired if there is no such login, it has no attempt left, or the account was
+        deactivated or changed since it began; SecondFactorRefused; TooManyAttempts.
+        """
+        found = await self._find(ticket, browser)
+        if found is None:
+            raise LoginExpired
+        async with self._database.read() as store:
+            row = await store.users.find_credentials(found.user_id)
+        if row is None or not row.user.is_active or row.version != found.credentials_version:
+            raise LoginExpired
+        user = row.user
+        async with self._proofs.attempt(user, is_guessable=code is not None):
+            counted = await self._count_attempt(found)
+            attempts_left = MAX_ATTEMPTS - counted.attempts
+            try:
+                proof = await self._proofs.check(user, code=code, recovery_code=recovery_code)
+            except WrongSecondFactor:
+                await self._audit.record_separately(
+                    EventType.SECOND_FACTOR_REFUSED, user_id=user.id, strategy=counted.strategy
+                )
+                raise SecondFactorRefused(attempts_left=attempts_left) from None
+        at = now()
+        use = partial(self._use, counted, proof, attempts_left)
+        login = Login(
+            user=user,
+            credentials_version=counted.credentials_version,
+            auth_time=at,
+            amr=(*counted.amr, proof.method.amr, MFA),
+            scopes=counted.scopes,
+            mfa_at=at,
+            second_factor=SecondFactorUse(use),
+        )
+        return CompletedLogin(login, counted.strategy, counted.remember)
+
+    @retry_on_conflict
+    async def use_up(self, login: Login) -> None:
+        """Uses the second factor of a login up whose strategy has begun no session of ours.
+
+        Raises LoginExpired or SecondFactorRefused if another login has used it up, and
+        InvalidCredentials if the account was deactivated or changed meanwhile.
+        """
+        use = login.second_factor
+        if use is None or use.is_applied:
+            return
+        async with self._database.transaction() as store:
+            await lock_unchanged_user(store, login.user.id, login.credentials_version)
+            await use.apply(store)
+        use.is_applied = True
+
+    @retry_on_conflict
+    async def abandon(self, browser: str) -> None:
+        """Ends the login under way in a browser, if there is one."""
+        if not is_secret(browser):
+            return
+        async with self._database.read() as store:
+            ticket = await store.login_tickets.find_by_browser(hash_secret(browser), now=now())
+        if ticket is not None:
+            async with self._database.transaction() as store:
+                await store.login_tickets.end_of_browser(hash_secret(browser))
+
+    async def _begin(
+        self, proved: Proved, strategy: str, remember: bool, browser: str | None
+    ) -> PendingLogin:
+        ticket_secret, at = new_secret(), now()
+        ticket = LoginTicket(
+            id=new_id(),
+            user_id=proved.user.id,
+            purpose=TicketPurpose.SECOND_FACTOR,
+            strategy=strategy,
+            remember=remember,
+            scopes=proved.scopes,
+            amr=proved.amr,
+            auth_time=proved.auth_time,
+            credentials_version=proved.credentials_version,
+            attempts=0,
+            created_at=at,
+            expires_at=at + self._lifetime,
+        )
+        bound_to = None if browser is None else hash_secret(browser)
+        methods = await self._add(ticket, hash_secret(ticket_secret), bound_to)
+        text = ticket_secret if browser is None else None
+        return PendingLogin(text, methods, ticket.expires_at)
+
+    @retry_on_conflict
+    async def _add(
+        self, ticket: LoginTicket, secret: SecretHash, browser: SecretHash | None
+    ) -> Sequence[FactorMethod]:
+        async with self._database.transaction() as store:
+            await lock_unchanged_user(store, ticket.user_id, ticket.credentials_version)
+            await store.login_tickets.add(ticket, secret, browser=browser)
+            return await self._proofs.methods(store, ticket.user_id)
+
+    async def _find(self, ticket: str | None, browser: str | None) -> LoginTicket | None:
+        text = browser if ticket is None else ticket
+        if text is None or not is_secret(text):
+            return None
+        async with self._database.read() as store:
+            if ticket is None:
+                return await store.login_tickets.find_by_browser(hash_secret(text), now=now())
+            return await store.login_tickets.find_by_secret(hash_secret(text), now=now())
+
+    @retry_on_conflict
+    async def _count_attempt(self, ticket: LoginTicket) -> LoginTicket:
+        async with self._database.transaction() as store:
+            counted = await store.login_tickets.count_attempt(
+                ticket.id, limit=MAX_ATTEMPTS, now=now()
+            )
+        if counted is None:
+            raise LoginExpired
+        return counted
+
+    async def _use(
+        self, ticket: LoginTicket, proof: SecondFactorProof, attempts_left: int, store: Store
+    ) -> None:
+        if not await store.login_tickets.consume(ticket.id, now=now()):
+            raise LoginExpired
+        try:
+            await self._proofs.use_up(store, proof)
+        except WrongSecondFactor:
+            raise SecondFactorRefused(attempts_left=attempts_left) from None
+
+
+def _login(proved: Proved) -> Login:
+    return Login(
+        user=proved.user,
+        credentials_version=proved.credentials_version,
+        auth_time=proved.auth_time,
+        amr=proved.amr,
+        scopes=proved.scopes,
+    )

@@ -1,0 +1,58 @@
+"""What a login has proved: a first factor, or all that the account asks for."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from authapi.domain.user import User
+from authapi.storage import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Proved:
+    """A user who has proved a first factor. It is not a login: `Logins.complete` decides."""
+
+    user: User
+    credentials_version: int
+    """The number of changes of the credentials of the account when the factor was verified."""
+    auth_time: datetime
+    """When the factor was verified."""
+    amr: tuple[str, ...]
+    """The authentication methods (RFC 8176)."""
+    scopes: frozenset[str] | None = None
+    """The scopes of the credential; None stands for all that a login of the user has."""
+
+
+@dataclass(slots=True)
+class SecondFactorUse:
+    """A second factor that a login has proved, and that is used up with its session."""
+
+    apply: Callable[[Store], Awaitable[None]]
+    """Uses the factor up, in the transaction that begins the session. The user is locked.
+
+    Raises LoginExpired or SecondFactorRefused if another login has used it up."""
+    is_applied: bool = False
+    """Whether that transaction was committed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """A user who has proved all that the account asks for. A strategy issues a credential for it.
+
+    Only `services/logins/complete.py` creates one.
+    """
+
+    user: User
+    credentials_version: int
+    """The number of changes of the credentials of the account when the first factor was verified.
+    After a further change, no session begins."""
+    auth_time: datetime
+    """When the user authenticated (the claim `auth_time` of OpenID Connect)."""
+    amr: tuple[str, ...]
+    """The authentication methods (RFC 8176)."""
+    scopes: frozenset[str] | None = None
+    """The scopes of the credential; None stands for all that a login of the user has."""
+    mfa_at: datetime | None = None
+    """When the second factor was verified; None without one."""
+    second_factor: SecondFactorUse | None = field(default=None, repr=False, compare=False)
+    """The use of the second factor; None without one."""

@@ -1,0 +1,1 @@
+"""Queries on second factors, and on logins that wait for one."""

@@ -1,0 +1,155 @@
+"""Queries on `login_tickets`."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from authapi.crypto.secrets import SecretHash
+from authapi.domain.factors.values import LoginTicket, TicketPurpose
+from authapi.storage.models import Tables
+
+_COLUMNS = (
+    "id",
+    "user_id",
+    "purpose",
+    "strategy",
+    "remember",
+    "scopes",
+    "amr",
+    "auth_time",
+    "credentials_version",
+    "attempts",
+    "created_at",
+    "expires_at",
+)
+
+
+class LoginTicketTable:
+    """Logins that wait for a second factor, in one transaction.
+
+    A ticket with a browser is found by the cookie of that browser only, one without by its secret
+    only.
+    """
+
+    def __init__(self, connection: AsyncConnection, tables: Tables) -> None:
+        self._connection = connection
+        self._table = tables.login_tickets
+        self._columns = tuple(self._table.c[name] for name in _COLUMNS)
+
+    async def add(
+        self, ticket: LoginTicket, secret: SecretHash, *, browser: SecretHash | None
+    ) -> None:
+        """Inserts `ticket`. The user must be locked."""
+        await self._connection.execute(
+            sa.insert(self._table).values(
+                id=ticket.id,
+                user_id=ticket.user_id,
+                secret_hash=secret,
+                purpose=ticket.purpose,
+                strategy=ticket.strategy,
+                remember=ticket.remember,
+                scopes=None if ticket.scopes is None else sorted(ticket.scopes),
+                amr=list(ticket.amr),
+                auth_time=ticket.auth_time,
+                credentials_version=ticket.credentials_version,
+                attempts=ticket.attempts,
+                browser_hash=browser,
+                created_at=ticket.created_at,
+                expires_at=ticket.expires_at,
+            )
+        )
+
+    async def find_by_secret(self, secret: SecretHash, *, now: datetime) -> LoginTicket | None:
+        """Returns the unexpired ticket without a browser that has this secret, or None."""
+        return await self._find(
+            self._table.c.secret_hash == secret, self._table.c.browser_hash.is_(None), now=now
+        )
+
+    async def find_by_browser(self, browser: SecretHash, *, now: datetime) -> LoginTicket | None:
+        """Returns the newest unexpired ticket of the browser with this cookie, or None."""
+        return await self._find(self._table.c.browser_hash == browser, now=now)
+
+    async def _find(self, *conditions: sa.ColumnElement[bool], now: datetime) -> LoginTicket | None:
+        statement = (
+            sa.select(*self._columns)
+            .where(*conditions, self._table.c.expires_at > now)
+            .order_by(self._table.c.id.desc())
+            .limit(1)
+        )
+        return _ticket((await self._connection.execute(statement)).one_or_none())
+
+    async def count_attempt(
+        self, ticket_id: UUID, *, limit: int, now: datetime
+    ) -> LoginTicket | None:
+        """Counts an attempt, and returns the ticket with it; None if no attempt is left.
+
+        Call it in a transaction of its own, before the code is compared: the attempt stays counted
+        if the login fails.
+        """
+        attempts = self._table.c.attempts
+        statement = (
+            sa.update(self._table)
+            .where(
+                self._table.c.id == ticket_id,
+                attempts < limit,
+                self._table.c.expires_at > now,
+            )
+            .values(attempts=attempts + 1)
+            .returning(*self._columns)
+        )
+        return _ticket((await self._connection.execute(statement)).one_or_none())
+
+    async def consume(self, ticket_id: UUID, *, now: datetime) -> bool:
+        """Deletes a ticket; False if it was used, has ended or has expired.
+
+        Of several concurrent transactions, one gets True.
+        """
+        result = await self._connection.execute(
+            sa.delete(self._table).where(
+                self._table.c.id == ticket_id, self._table.c.expires_at > now
+            )
+        )
+        return result.rowcount == 1
+
+    async def end_of_browser(self, browser: SecretHash) -> None:
+        """Deletes the tickets of the browser with this cookie."""
+        await self._connection.execute(
+            sa.delete(self._table).where(self._table.c.browser_hash == browser)
+        )
+
+    async def end_all(self, user_id: UUID) -> None:
+        """Deletes all tickets of a user, who must be locked."""
+        await self._connection.execute(
+            sa.delete(self._table).where(self._table.c.user_id == user_id)
+        )
+
+    async def prune(self, *, now: datetime, limit: int) -> int:
+        """Deletes up to `limit` expired tickets; returns their number.
+
+        Skips rows that another transaction has locked, as `EmailTokenTable.prune` does.
+        """
+        expired = sa.select(self._table.c.id).where(self._table.c.expires_at <= now).limit(limit)
+        rows = await self._connection.execute(expired.with_for_update(skip_locked=True))
+        if ids := rows.scalars().all():
+            await self._connection.execute(sa.delete(self._table).where(self._table.c.id.in_(ids)))
+        return len(ids)
+
+
+def _ticket(row: Sequence[Any] | None) -> LoginTicket | None:
+    if row is None:
+        return None
+    key, user_id, purpose, strategy, remember, scopes, amr, *rest = row
+    return LoginTicket(
+        key,
+        user_id,
+        TicketPurpose(purpose),
+        strategy,
+        remember,
+        None if scopes is None else frozenset(scopes),
+        tuple(amr),
+        *rest,
+    )

@@ -1,0 +1,155 @@
+"""Queries on `totp_factors`."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from authapi.domain.factors.values import TOTPFactor
+from authapi.storage.models import Tables
+
+_COLUMNS = (
+    "id",
+    "user_id",
+    "secret",
+    "last_step",
+    "session_id",
+    "credentials_version",
+    "failures",
+    "owner_told_at",
+    "created_at",
+    "confirmed_at",
+    "last_used_at",
+    "expires_at",
+)
+
+
+class TOTPFactorTable:
+    """Authenticator apps and enrolments, in one transaction."""
+
+    def __init__(self, connection: AsyncConnection, tables: Tables) -> None:
+        self._connection = connection
+        self._table = tables.totp_factors
+        self._columns = tuple(self._table.c[name] for name in _COLUMNS)
+        self._is_confirmed = self._table.c.confirmed_at.is_not(None)
+
+    async def find(self, user_id: UUID) -> TOTPFactor | None:
+        """Returns the confirmed factor of a user, or None."""
+        return await self._one(self._table.c.user_id == user_id, self._is_confirmed)
+
+    async def find_enrolment(self, user_id: UUID, *, now: datetime) -> TOTPFactor | None:
+        """Returns the unexpired enrolment of a user, or None."""
+        return await self._one(
+            self._table.c.user_id == user_id,
+            sa.not_(self._is_confirmed),
+            self._table.c.expires_at > now,
+        )
+
+    async def add(self, factor: TOTPFactor) -> None:
+        """Inserts an enrolment, which replaces an earlier one. The user must be locked."""
+        await self._connection.execute(
+            sa.delete(self._table).where(
+                self._table.c.user_id == factor.user_id, sa.not_(self._is_confirmed)
+            )
+        )
+        values = {name: getattr(factor, name) for name in _COLUMNS}
+        await self._connection.execute(sa.insert(self._table).values(values))
+
+    async def confirm(self, factor_id: UUID, *, step: int, at: datetime) -> bool:
+        """Confirms an enrolment, and uses `step` up; False if it is gone or confirmed already."""
+        result = await self._connection.execute(
+            sa.update(self._table)
+            .where(
+                self._table.c.id == factor_id,
+                sa.not_(self._is_confirmed),
+                self._table.c.expires_at > at,
+                self._table.c.last_step < step,
+            )
+            .values(confirmed_at=at, last_used_at=at, last_step=step, expires_at=None, failures=0)
+        )
+        return result.rowcount == 1
+
+    async def use(self, factor_id: UUID, *, step: int, at: datetime) -> bool:
+        """Uses the time step `step` up; False if it, or a later one, was used before.
+
+        Of several concurrent transactions with one step, one gets True (RFC 6238, section 5.2).
+        """
+        result = await self._connection.execute(
+            sa.update(self._table)
+            .where(
+                self._table.c.id == factor_id,
+                self._is_confirmed,
+                self._table.c.last_step < step,
+            )
+            .values(last_step=step, last_used_at=at, failures=0)
+        )
+        return result.rowcount == 1
+
+    async def count_failure(self, factor_id: UUID) -> int:
+        """Counts a wrong code; returns how many there are since the last right one."""
+        statement = (
+            sa.update(self._table)
+            .where(self._table.c.id == factor_id)
+            .values(failures=self._table.c.failures + 1)
+            .returning(self._table.c.failures)
+        )
+        return (await self._connection.execute(statement)).scalar_one_or_none() or 0
+
+    async def reset_failures(self, user_id: UUID) -> None:
+        """Forgets the wrong codes of a user, who has proved the account in another way."""
+        await self._connection.execute(
+            sa.update(self._table)
+            .where(self._table.c.user_id == user_id, self._table.c.failures > 0)
+            .values(failures=0)
+        )
+
+    async def set_owner_told(self, factor_id: UUID, *, at: datetime, before: datetime) -> bool:
+        """Sets when the owner was told of wrong codes; False if that was after `before`."""
+        told_at = self._table.c.owner_told_at
+        result = await self._connection.execute(
+            sa.update(self._table)
+            .where(self._table.c.id == factor_id, told_at.is_(None) | (told_at <= before))
+            .values(owner_told_at=at)
+        )
+        return result.rowcount == 1
+
+    async def remove_all(self, user_id: UUID) -> bool:
+        """Deletes the factor and enrolments of a user; returns whether a factor was confirmed."""
+        statement = sa.delete(self._table).where(self._table.c.user_id == user_id)
+        rows = await self._connection.execute(statement.returning(self._table.c.confirmed_at))
+        return any(confirmed_at is not None for confirmed_at in rows.scalars())
+
+    async def page(self, *, after: UUID | None, limit: int) -> Sequence[TOTPFactor]:
+        """Returns up to `limit` factors and enrolments with ids above `after`, locked, by id.
+
+        For `keys rewrap`, which encrypts all secrets again.
+        """
+        statement = sa.select(*self._columns).order_by(self._table.c.id).limit(limit)
+        if after is not None:
+            statement = statement.where(self._table.c.id > after)
+        rows = await self._connection.execute(statement.with_for_update())
+        return [TOTPFactor(*row) for row in rows]
+
+    async def reencrypt(self, factor_id: UUID, secret: bytes) -> None:
+        """Replaces the encrypted secret."""
+        await self._connection.execute(
+            sa.update(self._table).where(self._table.c.id == factor_id).values(secret=secret)
+        )
+
+    async def prune(self, *, now: datetime, limit: int) -> int:
+        """Deletes up to `limit` expired enrolments; returns their number.
+
+        Skips rows that another transaction has locked, as `EmailTokenTable.prune` does.
+        """
+        expired = sa.select(self._table.c.id).where(self._table.c.expires_at <= now).limit(limit)
+        rows = await self._connection.execute(expired.with_for_update(skip_locked=True))
+        if ids := rows.scalars().all():
+            await self._connection.execute(sa.delete(self._table).where(self._table.c.id.in_(ids)))
+        return len(ids)
+
+    async def _one(self, *conditions: sa.ColumnElement[bool]) -> TOTPFactor | None:
+        statement = sa.select(*self._columns).where(*conditions)
+        row = (await self._connection.execute(statement)).one_or_none()
+        return None if row is None else TOTPFactor(*row)

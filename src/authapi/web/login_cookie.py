@@ -1,0 +1,42 @@
+"""The cookie of a browser in which a login is under way.
+
+It has one random id of the browser. A login that waits for a second factor is bound to its hash, so
+it can go on in this browser only. The cookie authenticates no request.
+"""
+
+from starlette.requests import HTTPConnection
+
+from authapi.crypto.secrets import is_secret, new_secret
+from authapi.settings import Settings
+from authapi.strategies.cookies import cookie_name, cookie_values, set_cookie
+
+
+def read_browser_id(connection: HTTPConnection, settings: Settings) -> str | None:
+    """Returns the id of the browser; None if there is none, or more than one."""
+    values = cookie_values(connection, _name(settings))
+    return values[0] if len(values) == 1 and is_secret(values[0]) else None
+
+
+def browser_id(connection: HTTPConnection, settings: Settings) -> str:
+    """Returns the id of the browser, or a new one. Logins in two tabs share it."""
+    return read_browser_id(connection, settings) or new_secret()
+
+
+def browser_cookie(value: str, settings: Settings) -> tuple[tuple[str, str], ...]:
+    """Returns the header that keeps the id while a login may be under way."""
+    lifetime = settings.login_ticket_lifetime
+    cookie = set_cookie(_name(settings), value, secure=settings.cookie_secure, max_age=lifetime)
+    return (("set-cookie", cookie),)
+
+
+def discarded_cookie(connection: HTTPConnection, settings: Settings) -> tuple[tuple[str, str], ...]:
+    """Returns the header that deletes the cookie, if the request has one."""
+    name = _name(settings)
+    if not cookie_values(connection, name):
+        return ()
+    secure = settings.cookie_secure
+    return (("set-cookie", f"{set_cookie(name, '', secure=secure, max_age=None)}; Max-Age=0"),)
+
+
+def _name(settings: Settings) -> str:
+    return cookie_name("authapi-login", secure=settings.cookie_secure)

@@ -1,0 +1,1 @@
+"""Logins: the first step by password, and the second step."""

@@ -1,0 +1,70 @@
+"""POST /login/second-factor completes a login whose first factor was proved."""
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from authapi.errors import LoginExpired
+from authapi.web.answers.descriptions import problems, response_header
+from authapi.web.context import context_of
+from authapi.web.csrf import check_origin
+from authapi.web.login_cookie import discarded_cookie, read_browser_id
+from authapi.web.routes.login.password import LogIn, login_response, with_headers
+from authapi.web.routing import AuthAPIRoute
+from authapi.web.schemas.login import LoginOut, SecondFactor
+
+router = APIRouter(route_class=AuthAPIRoute, tags=["login"])
+
+_COOKIE: dict[int | str, dict[str, Any]] = {
+    200: response_header("Set-Cookie", "The session cookie, with the strategy `session`.")
+}
+
+
+@router.post(
+    "/login/second-factor",
+    response_model=LoginOut,
+    responses=_COOKIE | problems(400, 401, 403, 408, 415, 422, 429, 503),
+)
+async def second_factor(body: SecondFactor, request: Request) -> Response:
+    """Complete a login with a code of the authenticator app, or with a recovery code.
+
+    The login is the one that was answered with `second_factor_required`: send its `ticket`, or the
+    cookie that came with that answer. It allows five attempts.
+    """
+    done = await prove_second_factor(
+        request, ticket=body.ticket, code=body.code, recovery_code=body.recovery_code
+    )
+    cookies = discarded_cookie(request, context_of(request).runtime.services.settings)
+    return with_headers(login_response(done), cookies)
+
+
+async def prove_second_factor(
+    request: Request,
+    *,
+    ticket: str | None = None,
+    code: str | None = None,
+    recovery_code: str | None = None,
+) -> LogIn:
+    """Verifies the second factor of a login, and issues its credential.
+
+    Without `ticket`, the login is the one under way in the browser of `request`.
+
+    Raises LoginExpired, SecondFactorRefused, TooManyAttempts, ForeignOrigin, InvalidCredentials if
+    the account was changed meanwhile, and Unavailable if the database does not answer or no key can
+    sign a token.
+    """
+    check_origin(request)
+    runtime = context_of(request).runtime
+    services = runtime.services
+    browser = read_browser_id(request, services.settings) if ticket is None else None
+    found = await services.logins.prove_second_factor(
+        ticket=ticket, browser=browser, code=code, recovery_code=recovery_code
+    )
+    issuer = runtime.registry.issuers.get(found.strategy)
+    if issuer is None:  # the settings were changed while the login was under way
+        raise LoginExpired
+    issued = await issuer.issue(found.login, request, remember=found.remember)
+    # A strategy that keeps no session has used nothing up.
+    await services.logins.use_up(found.login)
+    return LogIn(found.login.user, issuer.name, issued)
