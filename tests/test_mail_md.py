@@ -68,7 +68,8 @@ def test_documented_mail_kinds_match_the_code() -> None:
     assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) == [
         "confirm", "reset", "change", "email_changed", "password_changed", "token_created",
         "refresh_reuse", "factor_added", "factor_removed", "recovery_codes_made",
-        "recovery_code_used", "second_factor_refused", "invitation", "address_taken", "test",
+        "recovery_code_used", "second_factor_refused", "new_device", "invitation", "address_taken",
+        "test",
     ]  # fmt: skip
     assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == set(MailKind)
 

@@ -78,6 +78,7 @@ PHASES = {
 PURPOSES = {
     "/email/confirm": Purpose.CONFIRM,
     "/email/undo": Purpose.REVERT_EMAIL_CHANGE,
+    "/login/disown": Purpose.DISOWN,
     "/password/reset": Purpose.RESET,
     "/invitation/accept": Purpose.INVITATION,
 }

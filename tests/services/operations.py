@@ -21,6 +21,7 @@ from authapi.crypto.ids import new_id
 from authapi.crypto.passwords import PasswordHash
 from authapi.crypto.refresh_tokens import new_refresh_token, parse_refresh_token
 from authapi.crypto.secrets import hash_secret, new_opaque_token, new_secret
+from authapi.domain.client import Client, on_behalf_of
 from authapi.domain.email_address import EmailAddress, parse_email
 from authapi.domain.email_token import Purpose
 from authapi.domain.events import EventType
@@ -102,15 +103,19 @@ class Harness:
         return await create_person(self.services, confirmed=confirmed)
 
     async def link(
-        self, person: Person, purpose: Purpose, email: EmailAddress | None = None
+        self,
+        person: Person,
+        purpose: Purpose,
+        email: EmailAddress | None = None,
+        session_id: UUID | None = None,
     ) -> str:
-        """A new e-mail token of the account, for the address `email` or its own."""
+        """A new e-mail token of the account, for the address `email` or its own, or a session."""
         async with self.services.database.transaction() as store:
             if await store.users.lock(person.id) is None:
                 raise InvalidOneTimeSecret  # the account is gone: no mail is sent
             issued: IssuedEmailToken = (
                 await self.services.accounts.email_changes._email_tokens.issue(
-                    store, person.user, purpose, email=email
+                    store, person.user, purpose, email=email, session_id=session_id
                 )
             )
         return issued.text
@@ -206,6 +211,19 @@ async def log_in_again(harness: Harness, one: Person, _: Person) -> None:
     cookie = hash_secret(one.cookie)
     kind, secret = SessionKind.SESSION, hash_secret(new_secret())
     await harness.create_session(one.login, kind, secret=secret, replaces=cookie)
+
+
+async def log_in_from_a_new_device(harness: Harness, one: Person, _: Person) -> None:
+    secret = hash_secret(new_secret())
+    stranger = Client(ip="192.0.2.1", user_agent=f"x{new_id().hex}", request_id=new_id().hex)
+    with on_behalf_of(lambda: stranger):
+        await harness.create_session(one.login, SessionKind.TOKEN, secret=secret)
+
+
+async def disown(harness: Harness, one: Person, _: Person) -> None:
+    session = await harness.create_session(one.login, SessionKind.JWT, refresh=new_refresh_token())
+    link = await harness.link(one, Purpose.DISOWN, session_id=session.id)
+    await harness.services.accounts.new_devices.disown(link)
 
 
 async def end_own_login(harness: Harness, one: Person, _: Person) -> None:
@@ -484,6 +502,8 @@ async def prune(harness: Harness, *_: Person) -> None:
 OPERATIONS: dict[str, Operation] = {
     "log in over another account": log_in_over_another_account,
     "log in again": log_in_again,
+    "log in from a new device": log_in_from_a_new_device,
+    "disown": disown,
     "log out": lambda harness, one, _: harness.services.sessions.logout(one.caller),
     "end": lambda harness, one, _: harness.services.sessions.end(one.session_id),
     "end own login": end_own_login,

@@ -27,11 +27,11 @@ CONFLICTS = {
 QUICK = ("log out", "refresh")
 SLOW = (
     *("deactivate", "import", "create token", "reuse"),
-    *("log in again", "end", "end own login", "end own token", "end others", "end all"),
+    *("log in again", "disown", "end", "end own login", "end own token", "end others", "end all"),
     *("merge data", "rename", "delete", "invite", "resend invitation", "promote"),
     *("demote and deactivate", "end sessions", "delete by a superuser", "revoke", "leak"),
     *("revert email change", "revoke a JWT for another service", "leak a JWT for another service"),
-    "change email for an operator",
+    *("change email for an operator", "log in from a new device"),
 )
 """Operations whose transactions are all retried. Their rows show how often they took effect."""
 
@@ -102,6 +102,9 @@ async def prepared(
         return lambda: harness.services.accounts.email_changes.revert_email_change(
             link, entered_email=old
         )
+    if name == "disown":
+        link = await harness.link(person, Purpose.DISOWN, session_id=person.refreshable.id)
+        return lambda: harness.services.accounts.new_devices.disown(link)
     return lambda: OPERATIONS[name](harness, person, other)
 
 
@@ -152,7 +155,7 @@ def test_every_retried_call_is_covered() -> None:
         *("Administration.end_sessions", "Administration.delete", "AccountImporter._add"),
         *("PersonalTokens.create", "PersonalTokens.end_own", "RefreshTokens.refresh"),
         *("SecretScanning._end_session", "TokenRevocation._end_session"),
-        "TokenRevocation.revoke_exchanged",
+        *("TokenRevocation.revoke_exchanged", "NewDevices.disown"),
     }
 
 

@@ -158,6 +158,7 @@ async def test_public_routes_are_exactly_these(app: FastAPI) -> None:
         "POST /password/reset",
         "POST /invitation/accept",
         "POST /login",
+        "POST /login/disown",  # by a secret from a mail
         "POST /token",
         "POST /token/revoke",
         "POST /tokens/leaked",  # signed by a scanner

@@ -18,7 +18,9 @@ from tests.web.asgi import ask
 from tests.web.operations import Operation, operations
 from tests.web.responses import is_public, problem
 
-PAGES = {f"/account/{name}" for name in ("confirm", "forgot", "invitation", "reset", "undo")}
+PAGES = {
+    f"/account/{name}" for name in ("confirm", "disown", "forgot", "invitation", "reset", "undo")
+}
 UNDOCUMENTED = {"/docs", "/docs/{name}", "/openapi.json", *PAGES, "/account/page.css"}
 BEFORE = [b"/%s", b"///%s", b"/.%s", b"/x/..%s", b"/%%2e%s", b"/%%2e%%2e%s", b"/%%00%s", b"/v1%s"]
 BEHIND = [

@@ -1,7 +1,8 @@
-"""The client of a request, and its IP address and network."""
+"""The client of a request, and its IP address, network and device."""
 
 import ipaddress
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar, Token
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -76,6 +77,66 @@ def canonical_ip(text: str) -> str | None:
     """
     address = parse_ip(text)
     return None if address is None else str(address)
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """What a user agent tells of a device, without version numbers: an update changes nothing.
+
+    It is safe to show: the client chooses at most one name of letters, digits, `-` and `_`.
+    """
+
+    program: str | None
+    """The browser, or the name that another program gives itself. None if there is none."""
+    system: str | None
+    """The operating system; None if the user agent names none that is known."""
+
+
+_BROWSERS = {
+    "Edg/": "Edge",
+    "EdgA/": "Edge",
+    "EdgiOS/": "Edge",
+    "OPR/": "Opera",
+    "SamsungBrowser/": "Samsung Internet",
+    "Whale/": "Whale",
+    "YaBrowser/": "Yandex Browser",
+    "Vivaldi/": "Vivaldi",
+    "Firefox/": "Firefox",
+    "FxiOS/": "Firefox",
+    "CriOS/": "Chrome",
+    "Chrome/": "Chrome",
+    "Safari/": "Safari",
+}
+"""Browsers by a part of their user agent. The first match counts, because most browsers also name
+the browsers that they are compatible with: these come last."""
+_SYSTEMS = {
+    "iPhone": "iOS",
+    "iPad": "iPadOS",
+    "Android": "Android",
+    "Windows": "Windows",
+    "CrOS": "ChromeOS",
+    "Macintosh": "macOS",
+    "Linux": "Linux",
+}
+"""Operating systems, in the same way: Android also names Linux."""
+_PRODUCT = re.compile(r"[A-Za-z][A-Za-z0-9]*(?:[-_][A-Za-z][A-Za-z0-9]*)*", re.ASCII)
+"""The name of a product (RFC 9110, section 10.1.5). A part that begins with a digit is a version.
+There is no dot in it, so that no mail reader makes a link of it."""
+_MAX_PRODUCT_LENGTH = 32
+
+
+def device_of(user_agent: str | None) -> Device:
+    """Returns the device that a user agent names. Two versions of a browser are one device."""
+    text = user_agent or ""
+    system = _first_in(text, _SYSTEMS)
+    if text.startswith("Mozilla/"):  # every browser claims to be this one
+        return Device(_first_in(text, _BROWSERS), system)
+    product = _PRODUCT.match(text)
+    return Device(None if product is None else product[0][:_MAX_PRODUCT_LENGTH], system)
+
+
+def _first_in(text: str, names: Mapping[str, str]) -> str | None:
+    return next((name for part, name in names.items() if part in text), None)
 
 
 _client: ContextVar[Callable[[], Client]] = ContextVar("authapi_client", default=Client)

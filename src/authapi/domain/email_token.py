@@ -19,6 +19,8 @@ class Purpose(StrEnum):
     """Gives the account its previous address back."""
     INVITATION = "invitation"
     """Accepts an invitation: sets the first password of an account."""
+    DISOWN = "disown"
+    """Ends one login, which was not by the owner of the account."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,7 @@ class EmailToken:
     """An issued e-mail token, without its secret text."""
 
     id: UUID
+    """For `DISOWN`, the id of the session that the token ends: a login has at most one token."""
     user_id: UUID
     purpose: Purpose
     email: str

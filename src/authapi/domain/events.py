@@ -26,6 +26,7 @@ class EventType(StrEnum):
     SUPERUSER_GRANTED = "superuser_granted"
     SUPERUSER_REVOKED = "superuser_revoked"
     LOGIN = "login"
+    NEW_DEVICE = "new_device"
     LOGIN_REFUSED = "login_refused"
     LOGOUT = "logout"
     PASSWORD_CHANGED = "password_changed"
@@ -70,6 +71,12 @@ REFUSALS = frozenset(
     }
 )
 """Event types with the outcome `refused`. All others have the outcome `success`."""
+
+
+BEGINNINGS = frozenset(
+    {EventType.ACCOUNT_REGISTERED, EventType.ACCOUNT_INVITED, EventType.ACCOUNT_IMPORTED}
+)
+"""Each account begins with one event of these types."""
 
 
 @dataclass(frozen=True, slots=True)

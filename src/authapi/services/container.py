@@ -16,6 +16,7 @@ from authapi.services.accounts.deletion import Deletion
 from authapi.services.accounts.email_change import EmailChanges
 from authapi.services.accounts.email_tokens import EmailTokens
 from authapi.services.accounts.invitations import Invitations
+from authapi.services.accounts.new_devices import NewDevices
 from authapi.services.accounts.passwords import PasswordChanges
 from authapi.services.accounts.profile import Profiles
 from authapi.services.accounts.registration import Registration
@@ -72,6 +73,7 @@ class AccountServices:
     deletion: Deletion
     email_changes: EmailChanges
     invitations: Invitations
+    new_devices: NewDevices
     passwords: PasswordChanges
     profiles: Profiles
     registration: Registration
@@ -189,8 +191,17 @@ class Services:
             hooks=hooks,
             on_drop=None if metrics is None else metrics.count_dropped_event,
         )
+        email_tokens = EmailTokens(database, mail, settings)
+        new_devices = NewDevices(database, email_tokens, audit, settings)
         sessions = Sessions(
-            database, identity_cache, invalidation, last_used, audit, hooks, settings
+            database,
+            identity_cache,
+            invalidation,
+            last_used,
+            new_devices.record_login,
+            audit,
+            hooks,
+            settings,
         )
         session_watch = SessionWatch(
             Liveness(database, identity_cache, invalidation, last_used, settings)
@@ -199,7 +210,6 @@ class Services:
         token_lookup = TokenLookup(database, keys, last_used, hooks, settings)
         revocation = TokenRevocation(database, token_lookup, audit)
         rate_limits = RateLimits(settings)
-        email_tokens = EmailTokens(database, mail, settings)
         second_factors = SecondFactorProofs(
             database,
             lambda: keys.factor_cipher,
@@ -237,6 +247,7 @@ class Services:
                 settings,
             ),
             invitations=Invitations(database, passwords, email_tokens, audit),
+            new_devices=new_devices,
             passwords=PasswordChanges(
                 database,
                 passwords,

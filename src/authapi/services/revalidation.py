@@ -10,12 +10,13 @@ from authapi.clock import now
 from authapi.crypto.secrets import SecretHash
 from authapi.domain.identity import Identity
 from authapi.domain.session import Session, SessionKind
+from authapi.domain.user import User
 from authapi.errors import InvalidCredential, InvalidCredentials
 from authapi.storage import Database, Store
 
 
-async def lock_unchanged_user(store: Store, user_id: UUID, credentials_version: int) -> None:
-    """Locks the account of a login until the commit.
+async def lock_unchanged_user(store: Store, user_id: UUID, credentials_version: int) -> User:
+    """Locks the account of a login until the commit, and returns it.
 
     Since a factor was verified, another transaction may have changed the password or the second
     factors, or deactivated the account, and ended all sessions. A session that begins now would
@@ -25,6 +26,7 @@ async def lock_unchanged_user(store: Store, user_id: UUID, credentials_version: 
     row = await store.users.lock(user_id)
     if row is None or not row.user.is_active or row.version != credentials_version:
         raise InvalidCredentials
+    return row.user
 
 
 async def require_live_session(store: Store, identity: Identity) -> Session | None:

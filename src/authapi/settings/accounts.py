@@ -87,6 +87,8 @@ class AccountSettings(MailSettings):
     """Lifetime of a link that resets a password."""
     undo_lifetime: Duration = timedelta(days=7)
     """Lifetime of the link, sent to the old e-mail address, that reverts a change of address."""
+    disown_lifetime: Duration = timedelta(days=7)
+    """Lifetime of the link, mailed after a login from a new device and network, that ends it."""
     invitation_lifetime: Duration = timedelta(days=7)
     """Lifetime of an invitation."""
     confirm_link: Link = None
@@ -95,6 +97,8 @@ class AccountSettings(MailSettings):
     """Page of your application that resets a password. Default: the built-in page."""
     undo_link: Link = None
     """Page of your application that reverts a change of address. Default: the built-in page."""
+    disown_link: Link = None
+    """Page of your application that ends a login from a new device. Default: the built-in page."""
     invitation_link: Link = None
     """Page of your application that accepts an invitation. Default: the built-in page."""
     deleted_events: Literal["anonymise", "erase"] = "anonymise"

@@ -545,6 +545,25 @@ async def link_in_mail(api: Client, to: str) -> str:
     return match[1]
 
 
+async def test_a_login_from_a_new_device(api: Client, alice: User, watch: EventWatcher) -> None:
+    await api.services.accounts.email_changes.confirm_for_operator(alice.id)
+    await api.login(alice)
+    await watch.since()
+    api.headers["user-agent"] = "another/1.0"
+    response = await api.login(alice, strategy="jwt")
+    api.headers["user-agent"] = AGENT
+    started, told = await watch.since()
+    assert [started["type"], told["type"]] == [EventType.LOGIN, EventType.NEW_DEVICE]
+    assert told["request_id"] == response.headers["x-request-id"]
+    for name in ("user_id", "session_id", "strategy", "ip", "network", "user_agent"):
+        assert told[name] == started[name], name
+    assert (told["outcome"], told["detail"], told["user_agent"]) == ("success", {}, "another/1.0")
+    response = await api.post("/login/disown", json={"token": await link_in_mail(api, alice.email)})
+    ended = await watch.one(EventType.SESSION_ENDED, response)
+    assert (ended["user_id"], ended["session_id"]) == (alice.id, told["session_id"])
+    assert ended["detail"] == {"because": "disowned"}
+
+
 async def test_recovery(api: Client, alice: User, watch: EventWatcher) -> None:
     asked = await api.post("/password/forgot", json={"email": alice.email})
     secret = await link_in_mail(api, alice.email)

@@ -51,7 +51,7 @@ from authapi.services.identity_cache import (
 )
 from authapi.services.identity_cache.invalidation import PostgresInvalidation
 from authapi.services.jobs import periodic_task
-from authapi.services.sessions.service import Sessions
+from authapi.services.sessions.service import RecordLogin, Sessions
 from authapi.settings import Settings
 from authapi.storage import Database, Store
 from authapi.storage.notifications import Listener, PostgresNotifications
@@ -177,6 +177,7 @@ class Caller:
             cache,
             invalidation,
             LastUsed(database, SETTINGS),
+            cast(RecordLogin, None),
             cast(Audit, None),
             Hooks(timeout=1),
             SETTINGS,

@@ -90,7 +90,7 @@ def test_every_mail_is_rendered_in_every_language(
     assert "Example" in text
     link = link_for(kind, values["secret"], settings)
     assert (link is None) == (kind.value not in {
-        "confirm", "reset", "change", "email_changed", "invitation",
+        "confirm", "reset", "change", "email_changed", "new_device", "invitation",
     })  # fmt: skip
     if link is not None:
         assert link in text.splitlines(), "the link is a line of its own"
@@ -205,6 +205,7 @@ def test_internationalized_domain_is_sent_as_a_labels(make_settings: SettingsFac
         (MailKind.CHANGE, "confirm_link", "confirm"),
         (MailKind.RESET, "reset_link", "reset"),
         (MailKind.EMAIL_CHANGED, "undo_link", "undo"),
+        (MailKind.NEW_DEVICE, "disown_link", "disown"),
         (MailKind.INVITATION, "invitation_link", "invitation"),
     ],
 )

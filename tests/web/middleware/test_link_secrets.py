@@ -16,7 +16,7 @@ from tests.conftest import SettingsFactory
 from tests.web.asgi import scope_of
 
 SECRET = "aSecret-from_a_mail-0123456789"
-PAGES = ("confirm", "reset", "undo", "invitation")
+PAGES = ("confirm", "reset", "undo", "disown", "invitation")
 
 
 class Queries:

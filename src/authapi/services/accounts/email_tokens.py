@@ -2,13 +2,15 @@
 
 `EmailTokens.send` is the one place that issues a token and queues the mail with its link.
 A token is bound to a purpose, an account, an address and a password: it stops working if one of
-these changes. The database stores its hash only. A token is redeemed in the transaction that uses
-it, with the account locked. So one of several concurrent requests succeeds, and a request that
-fails for another reason leaves the token usable.
+these changes, unless its purpose is in `INDEPENDENT`. The database stores its hash only. A token is
+redeemed in the transaction that uses it, with the account locked. So one of several concurrent
+requests succeeds, and a request that fails for another reason leaves the token usable.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from uuid import UUID
 
 from authapi.clock import now
 from authapi.crypto.ids import new_id
@@ -28,15 +30,17 @@ _PURPOSES = {
     MailKind.RESET: Purpose.RESET,
     MailKind.CHANGE: Purpose.CHANGE,
     MailKind.EMAIL_CHANGED: Purpose.REVERT_EMAIL_CHANGE,
+    MailKind.NEW_DEVICE: Purpose.DISOWN,
     MailKind.INVITATION: Purpose.INVITATION,
 }
 """The kinds of mail with a link, and what the token in the link can be redeemed for."""
 
-REVOKED_ON_ACCOUNT_CHANGE = tuple(
-    purpose for purpose in Purpose if purpose is not Purpose.REVERT_EMAIL_CHANGE
-)
-"""Purposes of the tokens that end when the password, address or owner of the account changes. A
-token that reverts a change of address must survive these: an attacker may have made the change."""
+INDEPENDENT = frozenset({Purpose.REVERT_EMAIL_CHANGE, Purpose.DISOWN})
+"""Purposes of the tokens that survive changes of the account and further tokens. A token that
+reverts a change of address, or ends a login, must: an attacker may have made the change, in that
+login, and the first of several tokens is the one that helps the owner."""
+REVOKED_ON_ACCOUNT_CHANGE = tuple(purpose for purpose in Purpose if purpose not in INDEPENDENT)
+"""Purposes of the tokens that end when the password, address or owner of the account changes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +73,7 @@ class EmailTokens:
             Purpose.RESET: settings.reset_lifetime,
             Purpose.REVERT_EMAIL_CHANGE: settings.undo_lifetime,
             Purpose.INVITATION: settings.invitation_lifetime,
+            Purpose.DISOWN: settings.disown_lifetime,
         }
 
     def lifetime(self, purpose: Purpose) -> timedelta:
@@ -76,20 +81,28 @@ class EmailTokens:
         return self._lifetimes[purpose]
 
     async def send(
-        self, store: Store, user: User, kind: MailKind, *, email: EmailAddress | None = None
+        self,
+        store: Store,
+        user: User,
+        kind: MailKind,
+        *,
+        email: EmailAddress | None = None,
+        session_id: UUID | None = None,
+        facts: Mapping[str, str] | None = None,
     ) -> None:
         """Issues a token for `user`, who is locked or new, and queues a mail of `kind` with it.
 
         The token is bound to `email`, and the mail goes there; by default to the address of the
-        account. The mail is sent once `store` is committed. Earlier tokens end as in `issue`.
+        account. The mail is sent once `store` is committed. Earlier tokens end as in `issue`, which
+        `session_id` is for. `facts` are values for the template, as in `Mail.queue`.
 
         Raises KeyError if a mail of `kind` has no link, StorageUnavailable if the database does
         not answer.
         """
-        issued = await self.issue(store, user, _PURPOSES[kind], email=email)
-        facts: dict[str, str] = {}
+        issued = await self.issue(store, user, _PURPOSES[kind], email=email, session_id=session_id)
+        about = dict(facts or {})
         if kind is MailKind.RESET and self._has_usernames and user.username is not None:
-            facts["username"] = user.username  # the owner may have forgotten it too
+            about["username"] = user.username  # the owner may have forgotten it too
         await self._mail.queue(
             store,
             kind,
@@ -97,23 +110,29 @@ class EmailTokens:
             to=email.original if email else None,
             secret=issued.text,
             expires_at=issued.expires_at,
-            **facts,
+            **about,
         )
 
     async def issue(
-        self, store: Store, user: User, purpose: Purpose, *, email: EmailAddress | None = None
+        self,
+        store: Store,
+        user: User,
+        purpose: Purpose,
+        *,
+        email: EmailAddress | None = None,
+        session_id: UUID | None = None,
     ) -> IssuedEmailToken:
         """Issues a token for `user`, who is locked; earlier tokens for `purpose` end.
 
-        `email` is the address that the token is bound to, by default that of the account. Tokens
-        that revert a change of address do not end each other: after two changes by an attacker,
-        the first token is the one that helps the owner.
+        `email` is the address that the token is bound to, by default that of the account.
+        `session_id` is the session that a token for `DISOWN` ends. Tokens for `INDEPENDENT`
+        purposes do not end each other.
         """
-        if purpose is not Purpose.REVERT_EMAIL_CHANGE:
+        if purpose not in INDEPENDENT:
             await store.email_tokens.delete_for_user(user.id, [purpose])
         address, at, text = email or stored_email(user.email), now(), new_secret()
         token = EmailToken(
-            id=new_id(),
+            id=session_id or new_id(),
             user_id=user.id,
             purpose=purpose,
             email=address.canonical,
@@ -176,7 +195,7 @@ async def _find(store: Store, text: str, purposes: tuple[Purpose, ...]) -> Email
 
 
 async def _is_bound_to(store: Store, token: EmailToken, user: User) -> bool:
-    if token.purpose is Purpose.REVERT_EMAIL_CHANGE:
+    if token.purpose in INDEPENDENT:
         return True
     if token.password_version != await store.users.password_version(user.id):
         return False

@@ -18,6 +18,8 @@ class MailKind(StrEnum):
     TOKEN_CREATED = "token_created"
     REFRESH_REUSE = "refresh_reuse"
     """A refresh token was used twice, so it may have been stolen."""
+    NEW_DEVICE = "new_device"
+    """Tells of a login from a device and network that are new, with a link that ends that login."""
     INVITATION = "invitation"
     """An operator has created the account: contains a link that accepts it."""
     ADDRESS_TAKEN = "address_taken"
@@ -43,6 +45,7 @@ PERSONALISED = frozenset(
         MailKind.RECOVERY_CODES_MADE,
         MailKind.RECOVERY_CODE_USED,
         MailKind.SECOND_FACTOR_REFUSED,
+        MailKind.NEW_DEVICE,
     }
 )
 """Notices that contain the name of the user. They require a login to the account, or its password,

@@ -11,6 +11,7 @@ _PAGES = {
     MailKind.CHANGE: "confirm",
     MailKind.RESET: "reset",
     MailKind.EMAIL_CHANGED: "undo",
+    MailKind.NEW_DEVICE: "disown",
     MailKind.INVITATION: "invitation",
 }
 

@@ -201,5 +201,5 @@ def example_payload(locale: str | None, *, to: str = "user@example.com") -> dict
         "expires_at": (at + timedelta(hours=1)).isoformat(),
         "at": at.isoformat(),
         "ip": "192.0.2.1",
-        "facts": {"token": "a script", "left": "9"},
+        "facts": {"token": "a script", "left": "9", "program": "Firefox", "system": "Windows"},
     }

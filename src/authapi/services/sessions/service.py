@@ -4,7 +4,7 @@ Each method that uses the database raises StorageUnavailable if it does not answ
 """
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -20,12 +20,7 @@ from authapi.domain.identity import Identity
 from authapi.domain.scopes import effective_scopes
 from authapi.domain.session import Session, SessionKind
 from authapi.domain.user import User
-from authapi.errors import (
-    InputError,
-    InvalidCredential,
-    InvalidInput,
-    NotFound,
-)
+from authapi.errors import InputError, InvalidCredential, InvalidInput, NotFound
 from authapi.services.audit import Audit
 from authapi.services.hooks import Hooks
 from authapi.services.identity_cache import (
@@ -46,6 +41,9 @@ from authapi.settings import Settings
 from authapi.storage import Database, Store
 from authapi.storage.database import retry_on_conflict
 
+RecordLogin = Callable[[Store, User, Session], Awaitable[None]]
+"""Records the login of a user, who is locked, in the transaction that creates its session."""
+
 _ZERO, _SECOND = timedelta(0), timedelta(seconds=1)
 _PRUNE_GRACE = timedelta(hours=1)
 _REPLACED_SECRET_GRACE = timedelta(minutes=1)
@@ -61,6 +59,7 @@ class Sessions:
         identity_cache: IdentityCache,
         invalidation: CacheInvalidation,
         last_used: LastUsed,
+        record_login: RecordLogin,
         audit: Audit,
         hooks: Hooks,
         settings: Settings,
@@ -69,6 +68,7 @@ class Sessions:
         self._identity_cache = identity_cache
         self._invalidation = invalidation
         self._last_used = last_used
+        self._record_login = record_login
         self._audit = audit
         self._hooks = hooks
         self._settings = settings
@@ -115,7 +115,7 @@ class Sessions:
         async with self._database.transaction() as store:
             if replaces is not None:
                 await lock_session_owners(store, login.user.id, replaces, kind)
-            await lock_unchanged_user(store, login.user.id, login.credentials_version)
+            user = await lock_unchanged_user(store, login.user.id, login.credentials_version)
             if replaces is not None:
                 replaced = await store.sessions.end_by_secret(replaces, kind)
                 if replaced is not None:
@@ -133,14 +133,7 @@ class Sessions:
                 )
             if use is not None:
                 await use.apply(store)
-            await self._audit.record(
-                store,
-                EventType.LOGIN,
-                user_id=session.user_id,
-                session_id=session.id,
-                strategy=kind.value,
-                amr=list(session.amr),
-            )
+            await self._record_login(store, user, session)
         if use is not None:
             use.is_applied = True
         return session

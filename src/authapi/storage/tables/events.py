@@ -1,6 +1,6 @@
 """Queries on `events`."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import datetime
 from ipaddress import IPv4Address
@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from authapi.domain.client import UNKNOWN_NETWORK, Client, parse_ip
-from authapi.domain.events import Event, EventFilter, EventType
+from authapi.domain.events import BEGINNINGS, Event, EventFilter, EventType
 from authapi.storage.models import Tables
 
 _COLUMNS = (
@@ -147,6 +147,52 @@ class EventTable:
         )
         found: datetime | None = (await self._connection.execute(statement)).scalar_one()
         return found
+
+    async def find_user_agents(
+        self, user_id: UUID, *, network: str, since: UUID, limit: int
+    ) -> Collection[str | None]:
+        """Returns the user agents of the newest logins of a user from `network`, each once.
+
+        Considers at most `limit` logins, since the id `since`. One statement, by an index.
+        """
+        newest = (
+            sa.select(self._events.c.user_agent)
+            .where(
+                self._events.c.user_id == user_id,
+                self._events.c.type == EventType.LOGIN,
+                self._events.c.network == network,
+                self._events.c.id >= since,
+            )
+            .order_by(self._events.c.id.desc())
+            .limit(limit)
+            .subquery()
+        )
+        statement = sa.select(newest.c.user_agent).distinct()
+        return (await self._connection.execute(statement)).scalars().all()
+
+    async def find_new_devices(self, user_id: UUID, *, since: UUID) -> tuple[bool, int]:
+        """Returns whether a user never logged in, and the number of `new_device` events.
+
+        A user never logged in if the account has begun within the events that are kept, and they
+        contain no login. The events since the id `since` are counted. One statement, by an index.
+        """
+
+        def exists(*types: EventType) -> sa.Exists:
+            of_types = self._events.c.type.in_(sorted(types))
+            return sa.exists().where(self._events.c.user_id == user_id, of_types)
+
+        count = (
+            sa.select(sa.func.count())
+            .where(
+                self._events.c.user_id == user_id,
+                self._events.c.type == EventType.NEW_DEVICE,
+                self._events.c.id >= since,
+            )
+            .scalar_subquery()
+        )
+        is_first = exists(*BEGINNINGS) & ~exists(EventType.LOGIN)
+        never, several = (await self._connection.execute(sa.select(is_first, count))).one()
+        return bool(never), int(several)
 
     async def page(self, user_id: UUID, *, before: UUID | None, limit: int) -> Sequence[Event]:
         """Returns up to `limit` events of a user with ids lower than `before`, the newest first."""

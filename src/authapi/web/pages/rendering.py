@@ -46,6 +46,8 @@ class Page:
     allows_no_password: bool = False
     """Whether a second form asks for the address instead of the password. That form removes the
     content of the account."""
+    offers_reset: bool = False
+    """Whether the result has a link to request a new password."""
 
 
 ErrorField = Literal["field", "address"]

@@ -36,6 +36,12 @@ ENGLISH: Texts = {
     "undo.button": "Recover account",
     "undo.done": "Your account has its previous e-mail address again. An e-mail to choose a "
     "password is on its way.",
+    "disown.title": "End a login that was not yours",
+    "disown.lead": "The device that the e-mail tells of is logged out. Your other devices stay "
+    "logged in.",
+    "disown.button": "End this login",
+    "disown.done": "This login has ended. The attacker may know your password, so choose a new one "
+    "now: all devices are then logged out, and all access tokens stop working.",
     "invitation.title": "Accept your invitation",
     "invitation.lead": "An account was created for you. Choose a password for it.",
     "invitation.button": "Accept",
@@ -128,6 +134,11 @@ KOREAN: Texts = {
     "undo.button": "계정 되찾기",
     "undo.done": "계정의 이메일 주소가 이전 주소로 돌아왔습니다. 비밀번호를 정할 수 있는 메일을 "
     "보냈습니다.",
+    "disown.title": "본인이 하지 않은 로그인 종료",
+    "disown.lead": "메일에서 알려 드린 기기에서 로그아웃됩니다. 다른 기기의 로그인은 유지됩니다.",
+    "disown.button": "이 로그인 종료",
+    "disown.done": "이 로그인이 종료되었습니다. 공격자가 비밀번호를 알고 있을 수 있으니 지금 새 "
+    "비밀번호를 정하세요. 그러면 모든 기기에서 로그아웃되고 모든 액세스 토큰이 무효화됩니다.",
     "invitation.title": "초대 수락",
     "invitation.lead": "회원님의 계정이 만들어졌습니다. 비밀번호를 정해 주세요.",
     "invitation.button": "수락",

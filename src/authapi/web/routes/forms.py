@@ -72,6 +72,11 @@ async def _undo(services: Services, form: Mapping[str, str], _: Identity | None)
     return "undo.done"
 
 
+async def _disown(services: Services, form: Mapping[str, str], _: Identity | None) -> str:
+    await services.accounts.new_devices.disown(form["token"])
+    return "disown.done"
+
+
 async def _accept(services: Services, form: Mapping[str, str], _: Identity | None) -> str:
     await services.accounts.invitations.accept(form["token"], form.get("password", ""), name=None)
     return "invitation.done"
@@ -120,6 +125,7 @@ PAGES: Mapping[str, tuple[Page, FormAction]] = {
         ),
         (_password_page("reset", "new_password"), _reset),
         (Page("undo", "email", "undo.email", type="email", autocomplete="email"), _undo),
+        (Page("disown", offers_reset=True), _disown),
         (_password_page("invitation", "password"), _accept),
         (
             Page("forgot", "email", "email", type="email", autocomplete="email", needs_token=False),

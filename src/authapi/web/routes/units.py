@@ -21,7 +21,7 @@ from authapi.web.routes.admin import events as admin_events
 from authapi.web.routes.admin import users as admin_users
 from authapi.web.routes.login import password, second_factor
 from authapi.web.routes.oauth import grants, introspection, revocation, well_known
-from authapi.web.routes.recovery import email_addresses, passwords
+from authapi.web.routes.recovery import email_addresses, logins, passwords
 
 
 def _joined(*routers: APIRouter) -> APIRouter:
@@ -36,7 +36,7 @@ UNITS: Mapping[str, APIRouter] = {
     "me": me.router,
     "export": export.router,
     "registration": registration.router,
-    "recovery": _joined(email_addresses.router, passwords.router),
+    "recovery": _joined(email_addresses.router, passwords.router, logins.router),
     "pages": forms.router,
     "login": _joined(password.router, second_factor.router),
     "grants": grants.router,

@@ -52,6 +52,12 @@ class EmailChangeReversal(Input):
     ]
 
 
+class LoginDisowning(Input):
+    """The token from a mail about a login."""
+
+    token: OneTimeSecret
+
+
 class PasswordReset(Input):
     """The token from a mail, and the new password."""
 

@@ -1,4 +1,4 @@
-"""Routes that depend on mail: e-mail addresses, password resets, invitations.
+"""Routes that depend on mail: e-mail addresses, password resets, invitations, foreign logins.
 
 They are one unit, which is not installed if the service sends no mail.
 """
