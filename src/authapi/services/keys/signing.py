@@ -12,7 +12,8 @@ from datetime import datetime
 from authapi.clock import now
 from authapi.crypto import jws, secrets
 from authapi.crypto.encryption import Cipher
-from authapi.domain.factors.values import FACTOR_USE
+from authapi.domain.authentication_context import acr_of
+from authapi.domain.factors import FACTOR_USE
 from authapi.domain.identity import FIRST_PARTY_CLIENT_ID
 from authapi.domain.outbox import OUTBOX_USE
 from authapi.domain.scopes import effective_scopes
@@ -179,6 +180,8 @@ class Keys:
             "auth_time": int(session.auth_time.timestamp()),
             "amr": list(session.amr),
         }
+        if acr := acr_of(session.amr):
+            claims["acr"] = acr
         if scopes is None:
             own = await self._hooks.own_scopes(user)
             scopes = effective_scopes(session.scopes, user, self._settings, own)
