@@ -182,6 +182,22 @@ def gates_of_route(scope: Scope) -> Iterator[Gate[object]]:
     return iter(()) if dependant is None else gates_of(dependant)
 
 
+def is_for_another_gate(
+    binding: Binding, sent: Authorization, connection: HTTPConnection, context: RequestContext
+) -> bool:
+    """Whether another gate of the route checks this Authorization header.
+
+    A route with a gate for the cookie and one for a token requires both.
+    """
+    if sent.scheme in binding.schemes:
+        return False
+    bindings = [gate.bind(context.runtime) for gate in gates_of_route(connection.scope)]
+    if not any(item is binding for item in bindings):
+        return False
+    own = set(binding.strategies)
+    return any(sent.scheme in item.schemes and own.isdisjoint(item.strategies) for item in bindings)
+
+
 def check_requirements(wanted: Requirements, identity: Identity, context: RequestContext) -> None:
     """Checks that `identity` meets the requirements.
 

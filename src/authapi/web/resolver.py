@@ -36,7 +36,7 @@ from authapi.web.requirements import (
     SecondFactor,
     Writes,
     check_requirements,
-    gates_of_route,
+    is_for_another_gate,
     normalized_requirements,
 )
 
@@ -110,8 +110,8 @@ def current_user(
     this order; ForeignOrigin or WrongDestination for a credential that a browser attached for
     another page (`web.csrf`); and Unavailable if a backend does not answer.
     `web.answers.websocket_messages` describes refused WebSockets. The start of the application
-    fails with ConfigurationError if a name is unknown, or if a strategy cannot tell what `mfa`
-    asks for. Raises TypeError or ValueError if `mfa` or `acr` is not permitted.
+    fails with ConfigurationError if a name is unknown, or a strategy cannot tell what `mfa` asks.
+    Raises TypeError or ValueError if `mfa` or `acr` is not permitted.
     """
     return _user_gate(
         normalized_requirements(strategies, scopes, verified, superuser, fresh, mfa, acr, optional)
@@ -378,7 +378,7 @@ def _may_use_ambient(
     sent = read_authorization(connection)
     if sent is None or binding.is_for_proxy(sent):
         return True
-    if _is_for_another_gate(binding, sent, connection, context):
+    if is_for_another_gate(binding, sent, connection, context):
         return True
     if wanted.ignores_unread_header:
         return False
@@ -386,16 +386,3 @@ def _may_use_ambient(
         return False
     context.challenges = with_invalid_token(binding.challenges, sent.scheme.partition("\t")[0])
     raise InvalidCredential
-
-
-def _is_for_another_gate(
-    binding: Binding, sent: Authorization, connection: HTTPConnection, context: RequestContext
-) -> bool:
-    # A route with a gate for the cookie and one for a token requires both. The other one checks it.
-    if sent.scheme in binding.schemes:
-        return False
-    bindings = [gate.bind(context.runtime) for gate in gates_of_route(connection.scope)]
-    if not any(item is binding for item in bindings):
-        return False
-    own = set(binding.strategies)
-    return any(sent.scheme in item.schemes and own.isdisjoint(item.strategies) for item in bindings)

@@ -18,6 +18,15 @@ MFA: Final = "mfa"
 _PROOF_OF_POSSESSION: Final = "pop"
 
 
+METHODS: Final = {
+    SINGLE_FACTOR: ("pwd",),
+    TWO_FACTORS: ("pwd", "otp", MFA),
+    PHISHING_RESISTANT: (_PROOF_OF_POSSESSION, "user", MFA),
+}
+"""For each context class, the methods of a login that has it: a password, a password and a code,
+and a passkey that has verified its user."""
+
+
 def acr_of(amr: Collection[str]) -> str | None:
     """Returns the context class of a login by these methods; None without a method.
 
