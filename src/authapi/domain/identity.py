@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
-from authapi.domain.authentication_context import acr_of, acr_of_claims
+from authapi.domain.factors.authentication_context import acr_of, acr_of_claims
 from authapi.domain.user import User
 
 FIRST_PARTY_CLIENT_ID = "authapi"

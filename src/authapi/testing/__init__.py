@@ -6,8 +6,8 @@
             response = await api.get("/reports")
 
 `acting_as` replaces only the credential. The gates of the route still run, so a test fails if a
-scope is missing or the login is too old or too weak. Mail is not sent: `await api.outbox()` returns it.
-`sync_client` does the same for synchronous tests. `CleanDatabase` is a database that is clean
+scope is missing or the login is too old or too weak. Mail is not sent: `await api.outbox()` returns
+it. `sync_client` does the same for synchronous tests. `CleanDatabase` is a database that is clean
 before each test. The pytest plugin (`authapi.pytest_plugin`) has fixtures of them.
 
 `authapi.testing.strategy_contract` is a test suite for strategies.

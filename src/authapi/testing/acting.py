@@ -20,7 +20,7 @@ from typing import Any
 from starlette.requests import HTTPConnection
 
 from authapi.clock import now
-from authapi.domain.authentication_context import (
+from authapi.domain.factors.authentication_context import (
     METHODS,
     MFA,
     SINGLE_FACTOR,

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from authapi.clock import now
+from authapi.crypto.factors.totp import as_base32, code_at, new_totp_secret, step_at
 from authapi.crypto.ids import new_id
-from authapi.crypto.totp import as_base32, code_at, new_totp_secret, step_at
-from authapi.domain.factors import TOTPFactor
+from authapi.domain.factors.values import TOTPFactor
 from authapi.domain.user import User
 from authapi.errors import FactorExists, NotFound
 from authapi.services import Services

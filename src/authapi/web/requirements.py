@@ -11,7 +11,7 @@ from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
 from authapi.clock import now
-from authapi.domain.authentication_context import (
+from authapi.domain.factors.authentication_context import (
     ACR_VALUES,
     MFA,
     SINGLE_FACTOR,

@@ -7,7 +7,7 @@ cookie has no such parameters, so the problem document repeats them.
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
 
-from authapi.domain.authentication_context import PHISHING_RESISTANT, TWO_FACTORS, strongest
+from authapi.domain.factors.authentication_context import PHISHING_RESISTANT, TWO_FACTORS, strongest
 from authapi.errors import AuthAPIError, InsufficientAuthentication, StaleAuthentication
 from authapi.web.requirements import Requirements, required_acr
 

@@ -12,8 +12,8 @@ from datetime import datetime
 from authapi.clock import now
 from authapi.crypto import jws, secrets
 from authapi.crypto.encryption import Cipher
-from authapi.domain.authentication_context import acr_of
-from authapi.domain.factors import FACTOR_USE
+from authapi.domain.factors.authentication_context import acr_of
+from authapi.domain.factors.values import FACTOR_USE
 from authapi.domain.identity import FIRST_PARTY_CLIENT_ID
 from authapi.domain.outbox import OUTBOX_USE
 from authapi.domain.scopes import effective_scopes

@@ -6,9 +6,9 @@ from uuid import UUID
 from pydantic import ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from authapi.domain.authentication_context import ACR_VALUES
 from authapi.domain.email_address import MAX_LENGTH as MAX_EMAIL_LENGTH
 from authapi.domain.email_address import EmailAddress
+from authapi.domain.factors.authentication_context import ACR_VALUES
 from authapi.domain.identity import Identity
 from authapi.domain.username import LoginIdentifier, Username, parse_login_name
 from authapi.errors import InputError, InvalidInput

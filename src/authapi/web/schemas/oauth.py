@@ -5,7 +5,7 @@ from uuid import UUID
 
 from pydantic import Field
 
-from authapi.domain.authentication_context import ACR_VALUES, acr_of
+from authapi.domain.factors.authentication_context import ACR_VALUES, acr_of
 from authapi.domain.identity import FIRST_PARTY_CLIENT_ID
 from authapi.services.tokens import TokenInfo, TokenKind
 from authapi.web.schemas.fields import Output
