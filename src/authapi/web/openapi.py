@@ -246,9 +246,8 @@ def _describe_responses(responses: Document, content: Document) -> None:
 
 def _describe_login(operation: Document, gates: Iterable[Gate[object]], runtime: Runtime) -> None:
     """Describes the age and strength of the login that the gates of a route require."""
-    wanted = [gate.requirements for gate in gates]
-    strict = [item for item in wanted if not item.optional]
-    required = login_requirements(strict or wanted, fresh_max_age=runtime.settings.fresh_max_age)
+    wanted = (gate.requirements for gate in gates)  # optional ones refuse a weak login too
+    required = login_requirements(wanted, fresh_max_age=runtime.settings.fresh_max_age)
     if required:
         operation[REQUIRES] = required
         text, sentence = operation.get("description"), describe_requirements(required)
