@@ -1,6 +1,8 @@
 """Gates by the strength of a login (RFC 9470): `mfa`, `acr`, and both together with `fresh`."""
 
 import asyncio
+import base64
+import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -381,6 +383,53 @@ async def test_a_login_with_two_factors_may_change_credentials(api: Client) -> N
         answer = await api.request(method, path, json=body)
         # No mail is sent here, so addresses cannot change; the gate has let the request pass.
         assert answer.is_success or answer.json()["code"] == "mail_disabled", route
+
+
+# Tokens -------------------------------------------------------------------------------------------
+
+
+def claims_of(token: str) -> dict[str, Any]:
+    payload = token.split(".")[1]
+    found: dict[str, Any] = json.loads(base64.urlsafe_b64decode(payload + "=="))
+    return {name: found.get(name) for name in ("amr", "acr", "auth_time")}
+
+
+async def test_tokens_carry_what_their_session_has_proved(make_settings: SettingsFactory) -> None:
+    settings = make_settings(jwt_audiences=("billing",))
+    async with client(create_app(settings)) as api:
+        root = await api.create_user(is_superuser=True)
+        login = (await api.login(root, strategy="jwt")).json()
+        at = int(
+            datetime.fromisoformat((await api.get("/me/identity")).json()["auth_time"]).timestamp()
+        )
+        weak = {"amr": ["pwd"], "acr": ONE, "auth_time": at}
+        strong = {"amr": ["pwd", "otp", MFA], "acr": TWO, "auth_time": at}
+
+        async def introspected(token: str) -> dict[str, Any]:
+            found = (await api.post("/token/introspect", data={"token": token})).json()
+            assert found["active"]
+            return {name: found.get(name) for name in weak}
+
+        async def exchanged() -> dict[str, Any]:
+            body = {"kind": "jwt", "audience": "billing"}
+            return claims_of((await api.post("/me/tokens", json=body)).json()["access_token"])
+
+        token = login["access_token"]
+        assert claims_of(token) == await introspected(token) == await exchanged() == weak
+        [session] = await api.services.sessions.list_for_user(root.id)
+        amr = ("pwd", "otp", MFA)
+        await raise_session(api, session.id, amr=amr, mfa_at=datetime.now(UTC))
+        # The claims of a JWT are those of its issue, and introspection asks the session.
+        assert claims_of(token) == weak
+        assert await introspected(token) == await exchanged() == strong
+        form = {"grant_type": "refresh_token", "refresh_token": login["refresh_token"]}
+        renewed = (await api.post("/token", data=form)).json()["access_token"]
+        assert claims_of(renewed) == await introspected(renewed) == strong
+        # A personal access token comes from no login, and neither does its JWT.
+        made = (await api.post("/me/tokens", json={"name": "robot"})).json()["access_token"]
+        assert await introspected(made) == dict.fromkeys(weak)
+        api.headers["Authorization"] = f"Bearer {made}"
+        assert await exchanged() == {"amr": [], "acr": None, "auth_time": None}
 
 
 # WebSockets ---------------------------------------------------------------------------------------
