@@ -291,6 +291,7 @@ async def test_token_claims_follow_rfc_9068(make_settings: SettingsFactory) -> N
         "exp": issued + 600,
         "auth_time": issued,
         "amr": ["pwd"],
+        "acr": "urn:authapi:acr:1",
         "sid": seen["session_id"],
         "client_id": "authapi",
         "scope": "a reports:read",

@@ -4,13 +4,13 @@ import asyncio
 import threading
 import warnings
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
 import pytest
 from fastapi import Depends, FastAPI, WebSocket
 
-from authapi import AuthAPI, User, current_user
+from authapi import AuthAPI, Identity, User, current_identity, current_user
 from authapi.testing import acting_as, client, sync_client
 from tests.conftest import SettingsFactory
 
@@ -20,6 +20,7 @@ with warnings.catch_warnings():
     from starlette.testclient import TestClient
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
+LATER = datetime(2026, 11, 2, tzinfo=UTC)
 ADA = User(UUID(int=1), "ada@shop.test", None, True, False, NOW, NOW, NOW)
 BOB = User(UUID(int=2), "bob@shop.test", None, True, False, NOW, NOW, NOW)
 Caller = Annotated[User, Depends(current_user())]
@@ -98,6 +99,60 @@ def test_the_synchronous_client(make_settings: SettingsFactory) -> None:
         assert api.post("/logout").status_code == 204
         assert (list(api.cookies), api.outbox()) == ([], [])
         assert api.services.settings.strategies == ("session", "token", "jwt")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "amr", "acr", "is_proved"),
+    [
+        ({}, ("pwd",), "urn:authapi:acr:1", False),
+        ({"mfa": True}, ("pwd", "otp", "mfa"), "urn:authapi:acr:2", True),
+        ({"acr": "urn:authapi:acr:1"}, ("pwd",), "urn:authapi:acr:1", False),
+        ({"acr": "urn:authapi:acr:2"}, ("pwd", "otp", "mfa"), "urn:authapi:acr:2", True),
+        ({"acr": "phr"}, ("pop", "user", "mfa"), "phr", True),
+        ({"mfa": True, "acr": "phr"}, ("pop", "user", "mfa"), "phr", True),
+        (
+            {"mfa": True, "acr": "urn:authapi:acr:1"},
+            ("pwd", "otp", "mfa"),
+            "urn:authapi:acr:2",
+            True,
+        ),
+        ({"amr": ("fed", "mfa")}, ("fed", "mfa"), "urn:authapi:acr:2", True),
+        ({"amr": ()}, (), None, False),
+        ({"claims": {"a": 1}}, ("pwd",), "urn:authapi:acr:1", False),
+        ({"claims": {"a": 1}, "acr": "phr"}, ("pop", "user", "mfa"), "phr", True),
+    ],
+)
+def test_the_strength_of_the_login(
+    make_settings: SettingsFactory,
+    arguments: dict[str, Any],
+    amr: tuple[str, ...],
+    acr: str | None,
+    is_proved: bool,
+) -> None:
+    app, seen = application(make_settings), list[Identity]()
+
+    @app.get("/identity")
+    def identity(caller: Annotated[Identity, Depends(current_identity())]) -> None:
+        seen.append(caller)
+
+    with sync_client(app) as api:
+        for mfa_at in (None, LATER):
+            with acting_as(ADA, auth_time=NOW, mfa_at=mfa_at, **arguments):
+                assert api.get("/identity").status_code == 200
+            caller = seen.pop()
+            assert (caller.amr, caller.acr) == (amr, acr)
+            assert caller.mfa_at == ((mfa_at or NOW) if is_proved else None)
+
+
+def test_contradictory_and_unknown_strengths_are_refused() -> None:
+    for mfa, acr in ((True, None), (False, "phr"), (True, "phr")):
+        with (
+            pytest.raises(TypeError, match="amr, or mfa and acr"),
+            acting_as(ADA, amr=("pwd",), mfa=mfa, acr=acr),
+        ):
+            pass
+    with pytest.raises(ValueError, match="acr must be one of"), acting_as(ADA, acr="strong"):
+        pass
 
 
 def test_a_block_holds_in_a_loop_that_was_started_before(make_settings: SettingsFactory) -> None:

@@ -29,8 +29,11 @@ EXTRA_MEMBERS: Mapping[str, set[str]] = {
     "invalid_request": {"error"},
     "invalid_scope": {"error"},
     "unsupported_grant_type": {"error"},
+    "stale_authentication": {"max_age"},
+    "insufficient_authentication": {"acr_values"},
 }
 """Further members of a problem document, by its code."""
+OPTIONAL_MEMBERS: Mapping[str, set[str]] = {"insufficient_authentication": {"max_age"}}
 OAUTH_MEMBERS = {"error", "error_description"}
 DESCRIPTION = re.compile(r"[\x20\x21\x23-\x5b\x5d-\x7e]+")
 """An `error_description` (RFC 6749, section 5.2)."""
@@ -123,6 +126,7 @@ def _problem(response: httpx.Response, status: int, code: str) -> dict[str, obje
     assert response.headers.get_list("content-type") == [kind_of_error(response)]
     body: dict[str, object] = response.json()
     members = PROBLEM_MEMBERS | EXTRA_MEMBERS.get(code, set())
+    members |= OPTIONAL_MEMBERS.get(code, set()) & body.keys()
     assert body.keys() == members | (OAUTH_MEMBERS if is_oauth(response) else set())
     assert body["code"] == code
     assert body["type"] == f"urn:authapi:error:{code}"

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
 from uuid import UUID
@@ -64,6 +65,10 @@ def own(settings: Settings) -> FastAPI:
         "scoped_cookie": (current_user("session", scopes=read),),
         "optional_scoped": (current_user("jwt", scopes=read, optional=True),),
         "strict": (current_user("jwt", verified=True, superuser=True, fresh=True),),
+        "strong": (current_user("jwt", mfa=True, fresh=timedelta(minutes=2)),),
+        "enrolled": (current_user(mfa="enrolled"), current_user(fresh=True)),
+        "resistant": (current_user(mfa=timedelta(hours=1)), current_identity(acr="phr")),
+        "optional_strong": (current_user(), current_user(mfa=True, optional=True)),
         "same_twice": (current_user("jwt"), current_identity("jwt")),
         "in_common": (current_user("session", "token"), current_user("token", "jwt", scopes=read)),
         "both": (current_user("session"), current_user("token", "jwt")),
@@ -87,6 +92,68 @@ async def _posted(number: int, body: dict[str, int]) -> None: ...
 
 
 async def _live(user: Annotated[User, Depends(current_user())]) -> None: ...
+
+
+# Logins -------------------------------------------------------------------------------------------
+
+
+def test_age_and_strength_of_the_login_are_described(own: FastAPI) -> None:
+    expected: Mapping[str, tuple[Document, str]] = {
+        "every": ({}, ""),
+        "strict": ({"max_age": 300}, "Requires a login, at most 300 seconds ago."),
+        "strong": (
+            {"mfa": True, "acr": "urn:authapi:acr:2", "max_age": 120},
+            "Requires a login with two factors, at most 120 seconds ago.",
+        ),
+        "enrolled": (
+            {"mfa": "enrolled", "max_age": 300},
+            (
+                "Requires a login with a second factor if the account has one, "
+                "at most 300 seconds ago."
+            ),
+        ),
+        "resistant": (
+            {"mfa": True, "acr": "phr", "mfa_max_age": 3600},
+            (
+                "Requires a login that resists phishing (`phr`), "
+                "with the second factor at most 3600 seconds ago."
+            ),
+        ),
+        # An optional gate refuses a weak caller too, and the other one has found a caller.
+        "optional_strong": (
+            {"mfa": True, "acr": "urn:authapi:acr:2"},
+            "Requires a login with two factors.",
+        ),
+    }
+    paths = own.openapi()["paths"]
+    for name, (required, sentence) in expected.items():
+        for operation in (paths[f"/{name}"]["get"], paths[f"/{name}/{{number}}"]["post"]):
+            assert operation.get("x-authapi-requires", {}) == required, name
+            assert operation.get("description", "") == sentence, name
+
+
+async def test_the_own_description_of_a_route_is_kept(settings: Settings) -> None:
+    auth = AuthAPI(settings)
+    app = FastAPI(lifespan=auth.lifespan)
+    auth.install(app)
+
+    @app.get("/reports", dependencies=[Depends(current_user(acr="phr"))])
+    def reports() -> None:
+        """List reports."""
+
+    operation = app.openapi()["paths"]["/reports"]["get"]
+    assert operation["description"] == (
+        "List reports.\n\nRequires a login that resists phishing (`phr`)."
+    )
+    assert app.openapi()["paths"]["/reports"]["get"] == operation, "described once"
+
+
+def test_changes_of_credentials_say_what_they_require(app: FastAPI) -> None:
+    paths = app.openapi()["paths"]
+    assert paths["/me/password"]["post"]["x-authapi-requires"] == {"mfa": "enrolled"}
+    assert paths["/me"]["delete"]["x-authapi-requires"] == {"mfa": "enrolled", "max_age": 300}
+    assert "x-authapi-requires" not in paths["/me/reauthenticate"]["post"]
+    assert "x-authapi-requires" not in paths["/me"]["get"]
 
 
 # Security -----------------------------------------------------------------------------------------
@@ -215,6 +282,8 @@ async def test_each_declared_alternative_is_sufficient(own: FastAPI) -> None:
         for path, item in paths.items():
             if "{" in path or path.startswith(("/me", "/logout", "/strict")):
                 continue
+            if item.get("get", {}).get("x-authapi-requires", {}).get("acr"):
+                continue  # these logins have one factor
             for alternative in item.get("get", {}).get("security", []):
                 if "basic" in alternative:
                     continue

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
-from authapi.domain.factors.authentication_context import acr_of
+from authapi.domain.factors.authentication_context import acr_of, acr_of_claims
 from authapi.domain.user import User
 
 FIRST_PARTY_CLIENT_ID = "authapi"
@@ -75,5 +75,8 @@ class Identity:
 
     @property
     def acr(self) -> str | None:
-        """The context class of the login (`domain/authentication_context`); None without `amr`."""
-        return acr_of(self.amr)
+        """The context class of the login (`domain/authentication_context`); None without `amr`.
+
+        For a caller of another issuer, the one that its claim `acr` names; None if it is unknown.
+        """
+        return acr_of_claims(self.claims, self.amr) if self.claims else acr_of(self.amr)

@@ -20,6 +20,13 @@ from typing import Any
 from starlette.requests import HTTPConnection
 
 from authapi.clock import now
+from authapi.domain.factors.authentication_context import (
+    METHODS,
+    MFA,
+    SINGLE_FACTOR,
+    TWO_FACTORS,
+    strongest,
+)
 from authapi.domain.identity import NO_CLAIMS, Claims, Identity
 from authapi.domain.user import User
 from authapi.strategies.base import Strategy
@@ -37,6 +44,7 @@ class _Block:
     strategy: str | None
     auth_time: datetime
     amr: tuple[str, ...]
+    mfa_at: datetime | None
     claims: Claims
     outer: "_Block | None" = field(default=None, repr=False)
     is_over: bool = False
@@ -56,27 +64,36 @@ def acting_as(
     *,
     strategy: str | None = None,
     auth_time: datetime | None = None,
-    amr: Collection[str] = ("pwd",),
+    mfa: bool = False,
+    mfa_at: datetime | None = None,
+    acr: str | None = None,
+    amr: Collection[str] | None = None,
     claims: Mapping[str, object] = NO_CLAIMS,
 ) -> Iterator[None]:
     """Inside this block, requests of this process are authenticated as `user` with `scopes`.
 
     They use the first strategy of the route, or only `strategy` if given. `auth_time` is the time
-    of the login, by default now. An empty `amr` stands for a personal access token. `claims` are
-    the claims of another issuer.
+    of the login, by default now. The login has one factor, a password, unless `mfa` or `acr` says
+    more: "urn:authapi:acr:2" or "phr"; `mfa_at` is when it proved the second one, by default
+    `auth_time`. `amr` names the methods instead, and an empty one stands for a personal access
+    token. `claims` are the claims of another issuer.
 
     A block in a task holds for the requests of that task and of the tasks that it starts. A block
     in synchronous code of the main thread, such as a fixture, holds for all requests that are in no
     block of their own.
+
+    Raises TypeError if `amr` is combined with `mfa` or `acr`, ValueError if `acr` is unknown.
     """
     resolver.find_identity = _acting_find_identity
+    logged_in_at, methods = auth_time or now(), _methods(mfa, acr, amr)
     block = _Block(
         user,
         frozenset(scopes),
         strategy,
-        auth_time or now(),
-        tuple(amr),
-        Claims(claims),
+        logged_in_at,
+        methods,
+        (mfa_at or logged_in_at) if MFA in methods else None,
+        Claims({"acr": acr, **claims} if claims and acr else claims),
         outer=_of_context.get(),
     )
     is_of_process = current_thread() is main_thread() and not _is_in_task()
@@ -92,6 +109,17 @@ def acting_as(
         # Without a token: the end of a fixture may run in another context than its beginning.
         if _of_context.get() is block:
             _of_context.set(block.outer)
+
+
+def _methods(mfa: bool, acr: str | None, amr: Collection[str] | None) -> tuple[str, ...]:
+    if amr is not None:
+        if mfa or acr is not None:
+            raise TypeError("acting_as takes amr, or mfa and acr")
+        return tuple(amr)
+    proved = TWO_FACTORS if mfa else SINGLE_FACTOR
+    if acr is not None and acr not in METHODS:
+        raise ValueError(f"acr must be one of {', '.join(METHODS)}, not {acr!r}")
+    return METHODS[proved if acr is None else strongest(proved, acr)]
 
 
 def _current() -> _Block | None:
@@ -149,6 +177,7 @@ def _let_act(strategy: Strategy[Any]) -> None:
             amr=credential.amr,
             expires_at=None,
             claims=credential.claims,
+            mfa_at=credential.mfa_at,
         )
 
     acting_read.is_patched = True  # type: ignore[attr-defined]  # so that it is patched once

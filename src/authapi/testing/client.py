@@ -13,6 +13,7 @@ from authapi.domain.user import User
 from authapi.domain.username import parse_username
 from authapi.services import Services
 from authapi.services.accounts.users import new_user
+from authapi.testing.authenticator import Authenticator
 from authapi.web.installation import runtime_of
 
 PASSWORD = "correct horse battery staple"
@@ -80,19 +81,34 @@ class Client(httpx.AsyncClient):
         services = self._runtime.services_if_any
         return services is None or services.settings.allow_reserved_addresses
 
+    def authenticator(self, secret: str | None = None) -> Authenticator:
+        """An authenticator app with a new secret, or with the one that the service has shown."""
+        return Authenticator(lambda: self.services, secret)
+
     async def login(
-        self, user: User, *, password: str = PASSWORD, strategy: str = "session"
+        self,
+        user: User,
+        *,
+        password: str = PASSWORD,
+        strategy: str = "session",
+        authenticator: Authenticator | None = None,
     ) -> httpx.Response:
         """Logs in over HTTP. The client keeps the cookie, or sends the token in its headers.
 
-        Raises httpx.HTTPStatusError if the login is refused.
+        `authenticator` is the app of an account with a second factor. Raises httpx.HTTPStatusError
+        if the login is refused.
         """
         accepted = self.services.settings.login_identifier
         name = {"username": user.username} if accepted == "username" else {"email": user.email}
-        response = await self.post(
-            f"{self.services.settings.prefix}/login",
-            json={**name, "password": password, "strategy": strategy},
-        )
+        path = f"{self.services.settings.prefix}/login"
+        response = await self.post(path, json={**name, "password": password, "strategy": strategy})
+        if authenticator is not None and response.status_code == 401:
+            started = response.json()
+            if started["code"] == "second_factor_required":
+                proof = {"code": authenticator.code()}
+                if "ticket" in started:  # else the client has a cookie for it
+                    proof["ticket"] = started["ticket"]
+                response = await self.post(f"{path}/second-factor", json=proof)
         response.raise_for_status()
         if token := response.json().get("access_token"):
             self.headers["Authorization"] = f"Bearer {token}"

@@ -11,9 +11,30 @@ from fastapi import FastAPI
 
 from authapi.domain.user import User
 from authapi.services import Services
+from authapi.testing.authenticator import Authenticator
 from authapi.testing.client import PASSWORD, Client, client
 
 T = TypeVar("T")
+
+
+class SyncAuthenticator:
+    """What `Authenticator` does, for synchronous tests. `SyncClient.authenticator` creates it."""
+
+    def __init__(self, app: Authenticator, portal: BlockingPortal) -> None:
+        self.app, self._portal = app, portal
+
+    @property
+    def secret(self) -> str:
+        """The secret in base32."""
+        return self.app.secret
+
+    def code(self) -> str:
+        """Returns a code, and raises, as `Authenticator.code`."""
+        return self.app.code()
+
+    def enrol(self, user: User) -> User:
+        """Adds this app to an account, and raises, as `Authenticator.enrol`."""
+        return self._portal.call(self.app.enrol, user)
 
 
 class SyncClient:
@@ -102,11 +123,25 @@ class SyncClient:
             )
         )
 
+    def authenticator(self, secret: str | None = None) -> SyncAuthenticator:
+        """An authenticator app, as `Client.authenticator`."""
+        return SyncAuthenticator(self._client.authenticator(secret), self._portal)
+
     def login(
-        self, user: User, *, password: str = PASSWORD, strategy: str = "session"
+        self,
+        user: User,
+        *,
+        password: str = PASSWORD,
+        strategy: str = "session",
+        authenticator: SyncAuthenticator | None = None,
     ) -> httpx.Response:
         """Logs in over HTTP, and raises, as `Client.login`."""
-        return self.call(lambda: self._client.login(user, password=password, strategy=strategy))
+        app = None if authenticator is None else authenticator.app
+        return self.call(
+            lambda: self._client.login(
+                user, password=password, strategy=strategy, authenticator=app
+            )
+        )
 
     def outbox(self) -> list[EmailMessage]:
         """All mails so far, as `Client.outbox`. Raises RuntimeError as that."""

@@ -58,6 +58,8 @@ class ClaimsReader:
         expires_at, logged_in_at = _read_time(claims, "exp"), _read_time(claims, "auth_time")
         if logged_in_at is not None and logged_in_at > now() + _CLOCK_SKEW:
             raise TokenError("auth_time")  # a login in the future would stay fresh until then
+        if not isinstance(claims.get("acr"), str | None):
+            raise TokenError("acr")
         email = _read_text(claims, "email", _MAX_EMAIL)
         if not email.isprintable() or " " in email:
             raise TokenError("email")

@@ -30,6 +30,14 @@ def is_bearer(challenge: Challenge) -> bool:
     return challenge.scheme.lower() == "bearer"
 
 
+def with_invalid_token(challenges: tuple[Challenge, ...], scheme: str) -> tuple[Challenge, ...]:
+    """Returns the challenges for a request whose credential of this scheme is not valid."""
+    # RFC 6750, section 3.1: `error` is for requests with a bearer token only.
+    if scheme.lower() != "bearer":
+        return challenges
+    return tuple(with_parameters(item, {"error": "invalid_token"}) for item in challenges)
+
+
 def with_parameters(challenge: Challenge, parameters: Mapping[str, str]) -> Challenge:
     """Returns `challenge` with more `parameters`, or unchanged if it is no bearer challenge."""
     if not is_bearer(challenge):

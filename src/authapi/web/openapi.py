@@ -18,6 +18,7 @@ from authapi.web.answers.descriptions import DESCRIPTIONS, Document
 from authapi.web.context import Runtime
 from authapi.web.requirements import Gate, gates_of
 from authapi.web.schemas.problem import OAuthError, Problem
+from authapi.web.step_up import REQUIRES, describe_requirements, login_requirements
 
 _HEADERS: Mapping[str, Document] = {
     "X-Request-ID": {
@@ -156,6 +157,7 @@ def _complete(
             if security is not None:
                 operation["security"] = [names.of_schemes(item) for item in security]
                 used.update(name for item in security for name in item)
+                _describe_login(operation, gates, runtime)
             responses = operation.setdefault("responses", {})
             if described is None or id(route.original_route) in described:
                 _describe_responses(responses, content)
@@ -240,6 +242,16 @@ def _describe_responses(responses: Document, content: Document) -> None:
         response["headers"] = response.get("headers", {}) | headers
         if status[0] in "45" and response.get("content", _DEFAULT_CONTENT) == _DEFAULT_CONTENT:
             response["content"] = content
+
+
+def _describe_login(operation: Document, gates: Iterable[Gate[object]], runtime: Runtime) -> None:
+    """Describes the age and strength of the login that the gates of a route require."""
+    wanted = (gate.requirements for gate in gates)  # optional ones refuse a weak login too
+    required = login_requirements(wanted, fresh_max_age=runtime.settings.fresh_max_age)
+    if required:
+        operation[REQUIRES] = required
+        text, sentence = operation.get("description"), describe_requirements(required)
+        operation["description"] = f"{text}\n\n{sentence}" if text else sentence
 
 
 def _describe_refusals(responses: Document, content: Document) -> None:

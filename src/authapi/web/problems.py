@@ -33,6 +33,7 @@ from authapi.web.answers.validation import invalid_input
 from authapi.web.challenges import build_challenges, is_bearer, with_parameters
 from authapi.web.context import RequestContext, context_of, disabled_members
 from authapi.web.pages.error_pages import error_page, wants_page
+from authapi.web.step_up import step_up_members, step_up_parameters
 
 PROBLEM = "application/problem+json"
 
@@ -70,6 +71,7 @@ _LOGGED = (
     errors.Forbidden,
     errors.InvalidCredential,
     errors.InactiveAccount,
+    errors.InsufficientAuthentication,
     errors.StaleAuthentication,
     errors.TooManyAttempts,
     errors.TooManyRequests,
@@ -197,7 +199,7 @@ def _represent_as_json(document: ProblemDocument, scope: Scope) -> Response:
 
 def problem_from_error(error: AuthAPIError, context: RequestContext) -> ProblemDocument:
     """Returns the problem document for an error of this request, and logs the error."""
-    status, headers, members = status_of(error), [], dict[str, object]()
+    status, headers, members = status_of(error), [], dict[str, object](step_up_members(error))
     _log_error(error, context)
     if isinstance(error, Unavailable | errors.TooManyAttempts | errors.TooManyRequests):
         headers.append(("retry-after", str(error.retry_after)))
@@ -383,9 +385,7 @@ def _challenges(error: AuthAPIError, context: RequestContext) -> tuple[Challenge
     challenges = context.challenges
     if challenges is None:
         challenges = build_challenges(context.runtime.registry, context.runtime)
-    if isinstance(error, errors.StaleAuthentication):
-        # RFC 9470, section 3.
-        extra = {"error": "insufficient_user_authentication", "max_age": str(error.max_age)}
+    if extra := step_up_parameters(error):
         return tuple(with_parameters(item, extra) for item in challenges)
     if isinstance(error, errors.InsufficientScope):
         # RFC 6750, section 3.1: only bearer credentials have a challenge in a 403 response.

@@ -11,11 +11,21 @@ from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
 from authapi.clock import now
+from authapi.domain.factors.authentication_context import (
+    ACR_VALUES,
+    MFA,
+    SINGLE_FACTOR,
+    TWO_FACTORS,
+    meets_acr,
+    strongest,
+)
 from authapi.domain.identity import Identity
 from authapi.errors import (
     ConfigurationError,
     InactiveAccount,
+    InsufficientAuthentication,
     InsufficientScope,
+    InvalidCredential,
     StaleAuthentication,
     SuperuserRequired,
     UnconfirmedEmail,
@@ -42,6 +52,10 @@ PROXY_SCHEMES = {
 """The authentication schemes of reverse proxies, each with the syntax of one credential (RFC 9110,
 section 11.4)."""
 
+SecondFactor: TypeAlias = Literal[False, True, "enrolled"] | timedelta
+"""What a gate asks of a second factor. True: this login has proved one. "enrolled": it has, if the
+account has one. A timedelta: it has, at most this long ago."""
+
 Writes: TypeAlias = Literal["by_account", "by_session", "uncounted"]
 """How `limit_writes` counts a request. `by_session` is for changes that an account's owner must be
 able to make while an attacker with another session exhausts the limit. `uncounted` is for routes
@@ -58,6 +72,9 @@ class Requirements:
     verified: bool = False
     superuser: bool = False
     fresh: timedelta | Literal[True] | None = None
+    mfa: SecondFactor = False
+    acr: str | None = None
+    """The context class that the login must have, or a stronger one."""
     optional: bool = False
     revocable: bool = False
     """Accept `Revocable` strategies only. A valid credential is accepted beside an invalid one."""
@@ -71,6 +88,18 @@ class Requirements:
     """Further strategies, accepted if `jwt_audiences` names services to exchange a token for."""
     writes: Writes | None = None
     """How `limit_writes` counts a request to this route; None if the route only reads."""
+
+    def __post_init__(self) -> None:
+        """Raises TypeError or ValueError if `mfa` or `acr` is not permitted."""
+        mfa: object = self.mfa  # callers without a type checker may pass anything
+        if isinstance(mfa, timedelta):
+            if mfa <= timedelta(0):
+                raise ValueError("the timedelta of mfa must be positive")
+        elif not isinstance(mfa, bool) and mfa != "enrolled":
+            kind = ValueError if isinstance(mfa, str) else TypeError
+            raise kind(f'mfa must be True, False, "enrolled" or a timedelta, not {mfa!r}')
+        if self.acr is not None and self.acr not in ACR_VALUES:
+            raise ValueError(f"acr must be one of {', '.join(ACR_VALUES)}, not {self.acr!r}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +118,14 @@ class Binding:
         if authorization.scheme not in self.proxy_schemes:
             return False
         return PROXY_SCHEMES[authorization.scheme].fullmatch(authorization.credential) is not None
+
+    def has_ambient(self, connection: HTTPConnection) -> bool:
+        """Whether the request has a credential that browsers send by themselves."""
+        ambient = (strategy for strategy in self.strategies if strategy.ambient)
+        try:
+            return any(strategy.read(connection) is not None for strategy in ambient)
+        except InvalidCredential:
+            return True  # an ambiguous one
 
 
 class NotCalled:
@@ -145,19 +182,32 @@ def gates_of_route(scope: Scope) -> Iterator[Gate[object]]:
     return iter(()) if dependant is None else gates_of(dependant)
 
 
+def is_for_another_gate(
+    binding: Binding, sent: Authorization, connection: HTTPConnection, context: RequestContext
+) -> bool:
+    """Whether another gate of the route checks this Authorization header.
+
+    A route with a gate for the cookie and one for a token requires both.
+    """
+    if sent.scheme in binding.schemes:
+        return False
+    bindings = [gate.bind(context.runtime) for gate in gates_of_route(connection.scope)]
+    if not any(item is binding for item in bindings):
+        return False
+    own = set(binding.strategies)
+    return any(sent.scheme in item.schemes and own.isdisjoint(item.strategies) for item in bindings)
+
+
 def check_requirements(wanted: Requirements, identity: Identity, context: RequestContext) -> None:
     """Checks that `identity` meets the requirements.
 
-    Raises InactiveAccount, StaleAuthentication, InsufficientScope, UnconfirmedEmail or
-    SuperuserRequired, checked in this order.
+    Raises InactiveAccount, StaleAuthentication or InsufficientAuthentication, InsufficientScope,
+    UnconfirmedEmail or SuperuserRequired, checked in this order.
     """
     if not identity.user.is_active:
         raise InactiveAccount
-    if wanted.fresh is not None:
-        limit = context.runtime.settings.fresh_max_age if wanted.fresh is True else wanted.fresh
-        # A personal access token has no `amr`: creating one is not a login.
-        if not identity.amr or now() - identity.auth_time > limit:
-            raise StaleAuthentication(max_age=int(limit.total_seconds()))
+    if wanted.fresh is not None or wanted.mfa is not False or wanted.acr is not None:
+        _check_login(wanted, identity, context.runtime.settings.fresh_max_age)
     if not identity.scopes.issuperset(wanted.scopes):
         raise InsufficientScope(required=wanted.scopes)
     if wanted.verified and identity.user.email_confirmed_at is None:
@@ -166,17 +216,70 @@ def check_requirements(wanted: Requirements, identity: Identity, context: Reques
         raise SuperuserRequired
 
 
+def required_acr(wanted: Requirements, *, has_mfa: bool) -> str | None:
+    """Returns the weakest context class that `wanted` accepts; None if it accepts any.
+
+    `has_mfa` is whether the account has a second factor.
+    """
+    if wanted.mfa is False:
+        return wanted.acr
+    is_proved_once = wanted.mfa == "enrolled" and not has_mfa
+    acr = SINGLE_FACTOR if is_proved_once else TWO_FACTORS
+    return acr if wanted.acr is None else strongest(acr, wanted.acr)
+
+
+def _check_login(wanted: Requirements, identity: Identity, fresh_max_age: timedelta) -> None:
+    """Checks the age and the strength of a login together: one login can meet both (RFC 9470).
+
+    Raises StaleAuthentication if only the age is missing, else InsufficientAuthentication.
+    """
+    at, ages = now(), list[timedelta]()
+    if wanted.fresh is not None:
+        limit = fresh_max_age if wanted.fresh is True else wanted.fresh
+        # A personal access token has no `amr`: creating one is not a login.
+        if not identity.amr or at - identity.auth_time > limit:
+            ages.append(limit)
+    acr = required_acr(wanted, has_mfa=identity.user.mfa)
+    is_strong = _is_strong(wanted, identity)
+    if isinstance(wanted.mfa, timedelta):
+        proved_at = identity.mfa_at
+        if not is_strong or proved_at is None or at - proved_at > wanted.mfa:
+            is_strong = False
+            ages.append(wanted.mfa)
+    max_age = int(min(ages).total_seconds()) if ages else None
+    # A login proves one factor in any case, so its age alone says what is missing.
+    if acr is not None and not is_strong and (max_age is None or acr != SINGLE_FACTOR):
+        raise InsufficientAuthentication(acr=acr, max_age=max_age)
+    if max_age is not None:
+        raise StaleAuthentication(max_age=max_age)
+
+
+def _is_strong(wanted: Requirements, identity: Identity) -> bool:
+    """Whether the login has proved the factors that `wanted` asks for, at any time.
+
+    A credential that no login has issued, such as a personal access token, proves none.
+    """
+    amr = identity.amr
+    if wanted.mfa == "enrolled" and not identity.user.mfa:
+        is_proved = bool(amr)
+    else:
+        is_proved = wanted.mfa is False or MFA in amr
+    return is_proved and (wanted.acr is None or meets_acr(identity.acr, wanted.acr))
+
+
 def normalized_requirements(
     strategies: tuple[str, ...],
     scopes: Collection[str],
     verified: bool,
     superuser: bool,
     fresh: timedelta | Literal[True] | None,
+    mfa: SecondFactor,
+    acr: str | None,
     optional: bool,
 ) -> Requirements:
     """Returns requirements in a normal form, so that equal arguments give equal gates.
 
-    Raises TypeError if `scopes` is a string.
+    Raises TypeError if `scopes` is a string, TypeError or ValueError as `Requirements`.
     """
     if isinstance(scopes, str):
         raise TypeError("scopes must be a collection of names, not a string")
@@ -186,6 +289,8 @@ def normalized_requirements(
         verified=verified,
         superuser=superuser,
         fresh=fresh,
+        mfa=mfa,
+        acr=acr,
         optional=optional,
     )
 
@@ -193,7 +298,8 @@ def normalized_requirements(
 def bind_requirements(wanted: Requirements, runtime: Runtime) -> Binding:
     """Resolves requirements against the strategies of an installation.
 
-    Raises ConfigurationError if a strategy is unknown, unless they are `if_configured`.
+    Unless they are `if_configured`, raises ConfigurationError if a strategy is unknown, or if its
+    callers are accounts of another service and `mfa` asks what only that service knows.
     """
     registry = runtime.registry
     requested = wanted.strategies
@@ -208,6 +314,13 @@ def bind_requirements(wanted: Requirements, runtime: Runtime) -> Binding:
     if wanted.revocable:
         names = [name for name in names if isinstance(registry[name], Revocable)]
     strategies = registry.in_order(names) if names else ()
+    foreign = [item.name for item in strategies if not item.users_are_accounts]
+    if foreign and not isinstance(wanted.mfa, bool) and not wanted.if_configured:
+        asked = repr(wanted.mfa) if isinstance(wanted.mfa, str) else "timedelta"
+        raise ConfigurationError(
+            f"mfa={asked} is not possible with the strategy {foreign[0]!r}: its credentials tell "
+            "neither whether the account has a second factor nor when it was proved; use mfa=True"
+        )
     return Binding(
         strategies=strategies,
         schemes=_schemes(strategies),

@@ -5,8 +5,8 @@ gate, so `app.dependency_overrides` finds it. A gate looks up its strategies in 
 handles the request.
 
 The resolver finds the caller by the strategies of the route (`find_identity`). Then the gate
-checks, in this order: active account, fresh login, scopes, confirmed address, superuser. Routes of
-authapi that change data finally count the change (`limit_writes`).
+checks, in this order: active account, age and strength of the login, scopes, confirmed address,
+superuser. Routes of authapi that change data finally count the change (`limit_writes`).
 """
 
 from datetime import timedelta
@@ -24,8 +24,8 @@ from authapi.errors import (
     Unauthenticated,
     UnrecognizedCredential,
 )
-from authapi.strategies.base import Authorization, Challenge, Strategy, read_authorization
-from authapi.web.challenges import with_parameters
+from authapi.strategies.base import Authorization, Strategy, read_authorization
+from authapi.web.challenges import with_invalid_token
 from authapi.web.context import NOT_STARTED, RequestContext, context_of
 from authapi.web.csrf import check_browser_request
 from authapi.web.requirements import (
@@ -33,9 +33,10 @@ from authapi.web.requirements import (
     Gate,
     Requirements,
     Scopes,
+    SecondFactor,
     Writes,
     check_requirements,
-    gates_of_route,
+    is_for_another_gate,
     normalized_requirements,
 )
 
@@ -67,6 +68,8 @@ def current_user(
     verified: bool = False,
     superuser: bool = False,
     fresh: timedelta | Literal[True] | None = None,
+    mfa: SecondFactor = False,
+    acr: str | None = None,
     optional: Literal[False] = False,
 ) -> Gate[User]: ...
 @overload
@@ -76,6 +79,8 @@ def current_user(
     verified: bool = False,
     superuser: bool = False,
     fresh: timedelta | Literal[True] | None = None,
+    mfa: SecondFactor = False,
+    acr: str | None = None,
     optional: bool,
 ) -> Gate[User | None]: ...
 def current_user(
@@ -84,6 +89,8 @@ def current_user(
     verified: bool = False,
     superuser: bool = False,
     fresh: timedelta | Literal[True] | None = None,
+    mfa: SecondFactor = False,
+    acr: str | None = None,
     optional: bool = False,
 ) -> Gate[User] | Gate[User | None]:
     """Returns a dependency that provides the calling `User`.
@@ -91,17 +98,24 @@ def current_user(
     `strategies` are names; without any, all strategies of the settings are accepted. The credential
     must have all `scopes`. `verified` requires a confirmed e-mail address, `superuser` a superuser.
     `fresh` is the maximum age of the login: a timedelta, or True for the setting `fresh_max_age`.
-    With `optional`, a request without a credential provides None. An invalid credential is refused
-    even then, except for an ambient one: browsers send an expired cookie by themselves.
+    `mfa` requires a login that has proved a second factor: True; a timedelta for its maximum age;
+    "enrolled" if only accounts that have a second factor must. `acr` is the weakest context class
+    that is accepted: "urn:authapi:acr:1", "urn:authapi:acr:2" (two factors) or "phr" (resistant to
+    phishing). A personal access token meets none of these three. With `optional`, a request without
+    a credential provides None. An invalid credential is refused even then, except for an ambient
+    one: browsers send an expired cookie by themselves.
 
-    The dependency raises Unauthenticated, InactiveAccount, StaleAuthentication, InsufficientScope,
-    UnconfirmedEmail or SuperuserRequired, checked in this order; ForeignOrigin or WrongDestination
-    for a credential that a browser attached for another page (`web.csrf`); and Unavailable if a
-    backend does not answer. `web.answers.websocket_messages` describes refused WebSockets. The
-    start of the application fails with ConfigurationError if a name is unknown.
+    The dependency raises Unauthenticated, InactiveAccount, StaleAuthentication or
+    InsufficientAuthentication, InsufficientScope, UnconfirmedEmail or SuperuserRequired, checked in
+    this order; ForeignOrigin or WrongDestination for a credential that a browser attached for
+    another page (`web.csrf`); and Unavailable if a backend does not answer.
+    `web.answers.websocket_messages` describes refused WebSockets. The start of the application
+    fails with ConfigurationError if a name is unknown, or a strategy cannot tell what `mfa` asks.
+    Raises TypeError or ValueError if `mfa` or `acr` is not permitted.
     """
-    wanted = normalized_requirements(strategies, scopes, verified, superuser, fresh, optional)
-    return _user_gate(wanted)
+    return _user_gate(
+        normalized_requirements(strategies, scopes, verified, superuser, fresh, mfa, acr, optional)
+    )
 
 
 @overload
@@ -111,6 +125,8 @@ def current_identity(
     verified: bool = False,
     superuser: bool = False,
     fresh: timedelta | Literal[True] | None = None,
+    mfa: SecondFactor = False,
+    acr: str | None = None,
     optional: Literal[False] = False,
 ) -> Gate[Identity]: ...
 @overload
@@ -120,6 +136,8 @@ def current_identity(
     verified: bool = False,
     superuser: bool = False,
     fresh: timedelta | Literal[True] | None = None,
+    mfa: SecondFactor = False,
+    acr: str | None = None,
     optional: bool,
 ) -> Gate[Identity | None]: ...
 def current_identity(
@@ -128,14 +146,17 @@ def current_identity(
     verified: bool = False,
     superuser: bool = False,
     fresh: timedelta | Literal[True] | None = None,
+    mfa: SecondFactor = False,
+    acr: str | None = None,
     optional: bool = False,
 ) -> Gate[Identity] | Gate[Identity | None]:
     """Returns a dependency that provides the `Identity`: the user and the credential's properties.
 
     Arguments and errors are those of `current_user`. Both in one route cost one lookup.
     """
-    wanted = normalized_requirements(strategies, scopes, verified, superuser, fresh, optional)
-    return _identity_gate(wanted)
+    return _identity_gate(
+        normalized_requirements(strategies, scopes, verified, superuser, fresh, mfa, acr, optional)
+    )
 
 
 def revocable_identity() -> Gate[Identity]:
@@ -156,6 +177,7 @@ def identity_if_valid() -> Gate[Identity | None]:
 def identity_if_configured(
     *strategies: str,
     fresh: timedelta | Literal[True] | None = None,
+    mfa: SecondFactor = False,
     superuser: bool = False,
     exchangeable: tuple[str, ...] = (),
     writes: Writes | None = None,
@@ -168,6 +190,7 @@ def identity_if_configured(
     wanted = Requirements(
         strategies=strategies,
         fresh=fresh,
+        mfa=mfa,
         superuser=superuser,
         exchangeable=exchangeable,
         if_configured=True,
@@ -305,7 +328,7 @@ async def ask_strategies(
             return outcome
         if outcome is None or (strategy.ambient and wanted.optional):
             continue
-        context.challenges = _with_error(binding.challenges, strategy.challenge().scheme)
+        context.challenges = with_invalid_token(binding.challenges, strategy.challenge().scheme)
         if not wanted.revocable:
             raise InvalidCredential
         refused = True
@@ -355,39 +378,11 @@ def _may_use_ambient(
     sent = read_authorization(connection)
     if sent is None or binding.is_for_proxy(sent):
         return True
-    if _is_for_another_gate(binding, sent, connection, context):
+    if is_for_another_gate(binding, sent, connection, context):
         return True
     if wanted.ignores_unread_header:
         return False
-    if wanted.optional and sent == _EMPTY and not _has_ambient(binding, connection):
+    if wanted.optional and sent == _EMPTY and not binding.has_ambient(connection):
         return False
-    context.challenges = _with_error(binding.challenges, sent.scheme.partition("\t")[0])
+    context.challenges = with_invalid_token(binding.challenges, sent.scheme.partition("\t")[0])
     raise InvalidCredential
-
-
-def _is_for_another_gate(
-    binding: Binding, sent: Authorization, connection: HTTPConnection, context: RequestContext
-) -> bool:
-    # A route with a gate for the cookie and one for a token requires both. The other one checks it.
-    if sent.scheme in binding.schemes:
-        return False
-    bindings = [gate.bind(context.runtime) for gate in gates_of_route(connection.scope)]
-    if not any(item is binding for item in bindings):
-        return False
-    own = set(binding.strategies)
-    return any(sent.scheme in item.schemes and own.isdisjoint(item.strategies) for item in bindings)
-
-
-def _has_ambient(binding: Binding, connection: HTTPConnection) -> bool:
-    ambient = (strategy for strategy in binding.strategies if strategy.ambient)
-    try:
-        return any(strategy.read(connection) is not None for strategy in ambient)
-    except InvalidCredential:
-        return True  # an ambiguous one
-
-
-def _with_error(challenges: tuple[Challenge, ...], scheme: str) -> tuple[Challenge, ...]:
-    # RFC 6750, section 3.1: `error` is for requests with a bearer token only.
-    if scheme.lower() != "bearer":
-        return challenges
-    return tuple(with_parameters(item, {"error": "invalid_token"}) for item in challenges)

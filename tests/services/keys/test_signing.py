@@ -55,6 +55,7 @@ async def test_an_access_token_is_valid_until_it_expires(sqlite_url: str) -> Non
             "exp": second + 600,
             "auth_time": second,
             "amr": ["pwd"],
+            "acr": "urn:authapi:acr:1",
             "scope": "a b",
         }
         assert verified.key.kid == (await keys.key_set()).signing.verifying.kid  # type: ignore[union-attr]  # it has one

@@ -21,6 +21,7 @@ from authapi.services import Lifetime, Login, Services
 from authapi.services.sessions.liveness import Liveness
 from authapi.services.sessions.watch import Ending, SessionWatch
 from authapi.settings import Settings
+from authapi.testing import Authenticator
 from tests.storage.rows import a_user, store_user
 
 DAY = timedelta(days=1)
@@ -264,6 +265,17 @@ async def test_caller_without_a_session_ends_with_the_password(database_url: str
             await checked(here.session_watch)
             assert one.ending is None
             await here.accounts.passwords.set(caller.user.id, "a new and long enough one")
+            assert await one.wait() is Ending.SESSION_ENDED
+
+
+async def test_caller_without_a_session_ends_with_a_second_factor(database_url: str) -> None:
+    # HTTP Basic proves one factor, which the account now refuses.
+    async with process(database_url) as here:
+        caller, one = replace(await log_in(here), session_id=None), Connection()
+        with here.session_watch.watching(caller, is_account=True, on_end=one.on_end):
+            await checked(here.session_watch)
+            assert one.ending is None
+            await Authenticator(lambda: here).enrol(caller.user)
             assert await one.wait() is Ending.SESSION_ENDED
 
 

@@ -68,7 +68,7 @@ async def test_the_jwt_names_the_caller(services: Services, caller: Identity) ->
     told = await claims(services, token)
     assert told.keys() == {
         *("iss", "sub", "aud", "exp", "iat", "jti", "client_id"),
-        *("sid", "auth_time", "amr", "scope"),
+        *("sid", "auth_time", "amr", "acr", "scope"),
     }
     assert told["client_id"] == "authapi"
     assert (told["sub"], told["sid"]) == (str(caller.user.id), str(caller.session_id))

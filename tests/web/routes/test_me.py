@@ -137,6 +137,8 @@ async def test_identity_describes_the_credential(api_on_each: Client, strategy: 
         "scopes": [],
         "auth_time": f"{sessions[0].auth_time:%Y-%m-%dT%H:%M:%S.%f}Z",
         "amr": ["pwd"],
+        "acr": "urn:authapi:acr:1",
+        "mfa_at": None,
         "expires_at": f"{ends:%Y-%m-%dT%H:%M:%S.%f}Z",
     }
 

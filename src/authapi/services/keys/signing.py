@@ -12,6 +12,7 @@ from datetime import datetime
 from authapi.clock import now
 from authapi.crypto import jws, secrets
 from authapi.crypto.encryption import Cipher
+from authapi.domain.factors.authentication_context import acr_of
 from authapi.domain.factors.values import FACTOR_USE
 from authapi.domain.identity import FIRST_PARTY_CLIENT_ID
 from authapi.domain.outbox import OUTBOX_USE
@@ -176,9 +177,12 @@ class Keys:
             "jti": secrets.new_secret(),
             "client_id": FIRST_PARTY_CLIENT_ID,
             "sid": str(session.id),
-            "auth_time": int(session.auth_time.timestamp()),
             "amr": list(session.amr),
         }
+        if acr := acr_of(session.amr):
+            # A personal access token has neither: a service that looks at `auth_time` alone would
+            # take the exchanged JWT for a recent login (RFC 9470, section 6).
+            claims |= {"auth_time": int(session.auth_time.timestamp()), "acr": acr}
         if scopes is None:
             own = await self._hooks.own_scopes(user)
             scopes = effective_scopes(session.scopes, user, self._settings, own)

@@ -60,8 +60,8 @@ class TokenExchange:
         `audience` is one of the setting `jwt_audiences`. `scopes` is a subset of the scopes of
         `caller`; None means all of them. `lifetime` is at most the setting `jwt_lifetime`, which
         is the default; the JWT expires no later than the credential and the session of `caller`.
-        It carries `auth_time` and `amr` of the session, so a JWT that a personal access token was
-        exchanged for does not count as a fresh login at the other service.
+        It carries `auth_time`, `amr` and `acr` of the session. A personal access token comes from
+        no login, so a JWT for it counts as neither fresh nor strong at the other service.
 
         Raises InvalidInput if `audience`, `scopes` or `lifetime` is not allowed, InvalidCredential
         if `caller` has no session or it has ended, StorageUnavailable if the database does not

@@ -41,8 +41,16 @@ _DISCARDED: dict[int | str, dict[str, Any]] = {
 CurrentIdentity = Annotated[Identity, Depends(current_identity())]
 CurrentUser = Annotated[User, Depends(current_user())]
 Writer = Annotated[Identity, Depends(identity_if_configured(writes="by_account"))]
-FreshCaller = Annotated[Identity, Depends(identity_if_configured(fresh=True, writes="uncounted"))]
+FreshCaller = Annotated[
+    Identity,
+    Depends(identity_if_configured(fresh=True, mfa="enrolled", writes="uncounted")),
+]
 Owner = Annotated[Identity, Depends(identity_if_configured("session", "jwt", writes="by_session"))]
+
+ProvedOwner = Annotated[
+    Identity, Depends(identity_if_configured("session", "jwt", mfa="enrolled", writes="by_session"))
+]
+"""For changes of credentials: a login from before the second factor cannot make them."""
 
 
 @router.get(
@@ -101,7 +109,9 @@ async def delete_account(identity: FreshCaller, request: Request) -> None:
     status_code=204,
     responses=_RENEWED | problems(400, 401, 403, 404, 408, 415, 422, 429, 503),
 )
-async def change_password(body: PasswordChange, identity: Owner, request: Request) -> Response:
+async def change_password(
+    body: PasswordChange, identity: ProvedOwner, request: Request
+) -> Response:
     """Change your password. All other sessions and tokens end. A session cookie is replaced."""
     runtime = context_of(request).runtime
     renewal = renewal_of(runtime.registry, identity)

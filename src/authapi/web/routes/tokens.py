@@ -31,7 +31,9 @@ Holder = Annotated[
     Identity,
     Depends(identity_if_configured("session", "jwt", exchangeable=("token",), writes="uncounted")),
 ]
-_fresh_owner = identity_if_configured("session", "jwt", fresh=True, writes="by_account")
+_fresh_owner = identity_if_configured(
+    "session", "jwt", fresh=True, mfa="enrolled", writes="by_account"
+)
 
 
 @router.get("", responses=problems(401, 503))
@@ -47,9 +49,10 @@ async def create_token(
 ) -> NewTokenOut | NewJWTOut:
     """Create a personal access token, or a JWT for another service (`kind`: `jwt`).
 
-    A personal access token requires a recent login by session or JWT. The response contains its
-    secret, which is not shown again. A JWT is issued for each of your credentials, for an audience
-    that the operator allows. It does not outlive that credential.
+    A personal access token requires a recent login by session or JWT, with a second factor if the
+    account has one. The response contains its secret, which is not shown again. A JWT is issued for
+    each of your credentials, for an audience that the operator allows. It does not outlive that
+    credential.
     """
     if isinstance(body, NewJWT):
         return await _exchange(body, holder, request)

@@ -9,6 +9,7 @@ from pydantic_core import PydanticCustomError
 from authapi.domain.display_names import SINGLE_LINE_PATTERN
 from authapi.domain.email_address import MAX_LENGTH as MAX_EMAIL_LENGTH
 from authapi.domain.email_address import EmailAddress
+from authapi.domain.factors.authentication_context import ACR_VALUES
 from authapi.domain.identity import Identity
 from authapi.domain.username import LoginIdentifier, Username, parse_login_name
 from authapi.errors import InputError, InvalidInput
@@ -179,6 +180,17 @@ class IdentityOut(Output):
             examples=[["pwd"]],
         ),
     ]
+    acr: Annotated[
+        str | None,
+        Field(
+            description="How strong the login is; null for a personal access token.",
+            examples=[*ACR_VALUES],
+        ),
+    ]
+    mfa_at: Annotated[
+        Time | None,
+        Field(description="When this login last proved a second factor; null if it has not."),
+    ]
     expires_at: Time | None
 
     @classmethod
@@ -191,5 +203,7 @@ class IdentityOut(Output):
             scopes=sorted(identity.scopes),
             auth_time=identity.auth_time,
             amr=list(identity.amr),
+            acr=identity.acr,
+            mfa_at=identity.mfa_at,
             expires_at=identity.expires_at,
         )

@@ -5,6 +5,7 @@ from uuid import UUID
 
 from pydantic import Field
 
+from authapi.domain.factors.authentication_context import ACR_VALUES, acr_of
 from authapi.domain.identity import FIRST_PARTY_CLIENT_ID
 from authapi.services.tokens import TokenInfo, TokenKind
 from authapi.web.schemas.fields import Output
@@ -44,6 +45,12 @@ class ActiveToken(Output):
         Field(description="When the user last authenticated; not for personal access tokens."),
     ] = None
     amr: list[str] | None = None
+    acr: Annotated[
+        str | None,
+        Field(
+            description="How strong the login is (RFC 9470, section 6.2).", examples=[*ACR_VALUES]
+        ),
+    ] = None
 
     @classmethod
     def of(cls, token: TokenInfo, issuer: str) -> "ActiveToken":
@@ -65,6 +72,7 @@ class ActiveToken(Output):
                 # A personal access token is not the result of a login, so it has no `auth_time`.
                 "auth_time": int(session.auth_time.timestamp()) if session.amr else None,
                 "amr": list(session.amr) or None,
+                "acr": acr_of(session.amr),
             }
         )
 

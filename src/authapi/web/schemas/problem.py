@@ -32,6 +32,21 @@ class Problem(Output):
     ]
     request_id: str
     errors: list[ProblemError] | None = None
+    acr_values: Annotated[
+        str | None,
+        Field(
+            description="How strong the login must be (RFC 9470); for a login that is too weak.",
+            examples=["urn:authapi:acr:2"],
+        ),
+    ] = None
+    max_age: Annotated[
+        int | None,
+        Field(
+            ge=0,
+            description="How old the login may be, in seconds; for a login that is too old.",
+            examples=[300],
+        ),
+    ] = None
 
 
 class OAuthError(Problem):

@@ -75,6 +75,7 @@ async def test_each_kind_of_token_is_introspected(api_on_both: Client) -> None:
         login = {"iss": ISSUER, "sub": str(held.user.id), "iat": at, "active": True}
         login |= {"client_id": "authapi"}
         login |= {"scope": "b reports:read", "auth_time": at, "amr": ["pwd"]}
+        login |= {"acr": "urn:authapi:acr:1"}
         access = {**login, "token_type": "Bearer", "aud": "authapi"}
         claims = claims_of(held.jwt)
         jwt = {"jti": claims["jti"], "sid": claims["sid"], "exp": at + 600}
@@ -94,9 +95,9 @@ async def test_each_kind_of_token_is_introspected(api_on_both: Client) -> None:
         claims = await introspect(api_on_both, held.opaque)
         assert claims.pop("sid") not in (jwt["sid"], foreign["sid"])
         assert claims == access | {"exp": at + month}
-        # A personal access token is not the result of a login, so it has no `auth_time`.
+        # A personal access token is not the result of a login, so it has none of these.
         claims = await introspect(api_on_both, held.personal)
-        del claims["sid"], access["auth_time"], access["amr"]
+        del claims["sid"], access["auth_time"], access["amr"], access["acr"]
         assert claims == access | {"exp": at + 90 * 86400}
         for token in held.all().values():
             text = str(await introspect(api_on_both, token)).lower()

@@ -23,7 +23,9 @@ protected = APIRouter(route_class=ProtectedRoute, tags=["recovery"])
 OptionalCaller = Annotated[
     Identity | None, Depends(optional_identity_if_configured("session", "jwt"))
 ]
-Owner = Annotated[Identity, Depends(identity_if_configured("session", "jwt", writes="by_account"))]
+Owner = Annotated[
+    Identity, Depends(identity_if_configured("session", "jwt", mfa="enrolled", writes="by_account"))
+]
 
 
 @router.post(

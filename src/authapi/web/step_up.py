@@ -1,0 +1,82 @@
+"""What a login lacks for a route: in the challenge, the problem document and the OpenAPI document.
+
+See RFC 9470. A browser cannot read `WWW-Authenticate` of another origin, and a challenge for a
+cookie has no such parameters, so the problem document repeats them.
+"""
+
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
+
+from authapi.domain.factors.authentication_context import PHISHING_RESISTANT, TWO_FACTORS, strongest
+from authapi.errors import AuthAPIError, InsufficientAuthentication, StaleAuthentication
+from authapi.web.requirements import Requirements, required_acr
+
+REQUIRES = "x-authapi-requires"
+"""The member of an operation in the OpenAPI document that has its `login_requirements`."""
+
+
+def step_up_members(error: AuthAPIError) -> dict[str, str | int]:
+    """Returns `acr_values` and `max_age` as far as a login lacks them; empty for other errors."""
+    members: dict[str, str | int] = {}
+    if isinstance(error, InsufficientAuthentication):
+        members["acr_values"] = error.acr
+    if isinstance(error, InsufficientAuthentication | StaleAuthentication) and (
+        error.max_age is not None
+    ):
+        members["max_age"] = error.max_age
+    return members
+
+
+def step_up_parameters(error: AuthAPIError) -> dict[str, str]:
+    """Returns the parameters of a challenge (RFC 9470, section 3); empty for other errors."""
+    members = step_up_members(error)
+    if not members:
+        return {}
+    texts = {name: str(value) for name, value in members.items()}
+    return {"error": "insufficient_user_authentication", **texts}
+
+
+def login_requirements(
+    gates: Iterable[Requirements], *, fresh_max_age: timedelta
+) -> dict[str, object]:
+    """Returns what several gates together require of a login; empty if nothing.
+
+    The members are `mfa` (True or "enrolled"), `acr`, and in seconds `max_age` of the login and
+    `mfa_max_age` of the second factor.
+    """
+    found: dict[str, object] = {}
+    acr: str | None = None
+    ages: dict[str, list[timedelta]] = {"max_age": [], "mfa_max_age": []}
+    for wanted in gates:
+        if wanted.mfa == "enrolled":
+            found.setdefault("mfa", "enrolled")
+        elif wanted.mfa is not False:
+            found["mfa"] = True
+        if isinstance(wanted.mfa, timedelta):
+            ages["mfa_max_age"].append(wanted.mfa)
+        if wanted.fresh is not None:
+            ages["max_age"].append(fresh_max_age if wanted.fresh is True else wanted.fresh)
+        own = wanted.acr if wanted.mfa == "enrolled" else required_acr(wanted, has_mfa=True)
+        if own is not None:
+            acr = own if acr is None else strongest(acr, own)
+    if acr is not None:
+        found["acr"] = acr
+    return found | {name: int(min(each).total_seconds()) for name, each in ages.items() if each}
+
+
+def describe_requirements(required: Mapping[str, object]) -> str:
+    """Returns a sentence for the description of an operation with these `login_requirements`."""
+    acr, age, mfa_age = (required.get(name) for name in ("acr", "max_age", "mfa_max_age"))
+    login = "a login"
+    if acr == PHISHING_RESISTANT:
+        login = "a login that resists phishing (`phr`)"
+    elif acr == TWO_FACTORS:
+        login = "a login with two factors"
+    elif required.get("mfa") == "enrolled":
+        login = "a login with a second factor if the account has one"
+    parts = [login]
+    if age is not None:
+        parts.append(f"at most {age} seconds ago")
+    if mfa_age is not None:
+        parts.append(f"with the second factor at most {mfa_age} seconds ago")
+    return f"Requires {', '.join(parts)}."
