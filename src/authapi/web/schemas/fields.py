@@ -172,6 +172,7 @@ Code = Annotated[
     Field(
         min_length=1,
         max_length=_MAX_CODE,
+        pattern=SINGLE_LINE_PATTERN,
         examples=["123456"],
         description="The six digits that the authenticator app shows.",
     ),
@@ -181,6 +182,7 @@ RecoveryCode = Annotated[
     Field(
         min_length=1,
         max_length=_MAX_CODE,
+        pattern=SINGLE_LINE_PATTERN,
         examples=["7K2M-Q4XP-9RTD-3WHN"],
         description="A recovery code. Case, dashes and spaces do not matter.",
     ),

@@ -6,6 +6,7 @@ from uuid import UUID
 from pydantic import ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from authapi.domain.display_names import SINGLE_LINE_PATTERN
 from authapi.domain.email_address import MAX_LENGTH as MAX_EMAIL_LENGTH
 from authapi.domain.email_address import EmailAddress
 from authapi.domain.factors.authentication_context import ACR_VALUES
@@ -93,7 +94,7 @@ class SecondFactor(Input):
     model_config = ConfigDict(
         json_schema_extra={
             "oneOf": [
-                {"required": [name], "properties": {name: {"type": "string"}}}
+                {"required": [name], "properties": {name: {"not": {"type": "null"}}}}
                 for name in ("code", "recovery_code")
             ]
         }
@@ -104,6 +105,7 @@ class SecondFactor(Input):
         Field(
             min_length=1,
             max_length=_MAX_TICKET,
+            pattern=SINGLE_LINE_PATTERN,
             description="The ticket of the first step. A browser has a cookie instead.",
         ),
     ] = None
