@@ -10,7 +10,7 @@ from authapi.domain.factors.authentication_context import PHISHING_RESISTANT, TW
 from authapi.errors import AuthAPIError, InsufficientAuthentication, StaleAuthentication
 
 REQUIRES = "x-authapi-requires"
-"""The member of an operation in the OpenAPI document that has its `requirements.login_requirements`."""
+"""The member of an operation in the OpenAPI document: `login_requirements` of its gates."""
 
 
 def step_up_members(error: AuthAPIError) -> dict[str, str | int]:
