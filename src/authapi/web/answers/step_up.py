@@ -1,16 +1,32 @@
-"""What a login lacks for a route: in the challenge, the problem document and the OpenAPI document.
+"""What a login lacks, to be completed or for a route: in problem documents and challenges.
 
-See RFC 9470. A browser cannot read `WWW-Authenticate` of another origin, and a challenge for a
-cookie has no such parameters, so the problem document repeats them.
+Routes state it in the OpenAPI document too. See RFC 9470. A browser cannot read `WWW-Authenticate`
+of another origin, and a challenge for a cookie has no such parameters, so the problem document
+repeats them.
 """
 
 from collections.abc import Mapping
 
 from authapi.domain.factors.authentication_context import PHISHING_RESISTANT, TWO_FACTORS
-from authapi.errors import AuthAPIError, InsufficientAuthentication, StaleAuthentication
+from authapi.errors import (
+    AuthAPIError,
+    InsufficientAuthentication,
+    SecondFactorRequired,
+    StaleAuthentication,
+)
+from authapi.web.schemas.fields import format_time
 
 REQUIRES = "x-authapi-requires"
 """The member of an operation in the OpenAPI document: `login_requirements` of its gates."""
+
+
+def second_factor_members(error: SecondFactorRequired) -> dict[str, object]:
+    """Returns how a login goes on. A browser has a cookie instead of `ticket`."""
+    members: dict[str, object] = {
+        "methods": list(error.methods),
+        "expires_at": format_time(error.expires_at),
+    }
+    return members if error.ticket is None else {"ticket": error.ticket, **members}
 
 
 def step_up_members(error: AuthAPIError) -> dict[str, str | int]:
