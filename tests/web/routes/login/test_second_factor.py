@@ -174,7 +174,6 @@ async def test_a_code_of_two_steps_counts_as_the_latest_unused_one(
         "１２３４５６",
         "١٢٣٤٥٦",
         "12345a",
-        "123456\n",
         "-12345",
         "+12345",
         "0x1234",
