@@ -33,6 +33,7 @@ from authapi.web.installation import Installation, select_units
 from authapi.web.own_columns import with_own_columns
 from authapi.web.routes.health import read_metrics
 from authapi.web.routes.login.password import LogIn, log_in_by_form
+from authapi.web.routes.login.second_factor import prove_second_factor_by_form
 from authapi.web.routes.units import UNITS
 
 
@@ -210,12 +211,35 @@ class AuthAPI(HookDecorators):
         the same. `strategy` defaults to that of the settings. Call `set_on(response)` of the result
         for the cookie.
 
-        Raises InvalidCredentials, TooManyAttempts, ForeignOrigin, InvalidInput for an address or
+        Raises SecondFactorRequired if the account has a second factor: keep its `ticket`, or add
+        its `headers` to the response, ask for a code, and call `prove_second_factor`. Raises
+        InvalidCredentials, TooManyAttempts, ForeignOrigin, InvalidInput for an address or
         name that is not valid or an unknown strategy, Overloaded, Unavailable, the errors of the
         hooks, and RuntimeError if authapi is not installed in the application of `request`.
         """
         return await log_in_by_form(
             self.runtime, request, email, password, strategy=strategy, remember=remember
+        )
+
+    async def prove_second_factor(
+        self,
+        request: Request,
+        *,
+        ticket: str | None = None,
+        code: str | None = None,
+        recovery_code: str | None = None,
+    ) -> LogIn:
+        """Completes a login that raised SecondFactorRequired, as `POST /login/second-factor` does.
+
+        `code` is what the authenticator app shows. `ticket` is that of the error; None if the login
+        uses cookies, which the browser has by its `headers` then.
+
+        Raises SecondFactorRefused, LoginExpired, TooManyAttempts, ForeignOrigin, InvalidInput
+        unless exactly one of `code` and `recovery_code` is given, InvalidCredentials if the account
+        was changed meanwhile, Unavailable, and RuntimeError as `log_in`.
+        """
+        return await prove_second_factor_by_form(
+            self.runtime, request, ticket=ticket, code=code, recovery_code=recovery_code
         )
 
 

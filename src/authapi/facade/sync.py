@@ -218,6 +218,28 @@ class Sync:
             )
         )
 
+    def prove_second_factor(
+        self,
+        request: "Request",
+        *,
+        ticket: str | None = None,
+        code: str | None = None,
+        recovery_code: str | None = None,
+    ) -> "LogIn":
+        """Completes a login, as `AuthAPI.prove_second_factor` does, and raises the same errors.
+
+        Also raises RuntimeError if the application is not running in this process.
+        """
+        from authapi.web.routes.login.second_factor import (  # noqa: PLC0415  # with the web framework
+            prove_second_factor_by_form,
+        )
+
+        return self._thread.serving_target().run(
+            lambda _: prove_second_factor_by_form(
+                self._runtime, request, ticket=ticket, code=code, recovery_code=recovery_code
+            )
+        )
+
     def close(self) -> None:
         """Closes the thread and the connections that earlier calls have opened, if any."""
         self._thread.close()

@@ -15,10 +15,10 @@ from fastapi.routing import RouteContext, iter_route_contexts
 
 from authapi.web.answers import oauth_errors
 from authapi.web.answers.descriptions import DESCRIPTIONS, Document
+from authapi.web.answers.step_up import REQUIRES, describe_requirements
 from authapi.web.context import Runtime
-from authapi.web.requirements import Gate, gates_of
+from authapi.web.requirements import Gate, gates_of, login_requirements
 from authapi.web.schemas.problem import OAuthError, Problem
-from authapi.web.step_up import REQUIRES, describe_requirements, login_requirements
 
 _HEADERS: Mapping[str, Document] = {
     "X-Request-ID": {

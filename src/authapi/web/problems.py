@@ -29,11 +29,11 @@ from authapi.web.answers import oauth_errors, websocket_messages
 from authapi.web.answers.private_responses import with_headers_of_gate
 from authapi.web.answers.route_ownership import allowed_methods
 from authapi.web.answers.second_factors import second_factor_members
+from authapi.web.answers.step_up import step_up_members, step_up_parameters
 from authapi.web.answers.validation import invalid_input
 from authapi.web.challenges import build_challenges, is_bearer, with_parameters
 from authapi.web.context import RequestContext, context_of, disabled_members
 from authapi.web.pages.error_pages import error_page, wants_page
-from authapi.web.step_up import step_up_members, step_up_parameters
 
 PROBLEM = "application/problem+json"
 

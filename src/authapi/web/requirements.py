@@ -228,6 +228,34 @@ def required_acr(wanted: Requirements, *, has_mfa: bool) -> str | None:
     return acr if wanted.acr is None else strongest(acr, wanted.acr)
 
 
+def login_requirements(
+    gates: Iterable[Requirements], *, fresh_max_age: timedelta
+) -> dict[str, object]:
+    """Returns what several gates together require of a login; empty if nothing.
+
+    The members are `mfa` (True or "enrolled"), `acr`, and in seconds `max_age` of the login and
+    `mfa_max_age` of the second factor.
+    """
+    found: dict[str, object] = {}
+    acr: str | None = None
+    ages: dict[str, list[timedelta]] = {"max_age": [], "mfa_max_age": []}
+    for wanted in gates:
+        if wanted.mfa == "enrolled":
+            found.setdefault("mfa", "enrolled")
+        elif wanted.mfa is not False:
+            found["mfa"] = True
+        if isinstance(wanted.mfa, timedelta):
+            ages["mfa_max_age"].append(wanted.mfa)
+        if wanted.fresh is not None:
+            ages["max_age"].append(fresh_max_age if wanted.fresh is True else wanted.fresh)
+        own = wanted.acr if wanted.mfa == "enrolled" else required_acr(wanted, has_mfa=True)
+        if own is not None:
+            acr = own if acr is None else strongest(acr, own)
+    if acr is not None:
+        found["acr"] = acr
+    return found | {name: int(min(each).total_seconds()) for name, each in ages.items() if each}
+
+
 def _check_login(wanted: Requirements, identity: Identity, fresh_max_age: timedelta) -> None:
     """Checks the age and the strength of a login together: one login can meet both (RFC 9470).
 

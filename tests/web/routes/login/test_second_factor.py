@@ -330,6 +330,7 @@ async def test_a_foreign_page_cannot_complete_or_abandon_a_login(api: Client) ->
         {"code": 123456},
         {"code": ""},
         {"code": "1" * 65},
+        {"code": "123456\n"},
         {"code": None},
         {"ticket": "", "code": "123456"},
         {"ticket": "x" * 129, "code": "123456"},

@@ -54,6 +54,8 @@ class LogIn:
     strategy: str
     """The name of the strategy that has issued the credential."""
     issued: Issued
+    discards: tuple[tuple[str, str], ...] = ()
+    """The header that deletes the cookie of a login in two steps, if the request had one."""
 
     @property
     def expires_at(self) -> datetime:
@@ -70,7 +72,7 @@ class LogIn:
 
     def set_on(self, response: Response) -> None:
         """Adds the cookie to `response`, if the strategy has one, and `Cache-Control: no-store`."""
-        for name, value in self.issued.headers:
+        for name, value in (*self.issued.headers, *self.discards):
             response.headers.append(name, value)
         response.headers["Cache-Control"] = "no-store"
 
@@ -109,7 +111,7 @@ def login_response(done: LogIn) -> Response:
     answer = LoginOut.model_validate({**done.body, **members})
     return with_headers(
         Response(answer.model_dump_json(exclude_unset=True), media_type="application/json"),
-        done.issued.headers,
+        (*done.issued.headers, *done.discards),
     )
 
 

@@ -5,12 +5,12 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from authapi.errors import LoginExpired
+from authapi.errors import InputError, InvalidInput, LoginExpired
 from authapi.web.answers.descriptions import problems, response_header
-from authapi.web.context import context_of
+from authapi.web.context import Runtime, context_of
 from authapi.web.csrf import check_origin
 from authapi.web.login_cookie import discarded_cookie, read_browser_id
-from authapi.web.routes.login.password import LogIn, login_response, with_headers
+from authapi.web.routes.login.password import LogIn, login_response
 from authapi.web.routing import AuthAPIRoute
 from authapi.web.schemas.login import LoginOut, SecondFactor
 
@@ -35,8 +35,7 @@ async def second_factor(body: SecondFactor, request: Request) -> Response:
     done = await prove_second_factor(
         request, ticket=body.ticket, code=body.code, recovery_code=body.recovery_code
     )
-    cookies = discarded_cookie(request, context_of(request).runtime.services.settings)
-    return with_headers(login_response(done), cookies)
+    return login_response(done)
 
 
 async def prove_second_factor(
@@ -67,4 +66,26 @@ async def prove_second_factor(
     issued = await issuer.issue(found.login, request, remember=found.remember)
     # A strategy that keeps no session has used nothing up.
     await services.logins.use_up(found.login)
-    return LogIn(found.login.user, issuer.name, issued)
+    discards = discarded_cookie(request, services.settings)
+    return LogIn(found.login.user, issuer.name, issued, discards)
+
+
+async def prove_second_factor_by_form(
+    runtime: Runtime,
+    request: Request,
+    *,
+    ticket: str | None = None,
+    code: str | None = None,
+    recovery_code: str | None = None,
+) -> LogIn:
+    """Completes a login for a handler of the application.
+
+    Raises as `prove_second_factor`, InvalidInput unless exactly one of `code` and `recovery_code`
+    is given, and RuntimeError if the request belongs to another installation than `runtime`.
+    """
+    if context_of(request).runtime is not runtime:
+        raise RuntimeError("the request belongs to another installation of authapi")
+    if (code is None) == (recovery_code is None):
+        message = "send either code or recovery_code"
+        raise InvalidInput(InputError(("code",), "one_code", message))
+    return await prove_second_factor(request, ticket=ticket, code=code, recovery_code=recovery_code)

@@ -4,15 +4,13 @@ See RFC 9470. A browser cannot read `WWW-Authenticate` of another origin, and a 
 cookie has no such parameters, so the problem document repeats them.
 """
 
-from collections.abc import Iterable, Mapping
-from datetime import timedelta
+from collections.abc import Mapping
 
-from authapi.domain.factors.authentication_context import PHISHING_RESISTANT, TWO_FACTORS, strongest
+from authapi.domain.factors.authentication_context import PHISHING_RESISTANT, TWO_FACTORS
 from authapi.errors import AuthAPIError, InsufficientAuthentication, StaleAuthentication
-from authapi.web.requirements import Requirements, required_acr
 
 REQUIRES = "x-authapi-requires"
-"""The member of an operation in the OpenAPI document that has its `login_requirements`."""
+"""The member of an operation in the OpenAPI document: `login_requirements` of its gates."""
 
 
 def step_up_members(error: AuthAPIError) -> dict[str, str | int]:
@@ -34,34 +32,6 @@ def step_up_parameters(error: AuthAPIError) -> dict[str, str]:
         return {}
     texts = {name: str(value) for name, value in members.items()}
     return {"error": "insufficient_user_authentication", **texts}
-
-
-def login_requirements(
-    gates: Iterable[Requirements], *, fresh_max_age: timedelta
-) -> dict[str, object]:
-    """Returns what several gates together require of a login; empty if nothing.
-
-    The members are `mfa` (True or "enrolled"), `acr`, and in seconds `max_age` of the login and
-    `mfa_max_age` of the second factor.
-    """
-    found: dict[str, object] = {}
-    acr: str | None = None
-    ages: dict[str, list[timedelta]] = {"max_age": [], "mfa_max_age": []}
-    for wanted in gates:
-        if wanted.mfa == "enrolled":
-            found.setdefault("mfa", "enrolled")
-        elif wanted.mfa is not False:
-            found["mfa"] = True
-        if isinstance(wanted.mfa, timedelta):
-            ages["mfa_max_age"].append(wanted.mfa)
-        if wanted.fresh is not None:
-            ages["max_age"].append(fresh_max_age if wanted.fresh is True else wanted.fresh)
-        own = wanted.acr if wanted.mfa == "enrolled" else required_acr(wanted, has_mfa=True)
-        if own is not None:
-            acr = own if acr is None else strongest(acr, own)
-    if acr is not None:
-        found["acr"] = acr
-    return found | {name: int(min(each).total_seconds()) for name, each in ages.items() if each}
 
 
 def describe_requirements(required: Mapping[str, object]) -> str:
