@@ -225,6 +225,7 @@ async def test_public_routes_are_exactly_these(app: FastAPI) -> None:
         "POST /password/reset",
         "POST /invitation/accept",
         "POST /login",
+        "POST /login/second-factor",  # by a ticket
         "POST /login/disown",  # by a secret from a mail
         "POST /token",
         "POST /token/revoke",
@@ -512,7 +513,8 @@ def test_security_names_existing_schemes(app: FastAPI, own: FastAPI) -> None:
 
 def test_protected_routes_document_401(app: FastAPI) -> None:
     for where, operation in _operations(app.openapi()):
-        refused = bool(operation.get("security")) or where == "post /login"
+        logins = {"post /login", "post /login/second-factor"}
+        refused = bool(operation.get("security")) or where in logins
         assert ("401" in operation["responses"]) is refused, where
 
 

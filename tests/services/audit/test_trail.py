@@ -9,6 +9,7 @@ from io import BytesIO
 from typing import Any
 from uuid import UUID
 
+import pyotp
 import pytest
 import sqlalchemy as sa
 import time_machine
@@ -608,6 +609,42 @@ async def test_reauthentication(api: Client, alice: User, watch: EventWatcher) -
     response = await api.post("/me/reauthenticate", json={"password": PASSWORD})
     found = await watch.one(EventType.REAUTHENTICATED, response)
     assert (found["user_id"], found["session_id"]) == (alice.id, refused["session_id"])
+
+
+async def test_second_factors(api: Client, alice: User, watch: EventWatcher) -> None:
+    await api.services.accounts.email_changes.confirm_for_operator(alice.id)
+    await api.login(alice)
+    enrolled = await api.post("/me/factors/totp")
+    app = pyotp.TOTP(enrolled.json()["secret"])
+    await watch.since()
+    response = await api.post("/me/factors/totp/confirm", json={"code": app.now()})
+    codes = response.json()["recovery_codes"]
+    found = await watch.one(EventType.FACTOR_ADDED, response)
+    session_id = found["session_id"]
+    assert (found["user_id"], found["strategy"]) == (alice.id, "session")
+    assert found["detail"] == {"method": "totp"}
+    response = await api.post("/me/reauthenticate", json={"recovery_code": codes[0]})
+    used, proved = await watch.since()
+    assert (used["type"], used["detail"]) == (EventType.RECOVERY_CODE_USED, {"left": 9})
+    assert (proved["type"], proved["detail"]) == (
+        EventType.REAUTHENTICATED,
+        {"amr": ["recovery"]},
+    )
+    assert proved["session_id"] == session_id
+    response = await api.post("/me/reauthenticate", json={"recovery_code": codes[0]})
+    refused = await watch.one(EventType.REAUTHENTICATION_REFUSED, response)
+    assert (refused["outcome"], refused["session_id"]) == ("refused", session_id)
+    begun = await api.post("/login", json=credentials(alice.email, PASSWORD, strategy="token"))
+    step = {"ticket": begun.json()["ticket"], "recovery_code": codes[0]}
+    response = await api.post("/login/second-factor", json=step)
+    refused = await watch.one(EventType.SECOND_FACTOR_REFUSED, response)
+    assert (refused["outcome"], refused["user_id"]) == ("refused", alice.id)
+    response = await api.post("/me/factors/recovery-codes")
+    found = await watch.one(EventType.RECOVERY_CODES_MADE, response)
+    assert (found["session_id"], found["detail"]) == (session_id, {})
+    response = await api.delete("/me/factors/totp")
+    found = await watch.one(EventType.FACTOR_REMOVED, response)
+    assert (found["session_id"], found["detail"]) == (session_id, {"method": "totp"})
 
 
 async def test_an_invitation(api: Client, watch: EventWatcher) -> None:

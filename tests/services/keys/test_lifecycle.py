@@ -10,11 +10,14 @@ import pytest
 import time_machine
 
 from authapi.crypto.encryption import Cipher
+from authapi.domain.email_address import parse_email
 from authapi.domain.signing_key import KeyState, StoredKey
 from authapi.errors import ConfigurationError, NotFound, UnsupportedKey
 from authapi.services import Services
+from authapi.services.factors.proofs import WrongSecondFactor
 from authapi.services.keys.key_set import decrypt_private_key, private_key_context
 from authapi.settings import Settings
+from tests.second_factors import add_second_factors
 from tests.storage.rows import sql
 
 START = datetime(2031, 5, 6, 7, 8, 9, tzinfo=UTC)
@@ -264,6 +267,35 @@ async def test_rewrap_changes_the_secret_and_no_key(database_url: str) -> None:
     for services in (old, new):
         await services.stop()
     assert events(new) == ["keys_rewrapped"]
+
+
+async def test_authenticator_apps_work_with_a_new_secret(database_url: str) -> None:
+    def build(letter: str) -> Services:
+        return Services.build(Settings(database_url=database_url, secret=letter * 32))  # type: ignore[arg-type]
+
+    old, new = build("x"), build("y")
+    await old.open()
+    create = old.accounts.registration.create
+    alice, bob = [await create(parse_email(f"{name}@example.com"), None) for name in "ab"]
+    hers, his = [await add_second_factors(old, user) for user in (alice, bob)]
+    async with old.database.transaction() as store:
+        factor = await store.totp_factors.find(bob.id)
+        assert factor is not None
+        await store.totp_factors.reencrypt(factor.id, b"modified")
+    assert await old.keys.lifecycle.rewrap(b"y" * 32) == 2
+    await new.open()
+    try:
+        await new.second_factors.check(hers.user, code=hers.code())
+        for services, factors in ((old, hers), (new, his)):
+            with pytest.raises(WrongSecondFactor):
+                await services.second_factors.check(factors.user, code=factors.code())
+        async with new.database.read() as store:
+            kept = await store.totp_factors.find(bob.id)
+        assert kept is not None
+        assert kept.secret == b"modified", "what cannot be decrypted stays"
+    finally:
+        for services in (old, new):
+            await services.stop()
 
 
 async def test_retire_all_allows_a_start_with_a_new_secret(database_url: str) -> None:

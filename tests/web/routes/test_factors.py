@@ -108,8 +108,8 @@ async def test_an_app_is_added_used_and_removed(api_on_each: Client, strategy: s
         assert await factors(api, headers) == {**nothing, "recovery_codes": None}
         problem(await api.delete("/me/factors/totp", headers=headers), 404, "not_found")
         assert (await api.post("/login", json=body)).status_code == 200
-    kinds = await mail_kinds(api.services, alice.email)
-    assert kinds[-2:] == ["factor_added", "factor_removed"]
+    kinds = [kind for kind in await mail_kinds(api.services, alice.email) if "factor" in kind]
+    assert sorted(kinds) == ["factor_added", "factor_removed"]
 
 
 async def test_changes_require_a_fresh_login_that_has_proved_a_factor(api: Client) -> None:

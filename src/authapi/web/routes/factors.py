@@ -24,10 +24,16 @@ router = APIRouter(route_class=ProtectedRoute, tags=["second factors"], prefix="
 
 Owner = Annotated[Identity, Depends(identity_if_configured("session", "jwt"))]
 Writer = Annotated[Identity, Depends(identity_if_configured("session", "jwt", writes="by_session"))]
-# The services also require a second factor of this login, if the account has one.
+# The services check the second factor again, in the transaction of the change.
 FreshOwner = Annotated[
     Identity,
-    Depends(identity_if_configured("session", "jwt", fresh=True, writes="by_session")),
+    Depends(
+        identity_if_configured("session", "jwt", fresh=True, mfa="enrolled", writes="by_session")
+    ),
+]
+FreshHolder = Annotated[
+    Identity,
+    Depends(identity_if_configured("session", "jwt", fresh=True, mfa=True, writes="by_session")),
 ]
 _RENEWED: dict[int | str, dict[str, Any]] = {
     200: response_header("Set-Cookie", "The new cookie, if the request had one.")
@@ -84,7 +90,7 @@ async def remove_totp(identity: FreshOwner, request: Request) -> None:
 
 
 @router.post("/recovery-codes", responses=problems(401, 404, 429, 503))
-async def new_recovery_codes(identity: FreshOwner, request: Request) -> RecoveryCodesOut:
+async def new_recovery_codes(identity: FreshHolder, request: Request) -> RecoveryCodesOut:
     """Replace all your recovery codes. Requires a recent login that has proved a second factor."""
     changes = context_of(request).runtime.services.factors.changes
     return RecoveryCodesOut(recovery_codes=list(await changes.new_recovery_codes(identity)))
