@@ -23,7 +23,7 @@ TEST_PROCESSES = $(shell cores=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 
 # names of FastAPI patched. `make test SHARED=` runs the tests without it.
 SHARED ?= --shared-analysis
 
-EXTRAS := --extra postgres --extra redis --extra metrics --extra mail --extra bcrypt --extra mfa
+EXTRAS := --extra postgres --extra redis --extra metrics --extra mail --extra bcrypt --extra mfa --extra passkeys
 
 # Passed to the program that a target runs: make test ARGS="-k login", make run ARGS="--port 9000"
 ARGS ?=
