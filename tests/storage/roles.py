@@ -11,6 +11,7 @@ CHANGED = (
     *("authapi_users", "authapi_usernames", "authapi_sessions", "authapi_refresh_families"),
     *("authapi_signing_keys", "authapi_email_tokens", "authapi_outbox"),
     *("authapi_login_tickets", "authapi_totp_factors", "authapi_recovery_codes"),
+    *("authapi_passkeys", "authapi_used_challenges"),
 )
 ANONYMISED = ("ip", "network", "user_agent", "request_id", "detail")
 

@@ -19,7 +19,7 @@ from tests.storage.rows import SECRET, a_session, a_user, sql, store_user, sync_
 from tests.tables import PREFIX, metadata
 
 CONSTRAINTS = {
-    "users": {"pk_", "uq_email", "ix_created_at_id", "ix_username"},
+    "users": {"pk_", "uq_email", "ix_created_at_id", "ix_username", "ix_webauthn_handle"},
     "usernames": {"pk_", "ix_expires_at"},
     "events": {"pk_", "ix_user_id_id", "ix_user_id_type_network_id"},
     "sessions": {
@@ -38,6 +38,8 @@ CONSTRAINTS = {
     },
     "totp_factors": {"pk_", "fk_user_id", "ix_user_id", "ix_expires_at", "ix_confirmed"},
     "recovery_codes": {"pk_", "fk_user_id"},
+    "passkeys": {"pk_", "uq_credential_hash", "fk_user_id", "ix_user_id"},
+    "used_challenges": {"pk_", "ix_expires_at"},
     "outbox": {"pk_", "fk_user_id", "ix_user_id", "ix_kind_failed_at_receiver_due_at_id"},
 }
 """Named by the convention, so that a migration can drop them by name on both databases. Here they
@@ -109,7 +111,7 @@ def test_migrations_create_exactly_the_tables_of_the_models(empty_url: str) -> N
         *("authapi_users", "authapi_usernames", "authapi_sessions", "authapi_events"),
         *("authapi_signing_keys", "authapi_refresh_families", "authapi_email_tokens"),
         *("authapi_outbox", "authapi_login_tickets", "authapi_totp_factors"),
-        "authapi_recovery_codes",
+        *("authapi_recovery_codes", "authapi_passkeys", "authapi_used_challenges"),
     }
 
 

@@ -46,6 +46,7 @@ class EventType(StrEnum):
     RECOVERY_CODES_MADE = "recovery_codes_made"
     RECOVERY_CODE_USED = "recovery_code_used"
     SECOND_FACTOR_REFUSED = "second_factor_refused"
+    PASSKEY_REFUSED = "passkey_refused"
     SESSION_ENDED = "session_ended"
     SESSIONS_ENDED = "sessions_ended"
     TOKEN_CREATED = "token_created"
@@ -65,6 +66,7 @@ REFUSALS = frozenset(
         EventType.PASSWORD_CHANGE_REFUSED,
         EventType.REAUTHENTICATION_REFUSED,
         EventType.SECOND_FACTOR_REFUSED,
+        EventType.PASSKEY_REFUSED,
         EventType.REFRESH_REUSE,
         EventType.THROTTLED,
         EventType.ACCESS_REFUSED,

@@ -9,6 +9,7 @@
     ├── ReadOnlyRow                   an application changed an account through its ORM session
     ├── SignatureMismatch             a detached signature does not match the signed bytes
     ├── PasswordMismatch              a password does not match the stored hash
+    ├── PasskeyMismatch               the answer of an authenticator does not prove its passkey
     ├── PasswordRefused               a password rule of the application refuses a password
     ├── UnsupportedHash               a password hash of another system cannot be verified
     ├── InvalidImportLine             a line of an import file does not describe an account
@@ -29,6 +30,7 @@
         │   ├── InsufficientAuthentication  insufficient_authentication (RFC 9470)
         │   ├── SecondFactorRequired  second_factor_required
         │   ├── SecondFactorRefused   second_factor_refused
+        │   ├── PasskeyRefused        passkey_refused
         │   └── LoginExpired          login_expired
         ├── Forbidden                 forbidden
         │   ├── InsufficientScope     insufficient_scope
@@ -39,6 +41,8 @@
         │   ├── RegistrationClosed    registration_closed
         │   ├── WrongPassword         wrong_password
         │   ├── WrongCode             wrong_code
+        │   ├── WrongPasskey          wrong_passkey
+        │   ├── PasskeysUnavailable   passkeys_unavailable
         │   ├── MFADisabled           mfa_disabled
         │   ├── ProofRequired         proof_required
         │   ├── ForeignOrigin         foreign_origin
@@ -53,6 +57,8 @@
         ├── TooManyTokens             too_many_tokens
         ├── AccountInUse              account_in_use
         ├── FactorExists              factor_exists
+        ├── TooManyFactors            too_many_factors
+        ├── LastWayIn                 last_way_in
         ├── LastSuperuser             last_superuser
         ├── NotInvited                not_invited
         ├── PreconditionFailed        precondition_failed
@@ -86,6 +92,7 @@ from authapi.errors.failures import (
     InvalidImportLine,
     IssuerUnavailable,
     Overloaded,
+    PasskeyMismatch,
     PasswordMismatch,
     PasswordRefused,
     ReadOnlyRow,
@@ -142,11 +149,16 @@ from authapi.errors.refusals import (
 from authapi.errors.second_factors import (
     FactorExists,
     InsufficientAuthentication,
+    LastWayIn,
     LoginExpired,
     MFADisabled,
+    PasskeyRefused,
+    PasskeysUnavailable,
     SecondFactorRefused,
     SecondFactorRequired,
+    TooManyFactors,
     WrongCode,
+    WrongPasskey,
 )
 from authapi.errors.unreadable import (
     BodyTooLarge,
@@ -191,6 +203,7 @@ __all__ = [
     "InvalidTokenRequest",
     "IssuerUnavailable",
     "LastSuperuser",
+    "LastWayIn",
     "LoginExpired",
     "MFADisabled",
     "MailDisabled",
@@ -200,6 +213,9 @@ __all__ = [
     "NotInvited",
     "Overloaded",
     "OwnAccount",
+    "PasskeyMismatch",
+    "PasskeyRefused",
+    "PasskeysUnavailable",
     "PasswordMismatch",
     "PasswordRefused",
     "PreconditionFailed",
@@ -221,6 +237,7 @@ __all__ = [
     "TargetTooLong",
     "TokenError",
     "TooManyAttempts",
+    "TooManyFactors",
     "TooManyRequests",
     "TooManyTokens",
     "Unauthenticated",
@@ -235,5 +252,6 @@ __all__ = [
     "UsernameTaken",
     "WrongCode",
     "WrongDestination",
+    "WrongPasskey",
     "WrongPassword",
 ]

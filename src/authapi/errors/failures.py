@@ -66,6 +66,18 @@ class PasswordRefused(AuthAPIError):
         self.message = message
 
 
+class PasskeyMismatch(AuthAPIError):
+    """The answer of an authenticator does not prove its passkey.
+
+    `reason` is `counter`, `origin` or `user` if the signature counter, the page or the account is
+    the wrong one, `unknown` if no account has the passkey, and None in all other cases.
+    """
+
+    def __init__(self, reason: str | None = None) -> None:
+        super().__init__(reason or "")
+        self.reason = reason
+
+
 class UnsupportedHash(AuthAPIError):
     """authapi cannot verify a password hash of another system. The text gives the reason."""
 

@@ -59,6 +59,18 @@ class SecondFactorRefused(Unauthenticated):
         """How many attempts this login has left."""
 
 
+class PasskeyRefused(Unauthenticated):
+    """The passkey of a login is unknown, or its proof is wrong or was used before."""
+
+    code = "passkey_refused"
+    title = "The passkey was refused"
+
+    def __init__(self, *, is_unknown: bool = False) -> None:
+        super().__init__()
+        self.is_unknown = is_unknown
+        """Whether no account has this passkey, so that its owner can remove it."""
+
+
 class LoginExpired(Unauthenticated):
     """The login that waited for a second factor has ended: it must begin again."""
 
@@ -73,6 +85,20 @@ class WrongCode(Forbidden):
     title = "The code is wrong"
 
 
+class WrongPasskey(Forbidden):
+    """The proof of a passkey that an authenticated caller sent is wrong, or was used before."""
+
+    code = "wrong_passkey"
+    title = "The passkey could not be verified"
+
+
+class PasskeysUnavailable(Forbidden):
+    """Passkeys cannot be used here; `detail` says what the operator or the user can do."""
+
+    code = "passkeys_unavailable"
+    title = "Passkeys are not available"
+
+
 class MFADisabled(Forbidden):
     """The operator has disabled second factors (`mfa=off`)."""
 
@@ -81,7 +107,21 @@ class MFADisabled(Forbidden):
 
 
 class FactorExists(Refusal):
-    """The account has an authenticator app already."""
+    """The account has an authenticator app already, or an account has this passkey."""
 
     code = "factor_exists"
-    title = "The account has an authenticator app: remove it first"
+    title = "This factor exists already: remove it first"
+
+
+class TooManyFactors(Refusal):
+    """The account has `max_passkeys` passkeys already."""
+
+    code = "too_many_factors"
+    title = "The account has too many passkeys: remove one first"
+
+
+class LastWayIn(Refusal):
+    """Without this passkey, the owner could not log in any longer."""
+
+    code = "last_way_in"
+    title = "This is the only way to log in to the account"

@@ -6,7 +6,14 @@ from typing import Literal
 
 from pydantic import Field
 
-from authapi.settings.field_types import Duration, FilePath, Names, Rates, ShortDuration
+from authapi.settings.field_types import (
+    Duration,
+    FilePath,
+    Names,
+    PasskeyOrigins,
+    Rates,
+    ShortDuration,
+)
 from authapi.settings.issuer import IssuerSettings
 
 
@@ -105,6 +112,19 @@ class FactorSettings(CredentialSettings):
     host of `public_url`."""
     login_ticket_lifetime: ShortDuration = timedelta(minutes=5)
     """How long a login waits for its second factor."""
+    passkeys: Literal["on", "second_factor", "off"] = "on"
+    """Passkeys. `second_factor`: a login needs the password too. `off`: they prove nothing, and no
+    account can add one."""
+    passkey_rp_id: str | None = Field(
+        default=None, max_length=253, pattern=r"^[a-z0-9-]+(\.[a-z0-9-]+)*$"
+    )
+    """The domain that passkeys belong to (RP ID): the host of `public_url`, which is the default,
+    or a parent domain of it. A change makes all passkeys useless."""
+    passkey_origins: PasskeyOrigins = ()
+    """Further origins whose pages may use the passkeys, and apps for Android as
+    `android:apk-key-hash:...`."""
+    max_passkeys: int = Field(default=20, ge=1, le=100)
+    """Passkeys of one account. Adding a further one fails."""
     recovery_codes: int = Field(default=10, ge=8, le=16)
     """Recovery codes that an account gets with its first second factor."""
     limit_second_factor: Rates = "5/5 minutes;30/day"

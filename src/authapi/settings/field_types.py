@@ -16,6 +16,8 @@ from authapi.settings.durations import as_duration, as_seconds
 _ORIGIN = re.compile(
     r"(http(?!.*:80$)|https(?!.*:443$))://([a-z0-9-]+(\.[a-z0-9-]+)*|\[[0-9a-f:]+\])(:[1-9][0-9]{0,4})?"
 )
+_SECURE_ORIGIN = re.compile(r"https://|http://localhost(:|$)")
+_ANDROID_APP = re.compile(r"android:apk-key-hash:[A-Za-z0-9_-]{43}")
 MIN_SECRET_LENGTH = 32
 _MAPPED_BITS = 96
 """Length of the prefix of IPv4-mapped IPv6 addresses (RFC 4291, section 2.5.5.2)."""
@@ -90,6 +92,17 @@ def _check_origins(value: tuple[str, ...]) -> tuple[str, ...]:
     return value
 
 
+def _check_passkey_origins(value: tuple[str, ...]) -> tuple[str, ...]:
+    for text in value:
+        is_app = _ANDROID_APP.fullmatch(text) is not None
+        if not is_app and not (_ORIGIN.fullmatch(text) and _SECURE_ORIGIN.match(text)):
+            raise ValueError(
+                "each must be https://host, https://host:port or android:apk-key-hash:..., in lower"
+                " case; http only for localhost"
+            )
+    return value
+
+
 def _check_secret_length(value: SecretStr | None) -> SecretStr | None:
     if value is not None and len(value.get_secret_value()) < MIN_SECRET_LENGTH:
         raise ValueError(f"must have at least {MIN_SECRET_LENGTH} characters")
@@ -127,6 +140,8 @@ Rates = Annotated[str, Field(pattern=f"^{_RATE}(;{_RATE})*$")]
 """Rates that apply together, separated by semicolons."""
 Origins = Annotated[Names, AfterValidator(_check_origins)]
 """Origins (RFC 6454) separated by commas or spaces."""
+PasskeyOrigins = Annotated[Names, AfterValidator(_check_passkey_origins)]
+"""Origins and apps that may use passkeys, separated by commas or spaces."""
 PublicURL = Annotated[str, AfterValidator(_normalize_public_url)]
 Networks = Annotated[Names, AfterValidator(_normalize_networks)]
 """CIDR networks separated by commas or spaces. `::ffff:10.0.0.0/104` becomes `10.0.0.0/8`."""

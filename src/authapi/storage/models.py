@@ -8,6 +8,7 @@ import sqlalchemy as sa
 
 from authapi.storage.column_types import PasswordHashType, RolesType, SecretHashType, UTCDateTime
 from authapi.storage.names import TableNames
+from authapi.storage.passkey_models import passkey_tables
 
 _CONVENTION = {
     "pk": "pk_%(table_name)s",
@@ -39,6 +40,8 @@ class Tables:
     login_tickets: sa.Table
     totp_factors: sa.Table
     recovery_codes: sa.Table
+    passkeys: sa.Table
+    used_challenges: sa.Table
 
 
 @cache
@@ -79,7 +82,11 @@ def tables_of(names: TableNames) -> Tables:
         sa.Column("mfa_since", UTCDateTime),
         # The number of changes of what a login proves: the password and the second factors.
         sa.Column("credentials_version", sa.Integer, nullable=False, server_default="0"),
+        # What authenticators know the account by: random, so it tells nothing about the account.
+        # Null until the first passkey is registered.
+        sa.Column("webauthn_handle", sa.LargeBinary(32)),
         sa.Index(None, "username", unique=True),
+        sa.Index(None, "webauthn_handle", unique=True),
         # For the paginated list of accounts.
         sa.Index(None, "created_at", "id"),
     )
@@ -247,6 +254,7 @@ def tables_of(names: TableNames) -> Tables:
 
     return Tables(
         **_factor_tables(names, metadata, users),
+        **passkey_tables(names, metadata, users),
         names=names,
         metadata=metadata,
         users=users,

@@ -20,8 +20,10 @@ from authapi.storage.tables.callers import CallerTable
 from authapi.storage.tables.email_tokens import EmailTokenTable
 from authapi.storage.tables.events import EventTable
 from authapi.storage.tables.factors.login_tickets import LoginTicketTable
+from authapi.storage.tables.factors.passkeys import PasskeyTable
 from authapi.storage.tables.factors.recovery_codes import RecoveryCodeTable
 from authapi.storage.tables.factors.totp_factors import TOTPFactorTable
+from authapi.storage.tables.factors.used_challenges import UsedChallengeTable
 from authapi.storage.tables.outbox import OutboxTable
 from authapi.storage.tables.refresh_families import RefreshFamilyTable
 from authapi.storage.tables.sessions import SessionTable
@@ -46,6 +48,8 @@ class Store:
     login_tickets: LoginTicketTable
     totp_factors: TOTPFactorTable
     recovery_codes: RecoveryCodeTable
+    passkeys: PasskeyTable
+    used_challenges: UsedChallengeTable
     tables: Tables
     changed: set[UUID]
     """Users that this transaction changed, or whose sessions it changed. The tables add to it."""
@@ -72,6 +76,8 @@ class Store:
             login_tickets=LoginTicketTable(connection, tables),
             totp_factors=TOTPFactorTable(connection, tables),
             recovery_codes=RecoveryCodeTable(connection, tables),
+            passkeys=PasskeyTable(connection, tables),
+            used_challenges=UsedChallengeTable(connection, tables),
             tables=tables,
             changed=changed,
             connection=connection,

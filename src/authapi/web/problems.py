@@ -49,6 +49,8 @@ STATUS: Mapping[type[AuthAPIError], int] = {
     errors.EmailTaken: 409,
     errors.AccountInUse: 409,
     errors.FactorExists: 409,
+    errors.TooManyFactors: 409,
+    errors.LastWayIn: 409,
     errors.ProfileTaken: 409,
     errors.UsernameTaken: 409,
     errors.LastSuperuser: 409,
@@ -228,6 +230,8 @@ def problem_from_error(error: AuthAPIError, context: RequestContext) -> ProblemD
         headers += error.headers
     elif isinstance(error, errors.SecondFactorRefused):
         members["attempts_left"] = error.attempts_left
+    elif isinstance(error, errors.PasskeyRefused):
+        members |= {"unknown": True} if error.is_unknown else {}
     headers += [("www-authenticate", str(item)) for item in _challenges(error, context)]
     headers += context.discards
     return problem(

@@ -14,13 +14,15 @@ class FactorMethod(StrEnum):
 
     TOTP = "totp"
     """A code of an authenticator app (RFC 6238)."""
+    PASSKEY = "passkey"
+    """A passkey (WebAuthn)."""
     RECOVERY = "recovery"
     """One of the recovery codes of the account."""
 
     @property
     def amr(self) -> str:
-        """The authentication method (RFC 8176 has `otp`, and no name for recovery codes)."""
-        return "otp" if self is FactorMethod.TOTP else "recovery"
+        """The authentication method (RFC 8176 has no name for recovery codes)."""
+        return {FactorMethod.TOTP: "otp", FactorMethod.PASSKEY: "pop"}.get(self, "recovery")
 
 
 class TicketPurpose(StrEnum):
