@@ -21,11 +21,13 @@ from authapi.services.accounts.passwords import PasswordChanges
 from authapi.services.accounts.profile import Profiles
 from authapi.services.accounts.registration import Registration
 from authapi.services.audit import Audit, log_event
-from authapi.services.factors.changes import FactorChanges
-from authapi.services.factors.expiry import prune_enrolments, prune_login_tickets
+from authapi.services.factors.expiry import (
+    prune_enrolments,
+    prune_login_tickets,
+    prune_used_challenges,
+)
 from authapi.services.factors.proofs import SecondFactorProofs
-from authapi.services.factors.step_up import StepUp
-from authapi.services.factors.totp import TOTPEnrolment
+from authapi.services.factors.services import FactorServices
 from authapi.services.hooks import Hooks
 from authapi.services.identity_cache import CacheInvalidation, IdentityCache, LastUsed
 from authapi.services.jobs.cleanup import Cleanup
@@ -33,6 +35,7 @@ from authapi.services.jobs.outbox import Outbox
 from authapi.services.jobs.shutdown import close_after_failure, close_all, run_to_completion
 from authapi.services.keys import Keys
 from authapi.services.logins.complete import Logins
+from authapi.services.logins.passkeys import PasskeyLogins
 from authapi.services.mail import Mail
 from authapi.services.own_columns import OwnColumns
 from authapi.services.passwords import BreachCheck, Passwords
@@ -80,15 +83,6 @@ class AccountServices:
 
 
 @dataclass(frozen=True, slots=True)
-class FactorServices:
-    """What the service does with second factors of users who are logged in."""
-
-    changes: FactorChanges
-    step_up: StepUp
-    totp: TOTPEnrolment
-
-
-@dataclass(frozen=True, slots=True)
 class TokenServices:
     """What the service does with tokens, besides issuing them at a login."""
 
@@ -110,6 +104,7 @@ class Services:
     own_columns: OwnColumns
     accounts: AccountServices
     logins: Logins
+    passkey_logins: PasskeyLogins
     second_factors: SecondFactorProofs
     factors: FactorServices
     tokens: TokenServices
@@ -210,20 +205,17 @@ class Services:
         token_lookup = TokenLookup(database, keys, last_used, hooks, settings)
         revocation = TokenRevocation(database, token_lookup, audit)
         rate_limits = RateLimits(settings)
-        second_factors = SecondFactorProofs(
+        factors = FactorServices.of(
             database,
-            lambda: keys.factor_cipher,
             rate_limits,
             audit,
             mail,
+            settings,
+            cipher=lambda: keys.factor_cipher,
+            challenges=lambda: keys.challenges,
             on_outcome=None if metrics is None else metrics.count_second_factor,
         )
-        factors = FactorServices(
-            changes=FactorChanges(database, audit, mail, settings),
-            step_up=StepUp(database, second_factors, audit),
-            totp=TOTPEnrolment(database, second_factors, audit, mail, settings),
-        )
-        logins = Logins(database, second_factors, audit, settings)
+        logins = Logins(database, factors.proofs, audit, settings)
         authentication = Authentication(database, passwords, rate_limits, audit, hooks, settings)
         deferred_requests = DeferredRequests(
             database, outbox, email_tokens, mail, rate_limits, audit, own_columns
@@ -288,6 +280,7 @@ class Services:
         cleanup.register("user names", partial(prune_usernames, database))
         cleanup.register("login tickets", partial(prune_login_tickets, database))
         cleanup.register("enrolments", partial(prune_enrolments, database))
+        cleanup.register("used challenges", partial(prune_used_challenges, database))
         return cls(
             settings=settings,
             database=database,
@@ -295,7 +288,8 @@ class Services:
             own_columns=own_columns,
             accounts=accounts,
             logins=logins,
-            second_factors=second_factors,
+            passkey_logins=PasskeyLogins(factors.proofs.passkeys, hooks, settings),
+            second_factors=factors.proofs,
             factors=factors,
             tokens=tokens,
             sessions=sessions,

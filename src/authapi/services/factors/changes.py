@@ -6,13 +6,14 @@ from typing import Any
 
 from authapi.clock import now
 from authapi.domain.events import EventType
+from authapi.domain.factors.passkeys import Passkey
 from authapi.domain.factors.values import FactorMethod, RecoveryCodesLeft, TOTPFactor
 from authapi.domain.identity import Identity
 from authapi.domain.user import User
 from authapi.errors import NotFound
 from authapi.services.audit import Audit
 from authapi.services.factors.recovery_codes import replace_recovery_codes
-from authapi.services.factors.removal import remove_all_factors
+from authapi.services.factors.removal import keep_or_end_mfa
 from authapi.services.factors.step_up import require_second_factor
 from authapi.services.mail import Mail, MailKind
 from authapi.services.revalidation import require_live_session
@@ -27,6 +28,8 @@ class AccountFactors:
 
     totp: TOTPFactor | None
     """The authenticator app."""
+    passkeys: Sequence[Passkey]
+    """The passkeys, the oldest first."""
     recovery_codes: RecoveryCodesLeft | None
     """None if codes were never made, or ended with the last factor."""
 
@@ -48,12 +51,13 @@ class FactorChanges:
         async with self._database.read() as store:
             return AccountFactors(
                 totp=await store.totp_factors.find(user.id),
+                passkeys=await store.passkeys.list_for_user(user.id),
                 recovery_codes=await store.recovery_codes.left(user.id),
             )
 
     @retry_on_conflict
     async def remove_totp(self, identity: Identity) -> None:
-        """Removes the authenticator app of the caller, and the recovery codes with it.
+        """Removes the authenticator app of the caller. With the last factor, recovery codes end.
 
         Raises NotFound if the account has no app or is deleted, InvalidCredential if the session of
         the caller has ended, and InsufficientAuthentication if the caller has proved one factor
@@ -61,12 +65,15 @@ class FactorChanges:
         """
         async with self._database.transaction() as store:
             user = await self._lock(store, identity)
-            if not await remove_all_factors(store, user):
+            await store.login_tickets.end_all(user.id)
+            if not await store.totp_factors.remove_all(user.id):
                 raise NotFound
+            await keep_or_end_mfa(store, user)
             await self._record(
                 store, EventType.FACTOR_REMOVED, identity, method=FactorMethod.TOTP.value
             )
-            await self._mail.queue(store, MailKind.FACTOR_REMOVED, user)
+            method = FactorMethod.TOTP.value
+            await self._mail.queue(store, MailKind.FACTOR_REMOVED, user, method=method)
 
     @retry_on_conflict
     async def new_recovery_codes(self, identity: Identity) -> Sequence[str]:

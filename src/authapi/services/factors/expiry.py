@@ -1,4 +1,4 @@
-"""Deletion of what expires unused: logins that wait for a second factor, and enrolments."""
+"""Deletion of expired rows: logins that wait for a second factor, enrolments, challenges."""
 
 from authapi.clock import now
 from authapi.services.jobs.pruning import prune_in_batches
@@ -11,6 +11,18 @@ async def prune_login_tickets(database: Database) -> int:
         database,
         "login tickets",
         lambda store, limit: store.login_tickets.prune(now=now(), limit=limit),
+    )
+
+
+async def prune_used_challenges(database: Database) -> int:
+    """Deletes used challenges that have expired in batches; returns their number.
+
+    Raises StorageUnavailable.
+    """
+    return await prune_in_batches(
+        database,
+        "used challenges",
+        lambda store, limit: store.used_challenges.prune(now=now(), limit=limit),
     )
 
 

@@ -19,11 +19,17 @@ from authapi.crypto.secrets import SecretHash
 from authapi.domain.client import current_client
 from authapi.domain.email_address import stored_email
 from authapi.domain.events import EventType
+from authapi.domain.factors.passkeys import ChallengePurpose
 from authapi.domain.factors.values import FactorMethod, TOTPFactor, totp_context
 from authapi.domain.user import User
-from authapi.errors import AuthAPIError, DecryptionFailed
+from authapi.errors import AuthAPIError, DecryptionFailed, PasskeyMismatch
 from authapi.services.audit import Audit
 from authapi.services.audit.known_networks import known_network
+from authapi.services.factors.assertions import (
+    BoundAssertion,
+    PasskeyAssertions,
+    ProvedPasskey,
+)
 from authapi.services.mail import Mail, MailKind
 from authapi.services.rate_limits import RateLimits
 from authapi.storage import Database, Store
@@ -55,10 +61,12 @@ class SecondFactorProof:
     """The time step of the code of the app."""
     code: SecretHash | None = field(default=None, repr=False)
     """The hash of the recovery code."""
+    passkey: ProvedPasskey | None = field(default=None, repr=False)
+    """The passkey."""
 
 
 class SecondFactorProofs:
-    """Verifies codes of authenticator apps and recovery codes, and uses them up.
+    """Verifies codes of authenticator apps, passkeys and recovery codes, and uses them up.
 
     `cipher` returns the cipher of the secrets; `on_outcome` is called with the method and whether
     the code was right. Each method raises StorageUnavailable if the database does not answer.
@@ -68,6 +76,7 @@ class SecondFactorProofs:
         self,
         database: Database,
         cipher: Callable[[], Cipher],
+        passkeys: PasskeyAssertions,
         rate_limits: RateLimits,
         audit: Audit,
         mail: Mail,
@@ -76,6 +85,7 @@ class SecondFactorProofs:
     ) -> None:
         self._database = database
         self._cipher = cipher
+        self.passkeys = passkeys
         self._rate_limits = rate_limits
         self._audit = audit
         self._mail = mail
@@ -86,6 +96,8 @@ class SecondFactorProofs:
         found = []
         if await store.totp_factors.find(user_id) is not None:
             found.append(FactorMethod.TOTP)
+        if self.passkeys.are_available and await store.passkeys.count(user_id):
+            found.append(FactorMethod.PASSKEY)
         codes = await store.recovery_codes.left(user_id)
         if codes is not None and codes.left:
             found.append(FactorMethod.RECOVERY)
@@ -110,12 +122,20 @@ class SecondFactorProofs:
             yield
 
     async def check(
-        self, user: User, *, code: str | None = None, recovery_code: str | None = None
+        self,
+        user: User,
+        *,
+        code: str | None = None,
+        recovery_code: str | None = None,
+        passkey: BoundAssertion | None = None,
     ) -> SecondFactorProof:
-        """Compares a code of the authenticator app, or a recovery code.
+        """Compares a code of the authenticator app or a recovery code, or verifies a passkey.
 
         Raises WrongSecondFactor if it is wrong, was used before, or the user has no such factor.
+        For a passkey, also raises PasskeysUnavailable.
         """
+        if passkey is not None:
+            return await self._check_passkey(user, passkey)
         method = FactorMethod.RECOVERY if code is None else FactorMethod.TOTP
         try:
             if code is None:
@@ -131,6 +151,12 @@ class SecondFactorProofs:
         Raises WrongSecondFactor if another transaction has used it up since `check`.
         """
         user, at = proof.user, now()
+        if proof.passkey is not None:
+            try:
+                await self.passkeys.use_up(store, proof.passkey)
+            except PasskeyMismatch:
+                raise WrongSecondFactor from None
+            return
         if proof.factor_id is not None:
             if not await store.totp_factors.use(proof.factor_id, step=proof.step, at=at):
                 raise WrongSecondFactor
@@ -184,6 +210,17 @@ class SecondFactorProofs:
             await self._count_failure(user, factor)
             raise
         return SecondFactorProof(user, FactorMethod.TOTP, factor_id=factor.id, step=step)
+
+    async def _check_passkey(self, user: User, bound: BoundAssertion) -> SecondFactorProof:
+        # A step-up replaces a whole login. After a password, possession is the second factor.
+        requires_verification = bound.purpose is ChallengePurpose.STEP_UP
+        try:
+            proved = await self.passkeys.verify(
+                bound, user_id=user.id, requires_verification=requires_verification
+            )
+        except PasskeyMismatch:
+            raise WrongSecondFactor from None
+        return SecondFactorProof(user, FactorMethod.PASSKEY, passkey=proved)
 
     async def _check_recovery_code(self, user: User, text: str) -> SecondFactorProof:
         code = hash_recovery_code(text)

@@ -13,11 +13,12 @@ async def remove_all_factors(store: Store, user: User) -> bool:
     Returns whether the user had a second factor.
     """
     await store.login_tickets.end_all(user.id)
-    had_factor = await store.totp_factors.remove_all(user.id)
+    had_app = await store.totp_factors.remove_all(user.id)
+    had_passkey = await store.passkeys.remove_all(user.id)
     await store.recovery_codes.remove_all(user.id)
     if user.mfa:
         await store.users.set_mfa(user.id, None, at=now_after(user.updated_at))
-    return had_factor
+    return had_app or had_passkey
 
 
 async def remove_factors_since(store: Store, user: User, since: datetime) -> bool:
@@ -27,10 +28,24 @@ async def remove_factors_since(store: Store, user: User, since: datetime) -> boo
     whether a factor was removed.
     """
     await store.login_tickets.end_all(user.id)
-    was_removed = await store.totp_factors.remove_since(user.id, since)
-    if was_removed:
+    app = await store.totp_factors.remove_since(user.id, since)
+    passkeys = await store.passkeys.remove_since(user.id, since)
+    await store.recovery_codes.remove_since(user.id, since)
+    if app or passkeys:
+        await keep_or_end_mfa(store, user)
+    return app or passkeys
+
+
+async def keep_or_end_mfa(store: Store, user: User) -> None:
+    """Records that a factor of a locked user was removed. With the last one, recovery codes end.
+
+    A login that began before cannot complete after it.
+    """
+    has_factor = (
+        await store.totp_factors.find(user.id) is not None
+        or await store.passkeys.count(user.id) > 0
+    )
+    if not has_factor:
         await store.recovery_codes.remove_all(user.id)
-        await store.users.set_mfa(user.id, None, at=now_after(user.updated_at))
-    else:
-        await store.recovery_codes.remove_since(user.id, since)
-    return was_removed
+    since = user.mfa_since if has_factor else None
+    await store.users.set_mfa(user.id, since, at=now_after(user.updated_at))

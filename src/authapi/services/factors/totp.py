@@ -1,8 +1,7 @@
 """Enrolment of an authenticator app: a new secret, and a first code that confirms it.
 
 An enrolment gates nothing until it is confirmed, by the session that began it. The confirmation
-proves the second factor of that session. With the first factor of an account, all its other logins
-end, because they have proved less than the account asks for now.
+proves the second factor of that session.
 """
 
 from collections.abc import Sequence
@@ -10,21 +9,17 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from authapi.clock import now, now_after
+from authapi.clock import now
 from authapi.crypto.factors.totp import as_base32, key_uri, new_totp_secret
 from authapi.crypto.ids import new_id
 from authapi.crypto.secrets import SecretHash
-from authapi.domain.events import EventType
 from authapi.domain.factors.values import FactorMethod, TOTPFactor
 from authapi.domain.identity import Identity
-from authapi.domain.session import Session, SessionKind
 from authapi.errors import FactorExists, MFADisabled, NotFound, UnconfirmedEmail, WrongCode
 from authapi.services.audit import Audit
+from authapi.services.factors.additions import FactorAdditions, lock_owner
 from authapi.services.factors.proofs import SecondFactorProofs, WrongSecondFactor
-from authapi.services.factors.recovery_codes import replace_recovery_codes
-from authapi.services.factors.step_up import record_second_factor, require_second_factor
-from authapi.services.mail import Mail, MailKind
-from authapi.services.revalidation import require_live_session
+from authapi.services.mail import Mail
 from authapi.settings import Settings
 from authapi.storage import Database, Store
 from authapi.storage.database import retry_on_conflict
@@ -67,8 +62,7 @@ class TOTPEnrolment:
     ) -> None:
         self._database = database
         self._proofs = proofs
-        self._audit = audit
-        self._mail = mail
+        self._additions = FactorAdditions(audit, mail, settings)
         self._settings = settings
 
     @retry_on_conflict
@@ -84,7 +78,7 @@ class TOTPEnrolment:
             raise MFADisabled
         secret, factor_id, at = new_totp_secret(), new_id(), now()
         async with self._database.transaction() as store:
-            row = await self._lock(store, identity)
+            row = await lock_owner(store, identity)
             if await store.totp_factors.find(row.user.id) is not None:
                 raise FactorExists
             if self._settings.sends_mail and row.user.email_confirmed_at is None:
@@ -138,7 +132,7 @@ class TOTPEnrolment:
     async def _count_attempt(self, identity: Identity) -> TOTPFactor:
         # Before the code is compared, and committed on its own: concurrent guesses are counted too.
         async with self._database.transaction() as store:
-            row = await self._lock(store, identity)
+            row = await lock_owner(store, identity)
             enrolment = await _find(store, identity, row)
             if enrolment.failures >= MAX_ATTEMPTS:
                 raise NotFound
@@ -151,57 +145,22 @@ class TOTPEnrolment:
     ) -> Sequence[str] | None:
         at = now()
         async with self._database.transaction() as store:
-            row = await self._lock(store, identity)
-            session = await require_live_session(store, identity)
-            user, is_first = row.user, not row.user.mfa
+            row = await lock_owner(store, identity)
             if (await _find(store, identity, row)).id != enrolment_id:
                 raise NotFound  # another enrolment has replaced it
-            since = at if is_first else user.mfa_since
-            await store.users.set_mfa(user.id, since, at=now_after(user.updated_at))
-            if is_first:
-                await self._end_other_logins(store, user.id, session)
-            if session is not None:
-                method = FactorMethod.TOTP.amr
-                await record_second_factor(store, session, method, secret=secret)
-            await store.login_tickets.end_all(user.id)
-            if not await store.totp_factors.confirm(enrolment_id, step=step, at=at):
-                raise NotFound  # it has expired since it was read
-            codes = None
-            if is_first:
-                count = self._settings.recovery_codes
-                codes = await replace_recovery_codes(store, user.id, count=count, at=at)
-            await self._audit.record(
-                store,
-                EventType.FACTOR_ADDED,
-                user_id=user.id,
-                session_id=identity.session_id,
-                strategy=identity.strategy,
-                method=FactorMethod.TOTP.value,
+
+            async def insert() -> None:
+                if not await store.totp_factors.confirm(enrolment_id, step=step, at=at):
+                    raise NotFound  # it has expired since it was read
+
+            return await self._additions.add(
+                store, identity, row, FactorMethod.TOTP, insert, at=at, secret=secret
             )
-            await self._mail.queue(store, MailKind.FACTOR_ADDED, user)
-        return codes
 
     def _issuer(self) -> str:
         # In the label of the URI, a colon ends the name.
         name = self._settings.totp_issuer or self._settings.service_name
         return " ".join(name.replace(":", " ").split())
-
-    async def _lock(self, store: Store, identity: Identity) -> Credentials:
-        row = await store.users.lock(identity.user.id)
-        if row is None:
-            raise NotFound
-        await require_live_session(store, identity)
-        require_second_factor(row.user, identity.amr)
-        return row
-
-    async def _end_other_logins(self, store: Store, user_id: UUID, session: Session | None) -> None:
-        keep = () if session is None else (session.id,)
-        await store.sessions.end_all(user_id, keep=keep, logins_only=True)
-        # As after a change of the password: a copied refresh token must not outlive it.
-        await store.refresh_families.delete_for_user(user_id)
-        if session is not None and session.kind is SessionKind.JWT:
-            # Without a refresh token, the session cannot outlive its current access token.
-            await store.sessions.limit_expiry(session.id, now() + self._settings.jwt_lifetime)
 
 
 async def _find(store: Store, identity: Identity, row: Credentials) -> TOTPFactor:

@@ -12,6 +12,7 @@ from datetime import datetime
 from authapi.clock import now
 from authapi.crypto import jws, secrets
 from authapi.crypto.encryption import Cipher
+from authapi.crypto.factors.challenges import Challenges
 from authapi.domain.factors.authentication_context import acr_of
 from authapi.domain.factors.values import FACTOR_USE
 from authapi.domain.identity import FIRST_PARTY_CLIENT_ID
@@ -73,6 +74,7 @@ class Keys:
         self._cipher: Cipher | None = None
         self._outbox_cipher: Cipher | None = None
         self._factor_cipher: Cipher | None = None
+        self._challenges: Challenges | None = None
         self._unknown_key_at = -_UNKNOWN_KEY_INTERVAL
         self._read_lock = asyncio.Lock()
         self._task = PeriodicTask(
@@ -106,6 +108,7 @@ class Keys:
         self._cipher = Cipher(secret)
         self._outbox_cipher = Cipher(secret, use=OUTBOX_USE)
         self._factor_cipher = Cipher(secret, use=FACTOR_USE)
+        self._challenges = Challenges(secret)
         self._lifecycle = KeyLifecycle(
             self._database,
             self._audit,
@@ -136,6 +139,13 @@ class Keys:
         if self._factor_cipher is None:
             self._factor_cipher = Cipher(read_secret(self._settings), use=FACTOR_USE)
         return self._factor_cipher
+
+    @property
+    def challenges(self) -> Challenges:
+        """The challenges of passkeys. Raises ConfigurationError if the secret cannot be read."""
+        if self._challenges is None:
+            self._challenges = Challenges(read_secret(self._settings))
+        return self._challenges
 
     async def start(self) -> None:
         """Reads the keys again, and starts the background task that does so every 30 seconds.

@@ -14,9 +14,11 @@ from authapi.crypto.ids import new_id
 from authapi.crypto.secrets import SecretHash, hash_secret, is_secret, new_secret
 from authapi.domain.events import EventType
 from authapi.domain.factors.authentication_context import MFA
+from authapi.domain.factors.passkeys import Assertion, ChallengePurpose
 from authapi.domain.factors.values import FactorMethod, LoginTicket, TicketPurpose
 from authapi.errors import InvalidCredentials, LoginExpired, SecondFactorRefused
 from authapi.services.audit import Audit
+from authapi.services.factors.assertions import BoundAssertion, RequestOptions
 from authapi.services.factors.proofs import SecondFactorProof, SecondFactorProofs, WrongSecondFactor
 from authapi.services.logins.proved import Login, Proved, SecondFactorUse
 from authapi.services.revalidation import lock_unchanged_user
@@ -73,7 +75,7 @@ class Logins:
         Raises InvalidCredentials if the account was deactivated or deleted, or its credentials
         changed, since the factor was verified.
         """
-        if not proved.user.mfa:
+        if _is_enough(proved):
             return _login(proved)
         return await self._begin(proved, strategy, remember, browser)
 
@@ -82,7 +84,7 @@ class Logins:
 
         Raises InvalidCredentials if the account has one.
         """
-        if proved.user.mfa:
+        if not _is_enough(proved):
             raise InvalidCredentials
         return _login(proved)
 
@@ -93,6 +95,7 @@ class Logins:
         browser: str | None = None,
         code: str | None = None,
         recovery_code: str | None = None,
+        passkey: Assertion | None = None,
     ) -> CompletedLogin:
         """Verifies the second factor of a login that waits for it.
 
@@ -101,7 +104,8 @@ class Logins:
         several calls with the same ones, one begins a session.
 
         Raises LoginExpired if there is no such login, it has no attempt left, or the account was
-        deactivated or changed since it began; SecondFactorRefused; TooManyAttempts.
+        deactivated or changed since it began; SecondFactorRefused; TooManyAttempts; for a passkey,
+        PasskeysUnavailable.
         """
         found = await self._find(ticket, browser)
         if found is None:
@@ -115,7 +119,12 @@ class Logins:
             counted = await self._count_attempt(found)
             attempts_left = MAX_ATTEMPTS - counted.attempts
             try:
-                proof = await self._proofs.check(user, code=code, recovery_code=recovery_code)
+                proof = await self._proofs.check(
+                    user,
+                    code=code,
+                    recovery_code=recovery_code,
+                    passkey=None if passkey is None else _bound(passkey, found),
+                )
             except WrongSecondFactor:
                 await self._audit.record_separately(
                     EventType.SECOND_FACTOR_REFUSED, user_id=user.id, strategy=counted.strategy
@@ -134,12 +143,30 @@ class Logins:
         )
         return CompletedLogin(login, counted.strategy, counted.remember)
 
+    async def passkey_options(
+        self, *, ticket: str | None, browser: str | None, origin: str | None
+    ) -> RequestOptions:
+        """Returns the options of a passkey as second factor, for a page of `origin`.
+
+        The login is found as by `prove_second_factor`. Raises LoginExpired, PasskeysUnavailable.
+        """
+        found = await self._find(ticket, browser)
+        if found is None or found.attempts >= MAX_ATTEMPTS:
+            raise LoginExpired
+        return await self._proofs.passkeys.options(
+            ChallengePurpose.SECOND_FACTOR,
+            str(found.id),
+            user_id=found.user_id,
+            origin=origin,
+            requires_verification=False,
+        )
+
     @retry_on_conflict
     async def use_up(self, login: Login) -> None:
         """Uses the second factor of a login up whose strategy has begun no session of ours.
 
-        Raises LoginExpired or SecondFactorRefused if another login has used it up, and
-        InvalidCredentials if the account was deactivated or changed meanwhile.
+        Raises LoginExpired, SecondFactorRefused or PasskeyRefused if another login has used it up,
+        and InvalidCredentials if the account was deactivated or changed meanwhile.
         """
         use = login.second_factor
         if use is None or use.is_applied:
@@ -222,6 +249,15 @@ class Logins:
             raise SecondFactorRefused(attempts_left=attempts_left) from None
 
 
+def _is_enough(proved: Proved) -> bool:
+    """Whether a first factor is all that the account asks for: it may count as two factors."""
+    return not proved.user.mfa or MFA in proved.amr
+
+
+def _bound(passkey: Assertion, ticket: LoginTicket) -> BoundAssertion:
+    return BoundAssertion(passkey, ChallengePurpose.SECOND_FACTOR, str(ticket.id))
+
+
 def _login(proved: Proved) -> Login:
     return Login(
         user=proved.user,
@@ -229,4 +265,6 @@ def _login(proved: Proved) -> Login:
         auth_time=proved.auth_time,
         amr=proved.amr,
         scopes=proved.scopes,
+        mfa_at=proved.mfa_at,
+        second_factor=proved.second_factor,
     )

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from authapi.domain.user import User
+from authapi.settings import Settings
 from authapi.storage import Store
 
 
@@ -21,6 +22,10 @@ class Proved:
     """The authentication methods (RFC 8176)."""
     scopes: frozenset[str] | None = None
     """The scopes of the credential; None stands for all that a login of the user has."""
+    mfa_at: datetime | None = None
+    """When a factor that counts as two was verified, such as a passkey; None for other factors."""
+    second_factor: "SecondFactorUse | None" = field(default=None, repr=False, compare=False)
+    """The use of such a factor; None for other factors."""
 
 
 @dataclass(slots=True)
@@ -30,7 +35,7 @@ class SecondFactorUse:
     apply: Callable[[Store], Awaitable[None]]
     """Uses the factor up, in the transaction that begins the session. The user is locked.
 
-    Raises LoginExpired or SecondFactorRefused if another login has used it up."""
+    Raises LoginExpired, SecondFactorRefused or PasskeyRefused if another login has used it up."""
     is_applied: bool = False
     """Whether that transaction was committed."""
 
@@ -56,3 +61,13 @@ class Login:
     """When the second factor was verified; None without one."""
     second_factor: SecondFactorUse | None = field(default=None, repr=False, compare=False)
     """The use of the second factor; None without one."""
+
+
+def may_log_in(user: User, settings: Settings) -> bool:
+    """Whether an account may log in at all, by any factor.
+
+    A deactivated one may not; with `registration=confirm`, nor may one whose address is not
+    confirmed.
+    """
+    is_confirmed = user.email_confirmed_at is not None
+    return user.is_active and (is_confirmed or settings.registration != "confirm")
