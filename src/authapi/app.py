@@ -21,6 +21,7 @@ from authapi.facade.threads import ServiceThread
 from authapi.outbound.breaches import build_breach_check
 from authapi.outbound.webhooks import build_webhook_post
 from authapi.services import Services
+from authapi.services.factors.relying_party import names_other_sites
 from authapi.services.hooks import Hooks
 from authapi.services.jobs.shutdown import close_after_failure
 from authapi.settings import Settings, load_settings, warn_unknown_settings
@@ -130,6 +131,8 @@ class AuthAPI(HookDecorators):
         if self.settings.leak_report_keys is None:
             # Disabled routes answer 404 and are missing from the OpenAPI document.
             units.pop("leaks", None)
+        if not names_other_sites(self.settings):
+            units.pop("related_origins", None)
         if not self.settings.sends_mail:
             units.pop("recovery", None)
             units.pop("pages", None)

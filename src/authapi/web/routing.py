@@ -44,6 +44,9 @@ Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 SERVER_METADATA = "/.well-known/oauth-authorization-server"
 """The path of the metadata of an authorization server without a path (RFC 8414, section 3)."""
 
+RELATED_ORIGINS = "/.well-known/webauthn"
+"""The path of the origins that may use passkeys (WebAuthn Level 3, section 5.11)."""
+
 _HOST_DOCUMENTS = "/.well-known/"
 _MAX_PREFIX_LENGTH = 100
 _SEGMENTS = re.compile(r"(/[A-Za-z0-9._~-]+)+")
@@ -142,9 +145,9 @@ class AuthAPIRouter(APIRouter):
     errors of its routes become responses here: the exception handlers of the application and its
     `ServerErrorMiddleware` do not see them.
 
-    The routes are below `prefix`, but for the metadata of RFC 8414 and RFC 9728, which belong to
-    the host. `public_url` is that of the application. Its path is a part of the path of these
-    documents on the host, and a proxy removes it or leaves it.
+    The routes are below `prefix`, but for the metadata of RFC 8414 and RFC 9728, and the origins of
+    passkeys, which belong to the host. `public_url` is that of the application. Its path is a part
+    of the path of the metadata on the host, and a proxy removes it or leaves it.
     """
 
     def __init__(
@@ -294,6 +297,8 @@ def _path_in_application(path: str, prefix: str, public_path: str = "") -> str:
     """
     if path == SERVER_METADATA:
         return path + public_path + prefix
+    if path == RELATED_ORIGINS:
+        return path  # browsers ask the host of the RP ID
     return path + public_path if path == RESOURCE_METADATA else prefix + path
 
 

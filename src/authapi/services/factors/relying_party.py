@@ -72,6 +72,14 @@ def other_sites(settings: Settings) -> tuple[str, ...]:
     )
 
 
+def names_other_sites(settings: Settings) -> bool:
+    """Whether origins of other domains may use the passkeys."""
+    try:
+        return bool(other_sites(settings))
+    except PasskeysUnavailable:
+        return False
+
+
 def is_within(host: str, domain: str) -> bool:
     """Whether `host` is `domain`, or a subdomain of it."""
     return host == domain or host.endswith(f".{domain}")

@@ -133,8 +133,8 @@ async def reauthenticate(body: Reauthentication, identity: Owner, request: Reque
     """Confirm your password, or prove your second factor again.
 
     The password makes this session count as a recent login. A code of the authenticator app, or a
-    recovery code, makes it count as one that has proved two factors just now. A session cookie is
-    replaced. The new cookie expires when the old one would have.
+    recovery code, makes it count as one that has proved two factors just now; a passkey does both.
+    A session cookie is replaced. The new cookie expires when the old one would have.
     """
     runtime = context_of(request).runtime
     renewal = renewal_of(runtime.registry, identity)
@@ -143,9 +143,8 @@ async def reauthenticate(body: Reauthentication, identity: Owner, request: Reque
             identity, body.password, new_secret_hash=secret_of(renewal)
         )
     else:
-        codes = body.model_dump(include=body.model_fields_set)
         await runtime.services.factors.step_up.prove(
-            identity, **codes, new_secret_hash=secret_of(renewal)
+            identity, **body.second_factor(), new_secret_hash=secret_of(renewal)
         )
     return with_renewal(Response(status_code=204), renewal)
 

@@ -13,13 +13,14 @@ from authapi.web.routes import (
     health,
     leaks,
     me,
+    passkeys,
     registration,
     sessions,
     tokens,
 )
 from authapi.web.routes.admin import events as admin_events
 from authapi.web.routes.admin import users as admin_users
-from authapi.web.routes.login import password, second_factor
+from authapi.web.routes.login import passkey, password, second_factor
 from authapi.web.routes.oauth import grants, introspection, revocation, well_known
 from authapi.web.routes.recovery import email_addresses, logins, passwords
 
@@ -38,11 +39,12 @@ UNITS: Mapping[str, APIRouter] = {
     "registration": registration.router,
     "recovery": _joined(email_addresses.router, passwords.router, logins.router),
     "pages": forms.router,
-    "login": _joined(password.router, second_factor.router),
+    "login": _joined(password.router, second_factor.router, passkey.router),
     "grants": grants.router,
     "revocation": revocation.router,
     "introspection": introspection.router,
-    "factors": factors.router,
+    "factors": _joined(factors.router, passkeys.router),
+    "related_origins": passkeys.related_origins,
     "sessions": sessions.router,
     "tokens": tokens.router,
     "leaks": leaks.router,

@@ -167,6 +167,7 @@ OwnLocale = Annotated[
     ),
 ]
 _MAX_CODE = 64
+_MAX_TICKET = 128
 Code = Annotated[
     str,
     Field(
@@ -185,6 +186,15 @@ RecoveryCode = Annotated[
         pattern=SINGLE_LINE_PATTERN,
         examples=["7K2M-Q4XP-9RTD-3WHN"],
         description="A recovery code. Case, dashes and spaces do not matter.",
+    ),
+]
+Ticket = Annotated[
+    str | None,
+    Field(
+        min_length=1,
+        max_length=_MAX_TICKET,
+        pattern=SINGLE_LINE_PATTERN,
+        description="The ticket of the first step. A browser has a cookie instead.",
     ),
 ]
 OneTimeSecret = Annotated[

@@ -1,18 +1,18 @@
 """Models of logins, and of the identity of a request."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
 from pydantic import ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from authapi.domain.display_names import SINGLE_LINE_PATTERN
 from authapi.domain.email_address import MAX_LENGTH as MAX_EMAIL_LENGTH
 from authapi.domain.email_address import EmailAddress
 from authapi.domain.factors.authentication_context import ACR_VALUES
 from authapi.domain.identity import Identity
 from authapi.domain.username import LoginIdentifier, Username, parse_login_name
 from authapi.errors import InputError, InvalidInput
+from authapi.web.schemas.factors.credentials import AssertedCredential
 from authapi.web.schemas.fields import (
     Code,
     Email,
@@ -20,13 +20,13 @@ from authapi.web.schemas.fields import (
     Output,
     Password,
     RecoveryCode,
+    Ticket,
     Time,
     disabled_member,
     limit,
 )
 from authapi.web.schemas.user import UserOut
 
-_MAX_TICKET = 128
 _NO_ADDRESS = EmailAddress("", "")
 """Stands for a member that is left out."""
 
@@ -88,34 +88,28 @@ class LoginRequest(Input):
 
 
 class SecondFactor(Input):
-    """The code of an authenticator app, or a recovery code: exactly one of the two."""
+    """The code of an authenticator app, a recovery code or a passkey: exactly one."""
 
     # A null member stands for one that is left out.
     model_config = ConfigDict(
         json_schema_extra={
             "oneOf": [
                 {"required": [name], "properties": {name: {"not": {"type": "null"}}}}
-                for name in ("code", "recovery_code")
+                for name in ("code", "recovery_code", "passkey")
             ]
         }
     )
 
-    ticket: Annotated[
-        str | None,
-        Field(
-            min_length=1,
-            max_length=_MAX_TICKET,
-            pattern=SINGLE_LINE_PATTERN,
-            description="The ticket of the first step. A browser has a cookie instead.",
-        ),
-    ] = None
+    ticket: Ticket = None
     code: Code | None = None
     recovery_code: RecoveryCode | None = None
+    passkey: AssertedCredential | None = None
 
     @model_validator(mode="after")
     def _check_one_code(self) -> Self:
-        if (self.code is None) == (self.recovery_code is None):
-            raise PydanticCustomError("one_code", "send either code or recovery_code")
+        if [self.code, self.recovery_code, self.passkey].count(None) != 2:
+            message = "send exactly one of code, recovery_code and passkey"
+            raise PydanticCustomError("one_code", message)
         return self
 
 
@@ -145,24 +139,35 @@ class LoginOut(Output):
 
 
 class Reauthentication(Input):
-    """The current password, a code of the authenticator app, or a recovery code: exactly one."""
+    """The password, a code of the authenticator app, a recovery code or a passkey: exactly one."""
 
     model_config = ConfigDict(
         json_schema_extra={
-            "oneOf": [{"required": [name]} for name in ("password", "code", "recovery_code")]
+            "oneOf": [
+                {"required": [name]} for name in ("password", "code", "recovery_code", "passkey")
+            ]
         }
     )
 
     password: Annotated[Password, Field(default_factory=str)]
     code: Annotated[Code, Field(default_factory=str)]
     recovery_code: Annotated[RecoveryCode, Field(default_factory=str)]
+    passkey: Annotated[
+        AssertedCredential, Field(default_factory=AssertedCredential.model_construct)
+    ]
 
     @model_validator(mode="after")
     def _check_one_proof(self) -> Self:
         if len(self.model_fields_set) != 1:
-            message = "send exactly one of password, code and recovery_code"
+            message = "send exactly one of password, code, recovery_code and passkey"
             raise PydanticCustomError("one_proof", message)
         return self
+
+    def second_factor(self) -> dict[str, Any]:
+        """The second factor, as an argument of `StepUp.prove`; empty if it is the password."""
+        if "passkey" in self.model_fields_set:
+            return {"passkey": self.passkey.assertion()}
+        return self.model_dump(include=self.model_fields_set - {"password"})
 
 
 class IdentityOut(Output):

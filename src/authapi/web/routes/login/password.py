@@ -166,25 +166,31 @@ async def log_in(
     # who would then see what the visitor does.
     check_origin(request)
     runtime = context_of(request).runtime
-    name = strategy or runtime.services.settings.default_strategy
-    issuer = runtime.registry.issuers.get(name)
-    if issuer is None:
-        message = f"must be one of {', '.join(runtime.registry.issuers)}"
-        raise InvalidInput(InputError(("body", "strategy"), "unknown_strategy", message))
+    issuer = issuer_of(runtime, strategy)
     if is_too_long(password):
         message = f"must have at most {MAX_LENGTH} characters"
         raise InvalidInput(InputError(("body", "password"), "string_too_long", message))
     proved = await runtime.services.accounts.authentication.authenticate(
-        login_name, password, may_continue=True, strategy=name, request=request
+        login_name, password, may_continue=True, strategy=issuer.name, request=request
     )
     return await finish(request, proved, issuer, remember=remember)
+
+
+def issuer_of(runtime: Runtime, strategy: str | None) -> Issuer[Any]:
+    """Returns the issuer of this name, by default that of the settings. Raises InvalidInput."""
+    issuer = runtime.registry.issuers.get(strategy or runtime.services.settings.default_strategy)
+    if issuer is None:
+        message = f"must be one of {', '.join(runtime.registry.issuers)}"
+        raise InvalidInput(InputError(("body", "strategy"), "unknown_strategy", message))
+    return issuer
 
 
 async def finish(request: Request, proved: Proved, issuer: Issuer[Any], *, remember: bool) -> LogIn:
     """Issues a credential for a proved factor, or asks for the second one.
 
     Raises SecondFactorRequired with the ticket, or with the cookie that stands for it if the
-    strategy uses cookies; InvalidCredentials if the account was changed meanwhile.
+    strategy uses cookies; InvalidCredentials if the account was changed meanwhile; PasskeyRefused
+    if another login has used the passkey up.
     """
     services = context_of(request).runtime.services
     settings = services.settings
@@ -200,6 +206,8 @@ async def finish(request: Request, proved: Proved, issuer: Issuer[Any], *, remem
             headers=() if browser is None else browser_cookie(browser, settings),
         )
     issued = await issuer.issue(found, request, remember=remember)
+    # A strategy that keeps no session has used nothing up.
+    await services.logins.use_up(found)
     return LogIn(found.user, issuer.name, issued)
 
 

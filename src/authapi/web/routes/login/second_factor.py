@@ -5,6 +5,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from authapi.domain.factors.passkeys import Assertion
 from authapi.errors import InputError, InvalidInput, LoginExpired
 from authapi.web.answers.descriptions import problems, response_header
 from authapi.web.context import Runtime, context_of
@@ -27,13 +28,17 @@ _COOKIE: dict[int | str, dict[str, Any]] = {
     responses=_COOKIE | problems(400, 401, 403, 408, 415, 422, 429, 503),
 )
 async def second_factor(body: SecondFactor, request: Request) -> Response:
-    """Complete a login with a code of the authenticator app, or with a recovery code.
+    """Complete a login with a code of the authenticator app, a recovery code or a passkey.
 
     The login is the one that was answered with `second_factor_required`: send its `ticket`, or the
     cookie that came with that answer. It allows five attempts.
     """
     done = await prove_second_factor(
-        request, ticket=body.ticket, code=body.code, recovery_code=body.recovery_code
+        request,
+        ticket=body.ticket,
+        code=body.code,
+        recovery_code=body.recovery_code,
+        passkey=None if body.passkey is None else body.passkey.assertion(),
     )
     return login_response(done)
 
@@ -44,21 +49,22 @@ async def prove_second_factor(
     ticket: str | None = None,
     code: str | None = None,
     recovery_code: str | None = None,
+    passkey: Assertion | None = None,
 ) -> LogIn:
     """Verifies the second factor of a login, and issues its credential.
 
     Without `ticket`, the login is the one under way in the browser of `request`.
 
-    Raises LoginExpired, SecondFactorRefused, TooManyAttempts, ForeignOrigin, InvalidCredentials if
-    the account was changed meanwhile, and Unavailable if the database does not answer or no key can
-    sign a token.
+    Raises LoginExpired, SecondFactorRefused, TooManyAttempts, ForeignOrigin, for a passkey
+    PasskeysUnavailable, InvalidCredentials if the account was changed meanwhile, and Unavailable if
+    the database does not answer or no key can sign a token.
     """
     check_origin(request)
     runtime = context_of(request).runtime
     services = runtime.services
     browser = read_browser_id(request, services.settings) if ticket is None else None
     found = await services.logins.prove_second_factor(
-        ticket=ticket, browser=browser, code=code, recovery_code=recovery_code
+        ticket=ticket, browser=browser, code=code, recovery_code=recovery_code, passkey=passkey
     )
     issuer = runtime.registry.issuers.get(found.strategy)
     if issuer is None:  # the settings were changed while the login was under way

@@ -7,6 +7,7 @@ from pydantic import Field
 
 from authapi.domain.factors.values import RecoveryCodesLeft, TOTPFactor
 from authapi.services.factors.changes import AccountFactors
+from authapi.web.schemas.factors.passkeys import PasskeyOut
 from authapi.web.schemas.fields import Output, Time
 
 
@@ -49,7 +50,7 @@ class FactorsOut(Output):
     mfa: Annotated[bool, Field(description="Whether a login must prove a second factor.")]
     required: Annotated[bool, Field(description="Whether the account must have a second factor.")]
     totp: Annotated[TOTPOut | None, Field(description="The authenticator app.")]
-    passkeys: Annotated[list[UUID], Field(description="Empty: there are no passkeys yet.")]
+    passkeys: list[PasskeyOut]
     recovery_codes: RecoveryCodesLeftOut | None
 
     @classmethod
@@ -57,9 +58,9 @@ class FactorsOut(Output):
         """The representation of `factors`."""
         totp, codes = factors.totp, factors.recovery_codes
         return cls(
-            mfa=totp is not None,
+            mfa=totp is not None or bool(factors.passkeys),
             required=False,
             totp=None if totp is None else TOTPOut.of(totp),
-            passkeys=[],
+            passkeys=[PasskeyOut.of(passkey) for passkey in factors.passkeys],
             recovery_codes=None if codes is None else RecoveryCodesLeftOut.of(codes),
         )
