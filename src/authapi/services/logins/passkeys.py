@@ -15,6 +15,7 @@ from authapi.services.factors.assertions import (
     ProvedPasskey,
     RequestOptions,
 )
+from authapi.services.factors.relying_party import relying_party_of
 from authapi.services.hooks import Hooks
 from authapi.services.logins.proved import Proved, SecondFactorUse, may_log_in
 from authapi.settings import Settings
@@ -92,6 +93,7 @@ class PasskeyLogins:
     def _check_enabled(self) -> None:
         if self._settings.passkeys == "second_factor":
             raise PasskeysUnavailable("Log in with your password first")
+        relying_party_of(self._settings)
 
 
 def _binding(browser: str) -> str:

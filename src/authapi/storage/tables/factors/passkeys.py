@@ -45,10 +45,13 @@ class PasskeyTable:
         values["transports"] = list(passkey.transports)
         values["credential_hash"] = _hash(passkey.credential_id)
         insert = INSERTS[self._connection.dialect.name](self._table).values(values)
-        result = await self._connection.execute(
-            insert.on_conflict_do_nothing(index_elements=[self._table.c.credential_hash])
+        # A driver may not count the rows of an insert.
+        added = await self._connection.scalar(
+            insert.on_conflict_do_nothing(
+                index_elements=[self._table.c.credential_hash]
+            ).returning(self._table.c.id)
         )
-        return result.rowcount == 1
+        return added is not None
 
     async def find_by_credential(self, credential_id: bytes) -> tuple[Passkey, bytes | None] | None:
         """Returns the passkey with this credential id, and the handle of its account, or None."""

@@ -24,12 +24,13 @@ class UsedChallengeTable:
         its end.
         """
         insert = INSERTS[self._connection.dialect.name](self._table)
-        result = await self._connection.execute(
-            insert.values(digest=used.digest, expires_at=used.expires_at).on_conflict_do_nothing(
-                index_elements=[self._table.c.digest]
-            )
+        # A driver may not count the rows of an insert.
+        added = await self._connection.scalar(
+            insert.values(digest=used.digest, expires_at=used.expires_at)
+            .on_conflict_do_nothing(index_elements=[self._table.c.digest])
+            .returning(self._table.c.digest)
         )
-        return result.rowcount == 1
+        return added is not None
 
     async def prune(self, *, now: datetime, limit: int) -> int:
         """Deletes up to `limit` expired challenges; returns their number.
