@@ -44,6 +44,7 @@ from authapi.services.passwords import Passwords
 from authapi.services.tokens import ReportedToken
 from authapi.settings import Settings
 from authapi.testing import PASSWORD
+from authapi.testing.authenticator import Authenticator
 from tests.services.authenticators import add_authenticator, proved_password, wrong_code
 
 DAY = timedelta(days=1)
@@ -592,6 +593,9 @@ OPERATIONS: dict[str, Operation] = {
         harness.services.database, [one.id]
     ),
     "add app": add_app,
+    "add app of the testing kit": lambda harness, one, _: Authenticator(
+        lambda: harness.services
+    ).enrol(one.user),
     "remove app": remove_app,
     "replace recovery codes": replace_recovery_codes,
     "step up by code": stepping_up(by="code"),
