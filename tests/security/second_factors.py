@@ -9,7 +9,6 @@ from authapi import Settings
 from authapi.testing import PASSWORD, Client
 from tests.second_factors import SecondFactors, add_second_factors
 from tests.security.attack import bearer
-from tests.web.logins import Headers
 from tests.web.mailbox import client_with_mailbox
 
 STRATEGIES = ("session", "token", "jwt")
@@ -41,13 +40,11 @@ async def begin(api: Client, strategy: str = "token", **more: object) -> httpx.R
     return await api.post("/login", json=body)
 
 
-async def finish(
-    api: Client, asked: httpx.Response, headers: Headers | None = None, **code: object
-) -> httpx.Response:
+async def finish(api: Client, asked: httpx.Response, **code: str) -> httpx.Response:
     """The answer to the second step of the login that `asked` for it."""
     assert asked.json()["code"] == "second_factor_required"
     ticket = {"ticket": asked.json()["ticket"]} if "ticket" in asked.json() else {}
-    return await api.post("/login/second-factor", json={**ticket, **code}, headers=headers)
+    return await api.post("/login/second-factor", json={**ticket, **code})
 
 
 async def credential(api: Client, done: httpx.Response) -> dict[bytes, bytes]:

@@ -148,14 +148,16 @@ async def test_v6_5_8_the_time_of_the_client_is_ignored(api: Client) -> None:
     with travel_to(now()):
         future = alice.code(steps=10)
         at = str(int(now().timestamp()) + 10 * PERIOD)
-        headers = {"date": "Thu, 01 Jan 2099 00:00:00 GMT", "x-client-time": at, "x-timestamp": at}
-        refused = await finish(api, await begin(api), headers, code=future)
+        times = {"date": "Thu, 01 Jan 2099 00:00:00 GMT", "x-client-time": at, "x-timestamp": at}
+        body = {"ticket": (await begin(api)).json()["ticket"], "code": future}
+        refused = await api.post("/login/second-factor", json=body, headers=times)
         problem(refused, 401, "second_factor_refused")
         for member in ("time", "timestamp", "step", "counter"):
             refused = await finish(api, await begin(api), code=future, **{member: at})
             assert refused.status_code == 422
-        headers = {"date": "Thu, 01 Jan 1970 00:00:00 GMT"}
-        done = await finish(api, await begin(api), headers, code=alice.code())
+        body = {"ticket": (await begin(api)).json()["ticket"], "code": alice.code()}
+        times = {"date": "Thu, 01 Jan 1970 00:00:00 GMT", "x-client-time": "0"}
+        done = await api.post("/login/second-factor", json=body, headers=times)
         assert done.status_code == 200
 
 
