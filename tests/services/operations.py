@@ -29,7 +29,13 @@ from authapi.domain.identity import Identity
 from authapi.domain.session import Session, SessionKind
 from authapi.domain.user import User
 from authapi.domain.username import parse_username
-from authapi.errors import DeliveryFailed, InvalidGrant, InvalidOneTimeSecret, WrongCode
+from authapi.errors import (
+    DeliveryFailed,
+    InvalidCredentials,
+    InvalidGrant,
+    InvalidOneTimeSecret,
+    WrongCode,
+)
 from authapi.facade.accounts import open_transaction
 from authapi.services import Lifetime, Login, Services
 from authapi.services.accounts.email_tokens import IssuedEmailToken
@@ -478,7 +484,8 @@ async def log_in_with_second_factor(harness: Harness, one: Person, _: Person) ->
     app, logins = await add_authenticator(harness.services, one.caller), harness.services.logins
     proved = await proved_password(harness.services, one.user)
     pending = await logins.complete(proved, strategy="token", remember=False)
-    assert isinstance(pending, PendingLogin)
+    if not isinstance(pending, PendingLogin):  # in a race
+        raise InvalidCredentials
     done = await logins.prove_second_factor(ticket=pending.ticket, code=app.code())
     secret = hash_secret(new_secret())
     await harness.create_session(done.login, SessionKind.TOKEN, secret=secret)
