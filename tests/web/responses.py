@@ -36,6 +36,7 @@ EXTRA_MEMBERS: Mapping[str, set[str]] = {
 OPTIONAL_MEMBERS: Mapping[str, set[str]] = {
     "insufficient_authentication": {"max_age"},
     "passkey_refused": {"unknown"},
+    "second_factor_required": {"ticket"},
 }
 OAUTH_MEMBERS = {"error", "error_description"}
 DESCRIPTION = re.compile(r"[\x20\x21\x23-\x5b\x5d-\x7e]+")

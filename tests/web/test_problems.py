@@ -3,6 +3,7 @@
 import ast
 import logging
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote
 
@@ -39,6 +40,13 @@ OWN = sorted(
 EXTRA = {"method_not_allowed": 405, "internal_error": 500}
 ARGUMENTS: dict[type[AuthAPIError], dict[str, object]] = {
     errors.StaleAuthentication: {"max_age": 1},
+    errors.InsufficientAuthentication: {"acr": "phr", "max_age": 1},
+    errors.SecondFactorRequired: {
+        "ticket": "x",
+        "methods": ("totp",),
+        "expires_at": datetime(2031, 1, 1, tzinfo=UTC),
+    },
+    errors.SecondFactorRefused: {"attempts_left": 1},
     errors.TooManyAttempts: {"retry_after": 1},
     errors.InsufficientScope: {"required": ("a", "b")},
 }

@@ -194,7 +194,7 @@ async def finish(request: Request, proved: Proved, issuer: Issuer[Any], *, remem
     """
     services = context_of(request).runtime.services
     settings = services.settings
-    browser = browser_id(request, settings) if issuer.ambient else None
+    browser = browser_id(request, settings) if issuer.ambient and proved.user.mfa else None
     found = await services.logins.complete(
         proved, strategy=issuer.name, remember=remember, browser=browser
     )
