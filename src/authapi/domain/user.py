@@ -34,6 +34,13 @@ class User:
         """Whether the account has a second factor, which each of its logins must prove."""
         return self.mfa_since is not None
 
+    def may_log_in(self, *, must_confirm: bool) -> bool:
+        """Whether the account may log in at all, by any factor: it is active.
+
+        With `must_confirm`, its address must be confirmed too.
+        """
+        return self.is_active and (self.email_confirmed_at is not None or not must_confirm)
+
 
 @dataclass(frozen=True, slots=True)
 class UserWithProfile(User):

@@ -8,7 +8,6 @@ import sqlalchemy as sa
 
 from authapi.storage.column_types import PasswordHashType, RolesType, SecretHashType, UTCDateTime
 from authapi.storage.names import TableNames
-from authapi.storage.passkey_models import passkey_tables
 
 _CONVENTION = {
     "pk": "pk_%(table_name)s",
@@ -254,7 +253,6 @@ def tables_of(names: TableNames) -> Tables:
 
     return Tables(
         **_factor_tables(names, metadata, users),
-        **passkey_tables(names, metadata, users),
         names=names,
         metadata=metadata,
         users=users,
@@ -345,8 +343,42 @@ def _factor_tables(
         # Null until the code is used.
         sa.Column("used_at", UTCDateTime),
     )
+    passkeys = sa.Table(
+        names.table("passkeys"),
+        metadata,
+        sa.Column("id", sa.Uuid, primary_key=True),
+        user_id(index=True),
+        sa.Column("credential_id", sa.LargeBinary(1023), nullable=False),
+        # The SHA-256 of `credential_id`, which is too long for an index. It decides which account
+        # has the passkey.
+        sa.Column("credential_hash", sa.LargeBinary(32), nullable=False, unique=True),
+        # A COSE key.
+        sa.Column("public_key", sa.LargeBinary, nullable=False),
+        sa.Column("algorithm", sa.Integer, nullable=False),
+        # The signature counter of the authenticator at the last use.
+        sa.Column("sign_count", sa.BigInteger, nullable=False),
+        sa.Column("transports", sa.JSON, nullable=False),
+        sa.Column("aaguid", sa.Uuid, nullable=False),
+        # Whether the authenticator may copy the passkey to other devices: it never changes.
+        sa.Column("backup_eligible", sa.Boolean, nullable=False),
+        sa.Column("backed_up", sa.Boolean, nullable=False),
+        sa.Column("name", sa.String(100), nullable=False),
+        sa.Column("created_at", UTCDateTime, nullable=False),
+        sa.Column("last_used_at", UTCDateTime),
+    )
+
+    # Challenges are not stored when they are issued, only when they are used. The primary key
+    # decides which request uses one.
+    used_challenges = sa.Table(
+        names.table("used_challenges"),
+        metadata,
+        sa.Column("digest", sa.LargeBinary(32), primary_key=True),
+        sa.Column("expires_at", UTCDateTime, nullable=False, index=True),
+    )
     return {
         "login_tickets": login_tickets,
         "totp_factors": totp_factors,
         "recovery_codes": recovery_codes,
+        "passkeys": passkeys,
+        "used_challenges": used_challenges,
     }

@@ -29,6 +29,7 @@ from authapi.web.answers import oauth_errors, websocket_messages
 from authapi.web.answers.private_responses import with_headers_of_gate
 from authapi.web.answers.route_ownership import allowed_methods
 from authapi.web.answers.step_up import (
+    refused_factor_members,
     second_factor_members,
     step_up_members,
     step_up_parameters,
@@ -228,10 +229,8 @@ def problem_from_error(error: AuthAPIError, context: RequestContext) -> ProblemD
     elif isinstance(error, errors.SecondFactorRequired):
         members |= second_factor_members(error)
         headers += error.headers
-    elif isinstance(error, errors.SecondFactorRefused):
-        members["attempts_left"] = error.attempts_left
-    elif isinstance(error, errors.PasskeyRefused):
-        members |= {"unknown": True} if error.is_unknown else {}
+    elif isinstance(error, errors.SecondFactorRefused | errors.PasskeyRefused):
+        members |= refused_factor_members(error)
     headers += [("www-authenticate", str(item)) for item in _challenges(error, context)]
     headers += context.discards
     return problem(

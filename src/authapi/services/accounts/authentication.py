@@ -17,7 +17,7 @@ from authapi.services.accounts.users import lock_user
 from authapi.services.audit import Audit
 from authapi.services.audit.known_networks import known_network
 from authapi.services.hooks import Hooks
-from authapi.services.logins.proved import Proved, may_log_in
+from authapi.services.logins.proved import Proved
 from authapi.services.passwords import Passwords
 from authapi.services.rate_limits import RateLimits
 from authapi.services.revalidation import require_live_session
@@ -174,13 +174,16 @@ class Authentication:
         except PasswordMismatch:
             stored = None
         is_refused = user is not None and user.mfa and not may_continue
-        if user is None or stored is None or is_refused or not may_log_in(user, self._settings):
+        if user is None or stored is None or is_refused or not self._may_log_in(user):
             await self._audit.record_separately(
                 EventType.LOGIN_REFUSED, user_id=user.id if user else None, strategy=strategy
             )
             raise InvalidCredentials
         await self._rehash(user, password, stored)
         return Proved(user=user, credentials_version=version, auth_time=now(), amr=("pwd",))
+
+    def _may_log_in(self, user: User) -> bool:
+        return user.may_log_in(must_confirm=self._settings.registration == "confirm")
 
     async def _rehash(self, user: User, password: str, stored: PasswordHash) -> None:
         """Replaces `stored` by a hash with the current parameters.

@@ -65,7 +65,9 @@ class StepUp:
                     session_id=identity.session_id,
                     strategy=identity.strategy,
                 )
-                raise (WrongCode if passkey is None else WrongPasskey) from None
+                if passkey is not None:
+                    raise WrongPasskey from None
+                raise WrongCode from None
         await self._use(identity, proof, new_secret_hash)
 
     async def passkey_options(self, identity: Identity, *, origin: str | None) -> RequestOptions:
@@ -92,7 +94,9 @@ class StepUp:
             try:
                 await self._proofs.use_up(store, proof)
             except WrongSecondFactor:
-                raise (WrongCode if proof.passkey is None else WrongPasskey) from None
+                if proof.passkey is not None:
+                    raise WrongPasskey from None
+                raise WrongCode from None
             methods = (proof.method.amr,) if proof.passkey is None else (proof.method.amr, "user")
             if session is not None:
                 await record_second_factor(store, session, *methods, secret=secret)

@@ -17,7 +17,7 @@ from authapi.services.factors.assertions import (
 )
 from authapi.services.factors.relying_party import relying_party_of
 from authapi.services.hooks import Hooks
-from authapi.services.logins.proved import Proved, SecondFactorUse, may_log_in
+from authapi.services.logins.proved import Proved, SecondFactorUse
 from authapi.settings import Settings
 from authapi.storage import Store
 
@@ -65,7 +65,7 @@ class PasskeyLogins:
         except PasskeyMismatch as refusal:
             raise PasskeyRefused(is_unknown=refusal.reason == "unknown") from None
         user = proved.credentials.user
-        if not may_log_in(user, self._settings):
+        if not user.may_log_in(must_confirm=self._settings.registration == "confirm"):
             raise PasskeyRefused
         if self._hooks.checks_logins:
             await self._hooks.run_before_login(request, stored_email(user.email).canonical)

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from authapi.domain.user import User
-from authapi.settings import Settings
 from authapi.storage import Store
 
 
@@ -61,13 +60,3 @@ class Login:
     """When the second factor was verified; None without one."""
     second_factor: SecondFactorUse | None = field(default=None, repr=False, compare=False)
     """The use of the second factor; None without one."""
-
-
-def may_log_in(user: User, settings: Settings) -> bool:
-    """Whether an account may log in at all, by any factor.
-
-    A deactivated one may not; with `registration=confirm`, nor may one whose address is not
-    confirmed.
-    """
-    is_confirmed = user.email_confirmed_at is not None
-    return user.is_active and (is_confirmed or settings.registration != "confirm")

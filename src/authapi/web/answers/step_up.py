@@ -11,6 +11,8 @@ from authapi.domain.factors.authentication_context import PHISHING_RESISTANT, TW
 from authapi.errors import (
     AuthAPIError,
     InsufficientAuthentication,
+    PasskeyRefused,
+    SecondFactorRefused,
     SecondFactorRequired,
     StaleAuthentication,
 )
@@ -27,6 +29,13 @@ def second_factor_members(error: SecondFactorRequired) -> dict[str, object]:
         "expires_at": format_time(error.expires_at),
     }
     return members if error.ticket is None else {"ticket": error.ticket, **members}
+
+
+def refused_factor_members(error: SecondFactorRefused | PasskeyRefused) -> dict[str, object]:
+    """Returns how many attempts a login has left; of a passkey, that no account has it."""
+    if isinstance(error, SecondFactorRefused):
+        return {"attempts_left": error.attempts_left}
+    return {"unknown": True} if error.is_unknown else {}
 
 
 def step_up_members(error: AuthAPIError) -> dict[str, str | int]:

@@ -8,18 +8,17 @@ from authapi.web.routes import (
     docs,
     events,
     export,
-    factors,
     forms,
     health,
     leaks,
     me,
-    passkeys,
     registration,
     sessions,
     tokens,
 )
 from authapi.web.routes.admin import events as admin_events
 from authapi.web.routes.admin import users as admin_users
+from authapi.web.routes.factors import changes, passkeys
 from authapi.web.routes.login import passkey, password, second_factor
 from authapi.web.routes.oauth import grants, introspection, revocation, well_known
 from authapi.web.routes.recovery import email_addresses, logins, passwords
@@ -43,7 +42,7 @@ UNITS: Mapping[str, APIRouter] = {
     "grants": grants.router,
     "revocation": revocation.router,
     "introspection": introspection.router,
-    "factors": _joined(factors.router, passkeys.router),
+    "factors": _joined(changes.router, passkeys.router),
     "related_origins": passkeys.related_origins,
     "sessions": sessions.router,
     "tokens": tokens.router,

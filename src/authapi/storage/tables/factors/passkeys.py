@@ -47,9 +47,9 @@ class PasskeyTable:
         insert = INSERTS[self._connection.dialect.name](self._table).values(values)
         # A driver may not count the rows of an insert.
         added = await self._connection.scalar(
-            insert.on_conflict_do_nothing(
-                index_elements=[self._table.c.credential_hash]
-            ).returning(self._table.c.id)
+            insert.on_conflict_do_nothing(index_elements=[self._table.c.credential_hash]).returning(
+                self._table.c.id
+            )
         )
         return added is not None
 

@@ -13,7 +13,7 @@ from authapi.web.answers.descriptions import problems, response_header
 from authapi.web.answers.renewals import renewal_of, secret_of, with_renewal
 from authapi.web.context import context_of
 from authapi.web.resolver import identity_if_configured
-from authapi.web.routes.factors import FreshOwner
+from authapi.web.routes.factors.changes import FreshOwner
 from authapi.web.routing import RELATED_ORIGINS, AuthAPIRoute, ProtectedRoute
 from authapi.web.schemas.factors.passkeys import (
     AddedPasskeyOut,
@@ -70,7 +70,7 @@ async def add_passkey(body: NewPasskey, identity: FreshOwner, request: Request) 
 
 
 @router.patch(
-    "/me/factors/passkeys/{passkey_id}",
+    "/me/factors/passkeys/{passkey_id:uuid}",
     responses=problems(400, 401, 404, 408, 415, 422, 429, 503),
 )
 async def rename_passkey(
@@ -82,7 +82,7 @@ async def rename_passkey(
 
 
 @router.delete(
-    "/me/factors/passkeys/{passkey_id}",
+    "/me/factors/passkeys/{passkey_id:uuid}",
     status_code=204,
     responses=problems(401, 404, 409, 422, 429, 503),
 )

@@ -1,0 +1,1 @@
+"""Second factors of the caller: authenticator apps, recovery codes and passkeys."""
