@@ -4,16 +4,20 @@ import logging
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from uuid import UUID
 
+import cbor2
 import pyotp
 
 from authapi.clock import now
 from authapi.crypto.factors.recovery_codes import hash_recovery_code, new_recovery_code
 from authapi.crypto.factors.totp import as_base32, new_totp_secret
 from authapi.crypto.ids import new_id
+from authapi.domain.factors.passkeys import Passkey
 from authapi.domain.factors.values import TOTPFactor
 from authapi.domain.user import User
 from authapi.services import Services
+from tests.soft_authenticator import BACKED_UP, ELIGIBLE, SoftAuthenticator, cose_key
 
 PERIOD = 30
 """Seconds of a time step."""
@@ -81,3 +85,33 @@ async def add_second_factors(services: Services, user: User) -> SecondFactors:
         found = await store.users.find(user.id)
     assert found is not None
     return SecondFactors(found, pyotp.TOTP(as_base32(secret)), codes)
+
+
+def stored_passkey(user_id: UUID, passkey: SoftAuthenticator) -> Passkey:
+    """The passkey as the service stores it."""
+    return Passkey(
+        id=new_id(),
+        user_id=user_id,
+        credential_id=passkey.credential_id,
+        public_key=cbor2.dumps(cose_key(passkey.key), canonical=True),
+        algorithm=passkey.algorithm,
+        sign_count=passkey.sign_count,
+        transports=("internal",),
+        aaguid=UUID(int=0),
+        backup_eligible=bool(passkey.flags & ELIGIBLE),
+        backed_up=bool(passkey.flags & BACKED_UP),
+        name="My phone",
+        created_at=now(),
+        last_used_at=None,
+    )
+
+
+async def insert_passkey(services: Services, user: User, passkey: SoftAuthenticator) -> Passkey:
+    """Gives the account a passkey, as its second factor."""
+    stored, at = stored_passkey(user.id, passkey), now()
+    async with services.database.transaction() as store:
+        await store.users.lock(user.id)
+        await store.users.set_mfa(user.id, at, at=at)
+        passkey.handle = await store.passkeys.handle(user.id, bytes(range(32)))
+        assert await store.passkeys.add(stored)
+    return stored

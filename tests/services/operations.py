@@ -52,6 +52,8 @@ from authapi.settings import Settings
 from authapi.testing import PASSWORD
 from authapi.testing.authenticator import Authenticator
 from tests.services.authenticators import add_authenticator, proved_password, wrong_code
+from tests.services.passkey_owners import add_passkey, answer
+from tests.soft_authenticator import SoftAuthenticator
 
 DAY = timedelta(days=1)
 MAX_SESSIONS = 4
@@ -503,6 +505,35 @@ async def log_in_without_session(harness: Harness, one: Person, _: Person) -> No
     await logins.abandon(browser)
 
 
+async def change_passkeys(harness: Harness, one: Person, _: Person) -> None:
+    """Add two passkeys, rename one, and remove both."""
+    passkeys = harness.services.factors.passkeys
+    first, caller = await add_passkey(harness.services, one.caller, SoftAuthenticator())
+    second, caller = await add_passkey(harness.services, caller, SoftAuthenticator())
+    await passkeys.rename(caller, second.id, "x")
+    for passkey in (first, second):
+        await passkeys.remove(caller, passkey.id)
+
+
+async def log_in_by_passkey(harness: Harness, one: Person, _: Person) -> None:
+    passkey, browser = SoftAuthenticator(), new_secret()
+    await add_passkey(harness.services, one.caller, passkey)
+    logins = harness.services.passkey_logins
+    assertion = answer(passkey, await logins.options(browser, origin=None))
+    proved = await logins.authenticate(assertion, browser)
+    login = await harness.services.logins.complete(proved, strategy="token", remember=False)
+    if isinstance(login, PendingLogin):  # a passkey is two factors
+        raise InvalidCredentials
+    await harness.create_session(login, SessionKind.TOKEN, secret=hash_secret(new_secret()))
+
+
+async def step_up_by_passkey(harness: Harness, one: Person, _: Person) -> None:
+    passkey, step_up = SoftAuthenticator(), harness.services.factors.step_up
+    _, caller = await add_passkey(harness.services, one.caller, passkey)
+    assertion = answer(passkey, await step_up.passkey_options(caller, origin=None))
+    await step_up.prove(caller, passkey=assertion, new_secret_hash=hash_secret(new_secret()))
+
+
 async def prune(harness: Harness, *_: Person) -> None:
     await harness.services.cleanup.run_once()
 
@@ -610,6 +641,9 @@ OPERATIONS: dict[str, Operation] = {
     "fail at step-up": fail_at_step_up,
     "log in with second factor": log_in_with_second_factor,
     "log in without session": log_in_without_session,
+    "change passkeys": change_passkeys,
+    "log in by passkey": log_in_by_passkey,
+    "step up by passkey": step_up_by_passkey,
     "prune": prune,
     "rotate": lambda harness, *_: harness.services.keys.lifecycle.rotate(early=True),
     "maintain": lambda harness, *_: harness.services.keys.lifecycle.maintain(),

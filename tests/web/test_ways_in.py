@@ -29,7 +29,8 @@ from authapi.domain.email_token import Purpose
 from authapi.errors import SecondFactorRequired
 from authapi.services.accounts.importing.importer import AccountImporter
 from authapi.testing import PASSWORD, Client, client
-from tests.second_factors import SecondFactors, add_second_factors
+from tests.second_factors import SecondFactors, add_second_factors, insert_passkey
+from tests.soft_authenticator import VERIFIED, SoftAuthenticator
 from tests.web.logins import sign_in
 
 PACKAGE = Path(authapi.__file__).parent
@@ -41,6 +42,11 @@ MAKERS: Mapping[str, Mapping[str, set[str]]] = {
         "services/accounts/authentication.py:Authentication._authenticate": {
             *("login session", "login token", "login jwt", "basic", "password grant"),
             *("auth.log_in", "basic, after wrong passwords"),
+        },
+        # A passkey is two factors, so nothing else is asked for: only if it has verified its user.
+        "services/logins/passkeys.py:PasskeyLogins.authenticate": {
+            *("passkey without its user", "passkey of another account", "passkey in a frame"),
+            "passkey of a foreign challenge",
         },
     },
     "Login": {
@@ -288,6 +294,42 @@ async def by_log_in(scene: Scene) -> None:
     assert answer.json() == {"asked_for": ["totp", "recovery"]}
 
 
+async def by_passkey(scene: Scene, change: Callable[[SoftAuthenticator], None]) -> None:
+    """A passkey of the account, with what proves less than possession and its user."""
+    passkey = SoftAuthenticator()
+    await insert_passkey(scene.api.services, scene.alice.user, passkey)
+    change(passkey)
+    asked = (await scene.post("/login/passkey/options", json={})).json()
+    for strategy in ("session", "token", "jwt"):
+        body = {"credential": passkey.get(asked), "strategy": strategy}
+        answer = await scene.post("/login/passkey", json=body)
+        assert answer.json()["code"] == "passkey_refused"
+
+
+def without_user(passkey: SoftAuthenticator) -> None:
+    passkey.flags &= ~VERIFIED
+
+
+def of_another_account(passkey: SoftAuthenticator) -> None:
+    passkey.handle = b"another account"
+
+
+def in_a_frame(passkey: SoftAuthenticator) -> None:
+    passkey.client_data["crossOrigin"] = True
+
+
+async def by_passkey_of_a_foreign_challenge(scene: Scene) -> None:
+    """The challenges of the second step prove no first factor."""
+    passkey = SoftAuthenticator()
+    await insert_passkey(scene.api.services, scene.alice.user, passkey)
+    ticket = (await scene.login(strategy="token")).json()["ticket"]
+    path = "/login/second-factor/options"
+    asked = (await scene.post(path, json={"ticket": ticket})).json()
+    await scene.post("/login/passkey/options", json={})
+    answer = await scene.post("/login/passkey", json={"credential": passkey.get(asked)})
+    assert answer.json()["code"] == "passkey_refused"
+
+
 async def by_logout_of_the_ticket(scene: Scene) -> None:
     await scene.login(strategy="session")
     await scene.post("/logout")
@@ -312,6 +354,10 @@ WAYS: Mapping[str, Callable[[Scene], Awaitable[None]]] = {
     "activation": by_activation,
     "import": by_import,
     "auth.log_in": by_log_in,
+    "passkey without its user": lambda scene: by_passkey(scene, without_user),
+    "passkey of another account": lambda scene: by_passkey(scene, of_another_account),
+    "passkey in a frame": lambda scene: by_passkey(scene, in_a_frame),
+    "passkey of a foreign challenge": by_passkey_of_a_foreign_challenge,
     "logout of the ticket": by_logout_of_the_ticket,
 }
 
