@@ -107,7 +107,7 @@ class SoftAuthenticator:
         }
         return self._credential(response)
 
-    def _credential(self, response: dict[str, object]) -> dict[str, Any]:
+    def _credential(self, response: Mapping[str, object]) -> dict[str, Any]:
         return {
             "id": self.id,
             "rawId": self.id,

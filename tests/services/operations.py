@@ -467,9 +467,13 @@ async def replace_recovery_codes(harness: Harness, one: Person, _: Person) -> No
 def stepping_up(*, by: str) -> Operation:
     async def step_up(harness: Harness, one: Person, _: Person) -> None:
         app = await add_authenticator(harness.services, one.caller)
-        code = {"code": app.code()} if by == "code" else {"recovery_code": app.recovery_codes[0]}
-        secret = hash_secret(new_secret())
-        await harness.services.factors.step_up.prove(app.caller, **code, new_secret_hash=secret)
+        is_code, secret = by == "code", hash_secret(new_secret())
+        await harness.services.factors.step_up.prove(
+            app.caller,
+            code=app.code() if is_code else None,
+            recovery_code=None if is_code else app.recovery_codes[0],
+            new_secret_hash=secret,
+        )
 
     return step_up
 
@@ -529,7 +533,8 @@ async def log_in_by_passkey(harness: Harness, one: Person, _: Person) -> None:
 
 async def step_up_by_passkey(harness: Harness, one: Person, _: Person) -> None:
     passkey, step_up = SoftAuthenticator(), harness.services.factors.step_up
-    _, caller = await add_passkey(harness.services, one.caller, passkey)
+    added = await add_passkey(harness.services, one.caller, passkey)
+    caller = added[1]
     assertion = answer(passkey, await step_up.passkey_options(caller, origin=None))
     await step_up.prove(caller, passkey=assertion, new_secret_hash=hash_secret(new_secret()))
 

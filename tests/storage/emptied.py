@@ -32,6 +32,7 @@ def emptied_postgres_url(shared_postgres_url: str) -> str:
         connection.execute("DELETE FROM authapi_usernames")  # they outlive their accounts
         connection.execute("DELETE FROM authapi_outbox")  # entries without an account
         connection.execute("DELETE FROM authapi_events")  # they outlive their accounts
+        connection.execute("DELETE FROM authapi_used_challenges")
         # They are encrypted under the secret of another test.
         connection.execute("DELETE FROM authapi_signing_keys")
     return shared_postgres_url

@@ -1,5 +1,6 @@
 """When second factors end with a change of the account, and when they stay; on both databases."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -14,8 +15,11 @@ from authapi.domain.user import User
 from authapi.services.logins.complete import PendingLogin
 from authapi.testing import PASSWORD
 from tests.clocks import travel_to
+from tests.second_factors import insert_passkey
 from tests.services.authenticators import Authenticator, add_authenticator, proved_password
 from tests.services.operations import Harness, Person, new_address, open_harness
+from tests.services.passkey_owners import add_passkey
+from tests.soft_authenticator import SoftAuthenticator
 from tests.web.mailbox import secret_in, settle
 
 NEW = "another horse, another battery"
@@ -27,7 +31,7 @@ async def methods_of(harness: Harness, person: Person) -> list[FactorMethod]:
         user = await store.users.find(person.id)
         found = await harness.services.second_factors.methods(store, person.id)
     assert user is not None
-    assert user.mfa == (FactorMethod.TOTP in found)
+    assert user.mfa == bool({FactorMethod.TOTP, FactorMethod.PASSKEY} & {*found})
     return list(found)
 
 
@@ -168,6 +172,39 @@ async def test_a_change_by_an_operator_can_be_reverted_too(harness: Harness) -> 
         await add_authenticator(harness.services, person.caller)
         await revert(harness, person.user.email)
     assert await methods_of(harness, person) == []
+
+
+async def test_passkeys_end_and_stay_as_apps_do(harness: Harness) -> None:
+    """A reverted change of address removes the later one; a password reset leaves the older one."""
+    person = await harness.person()
+    with travel_to(now()) as clock:
+        older, caller = await add_passkey(harness.services, person.caller, SoftAuthenticator())
+        clock.shift(MINUTE)
+        old = person.user.email
+        await change_address(harness, replace(person, caller=caller), None)
+        clock.shift(MINUTE)
+        await insert_passkey(harness.services, person.user, SoftAuthenticator())
+        assert FactorMethod.PASSKEY in await methods_of(harness, person)
+        await revert(harness, old)
+        async with harness.services.database.read() as store:
+            [left] = await store.passkeys.list_for_user(person.id)
+        assert left.id == older.id
+        assert await methods_of(harness, person) == [FactorMethod.PASSKEY, FactorMethod.RECOVERY]
+        link = await harness.link(person, Purpose.RESET)
+        await harness.services.accounts.passwords.reset(link, NEW)
+        assert await methods_of(harness, person) == [FactorMethod.PASSKEY, FactorMethod.RECOVERY]
+
+
+async def test_used_challenges_are_deleted_when_they_expire(harness: Harness) -> None:
+    person = await harness.person()
+    with travel_to(now()) as clock:
+        await add_passkey(harness.services, person.caller, SoftAuthenticator())
+        for minutes, left in ((4, 1), (2, 0)):
+            clock.shift(minutes * MINUTE)
+            await harness.services.cleanup.run_once()
+            async with harness.services.database.read() as store:
+                table = store.tables.used_challenges
+                assert len((await store.connection.execute(table.select())).all()) == left
 
 
 async def test_what_expires_unused_is_deleted(harness: Harness) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -44,9 +45,9 @@ async def test_a_code_renews_the_second_factor_of_the_session(harness: Harness, 
             await store.sessions.set_mfa(person.session_id, mfa_at=weak.mfa_at, amr=weak.amr)
         clock.shift(10 * STEP)
         cookie = new_secret()
-        code = app.code(0) if by == "code" else app.recovery_codes[0]
+        code: dict[str, Any] = {by: app.code(0) if by == "code" else app.recovery_codes[0]}
         await harness.services.factors.step_up.prove(
-            weak, **{by: code}, new_secret_hash=hash_secret(cookie)
+            weak, **code, new_secret_hash=hash_secret(cookie)
         )
         caller = await identify(harness, cookie)
         assert caller is not None
@@ -97,10 +98,10 @@ async def test_a_code_of_the_step_before_is_accepted_later(harness: Harness) -> 
 async def test_of_many_uses_of_one_code_one_succeeds(harness: Harness, by: str) -> None:
     person = await harness.person()
     app = await add_authenticator(harness.services, person.caller)
-    code = app.code() if by == "code" else app.recovery_codes[0]
+    code: dict[str, Any] = {by: app.code() if by == "code" else app.recovery_codes[0]}
     # From a network that the account knows, more attempts are allowed at once than 5.
     calls = (
-        harness.services.factors.step_up.prove(app.caller, **{by: code}, new_secret_hash=None)
+        harness.services.factors.step_up.prove(app.caller, **code, new_secret_hash=None)
         for _ in range(50)
     )
     found = await asyncio.gather(*calls, return_exceptions=True)
@@ -175,7 +176,7 @@ async def test_after_many_wrong_codes_the_app_is_closed_until_a_recovery_code(
 
 @pytest.mark.parametrize("proof", [{"code": "123456"}, {"recovery_code": "7K2M-Q4XP-9RTD-3WHN"}])
 async def test_an_account_without_factors_proves_none(
-    harness: Harness, proof: dict[str, str]
+    harness: Harness, proof: dict[str, Any]
 ) -> None:
     person = await harness.person()
     with pytest.raises(WrongCode):

@@ -28,10 +28,10 @@ class AccountFactors:
 
     totp: TOTPFactor | None
     """The authenticator app."""
-    passkeys: Sequence[Passkey]
-    """The passkeys, the oldest first."""
     recovery_codes: RecoveryCodesLeft | None
     """None if codes were never made, or ended with the last factor."""
+    passkeys: Sequence[Passkey] = ()
+    """The oldest first."""
 
 
 class FactorChanges:
@@ -51,7 +51,7 @@ class FactorChanges:
         async with self._database.read() as store:
             return AccountFactors(
                 totp=await store.totp_factors.find(user.id),
-                passkeys=await store.passkeys.list_for_user(user.id),
+                passkeys=tuple(await store.passkeys.list_for_user(user.id)),
                 recovery_codes=await store.recovery_codes.left(user.id),
             )
 

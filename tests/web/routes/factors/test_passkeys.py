@@ -97,7 +97,7 @@ async def test_a_passkey_is_added_named_and_removed(api_on_each: Client, strateg
     removed = await api.delete(path, headers=headers)
     assert (removed.status_code, removed.content) == (204, b"")
     found = await factors(api, headers)
-    nothing = {"mfa": False, "required": False, "totp": None, "passkeys": []}
+    nothing: dict[str, Any] = {"mfa": False, "required": False, "totp": None, "passkeys": []}
     assert found == {**nothing, "recovery_codes": None}
     assert await events(api, alice, EventType.FACTOR_REMOVED) == [{"method": "passkey"}]
     assert (await mail_kinds(api.services, alice.email))[-2:] == ["factor_added", "factor_removed"]
