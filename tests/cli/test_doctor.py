@@ -374,3 +374,32 @@ def test_unknown_variable_is_a_warning(production: pytest.MonkeyPatch) -> None:
     production.setenv("AUTHAPI_PORT", "hunter2")
     assert [item.verdict for item in found("settings")] == ["error", "warning"]
     assert "hunter2" not in repr(found("settings"))
+
+
+def test_passkeys_belong_to_the_host_of_the_url(production: pytest.MonkeyPatch) -> None:
+    assert worst("passkeys").message == "they belong to auth.example.com"
+    production.setenv("AUTHAPI_PASSKEY_RP_ID", "example.com")
+    assert worst("passkeys").message == "they belong to example.com"
+    for domain in ("example.org", "ample.com", "www.auth.example.com"):
+        production.setenv("AUTHAPI_PASSKEY_RP_ID", domain)
+        assert worst("passkeys").verdict == "error"
+        assert "browsers refuse it" in worst("passkeys").message
+    # Another page of the domain uses the passkeys.
+    production.setenv("AUTHAPI_PASSKEY_RP_ID", "example.org")
+    production.setenv("AUTHAPI_PASSKEY_ORIGINS", "https://example.org")
+    assert worst("passkeys").verdict == "ok"
+
+
+def test_passkeys_need_a_domain_and_their_extra(production: pytest.MonkeyPatch) -> None:
+    production.setattr("authapi.services.factors.relying_party.is_installed", lambda: False)
+    finding = worst("passkeys")
+    assert finding.verdict == "warning"
+    assert "pip install 'fastapi-authapi[passkeys]'" in finding.message
+    production.setenv("AUTHAPI_PASSKEYS", "off")
+    assert found("passkeys") == []
+
+
+def test_an_address_is_no_domain(production: pytest.MonkeyPatch) -> None:
+    production.setenv("AUTHAPI_PUBLIC_URL", "https://10.0.0.1")
+    finding = worst("passkeys")
+    assert (finding.verdict, "Passkeys need a domain" in finding.message) == ("warning", True)

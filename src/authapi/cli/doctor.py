@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 import typer
 
@@ -15,7 +16,13 @@ from authapi.cli.application import build_services, settings_of
 from authapi.cli.terminal import JSONOption, pluralize, print_rows
 from authapi.clock import now
 from authapi.domain.client import parse_ip
-from authapi.errors import AuthAPIError, ConfigurationError, StorageUnavailable
+from authapi.errors import (
+    AuthAPIError,
+    ConfigurationError,
+    PasskeysUnavailable,
+    StorageUnavailable,
+)
+from authapi.services.factors.relying_party import relying_party_of
 from authapi.services.rate_limits import RateLimits
 from authapi.services.tokens import read_scanner_keys
 from authapi.settings import (
@@ -67,7 +74,18 @@ def examine() -> Iterator[Finding]:
     yield from _unknown_settings()
     for check in (
         *(_strategies, _database, _privileges, _secret_file, _signing_keys),
-        *(_data_dir, _limits, _addresses, _transport, _http, _routes, _docs, _leaks, _mail),
+        *(
+            _data_dir,
+            _limits,
+            _addresses,
+            _transport,
+            _http,
+            _routes,
+            _docs,
+            _leaks,
+            _mail,
+            _passkeys,
+        ),
     ):
         yield from check(settings)
 
@@ -295,6 +313,26 @@ async def _check_mail(settings: Settings) -> str:
         return await services.mail.check()
     finally:
         await services.stop()
+
+
+def _passkeys(settings: Settings) -> Iterator[Finding]:
+    if settings.passkeys == "off":
+        return
+    try:
+        party = relying_party_of(settings)
+    except PasskeysUnavailable as error:
+        reason = error.detail or error.title
+        yield Finding("passkeys", "warning", f"{reason}; or set AUTHAPI_PASSKEYS=off")
+        return
+    host = urlsplit(settings.base_url).hostname or ""
+    if not party.origins and not party.allows_localhost:
+        message = (
+            f"AUTHAPI_PASSKEY_RP_ID={party.id} is neither {host}, the host of AUTHAPI_PUBLIC_URL, "
+            "nor a parent domain of it: browsers refuse it"
+        )
+        yield Finding("passkeys", "error", message)
+        return
+    yield Finding("passkeys", "ok", f"they belong to {party.id}")
 
 
 def _check_secret_file(path: Path) -> Finding:

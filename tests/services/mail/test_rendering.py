@@ -285,3 +285,22 @@ def test_every_shipped_template_can_be_rendered(make_settings: SettingsFactory) 
         {path.name for path in (TEMPLATES / name).iterdir()} for name in ("en", "ko")
     )
     assert english == korean == {f"{kind}.txt" for kind in MailKind}
+
+
+@pytest.mark.parametrize("kind", [MailKind.FACTOR_ADDED, MailKind.FACTOR_REMOVED])
+def test_mails_name_the_kind_of_second_factor(renderer: MailRenderer, kind: MailKind) -> None:
+    for method, word in (("passkey", "passkey"), ("totp", "authenticator app")):
+        message = parsed(renderer.render(entry(kind), payload(facts={"method": method})))
+        text, _ = bodies(message)
+        assert word in message["Subject"]
+        assert word in text
+        other = {"passkey", "authenticator app"} - {word}
+        assert not any(name in text for name in other)
+
+
+def test_a_mail_tells_whether_a_second_factor_is_left(renderer: MailRenderer) -> None:
+    for facts, is_left in (({"still": "yes"}, True), ({}, False)):
+        changed = payload(facts={"method": "passkey", **facts})
+        text, _ = bodies(parsed(renderer.render(entry(MailKind.FACTOR_REMOVED), changed)))
+        assert ("still ask for another second factor" in text) is is_left
+        assert ("recovery codes ended" in text) is not is_left

@@ -13,7 +13,7 @@ from authapi.domain.user import User
 from authapi.errors import NotFound
 from authapi.services.audit import Audit
 from authapi.services.factors.recovery_codes import replace_recovery_codes
-from authapi.services.factors.removal import keep_or_end_mfa
+from authapi.services.factors.removal import keep_or_end_mfa, removal_facts
 from authapi.services.factors.step_up import require_second_factor
 from authapi.services.mail import Mail, MailKind
 from authapi.services.revalidation import require_live_session
@@ -68,12 +68,12 @@ class FactorChanges:
             await store.login_tickets.end_all(user.id)
             if not await store.totp_factors.remove_all(user.id):
                 raise NotFound
-            await keep_or_end_mfa(store, user)
+            has_factor = await keep_or_end_mfa(store, user)
             await self._record(
                 store, EventType.FACTOR_REMOVED, identity, method=FactorMethod.TOTP.value
             )
-            method = FactorMethod.TOTP.value
-            await self._mail.queue(store, MailKind.FACTOR_REMOVED, user, method=method)
+            facts = removal_facts(FactorMethod.TOTP, has_factor=has_factor)
+            await self._mail.queue(store, MailKind.FACTOR_REMOVED, user, **facts)
 
     @retry_on_conflict
     async def new_recovery_codes(self, identity: Identity) -> Sequence[str]:

@@ -37,7 +37,7 @@ from authapi.services.audit import Audit
 from authapi.services.factors.additions import FactorAdditions, lock_owner
 from authapi.services.factors.assertions import binding_of
 from authapi.services.factors.relying_party import relying_party_of, require_origin
-from authapi.services.factors.removal import keep_or_end_mfa
+from authapi.services.factors.removal import keep_or_end_mfa, removal_facts
 from authapi.services.mail import Mail, MailKind
 from authapi.settings import Settings
 from authapi.storage import Database, Store
@@ -171,7 +171,7 @@ class Passkeys:
                 raise NotFound
             if row.password_hash is None and not await store.passkeys.count(user.id):
                 raise LastWayIn
-            await keep_or_end_mfa(store, user)
+            has_factor = await keep_or_end_mfa(store, user)
             await self._audit.record(
                 store,
                 EventType.FACTOR_REMOVED,
@@ -180,8 +180,8 @@ class Passkeys:
                 strategy=identity.strategy,
                 method=FactorMethod.PASSKEY.value,
             )
-            method = FactorMethod.PASSKEY.value
-            await self._mail.queue(store, MailKind.FACTOR_REMOVED, user, method=method)
+            facts = removal_facts(FactorMethod.PASSKEY, has_factor=has_factor)
+            await self._mail.queue(store, MailKind.FACTOR_REMOVED, user, **facts)
 
     @retry_on_conflict
     async def _add(

@@ -3,6 +3,7 @@
 from datetime import datetime
 
 from authapi.clock import now_after
+from authapi.domain.factors.values import FactorMethod
 from authapi.domain.user import User
 from authapi.storage import Store
 
@@ -36,10 +37,10 @@ async def remove_factors_since(store: Store, user: User, since: datetime) -> boo
     return app or passkeys
 
 
-async def keep_or_end_mfa(store: Store, user: User) -> None:
+async def keep_or_end_mfa(store: Store, user: User) -> bool:
     """Records that a factor of a locked user was removed. With the last one, recovery codes end.
 
-    A login that began before cannot complete after it.
+    A login that began before cannot complete after it. Returns whether a factor is left.
     """
     has_factor = (
         await store.totp_factors.find(user.id) is not None
@@ -49,3 +50,9 @@ async def keep_or_end_mfa(store: Store, user: User) -> None:
         await store.recovery_codes.remove_all(user.id)
     since = user.mfa_since if has_factor else None
     await store.users.set_mfa(user.id, since, at=now_after(user.updated_at))
+    return has_factor
+
+
+def removal_facts(method: FactorMethod, *, has_factor: bool) -> dict[str, str]:
+    """Returns what the mail about a removed factor tells: its kind, and whether one is left."""
+    return {"method": method.value} | ({"still": "yes"} if has_factor else {})
