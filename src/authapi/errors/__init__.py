@@ -28,6 +28,7 @@
         │   ├── StaleAuthentication   stale_authentication
         │   ├── InsufficientAuthentication  insufficient_authentication (RFC 9470)
         │   ├── SecondFactorRequired  second_factor_required
+        │   ├── EnrolmentRequired     enrolment_required
         │   ├── SecondFactorRefused   second_factor_refused
         │   └── LoginExpired          login_expired
         ├── Forbidden                 forbidden
@@ -53,6 +54,8 @@
         ├── TooManyTokens             too_many_tokens
         ├── AccountInUse              account_in_use
         ├── FactorExists              factor_exists
+        ├── LastFactor                last_factor
+        ├── LastWayIn                 last_way_in
         ├── LastSuperuser             last_superuser
         ├── NotInvited                not_invited
         ├── PreconditionFailed        precondition_failed
@@ -140,8 +143,11 @@ from authapi.errors.refusals import (
     WrongPassword,
 )
 from authapi.errors.second_factors import (
+    EnrolmentRequired,
     FactorExists,
     InsufficientAuthentication,
+    LastFactor,
+    LastWayIn,
     LoginExpired,
     MFADisabled,
     SecondFactorRefused,
@@ -170,6 +176,7 @@ __all__ = [
     "DeliveryFailed",
     "DuplicateHeader",
     "EmailTaken",
+    "EnrolmentRequired",
     "FactorExists",
     "Forbidden",
     "ForeignOrigin",
@@ -190,7 +197,9 @@ __all__ = [
     "InvalidScope",
     "InvalidTokenRequest",
     "IssuerUnavailable",
+    "LastFactor",
     "LastSuperuser",
+    "LastWayIn",
     "LoginExpired",
     "MFADisabled",
     "MailDisabled",

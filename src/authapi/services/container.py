@@ -33,6 +33,7 @@ from authapi.services.jobs.outbox import Outbox
 from authapi.services.jobs.shutdown import close_after_failure, close_all, run_to_completion
 from authapi.services.keys import Keys
 from authapi.services.logins.complete import Logins
+from authapi.services.logins.enrolment import LoginEnrolment
 from authapi.services.mail import Mail
 from authapi.services.own_columns import OwnColumns
 from authapi.services.passwords import BreachCheck, Passwords
@@ -81,9 +82,10 @@ class AccountServices:
 
 @dataclass(frozen=True, slots=True)
 class FactorServices:
-    """What the service does with second factors of users who are logged in."""
+    """What the service does with second factors, besides asking for them at a login."""
 
     changes: FactorChanges
+    login_enrolment: LoginEnrolment
     step_up: StepUp
     totp: TOTPEnrolment
 
@@ -142,11 +144,10 @@ class Services:
         """Creates the services without opening, reading or writing anything.
 
         `hooks` are those of the application, which registers them before the start; `profile` are
-        its own columns.
-        `breached` looks up new passwords among breached ones; None disables the check. `post` sends
-        webhooks; None disables them. `engine` is one of the application; by default, the services
-        have their own. Raises ConfigurationError if the metrics are enabled and their extra is not
-        installed, or `profile` cannot be used.
+        its own columns. `breached` looks up new passwords among breached ones; None disables the
+        check. `post` sends webhooks; None disables them. `engine` is one of the application; by
+        default, the services have their own. Raises ConfigurationError if the metrics are enabled
+        and their extra is not installed, or `profile` cannot be used.
         """
         hooks = hooks or Hooks(settings.database_timeout)
         passwords = Passwords(settings, breached, own_rules=hooks.check_password)
@@ -218,19 +219,21 @@ class Services:
             mail,
             on_outcome=None if metrics is None else metrics.count_second_factor,
         )
+        logins = Logins(database, second_factors, audit, settings)
+        totp = TOTPEnrolment(database, second_factors, audit, mail, settings)
         factors = FactorServices(
             changes=FactorChanges(database, audit, mail, settings),
+            login_enrolment=LoginEnrolment(database, logins, totp, second_factors, rate_limits),
             step_up=StepUp(database, second_factors, audit),
-            totp=TOTPEnrolment(database, second_factors, audit, mail, settings),
+            totp=totp,
         )
-        logins = Logins(database, second_factors, audit, settings)
         authentication = Authentication(database, passwords, rate_limits, audit, hooks, settings)
         deferred_requests = DeferredRequests(
             database, outbox, email_tokens, mail, rate_limits, audit, own_columns
         )
         accounts = AccountServices(
             administration=Administration(
-                database, audit, email_tokens, hooks, own_columns, settings
+                database, audit, email_tokens, mail, hooks, own_columns, settings
             ),
             authentication=authentication,
             deferred_requests=deferred_requests,
@@ -273,7 +276,7 @@ class Services:
         )
         tokens = TokenServices(
             exchange=TokenExchange(database, keys, last_used, hooks, settings),
-            introspection=TokenIntrospection(token_lookup, last_used),
+            introspection=TokenIntrospection(token_lookup, last_used, settings),
             personal=PersonalTokens(database, audit, mail, hooks, settings),
             refresh=RefreshTokens(database, last_used, audit, mail, hooks, settings),
             revocation=revocation,

@@ -49,6 +49,8 @@ STATUS: Mapping[type[AuthAPIError], int] = {
     errors.EmailTaken: 409,
     errors.AccountInUse: 409,
     errors.FactorExists: 409,
+    errors.LastFactor: 409,
+    errors.LastWayIn: 409,
     errors.ProfileTaken: 409,
     errors.UsernameTaken: 409,
     errors.LastSuperuser: 409,
@@ -223,7 +225,7 @@ def problem_from_error(error: AuthAPIError, context: RequestContext) -> ProblemD
         ]
     elif isinstance(error, errors.InvalidGrant):
         members["error"] = error.code
-    elif isinstance(error, errors.SecondFactorRequired):
+    elif isinstance(error, errors.SecondFactorRequired | errors.EnrolmentRequired):
         members |= second_factor_members(error)
         headers += error.headers
     elif isinstance(error, errors.SecondFactorRefused):

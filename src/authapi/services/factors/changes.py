@@ -6,10 +6,11 @@ from typing import Any
 
 from authapi.clock import now
 from authapi.domain.events import EventType
+from authapi.domain.factors.policy import must_have_factor
 from authapi.domain.factors.values import FactorMethod, RecoveryCodesLeft, TOTPFactor
 from authapi.domain.identity import Identity
 from authapi.domain.user import User
-from authapi.errors import NotFound
+from authapi.errors import LastFactor, NotFound
 from authapi.services.audit import Audit
 from authapi.services.factors.recovery_codes import replace_recovery_codes
 from authapi.services.factors.removal import remove_all_factors
@@ -25,6 +26,8 @@ from authapi.storage.database import retry_on_conflict
 class AccountFactors:
     """The second factors of an account."""
 
+    required: bool
+    """Whether the account must have one."""
     totp: TOTPFactor | None
     """The authenticator app."""
     recovery_codes: RecoveryCodesLeft | None
@@ -47,6 +50,7 @@ class FactorChanges:
         """Returns the second factors of a user."""
         async with self._database.read() as store:
             return AccountFactors(
+                required=must_have_factor(user, self._settings),
                 totp=await store.totp_factors.find(user.id),
                 recovery_codes=await store.recovery_codes.left(user.id),
             )
@@ -56,11 +60,13 @@ class FactorChanges:
         """Removes the authenticator app of the caller, and the recovery codes with it.
 
         Raises NotFound if the account has no app or is deleted, InvalidCredential if the session of
-        the caller has ended, and InsufficientAuthentication if the caller has proved one factor
-        only.
+        the caller has ended, InsufficientAuthentication if the caller has proved one factor only,
+        and LastFactor if the account must have a second factor.
         """
         async with self._database.transaction() as store:
             user = await self._lock(store, identity)
+            if user.mfa and must_have_factor(user, self._settings):
+                raise LastFactor
             if not await remove_all_factors(store, user):
                 raise NotFound
             await self._record(

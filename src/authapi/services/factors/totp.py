@@ -1,8 +1,8 @@
 """Enrolment of an authenticator app: a new secret, and a first code that confirms it.
 
-An enrolment gates nothing until it is confirmed, by the session that began it. The confirmation
-proves the second factor of that session. With the first factor of an account, all its other logins
-end, because they have proved less than the account asks for now.
+An enrolment gates nothing until it is confirmed, by the session or login that began it. The
+confirmation proves the second factor of that session. With the first factor of an account, all its
+other logins end, because they have proved less than the account asks for now.
 """
 
 from collections.abc import Sequence
@@ -18,6 +18,7 @@ from authapi.domain.events import EventType
 from authapi.domain.factors.values import FactorMethod, TOTPFactor
 from authapi.domain.identity import Identity
 from authapi.domain.session import Session, SessionKind
+from authapi.domain.user import User
 from authapi.errors import FactorExists, MFADisabled, NotFound, UnconfirmedEmail, WrongCode
 from authapi.services.audit import Audit
 from authapi.services.factors.proofs import SecondFactorProofs, WrongSecondFactor
@@ -82,32 +83,43 @@ class TOTPEnrolment:
         """
         if self._settings.mfa == "off":
             raise MFADisabled
-        secret, factor_id, at = new_totp_secret(), new_id(), now()
         async with self._database.transaction() as store:
             row = await self._lock(store, identity)
-            if await store.totp_factors.find(row.user.id) is not None:
-                raise FactorExists
-            if self._settings.sends_mail and row.user.email_confirmed_at is None:
-                raise UnconfirmedEmail
-            factor = TOTPFactor(
-                id=factor_id,
-                user_id=row.user.id,
-                secret=self._proofs.encrypt(factor_id, secret),
-                last_step=_NO_STEP,
-                session_id=identity.session_id,
-                credentials_version=row.version,
-                failures=0,
-                owner_told_at=None,
-                created_at=at,
-                confirmed_at=None,
-                last_used_at=None,
-                expires_at=at + LIFETIME,
-            )
-            await store.totp_factors.add(factor)
+            return await self.add(store, row.user, row.version, begun_by=identity.session_id)
+
+    async def add(
+        self, store: Store, user: User, version: int, *, begun_by: UUID | None
+    ) -> NewEnrolment:
+        """Adds an enrolment of a locked user, whose earlier enrolment ends.
+
+        `version` is the `credentials_version` of the account; `begun_by` is the session, or the
+        ticket of the login, that can confirm it. Raises FactorExists and UnconfirmedEmail, as
+        `begin` does.
+        """
+        if await store.totp_factors.find(user.id) is not None:
+            raise FactorExists
+        if self._settings.sends_mail and user.email_confirmed_at is None:
+            raise UnconfirmedEmail
+        secret, factor_id, at = new_totp_secret(), new_id(), now()
+        factor = TOTPFactor(
+            id=factor_id,
+            user_id=user.id,
+            secret=self._proofs.encrypt(factor_id, secret),
+            last_step=_NO_STEP,
+            session_id=begun_by,
+            credentials_version=version,
+            failures=0,
+            owner_told_at=None,
+            created_at=at,
+            confirmed_at=None,
+            last_used_at=None,
+            expires_at=at + LIFETIME,
+        )
+        await store.totp_factors.add(factor)
         return NewEnrolment(
             id=factor_id,
             secret=as_base32(secret),
-            uri=key_uri(secret, issuer=self._issuer(), account=row.user.email),
+            uri=key_uri(secret, issuer=self._issuer(), account=user.email),
             expires_at=at + LIFETIME,
         )
 
@@ -163,22 +175,49 @@ class TOTPEnrolment:
             if session is not None:
                 method = FactorMethod.TOTP.amr
                 await record_second_factor(store, session, method, secret=secret)
-            await store.login_tickets.end_all(user.id)
-            if not await store.totp_factors.confirm(enrolment_id, step=step, at=at):
-                raise NotFound  # it has expired since it was read
-            codes = None
-            if is_first:
-                count = self._settings.recovery_codes
-                codes = await replace_recovery_codes(store, user.id, count=count, at=at)
-            await self._audit.record(
+            return await self.finish(
                 store,
-                EventType.FACTOR_ADDED,
-                user_id=user.id,
+                user,
+                enrolment_id,
+                step,
+                at=at,
                 session_id=identity.session_id,
                 strategy=identity.strategy,
-                method=FactorMethod.TOTP.value,
             )
-            await self._mail.queue(store, MailKind.FACTOR_ADDED, user)
+
+    async def finish(
+        self,
+        store: Store,
+        user: User,
+        enrolment_id: UUID,
+        step: int,
+        *,
+        at: datetime,
+        session_id: UUID | None,
+        strategy: str,
+    ) -> Sequence[str] | None:
+        """Makes an enrolment a factor, uses the code of `step` up, and tells the owner.
+
+        `user` is locked, in the state before the change. Logins that wait for a second factor end.
+        Returns new recovery codes if the user had no factor, else None. Raises NotFound if the
+        enrolment has expired since it was read.
+        """
+        await store.login_tickets.end_all(user.id)
+        if not await store.totp_factors.confirm(enrolment_id, step=step, at=at):
+            raise NotFound
+        codes = None
+        if not user.mfa:
+            count = self._settings.recovery_codes
+            codes = await replace_recovery_codes(store, user.id, count=count, at=at)
+        await self._audit.record(
+            store,
+            EventType.FACTOR_ADDED,
+            user_id=user.id,
+            session_id=session_id,
+            strategy=strategy,
+            method=FactorMethod.TOTP.value,
+        )
+        await self._mail.queue(store, MailKind.FACTOR_ADDED, user)
         return codes
 
     def _issuer(self) -> str:
@@ -205,14 +244,20 @@ class TOTPEnrolment:
 
 
 async def _find(store: Store, identity: Identity, row: Credentials) -> TOTPFactor:
-    """Returns the enrolment of this session. Raises FactorExists, or NotFound without one."""
-    if await store.totp_factors.find(row.user.id) is not None:
+    return await find_enrolment(store, row.user.id, row.version, begun_by=identity.session_id)
+
+
+async def find_enrolment(
+    store: Store, user_id: UUID, version: int, *, begun_by: UUID | None
+) -> TOTPFactor:
+    """Returns the enrolment that this session, or the ticket of a login, has begun.
+
+    Raises FactorExists, or NotFound if there is none, or the credentials of the account have
+    changed since.
+    """
+    if await store.totp_factors.find(user_id) is not None:
         raise FactorExists
-    found = await store.totp_factors.find_enrolment(row.user.id, now=now())
-    if (
-        found is None
-        or found.session_id != identity.session_id
-        or found.credentials_version != row.version
-    ):
+    found = await store.totp_factors.find_enrolment(user_id, now=now())
+    if found is None or found.session_id != begun_by or found.credentials_version != version:
         raise NotFound
     return found

@@ -27,6 +27,15 @@ from authapi.web.schemas.fields import (
 from authapi.web.schemas.user import UserOut
 
 _MAX_TICKET = 128
+Ticket = Annotated[
+    str | None,
+    Field(
+        min_length=1,
+        max_length=_MAX_TICKET,
+        pattern=SINGLE_LINE_PATTERN,
+        description="The ticket of the first step. A browser has a cookie instead.",
+    ),
+]
 _NO_ADDRESS = EmailAddress("", "")
 """Stands for a member that is left out."""
 
@@ -100,15 +109,7 @@ class SecondFactor(Input):
         }
     )
 
-    ticket: Annotated[
-        str | None,
-        Field(
-            min_length=1,
-            max_length=_MAX_TICKET,
-            pattern=SINGLE_LINE_PATTERN,
-            description="The ticket of the first step. A browser has a cookie instead.",
-        ),
-    ] = None
+    ticket: Ticket = None
     code: Code | None = None
     recovery_code: RecoveryCode | None = None
 
@@ -117,6 +118,19 @@ class SecondFactor(Input):
         if (self.code is None) == (self.recovery_code is None):
             raise PydanticCustomError("one_code", "send either code or recovery_code")
         return self
+
+
+class LoginEnrolment(Input):
+    """The login that adds a second factor."""
+
+    ticket: Ticket = None
+
+
+class LoginConfirmation(Input):
+    """The login that adds a second factor, and the first code of the authenticator app."""
+
+    ticket: Ticket = None
+    code: Code
 
 
 class LoginOut(Output):
@@ -142,6 +156,18 @@ class LoginOut(Output):
     refresh_expires_in: Annotated[
         int | None, Field(description="Seconds until `refresh_token` expires if it is not used.")
     ] = None
+
+
+class EnrolledLoginOut(LoginOut):
+    """The result of a login that has added the first second factor of its account."""
+
+    recovery_codes: Annotated[
+        list[str],
+        Field(
+            description="The recovery codes of the account. They are not shown again.",
+            examples=[["7K2M-Q4XP-9RTD-3WHN"]],
+        ),
+    ]
 
 
 class Reauthentication(Input):
