@@ -13,10 +13,10 @@ from starlette.responses import Response
 
 from authapi.crypto.password_normalization import MAX_LENGTH, is_too_long
 from authapi.domain.email_address import EmailAddress
+from authapi.domain.factors.values import TicketPurpose
 from authapi.domain.identity import Identity
 from authapi.domain.user import User
 from authapi.domain.username import Username, parse_login_name
-from authapi.domain.factors.values import TicketPurpose
 from authapi.errors import EnrolmentRequired, InputError, InvalidInput, SecondFactorRequired
 from authapi.services.logins.complete import PendingLogin
 from authapi.services.logins.proved import Proved
@@ -86,10 +86,10 @@ class LogIn:
 async def login(body: LoginRequest, request: Request) -> Response:
     """Log in with e-mail address or user name, and password, and get a credential.
 
-    The response is 401 `second_factor_required` if the account has a second factor, and 401
-    `enrolment_required` if it must add one: the login goes on with the `ticket`, or with the cookie
-    of that response. `session` sets a cookie, and the body contains no secret. `token` and `jwt` return an
-    `access_token` for the header Authorization.
+    `session` sets a cookie, and the body contains no secret. `token` and `jwt` return an
+    `access_token` for the header Authorization. The response is 401 `second_factor_required` if the
+    account has a second factor, and 401 `enrolment_required` if it must add one: the login goes on
+    with the `ticket`, or with the cookie of that response.
     """
     settings = context_of(request).runtime.services.settings
     done = await log_in(
