@@ -25,6 +25,7 @@ EXTRA_MEMBERS: Mapping[str, set[str]] = {
     "profile_taken": {"errors"},
     "second_factor_refused": {"attempts_left"},
     "second_factor_required": {"methods", "expires_at"},
+    "enrolment_required": {"methods", "expires_at"},
     "invalid_grant": {"error"},
     "invalid_request": {"error"},
     "invalid_scope": {"error"},

@@ -3,6 +3,7 @@
 import ast
 import logging
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote
 
@@ -37,7 +38,12 @@ OWN = sorted(
     key=lambda kind: kind.__name__,
 )
 EXTRA = {"method_not_allowed": 405, "internal_error": 500}
+WAITS = {"ticket": None, "methods": ("totp",), "expires_at": datetime(2030, 1, 1, tzinfo=UTC)}
 ARGUMENTS: dict[type[AuthAPIError], dict[str, object]] = {
+    errors.EnrolmentRequired: WAITS,
+    errors.InsufficientAuthentication: {"acr": "urn:authapi:acr:2", "max_age": None},
+    errors.SecondFactorRefused: {"attempts_left": 1},
+    errors.SecondFactorRequired: WAITS,
     errors.StaleAuthentication: {"max_age": 1},
     errors.TooManyAttempts: {"retry_after": 1},
     errors.InsufficientScope: {"required": ("a", "b")},

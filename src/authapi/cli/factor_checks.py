@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from datetime import timedelta
 
-from authapi.cli.findings import Finding
+from authapi.cli.findings import Finding, Verdict
 from authapi.cli.terminal import pluralize
 from authapi.services import Services
 from authapi.services.factors.inspection import clock_difference, find_out_of_step
@@ -71,6 +71,6 @@ async def check_accounts(services: Services) -> list[Finding]:
             f"{pluralize(seconds, 'second')} {direction} that of the database: codes of"
             " authenticator apps are compared by it; synchronize both hosts"
         )
-        verdict = "error" if abs(ahead) > _CLOCK_ERROR else "warning"
+        verdict: Verdict = "error" if abs(ahead) > _CLOCK_ERROR else "warning"
         findings.append(Finding("clock", verdict, message))
     return findings
