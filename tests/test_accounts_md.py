@@ -15,7 +15,7 @@ def test_commands_print_the_documented_output(service: str, tmp_path: Path) -> N
     ran = run_page(PATH.read_text("utf-8"), service, tmp_path)
     for command, expected, output in ran:
         assert output.strip() == expected.strip(), command
-    assert len(ran) == 18
+    assert len(ran) == 16
 
 
 def test_links_are_valid() -> None:

@@ -87,6 +87,15 @@ PURPOSES = {
 # valid for both.
 schemathesis.openapi.format("email", st.from_regex(r"[a-z]{1,9}@[a-z]{2,9}\.com", fullmatch=True))
 
+NEED_SECOND_FACTOR = {
+    "POST /login/second-factor",
+    "POST /me/factors/totp/confirm",
+    "DELETE /me/factors/totp",
+    "POST /me/factors/recovery-codes",
+}
+"""Operations that succeed only with a code: JSON Schema cannot express one, and the tests of these
+routes have it."""
+
 
 class Accounts:
     """Creates a new account with a new login for each request.
@@ -120,16 +129,19 @@ class Accounts:
         )  # without background tasks: the event loop runs only inside `Runner.run`
         return await self._services.passwords.hash(PASSWORD)
 
-    async def _add(self, superuser: bool = False, *, waits: bool = False) -> User:
+    async def _add(
+        self, superuser: bool = False, *, waits: bool = False, is_confirmed: bool = False
+    ) -> User:
         email, at = f"user{next(self._numbers)}@example.org", now()
-        user = User(new_id(), email, None, True, superuser, None, at, at)
+        confirmed_at = at if is_confirmed else None
+        user = User(new_id(), email, None, True, superuser, confirmed_at, at, at)
         async with self._services.database.transaction() as store:
             password_hash = None if waits else self._hash
             await store.users.add(user, email=email, password_hash=password_hash)
         return user
 
     async def _login(self, strategy: str, superuser: bool) -> Headers:
-        self._user = await self._add(superuser)
+        self._user = await self._add(superuser, is_confirmed=True)
         return await sign_in(self._services, self._user, strategy)
 
     async def _ids(self) -> dict[str, str]:
@@ -287,6 +299,8 @@ def test_schemathesis_finds_no_failures(settings: Settings, accounts: Accounts, 
     assert seen.keys() == names
     for item in mine:
         # Otherwise the test could pass with refused requests only.
+        if str(item) in NEED_SECOND_FACTOR:
+            continue
         open_to_me = who != "anonymous" or item.is_open
         assert any(status < 300 for status in seen[str(item)]) == open_to_me, (item, seen)
 

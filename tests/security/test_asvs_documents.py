@@ -4,6 +4,7 @@ import ast
 import re
 from pathlib import Path
 
+import httpx
 import pytest
 
 import authapi
@@ -11,6 +12,7 @@ from authapi import Settings, create_app
 from authapi.domain.events import EventType
 from authapi.testing import PASSWORD, Client, client
 from tests.conftest import SettingsFactory
+from tests.second_factors import add_second_factors
 from tests.security.attack import basic, bearer, credentials, operations
 from tests.tables import PREFIX, metadata
 
@@ -110,15 +112,18 @@ async def test_v6_1_3_each_authentication_method_has_the_documented_controls(
     make_settings: SettingsFactory, row: list[str]
 ) -> None:
     way, *controls = row
-    assert controls == ["yes", "refused", "yes"]
+    can_ask = way.startswith("POST /login")
+    assert controls == ["yes", "refused", "yes", "asked for it" if can_ask else "refused"]
     settings = make_settings(
         strategies=("session", "token", "jwt", "basic"), limit_account_and_network="2/hour"
     )
     async with client(create_app(settings)) as api:
         alice, off = await api.create_user(), await api.create_user()
         await api.services.accounts.administration.change(off.id, {"is_active": False})
+        enrolled = await api.create_user()
+        await add_second_factors(api.services, enrolled)
 
-        async def attempt(email: str, password: str) -> int:
+        async def send(email: str, password: str) -> httpx.Response:
             if way.startswith("Basic"):
                 answer = await api.get("/me", headers=basic(email, password))
             elif "/token" in way:
@@ -129,11 +134,17 @@ async def test_v6_1_3_each_authentication_method_has_the_documented_controls(
                 body = {"email": email, "password": password, "strategy": name}
                 answer = await api.post("/login", json=body)
             api.cookies.clear()
-            return answer.status_code
+            return answer
+
+        async def attempt(email: str, password: str) -> int:
+            return (await send(email, password)).status_code
 
         refused = 400 if "/token" in way else 401
         assert await attempt(alice.email, PASSWORD) == 200
         assert await attempt(off.email, PASSWORD) == refused
+        answer = await send(enrolled.email, PASSWORD)
+        assert answer.status_code == refused
+        assert (answer.json()["code"] == "second_factor_required") is can_ask
         assert [await attempt(alice.email, NEW) for _ in range(3)] == [refused, refused, 429]
         events = await api.services.audit.page(alice.id, before=None, limit=50)
         assert [item.type for item in events].count(EventType.LOGIN_REFUSED) == 2

@@ -270,6 +270,9 @@ async def test_v13_2_2_service_needs_only_row_privileges(
         "GRANT SELECT, INSERT, UPDATE, DELETE ON authapi_refresh_families TO {role}",
         "GRANT SELECT, INSERT, UPDATE, DELETE ON authapi_signing_keys TO {role}",
         "GRANT SELECT, INSERT, UPDATE, DELETE ON authapi_email_tokens, authapi_outbox TO {role}",
+        "GRANT SELECT, INSERT, UPDATE, DELETE ON authapi_login_tickets TO {role}",
+        "GRANT SELECT, INSERT, UPDATE, DELETE ON authapi_totp_factors TO {role}",
+        "GRANT SELECT, INSERT, UPDATE, DELETE ON authapi_recovery_codes TO {role}",
         "GRANT SELECT, INSERT ON authapi_events TO {role}",
         "GRANT UPDATE (ip, network, user_agent, request_id, detail) ON authapi_events TO {role}",
     )

@@ -9,9 +9,6 @@ ROWS = range(1, 67)
 LATER = {
     21: "there is no login by another service yet",
     22: "there is no login by another service yet",
-    24: "there is no second factor yet",
-    41: "there is no second factor yet",
-    46: "there is no second factor yet",
 }
 """Rows about features that do not exist yet."""
 

@@ -10,6 +10,7 @@ from authapi.crypto.secrets import hash_secret, new_secret
 from authapi.domain.identity import Identity
 from authapi.domain.session import SessionKind
 from authapi.domain.user import User
+from authapi.errors import InvalidCredential, InvalidCredentials
 from authapi.services import Services
 from authapi.services.logins.proved import Proved
 
@@ -37,7 +38,8 @@ async def add_authenticator(services: Services, caller: Identity) -> Authenticat
     renewed = await services.sessions.identify_by_secret(
         cookie, SessionKind.SESSION, strategy="session"
     )
-    assert renewed is not None
+    if renewed is None:  # in a race
+        raise InvalidCredential
     return Authenticator(enrolment.secret, codes or (), renewed)
 
 
@@ -45,7 +47,8 @@ async def proved_password(services: Services, user: User) -> Proved:
     """The first factor of a login of this user."""
     async with services.database.read() as store:
         row = await store.users.find_credentials(user.id)
-    assert row is not None
+    if row is None:  # in a race
+        raise InvalidCredentials
     return Proved(row.user, row.version, now(), ("pwd",))
 
 

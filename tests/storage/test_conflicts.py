@@ -32,6 +32,8 @@ SLOW = (
     *("demote and deactivate", "end sessions", "delete by a superuser", "revoke", "leak"),
     *("revert email change", "revoke a JWT for another service", "leak a JWT for another service"),
     *("change email for an operator", "log in from a new device"),
+    *("add app", "remove app", "replace recovery codes", "step up by code"),
+    *("step up by recovery code", "log in with second factor", "log in without session"),
 )
 """Operations whose transactions are all retried. Their rows show how often they took effect."""
 
@@ -109,7 +111,10 @@ async def prepared(
 
 
 def row_counts(harness: Harness) -> list[int]:
-    tables = ("users", "sessions", "refresh_families", "email_tokens", "outbox", "events")
+    tables = (
+        *("users", "sessions", "refresh_families", "email_tokens", "outbox", "events"),
+        *("login_tickets", "totp_factors", "recovery_codes"),
+    )
     url = harness.services.settings.resolved_database_url
     return [int(sql(url, f"SELECT count(*) FROM authapi_{table}")[0][0]) for table in tables]
 
@@ -156,6 +161,12 @@ def test_every_retried_call_is_covered() -> None:
         *("PersonalTokens.create", "PersonalTokens.end_own", "RefreshTokens.refresh"),
         *("SecretScanning._end_session", "TokenRevocation._end_session"),
         *("TokenRevocation.revoke_exchanged", "NewDevices.disown"),
+        *("FactorChanges.new_recovery_codes", "FactorChanges.remove_totp"),
+        *("Logins._add", "Logins._count_attempt"),
+        *("Logins.abandon", "Logins.use_up"),
+        *("SecondFactorProofs._count_failure", "StepUp._use"),
+        *("TOTPEnrolment._confirm", "TOTPEnrolment._count_attempt"),
+        "TOTPEnrolment.begin",
     }
 
 

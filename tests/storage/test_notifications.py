@@ -98,6 +98,9 @@ ALICE: dict[str, Act] = {
     "sessions.set_auth_time": lambda store, it: store.sessions.set_auth_time(
         it.login.id, auth_time=AT + DAY
     ),
+    "sessions.set_mfa": lambda store, it: store.sessions.set_mfa(
+        it.login.id, mfa_at=AT + DAY, amr=("pwd", "otp", "mfa"), secret=None
+    ),
     "users.set_name": lambda store, it: store.users.set_name(it.alice.id, "Al", at=AT + DAY),
     "users.set_username": lambda store, it: store.users.set_username(
         it.alice.id, parse_username("Alice"), at=AT + DAY

@@ -87,12 +87,17 @@ def _example(document: Mapping[str, Any], schema: Mapping[str, Any]) -> Any:
     for name in ("examples", "enum"):
         if name in schema:
             return schema[name][0]
+    if schema.get("type") == "object":
+        # `oneOf` says which members exclude one another; the example has the first of them.
+        one, *others = [set(choice["required"]) for choice in schema.get("oneOf", ())] or [set()]
+        excluded = set().union(*others) - one
+        members = schema.get("properties", {}).items()
+        return {
+            name: _example(document, member) for name, member in members if name not in excluded
+        }
     for name in ("anyOf", "oneOf"):
         if name in schema:
             return _example(document, schema[name][0])
-    if schema.get("type") == "object":
-        members = schema.get("properties", {}).items()
-        return {name: _example(document, member) for name, member in members}
     plain = {"array": [], "boolean": False, "integer": schema.get("minimum", 0), "number": 0.5}
     if schema["type"] == "string":
         return _STRINGS.get(schema.get("format", ""), "")

@@ -34,7 +34,11 @@ EXTRA_MEMBERS: Mapping[str, set[str]] = {
     "insufficient_authentication": {"acr_values"},
 }
 """Further members of a problem document, by its code."""
-OPTIONAL_MEMBERS: Mapping[str, set[str]] = {"insufficient_authentication": {"max_age"}}
+OPTIONAL_MEMBERS: Mapping[str, set[str]] = {
+    "insufficient_authentication": {"max_age"},
+    "second_factor_required": {"ticket"},
+    "enrolment_required": {"ticket"},
+}
 OAUTH_MEMBERS = {"error", "error_description"}
 DESCRIPTION = re.compile(r"[\x20\x21\x23-\x5b\x5d-\x7e]+")
 """An `error_description` (RFC 6749, section 5.2)."""

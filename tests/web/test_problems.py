@@ -38,10 +38,10 @@ OWN = sorted(
     key=lambda kind: kind.__name__,
 )
 EXTRA = {"method_not_allowed": 405, "internal_error": 500}
-WAITS = {"ticket": None, "methods": ("totp",), "expires_at": datetime(2030, 1, 1, tzinfo=UTC)}
+WAITS = {"ticket": "x", "methods": ("totp",), "expires_at": datetime(2030, 1, 1, tzinfo=UTC)}
 ARGUMENTS: dict[type[AuthAPIError], dict[str, object]] = {
     errors.EnrolmentRequired: WAITS,
-    errors.InsufficientAuthentication: {"acr": "urn:authapi:acr:2", "max_age": None},
+    errors.InsufficientAuthentication: {"acr": "phr", "max_age": 1},
     errors.SecondFactorRefused: {"attempts_left": 1},
     errors.SecondFactorRequired: WAITS,
     errors.StaleAuthentication: {"max_age": 1},

@@ -4,6 +4,7 @@ The cookie contains 256 random bits. It is HttpOnly and SameSite=Lax, and has no
 `__Host-` prefix, browsers accept it only from this host over TLS (RFC 6265bis, section 4.1.3).
 """
 
+import math
 from collections.abc import Mapping
 from datetime import timedelta
 
@@ -16,7 +17,6 @@ from authapi.domain.session import SessionKind
 from authapi.errors import InvalidCredential
 from authapi.services import Lifetime, Login, Services
 from authapi.strategies.base import REALM, Challenge, Issued, Renewable, Renewal
-from authapi.strategies.cookies import cookie_name, cookie_values, set_cookie
 
 
 class SessionStrategy(Renewable[str]):
@@ -114,3 +114,35 @@ class SessionStrategy(Renewable[str]):
 
     def _set_cookie(self, value: str, *, max_age: timedelta | None) -> str:
         return set_cookie(self._cookie, value, secure=self._secure, max_age=max_age)
+
+
+def cookie_name(name: str, *, secure: bool) -> str:
+    """Returns the name of a cookie. Over TLS, browsers accept it only from this host."""
+    return f"__Host-{name}" if secure else name
+
+
+def cookie_values(connection: HTTPConnection, name: str) -> list[str]:
+    """Returns the values of all cookies with this name.
+
+    Common cookie parsers keep the last of two cookies, skip unusual names and unquote values. An
+    attacker could use each of these to override the genuine cookie.
+    """
+    values = []
+    for field, header in connection.scope["headers"]:
+        if field != b"cookie":
+            continue
+        for pair in header.decode("latin-1").split(";"):
+            found, separator, value = pair.strip(" \t").partition("=")
+            if separator and found == name:
+                values.append(value)
+    return values
+
+
+def set_cookie(name: str, value: str, *, secure: bool, max_age: timedelta | None) -> str:
+    """Returns the value of `Set-Cookie`. Without `max_age`, the cookie ends with the browser."""
+    parts = [f"{name}={value}", "Path=/", "HttpOnly", "SameSite=Lax"]
+    if secure:
+        parts.append("Secure")
+    if max_age is not None:
+        parts.append(f"Max-Age={math.ceil(max_age.total_seconds())}")
+    return "; ".join(parts)

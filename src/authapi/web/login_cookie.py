@@ -8,7 +8,7 @@ from starlette.requests import HTTPConnection
 
 from authapi.crypto.secrets import is_secret, new_secret
 from authapi.settings import Settings
-from authapi.strategies.cookies import cookie_name, cookie_values, set_cookie
+from authapi.strategies.session import cookie_name, cookie_values, set_cookie
 
 
 def read_browser_id(connection: HTTPConnection, settings: Settings) -> str | None:

@@ -26,7 +26,9 @@ from tests.tables import email_tokens, events, sessions
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 
-NOTHING = {"outbox entries": 0, "email tokens": 0, "user names": 0}
+NOTHING = dict.fromkeys(
+    ("outbox entries", "email tokens", "user names", "login tickets", "enrolments"), 0
+)
 
 
 @pytest.fixture

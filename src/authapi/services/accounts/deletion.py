@@ -68,7 +68,8 @@ async def delete_account(
     if user.username is not None:
         await release_username(store, user.username, user.id)
     await store.email_tokens.delete_for_user(user.id)
-    await remove_all_factors(store, user)
+    if user.mfa:  # in the order of locks: the foreign keys would delete them last
+        await remove_all_factors(store, user)
     await store.users.delete(user.id)
     if settings.deleted_events == "anonymise":
         await store.events.anonymise(user.id)

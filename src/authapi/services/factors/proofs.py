@@ -43,6 +43,10 @@ class WrongSecondFactor(AuthAPIError):
     """A code is wrong, or was used before. The caller turns it into a refusal."""
 
 
+class _UnreadableSecret(WrongSecondFactor):
+    """The secret of an app cannot be decrypted, so the code was not compared."""
+
+
 @dataclass(frozen=True, slots=True)
 class SecondFactorProof:
     """A second factor that was verified, and is to be used up."""
@@ -169,9 +173,9 @@ class SecondFactorProofs:
         try:
             return self._cipher().decrypt(factor.secret, context=factor.context)
         except DecryptionFailed:
-            # The row was modified, or another secret is configured: the code cannot be compared.
+            # The row was modified, or this process has not been restarted since `keys rewrap`.
             _log.error("the secret of an authenticator app cannot be decrypted")  # no values
-            raise WrongSecondFactor from None
+            raise _UnreadableSecret from None
 
     async def _check_totp(self, user: User, code: str) -> SecondFactorProof:
         async with self._database.read() as store:
@@ -180,6 +184,8 @@ class SecondFactorProofs:
             raise WrongSecondFactor
         try:
             step = self.matching_step(factor, code)
+        except _UnreadableSecret:
+            raise  # the code may be right: it is no guess that closes the app
         except WrongSecondFactor:
             await self._count_failure(user, factor)
             raise

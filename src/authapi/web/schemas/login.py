@@ -33,6 +33,7 @@ Ticket = Annotated[
         min_length=1,
         max_length=_MAX_TICKET,
         pattern=SINGLE_LINE_PATTERN,
+        examples=["dGhlIHRpY2tldCBvZiB0aGUgZmlyc3Qgc3RlcC4uLi4"],
         description="The ticket of the first step. A browser has a cookie instead.",
     ),
 ]

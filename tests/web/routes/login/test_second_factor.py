@@ -383,6 +383,7 @@ async def test_a_damaged_secret_refuses_the_code(
     refused = await finish(api, await begin(api), code=alice.code())
     problem(refused, 401, "second_factor_refused")
     assert "cannot be decrypted" in caplog.text
+    assert sql(url, "SELECT failures FROM authapi_totp_factors") == [(0,)]
     done = await finish(api, await begin(api), recovery_code=alice.codes[0])
     assert done.status_code == 200
 

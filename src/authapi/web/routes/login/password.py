@@ -13,6 +13,7 @@ from starlette.responses import Response
 
 from authapi.crypto.password_normalization import MAX_LENGTH, is_too_long
 from authapi.domain.email_address import EmailAddress
+from authapi.domain.factors.policy import asks_for_factor
 from authapi.domain.factors.values import TicketPurpose
 from authapi.domain.identity import Identity
 from authapi.domain.user import User
@@ -193,7 +194,8 @@ async def finish(request: Request, proved: Proved, issuer: Issuer[Any], *, remem
     """
     services = context_of(request).runtime.services
     settings = services.settings
-    browser = browser_id(request, settings) if issuer.ambient else None
+    goes_on = asks_for_factor(proved.user, settings)
+    browser = browser_id(request, settings) if goes_on and issuer.ambient else None
     found = await services.logins.complete(
         proved, strategy=issuer.name, remember=remember, browser=browser
     )
