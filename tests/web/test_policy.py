@@ -114,17 +114,15 @@ async def test_an_older_login_by_one_factor_only_adds_one_or_logs_out(
             # The logout comes last: it ends the login.
             if operation.template in ("/logout", "/token/introspect"):
                 continue
-            answer = await api.request(
-                operation.method, operation.path, json=operation.example, headers=headers
-            )
+            # No route that is open changes anything: the gate comes before the body.
+            body: object = {} if operation.reads_json else None
+            answer = await api.request(operation.method, operation.path, json=body, headers=headers)
             if answer.status_code != 401:
                 answered.add(str(operation))
                 continue
-            body = answer.json()
-            assert body["code"] == "insufficient_authentication", operation
-            assert body["acr_values"] == "urn:authapi:acr:2"
-            if str(operation) in OPEN_TO_ONE_FACTOR:
-                raise AssertionError(f"{operation} is closed")
+            found = answer.json()
+            assert found["code"] == "insufficient_authentication", operation
+            assert found["acr_values"] == "urn:authapi:acr:2"
         expected = OPEN_TO_ONE_FACTOR - {"POST /logout"}
         assert answered == (set() if strategy == "token" else expected)
         for path in ("/own", "/write", "/control", "/fresh"):
