@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from authapi.cli.checks.findings import Finding
 from authapi.cli.doctor import examine
-from authapi.cli.findings import Finding
 from authapi.domain.client import Client
 from authapi.storage import migrations
 from tests.cli.conftest import Run

@@ -10,8 +10,8 @@ import typer
 
 from authapi.app import AuthAPI
 from authapi.cli.application import build_services, settings_of
-from authapi.cli.factor_checks import check_accounts, check_policy
-from authapi.cli.findings import Finding
+from authapi.cli.checks.findings import Finding
+from authapi.cli.checks.second_factors import check_accounts, check_policy
 from authapi.cli.terminal import JSONOption, pluralize, print_rows
 from authapi.clock import now
 from authapi.domain.client import parse_ip

@@ -49,8 +49,9 @@ def login_scopes(user: User, settings: RoleSettings, *, amr: Collection[str]) ->
         roles = counting_roles(user, amr, settings)
         # A role that was removed from the settings has no scopes.
         scopes = frozenset().union(*(settings.roles.get(role, frozenset()) for role in roles))
-    may_introspect = has_rank(user, amr, settings) if amr else user.is_superuser
-    return scopes | {INTROSPECT} if may_introspect else scopes
+    if user.is_superuser and (not amr or has_rank(user, amr, settings)):
+        return scopes | {INTROSPECT}
+    return scopes
 
 
 def effective_scopes(

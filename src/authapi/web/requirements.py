@@ -235,22 +235,20 @@ def is_ignored(wanted: Requirements, identity: Identity, runtime: Runtime) -> bo
 def _is_login_refused(wanted: Requirements, identity: Identity, runtime: Runtime) -> bool:
     """Whether `mfa=required` refuses the login of this caller, which proved one factor before."""
     services = runtime.services_if_any
-    return (
-        services is not None
-        and not wanted.accepts_one_factor
-        and is_too_weak(identity.amr, services.settings)
-        and runtime.is_account(identity)
-    )
+    if services is None or services.settings.mfa != "required" or wanted.accepts_one_factor:
+        return False
+    return is_too_weak(identity.amr, services.settings) and runtime.is_account(identity)
 
 
 def _policy_asks_for_mfa(wanted: Requirements, identity: Identity, runtime: Runtime) -> bool:
     """Whether the settings ask for a second factor, whatever the gate asks for."""
-    services, user = runtime.services_if_any, identity.user
     if _is_login_refused(wanted, identity, runtime):
         return True
-    if services is None or not (wanted.superuser and user.is_superuser):
+    services, user = runtime.services_if_any, identity.user
+    if services is None or not services.settings.mfa_required_superusers:
         return False
-    return not has_rank(user, identity.amr, services.settings) and runtime.is_account(identity)
+    is_demoted = user.is_superuser and not has_rank(user, identity.amr, services.settings)
+    return wanted.superuser and is_demoted and runtime.is_account(identity)
 
 
 def required_acr(wanted: Requirements, *, has_mfa: bool) -> str | None:

@@ -120,5 +120,5 @@ async def test_a_reset_ends_identities_in_the_cache_of_another_process(
         assert done.status_code == 204
         async with asyncio.timeout(10):
             while (answer := await there.get("/me", headers=login)).status_code == 200:
-                await asyncio.sleep(0.005)
+                await asyncio.sleep(0.005)  # another process has no event for it
         problem(answer, 401, "unauthenticated")

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from datetime import timedelta
 
-from authapi.cli.findings import Finding, Verdict
+from authapi.cli.checks.findings import Finding, Verdict
 from authapi.cli.terminal import pluralize
 from authapi.services import Services
 from authapi.services.factors.inspection import clock_difference, find_out_of_step

@@ -7,8 +7,8 @@ import pytest
 import time_machine
 
 from authapi import Settings
-from authapi.cli.factor_checks import check_accounts, check_policy
-from authapi.cli.findings import Finding
+from authapi.cli.checks.findings import Finding
+from authapi.cli.checks.second_factors import check_accounts, check_policy
 from authapi.clock import now
 from authapi.domain.email_address import parse_email
 from authapi.services import Services
