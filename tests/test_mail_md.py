@@ -67,9 +67,9 @@ def test_documented_mail_kinds_match_the_code() -> None:
     table = PAGE.split("## What is sent")[1].split("\n## ")[0]
     assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) == [
         "confirm", "reset", "change", "email_changed", "password_changed", "token_created",
-        "refresh_reuse", "factor_added", "factor_removed", "recovery_codes_made",
-        "recovery_code_used", "second_factor_refused", "new_device", "invitation", "address_taken",
-        "test",
+        "refresh_reuse", "factor_added", "factor_removed", "factors_reset",
+        "recovery_codes_made", "recovery_code_used", "second_factor_refused", "new_device",
+        "invitation", "address_taken", "test",
     ]  # fmt: skip
     assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == set(MailKind)
 

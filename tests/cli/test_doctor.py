@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from authapi.cli.doctor import Finding, examine
+from authapi.cli.checks.findings import Finding
+from authapi.cli.doctor import examine
 from authapi.domain.client import Client
 from authapi.storage import migrations
 from tests.cli.conftest import Run

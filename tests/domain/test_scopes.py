@@ -46,17 +46,17 @@ def test_login_has_the_scopes_of_its_roles(
 ) -> None:
     settings = settings_of(roles={**ROLES, "base": BASE}, default_roles=("base",))
     user = replace(a_user(), roles=frozenset(roles), is_superuser=superuser)
-    assert login_scopes(user, settings) == expected
-    assert effective_scopes(None, user, settings) == expected
+    assert login_scopes(user, settings, amr=("pwd",)) == expected
+    assert effective_scopes(None, user, settings, amr=("pwd",)) == expected
     for given in (frozenset[str](), frozenset({"reports:read", INTROSPECT}), frozenset(SCOPES)):
-        assert effective_scopes(given, user, settings) == given & expected
+        assert effective_scopes(given, user, settings, amr=("pwd",)) == given & expected
 
 
 def test_without_roles_a_login_has_all_scopes() -> None:
     settings, user = settings_of(), replace(a_user(), roles=frozenset({"reader"}))
-    assert login_scopes(user, settings) == set(SCOPES)
+    assert login_scopes(user, settings, amr=("pwd",)) == set(SCOPES)
     # Scopes that an operator granted to a token of a service remain valid.
-    assert effective_scopes(frozenset({INTROSPECT}), user, settings) == {INTROSPECT}
+    assert effective_scopes(frozenset({INTROSPECT}), user, settings, amr=()) == {INTROSPECT}
 
 
 @pytest.fixture

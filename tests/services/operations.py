@@ -14,6 +14,7 @@ from email.message import EmailMessage
 from typing import Any
 from uuid import UUID
 
+import pyotp
 import pytest
 
 from authapi.clock import now
@@ -45,7 +46,8 @@ from authapi.services.identity_cache import announce_changes
 from authapi.services.keys import lifecycle
 from authapi.services.keys.lifecycle import KeyLifecycle
 from authapi.services.keys.secret import read_secret
-from authapi.services.logins.complete import PendingLogin
+from authapi.services.logins.complete import Logins, PendingLogin
+from authapi.services.logins.enrolment import LoginEnrolment
 from authapi.services.passwords import Passwords
 from authapi.services.tokens import ReportedToken
 from authapi.settings import Settings
@@ -539,6 +541,33 @@ async def step_up_by_passkey(harness: Harness, one: Person, _: Person) -> None:
     await step_up.prove(caller, passkey=assertion, new_secret_hash=hash_secret(new_secret()))
 
 
+def login_enrolment(services: Services) -> tuple[Logins, LoginEnrolment]:
+    """The services of logins where every account must have a second factor."""
+    settings = services.settings.model_copy(update={"mfa": "required"})
+    logins = Logins(services.database, services.second_factors, services.audit, settings)
+    proofs, limits = services.second_factors, services.rate_limits
+    totp = services.factors.totp
+    return logins, LoginEnrolment(services.database, logins, totp, proofs, limits)
+
+
+async def log_in_and_enrol(harness: Harness, one: Person, _: Person) -> None:
+    logins, enrolment = login_enrolment(harness.services)
+    proved = await proved_password(harness.services, one.user)
+    pending = await logins.complete(proved, strategy="token", remember=False)
+    assert isinstance(pending, PendingLogin)
+    begun = await enrolment.begin_totp(ticket=pending.ticket)
+    code = pyotp.TOTP(begun.secret).at(now())
+    done, _enrolled = await enrolment.confirm_totp(code, ticket=pending.ticket)
+    secret = hash_secret(new_secret())
+    await harness.create_session(done.login, SessionKind.TOKEN, secret=secret)
+
+
+async def reset_factors(harness: Harness, one: Person, _: Person) -> None:
+    await add_authenticator(harness.services, one.caller)
+    administration = harness.services.accounts.administration
+    await administration.reset_factors(one.id, actor=harness.root)
+
+
 async def prune(harness: Harness, *_: Person) -> None:
     await harness.services.cleanup.run_once()
 
@@ -649,6 +678,8 @@ OPERATIONS: dict[str, Operation] = {
     "change passkeys": change_passkeys,
     "log in by passkey": log_in_by_passkey,
     "step up by passkey": step_up_by_passkey,
+    "log in and enrol": log_in_and_enrol,
+    "reset factors": reset_factors,
     "prune": prune,
     "rotate": lambda harness, *_: harness.services.keys.lifecycle.rotate(early=True),
     "maintain": lambda harness, *_: harness.services.keys.lifecycle.maintain(),

@@ -25,6 +25,7 @@ EXTRA_MEMBERS: Mapping[str, set[str]] = {
     "profile_taken": {"errors"},
     "second_factor_refused": {"attempts_left"},
     "second_factor_required": {"methods", "expires_at"},
+    "enrolment_required": {"methods", "expires_at"},
     "invalid_grant": {"error"},
     "invalid_request": {"error"},
     "invalid_scope": {"error"},
@@ -37,6 +38,7 @@ OPTIONAL_MEMBERS: Mapping[str, set[str]] = {
     "insufficient_authentication": {"max_age"},
     "passkey_refused": {"unknown"},
     "second_factor_required": {"ticket"},
+    "enrolment_required": {"ticket"},
 }
 OAUTH_MEMBERS = {"error", "error_description"}
 DESCRIPTION = re.compile(r"[\x20\x21\x23-\x5b\x5d-\x7e]+")

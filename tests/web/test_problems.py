@@ -38,15 +38,13 @@ OWN = sorted(
     key=lambda kind: kind.__name__,
 )
 EXTRA = {"method_not_allowed": 405, "internal_error": 500}
+WAITS = {"ticket": "x", "methods": ("totp",), "expires_at": datetime(2030, 1, 1, tzinfo=UTC)}
 ARGUMENTS: dict[type[AuthAPIError], dict[str, object]] = {
-    errors.StaleAuthentication: {"max_age": 1},
+    errors.EnrolmentRequired: WAITS,
     errors.InsufficientAuthentication: {"acr": "phr", "max_age": 1},
-    errors.SecondFactorRequired: {
-        "ticket": "x",
-        "methods": ("totp",),
-        "expires_at": datetime(2031, 1, 1, tzinfo=UTC),
-    },
     errors.SecondFactorRefused: {"attempts_left": 1},
+    errors.SecondFactorRequired: WAITS,
+    errors.StaleAuthentication: {"max_age": 1},
     errors.TooManyAttempts: {"retry_after": 1},
     errors.InsufficientScope: {"required": ("a", "b")},
 }

@@ -28,9 +28,11 @@ from authapi.domain.email_address import parse_email
 from authapi.domain.email_token import Purpose
 from authapi.errors import SecondFactorRequired
 from authapi.services.accounts.importing.importer import AccountImporter
+from authapi.services.logins.complete import Logins, PendingLogin
 from authapi.testing import PASSWORD, Client, client
 from tests.second_factors import SecondFactors, add_second_factors, insert_passkey
 from tests.soft_authenticator import VERIFIED, SoftAuthenticator
+from tests.services.authenticators import proved_password
 from tests.web.logins import sign_in
 
 PACKAGE = Path(authapi.__file__).parent
@@ -50,8 +52,10 @@ MAKERS: Mapping[str, Mapping[str, set[str]]] = {
         },
     },
     "Login": {
-        "services/logins/complete.py:Logins.prove_second_factor": {
-            *("login session", "login token", "login jwt"),
+        # Called by Logins.prove_second_factor and LoginEnrolment.confirm_totp.
+        "services/logins/complete.py:complete_ticket": {
+            *("login session", "login token", "login jwt", "enrolment"),
+            "enrolment begun before the factor",
         },
         "services/logins/complete.py:_login": {"basic", "password grant", "auth.log_in"},
     },
@@ -330,6 +334,34 @@ async def by_passkey_of_a_foreign_challenge(scene: Scene) -> None:
     assert answer.json()["code"] == "passkey_refused"
 
 
+async def by_enrolment(scene: Scene) -> None:
+    """The ticket for a second factor adds no other one."""
+    for strategy in ("session", "token", "jwt"):
+        ticket = (await scene.login(strategy=strategy)).json().get("ticket")
+        body = {} if ticket is None else {"ticket": ticket}
+        for path, more in (("totp", {}), ("totp/confirm", {"code": scene.alice.code()})):
+            answer = await scene.post(f"/login/enrolment/{path}", json={**body, **more})
+            assert answer.json()["code"] == "login_expired"
+
+
+async def by_enrolment_begun_before_the_factor(scene: Scene) -> None:
+    """The ticket of a login from before the factor adds none beside it."""
+    services, user = scene.api.services, scene.alice.user
+    await services.accounts.administration.reset_factors(user.id)
+    settings = services.settings.model_copy(update={"mfa": "required"})
+    logins = Logins(services.database, services.second_factors, services.audit, settings)
+    proved = await proved_password(services, user)
+    pending = await logins.complete(proved, strategy="token", remember=False)
+    assert isinstance(pending, PendingLogin)
+    ticket = {"ticket": str(pending.ticket)}
+    secret = (await scene.post("/login/enrolment/totp", json=ticket)).json()["secret"]
+    await add_second_factors(services, user)
+    body = {**ticket, "code": pyotp.TOTP(secret).at(now())}
+    for path, sent in (("totp", ticket), ("totp/confirm", body)):
+        answer = await scene.post(f"/login/enrolment/{path}", json=sent)
+        assert answer.json()["code"] == "login_expired"
+
+
 async def by_logout_of_the_ticket(scene: Scene) -> None:
     await scene.login(strategy="session")
     await scene.post("/logout")
@@ -358,6 +390,8 @@ WAYS: Mapping[str, Callable[[Scene], Awaitable[None]]] = {
     "passkey of another account": lambda scene: by_passkey(scene, of_another_account),
     "passkey in a frame": lambda scene: by_passkey(scene, in_a_frame),
     "passkey of a foreign challenge": by_passkey_of_a_foreign_challenge,
+    "enrolment": by_enrolment,
+    "enrolment begun before the factor": by_enrolment_begun_before_the_factor,
     "logout of the ticket": by_logout_of_the_ticket,
 }
 

@@ -3,16 +3,16 @@
 import asyncio
 import stat
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Literal
 from urllib.parse import urlsplit
 
 import typer
 
 from authapi.app import AuthAPI
 from authapi.cli.application import build_services, settings_of
+from authapi.cli.checks.findings import Finding
+from authapi.cli.checks.second_factors import check_accounts, check_policy
 from authapi.cli.terminal import JSONOption, pluralize, print_rows
 from authapi.clock import now
 from authapi.domain.client import parse_ip
@@ -37,18 +37,8 @@ from authapi.storage.names import TableNames
 from authapi.storage.postgres import privileges
 from authapi.verify.metadata import metadata_urls
 
-Verdict = Literal["ok", "warning", "error"]
 _EVENT_WINDOW = timedelta(days=1)
 """How far back events are counted."""
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """The result of one check."""
-
-    check: str
-    verdict: Verdict
-    message: str
 
 
 def doctor(as_json: JSONOption = False) -> None:
@@ -74,18 +64,8 @@ def examine() -> Iterator[Finding]:
     yield from _unknown_settings()
     for check in (
         *(_strategies, _database, _privileges, _secret_file, _signing_keys),
-        *(
-            _data_dir,
-            _limits,
-            _addresses,
-            _transport,
-            _http,
-            _routes,
-            _docs,
-            _leaks,
-            _mail,
-            _passkeys,
-        ),
+        *(_data_dir, _limits, _addresses, _transport, _http, _routes, _docs, _leaks, _mail),
+        *(check_policy, _second_factors, _passkeys),
     ):
         yield from check(settings)
 
@@ -333,6 +313,23 @@ def _passkeys(settings: Settings) -> Iterator[Finding]:
         yield Finding("passkeys", "error", message)
         return
     yield Finding("passkeys", "ok", f"they belong to {party.id}")
+
+
+def _second_factors(settings: Settings) -> Iterator[Finding]:
+    if not _database_exists(settings) or not _is_current(settings):
+        return
+    try:
+        yield from asyncio.run(_check_second_factors(settings))
+    except AuthAPIError:
+        return  # the finding on the database says so
+
+
+async def _check_second_factors(settings: Settings) -> list[Finding]:
+    services = build_services(settings)
+    try:
+        return await check_accounts(services)
+    finally:
+        await services.stop()
 
 
 def _check_secret_file(path: Path) -> Finding:

@@ -43,6 +43,7 @@ class EventType(StrEnum):
     INVITATION_ACCEPTED = "invitation_accepted"
     FACTOR_ADDED = "factor_added"
     FACTOR_REMOVED = "factor_removed"
+    FACTORS_RESET = "factors_reset"
     RECOVERY_CODES_MADE = "recovery_codes_made"
     RECOVERY_CODE_USED = "recovery_code_used"
     SECOND_FACTOR_REFUSED = "second_factor_refused"

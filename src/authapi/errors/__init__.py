@@ -29,6 +29,7 @@
         │   ├── StaleAuthentication   stale_authentication
         │   ├── InsufficientAuthentication  insufficient_authentication (RFC 9470)
         │   ├── SecondFactorRequired  second_factor_required
+        │   ├── EnrolmentRequired     enrolment_required
         │   ├── SecondFactorRefused   second_factor_refused
         │   ├── PasskeyRefused        passkey_refused
         │   └── LoginExpired          login_expired
@@ -58,6 +59,7 @@
         ├── AccountInUse              account_in_use
         ├── FactorExists              factor_exists
         ├── TooManyFactors            too_many_factors
+        ├── LastFactor                last_factor
         ├── LastWayIn                 last_way_in
         ├── LastSuperuser             last_superuser
         ├── NotInvited                not_invited
@@ -147,8 +149,10 @@ from authapi.errors.refusals import (
     WrongPassword,
 )
 from authapi.errors.second_factors import (
+    EnrolmentRequired,
     FactorExists,
     InsufficientAuthentication,
+    LastFactor,
     LastWayIn,
     LoginExpired,
     MFADisabled,
@@ -182,6 +186,7 @@ __all__ = [
     "DeliveryFailed",
     "DuplicateHeader",
     "EmailTaken",
+    "EnrolmentRequired",
     "FactorExists",
     "Forbidden",
     "ForeignOrigin",
@@ -202,6 +207,7 @@ __all__ = [
     "InvalidScope",
     "InvalidTokenRequest",
     "IssuerUnavailable",
+    "LastFactor",
     "LastSuperuser",
     "LastWayIn",
     "LoginExpired",

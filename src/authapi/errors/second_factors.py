@@ -47,6 +47,33 @@ class SecondFactorRequired(Unauthenticated):
         self.headers = tuple(headers)
 
 
+class EnrolmentRequired(Unauthenticated):
+    """The first factor of a login is right, and the account must add a second one to go on.
+
+    `headers` are added to the response: the cookie of a browser in which the login goes on.
+    """
+
+    code = "enrolment_required"
+    title = "The account must add a second factor"
+
+    def __init__(
+        self,
+        *,
+        ticket: str | None,
+        methods: Sequence[str],
+        expires_at: datetime,
+        headers: Sequence[tuple[str, str]] = (),
+    ) -> None:
+        super().__init__()
+        self.ticket = ticket
+        """What the login goes on with; None if the browser has a cookie for it."""
+        self.methods = tuple(methods)
+        """Which factors the account can add."""
+        self.expires_at = expires_at
+        """When the login has to begin again."""
+        self.headers = tuple(headers)
+
+
 class SecondFactorRefused(Unauthenticated):
     """The second factor of a login is wrong, or was used before."""
 
@@ -118,6 +145,13 @@ class TooManyFactors(Refusal):
 
     code = "too_many_factors"
     title = "The account has too many passkeys: remove one first"
+
+
+class LastFactor(Refusal):
+    """The account must have a second factor, and has no other one."""
+
+    code = "last_factor"
+    title = "The account must have a second factor, and has no other one"
 
 
 class LastWayIn(Refusal):

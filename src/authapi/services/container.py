@@ -35,6 +35,7 @@ from authapi.services.jobs.outbox import Outbox
 from authapi.services.jobs.shutdown import close_after_failure, close_all, run_to_completion
 from authapi.services.keys import Keys
 from authapi.services.logins.complete import Logins
+from authapi.services.logins.enrolment import LoginEnrolment
 from authapi.services.logins.passkeys import PasskeyLogins
 from authapi.services.mail import Mail
 from authapi.services.own_columns import OwnColumns
@@ -104,6 +105,7 @@ class Services:
     own_columns: OwnColumns
     accounts: AccountServices
     logins: Logins
+    login_enrolment: LoginEnrolment
     passkey_logins: PasskeyLogins
     second_factors: SecondFactorProofs
     factors: FactorServices
@@ -137,11 +139,10 @@ class Services:
         """Creates the services without opening, reading or writing anything.
 
         `hooks` are those of the application, which registers them before the start; `profile` are
-        its own columns.
-        `breached` looks up new passwords among breached ones; None disables the check. `post` sends
-        webhooks; None disables them. `engine` is one of the application; by default, the services
-        have their own. Raises ConfigurationError if the metrics are enabled and their extra is not
-        installed, or `profile` cannot be used.
+        its own columns. `breached` looks up new passwords among breached ones; None disables the
+        check. `post` sends webhooks; None disables them. `engine` is one of the application; by
+        default, the services have their own. Raises ConfigurationError if the metrics are enabled
+        and their extra is not installed, or `profile` cannot be used.
         """
         hooks = hooks or Hooks(settings.database_timeout)
         passwords = Passwords(settings, breached, own_rules=hooks.check_password)
@@ -222,7 +223,7 @@ class Services:
         )
         accounts = AccountServices(
             administration=Administration(
-                database, audit, email_tokens, hooks, own_columns, settings
+                database, audit, email_tokens, mail, hooks, own_columns, settings
             ),
             authentication=authentication,
             deferred_requests=deferred_requests,
@@ -265,7 +266,7 @@ class Services:
         )
         tokens = TokenServices(
             exchange=TokenExchange(database, keys, last_used, hooks, settings),
-            introspection=TokenIntrospection(token_lookup, last_used),
+            introspection=TokenIntrospection(token_lookup, last_used, settings),
             personal=PersonalTokens(database, audit, mail, hooks, settings),
             refresh=RefreshTokens(database, last_used, audit, mail, hooks, settings),
             revocation=revocation,
@@ -288,6 +289,9 @@ class Services:
             own_columns=own_columns,
             accounts=accounts,
             logins=logins,
+            login_enrolment=LoginEnrolment(
+                database, logins, factors.totp, factors.proofs, rate_limits
+            ),
             passkey_logins=PasskeyLogins(factors.proofs.passkeys, hooks, settings),
             second_factors=factors.proofs,
             factors=factors,

@@ -73,7 +73,8 @@ class CredentialSettings(IssuerSettings):
     GitHub. Without it, `POST /tokens/leaked` does not exist."""
 
     password_min_length: int = Field(default=15, ge=8, le=1024)
-    """Characters. NIST SP 800-63B-4 requires 15 if the password is the only factor."""
+    """Characters. NIST SP 800-63B-4 requires 15 if the password is the only factor, and 8 with
+    `mfa=required`."""
     password_max_length: int = Field(default=1024, ge=64, le=1024)
     """Characters."""
     password_context_words: Names = ("authapi",)
@@ -104,9 +105,15 @@ class CredentialSettings(IssuerSettings):
 class FactorSettings(CredentialSettings):
     """Settings of second factors, and of logins that wait for one."""
 
-    mfa: Literal["off", "optional"] = "optional"
-    """Second factors. `optional`: an account may add one, and its logins must prove it then. `off`:
-    no account can add one; accounts that have one are still asked for it."""
+    mfa: Literal["off", "optional", "required"] = "optional"
+    """Second factors. `optional`: an account may add one, and its logins must prove it then.
+    `required`: every account must have one; a login without one goes on with adding it. `off`: no
+    account can add one; accounts that have one are still asked for it."""
+    mfa_required_roles: Names = ()
+    """Roles that count only in logins with a second factor. Accounts with such a role must have
+    one, and personal access tokens never have the scopes of the role."""
+    mfa_required_superusers: bool = False
+    """Superusers must have a second factor, and are superusers only in logins with it."""
     totp_issuer: str | None = Field(default=None, min_length=1, max_length=64, pattern="^[^:]+$")
     """The name of this service in authenticator apps. Default: the name in `mail_from`, or the
     host of `public_url`."""
@@ -132,3 +139,13 @@ class FactorSettings(CredentialSettings):
     limit_second_factor_known: Rates = "20/5 minutes;60/day"
     """Wrong codes of authenticator apps for one account, from networks that it was logged in to
     recently."""
+
+    def _check_consistency(self) -> None:
+        super()._check_consistency()
+        if missing := set(self.mfa_required_roles).difference(self.roles):
+            raise ValueError(f"mfa_required_roles contains an unknown role: {min(missing)}")
+        if self.mfa == "off" and (self.mfa_required_roles or self.mfa_required_superusers):
+            raise ValueError(
+                "mfa=off contradicts mfa_required_roles and mfa_required_superusers: no account "
+                "could add the second factor"
+            )

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -104,6 +105,15 @@ class Store:
         if self.connection.dialect.name != "sqlite":
             locked = sa.func.pg_advisory_xact_lock(self._lock_key(name))
             await self.connection.execute(sa.select(locked))
+
+    async def server_time(self) -> datetime | None:
+        """Returns the time of the database server; None on SQLite, which has none of its own."""
+        if self.connection.dialect.name == "sqlite":
+            return None
+        found: datetime = (
+            await self.connection.execute(sa.select(sa.func.clock_timestamp()))
+        ).scalar_one()
+        return found.astimezone(UTC)
 
     def _lock_key(self, name: str) -> sa.ColumnElement[int]:
         return sa.func.hashtextextended(f"{self.tables.names.lock} {name}", 0)

@@ -60,7 +60,7 @@ class BasicStrategy(Strategy[str]):
             user=login.user,
             strategy=self.name,
             session_id=None,
-            scopes=effective_scopes(None, login.user, self.services.settings, own),
+            scopes=effective_scopes(None, login.user, self.services.settings, own, amr=login.amr),
             auth_time=login.auth_time,
             amr=login.amr,
             expires_at=None,

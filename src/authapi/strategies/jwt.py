@@ -68,7 +68,7 @@ class JWTStrategy(BearerStrategy, Refreshable[str]):
         )
         hooks = self.services.hooks
         own = await hooks.own_scopes(login.user) if hooks.adds_scopes else None
-        scopes = effective_scopes(session.scopes, login.user, settings, own)
+        scopes = effective_scopes(session.scopes, login.user, settings, own, amr=session.amr)
         return await self._issued(
             RefreshedSession(login.user, session, scopes, first.text, session.created_at)
         )

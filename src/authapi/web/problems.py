@@ -51,6 +51,7 @@ STATUS: Mapping[type[AuthAPIError], int] = {
     errors.AccountInUse: 409,
     errors.FactorExists: 409,
     errors.TooManyFactors: 409,
+    errors.LastFactor: 409,
     errors.LastWayIn: 409,
     errors.ProfileTaken: 409,
     errors.UsernameTaken: 409,
@@ -226,7 +227,7 @@ def problem_from_error(error: AuthAPIError, context: RequestContext) -> ProblemD
         ]
     elif isinstance(error, errors.InvalidGrant):
         members["error"] = error.code
-    elif isinstance(error, errors.SecondFactorRequired):
+    elif isinstance(error, errors.SecondFactorRequired | errors.EnrolmentRequired):
         members |= second_factor_members(error)
         headers += error.headers
     elif isinstance(error, errors.SecondFactorRefused | errors.PasskeyRefused):

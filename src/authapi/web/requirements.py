@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Annotated, Any, Generic, Literal, NoReturn, TypeAlias, TypeVar
 
@@ -19,6 +19,7 @@ from authapi.domain.factors.authentication_context import (
     meets_acr,
     strongest,
 )
+from authapi.domain.factors.policy import has_rank, is_too_weak
 from authapi.domain.identity import Identity
 from authapi.errors import (
     ConfigurationError,
@@ -84,6 +85,9 @@ class Requirements:
     """Ignore names of strategies that the settings do not have instead of raising an error."""
     ignores_unread_header: bool = False
     """Treat a request whose Authorization header no strategy reads as anonymous."""
+    accepts_one_factor: bool = False
+    """Accept a login by one factor where `mfa=required`: one adds or proves a second factor by the
+    route, or logs out."""
     exchangeable: tuple[str, ...] = ()
     """Further strategies, accepted if `jwt_audiences` names services to exchange a token for."""
     writes: Writes | None = None
@@ -206,6 +210,8 @@ def check_requirements(wanted: Requirements, identity: Identity, context: Reques
     """
     if not identity.user.is_active:
         raise InactiveAccount
+    if MFA not in identity.amr and _policy_asks_for_mfa(wanted, identity, context.runtime):
+        wanted = replace(wanted, mfa=wanted.mfa if isinstance(wanted.mfa, timedelta) else True)
     if wanted.fresh is not None or wanted.mfa is not False or wanted.acr is not None:
         _check_login(wanted, identity, context.runtime.settings.fresh_max_age)
     if not identity.scopes.issuperset(wanted.scopes):
@@ -214,6 +220,35 @@ def check_requirements(wanted: Requirements, identity: Identity, context: Reques
         raise UnconfirmedEmail
     if wanted.superuser and not identity.user.is_superuser:
         raise SuperuserRequired
+
+
+def is_ignored(wanted: Requirements, identity: Identity, runtime: Runtime) -> bool:
+    """Whether an optional gate takes this caller for an anonymous one.
+
+    `mfa=required` refuses the login, and a browser sends its cookie by itself: it must not close a
+    page that needs no login.
+    """
+    is_refused = wanted.optional and _is_login_refused(wanted, identity, runtime)
+    return is_refused and runtime.registry[identity.strategy].ambient
+
+
+def _is_login_refused(wanted: Requirements, identity: Identity, runtime: Runtime) -> bool:
+    """Whether `mfa=required` refuses the login of this caller, which proved one factor before."""
+    services = runtime.services_if_any
+    if services is None or services.settings.mfa != "required" or wanted.accepts_one_factor:
+        return False
+    return is_too_weak(identity.amr, services.settings) and runtime.is_account(identity)
+
+
+def _policy_asks_for_mfa(wanted: Requirements, identity: Identity, runtime: Runtime) -> bool:
+    """Whether the settings ask for a second factor, whatever the gate asks for."""
+    if _is_login_refused(wanted, identity, runtime):
+        return True
+    services, user = runtime.services_if_any, identity.user
+    if services is None or not services.settings.mfa_required_superusers:
+        return False
+    is_demoted = user.is_superuser and not has_rank(user, identity.amr, services.settings)
+    return wanted.superuser and is_demoted and runtime.is_account(identity)
 
 
 def required_acr(wanted: Requirements, *, has_mfa: bool) -> str | None:

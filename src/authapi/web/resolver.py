@@ -37,6 +37,7 @@ from authapi.web.requirements import (
     Writes,
     check_requirements,
     is_for_another_gate,
+    is_ignored,
     normalized_requirements,
 )
 
@@ -108,10 +109,12 @@ def current_user(
     The dependency raises Unauthenticated, InactiveAccount, StaleAuthentication or
     InsufficientAuthentication, InsufficientScope, UnconfirmedEmail or SuperuserRequired, checked in
     this order; ForeignOrigin or WrongDestination for a credential that a browser attached for
-    another page (`web.csrf`); and Unavailable if a backend does not answer.
-    `web.answers.websocket_messages` describes refused WebSockets. The start of the application
-    fails with ConfigurationError if a name is unknown, or a strategy cannot tell what `mfa` asks.
-    Raises TypeError or ValueError if `mfa` or `acr` is not permitted.
+    another page (`web.csrf`); and Unavailable if a backend does not answer. The setting
+    `mfa=required` adds `mfa=True` to each gate, except for personal access tokens;
+    `mfa_required_superusers` adds it to gates with `superuser`. `web.answers.websocket_messages`
+    describes refused WebSockets. The start of the application fails with ConfigurationError if a
+    name is unknown, or a strategy cannot tell what `mfa` asks. Raises TypeError or ValueError if
+    `mfa` or `acr` is not permitted.
     """
     return _user_gate(
         normalized_requirements(strategies, scopes, verified, superuser, fresh, mfa, acr, optional)
@@ -164,14 +167,19 @@ def revocable_identity() -> Gate[Identity]:
 
     It ignores an invalid credential beside a valid one.
     """
-    return _identity_gate(Requirements(revocable=True, writes="uncounted"))  # type: ignore[return-value]  # not optional
+    wanted = Requirements(revocable=True, accepts_one_factor=True, writes="uncounted")
+    return _identity_gate(wanted)  # type: ignore[return-value]  # not optional
 
 
 def identity_if_valid() -> Gate[Identity | None]:
     """Returns a dependency that provides None if the credential is absent or invalid."""
-    return _identity_gate(
-        Requirements(optional=True, ignores_invalid_credential=True, writes="uncounted")
+    wanted = Requirements(
+        optional=True,
+        ignores_invalid_credential=True,
+        accepts_one_factor=True,
+        writes="uncounted",
     )
+    return _identity_gate(wanted)
 
 
 def identity_if_configured(
@@ -179,19 +187,22 @@ def identity_if_configured(
     fresh: timedelta | Literal[True] | None = None,
     mfa: SecondFactor = False,
     superuser: bool = False,
+    accepts_one_factor: bool = False,
     exchangeable: tuple[str, ...] = (),
     writes: Writes | None = None,
 ) -> Gate[Identity]:
     """Returns `current_identity` for authapi's routes; it skips strategies that are not configured.
 
     Without names, it accepts all strategies of the settings. `writes` states how a change is
-    counted. The dependency also raises TooManyRequests, and NotFound if no strategy is left.
+    counted, `accepts_one_factor` that `mfa=required` does not close the route. The dependency also
+    raises TooManyRequests, and NotFound if no strategy is left.
     """
     wanted = Requirements(
         strategies=strategies,
         fresh=fresh,
         mfa=mfa,
         superuser=superuser,
+        accepts_one_factor=accepts_one_factor,
         exchangeable=exchangeable,
         if_configured=True,
         writes=writes,
@@ -209,6 +220,7 @@ def optional_identity_if_configured(*strategies: str) -> Gate[Identity | None]:
         strategies=strategies,
         optional=True,
         ignores_unread_header=strategies == ("session",),
+        accepts_one_factor=True,  # the address is confirmed before a second factor is added
         if_configured=True,
     )
     return _identity_gate(wanted)
@@ -252,7 +264,7 @@ async def resolve(gate: Gate[object], connection: HTTPConnection) -> Identity | 
     except InvalidCredential:
         if not wanted.ignores_invalid_credential:
             raise
-    if identity is None:
+    if identity is None or is_ignored(wanted, identity, context.runtime):
         if wanted.optional:
             _anonymous(context)
             return None

@@ -42,7 +42,7 @@ async def test_an_account_without_factors(harness: Harness) -> None:
     person = await harness.person()
     changes = harness.services.factors.changes
     await harness.services.factors.totp.begin(person.caller)
-    assert await changes.overview(person.user) == AccountFactors(None, None)
+    assert await changes.overview(person.user) == AccountFactors(False, None, None)
     with pytest.raises(NotFound):
         await changes.remove_totp(person.caller)
     with pytest.raises(NotFound):
@@ -62,7 +62,7 @@ async def test_the_overview_has_the_app_and_the_codes_that_are_left(harness: Har
     assert found.totp.confirmed_at is not None
     assert found.recovery_codes == RecoveryCodesLeft(9, found.totp.confirmed_at)
     assert await harness.services.factors.changes.overview(harness.root.user) == AccountFactors(
-        None, None
+        False, None, None
     )
 
 

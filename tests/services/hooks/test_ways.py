@@ -39,6 +39,7 @@ EXPECTED = {
     "set password": {EventType.PASSWORD_CHANGED},
     "reset": {EventType.PASSWORD_RESET},
     "deactivate": {EventType.ACCOUNT_DEACTIVATED},
+    "reset factors": {EventType.FACTOR_ADDED, EventType.FACTORS_RESET},
     "delete": {EventType.ACCOUNT_DELETED},
     "delete by a superuser": {EventType.ACCOUNT_DELETED},
     "promote": {EventType.ACCOUNT_RENAMED, EventType.SUPERUSER_GRANTED},

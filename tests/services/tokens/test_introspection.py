@@ -131,8 +131,8 @@ def test_introspect_is_a_supported_scope() -> None:
 
     plain = Settings(scopes={"a": "A"})
     assert supported_scopes(plain).keys() == {"a", INTROSPECT}
-    assert login_scopes(user(False), plain) == {"a"}
-    assert login_scopes(user(True), plain) == {"a", INTROSPECT}
+    assert login_scopes(user(False), plain, amr=("pwd",)) == {"a"}
+    assert login_scopes(user(True), plain, amr=("pwd",)) == {"a", INTROSPECT}
     named = Settings(scopes={INTROSPECT: "Of our own"})
     assert supported_scopes(named) == {INTROSPECT: "Of our own"}
-    assert login_scopes(user(False), named) == {INTROSPECT}
+    assert login_scopes(user(False), named, amr=("pwd",)) == {INTROSPECT}

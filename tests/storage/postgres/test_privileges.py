@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from authapi import Settings, create_app
-from authapi.cli.doctor import Finding, examine
+from authapi.cli.checks.findings import Finding
+from authapi.cli.doctor import examine
 from authapi.testing import PASSWORD, Client, client
 from tests.servers.forked import Forking
 from tests.storage.roles import ANONYMISED, CHANGED, restricted

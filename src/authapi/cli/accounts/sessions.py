@@ -25,7 +25,10 @@ def list_sessions(user: UserArgument, as_json: JSONOption = False) -> None:
         sessions = [*logins, *await services.tokens.personal.list_of(owner.id)]
         settings, own = services.settings, await services.hooks.own_scopes(owner)
         return [
-            _row(session, effective_scopes(session.scopes, owner, settings, own))
+            _row(
+                session,
+                effective_scopes(session.scopes, owner, settings, own, amr=session.amr),
+            )
             for session in sessions
         ]
 

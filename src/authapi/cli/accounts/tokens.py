@@ -51,7 +51,7 @@ def create(
         holder = await find_user(services, user)
         # By default the scopes of a login of the user. An operator may grant every existing scope.
         own = await services.hooks.own_scopes(holder)
-        scopes = effective_scopes(None, holder, services.settings, own)
+        scopes = effective_scopes(None, holder, services.settings, own, amr=())
         if scope:
             scopes = scopes.union(supported_scopes(services.settings))
         owner = Identity(

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from authapi.cli.accounts.factors import reset_factors, show_factors
 from authapi.cli.accounts.importing import import_users
 from authapi.cli.accounts.sessions import describe_sessions
 from authapi.cli.services import UserArgument, find_user, parse_name, run_with_services
@@ -29,6 +30,8 @@ ProfileOption = Annotated[
 
 app = typer.Typer(help="Manage accounts.", no_args_is_help=True)
 app.command("import")(import_users)
+app.command("factors")(show_factors)
+app.command("reset-factors")(reset_factors)
 
 
 @app.command()

@@ -29,6 +29,9 @@ class TicketPurpose(StrEnum):
     """What a login waits for."""
 
     SECOND_FACTOR = "second_factor"
+    """The account proves the second factor that it has."""
+    ENROL = "enrol"
+    """The account adds the second factor that it must have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +45,8 @@ class TOTPFactor:
     last_step: int
     """The time step of the last accepted code; lower than every step if there is none."""
     session_id: UUID | None
-    """The session that began the enrolment; None if its credential had no session."""
+    """The session, or the ticket of a login, that began the enrolment. None if the credential had
+    no session."""
     credentials_version: int
     """The state of the account when the enrolment began."""
     failures: int

@@ -40,8 +40,10 @@ from authapi.services.accounts.users import (
 )
 from authapi.services.audit import Audit
 from authapi.services.cursors import decode_cursor, encode_cursor
+from authapi.services.factors.reset import reset_factors
+from authapi.services.factors.step_up import require_second_factor
 from authapi.services.hooks import Hooks
-from authapi.services.mail import MailKind
+from authapi.services.mail import Mail, MailKind
 from authapi.services.own_columns import OwnColumns, ProfileInput
 from authapi.services.revalidation import require_live_session
 from authapi.services.usernames import check_username, set_username
@@ -79,9 +81,10 @@ class Administration:
     events name the actor. Each change checks inside its transaction that the actor still is a
     superuser: of two superusers who demote each other at the same time, one succeeds.
 
-    With an actor, each change raises InvalidCredential if their session has ended, and
-    SuperuserRequired if they are no longer a superuser. Each call raises StorageUnavailable if the
-    database does not answer.
+    With an actor, each change raises InvalidCredential if their session has ended,
+    InsufficientAuthentication if it has not proved their second factor, and SuperuserRequired if
+    they are no longer a superuser. Each call raises StorageUnavailable if the database does not
+    answer.
     """
 
     def __init__(
@@ -89,6 +92,7 @@ class Administration:
         database: Database,
         audit: Audit,
         email_tokens: EmailTokens,
+        mail: Mail,
         hooks: Hooks,
         own_columns: OwnColumns,
         settings: Settings,
@@ -98,6 +102,7 @@ class Administration:
         self._hooks = hooks
         self._own_columns = own_columns
         self._email_tokens = email_tokens
+        self._mail = mail
         self._settings = settings
 
     async def page(
@@ -255,6 +260,17 @@ class Administration:
         return count
 
     @retry_on_conflict
+    async def reset_factors(self, user_id: UUID, *, actor: Identity | None = None) -> bool:
+        """Removes all second factors of an account, ends its logins, and tells its owner.
+
+        Personal access tokens stay. Returns whether there was a factor. Raises OwnAccount if it is
+        the account of `actor`, NotFound.
+        """
+        async with self._database.transaction() as store:
+            user = await self._lock_target(store, user_id, actor=actor, allow_own=False)
+            return await reset_factors(store, self._audit, self._mail, user, actor=actor)
+
+    @retry_on_conflict
     async def delete(self, user_id: UUID, *, actor: Identity | None = None) -> None:
         """Deletes an account with all that belongs to it.
 
@@ -288,6 +304,7 @@ class Administration:
         if user is None or not user.is_active:
             raise InvalidCredential
         await require_live_session(store, actor)
+        require_second_factor(user, actor.amr)
         if not user.is_superuser:
             raise SuperuserRequired
         return locked
@@ -342,7 +359,7 @@ async def _end_introspecting_sessions(
 ) -> None:
     # Without roles in the settings, a session keeps the scopes that it was created with
     # (`domain/scopes`). The scope `introspect` came from being a superuser.
-    remaining = login_scopes(replace(user, is_superuser=False), settings)
+    remaining = login_scopes(replace(user, is_superuser=False), settings, amr=())
     if settings.roles or INTROSPECT in remaining:
         return
     ended = 0

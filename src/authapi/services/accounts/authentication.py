@@ -9,6 +9,7 @@ from authapi.crypto.secrets import SecretHash
 from authapi.domain.client import current_client
 from authapi.domain.email_address import EmailAddress, stored_email
 from authapi.domain.events import EventType
+from authapi.domain.factors.policy import asks_for_factor
 from authapi.domain.identity import Identity
 from authapi.domain.user import User
 from authapi.domain.username import Username
@@ -62,7 +63,7 @@ class Authentication:
         """Verifies the password of a user, who is named by address or user name.
 
         `may_continue` is whether the client can go on with a second factor. If it cannot, an
-        account that has one is refused exactly as for a wrong password.
+        account that has one, or must have one, is refused exactly as for a wrong password.
 
         An unknown name or address, an account without a password, a deactivated account and, with
         `registration=confirm`, an unconfirmed address cost the same work as a wrong password and
@@ -173,7 +174,7 @@ class Authentication:
             await self._passwords.verify(password, stored)
         except PasswordMismatch:
             stored = None
-        is_refused = user is not None and user.mfa and not may_continue
+        is_refused = user is not None and not may_continue and asks_for_factor(user, self._settings)
         if user is None or stored is None or is_refused or not self._may_log_in(user):
             await self._audit.record_separately(
                 EventType.LOGIN_REFUSED, user_id=user.id if user else None, strategy=strategy

@@ -14,6 +14,7 @@ from authapi.domain.events import EventType
 from authapi.domain.factors.values import FactorMethod
 from authapi.domain.identity import Identity
 from authapi.domain.session import Session, SessionKind
+from authapi.domain.user import User
 from authapi.errors import NotFound
 from authapi.services.audit import Audit
 from authapi.services.factors.recovery_codes import replace_recovery_codes
@@ -72,10 +73,36 @@ class FactorAdditions:
             await self._end_other_logins(store, user.id, session)
         if session is not None:
             await record_second_factor(store, session, method.amr, secret=secret)
+        return await self.finish(
+            store,
+            user,
+            method,
+            insert,
+            at=at,
+            session_id=identity.session_id,
+            strategy=identity.strategy,
+        )
+
+    async def finish(
+        self,
+        store: Store,
+        user: User,
+        method: FactorMethod,
+        insert: Callable[[], Awaitable[None]],
+        *,
+        at: datetime,
+        session_id: UUID | None,
+        strategy: str,
+    ) -> Sequence[str] | None:
+        """Adds a factor by `insert`, and tells the owner. Logins under way end.
+
+        `user` is locked, in the state before the change. Returns new recovery codes if the user had
+        no factor, else None. Raises the errors of `insert`.
+        """
         await store.login_tickets.end_all(user.id)
         await insert()
         codes = None
-        if is_first:
+        if not user.mfa:
             codes = await replace_recovery_codes(
                 store, user.id, count=self._settings.recovery_codes, at=at
             )
@@ -83,8 +110,8 @@ class FactorAdditions:
             store,
             EventType.FACTOR_ADDED,
             user_id=user.id,
-            session_id=identity.session_id,
-            strategy=identity.strategy,
+            session_id=session_id,
+            strategy=strategy,
             method=method.value,
         )
         await self._mail.queue(store, MailKind.FACTOR_ADDED, user, method=method.value)

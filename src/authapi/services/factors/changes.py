@@ -7,6 +7,7 @@ from typing import Any
 from authapi.clock import now
 from authapi.domain.events import EventType
 from authapi.domain.factors.passkeys import Passkey
+from authapi.domain.factors.policy import must_have_factor
 from authapi.domain.factors.values import FactorMethod, RecoveryCodesLeft, TOTPFactor
 from authapi.domain.identity import Identity
 from authapi.domain.user import User
@@ -26,6 +27,8 @@ from authapi.storage.database import retry_on_conflict
 class AccountFactors:
     """The second factors of an account."""
 
+    required: bool
+    """Whether the account must have one."""
     totp: TOTPFactor | None
     """The authenticator app."""
     recovery_codes: RecoveryCodesLeft | None
@@ -50,6 +53,7 @@ class FactorChanges:
         """Returns the second factors of a user."""
         async with self._database.read() as store:
             return AccountFactors(
+                required=must_have_factor(user, self._settings),
                 totp=await store.totp_factors.find(user.id),
                 passkeys=tuple(await store.passkeys.list_for_user(user.id)),
                 recovery_codes=await store.recovery_codes.left(user.id),
@@ -60,15 +64,15 @@ class FactorChanges:
         """Removes the authenticator app of the caller. With the last factor, recovery codes end.
 
         Raises NotFound if the account has no app or is deleted, InvalidCredential if the session of
-        the caller has ended, and InsufficientAuthentication if the caller has proved one factor
-        only.
+        the caller has ended, InsufficientAuthentication if the caller has proved one factor only,
+        and LastFactor if the account must have a second factor.
         """
         async with self._database.transaction() as store:
             user = await self._lock(store, identity)
             await store.login_tickets.end_all(user.id)
             if not await store.totp_factors.remove_all(user.id):
                 raise NotFound
-            has_factor = await keep_or_end_mfa(store, user)
+            has_factor = await keep_or_end_mfa(store, user, self._settings)
             await self._record(
                 store, EventType.FACTOR_REMOVED, identity, method=FactorMethod.TOTP.value
             )

@@ -171,7 +171,7 @@ class Passkeys:
                 raise NotFound
             if row.password_hash is None and not await store.passkeys.count(user.id):
                 raise LastWayIn
-            has_factor = await keep_or_end_mfa(store, user)
+            has_factor = await keep_or_end_mfa(store, user, self._settings)
             await self._audit.record(
                 store,
                 EventType.FACTOR_REMOVED,

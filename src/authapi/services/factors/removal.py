@@ -3,8 +3,11 @@
 from datetime import datetime
 
 from authapi.clock import now_after
+from authapi.domain.factors.policy import must_have_factor
 from authapi.domain.factors.values import FactorMethod
 from authapi.domain.user import User
+from authapi.errors import LastFactor
+from authapi.settings import Settings
 from authapi.storage import Store
 
 
@@ -33,20 +36,23 @@ async def remove_factors_since(store: Store, user: User, since: datetime) -> boo
     passkeys = await store.passkeys.remove_since(user.id, since)
     await store.recovery_codes.remove_since(user.id, since)
     if app or passkeys:
-        await keep_or_end_mfa(store, user)
+        await keep_or_end_mfa(store, user, None)
     return app or passkeys
 
 
-async def keep_or_end_mfa(store: Store, user: User) -> bool:
+async def keep_or_end_mfa(store: Store, user: User, settings: Settings | None) -> bool:
     """Records that a factor of a locked user was removed. With the last one, recovery codes end.
 
-    A login that began before cannot complete after it. Returns whether a factor is left.
+    A login that began before cannot complete after it. Returns whether a factor is left. With the
+    `settings`, raises LastFactor if none is left and the account must have one.
     """
     has_factor = (
         await store.totp_factors.find(user.id) is not None
         or await store.passkeys.count(user.id) > 0
     )
     if not has_factor:
+        if settings is not None and must_have_factor(user, settings):
+            raise LastFactor
         await store.recovery_codes.remove_all(user.id)
     since = user.mfa_since if has_factor else None
     await store.users.set_mfa(user.id, since, at=now_after(user.updated_at))

@@ -1,7 +1,7 @@
 """Enrolment of an authenticator app: a new secret, and a first code that confirms it.
 
-An enrolment gates nothing until it is confirmed, by the session that began it. The confirmation
-proves the second factor of that session.
+An enrolment gates nothing until it is confirmed, by the session or login that began it. The
+confirmation proves the second factor of that session.
 """
 
 from collections.abc import Sequence
@@ -15,6 +15,7 @@ from authapi.crypto.ids import new_id
 from authapi.crypto.secrets import SecretHash
 from authapi.domain.factors.values import FactorMethod, TOTPFactor
 from authapi.domain.identity import Identity
+from authapi.domain.user import User
 from authapi.errors import FactorExists, MFADisabled, NotFound, UnconfirmedEmail, WrongCode
 from authapi.services.audit import Audit
 from authapi.services.factors.additions import FactorAdditions, lock_owner
@@ -76,32 +77,43 @@ class TOTPEnrolment:
         """
         if self._settings.mfa == "off":
             raise MFADisabled
-        secret, factor_id, at = new_totp_secret(), new_id(), now()
         async with self._database.transaction() as store:
             row = await lock_owner(store, identity)
-            if await store.totp_factors.find(row.user.id) is not None:
-                raise FactorExists
-            if self._settings.sends_mail and row.user.email_confirmed_at is None:
-                raise UnconfirmedEmail
-            factor = TOTPFactor(
-                id=factor_id,
-                user_id=row.user.id,
-                secret=self._proofs.encrypt(factor_id, secret),
-                last_step=_NO_STEP,
-                session_id=identity.session_id,
-                credentials_version=row.version,
-                failures=0,
-                owner_told_at=None,
-                created_at=at,
-                confirmed_at=None,
-                last_used_at=None,
-                expires_at=at + LIFETIME,
-            )
-            await store.totp_factors.add(factor)
+            return await self.add(store, row.user, row.version, begun_by=identity.session_id)
+
+    async def add(
+        self, store: Store, user: User, version: int, *, begun_by: UUID | None
+    ) -> NewEnrolment:
+        """Adds an enrolment of a locked user, whose earlier enrolment ends.
+
+        `version` is the `credentials_version` of the account; `begun_by` is the session, or the
+        ticket of the login, that can confirm it. Raises FactorExists and UnconfirmedEmail, as
+        `begin` does.
+        """
+        if await store.totp_factors.find(user.id) is not None:
+            raise FactorExists
+        if self._settings.sends_mail and user.email_confirmed_at is None:
+            raise UnconfirmedEmail
+        secret, factor_id, at = new_totp_secret(), new_id(), now()
+        factor = TOTPFactor(
+            id=factor_id,
+            user_id=user.id,
+            secret=self._proofs.encrypt(factor_id, secret),
+            last_step=_NO_STEP,
+            session_id=begun_by,
+            credentials_version=version,
+            failures=0,
+            owner_told_at=None,
+            created_at=at,
+            confirmed_at=None,
+            last_used_at=None,
+            expires_at=at + LIFETIME,
+        )
+        await store.totp_factors.add(factor)
         return NewEnrolment(
             id=factor_id,
             secret=as_base32(secret),
-            uri=key_uri(secret, issuer=self._issuer(), account=row.user.email),
+            uri=key_uri(secret, issuer=self._issuer(), account=user.email),
             expires_at=at + LIFETIME,
         )
 
@@ -150,12 +162,38 @@ class TOTPEnrolment:
                 raise NotFound  # another enrolment has replaced it
 
             async def insert() -> None:
-                if not await store.totp_factors.confirm(enrolment_id, step=step, at=at):
-                    raise NotFound  # it has expired since it was read
+                await self._use(store, enrolment_id, step, at)
 
             return await self._additions.add(
                 store, identity, row, FactorMethod.TOTP, insert, at=at, secret=secret
             )
+
+    async def finish(
+        self,
+        store: Store,
+        user: User,
+        enrolment_id: UUID,
+        step: int,
+        *,
+        at: datetime,
+        strategy: str,
+    ) -> Sequence[str] | None:
+        """Makes the enrolment of a login a factor, and uses the code of `step` up.
+
+        `user` is locked, in the state before the change. Returns new recovery codes if the user had
+        no factor, else None. Raises NotFound if the enrolment has expired since it was read.
+        """
+
+        async def insert() -> None:
+            await self._use(store, enrolment_id, step, at)
+
+        return await self._additions.finish(
+            store, user, FactorMethod.TOTP, insert, at=at, session_id=None, strategy=strategy
+        )
+
+    async def _use(self, store: Store, enrolment_id: UUID, step: int, at: datetime) -> None:
+        if not await store.totp_factors.confirm(enrolment_id, step=step, at=at):
+            raise NotFound  # it has expired since it was read
 
     def _issuer(self) -> str:
         # In the label of the URI, a colon ends the name.
@@ -164,14 +202,20 @@ class TOTPEnrolment:
 
 
 async def _find(store: Store, identity: Identity, row: Credentials) -> TOTPFactor:
-    """Returns the enrolment of this session. Raises FactorExists, or NotFound without one."""
-    if await store.totp_factors.find(row.user.id) is not None:
+    return await find_enrolment(store, row.user.id, row.version, begun_by=identity.session_id)
+
+
+async def find_enrolment(
+    store: Store, user_id: UUID, version: int, *, begun_by: UUID | None
+) -> TOTPFactor:
+    """Returns the enrolment that this session, or the ticket of a login, has begun.
+
+    Raises FactorExists, or NotFound if there is none, or the credentials of the account have
+    changed since.
+    """
+    if await store.totp_factors.find(user_id) is not None:
         raise FactorExists
-    found = await store.totp_factors.find_enrolment(row.user.id, now=now())
-    if (
-        found is None
-        or found.session_id != identity.session_id
-        or found.credentials_version != row.version
-    ):
+    found = await store.totp_factors.find_enrolment(user_id, now=now())
+    if found is None or found.session_id != begun_by or found.credentials_version != version:
         raise NotFound
     return found

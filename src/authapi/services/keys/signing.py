@@ -195,7 +195,7 @@ class Keys:
             claims |= {"auth_time": int(session.auth_time.timestamp()), "acr": acr}
         if scopes is None:
             own = await self._hooks.own_scopes(user)
-            scopes = effective_scopes(session.scopes, user, self._settings, own)
+            scopes = effective_scopes(session.scopes, user, self._settings, own, amr=session.amr)
         if scopes:
             claims["scope"] = " ".join(sorted(scopes))
         if self._hooks.adds_claims:

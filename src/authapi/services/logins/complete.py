@@ -15,7 +15,9 @@ from authapi.crypto.secrets import SecretHash, hash_secret, is_secret, new_secre
 from authapi.domain.events import EventType
 from authapi.domain.factors.authentication_context import MFA
 from authapi.domain.factors.passkeys import Assertion, ChallengePurpose
+from authapi.domain.factors.policy import asks_for_factor
 from authapi.domain.factors.values import FactorMethod, LoginTicket, TicketPurpose
+from authapi.domain.user import User
 from authapi.errors import InvalidCredentials, LoginExpired, SecondFactorRefused
 from authapi.services.audit import Audit
 from authapi.services.factors.assertions import BoundAssertion, RequestOptions
@@ -28,16 +30,20 @@ from authapi.storage.database import retry_on_conflict
 
 MAX_ATTEMPTS = 5
 """How many codes one ticket allows."""
+ENROLLABLE = (FactorMethod.TOTP,)
+"""The second factors that an account can add to complete a login."""
 
 
 @dataclass(frozen=True, slots=True)
 class PendingLogin:
     """A login that waits for a second factor."""
 
+    purpose: TicketPurpose
+    """Whether the account proves the factor that it has, or adds one."""
     ticket: str | None = field(repr=False)
     """The secret of the ticket; None if the cookie of the browser stands for it."""
     methods: Sequence[FactorMethod]
-    """How the second factor can be proved."""
+    """How the second factor can be proved, or which ones the account can add."""
     expires_at: datetime
 
 
@@ -62,12 +68,12 @@ class Logins:
         self._database = database
         self._proofs = proofs
         self._audit = audit
-        self._lifetime = settings.login_ticket_lifetime
+        self._settings = settings
 
     async def complete(
         self, proved: Proved, *, strategy: str, remember: bool, browser: str | None = None
     ) -> Login | PendingLogin:
-        """Returns the login, or a ticket if the account has a second factor.
+        """Returns the login, or a ticket if the account has a second factor, or must add one.
 
         `strategy` and `remember` are kept for the end of the login. `browser` is the value of the
         cookie that stands for the ticket; None if the client receives the ticket itself.
@@ -75,18 +81,22 @@ class Logins:
         Raises InvalidCredentials if the account was deactivated or deleted, or its credentials
         changed, since the factor was verified.
         """
-        if _is_enough(proved):
+        if self._is_enough(proved):
             return _login(proved)
         return await self._begin(proved, strategy, remember, browser)
 
     def complete_at_once(self, proved: Proved) -> Login:
         """Returns the login of a client that cannot go on with a second factor.
 
-        Raises InvalidCredentials if the account has one.
+        Raises InvalidCredentials if the account has one, or must have one.
         """
-        if not _is_enough(proved):
+        if not self._is_enough(proved):
             raise InvalidCredentials
         return _login(proved)
+
+    def _is_enough(self, proved: Proved) -> bool:
+        """Whether a first factor is all that the account asks for: it may count as two factors."""
+        return MFA in proved.amr or not asks_for_factor(proved.user, self._settings)
 
     async def prove_second_factor(
         self,
@@ -107,16 +117,9 @@ class Logins:
         deactivated or changed since it began; SecondFactorRefused; TooManyAttempts; for a passkey,
         PasskeysUnavailable.
         """
-        found = await self._find(ticket, browser)
-        if found is None:
-            raise LoginExpired
-        async with self._database.read() as store:
-            row = await store.users.find_credentials(found.user_id)
-        if row is None or not row.user.is_active or row.version != found.credentials_version:
-            raise LoginExpired
-        user = row.user
+        found, user = await self.find(TicketPurpose.SECOND_FACTOR, ticket, browser)
         async with self._proofs.attempt(user, is_guessable=code is not None):
-            counted = await self._count_attempt(found)
+            counted = await self.count_attempt(found)
             attempts_left = MAX_ATTEMPTS - counted.attempts
             try:
                 proof = await self._proofs.check(
@@ -130,18 +133,8 @@ class Logins:
                     EventType.SECOND_FACTOR_REFUSED, user_id=user.id, strategy=counted.strategy
                 )
                 raise SecondFactorRefused(attempts_left=attempts_left) from None
-        at = now()
-        use = partial(self._use, counted, proof, attempts_left)
-        login = Login(
-            user=user,
-            credentials_version=counted.credentials_version,
-            auth_time=at,
-            amr=(*counted.amr, proof.method.amr, MFA),
-            scopes=counted.scopes,
-            mfa_at=at,
-            second_factor=SecondFactorUse(use),
-        )
-        return CompletedLogin(login, counted.strategy, counted.remember)
+        use = SecondFactorUse(partial(self._use, counted, proof, attempts_left))
+        return complete_ticket(counted, user, proof.method, use)
 
     async def passkey_options(
         self, *, ticket: str | None, browser: str | None, origin: str | None
@@ -173,6 +166,8 @@ class Logins:
             return
         async with self._database.transaction() as store:
             await lock_unchanged_user(store, login.user.id, login.credentials_version)
+            if use.ends_logins:
+                await store.sessions.end_all(login.user.id, logins_only=True)
             await use.apply(store)
         use.is_applied = True
 
@@ -194,7 +189,7 @@ class Logins:
         ticket = LoginTicket(
             id=new_id(),
             user_id=proved.user.id,
-            purpose=TicketPurpose.SECOND_FACTOR,
+            purpose=TicketPurpose.SECOND_FACTOR if proved.user.mfa else TicketPurpose.ENROL,
             strategy=strategy,
             remember=remember,
             scopes=proved.scopes,
@@ -203,12 +198,12 @@ class Logins:
             credentials_version=proved.credentials_version,
             attempts=0,
             created_at=at,
-            expires_at=at + self._lifetime,
+            expires_at=at + self._settings.login_ticket_lifetime,
         )
         bound_to = None if browser is None else hash_secret(browser)
         methods = await self._add(ticket, hash_secret(ticket_secret), bound_to)
         text = ticket_secret if browser is None else None
-        return PendingLogin(text, methods, ticket.expires_at)
+        return PendingLogin(ticket.purpose, text, methods, ticket.expires_at)
 
     @retry_on_conflict
     async def _add(
@@ -217,7 +212,26 @@ class Logins:
         async with self._database.transaction() as store:
             await lock_unchanged_user(store, ticket.user_id, ticket.credentials_version)
             await store.login_tickets.add(ticket, secret, browser=browser)
+            if ticket.purpose is TicketPurpose.ENROL:
+                return ENROLLABLE
             return await self._proofs.methods(store, ticket.user_id)
+
+    async def find(
+        self, purpose: TicketPurpose, ticket: str | None, browser: str | None
+    ) -> tuple[LoginTicket, User]:
+        """Returns the login that waits for `purpose`, and its user.
+
+        It is found by `ticket`, or by the cookie of the `browser`. Raises LoginExpired if there is
+        no such login, or the account was deactivated or changed since it began.
+        """
+        found = await self._find(ticket, browser)
+        if found is None or found.purpose is not purpose:
+            raise LoginExpired
+        async with self._database.read() as store:
+            row = await store.users.find_credentials(found.user_id)
+        if row is None or not row.user.is_active or row.version != found.credentials_version:
+            raise LoginExpired
+        return found, row.user
 
     async def _find(self, ticket: str | None, browser: str | None) -> LoginTicket | None:
         text = browser if ticket is None else ticket
@@ -229,7 +243,8 @@ class Logins:
             return await store.login_tickets.find_by_secret(hash_secret(text), now=now())
 
     @retry_on_conflict
-    async def _count_attempt(self, ticket: LoginTicket) -> LoginTicket:
+    async def count_attempt(self, ticket: LoginTicket) -> LoginTicket:
+        """Counts an attempt before a code is compared. Raises LoginExpired if none is left."""
         async with self._database.transaction() as store:
             counted = await store.login_tickets.count_attempt(
                 ticket.id, limit=MAX_ATTEMPTS, now=now()
@@ -249,13 +264,25 @@ class Logins:
             raise SecondFactorRefused(attempts_left=attempts_left) from None
 
 
-def _is_enough(proved: Proved) -> bool:
-    """Whether a first factor is all that the account asks for: it may count as two factors."""
-    return not proved.user.mfa or MFA in proved.amr
-
-
 def _bound(passkey: Assertion, ticket: LoginTicket) -> BoundAssertion:
     return BoundAssertion(passkey, ChallengePurpose.SECOND_FACTOR, str(ticket.id))
+
+
+def complete_ticket(
+    ticket: LoginTicket, user: User, method: FactorMethod, use: SecondFactorUse
+) -> CompletedLogin:
+    """Returns the login of a ticket whose second factor was proved by `method` now."""
+    at = now()
+    login = Login(
+        user=user,
+        credentials_version=ticket.credentials_version,
+        auth_time=at,
+        amr=(*ticket.amr, method.amr, MFA),
+        scopes=ticket.scopes,
+        mfa_at=at,
+        second_factor=use,
+    )
+    return CompletedLogin(login, ticket.strategy, ticket.remember)
 
 
 def _login(proved: Proved) -> Login:

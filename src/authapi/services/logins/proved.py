@@ -35,6 +35,8 @@ class SecondFactorUse:
     """Uses the factor up, in the transaction that begins the session. The user is locked.
 
     Raises LoginExpired, SecondFactorRefused or PasskeyRefused if another login has used it up."""
+    ends_logins: bool = False
+    """Whether all other logins of the account end in that transaction, before `apply`."""
     is_applied: bool = False
     """Whether that transaction was committed."""
 

@@ -26,6 +26,8 @@ class MailKind(StrEnum):
     """A client tried to register with the address of this account, or to change to it."""
     FACTOR_ADDED = "factor_added"
     FACTOR_REMOVED = "factor_removed"
+    FACTORS_RESET = "factors_reset"
+    """An administrator has removed the second factors of the account."""
     RECOVERY_CODES_MADE = "recovery_codes_made"
     """The recovery codes of the account were replaced."""
     RECOVERY_CODE_USED = "recovery_code_used"
@@ -42,6 +44,7 @@ PERSONALISED = frozenset(
         MailKind.REFRESH_REUSE,
         MailKind.FACTOR_ADDED,
         MailKind.FACTOR_REMOVED,
+        MailKind.FACTORS_RESET,
         MailKind.RECOVERY_CODES_MADE,
         MailKind.RECOVERY_CODE_USED,
         MailKind.SECOND_FACTOR_REFUSED,

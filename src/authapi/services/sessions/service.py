@@ -116,6 +116,8 @@ class Sessions:
             if replaces is not None:
                 await lock_session_owners(store, login.user.id, replaces, kind)
             user = await lock_unchanged_user(store, login.user.id, login.credentials_version)
+            if use and use.ends_logins:
+                await store.sessions.end_all(user.id, logins_only=True)
             if replaces is not None:
                 replaced = await store.sessions.end_by_secret(replaces, kind)
                 if replaced is not None:
@@ -361,7 +363,7 @@ class Sessions:
             return None
         session, user = row
         own = await self._hooks.own_scopes(user) if self._hooks.adds_scopes else None
-        granted = effective_scopes(session.scopes, user, self._settings, own)
+        granted = effective_scopes(session.scopes, user, self._settings, own, amr=session.amr)
         end = session.expires_at if expires_at is None else min(session.expires_at, expires_at)
         cached = CachedIdentity(
             identity=Identity(

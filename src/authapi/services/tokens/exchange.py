@@ -73,7 +73,9 @@ class TokenExchange:
         session, user = await self._live_session(caller)
         # The identity may come from the cache, from before the user lost a role.
         own = await self._hooks.own_scopes(user)
-        held = caller.scopes & effective_scopes(session.scopes, user, self._settings, own)
+        held = caller.scopes & effective_scopes(
+            session.scopes, user, self._settings, own, amr=session.amr
+        )
         granted = held if scopes is None else frozenset(scopes)
         if not granted <= held:
             message = "includes a scope that does not exist or that you do not have"

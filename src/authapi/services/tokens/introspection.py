@@ -11,6 +11,7 @@ from enum import Enum
 from authapi.clock import now
 from authapi.crypto.refresh_tokens import REFRESH_PREFIX, parse_refresh_token
 from authapi.crypto.secrets import hash_secret, is_opaque_token
+from authapi.domain.factors.policy import is_too_weak
 from authapi.domain.scopes import effective_scopes
 from authapi.domain.session import Session, SessionKind
 from authapi.domain.user import User
@@ -153,15 +154,16 @@ class TokenLookup:
 
     async def _scopes(self, session: Session, user: User) -> frozenset[str]:
         own = await self._hooks.own_scopes(user)
-        return effective_scopes(session.scopes, user, self._settings, own)
+        return effective_scopes(session.scopes, user, self._settings, own, amr=session.amr)
 
 
 class TokenIntrospection:
     """Introspects tokens for clients that are allowed to (RFC 7662)."""
 
-    def __init__(self, lookup: TokenLookup, last_used: LastUsed) -> None:
+    def __init__(self, lookup: TokenLookup, last_used: LastUsed, settings: Settings) -> None:
         self._lookup = lookup
         self._last_used = last_used
+        self._settings = settings
 
     async def introspect(self, token: str) -> TokenInfo | None:
         """Returns what `token` stands for, or None if it is not active for any reason.
@@ -173,6 +175,8 @@ class TokenIntrospection:
         info = await self._lookup.find(token)
         if info is None or info.kind is TokenKind.ROTATED or not info.user.is_active:
             return None
+        if is_too_weak(info.session.amr, self._settings):
+            return None  # `mfa=required` refuses it here, and so should the resource server
         if info.kind is TokenKind.ACCESS:
             self._last_used.record(info.session.id, now(), idle=info.session.idle)
         return info

@@ -46,15 +46,20 @@ class PersonalTokens:
         """Creates a token; returns it with its secret, of which only the hash is stored.
 
         `scopes` is a subset of the scopes of `owner`, and of those of the roles of the user where
-        the settings define roles; None means all scopes of `owner`. `lifetime` is at most the
-        setting `personal_token_max_lifetime`, and `personal_token_lifetime` by default. The `amr`
-        of the token is empty, so its use never counts as a fresh login. The owner gets a mail.
+        the settings define roles; None means all scopes of `owner`. No token has the scopes of a
+        role that requires a second factor. `lifetime` is at most the setting
+        `personal_token_max_lifetime`, and `personal_token_lifetime` by default. The `amr` of the
+        token is empty, so its use never counts as a fresh login. The owner gets a mail.
 
         Raises InvalidInput if a scope or the lifetime is not allowed, TooManyTokens at the limit
         `max_personal_tokens`, InvalidCredential if the session of `owner` has ended, NotFound if
         the account is deleted or deactivated.
         """
-        granted = owner.scopes if scopes is None else frozenset(scopes)
+        own = await self._hooks.own_scopes(owner.user)
+        if scopes is None:
+            granted = effective_scopes(owner.scopes, owner.user, self._settings, own, amr=())
+        else:
+            granted = frozenset(scopes)
         if not granted <= owner.scopes:
             raise _scope_not_allowed()
         max_lifetime = self._settings.personal_token_max_lifetime
@@ -78,13 +83,12 @@ class PersonalTokens:
             client=current_client(),
             data={},
         )
-        own = await self._hooks.own_scopes(owner.user)
         async with self._database.transaction() as store:
             row = await store.users.lock(owner.user.id)
             await require_live_session(store, owner)
             if row is None or not row[0].is_active:
                 raise NotFound
-            if granted != effective_scopes(granted, row[0], self._settings, own):
+            if granted != effective_scopes(granted, row[0], self._settings, own, amr=()):
                 raise _scope_not_allowed()
             count = await store.sessions.count_personal(owner.user.id, now=at)
             if count >= self._settings.max_personal_tokens:

@@ -16,6 +16,7 @@ from datetime import datetime
 from authapi.clock import now
 from authapi.crypto.refresh_tokens import RefreshToken, new_nonce, parse_refresh_token
 from authapi.domain.events import EventType
+from authapi.domain.factors.policy import is_too_weak
 from authapi.domain.scopes import effective_scopes
 from authapi.domain.session import Session
 from authapi.domain.user import User
@@ -71,7 +72,8 @@ class RefreshTokens:
         as a use of the session.
 
         Raises InvalidScope if `scopes` exceeds the session (the token is not rotated then),
-        InvalidGrant if the token is unknown, expired or reused or the account is deactivated,
+        InvalidGrant if the token is unknown, expired or reused, the account is deactivated, or
+        `mfa=required` refuses its login by one factor,
         StorageUnavailable if the database does not answer.
         """
         token = parse_refresh_token(refresh_token)
@@ -88,7 +90,9 @@ class RefreshTokens:
             at = now()
             if self._last_used.is_over(session, at) or not user.is_active:
                 raise InvalidGrant
-            held = effective_scopes(session.scopes, user, self._settings, own)
+            if is_too_weak(session.amr, self._settings):
+                raise InvalidGrant
+            held = effective_scopes(session.scopes, user, self._settings, own, amr=session.amr)
             granted = held if scopes is None else frozenset(scopes)
             if not granted <= held:
                 raise InvalidScope

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from authapi.domain.factors.authentication_context import PHISHING_RESISTANT, TWO_FACTORS
 from authapi.errors import (
     AuthAPIError,
+    EnrolmentRequired,
     InsufficientAuthentication,
     PasskeyRefused,
     SecondFactorRefused,
@@ -22,7 +23,9 @@ REQUIRES = "x-authapi-requires"
 """The member of an operation in the OpenAPI document: `login_requirements` of its gates."""
 
 
-def second_factor_members(error: SecondFactorRequired) -> dict[str, object]:
+def second_factor_members(
+    error: SecondFactorRequired | EnrolmentRequired,
+) -> dict[str, object]:
     """Returns how a login goes on. A browser has a cookie instead of `ticket`."""
     members: dict[str, object] = {
         "methods": list(error.methods),

@@ -45,7 +45,11 @@ FreshCaller = Annotated[
     Identity,
     Depends(identity_if_configured(fresh=True, mfa="enrolled", writes="uncounted")),
 ]
-Owner = Annotated[Identity, Depends(identity_if_configured("session", "jwt", writes="by_session"))]
+Owner = Annotated[
+    Identity,
+    Depends(identity_if_configured("session", "jwt", accepts_one_factor=True, writes="by_session")),
+]
+"""With `mfa=required`, a login by one factor proves the second one here."""
 
 ProvedOwner = Annotated[
     Identity, Depends(identity_if_configured("session", "jwt", mfa="enrolled", writes="by_session"))

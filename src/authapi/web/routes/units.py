@@ -17,9 +17,10 @@ from authapi.web.routes import (
     tokens,
 )
 from authapi.web.routes.admin import events as admin_events
+from authapi.web.routes.admin import factors as admin_factors
 from authapi.web.routes.admin import users as admin_users
 from authapi.web.routes.factors import changes, passkeys
-from authapi.web.routes.login import passkey, password, second_factor
+from authapi.web.routes.login import enrolment, passkey, password, second_factor
 from authapi.web.routes.oauth import grants, introspection, revocation, well_known
 from authapi.web.routes.recovery import email_addresses, logins, passwords
 
@@ -38,7 +39,9 @@ UNITS: Mapping[str, APIRouter] = {
     "registration": registration.router,
     "recovery": _joined(email_addresses.router, passwords.router, logins.router),
     "pages": forms.router,
-    "login": _joined(password.router, second_factor.router, passkey.router),
+    "login": _joined(
+        password.router, second_factor.router, enrolment.router, passkey.router
+    ),
     "grants": grants.router,
     "revocation": revocation.router,
     "introspection": introspection.router,
@@ -48,7 +51,7 @@ UNITS: Mapping[str, APIRouter] = {
     "tokens": tokens.router,
     "leaks": leaks.router,
     "events": events.router,
-    "admin": _joined(admin_users.router, admin_events.router),
+    "admin": _joined(admin_users.router, admin_factors.router, admin_events.router),
     "well_known": well_known.router,
     "health": health.router,
     "docs": docs.router,

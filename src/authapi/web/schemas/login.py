@@ -113,6 +113,19 @@ class SecondFactor(Input):
         return self
 
 
+class LoginEnrolment(Input):
+    """The login that adds a second factor."""
+
+    ticket: Ticket = None
+
+
+class LoginConfirmation(Input):
+    """The login that adds a second factor, and the first code of the authenticator app."""
+
+    ticket: Ticket = None
+    code: Code
+
+
 class LoginOut(Output):
     """The result of a login. The optional members depend on the strategy."""
 
@@ -136,6 +149,18 @@ class LoginOut(Output):
     refresh_expires_in: Annotated[
         int | None, Field(description="Seconds until `refresh_token` expires if it is not used.")
     ] = None
+
+
+class EnrolledLoginOut(LoginOut):
+    """The result of a login that has added the first second factor of its account."""
+
+    recovery_codes: Annotated[
+        list[str],
+        Field(
+            description="The recovery codes of the account. They are not shown again.",
+            examples=[["7K2M-Q4XP-9RTD-3WHN"]],
+        ),
+    ]
 
 
 class Reauthentication(Input):

@@ -29,6 +29,7 @@ OPERATIONS = [
     *("GET /admin/users", "POST /admin/users", "GET /admin/users/{user_id}"),
     *("PATCH /admin/users/{user_id}", "DELETE /admin/users/{user_id}"),
     *("DELETE /admin/users/{user_id}/sessions", "POST /admin/users/{user_id}/invitation"),
+    *("GET /admin/users/{user_id}/factors", "DELETE /admin/users/{user_id}/factors"),
     *("GET /admin/events", "GET /admin/events/export"),
 ]
 

@@ -31,7 +31,7 @@ class TOTPFactorTable:
 
     def __init__(self, connection: AsyncConnection, tables: Tables) -> None:
         self._connection = connection
-        self._table = tables.totp_factors
+        self._table, self._users = tables.totp_factors, tables.users
         self._columns = tuple(self._table.c[name] for name in _COLUMNS)
         self._is_confirmed = self._table.c.confirmed_at.is_not(None)
 
@@ -132,6 +132,23 @@ class TOTPFactorTable:
         )
         rows = await self._connection.execute(statement.returning(confirmed_at))
         return any(found is not None for found in rows.scalars())
+
+    async def users_out_of_step(self, *, limit: int) -> Sequence[UUID]:
+        """Returns up to `limit` accounts whose `mfa_since` is wrong.
+
+        It is set without a confirmed factor, so that no login can be completed, or not set with
+        one, so that no login is asked for it.
+        """
+        has_factor = sa.exists().where(
+            self._table.c.user_id == self._users.c.id, self._is_confirmed
+        )
+        statement = (
+            sa.select(self._users.c.id)
+            .where(self._users.c.mfa_since.is_not(None) != has_factor)
+            .order_by(self._users.c.id)
+            .limit(limit)
+        )
+        return (await self._connection.execute(statement)).scalars().all()
 
     async def page(self, *, after: UUID | None, limit: int) -> Sequence[TOTPFactor]:
         """Returns up to `limit` factors and enrolments with ids above `after`, locked, by id.

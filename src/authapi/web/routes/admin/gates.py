@@ -2,8 +2,8 @@
 
 The routes accept no personal access tokens. These are limited by scopes, and there is no scope for
 superuser rights, so a token in the file of a script would have them without limit for months.
-Routes that change something also require a recent login, so that a stolen cookie is not enough to
-take over accounts.
+Routes that change something also require a recent login, with a second factor if the superuser has
+one, so that a stolen cookie or password is not enough to take over accounts.
 """
 
 from typing import Annotated
@@ -18,7 +18,9 @@ Superuser = Annotated[Identity, Depends(identity_if_configured("session", "jwt",
 FreshSuperuser = Annotated[
     Identity,
     Depends(
-        identity_if_configured("session", "jwt", superuser=True, fresh=True, writes="by_session")
+        identity_if_configured(
+            *("session", "jwt"), superuser=True, fresh=True, mfa="enrolled", writes="by_session"
+        )
     ),
 ]
 """For routes that change something."""

@@ -22,13 +22,25 @@ from authapi.web.schemas.factors.overview import FactorsOut
 
 router = APIRouter(route_class=ProtectedRoute, tags=["second factors"], prefix="/me/factors")
 
-Owner = Annotated[Identity, Depends(identity_if_configured("session", "jwt"))]
-Writer = Annotated[Identity, Depends(identity_if_configured("session", "jwt", writes="by_session"))]
+# With `mfa=required`, a login by one factor adds its second one here.
+Owner = Annotated[
+    Identity, Depends(identity_if_configured("session", "jwt", accepts_one_factor=True))
+]
+Writer = Annotated[
+    Identity,
+    Depends(identity_if_configured("session", "jwt", accepts_one_factor=True, writes="by_session")),
+]
 # The services check the second factor again, in the transaction of the change.
 FreshOwner = Annotated[
     Identity,
     Depends(
-        identity_if_configured("session", "jwt", fresh=True, mfa="enrolled", writes="by_session")
+        identity_if_configured(
+            *("session", "jwt"),
+            fresh=True,
+            mfa="enrolled",
+            accepts_one_factor=True,
+            writes="by_session",
+        )
     ),
 ]
 FreshHolder = Annotated[

@@ -13,10 +13,12 @@ from starlette.responses import Response
 
 from authapi.crypto.password_normalization import MAX_LENGTH, is_too_long
 from authapi.domain.email_address import EmailAddress
+from authapi.domain.factors.policy import asks_for_factor
+from authapi.domain.factors.values import TicketPurpose
 from authapi.domain.identity import Identity
 from authapi.domain.user import User
 from authapi.domain.username import Username, parse_login_name
-from authapi.errors import InputError, InvalidInput, SecondFactorRequired
+from authapi.errors import EnrolmentRequired, InputError, InvalidInput, SecondFactorRequired
 from authapi.services.logins.complete import PendingLogin
 from authapi.services.logins.proved import Proved
 from authapi.strategies.base import Issued, Issuer, Revocable
@@ -86,7 +88,9 @@ async def login(body: LoginRequest, request: Request) -> Response:
     """Log in with e-mail address or user name, and password, and get a credential.
 
     `session` sets a cookie, and the body contains no secret. `token` and `jwt` return an
-    `access_token` for the header Authorization.
+    `access_token` for the header Authorization. The response is 401 `second_factor_required` if the
+    account has a second factor, and 401 `enrolment_required` if it must add one: the login goes on
+    with the `ticket`, or with the cookie of that response.
     """
     settings = context_of(request).runtime.services.settings
     done = await log_in(
@@ -101,14 +105,14 @@ async def login(body: LoginRequest, request: Request) -> Response:
     return login_response(done)
 
 
-def login_response(done: LogIn) -> Response:
-    """Returns the response to a login that has succeeded."""
+def login_response(done: LogIn, **further: object) -> Response:
+    """Returns the response to a login that has succeeded, with `further` members."""
     members = {
         "user": UserOut.of(done.user),
         "strategy": done.strategy,
         "expires_at": done.expires_at,
     }
-    answer = LoginOut.model_validate({**done.body, **members})
+    answer = LoginOut.model_validate({**done.body, **further, **members})
     return with_headers(
         Response(answer.model_dump_json(exclude_unset=True), media_type="application/json"),
         (*done.issued.headers, *done.discards),
@@ -158,9 +162,10 @@ async def log_in(
 ) -> LogIn:
     """Authenticates by password and issues a credential of `strategy`, by default of the settings.
 
-    Raises the errors of the hooks `before_login`, SecondFactorRequired, ForeignOrigin, InvalidInput
-    for an unknown strategy or a password that is too long, InvalidCredentials, TooManyAttempts,
-    Overloaded, and Unavailable if the database does not answer or no key can sign a token.
+    Raises the errors of the hooks `before_login`, SecondFactorRequired, EnrolmentRequired,
+    ForeignOrigin, InvalidInput for an unknown strategy or a password that is too long,
+    InvalidCredentials, TooManyAttempts, Overloaded, and Unavailable if the database does not answer
+    or no key can sign a token.
     """
     # Login CSRF: a page of another origin could log its visitor in to the account of an attacker,
     # who would then see what the visitor does.
@@ -188,18 +193,21 @@ def issuer_of(runtime: Runtime, strategy: str | None) -> Issuer[Any]:
 async def finish(request: Request, proved: Proved, issuer: Issuer[Any], *, remember: bool) -> LogIn:
     """Issues a credential for a proved factor, or asks for the second one.
 
-    Raises SecondFactorRequired with the ticket, or with the cookie that stands for it if the
-    strategy uses cookies; InvalidCredentials if the account was changed meanwhile; PasskeyRefused
-    if another login has used the passkey up.
+    Raises SecondFactorRequired, or EnrolmentRequired if the account must add a second factor, with
+    the ticket, or with the cookie that stands for it if the strategy uses cookies;
+    InvalidCredentials if the account was changed meanwhile; PasskeyRefused if another login has
+    used the passkey up.
     """
     services = context_of(request).runtime.services
     settings = services.settings
-    browser = browser_id(request, settings) if issuer.ambient and proved.user.mfa else None
+    goes_on = asks_for_factor(proved.user, settings)
+    browser = browser_id(request, settings) if goes_on and issuer.ambient else None
     found = await services.logins.complete(
         proved, strategy=issuer.name, remember=remember, browser=browser
     )
     if isinstance(found, PendingLogin):
-        raise SecondFactorRequired(
+        adds_factor = found.purpose is TicketPurpose.ENROL
+        raise (EnrolmentRequired if adds_factor else SecondFactorRequired)(
             ticket=found.ticket,
             methods=[method.value for method in found.methods],
             expires_at=found.expires_at,

@@ -159,7 +159,7 @@ async def _password_grant(runtime: Runtime, request: Request, form: Form) -> Iss
         raise InvalidGrant from None
     # Checked after the password: the error reveals which scopes the account has.
     own = await hooks.own_scopes(proved.user)
-    held = effective_scopes(None, proved.user, runtime.services.settings, own)
+    held = effective_scopes(None, proved.user, settings, own, amr=proved.amr)
     _require_subset(requested, of=held)
     login = runtime.services.logins.complete_at_once(replace(proved, scopes=requested))
     return await issuer.issue(login, request)

@@ -59,7 +59,7 @@ class FactorsOut(Output):
         totp, codes = factors.totp, factors.recovery_codes
         return cls(
             mfa=totp is not None or bool(factors.passkeys),
-            required=False,
+            required=factors.required,
             totp=None if totp is None else TOTPOut.of(totp),
             passkeys=[PasskeyOut.of(passkey) for passkey in factors.passkeys],
             recovery_codes=None if codes is None else RecoveryCodesLeftOut.of(codes),

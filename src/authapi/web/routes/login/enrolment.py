@@ -1,0 +1,74 @@
+"""/login/enrolment: a login adds the second factor that its account must have."""
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from authapi.errors import LoginExpired
+from authapi.web.answers.descriptions import problems, response_header
+from authapi.web.answers.qr_codes import qr_svg
+from authapi.web.context import context_of
+from authapi.web.csrf import check_origin
+from authapi.web.login_cookie import discarded_cookie, read_browser_id
+from authapi.web.routes.login.password import LogIn, login_response
+from authapi.web.routing import AuthAPIRoute
+from authapi.web.schemas.factors.enrolment import EnrolmentOut
+from authapi.web.schemas.login import EnrolledLoginOut, LoginConfirmation, LoginEnrolment
+
+router = APIRouter(route_class=AuthAPIRoute, tags=["login"], prefix="/login/enrolment")
+
+_COOKIE: dict[int | str, dict[str, Any]] = {
+    200: response_header("Set-Cookie", "The session cookie, with the strategy `session`.")
+}
+
+
+@router.post(
+    "/totp", status_code=201, responses=problems(400, 401, 403, 408, 409, 415, 422, 429, 503)
+)
+async def enrol_totp_at_login(body: LoginEnrolment, request: Request) -> EnrolmentOut:
+    """Begin to add an authenticator app, to complete a login.
+
+    The login is the one that was answered with `enrolment_required`: send its `ticket`, or the
+    cookie that came with that answer. The response has the secret of the app, which is not shown
+    again. Where mail is sent, the address of the account must be confirmed.
+    """
+    check_origin(request)
+    services = context_of(request).runtime.services
+    begun = await services.login_enrolment.begin_totp(
+        ticket=body.ticket, browser=_browser(request, body.ticket)
+    )
+    return EnrolmentOut.of(begun, qr_svg(begun.uri))
+
+
+@router.post(
+    "/totp/confirm",
+    response_model=EnrolledLoginOut,
+    responses=_COOKIE | problems(400, 401, 403, 404, 408, 409, 415, 422, 429, 503),
+)
+async def confirm_totp_at_login(body: LoginConfirmation, request: Request) -> Response:
+    """Confirm the new authenticator app with a code that it shows, and complete the login.
+
+    The response is that of a login, with the recovery codes of the account. A login allows five
+    codes. All other logins of the account end; personal access tokens stay.
+    """
+    check_origin(request)
+    runtime = context_of(request).runtime
+    services = runtime.services
+    found, enrolled = await services.login_enrolment.confirm_totp(
+        body.code, ticket=body.ticket, browser=_browser(request, body.ticket)
+    )
+    issuer = runtime.registry.issuers.get(found.strategy)
+    if issuer is None:  # the settings were changed while the login was under way
+        raise LoginExpired
+    issued = await issuer.issue(found.login, request, remember=found.remember)
+    # A strategy that keeps no session has added nothing.
+    await services.logins.use_up(found.login)
+    discards = discarded_cookie(request, services.settings)
+    done = LogIn(enrolled.user, issuer.name, issued, discards)
+    return login_response(done, recovery_codes=list(enrolled.recovery_codes))
+
+
+def _browser(request: Request, ticket: str | None) -> str | None:
+    settings = context_of(request).runtime.services.settings
+    return read_browser_id(request, settings) if ticket is None else None

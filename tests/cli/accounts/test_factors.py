@@ -1,0 +1,69 @@
+"""`authapi users factors` and `users reset-factors` as an operator runs them."""
+
+import asyncio
+import json
+from pathlib import Path
+
+from authapi import Settings
+from authapi.domain.email_address import parse_email
+from authapi.domain.events import EventType
+from authapi.services import Services
+from tests.cli.conftest import Run, failed_with_one_line
+from tests.second_factors import add_second_factors
+
+PASSWORD = "correct horse battery staple"
+
+
+def create(run: Run) -> None:
+    done = run("users", "create", "alice@example.com", text=f"{PASSWORD}\n")
+    assert done.returncode == 0, done.stderr
+
+
+def enrol(data_dir: Path) -> None:
+    """Give Alice an authenticator app and recovery codes."""
+
+    async def work() -> None:
+        services = Services.build(Settings(data_dir=data_dir))
+        try:
+            await services.open()
+            find = services.accounts.profiles.find_by_email
+            await add_second_factors(services, await find(parse_email("alice@example.com")))
+        finally:
+            await services.stop()
+
+    asyncio.run(work())
+
+
+def test_an_operator_shows_and_resets_factors(run: Run, tmp_path: Path) -> None:
+    create(run)
+    shown = json.loads(run("users", "factors", "alice@example.com", "--json").stdout)
+    assert (shown["mfa"], shown["required"], shown["totp_added_at"]) == (False, False, None)
+    assert shown["recovery_codes_left"] is None
+    enrol(tmp_path / "data")
+    shown = json.loads(
+        run("users", "factors", "alice@example.com", "--json", mfa="required").stdout
+    )
+    assert (shown["mfa"], shown["required"], shown["recovery_codes_left"]) == (True, True, 10)
+    assert shown["totp_added_at"] is not None
+    assert "secret" not in run("users", "factors", "alice@example.com").stdout
+
+    refused = failed_with_one_line(run("users", "reset-factors", "alice@example.com"))
+    assert "the second factors of alice@example.com and ends 0 logins: add --yes" in refused
+    done = run("users", "reset-factors", "ALICE@example.com", "--yes")
+    assert done.stdout == "Reset. All logins have ended.\n"
+    shown = json.loads(run("users", "factors", "alice@example.com", "--json").stdout)
+    assert (shown["mfa"], shown["recovery_codes_left"]) == (False, None)
+    events = json.loads(run("events", "list", "--user", "alice@example.com", "--json").stdout)
+    [event] = [item for item in events if item["type"] == EventType.FACTORS_RESET.value]
+    assert event["actor_id"] is None
+    waiting = json.loads(run("mail", "list", "--json").stdout)
+    assert waiting[-1]["purpose"] == "factors_reset"
+    done = run("users", "reset-factors", "alice@example.com", "--yes")
+    assert done.stdout == "The account has no second factor.\n"
+
+
+def test_unknown_accounts_are_named(run: Run) -> None:
+    create(run)
+    for command in (("factors",), ("reset-factors", "--yes")):
+        done = run("users", *command, "bob@example.com")
+        assert "user not found: bob@example.com" in failed_with_one_line(done)
