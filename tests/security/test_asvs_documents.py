@@ -19,7 +19,7 @@ from tests.tables import PREFIX, metadata
 ROOT = Path(__file__).parents[2]
 NEW = "another horse battery staple"
 CRYPTOGRAPHY = {"cryptography", "hashlib", "hmac", "jose", "passlib", "random", "secrets", "zlib"}
-CRYPTOGRAPHY |= {"argon2", "bcrypt", "ssl"}
+CRYPTOGRAPHY |= {"argon2", "bcrypt", "ssl", "webauthn"}
 
 
 def table(heading: str, page: str = "docs/asvs.md") -> list[list[str]]:
@@ -187,7 +187,9 @@ async def test_v8_1_1_access_to_each_route_is_documented(api: Client) -> None:
         assert set(item.strategies) == expected, route
         assert more in ("", "fresh", "scope introspect", "superuser", "superuser, fresh")
         answer = await api.request(item.method, item.path, json={})
-        assert (answer.status_code == 401) == bool(expected), route
+        # Without a ticket, there is no login that waits.
+        is_waiting = route == "POST /login/second-factor/options"
+        assert (answer.status_code == 401) == (bool(expected) or is_waiting), route
 
 
 async def test_v8_1_2_access_to_each_field_is_documented(api: Client) -> None:

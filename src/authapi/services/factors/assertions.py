@@ -6,7 +6,6 @@ request goes on.
 """
 
 import asyncio
-import hmac
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from uuid import UUID
@@ -221,7 +220,7 @@ def _check_owner(
         # A login that names no account needs it (WebAuthn Level 3, section 7.2, step 6).
         if user_id is None:
             raise PasskeyMismatch("user")
-    elif handle is None or not hmac.compare_digest(given, handle):
+    elif given != handle:
         raise PasskeyMismatch("user")
 
 
