@@ -88,8 +88,8 @@ def test_events_mails_and_methods_are_those_of_the_code() -> None:
     for names in (EventType, MailKind):
         assert {name.value for name in names if any(word in name for word in words)} == kinds
     assert all(PAGE.count(f"`{kind}`") == 2 for kind in kinds - {"second_factor_refused"})
-    assert {method.value for method in FactorMethod} == {"totp", "recovery"}
-    assert "by `method` (`totp`, `recovery`)" in PAGE
+    assert {method.value for method in FactorMethod} == {"totp", "passkey", "recovery"}
+    assert "by `method` (`totp`, `passkey`, `recovery`)" in PAGE
     assert callable(AuthAPI.prove_second_factor)
 
 

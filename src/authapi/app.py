@@ -21,7 +21,7 @@ from authapi.facade.threads import ServiceThread
 from authapi.outbound.breaches import build_breach_check
 from authapi.outbound.webhooks import build_webhook_post
 from authapi.services import Services
-from authapi.services.factors.relying_party import names_other_sites
+from authapi.services.factors.webauthn.relying_party import names_other_sites
 from authapi.services.hooks import Hooks
 from authapi.services.jobs.shutdown import close_after_failure
 from authapi.settings import Settings, load_settings, warn_unknown_settings

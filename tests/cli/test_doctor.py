@@ -392,7 +392,7 @@ def test_passkeys_belong_to_the_host_of_the_url(production: pytest.MonkeyPatch) 
 
 
 def test_passkeys_need_a_domain_and_their_extra(production: pytest.MonkeyPatch) -> None:
-    production.setattr("authapi.services.factors.relying_party.is_installed", lambda: False)
+    production.setattr("authapi.services.factors.webauthn.relying_party.is_installed", lambda: False)
     finding = worst("passkeys")
     assert finding.verdict == "warning"
     assert "pip install 'fastapi-authapi[passkeys]'" in finding.message

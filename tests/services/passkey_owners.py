@@ -8,7 +8,7 @@ from authapi.domain.identity import Identity
 from authapi.domain.session import SessionKind
 from authapi.errors import InvalidCredential
 from authapi.services import Services
-from authapi.services.factors.assertions import RequestOptions
+from authapi.services.factors.webauthn.assertions import RequestOptions
 from authapi.web.schemas.factors.credentials import AssertedCredential, CreatedCredential
 from authapi.web.schemas.factors.passkeys import CreationOptionsOut, PasskeyOut, RequestOptionsOut
 from tests.soft_authenticator import SoftAuthenticator

@@ -169,13 +169,13 @@ async def test_declared_security_matches_anonymous_responses(
         for route in iter_route_contexts(app.routes):
             for method in sorted(route.methods or ()):
                 assert route.path is not None
-                item = document["paths"].get(route.path, {})
+                item = document["paths"].get(_documented(route.path), {})
                 declared = item.get(method.lower(), {}).get("security", [])
                 answer = await api.request(method, _filled(route.path))
                 needed = bool(declared) and {} not in declared
                 assert (answer.status_code == 401) is needed, f"{method} {route.path}"
                 assert answer.status_code < 500, f"{method} {route.path}"
-                walked.add(f"{method.lower()} {route.path}")
+                walked.add(f"{method.lower()} {_documented(route.path)}")
                 protected += needed
     assert walked >= {where for where, _ in _operations(document)}
     assert protected >= 14
@@ -194,7 +194,7 @@ async def test_routes_without_a_configured_strategy_are_omitted(
         for route in iter_route_contexts(app.routes):
             for method in sorted(route.methods or ()):
                 assert route.path is not None
-                item = document["paths"].get(route.path, {})
+                item = document["paths"].get(_documented(route.path), {})
                 security = item.get(method.lower(), {}).get("security")
                 assert security != [], "which would mean public"
                 answer = await api.request(method, _filled(route.path))
@@ -549,6 +549,11 @@ async def test_document_is_served_if_docs_are_enabled(make_settings: SettingsFac
             assert answer.status_code == (200 if docs else 404)
             if docs:
                 assert answer.json() == app.openapi()
+
+
+def _documented(path: str) -> str:
+    """The path in the document, which does not name the types of its parameters."""
+    return re.sub(r":\w+}", "}", path)
 
 
 def _filled(path: str) -> str:

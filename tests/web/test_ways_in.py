@@ -31,8 +31,8 @@ from authapi.services.accounts.importing.importer import AccountImporter
 from authapi.services.logins.complete import Logins, PendingLogin
 from authapi.testing import PASSWORD, Client, client
 from tests.second_factors import SecondFactors, add_second_factors, insert_passkey
-from tests.soft_authenticator import VERIFIED, SoftAuthenticator
 from tests.services.authenticators import proved_password
+from tests.soft_authenticator import VERIFIED, SoftAuthenticator
 from tests.web.logins import sign_in
 
 PACKAGE = Path(authapi.__file__).parent

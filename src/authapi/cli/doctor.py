@@ -22,7 +22,7 @@ from authapi.errors import (
     PasskeysUnavailable,
     StorageUnavailable,
 )
-from authapi.services.factors.relying_party import relying_party_of
+from authapi.services.factors.webauthn.relying_party import relying_party_of
 from authapi.services.rate_limits import RateLimits
 from authapi.services.tokens import read_scanner_keys
 from authapi.settings import (

@@ -234,15 +234,9 @@ def problem_from_error(error: AuthAPIError, context: RequestContext) -> ProblemD
         members |= refused_factor_members(error)
     headers += [("www-authenticate", str(item)) for item in _challenges(error, context)]
     headers += context.discards
-    return problem(
-        status,
-        error.code,
-        error.title,
-        request_id=context.request_id,
-        detail=error.detail if isinstance(error, Refusal) else None,
-        headers=headers,
-        **members,
-    )
+    detail = error.detail if isinstance(error, Refusal) else None
+    more: dict[str, Any] = {"detail": detail, "headers": headers, **members}
+    return problem(status, error.code, error.title, request_id=context.request_id, **more)
 
 
 def _log_error(error: AuthAPIError, context: RequestContext) -> None:

@@ -288,7 +288,10 @@ def test_every_shipped_template_can_be_rendered(make_settings: SettingsFactory) 
 
 
 @pytest.mark.parametrize("kind", [MailKind.FACTOR_ADDED, MailKind.FACTOR_REMOVED])
-def test_mails_name_the_kind_of_second_factor(renderer: MailRenderer, kind: MailKind) -> None:
+def test_mails_name_the_kind_of_second_factor(
+    make_settings: SettingsFactory, kind: MailKind
+) -> None:
+    renderer = MailRenderer(make_settings())
     for method, word in (("passkey", "passkey"), ("totp", "authenticator app")):
         message = parsed(renderer.render(entry(kind), payload(facts={"method": method})))
         text, _ = bodies(message)
@@ -298,7 +301,8 @@ def test_mails_name_the_kind_of_second_factor(renderer: MailRenderer, kind: Mail
         assert not any(name in text for name in other)
 
 
-def test_a_mail_tells_whether_a_second_factor_is_left(renderer: MailRenderer) -> None:
+def test_a_mail_tells_whether_a_second_factor_is_left(make_settings: SettingsFactory) -> None:
+    renderer = MailRenderer(make_settings())
     for facts, is_left in (({"still": "yes"}, True), ({}, False)):
         changed = payload(facts={"method": "passkey", **facts})
         text, _ = bodies(parsed(renderer.render(entry(MailKind.FACTOR_REMOVED), changed)))

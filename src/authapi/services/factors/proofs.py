@@ -25,7 +25,7 @@ from authapi.domain.user import User
 from authapi.errors import AuthAPIError, DecryptionFailed, PasskeyMismatch
 from authapi.services.audit import Audit
 from authapi.services.audit.known_networks import known_network
-from authapi.services.factors.assertions import (
+from authapi.services.factors.webauthn.assertions import (
     BoundAssertion,
     PasskeyAssertions,
     ProvedPasskey,

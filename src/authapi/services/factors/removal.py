@@ -1,6 +1,7 @@
 """Removal of second factors that another person than the owner of the mailbox may have added."""
 
 from datetime import datetime
+from typing import Any
 
 from authapi.clock import now_after
 from authapi.domain.factors.policy import must_have_factor
@@ -59,6 +60,6 @@ async def keep_or_end_mfa(store: Store, user: User, settings: Settings | None) -
     return has_factor
 
 
-def removal_facts(method: FactorMethod, *, has_factor: bool) -> dict[str, str]:
+def removal_facts(method: FactorMethod, *, has_factor: bool) -> dict[str, Any]:
     """Returns what the mail about a removed factor tells: its kind, and whether one is left."""
     return {"method": method.value} | ({"still": "yes"} if has_factor else {})

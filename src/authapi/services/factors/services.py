@@ -8,7 +8,7 @@ from authapi.crypto.factors.challenges import Challenges
 from authapi.domain.factors.values import FactorMethod
 from authapi.services.audit import Audit
 from authapi.services.factors.additions import FactorAdditions
-from authapi.services.factors.assertions import PasskeyAssertions
+from authapi.services.factors.webauthn.assertions import PasskeyAssertions
 from authapi.services.factors.changes import FactorChanges
 from authapi.services.factors.passkeys import Passkeys
 from authapi.services.factors.proofs import SecondFactorProofs

@@ -9,13 +9,13 @@ from authapi.domain.factors.authentication_context import MFA
 from authapi.domain.factors.passkeys import Assertion, ChallengePurpose
 from authapi.domain.factors.values import FactorMethod
 from authapi.errors import PasskeyMismatch, PasskeyRefused, PasskeysUnavailable
-from authapi.services.factors.assertions import (
+from authapi.services.factors.webauthn.assertions import (
     BoundAssertion,
     PasskeyAssertions,
     ProvedPasskey,
     RequestOptions,
 )
-from authapi.services.factors.relying_party import relying_party_of
+from authapi.services.factors.webauthn.relying_party import relying_party_of
 from authapi.services.hooks import Hooks
 from authapi.services.logins.proved import Proved, SecondFactorUse
 from authapi.settings import Settings

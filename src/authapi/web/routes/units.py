@@ -39,9 +39,7 @@ UNITS: Mapping[str, APIRouter] = {
     "registration": registration.router,
     "recovery": _joined(email_addresses.router, passwords.router, logins.router),
     "pages": forms.router,
-    "login": _joined(
-        password.router, second_factor.router, enrolment.router, passkey.router
-    ),
+    "login": _joined(password.router, second_factor.router, enrolment.router, passkey.router),
     "grants": grants.router,
     "revocation": revocation.router,
     "introspection": introspection.router,

@@ -123,7 +123,7 @@ async def test_a_passkey_removed_during_its_verification_begins_no_session(
         asyncio.run_coroutine_threadsafe(lose(), loop).result()
         return original(*args, **named)  # type: ignore[arg-type]  # passed on
 
-    monkeypatch.setattr("authapi.services.factors.assertions.verify_assertion", verify)
+    monkeypatch.setattr("authapi.services.factors.webauthn.assertions.verify_assertion", verify)
     asked = await options(api, "/login/passkey/options", {})
     login = {"credential": passkey.get(asked), "strategy": "token"}
     problem(await api.post("/login/passkey", json=login), 401, "passkey_refused")

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
 from authapi.domain.identity import Identity
-from authapi.services.factors.relying_party import other_sites
+from authapi.services.factors.webauthn.relying_party import other_sites
 from authapi.strategies.base import read_header
 from authapi.web.answers.descriptions import problems, response_header
 from authapi.web.answers.renewals import renewal_of, secret_of, with_renewal

@@ -4,7 +4,7 @@ import pytest
 
 from authapi.domain.factors.passkeys import RelyingParty
 from authapi.errors import PasskeysUnavailable
-from authapi.services.factors.relying_party import (
+from authapi.services.factors.webauthn.relying_party import (
     names_other_sites,
     other_sites,
     relying_party_of,

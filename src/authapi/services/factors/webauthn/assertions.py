@@ -6,7 +6,6 @@ request goes on.
 """
 
 import asyncio
-import hmac
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from uuid import UUID
@@ -27,7 +26,7 @@ from authapi.domain.factors.values import FactorMethod
 from authapi.domain.identity import Identity
 from authapi.errors import PasskeyMismatch, PasskeysUnavailable
 from authapi.services.audit import Audit
-from authapi.services.factors.relying_party import relying_party_of, require_origin
+from authapi.services.factors.webauthn.relying_party import relying_party_of, require_origin
 from authapi.settings import Settings
 from authapi.storage import Database, Store
 from authapi.storage.tables.users import Credentials
@@ -221,7 +220,7 @@ def _check_owner(
         # A login that names no account needs it (WebAuthn Level 3, section 7.2, step 6).
         if user_id is None:
             raise PasskeyMismatch("user")
-    elif handle is None or not hmac.compare_digest(given, handle):
+    elif given != handle:
         raise PasskeyMismatch("user")
 
 
