@@ -21,6 +21,8 @@ from tests.storage.pooling import pooling
 from tests.storage.rows import store_login
 from tests.web.scanners import Scanner, publish
 
+RELYING_PARTY = "authapi.services.factors.webauthn.relying_party"
+
 SECRET = "3f9a1c7e5b2d8f604a6c8e0b1d3f5a7c"
 
 
@@ -392,7 +394,9 @@ def test_passkeys_belong_to_the_host_of_the_url(production: pytest.MonkeyPatch) 
 
 
 def test_passkeys_need_a_domain_and_their_extra(production: pytest.MonkeyPatch) -> None:
-    production.setattr("authapi.services.factors.webauthn.relying_party.is_installed", lambda: False)
+    production.setattr(
+        "authapi.services.factors.webauthn.relying_party.is_installed", lambda: False
+    )
     finding = worst("passkeys")
     assert finding.verdict == "warning"
     assert "pip install 'fastapi-authapi[passkeys]'" in finding.message

@@ -35,9 +35,9 @@ from authapi.errors import (
 )
 from authapi.services.audit import Audit
 from authapi.services.factors.additions import FactorAdditions, lock_owner
+from authapi.services.factors.removal import keep_or_end_mfa, removal_facts
 from authapi.services.factors.webauthn.assertions import binding_of
 from authapi.services.factors.webauthn.relying_party import relying_party_of, require_origin
-from authapi.services.factors.removal import keep_or_end_mfa, removal_facts
 from authapi.services.mail import Mail, MailKind
 from authapi.settings import Settings
 from authapi.storage import Database, Store

@@ -8,12 +8,12 @@ from authapi.crypto.factors.challenges import Challenges
 from authapi.domain.factors.values import FactorMethod
 from authapi.services.audit import Audit
 from authapi.services.factors.additions import FactorAdditions
-from authapi.services.factors.webauthn.assertions import PasskeyAssertions
 from authapi.services.factors.changes import FactorChanges
 from authapi.services.factors.passkeys import Passkeys
 from authapi.services.factors.proofs import SecondFactorProofs
 from authapi.services.factors.step_up import StepUp
 from authapi.services.factors.totp import TOTPEnrolment
+from authapi.services.factors.webauthn.assertions import PasskeyAssertions
 from authapi.services.mail import Mail
 from authapi.services.rate_limits import RateLimits
 from authapi.settings import Settings

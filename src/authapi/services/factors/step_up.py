@@ -12,8 +12,8 @@ from authapi.domain.session import Session
 from authapi.domain.user import User
 from authapi.errors import InsufficientAuthentication, NotFound, WrongCode, WrongPasskey
 from authapi.services.audit import Audit
-from authapi.services.factors.webauthn.assertions import BoundAssertion, RequestOptions, binding_of
 from authapi.services.factors.proofs import SecondFactorProof, SecondFactorProofs, WrongSecondFactor
+from authapi.services.factors.webauthn.assertions import BoundAssertion, RequestOptions, binding_of
 from authapi.services.revalidation import require_live_session
 from authapi.storage import Database, Store
 from authapi.storage.database import retry_on_conflict

@@ -20,8 +20,8 @@ from authapi.domain.factors.values import FactorMethod, LoginTicket, TicketPurpo
 from authapi.domain.user import User
 from authapi.errors import InvalidCredentials, LoginExpired, SecondFactorRefused
 from authapi.services.audit import Audit
-from authapi.services.factors.webauthn.assertions import BoundAssertion, RequestOptions
 from authapi.services.factors.proofs import SecondFactorProof, SecondFactorProofs, WrongSecondFactor
+from authapi.services.factors.webauthn.assertions import BoundAssertion, RequestOptions
 from authapi.services.logins.proved import Login, Proved, SecondFactorUse
 from authapi.services.revalidation import lock_unchanged_user
 from authapi.settings import Settings

@@ -30,6 +30,8 @@ from tests.web.logins import Headers
 from tests.web.passkeys import add_passkey, log_in, options
 from tests.web.responses import check_headers, problem
 
+RELYING_PARTY = "authapi.services.factors.webauthn.relying_party"
+
 STRATEGIES = ["session", "token", "jwt"]
 
 
@@ -308,7 +310,9 @@ FAKE_OPTIONS = {"challenge": b64(bytes(37)), "rpId": "localhost", "allowCredenti
 async def test_without_the_extra_the_error_says_how_to_install_it(
     api: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("authapi.services.factors.webauthn.relying_party.is_installed", lambda: False)
+    monkeypatch.setattr(
+        "authapi.services.factors.webauthn.relying_party.is_installed", lambda: False
+    )
     refused = await api.post("/login/passkey/options", json={})
     assert "fastapi-authapi[passkeys]" in unavailable(refused)
 

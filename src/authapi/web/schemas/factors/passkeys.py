@@ -8,8 +8,8 @@ from pydantic import Field
 from authapi.crypto import base64url
 from authapi.domain.display_names import DISPLAY_NAME_PATTERN
 from authapi.domain.factors.passkeys import CHALLENGE_LIFETIME, Algorithm, Passkey
-from authapi.services.factors.webauthn.assertions import RequestOptions
 from authapi.services.factors.passkeys import CreationOptions
+from authapi.services.factors.webauthn.assertions import RequestOptions
 from authapi.web.schemas.factors.credentials import AssertedCredential, CreatedCredential
 from authapi.web.schemas.fields import Input, Output, Ticket, Time, limit
 
