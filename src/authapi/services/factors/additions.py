@@ -10,6 +10,7 @@ from uuid import UUID
 
 from authapi.clock import now, now_after
 from authapi.crypto.secrets import SecretHash
+from authapi.domain.email_token import Purpose
 from authapi.domain.events import EventType
 from authapi.domain.factors.values import FactorMethod
 from authapi.domain.identity import Identity
@@ -99,6 +100,9 @@ class FactorAdditions:
         `user` is locked, in the state before the change. Returns new recovery codes if the user had
         no factor, else None. Raises the errors of `insert`.
         """
+        if not user.mfa:
+            # A login that has proved one factor may have asked for another address.
+            await store.email_tokens.delete_for_user(user.id, [Purpose.CHANGE])
         await store.login_tickets.end_all(user.id)
         await insert()
         codes = None
