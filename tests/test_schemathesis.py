@@ -282,9 +282,9 @@ def test_schemathesis_finds_no_failures(settings: Settings, accounts: Accounts, 
             def set(self, case: Case[Any], data: Headers, _: AuthContext) -> None:
                 case.headers.update(data)
                 is_good = case.meta is not None and case.meta.generation.mode.is_positive
-                # Every second request of an operation uses an existing id.
+                # The first request of an operation, and then every second, uses an existing id.
                 turn = turns[case.operation.label]
-                if case.path_parameters and is_good and next(turn) % 2:
+                if case.path_parameters and is_good and next(turn) % 2 == 0:
                     own = accounts.ids()
                     case.path_parameters = {name: own[name] for name in case.path_parameters}
 

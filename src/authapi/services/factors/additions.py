@@ -10,6 +10,7 @@ from uuid import UUID
 
 from authapi.clock import now, now_after
 from authapi.crypto.secrets import SecretHash
+from authapi.domain.email_token import Purpose
 from authapi.domain.events import EventType
 from authapi.domain.factors.values import FactorMethod
 from authapi.domain.identity import Identity
@@ -72,6 +73,9 @@ class FactorAdditions:
             await self._end_other_logins(store, user.id, session)
         if session is not None:
             await record_second_factor(store, session, method.amr, secret=secret)
+        if is_first:
+            # A login that has proved one factor may have asked for another address.
+            await store.email_tokens.delete_for_user(user.id, [Purpose.CHANGE])
         await store.login_tickets.end_all(user.id)
         await insert()
         codes = None

@@ -112,8 +112,9 @@ class TOTPEnrolment:
 
         Returns the recovery codes of the account if this is its first second factor, else None.
         `new_secret_hash` replaces the secret of the session. After the first factor, all other
-        logins of the account end, and its refresh tokens; personal access tokens stay. The code is
-        used up. At most five codes are compared for one enrolment.
+        logins of the account end, its refresh tokens and the links that change its address;
+        personal access tokens stay. The code is used up. At most five codes are compared for one
+        enrolment.
 
         Raises WrongCode; FactorExists if the account has an app by now; MFADisabled; NotFound if
         this session has no enrolment, it has expired or its attempts are used up, or the
