@@ -35,6 +35,8 @@ from authapi.services.accounts.email_tokens import EmailTokens
 from authapi.services.cursors import encode_cursor
 from authapi.testing import PASSWORD
 from tests.conftest import SettingsFactory
+from tests.second_factors import stored_passkey
+from tests.soft_authenticator import SoftAuthenticator
 from tests.web.logins import Headers, sign_in
 from tests.web.operations import operations
 
@@ -88,13 +90,16 @@ PURPOSES = {
 schemathesis.openapi.format("email", st.from_regex(r"[a-z]{1,9}@[a-z]{2,9}\.com", fullmatch=True))
 
 NEED_SECOND_FACTOR = {
+    "POST /login/passkey",
     "POST /login/second-factor",
+    "POST /login/second-factor/options",
+    "POST /me/factors/passkeys",
     "POST /me/factors/totp/confirm",
     "DELETE /me/factors/totp",
     "POST /me/factors/recovery-codes",
 }
-"""Operations that succeed only with a code: JSON Schema cannot express one, and the tests of these
-routes have it."""
+"""Operations that succeed only with a code or a passkey: JSON Schema cannot express one, and the
+tests of these routes have it."""
 
 
 class Accounts:
@@ -118,8 +123,8 @@ class Accounts:
         return self._runner.run(self._login(strategy, superuser))
 
     def ids(self) -> dict[str, str]:
-        """Values of path parameters for the newest account: its session, its token, and another
-        account that was invited and has not accepted.
+        """Values of path parameters for the newest account: its session, its token, its passkey,
+        and another account that was invited and has not accepted.
         """
         return self._runner.run(self._ids())
 
@@ -151,8 +156,13 @@ class Accounts:
         token, _ = await self._services.tokens.personal.create(
             owner, name="x", scopes=None, lifetime=None
         )
+        passkey = stored_passkey(self._user.id, SoftAuthenticator())
+        async with self._services.database.transaction() as store:
+            await store.users.lock(self._user.id)
+            await store.passkeys.add(passkey)
         other = await self._add(waits=True)
         ids = {"session_id": session.id, "token_id": token.id, "user_id": other.id}
+        ids |= {"passkey_id": passkey.id}
         return {name: str(value) for name, value in ids.items()}
 
     def email_token(self, purpose: Purpose) -> tuple[str, str]:
@@ -251,7 +261,7 @@ def test_schemathesis_finds_no_failures(settings: Settings, accounts: Accounts, 
     ]
     names = {str(item) for item in mine}
     schema = schema.include(lambda context: context.operation.label in names)
-    turn = itertools.count()
+    turns = defaultdict[str, Iterator[int]](itertools.count)
 
     def with_secret(case: Case[Any]) -> None:
         purpose = PURPOSES.get(case.operation.path)
@@ -272,8 +282,9 @@ def test_schemathesis_finds_no_failures(settings: Settings, accounts: Accounts, 
             def set(self, case: Case[Any], data: Headers, _: AuthContext) -> None:
                 case.headers.update(data)
                 is_good = case.meta is not None and case.meta.generation.mode.is_positive
-                # Every second request uses an existing id.
-                if case.path_parameters and is_good and next(turn) % 2:
+                # The first request of an operation, and then every second, uses an existing id.
+                turn = turns[case.operation.label]
+                if case.path_parameters and is_good and next(turn) % 2 == 0:
                     own = accounts.ids()
                     case.path_parameters = {name: own[name] for name in case.path_parameters}
 

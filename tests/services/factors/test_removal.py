@@ -12,6 +12,7 @@ from authapi.domain.email_token import Purpose
 from authapi.domain.events import EventType
 from authapi.domain.factors.values import FactorMethod
 from authapi.domain.user import User
+from authapi.errors import InvalidOneTimeSecret
 from authapi.services.logins.complete import PendingLogin
 from authapi.testing import PASSWORD
 from tests.clocks import travel_to
@@ -193,6 +194,15 @@ async def test_passkeys_end_and_stay_as_apps_do(harness: Harness) -> None:
         link = await harness.link(person, Purpose.RESET)
         await harness.services.accounts.passwords.reset(link, NEW)
         assert await methods_of(harness, person) == [FactorMethod.PASSKEY, FactorMethod.RECOVERY]
+
+
+async def test_a_first_passkey_ends_links_that_change_the_address(harness: Harness) -> None:
+    """A login by password alone may have asked for it."""
+    person = await harness.person()
+    link = await harness.link(person, Purpose.CHANGE, new_address())
+    await add_passkey(harness.services, person.caller, SoftAuthenticator())
+    with pytest.raises(InvalidOneTimeSecret):
+        await harness.services.accounts.email_changes.confirm_email(link, password=PASSWORD)
 
 
 async def test_used_challenges_are_deleted_when_they_expire(harness: Harness) -> None:

@@ -14,7 +14,7 @@ from authapi.domain.user import User
 from authapi.errors import NotFound
 from authapi.services.audit import Audit
 from authapi.services.factors.recovery_codes import replace_recovery_codes
-from authapi.services.factors.removal import keep_or_end_mfa, removal_facts
+from authapi.services.factors.removal import keep_or_end_mfa, tell_of_removal
 from authapi.services.factors.step_up import require_second_factor
 from authapi.services.mail import Mail, MailKind
 from authapi.services.revalidation import require_live_session
@@ -76,8 +76,7 @@ class FactorChanges:
             await self._record(
                 store, EventType.FACTOR_REMOVED, identity, method=FactorMethod.TOTP.value
             )
-            facts = removal_facts(FactorMethod.TOTP, has_factor=has_factor)
-            await self._mail.queue(store, MailKind.FACTOR_REMOVED, user, **facts)
+            await tell_of_removal(self._mail, store, user, FactorMethod.TOTP, has_factor=has_factor)
 
     @retry_on_conflict
     async def new_recovery_codes(self, identity: Identity) -> Sequence[str]:

@@ -35,10 +35,10 @@ from authapi.errors import (
 )
 from authapi.services.audit import Audit
 from authapi.services.factors.additions import FactorAdditions, lock_owner
-from authapi.services.factors.removal import keep_or_end_mfa, removal_facts
+from authapi.services.factors.removal import keep_or_end_mfa, tell_of_removal
 from authapi.services.factors.webauthn.assertions import binding_of
 from authapi.services.factors.webauthn.relying_party import relying_party_of, require_origin
-from authapi.services.mail import Mail, MailKind
+from authapi.services.mail import Mail
 from authapi.settings import Settings
 from authapi.storage import Database, Store
 from authapi.storage.database import retry_on_conflict
@@ -180,8 +180,9 @@ class Passkeys:
                 strategy=identity.strategy,
                 method=FactorMethod.PASSKEY.value,
             )
-            facts = removal_facts(FactorMethod.PASSKEY, has_factor=has_factor)
-            await self._mail.queue(store, MailKind.FACTOR_REMOVED, user, **facts)
+            await tell_of_removal(
+                self._mail, store, user, FactorMethod.PASSKEY, has_factor=has_factor
+            )
 
     @retry_on_conflict
     async def _add(

@@ -1,13 +1,13 @@
 """Removal of second factors that another person than the owner of the mailbox may have added."""
 
 from datetime import datetime
-from typing import Any
 
 from authapi.clock import now_after
 from authapi.domain.factors.policy import must_have_factor
 from authapi.domain.factors.values import FactorMethod
 from authapi.domain.user import User
 from authapi.errors import LastFactor
+from authapi.services.mail import Mail, MailKind
 from authapi.settings import Settings
 from authapi.storage import Store
 
@@ -60,6 +60,12 @@ async def keep_or_end_mfa(store: Store, user: User, settings: Settings | None) -
     return has_factor
 
 
-def removal_facts(method: FactorMethod, *, has_factor: bool) -> dict[str, Any]:
-    """Returns what the mail about a removed factor tells: its kind, and whether one is left."""
-    return {"method": method.value} | ({"still": "yes"} if has_factor else {})
+async def tell_of_removal(
+    mail: Mail, store: Store, user: User, method: FactorMethod, *, has_factor: bool
+) -> None:
+    """Queues the mail about a removed factor: its kind, and whether another one is left."""
+    kind = MailKind.FACTOR_REMOVED
+    if has_factor:
+        await mail.queue(store, kind, user, method=method.value, still="yes")
+    else:
+        await mail.queue(store, kind, user, method=method.value)
