@@ -142,9 +142,8 @@ class TOTPEnrolment:
         async with self._database.transaction() as store:
             row = await self._lock(store, identity)
             enrolment = await _find(store, identity, row)
-            if enrolment.failures >= MAX_ATTEMPTS:
+            if await store.totp_factors.count_attempt(enrolment.id, limit=MAX_ATTEMPTS) is None:
                 raise NotFound
-            await store.totp_factors.count_failure(enrolment.id)
         return enrolment
 
     @retry_on_conflict
