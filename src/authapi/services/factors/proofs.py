@@ -12,7 +12,6 @@ from datetime import timedelta
 from uuid import UUID
 
 from authapi.clock import now
-from authapi.crypto.encryption import Cipher
 from authapi.crypto.factors.recovery_codes import hash_recovery_code
 from authapi.crypto.factors.totp import clean_code, matching_steps
 from authapi.crypto.secrets import SecretHash
@@ -21,9 +20,10 @@ from authapi.domain.email_address import stored_email
 from authapi.domain.events import EventType
 from authapi.domain.factors.values import FactorMethod, TOTPFactor, totp_context
 from authapi.domain.user import User
-from authapi.errors import AuthAPIError, DecryptionFailed
+from authapi.errors import AuthAPIError, ConfigurationError, DecryptionFailed, Unavailable
 from authapi.services.audit import Audit
 from authapi.services.audit.known_networks import known_network
+from authapi.services.keys import Keys
 from authapi.services.mail import Mail, MailKind
 from authapi.services.rate_limits import RateLimits
 from authapi.storage import Database, Store
@@ -60,14 +60,14 @@ class SecondFactorProof:
 class SecondFactorProofs:
     """Verifies codes of authenticator apps and recovery codes, and uses them up.
 
-    `cipher` returns the cipher of the secrets; `on_outcome` is called with the method and whether
+    `keys` has the cipher of the secrets; `on_outcome` is called with the method and whether
     the code was right. Each method raises StorageUnavailable if the database does not answer.
     """
 
     def __init__(
         self,
         database: Database,
-        cipher: Callable[[], Cipher],
+        keys: Keys,
         rate_limits: RateLimits,
         audit: Audit,
         mail: Mail,
@@ -75,7 +75,7 @@ class SecondFactorProofs:
         on_outcome: Callable[[FactorMethod, bool], None] | None = None,
     ) -> None:
         self._database = database
-        self._cipher = cipher
+        self._keys = keys
         self._rate_limits = rate_limits
         self._audit = audit
         self._mail = mail
@@ -146,9 +146,21 @@ class SecondFactorProofs:
             await self._mail.queue(store, MailKind.RECOVERY_CODE_USED, user, left=str(left))
         self._count(proof.method, is_right=True)
 
+    async def lock_secret(self, store: Store) -> None:
+        """Checks that what `encrypt` returns can be decrypted after a restart of this process.
+
+        Call it first in the transaction of `store`. Raises Unavailable if the secret was changed by
+        `keys rewrap` since this process started.
+        """
+        try:
+            await self._keys.lifecycle.lock_secret(store)
+        except ConfigurationError:
+            _log.error("no authenticator app can be added: AUTHAPI_SECRET was changed, restart")
+            raise Unavailable from None
+
     def encrypt(self, factor_id: UUID, secret: bytes) -> bytes:
         """Returns the secret of an authenticator app as the row `factor_id` stores it."""
-        return self._cipher().encrypt(secret, context=totp_context(factor_id))
+        return self._keys.factor_cipher.encrypt(secret, context=totp_context(factor_id))
 
     def matching_step(self, factor: TOTPFactor, code: str) -> int:
         """Returns the time step that `code` belongs to, to be used up. The caller has counted it.
@@ -159,7 +171,7 @@ class SecondFactorProofs:
 
     def _decrypt(self, factor: TOTPFactor) -> bytes:
         try:
-            return self._cipher().decrypt(factor.secret, context=factor.context)
+            return self._keys.factor_cipher.decrypt(factor.secret, context=factor.context)
         except DecryptionFailed:
             # The row was modified, or this process has not been restarted since `keys rewrap`.
             _log.error("the secret of an authenticator app cannot be decrypted")  # no values
