@@ -12,6 +12,7 @@ from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
 from authapi.crypto.password_normalization import MAX_LENGTH, is_too_long
+from authapi.crypto.secrets import new_secret
 from authapi.domain.email_address import EmailAddress
 from authapi.domain.identity import Identity
 from authapi.domain.user import User
@@ -25,7 +26,6 @@ from authapi.web.context import Runtime, context_of
 from authapi.web.csrf import check_origin
 from authapi.web.login_cookie import (
     browser_cookie,
-    browser_id,
     discarded_cookie,
     read_browser_id,
 )
@@ -188,7 +188,7 @@ async def finish(request: Request, proved: Proved, issuer: Issuer[Any], *, remem
     """
     services = context_of(request).runtime.services
     settings = services.settings
-    browser = browser_id(request, settings) if issuer.ambient and proved.user.mfa else None
+    browser = new_secret() if issuer.ambient and proved.user.mfa else None
     found = await services.logins.complete(
         proved, strategy=issuer.name, remember=remember, browser=browser
     )
