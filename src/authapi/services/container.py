@@ -208,11 +208,11 @@ class Services:
         rate_limits = RateLimits(settings)
         factors = FactorServices.of(
             database,
+            keys,
             rate_limits,
             audit,
             mail,
             settings,
-            cipher=lambda: keys.factor_cipher,
             challenges=lambda: keys.challenges,
             on_outcome=None if metrics is None else metrics.count_second_factor,
         )

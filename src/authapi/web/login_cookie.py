@@ -1,7 +1,8 @@
 """The cookie of a browser in which a login is under way.
 
-It has one random id of the browser. A login that waits for a second factor is bound to its hash, so
-it can go on in this browser only. The cookie authenticates no request.
+It has a random id. A login that waits for a second factor is bound to its hash, so it can go on in
+this browser only. The cookie authenticates no request. Each such login gets a new id: another
+person may have put the cookie that the browser has into it.
 """
 
 from starlette.requests import HTTPConnection
@@ -12,13 +13,17 @@ from authapi.strategies.session import cookie_name, cookie_values, set_cookie
 
 
 def read_browser_id(connection: HTTPConnection, settings: Settings) -> str | None:
-    """Returns the id of the browser; None if there is none, or more than one."""
+    """Returns the id in the cookie; None if there is no cookie, or more than one."""
     values = cookie_values(connection, _name(settings))
     return values[0] if len(values) == 1 and is_secret(values[0]) else None
 
 
 def browser_id(connection: HTTPConnection, settings: Settings) -> str:
-    """Returns the id of the browser, or a new one. Logins in two tabs share it."""
+    """Returns the id in the cookie, or a new one, for the challenge of a passkey.
+
+    The passkeys of two tabs share it. A planted cookie is of no use: the person who planted it has
+    no passkey of the account.
+    """
     return read_browser_id(connection, settings) or new_secret()
 
 

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from authapi.crypto.encryption import Cipher
 from authapi.crypto.factors.challenges import Challenges
 from authapi.domain.factors.values import FactorMethod
 from authapi.services.audit import Audit
@@ -14,6 +13,7 @@ from authapi.services.factors.proofs import SecondFactorProofs
 from authapi.services.factors.step_up import StepUp
 from authapi.services.factors.totp import TOTPEnrolment
 from authapi.services.factors.webauthn.assertions import PasskeyAssertions
+from authapi.services.keys import Keys
 from authapi.services.mail import Mail
 from authapi.services.rate_limits import RateLimits
 from authapi.settings import Settings
@@ -34,23 +34,23 @@ class FactorServices:
     def of(
         cls,
         database: Database,
+        keys: Keys,
         rate_limits: RateLimits,
         audit: Audit,
         mail: Mail,
         settings: Settings,
         *,
-        cipher: Callable[[], Cipher],
         challenges: Callable[[], Challenges],
         on_outcome: Callable[[FactorMethod, bool], None] | None,
     ) -> "FactorServices":
         """Creates the services.
 
-        `cipher` returns the cipher of secrets of authenticator apps, `challenges` the challenges of
-        passkeys; `on_outcome` is called with the method of a proof and whether it was right.
+        `challenges` returns the challenges of passkeys; `on_outcome` is called with the method of a
+        proof and whether it was right.
         """
         assertions = PasskeyAssertions(database, challenges, audit, settings, on_outcome=on_outcome)
         proofs = SecondFactorProofs(
-            database, cipher, assertions, rate_limits, audit, mail, on_outcome=on_outcome
+            database, keys, assertions, rate_limits, audit, mail, on_outcome=on_outcome
         )
         additions = FactorAdditions(audit, mail, settings)
         return cls(

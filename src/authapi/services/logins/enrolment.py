@@ -71,6 +71,7 @@ class LoginEnrolment:
     async def _begin_totp(self, ticket: LoginTicket) -> NewEnrolment:
         version = ticket.credentials_version
         async with self._database.transaction() as store:
+            await self._proofs.lock_secret(store)
             user = await lock_unchanged_user(store, ticket.user_id, version)
             return await self._totp.add(store, user, version, begun_by=ticket.id)
 
