@@ -13,6 +13,7 @@ from authapi.domain.outbox import OutboxEntry
 from authapi.domain.user import User
 from authapi.services import Services
 from authapi.settings import Settings
+from tests.second_factors import add_second_factors
 from tests.storage.rows import stored_users
 from tests.web.mailbox import keep_mail, mail_kinds, sent_mail
 
@@ -101,12 +102,14 @@ async def test_requests_for_a_deleted_account_send_no_mail(services: Services) -
     assert await sent_mail(services) == []
 
 
-@pytest.mark.parametrize("what", ["password", "deactivated", "address reserved"])
+@pytest.mark.parametrize("what", ["password", "second factor", "deactivated", "address reserved"])
 async def test_an_outdated_email_change_sends_no_mail(services: Services, what: str) -> None:
     alice = await services.accounts.registration.create(ALICE, PASSWORD)
     await ask_change(services, alice)
     if what == "password":
         await services.accounts.passwords.set(alice.id, "another horse, another battery")
+    elif what == "second factor":
+        await add_second_factors(services, alice)
     elif what == "deactivated":
         await services.accounts.administration.change(alice.id, {"is_active": False})
     else:

@@ -12,6 +12,7 @@ import time_machine
 from authapi.clock import now
 from authapi.crypto.refresh_tokens import new_refresh_token
 from authapi.crypto.secrets import hash_secret, new_secret
+from authapi.domain.email_token import Purpose
 from authapi.domain.events import Event, EventType
 from authapi.domain.factors.values import FactorMethod
 from authapi.domain.session import SessionKind
@@ -21,6 +22,7 @@ from authapi.errors import (
     InsufficientAuthentication,
     InvalidCredential,
     InvalidGrant,
+    InvalidOneTimeSecret,
     MFADisabled,
     NotFound,
     UnconfirmedEmail,
@@ -28,10 +30,11 @@ from authapi.errors import (
 )
 from authapi.services.factors.totp import LIFETIME, MAX_ATTEMPTS
 from authapi.services.logins.complete import PendingLogin
+from authapi.testing import PASSWORD
 from tests.clocks import travel_to
 from tests.second_factors import words_of
 from tests.services.authenticators import add_authenticator, proved_password, wrong_code
-from tests.services.operations import Harness, Person, open_harness
+from tests.services.operations import Harness, Person, new_address, open_harness
 from tests.web.mailbox import mail_kinds
 
 STEP = timedelta(seconds=30)
@@ -306,6 +309,20 @@ async def test_a_login_under_way_ends(harness: Harness) -> None:
     stale = replace(proved, user=with_factor.user)
     with pytest.raises(AuthAPIError):
         await harness.services.logins.complete(stale, strategy="token", remember=False)
+
+
+async def test_a_link_that_changes_the_address_ends(harness: Harness) -> None:
+    """A login by password alone may have asked for it."""
+    person, email = await harness.person(), new_address()
+    link = await harness.link(person, Purpose.CHANGE, email)
+    undo = await harness.link(person, Purpose.REVERT_EMAIL_CHANGE)
+    app = await add_authenticator(harness.services, person.caller)
+    confirm_email = harness.services.accounts.email_changes.confirm_email
+    with pytest.raises(InvalidOneTimeSecret):
+        await confirm_email(link, password=PASSWORD)
+    # Others stay, and links of the login with two factors work.
+    await harness.services.accounts.email_changes.check_token(undo)
+    await confirm_email(await harness.link(person, Purpose.CHANGE, email), caller=app.caller)
 
 
 async def test_the_address_must_be_confirmed_where_mail_is_sent(harness: Harness) -> None:

@@ -151,6 +151,26 @@ async def test_change_before_the_connection_is_watched_is_found(database_url: st
             assert await one.wait() is Ending.SESSION_ENDED
 
 
+@pytest.mark.parametrize("factor", ["first", "second"])
+async def test_a_copied_cookie_that_was_replaced_before_the_connection_is_watched_is_found(
+    database_url: str, factor: str
+) -> None:
+    async with process(database_url) as here:
+        caller, one = await log_in(here), Connection()
+        assert caller.session_id is not None
+        renewed, at = hash_secret("renewed"), now()
+        async with here.database.transaction() as store:
+            await store.users.lock(caller.user.id)
+            if factor == "first":
+                await store.sessions.replace_secret(caller.session_id, renewed, auth_time=at)
+            else:
+                await store.sessions.set_mfa(
+                    caller.session_id, mfa_at=at, amr=("pwd", "otp", "mfa"), secret=renewed
+                )
+        with here.session_watch.watching(caller, is_account=True, on_end=one.on_end):
+            assert await one.wait() is Ending.SESSION_ENDED
+
+
 async def test_process_without_notifications_checks_again(database_url: str) -> None:
     fast = {"identity_cache_max_staleness": "200ms"}
     async with (

@@ -112,8 +112,9 @@ class DeferredRequests:
 
     async def submit_email_change(self, store: Store, user: User, email: EmailAddress) -> None:
         """Queues a mail to `email` with which it becomes the address of `user`, who is locked."""
-        version = await store.users.password_version(user.id)
-        payload = _payload(email, {"user_id": str(user.id), "password_version": version})
+        row = await store.users.find_credentials(user.id)
+        version = None if row is None else row.version
+        payload = _payload(email, {"user_id": str(user.id), "credentials_version": version})
         await self._outbox.enqueue(store, KIND, "change", payload, user_id=user.id)
 
     async def handle(self, entry: OutboxEntry, payload: Payload) -> None:
@@ -207,8 +208,10 @@ class DeferredRequests:
         user, owner = locked.get(user_id), locked.get(holder.id) if holder else None
         if user is None or not user.is_active:
             return False
-        if await store.users.password_version(user.id) != payload["password_version"]:
-            return False  # the password was changed after it had authorized this request
+        row = await store.users.find_credentials(user.id)
+        if row is None or row.version != payload.get("credentials_version"):
+            # The request was authorized by the earlier password, or without the second factor.
+            return False
         if owner is not None and owner.id != user.id and _has_address(owner, address.canonical):
             return not is_over_limit and await self._send_address_taken(store, owner)
         if await store.email_tokens.is_reserved(address.canonical, except_user=user.id, now=now()):

@@ -14,6 +14,7 @@ from authapi.clock import now, now_after
 from authapi.crypto.factors.totp import as_base32, key_uri, new_totp_secret
 from authapi.crypto.ids import new_id
 from authapi.crypto.secrets import SecretHash
+from authapi.domain.email_token import Purpose
 from authapi.domain.events import EventType
 from authapi.domain.factors.values import FactorMethod, TOTPFactor
 from authapi.domain.identity import Identity
@@ -130,8 +131,9 @@ class TOTPEnrolment:
 
         Returns the recovery codes of the account if this is its first second factor, else None.
         `new_secret_hash` replaces the secret of the session. After the first factor, all other
-        logins of the account end, and its refresh tokens; personal access tokens stay. The code is
-        used up. At most five codes are compared for one enrolment.
+        logins of the account end, its refresh tokens and the links that change its address;
+        personal access tokens stay. The code is used up. At most five codes are compared for one
+        enrolment.
 
         Raises WrongCode; FactorExists if the account has an app by now; MFADisabled; NotFound if
         this session has no enrolment, it has expired or its attempts are used up, or the
@@ -195,13 +197,20 @@ class TOTPEnrolment:
         at: datetime,
         session_id: UUID | None,
         strategy: str,
+        ticket_id: UUID | None = None,
     ) -> Sequence[str] | None:
         """Makes an enrolment a factor, uses the code of `step` up, and tells the owner.
 
-        `user` is locked, in the state before the change. Logins that wait for a second factor end.
-        Returns new recovery codes if the user had no factor, else None. Raises NotFound if the
-        enrolment has expired since it was read.
+        `user` is locked, in the state before the change. `ticket_id` is the login that goes on with
+        it, which is used up; all other ones that wait for a second factor end. Returns new recovery
+        codes if the user had no factor, else None. Raises NotFound if the enrolment or the login
+        has expired since it was read.
         """
+        if not user.mfa:
+            # A login that has proved one factor may have asked for another address.
+            await store.email_tokens.delete_for_user(user.id, [Purpose.CHANGE])
+        if ticket_id is not None and not await store.login_tickets.consume(ticket_id, now=at):
+            raise NotFound
         await store.login_tickets.end_all(user.id)
         if not await store.totp_factors.confirm(enrolment_id, step=step, at=at):
             raise NotFound

@@ -110,7 +110,8 @@ class Liveness:
     def _life(self, session: CallerSession | None, identity: Identity) -> Life | None:
         if session is None or session.user_id != identity.user.id:
             return None
-        if session.kind is SessionKind.SESSION and session.auth_time != identity.auth_time:
+        proved = (session.auth_time, session.mfa_at)
+        if session.kind is SessionKind.SESSION and proved != (identity.auth_time, identity.mfa_at):
             return None  # the browser has received a new secret; the caller has the old one
         assert identity.session_id is not None  # noqa: S101  # the session was found by it
         idle_ends_at, at = None, now()

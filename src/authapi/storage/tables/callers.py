@@ -29,6 +29,7 @@ class CallerSession:
     kind: SessionKind
     secret_hash: SecretHash | None
     auth_time: datetime
+    mfa_at: datetime | None
     last_seen_at: datetime
     idle_expires_at: datetime | None
     expires_at: datetime
@@ -58,6 +59,7 @@ class CallerTable:
                 columns.kind,
                 columns.secret_hash,
                 columns.auth_time,
+                columns.mfa_at,
                 columns.last_seen_at,
                 columns.idle_expires_at,
                 columns.expires_at,
