@@ -61,12 +61,14 @@ def test_the_settings_have_the_documented_defaults() -> None:
     rows = {name.strip("`"): default.strip("`") for name, default, _ in table("Settings")}
     settings = Settings()
     described = {"AUTHAPI_TOTP_ISSUER", "AUTHAPI_LOGIN_TICKET_LIFETIME"}
+    described |= {"AUTHAPI_MFA_REQUIRED_ROLES", "AUTHAPI_MFA_REQUIRED_SUPERUSERS"}
     for name, default in rows.items():
         value = getattr(settings, name.removeprefix("AUTHAPI_").lower())
         assert name in described or str(value) == default, name
     assert rows["AUTHAPI_LOGIN_TICKET_LIFETIME"] == "5 minutes"
     assert settings.login_ticket_lifetime == timedelta(minutes=5)
     assert settings.totp_issuer is None
+    assert (settings.mfa_required_roles, settings.mfa_required_superusers) == ((), False)
     words = ("mfa", "totp", "ticket", "recovery", "second_factor")
     found = {name for name in Settings.model_fields if any(word in name for word in words)}
     assert {f"AUTHAPI_{name.upper()}" for name in found} == rows.keys()
@@ -83,7 +85,7 @@ def test_the_documented_numbers_are_those_of_the_code() -> None:
 
 def test_events_mails_and_methods_are_those_of_the_code() -> None:
     kinds = {"factor_added", "factor_removed", "recovery_codes_made", "recovery_code_used"}
-    kinds |= {"second_factor_refused"}
+    kinds |= {"second_factor_refused", "factors_reset"}
     words = ("factor", "recovery_code")
     for names in (EventType, MailKind):
         assert {name.value for name in names if any(word in name for word in words)} == kinds

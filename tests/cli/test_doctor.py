@@ -36,6 +36,7 @@ def production(monkeypatch: pytest.MonkeyPatch, sqlite_url: str) -> pytest.Monke
         "DATABASE_URL": sqlite_url,
         "ALLOW_SQLITE": "true",
         "TRUSTED_PROXIES": "10.0.0.0/8",
+        "MFA_REQUIRED_SUPERUSERS": "true",
     }.items():
         monkeypatch.setenv(f"AUTHAPI_{name}", value)
     return monkeypatch

@@ -94,15 +94,19 @@ class FactorAdditions:
         at: datetime,
         session_id: UUID | None,
         strategy: str,
+        ticket_id: UUID | None = None,
     ) -> Sequence[str] | None:
         """Adds a factor by `insert`, and tells the owner. Logins under way end.
 
-        `user` is locked, in the state before the change. Returns new recovery codes if the user had
-        no factor, else None. Raises the errors of `insert`.
+        `user` is locked, in the state before the change. `ticket_id` is the login that adds the
+        factor, and is used up. Returns new recovery codes if the user had no factor, else None.
+        Raises the errors of `insert`, and NotFound if that login has ended.
         """
         if not user.mfa:
             # A login that has proved one factor may have asked for another address.
             await store.email_tokens.delete_for_user(user.id, [Purpose.CHANGE])
+        if ticket_id is not None and not await store.login_tickets.consume(ticket_id, now=at):
+            raise NotFound
         await store.login_tickets.end_all(user.id)
         await insert()
         codes = None

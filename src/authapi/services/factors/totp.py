@@ -180,18 +180,27 @@ class TOTPEnrolment:
         *,
         at: datetime,
         strategy: str,
+        ticket_id: UUID | None = None,
     ) -> Sequence[str] | None:
         """Makes the enrolment of a login a factor, and uses the code of `step` up.
 
-        `user` is locked, in the state before the change. Returns new recovery codes if the user had
-        no factor, else None. Raises NotFound if the enrolment has expired since it was read.
+        `user` is locked, in the state before the change. `ticket_id` is the login that goes on with
+        it, which is used up. Returns new recovery codes if the user had no factor, else None.
+        Raises NotFound if the enrolment or the login has expired since it was read.
         """
 
         async def insert() -> None:
             await self._use(store, enrolment_id, step, at)
 
         return await self._additions.finish(
-            store, user, FactorMethod.TOTP, insert, at=at, session_id=None, strategy=strategy
+            store,
+            user,
+            FactorMethod.TOTP,
+            insert,
+            at=at,
+            session_id=None,
+            strategy=strategy,
+            ticket_id=ticket_id,
         )
 
     async def _use(self, store: Store, enrolment_id: UUID, step: int, at: datetime) -> None:

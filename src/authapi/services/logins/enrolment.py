@@ -106,12 +106,18 @@ class LoginEnrolment:
         self, ticket: LoginTicket, enrolment_id: UUID, step: int, enrolled: Enrolled, store: Store
     ) -> None:
         at, user = now(), await store.users.find(ticket.user_id)
-        if user is None or not await store.login_tickets.consume(ticket.id, now=at):
+        if user is None:
             raise LoginExpired
         await store.users.set_mfa(user.id, at, at=now_after(user.updated_at))
         try:
             codes = await self._totp.finish(
-                store, user, enrolment_id, step, at=at, strategy=ticket.strategy
+                store,
+                user,
+                enrolment_id,
+                step,
+                at=at,
+                strategy=ticket.strategy,
+                ticket_id=ticket.id,
             )
         except NotFound:
             raise LoginExpired from None
