@@ -164,7 +164,7 @@ def test_every_retried_call_is_covered() -> None:
         *("FactorChanges.new_recovery_codes", "FactorChanges.remove_totp"),
         *("Logins._add", "Logins._count_attempt"),
         *("Logins.abandon", "Logins.use_up"),
-        *("SecondFactorProofs._count_failure", "StepUp._use"),
+        *("SecondFactorProofs._count_attempt", "SecondFactorProofs._tell_owner", "StepUp._use"),
         *("TOTPEnrolment._confirm", "TOTPEnrolment._count_attempt"),
         "TOTPEnrolment.begin",
     }

@@ -213,7 +213,7 @@ class Services:
         rate_limits = RateLimits(settings)
         second_factors = SecondFactorProofs(
             database,
-            lambda: keys.factor_cipher,
+            keys,
             rate_limits,
             audit,
             mail,

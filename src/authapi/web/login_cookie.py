@@ -1,25 +1,21 @@
 """The cookie of a browser in which a login is under way.
 
-It has one random id of the browser. A login that waits for a second factor is bound to its hash, so
-it can go on in this browser only. The cookie authenticates no request.
+It has a random id. A login that waits for a second factor is bound to its hash, so it can go on in
+this browser only. The cookie authenticates no request. Each login gets a new id: another person may
+have put the cookie that the browser has into it.
 """
 
 from starlette.requests import HTTPConnection
 
-from authapi.crypto.secrets import is_secret, new_secret
+from authapi.crypto.secrets import is_secret
 from authapi.settings import Settings
 from authapi.strategies.session import cookie_name, cookie_values, set_cookie
 
 
 def read_browser_id(connection: HTTPConnection, settings: Settings) -> str | None:
-    """Returns the id of the browser; None if there is none, or more than one."""
+    """Returns the id in the cookie; None if there is no cookie, or more than one."""
     values = cookie_values(connection, _name(settings))
     return values[0] if len(values) == 1 and is_secret(values[0]) else None
-
-
-def browser_id(connection: HTTPConnection, settings: Settings) -> str:
-    """Returns the id of the browser, or a new one. Logins in two tabs share it."""
-    return read_browser_id(connection, settings) or new_secret()
 
 
 def browser_cookie(value: str, settings: Settings) -> tuple[tuple[str, str], ...]:

@@ -7,16 +7,18 @@ from datetime import timedelta
 import pytest
 
 from authapi.clock import now
+from authapi.crypto.factors.totp import matching_steps
 from authapi.crypto.secrets import hash_secret, new_secret
 from authapi.domain.client import Client, on_behalf_of
 from authapi.domain.events import EventType
 from authapi.domain.identity import Identity
 from authapi.domain.session import SessionKind
 from authapi.errors import InvalidCredential, NotFound, TooManyAttempts, WrongCode
+from authapi.services.factors import proofs
 from authapi.services.factors.proofs import MAX_FAILURES
 from tests.clocks import travel_to
 from tests.services.authenticators import add_authenticator, wrong_code
-from tests.services.operations import Harness, Person
+from tests.services.operations import Harness, Person, open_harness
 from tests.web.mailbox import mail_kinds
 
 STEP = timedelta(seconds=30)
@@ -148,17 +150,21 @@ async def test_a_known_network_has_more_attempts(harness: Harness) -> None:
     assert (kinds.count(WrongCode), kinds.count(TooManyAttempts)) == (20, 30)
 
 
+async def count_failures(harness: Harness, person: Person, number: int) -> None:
+    async with harness.services.database.transaction() as store:
+        factor = await store.totp_factors.find(person.id)
+        assert factor is not None
+        for _ in range(number):
+            assert await store.totp_factors.count_attempt(factor.id, limit=number) is not None
+
+
 async def test_after_many_wrong_codes_the_app_is_closed_until_a_recovery_code(
     harness: Harness,
 ) -> None:
     person = await harness.person()
     with travel_to(now()) as clock:
         app = await add_authenticator(harness.services, person.caller)
-        async with harness.services.database.transaction() as store:
-            factor = await store.totp_factors.find(person.id)
-            assert factor is not None
-            for _ in range(MAX_FAILURES):
-                await store.totp_factors.count_failure(factor.id)
+        await count_failures(harness, person, MAX_FAILURES)
         clock.shift(STEP)
         prove = harness.services.factors.step_up.prove
         with pytest.raises(WrongCode):
@@ -171,6 +177,29 @@ async def test_after_many_wrong_codes_the_app_is_closed_until_a_recovery_code(
         caller = await identify(harness, secret)
         assert caller is not None
         await prove(caller, code=app.code(0), new_secret_hash=None)
+
+
+async def test_of_many_codes_at_once_no_more_are_compared_than_the_app_allows(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compared: list[str] = []
+
+    def comparing(secret: bytes, code: str, timestamp: float) -> list[int]:
+        compared.append(code)
+        return matching_steps(secret, code, timestamp)
+
+    async with open_harness(database_url, limit_second_factor="1000/minute") as harness:
+        person = await harness.person()
+        app = await add_authenticator(harness.services, person.caller)
+        await count_failures(harness, person, MAX_FAILURES - 3)
+        monkeypatch.setattr(proofs, "matching_steps", comparing)
+        prove = harness.services.factors.step_up.prove
+        guesses = (prove(app.caller, code=wrong_code(app), new_secret_hash=None) for _ in range(30))
+        found = await asyncio.gather(*guesses, return_exceptions=True)
+        assert {type(one) for one in found} == {WrongCode}
+        assert len(compared) == 3
+        with pytest.raises(WrongCode):
+            await prove(app.caller, code=app.code(), new_secret_hash=None)
 
 
 @pytest.mark.parametrize("proof", [{"code": "123456"}, {"recovery_code": "7K2M-Q4XP-9RTD-3WHN"}])

@@ -25,6 +25,7 @@ from authapi.errors import (
     InvalidOneTimeSecret,
     MFADisabled,
     NotFound,
+    Unavailable,
     UnconfirmedEmail,
     WrongCode,
 )
@@ -409,6 +410,20 @@ async def test_a_modified_secret_is_a_wrong_code(harness: Harness, position: int
         await store.totp_factors.reencrypt(factor.id, bytes(flipped))
     with pytest.raises(WrongCode):
         await confirm(harness, person, pyotp.TOTP(secret).now())
+
+
+async def test_a_process_with_an_outdated_secret_adds_no_app(harness: Harness) -> None:
+    """The app could never be used: the processes with the new secret cannot decrypt its secret."""
+    person = await harness.person()
+    begin = harness.services.factors.totp.begin
+    enrolment = await begin(person.caller)
+    await harness.services.keys.lifecycle.rewrap(b"y" * 32)
+    with pytest.raises(Unavailable):
+        await begin(person.caller)
+    async with harness.services.database.read() as store:
+        kept = await store.totp_factors.find_enrolment(person.id, now=now())
+    assert kept is not None
+    assert kept.id == enrolment.id
 
 
 async def test_no_secret_is_logged(harness: Harness, caplog: pytest.LogCaptureFixture) -> None:

@@ -12,7 +12,6 @@ from datetime import timedelta
 from uuid import UUID
 
 from authapi.clock import now
-from authapi.crypto.encryption import Cipher
 from authapi.crypto.factors.recovery_codes import hash_recovery_code
 from authapi.crypto.factors.totp import clean_code, matching_steps
 from authapi.crypto.secrets import SecretHash
@@ -21,9 +20,10 @@ from authapi.domain.email_address import stored_email
 from authapi.domain.events import EventType
 from authapi.domain.factors.values import FactorMethod, TOTPFactor, totp_context
 from authapi.domain.user import User
-from authapi.errors import AuthAPIError, DecryptionFailed
+from authapi.errors import AuthAPIError, ConfigurationError, DecryptionFailed, Unavailable
 from authapi.services.audit import Audit
 from authapi.services.audit.known_networks import known_network
+from authapi.services.keys import Keys
 from authapi.services.mail import Mail, MailKind
 from authapi.services.rate_limits import RateLimits
 from authapi.storage import Database, Store
@@ -43,10 +43,6 @@ class WrongSecondFactor(AuthAPIError):
     """A code is wrong, or was used before. The caller turns it into a refusal."""
 
 
-class _UnreadableSecret(WrongSecondFactor):
-    """The secret of an app cannot be decrypted, so the code was not compared."""
-
-
 @dataclass(frozen=True, slots=True)
 class SecondFactorProof:
     """A second factor that was verified, and is to be used up."""
@@ -64,14 +60,14 @@ class SecondFactorProof:
 class SecondFactorProofs:
     """Verifies codes of authenticator apps and recovery codes, and uses them up.
 
-    `cipher` returns the cipher of the secrets; `on_outcome` is called with the method and whether
+    `keys` has the cipher of the secrets; `on_outcome` is called with the method and whether
     the code was right. Each method raises StorageUnavailable if the database does not answer.
     """
 
     def __init__(
         self,
         database: Database,
-        cipher: Callable[[], Cipher],
+        keys: Keys,
         rate_limits: RateLimits,
         audit: Audit,
         mail: Mail,
@@ -79,7 +75,7 @@ class SecondFactorProofs:
         on_outcome: Callable[[FactorMethod, bool], None] | None = None,
     ) -> None:
         self._database = database
-        self._cipher = cipher
+        self._keys = keys
         self._rate_limits = rate_limits
         self._audit = audit
         self._mail = mail
@@ -150,44 +146,52 @@ class SecondFactorProofs:
             await self._mail.queue(store, MailKind.RECOVERY_CODE_USED, user, left=str(left))
         self._count(proof.method, is_right=True)
 
+    async def lock_secret(self, store: Store) -> None:
+        """Checks that what `encrypt` returns can be decrypted after a restart of this process.
+
+        Call it first in the transaction of `store`. Raises Unavailable if the secret was changed by
+        `keys rewrap` since this process started.
+        """
+        try:
+            await self._keys.lifecycle.lock_secret(store)
+        except ConfigurationError:
+            _log.error("no authenticator app can be added: AUTHAPI_SECRET was changed, restart")
+            raise Unavailable from None
+
     def encrypt(self, factor_id: UUID, secret: bytes) -> bytes:
         """Returns the secret of an authenticator app as the row `factor_id` stores it."""
-        return self._cipher().encrypt(secret, context=totp_context(factor_id))
+        return self._keys.factor_cipher.encrypt(secret, context=totp_context(factor_id))
 
     def matching_step(self, factor: TOTPFactor, code: str) -> int:
-        """Returns the time step that `code` belongs to, to be used up.
+        """Returns the time step that `code` belongs to, to be used up. The caller has counted it.
 
-        Raises WrongSecondFactor if the code is wrong or was used, or the app is closed.
+        Raises WrongSecondFactor if the code is wrong or was used.
         """
-        digits = clean_code(code)
-        if digits is None or factor.failures >= MAX_FAILURES:
-            raise WrongSecondFactor
-        steps = matching_steps(self._decrypt(factor), digits, now().timestamp())
-        # A code can belong to several steps of the window: the latest one that is unused counts.
-        unused = [step for step in steps if step > factor.last_step]
-        if not unused:
-            raise WrongSecondFactor
-        return max(unused)
+        return _unused_step(factor, self._decrypt(factor), code)
 
     def _decrypt(self, factor: TOTPFactor) -> bytes:
         try:
-            return self._cipher().decrypt(factor.secret, context=factor.context)
+            return self._keys.factor_cipher.decrypt(factor.secret, context=factor.context)
         except DecryptionFailed:
             # The row was modified, or this process has not been restarted since `keys rewrap`.
             _log.error("the secret of an authenticator app cannot be decrypted")  # no values
-            raise _UnreadableSecret from None
+            raise WrongSecondFactor from None
 
     async def _check_totp(self, user: User, code: str) -> SecondFactorProof:
         async with self._database.read() as store:
             factor = await store.totp_factors.find(user.id)
         if factor is None:
             raise WrongSecondFactor
+        # The code may be right if the secret is unreadable: it is no guess that closes the app.
+        secret = self._decrypt(factor)
+        failures = await self._count_attempt(factor)
         try:
-            step = self.matching_step(factor, code)
-        except _UnreadableSecret:
-            raise  # the code may be right: it is no guess that closes the app
+            if failures is None:
+                raise WrongSecondFactor  # the app is closed
+            step = _unused_step(factor, secret, code)
         except WrongSecondFactor:
-            await self._count_failure(user, factor)
+            if failures is None or failures >= _FAILURES_TOLD:
+                await self._tell_owner(user, factor)
             raise
         return SecondFactorProof(user, FactorMethod.TOTP, factor_id=factor.id, step=step)
 
@@ -201,16 +205,30 @@ class SecondFactorProofs:
         return SecondFactorProof(user, FactorMethod.RECOVERY, code=code)
 
     @retry_on_conflict
-    async def _count_failure(self, user: User, factor: TOTPFactor) -> None:
+    async def _count_attempt(self, factor: TOTPFactor) -> int | None:
+        # Before the code is compared, and committed on its own: concurrent guesses are counted too.
+        # A right code sets the number back when it is used up.
+        async with self._database.transaction() as store:
+            return await store.totp_factors.count_attempt(factor.id, limit=MAX_FAILURES)
+
+    @retry_on_conflict
+    async def _tell_owner(self, user: User, factor: TOTPFactor) -> None:
         at = now()
         async with self._database.transaction() as store:
             await store.users.lock(user.id)
-            failures = await store.totp_factors.count_failure(factor.id)
-            if failures >= _FAILURES_TOLD and await store.totp_factors.set_owner_told(
-                factor.id, at=at, before=at - _DAY
-            ):
+            if await store.totp_factors.set_owner_told(factor.id, at=at, before=at - _DAY):
                 await self._mail.queue(store, MailKind.SECOND_FACTOR_REFUSED, user)
 
     def _count(self, method: FactorMethod, *, is_right: bool) -> None:
         if self._on_outcome is not None:
             self._on_outcome(method, is_right)
+
+
+def _unused_step(factor: TOTPFactor, secret: bytes, code: str) -> int:
+    digits = clean_code(code)
+    steps = [] if digits is None else matching_steps(secret, digits, now().timestamp())
+    # A code can belong to several steps of the window: the latest one that is unused counts.
+    unused = [step for step in steps if step > factor.last_step]
+    if not unused:
+        raise WrongSecondFactor
+    return max(unused)

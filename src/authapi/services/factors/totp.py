@@ -80,11 +80,13 @@ class TOTPEnrolment:
         Raises MFADisabled; FactorExists if the account has an app; UnconfirmedEmail where mail is
         sent and the address is not confirmed: the account may be registered with the address of
         another person, whom the factor would keep out. Raises InsufficientAuthentication if the
-        account has a second factor that the caller has not proved.
+        account has a second factor that the caller has not proved. Raises Unavailable if `keys
+        rewrap` has changed the secret since this process started.
         """
         if self._settings.mfa == "off":
             raise MFADisabled
         async with self._database.transaction() as store:
+            await self._proofs.lock_secret(store)
             row = await self._lock(store, identity)
             return await self.add(store, row.user, row.version, begun_by=identity.session_id)
 
@@ -154,9 +156,8 @@ class TOTPEnrolment:
         async with self._database.transaction() as store:
             row = await self._lock(store, identity)
             enrolment = await _find(store, identity, row)
-            if enrolment.failures >= MAX_ATTEMPTS:
+            if await store.totp_factors.count_attempt(enrolment.id, limit=MAX_ATTEMPTS) is None:
                 raise NotFound
-            await store.totp_factors.count_failure(enrolment.id)
         return enrolment
 
     @retry_on_conflict

@@ -92,6 +92,15 @@ class KeyLifecycle:
         self._require_own_secret(keys)
         return keys
 
+    async def lock_secret(self, store: Store) -> None:
+        """Checks that the secret of this process is that of the database, until the commit.
+
+        For rows that the transaction of `store` encrypts with it: `rewrap` waits for them. Call it
+        first, because of the order of locks. Raises ConfigurationError.
+        """
+        await store.advisory_lock(_LOCK)
+        self._require_own_secret(await store.signing_keys.all())
+
     async def rotate(self, *, early: bool = False) -> StoredKey:
         """Activates the next key, retires the active one, and creates a new next key.
 

@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -127,12 +128,24 @@ async def test_wrong_codes_are_counted_until_a_right_one(database: Database) -> 
     user = await store_user(database, a_user())
     factor = await confirmed(database, user)
     async with database.transaction() as store:
-        assert [await store.totp_factors.count_failure(factor.id) for _ in range(3)] == [1, 2, 3]
-        assert await store.totp_factors.count_failure(new_id()) == 0
+        count = partial(store.totp_factors.count_attempt, limit=3)
+        assert [await count(factor.id) for _ in range(4)] == [1, 2, 3, None]
+        assert await count(new_id()) is None
         await store.totp_factors.reset_failures(user.id)
-        assert await store.totp_factors.count_failure(factor.id) == 1
+        assert await count(factor.id) == 1
         await store.totp_factors.use(factor.id, step=200, at=AT)
-        assert await store.totp_factors.count_failure(factor.id) == 1
+        assert await count(factor.id) == 1
+
+
+async def test_of_many_codes_at_once_no_more_are_counted_than_allowed(database: Database) -> None:
+    factor = await confirmed(database, await store_user(database, a_user()))
+
+    async def count() -> int | None:
+        async with database.transaction() as store:
+            return await store.totp_factors.count_attempt(factor.id, limit=3)
+
+    counted = await asyncio.gather(*(count() for _ in range(20)))
+    assert sorted(one for one in counted if one is not None) == [1, 2, 3]
 
 
 async def test_the_owner_is_told_at_most_once_in_a_time(database: Database) -> None:

@@ -300,6 +300,24 @@ async def test_a_ticket_of_a_browser_needs_its_cookie(api: Client) -> None:
     assert done.status_code == 200
 
 
+async def test_a_login_goes_on_with_a_new_cookie_only(api: Client) -> None:
+    """Another person may have put the old one into this browser."""
+    alice = await alice_of(api)
+    await begin(api, "session")
+    planted = f"authapi-login={api.cookies['authapi-login']}"
+    async with api.services.database.transaction() as store:
+        await store.login_tickets.end_all(alice.user.id)
+    await begin(api, "session")
+    assert planted != f"authapi-login={api.cookies['authapi-login']}"
+    own = dict(api.cookies)
+    api.cookies.clear()
+    code = {"code": alice.code()}
+    refused = await api.post("/login/second-factor", json=code, headers={"cookie": planted})
+    problem(refused, 401, "login_expired")
+    api.cookies.update(own)
+    assert (await api.post("/login/second-factor", json=code)).status_code == 200
+
+
 async def test_a_logout_ends_the_login_under_way_in_this_browser(api_on_each: Client) -> None:
     api, alice = api_on_each, await alice_of(api_on_each)
     answer = await begin(api, "session")

@@ -87,15 +87,21 @@ class TOTPFactorTable:
         )
         return result.rowcount == 1
 
-    async def count_failure(self, factor_id: UUID) -> int:
-        """Counts a wrong code; returns how many there are since the last right one."""
+    async def count_attempt(self, factor_id: UUID, *, limit: int) -> int | None:
+        """Counts a code as wrong; returns how many there are since the last right one.
+
+        Returns None if `limit` are counted already, or the factor is gone. Call it in a transaction
+        of its own, before the code is compared: of several at once, no more are compared.
+        """
+        failures = self._table.c.failures
         statement = (
             sa.update(self._table)
-            .where(self._table.c.id == factor_id)
-            .values(failures=self._table.c.failures + 1)
-            .returning(self._table.c.failures)
+            .where(self._table.c.id == factor_id, failures < limit)
+            .values(failures=failures + 1)
+            .returning(failures)
         )
-        return (await self._connection.execute(statement)).scalar_one_or_none() or 0
+        count: int | None = (await self._connection.execute(statement)).scalar_one_or_none()
+        return count
 
     async def reset_failures(self, user_id: UUID) -> None:
         """Forgets the wrong codes of a user, who has proved the account in another way."""

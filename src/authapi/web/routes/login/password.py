@@ -12,6 +12,7 @@ from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
 from authapi.crypto.password_normalization import MAX_LENGTH, is_too_long
+from authapi.crypto.secrets import new_secret
 from authapi.domain.email_address import EmailAddress
 from authapi.domain.factors.policy import asks_for_factor
 from authapi.domain.factors.values import TicketPurpose
@@ -27,7 +28,6 @@ from authapi.web.context import Runtime, context_of
 from authapi.web.csrf import check_origin
 from authapi.web.login_cookie import (
     browser_cookie,
-    browser_id,
     discarded_cookie,
     read_browser_id,
 )
@@ -194,8 +194,8 @@ async def finish(request: Request, proved: Proved, issuer: Issuer[Any], *, remem
     """
     services = context_of(request).runtime.services
     settings = services.settings
-    goes_on = asks_for_factor(proved.user, settings)
-    browser = browser_id(request, settings) if goes_on and issuer.ambient else None
+    goes_on = issuer.ambient and asks_for_factor(proved.user, settings)
+    browser = new_secret() if goes_on else None
     found = await services.logins.complete(
         proved, strategy=issuer.name, remember=remember, browser=browser
     )
