@@ -60,7 +60,8 @@ class LoginEnrolment:
         """Begins the enrolment of an authenticator app; an earlier enrolment ends.
 
         It ends with the login at the latest. Raises UnconfirmedEmail where mail is sent and the
-        address is not confirmed, and TooManyRequests.
+        address is not confirmed, TooManyRequests, and Unavailable if `keys rewrap` has changed the
+        secret since this process started.
         """
         found, user = await self._logins.find(TicketPurpose.ENROL, ticket, browser)
         await self._rate_limits.consume_write(user.id, found.id)
