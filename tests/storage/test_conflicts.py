@@ -162,11 +162,17 @@ def test_every_retried_call_is_covered() -> None:
         *("SecretScanning._end_session", "TokenRevocation._end_session"),
         *("TokenRevocation.revoke_exchanged", "NewDevices.disown"),
         *("FactorChanges.new_recovery_codes", "FactorChanges.remove_totp"),
-        *("Logins._add", "Logins._count_attempt"),
-        *("Logins.abandon", "Logins.use_up"),
+        *("Logins._add", "Logins.abandon", "Logins.use_up"),
         *("SecondFactorProofs._count_attempt", "SecondFactorProofs._tell_owner", "StepUp._use"),
         *("TOTPEnrolment._confirm", "TOTPEnrolment._count_attempt"),
         "TOTPEnrolment.begin",
+        "Administration.reset_factors",
+        "LoginEnrolment._begin_totp",
+        "Logins.count_attempt",
+        "Passkeys._add",
+        "Passkeys.options",
+        "Passkeys.remove",
+        "Passkeys.rename",
     }
 
 

@@ -87,6 +87,8 @@ def _example(document: Mapping[str, Any], schema: Mapping[str, Any]) -> Any:
     for name in ("examples", "enum"):
         if name in schema:
             return schema[name][0]
+    if "const" in schema:
+        return schema["const"]
     if schema.get("type") == "object":
         # `oneOf` says which members exclude one another; the example has the first of them.
         one, *others = [set(choice["required"]) for choice in schema.get("oneOf", ())] or [set()]

@@ -32,6 +32,8 @@ OPEN_TO_ONE_FACTOR = {
     *("GET /me/factors", "POST /me/factors/totp", "POST /me/factors/totp/confirm"),
     # These ask for a second factor themselves, if the account has one.
     *("DELETE /me/factors/totp", "POST /me/reauthenticate", "POST /logout"),
+    *("POST /me/factors/passkeys", "POST /me/factors/passkeys/options"),
+    "DELETE /me/factors/passkeys/{passkey_id}",
 }
 """Routes with a gate that `mfa=required` leaves open to a login by one factor."""
 

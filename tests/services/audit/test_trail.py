@@ -27,6 +27,8 @@ from authapi.services.mail import MailKind
 from authapi.services.tokens import ReportedToken
 from authapi.testing import PASSWORD, Client, client
 from tests.profiles import application, running
+from tests.second_factors import add_second_factors, insert_passkey
+from tests.soft_authenticator import VERIFIED, SoftAuthenticator
 from tests.tables import events as event_rows
 
 AGENT = "a browser/1.0"
@@ -598,6 +600,20 @@ async def test_addresses(api: Client, alice: User, watch: EventWatcher) -> None:
     response = await api.post("/email/undo", json={"token": undo, "email": alice.email})
     found = await watch.one(EventType.EMAIL_CHANGE_REVERTED, response)
     assert found["user_id"] == alice.id
+
+
+async def test_a_reset_and_a_refused_passkey(api: Client, alice: User, watch: EventWatcher) -> None:
+    await add_second_factors(api.services, alice)
+    await api.services.accounts.administration.reset_factors(alice.id)
+    assert EventType.FACTORS_RESET in [found["type"] for found in await watch.since()]
+    passkey = SoftAuthenticator()
+    await insert_passkey(api.services, alice, passkey)
+    passkey.flags &= ~VERIFIED
+    asked = (await api.post("/login/passkey/options", json={})).json()
+    answer = await api.post("/login/passkey", json={"credential": passkey.get(asked)})
+    assert answer.status_code == 401
+    refused = await watch.one(EventType.PASSKEY_REFUSED, answer)
+    assert (refused["outcome"], refused["user_id"]) == ("refused", alice.id)
 
 
 async def test_reauthentication(api: Client, alice: User, watch: EventWatcher) -> None:

@@ -27,7 +27,11 @@ from tests.tables import email_tokens, events, sessions
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 
 NOTHING = dict.fromkeys(
-    ("outbox entries", "email tokens", "user names", "login tickets", "enrolments"), 0
+    (
+        *("outbox entries", "email tokens", "user names", "login tickets", "enrolments"),
+        "used challenges",
+    ),
+    0,
 )
 
 

@@ -73,7 +73,7 @@ def app_on(url: str) -> AbstractAsyncContextManager[Client]:
 async def test_documented_role_can_do_everything_except_delete_events(role_url: str) -> None:
     async with app_on(role_url) as api:
         answers = await everything(api)
-    assert answers.pop("cleanup") == 7  # of eight jobs: old events are not removed
+    assert answers.pop("cleanup") == 8  # of nine jobs: old events are not removed
     assert set(answers.values()) <= {200, 201, 202, 204}, answers
     [finding] = await asyncio.to_thread(found)
     assert finding.verdict == "warning"
@@ -218,7 +218,7 @@ def test_names_are_quoted_if_necessary(
             "AUTHAPI_DATABASE_URL", f"postgresql://Odd%20role_{worker}:canary@{host}"
         )
         messages = errors()
-        assert len(messages) == 13
+        assert len(messages) == 15
         assert messages[0].endswith(f'GRANT SELECT ON "My schema".authapi_version TO {name}')
         for message in messages:
             sql(fresh_postgres_url, message.rpartition(": ")[2])

@@ -44,7 +44,7 @@ def test_former_tables_are_renamed_with_every_row(former_url: str, names: TableN
     assert all(before.values()), "rows in every table"
     with_names = {
         **before,
-        "users": [(*row, None, None, None, 0) for row in before["users"]],
+        "users": [(*row, None, None, None, 0, None) for row in before["users"]],
         "sessions": [(*row, None) for row in before["sessions"]],
     }
     migrations.upgrade(former_url, names=names)

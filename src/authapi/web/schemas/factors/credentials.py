@@ -28,7 +28,13 @@ def _limits(max_bytes: int) -> WithJsonSchema:
     # Each three bytes are four characters.
     length = (max_bytes * 4 + 2) // 3
     return WithJsonSchema(
-        {"type": "string", "pattern": _PATTERN, "minLength": 2, "maxLength": length}
+        {
+            "type": "string",
+            "pattern": _PATTERN,
+            "minLength": 2,
+            "maxLength": length,
+            "examples": ["AQIDBA"],
+        }
     )
 
 

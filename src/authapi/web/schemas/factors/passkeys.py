@@ -17,7 +17,7 @@ _TIMEOUT = int(CHALLENGE_LIFETIME.total_seconds() * 1000)
 
 PasskeyName = Annotated[
     str,
-    Field(min_length=1, max_length=100, pattern=DISPLAY_NAME_PATTERN, examples=["My phone"]),
+    Field(min_length=1, max_length=100, pattern=DISPLAY_NAME_PATTERN, examples=["My laptop"]),
 ]
 
 
