@@ -216,6 +216,7 @@ class AuthAPI(HookDecorators):
 
         Raises SecondFactorRequired if the account has a second factor: keep its `ticket`, or add
         its `headers` to the response, ask for a code, and call `prove_second_factor`. Raises
+        EnrolmentRequired if the account must add one, by the routes below `/login/enrolment`;
         InvalidCredentials, TooManyAttempts, ForeignOrigin, InvalidInput for an address or
         name that is not valid or an unknown strategy, Overloaded, Unavailable, the errors of the
         hooks, and RuntimeError if authapi is not installed in the application of `request`.
