@@ -133,6 +133,8 @@ def insert(url: str, revision: str) -> Rows:
         "is_superuser": False,
         "kid": uuid4().hex,
         "state": "retired",
+        "username": f"user{revision}",
+        "mfa_since": None,  # the user logs in by password
     }
     rows: Rows = {}
     with engine.begin() as connection:

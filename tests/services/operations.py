@@ -480,8 +480,14 @@ def stepping_up(*, by: str) -> Operation:
     return step_up
 
 
-async def fail_at_step_up(harness: Harness, one: Person, _: Person) -> None:
+async def fail_at_step_up(harness: Harness, one: Person, __: Person) -> None:
     app = await add_authenticator(harness.services, one.caller)
+    async with harness.services.database.transaction() as store:
+        await store.users.lock(one.id)
+        factor = await store.totp_factors.find(one.id)
+        assert factor is not None
+        for _ in range(9):  # the owner is told of the tenth wrong code
+            await store.totp_factors.count_attempt(factor.id, limit=100)
     with pytest.raises(WrongCode):
         await harness.services.factors.step_up.prove(
             app.caller, code=wrong_code(app), new_secret_hash=None
