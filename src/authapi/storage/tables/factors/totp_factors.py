@@ -32,6 +32,7 @@ class TOTPFactorTable:
     def __init__(self, connection: AsyncConnection, tables: Tables) -> None:
         self._connection = connection
         self._table, self._users = tables.totp_factors, tables.users
+        self._passkeys = tables.passkeys
         self._columns = tuple(self._table.c[name] for name in _COLUMNS)
         self._is_confirmed = self._table.c.confirmed_at.is_not(None)
 
@@ -142,12 +143,12 @@ class TOTPFactorTable:
     async def users_out_of_step(self, *, limit: int) -> Sequence[UUID]:
         """Returns up to `limit` accounts whose `mfa_since` is wrong.
 
-        It is set without a confirmed factor, so that no login can be completed, or not set with
-        one, so that no login is asked for it.
+        It is set without a confirmed factor or passkey, so that no login can be completed, or not
+        set with one, so that no login is asked for it.
         """
-        has_factor = sa.exists().where(
-            self._table.c.user_id == self._users.c.id, self._is_confirmed
-        )
+        has_app = sa.exists().where(self._table.c.user_id == self._users.c.id, self._is_confirmed)
+        has_passkey = sa.exists().where(self._passkeys.c.user_id == self._users.c.id)
+        has_factor = has_app | has_passkey
         statement = (
             sa.select(self._users.c.id)
             .where(self._users.c.mfa_since.is_not(None) != has_factor)
