@@ -73,7 +73,7 @@ async def passed(api: Client, token: str) -> set[str]:
         ({"amr": ["pwd"]}, {"one"}),
         ({"amr": ["pwd", "mfa"]}, {"mfa", "one", "two", "both"}),
         ({"amr": ["mfa", "pop", "hwk"]}, {"mfa", "one", "two", "both"}),
-        # An unknown class has no place in the order, whatever the methods say.
+        # An unknown class has no place in the order, and the methods do not give it one.
         ({"amr": ["pwd", "mfa"], "acr": "0"}, {"mfa"}),
         ({"amr": ["pwd", "mfa", "pop"], "acr": "PHR"}, {"mfa"}),
         ({"amr": ["pwd", "mfa"], "acr": "phr phrh"}, {"mfa"}),

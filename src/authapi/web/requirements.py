@@ -95,7 +95,7 @@ class Requirements:
 
     def __post_init__(self) -> None:
         """Raises TypeError or ValueError if `mfa` or `acr` is not permitted."""
-        mfa: object = self.mfa  # callers without a type checker may pass anything
+        mfa: object = self.mfa  # callers without a type checker may pass other types
         if isinstance(mfa, timedelta):
             if mfa <= timedelta(0):
                 raise ValueError("the timedelta of mfa must be positive")
@@ -241,7 +241,7 @@ def _is_login_refused(wanted: Requirements, identity: Identity, runtime: Runtime
 
 
 def _policy_asks_for_mfa(wanted: Requirements, identity: Identity, runtime: Runtime) -> bool:
-    """Whether the settings ask for a second factor, whatever the gate asks for."""
+    """Whether the settings ask for a second factor, also where the gate does not."""
     if _is_login_refused(wanted, identity, runtime):
         return True
     services, user = runtime.services_if_any, identity.user

@@ -101,7 +101,7 @@ def test_a_superuser_counts_as_one_only_in_logins_with_a_second_factor() -> None
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"mfa_required_roles": ("nobody",)}, "contains an unknown role: nobody"),
+        ({"mfa_required_roles": ("absent",)}, "contains an unknown role: absent"),
         ({"mfa": "off", "mfa_required_roles": ("editor",)}, "mfa=off contradicts"),
         ({"mfa": "off", "mfa_required_superusers": True}, "mfa=off contradicts"),
         ({"mfa": "sometimes"}, "mfa"),

@@ -256,7 +256,7 @@ class EmailChanges:
     async def _remove_later_factors(self, store: Store, user: User, changed_at: datetime) -> None:
         """Removes the second factors that were added since a change of address was asked for.
 
-        Whoever has changed the address may have added them. `changed_at` is when it changed.
+        The person who changed the address may have added them. `changed_at` is when it changed.
         """
         window = first_id_at(changed_at - self._change_lifetime)
         kind = EventType.EMAIL_CHANGE_REQUESTED
