@@ -2,7 +2,7 @@
 
 The routes accept no personal access tokens. These are limited by scopes, and there is no scope for
 superuser rights, so a token in the file of a script would have them without limit for months.
-Routes that change factors also require a recent login, with a second factor if the superuser has
+Routes that change accounts also require a recent login, with a second factor if the superuser has
 one, so that a stolen cookie or password is not enough to take over accounts.
 """
 
