@@ -20,58 +20,42 @@ class InsufficientAuthentication(Unauthenticated):
         """The maximum age of the authentication, in seconds; None if the age suffices."""
 
 
-class SecondFactorRequired(Unauthenticated):
-    """The first factor of a login is right, and the account has a second one.
+class IncompleteLogin:
+    """The members of a refusal of a login whose first factor is right.
 
     `headers` are added to the response: the cookie of a browser in which the login goes on.
     """
+
+    def __init__(
+        self,
+        *,
+        ticket: str | None,
+        methods: Sequence[str],
+        expires_at: datetime,
+        headers: Sequence[tuple[str, str]] = (),
+    ) -> None:
+        super().__init__()
+        self.ticket = ticket
+        """What the login goes on with; None if the browser has a cookie for it."""
+        self.methods = tuple(methods)
+        """How the second factor can be proved, or which factors the account can add."""
+        self.expires_at = expires_at
+        """When the login has to begin again."""
+        self.headers = tuple(headers)
+
+
+class SecondFactorRequired(IncompleteLogin, Unauthenticated):
+    """The account has a second factor, which the login must prove."""
 
     code = "second_factor_required"
     title = "A second factor is required"
 
-    def __init__(
-        self,
-        *,
-        ticket: str | None,
-        methods: Sequence[str],
-        expires_at: datetime,
-        headers: Sequence[tuple[str, str]] = (),
-    ) -> None:
-        super().__init__()
-        self.ticket = ticket
-        """What the login goes on with; None if the browser has a cookie for it."""
-        self.methods = tuple(methods)
-        """How the second factor can be proved."""
-        self.expires_at = expires_at
-        """When the login has to begin again."""
-        self.headers = tuple(headers)
 
-
-class EnrolmentRequired(Unauthenticated):
-    """The first factor of a login is right, and the account must add a second one to go on.
-
-    `headers` are added to the response: the cookie of a browser in which the login goes on.
-    """
+class EnrolmentRequired(IncompleteLogin, Unauthenticated):
+    """The account must have a second factor, which the login must add."""
 
     code = "enrolment_required"
     title = "The account must add a second factor"
-
-    def __init__(
-        self,
-        *,
-        ticket: str | None,
-        methods: Sequence[str],
-        expires_at: datetime,
-        headers: Sequence[tuple[str, str]] = (),
-    ) -> None:
-        super().__init__()
-        self.ticket = ticket
-        """What the login goes on with; None if the browser has a cookie for it."""
-        self.methods = tuple(methods)
-        """Which factors the account can add."""
-        self.expires_at = expires_at
-        """When the login has to begin again."""
-        self.headers = tuple(headers)
 
 
 class SecondFactorRefused(Unauthenticated):

@@ -21,11 +21,7 @@ from authapi.services.accounts.passwords import PasswordChanges
 from authapi.services.accounts.profile import Profiles
 from authapi.services.accounts.registration import Registration
 from authapi.services.audit import Audit, log_event
-from authapi.services.factors.expiry import (
-    prune_enrolments,
-    prune_login_tickets,
-    prune_used_challenges,
-)
+from authapi.services.factors.expiry import EXPIRING, prune_expired
 from authapi.services.factors.proofs import SecondFactorProofs
 from authapi.services.factors.services import FactorServices
 from authapi.services.hooks import Hooks
@@ -279,9 +275,8 @@ class Services:
         cleanup.register("outbox entries", outbox.prune)
         cleanup.register("email tokens", email_tokens.prune)
         cleanup.register("user names", partial(prune_usernames, database))
-        cleanup.register("login tickets", partial(prune_login_tickets, database))
-        cleanup.register("enrolments", partial(prune_enrolments, database))
-        cleanup.register("used challenges", partial(prune_used_challenges, database))
+        for name in EXPIRING:
+            cleanup.register(name, partial(prune_expired, database, name))
         return cls(
             settings=settings,
             database=database,

@@ -24,6 +24,7 @@ from starlette.websockets import WebSocket
 from authapi import errors
 from authapi.domain.client import current_client
 from authapi.errors import AuthAPIError, InvalidInput, Refusal, Unavailable
+from authapi.errors.second_factors import IncompleteLogin
 from authapi.strategies.base import Challenge
 from authapi.web.answers import oauth_errors, websocket_messages
 from authapi.web.answers.private_responses import with_headers_of_gate
@@ -227,7 +228,7 @@ def problem_from_error(error: AuthAPIError, context: RequestContext) -> ProblemD
         ]
     elif isinstance(error, errors.InvalidGrant):
         members["error"] = error.code
-    elif isinstance(error, errors.SecondFactorRequired | errors.EnrolmentRequired):
+    elif isinstance(error, IncompleteLogin):
         members |= second_factor_members(error)
         headers += error.headers
     elif isinstance(error, errors.SecondFactorRefused | errors.PasskeyRefused):

@@ -1,38 +1,35 @@
 """Deletion of expired rows: logins that wait for a second factor, enrolments, challenges."""
 
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Protocol
+
 from authapi.clock import now
 from authapi.services.jobs.pruning import prune_in_batches
-from authapi.storage import Database
+from authapi.storage import Database, Store
 
 
-async def prune_login_tickets(database: Database) -> int:
-    """Deletes expired tickets in batches; returns their number. Raises StorageUnavailable."""
-    return await prune_in_batches(
-        database,
-        "login tickets",
-        lambda store, limit: store.login_tickets.prune(now=now(), limit=limit),
-    )
+class _Prunable(Protocol):
+    """A table with rows that expire."""
+
+    @property
+    def prune(self) -> Callable[..., Awaitable[int]]:
+        """Deletes up to `limit` rows that have expired at `now`; returns their number."""
 
 
-async def prune_used_challenges(database: Database) -> int:
-    """Deletes used challenges that have expired in batches; returns their number.
-
-    Raises StorageUnavailable.
-    """
-    return await prune_in_batches(
-        database,
-        "used challenges",
-        lambda store, limit: store.used_challenges.prune(now=now(), limit=limit),
-    )
+EXPIRING: Mapping[str, Callable[[Store], _Prunable]] = {
+    "login tickets": lambda store: store.login_tickets,
+    "enrolments": lambda store: store.totp_factors,
+    "used challenges": lambda store: store.used_challenges,
+}
+"""The tables, by the name that the log has for their rows."""
 
 
-async def prune_enrolments(database: Database) -> int:
-    """Deletes enrolments of authenticator apps that were not confirmed in time; their number.
+async def prune_expired(database: Database, name: str) -> int:
+    """Deletes the expired rows of the table `name` of `EXPIRING` in batches; returns their number.
 
     Raises StorageUnavailable.
     """
+    table = EXPIRING[name]
     return await prune_in_batches(
-        database,
-        "enrolments",
-        lambda store, limit: store.totp_factors.prune(now=now(), limit=limit),
+        database, name, lambda store, limit: table(store).prune(now=now(), limit=limit)
     )

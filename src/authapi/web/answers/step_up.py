@@ -10,22 +10,19 @@ from collections.abc import Mapping
 from authapi.domain.factors.authentication_context import PHISHING_RESISTANT, TWO_FACTORS
 from authapi.errors import (
     AuthAPIError,
-    EnrolmentRequired,
     InsufficientAuthentication,
     PasskeyRefused,
     SecondFactorRefused,
-    SecondFactorRequired,
     StaleAuthentication,
 )
+from authapi.errors.second_factors import IncompleteLogin
 from authapi.web.schemas.fields import format_time
 
 REQUIRES = "x-authapi-requires"
 """The member of an operation in the OpenAPI document: `login_requirements` of its gates."""
 
 
-def second_factor_members(
-    error: SecondFactorRequired | EnrolmentRequired,
-) -> dict[str, object]:
+def second_factor_members(error: IncompleteLogin) -> dict[str, object]:
     """Returns how a login goes on. A browser has a cookie instead of `ticket`."""
     members: dict[str, object] = {
         "methods": list(error.methods),

@@ -198,6 +198,19 @@ Ticket = Annotated[
         description="The ticket of the first step. A browser has a cookie instead.",
     ),
 ]
+StrategyName = Annotated[
+    str | None,
+    Field(
+        max_length=64,
+        pattern="^[a-z][a-z0-9_]*$",
+        description="The strategy that issues the credential. The operator sets the default.",
+        json_schema_extra=limit("strategy"),
+    ),
+]
+Remember = Annotated[
+    bool,
+    Field(description="Keep the cookie after the browser is closed (strategy `session` only)."),
+]
 OneTimeSecret = Annotated[
     str,
     Field(

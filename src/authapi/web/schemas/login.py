@@ -20,6 +20,8 @@ from authapi.web.schemas.fields import (
     Output,
     Password,
     RecoveryCode,
+    Remember,
+    StrategyName,
     Ticket,
     Time,
     disabled_member,
@@ -52,19 +54,8 @@ class LoginRequest(Input):
         ),
     ] = ""
     password: Password
-    strategy: Annotated[
-        str | None,
-        Field(
-            max_length=64,
-            pattern="^[a-z][a-z0-9_]*$",
-            description="The strategy that issues the credential. The operator sets the default.",
-            json_schema_extra=limit("strategy"),
-        ),
-    ] = None
-    remember: Annotated[
-        bool,
-        Field(description="Keep the cookie after the browser is closed (strategy `session` only)."),
-    ] = False
+    strategy: StrategyName = None
+    remember: Remember = False
 
     def login_name(
         self, accepted: LoginIdentifier, *, allow_reserved: bool = False

@@ -11,7 +11,14 @@ from authapi.domain.factors.passkeys import CHALLENGE_LIFETIME, Algorithm, Passk
 from authapi.services.factors.passkeys import CreationOptions
 from authapi.services.factors.webauthn.assertions import RequestOptions
 from authapi.web.schemas.factors.credentials import AssertedCredential, CreatedCredential
-from authapi.web.schemas.fields import Input, Output, Ticket, Time, limit
+from authapi.web.schemas.fields import (
+    Input,
+    Output,
+    Remember,
+    StrategyName,
+    Ticket,
+    Time,
+)
 
 _TIMEOUT = int(CHALLENGE_LIFETIME.total_seconds() * 1000)
 
@@ -25,19 +32,8 @@ class PasskeyLogin(Input):
     """The answer of an authenticator to the options of a login."""
 
     credential: AssertedCredential
-    strategy: Annotated[
-        str | None,
-        Field(
-            max_length=64,
-            pattern="^[a-z][a-z0-9_]*$",
-            description="The strategy that issues the credential. The operator sets the default.",
-            json_schema_extra=limit("strategy"),
-        ),
-    ] = None
-    remember: Annotated[
-        bool,
-        Field(description="Keep the cookie after the browser is closed (strategy `session` only)."),
-    ] = False
+    strategy: StrategyName = None
+    remember: Remember = False
 
 
 class WaitingLogin(Input):
