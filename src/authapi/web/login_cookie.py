@@ -18,6 +18,13 @@ def read_browser_id(connection: HTTPConnection, settings: Settings) -> str | Non
     return values[0] if len(values) == 1 and is_secret(values[0]) else None
 
 
+def waiting_browser(
+    connection: HTTPConnection, settings: Settings, ticket: str | None
+) -> str | None:
+    """Returns the id by which a login that waits is found; None if it is found by its `ticket`."""
+    return read_browser_id(connection, settings) if ticket is None else None
+
+
 def browser_id(connection: HTTPConnection, settings: Settings) -> str:
     """Returns the id in the cookie, or a new one, for the challenge of a passkey.
 

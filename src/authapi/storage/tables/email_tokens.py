@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from authapi.crypto.secrets import SecretHash
 from authapi.domain.email_token import EmailToken, Purpose
 from authapi.storage.models import Tables
+from authapi.storage.tables.statements import delete_expired
 
 _COLUMNS = (
     "id",
@@ -131,17 +132,5 @@ class EmailTokenTable:
         return set(rows.scalars())
 
     async def prune(self, *, now: datetime, limit: int) -> int:
-        """Deletes up to `limit` expired tokens; returns their number.
-
-        Rows that another transaction has locked are skipped: this transaction locks many rows
-        without locking their users first, so waiting for one of them could deadlock.
-        """
-        expired = sa.select(self._table.c.id).where(self._table.c.expires_at <= now).limit(limit)
-        ids = (
-            (await self._connection.execute(expired.with_for_update(skip_locked=True)))
-            .scalars()
-            .all()
-        )
-        if ids:
-            await self._connection.execute(sa.delete(self._table).where(self._table.c.id.in_(ids)))
-        return len(ids)
+        """Deletes up to `limit` expired tokens; returns their number."""
+        return await delete_expired(self._connection, self._table.c.id, now=now, limit=limit)

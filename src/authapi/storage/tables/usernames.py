@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from authapi.errors import UsernameTaken
 from authapi.storage.models import Tables
-from authapi.storage.tables.dialects import INSERTS
+from authapi.storage.tables.statements import INSERTS
 
 
 class UsernameTable:

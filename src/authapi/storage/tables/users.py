@@ -18,7 +18,7 @@ from authapi.errors import AccountInUse, EmailTaken
 from authapi.storage.driver_errors import is_reference_violation
 from authapi.storage.models import OWNER_CHANGES, Tables
 from authapi.storage.names import TableNames
-from authapi.storage.tables.dialects import INSERTS
+from authapi.storage.tables.statements import INSERTS
 
 _FIELDS = tuple(field.name for field in fields(User))
 _GIVEN = {"email": "email_given", "username": "username_given"}

@@ -9,25 +9,21 @@ import pyotp
 import pytest
 from pydantic import SecretStr
 
-from authapi import Settings, create_app
+from authapi import create_app
 from authapi.clock import now
 from authapi.crypto.factors.recovery_codes import hash_recovery_code
 from authapi.domain.user import User
 from authapi.storage.inspection import count_rows
 from authapi.testing import PASSWORD, Client, client
+from tests.conftest import SettingsFactory
 
 PARALLEL = 50
 
 
 @pytest.fixture
-async def api(database_url: str) -> AsyncIterator[Client]:
-    settings = Settings(
-        database_url=database_url,  # type: ignore[arg-type]  # pydantic parses it
-        database_timeout=60,
-        database_pool_timeout=60,
-        limit_writes="100000/second",
-        mfa="required",
-        mail_url=SecretStr("none:"),
+async def api(patient_settings: SettingsFactory) -> AsyncIterator[Client]:
+    settings = patient_settings(
+        limit_writes="100000/second", mfa="required", mail_url=SecretStr("none:")
     )
     async with client(create_app(settings)) as found:
         yield found

@@ -7,12 +7,13 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from authapi import Settings, create_app
+from authapi import create_app
 from authapi.crypto.factors import webauthn
 from authapi.domain.user import User
 from authapi.services.logins.passkeys import PasskeyLogins
 from authapi.services.logins.proved import Proved
 from authapi.testing import Client, client
+from tests.conftest import SettingsFactory
 from tests.soft_authenticator import PRESENT, VERIFIED, SoftAuthenticator
 from tests.web.logins import Headers
 from tests.web.passkeys import add_passkey, options
@@ -22,13 +23,8 @@ PARALLEL = 50
 
 
 @pytest.fixture
-async def api(database_url: str) -> AsyncIterator[Client]:
-    settings = Settings(
-        database_url=database_url,  # type: ignore[arg-type]  # pydantic parses it
-        database_timeout=60,
-        database_pool_timeout=60,
-    )
-    async with client(create_app(settings)) as found:
+async def api(patient_settings: SettingsFactory) -> AsyncIterator[Client]:
+    async with client(create_app(patient_settings())) as found:
         yield found
 
 

@@ -7,9 +7,10 @@ from collections.abc import AsyncIterator, Sequence
 import httpx
 import pytest
 
-from authapi import Settings, create_app
+from authapi import create_app
 from authapi.clock import now
 from authapi.testing import PASSWORD, Client, client
+from tests.conftest import SettingsFactory
 from tests.second_factors import SecondFactors, add_second_factors
 from tests.storage.rows import sql
 
@@ -18,15 +19,9 @@ UNLIMITED = "100000/second"
 
 
 @pytest.fixture
-async def api(database_url: str) -> AsyncIterator[Client]:
-    limits = ("limit_second_factor", "limit_second_factor_known")
-    settings = Settings(
-        database_url=database_url,  # type: ignore[arg-type]  # pydantic parses it
-        database_timeout=60,
-        database_pool_timeout=60,
-        **dict.fromkeys(limits, UNLIMITED),  # type: ignore[arg-type]
-    )
-    async with client(create_app(settings)) as found:
+async def api(patient_settings: SettingsFactory) -> AsyncIterator[Client]:
+    limits = dict.fromkeys(("limit_second_factor", "limit_second_factor_known"), UNLIMITED)
+    async with client(create_app(patient_settings(**limits))) as found:
         yield found
 
 

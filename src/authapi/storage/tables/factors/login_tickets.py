@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from authapi.crypto.secrets import SecretHash
 from authapi.domain.factors.values import LoginTicket, TicketPurpose
 from authapi.storage.models import Tables
+from authapi.storage.tables.statements import delete_expired
 
 _COLUMNS = (
     "id",
@@ -128,15 +129,8 @@ class LoginTicketTable:
         )
 
     async def prune(self, *, now: datetime, limit: int) -> int:
-        """Deletes up to `limit` expired tickets; returns their number.
-
-        Skips rows that another transaction has locked, as `EmailTokenTable.prune` does.
-        """
-        expired = sa.select(self._table.c.id).where(self._table.c.expires_at <= now).limit(limit)
-        rows = await self._connection.execute(expired.with_for_update(skip_locked=True))
-        if ids := rows.scalars().all():
-            await self._connection.execute(sa.delete(self._table).where(self._table.c.id.in_(ids)))
-        return len(ids)
+        """Deletes up to `limit` expired tickets; returns their number."""
+        return await delete_expired(self._connection, self._table.c.id, now=now, limit=limit)
 
 
 def _ticket(row: Sequence[Any] | None) -> LoginTicket | None:

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from authapi.domain.factors.passkeys import Passkey
 from authapi.storage.models import Tables
-from authapi.storage.tables.dialects import INSERTS
+from authapi.storage.tables.statements import INSERTS
 
 _COLUMNS = (
     "id",

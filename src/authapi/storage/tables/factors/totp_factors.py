@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from authapi.domain.factors.values import TOTPFactor
 from authapi.storage.models import Tables
+from authapi.storage.tables.statements import delete_expired
 
 _COLUMNS = (
     "id",
@@ -175,15 +176,8 @@ class TOTPFactorTable:
         )
 
     async def prune(self, *, now: datetime, limit: int) -> int:
-        """Deletes up to `limit` expired enrolments; returns their number.
-
-        Skips rows that another transaction has locked, as `EmailTokenTable.prune` does.
-        """
-        expired = sa.select(self._table.c.id).where(self._table.c.expires_at <= now).limit(limit)
-        rows = await self._connection.execute(expired.with_for_update(skip_locked=True))
-        if ids := rows.scalars().all():
-            await self._connection.execute(sa.delete(self._table).where(self._table.c.id.in_(ids)))
-        return len(ids)
+        """Deletes up to `limit` expired enrolments; returns their number."""
+        return await delete_expired(self._connection, self._table.c.id, now=now, limit=limit)
 
     async def _one(self, *conditions: sa.ColumnElement[bool]) -> TOTPFactor | None:
         statement = sa.select(*self._columns).where(*conditions)

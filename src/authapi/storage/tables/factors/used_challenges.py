@@ -2,12 +2,11 @@
 
 from datetime import datetime
 
-import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from authapi.domain.factors.passkeys import UsedChallenge
 from authapi.storage.models import Tables
-from authapi.storage.tables.dialects import INSERTS
+from authapi.storage.tables.statements import INSERTS, delete_expired
 
 
 class UsedChallengeTable:
@@ -33,15 +32,5 @@ class UsedChallengeTable:
         return added is not None
 
     async def prune(self, *, now: datetime, limit: int) -> int:
-        """Deletes up to `limit` expired challenges; returns their number.
-
-        Skips rows that another transaction has locked, as `EmailTokenTable.prune` does.
-        """
-        expired = (
-            sa.select(self._table.c.digest).where(self._table.c.expires_at <= now).limit(limit)
-        )
-        rows = await self._connection.execute(expired.with_for_update(skip_locked=True))
-        if found := rows.scalars().all():
-            used = self._table.c.digest.in_(found)
-            await self._connection.execute(sa.delete(self._table).where(used))
-        return len(found)
+        """Deletes up to `limit` expired challenges; returns their number."""
+        return await delete_expired(self._connection, self._table.c.digest, now=now, limit=limit)

@@ -1,17 +1,18 @@
 """/login/enrolment: a login adds the second factor that its account must have."""
 
+from dataclasses import replace
 from typing import Any
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from authapi.errors import LoginExpired
 from authapi.web.answers.descriptions import problems, response_header
 from authapi.web.answers.qr_codes import qr_svg
 from authapi.web.context import context_of
 from authapi.web.csrf import check_origin
-from authapi.web.login_cookie import discarded_cookie, read_browser_id
-from authapi.web.routes.login.password import LogIn, login_response
+from authapi.web.login_cookie import waiting_browser
+from authapi.web.routes.login.password import login_response
+from authapi.web.routes.login.second_factor import issue_completed
 from authapi.web.routing import AuthAPIRoute
 from authapi.web.schemas.factors.enrolment import EnrolmentOut
 from authapi.web.schemas.login import EnrolledLoginOut, LoginConfirmation, LoginEnrolment
@@ -36,7 +37,7 @@ async def enrol_totp_at_login(body: LoginEnrolment, request: Request) -> Enrolme
     check_origin(request)
     services = context_of(request).runtime.services
     begun = await services.login_enrolment.begin_totp(
-        ticket=body.ticket, browser=_browser(request, body.ticket)
+        ticket=body.ticket, browser=waiting_browser(request, services.settings, body.ticket)
     )
     return EnrolmentOut.of(begun, qr_svg(begun.uri))
 
@@ -53,22 +54,13 @@ async def confirm_totp_at_login(body: LoginConfirmation, request: Request) -> Re
     codes. All other logins of the account end; personal access tokens stay.
     """
     check_origin(request)
-    runtime = context_of(request).runtime
-    services = runtime.services
+    services = context_of(request).runtime.services
     found, enrolled = await services.login_enrolment.confirm_totp(
-        body.code, ticket=body.ticket, browser=_browser(request, body.ticket)
+        body.code,
+        ticket=body.ticket,
+        browser=waiting_browser(request, services.settings, body.ticket),
     )
-    issuer = runtime.registry.issuers.get(found.strategy)
-    if issuer is None:  # the settings were changed while the login was under way
-        raise LoginExpired
-    issued = await issuer.issue(found.login, request, remember=found.remember)
-    # A strategy that keeps no session has added nothing.
-    await services.logins.use_up(found.login)
-    discards = discarded_cookie(request, services.settings)
-    done = LogIn(enrolled.user, issuer.name, issued, discards)
+    done = await issue_completed(request, found)
+    # The account has its factor since the session began.
+    done = replace(done, user=enrolled.user)
     return login_response(done, recovery_codes=list(enrolled.recovery_codes))
-
-
-def _browser(request: Request, ticket: str | None) -> str | None:
-    settings = context_of(request).runtime.services.settings
-    return read_browser_id(request, settings) if ticket is None else None

@@ -15,6 +15,7 @@ from authapi.web.login_cookie import (
     browser_id,
     discarded_cookie,
     read_browser_id,
+    waiting_browser,
 )
 from authapi.web.routes.login.password import finish, issuer_of, login_response, with_headers
 from authapi.web.routing import AuthAPIRoute
@@ -88,7 +89,7 @@ async def second_factor_options(body: WaitingLogin, request: Request) -> Request
     """
     check_origin(request)
     services = context_of(request).runtime.services
-    browser = read_browser_id(request, services.settings) if body.ticket is None else None
+    browser = waiting_browser(request, services.settings, body.ticket)
     options = await services.logins.passkey_options(
         ticket=body.ticket, browser=browser, origin=read_header(request, b"origin")
     )

@@ -7,10 +7,11 @@ from starlette.responses import Response
 
 from authapi.domain.factors.passkeys import Assertion
 from authapi.errors import InputError, InvalidInput, LoginExpired
+from authapi.services.logins.complete import CompletedLogin
 from authapi.web.answers.descriptions import problems, response_header
 from authapi.web.context import Runtime, context_of
 from authapi.web.csrf import check_origin
-from authapi.web.login_cookie import discarded_cookie, read_browser_id
+from authapi.web.login_cookie import discarded_cookie, waiting_browser
 from authapi.web.routes.login.password import LogIn, login_response
 from authapi.web.routing import AuthAPIRoute
 from authapi.web.schemas.login import LoginOut, SecondFactor
@@ -60,20 +61,30 @@ async def prove_second_factor(
     the database does not answer or no key can sign a token.
     """
     check_origin(request)
-    runtime = context_of(request).runtime
-    services = runtime.services
-    browser = read_browser_id(request, services.settings) if ticket is None else None
+    services = context_of(request).runtime.services
+    browser = waiting_browser(request, services.settings, ticket)
     found = await services.logins.prove_second_factor(
         ticket=ticket, browser=browser, code=code, recovery_code=recovery_code, passkey=passkey
     )
-    issuer = runtime.registry.issuers.get(found.strategy)
+    return await issue_completed(request, found)
+
+
+async def issue_completed(request: Request, completed: CompletedLogin) -> LogIn:
+    """Issues the credential of a login that has gone on by a ticket, and deletes its cookie.
+
+    Raises LoginExpired if another request has used the ticket up, or the strategy is not configured
+    any longer; SecondFactorRefused; InvalidCredentials if the account was changed meanwhile.
+    """
+    runtime = context_of(request).runtime
+    services = runtime.services
+    issuer = runtime.registry.issuers.get(completed.strategy)
     if issuer is None:  # the settings were changed while the login was under way
         raise LoginExpired
-    issued = await issuer.issue(found.login, request, remember=found.remember)
+    issued = await issuer.issue(completed.login, request, remember=completed.remember)
     # A strategy that keeps no session has used nothing up.
-    await services.logins.use_up(found.login)
+    await services.logins.use_up(completed.login)
     discards = discarded_cookie(request, services.settings)
-    return LogIn(found.login.user, issuer.name, issued, discards)
+    return LogIn(completed.login.user, issuer.name, issued, discards)
 
 
 async def prove_second_factor_by_form(

@@ -8,6 +8,15 @@ from pydantic import Field
 from authapi.services.factors.totp import NewEnrolment
 from authapi.web.schemas.fields import Code, Input, Output, Time
 
+FirstRecoveryCodes = Annotated[
+    list[str] | None,
+    Field(
+        description="The recovery codes, with the first second factor of the account. They are "
+        "not shown again.",
+        examples=[["7K2M-Q4XP-9RTD-3WHN"]],
+    ),
+]
+
 
 class EnrolmentOut(Output):
     """The secret of a new authenticator app. It is not shown again."""
@@ -67,11 +76,4 @@ class RecoveryCodesOut(Output):
 class ConfirmedOut(Output):
     """The result of a confirmation."""
 
-    recovery_codes: Annotated[
-        list[str] | None,
-        Field(
-            description="The recovery codes, with the first second factor of the account. They are "
-            "not shown again.",
-            examples=[["7K2M-Q4XP-9RTD-3WHN"]],
-        ),
-    ] = None
+    recovery_codes: FirstRecoveryCodes = None

@@ -11,6 +11,7 @@ from authapi.domain.factors.passkeys import CHALLENGE_LIFETIME, Algorithm, Passk
 from authapi.services.factors.passkeys import CreationOptions
 from authapi.services.factors.webauthn.assertions import RequestOptions
 from authapi.web.schemas.factors.credentials import AssertedCredential, CreatedCredential
+from authapi.web.schemas.factors.enrolment import FirstRecoveryCodes
 from authapi.web.schemas.fields import (
     Input,
     Output,
@@ -199,11 +200,4 @@ class AddedPasskeyOut(Output):
     """A new passkey."""
 
     passkey: PasskeyOut
-    recovery_codes: Annotated[
-        list[str] | None,
-        Field(
-            description="The recovery codes, with the first second factor of the account. They are "
-            "not shown again.",
-            examples=[["7K2M-Q4XP-9RTD-3WHN"]],
-        ),
-    ] = None
+    recovery_codes: FirstRecoveryCodes = None
