@@ -47,7 +47,6 @@ def upgrade() -> None:
         sa.Column("remember", sa.Boolean(), nullable=False),
         sa.Column("scopes", sa.JSON(), nullable=False),
         sa.Column("amr", sa.JSON(), nullable=False),
-        sa.Column("auth_time", sa.DateTime(timezone=True), nullable=False),
         sa.Column("credentials_version", sa.Integer(), nullable=False),
         sa.Column("attempts", sa.Integer(), nullable=False),
         sa.Column("browser_hash", sa.LargeBinary(length=32)),

@@ -291,7 +291,6 @@ def _factor_tables(
         sa.Column("scopes", sa.JSON, nullable=False),
         # What the first factor proved, and the state of the account at that time.
         sa.Column("amr", sa.JSON, nullable=False),
-        sa.Column("auth_time", UTCDateTime, nullable=False),
         sa.Column("credentials_version", sa.Integer, nullable=False),
         # Counted before a code is compared.
         sa.Column("attempts", sa.Integer, nullable=False),

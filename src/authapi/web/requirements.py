@@ -116,6 +116,11 @@ class Binding:
     proxy_schemes: frozenset[str]
     """The `PROXY_SCHEMES` that no strategy of the installation uses."""
     challenges: tuple[Challenge, ...]
+    refuses_one_factor: bool
+    """Whether `mfa=required` closes the route to a login by one factor."""
+    ranks_by_factors: bool
+    """Whether the route is for superusers, whose rank `mfa_required_superusers` ties to two
+    factors."""
 
     def is_for_proxy(self, authorization: Authorization) -> bool:
         """Whether the header has one well-formed credential for a reverse proxy."""
@@ -202,15 +207,17 @@ def is_for_another_gate(
     return any(sent.scheme in item.schemes and own.isdisjoint(item.strategies) for item in bindings)
 
 
-def check_requirements(wanted: Requirements, identity: Identity, context: RequestContext) -> None:
-    """Checks that `identity` meets the requirements.
+def check_requirements(
+    binding: Binding, wanted: Requirements, identity: Identity, context: RequestContext
+) -> None:
+    """Checks that `identity` meets the requirements, and what the settings add to them.
 
     Raises InactiveAccount, StaleAuthentication or InsufficientAuthentication, InsufficientScope,
     UnconfirmedEmail or SuperuserRequired, checked in this order.
     """
     if not identity.user.is_active:
         raise InactiveAccount
-    if MFA not in identity.amr and _policy_asks_for_mfa(wanted, identity, context.runtime):
+    if _settings_ask_for_mfa(binding, identity, context.runtime):
         wanted = replace(wanted, mfa=wanted.mfa if isinstance(wanted.mfa, timedelta) else True)
     if wanted.fresh is not None or wanted.mfa is not False or wanted.acr is not None:
         _check_login(wanted, identity, context.runtime.settings.fresh_max_age)
@@ -222,33 +229,32 @@ def check_requirements(wanted: Requirements, identity: Identity, context: Reques
         raise SuperuserRequired
 
 
-def is_ignored(wanted: Requirements, identity: Identity, runtime: Runtime) -> bool:
+def is_ignored(binding: Binding, identity: Identity, runtime: Runtime) -> bool:
     """Whether an optional gate takes this caller for an anonymous one.
 
     `mfa=required` refuses the login, and a browser sends its cookie by itself: it must not close a
     page that needs no login.
     """
-    is_refused = wanted.optional and _is_login_refused(wanted, identity, runtime)
-    return is_refused and runtime.registry[identity.strategy].ambient
+    return _is_login_refused(binding, identity, runtime) and (
+        runtime.registry[identity.strategy].ambient
+    )
 
 
-def _is_login_refused(wanted: Requirements, identity: Identity, runtime: Runtime) -> bool:
+def _is_login_refused(binding: Binding, identity: Identity, runtime: Runtime) -> bool:
     """Whether `mfa=required` refuses the login of this caller, which proved one factor before."""
-    services = runtime.services_if_any
-    if services is None or services.settings.mfa != "required" or wanted.accepts_one_factor:
+    if not binding.refuses_one_factor:
         return False
-    return is_too_weak(identity.amr, services.settings) and runtime.is_account(identity)
+    return is_too_weak(identity.amr, runtime.services.settings) and runtime.is_account(identity)
 
 
-def _policy_asks_for_mfa(wanted: Requirements, identity: Identity, runtime: Runtime) -> bool:
+def _settings_ask_for_mfa(binding: Binding, identity: Identity, runtime: Runtime) -> bool:
     """Whether the settings ask for a second factor, also where the gate does not."""
-    if _is_login_refused(wanted, identity, runtime):
+    if _is_login_refused(binding, identity, runtime):
         return True
-    services, user = runtime.services_if_any, identity.user
-    if services is None or not services.settings.mfa_required_superusers:
+    if not binding.ranks_by_factors or not identity.user.is_superuser:
         return False
-    is_demoted = user.is_superuser and not has_rank(user, identity.amr, services.settings)
-    return wanted.superuser and is_demoted and runtime.is_account(identity)
+    has_own_rank = has_rank(identity.user, identity.amr, runtime.services.settings)
+    return not has_own_rank and runtime.is_account(identity)
 
 
 def required_acr(wanted: Requirements, *, has_mfa: bool) -> str | None:
@@ -384,11 +390,16 @@ def bind_requirements(wanted: Requirements, runtime: Runtime) -> Binding:
             f"mfa={asked} is not possible with the strategy {foreign[0]!r}: its credentials tell "
             "neither whether the account has a second factor nor when it was proved; use mfa=True"
         )
+    services = runtime.services_if_any
+    mfa = None if services is None else services.settings.mfa
+    is_ranked = services is not None and services.settings.mfa_required_superusers
     return Binding(
         strategies=strategies,
         schemes=_schemes(strategies),
         proxy_schemes=frozenset(PROXY_SCHEMES) - _schemes(registry),
         challenges=build_challenges(strategies, runtime),
+        refuses_one_factor=mfa == "required" and not wanted.accepts_one_factor,
+        ranks_by_factors=is_ranked and wanted.superuser,
     )
 
 

@@ -264,13 +264,13 @@ async def resolve(gate: Gate[object], connection: HTTPConnection) -> Identity | 
     except InvalidCredential:
         if not wanted.ignores_invalid_credential:
             raise
-    if identity is None or is_ignored(wanted, identity, context.runtime):
+    if identity is None or (wanted.optional and is_ignored(binding, identity, context.runtime)):
         if wanted.optional:
             _anonymous(context)
             return None
         raise Unauthenticated
     context.identity = identity
-    check_requirements(wanted, identity, context)
+    check_requirements(binding, wanted, identity, context)
     if wanted.writes is not None:
         await _count_write(wanted.writes, identity, context)
     return identity

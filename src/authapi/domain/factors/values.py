@@ -84,8 +84,6 @@ class LoginTicket:
     """As in `Proved`."""
     amr: tuple[str, ...]
     """The methods of the first factor."""
-    auth_time: datetime
-    """When the first factor was proved."""
     credentials_version: int
     attempts: int
     """The codes that were tried, counted before they were compared."""

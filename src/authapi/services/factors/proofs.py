@@ -206,7 +206,7 @@ class SecondFactorProofs:
             return self._keys.factor_cipher.decrypt(factor.secret, context=factor.context)
         except DecryptionFailed:
             # The row was modified, or this process has not been restarted since `keys rewrap`.
-            _log.error("the secret of an authenticator app cannot be decrypted")  # no values
+            _log.error("the secret of an authenticator app cannot be decrypted")
             raise WrongSecondFactor from None
 
     async def _check_totp(self, user: User, code: str) -> SecondFactorProof:

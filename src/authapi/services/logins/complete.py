@@ -143,13 +143,13 @@ class Logins:
 
         The login is found as by `prove_second_factor`. Raises LoginExpired, PasskeysUnavailable.
         """
-        found = await self._find(ticket, browser)
-        if found is None or found.attempts >= MAX_ATTEMPTS:
+        found, user = await self.find(TicketPurpose.SECOND_FACTOR, ticket, browser)
+        if found.attempts >= MAX_ATTEMPTS:
             raise LoginExpired
         return await self._proofs.passkeys.options(
             ChallengePurpose.SECOND_FACTOR,
             str(found.id),
-            user_id=found.user_id,
+            user_id=user.id,
             origin=origin,
             requires_verification=False,
         )
@@ -194,7 +194,6 @@ class Logins:
             remember=remember,
             scopes=proved.scopes,
             amr=proved.amr,
-            auth_time=proved.auth_time,
             credentials_version=proved.credentials_version,
             attempts=0,
             created_at=at,

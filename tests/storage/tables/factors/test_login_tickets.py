@@ -36,7 +36,6 @@ def a_ticket(user: User, **changes: Any) -> LoginTicket:
         remember=True,
         scopes=frozenset({"b", "a"}),
         amr=("pwd",),
-        auth_time=AT,
         credentials_version=3,
         attempts=0,
         created_at=AT,
