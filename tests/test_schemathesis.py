@@ -90,6 +90,8 @@ PURPOSES = {
 schemathesis.openapi.format("email", st.from_regex(r"[a-z]{1,9}@[a-z]{2,9}\.com", fullmatch=True))
 
 NEED_SECOND_FACTOR = {
+    "POST /login/enrolment/passkey",
+    "POST /login/enrolment/passkey/options",
     "POST /login/passkey",
     "POST /login/second-factor",
     "POST /login/second-factor/options",

@@ -54,7 +54,7 @@ from authapi.settings import Settings
 from authapi.testing import PASSWORD
 from authapi.testing.authenticator import Authenticator
 from tests.services.authenticators import add_authenticator, proved_password, wrong_code
-from tests.services.passkey_owners import add_passkey, answer
+from tests.services.passkey_owners import add_passkey, answer, attestation
 from tests.soft_authenticator import SoftAuthenticator
 
 DAY = timedelta(days=1)
@@ -551,19 +551,35 @@ def login_enrolment(services: Services) -> tuple[Logins, LoginEnrolment]:
     """The services of logins where every account must have a second factor."""
     settings = services.settings.model_copy(update={"mfa": "required"})
     logins = Logins(services.database, services.second_factors, services.audit, settings)
-    proofs, limits = services.second_factors, services.rate_limits
-    totp = services.factors.totp
-    return logins, LoginEnrolment(services.database, logins, totp, proofs, limits)
+    factors, limits = services.factors, services.rate_limits
+    return logins, LoginEnrolment(services.database, logins, factors, limits)
 
 
-async def log_in_and_enrol(harness: Harness, one: Person, _: Person) -> None:
+async def begin_enrolment(harness: Harness, one: Person) -> tuple[LoginEnrolment, str]:
+    """A login that must add a second factor, and its ticket."""
     logins, enrolment = login_enrolment(harness.services)
     proved = await proved_password(harness.services, one.user)
     pending = await logins.complete(proved, strategy="token", remember=False)
     assert isinstance(pending, PendingLogin)
-    begun = await enrolment.begin_totp(ticket=pending.ticket)
+    assert pending.ticket is not None
+    return enrolment, pending.ticket
+
+
+async def log_in_and_enrol(harness: Harness, one: Person, _: Person) -> None:
+    enrolment, ticket = await begin_enrolment(harness, one)
+    begun = await enrolment.begin_totp(ticket=ticket)
     code = pyotp.TOTP(begun.secret).at(now())
-    done, _enrolled = await enrolment.confirm_totp(code, ticket=pending.ticket)
+    done, _enrolled = await enrolment.confirm_totp(code, ticket=ticket)
+    secret = hash_secret(new_secret())
+    await harness.create_session(done.login, SessionKind.TOKEN, secret=secret)
+
+
+async def log_in_and_add_passkey(harness: Harness, one: Person, _: Person) -> None:
+    enrolment, ticket = await begin_enrolment(harness, one)
+    created = attestation(
+        SoftAuthenticator(), await enrolment.passkey_options(ticket=ticket, origin=None)
+    )
+    done, _enrolled = await enrolment.add_passkey(created, "My phone", ticket=ticket)
     secret = hash_secret(new_secret())
     await harness.create_session(done.login, SessionKind.TOKEN, secret=secret)
 
@@ -685,6 +701,7 @@ OPERATIONS: dict[str, Operation] = {
     "log in by passkey": log_in_by_passkey,
     "step up by passkey": step_up_by_passkey,
     "log in and enrol": log_in_and_enrol,
+    "log in and add a passkey": log_in_and_add_passkey,
     "reset factors": reset_factors,
     "prune": prune,
     "rotate": lambda harness, *_: harness.services.keys.lifecycle.rotate(early=True),

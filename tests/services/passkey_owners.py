@@ -3,12 +3,13 @@
 from typing import Any
 
 from authapi.crypto.secrets import hash_secret, new_secret
-from authapi.domain.factors.passkeys import Assertion
+from authapi.domain.factors.passkeys import Assertion, Attestation
 from authapi.domain.identity import Identity
 from authapi.domain.session import SessionKind
 from authapi.errors import InvalidCredential
 from authapi.services import Services
 from authapi.services.factors.webauthn.assertions import RequestOptions
+from authapi.services.factors.webauthn.registration import CreationOptions
 from authapi.web.schemas.factors.credentials import AssertedCredential, CreatedCredential
 from authapi.web.schemas.factors.passkeys import CreationOptionsOut, PasskeyOut, RequestOptionsOut
 from tests.soft_authenticator import SoftAuthenticator
@@ -19,15 +20,19 @@ async def add_passkey(
 ) -> tuple[PasskeyOut, Identity]:
     """Adds a passkey to the account of `caller`, whose session is a cookie and gets a new one."""
     passkeys, cookie = services.factors.passkeys, hash_secret(new_secret())
-    options = CreationOptionsOut.of(await passkeys.options(caller, origin=None))
-    created = passkey.create(options.model_dump(mode="json", by_alias=True))
-    attestation = CreatedCredential.model_validate(created).attestation()
-    added = await passkeys.add(caller, attestation, "My phone", new_secret_hash=cookie)
+    created = attestation(passkey, await passkeys.options(caller, origin=None))
+    added = await passkeys.add(caller, created, "My phone", new_secret_hash=cookie)
     identify = services.sessions.identify_by_secret
     renewed = await identify(cookie, SessionKind.SESSION, strategy="session")
     if renewed is None:  # in a race
         raise InvalidCredential
     return PasskeyOut.of(added.passkey), renewed
+
+
+def attestation(passkey: SoftAuthenticator, options: CreationOptions) -> Attestation:
+    """The new passkey, as its authenticator answers to the options of the service."""
+    asked = CreationOptionsOut.of(options).model_dump(mode="json", by_alias=True)
+    return CreatedCredential.model_validate(passkey.create(asked)).attestation()
 
 
 def answer(passkey: SoftAuthenticator, options: RequestOptions) -> Assertion:

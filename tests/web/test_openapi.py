@@ -230,6 +230,7 @@ async def test_public_routes_are_exactly_these(app: FastAPI) -> None:
         "POST /login/second-factor",  # by a ticket
         "POST /login/second-factor/options",
         *("POST /login/enrolment/totp", "POST /login/enrolment/totp/confirm"),  # by a ticket
+        *("POST /login/enrolment/passkey", "POST /login/enrolment/passkey/options"),
         "POST /login/disown",  # by a secret from a mail
         "POST /token",
         "POST /token/revoke",

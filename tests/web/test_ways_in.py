@@ -38,6 +38,14 @@ from tests.web.logins import sign_in
 PACKAGE = Path(authapi.__file__).parent
 NEW_PASSWORD = "another horse another battery"
 OTHER_SERVICE = "https://reports.example"
+CREATION = {
+    "challenge": "AAAA",
+    "rp": {"id": "localhost"},
+    "user": {"id": "AAAA"},
+    "pubKeyCredParams": [{"alg": -7}],
+    "excludeCredentials": [],
+}
+"""Options of a new passkey that this service has not issued."""
 
 MAKERS: Mapping[str, Mapping[str, set[str]]] = {
     "Proved": {
@@ -52,10 +60,11 @@ MAKERS: Mapping[str, Mapping[str, set[str]]] = {
         },
     },
     "Login": {
-        # Called by Logins.prove_second_factor and LoginEnrolment.confirm_totp.
+        # Called by Logins.prove_second_factor and LoginEnrolment.
         "services/logins/complete.py:complete_ticket": {
             *("login session", "login token", "login jwt", "enrolment"),
             "enrolment begun before the factor",
+            *("passkey enrolment", "passkey enrolment begun before the factor"),
         },
         "services/logins/complete.py:_login": {"basic", "password grant", "auth.log_in"},
     },
@@ -347,17 +356,46 @@ async def by_enrolment(scene: Scene) -> None:
 async def by_enrolment_begun_before_the_factor(scene: Scene) -> None:
     """The ticket of a login from before the factor adds none beside it."""
     services, user = scene.api.services, scene.alice.user
+    ticket = await enrolment_ticket(scene)
+    secret = (await scene.post("/login/enrolment/totp", json=ticket)).json()["secret"]
+    await add_second_factors(services, user)
+    body = {**ticket, "code": pyotp.TOTP(secret).at(now())}
+    for path, sent in (("totp", ticket), ("totp/confirm", body)):
+        answer = await scene.post(f"/login/enrolment/{path}", json=sent)
+        assert answer.json()["code"] == "login_expired"
+
+
+async def enrolment_ticket(scene: Scene) -> dict[str, str]:
+    """The ticket of a login that adds a factor. The account has none at that time."""
+    services, user = scene.api.services, scene.alice.user
     await services.accounts.administration.reset_factors(user.id)
     settings = services.settings.model_copy(update={"mfa": "required"})
     logins = Logins(services.database, services.second_factors, services.audit, settings)
     proved = await proved_password(services, user)
     pending = await logins.complete(proved, strategy="token", remember=False)
     assert isinstance(pending, PendingLogin)
-    ticket = {"ticket": str(pending.ticket)}
-    secret = (await scene.post("/login/enrolment/totp", json=ticket)).json()["secret"]
-    await add_second_factors(services, user)
-    body = {**ticket, "code": pyotp.TOTP(secret).at(now())}
-    for path, sent in (("totp", ticket), ("totp/confirm", body)):
+    return {"ticket": str(pending.ticket)}
+
+
+async def by_passkey_enrolment(scene: Scene) -> None:
+    """The ticket for a second factor adds no passkey."""
+    created = SoftAuthenticator().create(CREATION)
+    for strategy in ("session", "token", "jwt"):
+        ticket = (await scene.login(strategy=strategy)).json().get("ticket")
+        body = {} if ticket is None else {"ticket": ticket}
+        added = {**body, "credential": created, "name": "x"}
+        for path, sent in (("passkey/options", body), ("passkey", added)):
+            answer = await scene.post(f"/login/enrolment/{path}", json=sent)
+            assert answer.json()["code"] == "login_expired"
+
+
+async def by_passkey_enrolment_begun_before_the_factor(scene: Scene) -> None:
+    """The ticket of a login from before the factor adds no passkey beside it."""
+    ticket = await enrolment_ticket(scene)
+    asked = (await scene.post("/login/enrolment/passkey/options", json=ticket)).json()
+    await add_second_factors(scene.api.services, scene.alice.user)
+    created = {**ticket, "credential": SoftAuthenticator().create(asked), "name": "x"}
+    for path, sent in (("passkey/options", ticket), ("passkey", created)):
         answer = await scene.post(f"/login/enrolment/{path}", json=sent)
         assert answer.json()["code"] == "login_expired"
 
@@ -392,6 +430,8 @@ WAYS: Mapping[str, Callable[[Scene], Awaitable[None]]] = {
     "passkey of a foreign challenge": by_passkey_of_a_foreign_challenge,
     "enrolment": by_enrolment,
     "enrolment begun before the factor": by_enrolment_begun_before_the_factor,
+    "passkey enrolment": by_passkey_enrolment,
+    "passkey enrolment begun before the factor": by_passkey_enrolment_begun_before_the_factor,
     "logout of the ticket": by_logout_of_the_ticket,
 }
 

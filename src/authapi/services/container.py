@@ -284,9 +284,7 @@ class Services:
             own_columns=own_columns,
             accounts=accounts,
             logins=logins,
-            login_enrolment=LoginEnrolment(
-                database, logins, factors.totp, factors.proofs, rate_limits
-            ),
+            login_enrolment=LoginEnrolment(database, logins, factors, rate_limits),
             passkey_logins=PasskeyLogins(factors.proofs.passkeys, hooks, settings),
             second_factors=factors.proofs,
             factors=factors,

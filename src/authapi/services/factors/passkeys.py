@@ -1,62 +1,29 @@
 """The passkeys of an account: registration, names and removal."""
 
-import asyncio
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from uuid import UUID
 
-from authapi.clock import now
-from authapi.crypto.factors.challenges import Challenges
-from authapi.crypto.factors.webauthn import read_client_data, verify_attestation
-from authapi.crypto.ids import new_id
 from authapi.crypto.secrets import SecretHash
 from authapi.domain.events import EventType
-from authapi.domain.factors.passkeys import (
-    Attestation,
-    ChallengePurpose,
-    NewCredential,
-    Passkey,
-    RelyingParty,
-    UsedChallenge,
-)
+from authapi.domain.factors.passkeys import Attestation, Passkey
 from authapi.domain.factors.values import FactorMethod
 from authapi.domain.identity import Identity
-from authapi.domain.user import User
-from authapi.errors import (
-    FactorExists,
-    LastWayIn,
-    MFADisabled,
-    NotFound,
-    PasskeyMismatch,
-    TooManyFactors,
-    UnconfirmedEmail,
-    WrongPasskey,
-)
+from authapi.errors import LastWayIn, NotFound
 from authapi.services.audit import Audit
 from authapi.services.factors.additions import FactorAdditions, lock_owner
 from authapi.services.factors.removal import keep_or_end_mfa, tell_of_removal
 from authapi.services.factors.webauthn.assertions import binding_of
-from authapi.services.factors.webauthn.relying_party import relying_party_of, require_origin
+from authapi.services.factors.webauthn.registration import (
+    CreationOptions,
+    PasskeyRegistration,
+    VerifiedPasskey,
+)
 from authapi.services.mail import Mail
 from authapi.settings import Settings
-from authapi.storage import Database, Store
+from authapi.storage import Database
 from authapi.storage.database import retry_on_conflict
-
-_HANDLE_BYTES = 32
-
-
-@dataclass(frozen=True, slots=True)
-class CreationOptions:
-    """What a browser needs to create a passkey (`PublicKeyCredentialCreationOptions`)."""
-
-    challenge: bytes
-    relying_party: RelyingParty
-    user: User
-    handle: bytes
-    """What the authenticator knows the account by."""
-    existing: Sequence[Passkey]
-    """Those that an authenticator must not have already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,14 +44,14 @@ class Passkeys:
     def __init__(
         self,
         database: Database,
-        challenges: Callable[[], Challenges],
+        registration: PasskeyRegistration,
         additions: FactorAdditions,
         audit: Audit,
         mail: Mail,
         settings: Settings,
     ) -> None:
         self._database = database
-        self._challenges = challenges
+        self._registration = registration
         self._additions = additions
         self._audit = audit
         self._mail = mail
@@ -99,19 +66,12 @@ class Passkeys:
         person, whom the factor would keep out. Raises InsufficientAuthentication if the account has
         a second factor that the caller has not proved.
         """
-        relying_party, new_handle = (
-            require_origin(self._settings, origin),
-            os.urandom(_HANDLE_BYTES),
-        )
-        self._check_enabled()
+        relying_party = self._registration.require_available(origin)
         async with self._database.transaction() as store:
             user = (await lock_owner(store, identity)).user
-            existing = await self._check_may_add(store, user)
-            handle = await store.passkeys.handle(user.id, new_handle)
-        challenge = self._challenges().issue(
-            ChallengePurpose.REGISTER, binding_of(identity), at=now()
-        )
-        return CreationOptions(challenge, relying_party, user, handle, existing)
+            return await self._registration.options(
+                store, user, relying_party, binding=binding_of(identity)
+            )
 
     async def add(
         self,
@@ -130,20 +90,10 @@ class Passkeys:
         Raises WrongPasskey, also if the challenge has expired or was used; FactorExists if an
         account has the passkey; and as `options`.
         """
-        relying_party = relying_party_of(self._settings)
-        self._check_enabled()
-        try:
-            challenge = self._challenges().check(
-                read_client_data(attestation.client_data).challenge,
-                ChallengePurpose.REGISTER,
-                binding_of(identity),
-                at=now(),
-            )
-            credential = await asyncio.to_thread(verify_attestation, attestation, relying_party)
-        except PasskeyMismatch:
-            raise WrongPasskey from None
-        passkey = _passkey(identity.user.id, credential, attestation, name)
-        return await self._add(identity, passkey, challenge, new_secret_hash)
+        verified = await self._registration.verify(
+            attestation, name, user_id=identity.user.id, binding=binding_of(identity)
+        )
+        return await self._add(identity, verified, new_secret_hash)
 
     @retry_on_conflict
     async def rename(self, identity: Identity, passkey_id: UUID, name: str) -> Passkey:
@@ -186,61 +136,19 @@ class Passkeys:
 
     @retry_on_conflict
     async def _add(
-        self,
-        identity: Identity,
-        passkey: Passkey,
-        challenge: UsedChallenge,
-        secret: SecretHash | None,
+        self, identity: Identity, verified: VerifiedPasskey, secret: SecretHash | None
     ) -> AddedPasskey:
+        passkey, registration = verified.passkey, self._registration
         async with self._database.transaction() as store:
             row = await lock_owner(store, identity)
-            await self._check_may_add(store, row.user)
-
-            async def insert() -> None:
-                if not await store.passkeys.add(passkey):
-                    raise FactorExists
-
             codes = await self._additions.add(
                 store,
                 identity,
                 row,
                 FactorMethod.PASSKEY,
-                insert,
+                partial(registration.insert, store, row.user, verified),
                 at=passkey.created_at,
                 secret=secret,
             )
-            if not await store.used_challenges.add(challenge):
-                raise WrongPasskey
+            await registration.use_up(store, verified)
         return AddedPasskey(passkey, codes)
-
-    def _check_enabled(self) -> None:
-        if self._settings.mfa == "off":
-            raise MFADisabled
-
-    async def _check_may_add(self, store: Store, user: User) -> Sequence[Passkey]:
-        if self._settings.sends_mail and user.email_confirmed_at is None:
-            raise UnconfirmedEmail
-        existing = await store.passkeys.list_for_user(user.id)
-        if len(existing) >= self._settings.max_passkeys:
-            raise TooManyFactors
-        return existing
-
-
-def _passkey(
-    user_id: UUID, credential: NewCredential, attestation: Attestation, name: str
-) -> Passkey:
-    return Passkey(
-        id=new_id(),
-        user_id=user_id,
-        credential_id=credential.credential_id,
-        public_key=credential.public_key,
-        algorithm=credential.algorithm,
-        sign_count=credential.sign_count,
-        transports=tuple(attestation.transports),
-        aaguid=credential.aaguid,
-        backup_eligible=credential.backup_eligible,
-        backed_up=credential.backed_up,
-        name=name,
-        created_at=now(),
-        last_used_at=None,
-    )

@@ -109,6 +109,12 @@ class SecondFactorProofs:
             found.append(FactorMethod.RECOVERY)
         return found
 
+    @property
+    def enrollable(self) -> Sequence[FactorMethod]:
+        """The second factors that a user without one can add to complete a login."""
+        passkey = (FactorMethod.PASSKEY,) if self.passkeys.are_available else ()
+        return (FactorMethod.TOTP, *passkey)
+
     @asynccontextmanager
     async def attempt(self, user: User, *, is_guessable: bool) -> AsyncIterator[None]:
         """Context manager around `check`, which counts the attempt against the account.

@@ -13,6 +13,7 @@ from authapi.services.factors.proofs import SecondFactorProofs
 from authapi.services.factors.step_up import StepUp
 from authapi.services.factors.totp import TOTPEnrolment
 from authapi.services.factors.webauthn.assertions import PasskeyAssertions
+from authapi.services.factors.webauthn.registration import PasskeyRegistration
 from authapi.services.keys import Keys
 from authapi.services.mail import Mail
 from authapi.services.rate_limits import RateLimits
@@ -26,6 +27,8 @@ class FactorServices:
 
     changes: FactorChanges
     passkeys: Passkeys
+    registration: PasskeyRegistration
+    additions: FactorAdditions
     step_up: StepUp
     totp: TOTPEnrolment
     proofs: SecondFactorProofs
@@ -53,9 +56,12 @@ class FactorServices:
             database, keys, assertions, rate_limits, audit, mail, on_outcome=on_outcome
         )
         additions = FactorAdditions(audit, mail, settings)
+        registration = PasskeyRegistration(challenges, audit, settings)
         return cls(
             changes=FactorChanges(database, audit, mail, settings),
-            passkeys=Passkeys(database, challenges, additions, audit, mail, settings),
+            passkeys=Passkeys(database, registration, additions, audit, mail, settings),
+            registration=registration,
+            additions=additions,
             step_up=StepUp(database, proofs, audit),
             totp=TOTPEnrolment(database, proofs, audit, mail, settings),
             proofs=proofs,

@@ -30,8 +30,6 @@ from authapi.storage.database import retry_on_conflict
 
 MAX_ATTEMPTS = 5
 """How many codes one ticket allows."""
-ENROLLABLE = (FactorMethod.TOTP,)
-"""The second factors that an account can add to complete a login."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +210,7 @@ class Logins:
             await lock_unchanged_user(store, ticket.user_id, ticket.credentials_version)
             await store.login_tickets.add(ticket, secret, browser=browser)
             if ticket.purpose is TicketPurpose.ENROL:
-                return ENROLLABLE
+                return self._proofs.enrollable
             return await self._proofs.methods(store, ticket.user_id)
 
     async def find(

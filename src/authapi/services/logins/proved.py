@@ -34,7 +34,8 @@ class SecondFactorUse:
     apply: Callable[[Store], Awaitable[None]]
     """Uses the factor up, in the transaction that begins the session. The user is locked.
 
-    Raises LoginExpired, SecondFactorRefused or PasskeyRefused if another login has used it up."""
+    Raises LoginExpired, SecondFactorRefused or PasskeyRefused if another login has used it up, and
+    the errors of adding a factor if the login adds one."""
     ends_logins: bool = False
     """Whether all other logins of the account end in that transaction, before `apply`."""
     is_applied: bool = False

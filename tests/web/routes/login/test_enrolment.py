@@ -89,7 +89,7 @@ async def test_a_login_that_adds_a_factor_gets_the_credential_of_its_strategy(
 ) -> None:
     answer = await begin(api, strategy)
     check_headers(answer)
-    assert answer.json()["methods"] == ["totp"]
+    assert answer.json()["methods"] == ["totp", "passkey"]
     lasts = datetime.fromisoformat(answer.json()["expires_at"]) - now()
     assert timedelta(minutes=4) < lasts <= timedelta(minutes=5)
     assert ("ticket" in answer.json()) == (strategy != "session")

@@ -177,7 +177,7 @@ class PasskeyAssertions:
             )
             _check_state(passkey, state)
         except PasskeyMismatch as refusal:
-            await self._record(user_id or passkey.user_id, refusal.reason)
+            await record_refusal(self._audit, user_id or passkey.user_id, refusal.reason)
             raise
         return ProvedPasskey(passkey, row, state, challenge)
 
@@ -202,12 +202,17 @@ class PasskeyAssertions:
         if self._on_outcome is not None:
             self._on_outcome(FactorMethod.PASSKEY, is_right)
 
-    async def _record(self, user_id: UUID, reason: str | None) -> None:
-        kind = EventType.PASSKEY_REFUSED
-        if reason in _TOLD:
-            await self._audit.record_separately(kind, user_id=user_id, reason=reason)
-        else:
-            await self._audit.record_separately(kind, user_id=user_id)
+
+async def record_refusal(audit: Audit, user_id: UUID, reason: str | None) -> None:
+    """Records that the proof of a passkey of a user was refused.
+
+    Of the `reason`, only those that tell of an attack are recorded. Raises StorageUnavailable.
+    """
+    kind = EventType.PASSKEY_REFUSED
+    if reason in _TOLD:
+        await audit.record_separately(kind, user_id=user_id, reason=reason)
+    else:
+        await audit.record_separately(kind, user_id=user_id)
 
 
 def _check_owner(

@@ -8,8 +8,8 @@ from pydantic import Field
 from authapi.crypto import base64url
 from authapi.domain.display_names import DISPLAY_NAME_PATTERN
 from authapi.domain.factors.passkeys import CHALLENGE_LIFETIME, Algorithm, Passkey
-from authapi.services.factors.passkeys import CreationOptions
 from authapi.services.factors.webauthn.assertions import RequestOptions
+from authapi.services.factors.webauthn.registration import CreationOptions
 from authapi.web.schemas.factors.credentials import AssertedCredential, CreatedCredential
 from authapi.web.schemas.factors.enrolment import FirstRecoveryCodes
 from authapi.web.schemas.fields import (
@@ -48,6 +48,12 @@ class NewPasskey(Input):
 
     credential: CreatedCredential
     name: PasskeyName
+
+
+class FirstPasskey(NewPasskey):
+    """The login that adds a second factor, and the answer of an authenticator to its options."""
+
+    ticket: Ticket = None
 
 
 class PasskeyChange(Input):
