@@ -5,10 +5,11 @@ importing application can use.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from importlib.metadata import version
+from typing import Any
 
 from fastapi import FastAPI, Request
 from pydantic import SecretStr
@@ -34,7 +35,10 @@ from authapi.web.installation import Installation, select_units
 from authapi.web.own_columns import with_own_columns
 from authapi.web.routes.health import read_metrics
 from authapi.web.routes.login.password import LogIn, log_in_by_form
-from authapi.web.routes.login.second_factor import prove_second_factor_by_form
+from authapi.web.routes.login.second_factor import (
+    passkey_options_by_form,
+    prove_second_factor_by_form,
+)
 from authapi.web.routes.units import UNITS
 
 
@@ -232,19 +236,42 @@ class AuthAPI(HookDecorators):
         ticket: str | None = None,
         code: str | None = None,
         recovery_code: str | None = None,
+        passkey: Mapping[str, object] | None = None,
     ) -> LogIn:
         """Completes a login that raised SecondFactorRequired, as `POST /login/second-factor` does.
 
-        `code` is what the authenticator app shows. `ticket` is that of the error; None if the login
+        `code` is what the authenticator app shows; `passkey` is the JSON that the browser answers
+        to `second_factor_options`. `ticket` is that of the error; None if the login
         uses cookies, which the browser has by its `headers` then.
 
         Raises SecondFactorRefused, LoginExpired, TooManyAttempts, ForeignOrigin, InvalidInput
-        unless exactly one of `code` and `recovery_code` is given, InvalidCredentials if the account
-        was changed meanwhile, Unavailable, and RuntimeError as `log_in`.
+        unless exactly one of `code`, `recovery_code` and `passkey` is given, or if `passkey` lacks
+        a member, for a passkey PasskeysUnavailable, InvalidCredentials if the account was changed
+        meanwhile, Unavailable, and RuntimeError as `log_in`.
         """
         return await prove_second_factor_by_form(
-            self.runtime, request, ticket=ticket, code=code, recovery_code=recovery_code
+            self.runtime,
+            request,
+            ticket=ticket,
+            code=code,
+            recovery_code=recovery_code,
+            passkey=passkey,
         )
+
+    async def second_factor_options(
+        self, request: Request, *, ticket: str | None = None
+    ) -> dict[str, Any]:
+        """Returns what the page needs to ask for a passkey as second factor of a login, as JSON.
+
+        The page passes it to `PublicKeyCredential.parseRequestOptionsFromJSON()` and
+        `navigator.credentials.get()`, and the handler passes `toJSON()` of the result to
+        `prove_second_factor`. `ticket` is as there. It is for logins whose `methods` have
+        `passkey`.
+
+        Raises LoginExpired, PasskeysUnavailable, ForeignOrigin, Unavailable, and RuntimeError as
+        `log_in`.
+        """
+        return await passkey_options_by_form(self.runtime, request, ticket=ticket)
 
 
 def _on_engine(settings: Settings, engine: AsyncEngine | None) -> Settings:

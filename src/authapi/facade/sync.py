@@ -225,6 +225,7 @@ class Sync:
         ticket: str | None = None,
         code: str | None = None,
         recovery_code: str | None = None,
+        passkey: Mapping[str, object] | None = None,
     ) -> "LogIn":
         """Completes a login, as `AuthAPI.prove_second_factor` does, and raises the same errors.
 
@@ -236,8 +237,28 @@ class Sync:
 
         return self._thread.serving_target().run(
             lambda _: prove_second_factor_by_form(
-                self._runtime, request, ticket=ticket, code=code, recovery_code=recovery_code
+                self._runtime,
+                request,
+                ticket=ticket,
+                code=code,
+                recovery_code=recovery_code,
+                passkey=passkey,
             )
+        )
+
+    def second_factor_options(
+        self, request: "Request", *, ticket: str | None = None
+    ) -> dict[str, Any]:
+        """Returns options, as `AuthAPI.second_factor_options` does, and raises the same errors.
+
+        Also raises RuntimeError if the application is not running in this process.
+        """
+        from authapi.web.routes.login.second_factor import (  # noqa: PLC0415  # with the web framework
+            passkey_options_by_form,
+        )
+
+        return self._thread.serving_target().run(
+            lambda _: passkey_options_by_form(self._runtime, request, ticket=ticket)
         )
 
     def close(self) -> None:

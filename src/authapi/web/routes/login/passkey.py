@@ -15,8 +15,8 @@ from authapi.web.login_cookie import (
     browser_id,
     discarded_cookie,
     read_browser_id,
-    waiting_browser,
 )
+from authapi.web.routes.login import second_factor
 from authapi.web.routes.login.password import finish, issuer_of, login_response, with_headers
 from authapi.web.routing import AuthAPIRoute
 from authapi.web.schemas.factors.passkeys import PasskeyLogin, RequestOptionsOut, WaitingLogin
@@ -87,10 +87,4 @@ async def second_factor_options(body: WaitingLogin, request: Request) -> Request
 
     They name the passkeys of the account, whose first factor is proved.
     """
-    check_origin(request)
-    services = context_of(request).runtime.services
-    browser = waiting_browser(request, services.settings, body.ticket)
-    options = await services.logins.passkey_options(
-        ticket=body.ticket, browser=browser, origin=read_header(request, b"origin")
-    )
-    return RequestOptionsOut.of(options)
+    return await second_factor.passkey_options(request, body.ticket)

@@ -1,19 +1,26 @@
 """POST /login/second-factor completes a login whose first factor was proved."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi import APIRouter, Request
+from fastapi.exceptions import ValidationException
+from pydantic import ValidationError
 from starlette.responses import Response
 
 from authapi.domain.factors.passkeys import Assertion
 from authapi.errors import InputError, InvalidInput, LoginExpired
 from authapi.services.logins.complete import CompletedLogin
+from authapi.strategies.base import read_header
 from authapi.web.answers.descriptions import problems, response_header
+from authapi.web.answers.validation import invalid_input
 from authapi.web.context import Runtime, context_of
 from authapi.web.csrf import check_origin
 from authapi.web.login_cookie import discarded_cookie, waiting_browser
 from authapi.web.routes.login.password import LogIn, login_response
 from authapi.web.routing import AuthAPIRoute
+from authapi.web.schemas.factors.credentials import AssertedCredential
+from authapi.web.schemas.factors.passkeys import RequestOptionsOut
 from authapi.web.schemas.login import LoginOut, SecondFactor
 
 router = APIRouter(route_class=AuthAPIRoute, tags=["login"])
@@ -87,6 +94,35 @@ async def issue_completed(request: Request, completed: CompletedLogin) -> LogIn:
     return LogIn(completed.login.user, issuer.name, issued, discards)
 
 
+async def passkey_options(request: Request, ticket: str | None) -> RequestOptionsOut:
+    """Returns the options of a passkey for a login that waits for its second factor.
+
+    Without `ticket`, the login is the one under way in the browser of `request`. Raises
+    LoginExpired, PasskeysUnavailable, ForeignOrigin, and Unavailable if the database does not
+    answer.
+    """
+    check_origin(request)
+    services = context_of(request).runtime.services
+    options = await services.logins.passkey_options(
+        ticket=ticket,
+        browser=waiting_browser(request, services.settings, ticket),
+        origin=read_header(request, b"origin"),
+    )
+    return RequestOptionsOut.of(options)
+
+
+async def passkey_options_by_form(
+    runtime: Runtime, request: Request, *, ticket: str | None = None
+) -> dict[str, Any]:
+    """Returns the options as JSON for a handler of the application.
+
+    Raises as `passkey_options`, and RuntimeError if the request belongs to another installation
+    than `runtime`.
+    """
+    _check_installation(runtime, request)
+    return (await passkey_options(request, ticket)).model_dump(mode="json", by_alias=True)
+
+
 async def prove_second_factor_by_form(
     runtime: Runtime,
     request: Request,
@@ -94,15 +130,35 @@ async def prove_second_factor_by_form(
     ticket: str | None = None,
     code: str | None = None,
     recovery_code: str | None = None,
+    passkey: Mapping[str, object] | None = None,
 ) -> LogIn:
-    """Completes a login for a handler of the application.
+    """Completes a login for a handler of the application. `passkey` is the JSON of the browser.
 
-    Raises as `prove_second_factor`, InvalidInput unless exactly one of `code` and `recovery_code`
-    is given, and RuntimeError if the request belongs to another installation than `runtime`.
+    Raises as `prove_second_factor`, InvalidInput unless exactly one of `code`, `recovery_code` and
+    `passkey` is given and `passkey` has the members of an answer, and RuntimeError if the request
+    belongs to another installation than `runtime`.
     """
+    _check_installation(runtime, request)
+    if [code, recovery_code, passkey].count(None) != 2:
+        message = "send exactly one of code, recovery_code and passkey"
+        raise InvalidInput(InputError(("code",), "one_code", message))
+    return await prove_second_factor(
+        request,
+        ticket=ticket,
+        code=code,
+        recovery_code=recovery_code,
+        passkey=None if passkey is None else _assertion_of(passkey),
+    )
+
+
+def _check_installation(runtime: Runtime, request: Request) -> None:
     if context_of(request).runtime is not runtime:
         raise RuntimeError("the request belongs to another installation of authapi")
-    if (code is None) == (recovery_code is None):
-        message = "send either code or recovery_code"
-        raise InvalidInput(InputError(("code",), "one_code", message))
-    return await prove_second_factor(request, ticket=ticket, code=code, recovery_code=recovery_code)
+
+
+def _assertion_of(passkey: Mapping[str, object]) -> Assertion:
+    try:
+        return AssertedCredential.model_validate(passkey).assertion()
+    except ValidationError as error:
+        errors = [{**item, "loc": ("passkey", *item["loc"])} for item in error.errors()]
+        raise invalid_input(ValidationException(errors)) from None
