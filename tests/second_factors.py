@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from uuid import UUID
 
-import cbor2
 import pyotp
 
 from authapi.clock import now
@@ -17,7 +16,7 @@ from authapi.domain.factors.passkeys import Passkey
 from authapi.domain.factors.values import TOTPFactor
 from authapi.domain.user import User
 from authapi.services import Services
-from tests.soft_authenticator import BACKED_UP, ELIGIBLE, SoftAuthenticator, cose_key
+from tests.soft_authenticator import BACKED_UP, ELIGIBLE, SoftAuthenticator
 
 PERIOD = 30
 """Seconds of a time step."""
@@ -93,7 +92,7 @@ def stored_passkey(user_id: UUID, passkey: SoftAuthenticator) -> Passkey:
         id=new_id(),
         user_id=user_id,
         credential_id=passkey.credential_id,
-        public_key=cbor2.dumps(cose_key(passkey.key), canonical=True),
+        public_key=passkey.public_key,
         algorithm=passkey.algorithm,
         sign_count=passkey.sign_count,
         transports=("internal",),

@@ -32,7 +32,7 @@ def test_the_documented_tests_pass(
     options = []
     if server == "postgres":
         options = ["--authapi-server", request.getfixturevalue("postgres").admin_url]
-    assert outcome(run_pytest(tmp_path, *options)) == "5 passed"
+    assert outcome(run_pytest(tmp_path, *options)) == "6 passed"
 
 
 def test_the_application_created_at_import_works(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from authapi.testing.acting import acting_as
 from authapi.testing.authenticator import Authenticator
 from authapi.testing.client import PASSWORD, Client, client
 from authapi.testing.databases import CleanDatabase
+from authapi.testing.passkeys import SoftPasskey
 from authapi.testing.sync_client import SyncAuthenticator, SyncClient, sync_client
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "Authenticator",
     "CleanDatabase",
     "Client",
+    "SoftPasskey",
     "SyncAuthenticator",
     "SyncClient",
     "acting_as",

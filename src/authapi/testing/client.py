@@ -1,9 +1,10 @@
 """A client of an application in this process, with users and the mail that was sent."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from email.message import EmailMessage
 from itertools import count
+from typing import Any
 
 import httpx
 from fastapi import FastAPI
@@ -82,7 +83,10 @@ class Client(httpx.AsyncClient):
         return services is None or services.settings.allow_reserved_addresses
 
     def authenticator(self, secret: str | None = None) -> Authenticator:
-        """An authenticator app with a new secret, or with the one that the service has shown."""
+        """An authenticator app and a passkey, which `enrol` and `enrol_passkey` add to an account.
+
+        `secret` is what the service has shown for the app; by default a new one.
+        """
         return Authenticator(lambda: self.services, secret)
 
     async def login(
@@ -95,8 +99,8 @@ class Client(httpx.AsyncClient):
     ) -> httpx.Response:
         """Logs in over HTTP. The client keeps the cookie, or sends the token in its headers.
 
-        `authenticator` is the app of an account with a second factor. Raises httpx.HTTPStatusError
-        if the login is refused.
+        `authenticator` is that of an account with a second factor: its app, or its passkey if the
+        account has no app of it. Raises httpx.HTTPStatusError if the login is refused.
         """
         accepted = self.services.settings.login_identifier
         name = {"username": user.username} if accepted == "username" else {"email": user.email}
@@ -105,10 +109,64 @@ class Client(httpx.AsyncClient):
         if authenticator is not None and response.status_code == 401:
             started = response.json()
             if started["code"] == "second_factor_required":
-                proof = {"code": authenticator.code()}
-                if "ticket" in started:  # else the client has a cookie for it
-                    proof["ticket"] = started["ticket"]
-                response = await self.post(f"{path}/second-factor", json=proof)
+                # Without a ticket, the client has a cookie for it.
+                login = {"ticket": started["ticket"]} if "ticket" in started else {}
+                proof = await self._proof(
+                    authenticator, started["methods"], f"{path}/second-factor", login
+                )
+                response = await self.post(f"{path}/second-factor", json={**login, **proof})
+        return self._use(response)
+
+    async def login_by_passkey(
+        self, authenticator: Authenticator, *, strategy: str = "session"
+    ) -> httpx.Response:
+        """Logs in over HTTP by the passkey alone, as `login`.
+
+        Raises httpx.HTTPStatusError if the login is refused.
+        """
+        path = f"{self.services.settings.prefix}/login/passkey"
+        credential = authenticator.passkey.get(await self._options(path, {}))
+        body = {"credential": credential, "strategy": strategy}
+        return self._use(await self.post(path, json=body))
+
+    async def add_passkey(
+        self, authenticator: Authenticator, *, name: str = "Passkey"
+    ) -> httpx.Response:
+        """Adds the passkey to the account that is logged in, over HTTP.
+
+        The response has the recovery codes with the first second factor. Raises
+        httpx.HTTPStatusError if it is refused, as without a recent login.
+        """
+        path = f"{self.services.settings.prefix}/me/factors/passkeys"
+        credential = authenticator.passkey.create(await self._options(path))
+        response = await self.post(path, json={"credential": credential, "name": name})
+        return response.raise_for_status()
+
+    async def step_up(self, authenticator: Authenticator) -> httpx.Response:
+        """Proves the second factor of the login again, over HTTP: a passkey, or a code of the app.
+
+        Raises httpx.HTTPStatusError if it is refused.
+        """
+        path = f"{self.services.settings.prefix}/me/reauthenticate"
+        methods = ["passkey"] if authenticator.has_passkey else ["totp"]
+        proof = await self._proof(authenticator, methods, path, None)
+        return (await self.post(path, json=proof)).raise_for_status()
+
+    async def _proof(
+        self,
+        authenticator: Authenticator,
+        methods: Collection[str],
+        path: str,
+        login: Mapping[str, str] | None,
+    ) -> dict[str, object]:
+        if authenticator.proves(methods) == "code":
+            return {"code": authenticator.code()}
+        return {"passkey": authenticator.passkey.get(await self._options(path, login))}
+
+    async def _options(self, path: str, body: Mapping[str, str] | None = None) -> Any:
+        return (await self.post(f"{path}/options", json=body)).raise_for_status().json()
+
+    def _use(self, response: httpx.Response) -> httpx.Response:
         response.raise_for_status()
         if token := response.json().get("access_token"):
             self.headers["Authorization"] = f"Bearer {token}"

@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from email.message import EmailMessage
+from functools import partial
 from typing import Any, TypeVar
 
 import httpx
@@ -13,6 +14,7 @@ from authapi.domain.user import User
 from authapi.services import Services
 from authapi.testing.authenticator import Authenticator
 from authapi.testing.client import PASSWORD, Client, client
+from authapi.testing.passkeys import SoftPasskey
 
 T = TypeVar("T")
 
@@ -35,6 +37,20 @@ class SyncAuthenticator:
     def enrol(self, user: User) -> User:
         """Adds this app to an account, and raises, as `Authenticator.enrol`."""
         return self._portal.call(self.app.enrol, user)
+
+    @property
+    def passkey(self) -> SoftPasskey:
+        """The passkey. Raises as `Authenticator.passkey`."""
+        return self.app.passkey
+
+    @property
+    def has_passkey(self) -> bool:
+        """Whether an account has the passkey."""
+        return self.app.has_passkey
+
+    def enrol_passkey(self, user: User, *, name: str = "Passkey") -> User:
+        """Adds the passkey to an account, and raises, as `Authenticator.enrol_passkey`."""
+        return self._portal.call(partial(self.app.enrol_passkey, user, name=name))
 
 
 class SyncClient:
@@ -124,7 +140,7 @@ class SyncClient:
         )
 
     def authenticator(self, secret: str | None = None) -> SyncAuthenticator:
-        """An authenticator app, as `Client.authenticator`."""
+        """An authenticator app and a passkey, as `Client.authenticator`."""
         return SyncAuthenticator(self._client.authenticator(secret), self._portal)
 
     def login(
@@ -142,6 +158,24 @@ class SyncClient:
                 user, password=password, strategy=strategy, authenticator=app
             )
         )
+
+    def login_by_passkey(
+        self, authenticator: SyncAuthenticator, *, strategy: str = "session"
+    ) -> httpx.Response:
+        """Logs in by the passkey alone, and raises, as `Client.login_by_passkey`."""
+        return self.call(
+            lambda: self._client.login_by_passkey(authenticator.app, strategy=strategy)
+        )
+
+    def add_passkey(
+        self, authenticator: SyncAuthenticator, *, name: str = "Passkey"
+    ) -> httpx.Response:
+        """Adds the passkey over HTTP, and raises, as `Client.add_passkey`."""
+        return self.call(lambda: self._client.add_passkey(authenticator.app, name=name))
+
+    def step_up(self, authenticator: SyncAuthenticator) -> httpx.Response:
+        """Proves the second factor again, and raises, as `Client.step_up`."""
+        return self.call(lambda: self._client.step_up(authenticator.app))
 
     def outbox(self) -> list[EmailMessage]:
         """All mails so far, as `Client.outbox`. Raises RuntimeError as that."""
