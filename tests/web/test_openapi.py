@@ -1,7 +1,7 @@
 """The OpenAPI document matches the behavior of the routes: security, bodies and limits."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
@@ -154,6 +154,43 @@ def test_changes_of_credentials_say_what_they_require(app: FastAPI) -> None:
     assert paths["/me"]["delete"]["x-authapi-requires"] == {"mfa": "enrolled", "max_age": 300}
     assert "x-authapi-requires" not in paths["/me/reauthenticate"]["post"]
     assert "x-authapi-requires" not in paths["/me"]["get"]
+
+
+async def test_what_the_settings_add_is_described(settings: Settings) -> None:
+    def required(**changes: object) -> Callable[[str], object]:
+        auth = AuthAPI(settings.model_copy(update=changes))
+        app = FastAPI(lifespan=auth.lifespan)
+        auth.install(app)
+        gates = {
+            "any": current_user(),
+            "optional": current_user(optional=True),
+            "aged": current_user(mfa=timedelta(hours=1)),
+        }
+        for name, gate in gates.items():
+            app.get(f"/{name}", dependencies=[Depends(gate)])(lambda: None)
+        paths = app.openapi()["paths"]
+
+        def of(route: str) -> object:
+            method, path = route.split()
+            return paths[path][method.lower()].get("x-authapi-requires")
+
+        return of
+
+    two = {"mfa": True, "acr": "urn:authapi:acr:2"}
+    strong = required(mfa="required")
+    assert strong("GET /any") == strong("GET /me") == two
+    assert strong("GET /aged") == {**two, "mfa_max_age": 3600}
+    assert (
+        strong("DELETE /me") == strong("DELETE /admin/users/{user_id}") == {**two, "max_age": 300}
+    )
+    # Open to a login by one factor, or to callers without a credential.
+    assert strong("GET /optional") is None
+    assert strong("GET /me/factors") is strong("POST /logout") is None
+    assert strong("POST /me/factors/totp") == {"mfa": "enrolled", "max_age": 300}
+    ranked = required(mfa_required_superusers=True)
+    assert ranked("GET /admin/users") == two
+    assert ranked("DELETE /admin/users/{user_id}/factors") == {**two, "max_age": 300}
+    assert ranked("GET /any") is ranked("GET /me") is None
 
 
 # Security -----------------------------------------------------------------------------------------

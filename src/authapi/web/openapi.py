@@ -7,6 +7,8 @@ requests cost nothing.
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from datetime import timedelta
 from itertools import product
 from typing import Any
 
@@ -17,7 +19,7 @@ from authapi.web.answers import oauth_errors
 from authapi.web.answers.descriptions import DESCRIPTIONS, Document
 from authapi.web.answers.step_up import REQUIRES, describe_requirements
 from authapi.web.context import Runtime
-from authapi.web.requirements import Gate, gates_of, login_requirements
+from authapi.web.requirements import Gate, Requirements, gates_of, login_requirements
 from authapi.web.schemas.problem import OAuthError, Problem
 
 _HEADERS: Mapping[str, Document] = {
@@ -246,12 +248,26 @@ def _describe_responses(responses: Document, content: Document) -> None:
 
 def _describe_login(operation: Document, gates: Iterable[Gate[object]], runtime: Runtime) -> None:
     """Describes the age and strength of the login that the gates of a route require."""
-    wanted = (gate.requirements for gate in gates)  # optional ones refuse a weak login too
+    # Optional ones refuse a weak login too.
+    wanted = [_with_settings(gate, runtime) for gate in gates]
     required = login_requirements(wanted, fresh_max_age=runtime.settings.fresh_max_age)
     if required:
         operation[REQUIRES] = required
         text, sentence = operation.get("description"), describe_requirements(required)
         operation["description"] = f"{text}\n\n{sentence}" if text else sentence
+
+
+def _with_settings(gate: Gate[object], runtime: Runtime) -> Requirements:
+    """Returns the requirements of a gate, with the second factor that the settings add for logins.
+
+    Without a credential, an optional gate is open: the settings add nothing to its route.
+    """
+    wanted, binding = gate.requirements, gate.bind(runtime)
+    is_closed = binding.refuses_one_factor or binding.ranks_by_factors
+    has_accounts = any(strategy.users_are_accounts for strategy in binding.strategies)
+    if wanted.optional or not is_closed or not has_accounts:
+        return wanted
+    return replace(wanted, mfa=wanted.mfa if isinstance(wanted.mfa, timedelta) else True)
 
 
 def _describe_refusals(responses: Document, content: Document) -> None:

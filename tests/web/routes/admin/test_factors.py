@@ -3,13 +3,16 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from datetime import timedelta
 
 import pytest
 from pydantic import SecretStr
 
 from authapi import Settings, create_app
+from authapi.clock import now
 from authapi.domain.user import User
 from authapi.testing import PASSWORD, Client, client
+from tests.clocks import travel_to
 from tests.second_factors import SecondFactors, add_second_factors
 from tests.services.identity_cache.test_invalidation import eventually
 from tests.web.logins import Headers, sign_in
@@ -52,6 +55,21 @@ async def test_a_superuser_sees_factors_without_secrets(
     assert shown["totp"].keys() == {"id", "created_at", "confirmed_at", "last_used_at"}
     text = json.dumps(shown)
     assert not any(secret in text for secret in (alice.app.secret, *alice.codes))
+
+
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+async def test_factors_are_for_recent_logins_that_have_proved_the_own_factor(
+    api: Client, root: User, headers: Headers, alice: SecondFactors, method: str
+) -> None:
+    path = f"/admin/users/{alice.user.id}/factors"
+    with travel_to(now() + timedelta(minutes=6)):
+        problem(await api.request(method, path, headers=headers), 401, "stale_authentication")
+    await add_second_factors(api.services, root)
+    headers = await sign_in(api.services, root)
+    refused = await api.request(method, path, headers=headers)
+    problem(refused, 401, "insufficient_authentication")
+    for other in ({}, await sign_in(api.services, alice.user)):
+        assert (await api.request(method, path, headers=other)).status_code in {401, 403}
 
 
 async def test_a_reset_ends_factors_and_logins_and_tells_the_owner(

@@ -6,15 +6,15 @@ from fastapi import Request
 
 from authapi.web.answers.descriptions import problems
 from authapi.web.context import context_of
-from authapi.web.routes.admin.gates import FreshSuperuser, Superuser, router_for
+from authapi.web.routes.admin.gates import FreshReader, FreshSuperuser, router_for
 from authapi.web.schemas.factors.overview import FactorsOut
 
 router = router_for("/admin/users")
 
 
 @router.get("/{user_id}/factors", responses=problems(401, 403, 404, 422, 503))
-async def read_user_factors(user_id: UUID, superuser: Superuser, request: Request) -> FactorsOut:
-    """Get the second factors of an account, without secrets."""
+async def read_user_factors(user_id: UUID, superuser: FreshReader, request: Request) -> FactorsOut:
+    """Get the second factors of an account, without secrets. Requires a recent login."""
     services = context_of(request).runtime.services
     user = await services.accounts.profiles.find(user_id)
     return FactorsOut.of(await services.factors.changes.overview(user))

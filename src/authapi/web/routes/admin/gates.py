@@ -15,6 +15,11 @@ from authapi.web.resolver import identity_if_configured
 from authapi.web.routing import ProtectedRoute
 
 Superuser = Annotated[Identity, Depends(identity_if_configured("session", "jwt", superuser=True))]
+FreshReader = Annotated[
+    Identity,
+    Depends(identity_if_configured("session", "jwt", superuser=True, fresh=True, mfa="enrolled")),
+]
+"""For routes that show how accounts are protected."""
 FreshSuperuser = Annotated[
     Identity,
     Depends(
