@@ -22,7 +22,7 @@ from authapi.facade.threads import ServiceThread
 from authapi.outbound.breaches import build_breach_check
 from authapi.outbound.webhooks import build_webhook_post
 from authapi.services import Services
-from authapi.services.factors.webauthn.relying_party import names_other_sites
+from authapi.services.factors.webauthn.relying_party import can_add_passkeys, names_other_sites
 from authapi.services.hooks import Hooks
 from authapi.services.jobs.shutdown import close_after_failure
 from authapi.settings import Settings, load_settings, warn_unknown_settings
@@ -140,6 +140,11 @@ class AuthAPI(HookDecorators):
         if not self.settings.sends_mail:
             units.pop("recovery", None)
             units.pop("pages", None)
+        has_page = self.settings.security_link is not None
+        if not has_page and "pages" not in units:
+            units.pop("change_password", None)
+        if not has_page or not can_add_passkeys(self.settings):
+            units.pop("passkey_endpoints", None)
         units = dict(with_own_columns(units, self._services.own_columns.models))
         metrics_path = self.settings.metrics_path
         self._installation.install(

@@ -3,7 +3,7 @@
 import re
 from datetime import timedelta
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_settings import NoDecode
@@ -20,21 +20,33 @@ PLACEHOLDER = "{token}"
 def _check_link(value: str | None) -> str | None:
     if value is None:
         return None
-    error = ValueError(
-        f"must be an https URL with {PLACEHOLDER} after its host: https://app/reset#{PLACEHOLDER}"
-    )
+    parts = _url_parts(value)
+    if parts is None or value.count(PLACEHOLDER) != 1 or PLACEHOLDER in parts.netloc:
+        raise ValueError(
+            f"must be an https URL with {PLACEHOLDER} after its host: "
+            f"https://app/reset#{PLACEHOLDER}"
+        )
+    return value
+
+
+def _check_page(value: str | None) -> str | None:
+    if value is not None and _url_parts(value) is None:
+        raise ValueError("must be an https URL: https://app/security")
+    return value
+
+
+def _url_parts(value: str) -> SplitResult | None:
+    """Returns the parts of a link that is used as it is; None for any other text."""
+    if not value.isascii() or not value.isprintable() or " " in value:
+        return None
     try:
         parts = urlsplit(value)
     except ValueError:
-        raise error from None
+        return None
     local = parts.scheme == "http" and parts.hostname in ("127.0.0.1", "::1", "localhost")
     if not (local or parts.scheme == "https") or not parts.hostname or "@" in parts.netloc:
-        raise error
-    if not value.isascii() or not value.isprintable() or " " in value:
-        raise error
-    if value.count(PLACEHOLDER) != 1 or PLACEHOLDER in parts.netloc:
-        raise error
-    return value
+        return None
+    return parts
 
 
 def _parse_roles(value: object) -> object:
@@ -54,6 +66,8 @@ def _check_role_names(value: dict[str, frozenset[str]]) -> dict[str, frozenset[s
 
 Link = Annotated[str | None, AfterValidator(_check_link)]
 """A URL that contains `{token}` once, after its host."""
+Page = Annotated[str | None, AfterValidator(_check_page)]
+"""The URL of a page of the application."""
 Roles = Annotated[
     dict[str, frozenset[str]],
     NoDecode,
@@ -101,6 +115,10 @@ class AccountSettings(MailSettings):
     """Page of your application that ends a login from a new device. Default: the built-in page."""
     invitation_link: Link = None
     """Page of your application that accepts an invitation. Default: the built-in page."""
+    security_link: Page = None
+    """Page of your application where people change their password and passkeys. Password managers
+    find it by `/.well-known/change-password` and `/.well-known/passkey-endpoints`. Default: for
+    passwords, the built-in page that mails a link to reset them."""
     deleted_events: Literal["anonymise", "erase"] = "anonymise"
     """Events of a deleted account: `anonymise` removes personal data from them, `erase` deletes
     them."""

@@ -47,6 +47,16 @@ SERVER_METADATA = "/.well-known/oauth-authorization-server"
 RELATED_ORIGINS = "/.well-known/webauthn"
 """The path of the origins that may use passkeys (WebAuthn Level 3, section 5.11)."""
 
+CHANGE_PASSWORD = "/.well-known/change-password"
+"""The path that leads to the page for a new password (W3C, A Well-Known URL for Changing
+Passwords)."""
+
+PASSKEY_ENDPOINTS = "/.well-known/passkey-endpoints"
+"""The path of the pages where people add and manage passkeys (W3C, Passkey Endpoints)."""
+
+_OF_HOST = (RELATED_ORIGINS, CHANGE_PASSWORD, PASSKEY_ENDPOINTS)
+"""What clients ask the host for, whatever the prefix and the path of the public URL are."""
+
 _HOST_DOCUMENTS = "/.well-known/"
 _MAX_PREFIX_LENGTH = 100
 _SEGMENTS = re.compile(r"(/[A-Za-z0-9._~-]+)+")
@@ -145,9 +155,9 @@ class AuthAPIRouter(APIRouter):
     errors of its routes become responses here: the exception handlers of the application and its
     `ServerErrorMiddleware` do not see them.
 
-    The routes are below `prefix`, but for the metadata of RFC 8414 and RFC 9728, and the origins of
-    passkeys, which belong to the host. `public_url` is that of the application. Its path is a part
-    of the path of the metadata on the host, and a proxy removes it or leaves it.
+    The routes are below `prefix`, but for the metadata of RFC 8414 and RFC 9728, and what password
+    managers and browsers ask the host for. `public_url` is that of the application. Its path is a
+    part of the path of the metadata on the host, and a proxy removes it or leaves it.
     """
 
     def __init__(
@@ -297,8 +307,8 @@ def _path_in_application(path: str, prefix: str, public_path: str = "") -> str:
     """
     if path == SERVER_METADATA:
         return path + public_path + prefix
-    if path == RELATED_ORIGINS:
-        return path  # browsers ask the host of the RP ID
+    if path in _OF_HOST:
+        return path
     return path + public_path if path == RESOURCE_METADATA else prefix + path
 
 

@@ -20,6 +20,7 @@ from authapi.web.routes.admin import events as admin_events
 from authapi.web.routes.admin import factors as admin_factors
 from authapi.web.routes.admin import users as admin_users
 from authapi.web.routes.factors import changes, passkeys
+from authapi.web.routes.factors import well_known as factor_pages
 from authapi.web.routes.login import enrolment, passkey, password, second_factor
 from authapi.web.routes.oauth import grants, introspection, revocation, well_known
 from authapi.web.routes.recovery import email_addresses, logins, passwords
@@ -45,6 +46,8 @@ UNITS: Mapping[str, APIRouter] = {
     "introspection": introspection.router,
     "factors": _joined(changes.router, passkeys.router),
     "related_origins": passkeys.related_origins,
+    "change_password": factor_pages.change_password,
+    "passkey_endpoints": factor_pages.passkey_endpoints,
     "sessions": sessions.router,
     "tokens": tokens.router,
     "leaks": leaks.router,

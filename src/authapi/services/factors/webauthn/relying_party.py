@@ -80,6 +80,15 @@ def names_other_sites(settings: Settings) -> bool:
         return False
 
 
+def can_add_passkeys(settings: Settings) -> bool:
+    """Whether accounts of this installation can add passkeys."""
+    try:
+        relying_party_of(settings)
+    except PasskeysUnavailable:
+        return False
+    return settings.mfa != "off"
+
+
 def is_within(host: str, domain: str) -> bool:
     """Whether `host` is `domain`, or a subdomain of it."""
     return host == domain or host.endswith(f".{domain}")

@@ -202,6 +202,22 @@ class RelatedOriginsOut(Output):
     origins: Annotated[list[str], Field(examples=[["https://example.org"]])]
 
 
+class PasskeyEndpointsOut(Output):
+    """The pages of passkeys."""
+
+    enroll: Annotated[
+        str,
+        Field(description="Where one adds a passkey.", examples=["https://example.com/security"]),
+    ]
+    manage: Annotated[
+        str,
+        Field(
+            description="Where one renames and removes passkeys.",
+            examples=["https://example.com/security"],
+        ),
+    ]
+
+
 class AddedPasskeyOut(Output):
     """A new passkey."""
 
