@@ -44,7 +44,7 @@ def test_demo_is_refused_in_production(run: Run) -> None:
             public_url="https://auth.example.com",
             secret="s" * 32,
             database_url="sqlite:///production.db",
-            migrate="auto",
+            allow_sqlite="true",
         )
     )
     assert "for development" in refused

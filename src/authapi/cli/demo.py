@@ -7,10 +7,11 @@ from typing import Annotated
 
 import typer
 
+from authapi.cli.application import settings_of
 from authapi.cli.services import run_with_services
 from authapi.cli.terminal import JSONOption, print_rows
 from authapi.services import Services
-from authapi.services.demo.writer import DemoAccount, DemoData
+from authapi.services.demo.writer import DemoAccount, DemoData, refuse_production
 
 _PASSWORD_BYTES = 12
 
@@ -25,6 +26,7 @@ def demo(
 
     Refused in production, and if the database has an account. No mail is sent.
     """
+    refuse_production(settings_of())
     chosen = password or secrets.token_urlsafe(_PASSWORD_BYTES)
 
     async def work(services: Services) -> Sequence[DemoAccount]:

@@ -28,6 +28,7 @@ from authapi.errors import ConfigurationError
 from authapi.services.container import Services
 from authapi.services.demo.people import DemoPerson, DemoToken, read_people
 from authapi.services.factors.recovery_codes import replace_recovery_codes
+from authapi.settings import Settings
 from authapi.storage import Store
 from authapi.storage.database import retry_on_conflict
 
@@ -47,6 +48,12 @@ class DemoAccount:
     """The secret of the authenticator app in base32; None if the account has none."""
 
 
+def refuse_production(settings: Settings) -> None:
+    """Raises ConfigurationError in production: the accounts would have one known password."""
+    if settings.env == "production":
+        raise ConfigurationError("the example accounts are for development: AUTHAPI_ENV=production")
+
+
 class DemoData:
     """Adds the example accounts."""
 
@@ -62,8 +69,7 @@ class DemoData:
         the password policy rejects `password`, or the own columns of the application need values;
         StorageUnavailable if the database does not answer.
         """
-        if self._settings.env == "production":
-            raise ConfigurationError("the example data is for development: AUTHAPI_ENV=production")
+        refuse_production(self._settings)
         emails = [stored_email(person.email).canonical for person in self._people]
         for email in emails:
             await self._services.passwords.check_policy(password, email=email)
