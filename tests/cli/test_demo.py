@@ -1,6 +1,7 @@
 """`authapi demo` as a developer runs it."""
 
 import json
+import secrets
 
 from tests.cli.conftest import Run, failed_with_one_line
 
@@ -42,7 +43,7 @@ def test_demo_is_refused_in_production(run: Run) -> None:
             "demo",
             env="production",
             public_url="https://auth.example.com",
-            secret="s" * 32,
+            secret=secrets.token_hex(32),
             database_url="sqlite:///production.db",
             allow_sqlite="true",
         )
