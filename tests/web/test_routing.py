@@ -21,7 +21,10 @@ from tests.web.responses import is_public, problem
 PAGES = {
     f"/account/{name}" for name in ("confirm", "disown", "forgot", "invitation", "reset", "undo")
 }
-UNDOCUMENTED = {"/docs", "/docs/{name}", "/openapi.json", *PAGES, "/account/page.css"}
+UNDOCUMENTED = {
+    *("/docs", "/docs/{name}", "/openapi.json", *PAGES, "/account/page.css"),
+    "/.well-known/change-password",  # for browsers, as the pages
+}
 BEFORE = [b"/%s", b"///%s", b"/.%s", b"/x/..%s", b"/%%2e%s", b"/%%2e%%2e%s", b"/%%00%s", b"/v1%s"]
 BEHIND = [
     *(b"%s/", b"%s//", b"%s;x", b"%s;", b"%s.json", b"%s%%00", b"%s%%20", b"%s%%ff"),
