@@ -90,6 +90,8 @@ PURPOSES = {
 schemathesis.openapi.format("email", st.from_regex(r"[a-z]{1,9}@[a-z]{2,9}\.com", fullmatch=True))
 
 NEED_SECOND_FACTOR = {
+    "POST /login/enrolment/totp",
+    "POST /login/enrolment/totp/confirm",
     "POST /login/passkey",
     "POST /login/second-factor",
     "POST /login/second-factor/options",
@@ -98,8 +100,8 @@ NEED_SECOND_FACTOR = {
     "DELETE /me/factors/totp",
     "POST /me/factors/recovery-codes",
 }
-"""Operations that succeed only with a code or a passkey: JSON Schema cannot express one, and the
-tests of these routes have it."""
+"""Operations that succeed only with a code, a passkey or the ticket of a login: JSON Schema cannot
+express one, and the tests of these routes have it."""
 
 
 class Accounts:
@@ -240,6 +242,13 @@ def load(app: FastAPI, examples: int, phases: list[str]) -> BaseSchema:
     return schema
 
 
+def without_nul(value: Any) -> Any:
+    """`value` without NUL in the names of members, which `allow-x00` does not concern."""
+    if isinstance(value, dict):
+        return {name.replace("\0", ""): without_nul(item) for name, item in value.items()}
+    return [without_nul(item) for item in value] if isinstance(value, list) else value
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "who",
@@ -299,6 +308,8 @@ def test_schemathesis_finds_no_failures(settings: Settings, accounts: Accounts, 
 
     @schemathesis.hook
     def before_call(_: HookContext, case: Case[Any], __: dict[str, Any]) -> None:
+        if case.meta is not None and case.meta.generation.mode.is_positive:
+            case.body = without_nul(case.body)
         if who == "anonymous":
             with_secret(case)
 
@@ -306,7 +317,7 @@ def test_schemathesis_finds_no_failures(settings: Settings, accounts: Accounts, 
         found, seen = run(schema)
     finally:
         hooks.unregister(before_call)  # hooks are global
-    assert found == []
+    assert found == [], "\n\n".join(found)
     assert seen.keys() == names
     for item in mine:
         # Otherwise the test could pass with refused requests only.
@@ -331,5 +342,5 @@ def test_stateful_requests_on_tokens_succeed(app: FastAPI, accounts: Accounts) -
             case.headers.update(data)
 
     found, seen = run(schema)
-    assert found == []
+    assert found == [], "\n\n".join(found)
     assert seen["DELETE /me/tokens/{token_id}"] >= {204, 404}

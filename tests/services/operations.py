@@ -7,7 +7,7 @@ import io
 import json
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from email.message import EmailMessage
@@ -31,6 +31,7 @@ from authapi.domain.session import Session, SessionKind
 from authapi.domain.user import User
 from authapi.domain.username import parse_username
 from authapi.errors import (
+    ConfigurationError,
     DeliveryFailed,
     InvalidCredentials,
     InvalidGrant,
@@ -41,6 +42,7 @@ from authapi.facade.accounts import open_transaction
 from authapi.services import Lifetime, Login, Services
 from authapi.services.accounts.email_tokens import IssuedEmailToken
 from authapi.services.accounts.importing import AccountImporter
+from authapi.services.demo.writer import DemoData
 from authapi.services.hooks import Hooks
 from authapi.services.identity_cache import announce_changes
 from authapi.services.keys import lifecycle
@@ -588,11 +590,17 @@ async def reset_factors(harness: Harness, one: Person, _: Person) -> None:
     await administration.reset_factors(one.id, actor=harness.root)
 
 
+async def fill_with_examples(harness: Harness, *_: Person) -> None:
+    with suppress(ConfigurationError):  # there are accounts
+        await DemoData(harness.services).fill(PASSWORD)
+
+
 async def prune(harness: Harness, *_: Person) -> None:
     await harness.services.cleanup.run_once()
 
 
 OPERATIONS: dict[str, Operation] = {
+    "fill with examples": fill_with_examples,
     "log in over another account": log_in_over_another_account,
     "log in again": log_in_again,
     "log in from a new device": log_in_from_a_new_device,

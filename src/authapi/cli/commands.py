@@ -22,6 +22,7 @@ _COMMANDS = {
     "mail": "mail",
     "webhooks": "webhooks",
     "passwords": "accounts.passwords",
+    "demo": "demo",
     "doctor": "doctor",
     "verify": "verify",
     "strategies": "inspect",

@@ -43,6 +43,11 @@ def new_id() -> uuid.UUID:
     return _version_7(milliseconds, int.from_bytes(os.urandom(10)))
 
 
+def id_at(moment: datetime) -> uuid.UUID:
+    """Returns a UUIDv7 that sorts as one that was created at `moment`."""
+    return _version_7(int(moment.timestamp() * 1000), int.from_bytes(os.urandom(10)))
+
+
 def first_id_at(moment: datetime) -> uuid.UUID:
     """Returns the lowest id of a UUIDv7 that is created at `moment`."""
     return _version_7(max(0, int(moment.timestamp() * 1000)), 0)

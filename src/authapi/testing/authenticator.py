@@ -7,7 +7,8 @@ from dataclasses import replace
 from authapi.clock import now
 from authapi.crypto.factors.totp import as_base32, code_at, new_totp_secret, step_at
 from authapi.crypto.ids import new_id
-from authapi.domain.factors.values import TOTPFactor
+from authapi.domain.events import EventType
+from authapi.domain.factors.values import FactorMethod, TOTPFactor
 from authapi.domain.user import User
 from authapi.errors import FactorExists, NotFound
 from authapi.services import Services
@@ -50,9 +51,11 @@ class Authenticator:
     async def enrol(self, user: User) -> User:
         """Adds this app to an account, and returns the account as it is now.
 
-        Sessions of the account stay. They have proved one factor only.
+        Sessions of the account stay. They have proved one factor only. The hooks of the
+        application run, as for an app that a user adds.
 
-        Raises NotFound if the account has no row, FactorExists if it has an app.
+        Raises NotFound if the account has no row, FactorExists if it has an app, and the errors of
+        the hooks.
         """
         services, at, factor_id = self._services(), now(), new_id()
         async with services.database.transaction() as store:
@@ -78,6 +81,12 @@ class Authenticator:
             sealed = services.keys.factor_cipher.encrypt(self._secret, context=factor.context)
             await store.totp_factors.add(replace(factor, secret=sealed))
             await store.users.set_mfa(user.id, at, at=next_update_time(row.user))
+            await services.audit.record(
+                store,
+                EventType.FACTOR_ADDED,
+                user_id=user.id,
+                method=FactorMethod.TOTP.value,
+            )
             found = await store.users.find(user.id)
         if found is None:
             raise NotFound

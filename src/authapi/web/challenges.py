@@ -1,5 +1,6 @@
-"""Challenges in `WWW-Authenticate` (RFC 9110, section 11.6.1)."""
+"""Challenges in `WWW-Authenticate` (RFC 9110, section 11.6.1), and schemes of reverse proxies."""
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -8,6 +9,22 @@ from authapi.web.context import Runtime
 
 RESOURCE_METADATA = "/.well-known/oauth-protected-resource"
 """The path of the protected resource metadata (RFC 9728, section 3)."""
+
+# No group is possessive: Python 3.11 before 3.11.5 accepts other texts then (cpython gh-106052).
+_TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]++"
+_QUOTED = r'"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*"'
+_PARAMETER = rf"{_TOKEN}[ \t]*+=[ \t]*+(?:{_TOKEN}|{_QUOTED})"
+_TOKEN68 = re.compile(r"[A-Za-z0-9._~+/-]++=*+")
+_PARAMETERS = re.compile(rf"{_PARAMETER}(?:[ \t]*+,[ \t]*+{_PARAMETER})*")
+
+PROXY_SCHEMES = {
+    "basic": _TOKEN68,
+    "digest": _PARAMETERS,
+    "negotiate": _TOKEN68,
+    "ntlm": _TOKEN68,
+}
+"""The authentication schemes of reverse proxies, each with the syntax of one credential (RFC 9110,
+section 11.4)."""
 
 
 def build_challenges(

@@ -1,6 +1,5 @@
 """Gates: their requirements, and the binding to the strategies of an installation."""
 
-import re
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -32,26 +31,10 @@ from authapi.errors import (
     UnconfirmedEmail,
 )
 from authapi.strategies.base import Authorization, Challenge, Revocable, Strategy
-from authapi.web.challenges import build_challenges
+from authapi.web.challenges import PROXY_SCHEMES, build_challenges
 from authapi.web.context import RequestContext, Runtime
 
 T_co = TypeVar("T_co", covariant=True)
-
-# No group is possessive: Python 3.11 before 3.11.5 accepts other texts then (cpython gh-106052).
-_TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]++"
-_QUOTED = r'"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*"'
-_PARAMETER = rf"{_TOKEN}[ \t]*+=[ \t]*+(?:{_TOKEN}|{_QUOTED})"
-_TOKEN68 = re.compile(r"[A-Za-z0-9._~+/-]++=*+")
-_PARAMETERS = re.compile(rf"{_PARAMETER}(?:[ \t]*+,[ \t]*+{_PARAMETER})*")
-
-PROXY_SCHEMES = {
-    "basic": _TOKEN68,
-    "digest": _PARAMETERS,
-    "negotiate": _TOKEN68,
-    "ntlm": _TOKEN68,
-}
-"""The authentication schemes of reverse proxies, each with the syntax of one credential (RFC 9110,
-section 11.4)."""
 
 SecondFactor: TypeAlias = Literal[False, True, "enrolled"] | timedelta
 """What a gate asks of a second factor. True: this login has proved one. "enrolled": it has, if the

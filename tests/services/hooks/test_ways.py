@@ -78,8 +78,11 @@ class Application:
 
 
 async def rows_of(database: Database, table: sa.Table) -> Collection[tuple[object, ...]]:
+    # The handle of an account's passkeys is random and has no event: asking for the options of the
+    # first passkey makes it, and no hook or caller sees it.
+    columns = [column for column in table.columns if column.name != "webauthn_handle"]
     async with database.read() as store:
-        rows = await store.connection.execute(sa.select(table))
+        rows = await store.connection.execute(sa.select(*columns))
         return sorted((tuple(row) for row in rows), key=repr)
 
 

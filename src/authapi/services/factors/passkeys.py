@@ -99,10 +99,8 @@ class Passkeys:
         person, whom the factor would keep out. Raises InsufficientAuthentication if the account has
         a second factor that the caller has not proved.
         """
-        relying_party, new_handle = (
-            require_origin(self._settings, origin),
-            os.urandom(_HANDLE_BYTES),
-        )
+        relying_party = require_origin(self._settings, origin)
+        new_handle = os.urandom(_HANDLE_BYTES)
         self._check_enabled()
         async with self._database.transaction() as store:
             user = (await lock_owner(store, identity)).user

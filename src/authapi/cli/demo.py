@@ -1,0 +1,54 @@
+"""`authapi demo`: fills a development database with example accounts."""
+
+import json
+import secrets
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from authapi.cli.application import settings_of
+from authapi.cli.services import run_with_services
+from authapi.cli.terminal import JSONOption, print_rows
+from authapi.services import Services
+from authapi.services.demo.writer import DemoAccount, DemoData, refuse_production
+
+_PASSWORD_BYTES = 12
+
+
+def demo(
+    password: Annotated[
+        str | None, typer.Option(help="Password of all accounts. Default: a random one.")
+    ] = None,
+    as_json: JSONOption = False,
+) -> None:
+    """Fill an empty development database with ten people, their devices, tokens and events.
+
+    Refused in production, and if the database has an account. No mail is sent.
+    """
+    refuse_production(settings_of())
+    chosen = password or secrets.token_urlsafe(_PASSWORD_BYTES)
+
+    async def work(services: Services) -> Sequence[DemoAccount]:
+        return await DemoData(services).fill(chosen)
+
+    added = run_with_services(work)
+    rows = [_row(account) for account in added]
+    if as_json:
+        print(json.dumps({"password": chosen, "accounts": rows}, default=str, indent=2))
+        return
+    print_rows(rows, as_json=False)
+    print(f"\nThe password of all accounts: {chosen}")
+
+
+def _row(account: DemoAccount) -> dict[str, object]:
+    user = account.user
+    return {
+        "email": user.email,
+        "name": user.name,
+        "superuser": user.is_superuser,
+        "active": user.is_active,
+        "confirmed": user.email_confirmed_at is not None,
+        "password": account.has_password,
+        "app_secret": account.app_secret,
+    }

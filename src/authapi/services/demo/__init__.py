@@ -1,0 +1,1 @@
+"""Example accounts for a development database."""
