@@ -10,7 +10,7 @@ import cbor2
 from tests.soft_authenticator import SoftAuthenticator, b64, cose_key, unb64
 
 JSON_VALUES: tuple[object, ...] = (
-    *(None, True, 0, -1, 2**64, 0.5, 1e308, "", "x", "=", "AA", "\x00", "🦉", [], {}, [[]]),
+    *(None, True, 0, -1, 2**64, 0.5, 1e308, "", "x", "=", "AA", "\x00", "\u00e9", [], {}, [[]]),
     {"": {}},
     "A" * 5000,
     [None] * 100,
