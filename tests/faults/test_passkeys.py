@@ -4,9 +4,11 @@ import asyncio
 import itertools
 import random
 from collections import Counter
+from contextlib import closing
 from dataclasses import dataclass
 
 import pytest
+import sqlalchemy as sa
 
 from tests.faults.conftest import NewService, Report
 from tests.faults.harness.checker import check_rows
@@ -21,14 +23,17 @@ from tests.faults.harness.passkeys import (
     register_owner,
     second_step,
 )
+from tests.faults.harness.polling import until
 from tests.servers.process import free_port
 from tests.soft_authenticator import SoftAuthenticator
-from tests.storage.rows import sql
+from tests.storage.rows import sql, sync_url
 
 pytestmark = pytest.mark.faults
 
 _KINDS = ("login", "second step", "first passkey")
 _ACCOUNTS = 8
+_OTHERS = "datname = current_database() AND pid <> pg_backend_pid()"
+_WAITS = f"{_OTHERS} AND wait_event_type = 'Lock'"
 
 
 @dataclass
@@ -74,6 +79,41 @@ async def test_37_kill_9_between_a_passkey_and_its_effect(
     )
     assert (half_done, problems) == ([], [])
     assert done.total() + undone.total() == rounds * _ACCOUNTS
+
+
+@pytest.mark.parametrize("table", ["used_challenges", "passkeys", "sessions", "events"])
+async def test_37_kill_9_within_the_transaction(
+    postgres_here: str,
+    new_service: NewService,
+    report: Report,
+    chance: random.Random,
+    table: str,
+) -> None:
+    """Every transaction waits to write to one of its tables when the service is killed."""
+    service, port, url = new_service(postgres_here), free_port(), postgres_here
+    running = await asyncio.to_thread(service.start, port=port)
+    engine = sa.create_engine(sync_url(url), poolclass=sa.NullPool)
+    async with Client(port) as client:
+        proofs = [await _begin(url, client, chance, kind) for kind in _KINDS for _ in range(2)]
+        with closing(engine.connect()) as connection:
+            connection.execute(sa.text(f"LOCK TABLE authapi_{table} IN SHARE MODE"))
+            sent = [asyncio.create_task(_complete(client, proof)) for proof in proofs]
+            waiting = f"SELECT count(*) FROM pg_stat_activity WHERE {_WAITS}"
+            await until(
+                lambda: int(sql(url, waiting)[0][0]) >= len(proofs),
+                within=30,
+                what="all wait for the table",
+            )
+            running.process.kill()
+            await asyncio.gather(*sent)
+    engine.dispose()
+    others = f"SELECT count(*) FROM pg_stat_activity WHERE {_OTHERS}"
+    await until(lambda: sql(url, others) == [(0,)], within=30, what="no transaction is left")
+    outcomes = [(proof.kind, _outcome(url, proof)) for proof in proofs]
+    done = [(kind, outcome) for kind, outcome in outcomes if any(outcome.values())]
+    report(f"{len(proofs)} proofs, killed before {table}: half done {len(done)}")
+    assert done == []
+    assert not any(proof.is_acknowledged for proof in proofs)
 
 
 async def _begin(url: str, client: Client, chance: random.Random, kind: str) -> _Proof:
