@@ -12,12 +12,24 @@ from tests.faults.conftest import NewService, Report
 from tests.faults.harness.actors import Actor, new_password
 from tests.faults.harness.checker import can_log_in, check_rows
 from tests.faults.harness.figures import scaled
-from tests.faults.harness.http_client import Client, Response
+from tests.faults.harness.http_client import Client, Headers, Response
 from tests.faults.harness.ledger import Account, Ledger
+from tests.faults.harness.passkeys import (
+    add_passkey,
+    addition,
+    login,
+    register_owner,
+    second_step,
+)
+from tests.soft_authenticator import SoftAuthenticator
 
 pytestmark = pytest.mark.faults
 
 _PARALLEL = 50
+_RACES = (
+    *("register", "password", "end", "token", "delete"),
+    *("passkey login", "passkey after a password", "new passkey"),
+)
 
 
 @pytest.mark.parametrize("processes", [1, 4])
@@ -26,12 +38,15 @@ async def test_20_fifty_at_once(
 ) -> None:
     service, rounds = new_service(url), scaled(1, 20)
     running = await asyncio.to_thread(service.start_many, processes)
-    seen = {name: Counter[int]() for name in ("register", "password", "end", "token", "delete")}
+    seen = {name: Counter[int]() for name in _RACES}
     winners = list[tuple[str, int]]()
     async with AsyncExitStack() as stack:
         clients = [await stack.enter_async_context(Client(process.port)) for process in running]
         for name in [*seen] * rounds:
-            responses = await _race(name, clients, chance)
+            if "passkey" in name:
+                responses = await _passkeys(name, url, clients, chance)
+            else:
+                responses = await _race(name, clients, chance)
             statuses = [response.status for response in responses]
             seen[name].update(statuses)
             winners.append((name, sum(200 <= status < 300 for status in statuses)))
@@ -77,6 +92,25 @@ async def _race(name: str, clients: Sequence[Client], chance: random.Random) -> 
     return await _passwords(clients, account)
 
 
+async def _passkeys(
+    name: str, url: str, clients: Sequence[Client], chance: random.Random
+) -> list[Response]:
+    """Answers one challenge fifty times; each answer is right."""
+    owner, passkey = await register_owner(url, clients[0], chance), SoftAuthenticator()
+    if name == "new passkey":
+        request = await addition(clients[0], owner, passkey)
+    else:
+        await add_passkey(clients[0], owner, passkey)
+        request = (
+            await login(clients[0], passkey)
+            if name == "passkey login"
+            else await second_step(clients[0], owner, passkey)
+        )
+    return await _send_together(
+        clients, "POST", request.path, json=request.body, headers=request.headers
+    )
+
+
 async def _passwords(clients: Sequence[Client], account: Account) -> list[Response]:
     passwords = [new_password() for _ in range(_PARALLEL)]
     responses = await asyncio.gather(
@@ -102,8 +136,9 @@ async def _send_together(
     *,
     json: object = None,
     account: Account | None = None,
+    headers: Headers | None = None,
 ) -> list[Response]:
-    headers = account.live[0].headers if account else None
+    headers = account.live[0].headers if account else headers
     return await asyncio.gather(
         *(
             clients[number % len(clients)].send(method, path, json=json, headers=headers)

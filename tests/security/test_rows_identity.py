@@ -294,6 +294,7 @@ async def test_row_45_password_length_is_checked_before_hashing(
         ("/register", {"email": "new@example.com", "password": "%s"}),
         ("/me/password", {"current_password": "%s", "new_password": NEW}),
         ("/me/password", {"current_password": PASSWORD, "new_password": "%s"}),
+        ("/me/reauthenticate", {"password": "%s"}),
     ):
         for length, status in ((1025, 422), (60_000, 422), (1_000_000, 413)):
             filled = {k: v.replace("%s", "x" * length) for k, v in body.items()}

@@ -10,6 +10,7 @@ import pytest
 from authapi.clock import now
 from authapi.testing import PASSWORD, Client
 from tests.clocks import travel_to
+from tests.second_factors import insert_passkey
 from tests.security.attack import basic, comparable, cookie
 from tests.security.second_factors import (
     STRATEGIES,
@@ -20,8 +21,10 @@ from tests.security.second_factors import (
     finish,
     sessions,
 )
+from tests.soft_authenticator import SoftAuthenticator
 from tests.web.logins import sign_in
 from tests.web.mailbox import secret_in
+from tests.web.passkeys import options
 from tests.web.responses import problem
 
 NEW = "another horse battery staple"
@@ -121,6 +124,40 @@ async def test_row_41_no_way_in_forgets_the_second_factor(api: Client) -> None:
     assert await sessions(api, alice) == 0
 
 
+async def test_row_45_length_is_checked_before_a_factor_is(
+    api: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alice, passkey, work = await alice_of(api), SoftAuthenticator(), list[str]()
+    await insert_passkey(api.services, alice.user, passkey)
+    for name in (
+        "authapi.services.factors.webauthn.assertions.read_client_data",
+        "authapi.services.factors.passkeys.read_client_data",
+        "authapi.services.factors.proofs.hash_recovery_code",
+        "authapi.services.factors.proofs.matching_steps",
+    ):
+        monkeypatch.setattr(name, lambda *_, _name=name: work.append(_name))
+    held = await sign_in(api.services, alice.user, "jwt")
+    ticket = {"ticket": (await begin(api)).json()["ticket"]}
+    asked = await options(api, "/login/second-factor/options", {}, **ticket)
+    for length, status in ((30_000, 422), (1_000_000, 413)):
+        found, text = passkey.get(asked), "A" * length
+        for name in ("clientDataJSON", "authenticatorData", "signature"):
+            long = {**found, "response": {**found["response"], name: text}}
+            for path, body in (
+                ("/login/passkey", {"credential": long}),
+                ("/login/second-factor", {**ticket, "passkey": long}),
+                ("/me/reauthenticate", {"passkey": long}),
+            ):
+                answer = await api.post(path, json=body, headers=held)
+                assert answer.status_code == status, (path, name)
+        for code in ({"code": text}, {"recovery_code": text}):
+            for path in ("/login/second-factor", "/me/reauthenticate"):
+                ticket_too = ticket if path == "/login/second-factor" else {}
+                answer = await api.post(path, json={**ticket_too, **code}, headers=held)
+                assert answer.status_code == status, (path, code)
+    assert work == []
+
+
 async def test_row_46_a_code_and_a_ticket_work_once(api: Client) -> None:
     alice = await alice_of(api)
     with travel_to(now()) as clock:
@@ -140,6 +177,67 @@ async def test_row_46_a_code_and_a_ticket_work_once(api: Client) -> None:
         expired = await begin(api)
         clock.shift(300)
         problem(await finish(api, expired, code=alice.code()), 401, "login_expired")
+
+
+async def test_row_46_a_challenge_works_once(api: Client) -> None:
+    alice, passkey = await alice_of(api), SoftAuthenticator()
+    await insert_passkey(api.services, alice.user, passkey)
+    asked = await options(api, "/login/passkey/options", {})
+    browser = {"cookie": f"authapi-login={api.cookies['authapi-login']}"}
+    api.cookies.clear()
+    bodies = [{"credential": passkey.get(asked), "strategy": "token"} for _ in range(PARALLEL)]
+    answers = await asyncio.gather(
+        *(api.post("/login/passkey", json=body, headers=browser) for body in bodies)
+    )
+    refused = [answer for answer in answers if answer.status_code != 200]
+    assert len(refused) == PARALLEL - 1
+    for answer in refused:
+        problem(answer, 401, "passkey_refused")
+    assert await sessions(api, alice) == 1
+
+    held = await sign_in(api.services, alice.user, "jwt")
+    asked = await options(api, "/me/reauthenticate/options", held)
+    proofs = [{"passkey": passkey.get(asked)} for _ in range(PARALLEL)]
+    answers = await asyncio.gather(
+        *(api.post("/me/reauthenticate", json=proof, headers=held) for proof in proofs)
+    )
+    assert [answer.status_code for answer in answers].count(204) == 1
+    # The others find the challenge used, or their login proved again meanwhile.
+    assert {answer.status_code for answer in answers} <= {204, 401, 403}
+
+    waiting = await begin(api)
+    ticket = {"ticket": waiting.json()["ticket"]}
+    asked = await options(api, "/login/second-factor/options", {}, **ticket)
+    steps = [{**ticket, "passkey": passkey.get(asked)} for _ in range(PARALLEL)]
+    answers = await asyncio.gather(*(api.post("/login/second-factor", json=step) for step in steps))
+    assert [answer.status_code for answer in answers].count(200) == 1
+    assert {answer.status_code for answer in answers} == {200, 401}
+    assert await sessions(api, alice) == 3
+
+
+async def test_row_46_an_expired_challenge_proves_nothing(database_url: str) -> None:
+    async with application(database_url, login_ticket_lifetime="10 minutes") as api:
+        alice, passkey = await alice_of(api), SoftAuthenticator()
+        await insert_passkey(api.services, alice.user, passkey)
+        with travel_to(now()) as clock:
+            asked = await options(api, "/login/passkey/options", {})
+            login = {"credential": passkey.get(asked), "strategy": "token"}
+            browser = {"cookie": f"authapi-login={api.cookies['authapi-login']}"}
+            api.cookies.clear()
+            waiting = await begin(api)
+            ticket = {"ticket": waiting.json()["ticket"]}
+            asked = await options(api, "/login/second-factor/options", {}, **ticket)
+            step = {**ticket, "passkey": passkey.get(asked)}
+            clock.shift(300)
+            late = await api.post("/login/passkey", json=login, headers=browser)
+            problem(late, 401, "passkey_refused")
+            late = await api.post("/login/second-factor", json=step)
+            problem(late, 401, "second_factor_refused")
+            assert await sessions(api, alice) == 0
+            # The login still waits: another challenge completes it.
+            asked = await options(api, "/login/second-factor/options", {}, **ticket)
+            step = {**ticket, "passkey": passkey.get(asked)}
+            assert (await api.post("/login/second-factor", json=step)).status_code == 200
 
 
 async def test_row_47_one_limit_counts_the_codes_of_every_route(database_url: str) -> None:

@@ -541,6 +541,20 @@ async def log_in_by_passkey(harness: Harness, one: Person, _: Person) -> None:
     await harness.create_session(login, SessionKind.TOKEN, secret=hash_secret(new_secret()))
 
 
+async def log_in_by_password_and_passkey(harness: Harness, one: Person, _: Person) -> None:
+    passkey, logins = SoftAuthenticator(), harness.services.logins
+    await add_passkey(harness.services, one.caller, passkey)
+    proved = await proved_password(harness.services, one.user)
+    pending = await logins.complete(proved, strategy="token", remember=False)
+    if not isinstance(pending, PendingLogin):  # in a race
+        raise InvalidCredentials
+    ticket = pending.ticket
+    asked = await logins.passkey_options(ticket=ticket, browser=None, origin=None)
+    done = await logins.prove_second_factor(ticket=ticket, passkey=answer(passkey, asked))
+    secret = hash_secret(new_secret())
+    await harness.create_session(done.login, SessionKind.TOKEN, secret=secret)
+
+
 async def step_up_by_passkey(harness: Harness, one: Person, _: Person) -> None:
     passkey, step_up = SoftAuthenticator(), harness.services.factors.step_up
     added = await add_passkey(harness.services, one.caller, passkey)
@@ -707,6 +721,7 @@ OPERATIONS: dict[str, Operation] = {
     "log in without session": log_in_without_session,
     "change passkeys": change_passkeys,
     "log in by passkey": log_in_by_passkey,
+    "log in by password and passkey": log_in_by_password_and_passkey,
     "step up by passkey": step_up_by_passkey,
     "log in and enrol": log_in_and_enrol,
     "log in and add a passkey": log_in_and_add_passkey,

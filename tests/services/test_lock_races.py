@@ -327,6 +327,7 @@ async def test_a_flush_does_not_wait_for_locked_sessions(
 # Every pair of operations.
 
 PAIRS = list(itertools.combinations_with_replacement(OPERATIONS, 2))
+PASSKEY_PAIRS = [pair for pair in PAIRS if any("passkey" in name for name in pair)]
 
 
 async def run_pairs(url: str, pairs: Sequence[tuple[str, str]]) -> Race:
@@ -352,15 +353,34 @@ async def run_pairs(url: str, pairs: Sequence[tuple[str, str]]) -> Race:
 async def test_no_two_operations_deadlock(
     fresh_postgres_url: str, share: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make_everything_due(monkeypatch)
-    monkeypatch.setattr(database, "_RETRY_PAUSES", ())
+    await check_pairs(fresh_postgres_url, some_of(PAIRS, share), monkeypatch)
+
+
+async def test_no_operation_deadlocks_with_passkeys(
+    fresh_postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert len(PASSKEY_PAIRS) > 4 * 60
+    share = scaled(100, len(PASSKEY_PAIRS))
+    await check_pairs(fresh_postgres_url, some_of(PASSKEY_PAIRS, share), monkeypatch)
+
+
+def some_of(pairs: Sequence[tuple[str, str]], share: int) -> Sequence[tuple[str, str]]:
+    """Random pairs."""
     seed = secrets.randbits(32)
     print(f"seed {seed}")  # noqa: T201  # pytest shows it with the failure
-    pairs = random.Random(seed).sample(PAIRS, share)  # no secret
-    race = await run_pairs(fresh_postgres_url, pairs)
+    return random.Random(seed).sample(pairs, share)  # no secret
+
+
+async def check_pairs(
+    url: str, pairs: Sequence[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Checks that no pair deadlocks, or is refused by the database."""
+    make_everything_due(monkeypatch)
+    monkeypatch.setattr(database, "_RETRY_PAUSES", ())
+    race = await run_pairs(url, pairs)
     query = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
     # The connections are closed, so the statistics of the server are complete.
-    [[deadlocks]] = sql(fresh_postgres_url, query)
+    [[deadlocks]] = sql(url, query)
     print(f"{race}; in the statistics of the server {deadlocks}")  # noqa: T201
     assert (race.conflicts, race.unavailable, deadlocks) == (0, 0, 0)
 

@@ -1,7 +1,6 @@
 """`authapi demo`: fills a development database with example accounts."""
 
 import json
-import secrets
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -10,10 +9,12 @@ import typer
 from authapi.cli.application import settings_of
 from authapi.cli.services import run_with_services
 from authapi.cli.terminal import JSONOption, print_rows
+from authapi.crypto.secrets import new_secret
 from authapi.services import Services
 from authapi.services.demo.writer import DemoAccount, DemoData, refuse_production
 
-_PASSWORD_BYTES = 12
+_PASSWORD_LENGTH = 16
+"""Characters of base64url."""
 
 
 def demo(
@@ -27,7 +28,7 @@ def demo(
     Refused in production, and if the database has an account. No mail is sent.
     """
     refuse_production(settings_of())
-    chosen = password or secrets.token_urlsafe(_PASSWORD_BYTES)
+    chosen = password or new_secret()[:_PASSWORD_LENGTH]
 
     async def work(services: Services) -> Sequence[DemoAccount]:
         return await DemoData(services).fill(chosen)

@@ -1,19 +1,18 @@
 """Attestations and assertions with random mutations: refused, and by no other exception."""
 
 import random
-from base64 import urlsafe_b64decode
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-import cbor2
 import pytest
 
 from authapi.crypto.factors.webauthn import verify_assertion, verify_attestation
 from authapi.domain.factors.passkeys import Assertion, Attestation, RelyingParty
 from authapi.errors import PasskeyMismatch
-from tests.soft_authenticator import ORIGIN, SoftAuthenticator, b64, cose_key
+from tests.passkey_mutations import mutated, restructured
+from tests.soft_authenticator import ORIGIN, SoftAuthenticator, b64, unb64
 
 PARTY = RelyingParty("localhost", "", frozenset({ORIGIN}))
 CREATE: Mapping[str, Any] = {
@@ -28,15 +27,6 @@ GET: Mapping[str, Any] = {
     "rpId": "localhost",
     "allowCredentials": [],
 }
-ODD: tuple[object, ...] = (
-    *(None, True, 0, -1, 2**64, 0.5, "", "x", b"", bytes(77), [], {}, {1: {}}, [[]]),
-    cbor2.undefined,
-    cbor2.CBORTag(2, b"\x01"),
-)
-
-
-def unb64(text: str) -> bytes:
-    return urlsafe_b64decode(text + "=" * (-len(text) % 4))
 
 
 def attestation_of(passkey: SoftAuthenticator) -> Attestation:
@@ -49,38 +39,6 @@ def assertion_of(passkey: SoftAuthenticator) -> Assertion:
     response = passkey.get(GET)["response"]
     names = ("clientDataJSON", "authenticatorData", "signature")
     return Assertion(passkey.credential_id, *(unb64(response[name]) for name in names))
-
-
-def mutated(data: bytes, rng: random.Random) -> bytes:
-    """Flips, removes, repeats or inserts bytes."""
-    found, place = bytearray(data), rng.randrange(len(data))
-    length = rng.choice((1, 2, 8, 64))
-    match rng.randrange(5):
-        case 0:
-            found[place] ^= 1 << rng.randrange(8)
-        case 1:
-            del found[place : place + length]
-        case 2:
-            found[place:place] = found[place : place + length]
-        case 3:
-            found[place:place] = rng.randbytes(length)
-        case _:
-            found[place] = rng.choice((0x00, 0x7F, 0x80, 0x9F, 0xBF, 0xF6, 0xF7, 0xFF))
-    return bytes(found)
-
-
-def restructured(data: bytes, rng: random.Random) -> bytes:
-    """An attestation object in which a member, or a member of the key, is of another type."""
-    found = dict(cbor2.loads(data))
-    if rng.randrange(3):
-        key = dict(cose_key(SoftAuthenticator(rng.choice((-7, -8))).key))
-        key[rng.choice((1, 3, -1, -2, -3))] = rng.choice(ODD)
-        if not rng.randrange(3):
-            del key[rng.choice(tuple(key))]
-        found["authData"] = found["authData"][:87] + cbor2.dumps(key)
-    else:
-        found[rng.choice(("fmt", "attStmt", "authData"))] = rng.choice(ODD)
-    return cbor2.dumps(rng.choice((found, found, list(found.values()))))
 
 
 def fuzz(rounds: int) -> None:

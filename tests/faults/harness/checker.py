@@ -168,7 +168,8 @@ def check_rows(url: str) -> list[str]:
     over = {session for kind in ends for session in by_type.get(kind, [])}
     if over & set(sessions):
         problems.append("a session exists whose end was recorded")
-    changed = {*by_type.get("password_changed", []), *by_type.get("sessions_ended", []), *deleted}
+    ends_others = ("password_changed", "sessions_ended", "factor_added")
+    changed = {user for kind in ends_others for user in by_type.get(kind, [])} | deleted
     missing = set(started) - set(sessions) - over
     owners = {session: user for _, user, session in events if session}
     if {owners[session] for session in missing} - changed:

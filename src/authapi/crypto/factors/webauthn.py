@@ -2,13 +2,18 @@
 
 The import takes half a second, so the first verification does it: call the functions in a thread.
 The package checks type, challenge, RP ID, flags and signature. What it does not check is checked
-here: `crossOrigin`, `topOrigin`, and the forms of attestation.
+here: `crossOrigin`, `topOrigin`, and that a new key fits its algorithm. Statements of attestation
+are not looked at.
 """
 
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 from uuid import UUID
+
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from authapi.crypto import base64url, strict_json
 from authapi.domain.factors.passkeys import (
@@ -27,9 +32,7 @@ if TYPE_CHECKING:
     from webauthn.authentication.verify_authentication_response import VerifiedAuthentication
     from webauthn.registration.verify_registration_response import VerifiedRegistration
 
-_FORMATS = ("none", "packed")
-"""What a browser hands over where no attestation is asked for: none, or one by the passkey itself.
-The verifiers of other formats parse certificates, and are never reached."""
+_MIN_RSA_BITS = 2048
 
 
 def is_installed() -> bool:
@@ -63,14 +66,17 @@ def read_client_data(data: bytes) -> ClientData:
 
 
 def verify_attestation(attestation: Attestation, relying_party: RelyingParty) -> NewCredential:
-    """Verifies a new credential: user verification, and an algorithm that was asked for.
+    """Verifies a new credential: user verification, and a key for an algorithm that was asked for.
 
-    The caller has checked the challenge. Raises PasskeyMismatch.
+    The statement of attestation is not looked at. The caller has checked the challenge. Raises
+    PasskeyMismatch.
     """
     client = _checked_client_data(attestation.client_data, relying_party)
     try:
         found = _verify_registration(attestation, client, relying_party)
         key = found.credential_public_key
+        if len(key) > MAX_PUBLIC_KEY:
+            raise PasskeyMismatch
         credential = NewCredential(
             credential_id=found.credential_id,
             public_key=key,
@@ -87,7 +93,6 @@ def verify_attestation(attestation: Attestation, relying_party: RelyingParty) ->
     if (
         credential.credential_id != attestation.credential_id
         or not 0 < len(credential.credential_id) <= MAX_CREDENTIAL_ID
-        or len(credential.public_key) > MAX_PUBLIC_KEY
     ):
         raise PasskeyMismatch
     return credential
@@ -131,22 +136,19 @@ def _verify_registration(
     attestation: Attestation, client: ClientData, relying_party: RelyingParty
 ) -> "VerifiedRegistration":
     from webauthn import verify_registration_response  # noqa: PLC0415  # an extra, and slow
-    from webauthn.helpers import parse_attestation_object  # noqa: PLC0415
     from webauthn.helpers.cose import COSEAlgorithmIdentifier  # noqa: PLC0415
     from webauthn.helpers.structs import (  # noqa: PLC0415
         AuthenticatorAttestationResponse,
         RegistrationCredential,
     )
 
-    if parse_attestation_object(attestation.attestation_object).fmt not in _FORMATS:
-        raise PasskeyMismatch
     return verify_registration_response(
         credential=RegistrationCredential(
             id=base64url.encode(attestation.credential_id),
             raw_id=attestation.credential_id,
             response=AuthenticatorAttestationResponse(
                 client_data_json=attestation.client_data,
-                attestation_object=attestation.attestation_object,
+                attestation_object=_without_statement(attestation.attestation_object),
             ),
         ),
         expected_challenge=client.challenge,
@@ -190,7 +192,33 @@ def _verify_authentication(
     )
 
 
-def _algorithm_of(public_key: bytes) -> Algorithm:
-    from webauthn.helpers import decode_credential_public_key  # noqa: PLC0415  # an extra, and slow
+def _without_statement(attestation_object: bytes) -> bytes:
+    """The attestation object with the format `none`, whatever its own is.
 
-    return Algorithm(decode_credential_public_key(public_key).alg)
+    Some clients send a statement although none was asked for. Nothing rests on it, and the
+    verifiers of the package would parse its certificates.
+    """
+    from webauthn.helpers import encode_cbor, parse_cbor  # noqa: PLC0415  # an extra, and slow
+
+    data = parse_cbor(attestation_object)["authData"]
+    return encode_cbor({"fmt": "none", "attStmt": {}, "authData": data})
+
+
+def _algorithm_of(public_key: bytes) -> Algorithm:
+    """The algorithm of a COSE key that can verify by it (WebAuthn Level 3, section 5.8.5)."""
+    from webauthn.helpers import (  # noqa: PLC0415  # an extra, and slow
+        decode_credential_public_key,
+        decoded_public_key_to_cryptography,
+    )
+
+    decoded = decode_credential_public_key(public_key)
+    # A point that is not on its curve raises.
+    match Algorithm(decoded.alg), decoded_public_key_to_cryptography(decoded):
+        case Algorithm.EDDSA, Ed25519PublicKey():
+            return Algorithm.EDDSA
+        case Algorithm.ES256, EllipticCurvePublicKey(curve=curve) if curve.name == "secp256r1":
+            return Algorithm.ES256
+        case Algorithm.RS256, RSAPublicKey(key_size=bits) if bits >= _MIN_RSA_BITS:
+            return Algorithm.RS256
+        case _:
+            raise PasskeyMismatch

@@ -30,7 +30,6 @@ from authapi.services.demo.people import DemoPerson, DemoToken, read_people
 from authapi.services.factors.recovery_codes import replace_recovery_codes
 from authapi.settings import Settings
 from authapi.storage import Store
-from authapi.storage.database import retry_on_conflict
 
 _SCRIPT = "script"
 """The device that uses the tokens."""
@@ -76,7 +75,6 @@ class DemoData:
         hashed = await self._services.passwords.hash(password)
         return await self._fill(emails, hashed)
 
-    @retry_on_conflict
     async def _fill(self, emails: Sequence[str], hashed: PasswordHash) -> Sequence[DemoAccount]:
         at, events = now(), list[Event]()
         async with self._services.database.transaction() as store:
