@@ -11,6 +11,10 @@ from playwright.sync_api import Browser, expect, sync_playwright
 
 from tests.servers.process import ServeProcess, free_port
 
+# Names below .lan resolve to this machine, as in a local network, and so does localhost. Other
+# names do not resolve.
+RESOLVED = "MAP *.lan 127.0.0.1, MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost"
+
 # These arguments also work as root, and disable background requests of Chromium.
 ARGUMENTS = [
     "--no-sandbox",
@@ -20,8 +24,7 @@ ARGUMENTS = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
-    # Names below .lan resolve to this machine, as in a local network; other names do not resolve.
-    "--host-resolver-rules=MAP *.lan 127.0.0.1, MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+    f"--host-resolver-rules={RESOLVED}",
 ]
 
 

@@ -239,6 +239,23 @@ def test_page_works_below_a_prefix(browser: Browser, prefixed_service: tuple[str
         assert docs.complaints == []
 
 
+def test_an_address_names_the_page_at_localhost(
+    browser: Browser, prefixed_service: tuple[str, str]
+) -> None:
+    url, prefix = prefixed_service
+    local = url.replace("127.0.0.1", "localhost")
+    with browser.new_context() as context:
+        docs = DocsPage(context.new_page(), url, prefix)
+        notice = docs.page.get_by_text("Passkeys need a domain")
+        expect(notice).to_have_text(f"Passkeys need a domain: open {local}{prefix}/docs")
+        notice.get_by_role("link").click()
+        docs.page.wait_for_url(f"{local}{prefix}/docs")
+        expect(docs.panel).to_be_visible()
+        expect(notice).to_be_hidden()
+        docs.register()
+        assert docs.complaints == []
+
+
 def test_csp_blocks_foreign_scripts_and_the_tests_detect_it(browser: Browser, service: str) -> None:
     with browser.new_context() as context:
         docs = DocsPage(context.new_page(), service)

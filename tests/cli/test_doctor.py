@@ -409,3 +409,13 @@ def test_an_address_is_no_domain(production: pytest.MonkeyPatch) -> None:
     production.setenv("AUTHAPI_PUBLIC_URL", "https://10.0.0.1")
     finding = worst("passkeys")
     assert (finding.verdict, "Passkeys need a domain" in finding.message) == ("warning", True)
+
+
+def test_development_opens_localhost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AUTHAPI_PORT", "9000")
+    assert worst("passkeys").message == (
+        "they belong to localhost: open http://localhost:9000, "
+        "because browsers refuse them at 127.0.0.1"
+    )
+    monkeypatch.setenv("AUTHAPI_PUBLIC_URL", "http://localhost:9000")
+    assert worst("passkeys").message == "they belong to localhost"

@@ -22,7 +22,7 @@ from authapi.errors import (
     PasskeysUnavailable,
     StorageUnavailable,
 )
-from authapi.services.factors.webauthn.relying_party import relying_party_of
+from authapi.services.factors.webauthn.relying_party import localhost_url, relying_party_of
 from authapi.services.rate_limits import RateLimits
 from authapi.services.tokens import read_scanner_keys
 from authapi.settings import (
@@ -312,7 +312,10 @@ def _passkeys(settings: Settings) -> Iterator[Finding]:
         )
         yield Finding("passkeys", "error", message)
         return
-    yield Finding("passkeys", "ok", f"they belong to {party.id}")
+    message = f"they belong to {party.id}"
+    if party.allows_localhost and host != party.id:
+        message += f": open {localhost_url(settings)}, because browsers refuse them at {host}"
+    yield Finding("passkeys", "ok", message)
 
 
 def _second_factors(settings: Settings) -> Iterator[Finding]:

@@ -9,6 +9,8 @@ from fastapi import FastAPI
 
 from authapi import AuthAPI, Settings, create_app
 from authapi.testing import Client, client
+from tests.conftest import SettingsFactory
+from tests.services.factors.webauthn.test_relying_party import PRODUCTION
 
 FILES = {
     "/docs/icon.svg": "image/svg+xml",
@@ -63,6 +65,24 @@ async def test_the_page_has_no_inline_or_foreign_resources(api: Client) -> None:
     # Absolute paths would not work below a path prefix.
     assert {f"/{name}" for name in loaded} == {*FILES, "/openapi.json"}
     assert "://" not in page
+
+
+@pytest.mark.parametrize(
+    ("changes", "host"),
+    [
+        ({}, "localhost"),
+        ({"passkeys": "off"}, ""),
+        ({"passkey_rp_id": "example.com"}, ""),
+        ({**PRODUCTION, "public_url": "https://auth.example.com", "docs": True}, ""),
+    ],
+    ids=str,
+)
+async def test_the_page_names_the_host_of_passkeys_in_development(
+    make_settings: SettingsFactory, changes: dict[str, object], host: str
+) -> None:
+    async with client(create_app(make_settings(**changes))) as api:
+        page = (await api.get("/docs")).text
+    assert f'data-host="{host}" hidden' in page
 
 
 @pytest.mark.parametrize("name", ["page.css", "page.js"])

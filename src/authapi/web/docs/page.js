@@ -15,6 +15,8 @@ const applyTheme = () => document.documentElement.classList.toggle("dark-mode", 
 dark.addEventListener("change", applyTheme);
 applyTheme();
 
+showPasskeyHost($("passkey-host"));
+
 start().catch(() => { $("swagger-ui").textContent = "The documentation could not be loaded."; });
 
 async function start() {
@@ -49,6 +51,18 @@ function resolveURLs(api, application) {
   }
   const { pathname } = application;
   if (pathname !== "/") api.servers ??= [{ url: pathname.slice(0, -1) }];
+}
+
+// Browsers refuse passkeys at an IP address.
+function showPasskeyHost(notice) {
+  const { host } = notice.dataset;
+  if (!host || !/^\[|^[\d.]+$/.test(location.hostname)) return;
+  const url = new URL(location);
+  url.hostname = host;
+  url.search = url.hash = "";
+  const link = notice.querySelector("a");
+  link.href = link.textContent = url.href;
+  notice.hidden = false;
 }
 
 function showAvailableControls(api, prefix) {

@@ -8,7 +8,9 @@ from string import Template
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from authapi.errors import NotFound
+from authapi.errors import NotFound, PasskeysUnavailable
+from authapi.services.factors.webauthn.relying_party import relying_party_of
+from authapi.settings import EdgeSettings, Settings
 from authapi.web.answers.conditional import Representation, conditional_response
 from authapi.web.context import context_of
 
@@ -36,8 +38,9 @@ def page(request: Request) -> Response:
     """The docs page. Its links are relative, so it works also below a path that a proxy adds."""
     if request.app.openapi_url is None:
         raise NotFound
-    prefix = context_of(request).runtime.settings.prefix
-    response = _file_response(request, _page(request.app.openapi_url, prefix))
+    settings = context_of(request).runtime.settings
+    file = _page(request.app.openapi_url, settings.prefix, _passkey_host(settings))
+    response = _file_response(request, file)
     response.headers["content-security-policy"] = CSP
     response.headers["cross-origin-opener-policy"] = "same-origin"
     return response
@@ -56,13 +59,26 @@ def _file_response(request: Request, file: Representation) -> Response:
     return conditional_response(request, file, cache_control="no-cache")
 
 
+def _passkey_host(settings: EdgeSettings) -> str:
+    """Returns the host that a page in development must be opened at for passkeys; or nothing."""
+    if not isinstance(settings, Settings):  # a resource server has no passkeys
+        return ""
+    try:
+        party = relying_party_of(settings)
+    except PasskeysUnavailable:
+        return ""
+    return party.id if party.allows_localhost else ""
+
+
 @cache
-def _page(openapi_url: str, prefix: str) -> Representation:
+def _page(openapi_url: str, prefix: str, passkey_host: str) -> Representation:
     template = Template(_read("index.html").decode())
     # The URL of the application, relative to that of the page.
     base = "../" * prefix.count("/")
     source = html.escape(base + openapi_url.lstrip("/"))
-    body = template.substitute(base=base or "./", openapi_url=source, prefix=prefix)
+    body = template.substitute(
+        base=base or "./", openapi_url=source, prefix=prefix, passkey_host=passkey_host
+    )
     return Representation.of(body.encode(), media_type="text/html; charset=utf-8")
 
 

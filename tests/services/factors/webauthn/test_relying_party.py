@@ -112,12 +112,36 @@ def test_the_origin_of_a_page(make_settings: SettingsFactory) -> None:
     settings = make_settings()
     assert require_origin(settings, None) == relying_party_of(settings)
     assert require_origin(settings, "http://localhost:5173").id == "localhost"
-    with pytest.raises(PasskeysUnavailable, match="open http://localhost:8000"):
-        require_origin(settings, "http://127.0.0.1:8000")
     deployed = make_settings(**PRODUCTION, public_url="https://auth.example.com")
     assert require_origin(deployed, "https://auth.example.com").id == "auth.example.com"
     with pytest.raises(PasskeysUnavailable, match="add the origin"):
         require_origin(deployed, "https://example.com")
+
+
+@pytest.mark.parametrize(
+    ("origin", "port"),
+    [
+        ("http://127.0.0.1:8000", 8000),
+        # An application beside the service, or a forwarded port.
+        ("http://127.0.0.1:5173", 5173),
+        ("http://127.9.9.9:5173", 5173),
+        ("http://[::1]:5173", 5173),
+        ("http://127.0.0.1", 8000),
+        # No page of this machine says which port to open.
+        ("http://10.0.0.1:5173", 8000),
+        ("http://127.0.0.1.evil.example:5173", 8000),
+        ("http://127.0.0.1:5173@evil.example", 8000),
+        ("http://127.0.0.1:5173, http://127.0.0.1:5173", 8000),
+        ("https://127.0.0.1:5173", 8000),
+        ("http://[::1", 8000),
+        ("null", 8000),
+    ],
+)
+def test_a_page_at_an_address_is_told_its_port(
+    make_settings: SettingsFactory, origin: str, port: int
+) -> None:
+    with pytest.raises(PasskeysUnavailable, match=rf"open http://localhost:{port}$"):
+        require_origin(make_settings(), origin)
 
 
 def test_other_sites_are_those_of_other_domains(make_settings: SettingsFactory) -> None:

@@ -1,6 +1,7 @@
 """Which domain the passkeys of this service belong to, and which pages may use them."""
 
 import ipaddress
+import re
 from urllib.parse import urlsplit
 
 from authapi.crypto.factors.webauthn import is_installed
@@ -9,6 +10,7 @@ from authapi.errors import PasskeysUnavailable
 from authapi.settings import Settings
 
 _LOCALHOST = "localhost"
+_LOOPBACK_PAGE = re.compile(r"http://(?:127(?:\.[0-9]{1,3}){3}|\[::1\]):([1-9][0-9]{0,4})")
 
 
 def relying_party_of(settings: Settings) -> RelyingParty:
@@ -31,7 +33,7 @@ def relying_party_of(settings: Settings) -> RelyingParty:
     rp_id = settings.passkey_rp_id or own
     if _is_address(rp_id):
         raise PasskeysUnavailable(
-            _open_localhost(settings)
+            _open_localhost(localhost_url(settings))
             if is_development
             else "Passkeys need a domain: AUTHAPI_PUBLIC_URL has an address"
         )
@@ -55,7 +57,10 @@ def require_origin(settings: Settings, origin: str | None) -> RelyingParty:
     if origin is None or relying_party.accepts(origin):
         return relying_party
     if relying_party.allows_localhost:
-        raise PasskeysUnavailable(_open_localhost(settings))
+        # The page has the port that the browser can open: the service may be behind another one.
+        page = _LOOPBACK_PAGE.fullmatch(origin)
+        own = f"http://{_LOCALHOST}:{page[1]}" if page else localhost_url(settings)
+        raise PasskeysUnavailable(_open_localhost(own))
     raise PasskeysUnavailable("The operator must add the origin of this page to the passkeys")
 
 
@@ -94,9 +99,13 @@ def is_within(host: str, domain: str) -> bool:
     return host == domain or host.endswith(f".{domain}")
 
 
-def _open_localhost(settings: Settings) -> str:
-    port = urlsplit(settings.base_url).port or settings.port
-    return f"Browsers refuse passkeys at an address: open http://localhost:{port}"
+def localhost_url(settings: Settings) -> str:
+    """Returns the URL of the service in development at which browsers use passkeys."""
+    return f"http://{_LOCALHOST}:{urlsplit(settings.base_url).port or settings.port}"
+
+
+def _open_localhost(url: str) -> str:
+    return f"Browsers refuse passkeys at an address: open {url}"
 
 
 def _is_address(host: str) -> bool:
