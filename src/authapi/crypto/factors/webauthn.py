@@ -2,8 +2,8 @@
 
 The import takes half a second, so the first verification does it: call the functions in a thread.
 The package checks type, challenge, RP ID, flags and signature. What it does not check is checked
-here: `crossOrigin`, `topOrigin`, and that a new key fits its algorithm. Statements of attestation
-are not looked at.
+here: `crossOrigin`, `topOrigin`, that a new key fits its algorithm, and that CBOR has no tags.
+Statements of attestation are not looked at.
 """
 
 from dataclasses import dataclass
@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from authapi.crypto import base64url, strict_json
+from authapi.crypto.factors import strict_cbor
 from authapi.domain.factors.passkeys import (
     MAX_CREDENTIAL_ID,
     MAX_PUBLIC_KEY,
@@ -33,6 +34,10 @@ if TYPE_CHECKING:
     from webauthn.registration.verify_registration_response import VerifiedRegistration
 
 _MIN_RSA_BITS = 2048
+_FLAGS, _ATTESTED, _HEAD = 32, 64, 37
+_ID_LENGTH, _ID = 53, 55
+"""Where the authenticator data has its flags and the id, if there is one (WebAuthn Level 3, section
+6.1)."""
 
 
 def is_installed() -> bool:
@@ -112,6 +117,7 @@ def verify_assertion(
     """
     client = _checked_client_data(assertion.client_data, relying_party)
     try:
+        _check_authenticator_data(assertion.authenticator_data)
         found = _verify_authentication(
             assertion, client, public_key, relying_party, requires_verification
         )
@@ -200,8 +206,20 @@ def _without_statement(attestation_object: bytes) -> bytes:
     """
     from webauthn.helpers import encode_cbor, parse_cbor  # noqa: PLC0415  # an extra, and slow
 
+    strict_cbor.check(attestation_object)
     data = parse_cbor(attestation_object)["authData"]
+    _check_authenticator_data(data)
     return encode_cbor({"fmt": "none", "attStmt": {}, "authData": data})
+
+
+def _check_authenticator_data(data: bytes) -> None:
+    """Checks the CBOR in authenticator data: the public key and the extensions.
+
+    Raises ValueError, and IndexError if the data is too short.
+    """
+    is_attested = data[_FLAGS] & _ATTESTED
+    start = _ID + int.from_bytes(data[_ID_LENGTH:_ID]) if is_attested else _HEAD
+    strict_cbor.check(data[start:])
 
 
 def _algorithm_of(public_key: bytes) -> Algorithm:
