@@ -32,10 +32,12 @@ from authapi.web.context import Runtime
 from authapi.web.hooks import HookDecorators
 from authapi.web.installation import Installation, select_units
 from authapi.web.own_columns import with_own_columns
+from authapi.web.pages.site import check_site
 from authapi.web.routes.health import read_metrics
+from authapi.web.routes.home import read_home
 from authapi.web.routes.login.password import LogIn, log_in_by_form
 from authapi.web.routes.login.second_factor import prove_second_factor_by_form
-from authapi.web.routes.units import UNITS
+from authapi.web.routes.units import UNITS, remove_disabled_pages, with_page_files
 
 
 class Service:
@@ -136,7 +138,9 @@ class AuthAPI(HookDecorators):
         if not self.settings.sends_mail:
             units.pop("recovery", None)
             units.pop("pages", None)
+        remove_disabled_pages(units, self.settings)
         units = dict(with_own_columns(units, self._services.own_columns.models))
+        units = dict(with_page_files(units))
         metrics_path = self.settings.metrics_path
         self._installation.install(
             app,
@@ -163,6 +167,7 @@ class AuthAPI(HookDecorators):
         async with self._home.serving():
             await services.start()
             try:
+                await asyncio.to_thread(check_site, self.runtime)
                 async with self._installation.started():
                     yield
             except BaseException:
@@ -279,4 +284,5 @@ def create_service(settings: Settings | None = None) -> tuple[AuthAPI, FastAPI]:
         redoc_url=None,
     )
     auth.install(app, governs_app=True)
+    app.add_route("/", read_home, include_in_schema=False)
     return auth, app
