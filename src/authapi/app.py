@@ -33,13 +33,15 @@ from authapi.web.context import Runtime
 from authapi.web.hooks import HookDecorators
 from authapi.web.installation import Installation, select_units
 from authapi.web.own_columns import with_own_columns
+from authapi.web.pages.site import check_site
 from authapi.web.routes.health import read_metrics
+from authapi.web.routes.home import read_home
 from authapi.web.routes.login.password import LogIn, log_in_by_form
 from authapi.web.routes.login.second_factor import (
     passkey_options_by_form,
     prove_second_factor_by_form,
 )
-from authapi.web.routes.units import UNITS
+from authapi.web.routes.units import UNITS, remove_disabled_pages, with_page_files
 
 
 class Service:
@@ -140,12 +142,14 @@ class AuthAPI(HookDecorators):
         if not self.settings.sends_mail:
             units.pop("recovery", None)
             units.pop("pages", None)
+        remove_disabled_pages(units, self.settings)
         has_page = self.settings.security_link is not None
         if not has_page and "pages" not in units:
             units.pop("change_password", None)
         if not has_page or not can_add_passkeys(self.settings):
             units.pop("passkey_endpoints", None)
         units = dict(with_own_columns(units, self._services.own_columns.models))
+        units = dict(with_page_files(units))
         metrics_path = self.settings.metrics_path
         self._installation.install(
             app,
@@ -172,6 +176,7 @@ class AuthAPI(HookDecorators):
         async with self._home.serving():
             await services.start()
             try:
+                await asyncio.to_thread(check_site, self.runtime)
                 async with self._installation.started():
                     yield
             except BaseException:
@@ -311,4 +316,5 @@ def create_service(settings: Settings | None = None) -> tuple[AuthAPI, FastAPI]:
         redoc_url=None,
     )
     auth.install(app, governs_app=True)
+    app.add_route("/", read_home, include_in_schema=False)
     return auth, app

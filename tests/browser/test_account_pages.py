@@ -103,34 +103,47 @@ def check_focus(page: Page, selector: str) -> None:
     expect(page.locator(selector)).to_be_focused()
 
 
+def tab_to(page: Page, selector: str) -> None:
+    """Move the focus forward to the element, as a person without a mouse does."""
+    for _ in range(12):
+        press(page, "Tab")
+        if page.locator(selector).evaluate("element => element === document.activeElement"):
+            return
+    pytest.fail(f"{selector} is not reached by the keyboard")
+
+
 def test_a_password_is_reset_by_keyboard(tab: Page, visitor: Visitor) -> None:
     tab.goto(visitor.request_reset_link())
-    press(tab, "Tab")
-    check_focus(tab, "#field")
+    tab_to(tab, "#new_password")
     tab.keyboard.type("short")
     press(tab, "Enter")
     # The field with the error has the focus.
     expect(tab.get_by_role("alert")).to_contain_text("at least 15 characters")
-    check_focus(tab, "#field")
+    check_focus(tab, "#new_password")
     expect(tab.get_by_label("New password")).to_have_accessible_description(
         re.compile("too short.*At least 15 characters")
     )
     tab.keyboard.type(OTHER)
     press(tab, "Tab")
-    check_focus(tab, "button")
+    check_focus(tab, "main button")
     press(tab, "Enter")
-    expect(tab.get_by_role("status")).to_contain_text("Your password has been changed")
+    # The next page is the one to sign in, which knows the address.
+    expect(tab.get_by_role("status")).to_contain_text("Your password is changed")
+    expect(tab.locator("#email")).to_have_value(visitor.address)
     assert visitor.can_log_in(OTHER)
     assert not visitor.can_log_in(PASSWORD)
 
 
 def test_an_address_is_confirmed_by_keyboard(tab: Page, visitor: Visitor) -> None:
     tab.goto(visitor.link("confirm"))
-    press(tab, "Tab")
-    check_focus(tab, "#field")
+    tab_to(tab, "#password")
     press(tab, "Enter")
-    expect(tab.get_by_role("alert")).to_contain_text("Enter the password")
-    check_focus(tab, "#field")
+    # The browser validates the field itself, so the form was not sent.
+    check_focus(tab, "#password")
+    tab.keyboard.type(OTHER)
+    press(tab, "Enter")
+    expect(tab.get_by_role("alert")).to_contain_text("The password is wrong")
+    check_focus(tab, "#password")
     tab.keyboard.type(PASSWORD)
     press(tab, "Tab", "Enter")
     expect(tab.get_by_role("status")).to_have_text("Your e-mail address is confirmed.")
@@ -139,20 +152,21 @@ def test_an_address_is_confirmed_by_keyboard(tab: Page, visitor: Visitor) -> Non
 
 def test_confirming_without_password_resets_the_account(tab: Page, visitor: Visitor) -> None:
     tab.goto(visitor.link("confirm"))
-    press(tab, "Tab", "Tab", "Tab")
-    check_focus(tab, "#address")
+    tab_to(tab, "summary")
+    press(tab, "Enter", "Tab")
+    check_focus(tab, "#email")
     press(tab, "Enter")
     # The browser validates the address itself, so the form was not sent.
     expect(tab.get_by_role("alert")).to_have_count(0)
     tab.keyboard.type("other@example.com")
     press(tab, "Enter")
     expect(tab.get_by_role("alert")).to_contain_text("The e-mail was not sent to this address")
-    check_focus(tab, "#address")
+    check_focus(tab, "#email")
     assert visitor.can_log_in(PASSWORD)
     press(tab, "ControlOrMeta+A")
     tab.keyboard.type(visitor.address)
     press(tab, "Tab")
-    check_focus(tab, "button.second")
+    check_focus(tab, "main button.plain")
     press(tab, "Space")
     expect(tab.get_by_role("status")).to_contain_text("An e-mail to choose a password")
     assert not visitor.can_log_in(PASSWORD)
@@ -161,15 +175,11 @@ def test_confirming_without_password_resets_the_account(tab: Page, visitor: Visi
 
 def test_a_reset_mail_is_requested_by_keyboard(tab: Page, visitor: Visitor) -> None:
     tab.goto(f"{visitor.url}/account/reset?token=used")
-    press(tab, "Tab")
-    tab.keyboard.type(OTHER)
-    press(tab, "Enter")
     expect(tab.get_by_role("alert")).to_contain_text("This link is no longer valid")
-    press(tab, "Tab")
-    check_focus(tab, "a")
+    tab_to(tab, "main a.button")
     press(tab, "Enter")
     expect(tab.get_by_role("heading")).to_have_text("Forgot your password?")
-    press(tab, "Tab")
+    tab_to(tab, "#email")
     tab.keyboard.type(visitor.address)
     press(tab, "Enter")
     expect(tab.get_by_role("status")).to_contain_text("an e-mail is on its way")
@@ -183,7 +193,10 @@ def test_pages_pass_axe(
     browser: Browser, axe: str, visitor: Visitor, width: int, language: str, scheme: Any
 ) -> None:
     context = browser.new_context(
-        viewport={"width": width, "height": 740}, locale=language, color_scheme=scheme
+        viewport={"width": width, "height": 740},
+        locale=language,
+        color_scheme=scheme,
+        reduced_motion="reduce",
     )
     page = context.new_page()
     complaints: list[str] = []
@@ -219,11 +232,14 @@ def test_pages_pass_axe(
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), where
         assert page.locator("html").get_attribute("lang") == language
 
-    for name in ("confirm", "reset", "undo", "invitation", "forgot"):
+    pages = ("confirm", "reset", "undo", "disown", "invitation", "forgot", "sign-in", "sign-up")
+    for name in (*pages, "check-mail"):
         page.goto(f"{visitor.url}/account/{name}?token={'x' * 43}")
         check(f"{name}, shown")
-    page.goto(f"{visitor.url}/account/reset?token=")
-    check("no link")
+    page.goto(visitor.link("confirm").replace("&lang=en", ""))
+    check("confirm, with a link")
+    page.locator("summary").click()
+    check("confirm, opened")
     for path in ("nowhere", "forgot/deeper/x"):
         page.goto(f"{visitor.url}/account/{path}")
         check(f"{path}, refused")
@@ -233,14 +249,25 @@ def test_pages_pass_axe(
     page.locator("button").click()
     expect(page.get_by_role("alert")).to_be_visible()
     check("forgot, refused")
-    page.goto(visitor.request_reset_link())
-    page.locator("#field").fill("short")
-    page.locator("button").press("Enter")
+    page.goto(visitor.request_reset_link().replace("&lang=en", ""))
+    page.locator("#new_password").fill("short")
+    page.locator("#new_password").press("Enter")
     expect(page.get_by_role("alert")).to_be_visible()
     check("reset, refused")
-    page.locator("#field").fill(OTHER)
-    page.locator("button").press("Enter")
+    page.locator("#new_password").fill(OTHER)
+    page.locator("#new_password").press("Enter")
     expect(page.get_by_role("status")).to_be_visible()
     check("reset, done")
+    page.locator("#password").fill("wrong")
+    page.locator("#password").press("Enter")
+    expect(page.get_by_role("alert")).to_be_visible()
+    check("sign-in, refused")
+    page.locator("#password").fill(OTHER)
+    page.locator("#password").press("Enter")
+    page.wait_for_url("**/account")
+    check("account")
+    for name in ("sign-out", "prove", "sign-in"):
+        page.goto(f"{visitor.url}/account/{name}")
+        check(f"{name}, signed in")
     assert complaints == []
     context.close()

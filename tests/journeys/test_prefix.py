@@ -79,7 +79,8 @@ class Visitor:
         style = re.search(r'<link rel="stylesheet" href="([^"]+)"', page.text)
         assert style is not None
         assert (await self.http.get(urljoin(url, style[1]))).status_code == 200
-        action = re.search(r'<form method="post" action="([^"]+)"', page.text)
+        main = page.text[page.text.index("<main") :]
+        action = re.search(r'<form method="post" action="([^"]+)"', main)
         token = re.search(r'name="token" value="([^"]+)"', page.text)
         assert action is not None
         hidden = {"token": token[1]} if token else {}
@@ -87,6 +88,7 @@ class Visitor:
             urljoin(url, action[1]),
             data={**hidden, **fields},
             headers={"origin": f"http://{urlsplit(url).netloc}"},
+            follow_redirects=True,
         )
         assert answer.status_code == 200, answer.text
         assert 'role="status"' in answer.text
@@ -115,7 +117,7 @@ async def live(visitor: Visitor) -> str:
     # An expired link leads to the page that sends another one.
     refused = await visitor.http.get(f"{visitor.base}{PREFIX}/account/reset")
     assert refused.status_code == 400
-    again = re.search(r'<a href="([^"]+)"', refused.text)
+    again = re.search(r'<a class="button primary" href="([^"]+)"', refused.text)
     assert again is not None
     await visitor.fill_in(urljoin(str(refused.url), again[1]), email=ALICE)
     await visitor.fill_in(await visitor.link(ALICE), new_password=OTHER)

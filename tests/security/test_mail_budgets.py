@@ -60,7 +60,7 @@ async def forgot(api: Client) -> None:
 
 
 async def forgot_page(api: Client) -> None:
-    assert (await api.post("/account/forgot", data={"email": ALICE})).status_code == 200
+    assert (await api.post("/account/forgot", data={"email": ALICE})).status_code == 303
 
 
 async def confirmation(api: Client) -> None:

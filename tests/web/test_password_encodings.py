@@ -115,7 +115,7 @@ async def test_password_reset_accepts_each_encoding(api: Client, chosen: str, pa
     form = {"token": await secret_in(api.services, "reset", ALICE), "new_password": chosen}
     sent = {"data": form} if page else {"json": form}
     answer = await api.post("/account/reset" if page else "/password/reset", **sent)  # type: ignore[arg-type]
-    assert answer.is_success
+    assert answer.status_code == (303 if page else 204)
     await every_form_works(api)
 
 
@@ -134,7 +134,7 @@ async def test_email_confirmation_accepts_each_encoding(api: Client, page: bool)
     form = {"token": await secret_in(api.services, "confirm", ALICE), "password": DECOMPOSED}
     sent = {"data": form} if page else {"json": form}
     answer = await api.post("/account/confirm" if page else "/email/confirm", **sent)  # type: ignore[arg-type]
-    assert answer.is_success
+    assert answer.status_code == (303 if page else 204)
 
 
 async def test_password_rules_apply_to_the_normal_form(api: Client) -> None:

@@ -119,9 +119,15 @@ async def test_errors_fit_the_kind_of_path(make_settings: SettingsFactory) -> No
     async with installed(make_settings) as (_, api):
         page = await api.put(f"{PREFIX}/account/reset", headers=html)
         assert (page.status_code, page.headers["content-type"]) == (405, "text/html; charset=utf-8")
-        [style] = re.findall(r'<link rel="stylesheet" href="([^"]+)"', page.text)
-        assert page.request.url.join(style).path == f"{PREFIX}/account/page.css"
-        [link] = re.findall(r'<a href="([^"]+)"', page.text)
+        files = re.findall(
+            r'<(?:link rel="stylesheet" href|script type="module" src)="([^"]+)"', page.text
+        )
+        assert [page.request.url.join(file).path for file in files] == [
+            f"{PREFIX}/account/{name}" for name in ("page.css", "theme.css", "ui.js")
+        ]
+        for file in files:
+            assert (await api.get(str(page.request.url.join(file)))).status_code == 200
+        [link] = re.findall(r'<a class="button primary" href="([^"]+)"', page.text)
         assert page.request.url.join(link).path == f"{PREFIX}/account/forgot"
         for path in ("/account/unknown", f"{PREFIX}/account/unknown", f"{PREFIX}/unknown"):
             answer = await api.get(path, headers=html)

@@ -18,11 +18,12 @@ from tests.web.asgi import ask
 from tests.web.operations import Operation, operations
 from tests.web.responses import is_public, problem
 
-PAGES = {
-    f"/account/{name}" for name in ("confirm", "disown", "forgot", "invitation", "reset", "undo")
-}
+MAIL_PAGES = ("confirm", "disown", "forgot", "invitation", "reset", "undo")
+SIGN_IN_PAGES = ("sign-in", "sign-in/second", "sign-up", "sign-out", "check-mail", "prove")
+PAGES = {"/account", *(f"/account/{name}" for name in (*MAIL_PAGES, *SIGN_IN_PAGES))}
+FILES = {f"/account/{name}" for name in ("page.css", "theme.css", "ui.js", "logo")}
 UNDOCUMENTED = {
-    *("/docs", "/docs/{name}", "/openapi.json", *PAGES, "/account/page.css"),
+    *("/", "/docs", "/docs/{name}", "/openapi.json", *PAGES, *FILES),
     "/.well-known/change-password",  # for browsers, as the pages
 }
 BEFORE = [b"/%s", b"///%s", b"/.%s", b"/x/..%s", b"/%%2e%s", b"/%%2e%%2e%s", b"/%%00%s", b"/v1%s"]
@@ -101,7 +102,7 @@ async def test_paths_are_matched_exactly(app: FastAPI) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    [b"/", b"", b"*", b"/x", b"/.git/HEAD", b"/graphql", b"/static/", b"/metrics", b"//evil.com/"],
+    [b"", b"*", b"/x", b"/.git/HEAD", b"/graphql", b"/static/", b"/metrics", b"//evil.com/"],
 )
 @pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS", "TRACE", "FOO"])
 async def test_unknown_paths_are_not_found(app: FastAPI, method: str, path: bytes) -> None:

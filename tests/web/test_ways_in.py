@@ -51,7 +51,8 @@ MAKERS: Mapping[str, Mapping[str, set[str]]] = {
     "Proved": {
         "services/accounts/authentication.py:Authentication._authenticate": {
             *("login session", "login token", "login jwt", "basic", "password grant"),
-            *("auth.log_in", "basic, after wrong passwords"),
+            *("auth.log_in", "basic, after wrong passwords", "page", "page, second step"),
+            "page, sign up",
         },
         # A passkey is two factors, so nothing else is asked for: only if it has verified its user.
         "services/logins/passkeys.py:PasskeyLogins.authenticate": {
@@ -309,6 +310,42 @@ async def by_log_in(scene: Scene) -> None:
     assert answer.json() == {"asked_for": ["totp", "recovery"]}
 
 
+async def by_page(scene: Scene) -> None:
+    """The page leads to the second step, and no other page takes the login that waits."""
+    form = {"email": "alice@example.com", "password": PASSWORD, "next": "/account"}
+    answer = await scene.post("/account/sign-in", data=form)
+    assert (answer.status_code, answer.headers["location"]) == (
+        303,
+        "sign-in/second?next=%2Faccount",
+    )
+    for path in ("/account", "/account/prove", "/account/sign-out"):
+        answer = await scene.get(path)
+        assert (answer.status_code, answer.headers["location"][-7:]) != (200, "account")
+        assert "sign-in" in answer.headers["location"]
+    arrived = await scene.get("/account/sign-in?done=in&next=/account")
+    assert arrived.headers["location"] == "sign-in?done=no-cookie&next=%2Faccount"
+
+
+async def by_second_step_of_page(scene: Scene) -> None:
+    form = {"email": "alice@example.com", "password": PASSWORD}
+    await scene.post("/account/sign-in", data=form)
+    for fields in ({"code": scene.alice.wrong_code()}, {"recovery_code": "7K2M-Q4XP-9RTD-3WHN"}):
+        answer = await scene.post("/account/sign-in/second", data=fields)
+        assert answer.status_code == 401
+    for fields in ({"x": ""}, {"code": ""}, {"recovery_code": ""}, {"code": "1" * 7}):
+        assert (await scene.post("/account/sign-in/second", data=fields)).status_code == 422
+    scene.api.cookies.clear()
+    answer = await scene.post("/account/sign-in/second", data={"code": scene.alice.code()})
+    assert answer.headers["location"] == "../sign-in?done=expired"
+
+
+async def by_sign_up(scene: Scene) -> None:
+    """The page to create an account signs in to none that exists."""
+    form = {"email": "alice@example.com", "password": PASSWORD}
+    answer = await scene.post("/account/sign-up", data=form)
+    assert answer.status_code == 422
+
+
 async def by_passkey(scene: Scene, change: Callable[[SoftAuthenticator], None]) -> None:
     """A passkey of the account, with what proves less than possession and its user."""
     passkey = SoftAuthenticator()
@@ -426,6 +463,9 @@ WAYS: Mapping[str, Callable[[Scene], Awaitable[None]]] = {
     "activation": by_activation,
     "import": by_import,
     "auth.log_in": by_log_in,
+    "page": by_page,
+    "page, second step": by_second_step_of_page,
+    "page, sign up": by_sign_up,
     "passkey without its user": lambda scene: by_passkey(scene, without_user),
     "passkey of another account": lambda scene: by_passkey(scene, of_another_account),
     "passkey in a frame": lambda scene: by_passkey(scene, in_a_frame),

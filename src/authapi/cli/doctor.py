@@ -36,6 +36,7 @@ from authapi.storage import migrations
 from authapi.storage.names import TableNames
 from authapi.storage.postgres import privileges
 from authapi.verify.metadata import metadata_urls
+from authapi.web.pages.site import Site
 
 _EVENT_WINDOW = timedelta(days=1)
 """How far back events are counted."""
@@ -65,7 +66,7 @@ def examine() -> Iterator[Finding]:
     for check in (
         *(_strategies, _database, _privileges, _secret_file, _signing_keys),
         *(_data_dir, _limits, _addresses, _transport, _http, _routes, _docs, _leaks, _mail),
-        *(check_policy, _second_factors, _passkeys),
+        *(check_policy, _second_factors, _passkeys, _pages),
     ):
         yield from check(settings)
 
@@ -293,6 +294,17 @@ async def _check_mail(settings: Settings) -> str:
         return await services.mail.check()
     finally:
         await services.stop()
+
+
+def _pages(settings: Settings) -> Iterator[Finding]:
+    if settings.pages != "none":
+        yield _run_check("pages", lambda: _check_pages(settings))
+
+
+def _check_pages(settings: Settings) -> str:
+    site = Site(settings)
+    site.check()
+    return f"in {', '.join(site.languages.offered)}"
 
 
 def _passkeys(settings: Settings) -> Iterator[Finding]:

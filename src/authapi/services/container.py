@@ -14,7 +14,7 @@ from authapi.services.accounts.authentication import Authentication
 from authapi.services.accounts.deferred import DeferredRequests
 from authapi.services.accounts.deletion import Deletion
 from authapi.services.accounts.email_change import EmailChanges
-from authapi.services.accounts.email_tokens import EmailTokens
+from authapi.services.accounts.email_tokens import EmailTokens, MailedLinks
 from authapi.services.accounts.invitations import Invitations
 from authapi.services.accounts.new_devices import NewDevices
 from authapi.services.accounts.passwords import PasswordChanges
@@ -73,6 +73,7 @@ class AccountServices:
     deletion: Deletion
     email_changes: EmailChanges
     invitations: Invitations
+    mailed_links: MailedLinks
     new_devices: NewDevices
     passwords: PasswordChanges
     profiles: Profiles
@@ -236,6 +237,7 @@ class Services:
                 settings,
             ),
             invitations=Invitations(database, passwords, email_tokens, audit),
+            mailed_links=MailedLinks(email_tokens),
             new_devices=new_devices,
             passwords=PasswordChanges(
                 database,

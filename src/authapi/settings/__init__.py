@@ -13,9 +13,9 @@ from authapi.settings.loading import (
     unknown_settings,
     warn_unknown_settings,
 )
-from authapi.settings.normalization import has_unexpanded_home
 from authapi.settings.secret_files import other_readers, secret_files, secrets_in_dotenv
 from authapi.settings.service import Settings
+from authapi.settings.values.normalization import has_unexpanded_home
 
 __all__ = [
     "MIN_SECRET_LENGTH",

@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import NoDecode
 
-from authapi.settings import normalization
-from authapi.settings.durations import as_duration, as_seconds
+from authapi.settings.values import normalization
+from authapi.settings.values.durations import as_duration, as_seconds
 
 _ORIGIN = re.compile(
     r"(http(?!.*:80$)|https(?!.*:443$))://([a-z0-9-]+(\.[a-z0-9-]+)*|\[[0-9a-f:]+\])(:[1-9][0-9]{0,4})?"

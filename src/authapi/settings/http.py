@@ -10,7 +10,7 @@ from pydantic import Field, PrivateAttr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from authapi.settings.field_types import Duration, Networks, Origins, PublicURL, Scopes, Seconds
-from authapi.settings.normalization import strip_line_ends
+from authapi.settings.values.normalization import strip_line_ends
 
 DOTENV = ".env"
 

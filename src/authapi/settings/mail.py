@@ -14,7 +14,7 @@ from pydantic import AfterValidator, Field, SecretStr
 from authapi.domain.events import EventType
 from authapi.settings.field_types import Duration, FilePath, Names, Rate, Seconds, SecretURL
 from authapi.settings.http import EdgeSettings
-from authapi.settings.normalization import percent_decode
+from authapi.settings.values.normalization import percent_decode
 
 _SCHEMES = ("smtp", "smtps", "smtp+plain", "folder", "console", "none")
 _LOCALE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*")

@@ -11,7 +11,7 @@ from pydantic_settings import DotEnvSettingsSource, EnvSettingsSource
 
 from authapi.errors import ConfigurationError
 from authapi.settings.http import DOTENV, EdgeSettings
-from authapi.settings.normalization import expand_home
+from authapi.settings.values.normalization import expand_home
 
 Readers = Literal["all users", "its group"]
 CHMOD_FIX = {"all users": "chmod o-r", "its group": "chmod g-r"}

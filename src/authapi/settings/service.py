@@ -3,7 +3,6 @@
 import os
 from contextvars import ContextVar
 from datetime import timedelta
-from email.utils import parseaddr
 from typing import Any, ClassVar, Self
 from urllib.parse import quote, unquote, urlsplit
 
@@ -15,8 +14,8 @@ from pydantic_settings import (
     PydanticBaseSettingsSource,
 )
 
-from authapi.settings.credentials import FactorSettings
 from authapi.settings.field_types import Duration, Seconds, WholeSeconds
+from authapi.settings.pages import PageSettings
 from authapi.settings.secret_files import (
     CHMOD_FIX,
     SecretFilesSource,
@@ -52,7 +51,7 @@ def _has_default_password(url: str) -> bool:
     )
 
 
-class Settings(FactorSettings):
+class Settings(PageSettings):
     """All settings of an issuer. The defaults are for development on this machine.
 
     `Settings(name=value)` takes its arguments first, then the environment, secret files and `.env`.
@@ -157,12 +156,6 @@ class Settings(FactorSettings):
     def metrics(self) -> bool:
         """Whether Prometheus metrics are collected."""
         return self.metrics_path is not None or self.metrics_port is not None
-
-    @property
-    def service_name(self) -> str:
-        """The name of this service for people: that in `mail_from`, or the host of the service."""
-        name, address = parseaddr(self.mail_from)
-        return name or urlsplit(self.issuer).hostname or address
 
     @property
     def migrates(self) -> bool:

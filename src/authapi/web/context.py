@@ -44,6 +44,8 @@ class Runtime:
     """The `Binding` of each gate in this installation. The resolver fills it."""
     units: set[str] = field(default_factory=set)
     """The names of the installed units of routes (`authapi.web.routes.units`)."""
+    site: object = field(default=None, repr=False)
+    """The `Site` of the pages. `web.pages.site` creates it at the first use."""
     _expiry_watch: SessionWatch = field(default_factory=SessionWatch, repr=False)
     """The `session_watch` of a resource server."""
     is_started: bool = False

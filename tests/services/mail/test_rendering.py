@@ -88,7 +88,7 @@ def test_every_mail_is_rendered_in_every_language(
     assert message["Auto-Submitted"] == "auto-generated"
     assert message["Content-Language"] == locale
     assert "Example" in text
-    link = link_for(kind, values["secret"], settings)
+    link = link_for(kind, values["secret"], settings, locale=locale)
     assert (link is None) == (kind.value not in {
         "confirm", "reset", "change", "email_changed", "new_device", "invitation",
     })  # fmt: skip
@@ -213,11 +213,11 @@ def test_links_depend_on_settings_only(
     make_settings: SettingsFactory, kind: MailKind, setting: str, path: str
 ) -> None:
     ours = make_settings(public_url="https://auth.example/base")
-    assert link_for(kind, "a/b&c", ours) == (
-        f"https://auth.example/base/account/{path}?token=a%2Fb%26c"
+    assert link_for(kind, "a/b&c", ours, locale="ko") == (
+        f"https://auth.example/base/account/{path}?token=a%2Fb%26c&lang=ko"
     )
     theirs = make_settings(**{setting: "https://app.example/x?y=1#{token}"})
-    assert link_for(kind, "s", theirs) == "https://app.example/x?y=1#s"
+    assert link_for(kind, "s", theirs, locale="ko") == "https://app.example/x?y=1#s"
 
 
 def test_custom_templates_override_shipped_ones_file_by_file(

@@ -102,7 +102,6 @@ REQUESTS = [
     Asked("GET", "/token/unknown"),
     Asked("GET", "/admin"),
     Asked("GET", "/docs/nothing"),
-    Asked("GET", "/account"),
     Asked("GET", "/account/unknown"),
     Asked("GET", "/account/orders?token=secret"),
     Asked("GET", "/.well-known/security.txt", (("origin", ORIGIN),)),

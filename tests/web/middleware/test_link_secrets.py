@@ -11,6 +11,9 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from authapi import AuthAPI
+from authapi.crypto.ids import new_id
+from authapi.domain.email_token import Purpose
+from authapi.services.accounts.email_tokens import MailedLink, MailedLinks
 from authapi.testing import Client, client
 from tests.conftest import SettingsFactory
 from tests.web.asgi import scope_of
@@ -60,6 +63,14 @@ def span_text(spans: InMemorySpanExporter) -> str:
     return "".join(span.to_json() for span in spans.get_finished_spans())
 
 
+@pytest.fixture
+def every_link_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def find(_: MailedLinks, token: str, *purposes: Purpose) -> MailedLink:
+        return MailedLink(purposes[0], new_id(), "alice@example.com", None)
+
+    monkeypatch.setattr(MailedLinks, "find", find)
+
+
 @pytest.mark.parametrize("page", PAGES)
 @pytest.mark.parametrize(
     "query",
@@ -76,6 +87,7 @@ async def test_only_the_page_reads_the_secret(
     api: Client,
     spans: InMemorySpanExporter,
     caplog: pytest.LogCaptureFixture,
+    every_link_works: None,
     page: str,
     query: str,
 ) -> None:
@@ -121,7 +133,9 @@ async def test_queries_of_other_routes_are_unchanged(
     assert "REDACTED" not in span_text(spans)
 
 
-async def test_secret_is_redacted_below_a_root_path(make_settings: SettingsFactory) -> None:
+async def test_secret_is_redacted_below_a_root_path(
+    make_settings: SettingsFactory, every_link_works: None
+) -> None:
     auth = AuthAPI(make_settings(mail_url="console:"))
     inner = FastAPI(lifespan=auth.lifespan)
     auth.install(inner)

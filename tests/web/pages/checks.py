@@ -1,12 +1,14 @@
 """Checks that apply to all pages."""
 
 import html
+import re
 
 import httpx
 
 CSP = (
-    "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; "
-    "frame-ancestors 'none'"
+    "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'; "
+    "require-trusted-types-for 'script'; trusted-types 'none'"
 )
 
 
@@ -20,10 +22,28 @@ def check_page(answer: httpx.Response, status: int, text: str, *, is_error: bool
     assert answer.headers.get_list("x-content-type-options") == ["nosniff"]
     assert answer.headers.get_list("cross-origin-opener-policy") == ["same-origin"]
     assert answer.headers.get_list("cross-origin-resource-policy") == ["same-origin"]
+    [policy] = answer.headers.get_list("permissions-policy")
+    assert "publickey-credentials-get=(self)" in policy
+    assert "camera=()" in policy
     assert len(answer.headers.get_list("x-request-id")) == 1
     assert len(answer.headers.get_list("content-length")) == 1
     assert "set-cookie" not in answer.headers
-    assert "<script" not in answer.text
+    # One script, of a file; no inline script and style.
+    assert re.findall(r"<script[^>]*>", answer.text) == re.findall(
+        r'<script type="module" src="[./a-z]*ui\.js\?v=[0-9a-f]{12}">', answer.text
+    )
+    assert answer.text.count("<script") == 1
     assert " style=" not in answer.text
+    assert "<style" not in answer.text
+    assert re.search(r"\son[a-z]+=", answer.text) is None
+    assert len(answer.text.encode()) <= 12 * 1024
+    assert len(re.findall("<h1>", answer.text)) == 1
     assert text in html.unescape(answer.text)
     assert ('role="alert"' in answer.text) is is_error
+
+
+def main_of(answer: httpx.Response) -> str:
+    """The content of a page without its header and footer."""
+    found = re.search(r"<main.*</main>", answer.text, re.DOTALL)
+    assert found is not None
+    return found[0]

@@ -16,12 +16,12 @@ from authapi.domain.user import User
 from authapi.services.accounts.email_tokens import EmailTokens
 from authapi.services.mail import MailKind
 from authapi.testing import PASSWORD, Client
-from authapi.web.pages.texts import ENGLISH, KOREAN
-from authapi.web.routes.forms import PAGES
+from authapi.web.routes.pages.mail import PAGES
 from tests.clocks import travel_to
 from tests.web.logins import Headers, sign_in
 from tests.web.mailbox import client_with_mailbox, mail_kinds, secret_in
 from tests.web.pages.checks import check_page
+from tests.web.pages.texts import ENGLISH, KOREAN
 from tests.web.responses import problem
 
 ALICE, NEW = "alice@example.com", "alice@example.org"
@@ -40,21 +40,22 @@ class Forms(HTMLParser):
     def __init__(self, text: str) -> None:
         super().__init__()
         self.submits: list[tuple[str, dict[str, str]]] = []
-        self._action, self._filled = "", dict[str, str]()
+        self._action, self._filled, self._changes = "", dict[str, str](), False
         self._buttons: list[dict[str, str]] = []
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         found = {name: value or "" for name, value in attrs}
         if tag == "form":
-            self._action, self._filled, self._buttons = found["action"], {}, []
-        elif tag == "input":
+            self._action, self._filled, self._buttons = found.get("action", ""), {}, []
+            self._changes = found["method"] == "post"
+        elif tag == "input" and "name" in found:
             self._filled[found["name"]] = found.get("value", "")
         elif tag == "button":
             self._buttons.append({found["name"]: found["value"]} if "name" in found else {})
 
     def handle_endtag(self, tag: str) -> None:
-        if tag == "form":
+        if tag == "form" and self._changes:
             for button in self._buttons:
                 self.submits.append((self._action, self._filled | button))
 
@@ -63,7 +64,8 @@ async def scan(api: Client, page: str, secret: str) -> list[httpx.Response]:
     """Open the link, then press each button of the page, with its values and with guessed ones."""
     opened = await api.get(f"/account/{page}", params={"token": secret})
     assert opened.status_code == 200
-    assert "@example" not in opened.text, "the page contains the input that it asks for"
+    if page in ("confirm", "undo"):
+        assert "@example" not in opened.text, "the page contains the input that it asks for"
     forms = Forms(opened.text).submits
     assert forms
     answers: list[httpx.Response] = []
@@ -94,7 +96,7 @@ async def moved(api: Client) -> tuple[User, Headers, str]:
     "page",
     # The page `disown` needs no input: tests/web/routes/recovery/test_logins.py has what a scanner
     # can do there.
-    [name for name, (page, _) in PAGES.items() if page.needs_token and name != "disown"],
+    [name for name in PAGES if name != "disown"],
 )
 async def test_a_mail_scanner_changes_nothing(api: Client, page: str) -> None:
     services = api.services
@@ -140,7 +142,10 @@ async def test_the_page_describes_the_input(api: Client, language: str) -> None:
     check_page(empty, 422, texts["email_invalid"], is_error=True)
     # The address is compared in its canonical form.
     done = await api.post(
-        "/account/undo", data={**form, "email": "ALICE@Example.com"}, headers=headers
+        "/account/undo",
+        data={**form, "email": "ALICE@Example.com"},
+        headers=headers,
+        follow_redirects=True,
     )
     check_page(done, 200, texts["undo.done"])
     assert (await api.services.accounts.profiles.find(alice.id)).email == ALICE
@@ -153,12 +158,12 @@ async def test_typing_the_address_resets_the_account(api: Client) -> None:
     for email, text in ((NEW, "email_mismatch"), ("", "email_invalid"), ("x", "email_invalid")):
         wrong = await api.post("/account/confirm", data={**form, "email": email})
         check_page(wrong, 422, ENGLISH[text], is_error=True)
-        assert re.search(r'id="address"[^>]*aria-invalid="true"', wrong.text)
-        assert not re.search(r'id="field"[^>]*aria-invalid', wrong.text)
+        assert re.search(r'id="email"[^>]*aria-invalid="true"', wrong.text)
+        assert not re.search(r'id="password"[^>]*aria-invalid', wrong.text)
     missing = await api.post("/account/confirm", data=form)
     check_page(missing, 422, ENGLISH["email_invalid"], is_error=True)
     assert (await api.services.accounts.profiles.find(alice.id)).name == "Mallory"
-    done = await api.post("/account/confirm", data={**form, "email": ALICE})
+    done = await api.post("/account/confirm", data={**form, "email": ALICE}, follow_redirects=True)
     check_page(done, 200, ENGLISH["without_password.done"])
     assert (await api.services.accounts.profiles.find(alice.id)).name is None
 
@@ -228,5 +233,5 @@ async def test_attempts_are_limited_for_each_link(api: Client, is_page: bool) ->
         login = {"email": NEW, "password": PASSWORD}
         assert (await api.post("/login", json=login)).status_code == 200
         clock.shift(timedelta(minutes=2))
-        assert (await type_in(ALICE)).is_success
+        assert not (await type_in(ALICE)).is_error
     assert (await api.services.accounts.profiles.find_by_email(parse_email(ALICE))).id == alice.id

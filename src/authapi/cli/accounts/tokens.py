@@ -12,7 +12,7 @@ from authapi.domain.identity import Identity
 from authapi.domain.scopes import effective_scopes, supported_scopes
 from authapi.domain.session import Session
 from authapi.services import Services
-from authapi.settings.durations import parse_duration
+from authapi.settings.values.durations import parse_duration
 
 app = typer.Typer(help="Create personal access tokens.", no_args_is_help=True)
 

@@ -185,6 +185,38 @@ class EmailTokens:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class MailedLink:
+    """A link that works. Its holder reads mail at the address, so these values are for them."""
+
+    purpose: Purpose
+    user_id: UUID
+    email: str
+    """The address that the mail was sent to, in the spelling of its owner."""
+    name: str | None
+    """The name of the account; None unless the link is an invitation."""
+
+
+class MailedLinks:
+    """Looks mailed links up, without using them up."""
+
+    def __init__(self, email_tokens: EmailTokens) -> None:
+        self._email_tokens = email_tokens
+
+    async def find(self, token: str, *purposes: Purpose) -> MailedLink:
+        """Returns the link with this `token`, which is for one of `purposes`.
+
+        Raises InvalidOneTimeSecret if there is none or the account is deactivated, and
+        StorageUnavailable if the database does not answer.
+        """
+        found, user = await self._email_tokens.peek(token, *purposes)
+        if not user.is_active:
+            raise InvalidOneTimeSecret
+        # Before the first password, a superuser has entered the name. Later it is the owner's.
+        name = user.name if found.purpose is Purpose.INVITATION else None
+        return MailedLink(found.purpose, user.id, found.email_given, name)
+
+
 async def _find(store: Store, text: str, purposes: tuple[Purpose, ...]) -> EmailToken:
     if not is_secret(text):
         raise InvalidOneTimeSecret

@@ -16,14 +16,16 @@ _PAGES = {
 }
 
 
-def link_for(kind: MailKind, secret: str, settings: Settings) -> str | None:
+def link_for(kind: MailKind, secret: str, settings: Settings, *, locale: str) -> str | None:
     """The URL of the page that redeems `secret`; None if this kind of mail has no link.
 
-    The page is that of the settings (`<page>_link`), or else the one that authapi serves.
+    The page is that of the settings (`<page>_link`), or else the one that authapi serves, in the
+    language `locale` of the mail.
     """
     page = _PAGES.get(kind)
     if page is None:
         return None
     configured: str | None = getattr(settings, f"{page}_link")
-    template = configured or f"{settings.issuer}/account/{page}?token={PLACEHOLDER}"
+    own = f"{settings.issuer}/account/{page}?token={PLACEHOLDER}&lang={locale}"
+    template = configured or own
     return template.replace(PLACEHOLDER, quote(secret, safe=""))

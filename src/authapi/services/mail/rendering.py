@@ -28,6 +28,7 @@ from authapi.services.jobs.deliveries import EntryFailed
 from authapi.services.mail.kinds import MailKind
 from authapi.services.mail.links import link_for
 from authapi.settings import Settings
+from authapi.settings.values.colours import TEXT_CONTRAST, text_colour, with_contrast
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -48,6 +49,9 @@ class MailRenderer:
         name, address = parseaddr(settings.mail_from)
         self._sender = Address(display_name=name, addr_spec=address)
         self._service = settings.service_name
+        self._link_colour = with_contrast(
+            settings.brand_colour, ("#ffffff",), TEXT_CONTRAST, darker=True
+        )
 
     def render(self, entry: OutboxEntry, payload: Mapping[str, Any]) -> EmailMessage:
         """The message of an entry. The result is the same for each delivery of the entry.
@@ -102,10 +106,10 @@ class MailRenderer:
         """Locale, subject, text and HTML. Raises ConfigurationError, naming the template."""
         from jinja2 import TemplateSyntaxError  # noqa: PLC0415  # as all of jinja2
 
-        values, name = self._values(kind, payload), f"{kind}.txt"
+        name = f"{kind}.txt"
         try:
             template, locale = self._find(kind, payload["locale"])
-            name = str(template.name)
+            values, name = self._values(kind, payload, locale), str(template.name)
             subject, text = _split(template.render(values))
             values |= {"locale": locale, "subject": subject, "paragraphs": _paragraphs(text)}
             html_names = [f"{locale}/{kind}.html", "layout.html"]
@@ -127,14 +131,17 @@ class MailRenderer:
                 continue
         raise TemplateNotFound(f"{kind}.txt")
 
-    def _values(self, kind: MailKind, payload: Mapping[str, Any]) -> dict[str, Any]:
-        secret = payload["secret"]
+    def _values(self, kind: MailKind, payload: Mapping[str, Any], locale: str) -> dict[str, Any]:
+        secret, settings = payload["secret"], self._settings
         return {
             "service": self._service,
-            "url": self._settings.base_url,
+            "url": settings.base_url,
             "to": payload["to"],
             "name": _line(payload["name"]),
-            "link": None if secret is None else link_for(kind, secret, self._settings),
+            "link": None if secret is None else link_for(kind, secret, settings, locale=locale),
+            "colour": settings.brand_colour,
+            "text_colour": text_colour(settings.brand_colour),
+            "link_colour": self._link_colour,
             "at": _time(payload["at"]),
             "expires_at": _time(payload["expires_at"]),
             "ip": _line(payload["ip"]),

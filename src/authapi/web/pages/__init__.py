@@ -1,7 +1,6 @@
-"""/account: HTML pages for the links in mails, for applications that have no such pages.
+"""The pages: templates, texts, languages, files and addresses. `web.routes.pages` has the handlers.
 
-The pages use no JavaScript. A GET request changes nothing, because mail scanners follow links. Some
-scanners also submit forms, so each form requires typed input: a password, or an address that the
-page does not contain. `texts` has the texts, `page.html` is the template, `error_pages` renders
-errors, `web.routes.forms` handles the forms.
+The pages work without JavaScript. A GET request changes nothing, because mail scanners follow
+links. `site` has what an installation has of its own, `rendering` makes responses, `error_pages`
+renders errors.
 """

@@ -1,11 +1,10 @@
-"""Errors of the pages below /account as HTML pages.
+"""Errors of the pages as HTML pages.
 
 Users see these errors in a browser, where a problem document is of no use. `web.problems` creates
 the problem document of each error, and calls `wants_page` to find out whether to send a page.
 """
 
 from collections.abc import Mapping
-from urllib.parse import quote
 
 from fastapi.routing import iter_route_contexts
 from starlette._utils import get_route_path
@@ -15,24 +14,16 @@ from starlette.types import Scope
 
 from authapi.web.answers.route_ownership import ROUTES, path_below
 from authapi.web.context import context_of
-from authapi.web.pages.rendering import Link, html, translation_for
+from authapi.web.pages import addresses
+from authapi.web.pages.rendering import render, sentence, too_many
+from authapi.web.pages.texts import error_code
 
-PREFIX = "/account"
-
-_FORMS = f"{ROUTES}forms"
-"""The module with the routes of the pages."""
+_PAGES = f"{ROUTES}pages."
+"""The package with the routes of the pages."""
 _HTML = frozenset({"text/html", "application/xhtml+xml", "text/*", "*/*"})
 _MAX_ACCEPT = 1000
 _NEEDS_PUBLIC_URL = frozenset({"foreign_origin", "https_required"})
 _REPLACED_HEADERS = frozenset({"content-type", "content-length"})
-_TEXT_BY_STATUS: Mapping[int, str] = {
-    408: "request_timeout",
-    413: "body_too_large",
-    415: "unsupported_media_type",
-    429: "too_many_attempts",
-    431: "headers_too_large",
-}
-"""Texts for codes that have no text, such as those of errors of the framework."""
 
 
 def wants_page(scope: Scope, prefix: str) -> bool:
@@ -44,9 +35,9 @@ def wants_page(scope: Scope, prefix: str) -> bool:
     """
     path = get_route_path(scope)
     own = path_below(prefix, path)
-    if own is None or (own != PREFIX and not own.startswith(f"{PREFIX}/")):
+    if own is None or (own != addresses.PREFIX and not own.startswith(f"{addresses.PREFIX}/")):
         return False
-    return _belongs_to_pages(scope, path) and _accepts_html(scope)
+    return _belongs_to_pages(scope, path) and accepts_html(scope)
 
 
 def error_page(document: Response, code: str, scope: Scope) -> Response:
@@ -55,25 +46,33 @@ def error_page(document: Response, code: str, scope: Scope) -> Response:
     It has the status and the headers of `document`. It does not contain input of the request.
     """
     connection, status = HTTPConnection(scope), document.status_code
-    translation = translation_for(connection)
-    text = code
-    if not translation.has_text(code):
-        text = _TEXT_BY_STATUS.get(status, "other" if status >= 500 else "refused")
-    base = _relative_base(scope, context_of(connection).runtime.settings.prefix)
-    page = html(
-        translation,
-        status,
-        title=translation.text("not_found.title" if code == "not_found" else "error"),
-        base=base,
-        error=translation.text(text),
-        link=_link_for(code, base, connection),
+    page = render(
+        connection,
+        "error",
+        status=status,
+        is_missing=code == "not_found",
+        problem=_explanation(connection, code, document),
+        link=_link_for(code, connection),
         # The log contains the reason, with this id.
-        reference=context_of(connection).request_id if status >= 500 else None,
+        reference=context_of(connection).request_id,
     )
     for name, value in document.headers.items():
         if name not in _REPLACED_HEADERS:
             page.headers.append(name, value)
     return page
+
+
+def accepts_html(scope: Scope) -> bool:
+    """Whether the header `Accept` allows a page (RFC 9110, section 12.5.1).
+
+    A request without the header accepts any media type.
+    """
+    values = [value for name, value in scope["headers"] if name == b"accept"]
+    items = b",".join(values)[:_MAX_ACCEPT].decode("latin-1").lower().split(",")
+    ranges = [item.partition(";") for item in items if item.strip()]
+    return not ranges or any(
+        media.strip() in _HTML and not _is_zero(parameters) for media, _, parameters in ranges
+    )
 
 
 def _belongs_to_pages(scope: Scope, path: str) -> bool:
@@ -92,17 +91,7 @@ def _belongs_to_pages(scope: Scope, path: str) -> bool:
 
 
 def _is_page(endpoint: object) -> bool:
-    return getattr(endpoint, "__module__", None) == _FORMS
-
-
-def _accepts_html(scope: Scope) -> bool:
-    # RFC 9110, section 12.5.1. A request without the header accepts any media type.
-    values = [value for name, value in scope["headers"] if name == b"accept"]
-    items = b",".join(values)[:_MAX_ACCEPT].decode("latin-1").lower().split(",")
-    ranges = [item.partition(";") for item in items if item.strip()]
-    return not ranges or any(
-        media.strip() in _HTML and not _is_zero(parameters) for media, _, parameters in ranges
-    )
+    return str(getattr(endpoint, "__module__", None)).startswith(_PAGES)
 
 
 def _is_zero(parameters: str) -> bool:
@@ -113,23 +102,44 @@ def _is_zero(parameters: str) -> bool:
     return False
 
 
-def _link_for(code: str, base: str, connection: HTTPConnection) -> Link:
-    settings = context_of(connection).runtime.settings
+def _explanation(connection: HTTPConnection, code: str, document: Response) -> str:
+    status, seconds = document.status_code, document.headers.get("retry-after", "")
+    if error_code(code, status) == "too_many_attempts" and seconds.isdigit():
+        return too_many(connection, int(seconds))
+    return sentence(connection, code, status)
+
+
+def _link_for(code: str, connection: HTTPConnection) -> Mapping[str, str]:
+    """Returns the address of the page that helps, and which one it is."""
+    runtime = context_of(connection).runtime
+    settings = runtime.settings
+    path = path_below(settings.prefix, get_route_path(connection.scope)) or ""
     # A form at another origin than `public_url` would fail with the same error.
     use_public = settings.public_url is not None and code in _NEEDS_PUBLIC_URL
-    target = f"{settings.issuer}{PREFIX}/" if use_public else base
-    path = path_below(settings.prefix, get_route_path(connection.scope))
-    is_forgot = path == f"{PREFIX}/forgot"
-    return Link(f"{target}forgot", "again" if is_forgot else "to_reset")
+    name, kind = _target(path.removeprefix(f"{addresses.PREFIX}/"), runtime.units)
+    if use_public:
+        return {"href": f"{settings.issuer}{addresses.PREFIX}/{name}", "kind": kind}
+    return {"href": addresses.page(connection, name), "kind": kind}
 
 
-def _relative_base(scope: Scope, prefix: str) -> str:
-    """The folder of the pages, relative to the URL of the request.
+def _target(own: str, units: set[str]) -> tuple[str, str]:
+    if own in _FORMS and _FORMS[own] in units:
+        return own, "again"
+    if "pages" in units and own in _MAIL_PAGES:
+        return "forgot", "forgot"
+    if "signin" in units:
+        return "sign-in", "sign_in"
+    return "forgot", "forgot"
 
-    A relative URL is correct also if a proxy has removed the beginning of the path.
-    """
-    path: str = scope["path"]
-    raw: bytes = scope.get("raw_path") or quote(path).encode()
-    # Browsers do not treat %2F as a slash, but `path` contains it decoded.
-    above = path.count("/") - get_route_path(scope).count("/") + prefix.count("/")
-    return "../" * (raw.count(b"/") - above - 1) + f"{PREFIX[1:]}/"
+
+_FORMS: Mapping[str, str] = {
+    "forgot": "pages",
+    "sign-in": "signin",
+    "sign-in/second": "signin",
+    "sign-up": "signin",
+    "sign-out": "signin",
+    "prove": "signin",
+    "check-mail": "signin",
+}
+"""The pages that can be opened again, since no link in a mail leads to them, and their units."""
+_MAIL_PAGES = frozenset({"confirm", "reset", "undo", "disown", "invitation"})

@@ -1,164 +1,151 @@
-"""Renders the pages: in the language of the user, and without scripts."""
+"""Renders the pages: in the language of the reader, with the brand of the operator."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cache
-from importlib import resources
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from math import ceil
+from typing import Any
 
-from starlette.requests import HTTPConnection, Request
+from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
-from authapi.services import Services
-from authapi.strategies.base import read_header
 from authapi.web.context import context_of
-from authapi.web.pages.texts import LANGUAGES, language_of
-
-if TYPE_CHECKING:
-    from jinja2 import Template
-
-CSP = (
-    "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; "
-    "frame-ancestors 'none'"
+from authapi.web.pages import addresses
+from authapi.web.pages.reader import (
+    CHOSEN,
+    PARAMETER,
+    cookie_of_choice,
+    language_of,
+    named_language,
 )
-"""No scripts; one stylesheet and forms of the same origin."""
+from authapi.web.pages.site import PERMISSIONS_POLICY, REFERRER_POLICY, site_of
+from authapi.web.pages.texts import ERRORS, OUTCOMES, PROBLEMS, TOO_MANY, error_code
 
-REFERRER_POLICY = "strict-origin"
-"""The referrer is the origin without path and query, so the token in the query does not leak.
+Headers = Iterable[tuple[str, str]]
 
-With `no-referrer`, the policy of all other responses, browsers would send `Origin: null` with a
-form (Fetch, "append a request Origin header"). Over plain HTTP, no other header has the origin.
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """A page and its form. `name` is the last segment of its path, and the prefix of its texts."""
-
-    name: str
-    field: str | None = None
-    label: str = ""
-    type: Literal["password", "email"] = "password"
-    autocomplete: str = "off"
-    hint: str | None = None
-    required: bool = True
-    needs_token: bool = True
-    allows_no_password: bool = False
-    """Whether a second form asks for the address instead of the password. That form removes the
-    content of the account."""
-    offers_reset: bool = False
-    """Whether the result has a link to request a new password."""
-
-
-ErrorField = Literal["field", "address"]
-"""The id of the input with an error: in the first form, or in the second."""
+_KEPT = ("next", "done")
+"""The parameters of a page that a change of the language keeps."""
 
 
 @dataclass(frozen=True, slots=True)
-class Link:
-    """A link on an error page."""
+class Form:
+    """What a form shows: the typed values, except for passwords, and what is wrong with them."""
 
-    href: str
-    label: str
-    """The name of the text."""
-
-
-@dataclass(frozen=True, slots=True)
-class Translation:
-    """The texts in one language, with the values of the settings filled in."""
-
-    language: str
-    text: Callable[[str], str]
-    """Returns the text with this name, or the text `other` if there is none."""
-    has_text: Callable[[str], bool]
-    """Whether there is a text with this name."""
+    values: Mapping[str, str] = field(default_factory=dict)
+    errors: Mapping[str, str] = field(default_factory=dict)
+    """The sentence for each field with an error."""
+    problem: str | None = None
+    """A sentence about the form as a whole."""
 
 
-def translation_for(connection: HTTPConnection) -> Translation:
-    """The translation that `Accept-Language` prefers (RFC 9110, section 12.5.4)."""
-    services: Services = context_of(connection).runtime.services
-    settings = services.settings
-    language = language_of(
-        read_header(connection, b"accept-language"), fallback=settings.locales[0]
-    )
-    texts, min_length = LANGUAGES[language], settings.password_min_length
-
-    def text(name: str) -> str:
-        return texts.get(name, texts["other"]).format(min_length=min_length)
-
-    return Translation(language, text, texts.__contains__)
+EMPTY = Form()
 
 
 def render(
-    request: Request,
-    page: Page,
+    connection: HTTPConnection,
+    name: str,
     *,
     status: int = 200,
+    form: Form = EMPTY,
+    headers: Headers = (),
     token: str = "",
-    typed: str = "",
-    error: str | None = None,
-    error_field: ErrorField | None = None,
-    shows_form: bool = True,
-    done: str | None = None,
+    **values: Any,
 ) -> Response:
-    """The response with `page`. `error` and `done` are names of texts.
+    """Returns the response with the page of the template `name`, and the headers of all pages.
 
-    Without `shows_form`, the page has a link to request another mail instead of its form.
+    `token` is that of the link in a mail which leads to the page. `values` are further values for
+    the template.
     """
-    translation = translation_for(request)
-    return html(
-        translation,
-        status,
-        title=translation.text(f"{page.name}.title"),
-        page=page,
+    site, language = site_of(connection), language_of(connection)
+    context, named = context_of(connection), named_language(connection)
+    settings, assets = context.runtime.services.settings, site.assets
+    body = site.template(f"{name}.html", language).render(
+        language=language,
+        languages=site.languages.names,
+        kept=_kept(connection, token),
+        # Forms of pages that a mail links to keep its language.
+        lang_query=f"?{PARAMETER}={named}" if named else "",
+        base=addresses.base_of(connection.scope, settings.prefix),
+        versions={file: asset.version for file, asset in assets.items()},
+        brand=settings.service_name,
+        home=addresses.home(connection),
+        sign_in=addresses.sign_in(connection),
+        user=None if context.identity is None else context.identity.user,
+        has_sign_out="signin" in context.runtime.units,
+        min_length=settings.password_min_length,
+        terms_url=settings.terms_url,
+        privacy_url=settings.privacy_url,
+        support_url=settings.support_url,
+        form=form,
+        outcome=_outcome(connection),
         token=token,
-        typed=typed,
-        error=None if error is None else translation.text(error),
-        error_field=error_field,
-        shows_form=shows_form,
-        done=None if done is None else translation.text(done),
-        link=Link("forgot", "another" if page.name == "reset" else "to_reset"),
+        **values,
+    )
+    response = Response(body, status, media_type="text/html")
+    response.headers.update(
+        {
+            "cache-control": "no-store",
+            "content-language": language,
+            "content-security-policy": site.csp,
+            "cross-origin-opener-policy": "same-origin",
+            "permissions-policy": PERMISSIONS_POLICY,
+            "referrer-policy": REFERRER_POLICY,
+        }
+    )
+    for header, value in (*cookie_of_choice(connection), *headers):
+        response.headers.append(header, value)
+    return response
+
+
+def see_other(location: str, *, headers: Headers = ()) -> Response:
+    """Returns the response that leads to the page at `location`, after a form (RFC 9110, 15.4.4).
+
+    `location` may be relative to the request.
+    """
+    response = Response(status_code=303)
+    response.headers["location"] = location
+    response.headers["cache-control"] = "no-store"
+    # As a page: the next request has the origin, without the path and the query.
+    response.headers["referrer-policy"] = REFERRER_POLICY
+    for name, value in headers:
+        response.headers.append(name, value)
+    return response
+
+
+def sentence(connection: HTTPConnection, code: str, status: int = 400) -> str:
+    """Returns the sentence for the `code` of an error with this `status`."""
+    settings = context_of(connection).runtime.services.settings
+    return site_of(connection).text(
+        ERRORS[error_code(code, status)],
+        language_of(connection),
+        min_length=settings.password_min_length,
     )
 
 
-def html(translation: Translation, status: int, *, title: str, **variables: object) -> Response:
-    """The response with `page.html`, rendered with `variables`, and the headers of all pages."""
-    defaults: dict[str, object] = {
-        "base": "",
-        "done": None,
-        "shows_form": False,
-        "reference": None,
+def too_many(connection: HTTPConnection, seconds: int) -> str:
+    """Returns the sentences about too many attempts, with the time to wait."""
+    minutes = max(ceil(seconds / 60), 1)
+    return site_of(connection).plural(*TOO_MANY, minutes, language_of(connection))
+
+
+def masked(email: str) -> str:
+    """Returns an address as a page shows it that a foreign person may see: `a***@example.com`."""
+    local, _, domain = email.rpartition("@")
+    return f"{local[:1]}***@{domain}"
+
+
+def _outcome(connection: HTTPConnection) -> Mapping[str, object] | None:
+    code = connection.query_params.get("done", "")
+    if code not in OUTCOMES:
+        return None
+    text = site_of(connection).text(OUTCOMES[code], language_of(connection))
+    return {"text": text, "is_problem": code in PROBLEMS}
+
+
+def _kept(connection: HTTPConnection, token: str) -> Mapping[str, str]:
+    """Returns the hidden fields of the form that changes the language."""
+    kept = {
+        name: value for name in _KEPT if (value := connection.query_params.get(name)) is not None
     }
-    body = _template().render(
-        defaults | variables,
-        title=title,
-        language=translation.language,
-        text=translation.text,
-    )
-    headers = {
-        "content-security-policy": CSP,
-        "cross-origin-opener-policy": "same-origin",
-        "content-language": translation.language,
-        "referrer-policy": REFERRER_POLICY,
-    }
-    return Response(body, status, headers=headers, media_type="text/html")
-
-
-def stylesheet_response() -> Response:
-    """The response with the stylesheet of all pages."""
-    return Response(_read("page.css"), headers={"cache-control": "no-cache"}, media_type="text/css")
-
-
-@cache
-def _template() -> "Template":
-    from jinja2 import Environment, StrictUndefined  # noqa: PLC0415  # imported on first use: most processes never render a page
-
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.from_string(_read("page.html"))
-
-
-@cache
-def _read(name: str) -> str:
-    return resources.files("authapi.web.pages").joinpath(name).read_text(encoding="utf-8")
+    if token:
+        kept |= {"token": token, CHOSEN: "1"}
+    return kept

@@ -4,11 +4,12 @@ from collections.abc import Mapping
 
 from fastapi import APIRouter
 
+from authapi.errors import ConfigurationError
+from authapi.settings import Settings
 from authapi.web.routes import (
     docs,
     events,
     export,
-    forms,
     health,
     leaks,
     me,
@@ -23,6 +24,17 @@ from authapi.web.routes.factors import changes, passkeys
 from authapi.web.routes.factors import well_known as factor_pages
 from authapi.web.routes.login import enrolment, passkey, password, second_factor
 from authapi.web.routes.oauth import grants, introspection, revocation, well_known
+from authapi.web.routes.pages import (
+    account,
+    files,
+    forgot,
+    mail,
+    prove,
+    second_step,
+    sign_in,
+    sign_out,
+    sign_up,
+)
 from authapi.web.routes.recovery import email_addresses, logins, passwords
 
 
@@ -39,7 +51,11 @@ UNITS: Mapping[str, APIRouter] = {
     "export": export.router,
     "registration": registration.router,
     "recovery": _joined(email_addresses.router, passwords.router, logins.router),
-    "pages": forms.router,
+    "pages": _joined(mail.router, forgot.router),
+    "signin": _joined(
+        sign_in.router, second_step.router, sign_up.router, sign_out.router, prove.router
+    ),
+    "account": account.router,
     "login": _joined(password.router, second_factor.router, enrolment.router, passkey.router),
     "grants": grants.router,
     "revocation": revocation.router,
@@ -57,3 +73,28 @@ UNITS: Mapping[str, APIRouter] = {
     "health": health.router,
     "docs": docs.router,
 }
+
+PAGES = frozenset({"pages", "signin", "account"})
+"""The units of pages."""
+PAGE_FILES = files.router
+"""The files of the pages. Any of their units needs them."""
+
+
+def remove_disabled_pages(units: dict[str, APIRouter], settings: Settings) -> None:
+    """Removes the units of pages that the settings disable.
+
+    Signing in needs the session. Raises ConfigurationError for the page of the account without a
+    page to sign in.
+    """
+    if settings.pages == "none":
+        units.pop("pages", None)
+    if settings.pages != "all" or "session" not in settings.strategies:
+        units.pop("signin", None)
+        units.pop("account", None)
+    if "account" in units and "signin" not in units and settings.sign_in_link is None:
+        raise ConfigurationError("the unit account needs the unit signin, or AUTHAPI_SIGN_IN_LINK")
+
+
+def with_page_files(units: Mapping[str, APIRouter]) -> Mapping[str, APIRouter]:
+    """Returns `units`, with the files of the pages if there is any page."""
+    return units if PAGES.isdisjoint(units) else {**units, "page_files": PAGE_FILES}

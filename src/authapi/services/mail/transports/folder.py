@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 from authapi.errors import ConfigurationError, DeliveryFailed
 from authapi.settings import Settings, has_unexpanded_home
-from authapi.settings.normalization import expand_home
+from authapi.settings.values.normalization import expand_home
 
 
 class Folder:

@@ -7,7 +7,7 @@ import pytest
 
 from authapi.errors import ConfigurationError
 from authapi.settings import EdgeSettings, Settings, load_settings
-from authapi.settings.durations import EXPECTED, parse_duration
+from authapi.settings.values.durations import EXPECTED, parse_duration
 
 HOUR = timedelta(hours=1)
 SECONDS_SETTINGS = {

@@ -1,0 +1,1 @@
+"""Values of settings: durations, colours, and what text of the environment means."""

@@ -1,0 +1,170 @@
+"""The pages of one installation: their templates, languages, files and settings."""
+
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from starlette.requests import HTTPConnection
+
+from authapi.errors import ConfigurationError
+from authapi.settings import Settings
+from authapi.web.context import Runtime, context_of
+from authapi.web.pages.assets import Asset, load_assets
+from authapi.web.pages.languages import Languages
+
+if TYPE_CHECKING:
+    from jinja2 import Environment, Template
+
+TEMPLATES = Path(__file__).parent / "templates"
+"""The folder of the templates that are part of the package."""
+
+PERMISSIONS_POLICY = ", ".join(
+    (
+        "publickey-credentials-get=(self)",
+        "publickey-credentials-create=(self)",
+        "clipboard-write=(self)",
+        *(
+            f"{feature}=()"
+            for feature in (
+                *("accelerometer", "autoplay", "camera", "display-capture", "encrypted-media"),
+                *("fullscreen", "geolocation", "gyroscope", "hid", "idle-detection"),
+                *("magnetometer", "microphone", "midi", "payment", "picture-in-picture"),
+                *("screen-wake-lock", "serial", "usb", "xr-spatial-tracking"),
+            )
+        ),
+    )
+)
+"""The features of browsers that the pages use; all others are disabled."""
+
+REFERRER_POLICY = "strict-origin"
+"""The referrer is the origin without path and query, so the token in the query does not leak.
+
+With `no-referrer`, the policy of all other responses, browsers would send `Origin: null` with a
+form (Fetch, "append a request Origin header"). Over plain HTTP, no other header has the origin.
+"""
+
+
+class Site:
+    """The pages of one installation.
+
+    Nothing is read before the first use, because most processes show no page.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.languages = Languages(settings)
+        self._environments: dict[str, Environment] = {}
+
+    @cached_property
+    def assets(self) -> Mapping[str, Asset]:
+        """The files of the pages. Raises ConfigurationError if one cannot be used."""
+        return load_assets(self._settings)
+
+    @cached_property
+    def csp(self) -> str:
+        """The Content-Security-Policy: files and forms of the same origin, no inline script.
+
+        Chromium applies `form-action` to the redirect after a form too, so it has the origins to
+        which a sign-in may lead.
+        """
+        home = self._settings.home_url
+        targets = ["'self'", *self._settings.allowed_return_origins]
+        if home is not None and not home.startswith("/"):
+            targets.append("/".join(home.split("/", 3)[:3]))
+        return (
+            "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; "
+            f"connect-src 'self'; form-action {' '.join(dict.fromkeys(targets))}; "
+            "base-uri 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; "
+            "trusted-types 'none'"
+        )
+
+    def check(self) -> None:
+        """Reads what the operator has configured, and compiles each template in each language.
+
+        Raises ConfigurationError, which names what cannot be used.
+        """
+        own = self._settings.page_templates
+        if own is not None and not own.is_dir():
+            raise ConfigurationError(f"AUTHAPI_PAGE_TEMPLATES is not a folder: {own}")
+        self.languages.check()
+        self.assets  # noqa: B018  # reads the files
+        for language in self.languages.offered:
+            for path in sorted(TEMPLATES.glob("*.html")):
+                self._check_template(path.name, language)
+
+    def template(self, name: str, language: str) -> "Template":
+        """Returns a template, with the texts of an offered language."""
+        return self._environment(language).get_template(name)
+
+    def text(self, sentence: str, language: str, **values: object) -> str:
+        """Returns a sentence in an offered language, with `values` for its placeholders."""
+        found: str = self.languages.catalogue(language).gettext(sentence)
+        return found % values if values else found
+
+    def plural(self, one: str, many: str, number: int, language: str) -> str:
+        """Returns the sentence for this `number`, in an offered language."""
+        found: str = self.languages.catalogue(language).ngettext(one, many, number)
+        return found % {"num": number}
+
+    def _check_template(self, name: str, language: str) -> None:
+        from jinja2 import TemplateError  # noqa: PLC0415
+
+        try:
+            self.template(name, language)
+        except TemplateError as error:
+            problem = f"the page template {name}: {type(error).__name__}"
+            raise ConfigurationError(problem) from error
+
+    def _environment(self, language: str) -> "Environment":
+        if language not in self._environments:
+            self._environments[language] = self._new_environment(language)
+        return self._environments[language]
+
+    def _new_environment(self, language: str) -> "Environment":
+        from jinja2 import FileSystemLoader, StrictUndefined  # noqa: PLC0415  # as babel
+        from jinja2.sandbox import SandboxedEnvironment  # noqa: PLC0415
+
+        own = self._settings.page_templates
+        environment = SandboxedEnvironment(
+            loader=FileSystemLoader([TEMPLATES] if own is None else [own, TEMPLATES]),
+            undefined=StrictUndefined,
+            autoescape=True,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            auto_reload=False,
+            extensions=["jinja2.ext.i18n"],
+        )
+        environment.policies["ext.i18n.trimmed"] = True
+        # The extension of jinja2 adds this method at run time.
+        install = environment.install_gettext_translations  # type: ignore[attr-defined]
+        install(self.languages.catalogue(language), newstyle=True)
+        return environment
+
+
+def site_of(connection: HTTPConnection) -> Site:
+    """Returns the pages of the installation that handles a request."""
+    return site_in(context_of(connection).runtime)
+
+
+def site_in(runtime: Runtime) -> Site:
+    """Returns the pages of an installation."""
+    if not isinstance(runtime.site, Site):
+        runtime.site = Site(runtime.services.settings)
+    return runtime.site
+
+
+def check_site(runtime: Runtime) -> None:
+    """Checks what the operator has configured for the pages. Blocks.
+
+    Raises ConfigurationError, which names what cannot be used.
+    """
+    settings = runtime.services.settings
+    is_changed = (
+        settings.page_templates
+        or settings.brand_css
+        or settings.brand_logo
+        or settings.page_locales
+    )
+    if is_changed and not runtime.units.isdisjoint({"pages", "signin", "account"}):
+        site_in(runtime).check()

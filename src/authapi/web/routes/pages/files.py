@@ -1,0 +1,52 @@
+"""/account/page.css and the other files of the pages."""
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from authapi.errors import NotFound
+from authapi.web.pages.site import site_of
+from authapi.web.routing import AuthAPIRoute
+
+router = APIRouter(
+    route_class=AuthAPIRoute, include_in_schema=False, prefix="/account", tags=["pages"]
+)
+
+_IMMUTABLE = "public, max-age=31536000, immutable"
+_LOGO_CSP = "default-src 'none'; style-src 'unsafe-inline'; sandbox"
+"""An SVG file of the operator is an image: opened as a document, it runs nothing."""
+
+
+@router.get("/page.css")
+async def stylesheet(request: Request) -> Response:
+    """The stylesheet of the pages."""
+    return _file(request, "page.css")
+
+
+@router.get("/theme.css")
+async def theme(request: Request) -> Response:
+    """The colours of the operator, and their own stylesheet."""
+    return _file(request, "theme.css")
+
+
+@router.get("/ui.js")
+async def script(request: Request) -> Response:
+    """The script of the pages."""
+    return _file(request, "ui.js")
+
+
+@router.get("/logo")
+async def logo(request: Request) -> Response:
+    """The logo of the operator."""
+    response = _file(request, "logo")
+    response.headers["content-security-policy"] = _LOGO_CSP
+    return response
+
+
+def _file(request: Request, name: str) -> Response:
+    asset = site_of(request).assets.get(name)
+    if asset is None:
+        raise NotFound
+    # The address has a hash of the content: another content has another address.
+    is_current = request.query_params.get("v") == asset.version
+    headers = {"cache-control": _IMMUTABLE if is_current else "no-cache"}
+    return Response(asset.body, headers=headers, media_type=asset.media_type)

@@ -1,0 +1,129 @@
+"""Performs a form of a page: a refusal becomes messages on the form, which is shown again."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from authapi.crypto.password_normalization import is_too_long
+from authapi.errors import (
+    ForeignOrigin,
+    InputError,
+    InvalidCredential,
+    InvalidInput,
+    Refusal,
+    SecondFactorRefused,
+    TooManyAttempts,
+    TooManyRequests,
+    Unavailable,
+)
+from authapi.web.context import context_of
+from authapi.web.csrf import check_origin
+from authapi.web.pages.reader import language_of
+from authapi.web.pages.rendering import Form, sentence, too_many
+from authapi.web.pages.site import site_of
+from authapi.web.pages.texts import ATTEMPTS_LEFT, ERRORS
+from authapi.web.problems import status_of
+from authapi.web.routing import read_form
+
+Show = Callable[[Form, int], Awaitable[Response]]
+"""Returns the page with a form that was refused, with this status."""
+
+_SECRETS = ("password", "new_password", "current_password", "code", "recovery_code", "token")
+_FIELDS = frozenset({*_SECRETS, "email", "name", "username"}) - {"token"}
+"""The fields of the pages. An error of another member is one of the form as a whole."""
+_PASSWORDS = ("password", "new_password", "current_password")
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """The fields of a form that was sent."""
+
+    fields: Mapping[str, str] = field(repr=False)
+
+    def get(self, name: str) -> str:
+        """Returns the value of a field, or an empty text."""
+        return self.fields.get(name, "")
+
+    @property
+    def typed(self) -> Mapping[str, str]:
+        """The values to show again: all but secrets."""
+        return {name: value for name, value in self.fields.items() if name not in _SECRETS}
+
+
+async def receive(request: Request) -> Sent:
+    """Returns the fields of a form of our origin. Raises ForeignOrigin, and as `read_form`."""
+    check_origin(request)
+    return Sent(await read_form(request))
+
+
+async def perform(
+    request: Request,
+    sent: Sent,
+    act: Callable[[], Awaitable[Response]],
+    show: Show,
+    *,
+    fields: Mapping[str, str] | None = None,
+) -> Response:
+    """Returns the response of `act`, or the form with what `act` was refused for.
+
+    `fields` maps codes of errors to the fields that they are about.
+
+    Raises ForeignOrigin, and InvalidCredential if the session of the caller has ended.
+    """
+    try:
+        for name in _PASSWORDS:
+            if is_too_long(sent.get(name)):
+                raise invalid(name, "password_too_long")
+        return await act()
+    except (ForeignOrigin, InvalidCredential):
+        raise
+    except (Refusal, Unavailable) as refusal:
+        return await _refused(request, sent, refusal, show, fields or {})
+
+
+def invalid(name: str, code: str) -> InvalidInput:
+    """Returns the refusal of the field `name`, with the text of `code`."""
+    return InvalidInput(InputError(("body", name), code, "is not valid"))
+
+
+async def _refused(
+    request: Request,
+    sent: Sent,
+    refusal: Refusal | Unavailable,
+    show: Show,
+    fields: Mapping[str, str],
+) -> Response:
+    status, code = status_of(refusal), getattr(refusal, "code", "other")
+    if isinstance(refusal, InvalidInput):
+        errors = {
+            str(item.loc[-1]): sentence(request, item.code, status)
+            for item in reversed(refusal.errors)
+        }
+        known = {name: text for name, text in errors.items() if name in _FIELDS}
+        problem = None if len(known) == len(errors) else sentence(request, "refused")
+        form = Form(sent.typed, known, problem)
+    elif code in fields:
+        form = Form(sent.typed, {fields[code]: _problem(request, refusal, code, status)})
+    else:
+        form = Form(sent.typed, problem=_problem(request, refusal, code, status))
+    response = await show(form, status)
+    if isinstance(refusal, TooManyAttempts | TooManyRequests | Unavailable):
+        response.headers["retry-after"] = str(refusal.retry_after)
+    if status == 401:
+        # RFC 9110, section 15.5.2: each response 401 has a challenge.
+        challenge = context_of(request).runtime.registry["session"].challenge()
+        response.headers["www-authenticate"] = str(challenge)
+    return response
+
+
+def _problem(request: Request, refusal: Refusal | Unavailable, code: str, status: int) -> str:
+    if isinstance(refusal, TooManyAttempts | TooManyRequests):
+        return too_many(request, refusal.retry_after)
+    if isinstance(refusal, SecondFactorRefused):
+        left = site_of(request).plural(*ATTEMPTS_LEFT, refusal.attempts_left, language_of(request))
+        return f"{sentence(request, code, status)} {left}"
+    if isinstance(refusal, Refusal) and code not in ERRORS and refusal.detail is not None:
+        return refusal.detail  # a hook of the application has refused, and says why
+    return sentence(request, code, status)

@@ -1,0 +1,236 @@
+"""The pages behind the links in mails: /account/confirm, reset, undo, disown and invitation.
+
+A GET request changes nothing, because mail scanners follow links. Some scanners also submit forms,
+so a form requires typed input: a password, or an address that the page does not contain. The page
+`confirm` requires none of a person who is signed in to the account, which a scanner is not.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Request
+from starlette.responses import Response
+
+from authapi.domain.email_address import EmailAddress, parse_email
+from authapi.domain.email_token import Purpose
+from authapi.domain.identity import Identity
+from authapi.errors import InvalidOneTimeSecret
+from authapi.services import Services
+from authapi.services.accounts.email_tokens import MailedLink
+from authapi.services.revalidation import has_session_ended
+from authapi.web.context import context_of
+from authapi.web.middleware.link_secrets import link_secret
+from authapi.web.pages import addresses
+from authapi.web.pages.address_cookie import keep_address
+from authapi.web.pages.names import optional_name
+from authapi.web.pages.reader import named_language
+from authapi.web.pages.rendering import EMPTY, Form, render, see_other, sentence
+from authapi.web.resolver import optional_identity_if_configured
+from authapi.web.routes.pages.flow import Sent, invalid, perform, receive
+from authapi.web.routing import AuthAPIRoute
+
+router = APIRouter(
+    route_class=AuthAPIRoute, include_in_schema=False, prefix="/account", tags=["pages"]
+)
+
+OptionalCaller = Annotated[Identity | None, Depends(optional_identity_if_configured("session"))]
+
+_MAX_TOKEN_LENGTH = 200
+_WITHOUT_PASSWORD = "without_password"
+"""Value of the second button of the page `confirm`."""
+_AGAIN = "again"
+"""Value of the button that sends another mail."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Redemption:
+    """A form that was sent, for a link that works."""
+
+    services: Services
+    sent: Sent
+    token: str
+    link: MailedLink
+    caller: Identity | None
+
+    @property
+    def is_owner(self) -> bool:
+        """Whether the caller is signed in to the account of the link."""
+        return self.caller is not None and self.caller.user.id == self.link.user_id
+
+
+async def _confirm(it: _Redemption) -> str:
+    changes = it.services.accounts.email_changes
+    if it.sent.get("action") == _WITHOUT_PASSWORD:
+        await changes.confirm_email(it.token, entered_email=_typed_address(it.services, it.sent))
+        return "taken-over"
+    password = it.sent.get("password") or None
+    if password is None and it.caller is None:
+        # Without this check, submitting an empty field by mistake would remove the content of the
+        # account.
+        raise invalid("password", "password_needed")
+    caller = it.caller if password is None else None
+    await changes.confirm_email(it.token, password=password, caller=caller)
+    return "confirmed"
+
+
+async def _reset(it: _Redemption) -> str:
+    await it.services.accounts.passwords.reset(it.token, it.sent.get("new_password"))
+    return "reset"
+
+
+async def _undo(it: _Redemption) -> str:
+    email = _typed_address(it.services, it.sent)
+    await it.services.accounts.email_changes.revert_email_change(it.token, entered_email=email)
+    return "undone"
+
+
+async def _disown(it: _Redemption) -> str:
+    await it.services.accounts.new_devices.disown(it.token)
+    return "disowned"
+
+
+async def _accept(it: _Redemption) -> str:
+    name = optional_name(it.sent.get("name"))
+    await it.services.accounts.invitations.accept(it.token, it.sent.get("password"), name=name)
+    return "invited"
+
+
+@dataclass(frozen=True, slots=True)
+class _Page:
+    """A page behind a link."""
+
+    purposes: tuple[Purpose, ...]
+    act: Callable[[_Redemption], Awaitable[str]]
+    """Performs the form, and returns the outcome."""
+    fields: Mapping[str, str]
+    """The fields that codes of errors are about."""
+    sets_password: bool = False
+    """Whether the person signs in next, with the password that they have chosen here."""
+
+
+PAGES: Mapping[str, _Page] = {
+    "confirm": _Page(
+        (Purpose.CONFIRM, Purpose.CHANGE),
+        _confirm,
+        {"wrong_password": "password", "proof_required": "password"},
+    ),
+    "reset": _Page((Purpose.RESET,), _reset, {}, sets_password=True),
+    "undo": _Page((Purpose.REVERT_EMAIL_CHANGE,), _undo, {}),
+    "disown": _Page((Purpose.DISOWN,), _disown, {}),
+    "invitation": _Page((Purpose.INVITATION,), _accept, {}, sets_password=True),
+}
+_MAILED = frozenset({"taken-over", "undone"})
+"""The outcomes with another mail."""
+_OUTCOMES = frozenset({"confirmed", "taken-over", "reset", "undone", "disowned", "invited"})
+
+
+def _add_routes(name: str, page: _Page) -> None:
+    async def show(request: Request, caller: OptionalCaller) -> Response:
+        token = link_secret(request)
+        if not token and request.query_params.get("done") in _OUTCOMES:
+            return _show_done(request)
+        try:
+            link = await _find(request, token, page)
+        except InvalidOneTimeSecret:
+            return _show_dead(request, name)
+        return _show_form(request, name, token, link, caller)
+
+    async def submit(request: Request, caller: OptionalCaller) -> Response:
+        sent = await receive(request)
+        services, token = context_of(request).runtime.services, sent.get("token")
+        if name == "confirm" and sent.get("action") == _AGAIN:
+            return await _send_again(request, sent)
+
+        async def show_again(form: Form, status: int) -> Response:
+            link = await _find(request, token, page)
+            return _show_form(request, name, token, link, caller, form, status)
+
+        async def act() -> Response:
+            link = await _find(request, token, page)
+            outcome = await page.act(_Redemption(services, sent, token, link, caller))
+            if caller is not None and await has_session_ended(services.database, caller):
+                context_of(request).discard(caller)
+            return _lead_on(request, name, page, outcome, link)
+
+        try:
+            return await perform(request, sent, act, show_again, fields=page.fields)
+        except InvalidOneTimeSecret:
+            return _show_dead(request, name)
+
+    router.add_api_route(f"/{name}", show, methods=["GET"])
+    router.add_api_route(f"/{name}", submit, methods=["POST"])
+
+
+async def _find(request: Request, token: str, page: _Page) -> MailedLink:
+    if not 0 < len(token) <= _MAX_TOKEN_LENGTH:
+        raise InvalidOneTimeSecret
+    services = context_of(request).runtime.services
+    return await services.accounts.mailed_links.find(token, *page.purposes)
+
+
+def _show_form(
+    request: Request,
+    name: str,
+    token: str,
+    link: MailedLink,
+    caller: Identity | None,
+    form: Form = EMPTY,
+    status: int = 200,
+) -> Response:
+    if name == "invitation" and "name" not in form.values:
+        form = Form({**form.values, "name": link.name or ""}, form.errors, form.problem)
+    values: dict[str, Any] = {"token": token, "account": link.email}
+    if name == "confirm":
+        values["is_owner"] = caller is not None and caller.user.id == link.user_id
+        values["email"] = link.email
+        values["can_take_over"] = link.purpose is Purpose.CONFIRM
+    return render(request, name, status=status, form=form, **values)
+
+
+def _show_dead(request: Request, name: str, form: Form = EMPTY, status: int = 400) -> Response:
+    problem = form.problem or sentence(request, "invalid_one_time_secret")
+    return render(request, "dead-link", status=status, form=form, kind=name, problem=problem)
+
+
+def _show_done(request: Request) -> Response:
+    return render(
+        request,
+        "done",
+        is_mailed=request.query_params.get("done") in _MAILED,
+        offers_reset=request.query_params.get("done") == "disowned",
+        sent_to=None,
+        send_again=None,
+    )
+
+
+def _lead_on(request: Request, name: str, page: _Page, outcome: str, link: MailedLink) -> Response:
+    headers, language = keep_address(request, link.email), named_language(request)
+    if page.sets_password and "signin" in context_of(request).runtime.units:
+        return see_other(
+            addresses.page(request, "sign-in", done=outcome, lang=language), headers=headers
+        )
+    return see_other(addresses.page(request, name, done=outcome, lang=language))
+
+
+async def _send_again(request: Request, sent: Sent) -> Response:
+    services = context_of(request).runtime.services
+
+    async def show_again(form: Form, status: int) -> Response:
+        return _show_dead(request, "confirm", form, status)
+
+    async def act() -> Response:
+        email = _typed_address(services, sent)
+        await services.accounts.deferred_requests.submit("confirm", email)
+        return see_other(addresses.page(request, "forgot", done="sent"))
+
+    return await perform(request, sent, act, show_again)
+
+
+def _typed_address(services: Services, sent: Sent) -> EmailAddress:
+    allow_reserved = services.settings.allow_reserved_addresses
+    return parse_email(sent.get("email").strip(), allow_reserved=allow_reserved)
+
+
+for _name, _page in PAGES.items():
+    _add_routes(_name, _page)
