@@ -131,7 +131,7 @@ async def test_row_45_length_is_checked_before_a_factor_is(
     await insert_passkey(api.services, alice.user, passkey)
     for name in (
         "authapi.services.factors.webauthn.assertions.read_client_data",
-        "authapi.services.factors.passkeys.read_client_data",
+        "authapi.services.factors.webauthn.registration.read_client_data",
         "authapi.services.factors.proofs.hash_recovery_code",
         "authapi.services.factors.proofs.matching_steps",
     ):

@@ -168,6 +168,7 @@ def test_every_retried_call_is_covered() -> None:
         "TOTPEnrolment.begin",
         "Administration.reset_factors",
         "LoginEnrolment._begin_totp",
+        "LoginEnrolment._passkey_options",
         "Logins.count_attempt",
         "Passkeys._add",
         "Passkeys.options",
