@@ -41,12 +41,13 @@ def _url_parts(value: str) -> SplitResult | None:
         return None
     try:
         parts = urlsplit(value)
+        port = parts.port
     except ValueError:
         return None
     local = parts.scheme == "http" and parts.hostname in ("127.0.0.1", "::1", "localhost")
     if not (local or parts.scheme == "https") or not parts.hostname or "@" in parts.netloc:
         return None
-    return parts
+    return None if port == 0 else parts
 
 
 def _parse_roles(value: object) -> object:

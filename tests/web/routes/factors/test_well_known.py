@@ -109,7 +109,8 @@ async def test_an_application_without_our_pages_has_no_redirect_to_them(
     [
         *("http://shop.example.com/x", "javascript:alert(1)", "//shop.example.com", "/security"),
         *("https://a@shop.example.com", "https://shop.example.com/\r\nSet-Cookie: a=b", "", "x y"),
-        *("https://[::1", "https://shop.example.com/ü"),
+        *("https://[::1", "https://shop.example.com/ü", "https://shop.example.com:x/"),
+        *("https://shop.example.com:99999", "https://shop.example.com:0/"),
     ],
 )
 def test_the_page_is_a_url_of_https(make_settings: SettingsFactory, link: str) -> None:
