@@ -263,7 +263,10 @@ async def test_v11_1_2_signing_key_signs_access_tokens_only(
 async def test_v13_1_1_outgoing_connections_are_documented(api: Client) -> None:
     documented = {setting for _, setting, _ in table("Outgoing connections")}
     urls = {name for name in Settings.model_fields if name.endswith(("_url", "_urls"))}
-    assert documented == urls - {"public_url"}
+    # Browsers follow these; the service does not connect to them.
+    links = {"public_url", "home_url", "terms_url", "privacy_url", "support_url"}
+    assert links <= urls
+    assert documented == urls - links
     assert (await api.get("/health/ready")).status_code == 200
 
 
