@@ -57,7 +57,9 @@ def peer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pip("download", *source, "--dest", str(folder), f"fastapi-users=={RELEASE}")
     [archive] = folder.glob("*.tar.gz")
     with tarfile.open(archive) as packed:
-        packed.extractall(folder, filter="data")
+        # Python before 3.11.4 knows no filter, and ignores this attribute.
+        packed.extraction_filter = getattr(tarfile, "data_filter", None)
+        packed.extractall(folder)
     (folder / f"fastapi_users-{RELEASE}" / "examples" / "sqlalchemy").rename(folder / "example")
     return folder
 

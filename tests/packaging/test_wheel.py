@@ -134,7 +134,7 @@ def test_pytest_loads_the_plugin_of_the_wheel(wheel: Path, tmp_path: Path) -> No
         f"import authapi\ndef test_place():\n    assert authapi.__file__.startswith({str(site)!r})"
     )
     (folder / "test_place.py").write_text(place)
-    assert outcome(run_pytest(folder, environment={"PYTHONPATH": str(site)})) == "6 passed"
+    assert outcome(run_pytest(folder, environment={"PYTHONPATH": str(site)})) == "7 passed"
 
 
 def test_fresh_installation_serves_registration_login_and_logout(
