@@ -3,7 +3,6 @@
 import base64
 import secrets
 from collections.abc import Awaitable, Callable, Collection
-from dataclasses import replace
 from typing import Literal
 from uuid import UUID
 
@@ -12,7 +11,7 @@ from authapi.crypto.factors.totp import as_base32, code_at, new_totp_secret, ste
 from authapi.crypto.ids import new_id
 from authapi.domain.events import EventType
 from authapi.domain.factors.passkeys import Passkey
-from authapi.domain.factors.values import FactorMethod, TOTPFactor
+from authapi.domain.factors.values import NO_STEP, FactorMethod, TOTPFactor, totp_context
 from authapi.domain.user import User
 from authapi.errors import FactorExists, NotFound
 from authapi.services import Services
@@ -22,7 +21,6 @@ from authapi.storage import Store
 from authapi.storage.tables.users import Credentials
 from authapi.testing.passkeys import BACKED_UP, ELIGIBLE, ORIGIN, SoftPasskey
 
-_NO_STEP = -1
 _AHEAD = 1
 """Steps that the app may be ahead of the service, which accepts the codes of both neighbours."""
 
@@ -37,7 +35,7 @@ class Authenticator:
     def __init__(self, services: Callable[[], Services], secret: str | None = None) -> None:
         self._services = services
         self._secret = new_totp_secret() if secret is None else _from_base32(secret)
-        self._shown = _NO_STEP
+        self._shown = NO_STEP
         self._has_app = secret is not None
         self._passkey: SoftPasskey | None = None
 
@@ -73,22 +71,14 @@ class Authenticator:
         async def add(store: Store, row: Credentials) -> None:
             if await store.totp_factors.find(user.id) is not None:
                 raise FactorExists
-            factor = TOTPFactor(
-                id=factor_id,
-                user_id=user.id,
-                secret=b"",
-                last_step=_NO_STEP,
-                session_id=None,
-                credentials_version=row.version,
-                failures=0,
-                owner_told_at=None,
-                created_at=at,
-                confirmed_at=at,
-                last_used_at=None,
-                expires_at=None,
+            encrypted = services.keys.factor_cipher.encrypt(
+                self._secret, context=totp_context(factor_id)
             )
-            sealed = services.keys.factor_cipher.encrypt(self._secret, context=factor.context)
-            await store.totp_factors.add(replace(factor, secret=sealed))
+            await store.totp_factors.add(
+                TOTPFactor.unused(
+                    factor_id, user.id, encrypted, credentials_version=row.version, at=at
+                )
+            )
 
         found = await _add_factor(services, user, FactorMethod.TOTP, add)
         self._has_app = True

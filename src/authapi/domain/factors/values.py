@@ -9,6 +9,10 @@ FACTOR_USE = "second factors 1"
 """The use of the cipher of second factors, which gives it a key of its own."""
 
 
+NO_STEP = -1
+"""Lower than every time step."""
+
+
 class FactorMethod(StrEnum):
     """How a second factor is proved, with the names that the API has for it."""
 
@@ -58,6 +62,37 @@ class TOTPFactor:
     last_used_at: datetime | None
     expires_at: datetime | None
     """When an enrolment that is not confirmed ends; None if it is confirmed."""
+
+    @classmethod
+    def unused(
+        cls,
+        factor_id: UUID,
+        user_id: UUID,
+        secret: bytes,
+        *,
+        credentials_version: int,
+        at: datetime,
+        session_id: UUID | None = None,
+        expires_at: datetime | None = None,
+    ) -> "TOTPFactor":
+        """Returns an app that was added at `at`, none of whose codes was used.
+
+        With `expires_at`, it is an enrolment that waits for its confirmation.
+        """
+        return cls(
+            id=factor_id,
+            user_id=user_id,
+            secret=secret,
+            last_step=NO_STEP,
+            session_id=session_id,
+            credentials_version=credentials_version,
+            failures=0,
+            owner_told_at=None,
+            created_at=at,
+            confirmed_at=at if expires_at is None else None,
+            last_used_at=None,
+            expires_at=expires_at,
+        )
 
     @property
     def context(self) -> str:

@@ -21,7 +21,7 @@ from authapi.domain.email_address import stored_email
 from authapi.domain.events import Event, EventType
 from authapi.domain.factors.authentication_context import MFA
 from authapi.domain.factors.passkeys import Algorithm, Passkey
-from authapi.domain.factors.values import FactorMethod, TOTPFactor
+from authapi.domain.factors.values import FactorMethod, TOTPFactor, totp_context
 from authapi.domain.session import Session, SessionKind
 from authapi.domain.user import User, UserFilter, UserOrder
 from authapi.errors import ConfigurationError
@@ -174,10 +174,13 @@ class DemoData:
         if person.app_added is not None:
             key = new_totp_secret()
             secret = as_base32(key)
-            factor = _app(user, writer.days_ago(person.app_added))
-            cipher = self._services.keys.factor_cipher
-            encrypted = cipher.encrypt(key, context=factor.context)
-            await store.totp_factors.add(replace(factor, secret=encrypted))
+            at = writer.days_ago(person.app_added)
+            factor_id = id_at(at)
+            encrypted = self._services.keys.factor_cipher.encrypt(
+                key, context=totp_context(factor_id)
+            )
+            app = TOTPFactor.unused(factor_id, user.id, encrypted, credentials_version=0, at=at)
+            await store.totp_factors.add(replace(app, last_used_at=at))
             writer.record_factor(user, person.app_added, person, FactorMethod.TOTP)
         for passkey in person.passkeys:
             await store.passkeys.add(
@@ -254,24 +257,6 @@ class _Writer:
         self.events.append(
             Event(id_at(at), at, kind, user.id, session_id, strategy, device, detail)
         )
-
-
-def _app(user: User, at: datetime) -> TOTPFactor:
-    """The authenticator app of `user`, without its secret."""
-    return TOTPFactor(
-        id=id_at(at),
-        user_id=user.id,
-        secret=b"",
-        last_step=-1,
-        session_id=None,
-        credentials_version=0,
-        failures=0,
-        owner_told_at=None,
-        created_at=at,
-        confirmed_at=at,
-        last_used_at=at,
-        expires_at=None,
-    )
 
 
 def _passkey(user: User, name: str, is_synced: bool, at: datetime) -> Passkey:

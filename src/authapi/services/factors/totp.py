@@ -30,8 +30,6 @@ LIFETIME = timedelta(minutes=10)
 """How long an enrolment can be confirmed."""
 MAX_ATTEMPTS = 5
 """How many codes one enrolment allows."""
-_NO_STEP = -1
-"""Lower than every time step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,18 +96,13 @@ class TOTPEnrolment:
         if self._settings.sends_mail and user.email_confirmed_at is None:
             raise UnconfirmedEmail
         secret, factor_id, at = new_totp_secret(), new_id(), now()
-        factor = TOTPFactor(
-            id=factor_id,
-            user_id=user.id,
-            secret=self._proofs.encrypt(factor_id, secret),
-            last_step=_NO_STEP,
-            session_id=begun_by,
+        factor = TOTPFactor.unused(
+            factor_id,
+            user.id,
+            self._proofs.encrypt(factor_id, secret),
             credentials_version=version,
-            failures=0,
-            owner_told_at=None,
-            created_at=at,
-            confirmed_at=None,
-            last_used_at=None,
+            at=at,
+            session_id=begun_by,
             expires_at=at + LIFETIME,
         )
         await store.totp_factors.add(factor)

@@ -1,21 +1,16 @@
 """/account: who is signed in."""
 
-from typing import Annotated
-
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from authapi.domain.identity import Identity
 from authapi.web.pages import addresses
 from authapi.web.pages.rendering import render, see_other
-from authapi.web.resolver import optional_identity_if_configured
+from authapi.web.routes.pages.flow import OptionalCaller
 from authapi.web.routing import AuthAPIRoute
 
 router = APIRouter(
     route_class=AuthAPIRoute, include_in_schema=False, prefix="/account", tags=["pages"]
 )
-
-OptionalCaller = Annotated[Identity | None, Depends(optional_identity_if_configured("session"))]
 
 
 @router.get("")

@@ -2,11 +2,15 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Annotated
 
+from fastapi import Depends
 from starlette.requests import Request
 from starlette.responses import Response
 
 from authapi.crypto.password_normalization import is_too_long
+from authapi.domain.email_address import EmailAddress, parse_email
+from authapi.domain.identity import Identity
 from authapi.errors import (
     ForeignOrigin,
     InputError,
@@ -25,7 +29,11 @@ from authapi.web.pages.rendering import Form, sentence, too_many
 from authapi.web.pages.site import site_of
 from authapi.web.pages.texts import ATTEMPTS_LEFT, ERRORS
 from authapi.web.problems import status_of
+from authapi.web.resolver import optional_identity_if_configured
 from authapi.web.routing import read_form
+
+OptionalCaller = Annotated[Identity | None, Depends(optional_identity_if_configured("session"))]
+"""The person who is signed in; None without one. A page shows the form in any case."""
 
 Show = Callable[[Form, int], Awaitable[Response]]
 """Returns the page with a form that was refused, with this status."""
@@ -81,6 +89,12 @@ async def perform(
         raise
     except (Refusal, Unavailable) as refusal:
         return await _refused(request, sent, refusal, show, fields or {})
+
+
+def typed_address(request: Request, sent: Sent) -> EmailAddress:
+    """Returns the address in the field `email`. Raises InvalidInput."""
+    allow_reserved = context_of(request).runtime.services.settings.allow_reserved_addresses
+    return parse_email(sent.get("email").strip(), allow_reserved=allow_reserved)
 
 
 def invalid(name: str, code: str) -> InvalidInput:

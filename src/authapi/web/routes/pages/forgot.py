@@ -3,12 +3,11 @@
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from authapi.domain.email_address import parse_email
 from authapi.web.context import context_of
 from authapi.web.pages import addresses
 from authapi.web.pages.address_cookie import keep_address, kept_address
 from authapi.web.pages.rendering import EMPTY, Form, masked, render, see_other
-from authapi.web.routes.pages.flow import perform, receive
+from authapi.web.routes.pages.flow import perform, receive, typed_address
 from authapi.web.routing import AuthAPIRoute
 
 router = APIRouter(
@@ -42,8 +41,7 @@ async def ask_for_reset(request: Request) -> Response:
         return _show(request, form, status)
 
     async def act() -> Response:
-        allow_reserved = services.settings.allow_reserved_addresses
-        email = parse_email(sent.get("email").strip(), allow_reserved=allow_reserved)
+        email = typed_address(request, sent)
         await services.accounts.deferred_requests.submit("reset", email)
         location = addresses.page(request, "forgot", done="sent")
         return see_other(location, headers=keep_address(request, email.original))

@@ -7,12 +7,11 @@ so a form requires typed input: a password, or an address that the page does not
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from authapi.domain.email_address import EmailAddress, parse_email
 from authapi.domain.email_token import Purpose
 from authapi.domain.identity import Identity
 from authapi.errors import InvalidOneTimeSecret
@@ -26,15 +25,19 @@ from authapi.web.pages.address_cookie import keep_address
 from authapi.web.pages.names import optional_name
 from authapi.web.pages.reader import named_language
 from authapi.web.pages.rendering import EMPTY, Form, render, see_other, sentence
-from authapi.web.resolver import optional_identity_if_configured
-from authapi.web.routes.pages.flow import Sent, invalid, perform, receive
+from authapi.web.routes.pages.flow import (
+    OptionalCaller,
+    Sent,
+    invalid,
+    perform,
+    receive,
+    typed_address,
+)
 from authapi.web.routing import AuthAPIRoute
 
 router = APIRouter(
     route_class=AuthAPIRoute, include_in_schema=False, prefix="/account", tags=["pages"]
 )
-
-OptionalCaller = Annotated[Identity | None, Depends(optional_identity_if_configured("session"))]
 
 _MAX_TOKEN_LENGTH = 200
 _WITHOUT_PASSWORD = "without_password"
@@ -47,22 +50,22 @@ _AGAIN = "again"
 class _Redemption:
     """A form that was sent, for a link that works."""
 
-    services: Services
+    request: Request
     sent: Sent
     token: str
     link: MailedLink
     caller: Identity | None
 
     @property
-    def is_owner(self) -> bool:
-        """Whether the caller is signed in to the account of the link."""
-        return self.caller is not None and self.caller.user.id == self.link.user_id
+    def services(self) -> Services:
+        """The services of the installation."""
+        return context_of(self.request).runtime.services
 
 
 async def _confirm(it: _Redemption) -> str:
     changes = it.services.accounts.email_changes
     if it.sent.get("action") == _WITHOUT_PASSWORD:
-        await changes.confirm_email(it.token, entered_email=_typed_address(it.services, it.sent))
+        await changes.confirm_email(it.token, entered_email=typed_address(it.request, it.sent))
         return "taken-over"
     password = it.sent.get("password") or None
     if password is None and it.caller is None:
@@ -80,7 +83,7 @@ async def _reset(it: _Redemption) -> str:
 
 
 async def _undo(it: _Redemption) -> str:
-    email = _typed_address(it.services, it.sent)
+    email = typed_address(it.request, it.sent)
     await it.services.accounts.email_changes.revert_email_change(it.token, entered_email=email)
     return "undone"
 
@@ -148,7 +151,7 @@ def _add_routes(name: str, page: _Page) -> None:
 
         async def act() -> Response:
             link = await _find(request, token, page)
-            outcome = await page.act(_Redemption(services, sent, token, link, caller))
+            outcome = await page.act(_Redemption(request, sent, token, link, caller))
             if caller is not None and await has_session_ended(services.database, caller):
                 context_of(request).discard(caller)
             return _lead_on(request, name, page, outcome, link)
@@ -220,16 +223,11 @@ async def _send_again(request: Request, sent: Sent) -> Response:
         return _show_dead(request, "confirm", form, status)
 
     async def act() -> Response:
-        email = _typed_address(services, sent)
+        email = typed_address(request, sent)
         await services.accounts.deferred_requests.submit("confirm", email)
         return see_other(addresses.page(request, "forgot", done="sent"))
 
     return await perform(request, sent, act, show_again)
-
-
-def _typed_address(services: Services, sent: Sent) -> EmailAddress:
-    allow_reserved = services.settings.allow_reserved_addresses
-    return parse_email(sent.get("email").strip(), allow_reserved=allow_reserved)
 
 
 for _name, _page in PAGES.items():

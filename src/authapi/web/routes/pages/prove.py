@@ -1,8 +1,6 @@
 """/account/prove: asks a person who signed in some time ago for the password again."""
 
-from typing import Annotated
-
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from authapi.domain.identity import Identity
@@ -10,15 +8,12 @@ from authapi.web.answers.renewals import renewal_of, secret_of, with_renewal
 from authapi.web.context import context_of
 from authapi.web.pages import addresses
 from authapi.web.pages.rendering import EMPTY, Form, render, see_other
-from authapi.web.resolver import optional_identity_if_configured
-from authapi.web.routes.pages.flow import perform, receive
+from authapi.web.routes.pages.flow import OptionalCaller, perform, receive
 from authapi.web.routing import AuthAPIRoute
 
 router = APIRouter(
     route_class=AuthAPIRoute, include_in_schema=False, prefix="/account", tags=["pages"]
 )
-
-OptionalCaller = Annotated[Identity | None, Depends(optional_identity_if_configured("session"))]
 
 
 @router.get("/prove")

@@ -1,27 +1,21 @@
 """/account/sign-in: e-mail address and password, or user name and password."""
 
-from typing import Annotated
-
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from authapi.domain.identity import Identity
 from authapi.domain.username import parse_login_name
 from authapi.errors import InvalidCredentials, SecondFactorRequired
 from authapi.web.context import context_of
 from authapi.web.pages import addresses
 from authapi.web.pages.address_cookie import forget_address, keep_address, kept_address
 from authapi.web.pages.rendering import EMPTY, Form, masked, render, see_other, sentence
-from authapi.web.resolver import optional_identity_if_configured
 from authapi.web.routes.login.password import LogIn, log_in
-from authapi.web.routes.pages.flow import Sent, perform, receive
+from authapi.web.routes.pages.flow import OptionalCaller, Sent, perform, receive
 from authapi.web.routing import AuthAPIRoute
 
 router = APIRouter(
     route_class=AuthAPIRoute, include_in_schema=False, prefix="/account", tags=["pages"]
 )
-
-OptionalCaller = Annotated[Identity | None, Depends(optional_identity_if_configured("session"))]
 
 STRATEGY = "session"
 """The strategy of all pages."""

@@ -1,27 +1,21 @@
 """/account/sign-out: ends the session of this browser."""
 
-from typing import Annotated
-
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from authapi.domain.identity import Identity
 from authapi.strategies.base import Revocable
 from authapi.web.context import context_of
 from authapi.web.login_cookie import discarded_cookie
 from authapi.web.pages import addresses
 from authapi.web.pages.reader import PARAMETER, kept_language
 from authapi.web.pages.rendering import render, see_other
-from authapi.web.resolver import optional_identity_if_configured
 from authapi.web.routes.login.password import abandon_login
-from authapi.web.routes.pages.flow import receive
+from authapi.web.routes.pages.flow import OptionalCaller, receive
 from authapi.web.routing import AuthAPIRoute
 
 router = APIRouter(
     route_class=AuthAPIRoute, include_in_schema=False, prefix="/account", tags=["pages"]
 )
-
-OptionalCaller = Annotated[Identity | None, Depends(optional_identity_if_configured("session"))]
 
 
 @router.get("/sign-out")

@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from authapi.domain.email_address import EmailAddress, parse_email
+from authapi.domain.email_address import EmailAddress
 from authapi.domain.username import Username, parse_username
 from authapi.errors import (
     EmailTaken,
@@ -18,7 +18,7 @@ from authapi.web.pages.names import optional_name
 from authapi.web.pages.reader import language_of
 from authapi.web.pages.rendering import EMPTY, Form, masked, render, see_other
 from authapi.web.routes.login.password import log_in
-from authapi.web.routes.pages.flow import Sent, invalid, perform, receive
+from authapi.web.routes.pages.flow import Sent, invalid, perform, receive, typed_address
 from authapi.web.routes.pages.sign_in import STRATEGY, signed_in
 from authapi.web.routing import AuthAPIRoute
 
@@ -50,7 +50,7 @@ async def sign_up(request: Request) -> Response:
         return _show(request, Form(values, form.errors, form.problem), status)
 
     async def act() -> Response:
-        email, username = _address(request, sent), _username(request, sent)
+        email, username = typed_address(request, sent), _username(request, sent)
         offered = language_of(request)
         try:
             user = await services.accounts.registration.register(
@@ -87,7 +87,7 @@ async def send_again(request: Request) -> Response:
         return _show_check_mail(request, form, status)
 
     async def act() -> Response:
-        email = _address(request, sent)
+        email = typed_address(request, sent)
         await services.accounts.deferred_requests.submit("confirm", email)
         location = addresses.page(request, "check-mail", done="sent-again")
         return see_other(location, headers=keep_address(request, email.original))
@@ -115,11 +115,6 @@ async def _sign_in(
 def _is_open(request: Request) -> bool:
     settings = context_of(request).runtime.services.settings
     return settings.registration in {"open", "confirm"}
-
-
-def _address(request: Request, sent: Sent) -> EmailAddress:
-    allow_reserved = context_of(request).runtime.services.settings.allow_reserved_addresses
-    return parse_email(sent.get("email").strip(), allow_reserved=allow_reserved)
 
 
 def _username(request: Request, sent: Sent) -> Username | None:
