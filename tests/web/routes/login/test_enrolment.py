@@ -19,8 +19,9 @@ from authapi.domain.user import User
 from authapi.services.factors.totp import LIFETIME
 from authapi.testing import PASSWORD, Client, client
 from tests.clocks import travel_to
-from tests.second_factors import add_second_factors, words_of
+from tests.second_factors import add_second_factors
 from tests.storage.rows import sql
+from tests.web.enrolments import begin, check_kept_secret, sessions, ticket_of, with_mail
 from tests.web.logins import STRATEGIES, sign_in
 from tests.web.mailbox import client_with_mailbox, mail_kinds
 from tests.web.responses import check_headers, problem
@@ -46,19 +47,6 @@ async def alice(api: Client) -> User:
     return await api.create_user("alice@example.com")
 
 
-async def begin(api: Client, strategy: str = "token", **more: object) -> httpx.Response:
-    """The first step, by password."""
-    body = {"email": "alice@example.com", "password": PASSWORD, "strategy": strategy, **more}
-    answer = await api.post("/login", json=body)
-    assert (answer.status_code, answer.json()["code"]) == (401, "enrolment_required")
-    return answer
-
-
-def ticket_of(answer: httpx.Response) -> dict[str, str]:
-    """The body that goes on with a login. The client sends the cookie of a browser itself."""
-    return {"ticket": answer.json()["ticket"]} if "ticket" in answer.json() else {}
-
-
 async def enrol(api: Client, answer: httpx.Response) -> dict[str, Any]:
     begun = await api.post("/login/enrolment/totp", json=ticket_of(answer))
     assert begun.status_code == 201
@@ -72,10 +60,6 @@ def code_of(begun: dict[str, Any]) -> str:
 
 async def confirm(api: Client, answer: httpx.Response, code: str) -> httpx.Response:
     return await api.post("/login/enrolment/totp/confirm", json={**ticket_of(answer), "code": code})
-
-
-async def sessions(api: Client, user: User) -> int:
-    return len(await api.services.sessions.list_for_user(user.id))
 
 
 async def events(api: Client, user: User, kind: EventType) -> list[Event]:
@@ -305,20 +289,13 @@ async def test_no_secret_is_logged(
     begun = await enrol(api, answer)
     done = await confirm(api, answer, code_of(begun))
     secrets = {answer.json()["ticket"], begun["secret"], *done.json()["recovery_codes"]}
-    assert not secrets & words_of(caplog.records)
-    for event in await api.services.audit.page(alice.id, before=None, limit=50):
-        assert not any(secret in str(event) for secret in secrets)
+    await check_kept_secret(api, alice, secrets, caplog)
 
 
 async def test_where_mail_is_sent_the_address_must_be_confirmed(
     database_url: str, tmp_path: Path
 ) -> None:
-    settings = Settings(
-        database_url=database_url,  # type: ignore[arg-type]  # pydantic parses it
-        mfa="required",
-        mail_url=SecretStr(f"folder:{tmp_path / 'mails'}"),
-    )
-    async with client_with_mailbox(settings) as api:
+    async with client_with_mailbox(with_mail(database_url, tmp_path)) as api:
         alice = await api.create_user("alice@example.com")
         answer = await begin(api)
         refused = await api.post("/login/enrolment/totp", json=ticket_of(answer))
