@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 import httpx
 import pytest
+from pydantic import ValidationError
 
 from authapi import create_app
 from authapi.errors import ConfigurationError
@@ -289,7 +290,11 @@ async def test_a_refused_connection_does_not_refuse_the_password(
 async def test_an_invalid_url_does_not_refuse_the_password(
     make_settings: SettingsFactory, caplog: pytest.LogCaptureFixture, url: str
 ) -> None:
-    async with client(create_app(make_settings(breached_passwords_url=url))) as api:
+    with pytest.raises(ValidationError, match="must be an http or https URL"):
+        make_settings(breached_passwords_url=url)
+    # Settings that an application has copied are not validated again.
+    settings = make_settings().model_copy(update={"breached_passwords_url": url})
+    async with client(create_app(settings)) as api:
         assert (await register(api, BREACHED)).status_code == 201
     assert warnings(caplog) == [WARNING]
 

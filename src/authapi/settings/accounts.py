@@ -3,7 +3,6 @@
 import re
 from datetime import timedelta
 from typing import Annotated, Literal
-from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_settings import NoDecode
@@ -11,6 +10,7 @@ from pydantic_settings import NoDecode
 from authapi.domain.username import LoginIdentifier
 from authapi.settings.field_types import Duration, Names
 from authapi.settings.mail import MailSettings
+from authapi.settings.values.urls import page_url_parts
 
 _ROLE = re.compile(r"[a-z][a-z0-9_-]{0,39}")
 _MAX_ROLES = 20
@@ -20,7 +20,7 @@ PLACEHOLDER = "{token}"
 def _check_link(value: str | None) -> str | None:
     if value is None:
         return None
-    parts = _url_parts(value)
+    parts = page_url_parts(value)
     if parts is None or value.count(PLACEHOLDER) != 1 or PLACEHOLDER in parts.netloc:
         raise ValueError(
             f"must be an https URL with {PLACEHOLDER} after its host: "
@@ -30,24 +30,9 @@ def _check_link(value: str | None) -> str | None:
 
 
 def _check_page(value: str | None) -> str | None:
-    if value is not None and _url_parts(value) is None:
+    if value is not None and page_url_parts(value) is None:
         raise ValueError("must be an https URL: https://app/security")
     return value
-
-
-def _url_parts(value: str) -> SplitResult | None:
-    """Returns the parts of a link that is used as it is; None for any other text."""
-    if not value.isascii() or not value.isprintable() or " " in value:
-        return None
-    try:
-        parts = urlsplit(value)
-        port = parts.port
-    except ValueError:
-        return None
-    local = parts.scheme == "http" and parts.hostname in ("127.0.0.1", "::1", "localhost")
-    if not (local or parts.scheme == "https") or not parts.hostname or "@" in parts.netloc:
-        return None
-    return None if port == 0 else parts
 
 
 def _parse_roles(value: object) -> object:

@@ -11,6 +11,7 @@ from authapi.settings.field_types import (
     FilePath,
     Names,
     PasskeyOrigins,
+    RangeAPI,
     Rates,
     ShortDuration,
 )
@@ -79,7 +80,7 @@ class CredentialSettings(IssuerSettings):
     """Characters."""
     password_context_words: Names = ("authapi",)
     """Words that do not count towards the strength of a new password: product, company, host."""
-    breached_passwords_url: str | None = Field(default=None, pattern=r"^(?i:https?)://")
+    breached_passwords_url: RangeAPI = None
     """A k-anonymity range API for breached passwords; five digits of a SHA-1 are appended."""
     cheap_hashes: bool = False
     """Hash passwords at the lowest cost that argon2id has, instead of the `argon2_` settings. For

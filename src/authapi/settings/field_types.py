@@ -12,6 +12,7 @@ from pydantic_settings import NoDecode
 
 from authapi.settings.values import normalization
 from authapi.settings.values.durations import as_duration, as_seconds
+from authapi.settings.values.urls import split_url
 
 _ORIGIN = re.compile(
     r"(http(?!.*:80$)|https(?!.*:443$))://([a-z0-9-]+(\.[a-z0-9-]+)*|\[[0-9a-f:]+\])(:[1-9][0-9]{0,4})?"
@@ -87,15 +88,28 @@ def _unmap_ipv4(text: str) -> str:
 def _check_origins(value: tuple[str, ...]) -> tuple[str, ...]:
     for text in value:
         # Serialized as browsers send it (RFC 6454, section 6.2); any other form would never match.
-        if not _ORIGIN.fullmatch(text):
+        if not _is_origin(text):
             raise ValueError("each must be scheme://host or scheme://host:port, in lower case")
+    return value
+
+
+def _is_origin(text: str) -> bool:
+    return _ORIGIN.fullmatch(text) is not None and split_url(text) is not None
+
+
+def _check_range_api(value: str | None) -> str | None:
+    if value is None:
+        return None
+    parts = split_url(value)
+    if parts is None or parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError("must be an http or https URL")
     return value
 
 
 def _check_passkey_origins(value: tuple[str, ...]) -> tuple[str, ...]:
     for text in value:
         is_app = _ANDROID_APP.fullmatch(text) is not None
-        if not is_app and not (_ORIGIN.fullmatch(text) and _SECURE_ORIGIN.match(text)):
+        if not is_app and not (_is_origin(text) and _SECURE_ORIGIN.match(text)):
             raise ValueError(
                 "each must be https://host, https://host:port or android:apk-key-hash:..., in lower"
                 " case; http only for localhost"
@@ -142,6 +156,8 @@ Origins = Annotated[Names, AfterValidator(_check_origins)]
 """Origins (RFC 6454) separated by commas or spaces."""
 PasskeyOrigins = Annotated[Names, AfterValidator(_check_passkey_origins)]
 """Origins and apps that may use passkeys, separated by commas or spaces."""
+RangeAPI = Annotated[str | None, AfterValidator(_check_range_api)]
+"""The URL of a range API of breached passwords."""
 PublicURL = Annotated[str, AfterValidator(_normalize_public_url)]
 Networks = Annotated[Names, AfterValidator(_normalize_networks)]
 """CIDR networks separated by commas or spaces. `::ffff:10.0.0.0/104` becomes `10.0.0.0/8`."""

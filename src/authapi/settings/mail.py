@@ -15,11 +15,11 @@ from authapi.domain.events import EventType
 from authapi.settings.field_types import Duration, FilePath, Names, Rate, Seconds, SecretURL
 from authapi.settings.http import EdgeSettings
 from authapi.settings.values.normalization import percent_decode
+from authapi.settings.values.urls import is_secure, split_url
 
 _SCHEMES = ("smtp", "smtps", "smtp+plain", "folder", "console", "none")
 _LOCALE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*")
 _ESCAPES = "in a password, write @ / ? # as %40 %2F %3F %23"
-_LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 def _check_mail_url(value: SecretStr | None) -> SecretStr | None:
@@ -81,13 +81,8 @@ def _check_webhook_urls(value: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _is_webhook_url(text: str) -> bool:
-    try:
-        parts = urlsplit(text)
-    except ValueError:
-        return False
-    local = parts.scheme == "http" and parts.hostname in _LOOPBACK
-    secure = local or (parts.scheme == "https" and bool(parts.hostname))
-    return secure and "@" not in parts.netloc and not parts.fragment and text.isascii()
+    parts = split_url(text)
+    return parts is not None and is_secure(parts) and not parts.fragment and text.isascii()
 
 
 def _check_webhook_events(value: tuple[str, ...]) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from pydantic import AfterValidator
 from authapi.settings.credentials import FactorSettings
 from authapi.settings.field_types import FilePath, Names, Origins
 from authapi.settings.mail import is_locale
+from authapi.settings.values.urls import page_url_parts
 
 MAX_LOGO_BYTES = 65536
 """Maximum size of the file of `brand_logo`."""
@@ -18,7 +19,6 @@ MAX_CSS_BYTES = 65536
 """Maximum size of the file of `brand_css`."""
 _MAX_NAME_LENGTH = 60
 _COLOUR = re.compile(r"#[0-9a-f]{6}")
-_LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 def _check_brand_name(value: str | None) -> str | None:
@@ -42,19 +42,8 @@ def _check_page_locales(value: tuple[str, ...]) -> tuple[str, ...]:
     return value
 
 
-def _is_page_url(value: str) -> bool:
-    if not value.isascii() or not value.isprintable() or " " in value or "\\" in value:
-        return False
-    try:
-        parts = urlsplit(value)
-    except ValueError:
-        return False
-    is_local = parts.scheme == "http" and parts.hostname in _LOOPBACK
-    return (parts.scheme == "https" or is_local) and bool(parts.hostname) and "@" not in value
-
-
 def _check_page_url(value: str | None) -> str | None:
-    if value is not None and not _is_page_url(value):
+    if value is not None and page_url_parts(value) is None:
         raise ValueError("must be an https URL, or http on this machine")
     return value
 
@@ -69,7 +58,7 @@ def _check_support_url(value: str | None) -> str | None:
 
 def _check_home_url(value: str | None) -> str | None:
     is_path = value is not None and re.fullmatch(r"/(?![/\\])[!-\[\]-~]*", value) is not None
-    if value is not None and not is_path and not _is_page_url(value):
+    if value is not None and not is_path and page_url_parts(value) is None:
         raise ValueError("must be a path such as /account, or an https URL")
     return value
 
