@@ -83,15 +83,15 @@ test-newest: $(VENV)/.installed-dev ## run a part of the tests with the newest v
 test-slow: $(VENV)/.installed-dev ## run the slow tests: browser, wheel, npm, proxies, schemathesis, races
 	@$(PARTS) chromium caddy nginx haproxy pgbouncer node npm
 	@echo "==> slow tests: browser, wheel, clients from npm and PyPI, real proxies, schemathesis, races"
-	@$(BIN)/pytest -n auto --maxprocesses 2 --dist loadfile -m "browser or packaging or slow" --ignore tests/proxies $(ARGS)
+	@$(BIN)/pytest --timeout 1200 -n auto --maxprocesses 2 --dist loadfile -m "browser or packaging or slow" --ignore tests/proxies $(ARGS)
 	@echo "==> slow tests: attacks through real proxies, without other tests beside them"
-	@$(BIN)/pytest -n auto --maxprocesses 2 --dist loadfile -m slow tests/proxies $(ARGS)
+	@$(BIN)/pytest --timeout 1200 -n auto --maxprocesses 2 --dist loadfile -m slow tests/proxies $(ARGS)
 
 test-matrix: export AUTHAPI_TEST_MATRIX = all
 test-matrix: $(VENV)/.installed-dev ## test all combinations of requests against real proxies (over an hour)
 	@$(PARTS) caddy nginx haproxy
 	@echo "==> attacks on HTTP in all combinations, directly and through Caddy, nginx and HAProxy"
-	@$(BIN)/pytest -n auto --maxprocesses 2 --dist worksteal -m slow tests/proxies $(ARGS)
+	@$(BIN)/pytest --timeout 1200 -n auto --maxprocesses 2 --dist worksteal -m slow tests/proxies $(ARGS)
 
 test-browser: $(VENV)/.installed-dev ## run only the tests in Chromium
 	@$(PARTS) chromium
@@ -104,7 +104,7 @@ test-packaging: $(VENV)/.installed-dev ## run only the tests of the built wheel 
 
 faults: $(VENV)/.installed-dev ## run the fault injection tests: killed and starved processes (AUTHAPI_FAULT_SCALE=10 for the full size)
 	@echo "==> fault injection: real processes, killed, starved and disconnected"
-	@$(BIN)/pytest -m faults tests/faults $(ARGS)
+	@$(BIN)/pytest --timeout $$((600 * $${AUTHAPI_FAULT_SCALE:-1})) -m faults tests/faults $(ARGS)
 
 bench: $(VENV)/.installed-dev ## compare the speed with other projects, into benchmarks/results (needs wrk and npm; ARGS="--help")
 	@echo "==> benchmarks"
