@@ -12,6 +12,7 @@ import pytest
 import authapi.settings
 from authapi.errors import ConfigurationError
 from authapi.settings import EdgeSettings, Settings, load_edge_settings, load_settings
+from authapi.settings.secret_files import SecretFilesSource
 from authapi.web.middleware.client import read_client
 
 CANARY = "canary-of-at-least-32-characters-length"
@@ -124,6 +125,13 @@ def test_secret_is_read_from_a_file(
     assert settings.secret is not None
     assert settings.secret.get_secret_value() == "x" * 32
     assert settings.host == "127.0.0.1"
+
+
+def test_files_of_other_programs_are_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Many images set this variable. The source of secret files takes milliseconds.
+    monkeypatch.setenv("SSL_CERT_FILE", "/etc/ssl/cert.pem")
+    monkeypatch.setattr(SecretFilesSource, "__call__", None)
+    load_settings()
 
 
 def test_unreadable_secret_file_is_an_error(

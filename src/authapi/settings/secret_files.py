@@ -1,6 +1,7 @@
 """Secrets in files: reads them, and checks which other users can read the files."""
 
 import os
+import re
 import stat
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,6 +24,8 @@ _SECRETS = (
     "AUTHAPI_WEBHOOK_SECRET",
 )
 """Variables whose values are secrets, or URLs that may contain a password."""
+SECRET_FILE = re.compile(r"authapi_\w+_file")
+"""The variables that name files, as `SecretFilesSource` reads them: in lower case."""
 _MAX_SECRET_FILE = 64 * 1024
 """Bytes. A limit, because a path may name a device without an end."""
 

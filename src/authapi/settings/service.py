@@ -18,6 +18,7 @@ from authapi.settings.field_types import Duration, Seconds, WholeSeconds
 from authapi.settings.pages import PageSettings
 from authapi.settings.secret_files import (
     CHMOD_FIX,
+    SECRET_FILE,
     SecretFilesSource,
     other_readers,
     secret_files,
@@ -184,9 +185,10 @@ class Settings(PageSettings):
         if _only_arguments.get():
             return (init_settings,)
         sources = [init_settings, env_settings]
-        # A source looks at each field, which takes a millisecond, also where it has no values.
+        # A source looks at each field, which takes milliseconds, also where it has no values.
+        # Variables of other programs, such as SSL_CERT_FILE, are not for it.
         files = SecretFilesSource(settings_cls)
-        if any(name.endswith("_file") for name in files.env_vars):
+        if any(SECRET_FILE.fullmatch(name) for name in files.env_vars):
             sources.append(files)
         if isinstance(dotenv_settings, DotEnvSettingsSource) and dotenv_settings.env_vars:
             sources.append(dotenv_settings)

@@ -59,10 +59,13 @@ def upgrade(url: str, revision: str = "head", *, names: TableNames = DEFAULT_NAM
     with _migration_lock(url), connect(url, writes=True, check_pooler=False) as connection:
         require_schema(connection, names)
         names = _found(connection, names)
-        if _revision(connection, names) is None:
+        found = _revision(connection, names)
+        if found is None:
             scripts = ScriptDirectory.from_config(_config())
             if not adopt(connection, names, scripts):
                 require_free_names(connection, names)
+        elif revision == "head" and found == head():
+            return  # at almost every start: Alembic would read its files for nothing
         _run(connection, names, "upgrade", revision)
 
 

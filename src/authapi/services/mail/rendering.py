@@ -153,6 +153,8 @@ class MailRenderer:
         from jinja2 import FileSystemLoader, StrictUndefined  # noqa: PLC0415
         from jinja2.sandbox import SandboxedEnvironment  # noqa: PLC0415
 
+        from authapi.services.mail.compiled_templates import COMPILED_MAILS  # noqa: PLC0415
+
         own = self._settings.mail_templates
         folders = [TEMPLATES] if own is None else [own, TEMPLATES]
         templates = SandboxedEnvironment(
@@ -162,6 +164,7 @@ class MailRenderer:
             trim_blocks=True,
             lstrip_blocks=True,
             auto_reload=False,
+            bytecode_cache=COMPILED_MAILS,
         )
         templates.filters["time"] = lambda value: f"{value.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
         return templates
