@@ -4,8 +4,10 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
+import anyio
 import pytest
 
+from authapi.services.jobs import periodic_task
 from authapi.services.jobs.periodic_task import PeriodicTask
 
 
@@ -253,3 +255,46 @@ async def test_a_cancellation_of_stop_during_a_finally_block_is_raised() -> None
     with pytest.raises(asyncio.CancelledError):
         await stopping
     go_on.set()
+
+
+async def test_stop_ends_a_task_whose_work_loses_a_cancellation() -> None:
+    """Such as psycopg with `wait_for` of Python 3.11, when a response arrives at that moment."""
+    begun, lost = 0, 0
+
+    async def work() -> None:
+        nonlocal begun, lost
+        begun += 1
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            lost += 1
+
+    task = a_task(work, interval=0)
+    task.start()
+    await asyncio.sleep(0)
+    with anyio.fail_after(1):  # it is not cancelled again
+        await task.stop()
+    assert (begun, lost) == (1, 1)
+    assert "authapi-test" not in names()
+
+
+async def test_stop_cancels_work_that_goes_on_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(periodic_task, "_CANCEL_AGAIN", 0.01)
+    lost = 0
+
+    async def work() -> None:
+        nonlocal lost
+        while lost < 3:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                lost += 1
+        await asyncio.Event().wait()
+
+    task = a_task(work)
+    task.start()
+    await asyncio.sleep(0)
+    with anyio.fail_after(30):
+        await task.stop()
+    assert lost == 3
+    assert "authapi-test" not in names()

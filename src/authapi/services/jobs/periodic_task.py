@@ -3,10 +3,11 @@
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
-from typing import NoReturn
 
 _GRACE = 1.0
 """Seconds that `stop` waits for an `uninterrupted` block before it cancels the task."""
+_CANCEL_AGAIN = 2.0
+"""Seconds after which `stop` cancels a task again, longer than the `finally` blocks of a run."""
 
 
 class PeriodicTask:
@@ -60,20 +61,24 @@ class PeriodicTask:
                     async with asyncio.timeout(_GRACE):
                         await self.uninterrupted.acquire()
         finally:
-            task.cancel()
-            await asyncio.wait([task])
+            # A cancellation that arrives together with a result can be lost: `asyncio.wait_for` of
+            # Python 3.11 loses it, and psycopg 3.3.0 waits for each response with that.
+            while not task.done():
+                task.cancel()
+                await asyncio.wait([task], timeout=_CANCEL_AGAIN)
         if not task.cancelled() and (error := task.exception()) is not None:
             raise error
 
-    async def _run(self) -> NoReturn:
+    async def _run(self) -> None:
         if not self._at_once:
             await self._pause()
-        while True:
+        while self._task is asyncio.current_task():  # until `stop`
             try:
                 await self._work()
             except Exception as error:
                 self._on_error(error)  # nothing restarts the task: it must go on
-            await self._pause()
+            if self._task is asyncio.current_task():
+                await self._pause()
 
     async def _pause(self) -> None:
         if self._wakeup is None:
