@@ -2,6 +2,7 @@
 
 import email
 import email.policy
+import re
 from datetime import UTC, datetime
 from email.message import EmailMessage
 from html.parser import HTMLParser
@@ -22,6 +23,7 @@ from authapi.services.mail.rendering import (
     example_payload,
     locale_fallbacks,
 )
+from authapi.settings.values.colours import TEXT_CONTRAST, contrast
 from tests.conftest import SettingsFactory
 
 AT = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
@@ -308,3 +310,24 @@ def test_a_mail_tells_whether_a_second_factor_is_left(make_settings: SettingsFac
         text, _ = bodies(parsed(renderer.render(entry(MailKind.FACTOR_REMOVED), changed)))
         assert ("still ask for another second factor" in text) is is_left
         assert ("recovery codes ended" in text) is not is_left
+
+
+@pytest.mark.parametrize("kind", list(MailKind))
+def test_mails_have_the_brand_of_the_pages(make_settings: SettingsFactory, kind: MailKind) -> None:
+    settings = make_settings(
+        brand_name="acme <Tools>",
+        brand_colour="#FFCC00",
+        mail_from="Example <no-reply@mail.example>",
+    )
+    message = MailRenderer(settings).render(entry(kind), payload())
+    text, page = bodies(parsed(message))
+    assert "acme <Tools>" in message["Subject"] + text
+    assert "Example" not in text.replace("Example User", "")
+    assert message["From"].addresses[0].display_name == "Example"
+    assert "background: #ffcc00; color: #000000" in page
+    [mark] = re.findall(r'<span aria-hidden="true"[^>]*>(.*?)</span>acme &lt;Tools&gt;</p>', page)
+    assert mark == "A"
+    # The colour of the page is too light for a link on white.
+    links = re.findall(r'<a [^>]*style="color: (#[0-9a-f]{6})"', page)
+    assert all(contrast(link, "#ffffff") >= TEXT_CONTRAST for link in links)
+    assert len(links) == ("http" in text)
