@@ -248,23 +248,26 @@ async def _send(client: httpx.AsyncClient, method: str, path: str, **options: An
     response.raise_for_status()
 
 
-async def trace(names: Iterable[str]) -> Mapping[str, Files]:
+def trace(names: Iterable[str]) -> Mapping[str, Files]:
     """The files that each of these requests enters.
+
+    Each has an event loop of its own: threads of an earlier one would not be watched.
 
     Raises httpx.HTTPStatusError if a request is refused.
     """
-    found = {}
-    for name in names:
-        with tempfile.TemporaryDirectory() as folder:
-            tracer = Trace()
-            with tracer.installed():
-                async with service(Path(folder)) as (services, client):
-                    await (await REQUESTS[name](services, client))()
-                    request = await REQUESTS[name](services, client)
-                    with tracer.recording():
-                        await request()
-            found[name] = tracer.files
-    return found
+    return {name: asyncio.run(_trace(name)) for name in names}
+
+
+async def _trace(name: str) -> Files:
+    with tempfile.TemporaryDirectory() as folder:
+        tracer = Trace()
+        with tracer.installed():
+            async with service(Path(folder)) as (services, client):
+                await (await REQUESTS[name](services, client))()
+                request = await REQUESTS[name](services, client)
+                with tracer.recording():
+                    await request()
+        return tracer.files
 
 
 def main() -> None:
@@ -275,7 +278,7 @@ def main() -> None:
     names = [name for name in REQUESTS if not texts or any(text in name for text in texts)]
     for variable in [name for name in os.environ if name.startswith("AUTHAPI_")]:
         del os.environ[variable]  # the figures are those of the default settings
-    for name, files in asyncio.run(trace(names)).items():
+    for name, files in trace(names).items():
         leaves = sum(entered.is_leaf for entered in files.values())
         print(f"{name}: {len(files)} files, {leaves} of them leaves")
         for path, entered in files.items():
