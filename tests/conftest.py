@@ -50,8 +50,8 @@ def pytest_configure(config: pytest.Config) -> None:
     )
     hypothesis.settings.load_profile("authapi")
     if config.getoption("--shared-analysis"):
-        for name in ("tests.shared_routes", "tests.shared_statements"):
-            config.pluginmanager.import_plugin(name)
+        for name in ("routes", "settings", "statements"):
+            config.pluginmanager.import_plugin(f"tests.shared_{name}")
 
 
 def pytest_collection_finish() -> None:

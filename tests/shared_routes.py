@@ -1,13 +1,16 @@
-"""Shares FastAPI's analysis of authapi's routes between all applications of a test worker.
+"""Shares FastAPI's analysis of routes and models between all applications of a test worker.
 
 FastAPI analyses the signature of a route and builds models of its parameters for every application
 that includes it, always with the same result. This takes 30 ms, and most tests create an
-application. The overrides of an application and the handler that reads them are still created for
-each. Routes that an application includes with a prefix or other options are left to FastAPI.
+application. The overrides of an application and the handlers that read them are still created for
+each, a handler with the first request to its route. Routes that an application includes with a
+prefix or other options are left to FastAPI. An OpenAPI document is made for each application that
+is asked for one, from fields of models that are analysed once: half of the time.
 
 This patches private names of FastAPI, so it is a plugin of the option `--shared-analysis` only.
 """
 
+import functools
 from collections.abc import Iterator
 from copy import copy
 from typing import Any
@@ -15,14 +18,18 @@ from typing import Any
 import pytest
 from fastapi import routing
 from fastapi._body_limit import wrap_app_with_body_limit
+from fastapi._compat import v2
 from fastapi.datastructures import DefaultPlaceholder
 from fastapi.routing import APIRoute
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from authapi.web.routes.units import UNITS
+from authapi.web.routes.units import PAGE_FILES, UNITS
 
 _Context = routing._EffectiveRouteContext
 
-_OWN_ROUTES = frozenset(id(route) for unit in UNITS.values() for route in unit.routes)
+_OWN_ROUTES = frozenset(
+    id(route) for unit in (*UNITS.values(), PAGE_FILES) for route in unit.routes
+)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -37,17 +44,31 @@ def _shared_routes() -> Iterator[None]:
             cache[key] = build(original_route=original_route, include_context=include_context)
         context = copy(cache[key])
         context.dependency_overrides_provider = include_context.dependency_overrides_provider
-        token = routing._effective_route_context_var.set(context)
-        try:
-            handler = routing.request_response(original_route.get_route_handler())
-            context.app = wrap_app_with_body_limit(handler, context.max_body_size)
-        finally:
-            routing._effective_route_context_var.reset(token)
+        handler = _lazy(original_route, context)
+        context.app = wrap_app_with_body_limit(handler, context.max_body_size)
         return context
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_Context, "from_api_route", from_api_route)
+        patch.setattr(v2, "get_model_fields", functools.cache(v2.get_model_fields))
         yield
+
+
+def _lazy(route: APIRoute, context: Any) -> ASGIApp:
+    """Returns the handler, which is created for the first request: few routes get one."""
+    handler: ASGIApp | None = None
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        nonlocal handler
+        if handler is None:
+            token = routing._effective_route_context_var.set(context)
+            try:
+                handler = routing.request_response(route.get_route_handler())
+            finally:
+                routing._effective_route_context_var.reset(token)
+        await handler(scope, receive, send)
+
+    return app
 
 
 def _has_overrides(include_context: Any) -> bool:

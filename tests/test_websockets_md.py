@@ -9,6 +9,7 @@ from websockets.exceptions import ConnectionClosed
 
 from authapi.services.sessions.watch import Ending
 from authapi.web.sockets.live import _CODES
+from tests.servers.forked import Forking
 from tests.test_readme import ROOT
 from tests.web.websockets import WebSocketService, websocket_service
 
@@ -16,10 +17,12 @@ PAGE = (ROOT / "docs" / "websockets.md").read_text("utf-8")
 
 
 @pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebSocketService]:
+def service(
+    tmp_path_factory: pytest.TempPathFactory, forking: Forking
+) -> Iterator[WebSocketService]:
     """The code of the page as one program."""
     blocks = re.findall(r"^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
-    with websocket_service("\n".join(blocks), tmp_path_factory.mktemp("page")) as running:
+    with websocket_service("\n".join(blocks), tmp_path_factory.mktemp("page"), forking) as running:
         yield running
         assert "Traceback" not in running.process.output()
 

@@ -1,12 +1,12 @@
 """The option `--app`: commands with the settings and the engine that are given in code."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests.cli.conftest import Run
+from tests.cli.processes import run_python
 from tests.facade.notes import driver_url
 
 MODULE = """
@@ -36,55 +36,45 @@ def folder(sqlite_url: str, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(folder: Path, *arguments: str, text: str = "") -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "-m", "authapi", *arguments],
-        cwd=folder,
-        input=text,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-
-
-def test_commands_use_the_settings_and_the_database_of_the_application(folder: Path) -> None:
+def test_commands_use_the_settings_and_the_database_of_the_application(
+    folder: Path, run: Run
+) -> None:
     use = ("--app", "shop.main:auth")
-    assert json.loads(run(folder, *use, "config", "--json").stdout)["jwt_audience"] == "from-code"
-    made = run(folder, *use, "users", "create", "a@example.com", text="correct horse battery\n")
+    assert json.loads(run(*use, "config", "--json").stdout)["jwt_audience"] == "from-code"
+    made = run(*use, "users", "create", "a@example.com", text="correct horse battery\n")
     assert (made.returncode, made.stderr) == (0, "")
-    shown = run(folder, "--app=shop.main:auth", "users", "show", "a@example.com", "--json")
+    shown = run("--app=shop.main:auth", "users", "show", "a@example.com", "--json")
     assert json.loads(shown.stdout)["email"] == "a@example.com"
-    assert "matches this version" in run(folder, *use, "db", "check").stdout
-    gone = run(folder, *use, "users", "delete", "a@example.com", "--yes")
+    assert "matches this version" in run(*use, "db", "check").stdout
+    gone = run(*use, "users", "delete", "a@example.com", "--yes")
     assert (gone.returncode, gone.stdout) == (0, "Deleted.\n")
-    document = json.loads(run(folder, *use, "openapi").stdout)
+    document = json.loads(run(*use, "openapi").stdout)
     assert document["info"]["title"] == "Shop"
-    assert "settings" in run(folder, *use, "doctor").stdout
+    assert "settings" in run(*use, "doctor").stdout
 
 
-def test_commands_know_the_prefix_of_the_application(folder: Path) -> None:
+def test_commands_know_the_prefix_of_the_application(folder: Path, run: Run) -> None:
     main = folder / "shop" / "main.py"
     text = main.read_text().replace("auth.install(app)", 'auth.install(app, prefix="/api/auth")')
     main.write_text(text)
     use = ("--app", "shop.main:auth")
-    rows = json.loads(run(folder, *use, "doctor", "--json").stdout)
+    rows = json.loads(run(*use, "doctor", "--json").stdout)
     [message] = [row["message"] for row in rows if row["check"] == "routes"]
     base = "http://127.0.0.1:8000"
     assert message.startswith(f"{base}/api/auth; ")
     assert f"{base}/.well-known/oauth-authorization-server/api/auth" in message
-    paths = json.loads(run(folder, *use, "openapi").stdout)["paths"]
+    paths = json.loads(run(*use, "openapi").stdout)["paths"]
     assert "/api/auth/login" in paths
     assert "/login" not in paths
 
 
-def test_commands_run_the_hooks_of_the_application(folder: Path) -> None:
+def test_commands_run_the_hooks_of_the_application(folder: Path, run: Run) -> None:
     use = ("--app", "shop.main:auth", "users")
-    assert run(folder, *use, "create", "a@example.com", text="correct horse battery\n").stderr == ""
-    refused = run(folder, *use, "superuser", "a@example.com")
+    assert run(*use, "create", "a@example.com", text="correct horse battery\n").stderr == ""
+    refused = run(*use, "superuser", "a@example.com")
     assert refused.returncode == 1
     assert refused.stderr.count("no superusers in this shop") == 1
-    shown = json.loads(run(folder, *use, "show", "a@example.com", "--json").stdout)
+    shown = json.loads(run(*use, "show", "a@example.com", "--json").stdout)
     assert shown["superuser"] is False
 
 
@@ -101,18 +91,18 @@ def test_commands_run_the_hooks_of_the_application(folder: Path) -> None:
     ],
 )
 def test_a_wrong_application_is_one_line(
-    arguments: tuple[str, ...], message: str, tmp_path: Path, sqlite_url: str
+    arguments: tuple[str, ...], message: str, tmp_path: Path, sqlite_url: str, run: Run
 ) -> None:
     (tmp_path / "shop").mkdir()
     text = MODULE.format(url=driver_url(sqlite_url, "async"))
     (tmp_path / "shop" / "main.py").write_text(text)
-    done = run(tmp_path, *arguments)
+    done = run(*arguments)
     assert done.returncode == 1
     assert message in done.stderr
     assert done.stderr.count("\n") == 1
 
 
 def test_an_error_of_the_module_itself_is_shown_as_it_is(folder: Path) -> None:
-    done = run(folder, "--app", "shop.broken:auth", "config")
+    done = run_python("-m", "authapi", "--app", "shop.broken:auth", "config", folder=folder)
     assert done.returncode == 1
     assert "No module named 'missing_dependency'" in done.stderr

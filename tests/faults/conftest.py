@@ -11,6 +11,7 @@ import pytest
 from authapi.storage import migrations
 from tests.faults.harness.figures import SCALE, Figures
 from tests.faults.harness.service import Service
+from tests.servers.forked import Forking
 from tests.servers.postgres import PostgresCluster
 
 _FIGURES = pytest.StashKey[Figures]()
@@ -96,12 +97,18 @@ def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[EmptyU
 
 
 @pytest.fixture
-def new_service(tmp_path: Path) -> Iterator[NewService]:
-    """Creates services whose processes end with the test."""
+def new_service(
+    request: pytest.FixtureRequest, tmp_path: Path, forking: Forking
+) -> Iterator[NewService]:
+    """Creates services whose processes end with the test.
+
+    With the marker `own_interpreters`, they do not share their memory with a parent process.
+    """
+    is_own = request.node.get_closest_marker("own_interpreters") is not None
     made: list[Service] = []
 
     def make(url: str, extra: dict[str, str] | None = None, **settings: str) -> Service:
-        made.append(Service(tmp_path, url, settings, extra or {}))
+        made.append(Service(tmp_path, url, settings, extra or {}, None if is_own else forking))
         return made[-1]
 
     yield make

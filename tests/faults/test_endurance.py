@@ -17,7 +17,7 @@ from tests.faults.harness.load import load
 from tests.faults.harness.process_stats import sample, slope
 from tests.faults.harness.service import ARGON2_KIB
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.own_interpreters]  # they measure memory and files
 
 _CONCURRENCY, _QUEUE = 2, 20
 _MARGIN = 48 << 20

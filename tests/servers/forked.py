@@ -82,9 +82,16 @@ class Forking:
             return subprocess.CompletedProcess(["authapi", *arguments], code, out, err)
 
     def start(
-        self, arguments: Sequence[str], environment: Mapping[str, str], directory: Path
+        self,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        directory: Path,
+        program: str = "authapi",
     ) -> "ServeProcess":
-        """Starts `authapi` with these arguments as a running process, like `ServeProcess`."""
+        """Starts a program with these arguments as a running process, like `ServeProcess`.
+
+        The `program` is `authapi` or `uvicorn`.
+        """
         from tests.servers.process import ServeProcess
 
         forking = self
@@ -92,7 +99,7 @@ class Forking:
         class Forked(ServeProcess):
             def _start(self, command: Sequence[str], environment: Mapping[str, str]) -> "_Child":
                 streams = [Path(os.devnull), self.stdout, self.stderr]
-                request = _request("start", command, environment, directory, streams)
+                request = _request("start", command, environment, directory, streams, program)
                 return _Child(forking, request)
 
         return Forked(arguments, environment, directory)
@@ -145,9 +152,11 @@ def _request(
     environment: Mapping[str, str],
     cwd: Path,
     streams: Sequence[Path],
+    program: str = "authapi",
 ) -> Mapping[str, object]:
     return {
         "do": do,
+        "program": program,
         "arguments": list(arguments),
         "environment": dict(environment),
         "cwd": str(cwd),
@@ -163,8 +172,11 @@ def serve() -> None:
     """
     for name in IMPORTED:
         importlib.import_module(name)
-    from authapi.cli.commands import main
+    from uvicorn.main import main as run_uvicorn
 
+    from authapi.cli.commands import main as run_authapi
+
+    programs: dict[str, Callable[[], Any]] = {"authapi": run_authapi, "uvicorn": run_uvicorn}
     # Otherwise the garbage collector of each child would copy all pages: a tenth of a second.
     gc.freeze()
     running: set[int] = set()
@@ -177,7 +189,7 @@ def serve() -> None:
         else:
             child = os.fork()
             if child == 0:
-                _become(request, main)
+                _become(request, programs[request["program"]])
             if request["do"] == "start":
                 # Parent and child both do this, so that the group exists before either continues.
                 with suppress(PermissionError, ProcessLookupError):
@@ -199,7 +211,7 @@ def _ended(child: int, options: int) -> int | None:
     return os.waitstatus_to_exitcode(status) if found else None
 
 
-def _become(request: Mapping[str, Any], main: Callable[[], None]) -> None:
+def _become(request: Mapping[str, Any], main: Callable[[], Any]) -> None:
     code = 1
     try:
         if request["do"] == "start":
@@ -215,7 +227,7 @@ def _become(request: Mapping[str, Any], main: Callable[[], None]) -> None:
         sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
         # Line buffering, because tests read the output while the process runs.
         sys.stderr = open(2, "w", 1, encoding="utf-8", closefd=False)  # noqa: SIM115
-        sys.argv = ["authapi", *request["arguments"]]
+        sys.argv = [request["program"], *request["arguments"]]
         main()
         code = 0
     except SystemExit as end:

@@ -12,6 +12,14 @@ import pytest
 from tests.servers.postgres import PostgresServer
 
 _numbers = itertools.count(1)
+_EMPTY = """
+DELETE FROM authapi_users;
+DELETE FROM authapi_usernames;        -- they outlive their accounts
+DELETE FROM authapi_outbox;           -- entries without an account
+DELETE FROM authapi_events;           -- they outlive their accounts
+DELETE FROM authapi_used_challenges;
+DELETE FROM authapi_signing_keys;     -- they are encrypted under the secret of another test
+"""
 
 
 @pytest.fixture(scope="session")
@@ -28,17 +36,11 @@ def shared_postgres_url(
 def emptied_postgres_url(shared_postgres_url: str) -> str:
     """The shared database, without rows."""
     with psycopg.connect(shared_postgres_url, options="-c lock_timeout=30s") as connection:
-        connection.execute("DELETE FROM authapi_users")
-        connection.execute("DELETE FROM authapi_usernames")  # they outlive their accounts
-        connection.execute("DELETE FROM authapi_outbox")  # entries without an account
-        connection.execute("DELETE FROM authapi_events")  # they outlive their accounts
-        connection.execute("DELETE FROM authapi_used_challenges")
-        # They are encrypted under the secret of another test.
-        connection.execute("DELETE FROM authapi_signing_keys")
+        connection.execute(_EMPTY)
     return shared_postgres_url
 
 
 @pytest.fixture
 def postgres_url(emptied_postgres_url: str) -> str:
-    """Replaces the fresh database for each test: 12 ms instead of 66 ms."""
+    """Replaces the fresh database for each test: a tenth of its time."""
     return emptied_postgres_url

@@ -14,6 +14,7 @@ from authapi.crypto.secrets import new_opaque_token, new_secret
 from authapi.errors import StorageUnavailable
 from authapi.testing import Client, acting_as, client
 from tests.conftest import SettingsFactory
+from tests.servers.forked import Forking
 from tests.web.websockets import Headers, WebSocketService, handshake, websocket_service
 
 ALLOWED_ORIGIN = "https://app.example.com"
@@ -64,11 +65,13 @@ async def refused_status(
 
 
 @pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebSocketService]:
+def service(
+    tmp_path_factory: pytest.TempPathFactory, forking: Forking
+) -> Iterator[WebSocketService]:
     """An importing application under uvicorn."""
     settings = {"AUTHAPI_ALLOWED_ORIGINS": ALLOWED_ORIGIN}
     folder = tmp_path_factory.mktemp("websocket")
-    with websocket_service(PROGRAM, folder, settings=settings) as running:
+    with websocket_service(PROGRAM, folder, forking, settings=settings) as running:
         yield running
         assert "Traceback" not in running.process.output()
 

@@ -2,7 +2,6 @@
 
 import os
 import socket
-import sys
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from websockets.http11 import Response
 from websockets.typing import Origin
 
 from authapi.testing import PASSWORD
+from tests.servers.forked import Forking
 from tests.servers.process import ServeProcess, free_port
 from tests.web.asgi import scope_of
 
@@ -87,6 +87,7 @@ class WebSocketService:
 def websocket_service(
     program: str,
     folder: Path,
+    forking: Forking,
     *,
     options: Sequence[str] = (),
     settings: Mapping[str, str] | None = None,
@@ -103,8 +104,8 @@ def websocket_service(
         "AUTHAPI_CHEAP_HASHES": "true",
         **(settings or {}),
     }
-    command = [sys.executable, "-m", "uvicorn", "live:app", "--app-dir", str(folder)]
-    with ServeProcess([*command, "--port", str(port), *options], environment, folder) as process:
+    arguments = ["live:app", "--app-dir", str(folder), "--port", str(port), *options]
+    with forking.start(arguments, environment, folder, "uvicorn") as process:
         service = WebSocketService(port, process)
         process.wait_ready(f"{service.origin}/health/ready", timeout=60)
         account = {"email": service.email, "password": PASSWORD}

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.servers.forked import Forking
 from tests.servers.process import ServeProcess, free_port
 
 UNLIMITED = "1000000/second"
@@ -40,6 +41,9 @@ class Service:
     """Environment variables without `AUTHAPI_`."""
     extra: Mapping[str, str] = field(default_factory=dict)
     """Other environment variables."""
+    forking: Forking | None = None
+    """Starts processes as forks, a second faster; without it, all have interpreters of their own.
+    Workers, commands, and processes with other environment variables always have."""
     stack: ExitStack = field(default_factory=ExitStack)
 
     @property
@@ -80,11 +84,12 @@ class Service:
         """Starts a process, and waits until it is ready unless `wait` is False."""
         port = port or free_port()
         arguments = ["serve", "--port", str(port), "--workers", str(workers)]
-        process = ServeProcess(
-            [*prefix, sys.executable, "-m", "authapi", *arguments],
-            {**self.environment(**(settings or {})), **(environment or {})},
-            self.directory,
-        )
+        variables = {**self.environment(**(settings or {})), **(environment or {})}
+        if self.forking is None or workers > 1 or prefix or self.extra or environment:
+            command = [*prefix, sys.executable, "-m", "authapi", *arguments]
+            process = ServeProcess(command, variables, self.directory)
+        else:
+            process = self.forking.start(arguments, variables, self.directory)
         self.stack.enter_context(process)
         running = Running(process, port)
         if wait:

@@ -1,7 +1,6 @@
 """The application of these tests, which runs under uvicorn in two processes on one database."""
 
 import os
-import sys
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -12,7 +11,8 @@ import httpx
 from websockets.asyncio.client import ClientConnection
 
 from authapi.testing import PASSWORD
-from tests.servers.process import ServeProcess, free_port
+from tests.servers.forked import Forking
+from tests.servers.process import free_port
 from tests.web.websockets import Headers, WebSocketService
 
 PROGRAM = """
@@ -158,7 +158,9 @@ class Processes:
 
 
 @contextmanager
-def processes(folder: Path, settings: Mapping[str, str], *options: str) -> Iterator[Processes]:
+def processes(
+    folder: Path, forking: Forking, settings: Mapping[str, str], *options: str
+) -> Iterator[Processes]:
     """Runs the application twice. No handler may fail."""
     (folder / "live.py").write_text(PROGRAM, encoding="utf-8")
     environment = {
@@ -168,12 +170,14 @@ def processes(folder: Path, settings: Mapping[str, str], *options: str) -> Itera
         "AUTHAPI_LIMIT_REGISTRATIONS": "1000/minute",
         **settings,
     }
-    command = [sys.executable, "-m", "uvicorn", "live:app", "--app-dir", str(folder), *options]
+    arguments = ["live:app", "--app-dir", str(folder), *options]
     with ExitStack() as stack:
         services = []
         for _ in range(2):
             port = free_port()
-            process = ServeProcess([*command, "--port", str(port)], environment, folder)
+            process = forking.start(
+                [*arguments, "--port", str(port)], environment, folder, "uvicorn"
+            )
             stack.enter_context(process)
             service = WebSocketService(port, process)
             process.wait_ready(f"{service.origin}/health/ready", timeout=60)

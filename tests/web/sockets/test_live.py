@@ -11,6 +11,7 @@ from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
 from authapi.testing import PASSWORD
+from tests.servers.forked import Forking
 from tests.servers.postgres import PostgresServer
 from tests.web.sockets.programs import Account, Processes, processes
 from tests.web.websockets import Headers
@@ -22,19 +23,19 @@ NEW_PASSWORD = "another correct horse battery"
 
 @pytest.fixture(scope="module", params=["sqlite", "postgres"])
 def both(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, forking: Forking
 ) -> Iterator[Processes]:
     """Two processes."""
     folder = tmp_path_factory.mktemp("live")
     if request.param == "sqlite":
-        with processes(folder, {}) as found:
+        with processes(folder, forking, {}) as found:
             yield found
         return
     server: PostgresServer = request.getfixturevalue("postgres")
     template: str = request.getfixturevalue("postgres_template")
     name = f"{template}_sockets"
     url = server.create_database(name, template=template)
-    with processes(folder, {"AUTHAPI_DATABASE_URL": url}) as found:
+    with processes(folder, forking, {"AUTHAPI_DATABASE_URL": url}) as found:
         yield found
     server.drop_database(name)
 
