@@ -322,6 +322,11 @@ async def request_free_address(harness: Harness, one: Person, _: Person) -> None
     await harness.handle_requests()
 
 
+async def cancel_change(harness: Harness, one: Person, _: Person) -> None:
+    await harness.link(one, Purpose.CHANGE, new_address())
+    await harness.services.accounts.email_changes.cancel_change(one.caller)
+
+
 async def request_taken_address(harness: Harness, one: Person, two: Person) -> None:
     email_changes = harness.services.accounts.email_changes
     await email_changes.request_email_change(one.caller, parse_email(two.user.email), password=None)
@@ -668,6 +673,7 @@ OPERATIONS: dict[str, Operation] = {
     "revert email change": revert_email_change,
     "request a free address": request_free_address,
     "request a taken address": request_taken_address,
+    "cancel a change of address": cancel_change,
     "reset": reset,
     "accept invitation": accept_invitation,
     "request a reset": submitting("reset"),

@@ -31,7 +31,7 @@ SLOW = (
     *("merge data", "rename", "delete", "invite", "resend invitation", "promote"),
     *("demote and deactivate", "end sessions", "delete by a superuser", "revoke", "leak"),
     *("revert email change", "revoke a JWT for another service", "leak a JWT for another service"),
-    *("change email for an operator", "log in from a new device"),
+    *("change email for an operator", "log in from a new device", "cancel a change of address"),
     *("add app", "remove app", "replace recovery codes", "step up by code"),
     *("step up by recovery code", "log in with second factor", "log in without session"),
 )
@@ -104,6 +104,10 @@ async def prepared(
         return lambda: harness.services.accounts.email_changes.revert_email_change(
             link, entered_email=old
         )
+    if name == "cancel a change of address":
+        await harness.link(person, Purpose.CHANGE, new_address())
+        changes = harness.services.accounts.email_changes
+        return lambda: changes.cancel_change(person.caller)
     if name == "disown":
         link = await harness.link(person, Purpose.DISOWN, session_id=person.refreshable.id)
         return lambda: harness.services.accounts.new_devices.disown(link)
@@ -156,6 +160,7 @@ def test_every_retried_call_is_covered() -> None:
         *("Sessions.end_others", "Sessions.end_all", "Sessions.merge_data"),
         *("Profiles.edit", "Deletion.delete_own", "EmailChanges._revert"),
         *("EmailChanges.confirm_for_operator", "EmailChanges.change_for_operator"),
+        "EmailChanges.cancel_change",
         *("Administration.invite", "Administration.resend_invitation", "Administration.change"),
         *("Administration.end_sessions", "Administration.delete", "AccountImporter._add"),
         *("PersonalTokens.create", "PersonalTokens.end_own", "RefreshTokens.refresh"),

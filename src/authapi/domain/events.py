@@ -115,6 +115,8 @@ class EventFilter:
     user_id: UUID | None = None
     actor_id: UUID | None = None
     type: EventType | None = None
+    types: frozenset[EventType] | None = None
+    """Any of these types."""
     ip: str | None = None
     """An IP address in any notation; an invalid one matches no event."""
     since: UUID | None = None

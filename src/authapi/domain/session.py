@@ -1,5 +1,6 @@
 """A login session, or a personal access token."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -7,6 +8,13 @@ from enum import StrEnum
 from uuid import UUID
 
 from authapi.domain.client import Client
+
+FLASH = "_flash"
+"""The member of the data of a session with the message that a page shows next."""
+USED_FORMS = "_forms"
+"""The member of the data of a session with the forms that were sent, and must not be sent again."""
+OF_PAGES = frozenset({FLASH, USED_FORMS})
+"""The members that belong to the pages. The API does not show them."""
 
 
 class SessionKind(StrEnum):
@@ -55,3 +63,12 @@ class Session:
         """The idle timeout, or None."""
         expires_at = self.idle_expires_at
         return None if expires_at is None else expires_at - self.last_seen_at
+
+
+def size_of_data(data: Mapping[str, object]) -> int:
+    """Returns the size of the data of a session as JSON, in bytes.
+
+    Members of the pages are short, and do not count: the application does not see them.
+    """
+    own = {name: value for name, value in data.items() if name not in OF_PAGES}
+    return len(json.dumps(own, separators=(",", ":"), ensure_ascii=False).encode())

@@ -63,6 +63,7 @@
         ├── LastWayIn                 last_way_in
         ├── LastSuperuser             last_superuser
         ├── NotInvited                not_invited
+        ├── FormAlreadySent           form_already_sent
         ├── PreconditionFailed        precondition_failed
         ├── InvalidOneTimeSecret      invalid_one_time_secret
         ├── PreflightRefused          preflight_refused
@@ -112,6 +113,7 @@ from authapi.errors.refusals import (
     EmailTaken,
     Forbidden,
     ForeignOrigin,
+    FormAlreadySent,
     HTTPSRequired,
     InactiveAccount,
     InputError,
@@ -190,6 +192,7 @@ __all__ = [
     "FactorExists",
     "Forbidden",
     "ForeignOrigin",
+    "FormAlreadySent",
     "HTTPSRequired",
     "HTTPVersionNotSupported",
     "HeadersTooLarge",

@@ -250,6 +250,13 @@ class TooManyTokens(Refusal):
     title = "The account has too many personal access tokens: delete one first"
 
 
+class FormAlreadySent(Refusal):
+    """A form that must be sent once was sent again, such as by reloading the page after it."""
+
+    code = "form_already_sent"
+    title = "The form was sent before"
+
+
 class PreconditionFailed(Refusal):
     """The entity tag in `If-Match` is out of date (RFC 9110, section 13.1.1)."""
 

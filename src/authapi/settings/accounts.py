@@ -103,8 +103,8 @@ class AccountSettings(MailSettings):
     """Page of your application that accepts an invitation. Default: the built-in page."""
     security_link: Page = None
     """Page of your application where people change their password and passkeys. Password managers
-    find it by `/.well-known/change-password` and `/.well-known/passkey-endpoints`. Default: for
-    passwords, the built-in page that mails a link to reset them."""
+    find it by `/.well-known/change-password` and `/.well-known/passkey-endpoints`. Default: the
+    built-in pages of an account; without them, for passwords, the one that mails a link."""
     deleted_events: Literal["anonymise", "erase"] = "anonymise"
     """Events of a deleted account: `anonymise` removes personal data from them, `erase` deletes
     them."""

@@ -211,6 +211,7 @@ async def test_tokens(api: Client, alice: User, watch: EventWatcher) -> None:
         made["id"],
         "session",
     )
+    assert found["detail"] == {"name": "backup script"}
     response = await api.delete(f"/me/tokens/{made['id']}")
     found = await watch.one(EventType.TOKEN_ENDED, response)
     assert (found["user_id"], str(found["session_id"])) == (alice.id, made["id"])

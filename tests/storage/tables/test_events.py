@@ -110,6 +110,15 @@ async def test_pages_are_contiguous_and_newest_first(database: Database) -> None
     assert found == mine[::-1]
 
 
+async def test_pages_have_the_types_that_are_asked_for(database: Database) -> None:
+    added = sorted((event(kind) for kind in EventType), key=lambda made: made.id)
+    await add(database, *added, *(event(kind, user_id=BOB) for kind in REFUSALS))
+    refused = [item for item in reversed(added) if item.type in REFUSALS]
+    assert await page(database, types=REFUSALS) == refused
+    assert await page(database, types=REFUSALS, before=refused[2].id) == refused[3:]
+    assert await page(database, types=frozenset()) == []
+
+
 async def test_failed_transaction_stores_and_logs_no_event(
     database: Database, told: list[Event]
 ) -> None:

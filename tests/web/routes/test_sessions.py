@@ -14,6 +14,8 @@ import time_machine
 
 from authapi import create_app
 from authapi.crypto.ids import new_id
+from authapi.crypto.secrets import hash_secret
+from authapi.domain.session import FLASH, SessionKind
 from authapi.testing import Client, client
 from tests.conftest import SettingsFactory
 from tests.storage.rows import in_background
@@ -275,6 +277,18 @@ async def test_concurrent_changes_are_all_stored(api_on_each: Client) -> None:
     assert data == {f"k{n}": n for n in range(10)}
 
 
+async def test_members_of_the_pages_are_not_written(api: Client) -> None:
+    headers = await sign_in(api.services, await api.create_user())
+    for value in ("password 9", ["x"], None):
+        changes = {"theme": "dark", "_forms": value, "_flash": value}
+        answer = await api.patch("/me/session", json=changes, headers=headers)
+        assert input_errors(answer) == [
+            (("body", "_flash"), "extra_forbidden"),
+            (("body", "_forms"), "extra_forbidden"),
+        ]
+        assert (await api.get("/me/session", headers=headers)).json()["data"] == {}
+
+
 @pytest.mark.parametrize("letter", ["x", "ü", "🦉"])
 async def test_data_is_limited_to_4_kib_of_utf_8(api_on_each: Client, letter: str) -> None:
     headers = await sign_in(api_on_each.services, await api_on_each.create_user())
@@ -293,6 +307,19 @@ async def test_data_is_limited_to_4_kib_of_utf_8(api_on_each: Client, letter: st
         "/me/session", json={"a": None, "b": letter * fits}, headers=headers
     )
     assert both.status_code == 200
+
+
+async def test_messages_of_pages_leave_the_space_to_the_application(api_on_each: Client) -> None:
+    services = api_on_each.services
+    login = await sign_in(services, await api_on_each.create_user())
+    full = {"a": "x" * (4096 - len('{"a":""}'))}
+    assert (await api_on_each.patch("/me/session", json=full, headers=login)).status_code == 200
+    identity = await services.sessions.identify_by_secret(
+        hash_secret(login["cookie"].partition("=")[2]), SessionKind.SESSION, strategy="session"
+    )
+    assert identity is not None
+    await services.sessions.merge_data(identity, {FLASH: "name"})
+    assert (await api_on_each.patch("/me/session", json=full, headers=login)).status_code == 200
 
 
 async def test_the_data_limit_is_configurable(make_settings: SettingsFactory) -> None:

@@ -8,6 +8,7 @@ mailbox: its password, sessions, tokens, name and own columns are removed.
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
@@ -51,6 +52,15 @@ from authapi.services.revalidation import require_live_session
 from authapi.settings import Settings
 from authapi.storage import Database, Store
 from authapi.storage.database import retry_on_conflict
+
+
+@dataclass(frozen=True, slots=True)
+class PendingEmailChange:
+    """A change of address that the owner of the new mailbox has not confirmed yet."""
+
+    email: str
+    """The new address, in the spelling of the owner of the account."""
+    expires_at: datetime
 
 
 class EmailChanges:
@@ -168,6 +178,28 @@ class EmailChanges:
                 session_id=caller.session_id,
                 strategy=caller.strategy,
             )
+
+    async def pending_change(self, user: User) -> PendingEmailChange | None:
+        """Returns the change of address that waits for the link in a mail; None without one."""
+        async with self._database.read() as store:
+            token = await store.email_tokens.find_of_user(user.id, Purpose.CHANGE, now=now())
+            if token is None:
+                return None
+            if token.password_version != await store.users.password_version(user.id):
+                return None
+        return PendingEmailChange(token.email_given, token.expires_at)
+
+    @retry_on_conflict
+    async def cancel_change(self, caller: Identity) -> None:
+        """Ends the link that would change the address of the caller.
+
+        Does nothing if there is none. Raises NotFound if the account is deleted, InvalidCredential
+        if the session of the caller has ended.
+        """
+        async with self._database.transaction() as store:
+            user, _ = await lock_user(store, caller.user.id)
+            await require_live_session(store, caller)
+            await store.email_tokens.delete_for_user(user.id, [Purpose.CHANGE])
 
     async def revert_email_change(self, token: str, *, entered_email: EmailAddress) -> None:
         """Gives the account its previous address back, and transfers it to the mailbox owner.

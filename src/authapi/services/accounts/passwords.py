@@ -1,5 +1,7 @@
 """Changes of passwords, and the transfer of an account to the owner of its mailbox."""
 
+from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
 from authapi.clock import now, now_after
@@ -24,6 +26,22 @@ from authapi.services.passwords import Passwords
 from authapi.services.revalidation import require_live_session
 from authapi.settings import Settings
 from authapi.storage import Database, Store
+
+_CHANGES = (
+    EventType.PASSWORD_CHANGED,
+    EventType.PASSWORD_RESET,
+    EventType.INVITATION_ACCEPTED,
+)
+"""The events that report a new password of an account."""
+
+
+@dataclass(frozen=True, slots=True)
+class PasswordState:
+    """Whether an account has a password, and when it was last changed."""
+
+    is_set: bool
+    changed_at: datetime | None
+    """None if it is as old as the account, or the event has expired."""
 
 
 class PasswordChanges:
@@ -53,13 +71,23 @@ class PasswordChanges:
         self._own_columns = own_columns
         self._settings = settings
 
+    async def state(self, user_id: UUID) -> PasswordState:
+        """Returns what the owner of an account may know about its password. Raises NotFound."""
+        async with self._database.read() as store:
+            row = await store.users.find_credentials(user_id)
+            if row is None:
+                raise NotFound
+            changed_at = await store.events.last_of(user_id, _CHANGES)
+        return PasswordState(row.password_hash is not None, changed_at)
+
     async def change(
         self, identity: Identity, *, current: str, new: str, new_secret_hash: SecretHash | None
-    ) -> None:
+    ) -> int:
         """Changes the password of the caller, and ends all sessions but the one of the caller.
 
-        `new_secret_hash` replaces the secret of that session: an attacker who has copied the old
-        secret is logged out, and the session counts as freshly logged in. All refresh tokens end.
+        Returns how many sessions and personal access tokens have ended. `new_secret_hash` replaces
+        the secret of that session: an attacker who has copied the old secret is logged out, and the
+        session counts as freshly logged in. All refresh tokens end.
 
         Raises InvalidInput if the password policy rejects `new` or it equals `current`,
         WrongPassword, TooManyAttempts, NotFound if the account is deleted, InvalidCredential if
@@ -86,7 +114,7 @@ class PasswordChanges:
             session = await require_live_session(store, identity)
             await store.users.set_password(user.id, hashed, at=next_update_time(user))
             keep = () if identity.session_id is None else (identity.session_id,)
-            await store.sessions.end_all(user.id, keep=keep)
+            ended = await store.sessions.end_all(user.id, keep=keep)
             await store.login_tickets.end_all(user.id)
             await store.refresh_families.delete_for_user(user.id)
             if session is not None and session.kind is SessionKind.JWT:
@@ -107,6 +135,7 @@ class PasswordChanges:
                 strategy=identity.strategy,
             )
             await self._mail.queue(store, MailKind.PASSWORD_CHANGED, user)
+        return ended
 
     async def set(self, user_id: UUID, password: str) -> None:
         """Sets the password of an account for an operator, and ends all its sessions.

@@ -259,13 +259,21 @@ class Audit:
             ),
         )
 
-    async def page(self, user_id: UUID, *, before: UUID | None, limit: int) -> Sequence[Event]:
+    async def page(
+        self,
+        user_id: UUID,
+        *,
+        before: UUID | None,
+        limit: int,
+        types: frozenset[EventType] | None = None,
+    ) -> Sequence[Event]:
         """Returns up to `limit` events of a user that are older than the event `before`.
 
-        The newest event comes first; None begins with the newest of all.
+        The newest event comes first; None begins with the newest of all. With `types`, returns only
+        events of these types.
         """
         async with self._database.read() as store:
-            return await store.events.page(user_id, before=before, limit=limit)
+            return await store.events.page(user_id, before=before, limit=limit, types=types)
 
     async def search(
         self, wanted: EventFilter, *, before: UUID | None = None, limit: int = 50

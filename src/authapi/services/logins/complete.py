@@ -152,6 +152,19 @@ class Logins:
             requires_verification=False,
         )
 
+    async def waiting(self, browser: str | None) -> tuple[TicketPurpose, Sequence[FactorMethod]]:
+        """Returns what the login in a browser waits for, and the methods that it can go on with.
+
+        Raises LoginExpired if there is no such login.
+        """
+        ticket = await self._find(None, browser)
+        if ticket is None:
+            raise LoginExpired
+        if ticket.purpose is TicketPurpose.ENROL:
+            return ticket.purpose, self._proofs.enrollable
+        async with self._database.read() as store:
+            return ticket.purpose, await self._proofs.methods(store, ticket.user_id)
+
     @retry_on_conflict
     async def use_up(self, login: Login) -> None:
         """Uses the second factor of a login up whose strategy has begun no session of ours.

@@ -3,7 +3,6 @@
 Each method that uses the database raises StorageUnavailable if it does not answer in time.
 """
 
-import json
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -18,7 +17,7 @@ from authapi.domain.client import current_client
 from authapi.domain.events import EventType
 from authapi.domain.identity import Identity
 from authapi.domain.scopes import effective_scopes
-from authapi.domain.session import Session, SessionKind
+from authapi.domain.session import Session, SessionKind, size_of_data
 from authapi.domain.user import User
 from authapi.errors import InputError, InvalidCredential, InvalidInput, NotFound
 from authapi.services.audit import Audit
@@ -308,7 +307,7 @@ class Sessions:
         """Merges `changes` into the data stored with the session of `caller`. Returns the result.
 
         A value of None removes its key; any other value replaces it. Raises InvalidInput, and
-        changes nothing, if the result exceeds `session_data_bytes` as JSON. Raises
+        changes nothing, if the result exceeds `session_data_bytes` (`size_of_data`). Raises
         InvalidCredential if the session has ended, NotFound if the credential of `caller` has no
         session.
         """
@@ -320,7 +319,7 @@ class Sessions:
             merged = {**session.data, **changes}
             data = {name: value for name, value in merged.items() if value is not None}
             limit = self._settings.session_data_bytes
-            if len(json.dumps(data, separators=(",", ":"), ensure_ascii=False).encode()) > limit:
+            if size_of_data(data) > limit:
                 message = f"the data of a session must not exceed {limit} bytes"
                 raise InvalidInput(InputError(("body",), "session_data_too_large", message))
             await store.sessions.set_data(session.id, data)

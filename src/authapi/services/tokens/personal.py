@@ -1,6 +1,6 @@
 """Personal access tokens: named, long-lived tokens with scopes that their owner chooses."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 from uuid import UUID
 
@@ -11,15 +11,24 @@ from authapi.domain.client import current_client
 from authapi.domain.events import EventType
 from authapi.domain.identity import Identity
 from authapi.domain.scopes import effective_scopes
-from authapi.domain.session import Session, SessionKind
-from authapi.errors import InputError, InvalidInput, NotFound, TooManyTokens
+from authapi.domain.session import USED_FORMS, Session, SessionKind
+from authapi.errors import (
+    FormAlreadySent,
+    InputError,
+    InvalidInput,
+    NotFound,
+    TooManyTokens,
+)
 from authapi.services.audit import Audit
 from authapi.services.hooks import Hooks
 from authapi.services.mail import Mail, MailKind
 from authapi.services.revalidation import require_live_session
 from authapi.settings import Settings
-from authapi.storage import Database
+from authapi.storage import Database, Store
 from authapi.storage.database import retry_on_conflict
+
+_MAX_USED_FORMS = 8
+"""The forms that a session remembers."""
 
 
 class PersonalTokens:
@@ -34,6 +43,11 @@ class PersonalTokens:
         self._mail = mail
         self._settings = settings
 
+    async def grantable_scopes(self, owner: Identity) -> frozenset[str]:
+        """Returns the scopes that `owner` can give to a token."""
+        own = await self._hooks.own_scopes(owner.user)
+        return effective_scopes(owner.scopes, owner.user, self._settings, own, amr=())
+
     @retry_on_conflict
     async def create(
         self,
@@ -42,6 +56,7 @@ class PersonalTokens:
         name: str,
         scopes: Collection[str] | None,
         lifetime: timedelta | None,
+        form: str | None = None,
     ) -> tuple[Session, str]:
         """Creates a token; returns it with its secret, of which only the hash is stored.
 
@@ -49,11 +64,12 @@ class PersonalTokens:
         the settings define roles; None means all scopes of `owner`. No token has the scopes of a
         role that requires a second factor. `lifetime` is at most the setting
         `personal_token_max_lifetime`, and `personal_token_lifetime` by default. The `amr` of the
-        token is empty, so its use never counts as a fresh login. The owner gets a mail.
+        token is empty, so its use never counts as a fresh login. The owner gets a mail. `form` is
+        the random id of a form, which makes one token in the session of `owner`.
 
-        Raises InvalidInput if a scope or the lifetime is not allowed, TooManyTokens at the limit
-        `max_personal_tokens`, InvalidCredential if the session of `owner` has ended, NotFound if
-        the account is deleted or deactivated.
+        Raises FormAlreadySent if `form` has made one, InvalidInput if a scope or the lifetime is
+        not allowed, TooManyTokens at the limit `max_personal_tokens`, InvalidCredential if the
+        session of `owner` has ended, NotFound if the account is deleted or deactivated.
         """
         own = await self._hooks.own_scopes(owner.user)
         if scopes is None:
@@ -85,9 +101,11 @@ class PersonalTokens:
         )
         async with self._database.transaction() as store:
             row = await store.users.lock(owner.user.id)
-            await require_live_session(store, owner)
+            session = await require_live_session(store, owner)
             if row is None or not row[0].is_active:
                 raise NotFound
+            if form is not None and session is not None:
+                await _use_form(store, session, form)
             if granted != effective_scopes(granted, row[0], self._settings, own, amr=()):
                 raise _scope_not_allowed()
             count = await store.sessions.count_personal(owner.user.id, now=at)
@@ -100,6 +118,7 @@ class PersonalTokens:
                 user_id=token.user_id,
                 session_id=token.id,
                 strategy=owner.strategy,
+                name=name,
             )
             await self._mail.queue(store, MailKind.TOKEN_CREATED, row[0], token=name)
         return token, secret
@@ -125,6 +144,16 @@ class PersonalTokens:
             await self._audit.record(
                 store, EventType.TOKEN_ENDED, user_id=user_id, session_id=token_id
             )
+
+
+async def _use_form(store: Store, session: Session, form: str) -> None:
+    """Stores that `form` was sent, in the data of its session. Raises FormAlreadySent."""
+    stored = session.data.get(USED_FORMS)
+    used = [item for item in stored if isinstance(item, str)] if isinstance(stored, list) else []
+    if form in used:
+        raise FormAlreadySent
+    data: Mapping[str, object] = {**session.data, USED_FORMS: [*used, form][-_MAX_USED_FORMS:]}
+    await store.sessions.set_data(session.id, data)
 
 
 def _scope_not_allowed() -> InvalidInput:

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -56,11 +57,23 @@ class EmailTokenTable:
             self._table.c.purpose.in_(purposes),
             self._table.c.expires_at > now,
         )
-        row = (await self._connection.execute(statement)).one_or_none()
-        if row is None:
-            return None
-        token_id, user_id, purpose, *rest = row
-        return EmailToken(token_id, user_id, Purpose(purpose), *rest)
+        return _token((await self._connection.execute(statement)).one_or_none())
+
+    async def find_of_user(
+        self, user_id: UUID, purpose: Purpose, *, now: datetime
+    ) -> EmailToken | None:
+        """Returns the newest unexpired token of a user for `purpose`."""
+        statement = (
+            sa.select(*(self._table.c[name] for name in _COLUMNS))
+            .where(
+                self._table.c.user_id == user_id,
+                self._table.c.purpose == purpose,
+                self._table.c.expires_at > now,
+            )
+            .order_by(self._table.c.created_at.desc())
+            .limit(1)
+        )
+        return _token((await self._connection.execute(statement)).one_or_none())
 
     async def has_valid(
         self, user_id: UUID, purpose: Purpose, email: str, *, now: datetime
@@ -134,3 +147,10 @@ class EmailTokenTable:
     async def prune(self, *, now: datetime, limit: int) -> int:
         """Deletes up to `limit` expired tokens; returns their number."""
         return await delete_expired(self._connection, self._table.c.id, now=now, limit=limit)
+
+
+def _token(row: sa.Row[Any] | None) -> EmailToken | None:
+    if row is None:
+        return None
+    token_id, user_id, purpose, *rest = tuple(row)
+    return EmailToken(token_id, user_id, Purpose(purpose), *rest)

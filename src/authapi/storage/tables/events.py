@@ -148,6 +148,15 @@ class EventTable:
         found: datetime | None = (await self._connection.execute(statement)).scalar_one()
         return found
 
+    async def last_of(self, user_id: UUID, kinds: Collection[EventType]) -> datetime | None:
+        """Returns when the newest event of these types was recorded for a user, or None."""
+        statement = sa.select(sa.func.max(self._events.c.at)).where(
+            self._events.c.user_id == user_id,
+            self._events.c.type.in_([kind.value for kind in kinds]),
+        )
+        found: datetime | None = (await self._connection.execute(statement)).scalar_one()
+        return found
+
     async def find_user_agents(
         self, user_id: UUID, *, network: str, since: UUID, limit: int
     ) -> Collection[str | None]:
@@ -194,9 +203,17 @@ class EventTable:
         never, several = (await self._connection.execute(sa.select(is_first, count))).one()
         return bool(never), int(several)
 
-    async def page(self, user_id: UUID, *, before: UUID | None, limit: int) -> Sequence[Event]:
+    async def page(
+        self,
+        user_id: UUID,
+        *,
+        before: UUID | None,
+        limit: int,
+        types: frozenset[EventType] | None = None,
+    ) -> Sequence[Event]:
         """Returns up to `limit` events of a user with ids lower than `before`, the newest first."""
-        return await self.search(EventFilter(user_id=user_id), before=before, limit=limit)
+        filters = EventFilter(user_id=user_id, types=types)
+        return await self.search(filters, before=before, limit=limit)
 
     async def search(
         self, filters: EventFilter, *, before: UUID | None, limit: int
@@ -259,6 +276,8 @@ def _conditions(events: sa.Table, filters: EventFilter) -> Sequence[sa.ColumnEle
     conditions: list[sa.ColumnElement[bool]] = [
         events.c[name] == value for name, value in equal.items() if value is not None
     ]
+    if filters.types is not None:
+        conditions.append(events.c.type.in_(sorted(filters.types)))
     if filters.ip is not None:
         conditions.append(events.c.ip.in_(_notations(filters.ip)))
     if filters.since is not None:

@@ -7,7 +7,8 @@ from fastapi import APIRouter, Body, Depends, Request
 from pydantic import JsonValue
 
 from authapi.domain.identity import Identity
-from authapi.errors import NotFound
+from authapi.domain.session import OF_PAGES
+from authapi.errors import InputError, InvalidInput, NotFound
 from authapi.web.answers.descriptions import problems, response_header
 from authapi.web.context import context_of
 from authapi.web.resolver import identity_if_configured
@@ -72,5 +73,10 @@ async def update_session(
     request: Request,
 ) -> SessionDataOut:
     """Update the data of the current session. It is deleted when the session ends."""
+    # Otherwise a script could have a page show a message about a change that never happened.
+    if reserved := sorted(OF_PAGES & changes.keys()):
+        raise InvalidInput(
+            *(InputError(("body", name), "extra_forbidden", "is reserved") for name in reserved)
+        )
     sessions = context_of(request).runtime.services.sessions
     return session_data_out(identity, await sessions.merge_data(identity, changes))

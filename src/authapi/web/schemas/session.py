@@ -7,7 +7,7 @@ from uuid import UUID
 from pydantic import Field, JsonValue
 
 from authapi.domain.identity import Identity
-from authapi.domain.session import Session, SessionKind
+from authapi.domain.session import OF_PAGES, Session, SessionKind
 from authapi.web.schemas.fields import Output, Time
 
 
@@ -51,10 +51,11 @@ class SessionDataOut(Output):
 
 
 def session_data_out(identity: Identity, data: Mapping[str, Any]) -> SessionDataOut:
-    """The representation of the session of `identity`, with `data`.
+    """The representation of the session of `identity`, with `data` except for what is of the pages.
 
     Raises TypeError if `identity` has no session.
     """
     if identity.session_id is None or identity.expires_at is None:
         raise TypeError("this identity has no session")
-    return SessionDataOut(id=identity.session_id, expires_at=identity.expires_at, data=dict(data))
+    own = {name: value for name, value in data.items() if name not in OF_PAGES}
+    return SessionDataOut(id=identity.session_id, expires_at=identity.expires_at, data=own)

@@ -85,13 +85,18 @@ def names_other_sites(settings: Settings) -> bool:
         return False
 
 
-def can_add_passkeys(settings: Settings) -> bool:
-    """Whether accounts of this installation can add passkeys."""
+def is_available(settings: Settings) -> bool:
+    """Whether passkeys can be used in this installation."""
     try:
         relying_party_of(settings)
     except PasskeysUnavailable:
         return False
-    return settings.mfa != "off"
+    return True
+
+
+def can_add_passkeys(settings: Settings) -> bool:
+    """Whether accounts of this installation can add passkeys."""
+    return settings.mfa != "off" and is_available(settings)
 
 
 def is_within(host: str, domain: str) -> bool:
