@@ -3,7 +3,7 @@
 import logging
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 import pyotp
@@ -105,9 +105,11 @@ def stored_passkey(user_id: UUID, passkey: SoftAuthenticator) -> Passkey:
     )
 
 
-async def insert_passkey(services: Services, user: User, passkey: SoftAuthenticator) -> Passkey:
+async def insert_passkey(
+    services: Services, user: User, passkey: SoftAuthenticator, *, name: str = "My phone"
+) -> Passkey:
     """Gives the account a passkey, as its second factor."""
-    stored, at = stored_passkey(user.id, passkey), now()
+    stored, at = replace(stored_passkey(user.id, passkey), name=name), now()
     async with services.database.transaction() as store:
         await store.users.lock(user.id)
         await store.users.set_mfa(user.id, at, at=at)

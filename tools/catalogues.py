@@ -1,4 +1,4 @@
-"""Bring the catalogues of the pages in line with the sentences in the templates and in `texts`.
+"""Bring the catalogues of the pages in line with the sentences in the templates and in the code.
 
 Usage: `python tools/catalogues.py [--check]`. It adds new ids to each `authapi.po`, without a text,
 and removes those that no page has. With `--check` it changes nothing, and exits with 1 if a
@@ -15,9 +15,10 @@ from babel.messages.catalog import Catalog
 from babel.messages.pofile import read_po, write_po
 from jinja2.ext import babel_extract
 
+from authapi.web.pages import texts
+from authapi.web.pages.account import device_names, event_texts, flashes
 from authapi.web.pages.languages import LOCALE_FOLDER
 from authapi.web.pages.site import TEMPLATES
-from authapi.web.pages.texts import sentences
 
 KEYWORDS = ("_", "gettext", "ngettext")
 OPTIONS = {"trimmed": "true", "trim_blocks": "true", "lstrip_blocks": "true"}
@@ -27,7 +28,8 @@ Ids = set[str | tuple[str, str]]
 
 def ids() -> Ids:
     """Returns the ids of all texts; a pair is a sentence for one and for many."""
-    found: Ids = set(sentences())
+    modules = (texts, event_texts, device_names, flashes)
+    found: Ids = {sentence for module in modules for sentence in module.sentences()}
     for path in sorted(TEMPLATES.glob("*.html")):
         source = BytesIO(path.read_bytes())
         for _, _, message, _ in babel_extract(source, KEYWORDS, [], OPTIONS):

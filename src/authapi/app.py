@@ -7,7 +7,7 @@ importing application can use.
 import asyncio
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
-from functools import partial
+from functools import cache, partial
 from importlib.metadata import version
 from typing import Any
 
@@ -33,9 +33,9 @@ from authapi.web.context import Runtime
 from authapi.web.hooks import HookDecorators
 from authapi.web.installation import Installation, select_units
 from authapi.web.own_columns import with_own_columns
-from authapi.web.pages.site import check_site
+from authapi.web.pages.own_templates.checks import check_pages
 from authapi.web.routes.health import read_metrics
-from authapi.web.routes.home import read_home
+from authapi.web.routes.home import read_home, read_icon
 from authapi.web.routes.login.password import LogIn, log_in_by_form
 from authapi.web.routes.login.second_factor import (
     passkey_options_by_form,
@@ -143,7 +143,7 @@ class AuthAPI(HookDecorators):
             units.pop("recovery", None)
             units.pop("pages", None)
         remove_disabled_pages(units, self.settings)
-        has_page = self.settings.security_link is not None
+        has_page = self.settings.security_link is not None or "account" in units
         if not has_page and "pages" not in units:
             units.pop("change_password", None)
         if not has_page or not can_add_passkeys(self.settings):
@@ -176,7 +176,7 @@ class AuthAPI(HookDecorators):
         async with self._home.serving():
             await services.start()
             try:
-                await asyncio.to_thread(check_site, self.runtime)
+                await asyncio.to_thread(check_pages, self.runtime)
                 async with self._installation.started():
                     yield
             except BaseException:
@@ -303,13 +303,18 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     return create_service(settings)[1]
 
 
+@cache
+def _version() -> str:
+    return version("fastapi-authapi")  # reads a file
+
+
 def create_service(settings: Settings | None = None) -> tuple[AuthAPI, FastAPI]:
     """The service as `create_app` returns it, with its `AuthAPI`. Raises as `AuthAPI`."""
     auth = AuthAPI(settings)
     app = FastAPI(
         title="authapi",
         summary="Authentication with cookie sessions, opaque tokens and JWT.",
-        version=version("fastapi-authapi"),
+        version=_version(),
         lifespan=auth.lifespan,
         openapi_url="/openapi.json" if auth.settings.docs_enabled else None,
         docs_url=None,
@@ -317,4 +322,5 @@ def create_service(settings: Settings | None = None) -> tuple[AuthAPI, FastAPI]:
     )
     auth.install(app, governs_app=True)
     app.add_route("/", read_home, include_in_schema=False)
+    app.add_route("/favicon.ico", read_icon, include_in_schema=False)
     return auth, app

@@ -272,6 +272,7 @@ async def test_public_routes_are_exactly_these(app: FastAPI) -> None:
         "POST /token",
         "POST /token/revoke",
         "POST /tokens/leaked",  # signed by a scanner
+        "GET /.well-known/passkey-endpoints",  # of the pages
         "GET /.well-known/jwks.json",
         "GET /.well-known/oauth-authorization-server",
         "GET /.well-known/oauth-protected-resource",

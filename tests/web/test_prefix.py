@@ -21,6 +21,7 @@ from tests.web.asgi import ask
 PREFIX = "/api/v1/auth"
 SERVER = "/.well-known/oauth-authorization-server"
 RESOURCE = "/.well-known/oauth-protected-resource"
+ENDPOINTS = "/.well-known/passkey-endpoints"
 BASE = "http://127.0.0.1:8000"
 
 
@@ -88,7 +89,7 @@ async def test_every_path_of_the_document_has_the_prefix(make_settings: Settings
         plain = AuthAPI(make_settings())
         other = FastAPI(docs_url=None)
         plain.install(other)
-        moved = {SERVER: SERVER + PREFIX, RESOURCE: RESOURCE}
+        moved = {SERVER: SERVER + PREFIX, RESOURCE: RESOURCE, ENDPOINTS: ENDPOINTS}
         expected = {moved.get(path, PREFIX + path) for path in other.openapi()["paths"]}
         document = app.openapi()
         assert set(document["paths"]) == expected
@@ -120,10 +121,11 @@ async def test_errors_fit_the_kind_of_path(make_settings: SettingsFactory) -> No
         page = await api.put(f"{PREFIX}/account/reset", headers=html)
         assert (page.status_code, page.headers["content-type"]) == (405, "text/html; charset=utf-8")
         files = re.findall(
-            r'<(?:link rel="stylesheet" href|script type="module" src)="([^"]+)"', page.text
+            r'<(?:link rel="(?:stylesheet|icon)" href|script type="module" src)="([^"]+)"',
+            page.text,
         )
         assert [page.request.url.join(file).path for file in files] == [
-            f"{PREFIX}/account/{name}" for name in ("page.css", "theme.css", "ui.js")
+            f"{PREFIX}/account/{name}" for name in ("page.css", "theme.css", "icon", "ui.js")
         ]
         for file in files:
             assert (await api.get(str(page.request.url.join(file)))).status_code == 200

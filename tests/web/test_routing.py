@@ -19,11 +19,24 @@ from tests.web.operations import Operation, operations
 from tests.web.responses import is_public, problem
 
 MAIL_PAGES = ("confirm", "disown", "forgot", "invitation", "reset", "undo")
-SIGN_IN_PAGES = ("sign-in", "sign-in/second", "sign-up", "sign-out", "check-mail", "prove")
-PAGES = {"/account", *(f"/account/{name}" for name in (*MAIL_PAGES, *SIGN_IN_PAGES))}
-FILES = {f"/account/{name}" for name in ("page.css", "theme.css", "ui.js", "logo")}
+SIGN_IN_PAGES = (
+    *("sign-in", "sign-in/second", "sign-in/enrol"),
+    *("sign-up", "sign-out", "check-mail", "prove"),
+)
+ACCOUNT_PAGES = (
+    *("devices", "security", "security/password", "security/app", "security/app/remove"),
+    *("security/codes", "security/passkeys", "security/passkeys/{passkey_id}"),
+    *("tokens", "tokens/new", "activity", "data", "data/export", "data/delete"),
+)
+PAGES = {
+    "/account",
+    *(f"/account/{name}" for name in (*MAIL_PAGES, *SIGN_IN_PAGES, *ACCOUNT_PAGES)),
+}
+FILES = {
+    f"/account/{name}" for name in ("page.css", "theme.css", "ui.js", "passkeys.js", "logo", "icon")
+}
 UNDOCUMENTED = {
-    *("/", "/docs", "/docs/{name}", "/openapi.json", *PAGES, *FILES),
+    *("/", "/favicon.ico", "/docs", "/docs/{name}", "/openapi.json", *PAGES, *FILES),
     "/.well-known/change-password",  # for browsers, as the pages
 }
 BEFORE = [b"/%s", b"///%s", b"/.%s", b"/x/..%s", b"/%%2e%s", b"/%%2e%%2e%s", b"/%%00%s", b"/v1%s"]

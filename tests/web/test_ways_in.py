@@ -57,7 +57,7 @@ MAKERS: Mapping[str, Mapping[str, set[str]]] = {
         # A passkey is two factors, so nothing else is asked for: only if it has verified its user.
         "services/logins/passkeys.py:PasskeyLogins.authenticate": {
             *("passkey without its user", "passkey of another account", "passkey in a frame"),
-            "passkey of a foreign challenge",
+            *("passkey of a foreign challenge", "page, passkey without its user"),
         },
     },
     "Login": {
@@ -66,6 +66,7 @@ MAKERS: Mapping[str, Mapping[str, set[str]]] = {
             *("login session", "login token", "login jwt", "enrolment"),
             "enrolment begun before the factor",
             *("passkey enrolment", "passkey enrolment begun before the factor"),
+            "page, enrolment",
         },
         "services/logins/complete.py:_login": {"basic", "password grant", "auth.log_in"},
     },
@@ -82,7 +83,7 @@ MAKERS: Mapping[str, Mapping[str, set[str]]] = {
     },
     "sessions.add": {
         "services/sessions/service.py:Sessions.create": {"login session", "login token"},
-        "services/tokens/personal.py:PersonalTokens.create": {"personal token"},
+        "services/tokens/personal.py:PersonalTokens.create": {"personal token", "page, token"},
         # Rows for a development database, with secrets that are forgotten at once.
         "services/demo/writer.py:DemoData._add": set(),
     },
@@ -370,6 +371,66 @@ def in_a_frame(passkey: SoftAuthenticator) -> None:
     passkey.client_data["crossOrigin"] = True
 
 
+async def by_passkey_of_a_page(scene: Scene) -> None:
+    """The page to sign in takes a passkey as the API does."""
+    passkey = SoftAuthenticator()
+    await insert_passkey(scene.api.services, scene.alice.user, passkey)
+    passkey.flags &= ~VERIFIED
+    asked = (await scene.post("/login/passkey/options", json={})).json()
+    for text in (json.dumps(passkey.get(asked)), "{}", "x"):
+        answer = await scene.post("/account/sign-in", data={"credential": text})
+        assert answer.status_code in (401, 422)
+
+
+async def by_enrolment_of_a_page(scene: Scene) -> None:
+    """The page that adds a second step adds none beside the one that is asked for."""
+    form = {"email": "alice@example.com", "password": PASSWORD}
+    created = json.dumps(SoftAuthenticator().create(CREATION))
+    confirmed = {"action": "confirm", "code": scene.alice.code()}
+    for sent in ({"go": "on"}, confirmed, {"credential": created}):
+        await scene.post("/account/sign-in", data=form)
+        assert (await scene.get("/account/sign-in/enrol")).headers[
+            "location"
+        ] == "../sign-in/second"
+        answer = await scene.post("/account/sign-in/enrol", data=sent)
+        assert answer.headers["location"] == "../sign-in?done=expired"
+
+
+async def by_links_of_pages(scene: Scene) -> None:
+    """The pages of the links in mails sign nobody in, and leave the second factor."""
+    for page, purpose, fields in (
+        ("confirm", Purpose.CONFIRM, {"password": PASSWORD}),
+        ("reset", Purpose.RESET, {"new_password": NEW_PASSWORD}),
+        ("invitation", Purpose.INVITATION, {"password": PASSWORD}),
+        ("undo", Purpose.REVERT_EMAIL_CHANGE, {"email": "old@example.com"}),
+    ):
+        form = {"token": await scene.mailed(purpose), **fields}
+        answer = await scene.post(f"/account/{page}", data=form)
+        assert answer.status_code == 303, page
+        account = await scene.get("/account")
+        assert "sign-in" in account.headers["location"]
+        async with scene.api.services.database.read() as store:
+            found = await store.users.find(scene.alice.user.id)
+        assert found is not None
+        assert found.mfa
+
+
+async def by_token_of_a_page(scene: Scene) -> None:
+    """A session that has proved one factor gets no token, also if it proves that factor again."""
+    headers = await sign_in(scene.api.services, scene.alice.user)
+    shown = await scene.get("/account/tokens/new", headers=headers)
+    assert 'id="code"' in shown.text
+    for proof in ({"password": PASSWORD}, {"code": scene.alice.wrong_code()}, {"code": ""}):
+        form = {"form": "x", "name": "script", "expires": "30", **proof}
+        answer = await scene.post("/account/tokens/new", data=form, headers=headers)
+        assert answer.status_code in {401, 403, 422}
+        # A password that was proved again has another cookie.
+        scene.api.cookies.clear()
+        scene.answers.clear()
+        headers = await sign_in(scene.api.services, scene.alice.user)
+    await scene.api.services.sessions.end_all(scene.alice.user.id)
+
+
 async def by_passkey_of_a_foreign_challenge(scene: Scene) -> None:
     """The challenges of the second step prove no first factor."""
     passkey = SoftAuthenticator()
@@ -466,6 +527,10 @@ WAYS: Mapping[str, Callable[[Scene], Awaitable[None]]] = {
     "page": by_page,
     "page, second step": by_second_step_of_page,
     "page, sign up": by_sign_up,
+    "page, passkey without its user": by_passkey_of_a_page,
+    "page, enrolment": by_enrolment_of_a_page,
+    "page, links": by_links_of_pages,
+    "page, token": by_token_of_a_page,
     "passkey without its user": lambda scene: by_passkey(scene, without_user),
     "passkey of another account": lambda scene: by_passkey(scene, of_another_account),
     "passkey in a frame": lambda scene: by_passkey(scene, in_a_frame),

@@ -36,6 +36,7 @@ from authapi.storage import migrations
 from authapi.storage.names import TableNames
 from authapi.storage.postgres import privileges
 from authapi.verify.metadata import metadata_urls
+from authapi.web.pages.own_templates.checks import check_site
 from authapi.web.pages.site import Site
 
 _EVENT_WINDOW = timedelta(days=1)
@@ -303,7 +304,7 @@ def _pages(settings: Settings) -> Iterator[Finding]:
 
 def _check_pages(settings: Settings) -> str:
     site = Site(settings)
-    site.check()
+    check_site(site)
     return f"in {', '.join(site.languages.offered)}"
 
 

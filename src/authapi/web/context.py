@@ -99,7 +99,8 @@ class RequestContext:
     """The account whose credential a browser attached to a request from a foreign origin. The
     request is refused, so `identity` stays None; the event of the refusal names this account."""
     discards: tuple[tuple[str, str], ...] = ()
-    """Response headers that make the client delete a credential that has ended."""
+    """Response headers that make the client delete a credential that has ended, or keep the one
+    that has replaced it."""
     span: Span | None = None
     """FastAPI's OpenTelemetry span of this request, if there is one."""
     is_accepted: bool = False

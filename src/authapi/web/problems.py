@@ -59,6 +59,7 @@ STATUS: Mapping[type[AuthAPIError], int] = {
     errors.LastSuperuser: 409,
     errors.NotInvited: 409,
     errors.TooManyTokens: 409,
+    errors.FormAlreadySent: 409,
     errors.PreconditionFailed: 412,
     errors.BodyTooLarge: 413,
     errors.UnsupportedMediaType: 415,

@@ -340,12 +340,12 @@ def _single_gate(dependant: Dependant) -> tuple[str, Gate[object]] | None:
     return dependency.name, dependency.call
 
 
-async def read_form(request: Request) -> dict[str, str]:
+async def read_form(request: Request, *, max_fields: int = MAX_FIELDS) -> dict[str, str]:
     """Returns the fields of a form (application/x-www-form-urlencoded, UTF-8).
 
     Raises UnsupportedMediaType for another content type, MalformedRequest if the form is malformed,
-    a field occurs twice or a limit on fields is exceeded, and RefusalHTTPException if the body is
-    too large or arrives too slowly.
+    a field occurs twice, there are more than `max_fields` or a value is longer than `MAX_VALUE`,
+    and RefusalHTTPException if the body is too large or arrives too slowly.
     """
     require_media_type(request, FORM)
     try:
@@ -354,7 +354,7 @@ async def read_form(request: Request) -> dict[str, str]:
         # value.
         parts = [part for part in body.decode("ascii").split("&") if part not in {"", "="}]
         pairs = parse_qsl(
-            "&".join(parts), keep_blank_values=True, errors="strict", max_num_fields=MAX_FIELDS
+            "&".join(parts), keep_blank_values=True, errors="strict", max_num_fields=max_fields
         )
     except (ClientDisconnect, ValueError):
         raise MalformedRequest from None

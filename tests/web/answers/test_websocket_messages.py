@@ -14,6 +14,7 @@ from authapi import AuthAPI, User, current_user
 from authapi.errors import StorageUnavailable
 from authapi.testing import Client, client
 from tests.conftest import SettingsFactory
+from tests.servers.forked import Forking
 from tests.web.responses import PROBLEM_MEMBERS, SECURITY_HEADERS
 from tests.web.websockets import Headers, WebSocketService, handshake, websocket_service
 
@@ -88,13 +89,13 @@ class Target:
 
 @pytest.fixture(scope="module", params=SERVERS)
 def target(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, forking: Forking
 ) -> Iterator[Target]:
     """The application under each server, with each WebSocket implementation."""
     options = ["--no-server-header", *SERVERS[request.param]]
     folder = tmp_path_factory.mktemp("websockets")
     settings = {"AUTHAPI_SCOPES": "a"}
-    with websocket_service(PROGRAM, folder, options=options, settings=settings) as service:
+    with websocket_service(PROGRAM, folder, forking, options=options, settings=settings) as service:
         body = {"name": "x", "scopes": []}
         made = service.request("POST", "/me/tokens", json=body, headers=service.login("jwt"))
         yield Target(service, {"Authorization": f"Bearer {made.json()['access_token']}"})

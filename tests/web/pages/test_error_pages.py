@@ -420,7 +420,7 @@ async def follow(app: FastAPI, asked: str, prefix: str) -> None:
         help_page = "/forgot" if asked.endswith("forgot") else "/sign-in"
         assert [unquote(urljoin(url, target).partition("?")[0]) for target in found] == [
             f"http://127.0.0.1:8000{prefix}/account{path}"
-            for path in ("/page.css", "/theme.css", "/ui.js", "", help_page)
+            for path in ("/page.css", "/theme.css", "/icon", "/ui.js", "", help_page)
         ]
         for target in found:
             answer = await browser.get(urljoin(url, target), follow_redirects=True)

@@ -1,6 +1,7 @@
 """The looks of an operator: files, colours, templates and policies."""
 
 import re
+import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ FILES = {
     "page.css": "text/css; charset=utf-8",
     "theme.css": "text/css; charset=utf-8",
     "ui.js": "text/javascript; charset=utf-8",
+    "icon": "image/svg+xml",
 }
 
 
@@ -75,11 +77,33 @@ async def test_the_brand_is_on_each_page(make_settings: SettingsFactory, tmp_pat
         assert (image.text, image.headers["content-type"]) == (SVG, "image/svg+xml")
         assert "sandbox" in image.headers["content-security-policy"]
         assert "script-src" not in image.headers["content-security-policy"]
+        assert f'<link rel="icon" href="{source}">' in page.text
+        for path in ("/account/icon", "/favicon.ico"):
+            icon = await api.get(path)
+            assert (icon.text, icon.headers["content-type"]) == (SVG, "image/svg+xml")
+            assert "sandbox" in icon.headers["content-security-policy"]
         theme = (await api.get("/account/theme.css")).text
         assert theme == theme_css("#ffcc00") + ":root { --radius: 0 }"
         sign_up = await api.get("/account/sign-up")
         assert 'accept the <a href="https://acme.example/terms">terms</a>.' in sign_up.text
         await api.post("/register", json={"email": "a@example.com", "password": "x" * 40 + "yz"})
+
+
+@pytest.mark.parametrize(
+    ("name", "letter"), [("acme", "A"), ("<b>", "<"), ("&", "&"), ("'x", "'"), ("가나", "가")]
+)
+async def test_without_a_logo_the_icon_is_a_letter_in_the_colour(
+    make_settings: SettingsFactory, name: str, letter: str
+) -> None:
+    async with client(create_app(make_settings(brand_name=name, brand_colour="#FFCC00"))) as api:
+        page = await api.get("/account/sign-in")
+        [address] = re.findall(r'<link rel="icon" href="([^"]+)">', page.text)
+        icon = await api.get(f"/account/{address}")
+        svg = ElementTree.fromstring(icon.text)
+        [rectangle, text] = svg
+        assert rectangle.get("fill") == "#ffcc00"
+        assert (text.text, text.get("fill")) == (letter, "#000000")
+        assert "set-cookie" not in icon.headers
 
 
 async def test_a_form_may_lead_to_the_origins_of_the_settings(
@@ -141,14 +165,4 @@ async def test_unusable_files_refuse_the_start(
         path.write_bytes(content)
     with pytest.raises(ConfigurationError, match=f"^{re.escape(message)}"):
         async with client(create_app(make_settings(**{setting: path}))):
-            pass
-
-
-async def test_a_wrong_template_refuses_the_start(
-    make_settings: SettingsFactory, tmp_path: Path
-) -> None:
-    (tmp_path / "sign-in.html").write_text("{% if %}")
-    problem = r"^the page template sign-in\.html: TemplateSyntaxError$"
-    with pytest.raises(ConfigurationError, match=problem):
-        async with client(create_app(make_settings(page_templates=tmp_path))):
             pass

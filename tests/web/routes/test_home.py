@@ -3,8 +3,9 @@
 from importlib.metadata import version
 
 import pytest
+from fastapi import FastAPI
 
-from authapi import create_app
+from authapi import AuthAPI, create_app
 from authapi.testing import Client, client
 from tests.conftest import SettingsFactory
 from tests.web.responses import problem
@@ -40,3 +41,22 @@ async def test_production_names_no_version(make_settings: SettingsFactory) -> No
         answer = await api.get("/", headers=BROWSER)
         assert answer.json().keys() == {"service", "metadata", "version"}
         problem(await api.post("/"), 405, "method_not_allowed")
+
+
+async def test_browsers_that_ask_the_host_get_the_icon(make_settings: SettingsFactory) -> None:
+    async with client(create_app(make_settings())) as api:
+        icon = await api.get("/favicon.ico")
+        assert icon.status_code == 200
+        assert icon.headers["content-type"] == "image/svg+xml"
+        assert icon.headers["cache-control"] == "public, max-age=86400"
+        assert icon.content == (await api.get("/account/icon")).content
+        assert "set-cookie" not in icon.headers
+        problem(await api.post("/favicon.ico"), 405, "method_not_allowed")
+    async with client(create_app(make_settings(pages="none"))) as api:
+        problem(await api.get("/favicon.ico"), 404, "not_found")
+    auth, app = AuthAPI(make_settings()), FastAPI()
+    app.router.lifespan_context = auth.lifespan
+    auth.install(app, prefix="/auth")
+    async with client(app) as api:
+        assert (await api.get("/favicon.ico")).json() == {"detail": "Not Found"}
+        assert (await api.get("/auth/account/icon")).status_code == 200

@@ -1,9 +1,10 @@
-"""The files of the pages: stylesheet, theme, script and logo.
+"""The files of the pages: stylesheet, theme, scripts, icon and logo.
 
 Their addresses have a hash of the content, so browsers keep them until they change.
 """
 
 import hashlib
+import html
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from authapi.settings.values.colours import (
 )
 
 _STATIC = Path(__file__).parent / "static"
+_SVG = "image/svg+xml"
 _PNG = b"\x89PNG\r\n\x1a\n"
 _HASH_LENGTH = 12
 _LIGHT = ("#ffffff", "#f6f7f9")
@@ -50,11 +52,15 @@ def load_assets(settings: Settings) -> Mapping[str, Asset]:
     assets = {
         "page.css": Asset.of((_STATIC / "page.css").read_bytes(), "text/css"),
         "theme.css": Asset.of(_theme(settings), "text/css"),
+        "passkeys.js": Asset.of((_STATIC / "passkeys.js").read_bytes(), "text/javascript"),
         "ui.js": Asset.of((_STATIC / "ui.js").read_bytes(), "text/javascript"),
     }
     if settings.brand_logo is not None:
         logo = _read(settings.brand_logo, "AUTHAPI_BRAND_LOGO", MAX_LOGO_BYTES)
-        assets["logo"] = Asset.of(logo, _image_type(logo))
+        assets["logo"] = assets["icon"] = Asset.of(logo, _image_type(logo))
+    else:
+        icon = icon_svg(settings.service_name, settings.brand_colour)
+        assets["icon"] = Asset.of(icon.encode(), _SVG)
     return assets
 
 
@@ -68,6 +74,19 @@ def _theme(settings: Settings) -> bytes:
     except UnicodeDecodeError:
         raise ConfigurationError("AUTHAPI_BRAND_CSS is not text in UTF-8") from None
     return css + own
+
+
+def icon_svg(name: str, colour: str) -> str:
+    """Returns the icon of a service without a logo: the first letter of its name, as on pages."""
+    letter = name[:1].upper()
+    # An attacker cannot choose the name, but a `<` in it would break the file.
+    text = html.escape(letter) if letter.isprintable() else ""
+    return (
+        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32">'
+        f'<rect width="32" height="32" rx="8" fill="{colour}"/>'
+        f'<text x="16" y="22.5" fill="{text_colour(colour)}" font-family="system-ui,sans-serif" '
+        f'font-size="18" font-weight="700" text-anchor="middle">{text}</text></svg>'
+    )
 
 
 def theme_css(colour: str) -> str:
@@ -87,7 +106,7 @@ def _image_type(content: bytes) -> str:
     if content.startswith(_PNG):
         return "image/png"
     if b"<svg" in content[:1000]:
-        return "image/svg+xml"
+        return _SVG
     raise ConfigurationError("AUTHAPI_BRAND_LOGO is neither an SVG nor a PNG file")
 
 

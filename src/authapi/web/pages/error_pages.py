@@ -118,11 +118,14 @@ def _link_for(code: str, connection: HTTPConnection) -> Mapping[str, str]:
     use_public = settings.public_url is not None and code in _NEEDS_PUBLIC_URL
     name, kind = _target(path.removeprefix(f"{addresses.PREFIX}/"), runtime.units)
     if use_public:
-        return {"href": f"{settings.issuer}{addresses.PREFIX}/{name}", "kind": kind}
+        url = f"{settings.issuer}{addresses.PREFIX}/{name}".rstrip("/")
+        return {"href": url, "kind": kind}
     return {"href": addresses.page(connection, name), "kind": kind}
 
 
 def _target(own: str, units: set[str]) -> tuple[str, str]:
+    if own == addresses.PREFIX and "account" in units:
+        return "", "again"
     if own in _FORMS and _FORMS[own] in units:
         return own, "again"
     if "pages" in units and own in _MAIL_PAGES:
@@ -140,6 +143,14 @@ _FORMS: Mapping[str, str] = {
     "sign-out": "signin",
     "prove": "signin",
     "check-mail": "signin",
+    "sign-in/enrol": "signin",
+    "devices": "account",
+    "security": "account",
+    "security/password": "account",
+    "security/app": "account",
+    "security/app/remove": "account",
+    "security/codes": "account",
+    "security/passkeys": "account",
 }
 """The pages that can be opened again, since no link in a mail leads to them, and their units."""
 _MAIL_PAGES = frozenset({"confirm", "reset", "undo", "disown", "invitation"})

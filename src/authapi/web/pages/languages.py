@@ -5,7 +5,7 @@ English sentences. They are compiled in memory when the first page in the langua
 operator adds languages, or other wording, in the folder of the setting `page_templates`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from io import BytesIO
 from pathlib import Path
@@ -44,13 +44,7 @@ class Languages:
     @cached_property
     def names(self) -> Mapping[str, str]:
         """The name of each language, in that language."""
-        from babel import Locale  # noqa: PLC0415  # imported on first use: most processes never render a page
-
-        names = {}
-        for tag in self.offered:
-            name = Locale.parse(tag, sep="-").get_display_name()
-            names[tag] = tag if name is None else name[:1].upper() + name[1:]
-        return names
+        return {tag: _language_name(tag) for tag in self.offered}
 
     def check(self) -> None:
         """Reads each catalogue. Raises ConfigurationError for one that is missing or malformed."""
@@ -127,6 +121,26 @@ class Languages:
             translations.add_fallback(found)
             found = translations
         return found
+
+
+def language_names(tags: Iterable[str]) -> Mapping[str, str]:
+    """Returns the name of each language, in that language; the tag of one that is unknown."""
+    from babel import UnknownLocaleError  # noqa: PLC0415
+
+    names = {}
+    for tag in tags:
+        try:
+            names[tag] = _language_name(tag)
+        except (ValueError, UnknownLocaleError):
+            names[tag] = tag
+    return names
+
+
+def _language_name(tag: str) -> str:
+    from babel import Locale  # noqa: PLC0415  # imported on first use: most processes never render a page
+
+    name = Locale.parse(tag, sep="-").get_display_name()
+    return tag if name is None else name[:1].upper() + name[1:]
 
 
 def _compiled(path: Path) -> "NullTranslations":

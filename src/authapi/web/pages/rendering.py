@@ -1,5 +1,6 @@
 """Renders the pages: in the language of the reader, with the brand of the operator."""
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from math import ceil
@@ -10,6 +11,7 @@ from starlette.responses import Response
 
 from authapi.web.context import context_of
 from authapi.web.pages import addresses
+from authapi.web.pages.account.flashes import Flash
 from authapi.web.pages.reader import (
     CHOSEN,
     PARAMETER,
@@ -22,8 +24,10 @@ from authapi.web.pages.texts import ERRORS, OUTCOMES, PROBLEMS, TOO_MANY, error_
 
 Headers = Iterable[tuple[str, str]]
 
-_KEPT = ("next", "done")
+_KEPT = ("next", "done", "show", "before")
 """The parameters of a page that a change of the language keeps."""
+_NOT_IN_HTML = re.compile("[\x00-\x1f\x7f-\x9f\ufdd0-\ufdef\ufffe\uffff]")
+"""Control characters and noncharacters, which no field of one line has (HTML, section 13.2.3.5)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +52,13 @@ def render(
     form: Form = EMPTY,
     headers: Headers = (),
     token: str = "",
+    message: Flash | None = None,
     **values: Any,
 ) -> Response:
     """Returns the response with the page of the template `name`, and the headers of all pages.
 
-    `token` is that of the link in a mail which leads to the page. `values` are further values for
-    the template.
+    `token` is that of the link in a mail which leads to the page. `message` is of the form before.
+    `values` are further values for the template.
     """
     site, language = site_of(connection), language_of(connection)
     context, named = context_of(connection), named_language(connection)
@@ -65,18 +70,23 @@ def render(
         # Forms of pages that a mail links to keep its language.
         lang_query=f"?{PARAMETER}={named}" if named else "",
         base=addresses.base_of(connection.scope, settings.prefix),
+        root=addresses.page(connection, ""),
         versions={file: asset.version for file, asset in assets.items()},
         brand=settings.service_name,
         home=addresses.home(connection),
-        sign_in=addresses.sign_in(connection),
+        sign_in=addresses.sign_in(
+            connection, next=addresses.wanted(connection, form.values.get("next"))
+        ),
         user=None if context.identity is None else context.identity.user,
         has_sign_out="signin" in context.runtime.units,
+        has_tokens="token" in context.runtime.registry,
+        passkey_origins=site.passkey_origins,
         min_length=settings.password_min_length,
         terms_url=settings.terms_url,
         privacy_url=settings.privacy_url,
         support_url=settings.support_url,
         form=form,
-        outcome=_outcome(connection),
+        outcome=_outcome(connection, message),
         token=token,
         **values,
     )
@@ -118,6 +128,7 @@ def sentence(connection: HTTPConnection, code: str, status: int = 400) -> str:
         ERRORS[error_code(code, status)],
         language_of(connection),
         min_length=settings.password_min_length,
+        max_tokens=settings.max_personal_tokens,
     )
 
 
@@ -127,24 +138,33 @@ def too_many(connection: HTTPConnection, seconds: int) -> str:
     return site_of(connection).plural(*TOO_MANY, minutes, language_of(connection))
 
 
+def single_line(text: str) -> str:
+    """Returns what a client has sent as a field of a page may show it again."""
+    return _NOT_IN_HTML.sub("", text)
+
+
 def masked(email: str) -> str:
     """Returns an address as a page shows it that a foreign person may see: `a***@example.com`."""
     local, _, domain = email.rpartition("@")
     return f"{local[:1]}***@{domain}"
 
 
-def _outcome(connection: HTTPConnection) -> Mapping[str, object] | None:
+def _outcome(connection: HTTPConnection, message: Flash | None) -> Mapping[str, object] | None:
+    site, language = site_of(connection), language_of(connection)
+    if message is not None:
+        return {"text": message.text(site, language), "is_problem": message.is_problem}
     code = connection.query_params.get("done", "")
     if code not in OUTCOMES:
         return None
-    text = site_of(connection).text(OUTCOMES[code], language_of(connection))
-    return {"text": text, "is_problem": code in PROBLEMS}
+    return {"text": site.text(OUTCOMES[code], language), "is_problem": code in PROBLEMS}
 
 
 def _kept(connection: HTTPConnection, token: str) -> Mapping[str, str]:
     """Returns the hidden fields of the form that changes the language."""
     kept = {
-        name: value for name in _KEPT if (value := connection.query_params.get(name)) is not None
+        name: single_line(value)
+        for name in _KEPT
+        if (value := connection.query_params.get(name)) is not None
     }
     if token:
         kept |= {"token": token, CHOSEN: "1"}

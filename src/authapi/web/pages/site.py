@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from starlette.requests import HTTPConnection
 
-from authapi.errors import ConfigurationError
+from authapi.errors import ConfigurationError, PasskeysUnavailable
+from authapi.services.factors.webauthn.relying_party import relying_party_of
 from authapi.settings import Settings
 from authapi.web.context import Runtime, context_of
 from authapi.web.pages.assets import Asset, load_assets
@@ -44,6 +45,8 @@ With `no-referrer`, the policy of all other responses, browsers would send `Orig
 form (Fetch, "append a request Origin header"). Over plain HTTP, no other header has the origin.
 """
 
+_LOCALHOST = "http://localhost"
+
 
 class Site:
     """The pages of one installation.
@@ -79,19 +82,30 @@ class Site:
             "trusted-types 'none'"
         )
 
-    def check(self) -> None:
-        """Reads what the operator has configured, and compiles each template in each language.
+    @cached_property
+    def passkey_origins(self) -> str:
+        """The origins whose pages may use passkeys; `http://localhost` stands for all its ports.
 
-        Raises ConfigurationError, which names what cannot be used.
+        The script asks for no passkey at another one: the API would refuse it.
         """
+        try:
+            party = relying_party_of(self._settings)
+        except PasskeysUnavailable:
+            return ""
+        return " ".join(sorted(party.origins) + [_LOCALHOST] * party.allows_localhost)
+
+    @property
+    def name(self) -> str:
+        """The name of the service for people."""
+        return self._settings.service_name
+
+    def check_files(self) -> None:
+        """Reads what the operator has configured. Raises ConfigurationError, which names a file."""
         own = self._settings.page_templates
         if own is not None and not own.is_dir():
             raise ConfigurationError(f"AUTHAPI_PAGE_TEMPLATES is not a folder: {own}")
         self.languages.check()
         self.assets  # noqa: B018  # reads the files
-        for language in self.languages.offered:
-            for path in sorted(TEMPLATES.glob("*.html")):
-                self._check_template(path.name, language)
 
     def template(self, name: str, language: str) -> "Template":
         """Returns a template, with the texts of an offered language."""
@@ -107,15 +121,6 @@ class Site:
         found: str = self.languages.catalogue(language).ngettext(one, many, number)
         return found % {"num": number}
 
-    def _check_template(self, name: str, language: str) -> None:
-        from jinja2 import TemplateError  # noqa: PLC0415
-
-        try:
-            self.template(name, language)
-        except TemplateError as error:
-            problem = f"the page template {name}: {type(error).__name__}"
-            raise ConfigurationError(problem) from error
-
     def _environment(self, language: str) -> "Environment":
         if language not in self._environments:
             self._environments[language] = self._new_environment(language)
@@ -125,6 +130,8 @@ class Site:
         from jinja2 import FileSystemLoader, StrictUndefined  # noqa: PLC0415  # as babel
         from jinja2.sandbox import SandboxedEnvironment  # noqa: PLC0415
 
+        from authapi.services.mail.compiled_templates import COMPILED_PAGES  # noqa: PLC0415
+
         own = self._settings.page_templates
         environment = SandboxedEnvironment(
             loader=FileSystemLoader([TEMPLATES] if own is None else [own, TEMPLATES]),
@@ -133,6 +140,7 @@ class Site:
             trim_blocks=True,
             lstrip_blocks=True,
             auto_reload=False,
+            bytecode_cache=COMPILED_PAGES,
             extensions=["jinja2.ext.i18n"],
         )
         environment.policies["ext.i18n.trimmed"] = True
@@ -152,19 +160,3 @@ def site_in(runtime: Runtime) -> Site:
     if not isinstance(runtime.site, Site):
         runtime.site = Site(runtime.services.settings)
     return runtime.site
-
-
-def check_site(runtime: Runtime) -> None:
-    """Checks what the operator has configured for the pages. Blocks.
-
-    Raises ConfigurationError, which names what cannot be used.
-    """
-    settings = runtime.services.settings
-    is_changed = (
-        settings.page_templates
-        or settings.brand_css
-        or settings.brand_logo
-        or settings.page_locales
-    )
-    if is_changed and not runtime.units.isdisjoint({"pages", "signin", "account"}):
-        site_in(runtime).check()

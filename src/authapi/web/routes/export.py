@@ -36,6 +36,15 @@ async def export_account(identity: Owner, request: Request) -> Response:
     The file contains no secrets and no hashes. It is streamed. If your session or account ends
     during the export, the file stops early, and is not valid JSON.
     """
+    return await export_file(request, identity, name="account.json")
+
+
+async def export_file(request: Request, identity: Identity, *, name: str) -> Download:
+    """Returns the file with all data of the account of `identity`.
+
+    Raises NotFound if the account is deleted, TooManyRequests if the caller has three exports in
+    progress, StorageUnavailable, and InvalidCredential if the session of the caller has ended.
+    """
     services, user_id = context_of(request).runtime.services, identity.user.id
     sessions = await services.sessions.list_for_user(user_id)
     document = ExportOut(
@@ -53,7 +62,7 @@ async def export_account(identity: Owner, request: Request) -> Response:
     # Read before the response starts: if the database is not available, the status can be 503.
     first = await anext(pages, "")
     parts = _parts(document.model_dump_json(by_alias=True), first, pages)
-    return Download(parts, name="account.json", media_type="application/json")
+    return Download(parts, name=name, media_type="application/json")
 
 
 async def _parts(document: str, first: str, pages: AsyncGenerator[str]) -> AsyncGenerator[str]:

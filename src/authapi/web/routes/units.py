@@ -24,8 +24,8 @@ from authapi.web.routes.factors import changes, passkeys
 from authapi.web.routes.factors import well_known as factor_pages
 from authapi.web.routes.login import enrolment, passkey, password, second_factor
 from authapi.web.routes.oauth import grants, introspection, revocation, well_known
+from authapi.web.routes.pages import enrolment as enrolment_page
 from authapi.web.routes.pages import (
-    account,
     files,
     forgot,
     mail,
@@ -35,6 +35,16 @@ from authapi.web.routes.pages import (
     sign_out,
     sign_up,
 )
+from authapi.web.routes.pages.account import (
+    activity,
+    authenticator,
+    data,
+    devices,
+    profile,
+    security,
+)
+from authapi.web.routes.pages.account import passkeys as passkey_pages
+from authapi.web.routes.pages.account import tokens as token_pages
 from authapi.web.routes.recovery import email_addresses, logins, passwords
 
 
@@ -53,9 +63,23 @@ UNITS: Mapping[str, APIRouter] = {
     "recovery": _joined(email_addresses.router, passwords.router, logins.router),
     "pages": _joined(mail.router, forgot.router),
     "signin": _joined(
-        sign_in.router, second_step.router, sign_up.router, sign_out.router, prove.router
+        sign_in.router,
+        second_step.router,
+        enrolment_page.router,
+        sign_up.router,
+        sign_out.router,
+        prove.router,
     ),
-    "account": account.router,
+    "account": _joined(
+        profile.router,
+        security.router,
+        authenticator.router,
+        passkey_pages.router,
+        devices.router,
+        token_pages.router,
+        activity.router,
+        data.router,
+    ),
     "login": _joined(password.router, second_factor.router, enrolment.router, passkey.router),
     "grants": grants.router,
     "revocation": revocation.router,

@@ -20,10 +20,13 @@ from authapi.web.schemas.fields import (
     no_duplicates,
 )
 
+MAX_SCOPES = 100
+"""Scopes of a token."""
+
 OwnScopes = Annotated[
     list[Scope] | None,
     Field(
-        max_length=100,
+        max_length=MAX_SCOPES,
         description="A subset of the scopes of the caller; by default all of them.",
         json_schema_extra={"uniqueItems": True, **limit("scopes")},
     ),

@@ -48,10 +48,21 @@ async def test_they_name_the_page_of_the_application(make_settings: SettingsFact
         problem(await api.get(NOTHING), 404, "not_found")
 
 
-async def test_without_a_page_the_built_in_one_resets_the_password(
+async def test_without_a_page_they_name_the_built_in_ones(make_settings: SettingsFactory) -> None:
+    async with service(make_settings) as api:
+        base = f"{api.services.settings.issuer}/account/security"
+        assert leads_to(await api.get(CHANGE)) == f"{base}/password"
+        found = (await api.get(ENDPOINTS)).json()
+        assert found == {"enroll": f"{base}/passkeys", "manage": base}
+        for url in (f"{base}/password", *found.values()):
+            led = await api.get(httpx.URL(url).path)
+            assert led.headers["location"].partition("?")[0].endswith("sign-in")
+
+
+async def test_without_pages_of_an_account_a_mail_resets_the_password(
     make_settings: SettingsFactory,
 ) -> None:
-    async with service(make_settings) as api:
+    async with service(make_settings, pages="mail") as api:
         location = leads_to(await api.get(CHANGE))
         assert location == f"{api.services.settings.issuer}/account/forgot"
         assert "forgot" in (await api.get(httpx.URL(location).path)).text
@@ -60,7 +71,7 @@ async def test_without_a_page_the_built_in_one_resets_the_password(
 
 
 async def test_without_page_and_mail_there_is_nothing(make_settings: SettingsFactory) -> None:
-    async with service(make_settings, mail_url=SecretStr("none:")) as api:
+    async with service(make_settings, pages="mail", mail_url=SecretStr("none:")) as api:
         problem(await api.get(CHANGE), 404, "not_found")
     async with service(make_settings, mail_url=SecretStr("none:"), security_link=PAGE) as api:
         assert leads_to(await api.get(CHANGE)) == PAGE
@@ -86,10 +97,10 @@ async def test_they_belong_to_the_host_of_an_application(make_settings: Settings
         app = FastAPI(lifespan=auth.lifespan)
         auth.install(app, prefix="/api/auth")
         async with client(app) as api:
-            expected = link or f"{auth.settings.issuer}/account/forgot"
+            expected = link or f"{auth.settings.issuer}/account/security/password"
             assert leads_to(await api.get(CHANGE)) == expected
             assert expected.startswith("https://shop") or "/api/auth/account/" in expected
-            assert (await api.get(ENDPOINTS)).status_code == (200 if link else 404)
+            assert (await api.get(ENDPOINTS)).status_code == 200
             for path in (f"/api/auth{CHANGE}", f"/api/auth{ENDPOINTS}", NOTHING):
                 assert (await api.get(path)).status_code == 404
 

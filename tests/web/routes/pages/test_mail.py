@@ -72,6 +72,7 @@ async def test_a_reset_mail_is_requested(api: Client) -> None:
         (303, "forgot?done=sent", "")
     }
     done = await api.get("/account/forgot?done=sent")
+    assert re.search(r"data-wait=\"60\">Send again<", done.text)
     check_page(done, 200, ENGLISH["forgot.done"])
     assert "u***@example.com" in done.text
     assert "unknown@example.com" in main_of(done), "to send it again"

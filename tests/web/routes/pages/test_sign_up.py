@@ -96,6 +96,7 @@ async def test_confirmation_says_the_same_for_every_address(
             shown = await api.get("/account/check-mail")
             check_page(shown, 200, "If the address can have an account")
             assert f"{email[0]}***@example.com" in shown.text
+            assert 'data-wait="60"' in shown.text
         assert set(answers) == {(303, "check-mail", "")}
         again = await api.post("/account/check-mail", data={"email": ALICE}, follow_redirects=True)
         check_page(again, 200, "another e-mail is on its way")
@@ -109,6 +110,7 @@ async def test_the_address_is_asked_for_without_the_cookie(api: Client) -> None:
         shown = await api.get("/account/check-mail", headers={"cookie": cookie} if cookie else {})
         check_page(shown, 200, "E-mail address")
         assert 'id="email"' in shown.text
+        assert "data-wait" not in shown.text
 
 
 @pytest.mark.parametrize("registration", ["invite", "closed"])

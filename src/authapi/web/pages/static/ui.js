@@ -87,26 +87,36 @@ addEventListener("pageshow", () => {
   }
 });
 
-// data-time: a time in the zone of the reader, with the distance in words.
+// data-time: a time in the zone of the reader, with the distance in words; "short" shows only these.
 const units = [["year", 31536000], ["month", 2592000], ["day", 86400], ["hour", 3600], ["minute", 60]];
 for (const time of all("time[data-time]")) {
   const at = new Date(time.dateTime);
   const language = document.documentElement.lang;
   const exact = new Intl.DateTimeFormat(language, { dateStyle: "medium", timeStyle: "short" }).format(at);
   const seconds = (at - Date.now()) / 1000;
-  const [unit, length] = units.find(([, size]) => Math.abs(seconds) >= size) ?? ["minute", 60];
-  const words = new Intl.RelativeTimeFormat(language, { numeric: "auto" }).format(Math.trunc(seconds / length), unit);
+  const [unit, length] = units.find(([, size]) => Math.abs(seconds) >= size) ?? ["second", Infinity];
+  const words = new Intl.RelativeTimeFormat(language, { numeric: "auto" }).format(Math.round(seconds / length), unit);
   time.title = exact;
-  time.textContent = `${exact} (${words})`;
+  time.textContent = time.dataset.time ? words : `${exact} (${words})`;
+  if (time.dataset.time) time.append(make("span", ` (${exact})`, { class: "sr" }));
 }
 
-// data-copy, data-copied: a button that copies the value of the field with this id.
+// data-copy, data-copied: a button that copies the value of the field with this id. Only pages with
+// a secure origin may copy. The focus selects the value.
 for (const button of all("button[data-copy]")) {
+  const source = document.getElementById(button.dataset.copy);
+  source.addEventListener("focus", () => source.select());
+  button.hidden = !navigator.clipboard;
   button.addEventListener("click", async () => {
-    const source = document.getElementById(button.dataset.copy);
-    await navigator.clipboard.writeText(source.value ?? source.textContent);
+    await navigator.clipboard.writeText(source.value);
     button.textContent = button.dataset.copied;
   });
+}
+
+// data-wait: a button that works after so many seconds.
+for (const button of all("button[data-wait]")) {
+  button.disabled = true;
+  setTimeout(() => (button.disabled = false), button.dataset.wait * 1000);
 }
 
 // data-submit: a choice that takes effect at once, so its button is not needed.
@@ -115,3 +125,6 @@ for (const select of all("select[data-submit]")) {
   button.hidden = true;
   select.addEventListener("change", () => select.form.requestSubmit());
 }
+
+// The list of pages scrolls on a phone: its current page is in view.
+for (const link of all(".rail [aria-current]")) link.scrollIntoView({ block: "nearest", inline: "center" });

@@ -6,6 +6,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from authapi.domain.factors.passkeys import Assertion
 from authapi.strategies.base import read_header
 from authapi.web.answers.descriptions import problems, response_header
 from authapi.web.context import context_of
@@ -17,7 +18,7 @@ from authapi.web.login_cookie import (
     read_browser_id,
 )
 from authapi.web.routes.login import second_factor
-from authapi.web.routes.login.password import finish, issuer_of, login_response, with_headers
+from authapi.web.routes.login.password import LogIn, finish, issuer_of, login_response, with_headers
 from authapi.web.routing import AuthAPIRoute
 from authapi.web.schemas.factors.passkeys import PasskeyLogin, RequestOptionsOut, WaitingLogin
 from authapi.web.schemas.login import LoginOut
@@ -64,17 +65,30 @@ async def log_in_by_passkey(body: PasskeyLogin, request: Request) -> Response:
     A refusal has the member `unknown` if no account has the passkey: a page can have it removed
     with `PublicKeyCredential.signalUnknownCredential()`.
     """
+    done = await prove_passkey(
+        request, body.credential.assertion(), strategy=body.strategy, remember=body.remember
+    )
+    return login_response(done)
+
+
+async def prove_passkey(
+    request: Request, passkey: Assertion, *, strategy: str | None, remember: bool
+) -> LogIn:
+    """Logs in by a passkey that answers the options of this browser, and issues a credential.
+
+    Raises PasskeyRefused, PasskeysUnavailable, the errors of the hooks `before_login`,
+    ForeignOrigin, InvalidInput for an unknown strategy, InvalidCredentials if the account was
+    changed meanwhile, and Unavailable if the database does not answer or no key can sign a token.
+    """
     check_origin(request)
     runtime = context_of(request).runtime
-    services = runtime.services
-    issuer = issuer_of(runtime, body.strategy)
-    proved = await services.passkey_logins.authenticate(
-        body.credential.assertion(),
-        read_browser_id(request, services.settings),
-        request=request,
+    settings = runtime.services.settings
+    issuer = issuer_of(runtime, strategy)
+    proved = await runtime.services.passkey_logins.authenticate(
+        passkey, read_browser_id(request, settings), request=request
     )
-    done = await finish(request, proved, issuer, remember=body.remember)
-    return login_response(replace(done, discards=discarded_cookie(request, services.settings)))
+    done = await finish(request, proved, issuer, remember=remember)
+    return replace(done, discards=discarded_cookie(request, settings))
 
 
 @router.post(

@@ -12,7 +12,7 @@ router = APIRouter(
 )
 
 _IMMUTABLE = "public, max-age=31536000, immutable"
-_LOGO_CSP = "default-src 'none'; style-src 'unsafe-inline'; sandbox"
+_IMAGE_CSP = "default-src 'none'; style-src 'unsafe-inline'; sandbox"
 """An SVG file of the operator is an image: opened as a document, it runs nothing."""
 
 
@@ -34,11 +34,28 @@ async def script(request: Request) -> Response:
     return _file(request, "ui.js")
 
 
+@router.get("/passkeys.js")
+async def passkey_script(request: Request) -> Response:
+    """The script of the pages that use passkeys."""
+    return _file(request, "passkeys.js")
+
+
 @router.get("/logo")
 async def logo(request: Request) -> Response:
     """The logo of the operator."""
-    response = _file(request, "logo")
-    response.headers["content-security-policy"] = _LOGO_CSP
+    return image(request, "logo")
+
+
+@router.get("/icon")
+async def icon(request: Request) -> Response:
+    """The icon of the pages: the logo of the operator, or else the first letter of the service."""
+    return image(request, "icon")
+
+
+def image(request: Request, name: str) -> Response:
+    """Returns the response with a file that is an image. Raises NotFound without one."""
+    response = _file(request, name)
+    response.headers["content-security-policy"] = _IMAGE_CSP
     return response
 
 

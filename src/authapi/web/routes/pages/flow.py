@@ -1,6 +1,6 @@
 """Performs a form of a page: a refusal becomes messages on the form, which is shown again."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -16,6 +16,8 @@ from authapi.errors import (
     InputError,
     InvalidCredential,
     InvalidInput,
+    LoginExpired,
+    NotFound,
     Refusal,
     SecondFactorRefused,
     TooManyAttempts,
@@ -25,21 +27,22 @@ from authapi.errors import (
 from authapi.web.context import context_of
 from authapi.web.csrf import check_origin
 from authapi.web.pages.reader import language_of
-from authapi.web.pages.rendering import Form, sentence, too_many
+from authapi.web.pages.rendering import Form, render, sentence, single_line, too_many
 from authapi.web.pages.site import site_of
 from authapi.web.pages.texts import ATTEMPTS_LEFT, ERRORS
 from authapi.web.problems import status_of
-from authapi.web.resolver import optional_identity_if_configured
-from authapi.web.routing import read_form
+from authapi.web.resolver import optional_identity_if_configured, resolve
+from authapi.web.routing import MAX_FIELDS, read_form
 
-OptionalCaller = Annotated[Identity | None, Depends(optional_identity_if_configured("session"))]
+_CALLER = optional_identity_if_configured("session")
+OptionalCaller = Annotated[Identity | None, Depends(_CALLER)]
 """The person who is signed in; None without one. A page shows the form in any case."""
 
 Show = Callable[[Form, int], Awaitable[Response]]
 """Returns the page with a form that was refused, with this status."""
 
 _SECRETS = ("password", "new_password", "current_password", "code", "recovery_code", "token")
-_FIELDS = frozenset({*_SECRETS, "email", "name", "username"}) - {"token"}
+_FIELDS = frozenset({*_SECRETS, "email", "name", "username", "expires_in", "scopes"}) - {"token"}
 """The fields of the pages. An error of another member is one of the form as a whole."""
 _PASSWORDS = ("password", "new_password", "current_password")
 
@@ -57,13 +60,52 @@ class Sent:
     @property
     def typed(self) -> Mapping[str, str]:
         """The values to show again: all but secrets."""
-        return {name: value for name, value in self.fields.items() if name not in _SECRETS}
+        return {
+            name: single_line(value) for name, value in self.fields.items() if name not in _SECRETS
+        }
+
+    @property
+    def repeated(self) -> Mapping[str, str]:
+        """The values that a page may send again: those typed, and the token of a link."""
+        return {**self.typed, "token": single_line(self.get("token"))}
+
+    @property
+    def secrets(self) -> Sequence[str]:
+        """The names of the secrets that were typed."""
+        return [name for name in _SECRETS if name != "token" and self.get(name)]
 
 
-async def receive(request: Request) -> Sent:
+async def receive(request: Request, *, max_fields: int = MAX_FIELDS) -> Sent:
     """Returns the fields of a form of our origin. Raises ForeignOrigin, and as `read_form`."""
     check_origin(request)
-    return Sent(await read_form(request))
+    return Sent(await read_form(request, max_fields=max_fields))
+
+
+async def receive_from_caller(
+    request: Request,
+    submit: Callable[[Sent, Identity | None], Awaitable[Response]],
+    *,
+    max_fields: int = MAX_FIELDS,
+) -> Response:
+    """Returns the response of `submit` to a form, and to the person who is signed in.
+
+    If the database does not answer, the response is a page that sends the form again: what was
+    typed is not lost. Raises as `receive`, as the gate of the caller, and the errors of `submit`.
+    """
+    sent = await receive(request, max_fields=max_fields)
+    try:
+        return await submit(sent, await resolve(_CALLER, request))
+    except Unavailable as refusal:
+        response = render(
+            request,
+            "try-again",
+            status=status_of(refusal),
+            problem=sentence(request, refusal.code, status_of(refusal)),
+            values=sent.repeated,
+            secrets=sent.secrets,
+        )
+        response.headers["retry-after"] = str(refusal.retry_after)
+        return response
 
 
 async def perform(
@@ -78,14 +120,15 @@ async def perform(
 
     `fields` maps codes of errors to the fields that they are about.
 
-    Raises ForeignOrigin, and InvalidCredential if the session of the caller has ended.
+    Raises ForeignOrigin, InvalidCredential if the session of the caller has ended, LoginExpired,
+    and NotFound.
     """
     try:
         for name in _PASSWORDS:
             if is_too_long(sent.get(name)):
                 raise invalid(name, "password_too_long")
         return await act()
-    except (ForeignOrigin, InvalidCredential):
+    except (ForeignOrigin, InvalidCredential, LoginExpired, NotFound):
         raise
     except (Refusal, Unavailable) as refusal:
         return await _refused(request, sent, refusal, show, fields or {})

@@ -19,16 +19,18 @@ router = APIRouter(
 async def show_forgot(request: Request) -> Response:
     """Show the form, or that a mail is on its way."""
     address = kept_address(request)
+    wanted = addresses.wanted(request, request.query_params.get("next"))
     if request.query_params.get("done") == "sent":
         return render(
             request,
             "done",
+            form=Form({"next": wanted or ""}),
             is_mailed=True,
             offers_reset=False,
             sent_to=masked(address) if address else None,
             send_again=address,
         )
-    return _show(request, Form({"email": address}))
+    return _show(request, Form({"email": address, "next": wanted or ""}))
 
 
 @router.post("/forgot")
@@ -36,14 +38,16 @@ async def ask_for_reset(request: Request) -> Response:
     """Queue the mail. The response is the same for every address."""
     sent = await receive(request)
     services = context_of(request).runtime.services
+    wanted = addresses.wanted(request, sent.get("next"))
 
     async def show_again(form: Form, status: int) -> Response:
-        return _show(request, form, status)
+        values = {**form.values, "next": wanted or ""}
+        return _show(request, Form(values, form.errors, form.problem), status)
 
     async def act() -> Response:
         email = typed_address(request, sent)
         await services.accounts.deferred_requests.submit("reset", email)
-        location = addresses.page(request, "forgot", done="sent")
+        location = addresses.page(request, "forgot", done="sent", next=wanted)
         return see_other(location, headers=keep_address(request, email.original))
 
     return await perform(request, sent, act, show_again)

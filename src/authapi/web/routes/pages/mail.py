@@ -7,6 +7,7 @@ so a form requires typed input: a password, or an address that the page does not
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -30,7 +31,7 @@ from authapi.web.routes.pages.flow import (
     Sent,
     invalid,
     perform,
-    receive,
+    receive_from_caller,
     typed_address,
 )
 from authapi.web.routing import AuthAPIRoute
@@ -139,8 +140,10 @@ def _add_routes(name: str, page: _Page) -> None:
             return _show_dead(request, name)
         return _show_form(request, name, token, link, caller)
 
-    async def submit(request: Request, caller: OptionalCaller) -> Response:
-        sent = await receive(request)
+    async def submit(request: Request) -> Response:
+        return await receive_from_caller(request, partial(act_on, request))
+
+    async def act_on(request: Request, sent: Sent, caller: Identity | None) -> Response:
         services, token = context_of(request).runtime.services, sent.get("token")
         if name == "confirm" and sent.get("action") == _AGAIN:
             return await _send_again(request, sent)

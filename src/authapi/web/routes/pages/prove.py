@@ -1,13 +1,14 @@
-"""/account/prove: asks a person who signed in some time ago for the password again."""
+"""/account/prove: asks a person who signed in some time ago for what the login lacks."""
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from authapi.domain.identity import Identity
-from authapi.web.answers.renewals import renewal_of, secret_of, with_renewal
-from authapi.web.context import context_of
 from authapi.web.pages import addresses
-from authapi.web.pages.rendering import EMPTY, Form, render, see_other
+from authapi.web.pages.rendering import EMPTY, Form, see_other
+from authapi.web.routes.pages.account.caller import Caller
+from authapi.web.routes.pages.account.passkeys import offers_passkeys
+from authapi.web.routes.pages.account.sudo import needs_of, prove, prove_passkey
+from authapi.web.routes.pages.credentials import FIELD, assertion_of
 from authapi.web.routes.pages.flow import OptionalCaller, perform, receive
 from authapi.web.routing import AuthAPIRoute
 
@@ -17,37 +18,50 @@ router = APIRouter(
 
 
 @router.get("/prove")
-async def show_prove(request: Request, caller: OptionalCaller) -> Response:
-    """Show the form."""
+async def show_prove(request: Request, identity: OptionalCaller) -> Response:
+    """Show the form, or lead on if nothing is missing."""
     wanted = addresses.wanted(request, request.query_params.get("next"))
-    if caller is None:
+    if identity is None:
         return see_other(addresses.page(request, "sign-in", next=wanted))
-    return _show(request, caller, Form({"next": wanted or ""}))
+    caller = Caller(request, identity)
+    if not needs_of(caller).is_any:
+        return see_other(wanted or addresses.home(request))
+    return await _show(caller, Form({"next": wanted or ""}))
 
 
 @router.post("/prove")
-async def prove(request: Request, caller: OptionalCaller) -> Response:
-    """Verify the password: the session then counts as a recent login."""
+async def prove_again(request: Request, identity: OptionalCaller) -> Response:
+    """Verify the password, a code or a passkey: the session then counts as a recent login."""
     sent = await receive(request)
     wanted = addresses.wanted(request, sent.get("next"))
-    if caller is None:
+    if identity is None:
         return see_other(addresses.page(request, "sign-in", done="ended", next=wanted))
-    identity = caller
+    caller = Caller(request, identity)
 
     async def show_again(form: Form, status: int) -> Response:
-        values = {"next": wanted or ""}
-        return _show(request, identity, Form(values, form.errors, form.problem), status)
+        return await _show(caller, Form({"next": wanted or ""}, form.errors, form.problem), status)
 
     async def act() -> Response:
-        runtime = context_of(request).runtime
-        renewal = renewal_of(runtime.registry, identity)
-        await runtime.services.accounts.authentication.reauthenticate(
-            identity, sent.get("password"), new_secret_hash=secret_of(renewal)
-        )
-        return with_renewal(see_other(wanted or addresses.home(request)), renewal)
+        if sent.get(FIELD):
+            await prove_passkey(caller, assertion_of(sent))
+        else:
+            await prove(caller, sent)
+        return see_other(wanted or addresses.home(request))
 
-    return await perform(request, sent, act, show_again, fields={"wrong_password": "password"})
+    fields = {"wrong_password": "password", "wrong_code": "code"}
+    return await perform(request, sent, act, show_again, fields=fields)
 
 
-def _show(request: Request, caller: Identity, form: Form = EMPTY, status: int = 200) -> Response:
-    return render(request, "prove", status=status, form=form, account=caller.user.email)
+async def _show(caller: Caller, form: Form = EMPTY, status: int = 200) -> Response:
+    user, services = caller.identity.user, caller.services
+    state = await services.accounts.passwords.state(user.id)
+    factors = await services.factors.changes.overview(user)
+    return caller.render(
+        "prove",
+        status=status,
+        form=form,
+        account=user.email,
+        needs=needs_of(caller),
+        has_password=state.is_set,
+        has_passkey=bool(factors.passkeys) and offers_passkeys(caller.runtime),
+    )

@@ -3,13 +3,16 @@
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from authapi.domain.factors.values import FactorMethod, TicketPurpose
 from authapi.errors import LoginExpired
 from authapi.web.context import context_of
 from authapi.web.login_cookie import discarded_cookie, read_browser_id
 from authapi.web.pages import addresses
 from authapi.web.pages.rendering import EMPTY, Form, render, see_other
 from authapi.web.routes.login.second_factor import prove_second_factor
-from authapi.web.routes.pages.flow import Sent, invalid, perform, receive
+from authapi.web.routes.pages.codes import digits_of, recovery_code_of
+from authapi.web.routes.pages.credentials import FIELD, assertion_of
+from authapi.web.routes.pages.flow import Sent, perform, receive
 from authapi.web.routes.pages.sign_in import signed_in
 from authapi.web.routing import AuthAPIRoute
 
@@ -17,19 +20,15 @@ router = APIRouter(
     route_class=AuthAPIRoute, include_in_schema=False, prefix="/account", tags=["pages"]
 )
 
-_DIGITS = 6
-_MAX_LENGTH = 100
-"""Characters of a recovery code with its spaces and dashes."""
-
 
 @router.get("/sign-in/second")
 async def show_second_step(request: Request) -> Response:
     """Show the form, if a login is under way in this browser."""
     wanted = addresses.wanted(request, request.query_params.get("next"))
-    settings = context_of(request).runtime.services.settings
-    if read_browser_id(request, settings) is None:
-        return see_other(addresses.page(request, "sign-in", done="expired", next=wanted))
-    return _show(request, Form({"next": wanted or ""}))
+    try:
+        return await _show(request, Form({"next": wanted or ""}))
+    except LoginExpired:
+        return expired(request, wanted)
 
 
 @router.post("/sign-in/second")
@@ -39,20 +38,42 @@ async def second_step(request: Request) -> Response:
     wanted = addresses.wanted(request, sent.get("next"))
 
     async def show_again(form: Form, status: int) -> Response:
-        return _show(request, Form({"next": wanted or ""}, form.errors, form.problem), status)
+        values = {"next": wanted or ""}
+        return await _show(request, Form(values, form.errors, form.problem), status)
 
     async def act() -> Response:
-        code, recovery_code = _codes(sent)
-        try:
+        if sent.get(FIELD):
+            done = await prove_second_factor(request, passkey=assertion_of(sent))
+        else:
+            code, recovery_code = _codes(sent)
             done = await prove_second_factor(request, code=code, recovery_code=recovery_code)
-        except LoginExpired:
-            settings = context_of(request).runtime.services.settings
-            location = addresses.page(request, "sign-in", done="expired", next=wanted)
-            return see_other(location, headers=discarded_cookie(request, settings))
         return signed_in(request, done, wanted)
 
-    field = "recovery_code" if "recovery_code" in sent.fields else "code"
-    return await perform(request, sent, act, show_again, fields={"second_factor_refused": field})
+    # A passkey has no field: the sentence is about the form.
+    field = next((name for name in ("recovery_code", "code") if name in sent.fields), None)
+    fields = {} if field is None or sent.get(FIELD) else {"second_factor_refused": field}
+    try:
+        return await perform(request, sent, act, show_again, fields=fields)
+    except LoginExpired:
+        if await _waits_for_enrolment(request):  # a form of an earlier login, in another tab
+            return see_other(addresses.page(request, "sign-in/enrol", next=wanted))
+        return expired(request, wanted)
+
+
+async def _waits_for_enrolment(request: Request) -> bool:
+    services = context_of(request).runtime.services
+    try:
+        purpose, _ = await services.logins.waiting(read_browser_id(request, services.settings))
+    except LoginExpired:
+        return False
+    return purpose is TicketPurpose.ENROL
+
+
+def expired(request: Request, wanted: str | None) -> Response:
+    """Returns the response that leads to the sign-in page: no login is under way any longer."""
+    settings = context_of(request).runtime.services.settings
+    location = addresses.page(request, "sign-in", done="expired", next=wanted)
+    return see_other(location, headers=discarded_cookie(request, settings))
 
 
 def _codes(sent: Sent) -> tuple[str | None, str | None]:
@@ -61,15 +82,23 @@ def _codes(sent: Sent) -> tuple[str | None, str | None]:
     A text that is no code costs no attempt.
     """
     if "recovery_code" in sent.fields:
-        text = sent.get("recovery_code").strip()
-        if not text or len(text) > _MAX_LENGTH or not text.isascii() or not text.isprintable():
-            raise invalid("recovery_code", "recovery_code_invalid")
-        return None, text
-    code = "".join(sent.get("code").split())
-    if len(code) != _DIGITS or not code.isascii() or not code.isdigit():
-        raise invalid("code", "code_invalid")
-    return code, None
+        return None, recovery_code_of(sent.get("recovery_code"))
+    return digits_of(sent.get("code")), None
 
 
-def _show(request: Request, form: Form = EMPTY, status: int = 200) -> Response:
-    return render(request, "second-step", status=status, form=form)
+async def _show(request: Request, form: Form = EMPTY, status: int = 200) -> Response:
+    services = context_of(request).runtime.services
+    browser = read_browser_id(request, services.settings)
+    purpose, methods = await services.logins.waiting(browser)
+    if purpose is not TicketPurpose.SECOND_FACTOR:
+        return see_other(addresses.page(request, "sign-in/enrol", next=form.values.get("next")))
+    return render(
+        request,
+        "second-step",
+        status=status,
+        form=form,
+        has_app=FactorMethod.TOTP in methods,
+        has_codes=FactorMethod.RECOVERY in methods,
+        has_passkey=FactorMethod.PASSKEY in methods
+        and "login" in context_of(request).runtime.units,
+    )

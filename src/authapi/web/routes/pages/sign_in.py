@@ -1,15 +1,26 @@
 """/account/sign-in: e-mail address and password, or user name and password."""
 
+from collections.abc import Sequence
+
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from authapi.crypto import base64url
 from authapi.domain.username import parse_login_name
-from authapi.errors import InvalidCredentials, SecondFactorRequired
+from authapi.errors import (
+    EnrolmentRequired,
+    InvalidCredentials,
+    PasskeyRefused,
+    SecondFactorRequired,
+)
+from authapi.services.factors.webauthn.relying_party import is_available, relying_party_of
 from authapi.web.context import context_of
 from authapi.web.pages import addresses
 from authapi.web.pages.address_cookie import forget_address, keep_address, kept_address
-from authapi.web.pages.rendering import EMPTY, Form, masked, render, see_other, sentence
+from authapi.web.pages.rendering import EMPTY, Form, Headers, masked, render, see_other, sentence
+from authapi.web.routes.login.passkey import prove_passkey
 from authapi.web.routes.login.password import LogIn, log_in
+from authapi.web.routes.pages.credentials import FIELD, assertion_of
 from authapi.web.routes.pages.flow import OptionalCaller, Sent, perform, receive
 from authapi.web.routing import AuthAPIRoute
 
@@ -50,6 +61,8 @@ async def sign_in(request: Request) -> Response:
     settings = context_of(request).runtime.services.settings
     wanted = addresses.wanted(request, sent.get("next"))
 
+    unknown = list[str]()
+
     async def show_again(form: Form, status: int) -> Response:
         tries = _tries(sent) + (status == 401)
         values = {**form.values, "next": wanted or "", "tries": str(tries)}
@@ -58,7 +71,17 @@ async def sign_in(request: Request) -> Response:
             problem = problem.replace(
                 sentence(request, InvalidCredentials.code), sentence(request, "invalid_login")
             )
-        return _show(request, Form(values, form.errors, problem), status)
+        return _show(request, Form(values, form.errors, problem), status, unknown=unknown)
+
+    async def act_by_passkey() -> Response:
+        passkey, remember = assertion_of(sent), "remember" in sent.fields
+        try:
+            done = await prove_passkey(request, passkey, strategy=STRATEGY, remember=remember)
+        except PasskeyRefused as refusal:
+            if refusal.is_unknown:
+                unknown.append(base64url.encode(passkey.credential_id))
+            raise
+        return signed_in(request, done, wanted)
 
     async def act() -> Response:
         name = parse_login_name(
@@ -75,28 +98,53 @@ async def sign_in(request: Request) -> Response:
                 strategy=STRATEGY,
                 remember="remember" in sent.fields,
             )
-        except SecondFactorRequired as pending:
-            # The cookie stands for the login that waits.
-            headers = (*pending.headers, *keep_address(request, sent.get("email").strip()))
-            location = addresses.page(request, "sign-in/second", next=wanted)
-            return see_other(location, headers=headers)
+        except (SecondFactorRequired, EnrolmentRequired) as pending:
+            kept = keep_address(request, sent.get("email").strip())
+            return goes_on(request, pending, wanted, headers=kept)
         return signed_in(request, done, wanted)
 
-    return await perform(request, sent, act, show_again)
+    by_passkey = bool(sent.get(FIELD))
+    return await perform(request, sent, act_by_passkey if by_passkey else act, show_again)
+
+
+def goes_on(
+    request: Request,
+    pending: SecondFactorRequired | EnrolmentRequired,
+    wanted: str | None,
+    *,
+    headers: Headers = (),
+) -> Response:
+    """Returns the response that leads to the second step of a login, and on to `wanted`."""
+    step = "second" if isinstance(pending, SecondFactorRequired) else "enrol"
+    location = addresses.page(request, f"sign-in/{step}", next=wanted)
+    # The cookie stands for the login that waits.
+    return see_other(location, headers=(*pending.headers, *headers))
+
+
+def offers_passkeys(request: Request) -> bool:
+    """Whether a passkey can sign in on a page: its script gets the options from the API."""
+    runtime = context_of(request).runtime
+    settings = runtime.services.settings
+    return "login" in runtime.units and settings.passkeys == "on" and is_available(settings)
 
 
 def signed_in(
     request: Request, done: LogIn, wanted: str | None, *, is_new: bool = False
 ) -> Response:
-    """Returns the response that keeps the cookie, and leads to `wanted` by way of this page.
+    """Returns the response that keeps the cookie, and leads to `wanted` by way of this page."""
+    location = arrival(request, wanted, is_new=is_new)
+    response = see_other(location, headers=forget_address(request))
+    done.set_on(response)
+    return response
+
+
+def arrival(request: Request, wanted: str | None, *, is_new: bool = False) -> str:
+    """Returns the address of this page that leads on to `wanted` after a login.
 
     On the way, this page finds out whether the browser has kept the cookie.
     """
     arrived = _ARRIVED_NEW if is_new else _ARRIVED
-    location = addresses.page(request, "sign-in", done=arrived, next=wanted)
-    response = see_other(location, headers=forget_address(request))
-    done.set_on(response)
-    return response
+    return addresses.page(request, "sign-in", done=arrived, next=wanted)
 
 
 def _welcome(request: Request, wanted: str | None) -> str | None:
@@ -110,7 +158,9 @@ def _welcome(request: Request, wanted: str | None) -> str | None:
     return addresses.page(request, "", done=code)
 
 
-def _show(request: Request, form: Form = EMPTY, status: int = 200) -> Response:
+def _show(
+    request: Request, form: Form = EMPTY, status: int = 200, *, unknown: Sequence[str] = ()
+) -> Response:
     runtime = context_of(request).runtime
     settings = runtime.services.settings
     return render(
@@ -122,8 +172,12 @@ def _show(request: Request, form: Form = EMPTY, status: int = 200) -> Response:
         offers_reset="pages" in runtime.units,
         offers_sign_up=settings.registration in {"open", "confirm"},
         is_stuck=_tries(Sent(form.values)) >= _TRIES_BEFORE_HELP,
+        forgot=addresses.page(request, "forgot", next=form.values.get("next")),
         sign_up=addresses.page(request, "sign-up", next=form.values.get("next")),
         focus="password" if form.problem else "email",
+        has_passkeys=offers_passkeys(request),
+        # The script has the browser forget a passkey that no account has.
+        unknown=[{"id": it, "rp": relying_party_of(settings).id} for it in unknown],
     )
 
 

@@ -7,6 +7,7 @@ from authapi.domain.email_address import EmailAddress
 from authapi.domain.username import Username, parse_username
 from authapi.errors import (
     EmailTaken,
+    EnrolmentRequired,
     Refusal,
     SecondFactorRequired,
     Unavailable,
@@ -19,7 +20,7 @@ from authapi.web.pages.reader import language_of
 from authapi.web.pages.rendering import EMPTY, Form, masked, render, see_other
 from authapi.web.routes.login.password import log_in
 from authapi.web.routes.pages.flow import Sent, invalid, perform, receive, typed_address
-from authapi.web.routes.pages.sign_in import STRATEGY, signed_in
+from authapi.web.routes.pages.sign_in import STRATEGY, goes_on, signed_in
 from authapi.web.routing import AuthAPIRoute
 
 router = APIRouter(
@@ -32,7 +33,7 @@ async def show_sign_up(request: Request) -> Response:
     """Show the form, or that accounts are made by invitation."""
     wanted = addresses.wanted(request, request.query_params.get("next"))
     if not _is_open(request):
-        return _show_closed(request)
+        return _show_closed(request, wanted)
     return _show(request, Form({"next": wanted or ""}))
 
 
@@ -40,10 +41,10 @@ async def show_sign_up(request: Request) -> Response:
 async def sign_up(request: Request) -> Response:
     """Create an account, and sign in; or ask to look into the mailbox."""
     sent = await receive(request)
-    if not _is_open(request):
-        return _show_closed(request)
-    services = context_of(request).runtime.services
     wanted = addresses.wanted(request, sent.get("next"))
+    if not _is_open(request):
+        return _show_closed(request, wanted)
+    services = context_of(request).runtime.services
 
     async def show_again(form: Form, status: int) -> Response:
         values = {**form.values, "next": wanted or ""}
@@ -74,7 +75,8 @@ async def sign_up(request: Request) -> Response:
 @router.get("/check-mail")
 async def show_check_mail(request: Request) -> Response:
     """Say that a mail is on its way, if the address can have an account."""
-    return _show_check_mail(request)
+    wanted = addresses.wanted(request, request.query_params.get("next"))
+    return _show_check_mail(request, wanted)
 
 
 @router.post("/check-mail")
@@ -82,14 +84,15 @@ async def send_again(request: Request) -> Response:
     """Send the mail again. The response is the same for every address."""
     sent = await receive(request)
     services = context_of(request).runtime.services
+    wanted = addresses.wanted(request, sent.get("next"))
 
     async def show_again(form: Form, status: int) -> Response:
-        return _show_check_mail(request, form, status)
+        return _show_check_mail(request, wanted, form, status)
 
     async def act() -> Response:
         email = typed_address(request, sent)
         await services.accounts.deferred_requests.submit("confirm", email)
-        location = addresses.page(request, "check-mail", done="sent-again")
+        location = addresses.page(request, "check-mail", done="sent-again", next=wanted)
         return see_other(location, headers=keep_address(request, email.original))
 
     return await perform(request, sent, act, show_again)
@@ -102,9 +105,8 @@ async def _sign_in(
     kept = keep_address(request, sent.get("email").strip())
     try:
         done = await log_in(request, name, sent.get("password"), strategy=STRATEGY)
-    except SecondFactorRequired as pending:
-        location = addresses.page(request, "sign-in/second", next=wanted)
-        return see_other(location, headers=(*pending.headers, *kept))
+    except (SecondFactorRequired, EnrolmentRequired) as pending:
+        return goes_on(request, pending, wanted, headers=kept)
     except (Refusal, Unavailable):
         # The account exists, so the form must not be sent again.
         location = addresses.page(request, "sign-in", done="created", next=wanted)
@@ -132,17 +134,18 @@ def _show(request: Request, form: Form = EMPTY, status: int = 200) -> Response:
         status=status,
         form=form,
         identifier=settings.login_identifier,
-        sign_in_with_next=addresses.page(request, "sign-in", next=form.values.get("next")),
     )
 
 
-def _show_closed(request: Request) -> Response:
-    return render(request, "sign-up-closed", status=403)
+def _show_closed(request: Request, wanted: str | None) -> Response:
+    return render(request, "sign-up-closed", status=403, form=Form({"next": wanted or ""}))
 
 
-def _show_check_mail(request: Request, form: Form = EMPTY, status: int = 200) -> Response:
+def _show_check_mail(
+    request: Request, wanted: str | None, form: Form = EMPTY, status: int = 200
+) -> Response:
     address = kept_address(request)
-    values = {"email": address, **form.values}
+    values = {"email": address, **form.values, "next": wanted or ""}
     return render(
         request,
         "check-mail",
@@ -150,4 +153,5 @@ def _show_check_mail(request: Request, form: Form = EMPTY, status: int = 200) ->
         form=Form(values, form.errors, form.problem),
         sent_to=masked(address) if address else None,
         address=address,
+        sign_up=addresses.page(request, "sign-up", next=wanted),
     )

@@ -1,0 +1,1 @@
+"""Checks the templates of an operator with example values, before a person opens a page."""

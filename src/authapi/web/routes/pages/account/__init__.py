@@ -1,0 +1,1 @@
+"""The pages of the account of the person who is signed in; `caller` says who that is."""
