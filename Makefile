@@ -19,8 +19,8 @@ TEST_TMPDIR = $(shell test "$$(df -P /dev/shm 2>/dev/null | awk 'END { print $$4
 TEST_PROCESSES = $(shell cores=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); \
 	echo $$((cores < 4 ? cores + 1 : 5)))
 
-# Shares what FastAPI and SQLAlchemy compute from the code between the tests of a process: a third faster, with private
-# names of FastAPI patched. `make test SHARED=` runs the tests without it.
+# Shares what FastAPI, pydantic-settings and SQLAlchemy compute from the code between the tests of a process: a third
+# faster, with private names of FastAPI and pydantic-settings patched. `make test SHARED=` runs the tests without it.
 SHARED ?= --shared-analysis
 
 EXTRAS := --extra postgres --extra redis --extra metrics --extra mail --extra bcrypt --extra mfa --extra passkeys
@@ -33,7 +33,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test test-lowest test-newest test-slow test-matrix test-browser test-packaging faults bench asvs check fmt lock clean
+.PHONY: help run test test-lowest test-newest test-slow test-matrix test-browser test-packaging faults bench screenshots asvs check fmt lock clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -88,13 +88,15 @@ test-slow: $(VENV)/.installed-dev ## run the slow tests: browser, wheel, npm, pr
 	@$(BIN)/pytest --timeout 1200 -n auto --maxprocesses 2 --dist loadfile -m slow tests/proxies $(ARGS)
 
 test-matrix: export AUTHAPI_TEST_MATRIX = all
-test-matrix: $(VENV)/.installed-dev ## test all combinations of requests against real proxies (over an hour)
-	@$(PARTS) caddy nginx haproxy
+test-matrix: $(VENV)/.installed-dev ## test all combinations: journeys in Chromium, and requests against real proxies (over an hour)
+	@$(PARTS) chromium node npm caddy nginx haproxy
+	@echo "==> journeys through the pages in Chromium, in all combinations of script, width, colours and language"
+	@$(BIN)/pytest -n auto --maxprocesses 2 --dist worksteal -m browser tests/browser/test_journeys.py $(ARGS)
 	@echo "==> attacks on HTTP in all combinations, directly and through Caddy, nginx and HAProxy"
 	@$(BIN)/pytest --timeout 1200 -n auto --maxprocesses 2 --dist worksteal -m slow tests/proxies $(ARGS)
 
-test-browser: $(VENV)/.installed-dev ## run only the tests in Chromium
-	@$(PARTS) chromium
+test-browser: $(VENV)/.installed-dev ## run only the tests in Chromium; they write a picture of the pages into .artifacts
+	@$(PARTS) chromium node npm
 	@echo "==> tests in Chromium"
 	@$(BIN)/pytest -m browser $(ARGS)
 
@@ -109,6 +111,9 @@ faults: $(VENV)/.installed-dev ## run the fault injection tests: killed and star
 bench: $(VENV)/.installed-dev ## compare the speed with other projects, into benchmarks/results (needs wrk and npm; ARGS="--help")
 	@echo "==> benchmarks"
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+screenshots: $(VENV)/.installed-dev ## write the pictures of the pages into docs/images (needs Chromium)
+	@$(BIN)/python tools/screenshots.py $(ARGS)
 
 asvs: $(VENV)/.installed-dev ## print the coverage of OWASP ASVS 5.0, levels 1 and 2
 	@$(BIN)/python tools/asvs.py
@@ -170,7 +175,7 @@ lock: $(VENV)/.installed-dev ## regenerate requirements/*.txt from pyproject.tom
 
 clean: ## remove .venv and all caches, but not .data
 	@echo "==> removing .venv, caches and build results"
-	@rm -rf $(VENV) $(VENV)-lowest $(VENV)-newest dist htmlcov .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .import_linter_cache \
+	@rm -rf $(VENV) $(VENV)-lowest $(VENV)-newest dist htmlcov .artifacts .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .import_linter_cache \
 		.hypothesis .schemathesis
 	@find src tests tools benchmarks alembic -type d -name __pycache__ -exec rm -rf {} +
 

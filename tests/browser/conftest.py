@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, expect, sync_playwright
 
+from tests.browser.accessibility import axe_script
 from tests.servers.process import ServeProcess, free_port
 
 # Names below .lan resolve to this machine, as in a local network, and so does localhost. Other
@@ -40,6 +41,12 @@ def browser() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=executable, args=ARGUMENTS)
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="session")
+def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The script of axe-core."""
+    return axe_script(tmp_path_factory.mktemp("axe"))
 
 
 @pytest.fixture(scope="module")

@@ -153,6 +153,23 @@ class Authenticator:
         self.send("setAutomaticPresenceSimulation", enabled=is_present)
 
 
+def add_authenticator(page: Page) -> Authenticator:
+    """Adds an authenticator that keeps passkeys and verifies its user to a tab."""
+    session = page.context.new_cdp_session(page)
+    session.send("WebAuthn.enable")
+    options = {
+        "protocol": "ctap2",
+        "ctap2Version": "ctap2_1",
+        "transport": "internal",
+        "hasResidentKey": True,
+        "hasUserVerification": True,
+        "isUserVerified": True,
+        "automaticPresenceSimulation": True,
+    }
+    added = session.send("WebAuthn.addVirtualAuthenticator", {"options": options})
+    return Authenticator(session, added["authenticatorId"])
+
+
 class Tab:
     """A tab at the sign-in page, for an account of its own."""
 

@@ -69,7 +69,7 @@ def test_a_password_is_chosen(context: BrowserContext, lan: str, visitor: Visito
     page.goto(with_host(visitor.request_reset_link(), lan))
     page.locator("#new_password").fill(OTHER)
     check_sent(submit(page), lan)
-    expect(page.get_by_role("status")).to_contain_text("Your password is changed")
+    expect(page.locator(".banner")).to_contain_text("Your password is changed")
     assert visitor.can_log_in(OTHER)
 
 

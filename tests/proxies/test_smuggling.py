@@ -2,9 +2,9 @@
 
 import pytest
 
+from tests.pairwise import ALL
 from tests.proxies.testbed.attacks import attacks
 from tests.proxies.testbed.backends import KINDS, Backends
-from tests.proxies.testbed.pairwise import ALL
 from tests.proxies.testbed.proxies import NAMES, Proxies, Strictness
 from tests.proxies.testbed.smuggling import AttackRunner
 

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Self
 
+from tests.pairwise import ALL, Dimensions, pairs, product
 from tests.proxies.testbed.applications import ORIGIN
-from tests.proxies.testbed.pairwise import ALL, Dimensions, pairs, product
 
 STOLEN = "stolen="
 """Part of the target of each request inside a body."""
