@@ -114,6 +114,18 @@ async def test_a_code_from_an_earlier_login_keeps_the_login(api: Client) -> None
     check_page(await follow(api, stray), 200, "Your account must have a second step")
 
 
+@pytest.mark.parametrize("form", [{"go": "on"}, {"action": "confirm", "code": "123456"}])
+async def test_a_form_of_an_earlier_enrolment_keeps_the_login(
+    api: Client, form: dict[str, str]
+) -> None:
+    user = await api.services.accounts.profiles.find_by_email(parse_email(ALICE))
+    await add_second_factors(api.services, user)
+    await api.post("/account/sign-in", data=FORM)
+    stray = await api.post(ENROL, data={**form, "next": "/x"})
+    assert stray.headers["location"] == "../sign-in/second?next=%2Fx"
+    assert (await follow(api, stray)).status_code == 200
+
+
 async def test_another_browser_cannot_go_on(api: Client) -> None:
     await begin(api)
     api.cookies.clear()

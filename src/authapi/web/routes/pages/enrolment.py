@@ -22,7 +22,7 @@ from authapi.web.routes.login.second_factor import issue_completed
 from authapi.web.routes.pages.codes import digits_of
 from authapi.web.routes.pages.credentials import FIELD, attestation_of
 from authapi.web.routes.pages.flow import Sent, perform, receive
-from authapi.web.routes.pages.second_step import expired
+from authapi.web.routes.pages.second_step import expired, overtaken
 from authapi.web.routes.pages.sign_in import arrival
 from authapi.web.routing import AuthAPIRoute
 
@@ -64,7 +64,7 @@ async def enrol(request: Request) -> Response:
     try:
         return await perform(request, sent, act, show_again, fields={"wrong_code": "code"})
     except LoginExpired:
-        return expired(request, wanted)
+        return await overtaken(request, wanted, TicketPurpose.ENROL)
     except (FactorExists, NotFound):  # the key is not valid any longer
         return see_other(addresses.page(request, "sign-in/enrol", next=wanted))
 

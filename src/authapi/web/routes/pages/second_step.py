@@ -20,6 +20,8 @@ router = APIRouter(
     route_class=AuthAPIRoute, include_in_schema=False, prefix="/account", tags=["pages"]
 )
 
+_STEPS = {TicketPurpose.SECOND_FACTOR: "sign-in/second", TicketPurpose.ENROL: "sign-in/enrol"}
+
 
 @router.get("/sign-in/second")
 async def show_second_step(request: Request) -> Response:
@@ -55,18 +57,22 @@ async def second_step(request: Request) -> Response:
     try:
         return await perform(request, sent, act, show_again, fields=fields)
     except LoginExpired:
-        if await _waits_for_enrolment(request):  # a form of an earlier login, in another tab
-            return see_other(addresses.page(request, "sign-in/enrol", next=wanted))
-        return expired(request, wanted)
+        return await overtaken(request, wanted, TicketPurpose.SECOND_FACTOR)
 
 
-async def _waits_for_enrolment(request: Request) -> bool:
+async def overtaken(request: Request, wanted: str | None, step: TicketPurpose) -> Response:
+    """Returns the response to a form of `step` whose login is not under way any longer.
+
+    It leads to the other step, if a later login of this browser waits for that; else as `expired`.
+    """
     services = context_of(request).runtime.services
     try:
         purpose, _ = await services.logins.waiting(read_browser_id(request, services.settings))
     except LoginExpired:
-        return False
-    return purpose is TicketPurpose.ENROL
+        return expired(request, wanted)
+    if purpose is step:
+        return expired(request, wanted)
+    return see_other(addresses.page(request, _STEPS[purpose], next=wanted))
 
 
 def expired(request: Request, wanted: str | None) -> Response:
