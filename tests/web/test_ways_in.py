@@ -393,7 +393,7 @@ async def by_enrolment_of_a_page(scene: Scene) -> None:
             "location"
         ] == "../sign-in/second"
         answer = await scene.post("/account/sign-in/enrol", data=sent)
-        assert answer.headers["location"] == "../sign-in?done=expired"
+        assert answer.headers["location"] == "../sign-in/second"
 
 
 async def by_links_of_pages(scene: Scene) -> None:

@@ -7,7 +7,7 @@ from authapi.web.pages import addresses
 from authapi.web.pages.rendering import EMPTY, Form, see_other
 from authapi.web.routes.pages.account.caller import Caller
 from authapi.web.routes.pages.account.passkeys import offers_passkeys
-from authapi.web.routes.pages.account.sudo import needs_of, prove, prove_passkey
+from authapi.web.routes.pages.account.sudo import PROOF_FIELDS, needs_of, prove, prove_passkey
 from authapi.web.routes.pages.credentials import FIELD, assertion_of
 from authapi.web.routes.pages.flow import OptionalCaller, perform, receive
 from authapi.web.routing import AuthAPIRoute
@@ -48,8 +48,7 @@ async def prove_again(request: Request, identity: OptionalCaller) -> Response:
             await prove(caller, sent)
         return see_other(wanted or addresses.home(request))
 
-    fields = {"wrong_password": "password", "wrong_code": "code"}
-    return await perform(request, sent, act, show_again, fields=fields)
+    return await perform(request, sent, act, show_again, fields=PROOF_FIELDS)
 
 
 async def _show(caller: Caller, form: Form = EMPTY, status: int = 200) -> Response:

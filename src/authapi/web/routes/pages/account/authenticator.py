@@ -1,6 +1,7 @@
 """/account/security/app and /account/security/codes: the authenticator app and recovery codes."""
 
 from collections.abc import Sequence
+from functools import partial
 
 from fastapi import APIRouter
 from starlette.responses import Response
@@ -11,7 +12,7 @@ from authapi.web.pages.account.secrets import app_values, codes_values
 from authapi.web.pages.rendering import EMPTY, Form
 from authapi.web.resolver import identity_if_configured
 from authapi.web.routes.pages.account.caller import Caller, sent, shown
-from authapi.web.routes.pages.account.sudo import FRESH, needs_of, prove
+from authapi.web.routes.pages.account.sudo import FRESH, PROOF_FIELDS, needs_of, prove
 from authapi.web.routes.pages.codes import digits_of
 from authapi.web.routes.pages.flow import Sent, perform
 from authapi.web.routing import AuthAPIRoute
@@ -23,7 +24,6 @@ router = APIRouter(
 _CONFIRM = identity_if_configured("session", accepts_one_factor=True, writes="by_session")
 _HOLDER = identity_if_configured("session", fresh=True, mfa=True, writes="by_session")
 """The gate of new recovery codes."""
-_FIELDS = {"wrong_password": "password", "wrong_code": "code"}
 
 
 @shown(router, "/app", accepts_one_factor=True)
@@ -64,7 +64,7 @@ async def set_up_app(caller: Caller, sent: Sent) -> Response:
         return _show_codes(caller, codes, message="app-added")
 
     act = confirm if is_confirmation else begin
-    return await perform(caller.request, sent, act, show_again, fields=_FIELDS)
+    return await perform(caller.request, sent, act, show_again, fields=PROOF_FIELDS)
 
 
 @shown(router, "/app/remove", accepts_one_factor=True)
@@ -77,9 +77,6 @@ async def show_removal_of_app(caller: Caller) -> Response:
 async def remove_app(caller: Caller, sent: Sent) -> Response:
     """Remove the authenticator app."""
 
-    async def show_again(form: Form, status: int) -> Response:
-        return await _show_removal(caller, form, status)
-
     async def act() -> Response:
         identity = await prove(caller, sent)
         try:
@@ -88,7 +85,9 @@ async def remove_app(caller: Caller, sent: Sent) -> Response:
             return await caller.leads_to("security", "factor-gone")
         return await caller.leads_to("security", "app-removed")
 
-    return await perform(caller.request, sent, act, show_again, fields=_FIELDS)
+    return await perform(
+        caller.request, sent, act, partial(_show_removal, caller), fields=PROOF_FIELDS
+    )
 
 
 @shown(router, "/codes")
@@ -112,7 +111,7 @@ async def make_new_codes(caller: Caller, sent: Sent) -> Response:
         codes = await caller.services.factors.changes.new_recovery_codes(identity)
         return _show_codes(caller, codes)
 
-    return await perform(caller.request, sent, act, show_again, fields=_FIELDS)
+    return await perform(caller.request, sent, act, show_again, fields=PROOF_FIELDS)
 
 
 def _show_start(caller: Caller, form: Form = EMPTY, status: int = 200) -> Response:

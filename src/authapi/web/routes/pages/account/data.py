@@ -1,5 +1,7 @@
 """/account/data: a file with everything about the account, and the deletion of the account."""
 
+from functools import partial
+
 from fastapi import APIRouter
 from starlette.responses import Response
 
@@ -12,7 +14,13 @@ from authapi.web.pages.rendering import EMPTY, Form, see_other
 from authapi.web.resolver import identity_if_configured
 from authapi.web.routes.export import export_file
 from authapi.web.routes.pages.account.caller import Caller, sent, shown
-from authapi.web.routes.pages.account.sudo import needs_of, prove, prove_code, prove_password
+from authapi.web.routes.pages.account.sudo import (
+    PROOF_FIELDS,
+    needs_of,
+    prove,
+    prove_code,
+    prove_password,
+)
 from authapi.web.routes.pages.flow import Sent, invalid, perform
 from authapi.web.routing import AuthAPIRoute
 
@@ -48,9 +56,6 @@ async def show_deletion(caller: Caller) -> Response:
 async def delete(caller: Caller, sent: Sent) -> Response:
     """Delete the account."""
 
-    async def show_again(form: Form, status: int) -> Response:
-        return await _show(caller, form, status)
-
     async def act() -> Response:
         _check_address(caller, sent)
         services, user = caller.services, caller.identity.user
@@ -67,8 +72,8 @@ async def delete(caller: Caller, sent: Sent) -> Response:
         caller.request,
         sent,
         act,
-        show_again,
-        fields={"wrong_password": "password", "wrong_code": "code"},
+        partial(_show, caller),
+        fields=PROOF_FIELDS,
     )
 
 

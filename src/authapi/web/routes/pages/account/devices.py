@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from uuid import UUID
 
 from fastapi import APIRouter
@@ -51,9 +52,6 @@ async def sign_out_devices(caller: Caller, sent: Sent) -> Response:
     """Sign out one device, or all others."""
     sessions = caller.services.sessions
 
-    async def show_again(form: Form, status: int) -> Response:
-        return await _show(caller, form, status)
-
     async def act() -> Response:
         identity = await caller.passes(_OWNER)
         if sent.get("action") == "others":
@@ -71,7 +69,7 @@ async def sign_out_devices(caller: Caller, sent: Sent) -> Response:
             return await caller.leads_to("devices", "device-gone")
         return await caller.leads_to("devices", "device-ended")
 
-    return await perform(caller.request, sent, act, show_again)
+    return await perform(caller.request, sent, act, partial(_show, caller))
 
 
 def _id_of(sent: Sent) -> UUID | None:

@@ -1,6 +1,6 @@
 """/account/security/passkeys: adds, renames and removes passkeys."""
 
-from collections.abc import Mapping
+from functools import partial
 from uuid import UUID
 
 from fastapi import APIRouter
@@ -20,7 +20,7 @@ from authapi.web.pages.rendering import EMPTY, Form, see_other
 from authapi.web.pages.site import site_of
 from authapi.web.resolver import identity_if_configured
 from authapi.web.routes.pages.account.caller import Caller, sent, shown
-from authapi.web.routes.pages.account.sudo import FRESH, needs_of, prove
+from authapi.web.routes.pages.account.sudo import FRESH, PROOF_FIELDS, needs_of, prove
 from authapi.web.routes.pages.credentials import attestation_of
 from authapi.web.routes.pages.flow import Sent, invalid, perform
 from authapi.web.routing import AuthAPIRoute
@@ -30,7 +30,6 @@ router = APIRouter(
 )
 
 _WRITER = identity_if_configured("session", writes="by_session")
-_FIELDS: Mapping[str, str] = {"wrong_password": "password", "wrong_code": "code"}
 _MAX_NAME = 100
 """Characters of the name of a passkey, as in the API."""
 
@@ -82,9 +81,6 @@ async def change_passkey(caller: Caller, sent: Sent) -> Response:
     passkey_id, passkeys = _id_of(caller), caller.services.factors.passkeys
     is_removal = sent.get("action") == "remove"
 
-    async def show_again(form: Form, status: int) -> Response:
-        return await _show(caller, form, status, is_removal=is_removal)
-
     async def rename() -> Response:
         name, identity = _name_of(sent), await caller.passes(_WRITER)
         await passkeys.rename(identity, passkey_id, name)
@@ -96,7 +92,13 @@ async def change_passkey(caller: Caller, sent: Sent) -> Response:
 
     try:
         act = remove if is_removal else rename
-        return await perform(caller.request, sent, act, show_again, fields=_FIELDS)
+        return await perform(
+            caller.request,
+            sent,
+            act,
+            partial(_show, caller, is_removal=is_removal),
+            fields=PROOF_FIELDS,
+        )
     except NotFound:  # another tab has removed it
         return await caller.leads_to("security", "factor-gone")
 

@@ -1,6 +1,7 @@
 """/account: the profile. Each form of the page names its action in a field."""
 
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 
 from fastapi import APIRouter
 from starlette.responses import Response
@@ -17,7 +18,7 @@ from authapi.web.pages.reader import language_of
 from authapi.web.pages.rendering import EMPTY, Form
 from authapi.web.resolver import identity_if_configured
 from authapi.web.routes.pages.account.caller import Caller, sent, shown
-from authapi.web.routes.pages.account.sudo import Needs, needs_of, prove
+from authapi.web.routes.pages.account.sudo import PROOF_FIELDS, Needs, needs_of, prove
 from authapi.web.routes.pages.flow import Sent, invalid, perform, typed_address
 from authapi.web.routing import AuthAPIRoute
 
@@ -30,8 +31,7 @@ _OWNER = identity_if_configured("session", fresh=True, mfa="enrolled", writes="b
 _CANCELLER = identity_if_configured("session", writes="uncounted")
 
 _FIELDS: Mapping[str, str] = {
-    "wrong_password": "password",
-    "wrong_code": "code",
+    **PROOF_FIELDS,
     "username_taken": "username",
 }
 
@@ -50,13 +50,12 @@ async def change_profile(caller: Caller, sent: Sent) -> Response:
     if action is None:
         return await caller.leads_to("")
 
-    async def show_again(form: Form, status: int) -> Response:
-        return await _show(caller, form, status, changing=name)
-
     async def act() -> Response:
         return await caller.leads_to("", await action(caller, sent))
 
-    return await perform(caller.request, sent, act, show_again, fields=_FIELDS)
+    return await perform(
+        caller.request, sent, act, partial(_show, caller, changing=name), fields=_FIELDS
+    )
 
 
 async def _rename(caller: Caller, sent: Sent) -> str:

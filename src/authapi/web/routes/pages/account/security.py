@@ -1,5 +1,7 @@
 """/account/security: the password, the second step and the latest events."""
 
+from functools import partial
+
 from fastapi import APIRouter
 from starlette.responses import Response
 
@@ -51,9 +53,6 @@ async def change_password(caller: Caller, sent: Sent) -> Response:
     """Change the password, or mail a link to an account without one."""
     services = caller.services
 
-    async def show_again(form: Form, status: int) -> Response:
-        return await _show_password(caller, form, status)
-
     async def mail_link() -> Response:
         if not services.settings.sends_mail:
             raise MailDisabled
@@ -79,7 +78,7 @@ async def change_password(caller: Caller, sent: Sent) -> Response:
         caller.request,
         sent,
         mail_link if sent.get("action") == "mail" else act,
-        show_again,
+        partial(_show_password, caller),
         fields={"wrong_password": "current_password", "wrong_code": "code"},
     )
 

@@ -4,6 +4,7 @@ A session of an account with a second factor that it has not proved is asked for
 gates of the API decide what is missing.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from authapi.domain.factors.passkeys import Assertion
@@ -24,6 +25,8 @@ FRESH = identity_if_configured(
 """
 _PROVER = identity_if_configured("session", accepts_one_factor=True, writes="by_session")
 """The gate of a proof, as that of the API. A proof changes the session, so it counts as a write."""
+PROOF_FIELDS: Mapping[str, str] = {"wrong_password": "password", "wrong_code": "code"}
+"""The fields of a form that the refusals of `prove` are about, by their codes."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
+from functools import partial
 from uuid import UUID
 
 from fastapi import APIRouter
@@ -20,7 +21,7 @@ from authapi.web.pages.site import site_of
 from authapi.web.resolver import identity_if_configured
 from authapi.web.routes.pages.account.caller import Caller, sent, shown
 from authapi.web.routes.pages.account.paging import page_of
-from authapi.web.routes.pages.account.sudo import needs_of, prove
+from authapi.web.routes.pages.account.sudo import PROOF_FIELDS, needs_of, prove
 from authapi.web.routes.pages.flow import Sent, invalid, perform
 from authapi.web.routing import AuthAPIRoute
 from authapi.web.schemas.token import MAX_SCOPES
@@ -67,9 +68,6 @@ async def show_tokens(caller: Caller) -> Response:
 async def end_token(caller: Caller, sent: Sent) -> Response:
     """End one token."""
 
-    async def show_again(form: Form, status: int) -> Response:
-        return await _show(caller, form, status)
-
     async def act() -> Response:
         identity = await caller.passes(_OWNER)
         try:
@@ -78,7 +76,7 @@ async def end_token(caller: Caller, sent: Sent) -> Response:
             return await caller.leads_to("tokens", "token-gone")
         return await caller.leads_to("tokens", "token-ended")
 
-    return await perform(caller.request, sent, act, show_again)
+    return await perform(caller.request, sent, act, partial(_show, caller))
 
 
 @shown(router, "/new")
@@ -95,9 +93,6 @@ async def make_token(caller: Caller, sent: Sent) -> Response:
     The response is no redirect, because the secret is stored nowhere. The form makes one token, so
     a browser that sends it again, as reloading the page does, makes no other.
     """
-
-    async def show_again(form: Form, status: int) -> Response:
-        return await _show_form(caller, form, status)
 
     async def act() -> Response:
         _require_strategy(caller)
@@ -120,8 +115,8 @@ async def make_token(caller: Caller, sent: Sent) -> Response:
         caller.request,
         sent,
         act,
-        show_again,
-        fields={"wrong_password": "password", "wrong_code": "code"},
+        partial(_show_form, caller),
+        fields=PROOF_FIELDS,
     )
 
 
