@@ -1,13 +1,12 @@
 """/account: the profile, messages after its forms, and who may see it."""
 
 import re
-from collections.abc import AsyncIterator
 from uuid import UUID
 
 import pytest
 from pydantic import SecretStr
 
-from authapi import Settings, create_app
+from authapi import create_app
 from authapi.clock import now
 from authapi.crypto.secrets import hash_secret
 from authapi.domain.session import FLASH, SessionKind
@@ -27,14 +26,6 @@ from tests.web.routes.pages.people import (
 
 PAGE = "/account"
 NEW = "new@example.org"
-
-
-@pytest.fixture
-async def api(database_url: str) -> AsyncIterator[Client]:
-    async with client(create_app(Settings(database_url=database_url))) as found:  # type: ignore[arg-type]  # pydantic parses it
-        await found.create_user(ALICE)
-        await sign_in_by_page(found)
-        yield found
 
 
 async def test_the_profile_has_the_facts_of_the_account(api: Client) -> None:

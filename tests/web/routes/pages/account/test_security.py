@@ -1,12 +1,11 @@
 """/account/security and its password page."""
 
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from uuid import UUID
 
 import pytest
 
-from authapi import Settings, create_app
+from authapi import create_app
 from authapi.clock import now
 from authapi.domain.events import EventType
 from authapi.domain.session import FLASH
@@ -21,14 +20,6 @@ from tests.web.routes.pages.people import ALICE, STALE, banner_of, follow, sign_
 
 PAGE = "/account/security"
 NEW = "another horse, another battery"
-
-
-@pytest.fixture
-async def api(database_url: str) -> AsyncIterator[Client]:
-    async with client(create_app(Settings(database_url=database_url))) as found:  # type: ignore[arg-type]  # pydantic parses it
-        await found.create_user(ALICE)
-        await sign_in_by_page(found)
-        yield found
 
 
 async def test_the_page_has_the_latest_events(api: Client) -> None:
