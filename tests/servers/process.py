@@ -1,5 +1,6 @@
 """A command as a real process, which tests observe by its socket and its exit code."""
 
+import fcntl
 import os
 import random
 import signal
@@ -20,8 +21,40 @@ import httpx
 PORTS: Final = range(20_000, 32_768)
 
 
+class Reservations:
+    """The ports that this process has chosen, kept from all other test processes until it ends.
+
+    Each port is a locked byte of one file that all test processes of a user share. The operating
+    system releases the locks of a process that ends, and does not give them to its children.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._file = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
+        self._pid = os.getpid()
+        self._chosen: set[int] = set()
+
+    def add(self, port: int) -> bool:
+        """Reserves the port. False if it is reserved already, here or in another process."""
+        if self._pid != os.getpid():  # a fork has the file, but not the locks
+            self._pid, self._chosen = os.getpid(), set()
+        if port in self._chosen:  # a process may lock its own byte again
+            return False
+        try:
+            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+        except OSError:
+            return False
+        self._chosen.add(port)
+        return True
+
+
+_reservations = Reservations(Path(tempfile.gettempdir()) / f"authapi-test-ports-{os.getuid()}")
+
+
 def free_port() -> int:
-    """Returns a TCP port of `PORTS` that is unused on every address.
+    """Returns a TCP port of `PORTS` that is unused on every address and that no test has chosen.
+
+    It stays reserved for the calling process: two servers of one test never get the same port, and
+    a server that is stopped and started again does not lose its port to a parallel test.
 
     The choice is random and does not depend on the seed of the tests, so that parallel processes
     choose different ports.
@@ -31,7 +64,8 @@ def free_port() -> int:
         port = choice.choice(PORTS)
         with socket.socket() as probe, suppress(OSError):
             probe.bind(("", port))
-            return port
+            if _reservations.add(port):
+                return port
 
 
 class Child(Protocol):

@@ -8,7 +8,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.servers.process import PORTS, ServeProcess, free_port
+from tests.servers.process import PORTS, Reservations, ServeProcess, free_port
+
+ROOT = Path(__file__).parents[2]
 
 
 def python(code: str, directory: Path, **environment: str) -> ServeProcess:
@@ -117,3 +119,25 @@ print("ready", flush=True)
         eventually(lambda: "ready" in server.output())
         assert (server.kill() if last_line else server.wait()) == code
     eventually(lambda: refuses(port))  # SIGKILL takes effect asynchronously
+
+
+def test_a_process_chooses_each_port_once() -> None:
+    found = [free_port() for _ in range(500)]
+    assert len(set(found)) == 500
+
+
+def test_a_chosen_port_is_reserved_until_its_process_ends(tmp_path: Path) -> None:
+    reserved = tmp_path / "ports"
+    code = (
+        "import sys; from pathlib import Path; from tests.servers.process import Reservations\n"
+        f"ports = Reservations(Path({str(reserved)!r}))\n"
+        "print([ports.add(20_000), ports.add(20_000), ports.add(20_001)], flush=True)\n"
+        "import time; time.sleep(60)"
+    )
+    ports = Reservations(reserved)
+    assert ports.add(20_001)
+    with python(code, tmp_path, PYTHONPATH=str(ROOT)) as other:
+        eventually(lambda: other.output() == "[True, False, False]\n")
+        assert not ports.add(20_000)
+        other.kill()
+        assert ports.add(20_000)
