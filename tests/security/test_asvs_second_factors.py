@@ -79,12 +79,13 @@ async def test_v6_4_4_a_lost_app_is_removed_with_password_and_recovery_code(api:
 
 async def test_v6_5_1_each_code_works_once(api: Client) -> None:
     alice = await alice_of(api)
-    for code in ({"code": alice.code()}, {"recovery_code": alice.codes[0]}):
+    codes = ({"code": alice.code()}, {"recovery_code": alice.codes[0]})
+    for code in codes:
         statuses = [(await finish(api, await begin(api), **code)).status_code for _ in range(3)]
         assert statuses == [200, 401, 401]
     # A step-up accepts no code that a login has used, and the reverse.
     session = await sign_in(api.services, alice.user)
-    for code in ({"code": alice.code()}, {"recovery_code": alice.codes[0]}):
+    for code in codes:
         answer = await api.post("/me/reauthenticate", json=code, headers=session)
         problem(answer, 403, "wrong_code")
     fresh = {"recovery_code": alice.codes[1]}

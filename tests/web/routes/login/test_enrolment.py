@@ -112,13 +112,14 @@ async def test_a_login_that_adds_a_factor_gets_the_credential_of_its_strategy(
 async def test_the_next_login_asks_for_the_factor(api: Client, alice: User) -> None:
     answer = await begin(api)
     begun = await enrol(api, answer)
-    done = await confirm(api, answer, code_of(begun))
+    code = code_of(begun)
+    done = await confirm(api, answer, code)
     body = {"email": "alice@example.com", "password": PASSWORD, "strategy": "token"}
     again = await api.post("/login", json=body)
     assert again.json()["code"] == "second_factor_required"
     ticket = again.json()["ticket"]
     # The code of the confirmation is used up; a recovery code completes the login.
-    used = {"ticket": ticket, "code": code_of(begun)}
+    used = {"ticket": ticket, "code": code}
     refused = await api.post("/login/second-factor", json=used)
     problem(refused, 401, "second_factor_refused")
     proof = {"ticket": ticket, "recovery_code": done.json()["recovery_codes"][0]}

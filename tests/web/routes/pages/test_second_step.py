@@ -43,7 +43,8 @@ async def test_the_second_step_signs_in(api: Client, alice: SecondFactors, kind:
     shown = await api.get(f"{SECOND}?next=/x")
     check_page(shown, 200, "Six digits")
     assert 'href="../page.css' in shown.text
-    typed = {"code": f" {alice.code()[:3]} {alice.code()[3:]} ", "recovery_code": alice.codes[0]}
+    code = alice.code()
+    typed = {"code": f" {code[:3]} {code[3:]} ", "recovery_code": alice.codes[0]}
     sent = await api.post(SECOND, data={kind: typed[kind], "next": "/x"})
     assert (sent.status_code, sent.headers["location"]) == (303, "../sign-in?done=in&next=%2Fx")
     cookies = sent.headers.get_list("set-cookie")
