@@ -1,8 +1,13 @@
 """Commands as real processes: output, effects and errors."""
 
 import json
+import subprocess
+import sys
+from importlib import import_module
+from inspect import getdoc
 from pathlib import Path
 
+from authapi.cli.commands import _COMMANDS
 from authapi.storage import migrations
 from tests.cli.conftest import Run, failed_with_one_line
 from tests.servers.postgres import PostgresServer
@@ -61,6 +66,30 @@ def test_every_command_in_help_exists(run: Run) -> None:
         refused = run(*wrong)
         assert (refused.returncode, refused.stdout) == (2, "")
         assert "Did you mean" in refused.stderr
+
+
+def test_the_list_of_commands_has_the_first_sentence_of_each_help() -> None:
+    for name, listed in _COMMANDS.items():
+        module = import_module(f"authapi.cli.{listed.module}")
+        text = module.app.info.help if hasattr(module, "app") else getdoc(getattr(module, name))
+        first = " ".join(str(text).partition("\n\n")[0].split())
+        assert f"{first.rstrip('.')}. ".startswith(f"{listed.help} "), name
+
+
+def test_the_list_of_commands_imports_no_service() -> None:
+    code = (
+        "import sys; from authapi.cli.commands import main; sys.argv = ['authapi', '--help']\n"
+        "try: main()\n"
+        "except SystemExit: print({'fastapi', 'sqlalchemy', 'authapi.settings'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("set()\n")
+
+
+def test_a_command_behind_other_options_is_found(run: Run) -> None:
+    assert run("--", "users", "list", "--help").stdout.startswith("Usage: authapi users list ")
+    assert run("--", "config", "--json").stdout == run("config", "--json").stdout != ""
+    assert run("--", "users", "lst").returncode == 2
 
 
 def test_operator_can_grant_the_introspect_scope(run: Run) -> None:

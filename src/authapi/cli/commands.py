@@ -2,34 +2,49 @@
 
 import signal
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from importlib import import_module
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import typer
 
 from authapi.cli.terminal import printable
 from authapi.errors import AuthAPIError, ConfigurationError
 
+
+class _Listed(NamedTuple):
+    """A command in the list of commands."""
+
+    module: str
+    """Has a group `app`, or a function of the name of the command."""
+    help: str
+    """The first sentence of its help, so that the list of commands imports no module of them."""
+
+
 _COMMANDS = {
-    "serve": "serving.serve",
-    "db": "db",
-    "users": "accounts.users",
-    "sessions": "accounts.sessions",
-    "tokens": "accounts.tokens",
-    "events": "accounts.events",
-    "keys": "keys",
-    "mail": "mail",
-    "webhooks": "webhooks",
-    "passwords": "accounts.passwords",
-    "demo": "demo",
-    "doctor": "doctor",
-    "verify": "verify",
-    "strategies": "inspect",
-    "config": "inspect",
-    "openapi": "inspect",
+    "serve": _Listed("serving.serve", "Run the service until SIGTERM or Ctrl-C."),
+    "demo": _Listed(
+        "demo",
+        "Fill an empty development database with ten people, their devices, tokens and events.",
+    ),
+    "doctor": _Listed("doctor", "Check the configuration."),
+    "verify": _Listed(
+        "verify", "Show which checks of RemoteJWT the token on standard input passes."
+    ),
+    "strategies": _Listed("inspect", "List the strategies in the order in which they are tried."),
+    "config": _Listed("inspect", "Print every setting with its effective value."),
+    "openapi": _Listed("inspect", "Print the OpenAPI document."),
+    "db": _Listed("db", "Manage the database schema."),
+    "users": _Listed("accounts.users", "Manage accounts."),
+    "sessions": _Listed("accounts.sessions", "List and end logins and personal access tokens."),
+    "tokens": _Listed("accounts.tokens", "Create personal access tokens."),
+    "events": _Listed("accounts.events", "List and export security events."),
+    "keys": _Listed("keys", "Manage the keys that sign JWTs."),
+    "mail": _Listed("mail", "Test mail, and manage undelivered mail."),
+    "webhooks": _Listed("webhooks", "Test webhooks, and manage undelivered events."),
+    "passwords": _Listed("accounts.passwords", "Password hashing."),
 }
-"""Command names and their modules. A module has a group `app`, or a function of the same name."""
+"""The commands by name, in the order of the list: single commands, then groups."""
 _TERMINATION_SIGNALS = frozenset({signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM})
 """Signals that terminate a process."""
 
@@ -42,8 +57,7 @@ def main() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _TERMINATION_SIGNALS)
     arguments, path = _split_app(sys.argv[1:])
     command = arguments[:1]
-    # Imports only the module of the requested command: the whole service takes a second.
-    app = _application(command if command and command[0] in _COMMANDS else _COMMANDS)
+    app = _command(command[0]) if command and command[0] in _COMMANDS else _list_of_commands()
     try:
         if path is not None:
             if command == ["serve"]:
@@ -76,8 +90,37 @@ def _http_detail(error: Exception) -> str | None:
     return str(error) if is_http else None
 
 
-def _application(names: Iterable[str]) -> typer.Typer:
-    application = typer.Typer(
+def _command(name: str) -> typer.Typer:
+    """Returns the command line with this command. Imports no other: the service takes a second."""
+    application, module = _application(), import_module(f"authapi.cli.{_COMMANDS[name].module}")
+    if hasattr(module, "app"):
+        application.add_typer(module.app, name=name)
+    else:
+        application.command(name)(getattr(module, name))
+    return application
+
+
+def _list_of_commands() -> typer.Typer:
+    """Returns the command line with all commands, for its help and for a name that is none."""
+    application = _application()
+    for name, listed in _COMMANDS.items():
+        application.command(
+            name,
+            help=listed.help,
+            add_help_option=False,
+            context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+        )(_run)
+    return application
+
+
+def _run(context: typer.Context) -> None:
+    # Options before the command, such as `--`, have hidden its name from `main`.
+    name = str(context.info_name)
+    _command(name)([name, *context.args])
+
+
+def _application() -> typer.Typer:
+    return typer.Typer(
         name="authapi",
         help="Run and administer authapi. Settings are AUTHAPI_* variables; see `authapi config`.",
         callback=_describe_app,  # typer would make a single command the whole command line
@@ -86,13 +129,6 @@ def _application(names: Iterable[str]) -> typer.Typer:
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
     )
-    for name in names:
-        module = import_module(f"authapi.cli.{_COMMANDS[name]}")
-        if hasattr(module, "app"):
-            application.add_typer(module.app, name=name)
-        else:
-            application.command(name)(getattr(module, name))
-    return application
 
 
 def _split_app(arguments: Sequence[str]) -> tuple[list[str], str | None]:
