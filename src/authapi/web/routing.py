@@ -33,8 +33,9 @@ from authapi.errors import (
 )
 from authapi.web.answers.descriptions import problems
 from authapi.web.challenges import RESOURCE_METADATA
-from authapi.web.context import SCOPE_KEY, RequestContext, context_of, is_for_own_path
+from authapi.web.context import context_of, is_for_own_path
 from authapi.web.media_types import FORM, JSON, require_media_type
+from authapi.web.middleware.dispatch import Dispatcher
 from authapi.web.problems import RefusalHTTPException, answer, own_handlers
 from authapi.web.requirements import Gate, gates_of
 from authapi.web.schemas.fields import reserved_addresses_allowed
@@ -197,19 +198,8 @@ class AuthAPIRouter(APIRouter):
 
         # FastAPI prepares its search before it asks this router, which costs more than the search.
         included.matches = matches_own_path  # type: ignore[method-assign]  # FastAPI has no hook
-        entry, others = APIRouter(redirect_slashes=False), app.router.middleware_stack
-        entry.routes.append(included)
-        entry.default = others  # for a path of authapi whose route is added otherwise
-
-        def dispatch(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-            # As `is_for_own_path`, without a call in every request of the application.
-            context = scope.get(SCOPE_KEY)
-            if type(context) is not RequestContext or context.own_path != scope["path"]:
-                return others(scope, receive, send)
-            scope.setdefault("router", app.router)
-            return entry(scope, receive, send)
-
-        app.router.middleware_stack = dispatch  # type: ignore[assignment]  # awaited at once
+        self._dispatcher = Dispatcher(app, included, app.router.middleware_stack)
+        app.router.middleware_stack = self._dispatcher  # type: ignore[assignment]  # awaited at once
 
     def move_last_in(self, app: FastAPI) -> None:
         """Moves the routes behind those of `app`, which then need not ask them.
@@ -224,6 +214,7 @@ class AuthAPIRouter(APIRouter):
         """Removes the routes with these `id`s, which the application replaces."""
         self.routes[:] = [route for route in self.routes if id(route) not in routes]
         self._mark_routes_changed()
+        self._dispatcher.forget_routes()
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         path: str = get_route_path(scope) if scope.get("root_path") else scope["path"]

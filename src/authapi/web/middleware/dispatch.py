@@ -1,0 +1,89 @@
+"""Dispatches a request for a path of authapi to the few of its routes that can have that path.
+
+FastAPI asks the routes of an included router one after the other, and does so twice: whether the
+router takes the request, and which route answers it. authapi has a hundred routes, so the search
+would cost more than most handlers. For a path without parameters the candidates are known from the
+routes; for any other path they are those with the same first segment.
+"""
+
+from collections.abc import Awaitable, Sequence
+from copy import copy
+from typing import Any, Final
+
+from fastapi import APIRouter, FastAPI
+from starlette._utils import get_route_path
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from authapi.web.context import SCOPE_KEY, RequestContext
+
+_FORGET: Final = ("matches", "effective_candidates")
+"""The methods of an included router that a copy must not take over from its original."""
+
+
+class Dispatcher:
+    """The search for the route of a request among those of `included`, our router in `app`.
+
+    Requests for other paths go to `others`, the search of the application.
+    """
+
+    def __init__(self, app: FastAPI, included: Any, others: ASGIApp) -> None:
+        self._app, self.included, self.others = app, included, others
+        self._by_path: dict[str, ASGIApp] = {}
+        """The routes with a path, for paths without parameters. One of them has it, so that no
+        search goes before the answer."""
+        self._by_segment: dict[str, ASGIApp] = {}
+        self._is_built = False
+
+    def forget_routes(self) -> None:
+        """Reads the routes again at the next request, because some were removed."""
+        self._is_built = False
+
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        # As `is_for_own_path`, without a call in every request of the application.
+        context = scope.get(SCOPE_KEY)
+        if type(context) is not RequestContext or context.own_path != scope["path"]:
+            return self.others(scope, receive, send)
+        if not self._is_built:
+            self._build()
+        scope.setdefault("router", self._app.router)
+        path: str = get_route_path(scope) if scope.get("root_path") else scope["path"]
+        handle = self._by_path.get(path) if scope["type"] == "http" else None
+        if handle is None:
+            handle = self._by_segment.get(_first_segment(path), self.others)
+        return handle(scope, receive, send)
+
+    def _build(self) -> None:
+        self._by_path.clear()
+        self._by_segment.clear()
+        candidates = self.included.effective_candidates()
+        segments: dict[str, list[Any]] = {}
+        for each in candidates:
+            segments.setdefault(_first_segment(_route(each).path_format), []).append(each)
+        for segment, found in segments.items():
+            entry = APIRouter(redirect_slashes=False)
+            entry.routes.append(self._with(found))
+            entry.default = self.others  # for a path of authapi whose route is added otherwise
+            self._by_segment[segment] = entry
+        for path in {_route(each).path_format for each in candidates}:
+            if "{" not in path:
+                self._by_path[path] = self._with(
+                    [other for other in candidates if _route(other).path_regex.match(path)]
+                ).handle
+        self._is_built = True
+
+    def _with(self, candidates: Sequence[Any]) -> Any:
+        """Returns the included router with these routes only."""
+        narrow = copy(self.included)
+        for name in _FORGET:
+            vars(narrow).pop(name, None)
+        narrow.effective_candidates = lambda: candidates
+        return narrow
+
+
+def _route(candidate: Any) -> Any:
+    """Returns what has the path of a candidate. FastAPI builds a new route for one of Starlette."""
+    return candidate.starlette_route or candidate
+
+
+def _first_segment(path: str) -> str:
+    return path[1:].partition("/")[0]
