@@ -14,6 +14,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from pydantic import SecretStr
 
+from authapi.diagnostics.background import BackgroundChecks, Checks
 from authapi.errors import ConfigurationError
 from authapi.facade.accounts import Accounts, AccountTransaction, open_transaction
 from authapi.facade.home import Home
@@ -41,6 +42,7 @@ from authapi.web.routes.login.second_factor import (
     passkey_options_by_form,
     prove_second_factor_by_form,
 )
+from authapi.web.routes.openapi_document import add_openapi_document
 from authapi.web.routes.units import UNITS, remove_disabled_pages, with_page_files
 
 
@@ -81,24 +83,37 @@ class AuthAPI(HookDecorators):
         self._services = services = self.build_services()
         self._home = Home(services)
         self.accounts = Accounts(services)
-        self.runtime = Runtime(self.settings, Registry.load(services), services)
+        diagnose = BackgroundChecks(self._checks).report
+        self.runtime = Runtime(self.settings, Registry.load(services), services, diagnose)
         self._installation = Installation(self.runtime)
         self.sync = Sync(
             ServiceThread(self._home, partial(self.build_services, own_pool=True)), self.runtime
         )
 
-    def build_services(self, *, own_pool: bool = False) -> Services:
+    def _checks(self) -> Checks:
+        from authapi.diagnostics.examination import checks_of  # noqa: PLC0415  # imports Alembic
+        from authapi.diagnostics.subject import Subject  # noqa: PLC0415
+
+        # Services with metrics would remove those of this process when they stop.
+        without = self.settings.model_copy(update={"metrics_path": None, "metrics_port": None})
+        build = partial(self.build_services, own_pool=True, settings=without)
+        return checks_of(Subject(self.settings, build))
+
+    def build_services(
+        self, *, own_pool: bool = False, settings: Settings | None = None
+    ) -> Services:
         """Creates services with the settings, hooks and engine of this application, for a command.
 
         With `own_pool`, they do not share the pool of an engine: it belongs to one event loop.
+        `settings` stand for those of this application.
         """
-        engine = self._engine
+        engine, settings = self._engine, settings or self.settings
         if own_pool and engine is not None:
             engine = application_engine.sibling(engine)
         return Services.build(
-            self.settings,
-            breached=build_breach_check(self.settings),
-            post=build_webhook_post(self.settings),
+            settings,
+            breached=build_breach_check(settings),
+            post=build_webhook_post(settings),
             hooks=self._hooks,
             engine=engine,
             profile=self._profile,
@@ -316,11 +331,13 @@ def create_service(settings: Settings | None = None) -> tuple[AuthAPI, FastAPI]:
         summary="Authentication with cookie sessions, opaque tokens and JWT.",
         version=_version(),
         lifespan=auth.lifespan,
-        openapi_url="/openapi.json" if auth.settings.docs_enabled else None,
+        openapi_url=None,
         docs_url=None,
         redoc_url=None,
     )
     auth.install(app, governs_app=True)
     app.add_route("/", read_home, include_in_schema=False)
     app.add_route("/favicon.ico", read_icon, include_in_schema=False)
+    if auth.settings.docs_enabled:
+        add_openapi_document(app)
     return auth, app

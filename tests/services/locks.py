@@ -34,6 +34,7 @@ ORDER = (
     "used_challenges",
     "signing_keys",
     "outbox",
+    "last_deliveries",
     "events",
 )
 """The order in which every transaction takes its locks. ARCHITECTURE.md gives the reason."""

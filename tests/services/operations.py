@@ -36,6 +36,7 @@ from authapi.errors import (
     InvalidCredentials,
     InvalidGrant,
     InvalidOneTimeSecret,
+    NotFound,
     WrongCode,
 )
 from authapi.facade.accounts import open_transaction
@@ -372,12 +373,31 @@ async def resend_invitation(harness: Harness, *_: Person) -> None:
     await harness.services.accounts.administration.resend_invitation(user.id, actor=harness.root)
 
 
+async def send_reset_link(harness: Harness, one: Person, _: Person) -> None:
+    administration = harness.services.accounts.administration
+    await administration.send_reset_link(one.id, actor=harness.root)
+
+
 def administering(superuser: bool, active: bool) -> Operation:
     async def change(harness: Harness, one: Person, _: Person) -> None:
         changes: Any = {"name": new_secret()[:9], "is_active": active, "is_superuser": superuser}
         await harness.services.accounts.administration.change(one.id, changes, actor=harness.root)
 
     return change
+
+
+async def end_login(harness: Harness, one: Person, _: Person) -> None:
+    access, sessions = harness.services.accounts.access, harness.services.sessions
+    [login, *_others] = await sessions.list_for_user(one.id)
+    await access.end_login(one.id, login.id, actor=harness.root)
+
+
+async def end_token(harness: Harness, one: Person, _: Person) -> None:
+    services = harness.services
+    token, _secret = await services.tokens.personal.create(
+        one.caller, name="x", scopes=None, lifetime=None
+    )
+    await services.accounts.access.end_token(one.id, token.id, actor=harness.root)
 
 
 async def administer_one_another(harness: Harness, one: Person, two: Person) -> None:
@@ -450,6 +470,24 @@ async def deliver_and_retry(harness: Harness, *_: Person) -> None:
     await harness.services.outbox.run_due("mail")
     transport.accepts = True
     await harness.services.outbox.retry_now("mail")
+
+
+async def retry_as_superuser(harness: Harness, *_: Person) -> None:
+    transport, queues = harness.services.mail.transport, harness.services.queues
+    assert isinstance(transport, FakeTransport)
+    await queues.send_test_mail(actor=harness.root)
+    transport.accepts = False
+    await harness.services.outbox.run_due("mail")
+    transport.accepts = True
+    await queues.retry("mail", actor=harness.root)
+    for entry in await queues.page("mail", limit=1):
+        with suppress(NotFound):  # delivered meanwhile
+            await queues.retry_entry("mail", entry.id, actor=harness.root)
+
+
+async def webhook_test_as_superuser(harness: Harness, *_: Person) -> None:
+    # Without the request, which is outside of the transaction.
+    await harness.services.queues._record_webhook_test("https://example.com/x", harness.root)
 
 
 async def bring_forward(harness: Harness, *_: Person) -> None:
@@ -680,11 +718,14 @@ OPERATIONS: dict[str, Operation] = {
     "request a confirmation": submitting("confirm"),
     "invite": invite,
     "resend invitation": resend_invitation,
+    "send a reset link": send_reset_link,
     "promote": administering(superuser=True, active=True),
     "demote and deactivate": administering(superuser=False, active=False),
     "end sessions": lambda harness, one, _: harness.services.accounts.administration.end_sessions(
         one.id, actor=harness.root
     ),
+    "end a login": end_login,
+    "end a token": end_token,
     "administer one another": administer_one_another,
     "delete by a superuser": lambda harness, one, _: (
         harness.services.accounts.administration.delete(one.id, actor=harness.root)
@@ -734,6 +775,11 @@ OPERATIONS: dict[str, Operation] = {
     "reset factors": reset_factors,
     "prune": prune,
     "rotate": lambda harness, *_: harness.services.keys.lifecycle.rotate(early=True),
+    "rotate as superuser": lambda harness, *_: harness.services.keys.lifecycle.rotate(
+        early=True, actor=harness.root
+    ),
+    "retry as superuser": retry_as_superuser,
+    "test a webhook as superuser": webhook_test_as_superuser,
     "maintain": lambda harness, *_: harness.services.keys.lifecycle.maintain(),
     "rewrap": lambda harness, *_: harness.services.keys.lifecycle.rewrap(
         read_secret(harness.services.settings)

@@ -16,6 +16,7 @@ _EMPTY = """
 DELETE FROM authapi_users;
 DELETE FROM authapi_usernames;        -- they outlive their accounts
 DELETE FROM authapi_outbox;           -- entries without an account
+DELETE FROM authapi_last_deliveries;
 DELETE FROM authapi_events;           -- they outlive their accounts
 DELETE FROM authapi_used_challenges;
 DELETE FROM authapi_signing_keys;     -- they are encrypted under the secret of another test

@@ -9,7 +9,7 @@ from tests.storage.rows import sql
 
 CHANGED = (
     *("authapi_users", "authapi_usernames", "authapi_sessions", "authapi_refresh_families"),
-    *("authapi_signing_keys", "authapi_email_tokens", "authapi_outbox"),
+    *("authapi_signing_keys", "authapi_email_tokens", "authapi_outbox", "authapi_last_deliveries"),
     *("authapi_login_tickets", "authapi_totp_factors", "authapi_recovery_codes"),
     *("authapi_passkeys", "authapi_used_challenges"),
 )

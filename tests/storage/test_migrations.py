@@ -40,6 +40,7 @@ CONSTRAINTS = {
     "recovery_codes": {"pk_", "fk_user_id"},
     "passkeys": {"pk_", "uq_credential_hash", "fk_user_id", "ix_user_id"},
     "used_challenges": {"pk_", "ix_expires_at"},
+    "last_deliveries": {"pk_"},
     "outbox": {"pk_", "fk_user_id", "ix_user_id", "ix_kind_failed_at_receiver_due_at_id"},
 }
 """Named by the convention, so that a migration can drop them by name on both databases. Here they
@@ -120,6 +121,7 @@ def test_migrations_create_exactly_the_tables_of_the_models(empty_url: str) -> N
         *("authapi_signing_keys", "authapi_refresh_families", "authapi_email_tokens"),
         *("authapi_outbox", "authapi_login_tickets", "authapi_totp_factors"),
         *("authapi_recovery_codes", "authapi_passkeys", "authapi_used_challenges"),
+        "authapi_last_deliveries",
     }
 
 
@@ -147,7 +149,7 @@ def test_postgresql_column_types_match_the_models(postgres_url: str) -> None:
     assert columns["authapi_refresh_families", "current_hash"] == ("bytea", None, "NO")
     ends = ("_at", "_time", "_until")
     times = [kind for (_, name), (kind, *_) in columns.items() if name.endswith(ends)]
-    assert times == ["timestamp with time zone"] * 33
+    assert times == ["timestamp with time zone"] * 34
 
 
 def test_check_passes_for_a_migrated_database(database_url: str) -> None:

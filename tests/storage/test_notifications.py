@@ -222,6 +222,7 @@ NO_CHANGE: dict[str, Act] = {
     ),
     "users.lock": lambda store, it: store.users.lock(it.alice.id),
     "users.password_version": lambda store, it: store.users.password_version(it.alice.id),
+    "users.without_password": lambda store, it: store.users.without_password([it.alice.id]),
     "users.search": lambda store, it: store.users.search(
         UserFilter(), order=UserOrder.OLDEST, after=None, limit=9
     ),

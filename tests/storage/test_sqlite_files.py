@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from authapi.cli.checks.findings import Finding
 from authapi.cli.doctor import examine
+from authapi.domain.monitoring.findings import Finding
 from authapi.testing import PASSWORD
 from tests.storage.rows import sql
 from tests.storage.serving import refused, serving

@@ -32,6 +32,7 @@ class EventType(StrEnum):
     PASSWORD_CHANGED = "password_changed"
     PASSWORD_CHANGE_REFUSED = "password_change_refused"
     PASSWORD_RESET_REQUESTED = "password_reset_requested"
+    PASSWORD_RESET_SENT = "password_reset_sent"
     PASSWORD_RESET = "password_reset"
     REAUTHENTICATED = "reauthenticated"
     REAUTHENTICATION_REFUSED = "reauthentication_refused"
@@ -57,6 +58,9 @@ class EventType(StrEnum):
     KEY_ROTATED = "key_rotated"
     KEY_RETIRED = "key_retired"
     KEYS_REWRAPPED = "keys_rewrapped"
+    DELIVERIES_RETRIED = "deliveries_retried"
+    MAIL_TESTED = "mail_tested"
+    WEBHOOK_TESTED = "webhook_tested"
     THROTTLED = "throttled"
     ACCESS_REFUSED = "access_refused"
 
@@ -98,9 +102,9 @@ class Event:
     detail: Mapping[str, object]
     """Further members. They never contain a secret or text of an unauthenticated caller."""
     actor_id: UUID | None = None
-    """The superuser who changed the account of another user. `client` is the client of that
-    superuser then. None in all other cases: the owner, an operator at the command line, an unknown
-    caller."""
+    """The superuser who changed the account of another user, or what belongs to no account.
+    `client` is the client of that superuser then. None in all other cases: the owner, an operator
+    at the command line, an unknown caller."""
 
     @property
     def outcome(self) -> str:

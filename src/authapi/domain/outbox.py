@@ -36,3 +36,15 @@ class OutboxEntry:
     def context(self) -> str:
         """What the encrypted payload is bound to: this entry."""
         return f"outbox {self.id}"
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxCount:
+    """How many entries of one kind and one receiver are pending, or have failed."""
+
+    receiver: str
+    has_failed: bool
+    """Whether these entries are those whose attempts have ended."""
+    entries: int
+    oldest_at: datetime
+    """When the oldest of them was queued."""

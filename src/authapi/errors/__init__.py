@@ -63,6 +63,8 @@
         ├── LastWayIn                 last_way_in
         ├── LastSuperuser             last_superuser
         ├── NotInvited                not_invited
+        ├── AccountDeactivated        account_deactivated
+        ├── KeyNotPublished           key_not_published
         ├── FormAlreadySent           form_already_sent
         ├── PreconditionFailed        precondition_failed
         ├── InvalidOneTimeSecret      invalid_one_time_secret
@@ -109,6 +111,7 @@ from authapi.errors.failures import (
     UnsupportedKey,
 )
 from authapi.errors.refusals import (
+    AccountDeactivated,
     AccountInUse,
     EmailTaken,
     Forbidden,
@@ -126,6 +129,7 @@ from authapi.errors.refusals import (
     InvalidOneTimeSecret,
     InvalidScope,
     InvalidTokenRequest,
+    KeyNotPublished,
     LastSuperuser,
     MailDisabled,
     NotFound,
@@ -180,6 +184,7 @@ from authapi.errors.unreadable import (
 )
 
 __all__ = [
+    "AccountDeactivated",
     "AccountInUse",
     "AuthAPIError",
     "BodyTooLarge",
@@ -210,6 +215,7 @@ __all__ = [
     "InvalidScope",
     "InvalidTokenRequest",
     "IssuerUnavailable",
+    "KeyNotPublished",
     "LastFactor",
     "LastSuperuser",
     "LastWayIn",

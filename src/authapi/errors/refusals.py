@@ -243,11 +243,25 @@ class NotInvited(Refusal):
     title = "The account cannot be invited"
 
 
+class AccountDeactivated(Refusal):
+    """A superuser cannot do this to a deactivated account: it must be activated first."""
+
+    code = "account_deactivated"
+    title = "The account is deactivated: activate it first"
+
+
 class TooManyTokens(Refusal):
     """The account has the maximum number of personal access tokens (`max_personal_tokens`)."""
 
     code = "too_many_tokens"
     title = "The account has too many personal access tokens: delete one first"
+
+
+class KeyNotPublished(Refusal):
+    """Verifiers may not have read the next signing key yet, so it does not sign yet."""
+
+    code = "key_not_published"
+    title = "Verifiers may not have read the next key yet"
 
 
 class FormAlreadySent(Refusal):

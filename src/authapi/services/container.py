@@ -20,7 +20,9 @@ from authapi.services.accounts.new_devices import NewDevices
 from authapi.services.accounts.passwords import PasswordChanges
 from authapi.services.accounts.profile import Profiles
 from authapi.services.accounts.registration import Registration
+from authapi.services.accounts.superusers.access import AccountAccess
 from authapi.services.audit import Audit, log_event
+from authapi.services.audit.search import AuditSearch
 from authapi.services.factors.expiry import EXPIRING, prune_expired
 from authapi.services.factors.proofs import SecondFactorProofs
 from authapi.services.factors.services import FactorServices
@@ -34,8 +36,10 @@ from authapi.services.logins.complete import Logins
 from authapi.services.logins.enrolment import LoginEnrolment
 from authapi.services.logins.passkeys import PasskeyLogins
 from authapi.services.mail import Mail
+from authapi.services.monitoring.statistics import StatisticsService
 from authapi.services.own_columns import OwnColumns
 from authapi.services.passwords import BreachCheck, Passwords
+from authapi.services.queues.administration import Queues
 from authapi.services.rate_limits import RateLimits
 from authapi.services.schema import prepare
 from authapi.services.sessions.liveness import Liveness
@@ -50,6 +54,7 @@ from authapi.services.tokens import (
     TokenLookup,
     TokenRevocation,
 )
+from authapi.services.tokens.services import TokenServices
 from authapi.services.usernames import prune_usernames
 from authapi.services.webhooks import Post, Webhooks
 from authapi.settings import Settings
@@ -67,6 +72,7 @@ _log = logging.getLogger(__name__)
 class AccountServices:
     """What the service does with accounts, one service for each verb."""
 
+    access: AccountAccess
     administration: Administration
     authentication: Authentication
     deferred_requests: DeferredRequests
@@ -78,18 +84,6 @@ class AccountServices:
     passwords: PasswordChanges
     profiles: Profiles
     registration: Registration
-
-
-@dataclass(frozen=True, slots=True)
-class TokenServices:
-    """What the service does with tokens, besides issuing them at a login."""
-
-    exchange: TokenExchange
-    introspection: TokenIntrospection
-    personal: PersonalTokens
-    refresh: RefreshTokens
-    revocation: TokenRevocation
-    secret_scanning: SecretScanning
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,15 +105,18 @@ class Services:
     session_watch: SessionWatch
     keys: Keys
     audit: Audit
+    audit_search: AuditSearch
     passwords: Passwords
     rate_limits: RateLimits
     identity_cache: IdentityCache
     invalidation: CacheInvalidation
     last_used: LastUsed
     outbox: Outbox
+    queues: Queues
     cleanup: Cleanup
     mail: Mail
     webhooks: Webhooks
+    statistics: StatisticsService
     metrics: "Metrics | None"
 
     @classmethod
@@ -219,6 +216,7 @@ class Services:
             database, outbox, email_tokens, mail, rate_limits, audit, own_columns
         )
         accounts = AccountServices(
+            access=AccountAccess(database, audit),
             administration=Administration(
                 database, audit, email_tokens, mail, hooks, own_columns, settings
             ),
@@ -295,15 +293,18 @@ class Services:
             session_watch=session_watch,
             keys=keys,
             audit=audit,
+            audit_search=AuditSearch(database),
             passwords=passwords,
             rate_limits=rate_limits,
             identity_cache=identity_cache,
             invalidation=invalidation,
             last_used=last_used,
             outbox=outbox,
+            queues=Queues(database, outbox, mail, webhooks, rate_limits, audit, settings),
             cleanup=cleanup,
             mail=mail,
             webhooks=webhooks,
+            statistics=StatisticsService(database, settings),
             metrics=metrics,
         )
 

@@ -242,6 +242,11 @@ class RateLimits:
         limits = (_Limit(item, key) for item in self._writes)
         await self._consume_all(*limits, error=TooManyRequests)
 
+    async def consume_own_mail(self, purpose: str, account: str) -> None:
+        """Counts a mail that a user sends to the own address `account`. Raises TooManyRequests."""
+        limit = _Limit(self._mails, ("mail", purpose, _digest(account)))
+        await self._consume_all(limit, error=TooManyRequests)
+
     @asynccontextmanager
     async def allow_mail(
         self, purpose: str, account: str, *, extra_per: timedelta | None = None

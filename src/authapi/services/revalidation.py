@@ -4,14 +4,23 @@ The identity of a caller may come from the cache, or may have been read before t
 is sufficient to answer the request, but not for changes that outlive it, such as new credentials.
 """
 
+from collections.abc import Collection, Mapping
 from uuid import UUID
 
 from authapi.clock import now
 from authapi.crypto.secrets import SecretHash
+from authapi.domain.factors.authentication_context import MFA, TWO_FACTORS
 from authapi.domain.identity import Identity
 from authapi.domain.session import Session, SessionKind
 from authapi.domain.user import User
-from authapi.errors import InvalidCredential, InvalidCredentials
+from authapi.errors import (
+    InsufficientAuthentication,
+    InvalidCredential,
+    InvalidCredentials,
+    NotFound,
+    OwnAccount,
+    SuperuserRequired,
+)
 from authapi.storage import Database, Store
 
 
@@ -27,6 +36,62 @@ async def lock_unchanged_user(store: Store, user_id: UUID, credentials_version: 
     if row is None or not row.user.is_active or row.version != credentials_version:
         raise InvalidCredentials
     return row.user
+
+
+async def lock_target(
+    store: Store, user_id: UUID, *, actor: Identity | None, allow_own: bool
+) -> User:
+    """Locks and returns the account that `actor` acts on.
+
+    Raises NotFound, OwnAccount for that of the actor unless `allow_own` is true, and as
+    `lock_accounts`.
+    """
+    user = (await lock_accounts(store, user_id, actor=actor)).get(user_id)
+    if user is None:
+        raise NotFound
+    if actor is not None and actor.user.id == user_id and not allow_own:
+        raise OwnAccount
+    return user
+
+
+async def lock_accounts(
+    store: Store, *user_ids: UUID, actor: Identity | None
+) -> Mapping[UUID, User]:
+    """Locks and returns these accounts and that of `actor`, who must still be a superuser.
+
+    Raises as `lock_actor`.
+    """
+    if actor is None:
+        return await store.users.lock_all(user_ids)
+    return await lock_actor(store, actor, *user_ids)
+
+
+async def lock_actor(store: Store, actor: Identity, *user_ids: UUID) -> dict[UUID, User]:
+    """Locks and returns the account of `actor`, who must still be a superuser, and further ones.
+
+    Call this before a change that only superusers may make: another one may have demoted `actor`
+    since the request was authorized. Raises InvalidCredential if the account or the session of
+    `actor` has ended, InsufficientAuthentication if the session has not proved their second factor,
+    and SuperuserRequired.
+    """
+    locked = dict(await store.users.lock_all({*user_ids, actor.user.id}))
+    user = locked.get(actor.user.id)
+    if user is None or not user.is_active:
+        raise InvalidCredential
+    await require_live_session(store, actor)
+    require_second_factor(user, actor.amr)
+    if not user.is_superuser:
+        raise SuperuserRequired
+    return locked
+
+
+def require_second_factor(user: User, amr: Collection[str]) -> None:
+    """Checks that a login by the methods `amr` has proved a second factor if `user` has one.
+
+    Raises InsufficientAuthentication.
+    """
+    if user.mfa and MFA not in amr:
+        raise InsufficientAuthentication(acr=TWO_FACTORS, max_age=None)
 
 
 async def require_live_session(store: Store, identity: Identity) -> Session | None:

@@ -57,6 +57,8 @@ class Webhooks:
         self._outbox = outbox
         self._post = post
         self.urls = settings.webhook_urls
+        self.receivers: Mapping[str, str] = {_receiver_id(url): url for url in self.urls}
+        """The URLs by the receivers of their outbox entries."""
         listed = {EventType(name) for name in settings.webhook_events}
         self._types = listed or set(EventType) - _OPT_IN_TYPES
         secret = settings.webhook_secret

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator
 
 from authapi.settings.credentials import FactorSettings
-from authapi.settings.field_types import FilePath, Names, Origins
+from authapi.settings.field_types import FilePath, Names, Networks, Origins
 from authapi.settings.mail import is_locale
 from authapi.settings.values.urls import page_url_parts
 
@@ -96,6 +96,10 @@ class PageSettings(FactorSettings):
     """Other origins to which a login may lead back. Default: `allowed_origins`."""
     sign_in_link: PageURL = None
     """Page of your application for logins, if the built-in one is not installed."""
+    console_networks: Networks = ()
+    """Networks (CIDR) from which the console can be opened; for other addresses it does not exist.
+    Then it does not exist either for a request that a proxy has forwarded which `trusted_proxies`
+    does not name, since its address is unknown. Default: no bound."""
     terms_url: PageURL = None
     """Terms of use, linked on pages."""
     privacy_url: PageURL = None

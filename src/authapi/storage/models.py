@@ -36,6 +36,7 @@ class Tables:
     refresh_families: sa.Table
     email_tokens: sa.Table
     outbox: sa.Table
+    last_deliveries: sa.Table
     login_tickets: sa.Table
     totp_factors: sa.Table
     recovery_codes: sa.Table
@@ -251,6 +252,15 @@ def tables_of(names: TableNames) -> Tables:
         sa.Index(None, "kind", "failed_at", "receiver", "due_at", "id"),
     )
 
+    # The outbox deletes what it has delivered: this tells when that last happened.
+    last_deliveries = sa.Table(
+        names.table("last_deliveries"),
+        metadata,
+        sa.Column("kind", sa.String(20), primary_key=True),
+        sa.Column("receiver", sa.String(64), primary_key=True),
+        sa.Column("delivered_at", UTCDateTime, nullable=False),
+    )
+
     return Tables(
         **_factor_tables(names, metadata, users),
         names=names,
@@ -263,6 +273,7 @@ def tables_of(names: TableNames) -> Tables:
         refresh_families=refresh_families,
         email_tokens=email_tokens,
         outbox=outbox,
+        last_deliveries=last_deliveries,
     )
 
 

@@ -25,6 +25,7 @@ from authapi.storage.tables.factors.passkeys import PasskeyTable
 from authapi.storage.tables.factors.recovery_codes import RecoveryCodeTable
 from authapi.storage.tables.factors.totp_factors import TOTPFactorTable
 from authapi.storage.tables.factors.used_challenges import UsedChallengeTable
+from authapi.storage.tables.monitoring.counts import CountTable
 from authapi.storage.tables.outbox import OutboxTable
 from authapi.storage.tables.refresh_families import RefreshFamilyTable
 from authapi.storage.tables.sessions import SessionTable
@@ -51,6 +52,7 @@ class Store:
     recovery_codes: RecoveryCodeTable
     passkeys: PasskeyTable
     used_challenges: UsedChallengeTable
+    counts: CountTable
     tables: Tables
     changed: set[UUID]
     """Users that this transaction changed, or whose sessions it changed. The tables add to it."""
@@ -79,6 +81,7 @@ class Store:
             recovery_codes=RecoveryCodeTable(connection, tables),
             passkeys=PasskeyTable(connection, tables),
             used_challenges=UsedChallengeTable(connection, tables),
+            counts=CountTable(connection, tables),
             tables=tables,
             changed=changed,
             connection=connection,

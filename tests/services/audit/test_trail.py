@@ -16,8 +16,10 @@ import time_machine
 from sqlalchemy import event as sql_event
 
 from authapi import Settings, create_app
+from authapi.clock import now
 from authapi.domain.email_address import parse_email
 from authapi.domain.events import EventType
+from authapi.domain.identity import Identity
 from authapi.domain.user import User
 from authapi.errors import NotFound, StorageUnavailable
 from authapi.services.accounts.administration import set_roles
@@ -742,6 +744,27 @@ async def test_changes_of_signing_keys_are_recorded(api: Client, watch: EventWat
     assert (await watch.one(EventType.KEYS_REWRAPPED))["detail"] == {}
 
 
+async def test_what_superusers_do_with_queues_is_recorded(api: Client, watch: EventWatcher) -> None:
+    services = api.services
+    root = await api.create_user("root@example.com", is_superuser=True)
+    await watch.one(EventType.ACCOUNT_REGISTERED)
+    actor = Identity(root, "session", None, frozenset(), now(), ("pwd",), None)
+    await services.queues.send_test_mail(actor=actor)
+    found = await watch.one(EventType.MAIL_TESTED)
+    assert (found["user_id"], found["actor_id"], found["detail"]) == (None, root.id, {})
+    async with services.database.transaction() as store:
+        # Without webhooks, the service has no worker of this kind.
+        await services.outbox.enqueue(store, "webhook", "login", {})
+        [entry] = await store.outbox.claim("webhook", now=now(), until=now(), limit=1)
+        await store.outbox.mark_failed(entry, at=now(), error="away")
+    await services.queues.retry("webhook", actor=actor)
+    found = await watch.one(EventType.DELIVERIES_RETRIED)
+    assert (found["actor_id"], found["detail"]) == (root.id, {"queue": "webhook", "count": 1})
+    await services.queues._record_webhook_test("https://example.com/hooks", actor)
+    found = await watch.one(EventType.WEBHOOK_TESTED)
+    assert (found["actor_id"], found["detail"]) == (root.id, {"host": "example.com"})
+
+
 async def test_a_leaked_token_is_recorded(api: Client, alice: User, watch: EventWatcher) -> None:
     token = (await api.login(alice, strategy="token")).json()["access_token"]
     await watch.one(EventType.LOGIN)
@@ -757,6 +780,13 @@ async def test_a_repeated_invitation_is_recorded(api: Client, watch: EventWatche
     assert (await watch.one(EventType.ACCOUNT_INVITED))["user_id"] == carol.id
     await administration.resend_invitation(carol.id)
     assert (await watch.one(EventType.INVITATION_RESENT))["user_id"] == carol.id
+
+
+async def test_a_link_that_a_superuser_sends_is_recorded(
+    api: Client, alice: User, watch: EventWatcher
+) -> None:
+    await api.services.accounts.administration.send_reset_link(alice.id)
+    assert (await watch.one(EventType.PASSWORD_RESET_SENT))["user_id"] == alice.id
 
 
 async def test_a_change_of_the_user_name_is_recorded(

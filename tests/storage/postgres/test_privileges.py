@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from authapi import Settings, create_app
-from authapi.cli.checks.findings import Finding
 from authapi.cli.doctor import examine
+from authapi.domain.monitoring.findings import Finding
 from authapi.testing import PASSWORD, Client, client
 from tests.servers.forked import Forking
 from tests.storage.roles import ANONYMISED, CHANGED, restricted
@@ -218,7 +218,7 @@ def test_names_are_quoted_if_necessary(
             "AUTHAPI_DATABASE_URL", f"postgresql://Odd%20role_{worker}:canary@{host}"
         )
         messages = errors()
-        assert len(messages) == 15
+        assert len(messages) == 16
         assert messages[0].endswith(f'GRANT SELECT ON "My schema".authapi_version TO {name}')
         for message in messages:
             sql(fresh_postgres_url, message.rpartition(": ")[2])

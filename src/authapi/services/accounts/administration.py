@@ -17,15 +17,12 @@ from authapi.domain.scopes import INTROSPECT, login_scopes
 from authapi.domain.user import User, UserFilter, UserOrder
 from authapi.domain.username import Username
 from authapi.errors import (
+    AccountDeactivated,
     InputError,
-    InvalidCredential,
     InvalidInput,
     MailDisabled,
-    NotFound,
     NotInvited,
-    OwnAccount,
     PreconditionFailed,
-    SuperuserRequired,
 )
 from authapi.services.accounts.deletion import delete_account
 from authapi.services.accounts.email_tokens import REVOKED_ON_ACCOUNT_CHANGE, EmailTokens
@@ -41,11 +38,10 @@ from authapi.services.accounts.users import (
 from authapi.services.audit import Audit
 from authapi.services.cursors import decode_cursor, encode_cursor
 from authapi.services.factors.reset import reset_factors
-from authapi.services.factors.step_up import require_second_factor
 from authapi.services.hooks import Hooks
 from authapi.services.mail import Mail, MailKind
 from authapi.services.own_columns import OwnColumns, ProfileInput
-from authapi.services.revalidation import require_live_session
+from authapi.services.revalidation import lock_accounts, lock_target
 from authapi.services.usernames import check_username, set_username
 from authapi.settings import Settings
 from authapi.storage import Database, Store
@@ -155,7 +151,7 @@ class Administration:
         )
         async with self._database.transaction() as store:
             await store.users.lock_addresses(email.canonical)
-            await self._lock_users(store, actor=actor)
+            await lock_accounts(store, actor=actor)
             await add_user(store, user, email, None)
             user = await self._own_columns.add(store, user, profile)
             await self._email_tokens.send(store, user, MailKind.INVITATION)
@@ -175,7 +171,7 @@ class Administration:
         if not self._settings.sends_mail:
             raise MailDisabled
         async with self._database.transaction() as store:
-            await self._lock_target(store, user_id, actor=actor, allow_own=False)
+            await lock_target(store, user_id, actor=actor, allow_own=False)
             user, password = await lock_user(store, user_id)
             if password is not None or user.email_confirmed_at is not None or not user.is_active:
                 raise NotInvited
@@ -183,6 +179,25 @@ class Administration:
             kind = EventType.INVITATION_RESENT
             await self._audit.record(store, kind, user_id=user_id, actor=actor)
         return user
+
+    @retry_on_conflict
+    async def send_reset_link(self, user_id: UUID, *, actor: Identity | None = None) -> None:
+        """Mails the owner of an account a link to choose a new password, as they could themselves.
+
+        Only the mail has the link. An earlier link stops working; the password and all logins stay.
+
+        Raises MailDisabled if the settings disable mail, AccountDeactivated, OwnAccount if it is
+        that of `actor`, NotFound.
+        """
+        if not self._settings.sends_mail:
+            raise MailDisabled
+        async with self._database.transaction() as store:
+            user = await lock_target(store, user_id, actor=actor, allow_own=False)
+            if not user.is_active:
+                raise AccountDeactivated
+            await self._email_tokens.send(store, user, MailKind.RESET)
+            kind = EventType.PASSWORD_RESET_SENT
+            await self._audit.record(store, kind, user_id=user_id, actor=actor)
 
     @retry_on_conflict
     async def change(
@@ -212,7 +227,7 @@ class Administration:
         async with self._database.transaction() as store:
             await lock_superusers(store)
             allow_own = changes.keys() <= {"name", "username"}
-            user = await self._lock_target(store, user_id, actor=actor, allow_own=allow_own)
+            user = await lock_target(store, user_id, actor=actor, allow_own=allow_own)
             if is_stale(await self._own_columns.load(store, user, lock=True)):
                 raise PreconditionFailed
             if await self._own_columns.change(store, user, profile):
@@ -252,7 +267,7 @@ class Administration:
     async def end_sessions(self, user_id: UUID, *, actor: Identity | None = None) -> int:
         """Ends all sessions and tokens of an account; returns their number. Raises NotFound."""
         async with self._database.transaction() as store:
-            await self._lock_target(store, user_id, actor=actor, allow_own=True)
+            await lock_target(store, user_id, actor=actor, allow_own=True)
             count = await store.sessions.end_all(user_id)
             if count:
                 kind = EventType.SESSIONS_ENDED
@@ -267,7 +282,7 @@ class Administration:
         the account of `actor`, NotFound.
         """
         async with self._database.transaction() as store:
-            user = await self._lock_target(store, user_id, actor=actor, allow_own=False)
+            user = await lock_target(store, user_id, actor=actor, allow_own=False)
             return await reset_factors(store, self._audit, self._mail, user, actor=actor)
 
     @retry_on_conflict
@@ -279,35 +294,8 @@ class Administration:
         """
         async with self._database.transaction() as store:
             await lock_superusers(store)
-            user = await self._lock_target(store, user_id, actor=actor, allow_own=False)
+            user = await lock_target(store, user_id, actor=actor, allow_own=False)
             await delete_account(store, self._audit, self._hooks, user, self._settings, actor=actor)
-
-    async def _lock_target(
-        self, store: Store, user_id: UUID, *, actor: Identity | None, allow_own: bool
-    ) -> User:
-        """Locks and returns the account that `actor` acts on. Raises NotFound, OwnAccount."""
-        user = (await self._lock_users(store, user_id, actor=actor)).get(user_id)
-        if user is None:
-            raise NotFound
-        if actor is not None and actor.user.id == user_id and not allow_own:
-            raise OwnAccount
-        return user
-
-    async def _lock_users(
-        self, store: Store, *user_ids: UUID, actor: Identity | None
-    ) -> "dict[UUID, User]":
-        """Locks and returns these accounts and that of `actor`, who must still be a superuser."""
-        if actor is None:
-            return dict(await store.users.lock_all(user_ids))
-        locked = dict(await store.users.lock_all({*user_ids, actor.user.id}))
-        user = locked.get(actor.user.id)
-        if user is None or not user.is_active:
-            raise InvalidCredential
-        await require_live_session(store, actor)
-        require_second_factor(user, actor.amr)
-        if not user.is_superuser:
-            raise SuperuserRequired
-        return locked
 
     def _known_roles(self, roles: Collection[str]) -> frozenset[str]:
         if not self._settings.roles.keys() >= set(roles):

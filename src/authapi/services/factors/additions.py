@@ -19,9 +19,9 @@ from authapi.domain.user import User
 from authapi.errors import NotFound
 from authapi.services.audit import Audit
 from authapi.services.factors.recovery_codes import replace_recovery_codes
-from authapi.services.factors.step_up import record_second_factor, require_second_factor
+from authapi.services.factors.step_up import record_second_factor
 from authapi.services.mail import Mail, MailKind
-from authapi.services.revalidation import require_live_session
+from authapi.services.revalidation import require_live_session, require_second_factor
 from authapi.settings import Settings
 from authapi.storage import Store
 from authapi.storage.tables.users import Credentials

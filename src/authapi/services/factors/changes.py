@@ -15,9 +15,8 @@ from authapi.errors import NotFound
 from authapi.services.audit import Audit
 from authapi.services.factors.recovery_codes import replace_recovery_codes
 from authapi.services.factors.removal import keep_or_end_mfa, tell_of_removal
-from authapi.services.factors.step_up import require_second_factor
 from authapi.services.mail import Mail, MailKind
-from authapi.services.revalidation import require_live_session
+from authapi.services.revalidation import require_live_session, require_second_factor
 from authapi.settings import Settings
 from authapi.storage import Database, Store
 from authapi.storage.database import retry_on_conflict

@@ -1,16 +1,13 @@
 """Step-up: a user who is logged in proves a second factor, and the session counts as stronger."""
 
-from collections.abc import Collection
-
 from authapi.clock import now, now_after
 from authapi.crypto.secrets import SecretHash
 from authapi.domain.events import EventType
-from authapi.domain.factors.authentication_context import MFA, TWO_FACTORS
+from authapi.domain.factors.authentication_context import MFA
 from authapi.domain.factors.passkeys import Assertion, ChallengePurpose
 from authapi.domain.identity import Identity
 from authapi.domain.session import Session
-from authapi.domain.user import User
-from authapi.errors import InsufficientAuthentication, NotFound, WrongCode, WrongPasskey
+from authapi.errors import NotFound, WrongCode, WrongPasskey
 from authapi.services.audit import Audit
 from authapi.services.factors.proofs import SecondFactorProof, SecondFactorProofs, WrongSecondFactor
 from authapi.services.factors.webauthn.assertions import BoundAssertion, RequestOptions, binding_of
@@ -133,12 +130,3 @@ async def record_second_factor(
 
 def _bound(passkey: Assertion, identity: Identity) -> BoundAssertion:
     return BoundAssertion(passkey, ChallengePurpose.STEP_UP, binding_of(identity))
-
-
-def require_second_factor(user: User, amr: Collection[str]) -> None:
-    """Checks that a login by the methods `amr` has proved a second factor if `user` has one.
-
-    Raises InsufficientAuthentication.
-    """
-    if user.mfa and MFA not in amr:
-        raise InsufficientAuthentication(acr=TWO_FACTORS, max_age=None)

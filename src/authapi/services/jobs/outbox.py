@@ -10,6 +10,7 @@ always under the same id.
 import asyncio
 import json
 import logging
+import math
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
@@ -46,6 +47,8 @@ _MAX_CLOCK_SKEW = timedelta(seconds=30)
 """How far the clocks of several hosts may differ."""
 _SKEW_CHECK_INTERVAL = 60.0
 """Seconds between two queries for entries that a wrong clock has postponed."""
+_RECORD_INTERVAL = 60.0
+"""Seconds between two records of the last delivery to one receiver, by one process."""
 _FAILED_RETENTION = timedelta(days=7)
 """How long failed entries are kept for an operator to inspect."""
 
@@ -76,6 +79,8 @@ class Outbox:
         self._prepare: dict[str, Prepare] = {}
         self._deliveries: dict[str, Deliveries] = {}
         self._tasks: list[PeriodicTask] = []
+        self._recorded: dict[tuple[str, str], float] = {}
+        """When the last delivery of a kind to a receiver was recorded, by `time.monotonic`."""
         self._is_storage_down = False
         self._clock = SlewedClock()
         self._create_locks()
@@ -211,16 +216,44 @@ class Outbox:
         Entries in progress stay as they are. Returns the number of entries. Raises
         StorageUnavailable.
         """
-        at = self._clock.now()
         async with self._database.transaction() as store:
-            waiting = await store.outbox.retry_now(kind, at=at, unless_before=at + self._lease)
-            expires_at = at + self._lifetime
-            return waiting + await store.outbox.requeue(kind, at=at, expires_at=expires_at)
+            return await self.retry_in(store, kind)
 
-    async def list_undelivered(self, kind: str, *, limit: int) -> Sequence[OutboxEntry]:
-        """Returns up to `limit` entries of `kind`, the oldest first. Raises StorageUnavailable."""
+    async def retry_in(
+        self,
+        store: Store,
+        kind: str,
+        *,
+        receiver: str | None = None,
+        entry_id: UUID | None = None,
+    ) -> int:
+        """As `retry_now`, in the transaction of `store`.
+
+        With `receiver` or `entry_id`, only the entries of that receiver, or only that entry.
+        """
+        at = self._clock.now()
+        waiting = await store.outbox.retry_now(
+            kind, at=at, unless_before=at + self._lease, receiver=receiver, entry_id=entry_id
+        )
+        return waiting + await store.outbox.requeue(
+            kind, at=at, expires_at=at + self._lifetime, receiver=receiver, entry_id=entry_id
+        )
+
+    async def list_undelivered(
+        self,
+        kind: str,
+        *,
+        has_failed: bool | None = None,
+        after: UUID | None = None,
+        limit: int,
+    ) -> Sequence[OutboxEntry]:
+        """Returns up to `limit` entries of `kind`, the oldest first, after the entry `after`.
+
+        With `has_failed`, only those whose attempts have ended, or only the others. Raises
+        StorageUnavailable.
+        """
         async with self._database.read() as store:
-            return await store.outbox.page(kind, limit=limit)
+            return await store.outbox.page(kind, has_failed=has_failed, after=after, limit=limit)
 
     async def prune(self) -> int:
         """Deletes entries that failed seven days ago or earlier, in batches. Returns their number.
@@ -299,6 +332,17 @@ class Outbox:
             receiver.record_success()
             async with self._success_lock, self._database.transaction() as store:
                 await store.outbox.complete(entry.id)
+            await self._record_delivery(entry)
+
+    async def _record_delivery(self, entry: OutboxEntry) -> None:
+        """Records when this receiver last accepted an entry, to the minute."""
+        key, at = (entry.kind, entry.receiver), time.monotonic()
+        if at - self._recorded.get(key, -math.inf) < _RECORD_INTERVAL:
+            return
+        self._recorded[key] = at
+        # In a transaction of its own: if this fails, the entry must not be delivered once more.
+        async with self._success_lock, self._database.transaction() as store:
+            await store.outbox.record_delivery(*key, at=self._clock.now())
 
     def decrypt_payload(self, entry: OutboxEntry) -> Payload:
         """Returns the payload of an entry.

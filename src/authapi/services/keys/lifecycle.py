@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from authapi.clock import now
@@ -20,11 +20,19 @@ from authapi.crypto import jwk
 from authapi.crypto.encryption import Cipher
 from authapi.domain.events import EventType
 from authapi.domain.factors.values import FACTOR_USE
+from authapi.domain.identity import Identity
 from authapi.domain.outbox import OUTBOX_USE
 from authapi.domain.signing_key import KeyState, StoredKey
-from authapi.errors import ConfigurationError, DecryptionFailed, NotFound, UnsupportedKey
+from authapi.errors import (
+    ConfigurationError,
+    DecryptionFailed,
+    KeyNotPublished,
+    NotFound,
+    UnsupportedKey,
+)
 from authapi.services.audit import Audit
 from authapi.services.keys.key_set import decrypt_private_key, private_key_context
+from authapi.services.revalidation import lock_actor
 from authapi.settings import Settings
 from authapi.storage import Database, Store
 from authapi.storage.notifications import ALL_USERS
@@ -101,35 +109,36 @@ class KeyLifecycle:
         await store.advisory_lock(_LOCK)
         self._require_own_secret(await store.signing_keys.all())
 
-    async def rotate(self, *, early: bool = False) -> StoredKey:
+    async def rotate(self, *, early: bool = False, actor: Identity | None = None) -> StoredKey:
         """Activates the next key, retires the active one, and creates a new next key.
 
-        Returns the key that signs now. Raises ConfigurationError if there is no next key, if
-        verifiers may not have read it yet and `early` is False, or if another secret encrypted the
-        keys.
+        `actor` is the superuser who does it, or None for an operator at the command line. Returns
+        the key that signs now. Raises KeyNotPublished if verifiers may not have read the next key
+        yet and `early` is False, ConfigurationError if there is no next key, or if another secret
+        encrypted the keys; and as `lock_actor`.
         """
-        async with self._locked_keys() as (store, keys, new_key):
-            return await self._rotate(store, keys, new_key, early=early)
+        async with self._locked_keys(actor) as (store, keys, new_key):
+            return await self._rotate(store, keys, new_key, early=early, actor=actor)
 
-    async def retire(self, kid: str) -> None:
+    async def retire(self, kid: str, *, actor: Identity | None = None) -> None:
         """Removes a key at once: tokens that it signed are rejected from now on.
 
         The next key replaces an active one, even if verifiers may not have read it yet. Raises
         NotFound if no key has this `kid`, ConfigurationError if there is no next key or another
-        secret encrypted the keys.
+        secret encrypted the keys; and as `lock_actor` for the superuser `actor`.
         """
-        async with self._locked_keys() as (store, keys, new_key):
+        async with self._locked_keys(actor) as (store, keys, new_key):
             key = next((key for key in keys if key.kid == kid), None)
             if key is None:
                 raise NotFound
             if key.state is KeyState.ACTIVE:
-                await self._rotate(store, keys, new_key, early=True)
+                await self._rotate(store, keys, new_key, early=True, actor=actor)
             elif key.state is KeyState.NEXT:
                 await store.signing_keys.add(new_key)
             await store.signing_keys.remove(kid)
             # Cached identities may rest on tokens that this key signed.
             store.changed.add(ALL_USERS)
-            await self._record(store, EventType.KEY_RETIRED, kid)
+            await self._record(store, EventType.KEY_RETIRED, kid, actor)
 
     async def maintain(self) -> StoredKey | None:
         """Rotates the keys if `key_rotation` has passed. Returns the newly active key, if any.
@@ -227,17 +236,27 @@ class KeyLifecycle:
             return await store.signing_keys.prune(before=now())
 
     @asynccontextmanager
-    async def _locked_keys(self) -> AsyncIterator[tuple[Store, Sequence[StoredKey], StoredKey]]:
+    async def _locked_keys(
+        self, actor: Identity | None
+    ) -> AsyncIterator[tuple[Store, Sequence[StoredKey], StoredKey]]:
         """Yields a transaction that holds the lock, the keys, and a new key to insert."""
         new_key = await self._new_key()
         async with self._database.transaction() as store:
             await store.advisory_lock(_LOCK)
+            if actor is not None:
+                await lock_actor(store, actor)
             keys = await store.signing_keys.all()
             self._require_own_secret(keys)
             yield store, keys, new_key
 
     async def _rotate(
-        self, store: Store, keys: Sequence[StoredKey], new_key: StoredKey, *, early: bool = False
+        self,
+        store: Store,
+        keys: Sequence[StoredKey],
+        new_key: StoredKey,
+        *,
+        early: bool = False,
+        actor: Identity | None = None,
     ) -> StoredKey:
         at = now()
         active, upcoming = _one(keys, KeyState.ACTIVE), _one(keys, KeyState.NEXT)
@@ -245,17 +264,16 @@ class KeyLifecycle:
             raise ConfigurationError("there is no next key: start the service once to create it")
         published_for = at - upcoming.created_at
         if published_for < _MIN_PUBLICATION and not early:
-            raise ConfigurationError(
+            raise KeyNotPublished(
                 f"the next key has been published for {int(published_for.total_seconds())} s, and "
-                f"verifiers may take {int(_MIN_PUBLICATION.total_seconds())} s to read it: wait, "
-                "or use --early"
+                f"verifiers may take {int(_MIN_PUBLICATION.total_seconds())} s to read it"
             )
         if active is not None:
             until = at + self._settings.jwt_lifetime + _RETIREMENT_MARGIN
             await store.signing_keys.retire(active.kid, at=at, published_until=until)
         await store.signing_keys.activate(upcoming.kid, at=at)
         await store.signing_keys.add(new_key)
-        await self._record(store, EventType.KEY_ROTATED, upcoming.kid)
+        await self._record(store, EventType.KEY_ROTATED, upcoming.kid, actor)
         return upcoming
 
     async def _new_key(self) -> StoredKey:
@@ -284,22 +302,31 @@ class KeyLifecycle:
             raise ConfigurationError(WRONG_SECRET) from None
 
     def _is_due(self, keys: Sequence[StoredKey]) -> bool:
-        active, upcoming, at = _one(keys, KeyState.ACTIVE), _one(keys, KeyState.NEXT), now()
-        return (
-            active is not None
-            and active.activated_at is not None
-            and at - active.activated_at >= self._settings.key_rotation
-            and upcoming is not None
-            and at - upcoming.created_at >= _MIN_PUBLICATION
-        )
+        at = next_rotation(keys, every=self._settings.key_rotation)
+        return at is not None and at <= now()
 
     def _has_other_algorithm(self, keys: Sequence[StoredKey]) -> bool:
         upcoming = _one(keys, KeyState.NEXT)
         return upcoming is not None and upcoming.algorithm != self._settings.jwt_algorithm
 
-    async def _record(self, store: Store, kind: EventType, kid: str | None) -> None:
-        fields: dict[str, Any] = {"user_id": None} | ({} if kid is None else {"kid": kid})
+    async def _record(
+        self, store: Store, kind: EventType, kid: str | None, actor: Identity | None = None
+    ) -> None:
+        fields: dict[str, Any] = {"user_id": None, "actor": actor}
+        if kid is not None:
+            fields["kid"] = kid
         await self._audit.record(store, kind, **fields)
+
+
+def next_rotation(keys: Sequence[StoredKey], *, every: timedelta) -> datetime | None:
+    """Returns when the next key begins to sign by itself; None if a key is missing.
+
+    `every` is the setting `key_rotation`.
+    """
+    active, upcoming = _one(keys, KeyState.ACTIVE), _one(keys, KeyState.NEXT)
+    if active is None or active.activated_at is None or upcoming is None:
+        return None
+    return max(active.activated_at + every, upcoming.created_at + _MIN_PUBLICATION)
 
 
 def _one(keys: Sequence[StoredKey], state: KeyState) -> StoredKey | None:

@@ -15,7 +15,7 @@ from authapi.crypto.encryption import Cipher
 from authapi.crypto.factors.challenges import Challenges
 from authapi.domain.factors.authentication_context import acr_of
 from authapi.domain.factors.values import FACTOR_USE
-from authapi.domain.identity import FIRST_PARTY_CLIENT_ID
+from authapi.domain.identity import FIRST_PARTY_CLIENT_ID, Identity
 from authapi.domain.outbox import OUTBOX_USE
 from authapi.domain.scopes import effective_scopes
 from authapi.domain.session import Session
@@ -262,10 +262,10 @@ class Keys:
         async with self._database.read() as store:
             return await store.signing_keys.all()
 
-    async def rotate(self, *, early: bool = False) -> StoredKey:
+    async def rotate(self, *, early: bool = False, actor: Identity | None = None) -> StoredKey:
         """Activates the next key and returns it. Raises as `KeyLifecycle.rotate`."""
         try:
-            return await self.lifecycle.rotate(early=early)
+            return await self.lifecycle.rotate(early=early, actor=actor)
         finally:
             self._identity_cache.clear()
 

@@ -1,8 +1,8 @@
 """Queries on `events`."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import date, datetime
 from ipaddress import IPv4Address
 from typing import Any
 from uuid import UUID
@@ -27,6 +27,8 @@ _COLUMNS = (
     "detail",
     "actor_id",
 )
+_CONDITIONAL = ("id", "at", "type", "user_id", "ip", "actor_id")
+"""The columns of the conditions of a search, and the time."""
 
 
 class EventTable:
@@ -227,6 +229,65 @@ class EventTable:
         statement = statement.order_by(self._events.c.id.desc()).limit(limit)
         return [_event(row) for row in await self._connection.execute(statement)]
 
+    async def search_newest(
+        self, filters: EventFilter, *, before: UUID | None, limit: int, examined: int
+    ) -> Sequence[Event]:
+        """Returns as `search`, but looks only at the newest `examined` events.
+
+        These are the events of the account and of the time in `filters`, which indexes find.
+        """
+        newest = self._newest(filters, before, examined, *_COLUMNS)
+        statement = sa.select(*(newest.c[name] for name in _COLUMNS)).where(
+            *_conditions(newest, filters)
+        )
+        statement = statement.order_by(newest.c.id.desc()).limit(limit)
+        return [_event(row) for row in await self._connection.execute(statement)]
+
+    async def find_nth(
+        self, filters: EventFilter, *, before: UUID | None, number: int
+    ) -> tuple[UUID, datetime] | None:
+        """Returns id and time of the last event that `search_newest` looks at.
+
+        None if there are no more events than it looks at.
+        """
+        statement = (
+            sa.select(self._events.c.id, self._events.c.at)
+            .where(*_conditions(self._events, _indexed(filters, before)))
+            .order_by(self._events.c.id.desc())
+            .limit(2)
+            .offset(number - 1)
+        )
+        rows = (await self._connection.execute(statement)).all()
+        return (rows[0].id, rows[0].at) if len(rows) > 1 else None
+
+    async def count_by_day(self, filters: EventFilter, *, examined: int) -> Mapping[date, int]:
+        """Returns the numbers of matching events by day (UTC), among the newest `examined`."""
+        newest = self._newest(filters, None, examined, *_CONDITIONAL)
+        # The time zone of connections is UTC; SQLite stores times as text in UTC.
+        day = sa.func.date(newest.c.at, type_=sa.Date)
+        statement = sa.select(day, sa.func.count()).where(*_conditions(newest, filters))
+        rows = await self._connection.execute(statement.group_by(day))
+        return {row[0]: row[1] for row in rows}
+
+    def _newest(
+        self, filters: EventFilter, before: UUID | None, limit: int, *names: str
+    ) -> sa.Subquery:
+        return (
+            sa.select(*(self._events.c[name] for name in names))
+            .where(*_conditions(self._events, _indexed(filters, before)))
+            .order_by(self._events.c.id.desc())
+            .limit(limit)
+            .subquery()
+        )
+
+
+def _indexed(filters: EventFilter, before: UUID | None) -> EventFilter:
+    """Returns the conditions that an index finds: the account and the time."""
+    ends = [end for end in (filters.until, before) if end is not None]
+    return EventFilter(
+        user_id=filters.user_id, since=filters.since, until=min(ends) if ends else None
+    )
+
 
 def _notations(ip: str) -> Sequence[str]:
     """Returns the notations of `ip` in rows: older releases also stored IPv4-mapped IPv6."""
@@ -270,7 +331,7 @@ def _row(event: Event) -> dict[str, Any]:
     }
 
 
-def _conditions(events: sa.Table, filters: EventFilter) -> Sequence[sa.ColumnElement[bool]]:
+def _conditions(events: sa.FromClause, filters: EventFilter) -> Sequence[sa.ColumnElement[bool]]:
     """Returns the conditions as SQL with bound parameters."""
     equal = {name: getattr(filters, name) for name in ("user_id", "actor_id", "type")}
     conditions: list[sa.ColumnElement[bool]] = [

@@ -1,6 +1,6 @@
-"""Queries on `outbox`."""
+"""Queries on `outbox` and `last_deliveries`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import cache
 from uuid import UUID
@@ -8,9 +8,10 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from authapi.domain.outbox import OutboxEntry
+from authapi.domain.outbox import OutboxCount, OutboxEntry
 from authapi.storage.column_types import UTCDateTime
 from authapi.storage.models import Tables
+from authapi.storage.tables.statements import INSERTS
 
 _IDS_PER_STATEMENT = 500
 
@@ -58,6 +59,7 @@ class OutboxTable:
     def __init__(self, connection: AsyncConnection, tables: Tables) -> None:
         self._connection = connection
         self._outbox = tables.outbox
+        self._deliveries = tables.last_deliveries
         self.added = 0
         """The number of entries that this transaction has added or made due."""
 
@@ -124,6 +126,25 @@ class OutboxTable:
         )
         return result.rowcount == 1
 
+    async def record_delivery(self, kind: str, receiver: str, *, at: datetime) -> None:
+        """Records a delivery to `receiver` at the time `at`, unless a later one is recorded."""
+        insert, table = INSERTS[self._connection.dialect.name](self._deliveries), self._deliveries
+        await self._connection.execute(
+            insert.values(kind=kind, receiver=receiver, delivered_at=at).on_conflict_do_update(
+                index_elements=[table.c.kind, table.c.receiver],
+                set_={"delivered_at": insert.excluded.delivered_at},
+                where=table.c.delivered_at < insert.excluded.delivered_at,
+            )
+        )
+
+    async def last_deliveries(self, kind: str) -> Mapping[str, datetime]:
+        """Returns when each receiver last accepted an entry of `kind`."""
+        table = self._deliveries
+        rows = await self._connection.execute(
+            sa.select(table.c.receiver, table.c.delivered_at).where(table.c.kind == kind)
+        )
+        return {receiver: at for receiver, at in rows}  # noqa: C416  # rows are no pairs for mypy
+
     async def reschedule(self, entry: OutboxEntry, *, until: datetime, error: str) -> None:
         """Sets the time of the next attempt, unless another process has claimed the entry since."""
         await self._connection.execute(
@@ -143,25 +164,42 @@ class OutboxTable:
             .values(failed_at=at, error=error[:200])
         )
 
-    async def requeue(self, kind: str, *, at: datetime, expires_at: datetime) -> int:
+    async def requeue(
+        self,
+        kind: str,
+        *,
+        at: datetime,
+        expires_at: datetime,
+        receiver: str | None = None,
+        entry_id: UUID | None = None,
+    ) -> int:
         """Makes the failed entries of `kind` due at `at`, and expire at `expires_at`.
 
-        Returns their number.
+        With `receiver` or `entry_id`, only those of that receiver, or only that entry. Returns
+        their number.
         """
         ids = await self._lock_unlocked(
-            self._outbox.c.kind == kind, self._outbox.c.failed_at.is_not(None)
+            *_of(self._outbox, kind, receiver, entry_id), self._outbox.c.failed_at.is_not(None)
         )
         await self._update(ids, failed_at=None, due_at=at, expires_at=expires_at, attempts=0)
         self.added += len(ids)
         return len(ids)
 
-    async def retry_now(self, kind: str, *, at: datetime, unless_before: datetime) -> int:
-        """Makes the pending entries of `kind` due at `at`. Returns their number.
+    async def retry_now(
+        self,
+        kind: str,
+        *,
+        at: datetime,
+        unless_before: datetime,
+        receiver: str | None = None,
+        entry_id: UUID | None = None,
+    ) -> int:
+        """Makes the pending entries of `kind` due at `at`, as `requeue`. Returns their number.
 
         Leaves out entries that are due before `unless_before`: a process may be running them.
         """
         ids = await self._lock_unlocked(
-            self._outbox.c.kind == kind,
+            *_of(self._outbox, kind, receiver, entry_id),
             self._outbox.c.failed_at.is_(None),
             self._outbox.c.due_at > unless_before,
         )
@@ -207,12 +245,38 @@ class OutboxTable:
             sa.update(self._outbox).where(self._outbox.c.id == entry_id).values(payload=payload)
         )
 
+    async def exists(self, kind: str, entry_id: UUID) -> bool:
+        """Returns whether there is this entry of `kind`."""
+        entry = sa.select(self._outbox.c.id).where(*_of(self._outbox, kind, None, entry_id))
+        return (await self._connection.execute(entry)).first() is not None
+
+    async def counts(self, kind: str) -> Sequence[OutboxCount]:
+        """Returns the numbers of pending and of failed entries of `kind`, for each receiver."""
+        has_failed = self._outbox.c.failed_at.is_not(None)
+        statement = (
+            sa.select(
+                self._outbox.c.receiver,
+                has_failed,
+                sa.func.count(),
+                sa.func.min(self._outbox.c.created_at),
+            )
+            .where(self._outbox.c.kind == kind)
+            .group_by(self._outbox.c.receiver, has_failed)
+        )
+        rows = await self._connection.execute(statement)
+        return [OutboxCount(name, bool(failed), number, at) for name, failed, number, at in rows]
+
     async def page(
-        self, kind: str | None = None, *, after: UUID | None = None, limit: int
+        self,
+        kind: str | None = None,
+        *,
+        has_failed: bool | None = None,
+        after: UUID | None = None,
+        limit: int,
     ) -> Sequence[OutboxEntry]:
         """Returns up to `limit` entries with ids greater than `after`, the oldest first.
 
-        With `kind`, only entries of that kind.
+        With `kind`, only entries of that kind; with `has_failed`, only failed or only pending ones.
         """
         statement = (
             sa.select(*(self._outbox.c[name] for name in _COLUMNS))
@@ -221,6 +285,9 @@ class OutboxTable:
         )
         if kind is not None:
             statement = statement.where(self._outbox.c.kind == kind)
+        if has_failed is not None:
+            is_pending = self._outbox.c.failed_at.is_(None)
+            statement = statement.where(sa.not_(is_pending) if has_failed else is_pending)
         if after is not None:
             statement = statement.where(self._outbox.c.id > after)
         return [OutboxEntry(*row) for row in await self._connection.execute(statement)]
@@ -252,6 +319,17 @@ class OutboxTable:
             await self._connection.execute(
                 sa.update(self._outbox).where(self._outbox.c.id.in_(batch)).values(**values)
             )
+
+
+def _of(
+    outbox: sa.Table, kind: str, receiver: str | None, entry_id: UUID | None
+) -> Sequence[sa.ColumnElement[bool]]:
+    conditions = [outbox.c.kind == kind]
+    if receiver is not None:
+        conditions.append(outbox.c.receiver == receiver)
+    if entry_id is not None:
+        conditions.append(outbox.c.id == entry_id)
+    return conditions
 
 
 def _as_claimed(outbox: sa.Table, entry: OutboxEntry) -> Sequence[sa.ColumnElement[bool]]:

@@ -143,15 +143,11 @@ class UserTable:
 
     async def find(self, user_id: UUID) -> User | None:
         """Returns the account with this id, or None."""
-        return await self._one(
-            sa.select(*user_columns(self._users)).where(self._users.c.id == user_id)
-        )
+        return await self._one(self._users.c.id == user_id)
 
     async def find_by_email(self, email: str) -> User | None:
         """Returns the account with this canonical address, or None."""
-        return await self._one(
-            sa.select(*user_columns(self._users)).where(self._users.c.email == email)
-        )
+        return await self._one(self._users.c.email == email)
 
     async def find_credentials(self, user_id: UUID) -> Credentials | None:
         """Returns the account with this id and its password hash, or None."""
@@ -167,9 +163,7 @@ class UserTable:
 
     async def find_by_username(self, username: str) -> User | None:
         """Returns the account with this canonical user name, or None."""
-        return await self._one(
-            sa.select(*user_columns(self._users)).where(self._users.c.username == username)
-        )
+        return await self._one(self._users.c.username == username)
 
     async def find_email_by_username(self, username: str) -> str | None:
         """Returns the canonical address of the account with this canonical user name, or None."""
@@ -223,14 +217,19 @@ class UserTable:
         )
         return [_user(row) for row in await self._connection.execute(statement.limit(limit))]
 
+    async def without_password(self, user_ids: Collection[UUID]) -> Collection[UUID]:
+        """Returns those of the ids whose accounts have no password."""
+        statement = sa.select(self._users.c.id).where(
+            self._users.c.id.in_(user_ids), self._users.c.password_hash.is_(None)
+        )
+        return frozenset((await self._connection.execute(statement)).scalars())
+
     async def has_other_superuser(self, user_id: UUID) -> bool:
         """Returns whether there is another active superuser."""
-        statement = sa.select(
-            sa.exists().where(
-                self._users.c.is_superuser, self._users.c.is_active, self._users.c.id != user_id
-            )
+        other = sa.exists().where(
+            self._users.c.is_superuser, self._users.c.is_active, self._users.c.id != user_id
         )
-        return bool(await self._connection.scalar(statement))
+        return bool(await self._connection.scalar(sa.select(other)))
 
     async def set_name(self, user_id: UUID, name: str | None, *, at: datetime) -> None:
         """Changes the name."""
@@ -339,7 +338,8 @@ class UserTable:
             raise
         return result.rowcount == 1
 
-    async def _one(self, statement: sa.Select[Any]) -> User | None:
+    async def _one(self, condition: sa.ColumnElement[bool]) -> User | None:
+        statement = sa.select(*user_columns(self._users)).where(condition)
         row = (await self._connection.execute(statement)).one_or_none()
         return None if row is None else _user(row)
 

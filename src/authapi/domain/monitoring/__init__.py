@@ -1,0 +1,1 @@
+"""Values that describe how the service does."""

@@ -1,0 +1,1 @@
+"""What superusers do to the accounts of other people, in transactions that check the superuser."""

@@ -1,0 +1,1 @@
+"""How the service does, in numbers."""

@@ -1,0 +1,1 @@
+"""Queries on several tables, for an operator."""
