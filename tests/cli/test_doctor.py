@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from authapi.cli.checks.findings import Finding
 from authapi.cli.doctor import examine
 from authapi.domain.client import Client
+from authapi.domain.monitoring.findings import Finding
 from authapi.storage import migrations
 from tests.cli.conftest import Run
 from tests.servers.forked import Forking
@@ -139,7 +139,7 @@ def test_secret_file_that_a_group_can_read(monkeypatch: pytest.MonkeyPatch, tmp_
     path.write_text(SECRET)
     path.chmod(0o640)
     monkeypatch.setenv("AUTHAPI_SECRET_FILE", str(path))
-    monkeypatch.setattr("authapi.cli.doctor.other_readers", lambda _: "its group")
+    monkeypatch.setattr("authapi.diagnostics.files.other_readers", lambda _: "its group")
     assert worst("secret").message == f"{path} is readable by its group: chmod g-r"
 
 

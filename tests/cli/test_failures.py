@@ -50,7 +50,7 @@ def test_the_answer_of_a_hook_is_one_line(
     def delete() -> None:
         raise raised.pop(0)
 
-    monkeypatch.setattr(commands, "_application", lambda _: application)
+    monkeypatch.setattr(commands, "_list_of_commands", lambda: application)
     monkeypatch.setattr("sys.argv", ["authapi"])
     with pytest.raises(SystemExit, match="1"):
         commands.main()

@@ -27,6 +27,9 @@ _COMMANDS = {
         "demo",
         "Fill an empty development database with ten people, their devices, tokens and events.",
     ),
+    "stats": _Listed(
+        "monitoring.stats", "Print the numbers of accounts, logins, events, queued jobs and keys."
+    ),
     "doctor": _Listed("doctor", "Check the configuration."),
     "verify": _Listed(
         "verify", "Show which checks of RemoteJWT the token on standard input passes."

@@ -1,13 +1,11 @@
 """`authapi strategies`, `config`, `openapi`: print the configuration without opening a database."""
 
 import json
-from datetime import timedelta
-
-from pydantic import SecretStr
 
 from authapi.app import AuthAPI, create_app
 from authapi.cli.application import selected, settings_of
 from authapi.cli.terminal import JSONOption, print_one, print_rows
+from authapi.settings.descriptions import described_settings
 from authapi.strategies.base import Issuer, Renewable, Revocable
 
 
@@ -30,9 +28,7 @@ def strategies(as_json: JSONOption = False) -> None:
 
 def config(as_json: JSONOption = False) -> None:
     """Print every setting with its effective value. Secrets are hidden."""
-    settings = settings_of()
-    row = {name: _to_json(getattr(settings, name)) for name in type(settings).model_fields}
-    print_one(row, as_json=as_json)
+    print_one(dict(described_settings(settings_of())), as_json=as_json)
 
 
 def openapi() -> None:
@@ -40,13 +36,3 @@ def openapi() -> None:
     auth = selected()
     app = create_app(settings_of()) if auth is None else auth.installed_app
     print(json.dumps(app.openapi(), indent=2))
-
-
-def _to_json(value: object) -> object:
-    if isinstance(value, SecretStr):
-        return "(hidden)"
-    if isinstance(value, timedelta):
-        return int(value.total_seconds())
-    if isinstance(value, tuple):
-        return list(value)
-    return value

@@ -7,9 +7,10 @@ from typing import Annotated
 import typer
 
 from authapi.cli.services import run_with_services
-from authapi.cli.terminal import JSONOption, YesOption, confirm, pluralize, print_one, print_rows
+from authapi.cli.terminal import JSONOption, YesOption, confirm, print_one, print_rows
+from authapi.domain.monitoring.wording import pluralize
 from authapi.domain.signing_key import StoredKey
-from authapi.errors import ConfigurationError, NotFound
+from authapi.errors import ConfigurationError, KeyNotPublished, NotFound
 from authapi.services import Services
 from authapi.settings import MIN_SECRET_LENGTH
 
@@ -31,7 +32,14 @@ def rotate(
     as_json: JSONOption = False,
 ) -> None:
     """Sign with the next key from now on. JWTs of the previous key stay valid until they expire."""
-    key = run_with_services(lambda services: services.keys.rotate(early=early))
+
+    async def work(services: Services) -> StoredKey:
+        try:
+            return await services.keys.rotate(early=early)
+        except KeyNotPublished as refusal:
+            raise ConfigurationError(f"{refusal}: wait, or use --early") from None
+
+    key = run_with_services(work)
     print_one({"kid": key.kid, "algorithm": key.algorithm}, as_json=as_json)
 
 

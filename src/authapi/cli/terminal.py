@@ -19,11 +19,6 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else "?" for c in text)
 
 
-def pluralize(number: int, singular: str, plural: str | None = None) -> str:
-    """Returns `number` with its noun, such as `1 key` or `1,200 keys`."""
-    return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
-
-
 def print_rows(rows: Sequence[dict[str, object]], *, as_json: bool) -> None:
     """Prints a table, or a JSON array of objects."""
     if as_json:

@@ -132,6 +132,20 @@ def test_invite_and_invite_again(run: Run) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_send_a_link_for_a_new_password(run: Run, people: dict[str, dict[str, Any]]) -> None:
+    done = run("users", "reset-link", "ALICE@example.com", "--json")
+    assert json.loads(done.stdout)["id"] == people["alice"]["id"]
+    assert "token=" not in done.stdout
+    waiting = json.loads(run("mail", "list", "--json").stdout)
+    assert [entry["purpose"] for entry in waiting] == ["reset"]
+    without_mail = run("users", "reset-link", "alice@example.com", mail_url="none:")
+    assert "sends no mail" in failed_with_one_line(without_mail)
+    run("users", "deactivate", "alice@example.com")
+    refused = run("users", "reset-link", "alice@example.com")
+    assert "activate it first" in failed_with_one_line(refused)
+    assert "user not found" in failed_with_one_line(run("users", "reset-link", "x@example.com"))
+
+
 def test_end_all_sessions_of_a_user(run: Run, people: dict[str, dict[str, Any]]) -> None:
     for name in ("x", "y"):
         run("tokens", "create", "alice@example.com", "--name", name)

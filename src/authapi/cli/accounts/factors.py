@@ -3,7 +3,8 @@
 from functools import partial
 
 from authapi.cli.services import UserArgument, find_user, run_with_services
-from authapi.cli.terminal import JSONOption, YesOption, confirm, pluralize, print_one, printable
+from authapi.cli.terminal import JSONOption, YesOption, confirm, print_one, printable
+from authapi.domain.monitoring.wording import pluralize
 from authapi.services import Services
 
 

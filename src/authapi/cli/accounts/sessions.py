@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from authapi.cli.services import UserArgument, find_user, parse_id, run_with_services
-from authapi.cli.terminal import JSONOption, YesOption, confirm, pluralize, print_rows, printable
+from authapi.cli.terminal import JSONOption, YesOption, confirm, print_rows, printable
+from authapi.domain.monitoring.wording import pluralize
 from authapi.domain.scopes import effective_scopes
 from authapi.domain.session import Session
 from authapi.errors import ConfigurationError

@@ -148,6 +148,21 @@ def invite_again(user: UserArgument, as_json: JSONOption = False) -> None:
     print_one(_row(run_with_services(work)), as_json=as_json)
 
 
+@app.command()
+def reset_link(user: UserArgument, as_json: JSONOption = False) -> None:
+    """Send the owner of an account a link to choose a new password.
+
+    The running service sends the mail. The password stays until the owner uses the link.
+    """
+
+    async def work(services: Services) -> User:
+        target = await find_user(services, user)
+        await services.accounts.administration.send_reset_link(target.id)
+        return target
+
+    print_one(_row(run_with_services(work)), as_json=as_json)
+
+
 @app.command("username")
 def set_username(
     user: UserArgument,

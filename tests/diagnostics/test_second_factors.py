@@ -7,10 +7,10 @@ import pytest
 import time_machine
 
 from authapi import Settings
-from authapi.cli.checks.findings import Finding
-from authapi.cli.checks.second_factors import check_accounts, check_policy
 from authapi.clock import now
+from authapi.diagnostics.second_factors import check_accounts, check_policy
 from authapi.domain.email_address import parse_email
+from authapi.domain.monitoring.findings import Finding
 from authapi.services import Services
 from tests.conftest import SettingsFactory
 from tests.storage.rows import sql

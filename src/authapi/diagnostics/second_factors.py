@@ -1,10 +1,10 @@
-"""The checks of `authapi doctor` that concern second factors."""
+"""The checks that concern second factors."""
 
 from collections.abc import Iterator
 from datetime import timedelta
 
-from authapi.cli.checks.findings import Finding, Verdict
-from authapi.cli.terminal import pluralize
+from authapi.domain.monitoring.findings import Finding, Verdict
+from authapi.domain.monitoring.wording import pluralize
 from authapi.services import Services
 from authapi.services.factors.inspection import clock_difference, find_out_of_step
 from authapi.settings import Settings

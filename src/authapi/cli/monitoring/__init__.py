@@ -1,0 +1,1 @@
+"""Commands that print how the service does."""

@@ -1,0 +1,44 @@
+"""`authapi stats`: prints numbers about the service."""
+
+import json
+
+from authapi.cli.services import run_with_services
+from authapi.cli.terminal import JSONOption, print_one
+from authapi.domain.monitoring.statistics import EventCount, Statistics
+from authapi.domain.monitoring.wording import pluralize
+
+
+def stats(as_json: JSONOption = False) -> None:
+    """Print the numbers of accounts, logins, events, queued jobs and keys."""
+    found = run_with_services(lambda services: services.statistics.counts(), keys="locked")
+    if as_json:
+        from authapi.web.schemas.monitoring.statistics import StatisticsOut  # pydantic models
+
+        print(json.dumps(StatisticsOut.of(found).model_dump(mode="json"), indent=2))
+        return
+    print_one(_row(found), as_json=False)
+
+
+def _row(found: Statistics) -> dict[str, object]:
+    accounts, sessions, events, keys = found.accounts, found.sessions, found.events, found.keys
+    return {
+        "accounts": f"{accounts.total:,}: {accounts.active:,} active, {accounts.confirmed:,} "
+        f"confirmed, {accounts.mfa:,} with a second factor, "
+        f"{pluralize(accounts.superusers, 'superuser')}",
+        "logins": ", ".join(f"{count:,} {kind}" for kind, count in sessions.logins.items()),
+        "personal_tokens": f"{sessions.personal_tokens:,}",
+        "last_hour": _events(events.last_hour),
+        "last_day": _events(events.last_day)
+        + ("" if events.is_complete else " (only the newest are counted)"),
+        "outbox": f"{found.waiting:,} waiting, {found.given_up:,} given up",
+        "oldest_at": found.oldest_at,
+        "keys": ", ".join(f"{count:,} {state}" for state, count in keys.by_state.items()),
+        "next_rotation_at": keys.next_rotation_at,
+    }
+
+
+def _events(count: EventCount) -> str:
+    return (
+        f"{pluralize(count.events, 'event')}, {pluralize(count.sign_ins, 'login')}, "
+        f"{count.refused_sign_ins:,} refused"
+    )

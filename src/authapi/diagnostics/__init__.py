@@ -1,0 +1,1 @@
+"""Checks of the configuration, for `authapi doctor` and for the service itself."""

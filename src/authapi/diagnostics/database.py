@@ -1,0 +1,172 @@
+"""The checks that read the database."""
+
+import asyncio
+from collections.abc import Iterator
+from datetime import timedelta
+
+from authapi.clock import now
+from authapi.diagnostics.second_factors import check_accounts
+from authapi.diagnostics.subject import Subject, run_check
+from authapi.domain.monitoring.findings import Finding
+from authapi.domain.monitoring.wording import pluralize
+from authapi.errors import AuthAPIError
+from authapi.settings import Settings
+from authapi.storage import migrations
+from authapi.storage.names import TableNames
+from authapi.storage.postgres import privileges
+
+_EVENT_WINDOW = timedelta(days=1)
+"""How far back events are counted."""
+
+
+def check_database(subject: Subject) -> Iterator[Finding]:
+    """Whether the database is reachable, and has the schema of this release."""
+    settings = subject.settings
+
+    def check() -> str:
+        url = settings.resolved_database_url
+        if settings.database_url is None and not settings.data_dir.exists():
+            return "SQLite, not created yet: authapi serve creates it"
+        migrations.require_current(url, names=TableNames.of(settings))
+        return f"reachable, schema at {migrations.head()}"
+
+    finding = run_check("database", check)
+    if settings.migrates and finding.verdict == "error" and _is_reachable(settings):
+        finding = Finding(
+            "database", "warning", f"{finding.message}, or start authapi serve, which does it"
+        )
+    if finding.verdict == "ok" and _database_exists(settings):
+        changes = run_check("database", lambda: _check_writable(settings))
+        finding = finding if changes.verdict == "ok" else changes
+    yield finding
+    url = settings.resolved_database_url
+    if finding.verdict == "ok" and _is_pooled(url):
+        message = (
+            "connected through a connection pooler: statements are not prepared, and the identity"
+            " cache is disabled; connect to PostgreSQL directly for better performance"
+        )
+        yield Finding("database", "warning", message)
+    if settings.env == "production" and url.startswith("postgres") and "sslmode=verify" not in url:
+        message = "the server is not verified: add ?sslmode=verify-full unless it is local"
+        yield Finding("database", "warning", message)
+
+
+def _check_writable(settings: Settings) -> str:
+    migrations.require_writable(settings.resolved_database_url, names=TableNames.of(settings))
+    return "writable"
+
+
+def check_privileges(subject: Subject) -> Iterator[Finding]:
+    """Whether the role of the database has what the service needs."""
+    settings = subject.settings
+    erases, url = settings.deleted_events == "erase", settings.resolved_database_url
+    if not url.startswith("postgres"):
+        return  # SQLite has no roles
+    try:
+        with migrations.connect(url) as connection:
+            found = privileges.missing_privileges(
+                connection, names=TableNames.of(settings), erases=erases
+            )
+    except AuthAPIError:
+        return  # the finding on the database says so
+    for lack in found:
+        message = f"{lack.message}: {lack.grant}"
+        if lack.fails_requests:
+            yield Finding("privileges", "error", message)
+        else:
+            yield Finding("privileges", "warning", f"{message}, or old events are never removed")
+    if not found:
+        yield Finding("privileges", "ok", "the database role has all required privileges")
+
+
+def _database_exists(settings: Settings) -> bool:
+    return settings.database_url is not None or settings.data_dir.exists()
+
+
+def _is_reachable(settings: Settings) -> bool:
+    try:
+        migrations.current(settings.resolved_database_url, names=TableNames.of(settings))
+    except AuthAPIError:
+        return False
+    return True
+
+
+def _is_pooled(url: str) -> bool:
+    try:
+        return migrations.is_pooled(url)
+    except AuthAPIError:
+        return False
+
+
+def _is_current(settings: Settings) -> bool:
+    try:
+        migrations.require_current(settings.resolved_database_url, names=TableNames.of(settings))
+    except AuthAPIError:
+        return False
+    return True
+
+
+def check_signing_keys(subject: Subject) -> Iterator[Finding]:
+    """Whether the secret decrypts the signing keys."""
+    settings = subject.settings
+    # Read-only: without a secret there are no keys yet, and a check must not create them.
+    has_secret = settings.secret is not None or (settings.data_dir / "secret").exists()
+    if not has_secret or not _is_current(settings):
+        return
+    yield run_check("signing keys", lambda: asyncio.run(_check_keys(subject)))
+
+
+async def _check_keys(subject: Subject) -> str:
+    services = subject.build_services()
+    try:
+        services.keys.load_secret()
+        keys = await services.keys.lifecycle.check()
+    finally:
+        await services.stop()
+    if not keys:
+        return "none yet: authapi serve creates them"
+    return f"{pluralize(len(keys), 'key')}; AUTHAPI_SECRET decrypts those that sign"
+
+
+def check_addresses(subject: Subject) -> Iterator[Finding]:
+    """Whether recent requests had an address of a client."""
+    settings = subject.settings
+    if not _database_exists(settings) or not _is_current(settings):
+        return
+    try:
+        count = asyncio.run(_count_without_address(subject))
+    except AuthAPIError:
+        return  # the finding on the database says so
+    if count:
+        message = (
+            f"{count} event(s) of the last day have no valid client address; such requests share "
+            "one rate limit: check the X-Forwarded-For that the proxy sends"
+        )
+        yield Finding("addresses", "warning", message)
+
+
+async def _count_without_address(subject: Subject) -> int:
+    services = subject.build_services()
+    try:
+        return await services.audit.count_without_address(since=now() - _EVENT_WINDOW)
+    finally:
+        await services.stop()
+
+
+def check_second_factors(subject: Subject) -> Iterator[Finding]:
+    """Whether the stored second factors match the accounts, and the clock that of the database."""
+    settings = subject.settings
+    if not _database_exists(settings) or not _is_current(settings):
+        return
+    try:
+        yield from asyncio.run(_check_second_factors(subject))
+    except AuthAPIError:
+        return  # the finding on the database says so
+
+
+async def _check_second_factors(subject: Subject) -> list[Finding]:
+    services = subject.build_services()
+    try:
+        return await check_accounts(services)
+    finally:
+        await services.stop()

@@ -1,0 +1,54 @@
+"""All checks, in the order of their findings."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+
+from authapi.diagnostics import configuration, database, files
+from authapi.diagnostics.background import Checks
+from authapi.diagnostics.second_factors import check_policy
+from authapi.diagnostics.subject import Subject
+from authapi.domain.monitoring.findings import Finding
+from authapi.settings import Settings, unknown_settings
+
+Check = Callable[[Subject], Iterable[Finding]]
+
+
+def check_settings(subject: Subject) -> Iterator[Finding]:
+    """Which profile applies, and which variables have no effect."""
+    yield Finding("settings", "ok", f"profile {subject.settings.env}")
+    yield from find_unknown_settings()
+
+
+def find_unknown_settings() -> Iterator[Finding]:
+    """Yields a warning for each variable that is not a setting."""
+    for line in unknown_settings(Settings).values():
+        yield Finding("settings", "warning", line)
+
+
+CHECKS: Mapping[str, Check] = {
+    "settings": check_settings,
+    "strategies": configuration.check_strategies,
+    "database": database.check_database,
+    "privileges": database.check_privileges,
+    "secret": files.check_secret_file,
+    "signing keys": database.check_signing_keys,
+    "data folder": files.check_data_dir,
+    "limits": configuration.check_limits,
+    "addresses": database.check_addresses,
+    "transport": configuration.check_transport,
+    "http": configuration.check_http,
+    "routes": configuration.check_routes,
+    "docs": configuration.check_docs,
+    "leak reports": configuration.check_leaks,
+    "mail": configuration.check_mail,
+    "policy": lambda subject: check_policy(subject.settings),
+    "second factors": database.check_second_factors,
+    "passkeys": configuration.check_passkeys,
+    "pages": configuration.check_pages,
+}
+"""By what they check. Each blocks, and opens and closes what it needs."""
+
+
+def checks_of(subject: Subject) -> Checks:
+    """Returns the checks of an installation, for `BackgroundChecks`."""
+    return {name: partial(check, subject) for name, check in CHECKS.items()}
