@@ -1,94 +1,22 @@
 """The docs page in a browser: registration, each strategy, requests, and logout."""
 
-import itertools
 import json
-import re
+import os
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from urllib.parse import urlsplit
 
+import httpx
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, Request, Route, expect
+from playwright.sync_api import Browser, Route, expect
+
+from tests.browser.docs_page import PASSWORD, DocsPage
+from tests.servers.process import ServeProcess, free_port
 
 pytestmark = pytest.mark.browser
 
-PASSWORD = "correct horse battery staple"
 PARTS = 8
-
-REPORT_VIOLATIONS = """
-addEventListener("securitypolicyviolation", (event) =>
-    console.error("CSP:", event.violatedDirective, event.blockedURI, event.sourceFile));
-"""
-
-_numbers = itertools.count(1)
-
-
-class DocsPage:
-    """The docs page in a new tab, with the actions of a user."""
-
-    def __init__(self, page: Page, url: str, prefix: str = "") -> None:
-        self.page, self.prefix = page, prefix
-        self.email = f"person{next(_numbers)}@example.com"
-        self.requests: list[str] = []
-        self.complaints: list[str] = []
-        page.on("request", self._on_request)
-        page.on("console", self._on_console)
-        page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        page.add_init_script(REPORT_VIOLATIONS)
-        page.goto(f"{url}{prefix}/docs")
-        self.panel = page.get_by_role("region", name="Authentication")
-        self.status = self.panel.get_by_role("status")
-        self.dialog = page.locator(".modal-ux")
-        expect(self.operation("get", "/me")).to_be_visible()
-
-    def _on_request(self, request: Request) -> None:
-        self.requests.append(request.url)
-
-    def _on_console(self, message: ConsoleMessage) -> None:
-        # Chromium logs each 401, and these are expected. Over plain HTTP, it also logs headers that
-        # it ignores.
-        expected = ("status of 401", "Cross-Origin-Opener-Policy header", "Clear-Site-Data header")
-        if message.type in ("error", "warning") and not any(it in message.text for it in expected):
-            self.complaints.append(message.text)
-
-    def press(self, name: str) -> None:
-        """Click a button of the panel."""
-        self.panel.get_by_role("button", name=name, exact=True).click()
-
-    def register(self) -> None:
-        """Register an account. Its address and password stay in the fields."""
-        self.panel.get_by_label("E-mail").fill(self.email)
-        self.panel.get_by_label("Password").fill(PASSWORD)
-        self.panel.get_by_label("Name").fill("Alice Example")
-        self.press("Register")
-        expect(self.status).to_have_text(f"Registered {self.email}.")
-
-    def operation(self, method: str, path: str) -> Locator:
-        """The block of an operation."""
-        has_path = self.page.locator(f'[data-path="{self.prefix}{path}"]')
-        return self.page.locator(f".opblock-{method}").filter(has=has_path)
-
-    def execute(self, method: str, path: str, status: int, *, body: object = None) -> str:
-        """Execute an operation, check the status, and return the body of the response."""
-        block = self.operation(method, path)
-        if "is-open" not in (block.get_attribute("class") or "").split():
-            block.locator(".opblock-summary-control").click()
-        if body is not None:
-            block.locator("textarea.body-param__text").fill(json.dumps(body))
-        block.get_by_role("button", name="Execute").click()
-        answer = block.locator(".live-responses-table tbody tr")
-        expect(answer.locator(".response-col_status")).to_have_text(re.compile(rf"^{status}"))
-        shown = answer.locator(".response-col_description code").first
-        return shown.inner_text() if status != 204 else ""
-
-    def open_dialog(self) -> Locator:
-        """Open the Authorize dialog."""
-        self.page.locator(".auth-wrapper .btn.authorize").first.click()
-        expect(self.dialog).to_be_visible()
-        return self.dialog
-
-    def close_dialog(self) -> None:
-        self.dialog.get_by_role("button", name="Close", exact=True).first.click()
-        expect(self.dialog).to_be_hidden()
 
 
 @pytest.fixture
@@ -106,7 +34,7 @@ def test_sign_in_with_a_cookie(docs: DocsPage) -> None:
     docs.register()
 
     docs.press("Sign in")
-    expect(docs.panel).to_contain_text(f"{docs.email}, by the session cookie")
+    expect(docs.panel).to_contain_text(f"{docs.email} · Session cookie")
     assert docs.email in docs.execute("get", "/me", 200)
     assert '"strategy": "session"' in docs.execute("get", "/me/identity", 200)
 
@@ -164,7 +92,7 @@ def test_panel_buttons_authorize_requests(docs: DocsPage, button: str, strategy:
 def test_panel_follows_requests_executed_in_swagger_ui(docs: DocsPage) -> None:
     docs.register()
     docs.execute("post", "/login", 200, body={"email": docs.email, "password": PASSWORD})
-    expect(docs.panel).to_contain_text(f"{docs.email}, by the session cookie")
+    expect(docs.panel).to_contain_text(f"{docs.email} · Session cookie")
     docs.execute("post", "/logout", 204)
     expect(docs.panel).to_contain_text("Not signed in.")
 
@@ -205,6 +133,10 @@ def test_authorize_does_not_ask_for_a_cookie(docs: DocsPage) -> None:
     form = docs.open_dialog().locator(".auth-container").filter(has_text="session (cookie)")
     expect(form.first).to_contain_text("Sign in at the top of this page")
     expect(docs.dialog.locator("#api_key_value")).to_have_count(0)
+    expect(form.first.get_by_role("button")).to_have_text(["Sign in"])
+    form.first.get_by_role("button").click()
+    expect(docs.dialog).to_be_hidden()
+    expect(docs.panel.get_by_label("E-mail")).to_be_focused()
 
 
 def test_page_fits_the_window(docs: DocsPage) -> None:
@@ -242,7 +174,7 @@ def test_page_works_below_a_prefix(browser: Browser, prefixed_service: tuple[str
         docs = DocsPage(context.new_page(), url, prefix)
         docs.register()
         docs.press("Sign in")
-        expect(docs.panel).to_contain_text("by the session cookie")
+        expect(docs.panel).to_contain_text("Session cookie · by password")
         docs.press("Sign out")
         expect(docs.panel).to_contain_text("Not signed in.")
 
@@ -298,3 +230,39 @@ def test_csp_blocks_foreign_scripts_and_the_tests_detect_it(browser: Browser, se
         assert docs.page.evaluate("window.ran") is None
         for directive in stopped:
             assert any(f"CSP: {directive}" in text for text in docs.complaints)
+
+
+RESOURCE_SERVER = """
+from fastapi import Depends, FastAPI
+from authapi import current_identity
+from authapi.verify import EdgeSettings, RemoteJWT, ResourceServer
+
+auth = ResourceServer(
+    RemoteJWT(issuer="https://auth.example.com", audience="orders"),
+    settings=EdgeSettings(docs=True, public_url="{url}"),
+)
+app = FastAPI(lifespan=auth.lifespan, docs_url=None)
+auth.install(app)
+app.get("/me", dependencies=[Depends(current_identity())])(lambda: None)
+"""
+
+
+def test_a_resource_server_has_no_login(browser: Browser, tmp_path: Path) -> None:
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    (tmp_path / "orders.py").write_text(RESOURCE_SERVER.format(url=url))
+    command = [sys.executable, "-m", "uvicorn", "--app-dir", str(tmp_path), "orders:app"]
+    environment = {"PATH": os.defpath, "HOME": str(tmp_path)}
+    with (
+        ServeProcess([*command, "--port", str(port)], environment, tmp_path) as process,
+        browser.new_context() as context,
+    ):
+        process.wait_ready(f"{url}/health/live", timeout=60)
+        assert httpx.get(f"{url}/docs", trust_env=False).status_code == 200
+        docs = DocsPage(context.new_page(), url)
+        expect(docs.panel).to_contain_text("This API has no login of its own.")
+        expect(docs.panel).to_contain_text("Its tokens come from https://auth.example.com.")
+        expect(docs.panel.locator("form:visible")).to_have_count(0)
+        docs.press("Use a token")
+        expect(docs.dialog).to_be_visible()
+        assert docs.complaints == []

@@ -6,7 +6,7 @@ which authapi is a guest, `GuestMiddleware` stores a `Visit` instead, which crea
 a gate asks for it.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -16,6 +16,7 @@ from starlette.types import Scope
 
 from authapi.domain.client import Client, Peer
 from authapi.domain.identity import Identity
+from authapi.domain.monitoring.findings import Report
 from authapi.errors import InvalidCredential
 from authapi.services import Services
 from authapi.services.sessions.liveness import CheckedIdentity
@@ -40,6 +41,8 @@ class Runtime:
     registry: Registry
     services_if_any: Services | None = None
     """None in a resource server (`authapi.verify`), which has no database."""
+    diagnose: Callable[[], Awaitable[Report]] | None = field(default=None, repr=False)
+    """Checks the installation, within a bound of time. None in a resource server."""
     bindings: dict[object, object] = field(default_factory=dict, repr=False)
     """The `Binding` of each gate in this installation. The resolver fills it."""
     units: set[str] = field(default_factory=set)

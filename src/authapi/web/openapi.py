@@ -19,6 +19,8 @@ from authapi.web.answers import oauth_errors
 from authapi.web.answers.descriptions import DESCRIPTIONS, Document
 from authapi.web.answers.step_up import REQUIRES, describe_requirements
 from authapi.web.context import Runtime
+from authapi.web.documents.examples import add_examples
+from authapi.web.documents.tags import describe_tags
 from authapi.web.requirements import Gate, Requirements, gates_of, login_requirements
 from authapi.web.schemas.problem import OAuthError, Problem
 
@@ -90,8 +92,8 @@ def install(
         # FastAPI generates a new document after routes were added, and returns a cached one
         # otherwise.
         if not finished or finished[0] is not document:
-            described = None if governs_app else frozenset(map(id, own.routes if own else ()))
-            _complete(document, app, runtime, described)
+            ours = frozenset(map(id, own.routes if own else ()))
+            _complete(document, app, runtime, ours, governs_app=governs_app)
             finished[:] = [document]
         return document
 
@@ -128,17 +130,24 @@ def requirements_of(
 
 
 def _complete(
-    document: Document, app: FastAPI, runtime: Runtime, described: frozenset[int] | None
+    document: Document,
+    app: FastAPI,
+    runtime: Runtime,
+    ours: frozenset[int],
+    *,
+    governs_app: bool,
 ) -> None:
     """Completes `document` in place.
 
-    `described` are the `id`s of the routes whose error responses authapi sends; None for all.
+    `ours` are the `id`s of the routes of authapi. With `governs_app`, authapi sends the error
+    responses of all routes.
     """
     components = document.setdefault("components", {})
     schemas = components.setdefault("schemas", {})
     paths = document.setdefault("paths", {})
     names = _Names(components)
     used: set[str] = set()
+    own_operations: list[Document] = []
     strategies = {item.name: item for item in runtime.registry}
     for route, gates in gated_routes(app):
         path: Document = paths.get(route.path_format, {})
@@ -161,7 +170,10 @@ def _complete(
                 used.update(name for item in security for name in item)
                 _describe_login(operation, gates, runtime)
             responses = operation.setdefault("responses", {})
-            if described is None or id(route.original_route) in described:
+            is_own = id(route.original_route) in ours
+            if is_own:
+                own_operations.append(operation)
+            if governs_app or is_own:
                 _describe_responses(responses, content)
             elif security is not None:
                 _describe_refusals(responses, content)
@@ -182,6 +194,8 @@ def _complete(
         schemas.pop("HTTPValidationError", None)
         schemas.pop("ValidationError", None)
     _apply_settings(document, schemas, runtime)
+    add_examples(own_operations, schemas, strategies=runtime.registry.issuers)
+    describe_tags(document, own_operations, governs_app=governs_app)
 
 
 def _apply_settings(document: Document, schemas: Document, runtime: Runtime) -> None:
@@ -319,11 +333,11 @@ def _choose_names(schema: Document, runtime: Runtime) -> None:
     accepted = runtime.services.settings.login_identifier
     is_login = "login_email" in marked.values()
     for name, limit in marked.items():
-        field = fields.pop(name)
+        field = fields[name]
         del field[LIMIT]
         if not (accepted in ("both", name) if is_login else accepted != "email"):
+            del fields[name]
             continue
-        fields[name] = field
         if is_login:
             field.pop("default", None)
         if accepted == "username":

@@ -1,5 +1,6 @@
 """The docs page and its files: headers, references, caching."""
 
+import gzip
 import re
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -9,16 +10,24 @@ from fastapi import FastAPI
 
 from authapi import AuthAPI, Settings, create_app
 from authapi.testing import Client, client
+from authapi.verify import EdgeSettings, RemoteJWT, ResourceServer
 from tests.conftest import SettingsFactory
 from tests.services.factors.webauthn.test_relying_party import PRODUCTION
 
-FILES = {
+CSS, SCRIPT = "text/css; charset=utf-8", "text/javascript; charset=utf-8"
+LINKED = {
     "/docs/icon.svg": "image/svg+xml",
-    "/docs/page.css": "text/css; charset=utf-8",
-    "/docs/page.js": "text/javascript; charset=utf-8",
-    "/docs/swagger-ui.css": "text/css; charset=utf-8",
-    "/docs/swagger-ui-bundle.js": "text/javascript; charset=utf-8",
+    "/docs/page.css": CSS,
+    "/docs/page.js": SCRIPT,
+    "/docs/swagger-ui.css": CSS,
+    "/docs/swagger-ui-bundle.js": SCRIPT,
 }
+MODULES = ("callers", "factor-form", "panel", "passkeys", "requests", "step-up", "swagger")
+FILES = {**LINKED, **{f"/docs/{name}.js": SCRIPT for name in MODULES}}
+KEPT = "public, max-age=31536000, immutable"
+VERSION = re.compile(r"\?v=[0-9a-f]{12}\Z")
+COMPRESSED = ("swagger-ui-bundle.js", "swagger-ui.css")
+"""The files of which the package has a Brotli form."""
 
 
 class Elements(HTMLParser):
@@ -61,9 +70,12 @@ async def test_the_page_has_no_inline_or_foreign_resources(api: Client) -> None:
         if tag == "script":
             assert not text
             assert attributes["src"]
-        loaded |= {attributes[name] for name in ("src", "href") if name in attributes}
+        loaded |= {attributes[name] or "" for name in ("src", "href") if name in attributes}
     # Absolute paths would not work below a path prefix.
-    assert {f"/{name}" for name in loaded} == {*FILES, "/openapi.json"}
+    assert "openapi.json" in loaded
+    files = loaded - {"openapi.json"}
+    assert all(VERSION.search(name) for name in files)
+    assert {f"/{VERSION.sub('', name)}" for name in files} == {*LINKED}
     assert "://" not in page
 
 
@@ -85,9 +97,108 @@ async def test_the_page_names_the_host_of_passkeys_in_development(
     assert f'data-host="{host}" hidden' in page
 
 
-@pytest.mark.parametrize("name", ["page.css", "page.js"])
-async def test_files_contain_no_foreign_hosts(api: Client, name: str) -> None:
-    assert "://" not in (await api.get(f"/docs/{name}")).text
+@pytest.mark.parametrize("path", [path for path in FILES if "swagger-ui" not in path])
+async def test_files_contain_no_foreign_hosts(api: Client, path: str) -> None:
+    text = (await api.get(path)).text
+    assert "://" not in text.replace("http://www.w3.org/2000/svg", "")
+    # Nothing is evaluated, parsed as HTML or stored in the browser.
+    assert not re.search(r"innerHTML|outerHTML|\beval\b|document\.write|[Ss]torage", text)
+
+
+async def test_each_address_has_the_version_of_its_content(api: Client) -> None:
+    """From the page, through the imports of its scripts, to the last file."""
+    found, waiting = {}, [await api.get("/docs")]
+    while waiting:
+        text = waiting.pop().text
+        for name in re.findall(r'"(?:docs/|\./)([a-z-]+\.(?:js|css|svg)\?v=[0-9a-f]+)"', text):
+            if name not in found:
+                found[name] = answer = await api.get(f"/docs/{name}")
+                assert answer.headers["cache-control"] == KEPT
+                if "swagger-ui" not in name:
+                    waiting.append(answer)
+    assert {f"/docs/{VERSION.sub('', name)}" for name in found} == set(FILES)
+
+
+@pytest.mark.parametrize("path", FILES)
+@pytest.mark.parametrize("coding", ["br", "gzip", "identity"])
+async def test_files_are_compressed(api: Client, path: str, coding: str) -> None:
+    plain = await api.get(path, headers={"accept-encoding": "identity"})
+    async with api.stream("GET", path, headers={"accept-encoding": coding}) as answer:
+        raw = b"".join([part async for part in answer.aiter_raw()])
+    is_small = path == "/docs/icon.svg"
+    has_form = coding == "gzip" or path.rpartition("/")[2] in COMPRESSED
+    if coding == "identity" or is_small or not has_form:
+        assert "content-encoding" not in answer.headers
+        assert raw == plain.content
+    else:
+        assert answer.headers["content-encoding"] == coding
+        assert len(raw) < len(plain.content) * 0.7
+        assert answer.headers["etag"] != plain.headers["etag"]
+        if coding == "gzip":
+            assert gzip.decompress(raw) == plain.content
+    assert ("Accept-Encoding" in answer.headers.get_list("vary")) is not is_small
+    assert "accept-ranges" not in answer.headers
+
+
+async def test_a_range_is_answered_with_the_whole_file(api: Client) -> None:
+    whole = await api.get("/docs/page.css")
+    part = await api.get("/docs/page.css", headers={"range": "bytes=0-9"})
+    assert (part.status_code, part.content) == (200, whole.content)
+
+
+@pytest.mark.parametrize("path", ["/docs", *FILES])
+async def test_head_has_the_headers_of_get(api: Client, path: str) -> None:
+    get, head = await api.get(path), await api.head(path)
+    assert (head.status_code, head.content) == (200, b"")
+    for name in ("content-type", "content-length", "content-encoding", "etag", "cache-control"):
+        assert head.headers.get(name) == get.headers.get(name), name
+
+
+async def test_the_first_load_is_small(api: Client) -> None:
+    """All that a browser loads to show the page."""
+    sizes = {}
+    for path in ("/docs", *FILES, "/openapi.json"):
+        headers = {"accept-encoding": "gzip, deflate, br, zstd"}
+        async with api.stream("GET", path, headers=headers) as answer:
+            sizes[path] = sum([len(part) async for part in answer.aiter_raw()])
+    assert sum(sizes.values()) < 450_000, sizes
+
+
+async def test_the_page_says_whether_a_cookie_was_sent(api: Client) -> None:
+    """The script does not ask who is signed in without one: the 401 would be logged."""
+    assert 'data-session=""' in (await api.get("/docs")).text
+    alice = await api.create_user()
+    await api.login(alice)
+    assert 'data-session="present"' in (await api.get("/docs")).text
+    assert 'data-session=""' in (await api.get("/docs", headers={"cookie": "other=1"})).text
+
+
+@pytest.mark.parametrize(
+    ("changes", "passkeys", "pages"),
+    [
+        ({}, "on", "signin account"),
+        ({"passkeys": "off"}, "", "signin account"),
+        ({"passkeys": "second_factor", "pages": "mail"}, "second_factor", ""),
+    ],
+    ids=str,
+)
+async def test_the_page_names_what_there_is(
+    make_settings: SettingsFactory, changes: dict[str, object], passkeys: str, pages: str
+) -> None:
+    async with client(create_app(make_settings(**changes))) as api:
+        page = (await api.get("/docs")).text
+    assert f'data-passkeys="{passkeys}" data-pages="{pages}"' in page
+
+
+async def test_a_resource_server_has_the_page() -> None:
+    verifier = RemoteJWT(issuer="https://auth.example.com", audience="orders")
+    auth = ResourceServer(verifier, settings=EdgeSettings(docs=True))
+    app = FastAPI(lifespan=auth.lifespan, docs_url=None)
+    auth.install(app, prefix="/inner")
+    async with client(app) as api:
+        page = await api.get("/inner/docs", headers={"cookie": "authapi=1"})
+        assert (await api.get("/inner/docs/panel.js")).status_code == 200
+    assert 'data-session="" data-passkeys="" data-pages=""' in page.text
 
 
 @pytest.mark.parametrize(("path", "media_type"), FILES.items(), ids=lambda value: value)

@@ -1,14 +1,14 @@
 // The docs page: Swagger UI, and a panel that signs in with a cookie, which Swagger UI cannot do.
 
-"use strict";
+import { Callers } from "./callers.js";
+import { Panel } from "./panel.js";
+import { call, parsed } from "./requests.js";
+import { StepUp } from "./step-up.js";
+import { createSwagger, showCookie } from "./swagger.js";
 
+const METADATA = ".well-known/oauth-protected-resource";
 const $ = (id) => document.getElementById(id);
-const panel = $("panel");
-const form = $("account");
 const dark = matchMedia("(prefers-color-scheme: dark)");
-let swagger;
-let schemes;
-let changing = false;
 
 // Swagger UI has a dark theme, but the page must enable it.
 const applyTheme = () => document.documentElement.classList.toggle("dark-mode", dark.matches);
@@ -17,33 +17,48 @@ applyTheme();
 
 showPasskeyHost($("passkey-host"));
 
-start().catch(() => { $("swagger-ui").textContent = "The documentation could not be loaded."; });
+start().catch((error) => {
+  console.error(error);
+  $("swagger-ui").textContent = "The documentation could not be loaded.";
+});
 
 async function start() {
-  const { href, dataset: { base, prefix } } = document.querySelector("link[rel=service-desc]");
+  const { href, dataset } = document.querySelector("link[rel=service-desc]");
+  const { base, prefix, session, passkeys } = dataset;
   const api = await (await fetch(href)).json();
-  schemes = api.components?.securitySchemes ?? {};
+  const application = new URL(base, document.baseURI);
   document.title = `${api.info.title}: documentation`;
-  resolveURLs(api, new URL(base, document.baseURI));
-  showAvailableControls(api, prefix);
-  swagger = SwaggerUIBundle({
-    spec: api,
-    domNode: $("swagger-ui"),
-    deepLinking: true,
-    defaultModelsExpandDepth: 0,
-    displayRequestDuration: true,
-    persistAuthorization: false,
-    tryItOutEnabled: true,
-    validatorUrl: null,
-    plugins: [cookieSchemes],
-    requestInterceptor: beforeRequest,
-    responseInterceptor: afterResponse,
+  const callers = new Callers(api, prefix);
+  resolveURLs(api, callers.schemes, application);
+  const names = dataset.pages.split(" ");
+  const pages = {
+    signIn: names.includes("signin") && "account/sign-in",
+    security: names.includes("account") && "account/security",
+  };
+  const panel = new Panel(api, prefix, callers, {
+    passkeys,
+    pages,
+    authorize: (name, issued) => authorize(swagger, callers, name, issued),
+    release: (name) => swagger.authActions.logout([name]),
+    useToken: () => swagger.authActions.showDefinitions(swagger.authSelectors.definitionsToAuthorize()),
   });
-  await showCaller();
+  const stepUp = new StepUp(api, prefix, callers, { pages, done: (text) => panel.show(text, "done") });
+  const sent = new Map();
+  const swagger = createSwagger(api, {
+    callers,
+    panel: panel.element,
+    signIn: () => panel.focus(),
+    signOut: () => panel.run(() => panel.signOut(callers.get(callers.cookie))),
+    beforeRequest: ({ url, method, headers }) => sent.set(url, { method, authorization: headers.Authorization }),
+    afterResponse: (response) => follow(response, sent.get(response.url) ?? {}, { callers, stepUp, path: (name) => new URL(name, document.baseURI).href }),
+  });
+  watchAuthorize(swagger, callers);
+  if (session) await callers.refreshCookie();
+  if (!$("elsewhere").hidden) await showIssuers(api, application);
 }
 
 // Swagger UI resolves token URLs against the server URL without its last segment, which would remove a path that a proxy adds.
-function resolveURLs(api, application) {
+function resolveURLs(api, schemes, application) {
   for (const scheme of Object.values(schemes)) {
     for (const flow of Object.values(scheme.flows ?? {})) {
       if (flow.tokenUrl) flow.tokenUrl = new URL(flow.tokenUrl, application).href;
@@ -65,133 +80,53 @@ function showPasskeyHost(notice) {
   notice.hidden = false;
 }
 
-function showAvailableControls(api, prefix) {
-  const available = new Set(api.paths[`${prefix}/login`] ? Object.keys(schemes) : []);
-  if (api.paths[`${prefix}/register`]) available.add("register");
-  for (const element of document.querySelectorAll("[data-needs]")) {
-    // Removed, because Enter submits with the first button of the form even if it is hidden.
-    if (!element.dataset.needs.split(" ").some((need) => available.has(need))) element.remove();
-  }
-  const { minLength } = api.components?.schemas?.Registration?.properties?.password ?? {};
-  if (minLength) form.elements.password.placeholder = `at least ${minLength} characters`;
-  panel.hidden = form.querySelector("button") === null;
-}
-
-form.addEventListener("submit", (event) => {
-  event.preventDefault();
-  const action = event.submitter.value;
-  const fields = form.elements;
-  const email = fields.email.value.trim();
-  const password = fields.password.value;
-  run(async () => {
-    if (action === "register") {
-      const user = await call("POST", "register", { email, password, name: fields.name.value.trim() || null });
-      return `Registered ${user.email}.`;
-    }
-    const issued = await call("POST", "login", { email, password, strategy: action });
-    if (action === "session") {
-      await showCaller();
-      return `Signed in as ${issued.user.email}.`;
-    }
-    authorize(action, issued);
-    return `Requests below are now sent with a ${action === "jwt" ? "JWT" : action} of ${issued.user.email}.`;
-  });
-});
-
-$("sign-out").addEventListener("click", () => run(async () => {
-  try {
-    await call("POST", "logout");
-  } finally {
-    await showCaller();
-    form.elements.email.focus();
-  }
-  return "Signed out.";
-}));
-
-// Only one scheme is authorized at a time: several could set the same header.
-function authorize(name, issued) {
-  const { authActions, authSelectors } = swagger;
-  const schema = schemes[name];
-  const authorized = authSelectors.authorized();
-  if (authorized.size) authActions.logout([...authorized.keys()]);
+// Only one header is sent: another one that Authorize has would overwrite it.
+function authorize({ authActions, authSelectors, preauthorizeApiKey }, callers, name, issued) {
+  const others = [...authSelectors.authorized().keys()].filter((other) => other !== callers.cookie);
+  if (others.length) authActions.logout(others);
+  const schema = callers.schemes[name];
   if (schema.type === "oauth2") {
     authActions.authorizeOauth2({ auth: { name, schema, flow: "password" }, token: issued });
   } else {
-    swagger.preauthorizeApiKey(name, issued.access_token);
+    preauthorizeApiKey(name, issued.access_token);
   }
 }
 
-async function showCaller() {
-  const caller = $("caller");
-  if (caller === null) return;
-  let text = "Not signed in.";
-  let signedIn = false;
-  try {
-    const user = await call("GET", "me");
-    text = `${user.email}, by the session cookie`;
-    signedIn = true;
-  } catch (error) {
-    if (error.status !== 401) text = "The service is not available.";
-  }
-  caller.textContent = text;
-  caller.classList.toggle("signed-in", signedIn);
-  $("sign-out").hidden = !signedIn;
-}
-
-// Requests that are executed in Swagger UI may sign in or out.
-function beforeRequest(request) {
-  changing = request.method !== "GET";
-  return request;
-}
-
-function afterResponse(response) {
-  if (changing) showCaller();
-  return response;
-}
-
-// Swagger UI would ask for the value of the cookie, but pages cannot set the header Cookie.
-function cookieSchemes() {
-  const wrap = (Original, { React }) => (props) => {
-    if (props.schema.get("in") !== "cookie") return React.createElement(Original, props);
-    return React.createElement("div", null,
-      React.createElement("h4", null, React.createElement("code", null, props.name), " (cookie)"),
-      React.createElement("p", null, "Sign in at the top of this page: the browser then sends the cookie by itself."));
+// The panel also shows what was typed into Authorize, and Authorize shows the cookie. Swagger UI knows the schemes only when
+// it has read the document, so it is told at each of its changes.
+function watchAuthorize(swagger, callers) {
+  let seen;
+  const look = () => {
+    if (callers.cookie) showCookie(swagger, callers.cookie, callers.get(callers.cookie) !== undefined);
+    const authorized = swagger.authSelectors.authorized();
+    if (authorized === seen) return;
+    seen = authorized;
+    callers.follow(authorized.toJS());
   };
-  return { wrapComponents: { apiKeyAuth: wrap } };
+  swagger.getStore().subscribe(look);
+  callers.onChange(look);
+  look();
 }
 
-async function call(method, path, body) {
-  const headers = body ? { "content-type": "application/json" } : {};
-  const url = new URL(path, document.baseURI);
-  const response = await fetch(url, { method, headers, body: JSON.stringify(body) });
-  const result = response.status === 204 ? null : await response.json();
-  if (!response.ok) throw new ProblemError(result);
-  return result;
-}
-
-class ProblemError extends Error {
-  constructor(problem) {
-    const errors = problem.errors?.map(({ loc, message }) => `${loc.at(-1)}: ${message}`);
-    super(errors?.join("; ") || problem.detail);
-    this.status = problem.status;
+// Requests that are executed in Swagger UI may sign in or out, or ask for a stronger login.
+function follow(response, { method, authorization }, { callers, stepUp, path }) {
+  const { url, status } = response;
+  if (status === 401) {
+    const problem = parsed(response.text);
+    if (StepUp.concerns(problem)) stepUp.offer(problem, authorization);
+    else if (problem?.code === "unauthenticated" && !authorization) callers.forget(callers.cookie);
+  } else if (status < 400 && method !== "GET") {
+    const isLogout = url === path("logout");
+    const sender = callers.sender(authorization);
+    if (isLogout && sender) callers.forget(sender.name);
+    else if (url.startsWith(path("login")) || sender?.isCookie) callers.refreshCookie();
   }
 }
 
-// The buttons stay enabled while an action runs: disabling the pressed button would remove its focus.
-async function run(action) {
-  if (panel.ariaBusy === "true") return;
-  panel.ariaBusy = "true";
-  showStatus("");
-  try {
-    showStatus(await action(), "done");
-  } catch (error) {
-    showStatus(error instanceof ProblemError ? error.message : "The service does not answer.", "error");
-  } finally {
-    panel.ariaBusy = "false";
-  }
-}
-
-function showStatus(text, kind = "") {
-  $("status").textContent = text;
-  $("status").className = kind;
+// Where the tokens of a resource server come from.
+async function showIssuers(api, application) {
+  const path = Object.keys(api.paths).find((item) => item.includes(METADATA));
+  if (!path) return;
+  const { authorization_servers: issuers = [] } = await call("GET", new URL(path.slice(1), application).href);
+  if (issuers.length) $("issuers").textContent = `Its tokens come from ${issuers.join(", ")}.`;
 }

@@ -54,12 +54,14 @@ class OwnPaths:
         self._patterns: list[tuple[re.Pattern[str], frozenset[str]]] = []
         prefixes, samples = set(), set(others)
         routes: list[_Rival] = []
+        paths_of_rivals: list[str] = []
         has_ours = False
         for route, is_ours in _with_owner(app, own):
             path = str(route.path_format)
             if not is_ours:
                 if path not in others and getattr(route, "path_regex", None) is not None:
                     routes.append(_rival(route, comes_first=not has_ours))
+                    paths_of_rivals.append(_PARAMETER.sub("x", path))
                 continue
             has_ours, methods = True, frozenset(route.methods or ())
             samples |= {_PARAMETER.sub(value, path) for value in _SAMPLES}
@@ -71,7 +73,10 @@ class OwnPaths:
         self._prefixes = tuple(prefixes)
         self._routes_of_app = routes
         self._rivals = [
-            rival for rival in routes if any(rival.pattern.match(path) for path in samples)
+            rival
+            for rival, own_path in zip(routes, paths_of_rivals, strict=True)
+            if any(rival.pattern.match(path) for path in samples)
+            or any(pattern.match(own_path) for pattern, _ in self._patterns)
         ]
 
     def owns(self, scope: Scope) -> bool:

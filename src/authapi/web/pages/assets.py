@@ -3,10 +3,8 @@
 Their addresses have a hash of the content, so browsers keep them until they change.
 """
 
-import hashlib
 import html
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from authapi.errors import ConfigurationError
@@ -18,30 +16,15 @@ from authapi.settings.values.colours import (
     text_colour,
     with_contrast,
 )
+from authapi.web.documents.files import Asset
 
 _STATIC = Path(__file__).parent / "static"
 _SVG = "image/svg+xml"
 _PNG = b"\x89PNG\r\n\x1a\n"
-_HASH_LENGTH = 12
 _LIGHT = ("#ffffff", "#f6f7f9")
 """The backgrounds of the light theme in `page.css`: `--back` and `--surface`."""
 _DARK = ("#1e2126", "#16181c")
 """The backgrounds of the dark theme."""
-
-
-@dataclass(frozen=True, slots=True)
-class Asset:
-    """A file of the pages."""
-
-    body: bytes
-    media_type: str
-    version: str
-    """A hash of the content."""
-
-    @classmethod
-    def of(cls, body: bytes, media_type: str) -> "Asset":
-        """Returns the file with this content."""
-        return cls(body, media_type, hashlib.sha256(body).hexdigest()[:_HASH_LENGTH])
 
 
 def load_assets(settings: Settings) -> Mapping[str, Asset]:
@@ -51,6 +34,7 @@ def load_assets(settings: Settings) -> Mapping[str, Asset]:
     """
     assets = {
         "page.css": Asset.of((_STATIC / "page.css").read_bytes(), "text/css"),
+        "console.css": Asset.of((_STATIC / "console.css").read_bytes(), "text/css"),
         "theme.css": Asset.of(_theme(settings), "text/css"),
         "passkeys.js": Asset.of((_STATIC / "passkeys.js").read_bytes(), "text/javascript"),
         "ui.js": Asset.of((_STATIC / "ui.js").read_bytes(), "text/javascript"),

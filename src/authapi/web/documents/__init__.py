@@ -1,0 +1,1 @@
+"""Public documents: files that browsers keep, and parts of the OpenAPI document."""
