@@ -17,7 +17,7 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import pyotp
 from playwright.sync_api import Browser, StorageState, sync_playwright
@@ -37,13 +37,26 @@ SETTINGS = {
     "AUTHAPI_PORT": str(PORT),
     "AUTHAPI_PUBLIC_URL": URL,
     "AUTHAPI_SCOPES": "reports:read=Read reports; reports:write=Write and delete reports",
+    "AUTHAPI_ROLES": "editor=reports:read reports:write; reader=reports:read",
 }
 WITH_APP, WITHOUT_APP = "amara.okafor@example.com", "lucia.fernandez@example.com"
 """Example accounts: one with an authenticator app, one without."""
+ADMINISTRATOR = "oliver.smith@example.com"
+"""The example account that becomes a superuser. The one of the data reads Korean."""
+ROLES = {
+    WITH_APP: ("reader",),
+    WITHOUT_APP: ("editor", "reader"),
+    "noah.weber@example.com": ("editor",),
+    "jiho.kim@example.com": ("reader",),
+}
+"""The roles that accounts get, because the example data has none."""
 
 
 class Picture(NamedTuple):
-    """A picture: its file, the page, how it is shown, and the account that is signed in."""
+    """A picture: its file, the page, how it is shown, and the account that is signed in.
+
+    `{id}` in the path is the id of `WITH_APP`, which is new in each database.
+    """
 
     name: str
     path: str
@@ -60,14 +73,19 @@ PICTURES = (
     Picture("devices", "/account/devices", DESKTOP, "light", WITH_APP),
     Picture("token", "/account/tokens/new", DESKTOP, "light", WITHOUT_APP),
     Picture("activity-phone", "/account/activity", PHONE, "dark", WITHOUT_APP),
+    Picture("console-people", "/console/people", DESKTOP, "light", ADMINISTRATOR),
+    Picture("console-person", "/console/people/{id}", DESKTOP, "light", ADMINISTRATOR),
+    Picture("console-events", "/console/events", DESKTOP, "dark", ADMINISTRATOR),
+    Picture("console-status", "/console/status", DESKTOP, "light", ADMINISTRATOR),
 )
 
 
 class Accounts(NamedTuple):
-    """The example accounts: their password, and the secrets of their authenticator apps."""
+    """The example accounts: their password, the secrets of their apps, and their ids."""
 
     password: str
     apps: Mapping[str, str]
+    ids: Mapping[str, str]
 
 
 @contextmanager
@@ -81,14 +99,22 @@ def service() -> Iterator[Accounts]:
             "PATH": os.environ["PATH"],
         }
         command = [sys.executable, "-m", "authapi"]
-        filled = subprocess.run(
-            [*command, "demo", "--json", "--password", new_secret()],
-            env=environment,
-            stdout=subprocess.PIPE,
-            check=True,
-        )
-        demo = json.loads(filled.stdout)
+
+        def run(*arguments: str) -> Any:
+            finished = subprocess.run(
+                [*command, *arguments, "--json"],
+                env=environment,
+                stdout=subprocess.PIPE,
+                check=True,
+            )
+            return json.loads(finished.stdout)
+
+        demo = run("demo", "--password", new_secret())
         apps = {it["email"]: it["app_secret"] for it in demo["accounts"] if it["app_secret"]}
+        for email, roles in ROLES.items():
+            run("users", "roles", email, *roles)
+        run("users", "superuser", ADMINISTRATOR)
+        ids = {it["email"]: it["id"] for it in run("users", "list")}
         process = subprocess.Popen(
             [*command, "serve"],
             env=environment,
@@ -97,7 +123,7 @@ def service() -> Iterator[Accounts]:
         )
         try:
             wait_ready(process)
-            yield Accounts(demo["password"], apps)
+            yield Accounts(demo["password"], apps, ids)
         finally:
             process.terminate()
             process.wait()
@@ -133,7 +159,9 @@ def sign_in(browser: Browser, account: str, accounts: Accounts) -> StorageState:
     return state
 
 
-def take(browser: Browser, picture: Picture, state: StorageState | None, folder: Path) -> int:
+def take(
+    browser: Browser, picture: Picture, path: str, state: StorageState | None, folder: Path
+) -> int:
     """Writes one picture, and returns its size in bytes."""
     width, height = picture.size
     context = browser.new_context(
@@ -144,16 +172,16 @@ def take(browser: Browser, picture: Picture, state: StorageState | None, folder:
         storage_state=state,
     )
     page = context.new_page()
-    page.goto(URL + picture.path)
+    page.goto(URL + path)
     if picture.name == "token":
         page.fill("#name", "Nightly backup")
         page.check("#may-reports\\:read")
         page.press("#name", "Enter")
         page.wait_for_selector("#token")
-    path = folder / f"{picture.name}.png"
-    page.screenshot(path=path)
+    file = folder / f"{picture.name}.png"
+    page.screenshot(path=file)
     context.close()
-    return path.stat().st_size
+    return file.stat().st_size
 
 
 def main() -> int:
@@ -172,11 +200,13 @@ def main() -> int:
             executable_path=executable, args=["--no-sandbox", "--disable-gpu"]
         )
         states = {
-            account: sign_in(browser, account, accounts) for account in (WITH_APP, WITHOUT_APP)
+            account: sign_in(browser, account, accounts)
+            for account in (WITH_APP, WITHOUT_APP, ADMINISTRATOR)
         }
         for picture in PICTURES:
             state = None if picture.account is None else states[picture.account]
-            size = take(browser, picture, state, folder)
+            path = picture.path.format(id=accounts.ids[WITH_APP])
+            size = take(browser, picture, path, state, folder)
             too_large += size > MAX_BYTES
             print(f"{picture.name}.png: {size} bytes")
         browser.close()

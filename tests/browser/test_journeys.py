@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Browser
 
 from tests.browser.installations import Installation, installed
-from tests.browser.journeys import accounts, arrivals, factors
+from tests.browser.journeys import accounts, administration, arrivals, factors
 from tests.browser.journeys.stage import SETTINGS, Journey, Kind, Stage
 from tests.browser.looks import Look, rows
 from tests.browser.montage import Album
@@ -21,7 +21,9 @@ from tests.browser.tab import browsers
 pytestmark = pytest.mark.browser
 
 JOURNEYS: dict[str, Journey] = {
-    it.__name__: it for it in (*arrivals.JOURNEYS, *accounts.JOURNEYS, *factors.JOURNEYS)
+    it.__name__: it
+    for module in (arrivals, accounts, factors, administration)
+    for it in module.JOURNEYS
 }
 ROWS = rows(list(JOURNEYS), factors.NEED_SCRIPT)
 

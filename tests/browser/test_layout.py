@@ -8,10 +8,11 @@ import pyotp
 import pytest
 from playwright.sync_api import Browser, expect
 
-from tests.browser.installations import PASSWORD, Installation, installed
+from tests.browser.installations import ADMINISTRATOR, PASSWORD, Installation, installed
 from tests.browser.looks import Look
 from tests.browser.passkeys import add_authenticator
 from tests.browser.tab import SMALL_TARGETS, Tab
+from tests.servers.webhooks import SECRET
 
 pytestmark = pytest.mark.browser
 
@@ -19,6 +20,7 @@ WIDTHS = (320, 390, 768, 1280)
 NAME = "Wolfeschlegelsteinhausenbergerdorff" * 5
 LONG_AGENT = f"{'Mozilla/5.0(' * 20}{'x' * 200}"
 SCOPE = f"reports:{'x' * 40}"
+ROLE = "r" * 40
 LOOKS = (Look(scheme="light", language="en"), Look(scheme="dark", language="ko"))
 
 SIGNED_OUT = (
@@ -30,6 +32,11 @@ SIGNED_IN = (
     *("", "security", "security/password", "security/app", "security/app/remove"),
     *("security/codes", "security/passkeys", "devices", "tokens", "tokens/new", "activity"),
     *("activity?show=refused", "data", "data/delete", "sign-out", "sign-in", "prove"),
+)
+CONSOLE = (
+    *("people", "people?email=nothing", "people/new", "events", "events?type=refused"),
+    *("events/days", "mail", "mail?show=given-up", "webhooks", "keys"),
+    *("status", "status?show=settings"),
 )
 BORDERED = "main :is(button.primary, button.plain, button.danger, .button, input, select, .panel)"
 
@@ -65,6 +72,11 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installat
         "AUTHAPI_SCOPES": f"{SCOPE}={'long' * 20}; reports:read=Read reports",
         "AUTHAPI_TERMS_URL": "https://example.com/terms",
         "AUTHAPI_PRIVACY_URL": "https://example.com/privacy",
+        "AUTHAPI_ROLES": f"{ROLE}={SCOPE} reports:read; reader=reports:read",
+        "AUTHAPI_DEFAULT_ROLES": ROLE,
+        # No process listens at that port.
+        "AUTHAPI_WEBHOOK_URLS": "http://127.0.0.1:9/",
+        "AUTHAPI_WEBHOOK_SECRET": SECRET,
     }
     with installed(tmp_path_factory.mktemp("layout"), **settings) as it:
         yield it
@@ -197,6 +209,47 @@ def test_pages_of_second_steps_fit(
     tab.open("/account/security/app/remove")
     fits(tab, "security/app/remove")
     tab.page.context.close()
+
+
+@pytest.mark.parametrize("look", LOOKS, ids=str)
+def test_pages_of_the_console_fit(
+    browser: Browser, installation: Installation, people: Long, axe: str, look: Look
+) -> None:
+    tab = arrive(browser, installation, look, axe)
+    tab.sign_in(ADMINISTRATOR)
+    choose_language(tab)
+    for path in CONSOLE:
+        tab.open(f"/console/{path}")
+        expect(tab.page.locator(".console h1")).to_be_visible()
+        fits(tab, path)
+    tab.open(f"/console/people?email={people.full[:20]}")
+    for number in range(2):
+        tab.page.locator("tbody a").nth(number).click()
+        expect(tab.page.locator("#account-id")).to_be_visible()
+        fits(tab, "a person")
+        tab.page.go_back()
+    tab.open("/console/keys")
+    tab.fill(kid="k" * 100)
+    tab.send("kid")
+    expect(tab.page.get_by_role("alert")).to_be_visible()
+    fits(tab, "keys, refused")
+    tab.page.context.close()
+
+
+def test_the_console_is_readable_in_forced_colours(
+    browser: Browser, installation: Installation, people: Long
+) -> None:
+    context = browser.new_context(forced_colors="active", reduced_motion="reduce")
+    page = context.new_page()
+    page.goto(f"{installation.url}/account/sign-in?next=/console/people")
+    page.fill("#email", ADMINISTRATOR)
+    page.fill("#password", PASSWORD)
+    page.press("#password", "Enter")
+    expect(page.locator("tbody")).to_be_visible()
+    for path in CONSOLE:
+        page.goto(f"{installation.url}/console/{path}")
+        assert page.evaluate(FORCED) == [], path
+    context.close()
 
 
 def test_pages_are_readable_in_forced_colours(

@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Request, Route, expect
 
+from tests.browser.docs_page import DocsPage
 from tests.browser.test_account_pages import OTHER, PASSWORD, Visitor, visitor
-from tests.browser.test_docs_page import DocsPage
 
 __all__ = ["visitor"]
 
@@ -138,7 +138,7 @@ def test_docs_page_signs_in_and_out(context: BrowserContext, lan: str) -> None:
     docs = DocsPage(context.new_page(), lan)
     docs.register()
     docs.press("Sign in")
-    expect(docs.panel).to_contain_text(f"{docs.email}, by the session cookie")
+    expect(docs.panel).to_contain_text(f"{docs.email} · Session cookie")
     assert docs.email in docs.execute("get", "/me", 200)
     docs.execute("delete", "/me/sessions", 204)
     docs.press("Sign out")

@@ -23,16 +23,20 @@ STRATEGIES = tuple(ISSUERS)
 
 Headers = dict[str, str]
 
+_CLIENT = Client(ip="127.0.0.1")
 
-async def sign_in(services: Services, user: User, strategy: str = "session") -> Headers:
-    """Returns the request headers with a credential of a new login."""
+
+async def sign_in(
+    services: Services, user: User, strategy: str = "session", *, client: Client = _CLIENT
+) -> Headers:
+    """Returns the request headers with a credential of a new login from `client`."""
     async with services.database.read() as store:
         found = await store.users.find_credentials(user.id)
     assert found
     assert found[1], "this user has no password"
     connection = HTTPConnection({"type": "http", "headers": [], "client": ("127.0.0.1", 1)})
     login = Login(user=found.user, credentials_version=found.version, auth_time=now(), amr=("pwd",))
-    with on_behalf_of(lambda: Client(ip="127.0.0.1")):
+    with on_behalf_of(lambda: client):
         issued = await ISSUERS[strategy](services).issue(login, connection)
     if strategy == "session":
         [(_, header)] = issued.headers

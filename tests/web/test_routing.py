@@ -32,11 +32,19 @@ PAGES = {
     "/account",
     *(f"/account/{name}" for name in (*MAIL_PAGES, *SIGN_IN_PAGES, *ACCOUNT_PAGES)),
 }
+CONSOLE_PAGES = {
+    *("/console", "/console/{path}"),
+    *(f"/console/{name}" for name in ("people", "people/new", "people/{user_id}", "events")),
+    *(f"/console/{name}" for name in ("events/days", "events/export", "mail", "webhooks")),
+    *(f"/console/{name}" for name in ("keys", "status")),
+}
 FILES = {
-    f"/account/{name}" for name in ("page.css", "theme.css", "ui.js", "passkeys.js", "logo", "icon")
+    *(f"/account/{name}" for name in ("page.css", "theme.css", "console.css", "ui.js")),
+    *(f"/account/{name}" for name in ("passkeys.js", "logo", "icon")),
 }
 UNDOCUMENTED = {
-    *("/", "/favicon.ico", "/docs", "/docs/{name}", "/openapi.json", *PAGES, *FILES),
+    *("/", "/favicon.ico", "/docs", "/docs/{name}", "/openapi.json"),
+    *(*PAGES, *CONSOLE_PAGES, *FILES),
     "/.well-known/change-password",  # for browsers, as the pages
 }
 BEFORE = [b"/%s", b"///%s", b"/.%s", b"/x/..%s", b"/%%2e%s", b"/%%2e%%2e%s", b"/%%00%s", b"/v1%s"]

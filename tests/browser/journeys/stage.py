@@ -5,14 +5,22 @@ from typing import Literal, TypeAlias
 
 from tests.browser.installations import Installation
 from tests.browser.tab import Browsers, Tab
+from tests.servers.webhooks import SECRET
 
-Kind: TypeAlias = Literal["open", "confirm", "required"]
+Kind: TypeAlias = Literal["open", "confirm", "required", "console"]
 
 SETTINGS: dict[Kind, dict[str, str]] = {
     "open": {},
     # Registration needs a mailbox, and logins are soon too old for sensitive changes.
     "confirm": {"AUTHAPI_REGISTRATION": "confirm", "AUTHAPI_FRESH_MAX_AGE": "3s"},
     "required": {"AUTHAPI_MFA": "required"},
+    # With something to see on each page of the console. No process listens at that port.
+    "console": {
+        "AUTHAPI_ROLES": "reader=reports:read; writer=reports:write",
+        "AUTHAPI_WEBHOOK_URLS": "http://127.0.0.1:9/path-with-a-secret",
+        "AUTHAPI_WEBHOOK_SECRET": SECRET,
+        "AUTHAPI_LIMIT_MAILS": "10000/hour",
+    },
 }
 """The services, by what is special about them."""
 

@@ -117,3 +117,21 @@ async def test_a_dependency_that_is_replaced_by_a_gate_adds_its_headers(
         assert (found.json(), found.headers["cache-control"]) == (user.email, "no-store")
         app.dependency_overrides = {}
         assert (await api.get("/guess")).json() == "none"
+
+
+async def test_the_application_keeps_its_paths_below_the_console(
+    make_settings: SettingsFactory,
+) -> None:
+    """The console answers each path below its own that no route of the application has."""
+    auth = AuthAPI(make_settings())
+    app = FastAPI(lifespan=auth.lifespan)
+    app.get("/console/before")(open_route)
+    auth.install(app)
+    app.get("/console/after")(open_route)
+    app.get("/console/items/{number}")(open_route)
+    async with client(app) as api:
+        for path in ("/console/before", "/console/after", "/console/items/1"):
+            assert (await api.get(path)).json() == "open"
+        for path in ("/console/people", "/console/other", "/console/items"):
+            answer = await api.get(path, headers={"accept": "application/json"})
+            assert (answer.status_code, answer.json()["code"]) == (404, "not_found")

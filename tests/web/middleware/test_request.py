@@ -100,7 +100,11 @@ async def test_cache_control_of_each_route(api: Client) -> None:
         assert response.status_code == 200
         if (value := response.headers["cache-control"]) != "no-store":
             kept[path] = value
-    assert kept == {"/me": "private, no-cache", "/.well-known/jwks.json": "public, max-age=300"}
+    assert kept == {
+        "/me": "private, no-cache",
+        "/.well-known/jwks.json": "public, max-age=300",
+        "/openapi.json": "no-cache",
+    }
     # An error of a cacheable resource must not be stored.
     check_headers(await api.get("/me"))
 

@@ -24,7 +24,7 @@ ALLOWED_FEATURES = {
     "clipboard-write": "(self)",
 }
 FORBIDDEN_FEATURES = ("camera", "geolocation", "microphone", "payment", "usb")
-_NAMELESS = {"a", "button", "input", "select"}
+_NAMELESS = {"a", "button", "input", "select", "textarea"}
 
 
 def page_of(answer: httpx.Response, *, csp: str = CSP, limit: int = MAX_HTML) -> Element:

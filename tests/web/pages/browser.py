@@ -70,13 +70,15 @@ class Form:
     def values(self) -> dict[str, str]:
         """What the browser sends if the person types nothing."""
         found: dict[str, str] = {}
-        for item in self.form.all("input", "select"):
+        for item in self.form.all("input", "select", "textarea"):
             if "name" not in item or "disabled" in item:
                 continue
             if item.name == "select":
                 options = item.all("option")
                 chosen = next((option for option in options if "selected" in option), options[0])
-                found[item["name"]] = chosen["value"]
+                found[item["name"]] = chosen.attributes.get("value", chosen.text)
+            elif item.name == "textarea":
+                found[item["name"]] = item.text
             elif item["type"] not in {"checkbox", "radio"} or "checked" in item:
                 found[item["name"]] = item["value"]
         if "name" in self.button:

@@ -15,22 +15,28 @@ VOID = frozenset({"br", "input", "img", "link", "meta"})
 PHRASING = frozenset(
     {
         *("a", "br", "button", "code", "img", "input", "label", "option", "select", "small"),
-        *("span", "strong", "svg", "time"),
+        *("span", "strong", "svg", "textarea", "time"),
     }
 )
 """Elements that may be inside a paragraph."""
-SVG = frozenset({"svg", "g", "path", "circle"})
+SVG = frozenset({"svg", "g", "path", "circle", "line", "rect"})
 FLOW = frozenset(
     {
         *("body", "dd", "details", "div", "dl", "dt", "fieldset", "footer", "form", "h1", "h2"),
         *("header", "legend", "li", "main", "nav", "p", "pre", "section", "summary", "ul"),
+        *("table", "caption", "thead", "tbody", "tr", "th", "td"),
     }
 )
-ELEMENTS = PHRASING | FLOW | SVG | {"html", "head", "title", "meta", "link", "script"}
+ELEMENTS = PHRASING | FLOW | SVG | {"html", "head", "title", "meta", "link", "script", "optgroup"}
 CHILDREN = {
     "ul": {"li"},
     "dl": {"dt", "dd", "div"},
-    "select": {"option"},
+    "select": {"option", "optgroup"},
+    "optgroup": {"option"},
+    "table": {"caption", "thead", "tbody"},
+    "thead": {"tr"},
+    "tbody": {"tr"},
+    "tr": {"td", "th"},
     "head": {"title", "meta", "link", "script"},
     "html": {"head", "body"},
 }
@@ -39,7 +45,16 @@ PARENTS = {
     "li": {"ul"},
     "dt": {"dl", "div"},
     "dd": {"dl", "div"},
-    "option": {"select"},
+    "option": {"select", "optgroup"},
+    "optgroup": {"select"},
+    "caption": {"table"},
+    "thead": {"table"},
+    "tbody": {"table"},
+    "tr": {"thead", "tbody"},
+    "th": {"tr"},
+    "td": {"tr"},
+    "line": {"svg"},
+    "rect": {"svg"},
     "summary": {"details"},
     "legend": {"fieldset"},
     "body": {"html"},
@@ -77,13 +92,19 @@ ATTRIBUTES = {
     "readonly required spellcheck type value",
     "label": "for",
     "link": "href rel",
+    "line": "x1 x2 y1 y2",
     "meta": "charset content name",
+    "optgroup": "label",
     "option": "selected value",
     "g": "transform",
     "path": "d fill stroke",
+    "rect": "height width x y",
     "script": "src type",
     "select": "name",
-    "svg": "fill height stroke stroke-linecap stroke-linejoin stroke-width viewbox width xmlns",
+    "svg": "fill height preserveaspectratio stroke stroke-linecap stroke-linejoin stroke-width "
+    "viewbox width xmlns",
+    "textarea": "autocomplete maxlength name required rows spellcheck",
+    "th": "scope",
     "time": "datetime",
 }
 """The attributes of all elements, and those of each. Further ones begin with `data-`."""
@@ -172,7 +193,9 @@ class _Builder(HTMLParser):
         self._open[-1].texts.append(data)
         if data.strip():
             name = self._open[-1].name
-            assert name not in {"", "html", "head", "ul", "dl", "select"}, f"text in <{name}>"
+            assert name not in {"", "html", "head", "ul", "dl", "select", "table", "tr"}, (
+                f"text in <{name}>"
+            )
 
     def handle_entityref(self, name: str) -> None:
         assert f"{name};" in html5, f"&{name};"
@@ -249,6 +272,8 @@ def _check_content(element: Element) -> None:
         assert names.count("summary") == 1
     if element.name == "fieldset":
         assert names[:1] == ["legend"]
+    if element.name == "table":
+        _check_table(element)
     if element.name in {"ul", "select"}:
         assert names, f"<{element.name}> is empty"
     if element.name == "dl" or (element.parent is not None and element.parent.name == "dl"):
@@ -265,6 +290,22 @@ def _check_content(element: Element) -> None:
         assert element["type"] in TYPES, element["type"]
     if element.name == "img":
         assert "alt" in element
+
+
+def _check_table(table: Element) -> None:
+    """A caption, a head of columns, and rows whose cells name their columns."""
+    assert [child.name for child in table.children] == ["caption", "thead", "tbody"]
+    caption, head, body = table.children
+    assert caption.text
+    [row] = head.children
+    names = [cell.text for cell in row.children]
+    assert all(names)
+    assert all(cell.name == "th" and cell["scope"] == "col" for cell in row.children)
+    assert body.children, f"no row: {caption.text}"
+    for row in body.children:
+        assert len(row.children) == len(names)
+        for name, cell in zip(names, row.children, strict=True):
+            assert cell["data-label"] in {name, ""}
 
 
 def _check_ids(root: Element) -> None:

@@ -78,7 +78,8 @@ async def furnish(api: Client, user: User, *, rows: int = ROWS) -> None:
     for number in range(rows):
         caller = Caller(ip=f"2001:db8::{number:x}", user_agent=AGENTS[number % len(AGENTS)])
         with on_behalf_of(lambda it=caller: it):  # type: ignore[misc]  # bound at once
-            await sign_in(services, user, ("session", "token", "jwt")[number % 3])
+            strategy = ("session", "token", "jwt")[number % 3]
+            await sign_in(services, user, strategy, client=caller)
             kind = EventType.LOGIN_REFUSED if number % 2 else EventType.REAUTHENTICATED
             await services.audit.record_separately(kind, user_id=user.id)
     [_, secret] = (await sign_in(services, user))["cookie"].split("=", 1)

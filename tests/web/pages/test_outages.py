@@ -1,19 +1,16 @@
 """The database is away when a form arrives: nothing that was typed is lost, passwords excepted."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any, NoReturn
+from collections.abc import Mapping
 
 import pytest
 
-from authapi.errors import StorageUnavailable
-from authapi.storage import Database
 from authapi.testing import PASSWORD
 from authapi.web.routes.pages.mail import PAGES
 from tests.conftest import SettingsFactory
 from tests.web.logins import sign_in
 from tests.web.pages.anatomy import alerts_of
 from tests.web.pages.browser import Browser, Form, Page
+from tests.web.pages.outages import database_away
 from tests.web.pages.scenes import SCOPES, create_person, mailed, open_browser
 from tests.web.pages.texts import ENGLISH, KOREAN
 from tests.web.routes.pages.people import ALICE
@@ -42,17 +39,6 @@ SIGNED_OUT: Mapping[str, Mapping[str, str]] = {
     "/account/forgot": {"email": ALICE},
     "/account/check-mail": {"email": ALICE},
 }
-
-
-@contextmanager
-def database_away() -> Iterator[None]:
-    def refuse(*_: Any, **__: Any) -> NoReturn:
-        raise StorageUnavailable
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Database, "read", refuse)
-        patch.setattr(Database, "transaction", refuse)
-        yield
 
 
 def form_of(page: Page, action: str = "") -> Form:

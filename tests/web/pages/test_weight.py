@@ -9,10 +9,13 @@ from tests.conftest import SettingsFactory
 from tests.second_factors import add_second_factors, insert_passkey
 from tests.soft_authenticator import SoftAuthenticator
 from tests.web.logins import sign_in
-from tests.web.pages.page_routes import page_paths
+from tests.web.pages.browser import Browser
+from tests.web.pages.page_routes import ID, console_paths, page_paths
 from tests.web.pages.scenes import ROWS, SCOPES, create_person, furnish, open_browser
+from tests.web.routes.pages.console.queues import BAD, HOOKS, open_desk
 
 MAX_HTML, MAX_CSS, MAX_JS = 12 * 1024, 14 * 1024, 6 * 1024
+MAX_CONSOLE_CSS = 8 * 1024
 
 
 @pytest.mark.parametrize("language", ["en", "ko"])
@@ -39,6 +42,35 @@ async def test_pages_of_twenty_rows_are_light(
         assert {path: size for path, size in sizes.items() if size > MAX_HTML} == {}
         assert len(sizes) > 15
         assert rows > 4 * ROWS
+
+
+@pytest.mark.parametrize("language", ["en", "ko"])
+async def test_pages_of_the_console_are_light(database_url: str, language: str) -> None:
+    """Each page has as many rows as it shows at once."""
+    async with open_desk(database_url, **HOOKS, roles={"editor": ()}) as desk:
+        api, browser = desk.api, Browser(desk.api, language)
+        for number in range(ROWS):
+            await create_person(api, f"a.person.with.a.name-{number}@mail.example.com")
+        person = await create_person(api)
+        await furnish(api, person)
+        await desk.queue_mail(ROWS)
+        await desk.give_up("mail", "451 4.7.1 try again later, please: " + "x" * 100)
+        await desk.queue_mail(ROWS)
+        await desk.give_up("webhook", "410", receiver=desk.receiver_of(BAD))
+        paths = {
+            path.replace(ID, str(person.id))
+            for path in console_paths(api._transport.app)  # type: ignore[attr-defined]  # that of ASGI
+        } - {"/console", "/console/events/export"}
+        sizes = {}
+        for path in (*paths, "/console/status?show=settings"):
+            answer = await browser.request("GET", path)
+            assert answer.status_code == 200, path
+            sizes[path] = len(answer.content)
+        assert {path: size for path, size in sizes.items() if size > MAX_HTML} == {}
+        shown = await browser.open("/console/people")
+        [css] = [link["href"] for link in shown.root.all("link") if "console.css" in link["href"]]
+        style = await browser.request("GET", urljoin(shown.url, css))
+        assert 0 < len(style.content) <= MAX_CONSOLE_CSS
 
 
 async def test_files_are_light_and_of_this_host(make_settings: SettingsFactory) -> None:

@@ -117,6 +117,8 @@ class Walk:
         url = urljoin(page.url, link["href"])
         if not url.startswith(self.browser.origin):
             return None
+        if urlsplit(url).path.startswith(f"{self.prefix}/console"):
+            return None
         assert urlsplit(url).path.startswith(f"{self.prefix}/account"), url
         if "download" not in link:
             return url
@@ -143,7 +145,7 @@ class Walk:
         before = page.root["lang"]
         other = {"en": "ko", "ko": "en"}[before]
         for language in (other, before):
-            [form] = [form for form in page.forms() if form.method == "get"]
+            [form] = [form for form in page.forms() if form.form["class"] == "language"]
             page = await self.browser.send(form, lang=language)
             assert page.status == 200, page.url
             assert page.root["lang"] == language, page.url

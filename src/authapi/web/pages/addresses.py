@@ -1,5 +1,6 @@
 """Addresses of pages: relative to the request, so that they hold behind a proxy and a prefix."""
 
+from collections.abc import Mapping
 from urllib.parse import quote, urlencode, urlsplit
 
 from starlette._utils import get_route_path
@@ -11,20 +12,26 @@ from authapi.web.context import context_of
 from authapi.web.pages.next import safe_next
 
 PREFIX = "/account"
-"""The path of all pages, below the prefix of authapi."""
+"""The path of the pages for all people, below the prefix of authapi."""
+CONSOLE = "/console"
+"""The path of the pages for superusers."""
 
 
 def base_of(scope: Scope, prefix: str) -> str:
-    """The folder of the pages, relative to the URL of the request.
+    """The folder of the pages for all people, relative to the URL of the request.
 
     A relative URL is correct also if a proxy has removed the beginning of the path.
     """
-    path: str = scope["path"]
-    raw: bytes = scope.get("raw_path") or quote(path).encode()
-    # Browsers do not treat %2F as a slash, but `path` contains it decoded.
-    above = path.count("/") - get_route_path(scope).count("/") + prefix.count("/")
-    depth = raw.count(b"/") - above - 1
-    return f"{PREFIX[1:]}/" if depth == 0 else "../" * (depth - 1)
+    depth = _depth(scope, prefix)
+    if depth == 0 or is_of_console(scope, prefix):
+        return "../" * depth + f"{PREFIX[1:]}/"
+    return "../" * (depth - 1)
+
+
+def is_of_console(scope: Scope, prefix: str) -> bool:
+    """Whether the path of the request is that of the console, or below it."""
+    own = path_below(prefix, get_route_path(scope)) or ""
+    return own == CONSOLE or own.startswith(f"{CONSOLE}/")
 
 
 def page(connection: HTTPConnection, name: str, **query: str | None) -> str:
@@ -34,8 +41,22 @@ def page(connection: HTTPConnection, name: str, **query: str | None) -> str:
     """
     scope, settings = connection.scope, context_of(connection).runtime.settings
     path = base_of(scope, settings.prefix) + name if name else f"{_above(connection)}{PREFIX[1:]}"
-    given = {key: value for key, value in query.items() if value}
-    return f"{path}?{urlencode(given)}" if given else path
+    return _with_query(path, query)
+
+
+def console(connection: HTTPConnection, name: str = "", **query: str | None) -> str:
+    """Returns the address of the page `name` of the console, as `page` does."""
+    path = console_folder(connection) + name if name else f"{_above(connection)}{CONSOLE[1:]}"
+    return _with_query(path, query)
+
+
+def console_folder(connection: HTTPConnection) -> str:
+    """Returns the folder of the pages of the console, relative to the request."""
+    scope, prefix = connection.scope, context_of(connection).runtime.settings.prefix
+    depth = _depth(scope, prefix)
+    if depth and is_of_console(scope, prefix):
+        return "../" * (depth - 1)
+    return f"{_above(connection)}{CONSOLE[1:]}/"
 
 
 def home(connection: HTTPConnection) -> str:
@@ -82,8 +103,21 @@ def visible_path(connection: HTTPConnection, own: str | None = None) -> str:
 
 def _above(connection: HTTPConnection) -> str:
     """Returns the folder of `/account`, relative to the request."""
-    base = base_of(connection.scope, context_of(connection).runtime.settings.prefix)
-    return "./" if base == f"{PREFIX[1:]}/" else f"{base}../"
+    return "../" * _depth(connection.scope, context_of(connection).runtime.settings.prefix) or "./"
+
+
+def _depth(scope: Scope, prefix: str) -> int:
+    """Returns the number of folders between the prefix of authapi and the requested page."""
+    path: str = scope["path"]
+    raw: bytes = scope.get("raw_path") or quote(path).encode()
+    # Browsers do not treat %2F as a slash, but `path` contains it decoded.
+    above = path.count("/") - get_route_path(scope).count("/") + prefix.count("/")
+    return raw.count(b"/") - above - 1
+
+
+def _with_query(path: str, query: Mapping[str, str | None]) -> str:
+    given = {key: value for key, value in query.items() if value}
+    return f"{path}?{urlencode(given)}" if given else path
 
 
 def _own_origin(base_url: str) -> str:

@@ -29,14 +29,18 @@ _REPLACED_HEADERS = frozenset({"content-type", "content-length"})
 def wants_page(scope: Scope, prefix: str) -> bool:
     """Whether an error of this request is answered with a page. `prefix` is the path of authapi.
 
-    True if the path below it is /account or below, belongs to the pages of authapi and not to a
-    route of the application, and `Accept` allows HTML. Browsers send `text/html` for links and
-    forms. A client that accepts only JSON gets the problem document.
+    True if the path below it is /account or below, or that of an installed console, belongs to the
+    pages of authapi and not to a route of the application, and `Accept` allows HTML. Browsers send
+    `text/html` for links and forms. A client that accepts only JSON gets the problem document.
     """
     path = get_route_path(scope)
     own = path_below(prefix, path)
-    if own is None or (own != addresses.PREFIX and not own.startswith(f"{addresses.PREFIX}/")):
+    if own is None:
         return False
+    if own != addresses.PREFIX and not own.startswith(f"{addresses.PREFIX}/"):
+        units = context_of(HTTPConnection(scope)).runtime.units
+        if "console" not in units or not addresses.is_of_console(scope, prefix):
+            return False
     return _belongs_to_pages(scope, path) and accepts_html(scope)
 
 

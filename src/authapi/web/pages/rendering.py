@@ -1,7 +1,7 @@
 """Renders the pages: in the language of the reader, with the brand of the operator."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from math import ceil
 from typing import Any
@@ -12,6 +12,7 @@ from starlette.responses import Response
 from authapi.web.context import context_of
 from authapi.web.pages import addresses
 from authapi.web.pages.account.flashes import Flash
+from authapi.web.pages.console_access import opens_console
 from authapi.web.pages.reader import (
     CHOSEN,
     PARAMETER,
@@ -53,12 +54,14 @@ def render(
     headers: Headers = (),
     token: str = "",
     message: Flash | None = None,
+    kept: Collection[str] = (),
     **values: Any,
 ) -> Response:
     """Returns the response with the page of the template `name`, and the headers of all pages.
 
     `token` is that of the link in a mail which leads to the page. `message` is of the form before.
-    `values` are further values for the template.
+    `kept` are further parameters that a change of the language keeps. `values` are further values
+    for the template.
     """
     site, language = site_of(connection), language_of(connection)
     context, named = context_of(connection), named_language(connection)
@@ -66,13 +69,14 @@ def render(
     body = site.template(f"{name}.html", language).render(
         language=language,
         languages=site.languages.names,
-        kept=_kept(connection, token),
+        kept=_kept(connection, token, kept),
         # Forms of pages that a mail links to keep its language.
         lang_query=f"?{PARAMETER}={named}" if named else "",
         base=addresses.base_of(connection.scope, settings.prefix),
         root=addresses.page(connection, ""),
         versions={file: asset.version for file, asset in assets.items()},
         brand=settings.service_name,
+        console=addresses.console_folder(connection) if opens_console(connection) else None,
         home=addresses.home(connection),
         sign_in=addresses.sign_in(
             connection, next=addresses.wanted(connection, form.values.get("next"))
@@ -159,11 +163,11 @@ def _outcome(connection: HTTPConnection, message: Flash | None) -> Mapping[str, 
     return {"text": site.text(OUTCOMES[code], language), "is_problem": code in PROBLEMS}
 
 
-def _kept(connection: HTTPConnection, token: str) -> Mapping[str, str]:
+def _kept(connection: HTTPConnection, token: str, more: Collection[str]) -> Mapping[str, str]:
     """Returns the hidden fields of the form that changes the language."""
     kept = {
         name: single_line(value)
-        for name in _KEPT
+        for name in (*_KEPT, *more)
         if (value := connection.query_params.get(name)) is not None
     }
     if token:

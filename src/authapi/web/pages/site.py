@@ -11,7 +11,8 @@ from authapi.errors import ConfigurationError, PasskeysUnavailable
 from authapi.services.factors.webauthn.relying_party import relying_party_of
 from authapi.settings import Settings
 from authapi.web.context import Runtime, context_of
-from authapi.web.pages.assets import Asset, load_assets
+from authapi.web.documents.files import Asset
+from authapi.web.pages.assets import load_assets
 from authapi.web.pages.languages import Languages
 
 if TYPE_CHECKING:

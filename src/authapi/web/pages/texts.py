@@ -8,6 +8,10 @@ from collections.abc import Mapping
 
 ERRORS: Mapping[str, str] = {
     "account_in_use": "The application still uses this account. Nothing was changed.",
+    "account_deactivated": "The account is deactivated. Activate it first.",
+    "account_exists": "There is an account with this address already.",
+    "account_unknown": "No account has this address or id.",
+    "addresses_missing": "Enter at least one address.",
     "body_too_large": "The form contains too much text. Nothing was changed. Open the form again "
     "and enter less text.",
     "code_invalid": "Enter the six digits that the app shows now.",
@@ -16,6 +20,7 @@ ERRORS: Mapping[str, str] = {
     "information twice. Nothing was changed. Try another browser or another network.",
     "email_in_use": "There is an account with this address. Sign in, or request a new password.",
     "email_invalid": "Enter one e-mail address, such as name@example.com.",
+    "day_invalid": "Enter a day, such as 2026-11-28.",
     "email_mismatch": "The e-mail was not sent to this address. Nothing was changed. Check the "
     "address and try again.",
     "email_not_confirmed": "Confirm your e-mail address first.",
@@ -39,9 +44,13 @@ ERRORS: Mapping[str, str] = {
     "invalid_login": "User name or password is not right.",
     "invalid_one_time_secret": "This link is no longer valid: it was already used, has expired, "
     "or was replaced by a newer one.",
+    "ip_invalid": "This is no IP address.",
     "last_factor": "Your account must have a second step, so the last one stays.",
     "last_way_in": "It is your only way to sign in. Choose a password first.",
     "mail_disabled": "This service sends no e-mails. Ask its operator.",
+    "key_not_published": "Verifiers may not have read the next key yet. Nothing was changed. Try "
+    "again in ten minutes.",
+    "kid_unknown": "Type the key as the table shows it.",
     "last_superuser": "You are the only administrator. Make another one first.",
     "malformed_request": "The form arrived damaged or incomplete. Nothing was changed. Open the "
     "form again and fill it in.",
@@ -49,11 +58,15 @@ ERRORS: Mapping[str, str] = {
     "link in the e-mail again.",
     "mfa_disabled": "This service has no second steps.",
     "name_empty": "Enter a name, so that you know later what the token is for.",
+    "name_for_one": "Leave it empty if there are several addresses.",
     "name_invalid": "Enter a name of at most 200 characters, on one line.",
     "not_found": "There is no page at this address. Check that you opened the complete link from "
     "the e-mail.",
     "other": "This is not possible at the moment. Try again later.",
     "overloaded": "Too many people are signing in at this moment. Try again.",
+    "not_invited": "This account cannot be invited: it has a password or a confirmed address, or "
+    "it is deactivated.",
+    "own_account": "Ask another administrator to change your own account.",
     "passkey_name_invalid": "Enter a name of at most 100 characters, on one line.",
     "passkey_refused": "That passkey was not accepted. Try again, or sign in with your password.",
     "passkeys_unavailable": "Passkeys do not work at this address.",
@@ -82,6 +95,7 @@ ERRORS: Mapping[str, str] = {
     "stale_authentication": "Enter your password to go on.",
     "target_too_long": "The address is too long. Open the link in the e-mail without changing it.",
     "token_name_invalid": "Enter a name of at most 100 characters, on one line.",
+    "too_many_addresses": "Enter at most 50 addresses.",
     "too_many_scopes": "Choose at most 100 permissions.",
     "too_many_tokens": "You have %(max_tokens)s access tokens, the most there may be. End one "
     "first.",
@@ -96,6 +110,7 @@ ERRORS: Mapping[str, str] = {
     "wrong_destination": "This form cannot be used inside another page. Nothing was changed. Open "
     "it in its own window.",
     "wrong_passkey": "That passkey was not accepted. Try again.",
+    "wrong_address": "That is not the address of this account.",
     "wrong_own_address": "That is not the address of your account.",
     "wrong_password": "The password is wrong.",
 }
@@ -119,6 +134,9 @@ BY_STATUS: Mapping[int, str] = {
 
 OUTCOMES: Mapping[str, str] = {
     "confirmed": "Your e-mail address is confirmed.",
+    "console": "The console opens only after a second step. Add one here, and open it again.",
+    "console-closed": "The console opens only after a second step, and this service has none. "
+    "Its operator allows them with AUTHAPI_MFA.",
     "created": "Your account is ready. Sign in with your password.",
     "deleted": "Your account is deleted.",
     "disowned": "This login has ended. The attacker may know your password, so choose a new one "
@@ -149,7 +167,7 @@ TOO_MANY = (
 ATTEMPTS_LEFT = ("%(num)s attempt is left.", "%(num)s attempts are left.")
 """The sentence about a second step, for one attempt and for several."""
 
-PROBLEMS = frozenset({"expired", "no-cookie"})
+PROBLEMS = frozenset({"console", "console-closed", "expired", "no-cookie"})
 """The outcomes that are no success."""
 
 

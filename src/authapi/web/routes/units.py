@@ -17,8 +17,10 @@ from authapi.web.routes import (
     sessions,
     tokens,
 )
+from authapi.web.routes.admin import access as admin_access
 from authapi.web.routes.admin import events as admin_events
 from authapi.web.routes.admin import factors as admin_factors
+from authapi.web.routes.admin import stats as admin_stats
 from authapi.web.routes.admin import users as admin_users
 from authapi.web.routes.factors import changes, passkeys
 from authapi.web.routes.factors import well_known as factor_pages
@@ -45,6 +47,13 @@ from authapi.web.routes.pages.account import (
 )
 from authapi.web.routes.pages.account import passkeys as passkey_pages
 from authapi.web.routes.pages.account import tokens as token_pages
+from authapi.web.routes.pages.console import entry as console_entry
+from authapi.web.routes.pages.console import events as console_events
+from authapi.web.routes.pages.console import invite, people, person
+from authapi.web.routes.pages.console import keys as console_keys
+from authapi.web.routes.pages.console import mail as console_mail
+from authapi.web.routes.pages.console import status as console_status
+from authapi.web.routes.pages.console import webhooks as console_webhooks
 from authapi.web.routes.recovery import email_addresses, logins, passwords
 
 
@@ -80,6 +89,17 @@ UNITS: Mapping[str, APIRouter] = {
         activity.router,
         data.router,
     ),
+    "console": _joined(
+        people.router,
+        invite.router,
+        person.router,
+        console_events.router,
+        console_status.router,
+        console_mail.router,
+        console_webhooks.router,
+        console_keys.router,
+        console_entry.router,
+    ),
     "login": _joined(password.router, second_factor.router, enrolment.router, passkey.router),
     "grants": grants.router,
     "revocation": revocation.router,
@@ -92,13 +112,19 @@ UNITS: Mapping[str, APIRouter] = {
     "tokens": tokens.router,
     "leaks": leaks.router,
     "events": events.router,
-    "admin": _joined(admin_users.router, admin_factors.router, admin_events.router),
+    "admin": _joined(
+        admin_users.router,
+        admin_access.router,
+        admin_factors.router,
+        admin_events.router,
+        admin_stats.router,
+    ),
     "well_known": well_known.router,
     "health": health.router,
     "docs": docs.router,
 }
 
-PAGES = frozenset({"pages", "signin", "account"})
+PAGES = frozenset({"pages", "signin", "account", "console"})
 """The units of pages."""
 PAGE_FILES = files.router
 """The files of the pages. Any of their units needs them."""
@@ -108,15 +134,18 @@ def remove_disabled_pages(units: dict[str, APIRouter], settings: Settings) -> No
     """Removes the units of pages that the settings disable.
 
     Signing in needs the session. Raises ConfigurationError for the page of the account without a
-    page to sign in.
+    page to sign in, and for the console without the built-in one.
     """
     if settings.pages == "none":
         units.pop("pages", None)
     if settings.pages != "all" or "session" not in settings.strategies:
         units.pop("signin", None)
         units.pop("account", None)
+        units.pop("console", None)
     if "account" in units and "signin" not in units and settings.sign_in_link is None:
         raise ConfigurationError("the unit account needs the unit signin, or AUTHAPI_SIGN_IN_LINK")
+    if "console" in units and "signin" not in units:
+        raise ConfigurationError("the unit console needs the unit signin")
 
 
 def with_page_files(units: Mapping[str, APIRouter]) -> Mapping[str, APIRouter]:

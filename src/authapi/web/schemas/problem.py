@@ -2,9 +2,28 @@
 
 from typing import Annotated, Any
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, JsonValue
 
 from authapi.web.schemas.fields import Output
+
+_NOT_FOUND: dict[str, JsonValue] = {
+    "type": "urn:authapi:error:not_found",
+    "title": "Not found",
+    "status": 404,
+    "detail": "Not found",
+    "code": "not_found",
+    "request_id": "1480654407de3e54000004199bcaf119",
+}
+_INVALID_GRANT: dict[str, JsonValue] = {
+    **_NOT_FOUND,
+    "type": "urn:authapi:error:invalid_grant",
+    "title": "The grant is not valid",
+    "status": 400,
+    "detail": "The grant is not valid",
+    "code": "invalid_grant",
+    "error": "invalid_grant",
+    "error_description": "The grant is not valid",
+}
 
 
 class ProblemError(Output):
@@ -18,7 +37,7 @@ class ProblemError(Output):
 class Problem(Output):
     """An error, as a problem document (RFC 9457)."""
 
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(extra="allow", json_schema_extra={"examples": [_NOT_FOUND]})
 
     type: Annotated[str, Field(examples=["urn:authapi:error:not_found"])]
     title: str
@@ -52,7 +71,7 @@ class Problem(Output):
 class OAuthError(Problem):
     """An error of an OAuth endpoint (RFC 6749, section 5.2)."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [_INVALID_GRANT]})
 
     error: Annotated[
         str,

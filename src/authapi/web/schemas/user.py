@@ -27,7 +27,7 @@ class UserOut(Output):
 
     id: UUID
     email: Annotated[
-        str, Field(description="In the spelling of its owner.", examples=["a@example.com"])
+        str, Field(description="In the spelling of its owner.", examples=["alice@example.com"])
     ]
     name: str | None
     username: Annotated[

@@ -40,7 +40,7 @@ def test_every_event_has_one_sentence_of_its_own(site: Site) -> None:
     assert not any(re.search("[a-z]", site.text(text, "ko", **VALUES)) for text in sentences())
 
 
-VALUES = {"roles": "", "left": "", "count": "", "name": ""}
+VALUES = {"roles": "", "left": "", "count": "", "name": "", "host": ""}
 
 
 def test_every_event_is_in_one_filter() -> None:

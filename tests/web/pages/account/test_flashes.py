@@ -11,8 +11,8 @@ from authapi.web.pages.site import Site
 
 
 def test_each_message_is_left_by_a_form() -> None:
-    folder = Path(str(handlers.__file__)).parent
-    source = "".join(path.read_text() for path in folder.glob("*.py"))
+    folder = Path(str(handlers.__file__)).parent.parent
+    source = "".join(path.read_text() for path in folder.rglob("*.py"))
     assert [code for code in FLASHES if f'"{code}"' not in source] == []
     assert COUNTED.keys() | PROBLEMS <= FLASHES.keys()
 

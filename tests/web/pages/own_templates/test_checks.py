@@ -5,9 +5,11 @@ from pathlib import Path
 import pytest
 
 from authapi import create_app
-from authapi.cli.checks.findings import Finding
-from authapi.cli.doctor import _pages
+from authapi.diagnostics.configuration import check_pages
+from authapi.diagnostics.subject import Subject
+from authapi.domain.monitoring.findings import Finding
 from authapi.errors import ConfigurationError
+from authapi.services import Services
 from authapi.testing import client
 from authapi.web.pages.site import TEMPLATES
 from tests.conftest import SettingsFactory
@@ -39,7 +41,8 @@ async def test_a_template_that_cannot_be_rendered_refuses_the_start(
             pass
     assert str(refusal.value).startswith(f"the page template {file}, {problem}")
     assert "\n" not in str(refusal.value)
-    finding = list(_pages(make_settings(page_templates=tmp_path)))
+    settings = make_settings(page_templates=tmp_path)
+    finding = list(check_pages(Subject(settings, lambda: Services.build(settings))))
     assert finding == [Finding("pages", "error", str(refusal.value))]
 
 

@@ -8,12 +8,15 @@ import pytest
 from jinja2 import Template
 
 from authapi import create_app
+from authapi.clock import now
+from authapi.domain.user import User
 from authapi.testing import PASSWORD, Client, client
 from authapi.web.pages.own_templates.examples import examples
 from authapi.web.pages.site import TEMPLATES, Site
+from tests.clocks import travel_to
 from tests.conftest import SettingsFactory
 from tests.second_factors import add_second_factors
-from tests.web.routes.pages.people import ALICE, follow, sign_in_by_page
+from tests.web.routes.pages.people import ALICE, STALE, follow, sign_in_by_page
 
 SIGNED_OUT = ("sign-in", "sign-up", "check-mail", "forgot", "forgot?done=sent", "x", "reset")
 SIGNED_IN = (
@@ -66,9 +69,21 @@ async def visit(api: Client) -> None:
     await add_second_factors(api.services, user)
     for path in ("security", "security/app/remove", "security/codes", "prove"):
         assert (await api.get(f"/account/{path}")).status_code == 200, path
+    await visit_console(api, user)
     api.cookies.clear()
     sent = await api.post("/account/sign-in", data={"email": ALICE, "password": PASSWORD})
     assert (await follow(api, sent)).status_code == 200
+
+
+async def visit_console(api: Client, user: User) -> None:
+    root = await api.create_user("root@example.com", is_superuser=True)
+    api.cookies.clear()
+    await sign_in_by_page(api, root.email)
+    for path in ("people", f"people/{user.id}", "people/new", "events", "events/days"):
+        assert (await api.get(f"/console/{path}")).status_code == 200, path
+    await api.post("/console/people/new", data={"emails": "bob@example.com"})
+    with travel_to(now() + STALE):
+        await api.post(f"/console/people/{user.id}", data={"action": "deactivate"})
 
 
 async def test_examples_have_the_values_of_the_pages(
@@ -84,4 +99,4 @@ async def test_examples_have_the_values_of_the_pages(
         for member, value in values.items():
             if value is not None:
                 assert lacks(full[member], value) == set(), (name, member)
-    assert len({name for name, _ in rendered}) == 25
+    assert len({name for name, _ in rendered}) == 32

@@ -29,8 +29,13 @@ OPERATIONS = [
     *("GET /admin/users", "POST /admin/users", "GET /admin/users/{user_id}"),
     *("PATCH /admin/users/{user_id}", "DELETE /admin/users/{user_id}"),
     *("DELETE /admin/users/{user_id}/sessions", "POST /admin/users/{user_id}/invitation"),
+    "POST /admin/users/{user_id}/reset-link",
     *("GET /admin/users/{user_id}/factors", "DELETE /admin/users/{user_id}/factors"),
+    *("GET /admin/users/{user_id}/sessions", "GET /admin/users/{user_id}/tokens"),
+    "DELETE /admin/users/{user_id}/sessions/{session_id}",
+    "DELETE /admin/users/{user_id}/tokens/{token_id}",
     *("GET /admin/events", "GET /admin/events/export"),
+    "GET /admin/stats",
 ]
 
 
@@ -91,6 +96,7 @@ async def ask(
     """Send a request of `operation`; by default for an account that does not exist."""
     method, _, template = operation.partition(" ")
     path = template.replace("{user_id}", str(user_id or uuid4()))
+    path = path.replace("{session_id}", str(uuid4())).replace("{token_id}", str(uuid4()))
     body = {"email": "new@example.com"} if method == "POST" else {}
     return await admin.api.request(
         method, path, headers=headers, json=body if method in ("POST", "PATCH") else None
@@ -296,6 +302,36 @@ async def test_a_deactivated_account_is_not_invited_again(admin: AdminAPI) -> No
     await admin.request("PATCH", f"/{carol['id']}", json={"is_active": False})
     problem(await admin.request("POST", f"/{carol['id']}/invitation"), 409, "not_invited")
     assert len(await admin.api.outbox()) == 1
+
+
+async def test_a_superuser_sends_a_link_for_a_new_password(admin: AdminAPI) -> None:
+    path, carol = f"/{admin.alice.id}/reset-link", str(uuid4())
+    answers = [await admin.request("POST", path) for _ in range(2)]
+    assert [(answer.status_code, answer.content) for answer in answers] == [(204, b"")] * 2
+    mails = await admin.api.outbox()
+    assert [mail["to"] for mail in mails] == ["alice@example.com"] * 2
+    first, second = [secret_of(mail, "/account/reset") for mail in mails]
+    login = {"email": "alice@example.com", "password": PASSWORD}
+    assert (await admin.api.post("/login", json=login)).status_code == 200
+    for secret, status in ((first, 400), (second, 204)):
+        body = {"token": secret, "new_password": PASSWORD[::-1]}
+        assert (await admin.api.post("/password/reset", json=body)).status_code == status
+    problem(await admin.api.post("/login", json=login), 401, "invalid_credentials")
+    listed = await admin.api.get("/admin/events", headers=admin.headers)
+    sent = [item for item in listed.json()["items"] if item["type"] == "password_reset_sent"]
+    owners = {(item["user_id"], item["actor_id"]) for item in sent}
+    assert (len(sent), owners) == (2, {(str(admin.alice.id), str(admin.root.id))})
+    assert first not in listed.text
+    assert second not in listed.text
+    problem(await admin.request("POST", f"/{admin.root.id}/reset-link"), 403, "own_account")
+    problem(await admin.request("POST", f"/{carol}/reset-link"), 404, "not_found")
+
+
+async def test_a_deactivated_account_gets_no_link(admin: AdminAPI) -> None:
+    await admin.patch(admin.alice, is_active=False)
+    refused = await admin.request("POST", f"/{admin.alice.id}/reset-link")
+    problem(refused, 409, "account_deactivated")
+    assert await admin.api.outbox() == []
 
 
 @pytest.mark.parametrize(

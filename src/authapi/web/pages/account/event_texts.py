@@ -40,6 +40,7 @@ EVENTS: Mapping[EventType, str] = {
     EventType.PASSWORD_CHANGED: "Password changed",
     EventType.PASSWORD_CHANGE_REFUSED: "The password was not changed: the current one was wrong",
     EventType.PASSWORD_RESET_REQUESTED: "A link to choose a new password was requested",
+    EventType.PASSWORD_RESET_SENT: "A link to choose a new password was sent",
     EventType.PASSWORD_RESET: "Password replaced with the link in an e-mail",
     EventType.REAUTHENTICATED: "The password or the second step was confirmed",
     EventType.REAUTHENTICATION_REFUSED: "A wrong password or code was entered",
@@ -66,6 +67,9 @@ EVENTS: Mapping[EventType, str] = {
     EventType.KEY_ROTATED: "Signing key replaced",
     EventType.KEY_RETIRED: "Signing key retired",
     EventType.KEYS_REWRAPPED: "Signing keys encrypted anew",
+    EventType.DELIVERIES_RETRIED: "Deliveries repeated",
+    EventType.MAIL_TESTED: "Test e-mail sent",
+    EventType.WEBHOOK_TESTED: "Webhook tested",
     EventType.THROTTLED: "There were too many attempts to sign in: further ones had to wait",
     EventType.ACCESS_REFUSED: "A request was refused",
 }
@@ -107,9 +111,14 @@ _WITH_MEMBER: Mapping[EventType, tuple[str, str]] = {
     EventType.ROLES_CHANGED: ("roles", "Roles changed: %(roles)s"),
     EventType.RECOVERY_CODE_USED: ("left", "A recovery code was used. Codes left: %(left)s"),
     EventType.SESSIONS_ENDED: ("count", "Sign-ins ended: %(count)s"),
+    EventType.DELIVERIES_RETRIED: ("count", "Deliveries repeated: %(count)s"),
+    EventType.WEBHOOK_TESTED: ("host", "Webhook tested: %(host)s"),
     EventType.TOKEN_CREATED: ("name", "Access token made: %(name)s"),
 }
 """The member of the detail, and the sentence that contains its value."""
+
+OF_OTHERS: Mapping[EventType, str] = {EventType.LOGIN: "Signed in to the account"}
+"""The sentences of `EVENTS` that differ for superusers, who read the events of other accounts."""
 
 _BY_ADMINISTRATOR = "By an administrator"
 """In place of the device, which is that of the administrator."""
@@ -153,31 +162,36 @@ def event_lines(connection: HTTPConnection, events: Sequence[Event]) -> Sequence
     return [_line(event, site, language, since) for event in events]
 
 
-def event_sentence(site: Site, language: str, event: Event) -> str:
+def event_sentence(
+    site: Site, language: str, event: Event, texts: Mapping[EventType, str] = EVENTS
+) -> str:
     """Returns the sentence about an event, in an offered language.
 
-    Details in the database may be those of another release, so a value of another type is ignored.
+    `texts` are sentences in place of those of `EVENTS`. Details in the database may be those of
+    another release, so a value of another type is ignored.
     """
     if event.type in _BY_MEMBER:
-        member, texts = _BY_MEMBER[event.type]
+        member, by_value = _BY_MEMBER[event.type]
         value = event.detail.get(member)
         if isinstance(value, list):
             value = value[0] if value else None
-        if isinstance(value, str) and value in texts:
-            return site.text(texts[value], language)
+        if isinstance(value, str) and value in by_value:
+            return site.text(by_value[value], language)
     if event.type in _WITH_MEMBER:
         member, text = _WITH_MEMBER[event.type]
         value = _shown(event.detail.get(member))
         if value:
             return site.text(text, language, **{member: value})
-    return site.text(EVENTS[event.type], language)
+    return site.text(texts.get(event.type, EVENTS[event.type]), language)
 
 
 def sentences() -> frozenset[str]:
     """Returns all ids of this module, for the catalogues."""
     by_value = (text for _, texts in _BY_MEMBER.values() for text in texts.values())
     with_value = (text for _, text in _WITH_MEMBER.values())
-    return frozenset({*EVENTS.values(), *by_value, *with_value, _BY_ADMINISTRATOR})
+    return frozenset(
+        {*EVENTS.values(), *OF_OTHERS.values(), *by_value, *with_value, _BY_ADMINISTRATOR}
+    )
 
 
 def _line(event: Event, site: Site, language: str, since: datetime) -> EventLine:

@@ -25,24 +25,45 @@ FLASHES: Mapping[str, str] = {
     "app-expired": "That key is not valid any longer. Begin again.",
     "app-kept": "Your authenticator app is set up.",
     "app-removed": "Your authenticator app is removed.",
+    "account-activated": "The account is activated.",
+    "account-deactivated": "The account is deactivated. All its sign-ins and access tokens ended.",
+    "account-deleted": "The account is deleted.",
+    "account-saved": "The account is saved.",
     "confirmation-sent": "Another e-mail to confirm your address is on its way.",
+    "delivery-busy": "That is being delivered at this moment.",
+    "delivery-gone": "That was delivered already.",
     "device-ended": "That device is signed out.",
     "device-gone": "That device was signed out already.",
     "devices-ended": "All other devices are signed out.",
     "email-asked": "We sent an e-mail to the new address. Nothing changes until you open its link.",
     "email-cancelled": "The change of your e-mail address is cancelled.",
     "factor-gone": "That was removed already.",
+    "factors-none": "The account has no second step.",
+    "factors-reset": "The second steps are removed and all sign-ins ended. The owner was told by "
+    "e-mail.",
+    "invited-again": "Another invitation is on its way.",
+    "key-gone": "That key was retired already.",
+    "key-retired": "That key is retired. Tokens that it signed are refused.",
+    "key-rotated": "The next key signs now. Tokens of the previous key stay valid until they end.",
     "language": "Your language is saved.",
+    "logins-ended": "No sign-in and no access token was left.",
+    "mail-tested": "A test e-mail to you is on its way. If it does not arrive, look here why.",
     "name": "Your name is saved.",
     "passkey-added": "Your passkey is added.",
     "passkey-removed": "That passkey is removed.",
     "passkey-renamed": "That passkey has its new name.",
     "password": "Your password is changed.",
+    "reset-link-sent": "An e-mail with a link to choose a password is on its way to the owner.",
     "reset-sent": "An e-mail with a link to choose a password is on its way.",
+    "retried": "There was nothing to try again.",
     "token-again": "That token was made already. If you did not copy it, end it and make another.",
     "token-ended": "That token has ended.",
     "token-gone": "That token had ended already.",
     "username": "Your user name is saved.",
+    "webhook-gone": "Events are not sent to that address any longer.",
+    "webhook-refused": "The receiver did not accept the test.",
+    "webhook-silent": "The receiver did not answer.",
+    "webhook-tested": "The receiver accepted the test.",
 }
 """The sentences by their codes."""
 COUNTED: Mapping[str, tuple[str, str]] = {
@@ -50,13 +71,31 @@ COUNTED: Mapping[str, tuple[str, str]] = {
         "%(num)s other device is signed out.",
         "%(num)s other devices are signed out.",
     ),
+    "retried": (
+        "%(num)s delivery is tried again now.",
+        "%(num)s deliveries are tried again now.",
+    ),
+    "webhook-refused": (
+        "The receiver did not accept the test: its answer was %(num)s.",
+        "The receiver did not accept the test: its answer was %(num)s.",
+    ),
+    "logins-ended": (
+        "%(num)s sign-in or access token ended.",
+        "%(num)s sign-ins and access tokens ended.",
+    ),
     "password": (
         "Your password is changed. %(num)s other sign-in or access token ended.",
         "Your password is changed. %(num)s other sign-ins and access tokens ended.",
     ),
 }
 """The sentences of codes with a number that is not zero, for one and for several."""
-PROBLEMS = frozenset({"app-expired", "device-gone", "factor-gone", "token-again", "token-gone"})
+PROBLEMS = frozenset(
+    {
+        *("app-expired", "delivery-busy", "delivery-gone", "device-gone", "factor-gone"),
+        *("key-gone", "token-again", "token-gone"),
+        *("webhook-gone", "webhook-refused", "webhook-silent"),
+    }
+)
 """The codes of messages that are no success."""
 
 

@@ -20,7 +20,7 @@ def check_pages(runtime: Runtime) -> None:
         or settings.brand_logo
         or settings.page_locales
     )
-    if is_changed and not runtime.units.isdisjoint({"pages", "signin", "account"}):
+    if is_changed and not runtime.units.isdisjoint({"pages", "signin", "account", "console"}):
         check_site(site_in(runtime))
 
 

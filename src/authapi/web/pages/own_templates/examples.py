@@ -5,31 +5,32 @@ the names with those that the pages use.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from datetime import timedelta
-from types import SimpleNamespace
 from typing import Any
 
 from markupsafe import Markup
 
 from authapi.clock import now
-from authapi.crypto.ids import new_id
-from authapi.domain.client import Client
-from authapi.domain.factors.passkeys import Passkey
-from authapi.domain.factors.values import RecoveryCodesLeft, TOTPFactor
-from authapi.domain.session import Session, SessionKind
-from authapi.domain.user import User
+from authapi.domain.session import SessionKind
 from authapi.services.accounts.email_change import PendingEmailChange
 from authapi.services.accounts.passwords import PasswordState
-from authapi.services.factors.changes import AccountFactors
-from authapi.web.pages.account.event_texts import EventLine
-from authapi.web.pages.rendering import Form
+from authapi.web.pages.own_templates.console_examples import OF_CONSOLE
+from authapi.web.pages.own_templates.values import (
+    EMAIL,
+    TEXT,
+    device_example,
+    events_example,
+    factors_example,
+    form_example,
+    needs_example,
+    passkey_example,
+    session_example,
+    token_example,
+    user_example,
+)
 from authapi.web.pages.site import Site
 
 Values = Mapping[str, Any]
 
-_EMAIL = "user@example.com"
-_TEXT = "Something is not right."
-_FIELDS = ("email", "name", "username", "password", "new_password", "code", "expires_in", "scopes")
 _LINKS = ("confirm", "reset", "undo", "disown", "invitation")
 """The pages that links in mails lead to."""
 
@@ -42,8 +43,10 @@ def examples(site: Site, name: str, language: str) -> Iterator[Values]:
 
 
 def _common(site: Site, language: str, name: str, *, is_full: bool) -> dict[str, Any]:
-    is_signed_in = is_full or name in _OF_ACCOUNT
+    is_signed_in = is_full or name in _OF_ACCOUNT or name in OF_CONSOLE
+    of_console = {"entries": ["people", "events"]} if name in OF_CONSOLE else {}
     return {
+        **of_console,
         "language": language,
         "languages": site.languages.names if is_full else {language: language},
         "kept": {"next": "/"} if is_full else {},
@@ -54,139 +57,19 @@ def _common(site: Site, language: str, name: str, *, is_full: bool) -> dict[str,
         "brand": site.name,
         "home": "account",
         "sign_in": "sign-in" if is_full or name in _OF_SIGN_IN else None,
-        "user": _user(is_full=is_full) if is_signed_in else None,
+        "user": user_example(is_full=is_full) if is_signed_in else None,
         "has_sign_out": is_full,
+        "console": "console/" if is_full or name in OF_CONSOLE else None,
         "has_tokens": is_full,
         "passkey_origins": site.passkey_origins,
         "min_length": 15,
         "terms_url": "https://example.com/terms" if is_full else None,
         "privacy_url": "https://example.com/privacy" if is_full else None,
         "support_url": "https://example.com/help" if is_full else None,
-        "form": _form(is_full=is_full),
-        "outcome": {"text": _TEXT, "is_problem": False} if is_full else None,
+        "form": form_example(is_full=is_full),
+        "outcome": {"text": TEXT, "is_problem": False} if is_full else None,
         "token": "x" * 43 if is_full else "",
     }
-
-
-def _form(*, is_full: bool, **values: str) -> Form:
-    if not is_full:
-        return Form(values)
-    return Form({"email": _EMAIL, "next": "/", **values}, dict.fromkeys(_FIELDS, _TEXT), _TEXT)
-
-
-def _user(*, is_full: bool) -> User:
-    at = now()
-    return User(
-        id=new_id(),
-        email=_EMAIL,
-        name="Example User" if is_full else None,
-        is_active=True,
-        is_superuser=False,
-        email_confirmed_at=at if is_full else None,
-        created_at=at,
-        updated_at=at,
-        locale="en" if is_full else None,
-        roles=frozenset({"editor", "reader"} if is_full else ()),
-        username="example" if is_full else None,
-        mfa_since=at if is_full else None,
-    )
-
-
-def _session(kind: SessionKind, *, is_full: bool) -> Session:
-    at = now()
-    return Session(
-        id=new_id(),
-        user_id=new_id(),
-        kind=kind,
-        name="backup" if kind is SessionKind.TOKEN else None,
-        scopes=frozenset({"reports:read"} if is_full else ()),
-        created_at=at,
-        last_seen_at=at,
-        idle_expires_at=at + timedelta(days=1) if is_full else None,
-        expires_at=at + timedelta(days=30),
-        auth_time=at,
-        amr=("pwd",),
-        client=Client("192.0.2.1", "Mozilla/5.0", "x") if is_full else Client(),
-        data={},
-    )
-
-
-def _passkey(*, is_full: bool) -> Passkey:
-    return Passkey(
-        id=new_id(),
-        user_id=new_id(),
-        credential_id=b"x",
-        public_key=b"x",
-        algorithm=-7,
-        sign_count=0,
-        transports=("internal",),
-        aaguid=new_id(),
-        backup_eligible=is_full,
-        backed_up=is_full,
-        name="Laptop",
-        created_at=now(),
-        last_used_at=now() if is_full else None,
-    )
-
-
-def _factors(*, is_full: bool) -> AccountFactors:
-    if not is_full:
-        return AccountFactors(required=True, totp=None, recovery_codes=None)
-    at = now()
-    return AccountFactors(
-        required=True,
-        totp=TOTPFactor(
-            id=new_id(),
-            user_id=new_id(),
-            secret=b"x",
-            last_step=-1,
-            session_id=None,
-            credentials_version=1,
-            failures=0,
-            owner_told_at=None,
-            created_at=at,
-            confirmed_at=at,
-            last_used_at=at,
-            expires_at=None,
-        ),
-        recovery_codes=RecoveryCodesLeft(1, at),
-        passkeys=(_passkey(is_full=True), _passkey(is_full=False)),
-    )
-
-
-def _events(*, is_full: bool) -> list[EventLine]:
-    if not is_full:
-        return []
-    place = "Chrome on Windows, 192.0.2.1"
-    return [
-        EventLine(new_id(), now(), "Signed in", place, is_refused=True, asks_owner=True),
-        EventLine(new_id(), now(), "Signed in", "", is_refused=False, asks_owner=False),
-    ]
-
-
-def _needs(*, is_full: bool, password: bool = False) -> SimpleNamespace:
-    return SimpleNamespace(
-        password=is_full or password,
-        code=is_full,
-        other_way="prove" if is_full else None,
-        is_any=is_full or password,
-    )
-
-
-def _device(kind: SessionKind, *, is_full: bool) -> SimpleNamespace:
-    session = _session(kind, is_full=is_full)
-    return SimpleNamespace(
-        session=session, name="Chrome on Windows", is_current=is_full, is_active=is_full
-    )
-
-
-def _token(*, is_full: bool) -> SimpleNamespace:
-    return SimpleNamespace(
-        session=_session(SessionKind.TOKEN, is_full=is_full),
-        last_used_at=now() if is_full else None,
-        is_forgotten=True,
-        ends_soon=is_full,
-    )
 
 
 def _filters() -> Values:
@@ -194,7 +77,7 @@ def _filters() -> Values:
 
 
 def _only_needs(full: bool) -> Values:  # as the other entries of the tables
-    return {"needs": _needs(is_full=full)}
+    return {"needs": needs_example(is_full=full)}
 
 
 _CODES = {"codes": ["7K2M-Q4XP"], "download": "data:text/plain,x", "file_name": "codes.txt"}
@@ -204,7 +87,7 @@ _OF_ACCOUNT: Mapping[str, Callable[[bool], Values]] = {
     "account": lambda full: {
         "changing": "name" if full else "",
         "version": "x",
-        "needs": _needs(is_full=full),
+        "needs": needs_example(is_full=full),
         "pending": PendingEmailChange("new@example.com", now()) if full else None,
         "sends_mail": full,
         "identifier": "both" if full else "email",
@@ -213,71 +96,71 @@ _OF_ACCOUNT: Mapping[str, Callable[[bool], Values]] = {
     },
     "security": lambda full: {
         "password": PasswordState(full, now() if full else None),
-        "factors": _factors(is_full=full),
+        "factors": factors_example(is_full=full),
         "can_add": full,
         "needs_confirmation": full,
         "offers_passkeys": full,
-        "events": _events(is_full=full),
+        "events": events_example(is_full=full),
     },
     "password": lambda full: {
-        "needs": _needs(is_full=full),
+        "needs": needs_example(is_full=full),
         "has_password": full,
         "sends_mail": not full,
-        "email": _EMAIL,
+        "email": EMAIL,
     },
     "app-start": _only_needs,
     "app": lambda full: _KEY if full else {**_KEY, "qr": None},
     "app-confirm": lambda _: {},
     "app-remove": lambda full: {
-        "needs": _needs(is_full=full),
+        "needs": needs_example(is_full=full),
         "is_last": full,
         "is_required": not full,
     },
     "codes-new": _only_needs,
     "codes": lambda _: _CODES,
-    "passkey-new": lambda full: {"needs": _needs(is_full=full), "prove": "prove"},
+    "passkey-new": lambda full: {"needs": needs_example(is_full=full), "prove": "prove"},
     "passkey": lambda full: {
-        "passkey": _passkey(is_full=full),
-        "needs": _needs(is_full=full),
+        "passkey": passkey_example(is_full=full),
+        "needs": needs_example(is_full=full),
         "is_removal": full,
     },
     "devices": lambda full: {
-        "devices": [_device(kind, is_full=full) for kind in SessionKind],
+        "devices": [device_example(kind, is_full=full) for kind in SessionKind],
         "others": 2 if full else 0,
         "newer": 1 if full else 0,
         "older": 3 if full else 0,
     },
     "tokens": lambda full: {
-        "tokens": [_token(is_full=True), _token(is_full=False)] if full else [],
+        "tokens": [token_example(is_full=True), token_example(is_full=False)] if full else [],
         "newer": 1 if full else 0,
         "older": 3 if full else 0,
     },
     "token-new": lambda full: {
-        "form": _form(is_full=full, expires="30", date="2026-12-31"),
+        "form": form_example(is_full=full, expires="30", date="2026-12-31"),
         "form_id": "x",
         "presets": [7, 30] if full else [],
         "first_day": "2026-01-01",
         "last_day": "2026-12-31",
         "scopes": {"reports:read": "Read reports", "reports:write": ""} if full else {},
         "scope_name": "scope ",
-        "needs": _needs(is_full=full),
+        "needs": needs_example(is_full=full),
     },
     "token-made": lambda full: {
-        "token": _session(SessionKind.TOKEN, is_full=full),
+        "token": session_example(SessionKind.TOKEN, is_full=full),
         "secret": "x",
         "issuer": "https://example.com",
     },
     "activity": lambda full: {
         "shown": "all" if full else "refused",
         "filters": _filters(),
-        "events": _events(is_full=full),
+        "events": events_example(is_full=full),
         "newest": "activity" if full else None,
         "older": "activity" if full else None,
     },
     "data": lambda _: {},
     "delete": lambda full: {
         "has_password": full,
-        "needs": _needs(is_full=full),
+        "needs": needs_example(is_full=full),
         "keeps_events": full,
     },
     "frame": lambda _: {"here": ""},
@@ -297,7 +180,7 @@ _OF_SIGN_IN: Mapping[str, Callable[[bool], Values]] = {
         "has_passkeys": full,
         "unknown": [{"id": "x", "rp": "example.com"}] if full else [],
     },
-    "signed-in": lambda full: {"email": _EMAIL, "next": "/" if full else None},
+    "signed-in": lambda full: {"email": EMAIL, "next": "/" if full else None},
     "second-step": lambda full: {"has_app": full, "has_codes": True, "has_passkey": full},
     "enrol": lambda full: {"has_passkey": full},
     "enrol-app": lambda full: _KEY if full else {**_KEY, "qr": None},
@@ -307,13 +190,13 @@ _OF_SIGN_IN: Mapping[str, Callable[[bool], Values]] = {
     "sign-up-closed": lambda _: {},
     "check-mail": lambda full: {
         "sent_to": "u***@example.com" if full else None,
-        "address": _EMAIL if full else "",
+        "address": EMAIL if full else "",
         "sign_up": "sign-up",
     },
-    "sign-out": lambda _: {"email": _EMAIL},
+    "sign-out": lambda _: {"email": EMAIL},
     "prove": lambda full: {
-        "account": _EMAIL,
-        "needs": _needs(is_full=full, password=True),
+        "account": EMAIL,
+        "needs": needs_example(is_full=full, password=True),
         "has_password": full,
         "has_passkey": True,
     },
@@ -322,8 +205,8 @@ _OF_SIGN_IN: Mapping[str, Callable[[bool], Values]] = {
 
 _OTHERS: Mapping[str, Callable[[bool], Values]] = {
     "try-again": lambda full: {
-        "problem": _TEXT,
-        "values": {"email": _EMAIL} if full else {},
+        "problem": TEXT,
+        "values": {"email": EMAIL} if full else {},
         "secrets": ["password", "new_password", "current_password", "code"] if full else [],
     },
     "forgot": lambda _: {},
@@ -331,25 +214,25 @@ _OTHERS: Mapping[str, Callable[[bool], Values]] = {
         "is_mailed": full,
         "offers_reset": not full,
         "sent_to": "u***@example.com" if full else None,
-        "send_again": _EMAIL if full else None,
+        "send_again": EMAIL if full else None,
     },
     "confirm": lambda full: {
-        "account": _EMAIL,
+        "account": EMAIL,
         "is_owner": not full,
-        "email": _EMAIL,
+        "email": EMAIL,
         "can_take_over": full,
     },
-    **dict.fromkeys(("reset", "undo", "disown", "invitation"), lambda _: {"account": _EMAIL}),
+    **dict.fromkeys(("reset", "undo", "disown", "invitation"), lambda _: {"account": EMAIL}),
 }
 
 
 def _values(name: str, *, is_full: bool) -> Iterator[Values]:
     if name == "dead-link":
-        yield from ({"kind": kind, "problem": _TEXT} for kind in _LINKS)
+        yield from ({"kind": kind, "problem": TEXT} for kind in _LINKS)
     elif name == "error":
         for kind in ("again", "forgot", "sign_in"):
             link = {"href": "sign-in", "kind": kind}
-            yield {"is_missing": is_full, "problem": _TEXT, "link": link, "reference": "x"}
+            yield {"is_missing": is_full, "problem": TEXT, "link": link, "reference": "x"}
     else:
-        values = {**_OF_ACCOUNT, **_OF_SIGN_IN, **_OTHERS}.get(name)
+        values = {**_OF_ACCOUNT, **_OF_SIGN_IN, **OF_CONSOLE, **_OTHERS}.get(name)
         yield {} if values is None else values(is_full)

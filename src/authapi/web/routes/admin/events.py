@@ -15,6 +15,7 @@ from authapi.clock import parse_time
 from authapi.crypto.ids import first_id_at
 from authapi.domain.client import canonical_ip
 from authapi.domain.events import EventFilter, EventType
+from authapi.domain.identity import Identity
 from authapi.web.answers.descriptions import problems
 from authapi.web.answers.event_files import EVENT_FILE_FORMATS, Download
 from authapi.web.context import context_of
@@ -129,9 +130,20 @@ async def export_events(
 
     In CSV, cells that a spreadsheet would evaluate as formulas start with an apostrophe.
     """
-    file_format = EVENT_FILE_FORMATS[format]
+    return await event_file(request, event_filter, format, superuser)
+
+
+async def event_file(
+    request: Request, wanted: EventFilter, name: str, caller: Identity
+) -> StreamingResponse:
+    """Returns the response with the file of all matching events, in the format `name`.
+
+    Raises StorageUnavailable, TooManyRequests, and InvalidCredential if the caller is no superuser
+    any longer.
+    """
+    file_format = EVENT_FILE_FORMATS[name]
     audit = context_of(request).runtime.services.audit
-    pages = audit.export(event_filter, file_format.write, caller=superuser, superuser=True)
+    pages = audit.export(wanted, file_format.write, caller=caller, superuser=True)
     # Read before the response starts: if the database is not available, the status can be 503.
     first = await anext(pages, "")
 
@@ -141,4 +153,4 @@ async def export_events(
             async for page in pages:
                 yield page
 
-    return Download(text(), name=f"events.{format}", media_type=file_format.media_type)
+    return Download(text(), name=f"events.{name}", media_type=file_format.media_type)

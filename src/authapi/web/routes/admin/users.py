@@ -173,6 +173,20 @@ async def resend_invitation(user_id: UUID, superuser: FreshSuperuser, request: R
     )
 
 
+@router.post(
+    "/{user_id}/reset-link", status_code=204, responses=problems(401, 403, 404, 409, 422, 429, 503)
+)
+async def send_reset_link(user_id: UUID, superuser: FreshSuperuser, request: Request) -> None:
+    """Send the owner of an account a link to choose a new password.
+
+    Only the mail has the link. The password and the logins of the account stay until the owner uses
+    it. A deactivated account gets none. You cannot do this for your own account here.
+    """
+    await context_of(request).runtime.services.accounts.administration.send_reset_link(
+        user_id, actor=superuser
+    )
+
+
 @router.delete("/{user_id}", status_code=204, responses=problems(401, 403, 404, 409, 422, 429, 503))
 async def delete_user(user_id: UUID, superuser: FreshSuperuser, request: Request) -> None:
     """Delete an account and all its data. You cannot delete your own account here."""

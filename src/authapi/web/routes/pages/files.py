@@ -4,6 +4,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from authapi.errors import NotFound
+from authapi.web.documents.files import file_response
 from authapi.web.pages.site import site_of
 from authapi.web.routing import AuthAPIRoute
 
@@ -11,7 +12,6 @@ router = APIRouter(
     route_class=AuthAPIRoute, include_in_schema=False, prefix="/account", tags=["pages"]
 )
 
-_IMMUTABLE = "public, max-age=31536000, immutable"
 _IMAGE_CSP = "default-src 'none'; style-src 'unsafe-inline'; sandbox"
 """An SVG file of the operator is an image: opened as a document, it runs nothing."""
 
@@ -20,6 +20,12 @@ _IMAGE_CSP = "default-src 'none'; style-src 'unsafe-inline'; sandbox"
 async def stylesheet(request: Request) -> Response:
     """The stylesheet of the pages."""
     return _file(request, "page.css")
+
+
+@router.get("/console.css")
+async def console_stylesheet(request: Request) -> Response:
+    """What the pages of the console add to the stylesheet."""
+    return _file(request, "console.css")
 
 
 @router.get("/theme.css")
@@ -63,7 +69,4 @@ def _file(request: Request, name: str) -> Response:
     asset = site_of(request).assets.get(name)
     if asset is None:
         raise NotFound
-    # The address has a hash of the content: another content has another address.
-    is_current = request.query_params.get("v") == asset.version
-    headers = {"cache-control": _IMMUTABLE if is_current else "no-cache"}
-    return Response(asset.body, headers=headers, media_type=asset.media_type)
+    return file_response(request, asset)

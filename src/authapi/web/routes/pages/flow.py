@@ -1,5 +1,6 @@
 """Performs a form of a page: a refusal becomes messages on the form, which is shown again."""
 
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated
@@ -20,6 +21,7 @@ from authapi.errors import (
     NotFound,
     Refusal,
     SecondFactorRefused,
+    SuperuserRequired,
     TooManyAttempts,
     TooManyRequests,
     Unavailable,
@@ -42,8 +44,11 @@ Show = Callable[[Form, int], Awaitable[Response]]
 """Returns the page with a form that was refused, with this status."""
 
 _SECRETS = ("password", "new_password", "current_password", "code", "recovery_code", "token")
-_FIELDS = frozenset({*_SECRETS, "email", "name", "username", "expires_in", "scopes"}) - {"token"}
+_FIELDS = frozenset(
+    {*_SECRETS, "email", "emails", "name", "username", "expires_in", "scopes", "kid"}
+) - {"token"}
 """The fields of the pages. An error of another member is one of the form as a whole."""
+_LINE_END = re.compile(r"\r\n?|\n")
 _PASSWORDS = ("password", "new_password", "current_password")
 
 
@@ -59,9 +64,11 @@ class Sent:
 
     @property
     def typed(self) -> Mapping[str, str]:
-        """The values to show again: all but secrets."""
+        """The values to show again: all but secrets. Of several lines, they are one line."""
         return {
-            name: single_line(value) for name, value in self.fields.items() if name not in _SECRETS
+            name: single_line(_LINE_END.sub(" ", value))
+            for name, value in self.fields.items()
+            if name not in _SECRETS
         }
 
     @property
@@ -121,14 +128,14 @@ async def perform(
     `fields` maps codes of errors to the fields that they are about.
 
     Raises ForeignOrigin, InvalidCredential if the session of the caller has ended, LoginExpired,
-    and NotFound.
+    NotFound, and SuperuserRequired.
     """
     try:
         for name in _PASSWORDS:
             if is_too_long(sent.get(name)):
                 raise invalid(name, "password_too_long")
         return await act()
-    except (ForeignOrigin, InvalidCredential, LoginExpired, NotFound):
+    except (ForeignOrigin, InvalidCredential, LoginExpired, NotFound, SuperuserRequired):
         raise
     except (Refusal, Unavailable) as refusal:
         return await _refused(request, sent, refusal, show, fields or {})

@@ -84,7 +84,16 @@ class Caller:
         if message is not None:
             await flashes.leave(self.services, self.identity, Flash(message, number))
         done = None if message is None else flashes.SHOWN
-        return see_other(addresses.page(self.request, page, done=done))
+        return see_other(self.address(page, done=done))
+
+    def address(self, page: str, **query: str | None) -> str:
+        """Returns the address of a page of the account, relative to the request."""
+        return addresses.page(self.request, page, **query)
+
+    async def take_message(self) -> None:
+        """Takes the message for this page, if its address says that there is one."""
+        if self.request.query_params.get("done") == flashes.SHOWN:
+            self.message = await flashes.take(self.services, self.identity)
 
     def render(self, name: str, **values: Any) -> Response:
         """Returns the page of the template `name`, with the message for it."""
@@ -110,11 +119,10 @@ def shown(
             caller = Caller(request, identity)
             if not accepts_one_factor and (way := _way_out(caller)) is not None:
                 return see_other(way)
-            if request.query_params.get("done") == flashes.SHOWN:
-                caller.message = await flashes.take(caller.services, identity)
+            await caller.take_message()
             return await show(caller)
 
-        _add(router, path, handler, show, "GET")
+        add_route(router, path, handler, show, "GET")
         return show
 
     return add
@@ -147,15 +155,16 @@ def sent(
         async def handler(request: Request) -> Response:
             return await receive_from_caller(request, partial(act, request), max_fields=max_fields)
 
-        _add(router, path, handler, submit, "POST")
+        add_route(router, path, handler, submit, "POST")
         return submit
 
     return add
 
 
-def _add(
+def add_route(
     router: APIRouter, path: str, handler: Callable[..., Any], of: Callable[..., Any], method: str
 ) -> None:
+    """Adds the route of a page whose handler calls `of`, with the name and description of that."""
     # The module of a handler says that the route is one of the pages (`error_pages`).
     handler.__name__, handler.__doc__ = of.__name__, of.__doc__
     router.add_api_route(path, handler, methods=[method])

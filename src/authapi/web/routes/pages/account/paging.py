@@ -24,12 +24,17 @@ class Page(Generic[T]):
     """The number of the page after this one; 0 without one."""
 
 
-def page_of(request: Request, items: Sequence[T]) -> Page[T]:
-    """Returns the page of `items` that the address names, or else the nearest one that exists."""
-    text = request.query_params.get("page", "")
+def page_of(
+    request: Request, items: Sequence[T], *, name: str = "page", size: int = SIZE
+) -> Page[T]:
+    """Returns the page of `items` that the address names, or else the nearest one that exists.
+
+    `name` is that of the parameter, and `size` the items on one page.
+    """
+    text = request.query_params.get(name, "")
     is_number = 0 < len(text) <= _MAX_DIGITS and text.isascii() and text.isdigit()
-    last = max(-(-len(items) // SIZE), 1)
+    last = max(-(-len(items) // size), 1)
     number = min(max(int(text) if is_number else 1, 1), last)
-    first = (number - 1) * SIZE
+    first = (number - 1) * size
     older = number + 1 if number < last else 0
-    return Page(items[first : first + SIZE], number - 1, older)
+    return Page(items[first : first + size], number - 1, older)

@@ -1,0 +1,1 @@
+"""The pages with which superusers administer accounts, events, queues and keys."""
