@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Literal
 
 SCENARIOS = (
-    *("routes", "guest", "storm", "grants", "cold", "scale", "memory", "exports", "startup", "kit"),
+    *("routes", "guest", "storm", "grants", "cold", "scale", "memory", "exports", "console"),
+    *("startup", "kit"),
 )
 ON_POSTGRES = frozenset({"cold", "scale", "memory"})
 """Scenarios that fill a database with COPY."""

@@ -1,12 +1,21 @@
 """Large databases, which the database itself fills from a series of numbers, within seconds."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from fastapi.routing import iter_route_contexts
+
+from authapi import Settings, create_app
 from authapi.clock import now
 from tests.storage.rows import sql
 
 ACCOUNTS = 100_000
 EVENTS = 1_000_000
+CONSOLE_QUERIES: Mapping[str, Sequence[str]] = {
+    "/console/people": ("", "?email=user5", "?active=false", "?superuser=true&sort=email"),
+    "/console/events": ("", "?type=login_refused", "?ip=203.0.113.7", "?since=2020-01-01"),
+}
+"""Filters of pages that search."""
 _DAYS = 90
 """How far back the events go, evenly."""
 _DAY = 24 * 60 * 60 * 1000
@@ -132,3 +141,14 @@ def fill(url: str, *, accounts: int = ACCOUNTS, events: int = EVENTS) -> None:
         failed_at=it.time.format(ms=str(end - _DAY // 2)),
     )
     sql(url, "ANALYZE")
+
+
+def console_pages() -> Sequence[str]:
+    """Returns the paths of the pages of the console, with parameters; without its files."""
+    routes = iter_route_contexts(create_app(Settings.isolated()).routes)
+    found = {
+        str(route.path)
+        for route in routes
+        if str(route.path).startswith("/console/") and "GET" in (route.methods or ())
+    }
+    return sorted(found - {"/console/events/export"})
