@@ -178,7 +178,10 @@ async def test_invalid_ids_in_a_path_are_refused(app: CheckedApp) -> None:
     user = await app.api.create_user(is_superuser=True)
     for operation in app.operations:
         if "{" in operation.template:
-            start, _, rest = operation.template.encode().partition(b"{")
+            # The last id varies; one before it is that of an account.
+            path = operation.template.replace("{user_id}", str(user.id), 1)
+            path = path if "{" in path else operation.template
+            start, _, rest = path.encode().partition(b"{")
             end = rest.partition(b"}")[2]
             headers = await app.headers(operation, user)
             if operation.reads_json:
