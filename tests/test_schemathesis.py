@@ -116,7 +116,8 @@ class Accounts:
         self._runner = asyncio.Runner()
         self._services = Services.build(settings)
         self._numbers = itertools.count()
-        self._hash = self._runner.run(self._start())
+        self._hash: PasswordHash
+        self._runner.run(self._start())
 
     def close(self) -> None:
         self._runner.run(self._services.stop())
@@ -126,22 +127,29 @@ class Accounts:
         """The headers of a new login of a new account."""
         return self._runner.run(self._login(strategy, superuser))
 
-    def ids(self) -> dict[str, str]:
-        """Values of path parameters for the newest account: its session, its token, its passkey,
-        and another account that was invited and has not accepted.
+    def ids(self, *, of_other: bool) -> dict[str, str]:
+        """Values of path parameters: a session, a token and a passkey of the newest account, and
+        another account that was invited and has not accepted. With `of_other`, that account has
+        accepted, and they are its own, as the routes of administrators name them.
         """
-        return self._runner.run(self._ids())
+        return self._runner.run(self._ids(of_other))
 
-    async def _start(self) -> PasswordHash:
-        await (
-            self._services.open()
-        )  # without background tasks: the event loop runs only inside `Runner.run`
-        return await self._services.passwords.hash(PASSWORD)
+    async def _start(self) -> None:
+        # Without background tasks: the event loop runs only inside `Runner.run`.
+        await self._services.open()
+        self._hash = await self._services.passwords.hash(PASSWORD)
+        # The account of the examples: the password grant refuses an unknown one with a 400.
+        await self._add(email="alice@example.com", is_confirmed=True)
 
     async def _add(
-        self, superuser: bool = False, *, waits: bool = False, is_confirmed: bool = False
+        self,
+        superuser: bool = False,
+        *,
+        email: str = "",
+        waits: bool = False,
+        is_confirmed: bool = False,
     ) -> User:
-        email, at = f"user{next(self._numbers)}@example.org", now()
+        email, at = email or f"user{next(self._numbers)}@example.org", now()
         confirmed_at = at if is_confirmed else None
         user = User(new_id(), email, None, True, superuser, confirmed_at, at, at)
         async with self._services.database.transaction() as store:
@@ -153,18 +161,19 @@ class Accounts:
         self._user = await self._add(superuser, is_confirmed=True)
         return await sign_in(self._services, self._user, strategy)
 
-    async def _ids(self) -> dict[str, str]:
-        await sign_in(self._services, self._user, "token")
-        [session, *_] = await self._services.sessions.list_for_user(self._user.id)
-        owner = Identity(self._user, "session", None, frozenset(), now(), ("pwd",), None)
+    async def _ids(self, of_other: bool) -> dict[str, str]:
+        other = await self._add(waits=not of_other)
+        user = other if of_other else self._user
+        await sign_in(self._services, user, "token")
+        [session, *_] = await self._services.sessions.list_for_user(user.id)
+        owner = Identity(user, "session", None, frozenset(), now(), ("pwd",), None)
         token, _ = await self._services.tokens.personal.create(
             owner, name="x", scopes=None, lifetime=None
         )
-        passkey = stored_passkey(self._user.id, SoftAuthenticator())
+        passkey = stored_passkey(user.id, SoftAuthenticator())
         async with self._services.database.transaction() as store:
-            await store.users.lock(self._user.id)
+            await store.users.lock(user.id)
             await store.passkeys.add(passkey)
-        other = await self._add(waits=True)
         ids = {"session_id": session.id, "token_id": token.id, "user_id": other.id}
         ids |= {"passkey_id": passkey.id}
         return {name: str(value) for name, value in ids.items()}
@@ -296,7 +305,8 @@ def test_schemathesis_finds_no_failures(settings: Settings, accounts: Accounts, 
                 # The first request of an operation, and then every second, uses an existing id.
                 turn = turns[case.operation.label]
                 if case.path_parameters and is_good and next(turn) % 2 == 0:
-                    own = accounts.ids()
+                    of_other = case.path_parameters.keys() > {"user_id"}
+                    own = accounts.ids(of_other=of_other)
                     case.path_parameters = {name: own[name] for name in case.path_parameters}
 
                 if is_good and "authorization" in case.headers and isinstance(case.body, dict):
