@@ -469,7 +469,7 @@ async def deliver_and_retry(harness: Harness, *_: Person) -> None:
     transport.accepts = False
     await harness.services.outbox.run_due("mail")
     transport.accepts = True
-    await harness.services.outbox.retry_now("mail")
+    await harness.services.queues.retry("mail")
 
 
 async def retry_as_superuser(harness: Harness, *_: Person) -> None:
@@ -488,6 +488,12 @@ async def retry_as_superuser(harness: Harness, *_: Person) -> None:
 async def webhook_test_as_superuser(harness: Harness, *_: Person) -> None:
     # Without the request, which is outside of the transaction.
     await harness.services.queues._record_webhook_test("https://example.com/x", harness.root)
+
+
+async def tests_of_an_operator(harness: Harness, *_: Person) -> None:
+    # Without the mail and the request, which are outside of the transactions.
+    await harness.services.queues._record_mail_test()
+    await harness.services.queues._record_webhook_test("https://example.com/x", None)
 
 
 async def bring_forward(harness: Harness, *_: Person) -> None:
@@ -779,6 +785,7 @@ OPERATIONS: dict[str, Operation] = {
         early=True, actor=harness.root
     ),
     "retry as superuser": retry_as_superuser,
+    "tests of an operator": tests_of_an_operator,
     "test a webhook as superuser": webhook_test_as_superuser,
     "maintain": lambda harness, *_: harness.services.keys.lifecycle.maintain(),
     "rewrap": lambda harness, *_: harness.services.keys.lifecycle.rewrap(

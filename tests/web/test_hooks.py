@@ -157,7 +157,7 @@ async def test_a_deferred_registration_is_given_up_visibly(database_url: str) ->
             [entry] = await api.services.outbox.list_undelivered("request", limit=9)
             assert entry.failed_at is None
             clock.shift(api.services.settings.mail_lifetime)
-            await api.services.outbox.retry_now("request")
+            await api.services.queues.retry("request")
             await api.outbox()
             [entry] = await api.services.outbox.list_undelivered("request", limit=9)
             assert entry.failed_at is not None

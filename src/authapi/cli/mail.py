@@ -8,7 +8,7 @@ from authapi.cli.services import run_with_services
 from authapi.cli.terminal import JSONOption, print_one, print_rows
 from authapi.domain.email_address import parse_email
 from authapi.domain.outbox import OutboxEntry
-from authapi.errors import ConfigurationError, DeliveryFailed
+from authapi.errors import ConfigurationError, DeliveryFailed, MailDisabled
 from authapi.services import Services
 from authapi.services.accounts.deferred import KIND as REQUEST_KIND
 from authapi.services.mail import OUTBOX_KIND
@@ -32,14 +32,14 @@ def send_test(
     """Send a test mail now, and print the transport. Exit with 1 if it fails."""
 
     async def work(services: Services) -> str:
+        allow_reserved = services.settings.allow_reserved_addresses
+        recipient = parse_email(address, allow_reserved=allow_reserved)
         try:
-            transport = await services.mail.check()
-            allow_reserved = services.settings.allow_reserved_addresses
-            recipient = parse_email(address, allow_reserved=allow_reserved).original
-            await services.mail.send_test(recipient, locale=locale)
+            return await services.queues.send_test_mail_to(recipient, locale=locale)
+        except MailDisabled:
+            raise ConfigurationError("mail is disabled: set AUTHAPI_MAIL_URL") from None
         except DeliveryFailed as failure:
             raise ConfigurationError(f"not sent: {failure}") from None
-        return transport
 
     transport = run_with_services(work, keys="locked")
     print_one({"to": address, "sent": True, "transport": transport}, as_json=as_json)
@@ -69,7 +69,7 @@ def list_entries(kind: str, limit: int, *, as_json: bool) -> None:
 
 def retry_entries(kind: str, *, as_json: bool) -> None:
     """Makes all entries of one kind due now. A running service delivers them, or the next one."""
-    count = run_with_services(lambda services: services.outbox.retry_now(kind), keys="locked")
+    count = run_with_services(lambda services: services.queues.retry(kind), keys="locked")
     print_one({"retried": count}, as_json=as_json)
 
 

@@ -19,7 +19,8 @@ def send_test(as_json: JSONOption = False) -> None:
     async def work(services: Services) -> list[dict[str, object]]:
         if not services.webhooks.urls:
             raise ConfigurationError("no webhooks configured: set AUTHAPI_WEBHOOK_URLS")
-        return [await _send_test(services, url) for url in services.webhooks.urls]
+        receivers = services.webhooks.receivers
+        return [await _send_test(services, name, url) for name, url in receivers.items()]
 
     rows = run_with_services(work, keys="locked")
     print_rows(rows, as_json=as_json)
@@ -39,9 +40,9 @@ def retry(as_json: JSONOption = False) -> None:
     retry_entries(KIND, as_json=as_json)
 
 
-async def _send_test(services: Services, url: str) -> dict[str, object]:
+async def _send_test(services: Services, receiver: str, url: str) -> dict[str, object]:
     try:
-        status = await services.webhooks.test(url)
+        status = await services.queues.test_webhook(receiver)
     except DeliveryFailed as failure:
         return {"url": url, "delivered": False, "answer": str(failure)}
     return {"url": url, "delivered": 200 <= status < 300, "answer": status}

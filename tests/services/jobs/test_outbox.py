@@ -488,7 +488,7 @@ async def test_retry_now_makes_entries_due(
         await store.outbox.reschedule(found[waiting], until=START + 900 * SECOND, error="away")
         await store.outbox.reschedule(found[held], until=START + 40 * SECOND, error="away")
     clock.shift(SECOND)
-    assert await services.outbox.retry_now("test") == 2
+    assert await services.queues.retry("test") == 2
     handler = RecordingHandler()
     services.outbox.register("test", handler)
     await services.outbox.drain()

@@ -210,15 +210,6 @@ class Outbox:
         async with self._database.read() as store:
             return any([await store.outbox.due_receivers(k, now=at) for k in self._handlers])
 
-    async def retry_now(self, kind: str) -> int:
-        """Makes failed entries of `kind`, and those that wait for a retry, due now.
-
-        Entries in progress stay as they are. Returns the number of entries. Raises
-        StorageUnavailable.
-        """
-        async with self._database.transaction() as store:
-            return await self.retry_in(store, kind)
-
     async def retry_in(
         self,
         store: Store,
@@ -227,9 +218,10 @@ class Outbox:
         receiver: str | None = None,
         entry_id: UUID | None = None,
     ) -> int:
-        """As `retry_now`, in the transaction of `store`.
+        """Makes failed entries of `kind`, and those that wait for a retry, due now.
 
         With `receiver` or `entry_id`, only the entries of that receiver, or only that entry.
+        Entries in progress stay as they are. Returns the number of entries.
         """
         at = self._clock.now()
         waiting = await store.outbox.retry_now(

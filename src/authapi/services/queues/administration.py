@@ -1,7 +1,7 @@
-"""What superusers see of the outbox, and what they do about it.
+"""What superusers and operators at the command line see of the outbox, and what they do about it.
 
 Each change checks inside its transaction that the actor still is a superuser, and records an event
-that names them. Nothing here returns or sends the payload of an entry, which contains links with
+that names them. An operator at the command line has no account: that event names no actor. Nothing here returns or sends the payload of an entry, which contains links with
 secrets. Each call raises StorageUnavailable if the database does not answer.
 """
 
@@ -11,7 +11,7 @@ from datetime import datetime
 from urllib.parse import urlsplit
 from uuid import UUID
 
-from authapi.domain.email_address import stored_email
+from authapi.domain.email_address import EmailAddress, stored_email
 from authapi.domain.events import EventType
 from authapi.domain.identity import Identity
 from authapi.domain.outbox import OutboxCount, OutboxEntry
@@ -23,7 +23,7 @@ from authapi.services.rate_limits import RateLimits
 from authapi.services.revalidation import lock_actor
 from authapi.services.webhooks import Webhooks
 from authapi.settings import Settings
-from authapi.storage import Database
+from authapi.storage import Database, Store
 from authapi.storage.database import retry_on_conflict
 
 
@@ -42,9 +42,10 @@ class QueueState:
 
 
 class Queues:
-    """Shows the outbox to superusers, repeats deliveries, and sends tests.
+    """Shows the outbox, repeats deliveries, and sends tests.
 
-    Each call with an `actor` raises as `lock_actor`.
+    `actor` is the superuser who does it, or None for an operator at the command line. Each call
+    with an `actor` raises as `lock_actor`.
     """
 
     def __init__(
@@ -97,14 +98,16 @@ class Queues:
         )
 
     @retry_on_conflict
-    async def retry(self, kind: str, *, actor: Identity, receiver: str | None = None) -> int:
+    async def retry(
+        self, kind: str, *, actor: Identity | None = None, receiver: str | None = None
+    ) -> int:
         """Makes the undelivered entries of `kind` due now, also failed ones; returns their number.
 
         With `receiver`, only those of that receiver. Entries that a process may be delivering stay
         as they are.
         """
         async with self._database.transaction() as store:
-            await lock_actor(store, actor)
+            await _lock_actor(store, actor)
             count = await self._outbox.retry_in(store, kind, receiver=receiver)
             if count:
                 event = EventType.DELIVERIES_RETRIED
@@ -147,7 +150,27 @@ class Queues:
             await self._mail.queue(store, MailKind.TEST, user)
             await self._audit.record(store, EventType.MAIL_TESTED, user_id=None, actor=actor)
 
-    async def test_webhook(self, receiver: str, *, actor: Identity) -> int:
+    async def send_test_mail_to(self, address: EmailAddress, *, locale: str | None = None) -> str:
+        """Sends a test mail to any address at once, for an operator. Returns a text on the transport.
+
+        `locale` is one of the languages of mails; None is the first one. Raises MailDisabled if the
+        settings disable mail, and as `Mail.check` and `Mail.send_test`.
+        """
+        if not self._settings.sends_mail:
+            raise MailDisabled
+        transport = await self._mail.check()
+        await self._record_mail_test()
+        await self._mail.send_test(address.original, locale=locale)
+        return transport
+
+    @retry_on_conflict
+    async def _record_mail_test(self) -> None:
+        # Before the mail, as `_record_webhook_test`. The address may be that of a person without
+        # an account, and events outlive what such a person may have deleted.
+        async with self._database.transaction() as store:
+            await self._audit.record(store, EventType.MAIL_TESTED, user_id=None)
+
+    async def test_webhook(self, receiver: str, *, actor: Identity | None = None) -> int:
         """Sends a test event to the URL of `receiver` at once. Returns the status of the response.
 
         Raises NotFound if no configured URL is that of `receiver`, DeliveryFailed if there is no
@@ -160,12 +183,17 @@ class Queues:
         return await self._webhooks.test(url)
 
     @retry_on_conflict
-    async def _record_webhook_test(self, url: str, actor: Identity) -> None:
+    async def _record_webhook_test(self, url: str, actor: Identity | None) -> None:
         # Before the request, which no transaction may wait for.
         async with self._database.transaction() as store:
-            await lock_actor(store, actor)
+            await _lock_actor(store, actor)
             kind, host = EventType.WEBHOOK_TESTED, urlsplit(url).hostname
             await self._audit.record(store, kind, user_id=None, actor=actor, host=host)
+
+
+async def _lock_actor(store: Store, actor: Identity | None) -> None:
+    if actor is not None:
+        await lock_actor(store, actor)
 
 
 def _sum(counts: Sequence[OutboxCount], delivered_at: datetime | None) -> QueueState:
