@@ -1,8 +1,9 @@
 """What superusers and operators at the command line see of the outbox, and what they do about it.
 
 Each change checks inside its transaction that the actor still is a superuser, and records an event
-that names them. An operator at the command line has no account: that event names no actor. Nothing here returns or sends the payload of an entry, which contains links with
-secrets. Each call raises StorageUnavailable if the database does not answer.
+that names them. An operator at the command line has no account: their events name no actor. Nothing
+here returns or sends the payload of an entry, which contains links with secrets. Each call raises
+StorageUnavailable if the database does not answer.
 """
 
 from collections.abc import Mapping, Sequence
@@ -151,10 +152,11 @@ class Queues:
             await self._audit.record(store, EventType.MAIL_TESTED, user_id=None, actor=actor)
 
     async def send_test_mail_to(self, address: EmailAddress, *, locale: str | None = None) -> str:
-        """Sends a test mail to any address at once, for an operator. Returns a text on the transport.
+        """Sends a test mail to any address at once, for an operator.
 
-        `locale` is one of the languages of mails; None is the first one. Raises MailDisabled if the
-        settings disable mail, and as `Mail.check` and `Mail.send_test`.
+        Returns a text on the transport, as `Mail.check`. `locale` is the language of the mail; None is the
+        first one of the settings. Raises MailDisabled if the settings disable mail, and as
+        `Mail.check` and `Mail.send_test`.
         """
         if not self._settings.sends_mail:
             raise MailDisabled

@@ -1,15 +1,19 @@
 """A walk over all links and forms of the console: no missing page, and each form succeeds."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from urllib.parse import urlsplit
 
 import pytest
 
 from authapi import create_app
+from authapi.clock import now
 from authapi.domain.email_address import parse_email
+from authapi.domain.signing_key import KeyState
+from tests.clocks import travel_to
 from tests.web.pages.anatomy import alerts_of
 from tests.web.pages.browser import Form, Page
 from tests.web.pages.page_routes import ID, console_paths
+from tests.web.routes.pages.console.queues import BAD, HOOKS, Desk, Post
 from tests.web.routes.pages.console.scene import Scene, console, console_settings
 from tests.web.routes.pages.people import ALICE
 
@@ -26,6 +30,13 @@ FORMS: Mapping[str, Mapping[str, str]] = {
     "delete": {"email": ALICE},
 }
 """The forms of the page of an account in the order in which they are sent, with what is typed."""
+
+QUEUES: Mapping[str, Set[tuple[str, str]]] = {
+    "/console/mail": {("action", "test"), ("action", "retry"), ("entry", "")},
+    "/console/webhooks": {("test", ""), ("retry", ""), ("entry", "")},
+    "/console/keys": {("action", "rotate"), ("action", "retire")},
+}
+"""The buttons of the other pages."""
 
 
 async def links_of(scene: Scene, page: Page) -> list[str]:
@@ -78,12 +89,59 @@ async def test_every_link_leads_to_a_page(database_url: str, language: str, pref
                     assert (await scene.browser.send(form)).status == 200, form.url
 
 
-async def test_a_test_mail_is_sent(scene: Scene) -> None:
-    page = await scene.browser.open("/console/mail")
-    form = next(form for form in page.forms() if form.values.get("action") == "test")
-    done = await scene.browser.send(form)
+def buttons_of(page: Page) -> Mapping[tuple[str, str], Form]:
+    """The buttons of the page that change something, without the one that signs out.
+
+    By the name, and for `action` by the value, which is an id of something else for other names.
+    """
+    return {
+        (button["name"], button["value"] if button["name"] == "action" else ""): form
+        for form in page.forms()
+        if form.method == "post" and form.url.partition("?")[0].endswith(page.path)
+        for button in [form.button]
+    }
+
+
+@pytest.mark.parametrize(("language", "prefix"), [("en", ""), ("ko", "/api/v1/auth")])
+async def test_every_form_of_the_queues_and_of_the_keys_succeeds(
+    database_url: str, language: str, prefix: str
+) -> None:
+    settings = console_settings(database_url, webhook_events=("account_renamed",), **HOOKS)
+    with travel_to(now()) as clock:
+        async with console(settings, language=language, prefix=prefix) as scene:
+            desk = Desk(scene.browser, scene.root, Post())
+            desk.post.statuses[BAD] = 204
+            scene.api.services.webhooks._post = desk.post
+            clock.shift(7 * 60)  # verifiers have read the next key
+            await scene.sign_in_as(scene.root)
+            for path, wanted in QUEUES.items():
+                assert buttons_of(await scene.browser.open(f"{prefix}{path}")).keys() <= wanted
+                for button in wanted:
+                    await desk.queue_mail()
+                    await desk.rename()
+                    await desk.give_up("mail", "away")
+                    for url in HOOKS["webhook_urls"]:
+                        await desk.give_up("webhook", "away", receiver=desk.receiver_of(url))
+                    page = await scene.browser.open(f"{prefix}{path}")
+                    assert buttons_of(page).keys() == wanted, path
+                    active, *_ = [
+                        key.kid
+                        for key in await scene.api.services.keys.list_stored()
+                        if key.state is KeyState.ACTIVE
+                    ]
+                    typed = {"kid": active} if button == ("action", "retire") else {}
+                    done = await scene.browser.send(buttons_of(page)[button], **typed)
+                    assert (done.status, alerts_of(done.root)) == (200, []), (path, button)
+                    assert done.url.endswith("done=now"), (path, button)
+                    assert done.root["lang"] == language
+
+
+async def test_the_form_of_invitations_succeeds(scene: Scene) -> None:
+    page = await scene.browser.open("/console/people/new")
+    [form] = buttons_of(page).values()
+    done = await scene.browser.send(form, emails="dan@example.com")
     assert (done.status, alerts_of(done.root)) == (200, [])
-    assert done.url.endswith("done=now")
+    assert "dan@example.com" in done.text
 
 
 async def test_every_form_of_an_account_succeeds(scene: Scene) -> None:

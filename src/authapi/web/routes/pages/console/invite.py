@@ -14,6 +14,7 @@ from authapi.domain.identity import Identity
 from authapi.domain.username import Username, parse_username
 from authapi.errors import (
     EmailTaken,
+    InsufficientAuthentication,
     InvalidCredential,
     InvalidInput,
     MailDisabled,
@@ -103,8 +104,8 @@ async def _invite(caller: Administrator, actor: Identity, text: str, wanted: Wan
             roles=wanted.roles,
             actor=actor,
         )
-    except (InvalidCredential, SuperuserRequired):
-        raise
+    except (InsufficientAuthentication, InvalidCredential, SuperuserRequired):
+        raise  # not about this address
     except EmailTaken:
         return Result(shown_text, problem=sentence(caller.request, "account_exists"))
     except InvalidInput as refusal:

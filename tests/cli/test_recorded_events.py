@@ -1,0 +1,202 @@
+"""Each command that changes something records it: a list of all commands, with their events."""
+
+import json
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import typer
+from typer.core import TyperGroup
+
+from authapi.cli.commands import _COMMANDS, _command
+from authapi.domain.events import EventType
+from tests.cli.conftest import Run
+from tests.servers.webhooks import SECRET, Receiver
+
+PASSWORD = "correct horse battery staple"
+ALICE, BOB, CAROL, APP = (
+    "alice@example.com",
+    "bob@example.com",
+    "carol@example.com",
+    "mina.park@example.com",  # of the demo, with an authenticator app
+)
+
+
+@dataclass(frozen=True)
+class Step:
+    """A command with arguments, and the types of the events that it records, in their order.
+
+    In the arguments, `{token}` is the id of a token of Alice, and `{kid}` that of the signing key.
+    """
+
+    command: str
+    arguments: Sequence[str] = ()
+    events: Sequence[EventType] = ()
+    text: str = PASSWORD
+
+
+STEPS = (
+    Step("users create", [ALICE], [EventType.ACCOUNT_REGISTERED]),
+    Step("users invite", [BOB], [EventType.ACCOUNT_INVITED]),
+    Step("users invite-again", [BOB], [EventType.INVITATION_RESENT]),
+    Step("users reset-link", [ALICE], [EventType.PASSWORD_RESET_SENT]),
+    Step("users username", [ALICE, "alice"], [EventType.USERNAME_CHANGED]),
+    Step("users roles", [ALICE, "reader"], [EventType.ROLES_CHANGED]),
+    Step("users superuser", [ALICE], [EventType.SUPERUSER_GRANTED]),
+    Step("users superuser", [ALICE, "--off"], [EventType.SUPERUSER_REVOKED]),
+    Step("users set-password", [ALICE], [EventType.PASSWORD_CHANGED], f"another {PASSWORD}"),
+    Step("tokens create", [ALICE, "--name", "one"], [EventType.TOKEN_CREATED]),
+    Step("tokens create", [ALICE, "--name", "two"], [EventType.TOKEN_CREATED]),
+    Step("sessions end", ["{token}"], [EventType.SESSION_ENDED]),
+    Step("sessions end", ["--user", ALICE, "--yes"], [EventType.SESSIONS_ENDED]),
+    Step("users deactivate", [ALICE], [EventType.ACCOUNT_DEACTIVATED]),
+    Step("users activate", [ALICE], [EventType.ACCOUNT_ACTIVATED]),
+    Step("users reset-factors", [APP, "--yes"], [EventType.FACTORS_RESET]),
+    Step("users import", ["-"], [EventType.ACCOUNT_IMPORTED], json.dumps({"email": CAROL})),
+    Step("users delete", [CAROL, "--yes"], [EventType.ACCOUNT_DELETED]),
+    Step("mail test", [ALICE], [EventType.MAIL_TESTED]),
+    Step("mail retry", [], [EventType.DELIVERIES_RETRIED]),
+    Step("mail retry", ["--requests"], [EventType.DELIVERIES_RETRIED]),
+    Step("webhooks test", [], [EventType.WEBHOOK_TESTED]),
+    Step("webhooks retry", [], [EventType.DELIVERIES_RETRIED]),
+    Step("keys rotate", ["--early"], [EventType.KEY_ROTATED]),
+    Step("keys retire", ["{kid}"], [EventType.KEY_ROTATED, EventType.KEY_RETIRED]),
+    Step("keys rewrap", [], [EventType.KEYS_REWRAPPED], "0123456789abcdef" * 4),
+)
+"""Every command that changes what the service knows, in an order in which each has something to
+change."""
+READING = (
+    Step("config"),
+    Step("db check"),
+    Step("db current"),
+    Step("doctor"),
+    Step("events export"),
+    Step("events list"),
+    Step("keys list"),
+    Step("mail list"),
+    Step("openapi"),
+    Step("sessions list", [APP]),
+    Step("stats"),
+    Step("strategies"),
+    Step("users factors", [APP]),
+    Step("users list"),
+    Step("users show", [APP]),
+    Step("webhooks list"),
+)
+"""Every command that changes nothing."""
+UNRECORDED: Mapping[str, str] = {
+    "db upgrade": "changes the schema, and with it the table of events",
+    "db downgrade": "as db upgrade",
+    "demo": "records the events of the lives that it invents, with their times (test_demo)",
+    "passwords calibrate": "opens no database",
+    "serve": "records what requests and jobs change",
+    "sessions prune": "removes rows of what has ended, whose end has an event",
+    "verify": "opens no database",
+}
+"""The other commands, and why no event tells of them."""
+
+
+def commands() -> Iterator[str]:
+    """The names of all commands that do something, those of groups with the name of the group."""
+    for name in _COMMANDS:
+        found = typer.main.get_command(_command(name))
+        assert isinstance(found, TyperGroup)
+        command = found.commands[name]
+        if isinstance(command, TyperGroup):
+            yield from (f"{name} {inner}" for inner in command.commands)
+        else:
+            yield name
+
+
+def rows_of(file: Path) -> dict[str, list[tuple[object, ...]]]:
+    """The rows of every table."""
+    with closing(sqlite3.connect(file)) as connection:
+        names = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall()
+        return {
+            name: sorted(connection.execute(f'SELECT * FROM "{name}"').fetchall(), key=repr)
+            for (name,) in names
+        }
+
+
+def ask(file: Path, statement: str, *values: str) -> Sequence[tuple[object, ...]]:
+    with closing(sqlite3.connect(file)) as connection, connection:
+        return connection.execute(statement, values).fetchall()
+
+
+@pytest.fixture
+def settings() -> Iterator[dict[str, str]]:
+    with Receiver() as receiver:
+        yield {
+            "scopes": "read=Read",
+            "roles": "reader=read",
+            "webhook_secret": SECRET,
+            "webhook_urls": receiver.url,
+        }
+
+
+@pytest.fixture
+def file(run: Run, settings: Mapping[str, str], tmp_path: Path) -> Path:
+    """The database of the commands, with the people of the demo."""
+    done = run("demo", **settings)
+    assert done.returncode == 0, done.stderr
+    [found] = (tmp_path / "data").glob("*.db")
+    return found
+
+
+def test_every_command_is_listed_with_its_events() -> None:
+    writing = {step.command for step in STEPS}
+    reading = {step.command for step in READING}
+    listed = [*writing, *reading, *UNRECORDED]
+    assert sorted(listed) == sorted(commands())
+    assert all(step.events for step in STEPS)
+
+
+def test_every_command_that_writes_records_its_events(
+    run: Run, file: Path, settings: Mapping[str, str]
+) -> None:
+    for step in STEPS:
+        [(before,)] = ask(file, "SELECT max(id) FROM authapi_events")
+        if "retry" in step.command:  # as if every attempt had failed
+            ask(file, "UPDATE authapi_outbox SET failed_at = created_at, error = 'away'")
+            if "--requests" in step.arguments:
+                ask(file, "UPDATE authapi_outbox SET kind = 'request' WHERE kind = 'mail'")
+        done = run(
+            *step.command.split(),
+            *(argument.format_map(_Ids(file)) for argument in step.arguments),
+            text=f"{step.text}\n",
+            **settings,
+        )
+        assert done.returncode == 0, (step, done.stderr)
+        statement = "SELECT type, actor_id, ip FROM authapi_events WHERE id > ? ORDER BY id"
+        found = ask(file, statement, str(before))
+        # An operator at the command line has no account and no address.
+        assert found == [(event.value, None, None) for event in step.events], step
+
+
+def test_the_other_commands_change_nothing(
+    run: Run, file: Path, settings: Mapping[str, str]
+) -> None:
+    before = rows_of(file)
+    for step in READING:
+        done = run(*step.command.split(), *step.arguments, **settings)
+        assert done.returncode == 0, (step, done.stderr)
+        assert rows_of(file) == before, step
+
+
+class _Ids(dict[str, str]):
+    """Finds an id when an argument needs it."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+
+    def __missing__(self, name: str) -> str:
+        owner = "user_id = (SELECT id FROM authapi_users WHERE email = ?)"
+        statements = {
+            "token": (f"SELECT id FROM authapi_sessions WHERE {owner} AND kind = 'token'", ALICE),
+            "kid": ("SELECT kid FROM authapi_signing_keys WHERE state = 'active'",),
+        }
+        statement, *values = statements[name]
+        return str(ask(self._file, statement, *values)[0][0])
