@@ -1,1 +1,1 @@
-"""What superusers and operators do with the mail and the webhooks that the outbox has not delivered."""
+"""What superusers and operators do with undelivered mail and webhooks."""

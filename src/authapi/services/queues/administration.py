@@ -154,8 +154,8 @@ class Queues:
     async def send_test_mail_to(self, address: EmailAddress, *, locale: str | None = None) -> str:
         """Sends a test mail to any address at once, for an operator.
 
-        Returns a text on the transport, as `Mail.check`. `locale` is the language of the mail; None is the
-        first one of the settings. Raises MailDisabled if the settings disable mail, and as
+        Returns a text on the transport, as `Mail.check`. `locale` is the language of the mail; None
+        is the first one of the settings. Raises MailDisabled if the settings disable mail, and as
         `Mail.check` and `Mail.send_test`.
         """
         if not self._settings.sends_mail:
