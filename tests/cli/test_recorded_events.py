@@ -29,7 +29,8 @@ ALICE, BOB, CAROL, APP = (
 class Step:
     """A command with arguments, and the types of the events that it records, in their order.
 
-    In the arguments, `{token}` is the id of a token of Alice, and `{kid}` that of the signing key.
+    In the arguments, `{token}` is the id of a token of Alice, `{login}` that of a login, and
+    `{kid}` that of the signing key.
     """
 
     command: str
@@ -50,7 +51,8 @@ STEPS = (
     Step("users set-password", [ALICE], [EventType.PASSWORD_CHANGED], f"another {PASSWORD}"),
     Step("tokens create", [ALICE, "--name", "one"], [EventType.TOKEN_CREATED]),
     Step("tokens create", [ALICE, "--name", "two"], [EventType.TOKEN_CREATED]),
-    Step("sessions end", ["{token}"], [EventType.SESSION_ENDED]),
+    Step("sessions end", ["{token}"], [EventType.TOKEN_ENDED]),
+    Step("sessions end", ["{login}"], [EventType.SESSION_ENDED]),
     Step("sessions end", ["--user", ALICE, "--yes"], [EventType.SESSIONS_ENDED]),
     Step("users deactivate", [ALICE], [EventType.ACCOUNT_DEACTIVATED]),
     Step("users activate", [ALICE], [EventType.ACCOUNT_ACTIVATED]),
@@ -196,6 +198,7 @@ class _Ids(dict[str, str]):
         owner = "user_id = (SELECT id FROM authapi_users WHERE email = ?)"
         statements = {
             "token": (f"SELECT id FROM authapi_sessions WHERE {owner} AND kind = 'token'", ALICE),
+            "login": (f"SELECT id FROM authapi_sessions WHERE {owner} AND kind = 'session'", APP),
             "kid": ("SELECT kid FROM authapi_signing_keys WHERE state = 'active'",),
         }
         statement, *values = statements[name]

@@ -167,8 +167,8 @@ class Queues:
 
     @retry_on_conflict
     async def _record_mail_test(self) -> None:
-        # Before the mail, as `_record_webhook_test`. The address may be that of a person without
-        # an account, and events outlive what such a person may have deleted.
+        # Before the mail, as `_record_webhook_test`. Without the address: it may be that of a
+        # person who has no account, and the event is kept for long.
         async with self._database.transaction() as store:
             await self._audit.record(store, EventType.MAIL_TESTED, user_id=None)
 

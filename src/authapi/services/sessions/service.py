@@ -245,13 +245,15 @@ class Sessions:
 
     @retry_on_conflict
     async def end(self, session_id: UUID) -> int:
-        """Ends one session of any account. Returns 1, or 0 if there is no such session."""
+        """Ends a login or token of any account. Returns 1, or 0 if there is no such session."""
         async with self._database.transaction() as store:
             session = await store.sessions.lock(session_id)
             if session is None:
                 return 0
             await store.sessions.end(session_id)
-            await self._record_end(store, session.user_id, session_id)
+            # Only personal access tokens have a name.
+            kind = EventType.SESSION_ENDED if session.name is None else EventType.TOKEN_ENDED
+            await self._audit.record(store, kind, user_id=session.user_id, session_id=session_id)
             return 1
 
     @retry_on_conflict
