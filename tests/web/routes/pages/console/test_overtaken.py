@@ -1,10 +1,12 @@
 """A superuser whose rank or login ends after the gate of a form: the transaction refuses it."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from typing import Any
 from uuid import uuid4
 
 import pytest
+import sqlalchemy as sa
 
 from authapi import Settings, create_app
 from authapi.domain.email_address import parse_email
@@ -15,7 +17,7 @@ from authapi.services import Services
 from authapi.web.routes.pages.account import sudo
 from authapi.web.routes.pages.console import invite, keys, mail, person, webhooks
 from tests.second_factors import add_second_factors
-from tests.storage.rows import sql
+from tests.storage.rows import sync_url
 from tests.web.logins import sign_in
 from tests.web.pages.page_routes import ID, console_paths
 from tests.web.pages.scenes import create_person, furnish
@@ -31,6 +33,7 @@ FORMS: Mapping[str, Sequence[str]] = {
     "/console/keys": ("rotate", "retire"),
 }
 """What the forms of each page do."""
+Rows = Callable[[], Mapping[str, Sequence[Any]]]
 Change = Callable[[Services, User], Awaitable[object]]
 ENDINGS: Mapping[str, Change] = {
     "demoted": lambda services, user: services.accounts.administration.change(
@@ -80,10 +83,16 @@ async def fields_of(desk: Desk, target: User, path: str, action: str) -> dict[st
     return found
 
 
-def rows(desk: Desk) -> dict[str, list[Any]]:
-    """What the database has, except the times of last use."""
-    url = desk.api.services.settings.resolved_database_url
-    return {name: sorted(sql(url, f"SELECT * FROM authapi_{name}"), key=repr) for name in TABLES}
+@pytest.fixture
+def rows(desk: Desk) -> Iterator[Rows]:
+    """Reads what the database has, on a connection beside those of the service."""
+    engine = sa.create_engine(sync_url(desk.api.services.settings.resolved_database_url))
+    with closing(engine.connect().execution_options(isolation_level="AUTOCOMMIT")) as connection:
+        yield lambda: {
+            name: sorted(map(repr, connection.exec_driver_sql(f"SELECT * FROM authapi_{name}")))
+            for name in TABLES
+        }
+    engine.dispose()
 
 
 def test_all_forms_are_listed() -> None:
@@ -92,7 +101,7 @@ def test_all_forms_are_listed() -> None:
 
 @pytest.mark.parametrize("ending", ENDINGS)
 async def test_a_form_that_is_overtaken_changes_nothing(
-    desk: Desk, ending: str, monkeypatch: pytest.MonkeyPatch
+    desk: Desk, rows: Rows, ending: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     services = desk.api.services
     alice = await create_person(desk.api, ALICE)
@@ -100,12 +109,12 @@ async def test_a_form_that_is_overtaken_changes_nothing(
     await add_second_factors(services, alice)
     alice = await services.accounts.profiles.find(alice.id)
     dan = await services.accounts.administration.invite(parse_email("dan@example.com"))
-    before: dict[str, list[Any]] = {}
+    before: dict[str, Sequence[Any]] = {}
 
     async def overtaken(*arguments: Any) -> Identity:
         identity = await sudo.prove(*arguments)
         await ENDINGS[ending](services, identity.user)
-        before.update(rows(desk))
+        before.update(rows())
         return identity
 
     for module in (invite, keys, mail, person, webhooks):
@@ -122,7 +131,7 @@ async def test_a_form_that_is_overtaken_changes_nothing(
             there = path.replace(ID, str(target.id))
             answer = await desk.browser.request("POST", there, fields, cookie)
             assert before, (path, action)
-            assert rows(desk) == before, (path, action)
+            assert rows() == before, (path, action)
             if ending == "with a second factor":
                 assert answer.status_code in {303, 401, 403}, (path, action)
             else:
