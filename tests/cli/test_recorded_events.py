@@ -132,6 +132,7 @@ def ask(file: Path, statement: str, *values: str) -> Sequence[tuple[object, ...]
 def settings() -> Iterator[dict[str, str]]:
     with Receiver() as receiver:
         yield {
+            "login_identifier": "both",
             "scopes": "read=Read",
             "roles": "reader=read",
             "webhook_secret": SECRET,
