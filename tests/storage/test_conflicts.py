@@ -175,7 +175,7 @@ def test_every_retried_call_is_covered() -> None:
         "Administration.send_reset_link",
         *("AccountAccess.end_login", "AccountAccess.end_token"),
         *("Queues.retry", "Queues.retry_entry"),
-        *("Queues.send_test_mail", "Queues._record_webhook_test"),
+        *("Queues.send_test_mail", "Queues._record_webhook_test", "Queues._record_mail_test"),
         "LoginEnrolment._begin_totp",
         "LoginEnrolment._passkey_options",
         "Logins.count_attempt",
