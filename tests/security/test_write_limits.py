@@ -115,14 +115,15 @@ async def test_all_writes_of_an_account_share_one_limit(
     make_settings: SettingsFactory, change: Change
 ) -> None:
     async with client(create_app(make_settings(limit_writes="3/minute"))) as api:
-        user = await api.create_user()
-        headers = await sign_in(api.services, user)
-        assert (await change(api, headers)).status_code < 300
-        for strategy in ("jwt", "token"):
-            other = await sign_in(api.services, user, strategy)
-            assert (await rename(api, other)).status_code == 200
-        problem(await change(api, headers), 429, "too_many_requests")
-        problem(await rename(api, headers), 429, "too_many_requests")
+        with travel_to(NOON):
+            user = await api.create_user()
+            headers = await sign_in(api.services, user)
+            assert (await change(api, headers)).status_code < 300
+            for strategy in ("jwt", "token"):
+                other = await sign_in(api.services, user, strategy)
+                assert (await rename(api, other)).status_code == 200
+            problem(await change(api, headers), 429, "too_many_requests")
+            problem(await rename(api, headers), 429, "too_many_requests")
 
 
 @pytest.mark.parametrize("change", [_password, _reauthenticate], ids=lambda one: one.__name__)
@@ -130,56 +131,62 @@ async def test_writes_that_require_the_password_count_by_session(
     make_settings: SettingsFactory, change: Change
 ) -> None:
     async with client(create_app(make_settings(limit_writes="3/minute"))) as api:
-        user = await api.create_user()
-        mine, other = [await sign_in(api.services, user, "jwt") for _ in range(2)]
-        for _ in range(3):
-            assert (await change(api, mine)).status_code in (204, 422)
-        problem(await change(api, mine), 429, "too_many_requests")
-        assert (await change(api, other)).status_code in (204, 422)
+        with travel_to(NOON):
+            user = await api.create_user()
+            mine, other = [await sign_in(api.services, user, "jwt") for _ in range(2)]
+            for _ in range(3):
+                assert (await change(api, mine)).status_code in (204, 422)
+            problem(await change(api, mine), 429, "too_many_requests")
+            assert (await change(api, other)).status_code in (204, 422)
 
 
 async def test_writes_with_basic_authentication_count(make_settings: SettingsFactory) -> None:
     settings = make_settings(limit_writes="3/minute", strategies=("session", "basic"))
     async with client(create_app(settings)) as api:
-        user = await api.create_user()
-        codes = [
-            (await api.patch("/me", json={"name": "A"}, auth=(user.email, PASSWORD))).status_code
-            for _ in range(4)
-        ]
-        assert codes == [200, 200, 200, 429]
+        with travel_to(NOON):
+            user = await api.create_user()
+            codes = [
+                (
+                    await api.patch("/me", json={"name": "A"}, auth=(user.email, PASSWORD))
+                ).status_code
+                for _ in range(4)
+            ]
+            assert codes == [200, 200, 200, 429]
 
 
 async def test_owner_can_end_the_session_of_a_thief_who_exhausted_the_limit(
     three: Settings,
 ) -> None:
     async with client(create_app(three)) as api:
-        user = await api.create_user()
-        thief, owner = [await sign_in(api.services, user) for _ in range(2)]
-        token = (await _token(api, owner)).json()["id"]
-        while (await rename(api, thief)).status_code == 200:
-            pass
-        problem(await rename(api, owner), 429, "too_many_requests")
-        assert (await api.get("/me", headers=owner)).status_code == 200
-        answer = await api.delete(f"/me/tokens/{token}", headers=owner)
-        assert answer.status_code == 204
-        assert (await api.delete("/me/sessions", headers=owner)).status_code == 204
-        assert (await api.get("/me", headers=thief)).status_code == 401
-        body = {"current_password": PASSWORD, "new_password": NEW}
-        answer = await api.post("/me/password", json=body, headers=owner)
-        assert answer.status_code == 204
-        renewed = {"cookie": answer.headers["set-cookie"].partition(";")[0]}
-        assert (await api.delete("/me", headers=renewed)).status_code == 204
+        with travel_to(NOON):
+            user = await api.create_user()
+            thief, owner = [await sign_in(api.services, user) for _ in range(2)]
+            token = (await _token(api, owner)).json()["id"]
+            while (await rename(api, thief)).status_code == 200:
+                pass
+            problem(await rename(api, owner), 429, "too_many_requests")
+            assert (await api.get("/me", headers=owner)).status_code == 200
+            answer = await api.delete(f"/me/tokens/{token}", headers=owner)
+            assert answer.status_code == 204
+            assert (await api.delete("/me/sessions", headers=owner)).status_code == 204
+            assert (await api.get("/me", headers=thief)).status_code == 401
+            body = {"current_password": PASSWORD, "new_password": NEW}
+            answer = await api.post("/me/password", json=body, headers=owner)
+            assert answer.status_code == 204
+            renewed = {"cookie": answer.headers["set-cookie"].partition(";")[0]}
+            assert (await api.delete("/me", headers=renewed)).status_code == 204
 
 
 async def test_writes_of_superusers_count_by_session(make_settings: SettingsFactory) -> None:
     async with client(create_app(make_settings(limit_writes="3/minute"))) as api:
-        root = await api.create_user(is_superuser=True)
-        users = [await api.create_user() for _ in range(4)]
-        one, two = [await sign_in(api.services, root) for _ in range(2)]
-        paths = [f"/admin/users/{user.id}" for user in users]
-        codes = [(await api.delete(path, headers=one)).status_code for path in paths]
-        assert codes == [204, 204, 204, 429]
-        assert (await api.delete(paths[3], headers=two)).status_code == 204
+        with travel_to(NOON):
+            root = await api.create_user(is_superuser=True)
+            users = [await api.create_user() for _ in range(4)]
+            one, two = [await sign_in(api.services, root) for _ in range(2)]
+            paths = [f"/admin/users/{user.id}" for user in users]
+            codes = [(await api.delete(path, headers=one)).status_code for path in paths]
+            assert codes == [204, 204, 204, 429]
+            assert (await api.delete(paths[3], headers=two)).status_code == 204
 
 
 async def test_default_limit_bounds_1500_writes() -> None:
