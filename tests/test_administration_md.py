@@ -50,7 +50,7 @@ def test_commands_print_the_documented_output(service: str, tmp_path: Path) -> N
     ran = run_page(PATH.read_text("utf-8"), service, tmp_path, variables=variables())
     for command, expected, output in ran:
         assert plain(output) == plain(expected), command
-    assert len(ran) == 32
+    assert len(ran) == 39
 
 
 def test_links_are_valid() -> None:
