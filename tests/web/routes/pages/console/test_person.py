@@ -18,8 +18,9 @@ from tests.soft_authenticator import SoftAuthenticator
 from tests.web.logins import sign_in
 from tests.web.pages.anatomy import alerts_of, page_of
 from tests.web.pages.page_routes import ID
-from tests.web.pages.scenes import create_person, mailed
+from tests.web.pages.scenes import create_person, furnish, mailed
 from tests.web.routes.pages.console.scene import (
+    ROLES,
     Scene,
     console,
     console_settings,
@@ -153,17 +154,24 @@ async def test_one_login_and_one_token_end(scene: Scene) -> None:
 
 
 async def test_a_form_ends_no_login_of_another_account(scene: Scene) -> None:
-    """The id in the form is that of a login of another account than the path names."""
+    """The id in the form is that of a login or token of another account than the path names."""
     services = scene.api.services
     bob = await create_person(scene.api, "bob@example.com")
+    roles = {"roles": frozenset(ROLES)}
+    await services.accounts.administration.change(bob.id, roles)  # type: ignore[arg-type]  # one change
+    await furnish(scene.api, bob, rows=1)
     for user in (bob, scene.root):
         await sign_in(services, user)
         before = await scene.sessions(user.id)
-        for session in await services.sessions.list_for_user(user.id):
+        tokens = await services.tokens.personal.list_of(user.id)
+        assert bool(tokens) == (user is bob)
+        ids = [login.id for login in await services.sessions.list_for_user(user.id)]
+        for each in (*ids, *(token.id for token in tokens)):
             for action in ("end-login", "end-token"):
-                page = await scene.do(action, id=str(session.id))
+                page = await scene.do(action, id=str(each))
                 assert "already" in banner_of(page)
         assert await scene.sessions(user.id) == before
+        assert await services.tokens.personal.list_of(user.id) == tokens
     for text, status in {"": 404, "x": 404, "9" * 300: 404, "\x00": 400}.items():
         answer = await scene.send(scene.person, action="end-login", id=text)
         assert answer.status_code == status
