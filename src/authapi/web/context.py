@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 SCOPE_KEY = "authapi"
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, weakref_slot=True)
 class Runtime:
     """One installation of authapi in one application."""
 

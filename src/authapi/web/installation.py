@@ -21,7 +21,7 @@ from collections.abc import (
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, cast
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 from fastapi import APIRouter, FastAPI
 from fastapi.routing import RouteContext, iter_route_contexts
@@ -45,13 +45,15 @@ from authapi.web.routing import AuthAPIRouter, check_prefix
 _log = logging.getLogger("authapi")
 
 
-_installations: "WeakKeyDictionary[FastAPI, Runtime]" = WeakKeyDictionary()
-"""The installation in each application. An application has at most one."""
+_installations: "WeakKeyDictionary[FastAPI, ref[Runtime]]" = WeakKeyDictionary()
+"""The installation in each application. An application has at most one, and its layers own it: a
+runtime leads to its applications, so that a strong reference here would keep both for ever."""
 
 
 def runtime_of(app: FastAPI) -> Runtime:
     """Returns the installation of authapi in `app`. Raises RuntimeError if there is none."""
-    runtime = _installations.get(app)
+    found = _installations.get(app)
+    runtime = None if found is None else found()
     if runtime is None:
         raise RuntimeError(NOT_INSTALLED)
     return runtime
@@ -89,7 +91,7 @@ class Installation:
             )
         self._set_prefix(prefix)
         settings = self._runtime.settings
-        _installations[app] = self._runtime
+        _installations[app] = ref(self._runtime)
         self._runtime.units.update(units)
         own = AuthAPIRouter(
             units.values(),
