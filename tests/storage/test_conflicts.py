@@ -114,13 +114,14 @@ async def prepared(
     return lambda: OPERATIONS[name](harness, person, other)
 
 
-def row_counts(harness: Harness) -> list[int]:
+def row_counts(harness: Harness) -> list[Any]:
     tables = (
         *("users", "sessions", "refresh_families", "email_tokens", "outbox", "events"),
         *("login_tickets", "totp_factors", "recovery_codes"),
     )
-    url = harness.services.settings.resolved_database_url
-    return [int(sql(url, f"SELECT count(*) FROM authapi_{table}")[0][0]) for table in tables]
+    counts = (f"(SELECT count(*) FROM authapi_{table})" for table in tables)
+    [row] = sql(harness.services.settings.resolved_database_url, f"SELECT {', '.join(counts)}")
+    return list(row)
 
 
 def events_of(harness: Harness, person: Person) -> list[Any]:
