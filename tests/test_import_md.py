@@ -4,7 +4,6 @@ import json
 import os
 import re
 import subprocess
-import venv
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from authapi.services.accounts.importing import importer
 from authapi.services.accounts.importing import lines as import_lines
 from tests.console import run_page
 from tests.crypto.imported_hash_vectors import CHEAP, DEFAULT
+from tests.environments import create_environment, install
 from tests.test_readme import ROOT, blocks, service
 
 __all__ = ["service"]
@@ -86,11 +86,8 @@ def read_all(lines: str) -> list[dict[str, object]]:
 @pytest.fixture(scope="module")
 def peer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An interpreter with Django and Flask."""
-    folder = tmp_path_factory.mktemp("peers") / "venv"
-    venv.create(folder, with_pip=True)
-    python = folder / "bin" / "python"
-    command = [str(python), "-m", "pip", "--quiet", "install", *PEERS]
-    subprocess.run(command, check=True, timeout=300)
+    python = create_environment(tmp_path_factory.mktemp("peers"))
+    install(python, *PEERS)
     return python
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests import warnings_program
+from tests.environments import create_environment, install
 from tests.servers.process import ServeProcess, free_port
 
 ROOT = Path(__file__).parents[1]
@@ -79,12 +80,7 @@ def _runs(python: Path, minor: int) -> bool:
 def test_other_python_versions_raise_no_warnings(tmp_path: Path) -> None:
     for number, python in enumerate(pythons()):
         folder = tmp_path / str(number)
-        subprocess.run([python, "-m", "venv", folder / "venv"], check=True)
-        own = folder / "venv" / "bin" / "python"
-        lock = ROOT / "requirements" / "run.txt"
-        pip = [str(own), "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
-        package = ["--no-deps", "--no-build-isolation", str(ROOT)]
-        for arguments in (["--require-hashes", "-r", str(lock)], package):
-            done = subprocess.run([*pip, *arguments], capture_output=True, text=True, check=False)
-            assert done.returncode == 0, done.stdout + done.stderr
+        own = create_environment(folder / "venv", python=python)
+        install(own, "--require-hashes", "-r", str(ROOT / "requirements" / "run.txt"))
+        install(own, "--no-deps", "--no-build-isolation", str(ROOT))
         passes(own, folder)

@@ -2,11 +2,11 @@
 
 import json
 import subprocess
-import venv
 from pathlib import Path
 
 import pytest
 
+from tests.environments import create_environment, install
 from tests.interop.conftest import Gateway, Served
 from tests.interop.table import HERE, does
 
@@ -18,13 +18,8 @@ FOLDER = HERE / "fastmcp"
 @pytest.fixture(scope="session")
 def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An interpreter with the pinned version of FastMCP."""
-    folder = tmp_path_factory.mktemp("fastmcp")
-    venv.create(folder, with_pip=True)
-    found = folder / "bin" / "python"
-    quiet = ("--quiet", "--disable-pip-version-check", "--no-compile")
-    requirements = str(FOLDER / "requirements.txt")
-    install = [str(found), "-m", "pip", "install", *quiet, "-r", requirements]
-    subprocess.run(install, check=True, timeout=600)
+    found = create_environment(tmp_path_factory.mktemp("fastmcp"))
+    install(found, "-r", str(FOLDER / "requirements.txt"))
     return found
 
 

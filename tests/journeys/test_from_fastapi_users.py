@@ -9,7 +9,6 @@ import os
 import subprocess
 import sys
 import tarfile
-import venv
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +17,7 @@ from uuid import UUID
 import httpx
 import pytest
 
+from tests.environments import INSTALL_BOUND, check, create_environment, install
 from tests.servers.forked import Forking
 from tests.servers.postgres import PostgresServer
 from tests.servers.process import ServeProcess, free_port
@@ -33,7 +33,6 @@ PASSWORDS = {
     "Carol@Example.com": "pässwörd 🐎 " * 20,
 }
 OLD_BCRYPT = "before there was argon2"
-INSTALL_BOUND = 300
 IDS_HERE = "SELECT id, email_given FROM authapi_users"
 IDS_THERE = 'SELECT id, email FROM "user"'
 PAGE = (ROOT / "docs" / "from-fastapi-users.md").read_text("utf-8")
@@ -43,18 +42,15 @@ PAGE = (ROOT / "docs" / "from-fastapi-users.md").read_text("utf-8")
 def peer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a virtual environment of fastapi-users, and its example."""
     folder = tmp_path_factory.mktemp("fastapi-users")
-    venv.create(folder / "venv", with_pip=True)
-
-    def pip(*arguments: str) -> None:
-        command = [str(folder / "venv/bin/python"), "-m", "pip", "--quiet", *arguments]
-        subprocess.run(command, check=True, timeout=INSTALL_BOUND)
-
-    pip("install", "hatchling", "hatch-regex-commit", "editables")
+    python = create_environment(folder / "venv")
+    install(python, "pip", "hatchling", "hatch-regex-commit", "editables")
     both = (f"fastapi-users[sqlalchemy]=={RELEASE}", "-e", f"{ROOT}[postgres,bcrypt]")
-    pip("install", "--no-build-isolation", *both)
-    pip("check")
+    install(python, "--no-build-isolation", *both)
+    check(python)
     source = ("--no-deps", "--no-build-isolation", "--no-binary", "fastapi-users")
-    pip("download", *source, "--dest", str(folder), f"fastapi-users=={RELEASE}")
+    download = (str(python), "-m", "pip", "--quiet", "download", *source, "--dest", str(folder))
+    command = [*download, f"fastapi-users=={RELEASE}"]
+    subprocess.run(command, check=True, timeout=INSTALL_BOUND)
     [archive] = folder.glob("*.tar.gz")
     with tarfile.open(archive) as packed:
         # Python before 3.11.4 knows no filter, and ignores this attribute.

@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.environments import create_environment, install
 from tests.servers.process import ServeProcess, free_port
 from tests.test_readme import ROOT, blocks, steps
 
@@ -50,11 +51,8 @@ def fill():
 @pytest.fixture(scope="module")
 def peer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An interpreter with SQLModel and the libraries that the tutorial hashes with."""
-    python = tmp_path_factory.mktemp("tutorial") / "venv/bin/python"
-    uv = str(Path(sys.executable).with_name("uv"))
-    subprocess.run([uv, "venv", "--quiet", str(python.parents[1])], check=True, timeout=60)
-    command = [uv, "pip", "install", "--quiet", "--python", str(python), *NEEDS]
-    subprocess.run(command, check=True, timeout=300)
+    python = create_environment(tmp_path_factory.mktemp("tutorial"))
+    install(python, *NEEDS)
     return python
 
 
