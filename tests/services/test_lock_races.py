@@ -202,12 +202,11 @@ async def blocked_transactions(url: str) -> int:
 
 
 @pytest.mark.parametrize("assignment", ASSIGNMENTS)
-@pytest.mark.parametrize("rounds", [5, pytest.param(scaled(25, 250), marks=pytest.mark.slow)])
 async def test_a_previous_address_is_reserved_from_the_first_moment(
-    harness: Harness, postgres_url: str, assignment: str, rounds: int
+    harness: Harness, postgres_url: str, assignment: str
 ) -> None:
     race = Race()
-    for _ in range(rounds):
+    for _ in range(scaled(25, 250)):
         owner, others = await harness.person(), [await harness.person() for _ in range(6)]
         old, new = parse_email(owner.user.email), new_address()
         link = await harness.link(owner, Purpose.CHANGE, new)
@@ -251,12 +250,11 @@ ENDS = ("deactivate", "delete", "set password", "end all", "end sessions", "chan
 
 
 @pytest.mark.parametrize("end", ENDS)
-@pytest.mark.parametrize("rounds", [8, pytest.param(scaled(60, 600), marks=pytest.mark.slow)])
 async def test_reuse_of_a_refresh_token_concurrent_with_the_end_of_its_session(
-    harness: Harness, end: str, rounds: int
+    harness: Harness, end: str
 ) -> None:
     race, refresh_tokens = Race(), harness.services.tokens.refresh
-    for _ in range(rounds):
+    for _ in range(scaled(60, 600)):
         person = await harness.person()
         used = person.refresh
         for _ in range(2):
@@ -280,15 +278,14 @@ async def test_reuse_of_a_refresh_token_concurrent_with_the_end_of_its_session(
 
 
 @pytest.mark.parametrize("end", ["end all", "end others", "deactivate", "delete", "prune"])
-@pytest.mark.parametrize("rounds", [8, pytest.param(scaled(40, 400), marks=pytest.mark.slow)])
 async def test_a_flush_concurrent_with_the_end_of_many_sessions(
-    postgres_url: str, end: str, rounds: int, monkeypatch: pytest.MonkeyPatch
+    postgres_url: str, end: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(database, "_RETRY_PAUSES", ())
     race = Race()
     async with open_harness(postgres_url, max_sessions=1000) as harness:
         last_used = harness.services.last_used
-        for _ in range(rounds):
+        for _ in range(scaled(40, 400)):
             person = await harness.person()
             ids = [person.session_id, person.refreshable.id]
             for _ in range(30):
@@ -345,15 +342,11 @@ async def run_pairs(url: str, pairs: Sequence[tuple[str, str]]) -> Race:
     return race
 
 
-@pytest.mark.parametrize(
-    "share",
-    [60, pytest.param(scaled(400, len(PAIRS)), marks=pytest.mark.slow)],
-    ids=["some", "many"],
-)
 async def test_no_two_operations_deadlock(
-    fresh_postgres_url: str, share: int, monkeypatch: pytest.MonkeyPatch
+    fresh_postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await check_pairs(fresh_postgres_url, some_of(PAIRS, share), monkeypatch)
+    pairs = some_of(PAIRS, scaled(400, len(PAIRS)))
+    await check_pairs(fresh_postgres_url, pairs, monkeypatch)
 
 
 async def test_no_operation_deadlocks_with_passkeys(
