@@ -106,7 +106,7 @@ test-packaging: $(VENV)/.installed-dev ## run only the tests of the built wheel 
 
 faults: $(VENV)/.installed-dev ## run the fault injection tests: killed and starved processes (AUTHAPI_FAULT_SCALE=10 for the full size)
 	@echo "==> fault injection: real processes, killed, starved and disconnected"
-	@$(BIN)/pytest --timeout $$((600 * $${AUTHAPI_FAULT_SCALE:-1})) -m faults tests/faults $(ARGS)
+	@$(BIN)/pytest --timeout $$((600 * $${AUTHAPI_FAULT_SCALE:-1})) -n 2 --dist worksteal -m faults tests/faults $(ARGS)
 
 bench: $(VENV)/.installed-dev ## compare the speed with other projects, into benchmarks/results (needs wrk and npm; ARGS="--help")
 	@echo "==> benchmarks"

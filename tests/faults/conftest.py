@@ -5,6 +5,7 @@ import random
 import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,6 +36,20 @@ def report(_figures: Figures, request: pytest.FixtureRequest) -> Report:
     _, _, parameters = request.node.name.partition("[")
     name = f"{int(number)} {words.replace('_', ' ')}"
     return lambda line: _figures.report(f"{name} [{parameters}" if parameters else name, line)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A process of pytest-xdist sends its figures to the process that prints the report."""
+    sent = getattr(session.config, "workeroutput", None)
+    if sent is not None and (figures := session.config.stash.get(_FIGURES, None)):
+        sent["figures"] = figures.lines
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Takes the figures of a process that has ended. A killed one has sent none."""
+    figures = node.config.stash.setdefault(_FIGURES, Figures())
+    figures.lines |= getattr(node, "workeroutput", {}).get("figures", {})
 
 
 def pytest_terminal_summary(
