@@ -246,6 +246,8 @@ def test_equal_arguments_give_the_same_gate() -> None:
         ({"mfa": None}, TypeError, "mfa must be"),
         ({"mfa": -HOUR}, ValueError, "positive"),
         ({"mfa": timedelta(0)}, ValueError, "positive"),
+        ({"fresh": False}, TypeError, "fresh must be True, None or a timedelta, not False"),
+        ({"fresh": 60}, TypeError, "fresh must be"),
         ({"acr": "PHR"}, ValueError, f"acr must be one of {ONE}, {TWO}, phr, not 'PHR'"),
         ({"acr": ""}, ValueError, "acr must be"),
         ({"acr": True}, ValueError, "acr must be"),

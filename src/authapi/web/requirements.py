@@ -77,8 +77,11 @@ class Requirements:
     """How `limit_writes` counts a request to this route; None if the route only reads."""
 
     def __post_init__(self) -> None:
-        """Raises TypeError or ValueError if `mfa` or `acr` is not permitted."""
-        mfa: object = self.mfa  # callers without a type checker may pass other types
+        """Raises TypeError or ValueError if `fresh`, `mfa` or `acr` is not permitted."""
+        fresh: object = self.fresh  # callers without a type checker may pass other types
+        if not isinstance(fresh, timedelta) and fresh is not None and fresh is not True:
+            raise TypeError(f"fresh must be True, None or a timedelta, not {fresh!r}")
+        mfa: object = self.mfa
         if isinstance(mfa, timedelta):
             if mfa <= timedelta(0):
                 raise ValueError("the timedelta of mfa must be positive")

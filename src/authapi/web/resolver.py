@@ -114,7 +114,7 @@ def current_user(
     `mfa_required_superusers` adds it to gates with `superuser`. `web.answers.websocket_messages`
     describes refused WebSockets. The start of the application fails with ConfigurationError if a
     name is unknown, or a strategy cannot tell what `mfa` asks. Raises TypeError or ValueError if
-    `mfa` or `acr` is not permitted.
+    `fresh`, `mfa` or `acr` is not permitted.
     """
     return _user_gate(
         normalized_requirements(strategies, scopes, verified, superuser, fresh, mfa, acr, optional)
