@@ -2,15 +2,15 @@
 
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests.environments import UV, check, create_environment
+
 pytestmark = pytest.mark.packaging
 
 ROOT = Path(__file__).resolve().parents[2]
-UV = str(Path(sys.executable).with_name("uv"))
 BOTH = f"""fastapi-users[sqlalchemy]>=15
 fastapi-authapi[postgres,redis,metrics,mail,bcrypt] @ {ROOT.as_uri()}
 """
@@ -51,8 +51,7 @@ def test_both_resolve_and_install_together(resolution: str, tmp_path: Path) -> N
     assert found["sqlalchemy"].startswith("2.0.")
     assert found["fastapi-users"].startswith("15.")
     (tmp_path / "both.txt").write_text(compiled)
-    python = tmp_path / "venv" / "bin" / "python"
-    run(UV, "venv", "--quiet", tmp_path / "venv", folder=tmp_path)
+    python = create_environment(tmp_path / "venv")
     run(*(UV, "pip", "sync", "--quiet", "--python", python, tmp_path / "both.txt"), folder=tmp_path)
-    run(UV, "pip", "check", "--quiet", "--python", python, folder=tmp_path)
+    check(python)
     assert run(python, "-c", PROGRAM, folder=tmp_path) == "FastAPI\n"
