@@ -4,11 +4,11 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
-import sqlalchemy as sa
 
 from authapi import Settings, create_app
 from authapi.domain.scopes import INTROSPECT, effective_scopes, login_scopes
 from authapi.domain.user import User
+from authapi.storage.inspection import record_statements
 from authapi.testing import PASSWORD, Client, client
 from tests.security.attack import claims_of
 from tests.storage.rows import a_user
@@ -203,12 +203,7 @@ async def test_roles_cost_no_additional_statement(api: Client) -> None:
     alice = await api.create_user()
     await give(api, alice, "editor")
     login = await sign_in(api.services, alice)
-    seen: list[str] = []
-
-    def note(*arguments: object) -> None:
-        seen.append(str(arguments[2]))
-
-    sa.event.listen(api.services.database.engine.sync_engine, "before_cursor_execute", note)
     api.services.identity_cache.clear()
-    assert await held(api, login) == {"reports:read", "reports:write"}
+    with record_statements(api.services.database) as seen:
+        assert await held(api, login) == {"reports:read", "reports:write"}
     assert len([text for text in seen if text.startswith("SELECT")]) == 1, seen

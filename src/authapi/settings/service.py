@@ -78,7 +78,8 @@ class Settings(PageSettings):
     allow_sqlite: bool = False
     """Permit SQLite in production: one machine, one disk, no other host."""
     database_pool_size: int = Field(default=10, ge=1, le=1000)
-    """Maximum database connections of each process."""
+    """Maximum database connections of each process. On PostgreSQL, three tenths only look up
+    callers."""
     database_pool_timeout: Seconds = Field(default=5.0, gt=0, le=300)
     """Seconds that a request waits for a connection; then it gets 503."""
     database_timeout: Seconds = Field(default=5.0, gt=0, le=300)

@@ -12,7 +12,15 @@ a transaction after either.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Coroutine,
+    Mapping,
+    Sequence,
+)
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial, wraps
@@ -23,10 +31,8 @@ from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy import event
-from sqlalchemy.engine import ExceptionContext
-from sqlalchemy.exc import DisconnectionError, IntegrityError
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
-from sqlalchemy.pool import ConnectionPoolEntry
 
 from authapi.domain.client import current_client
 from authapi.domain.events import Event
@@ -47,18 +53,17 @@ from authapi.storage.leases import Leases
 from authapi.storage.models import Tables, tables_of
 from authapi.storage.names import DEFAULT_NAMES, TableNames
 from authapi.storage.notifications import Notifications, PostgresNotifications
-from authapi.storage.postgres.connection import pool_connection_factory
+from authapi.storage.postgres.connection import invalidate_stale, pool_connection_factory
+from authapi.storage.postgres.direct_reads import DirectReads
 from authapi.storage.postgres.session_parameters import service_parameters
 from authapi.storage.sqlite import (
     WRITES,
     SQLiteNotifications,
     StoppableConnection,
-    begin_sqlite,
-    file_identity,
-    prepare_sqlite,
-    require_file,
+    listen_to_engine,
 )
 from authapi.storage.store import JOINED, Store, savepoint
+from authapi.storage.tables.session_statements import SessionLookups
 from authapi.storage.urls import parse_url
 
 _P = ParamSpec("_P")
@@ -70,10 +75,6 @@ _PING_TIMEOUT = 2.0
 """Seconds."""
 _READ_ONLY_QUERY = "SELECT current_setting('transaction_read_only')::boolean"
 """Also true on a standby (PostgreSQL, Hot Standby Parameter Reference)."""
-_STALE_STATEMENTS = frozenset({"26000", "0A000"})
-"""SQLSTATEs of a prepared statement that is unknown, or whose table was altered since."""
-_FILE = "authapi_file"
-"""The key in the `info` of a connection that holds the identity of its SQLite file."""
 
 _CONFLICT_STATES = frozenset({"40001", "40P01"})
 """SQLSTATE `serialization_failure` and `deadlock_detected`: the transaction was rolled back, and a
@@ -135,14 +136,20 @@ class Database:
         self.is_sqlite = self._url.get_backend_name() == "sqlite"
         self.file = Path(self._url.database or "")  # for SQLite only
         longest_transaction = pool_timeout + 3 * timeout + 2  # seconds, with its commit
-        self._theirs = None
+        self._theirs, self.direct_reads = None, None
         if engine is not None:
             self._theirs = ApplicationEngine(engine, timeout=timeout, max_idle=longest_transaction)
             self.engine = engine
             self._reader, self._writer = self._theirs.reader, self._theirs.writer
         else:
-            options = {"pool_size": pool_size, "pool_timeout": pool_timeout}
+            # Of the connections of PostgreSQL, some are for look-ups of callers only.
+            direct = 0 if self.is_sqlite else pool_size * 3 // 10
+            options = {"pool_size": pool_size - direct, "pool_timeout": pool_timeout}
             self.engine = self._own_engine(options, timeout, max_idle=longest_transaction)
+            if direct:
+                self.direct_reads = DirectReads(
+                    self.engine, options, size=direct, timeout=pool_timeout + timeout + 1
+                )
             # A single statement needs no transaction: on PostgreSQL that saves two round trips.
             self._reader = self.engine.execution_options(isolation_level="AUTOCOMMIT")
             self._writer = self.engine.execution_options(**{WRITES: True})
@@ -160,11 +167,13 @@ class Database:
         # SQLite has a single writer, and its own lock is not fair: with many writers, some of them
         # time out. This lock is first come, first served.
         self._write_lock = asyncio.Lock() if self.is_sqlite else None
+        self.sessions = SessionLookups(self.rows, self.tables)
+        """The look-ups of callers, outside of a transaction."""
 
     def _own_engine(
-        self, pool_options: dict[str, Any], timeout: float, *, max_idle: float
+        self, options: dict[str, Any], timeout: float, *, max_idle: float
     ) -> AsyncEngine:
-        options: dict[str, Any] = {"max_overflow": 0, "hide_parameters": True, **pool_options}
+        options |= {"max_overflow": 0, "hide_parameters": True}
         if self.is_sqlite:
             options["connect_args"] = {
                 "timeout": timeout,
@@ -180,13 +189,9 @@ class Database:
             }
         engine = create_async_engine(self._url, **options)
         if self.is_sqlite:
-            event.listen(engine.sync_engine, "do_connect", require_file)
-            event.listen(engine.sync_engine, "connect", self._note_file)
-            event.listen(engine.sync_engine, "checkout", self._require_same_file)
-            event.listen(engine.sync_engine, "connect", prepare_sqlite)
-            event.listen(engine.sync_engine, "begin", begin_sqlite)
+            listen_to_engine(engine.sync_engine, self.file)
         else:
-            event.listen(engine.sync_engine, "handle_error", _invalidate_stale)
+            event.listen(engine.sync_engine, "handle_error", invalidate_stale)
         return engine
 
     @property
@@ -200,7 +205,8 @@ class Database:
     def connections_in_use(self) -> int:
         """The number of connections that are checked out of the pool."""
         pool = self.engine.pool
-        return pool.checkedout() if isinstance(pool, sa.QueuePool) else 0
+        direct = 0 if self.direct_reads is None else self.direct_reads.in_use
+        return direct + (pool.checkedout() if isinstance(pool, sa.QueuePool) else 0)
 
     @property
     def _joined_store(self) -> Store | None:
@@ -216,6 +222,15 @@ class Database:
                 return
             async with self._leases.acquire(self._reader, max_duration=self._read_timeout) as lease:
                 yield Store.of(lease.connection, self.tables)
+
+    async def rows(self, statement: sa.Select[Any], values: Mapping[str, object]) -> Sequence[Any]:
+        """Returns the rows of a statement that is built once, with `values` for its parameters."""
+        if self.direct_reads is not None and self._joined_store is None:
+            with translate_driver_errors():
+                return await self.direct_reads.rows(statement, values)
+        async with self.read() as store:
+            rows: Sequence[Any] = (await store.connection.execute(statement, values)).all()
+            return rows
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Store]:
@@ -325,21 +340,11 @@ class Database:
         with translate_driver_errors():
             return [] if self._theirs is None else await self._theirs.limitations()
 
-    def _note_file(self, _: object, record: ConnectionPoolEntry) -> None:
-        record.info[_FILE] = file_identity(self.file)
-
-    def _require_same_file(self, _: object, record: ConnectionPoolEntry, __: object) -> None:
-        # A connection keeps the file that it has opened, even after the file was removed or
-        # replaced; its writes would be lost. The pool opens a new connection.
-        if record.info[_FILE] != file_identity(self.file):
-            raise DisconnectionError
-
     async def close(self) -> None:
-        """Closes every connection, except those of an engine of the application.
-
-        Later calls open new ones.
-        """
+        """Closes all connections but those of the application. Later calls open new ones."""
         await self._leases.wait_released()
+        if self.direct_reads is not None:
+            await self.direct_reads.close()
         if self._theirs is None or isinstance(self.engine, SiblingEngine):
             await self.engine.dispose()
         if self.is_sqlite:
@@ -357,13 +362,6 @@ def _log_unknown_outcome(events: Sequence[Event]) -> None:
             "events": [f"{event.type.value} {event.id}" for event in events] or None,
         },
     )
-
-
-def _invalidate_stale(context: ExceptionContext) -> None:
-    # A session that does not know a statement prepared on it is another session: a pooler was put
-    # in front of the server. The pool replaces all its connections, and each detects the pooler.
-    if getattr(context.original_exception, "sqlstate", "") in _STALE_STATEMENTS:
-        context.is_disconnect = True
 
 
 def is_conflict(error: StorageUnavailable) -> bool:

@@ -13,20 +13,32 @@ from authapi.storage.database import Database
 
 
 @contextmanager
-def record_statements(database: Database) -> Iterator[list[str]]:
-    """Records the SQL statements inside the block, without those of the outbox worker."""
-    engine, statements = database.engine.sync_engine, list[str]()
+def record_statements(database: Database, *, without: tuple[str, ...] = ()) -> Iterator[list[str]]:
+    """Records the SQL statements inside the block, without those of the outbox worker.
 
-    def record(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+    Statements that begin with a word of `without` are left out.
+    """
+    engine, direct_reads = database.engine.sync_engine, database.direct_reads
+    statements: list[str] = []
+
+    def record(statement: str) -> None:
         task = asyncio.current_task()
-        if task is None or not task.get_name().startswith("authapi-outbox"):
+        is_of_worker = task is not None and task.get_name().startswith("authapi-outbox")
+        if not is_of_worker and not statement.startswith(without):
             statements.append(statement)
 
-    event.listen(engine, "before_cursor_execute", record)
+    def record_of_engine(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        record(statement)
+
+    event.listen(engine, "before_cursor_execute", record_of_engine)
+    if direct_reads is not None:
+        direct_reads.observers.append(record)
     try:
         yield statements
     finally:
-        event.remove(engine, "before_cursor_execute", record)
+        event.remove(engine, "before_cursor_execute", record_of_engine)
+        if direct_reads is not None:
+            direct_reads.observers.remove(record)
 
 
 async def count_rows(database: Database, table: str) -> int:

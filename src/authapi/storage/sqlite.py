@@ -16,13 +16,18 @@ from uuid import UUID
 
 import aiosqlite
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection
+from sqlalchemy import event
+from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from authapi.storage.notifications import Notifications
 
 WRITES = "authapi_write"
 """The execution option of connections whose transactions write."""
+_FILE = "authapi_file"
+"""The key in the `info` of a connection that holds the identity of its file."""
 _WAL_TIMEOUT, _WAL_PAUSE = 5.0, 0.02
 """Seconds to retry the switch of a new file to a write-ahead log, and between retries."""
 _ITER_CHUNK_SIZE = 64  # rows per chunk of a cursor iteration: aiosqlite's default
@@ -93,6 +98,25 @@ class StoppableConnection(aiosqlite.Connection):
         """Waits until the thread has ended; returns at once if `stop` was not called."""
         if self._end is not None:
             await asyncio.shield(self._end)
+
+
+def listen_to_engine(engine: Engine, path: Path) -> None:
+    """Prepares each new connection of `engine`, whose connections must be to the file at `path`."""
+
+    def note_file(_: object, record: ConnectionPoolEntry) -> None:
+        record.info[_FILE] = file_identity(path)
+
+    def require_same_file(_: object, record: ConnectionPoolEntry, __: object) -> None:
+        # A connection keeps the file that it has opened, even after the file was removed or
+        # replaced; its writes would be lost. The pool opens a new connection.
+        if record.info[_FILE] != file_identity(path):
+            raise DisconnectionError
+
+    event.listen(engine, "do_connect", require_file)
+    event.listen(engine, "connect", note_file)
+    event.listen(engine, "checkout", require_same_file)
+    event.listen(engine, "connect", prepare_sqlite)
+    event.listen(engine, "begin", begin_sqlite)
 
 
 def require_file(_: object, __: object, arguments: Sequence[str], ___: object) -> None:

@@ -8,7 +8,13 @@ import os
 import signal
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
+from contextlib import (
+    AbstractContextManager,
+    asynccontextmanager,
+    contextmanager,
+    nullcontext,
+    suppress,
+)
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
@@ -18,7 +24,6 @@ import anyio
 import psycopg
 import pytest
 import sqlalchemy as sa
-from sqlalchemy import event
 
 from authapi.crypto.ids import new_id
 from authapi.crypto.secrets import SecretHash, hash_secret
@@ -37,11 +42,12 @@ from authapi.services.identity_cache.invalidation import (
 )
 from authapi.settings import Settings
 from authapi.storage import Database, migrations
+from authapi.storage.inspection import record_statements
 from authapi.storage.notifications import PostgresNotifications
 from authapi.storage.sqlite import SQLiteNotifications
 from tests.servers.postgres import PostgresCluster, PostgresServer
 from tests.servers.process import free_port
-from tests.storage.rows import a_user, in_background, sql, store_user
+from tests.storage.rows import a_user, sql, store_user
 
 DAY = timedelta(days=1)
 
@@ -137,18 +143,9 @@ async def wait_for_notice(services: Services, condition: Callable[[], bool]) -> 
     assert condition()
 
 
-@contextmanager
-def statements(services: Services) -> Iterator[list[str]]:
-    found: list[str] = []
-
-    def note(_: object, __: object, statement: str, *___: object) -> None:
-        if not in_background():
-            found.append(statement)
-
-    engine = services.database.engine.sync_engine
-    event.listen(engine, "before_cursor_execute", note)
-    yield found
-    event.remove(engine, "before_cursor_execute", note)
+def statements(services: Services) -> AbstractContextManager[list[str]]:
+    """Collects the SQL statements inside the block."""
+    return record_statements(services.database)
 
 
 Change = Callable[[Services, Caller], Awaitable[object]]

@@ -53,8 +53,9 @@ from authapi.services.identity_cache.invalidation import PostgresInvalidation
 from authapi.services.jobs import periodic_task
 from authapi.services.sessions.service import RecordLogin, Sessions
 from authapi.settings import Settings
-from authapi.storage import Database, Store
+from authapi.storage import Database
 from authapi.storage.notifications import Listener, PostgresNotifications
+from authapi.storage.tables.session_statements import SessionLookups
 from tests.storage.rows import a_session, a_user
 
 MAX_STALENESS = 2.0
@@ -134,14 +135,17 @@ def _suspend() -> Generator[None, None, None]:
 
 
 class ModelDatabase(Database):
-    """A database with one query, which begins, reads and returns in separate steps."""
+    """A database with one query."""
+
+    def __init__(self, world: World) -> None:
+        self.sessions = ModelLookups(world)
+
+
+class ModelLookups(SessionLookups):
+    """The query, which begins, reads and returns in separate steps."""
 
     def __init__(self, world: World) -> None:
         self._world = world
-
-    @asynccontextmanager
-    async def read(self) -> AsyncIterator[Store]:
-        yield cast(Store, SimpleNamespace(sessions=self))
 
     async def find_by_current_or_previous_secret(
         self, secret: SecretHash, kind: SessionKind, *, since: datetime

@@ -5,14 +5,13 @@ import io
 import json
 import re
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from types import MappingProxyType
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from sqlalchemy import event
 
 from authapi import AuthAPI, Event, EventType, Transaction
 from authapi.crypto.ids import new_id
@@ -21,6 +20,7 @@ from authapi.domain.username import parse_username
 from authapi.errors import InvalidInput, ProfileTaken
 from authapi.services.accounts.importing import AccountImporter, Summary
 from authapi.services.accounts.importing.lines import Ids
+from authapi.storage.inspection import record_statements
 from authapi.testing import PASSWORD, Client
 from tests.profiles import (
     DefaultsIn,
@@ -39,18 +39,9 @@ def body(email: str = "ada@example.com", **members: object) -> dict[str, object]
     return {"email": email, "password": PASSWORD, **members}
 
 
-@contextmanager
-def statements(api: Client) -> Iterator[list[str]]:
-    """The statements that run meanwhile."""
-    found: list[str] = []
-
-    def note(_: object, __: object, statement: str, *___: object) -> None:
-        found.append(statement)
-
-    engine = api.services.database.engine.sync_engine
-    event.listen(engine, "before_cursor_execute", note)
-    yield found
-    event.remove(engine, "before_cursor_execute", note)
+def statements(api: Client) -> AbstractContextManager[list[str]]:
+    """Collects the SQL statements inside the block."""
+    return record_statements(api.services.database)
 
 
 async def log_in(api: Client, **members: object) -> None:

@@ -3,22 +3,20 @@
 import asyncio
 import json
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
-import sqlalchemy as sa
 import time_machine
 
 from authapi import create_app
 from authapi.crypto.ids import new_id
 from authapi.crypto.secrets import hash_secret
 from authapi.domain.session import FLASH, SessionKind
+from authapi.storage.inspection import record_statements
 from authapi.testing import Client, client
 from tests.conftest import SettingsFactory
-from tests.storage.rows import in_background
 from tests.web.logins import STRATEGIES, Headers, sign_in
 from tests.web.responses import BEARER, check_headers, input_errors, problem, unnamed
 
@@ -35,21 +33,9 @@ SESSION_MEMBERS = {
 }
 
 
-@contextmanager
-def statements(api: Client) -> Iterator[list[str]]:
-    """Collects the SQL statements of the application inside the block."""
-    seen: list[str] = []
-
-    def note(_: object, __: object, statement: str, *___: object) -> None:
-        if not in_background():
-            seen.append(statement)
-
-    engine = api.services.database.engine.sync_engine
-    sa.event.listen(engine, "before_cursor_execute", note)
-    try:
-        yield seen
-    finally:
-        sa.event.remove(engine, "before_cursor_execute", note)
+def statements(api: Client) -> AbstractContextManager[list[str]]:
+    """Collects the SQL statements inside the block."""
+    return record_statements(api.services.database)
 
 
 async def identifier(api: Client, headers: Headers) -> str:

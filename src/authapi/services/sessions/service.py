@@ -180,10 +180,10 @@ class Sessions:
         login of the same browser: the browser may have the new cookie by now.
         """
         snapshot, since = self.snapshot(), now() - _REPLACED_SECRET_GRACE
-        async with self._database.read() as store:
-            row, was_replaced = await store.sessions.find_by_current_or_previous_secret(
-                secret, kind, since=since
-            )
+        lookups = self._database.sessions
+        row, was_replaced = await lookups.find_by_current_or_previous_secret(
+            secret, kind, since=since
+        )
         if was_replaced:
             raise InvalidCredential
         return await self._identity(row, strategy, secret, snapshot)
@@ -209,8 +209,7 @@ class Sessions:
         expiry of the token. The identity has the scopes of the session that are also in `scopes`.
         `snapshot` was taken before the signature was verified.
         """
-        async with self._database.read() as store:
-            row = await store.sessions.find_by_signed_id(session_id, kind, kid=kid)
+        row = await self._database.sessions.find_by_signed_id(session_id, kind, kid=kid)
         if row is not None and row[1].id != user_id:
             return None
         return await self._identity(

@@ -106,8 +106,7 @@ class TokenLookup:
         )
 
     async def _find_opaque_token(self, token: str) -> TokenInfo | None:
-        async with self._database.read() as store:
-            row = await store.sessions.find_by_secret(hash_secret(token), SessionKind.TOKEN)
+        row = await self._database.sessions.find_by_secret(hash_secret(token), SessionKind.TOKEN)
         if row is None:
             return None
         session, user = row

@@ -6,7 +6,7 @@ from secrets import randbits
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import event
-from sqlalchemy.engine import Engine
+from sqlalchemy.engine import Engine, ExceptionContext
 
 from authapi.errors import ConfigurationError
 from authapi.storage.postgres.session_parameters import SessionParameters
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from psycopg.abc import RV, PQGen
 
 
+STALE_STATEMENTS = frozenset({"26000", "0A000"})
+"""SQLSTATEs of a prepared statement that is unknown, or whose table was altered since."""
 _WAKE_UP_INTERVAL = 0.1
 """Seconds, the default of psycopg's connections. `wait_async` without it waits in a busy loop."""
 
@@ -100,6 +102,16 @@ def pool_connection_factory(
         return connection
 
     return open_connection
+
+
+def invalidate_stale(context: ExceptionContext) -> None:
+    """Makes the pool replace its connections after an error that reports a stale statement.
+
+    A session that does not know a statement prepared on it is another session: a pooler was put in
+    front of the server. Each new connection detects the pooler.
+    """
+    if getattr(context.original_exception, "sqlstate", "") in STALE_STATEMENTS:
+        context.is_disconnect = True
 
 
 def apply_on_connect(

@@ -9,14 +9,13 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from authapi.crypto.secrets import SecretHash
-from authapi.domain.client import Client
 from authapi.domain.session import Session, SessionKind
 from authapi.domain.user import User
 from authapi.storage.models import Tables
-from authapi.storage.tables.session_statements import COLUMNS, session_statements
+from authapi.storage.tables.session_statements import SessionLookups, session_of
 
 
-class SessionTable:
+class SessionTable(SessionLookups):
     """The sessions of every kind, inside one transaction.
 
     Every method that changes how a session authenticates adds its user to the changed users of the
@@ -24,8 +23,9 @@ class SessionTable:
     """
 
     def __init__(self, connection: AsyncConnection, tables: Tables, changed: set[UUID]) -> None:
+        super().__init__(self._all, tables)
         self._connection = connection
-        self._sessions, self._statements = tables.sessions, session_statements(tables)
+        self._sessions = tables.sessions
         self._changed = changed
 
     async def add(
@@ -59,47 +59,6 @@ class SessionTable:
             )
         )
 
-    async def find_by_secret(
-        self, secret: SecretHash, kind: SessionKind
-    ) -> tuple[Session, User] | None:
-        """Returns the session with this secret and its user, or None. One statement."""
-        return await self._one(self._statements.by_secret, {"secret": secret, "kind": kind})
-
-    async def find_by_current_or_previous_secret(
-        self, secret: SecretHash, kind: SessionKind, *, since: datetime
-    ) -> tuple[tuple[Session, User] | None, bool]:
-        """Returns the session with this secret and its user, or None. One statement.
-
-        The Boolean is True if there is no such session, but the secret is the previous one of a
-        cookie session whose secret was replaced after `since`.
-        """
-        if kind is not SessionKind.SESSION:
-            return await self.find_by_secret(secret, kind), False
-        values = {"secret": secret, "kind": kind, "since": since}
-        rows = (
-            await self._connection.execute(self._statements.by_current_or_previous, values)
-        ).all()
-        for row in rows:
-            if row[-1]:
-                return (_session(row[: len(COLUMNS)]), User(*row[len(COLUMNS) : -1])), False
-        return None, bool(rows)
-
-    async def find_with_user(self, session_id: UUID) -> tuple[Session, User] | None:
-        """Returns the session with this id and its user, or None. One statement."""
-        return await self._one(self._statements.by_id, {"id": session_id})
-
-    async def find_by_signed_id(
-        self, session_id: UUID, kind: SessionKind | None, *, kid: str
-    ) -> tuple[Session, User] | None:
-        """Returns `find_with_user`, or None if the key `kid` was deleted. One statement.
-
-        `kid` is the key that signed the id. With `kind`, only a session of that kind.
-        """
-        if kind is None:
-            return await self._one(self._statements.by_signed_id, {"id": session_id, "kid": kid})
-        values = {"id": session_id, "kind": kind, "kid": kid}
-        return await self._one(self._statements.by_signed_id_and_kind, values)
-
     async def lock(self, session_id: UUID) -> Session | None:
         """Locks the session against other writers until the commit, and returns it, or None."""
         statement = (
@@ -108,7 +67,7 @@ class SessionTable:
             .with_for_update()
         )
         row = (await self._connection.execute(statement)).one_or_none()
-        return None if row is None else _session(row)
+        return None if row is None else session_of(row)
 
     async def lock_for_user(self, user_id: UUID) -> None:
         """Locks every session of this user until the commit. The user must be locked already."""
@@ -170,7 +129,7 @@ class SessionTable:
             .order_by(self._sessions.c.id.desc())
             .limit(limit)
         )
-        return [_session(row) for row in await self._connection.execute(statement)]
+        return [session_of(row) for row in await self._connection.execute(statement)]
 
     async def set_data(self, session_id: UUID, data: Mapping[str, object]) -> None:
         """Replaces the data of a session."""
@@ -340,13 +299,9 @@ class SessionTable:
     async def _select_ids(self, statement: sa.Select[UUID], ids: Collection[UUID]) -> set[UUID]:
         return set((await self._connection.execute(statement, {"ids": list(ids)})).scalars())
 
-    async def _one(
-        self, statement: sa.Select[Any], values: Mapping[str, object]
-    ) -> tuple[Session, User] | None:
-        row = (await self._connection.execute(statement, values)).one_or_none()
-        if row is None:
-            return None
-        return _session(row[: len(COLUMNS)]), User(*row[len(COLUMNS) :])
+    async def _all(self, statement: sa.Select[Any], values: Mapping[str, object]) -> Sequence[Any]:
+        rows: Sequence[Any] = (await self._connection.execute(statement, values)).all()
+        return rows
 
     async def _update(
         self, values: Mapping[str, object], *conditions: sa.ColumnElement[bool]
@@ -375,25 +330,3 @@ class SessionTable:
     def _is_live(self, now: datetime) -> sa.ColumnElement[bool]:
         idle = self._sessions.c.idle_expires_at
         return (self._sessions.c.expires_at > now) & (idle.is_(None) | (idle > now))
-
-
-def _session(row: Sequence[Any]) -> Session:
-    key, user_id, kind, name, scopes, created, seen, idle, expires, auth, *rest = row
-    amr, ip, agent, data, remembered, mfa_at = rest
-    return Session(
-        id=key,
-        user_id=user_id,
-        kind=SessionKind(kind),
-        name=name,
-        scopes=None if scopes is None else frozenset(scopes),
-        created_at=created,
-        last_seen_at=seen,
-        idle_expires_at=idle,
-        expires_at=expires,
-        auth_time=auth,
-        amr=tuple(amr),
-        client=Client(ip=ip, user_agent=agent),
-        data=data,
-        remembered=remembered,
-        mfa_at=mfa_at,
-    )
