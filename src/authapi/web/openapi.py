@@ -20,6 +20,7 @@ from authapi.web.answers.descriptions import DESCRIPTIONS, Document
 from authapi.web.answers.step_up import REQUIRES, describe_requirements
 from authapi.web.context import Runtime
 from authapi.web.documents.examples import add_examples
+from authapi.web.documents.operations import name_operations
 from authapi.web.documents.tags import describe_tags
 from authapi.web.requirements import Gate, Requirements, gates_of, login_requirements
 from authapi.web.schemas.problem import OAuthError, Problem
@@ -147,7 +148,7 @@ def _complete(
     paths = document.setdefault("paths", {})
     names = _Names(components)
     used: set[str] = set()
-    own_operations: list[Document] = []
+    own_operations: dict[tuple[str, str], Document] = {}
     strategies = {item.name: item for item in runtime.registry}
     for route, gates in gated_routes(app):
         path: Document = paths.get(route.path_format, {})
@@ -172,7 +173,8 @@ def _complete(
             responses = operation.setdefault("responses", {})
             is_own = id(route.original_route) in ours
             if is_own:
-                own_operations.append(operation)
+                own_operations[method, str(route.path_format)] = operation
+                operation.setdefault("security", [])  # public
             if governs_app or is_own:
                 _describe_responses(responses, content)
             elif security is not None:
@@ -194,8 +196,9 @@ def _complete(
         schemas.pop("HTTPValidationError", None)
         schemas.pop("ValidationError", None)
     _apply_settings(document, schemas, runtime)
-    add_examples(own_operations, schemas, strategies=runtime.registry.issuers)
-    describe_tags(document, own_operations, governs_app=governs_app)
+    add_examples(own_operations.values(), schemas, strategies=runtime.registry.issuers)
+    describe_tags(document, own_operations.values(), governs_app=governs_app)
+    name_operations(document, own_operations, prefix=runtime.settings.prefix)
 
 
 def _apply_settings(document: Document, schemas: Document, runtime: Runtime) -> None:

@@ -435,7 +435,7 @@ async def test_each_key_of_the_file_is_accepted(
 
 async def test_the_openapi_document_describes_the_route(api: Client) -> None:
     operation = (await api.get("/openapi.json")).json()["paths"][PATH]["post"]
-    assert "security" not in operation
+    assert operation["security"] == []
     headers = {item["name"]: item["required"] for item in operation["parameters"]}
     assert headers == {IDENTIFIER: True, SIGNATURE: True}
     schema = operation["requestBody"]["content"]["application/json"]["schema"]

@@ -12,11 +12,13 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    GetJsonSchemaHandler,
     JsonValue,
     PlainSerializer,
     WithJsonSchema,
 )
-from pydantic_core import PydanticCustomError
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError
 
 from authapi.crypto.password_normalization import MAX_INPUT_LENGTH, is_too_long
 from authapi.crypto.password_normalization import MAX_LENGTH as MAX_PASSWORD_LENGTH
@@ -257,9 +259,22 @@ class Input(BaseModel):
 
 
 class Output(BaseModel):
-    """Base of response bodies: they contain only the declared members."""
+    """Base of response bodies: they contain only the declared members.
+
+    The schemas do not say so: a later version may add members, and clients must accept these.
+    """
 
     model_config = ConfigDict(extra="forbid")
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        schema = handler(core_schema)
+        found = handler.resolve_ref_schema(schema)
+        if found.get("additionalProperties") is False:
+            del found["additionalProperties"]
+        return schema
 
 
 def disabled_member(name: str) -> InputError:
