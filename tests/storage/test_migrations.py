@@ -2,6 +2,7 @@
 
 import os
 import stat
+import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from alembic.script import ScriptDirectory
 
 from authapi import Settings, create_app
 from authapi.errors import ConfigurationError, StorageUnavailable
@@ -188,6 +190,48 @@ def test_newer_schema_is_rejected(database_url: str) -> None:
         migrations.require_current(database_url)
     with pytest.raises(ConfigurationError, match="f00d"):
         migrations.upgrade(database_url)
+
+
+def test_several_revisions_are_rejected(database_url: str) -> None:
+    sql(database_url, "INSERT INTO authapi_version (version_num) VALUES ('0001')")
+    with pytest.raises(ConfigurationError, match="authapi_version has several revisions"):
+        migrations.require_current(database_url)
+
+
+def test_head_is_the_one_of_alembic() -> None:
+    scripts = ScriptDirectory.from_config(migrations._config())
+    assert migrations.head() == scripts.get_current_head()
+
+
+@pytest.mark.parametrize(
+    ("earlier", "message"),
+    [
+        ({}, "it has no migrations"),
+        ({"b": "a", "c": "a"}, "its migrations are not one chain"),
+    ],
+)
+def test_damaged_migrations_are_reported(
+    earlier: dict[str, str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "versions").mkdir()
+    for revision, before in earlier.items():
+        text = f'revision = "{revision}"\ndown_revision: str | None = "{before}"\n'
+        (tmp_path / "versions" / f"{revision}.py").write_text(text)
+    monkeypatch.setattr(migrations, "_folder", lambda: tmp_path)
+    with pytest.raises(ConfigurationError, match=message):
+        migrations.head.__wrapped__()
+
+
+def test_the_check_of_a_schema_imports_no_alembic(database_url: str) -> None:
+    program = (
+        "import sys; from authapi.storage import migrations\n"
+        "migrations.require_current(sys.argv[1]); migrations.upgrade(sys.argv[1])\n"
+        "print({'alembic', 'mako'} & {name.partition('.')[0] for name in sys.modules})"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, database_url], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "set()\n"
 
 
 def test_unknown_revision_is_rejected(database_url: str) -> None:

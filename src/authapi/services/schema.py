@@ -4,6 +4,7 @@ import threading
 
 from authapi.services.keys.secret import prepare_data_dir
 from authapi.settings import Settings
+from authapi.storage import migrations
 from authapi.storage.names import TableNames
 from authapi.storage.schema.described import require_described
 
@@ -19,8 +20,6 @@ def prepare(settings: Settings) -> None:
     of date, if the application uses `authapi.orm` with other names, or if the database or the data
     folder cannot be used.
     """
-    from authapi.storage import migrations  # noqa: PLC0415  # a fifth of the import of authapi
-
     url, names = settings.resolved_database_url, TableNames.of(settings)
     require_described(names)
     with _lock:

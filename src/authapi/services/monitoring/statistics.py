@@ -12,7 +12,7 @@ from authapi.domain.signing_key import KeyState
 from authapi.services.keys.lifecycle import next_rotation
 from authapi.services.monitoring.kept import Kept
 from authapi.settings import Settings
-from authapi.storage import Database
+from authapi.storage import Database, migrations
 
 _MAX_AGE = 15.0
 """Seconds for which `recent` keeps the numbers: to count 10^5 accounts takes a tenth of one."""
@@ -65,8 +65,6 @@ class StatisticsService:
 
     async def versions(self) -> Versions:
         """Returns the versions of this process and of its database."""
-        from authapi.storage import migrations  # noqa: PLC0415  # a fifth of the import of authapi
-
         async with self._database.read() as store:
             database = await store.counts.server_version()
         return Versions(

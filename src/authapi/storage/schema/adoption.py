@@ -7,15 +7,17 @@ prefix called their tables `users`, `sessions` and so on, and kept the revision 
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy.engine import Connection
 
 from authapi.errors import ConfigurationError
 from authapi.storage.models import tables_of
 from authapi.storage.names import TableNames
+
+if TYPE_CHECKING:
+    from alembic.script import ScriptDirectory
 
 _VERSIONS, _LAST = "alembic_version", "0009"
 """The former table of the revision, and the last revision of that time."""
@@ -65,16 +67,18 @@ def require_schema(connection: Connection, names: TableNames) -> None:
         connection.execute(sa.schema.CreateSchema(names.schema))
 
 
-def require_version_table(connection: Connection, names: TableNames) -> None:
-    """Checks that the table of the revision, if there is one, is not that of an application.
+def require_version_table(connection: Connection, names: TableNames) -> bool:
+    """Returns whether there is a table of the revision.
 
-    Raises ConfigurationError if it has other columns.
+    Raises ConfigurationError if it has other columns: it is that of an application.
     """
     inspector = sa.inspect(connection)
-    if inspector.has_table(names.version, schema=names.schema):
-        columns = inspector.get_columns(names.version, schema=names.schema)
-        if _names(columns) != {"version_num"}:
-            raise _taken([names.version])
+    if not inspector.has_table(names.version, schema=names.schema):
+        return False
+    columns = inspector.get_columns(names.version, schema=names.schema)
+    if _names(columns) != {"version_num"}:
+        raise _taken([names.version])
+    return True
 
 
 def require_free_names(connection: Connection, names: TableNames) -> None:
@@ -89,7 +93,7 @@ def require_free_names(connection: Connection, names: TableNames) -> None:
         raise _taken(taken)
 
 
-def adopt(connection: Connection, names: TableNames, scripts: ScriptDirectory) -> bool:
+def adopt(connection: Connection, names: TableNames, scripts: "ScriptDirectory") -> bool:
     """Renames the tables of a version without prefixes to `names`, if there are any.
 
     Returns whether it did. It does so only if `alembic_version` holds a revision of ours and all
@@ -115,6 +119,8 @@ def adopt(connection: Connection, names: TableNames, scripts: ScriptDirectory) -
     connection.execute(sa.delete(versions).where(versions.c.version_num == revision))
     if not connection.scalar(sa.select(sa.func.count()).select_from(versions)):
         connection.execute(sa.schema.DropTable(sa.Table(_VERSIONS, sa.MetaData(), schema=schema)))
+    from alembic.runtime.migration import MigrationContext  # noqa: PLC0415  # as in `migrations`
+
     options = {"version_table": names.version, "version_table_schema": names.schema}
     context = MigrationContext.configure(connection, opts=options)
     context.stamp(scripts, scripts.get_base() or "")
