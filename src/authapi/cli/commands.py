@@ -1,15 +1,20 @@
-"""The commands with their modules, and `main`, which runs one."""
+"""The commands with their modules, and `main`, which runs one.
 
+A service keeps no memory for the command line: typer is imported by what needs it, and
+`authapi serve` with plain options runs without it.
+"""
+
+import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
-from typing import Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple, NoReturn
 
-import typer
-
-from authapi.cli.terminal import printable
 from authapi.errors import AuthAPIError, ConfigurationError
+
+if TYPE_CHECKING:
+    import typer
 
 
 class _Listed(NamedTuple):
@@ -22,7 +27,7 @@ class _Listed(NamedTuple):
 
 
 _COMMANDS = {
-    "serve": _Listed("serving.serve", "Run the service until SIGTERM or Ctrl-C."),
+    "serve": _Listed("serving.command", "Run the service until SIGTERM or Ctrl-C."),
     "demo": _Listed(
         "demo",
         "Fill an empty development database with ten people, their devices, tokens and events.",
@@ -50,6 +55,8 @@ _COMMANDS = {
 """The commands by name, in the order of the list: single commands, then groups."""
 _TERMINATION_SIGNALS = frozenset({signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM})
 """Signals that terminate a process."""
+_SERVE_OPTIONS = {"host": None, "port": range(65536), "workers": range(1, 65)}
+"""The options of `serve`, and the numbers that they accept."""
 
 
 def main() -> None:
@@ -60,8 +67,13 @@ def main() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _TERMINATION_SIGNALS)
     arguments, path = _split_app(sys.argv[1:])
     command = arguments[:1]
-    app = _command(command[0]) if command and command[0] in _COMMANDS else _list_of_commands()
     try:
+        if command == ["serve"] and path is None:
+            options = _plain_options(arguments[1:])
+            if options is not None:
+                _serve(options)
+                return
+        app = _command(command[0]) if command and command[0] in _COMMANDS else _list_of_commands()
         if path is not None:
             if command == ["serve"]:
                 raise ConfigurationError(
@@ -74,15 +86,53 @@ def main() -> None:
         app(arguments)
     except AuthAPIError as error:
         detail = getattr(error, "title", None) if not str(error) else str(error)
-        print(f"authapi: {printable(detail or type(error).__name__)}", file=sys.stderr)
-        sys.exit(1)
+        _fail(detail or type(error).__name__)
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
         # A hook of an application may refuse a change as in a request. Nothing was written.
         if (detail := _http_detail(error)) is None:
             raise
-        print(f"authapi: {printable(detail)}", file=sys.stderr)
+        _fail(detail)
+
+
+def _fail(message: str) -> NoReturn:
+    from authapi.cli.terminal import printable
+
+    print(f"authapi: {printable(message)}", file=sys.stderr)
+    sys.exit(1)
+
+
+def _plain_options(arguments: Sequence[str]) -> Mapping[str, str] | None:
+    """Returns the options of `serve` by name; None if typer has to read them or to refuse them."""
+    found: dict[str, str] = {}
+    rest = iter(arguments)
+    for argument in rest:
+        option, equals, value = argument.partition("=")
+        name = option.removeprefix("--")
+        if not equals:
+            value = next(rest, "")
+        if option == name or name not in _SERVE_OPTIONS or not value or value.startswith("-"):
+            return None
+        numbers = _SERVE_OPTIONS[name]
+        if numbers is not None and not (value.isascii() and value.isdecimal()):
+            return None
+        if numbers is not None and (len(value) > 5 or int(value) not in numbers):
+            return None
+        found[name] = value
+    return found
+
+
+def _serve(options: Mapping[str, str]) -> None:
+    from authapi.cli.serving.serve import serve
+
+    numbers = {name: int(options[name]) for name in ("port", "workers") if name in options}
+    try:
+        serve(host=options.get("host"), port=numbers.get("port"), workers=numbers.get("workers"))
+    except BrokenPipeError:
+        # The reader of the output has gone. typer ends a command in this way too; without it, the
+        # interpreter would try to write again at its exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
 
 
@@ -93,7 +143,7 @@ def _http_detail(error: Exception) -> str | None:
     return str(error) if is_http else None
 
 
-def _command(name: str) -> typer.Typer:
+def _command(name: str) -> "typer.Typer":
     """Returns the command line with this command. Imports no other: the service takes a second."""
     application, module = _application(), import_module(f"authapi.cli.{_COMMANDS[name].module}")
     if hasattr(module, "app"):
@@ -103,8 +153,15 @@ def _command(name: str) -> typer.Typer:
     return application
 
 
-def _list_of_commands() -> typer.Typer:
+def _list_of_commands() -> "typer.Typer":
     """Returns the command line with all commands, for its help and for a name that is none."""
+    import typer
+
+    def run(context: typer.Context) -> None:
+        # Options before the command, such as `--`, have hidden its name from `main`.
+        name = str(context.info_name)
+        _command(name)([name, *context.args])
+
     application = _application()
     for name, listed in _COMMANDS.items():
         application.command(
@@ -112,21 +169,30 @@ def _list_of_commands() -> typer.Typer:
             help=listed.help,
             add_help_option=False,
             context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
-        )(_run)
+        )(run)
     return application
 
 
-def _run(context: typer.Context) -> None:
-    # Options before the command, such as `--`, have hidden its name from `main`.
-    name = str(context.info_name)
-    _command(name)([name, *context.args])
+def _application() -> "typer.Typer":
+    import typer
 
+    def describe_app(
+        _: Annotated[
+            str | None,
+            typer.Option(
+                "--app",
+                metavar="MODULE:NAME",
+                help="Use the settings, hooks and engine of this AuthAPI. It precedes the command.",
+            ),
+        ] = None,
+    ) -> None:
+        # `main` has read the option before it imported the module of the command.
+        return None
 
-def _application() -> typer.Typer:
     return typer.Typer(
         name="authapi",
         help="Run and administer authapi. Settings are AUTHAPI_* variables; see `authapi config`.",
-        callback=_describe_app,  # typer would make a single command the whole command line
+        callback=describe_app,  # typer would make a single command the whole command line
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
@@ -142,17 +208,3 @@ def _split_app(arguments: Sequence[str]) -> tuple[list[str], str | None]:
     if first and first[0].startswith("--app="):
         return rest, first[0].removeprefix("--app=")
     return list(arguments), None
-
-
-def _describe_app(
-    _: Annotated[
-        str | None,
-        typer.Option(
-            "--app",
-            metavar="MODULE:NAME",
-            help="Use the settings, hooks and engine of this AuthAPI. It precedes the command.",
-        ),
-    ] = None,
-) -> None:
-    # `main` has read the option before it imported the module of the command.
-    return None

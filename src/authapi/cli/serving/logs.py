@@ -6,12 +6,23 @@ which may be passwords.
 """
 
 import logging
-from typing import Any
-
-import structlog
-from structlog.typing import EventDict, Processor
+import sys
+from typing import TYPE_CHECKING, Any
 
 from authapi.settings import Settings
+
+# structlog imports rich, where typer has installed it, for coloured tracebacks, which a service
+# does not print: six MiB. With None in its place, structlog does without.
+if _has_to_hide := "rich" not in sys.modules:
+    sys.modules["rich"] = None  # type: ignore[assignment]  # what makes an import fail
+try:
+    import structlog
+finally:
+    if _has_to_hide:
+        del sys.modules["rich"]
+
+if TYPE_CHECKING:
+    from structlog.typing import EventDict, Processor
 
 
 def configuration(settings: Settings) -> dict[str, Any]:
@@ -70,7 +81,7 @@ class DropIntentionalAborts(logging.Filter):
         return record.msg not in _INTENTIONAL_ABORTS
 
 
-def drop_empty(_: Any, __: str, event: EventDict) -> EventDict:
+def drop_empty(_: Any, __: str, event: "EventDict") -> "EventDict":
     """Removes fields whose value is None."""
     return {name: value for name, value in event.items() if value is not None}
 
@@ -80,7 +91,7 @@ def log_info(message: str, **values: object) -> None:
     logging.getLogger("authapi").info(message, extra=values)
 
 
-def _renderers(settings: Settings) -> list[Processor]:
+def _renderers(settings: Settings) -> "list[Processor]":
     if settings.env == "production":
         return [
             structlog.processors.format_exc_info,

@@ -10,9 +10,7 @@ from contextlib import ExitStack
 from functools import partial
 from importlib import import_module
 from types import FrameType
-from typing import Annotated
 
-import typer
 import uvicorn
 from uvicorn.supervisors import Multiprocess
 
@@ -30,14 +28,11 @@ _PROTOCOLS = {
 """Protocol implementations, and the package that each of them needs."""
 
 
-def serve(
-    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
-    port: Annotated[
-        int | None, typer.Option(min=0, max=65535, help="Port; 0 selects a free one.")
-    ] = None,
-    workers: Annotated[int | None, typer.Option(min=1, max=64, help="Number of processes.")] = None,
-) -> None:
-    """Run the service until SIGTERM or Ctrl-C. Requests in progress are completed first."""
+def serve(*, host: str | None = None, port: int | None = None, workers: int | None = None) -> None:
+    """Runs the service until SIGTERM or Ctrl-C. None leaves an option to the settings.
+
+    Raises ConfigurationError if the service cannot start, and SystemExit with 0 at SIGTERM.
+    """
     # First of all: the kernel drops a signal for which process 1 of a container has no handler.
     signal.signal(signal.SIGTERM, _exit)
     _require_protocols()
