@@ -13,6 +13,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from pydantic import SecretStr
+from starlette.concurrency import run_in_threadpool
 
 from authapi.diagnostics.background import BackgroundChecks, Checks
 from authapi.errors import ConfigurationError
@@ -191,7 +192,8 @@ class AuthAPI(HookDecorators):
         async with self._home.serving():
             await services.start()
             try:
-                await asyncio.to_thread(check_pages, self.runtime)
+                # By anyio, whose modules for asyncio are imported here and not by a request.
+                await run_in_threadpool(check_pages, self.runtime)
                 async with self._installation.started():
                     yield
             except BaseException:
@@ -326,6 +328,7 @@ def _version() -> str:
 def create_service(settings: Settings | None = None) -> tuple[AuthAPI, FastAPI]:
     """The service as `create_app` returns it, with its `AuthAPI`. Raises as `AuthAPI`."""
     auth = AuthAPI(settings)
+    auth.runtime.services.passwords.returns_memory = True
     app = FastAPI(
         title="authapi",
         summary="Authentication with cookie sessions, opaque tokens and JWT.",

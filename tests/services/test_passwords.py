@@ -338,3 +338,40 @@ async def test_cheap_hashes_are_replaced_when_the_setting_is_off(
     finally:
         await cheap.stop()
         await dear.stop()
+
+
+async def test_each_thread_returns_its_memory_when_no_hash_has_run_for_a_while(
+    pool: Passwords, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[tuple[str, bool]] = []
+
+    def record(*, of_all_heaps: bool) -> None:
+        calls.append((threading.current_thread().name, of_all_heaps))
+
+    monkeypatch.setattr(module, "return_free_memory", record)
+    monkeypatch.setattr(module, "_IDLE", 0.05)
+    pool.returns_memory = True
+    cancelled, _ = begin(pool, 2)
+    await until(lambda: hasher(pool).working == 2)
+    cancelled.cancel()  # its thread goes on, and the timer begins
+    await asyncio.sleep(0.2)
+    assert calls == [], "no thread returns memory while another hashes"
+    hasher(pool).go_on.set()
+    await until(lambda: len(calls) == 2)
+    assert {name for name, _ in calls} == hasher(pool).threads
+    assert sorted(of_all for _, of_all in calls) == [False, True]
+    await pool.hash("later")
+    await until(lambda: len(calls) == 4)
+
+
+async def test_a_pool_of_an_application_keeps_its_memory(
+    pool: Passwords, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The parameters of the allocator belong to the application.
+    calls: list[object] = []
+    monkeypatch.setattr(module, "return_free_memory", lambda **_: calls.append(1))
+    monkeypatch.setattr(module, "_IDLE", 0.0)
+    hasher(pool).go_on.set()
+    await pool.hash("a")
+    await asyncio.sleep(0.1)
+    assert calls == []

@@ -21,6 +21,7 @@ from authapi.domain.client import current_client
 from authapi.errors import InputError, InvalidInput, Overloaded, PasswordRefused
 from authapi.services.common_passwords import fold, is_common
 from authapi.services.fair_queue import FairQueue
+from authapi.services.jobs.free_memory import return_free_memory
 from authapi.settings import Settings
 
 T = TypeVar("T")
@@ -43,6 +44,10 @@ _BREACH_TIMEOUT = 1.0
 _MIN_WORD_LENGTH = 4
 """Shorter context words are ignored."""
 _NICENESS = 10
+_IDLE = 1.0
+"""Seconds without a hash after which the threads return their memory."""
+_MEETING = 0.2
+"""Seconds that the threads wait for one another then."""
 
 
 class Passwords:
@@ -53,6 +58,10 @@ class Passwords:
 
     `hash` and `verify` raise RuntimeError while the pool is not started.
     """
+
+    returns_memory = False
+    """Whether the threads return the memory of their hashes when no hash has run for a second. For
+    a process of our own: it sets a parameter of the allocator."""
 
     def __init__(
         self,
@@ -67,7 +76,9 @@ class Passwords:
         self._limit = settings.hash_concurrency + settings.hash_queue
         self._queue: FairQueue[_Job[Any]] = FairQueue(self._limit)
         self._pool: ThreadPoolExecutor | None = None
+        self._threads: list[int] = []
         self._hasher: PasswordHasher | None = None
+        self._idle_timer: asyncio.TimerHandle | None = None
 
     async def check_policy(
         self,
@@ -151,6 +162,8 @@ class Passwords:
     async def stop(self) -> None:
         """Cancels waiting hashes, waits for running ones, and closes the breach check."""
         pool, self._pool = self._pool, None
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
         try:
             if pool is not None:
                 pool.shutdown(wait=False, cancel_futures=True)
@@ -212,7 +225,30 @@ class Passwords:
                     raise
                 self._handle_missing_thread(error)
                 raise Overloaded from error
-        return await asyncio.wrap_future(job.future)
+        try:
+            return await asyncio.wrap_future(job.future)
+        finally:
+            if self.returns_memory:
+                self._restart_idle_timer()
+
+    def _restart_idle_timer(self) -> None:
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
+        loop = asyncio.get_running_loop()
+        self._idle_timer = loop.call_later(_IDLE, self._return_memory)
+
+    def _return_memory(self) -> None:
+        pool, count = self._pool, len(self._threads)
+        if pool is None or not count:
+            return
+        if self._pending:  # its caller may have stopped waiting
+            self._restart_idle_timer()
+            return
+        # Only a thread itself can return its memory, so each waits until all have such a call.
+        meeting = threading.Barrier(count)
+        with contextlib.suppress(RuntimeError):  # no thread can be started, or the pool has stopped
+            for _ in range(count):
+                pool.submit(_return_memory_of_thread, meeting)
 
     def _handle_missing_thread(self, error: BaseException) -> None:
         _log.error("cannot start a thread for a password hash", extra={"cause": str(error)})
@@ -225,8 +261,12 @@ class Passwords:
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
         self._cancel_waiting()
+        self._threads = []
         self._pool = ThreadPoolExecutor(
-            self._settings.hash_concurrency, thread_name_prefix="hash", initializer=_lower_priority
+            self._settings.hash_concurrency,
+            thread_name_prefix="hash",
+            initializer=_begin_thread,
+            initargs=(self._threads,),
         )
         self._queue = FairQueue(self._limit)
 
@@ -274,6 +314,19 @@ def _run_next(queue: FairQueue[_Job[Any]]) -> None:
     if (taken := queue.take()) is not None:
         job, finish = taken
         job.run(finish)
+
+
+def _return_memory_of_thread(meeting: threading.Barrier) -> None:
+    try:
+        number = meeting.wait(_MEETING)
+    except threading.BrokenBarrierError:  # another thread has begun a hash
+        number = 0
+    return_free_memory(of_all_heaps=number == 0)
+
+
+def _begin_thread(threads: list[int]) -> None:
+    threads.append(threading.get_native_id())
+    _lower_priority()
 
 
 def _lower_priority() -> None:
