@@ -9,6 +9,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from authapi.crypto import strict_json
+from authapi.late_imports import import_in_thread
 from authapi.outbound.isolated_lookups import isolate_lookups
 
 if TYPE_CHECKING:
@@ -125,7 +126,8 @@ class HTTPClient:
     async def _stream(
         self, method: str, url: str, headers: Mapping[str, str], **content: Any
     ) -> AsyncIterator["httpx.Response"]:
-        import httpx  # noqa: PLC0415  # a tenth of the import time of authapi
+        await import_in_thread("httpx")  # a tenth of the import time of authapi
+        import httpx  # noqa: PLC0415
 
         loop = asyncio.get_running_loop()
         if self._loop not in (None, loop):

@@ -1,5 +1,6 @@
 """Mail is queued in the transaction of a change, and delivered after its commit."""
 
+import asyncio
 import email
 import email.policy
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from authapi.domain.client import Client, on_behalf_of
 from authapi.domain.user import User
 from authapi.errors import ConfigurationError
 from authapi.services import Services
-from authapi.services.mail import MailKind
+from authapi.services.mail import MailKind, delivery
 from authapi.services.mail.transports import create_transport
 from authapi.settings import Settings
 from tests.conftest import SettingsFactory
@@ -215,3 +216,27 @@ async def test_custom_templates_are_rendered_at_start(
     with pytest.raises(ConfigurationError, match=r"the mail template en/reset.txt"):
         await services.start()
     await services.stop()
+
+
+async def test_mails_that_wait_for_imports_keep_their_order(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go_on = asyncio.Event(), asyncio.Event()
+    sent_to: list[str] = []
+
+    async def import_slowly(*_: str) -> None:
+        begun.set()
+        await go_on.wait()
+
+    async def record(message: EmailMessage) -> None:
+        sent_to.append(message["To"])
+
+    monkeypatch.setattr(delivery, "import_in_thread", import_slowly)
+    monkeypatch.setattr(services.mail, "_send", record)
+    addresses = [f"user{number}@example.com" for number in range(3)]
+    tests = [asyncio.create_task(services.mail.send_test(to)) for to in addresses]
+    await begun.wait()
+    assert sent_to == [], "no mail is rendered before the imports"
+    go_on.set()
+    await asyncio.gather(*tests)
+    assert sent_to == addresses

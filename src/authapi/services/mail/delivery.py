@@ -6,6 +6,7 @@ the entry is delivered, `rendering` makes the message from `templates` and `link
 database does not answer.
 """
 
+import asyncio
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from email.message import EmailMessage
@@ -20,9 +21,10 @@ from authapi.domain.email_address import stored_email
 from authapi.domain.outbox import OutboxEntry
 from authapi.domain.user import User
 from authapi.errors import ConfigurationError, DeliveryFailed
+from authapi.late_imports import import_in_thread
 from authapi.services.jobs.outbox import Outbox, Payload
 from authapi.services.mail.kinds import PERSONALISED, MailKind
-from authapi.services.mail.rendering import MailRenderer, example_payload
+from authapi.services.mail.rendering import LIBRARIES, MailRenderer, example_payload
 from authapi.services.mail.transports import Transport, create_transport
 from authapi.settings import Settings
 from authapi.storage import Store
@@ -47,6 +49,9 @@ class Mail:
         self._outbox = outbox
         self._settings = settings
         self._renderer = MailRenderer(settings)
+        self._is_ready = False
+        self._preparation = asyncio.Lock()
+        """Keeps the order of mails that wait for the imports."""
         limit = parse_rate(settings.limit_mails)
         self._max_notices = limit.amount
         self._notices: TTLCache[tuple[MailKind, str], _Counter] = TTLCache(
@@ -135,6 +140,7 @@ class Mail:
         expires_at = payload["expires_at"]
         if expires_at is not None and datetime.fromisoformat(expires_at) <= now():
             raise DeliveryFailed("the link has expired", permanent=True)
+        await self._prepare()
         await self._send(self._renderer.render(entry, payload))
 
     async def send_test(self, to: str, *, locale: str | None = None) -> None:
@@ -142,9 +148,16 @@ class Mail:
 
         Raises DeliveryFailed as `deliver`, and ConfigurationError if the settings disable mail.
         """
+        await self._prepare()
         at = now()
         entry = OutboxEntry(new_id(), OUTBOX_KIND, MailKind.TEST.value, None, b"", at, at, at)
         await self._send(self._renderer.render(entry, example_payload(locale, to=to)))
+
+    async def _prepare(self) -> None:
+        if not self._is_ready:
+            async with self._preparation:
+                await import_in_thread(*LIBRARIES)
+                self._is_ready = True
 
     async def check(self) -> str:
         """Renders all templates and connects to the transport. Returns a text for operators.

@@ -36,6 +36,11 @@ if TYPE_CHECKING:
 
 TEMPLATES = Path(__file__).parent / "templates"
 """The folder of the templates that are part of the package."""
+LIBRARIES = (
+    *("jinja2", "jinja2.sandbox", "email.contentmanager", "email.generator"),
+    *("authapi.services.mail.compiled_templates", "encodings.unicode_escape"),
+)
+"""What `render` imports at its first call, unless it is imported before."""
 _SUBJECT = "Subject:"
 _POLICY = email.policy.SMTP.clone(max_line_length=200, cte_type="7bit")
 """Any link fits into a line of 200 characters, so English mail needs no transfer encoding."""

@@ -1,8 +1,11 @@
 """QR codes as SVG, by the package of the extra `mfa`."""
 
+from authapi.late_imports import import_in_thread
 
-def qr_svg(text: str) -> str | None:
+
+async def qr_svg(text: str) -> str | None:
     """Returns a QR code of `text` as an SVG element; None without the extra `mfa`."""
+    await import_in_thread("segno")
     try:
         import segno  # noqa: PLC0415  # an extra
     except ImportError:

@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from authapi.crypto.ids import RequestIds
 from authapi.domain.client import on_behalf_of
 from authapi.errors import NotFound, Refusal
+from authapi.late_imports import import_in_thread
 from authapi.web.answers.open_socket import OpenSocket
 from authapi.web.answers.private_responses import add_cookie_removal
 from authapi.web.answers.websocket_messages import POLICY_VIOLATION, can_send_response, has_route
@@ -30,6 +31,8 @@ from authapi.web.middleware.public_documents import (
     with_cors_headers,
 )
 from authapi.web.middleware.security_headers import security_headers
+from authapi.web.pages.addresses import may_be_page
+from authapi.web.pages.site import LIBRARIES
 from authapi.web.problems import (
     ProblemDocument,
     error_document,
@@ -63,6 +66,7 @@ class RequestMiddleware:
         self._new_id = RequestIds()
         self._origins = frozenset(runtime.settings.allowed_origins)
         self._trusted = trusted_networks(runtime.settings)
+        self._lacks_pages = True
         self._logs_access = runtime.settings.access_log
         self._metrics = runtime.metrics
         self._is_observed = self._logs_access or self._metrics is not None
@@ -103,6 +107,10 @@ class RequestMiddleware:
         self, scope: Scope, receive: Receive, send: Send, context: RequestContext
     ) -> None:
         began = time.perf_counter()
+        if self._lacks_pages and may_be_page(scope["path"]):
+            # Here, because every later step may answer an error with a page.
+            await import_in_thread(*LIBRARIES)
+            self._lacks_pages = False
         is_head = scope["method"] == "HEAD"
         if is_head:
             # A copy: the server reads its own scope to know that the response has no body.

@@ -28,6 +28,11 @@ def base_of(scope: Scope, prefix: str) -> str:
     return "../" * (depth - 1)
 
 
+def may_be_page(path: str) -> bool:
+    """Whether the path of a request may be that of a page, whatever is before it."""
+    return PREFIX in path or CONSOLE in path
+
+
 def is_of_console(scope: Scope, prefix: str) -> bool:
     """Whether the path of the request is that of the console, or below it."""
     own = path_below(prefix, get_route_path(scope)) or ""

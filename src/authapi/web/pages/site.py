@@ -21,6 +21,13 @@ if TYPE_CHECKING:
 TEMPLATES = Path(__file__).parent / "templates"
 """The folder of the templates that are part of the package."""
 
+LIBRARIES = (
+    *("babel.dates", "babel.messages.mofile", "babel.messages.pofile", "babel.support"),
+    *("jinja2.ext", "jinja2.sandbox", "encodings.unicode_escape"),
+    "authapi.services.mail.compiled_templates",
+)
+"""What the first page imports, unless it is imported before."""
+
 PERMISSIONS_POLICY = ", ".join(
     (
         "publickey-credentials-get=(self)",

@@ -17,9 +17,9 @@ _SIZE = re.compile('width="([0-9]+)" height="([0-9]+)"')
 _SPACE = re.compile("[^a-z0-9]+")
 
 
-def app_values(enrolment: NewEnrolment) -> Mapping[str, Any]:
+async def app_values(enrolment: NewEnrolment) -> Mapping[str, Any]:
     """Returns the values of the template with a new key: its QR code, and its text in groups."""
-    return {"qr": _qr(enrolment.uri), "key": _GROUPS.sub(r"\1 ", enrolment.secret)}
+    return {"qr": await _qr(enrolment.uri), "key": _GROUPS.sub(r"\1 ", enrolment.secret)}
 
 
 def codes_values(codes: Sequence[str], settings: Settings) -> Mapping[str, Any]:
@@ -34,10 +34,10 @@ def codes_values(codes: Sequence[str], settings: Settings) -> Mapping[str, Any]:
     }
 
 
-def _qr(uri: str) -> "Markup | None":
+async def _qr(uri: str) -> "Markup | None":
     from markupsafe import Markup  # noqa: PLC0415  # as jinja2
 
-    svg = qr_svg(uri)
+    svg = await qr_svg(uri)
     if svg is None:
         return None
     # The stylesheet decides the size: without a view box, another one would cut the code off.

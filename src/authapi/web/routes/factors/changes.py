@@ -67,7 +67,7 @@ async def enrol_totp(identity: FreshOwner, request: Request) -> EnrolmentOut:
     confirmed, by the same session within ten minutes.
     """
     enrolment = await context_of(request).runtime.services.factors.totp.begin(identity)
-    return EnrolmentOut.of(enrolment, qr_svg(enrolment.uri))
+    return EnrolmentOut.of(enrolment, await qr_svg(enrolment.uri))
 
 
 @router.post(

@@ -43,7 +43,7 @@ async def enrol_totp_at_login(body: LoginEnrolment, request: Request) -> Enrolme
     begun = await services.login_enrolment.begin_totp(
         ticket=body.ticket, browser=waiting_browser(request, services.settings, body.ticket)
     )
-    return EnrolmentOut.of(begun, qr_svg(begun.uri))
+    return EnrolmentOut.of(begun, await qr_svg(begun.uri))
 
 
 @router.post(

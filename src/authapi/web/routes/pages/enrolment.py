@@ -74,7 +74,7 @@ async def _begin_app(request: Request, wanted: str | None) -> Response:
     browser = read_browser_id(request, services.settings)
     begun = await services.login_enrolment.begin_totp(browser=browser)
     form = Form({"next": wanted or ""})
-    return render(request, "enrol-app", form=form, **app_values(begun))
+    return render(request, "enrol-app", form=form, **await app_values(begun))
 
 
 async def _confirm_app(request: Request, sent: Sent, wanted: str | None) -> Response:

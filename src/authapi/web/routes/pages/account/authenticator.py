@@ -44,7 +44,7 @@ async def set_up_app(caller: Caller, sent: Sent) -> Response:
 
     async def begin() -> Response:
         enrolment = await caller.services.factors.totp.begin(await prove(caller, sent))
-        return caller.render("app", **app_values(enrolment))
+        return caller.render("app", **await app_values(enrolment))
 
     async def confirm() -> Response:
         code = digits_of(sent.get("code"))
