@@ -33,7 +33,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test test-lowest test-newest test-slow test-matrix test-browser test-packaging faults bench screenshots asvs check fmt lock clean
+.PHONY: help run test test-lowest test-newest test-slow test-matrix test-browser test-packaging faults bench budgets screenshots asvs check fmt lock clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -111,6 +111,10 @@ faults: $(VENV)/.installed-dev ## run the fault injection tests: killed and star
 bench: $(VENV)/.installed-dev ## compare the speed with other projects, into benchmarks/results (needs wrk and npm; ARGS="--help")
 	@echo "==> benchmarks"
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+budgets: $(VENV)/.installed-dev ## check that no figure of benchmarks/budgets.toml is much worse than it was (a minute or two)
+	@echo "==> budgets of CPU time, statements and memory"
+	@$(BIN)/python -m benchmarks.budgets
 
 screenshots: $(VENV)/.installed-dev ## write the pictures of the pages into docs/images (needs Chromium)
 	@$(BIN)/python tools/screenshots.py $(ARGS)

@@ -14,8 +14,8 @@ from typing import Any
 from benchmarks import machine, options, report, wrk
 from benchmarks.bench import Bench
 
-FORMAT = 1
-"""The format of the results. Results of another format are discarded."""
+FORMATS = dict.fromkeys(options.SCENARIOS, 1) | {"startup": 2}
+"""The format of the results of each scenario. Results of another format are discarded."""
 
 
 def main() -> None:
@@ -34,7 +34,11 @@ def main() -> None:
         # In another folder, so that no server reads a .env in this one.
         with Bench(chosen) as bench, chdir(bench.folder):
             measured = measure(bench)
-        about = {"format": FORMAT, "about": machine_now, "options": _measurement_options(chosen)}
+        about = {
+            "format": FORMATS[name],
+            "about": machine_now,
+            "options": _measurement_options(chosen),
+        }
         found[name] = {**about, **measured}
         # After each scenario, so that an interrupted run keeps its results.
         report.write(found, path)
@@ -47,7 +51,7 @@ def _end(number: int, _: FrameType | None) -> None:
 
 def _load_results(path: Path) -> dict[str, Any]:
     earlier: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-    return {name: data for name, data in earlier.items() if data.get("format") == FORMAT}
+    return {name: data for name, data in earlier.items() if data.get("format") == FORMATS.get(name)}
 
 
 def _measurement_options(chosen: options.Options) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import Final, Self
 import httpx
 
 from authapi.storage import migrations
+from benchmarks import processes
 from benchmarks.options import Options
 from benchmarks.stack import Stack
 from tests.servers.postgres import PostgresCluster
@@ -45,8 +46,10 @@ class Running:
 class Bench:
     """Starts everything that a run needs, and stops it at the end of the context."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Options, settings: Mapping[str, str] = SETTINGS) -> None:
+        """`settings` are those of PostgreSQL."""
         self.options = options
+        self._settings = settings
         self._exit = ExitStack()
 
     def __enter__(self) -> Self:
@@ -68,7 +71,13 @@ class Bench:
     @cached_property
     def postgres(self) -> PostgresCluster:
         """The PostgreSQL server of this run."""
-        return self._exit.enter_context(PostgresCluster(SETTINGS))
+        return self._exit.enter_context(PostgresCluster(self._settings))
+
+    def postgres_cpu_seconds(self) -> float:
+        """Returns the CPU time of PostgreSQL so far; 0 on SQLite, which has no process."""
+        if self.options.store == "sqlite":
+            return 0.0
+        return processes.family_cpu_seconds(self.postgres.pid)
 
     def database(self, name: str) -> str:
         """Creates an empty database in the chosen store; returns its URL."""

@@ -100,6 +100,28 @@ async def each_once(base: str, wires: Sequence[bytes], *, connections: int) -> A
     return answers
 
 
+async def bodies(base: str, wires: Sequence[bytes], *, connections: int) -> list[bytes]:
+    """Sends every request once, over several connections; returns the bodies in the same order.
+
+    Raises RuntimeError if a response is not 2xx.
+    """
+    found = [b""] * len(wires)
+    remaining = iter(enumerate(wires))
+
+    async def work() -> None:
+        connection = await Connection.open(base)
+        for index, wire in remaining:
+            status, found[index] = await connection.exchange(wire)
+            if not 200 <= status < 300:
+                raise RuntimeError(f"{status}: {found[index][:200]!r}")
+        connection.close()
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(connections):
+            group.create_task(work())
+    return found
+
+
 async def without_pause(base: str, wires: Sequence[bytes], *, seconds: float) -> Answers:
     """Runs one client per request, which repeats its request without pause."""
     answers = Answers()

@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Literal
 
 SCENARIOS = (
-    *("routes", "guest", "storm", "grants", "cold", "scale", "memory", "exports", "console"),
-    *("startup", "kit"),
+    *("routes", "guest", "cold", "storm", "grants", "resident", "startup", "scale", "memory"),
+    *("exports", "console", "kit"),
 )
 ON_POSTGRES = frozenset({"cold", "scale", "memory"})
 """Scenarios that fill a database with COPY."""
-STACKS = ("bare", "authapi", "fastapi-users", "crudauth", "express")
+STACKS = (
+    *("bare", "authapi", "fastapi-users", "crudauth", "better-auth-server", "express"),
+    "better-auth",
+)
 SIZES = ((1_000, 1_000), (10_000, 100_000), (100_000, 1_000_000))
 FULL = (1_000_000, 10_000_000)
 
@@ -32,6 +35,8 @@ class Options:
     """Different callers of each route, in turn."""
     cold: int
     """New sessions in each round of `cold`."""
+    logins: int
+    """Logins, refreshes and GET /me before the memory of a process is read in `resident`."""
     callers: int
     """Cached identities whose memory is measured."""
     identity_cache_size: int | None
@@ -52,11 +57,12 @@ def parse(arguments: list[str] | None = None) -> Options:
     add("--store", choices=("postgres", "sqlite"), default="postgres")
     add("--only", type=_Choices(SCENARIOS), default=SCENARIOS, help=_choices_text(SCENARIOS))
     add("--stacks", type=_Choices(STACKS), default=STACKS, help=_choices_text(STACKS))
-    add("--rounds", type=int, default=5)
+    add("--rounds", type=int, default=9)
     add("--seconds", type=int, default=3, help="duration of each measurement")
     add("--connections", type=int, default=16)
     add("--accounts", type=int, default=16, help="different callers of each route")
     add("--cold", type=int, default=2000, help="sessions in a cold round")
+    add("--logins", type=int, default=1000, help="logins of each process in resident")
     add("--callers", type=int, default=20_000, help="cached identities whose memory is measured")
     add("--identity-cache-size", type=int, help="AUTHAPI_IDENTITY_CACHE_SIZE")
     add("--sizes", type=_sizes, default=SIZES, help="users:sessions,... for scale, ascending")
@@ -76,6 +82,7 @@ def parse(arguments: list[str] | None = None) -> Options:
         connections=given.connections,
         accounts=given.accounts,
         cold=given.cold,
+        logins=given.logins,
         callers=given.callers,
         identity_cache_size=given.identity_cache_size,
         sizes=(*given.sizes, FULL) if given.full else given.sizes,

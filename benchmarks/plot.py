@@ -10,7 +10,9 @@ _LEFT = 300
 _RIGHT = 190
 _ROW = 20
 _HEAD = 26
-_COLOURS = ("#8a8f98", "#1668b8", "#c2571a", "#7a4fa3", "#2f7d4f", "#a83248")
+_COLOURS = (
+    *("#8a8f98", "#1668b8", "#c2571a", "#7a4fa3", "#2f7d4f", "#a83248", "#b08a00", "#0e8f9e"),
+)
 
 
 @dataclass(frozen=True, slots=True)

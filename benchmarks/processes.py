@@ -21,6 +21,33 @@ def exact_cpu_seconds(process: int) -> float:
     return sum(int(path.read_text().split()[0]) for path in paths) / 1e9
 
 
+def exact_cpu_seconds_by_priority(process: int) -> tuple[float, float]:
+    """Returns the CPU time of the threads of one process: of normal priority, and of lower ones."""
+    normal = lower = 0.0
+    for path in Path(f"/proc/{process}/task").iterdir():
+        fields = _fields(path / "stat")
+        seconds = int((path / "schedstat").read_text().split()[0]) / 1e9
+        if int(fields[16]) > 0:  # field 19, the niceness
+            lower += seconds
+        else:
+            normal += seconds
+    return normal, lower
+
+
+def family_cpu_seconds(parent: int) -> float:
+    """Returns the CPU time of a process and of its children, also of those that have ended.
+
+    For PostgreSQL, whose processes each have their own group.
+    """
+    # Fields 14 to 17: user and kernel time of the process, then of its children that have ended.
+    total = sum(map(int, _fields(Path(f"/proc/{parent}/stat"))[11:15])) / _TICKS
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # the process has exited
+            if int(_fields(path)[1]) == parent:
+                total += exact_cpu_seconds(int(path.parent.name))
+    return total
+
+
 def resident_bytes(group: int) -> int:
     """Returns the resident memory of all processes in the group (field 24)."""
     return sum(int(fields[21]) for fields in _stats(group)) * _PAGE
@@ -39,7 +66,11 @@ def _stats(group: int) -> Iterator[list[str]]:
     # The fields of `stat` of each process from its state on, with its pid at the end.
     for path in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):  # the process has exited
-            # The name in parentheses may contain any character; fields follow the last one.
-            fields = path.read_text().rpartition(")")[2].split()
+            fields = _fields(path)
             if int(fields[2]) == group:
                 yield [*fields, path.parent.name]
+
+
+def _fields(path: Path) -> list[str]:
+    # The name in parentheses may contain any character; fields follow the last one.
+    return path.read_text().rpartition(")")[2].split()

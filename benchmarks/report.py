@@ -6,7 +6,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from benchmarks import plot, targets
+from benchmarks import control, plot, targets
 from benchmarks.options import SCENARIOS
 
 Found = Mapping[str, Any]
@@ -18,7 +18,7 @@ def write(found: Mapping[str, Found], path: Path) -> None:
     known = {name: found[name] for name in SCENARIOS if name in found}
     text = json.dumps(known, indent=2) + "\n"
     path.write_text(text, encoding="utf-8")
-    parts = ["# Results", _INTRODUCTION, targets.markdown(known)]
+    parts = ["# Results", _INTRODUCTION, control.markdown(known), targets.markdown(known)]
     if "routes" in known:
         drawing = plot.bars(_bars(known["routes"]), title="Requests per second, known caller")
         path.with_suffix(".svg").write_text(drawing, encoding="utf-8")

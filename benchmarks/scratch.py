@@ -12,7 +12,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 PEERS = HERE / "peers.txt"
-EXPRESS = HERE / "apps" / "express"
+APPS = HERE / "apps"
 
 
 def python_of_peers(scratch: Path) -> Path:
@@ -29,18 +29,18 @@ def python_of_peers(scratch: Path) -> Path:
     return python
 
 
-def express(scratch: Path) -> Path:
-    """Returns the folder of the Express server with its modules.
+def node(scratch: Path, app: str) -> Path:
+    """Returns the folder of the Node.js server of `benchmarks/apps/<app>` with its modules.
 
     Raises FileNotFoundError without Node.js and npm.
     """
-    manifest, server = EXPRESS / "package.json", EXPRESS / "server.js"
-    folder = _folder(scratch, "express", manifest.read_bytes())
+    manifest, server = APPS / app / "package.json", APPS / app / "server.js"
+    folder = _folder(scratch, app, manifest.read_bytes())
     for program in ("node", "npm"):
         if shutil.which(program) is None:
             raise FileNotFoundError(f"{program} is not installed")
     if _is_missing(folder):
-        print(f"installing Express and Passport into {folder}", file=sys.stderr)
+        print(f"installing the packages of {app} into {folder}", file=sys.stderr)
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copy(manifest, folder)
         # Without a lock file, which would contain the host of the registry. Versions are pinned.

@@ -125,21 +125,26 @@ def bearer(token: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
 
 
-def cookie(client: httpx.Client, response: httpx.Response, name: str) -> dict[str, str]:
-    """Returns the header with only the cookie `name` of a login response.
+def cookies(client: httpx.Client, response: httpx.Response, *names: str) -> dict[str, str]:
+    """Returns the header with only the cookies `names` of a login response.
 
     Built here, because on plain http a client does not send Secure cookies, and sends all others.
+    Raises WrongAnswer if the response does not set one of them.
     """
     client.cookies.clear()
-    for header in response.headers.get_list("set-cookie"):
-        pair = header.partition(";")[0]
-        if pair.startswith(f"{name}="):
-            return {"Cookie": pair}
-    raise WrongAnswer(f"a login has set no cookie {name}: {response.status_code}")
+    pairs = [header.partition(";")[0] for header in response.headers.get_list("set-cookie")]
+    found = {pair.partition("=")[0]: pair for pair in pairs if pair.partition("=")[2]}
+    if missing := [name for name in names if name not in found]:
+        raise WrongAnswer(f"a login has set no cookie {missing[0]}: {response.status_code}")
+    return {"Cookie": "; ".join(found[name] for name in names)}
 
 
-def _corrupt(value: str) -> str:
-    """Changes one character in the middle of a credential, so that its form stays valid."""
+def _corrupt(header: str) -> str:
+    """Changes one character in the middle of each credential, so that its form stays valid."""
+    return "; ".join(_corrupt_one(value) for value in header.split("; "))
+
+
+def _corrupt_one(value: str) -> str:
     middle = (value.find("=") + 1 + len(value)) // 2 if "=" in value else len(value) * 2 // 3
     other = "A" if value[middle] != "A" else "B"
     return f"{value[:middle]}{other}{value[middle + 1 :]}"

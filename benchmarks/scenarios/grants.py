@@ -3,6 +3,11 @@
 Each client logs in without pause, and then refreshes without pause, each time with the token of the
 last response. fastapi-users has no refresh tokens: a client logs in again when its JWT expires, so
 refreshes of authapi are compared with logins of fastapi-users.
+
+CPU times are those of the process of the service, and of the service with PostgreSQL. From that of
+a login, the CPU time of the hash alone is subtracted, measured in a process of its own directly
+before and after the logins. authapi computes hashes in threads of lower priority, so that their CPU
+time in the service is known too.
 """
 
 import asyncio
@@ -10,16 +15,16 @@ import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from statistics import median
+from statistics import mean, median
 from time import perf_counter
 from typing import Any
 from urllib.parse import urlencode
 
-from benchmarks import client, processes
+from benchmarks import client, hashes, processes
 from benchmarks.bench import Bench, Running
+from benchmarks.hashes import Cost
 from benchmarks.scenarios.storm import (
     FORM,
-    Cost,
     argon2_cffi_cost,
     authapi_cost,
     authapi_login,
@@ -93,31 +98,81 @@ def _subjects(bench: Bench, family: str) -> Sequence[Subject]:
 def _round(bench: Bench, subject: Subject, server: Running) -> dict[str, float]:
     known = accounts(bench.options.connections)
     seconds, base = bench.options.seconds, server.stack.base
-    before = processes.cpu_seconds(server.pid)
+    hash_before = hashes.measure(subject.cost, seconds / 4)
+    used = _Used(bench, server)
     logins = client.run(
         client.without_pause(base, [subject.login(one) for one in known], seconds=seconds)
     )
+    cpu = used.by(len(logins.latencies))
+    hash_ms = mean([hash_before.cpu_ms, hashes.measure(subject.cost, seconds / 4).cpu_ms])
     found = {
         "logins_per_second": logins.rate,
         "login_p99_ms": logins.percentile(0.99),
-        "login_cpu_ms": _cpu_ms(server, before, logins),
+        "login_cpu_ms": cpu.service,
+        "hash_cpu_ms": hash_ms,
+        "login_besides_hash_ms": cpu.service + cpu.store - hash_ms,
+        "login_store_cpu_ms": cpu.store,
         "refused": float(sum(logins.others.values())),
     }
+    # Only authapi hashes in threads of lower priority. With several lanes, most of the hash is in
+    # threads that have ended.
+    if subject.refreshes and subject.cost.lanes == 1:
+        found |= {
+            "login_hash_threads_ms": cpu.low_priority,
+            "login_besides_threads_ms": cpu.service + cpu.store - cpu.low_priority,
+        }
     if subject.refreshes:
         tokens = client.run(_logged_in(base, [subject.login(one) for one in known]))
-        before = processes.cpu_seconds(server.pid)
+        used = _Used(bench, server)
         done = client.run(_refreshing(base, tokens, seconds))
+        cpu = used.by(len(done.latencies))
         found |= {
             "refreshes_per_second": done.rate,
             "refresh_p99_ms": done.percentile(0.99),
-            "refresh_cpu_ms": _cpu_ms(server, before, done),
+            "refresh_cpu_ms": cpu.service,
+            "refresh_total_cpu_ms": cpu.service + cpu.store,
             "refused": found["refused"] + sum(done.others.values()),
         }
     return found
 
 
-def _cpu_ms(server: Running, before: float, answers: client.Answers) -> float:
-    return (processes.cpu_seconds(server.pid) - before) / len(answers.latencies) * 1000
+@dataclass(frozen=True, slots=True)
+class _Cpu:
+    """Milliseconds of CPU time for each of several requests."""
+
+    service: float
+    low_priority: float
+    """The part of `service` in threads of lower priority that still run: those of the hashes."""
+    store: float
+
+
+class _Used:
+    """The CPU time that a server and PostgreSQL use from now on."""
+
+    def __init__(self, bench: Bench, server: Running) -> None:
+        self._bench, self._server = bench, server
+        self._before = self._read()
+
+    def by(self, requests: int) -> _Cpu:
+        """Returns the CPU time since the start, for one of so many requests."""
+        service, low, store = (
+            (now - before) / requests * 1000
+            for now, before in zip(self._read(), self._before, strict=True)
+        )
+        return _Cpu(service, low, store)
+
+    def _read(self) -> tuple[float, float, float]:
+        pid = self._server.pid
+        # Of the whole process: with several lanes, a hash starts threads, which end with it.
+        service = processes.cpu_seconds(pid)
+        _, low = processes.exact_cpu_seconds_by_priority(pid)
+        return service, low, self._bench.postgres_cpu_seconds()
+
+
+def refresh_request(token: str) -> bytes:
+    """Returns the bytes of a refresh at authapi."""
+    form = {"grant_type": "refresh_token", "refresh_token": token}
+    return client.request("/token", FORM, urlencode(form).encode())
 
 
 async def _logged_in(base: str, logins: Sequence[bytes]) -> list[str]:
@@ -140,8 +195,7 @@ async def _refreshing(base: str, tokens: Sequence[str], seconds: float) -> clien
     async def one(token: str) -> None:
         connection = await client.Connection.open(base)
         while perf_counter() - begun < seconds:
-            form = {"grant_type": "refresh_token", "refresh_token": token}
-            wire = client.request("/token", FORM, urlencode(form).encode())
+            wire = refresh_request(token)
             sent = perf_counter()
             status, body = await connection.exchange(wire)
             answers.add(status, perf_counter() - sent)
@@ -196,12 +250,12 @@ def markdown(found: Mapping[str, Any]) -> str:
     head = (
         *("stack (argon2id)", "logins/s", f"to logins of {PEER}", "p99 ms", "CPU ms/login"),
         *("refreshes/s", "to its own logins", f"to logins of {PEER}", "p99 ms", "CPU ms/refresh"),
-        "refused",
+        *("with PostgreSQL", "refused"),
     )
     keys = (
         *("logins_per_second", "logins_to_peer", "login_p99_ms", "login_cpu_ms"),
         *("refreshes_per_second", "refreshes_to_own_logins", "refreshes_to_peer"),
-        *("refresh_p99_ms", "refresh_cpu_ms"),
+        *("refresh_p99_ms", "refresh_cpu_ms", "refresh_total_cpu_ms"),
     )
     rows = [
         (
@@ -212,4 +266,19 @@ def markdown(found: Mapping[str, Any]) -> str:
         for row in found["rows"]
     ]
     text = f"## {found['clients']} clients that log in, and that refresh, without pause"
-    return f"{text}\n\n{table(head, rows)}"
+    return f"{text}\n\n{table(head, rows)}\n\n{_logins(found)}"
+
+
+def _logins(found: Mapping[str, Any]) -> str:
+    head = (
+        *("CPU of a login, ms", "service", "PostgreSQL", "the hash alone"),
+        *("service and PostgreSQL without it", "threads of the hashes in the service"),
+        "service and PostgreSQL without these",
+    )
+    keys = (
+        *("login_cpu_ms", "login_store_cpu_ms", "hash_cpu_ms", "login_besides_hash_ms"),
+        *("login_hash_threads_ms", "login_besides_threads_ms"),
+    )
+    # Other services hash in threads of normal priority, which cannot be told from the others.
+    rows = [(row["stack"], *(row.get(key) for key in keys)) for row in found["rows"]]
+    return table(head, rows)

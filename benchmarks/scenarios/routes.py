@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
-from benchmarks import processes, wrk
+from benchmarks import control, processes, wrk
 from benchmarks.bench import Bench, Running
 from benchmarks.stack import Stack, Target, WrongAnswer, accounts
-from benchmarks.stacks import FAMILIES
+from benchmarks.stacks import FAMILIES, authapi
 from benchmarks.tables import table
 
 BARE = ("bare FastAPI", "no authentication")
@@ -57,7 +57,7 @@ class Subject:
 
 def measure(bench: Bench) -> dict[str, Any]:
     """Measures all chosen stacks, whose routes return the same body to authenticated callers."""
-    chosen = [stack for name in bench.options.stacks for stack in FAMILIES[name](bench)]
+    chosen = _chosen(bench)
     subjects = [Subject(bench.enter(bench.running(stack))) for stack in chosen]
     for subject in subjects:
         for account in accounts(bench.options.accounts):
@@ -69,7 +69,26 @@ def measure(bench: Bench) -> dict[str, Any]:
         for subject in subjects if number % 2 == 0 else reversed(subjects):
             subject.refresh(bench)
             _round(bench, subject, figures)
-    return {"rows": _rows(figures), "versions": _versions(chosen)}
+    rows = [row for row in _rows(figures) if row["stack"] != authapi.CONTROL]
+    return {"control": _control(figures), "rows": rows, "versions": _versions(chosen)}
+
+
+def _chosen(bench: Bench) -> list[Stack]:
+    chosen: list[Stack] = []
+    for name in bench.options.stacks:
+        chosen += FAMILIES[name](bench)
+        # After authapi, so that as much time is between the two bare applications as between the
+        # figures of authapi and those of the bare application that these are compared with.
+        if name == "authapi" and "bare" in bench.options.stacks:
+            chosen += authapi.control(bench)
+    return chosen
+
+
+def _control(figures: Mapping[Key, Figure]) -> float | None:
+    figure = figures.get((authapi.CONTROL, BARE[1]))
+    if figure is None or figure.error is not None:
+        return None
+    return _ratio(figures, figure, BARE)
 
 
 def _round(bench: Bench, subject: Subject, figures: dict[Key, Figure]) -> None:
@@ -163,4 +182,5 @@ def markdown(found: Mapping[str, Any]) -> str:
     bad = [row for row in found["rows"] if "error" in row]
     rows = [(f"{row['stack']}: {row['route']}", *(row[key] for key in keys)) for row in good]
     notes = [f"* {row['stack']}: {row['route']}: no figure: {row['error']}" for row in bad]
-    return "\n\n".join(["## A known caller", table(head, rows), *notes])
+    said = control.sentence(found.get("control"))
+    return "\n\n".join(["## A known caller", said, table(head, rows), *notes])

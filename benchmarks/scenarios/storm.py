@@ -7,22 +7,19 @@ this machine computes the same hash without other load, measured before and afte
 
 import asyncio
 import json
-import os
 import sys
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from statistics import mean, median
-from time import perf_counter
 from typing import Any
 from urllib.parse import urlencode
 
 import argon2
-from argon2.low_level import Type, hash_secret_raw
 
 from authapi.settings import Settings
-from benchmarks import client, processes
+from benchmarks import client, hashes, processes
 from benchmarks.bench import Bench, Running
+from benchmarks.hashes import Cost
 from benchmarks.stack import Account, Stack, accounts
 from benchmarks.stacks import authapi, fastapi_users
 from benchmarks.tables import table
@@ -31,15 +28,6 @@ CLIENTS = 8
 INTERVAL = 0.02
 JSON = {"Content-Type": "application/json"}
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
-
-
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """The parameters of argon2id; memory in KiB."""
-
-    memory: int
-    passes: int
-    lanes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,30 +68,6 @@ def argon2_cffi_cost() -> Cost:
     return Cost(argon2.DEFAULT_MEMORY_COST, argon2.DEFAULT_TIME_COST, argon2.DEFAULT_PARALLELISM)
 
 
-def hashes_per_second(cost: Cost, seconds: float) -> float:
-    """Returns the hashes per second of all cores, without other load."""
-    begun = perf_counter()
-
-    def work() -> int:
-        number = 0
-        while perf_counter() - begun < seconds:
-            hash_secret_raw(
-                *(b"correct horse battery staple", b"0123456789abcdef"),
-                time_cost=cost.passes,
-                memory_cost=cost.memory,
-                parallelism=cost.lanes,
-                hash_len=32,
-                type=Type.ID,
-            )
-            number += 1
-        return number
-
-    cores = len(os.sched_getaffinity(0))
-    with ThreadPoolExecutor(cores) as pool:  # argon2-cffi releases the GIL
-        total = sum(future.result() for future in [pool.submit(work) for _ in range(cores)])
-    return total / (perf_counter() - begun)
-
-
 def _measure_storm(bench: Bench, server: Running, storm: Storm) -> dict[str, Any]:
     known = accounts(CLIENTS + 1)
     for account in known:
@@ -123,7 +87,7 @@ def _measure_storm(bench: Bench, server: Running, storm: Storm) -> dict[str, Any
 
 def _round(storm: Storm, wire: bytes, logins: list[bytes], seconds: float) -> dict[str, float]:
     base = storm.stack.base
-    before = hashes_per_second(storm.cost, seconds / 2)
+    before = hashes.measure(storm.cost, seconds / 2).per_second
 
     async def idle_load() -> client.Answers:
         await client.at_each_tick(base, wire, interval=INTERVAL, seconds=0.2)
@@ -136,7 +100,7 @@ def _round(storm: Storm, wire: bytes, logins: list[bytes], seconds: float) -> di
         )
 
     idle, (page, done) = client.run(idle_load()), client.run(under_load())
-    rate = mean([before, hashes_per_second(storm.cost, seconds / 2)])
+    rate = mean([before, hashes.measure(storm.cost, seconds / 2).per_second])
     if idle.others or page.others:
         raise SystemExit(f"{storm.stack.name}: the protected route answered {page.others}")
     return {

@@ -7,26 +7,37 @@ import httpx
 
 from benchmarks.bench import Bench
 from benchmarks.machine import authapi_versions
-from benchmarks.stack import Account, Headers, Stack, bearer, cookie
+from benchmarks.stack import Account, Headers, Stack, bearer, cookies
 from benchmarks.stacks.serving import uvicorn
 from tests.servers.process import free_port
 
 STRATEGIES = {"session cookie": "session", "opaque token": "token", "JWT": "jwt"}
 
 
+CONTROL = "bare FastAPI once more"
+
+
 def bare(bench: Bench) -> Sequence[Stack]:
     """Returns FastAPI routes without authentication."""
+    return [_bare("bare FastAPI", {"no authentication, body of GET /me": "/me"})]
+
+
+def control(bench: Bench) -> Sequence[Stack]:
+    """Returns the bare application once more, for the control of a comparison."""
+    return [_bare(CONTROL, {})]
+
+
+def _bare(name: str, others: Mapping[str, str]) -> Stack:
     port = free_port()
-    stack = Stack(
-        name="bare FastAPI",
+    return Stack(
+        name=name,
         family="bare",
         port=port,
         command=uvicorn(sys.executable, "bare", port),
         environment={},
         ready="/plain",
-        plain={"no authentication": "/plain", "no authentication, body of GET /me": "/me"},
+        plain={"no authentication": "/plain", **others},
     )
-    return [stack]
 
 
 def stacks(bench: Bench) -> Sequence[Stack]:
@@ -82,7 +93,7 @@ def login(client: httpx.Client, account: Account) -> Mapping[str, Headers]:
         answer = client.post("/login", json={**account.as_json, "strategy": strategy})
         answer.raise_for_status()
         if strategy == "session":
-            found[label] = cookie(client, answer, "authapi")
+            found[label] = cookies(client, answer, "authapi")
         else:
             found[label] = bearer(answer.json()["access_token"])
     return found

@@ -7,7 +7,7 @@ import httpx
 from benchmarks.bench import Bench
 from benchmarks.machine import peer_versions
 from benchmarks.scratch import python_of_peers
-from benchmarks.stack import Account, Headers, Stack, bearer, cookie
+from benchmarks.stack import Account, Headers, Stack, bearer, cookies
 from benchmarks.stacks.fastapi_users import with_driver
 from benchmarks.stacks.serving import uvicorn
 from tests.servers.process import free_port
@@ -46,7 +46,7 @@ def _register(client: httpx.Client, account: Account) -> None:
 
 def _login(client: httpx.Client, account: Account) -> Mapping[str, Headers]:
     session = client.post("/login", data=account.as_form).raise_for_status()
-    found: dict[str, Headers] = {"session cookie": cookie(client, session, "session_id")}
+    found: dict[str, Headers] = {"session cookie": cookies(client, session, "session_id")}
     token = client.post("/token", data=account.as_form).raise_for_status()
     client.cookies.clear()
     found["JWT"] = bearer(token.json()["access_token"])

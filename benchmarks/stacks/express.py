@@ -8,7 +8,7 @@ import httpx
 from benchmarks import scratch
 from benchmarks.bench import Bench
 from benchmarks.machine import node_version
-from benchmarks.stack import Account, Headers, Stack, bearer, cookie
+from benchmarks.stack import Account, Headers, Stack, bearer, cookies
 from tests.servers.process import free_port
 
 
@@ -16,7 +16,7 @@ def stacks(bench: Bench) -> Sequence[Stack]:
     """Returns one stack, or none on SQLite, which its session store does not support."""
     if bench.options.store == "sqlite":
         return []
-    folder, port = scratch.express(bench.options.scratch), free_port()
+    folder, port = scratch.node(bench.options.scratch, "express"), free_port()
     pinned: dict[str, str] = json.loads((folder / "package.json").read_text())["dependencies"]
     stack = Stack(
         name="Express + Passport",
@@ -50,7 +50,7 @@ def _login(client: httpx.Client, account: Account) -> Mapping[str, Headers]:
     answer = client.post("/login", json=account.as_json).raise_for_status()
     issued = answer.json()
     return {
-        "session cookie": cookie(client, answer, "connect.sid"),
+        "session cookie": cookies(client, answer, "connect.sid"),
         "opaque token": bearer(issued["token"]),
         "JWT": bearer(issued["jwt"]),
     }

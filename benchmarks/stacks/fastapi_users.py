@@ -7,7 +7,7 @@ import httpx
 from benchmarks.bench import Bench
 from benchmarks.machine import peer_versions
 from benchmarks.scratch import python_of_peers
-from benchmarks.stack import Account, Headers, Stack, bearer, cookie
+from benchmarks.stack import Account, Headers, Stack, bearer, cookies
 from benchmarks.stacks.serving import uvicorn
 from tests.servers.process import free_port
 
@@ -52,7 +52,7 @@ def _register(client: httpx.Client, account: Account) -> None:
 
 def _login(client: httpx.Client, account: Account) -> Mapping[str, Headers]:
     answer = client.post("/auth/cookie/login", data=account.as_form).raise_for_status()
-    found: dict[str, Headers] = {"session cookie": cookie(client, answer, "fastapiusersauth")}
+    found: dict[str, Headers] = {"session cookie": cookies(client, answer, "fastapiusersauth")}
     for name, label in (("token", "opaque token"), ("jwt", "JWT")):
         answer = client.post(f"/auth/{name}/login", data=account.as_form).raise_for_status()
         found[label] = bearer(answer.json()["access_token"])

@@ -113,6 +113,13 @@ class Daemon(ABC):
                 self._caretaker.communicate(timeout=self.TIMEOUT)
             self._caretaker = self._directory = None
 
+    @property
+    def pid(self) -> int:
+        """The id of the running process. Raises RuntimeError if the server is stopped."""
+        if self._process is None:
+            raise RuntimeError(f"{self.NAME} is not running")
+        return self._process.pid
+
     @abstractmethod
     def _prepare(self, directory: Path) -> None:
         """Prepares the folder, once before the first start."""
