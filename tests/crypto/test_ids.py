@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import time_machine
 
-from authapi.crypto.ids import new_id
+from authapi.crypto.ids import new_id, new_ids
 
 MOMENT = datetime(2022, 2, 22, 19, 22, 22, tzinfo=UTC)
 
@@ -59,3 +59,17 @@ def test_ids_sort_by_time() -> None:
 def test_time_beyond_48_bits_changes_no_other_bits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "time_ns", lambda: (1 << 60) * 1_000_000)
     assert new_id().version == 7
+
+
+def test_several_ids_are_as_random_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = new_ids(1000)
+    assert len(set(made)) == 1000
+    assert {(one.version, one.variant) for one in made} == {(7, uuid.RFC_4122)}
+    assert new_ids(0) == []
+    monkeypatch.setattr(os, "urandom", lambda size: bytes(range(size)))
+    with time_machine.travel(MOMENT, tick=False):
+        first, second = new_ids(2)
+        monkeypatch.setattr(os, "urandom", lambda _: bytes(range(10)))
+        assert new_id() == first
+        monkeypatch.setattr(os, "urandom", lambda _: bytes(range(10, 20)))
+        assert new_id() == second

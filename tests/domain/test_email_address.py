@@ -1,5 +1,7 @@
 """Valid e-mail addresses, and their canonical form."""
 
+from collections.abc import Callable
+
 import idna
 import pytest
 from fastapi import FastAPI
@@ -7,7 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from authapi import AuthAPI, create_app
-from authapi.domain.email_address import MAX_LENGTH, parse_email, stored_email
+from authapi.domain import email_address as module
+from authapi.domain.email_address import (
+    MAX_LENGTH,
+    EmailAddress,
+    EmailParser,
+    parse_email,
+    stored_email,
+)
 from authapi.errors import InvalidInput
 from authapi.testing import PASSWORD, Client, client
 from tests.conftest import SettingsFactory
@@ -246,3 +255,60 @@ async def test_the_setting_permits_reserved_addresses_everywhere(
         login = await api.post("/login", json={"username": "ada", "password": PASSWORD})
         assert login.json()["user"]["email"] == "ada@localhost"
         assert (await api.patch("/me", json={"name": "Ada"})).status_code == 200
+
+
+DOMAINS = [
+    "example.com",
+    "EXAMPLE.com",
+    "localhost",
+    "a.test",
+    "faß.de",
+    "xn--fa-hia.de",
+    "b..c",
+    "",
+]
+LOCALS = st.one_of(
+    st.text(st.sampled_from("aB9.+'\"\\ _-ü@"), max_size=12),
+    st.sampled_from(["a" * 64, "a" * 65, "A.b-c_d", "a\n", "\u0661", "_", "ſam"]),
+)
+ADDRESSES = st.one_of(
+    st.builds("{}@{}".format, LOCALS, st.sampled_from(DOMAINS)),
+    st.builds("{}@{}.com".format, LOCALS, st.text(st.sampled_from("abX.-"), max_size=250)),
+    st.sampled_from([LONGEST, f"a{LONGEST}", *REFUSED]),
+    st.text(max_size=20),
+)
+
+
+def result(parse: Callable[[str], EmailAddress], text: str) -> object:
+    try:
+        return parse(text)
+    except InvalidInput as refusal:
+        return refusal.errors
+
+
+@given(st.lists(ADDRESSES, min_size=1, max_size=20), st.booleans())
+@settings(max_examples=300)
+def test_a_parser_of_many_addresses_decides_as_for_one(texts: list[str], reserved: bool) -> None:
+    parser = EmailParser(allow_reserved=reserved)
+    for text in [*texts, *texts]:
+        assert result(parser.parse, text) == result(
+            lambda it: parse_email(it, allow_reserved=reserved), text
+        )
+
+
+def test_a_parser_of_many_addresses_checks_a_domain_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+    parse = module.parse_email
+
+    def noted(text: str, *, allow_reserved: bool) -> EmailAddress:
+        seen.append(text)
+        return parse(text, allow_reserved=allow_reserved)
+
+    monkeypatch.setattr(module, "parse_email", noted)
+    parser = EmailParser()
+    for number in range(5):
+        assert parser.parse(f"P{number}@Example.com").canonical == f"p{number}@example.com"
+    assert seen == ["a@Example.com"]
+    for number in range(2 * module._MAX_DOMAINS):
+        parser.parse(f"a@example{number}.com")
+    assert parser._canonical_domain.cache_info().currsize == module._MAX_DOMAINS

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from authapi.domain import username as module
 from authapi.domain.email_address import EmailAddress
 from authapi.domain.username import (
     MAX_LENGTH,
@@ -131,3 +132,12 @@ def test_canonical_forms_are_equal_exactly_if_the_folded_names_are(texts: list[s
             "NFC", two.original.lower()
         )
         assert (one.canonical == two.canonical) == is_same
+
+
+@given(st.text(st.sampled_from("aZ09._-\n"), max_size=42))
+def test_plain_names_have_the_forms_of_the_profiles(text: str) -> None:
+    try:
+        expected: Username | None = module._parse_any(text)
+    except ValueError:
+        expected = None
+    assert parsed(text) == expected

@@ -43,6 +43,16 @@ def new_id() -> uuid.UUID:
     return _version_7(milliseconds, int.from_bytes(os.urandom(10)))
 
 
+def new_ids(count: int) -> list[uuid.UUID]:
+    """Returns `count` ids, each as of `new_id`, with a single call of the random source."""
+    milliseconds, size = time.time_ns() // 1_000_000, 10
+    data = os.urandom(size * count)
+    return [
+        _version_7(milliseconds, int.from_bytes(data[start : start + size]))
+        for start in range(0, len(data), size)
+    ]
+
+
 def id_at(moment: datetime) -> uuid.UUID:
     """Returns a UUIDv7 that sorts as one that was created at `moment`."""
     return _version_7(int(moment.timestamp() * 1000), int.from_bytes(os.urandom(10)))

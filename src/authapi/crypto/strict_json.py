@@ -29,12 +29,7 @@ def loads(data: bytes, *, max_depth: int = 20) -> object:
     _check_depth(data, max_depth)
     text = data.decode("utf-8")
     try:
-        value = json.loads(
-            text,
-            object_pairs_hook=_unique_members,
-            parse_constant=_reject_constant,
-            parse_float=_finite_float,
-        )
+        value: object = _decoder.decode(text)
     except RecursionError:
         raise ValueError("nested too deep") from None
     if b"\\u" in data:
@@ -83,3 +78,8 @@ def _check_strings(value: object) -> None:
     elif isinstance(value, list):
         for item in value:
             _check_strings(item)
+
+
+_decoder = json.JSONDecoder(
+    object_pairs_hook=_unique_members, parse_constant=_reject_constant, parse_float=_finite_float
+)

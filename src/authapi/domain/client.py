@@ -43,7 +43,7 @@ def network_of(ip: str | None) -> str:
     limit an attacker. All clients without a valid address share one network, so they are limited
     as well.
     """
-    address = parse_ip(ip or "")
+    address = parse_ip(ip) if ip else None
     if address is None:
         return UNKNOWN_NETWORK
     if isinstance(address, ipaddress.IPv6Address):

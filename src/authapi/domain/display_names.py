@@ -27,9 +27,10 @@ SINGLE_LINE_PATTERN = rf"^[^{_CONTROL}]+$"
 DISPLAY_NAME_PATTERN = rf"^[^{_CONTROL}]*[^{_CONTROL}{_INVISIBLE}][^{_CONTROL}]*$"
 """A single line of text with at least one visible character."""
 
-_single_line, _display_name = (
+_single_line, _display_name, _surrogate = (
     re.compile(SINGLE_LINE_PATTERN[:-1] + r"\Z"),
     re.compile(DISPLAY_NAME_PATTERN[:-1] + r"\Z"),
+    re.compile(r"[\ud800-\udfff]"),
 )
 
 
@@ -44,4 +45,4 @@ def is_display_name(text: str) -> bool:
 
 
 def _has_surrogate(text: str) -> bool:
-    return any("\ud800" <= character <= "\udfff" for character in text)
+    return _surrogate.search(text) is not None

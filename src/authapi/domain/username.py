@@ -10,6 +10,7 @@ UTS 39 ("highly restrictive"), only the scripts of Chinese, Japanese and Korean 
 one another and with Latin.
 """
 
+import re
 import unicodedata
 from dataclasses import dataclass
 from typing import Literal
@@ -22,6 +23,8 @@ from authapi.errors import InputError, InvalidInput
 MIN_LENGTH, MAX_LENGTH = 3, 40
 """Characters, of the name as entered, normalized and in its canonical form."""
 PUNCTUATION = frozenset("._-")
+_PLAIN = re.compile(rf"[A-Za-z0-9._-]{{{MIN_LENGTH},{MAX_LENGTH}}}")
+"""Names that need no Unicode: the profiles change only their case."""
 
 LoginIdentifier = Literal["email", "username", "both"]
 """What a login names the account by."""
@@ -96,6 +99,12 @@ def parse_login_name(
 
 
 def _parse(text: str) -> Username:
+    if _PLAIN.fullmatch(text):
+        return Username(text, text.lower())
+    return _parse_any(text)
+
+
+def _parse_any(text: str) -> Username:
     if len(text) > MAX_LENGTH:
         raise ValueError
     original = _case_preserved.enforce(text)
