@@ -5,6 +5,7 @@ the rows that foreign keys delete with them, the rows that a new row refers to, 
 """
 
 import ast
+import json
 import sys
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 import sqlalchemy as sa
@@ -190,7 +192,7 @@ class Recorder:
             return
         self._is_inspecting = True
         try:
-            for each in several or [values]:
+            for each in _new_rows(statement, values) or several or [values]:
                 _StatementInspector(trace, connection, each).at(statement)
         finally:
             self._is_inspecting = False
@@ -283,6 +285,19 @@ def _columns(table: Any) -> tuple[Any, Any]:
     # The recovery codes of a user count as one row, because each is used alone.
     key, *_ = table.primary_key.columns
     return key, table.c.get("user_id", key if _name(table) == "refresh_families" else sa.null())
+
+
+def _new_rows(statement: Any, values: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    """The rows of an insert that reads them from one parameter (`insert_many`)."""
+    if not isinstance(statement, sa.Insert) or statement.select is None or not values:
+        return []
+    uuids = [column.name for column in statement.table.c if isinstance(column.type, sa.Uuid)]
+    rows = json.loads(values["rows"])
+    assert rows
+    return [
+        {name: UUID(value) if name in uuids and value else value for name, value in row.items()}
+        for row in rows
+    ]
 
 
 def _given(statement: Any) -> dict[str, Any]:

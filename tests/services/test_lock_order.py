@@ -1,10 +1,12 @@
 """The order of locks, recorded on PostgreSQL for every function that opens a transaction."""
 
 from collections.abc import AsyncIterator
+from uuid import UUID
 
 import pytest
 
 from authapi.domain.email_address import parse_email
+from authapi.storage.tables.users import UserTable
 from authapi.testing import PASSWORD
 from tests.services.locks import ORDER, OWNED, Lock, Recorder, Trace, transaction_functions
 from tests.services.operations import (
@@ -58,6 +60,25 @@ async def test_accounts_are_deleted_in_the_same_order_when_events_are_erased(
     assert {lock.table for trace in recorder.traces for lock in trace.locks} >= {
         *("advisory", "users", "sessions", "refresh_families", "outbox", "events")
     }
+
+
+async def test_the_rows_of_one_insert_are_each_checked(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder = Recorder()
+
+    async def without_locks(*_: object) -> None:
+        return None
+
+    monkeypatch.setattr(UserTable, "lock_addresses", without_locks)
+    async with open_harness(postgres_url) as harness:
+        one, two = await harness.person(), await harness.person()
+        with recorder.recording(harness.services.database):
+            await OPERATIONS["import"](harness, one, two)
+    [trace] = [it for it in recorder.traces if it.caller.endswith("AccountImporter._add")]
+    assert trace.problems == ["assigns an address without its advisory lock"] * 4
+    assert len([key for table, key in trace.own if table == "users"]) == 4
+    assert all(isinstance(key, UUID) for table, key in trace.own if table == "users")
 
 
 def test_the_order_contains_every_table() -> None:

@@ -109,6 +109,15 @@ class Store:
             locked = sa.func.pg_advisory_xact_lock(self._lock_key(name))
             await self.connection.execute(sa.select(locked))
 
+    async def plan_each_statement(self) -> None:
+        """Makes the server plan each execution of a statement in this transaction.
+
+        By default, it keeps a plan, which may read a whole table that was empty at that time and
+        grows since. Does nothing on SQLite, which keeps none.
+        """
+        if self.connection.dialect.name != "sqlite":
+            await self.connection.execute(sa.text("SET LOCAL plan_cache_mode = force_custom_plan"))
+
     async def server_time(self) -> datetime | None:
         """Returns the time of the database server; None on SQLite, which has none of its own."""
         if self.connection.dialect.name == "sqlite":

@@ -26,7 +26,7 @@ from uuid import UUID
 from cachetools import TTLCache
 
 from authapi.clock import now
-from authapi.crypto.ids import first_id_at, new_id
+from authapi.crypto.ids import first_id_at, new_id, new_ids
 from authapi.domain.client import current_client
 from authapi.domain.events import Event, EventFilter, EventType
 from authapi.domain.identity import Identity
@@ -121,7 +121,11 @@ class Audit:
 
         `on_event` is not called; the hooks run.
         """
-        several = [_event(kind, user_id, None, None, {}) for user_id in user_ids]
+        at, client = now(), current_client()
+        several = [
+            Event(event_id, at, kind, user_id, None, None, client, {})
+            for event_id, user_id in zip(new_ids(len(user_ids)), user_ids, strict=True)
+        ]
         await store.events.add_all(several)
         for event in several:
             await self._hooks.run_event(event, store.transaction)

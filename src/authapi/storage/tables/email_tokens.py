@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from authapi.crypto.secrets import SecretHash
 from authapi.domain.email_token import EmailToken, Purpose
 from authapi.storage.models import Tables
-from authapi.storage.tables.statements import delete_expired
+from authapi.storage.tables.statements import any_of, delete_expired
 
 _COLUMNS = (
     "id",
@@ -139,8 +139,9 @@ class EmailTokenTable:
         # Usually there is no reservation at all, and this query avoids the one with all addresses.
         if not await self._connection.scalar(sa.select(sa.exists().where(*unexpired))):
             return set()
+        is_one = any_of(self._connection.dialect, self._table.c.email, emails)
         rows = await self._connection.execute(
-            sa.select(self._table.c.email).where(self._table.c.email.in_(emails), *unexpired)
+            sa.select(self._table.c.email).where(is_one, *unexpired)
         )
         return set(rows.scalars())
 

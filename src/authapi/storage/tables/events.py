@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from authapi.domain.client import UNKNOWN_NETWORK, Client, parse_ip
 from authapi.domain.events import BEGINNINGS, Event, EventFilter, EventType
 from authapi.storage.models import Tables
+from authapi.storage.tables.statements import insert_many
 
 _COLUMNS = (
     "id",
@@ -51,9 +52,9 @@ class EventTable:
     async def add_all(self, several: Sequence[Event]) -> None:
         """Inserts many events in few statements."""
         if several:
-            await self._connection.execute(
-                sa.insert(self._events), [_row(event) for event in several]
-            )
+            rows = [_row(event) for event in several]
+            insert, parameters = insert_many(self._connection.dialect, self._events, rows)
+            await self._connection.execute(insert, parameters)
             self.added.extend(several)
 
     async def add_for_email(self, event: Event, *, email: str) -> None:

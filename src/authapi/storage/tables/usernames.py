@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from authapi.errors import UsernameTaken
 from authapi.storage.models import Tables
-from authapi.storage.tables.statements import INSERTS
+from authapi.storage.tables.statements import any_of, insert_many
 
 
 class UsernameTable:
@@ -37,7 +37,11 @@ class UsernameTable:
         """
         if not names:
             return
-        insert = INSERTS[self._connection.dialect.name](self._table)
+        rows = [
+            {"username": name, "user_id": user_id, "expires_at": until}
+            for name, user_id in sorted(names.items())
+        ]
+        insert, parameters = insert_many(self._connection.dialect, self._table, rows)
         is_free = sa.or_(
             self._table.c.user_id == insert.excluded.user_id, self._table.c.expires_at <= now
         )
@@ -47,10 +51,7 @@ class UsernameTable:
                 set_={"user_id": insert.excluded.user_id, "expires_at": insert.excluded.expires_at},
                 where=is_free,
             ).returning(self._table.c.username),
-            [
-                {"username": name, "user_id": user_id, "expires_at": until}
-                for name, user_id in sorted(names.items())
-            ],
+            parameters,
         )
         if len(claimed.scalars().all()) != len(names):
             raise UsernameTaken
@@ -59,7 +60,7 @@ class UsernameTable:
         """Returns those of these names that are not free, and the accounts that may have them."""
         rows = await self._connection.execute(
             sa.select(self._table.c.username, self._table.c.user_id).where(
-                self._table.c.username.in_(names),
+                any_of(self._connection.dialect, self._table.c.username, names),
                 sa.or_(self._table.c.expires_at.is_(None), self._table.c.expires_at > now),
             )
         )

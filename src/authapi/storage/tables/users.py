@@ -18,7 +18,7 @@ from authapi.errors import AccountInUse, EmailTaken
 from authapi.storage.driver_errors import is_reference_violation
 from authapi.storage.models import OWNER_CHANGES, Tables
 from authapi.storage.names import TableNames
-from authapi.storage.tables.statements import INSERTS
+from authapi.storage.tables.statements import any_of, insert_many
 
 _FIELDS = tuple(field.name for field in fields(User))
 _GIVEN = {"email": "email_given", "username": "username_given"}
@@ -113,30 +113,30 @@ class UserTable:
         """
         if not new_users:
             return set()
-        insert = INSERTS[self._connection.dialect.name](self._users)
+        rows = [
+            _values(new.user, new.email, new.password_hash)
+            for new in sorted(new_users, key=lambda new: new.email)
+        ]
+        insert, parameters = insert_many(self._connection.dialect, self._users, rows)
         inserted = await self._connection.execute(
-            insert.on_conflict_do_nothing().returning(self._users.c.id),
-            [
-                _values(new.user, new.email, new.password_hash)
-                for new in sorted(new_users, key=lambda new: new.email)
-            ],
+            insert.on_conflict_do_nothing().returning(self._users.c.id), parameters
         )
         return set(inserted.scalars())
 
     async def find_existing_emails(self, emails: Collection[str]) -> set[str]:
         """Returns those of these canonical addresses that accounts have."""
-        rows = await self._connection.execute(
-            sa.select(self._users.c.email).where(self._users.c.email.in_(emails))
-        )
+        is_one = any_of(self._connection.dialect, self._users.c.email, emails)
+        rows = await self._connection.execute(sa.select(self._users.c.email).where(is_one))
         return set(rows.scalars())
 
     async def find_owners(
         self, user_ids: Collection[UUID], emails: Collection[str]
     ) -> Sequence[tuple[UUID, str]]:
         """Returns id and canonical address of each account that has one of the ids or addresses."""
+        dialect, columns = self._connection.dialect, self._users.c
         rows = await self._connection.execute(
-            sa.select(self._users.c.id, self._users.c.email).where(
-                self._users.c.id.in_(user_ids) | self._users.c.email.in_(emails)
+            sa.select(columns.id, columns.email).where(
+                any_of(dialect, columns.id, user_ids) | any_of(dialect, columns.email, emails)
             )
         )
         return [(row.id, row.email) for row in rows]

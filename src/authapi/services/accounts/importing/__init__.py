@@ -2,8 +2,9 @@
 
 from authapi.services.accounts.importing.importer import (
     AccountImporter,
+    OnProgress,
     Summary,
     lines_from_fastapi_users,
 )
 
-__all__ = ["AccountImporter", "Summary", "lines_from_fastapi_users"]
+__all__ = ["AccountImporter", "OnProgress", "Summary", "lines_from_fastapi_users"]

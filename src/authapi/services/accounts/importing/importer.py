@@ -6,6 +6,7 @@ because lines with an address that already has an account are skipped. Memory us
 number of lines only by their user names. No mail is sent.
 """
 
+import asyncio
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -39,14 +40,18 @@ from authapi.storage.database import retry_on_conflict
 from authapi.storage.imports.seen import SeenLine, SeenLines
 from authapi.storage.imports.sources import fastapi_users
 
-_BATCH = 200
+_BATCH = 500
 """Accounts in one transaction. On SQLite, other writers wait for it."""
 _BATCH_WITH_HOOKS = 20
 """The same, if a hook of the application runs for each account: a transaction has a time limit."""
+_LINES_IN_A_ROW = 50
+"""Lines that are parsed before the event loop gets a turn."""
 
 Report = Callable[[int, str, str], None]
 """Gets each error of a line: the number of the line, the field (empty for errors of the whole line)
 and the reason."""
+OnProgress = Callable[[int, int | None], None]
+"""Gets the number of lines that are done, and of all lines: None while the lines are validated."""
 _LineError = tuple[int, str, str]
 """The arguments of a `Report`."""
 _NAME_TAKEN = "belongs to another account, or did until recently"
@@ -119,20 +124,27 @@ class AccountImporter:
             profiles=None if own_columns is None else own_columns.models,
         )
 
-    async def run(self, file: BinaryIO, report: Report, *, dry_run: bool = False) -> Summary:
+    async def run(
+        self,
+        file: BinaryIO,
+        report: Report,
+        *,
+        dry_run: bool = False,
+        on_progress: OnProgress = lambda *_: None,
+    ) -> Summary:
         """Validates all lines of `file`, and imports the accounts if every line is valid.
 
         `file` is read twice from its start, and must not change in between. `report` is called for
-        each error of a line. A dry run only counts; it may count an address that occurs twice in
-        the file twice. If another process takes a kept id or a user name during the import, or the
-        database refuses a profile, the import ends with that line as refused, and the batches
-        before stay imported.
+        each error of a line, `on_progress` after each batch of lines. A dry run only counts; it may
+        count an address that occurs twice in the file twice. If another process takes a kept id or
+        a user name during the import, or the database refuses a profile, the import ends with that
+        line as refused, and the batches before stay imported.
 
         Raises StorageUnavailable if the database does not answer, ConfigurationError if the file
         of the ids or a temporary file cannot be written, and the errors of the hooks. The batches
         before stay imported.
         """
-        lines, refused = await self._validate(file, report)
+        lines, refused = await self._validate(file, report, on_progress)
         if refused:
             return Summary(lines=lines, added=0, skipped=0, refused=refused)
         read = added = 0
@@ -140,18 +152,30 @@ class AccountImporter:
         add = self._count_new if dry_run else self._add
         has_hooks = self._audit.has_hooks(EventType.ACCOUNT_IMPORTED)
         size = _BATCH_WITH_HOOKS if has_hooks and not dry_run else _BATCH
-        while batch := list(islice(remaining, size)):
+        following = await _next_batch(remaining, size)
+        while batch := following:
+            adding = asyncio.create_task(add(batch))
             try:
-                added += await add(batch)
+                # The next lines are parsed while the database works.
+                following = await _next_batch(remaining, size)
+            except BaseException:
+                adding.cancel()
+                await asyncio.wait({adding})
+                raise
+            try:
+                added += await adding
             except _Conflicts as conflicts:
                 refused = _report_conflicts(conflicts.errors, report)
                 return Summary(lines=lines, added=added, skipped=read - added, refused=refused)
             read += len(batch)
+            on_progress(read, lines)
         if self._id_map is not None:
             self._id_map.finish()
         return Summary(lines=lines, added=added, skipped=lines - added, refused=0)
 
-    async def _validate(self, file: BinaryIO, report: Report) -> tuple[int, int]:
+    async def _validate(
+        self, file: BinaryIO, report: Report, on_progress: OnProgress
+    ) -> tuple[int, int]:
         # Returns the number of lines and of refused lines.
         lines = refused = 0
         batch: list[ParsedLine] = []
@@ -159,6 +183,8 @@ class AccountImporter:
         with nullcontext() if self._ids is Ids.NEW else SeenLines() as seen:
             for number, text in numbered_lines(file):
                 lines += 1
+                if lines % _BATCH == 0:
+                    on_progress(lines, None)
                 try:
                     line = self._parser.parse(text, number)
                     if seen is not None:
@@ -212,6 +238,7 @@ class AccountImporter:
     async def _add(self, batch: Sequence[ParsedLine]) -> int:
         emails = {line.new.email for line in batch}
         async with self._database.transaction() as store:
+            await store.plan_each_statement()
             await store.users.lock_addresses(*emails)
             claims = await self._claim_usernames(store, batch)
             added = await store.users.add_missing([line.new for line in batch])
@@ -221,8 +248,10 @@ class AccountImporter:
                 if new.email in reserved and new.user.id in added:
                     added.remove(new.user.id)
                     await store.users.delete(new.user.id)
-            if self._ids is Ids.KEPT and (conflicts := await self._conflicts(store, batch)):
-                raise _Conflicts(conflicts)
+            if self._ids is Ids.KEPT:
+                others = [line for line in batch if line.new.user.id not in added]
+                if others and (conflicts := await self._conflicts(store, others)):
+                    raise _Conflicts(conflicts)
             await drop_claims(store, claims, except_for=added)
             for line in batch:
                 if line.new.user.id in added:
@@ -269,6 +298,15 @@ class AccountImporter:
         async with self._database.read() as store:
             reserved = await store.email_tokens.find_reserved(emails, now=now())
             return len(emails - reserved - await store.users.find_existing_emails(emails))
+
+
+async def _next_batch(lines: Iterator[ParsedLine], size: int) -> Sequence[ParsedLine]:
+    batch: list[ParsedLine] = []
+    for line in islice(lines, size):
+        batch.append(line)
+        if len(batch) % _LINES_IN_A_ROW == 0:
+            await asyncio.sleep(0)
+    return batch
 
 
 def _require_unseen(line: ParsedLine, seen: SeenLines) -> None:

@@ -22,10 +22,10 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 
 from authapi.clock import now, parse_time
 from authapi.crypto import strict_json
-from authapi.crypto.ids import new_id
+from authapi.crypto.ids import new_ids
 from authapi.crypto.passwords import PasswordHash, imported_hash
 from authapi.domain.display_names import is_display_name, is_single_line
-from authapi.domain.email_address import EmailAddress, parse_email
+from authapi.domain.email_address import EmailAddress, EmailParser
 from authapi.domain.user import User
 from authapi.domain.username import LoginIdentifier, Username, parse_username
 from authapi.errors import InvalidImportLine, InvalidInput, UnsupportedHash
@@ -45,6 +45,8 @@ _ERROR_TYPE = "invalid"
 _EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 _MAX_ID = 255
 """Characters of an id of the other system."""
+_IDS_AHEAD = 100
+"""New ids that are made at once: the random source is a system call."""
 _UUID = re.compile(r"[0-9a-f]{32}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _RESERVED_UUIDS = frozenset({0, (1 << 128) - 1})
 """The nil and the max UUID (RFC 9562, 5.9 and 5.10), which stand for no id."""
@@ -82,9 +84,9 @@ def _id(value: object) -> str | None:
 
 
 def _address(value: object, info: ValidationInfo) -> EmailAddress:
-    allow_reserved = bool(info.context and info.context["allow_reserved"])
+    parser: EmailParser = info.context["emails"]  # type: ignore[index]  # parse() passes it
     try:
-        return parse_email(value if isinstance(value, str) else "", allow_reserved=allow_reserved)
+        return parser.parse(value if isinstance(value, str) else "")
     except InvalidInput as error:
         raise _error(error.errors[0].message) from None
 
@@ -162,7 +164,7 @@ class Line(BaseModel):
     is_active: bool = True
     is_superuser: bool = False
     locale: Annotated[str, AfterValidator(_locale)] | None = None
-    roles: Annotated[list[_Role], Field(max_length=20)] = []
+    roles: Annotated[list[_Role], Field(max_length=20, default_factory=list)]
     created_at: _Time | None = None
 
 
@@ -187,9 +189,10 @@ class LineParser:
         self._roles = roles
         self._login_identifier = login_identifier
         self._allow_superusers = allow_superusers
-        self._allow_reserved = allow_reserved
+        self._context = {"emails": EmailParser(allow_reserved=allow_reserved)}
         self._ids = ids
         self._profiles = profiles
+        self._new_ids: list[UUID] = []
 
     def parse(self, text: bytes, number: int = 1) -> ParsedLine:
         """Returns the account of a line. Raises InvalidImportLine with all errors of the line."""
@@ -202,8 +205,7 @@ class LineParser:
             if not isinstance(members, dict):
                 raise ValueError
             profile, wrong = self._profile(members)
-            context = {"allow_reserved": self._allow_reserved}
-            line = Line.model_validate(members, context=context)
+            line = Line.model_validate(members, context=self._context)
         except ValidationError as error:
             details = error.errors(include_url=False, include_input=False)
             raise InvalidImportLine(*map(_field_error, details), *wrong) from None
@@ -247,7 +249,9 @@ class LineParser:
             raise InvalidImportLine(("id", "is required with --keep-ids and --ids-out"))
         elif self._ids is Ids.KEPT:
             return _kept_id(text)
-        return new_id()
+        if not self._new_ids:
+            self._new_ids = new_ids(_IDS_AHEAD)
+        return self._new_ids.pop()
 
 
 def profile_errors(refusal: InvalidInput) -> Sequence[tuple[str, str]]:
