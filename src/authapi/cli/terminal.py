@@ -1,10 +1,12 @@
-"""Prints results, as tables for people or JSON for programs, and asks for confirmation."""
+"""Prints results, as tables for people or JSON for programs, and progress; asks to confirm."""
 
 import json
 import sys
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated
+from time import monotonic
+from types import TracebackType
+from typing import Annotated, Self
 
 import typer
 
@@ -42,6 +44,49 @@ def print_one(row: dict[str, object], *, as_json: bool) -> None:
     width = max(len(name) for name in row)
     for name, value in row.items():
         print(f"{name.ljust(width)}  {_text(value)}".rstrip())
+
+
+_PROGRESS_INTERVAL = 0.1
+"""Seconds."""
+
+
+class Progress:
+    """Shows how far a command is, in one line on standard error, which each call replaces.
+
+    Shows nothing if standard error is not a terminal. Use it in a `with` statement, which removes
+    the line at its end.
+    """
+
+    def __init__(self) -> None:
+        # None if the process was started with standard error closed.
+        self._is_shown = sys.stderr is not None and sys.stderr.isatty()
+        self._width = 0
+        self._next_at = 0.0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        error_type: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.clear()
+
+    def show(self, text: str) -> None:
+        """Shows `text`, unless another text was shown in the last tenth of a second."""
+        if not self._is_shown or (at := monotonic()) < self._next_at:
+            return
+        self._next_at = at + _PROGRESS_INTERVAL
+        print(f"\r{text.ljust(self._width)}", end="", file=sys.stderr, flush=True)
+        self._width = len(text)
+
+    def clear(self) -> None:
+        """Removes the line, so that other output can follow."""
+        if self._width:
+            print(f"\r{' ' * self._width}\r", end="", file=sys.stderr, flush=True)
+            self._width = 0
 
 
 def confirm(what: str) -> None:

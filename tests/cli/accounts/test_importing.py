@@ -2,12 +2,19 @@
 
 import json
 import os
+import pty
+import re
+import subprocess
+import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
 from tests.cli.conftest import Run, failed_with_one_line
+from tests.cli.processes import environment_in, run_python
 from tests.crypto.imported_hash_vectors import CHEAP
 from tests.storage.imports.test_sources import ROWS, TABLE
 from tests.storage.rows import sql
@@ -183,3 +190,90 @@ def test_ids_of_a_fastapi_users_database_are_kept(run: Run, database_url: str) -
     assert (user["id"], user["email"]) == (KEPT, "a@example.com")
     numbers = [*command[:-1], "--ids-out", "map.csv", "--table", "members"]
     assert run(*numbers).returncode == 0
+
+
+def write_lines(path: Path, count: int) -> None:
+    """Writes lines as an export of another system does, each with a hash of its own."""
+    with path.open("w") as file:
+        for number in range(count):
+            hashed = f"pbkdf2_sha1$1000${number:012}$AAAAAAAAAAAAAAAAAAAAAAAAAAA="
+            line = {"email": f"person{number}@example.com", "password_hash": hashed, "name": "P"}
+            print(json.dumps(line), file=file)
+
+
+@contextmanager
+def errors_on_terminal(
+    folder: Path, *arguments: str
+) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """Runs `authapi`, with a terminal only as standard error; yields it and its other end."""
+    leader, follower = pty.openpty()
+    try:
+        with subprocess.Popen(
+            [sys.executable, "-m", "authapi", *arguments],
+            env=environment_in(folder),
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=follower,
+            text=True,
+        ) as process:
+            os.close(follower)
+            yield process, leader
+    finally:
+        os.close(leader)
+
+
+def read_terminal(leader: int) -> str:
+    shown = b""
+    with suppress(OSError):  # Linux: the process has closed the terminal
+        while block := os.read(leader, 4096):
+            shown += block
+    return shown.decode()
+
+
+def test_progress_is_shown_on_a_terminal_and_the_result_stays_json(tmp_path: Path) -> None:
+    write_lines(tmp_path / "users.jsonl", 1700)
+    command = ("users", "import", "users.jsonl", "--json")
+    with errors_on_terminal(tmp_path, *command) as (process, leader):
+        shown = read_terminal(leader)
+        assert process.stdout is not None
+        assert json.loads(process.stdout.read()) == summary(1700, 0)
+    assert process.returncode == 0
+    assert re.search(r"\r[\d,]+ lines checked", shown)
+    assert re.search(r"\r[\d,]+ of 1,700 lines imported", shown)
+    assert shown.endswith(" \r")  # the line is removed
+    assert "\n" not in shown
+    with (tmp_path / "users.jsonl").open("a") as file:
+        file.write("{\n")
+    with errors_on_terminal(tmp_path, *command) as (process, leader):
+        shown = read_terminal(leader)
+    assert process.returncode == 1
+    refusal = "line 1701: must be one JSON object in UTF-8 without repeated members"
+    assert refusal in re.split(r"[\r\n]+", shown)
+
+
+MEASURED = """
+import resource, subprocess, sys
+subprocess.run([sys.executable, "-m", "authapi", *sys.argv[1:]], check=True, stdout=sys.stderr)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+"""
+"""Runs `authapi` and prints the peak of its resident memory in KiB. A small process does so,
+because a new process counts the memory of the one that starts it as its own."""
+
+
+def peak_memory(folder: Path, *arguments: str) -> int:
+    measured = run_python("-c", MEASURED, *arguments, folder=folder)
+    assert measured.returncode == 0, measured.stderr
+    return int(measured.stdout)
+
+
+@pytest.mark.slow
+def test_memory_use_does_not_grow_with_the_lines(tmp_path: Path) -> None:
+    used = {}
+    for count in (1_000, 20_000):
+        write_lines(tmp_path / "users.jsonl", count)
+        folder = tmp_path / str(count)
+        folder.mkdir()
+        used[count] = peak_memory(folder, "users", "import", "../users.jsonl")
+    # As parsed accounts, the further lines take about 19 MiB.
+    assert used[20_000] < used[1_000] + 8 * 1024

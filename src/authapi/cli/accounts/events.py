@@ -2,13 +2,14 @@
 
 import re
 import sys
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Literal
 
 import typer
 
 from authapi.cli.services import as_id, find_user, run_with_services
-from authapi.cli.terminal import JSONOption, print_rows
+from authapi.cli.terminal import JSONOption, Progress, print_rows
 from authapi.clock import parse_time
 from authapi.crypto.ids import first_id_at
 from authapi.domain.client import canonical_ip
@@ -63,14 +64,24 @@ def export(
 ) -> None:
     """Write all events to standard output, newest first."""
     chosen = EVENT_FILE_FORMATS[form]
+    progress, count = Progress(), 0
+
+    def write(page: Sequence[Event]) -> str:
+        nonlocal count
+        count += len(page)
+        return chosen.write(page)
 
     async def work(services: Services) -> None:
         event_filter = await _event_filter(services, user, kind, ip, since, until)
+        is_watched = not sys.stdout.isatty()  # otherwise the events themselves show the progress
         sys.stdout.write(chosen.head)
-        async for text in services.audit.export(event_filter, chosen.write):
+        async for text in services.audit.export(event_filter, write):
             sys.stdout.write(text)
+            if is_watched:
+                progress.show(f"{count:,} events written")
 
-    run_with_services(work)
+    with progress:
+        run_with_services(work)
 
 
 async def _event_filter(

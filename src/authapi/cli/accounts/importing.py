@@ -12,11 +12,12 @@ from typing import Annotated, BinaryIO, Literal
 import typer
 
 from authapi.cli.services import run_with_services
-from authapi.cli.terminal import JSONOption, print_one, printable
+from authapi.cli.terminal import JSONOption, Progress, print_one, printable
 from authapi.errors import ConfigurationError
 from authapi.services import Services
 from authapi.services.accounts.importing import (
     AccountImporter,
+    OnProgress,
     Summary,
     lines_from_fastapi_users,
 )
@@ -64,10 +65,12 @@ def import_users(
     ids = Ids.KEPT if keep_ids else Ids.NEW if ids_out is None else Ids.MAPPED
     if ids_out is not None:
         require_absent(ids_out)
-    report = _RejectedLines()
+    progress = Progress()
+    report = _RejectedLines(progress)
     foreign = None if origin is None else _ForeignTable(table or "user", ids is not Ids.NEW)
     with (
-        _spool(source, foreign) as lines,
+        progress,
+        _spool(source, foreign, progress) as lines,
         nullcontext() if ids_out is None or dry_run else IdMap(ids_out) as id_map,
     ):
 
@@ -81,7 +84,9 @@ def import_users(
                 ids=ids,
                 id_map=id_map,
             )
-            return await importing.run(lines, report, dry_run=dry_run)
+            return await importing.run(
+                lines, report, dry_run=dry_run, on_progress=_shown(progress, dry_run=dry_run)
+            )
 
         summary = run_with_services(work, keys="locked")
     report.finish()
@@ -99,13 +104,15 @@ class _ForeignTable:
 class _RejectedLines:
     """Prints rejected lines and the reasons on standard error, up to `_MAX_PRINTED`."""
 
-    def __init__(self) -> None:
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
         self._count = 0
 
     def __call__(self, line: int, field: str, reason: str) -> None:
         self._count += 1
         if self._count <= _MAX_PRINTED:
             parts = (f"line {line}", printable(field)[:_MAX_FIELD_LENGTH], reason)
+            self._progress.clear()
             print(": ".join(filter(None, parts)), file=sys.stderr)
 
     def finish(self) -> None:
@@ -113,14 +120,26 @@ class _RejectedLines:
             print(f"and {self._count - _MAX_PRINTED} more", file=sys.stderr)
 
 
+def _shown(progress: Progress, *, dry_run: bool) -> OnProgress:
+    done = "compared" if dry_run else "imported"
+
+    def show(lines: int, total: int | None) -> None:
+        if total is None:
+            progress.show(f"{lines:,} lines checked")
+        else:
+            progress.show(f"{lines:,} of {total:,} lines {done}")
+
+    return show
+
+
 @contextmanager
-def _spool(source: str, foreign: _ForeignTable | None) -> Iterator[BinaryIO]:
+def _spool(source: str, foreign: _ForeignTable | None, progress: Progress) -> Iterator[BinaryIO]:
     # The lines are read twice, first to validate and then to import. A temporary file without a
     # name guarantees that both passes read the same bytes; it is removed when the process ends.
     with tempfile.TemporaryFile() as spool:
         try:
             if foreign is not None:
-                _write_accounts(source, foreign, spool)
+                _write_accounts(source, foreign, spool, progress)
             elif source == "-":
                 shutil.copyfileobj(sys.stdin.buffer, spool)
             else:
@@ -133,7 +152,10 @@ def _spool(source: str, foreign: _ForeignTable | None) -> Iterator[BinaryIO]:
         yield spool
 
 
-def _write_accounts(url: str, table: _ForeignTable, spool: BinaryIO) -> None:
+def _write_accounts(url: str, table: _ForeignTable, spool: BinaryIO, progress: Progress) -> None:
     if url == "-":  # a URL in the arguments would expose its password to other processes
         url = sys.stdin.readline().strip()
-    spool.writelines(lines_from_fastapi_users(url, table.name, with_ids=table.with_ids))
+    lines = lines_from_fastapi_users(url, table.name, with_ids=table.with_ids)
+    for number, line in enumerate(lines, 1):
+        spool.write(line)
+        progress.show(f"{number:,} accounts read")
