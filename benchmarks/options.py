@@ -9,10 +9,10 @@ from typing import Literal
 
 SCENARIOS = (
     *("routes", "guest", "cold", "storm", "grants", "resident", "startup", "scale", "memory"),
-    *("exports", "console", "kit"),
+    *("exports", "console", "bulk", "kit"),
 )
-ON_POSTGRES = frozenset({"cold", "scale", "memory"})
-"""Scenarios that fill a database with COPY."""
+ON_POSTGRES = frozenset({"bulk", "cold", "scale", "memory"})
+"""Scenarios that use COPY."""
 STACKS = (
     *("bare", "authapi", "fastapi-users", "crudauth", "better-auth-server", "express"),
     "better-auth",
@@ -39,6 +39,8 @@ class Options:
     """Logins, refreshes and GET /me before the memory of a process is read in `resident`."""
     callers: int
     """Cached identities whose memory is measured."""
+    rows: int
+    """Accounts, events and sessions of `bulk`."""
     identity_cache_size: int | None
     """AUTHAPI_IDENTITY_CACHE_SIZE in all scenarios except `memory`; None is the default."""
     sizes: tuple[tuple[int, int], ...]
@@ -64,6 +66,7 @@ def parse(arguments: list[str] | None = None) -> Options:
     add("--cold", type=int, default=2000, help="sessions in a cold round")
     add("--logins", type=int, default=1000, help="logins of each process in resident")
     add("--callers", type=int, default=20_000, help="cached identities whose memory is measured")
+    add("--rows", type=int, default=100_000, help="accounts, events and sessions of bulk")
     add("--identity-cache-size", type=int, help="AUTHAPI_IDENTITY_CACHE_SIZE")
     add("--sizes", type=_sizes, default=SIZES, help="users:sessions,... for scale, ascending")
     add("--full", action="store_true", help="scale up to 10^6 users and 10^7 sessions")
@@ -84,6 +87,7 @@ def parse(arguments: list[str] | None = None) -> Options:
         cold=given.cold,
         logins=given.logins,
         callers=given.callers,
+        rows=given.rows,
         identity_cache_size=given.identity_cache_size,
         sizes=(*given.sizes, FULL) if given.full else given.sizes,
         scratch=given.scratch.absolute(),

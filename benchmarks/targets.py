@@ -75,6 +75,17 @@ def _callers_mib(found: Found) -> float | None:
     return float(growth * found["default_limit"]) / 2**20
 
 
+def _bulk(key: str, step: str | None = None) -> Callable[[Found], float | None]:
+    """Returns a figure of this step, or the highest of all steps, with 100,000 rows."""
+
+    def figure(found: Found) -> float | None:
+        if found["rows_of_each"] != 100_000:
+            return None
+        return max(float(row[key]) for row in found["rows"] if step in (None, row["step"]))
+
+    return figure
+
+
 TARGETS = (
     *(
         Target(
@@ -133,6 +144,10 @@ TARGETS = (
         *("scale", lambda found: found["rows"][-1]["p50_to_small"], 1.3, False),
     ),
     Target("known callers up to the default limit, MiB", "memory", _callers_mib, 64, False),
+    Target("import of 100,000 accounts, s", "bulk", _bulk("seconds", "import"), 10, False),
+    Target("export of 100,000 events, s", "bulk", _bulk("seconds", "export"), 10, False),
+    Target("deletion of 200,000 expired rows, s", "bulk", _bulk("seconds", "prune"), 10, False),
+    Target("peak of memory of these, to 1,000 rows", "bulk", _bulk("mib_to_few"), 1.1, False),
     Target(
         "a clean database for a test, ms, slower store",
         *("kit", lambda found: max(row["clean_ms"] for row in found["rows"]), 20, False),
